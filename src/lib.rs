@@ -1,0 +1,18 @@
+//! The supervisor of arctos.
+//!
+//! Import rule: this crate uses [`arctos_worker`], never the other way round. [`supervisor`] and
+//! [`slot`] are pure: no I/O, no clock, no process. `module.rs`, behind the feature `python`, is the
+//! only file here that names pyo3.
+pub mod address;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod fork;
+pub mod listener;
+pub mod monitor;
+pub mod signals;
+pub mod slot;
+pub mod supervisor;
+
+#[cfg(feature = "python")]
+mod module;

@@ -1,0 +1,1 @@
+//! The MAP_SHARED mapping itself.

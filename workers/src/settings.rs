@@ -1,0 +1,116 @@
+//! What one worker is configured to do: checked and resolved by the supervisor, read by all of this
+//! crate.
+//!
+//! [`Settings::default`] is the product's default; the command line's help is printed from it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything a worker needs to know that is not a socket or shared memory.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bounds on what a request may carry.
+    pub limits: Limits,
+    /// How long a peer may take.
+    pub timeouts: Timeouts,
+    /// What happens to a field name with `_` in it.
+    pub header_map: HeaderMap,
+    /// Whether responses carry `Server: arctos`.
+    pub server_header: bool,
+    /// SCRIPT_NAME of the application: empty, or a path with a leading and without a final slash.
+    pub root_path: String,
+    /// Folder of the unlinked files that hold large request bodies.
+    pub body_temp_dir: PathBuf,
+    /// Whether other workers may run the same application at the same time (`wsgi.multiprocess`).
+    pub multiprocess: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            header_map: HeaderMap::Drop,
+            server_header: true,
+            root_path: String::new(),
+            body_temp_dir: std::env::temp_dir(),
+            multiprocess: true,
+        }
+    }
+}
+
+/// Bounds on what one peer can make a worker hold or do. Bytes, unless the name says otherwise.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest request line, its CRLF not counted; above it 414.
+    pub request_line_bytes: usize,
+    /// Most header fields; above it 431.
+    pub header_count: usize,
+    /// Longest header field line, its CRLF not counted; above it 431.
+    pub header_field_bytes: usize,
+    /// Longest whole head; above it 431.
+    pub head_bytes: usize,
+    /// Longest request body; above it 413; 0 is unlimited.
+    pub body_bytes: u64,
+    /// A body up to this size stays in memory; a longer one goes to an unlinked file.
+    pub body_memory_bytes: usize,
+    /// Requests that one connection may send; 0 is unlimited.
+    pub requests_per_connection: u32,
+    /// Connections one worker holds; above it the longest idle one is closed.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_line_bytes: 8190,
+            header_count: 100,
+            header_field_bytes: 8190,
+            head_bytes: 64 * 1024,
+            body_bytes: 1 << 30,
+            body_memory_bytes: 512 * 1024,
+            requests_per_connection: 0,
+            connections: 10_000,
+        }
+    }
+}
+
+/// How long a peer may take before its connection is given up.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// From the first byte of a head to its last, whatever trickles in between; then 408.
+    pub head: Duration,
+    /// Between two pieces of a body; also the window over which [`Timeouts::body_rate_bytes`] is
+    /// measured; then 408.
+    pub body: Duration,
+    /// Least bytes of body in one window of [`Timeouts::body`].
+    pub body_rate_bytes: u64,
+    /// An idle kept connection is closed after this, without a word.
+    pub keep_alive: Duration,
+    /// Without any progress of a response; then the connection is closed.
+    pub write: Duration,
+    /// How long a refused request's remaining bytes are read and thrown away (RFC 9112 §9.6).
+    pub linger: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(30),
+            body: Duration::from_secs(30),
+            body_rate_bytes: 512 * 30,
+            keep_alive: Duration::from_secs(75),
+            write: Duration::from_secs(60),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What happens to a request header whose name has `_`, and so would pose as one with `-` in environ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderMap {
+    /// The field is left out and counted.
+    Drop,
+    /// The request is answered 400.
+    Refuse,
+}

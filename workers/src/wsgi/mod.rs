@@ -1,0 +1,1 @@
+//! The WSGI bridge. Placeholder: written in its own step.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arctos_worker::log::{Level, LogFormat};
-use arctos_worker::settings::Settings;
+use arctos_worker::settings::{AppSpec, Settings};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
@@ -37,23 +37,6 @@ pub struct Config {
     pub logging: Logging,
     /// What each worker gets.
     pub worker: Settings,
-}
-
-/// `MODULE:ATTR` and how to load it.
-#[derive(Clone, Debug)]
-pub struct AppSpec {
-    /// Dotted module path.
-    pub module: String,
-    /// Dotted attribute; `None` tries `app`, then `application`.
-    pub attribute: Option<String>,
-    /// Whether the attribute is called without arguments to make the application.
-    pub is_factory: bool,
-    /// Folder to change to first; the current one otherwise. It goes to the front of `sys.path`.
-    pub chdir: Option<PathBuf>,
-    /// Further folders for `sys.path`, before that one.
-    pub pythonpath: Vec<PathBuf>,
-    /// Environment of the workers, over the inherited one.
-    pub env: Vec<(String, String)>,
 }
 
 /// How listening sockets are shared.

@@ -114,3 +114,20 @@ pub enum HeaderMap {
     /// The request is answered 400.
     Refuse,
 }
+
+/// `MODULE:ATTR` and how to load it.
+#[derive(Clone, Debug)]
+pub struct AppSpec {
+    /// Dotted module path.
+    pub module: String,
+    /// Dotted attribute; `None` tries `app`, then `application`.
+    pub attribute: Option<String>,
+    /// Whether the attribute is called without arguments to make the application.
+    pub is_factory: bool,
+    /// Folder to change to first; the current one otherwise. It goes to the front of `sys.path`.
+    pub chdir: Option<PathBuf>,
+    /// Further folders for `sys.path`, before that one.
+    pub pythonpath: Vec<PathBuf>,
+    /// Environment of the workers, over the inherited one.
+    pub env: Vec<(String, String)>,
+}

@@ -65,7 +65,10 @@ impl ResponseHead {
     /// `length` is the length of the body where it is known without a Content-Length of the
     /// application's. `persistence` is what the request, the configuration and the drain allow; the
     /// one returned is what the response says.
-    #[expect(clippy::too_many_arguments, reason = "one call, one moment: everything that decides a head")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, one moment: everything that decides a head"
+    )]
     pub fn send(
         &self,
         _out: &mut Vec<u8>,
@@ -82,7 +85,13 @@ impl ResponseHead {
 
 /// Encodes the whole answer to a refused request: status, Date, Content-Length, `Connection: close`,
 /// a one-line text body naming the status (not for HEAD).
-pub fn refusal(_out: &mut Vec<u8>, _status: Status, _request_is_head: bool, _date: &HttpDate, _server: bool) {
+pub fn refusal(
+    _out: &mut Vec<u8>,
+    _status: Status,
+    _request_is_head: bool,
+    _date: &HttpDate,
+    _server: bool,
+) {
     todo!()
 }
 

@@ -4,6 +4,7 @@
 //! Import rule: `worker -> event_loop -> connection -> http, metrics`; `wsgi -> application, http,
 //! spool`. `http/*`, [`connection`] and [`deadlines`] are pure: bytes and `now` come in, values go
 //! out. `wsgi`, behind the feature `python`, is the only folder here that names pyo3.
+pub mod access;
 pub mod application;
 pub mod connection;
 pub mod deadlines;

@@ -70,6 +70,8 @@ pub struct Patience {
     pub graceful: Duration,
     /// A quick stop.
     pub quick: Duration,
+    /// On TERM: how long to go on accepting before the door closes.
+    pub drain_delay: Duration,
 }
 
 /// Where log lines go and how they look.

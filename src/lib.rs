@@ -10,6 +10,7 @@ pub mod error;
 pub mod fork;
 pub mod listener;
 pub mod monitor;
+pub mod notice;
 pub mod signals;
 pub mod slot;
 pub mod supervisor;

@@ -11,6 +11,8 @@ pub mod fork;
 pub mod listener;
 pub mod monitor;
 pub mod notice;
+pub mod notify;
+pub mod privileges;
 pub mod signals;
 pub mod slot;
 pub mod supervisor;

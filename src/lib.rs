@@ -6,12 +6,14 @@
 pub mod address;
 pub mod cli;
 pub mod config;
+pub mod crew;
 pub mod error;
 pub mod fork;
 pub mod listener;
 pub mod monitor;
 pub mod notice;
 pub mod notify;
+pub mod pid_file;
 pub mod privileges;
 pub mod signals;
 pub mod slot;

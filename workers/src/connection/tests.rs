@@ -224,6 +224,9 @@ fn reply(
             head.add(b"Content-Length", length).unwrap();
             *items = given.into_iter().map(Some).collect();
             conn.begin_reply(&head, None, rules);
+            if let Some(Some(first)) = (!items.is_empty()).then(|| items.remove(0)) {
+                conn.push_item(first.to_vec());
+            }
         }
         Answer::Raises => conn.fail(rules),
     }

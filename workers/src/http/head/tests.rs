@@ -96,6 +96,7 @@ fn a_bare_lf_is_refused() {
         refuses_fields(fields, FieldError::BareLf.into(), 400);
     }
     refuses("GET / HTTP/1.1\r\nHost: a\r\n\n", FieldError::BareLf.into(), 400);
+    refuses("GET / HTTP/1.0\r\n\n", FieldError::BareLf.into(), 400);
 }
 
 #[test]

@@ -104,9 +104,23 @@ impl Known {
 }
 
 /// Whether environ could not tell the name from the one with `-` in the same places.
+///
+/// Asked of every field, so eight bytes at a time: a fifth less in [`Facts::note`] than
+/// `contains`, counted with callgrind on a browser's 17 fields.
 #[inline]
 pub(super) fn is_ambiguous(name: &[u8]) -> bool {
-    name.contains(&b'_')
+    const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // The borrow of a subtraction reaches the high bit of the lowest byte that is zero, and of no
+    // byte below it: the answer for the word is exact.
+    let has_underscore = |word: &[u8; 8]| {
+        let difference = u64::from_ne_bytes(*word) ^ u64::from_ne_bytes([b'_'; 8]);
+        difference.wrapping_sub(LOW_BITS) & !difference & HIGH_BITS != 0
+    };
+    match name.last_chunk() {
+        None => name.contains(&b'_'),
+        Some(tail) => has_underscore(tail) || name.as_chunks().0.iter().any(has_underscore),
+    }
 }
 
 impl Facts {
@@ -243,4 +257,36 @@ impl Facts {
 #[inline]
 fn bit(known: Known) -> u32 {
     1 << known as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_underscore_is_found_wherever_it_stands() {
+        for length in 1..40 {
+            // Bytes that differ from `_` in one bit, or by one.
+            for filler in [b'-', b'a', b'^', b'`', b'O', b'~', b'W', b'!'] {
+                let mut name = vec![filler; length];
+                assert!(!is_ambiguous(&name));
+                for at in 0..length {
+                    name[at] = b'_';
+                    assert!(is_ambiguous(&name), "{length} {at}");
+                    name[at] = filler;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_is_known_by_its_whole_name_in_any_case() {
+        assert_eq!(Known::of(b"hOST"), Some(Known::Host));
+        assert_eq!(Known::of(b"TRANSFER-encoding"), Some(Known::TransferEncoding));
+        for other in
+            ["", "h", "hosT2", "host-", "Content_Length", "Content\rLength", "\u{8}ost", "Hast"]
+        {
+            assert_eq!(Known::of(other.as_bytes()), None, "{other:?}");
+        }
+    }
 }

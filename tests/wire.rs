@@ -94,6 +94,96 @@ fn a_request_is_whole_with_its_last_byte_and_not_before_or_after() {
     });
 }
 
+/// Where a byte may stand in a request, and which bytes may (RFC 9110 section 5, RFC 9112 section 3).
+struct Stand {
+    name: &'static str,
+    before: &'static [u8],
+    /// A run of bytes that are fine here. One after the other gives way to the byte in question.
+    run: &'static [u8],
+    behind: &'static [u8],
+    may: fn(u8) -> bool,
+}
+
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// A colon ends a name, and what follows is a value.
+fn is_name_or_colon(byte: u8) -> bool {
+    is_tchar(byte) || byte == b':'
+}
+
+fn is_target(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~') && byte != b'#'
+}
+
+fn is_value(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}
+
+const STANDS: [Stand; 6] = [
+    Stand {
+        name: "method",
+        before: b"",
+        run: &[b'M'; 20],
+        behind: b" / HTTP/1.1\r\nHost: a\r\n\r\n",
+        may: is_tchar,
+    },
+    Stand {
+        name: "target",
+        before: b"GET /",
+        run: &[b't'; 70],
+        behind: b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        may: is_target,
+    },
+    Stand {
+        name: "field name",
+        before: b"GET / HTTP/1.1\r\nHost: a\r\nX",
+        run: &[b'n'; 70],
+        behind: b": v\r\n\r\n",
+        may: is_name_or_colon,
+    },
+    Stand {
+        name: "field value",
+        before: b"GET / HTTP/1.1\r\nHost: a\r\nX: v",
+        run: &[b'v'; 70],
+        behind: b"v\r\n\r\n",
+        may: is_value,
+    },
+    Stand {
+        name: "trailer name",
+        before: b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX",
+        run: &[b'n'; 70],
+        behind: b": v\r\n\r\n",
+        may: is_name_or_colon,
+    },
+    Stand {
+        name: "trailer value",
+        before: b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: v",
+        run: &[b'v'; 70],
+        behind: b"v\r\n\r\n",
+        may: is_value,
+    },
+];
+
+/// Runs are long enough for a parser that looks at 16 or 32 bytes at once to have an inside.
+#[test]
+fn each_byte_is_taken_or_refused_for_what_it_is_wherever_it_stands() {
+    for stand in STANDS {
+        for at in 0..stand.run.len() {
+            for byte in 0..=u8::MAX {
+                let mut bytes = [stand.before, stand.run, stand.behind].concat();
+                let place = stand.before.len() + at;
+                bytes[place] = byte;
+                let expected = if (stand.may)(byte) { End::Rest(0) } else { End::Refused(400) };
+                let (first, second) = bytes.split_at(place);
+                let said = (feed([&bytes[..]]).end, feed([first, second]).end);
+                assert_eq!(said, (expected, expected), "{byte:#04x} at {at} of a {}", stand.name);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_name_with_an_underscore_is_refused_when_so_configured() {
     let mut count = 0;

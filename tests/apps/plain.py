@@ -70,7 +70,7 @@ def hello(environ, start_response):
 
 def echo(environ, start_response):
     """The body back, and its SHA-256 in a field."""
-    body = environ["wsgi.input"].read()
+    body = environ["wsgi.input"].read(-1)  # wsgiref.validate wants an argument
     return text(start_response, body, fields=[("X-SHA256", hashlib.sha256(body).hexdigest())])
 
 
@@ -139,7 +139,7 @@ def errors(environ, start_response):
 
 def status(environ, start_response):
     """Whatever status `?line=` names; with a body where the test asks for one."""
-    start_response(query(environ, "line", "200 OK"), [("X-Kept", "yes")])
+    start_response(query(environ, "line", "200 OK"), [("Content-Type", "text/plain")])
     return [query(environ, "body", "").encode()]
 
 

@@ -82,7 +82,7 @@ class Server:
     """One supervisor and its workers."""
 
     def __init__(self, application="plain:app", *options, workers=1, bind="127.0.0.1:0", command=None, **popen):
-        self.mark = f"ARCTOS_TEST_SERVER={uuid.uuid4()}"
+        self.mark = f"TEST_SERVER_MARK={uuid.uuid4()}"
         program = command or [sys.executable, "-m", "arctos"]
         bound = [bind] if isinstance(bind, str) else bind
         self.arguments = [
@@ -117,17 +117,19 @@ class Server:
     # --- What it says ---
 
     def _read_log(self):
-        for raw in self.process.stderr:
-            line = raw.decode("utf-8", "backslashreplace")
-            with self._said:
-                self._lines.append(line)
-                self._said.notify_all()
+        with self.process.stderr as said:
+            for raw in said:
+                line = raw.decode("utf-8", "backslashreplace")
+                with self._said:
+                    self._lines.append(line)
+                    self._said.notify_all()
         with self._said:
             self._log_ended = True
             self._said.notify_all()
 
     def _read_output(self):
-        self.output = self.process.stdout.read()
+        with self.process.stdout as output:
+            self.output = output.read()
 
     @property
     def log(self):
@@ -231,7 +233,7 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # it was faster
-        self.process.wait(PATIENCE_S)
+        self.wait()
 
     def __enter__(self):
         return self.ready()

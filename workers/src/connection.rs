@@ -1,7 +1,40 @@
-//! Placeholder of the pure machine: written in its own step. [`ConnInfo`] is what outlives requests.
+//! One connection as a pure machine: bytes and time come in, [`Step`]s come out.
+//!
+//! It owns what is due next on a connection and every count of the 15 counters of requests and
+//! responses; it knows no socket, no clock, no application. `drive` carries its steps out.
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | Idle | first byte of a request | Head |
+//! | Idle, Head | head whole, body whole behind it | Ready ([`Step::Call`]) |
+//! | Idle, Head | head whole, body still to come | Body |
+//! | Body | body whole | Ready ([`Step::CallGathered`]) |
+//! | Idle, Head, Body | refused | Replying with an answer of ours, then Lingering |
+//! | Idle, Head, Body | end of stream, error | Closed |
+//! | Head, Body | deadline | Lingering, which sends 408 first |
+//! | Ready | the application answers, or fails | Replying |
+//! | Replying | sent whole | Idle, Lingering or Closed |
+//! | Replying | write error, failing application, deadline | Closed |
+//! | Lingering | end of stream, deadline, too many bytes | Closed |
+
+mod lives;
 
 use std::net::SocketAddr;
 use std::time::Instant;
+
+use crate::http::response::{CHUNK_CLOSING, CONTINUE, LAST_CHUNK, chunk_opening, refusal};
+use crate::http::{
+    BodyDecoder, Framing, Head, HeadScan, HttpDate, Parsed, Persistence, ReplyFraming,
+    ResponseHead, Status, Version,
+};
+use crate::metrics::{Counter, Row};
+use crate::outbox::Outbox;
+use crate::settings::Settings;
+
+pub use lives::{CloseManner, CloseReason, Cursor, Expiry, ItemFate, Step};
+
+/// Bytes read and thrown away while lingering.
+const LINGER_BYTES: usize = 64 * 1024;
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,3 +60,654 @@ pub struct ConnInfo {
     /// Requests answered so far.
     pub served: u32,
 }
+
+/// What a connection is held to, and where it counts.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// Limits and options.
+    pub settings: &'a Settings,
+    /// The current `Date`.
+    pub date: &'a HttpDate,
+    /// The worker's counters.
+    pub row: &'a Row,
+    /// Whether connections may live on; not while the worker drains.
+    pub persistence: Persistence,
+}
+
+/// A request that was gathered over several reads: its own copy of its head.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The head's bytes.
+    pub head_bytes: Box<[u8]>,
+    /// The head, in offsets into them.
+    pub head: Head,
+}
+
+/// The machine. `C` is one item of a response, kept until it is sent.
+pub struct Connection<C> {
+    info: ConnInfo,
+    state: State,
+    outbox: Outbox<C>,
+}
+
+enum State {
+    /// Between requests; no byte of the next one is here.
+    Idle,
+    /// A part of a head is here.
+    Head(HeadScan),
+    /// The head is whole, the body is not.
+    Body(Box<Gathering>),
+    /// The application has the request.
+    Ready(Facts),
+    /// A response is on its way.
+    Replying(Replying),
+    /// Everything is said; what the peer still sends is thrown away (RFC 9112 §9.6).
+    Lingering(Lingering),
+    Closed(CloseManner),
+}
+
+struct Gathering {
+    request: Gathered,
+    decoder: BodyDecoder,
+    facts: Facts,
+    progress: BodyProgress,
+    /// Body bytes since the least rate was last checked.
+    window_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyProgress {
+    Receiving,
+    Whole,
+}
+
+/// What the response needs to know of its request.
+#[derive(Clone, Copy)]
+struct Facts {
+    is_head: bool,
+    version: Version,
+    persistence: Persistence,
+}
+
+struct Replying {
+    status: Status,
+    framing: ReplyFraming,
+    source: Source,
+    ending: Ending,
+    flush: Flush,
+    body_bytes: u64,
+}
+
+/// Where the rest of a response comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Items,
+    File { offset: u64, left: u64 },
+    Done,
+}
+
+/// What follows a response that was sent whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    KeepAlive,
+    /// The client asked for it, so it sends nothing more.
+    Close,
+    /// Our decision: the client may be sending already.
+    Linger,
+}
+
+/// Whether the head has left; after that, whatever leaves before the end is counted as progress.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    Head,
+    Progress,
+}
+
+enum Lingering {
+    /// The last words are still in the outbox.
+    Speaking,
+    /// Our direction is shut.
+    Listening { discarded: usize },
+}
+
+impl<C: AsRef<[u8]>> Connection<C> {
+    /// A connection without a byte of a request: just accepted, or kept and handed over.
+    pub fn new(info: ConnInfo) -> Self {
+        Self { info, state: State::Idle, outbox: Outbox::new() }
+    }
+
+    /// Who the peer is.
+    pub fn info(&self) -> &ConnInfo {
+        &self.info
+    }
+
+    /// What outlives requests, if there is no request: nothing is lost by giving up the machine.
+    #[expect(clippy::result_large_err, reason = "a busy connection is handed back as it was")]
+    pub fn release(self) -> Result<ConnInfo, Self> {
+        match self.state {
+            State::Idle => Ok(self.info),
+            State::Head(_)
+            | State::Body(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => Err(self),
+        }
+    }
+
+    /// What is due next. `input` holds the bytes that were read and not yet used; `head` is scratch
+    /// that describes the request after [`Step::Call`].
+    pub fn step<'c, 'i>(
+        &'c mut self,
+        input: &mut Cursor<'i>,
+        head: &mut Head,
+        rules: &Rules<'_>,
+    ) -> Step<'c, 'i> {
+        if let State::Replying(replying) = &mut self.state {
+            replying.drop_input(input);
+        }
+        if matches!(self.state, State::Idle | State::Head(_)) {
+            if input.rest().is_empty() {
+                return Step::Read;
+            }
+            match self.read_head(input, head, rules) {
+                Reading::Unfinished => return Step::Read,
+                Reading::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
+                Reading::Refused(status) => self.refuse(status, rules),
+                Reading::Gathering => {}
+            }
+        }
+        if let State::Body(gathering) = &mut self.state
+            && self.outbox.is_empty()
+        {
+            match gathering.read_body(input) {
+                Ok(step) => return step,
+                Err(status) => self.refuse(status, rules),
+            }
+        }
+        match &mut self.state {
+            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking)
+                if !self.outbox.is_empty() =>
+            {
+                Step::Write(self.outbox.parts())
+            }
+            State::Replying(replying) => match replying.source {
+                Source::Items => Step::Pull,
+                Source::File { offset, left } => Step::SendFile { offset, length: left },
+                Source::Done => Step::Finish,
+            },
+            State::Lingering(Lingering::Speaking) => Step::ShutWrite,
+            State::Lingering(Lingering::Listening { discarded }) => {
+                *discarded += input.rest().len();
+                input.take(input.rest().len());
+                if *discarded > LINGER_BYTES {
+                    self.close(CloseReason::Lingered, rules.row);
+                    return Step::Close(CloseManner::Tidy);
+                }
+                Step::Read
+            }
+            State::Closed(manner) => Step::Close(*manner),
+            // The shell answers every call before it asks again.
+            State::Ready(_) | State::Idle | State::Head(_) | State::Body(_) => {
+                Step::Close(CloseManner::Reset)
+            }
+        }
+    }
+
+    fn read_head<'a>(
+        &mut self,
+        input: &mut Cursor<'a>,
+        head: &mut Head,
+        rules: &Rules<'_>,
+    ) -> Reading<'a> {
+        if matches!(self.state, State::Idle) {
+            self.state = State::Head(HeadScan::default());
+        }
+        let State::Head(scan) = &mut self.state else { return Reading::Unfinished };
+        let settings = rules.settings;
+        match head.parse(input.rest(), scan, &settings.limits, settings.header_map) {
+            Ok(Parsed::Incomplete) => return Reading::Unfinished,
+            Err(error) => return Reading::Refused(error.status()),
+            Ok(Parsed::Complete) => {}
+        }
+        if head.dropped_count > 0 {
+            rules.row.add(Counter::ReqHeaderDropped, u64::from(head.dropped_count));
+        }
+        let bytes = input.rest();
+        let facts = Facts {
+            is_head: head.is_head(bytes),
+            version: head.version,
+            persistence: if head.keeps_alive { Persistence::KeepAlive } else { Persistence::Close },
+        };
+        let decoder = match BodyDecoder::new(head.framing, &settings.limits) {
+            Ok(decoder) => decoder,
+            Err(error) => return Reading::Refused(error.status()),
+        };
+        let body_bytes = match head.framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => {
+                usize::try_from(length).ok().filter(|length| bytes.len() - head.len >= *length)
+            }
+            Framing::Chunked => None,
+        };
+        if let Some(length) = body_bytes {
+            let head_bytes = input.take(head.len);
+            self.state = State::Ready(facts);
+            return Reading::Whole { head_bytes, body: input.take(length) };
+        }
+        let head_bytes = input.take(head.len).into();
+        if head.expects_continue && input.rest().is_empty() {
+            self.outbox.tail().extend_from_slice(CONTINUE);
+        }
+        self.state = State::Body(Box::new(Gathering {
+            request: Gathered { head_bytes, head: head.clone() },
+            decoder,
+            facts,
+            progress: BodyProgress::Receiving,
+            window_bytes: 0,
+        }));
+        Reading::Gathering
+    }
+
+    /// The head that goes with [`Step::CallGathered`].
+    pub fn take_gathered(&mut self) -> Option<Gathered> {
+        let State::Body(gathering) = &self.state else { return None };
+        let facts = gathering.facts;
+        let before = std::mem::replace(&mut self.state, State::Ready(facts));
+        let State::Body(gathering) = before else { return None };
+        Some(gathering.request)
+    }
+
+    /// Bytes came and the request is still not whole.
+    pub fn unfinished(&self, row: &Row) {
+        if matches!(self.state, State::Head(_) | State::Body(_)) {
+            row.inc(Counter::ReqActive);
+        }
+    }
+
+    /// The peer has shut its sending direction.
+    pub fn ended(&mut self, row: &Row) {
+        let reason = match self.state {
+            State::Idle => CloseReason::IdlePeerLeft,
+            State::Head(_) | State::Body(_) => CloseReason::PeerLeft,
+            State::Ready(_) => CloseReason::Abandoned,
+            State::Replying(_) => CloseReason::WriteFailed,
+            State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
+        };
+        self.close(reason, row);
+    }
+
+    /// Reading or writing failed: the connection is dead.
+    pub fn failed(&mut self, row: &Row) {
+        let reason = match self.state {
+            State::Idle | State::Head(_) | State::Body(_) => CloseReason::ReadFailed,
+            State::Ready(_) => CloseReason::Abandoned,
+            State::Replying(_) => CloseReason::WriteFailed,
+            State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
+        };
+        self.close(reason, row);
+    }
+
+    /// Answers a request that is not for the application; then the connection ends.
+    pub fn refuse(&mut self, status: Status, rules: &Rules<'_>) {
+        rules.row.inc(Counter::ReqErrorParse);
+        rules.row.inc(Counter::ReqDone);
+        self.answer_ourselves(status, false, rules);
+    }
+
+    /// The application gave no answer. Before the head is out it becomes a 500, after it an abrupt
+    /// end: never a tidy one.
+    pub fn fail(&mut self, rules: &Rules<'_>) {
+        match self.state {
+            State::Ready(facts) => {
+                rules.row.inc(Counter::ReqSuccessRead);
+                rules.row.inc(Counter::ReqErrorInternal);
+                rules.row.inc(Counter::ReqDone);
+                self.answer_ourselves(Status(500), facts.is_head, rules);
+            }
+            State::Replying(_) => self.close(CloseReason::ReplyFailed, rules.row),
+            State::Idle
+            | State::Head(_)
+            | State::Body(_)
+            | State::Lingering(_)
+            | State::Closed(_) => {}
+        }
+    }
+
+    fn answer_ourselves(&mut self, status: Status, is_head: bool, rules: &Rules<'_>) {
+        self.outbox.clear();
+        let server = rules.settings.server_header;
+        refusal(self.outbox.tail(), status, is_head, rules.date, server);
+        rules.row.inc(status_counter(status));
+        self.state = State::Replying(Replying {
+            status,
+            framing: ReplyFraming::NoBody,
+            source: Source::Done,
+            ending: Ending::Linger,
+            flush: Flush::Head,
+            body_bytes: 0,
+        });
+    }
+
+    /// Encodes the application's head, unless `write()` did so already.
+    ///
+    /// `length` is the body's length where it is known without a Content-Length.
+    pub fn begin_reply(&mut self, head: &ResponseHead, length: Option<u64>, rules: &Rules<'_>) {
+        let State::Ready(facts) = self.state else { return };
+        rules.row.inc(Counter::ReqSuccessRead);
+        rules.row.inc(Counter::ReqDone);
+        rules.row.inc(status_counter(head.status()));
+        let limit = rules.settings.limits.requests_per_connection;
+        let wanted = match (facts.persistence, rules.persistence) {
+            (Persistence::KeepAlive, Persistence::KeepAlive)
+                if limit == 0 || self.info.served + 1 < limit =>
+            {
+                Persistence::KeepAlive
+            }
+            (Persistence::KeepAlive | Persistence::Close, _) => Persistence::Close,
+        };
+        let (framing, persistence) = head.send(
+            self.outbox.tail(),
+            facts.is_head,
+            facts.version,
+            length,
+            wanted,
+            rules.date,
+            rules.settings.server_header,
+        );
+        let ending = match (persistence, facts.persistence) {
+            (Persistence::KeepAlive, _) => Ending::KeepAlive,
+            (Persistence::Close, Persistence::Close) => Ending::Close,
+            (Persistence::Close, Persistence::KeepAlive) => Ending::Linger,
+        };
+        self.state = State::Replying(Replying {
+            status: head.status(),
+            framing,
+            source: Source::Items,
+            ending,
+            flush: Flush::Head,
+            body_bytes: 0,
+        });
+    }
+
+    /// Queues one item of the response as its framing wants it.
+    pub fn push_item(&mut self, chunk: C) -> ItemFate {
+        let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
+        let (length, fate) = replying.admit(chunk.as_ref().len());
+        if length > 0 {
+            let closing = replying.open_chunk(length, &mut self.outbox);
+            self.outbox.push(chunk, length, closing);
+        }
+        fate
+    }
+
+    /// Queues bytes of `write()`, copied.
+    pub fn push_bytes(&mut self, bytes: &[u8]) -> ItemFate {
+        let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
+        let (length, fate) = replying.admit(bytes.len());
+        if length > 0 {
+            let closing = replying.open_chunk(length, &mut self.outbox);
+            let tail = self.outbox.tail();
+            tail.extend_from_slice(&bytes[..length]);
+            tail.extend_from_slice(closing);
+        }
+        fate
+    }
+
+    /// The rest of the response is `length` bytes of a file, from `offset`.
+    pub fn push_file(&mut self, offset: u64, length: u64) -> ItemFate {
+        let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
+        let (left, fate) = match replying.framing {
+            ReplyFraming::NoBody => (0, ItemFate::Unwanted),
+            ReplyFraming::Length(promised) if promised < length => (promised, ItemFate::Overlong),
+            ReplyFraming::Length(_) | ReplyFraming::Chunked | ReplyFraming::UntilClose => {
+                (length, ItemFate::Queued)
+            }
+        };
+        if left == 0 {
+            self.end_items();
+            return fate;
+        }
+        replying.source = Source::File { offset, left };
+        if replying.framing == ReplyFraming::Chunked {
+            // Only behind write(): the whole file is one chunk. `usize` is 64 bits wide here.
+            chunk_opening(self.outbox.tail(), left as usize);
+        }
+        fate
+    }
+
+    /// There are no more items.
+    pub fn end_items(&mut self) {
+        let State::Replying(replying) = &mut self.state else { return };
+        if replying.source != Source::Done && replying.framing == ReplyFraming::Chunked {
+            self.outbox.tail().extend_from_slice(LAST_CHUNK);
+        }
+        replying.source = Source::Done;
+    }
+
+    /// `count` bytes of the outbox are sent.
+    pub fn wrote(&mut self, count: usize, row: &Row) {
+        self.outbox.advance(count);
+        let State::Replying(replying) = &mut self.state else { return };
+        if !self.outbox.is_empty() {
+            row.inc(Counter::RespActive);
+            return;
+        }
+        let is_last =
+            replying.source == Source::Done || replying.framing == ReplyFraming::Length(0);
+        if replying.flush == Flush::Progress && !is_last {
+            row.inc(Counter::RespActive);
+        }
+        replying.flush = Flush::Progress;
+    }
+
+    /// `count` bytes of the file are sent.
+    pub fn wrote_file(&mut self, count: u64, row: &Row) {
+        let State::Replying(replying) = &mut self.state else { return };
+        let Source::File { offset, left } = replying.source else { return };
+        replying.body_bytes += count;
+        if let ReplyFraming::Length(promised) = &mut replying.framing {
+            *promised = promised.saturating_sub(count);
+        }
+        let left = left.saturating_sub(count);
+        if left > 0 {
+            row.inc(Counter::RespActive);
+            replying.source = Source::File { offset: offset + count, left };
+            return;
+        }
+        if replying.framing == ReplyFraming::Chunked {
+            self.outbox.tail().extend_from_slice(CHUNK_CLOSING);
+        }
+        self.end_items();
+    }
+
+    /// The response is sent, as far as the application gave it. Whether the connection lives on is in
+    /// the state afterwards.
+    pub fn finish(&mut self, row: &Row) {
+        let State::Replying(replying) = &self.state else { return };
+        if let ReplyFraming::Length(missing) = replying.framing
+            && missing > 0
+        {
+            self.close(CloseReason::ReplyShort, row);
+            return;
+        }
+        let ending = replying.ending;
+        row.inc(Counter::RespDone);
+        self.info.served = self.info.served.saturating_add(1);
+        match ending {
+            Ending::KeepAlive => {
+                row.inc(Counter::RespDoneKeepalive);
+                self.state = State::Idle;
+            }
+            Ending::Close => self.close(CloseReason::Answered, row),
+            Ending::Linger => {
+                row.inc(Counter::RespConnClose);
+                self.state = State::Lingering(Lingering::Speaking);
+            }
+        }
+    }
+
+    /// Our sending direction is shut.
+    pub fn write_shut(&mut self) {
+        self.state = State::Lingering(Lingering::Listening { discarded: 0 });
+    }
+
+    /// A deadline has passed.
+    pub fn expire(&mut self, expiry: Expiry, rules: &Rules<'_>) {
+        match (&mut self.state, expiry) {
+            (State::Idle, Expiry::KeepAlive) => self.close(CloseReason::IdleLong, rules.row),
+            (State::Head(_), Expiry::Head) | (State::Body(_), Expiry::Body) => self.late(rules),
+            (State::Body(gathering), Expiry::BodyRate) => {
+                if gathering.window_bytes < rules.settings.timeouts.body_rate_bytes {
+                    self.late(rules);
+                } else {
+                    gathering.window_bytes = 0;
+                }
+            }
+            (State::Replying(_), Expiry::Write) => self.close(CloseReason::WriteFailed, rules.row),
+            (State::Lingering(_), Expiry::Linger) => self.close(CloseReason::Lingered, rules.row),
+            // The deadline of a state that was left in the same turn.
+            (
+                State::Idle
+                | State::Head(_)
+                | State::Body(_)
+                | State::Ready(_)
+                | State::Replying(_)
+                | State::Lingering(_)
+                | State::Closed(_),
+                _,
+            ) => {}
+        }
+    }
+
+    /// 408, counted as a peer that went away (`metrics.md`: a deadline is the peer-gone row).
+    fn late(&mut self, rules: &Rules<'_>) {
+        for counter in CloseReason::PeerLeft.counters() {
+            rules.row.inc(*counter);
+        }
+        self.outbox.clear();
+        let server = rules.settings.server_header;
+        refusal(self.outbox.tail(), Status(408), false, rules.date, server);
+        rules.row.inc(status_counter(Status(408)));
+        self.state = State::Lingering(Lingering::Speaking);
+    }
+
+    /// Gives the connection up for a reason of the worker's own.
+    pub fn give_up(&mut self, row: &Row) {
+        let reason = match self.state {
+            State::Idle => CloseReason::IdleGivenUp,
+            State::Head(_) | State::Body(_) => CloseReason::PeerLeft,
+            State::Ready(_) => CloseReason::Abandoned,
+            State::Replying(_) => CloseReason::Cut,
+            State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
+        };
+        self.close(reason, row);
+    }
+
+    /// The one way into `Closed`: counts the reason, once.
+    fn close(&mut self, reason: CloseReason, row: &Row) {
+        if !matches!(self.state, State::Closed(_)) {
+            for counter in reason.counters() {
+                row.inc(*counter);
+            }
+            let manner = match &self.state {
+                State::Replying(replying)
+                    if reason.is_abrupt() && replying.framing == ReplyFraming::UntilClose =>
+                {
+                    CloseManner::Reset
+                }
+                State::Replying(_)
+                | State::Idle
+                | State::Head(_)
+                | State::Body(_)
+                | State::Ready(_)
+                | State::Lingering(_)
+                | State::Closed(_) => CloseManner::Tidy,
+            };
+            self.outbox.clear();
+            self.state = State::Closed(manner);
+        }
+    }
+}
+
+/// Outcome of looking for a head.
+enum Reading<'a> {
+    Unfinished,
+    Whole { head_bytes: &'a [u8], body: &'a [u8] },
+    Gathering,
+    Refused(Status),
+}
+
+impl Gathering {
+    fn read_body<'i>(&mut self, input: &mut Cursor<'i>) -> Result<Step<'static, 'i>, Status> {
+        while self.progress == BodyProgress::Receiving {
+            let decoded = self.decoder.decode(input.rest()).map_err(|error| error.status())?;
+            input.take(decoded.consumed);
+            if decoded.is_end {
+                self.progress = BodyProgress::Whole;
+            }
+            if !decoded.data.is_empty() {
+                self.window_bytes += decoded.data.len() as u64;
+                return Ok(Step::Store(decoded.data));
+            }
+            if decoded.consumed == 0 && !decoded.is_end {
+                return Ok(Step::Read);
+            }
+        }
+        Ok(Step::CallGathered)
+    }
+}
+
+impl Replying {
+    /// Nothing behind the last request of a connection is parsed. If something is there, the close
+    /// has to linger, or the kernel resets the response away.
+    fn drop_input(&mut self, input: &mut Cursor<'_>) {
+        let count = input.rest().len();
+        if self.ending != Ending::KeepAlive && count > 0 {
+            input.take(count);
+            self.ending = Ending::Linger;
+        }
+    }
+
+    /// How much of an item is sent, and what becomes of it.
+    fn admit(&mut self, length: usize) -> (usize, ItemFate) {
+        let (admitted, fate) = match &mut self.framing {
+            ReplyFraming::NoBody => (0, ItemFate::Unwanted),
+            ReplyFraming::Chunked | ReplyFraming::UntilClose => (length, ItemFate::Queued),
+            ReplyFraming::Length(promised) => {
+                let admitted = usize::try_from(*promised).unwrap_or(usize::MAX).min(length);
+                *promised -= admitted as u64;
+                if admitted < length {
+                    (admitted, ItemFate::Overlong)
+                } else {
+                    (admitted, ItemFate::Queued)
+                }
+            }
+        };
+        self.body_bytes += admitted as u64;
+        (admitted, fate)
+    }
+
+    /// Opens a chunk if the framing wants one; returns what closes it.
+    fn open_chunk<C: AsRef<[u8]>>(&self, length: usize, outbox: &mut Outbox<C>) -> &'static [u8] {
+        if self.framing == ReplyFraming::Chunked {
+            chunk_opening(outbox.tail(), length);
+            CHUNK_CLOSING
+        } else {
+            &[]
+        }
+    }
+}
+
+fn status_counter(status: Status) -> Counter {
+    match status.0 / 100 {
+        1 => Counter::RespStatus1xx,
+        2 => Counter::RespStatus2xx,
+        3 => Counter::RespStatus3xx,
+        4 => Counter::RespStatus4xx,
+        _ => Counter::RespStatus5xx,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,20 @@
-//! The few system calls whose safe wrapper nix does not have, each one operation and one `SAFETY`.
-#![expect(unsafe_code, reason = "accept4(2), listeners and duplicates need raw descriptors")]
+//! System calls on sockets and on descriptors that come as bare numbers.
+//!
+//! nix is used where its wrapper is safe and complete; the rest is libc, each call one operation and
+//! one `SAFETY`. Nothing here knows what a connection or a request is. Writing to a peer that is gone
+//! never raises SIGPIPE from [`send`] (MSG_NOSIGNAL); sendfile(2) has no such flag, so a process that
+//! calls [`send_file`] ignores SIGPIPE: CPython does from its start, and so does Rust's own runtime.
+#![expect(unsafe_code, reason = "accept4(2) with the peer's address, and descriptors by number")]
 
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::ffi::c_int;
+use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::sendfile::sendfile;
+use nix::sys::socket::{self, MsgFlags, setsockopt, sockopt};
 
 use crate::connection::SocketName;
 
@@ -31,34 +43,183 @@ pub enum Accepted {
     Failed(io::Error),
 }
 
-/// accept4(2) with SOCK_NONBLOCK | SOCK_CLOEXEC; sets TCP_NODELAY on a TCP connection.
-pub fn accept(_listener: BorrowedFd<'_>) -> Accepted {
-    todo!()
+impl From<Errno> for Accepted {
+    fn from(error: Errno) -> Self {
+        const AGAIN: [Errno; 3] = [Errno::EAGAIN, Errno::EINTR, Errno::ECONNABORTED];
+        const FULL: [Errno; 4] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+        if AGAIN.contains(&error) {
+            Self::Nobody
+        } else if FULL.contains(&error) {
+            Self::Exhausted(error.into())
+        } else {
+            Self::Failed(error.into())
+        }
+    }
 }
 
-/// recv(2) of one piece. EINTR is retried.
-pub fn receive(_socket: BorrowedFd<'_>, _buffer: &mut [u8]) -> Io {
-    todo!()
+/// A `struct sockaddr_storage` as bytes, aligned as one.
+#[repr(C, align(8))]
+struct RawName([u8; size_of::<libc::sockaddr_storage>()]);
+
+/// accept4(2) with SOCK_NONBLOCK | SOCK_CLOEXEC; sets TCP_NODELAY on a TCP connection.
+pub fn accept(listener: BorrowedFd<'_>) -> Accepted {
+    let mut name = RawName([0; size_of::<RawName>()]);
+    let mut name_bytes = size_of::<RawName>() as libc::socklen_t;
+    // SAFETY: `name` and `name_bytes` live through the call; the kernel writes at most `name_bytes`
+    // bytes of address, which is the size of `name`, and any bytes are valid there.
+    let fd = unsafe {
+        libc::accept4(
+            listener.as_raw_fd(),
+            (&raw mut name).cast(),
+            &raw mut name_bytes,
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        )
+    };
+    if fd < 0 {
+        return Errno::last().into();
+    }
+    // SAFETY: accept4(2) has just made this descriptor, so nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let peer = socket_name(&name.0[..name.0.len().min(name_bytes as usize)]);
+    match peer {
+        SocketName::Inet(_) => {
+            // Ignored: it fails only for a connection that is dead already, which reading will tell.
+            let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
+        }
+        SocketName::Unix(_) => {}
+    }
+    Accepted::Connection(socket, peer)
+}
+
+/// Reads a socket address as the kernel wrote it.
+///
+/// Shape:  `sa_family` in native order, then as in ip(7), ipv6(7), unix(7).
+/// Errors: none; an address that is none of these, or cut short, is an unnamed unix one.
+fn socket_name(raw: &[u8]) -> SocketName {
+    const INET: c_int = libc::AF_INET;
+    const INET6: c_int = libc::AF_INET6;
+    const UNIX: c_int = libc::AF_UNIX;
+    let unnamed = || SocketName::Unix(String::new());
+    let Some((family, rest)) = raw.split_first_chunk() else { return unnamed() };
+    match c_int::from(u16::from_ne_bytes(*family)) {
+        INET => inet_name(rest).map_or_else(unnamed, SocketName::Inet),
+        INET6 => inet6_name(rest).map_or_else(unnamed, SocketName::Inet),
+        UNIX => SocketName::Unix(unix_name(rest)),
+        _ => unnamed(),
+    }
+}
+
+fn inet_name(rest: &[u8]) -> Option<SocketAddr> {
+    let (port, rest) = rest.split_first_chunk()?;
+    let (ip, _) = rest.split_first_chunk::<4>()?;
+    Some(SocketAddrV4::new(Ipv4Addr::from(*ip), u16::from_be_bytes(*port)).into())
+}
+
+fn inet6_name(rest: &[u8]) -> Option<SocketAddr> {
+    let (port, rest) = rest.split_first_chunk()?;
+    let (flow, rest) = rest.split_first_chunk()?;
+    let (ip, rest) = rest.split_first_chunk::<16>()?;
+    let (scope, _) = rest.split_first_chunk()?;
+    // Both as they lie there, like std does: only then are equal addresses equal.
+    let (flow, scope) = (u32::from_ne_bytes(*flow), u32::from_ne_bytes(*scope));
+    Some(SocketAddrV6::new(Ipv6Addr::from(*ip), u16::from_be_bytes(*port), flow, scope).into())
+}
+
+/// A path ends at its first NUL; an abstract name starts with one and may hold more.
+fn unix_name(path: &[u8]) -> String {
+    match path.split_first() {
+        None => String::new(),
+        Some((0, [])) => String::new(),
+        Some((0, name)) => format!("@{}", String::from_utf8_lossy(name)),
+        Some(_) => {
+            let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(path).into_owned()
+        }
+    }
+}
+
+/// recv(2) of one piece. EINTR is retried. An empty `buffer` is a caller's bug.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Io {
+    debug_assert!(!buffer.is_empty(), "no room to read into looks like the end of the stream");
+    let moved = retry(|| socket::recv(socket.as_raw_fd(), buffer, MsgFlags::empty()));
+    outcome(moved)
 }
 
 /// One send of up to three parts, in order, with MSG_NOSIGNAL: send(2) for one non-empty part,
-/// sendmsg(2) for more. EINTR is retried. All parts empty is a caller's bug.
-pub fn send(_socket: BorrowedFd<'_>, _parts: [&[u8]; 3]) -> Io {
-    todo!()
+/// sendmsg(2) for more. EINTR is retried. All parts empty is a caller's bug, and `Failed`.
+pub fn send(socket: BorrowedFd<'_>, parts: [&[u8]; 3]) -> Io {
+    let mut slices = [IoSlice::new(&[]); 3];
+    let mut count = 0;
+    for part in parts {
+        if !part.is_empty() {
+            slices[count] = IoSlice::new(part);
+            count += 1;
+        }
+    }
+    let moved = match &slices[..count] {
+        [] => {
+            debug_assert!(false, "nothing to send");
+            return Io::Failed;
+        }
+        [part] => retry(|| socket::send(socket.as_raw_fd(), part, MsgFlags::MSG_NOSIGNAL)),
+        parts => retry(|| {
+            socket::sendmsg::<()>(socket.as_raw_fd(), parts, &[], MsgFlags::MSG_NOSIGNAL, None)
+        }),
+    };
+    outcome(moved)
 }
 
-/// One sendfile(2) from `offset`. `Ended` when the file has no byte there any more.
-pub fn send_file(_socket: BorrowedFd<'_>, _file: BorrowedFd<'_>, _offset: u64, _length: u64) -> Io {
-    todo!()
+/// One sendfile(2) from `offset`. `Ended` when the file has no byte there any more. What cannot be
+/// sent so (not a regular file, unreadable) is `Failed` like a dead connection: the caller asks only
+/// for regular files, and the head is out.
+pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: u64) -> Io {
+    debug_assert!(length > 0, "nothing to send looks like the end of the file");
+    let Ok(offset) = libc::off_t::try_from(offset) else { return Io::Ended };
+    // The kernel moves at most 2 GB a call (sendfile(2)); the cut keeps 32-bit targets right.
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    outcome(retry(|| sendfile(socket, file, Some(&mut { offset }), length)))
 }
 
 /// A close-on-exec duplicate of a descriptor that somebody else owns (fcntl(2) F_DUPFD_CLOEXEC).
-pub fn duplicate(_fd: RawFd) -> io::Result<OwnedFd> {
-    todo!()
+/// Never one of the numbers 0 to 2.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: this command touches no memory of ours; a number that is not open is EBADF.
+    let copy = Errno::result(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: fcntl(2) has just made this descriptor, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Takes over a descriptor that was inherited by number (systemd, `fd://N`), after checking with
-/// fcntl(2) that it is open.
-pub fn adopt(_fd: RawFd) -> io::Result<OwnedFd> {
-    todo!()
+/// fcntl(2) that it is open, and makes it close-on-exec: the application's children have no use for
+/// it. Each number can be taken over once; who calls this is the only one who closes it.
+pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: this command touches no memory of ours; a number that is not open is EBADF.
+    let flags = Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, flags | libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, as F_GETFD has shown; it was left to this process by its parent under this
+    // number, and the callers, which read the number from the configuration or the environment at
+    // start, take each one over once.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
+fn outcome(moved: nix::Result<usize>) -> Io {
+    match moved {
+        Ok(0) => Io::Ended,
+        Ok(bytes) => Io::Bytes(bytes),
+        Err(Errno::EAGAIN) => Io::Blocked,
+        Err(_) => Io::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

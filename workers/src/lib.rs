@@ -4,11 +4,16 @@
 //! Import rule: `worker -> event_loop -> connection -> http, metrics`; `wsgi -> application, http,
 //! spool`. `http/*`, [`connection`] and [`deadlines`] are pure: bytes and `now` come in, values go
 //! out. `wsgi`, behind the feature `python`, is the only folder here that names pyo3.
+pub mod access;
 pub mod application;
+pub mod channel;
+pub mod clock;
 pub mod connection;
 pub mod deadlines;
+pub mod drive;
 pub mod event_loop;
 pub mod fd;
+pub mod fork_guard;
 pub mod http;
 pub mod identity;
 pub mod log;

@@ -43,11 +43,16 @@ pub enum Value<'a> {
 }
 
 /// The process's log. Set up once (and again in each child after fork).
+#[derive(Clone)]
 pub struct Log {
     _private: (),
 }
 
 impl Log {
+    /// f
+    pub fn format(&self) -> LogFormat {
+        todo!()
+    }
     /// Writes one line, if `level` is enabled: `log.line(Level::Info, "worker.ready", &[("slot", Value::Number(0))])`.
     pub fn line(&self, _level: Level, _event: &str, _pairs: &[(&str, Value<'_>)]) {
         todo!()

@@ -1,5 +1,8 @@
 //! Slab of connections. A [`Token`] carries the generation of its place, so that an event that comes
 //! late for a closed connection finds nobody.
+//!
+//! Own code instead of the crate slab, whose keys are bare indices: the generation is the point. A
+//! place whose generations are used up is retired, so a token is never given out twice.
 
 /// Names one entry of a [`ConnTable`]; never valid again once the entry is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -9,7 +12,8 @@ pub struct Token {
 }
 
 impl Token {
-    /// The 64 bits that epoll(7) carries for us.
+    /// The 64 bits that epoll(7) carries for us. Values whose upper 32 bits are all ones never name
+    /// an entry: they are free for descriptors that are no connection.
     pub fn to_bits(self) -> u64 {
         (u64::from(self.generation) << 32) | u64::from(self.index)
     }
@@ -25,50 +29,205 @@ impl Token {
 
 /// Connections by [`Token`].
 pub struct ConnTable<T> {
-    _entries: Vec<Option<T>>,
+    places: Vec<Place<T>>,
+    /// The place to use next: a stack through the vacant places, so that the warmest is reused first.
+    vacant: Option<u32>,
+    len: usize,
 }
+
+struct Place<T> {
+    /// Generation of the entry that is here, or of the next one.
+    generation: u32,
+    content: Content<T>,
+}
+
+enum Content<T> {
+    Entry(T),
+    Vacant { next: Option<u32> },
+    Retired,
+}
+
+/// A place is never used with this generation: it is the last, and marks foreign keys.
+const NO_GENERATION: u32 = u32::MAX;
 
 impl<T> ConnTable<T> {
     /// An empty table.
     pub fn new() -> Self {
-        todo!()
+        Self { places: Vec::new(), vacant: None, len: 0 }
     }
+
     /// Entries present.
     pub fn len(&self) -> usize {
-        todo!()
+        self.len
     }
+
     /// Whether no entry is present.
     pub fn is_empty(&self) -> bool {
-        todo!()
+        self.len == 0
     }
+
     /// Places ever used: every live token's index is below it.
     pub fn capacity(&self) -> usize {
-        todo!()
+        self.places.len()
     }
+
     /// Adds an entry.
-    pub fn insert(&mut self, _entry: T) -> Token {
-        todo!()
+    pub fn insert(&mut self, entry: T) -> Token {
+        self.len += 1;
+        if let Some(index) = self.vacant {
+            let place = &mut self.places[index as usize];
+            self.vacant = match std::mem::replace(&mut place.content, Content::Entry(entry)) {
+                Content::Vacant { next } => next,
+                Content::Entry(_) | Content::Retired => {
+                    unreachable!("only vacant places are on the stack")
+                }
+            };
+            return Token { index, generation: place.generation };
+        }
+        let index = u32::try_from(self.places.len()).expect("fewer places than descriptors");
+        self.places.push(Place { generation: 0, content: Content::Entry(entry) });
+        Token { index, generation: 0 }
     }
+
     /// The entry, unless it was removed.
-    pub fn get_mut(&mut self, _token: Token) -> Option<&mut T> {
-        todo!()
+    pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+        let place = self.places.get_mut(token.index())?;
+        match &mut place.content {
+            Content::Entry(entry) if place.generation == token.generation => Some(entry),
+            Content::Entry(_) | Content::Vacant { .. } | Content::Retired => None,
+        }
     }
+
     /// The entry, unless it was removed.
-    pub fn get(&self, _token: Token) -> Option<&T> {
-        todo!()
+    pub fn get(&self, token: Token) -> Option<&T> {
+        let place = self.places.get(token.index())?;
+        match &place.content {
+            Content::Entry(entry) if place.generation == token.generation => Some(entry),
+            Content::Entry(_) | Content::Vacant { .. } | Content::Retired => None,
+        }
     }
+
     /// Takes the entry out; its token is dead from now on.
-    pub fn remove(&mut self, _token: Token) -> Option<T> {
-        todo!()
+    pub fn remove(&mut self, token: Token) -> Option<T> {
+        self.get(token)?;
+        let place = &mut self.places[token.index()];
+        place.generation += 1;
+        let left = if place.generation == NO_GENERATION {
+            Content::Retired
+        } else {
+            let next = self.vacant.replace(token.index);
+            Content::Vacant { next }
+        };
+        self.len -= 1;
+        match std::mem::replace(&mut place.content, left) {
+            Content::Entry(entry) => Some(entry),
+            Content::Vacant { .. } | Content::Retired => unreachable!("get found an entry"),
+        }
     }
+
     /// Tokens of all entries, in order of place.
     pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
-        std::iter::empty()
+        self.places.iter().zip(0..).filter_map(|(place, index)| match place.content {
+            Content::Entry(_) => Some(Token { index, generation: place.generation }),
+            Content::Vacant { .. } | Content::Retired => None,
+        })
     }
 }
 
 impl<T> Default for ConnTable<T> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_found_by_its_token() {
+        let mut table = ConnTable::new();
+        let token = table.insert("a");
+        assert_eq!(table.get(token), Some(&"a"));
+        assert_eq!(table.get_mut(token), Some(&mut "a"));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_late_event_finds_nobody_although_the_place_is_reused() {
+        let mut table = ConnTable::new();
+        let old = table.insert("old");
+        assert_eq!(table.remove(old), Some("old"));
+        let new = table.insert("new");
+        assert_eq!(new.index(), old.index());
+        assert_eq!(table.get(old), None);
+        assert_eq!(table.get_mut(old), None);
+        assert_eq!(table.remove(old), None);
+        assert_eq!(table.get(new), Some(&"new"));
+    }
+
+    #[test]
+    fn a_token_survives_its_bits() {
+        let token = Token { index: 7, generation: 0x8000_0001 };
+        assert_eq!(Token::from_bits(token.to_bits()), token);
+    }
+
+    #[test]
+    fn bits_from_elsewhere_find_nobody() {
+        let mut table = ConnTable::new();
+        table.insert(());
+        assert_eq!(table.get(Token::from_bits(u64::MAX)), None);
+        assert_eq!(table.get(Token::from_bits(u64::from(NO_GENERATION) << 32)), None);
+    }
+
+    #[test]
+    fn a_place_whose_generations_are_used_up_is_not_used_again() {
+        let mut table = ConnTable::new();
+        let first = table.insert("first");
+        table.places[0].generation = NO_GENERATION - 1;
+        let last = Token { generation: NO_GENERATION - 1, ..first };
+        assert_eq!(table.remove(last), Some("first"));
+        let next = table.insert("next");
+        assert_ne!(next.index(), first.index());
+        assert_eq!(table.get(first), None);
+        assert_eq!(table.tokens().collect::<Vec<_>>(), [next]);
+        assert_eq!(table.capacity(), 2);
+    }
+
+    #[test]
+    fn tokens_come_in_order_of_place() {
+        let mut table = ConnTable::new();
+        let tokens: Vec<_> = (0..4).map(|n| table.insert(n)).collect();
+        table.remove(tokens[1]);
+        assert_eq!(table.tokens().collect::<Vec<_>>(), [tokens[0], tokens[2], tokens[3]]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_behaves_like_a_map(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..200)) {
+            let mut table = ConnTable::new();
+            let mut model = HashMap::new();
+            let mut given = Vec::new();
+            for (number, (insert, which)) in steps.into_iter().enumerate() {
+                if insert || given.is_empty() {
+                    let token = table.insert(number);
+                    prop_assert!(!given.contains(&token));
+                    given.push(token);
+                    model.insert(token, number);
+                } else {
+                    let token = *which.get(&given);
+                    prop_assert_eq!(table.remove(token), model.remove(&token));
+                }
+                prop_assert_eq!(table.len(), model.len());
+                for token in &given {
+                    prop_assert_eq!(table.get(*token), model.get(token));
+                }
+            }
+            prop_assert_eq!(table.tokens().count(), model.len());
+        }
     }
 }

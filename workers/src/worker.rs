@@ -1,12 +1,18 @@
-//! Composition root of one worker. [`Post`] is all that the supervisor hands over.
+//! Composition root of one worker. [`Post`] is all that the supervisor hands over; [`run`] is the
+//! worker's life once its application is loaded.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use nix::sys::socket::{MsgFlags, send};
+
+use crate::application::Application;
 use crate::connection::SocketName;
+use crate::event_loop::EventLoop;
 use crate::identity::{Generation, SlotId};
-use crate::log::Log;
+use crate::log::{Level, Log, Value};
 use crate::metrics::{Block, Header};
 use crate::settings::Settings;
+use crate::signals;
 
 /// A worker's post: who it is, what it serves, and how it hears from the supervisor.
 pub struct Post {
@@ -73,4 +79,34 @@ impl WorkerExit {
             Self::Internal => 70,
         }
     }
+}
+
+/// Serves until told to leave. The application is loaded; this installs the signal handlers, reports
+/// readiness and turns the loop.
+pub fn run<A: Application>(post: Post, app: &mut A) -> WorkerExit {
+    let log = post.log.clone();
+    match serve(post, app) {
+        Ok(exit) => exit,
+        Err(error) => {
+            log.line(Level::Critical, "worker.failed", &[("error", Value::Display(&error))]);
+            WorkerExit::Internal
+        }
+    }
+}
+
+fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit> {
+    for signal in signals::install(post.doorbell.as_fd())? {
+        let pairs = [("signal", Value::Text(signal.as_str()))];
+        post.log.line(Level::Warning, "worker.signal_handler_replaced", &pairs);
+    }
+    let block = post.block;
+    block.occupy(std::process::id());
+    let life = post.life.try_clone()?;
+    let event_loop = EventLoop::new(post, app)?;
+    block.set_ready();
+    // EPIPE: the supervisor is gone; the loop hears of it at once and drains.
+    let _ = send(life.as_raw_fd(), &[LIFE_READY], MsgFlags::MSG_NOSIGNAL);
+    drop(life);
+    let leftover = event_loop.run()?;
+    Ok(if leftover.abandoned_count == 0 { WorkerExit::Done } else { WorkerExit::Abandoned })
 }

@@ -1,67 +1,128 @@
 //! Counting: one line, one add in memory.
+//!
+//! What is counted stands here; where it is counted, and what else workers and the supervisor tell
+//! each other through shared memory, in [`board`]. Nothing in this folder formats or sends: that is
+//! the supervisor's emitter.
+pub mod block;
 pub mod board;
+mod cell;
+pub mod histogram;
+mod request_line;
+pub mod row;
 pub mod shared;
 
-pub use board::{Block, Board, Command, Header, Histogram, Row, Side};
+pub use block::{Block, Command};
+pub use board::{Board, Header, ServerState, Side};
+pub use histogram::Histogram;
+pub use row::Row;
 
-/// Everything that is counted. Its statsd name and meaning stand here and nowhere else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(usize)]
-pub enum Counter {
-    /// `conn.accept.success`
-    ConnAcceptSuccess,
-    /// `conn.accept.error`
-    ConnAcceptError,
-    /// `req.success.read`
-    ReqSuccessRead,
-    /// `req.done`
-    ReqDone,
-    /// `req.active`
-    ReqActive,
-    /// `req.error.parse`
-    ReqErrorParse,
-    /// `req.error.internal`
-    ReqErrorInternal,
-    /// `req.error.read`
-    ReqErrorRead,
-    /// `req.error.client_disconnected`
-    ReqErrorClientDisconnected,
-    /// `req.aborted`
-    ReqAborted,
-    /// `resp.active`
-    RespActive,
-    /// `resp.done`
-    RespDone,
-    /// `resp.done.keepalive`
-    RespDoneKeepalive,
-    /// `resp.conn.close`
-    RespConnClose,
-    /// `resp.aborted`
-    RespAborted,
-    /// `conn.close.idle`
-    ConnCloseIdle,
-    /// `req.abandoned`
-    ReqAbandoned,
-    /// `req.killed`
-    ReqKilled,
-    /// `req.header.dropped`
-    ReqHeaderDropped,
-    /// `resp.status.1xx`
-    RespStatus1xx,
-    /// `resp.status.2xx`
-    RespStatus2xx,
-    /// `resp.status.3xx`
-    RespStatus3xx,
-    /// `resp.status.4xx`
-    RespStatus4xx,
-    /// `resp.status.5xx`
-    RespStatus5xx,
-    /// `resp.sendfile.bytes`
-    RespSendfileBytes,
-    /// `bytes.in`
-    BytesIn,
-    /// `bytes.out`
-    BytesOut,
-    /// `log.dropped`
-    LogDropped,
+/// One line a counter: variant, statsd name without the prefix, meaning.
+macro_rules! counters {
+    ($($variant:ident, $name:literal, $meaning:literal;)*) => {
+        /// Everything that is counted in a worker. Its statsd name and meaning stand here and nowhere
+        /// else.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Counter {
+            $(#[doc = concat!("`", $name, "`: ", $meaning)] $variant,)*
+        }
+
+        impl Counter {
+            /// All of them, in the order of the README's table.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// Its name in statsd, without the prefix. Once released, an interface.
+            pub const fn statsd_name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// What it counts, in one sentence for operators.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $meaning,)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    ConnAcceptSuccess, "conn.accept.success", "Connections accepted.";
+    ConnAcceptError, "conn.accept.error",
+        "Failed accepts; that nobody was there (any more) is no failure.";
+    ReqSuccessRead, "req.success.read", "Requests read whole and given to the application.";
+    ReqDone, "req.done", "Requests that were answered, by the application or by a refusal.";
+    ReqActive, "req.active", "Reads that left a request incomplete.";
+    ReqErrorParse, "req.error.parse", "Requests refused by the parser or a limit (4xx, 5xx).";
+    ReqErrorInternal, "req.error.internal",
+        "Requests whose application raised, or broke PEP 3333, before the head was out.";
+    ReqErrorRead, "req.error.read", "Connections that failed while a request was awaited or read.";
+    ReqErrorClientDisconnected, "req.error.client_disconnected",
+        "Connections that ended while a request was awaited or read; idle ones included.";
+    ReqAborted, "req.aborted", "Connections closed without an answer, idle ones included.";
+    RespActive, "resp.active", "Steps that sent a part of a response, but not its end.";
+    RespDone, "resp.done", "Responses sent to the end.";
+    RespDoneKeepalive, "resp.done.keepalive", "Responses after which the connection was kept.";
+    RespConnClose, "resp.conn.close", "Responses after which the connection was closed.";
+    RespAborted, "resp.aborted",
+        "Responses cut off: the client was gone, or the application failed after the head.";
+    ConnCloseIdle, "conn.close.idle",
+        "Connections that ended between two requests; these are in req.aborted too.";
+    ReqAbandoned, "req.abandoned",
+        "Requests never given to the application, because the client had gone.";
+    ReqKilled, "req.killed", "Requests that were running when their worker died.";
+    ReqHeaderDropped, "req.header.dropped", "Header fields left out for an underscore in the name.";
+    RespStatus1xx, "resp.status.1xx", "Interim responses sent.";
+    RespStatus2xx, "resp.status.2xx", "Responses begun with a status 200 to 299.";
+    RespStatus3xx, "resp.status.3xx", "Responses begun with a status 300 to 399.";
+    RespStatus4xx, "resp.status.4xx", "Responses begun with a status 400 to 499.";
+    RespStatus5xx, "resp.status.5xx", "Responses begun with a status 500 to 599.";
+    RespSendfileBytes, "resp.sendfile.bytes", "Bytes sent by sendfile(2); in bytes.out too.";
+    BytesIn, "bytes.in", "Bytes read from connections.";
+    BytesOut, "bytes.out", "Bytes handed to the kernel for connections.";
+    LogDropped, "log.dropped", "Log lines that could not be written at once, and were dropped.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn all_lists_each_counter_at_its_own_place() {
+        for (index, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, index);
+        }
+    }
+
+    #[test]
+    fn statsd_names_are_distinct_and_plain() {
+        let names: HashSet<_> = Counter::ALL.map(Counter::statsd_name).into_iter().collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+        for name in names {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
+            assert!(name.chars().all(plain), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_first_15_are_named_as_in_bjoern() {
+        let names: Vec<_> = Counter::ALL.into_iter().take(15).map(Counter::statsd_name).collect();
+        let bjoern = "conn.accept.success conn.accept.error req.success.read req.done req.active \
+                      req.error.parse req.error.internal req.error.read \
+                      req.error.client_disconnected req.aborted resp.active resp.done \
+                      resp.done.keepalive resp.conn.close resp.aborted";
+        assert_eq!(names, bjoern.split_whitespace().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_meaning_is_one_sentence() {
+        for counter in Counter::ALL {
+            let meaning = counter.meaning();
+            assert!(meaning.ends_with('.') && !meaning.contains('\n'), "{meaning}");
+        }
+    }
 }

@@ -1,0 +1,283 @@
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, IntoRawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+
+use super::*;
+
+fn pair() -> (UnixStream, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    (ours, theirs)
+}
+
+fn fill(socket: &UnixStream) {
+    while send(socket.as_fd(), [&[0; 4096], b"", b""]) != Io::Blocked {}
+}
+
+/// A TCP socket whose peer has reset the connection.
+fn reset_socket() -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    client.write_all(b"unread").unwrap();
+    server.peek(&mut [0; 6]).unwrap();
+    // close(2) with unread input sends RST.
+    drop(server);
+    assert!(client.read(&mut [0]).is_err(), "the reset has arrived");
+    client
+}
+
+fn is_close_on_exec(fd: impl AsFd) -> bool {
+    let flags = FdFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFD).unwrap());
+    flags.contains(FdFlag::FD_CLOEXEC)
+}
+
+fn is_non_blocking(fd: impl AsFd) -> bool {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap());
+    flags.contains(OFlag::O_NONBLOCK)
+}
+
+fn accepted(listener: impl AsFd) -> (OwnedFd, SocketName) {
+    match accept(listener.as_fd()) {
+        Accepted::Connection(socket, peer) => (socket, peer),
+        Accepted::Nobody => panic!("nobody there"),
+        Accepted::Exhausted(error) | Accepted::Failed(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn an_accepted_connection_is_non_blocking_and_close_on_exec() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, _) = accepted(&listener);
+    assert!(is_non_blocking(&socket));
+    assert!(is_close_on_exec(&socket));
+}
+
+#[test]
+fn a_tcp_connection_has_its_peer_and_no_delay() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else { continue };
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = accepted(&listener);
+        assert_eq!(peer, SocketName::Inet(client.local_addr().unwrap()));
+        assert!(TcpStream::from(socket).nodelay().unwrap());
+    }
+}
+
+#[test]
+fn an_unnamed_unix_peer_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(dir.path().join("listener")).unwrap();
+    let _client = UnixStream::connect(dir.path().join("listener")).unwrap();
+    assert_eq!(accepted(&listener).1, SocketName::Unix(String::new()));
+}
+
+#[test]
+fn an_abstract_unix_listener_and_peer_work() {
+    let name = format!("arctos-test-{}", std::process::id());
+    let address = UnixAddr::from_abstract_name(&name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    let _client = UnixStream::connect_addr(&address).unwrap();
+    assert_eq!(accepted(&listener).1, SocketName::Unix(String::new()));
+}
+
+#[test]
+fn socket_names_are_read_as_the_kernel_writes_them() {
+    let raw = |family: c_int, rest: &[u8]| {
+        let mut raw = u16::try_from(family).unwrap().to_ne_bytes().to_vec();
+        raw.extend_from_slice(rest);
+        socket_name(&raw)
+    };
+    let unix = |name: &str| SocketName::Unix(name.to_owned());
+    assert_eq!(raw(libc::AF_UNIX, b"/run/a.sock\0"), unix("/run/a.sock"));
+    assert_eq!(raw(libc::AF_UNIX, b"/run/a.sock"), unix("/run/a.sock"));
+    assert_eq!(raw(libc::AF_UNIX, b"\0hidden\0part"), unix("@hidden\0part"));
+    assert_eq!(raw(libc::AF_UNIX, b""), unix(""));
+    assert_eq!(raw(libc::AF_UNIX, b"\0"), unix(""));
+    assert_eq!(
+        raw(libc::AF_INET, &[0x1f, 0x90, 192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+        SocketName::Inet("192.0.2.1:8080".parse().unwrap())
+    );
+    let mut inet6 = vec![0x1f, 0x90, 0, 0, 0, 0];
+    inet6.extend("fe80::1".parse::<Ipv6Addr>().unwrap().octets());
+    inet6.extend(3u32.to_ne_bytes());
+    assert_eq!(raw(libc::AF_INET6, &inet6), SocketName::Inet("[fe80::1%3]:8080".parse().unwrap()));
+}
+
+#[test]
+fn a_name_cut_short_or_of_another_family_is_unnamed() {
+    let inet = u16::try_from(libc::AF_INET).unwrap().to_ne_bytes();
+    let inet6 = u16::try_from(libc::AF_INET6).unwrap().to_ne_bytes();
+    for raw in [&[][..], &[1], &inet, &[inet[0], inet[1], 0, 80, 1, 2, 3], &inet6, &[255, 255, 0]] {
+        assert_eq!(socket_name(raw), SocketName::Unix(String::new()));
+    }
+}
+
+#[test]
+fn an_empty_queue_is_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    assert!(matches!(accept(listener.as_fd()), Accepted::Nobody));
+}
+
+#[test]
+fn a_socket_that_does_not_listen_fails() {
+    let (socket, _peer) = pair();
+    assert!(matches!(accept(socket.as_fd()), Accepted::Failed(_)));
+}
+
+#[test]
+fn errors_of_accept_are_told_apart() {
+    for error in [Errno::EAGAIN, Errno::EINTR, Errno::ECONNABORTED] {
+        assert!(matches!(Accepted::from(error), Accepted::Nobody));
+    }
+    for error in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
+        assert!(matches!(Accepted::from(error), Accepted::Exhausted(_)));
+    }
+    assert!(matches!(Accepted::from(Errno::EPERM), Accepted::Failed(_)));
+}
+
+#[test]
+fn what_was_sent_is_received() {
+    let (ours, mut theirs) = pair();
+    theirs.write_all(b"hello").unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(receive(ours.as_fd(), &mut buffer), Io::Bytes(5));
+    assert_eq!(&buffer[..5], b"hello");
+}
+
+#[test]
+fn an_empty_socket_is_blocked() {
+    let (ours, _theirs) = pair();
+    assert_eq!(receive(ours.as_fd(), &mut [0; 16]), Io::Blocked);
+}
+
+#[test]
+fn a_shut_socket_has_ended() {
+    let (ours, theirs) = pair();
+    theirs.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(receive(ours.as_fd(), &mut [0; 16]), Io::Ended);
+}
+
+#[test]
+fn a_reset_connection_fails_to_be_read_and_written_without_a_signal() {
+    let (ours, theirs) = pair();
+    drop(theirs);
+    assert_eq!(send(ours.as_fd(), [b"x", b"", b""]), Io::Failed);
+    assert_eq!(send(ours.as_fd(), [b"x", b"y", b""]), Io::Failed);
+    let client = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| TcpStream::connect(listener.local_addr()?))
+        .unwrap();
+    // The listener went away with the connection in its queue: reset.
+    assert_eq!(receive(client.as_fd(), &mut [0; 16]), Io::Failed);
+}
+
+#[test]
+fn parts_are_sent_in_order_and_empty_ones_are_left_out() {
+    let cases: [([&[u8]; 3], &[u8]); 6] = [
+        ([b"a", b"", b""], b"a"),
+        ([b"", b"b", b""], b"b"),
+        ([b"", b"", b"c"], b"c"),
+        ([b"a", b"b", b""], b"ab"),
+        ([b"a", b"", b"c"], b"ac"),
+        ([b"ab", b"c", b"def"], b"abcdef"),
+    ];
+    for (parts, expected) in cases {
+        let (ours, mut theirs) = pair();
+        assert_eq!(send(ours.as_fd(), parts), Io::Bytes(expected.len()));
+        drop(ours);
+        let mut received = Vec::new();
+        theirs.read_to_end(&mut received).unwrap();
+        assert_eq!(received, expected);
+    }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+#[should_panic(expected = "nothing to send")]
+fn sending_nothing_is_a_bug() {
+    let (ours, _theirs) = pair();
+    send(ours.as_fd(), [b"", b"", b""]);
+}
+
+#[test]
+fn a_full_socket_is_blocked() {
+    let (ours, _theirs) = pair();
+    fill(&ours);
+    assert_eq!(send(ours.as_fd(), [b"x", b"y", b"z"]), Io::Blocked);
+}
+
+#[test]
+fn a_file_is_sent_from_the_offset_that_is_asked_for() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"0123456789").unwrap();
+    file.seek(SeekFrom::Start(8)).unwrap();
+    let (ours, mut theirs) = pair();
+    assert_eq!(send_file(ours.as_fd(), file.as_fd(), 2, 5), Io::Bytes(5));
+    assert_eq!(file.stream_position().unwrap(), 8);
+    drop(ours);
+    let mut received = String::new();
+    theirs.read_to_string(&mut received).unwrap();
+    assert_eq!(received, "23456");
+}
+
+#[test]
+fn a_file_that_has_shrunk_has_ended() {
+    let file = tempfile::tempfile().unwrap();
+    let (ours, _theirs) = pair();
+    assert_eq!(send_file(ours.as_fd(), file.as_fd(), 0, 5), Io::Ended);
+    assert_eq!(send_file(ours.as_fd(), file.as_fd(), u64::MAX, 5), Io::Ended);
+}
+
+#[test]
+fn a_file_waits_for_room_in_the_socket() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[0; 4096]).unwrap();
+    let (ours, _theirs) = pair();
+    fill(&ours);
+    assert_eq!(send_file(ours.as_fd(), file.as_fd(), 0, 4096), Io::Blocked);
+}
+
+#[test]
+fn a_file_for_a_reset_connection_fails() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[0; 16]).unwrap();
+    let socket = reset_socket();
+    assert_eq!(send_file(socket.as_fd(), file.as_fd(), 0, 16), Io::Failed);
+}
+
+#[test]
+fn a_duplicate_is_another_close_on_exec_descriptor_of_the_same_file() {
+    let (ours, mut theirs) = pair();
+    let copy = duplicate(ours.as_raw_fd()).unwrap();
+    assert_ne!(copy.as_raw_fd(), ours.as_raw_fd());
+    assert!(is_close_on_exec(&copy));
+    drop(ours);
+    assert_eq!(send(copy.as_fd(), [b"x", b"", b""]), Io::Bytes(1));
+    theirs.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn a_number_that_is_not_open_is_neither_duplicated_nor_adopted() {
+    for fd in [-1, RawFd::MAX] {
+        assert_eq!(duplicate(fd).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(adopt(fd).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+}
+
+#[test]
+fn an_adopted_descriptor_is_the_inherited_one_made_close_on_exec() {
+    let (ours, mut theirs) = pair();
+    fcntl(&ours, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let number = ours.into_raw_fd();
+    let adopted = adopt(number).unwrap();
+    assert_eq!(adopted.as_raw_fd(), number);
+    assert!(is_close_on_exec(&adopted));
+    drop(adopted);
+    assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+}

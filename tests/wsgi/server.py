@@ -22,11 +22,13 @@ APPS = Path(__file__).resolve().parent.parent / "apps"
 PATIENCE_S = 60  # nothing takes as long on a machine that works; it bounds a test that hangs
 
 # Events of the log.
-SERVER_READY = "server.ready"  # the first full set of workers serves; names every address
+SERVER_READY = "server.ready"  # the first full set of workers serves; `listen` names every address
 WORKER_READY = "worker.ready"  # slot, pid, generation
-WORKER_EXITED = "worker.exited"  # slot, pid, and how: status or signal
-APPLICATION_FAILED = "application.failed"  # method, path; the traceback below
-APPLICATION_ERRORS = "application.stderr"  # one line of wsgi.errors
+WORKER_LEFT = "worker.left"  # slot, pid, generation, status: it was asked to
+WORKER_DIED = "worker.died"  # slot, pid, generation, status: it was not
+APPLICATION_RAISED = "application.raised"  # method, path, request_id; the traceback below
+APPLICATION_FAILED = (APPLICATION_RAISED, "application.not_started", "application.invalid")
+APPLICATION_ERRORS = "wsgi.errors"  # one line of it
 TOO_LONG = "response.longer_than_content_length"
 
 # Exit codes.
@@ -46,8 +48,8 @@ WRITE_TIMEOUT = "--write-timeout"
 KEEP_ALIVE = "--keep-alive"
 
 LINE = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\S+Z) +(?P<level>[A-Z]+) +(?P<event>[a-z_.0-9]+)(?P<pairs>.*)")
+TCP_ADDRESS = re.compile(r"(?:http://)?(?:[0-9.]+|\[[0-9a-f:.]+\]):([0-9]+)/?")
 PAIR = re.compile(r'([A-Za-z_0-9]+)=("(?:[^"\\]|\\.)*"|\S*)')
-ADDRESS = re.compile(r'http://[^\s,"]+|unix:[^\s,"]+')
 
 
 class LogLine(NamedTuple):
@@ -69,7 +71,8 @@ class LogLine(NamedTuple):
 
     def has(self, event, pairs):
         """Whether it is this event, with these pairs."""
-        return self.event == event and all(self.pairs.get(key) == str(value) for key, value in pairs.items())
+        events = (event,) if isinstance(event, str) else event
+        return self.event in events and all(self.pairs.get(key) == str(value) for key, value in pairs.items())
 
 
 def _unquoted(value):
@@ -175,14 +178,19 @@ class Server:
 
     def ready(self):
         """Waits until it serves."""
-        self.addresses = ADDRESS.findall(self.wait_for(SERVER_READY).text)
+        self.addresses = self.wait_for(SERVER_READY).pairs["listen"].split()
         assert self.addresses, f"{SERVER_READY} names no address\n{self.log}"
         return self
 
     @property
+    def ports(self):
+        """The ports of its TCP addresses."""
+        return [int(found[1]) for address in self.addresses if (found := TCP_ADDRESS.fullmatch(address))]
+
+    @property
     def port(self):
-        """The port of the first TCP address."""
-        return next(int(address.rsplit(":", 1)[1].strip("/")) for address in self.addresses if address.startswith("http"))
+        """The first of them."""
+        return self.ports[0]
 
     @property
     def url(self):

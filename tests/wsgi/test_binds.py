@@ -80,7 +80,7 @@ def test_an_abstract_socket_is_served(serve):
 def test_two_addresses_are_served_by_the_same_workers(serve, connect, tmp_path):
     path = str(tmp_path / "socket")
     server = serve("plain:app", bind=["127.0.0.1:0", f"unix:{path}", "127.0.0.1:0"], workers=1)
-    ports = [int(address.rsplit(":", 1)[1].strip("/")) for address in server.addresses if address.startswith("http")]
+    ports = server.ports
     assert len(set(ports)) == 2
     assert all(answers(address) for address in [("127.0.0.1", ports[0]), ("127.0.0.1", ports[1]), path])
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from load import Load, Outcome
-from server import WORKER_EXITED, WORKER_READY
+from server import WORKER_DIED, WORKER_READY
 from wire import Ended
 
 
@@ -26,7 +26,7 @@ def test_kill_9_of_a_worker_under_load_fails_only_the_requests_on_its_connection
         server.wait_for(WORKER_READY, since=since)
         ready_after_s = time.monotonic() - killed_at
         load.wait_for_answers(400)
-    exited = server.wait_for(WORKER_EXITED, since=since)
+    exited = server.wait_for(WORKER_DIED, since=since)
     assert int(exited.pairs["pid"]) == victim
     kept = [record for record in load.failed() if record.is_kept]
     new = [record for record in load.failed() if not record.is_kept]
@@ -58,7 +58,7 @@ def test_os_exit_in_a_request_costs_that_request_and_its_worker_is_replaced(serv
     wire.get("/hard-exit?secret=hunter2")
     with pytest.raises(Ended):
         wire.response()
-    exited = server.wait_for(WORKER_EXITED, since=since)
+    exited = server.wait_for(WORKER_DIED, since=since)
     assert "7" in exited.pairs.values()
     server.wait_for(WORKER_READY, since=since)
     assert len(server.worker_pids()) == 2

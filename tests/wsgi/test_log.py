@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from server import APPS, PATIENCE_S, SERVER_READY, WORKER_EXITED, WORKER_READY, LogLine, Server, clean_environment
+from server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY, LogLine, Server, clean_environment
 from wire import Wire
 
 
@@ -119,5 +119,5 @@ def test_a_full_standard_error_costs_log_lines_only(connect, tmp_path):
 def test_a_worker_that_ends_is_logged_with_how(serve):
     server = serve("plain:app", workers=1)
     os.kill(server.worker_pids()[0], signal.SIGKILL)
-    said = server.wait_for(WORKER_EXITED)
+    said = server.wait_for(WORKER_DIED)
     assert "KILL" in said.text or "9" in said.pairs.values()

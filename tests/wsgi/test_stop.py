@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from load import Load, Outcome
-from server import WORKER_EXITED, WORKER_READY, Server
+from server import WORKER_LEFT, WORKER_READY, Server
 from wire import Ended
 
 
@@ -104,7 +104,7 @@ def test_ttin_adds_a_worker_and_ttou_takes_one_away(serve):
     assert len(server.worker_pids()) == 2
     since = server.position()
     server.send(signal.SIGTTOU)
-    server.wait_for(WORKER_EXITED, since=since)
+    server.wait_for(WORKER_LEFT, since=since)
     assert len(server.worker_pids()) == 1
 
 
@@ -124,6 +124,6 @@ def test_ttou_under_load_fails_no_request(serve):
         load.wait_for_answers(100)
         since = server.position()
         server.send(signal.SIGTTOU)
-        server.wait_for(WORKER_EXITED, since=since)
+        server.wait_for(WORKER_LEFT, since=since)
         load.wait_for_answers(100)
     assert {record.outcome for record in load.failed()} <= {Outcome.STALE}, load.summary()

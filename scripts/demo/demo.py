@@ -75,7 +75,7 @@ Large bodies wait in a temporary file.</p>
 <p class="soft">{TICKS} items, one every {TICK_SECONDS} s; each leaves before the next is asked for. Between two of them the
 worker answers others.</p>
 <a class="button" href="/ticks" target="ticks">Start</a>
-<iframe name="ticks" title="Streamed response" srcdoc=""></iframe></section>
+<iframe name="ticks" title="Streamed response" ></iframe></section>
 <section><h2>Download a file</h2>
 <p class="soft">{DOWNLOAD_BYTES // 2**20} MB given as <code>wsgi.file_wrapper</code>: the kernel sends it with sendfile(2), no byte
 passes through Python.</p>
@@ -88,7 +88,7 @@ curl -F file=@README.md http://{address}/upload</pre>
 </div>
 <section><details><summary>The environ of this request ({len(environ)} entries)</summary>
 <table>{rows}</table></details></section>
-<footer>Stop the server with Ctrl-C in its terminal: running requests are finished first.</footer>"""
+<footer>Stop the server with Ctrl-C in its terminal: running requests get two seconds to finish.</footer>"""
     subtitle = f"Served by {escape(environ.get('SERVER_SOFTWARE', 'a WSGI server'))} on Python {platform.python_version()}"
     return _page(start_response, "200 OK", "arctos is running", subtitle, content, [("Connection", "close")])
 

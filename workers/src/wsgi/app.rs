@@ -354,3 +354,6 @@ fn listed(names: &[String]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 use super::failure::traceback;
 use super::start_response::type_name;
 use crate::settings::AppSpec;
-use crate::worker::WorkerExit;
+use crate::post::WorkerExit;
 
 /// Most names that a hint lists.
 const LISTED_NAMES: usize = 12;

@@ -16,15 +16,11 @@
 //! | `ffi` | the only unsafe code here |
 
 mod app;
-#[cfg(test)]
-mod cost;
 mod environ;
 mod errors;
 mod failure;
 mod ffi;
 mod file_wrapper;
-#[cfg(test)]
-mod harness;
 mod input;
 mod names;
 mod reply;

@@ -1,3 +1,6 @@
+mod cost;
+pub(super) mod harness;
+
 use std::fs::File;
 use std::io::Read;
 use std::sync::mpsc;
@@ -5,7 +8,7 @@ use std::sync::mpsc;
 use pyo3::prelude::*;
 
 use super::*;
-use crate::wsgi::harness::{App, run};
+use crate::wsgi::tests::harness::{App, run};
 
 const HELLO: &str = "def app(environ, start_response):
     start_response('200 OK', [])

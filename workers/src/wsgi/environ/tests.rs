@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::application::Application;
-use crate::wsgi::harness::{App, inet, parsed, showing};
+use crate::wsgi::tests::harness::{App, inet, parsed, showing};
 
 #[test]
 fn environ_is_exactly_a_dict_of_the_application_alone() {

@@ -1,6 +1,6 @@
 use crate::application::RequestBody;
 use crate::spool::Spool;
-use crate::wsgi::harness::{App, showing};
+use crate::wsgi::tests::harness::{App, showing};
 
 const BODY: &[u8] = b"first line\n\nthird\r\nno end";
 

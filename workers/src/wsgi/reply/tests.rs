@@ -1,5 +1,5 @@
 use crate::application::AppError;
-use crate::wsgi::harness::{App, Kind};
+use crate::wsgi::tests::harness::{App, Kind};
 
 /// An application that returns what an expression gives.
 fn returning(expression: &str) -> App {
@@ -76,7 +76,7 @@ def app(environ, start_response):
 ",
     );
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    let head = crate::wsgi::harness::parsed(request);
+    let head = crate::wsgi::tests::harness::parsed(request);
     let conn = app.conn.clone();
     let reply = crate::application::Application::call(
         &mut app.bridge,

@@ -1,5 +1,5 @@
 use crate::application::AppError;
-use crate::wsgi::harness::{App, Kind};
+use crate::wsgi::tests::harness::{App, Kind};
 
 /// An application that keeps the exception which a call of start_response with these arguments raises.
 fn app_calling(arguments: &str) -> App {

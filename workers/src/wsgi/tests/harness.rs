@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::Bridge;
 use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
 };
@@ -19,16 +18,17 @@ use crate::http::{Head, HeadScan, HttpDate, Parsed, Persistence, ResponseHead, V
 use crate::identity::{Generation, SlotId};
 use crate::log::{Level, Log, LogFormat};
 use crate::settings::{HeaderMap, Limits, Settings};
+use crate::wsgi::Bridge;
 
 /// A log that a test can read.
-pub(super) fn readable_log() -> (Log, File) {
+pub(in crate::wsgi) fn readable_log() -> (Log, File) {
     let file = tempfile::tempfile().unwrap();
     let descriptor = file.try_clone().unwrap().into();
     (Log::new(Level::Debug, LogFormat::Text, descriptor), file)
 }
 
 /// What a test's log holds.
-pub(super) fn text_of(log: &File) -> String {
+pub(in crate::wsgi) fn text_of(log: &File) -> String {
     let mut file = log.try_clone().unwrap();
     file.seek(SeekFrom::Start(0)).unwrap();
     let mut text = String::new();
@@ -38,13 +38,13 @@ pub(super) fn text_of(log: &File) -> String {
 
 /// The client's end, as far as `write()` is concerned.
 #[derive(Default)]
-pub(super) struct Wire {
+pub(in crate::wsgi) struct Wire {
     /// What was written, the head before it left out.
-    pub(super) written: Vec<u8>,
+    pub(in crate::wsgi) written: Vec<u8>,
     /// Status at the first write.
-    pub(super) status: Option<u16>,
+    pub(in crate::wsgi) status: Option<u16>,
     /// Whether the peer has gone.
-    pub(super) is_gone: bool,
+    pub(in crate::wsgi) is_gone: bool,
 }
 
 impl Outlet for Wire {
@@ -60,7 +60,7 @@ impl Outlet for Wire {
 
 /// Which kind of content a reply had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::wsgi) enum Kind {
     Empty,
     Whole,
     Stream,
@@ -69,29 +69,29 @@ pub(super) enum Kind {
 
 /// A reply, asked for to its end and closed.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) kind: Kind,
+pub(in crate::wsgi) struct Answer {
+    pub(in crate::wsgi) kind: Kind,
     /// Status line and fields as they would be sent, without what the server adds.
-    pub(super) head: String,
+    pub(in crate::wsgi) head: String,
     /// The items, each on its own.
-    pub(super) items: Vec<Vec<u8>>,
-    pub(super) length: Option<u64>,
+    pub(in crate::wsgi) items: Vec<Vec<u8>>,
+    pub(in crate::wsgi) length: Option<u64>,
     /// What ended the items too early.
-    pub(super) broken: Option<AppError>,
+    pub(in crate::wsgi) broken: Option<AppError>,
 }
 
 /// A bridge around an application, and what a test looks at.
-pub(super) struct App {
-    pub(super) bridge: Bridge,
-    pub(super) wire: Wire,
-    pub(super) conn: ConnInfo,
+pub(in crate::wsgi) struct App {
+    pub(in crate::wsgi) bridge: Bridge,
+    pub(in crate::wsgi) wire: Wire,
+    pub(in crate::wsgi) conn: ConnInfo,
     names: Py<PyDict>,
     log: File,
     sequence: u64,
 }
 
 /// The names that Python source leaves behind.
-pub(super) fn run(py: Python<'_>, source: &str) -> Py<PyDict> {
+pub(in crate::wsgi) fn run(py: Python<'_>, source: &str) -> Py<PyDict> {
     let names = PyDict::new(py);
     py.run(&CString::new(source).unwrap(), Some(&names), None).unwrap();
     names.unbind()
@@ -99,12 +99,12 @@ pub(super) fn run(py: Python<'_>, source: &str) -> Py<PyDict> {
 
 impl App {
     /// Around `app` of this source.
-    pub(super) fn new(source: &str) -> Self {
+    pub(in crate::wsgi) fn new(source: &str) -> Self {
         Self::with(source, &Settings::default())
     }
 
     /// The same with settings.
-    pub(super) fn with(source: &str, settings: &Settings) -> Self {
+    pub(in crate::wsgi) fn with(source: &str, settings: &Settings) -> Self {
         Python::initialize();
         let (writer, log) = readable_log();
         let (bridge, names) = Python::attach(|py| {
@@ -124,29 +124,29 @@ impl App {
     }
 
     /// An application that replies with `repr()` of an expression over `environ`.
-    pub(super) fn showing(expression: &str) -> Self {
+    pub(in crate::wsgi) fn showing(expression: &str) -> Self {
         Self::new(&showing(expression))
     }
 
     /// The bytes of the reply to a GET with these header lines.
-    pub(super) fn text(&mut self, target: &str, header_lines: &str) -> String {
+    pub(in crate::wsgi) fn text(&mut self, target: &str, header_lines: &str) -> String {
         let head = format!("GET {target} HTTP/1.1\r\nHost: example.org\r\n{header_lines}\r\n");
         let answer = self.send(head.as_bytes(), RequestBody::Empty).unwrap();
         String::from_utf8(answer.items.concat()).unwrap()
     }
 
     /// The reply to a plain GET.
-    pub(super) fn get(&mut self) -> Result<Answer, AppError> {
+    pub(in crate::wsgi) fn get(&mut self) -> Result<Answer, AppError> {
         self.send(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", RequestBody::Empty)
     }
 
     /// The reply to a POST with this body.
-    pub(super) fn post(&mut self, body: RequestBody<'_>) -> Result<Answer, AppError> {
+    pub(in crate::wsgi) fn post(&mut self, body: RequestBody<'_>) -> Result<Answer, AppError> {
         self.send(b"POST / HTTP/1.1\r\nHost: example.org\r\n\r\n", body)
     }
 
     /// The reply to a head with a body.
-    pub(super) fn send(
+    pub(in crate::wsgi) fn send(
         &mut self,
         head_bytes: &[u8],
         body: RequestBody<'_>,
@@ -207,7 +207,7 @@ impl App {
     }
 
     /// `repr()` of a name that the source or the application has set.
-    pub(super) fn value(&self, name: &str) -> String {
+    pub(in crate::wsgi) fn value(&self, name: &str) -> String {
         Python::attach(|py| {
             let value = self.names.bind(py).get_item(name).unwrap().unwrap();
             value.repr().unwrap().to_string()
@@ -215,13 +215,13 @@ impl App {
     }
 
     /// What was logged so far.
-    pub(super) fn logged(&self) -> String {
+    pub(in crate::wsgi) fn logged(&self) -> String {
         text_of(&self.log)
     }
 }
 
 /// Source of an application that replies with `repr()` of an expression over `environ`.
-pub(super) fn showing(expression: &str) -> String {
+pub(in crate::wsgi) fn showing(expression: &str) -> String {
     format!(
         "def app(environ, start_response):\n    start_response('200 OK', [])\n    \
          return [repr({expression}).encode('latin-1')]\n"
@@ -229,12 +229,12 @@ pub(super) fn showing(expression: &str) -> String {
 }
 
 /// A TCP address.
-pub(super) fn inet(address: &str) -> SocketName {
+pub(in crate::wsgi) fn inet(address: &str) -> SocketName {
     SocketName::Inet(address.parse::<SocketAddr>().unwrap())
 }
 
 /// A head from its bytes.
-pub(super) fn parsed(head_bytes: &[u8]) -> Head {
+pub(in crate::wsgi) fn parsed(head_bytes: &[u8]) -> Head {
     let mut head = Head::new();
     let mut scan = HeadScan::default();
     let outcome = head.parse(head_bytes, &mut scan, &Limits::default(), HeaderMap::Drop);

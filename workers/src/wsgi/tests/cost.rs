@@ -1,7 +1,8 @@
 //! What a call of the bridge costs, by hand: no assertion, so ignored.
 //!
-//! `cargo test --release -p arctos-worker wsgi::cost -- --ignored --nocapture`
+//! `cargo test --release -p arctos-worker wsgi::tests::cost -- --ignored --nocapture`
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use pyo3::Python;
@@ -53,7 +54,7 @@ fn measure(name: &str, head_bytes: &[u8]) {
             assert!(matches!(reply.content, Content::Whole(_)));
         }
         let cost = started.elapsed() / count;
-        println!("{name}: {} ns a call", cost.as_nanos());
+        writeln!(std::io::stdout(), "{name}: {} ns a call", cost.as_nanos()).unwrap();
     });
 }
 

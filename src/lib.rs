@@ -12,9 +12,11 @@ pub mod fork;
 pub mod listener;
 pub mod monitor;
 pub mod nofile;
+pub mod options;
 pub mod signals;
 pub mod slot;
 pub mod supervisor;
+pub mod systemd;
 pub mod value;
 
 #[cfg(feature = "python")]

@@ -10,8 +10,8 @@ use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 
 use super::failure::traceback;
 use super::start_response::type_name;
-use crate::settings::AppSpec;
 use crate::post::WorkerExit;
+use crate::settings::AppSpec;
 
 /// Most names that a hint lists.
 const LISTED_NAMES: usize = 12;

@@ -9,6 +9,7 @@
 //! is the user of an Authorization field (the third column is always `-`).
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -56,9 +57,31 @@ pub struct AccessLog {
     sink: Sink,
     format: LogFormat,
     buffer: Vec<u8>,
-    /// The last second that was written as a date, and that date.
-    date: (u64, Vec<u8>),
+    date: Date,
     dropped: u64,
+}
+
+/// The last second that was written, as the log's format writes it: rendering it costs as much as
+/// the rest of a line.
+#[derive(Default)]
+struct Date {
+    second: Option<u64>,
+    text: Vec<u8>,
+}
+
+impl Date {
+    fn follow(&mut self, at: SystemTime, format: LogFormat) {
+        let second = since_epoch(at).as_secs();
+        if self.second == Some(second) {
+            return;
+        }
+        self.second = Some(second);
+        self.text.clear();
+        match format {
+            LogFormat::Text => Timestamp::from(at).common_log(&mut self.text),
+            LogFormat::Json => Timestamp::from(at).rfc3339_second(&mut self.text),
+        }
+    }
 }
 
 /// A fuller buffer is flushed before its turn. Together with the longest line it stays below 64 KB.
@@ -70,7 +93,7 @@ impl AccessLog {
     /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow.
     pub fn new(fd: OwnedFd, format: LogFormat) -> Self {
         let buffer = Vec::with_capacity(2 * FULL_BYTES);
-        Self { sink: Sink::new(fd), format, buffer, date: (0, Vec::new()), dropped: 0 }
+        Self { sink: Sink::new(fd), format, buffer, date: Date::default(), dropped: 0 }
     }
 
     /// Adds one line. A full buffer is flushed first; where that does not help, the line is dropped.
@@ -82,17 +105,10 @@ impl AccessLog {
                 return;
             }
         }
+        self.date.follow(entry.at, self.format);
         match self.format {
-            LogFormat::Text => {
-                let second = entry.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                if self.date.0 != second || self.date.1.is_empty() {
-                    self.date.0 = second;
-                    self.date.1.clear();
-                    Timestamp::from(entry.at).common_log(&mut self.date.1);
-                }
-                combined(&mut self.buffer, entry, &self.date.1);
-            }
-            LogFormat::Json => json(&mut self.buffer, entry),
+            LogFormat::Text => combined(&mut self.buffer, entry, &self.date.text),
+            LogFormat::Json => json(&mut self.buffer, entry, &self.date.text),
         }
     }
 
@@ -155,10 +171,11 @@ fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
 }
 
 /// The same as an object; what is not there is left out.
-fn json(out: &mut Vec<u8>, entry: &Entry<'_>) {
+fn json(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     out.extend_from_slice(b"{\"time\":\"");
-    Timestamp::from(entry.at).rfc3339(out);
-    out.extend_from_slice(b"\",\"remote_addr\":\"");
+    out.extend_from_slice(date);
+    thousandths(out, since_epoch(entry.at).subsec_millis());
+    out.extend_from_slice(b"Z\",\"remote_addr\":\"");
     address(out, entry.peer, Style::Json);
     out.push(b'"');
     if let Some(RequestLine { method, path, version }) = entry.request {
@@ -192,7 +209,15 @@ fn json_text(out: &mut Vec<u8>, key: &str, text: &[u8]) {
 /// The peer's address without its port; nothing for an unnamed unix peer.
 fn address(out: &mut Vec<u8>, peer: &SocketName, style: Style) {
     match peer {
-        SocketName::Inet(address) => {
+        SocketName::Inet(SocketAddr::V4(address)) => {
+            let [a, b, c, d] = address.ip().octets();
+            number(out, a.into());
+            for octet in [b, c, d] {
+                out.push(b'.');
+                number(out, octet.into());
+            }
+        }
+        SocketName::Inet(SocketAddr::V6(address)) => {
             // Ignored: writing to a vector cannot fail.
             let _ = write!(out, "{}", address.ip());
         }
@@ -224,11 +249,21 @@ fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// With three digits behind the point.
+/// With three digits behind the point. A duration that does not fit is the longest one.
 fn milliseconds(out: &mut Vec<u8>, duration: Duration) {
-    let us = duration.as_micros();
-    // Ignored: writing to a vector cannot fail.
-    let _ = write!(out, "{}.{:03}", us / 1000, us % 1000);
+    let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    number(out, us / 1000);
+    thousandths(out, (us % 1000) as u32);
+}
+
+/// A point and three digits; `count` is below 1000.
+fn thousandths(out: &mut Vec<u8>, count: u32) {
+    let digit = |tens: u32| b'0' + (count / tens % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
+}
+
+fn since_epoch(at: SystemTime) -> Duration {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,7 +1,43 @@
-//! Placeholder of the pure machine: written in its own step. [`ConnInfo`] is what outlives requests.
+//! One connection as a pure machine: bytes and time come in, [`Step`]s come out.
+//!
+//! It owns what is due next on a connection and every count of the 15 counters of requests and
+//! responses; it knows no socket, no clock, no application. `drive` carries its steps out.
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | Idle | first byte of a request | Head |
+//! | Idle, Head | head whole, body whole behind it | Ready ([`Step::Call`]) |
+//! | Idle, Head | head whole, body still to come | Body |
+//! | Body | body whole | Ready ([`Step::CallGathered`]) |
+//! | Idle, Head, Body | refused | Replying with an answer of ours, then Lingering |
+//! | Idle, Head, Body | end of stream, error | Closed |
+//! | Head, Body | deadline | Lingering, which sends 408 first |
+//! | Ready | the application answers, or fails | Replying |
+//! | Replying | sent whole | Idle, Lingering or Closed |
+//! | Replying | write error, failing application, deadline | Closed |
+//! | Lingering | end of stream, deadline, too many bytes | Closed |
+
+mod lives;
+mod replying;
 
 use std::net::SocketAddr;
 use std::time::Instant;
+
+use crate::http::response::{CONTINUE, refusal};
+use crate::http::{
+    BodyDecoder, Framing, Head, HeadScan, HttpDate, Parsed, Persistence, ReplyFraming, Status,
+    Version,
+};
+use crate::metrics::{Counter, Row};
+use crate::outbox::Outbox;
+use crate::settings::Settings;
+
+use replying::{Replying, Source, status_counter};
+
+pub use lives::{CloseManner, CloseReason, Cursor, Expiry, ItemFate, Step};
+
+/// Bytes read and thrown away while lingering.
+const LINGER_BYTES: usize = 64 * 1024;
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,3 +63,370 @@ pub struct ConnInfo {
     /// Requests answered so far.
     pub served: u32,
 }
+
+/// What a connection is held to, and where it counts.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// Limits and options.
+    pub settings: &'a Settings,
+    /// The current `Date`.
+    pub date: &'a HttpDate,
+    /// The worker's counters.
+    pub row: &'a Row,
+    /// Whether connections may live on; not while the worker drains.
+    pub persistence: Persistence,
+}
+
+/// A request that was gathered over several reads: its own copy of its head.
+#[derive(Debug)]
+pub struct Gathered {
+    /// The head's bytes.
+    pub head_bytes: Box<[u8]>,
+    /// The head, in offsets into them.
+    pub head: Head,
+}
+
+/// The machine. `C` is one item of a response, kept until it is sent.
+pub struct Connection<C> {
+    info: ConnInfo,
+    state: State,
+    outbox: Outbox<C>,
+}
+
+enum State {
+    /// Between requests; no byte of the next one is here.
+    Idle,
+    /// A part of a head is here.
+    Head(HeadScan),
+    /// The head is whole, the body is not.
+    Body(Box<Gathering>),
+    /// The application has the request.
+    Ready(Facts),
+    /// A response is on its way.
+    Replying(Replying),
+    /// Everything is said; what the peer still sends is thrown away (RFC 9112 §9.6).
+    Lingering(Lingering),
+    Closed(CloseManner),
+}
+
+struct Gathering {
+    request: Gathered,
+    decoder: BodyDecoder,
+    facts: Facts,
+    progress: BodyProgress,
+    /// Body bytes since the least rate was last checked.
+    window_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyProgress {
+    Receiving,
+    Whole,
+}
+
+/// What the response needs to know of its request.
+#[derive(Clone, Copy)]
+struct Facts {
+    is_head: bool,
+    version: Version,
+    persistence: Persistence,
+}
+
+enum Lingering {
+    /// The last words are still in the outbox.
+    Speaking,
+    /// Our direction is shut.
+    Listening { discarded: usize },
+}
+
+impl<C: AsRef<[u8]>> Connection<C> {
+    /// A connection without a byte of a request: just accepted, or kept and handed over.
+    pub fn new(info: ConnInfo) -> Self {
+        Self { info, state: State::Idle, outbox: Outbox::new() }
+    }
+
+    /// Who the peer is.
+    pub fn info(&self) -> &ConnInfo {
+        &self.info
+    }
+
+    /// What outlives requests, if there is no request: nothing is lost by giving up the machine.
+    #[expect(clippy::result_large_err, reason = "a busy connection is handed back as it was")]
+    pub fn release(self) -> Result<ConnInfo, Self> {
+        match self.state {
+            State::Idle => Ok(self.info),
+            State::Head(_)
+            | State::Body(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => Err(self),
+        }
+    }
+
+    /// What is due next. `input` holds the bytes that were read and not yet used; `head` is scratch
+    /// that describes the request after [`Step::Call`].
+    pub fn step<'c, 'i>(
+        &'c mut self,
+        input: &mut Cursor<'i>,
+        head: &mut Head,
+        rules: &Rules<'_>,
+    ) -> Step<'c, 'i> {
+        if let State::Replying(replying) = &mut self.state {
+            replying.drop_input(input);
+        }
+        if matches!(self.state, State::Idle | State::Head(_)) {
+            if input.rest().is_empty() {
+                return Step::Read;
+            }
+            match self.read_head(input, head, rules) {
+                Reading::Unfinished => return Step::Read,
+                Reading::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
+                Reading::Refused(status) => self.refuse(status, rules),
+                Reading::Gathering => {}
+            }
+        }
+        if let State::Body(gathering) = &mut self.state
+            && self.outbox.is_empty()
+        {
+            match gathering.read_body(input) {
+                Ok(step) => return step,
+                Err(status) => self.refuse(status, rules),
+            }
+        }
+        match &mut self.state {
+            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking)
+                if !self.outbox.is_empty() =>
+            {
+                Step::Write(self.outbox.parts())
+            }
+            State::Replying(replying) => match replying.source {
+                Source::Items => Step::Pull,
+                Source::File { offset, left } => Step::SendFile { offset, length: left },
+                Source::Done => Step::Finish,
+            },
+            State::Lingering(Lingering::Speaking) => Step::ShutWrite,
+            State::Lingering(Lingering::Listening { discarded }) => {
+                *discarded += input.rest().len();
+                input.take(input.rest().len());
+                if *discarded > LINGER_BYTES {
+                    self.close(CloseReason::Lingered, rules.row);
+                    return Step::Close(CloseManner::Tidy);
+                }
+                Step::Read
+            }
+            State::Closed(manner) => Step::Close(*manner),
+            // The shell answers every call before it asks again.
+            State::Ready(_) | State::Idle | State::Head(_) | State::Body(_) => {
+                Step::Close(CloseManner::Reset)
+            }
+        }
+    }
+
+    fn read_head<'a>(
+        &mut self,
+        input: &mut Cursor<'a>,
+        head: &mut Head,
+        rules: &Rules<'_>,
+    ) -> Reading<'a> {
+        if matches!(self.state, State::Idle) {
+            self.state = State::Head(HeadScan::default());
+        }
+        let State::Head(scan) = &mut self.state else { return Reading::Unfinished };
+        let settings = rules.settings;
+        match head.parse(input.rest(), scan, &settings.limits, settings.header_map) {
+            Ok(Parsed::Incomplete) => return Reading::Unfinished,
+            Err(error) => return Reading::Refused(error.status()),
+            Ok(Parsed::Complete) => {}
+        }
+        if head.dropped_count > 0 {
+            rules.row.add(Counter::ReqHeaderDropped, u64::from(head.dropped_count));
+        }
+        let bytes = input.rest();
+        let facts = Facts {
+            is_head: head.is_head(bytes),
+            version: head.version,
+            persistence: if head.keeps_alive { Persistence::KeepAlive } else { Persistence::Close },
+        };
+        let decoder = match BodyDecoder::new(head.framing, &settings.limits) {
+            Ok(decoder) => decoder,
+            Err(error) => return Reading::Refused(error.status()),
+        };
+        let body_bytes = match head.framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => {
+                usize::try_from(length).ok().filter(|length| bytes.len() - head.len >= *length)
+            }
+            Framing::Chunked => None,
+        };
+        if let Some(length) = body_bytes {
+            let head_bytes = input.take(head.len);
+            self.state = State::Ready(facts);
+            return Reading::Whole { head_bytes, body: input.take(length) };
+        }
+        let head_bytes = input.take(head.len).into();
+        if head.expects_continue && input.rest().is_empty() {
+            self.outbox.tail().extend_from_slice(CONTINUE);
+        }
+        self.state = State::Body(Box::new(Gathering {
+            request: Gathered { head_bytes, head: head.clone() },
+            decoder,
+            facts,
+            progress: BodyProgress::Receiving,
+            window_bytes: 0,
+        }));
+        Reading::Gathering
+    }
+
+    /// The head that goes with [`Step::CallGathered`].
+    pub fn take_gathered(&mut self) -> Option<Gathered> {
+        let State::Body(gathering) = &self.state else { return None };
+        let facts = gathering.facts;
+        let before = std::mem::replace(&mut self.state, State::Ready(facts));
+        let State::Body(gathering) = before else { return None };
+        Some(gathering.request)
+    }
+
+    /// Bytes came and the request is still not whole.
+    pub fn unfinished(&self, row: &Row) {
+        if matches!(self.state, State::Head(_) | State::Body(_)) {
+            row.inc(Counter::ReqActive);
+        }
+    }
+
+    /// The peer has shut its sending direction.
+    pub fn ended(&mut self, row: &Row) {
+        let reason = match self.state {
+            State::Idle => CloseReason::IdlePeerLeft,
+            State::Head(_) | State::Body(_) => CloseReason::PeerLeft,
+            State::Ready(_) => CloseReason::Abandoned,
+            State::Replying(_) => CloseReason::WriteFailed,
+            State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
+        };
+        self.close(reason, row);
+    }
+
+    /// Reading or writing failed: the connection is dead.
+    pub fn failed(&mut self, row: &Row) {
+        let reason = match self.state {
+            State::Idle | State::Head(_) | State::Body(_) => CloseReason::ReadFailed,
+            State::Ready(_) => CloseReason::Abandoned,
+            State::Replying(_) => CloseReason::WriteFailed,
+            State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
+        };
+        self.close(reason, row);
+    }
+
+    /// Our sending direction is shut.
+    pub fn write_shut(&mut self) {
+        self.state = State::Lingering(Lingering::Listening { discarded: 0 });
+    }
+
+    /// A deadline has passed.
+    pub fn expire(&mut self, expiry: Expiry, rules: &Rules<'_>) {
+        match (&mut self.state, expiry) {
+            (State::Idle, Expiry::KeepAlive) => self.close(CloseReason::IdleLong, rules.row),
+            (State::Head(_), Expiry::Head) | (State::Body(_), Expiry::Body) => self.late(rules),
+            (State::Body(gathering), Expiry::BodyRate) => {
+                if gathering.window_bytes < rules.settings.timeouts.body_rate_bytes {
+                    self.late(rules);
+                } else {
+                    gathering.window_bytes = 0;
+                }
+            }
+            (State::Replying(_), Expiry::Write) => self.close(CloseReason::WriteFailed, rules.row),
+            (State::Lingering(_), Expiry::Linger) => self.close(CloseReason::Lingered, rules.row),
+            // The deadline of a state that was left in the same turn.
+            (
+                State::Idle
+                | State::Head(_)
+                | State::Body(_)
+                | State::Ready(_)
+                | State::Replying(_)
+                | State::Lingering(_)
+                | State::Closed(_),
+                _,
+            ) => {}
+        }
+    }
+
+    /// 408, counted as a peer that went away (`metrics.md`: a deadline is the peer-gone row).
+    fn late(&mut self, rules: &Rules<'_>) {
+        for counter in CloseReason::PeerLeft.counters() {
+            rules.row.inc(*counter);
+        }
+        self.outbox.clear();
+        let server = rules.settings.server_header;
+        refusal(self.outbox.tail(), Status(408), false, rules.date, server);
+        rules.row.inc(status_counter(Status(408)));
+        self.state = State::Lingering(Lingering::Speaking);
+    }
+
+    /// Gives the connection up for a reason of the worker's own.
+    pub fn give_up(&mut self, row: &Row) {
+        let reason = match self.state {
+            State::Idle => CloseReason::IdleGivenUp,
+            State::Head(_) | State::Body(_) => CloseReason::PeerLeft,
+            State::Ready(_) => CloseReason::Abandoned,
+            State::Replying(_) => CloseReason::Cut,
+            State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
+        };
+        self.close(reason, row);
+    }
+
+    /// The one way into `Closed`: counts the reason, once.
+    fn close(&mut self, reason: CloseReason, row: &Row) {
+        if !matches!(self.state, State::Closed(_)) {
+            for counter in reason.counters() {
+                row.inc(*counter);
+            }
+            let manner = match &self.state {
+                State::Replying(replying)
+                    if reason.is_abrupt() && replying.framing == ReplyFraming::UntilClose =>
+                {
+                    CloseManner::Reset
+                }
+                State::Replying(_)
+                | State::Idle
+                | State::Head(_)
+                | State::Body(_)
+                | State::Ready(_)
+                | State::Lingering(_)
+                | State::Closed(_) => CloseManner::Tidy,
+            };
+            self.outbox.clear();
+            self.state = State::Closed(manner);
+        }
+    }
+}
+
+/// Outcome of looking for a head.
+enum Reading<'a> {
+    Unfinished,
+    Whole { head_bytes: &'a [u8], body: &'a [u8] },
+    Gathering,
+    Refused(Status),
+}
+
+impl Gathering {
+    fn read_body<'i>(&mut self, input: &mut Cursor<'i>) -> Result<Step<'static, 'i>, Status> {
+        while self.progress == BodyProgress::Receiving {
+            let decoded = self.decoder.decode(input.rest()).map_err(|error| error.status())?;
+            input.take(decoded.consumed);
+            if decoded.is_end {
+                self.progress = BodyProgress::Whole;
+            }
+            if !decoded.data.is_empty() {
+                self.window_bytes += decoded.data.len() as u64;
+                return Ok(Step::Store(decoded.data));
+            }
+            if decoded.consumed == 0 && !decoded.is_end {
+                return Ok(Step::Read);
+            }
+        }
+        Ok(Step::CallGathered)
+    }
+}
+
+#[cfg(test)]
+mod tests;

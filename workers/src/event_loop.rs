@@ -1,1 +1,452 @@
-//! Placeholder: written in its own step.
+//! The worker's loop: wait, accept, drive, expire, and in the end drain. The only reader of the clock.
+//!
+//! | phase | accepts | responses say | ends when |
+//! |---|---|---|---|
+//! | Serving | yes | what the client asked | told otherwise |
+//! | Announcing | yes | close | told otherwise |
+//! | Draining | what was queued at the start | close | nobody is busy, and idle peers had a moment |
+//! | Leaving | no | close | nobody is being answered |
+//!
+//! The listener is registered with EPOLLEXCLUSIVE and added anew after each accept: epoll(7) wakes the
+//! waiter at the head of the listener's queue, and adding goes to its tail. Without it all connections
+//! of a pool opened while the workers are idle land on one worker.
+
+mod doors;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{MsgFlags, recv};
+use nix::unistd::read;
+
+use crate::access::AccessLog;
+use crate::application::{AppBody, Application};
+use crate::channel::Channel;
+use crate::deadlines::{Deadlines, Timer};
+use crate::drive::{Desk, Pause, Reading, drive};
+use crate::fork_guard;
+use crate::http::Persistence;
+use crate::log::{Level, Value};
+use crate::metrics::Command;
+use crate::poller::{Event, Interest, Poller};
+use crate::post::Post;
+use crate::signals::{self, Asked};
+use crate::table::{ConnTable, Token};
+
+use doors::Doors;
+
+/// Events taken from the kernel at once.
+const BATCH: usize = 256;
+/// The loop turns at least this often, so that the supervisor sees it live.
+const LONGEST_SLEEP: Duration = Duration::from_secs(2);
+/// While draining, idle peers may send one more request for so long: closing at once would race it.
+const DRAIN_QUIET: Duration = Duration::from_secs(1);
+/// Connections taken from one listener at the end: above the usual length of its queue.
+const LAST_ACCEPTS: usize = 4096;
+/// How long a worker without a supervisor finishes what it has.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keys that epoll carries for what is not a connection; no token is that large.
+const DOORBELL_KEY: u64 = u64::MAX;
+const LIFE_KEY: u64 = u64::MAX - 1;
+const FIRST_DOOR_KEY: u64 = u64::MAX - 0x1_0000;
+
+/// What the worker is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Announcing,
+    Draining { since: Instant, cause: Cause },
+    Leaving,
+}
+
+/// Who wants the worker to drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The supervisor: all workers empty the queue, and it looks after the time.
+    Command,
+    /// A signal to this worker alone, which leaves the queue to the others.
+    Signal,
+    /// The supervisor's end: nobody else looks after the time.
+    Orphaned,
+}
+
+/// What a worker left undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Requests that were read, run or answered in part and then cut off.
+    pub abandoned_count: usize,
+}
+
+/// One worker's loop.
+pub struct EventLoop<'a, A: Application> {
+    app: &'a mut A,
+    desk: Desk,
+    reading: Reading,
+    poller: Poller,
+    doors: Doors,
+    channels: ConnTable<Channel<A::Body>>,
+    deadlines: Deadlines,
+    /// Connections that used up their turn.
+    waiting: VecDeque<Token>,
+    phase: Phase,
+    doorbell: OwnedFd,
+    life: OwnedFd,
+}
+
+impl<'a, A: Application> EventLoop<'a, A> {
+    /// Registers what there is to wait for.
+    pub fn new(post: Post, app: &'a mut A) -> io::Result<Self> {
+        let Post { block, life, doorbell, listeners, settings, log, access_log, .. } = post;
+        let poller = Poller::new(BATCH)?;
+        fork_guard::install();
+        for fd in [poller.as_fd(), doorbell.as_fd(), life.as_fd()] {
+            fork_guard::guard(fd);
+        }
+        poller.add(&doorbell, DOORBELL_KEY, Interest::Read)?;
+        poller.add(&life, LIFE_KEY, Interest::Read)?;
+        let mut doors = Doors::new(listeners);
+        doors.open(&poller)?;
+        let timeouts = settings.timeouts.clone();
+        let deadlines = Deadlines::new(|timer| match timer {
+            Timer::KeepAlive => timeouts.keep_alive,
+            Timer::Head => timeouts.head,
+            Timer::Body | Timer::BodyRate => timeouts.body,
+            Timer::Write => timeouts.write,
+            Timer::Linger => timeouts.linger,
+        });
+        let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
+        Ok(Self {
+            app,
+            reading: Reading::new(&settings),
+            desk: Desk::new(settings, block, log, access),
+            poller,
+            doors,
+            channels: ConnTable::new(),
+            deadlines,
+            waiting: VecDeque::new(),
+            phase: Phase::Serving,
+            doorbell,
+            life,
+        })
+    }
+
+    /// Turns until told to leave.
+    pub fn run(mut self) -> io::Result<Leftover> {
+        loop {
+            let count = self.wait()?;
+            self.desk.clock.read();
+            self.desk.woke = self.desk.clock.monotonic();
+            self.desk.block.tick(self.desk.woke);
+            for index in 0..count {
+                let event = self.poller.event(index);
+                self.take_event(event, index == 0)?;
+            }
+            for _ in 0..self.waiting.len() {
+                if let Some(token) = self.waiting.pop_front() {
+                    self.serve(token, false)?;
+                }
+            }
+            self.expire()?;
+            self.follow_orders()?;
+            self.doors.tend(&self.poller, self.desk.clock.now(), self.has_room())?;
+            self.desk.flush_access_log();
+            if self.is_done() {
+                return self.leave();
+            }
+        }
+    }
+
+    /// Takes a batch of events. Looks without sleeping first, so that a busy worker never hands the
+    /// interpreter's lock over, and an idle one lets the application's threads run.
+    fn wait(&mut self) -> io::Result<usize> {
+        let count = self.poller.wait(Some(Duration::ZERO))?;
+        if count > 0 || !self.waiting.is_empty() {
+            return Ok(count);
+        }
+        let now = self.desk.clock.now();
+        let next = [self.deadlines.next(), self.doors.next_look(), self.phase.next_look(now)];
+        let sleep = next
+            .into_iter()
+            .flatten()
+            .map(|at| at.saturating_duration_since(now))
+            .min()
+            .map_or(LONGEST_SLEEP, |sleep| sleep.min(LONGEST_SLEEP));
+        let poller = &mut self.poller;
+        let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
+        if count == 0 {
+            self.app.signalled();
+        }
+        Ok(count)
+    }
+
+    fn take_event(&mut self, event: Event, is_first: bool) -> io::Result<()> {
+        match event.key {
+            DOORBELL_KEY => {
+                // EAGAIN: somebody rang and it was heard already.
+                let _ = read(&self.doorbell, &mut [0; 8]);
+                self.app.signalled();
+                Ok(())
+            }
+            LIFE_KEY => {
+                self.hear_supervisor();
+                Ok(())
+            }
+            key if key >= FIRST_DOOR_KEY => {
+                // Accept only when nothing else is due: a worker that takes two connections at once
+                // makes the second wait for the first.
+                let index = (key - FIRST_DOOR_KEY) as usize;
+                if is_first { self.accept(index) } else { Ok(()) }
+            }
+            key => self.serve(Token::from_bits(key), event.hung_up),
+        }
+    }
+
+    /// End of file on the life socket: the supervisor is gone.
+    fn hear_supervisor(&mut self) {
+        match recv(self.life.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_DONTWAIT) {
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {}
+            Ok(0) | Err(_) => {
+                // Registered level-triggered, it would wake us for ever.
+                let _ = self.poller.remove(&self.life);
+                self.desk.log.line(Level::Warning, "worker.orphaned", &[]);
+                self.drain(Cause::Orphaned);
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.channels.len() < self.desk.settings.limits.connections
+    }
+
+    /// Accepts one connection and serves it in the same turn.
+    fn accept(&mut self, index: usize) -> io::Result<()> {
+        if !self.has_room() {
+            self.evict_idle()?;
+            if !self.has_room() {
+                return self.doors.pause(&self.poller);
+            }
+        }
+        let accepted = self.doors.accept(index, &self.poller, &self.desk)?;
+        if let Some((socket, info)) = accepted {
+            let token = self.channels.insert(Channel::adopt(socket, info));
+            self.serve(token, false)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the connection that has been idle longest.
+    fn evict_idle(&mut self) -> io::Result<()> {
+        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return Ok(()) };
+        if let Some(channel) = self.channels.get_mut(token) {
+            channel.conn.give_up(&self.desk.block.row);
+        }
+        self.serve(token, false)
+    }
+
+    /// Carries a connection as far as it goes, then notes what it waits for.
+    fn serve(&mut self, token: Token, hung_up: bool) -> io::Result<()> {
+        let Some(channel) = self.channels.get_mut(token) else { return Ok(()) };
+        let pause = drive(self.app, &mut self.reading, &mut self.desk, channel, hung_up);
+        let interest = match pause {
+            Pause::Closed(manner) => {
+                self.deadlines.clear_all(token);
+                if let Some(channel) = self.channels.remove(token) {
+                    // Closing the descriptor takes it out of epoll; a child of the application may
+                    // hold a duplicate of it, which would keep it in.
+                    if channel.watched.is_some() {
+                        let _ = self.poller.remove(&channel.socket);
+                    }
+                    channel.close(manner);
+                }
+                return Ok(());
+            }
+            Pause::Readable => Interest::Read,
+            Pause::Writable => Interest::Write,
+            Pause::Again => {
+                self.waiting.push_back(token);
+                Interest::Nothing
+            }
+        };
+        match channel.watched {
+            None => self.poller.add(&channel.socket, token.to_bits(), interest)?,
+            Some(watched) if watched != interest => {
+                self.poller.modify(&channel.socket, token.to_bits(), interest)?;
+            }
+            Some(_) => {}
+        }
+        channel.watched = Some(interest);
+        arm(&mut self.deadlines, channel, token, self.desk.clock.now());
+        Ok(())
+    }
+
+    /// Ends what has taken too long.
+    fn expire(&mut self) -> io::Result<()> {
+        let now = self.desk.clock.now();
+        while let Some((timer, token)) = self.deadlines.pop_expired(now) {
+            let Some(channel) = self.channels.get_mut(token) else { continue };
+            if channel.armed.is_some_and(|(armed, _)| armed == timer) {
+                channel.armed = None;
+            }
+            channel.conn.expire(timer, &self.desk.rules());
+            if timer == Timer::BodyRate && channel.conn.timer() == Some(Timer::Body) {
+                self.deadlines.set(Timer::BodyRate, token, now);
+            } else {
+                self.serve(token, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the supervisor's command word and direct signals ask.
+    fn follow_orders(&mut self) -> io::Result<()> {
+        let word = self.desk.block.command();
+        let command = match signals::asked() {
+            Asked::Nothing => word,
+            Asked::Drain => word.max(Command::Drain),
+            Asked::Quick => Command::Quick,
+        };
+        match (command, self.phase) {
+            (Command::Serve, Phase::Announcing) => {
+                self.phase = Phase::Serving;
+                self.desk.persistence = Persistence::KeepAlive;
+            }
+            (Command::Announce, Phase::Serving) => {
+                self.phase = Phase::Announcing;
+                self.desk.persistence = Persistence::Close;
+            }
+            (Command::Drain, Phase::Serving | Phase::Announcing) => {
+                let is_told = word == Command::Drain;
+                self.drain(if is_told { Cause::Command } else { Cause::Signal });
+            }
+            (Command::Quick, Phase::Serving | Phase::Announcing | Phase::Draining { .. }) => {
+                self.desk.persistence = Persistence::Close;
+                self.doors.close(&self.poller);
+                self.phase = Phase::Leaving;
+            }
+            (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
+        }
+        if let Phase::Draining { cause, .. } = self.phase
+            && !self.doors.are_closed()
+        {
+            match cause {
+                Cause::Command | Cause::Orphaned => self.empty_queue()?,
+                Cause::Signal => {}
+            }
+            self.doors.close(&self.poller);
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, cause: Cause) {
+        self.desk.persistence = Persistence::Close;
+        self.phase = Phase::Draining { since: self.desk.clock.now(), cause };
+    }
+
+    /// Takes the connections that the kernel has already accepted for us: what is left in the queue of
+    /// the last worker to close the listener is reset.
+    fn empty_queue(&mut self) -> io::Result<()> {
+        for index in 0..self.doors.len() {
+            for _ in 0..LAST_ACCEPTS {
+                let Some((socket, info)) = self.doors.take_one(index, &self.desk) else { break };
+                let token = self.channels.insert(Channel::adopt(socket, info));
+                self.serve(token, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        let now = self.desk.clock.now();
+        match self.phase {
+            Phase::Serving | Phase::Announcing => false,
+            Phase::Draining { since, cause } => {
+                let elapsed = now.saturating_duration_since(since);
+                if cause == Cause::Orphaned && elapsed >= ORPHAN_PATIENCE {
+                    return true;
+                }
+                let is_quiet = elapsed >= DRAIN_QUIET;
+                self.channels.is_empty() || (is_quiet && !self.any(|c| !c.conn.is_idle()))
+            }
+            Phase::Leaving => !self.any(|c| c.conn.is_replying()),
+        }
+    }
+
+    fn any(&self, question: impl Fn(&Channel<A::Body>) -> bool) -> bool {
+        self.channels.tokens().any(|token| self.channels.get(token).is_some_and(&question))
+    }
+
+    /// Closes what is left and says what was cut off.
+    fn leave(mut self) -> io::Result<Leftover> {
+        let mut abandoned_count = 0;
+        let tokens: Vec<Token> = self.channels.tokens().collect();
+        for token in tokens {
+            let Some(channel) = self.channels.get_mut(token) else { continue };
+            if channel.conn.is_busy() {
+                abandoned_count += 1;
+            }
+            channel.conn.give_up(&self.desk.block.row);
+            self.serve(token, false)?;
+        }
+        if abandoned_count > 0 {
+            let pairs = [("requests", Value::Number(abandoned_count as i64))];
+            self.desk.log.line(Level::Warning, "worker.abandoned", &pairs);
+        }
+        self.desk.flush_access_log();
+        Ok(Leftover { abandoned_count })
+    }
+}
+
+impl Phase {
+    /// When this phase may end without anything happening.
+    fn next_look(self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Serving | Self::Announcing | Self::Leaving => None,
+            Self::Draining { since, cause } => {
+                let quiet = since + DRAIN_QUIET;
+                if quiet > now {
+                    return Some(quiet);
+                }
+                match cause {
+                    Cause::Orphaned => Some(since + ORPHAN_PATIENCE),
+                    Cause::Command | Cause::Signal => None,
+                }
+            }
+        }
+    }
+}
+
+/// Sets the deadline of the state that the connection is in now.
+fn arm<B: AppBody>(
+    deadlines: &mut Deadlines,
+    channel: &mut Channel<B>,
+    token: Token,
+    now: Instant,
+) {
+    let progressed = std::mem::take(&mut channel.progressed);
+    let wanted = channel.conn.timer().map(|timer| (timer, channel.conn.info().served));
+    if channel.armed == wanted {
+        if let Some((timer @ (Timer::Body | Timer::Write), _)) = wanted
+            && progressed
+        {
+            deadlines.set(timer, token, now);
+        }
+        return;
+    }
+    if let Some((old, _)) = channel.armed {
+        deadlines.clear(old, token);
+        if old == Timer::Body {
+            deadlines.clear(Timer::BodyRate, token);
+        }
+    }
+    if let Some((new, _)) = wanted {
+        deadlines.set(new, token, now);
+        if new == Timer::Body {
+            deadlines.set(Timer::BodyRate, token, now);
+        }
+    }
+    channel.armed = wanted;
+}

@@ -6,16 +6,21 @@
 //! out. `wsgi`, behind the feature `python`, is the only folder here that names pyo3.
 pub mod access;
 pub mod application;
+pub mod channel;
+pub mod clock;
 pub mod connection;
 pub mod deadlines;
+pub mod drive;
 pub mod event_loop;
 pub mod fd;
+pub mod fork_guard;
 pub mod http;
 pub mod identity;
 pub mod log;
 pub mod metrics;
 pub mod outbox;
 pub mod poller;
+pub mod post;
 pub mod settings;
 pub mod signals;
 pub mod spool;

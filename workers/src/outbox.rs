@@ -1,1 +1,175 @@
-//! Placeholder: written in its own step.
+//! Bytes of a response that the kernel has not taken yet, in order, in at most three parts.
+//!
+//! Small pieces are copied behind one another, so that a head and a short body leave in one send(2).
+//! A large piece is kept as the application's own object and leaves by sendmsg(2) without a copy. Pure:
+//! it moves bytes about and knows no socket.
+
+use std::ops::Range;
+
+/// A piece up to this size is copied: below it the copy is cheaper than a second part of sendmsg(2).
+const COPY_BYTES: usize = 8 * 1024;
+
+/// What waits to be sent: copied bytes, then at most one large piece, then its closing bytes.
+#[derive(Debug)]
+pub struct Outbox<C> {
+    front: Vec<u8>,
+    front_sent: usize,
+    piece: Option<Piece<C>>,
+    back: &'static [u8],
+}
+
+#[derive(Debug)]
+struct Piece<C> {
+    chunk: C,
+    unsent: Range<usize>,
+}
+
+impl<C: AsRef<[u8]>> Outbox<C> {
+    /// An empty one, without memory.
+    pub fn new() -> Self {
+        Self { front: Vec::new(), front_sent: 0, piece: None, back: &[] }
+    }
+
+    /// Whether everything has been sent.
+    pub fn is_empty(&self) -> bool {
+        self.front_sent == self.front.len() && self.piece.is_none() && self.back.is_empty()
+    }
+
+    /// The unsent parts, in order; some may be empty.
+    pub fn parts(&self) -> [&[u8]; 3] {
+        let piece = self
+            .piece
+            .as_ref()
+            .map_or(&[][..], |p| &p.chunk.as_ref()[p.unsent.start..p.unsent.end]);
+        [&self.front[self.front_sent..], piece, self.back]
+    }
+
+    /// Takes note that the first `count` unsent bytes are sent.
+    pub fn advance(&mut self, count: usize) {
+        let front = count.min(self.front.len() - self.front_sent);
+        self.front_sent += front;
+        let mut left = count - front;
+        if let Some(piece) = &mut self.piece {
+            let taken = left.min(piece.unsent.len());
+            piece.unsent.start += taken;
+            left -= taken;
+            if piece.unsent.is_empty() {
+                self.piece = None;
+            }
+        }
+        self.back = &self.back[left..];
+        if self.front_sent == self.front.len() {
+            self.front.clear();
+            self.front_sent = 0;
+        }
+    }
+
+    /// Where bytes to be copied are appended, behind everything that waits already.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        if self.piece.is_some() || !self.back.is_empty() {
+            self.flatten();
+        }
+        &mut self.front
+    }
+
+    /// Appends the first `length` bytes of `chunk` and then `closing`.
+    pub fn push(&mut self, chunk: C, length: usize, closing: &'static [u8]) {
+        let bytes = &chunk.as_ref()[..length];
+        if length <= COPY_BYTES {
+            let tail = self.tail();
+            tail.extend_from_slice(bytes);
+            tail.extend_from_slice(closing);
+            return;
+        }
+        if self.piece.is_some() || !self.back.is_empty() {
+            self.flatten();
+        }
+        self.piece = Some(Piece { chunk, unsent: 0..length });
+        self.back = closing;
+    }
+
+    /// Gives an empty box memory to copy into.
+    pub fn lend(&mut self, memory: Vec<u8>) {
+        if self.front.capacity() == 0 {
+            self.front = memory;
+        }
+    }
+
+    /// Takes the memory of an empty box back, so that an idle connection holds none.
+    pub fn reclaim(&mut self) -> Option<Vec<u8>> {
+        (self.is_empty() && self.front.capacity() > 0).then(|| std::mem::take(&mut self.front))
+    }
+
+    /// Throws everything unsent away.
+    pub fn clear(&mut self) {
+        self.front.clear();
+        self.front_sent = 0;
+        self.piece = None;
+        self.back = &[];
+    }
+
+    fn flatten(&mut self) {
+        if let Some(piece) = self.piece.take() {
+            self.front.extend_from_slice(&piece.chunk.as_ref()[piece.unsent]);
+        }
+        self.front.extend_from_slice(self.back);
+        self.back = &[];
+    }
+}
+
+impl<C: AsRef<[u8]>> Default for Outbox<C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(outbox: &mut Outbox<Vec<u8>>, step: usize) -> Vec<u8> {
+        let mut sent = Vec::new();
+        while !outbox.is_empty() {
+            let waiting = outbox.parts().concat();
+            let count = step.min(waiting.len());
+            sent.extend_from_slice(&waiting[..count]);
+            outbox.advance(count);
+        }
+        sent
+    }
+
+    #[test]
+    fn everything_leaves_in_order_however_little_the_kernel_takes() {
+        let large = vec![b'x'; COPY_BYTES + 1];
+        for step in [1, 7, COPY_BYTES, usize::MAX] {
+            let mut outbox = Outbox::new();
+            outbox.tail().extend_from_slice(b"head");
+            outbox.push(large.clone(), large.len(), b"\r\n");
+            outbox.push(b"small".to_vec(), 3, b"!");
+            outbox.push(large.clone(), 8193, b"");
+            let expected = [b"head".as_slice(), &large, b"\r\nsma!", &large[..8193]].concat();
+            assert_eq!(drained(&mut outbox, step), expected, "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_large_piece_is_kept_and_not_copied() {
+        let mut outbox = Outbox::new();
+        outbox.tail().extend_from_slice(b"head");
+        let large = vec![b'x'; COPY_BYTES + 1];
+        let address = large.as_ptr();
+        outbox.push(large, COPY_BYTES + 1, b"");
+        assert_eq!(outbox.parts()[1].as_ptr(), address);
+    }
+
+    #[test]
+    fn an_empty_box_gives_its_memory_back() {
+        let mut outbox: Outbox<Vec<u8>> = Outbox::new();
+        outbox.lend(Vec::with_capacity(100));
+        outbox.tail().extend_from_slice(b"abc");
+        assert!(outbox.reclaim().is_none());
+        outbox.advance(3);
+        assert_eq!(outbox.reclaim().map(|memory| memory.capacity()), Some(100));
+        assert!(outbox.is_empty());
+    }
+}

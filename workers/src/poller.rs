@@ -5,7 +5,7 @@
 //! the entry alive, so connections are removed before they are closed.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -57,6 +57,12 @@ pub struct Poller {
     batch: Box<[EpollEvent]>,
     /// Events of the last [`Poller::wait`], at the front of `batch`.
     count: usize,
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
 }
 
 impl Poller {

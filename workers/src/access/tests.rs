@@ -115,6 +115,19 @@ fn the_date_follows_the_clock() {
 }
 
 #[test]
+fn the_milliseconds_are_those_of_each_line() {
+    let (peer, (mut log, reader)) = (peer(), log(LogFormat::Json));
+    let first = entry(&peer, b"/");
+    for ms in [0, 7, 89, 1999] {
+        log.record(&Entry { at: first.at + Duration::from_millis(ms), ..first });
+    }
+    log.flush();
+    let all = written(log, reader);
+    let times: Vec<_> = all.lines().map(|line| &line[26..33]).collect();
+    assert_eq!(times, ["36.000Z", "36.007Z", "36.089Z", "37.999Z"]);
+}
+
+#[test]
 fn lines_wait_for_the_flush() {
     let (mut log, reader) = log(LogFormat::Text);
     log.record(&entry(&peer(), b"/"));

@@ -1,8 +1,25 @@
 //! The head of a request: httparse, and every rule that makes it strict.
+//!
+//! Two ways lead to a [`Head`]. A head that is whole when first seen goes through httparse, and what
+//! httparse is too kind about is checked on its slices. Whatever that way does not take, because it
+//! is incomplete, refused or rare, goes to the judge in `scan`, whose answer stands. The
+//! first way takes nothing that the judge would refuse; the tests hold the two against each other.
 
+use std::mem::MaybeUninit;
+
+use crate::http::byte_class::{self, TARGET};
+use crate::http::facts::{self, Facts, Fate};
 use crate::http::framing::Framing;
-use crate::http::status::Status;
+use crate::http::request_line::{METHOD_BYTES, RequestLine, VERSION_BYTES};
+use crate::http::scan::{self, Judged};
 use crate::settings::{HeaderMap, Limits};
+
+pub use crate::http::head_error::HeadError;
+pub use crate::http::scan::HeadScan;
+
+/// Fields that the fast way has room for, on the stack. More are allowed if the limits say so, and
+/// go the other way: no head that matters for speed has as many.
+const FAST_FIELDS: usize = 128;
 
 /// A piece of the head, in bytes from the head's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -15,8 +32,16 @@ pub struct Span {
 
 impl Span {
     /// The bytes it names.
+    #[inline]
     pub fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start as usize..self.end as usize]
+    }
+
+    /// From `start` up to `end`, offsets within a head that [`scan::longest_head`] keeps below 4 GiB.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "a head is kept below 4 GiB")]
+    pub(super) fn between(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
     }
 }
 
@@ -39,7 +64,7 @@ pub struct Field {
 }
 
 /// A parsed head, in offsets, so that it can be kept, reused and moved without its bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The method.
     pub method: Span,
@@ -67,13 +92,6 @@ pub struct Head {
     pub len: usize,
 }
 
-/// How far an unfinished head has been looked at, so that a byte is judged once. Kept by the
-/// connection while its head is incomplete.
-#[derive(Clone, Debug, Default)]
-pub struct HeadScan {
-    _private: (),
-}
-
 /// Outcome of looking at the start of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
@@ -83,51 +101,170 @@ pub enum Parsed {
     Complete,
 }
 
-/// Why a head is refused. One variant a cause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HeadError {
-    /// Placeholder variant.
-    #[error("bad request")]
-    Bad,
-}
-
-impl HeadError {
-    /// The status that answers it.
-    pub fn status(self) -> Status {
-        todo!()
-    }
-}
-
 impl Head {
     /// An empty one to parse into.
     pub fn new() -> Self {
-        todo!()
+        Self {
+            method: Span::default(),
+            target: Span::default(),
+            path: Span::default(),
+            query: Span::default(),
+            authority: None,
+            version: Version::Http11,
+            fields: Vec::new(),
+            dropped_count: 0,
+            framing: Framing::None,
+            keeps_alive: false,
+            expects_continue: false,
+            len: 0,
+        }
     }
 
     /// Looks at `input`, which starts with the first byte of a request, and fills in `self` when the
-    /// head is whole.
+    /// head is whole; before that, and for a head that is refused, `self` means nothing.
     ///
     /// `scan` is fresh for a new request and is handed back, with the same bytes and more behind them,
-    /// after `Incomplete`. The answer for a request does not depend on where its bytes were cut: the
-    /// first offence in byte order decides. Nothing behind the head is looked at.
+    /// after `Incomplete`; it is fresh again after `Complete`. The answer for a request does not
+    /// depend on where its bytes were cut: the first offence in byte order decides. Nothing behind
+    /// the head is looked at.
     pub fn parse(
         &mut self,
-        _input: &[u8],
-        _scan: &mut HeadScan,
-        _limits: &Limits,
-        _header_map: HeaderMap,
+        input: &[u8],
+        scan: &mut HeadScan,
+        limits: &Limits,
+        header_map: HeaderMap,
     ) -> Result<Parsed, HeadError> {
-        todo!()
+        if scan.is_fresh() && self.parse_whole(input, limits, header_map).is_some() {
+            return Ok(Parsed::Complete);
+        }
+        let Some(judged) = scan.advance(input, limits, header_map)? else {
+            return Ok(Parsed::Incomplete);
+        };
+        *scan = HeadScan::default();
+        self.fill(input, &judged);
+        Ok(Parsed::Complete)
     }
 
     /// The first field of this name, compared without regard to case.
-    pub fn find<'a>(&self, _bytes: &'a [u8], _name: &str) -> Option<&'a [u8]> {
-        todo!()
+    pub fn find<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
+        let field = self
+            .fields
+            .iter()
+            .find(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(field.value.of(bytes))
     }
 
     /// Whether the method is HEAD.
-    pub fn is_head(&self, _bytes: &[u8]) -> bool {
-        todo!()
+    pub fn is_head(&self, bytes: &[u8]) -> bool {
+        self.method.of(bytes) == b"HEAD"
+    }
+
+    /// The fast way: one pass of httparse, then our rules. `None` says nothing about the head, only
+    /// that the judge is to be asked.
+    fn parse_whole(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        header_map: HeaderMap,
+    ) -> Option<Judged> {
+        let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FAST_FIELDS];
+        let slots = &mut slots[..limits.header_count.min(FAST_FIELDS)];
+        let mut request = httparse::Request::new(&mut []);
+        let Ok(httparse::Status::Complete(len)) = request.parse_with_uninit_headers(input, slots)
+        else {
+            return None;
+        };
+        if len > scan::longest_head(limits) {
+            return None;
+        }
+        let span_of = |part: &[u8]| {
+            let start = part.as_ptr().addr() - input.as_ptr().addr();
+            Span::between(start, start + part.len())
+        };
+
+        // httparse skips any number of empty lines, takes any method and target, and a bare LF
+        // wherever CRLF should be.
+        let method = span_of(request.method?.as_bytes());
+        let target = span_of(request.path?.as_bytes());
+        let version_start = target.end as usize + 1;
+        let line_end = version_start + VERSION_BYTES;
+        if method.start != 0
+            || method.end as usize > METHOD_BYTES
+            || line_end > limits.request_line_bytes
+            || byte_class::run(target.of(input), TARGET) != target.of(input).len()
+            || input.get(line_end..line_end + 2)? != b"\r\n"
+            || !input[..len].ends_with(b"\r\n\r\n")
+        {
+            return None;
+        }
+        let version = &input[version_start..line_end];
+        let line = RequestLine::judge(input, method, target, version).ok()?;
+
+        let fields_start = line_end + 2;
+        let mut facts = Facts::default();
+        self.fields.clear();
+        let mut previous_start = fields_start;
+        for header in request.headers.iter() {
+            let name = span_of(header.name.as_bytes());
+            let start = name.start as usize;
+            // The line before this one; for the first field, the empty piece before it.
+            if start > previous_start {
+                is_line(input, previous_start, start, limits).then_some(())?;
+                previous_start = start;
+            }
+            let name_bytes = header.name.as_bytes();
+            match facts.note(name_bytes, header.value, line.version, header_map).ok()? {
+                Fate::Kept => self.fields.push(Field { name, value: span_of(header.value) }),
+                Fate::Dropped => {}
+            }
+        }
+        if !request.headers.is_empty() {
+            is_line(input, previous_start, len - 2, limits).then_some(())?;
+        }
+        let framing = facts.framing(line.version).ok()?;
+        let judged = Judged { request_line: line, facts, framing, fields_start, len };
+        self.describe(&judged);
+        Some(judged)
+    }
+
+    /// Fills in everything from a head that the judge found good.
+    fn fill(&mut self, input: &[u8], judged: &Judged) {
+        self.fields.clear();
+        let mut start = judged.fields_start;
+        // Each line is known to be `name ":" value CRLF`, and the last of all to be empty.
+        while start < judged.len - 2 {
+            let rest = &input[start..judged.len];
+            let end = start + memchr::memchr(b'\r', rest).expect("a judged line has its CR");
+            let line = &input[start..end];
+            let colon = memchr::memchr(b':', line).expect("a judged line has its colon");
+            if !facts::is_ambiguous(&line[..colon]) {
+                let value = byte_class::trim(&line[colon + 1..]);
+                let value_start = value.as_ptr().addr() - input.as_ptr().addr();
+                self.fields.push(Field {
+                    name: Span::between(start, start + colon),
+                    value: Span::between(value_start, value_start + value.len()),
+                });
+            }
+            start = end + 2;
+        }
+        self.describe(judged);
+    }
+
+    /// Fills in all but the fields.
+    #[inline]
+    fn describe(&mut self, judged: &Judged) {
+        let line = &judged.request_line;
+        self.method = line.method;
+        self.target = line.target;
+        self.path = line.parts.path;
+        self.query = line.parts.query;
+        self.authority = line.parts.authority;
+        self.version = line.version;
+        self.dropped_count = judged.facts.dropped_count;
+        self.framing = judged.framing;
+        self.keeps_alive = judged.facts.keeps_alive(line.version);
+        self.expects_continue = judged.facts.expects_continue();
+        self.len = judged.len;
     }
 }
 
@@ -136,3 +273,15 @@ impl Default for Head {
         Self::new()
     }
 }
+
+/// Whether the field line from `start` to `end` closes with CRLF and is within its limit.
+#[inline]
+fn is_line(input: &[u8], start: usize, end: usize, limits: &Limits) -> bool {
+    // httparse has seen that the line ends, and took CR nowhere but before LF.
+    input[end - 2] == b'\r' && end - 2 - start <= limits.header_field_bytes
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -2,16 +2,28 @@
 //!
 //! Whether two readers could disagree about where a request ends is decided here, and such a request
 //! is refused.
+//!
+//! A request goes through [`head`] (`request_line`, `target`, `host`, `fields`, `facts`, and `scan`
+//! for one that comes in pieces), [`framing`] and [`body`]; the answer through [`response`].
 pub mod body;
+mod byte_class;
 pub mod chunked;
 pub mod date;
+mod facts;
+pub mod fields;
 pub mod framing;
 pub mod head;
+pub mod head_error;
+mod host;
+mod request_line;
 pub mod response;
+mod scan;
 pub mod status;
+mod target;
 
 pub use body::{BodyDecoder, BodyError, Decoded};
 pub use date::HttpDate;
+pub use fields::FieldError;
 pub use framing::Framing;
 pub use head::{Head, HeadError, HeadScan, Parsed, Span, Version};
 pub use response::{Persistence, ReplyFraming, ResponseError, ResponseHead};

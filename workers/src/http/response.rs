@@ -1,5 +1,8 @@
 //! The head of a response, checked as it is built, and its framing decided as it is sent.
 
+use std::ops::Range;
+
+use crate::http::byte_class::{self, TOKEN, VALUE};
 use crate::http::date::HttpDate;
 use crate::http::head::Version;
 use crate::http::status::Status;
@@ -8,16 +11,52 @@ use crate::http::status::Status;
 /// `Server` are added when it is sent. Reusable: [`ResponseHead::start`] clears it and keeps its memory.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
-    _private: (),
+    /// The status line and the fields, each with its CRLF, in the application's order and spelling.
+    encoded: Vec<u8>,
+    code: u16,
+    length: Option<DeclaredLength>,
+    /// What the application sent of the fields that are ours otherwise.
+    has_date: bool,
+    has_server: bool,
+    /// Whether it sent `Connection: close`.
+    closes: bool,
+}
+
+/// The application's Content-Length, and where its line lies in the encoded head.
+#[derive(Clone, Debug)]
+struct DeclaredLength {
+    bytes: u64,
+    line: Range<usize>,
 }
 
 /// Why a response head of the application's is not sent. One variant a cause; the text is what the
 /// application's developer reads.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
-    /// Placeholder variant.
-    #[error("bad response")]
-    Bad,
+    /// Not three digits and a space.
+    #[error("the status must be three digits, a space and a reason, such as '200 OK'")]
+    StatusForm,
+    /// Outside 200-599: a final 1xx too, which is an interim response and never an answer.
+    #[error("the status code must be from 200 to 599")]
+    StatusRange,
+    /// A control character in the reason.
+    #[error("the status must not hold CR, LF or other control characters")]
+    StatusControl,
+    /// An empty name, or one with a byte that names cannot have.
+    #[error("a header name must be a token: letters, digits and !#$%&'*+-.^_`|~")]
+    Name,
+    /// A control character in a value; HTAB is none.
+    #[error("a header value must not hold CR, LF or other control characters")]
+    Value,
+    /// A Content-Length that is not a number.
+    #[error("Content-Length must be a number in digits alone")]
+    ContentLength,
+    /// Content-Length twice.
+    #[error("Content-Length must come once")]
+    ContentLengthRepeated,
+    /// A hop-by-hop field.
+    #[error("hop-by-hop headers (PEP 3333), save 'Connection: close', are the server's to send")]
+    HopByHop,
 }
 
 /// How the end of a response's body is told (RFC 9112 §6).
@@ -44,20 +83,84 @@ pub enum Persistence {
 
 impl ResponseHead {
     /// Begins anew with a status such as `200 OK`, latin-1 bytes.
-    pub fn start(&mut self, _status: &[u8]) -> Result<(), ResponseError> {
-        todo!()
+    ///
+    /// Shape:  three digits and a space, as PEP 3333 and RFC 9112 §4 have it; the reason may be empty
+    ///         (`200 `: RFC 9112 makes it optional, but not the space).
+    /// Errors: leave it as if never started.
+    pub fn start(&mut self, status: &[u8]) -> Result<(), ResponseError> {
+        self.encoded.clear();
+        self.code = 0;
+        self.length = None;
+        self.has_date = false;
+        self.has_server = false;
+        self.closes = false;
+        let [hundreds @ b'0'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' ', reason @ ..] =
+            status
+        else {
+            return Err(ResponseError::StatusForm);
+        };
+        let digit = |byte: &u8| u16::from(byte - b'0');
+        let code = digit(hundreds) * 100 + digit(tens) * 10 + digit(ones);
+        if !(200..=599).contains(&code) {
+            return Err(ResponseError::StatusRange);
+        }
+        if reason.iter().any(u8::is_ascii_control) {
+            return Err(ResponseError::StatusControl);
+        }
+        self.code = code;
+        self.encoded.extend_from_slice(b"HTTP/1.1 ");
+        self.encoded.extend_from_slice(status);
+        self.encoded.extend_from_slice(b"\r\n");
+        Ok(())
     }
-    /// Adds one field; name and value in latin-1 bytes.
-    pub fn add(&mut self, _name: &[u8], _value: &[u8]) -> Result<(), ResponseError> {
-        todo!()
+
+    /// Adds one field; name and value in latin-1 bytes. To be called after a [`ResponseHead::start`]
+    /// that succeeded.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
+        if !byte_class::are(name, TOKEN) {
+            return Err(ResponseError::Name);
+        }
+        if byte_class::run(value, VALUE) != value.len() {
+            return Err(ResponseError::Value);
+        }
+        let known = Known::of(name);
+        let mut declared = None;
+        match known {
+            Known::Other => {}
+            Known::Date => self.has_date = true,
+            Known::Server => self.has_server = true,
+            Known::ContentLength if self.length.is_some() => {
+                return Err(ResponseError::ContentLengthRepeated);
+            }
+            Known::ContentLength => {
+                declared = Some(byte_class::decimal(value).ok_or(ResponseError::ContentLength)?);
+            }
+            Known::Connection if value.eq_ignore_ascii_case(b"close") => {
+                self.closes = true;
+                return Ok(());
+            }
+            Known::Connection | Known::HopByHop => return Err(ResponseError::HopByHop),
+        }
+        let start = self.encoded.len();
+        self.encoded.reserve(name.len() + value.len() + 4);
+        self.encoded.extend_from_slice(name);
+        self.encoded.extend_from_slice(b": ");
+        self.encoded.extend_from_slice(value);
+        self.encoded.extend_from_slice(b"\r\n");
+        if let Some(bytes) = declared {
+            self.length = Some(DeclaredLength { bytes, line: start..self.encoded.len() });
+        }
+        Ok(())
     }
+
     /// The status; `Status(0)` before [`ResponseHead::start`].
     pub fn status(&self) -> Status {
-        todo!()
+        Status(self.code)
     }
+
     /// The application's Content-Length.
     pub fn content_length(&self) -> Option<u64> {
-        todo!()
+        self.length.as_ref().map(|length| length.bytes)
     }
 
     /// Decides the framing, and encodes the whole head, its empty line included, onto `out`.
@@ -65,39 +168,195 @@ impl ResponseHead {
     /// `length` is the length of the body where it is known without a Content-Length of the
     /// application's. `persistence` is what the request, the configuration and the drain allow; the
     /// one returned is what the response says.
+    ///
+    /// | response | sent | framing |
+    /// |---|---|---|
+    /// | 204 | no Content-Length, not even the application's (RFC 9110 §8.6) | `NoBody` |
+    /// | 304 | the application's Content-Length | `NoBody` |
+    /// | to HEAD | Content-Length: the application's, or a `length` above 0 | `NoBody` |
+    /// | with a length | Content-Length: the application's before `length` | `Length` |
+    /// | other, to HTTP/1.1 | Transfer-Encoding: chunked | `Chunked` |
+    /// | other, to HTTP/1.0 | nothing | `UntilClose`, which closes |
+    ///
+    /// To HEAD, a `length` of 0 says nothing: an application that leaves the body out for HEAD gives
+    /// the same, and its GET would have another length. `Transfer-Encoding` is left out there too,
+    /// as RFC 9112 §6.1 allows: a client never waits for more than the head.
     #[expect(
         clippy::too_many_arguments,
         reason = "one call, one moment: everything that decides a head"
     )]
     pub fn send(
         &self,
-        _out: &mut Vec<u8>,
-        _request_is_head: bool,
-        _version: Version,
-        _length: Option<u64>,
-        _persistence: Persistence,
-        _date: &HttpDate,
-        _server: bool,
+        out: &mut Vec<u8>,
+        request_is_head: bool,
+        version: Version,
+        length: Option<u64>,
+        persistence: Persistence,
+        date: &HttpDate,
+        server: bool,
     ) -> (ReplyFraming, Persistence) {
-        todo!()
+        out.reserve(self.encoded.len() + OWN_BYTES);
+        match &self.length {
+            Some(declared) if self.code == 204 => {
+                out.extend_from_slice(&self.encoded[..declared.line.start]);
+                out.extend_from_slice(&self.encoded[declared.line.end..]);
+            }
+            Some(_) | None => out.extend_from_slice(&self.encoded),
+        }
+
+        let declared = self.content_length();
+        let framing = if self.status().is_bodyless() {
+            ReplyFraming::NoBody
+        } else if request_is_head {
+            if let (None, Some(length @ 1..)) = (declared, length) {
+                put_length(out, length);
+            }
+            ReplyFraming::NoBody
+        } else if let Some(length) = declared {
+            ReplyFraming::Length(length)
+        } else if let Some(length) = length {
+            put_length(out, length);
+            ReplyFraming::Length(length)
+        } else {
+            match version {
+                Version::Http11 => {
+                    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                    ReplyFraming::Chunked
+                }
+                Version::Http10 => ReplyFraming::UntilClose,
+            }
+        };
+
+        if !self.has_date {
+            put_date(out, date);
+        }
+        if server && !self.has_server {
+            out.extend_from_slice(SERVER);
+        }
+        let persistence = match persistence {
+            Persistence::KeepAlive if self.closes || framing == ReplyFraming::UntilClose => {
+                Persistence::Close
+            }
+            Persistence::KeepAlive | Persistence::Close => persistence,
+        };
+        match (persistence, version) {
+            // To HTTP/1.0 too, where it goes without saying: a client that asked for keep-alive is
+            // told that it is not given.
+            (Persistence::Close, Version::Http10 | Version::Http11) => {
+                out.extend_from_slice(b"Connection: close\r\n");
+            }
+            (Persistence::KeepAlive, Version::Http10) => {
+                out.extend_from_slice(b"Connection: keep-alive\r\n");
+            }
+            (Persistence::KeepAlive, Version::Http11) => {}
+        }
+        out.extend_from_slice(b"\r\n");
+        (framing, persistence)
     }
+}
+
+/// A field of the application's that is not merely passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Other,
+    Connection,
+    ContentLength,
+    Date,
+    Server,
+    /// Of wsgiref's `is_hop_by_hop`, which PEP 3333 has applications not send, and `Trailer` and
+    /// `Proxy-Connection`, which belong with them. `Trailers` is wsgiref's spelling of RFC 2616.
+    HopByHop,
+}
+
+impl Known {
+    /// What the field of this name is. The length and the first letter leave one candidate.
+    #[inline]
+    fn of(name: &[u8]) -> Self {
+        let (known, text): (Self, &[u8]) = match (name.len(), name.first().map(|b| b | 0x20)) {
+            (2, Some(b't')) => (Self::HopByHop, b"te"),
+            (4, Some(b'd')) => (Self::Date, b"date"),
+            (6, Some(b's')) => (Self::Server, b"server"),
+            (7, Some(b't')) => (Self::HopByHop, b"trailer"),
+            (7, Some(b'u')) => (Self::HopByHop, b"upgrade"),
+            (8, Some(b't')) => (Self::HopByHop, b"trailers"),
+            (10, Some(b'c')) => (Self::Connection, b"connection"),
+            (10, Some(b'k')) => (Self::HopByHop, b"keep-alive"),
+            (14, Some(b'c')) => (Self::ContentLength, b"content-length"),
+            (16, Some(b'p')) => (Self::HopByHop, b"proxy-connection"),
+            (17, Some(b't')) => (Self::HopByHop, b"transfer-encoding"),
+            (18, Some(b'p')) => (Self::HopByHop, b"proxy-authenticate"),
+            (19, Some(b'p')) => (Self::HopByHop, b"proxy-authorization"),
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(text) { known } else { Self::Other }
+    }
+}
+
+/// `Server`, if it is sent. Without a version: it tells an attacker more than a client.
+const SERVER: &[u8] = b"Server: arctos\r\n";
+/// Most that is added to what the application gave: framing, Date, Server, Connection, empty line.
+const OWN_BYTES: usize = 160;
+
+fn put_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn put_date(out: &mut Vec<u8>, date: &HttpDate) {
+    out.extend_from_slice(b"Date: ");
+    out.extend_from_slice(date.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Encodes the whole answer to a refused request: status, Date, Content-Length, `Connection: close`,
 /// a one-line text body naming the status (not for HEAD).
 pub fn refusal(
-    _out: &mut Vec<u8>,
-    _status: Status,
-    _request_is_head: bool,
-    _date: &HttpDate,
-    _server: bool,
+    out: &mut Vec<u8>,
+    status: Status,
+    request_is_head: bool,
+    date: &HttpDate,
+    server: bool,
 ) {
-    todo!()
+    let mut code = itoa::Buffer::new();
+    let code = code.format(status.0).as_bytes();
+    let reason = status.reason().as_bytes();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(code);
+    out.push(b' ');
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\nContent-Type: text/plain\r\n");
+    put_length(out, (code.len() + reason.len() + 2) as u64);
+    put_date(out, date);
+    if server {
+        out.extend_from_slice(SERVER);
+    }
+    out.extend_from_slice(b"Connection: close\r\n\r\n");
+    if !request_is_head {
+        out.extend_from_slice(code);
+        out.push(b' ');
+        out.extend_from_slice(reason);
+        out.push(b'\n');
+    }
 }
 
 /// Encodes the `chunk-size CRLF` that opens a chunk of `length` bytes (never 0).
-pub fn chunk_opening(_out: &mut Vec<u8>, _length: usize) {
-    todo!()
+pub fn chunk_opening(out: &mut Vec<u8>, length: usize) {
+    debug_assert!(length > 0, "a chunk of no bytes would end the body");
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 2 * size_of::<usize>() + 2];
+    let mut start = text.len() - 2;
+    text[start..].copy_from_slice(b"\r\n");
+    let mut left = length;
+    loop {
+        start -= 1;
+        text[start] = DIGITS[left & 0xf];
+        left >>= 4;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&text[start..]);
 }
 
 /// What closes each chunk.
@@ -106,3 +365,6 @@ pub const CHUNK_CLOSING: &[u8] = b"\r\n";
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// The interim response.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+#[cfg(test)]
+mod tests;

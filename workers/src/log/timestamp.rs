@@ -41,17 +41,21 @@ impl From<SystemTime> for Timestamp {
 impl Timestamp {
     /// `2026-11-22T13:39:57.123Z` (RFC 3339).
     pub(crate) fn rfc3339(self, out: &mut Vec<u8>) {
-        let Self { year, month, day, hour, minute, second, ms } = self;
-        // Ignored: writing to a vector cannot fail.
-        let _ =
-            write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z");
+        self.rfc3339_second(out);
+        // Ignored, here and below: writing to a vector cannot fail.
+        let _ = write!(out, ".{:03}Z", self.ms);
+    }
+
+    /// `2026-11-22T13:39:57`: the same up to the second, to be completed by the caller.
+    pub(crate) fn rfc3339_second(self, out: &mut Vec<u8>) {
+        let Self { year, month, day, hour, minute, second, ms: _ } = self;
+        let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
     }
 
     /// `22/Nov/2026:13:39:57 +0000` (Common Log Format).
     pub(crate) fn common_log(self, out: &mut Vec<u8>) {
         let Self { year, month, day, hour, minute, second, ms: _ } = self;
         let month = MONTHS[month as usize - 1];
-        // Ignored: writing to a vector cannot fail.
         let _ = write!(out, "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000");
     }
 }

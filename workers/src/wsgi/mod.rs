@@ -1,1 +1,196 @@
-//! The WSGI bridge. Placeholder: written in its own step.
+//! The WSGI bridge (PEP 3333): [`Bridge`] is the [`Application`] that calls Python.
+//!
+//! One thread runs it, and holds the interpreter's lock all the time but for [`Application::unlocked`],
+//! so that a busy worker never hands the lock over between two requests. `Python::attach` is then a
+//! counter's increment. This folder knows requests and replies as values; sockets, framing and
+//! Content-Length are the loop's.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `app` | loading `MODULE:ATTR`, and the report where that fails |
+//! | `environ`, `names`, `request_id` | the environ of a request |
+//! | `input`, `errors`, `file_wrapper` | `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper` |
+//! | `start_response` | `start_response`, `write`, and the head they make |
+//! | `reply` | iterables, their items and their `close()` |
+//! | `failure` | what went wrong, and how the log names it |
+//! | `ffi` | the only unsafe code here |
+
+mod app;
+mod environ;
+mod errors;
+mod failure;
+mod ffi;
+mod file_wrapper;
+mod input;
+mod names;
+mod reply;
+mod request_id;
+mod start_response;
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+pub use app::BootFailure;
+pub use reply::{Body, Chunk};
+
+use crate::application::{AppError, Application, Content, Outlet, Reply, Request};
+use crate::http::ResponseHead;
+use crate::identity::{Generation, SlotId};
+use crate::log::Log;
+use crate::settings::{AppSpec, Settings};
+use environ::Environs;
+use errors::ErrorStream;
+use failure::{Failure, Label, Reporter};
+use request_id::RequestIds;
+use start_response::{Responders, Use};
+
+/// The application, and what its requests need.
+pub struct Bridge {
+    application: Py<PyAny>,
+    environs: Environs,
+    ids: RequestIds,
+    responders: Responders,
+    reporter: Reporter,
+    /// The head of the latest reply.
+    head: ResponseHead,
+}
+
+impl Bridge {
+    /// Loads the application into this process, which must be a worker's: the code is imported here
+    /// and nowhere before.
+    ///
+    /// Errors: [`BootFailure`], with the report for the supervisor's log.
+    pub fn boot(
+        spec: &AppSpec,
+        settings: &Settings,
+        slot: SlotId,
+        generation: Generation,
+        log: Log,
+    ) -> Result<Self, BootFailure> {
+        Python::attach(|py| {
+            let application = app::load(py, spec)?.unbind();
+            let bridge = Self::around(py, application, settings, slot, generation, log);
+            bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))
+        })
+    }
+
+    /// Around a loaded application.
+    fn around(
+        py: Python<'_>,
+        application: Py<PyAny>,
+        settings: &Settings,
+        slot: SlotId,
+        generation: Generation,
+        log: Log,
+    ) -> PyResult<Self> {
+        let log = Arc::new(log);
+        let errors = Py::new(py, ErrorStream::new(Arc::clone(&log)))?;
+        Ok(Self {
+            application,
+            environs: Environs::new(py, settings, slot.0, errors)?,
+            ids: RequestIds::new(slot, generation),
+            responders: Responders::new(),
+            reporter: Reporter::new(log),
+            head: ResponseHead::default(),
+        })
+    }
+
+    /// Ends the interpreter's part of the worker: exit handlers of the application's run, and what it
+    /// printed is written out.
+    pub fn shutdown(self) {
+        Python::attach(|py| {
+            if let Err(error) = run_exit_handlers(py) {
+                self.reporter.signal_failed(py, &error);
+            }
+        });
+    }
+
+    /// Calls the application and makes its reply.
+    fn answer(
+        &mut self,
+        py: Python<'_>,
+        mut request: Request<'_>,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Reply<'_, Body>, AppError> {
+        let (head, head_bytes, sequence) = (request.head, request.head_bytes, request.sequence);
+        let (method, path) = (head.method.of(head_bytes), head.path.of(head_bytes));
+        let prepared = self.environs.build(py, &mut request, &mut self.ids);
+        let prepared = prepared.and_then(|made| Ok((made, self.responders.take(py)?)));
+        let ((environ, request_id), starter) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let label = Label::new(method, path, self.ids.text(sequence));
+                return Err(self.reporter.report(py, &label, Failure::Raised(error)));
+            }
+        };
+        let label = || Label::new(method, path, ffi::latin1_bytes(&request_id).unwrap_or_default());
+        let responder = starter.responder.bind(py);
+        let content = ffi::lend_outlet(outlet, start_response::owner(responder), || {
+            let start_response = starter.start_response.bind(py);
+            let result = self
+                .application
+                .bind(py)
+                .call1((environ, start_response))
+                .map_err(|error| reply::raised(responder, error))?;
+            reply::content(py, result, responder, label, &self.reporter)
+        });
+        match content {
+            Ok(content) => {
+                let usage = match &content {
+                    Content::Empty | Content::Whole(_) => Use::Over,
+                    Content::Stream(_) | Content::File(_) => Use::GoesOn,
+                };
+                self.responders.give_back(py, starter, &mut self.head, usage);
+                Ok(Reply { head: &self.head, content })
+            }
+            Err(failure) => {
+                let error = self.reporter.report(py, &label(), failure);
+                self.responders.give_back(py, starter, &mut self.head, Use::Over);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Application for Bridge {
+    type Body = Body;
+
+    fn call(
+        &mut self,
+        request: Request<'_>,
+        outlet: &mut dyn Outlet,
+    ) -> Result<Reply<'_, Body>, AppError> {
+        Python::attach(|py| self.answer(py, request, outlet))
+    }
+
+    fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
+        Python::attach(|py| py.detach(wait))
+    }
+
+    fn signalled(&mut self) {
+        Python::attach(|py| {
+            // KeyboardInterrupt, or what a handler of the application's raised: it would end a program
+            // of its own, but a worker is ended by its supervisor.
+            if let Err(error) = py.check_signals() {
+                self.reporter.signal_failed(py, &error);
+            }
+        });
+    }
+}
+
+/// `atexit` first, as the interpreter's own end does, for its handlers may print.
+fn run_exit_handlers(py: Python<'_>) -> PyResult<()> {
+    let ran = py.import("atexit")?.call_method0("_run_exitfuncs").map(drop);
+    let sys = py.import("sys")?;
+    for name in ["stdout", "stderr"] {
+        let stream = sys.getattr(name)?;
+        if !stream.is_none() {
+            stream.call_method0("flush")?;
+        }
+    }
+    ran
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+"""Reads just enough of a Rust file to say which paths it names: comments and strings are blanked,
+`use` trees are flattened, aliases are resolved, test code is told from product code."""
+
+import re
+from typing import NamedTuple
+
+# Anything that must not be taken for code: comments, strings, characters. Raw strings and nested
+# comments cannot be told by a regular expression, so only their openings are here.
+OPENING = re.compile(r"""//|/\*|b?c?r(\#*)"|[bc]?"|b?'(?:\\u\{[0-9a-fA-F_]+\}|\\x..|\\.|[^'\\])'""")
+USE = re.compile(r"\buse\s+([^;]+);")
+INLINE = re.compile(r"(?<![\w:'$])(?:::\s*)?((?:r#)?[A-Za-z_]\w*(?:\s*::\s*(?:r#)?[A-Za-z_]\w*)+)")
+TEST_ATTRIBUTE = re.compile(r"#\s*\[\s*(?:cfg\s*\(\s*test\s*\)|test)\s*\]")
+
+
+class Named(NamedTuple):
+    """A path that the file names: aliases resolved, from the crate's name down."""
+
+    path: str
+    line: int
+    is_test: bool
+
+
+class RustSource:
+    """One file."""
+
+    def __init__(self, text):
+        self._code, self._with_strings = _blank(text)
+        self._tests = _test_spans(self._code)
+        self.paths = list(self._named())
+
+    def lines_with(self, pattern, with_tests=False):
+        """Lines of product code (or of all) on which `pattern` matches."""
+        for match in pattern.finditer(self._code):
+            if with_tests or not self._is_test(match.start()):
+                yield self._line(match.start())
+
+    def feature_lines(self, feature):
+        """Lines that ask for a cargo feature, each with the code that follows its attribute."""
+        for match in re.finditer(rf'feature\s*=\s*"{feature}"(?:[^\]\n]*\]\s*)?', self._with_strings):
+            yield self._line(match.start()), self._with_strings[match.end() :]
+
+    def _named(self):
+        aliases, seen = {}, []
+        for use in USE.finditer(self._code):
+            for path, alias in _flatten(use[1]):
+                seen.append((path, use.start()))
+                if alias != "_":
+                    aliases.setdefault(alias, path)
+        without_use = USE.sub(lambda use: _spaces(use[0]), self._code)
+        for match in INLINE.finditer(without_use):
+            seen.append((re.sub(r"\s+|r#", "", match[1]), match.start()))
+        # A name brought in by `use` may be called alone: `fork()`.
+        for match in re.finditer(r"(?<![\w:.'])([a-z_]\w*)\s*\(", without_use):
+            if match[1] in aliases:
+                seen.append((match[1], match.start()))
+        for path, at in seen:
+            yield Named(_resolve(path, aliases), self._line(at), self._is_test(at))
+
+    def _line(self, at):
+        return self._code.count("\n", 0, at) + 1
+
+    def _is_test(self, at):
+        return any(start <= at < end for start, end in self._tests)
+
+
+def is_under(module, places):
+    """Whether `module` is one of `places` or lies in its folder."""
+    return any(module == place or module.startswith(place + "/") for place in places)
+
+
+def _spaces(text):
+    return re.sub(r"[^\n]", " ", text)
+
+
+def _blank(text):
+    """The text without comments and strings, and without comments only; both as long as before."""
+    code, with_strings, at = [], [], 0
+    while (match := OPENING.search(text, at)) is not None:
+        start, opening = match.start(), match[0]
+        # A quote right behind a name is part of it only where the name is a prefix of a literal.
+        end = match.end()
+        if opening == "//":
+            end = text.find("\n", start)
+            end = len(text) if end < 0 else end
+        elif opening == "/*":
+            end = _comment_end(text, end)
+        elif match[1] is not None:
+            end = text.find('"' + match[1], end)
+            end = len(text) if end < 0 else end + 1 + len(match[1])
+        elif opening.endswith('"'):
+            closing = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL).match(text, end)
+            end = len(text) if closing is None else closing.end()
+        blank = _spaces(text[start:end])
+        code += [text[at:start], blank]
+        with_strings += [text[at:start], blank if opening in ("//", "/*") else text[start:end]]
+        at = end
+    return "".join([*code, text[at:]]), "".join([*with_strings, text[at:]])
+
+
+def _comment_end(text, at):
+    depth = 1
+    for match in re.compile(r"/\*|\*/").finditer(text, at):
+        depth += 1 if match[0] == "/*" else -1
+        if depth == 0:
+            return match.end()
+    return len(text)
+
+
+def _test_spans(code):
+    """Where items stand that exist only in tests: from the attribute to their `;` or closing brace."""
+    spans = []
+    for match in TEST_ATTRIBUTE.finditer(code):
+        depth, at = 0, match.end()
+        while at < len(code):
+            character = code[at]
+            if character == "{":
+                depth += 1
+            elif character == "}":
+                depth -= 1
+                if depth == 0:
+                    break
+            elif character == ";" and depth == 0:
+                break
+            at += 1
+        spans.append((match.start(), at + 1))
+    return spans
+
+
+def _flatten(tree):
+    """`a::{b, c::{self, d as e}}` -> (a::b, b), (a::c, c), (a::c::d, e)."""
+    tree = re.sub(r"\s+", " ", tree.replace("r#", "")).strip().removeprefix("::").strip()
+    brace = tree.find("{")
+    if brace < 0:
+        path, _, alias = tree.partition(" as ")
+        path = path.replace(" ", "").removesuffix("::self")
+        yield path, alias.strip() or path.rsplit("::", 1)[-1]
+        return
+    prefix = tree[:brace].replace(" ", "")
+    for branch in _branches(tree[brace + 1 : tree.rfind("}")]):
+        yield from _flatten(prefix + branch)
+
+
+def _branches(inner):
+    depth, start = 0, 0
+    for at, character in enumerate(inner + ","):
+        if character == "{":
+            depth += 1
+        elif character == "}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            if inner[start:at].strip():
+                yield inner[start:at].strip()
+            start = at + 1
+
+
+def _resolve(path, aliases):
+    """Follows `use` declarations until the first name is none of them."""
+    for _ in range(8):
+        first, separator, rest = path.partition("::")
+        target = aliases.get(first)
+        if target is None or target.partition("::")[0] == first:
+            return path
+        path = target + separator + rest
+    return path

@@ -1,0 +1,47 @@
+"""Views of the notes, and what else a server has to carry for Django."""
+
+import hashlib
+import json
+
+from django.http import FileResponse, HttpResponseNotAllowed, JsonResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404
+from django.views.decorators.csrf import csrf_exempt
+
+from django_project.notes.models import Note
+
+
+@csrf_exempt
+def notes(request):
+    """All notes, or a new one."""
+    if request.method == "GET":
+        return JsonResponse({"notes": list(Note.objects.order_by("id").values_list("text", flat=True))})
+    if request.method == "POST":
+        made = Note.objects.create(text=json.loads(request.body)["text"])
+        return JsonResponse({"id": made.id}, status=201)
+    return HttpResponseNotAllowed(["GET", "POST"])
+
+
+def note(request, number):
+    """One note."""
+    found = get_object_or_404(Note, pk=number)
+    return JsonResponse({"id": found.id, "text": found.text})
+
+
+@csrf_exempt
+def upload(request):
+    """An uploaded file, measured."""
+    sent = request.FILES["file"]
+    sha256 = hashlib.sha256()
+    for piece in sent.chunks():
+        sha256.update(piece)
+    return JsonResponse({"name": sent.name, "size_bytes": sent.size, "sha256": sha256.hexdigest()})
+
+
+def stream(request):
+    """A thousand lines, one by one."""
+    return StreamingHttpResponse((f"line {number}\n" for number in range(1000)), content_type="text/plain")
+
+
+def file(request):
+    """This file; Django hands it to wsgi.file_wrapper."""
+    return FileResponse(open(__file__, "rb"), content_type="text/x-python")

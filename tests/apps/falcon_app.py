@@ -1,0 +1,50 @@
+"""Falcon: JSON, a streamed upload, a streamed answer, errors of its own."""
+
+import hashlib
+
+import falcon
+
+
+class Items:
+    """A collection in the worker's memory."""
+
+    def on_get(self, req, resp):
+        resp.media = {"limit": req.get_param_as_int("limit", default=10)}
+
+    def on_post(self, req, resp):
+        resp.status = falcon.HTTP_201
+        resp.location = "/items/1"
+        resp.media = {"got": req.get_media()}
+
+
+class Item:
+    """One of it."""
+
+    def on_get(self, req, resp, number):
+        if number > 100:
+            raise falcon.HTTPNotFound(title="No such item")
+        resp.media = {"number": number}
+
+    def on_delete(self, req, resp, number):
+        resp.status = falcon.HTTP_204
+
+
+class Blob:
+    """A body of any size, read from the stream."""
+
+    def on_put(self, req, resp):
+        sha256 = hashlib.sha256()
+        # Not bounded_stream, which reads nothing of a chunked body; the server ends the stream itself.
+        while piece := req.stream.read(65536):
+            sha256.update(piece)
+        resp.media = {"sha256": sha256.hexdigest()}
+
+    def on_get(self, req, resp):
+        resp.content_type = falcon.MEDIA_TEXT
+        resp.stream = (f"line {number}\n".encode() for number in range(1000))
+
+
+app = falcon.App()
+app.add_route("/items", Items())
+app.add_route("/items/{number:int}", Item())
+app.add_route("/blob", Blob())

@@ -1,0 +1,259 @@
+//! The pure codec, driven as a connection drives it, without one.
+
+use arctos_worker::http::{BodyDecoder, Head, HeadScan, Parsed, Status, Version};
+use arctos_worker::settings::{HeaderMap, Limits};
+
+use super::corpus::{Body, Case, End, ExpectedRequest, Place};
+
+/// A connection that has nothing but the codec.
+pub(crate) struct Codec {
+    limits: Limits,
+    header_map: HeaderMap,
+    head: Head,
+    /// Bytes that came and are not used up.
+    buffer: Vec<u8>,
+    state: State,
+    requests: Vec<Seen>,
+    /// Bytes that came.
+    fed: usize,
+    /// Bytes used up.
+    consumed: usize,
+}
+
+enum State {
+    Head(HeadScan),
+    Body(Box<InBody>),
+    /// The last request does not keep the connection.
+    Closed,
+    Refused(Status),
+}
+
+struct InBody {
+    decoder: BodyDecoder,
+    request: Seen,
+}
+
+/// A request that would have reached the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    method: Vec<u8>,
+    target: Vec<u8>,
+    path: Vec<u8>,
+    query: Vec<u8>,
+    authority: Option<Vec<u8>>,
+    version: &'static str,
+    fields: Vec<(Vec<u8>, Vec<u8>)>,
+    dropped_count: u32,
+    expects_continue: bool,
+    keeps_alive: bool,
+    body: Vec<u8>,
+    /// Bytes of the connection used up when it was whole.
+    pub(crate) ends: usize,
+}
+
+/// What became of a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) requests: Vec<Seen>,
+    pub(crate) end: End,
+}
+
+impl Codec {
+    /// A new connection.
+    pub(crate) fn new(header_map: HeaderMap) -> Self {
+        Self {
+            limits: Limits::default(),
+            header_map,
+            head: Head::new(),
+            buffer: Vec::new(),
+            state: State::Head(HeadScan::default()),
+            requests: Vec::new(),
+            fed: 0,
+            consumed: 0,
+        }
+    }
+
+    /// Some bytes come.
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        self.fed += bytes.len();
+        self.buffer.extend_from_slice(bytes);
+        while self.turn() {}
+    }
+
+    /// Requests that are whole by now.
+    pub(crate) fn requests(&self) -> &[Seen] {
+        &self.requests
+    }
+
+    /// Bytes that came by now.
+    pub(crate) fn fed(&self) -> usize {
+        self.fed
+    }
+
+    /// The client closes.
+    pub(crate) fn finish(self) -> Outcome {
+        let end = match self.state {
+            State::Head(_) if self.buffer.is_empty() => End::Rest(0),
+            State::Head(_) => End::Incomplete(Place::Head),
+            State::Body(_) => End::Incomplete(Place::Body),
+            State::Closed => End::Rest(self.buffer.len()),
+            State::Refused(status) => End::Refused(status.0),
+        };
+        Outcome { requests: self.requests, end }
+    }
+
+    /// Goes one step on; false when there is nothing to do before more bytes come.
+    fn turn(&mut self) -> bool {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Head(scan) => self.parse_head(scan),
+            State::Body(in_body) => self.decode_body(in_body),
+            State::Closed => false,
+            State::Refused(status) => {
+                self.state = State::Refused(status);
+                false
+            }
+        }
+    }
+
+    fn parse_head(&mut self, mut scan: HeadScan) -> bool {
+        if self.buffer.is_empty() {
+            self.state = State::Head(scan);
+            return false;
+        }
+        match self.head.parse(&self.buffer, &mut scan, &self.limits, self.header_map) {
+            Ok(Parsed::Incomplete) => {
+                self.state = State::Head(scan);
+                false
+            }
+            Ok(Parsed::Complete) => {
+                let request = Seen::of(&self.head, &self.buffer);
+                let framing = self.head.framing;
+                self.use_up(self.head.len);
+                self.state = match BodyDecoder::new(framing, &self.limits) {
+                    Ok(decoder) => State::Body(Box::new(InBody { decoder, request })),
+                    Err(error) => State::Refused(error.status()),
+                };
+                true
+            }
+            Err(error) => {
+                self.state = State::Refused(error.status());
+                false
+            }
+        }
+    }
+
+    fn decode_body(&mut self, mut in_body: Box<InBody>) -> bool {
+        let decoded = match in_body.decoder.decode(&self.buffer) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                self.state = State::Refused(error.status());
+                return false;
+            }
+        };
+        assert!(decoded.data.len() <= decoded.consumed, "data is a part of what is used up");
+        assert!(decoded.consumed <= self.buffer.len(), "no more than there is can be used up");
+        in_body.request.body.extend_from_slice(decoded.data);
+        let (consumed, is_end) = (decoded.consumed, decoded.is_end);
+        self.use_up(consumed);
+        if !is_end {
+            self.state = State::Body(in_body);
+            return consumed > 0;
+        }
+        let mut request = in_body.request;
+        request.ends = self.consumed;
+        self.state =
+            if request.keeps_alive { State::Head(HeadScan::default()) } else { State::Closed };
+        self.requests.push(request);
+        true
+    }
+
+    fn use_up(&mut self, count: usize) {
+        self.buffer.drain(..count);
+        self.consumed += count;
+    }
+}
+
+impl Seen {
+    fn of(head: &Head, bytes: &[u8]) -> Self {
+        Self {
+            method: head.method.of(bytes).to_vec(),
+            target: head.target.of(bytes).to_vec(),
+            path: head.path.of(bytes).to_vec(),
+            query: head.query.of(bytes).to_vec(),
+            authority: head.authority.map(|span| span.of(bytes).to_vec()),
+            version: match head.version {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+            },
+            fields: head
+                .fields
+                .iter()
+                .map(|field| (field.name.of(bytes).to_vec(), field.value.of(bytes).to_vec()))
+                .collect(),
+            dropped_count: head.dropped_count,
+            expects_continue: head.expects_continue,
+            keeps_alive: head.keeps_alive,
+            body: Vec::new(),
+            ends: 0,
+        }
+    }
+
+    fn compare(&self, expected: &ExpectedRequest) -> Result<(), String> {
+        let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        let equal = |what: &str, got: &[u8], expected: &[u8]| {
+            if got == expected {
+                return Ok(());
+            }
+            Err(format!("{what}: expected `{}`, got `{}`", text(expected), text(got)))
+        };
+        equal("method", &self.method, &expected.method)?;
+        equal("target", &self.target, &expected.target)?;
+        equal("version", self.version.as_bytes(), expected.version.as_bytes())?;
+        equal("path", &self.path, expected.path.as_ref().unwrap_or(&self.path))?;
+        equal("query", &self.query, expected.query.as_ref().unwrap_or(&self.query))?;
+        if self.authority != expected.authority {
+            return Err(format!("authority: expected {:?}", expected.authority));
+        }
+        if self.fields.len() != expected.field_count.unwrap_or(self.fields.len()) {
+            return Err(format!("{} fields", self.fields.len()));
+        }
+        let mut fields = self.fields.iter();
+        if let Some((name, _)) =
+            expected.fields.iter().find(|&expected| !fields.any(|field| field == expected))
+        {
+            return Err(format!("field `{}` is not there as expected", text(name)));
+        }
+        if self.dropped_count != expected.dropped_count {
+            return Err(format!("{} fields dropped", self.dropped_count));
+        }
+        if self.expects_continue != expected.expects_continue {
+            return Err(format!("expects_continue is {}", self.expects_continue));
+        }
+        if self.keeps_alive != expected.keeps_alive {
+            return Err(format!("keeps_alive is {}", self.keeps_alive));
+        }
+        if Body::of(&self.body) != expected.body {
+            return Err(format!("body of {} bytes: `{}`", self.body.len(), text(&self.body)));
+        }
+        Ok(())
+    }
+}
+
+impl Outcome {
+    /// Whether this is what the corpus expects; if not, the difference in words.
+    pub(crate) fn compare(&self, case: &Case) -> Result<(), String> {
+        for (at, (seen, expected)) in self.requests.iter().zip(&case.requests).enumerate() {
+            seen.compare(expected).map_err(|difference| format!("request {at}: {difference}"))?;
+        }
+        if (self.requests.len(), self.end) != (case.requests.len(), case.end) {
+            return Err(format!(
+                "expected {} requests, then {:?}; got {}, then {:?}",
+                case.requests.len(),
+                case.end,
+                self.requests.len(),
+                self.end
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! The corpus of `tests/wire`: requests as raw files, each with what must become of it.
+//!
+//! `valid/NAME.http` and `invalid/NAME.http` hold the bytes of one connection, from its first to the
+//! client's half-close. `NAME.expect` beside it says the outcome, a line a statement:
+//!
+//! ```text
+//! # why, with the standard
+//! request METHOD TARGET HTTP/1.1     the next request that reaches the application
+//! authority TEXT                     Head::authority; none without this line
+//! path TEXT                          Head::path; not compared without this line
+//! query TEXT                         Head::query; not compared without this line
+//! fields N                           how many fields it has; not compared without this line
+//! field NAME: VALUE                  fields it has, in this order, others between them
+//! dropped N                          fields left out because of `_`; 0 without this line
+//! expects-continue                   it is 1.1 and sent `Expect: 100-continue`
+//! body TEXT                          its whole decoded body; empty without this line
+//! body-hash LENGTH FNV               the same for a long one: bytes, and their 64 bit FNV-1a
+//! then keep-alive | close            ends the request: what becomes of the connection
+//! rest N                             ends a valid file: bytes left unread behind the last request
+//! refused STATUS                     ends an invalid file: what answers the request that is refused
+//! incomplete head | body             ends an invalid file: where its bytes end; nothing is executed
+//! ```
+//!
+//! TEXT, METHOD, TARGET, NAME and VALUE are printable ASCII with `\r`, `\n`, `\t`, `\\` and `\xHH`
+//! for the rest. 1.2 is spelt `HTTP/1.1` here, because it is taken as that.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// One connection: its bytes and what must become of them.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// Folder and name without extension, as in `invalid/chunk-size-lf`.
+    pub(crate) name: String,
+    /// What the client sends before it half-closes.
+    pub(crate) bytes: Vec<u8>,
+    /// The requests that reach the application.
+    pub(crate) requests: Vec<ExpectedRequest>,
+    /// What happens behind the last of them.
+    pub(crate) end: End,
+}
+
+/// A request that reaches the application.
+#[derive(Debug, Default)]
+pub(crate) struct ExpectedRequest {
+    pub(crate) method: Vec<u8>,
+    pub(crate) target: Vec<u8>,
+    /// `HTTP/1.0` or `HTTP/1.1`.
+    pub(crate) version: String,
+    pub(crate) authority: Option<Vec<u8>>,
+    pub(crate) path: Option<Vec<u8>>,
+    pub(crate) query: Option<Vec<u8>>,
+    pub(crate) field_count: Option<usize>,
+    pub(crate) fields: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) dropped_count: u32,
+    pub(crate) expects_continue: bool,
+    pub(crate) body: Body,
+    pub(crate) keeps_alive: bool,
+}
+
+/// A body, by its length and a hash of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Body {
+    pub(crate) length: usize,
+    pub(crate) fnv: u64,
+}
+
+/// What happens behind the last request that reaches the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The bytes end, or the connection closes, between two requests; that many are left unread.
+    Rest(usize),
+    /// A request is refused with this status.
+    Refused(u16),
+    /// The client closes before its request is whole.
+    Incomplete(Place),
+}
+
+/// A part of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Head,
+    Body,
+}
+
+impl Body {
+    /// Describes a body.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { length: bytes.len(), fnv: fnv1a(bytes) }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::of(b"")
+    }
+}
+
+/// The 64 bit FNV-1a hash.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Reads the whole corpus, in order of name. Panics on a file without its partner and on anything
+/// that is not in the format.
+pub(crate) fn load() -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire");
+    let mut cases = Vec::new();
+    for kind in ["valid", "invalid"] {
+        for stem in stems(&folder.join(kind)) {
+            let path = folder.join(kind).join(&stem);
+            let bytes = read(&path.with_extension("http"));
+            let text = String::from_utf8(read(&path.with_extension("expect"))).expect("UTF-8");
+            let name = format!("{kind}/{stem}");
+            let (requests, end) = parse(&text, &name);
+            let is_valid = matches!(end, End::Rest(_));
+            assert_eq!(is_valid, kind == "valid", "{name}: it is in the wrong folder");
+            cases.push(Case { name, bytes, requests, end });
+        }
+    }
+    cases
+}
+
+/// The names of a folder without their extensions, each of which has both of its files.
+fn stems(folder: &Path) -> BTreeSet<String> {
+    let paths: BTreeSet<PathBuf> = fs::read_dir(folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    for path in &paths {
+        let partner = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("http") => "expect",
+            Some("expect") => "http",
+            other => panic!("{}: {other:?} is no extension of the corpus", path.display()),
+        };
+        assert!(paths.contains(&path.with_extension(partner)), "{} stands alone", path.display());
+    }
+    paths
+        .iter()
+        .map(|path| path.file_stem().and_then(|stem| stem.to_str()).expect("ASCII").to_owned())
+        .collect()
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn parse(text: &str, name: &str) -> (Vec<ExpectedRequest>, End) {
+    let mut requests = Vec::new();
+    let mut open: Option<ExpectedRequest> = None;
+    let mut end = None;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        assert!(end.is_none(), "{name}: `{line}` stands behind the end");
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match (word, &mut open) {
+            ("request", None) => open = Some(request_line(rest, name)),
+            ("then", Some(request)) => {
+                request.keeps_alive = match rest {
+                    "keep-alive" => true,
+                    "close" => false,
+                    _ => panic!("{name}: then {rest}?"),
+                };
+                requests.extend(open.take());
+            }
+            ("authority", Some(request)) => request.authority = Some(unescape(rest, name)),
+            ("path", Some(request)) => request.path = Some(unescape(rest, name)),
+            ("query", Some(request)) => request.query = Some(unescape(rest, name)),
+            ("fields", Some(request)) => request.field_count = Some(number(rest, name)),
+            ("dropped", Some(request)) => request.dropped_count = number(rest, name),
+            ("expects-continue", Some(request)) => request.expects_continue = true,
+            ("body", Some(request)) => request.body = Body::of(&unescape(rest, name)),
+            ("body-hash", Some(request)) => {
+                let (length, fnv) = rest.split_once(' ').expect("length and hash");
+                let fnv = u64::from_str_radix(fnv, 16).expect("a hash");
+                request.body = Body { length: number(length, name), fnv };
+            }
+            ("field", Some(request)) => {
+                let (field, value) = rest.split_once(':').expect("a colon");
+                let value = unescape(value.strip_prefix(' ').unwrap_or(value), name);
+                request.fields.push((unescape(field, name), value));
+            }
+            ("rest", None) => end = Some(End::Rest(number(rest, name))),
+            ("refused", None) => end = Some(End::Refused(number(rest, name))),
+            ("incomplete", None) => {
+                end = Some(End::Incomplete(match rest {
+                    "head" => Place::Head,
+                    "body" => Place::Body,
+                    _ => panic!("{name}: incomplete {rest}?"),
+                }));
+            }
+            _ => panic!("{name}: `{line}` has no meaning here"),
+        }
+    }
+    (requests, end.unwrap_or_else(|| panic!("{name}: no end")))
+}
+
+fn request_line(text: &str, name: &str) -> ExpectedRequest {
+    let [method, target, version] = text.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{name}: request {text}?");
+    };
+    ExpectedRequest {
+        method: unescape(method, name),
+        target: unescape(target, name),
+        version: version.to_owned(),
+        ..ExpectedRequest::default()
+    }
+}
+
+fn number<N: std::str::FromStr>(text: &str, name: &str) -> N {
+    text.parse().unwrap_or_else(|_| panic!("{name}: {text} is no number"))
+}
+
+fn unescape(text: &str, name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        let mut chars = behind.chars();
+        match chars.next() {
+            Some('r') => bytes.push(b'\r'),
+            Some('n') => bytes.push(b'\n'),
+            Some('t') => bytes.push(b'\t'),
+            Some('\\') => bytes.push(b'\\'),
+            Some('x') => {
+                let digits: String = chars.by_ref().take(2).collect();
+                bytes.push(u8::from_str_radix(&digits, 16).expect("two hexadecimal digits"));
+            }
+            other => panic!("{name}: \\{other:?} is no escape"),
+        }
+        rest = chars.as_str();
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}
+
+/// Where to cut `bytes` in two: everywhere for a short file. In a long one every `stride`th place,
+/// and every place within 3 bytes of one of the first or last 40 line ends.
+pub(crate) fn cuts(bytes: &[u8], everywhere_below: usize, stride: usize) -> BTreeSet<usize> {
+    if bytes.len() < everywhere_below {
+        return (1..bytes.len()).collect();
+    }
+    let line_ends: Vec<usize> =
+        (0..bytes.len()).filter(|&at| matches!(bytes[at], b'\r' | b'\n')).collect();
+    let first = line_ends.iter().take(80);
+    let last = line_ends.iter().rev().take(80);
+    first
+        .chain(last)
+        .flat_map(|&at| at.saturating_sub(3)..=at + 3)
+        .chain((0..bytes.len()).step_by(stride))
+        .chain(bytes.len().saturating_sub(3)..bytes.len())
+        .filter(|&at| 0 < at && at < bytes.len())
+        .collect()
+}

@@ -1,0 +1,96 @@
+"""Fixtures: servers that are always stopped, and ways in which applications and tests wait."""
+
+import os
+import select
+import socket
+from contextlib import ExitStack
+
+import pytest
+from server import PATIENCE_S, Server
+from wire import Wire
+
+
+@pytest.fixture
+def serve():
+    """Starts servers for one test; each is stopped after it, with exit status 0 and nothing left."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(Server(*arguments, **options))
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """One server for a module's tests: plain:app on one worker, so that what is behind an answered
+    request has been done."""
+    with Server("plain:app") as server:
+        yield server
+
+
+@pytest.fixture
+def wire(plain):
+    """A connection to it."""
+    with Wire(("127.0.0.1", plain.port)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def connect():
+    """Connections to any server, closed after the test."""
+    with ExitStack() as stack:
+        yield lambda server, **options: stack.enter_context(Wire(("127.0.0.1", server.port), **options))
+
+
+class Gate:
+    """A FIFO: the application waits at it until the test opens it."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        os.mkfifo(path)
+
+    def open(self):
+        """Lets one waiting application go on. Returns once it waits there: fifo(7) blocks until both
+        ends are open."""
+        os.close(os.open(self.path, os.O_WRONLY))
+
+
+class Ear:
+    """A unix datagram socket: the application tells, the test hears."""
+
+    def __init__(self, path):
+        self.path = str(path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.socket.settimeout(PATIENCE_S)
+
+    def hear(self):
+        """The next thing told."""
+        return self.socket.recv(65536).decode()
+
+    def heard_more(self):
+        """Whether there is something untold of."""
+        return bool(select.select([self.socket], [], [], 0)[0])
+
+
+@pytest.fixture
+def make_gate(tmp_path):
+    """Makes gates."""
+    made = []
+
+    def make():
+        made.append(Gate(tmp_path / f"gate{len(made)}"))
+        return made[-1]
+
+    return make
+
+
+@pytest.fixture
+def gate(make_gate):
+    """One gate."""
+    return make_gate()
+
+
+@pytest.fixture
+def ear(tmp_path):
+    """One ear."""
+    heard = Ear(tmp_path / "ear")
+    yield heard
+    heard.socket.close()

@@ -1,0 +1,185 @@
+"""The command line: what it refuses, and what it says then."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import arctos
+import pytest
+from server import (
+    APPS,
+    EXIT_CONFIGURATION,
+    EXIT_DONE,
+    EXIT_NOT_IMPORTABLE,
+    EXIT_USAGE,
+    Server,
+    run,
+)
+
+SCRIPT = str(Path(sys.executable).parent / "arctos")
+
+
+def test_the_version_is_the_wheels():
+    assert run("--version") == (EXIT_DONE, f"arctos {arctos.__version__}\n", "")
+
+
+def test_the_script_and_the_module_are_the_same():
+    for program in ([SCRIPT], [sys.executable, "-m", "arctos"]):
+        found = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True, timeout=60)
+        assert found.stdout == f"arctos {arctos.__version__}\n"
+
+
+def test_help_names_every_option_and_exits_0():
+    status, output, _ = run("--help")
+    assert status == EXIT_DONE
+    for option in ("--bind", "--workers", "--timeout", "--graceful-timeout", "--keep-alive", "--access-logfile",
+                   "--user", "--group", "--umask", "--env", "--check", "--print-config", "--chdir", "--factory"):  # fmt: skip
+        assert option in output, option
+
+
+WRONG = [
+    (["--worker", "2", "plain:app"], ["--worker"]),
+    (["--workers", "many", "plain:app"], ["--workers", "many"]),
+    (["--workers", "0", "plain:app"], ["--workers", "0"]),
+    (["--bind", "127.0.0.1:70000", "plain:app"], ["--bind", "127.0.0.1:70000"]),
+    (["--timeout", "-1", "plain:app"], ["--timeout", "-1"]),
+    (["--keep-alive", "soon", "plain:app"], ["--keep-alive", "soon"]),
+    (["--log-level", "loud", "plain:app"], ["--log-level", "loud"]),
+    (["--umask", "9", "plain:app"], ["--umask", "9"]),
+    (["--env", "NAMEONLY", "plain:app"], ["--env", "NAMEONLY"]),
+    ([], ["MODULE:ATTR"]),
+    (["plain:app", "second:app"], ["second:app"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named"), WRONG, ids=lambda value: " ".join(value))
+def test_a_wrong_option_or_value_exits_2_and_is_named(arguments, named):
+    status, _, said = run(*arguments)
+    assert status == EXIT_USAGE, said
+    for word in named:
+        assert word in said
+
+
+NOT_IMPORTABLE = [
+    ("no_such_module:app", "No module named 'no_such_module'", "no_such_module"),
+    ("broken:app", "broken on purpose", "broken"),
+    ("plain:no_such_attribute", "no_such_attribute", "application"),
+    ("factory:number", "number", "callable"),
+    ("factory:failing_factory()", "nothing to make an application of", "failing_factory"),
+]
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize(("application", "error", "hint"), NOT_IMPORTABLE, ids=lambda value: str(value))
+def test_an_application_that_cannot_be_imported_exits_4_and_says_so_once(application, error, hint, workers):
+    server = Server(application, workers=workers)
+    try:
+        assert server.wait() == EXIT_NOT_IMPORTABLE, server.log
+        assert server.log.count("Traceback (most recent call last)") <= 1, server.log
+        assert error in server.log and hint in server.log, server.log
+        assert server.leftovers() == []
+    finally:
+        server.kill()
+
+
+def test_the_traceback_of_a_broken_application_is_printed_once():
+    server = Server("broken:app", workers=8)
+    try:
+        assert server.wait() == EXIT_NOT_IMPORTABLE
+        assert server.log.count("RuntimeError: broken on purpose") == 1, server.log
+        assert "broken.py" in server.log
+    finally:
+        server.kill()
+
+
+def test_a_missing_attribute_is_answered_with_those_that_could_be_meant():
+    _, _, said = run("--bind", "127.0.0.1:0", "plain:ap")
+    assert re.search(r"\bapp\b", said) and re.search(r"\bapplication\b", said)
+
+
+@pytest.mark.parametrize("application", ["plain", "plain:app", "plain:application", "factory:site.app", "factory:create_app()"])
+def test_an_application_is_found_by(serve, connect, application):
+    assert connect(serve(application)).get("/hello").response().body == b"Hello, world!\n"
+
+
+def test_a_factory_is_called_when_asked_to(serve, connect):
+    assert connect(serve("factory:create_app", "--factory")).get("/hello").response().status == 200
+
+
+def test_chdir_and_pythonpath_and_env_reach_the_application(serve, connect, tmp_path):
+    server = serve("plain:app", "--pythonpath", APPS, "--chdir", tmp_path, "--env", "PLAIN_A=1", "-e", "PLAIN_B=x=y", cwd="/")
+    found = json.loads(connect(server).get("/worker").response().body)
+    assert found["cwd"] == str(tmp_path)
+    assert found["environment"] == {"PLAIN_A": "1", "PLAIN_B": "x=y"}
+
+
+def test_umask_is_the_workers(serve, connect):
+    server = serve("plain:app", "--umask", "027")
+    assert json.loads(connect(server).get("/worker?umask=yes").response().body)["umask"] == 0o027
+
+
+def test_check_imports_the_application_and_serves_nothing():
+    status, _, said = run("--check", "plain:app")
+    assert status == EXIT_DONE, said
+    status, _, said = run("--check", "broken:app")
+    assert status == EXIT_NOT_IMPORTABLE
+    assert said.count("broken on purpose") == 1
+
+
+def test_print_config_tells_each_value_and_where_it_came_from():
+    status, output, said = run("--workers", "3", "--print-config", "plain:app", env={"ARCTOS_KEEP_ALIVE": "7"})
+    assert status == EXIT_DONE, said
+    lines = {line.split()[0].strip("=:-"): line for line in output.splitlines() if line.split()}
+    assert "3" in lines["workers"] and "command line" in lines["workers"]
+    assert "7" in lines["keep-alive"] and "ARCTOS_KEEP_ALIVE" in lines["keep-alive"]
+    assert "30" in lines["timeout"] and "default" in lines["timeout"]
+
+
+def test_the_pid_file_names_the_supervisor_while_it_runs(serve, tmp_path):
+    path = tmp_path / "arctos.pid"
+    server = serve("plain:app", "--pid", path)
+    assert path.read_text().strip() == str(server.pid)
+    server.stop()
+    assert not path.exists()
+
+
+def test_an_address_that_cannot_be_bound_exits_1_and_is_named():
+    status, _, said = run("--bind", "203.0.113.1:1", "plain:app")  # TEST-NET-3 (RFC 5737): nobody has it
+    assert status == EXIT_CONFIGURATION
+    assert "203.0.113.1:1" in said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+def test_the_application_is_imported_as_the_user_it_runs_as(connect):
+    folder = Path(tempfile.mkdtemp())
+    try:
+        folder.chmod(0o755)
+        (folder / "who.py").write_text(
+            "import os\n"
+            "AT_IMPORT = [*os.getresuid(), *os.getresgid(), *os.getgroups()]\n"
+            "def app(environ, start_response):\n"
+            "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+            "    return [repr((AT_IMPORT, [*os.getresuid(), *os.getresgid(), *os.getgroups()])).encode()]\n"
+        )
+        import grp
+        import pwd
+
+        user, group = pwd.getpwnam("nobody"), grp.getgrnam("nogroup")
+        with Server("who:app", "-u", "nobody", "-g", "nogroup", cwd=folder) as server:
+            at_import, now = eval(connect(server).get("/").response().body)
+            assert at_import == now
+            assert set(now[:3]) == {user.pw_uid} and set(now[3:]) == {group.gr_gid}
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="for others it is refused for another reason")
+def test_an_unknown_user_is_refused_and_named():
+    status, _, said = run("--user", "nobody-of-that-name", "--bind", "127.0.0.1:0", "plain:app")
+    assert status in (EXIT_CONFIGURATION, EXIT_USAGE)
+    assert "nobody-of-that-name" in said

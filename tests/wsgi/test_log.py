@@ -1,0 +1,123 @@
+"""The logs: one line an event, on standard error; the access log, without the query."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY, LogLine, Server, clean_environment
+from wire import Wire
+
+
+def wait_for_file(path, process):
+    """For a server that cannot say it is ready: its pid file is written when it is."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+
+
+def test_the_log_has_one_line_an_event_and_names_slot_pid_and_generation(serve):
+    server = serve("plain:app", workers=2)
+    server.stop()
+    lines = server.log.splitlines()
+    assert all(LogLine.parse(line) for line in lines), server.log
+    ready = server.events(WORKER_READY)
+    assert sorted(line.pairs["slot"] for line in ready) == ["0", "1"]
+    assert all(line.pairs["pid"].isdigit() and line.pairs["generation"].isdigit() for line in ready)
+    assert len(server.events(SERVER_READY)) == 1
+
+
+def test_ready_is_said_when_all_workers_are(serve):
+    server = serve("plain:app", workers=4)
+    server.stop()
+    events = [LogLine.parse(line).event for line in server.log.splitlines()]
+    assert events[: events.index(SERVER_READY)].count(WORKER_READY) == 4
+
+
+def test_the_log_can_be_json(serve):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "arctos", "--log-format", "json", "--bind", "127.0.0.1:0", "-w", "1", "plain:app"],
+        cwd=APPS, env=clean_environment(), stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    seen = []
+    for line in process.stderr:
+        seen.append(json.loads(line))
+        if seen[-1]["event"] == SERVER_READY:
+            process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert {"time", "level", "event"} <= set(seen[0])
+    assert any(line["event"] == WORKER_READY and isinstance(line["pid"], int) for line in seen)
+
+
+def test_an_error_only_log_is_silent_when_all_is_well(tmp_path):
+    path = tmp_path / "pid"
+    server = Server("plain:app", "--log-level", "error", "--pid", path, workers=1)
+    try:
+        # It says nothing, so it is awaited by its pid file, which is written when it is ready.
+        wait_for_file(path, server.process)
+        server.stop()
+        assert server.log == ""
+    finally:
+        server.kill()
+
+
+def test_the_access_log_has_a_line_a_request_without_its_query(serve, connect, tmp_path):
+    path = tmp_path / "access.log"
+    server = serve("plain:app", "--access-logfile", path)
+    wire = connect(server)
+    wire.get("/hello?secret=hunter2", "User-Agent: tester").response()
+    wire.post("/echo?secret=hunter2", b"abc", "Referer: http://a/?secret=hunter2").response()
+    wire.get("/fail?secret=hunter2").response()
+    server.stop()
+    lines = path.read_text().splitlines()
+    assert len(lines) == 3
+    assert "GET" in lines[0] and "/hello" in lines[0] and "200" in lines[0]
+    assert "POST" in lines[1] and "/echo" in lines[1]
+    assert "500" in lines[2]
+    assert "hunter2" not in "".join(lines)
+
+
+def test_the_access_log_goes_to_standard_output_when_asked_to(serve, connect):
+    server = serve("plain:app", "--access-logfile", "-")
+    connect(server).get("/hello").response()
+    server.stop()
+    assert b"/hello" in server.output and "/hello" not in server.log
+
+
+def test_what_a_client_sends_cannot_make_a_line_of_its_own(serve, connect, tmp_path):
+    path = tmp_path / "access.log"
+    server = serve("plain:app", "--access-logfile", path)
+    connect(server).get("/status/%0Aforged%0D%1b[31m?body=x", 'User-Agent: "quoted" \\ \xff').response()
+    server.stop()
+    (line,) = path.read_bytes().splitlines()
+    assert line.isascii() and b"\x1b" not in line
+
+
+def test_a_full_standard_error_costs_log_lines_only(connect, tmp_path):
+    path, pid_file = str(tmp_path / "socket"), tmp_path / "pid"
+    with open("/dev/full", "wb") as full:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "arctos", "--bind", f"unix:{path}", "--pid", pid_file, "-w", "1", "plain:app"],
+            cwd=APPS, env=clean_environment(), stderr=full,
+        )  # fmt: skip
+    try:
+        wait_for_file(pid_file, process)
+        with Wire(path) as wire:
+            assert wire.get("/fail").response().status == 500
+            assert wire.get("/errors").response().status == 200
+            assert wire.get("/hello").response().status == 200
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def test_a_worker_that_ends_is_logged_with_how(serve):
+    server = serve("plain:app", workers=1)
+    os.kill(server.worker_pids()[0], signal.SIGKILL)
+    said = server.wait_for(WORKER_DIED)
+    assert "KILL" in said.text or "9" in said.pairs.values()

@@ -1,0 +1,123 @@
+//! One connection as the event loop holds it: the descriptor, the pure machine, and what the
+//! application still owes.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Instant;
+
+use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
+
+use crate::application::AppBody;
+use crate::connection::{CloseManner, ConnInfo, Connection};
+use crate::deadlines::Timer;
+use crate::fork_guard;
+use crate::http::Version;
+use crate::poller::Interest;
+use crate::spool::Spool;
+
+/// A connection and everything that belongs to its current request.
+pub struct Channel<B: AppBody> {
+    /// The socket, non-blocking.
+    pub socket: OwnedFd,
+    /// What is due next.
+    pub conn: Connection<B::Chunk>,
+    /// Bytes that were read and not used before the loop went on to others.
+    pub pending: Vec<u8>,
+    /// The body of the request that is being gathered.
+    pub spool: Option<Spool>,
+    /// The rest of the application's reply.
+    pub body: Option<B>,
+    /// The file that is being sent.
+    pub file: Option<OwnedFd>,
+    /// The request that is being answered, where somebody will want to know.
+    pub record: Option<Box<Record>>,
+    /// When the application was called.
+    pub called: Instant,
+    /// Whether bytes moved since the deadline was last set.
+    pub progressed: bool,
+    /// What epoll(7) watches for; `None` while it does not know the socket.
+    pub watched: Option<Interest>,
+    /// The deadline that is set, and the request it was set for.
+    pub armed: Option<(Timer, u32)>,
+}
+
+/// What is kept of a request while it is answered: for the access log, and to name it while its
+/// items are asked for.
+pub struct Record {
+    /// The method.
+    pub method: Box<[u8]>,
+    /// The path, without the query.
+    pub path: Box<[u8]>,
+    /// The version.
+    pub version: Version,
+    /// The field `Referer`.
+    pub referer: Option<Box<[u8]>>,
+    /// The field `User-Agent`.
+    pub user_agent: Option<Box<[u8]>>,
+}
+
+impl<B: AppBody> Channel<B> {
+    /// Takes a connection over: one just accepted, or one that another worker kept.
+    pub fn adopt(socket: OwnedFd, info: ConnInfo) -> Self {
+        fork_guard::guard(socket.as_fd());
+        let called = info.accepted;
+        Self {
+            socket,
+            conn: Connection::new(info),
+            pending: Vec::new(),
+            spool: None,
+            body: None,
+            file: None,
+            record: None,
+            called,
+            progressed: false,
+            watched: None,
+            armed: None,
+        }
+    }
+
+    /// Gives an idle connection up to another owner; nothing but the descriptor and [`ConnInfo`] is
+    /// left of it. A connection with a request under way is handed back.
+    #[expect(clippy::result_large_err, reason = "a busy connection is handed back as it was")]
+    pub fn release(mut self) -> Result<(OwnedFd, ConnInfo), Self> {
+        if !self.pending.is_empty() {
+            return Err(self);
+        }
+        match self.conn.release() {
+            Ok(info) => {
+                fork_guard::forget(self.socket.as_fd());
+                Ok((self.socket, info))
+            }
+            Err(conn) => {
+                self.conn = conn;
+                Err(self)
+            }
+        }
+    }
+
+    /// Closes the application's side of a reply: each iterable exactly once.
+    pub fn close_reply(&mut self) {
+        if let Some(body) = self.body.take() {
+            body.close();
+        }
+        self.file = None;
+        self.record = None;
+    }
+
+    /// Closes the descriptor. shutdown(2) comes first, so that the peer hears of it even where a child
+    /// of the application holds a duplicate.
+    pub fn close(mut self, manner: CloseManner) {
+        self.close_reply();
+        fork_guard::forget(self.socket.as_fd());
+        match manner {
+            CloseManner::Tidy => {
+                // The peer may be gone already: ENOTCONN says what close(2) is about to say.
+                let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+            }
+            CloseManner::Reset => {
+                let abort = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+                // Without it the close is tidy: worse for the peer, but nothing here can mend it.
+                let _ = setsockopt(&self.socket, sockopt::Linger, &abort);
+            }
+        }
+    }
+}

@@ -1,0 +1,449 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Instant, SystemTime};
+
+use super::*;
+use crate::deadlines::Timer;
+use crate::http::ResponseHead;
+use crate::metrics::Block;
+
+/// The 15 counters by the letters that the golden sequences use.
+const LETTERS: [(&str, Counter); 15] = [
+    ("AS", Counter::ConnAcceptSuccess),
+    ("AE", Counter::ConnAcceptError),
+    ("RR", Counter::ReqSuccessRead),
+    ("RD", Counter::ReqDone),
+    ("RA", Counter::ReqActive),
+    ("EP", Counter::ReqErrorParse),
+    ("EI", Counter::ReqErrorInternal),
+    ("ER", Counter::ReqErrorRead),
+    ("CD", Counter::ReqErrorClientDisconnected),
+    ("RX", Counter::ReqAborted),
+    ("SA", Counter::RespActive),
+    ("SD", Counter::RespDone),
+    ("SK", Counter::RespDoneKeepalive),
+    ("SC", Counter::RespConnClose),
+    ("SX", Counter::RespAborted),
+];
+
+/// What a scripted application answers.
+enum Answer {
+    /// One item whose length is known.
+    Whole(&'static [u8]),
+    /// Items of unknown length; `None` is a failure of the iterator.
+    Items(Vec<Option<&'static [u8]>>),
+    /// With this Content-Length.
+    Promised(&'static [u8], Vec<&'static [u8]>),
+    Raises,
+}
+
+/// A shell around the machine, without a socket: what is sent is kept.
+struct Bench {
+    conn: Connection<Vec<u8>>,
+    head: Head,
+    settings: Settings,
+    date: HttpDate,
+    block: &'static Block,
+    before: Vec<u64>,
+    persistence: Persistence,
+    answers: Vec<Answer>,
+    items: Vec<Option<&'static [u8]>>,
+    calls: Vec<(String, Vec<u8>)>,
+    spool: Vec<u8>,
+    pending: Vec<u8>,
+    sent: Vec<u8>,
+    is_closed: Option<CloseManner>,
+    room: usize,
+}
+
+impl Bench {
+    fn new(answers: Vec<Answer>) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let block = Block::detached();
+        block.row.inc(Counter::ConnAcceptSuccess);
+        let mut answers = answers;
+        answers.reverse();
+        Self {
+            conn: Connection::new(ConnInfo {
+                peer: SocketName::Inet(address),
+                local: SocketName::Inet(address),
+                listener: 0,
+                accepted: Instant::now(),
+                served: 0,
+            }),
+            head: Head::new(),
+            settings: Settings::default(),
+            date: HttpDate::at(SystemTime::UNIX_EPOCH),
+            block,
+            before: LETTERS.iter().map(|_| 0).collect(),
+            persistence: Persistence::KeepAlive,
+            answers,
+            items: Vec::new(),
+            calls: Vec::new(),
+            spool: Vec::new(),
+            pending: Vec::new(),
+            sent: Vec::new(),
+            is_closed: None,
+            room: usize::MAX,
+        }
+    }
+
+    /// Feeds one packet and goes as far as possible.
+    fn packet(&mut self, bytes: &[u8]) -> &mut Self {
+        self.pending.extend_from_slice(bytes);
+        self.turn();
+        if self.is_closed.is_none() {
+            self.conn.unfinished(&self.block.row);
+        }
+        self
+    }
+
+    fn turn(&mut self) {
+        loop {
+            let rules = Rules {
+                settings: &self.settings,
+                date: &self.date,
+                row: &self.block.row,
+                persistence: self.persistence,
+            };
+            let mut input = Cursor::new(&self.pending);
+            let step = self.conn.step(&mut input, &mut self.head, &rules);
+            let taken = input.taken();
+            match step {
+                Step::Read => {
+                    self.pending.drain(..taken);
+                    return;
+                }
+                Step::Store(bytes) => self.spool.extend_from_slice(bytes),
+                Step::Call { head_bytes, body } => {
+                    let line = String::from_utf8_lossy(self.head.target.of(head_bytes));
+                    self.calls.push((line.into_owned(), body.to_vec()));
+                    reply(&mut self.conn, &mut self.items, self.answers.pop(), &rules);
+                }
+                Step::CallGathered => {
+                    let gathered = self.conn.take_gathered().unwrap();
+                    let line =
+                        String::from_utf8_lossy(gathered.head.target.of(&gathered.head_bytes));
+                    self.calls.push((line.into_owned(), std::mem::take(&mut self.spool)));
+                    reply(&mut self.conn, &mut self.items, self.answers.pop(), &rules);
+                }
+                Step::Pull => match (!self.items.is_empty()).then(|| self.items.remove(0)) {
+                    Some(Some(item)) => {
+                        self.conn.push_item(item.to_vec());
+                    }
+                    Some(None) => self.conn.fail(&rules),
+                    None => self.conn.end_items(),
+                },
+                Step::Write(parts) => {
+                    let bytes = parts.concat();
+                    let count = bytes.len().min(self.room);
+                    if count == 0 {
+                        self.pending.drain(..taken);
+                        return;
+                    }
+                    self.room -= count;
+                    self.sent.extend_from_slice(&bytes[..count]);
+                    self.conn.wrote(count, &self.block.row);
+                }
+                Step::SendFile { length, .. } => self.conn.wrote_file(length, &self.block.row),
+                Step::Finish => self.conn.finish(&self.block.row),
+                Step::ShutWrite => self.conn.write_shut(),
+                Step::Close(manner) => {
+                    self.is_closed = Some(manner);
+                    self.pending.clear();
+                    return;
+                }
+            }
+            self.pending.drain(..taken);
+        }
+    }
+
+    fn ends(&mut self) -> &mut Self {
+        self.conn.ended(&self.block.row);
+        self.turn();
+        self
+    }
+
+    fn resets(&mut self) -> &mut Self {
+        self.conn.failed(&self.block.row);
+        self.turn();
+        self
+    }
+
+    fn expires(&mut self, timer: Timer) -> &mut Self {
+        let rules = Rules {
+            settings: &self.settings,
+            date: &self.date,
+            row: &self.block.row,
+            persistence: self.persistence,
+        };
+        self.conn.expire(timer, &rules);
+        self.turn();
+        self
+    }
+
+    /// The counts since the last look, as `RR RD SA*2`.
+    fn counts(&mut self) -> String {
+        let mut words = Vec::new();
+        for (index, (letters, counter)) in LETTERS.iter().enumerate() {
+            let now = self.block.row.get(*counter);
+            match now - std::mem::replace(&mut self.before[index], now) {
+                0 => {}
+                1 => words.push((*letters).to_string()),
+                n => words.push(format!("{letters}*{n}")),
+            }
+        }
+        words.join(" ")
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.sent).into_owned()
+    }
+}
+
+fn reply(
+    conn: &mut Connection<Vec<u8>>,
+    items: &mut Vec<Option<&'static [u8]>>,
+    answer: Option<Answer>,
+    rules: &Rules<'_>,
+) {
+    let mut head = ResponseHead::default();
+    head.start(b"200 OK").unwrap();
+    match answer.unwrap_or(Answer::Whole(b"hello")) {
+        Answer::Whole(bytes) => {
+            conn.begin_reply(&head, Some(bytes.len() as u64), rules);
+            conn.push_item(bytes.to_vec());
+            conn.end_items();
+        }
+        Answer::Items(given) => {
+            *items = given;
+            conn.begin_reply(&head, None, rules);
+            if let Some(Some(first)) = (!items.is_empty()).then(|| items.remove(0)) {
+                conn.push_item(first.to_vec());
+            }
+        }
+        Answer::Promised(length, given) => {
+            head.add(b"Content-Length", length).unwrap();
+            *items = given.into_iter().map(Some).collect();
+            conn.begin_reply(&head, None, rules);
+            if let Some(Some(first)) = (!items.is_empty()).then(|| items.remove(0)) {
+                conn.push_item(first.to_vec());
+            }
+        }
+        Answer::Raises => conn.fail(rules),
+    }
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const GET_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn a_kept_get_then_the_client_leaves() {
+    let mut bench = Bench::new(vec![]);
+    assert_eq!(bench.packet(GET).ends().counts(), "AS RR RD CD RX SD SK");
+    assert_eq!(bench.block.row.get(Counter::ConnCloseIdle), 1);
+}
+
+#[test]
+fn a_get_with_connection_close() {
+    let mut bench = Bench::new(vec![]);
+    assert_eq!(bench.packet(GET_CLOSE).counts(), "AS RR RD SD SC");
+    assert_eq!(bench.is_closed, Some(CloseManner::Tidy));
+}
+
+#[test]
+fn connect_and_close_or_reset() {
+    assert_eq!(Bench::new(vec![]).ends().counts(), "AS CD RX");
+    assert_eq!(Bench::new(vec![]).resets().counts(), "AS ER RX");
+}
+
+#[test]
+fn a_head_in_three_packets_counts_two_that_were_not_enough() {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(&GET_CLOSE[..5]).packet(&GET_CLOSE[5..20]).packet(&GET_CLOSE[20..]);
+    assert_eq!(bench.counts(), "AS RR RD RA*2 SD SC");
+}
+
+#[test]
+fn garbage_is_answered_400_and_lingers_until_the_peer_leaves() {
+    let mut bench = Bench::new(vec![]);
+    assert_eq!(bench.packet(b"\x16\x03\x01").counts(), "AS RD EP SD SC");
+    assert!(bench.text().starts_with("HTTP/1.1 400 "), "{}", bench.text());
+    assert_eq!(bench.is_closed, None);
+    assert_eq!(bench.packet(GET).ends().counts(), "");
+    assert!(bench.is_closed.is_some());
+    assert!(bench.calls.is_empty());
+}
+
+#[test]
+fn lingering_ends_when_the_peer_sends_too_much() {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(b"\n").packet(&vec![b'x'; LINGER_BYTES]);
+    assert_eq!(bench.is_closed, None);
+    bench.packet(b"x");
+    assert!(bench.is_closed.is_some());
+}
+
+#[test]
+fn an_application_that_raises_is_a_500_and_a_close() {
+    let mut bench = Bench::new(vec![Answer::Raises]);
+    assert_eq!(bench.packet(GET).counts(), "AS RR RD EI SD SC");
+    assert!(bench.text().starts_with("HTTP/1.1 500 "), "{}", bench.text());
+}
+
+#[test]
+fn an_iterator_that_fails_at_its_second_item_ends_abruptly() {
+    let mut bench = Bench::new(vec![Answer::Items(vec![Some(b"a"), None])]);
+    assert_eq!(bench.packet(GET).counts(), "AS RR RD SX");
+    assert!(!bench.text().ends_with("0\r\n\r\n"), "{}", bench.text());
+    assert_eq!(bench.is_closed, Some(CloseManner::Tidy));
+}
+
+#[test]
+fn where_only_the_end_ends_the_body_a_failure_is_a_reset() {
+    let mut bench = Bench::new(vec![Answer::Items(vec![Some(b"a"), None])]);
+    bench.packet(b"GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(bench.is_closed, Some(CloseManner::Reset));
+}
+
+#[test]
+fn two_pipelined_gets_in_one_packet_are_both_answered() {
+    let mut bench = Bench::new(vec![]);
+    assert_eq!(bench.packet(&[GET, GET].concat()).counts(), "AS RR*2 RD*2 SD*2 SK*2");
+    assert_eq!(bench.text().matches("HTTP/1.1 200 OK\r\n").count(), 2);
+}
+
+#[test]
+fn nothing_behind_a_closing_request_is_parsed() {
+    let mut bench = Bench::new(vec![]);
+    assert_eq!(bench.packet(&[GET_CLOSE, GET].concat()).counts(), "AS RR RD SD SC");
+    assert_eq!(bench.calls.len(), 1);
+    assert_eq!(bench.is_closed, None, "it lingers: the peer may not have read the answer yet");
+}
+
+#[test]
+fn a_peer_that_resets_during_a_long_response_is_an_aborted_response() {
+    let mut bench = Bench::new(vec![Answer::Whole(&[b'x'; 100_000])]);
+    bench.room = 40_000;
+    assert_eq!(bench.packet(GET).counts(), "AS RR RD SA");
+    bench.room = 10_000;
+    bench.turn();
+    assert_eq!(bench.resets().counts(), "SA SX");
+}
+
+#[test]
+fn further_chunks_are_progress_and_the_last_is_not() {
+    let mut bench = Bench::new(vec![Answer::Items(vec![Some(b"a"), Some(b"b"), Some(b"c")])]);
+    assert_eq!(bench.packet(GET).counts(), "AS RR RD SA*2 SD SK");
+    assert!(bench.text().ends_with("1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n"), "{}", bench.text());
+}
+
+#[test]
+fn more_than_the_promised_length_is_not_sent() {
+    let mut bench = Bench::new(vec![Answer::Promised(b"3", vec![b"ab", b"cd"])]);
+    assert_eq!(bench.packet(GET).counts(), "AS RR RD SD SK");
+    assert!(bench.text().ends_with("\r\n\r\nabc"), "{}", bench.text());
+}
+
+#[test]
+fn less_than_the_promised_length_ends_abruptly() {
+    let mut bench = Bench::new(vec![Answer::Promised(b"3", vec![b"ab"])]);
+    assert_eq!(bench.packet(GET).counts(), "AS RR RD SX");
+    assert!(bench.is_closed.is_some());
+}
+
+#[test]
+fn a_body_is_gathered_over_packets_and_the_application_sees_it_whole() {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(b"POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nab").packet(b"cd");
+    assert!(bench.calls.is_empty());
+    bench.packet(b"ef");
+    assert_eq!(bench.calls, [("/up".to_string(), b"abcdef".to_vec())]);
+    assert_eq!(bench.counts(), "AS RR RD RA*2 SD SK");
+}
+
+#[test]
+fn a_chunked_body_is_followed_by_the_next_request() {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(
+        b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n\
+          GET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    let calls: Vec<_> =
+        bench.calls.iter().map(|(target, body)| (target.as_str(), &body[..])).collect();
+    assert_eq!(calls, [("/a", &b"hi"[..]), ("/b", b"")]);
+}
+
+#[test]
+fn continue_is_sent_only_when_the_body_is_not_there_already() {
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    let mut waits = Bench::new(vec![]);
+    waits.packet(head);
+    assert_eq!(waits.text(), "HTTP/1.1 100 Continue\r\n\r\n");
+    waits.packet(b"ab");
+    assert!(waits.text().contains("200 OK"));
+    let mut eager = Bench::new(vec![]);
+    eager.packet(&[head.as_slice(), b"ab"].concat());
+    assert!(eager.text().starts_with("HTTP/1.1 200 OK"), "{}", eager.text());
+}
+
+#[test]
+fn a_body_that_ends_early_never_reaches_the_application() {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab").ends();
+    assert_eq!(bench.counts(), "AS RA CD RX");
+    assert!(bench.calls.is_empty());
+}
+
+#[test]
+fn a_request_that_is_late_gets_a_408() {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(b"GET / HT").expires(Timer::Head);
+    assert_eq!(bench.counts(), "AS RA CD RX");
+    assert!(bench.text().starts_with("HTTP/1.1 408 "), "{}", bench.text());
+}
+
+#[test]
+fn a_body_is_late_when_it_is_slower_than_the_least_rate() {
+    let mut bench = Bench::new(vec![]);
+    bench.settings.timeouts.body_rate_bytes = 4;
+    bench.packet(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\nabcd");
+    bench.expires(Timer::BodyRate);
+    assert_eq!(bench.text(), "");
+    bench.packet(b"abc").expires(Timer::BodyRate);
+    assert!(bench.text().starts_with("HTTP/1.1 408 "), "{}", bench.text());
+}
+
+#[test]
+fn an_idle_connection_ends_without_a_word() {
+    let mut bench = Bench::new(vec![]);
+    bench.expires(Timer::KeepAlive);
+    assert_eq!(bench.counts(), "AS CD RX");
+    assert_eq!(bench.text(), "");
+    assert!(bench.is_closed.is_some());
+}
+
+#[test]
+fn a_draining_worker_says_close_and_lingers() {
+    let mut bench = Bench::new(vec![]);
+    bench.persistence = Persistence::Close;
+    assert_eq!(bench.packet(GET).counts(), "AS RR RD SD SC");
+    assert!(bench.text().contains("Connection: close\r\n"), "{}", bench.text());
+    assert_eq!(bench.is_closed, None);
+}
+
+#[test]
+fn the_last_allowed_request_of_a_connection_says_close() {
+    let mut bench = Bench::new(vec![]);
+    bench.settings.limits.requests_per_connection = 2;
+    assert_eq!(bench.packet(&[GET, GET, GET].concat()).counts(), "AS RR*2 RD*2 SD*2 SK SC");
+}
+
+#[test]
+fn only_an_idle_connection_can_be_released() {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(b"GET");
+    let Err(conn) = bench.conn.release() else { panic!("a part of a request was lost") };
+    bench.conn = conn;
+    bench.packet(b" / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(bench.conn.release().map(|info| info.served).ok(), Some(1));
+}

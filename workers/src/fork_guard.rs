@@ -1,0 +1,78 @@
+//! What a fork of the application's must not share with its worker.
+//!
+//! An application may fork (os.fork, multiprocessing, a C library). The child must not hold our
+//! listeners, connections and epoll instance open, and must never go on as a second worker. A
+//! pthread_atfork(3) handler closes our descriptors in the child, whoever forked; the loop asks
+//! [`is_forked`] after each call of the application.
+#![expect(unsafe_code, reason = "pthread_atfork(3), and closing by number in the child it runs in")]
+
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::libc;
+
+/// Descriptors above this are not guarded; it is above the usual RLIMIT_NOFILE.
+const WORDS: usize = (1 << 20) / 64;
+
+/// One bit a descriptor of ours. Pages are touched only as descriptors are used.
+static OURS: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Installs the handler in this process, once.
+pub fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: `in_child` is async-signal-safe: it reads atomics and calls close(2) only.
+        let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        debug_assert_eq!(result, 0, "pthread_atfork only fails without memory");
+    });
+}
+
+/// This descriptor is closed in children.
+pub fn guard(fd: BorrowedFd<'_>) {
+    mark(fd.as_raw_fd(), true);
+}
+
+/// Called before a guarded descriptor is closed or handed away.
+pub fn forget(fd: BorrowedFd<'_>) {
+    mark(fd.as_raw_fd(), false);
+}
+
+/// Whether this process is a child that the application forked off a worker.
+pub fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
+/// Ends a child that came back from the application, without any cleaning up: everything it has is
+/// its parent's.
+pub fn leave() -> ! {
+    // SAFETY: _exit(2) never returns and touches no memory of ours.
+    unsafe { libc::_exit(0) }
+}
+
+fn mark(fd: RawFd, is_ours: bool) {
+    let Ok(index) = usize::try_from(fd) else { return };
+    let Some(word) = OURS.get(index / 64) else { return };
+    let bit = 1_u64 << (index % 64);
+    // One thread of the worker writes; a plain load and store is enough.
+    let before = word.load(Ordering::Relaxed);
+    word.store(if is_ours { before | bit } else { before & !bit }, Ordering::Relaxed);
+}
+
+extern "C" fn in_child() {
+    FORKED.store(true, Ordering::Relaxed);
+    for (index, word) in OURS.iter().enumerate() {
+        let mut bits = word.load(Ordering::Relaxed);
+        while bits != 0 {
+            let fd = index * 64 + bits.trailing_zeros() as usize;
+            // SAFETY: the descriptor is this child's duplicate of one of ours; nothing in the child
+            // uses it, because the loop never runs again here (`is_forked`).
+            unsafe { libc::close(fd as RawFd) };
+            bits &= bits - 1;
+        }
+        if word.load(Ordering::Relaxed) != 0 {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+}

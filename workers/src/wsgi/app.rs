@@ -1,0 +1,359 @@
+//! Loading the application: `MODULE:ATTR` to a callable, and, where that fails, one report that says
+//! what to do.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use pyo3::exceptions::PyModuleNotFoundError;
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
+
+use super::failure::traceback;
+use super::start_response::type_name;
+use crate::post::WorkerExit;
+use crate::settings::AppSpec;
+
+/// Most names that a hint lists.
+const LISTED_NAMES: usize = 12;
+
+/// Why a worker cannot serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootFailure {
+    /// How the worker ends.
+    pub exit: WorkerExit,
+    /// For the log: what failed, the traceback where there is one, and what to do.
+    pub report: String,
+}
+
+impl BootFailure {
+    fn not_importable(report: String) -> Self {
+        Self { exit: WorkerExit::NotImportable, report }
+    }
+
+    /// Of something beside the application.
+    pub(super) fn not_booted(py: Python<'_>, what: &str, error: &PyErr) -> Self {
+        let report = format!("{what}\n{}", traceback(py, error));
+        Self { exit: WorkerExit::NotBooted, report }
+    }
+}
+
+/// Loads the application: folder, `sys.path`, environment, import, attribute, factory, in this order.
+pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, BootFailure> {
+    prepare(py, spec)?;
+    let module = import(py, spec)?;
+    let (name, object) = attribute(py, spec, &module)?;
+    let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
+    check_callable(py, spec, &name, &module, &application)?;
+    Ok(application)
+}
+
+/// Changes the folder, and sets `sys.path` and the environment, before any code of the application's.
+fn prepare(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
+    if let Some(folder) = &spec.chdir {
+        change_folder(py, folder).map_err(|error| {
+            let what = format!("Cannot change to the folder {}.", folder.display());
+            BootFailure::not_booted(py, &what, &error)
+        })?;
+    }
+    set_path(py, &spec.pythonpath)
+        .map_err(|error| BootFailure::not_booted(py, "Cannot set sys.path.", &error))?;
+    set_environment(py, &spec.env)
+        .map_err(|error| BootFailure::not_booted(py, "Cannot set the environment.", &error))?;
+    line_buffer(py)
+        .map_err(|error| BootFailure::not_booted(py, "Cannot set up sys.stdout.", &error))
+}
+
+fn change_folder(py: Python<'_>, folder: &Path) -> PyResult<()> {
+    py.import("os")?.call_method1("chdir", (folder,)).map(drop)
+}
+
+/// `pythonpath`, then the current folder, then what was there.
+fn set_path(py: Python<'_>, pythonpath: &[std::path::PathBuf]) -> PyResult<()> {
+    let os = py.import("os")?;
+    let path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
+    let abspath = os.getattr("path")?.getattr("abspath")?;
+    let mut folders = Vec::with_capacity(pythonpath.len() + 1);
+    for folder in pythonpath {
+        folders.push(abspath.call1((folder,))?);
+    }
+    folders.push(os.call_method0("getcwd")?);
+    for folder in folders.into_iter().rev() {
+        // Once is enough, and the place in front is the one that counts.
+        while path.contains(&folder)? {
+            path.call_method1("remove", (&folder,))?;
+        }
+        path.insert(0, folder)?;
+    }
+    Ok(())
+}
+
+/// Through `os.environ`, which also sets the C library's, so that extensions and children see it.
+fn set_environment(py: Python<'_>, env: &[(String, String)]) -> PyResult<()> {
+    let environ = py.import("os")?.getattr("environ")?;
+    env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
+}
+
+/// What the application prints appears when its line ends, also where stdout is a pipe.
+fn line_buffer(py: Python<'_>) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    for name in ["stdout", "stderr"] {
+        if let Some(reconfigure) = sys.getattr(name)?.getattr_opt("reconfigure")? {
+            let options = PyDict::new(py);
+            options.set_item("line_buffering", true)?;
+            reconfigure.call((), Some(&options))?;
+        }
+    }
+    Ok(())
+}
+
+fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, BootFailure> {
+    let name = spec.module.as_str();
+    if name.contains('/') || Path::new(name).is_file() {
+        return Err(BootFailure::not_importable(file_hint(name)));
+    }
+    py.import(name).map_err(|error| {
+        let report = if is_itself_missing(py, name, &error) {
+            missing_module(py, name, &error)
+        } else {
+            format!(
+                "The application's module {name:?} was found, but importing it failed:\n{}",
+                traceback(py, &error)
+            )
+        };
+        BootFailure::not_importable(report)
+    })
+}
+
+/// Whether the import failed because there is no such module, rather than inside of it.
+fn is_itself_missing(py: Python<'_>, name: &str, error: &PyErr) -> bool {
+    if !error.is_instance_of::<PyModuleNotFoundError>(py) {
+        return false;
+    }
+    let missing = error.value(py).getattr("name").and_then(|name| name.extract::<String>());
+    // Also a parent package of it: `shop.wsgi` fails with `shop` where that is missing.
+    missing.is_ok_and(|missing| {
+        name.strip_prefix(missing.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// The report for a module that is not there.
+fn missing_module(py: Python<'_>, name: &str, error: &PyErr) -> String {
+    let mut report = format!("There is no module {name:?}: {}.\n", error.value(py));
+    let folder = current_folder(py);
+    // Writing to a String cannot fail.
+    let _ =
+        writeln!(report, "Looked for in {folder} (the current folder) and the rest of sys.path.");
+    if let Some((parent, child)) = name.rsplit_once('.')
+        && py.import(parent).is_ok_and(|parent| parent.hasattr(child).unwrap_or(false))
+    {
+        let _ =
+            writeln!(report, "{parent} has an attribute {child}: did you mean {parent}:{child}?");
+        return report;
+    }
+    let top = name.split('.').next().unwrap_or(name);
+    let modules = modules_in(py, &folder);
+    if let Some(near) = nearest(py, top, &modules) {
+        let _ = writeln!(report, "Did you mean {near}?");
+    } else if !modules.is_empty() {
+        let _ = writeln!(report, "Modules there: {}.", listed(&modules));
+    }
+    report.push_str("Use --chdir or --pythonpath to name the folder that holds it.");
+    report
+}
+
+/// The report for a file's name in place of a module's.
+fn file_hint(name: &str) -> String {
+    let path = Path::new(name);
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) => format!(
+            "{name:?} is the path of a file, not of a module. Name the module {stem:?}, with --chdir {}.",
+            folder.display()
+        ),
+        None => {
+            format!("{name:?} is the name of a file, not of a module. Name the module {stem:?}.")
+        }
+    }
+}
+
+/// The attribute, with its name.
+fn attribute<'py>(
+    py: Python<'py>,
+    spec: &AppSpec,
+    module: &Bound<'py, PyModule>,
+) -> Result<(String, Bound<'py, PyAny>), BootFailure> {
+    let Some(dotted) = &spec.attribute else {
+        for name in ["app", "application"] {
+            if let Ok(object) = module.getattr(name) {
+                return Ok((name.to_owned(), object));
+            }
+        }
+        let mut report =
+            format!("The module {:?} has neither `app` nor `application`.\n", spec.module);
+        push_callables(py, &mut report, spec, module);
+        return Err(BootFailure::not_importable(report));
+    };
+    let mut object = module.as_any().clone();
+    for name in dotted.split('.') {
+        object = object.getattr(name).map_err(|error| {
+            let mut report = format!("Cannot get {}:{dotted}: {}.\n", spec.module, error.value(py));
+            if let Some((called, _)) = dotted.split_once('(') {
+                let _ = writeln!(
+                    report,
+                    "Name a function that makes the application without parentheses, with \
+                     --factory: {}:{called}",
+                    spec.module
+                );
+            }
+            if let Some(near) = nearest(py, name, &attributes_of(&object)) {
+                let _ = writeln!(report, "Did you mean {near}?");
+            }
+            push_callables(py, &mut report, spec, module);
+            BootFailure::not_importable(report)
+        })?;
+    }
+    Ok((dotted.clone(), object))
+}
+
+/// Calls the factory.
+fn make<'py>(
+    py: Python<'py>,
+    spec: &AppSpec,
+    name: &str,
+    factory: &Bound<'py, PyAny>,
+) -> Result<Bound<'py, PyAny>, BootFailure> {
+    factory.call0().map_err(|error| {
+        let mut report =
+            format!("The factory {}:{name} failed:\n{}", spec.module, traceback(py, &error));
+        if !factory.is_callable() {
+            report.push_str("It is not callable: leave --factory out if it is the application.");
+        }
+        BootFailure::not_importable(report)
+    })
+}
+
+fn check_callable(
+    py: Python<'_>,
+    spec: &AppSpec,
+    name: &str,
+    module: &Bound<'_, PyModule>,
+    application: &Bound<'_, PyAny>,
+) -> Result<(), BootFailure> {
+    let what = if spec.is_factory { "What the factory returned" } else { "It" };
+    let place = format!("{}:{name}", spec.module);
+    let kind = type_name(application);
+    if !application.is_callable() {
+        let mut report = format!(
+            "{place} is no WSGI application. {what} is not callable: its type is {kind}.\n"
+        );
+        push_callables(py, &mut report, spec, module);
+        return Err(BootFailure::not_importable(report));
+    }
+    if takes_two(application) {
+        return Ok(());
+    }
+    let advice = if spec.is_factory { "" } else { " If it makes the application, use --factory." };
+    Err(BootFailure::not_importable(format!(
+        "{place} is no WSGI application. {what} is a function that cannot be called with (environ, \
+         start_response).{advice}"
+    )))
+}
+
+/// Whether a callable may be called with two arguments. Only a plain function tells for certain.
+fn takes_two(application: &Bound<'_, PyAny>) -> bool {
+    const VARARGS: u32 = 0x04;
+    let Ok(function) = application.cast_exact::<PyFunction>() else {
+        return true;
+    };
+    let Ok(code) = function.getattr("__code__") else {
+        return true;
+    };
+    let count = code.getattr("co_argcount").and_then(|count| count.extract::<usize>());
+    let flags = code.getattr("co_flags").and_then(|flags| flags.extract::<u32>());
+    match (count, flags) {
+        (Ok(count), Ok(flags)) => count >= 2 || flags & VARARGS != 0,
+        (Err(_), _) | (_, Err(_)) => true,
+    }
+}
+
+/// Lists what in the module could be an application.
+fn push_callables(
+    py: Python<'_>,
+    report: &mut String,
+    spec: &AppSpec,
+    module: &Bound<'_, PyModule>,
+) {
+    let mut names = attributes_of(module.as_any());
+    names.retain(|name| {
+        !name.starts_with('_')
+            && module.getattr(name.as_str()).is_ok_and(|object| is_own(py, module, &object))
+    });
+    if names.is_empty() {
+        report.push_str("Nothing callable is defined there.");
+    } else {
+        let _ = write!(
+            report,
+            "Callables defined there: {}. Name one, as in {}:{}",
+            listed(&names),
+            spec.module,
+            names[0]
+        );
+    }
+}
+
+/// Whether an object is callable and not merely imported: a class or function of another module.
+fn is_own(py: Python<'_>, module: &Bound<'_, PyModule>, object: &Bound<'_, PyAny>) -> bool {
+    if !object.is_callable() || object.is_instance_of::<PyCFunction>() {
+        return false;
+    }
+    let is_definition =
+        object.is_instance_of::<PyFunction>() || object.is_instance_of::<pyo3::types::PyType>();
+    let home = object.getattr(pyo3::intern!(py, "__module__"));
+    !is_definition
+        || home.is_ok_and(|home| home.eq(module.getattr("__name__").ok()).unwrap_or(false))
+}
+
+fn attributes_of(object: &Bound<'_, PyAny>) -> Vec<String> {
+    let Ok(names) = object.dir() else {
+        return Vec::new();
+    };
+    names.iter().filter_map(|name| name.extract().ok()).collect()
+}
+
+fn current_folder(py: Python<'_>) -> String {
+    let folder = py.import("os").and_then(|os| os.call_method0("getcwd"));
+    folder.and_then(|folder| folder.extract()).unwrap_or_else(|_| ".".to_owned())
+}
+
+/// The importable names in a folder.
+fn modules_in(py: Python<'_>, folder: &str) -> Vec<String> {
+    let found = py
+        .import("pkgutil")
+        .and_then(|pkgutil| pkgutil.call_method1("iter_modules", ([folder],)))
+        .and_then(|modules| modules.try_iter())
+        .map(|modules| {
+            modules.filter_map(|module| module.ok()?.getattr("name").ok()?.extract().ok()).collect()
+        });
+    // A hint, not the report itself: without it there is less of a hint.
+    found.unwrap_or_default()
+}
+
+/// The name most like `name`, if one is like it.
+fn nearest(py: Python<'_>, name: &str, names: &[String]) -> Option<String> {
+    let difflib = py.import("difflib").ok()?;
+    let near = difflib.call_method1("get_close_matches", (name, names.to_vec(), 1)).ok()?;
+    near.get_item(0).ok()?.extract().ok()
+}
+
+fn listed(names: &[String]) -> String {
+    let mut text = names.iter().take(LISTED_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > LISTED_NAMES {
+        text.push_str(", ...");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,421 @@
+//! The environ of a request (PEP 3333 "environ Variables", RFC 3875 §4.1): a copy of a template that
+//! holds whatever is the same for all requests of a listener, and what the request changes in it.
+//!
+//! Every key that each request has is in the template, with its commonest value, so that the copy is
+//! of its final order and size and a request only sets what differs. Text that the client sent is
+//! latin-1 in native strings.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::errors::ErrorStream;
+use super::ffi;
+use super::file_wrapper::FileWrapper;
+use super::input::Input;
+use super::names::{Keys, KnownFields, Treatment, key_text};
+use super::request_id::{self, RequestIds};
+use crate::application::{Request, RequestBody};
+use crate::connection::SocketName;
+use crate::http::Version;
+use crate::settings::Settings;
+
+/// Longest value of a header field that is kept for the next request with the same one.
+const KEPT_VALUE_BYTES: usize = 512;
+/// Peers whose address is kept as str: a power of two.
+const PEER_COUNT: usize = 256;
+/// The product as SERVER_SOFTWARE names it.
+const SOFTWARE: &str = concat!("arctos/", env!("CARGO_PKG_VERSION"));
+
+/// Makes environs.
+pub(super) struct Environs {
+    keys: Keys,
+    fields: KnownFields,
+    /// What all listeners share.
+    base: Py<PyDict>,
+    /// `base` with the listener's name and port, by the listener's index.
+    templates: Vec<Option<Py<PyDict>>>,
+    peers: Peers,
+    root_path: Vec<u8>,
+    http10: Py<PyString>,
+}
+
+impl Environs {
+    /// Makes the templates' common part. `worker` is the slot's number.
+    pub(super) fn new(
+        py: Python<'_>,
+        settings: &Settings,
+        worker: u16,
+        errors: Py<ErrorStream>,
+    ) -> PyResult<Self> {
+        let keys = Keys::new(py);
+        let base = PyDict::new(py);
+        let empty = PyString::intern(py, "");
+        let root = PyString::intern(py, "/");
+        base.set_item(&keys.request_method, PyString::intern(py, "GET"))?;
+        base.set_item(&keys.script_name, ffi::latin1(py, settings.root_path.as_bytes())?)?;
+        base.set_item(&keys.path_info, &root)?;
+        base.set_item(&keys.query_string, &empty)?;
+        base.set_item(&keys.request_uri, &root)?;
+        base.set_item(&keys.raw_uri, &root)?;
+        base.set_item(&keys.remote_addr, &empty)?;
+        base.set_item(&keys.server_name, &empty)?;
+        base.set_item(&keys.server_port, &empty)?;
+        base.set_item(&keys.server_protocol, PyString::intern(py, "HTTP/1.1"))?;
+        base.set_item(&keys.server_software, SOFTWARE)?;
+        base.set_item(&keys.wsgi_version, (1, 0))?;
+        base.set_item(&keys.wsgi_url_scheme, PyString::intern(py, "http"))?;
+        base.set_item(&keys.wsgi_input, Py::new(py, Input::empty())?)?;
+        base.set_item(&keys.wsgi_errors, errors)?;
+        base.set_item(&keys.wsgi_multithread, false)?;
+        base.set_item(&keys.wsgi_multiprocess, settings.multiprocess)?;
+        base.set_item(&keys.wsgi_run_once, false)?;
+        base.set_item(&keys.wsgi_input_terminated, true)?;
+        base.set_item(&keys.wsgi_file_wrapper, py.get_type::<FileWrapper>())?;
+        base.set_item(&keys.worker, worker)?;
+        base.set_item(&keys.request_id, &empty)?;
+        base.set_item(&keys.queue_time_ms, 0.0)?;
+        Ok(Self {
+            keys,
+            fields: KnownFields::new(py),
+            base: base.unbind(),
+            templates: Vec::new(),
+            peers: Peers::new(),
+            root_path: settings.root_path.as_bytes().to_vec(),
+            http10: PyString::intern(py, "HTTP/1.0").unbind(),
+        })
+    }
+
+    /// The environ of a request, and the identifier of that request; its body moves into `wsgi.input`.
+    pub(super) fn build<'py>(
+        &mut self,
+        py: Python<'py>,
+        request: &mut Request<'_>,
+        ids: &mut RequestIds,
+    ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyString>)> {
+        let environ = self.template(py, request)?.bind(py).copy()?;
+        self.set_request_line(py, &environ, request)?;
+        self.set_peer(py, &environ, &request.conn.peer)?;
+        let sent_id = self.set_fields(py, &environ, request)?;
+        let id = match sent_id {
+            Some(sent) => sent,
+            None => ids.make(py, request.sequence)?,
+        };
+        environ.set_item(&self.keys.request_id, &id)?;
+        if matches!(request.conn.local, SocketName::Unix(_)) {
+            self.set_server_from_host(py, &environ)?;
+        }
+        if !request.queue_wait.is_zero() {
+            let wait_ms = request.queue_wait.as_secs_f64() * 1e3;
+            environ.set_item(&self.keys.queue_time_ms, wait_ms)?;
+        }
+        match std::mem::replace(&mut request.body, RequestBody::Empty) {
+            RequestBody::Empty => {}
+            RequestBody::Slice(bytes) => {
+                environ.set_item(&self.keys.wsgi_input, Py::new(py, Input::copied(py, bytes))?)?;
+            }
+            RequestBody::Spooled(spool) => {
+                environ.set_item(&self.keys.wsgi_input, Py::new(py, Input::spooled(py, spool))?)?;
+            }
+        }
+        Ok((environ, id))
+    }
+
+    /// The template of the request's listener, made at its first request.
+    fn template(&mut self, py: Python<'_>, request: &Request<'_>) -> PyResult<&Py<PyDict>> {
+        let index = usize::from(request.conn.listener);
+        if index >= self.templates.len() {
+            self.templates.resize_with(index + 1, || None);
+        }
+        let place = &mut self.templates[index];
+        let template = match place.take() {
+            Some(template) => template,
+            None => {
+                let template = self.base.bind(py).copy()?;
+                if let SocketName::Inet(address) = &request.conn.local {
+                    template.set_item(&self.keys.server_name, server_name(address.ip()))?;
+                    template.set_item(&self.keys.server_port, address.port().to_string())?;
+                    template.set_item(&self.keys.remote_port, "")?;
+                }
+                template.unbind()
+            }
+        };
+        Ok(place.insert(template))
+    }
+
+    /// Method, target in its forms, and version, where they differ from the template.
+    fn set_request_line(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        request: &Request<'_>,
+    ) -> PyResult<()> {
+        let Request { head, head_bytes, .. } = request;
+        let method = head.method.of(head_bytes);
+        if method != b"GET" {
+            environ.set_item(&self.keys.request_method, ffi::latin1(py, method)?)?;
+        }
+        match head.version {
+            Version::Http10 => environ.set_item(&self.keys.server_protocol, &self.http10)?,
+            Version::Http11 => {}
+        }
+        let target = head.target.of(head_bytes);
+        if target == b"/" && self.root_path.is_empty() {
+            return Ok(());
+        }
+        let target_text = ffi::latin1(py, target)?;
+        environ.set_item(&self.keys.raw_uri, &target_text)?;
+        environ.set_item(&self.keys.request_uri, &target_text)?;
+        let path = head.path.of(head_bytes);
+        if self.root_path.is_empty() && path.len() == target.len() && !path.contains(&b'%') {
+            return environ.set_item(&self.keys.path_info, target_text);
+        }
+        let decoded = percent_decoded(path);
+        let path_info = below_root(&decoded, &self.root_path);
+        environ.set_item(&self.keys.path_info, ffi::latin1(py, path_info)?)?;
+        let query = head.query.of(head_bytes);
+        if !query.is_empty() {
+            environ.set_item(&self.keys.query_string, ffi::latin1(py, query)?)?;
+        }
+        Ok(())
+    }
+
+    /// REMOTE_ADDR and REMOTE_PORT. A unix socket's peer has an empty address and no port.
+    fn set_peer(
+        &mut self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        peer: &SocketName,
+    ) -> PyResult<()> {
+        let SocketName::Inet(address) = peer else {
+            return Ok(());
+        };
+        let peer = self.peers.find(py, address)?;
+        environ.set_item(&self.keys.remote_addr, &peer.host)?;
+        environ.set_item(&self.keys.remote_port, &peer.port)
+    }
+
+    /// The header fields. Returns the client's X-Request-Id, if it sent a sane one.
+    fn set_fields<'py>(
+        &mut self,
+        py: Python<'py>,
+        environ: &Bound<'py, PyDict>,
+        request: &Request<'_>,
+    ) -> PyResult<Option<Bound<'py, PyString>>> {
+        let Request { head, head_bytes, .. } = request;
+        let mut seen = 0_u128;
+        let mut sent_id = None;
+        for field in &head.fields {
+            let name = field.name.of(head_bytes);
+            let value = field.value.of(head_bytes);
+            let Some(index) = self.fields.find(name) else {
+                let key = PyString::new(py, &key_text(name));
+                add_unknown(py, environ, &key, value)?;
+                continue;
+            };
+            let known = self.fields.get_mut(index);
+            let is_repeated = seen & (1 << index) != 0;
+            seen |= 1 << index;
+            if is_repeated {
+                let separator: &[u8] = match known.treatment {
+                    Treatment::Cookie => b"; ",
+                    Treatment::Plain
+                    | Treatment::Fleeting
+                    | Treatment::Host
+                    | Treatment::RequestId => b",",
+                    Treatment::Dropped => continue,
+                };
+                join(py, environ, known.key.bind(py), separator, value)?;
+                continue;
+            }
+            match known.treatment {
+                Treatment::Plain => {
+                    let text = kept_value(py, &mut known.last, value)?;
+                    environ.set_item(&known.key, text)?;
+                }
+                Treatment::Fleeting | Treatment::Cookie => {
+                    environ.set_item(&known.key, ffi::latin1(py, value)?)?;
+                }
+                Treatment::Host => {
+                    if head.authority.is_none() {
+                        let text = kept_value(py, &mut known.last, value)?;
+                        environ.set_item(&known.key, text)?;
+                    }
+                }
+                Treatment::RequestId => {
+                    let text = ffi::latin1(py, value)?;
+                    environ.set_item(&known.key, &text)?;
+                    sent_id = request_id::is_sane(value).then_some(text);
+                }
+                Treatment::Dropped => {}
+            }
+        }
+        if let Some(authority) = head.authority {
+            environ.set_item(&self.keys.http_host, ffi::latin1(py, authority.of(head_bytes))?)?;
+        }
+        Ok(sent_id)
+    }
+
+    /// SERVER_NAME and SERVER_PORT behind a unix socket, which has neither: as the client's Host names
+    /// them, else `localhost` and 80, for PEP 3333 forbids empty ones.
+    fn set_server_from_host(&self, py: Python<'_>, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+        let host = environ.get_item(&self.keys.http_host)?;
+        let host = host.and_then(|host| host.cast_into::<PyString>().ok());
+        let host = host.as_ref().and_then(ffi::latin1_bytes).unwrap_or(b"");
+        let (name, port) = split_host(host);
+        let name: &[u8] = if name.is_empty() { b"localhost" } else { name };
+        let port: &[u8] = if port.is_empty() { b"80" } else { port };
+        environ.set_item(&self.keys.server_name, ffi::latin1(py, name)?)?;
+        environ.set_item(&self.keys.server_port, ffi::latin1(py, port)?)
+    }
+}
+
+/// The value as str: the one made last for this field if the bytes are the same.
+fn kept_value<'py>(
+    py: Python<'py>,
+    last: &mut Option<Py<PyString>>,
+    value: &[u8],
+) -> PyResult<Bound<'py, PyString>> {
+    if let Some(kept) = last {
+        let kept = kept.bind(py);
+        if ffi::latin1_bytes(kept) == Some(value) {
+            return Ok(kept.clone());
+        }
+    }
+    let text = ffi::latin1(py, value)?;
+    if value.len() <= KEPT_VALUE_BYTES {
+        *last = Some(text.clone().unbind());
+    }
+    Ok(text)
+}
+
+/// Sets a field whose name is not in the table, which does not tell whether it was there before.
+fn add_unknown(
+    py: Python<'_>,
+    environ: &Bound<'_, PyDict>,
+    key: &Bound<'_, PyString>,
+    value: &[u8],
+) -> PyResult<()> {
+    if environ.contains(key)? {
+        return join(py, environ, key, b",", value);
+    }
+    environ.set_item(key, ffi::latin1(py, value)?)
+}
+
+/// Appends a repeated field's value to what stands under its key; sets it where nothing does.
+fn join(
+    py: Python<'_>,
+    environ: &Bound<'_, PyDict>,
+    key: &Bound<'_, PyString>,
+    separator: &[u8],
+    value: &[u8],
+) -> PyResult<()> {
+    let before = environ.get_item(key)?.and_then(|text| text.cast_into::<PyString>().ok());
+    let joined = match before.as_ref().and_then(ffi::latin1_bytes) {
+        Some(before) => [before, separator, value].concat(),
+        None => value.to_vec(),
+    };
+    environ.set_item(key, ffi::latin1(py, &joined)?)
+}
+
+/// SERVER_NAME of an address; IPv6 in brackets (RFC 3875 §4.1.14), as a URL wants it.
+fn server_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Splits `host[:port]`; the brackets of IPv6 stay with the name.
+fn split_host(host: &[u8]) -> (&[u8], &[u8]) {
+    let after_brackets = host.iter().rposition(|&byte| byte == b']').map_or(0, |at| at + 1);
+    match host[after_brackets..].iter().position(|&byte| byte == b':') {
+        Some(colon) => (&host[..after_brackets + colon], &host[after_brackets + colon + 1..]),
+        None => (host, b""),
+    }
+}
+
+/// Decodes `%XX` once; a `%` without two hex digits behind it stays as it is.
+fn percent_decoded(path: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'%', path).is_none() {
+        return Cow::Borrowed(path);
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        decoded.extend_from_slice(&rest[..at]);
+        let digits = rest.get(at + 1..at + 3).and_then(|pair| Some((hex(pair[0])?, hex(pair[1])?)));
+        match digits {
+            Some((high, low)) => {
+                decoded.push(high << 4 | low);
+                rest = &rest[at + 3..];
+            }
+            None => {
+                decoded.push(b'%');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    decoded.extend_from_slice(rest);
+    Cow::Owned(decoded)
+}
+
+/// The value of a hex digit.
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// The path below SCRIPT_NAME. A path that does not lie below it is given whole: a proxy that strips
+/// the prefix and one that does not are both served.
+fn below_root<'a>(path: &'a [u8], root_path: &[u8]) -> &'a [u8] {
+    match path.strip_prefix(root_path) {
+        Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest,
+        Some(_) | None => path,
+    }
+}
+
+/// Peers seen lately, each in the one place that its address hashes to; so bounded, and a connection
+/// needs no Python object of its own.
+struct Peers {
+    places: Vec<Option<Peer>>,
+}
+
+/// A peer's address as environ names it.
+struct Peer {
+    address: SocketAddr,
+    host: Py<PyString>,
+    port: Py<PyString>,
+}
+
+impl Peers {
+    fn new() -> Self {
+        Self { places: std::iter::repeat_with(|| None).take(PEER_COUNT).collect() }
+    }
+
+    fn find(&mut self, py: Python<'_>, address: &SocketAddr) -> PyResult<&Peer> {
+        let last_octet = match address.ip() {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(ip) => ip.octets()[15],
+        };
+        let place = (usize::from(address.port()) + usize::from(last_octet) * 37) % PEER_COUNT;
+        let place = &mut self.places[place];
+        let peer = match place.take() {
+            Some(peer) if peer.address == *address => peer,
+            former => {
+                let host = match former {
+                    Some(former) if former.address.ip() == address.ip() => former.host,
+                    Some(_) | None => PyString::new(py, &address.ip().to_string()).unbind(),
+                };
+                let mut digits = itoa::Buffer::new();
+                let port = PyString::new(py, digits.format(address.port())).unbind();
+                Peer { address: *address, host, port }
+            }
+        };
+        Ok(place.insert(peer))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Thin calls into CPython for what pyo3's safe API lacks or makes measurably slower, and the one slot
+//! that carries the loop's [`Outlet`] past the interpreter. Safe functions outwards; nothing here knows
+//! what a request is.
+#![expect(
+    unsafe_code,
+    reason = "latin-1 strings, reference counts and a borrow carried through Python"
+)]
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+use pyo3::prelude::*;
+use pyo3::types::string::PyStringData;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{Borrowed, ffi};
+
+use crate::application::Outlet;
+
+/// A str whose code points are the bytes: how PEP 3333 carries bytes in a native string.
+pub(super) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    // SAFETY: pointer and length are those of a live slice (a slice is never longer than isize::MAX);
+    // a null `errors` is allowed; the thread is attached, as `py` shows.
+    let object = unsafe {
+        ffi::PyUnicode_DecodeLatin1(
+            bytes.as_ptr().cast(),
+            bytes.len().cast_signed(),
+            std::ptr::null(),
+        )
+    };
+    // SAFETY: the call above returns a new reference, or null with an exception set.
+    let object = unsafe { Bound::from_owned_ptr_or_err(py, object) }?;
+    // SAFETY: PyUnicode_DecodeLatin1 makes an exact str.
+    Ok(unsafe { object.cast_into_unchecked() })
+}
+
+/// The bytes of a str that lies in memory as latin-1; `None` where a code point is above U+00FF.
+pub(super) fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
+    let object = text.as_ptr();
+    // SAFETY: the object is a live str.
+    if unsafe { ffi::PyUnicode_IS_COMPACT_ASCII(object) } != 0 {
+        // SAFETY: as above, and a compact str is ready, so it has its data behind its head.
+        let data = unsafe { ffi::PyUnicode_1BYTE_DATA(object) };
+        // SAFETY: as above.
+        let length = unsafe { ffi::PyUnicode_GET_LENGTH(object) };
+        // SAFETY: `length` bytes lie at `data`, one each code point of ASCII. They live as long as the
+        // borrow of `text`, which keeps the object alive, and a str that others can see is never
+        // changed in place.
+        return Some(unsafe { std::slice::from_raw_parts(data, length.cast_unsigned()) });
+    }
+    // SAFETY: as above.
+    match unsafe { text.data() } {
+        Ok(PyStringData::Ucs1(bytes)) => Some(bytes),
+        Ok(PyStringData::Ucs2(_) | PyStringData::Ucs4(_)) | Err(_) => None,
+    }
+}
+
+/// Both items of a tuple of two, without a count of references or a check of bounds for each.
+pub(super) fn pair<'a, 'py>(
+    tuple: &'a Bound<'py, PyTuple>,
+) -> Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
+    if tuple.len() != 2 {
+        return None;
+    }
+    // SAFETY: the tuple has two items, and a tuple never changes.
+    let first = unsafe { tuple.get_borrowed_item_unchecked(0) };
+    // SAFETY: as above.
+    let second = unsafe { tuple.get_borrowed_item_unchecked(1) };
+    Some((first, second))
+}
+
+/// How many references to an object there are, the caller's included.
+pub(super) fn reference_count(object: &Bound<'_, PyAny>) -> isize {
+    // SAFETY: the pointer is that of a live object.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// Whether the object's type has a length at all, so that asking for it raises no TypeError (an
+/// exception costs more than the rest of a request).
+pub(super) fn has_length(object: &Bound<'_, PyAny>) -> bool {
+    let kind = object.get_type_ptr();
+    // SAFETY: the type of a live object is alive.
+    let sequence = unsafe { (*kind).tp_as_sequence };
+    // SAFETY: as above.
+    let mapping = unsafe { (*kind).tp_as_mapping };
+    // SAFETY: a method table that a type points to lives as long as the type; null is `None`.
+    let sequence = unsafe { sequence.as_ref() };
+    // SAFETY: as above.
+    let mapping = unsafe { mapping.as_ref() };
+    sequence.is_some_and(|methods| methods.sq_length.is_some())
+        || mapping.is_some_and(|methods| methods.mp_length.is_some())
+}
+
+/// Whose outlet is lent to this thread at the moment.
+#[derive(Clone, Copy)]
+struct Lent {
+    /// Which reply may use it.
+    owner: usize,
+    /// The borrow, its lifetime erased.
+    outlet: NonNull<dyn Outlet>,
+}
+
+thread_local! {
+    /// The outlet that is lent to the Python code this thread runs, if any. Being the thread's own, it
+    /// is out of reach for threads of the application's.
+    static LENT: Cell<Option<Lent>> = const { Cell::new(None) };
+}
+
+/// Puts the outlet that was lent before back, also when the code in between panics.
+struct Restore(Option<Lent>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        LENT.set(self.0);
+    }
+}
+
+/// Runs `run`, during which [`with_outlet`] on this thread and for the same `owner` finds `outlet`.
+pub(super) fn lend_outlet<T>(outlet: &mut dyn Outlet, owner: usize, run: impl FnOnce() -> T) -> T {
+    let outlet: NonNull<dyn Outlet + '_> = NonNull::from(outlet);
+    // SAFETY: only the lifetime changes. `Restore` takes the pointer out of the slot before this
+    // function returns or unwinds, so it is never there after the borrow it came from has ended.
+    let outlet: NonNull<dyn Outlet> = unsafe { std::mem::transmute(outlet) };
+    let _restore = Restore(LENT.replace(Some(Lent { owner, outlet })));
+    run()
+}
+
+/// Calls `write` with the outlet that is lent to `owner` on this thread; `None` when there is none.
+pub(super) fn with_outlet<T>(owner: usize, write: impl FnOnce(&mut dyn Outlet) -> T) -> Option<T> {
+    let lent = LENT.get().filter(|lent| lent.owner == owner)?;
+    // Taken out while in use, so that there are never two exclusive borrows of it.
+    let _restore = Restore(LENT.replace(None));
+    let mut outlet = lent.outlet;
+    // SAFETY: it was in the slot, so the `lend_outlet` that put it there is still running and holds the
+    // exclusive borrow, which nobody uses meanwhile; and it is in no slot now.
+    let outlet = unsafe { outlet.as_mut() };
+    Some(write(outlet))
+}

@@ -1,0 +1,133 @@
+//! `wsgi.file_wrapper` (PEP 3333 "Optional Platform-Specific File Handling").
+//!
+//! A wrapper that comes back as the very result goes by sendfile(2) if what it wraps is known to be a
+//! regular file and nothing else. A `fileno()` is not enough to know that: that of `gzip.GzipFile` is
+//! the compressed file's, and a subclass may read something else than the file has. So the types are
+//! compared exactly; whatever is not one of `io`'s own binary files is read block by block, which is
+//! always right. Calls fstat(2), the one place in this folder that makes a system call.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::fd;
+
+/// An iterable over the blocks of a file-like object.
+#[pyclass(frozen, module = "arctos.arctos", name = "FileWrapper")]
+pub(super) struct FileWrapper {
+    filelike: Py<PyAny>,
+    block_bytes: Py<PyAny>,
+}
+
+#[pymethods]
+impl FileWrapper {
+    #[new]
+    #[pyo3(signature = (filelike, blksize=None))]
+    fn new(py: Python<'_>, filelike: Py<PyAny>, blksize: Option<Py<PyAny>>) -> PyResult<Self> {
+        let block_bytes = match blksize {
+            Some(size) => size,
+            None => 8192_u32.into_pyobject(py)?.into_any().unbind(),
+        };
+        Ok(Self { filelike, block_bytes })
+    }
+
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> Bound<'py, Self> {
+        slf.clone()
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let block = self.filelike.bind(py).call_method1("read", (self.block_bytes.bind(py),))?;
+        Ok(if block.is_truthy()? { Some(block) } else { None })
+    }
+
+    /// Closes the wrapped object, if it can be.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(close) = self.filelike.bind(py).getattr_opt("close")? {
+            close.call0()?;
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.filelike)?;
+        visit.call(&self.block_bytes)
+    }
+}
+
+/// What of a file is to be sent.
+pub(super) struct Span {
+    /// The file, a descriptor of our own.
+    pub(super) file: OwnedFd,
+    /// Where the application had got to.
+    pub(super) offset: u64,
+    /// From there to the end of the file.
+    pub(super) length: u64,
+}
+
+impl FileWrapper {
+    /// The wrapped file from its current position on, if sendfile(2) can send it; `None` if it has to
+    /// be read.
+    pub(super) fn span(&self, py: Python<'_>) -> PyResult<Option<Span>> {
+        let Some(file) = plain_file(self.filelike.bind(py))? else {
+            return Ok(None);
+        };
+        let number = file.call_method0("fileno")?.extract()?;
+        let descriptor = File::from(fd::duplicate(number)?);
+        if !descriptor.metadata()?.is_file() {
+            return Ok(None);
+        }
+        // What the application has written to it must be in the file before the kernel reads it.
+        file.call_method0("flush")?;
+        let offset: u64 = file.call_method0("tell")?.extract()?;
+        let length = descriptor.metadata()?.len().saturating_sub(offset);
+        Ok(Some(Span { file: descriptor.into(), offset, length }))
+    }
+}
+
+/// The types of `io` whose bytes are those of their descriptor.
+struct IoTypes {
+    raw: Py<PyType>,
+    buffered: [Py<PyType>; 2],
+    temporary: Py<PyType>,
+}
+
+fn io_types(py: Python<'_>) -> PyResult<&'static IoTypes> {
+    static TYPES: PyOnceLock<IoTypes> = PyOnceLock::new();
+    TYPES.get_or_try_init(py, || {
+        let io = py.import("io")?;
+        let kind = |name: &str| -> PyResult<Py<PyType>> {
+            Ok(io.getattr(name)?.cast_into::<PyType>()?.unbind())
+        };
+        let temporary = py.import("tempfile")?.getattr("_TemporaryFileWrapper")?;
+        Ok(IoTypes {
+            raw: kind("FileIO")?,
+            buffered: [kind("BufferedReader")?, kind("BufferedRandom")?],
+            temporary: temporary.cast_into::<PyType>()?.unbind(),
+        })
+    })
+}
+
+/// The open file of `io` that an object is (or, from `tempfile.NamedTemporaryFile`, holds).
+fn plain_file<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = object.py();
+    let types = io_types(py)?;
+    let file = if object.get_type().is(&types.temporary) {
+        object.getattr("file")?
+    } else {
+        object.clone()
+    };
+    let kind = file.get_type();
+    let raw = if types.buffered.iter().any(|buffered| kind.is(buffered)) {
+        file.getattr("raw")?
+    } else {
+        file.clone()
+    };
+    if !raw.get_type().is(&types.raw) || file.getattr("closed")?.is_truthy()? {
+        return Ok(None);
+    }
+    Ok(Some(file))
+}

@@ -1,0 +1,324 @@
+//! What the application returns: any iterable of bytes (PEP 3333 "Buffering and Streaming"), its
+//! `close()`, and the short ways for the usual kinds.
+
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyList, PyMemoryView, PyString, PyTuple};
+
+use super::failure::{Failure, Label, Reporter, is_broken_pipe};
+use super::ffi;
+use super::file_wrapper::{self, FileWrapper};
+use super::start_response::{self, Phase, Responder, type_name};
+use crate::application::{AppBody, AppError, Content, FileSpan, Outlet, Stream};
+
+/// One item: the Python bytes themselves.
+pub type Chunk = PyBackedBytes;
+
+/// The rest of a reply on the application's side.
+pub struct Body {
+    items: Items,
+    /// What has a `close()` to be called: the object that the application returned.
+    closer: Option<Py<PyAny>>,
+    responder: Py<Responder>,
+    label: Label,
+    reporter: Reporter,
+}
+
+/// Where further items come from.
+enum Items {
+    /// There are none, or none that are asked for.
+    Over,
+    /// An exact list: read by index, so that no iterator is needed.
+    List(Sequence<PyList>),
+    /// An exact tuple, likewise.
+    Tuple(Sequence<PyTuple>),
+    /// Anything else.
+    Iterator(Py<PyIterator>),
+}
+
+/// A sequence and how far it has been read.
+struct Sequence<T> {
+    items: Py<T>,
+    next: usize,
+}
+
+/// What the application returned, turned into what the loop sends. The first non-empty item has been
+/// asked for, and the head is there.
+///
+/// Errors: whatever the application did wrong; its iterable has been closed then.
+pub(super) fn content(
+    py: Python<'_>,
+    result: Bound<'_, PyAny>,
+    responder: &Bound<'_, Responder>,
+    label: impl FnOnce() -> Label,
+    reporter: &Reporter,
+) -> Result<Content<Body>, Failure> {
+    if let Some(item) = only_item(&result) {
+        let chunk = checked(item)?;
+        check_started(responder)?;
+        return Ok(chunk.map_or(Content::Empty, Content::Whole));
+    }
+    if let Some(text) = refusal(&result) {
+        return Err(Failure::Invalid(text));
+    }
+    let mut body = Body {
+        items: Items::Over,
+        closer: None,
+        responder: responder.clone().unbind(),
+        label: label(),
+        reporter: reporter.clone(),
+    };
+    match body.begin(py, result) {
+        Ok(Begun::Over) => {
+            body.end(py);
+            Ok(Content::Empty)
+        }
+        Ok(Begun::Only(chunk)) => Ok(Content::Whole(chunk)),
+        Ok(Begun::Streams(streams)) => Ok(Content::Stream(Stream {
+            first: Some(streams.first),
+            rest: body,
+            length: streams.length,
+        })),
+        Ok(Begun::File(span)) => {
+            let file_wrapper::Span { file, offset, length } = span;
+            Ok(Content::File(FileSpan { file, offset, length, owner: body }))
+        }
+        Err(failure) => {
+            body.end(py);
+            Err(failure)
+        }
+    }
+}
+
+/// How a body begins.
+enum Begun {
+    /// It has no bytes.
+    Over,
+    /// It is one item, with nothing behind it and nothing to close.
+    Only(Chunk),
+    /// It has a first item, and may have more.
+    Streams(First),
+    /// It is a file.
+    File(file_wrapper::Span),
+}
+
+/// The first item of a body, and the length of the whole where the iterable tells it.
+struct First {
+    first: Chunk,
+    length: Option<u64>,
+}
+
+impl Body {
+    /// Finds out what the iterable is, and asks for the first non-empty item.
+    fn begin(&mut self, py: Python<'_>, result: Bound<'_, PyAny>) -> Result<Begun, Failure> {
+        let mut is_single = false;
+        self.items = if let Ok(list) = result.cast_exact::<PyList>() {
+            Items::List(Sequence { items: list.clone().unbind(), next: 0 })
+        } else if let Ok(tuple) = result.cast_exact::<PyTuple>() {
+            Items::Tuple(Sequence { items: tuple.clone().unbind(), next: 0 })
+        } else {
+            self.closer = Some(result.clone().unbind());
+            self.check_connected(py)?;
+            if let Ok(wrapper) = result.cast_exact::<FileWrapper>()
+                && let Some(span) = self.file_span(py, wrapper.get())?
+            {
+                return Ok(if span.length == 0 { Begun::Over } else { Begun::File(span) });
+            }
+            // A __len__ that raises tells no length, and PEP 3333 asks for none.
+            is_single = ffi::has_length(&result) && matches!(result.len(), Ok(1));
+            Items::Iterator(result.try_iter()?.unbind())
+        };
+        self.check_connected(py)?;
+        let first = self.next_chunk(py)?;
+        check_started(self.responder.bind(py))?;
+        let Some(first) = first else {
+            return Ok(Begun::Over);
+        };
+        if self.is_exhausted(py) {
+            return Ok(Begun::Only(first));
+        }
+        let length = is_single.then(|| first.len() as u64);
+        Ok(Begun::Streams(First { first, length }))
+    }
+
+    /// An application that caught what `write()` raised, and went on, has nobody to go on for.
+    fn check_connected(&self, py: Python<'_>) -> Result<(), Failure> {
+        match start_response::phase(self.responder.bind(py)) {
+            Phase::Gone => Err(Failure::ClientGone),
+            Phase::Unstarted | Phase::Started | Phase::Sent => Ok(()),
+        }
+    }
+
+    /// The wrapped file, at most as much of it as the application's Content-Length allows.
+    fn file_span(
+        &self,
+        py: Python<'_>,
+        wrapper: &FileWrapper,
+    ) -> Result<Option<file_wrapper::Span>, Failure> {
+        let responder = self.responder.bind(py);
+        check_started(responder)?;
+        let Some(mut span) = wrapper.span(py)? else {
+            return Ok(None);
+        };
+        if let Some(limit) = start_response::content_length(responder) {
+            span.length = span.length.min(limit);
+        }
+        Ok(Some(span))
+    }
+
+    /// Whether it is known, without asking the application, that no item is left.
+    fn is_exhausted(&self, py: Python<'_>) -> bool {
+        match &self.items {
+            Items::Over => true,
+            Items::List(list) => list.next >= list.items.bind(py).len(),
+            Items::Tuple(tuple) => tuple.next >= tuple.items.bind(py).len(),
+            Items::Iterator(_) => false,
+        }
+    }
+
+    /// The next item as it comes; `None` at the end.
+    fn next_item<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match &mut self.items {
+            Items::Over => Ok(None),
+            Items::List(list) => {
+                // Its length is looked at each time: the application may change it meanwhile.
+                let items = list.items.bind(py);
+                if list.next >= items.len() {
+                    return Ok(None);
+                }
+                list.next += 1;
+                items.get_item(list.next - 1).map(Some)
+            }
+            Items::Tuple(tuple) => {
+                let items = tuple.items.bind(py);
+                if tuple.next >= items.len() {
+                    return Ok(None);
+                }
+                tuple.next += 1;
+                items.get_item(tuple.next - 1).map(Some)
+            }
+            Items::Iterator(iterator) => iterator.bind(py).clone().next().transpose(),
+        }
+    }
+
+    /// The next item that is not empty; `None` at the end.
+    fn next_chunk(&mut self, py: Python<'_>) -> Result<Option<Chunk>, Failure> {
+        loop {
+            match self.next_item(py) {
+                Ok(Some(item)) => {
+                    if let Some(chunk) = checked(item)? {
+                        return Ok(Some(chunk));
+                    }
+                }
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(raised(self.responder.bind(py), error)),
+            }
+        }
+    }
+
+    /// Calls the iterable's `close()`, if it has one.
+    fn end(self, py: Python<'_>) {
+        let Some(closer) = &self.closer else {
+            return;
+        };
+        let closed = match closer.bind(py).getattr_opt(pyo3::intern!(py, "close")) {
+            Ok(Some(close)) => close.call0().map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            self.reporter.close_failed(py, &self.label, &error);
+        }
+    }
+}
+
+impl AppBody for Body {
+    type Chunk = Chunk;
+
+    fn pull(&mut self, outlet: &mut dyn Outlet) -> Result<Option<Chunk>, AppError> {
+        Python::attach(|py| {
+            let owner = start_response::owner(self.responder.bind(py));
+            ffi::lend_outlet(outlet, owner, || self.next_chunk(py))
+                .map_err(|failure| self.reporter.report(py, &self.label, failure))
+        })
+    }
+
+    fn close(self) {
+        Python::attach(|py| self.end(py));
+    }
+}
+
+/// What an exception of the application's means.
+pub(super) fn raised(responder: &Bound<'_, Responder>, error: PyErr) -> Failure {
+    match start_response::phase(responder) {
+        Phase::Gone if is_broken_pipe(responder.py(), &error) => Failure::ClientGone,
+        Phase::Gone | Phase::Unstarted | Phase::Started | Phase::Sent => Failure::Raised(error),
+    }
+}
+
+/// The item of an exact list or tuple of one.
+fn only_item<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    if let Ok(list) = result.cast_exact::<PyList>() {
+        return if list.len() == 1 { list.get_item(0).ok() } else { None };
+    }
+    let tuple = result.cast_exact::<PyTuple>().ok()?;
+    if tuple.len() == 1 { tuple.get_item(0).ok() } else { None }
+}
+
+/// An item as a chunk; `None` for an empty one.
+fn checked(item: Bound<'_, PyAny>) -> Result<Option<Chunk>, Failure> {
+    match item.cast_into::<PyBytes>() {
+        Ok(bytes) if bytes.as_bytes().is_empty() => Ok(None),
+        Ok(bytes) => Ok(Some(PyBackedBytes::from(bytes))),
+        Err(error) => Err(Failure::Invalid(bad_item(&error.into_inner()))),
+    }
+}
+
+/// Says what is wrong with an item, and what to do.
+fn bad_item(item: &Bound<'_, PyAny>) -> String {
+    let advice = if item.is_instance_of::<PyString>() {
+        "; encode it: text.encode(\"utf-8\")"
+    } else if item.is_instance_of::<PyByteArray>() || item.is_instance_of::<PyMemoryView>() {
+        "; what can change while it is sent is refused: bytes(item)"
+    } else {
+        ""
+    };
+    format!("TypeError: the application's iterable yielded {}, not bytes{advice}", type_name(item))
+}
+
+/// Says what is wrong with a result that iterates, but not over what was meant.
+fn refusal(result: &Bound<'_, PyAny>) -> Option<String> {
+    if result.is_instance_of::<PyString>() {
+        return Some(
+            "TypeError: the application returned str, not an iterable of bytes; return \
+             [text.encode(\"utf-8\")]"
+                .to_owned(),
+        );
+    }
+    if result.is_instance_of::<PyBytes>() || result.is_instance_of::<PyByteArray>() {
+        return Some(format!(
+            "TypeError: the application returned {}, which iterates over numbers; return [body]",
+            type_name(result)
+        ));
+    }
+    if result.is_none() {
+        return Some(
+            "TypeError: the application returned None, not an iterable of bytes; return [] for an \
+             empty body"
+                .to_owned(),
+        );
+    }
+    None
+}
+
+/// Whether there is a head to send.
+fn check_started(responder: &Bound<'_, Responder>) -> Result<(), Failure> {
+    match start_response::phase(responder) {
+        Phase::Started | Phase::Sent => Ok(()),
+        Phase::Unstarted => Err(Failure::NotStarted),
+        Phase::Gone => Err(Failure::ClientGone),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! `arctos.request_id`: the client's X-Request-Id where that is sane, else one made here.
+
+use std::hash::{BuildHasher, RandomState};
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::ffi;
+use crate::identity::{Generation, SlotId};
+
+/// Longest identifier that is taken over from a client.
+const LONGEST_BYTES: usize = 128;
+/// Hex digits of a made identifier: 12 of the worker, 12 of the request.
+const WORKER_DIGITS: usize = 12;
+const REQUEST_DIGITS: usize = 12;
+
+/// Whether an identifier is fit for logs and for being passed on: visible ASCII, not too long.
+pub(super) fn is_sane(id: &[u8]) -> bool {
+    (1..=LONGEST_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}
+
+/// Makes identifiers that are unique as long as no two workers draw the same 48 bits.
+pub(super) struct RequestIds {
+    /// The worker's digits, drawn once, and room for the request's.
+    text: [u8; WORKER_DIGITS + REQUEST_DIGITS],
+}
+
+impl RequestIds {
+    /// For a worker. The slot and the generation alone would come again after each start and in each
+    /// container, so they only season a random number.
+    pub(super) fn new(slot: SlotId, generation: Generation) -> Self {
+        let worker = RandomState::new().hash_one((slot, generation, std::process::id()));
+        let mut text = [b'0'; WORKER_DIGITS + REQUEST_DIGITS];
+        write_hex(&mut text[..WORKER_DIGITS], worker);
+        Self { text }
+    }
+
+    /// The identifier of a request, by its number in this worker.
+    pub(super) fn text(&mut self, sequence: u64) -> &[u8] {
+        write_hex(&mut self.text[WORKER_DIGITS..], sequence);
+        &self.text
+    }
+
+    /// The same as str.
+    pub(super) fn make<'py>(
+        &mut self,
+        py: Python<'py>,
+        sequence: u64,
+    ) -> PyResult<Bound<'py, PyString>> {
+        ffi::latin1(py, self.text(sequence))
+    }
+}
+
+/// Writes the lowest digits of a number, with leading zeros.
+fn write_hex(digits: &mut [u8], number: u64) {
+    let mut rest = number;
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(rest & 0xf) as usize];
+        rest >>= 4;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_visible_ascii_of_bounded_length_is_sane() {
+        assert!(is_sane(b"7f3a-01"));
+        assert!(is_sane(&[b'x'; LONGEST_BYTES]));
+        for id in [&b""[..], b"a b", b"a\x7f", b"caf\xe9", &[b'x'; LONGEST_BYTES + 1]] {
+            assert!(!is_sane(id), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn two_requests_and_two_workers_have_different_ids() {
+        let mut ids = RequestIds::new(SlotId(1), Generation(1));
+        let mut others = RequestIds::new(SlotId(1), Generation(1));
+        let first = ids.text(1).to_vec();
+        assert_ne!(ids.text(2), first);
+        assert_ne!(others.text(1), first);
+    }
+}

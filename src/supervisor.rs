@@ -36,10 +36,9 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::metrics::Command;
-use nix::unistd::Pid;
 
 use crate::notice::Notice;
-use crate::slot::{Ending, ExitStatus, Jitter, KillReason, Lapse, SlotState, WorkerSlot};
+use crate::slot::{Ending, ExitStatus, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
 pub use action::{Action, Verdict};
 pub use event::{Event, Wish};
 

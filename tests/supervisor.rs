@@ -4,6 +4,7 @@
 //! lines of Rust, and awaits what the server's log says. No harness: a server forks, which arctos
 //! refuses in a process with threads. `cargo test --test supervisor -- WORD` runs the tests whose
 //! name has the word.
+#![expect(clippy::unwrap_used, reason = "all of it is test code")]
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -14,23 +15,21 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use arctos::config::{AccessLog, Config, ListenMode, Logging, Patience, Privileges};
+use arctos::cli::{self, Invocation};
+use arctos::config::Environment;
 use arctos::fork::Launch;
 use arctos::listener::Listeners;
 use arctos::monitor;
 use arctos_worker::log::{Level, Log, LogFormat, Value};
 use arctos_worker::metrics;
-use arctos_worker::settings::{AppSpec, Settings};
-use arctos_worker::worker::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
+use arctos_worker::post::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getpgrp, read, write};
 
 const ROLE: &str = "ARCTOS_TEST_ROLE";
-const WORKERS: &str = "ARCTOS_TEST_WORKERS";
-const PID_FILE: &str = "ARCTOS_TEST_PID_FILE";
-const DRAIN_DELAY_S: &str = "ARCTOS_TEST_DRAIN_DELAY_S";
+const OPTIONS: &str = "ARCTOS_TEST_OPTIONS";
 /// A test that waits so long for a line has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -87,34 +86,11 @@ const TESTS: &[(&str, fn())] = tests![
 
 /// Runs a server in this process; its exit code.
 fn serve(role: &str) -> i32 {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    let config = Config {
-        application: AppSpec {
-            module: "none".into(),
-            attribute: None,
-            is_factory: false,
-            chdir: None,
-            pythonpath: Vec::new(),
-            env: Vec::new(),
-        },
-        binds: Vec::new(),
-        reuse_port: false,
-        listen_mode: ListenMode::Shared,
-        backlog: 16,
-        workers: number(WORKERS).unwrap_or(2) as u16,
-        privileges: Privileges::default(),
-        name: Some("test".into()),
-        pid_file: std::env::var_os(PID_FILE).map(Into::into),
-        patience: Patience {
-            request: Duration::from_secs(30),
-            boot: Duration::from_secs(20),
-            graceful: Duration::from_secs(20),
-            quick: Duration::from_secs(20),
-            drain_delay: Duration::from_secs(number(DRAIN_DELAY_S).unwrap_or(0)),
-        },
-        logging: Logging { level: Level::Debug, format: LogFormat::Text, access: AccessLog::Off },
-        worker: Settings::default(),
-    };
+    let line = std::env::var(OPTIONS).unwrap_or("--workers 2".into());
+    let words = "arctos none:app --name test ".to_owned() + &line;
+    let parsed = cli::parse(words.split_whitespace().map(Into::into), Environment::default());
+    let Ok(Invocation::Serve(mut config)) = parsed else { panic!("{words}: {parsed:?}") };
+    config.patience.quick = Duration::from_secs(20); // Longer than a test takes.
     let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
     let log = Log::new(Level::Debug, LogFormat::Text, stderr);
     let listeners = Listeners(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
@@ -239,7 +215,7 @@ impl Server {
         }
     }
 
-    fn is_ready(mut self) -> Self {
+    fn awaited(mut self) -> Self {
         self.says(&["server.ready"]);
         self
     }
@@ -288,7 +264,7 @@ fn pid_of(line: &str) -> Pid {
 }
 
 fn a_server_becomes_ready_and_stops_on_term() {
-    let mut server = Server::start("serves").is_ready();
+    let mut server = Server::start("serves").awaited();
     assert_eq!(server.seen_count("worker.ready"), 2);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
@@ -297,7 +273,7 @@ fn a_server_becomes_ready_and_stops_on_term() {
 }
 
 fn a_killed_worker_is_replaced_in_its_slot() {
-    let mut server = Server::start("serves").is_ready();
+    let mut server = Server::start("serves").awaited();
     let before = server.pid_in(1);
     kill(before, Signal::SIGKILL).unwrap();
     server.says(&["worker.died", "slot=1", "SIGKILL"]);
@@ -309,7 +285,7 @@ fn a_killed_worker_is_replaced_in_its_slot() {
 }
 
 fn the_request_that_a_dead_worker_was_running_is_named() {
-    let mut server = Server::start("busy").is_ready();
+    let mut server = Server::start("busy").awaited();
     kill(server.pid_in(0), Signal::SIGABRT).unwrap();
     server.says(&["worker.died", "slot=0", "SIGABRT", "GET /slow"]);
     server.signal(Signal::SIGQUIT);
@@ -319,7 +295,7 @@ fn the_request_that_a_dead_worker_was_running_is_named() {
 fn an_application_that_cannot_be_imported_is_exit_4_and_one_report() {
     for workers in ["1", "8"] {
         let mut server = Server::with("not importable", |command| {
-            command.env(WORKERS, workers);
+            command.env(OPTIONS, format!("--workers {workers}"));
         });
         assert_eq!(server.ends(), Some(4), "{workers} workers");
         assert_eq!(server.seen_count("Traceback: no such module"), 1);
@@ -331,7 +307,7 @@ fn an_application_that_cannot_be_imported_is_exit_4_and_one_report() {
 fn a_worker_that_cannot_boot_is_exit_3_and_one_report() {
     for workers in ["1", "8"] {
         let mut server = Server::with("not booted", |command| {
-            command.env(WORKERS, workers);
+            command.env(OPTIONS, format!("--workers {workers}"));
         });
         assert_eq!(server.ends(), Some(3), "{workers} workers");
         assert_eq!(server.seen_count("Traceback: no such module"), 1);
@@ -340,7 +316,7 @@ fn a_worker_that_cannot_boot_is_exit_3_and_one_report() {
 
 fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
     let mut server = Server::with("panics", |command| {
-        command.env(WORKERS, "1");
+        command.env(OPTIONS, "--workers 1");
     });
     assert_eq!(server.ends(), Some(3));
     assert_eq!(server.seen_count("worker.panic message=\"the stage is on fire\""), 1);
@@ -348,7 +324,7 @@ fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
 }
 
 fn ttin_and_ttou_change_the_number_of_workers() {
-    let mut server = Server::start("serves").is_ready();
+    let mut server = Server::start("serves").awaited();
     server.signal(Signal::SIGTTIN);
     server.says(&["worker.ready", "slot=2"]);
     server.signal(Signal::SIGTTOU);
@@ -363,7 +339,7 @@ fn an_adopted_orphan_is_reaped_and_nothing_else() {
     server.says(&["orphan.reaped", "exit code 4"]);
     server.says(&["orphan.reaped", "exit code 4"]);
     let mut server = match server.seen_count("server.ready") {
-        0 => server.is_ready(),
+        0 => server.awaited(),
         _ => server,
     };
     server.signal(Signal::SIGTERM);
@@ -372,7 +348,7 @@ fn an_adopted_orphan_is_reaped_and_nothing_else() {
 }
 
 fn workers_hear_that_the_supervisor_was_killed() {
-    let mut server = Server::start("serves").is_ready();
+    let mut server = Server::start("serves").awaited();
     server.signal(Signal::SIGKILL);
     server.says(&["actor.orphaned"]);
     server.says(&["actor.orphaned"]);
@@ -394,9 +370,9 @@ fn a_worker_keeps_only_what_is_its_own() {
 
 fn a_second_term_skips_the_drain_delay() {
     let mut server = Server::with("serves", |command| {
-        command.env(DRAIN_DELAY_S, "10000");
+        command.env(OPTIONS, "--workers 2 --drain-delay 1000 --graceful-timeout 2000");
     })
-    .is_ready();
+    .awaited();
     server.signal(Signal::SIGTERM);
     server.says(&["actor.told", "Announce"]);
     server.says(&["actor.told", "Announce"]);
@@ -407,9 +383,9 @@ fn a_second_term_skips_the_drain_delay() {
 
 fn a_second_int_kills_a_stubborn_worker_and_what_it_started() {
     let mut server = Server::with("family", |command| {
-        command.env(WORKERS, "1");
+        command.env(OPTIONS, "--workers 1");
     })
-    .is_ready();
+    .awaited();
     server.signal(Signal::SIGINT);
     server.says(&["actor.told", "Quick"]);
     server.signal(Signal::SIGINT);
@@ -419,7 +395,7 @@ fn a_second_int_kills_a_stubborn_worker_and_what_it_started() {
 }
 
 fn signals_of_a_later_version_do_no_harm() {
-    let mut server = Server::start("serves").is_ready();
+    let mut server = Server::start("serves").awaited();
     for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH] {
         server.signal(signal);
         server.says(&["signal.not_in_this_version", signal.as_str()]);
@@ -430,7 +406,7 @@ fn signals_of_a_later_version_do_no_harm() {
 }
 
 fn a_worker_killed_by_a_real_time_signal_is_replaced() {
-    let mut server = Server::start("serves").is_ready();
+    let mut server = Server::start("serves").awaited();
     let pid = server.pid_in(0).to_string();
     assert!(
         Command::new("sh").args(["-c", &format!("kill -40 {pid}")]).status().unwrap().success()
@@ -449,7 +425,7 @@ fn a_process_with_a_thread_does_not_fork() {
 }
 
 fn signals_that_were_blocked_at_the_start_are_heard() {
-    let mut server = Server::start("blocked").is_ready();
+    let mut server = Server::start("blocked").awaited();
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
 }
@@ -478,11 +454,11 @@ fn the_pid_file_is_there_while_the_server_is_ready() {
     let path = folder.path().join("test.pid");
     let started = |role| {
         Server::with(role, |command| {
-            command.env(PID_FILE, &path);
+            command.env(OPTIONS, format!("--workers 2 --pid {}", path.display()));
         })
     };
     let is_empty = |folder: &Path| std::fs::read_dir(folder).unwrap().next().is_none();
-    let mut server = started("serves").is_ready();
+    let mut server = started("serves").awaited();
     let expected = format!("{}\n", server.process.id());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
     server.signal(Signal::SIGTERM);

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::metrics::{Command, Side};
-use nix::unistd::Pid;
 
 use crate::error::Fatal;
 use crate::notice::Notice;
+use crate::slot::Pid;
 
 /// What is to be done, in this order.
 #[derive(Debug)]

@@ -366,6 +366,7 @@ impl Supervisor {
             | Action::ReportReady
             | Action::ReportStopping { .. }
             | Action::CloseDoor
+            | Action::Retire { .. }
             | Action::DropListeners
             | Action::Tell(_)
             | Action::Finish(_) => true,
@@ -442,6 +443,7 @@ impl Supervisor {
                 self.tell(Notice::Scaled { workers: self.target });
                 let budget = Budget::graceful(&self.policy, now);
                 self.dismiss(usize::from(self.target), Pace::Graceful, budget, now);
+                self.actions.push_back(Action::Retire { slot: SlotId(self.target) });
             }
             Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {}
         }

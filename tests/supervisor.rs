@@ -18,7 +18,7 @@ use std::time::Duration;
 use arctos::cli::{self, Invocation};
 use arctos::config::Environment;
 use arctos::fork::Launch;
-use arctos::listener::Listeners;
+use arctos::listener::{ListenOptions, Listeners};
 use arctos::monitor;
 use arctos_worker::log::{Level, Log, LogFormat, Value};
 use arctos_worker::metrics;
@@ -87,13 +87,13 @@ const TESTS: &[(&str, fn())] = tests![
 /// Runs a server in this process; its exit code.
 fn serve(role: &str) -> i32 {
     let line = std::env::var(OPTIONS).unwrap_or("--workers 2".into());
-    let words = "arctos none:app --name test ".to_owned() + &line;
+    let words = "arctos none:app --bind 127.0.0.1:0 --name test ".to_owned() + &line;
     let parsed = cli::parse(words.split_whitespace().map(Into::into), Environment::default());
     let Ok(Invocation::Serve(mut config)) = parsed else { panic!("{words}: {parsed:?}") };
     config.patience.quick = Duration::from_secs(20); // Longer than a test takes.
     let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
     let log = Log::new(Level::Debug, LogFormat::Text, stderr);
-    let listeners = Listeners(std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let listeners = Listeners::bind(&config.binds, &ListenOptions::from(&*config)).unwrap();
     prctl::set_child_subreaper(true).unwrap();
     match role {
         "threaded" => {

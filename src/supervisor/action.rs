@@ -42,6 +42,11 @@ pub enum Action {
     },
     /// No new connection enters the queue: listen(2) with a backlog of 0.
     CloseDoor,
+    /// A slot is given up, and its worker told: close the listeners that are this slot's alone.
+    Retire {
+        /// Which.
+        slot: SlotId,
+    },
     /// The workers know: close the supervisor's own listeners.
     DropListeners,
     /// Tell the log.

@@ -238,6 +238,7 @@ impl World {
                     );
                     self.listeners_dropped = true;
                 }
+                Action::Retire { .. } => assert!(!self.listeners_dropped),
                 Action::Tell(_) => {}
                 Action::Finish(verdict) => self.finish(verdict),
             }

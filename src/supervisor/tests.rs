@@ -16,6 +16,7 @@ enum Did {
     Ready,
     Stopping,
     CloseDoor,
+    Retire(u16),
     DropListeners,
     Report(String),
     Finish(Verdict),
@@ -76,6 +77,7 @@ impl Rig {
                 Action::ReportReady => Ready,
                 Action::ReportStopping { .. } => Stopping,
                 Action::CloseDoor => CloseDoor,
+                Action::Retire { slot } => Retire(slot.0),
                 Action::DropListeners => DropListeners,
                 Action::Tell(Notice::BootReport { report, .. }) => Report(report),
                 Action::Tell(_) => continue,
@@ -420,7 +422,7 @@ fn ttin_adds_a_worker_up_to_the_ceiling() {
 #[test]
 fn ttou_drains_the_highest_slot_and_leaves_the_last_worker_alone() {
     let mut rig = Rig::serving(policy(2));
-    assert_eq!(rig.wish(Wish::Fewer), [Tell(101, Command::Drain)]);
+    assert_eq!(rig.wish(Wish::Fewer), [Tell(101, Command::Drain), Retire(1)]);
     assert_eq!(rig.left(101), []);
     assert_eq!(rig.wish(Wish::Fewer), []);
     assert_eq!(rig.after(s(1000.0)), []);
@@ -440,7 +442,7 @@ fn ttou_can_complete_the_first_full_set() {
     rig.run();
     rig.ready(100);
     rig.ready(101);
-    assert_eq!(rig.wish(Wish::Fewer), [Tell(102, Command::Drain), Ready]);
+    assert_eq!(rig.wish(Wish::Fewer), [Tell(102, Command::Drain), Retire(2), Ready]);
 }
 
 #[test]

@@ -265,8 +265,10 @@ impl<'a> Monitor<'a> {
                 Action::ReportReady => self.report_ready(),
                 Action::ReportStopping { deadline } => self.report_stopping(deadline),
                 Action::CloseDoor => {
-                    if let Some(listeners) = &self.listeners {
-                        listeners.close_door();
+                    let closed = self.listeners.as_ref().map_or(Ok(()), Listeners::close_door);
+                    if let Err(error) = closed {
+                        let pairs = [("error", Value::Display(&error))];
+                        self.log.line(Level::Warning, "listener.door_open", &pairs);
                     }
                 }
                 Action::DropListeners => self.listeners = None,

@@ -244,7 +244,11 @@ class Server:
         self.wait()
 
     def __enter__(self):
-        return self.ready()
+        try:
+            return self.ready()
+        except BaseException:
+            self.kill()
+            raise
 
     def __exit__(self, kind, error, trace):
         if kind is None and self.process.returncode is None:

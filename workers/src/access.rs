@@ -1,25 +1,270 @@
-//! stub
-#![allow(missing_docs)]
-use crate::connection::SocketName;
-use crate::log::LogFormat;
+//! The access log: one line a response, in the Combined Log Format with the duration behind it, or as
+//! a JSON object.
+//!
+//! Lines gather in a buffer that the event loop flushes once a turn with one write(2), which never
+//! waits. What a slow reader does not take stays in the buffer; when that is full, lines are dropped
+//! and counted.
+//!
+//! Secrets stay out of logs: the query string is left out, of the request and of the referer, and so
+//! is the user of an Authorization field (the third column is always `-`).
+
+use std::io::Write;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
-pub struct AccessLog;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::connection::SocketName;
+use crate::http::{Status, Version};
+use crate::log::LogFormat;
+use crate::log::escape::{Style, cut, escape};
+use crate::log::sink::{Sink, Written};
+use crate::log::timestamp::Timestamp;
+
+/// One response.
+#[derive(Clone, Copy)]
 pub struct Entry<'a> {
+    /// When the request was complete.
+    pub at: SystemTime,
+    /// REMOTE_ADDR.
     pub peer: &'a SocketName,
-    pub method: &'a [u8],
-    pub path: &'a [u8],
-    pub version: &'static str,
-    pub status: u16,
+    /// Its first line; `None` when that could not be read.
+    pub request: Option<RequestLine<'a>>,
+    /// The status that was sent.
+    pub status: Status,
+    /// Bytes of body that were sent, without their framing.
     pub body_bytes: u64,
-    pub referer: &'a [u8],
-    pub user_agent: &'a [u8],
+    /// The field `Referer`.
+    pub referer: Option<&'a [u8]>,
+    /// The field `User-Agent`.
+    pub user_agent: Option<&'a [u8]>,
+    /// From the call of the application to the last byte handed over.
     pub duration: Duration,
 }
-impl AccessLog {
-    pub fn new(_fd: OwnedFd, _f: LogFormat) -> Self {
-        todo!()
-    }
-    pub fn record(&mut self, _e: &Entry<'_>) {}
-    pub fn flush(&mut self) {}
+
+/// The first line of a request, without its query.
+#[derive(Clone, Copy)]
+pub struct RequestLine<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// The path as sent: [`crate::http::Head::path`].
+    pub path: &'a [u8],
+    /// The version.
+    pub version: Version,
 }
+
+/// The access log of one worker.
+pub struct AccessLog {
+    sink: Sink,
+    format: LogFormat,
+    buffer: Vec<u8>,
+    date: Date,
+    dropped: u64,
+}
+
+/// The last second that was written, as the log's format writes it: rendering it costs as much as
+/// the rest of a line.
+#[derive(Default)]
+struct Date {
+    second: Option<u64>,
+    text: Vec<u8>,
+}
+
+impl Date {
+    fn follow(&mut self, at: SystemTime, format: LogFormat) {
+        let second = since_epoch(at).as_secs();
+        if self.second == Some(second) {
+            return;
+        }
+        self.second = Some(second);
+        self.text.clear();
+        match format {
+            LogFormat::Text => Timestamp::from(at).common_log(&mut self.text),
+            LogFormat::Json => Timestamp::from(at).rfc3339_second(&mut self.text),
+        }
+    }
+}
+
+/// A fuller buffer is flushed before its turn. Together with the longest line it stays below 64 KB.
+const FULL_BYTES: usize = 32 * 1024;
+/// The longest value, in bytes before escaping, which makes six of one at most.
+const VALUE_BYTES: usize = 1024;
+
+impl AccessLog {
+    /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow.
+    pub fn new(fd: OwnedFd, format: LogFormat) -> Self {
+        let buffer = Vec::with_capacity(2 * FULL_BYTES);
+        Self { sink: Sink::new(fd), format, buffer, date: Date::default(), dropped: 0 }
+    }
+
+    /// Adds one line. A full buffer is flushed first; where that does not help, the line is dropped.
+    pub fn record(&mut self, entry: &Entry<'_>) {
+        if self.buffer.len() >= FULL_BYTES {
+            self.write();
+            if self.buffer.len() >= FULL_BYTES {
+                self.dropped += 1;
+                return;
+            }
+        }
+        self.date.follow(entry.at, self.format);
+        match self.format {
+            LogFormat::Text => combined(&mut self.buffer, entry, &self.date.text),
+            LogFormat::Json => json(&mut self.buffer, entry, &self.date.text),
+        }
+    }
+
+    /// Writes what has gathered, with one write(2), and tells how many lines were dropped since the
+    /// last flush. No system call when there is nothing to write.
+    pub fn flush(&mut self) -> u64 {
+        self.write();
+        std::mem::take(&mut self.dropped)
+    }
+
+    fn write(&mut self) {
+        if self.buffer.is_empty() {
+            return;
+        }
+        match self.sink.write(&self.buffer) {
+            Written::Bytes(count) => {
+                self.buffer.drain(..count);
+            }
+            Written::Blocked => {}
+            Written::Failed => {
+                self.dropped += memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
+                self.buffer.clear();
+            }
+        }
+    }
+}
+
+/// `ADDRESS - - [DATE] "METHOD PATH VERSION" STATUS BYTES "REFERER" "USER-AGENT" MILLISECONDS`
+fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
+    let start = out.len();
+    address(out, entry.peer, Style::Quoted);
+    if out.len() == start {
+        out.push(b'-');
+    }
+    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(date);
+    out.extend_from_slice(b"] \"");
+    match entry.request {
+        Some(RequestLine { method, path, version }) => {
+            value(out, method, Style::Quoted);
+            out.push(b' ');
+            value(out, path, Style::Quoted);
+            out.push(b' ');
+            out.extend_from_slice(version_name(version).as_bytes());
+        }
+        None => out.push(b'-'),
+    }
+    out.extend_from_slice(b"\" ");
+    number(out, entry.status.0.into());
+    out.push(b' ');
+    number(out, entry.body_bytes);
+    for field in [entry.referer.map(without_query), entry.user_agent] {
+        out.extend_from_slice(b" \"");
+        value(out, field.unwrap_or(b"-"), Style::Quoted);
+        out.push(b'"');
+    }
+    out.push(b' ');
+    milliseconds(out, entry.duration);
+    out.push(b'\n');
+}
+
+/// The same as an object; what is not there is left out.
+fn json(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
+    out.extend_from_slice(b"{\"time\":\"");
+    out.extend_from_slice(date);
+    thousandths(out, since_epoch(entry.at).subsec_millis());
+    out.extend_from_slice(b"Z\",\"remote_addr\":\"");
+    address(out, entry.peer, Style::Json);
+    out.push(b'"');
+    if let Some(RequestLine { method, path, version }) = entry.request {
+        json_text(out, "method", method);
+        json_text(out, "path", path);
+        json_text(out, "protocol", version_name(version).as_bytes());
+    }
+    out.extend_from_slice(b",\"status\":");
+    number(out, entry.status.0.into());
+    out.extend_from_slice(b",\"body_bytes\":");
+    number(out, entry.body_bytes);
+    if let Some(referer) = entry.referer {
+        json_text(out, "referer", without_query(referer));
+    }
+    if let Some(user_agent) = entry.user_agent {
+        json_text(out, "user_agent", user_agent);
+    }
+    out.extend_from_slice(b",\"duration_ms\":");
+    milliseconds(out, entry.duration);
+    out.extend_from_slice(b"}\n");
+}
+
+fn json_text(out: &mut Vec<u8>, key: &str, text: &[u8]) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    value(out, text, Style::Json);
+    out.push(b'"');
+}
+
+/// The peer's address without its port; nothing for an unnamed unix peer.
+fn address(out: &mut Vec<u8>, peer: &SocketName, style: Style) {
+    match peer {
+        SocketName::Inet(SocketAddr::V4(address)) => {
+            let [a, b, c, d] = address.ip().octets();
+            number(out, a.into());
+            for octet in [b, c, d] {
+                out.push(b'.');
+                number(out, octet.into());
+            }
+        }
+        SocketName::Inet(SocketAddr::V6(address)) => {
+            // Ignored: writing to a vector cannot fail.
+            let _ = write!(out, "{}", address.ip());
+        }
+        SocketName::Unix(path) => value(out, path.as_bytes(), style),
+    }
+}
+
+fn value(out: &mut Vec<u8>, bytes: &[u8], style: Style) {
+    let (kept, is_cut) = cut(bytes, VALUE_BYTES);
+    escape(out, kept, style);
+    if is_cut {
+        out.extend_from_slice(b"[cut]");
+    }
+}
+
+fn without_query(referer: &[u8]) -> &[u8] {
+    let end = memchr::memchr2(b'?', b'#', referer).unwrap_or(referer.len());
+    &referer[..end]
+}
+
+fn version_name(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    }
+}
+
+fn number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// With three digits behind the point. A duration that does not fit is the longest one.
+fn milliseconds(out: &mut Vec<u8>, duration: Duration) {
+    let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    number(out, us / 1000);
+    thousandths(out, (us % 1000) as u32);
+}
+
+/// A point and three digits; `count` is below 1000.
+fn thousandths(out: &mut Vec<u8>, count: u32) {
+    let digit = |tens: u32| b'0' + (count / tens % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
+}
+
+fn since_epoch(at: SystemTime) -> Duration {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

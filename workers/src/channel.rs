@@ -10,6 +10,7 @@ use crate::application::AppBody;
 use crate::connection::{CloseManner, ConnInfo, Connection};
 use crate::deadlines::Timer;
 use crate::fork_guard;
+use crate::http::Version;
 use crate::poller::Interest;
 use crate::spool::Spool;
 
@@ -46,12 +47,12 @@ pub struct Record {
     pub method: Box<[u8]>,
     /// The path, without the query.
     pub path: Box<[u8]>,
-    /// The version, as a log writes it.
-    pub version: &'static str,
-    /// Referer, without its query; empty without one.
-    pub referer: Box<[u8]>,
-    /// User-Agent; empty without one.
-    pub user_agent: Box<[u8]>,
+    /// The version.
+    pub version: Version,
+    /// The field `Referer`.
+    pub referer: Option<Box<[u8]>>,
+    /// The field `User-Agent`.
+    pub user_agent: Option<Box<[u8]>>,
 }
 
 impl<B: AppBody> Channel<B> {

@@ -2,20 +2,20 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::access::{AccessLog, Entry};
+use crate::access::{AccessLog, Entry, RequestLine};
 use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
 };
 use crate::channel::{Channel, Record};
 use crate::clock::Clock;
-use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, SocketName, Step};
+use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::fd::{self, Io};
 use crate::fork_guard;
-use crate::http::{Head, Persistence, ResponseHead, Status, Version};
+use crate::http::{Head, Persistence, ResponseHead, Status};
 use crate::log::{Level, Log, Value};
 use crate::metrics::{Block, Counter};
 use crate::settings::Settings;
@@ -100,6 +100,16 @@ impl Desk {
             sequence: 0,
             woke,
             spare: None,
+        }
+    }
+
+    /// Writes the access log's lines of this turn.
+    pub fn flush_access_log(&mut self) {
+        if let Some(access) = &mut self.access {
+            let dropped = access.flush();
+            if dropped > 0 {
+                self.block.row.add(Counter::LogDropped, dropped);
+            }
         }
     }
 
@@ -207,6 +217,7 @@ pub fn drive<A: Application>(
             Step::Close(manner) => break Pause::Closed(manner),
         }
         if fork_guard::is_forked() {
+            desk.log.line(Level::Warning, "application.fork_returned", &[]);
             fork_guard::leave();
         }
     };
@@ -404,17 +415,21 @@ fn send_file<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, offset: u64, len
 }
 
 fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
-    if let (Some(access), Some(record), Some((status, body_bytes))) =
-        (&mut desk.access, &channel.record, channel.conn.reply())
-    {
-        access.record(&record.entry(
-            &channel.conn.info().peer,
+    let duration = desk.clock.now() - channel.called;
+    if let (Some(access), Some((status, body_bytes))) = (&mut desk.access, channel.conn.reply()) {
+        let record = channel.record.as_deref();
+        access.record(&Entry {
+            at: SystemTime::now(),
+            peer: &channel.conn.info().peer,
+            request: record.map(Record::request_line),
             status,
             body_bytes,
-            desk.clock.now() - channel.called,
-        ));
+            referer: record.and_then(|record| record.referer.as_deref()),
+            user_agent: record.and_then(|record| record.user_agent.as_deref()),
+            duration,
+        });
     }
-    desk.block.request_duration.record(desk.clock.now() - channel.called);
+    desk.block.request_duration.record(duration);
     channel.conn.finish(&desk.block.row);
     channel.close_reply();
     if let Some(memory) = channel.conn.outbox().reclaim()
@@ -426,39 +441,17 @@ fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
 
 impl Record {
     fn of(head_bytes: &[u8], head: &Head) -> Self {
-        let field = |name: &str| head.find(head_bytes, name).unwrap_or_default();
-        let referer = field("referer");
-        let query = memchr::memchr2(b'?', b'#', referer).unwrap_or(referer.len());
         Self {
             method: head.method.of(head_bytes).into(),
             path: head.path.of(head_bytes).into(),
-            version: match head.version {
-                Version::Http10 => "HTTP/1.0",
-                Version::Http11 => "HTTP/1.1",
-            },
-            referer: referer[..query].into(),
-            user_agent: field("user-agent").into(),
+            version: head.version,
+            referer: head.find(head_bytes, "referer").map(Into::into),
+            user_agent: head.find(head_bytes, "user-agent").map(Into::into),
         }
     }
 
-    fn entry<'a>(
-        &'a self,
-        peer: &'a SocketName,
-        status: Status,
-        body_bytes: u64,
-        duration: Duration,
-    ) -> Entry<'a> {
-        Entry {
-            peer,
-            method: &self.method,
-            path: &self.path,
-            version: self.version,
-            status: status.0,
-            body_bytes,
-            referer: &self.referer,
-            user_agent: &self.user_agent,
-            duration,
-        }
+    fn request_line(&self) -> RequestLine<'_> {
+        RequestLine { method: &self.method, path: &self.path, version: self.version }
     }
 }
 
@@ -472,6 +465,9 @@ struct Wire<'w, C> {
 
 impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
     fn write(&mut self, head: &ResponseHead, data: &[u8]) -> Result<(), ClientGone> {
+        if fork_guard::is_forked() {
+            return Err(ClientGone); // the descriptor is closed here, and its number may be another's
+        }
         let row = self.rules.row;
         self.conn.begin_reply(head, None, &self.rules);
         match self.conn.push_bytes(data) {

@@ -43,6 +43,8 @@ const BATCH: usize = 256;
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 /// While draining, idle peers may send one more request for so long: closing at once would race it.
 const DRAIN_QUIET: Duration = Duration::from_secs(1);
+/// Connections taken from one listener at the end: above the usual length of its queue.
+const LAST_ACCEPTS: usize = 4096;
 /// How long a worker without a supervisor finishes what it has.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -56,8 +58,19 @@ const FIRST_DOOR_KEY: u64 = u64::MAX - 0x1_0000;
 enum Phase {
     Serving,
     Announcing,
-    Draining { since: Instant, until: Option<Instant> },
+    Draining { since: Instant, cause: Cause },
     Leaving,
+}
+
+/// Who wants the worker to drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// The supervisor: all workers empty the queue, and it looks after the time.
+    Command,
+    /// A signal to this worker alone, which leaves the queue to the others.
+    Signal,
+    /// The supervisor's end: nobody else looks after the time.
+    Orphaned,
 }
 
 /// What a worker left undone.
@@ -139,9 +152,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.expire()?;
             self.follow_orders()?;
             self.doors.tend(&self.poller, self.desk.clock.now(), self.has_room())?;
-            if let Some(access) = &mut self.desk.access {
-                access.flush();
-            }
+            self.desk.flush_access_log();
             if self.is_done() {
                 return self.leave();
             }
@@ -200,9 +211,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Ok(0) | Err(_) => {
                 // Registered level-triggered, it would wake us for ever.
                 let _ = self.poller.remove(&self.life);
-                let now = self.desk.clock.now();
                 self.desk.log.line(Level::Warning, "worker.orphaned", &[]);
-                self.drain(Some(now + ORPHAN_PATIENCE));
+                self.drain(Cause::Orphaned);
             }
             Ok(_) => {}
         }
@@ -293,9 +303,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
 
     /// Does what the supervisor's command word and direct signals ask.
     fn follow_orders(&mut self) -> io::Result<()> {
+        let word = self.desk.block.command();
         let command = match signals::asked() {
-            Asked::Nothing => self.desk.block.command(),
-            Asked::Drain => self.desk.block.command().max(Command::Drain),
+            Asked::Nothing => word,
+            Asked::Drain => word.max(Command::Drain),
             Asked::Quick => Command::Quick,
         };
         match (command, self.phase) {
@@ -307,7 +318,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.phase = Phase::Announcing;
                 self.desk.persistence = Persistence::Close;
             }
-            (Command::Drain, Phase::Serving | Phase::Announcing) => self.drain(None),
+            (Command::Drain, Phase::Serving | Phase::Announcing) => {
+                let is_told = word == Command::Drain;
+                self.drain(if is_told { Cause::Command } else { Cause::Signal });
+            }
             (Command::Quick, Phase::Serving | Phase::Announcing | Phase::Draining { .. }) => {
                 self.desk.persistence = Persistence::Close;
                 self.doors.close(&self.poller);
@@ -315,27 +329,33 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
             (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
         }
-        if matches!(self.phase, Phase::Draining { .. }) && !self.doors.are_closed() {
-            self.empty_queue()?;
+        if let Phase::Draining { cause, .. } = self.phase
+            && !self.doors.are_closed()
+        {
+            match cause {
+                Cause::Command | Cause::Orphaned => self.empty_queue()?,
+                Cause::Signal => {}
+            }
+            self.doors.close(&self.poller);
         }
         Ok(())
     }
 
-    fn drain(&mut self, until: Option<Instant>) {
+    fn drain(&mut self, cause: Cause) {
         self.desk.persistence = Persistence::Close;
-        self.phase = Phase::Draining { since: self.desk.clock.now(), until };
+        self.phase = Phase::Draining { since: self.desk.clock.now(), cause };
     }
 
-    /// Takes every connection that the kernel has already accepted for us, then closes the listeners:
-    /// what is left in the queue of the last one to close is reset.
+    /// Takes the connections that the kernel has already accepted for us: what is left in the queue of
+    /// the last worker to close the listener is reset.
     fn empty_queue(&mut self) -> io::Result<()> {
         for index in 0..self.doors.len() {
-            while let Some((socket, info)) = self.doors.take_one(index, &self.desk) {
+            for _ in 0..LAST_ACCEPTS {
+                let Some((socket, info)) = self.doors.take_one(index, &self.desk) else { break };
                 let token = self.channels.insert(Channel::adopt(socket, info));
                 self.serve(token, false)?;
             }
         }
-        self.doors.close(&self.poller);
         Ok(())
     }
 
@@ -343,9 +363,12 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let now = self.desk.clock.now();
         match self.phase {
             Phase::Serving | Phase::Announcing => false,
-            Phase::Draining { until: Some(until), .. } if now >= until => true,
-            Phase::Draining { since, .. } => {
-                let is_quiet = now.saturating_duration_since(since) >= DRAIN_QUIET;
+            Phase::Draining { since, cause } => {
+                let elapsed = now.saturating_duration_since(since);
+                if cause == Cause::Orphaned && elapsed >= ORPHAN_PATIENCE {
+                    return true;
+                }
+                let is_quiet = elapsed >= DRAIN_QUIET;
                 self.channels.is_empty() || (is_quiet && !self.any(|c| !c.conn.is_idle()))
             }
             Phase::Leaving => !self.any(|c| c.conn.is_replying()),
@@ -372,9 +395,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             let pairs = [("requests", Value::Number(abandoned_count as i64))];
             self.desk.log.line(Level::Warning, "worker.abandoned", &pairs);
         }
-        if let Some(access) = &mut self.desk.access {
-            access.flush();
-        }
+        self.desk.flush_access_log();
         Ok(Leftover { abandoned_count })
     }
 }
@@ -384,9 +405,15 @@ impl Phase {
     fn next_look(self, now: Instant) -> Option<Instant> {
         match self {
             Self::Serving | Self::Announcing | Self::Leaving => None,
-            Self::Draining { since, until } => {
+            Self::Draining { since, cause } => {
                 let quiet = since + DRAIN_QUIET;
-                if quiet > now { Some(quiet) } else { until }
+                if quiet > now {
+                    return Some(quiet);
+                }
+                match cause {
+                    Cause::Orphaned => Some(since + ORPHAN_PATIENCE),
+                    Cause::Command | Cause::Signal => None,
+                }
             }
         }
     }

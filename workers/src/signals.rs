@@ -66,10 +66,9 @@ pub fn asked() -> Asked {
 /// put there by the application.
 fn was_changed(before: SigAction, signal: Signal) -> bool {
     match before.handler() {
-        SigHandler::SigDfl => false,
-        SigHandler::SigIgn | SigHandler::Handler(_) | SigHandler::SigAction(_) => {
-            signal != Signal::SIGINT
-        }
+        // Ignored is what nohup(1) and shells' background jobs hand down.
+        SigHandler::SigDfl | SigHandler::SigIgn => false,
+        SigHandler::Handler(_) | SigHandler::SigAction(_) => signal != Signal::SIGINT,
     }
 }
 

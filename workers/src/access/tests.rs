@@ -1,0 +1,201 @@
+use std::io::Read;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn peer() -> SocketName {
+    SocketName::Inet("192.0.2.7:4711".parse().unwrap())
+}
+
+fn entry<'a>(peer: &'a SocketName, path: &'a [u8]) -> Entry<'a> {
+    Entry {
+        at: UNIX_EPOCH + Duration::from_secs(971_186_136),
+        peer,
+        request: Some(RequestLine { method: b"GET", path, version: Version::Http11 }),
+        status: Status(200),
+        body_bytes: 2326,
+        referer: Some(b"http://example.org/start?token=secret#part"),
+        user_agent: Some(b"curl/8.0"),
+        duration: Duration::from_micros(12_034),
+    }
+}
+
+fn log(format: LogFormat) -> (AccessLog, std::io::PipeReader) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    (AccessLog::new(writer.into(), format), reader)
+}
+
+fn written(log: AccessLog, mut reader: std::io::PipeReader) -> String {
+    drop(log);
+    let mut all = String::new();
+    reader.read_to_string(&mut all).unwrap();
+    all
+}
+
+fn line(format: LogFormat, entry: &Entry<'_>) -> String {
+    let (mut log, reader) = log(format);
+    log.record(entry);
+    assert_eq!(log.flush(), 0);
+    written(log, reader)
+}
+
+#[test]
+fn a_response_is_one_line_in_the_combined_format_with_its_duration() {
+    assert_eq!(
+        line(LogFormat::Text, &entry(&peer(), b"/apache_pb.gif")),
+        "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"GET /apache_pb.gif HTTP/1.1\" 200 2326 \
+         \"http://example.org/start\" \"curl/8.0\" 12.034\n"
+    );
+}
+
+#[test]
+fn a_response_is_one_json_object() {
+    assert_eq!(
+        line(LogFormat::Json, &entry(&peer(), b"/apache_pb.gif")),
+        "{\"time\":\"2000-10-10T13:55:36.000Z\",\"remote_addr\":\"192.0.2.7\",\"method\":\"GET\",\
+         \"path\":\"/apache_pb.gif\",\"protocol\":\"HTTP/1.1\",\"status\":200,\"body_bytes\":2326,\
+         \"referer\":\"http://example.org/start\",\"user_agent\":\"curl/8.0\",\
+         \"duration_ms\":12.034}\n"
+    );
+}
+
+#[test]
+fn what_is_not_there_is_a_dash_or_left_out() {
+    let peer = SocketName::Unix(String::new());
+    let entry = Entry {
+        request: None,
+        status: Status(400),
+        body_bytes: 0,
+        referer: None,
+        user_agent: None,
+        duration: Duration::ZERO,
+        ..entry(&peer, b"")
+    };
+    assert_eq!(
+        line(LogFormat::Text, &entry),
+        "- - - [10/Oct/2000:13:55:36 +0000] \"-\" 400 0 \"-\" \"-\" 0.000\n"
+    );
+    assert_eq!(
+        line(LogFormat::Json, &entry),
+        "{\"time\":\"2000-10-10T13:55:36.000Z\",\"remote_addr\":\"\",\"status\":400,\
+         \"body_bytes\":0,\"duration_ms\":0.000}\n"
+    );
+}
+
+#[test]
+fn the_address_is_written_without_its_port() {
+    let peer = SocketName::Inet("[2001:db8::1]:80".parse().unwrap());
+    assert!(line(LogFormat::Text, &entry(&peer, b"/")).starts_with("2001:db8::1 - - "));
+    let peer = SocketName::Unix("@hidden name".to_owned());
+    assert!(line(LogFormat::Text, &entry(&peer, b"/")).starts_with("@hidden name - - "));
+}
+
+#[test]
+fn a_forged_line_stays_inside_its_quotes() {
+    let peer = peer();
+    let user_agent = b"x\" 200\n192.0.2.1 - - \x1b[2J\xff";
+    let entry = Entry { user_agent: Some(user_agent), ..entry(&peer, b"/") };
+    let line = line(LogFormat::Text, &entry);
+    assert_eq!(line.lines().count(), 1);
+    assert!(line.ends_with("\"x\\\" 200\\n192.0.2.1 - - \\x1b[2J\\xff\" 12.034\n"), "{line}");
+}
+
+#[test]
+fn the_date_follows_the_clock() {
+    let (peer, (mut log, reader)) = (peer(), log(LogFormat::Text));
+    let first = entry(&peer, b"/");
+    for seconds in [0, 1, 1, 0] {
+        log.record(&Entry { at: first.at + Duration::from_secs(seconds), ..first });
+    }
+    log.flush();
+    let all = written(log, reader);
+    let seconds: Vec<_> = all.lines().map(|line| &line[33..35]).collect();
+    assert_eq!(seconds, ["36", "37", "37", "36"]);
+}
+
+#[test]
+fn the_milliseconds_are_those_of_each_line() {
+    let (peer, (mut log, reader)) = (peer(), log(LogFormat::Json));
+    let first = entry(&peer, b"/");
+    for ms in [0, 7, 89, 1999] {
+        log.record(&Entry { at: first.at + Duration::from_millis(ms), ..first });
+    }
+    log.flush();
+    let all = written(log, reader);
+    let times: Vec<_> = all.lines().map(|line| &line[26..33]).collect();
+    assert_eq!(times, ["36.000Z", "36.007Z", "36.089Z", "37.999Z"]);
+}
+
+#[test]
+fn lines_wait_for_the_flush() {
+    let (mut log, reader) = log(LogFormat::Text);
+    log.record(&entry(&peer(), b"/"));
+    log.record(&entry(&peer(), b"/"));
+    assert_eq!(written(log, reader), "", "nothing was flushed");
+}
+
+#[test]
+fn a_full_buffer_does_not_wait_for_the_flush() {
+    let (mut log, mut reader) = log(LogFormat::Text);
+    while log.buffer.len() < FULL_BYTES {
+        log.record(&entry(&peer(), b"/"));
+    }
+    log.record(&entry(&peer(), b"/last"));
+    assert!(log.buffer.len() < FULL_BYTES);
+    let mut all = vec![0; FULL_BYTES];
+    reader.read_exact(&mut all).unwrap();
+    assert_eq!(log.flush(), 0);
+}
+
+#[test]
+fn what_a_slow_reader_does_not_take_stays_and_then_is_dropped_and_counted() {
+    let (mut log, mut reader) = log(LogFormat::Text);
+    let mut recorded = 0;
+    while log.dropped == 0 {
+        log.record(&entry(&peer(), b"/"));
+        recorded += 1;
+    }
+    assert_eq!(log.flush(), 1);
+    assert_eq!(log.flush(), 0, "dropped lines are told once");
+    // A pipe may be full with a little less than its 64 KB.
+    let mut all = vec![0; 60_000];
+    reader.read_exact(&mut all).unwrap();
+    assert_eq!(log.flush(), 0);
+    let mut rest = written(log, reader).into_bytes();
+    all.append(&mut rest);
+    let all = String::from_utf8(all).unwrap();
+    assert_eq!(all.lines().count(), recorded - 1);
+    assert!(all.lines().all(|line| line.ends_with(" 12.034")), "no line is torn");
+}
+
+#[test]
+fn lines_for_a_reader_that_is_gone_are_counted() {
+    let (mut log, reader) = log(LogFormat::Json);
+    drop(reader);
+    log.record(&entry(&peer(), b"/"));
+    log.record(&entry(&peer(), b"/"));
+    assert_eq!(log.flush(), 2);
+}
+
+proptest! {
+    #[test]
+    fn the_longest_line_fits_with_a_full_buffer_into_64_kb(byte in any::<u8>()) {
+        let long = vec![byte; 8190];
+        let peer = SocketName::Unix("\u{1b}".repeat(108));
+        let entry = Entry {
+            request: Some(RequestLine { method: &long[..32], path: &long, version: Version::Http10 }),
+            referer: Some(&long),
+            user_agent: Some(&long),
+            body_bytes: u64::MAX,
+            duration: Duration::MAX,
+            ..entry(&peer, b"")
+        };
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let mut log = log(format).0;
+            log.record(&entry);
+            prop_assert!(log.buffer.len() + FULL_BYTES <= 64 * 1024);
+            prop_assert_eq!(memchr::memchr_iter(b'\n', &log.buffer).count(), 1);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A descriptor that log lines go to, and a write to it that never waits.
+//!
+//! poll(2) says that a pipe has room for a page; when several processes share the pipe, another one
+//! may take that page before our write(2), which then waits for a reader who may have stopped for
+//! good. O_NONBLOCK belongs to the open file, and the open file to others too: our parent's shell, the
+//! application's children. So a pipe or terminal is opened once more by way of proc(5): same pipe, an
+//! open file of our own, non-blocking for us alone. A socket has MSG_DONTWAIT. What cannot be opened
+//! again (no /proc, another owner) is polled, and then written to in pieces that a page holds.
+//!
+//! A pipe without a reader raises SIGPIPE, so the process has to ignore it; CPython does.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, send};
+use nix::unistd::isatty;
+
+/// Outcome of one attempt to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// That many bytes were taken; never 0.
+    Bytes(usize),
+    /// There is no room now.
+    Blocked,
+    /// It does not work: disk full, reader gone, descriptor closed.
+    Failed,
+}
+
+/// Where log lines go.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    file: File,
+    way: Way,
+    /// The last thing written was cut off within a line.
+    torn: AtomicBool,
+}
+
+/// How to write without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// A file, which never waits in this sense, or a non-blocking open file of our own.
+    Direct,
+    /// A socket.
+    Socket,
+    /// Anything else: blocking, and shared with others.
+    Polled,
+}
+
+impl Sink {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        let file = File::from(fd);
+        let Ok(kind) = file.metadata().map(|metadata| metadata.file_type()) else {
+            return Self::with(file, Way::Polled);
+        };
+        if kind.is_file() {
+            Self::with(file, Way::Direct)
+        } else if kind.is_socket() {
+            Self::with(file, Way::Socket)
+        } else if kind.is_fifo() || isatty(&file) == Ok(true) {
+            match open_again(&file) {
+                Ok(own) => Self::with(own, Way::Direct),
+                Err(_) => Self::with(file, Way::Polled),
+            }
+        } else {
+            Self::with(file, Way::Polled)
+        }
+    }
+
+    fn with(file: File, way: Way) -> Self {
+        Self { file, way, torn: AtomicBool::new(false) }
+    }
+
+    /// One write(2) or send(2), which may take a part.
+    pub(crate) fn write(&self, bytes: &[u8]) -> Written {
+        loop {
+            let taken = match self.way {
+                Way::Direct => (&self.file).write(bytes),
+                Way::Socket => {
+                    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                    send(self.file.as_raw_fd(), bytes, flags).map_err(io::Error::from)
+                }
+                Way::Polled => match self.poll() {
+                    Ok(true) => (&self.file).write(&bytes[..bytes.len().min(libc::PIPE_BUF)]),
+                    Ok(false) => return Written::Blocked,
+                    Err(error) => Err(error.into()),
+                },
+            };
+            return match taken {
+                Ok(0) => Written::Failed,
+                Ok(count) => Written::Bytes(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Written::Blocked,
+                Err(_) => Written::Failed,
+            };
+        }
+    }
+
+    /// Writes one line, or several, or nothing. False if it was cut off or not written at all; then
+    /// the next one starts on a fresh line.
+    pub(crate) fn write_whole(&self, lines: &[u8]) -> bool {
+        // Two threads that log at once can at worst write an empty line too many.
+        if self.torn.load(Ordering::Relaxed) {
+            let repaired = [b"\n", lines].concat();
+            self.torn.store(false, Ordering::Relaxed);
+            return self.write_all(&repaired);
+        }
+        self.write_all(lines)
+    }
+
+    fn write_all(&self, lines: &[u8]) -> bool {
+        let mut rest = lines;
+        while !rest.is_empty() {
+            match self.write(rest) {
+                Written::Bytes(count) => rest = &rest[count..],
+                Written::Blocked | Written::Failed => {
+                    if rest.len() < lines.len() {
+                        self.torn.store(true, Ordering::Relaxed);
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether there is room for a piece of PIPE_BUF bytes.
+    fn poll(&self) -> nix::Result<bool> {
+        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut fds, PollTimeout::ZERO)? == 0 {
+            return Ok(false);
+        }
+        let ready = fds[0].revents().unwrap_or(PollFlags::empty());
+        if ready.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL) {
+            return Err(Errno::EPIPE);
+        }
+        Ok(ready.contains(PollFlags::POLLOUT))
+    }
+}
+
+impl AsFd for Sink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn open_again(file: &File) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+    use super::*;
+
+    fn pipe() -> (io::PipeReader, OwnedFd) {
+        let (reader, writer) = io::pipe().unwrap();
+        (reader, writer.into())
+    }
+
+    /// Ways to a full pipe or socket: both must come back.
+    fn fill(sink: &Sink) {
+        while let Written::Bytes(_) = sink.write(&[b'x'; 65536]) {}
+    }
+
+    #[test]
+    fn a_pipe_is_opened_again_so_that_its_other_owners_keep_a_blocking_one() {
+        let (_reader, writer) = pipe();
+        let shared = writer.try_clone().unwrap();
+        let sink = Sink::new(writer);
+        assert_eq!(sink.way, Way::Direct);
+        let flags =
+            |fd: BorrowedFd<'_>| OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap());
+        assert!(flags(sink.as_fd()).contains(OFlag::O_NONBLOCK));
+        assert!(!flags(shared.as_fd()).contains(OFlag::O_NONBLOCK));
+    }
+
+    #[test]
+    fn a_full_pipe_whose_reader_stands_still_is_blocked() {
+        let (_reader, writer) = pipe();
+        let sink = Sink::new(writer);
+        fill(&sink);
+        assert_eq!(sink.write(b"x"), Written::Blocked);
+        assert!(!sink.write_whole(b"line\n"));
+    }
+
+    #[test]
+    fn a_full_pipe_that_cannot_be_opened_again_is_blocked() {
+        let (_reader, writer) = pipe();
+        let sink = Sink::with(File::from(writer), Way::Polled);
+        fill(&sink);
+        assert_eq!(sink.write(b"x"), Written::Blocked);
+    }
+
+    #[test]
+    fn a_polled_pipe_takes_a_long_line_in_pieces_as_long_as_it_has_room() {
+        let (mut reader, writer) = pipe();
+        let sink = Sink::with(File::from(writer), Way::Polled);
+        let line = [b'x'; 3 * libc::PIPE_BUF + 1];
+        assert_eq!(sink.write(&line), Written::Bytes(libc::PIPE_BUF));
+        assert!(sink.write_whole(&line));
+        drop(sink);
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), libc::PIPE_BUF + line.len());
+    }
+
+    #[test]
+    fn a_full_socket_is_blocked() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let sink = Sink::new(ours.into());
+        assert_eq!(sink.way, Way::Socket);
+        fill(&sink);
+        assert_eq!(sink.write(b"x"), Written::Blocked);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_a_failure() {
+        for way in [Way::Direct, Way::Polled] {
+            let (reader, writer) = pipe();
+            drop(reader);
+            assert_eq!(Sink::with(File::from(writer), way).write(b"x"), Written::Failed);
+        }
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        assert_eq!(Sink::new(ours.into()).write(b"x"), Written::Failed);
+    }
+
+    #[test]
+    fn a_full_device_is_a_failure() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(Sink::new(full.into()).write(b"x"), Written::Failed);
+    }
+
+    #[test]
+    fn a_descriptor_that_cannot_be_written_is_a_failure() {
+        let file = File::open("/dev/null").unwrap();
+        assert_eq!(Sink::new(file.into()).write(b"x"), Written::Failed);
+    }
+
+    #[test]
+    fn a_file_is_written_where_it_stands() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"before\n").unwrap();
+        let sink = Sink::new(file.as_file().try_clone().unwrap().into());
+        assert!(sink.write_whole(b"after\n"));
+        assert_eq!(std::fs::read(file.path()).unwrap(), b"before\nafter\n");
+    }
+
+    #[test]
+    fn what_follows_a_torn_line_starts_on_a_fresh_one() {
+        let (mut reader, writer) = pipe();
+        let sink = Sink::new(writer);
+        let long = [b'x'; 1 << 20];
+        assert!(!sink.write_whole(&long), "a pipe holds 64 KB");
+        reader.read_exact(&mut [0; 32768]).unwrap();
+        assert!(sink.write_whole(b"next\n"));
+        assert!(sink.write_whole(b"after\n"));
+        drop(sink);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest.trim_start_matches('x'), "\nnext\nafter\n");
+    }
+}

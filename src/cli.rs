@@ -1,1 +1,195 @@
-//! Placeholder: written in its own step.
+//! The command line: `arctos [OPTIONS] MODULE:ATTR`, over the environment, to an [`Invocation`].
+//!
+//! clap judges the syntax; values are read by [`crate::config`], so that a wrong one is told of in the
+//! same words whether it stood in an option or in a variable. Nothing here prints or exits.
+
+mod foreign;
+
+use std::ffi::OsString;
+
+use clap::builder::{OsStr as ArgName, ValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::config::{self, Config, ConfigError, Environment, RawOptions, Resolved};
+use crate::options::{OPTIONS, OptionSpec, Setting, Takes};
+
+pub use crate::options::markdown as options_markdown;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Serve until told to stop.
+    Serve(Box<Config>),
+    /// Load the application, say whether that works, and leave.
+    Check(Box<Config>),
+    /// Print this effective configuration and leave with 0.
+    PrintConfig(String),
+    /// Print this text (help, version) and leave.
+    Show {
+        /// For standard output.
+        text: String,
+        /// Exit code.
+        exit_code: i32,
+    },
+}
+
+/// Why nothing was started. The message is for standard error, after "error: ".
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// The command line is none of ours, in clap's words.
+    #[error("{0}")]
+    Syntax(String),
+    /// An option that gunicorn has and arctos does not.
+    #[error("{option}: {hint}")]
+    Foreign {
+        /// As written.
+        option: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// MODULE:ATTR is missing.
+    #[error(
+        "no application to serve\n\n  Usage: arctos [OPTIONS] MODULE:ATTR\n\n  \
+         arctos shop.wsgi:application   serves `application` of the module shop.wsgi\n  \
+         arctos 'shop:create_app()'     serves what the function returns\n\n\
+         It can also be given in ARCTOS_APP. For more, try --help."
+    )]
+    NoApplication,
+    /// A value is wrong, or cannot be on this machine.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl UsageError {
+    /// The exit code: 2, or 1 where only this machine stands in the way.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Syntax(_) | Self::Foreign { .. } | Self::NoApplication => 2,
+            Self::Config(error) => error.exit_code(),
+        }
+    }
+}
+
+/// Reads a command line, the program's name first, and the environment.
+///
+/// Errors: [`UsageError`]; its message has no "error: " in front and no newline at its end.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: Environment,
+) -> Result<Invocation, UsageError> {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return judge(&error),
+    };
+    let raw = RawOptions::new(given(&matches), environment);
+    let resolved = config::resolve(&raw)?;
+    if matches.get_flag(PRINT_CONFIG) {
+        return Ok(Invocation::PrintConfig(print(&resolved, &raw)));
+    }
+    let config = Box::new(resolved.config.ok_or(UsageError::NoApplication)?);
+    Ok(if matches.get_flag(CHECK) { Invocation::Check(config) } else { Invocation::Serve(config) })
+}
+
+const CHECK: &str = "check";
+const PRINT_CONFIG: &str = "print-config";
+const ABOUT: &str = "Serves a WSGI application with prefork workers.";
+const VARIABLES: &str = "Every option with a value can also be given in the environment, \
+    --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP; the command line wins. \
+    Times are in seconds or have a unit (500ms, 30s, 2m), sizes in bytes or with K, M, G.";
+
+fn command() -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .help(help)
+            .action(ArgAction::SetTrue)
+            .help_heading("Instead of serving")
+    };
+    Command::new("arctos")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(VARIABLES)
+        .override_usage("arctos [OPTIONS] MODULE:ATTR")
+        // The last one counts, so that a script can end in "$@".
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(OPTIONS.iter().map(argument))
+        .arg(
+            flag(CHECK, "Check the configuration, load the application, and say whether it works")
+                .alias("check-config"),
+        )
+        .arg(flag(PRINT_CONFIG, "Print every effective value and where it is from"))
+        .arg(flag("help", "Print this help").short('h').action(ArgAction::Help))
+        .arg(flag("version", "Print the version").short('v').action(ArgAction::Version))
+}
+
+fn argument(option: &OptionSpec) -> Arg {
+    let default = match option.default_text() {
+        "" => String::new(),
+        text => format!(" [default: {}]", text.replace('`', "")),
+    };
+    let argument = Arg::new(option.long)
+        .value_name(option.value)
+        .help(format!("{}{default}", option.meaning.replace('`', "")))
+        .help_heading(option.topic.title())
+        .value_parser(ValueParser::os_string())
+        // `-1` is then judged as a value, by us, and not as an unknown option.
+        .allow_negative_numbers(true);
+    let argument = match option.takes {
+        Takes::Positional => return argument.index(1),
+        Takes::Once => argument.action(ArgAction::Set),
+        Takes::Many(_) => argument.action(ArgAction::Append),
+        Takes::Switch => argument
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value(ArgName::from("on")),
+    };
+    let argument = if option.setting == Setting::LimitRequestFieldSize {
+        argument.alias("limit-request-field_size") // gunicorn spells it so
+    } else {
+        argument
+    };
+    let argument = argument.long(option.long);
+    match option.short {
+        Some(letter) => argument.short(letter),
+        None => argument,
+    }
+}
+
+/// What the command line holds, option by option.
+fn given(matches: &ArgMatches) -> impl Iterator<Item = (Setting, Vec<OsString>)> {
+    OPTIONS.iter().filter_map(|option| {
+        let values = matches.get_many::<OsString>(option.long)?;
+        Some((option.setting, values.cloned().collect()))
+    })
+}
+
+/// Sorts what clap stopped at: help and version, an option of gunicorn's, or a mistake.
+fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
+    let text = error.render().to_string();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Ok(Invocation::Show { text, exit_code: 0 });
+    }
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && let Some(hint) = foreign::hint(option)
+    {
+        return Err(UsageError::Foreign { option: option.clone(), hint });
+    }
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    Err(UsageError::Syntax(text.trim_end().to_owned()))
+}
+
+fn print(resolved: &Resolved, raw: &RawOptions) -> String {
+    let mut page = resolved.print();
+    for name in raw.unknown_variables() {
+        page.push_str(&format!("# {name} is set and is no option\n"));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,16 @@
-//! The configuration, checked, with units resolved and defaults filled in.
+//! The configuration: what was given, checked, with units resolved and defaults filled in, each value
+//! with its origin.
+//!
+//! [`RawOptions`] says what was given and where; [`resolve`] makes a [`Config`] of it or says, in a
+//! [`ConfigError`], which option stands in the way. Syntax of the command line is [`crate::cli`]'s.
 
+mod error;
+mod reader;
+mod resolve;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,13 +20,17 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
 use crate::address::BindAddress;
+use crate::options::{OptionSpec, Setting};
+
+pub use error::{AppNameError, ConfigError};
+pub use resolve::{Effective, Resolved, resolve};
 
 /// Everything the supervisor needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What to serve.
     pub application: AppSpec,
-    /// Where to listen. Empty: systemd's LISTEN_FDS.
+    /// Where to listen; never empty. Sockets from systemd are here as [`BindAddress::Fd`].
     pub binds: Vec<BindAddress>,
     /// Whether another server may be bound to the same address already.
     pub reuse_port: bool,
@@ -23,6 +38,8 @@ pub struct Config {
     pub listen_mode: ListenMode,
     /// Length of the accept queue.
     pub backlog: u32,
+    /// Permissions of `unix:/path`.
+    pub unix_socket_mode: Mode,
     /// Workers at start.
     pub workers: u16,
     /// Identity of the workers.
@@ -53,7 +70,7 @@ pub enum ListenMode {
 pub struct Privileges {
     /// User, dropped to before application code runs.
     pub user: Option<Uid>,
-    /// Group.
+    /// Group; the user's own where only a user is given.
     pub group: Option<Gid>,
     /// File mode creation mask.
     pub umask: Option<Mode>,
@@ -68,6 +85,8 @@ pub struct Patience {
     pub boot: Duration,
     /// The whole of a graceful stop.
     pub graceful: Duration,
+    /// On TERM: how long to go on accepting before the door closes.
+    pub drain_delay: Duration,
     /// A quick stop.
     pub quick: Duration,
 }
@@ -93,3 +112,133 @@ pub enum AccessLog {
     /// A file, appended to.
     File(PathBuf),
 }
+
+/// The process's environment at start, as a value: reading options does no I/O and tests need no
+/// global state.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// A variable; one that is set to nothing counts as not set, as containers are full of these.
+    pub fn value(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.value(name)?.to_str()
+    }
+
+    /// Names of all variables that are text.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter_map(|name| name.to_str())
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+/// What was given, unread: the command line over the environment.
+#[derive(Clone, Debug, Default)]
+pub struct RawOptions {
+    given: BTreeMap<Setting, Given>,
+    environment: Environment,
+}
+
+/// The values of one option and where they come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// At least one.
+    pub values: Vec<OsString>,
+    /// From where.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An option.
+    CommandLine,
+    /// This environment variable.
+    Environment(String),
+    /// The cgroup's CPU quota, or the affinity mask.
+    Cpus(crate::cgroup::Cpus),
+    /// Sockets that systemd has bound.
+    Systemd,
+    /// KUBERNETES_SERVICE_HOST is set.
+    Kubernetes,
+    /// The password database, for this user.
+    User(Uid),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::cgroup::Cpus;
+        match self {
+            Self::CommandLine => f.write_str("command line"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Cpus(Cpus::Quota { millis }) => {
+                write!(f, "cgroup: {}.{:03} CPUs", millis / 1000, millis % 1000)
+            }
+            Self::Cpus(Cpus::Affinity { count }) => write!(f, "CPUs: {count}"),
+            Self::Cpus(Cpus::Unknown) => f.write_str("CPUs: unknown"),
+            Self::Systemd => f.write_str("systemd LISTEN_FDS"),
+            Self::Kubernetes => f.write_str("Kubernetes"),
+            Self::User(uid) => write!(f, "group of user {uid}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl RawOptions {
+    /// Puts the environment's `ARCTOS_*` under what the command line has given.
+    pub fn new(
+        command_line: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
+        environment: Environment,
+    ) -> Self {
+        let from_environment = crate::options::OPTIONS.iter().filter_map(|option| {
+            let variable = option.variable();
+            let values = separate(environment.value(&variable)?, option.takes);
+            Some((option.setting, Given { values, origin: Origin::Environment(variable) }))
+        });
+        let from_command_line = command_line
+            .into_iter()
+            .map(|(setting, values)| (setting, Given { values, origin: Origin::CommandLine }));
+        let given = from_environment.chain(from_command_line).collect();
+        Self { given, environment }
+    }
+
+    /// Variables that look like ours and are not: most likely misspelt. They are no errors, because
+    /// Kubernetes sets `ARCTOS_SERVICE_HOST` and the like beside a Service named `arctos`.
+    pub fn unknown_variables(&self) -> Vec<&str> {
+        let is_kubernetes = |name: &str| {
+            name == "ARCTOS_PORT"
+                || ["ARCTOS_SERVICE_", "ARCTOS_PORT_"].iter().any(|it| name.starts_with(it))
+        };
+        let known: Vec<_> = crate::options::OPTIONS.iter().map(OptionSpec::variable).collect();
+        let ours = self.environment.names().filter(|name| name.starts_with("ARCTOS_"));
+        ours.filter(|name| !is_kubernetes(name) && !known.iter().any(|it| it == name)).collect()
+    }
+}
+
+/// The values in one environment variable.
+fn separate(value: &OsStr, takes: crate::options::Takes) -> Vec<OsString> {
+    use crate::options::Takes;
+    match (takes, value.to_str()) {
+        (Takes::Many(separator), Some(text)) => {
+            let parts = text.split(separator).map(str::trim).filter(|part| !part.is_empty());
+            parts.map(OsString::from).collect()
+        }
+        (Takes::Many(_), None) | (Takes::Once | Takes::Switch | Takes::Positional, _) => {
+            vec![value.to_owned()]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,20 @@
 //! [`slot`] are pure: no I/O, no clock, no process. `module.rs`, behind the feature `python`, is the
 //! only file here that names pyo3.
 pub mod address;
+pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod error;
 pub mod fork;
 pub mod listener;
 pub mod monitor;
+pub mod nofile;
+pub mod options;
 pub mod signals;
 pub mod slot;
 pub mod supervisor;
+pub mod systemd;
+pub mod value;
 
 #[cfg(feature = "python")]
 mod module;

@@ -1,8 +1,25 @@
-//! The extension module `arctos.arctos`.
+//! The extension module `arctos.arctos`: the command line's entry, and [`Launch`] for CPython.
+//!
+//! The only file of this crate that names pyo3. The supervisor runs inside the interpreter that
+//! imported the module, holds its lock for ever and never imports the application; a worker is a fork
+//! of it that does.
+#![expect(unsafe_code, reason = "fork(2) has to pass through CPython's own hooks")]
+
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{MsgFlags, send};
+use pyo3::ffi;
 use pyo3::prelude::*;
 
+use arctos_worker::settings::AppSpec;
+use arctos_worker::worker::{self, LIFE_FAILED, Post, WorkerExit};
+use arctos_worker::wsgi::Bridge;
+
+use crate::fork::Launch;
+
 /// The extension module `arctos.arctos`.
-#[pymodule]
+// Its types rely on the interpreter's lock: on a free-threaded build the lock comes back on.
+#[pymodule(gil_used = true)]
 mod arctos {
     use super::*;
 
@@ -10,5 +27,72 @@ mod arctos {
     #[pyfunction]
     fn main() -> i32 {
         70
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// Starts workers that run an application in this interpreter.
+#[expect(dead_code, reason = "made by main() as soon as there is a monitor to hand it to")]
+struct CPython {
+    /// What the workers load.
+    application: AppSpec,
+}
+
+impl Launch for CPython {
+    fn before_fork(&self) {
+        Python::attach(|_| {
+            // SAFETY: the thread is attached. Takes the import lock and runs the `before` hooks.
+            unsafe { ffi::PyOS_BeforeFork() }
+        });
+    }
+
+    fn after_fork_parent(&self) {
+        Python::attach(|_| {
+            // SAFETY: the thread is attached, and `before_fork` ran in it.
+            unsafe { ffi::PyOS_AfterFork_Parent() }
+        });
+    }
+
+    fn after_fork_child(&self) {
+        Python::attach(|_| {
+            // SAFETY: the thread is the child's only one, attached as it was in the supervisor, and
+            // `before_fork` ran in it.
+            unsafe { ffi::PyOS_AfterFork_Child() }
+        });
+    }
+
+    fn work(&self, post: Post) -> WorkerExit {
+        let log = post.log.clone();
+        match Bridge::boot(&self.application, &post.settings, post.slot, post.generation, log) {
+            Ok(mut bridge) => {
+                let exit = worker::run(post, &mut bridge);
+                bridge.shutdown();
+                exit
+            }
+            Err(failure) => {
+                tell_failure(&post, &failure.report);
+                failure.exit
+            }
+        }
+    }
+}
+
+/// Sends the report of a failed boot to the supervisor, which logs it once for all workers.
+#[expect(dead_code, reason = "called by `CPython`, which nobody makes yet")]
+fn tell_failure(post: &Post, report: &str) {
+    let mut message = Vec::with_capacity(1 + report.len());
+    message.push(LIFE_FAILED);
+    message.extend_from_slice(report.as_bytes());
+    let mut rest = message.as_slice();
+    while !rest.is_empty() {
+        match send(post.life.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL) {
+            Ok(sent) => rest = &rest[sent..],
+            // The supervisor is gone, or does not read: the exit status tells as much as it needs.
+            Err(_) => return,
+        }
     }
 }

@@ -50,6 +50,11 @@ impl Clock {
         self.monotonic
     }
 
+    /// The wall clock, read anew: for log lines only.
+    pub fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
     /// The current `Date`.
     pub fn date(&self) -> &HttpDate {
         &self.date

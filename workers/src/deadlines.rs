@@ -90,10 +90,15 @@ impl Deadlines {
     }
 
     fn earliest(&self) -> Option<(Timer, &Node)> {
-        Timer::ALL
-            .into_iter()
-            .filter_map(|timer| Some((timer, self.queues[timer as usize].first()?)))
-            .min_by_key(|(_, node)| node.at)
+        let mut earliest: Option<(Timer, &Node)> = None;
+        for (timer, queue) in Timer::ALL.into_iter().zip(&self.queues) {
+            if let Some(node) = queue.first()
+                && earliest.is_none_or(|(_, other)| node.at < other.at)
+            {
+                earliest = Some((timer, node));
+            }
+        }
+        earliest
     }
 }
 

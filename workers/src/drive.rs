@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
 
@@ -419,7 +419,7 @@ fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
     if let (Some(access), Some((status, body_bytes))) = (&mut desk.access, channel.conn.reply()) {
         let record = channel.record.as_deref();
         access.record(&Entry {
-            at: SystemTime::now(),
+            at: desk.clock.wall(),
             peer: &channel.conn.info().peer,
             request: record.map(Record::request_line),
             status,

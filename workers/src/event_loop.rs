@@ -31,9 +31,9 @@ use crate::http::Persistence;
 use crate::log::{Level, Value};
 use crate::metrics::Command;
 use crate::poller::{Event, Interest, Poller};
+use crate::post::Post;
 use crate::signals::{self, Asked};
 use crate::table::{ConnTable, Token};
-use crate::worker::Post;
 
 use doors::Doors;
 

@@ -4,12 +4,13 @@
 //! one `SAFETY`. Nothing here knows what a connection or a request is. Writing to a peer that is gone
 //! never raises SIGPIPE from [`send`] (MSG_NOSIGNAL); sendfile(2) has no such flag, so a process that
 //! calls [`send_file`] ignores SIGPIPE: CPython does from its start, and so does Rust's own runtime.
-#![expect(unsafe_code, reason = "accept4(2) with the peer's address, and descriptors by number")]
+#![expect(unsafe_code, reason = "accept4(2) with its address, TCP_INFO, descriptors by number")]
 
 use std::ffi::c_int;
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -178,6 +179,68 @@ pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, leng
     // The kernel moves at most 2 GB a call (sendfile(2)); the cut keeps 32-bit targets right.
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     outcome(retry(|| sendfile(socket, file, Some(&mut { offset }), length)))
+}
+
+/// How long ago the last bytes of a TCP connection arrived: right after [`accept`], how long a request
+/// has waited in the kernel, in steps of the kernel's clock (4 ms). `None` where there is no TCP.
+pub fn last_data_received(socket: BorrowedFd<'_>) -> Option<Duration> {
+    let info = tcp_info(socket).ok()?;
+    Some(Duration::from_millis(info.word(TcpInfo::LAST_DATA_RECV)?.into()))
+}
+
+/// How full a TCP listener's queue of finished connections is. `None` where there is no TCP.
+pub fn accept_queue(listener: BorrowedFd<'_>) -> Option<AcceptQueue> {
+    let info = tcp_info(listener).ok()?;
+    Some(AcceptQueue { len: info.word(TcpInfo::UNACKED)?, max: info.word(TcpInfo::SACKED)? })
+}
+
+/// Connections that wait to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// How many wait.
+    pub len: u32,
+    /// How many may wait: the backlog of listen(2), or somaxconn if that is less.
+    pub max: u32,
+}
+
+/// The start of a `struct tcp_info` (linux/tcp.h), as far as the kernel filled it in; libc does not
+/// have it for every target.
+struct TcpInfo {
+    raw: [u8; 104],
+    bytes: usize,
+}
+
+impl TcpInfo {
+    /// `tcpi_unacked`; of a listener, the length of its queue.
+    const UNACKED: usize = 24;
+    /// `tcpi_sacked`; of a listener, the bound of its queue.
+    const SACKED: usize = 28;
+    /// `tcpi_last_data_recv`, in ms.
+    const LAST_DATA_RECV: usize = 52;
+
+    fn word(&self, offset: usize) -> Option<u32> {
+        let word = self.raw[..self.bytes].get(offset..)?.first_chunk()?;
+        Some(u32::from_ne_bytes(*word))
+    }
+}
+
+/// getsockopt(2) TCP_INFO.
+fn tcp_info(socket: BorrowedFd<'_>) -> nix::Result<TcpInfo> {
+    let mut raw = [0; 104];
+    let mut bytes = raw.len() as libc::socklen_t;
+    // SAFETY: `raw` and `bytes` live through the call; the kernel writes at most `bytes` bytes, which
+    // is the size of `raw`, and any bytes are valid there.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            raw.as_mut_ptr().cast(),
+            &raw mut bytes,
+        )
+    };
+    Errno::result(result)?;
+    Ok(TcpInfo { raw, bytes: raw.len().min(bytes as usize) })
 }
 
 /// A close-on-exec duplicate of a descriptor that somebody else owns (fcntl(2) F_DUPFD_CLOEXEC).

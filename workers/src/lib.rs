@@ -20,6 +20,7 @@ pub mod log;
 pub mod metrics;
 pub mod outbox;
 pub mod poller;
+pub mod post;
 pub mod settings;
 pub mod signals;
 pub mod spool;

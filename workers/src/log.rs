@@ -1,11 +1,11 @@
 //! The log writer: never blocks, never panics, one write(2) a line.
 //!
 //! A line is an event name and `key=value` pairs, or the same as a JSON object. A line that cannot be
-//! written at once is dropped and counted; [`sink`] knows how to write without waiting. What stands in
-//! a value may come from anybody, so it is escaped and cut: [`escape`].
+//! written at once is dropped and counted; `sink` knows how to write without waiting. What stands in
+//! a value may come from anybody, so it is escaped and cut: `escape`.
 //!
-//! Own code: the log crates print through std's locked handles, or from a thread of their own, which
-//! must not exist in a process that forks.
+//! Own code: a line must be dropped rather than waited for, and without a thread of its own, which must
+//! not exist in a process that forks. That is this file; formatting is the smaller part.
 pub(crate) mod escape;
 pub(crate) mod sink;
 pub(crate) mod timestamp;

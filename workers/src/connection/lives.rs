@@ -1,6 +1,7 @@
 //! The values that go in and out of a [`Connection`], and the questions it answers about itself.
 
-use super::{Connection, Lingering, Source, State, Status};
+use super::replying::Source;
+use super::{Connection, Lingering, State, Status};
 use crate::deadlines::Timer;
 use crate::metrics::Counter;
 use crate::outbox::Outbox;

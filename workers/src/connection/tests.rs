@@ -3,6 +3,7 @@ use std::time::{Instant, SystemTime};
 
 use super::*;
 use crate::deadlines::Timer;
+use crate::http::ResponseHead;
 use crate::metrics::Block;
 
 /// The 15 counters by the letters that the golden sequences use.

@@ -12,7 +12,7 @@ use crate::fork_guard;
 use crate::log::{Level, Value};
 use crate::metrics::Counter;
 use crate::poller::{Interest, Poller};
-use crate::worker::Listener;
+use crate::post::Listener;
 
 /// First rest after a lack of descriptors or memory, and the longest.
 const FIRST_REST: Duration = Duration::from_millis(100);

@@ -252,6 +252,46 @@ fn a_file_for_a_reset_connection_fails() {
 }
 
 #[test]
+fn a_listener_tells_how_many_wait() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let queue = accept_queue(listener.as_fd()).unwrap();
+    assert_eq!(queue.len, 0);
+    assert!(queue.max > 0);
+    let address = listener.local_addr().unwrap();
+    let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    assert_eq!(accept_queue(listener.as_fd()).unwrap(), AcceptQueue { len: 2, ..queue });
+    let _accepted = accepted(&listener);
+    assert_eq!(accept_queue(listener.as_fd()).unwrap(), AcceptQueue { len: 1, ..queue });
+}
+
+#[test]
+fn a_connection_tells_how_long_ago_bytes_came() {
+    let start = std::time::Instant::now();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.write_all(b"x").unwrap();
+    let (socket, _) = accepted(&listener);
+    let ago = last_data_received(socket.as_fd()).unwrap();
+    // The kernel's clock has steps; 1 s is beyond any.
+    assert!(ago <= start.elapsed() + Duration::from_secs(1), "{ago:?}");
+}
+
+#[test]
+fn what_is_no_tcp_has_no_queue_and_no_time() {
+    let (ours, _theirs) = pair();
+    assert_eq!(accept_queue(ours.as_fd()), None);
+    assert_eq!(last_data_received(ours.as_fd()), None);
+}
+
+#[test]
+fn a_kernel_that_tells_less_is_no_panic() {
+    let info = TcpInfo { raw: [1; 104], bytes: 30 };
+    assert_eq!(info.word(TcpInfo::UNACKED), Some(0x0101_0101));
+    assert_eq!(info.word(TcpInfo::SACKED), None);
+    assert_eq!(info.word(TcpInfo::LAST_DATA_RECV), None);
+}
+
+#[test]
 fn a_duplicate_is_another_close_on_exec_descriptor_of_the_same_file() {
     let (ours, mut theirs) = pair();
     let copy = duplicate(ours.as_raw_fd()).unwrap();

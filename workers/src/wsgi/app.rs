@@ -10,8 +10,8 @@ use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 
 use super::failure::traceback;
 use super::start_response::type_name;
+use crate::post::WorkerExit;
 use crate::settings::AppSpec;
-use crate::worker::WorkerExit;
 
 /// Most names that a hint lists.
 const LISTED_NAMES: usize = 12;
@@ -354,3 +354,6 @@ fn listed(names: &[String]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! of its final order and size and a request only sets what differs. Text that the client sent is
 //! latin-1 in native strings.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use pyo3::prelude::*;
@@ -337,7 +338,10 @@ fn split_host(host: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Decodes `%XX` once; a `%` without two hex digits behind it stays as it is.
-pub(super) fn percent_decoded(path: &[u8]) -> Vec<u8> {
+fn percent_decoded(path: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'%', path).is_none() {
+        return Cow::Borrowed(path);
+    }
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = memchr::memchr(b'%', rest) {
@@ -355,7 +359,7 @@ pub(super) fn percent_decoded(path: &[u8]) -> Vec<u8> {
         }
     }
     decoded.extend_from_slice(rest);
-    decoded
+    Cow::Owned(decoded)
 }
 
 /// The value of a hex digit.
@@ -412,3 +416,6 @@ impl Peers {
         Ok(place.insert(peer))
     }
 }
+
+#[cfg(test)]
+mod tests;

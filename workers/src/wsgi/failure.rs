@@ -123,9 +123,11 @@ pub(super) fn is_broken_pipe(py: Python<'_>, error: &PyErr) -> bool {
 
 /// The traceback as Python prints it.
 pub(super) fn traceback(py: Python<'_>, error: &PyErr) -> String {
+    // Three arguments: before Python 3.12 the value alone does not know its traceback yet.
+    let triple = (error.get_type(py), error.value(py), error.traceback(py));
     let text = py
         .import("traceback")
-        .and_then(|module| module.call_method1("format_exception", (error.value(py),)))
+        .and_then(|module| module.call_method1("format_exception", triple))
         .and_then(|lines| PyString::new(py, "").call_method1("join", (lines,)))
         .and_then(|text| Ok(text.cast_into::<PyString>()?.to_string_lossy().into_owned()));
     // Formatting runs code of the application's, which may fail in its turn (out of memory, a broken

@@ -9,10 +9,10 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 use pyo3::types::string::PyStringData;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{Borrowed, ffi};
 
 use crate::application::Outlet;
 
@@ -35,12 +35,37 @@ pub(super) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
 
 /// The bytes of a str that lies in memory as latin-1; `None` where a code point is above U+00FF.
 pub(super) fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
-    // SAFETY: the slice lives as long as the borrow of `text`, which keeps the object alive, and a str
-    // that others can see is never changed in place.
+    let object = text.as_ptr();
+    // SAFETY: the object is a live str.
+    if unsafe { ffi::PyUnicode_IS_COMPACT_ASCII(object) } != 0 {
+        // SAFETY: as above, and a compact str is ready, so it has its data behind its head.
+        let data = unsafe { ffi::PyUnicode_1BYTE_DATA(object) };
+        // SAFETY: as above.
+        let length = unsafe { ffi::PyUnicode_GET_LENGTH(object) };
+        // SAFETY: `length` bytes lie at `data`, one each code point of ASCII. They live as long as the
+        // borrow of `text`, which keeps the object alive, and a str that others can see is never
+        // changed in place.
+        return Some(unsafe { std::slice::from_raw_parts(data, length.cast_unsigned()) });
+    }
+    // SAFETY: as above.
     match unsafe { text.data() } {
         Ok(PyStringData::Ucs1(bytes)) => Some(bytes),
         Ok(PyStringData::Ucs2(_) | PyStringData::Ucs4(_)) | Err(_) => None,
     }
+}
+
+/// Both items of a tuple of two, without a count of references or a check of bounds for each.
+pub(super) fn pair<'a, 'py>(
+    tuple: &'a Bound<'py, PyTuple>,
+) -> Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
+    if tuple.len() != 2 {
+        return None;
+    }
+    // SAFETY: the tuple has two items, and a tuple never changes.
+    let first = unsafe { tuple.get_borrowed_item_unchecked(0) };
+    // SAFETY: as above.
+    let second = unsafe { tuple.get_borrowed_item_unchecked(1) };
+    Some((first, second))
 }
 
 /// How many references to an object there are, the caller's included.

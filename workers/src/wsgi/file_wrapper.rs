@@ -75,17 +75,16 @@ impl FileWrapper {
         let Some(file) = plain_file(self.filelike.bind(py))? else {
             return Ok(None);
         };
+        let number = file.call_method0("fileno")?.extract()?;
+        let descriptor = File::from(fd::duplicate(number)?);
+        if !descriptor.metadata()?.is_file() {
+            return Ok(None);
+        }
         // What the application has written to it must be in the file before the kernel reads it.
         file.call_method0("flush")?;
         let offset: u64 = file.call_method0("tell")?.extract()?;
-        let number = file.call_method0("fileno")?.extract()?;
-        let file = File::from(fd::duplicate(number)?);
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Ok(None);
-        }
-        let length = metadata.len().saturating_sub(offset);
-        Ok(Some(Span { file: file.into(), offset, length }))
+        let length = descriptor.metadata()?.len().saturating_sub(offset);
+        Ok(Some(Span { file: descriptor.into(), offset, length }))
     }
 }
 

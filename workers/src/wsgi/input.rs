@@ -283,3 +283,6 @@ impl Input {
     /// Does nothing.
     fn flush(&self) {}
 }
+
+#[cfg(test)]
+mod tests;

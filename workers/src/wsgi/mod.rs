@@ -28,11 +28,8 @@ mod request_id;
 mod start_response;
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 pub use app::BootFailure;
 pub use reply::{Body, Chunk};
@@ -40,7 +37,7 @@ pub use reply::{Body, Chunk};
 use crate::application::{AppError, Application, Content, Outlet, Reply, Request};
 use crate::http::ResponseHead;
 use crate::identity::{Generation, SlotId};
-use crate::log::{Level, Log};
+use crate::log::Log;
 use crate::settings::{AppSpec, Settings};
 use environ::Environs;
 use errors::ErrorStream;
@@ -55,11 +52,8 @@ pub struct Bridge {
     ids: RequestIds,
     responders: Responders,
     reporter: Reporter,
-    log: Arc<Log>,
     /// The head of the latest reply.
     head: ResponseHead,
-    /// Set in a process that the application forked off this one.
-    is_fork: Arc<AtomicBool>,
 }
 
 impl Bridge {
@@ -92,37 +86,14 @@ impl Bridge {
     ) -> PyResult<Self> {
         let log = Arc::new(log);
         let errors = Py::new(py, ErrorStream::new(Arc::clone(&log)))?;
-        let bridge = Self {
+        Ok(Self {
             application,
             environs: Environs::new(py, settings, slot.0, errors)?,
             ids: RequestIds::new(slot, generation),
             responders: Responders::new(),
-            reporter: Reporter::new(Arc::clone(&log)),
-            log,
+            reporter: Reporter::new(log),
             head: ResponseHead::default(),
-            is_fork: Arc::new(AtomicBool::new(false)),
-        };
-        let is_fork = Arc::clone(&bridge.is_fork);
-        after_fork_in_child(py, move || is_fork.store(true, Ordering::Relaxed))?;
-        Ok(bridge)
-    }
-
-    /// Runs `hook` in each process that the application forks off this one through Python
-    /// (`os.fork`, multiprocessing), before any of its code runs there: the place to close what must
-    /// not live on in a copy. It stays for the life of the process.
-    pub fn on_fork(&self, hook: impl Fn() + Send + 'static) {
-        // pyo3 asks for Sync, too; there is one thread after fork(2), so the lock is always free.
-        let hook = Mutex::new(hook);
-        let run = move || {
-            if let Ok(hook) = hook.lock() {
-                hook();
-            }
-        };
-        Python::attach(|py| {
-            if let Err(error) = after_fork_in_child(py, run) {
-                self.reporter.signal_failed(py, &error);
-            }
-        });
+        })
     }
 
     /// Ends the interpreter's part of the worker: exit handlers of the application's run, and what it
@@ -164,9 +135,6 @@ impl Bridge {
                 .map_err(|error| reply::raised(responder, error))?;
             reply::content(py, result, responder, label, &self.reporter)
         });
-        if self.is_fork.load(Ordering::Relaxed) {
-            self.leave_fork(py);
-        }
         match content {
             Ok(content) => {
                 let usage = match &content {
@@ -182,16 +150,6 @@ impl Bridge {
                 Err(error)
             }
         }
-    }
-
-    /// Ends a process that the application forked off and that came back here: it is no worker, has no
-    /// socket any more, and must not answer its parent's client.
-    fn leave_fork(&self, py: Python<'_>) -> ! {
-        self.log.line(Level::Warning, "application.fork_returned", &[]);
-        // At once, as after os.fork(3): exit handlers and buffers are the parent's.
-        let left = py.import("os").and_then(|os| os.call_method1("_exit", (70,)));
-        drop(left); // reached only where the application replaced os._exit
-        std::process::exit(70)
     }
 }
 
@@ -219,15 +177,6 @@ impl Application for Bridge {
             }
         });
     }
-}
-
-/// Registers `hook` with `os.register_at_fork`.
-fn after_fork_in_child(py: Python<'_>, hook: impl Fn() + Send + Sync + 'static) -> PyResult<()> {
-    let run = move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| hook();
-    let hook = PyCFunction::new_closure(py, Some(c"arctos_after_fork"), None, run)?;
-    let options = PyDict::new(py);
-    options.set_item("after_in_child", hook)?;
-    py.import("os")?.call_method("register_at_fork", (), Some(&options)).map(drop)
 }
 
 /// `atexit` first, as the interpreter's own end does, for its handlers may print.

@@ -319,3 +319,6 @@ fn check_started(responder: &Bound<'_, Responder>) -> Result<(), Failure> {
         Phase::Gone => Err(Failure::ClientGone),
     }
 }
+
+#[cfg(test)]
+mod tests;

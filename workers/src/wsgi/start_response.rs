@@ -20,7 +20,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use super::ffi;
 use crate::application::ClientGone;
-use crate::http::{ResponseError, ResponseHead};
+use crate::http::ResponseHead;
 
 /// How far a reply is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,17 +56,19 @@ impl Responder {
             Some(exc_info) if exc_info.is_truthy()? => Some(exc_info),
             Some(_) | None => None,
         };
-        let phase = slf.try_borrow()?.phase;
-        match (phase, exc_info) {
+        let mut responder = slf.try_borrow_mut()?;
+        match (responder.phase, exc_info) {
             (Phase::Unstarted, _) | (Phase::Started, Some(_)) => {}
             (Phase::Started | Phase::Sent | Phase::Gone, None) => {
                 return Err(PyAssertionError::new_err(
                     "start_response() was called a second time without exc_info",
                 ));
             }
-            (Phase::Sent | Phase::Gone, Some(exc_info)) => return Err(reraised(exc_info)?),
+            (Phase::Sent | Phase::Gone, Some(exc_info)) => {
+                drop(responder); // with_traceback() is the exception's own code
+                return Err(reraised(exc_info)?);
+            }
         }
-        let mut responder = slf.try_borrow_mut()?;
         responder.phase = Phase::Unstarted;
         fill_head(&mut responder.head, status, headers)?;
         responder.phase = Phase::Started;
@@ -150,7 +152,8 @@ fn fill_head(
     headers: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let status = native_string(status, "Status")?;
-    head.start(latin1_of(status, "Status")?).map_err(refused)?;
+    head.start(latin1_of(status, "Status")?)
+        .map_err(|error| PyValueError::new_err(format!("{error}: {}", repr(status))))?;
     let Ok(headers) = headers.cast_exact::<PyList>() else {
         return Err(PyTypeError::new_err(format!(
             "Headers ({}) must be of type list: {}",
@@ -166,18 +169,16 @@ fn fill_head(
                 type_name(&item)
             )));
         };
-        if pair.len() != 2 {
+        let Some((name, value)) = ffi::pair(pair) else {
             return Err(PyTypeError::new_err(format!(
                 "Individual headers ({}) must have two parts: name and value",
                 repr(&item)
             )));
-        }
-        let name = pair.get_borrowed_item(0)?;
-        let value = pair.get_borrowed_item(1)?;
+        };
         let name = native_string(&name, "Header name")?;
         let value = native_string(&value, "Header value")?;
         head.add(latin1_of(name, "Header name")?, latin1_of(value, "Header value")?)
-            .map_err(refused)?;
+            .map_err(|error| PyValueError::new_err(format!("{error}: {}", repr(name))))?;
     }
     Ok(())
 }
@@ -197,10 +198,6 @@ fn latin1_of<'a>(text: &'a Bound<'_, PyString>, title: &str) -> PyResult<&'a [u8
     ffi::latin1_bytes(text).ok_or_else(|| {
         PyValueError::new_err(format!("{title} has characters outside latin-1: {}", repr(text)))
     })
-}
-
-fn refused(error: ResponseError) -> PyErr {
-    PyValueError::new_err(error.to_string())
 }
 
 /// repr(), for messages; an object whose repr() fails is named by its type.
@@ -268,11 +265,11 @@ impl Responders {
         usage: Use,
     ) {
         let responder = starter.responder.bind(py);
-        let mut inner = responder.borrow_mut();
-        // One reference is the starter's, one the bound method's.
+        // One reference is the starter's, one the bound method's. (A borrow holds one of its own.)
         let is_ours = usage == Use::Over
             && ffi::reference_count(starter.start_response.bind(py)) == 1
             && ffi::reference_count(responder) == 2;
+        let mut inner = responder.borrow_mut();
         if is_ours {
             // Swapped, so that both heads keep the memory they have.
             std::mem::swap(&mut inner.head, head);
@@ -288,3 +285,6 @@ impl Responders {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

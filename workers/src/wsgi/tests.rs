@@ -1,1 +1,113 @@
+mod cost;
+pub(super) mod harness;
 
+use std::fs::File;
+use std::io::Read;
+use std::sync::mpsc;
+
+use pyo3::prelude::*;
+
+use super::*;
+use crate::wsgi::tests::harness::{App, run};
+
+const HELLO: &str = "def app(environ, start_response):
+    start_response('200 OK', [])
+    return [b'x']
+";
+
+#[test]
+fn what_goes_to_wsgi_errors_is_logged_line_by_line() {
+    let mut app = App::new(
+        "def app(environ, start_response):
+    errors = environ['wsgi.errors']
+    assert errors.write('one\\ntwo, be') == 11
+    errors.write('gun\\n')
+    errors.writelines(['three', '\\n', 'cut'])
+    errors.flush()
+    errors.flush()
+    print('printed', file=errors)
+    start_response('200 OK', [])
+    return []
+",
+    );
+    app.get().unwrap();
+    let log = app.logged();
+    let lines: Vec<_> = log.lines().filter_map(|line| Some(line.split_once("text=")?.1)).collect();
+    assert_eq!(lines, ["one", "\"two, begun\"", "three", "cut", "printed"]);
+}
+
+#[test]
+fn wsgi_errors_takes_only_str() {
+    let mut app = App::new(
+        "def app(environ, start_response):
+    start_response('200 OK', [])
+    try:
+        environ['wsgi.errors'].write(b'x')
+    except TypeError:
+        return [b'refused']
+",
+    );
+    assert_eq!(app.get().unwrap().items, [b"refused"]);
+}
+
+#[test]
+fn a_traceback_can_be_printed_to_wsgi_errors() {
+    let mut app = App::new(
+        "import traceback
+def app(environ, start_response):
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        traceback.print_exc(file=environ['wsgi.errors'])
+    start_response('200 OK', [])
+    return []
+",
+    );
+    app.get().unwrap();
+    assert!(app.logged().contains("ZeroDivisionError: division by zero"));
+}
+
+#[test]
+fn other_threads_run_while_the_bridge_waits_unlocked() {
+    let app = App::new(HELLO);
+    Python::attach(|_| {
+        let (sender, receiver) = mpsc::channel();
+        let other = std::thread::spawn(move || Python::attach(|_| sender.send(()).unwrap()));
+        // Would wait for ever with the lock held.
+        app.bridge.unlocked(move || receiver.recv().unwrap());
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn exit_handlers_run_and_output_is_flushed_in_that_order() {
+    Python::initialize();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let pid = Python::attach(|py| {
+        let names = run(
+            py,
+            &format!(
+                "import atexit, os, sys
+pid = os.fork()
+if pid == 0:
+    atexit._clear()
+    sys.stdout = os.fdopen({}, 'w')
+    atexit.register(print, 'bye')
+",
+                std::os::fd::AsRawFd::as_raw_fd(&writer)
+            ),
+        );
+        let pid: i32 = names.bind(py).get_item("pid").unwrap().unwrap().extract().unwrap();
+        if pid == 0 {
+            let code = if run_exit_handlers(py).is_ok() { 0 } else { 1 };
+            py.import("os").unwrap().call_method1("_exit", (code,)).unwrap();
+        }
+        pid
+    });
+    drop(writer);
+    let mut told = String::new();
+    File::from(std::os::fd::OwnedFd::from(reader)).read_to_string(&mut told).unwrap();
+    assert_eq!(told, "bye\n");
+    let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
+    assert_eq!(status, nix::sys::wait::WaitStatus::Exited(nix::unistd::Pid::from_raw(pid), 0));
+}

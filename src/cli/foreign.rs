@@ -1,0 +1,150 @@
+//! Options that gunicorn 27 has and arctos does not: what to do instead, a line each.
+//!
+//! A start script that is moved over should fail with advice, not with a spelling suggestion.
+
+/// What to do instead of an option of gunicorn's; `option` is as written, with its dashes.
+pub(super) fn hint(option: &str) -> Option<&'static str> {
+    let (name, _value) = option.split_once('=').unwrap_or((option, ""));
+    let row = HINTS.iter().find(|(names, _)| names.contains(&name))?;
+    Some(row.1)
+}
+
+const TLS: &str = "arctos speaks plain HTTP; let the proxy or balancer in front speak TLS";
+const RECYCLE: &str = "this version does not recycle workers; leave the option out";
+const STATSD: &str = "this version sends no metrics; leave the option out";
+const SYSLOG: &str = "arctos logs to standard error; systemd, or a pipe to logger(1), takes it on";
+const LOGGING: &str = "arctos writes its own log lines; see --log-level and --log-format, \
+    and configure Python's logging in the application";
+const LENIENT: &str = "arctos is strict about HTTP, so that no two readers see different requests; \
+    leave the option out";
+const PROXY: &str = "this version trusts no proxy's headers or PROXY lines; leave the option out, \
+    and read X-Forwarded-For in the application";
+const ASGI: &str = "arctos serves WSGI only";
+const HTTP2: &str = "arctos speaks HTTP/1.1; let the proxy in front speak HTTP/2";
+const RELOAD: &str =
+    "this version does not watch files; send SIGHUP to load new code, losing nothing";
+const PASTE: &str = "make the application in a module: MODULE:ATTR or MODULE:create_app()";
+
+const HINTS: &[(&[&str], &str)] = &[
+    (
+        &["-c", "--config"],
+        "this version reads no configuration file; give options, or ARCTOS_* variables",
+    ),
+    (
+        &["-k", "--worker-class"],
+        "there is one kind of worker: a single thread that also waits for slow clients; \
+         set --workers to what the CPUs and the application's waiting need",
+    ),
+    (&["--threads"], "a worker runs one request at a time; raise --workers instead"),
+    (&["--worker-connections"], "use --max-connections, which counts idle ones too"),
+    (&["--max-requests", "--max-requests-jitter"], RECYCLE),
+    (&["--reload", "--reload-engine", "--reload-extra-file"], RELOAD),
+    (&["--spew"], "trace the application with a debugger or sys.settrace instead"),
+    (
+        &["--preload", "--preload-app"],
+        "workers import the application themselves, so that SIGHUP loads new code; \
+         leave the option out",
+    ),
+    (
+        &["-D", "--daemon"],
+        "arctos stays in the foreground; let systemd, a container or another supervisor keep it",
+    ),
+    (
+        &["--worker-tmp-dir"],
+        "workers report through shared memory, not files; leave the option out \
+         (large bodies: --body-temp-dir)",
+    ),
+    (&["--initgroups"], "give the one group that is needed with --group"),
+    (&["--no-sendfile", "--sendfile"], "wsgi.file_wrapper uses sendfile(2); leave the option out"),
+    (&["--error-logfile", "--log-file"], "arctos logs to standard error; redirect it: 2>>FILE"),
+    (
+        &["--capture-output", "-R", "--enable-stdio-inheritance"],
+        "workers write to the standard output and error of arctos already; leave the option out",
+    ),
+    (&["--access-logformat"], "the access log has one form, as --log-format says: text or json"),
+    (&["--logger-class", "--log-config", "--log-config-json", "--log-config-dict"], LOGGING),
+    (
+        &[
+            "--log-syslog",
+            "--log-syslog-to",
+            "--log-syslog-prefix",
+            "--log-syslog-facility",
+            "--disable-redirect-access-to-syslog",
+        ],
+        SYSLOG,
+    ),
+    (&["--statsd-host", "--statsd-prefix", "--dogstatsd-tags", "--enable-backlog-metric"], STATSD),
+    (&["--paste", "--paster", "--paste-global"], PASTE),
+    (
+        &[
+            "--proxy-protocol",
+            "--proxy-allow-from",
+            "--forwarded-allow-ips",
+            "--forwarder-headers",
+            "--secure-scheme-headers",
+        ],
+        PROXY,
+    ),
+    (
+        &[
+            "--certfile",
+            "--keyfile",
+            "--ca-certs",
+            "--ciphers",
+            "--cert-reqs",
+            "--ssl-version",
+            "--suppress-ragged-eofs",
+            "--do-handshake-on-connect",
+        ],
+        TLS,
+    ),
+    (
+        &[
+            "--permit-obsolete-folding",
+            "--strip-header-spaces",
+            "--permit-unconventional-http-method",
+            "--permit-unconventional-http-version",
+            "--casefold-http-method",
+        ],
+        LENIENT,
+    ),
+    (
+        &["--protocol", "--uwsgi-allow-from"],
+        "arctos speaks HTTP/1.1 to its clients; let the proxy use HTTP (nginx: proxy_pass)",
+    ),
+    (&["--http-parser"], "there is one parser; leave the option out"),
+    (
+        &[
+            "--http-protocols",
+            "--http2-cleartext",
+            "--http2-max-concurrent-streams",
+            "--http2-initial-window-size",
+            "--http2-max-frame-size",
+            "--http2-max-header-list-size",
+        ],
+        HTTP2,
+    ),
+    (
+        &[
+            "--asgi-loop",
+            "--asgi-lifespan",
+            "--asgi-disconnect-grace-period",
+            "--websocket-max-message-size",
+        ],
+        ASGI,
+    ),
+    (
+        &[
+            "--dirty-app",
+            "--dirty-workers",
+            "--dirty-timeout",
+            "--dirty-threads",
+            "--dirty-graceful-timeout",
+        ],
+        "run long jobs in a task queue beside arctos; leave the option out",
+    ),
+    (
+        &["--control-socket", "--control-socket-mode", "--no-control-socket"],
+        "this version is controlled by signals only; leave the option out",
+    ),
+];

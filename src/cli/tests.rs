@@ -1,0 +1,377 @@
+use std::time::Duration;
+
+use arctos_worker::log::{Level, LogFormat};
+use arctos_worker::settings::{HeaderMap, Settings};
+
+use super::*;
+use crate::address::BindAddress;
+use crate::config::{AccessLog, ListenMode};
+
+/// Parses words separated by spaces, with these variables.
+fn parsed(line: &str, variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
+    let words = std::iter::once("arctos").chain(line.split(' ').filter(|word| !word.is_empty()));
+    parse(words.map(OsString::from), variables.iter().copied().collect())
+}
+
+fn config(line: &str) -> Config {
+    config_with(line, &[])
+}
+
+fn config_with(line: &str, variables: &[(&str, &str)]) -> Config {
+    match parsed(&format!("{line} shop:app"), variables) {
+        Ok(Invocation::Serve(config)) => *config,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+/// The message and exit code of a refused command line that has an application.
+fn refusal(line: &str) -> (String, i32) {
+    refusal_with(line, &[])
+}
+
+fn refusal_with(line: &str, variables: &[(&str, &str)]) -> (String, i32) {
+    let error = parsed(&format!("{line} shop:app"), variables).unwrap_err();
+    (error.to_string(), error.exit_code())
+}
+
+fn printed(line: &str, variables: &[(&str, &str)]) -> String {
+    match parsed(&format!("--print-config {line}"), variables) {
+        Ok(Invocation::PrintConfig(text)) => text,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn without_options_the_defaults_are_those_of_settings() {
+    let config = config("");
+    let plain = Settings::default();
+    assert_eq!(format!("{:?}", config.worker.limits), format!("{:?}", plain.limits));
+    assert_eq!(format!("{:?}", config.worker.timeouts), format!("{:?}", plain.timeouts));
+    assert_eq!(config.worker.header_map, plain.header_map);
+    assert_eq!(config.worker.server_header, plain.server_header);
+    assert_eq!(config.worker.root_path, plain.root_path);
+    assert_eq!(config.backlog, 2048);
+    assert_eq!(config.patience.request, Duration::from_secs(30));
+    assert_eq!(config.patience.graceful, Duration::from_secs(25));
+    assert_eq!(config.patience.boot, Duration::from_secs(60));
+    assert_eq!(config.patience.drain_delay, Duration::ZERO);
+    assert_eq!(config.logging.level, Level::Info);
+    assert_eq!(config.logging.access, AccessLog::Off);
+    assert_eq!(config.unix_socket_mode.bits(), 0o660);
+    assert_eq!(config.binds, ["127.0.0.1:8000".parse().unwrap()]);
+    assert!(config.workers >= 2);
+}
+
+#[test]
+fn every_option_reaches_its_place() {
+    let config = config(
+        "-b :80 --bind unix:@x --reuse-port --listen-mode per-slot --backlog 10 -w 3 -t 0.5 \
+         --graceful-timeout 1m --boot-timeout 5s --drain-delay 2 --keep-alive 3 \
+         --limit-request-line 1000 --limit-request-fields 7 --limit-request-field_size 2K \
+         --limit-request-head 32K --limit-request-body 1M --body-memory 0 --body-temp-dir / \
+         --header-timeout 4 --body-timeout 5 --body-min-rate 100 --write-timeout 6 \
+         --max-connections 8 --max-requests-per-connection 9 --header-map refuse \
+         --server-header off --root-path /shop --log-level DEBUG --log-format json \
+         --access-logfile - -p /arctos.pid -m 027 -n shop -e A=1 --env B=2=3 \
+         --unix-socket-mode 0666 --chdir / --pythonpath lib,/opt/lib --pythonpath more",
+    );
+    let tcp = BindAddress::Tcp { host: String::new(), port: 80 };
+    assert_eq!(config.binds, [tcp, BindAddress::Abstract("x".to_owned())]);
+    assert!(config.reuse_port);
+    assert_eq!((config.listen_mode, config.backlog), (ListenMode::PerSlot, 10));
+    assert_eq!(config.workers, 3);
+    let patience = config.patience;
+    assert_eq!(patience.request, Duration::from_millis(500));
+    assert_eq!(patience.graceful, Duration::from_secs(60));
+    assert_eq!(patience.boot, Duration::from_secs(5));
+    assert_eq!(patience.drain_delay, Duration::from_secs(2));
+    let limits = config.worker.limits;
+    assert_eq!((limits.request_line_bytes, limits.header_count), (1000, 7));
+    assert_eq!((limits.header_field_bytes, limits.head_bytes), (2048, 32_768));
+    assert_eq!((limits.body_bytes, limits.body_memory_bytes), (1 << 20, 0));
+    assert_eq!((limits.connections, limits.requests_per_connection), (8, 9));
+    let timeouts = config.worker.timeouts;
+    assert_eq!(timeouts.keep_alive, Duration::from_secs(3));
+    assert_eq!(timeouts.head, Duration::from_secs(4));
+    assert_eq!((timeouts.body, timeouts.body_rate_bytes), (Duration::from_secs(5), 500));
+    assert_eq!(timeouts.write, Duration::from_secs(6));
+    assert_eq!(config.worker.header_map, HeaderMap::Refuse);
+    assert!(!config.worker.server_header && config.worker.multiprocess);
+    assert_eq!(config.worker.root_path, "/shop");
+    assert_eq!((config.logging.level, config.logging.format), (Level::Debug, LogFormat::Json));
+    assert_eq!(config.logging.access, AccessLog::Stdout);
+    assert_eq!(config.pid_file, Some("/arctos.pid".into()));
+    assert_eq!(config.privileges.umask.map(|mask| mask.bits()), Some(0o27));
+    assert_eq!(config.unix_socket_mode.bits(), 0o666);
+    assert_eq!(config.name.as_deref(), Some("shop"));
+    let application = config.application;
+    assert_eq!(application.env, [("A".into(), "1".into()), ("B".into(), "2=3".into())]);
+    assert_eq!(application.chdir, Some("/".into()));
+    let folders = ["/lib", "/opt/lib", "/more"].map(std::path::PathBuf::from);
+    assert_eq!(application.pythonpath, folders);
+}
+
+#[test]
+fn every_option_is_also_read_from_its_variable() {
+    // No number, time or word is this; names, paths and texts are told of as effective.
+    let strange = "\u{1}";
+    for option in OPTIONS {
+        let variable = option.variable();
+        match parsed("--print-config", &[(&variable, strange)]) {
+            Ok(Invocation::PrintConfig(page)) => {
+                assert!(page.contains(&format!("  environment {variable}\n")), "{page}");
+            }
+            Ok(other) => panic!("{variable}: {other:?}"),
+            Err(error) => {
+                let message = error.to_string();
+                assert!(message.starts_with(&format!("{variable}='{strange}': ")), "{message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment() {
+    let variables = [("ARCTOS_WORKERS", "5"), ("WEB_CONCURRENCY", "7")];
+    assert_eq!(config_with("-w 3", &variables).workers, 3);
+    assert_eq!(config_with("", &variables).workers, 5);
+    assert_eq!(config_with("", &variables[1..]).workers, 7);
+}
+
+#[test]
+fn the_last_of_two_options_counts() {
+    assert_eq!(config("--workers 3 -w 4").workers, 4);
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    assert_eq!(config_with("", &[("ARCTOS_BACKLOG", "")]).backlog, 2048);
+}
+
+#[test]
+fn a_switch_can_be_turned_off_over_its_variable() {
+    assert!(config_with("", &[("ARCTOS_REUSE_PORT", "1")]).reuse_port);
+    assert!(!config_with("--reuse-port=off", &[("ARCTOS_REUSE_PORT", "1")]).reuse_port);
+}
+
+#[test]
+fn a_switch_does_not_swallow_the_application() {
+    assert!(config("--reuse-port").reuse_port);
+}
+
+#[test]
+fn binds_in_a_variable_are_separated_by_commas() {
+    let config = config_with("", &[("ARCTOS_BIND", "[::1]:80, unix:@x")]);
+    assert_eq!(config.binds, ["[::1]:80".parse().unwrap(), "unix:@x".parse().unwrap()]);
+}
+
+#[test]
+fn variables_of_the_application_are_separated_by_lines() {
+    let config = config_with("", &[("ARCTOS_ENV", "A=1,2\nB=3")]);
+    assert_eq!(config.application.env, [("A".into(), "1,2".into()), ("B".into(), "3".into())]);
+}
+
+#[test]
+fn a_platforms_port_is_served_on_all_ipv4_addresses() {
+    let port = [("PORT", "5000")];
+    assert_eq!(config_with("", &port).binds, ["0.0.0.0:5000".parse().unwrap()]);
+    assert_eq!(config_with("-b :80", &port).binds, [":80".parse().unwrap()]);
+}
+
+#[test]
+fn sockets_from_systemd_come_before_a_platforms_port() {
+    let pid = std::process::id().to_string();
+    let variables = [("LISTEN_PID", pid.as_str()), ("LISTEN_FDS", "2"), ("PORT", "5000")];
+    let binds = [BindAddress::Fd(3), BindAddress::Fd(4)];
+    assert_eq!(config_with("", &variables).binds, binds);
+    assert_eq!(config_with("-b :80", &variables).binds, [":80".parse().unwrap()]);
+}
+
+#[test]
+fn wrong_values_are_told_with_option_value_and_form() {
+    for (line, message) in [
+        ("--workers many", "--workers 'many': expected a whole number from 1 to 512"),
+        ("--workers=-1", "--workers '-1': expected a whole number from 1 to 512"),
+        ("-w -1", "--workers '-1': expected a whole number from 1 to 512"),
+        (
+            "-t soon",
+            "--timeout 'soon': expected 0, or a time from 1ms to 24h, in seconds or with a unit: \
+             30, 0.5, 500ms, 30s, 2m",
+        ),
+        (
+            "--limit-request-line 1T",
+            "--limit-request-line '1T': expected a size from 64 to 1M in bytes, or with a unit: \
+             512, 64K, 1M, 1G",
+        ),
+        (
+            "--log-level loud",
+            "--log-level 'loud': expected debug, info, warning, error or critical",
+        ),
+        ("--header-map dangerous", "--header-map 'dangerous': expected drop or refuse"),
+        (
+            "-m 22",
+            "--umask '22': expected an octal number with a leading 0 from 0 to 0777, such as 022",
+        ),
+        ("-e PATH", "--env 'PATH': expected KEY=VALUE"),
+        ("-b ::1", "--bind '::1': expected brackets around an IPv6 address, such as [::1]:8000"),
+        (
+            "--drain-delay 25",
+            "--drain-delay '25': expected less than --graceful-timeout (25s), of which it is a part",
+        ),
+        (
+            "--root-path shop/",
+            "--root-path 'shop/': expected a path such as /shop, with a slash in front and none at \
+             its end; leave the option out for the root",
+        ),
+    ] {
+        assert_eq!(refusal(line), (message.to_owned(), 2), "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_told_by_its_name() {
+    let expected = "a whole number from 1 to 512";
+    for variable in ["ARCTOS_WORKERS", "WEB_CONCURRENCY"] {
+        let message = format!("{variable}='many': expected {expected}");
+        assert_eq!(refusal_with("", &[(variable, "many")]), (message, 2));
+    }
+    let message = "PORT='tcp://10.0.0.1:80': expected a whole number from 0 to 65535".to_owned();
+    assert_eq!(refusal_with("", &[("PORT", "tcp://10.0.0.1:80")]), (message, 2));
+}
+
+#[test]
+fn what_is_not_on_this_machine_exits_with_one() {
+    let missing = "is not a usable folder: No such file or directory (os error 2)";
+    for (line, message) in [
+        ("--chdir /no/such", format!("--chdir '/no/such': /no/such {missing}")),
+        ("--body-temp-dir /no/such", format!("--body-temp-dir '/no/such': /no/such {missing}")),
+        ("--pid /no/such/x", format!("--pid '/no/such/x': /no/such {missing}")),
+        (
+            "-u nobody-of-this-name",
+            "--user 'nobody-of-this-name': there is no such user on this machine".to_owned(),
+        ),
+        (
+            "-g nobody-of-this-name",
+            "--group 'nobody-of-this-name': there is no such group on this machine".to_owned(),
+        ),
+    ] {
+        assert_eq!(refusal(line), (message, 1), "{line}");
+    }
+}
+
+#[test]
+fn a_missing_application_is_told_with_an_example() {
+    let error = parsed("-w 2", &[]).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("arctos shop.wsgi:application"));
+}
+
+#[test]
+fn the_application_can_come_from_its_variable() {
+    let variables = [("ARCTOS_APP", "shop:create()")];
+    let Ok(Invocation::Serve(config)) = parsed("", &variables) else { panic!() };
+    assert_eq!(config.application.module, "shop");
+    assert!(config.application.is_factory);
+}
+
+#[test]
+fn an_unknown_option_is_answered_with_the_near_one() {
+    let (message, exit_code) = refusal("--worker 2");
+    assert_eq!(exit_code, 2);
+    assert!(message.starts_with("unexpected argument '--worker' found"), "{message}");
+    assert!(message.contains("'--workers'"), "{message}");
+}
+
+#[test]
+fn options_of_gunicorn_are_answered_with_advice() {
+    for option in [
+        "-k",
+        "--worker-class=gevent",
+        "--threads",
+        "--reload",
+        "--daemon",
+        "--preload",
+        "-D",
+        "--max-requests",
+        "--config",
+        "-c",
+        "--statsd-host",
+        "--certfile",
+        "-R",
+        "--log-file",
+    ] {
+        let error = parsed(&format!("{option} x:y"), &[]).unwrap_err();
+        assert!(matches!(error, UsageError::Foreign { .. }), "{option}: {error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+    let (message, _) = refusal("--threads 4");
+    assert_eq!(message, "--threads: a worker runs one request at a time; raise --workers instead");
+}
+
+#[test]
+fn no_advice_is_for_an_option_that_exists() {
+    for option in OPTIONS {
+        assert_eq!(foreign::hint(&option.flag()), None);
+        let letter = option.short.map(|letter| format!("-{letter}"));
+        assert_eq!(letter.as_deref().and_then(foreign::hint), None);
+    }
+}
+
+#[test]
+fn help_and_version_are_shown_with_zero() {
+    for (line, part) in [
+        ("--help", "--graceful-timeout <TIME>"),
+        ("-h", "Usage: arctos [OPTIONS] MODULE:ATTR"),
+        ("--version", concat!("arctos ", env!("CARGO_PKG_VERSION"))),
+        ("-v", "arctos "),
+    ] {
+        let Ok(Invocation::Show { text, exit_code: 0 }) = parsed(line, &[]) else {
+            panic!("{line}")
+        };
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn check_wants_an_application_under_both_names() {
+    assert!(matches!(parsed("--check a:b", &[]), Ok(Invocation::Check(_))));
+    assert!(matches!(parsed("--check-config a:b", &[]), Ok(Invocation::Check(_))));
+    assert!(matches!(parsed("--check", &[]), Err(UsageError::NoApplication)));
+}
+
+#[test]
+fn the_effective_configuration_names_each_origin() {
+    let page = printed("-w 3 -t 500ms", &[("ARCTOS_BACKLOG", "9"), ("PORT", "80")]);
+    let line = |flag: &str| {
+        let line = page.lines().find(|line| line.starts_with(&format!("{flag} "))).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("--workers"), "--workers 3 command line");
+    assert_eq!(line("--timeout"), "--timeout 500ms command line");
+    assert_eq!(line("--backlog"), "--backlog 9 environment ARCTOS_BACKLOG");
+    assert_eq!(line("--bind"), "--bind 0.0.0.0:80 environment PORT");
+    assert_eq!(line("--keep-alive"), "--keep-alive 75s default");
+    assert_eq!(line("MODULE:ATTR"), "MODULE:ATTR - default");
+}
+
+#[test]
+fn the_effective_configuration_has_each_option_once_in_the_order_of_the_table() {
+    let page = printed("", &[]);
+    let flags: Vec<_> = page.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    let table: Vec<_> = OPTIONS.iter().map(OptionSpec::flag).collect();
+    assert_eq!(flags, table);
+}
+
+#[test]
+fn the_effective_configuration_keeps_secrets_to_itself() {
+    let page = printed("-e TOKEN=hunter2", &[]);
+    assert!(page.contains("TOKEN=...") && !page.contains("hunter2"), "{page}");
+}
+
+#[test]
+fn a_misspelt_variable_is_listed_and_one_of_kubernetes_is_not() {
+    let variables = [("ARCTOS_WORKER", "3"), ("ARCTOS_PORT", "x"), ("ARCTOS_SERVICE_HOST", "x")];
+    let page = printed("", &variables);
+    let notes: Vec<_> = page.lines().filter(|line| line.starts_with('#')).collect();
+    assert_eq!(notes, ["# ARCTOS_WORKER is set and is no option"]);
+}

@@ -1,0 +1,144 @@
+//! Reads settings one by one and writes down what each of them came to.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::resolve::Effective;
+use super::{ConfigError, Given, Origin, RawOptions};
+use crate::options::{OptionSpec, Preset, Setting};
+use crate::value::{Kind, Switch};
+
+/// Reads settings; each is asked for once.
+pub(super) struct Reader<'a> {
+    raw: &'a RawOptions,
+    /// Where relative paths start; set once `--chdir` is read.
+    base: PathBuf,
+    effective: Vec<Effective>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(raw: &'a RawOptions, base: PathBuf) -> Self {
+        Self { raw, base, effective: Vec::new() }
+    }
+
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    pub(super) fn start_paths_at(&mut self, base: PathBuf) {
+        self.base = base;
+    }
+
+    /// What was given for a setting.
+    pub(super) fn given(&self, setting: Setting) -> Option<&'a Given> {
+        self.raw.given.get(&setting).filter(|given| !given.values.is_empty())
+    }
+
+    /// The only value of a setting that takes one: the last, if there were more.
+    pub(super) fn last(&self, setting: Setting) -> Option<(&'a OsStr, &'a Origin)> {
+        let given = self.given(setting)?;
+        Some((given.values.last()?, &given.origin))
+    }
+
+    /// Writes down what a setting came to.
+    pub(super) fn note(&mut self, setting: Setting, value: String, origin: Origin) {
+        self.effective.push(Effective { setting, value, origin });
+    }
+
+    pub(super) fn into_effective(self) -> Vec<Effective> {
+        self.effective
+    }
+
+    /// A value of a kind, given or the default of the table.
+    pub(super) fn one<K: Kind>(
+        &mut self,
+        setting: Setting,
+        kind: K,
+    ) -> Result<K::Value, ConfigError> {
+        let preset = match OptionSpec::of(setting).default {
+            Preset::Text(text) => text,
+            Preset::Derived(_) | Preset::Nothing => "",
+        };
+        let (text, origin) = self.last(setting).unwrap_or((OsStr::new(preset), &Origin::Default));
+        let value = read(setting, &kind, text, origin)?;
+        self.note(setting, kind.show(&value), origin.clone());
+        Ok(value)
+    }
+
+    /// A value of a kind, if one was given; the caller knows what holds else, and notes it.
+    pub(super) fn given_as<K: Kind>(
+        &mut self,
+        setting: Setting,
+        kind: K,
+    ) -> Result<Option<K::Value>, ConfigError> {
+        let Some((text, origin)) = self.last(setting) else { return Ok(None) };
+        let value = read(setting, &kind, text, origin)?;
+        self.note(setting, kind.show(&value), origin.clone());
+        Ok(Some(value))
+    }
+
+    pub(super) fn switch(&mut self, setting: Setting) -> Result<bool, ConfigError> {
+        self.one(setting, Switch)
+    }
+
+    /// Some text, if there is one.
+    pub(super) fn text(&mut self, setting: Setting) -> Result<Option<String>, ConfigError> {
+        let Some((text, origin)) = self.last(setting) else {
+            self.note(setting, String::new(), Origin::Default);
+            return Ok(None);
+        };
+        let Some(known) = text.to_str().filter(|text| !text.is_empty()) else {
+            return Err(wrong(setting, origin, text, "a text in UTF-8".to_owned()));
+        };
+        self.note(setting, known.to_owned(), origin.clone());
+        Ok(Some(known.to_owned()))
+    }
+
+    /// A path, made absolute, if one was given.
+    pub(super) fn path(&mut self, setting: Setting) -> Result<Option<PathBuf>, ConfigError> {
+        let Some((text, origin)) = self.last(setting) else {
+            self.note(setting, String::new(), Origin::Default);
+            return Ok(None);
+        };
+        if text.is_empty() {
+            return Err(wrong(setting, origin, text, "a path".to_owned()));
+        }
+        let path = self.base.join(text);
+        self.note(setting, path.display().to_string(), origin.clone());
+        Ok(Some(path))
+    }
+
+    /// All values of a setting that repeats, each read by `read`, which says what it expects.
+    pub(super) fn many<T>(
+        &self,
+        setting: Setting,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let Some(Given { values, origin }) = self.given(setting) else { return Ok(Vec::new()) };
+        let read_one = |value: &OsString| {
+            let text = value.to_str().ok_or_else(|| "a text in UTF-8".to_owned());
+            text.and_then(&read).map_err(|expected| wrong(setting, origin, value, expected))
+        };
+        values.iter().map(read_one).collect()
+    }
+}
+
+fn read<K: Kind>(
+    setting: Setting,
+    kind: &K,
+    text: &OsStr,
+    origin: &Origin,
+) -> Result<K::Value, ConfigError> {
+    let value = text.to_str().and_then(|text| kind.read(text));
+    value.ok_or_else(|| wrong(setting, origin, text, kind.expected()))
+}
+
+pub(super) fn wrong(
+    setting: Setting,
+    origin: &Origin,
+    text: &OsStr,
+    expected: String,
+) -> ConfigError {
+    let text = text.to_string_lossy().into_owned();
+    ConfigError::Value { setting, origin: origin.clone(), text, expected }
+}

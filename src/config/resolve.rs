@@ -1,0 +1,551 @@
+//! [`RawOptions`] to [`Config`]: every setting read once, in the order of the table.
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use arctos_worker::log::{Level, LogFormat};
+use arctos_worker::settings::{AppSpec, HeaderMap, Limits, Settings, Timeouts};
+use nix::unistd::{AccessFlags, Gid, Group, Uid, User, access};
+
+use super::reader::{Reader, wrong};
+use super::{
+    AccessLog, AppNameError, Config, ConfigError, ListenMode, Logging, Origin, Patience,
+    Privileges, RawOptions,
+};
+use crate::address::BindAddress;
+use crate::cgroup;
+use crate::options::{OptionSpec, Setting};
+use crate::systemd;
+use crate::value::{Choice, Kind, Permissions, Size, Span, Whole};
+
+/// One setting as it came out.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// Which.
+    pub setting: Setting,
+    /// Its value; empty for nothing.
+    pub value: String,
+    /// Where it is from.
+    pub origin: Origin,
+}
+
+/// A configuration and how it came about.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The configuration; `None` where no application was given.
+    pub config: Option<Config>,
+    /// All settings, in the order of the table.
+    pub effective: Vec<Effective>,
+}
+
+impl Resolved {
+    /// The effective configuration: option, value and origin, a line each, in columns.
+    pub fn print(&self) -> String {
+        let flag = |line: &Effective| OptionSpec::of(line.setting).flag();
+        let shown = |line: &Effective| match line.value.as_str() {
+            "" => "-".to_owned(),
+            value => value.escape_debug().to_string(),
+        };
+        let width = |of: &dyn Fn(&Effective) -> String| {
+            self.effective.iter().map(|line| of(line).chars().count()).max().unwrap_or(0)
+        };
+        let (flags, values) = (width(&flag), width(&shown).min(40));
+        let mut page = String::new();
+        for line in &self.effective {
+            let (flag, value) = (flag(line), shown(line));
+            let _ = writeln!(page, "{flag:flags$}  {value:values$}  {}", line.origin); // a String takes all
+        }
+        page
+    }
+}
+
+const WORKERS: Whole = Whole { least: 1, most: 512 };
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+const TIME: Span = Span { least: MILLISECOND, most: DAY, takes_zero: false };
+const TIME_OR_ZERO: Span = Span { takes_zero: true, ..TIME };
+/// The kernel takes an int (listen(2)).
+const BACKLOG: Whole = Whole { least: 1, most: i32::MAX as u64 };
+/// A head is kept in offsets of 32 bits, and in memory.
+const HEAD: Size = Size { least_bytes: 64, most_bytes: 16 << 20, takes_zero: false };
+const LINE: Size = Size { most_bytes: 1 << 20, ..HEAD };
+/// As many as gunicorn takes.
+const FIELDS: Whole = Whole { least: 1, most: 32_768 };
+const BODY: Size = Size { least_bytes: 1, most_bytes: 1 << 50, takes_zero: true };
+const BODY_MEMORY: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
+const RATE: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
+const CONNECTIONS: Whole = Whole { least: 1, most: 1_000_000 };
+const REQUESTS: Whole = Whole { least: 0, most: u32::MAX as u64 };
+/// How long `--drain-delay auto` is in Kubernetes, whose endpoints lag behind its signals.
+const KUBERNETES_DRAIN: Duration = Duration::from_secs(5);
+/// A quick stop, and what a refused peer may still send: no options.
+const QUICK: Duration = Duration::from_secs(2);
+
+/// Checks what was given and fills in the rest.
+///
+/// Errors: the first [`ConfigError`] in the order of the table.
+pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
+    let current = std::env::current_dir().map_err(ConfigError::NoCurrentFolder)?;
+    let mut reader = Reader::new(raw, current);
+    let application = application(&mut reader)?;
+    let binds = binds(&mut reader, raw)?;
+    let reuse_port = reader.switch(Setting::ReusePort)?;
+    let modes = Choice(&[("shared", ListenMode::Shared), ("per-slot", ListenMode::PerSlot)]);
+    let listen_mode = reader.one(Setting::ListenMode, modes)?;
+    let backlog = bounded(reader.one(Setting::Backlog, BACKLOG)?);
+    let unix_socket_mode = reader.one(Setting::UnixSocketMode, Permissions)?;
+    let connections = bounded(reader.one(Setting::MaxConnections, CONNECTIONS)?);
+    let workers = workers(&mut reader, raw)?;
+    let privileges = privileges(&mut reader)?;
+    let name = reader.text(Setting::Name)?;
+    let pid_file = file_in_folder(&mut reader, Setting::Pid)?;
+    let patience = patience(&mut reader, raw)?;
+    let timeouts = timeouts(&mut reader)?;
+    let limits = Limits {
+        request_line_bytes: bounded(reader.one(Setting::LimitRequestLine, LINE)?),
+        header_count: bounded(reader.one(Setting::LimitRequestFields, FIELDS)?),
+        header_field_bytes: bounded(reader.one(Setting::LimitRequestFieldSize, LINE)?),
+        head_bytes: bounded(reader.one(Setting::LimitRequestHead, HEAD)?),
+        body_bytes: reader.one(Setting::LimitRequestBody, BODY)?,
+        body_memory_bytes: bounded(reader.one(Setting::BodyMemory, BODY_MEMORY)?),
+        connections,
+        ..Limits::default()
+    };
+    let body_temp_dir = body_temp_dir(&mut reader, raw, &privileges)?;
+    let requests_per_connection = bounded(reader.one(Setting::MaxRequestsPerConnection, REQUESTS)?);
+    let maps = Choice(&[("drop", HeaderMap::Drop), ("refuse", HeaderMap::Refuse)]);
+    let worker = Settings {
+        limits: Limits { requests_per_connection, ..limits },
+        timeouts,
+        header_map: reader.one(Setting::HeaderMap, maps)?,
+        server_header: reader.switch(Setting::ServerHeader)?,
+        root_path: root_path(&mut reader)?,
+        body_temp_dir,
+        multiprocess: workers > 1,
+    };
+    let logging = logging(&mut reader)?;
+    let config = application.map(|application| Config {
+        application,
+        binds,
+        reuse_port,
+        listen_mode,
+        backlog,
+        unix_socket_mode,
+        workers,
+        privileges,
+        name,
+        pid_file,
+        patience,
+        logging,
+        worker,
+    });
+    Ok(Resolved { config, effective: reader.into_effective() })
+}
+
+/// A number that its kind has bounded to what fits.
+fn bounded<T: TryFrom<u64>>(number: u64) -> T {
+    T::try_from(number).ok().expect("the kinds above bound every number to its type")
+}
+
+fn application(reader: &mut Reader<'_>) -> Result<Option<AppSpec>, ConfigError> {
+    let name = reader.text(Setting::Application)?;
+    let is_factory = reader.switch(Setting::Factory)?;
+    let chdir = chdir(reader)?;
+    let pythonpath = pythonpath(reader)?;
+    let env = env(reader)?;
+    let Some(text) = name else { return Ok(None) };
+    let spec = app_name(&text, is_factory).map_err(|reason| {
+        let origin = reader.last(Setting::Application).map(|(_, origin)| origin.clone());
+        ConfigError::Application { origin: origin.unwrap_or(Origin::CommandLine), text, reason }
+    })?;
+    Ok(Some(AppSpec { chdir, pythonpath, env, ..spec }))
+}
+
+/// Shape: `MODULE [ ":" ATTR [ "()" ] ]`, both in dots.
+fn app_name(text: &str, is_factory: bool) -> Result<AppSpec, AppNameError> {
+    let (module, attribute) = match text.split_once(':') {
+        Some((module, attribute)) => (module, Some(attribute)),
+        None => (text, None),
+    };
+    if module.contains('/') || module.ends_with(".py") {
+        return Err(AppNameError::File(as_module(module, attribute)));
+    }
+    let (attribute, is_called) = match attribute.and_then(|name| name.strip_suffix(')')) {
+        None => (attribute, false),
+        Some(call) => match call.split_once('(') {
+            Some((name, "")) => (Some(name), true),
+            Some((name, _)) if is_dotted_name(name) => return Err(AppNameError::Arguments),
+            Some(_) | None => return Err(AppNameError::Form),
+        },
+    };
+    if !is_dotted_name(module) || !attribute.is_none_or(is_dotted_name) {
+        return Err(AppNameError::Form);
+    }
+    if is_factory && attribute.is_none() {
+        return Err(AppNameError::NamelessFactory);
+    }
+    Ok(AppSpec {
+        module: module.to_owned(),
+        attribute: attribute.map(str::to_owned),
+        is_factory: is_factory || is_called,
+        chdir: None,
+        pythonpath: Vec::new(),
+        env: Vec::new(),
+    })
+}
+
+/// What somebody who wrote `some/folder/shop.py:app` most likely wants.
+fn as_module(path: &str, attribute: Option<&str>) -> String {
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let module = file.strip_suffix(".py").unwrap_or(file);
+    let folder = match folder {
+        "" => String::new(),
+        folder => format!("--chdir {folder} "),
+    };
+    match attribute {
+        Some(attribute) => format!("{folder}{module}:{attribute}"),
+        None => format!("{folder}{module}"),
+    }
+}
+
+fn is_dotted_name(text: &str) -> bool {
+    text.split('.').all(|name| {
+        let mut letters = name.chars();
+        letters.next().is_some_and(|first| first == '_' || first.is_alphabetic())
+            && letters.all(|letter| letter == '_' || letter.is_alphanumeric())
+    })
+}
+
+fn chdir(reader: &mut Reader<'_>) -> Result<Option<PathBuf>, ConfigError> {
+    let Some((text, origin)) = reader.last(Setting::Chdir) else {
+        let current = reader.base().display().to_string();
+        reader.note(Setting::Chdir, current, Origin::Default);
+        return Ok(None);
+    };
+    let folder = reader.path(Setting::Chdir)?.unwrap_or_default();
+    usable_folder(Setting::Chdir, text, origin, &folder)?;
+    reader.start_paths_at(folder.clone());
+    Ok(Some(folder))
+}
+
+/// Commas separate, as in gunicorn. Folders that are not there are Python's to ignore.
+fn pythonpath(reader: &mut Reader<'_>) -> Result<Vec<PathBuf>, ConfigError> {
+    let base = reader.base().to_owned();
+    let lists = reader.many(Setting::PythonPath, |list| {
+        let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
+        Ok(parts.map(|part| base.join(part)).collect::<Vec<_>>())
+    })?;
+    let folders = lists.concat();
+    let shown: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    note_list(reader, Setting::PythonPath, &shown);
+    Ok(folders)
+}
+
+fn env(reader: &mut Reader<'_>) -> Result<Vec<(String, String)>, ConfigError> {
+    let pairs = reader.many(Setting::Env, |text| {
+        let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+        let (key, value) = pair.ok_or_else(|| "KEY=VALUE".to_owned())?;
+        Ok((key.to_owned(), value.to_owned()))
+    })?;
+    // Names only: the values are where secrets are, and this is printed.
+    let names: Vec<_> = pairs.iter().map(|(key, _)| format!("{key}=...")).collect();
+    note_list(reader, Setting::Env, &names);
+    Ok(pairs)
+}
+
+fn note_list(reader: &mut Reader<'_>, setting: Setting, values: &[String]) {
+    let origin = reader.given(setting).map_or(Origin::Default, |given| given.origin.clone());
+    reader.note(setting, values.join(", "), origin);
+}
+
+/// Given; else what systemd has bound; else what a platform says with `$PORT`, as gunicorn does.
+fn binds(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<Vec<BindAddress>, ConfigError> {
+    let given = reader.many(Setting::Bind, |text| {
+        text.parse::<BindAddress>().map_err(|error| error.to_string())
+    })?;
+    let (binds, origin) = if let Some(origin) = reader.given(Setting::Bind) {
+        (given, origin.origin.clone())
+    } else {
+        let inherited = systemd::inherited(&raw.environment, std::process::id())?;
+        if !inherited.is_empty() {
+            (inherited.into_iter().map(BindAddress::Fd).collect(), Origin::Systemd)
+        } else if let Some(text) = raw.environment.value("PORT") {
+            let origin = Origin::Environment("PORT".to_owned());
+            let ports = Whole { least: 0, most: u64::from(u16::MAX) };
+            let port = text.to_str().and_then(|text| ports.read(text));
+            let port = port.ok_or_else(|| wrong(Setting::Bind, &origin, text, ports.expected()))?;
+            let host = "0.0.0.0".to_owned();
+            (vec![BindAddress::Tcp { host, port: bounded(port) }], origin)
+        } else {
+            let host = "127.0.0.1".to_owned();
+            (vec![BindAddress::Tcp { host, port: 8000 }], Origin::Default)
+        }
+    };
+    let base = reader.base();
+    let absolute = |bind| match bind {
+        BindAddress::Unix(path) => BindAddress::Unix(base.join(path)),
+        BindAddress::Tcp { .. } | BindAddress::Abstract(_) | BindAddress::Fd(_) => bind,
+    };
+    let binds: Vec<_> = binds.into_iter().map(absolute).collect();
+    let shown: Vec<_> = binds.iter().map(BindAddress::to_string).collect();
+    reader.note(Setting::Bind, shown.join(", "), origin);
+    Ok(binds)
+}
+
+fn workers(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<u16, ConfigError> {
+    if let Some(count) = reader.given_as(Setting::Workers, WORKERS)? {
+        return Ok(bounded(count));
+    }
+    let (count, origin) = if let Some(text) = raw.environment.value("WEB_CONCURRENCY") {
+        let origin = Origin::Environment("WEB_CONCURRENCY".to_owned());
+        let count = text.to_str().and_then(|text| WORKERS.read(text));
+        let expected = || wrong(Setting::Workers, &origin, text, WORKERS.expected());
+        (count.ok_or_else(expected)?, origin)
+    } else {
+        // Unreadable is unlimited: where /proc is missing there is nothing to obey.
+        let cpus = cgroup::cpus(|path| fs::read_to_string(path).ok());
+        // Two at least: one alone would leave nobody while it is replaced or busy.
+        (cpus.whole().clamp(2, WORKERS.most), Origin::Cpus(cpus))
+    };
+    reader.note(Setting::Workers, count.to_string(), origin);
+    Ok(bounded(count))
+}
+
+fn privileges(reader: &mut Reader<'_>) -> Result<Privileges, ConfigError> {
+    let user = identity(reader, Setting::User, |name| {
+        let found = User::from_name(name).ok().flatten()?;
+        Some(found.uid.as_raw())
+    })?
+    .map(Uid::from_raw);
+    if user.is_none() {
+        reader.note(Setting::User, String::new(), Origin::Default);
+    }
+    let given_group = identity(reader, Setting::Group, |name| {
+        let found = Group::from_name(name).ok().flatten()?;
+        Some(found.gid.as_raw())
+    })?
+    .map(Gid::from_raw);
+    let group = match (given_group, user) {
+        (Some(group), _) => Some(group),
+        (None, None) => {
+            reader.note(Setting::Group, String::new(), Origin::Default);
+            None
+        }
+        // Without it a user that was given to lose root's rights would keep root's group.
+        (None, Some(uid)) => {
+            let gid = User::from_uid(uid).ok().flatten().map(|user| user.gid);
+            let shown = gid.map_or_else(String::new, |gid| gid.to_string());
+            reader.note(Setting::Group, shown, Origin::User(uid));
+            gid
+        }
+    };
+    let umask = reader.given_as(Setting::Umask, Permissions)?;
+    if umask.is_none() {
+        reader.note(Setting::Umask, String::new(), Origin::Default);
+    }
+    must_be_allowed(reader, Setting::User, user.is_some_and(|user| user != Uid::effective()))?;
+    must_be_allowed(reader, Setting::Group, given_group.is_some_and(|it| it != Gid::effective()))?;
+    Ok(Privileges { user, group, umask })
+}
+
+/// A user or group, by number or by name.
+fn identity(
+    reader: &mut Reader<'_>,
+    setting: Setting,
+    look_up: impl Fn(&str) -> Option<u32>,
+) -> Result<Option<u32>, ConfigError> {
+    let Some((text, origin)) = reader.last(setting) else { return Ok(None) };
+    // The greatest number means "leave as it is" to chown(2) and setresuid(2).
+    let numbers = Whole { least: 0, most: u64::from(u32::MAX - 1) };
+    let Some(name) = text.to_str().filter(|name| !name.is_empty()) else {
+        return Err(wrong(setting, origin, text, "a name or a number".to_owned()));
+    };
+    let id = match numbers.read(name) {
+        Some(number) => Some(bounded(number)),
+        None => look_up(name),
+    };
+    let id = id.ok_or_else(|| ConfigError::Nobody {
+        setting,
+        origin: origin.clone(),
+        text: name.to_owned(),
+    })?;
+    let shown = if name == id.to_string() { id.to_string() } else { format!("{name} ({id})") };
+    reader.note(setting, shown, origin.clone());
+    Ok(Some(id))
+}
+
+fn must_be_allowed(
+    reader: &Reader<'_>,
+    setting: Setting,
+    is_change: bool,
+) -> Result<(), ConfigError> {
+    match reader.last(setting) {
+        Some((text, origin)) if is_change && !Uid::effective().is_root() => {
+            let text = text.to_string_lossy().into_owned();
+            Err(ConfigError::NotRoot { setting, origin: origin.clone(), text })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn patience(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<Patience, ConfigError> {
+    let request = reader.one(Setting::Timeout, TIME_OR_ZERO)?;
+    let graceful = reader.one(Setting::GracefulTimeout, TIME)?;
+    let drain_delay = drain_delay(reader, raw, graceful)?;
+    let boot = reader.one(Setting::BootTimeout, TIME)?;
+    Ok(Patience { request, boot, graceful, drain_delay, quick: QUICK })
+}
+
+fn drain_delay(
+    reader: &mut Reader<'_>,
+    raw: &RawOptions,
+    graceful: Duration,
+) -> Result<Duration, ConfigError> {
+    let auto = OsStr::new("auto");
+    let (text, origin) = reader.last(Setting::DrainDelay).unwrap_or((auto, &Origin::Default));
+    if text.eq_ignore_ascii_case(auto) {
+        let is_kubernetes = raw.environment.value("KUBERNETES_SERVICE_HOST").is_some();
+        // Never more than half of the budget: requests need the other half.
+        let delay = if is_kubernetes { KUBERNETES_DRAIN.min(graceful / 2) } else { Duration::ZERO };
+        let origin = if is_kubernetes { Origin::Kubernetes } else { origin.clone() };
+        reader.note(Setting::DrainDelay, format!("auto ({})", TIME.show(&delay)), origin);
+        return Ok(delay);
+    }
+    let delay = text.to_str().and_then(|text| TIME_OR_ZERO.read(text)).ok_or_else(|| {
+        wrong(Setting::DrainDelay, origin, text, format!("auto, or {}", TIME_OR_ZERO.expected()))
+    })?;
+    if delay >= graceful {
+        return Err(ConfigError::DelayTooLong {
+            origin: origin.clone(),
+            text: text.to_string_lossy().into_owned(),
+            graceful: TIME.show(&graceful),
+        });
+    }
+    reader.note(Setting::DrainDelay, TIME.show(&delay), origin.clone());
+    Ok(delay)
+}
+
+fn timeouts(reader: &mut Reader<'_>) -> Result<Timeouts, ConfigError> {
+    let keep_alive = reader.one(Setting::KeepAlive, TIME)?;
+    let head = reader.one(Setting::HeaderTimeout, TIME)?;
+    let body = reader.one(Setting::BodyTimeout, TIME)?;
+    let rate_bytes = u128::from(reader.one(Setting::BodyMinRate, RATE)?);
+    let window_bytes = rate_bytes * body.as_millis() / 1000;
+    Ok(Timeouts {
+        head,
+        body,
+        body_rate_bytes: u64::try_from(window_bytes).expect("1 GB/s for a day fits 64 bits"),
+        keep_alive,
+        write: reader.one(Setting::WriteTimeout, TIME)?,
+        linger: Timeouts::default().linger,
+    })
+}
+
+fn body_temp_dir(
+    reader: &mut Reader<'_>,
+    raw: &RawOptions,
+    privileges: &Privileges,
+) -> Result<PathBuf, ConfigError> {
+    let tmpdir = Origin::Environment("TMPDIR".to_owned());
+    let (text, origin) = match (reader.last(Setting::BodyTempDir), raw.environment.value("TMPDIR"))
+    {
+        (Some(given), _) => given,
+        (None, Some(folder)) => (folder, &tmpdir),
+        (None, None) => (OsStr::new("/tmp"), &Origin::Default),
+    };
+    let folder = reader.base().join(text);
+    usable_folder(Setting::BodyTempDir, text, origin, &folder)?;
+    if privileges.user.is_none() {
+        let writable = access(&folder, AccessFlags::W_OK | AccessFlags::X_OK);
+        writable.map_err(|error| {
+            not_usable(Setting::BodyTempDir, text, origin, &folder, error.into())
+        })?;
+    }
+    reader.note(Setting::BodyTempDir, folder.display().to_string(), origin.clone());
+    Ok(folder)
+}
+
+/// A file to be made: its folder must be there.
+fn file_in_folder(
+    reader: &mut Reader<'_>,
+    setting: Setting,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(path) = reader.path(setting)? else { return Ok(None) };
+    if let (Some((text, origin)), Some(folder)) = (reader.last(setting), path.parent()) {
+        usable_folder(setting, text, origin, folder)?;
+    }
+    Ok(Some(path))
+}
+
+fn usable_folder(
+    setting: Setting,
+    text: &OsStr,
+    origin: &Origin,
+    folder: &Path,
+) -> Result<(), ConfigError> {
+    let found = match fs::metadata(folder) {
+        Ok(found) if found.is_dir() => access(folder, AccessFlags::X_OK).map_err(io::Error::from),
+        Ok(_) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
+        Err(error) => Err(error),
+    };
+    found.map_err(|error| not_usable(setting, text, origin, folder, error))
+}
+
+fn not_usable(
+    setting: Setting,
+    text: &OsStr,
+    origin: &Origin,
+    folder: &Path,
+    error: io::Error,
+) -> ConfigError {
+    let text = text.to_string_lossy().into_owned();
+    ConfigError::Folder { setting, origin: origin.clone(), text, folder: folder.to_owned(), error }
+}
+
+fn root_path(reader: &mut Reader<'_>) -> Result<String, ConfigError> {
+    let Some((text, origin)) = reader.last(Setting::RootPath) else {
+        reader.note(Setting::RootPath, String::new(), Origin::Default);
+        return Ok(String::new());
+    };
+    let is_path = |path: &&str| {
+        let is_plain =
+            path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"%".contains(&byte));
+        let starts_once = path.starts_with('/') && !path.contains("//");
+        path.is_empty() || (is_plain && starts_once && !path.ends_with('/'))
+    };
+    let Some(path) = text.to_str().filter(is_path) else {
+        let expected = "a path such as /shop, with a slash in front and none at its end; \
+                        leave the option out for the root";
+        return Err(wrong(Setting::RootPath, origin, text, expected.to_owned()));
+    };
+    reader.note(Setting::RootPath, path.to_owned(), origin.clone());
+    Ok(path.to_owned())
+}
+
+fn logging(reader: &mut Reader<'_>) -> Result<Logging, ConfigError> {
+    let levels = Choice(&[
+        ("debug", Level::Debug),
+        ("info", Level::Info),
+        ("warning", Level::Warning),
+        ("error", Level::Error),
+        ("critical", Level::Critical),
+    ]);
+    let level = reader.one(Setting::LogLevel, levels)?;
+    let formats = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    let format = reader.one(Setting::LogFormat, formats)?;
+    let access = match reader.last(Setting::AccessLogfile) {
+        Some((text, origin)) if text == "-" => {
+            reader.note(Setting::AccessLogfile, "-".to_owned(), origin.clone());
+            AccessLog::Stdout
+        }
+        Some(_) | None => match file_in_folder(reader, Setting::AccessLogfile)? {
+            Some(path) => AccessLog::File(path),
+            None => AccessLog::Off,
+        },
+    };
+    Ok(Logging { level, format, access })
+}

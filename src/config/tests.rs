@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use nix::unistd::{Uid, User};
+
+use super::*;
+use crate::options::Setting;
+
+fn resolved(
+    options: &[(Setting, &str)],
+    variables: &[(&str, &str)],
+) -> Result<Config, ConfigError> {
+    let application = [(Setting::Application, vec!["shop:app".into()])];
+    let given = options.iter().map(|(setting, value)| (*setting, vec![OsString::from(value)]));
+    let environment = variables.iter().copied().collect();
+    let raw = RawOptions::new(application.into_iter().chain(given), environment);
+    Ok(resolve(&raw)?.config.unwrap())
+}
+
+fn application(text: &str) -> Result<AppSpec, ConfigError> {
+    Ok(resolved(&[(Setting::Application, text)], &[])?.application)
+}
+
+#[test]
+fn an_application_is_a_module_and_maybe_an_attribute_in_dots_and_maybe_called() {
+    for (text, module, attribute, is_factory) in [
+        ("shop", "shop", None, false),
+        ("shop.wsgi:application", "shop.wsgi", Some("application"), false),
+        ("shop:site.app", "shop", Some("site.app"), false),
+        ("shop:create_app()", "shop", Some("create_app"), true),
+        ("_s2:žluť", "_s2", Some("žluť"), false),
+    ] {
+        let spec = application(text).unwrap();
+        assert_eq!(spec.module, module);
+        assert_eq!((spec.attribute.as_deref(), spec.is_factory), (attribute, is_factory), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_application_says_what_to_write() {
+    for (text, message) in [
+        ("shop.py", "expected a module, not a file: write shop"),
+        ("src/shop.py:app", "expected a module, not a file: write --chdir src shop:app"),
+        (
+            "shop:create_app(1)",
+            "expected a call without arguments, such as shop:create_app(); \
+             write a function that gives them",
+        ),
+        ("shop:", "expected MODULE:ATTR, both names in dots, such as shop.wsgi:application"),
+    ] {
+        let error = application(text).unwrap_err();
+        assert_eq!(error.to_string(), format!("MODULE:ATTR '{text}': {message}"));
+        assert_eq!(error.exit_code(), 2);
+    }
+    for text in [":app", "a b", "1a:x", "a:b:c", "a..b", "a:b)", "a:b(", "a:()", "a:1"] {
+        assert!(application(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_factory_needs_a_name() {
+    let options = [(Setting::Application, "shop"), (Setting::Factory, "on")];
+    let error = resolved(&options, &[]).unwrap_err();
+    let reason = "--factory needs the function's name, such as shop:create_app";
+    assert_eq!(error.to_string(), format!("MODULE:ATTR 'shop': {reason}"));
+}
+
+#[test]
+fn relative_paths_start_at_chdir() {
+    let options = [
+        (Setting::Chdir, "/usr"),
+        (Setting::Pid, "arctos.pid"),
+        (Setting::BodyTempDir, "lib"),
+        (Setting::Bind, "unix:x.sock"),
+        (Setting::AccessLogfile, "access.log"),
+    ];
+    let config = resolved(&options, &[]).unwrap();
+    assert_eq!(config.pid_file, Some("/usr/arctos.pid".into()));
+    assert_eq!(config.worker.body_temp_dir, PathBuf::from("/usr/lib"));
+    assert_eq!(config.binds, [BindAddress::Unix("/usr/x.sock".into())]);
+    assert_eq!(config.logging.access, AccessLog::File("/usr/access.log".into()));
+}
+
+#[test]
+fn bodies_go_where_tmpdir_says() {
+    let config = resolved(&[], &[("TMPDIR", "/usr")]).unwrap();
+    assert_eq!(config.worker.body_temp_dir, PathBuf::from("/usr"));
+    let error = resolved(&[], &[("TMPDIR", "/no/such")]).unwrap_err();
+    assert!(error.to_string().starts_with("TMPDIR='/no/such': "), "{error}");
+}
+
+#[test]
+fn a_file_is_no_folder() {
+    let error = resolved(&[(Setting::BodyTempDir, "/etc/passwd")], &[]).unwrap_err();
+    let reason = "/etc/passwd is not a usable folder: not a directory";
+    assert_eq!(error.to_string(), format!("--body-temp-dir '/etc/passwd': {reason}"));
+    assert_eq!(error.exit_code(), 1);
+}
+
+#[test]
+fn kubernetes_makes_the_automatic_delay_five_seconds_within_half_of_the_budget() {
+    let kubernetes = [("KUBERNETES_SERVICE_HOST", "10.0.0.1")];
+    let delay = |options: &[_]| resolved(options, &kubernetes).unwrap().patience.drain_delay;
+    assert_eq!(delay(&[]), Duration::from_secs(5));
+    assert_eq!(delay(&[(Setting::GracefulTimeout, "4")]), Duration::from_secs(2));
+    assert_eq!(delay(&[(Setting::DrainDelay, "0")]), Duration::ZERO);
+    assert_eq!(resolved(&[], &[]).unwrap().patience.drain_delay, Duration::ZERO);
+}
+
+#[test]
+fn our_own_user_by_name_and_by_number_is_the_same() {
+    let me = User::from_uid(Uid::effective()).unwrap().unwrap();
+    for text in [me.name.clone(), me.uid.to_string()] {
+        let config = resolved(&[(Setting::User, &text)], &[]).unwrap();
+        assert_eq!(config.privileges.user, Some(me.uid));
+        assert_eq!(config.privileges.group, Some(me.gid), "the user's own group");
+    }
+}
+
+#[test]
+fn only_root_may_choose_another_user() {
+    let chosen = resolved(&[(Setting::User, "12345")], &[]);
+    if Uid::effective().is_root() {
+        assert_eq!(chosen.unwrap().privileges.user, Some(Uid::from_raw(12345)));
+    } else {
+        let error = chosen.unwrap_err();
+        assert!(matches!(error, ConfigError::NotRoot { .. }), "{error}");
+        assert_eq!(error.exit_code(), 1);
+    }
+}
+
+#[test]
+fn one_worker_is_not_multiprocess() {
+    let is_multiprocess =
+        |count| resolved(&[(Setting::Workers, count)], &[]).unwrap().worker.multiprocess;
+    assert!(!is_multiprocess("1"));
+    assert!(is_multiprocess("2"));
+}
+
+#[test]
+fn the_least_rate_is_counted_over_the_body_timeout() {
+    let options = [(Setting::BodyMinRate, "1000"), (Setting::BodyTimeout, "500ms")];
+    assert_eq!(resolved(&options, &[]).unwrap().worker.timeouts.body_rate_bytes, 500);
+}

@@ -1,0 +1,331 @@
+//! Kinds of option values: how each is read, what is said when it is not one, how it is shown.
+//!
+//! The three stand together so that an error message, the effective configuration and the parser
+//! cannot disagree. Nothing here knows which option it reads for.
+
+use std::time::Duration;
+
+use nix::sys::stat::Mode;
+
+/// A kind of value.
+pub trait Kind {
+    /// What it is once read.
+    type Value;
+    /// Reads it; `None` when it is not of this kind or out of range.
+    fn read(&self, text: &str) -> Option<Self::Value>;
+    /// What would have been accepted, to follow "expected".
+    fn expected(&self) -> String;
+    /// Writes it so that [`Kind::read`] reads the same value again.
+    fn show(&self, value: &Self::Value) -> String;
+}
+
+/// A whole number, decimal.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    /// Least accepted.
+    pub least: u64,
+    /// Greatest accepted.
+    pub most: u64,
+}
+
+impl Kind for Whole {
+    type Value = u64;
+
+    fn read(&self, text: &str) -> Option<u64> {
+        digits(text)?.parse().ok().filter(|number| (self.least..=self.most).contains(number))
+    }
+
+    fn expected(&self) -> String {
+        format!("a whole number from {} to {}", self.least, self.most)
+    }
+
+    fn show(&self, value: &u64) -> String {
+        value.to_string()
+    }
+}
+
+/// A number of bytes: `512`, `64K`, `1M`, `1G`; the units are powers of 1024.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Least accepted, in bytes.
+    pub least_bytes: u64,
+    /// Greatest accepted, in bytes.
+    pub most_bytes: u64,
+    /// Whether 0 is accepted, for what the option says 0 means.
+    pub takes_zero: bool,
+}
+
+/// Units of [`Size`], the largest first.
+const SIZE_UNITS: [(char, u64); 3] = [('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
+
+impl Kind for Size {
+    type Value = u64;
+
+    fn read(&self, text: &str) -> Option<u64> {
+        let unit = SIZE_UNITS.iter().find_map(|&(letter, bytes)| {
+            let number = text.strip_suffix([letter, letter.to_ascii_lowercase()])?;
+            Some((number, bytes))
+        });
+        let (number, unit_bytes) = unit.unwrap_or((text, 1));
+        let bytes = digits(number)?.parse::<u64>().ok()?.checked_mul(unit_bytes)?;
+        let fits = (self.least_bytes..=self.most_bytes).contains(&bytes);
+        (fits || (bytes == 0 && self.takes_zero)).then_some(bytes)
+    }
+
+    fn expected(&self) -> String {
+        let zero = if self.takes_zero && self.least_bytes > 0 { "0, or " } else { "" };
+        let (least, most) = (self.show(&self.least_bytes), self.show(&self.most_bytes));
+        format!("{zero}a size from {least} to {most} in bytes, or with a unit: 512, 64K, 1M, 1G")
+    }
+
+    fn show(&self, value: &u64) -> String {
+        let unit = SIZE_UNITS.iter().find(|(_, bytes)| *value > 0 && value.is_multiple_of(*bytes));
+        match unit {
+            Some((letter, bytes)) => format!("{}{letter}", value / bytes),
+            None => value.to_string(),
+        }
+    }
+}
+
+/// A length of time: `30`, `0.5`, `500ms`, `30s`, `2m`, `1h`; a bare number is in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Least accepted, apart from zero.
+    pub least: Duration,
+    /// Greatest accepted.
+    pub most: Duration,
+    /// Whether 0 is accepted, for what the option says 0 means.
+    pub takes_zero: bool,
+}
+
+/// Units of [`Span`]; `ms` stands before `s`, which is its end.
+const SPAN_UNITS: [(&str, u128); 4] =
+    [("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
+
+impl Kind for Span {
+    type Value = Duration;
+
+    fn read(&self, text: &str) -> Option<Duration> {
+        let unit = SPAN_UNITS
+            .iter()
+            .find_map(|&(unit, nanos)| Some((text.strip_suffix(unit)?, nanos)))
+            .unwrap_or((text, SPAN_UNITS[1].1));
+        let span = decimal_times(unit.0, unit.1)?;
+        let fits = (self.least..=self.most).contains(&span);
+        (fits || (span.is_zero() && self.takes_zero)).then_some(span)
+    }
+
+    fn expected(&self) -> String {
+        let zero = if self.takes_zero { "0, or " } else { "" };
+        let (least, most) = (self.show(&self.least), self.show(&self.most));
+        format!(
+            "{zero}a time from {least} to {most}, in seconds or with a unit: 30, 0.5, 500ms, 30s, 2m"
+        )
+    }
+
+    fn show(&self, value: &Duration) -> String {
+        match (value.as_secs(), value.subsec_nanos()) {
+            (0, 0) => "0".to_owned(),
+            (seconds, 0) if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+            (seconds, 0) => format!("{seconds}s"),
+            (_, nanos) if nanos.is_multiple_of(1_000_000) => format!("{}ms", value.as_millis()),
+            (_, _) => {
+                let decimal = format!("{}.{:09}", value.as_secs(), value.subsec_nanos());
+                format!("{}s", decimal.trim_end_matches('0'))
+            }
+        }
+    }
+}
+
+/// One of a few words, in any case.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<T: 'static>(pub &'static [(&'static str, T)]);
+
+impl<T: Copy + PartialEq> Kind for Choice<T> {
+    type Value = T;
+
+    fn read(&self, text: &str) -> Option<T> {
+        self.0.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|&(_, value)| value)
+    }
+
+    fn expected(&self) -> String {
+        let words: Vec<_> = self.0.iter().map(|(word, _)| *word).collect();
+        match words.split_last() {
+            Some((last, [])) => (*last).to_owned(),
+            Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+            None => String::new(),
+        }
+    }
+
+    fn show(&self, value: &T) -> String {
+        let found = self.0.iter().find(|(_, known)| known == value);
+        found.map_or_else(String::new, |(word, _)| (*word).to_owned())
+    }
+}
+
+/// `on` or `off`; also what environments are full of: `true`, `yes`, `1` and their opposites.
+#[derive(Clone, Copy, Debug)]
+pub struct Switch;
+
+impl Kind for Switch {
+    type Value = bool;
+
+    fn read(&self, text: &str) -> Option<bool> {
+        match text.to_ascii_lowercase().as_str() {
+            "on" | "true" | "yes" | "1" => Some(true),
+            "off" | "false" | "no" | "0" => Some(false),
+            _ => None,
+        }
+    }
+
+    fn expected(&self) -> String {
+        "on or off".to_owned()
+    }
+
+    fn show(&self, value: &bool) -> String {
+        if *value { "on" } else { "off" }.to_owned()
+    }
+}
+
+/// Permission bits: octal with a leading 0 (`022`, `0o22`), or hexadecimal (`0x12`).
+///
+/// A number without the leading 0 is refused: gunicorn takes `22` for decimal, which is 026, and
+/// almost everybody who writes it means 022.
+#[derive(Clone, Copy, Debug)]
+pub struct Permissions;
+
+impl Kind for Permissions {
+    type Value = Mode;
+
+    fn read(&self, text: &str) -> Option<Mode> {
+        let after_zero = text.strip_prefix('0')?;
+        let bits = match after_zero.split_at_checked(1) {
+            None => 0,
+            Some(("x" | "X", hexadecimal)) => radix(hexadecimal, 16)?,
+            Some(("o" | "O", octal)) => radix(octal, 8)?,
+            Some(_) => radix(after_zero, 8)?,
+        };
+        (bits <= 0o777).then(|| Mode::from_bits_truncate(bits))
+    }
+
+    fn expected(&self) -> String {
+        "an octal number with a leading 0 from 0 to 0777, such as 022".to_owned()
+    }
+
+    fn show(&self, value: &Mode) -> String {
+        format!("{:#05o}", value.bits()).replacen("0o", "0", 1)
+    }
+}
+
+/// Only digits, at least one: `str::parse` would also take a sign.
+fn digits(text: &str) -> Option<&str> {
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
+}
+
+/// Only digits of the radix, at least one.
+fn radix(text: &str, radix: u32) -> Option<u32> {
+    let is_number = text.chars().all(|letter| letter.is_digit(radix));
+    is_number.then(|| u32::from_str_radix(text, radix).ok()).flatten()
+}
+
+/// Shape: `1*DIGIT [ "." 1*DIGIT ]`, times `unit_nanos`, in whole numbers: no float can round it.
+fn decimal_times(text: &str, unit_nanos: u128) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let whole = digits(whole)?.parse::<u32>().ok()?;
+    let places = u32::try_from(digits(fraction)?.len()).ok().filter(|places| *places <= 9)?;
+    let part = fraction.parse::<u128>().ok()? * unit_nanos / 10_u128.pow(places);
+    let nanos = u64::try_from(u128::from(whole) * unit_nanos + part).ok()?;
+    Some(Duration::from_nanos(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPAN: Span = Span {
+        least: Duration::from_millis(1),
+        most: Duration::from_secs(86_400),
+        takes_zero: true,
+    };
+    const SIZE: Size = Size { least_bytes: 0, most_bytes: 1 << 40, takes_zero: false };
+
+    #[test]
+    fn a_whole_number_has_no_sign_no_space_and_stays_in_range() {
+        let kind = Whole { least: 1, most: 512 };
+        assert_eq!(kind.read("512"), Some(512));
+        for wrong in ["0", "513", "+1", "-1", " 1", "1.0", "", "many", "99999999999999999999"] {
+            assert_eq!(kind.read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_take_units_of_1024_in_either_case() {
+        for (text, bytes) in [("512", 512), ("64K", 65_536), ("1m", 1 << 20), ("1G", 1 << 30)] {
+            assert_eq!(SIZE.read(text), Some(bytes), "{text}");
+        }
+        for wrong in ["K", "1KB", "1.5M", "-1", "1 K", "99999999999999999G", ""] {
+            assert_eq!(SIZE.read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn zero_can_be_a_value_below_the_least_one() {
+        let kind = Size { least_bytes: 16, most_bytes: 64, takes_zero: true };
+        assert_eq!((kind.read("0"), kind.read("15"), kind.read("16")), (Some(0), None, Some(16)));
+    }
+
+    #[test]
+    fn times_are_seconds_unless_a_unit_says_otherwise() {
+        for (text, millis) in
+            [("30", 30_000), ("0.5", 500), ("500ms", 500), ("30s", 30_000), ("2m", 120_000)]
+        {
+            assert_eq!(SPAN.read(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        assert_eq!(SPAN.read("0.5m"), Some(Duration::from_secs(30)));
+        assert_eq!(SPAN.read("0"), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn times_are_refused_that_floats_would_take() {
+        for wrong in ["1e3", "inf", "nan", "-1", "+1", ".5", "5.", "1_000", "25h", "", "s", "0.1ms"]
+        {
+            assert_eq!(SPAN.read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_as_the_same_value() {
+        for text in ["0", "1", "500ms", "0.0125s", "90s", "2h"] {
+            let value = SPAN.read(text).unwrap();
+            assert_eq!(SPAN.read(&SPAN.show(&value)), Some(value), "{text}");
+        }
+        for text in ["0", "8190", "64K", "1G", "1536M"] {
+            let value = SIZE.read(text).unwrap();
+            assert_eq!(SIZE.read(&SIZE.show(&value)), Some(value), "{text}");
+        }
+        for text in ["0", "022", "0660"] {
+            let value = Permissions.read(text).unwrap();
+            assert_eq!(Permissions.read(&Permissions.show(&value)), Some(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn permissions_want_the_leading_zero_that_says_octal() {
+        let bits = |text: &str| Permissions.read(text).map(|mode| mode.bits());
+        assert_eq!(bits("022"), Some(0o22));
+        assert_eq!(bits("0o27"), Some(0o27));
+        assert_eq!(bits("0x12"), Some(0o22));
+        assert_eq!(bits("0"), Some(0));
+        for wrong in ["22", "18", "08", "01000", "0x", "0o", "-022", ""] {
+            assert_eq!(bits(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_choice_lists_its_words() {
+        let kind = Choice(&[("debug", 1), ("info", 2), ("error", 3)]);
+        assert_eq!(kind.read("INFO"), Some(2));
+        assert_eq!(kind.read("loud"), None);
+        assert_eq!(kind.expected(), "debug, info or error");
+    }
+}

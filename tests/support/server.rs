@@ -1,0 +1,95 @@
+//! A worker on a thread of the test's process, with an application in plain Rust.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arctos_worker::application::Application;
+use arctos_worker::connection::SocketName;
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::log::Log;
+use arctos_worker::metrics::{Block, Board, Command, Side};
+use arctos_worker::settings::Settings;
+use arctos_worker::worker::{self, LIFE_READY, Listener, Post, WorkerExit};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// How long a test waits for what must come at once, before it fails rather than hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running worker.
+pub(crate) struct Server {
+    address: SocketAddr,
+    block: &'static Block,
+    doorbell: EventFd,
+    /// The supervisor's end: closing it tells the worker that the supervisor is gone.
+    _life: UnixStream,
+    thread: JoinHandle<WorkerExit>,
+}
+
+impl Server {
+    /// Starts a worker and waits until it says that it is ready.
+    pub(crate) fn start<A: Application>(
+        settings: Settings,
+        application: impl FnOnce() -> A + Send + 'static,
+    ) -> Self {
+        let board = Board::create(1).expect("a board");
+        let header = board.header();
+        let block = board.block(SlotId(0), Side::A).expect("slot 0");
+        block.assign(Generation(1));
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        socket.set_nonblocking(true).expect("non-blocking");
+        let address = socket.local_addr().expect("an address");
+        let (mut life, workers_life) = UnixStream::pair().expect("a pair");
+        workers_life.set_nonblocking(true).expect("non-blocking");
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let doorbell = EventFd::from_value_and_flags(0, flags).expect("an eventfd");
+        let workers_doorbell = doorbell.as_fd().try_clone_to_owned().expect("a duplicate");
+        let thread = thread::spawn(move || {
+            let post = Post {
+                slot: SlotId(0),
+                generation: Generation(1),
+                block,
+                header,
+                life: OwnedFd::from(workers_life),
+                doorbell: workers_doorbell,
+                listeners: vec![Listener {
+                    socket: OwnedFd::from(socket),
+                    name: SocketName::Inet(address),
+                }],
+                settings,
+                log: Log::discard(),
+                access_log: None,
+            };
+            worker::run(post, &mut application())
+        });
+        life.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut said = [0];
+        life.read_exact(&mut said).expect("the worker's first byte");
+        assert_eq!(said[0], LIFE_READY, "the worker cannot boot");
+        Self { address, block, doorbell, _life: life, thread }
+    }
+
+    /// What the worker counts.
+    pub(crate) fn block(&self) -> &'static Block {
+        self.block
+    }
+
+    /// A new connection. It sends at once what it is given, and fails rather than waits for ever.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("the listener");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+    }
+
+    /// Asks the worker to leave, and waits until it has.
+    pub(crate) fn stop(self) -> WorkerExit {
+        self.block.set_command(Command::Drain);
+        self.doorbell.write(1).expect("the doorbell");
+        self.thread.join().expect("the worker does not panic")
+    }
+}

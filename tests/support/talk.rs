@@ -1,0 +1,214 @@
+//! One connection that says what a file of the corpus holds, and judges what it is answered.
+
+use std::io::{ErrorKind, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Instant;
+
+use arctos_worker::metrics::{Counter, Row};
+
+use super::corpus::{Case, End, ExpectedRequest};
+use super::echo;
+use super::response::{Response, ResponseFraming, ResponseReader};
+use super::server::{PATIENCE, Server};
+
+/// Whether the worker has read a piece before the next is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    InStep,
+    AtOnce,
+}
+
+/// One connection that says what a file holds.
+pub(crate) struct Talk<'a> {
+    case: &'a Case,
+    row: &'static Row,
+    reader: ResponseReader<TcpStream>,
+    /// What the worker had read before.
+    bytes_before: u64,
+    /// Connections the worker had accepted before, all closed by now.
+    accepted_before: u64,
+}
+
+impl<'a> Talk<'a> {
+    /// Connects.
+    pub(crate) fn open(server: &Server, case: &'a Case) -> Self {
+        let row = &server.block().row;
+        let bytes_before = row.get(Counter::BytesIn);
+        let accepted_before = row.get(Counter::ConnAcceptSuccess);
+        let reader = ResponseReader::new(server.connect());
+        Self { case, row, reader, bytes_before, accepted_before }
+    }
+
+    /// Sends the pieces, and holds everything that comes back against the file's expectation.
+    pub(crate) fn converse(mut self, pieces: &[&[u8]], pace: Pace) -> Result<(), String> {
+        let sent = self.send(pieces, pace)?;
+        if let End::Incomplete(_) = self.case.end {
+            self.shut()?;
+        }
+        for (at, request) in self.case.requests.iter().enumerate() {
+            self.receive(request).map_err(|difference| format!("answer {at}: {difference}"))?;
+        }
+        match self.case.end {
+            End::Rest(left) => {
+                let keeps_alive = self.case.requests.last().is_none_or(|last| last.keeps_alive);
+                if keeps_alive {
+                    self.shut()?;
+                }
+                self.end(left)
+            }
+            End::Refused(status) => {
+                let response = self.next(false)?.ok_or("closed instead of a refusal")?;
+                compare_refusal(&response, status)?;
+                self.end(0)?;
+                // RFC 9112 section 9.6: what comes behind a refusal is read, so that the kernel
+                // does not reset the refusal away.
+                self.wait_until_read(sent)
+            }
+            End::Incomplete(_) => {
+                while let Some(response) = self.next(false)? {
+                    if !matches!(response.status, 100 | 408) {
+                        return Err(format!("half a request is answered: {}", response.line));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends the pieces; returns how many bytes went out. The worker may close before the last only
+    /// if it need not read them all.
+    fn send(&self, pieces: &[&[u8]], pace: Pace) -> Result<usize, String> {
+        let mut sent = 0;
+        for piece in pieces {
+            match self.reader.get_ref().write_all(piece) {
+                Ok(()) => sent += piece.len(),
+                Err(error) if self.may_reset() && is_reset(error.kind()) => break,
+                Err(error) => return Err(format!("behind {sent} bytes sent: {error}")),
+            }
+            if pace == Pace::InStep {
+                self.wait_until_read(sent)?;
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Behind the answer to a request that closes, the client should not have sent anything.
+    fn may_reset(&self) -> bool {
+        matches!(self.case.end, End::Rest(left) if left > 0)
+    }
+
+    /// Waits until the worker has read `sent` bytes of this connection, or closed it.
+    fn wait_until_read(&self, sent: usize) -> Result<(), String> {
+        let wanted = self.bytes_before + sent as u64;
+        let start = Instant::now();
+        while self.row.get(Counter::BytesIn) < wanted && !(self.may_reset() && self.is_closed()) {
+            if start.elapsed() > PATIENCE {
+                let read = self.row.get(Counter::BytesIn) - self.bytes_before;
+                return Err(format!("the worker has read {read} bytes of {sent}"));
+            }
+            thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Whether the worker has given up our connection: there is never another one open.
+    fn is_closed(&self) -> bool {
+        let closed = [Counter::RespConnClose, Counter::RespAborted, Counter::ReqAborted];
+        closed.map(|counter| self.row.get(counter)).iter().sum::<u64>() > self.accepted_before
+    }
+
+    fn shut(&self) -> Result<(), String> {
+        let shut = self.reader.get_ref().shutdown(Shutdown::Write);
+        shut.map_err(|error| format!("the connection is gone: {error}"))
+    }
+
+    fn next(&mut self, request_is_head: bool) -> Result<Option<Response>, String> {
+        self.reader.next_response(request_is_head).map_err(|error| error.to_string())
+    }
+
+    /// Reads one answer of the application.
+    fn receive(&mut self, request: &ExpectedRequest) -> Result<(), String> {
+        let is_head = request.method == b"HEAD";
+        loop {
+            let response = self.next(is_head)?.ok_or("closed instead")?;
+            if response.status == 100 && request.expects_continue {
+                continue;
+            }
+            return compare_answer(&response, request, is_head);
+        }
+    }
+
+    /// The worker says nothing more and closes.
+    fn end(&mut self, left: usize) -> Result<(), String> {
+        match self.reader.rest() {
+            Ok(rest) if rest.is_empty() => Ok(()),
+            Ok(rest) => Err(format!("then comes `{}`", rest.escape_ascii())),
+            Err(error) if left > 0 && is_reset(error.kind()) => Ok(()),
+            Err(error) => Err(format!("no end of the connection: {error}")),
+        }
+    }
+}
+
+fn is_reset(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
+fn compare_answer(
+    response: &Response,
+    request: &ExpectedRequest,
+    is_head: bool,
+) -> Result<(), String> {
+    if response.status != 200 {
+        return Err(response.line.clone());
+    }
+    if response.field("Date").is_none() {
+        return Err("no Date".to_owned());
+    }
+    if response.says_close() == request.keeps_alive {
+        return Err(format!("Connection: {:?}", response.field("Connection")));
+    }
+    if request.keeps_alive
+        && request.version == "HTTP/1.0"
+        && !response
+            .field("Connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("keep-alive"))
+    {
+        return Err("1.0 is kept without saying so".to_owned());
+    }
+    if is_head {
+        let has_length = response.field("Content-Length").is_some();
+        return if has_length { Ok(()) } else { Err("HEAD without Content-Length".to_owned()) };
+    }
+    if response.framing != ResponseFraming::Length {
+        return Err(format!("framed by {:?}", response.framing));
+    }
+    let first = echo::first_lines(&request.method, &request.target, &request.version, request.body);
+    let Some(lines) = response.body.strip_prefix(&first[..]) else {
+        return Err(format!("the application saw `{}`", response.body.escape_ascii()));
+    };
+    let mut lines = lines.split_inclusive(|&byte| byte == b'\n');
+    for (name, value) in &request.fields {
+        let line = echo::field_line(name, value);
+        if !lines.any(|seen| seen == line) {
+            return Err(format!("the application did not see `{}`", line.escape_ascii()));
+        }
+    }
+    Ok(())
+}
+
+fn compare_refusal(response: &Response, status: u16) -> Result<(), String> {
+    if response.status != status {
+        return Err(format!("expected {status}, got {}", response.line));
+    }
+    if !response.says_close() {
+        return Err("a refusal that does not say close".to_owned());
+    }
+    if response.framing != ResponseFraming::Length {
+        return Err(format!("a refusal framed by {:?}", response.framing));
+    }
+    if response.field("Date").is_none() {
+        return Err("a refusal without Date".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,346 @@
+//! Every request of `tests/wire`, sent to a running worker whole, byte by byte, and cut in two.
+//! What the application saw, what the client gets and what the worker counts must all be as expected.
+
+#[path = "support/corpus.rs"]
+mod corpus;
+#[path = "support/echo.rs"]
+mod echo;
+#[path = "support/response.rs"]
+mod response;
+#[path = "support/server.rs"]
+mod server;
+#[path = "support/talk.rs"]
+mod talk;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+use std::{fmt, thread};
+
+use arctos_worker::metrics::{Counter, Row};
+use arctos_worker::settings::Settings;
+use arctos_worker::worker::WorkerExit;
+
+use corpus::{Case, End};
+use echo::Echo;
+use response::ResponseReader;
+use server::{PATIENCE, Server};
+use talk::{Pace, Talk};
+
+/// Files below this are cut at every place; above, every 97th and near line ends. A connection for
+/// each place of the longer ones would take minutes.
+const CUT_EVERYWHERE_BELOW: usize = 1024;
+/// Files below this wait for the worker to have read each byte before they send the next.
+const IN_STEP_BELOW: usize = 300;
+const STRIDE: usize = 97;
+
+/// A worker, and what it should have counted by now.
+struct Trial {
+    server: Server,
+    accepted: u64,
+    answered: u64,
+    refused: u64,
+    differences: Vec<String>,
+}
+
+impl Trial {
+    fn start() -> Self {
+        let server = Server::start(Settings::default(), Echo::default);
+        Self { server, accepted: 0, answered: 0, refused: 0, differences: Vec::new() }
+    }
+
+    fn send(&mut self, case: &Case, pieces: &[&[u8]], pace: Pace) {
+        self.accepted += 1;
+        self.answered += case.requests.len() as u64;
+        self.refused += u64::from(matches!(case.end, End::Refused(_)));
+        if let Err(difference) = Talk::open(&self.server, case).converse(pieces, pace) {
+            let first = pieces.first().map_or(0, |piece| piece.len());
+            let count = pieces.len();
+            let name = &case.name;
+            self.differences
+                .push(format!("{name} ({count} pieces, the first of {first} bytes): {difference}"));
+        }
+    }
+
+    /// The worker leaves with nothing undone, and its counters add up (the state table of the 15
+    /// counters, and its invariants).
+    fn finish(self) {
+        let differences = &self.differences[..self.differences.len().min(40)];
+        assert!(
+            differences.is_empty(),
+            "{} differences:\n{}",
+            self.differences.len(),
+            differences.join("\n")
+        );
+        let row = &self.server.block().row;
+        assert_eq!(self.server.stop(), WorkerExit::Done);
+        let count = |counter| row.get(counter);
+        let [accepted, read, done, refused] = [
+            Counter::ConnAcceptSuccess,
+            Counter::ReqSuccessRead,
+            Counter::ReqDone,
+            Counter::ReqErrorParse,
+        ]
+        .map(count);
+        let [kept, closed, sent, cut] = [
+            Counter::RespDoneKeepalive,
+            Counter::RespConnClose,
+            Counter::RespDone,
+            Counter::RespAborted,
+        ]
+        .map(count);
+        let [gone, failed, aborted] =
+            [Counter::ReqErrorClientDisconnected, Counter::ReqErrorRead, Counter::ReqAborted]
+                .map(count);
+        assert_eq!(accepted, self.accepted, "conn.accept.success");
+        assert_eq!(read, self.answered, "req.success.read");
+        assert_eq!(refused, self.refused, "req.error.parse");
+        assert_eq!(accepted, closed + cut + aborted, "AS = SC + SX + RX");
+        assert_eq!(read + refused, done, "RR + EP = RD");
+        assert_eq!(gone + failed, aborted, "CD + ER = RX");
+        assert_eq!(sent, kept + closed, "SD = SK + SC");
+        assert_eq!(done, sent + cut, "RD = SD + SX");
+        assert_eq!([cut, failed, count(Counter::ReqErrorInternal)], [0; 3], "SX, ER, EI");
+        assert_eq!(count(Counter::ConnAcceptError), 0, "conn.accept.error");
+        assert_eq!(count(Counter::RespStatus2xx), read, "resp.status.2xx");
+    }
+}
+
+#[test]
+fn each_file_sent_whole_is_answered_as_expected() {
+    let mut trial = Trial::start();
+    for case in corpus::load() {
+        trial.send(&case, &[&case.bytes], Pace::AtOnce);
+    }
+    trial.finish();
+}
+
+#[test]
+fn each_file_sent_byte_by_byte_is_answered_as_expected() {
+    let mut trial = Trial::start();
+    for case in corpus::load() {
+        let pace = if case.bytes.len() < IN_STEP_BELOW { Pace::InStep } else { Pace::AtOnce };
+        trial.send(&case, &case.bytes.chunks(1).collect::<Vec<_>>(), pace);
+    }
+    trial.finish();
+}
+
+#[test]
+fn each_file_sent_in_two_pieces_is_answered_as_expected() {
+    let mut trial = Trial::start();
+    for case in corpus::load() {
+        for at in corpus::cuts(&case.bytes, CUT_EVERYWHERE_BELOW, STRIDE) {
+            let (first, second) = case.bytes.split_at(at);
+            trial.send(&case, &[first, second], Pace::InStep);
+        }
+    }
+    trial.finish();
+}
+
+/// The abbreviations of the 15 counters' state table, in its order.
+const COUNTERS: [(&str, Counter); 15] = [
+    ("AS", Counter::ConnAcceptSuccess),
+    ("AE", Counter::ConnAcceptError),
+    ("RR", Counter::ReqSuccessRead),
+    ("RD", Counter::ReqDone),
+    ("RA", Counter::ReqActive),
+    ("EP", Counter::ReqErrorParse),
+    ("EI", Counter::ReqErrorInternal),
+    ("ER", Counter::ReqErrorRead),
+    ("CD", Counter::ReqErrorClientDisconnected),
+    ("RX", Counter::ReqAborted),
+    ("SA", Counter::RespActive),
+    ("SD", Counter::RespDone),
+    ("SK", Counter::RespDoneKeepalive),
+    ("SC", Counter::RespConnClose),
+    ("SX", Counter::RespAborted),
+];
+
+/// How often each of the 15 has been counted.
+#[derive(PartialEq, Eq)]
+struct Counts([u64; 15]);
+
+impl Counts {
+    fn of(row: &Row) -> Self {
+        Self(COUNTERS.map(|(_, counter)| row.get(counter)))
+    }
+
+    fn parse(sequence: &str) -> Self {
+        let words: Vec<&str> = sequence.split(' ').collect();
+        assert!(words.iter().all(|word| COUNTERS.iter().any(|(name, _)| name == word)));
+        Self(COUNTERS.map(|(name, _)| words.iter().filter(|word| **word == name).count() as u64))
+    }
+}
+
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for ((name, _), &count) in COUNTERS.iter().zip(&self.0) {
+            for _ in 0..count {
+                write!(f, "{name} ")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The only connection of a worker, in step with it.
+struct Client {
+    reader: ResponseReader<TcpStream>,
+    row: &'static Row,
+}
+
+impl Client {
+    fn connect(server: &Server) -> Self {
+        let client =
+            Self { reader: ResponseReader::new(server.connect()), row: &server.block().row };
+        client.wait("accepted", |row| row.get(Counter::ConnAcceptSuccess) == 1);
+        client
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn(&Row) -> bool) {
+        let start = Instant::now();
+        while !is_so(self.row) {
+            assert!(start.elapsed() < PATIENCE, "not {what}: {:?}", Counts::of(self.row));
+            thread::yield_now();
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        let read = self.row.get(Counter::BytesIn) + bytes.len() as u64;
+        self.reader.get_ref().write_all(bytes).expect("the connection lives");
+        self.wait("read", |row| row.get(Counter::BytesIn) == read);
+    }
+
+    fn expect(&mut self, status: u16) {
+        let response = self.reader.next_response(false).expect("a response");
+        assert_eq!(response.map(|response| response.status), Some(status));
+    }
+}
+
+/// What a worker counts for one connection.
+fn counts(talk: impl FnOnce(Client)) -> Counts {
+    let server = Server::start(Settings::default(), Echo::default);
+    talk(Client::connect(&server));
+    let row = &server.block().row;
+    assert_eq!(server.stop(), WorkerExit::Done);
+    Counts::of(row)
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const GET_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+#[test]
+fn a_kept_connection_that_the_client_closes_counts_as_bjoern_does() {
+    let counts = counts(|mut client| {
+        client.send(GET);
+        client.expect(200);
+    });
+    assert_eq!(counts, Counts::parse("AS RR RD SD SK CD RX"));
+}
+
+#[test]
+fn a_connection_closed_by_request_counts_no_abort() {
+    let counts = counts(|mut client| {
+        client.send(GET_CLOSE);
+        client.expect(200);
+    });
+    assert_eq!(counts, Counts::parse("AS RR RD SD SC"));
+}
+
+#[test]
+fn each_request_of_a_kept_connection_is_counted() {
+    let counts = counts(|mut client| {
+        for _ in 0..2 {
+            client.send(GET);
+            client.expect(200);
+        }
+    });
+    assert_eq!(counts, Counts::parse("AS RR RD SD SK RR RD SD SK CD RX"));
+}
+
+#[test]
+fn both_of_two_pipelined_requests_are_counted() {
+    let counts = counts(|mut client| {
+        client.send(&[GET, GET].concat());
+        client.expect(200);
+        client.expect(200);
+    });
+    assert_eq!(counts, Counts::parse("AS RR RD SD SK RR RD SD SK CD RX"));
+}
+
+#[test]
+fn a_connection_without_a_request_counts_an_abort() {
+    assert_eq!(counts(drop), Counts::parse("AS CD RX"));
+}
+
+#[test]
+fn a_connection_that_is_reset_counts_a_read_error() {
+    let counts = counts(|client| {
+        let stream = socket2::SockRef::from(client.reader.get_ref());
+        stream.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    });
+    assert_eq!(counts, Counts::parse("AS ER RX"));
+}
+
+#[test]
+fn a_head_in_three_packets_is_active_twice() {
+    let counts = counts(|mut client| {
+        let (first, rest) = GET_CLOSE.split_at(10);
+        let (second, third) = rest.split_at(10);
+        client.send(first);
+        client.send(second);
+        client.send(third);
+        client.expect(200);
+    });
+    assert_eq!(counts, Counts::parse("AS RA RA RR RD SD SC"));
+}
+
+#[test]
+fn an_interim_response_is_not_counted() {
+    let counts = counts(|mut client| {
+        client.send(
+            b"PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+              Expect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        );
+        client.expect(100);
+        client.send(b"hello");
+        client.expect(200);
+    });
+    assert_eq!(counts, Counts::parse("AS RA RR RD SD SC"));
+}
+
+#[test]
+fn garbage_is_a_parse_error_and_is_answered() {
+    let counts = counts(|mut client| {
+        client.send(b"\x16\x03\x01\x00\xa5");
+        client.expect(400);
+    });
+    assert_eq!(counts, Counts::parse("AS EP RD SD SC"));
+}
+
+#[test]
+fn half_a_body_is_no_request() {
+    let counts = counts(|client| {
+        client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
+    });
+    assert_eq!(counts, Counts::parse("AS RA CD RX"));
+}
+
+#[test]
+fn an_application_that_raises_is_an_internal_error() {
+    let counts = counts(|mut client| {
+        client.send(b"GET /raise HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.expect(500);
+    });
+    assert_eq!(counts, Counts::parse("AS RR EI RD SD SC"));
+}
+
+#[test]
+fn an_application_that_fails_behind_its_head_is_an_aborted_response() {
+    let counts = counts(|mut client| {
+        client.send(b"GET /break HTTP/1.1\r\nHost: a\r\n\r\n");
+        let response = client.reader.next_response(false);
+        assert!(response.is_err(), "a response cut short looks whole: {response:?}");
+    });
+    assert_eq!(counts, Counts::parse("AS RR RD SX"));
+}

@@ -1,0 +1,76 @@
+//! A worker's post: all that the supervisor hands over when it starts one, and how the worker ends.
+
+use std::os::fd::OwnedFd;
+
+use crate::connection::SocketName;
+use crate::identity::{Generation, SlotId};
+use crate::log::Log;
+use crate::metrics::{Block, Header};
+use crate::settings::Settings;
+
+/// A worker's post: who it is, what it serves, and how it hears from the supervisor.
+pub struct Post {
+    /// Its place.
+    pub slot: SlotId,
+    /// Its load of the code.
+    pub generation: Generation,
+    /// Its part of the board.
+    pub block: &'static Block,
+    /// The board's common part.
+    pub header: &'static Header,
+    /// One end of a socketpair(2), non-blocking. End of file: the supervisor is gone. The worker sends
+    /// [`LIFE_READY`] when it can serve, or [`LIFE_FAILED`] and the text of its failure before it
+    /// exits.
+    pub life: OwnedFd,
+    /// eventfd(2), non-blocking: rung after every change of the command word, and by the worker's own
+    /// signal handlers.
+    pub doorbell: OwnedFd,
+    /// The listening sockets, shared with all workers, non-blocking.
+    pub listeners: Vec<Listener>,
+    /// Configuration.
+    pub settings: Settings,
+    /// The log.
+    pub log: Log,
+    /// The access log, if there is one.
+    pub access_log: Option<OwnedFd>,
+}
+
+/// A listening socket as a worker sees it.
+pub struct Listener {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// The address it is bound to (port 0 resolved).
+    pub name: SocketName,
+}
+
+/// First byte on the life socket: this worker is ready.
+pub const LIFE_READY: u8 = b'R';
+/// First byte on the life socket: this worker cannot boot; UTF-8 text follows up to end of file.
+pub const LIFE_FAILED: u8 = b'F';
+
+/// How a worker ends, and the exit status that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerExit {
+    /// It was asked to leave and nothing was abandoned.
+    Done,
+    /// It was asked to leave; requests were cut off.
+    Abandoned,
+    /// The application could not be imported.
+    NotImportable,
+    /// It could not start for another reason.
+    NotBooted,
+    /// A defect of arctos.
+    Internal,
+}
+
+impl WorkerExit {
+    /// The exit status.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Done | Self::Abandoned => 0,
+            Self::NotImportable => 4,
+            Self::NotBooted => 3,
+            Self::Internal => 70,
+        }
+    }
+}

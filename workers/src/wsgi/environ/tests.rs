@@ -1,0 +1,236 @@
+use std::time::Duration;
+
+use super::*;
+use crate::application::Application;
+use crate::wsgi::tests::harness::{App, inet, parsed, showing};
+
+#[test]
+fn environ_is_exactly_a_dict_of_the_application_alone() {
+    let mut app = App::new(
+        "seen = []
+def app(environ, start_response):
+    start_response('200 OK', [])
+    seen.append((type(environ) is dict, 'mine' in environ))
+    environ['mine'] = 1
+    return []
+",
+    );
+    app.get().unwrap();
+    app.get().unwrap();
+    assert_eq!(app.value("seen"), "[(True, False), (True, False)]");
+}
+
+#[test]
+fn every_cgi_variable_is_a_native_string() {
+    let mut app =
+        App::showing("sorted(k for k, v in environ.items() if k.isupper() and type(v) is not str)");
+    assert_eq!(app.text("/a%20b?c=d", "Content-Type: text/plain\r\nCookie: a=b\r\n"), "[]");
+}
+
+#[test]
+fn the_wsgi_variables_are_there() {
+    let mut app = App::showing(
+        "[environ['wsgi.' + name] for name in ('version', 'url_scheme', 'multithread', \
+         'multiprocess', 'run_once', 'input_terminated')]",
+    );
+    assert_eq!(app.text("/", ""), "[(1, 0), 'http', False, True, False, True]");
+}
+
+#[test]
+fn multiprocess_is_false_where_there_is_one_worker() {
+    let settings = Settings { multiprocess: false, ..Settings::default() };
+    let mut app = App::with(&showing("environ['wsgi.multiprocess']"), &settings);
+    assert_eq!(app.text("/", ""), "False");
+}
+
+#[test]
+fn the_path_is_decoded_once_and_the_query_is_not() {
+    let mut app = App::showing(
+        "[environ[k] for k in ('PATH_INFO', 'QUERY_STRING', 'RAW_URI', 'REQUEST_URI')]",
+    );
+    assert_eq!(
+        app.text("/caf%C3%A9/%2541/x+y?a=%20&b", ""),
+        // The two code points of the str, as latin-1, are the UTF-8 that the client meant.
+        "['/caf\u{e9}/%41/x+y', 'a=%20&b', '/caf%C3%A9/%2541/x+y?a=%20&b', \
+         '/caf%C3%A9/%2541/x+y?a=%20&b']"
+    );
+}
+
+#[test]
+fn a_percent_sign_without_two_hex_digits_stays() {
+    assert_eq!(&percent_decoded(b"/%zz%4/%")[..], b"/%zz%4/%");
+    assert_eq!(&percent_decoded(b"%%41%4a%4A")[..], b"%AJJ");
+    assert_eq!(&percent_decoded(b"/%+1")[..], b"/%+1");
+}
+
+#[test]
+fn the_query_is_an_empty_string_without_one() {
+    let mut app = App::showing("environ['QUERY_STRING']");
+    assert_eq!(app.text("/", ""), "''");
+    assert_eq!(app.text("/?", ""), "''");
+    assert_eq!(app.text("/?x", ""), "'x'");
+    assert_eq!(app.text("/", ""), "''");
+}
+
+#[test]
+fn the_root_path_is_script_name_and_goes_from_the_path_where_it_stands_there() {
+    let settings = Settings { root_path: "/shop".to_owned(), ..Settings::default() };
+    let show = showing("(environ['SCRIPT_NAME'], environ['PATH_INFO'])");
+    let mut app = App::with(&show, &settings);
+    for (target, path) in [
+        ("/shop/cart", "/cart"),
+        ("/shop/", "/"),
+        ("/shop", ""),
+        ("/shopping", "/shopping"),
+        ("/cart", "/cart"),
+        ("/", "/"),
+        ("/sh%6fp/x", "/x"),
+    ] {
+        assert_eq!(app.text(target, ""), format!("('/shop', '{path}')"), "{target}");
+    }
+}
+
+#[test]
+fn method_and_version_are_the_requests() {
+    let mut app = App::showing("(environ['REQUEST_METHOD'], environ['SERVER_PROTOCOL'])");
+    let mut show = |head: &[u8]| {
+        let answer = app.send(head, RequestBody::Empty).unwrap();
+        String::from_utf8(answer.items.concat()).unwrap()
+    };
+    assert_eq!(show(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), "('GET', 'HTTP/1.1')");
+    assert_eq!(show(b"PURGE / HTTP/1.0\r\n\r\n"), "('PURGE', 'HTTP/1.0')");
+    assert_eq!(show(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), "('GET', 'HTTP/1.1')");
+}
+
+#[test]
+fn content_type_and_length_stand_only_without_http() {
+    let mut app = App::showing("sorted((k, v) for k, v in environ.items() if 'CONTENT' in k)");
+    assert_eq!(
+        app.text("/", "Content-Type: text/plain\r\ncontent-length: 0\r\n"),
+        "[('CONTENT_LENGTH', '0'), ('CONTENT_TYPE', 'text/plain')]"
+    );
+    assert_eq!(app.text("/", ""), "[]");
+    assert_eq!(app.text("/", "Transfer-Encoding: chunked\r\n"), "[]");
+}
+
+#[test]
+fn header_fields_are_http_variables_known_or_not() {
+    let mut app = App::showing("(environ['HTTP_USER_AGENT'], environ['HTTP_X_ODD_ONE'])");
+    assert_eq!(app.text("/", "user-AGENT: me\r\nx-oDD-one: 1\r\n"), "('me', '1')");
+}
+
+#[test]
+fn a_value_that_changes_between_requests_is_the_new_one() {
+    let mut app = App::showing("environ.get('HTTP_ACCEPT')");
+    for value in ["text/html", "text/html", "text/htmm", "text", "*/*"] {
+        assert_eq!(app.text("/", &format!("Accept: {value}\r\n")), format!("'{value}'"));
+    }
+    assert_eq!(app.text("/", ""), "None");
+}
+
+#[test]
+fn repeated_fields_are_joined_with_a_comma_and_cookies_with_a_semicolon() {
+    let mut app = App::showing("[environ[k] for k in ('HTTP_VIA', 'HTTP_X_ODD', 'HTTP_COOKIE')]");
+    let lines =
+        "Via: a\r\nX-Odd: 1\r\nCookie: a=1\r\nvia: b\r\nX-ODD: 2\r\ncookie: b=2\r\nVia: c\r\n";
+    assert_eq!(app.text("/", lines), "['a,b,c', '1,2', 'a=1; b=2']");
+}
+
+#[test]
+fn bytes_above_ascii_are_latin_1() {
+    let mut app = App::showing("environ['HTTP_REFERER']");
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\nReferer: caf\xc3\xa9\r\n\r\n";
+    let answer = app.send(head, RequestBody::Empty).unwrap();
+    assert_eq!(answer.items.concat(), b"'caf\xc3\xa9'");
+}
+
+#[test]
+fn a_proxy_field_never_becomes_http_proxy() {
+    let mut app = App::showing("[k for k in environ if k.startswith('HTTP_PROXY')]");
+    assert_eq!(app.text("/", "Proxy: evil\r\nproxy: evil\r\n"), "[]");
+}
+
+#[test]
+fn an_authorization_field_reaches_the_application_and_the_process_environment_does_not() {
+    let mut app = App::showing("(environ['HTTP_AUTHORIZATION'], 'PATH' in environ)");
+    assert_eq!(app.text("/", "Authorization: Basic eA==\r\n"), "('Basic eA==', False)");
+}
+
+#[test]
+fn the_authority_of_an_absolute_target_stands_for_host() {
+    let mut app = App::showing("(environ['HTTP_HOST'], environ['PATH_INFO'], environ['RAW_URI'])");
+    assert_eq!(
+        app.text("http://other.example:81/x", ""),
+        "('other.example:81', '/x', 'http://other.example:81/x')"
+    );
+    assert_eq!(app.text("/x", ""), "('example.org', '/x', '/x')");
+}
+
+#[test]
+fn peer_and_server_are_named_by_the_connection() {
+    let keys =
+        "[environ.get(k) for k in ('REMOTE_ADDR', 'REMOTE_PORT', 'SERVER_NAME', 'SERVER_PORT')]";
+    let mut app = App::showing(keys);
+    assert_eq!(app.text("/", ""), "['192.0.2.7', '40000', '192.0.2.1', '8000']");
+    app.conn.peer = inet("192.0.2.7:40256");
+    assert_eq!(app.text("/", ""), "['192.0.2.7', '40256', '192.0.2.1', '8000']");
+    app.conn.peer = inet("192.0.2.7:40000");
+    assert_eq!(app.text("/", ""), "['192.0.2.7', '40000', '192.0.2.1', '8000']");
+    app.conn.peer = inet("[2001:db8::7]:1");
+    app.conn.local = inet("[2001:db8::1]:443");
+    app.conn.listener = 2;
+    assert_eq!(app.text("/", ""), "['2001:db8::7', '1', '[2001:db8::1]', '443']");
+}
+
+#[test]
+fn behind_a_unix_socket_the_server_is_named_by_host() {
+    let keys =
+        "[environ.get(k) for k in ('REMOTE_ADDR', 'REMOTE_PORT', 'SERVER_NAME', 'SERVER_PORT')]";
+    let mut app = App::showing(keys);
+    app.conn.peer = SocketName::Unix(String::new());
+    app.conn.local = SocketName::Unix("/run/arctos.sock".to_owned());
+    assert_eq!(app.text("/", ""), "['', None, 'example.org', '80']");
+    let mut show = |head: &[u8]| {
+        let answer = app.send(head, RequestBody::Empty).unwrap();
+        String::from_utf8(answer.items.concat()).unwrap()
+    };
+    assert_eq!(show(b"GET / HTTP/1.1\r\nHost: a:81\r\n\r\n"), "['', None, 'a', '81']");
+    assert_eq!(show(b"GET / HTTP/1.1\r\nHost: [::1]:81\r\n\r\n"), "['', None, '[::1]', '81']");
+    assert_eq!(show(b"GET / HTTP/1.0\r\n\r\n"), "['', None, 'localhost', '80']");
+}
+
+#[test]
+fn a_sane_request_id_is_kept_and_another_is_made_otherwise() {
+    let mut app = App::showing("environ['arctos.request_id']");
+    assert_eq!(app.text("/", "X-Request-Id: abc-1\r\n"), "'abc-1'");
+    let made = app.text("/", "X-Request-Id: a b\r\n");
+    assert_eq!(made.len(), 26);
+    assert_ne!(app.text("/", ""), made);
+}
+
+#[test]
+fn worker_and_queue_time_are_told() {
+    let mut app = App::showing("(environ['arctos.worker'], environ['arctos.queue_time_ms'])");
+    assert_eq!(app.text("/", ""), "(3, 0.0)");
+    let head_bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let head = parsed(head_bytes);
+    let request = Request {
+        head_bytes,
+        head: &head,
+        body: RequestBody::Empty,
+        conn: &app.conn,
+        sequence: 9,
+        queue_wait: Duration::from_micros(1500),
+    };
+    let reply = app.bridge.call(request, &mut app.wire).unwrap();
+    let crate::application::Content::Whole(chunk) = reply.content else { panic!("not whole") };
+    assert_eq!(&chunk[..], b"(3, 1.5)");
+}
+
+#[test]
+fn a_host_is_split_from_its_port() {
+    assert_eq!(split_host(b"a.example"), (&b"a.example"[..], &b""[..]));
+    assert_eq!(split_host(b"a.example:8080"), (&b"a.example"[..], &b"8080"[..]));
+    assert_eq!(split_host(b"[::1]"), (&b"[::1]"[..], &b""[..]));
+    assert_eq!(split_host(b"[::1]:80"), (&b"[::1]"[..], &b"80"[..]));
+}

@@ -11,8 +11,9 @@ use nix::sys::socket::{MsgFlags, send};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
 use arctos_worker::settings::AppSpec;
-use arctos_worker::worker::{self, LIFE_FAILED, Post, WorkerExit};
+use arctos_worker::worker;
 use arctos_worker::wsgi::Bridge;
 
 use crate::fork::Launch;

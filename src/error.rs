@@ -1,1 +1,145 @@
-//! Placeholder: written in its own step.
+//! Why the server cannot start or go on, and the exit code that says so.
+
+use std::io;
+use std::path::PathBuf;
+
+use nix::unistd::Uid;
+use thiserror::Error;
+
+/// The exit codes of the server. The same for any number of workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum ExitCode {
+    /// It was asked to stop.
+    Asked = 0,
+    /// Configuration, bind or permissions.
+    Configuration = 1,
+    /// The command line could not be understood.
+    Usage = 2,
+    /// A worker failed to boot at first start.
+    NotBooted = 3,
+    /// The application could not be imported at first start.
+    NotImportable = 4,
+    /// No worker was ready for too long.
+    CrashLoop = 5,
+    /// A defect of arctos, or a kernel that refuses what every server needs.
+    Internal = 70,
+}
+
+/// Why the server ended without having been asked to.
+#[derive(Debug, Error)]
+pub enum Fatal {
+    /// The command line could not be understood.
+    #[error("{0}")]
+    Usage(#[source] clap::Error),
+    /// The access log cannot be opened.
+    #[error("cannot open the access log {path}")]
+    AccessLog {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pid file cannot be written.
+    #[error("cannot write the pid file {path}")]
+    PidFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Only root can run workers as somebody else.
+    #[error("only root can run workers as another user or group")]
+    NotRoot,
+    /// The user has no entry in the user database, so its group is unknown.
+    #[error("user {user} is not in the user database: its group must be given, too")]
+    UnknownUser {
+        /// Which user.
+        user: Uid,
+    },
+    /// The user database cannot be read.
+    #[error("cannot read the user database")]
+    UserDatabase {
+        /// Why.
+        source: nix::Error,
+    },
+    /// Something has started threads in this process, so fork(2) would copy locks that nobody opens.
+    #[error("cannot fork: this process has threads beside the main one: {}", names.join(", "))]
+    Threads {
+        /// The names of all threads.
+        names: Vec<String>,
+    },
+    /// A worker failed to boot at first start.
+    #[error("a worker could not boot")]
+    NotBooted,
+    /// The application could not be imported at first start.
+    #[error("the application could not be imported")]
+    NotImportable,
+    /// No worker was ready for too long.
+    #[error("no worker became ready for too long")]
+    CrashLoop,
+    /// The kernel refused something that needs no permission.
+    #[error("{call} failed")]
+    System {
+        /// Which system call.
+        call: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Fatal {
+    /// The exit code that tells it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::AccessLog { .. }
+            | Self::PidFile { .. }
+            | Self::NotRoot
+            | Self::UnknownUser { .. }
+            | Self::UserDatabase { .. }
+            | Self::Threads { .. } => ExitCode::Configuration,
+            Self::Usage(_) => ExitCode::Usage,
+            Self::NotBooted => ExitCode::NotBooted,
+            Self::NotImportable => ExitCode::NotImportable,
+            Self::CrashLoop => ExitCode::CrashLoop,
+            Self::System { .. } => ExitCode::Internal,
+        }
+    }
+
+    /// What happened and why, on one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_causes_of_an_error_stand_behind_it_on_one_line() {
+        let source = io::Error::from_raw_os_error(nix::libc::EACCES);
+        let fatal = Fatal::AccessLog { path: "/var/log/x".into(), source };
+        assert_eq!(
+            fatal.chain(),
+            "cannot open the access log /var/log/x: Permission denied (os error 13)"
+        );
+        assert_eq!(fatal.exit_code(), ExitCode::Configuration);
+    }
+
+    #[test]
+    fn each_way_of_not_starting_has_the_exit_code_that_is_documented() {
+        assert_eq!(Fatal::NotBooted.exit_code() as i32, 3);
+        assert_eq!(Fatal::NotImportable.exit_code() as i32, 4);
+        assert_eq!(Fatal::CrashLoop.exit_code() as i32, 5);
+        let source = io::Error::from_raw_os_error(nix::libc::ENOMEM);
+        assert_eq!(Fatal::System { call: "poll(2)", source }.exit_code() as i32, 70);
+    }
+}

@@ -1,6 +1,34 @@
-//! The one fork. [`Launch`] is how this crate starts a worker without knowing Python.
+//! The one fork: what a child closes, resets and keeps. [`Launch`] is how this crate starts a worker
+//! without knowing Python.
+//!
+//! Owns fork(2), waitpid(2), dispositions and the child's way from fork to [`Launch::work`]. Knows
+//! nothing of slots, backoffs or the reasons to start a worker.
+//!
+//! The child runs ordinary code, which fork(2) allows only to a process with one thread:
+//! [`spawn`] refuses otherwise. All signals are blocked around the fork, so none can reach the
+//! child while it still has the supervisor's handlers, which write to the supervisor's own socket.
+#![expect(unsafe_code, reason = "fork(2), sigaction(2), waitpid(2), close_range(2), _exit(2)")]
 
-use arctos_worker::worker::{Post, WorkerExit};
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arctos_worker::identity::SlotId;
+use arctos_worker::log::{Level, Log, Value};
+use arctos_worker::worker::{LIFE_FAILED, Post, WorkerExit};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
+use nix::unistd::{ForkResult, Pid, setpgid, write};
+use thiserror::Error;
+
+use crate::notify::NOTIFY_SOCKET;
+use crate::privileges::Identity;
+use crate::signals::Signals;
+use crate::slot::ExitStatus;
 
 /// Starts workers: the extension module implements it for CPython, tests for plain Rust.
 pub trait Launch {
@@ -13,4 +41,256 @@ pub trait Launch {
     /// Runs a worker, in the child, to its end: loads the application, reports on the life socket,
     /// serves. The caller exits with the code; nothing of the supervisor's runs any more.
     fn work(&self, post: Post) -> WorkerExit;
+}
+
+/// What a child needs beside its [`Post`] on its way there.
+pub struct Berth<'a> {
+    /// The supervisor's handlers, to be undone.
+    pub signals: &'a Signals,
+    /// Who the worker runs as.
+    pub identity: &'a Identity,
+    /// Its name in ps(1).
+    pub title: CString,
+    /// For what happens before and after the worker proper.
+    pub log: &'a Log,
+}
+
+/// Why there is no child.
+#[derive(Debug, Error)]
+pub enum ForkError {
+    /// The threads of this process cannot be counted.
+    #[error("cannot count the threads of this process: {0}")]
+    Uncounted(io::Error),
+    /// There are threads, whose locks the child would wait for.
+    #[error("this process has threads beside the main one: {}", names.join(", "))]
+    Threads {
+        /// The names of all threads.
+        names: Vec<String>,
+    },
+    /// fork(2) failed.
+    #[error("fork: {0}")]
+    System(Errno),
+}
+
+/// Forks a worker.
+///
+/// The parent's copies of the post's descriptors are closed on return. The child does not return.
+pub fn spawn(launch: &dyn Launch, post: Post, berth: &Berth<'_>) -> Result<Pid, ForkError> {
+    let names = thread_names().map_err(ForkError::Uncounted)?;
+    if names.len() != 1 {
+        return Err(ForkError::Threads { names });
+    }
+    launch.before_fork();
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).expect("the mask is valid");
+    // SAFETY: the child runs more than async-signal-safe code (fork(2)), which is sound only while
+    // this process has one thread: counted above, and nothing between starts one.
+    let forked = unsafe { nix::unistd::fork() };
+    if let Ok(ForkResult::Child) = forked {
+        let code = live(launch, post, berth, &mask);
+        // SAFETY: ends the process without destructors or atexit handlers, which are the parent's.
+        unsafe { libc::_exit(code) }
+    }
+    mask.thread_set_mask().expect("the mask is valid");
+    launch.after_fork_parent();
+    match forked.map_err(ForkError::System)? {
+        ForkResult::Parent { child } => {
+            // The child does the same: whoever comes first, the group is there when it is signalled.
+            let _ = setpgid(child, child); // It may have exited already, and needs no group.
+            Ok(child)
+        }
+        ForkResult::Child => unreachable!("the child has exited"),
+    }
+}
+
+/// The child's life. A panic ends here: above are the frames of the supervisor, with its destructors.
+fn live(launch: &dyn Launch, post: Post, berth: &Berth<'_>, mask: &SigSet) -> i32 {
+    let lived = catch_unwind(AssertUnwindSafe(|| match prepare(launch, &post, berth, mask) {
+        Ok(()) => launch.work(post),
+        Err(error) => {
+            let mut words = vec![LIFE_FAILED];
+            words.extend(format!("{error}\n").bytes());
+            // Nobody there to hear it: then the exit status must do.
+            let _ = write(&post.life, &words);
+            WorkerExit::NotBooted
+        }
+    }));
+    let exit = lived.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<&str>().copied();
+        let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let pairs = [("message", Value::Text(words.unwrap_or("no message")))];
+        berth.log.line(Level::Critical, "worker.panic", &pairs);
+        WorkerExit::Internal
+    });
+    exit.code()
+}
+
+/// What can go wrong between fork and the worker.
+#[derive(Debug, Error)]
+enum BerthError {
+    #[error("cannot reset the signals: {0}")]
+    Signals(io::Error),
+    #[error("cannot close the supervisor's descriptors: {0}")]
+    Descriptors(io::Error),
+    #[error("cannot change user or group: {0}")]
+    Identity(Errno),
+}
+
+/// From fork to the worker, in this order: no signal is lost on the supervisor's handlers, no
+/// descriptor of the supervisor's and no right of root's is left when the application is loaded.
+fn prepare(
+    launch: &dyn Launch,
+    post: &Post,
+    berth: &Berth<'_>,
+    mask: &SigSet,
+) -> Result<(), BerthError> {
+    berth.signals.forsake().map_err(BerthError::Signals)?;
+    mask.thread_set_mask().expect("the mask is valid");
+    launch.after_fork_child();
+    // A group of its own, so that a kill takes the processes that the application started with it.
+    let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0)); // The supervisor does the same.
+    close_others(kept_descriptors(post, berth)).map_err(BerthError::Descriptors)?;
+    // SAFETY: this process has one thread, so nobody else reads the environment.
+    unsafe { std::env::remove_var(NOTIFY_SOCKET) };
+    berth.identity.assume().map_err(BerthError::Identity)?;
+    let _ = prctl::set_name(&berth.title); // A name in ps(1), and no more.
+    Ok(())
+}
+
+fn kept_descriptors(post: &Post, berth: &Berth<'_>) -> Vec<RawFd> {
+    let mut kept = vec![0, 1, 2, post.life.as_raw_fd(), post.doorbell.as_raw_fd()];
+    kept.extend(post.listeners.iter().map(|listener| listener.socket.as_raw_fd()));
+    kept.extend(post.access_log.iter().map(AsRawFd::as_raw_fd));
+    let logs = [post.log.as_fd(), berth.log.as_fd()];
+    kept.extend(logs.iter().flatten().map(AsRawFd::as_raw_fd));
+    kept.sort_unstable();
+    kept.dedup();
+    kept
+}
+
+/// Closes all descriptors but these, which are in order. Their owners are values of the supervisor's,
+/// which are neither used nor dropped in the child.
+fn close_others(kept: Vec<RawFd>) -> io::Result<()> {
+    let mut first = 0;
+    for fd in kept.iter().copied().chain([RawFd::MAX]) {
+        if first < fd {
+            match close_range(first, fd - 1) {
+                Ok(()) => {}
+                // Before Linux 5.9, or under a seccomp filter that does not know it.
+                Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(&kept),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        first = fd.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// close_range(2) as a bare system call: its wrapper came with glibc 2.34, and wheels run on older ones.
+fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
+    // SAFETY: touches no memory; the descriptors are the supervisor's, as `close_others` says.
+    let outcome = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    Errno::result(outcome).map(drop)
+}
+
+fn close_listed(kept: &[RawFd]) -> io::Result<()> {
+    let mut open = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let fd = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
+        open.extend(fd.filter(|fd| !kept.contains(fd)));
+    }
+    for fd in open {
+        // SAFETY: as in `close_range`. The folder's own descriptor is closed already: EBADF.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
+/// The name of a worker in ps(1), `NAME: w0`: 15 bytes (prctl(2)), of which the slot keeps its own.
+pub fn title(name: &str, slot: SlotId) -> CString {
+    const TITLE_BYTES: usize = 15;
+    let slot = format!(": w{slot}");
+    let mut title = name.as_bytes().to_vec();
+    title.retain(|&byte| byte != 0);
+    title.truncate(TITLE_BYTES - slot.len());
+    title.extend(slot.bytes());
+    CString::new(title).expect("there is no NUL left")
+}
+
+/// The names of the threads of this process.
+pub fn thread_names() -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir("/proc/self/task")? {
+        // A thread that ends while it is listed has no name any more.
+        let name = fs::read_to_string(entry?.path().join("comm")).unwrap_or_default();
+        names.push(name.trim_end().to_owned());
+    }
+    Ok(names)
+}
+
+/// One child that has ended, whoever started it; `None` when there is none at present.
+///
+/// Not nix's waitpid(2): it fails on a status with a real-time signal, after the child was reaped.
+pub fn reap() -> Option<(Pid, ExitStatus)> {
+    loop {
+        let mut status = 0;
+        // SAFETY: writes to `status` and nothing else.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid <= 0 {
+            return None; // 0: none has ended; ECHILD: there is none.
+        }
+        if libc::WIFEXITED(status) {
+            return Some((Pid::from_raw(pid), ExitStatus::Code(libc::WEXITSTATUS(status))));
+        }
+        if libc::WIFSIGNALED(status) {
+            return Some((Pid::from_raw(pid), ExitStatus::Signal(libc::WTERMSIG(status))));
+        }
+        // Stopped under a debugger that is ourselves: not an end.
+    }
+}
+
+/// What the kernel does with a signal, without a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// SIG_DFL.
+    Default,
+    /// SIG_IGN.
+    Ignore,
+}
+
+/// Replaces whatever handler there is.
+pub fn set_disposition(number: Signal, disposition: Disposition) -> io::Result<()> {
+    let handler = match disposition {
+        Disposition::Default => SigHandler::SigDfl,
+        Disposition::Ignore => SigHandler::SigIgn,
+    };
+    // SAFETY: installs no function, so none can be run at a bad time.
+    unsafe { signal(number, handler) }?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_leaves_room_for_the_slot() {
+        assert_eq!(title("arctos", SlotId(0)).as_bytes(), b"arctos: w0");
+        assert_eq!(title("a-very-long-name", SlotId(12)).as_bytes(), b"a-very-lon: w12");
+        assert_eq!(title("a-very-long-name", SlotId(u16::MAX)).as_bytes(), b"a-very-: w65535");
+    }
+
+    #[test]
+    fn threads_are_found_by_name() {
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let (named, is_named) = std::sync::mpsc::channel::<()>();
+        let wait = move || {
+            named.send(()).unwrap();
+            drop(receiver.recv());
+        };
+        let thread = std::thread::Builder::new().name("stray".into()).spawn(wait).unwrap();
+        is_named.recv().unwrap();
+        assert!(thread_names().unwrap().contains(&"stray".to_owned()));
+        drop(sender);
+        thread.join().unwrap();
+    }
 }

@@ -1,0 +1,215 @@
+//! The processes that are workers: how the supervisor hears them and speaks to them.
+//!
+//! Owns the supervisor's ends of life sockets and doorbells, and the bytes that came in. Decides
+//! nothing: what a word means is the machine's business.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use arctos_worker::identity::SlotId;
+use arctos_worker::metrics::{Block, Command};
+use arctos_worker::worker::{LIFE_FAILED, LIFE_READY};
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+/// The longest report that is kept; the rest is read and thrown away.
+const REPORT_BYTES: usize = 64 * 1024;
+
+/// What a worker says on its life socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It can serve.
+    Ready,
+    /// It cannot boot.
+    Failing,
+}
+
+/// How far a worker's story has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Nothing yet.
+    Nothing,
+    /// That it cannot boot; the text is coming.
+    Failure,
+    /// All that it will ever say.
+    All,
+}
+
+/// The supervisor's ends of a worker's two lines, before there is a process.
+pub struct Lines {
+    life: UnixStream,
+    doorbell: EventFd,
+}
+
+impl Lines {
+    /// Makes both lines; the worker's ends are returned beside: life, doorbell.
+    pub fn open() -> io::Result<(Self, OwnedFd, OwnedFd)> {
+        let (life, of_worker) = UnixStream::pair()?;
+        life.set_nonblocking(true)?;
+        of_worker.set_nonblocking(true)?;
+        let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let of_worker_too = doorbell.as_fd().try_clone_to_owned()?;
+        Ok((Self { life, doorbell }, of_worker.into(), of_worker_too))
+    }
+}
+
+/// One worker process, until it is reaped.
+pub struct Member {
+    /// Its process.
+    pub pid: Pid,
+    /// Its place.
+    pub slot: SlotId,
+    /// Its part of the board.
+    pub block: &'static Block,
+    lines: Lines,
+    told: Told,
+    report: Vec<u8>,
+}
+
+impl Member {
+    /// A process that was just forked.
+    pub fn new(pid: Pid, slot: SlotId, block: &'static Block, lines: Lines) -> Self {
+        Self { pid, slot, block, lines, told: Told::Nothing, report: Vec::new() }
+    }
+
+    /// The life socket, as long as something may come from it. After that it stays open, because its
+    /// end tells the worker that the supervisor is gone; but it is not looked at.
+    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
+        match self.told {
+            Told::Nothing | Told::Failure => Some(self.lines.life.as_fd()),
+            Told::All => None,
+        }
+    }
+
+    /// Reads what has come; the first word when it is among it.
+    pub fn listen(&mut self) -> Option<Word> {
+        let mut news = None;
+        let mut bytes = [0; 4096];
+        while self.told != Told::All {
+            let count = match (&self.lines.life).read(&mut bytes) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // ECONNRESET: it died with something of ours unread. Its status tells the rest.
+                Err(_) => 0,
+            };
+            match (self.told, &bytes[..count]) {
+                (_, []) => self.told = Told::All,
+                (Told::Nothing, [LIFE_READY, ..]) => {
+                    self.told = Told::All;
+                    news = Some(Word::Ready);
+                }
+                (Told::Nothing, [LIFE_FAILED, text @ ..]) => {
+                    self.told = Told::Failure;
+                    self.report.extend_from_slice(text);
+                    news = Some(Word::Failing);
+                }
+                // Not our protocol: it never becomes ready, and the boot timeout ends it.
+                (Told::Nothing, [_, ..]) => self.told = Told::All,
+                (Told::Failure | Told::All, text) => {
+                    let room = REPORT_BYTES.saturating_sub(self.report.len());
+                    self.report.extend_from_slice(&text[..text.len().min(room)]);
+                }
+            }
+        }
+        news
+    }
+
+    /// What it said about its failure to boot.
+    pub fn report(&self) -> Option<String> {
+        match self.report.as_slice() {
+            [] => None,
+            text => Some(String::from_utf8_lossy(text).into_owned()),
+        }
+    }
+
+    /// Changes the command word and rings.
+    pub fn command(&self, command: Command) -> Result<(), Errno> {
+        self.block.set_command(command);
+        match self.lines.doorbell.write(1) {
+            Ok(_) => Ok(()),
+            // The counter is full: it has rung often enough.
+            Err(Errno::EAGAIN) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// SIGKILL to the worker and the processes that it started. The pid is ours until it is reaped,
+    /// so it cannot have become somebody else's.
+    pub fn kill(&self) -> Result<(), Errno> {
+        match killpg(self.pid, Signal::SIGKILL) {
+            // Its group does not exist yet.
+            Err(Errno::ESRCH) => kill(self.pid, Signal::SIGKILL),
+            outcome => outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn member() -> (Member, UnixStream) {
+        let (lines, life, _doorbell) = Lines::open().unwrap();
+        let member = Member::new(Pid::from_raw(1), SlotId(0), Block::detached(), lines);
+        (member, UnixStream::from(life))
+    }
+
+    #[test]
+    fn a_worker_that_says_it_is_ready_is_heard_once_and_then_left_alone() {
+        let (mut member, mut worker) = member();
+        assert_eq!(member.listen(), None);
+        worker.write_all(b"R").unwrap();
+        assert_eq!(member.listen(), Some(Word::Ready));
+        assert!(member.awaited().is_none());
+        worker.write_all(b"R").unwrap();
+        assert_eq!(member.listen(), None);
+    }
+
+    #[test]
+    fn a_report_is_put_together_from_its_pieces() {
+        let (mut member, mut worker) = member();
+        worker.write_all(b"FTrace").unwrap();
+        assert_eq!(member.listen(), Some(Word::Failing));
+        worker.write_all(b"back").unwrap();
+        drop(worker);
+        assert_eq!(member.listen(), None);
+        assert_eq!(member.report().as_deref(), Some("Traceback"));
+        assert!(member.awaited().is_none());
+    }
+
+    #[test]
+    fn a_report_without_end_is_cut() {
+        let (mut member, mut worker) = member();
+        worker.write_all(b"F").unwrap();
+        for _ in 0..20 {
+            worker.write_all(&[b'x'; 5000]).unwrap();
+            member.listen();
+        }
+        assert_eq!(member.report().map(|report| report.len()), Some(REPORT_BYTES));
+    }
+
+    #[test]
+    fn a_worker_that_closes_its_life_without_a_word_is_not_polled_for_ever() {
+        let (mut member, worker) = member();
+        drop(worker);
+        assert_eq!(member.listen(), None);
+        assert!(member.awaited().is_none());
+        assert_eq!(member.report(), None);
+    }
+
+    #[test]
+    fn a_command_is_stored_before_the_bell_rings() {
+        let (lines, _life, doorbell) = Lines::open().unwrap();
+        let member = Member::new(Pid::from_raw(1), SlotId(0), Block::detached(), lines);
+        member.command(Command::Drain).unwrap();
+        assert_eq!(member.block.command(), Command::Drain);
+        let mut bytes = [0; 8];
+        assert_eq!(nix::unistd::read(&doorbell, &mut bytes), Ok(8));
+    }
+}

@@ -1,0 +1,187 @@
+//! What the supervisor's machine has to say, and the log line that says it.
+//!
+//! The machine names facts; how they read, and how important they are, is decided here. Every line on
+//! a worker carries its slot, pid and generation.
+
+use std::time::Duration;
+
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::log::{Level, Log, Value};
+use arctos_worker::metrics::Side;
+use nix::unistd::Pid;
+
+use crate::slot::{Ending, ExitStatus, KillReason};
+
+/// Something worth a log line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A worker was forked.
+    Started {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+    },
+    /// A worker can serve.
+    Ready {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+    },
+    /// A worker's own words on why it cannot boot.
+    BootReport {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+        /// A traceback, as a rule.
+        report: String,
+    },
+    /// A worker is killed.
+    Killed {
+        /// Where.
+        slot: SlotId,
+        /// Its block.
+        side: Side,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+        /// Why.
+        reason: KillReason,
+    },
+    /// A worker is gone.
+    Ended {
+        /// Where.
+        slot: SlotId,
+        /// Its block.
+        side: Side,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+        /// How.
+        status: ExitStatus,
+        /// What that means.
+        ending: Ending,
+    },
+    /// An operator changed the number of workers.
+    Scaled {
+        /// To so many.
+        workers: u16,
+    },
+    /// There is no room for one more.
+    AtCeiling {
+        /// So many there are.
+        workers: u16,
+    },
+    /// The last worker stays.
+    AtFloor,
+    /// No worker was ready for too long.
+    CrashLoop {
+        /// How long.
+        unready: Duration,
+    },
+}
+
+/// The request that a worker was running when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningRequest {
+    /// Since when.
+    pub age: Duration,
+    /// Method and path.
+    pub line: String,
+}
+
+impl Notice {
+    /// Writes the line. `running` is what the worker of this notice was doing.
+    pub fn write(&self, log: &Log, running: Option<&RunningRequest>) {
+        match self {
+            Self::Started { slot, pid, generation } => {
+                log.line(Level::Info, "worker.started", &worker(slot, pid, generation));
+            }
+            Self::Ready { slot, pid, generation } => {
+                log.line(Level::Info, "worker.ready", &worker(slot, pid, generation));
+            }
+            Self::BootReport { slot, pid, generation, report } => {
+                let pairs = worker(slot, pid, generation);
+                log.block(Level::Error, "worker.boot_failed", &pairs, report);
+            }
+            Self::Killed { slot, side: _, pid, generation, reason } => {
+                let reason = match reason {
+                    KillReason::BootTimeout => "not ready within the boot timeout",
+                    KillReason::BootFailed => "could not boot and did not end",
+                    KillReason::Overdue => "did not leave in time",
+                };
+                let mut pairs = worker(slot, pid, generation).to_vec();
+                pairs.push(("reason", Value::Text(reason)));
+                with_request(&mut pairs, running, |pairs| {
+                    log.line(Level::Error, "worker.killed", pairs);
+                });
+            }
+            Self::Ended { slot, side: _, pid, generation, status, ending } => {
+                let (level, event) = match (ending, status) {
+                    (Ending::Asked, _) => (Level::Info, "worker.left"),
+                    // It was sent TERM directly, or it recycled itself.
+                    (Ending::Died, ExitStatus::Code(0)) => (Level::Warning, "worker.left"),
+                    (Ending::Died, ExitStatus::Code(_) | ExitStatus::Signal(_)) => {
+                        (Level::Error, "worker.died")
+                    }
+                    (Ending::BootFailed, _) => (Level::Error, "worker.not_booted"),
+                };
+                let mut pairs = worker(slot, pid, generation).to_vec();
+                pairs.push(("status", Value::Display(status)));
+                with_request(&mut pairs, running, |pairs| log.line(level, event, pairs));
+            }
+            Self::Scaled { workers } => {
+                let pairs = [("workers", Value::Number(i64::from(*workers)))];
+                log.line(Level::Info, "server.scaled", &pairs);
+            }
+            Self::AtCeiling { workers } => {
+                let pairs = [("workers", Value::Number(i64::from(*workers)))];
+                log.line(Level::Warning, "server.at_most_workers", &pairs);
+            }
+            Self::AtFloor => {
+                log.line(
+                    Level::Warning,
+                    "server.at_least_workers",
+                    &[("workers", Value::Number(1))],
+                );
+            }
+            Self::CrashLoop { unready } => {
+                let seconds = i64::try_from(unready.as_secs()).unwrap_or(i64::MAX);
+                let pairs = [("no_worker_ready_for_s", Value::Number(seconds))];
+                log.line(Level::Critical, "server.crash_loop", &pairs);
+            }
+        }
+    }
+}
+
+/// The keys of every line on a worker.
+fn worker<'a>(slot: &SlotId, pid: &Pid, generation: &Generation) -> [(&'a str, Value<'a>); 3] {
+    [
+        ("slot", Value::Number(i64::from(slot.0))),
+        ("pid", Value::Number(i64::from(pid.as_raw()))),
+        ("generation", Value::Number(i64::from(generation.0))),
+    ]
+}
+
+fn with_request<'a>(
+    pairs: &mut Vec<(&'a str, Value<'a>)>,
+    running: Option<&'a RunningRequest>,
+    write: impl FnOnce(&[(&str, Value<'_>)]),
+) {
+    if let Some(running) = running {
+        let age = i64::try_from(running.age.as_millis()).unwrap_or(i64::MAX);
+        pairs.push(("request_ms", Value::Number(age)));
+        pairs.push(("request", Value::Text(&running.line)));
+    }
+    write(pairs);
+}

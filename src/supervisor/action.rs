@@ -1,0 +1,76 @@
+//! What the machine wants done. See [`crate::supervisor`].
+
+use std::time::Instant;
+
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::metrics::{Command, Side};
+use nix::unistd::Pid;
+
+use crate::error::Fatal;
+use crate::notice::Notice;
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Action {
+    /// Start a worker, and answer with [`Event::Started`] or [`Event::SpawnFailed`].
+    Spawn {
+        /// Where.
+        slot: SlotId,
+        /// In which block.
+        side: Side,
+        /// Of which load of the code.
+        generation: Generation,
+    },
+    /// Tell a worker.
+    Command {
+        /// Whom.
+        pid: Pid,
+        /// What.
+        command: Command,
+    },
+    /// SIGKILL for a worker and the processes it started.
+    Kill {
+        /// Whom.
+        pid: Pid,
+    },
+    /// The first full set is ready: say so to the world.
+    ReportReady,
+    /// The stop has begun: say so to the world.
+    ReportStopping {
+        /// When the last worker is killed, if nothing hastens it.
+        deadline: Instant,
+    },
+    /// No new connection enters the queue: listen(2) with a backlog of 0.
+    CloseDoor,
+    /// The workers know: close the supervisor's own listeners.
+    DropListeners,
+    /// Tell the log.
+    Tell(Notice),
+    /// All is over.
+    Finish(Verdict),
+}
+
+/// Why the server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was asked to.
+    Asked,
+    /// A worker failed to boot at first start.
+    NotBooted,
+    /// The application could not be imported at first start.
+    NotImportable,
+    /// No worker was ready for too long.
+    CrashLoop,
+}
+
+impl Verdict {
+    /// The same as a result.
+    pub fn into_result(self) -> Result<(), Fatal> {
+        match self {
+            Self::Asked => Ok(()),
+            Self::NotBooted => Err(Fatal::NotBooted),
+            Self::NotImportable => Err(Fatal::NotImportable),
+            Self::CrashLoop => Err(Fatal::CrashLoop),
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Thousands of servers' lives in a made-up world: processes that boot, hang, fail, die and ignore
+//! what they are told, an operator who presses every key, and events that concern nobody.
+//!
+//! What must hold is checked at every action. A failure names its seed;
+//! `ARCTOS_SIM_SEED=N cargo test simulated` plays that one life again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::*;
+
+const LIVES: u64 = 4_000;
+const STEPS: u32 = 250;
+/// How long the world takes to report the end of a killed process.
+const REAPING: Duration = Duration::from_millis(10);
+
+#[test]
+fn every_simulated_life_keeps_the_promises() {
+    if let Ok(seed) = std::env::var("ARCTOS_SIM_SEED") {
+        World::new(seed.parse().unwrap()).live();
+        return;
+    }
+    let base = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) >> 16;
+    for seed in base..base + LIVES {
+        let lived = std::panic::catch_unwind(|| World::new(seed).live());
+        assert!(lived.is_ok(), "replay with ARCTOS_SIM_SEED={seed}");
+    }
+}
+
+/// A process as the world knows it.
+struct Process {
+    slot: SlotId,
+    told: Option<Command>,
+    is_ready: bool,
+    is_killed: bool,
+}
+
+struct World {
+    machine: Supervisor,
+    policy: Policy,
+    dice: Jitter,
+    now: Instant,
+    next_pid: i32,
+    processes: BTreeMap<i32, Process>,
+    /// What will happen, in order of time.
+    coming: Vec<(Instant, Event)>,
+    spawns: BTreeMap<u16, VecDeque<Instant>>,
+    stopping_since: Option<Instant>,
+    door_closed: bool,
+    listeners_dropped: bool,
+    ready_reported: bool,
+    last_ready: Instant,
+    finished: Option<Verdict>,
+    /// Of a hundred, how many workers come to a bad end: each life has a mood of its own.
+    misfortune: u64,
+    /// What durations are divided by: in some lives everything happens at once.
+    haste: u64,
+    asked: bool,
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Jitter::new(seed);
+        let now = Instant::now();
+        let policy = Policy {
+            workers: 1 + (dice.next() % 6) as u16,
+            ceiling: 8,
+            boot: ms(1_000 + dice.next() % 70_000),
+            graceful: ms(dice.next() % 30_000),
+            quick: ms(dice.next() % 3_000),
+            drain_delay: ms([0, 5_000, 40_000][dice.next() as usize % 3]),
+        };
+        Self {
+            machine: Supervisor::start(policy.clone(), dice.next(), now),
+            policy,
+            now,
+            next_pid: 100,
+            processes: BTreeMap::new(),
+            coming: Vec::new(),
+            spawns: BTreeMap::new(),
+            stopping_since: None,
+            door_closed: false,
+            listeners_dropped: false,
+            ready_reported: false,
+            last_ready: now,
+            finished: None,
+            misfortune: [0, 2, 10, 40, 90][dice.next() as usize % 5],
+            haste: [1, 1, 100][dice.next() as usize % 3],
+            dice,
+            asked: false,
+        }
+    }
+
+    fn live(&mut self) {
+        self.carry_out();
+        for _ in 0..STEPS {
+            if self.chance(12 * self.haste.min(4)) {
+                self.meddle();
+            } else {
+                self.advance();
+            }
+            self.check();
+        }
+        if self.finished.is_none() {
+            self.deliver(Event::Wish(Wish::Quit));
+        }
+        let mut patience = 100_000;
+        while self.finished.is_none() {
+            self.advance();
+            self.check();
+            patience -= 1;
+            assert!(patience > 0, "the stop goes round in circles");
+        }
+        self.deliver(Event::Tick);
+        self.deliver(Event::Wish(Wish::Terminate));
+        assert_eq!(self.machine.next_deadline(), None);
+    }
+
+    fn chance(&mut self, of_hundred: u64) -> bool {
+        self.dice.next() % 100 < of_hundred
+    }
+
+    fn up_to(&mut self, longest: u64) -> Duration {
+        ms(self.dice.next() % (longest + 1) / self.haste)
+    }
+
+    /// What nobody planned: signals, and news of those who are not there (any more).
+    fn meddle(&mut self) {
+        let any_pid = Pid::from_raw(100 + (self.dice.next() % 40) as i32);
+        let is_there = self.processes.contains_key(&any_pid.as_raw());
+        let event = match self.dice.next() % 80 {
+            0 => Event::Wish(Wish::Terminate),
+            1 => Event::Wish(Wish::Quit),
+            2 => Event::Wish(Wish::Interrupt),
+            3..=8 => Event::Wish(Wish::More),
+            9..=14 => Event::Wish(Wish::Fewer),
+            15..=20 if is_there => Event::Tick,
+            15..=20 => Event::Ready { pid: any_pid },
+            21..=26 if is_there => Event::Tick,
+            21..=26 => Event::Failing { pid: any_pid },
+            _ => {
+                let status = ExitStatus::Code([0, 3, 4][self.dice.next() as usize % 3]);
+                Event::Exited { pid: Pid::from_raw(9_999), status, report: None }
+            }
+        };
+        self.deliver(event);
+    }
+
+    /// Goes on to the next thing that happens, be it a deadline of the machine's or an event.
+    fn advance(&mut self) {
+        let next_event = self.coming.iter().map(|(at, _)| *at).min();
+        let deadline = self.machine.next_deadline();
+        let Some(next) = next_event.into_iter().chain(deadline).min() else {
+            let is_over = self.stopping_since.is_none() || self.finished.is_some();
+            assert!(is_over, "nothing will ever end this stop");
+            self.now += ms(60_000 / self.haste);
+            return self.deliver(Event::Tick);
+        };
+        self.now = self.now.max(next);
+        // The shell looks a little late, and finds several things at once.
+        let lateness = self.up_to(3);
+        self.now += lateness;
+        let due = |(at, _): &(Instant, Event)| *at <= self.now;
+        if let Some(index) = self.coming.iter().position(due) {
+            let (_, event) = self.coming.swap_remove(index);
+            self.deliver(event);
+        } else {
+            self.deliver(Event::Tick);
+        }
+    }
+
+    fn deliver(&mut self, event: Event) {
+        match &event {
+            Event::Exited { pid, .. } => {
+                self.processes.remove(&pid.as_raw());
+            }
+            Event::Ready { pid } => {
+                if let Some(process) = self.processes.get_mut(&pid.as_raw()) {
+                    process.is_ready = process.told.is_none_or(|told| told == Command::Announce)
+                        && !process.is_killed;
+                }
+            }
+            Event::Wish(Wish::Terminate | Wish::Quit | Wish::Interrupt) => self.asked = true,
+            Event::Started { .. }
+            | Event::SpawnFailed { .. }
+            | Event::Failing { .. }
+            | Event::Wish(Wish::More | Wish::Fewer)
+            | Event::Tick => {}
+        }
+        if self.processes.values().any(|process| process.is_ready) {
+            self.last_ready = self.now;
+        }
+        self.machine.handle(event, self.now);
+        if self.chance(3) {
+            self.meddle_inside(); // Two events before anything is carried out.
+        }
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.machine.next_action() {
+            assert_eq!(self.finished, None, "{action:?} after the end");
+            match action {
+                Action::Spawn { slot, .. } => self.spawn(slot),
+                Action::Command { pid, command } => self.command(pid, command),
+                Action::Kill { pid } => {
+                    let process = self.processes.get_mut(&pid.as_raw()).expect("it is alive");
+                    assert!(!process.is_killed, "killed twice");
+                    process.is_killed = true;
+                    process.is_ready = false;
+                    self.will_exit(pid, REAPING, ExitStatus::Signal(9));
+                }
+                Action::ReportReady => {
+                    assert!(!self.ready_reported && self.stopping_since.is_none());
+                    self.ready_reported = true;
+                }
+                Action::ReportStopping { deadline } => {
+                    assert_eq!(self.stopping_since, None, "two stops");
+                    assert!(deadline >= self.now);
+                    self.stopping_since = Some(self.now);
+                }
+                Action::CloseDoor => {
+                    assert!(self.stopping_since.is_some() && !self.door_closed);
+                    self.door_closed = true;
+                }
+                Action::DropListeners => {
+                    assert!(self.door_closed && !self.listeners_dropped);
+                    let told =
+                        |process: &Process| process.told.is_some_and(|told| told >= Command::Drain);
+                    // Who cannot boot or is being killed serves nobody, and needs no word.
+                    let staffed = self.machine.slots().iter().filter(|slot| slot.is_staffed());
+                    assert_eq!(staffed.count(), 0);
+                    assert!(
+                        self.processes.values().all(|process| told(process) || !process.is_ready)
+                    );
+                    self.listeners_dropped = true;
+                }
+                Action::Tell(_) => {}
+                Action::Finish(verdict) => self.finish(verdict),
+            }
+        }
+    }
+
+    fn finish(&mut self, verdict: Verdict) {
+        assert!(self.processes.is_empty(), "finished before all were gone");
+        assert!(self.listeners_dropped);
+        self.finished = Some(verdict);
+        let since = self.stopping_since.expect("it said that it stops");
+        let bound = match verdict {
+            Verdict::Asked => self.policy.graceful.max(self.policy.quick),
+            Verdict::NotBooted | Verdict::NotImportable | Verdict::CrashLoop => GIVING_UP_PATIENCE,
+        };
+        let took = self.now - since;
+        assert!(took <= bound + ms(200), "the stop took {took:?}, allowed were {bound:?}");
+        match verdict {
+            Verdict::Asked => assert!(self.asked),
+            Verdict::NotBooted | Verdict::NotImportable => assert!(!self.ready_reported),
+            Verdict::CrashLoop => {
+                assert!(self.ready_reported);
+                assert!(since - self.last_ready >= CRASH_LOOP);
+            }
+        }
+    }
+
+    fn spawn(&mut self, slot: SlotId) {
+        assert!(!self.asked && self.stopping_since.is_none(), "a spawn while stopping");
+        let lives_there = |process: &&Process| process.slot == slot;
+        assert_eq!(self.processes.values().filter(lives_there).count(), 0, "two in one slot");
+        let spawns = self.spawns.entry(slot.0).or_default();
+        spawns.push_back(self.now);
+        while spawns.front().is_some_and(|at| self.now - *at >= ms(60_000)) {
+            spawns.pop_front();
+        }
+        assert!(spawns.len() <= 8, "more than 8 spawns of one slot in a minute");
+        if self.chance(2) {
+            self.meddle_inside(); // Between the action and its outcome.
+        }
+        if self.chance(self.misfortune / 8) {
+            self.machine.handle(Event::SpawnFailed { slot }, self.now);
+            return;
+        }
+        let pid = Pid::from_raw(self.next_pid);
+        self.next_pid += 1;
+        let process = Process { slot, told: None, is_ready: false, is_killed: false };
+        self.processes.insert(pid.as_raw(), process);
+        self.machine.handle(Event::Started { slot, pid }, self.now);
+        self.draw_fate(pid);
+    }
+
+    fn meddle_inside(&mut self) {
+        let wish = match self.dice.next() % 30 {
+            0 => Wish::Terminate,
+            1 => Wish::Quit,
+            2 => Wish::Interrupt,
+            3..=15 => Wish::More,
+            _ => Wish::Fewer,
+        };
+        self.asked |= !matches!(wish, Wish::More | Wish::Fewer);
+        self.machine.handle(Event::Wish(wish), self.now);
+    }
+
+    fn draw_fate(&mut self, pid: Pid) {
+        let boot = self.up_to(5_000);
+        if !self.chance(self.misfortune) {
+            self.coming.push((self.now + boot, Event::Ready { pid }));
+            if self.chance(5) {
+                self.coming.push((self.now + boot + ms(1), Event::Ready { pid }));
+            }
+            if self.chance(self.misfortune) {
+                let life = self.up_to(100_000);
+                self.will_exit(pid, boot + life, ExitStatus::Signal(11));
+            }
+            return;
+        }
+        match self.dice.next() % 4 {
+            0 => {} // It hangs.
+            1 => self.will_exit(pid, boot, ExitStatus::Code(3)),
+            2 => self.coming.push((self.now + boot, Event::Failing { pid })), // And stays.
+            _ => {
+                self.coming.push((self.now + boot, Event::Failing { pid }));
+                self.will_exit(pid, boot + ms(50), ExitStatus::Code(4));
+            }
+        }
+    }
+
+    /// Its end, unless an earlier one is coming.
+    fn will_exit(&mut self, pid: Pid, wait: Duration, status: ExitStatus) {
+        let at = self.now + wait;
+        let is_end =
+            |event: &Event| matches!(event, Event::Exited { pid: other, .. } if *other == pid);
+        if self.coming.iter().any(|(earlier, event)| is_end(event) && *earlier <= at) {
+            return;
+        }
+        self.coming.retain(|(_, event)| !is_end(event));
+        self.coming.push((at, Event::Exited { pid, status, report: None }));
+    }
+
+    fn command(&mut self, pid: Pid, command: Command) {
+        let obeys = self.chance(60);
+        let wait = self.up_to(40_000);
+        let process = self.processes.get_mut(&pid.as_raw()).expect("it is alive");
+        assert!(process.told < Some(command), "{command:?} after {:?}", process.told);
+        process.told = Some(command);
+        match command {
+            Command::Serve => panic!("nobody is told to serve on"),
+            Command::Announce => assert!(!self.door_closed),
+            Command::Drain | Command::Quick => {
+                process.is_ready = false;
+                if obeys {
+                    self.will_exit(pid, wait, ExitStatus::Code(0));
+                }
+            }
+        }
+    }
+
+    fn check(&self) {
+        let mut known: Vec<_> = self.machine.slots().iter().filter_map(WorkerSlot::pid).collect();
+        known.sort_unstable();
+        let alive: Vec<_> = self.processes.keys().map(|pid| Pid::from_raw(*pid)).collect();
+        assert_eq!(known, alive, "the machine has lost sight of a process");
+    }
+}

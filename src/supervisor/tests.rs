@@ -1,0 +1,464 @@
+use super::*;
+
+/// A machine, its clock and the pids it was given.
+struct Rig {
+    machine: Supervisor,
+    now: Instant,
+    next_pid: i32,
+}
+
+/// What an action does, as short as it can be told. Notices are left out.
+#[derive(Debug, PartialEq, Eq)]
+enum Did {
+    Spawn(u16),
+    Tell(i32, Command),
+    Kill(i32),
+    Ready,
+    Stopping,
+    CloseDoor,
+    DropListeners,
+    Report(String),
+    Finish(Verdict),
+}
+
+use Did::*;
+
+fn s(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+fn policy(workers: u16) -> Policy {
+    Policy {
+        workers,
+        ceiling: 8,
+        boot: s(60.0),
+        graceful: s(25.0),
+        quick: s(2.0),
+        drain_delay: s(0.0),
+    }
+}
+
+impl Rig {
+    fn new(policy: Policy) -> Self {
+        let now = Instant::now();
+        Self { machine: Supervisor::start(policy, 1, now), now, next_pid: 100 }
+    }
+
+    /// A server with all its workers ready; worker N has pid 100 + N.
+    fn serving(policy: Policy) -> Self {
+        let workers = i32::from(policy.workers);
+        let mut rig = Self::new(policy);
+        rig.run();
+        for pid in 100..100 + workers {
+            rig.ready(pid);
+        }
+        rig
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Did> {
+        self.machine.handle(event, self.now);
+        self.run()
+    }
+
+    /// Carries out what is due; each spawn makes a process with the next pid.
+    fn run(&mut self) -> Vec<Did> {
+        let mut done = Vec::new();
+        while let Some(action) = self.machine.next_action() {
+            done.push(match action {
+                Action::Spawn { slot, .. } => {
+                    let pid = Pid::from_raw(self.next_pid);
+                    self.next_pid += 1;
+                    self.machine.handle(Event::Started { slot, pid }, self.now);
+                    Spawn(slot.0)
+                }
+                Action::Command { pid, command } => Tell(pid.as_raw(), command),
+                Action::Kill { pid } => Kill(pid.as_raw()),
+                Action::ReportReady => Ready,
+                Action::ReportStopping { .. } => Stopping,
+                Action::CloseDoor => CloseDoor,
+                Action::DropListeners => DropListeners,
+                Action::Tell(Notice::BootReport { report, .. }) => Report(report),
+                Action::Tell(_) => continue,
+                Action::Finish(verdict) => Finish(verdict),
+            });
+        }
+        done
+    }
+
+    fn ready(&mut self, pid: i32) -> Vec<Did> {
+        self.event(Event::Ready { pid: Pid::from_raw(pid) })
+    }
+
+    fn failing(&mut self, pid: i32) -> Vec<Did> {
+        self.event(Event::Failing { pid: Pid::from_raw(pid) })
+    }
+
+    fn exited(&mut self, pid: i32, status: ExitStatus) -> Vec<Did> {
+        self.event(Event::Exited { pid: Pid::from_raw(pid), status, report: None })
+    }
+
+    fn failed(&mut self, pid: i32, code: i32, report: &str) -> Vec<Did> {
+        let (pid, status) = (Pid::from_raw(pid), ExitStatus::Code(code));
+        self.event(Event::Exited { pid, status, report: Some(report.into()) })
+    }
+
+    fn left(&mut self, pid: i32) -> Vec<Did> {
+        self.exited(pid, ExitStatus::Code(0))
+    }
+
+    fn wish(&mut self, wish: Wish) -> Vec<Did> {
+        self.event(Event::Wish(wish))
+    }
+
+    /// Lets time pass and ticks once.
+    fn after(&mut self, wait: Duration) -> Vec<Did> {
+        self.now += wait;
+        self.event(Event::Tick)
+    }
+}
+
+#[test]
+fn two_workers_boot_first_and_the_rest_once_one_is_ready() {
+    let mut rig = Rig::new(policy(4));
+    assert_eq!(rig.run(), [Spawn(0), Spawn(1)]);
+    assert_eq!(rig.ready(101), [Spawn(2), Spawn(3)]);
+}
+
+#[test]
+fn the_server_is_ready_once_and_only_with_the_full_set() {
+    let mut rig = Rig::new(policy(3));
+    rig.run();
+    rig.ready(100);
+    assert_eq!(rig.ready(101), []);
+    assert_eq!(rig.ready(102), [Ready]);
+    assert_eq!(rig.ready(102), []);
+    assert_eq!(rig.exited(102, ExitStatus::Signal(9)), [Spawn(2)]);
+    assert_eq!(rig.ready(103), []);
+}
+
+#[test]
+fn one_worker_is_a_full_set_of_one() {
+    let mut rig = Rig::new(policy(1));
+    assert_eq!(rig.run(), [Spawn(0)]);
+    assert_eq!(rig.ready(100), [Ready]);
+}
+
+#[test]
+fn an_application_that_cannot_be_imported_ends_the_start_with_one_report() {
+    for workers in [1, 8] {
+        let mut rig = Rig::new(policy(workers));
+        rig.run();
+        assert_eq!(rig.failing(100), []);
+        let did = rig.failed(100, 4, "Traceback");
+        assert_eq!(did[0], Report("Traceback".into()));
+        assert!(did.contains(&CloseDoor) && !did.contains(&Spawn(2)), "{did:?}");
+        let last = match workers {
+            1 => did.into_iter().last(),
+            _ => rig.failed(101, 4, "Traceback").into_iter().last(),
+        };
+        assert_eq!(last, Some(Finish(Verdict::NotImportable)));
+    }
+}
+
+#[test]
+fn the_second_pilots_report_is_not_told() {
+    let mut rig = Rig::new(policy(2));
+    rig.run();
+    rig.failing(101);
+    rig.failed(100, 4, "one");
+    assert_eq!(rig.failed(101, 4, "two"), [Finish(Verdict::NotImportable)]);
+}
+
+#[test]
+fn a_worker_that_dies_before_it_is_ready_ends_the_start() {
+    let mut rig = Rig::new(policy(2));
+    rig.run();
+    let expected = [Stopping, CloseDoor, Tell(101, Command::Quick), DropListeners];
+    assert_eq!(rig.exited(100, ExitStatus::Signal(11)), expected);
+    assert_eq!(rig.after(s(1.0)), [Kill(101)]);
+    assert_eq!(rig.exited(101, ExitStatus::Signal(9)), [Finish(Verdict::NotBooted)]);
+}
+
+#[test]
+fn a_fork_that_fails_at_first_start_ends_it() {
+    let mut rig = Rig::new(policy(1));
+    let Some(Action::Spawn { slot, .. }) = rig.machine.next_action() else { panic!() };
+    let did = rig.event(Event::SpawnFailed { slot });
+    assert_eq!(did.last(), Some(&Finish(Verdict::NotBooted)));
+}
+
+#[test]
+fn a_worker_that_hangs_at_first_start_ends_it_at_the_boot_timeout() {
+    let mut rig = Rig::new(policy(1));
+    rig.run();
+    assert_eq!(rig.after(s(59.9)), []);
+    let did = rig.after(s(0.1));
+    assert_eq!(did, [Kill(100), Stopping, CloseDoor, DropListeners]);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Finish(Verdict::NotBooted)]);
+}
+
+#[test]
+fn a_worker_that_cannot_boot_and_does_not_end_is_killed() {
+    let mut rig = Rig::new(policy(1));
+    rig.run();
+    rig.failing(100);
+    assert_eq!(rig.after(FAILING_PATIENCE), [Kill(100)]);
+    let did = rig.event(Event::Exited {
+        pid: Pid::from_raw(100),
+        status: ExitStatus::Signal(9),
+        report: Some("Traceback".into()),
+    });
+    assert_eq!(did[0], Report("Traceback".into()));
+    assert_eq!(did.last(), Some(&Finish(Verdict::NotBooted)));
+}
+
+#[test]
+fn giving_up_takes_less_than_two_seconds() {
+    assert!(FAILING_PATIENCE + GIVING_UP_PATIENCE < s(2.0));
+}
+
+#[test]
+fn a_later_failure_to_boot_is_told_and_tried_again() {
+    let mut rig = Rig::serving(policy(2));
+    assert_eq!(rig.exited(100, ExitStatus::Signal(11)), [Spawn(0)]);
+    assert_eq!(rig.failed(102, 4, "Traceback"), [Report("Traceback".into())]);
+    assert_eq!(rig.after(s(0.55)), [Spawn(0)]);
+    assert_eq!(rig.ready(103), []);
+}
+
+#[test]
+fn a_later_fork_that_fails_is_tried_again() {
+    let mut rig = Rig::serving(policy(1));
+    rig.machine.handle(
+        Event::Exited { pid: Pid::from_raw(100), status: ExitStatus::Signal(9), report: None },
+        rig.now,
+    );
+    while let Some(action) = rig.machine.next_action() {
+        if let Action::Spawn { slot, .. } = action {
+            rig.machine.handle(Event::SpawnFailed { slot }, rig.now);
+        }
+    }
+    assert_eq!(rig.after(s(0.55)), [Spawn(0)]);
+}
+
+#[test]
+fn an_adopted_orphan_is_nobodys_end_whatever_its_status() {
+    let mut rig = Rig::serving(policy(2));
+    for code in [0, 3, 4] {
+        assert_eq!(rig.exited(999, ExitStatus::Code(code)), []);
+    }
+}
+
+#[test]
+fn without_a_ready_worker_for_a_minute_the_server_gives_up() {
+    let mut rig = Rig::serving(policy(1));
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Spawn(0)]);
+    rig.after(s(30.0));
+    rig.exited(101, ExitStatus::Code(3));
+    rig.now += s(29.0);
+    rig.event(Event::Tick);
+    let did = rig.after(s(1.0));
+    assert_eq!(did[..2], [Stopping, CloseDoor]);
+    rig.after(s(1.0));
+    assert_eq!(rig.exited(102, ExitStatus::Signal(9)), [Finish(Verdict::CrashLoop)]);
+}
+
+#[test]
+fn one_ready_worker_keeps_the_server_up_whatever_the_others_do() {
+    let mut rig = Rig::serving(policy(2));
+    for _ in 0..200 {
+        let newest = rig.next_pid - 1;
+        let did = rig.exited(newest, ExitStatus::Code(3));
+        assert!(did.iter().all(|did| *did == Spawn(1)), "{did:?}");
+        let did = rig.after(s(33.0));
+        assert!(did.iter().all(|did| *did == Spawn(1)), "{did:?}");
+    }
+}
+
+#[test]
+fn a_longer_boot_timeout_gives_a_longer_time_without_ready_workers() {
+    let mut rig = Rig::serving(Policy { boot: s(120.0), ..policy(1) });
+    rig.exited(100, ExitStatus::Signal(9));
+    assert_eq!(rig.after(s(100.0)), []);
+    assert_eq!(rig.ready(101), []);
+}
+
+#[test]
+fn term_closes_the_door_before_it_tells_the_workers_and_then_lets_go_of_it() {
+    let mut rig = Rig::serving(policy(2));
+    let expected =
+        [Stopping, CloseDoor, Tell(100, Command::Drain), Tell(101, Command::Drain), DropListeners];
+    assert_eq!(rig.wish(Wish::Terminate), expected);
+    assert_eq!(rig.left(100), []);
+    assert_eq!(rig.left(101), [Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn term_with_a_drain_delay_goes_on_accepting_for_that_long() {
+    let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
+    assert_eq!(rig.wish(Wish::Terminate), [Stopping, Tell(100, Command::Announce)]);
+    assert_eq!(rig.after(s(4.9)), []);
+    let expected = [CloseDoor, Tell(100, Command::Drain), DropListeners];
+    assert_eq!(rig.after(s(0.1)), expected);
+}
+
+#[test]
+fn a_second_term_skips_the_rest_of_the_delay() {
+    let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
+    rig.wish(Wish::Terminate);
+    let expected = [CloseDoor, Tell(100, Command::Drain), DropListeners];
+    assert_eq!(rig.wish(Wish::Terminate), expected);
+    assert_eq!(rig.wish(Wish::Terminate), []);
+}
+
+#[test]
+fn quit_knows_no_delay() {
+    let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
+    let expected = [Stopping, CloseDoor, Tell(100, Command::Drain), DropListeners];
+    assert_eq!(rig.wish(Wish::Quit), expected);
+}
+
+#[test]
+fn a_worker_that_dies_in_the_delay_is_not_replaced() {
+    let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(2) });
+    rig.wish(Wish::Terminate);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), []);
+    let did = rig.exited(101, ExitStatus::Signal(9));
+    assert_eq!(did, [CloseDoor, DropListeners, Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn delay_drain_quick_and_kill_share_one_budget() {
+    let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
+    rig.wish(Wish::Terminate);
+    rig.after(s(5.0));
+    assert_eq!(rig.after(s(17.4)), []);
+    assert_eq!(rig.after(s(0.1)), [Tell(100, Command::Quick)]);
+    assert_eq!(rig.after(s(1.9)), []);
+    assert_eq!(rig.after(s(0.1)), [Kill(100)]);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn a_delay_longer_than_the_budget_ends_before_it() {
+    let mut rig = Rig::serving(Policy { drain_delay: s(100.0), ..policy(1) });
+    rig.wish(Wish::Terminate);
+    let did = rig.after(s(22.5));
+    assert_eq!(did[..2], [CloseDoor, Tell(100, Command::Drain)]);
+}
+
+#[test]
+fn int_gives_running_requests_the_quick_time_and_kills() {
+    let mut rig = Rig::serving(policy(1));
+    let expected = [Stopping, CloseDoor, Tell(100, Command::Quick), DropListeners];
+    assert_eq!(rig.wish(Wish::Interrupt), expected);
+    assert_eq!(rig.after(s(1.9)), []);
+    assert_eq!(rig.after(s(0.1)), [Kill(100)]);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn a_second_int_kills_now() {
+    let mut rig = Rig::serving(policy(2));
+    rig.wish(Wish::Interrupt);
+    assert_eq!(rig.wish(Wish::Interrupt), [Kill(100), Kill(101)]);
+    assert_eq!(rig.wish(Wish::Interrupt), []);
+}
+
+#[test]
+fn int_hastens_a_graceful_stop() {
+    let mut rig = Rig::serving(policy(1));
+    rig.wish(Wish::Terminate);
+    assert_eq!(rig.wish(Wish::Interrupt), [Tell(100, Command::Quick)]);
+    assert_eq!(rig.after(s(2.0)), [Kill(100)]);
+}
+
+#[test]
+fn a_stop_while_booting_waits_for_nobody_who_serves_nobody() {
+    let mut rig = Rig::new(Policy { drain_delay: s(5.0), ..policy(4) });
+    rig.run();
+    let did = rig.wish(Wish::Terminate);
+    assert_eq!(did[..2], [Stopping, CloseDoor]);
+    rig.after(s(2.0));
+    assert_eq!(rig.after(s(0.0)), [Kill(100), Kill(101)]);
+    rig.exited(100, ExitStatus::Signal(9));
+    assert_eq!(rig.exited(101, ExitStatus::Signal(9)), [Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn a_worker_that_fails_to_boot_during_a_stop_does_not_change_its_exit_code() {
+    let mut rig = Rig::new(policy(1));
+    rig.run();
+    rig.wish(Wish::Terminate);
+    assert_eq!(rig.failed(100, 4, "Traceback"), [Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn a_spawn_that_nobody_carried_out_yet_is_taken_back_by_a_stop() {
+    let mut rig = Rig::new(policy(2));
+    rig.machine.handle(Event::Wish(Wish::Quit), rig.now);
+    assert_eq!(rig.run(), [Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn a_process_that_appears_during_a_stop_is_told_to_leave() {
+    let mut rig = Rig::new(policy(1));
+    let Some(Action::Spawn { slot, .. }) = rig.machine.next_action() else { panic!() };
+    assert_eq!(rig.wish(Wish::Quit), [Stopping, CloseDoor, DropListeners]);
+    let did = rig.event(Event::Started { slot, pid: Pid::from_raw(100) });
+    assert_eq!(did, [Tell(100, Command::Drain)]);
+    assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn ttin_adds_a_worker_up_to_the_ceiling() {
+    let mut rig = Rig::serving(Policy { ceiling: 3, ..policy(2) });
+    assert_eq!(rig.wish(Wish::More), [Spawn(2)]);
+    assert_eq!(rig.wish(Wish::More), []);
+}
+
+#[test]
+fn ttou_drains_the_highest_slot_and_leaves_the_last_worker_alone() {
+    let mut rig = Rig::serving(policy(2));
+    assert_eq!(rig.wish(Wish::Fewer), [Tell(101, Command::Drain)]);
+    assert_eq!(rig.left(101), []);
+    assert_eq!(rig.wish(Wish::Fewer), []);
+    assert_eq!(rig.after(s(1000.0)), []);
+}
+
+#[test]
+fn ttin_while_the_slot_still_drains_fills_it_when_it_is_empty() {
+    let mut rig = Rig::serving(policy(2));
+    rig.wish(Wish::Fewer);
+    assert_eq!(rig.wish(Wish::More), []);
+    assert_eq!(rig.left(101), [Spawn(1)]);
+}
+
+#[test]
+fn ttou_can_complete_the_first_full_set() {
+    let mut rig = Rig::new(policy(3));
+    rig.run();
+    rig.ready(100);
+    rig.ready(101);
+    assert_eq!(rig.wish(Wish::Fewer), [Tell(102, Command::Drain), Ready]);
+}
+
+#[test]
+fn a_removed_worker_keeps_its_time_when_the_server_stops() {
+    let mut rig = Rig::serving(policy(2));
+    rig.wish(Wish::Fewer);
+    rig.now += s(10.0);
+    let expected = [Stopping, CloseDoor, Tell(100, Command::Drain), DropListeners];
+    assert_eq!(rig.wish(Wish::Terminate), expected);
+    assert_eq!(rig.after(s(12.4)), []);
+    assert_eq!(rig.after(s(0.1)), [Tell(101, Command::Quick)]);
+}
+
+#[test]
+fn deadlines_that_kill_wait_for_a_tick() {
+    let mut rig = Rig::serving(policy(2));
+    rig.exited(101, ExitStatus::Signal(9));
+    rig.now += s(3600.0);
+    assert_eq!(rig.ready(102), [], "the worker was ready long ago, and we were asleep");
+    assert_eq!(rig.after(s(0.0)), []);
+}

@@ -18,7 +18,8 @@ BREAKS = [
     ("pure", "src/supervisor.rs", "use std::time::Instant;\nfn f() { let t = Instant::now(); }\n", 2),
     ("pure", "src/slot.rs", "use std::time::{Duration, Instant as Moment};\nfn f() { Moment::now(); }\n", 2),
     ("pure", "src/slot.rs", "fn f(t: std::time::Instant) { t.elapsed(); }\n", 1),
-    ("pure", "src/supervisor.rs", "use nix::unistd::Pid;\n", 1),
+    ("pure", "src/supervisor.rs", "use nix::unistd::Pid;\nfn f() { Pid::this(); }\n", 2),
+    ("pure", "src/slot.rs", "use nix::sys::signal::kill;\n", 1),
     ("pure", "src/supervisor.rs", "use std::{collections::VecDeque, fs};\n", 1),
     ("clock", "workers/src/http/date.rs", "fn f() { std::time::SystemTime::now(); }\n", 1),
     ("clock", "workers/src/spool.rs", "use std::time;\nfn f() { time::Instant::now(); }\n", 2),
@@ -48,7 +49,7 @@ HOLDS = {
     "src/fork.rs": "use nix::unistd::fork;\nfn f() { unsafe { fork() }; }\n",
     "src/listener.rs": "use socket2::Socket;\n",
     "src/supervisor.rs": "//! Never calls [`std::time::Instant::now`], nor `std::fs`.\n"
-    "use std::time::Instant;\n"
+    "use nix::unistd::Pid;\nuse std::time::Instant;\n"
     "/* use nix::unistd::fork; /* nested */ unsafe */\n"
     'const S: &str = "use std::fs; unsafe { println!() }";\n'
     'const R: &str = r#"std::fs::read("x") "#;\n'

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use nix::unistd::Uid;
 use thiserror::Error;
 
-use crate::listener::ListenError;
-
 /// The exit codes of a server, the same for any number of workers. 2 is not among them: a command
 /// line that cannot be understood ([`crate::cli::UsageError`]) makes no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +28,6 @@ pub enum ExitCode {
 /// Why the server ended without having been asked to.
 #[derive(Debug, Error)]
 pub enum Fatal {
-    /// An address cannot be listened on.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
     /// The access log cannot be opened.
     #[error("cannot open the access log {path}")]
     AccessLog {
@@ -93,8 +88,7 @@ impl Fatal {
     /// The exit code that tells it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Listen(_)
-            | Self::AccessLog { .. }
+            Self::AccessLog { .. }
             | Self::PidFile { .. }
             | Self::NotRoot
             | Self::UnknownUser { .. }

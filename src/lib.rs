@@ -18,6 +18,7 @@ pub mod notify;
 pub mod options;
 pub mod pid_file;
 pub mod privileges;
+pub mod server;
 pub mod signals;
 pub mod slot;
 pub mod supervisor;

@@ -1,4 +1,4 @@
-//! The listening sockets: bound once by the supervisor, before the first fork, and kept for its life.
+//! The listening sockets: bound once by the supervisor, before the first fork, kept for its life.
 //!
 //! One socket an address, shared by all workers, so that an idle one takes the next connection; or,
 //! with `--listen-mode per-slot`, one SO_REUSEPORT socket an address and slot. Either way the
@@ -283,8 +283,8 @@ fn tcp_doors(
     opened.into_iter().map(door).collect()
 }
 
-/// The same twice is a mistake, and a descriptor can be taken over only once. Any free port twice is
-/// two ports.
+/// The same twice is a mistake, and a descriptor can be taken over only once. Any free port twice
+/// is two ports.
 fn refuse_equal(binds: &[BindAddress]) -> Result<(), ListenError> {
     for (index, bind) in binds.iter().enumerate() {
         let is_any_port = matches!(bind, BindAddress::Tcp { port: 0, .. });

@@ -5,6 +5,7 @@
 //! of it that does.
 #![expect(unsafe_code, reason = "fork(2) has to pass through CPython's own hooks")]
 
+use std::ffi::OsString;
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{MsgFlags, send};
@@ -12,11 +13,17 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::log::Log;
 use arctos_worker::settings::AppSpec;
 use arctos_worker::worker;
 use arctos_worker::wsgi::Bridge;
 
+use crate::config::Config;
 use crate::fork::Launch;
+use crate::notify::NOTIFY_SOCKET;
+use crate::server::{self, CheckFailure, Runtime};
+use crate::systemd;
 
 /// The extension module `arctos.arctos`.
 // Its types rely on the interpreter's lock: on a free-threaded build the lock comes back on.
@@ -26,8 +33,12 @@ mod arctos {
 
     /// Runs the `arctos` command line on `sys.argv` and returns its exit code.
     #[pyfunction]
-    fn main() -> i32 {
-        70
+    fn main(py: Python<'_>) -> PyResult<i32> {
+        let mut arguments: Vec<OsString> = py.import("sys")?.getattr("argv")?.extract()?;
+        if let Some(program) = arguments.first_mut() {
+            *program = "arctos".into(); // not `__main__.py`
+        }
+        Ok(server::run(arguments, std::env::vars_os().collect(), &Interpreter))
     }
 
     #[pymodule_init]
@@ -36,8 +47,28 @@ mod arctos {
     }
 }
 
+/// CPython as the server's runtime.
+struct Interpreter;
+
+impl Runtime for Interpreter {
+    fn launch(&self, application: &AppSpec) -> Box<dyn Launch> {
+        Box::new(CPython { application: application.clone() })
+    }
+
+    fn check(&self, config: &Config, log: &Log) -> Result<(), CheckFailure> {
+        let (slot, generation) = (SlotId(0), Generation(1));
+        let log = log.clone();
+        match Bridge::boot(&config.application, &config.worker, slot, generation, log) {
+            Ok(bridge) => {
+                bridge.shutdown();
+                Ok(())
+            }
+            Err(failure) => Err(CheckFailure { exit: failure.exit, report: failure.report }),
+        }
+    }
+}
+
 /// Starts workers that run an application in this interpreter.
-#[expect(dead_code, reason = "made by main() as soon as there is a monitor to hand it to")]
 struct CPython {
     /// What the workers load.
     application: AppSpec,
@@ -68,6 +99,7 @@ impl Launch for CPython {
 
     fn work(&self, post: Post) -> WorkerExit {
         let log = post.log.clone();
+        forget_service_manager();
         match Bridge::boot(&self.application, &post.settings, post.slot, post.generation, log) {
             Ok(mut bridge) => {
                 let exit = worker::run(post, &mut bridge);
@@ -82,8 +114,22 @@ impl Launch for CPython {
     }
 }
 
+/// What a service manager told the supervisor is not for the application: `os.environ` was filled when
+/// the interpreter started.
+fn forget_service_manager() {
+    Python::attach(|py| {
+        let forgotten = py.import("os").and_then(|os| os.getattr("environ")).and_then(|environ| {
+            for name in systemd::VARIABLES.iter().chain([&NOTIFY_SOCKET]) {
+                environ.call_method1("pop", (*name, py.None()))?;
+            }
+            Ok(())
+        });
+        // Only an interpreter without a working `os` fails here, and boot() then says so.
+        drop(forgotten);
+    });
+}
+
 /// Sends the report of a failed boot to the supervisor, which logs it once for all workers.
-#[expect(dead_code, reason = "called by `CPython`, which nobody makes yet")]
 fn tell_failure(post: &Post, report: &str) {
     let mut message = Vec::with_capacity(1 + report.len());
     message.push(LIFE_FAILED);

@@ -118,9 +118,6 @@ impl<'a> Monitor<'a> {
         let slots = config.workers.saturating_mul(2).max(SLOTS_AT_LEAST);
         let board = Board::create(slots).map_err(system("mapping the board"))?;
         board.header().set_state(ServerState::Starting);
-        for warning in listeners.warnings() {
-            log.line(Level::Warning, "listener.warning", &[("reason", Value::Text(warning))]);
-        }
         let signals = Signals::install().map_err(system("sigaction(2)"))?;
         let now = Instant::now();
         let seed = RandomState::new().build_hasher().finish();
@@ -264,7 +261,13 @@ impl<'a> Monitor<'a> {
                 Action::Kill { pid } => self.kill(pid),
                 Action::ReportReady => self.report_ready(),
                 Action::ReportStopping { deadline } => self.report_stopping(deadline),
-                Action::CloseDoor => self.close_door(),
+                Action::CloseDoor => {
+                    let closed = self.listeners.as_ref().map_or(Ok(()), Listeners::close_door);
+                    if let Err(error) = closed {
+                        let pairs = [("error", Value::Display(&error))];
+                        self.log.line(Level::Warning, "listener.door_open", &pairs);
+                    }
+                }
                 Action::Retire { slot } => {
                     if let Some(listeners) = &self.listeners {
                         listeners.retire(slot);
@@ -313,15 +316,6 @@ impl<'a> Monitor<'a> {
         let pid = fork::spawn(self.launch, post, &berth)?;
         self.crew.push(Member::new(pid, slot, block, lines));
         Ok(pid)
-    }
-
-    fn close_door(&self) {
-        let Some(listeners) = &self.listeners else { return };
-        if let Err(error) = listeners.close_door() {
-            // The workers close it all the same; what comes until then may be reset.
-            let pairs = [("reason", Value::Display(&error))];
-            self.log.line(Level::Error, "listener.not_shut", &pairs);
-        }
     }
 
     fn command(&self, pid: Pid, command: Command) {

@@ -96,8 +96,8 @@ fn leave_out_implied(targets: &mut [Target<'_>]) {
 /// Asks the kernel whether somebody listens at an address, by a bind that is closed again.
 ///
 /// With SO_REUSEADDR alone, TIME_WAIT and other sockets that only are bound do not matter, but
-/// one that listens does, whatever it has set (socket(7)). The socket never listens, so no connection
-/// can reach it. Errors other than EADDRINUSE are left to the bind that counts.
+/// one that listens does, whatever it has set (socket(7)). The socket never listens, so no
+/// connection can reach it. Errors other than EADDRINUSE are left to the bind that counts.
 pub(super) fn probe(bind: &BindAddress, address: SocketAddr) -> Result<(), ListenError> {
     if address.port() == 0 {
         return Ok(());

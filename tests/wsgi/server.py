@@ -23,6 +23,7 @@ PATIENCE_S = 60  # nothing takes as long on a machine that works; it bounds a te
 
 # Events of the log.
 SERVER_READY = "server.ready"  # the first full set of workers serves; `listen` names every address
+SERVER_STOPPING = "server.stopping"  # it was asked to stop; with a drain delay, it still accepts
 WORKER_READY = "worker.ready"  # slot, pid, generation
 WORKER_LEFT = "worker.left"  # slot, pid, generation, status: it was asked to
 WORKER_DIED = "worker.died"  # slot, pid, generation, status: it was not
@@ -244,7 +245,11 @@ class Server:
         self.wait()
 
     def __enter__(self):
-        return self.ready()
+        try:
+            return self.ready()
+        except BaseException:
+            self.kill()
+            raise
 
     def __exit__(self, kind, error, trace):
         if kind is None and self.process.returncode is None:

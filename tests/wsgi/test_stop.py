@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from load import Load, Outcome
-from server import WORKER_LEFT, WORKER_READY, Server
+from server import SERVER_STOPPING, WORKER_LEFT, WORKER_READY, Server
 from wire import Ended
 
 
@@ -58,6 +58,30 @@ def test_a_request_longer_than_the_budget_is_abandoned_and_the_exit_status_is_0(
     server.stop(timeout=20)
     with pytest.raises(Ended):
         wire.response()
+
+
+def test_during_the_drain_delay_clients_are_accepted_and_told_to_close(serve, connect):
+    server = serve("plain:app", "--drain-delay", "20s", workers=1)
+    kept = connect(server)
+    assert kept.get("/hello").response().field("Connection") != "close"
+    server.send(signal.SIGTERM)
+    server.wait_for(SERVER_STOPPING)
+    answer = connect(server).get("/hello").response()
+    assert (answer.status, answer.field("Connection")) == (200, "close")
+    answer = kept.get("/hello").response()
+    assert (answer.status, answer.field("Connection")) == (200, "close")
+    server.stop(signal.SIGTERM, timeout=15)  # a second one ends the delay
+
+
+def test_quit_skips_the_drain_delay(serve):
+    serve("plain:app", "--drain-delay", "20s").stop(signal.SIGQUIT, timeout=15)
+
+
+def test_systemd_is_told_when_all_workers_are_ready_and_when_they_stop(serve, ear):
+    server = serve("plain:app", workers=2, env={"NOTIFY_SOCKET": ear.path})
+    assert "READY=1" in ear.hear().splitlines()
+    server.stop()
+    assert "STOPPING=1" in ear.hear().splitlines()
 
 
 def test_int_lets_a_running_request_finish_if_it_is_quick(serve, connect, gate, ear):

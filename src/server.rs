@@ -1,0 +1,142 @@
+//! A server's whole way, from its command line to its exit code.
+//!
+//! Owns the order of the start: options, folder, limits, listeners, and only then processes. What runs
+//! the application is behind [`Runtime`], so that all of this is the same with and without CPython.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+
+use arctos_worker::log::{Level, Log, Value};
+use arctos_worker::settings::AppSpec;
+use arctos_worker::worker::WorkerExit;
+use nix::unistd::chdir;
+
+use crate::cli::{self, Invocation};
+use crate::config::{Config, Environment};
+use crate::error::ExitCode;
+use crate::fork::Launch;
+use crate::listener::{ListenOptions, Listeners};
+use crate::monitor;
+use crate::nofile::raise_nofile;
+
+/// What can load and run applications.
+pub trait Runtime {
+    /// What starts workers for this application.
+    fn launch(&self, application: &AppSpec) -> Box<dyn Launch>;
+    /// Loads the application in this process, without serving it.
+    fn check(&self, config: &Config, log: &Log) -> Result<(), CheckFailure>;
+}
+
+/// Why an application cannot be loaded.
+pub struct CheckFailure {
+    /// How a worker would have ended.
+    pub exit: WorkerExit,
+    /// For a person.
+    pub report: String,
+}
+
+/// Does what a command line asks for; returns the exit code.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: Environment,
+    runtime: &dyn Runtime,
+) -> i32 {
+    match cli::parse(arguments, environment) {
+        Err(error) => {
+            say(io::stderr(), &format!("error: {error}"));
+            error.exit_code()
+        }
+        Ok(Invocation::Show { text, exit_code }) => {
+            say(io::stdout(), text.trim_end());
+            exit_code
+        }
+        Ok(Invocation::PrintConfig(text)) => {
+            say(io::stdout(), text.trim_end());
+            0
+        }
+        Ok(Invocation::Check(config)) => check(&config, runtime),
+        Ok(Invocation::Serve(config)) => serve(&config, runtime),
+    }
+}
+
+/// One text for a person; a reader that has gone away, or a full disk, is no reason to fail.
+fn say(mut stream: impl Write, text: &str) {
+    let _ = writeln!(stream, "{text}");
+}
+
+fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
+    let application = name_of(&config.application);
+    match enter_folder(config).and_then(|()| runtime.check(config, &log_of(config)).map_err(told)) {
+        Ok(()) => {
+            say(io::stdout(), &format!("{application} can be served"));
+            0
+        }
+        Err(code) => code,
+    }
+}
+
+fn told(failure: CheckFailure) -> i32 {
+    say(io::stderr(), failure.report.trim_end());
+    failure.exit.code()
+}
+
+fn serve(config: &Config, runtime: &dyn Runtime) -> i32 {
+    if let Err(code) = enter_folder(config) {
+        return code;
+    }
+    let log = log_of(config);
+    let pairs = [
+        ("version", Value::Text(env!("CARGO_PKG_VERSION"))),
+        ("pid", Value::Number(i64::from(std::process::id()))),
+        ("application", Value::Text(&name_of(&config.application))),
+        ("workers", Value::Number(i64::from(config.workers))),
+    ];
+    log.line(Level::Info, "server.starting", &pairs);
+    if let Err(error) = raise_nofile() {
+        log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
+    }
+    let options = ListenOptions::from(config);
+    match Listeners::bind(&config.binds, &options) {
+        Ok(listeners) => {
+            for warning in listeners.warnings() {
+                log.line(Level::Warning, "listener.warning", &[("warning", Value::Text(warning))]);
+            }
+            let launch = runtime.launch(&config.application);
+            monitor::run(config, listeners, log, &*launch) as i32
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let code = ExitCode::Configuration as i32;
+            let pairs =
+                [("reason", Value::Text(&text)), ("exit_code", Value::Number(i64::from(code)))];
+            log.line(Level::Critical, "server.failed", &pairs);
+            code
+        }
+    }
+}
+
+/// Relative paths of all options start in `--chdir`.
+fn enter_folder(config: &Config) -> Result<(), i32> {
+    let Some(folder) = &config.application.chdir else { return Ok(()) };
+    chdir(folder).map_err(|error| {
+        say(io::stderr(), &format!("error: --chdir '{}': {}", folder.display(), error.desc()));
+        ExitCode::Configuration as i32
+    })
+}
+
+/// The log on standard error; none where that is closed.
+fn log_of(config: &Config) -> Log {
+    match io::stderr().as_fd().try_clone_to_owned() {
+        Ok(stderr) => Log::new(config.logging.level, config.logging.format, stderr),
+        Err(_) => Log::discard(),
+    }
+}
+
+fn name_of(application: &AppSpec) -> String {
+    let call = if application.is_factory { "()" } else { "" };
+    match &application.attribute {
+        Some(attribute) => format!("{}:{attribute}{call}", application.module),
+        None => application.module.clone(),
+    }
+}

@@ -90,6 +90,42 @@ pub(super) fn has_length(object: &Bound<'_, PyAny>) -> bool {
         || mapping.is_some_and(|methods| methods.mp_length.is_some())
 }
 
+/// A copy of the thread's current context (contextvars).
+pub(super) fn copy_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the thread is attached, as `py` shows.
+    let context = unsafe { ffi::PyContext_CopyCurrent() };
+    // SAFETY: the call above returns a new reference, or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, context) }
+}
+
+/// Leaves a context, also when the code in it panics.
+struct Leave<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl Drop for Leave<'_, '_> {
+    fn drop(&mut self) {
+        // SAFETY: the object is a context, and the thread is attached while a `Bound` lives.
+        let result = unsafe { ffi::PyContext_Exit(self.0.as_ptr()) };
+        if result != 0 {
+            // Something in between entered a context and never left it. What is current then is
+            // its own doing, and the exception is nobody's.
+            drop(PyErr::take(self.0.py()));
+        }
+    }
+}
+
+/// Runs `run` with `context`, which [`copy_context`] made, as the thread's current one. A context
+/// that is entered already cannot be entered again: `run` then finds it current as it is.
+pub(super) fn in_context<T>(context: &Bound<'_, PyAny>, run: impl FnOnce() -> T) -> T {
+    // SAFETY: the object is a context, and the thread is attached while a `Bound` lives.
+    let result = unsafe { ffi::PyContext_Enter(context.as_ptr()) };
+    if result != 0 {
+        drop(PyErr::take(context.py()));
+        return run();
+    }
+    let _leave = Leave(context);
+    run()
+}
+
 /// Whose outlet is lent to this thread at the moment.
 #[derive(Clone, Copy)]
 struct Lent {

@@ -11,11 +11,13 @@
 //! | `environ`, `names`, `request_id` | the environ of a request |
 //! | `input`, `errors`, `file_wrapper` | `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper` |
 //! | `start_response` | `start_response`, `write`, and the head they make |
+//! | `context` | whose context variables the application finds |
 //! | `reply` | iterables, their items and their `close()` |
 //! | `failure` | what went wrong, and how the log names it |
 //! | `ffi` | the only unsafe code here |
 
 mod app;
+mod context;
 mod environ;
 mod errors;
 mod failure;
@@ -39,6 +41,7 @@ use crate::http::ResponseHead;
 use crate::identity::{Generation, SlotId};
 use crate::log::Log;
 use crate::settings::{AppSpec, Settings};
+use context::Context;
 use environ::Environs;
 use errors::ErrorStream;
 use failure::{Failure, Label, Reporter};
@@ -51,6 +54,8 @@ pub struct Bridge {
     environs: Environs,
     ids: RequestIds,
     responders: Responders,
+    /// What the next request runs in.
+    context: Context,
     reporter: Reporter,
     /// The head of the latest reply.
     head: ResponseHead,
@@ -91,6 +96,7 @@ impl Bridge {
             environs: Environs::new(py, settings, slot.0, errors)?,
             ids: RequestIds::new(slot, generation),
             responders: Responders::new(),
+            context: Context::new(py)?,
             reporter: Reporter::new(log),
             head: ResponseHead::default(),
         })
@@ -126,20 +132,29 @@ impl Bridge {
         };
         let label = || Label::new(method, path, ffi::latin1_bytes(&request_id).unwrap_or_default());
         let responder = starter.responder.bind(py);
-        let content = ffi::lend_outlet(outlet, start_response::owner(responder), || {
+        let call = || {
             let start_response = starter.start_response.bind(py);
             let result = self
                 .application
                 .bind(py)
                 .call1((environ, start_response))
                 .map_err(|error| reply::raised(responder, error))?;
-            reply::content(py, result, responder, label, &self.reporter)
-        });
+            reply::content(py, result, responder, label, &self.context, &self.reporter)
+        };
+        let owner = start_response::owner(responder);
+        let content = self.context.run(py, || ffi::lend_outlet(outlet, owner, call));
         match content {
             Ok(content) => {
                 let usage = match &content {
                     Content::Empty | Content::Whole(_) => Use::Over,
-                    Content::Stream(_) | Content::File(_) => Use::GoesOn,
+                    Content::Stream(_) | Content::File(_) => {
+                        match Context::new(py) {
+                            Ok(fresh) => self.context = fresh,
+                            // Out of memory: sharing the reply's context is the lesser evil.
+                            Err(error) => self.reporter.signal_failed(py, &error),
+                        }
+                        Use::GoesOn
+                    }
                 };
                 self.responders.give_back(py, starter, &mut self.head, usage);
                 Ok(Reply { head: &self.head, content })

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyList, PyMemoryView, PyString, PyTuple};
 
+use super::context::Context;
 use super::failure::{Failure, Label, Reporter, is_broken_pipe};
 use super::ffi;
 use super::file_wrapper::{self, FileWrapper};
@@ -20,6 +21,8 @@ pub struct Body {
     /// What has a `close()` to be called: the object that the application returned.
     closer: Option<Py<PyAny>>,
     responder: Py<Responder>,
+    /// What the application was called in, and is asked for items in.
+    context: Context,
     label: Label,
     reporter: Reporter,
 }
@@ -51,6 +54,7 @@ pub(super) fn content(
     result: Bound<'_, PyAny>,
     responder: &Bound<'_, Responder>,
     label: impl FnOnce() -> Label,
+    context: &Context,
     reporter: &Reporter,
 ) -> Result<Content<Body>, Failure> {
     if let Some(item) = only_item(&result) {
@@ -65,6 +69,7 @@ pub(super) fn content(
         items: Items::Over,
         closer: None,
         responder: responder.clone().unbind(),
+        context: context.share(py),
         label: label(),
         reporter: reporter.clone(),
     };
@@ -238,13 +243,18 @@ impl AppBody for Body {
     fn pull(&mut self, outlet: &mut dyn Outlet) -> Result<Option<Chunk>, AppError> {
         Python::attach(|py| {
             let owner = start_response::owner(self.responder.bind(py));
-            ffi::lend_outlet(outlet, owner, || self.next_chunk(py))
+            let context = self.context.share(py);
+            context
+                .run(py, || ffi::lend_outlet(outlet, owner, || self.next_chunk(py)))
                 .map_err(|failure| self.reporter.report(py, &self.label, failure))
         })
     }
 
     fn close(self) {
-        Python::attach(|py| self.end(py));
+        Python::attach(|py| {
+            let context = self.context.share(py);
+            context.run(py, || self.end(py));
+        });
     }
 }
 

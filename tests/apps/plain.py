@@ -359,6 +359,13 @@ def gate(environ, start_response):
     return text(start_response, f"{os.getpid()}\n")
 
 
+def umask():
+    """This process's; it can only be read by setting another."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
+
+
 def worker(environ, start_response):
     """Who answers."""
     now = {"pid": os.getpid(), "ppid": os.getppid(), "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups()}
@@ -368,7 +375,7 @@ def worker(environ, start_response):
             "worker": environ.get("arctos.worker"),
             "now": now,
             "imported": IMPORTED_AS,
-            "umask": os.umask(os.umask(0o077)) if query(environ, "umask") else None,
+            "umask": umask(),
             "cwd": os.getcwd(),
             "environment": {name: value for name, value in os.environ.items() if name.startswith("PLAIN_")},
         },

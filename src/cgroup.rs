@@ -91,8 +91,9 @@ struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// Reads a line of mountinfo: `36 35 0:29 ROOT POINT OPTIONS [TAGS] - TYPE SOURCE SUPER_OPTIONS`.
-    /// `controllers` is empty for v2.
+    /// Reads a line of mountinfo; `controllers` is empty for v2.
+    ///
+    /// Shape: `36 35 0:29 ROOT POINT OPTIONS [TAGS] - TYPE SOURCE SUPER_OPTIONS`.
     fn of(line: &'a str, controllers: &str) -> Option<Self> {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);

@@ -1,7 +1,7 @@
 //! The command line: `arctos [OPTIONS] MODULE:ATTR`, over the environment, to an [`Invocation`].
 //!
-//! clap judges the syntax; values are read by [`crate::config`], so that a wrong one is told of in the
-//! same words whether it stood in an option or in a variable. Nothing here prints or exits.
+//! clap judges the syntax; values are read by [`crate::config`], so that a wrong one is told of in
+//! the same words whether it stood in an option or in a variable. Nothing here prints or exits.
 
 mod foreign;
 
@@ -95,7 +95,8 @@ const CHECK: &str = "check";
 const PRINT_CONFIG: &str = "print-config";
 const ABOUT: &str = "Serves a WSGI application with prefork workers.";
 const VARIABLES: &str = "Every option with a value can also be given in the environment, \
-    --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP; the command line wins. \
+    --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP; \
+    the command line wins. \
     Times are in seconds or have a unit (500ms, 30s, 2m), sizes in bytes or with K, M, G.";
 
 fn command() -> Command {

@@ -1,10 +1,12 @@
-//! The configuration: what was given, checked, with units resolved and defaults filled in, each value
-//! with its origin.
+//! The configuration: what was given, checked, with units resolved and defaults filled in, each
+//! value with its origin.
 //!
 //! [`RawOptions`] says what was given and where; [`resolve`] makes a [`Config`] of it or says, in a
 //! [`ConfigError`], which option stands in the way. Syntax of the command line is [`crate::cli`]'s.
 
+mod app_name;
 mod error;
+mod identity;
 mod reader;
 mod resolve;
 

@@ -9,11 +9,13 @@ use std::os::unix::net::UnixStream;
 
 use arctos_worker::identity::SlotId;
 use arctos_worker::metrics::{Block, Command};
-use arctos_worker::worker::{LIFE_FAILED, LIFE_READY};
+use arctos_worker::post::{LIFE_FAILED, LIFE_READY};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd;
+
+use crate::slot::Pid;
 
 /// The longest report that is kept; the rest is read and thrown away.
 const REPORT_BYTES: usize = 64 * 1024;
@@ -140,9 +142,10 @@ impl Member {
     /// SIGKILL to the worker and the processes that it started. The pid is ours until it is reaped,
     /// so it cannot have become somebody else's.
     pub fn kill(&self) -> Result<(), Errno> {
-        match killpg(self.pid, Signal::SIGKILL) {
+        let pid = unistd::Pid::from_raw(self.pid.0);
+        match killpg(pid, Signal::SIGKILL) {
             // Its group does not exist yet.
-            Err(Errno::ESRCH) => kill(self.pid, Signal::SIGKILL),
+            Err(Errno::ESRCH) => kill(pid, Signal::SIGKILL),
             outcome => outcome,
         }
     }
@@ -156,7 +159,7 @@ mod tests {
 
     fn member() -> (Member, UnixStream) {
         let (lines, life, _doorbell) = Lines::open().unwrap();
-        let member = Member::new(Pid::from_raw(1), SlotId(0), Block::detached(), lines);
+        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines);
         (member, UnixStream::from(life))
     }
 
@@ -206,7 +209,7 @@ mod tests {
     #[test]
     fn a_command_is_stored_before_the_bell_rings() {
         let (lines, _life, doorbell) = Lines::open().unwrap();
-        let member = Member::new(Pid::from_raw(1), SlotId(0), Block::detached(), lines);
+        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines);
         member.command(Command::Drain).unwrap();
         assert_eq!(member.block.command(), Command::Drain);
         let mut bytes = [0; 8];

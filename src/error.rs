@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use nix::unistd::Uid;
 use thiserror::Error;
 
-/// The exit codes of the server. The same for any number of workers.
+/// The exit codes of a server, the same for any number of workers. 2 is not among them: a command
+/// line that cannot be understood ([`crate::cli::UsageError`]) makes no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum ExitCode {
@@ -14,8 +15,6 @@ pub enum ExitCode {
     Asked = 0,
     /// Configuration, bind or permissions.
     Configuration = 1,
-    /// The command line could not be understood.
-    Usage = 2,
     /// A worker failed to boot at first start.
     NotBooted = 3,
     /// The application could not be imported at first start.
@@ -29,9 +28,6 @@ pub enum ExitCode {
 /// Why the server ended without having been asked to.
 #[derive(Debug, Error)]
 pub enum Fatal {
-    /// The command line could not be understood.
-    #[error("{0}")]
-    Usage(#[source] clap::Error),
     /// The access log cannot be opened.
     #[error("cannot open the access log {path}")]
     AccessLog {
@@ -98,7 +94,6 @@ impl Fatal {
             | Self::UnknownUser { .. }
             | Self::UserDatabase { .. }
             | Self::Threads { .. } => ExitCode::Configuration,
-            Self::Usage(_) => ExitCode::Usage,
             Self::NotBooted => ExitCode::NotBooted,
             Self::NotImportable => ExitCode::NotImportable,
             Self::CrashLoop => ExitCode::CrashLoop,

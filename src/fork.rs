@@ -17,18 +17,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::identity::SlotId;
 use arctos_worker::log::{Level, Log, Value};
-use arctos_worker::worker::{LIFE_FAILED, Post, WorkerExit};
+use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
-use nix::unistd::{ForkResult, Pid, setpgid, write};
+use nix::unistd::{self, ForkResult, setpgid, write};
 use thiserror::Error;
 
 use crate::notify::NOTIFY_SOCKET;
 use crate::privileges::Identity;
 use crate::signals::Signals;
-use crate::slot::ExitStatus;
+use crate::slot::{ExitStatus, Pid};
 
 /// Starts workers: the extension module implements it for CPython, tests for plain Rust.
 pub trait Launch {
@@ -96,7 +96,7 @@ pub fn spawn(launch: &dyn Launch, post: Post, berth: &Berth<'_>) -> Result<Pid, 
         ForkResult::Parent { child } => {
             // The child does the same: whoever comes first, the group is there when it is signalled.
             let _ = setpgid(child, child); // It may have exited already, and needs no group.
-            Ok(child)
+            Ok(Pid(child.as_raw()))
         }
         ForkResult::Child => unreachable!("the child has exited"),
     }
@@ -124,6 +124,9 @@ fn live(launch: &dyn Launch, post: Post, berth: &Berth<'_>, mask: &SigSet) -> i3
     exit.code()
 }
 
+/// To setpgid(2): the caller.
+const SELF: unistd::Pid = unistd::Pid::from_raw(0);
+
 /// What can go wrong between fork and the worker.
 #[derive(Debug, Error)]
 enum BerthError {
@@ -147,7 +150,7 @@ fn prepare(
     mask.thread_set_mask().expect("the mask is valid");
     launch.after_fork_child();
     // A group of its own, so that a kill takes the processes that the application started with it.
-    let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0)); // The supervisor does the same.
+    let _ = setpgid(SELF, SELF); // The supervisor does the same.
     close_others(kept_descriptors(post, berth)).map_err(BerthError::Descriptors)?;
     // SAFETY: this process has one thread, so nobody else reads the environment.
     unsafe { std::env::remove_var(NOTIFY_SOCKET) };
@@ -239,10 +242,10 @@ pub fn reap() -> Option<(Pid, ExitStatus)> {
             return None; // 0: none has ended; ECHILD: there is none.
         }
         if libc::WIFEXITED(status) {
-            return Some((Pid::from_raw(pid), ExitStatus::Code(libc::WEXITSTATUS(status))));
+            return Some((Pid(pid), ExitStatus::Code(libc::WEXITSTATUS(status))));
         }
         if libc::WIFSIGNALED(status) {
-            return Some((Pid::from_raw(pid), ExitStatus::Signal(libc::WTERMSIG(status))));
+            return Some((Pid(pid), ExitStatus::Signal(libc::WTERMSIG(status))));
         }
         // Stopped under a debugger that is ourselves: not an end.
     }
@@ -285,7 +288,7 @@ mod tests {
         let (named, is_named) = std::sync::mpsc::channel::<()>();
         let wait = move || {
             named.send(()).unwrap();
-            drop(receiver.recv());
+            let _ = receiver.recv(); // Until the sender is dropped.
         };
         let thread = std::thread::Builder::new().name("stray".into()).spawn(wait).unwrap();
         is_named.recv().unwrap();

@@ -1,24 +1,343 @@
-//! Placeholder: written in its own step.
+//! The listening sockets: bound once by the supervisor, before the first fork, kept for its life.
+//!
+//! One socket an address, shared by all workers, so that an idle one takes the next connection; or,
+//! with `--listen-mode per-slot`, one SO_REUSEPORT socket an address and slot. Either way the
+//! supervisor holds them all, so the death of a worker resets no connection that waits in a queue.
+//! Workers get duplicates. Which address is bound how is in [`tcp`] and [`unix`]; this file knows
+//! nothing of workers but the number of their slots.
+
+mod error;
+mod tcp;
+mod unix;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 
 use arctos_worker::connection::SocketName;
+use arctos_worker::fd;
 use arctos_worker::identity::SlotId;
 use arctos_worker::worker::Listener;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+use socket2::{SockAddr, Socket};
 
-/// Stub.
-pub struct Listeners(pub TcpListener);
+use crate::address::BindAddress;
+use crate::config::{Config, ListenMode};
 
-impl Listeners {
-    /// Stub.
-    pub fn for_slot(&self, _slot: SlotId) -> io::Result<Vec<Listener>> {
-        let name = SocketName::Inet(self.0.local_addr()?);
-        Ok(vec![Listener { socket: self.0.try_clone()?.into(), name }])
-    }
-    /// Stub.
-    pub fn close_door(&self) {}
-    /// Stub.
-    pub fn descriptions(&self) -> Vec<String> {
-        vec!["stub".into()]
+pub use error::ListenError;
+use unix::SocketFile;
+
+/// How to listen, whatever the address.
+#[derive(Clone, Debug)]
+pub struct ListenOptions {
+    /// Whether another server may be bound to the same address already.
+    pub reuse_port: bool,
+    /// Length of the accept queue.
+    pub backlog: u32,
+    /// One socket for all slots, or one each.
+    pub mode: ListenMode,
+    /// Slots at start: with [`ListenMode::PerSlot`] exactly these get a socket, because one that
+    /// nobody reads would still be given its share of the connections.
+    pub slots: u16,
+    /// Permissions of `unix:/path`.
+    pub unix_socket_mode: Mode,
+    /// Owner of `unix:/path`; ours otherwise.
+    pub user: Option<Uid>,
+    /// Group of `unix:/path`; ours otherwise.
+    pub group: Option<Gid>,
+}
+
+impl From<&Config> for ListenOptions {
+    fn from(config: &Config) -> Self {
+        Self {
+            reuse_port: config.reuse_port,
+            backlog: config.backlog,
+            mode: config.listen_mode,
+            slots: config.workers,
+            unix_socket_mode: config.unix_socket_mode,
+            user: config.privileges.user,
+            group: config.privileges.group,
+        }
     }
 }
+
+impl ListenOptions {
+    /// For listen(2).
+    fn queue(&self) -> i32 {
+        i32::try_from(self.backlog).unwrap_or(i32::MAX)
+    }
+}
+
+/// All listening sockets.
+pub struct Listeners {
+    doors: Vec<Door>,
+    options: ListenOptions,
+    warnings: Vec<String>,
+}
+
+/// One address and its sockets.
+struct Door {
+    name: SocketName,
+    sockets: Sockets,
+}
+
+/// The sockets of one address.
+enum Sockets {
+    /// One for all slots.
+    Shared(Socket),
+    /// One for all slots, behind a path.
+    File {
+        /// The socket.
+        socket: Socket,
+        /// Its path.
+        #[expect(dead_code, reason = "kept for its drop, which unlinks")]
+        file: SocketFile,
+    },
+    /// One for all slots, which somebody outside has bound and may go on using after us.
+    Inherited(Socket),
+    /// One for each slot that was asked for.
+    PerSlot {
+        /// Where each is bound, port 0 resolved.
+        address: SocketAddr,
+        /// Those bound so far.
+        of: RefCell<BTreeMap<SlotId, Socket>>,
+    },
+}
+
+impl Listeners {
+    /// Binds all addresses and listens. All are probed before the first is bound, so that a second
+    /// server started by mistake changes nothing.
+    ///
+    /// Errors: [`ListenError`]; what was bound until then is closed, its paths unlinked.
+    pub fn bind(binds: &[BindAddress], options: &ListenOptions) -> Result<Self, ListenError> {
+        refuse_equal(binds)?;
+        let mut warnings = queue_warning(options.backlog).into_iter().collect();
+        let targets = tcp::plan(binds)?;
+        if !options.reuse_port {
+            for (bind, address) in targets.iter().flat_map(tcp::Target::addresses) {
+                tcp::probe(bind, address)?;
+            }
+        }
+        let mut doors = Vec::new();
+        let mut targets = targets.into_iter();
+        for bind in binds {
+            match bind {
+                BindAddress::Tcp { .. } => {
+                    let target = targets.next().expect("each TCP address has been planned");
+                    doors.extend(tcp_doors(&target, options, &mut warnings)?);
+                }
+                BindAddress::Unix(path) => {
+                    let (socket, file) = unix::bind_path(path, options)?;
+                    // Not the socket's own word: it may have been bound beside and moved there.
+                    let name = SocketName::Unix(path.display().to_string());
+                    doors.push(Door { name, sockets: Sockets::File { socket, file } });
+                }
+                BindAddress::Abstract(name) => {
+                    let socket = unix::bind_abstract(bind, name)?;
+                    doors.push(Door::of(bind, socket, Sockets::Shared)?);
+                }
+                BindAddress::Fd(number) => {
+                    let socket = take_over(*number)?;
+                    doors.push(Door::of(bind, socket, Sockets::Inherited)?);
+                }
+            }
+        }
+        let listeners = Self { doors, options: options.clone(), warnings };
+        listeners.listen(options.queue()).map_err(|(name, error)| {
+            let address = describe(&name);
+            tcp::refused(address, error, options.reuse_port)
+        })?;
+        Ok(listeners)
+    }
+
+    /// Duplicates for the worker of one slot: close-on-exec, non-blocking, in the order of
+    /// [`Listeners::names`]. A slot that is new in per-slot mode gets its sockets now.
+    ///
+    /// Errors: EMFILE and the like; in per-slot mode also what bind(2) says.
+    pub fn for_slot(&self, slot: SlotId) -> io::Result<Vec<Listener>> {
+        let duplicate = |door: &Door| {
+            let socket = match &door.sockets {
+                Sockets::Shared(socket)
+                | Sockets::File { socket, .. }
+                | Sockets::Inherited(socket) => fd::duplicate(socket.as_raw_fd())?,
+                Sockets::PerSlot { address, of } => {
+                    let mut of = of.borrow_mut();
+                    let socket = match of.entry(slot) {
+                        Entry::Occupied(bound) => bound.into_mut(),
+                        Entry::Vacant(vacant) => {
+                            let socket = tcp::open(*address)?;
+                            socket.listen(self.options.queue())?;
+                            vacant.insert(socket)
+                        }
+                    };
+                    fd::duplicate(socket.as_raw_fd())?
+                }
+            };
+            Ok(Listener { socket, name: door.name.clone() })
+        };
+        self.doors.iter().map(duplicate).collect()
+    }
+
+    /// Gives up the sockets that only this slot had (per-slot mode): the slot is not to be filled
+    /// again, and a socket that nobody reads would still be given connections. What waits in its
+    /// queue is the leaving worker's, which takes it through its own duplicate.
+    pub fn retire(&self, slot: SlotId) {
+        for door in &self.doors {
+            match &door.sockets {
+                Sockets::PerSlot { of, .. } => drop(of.borrow_mut().remove(&slot)),
+                Sockets::Shared(_) | Sockets::File { .. } | Sockets::Inherited(_) => {}
+            }
+        }
+    }
+
+    /// Shuts the queues for new connections, without a reset for those that wait: listen(2) with a
+    /// backlog of 0. Workers then accept until EAGAIN and close.
+    ///
+    /// Inherited sockets are left alone: their queue belongs to who bound them, and with systemd it
+    /// is what bridges a restart.
+    ///
+    /// Errors: the first that listen(2) gives; the others are shut all the same.
+    pub fn close_door(&self) -> io::Result<()> {
+        self.listen(0).map_err(|(_, error)| error)
+    }
+
+    /// The addresses for people, port 0 resolved: `http://127.0.0.1:8000`, `unix:/run/x.sock`.
+    pub fn descriptions(&self) -> Vec<String> {
+        self.doors.iter().map(|door| describe(&door.name)).collect()
+    }
+
+    /// The addresses, port 0 resolved.
+    pub fn names(&self) -> Vec<SocketName> {
+        self.doors.iter().map(|door| door.name.clone()).collect()
+    }
+
+    /// What an operator may want to know about these sockets, a sentence each, for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// listen(2) on all of our sockets; on those inherited only to open them, never to shut them.
+    fn listen(&self, backlog: i32) -> Result<(), (SocketName, io::Error)> {
+        let mut outcome = Ok(());
+        for door in &self.doors {
+            let listened = match &door.sockets {
+                Sockets::Shared(socket) | Sockets::File { socket, .. } => socket.listen(backlog),
+                Sockets::Inherited(_) if backlog == 0 => Ok(()),
+                Sockets::Inherited(socket) => socket.listen(backlog),
+                Sockets::PerSlot { of, .. } => {
+                    let listen = |outcome: io::Result<()>, socket: &Socket| {
+                        outcome.and(socket.listen(backlog))
+                    };
+                    of.borrow().values().fold(Ok(()), listen)
+                }
+            };
+            outcome = outcome.and(listened.map_err(|error| (door.name.clone(), error)));
+        }
+        outcome
+    }
+}
+
+impl Door {
+    /// A door with the name that the socket says it has.
+    fn of(
+        bind: &BindAddress,
+        socket: Socket,
+        sockets: impl FnOnce(Socket) -> Sockets,
+    ) -> Result<Self, ListenError> {
+        let name = socket.local_addr().and_then(|address| {
+            name_of(&address).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+        });
+        let name = name.map_err(|error| ListenError::other(bind, "getsockname(2)", error))?;
+        Ok(Self { name, sockets: sockets(socket) })
+    }
+}
+
+fn tcp_doors(
+    target: &tcp::Target<'_>,
+    options: &ListenOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Door>, ListenError> {
+    let opened = tcp::open_all(target, options.reuse_port, warnings)?;
+    let door = |(address, socket)| {
+        let name = SocketName::Inet(address);
+        let sockets = match options.mode {
+            ListenMode::Shared => Sockets::Shared(socket),
+            ListenMode::PerSlot => {
+                let mut of = BTreeMap::from([(SlotId(0), socket)]);
+                for slot in 1..options.slots {
+                    let socket = tcp::open(address).map_err(|error| {
+                        tcp::refused(describe(&name), error, options.reuse_port)
+                    })?;
+                    of.insert(SlotId(slot), socket);
+                }
+                Sockets::PerSlot { address, of: RefCell::new(of) }
+            }
+        };
+        Ok(Door { name, sockets })
+    };
+    opened.into_iter().map(door).collect()
+}
+
+/// The same twice is a mistake, and a descriptor can be taken over only once. Any free port twice
+/// is two ports.
+fn refuse_equal(binds: &[BindAddress]) -> Result<(), ListenError> {
+    for (index, bind) in binds.iter().enumerate() {
+        let is_any_port = matches!(bind, BindAddress::Tcp { port: 0, .. });
+        if !is_any_port && binds[..index].contains(bind) {
+            return Err(ListenError::Repeated { address: bind.to_string() });
+        }
+    }
+    Ok(())
+}
+
+/// A descriptor that is a listening stream socket, or why it is none.
+fn take_over(number: RawFd) -> Result<Socket, ListenError> {
+    let owned = fd::adopt(number).map_err(|error| ListenError::NotOpen { number, error })?;
+    let socket = Socket::from(owned);
+    match (socket.r#type(), socket.is_listener()) {
+        (Ok(socket2::Type::STREAM), Ok(true)) => {}
+        (Ok(_), Ok(_)) => return Err(ListenError::NotListening { number }),
+        (Err(_), _) | (_, Err(_)) => return Err(ListenError::NotASocket { number }),
+    }
+    let prepared = socket.set_nonblocking(true);
+    prepared.map_err(|error| ListenError::other(&BindAddress::Fd(number), "fcntl(2)", error))?;
+    Ok(socket)
+}
+
+fn name_of(address: &SockAddr) -> Option<SocketName> {
+    if let Some(inet) = address.as_socket() {
+        return Some(SocketName::Inet(inet));
+    }
+    if let Some(path) = address.as_pathname() {
+        return Some(SocketName::Unix(path.display().to_string()));
+    }
+    if let Some(name) = address.as_abstract_namespace() {
+        return Some(SocketName::Unix(format!("@{}", String::from_utf8_lossy(name))));
+    }
+    address.is_unnamed().then(|| SocketName::Unix(String::new()))
+}
+
+fn describe(name: &SocketName) -> String {
+    match name {
+        SocketName::Inet(address) => format!("http://{address}"),
+        SocketName::Unix(path) => format!("unix:{path}"),
+    }
+}
+
+/// The kernel cuts a longer backlog silently (listen(2)).
+fn queue_warning(backlog: u32) -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    let most = text.trim().parse::<u32>().ok().filter(|most| *most < backlog)?;
+    Some(format!(
+        "--backlog {backlog} is cut to {most} by the kernel; raise net.core.somaxconn \
+         (in Kubernetes: a pod's securityContext.sysctls), or give --backlog {most}"
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,9 @@ use nix::sys::socket::{MsgFlags, send};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::Log;
+use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
 use arctos_worker::settings::AppSpec;
 use arctos_worker::worker;
 use arctos_worker::wsgi::Bridge;

@@ -15,11 +15,10 @@ use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::metrics::board::ServerState;
 use arctos_worker::metrics::{Block, Board, Command, Counter, Side};
-use arctos_worker::worker::Post;
+use arctos_worker::post::Post;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::Pid;
 use thiserror::Error;
 
 use crate::config::{AccessLog, Config};
@@ -32,7 +31,7 @@ use crate::notify::Notifier;
 use crate::pid_file::PidFile;
 use crate::privileges::Identity;
 use crate::signals::{Signal, Signals};
-use crate::slot::{Ending, ExitStatus};
+use crate::slot::{Ending, ExitStatus, Pid};
 use crate::supervisor::{Action, Event, Policy, Supervisor, Verdict, Wish};
 
 /// Least room on the board, so that TTIN has somewhere to go.
@@ -229,10 +228,8 @@ impl<'a> Monitor<'a> {
 
     fn bury(&mut self, pid: Pid, status: ExitStatus, now: Instant) {
         let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
-            let pairs = [
-                ("pid", Value::Number(i64::from(pid.as_raw()))),
-                ("status", Value::Display(&status)),
-            ];
+            let pairs =
+                [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
             self.log.line(Level::Debug, "orphan.reaped", &pairs);
             return;
         };
@@ -265,8 +262,15 @@ impl<'a> Monitor<'a> {
                 Action::ReportReady => self.report_ready(),
                 Action::ReportStopping { deadline } => self.report_stopping(deadline),
                 Action::CloseDoor => {
+                    let closed = self.listeners.as_ref().map_or(Ok(()), Listeners::close_door);
+                    if let Err(error) = closed {
+                        let pairs = [("error", Value::Display(&error))];
+                        self.log.line(Level::Warning, "listener.door_open", &pairs);
+                    }
+                }
+                Action::Retire { slot } => {
                     if let Some(listeners) = &self.listeners {
-                        listeners.close_door();
+                        listeners.retire(slot);
                     }
                 }
                 Action::DropListeners => self.listeners = None,
@@ -332,7 +336,7 @@ impl<'a> Monitor<'a> {
     fn complain(&self, event: &str, member: &Member, error: Errno) {
         let pairs = [
             ("slot", Value::Number(i64::from(member.slot.0))),
-            ("pid", Value::Number(i64::from(member.pid.as_raw()))),
+            ("pid", Value::Number(i64::from(member.pid.0))),
             ("generation", Value::Number(i64::from(member.block.generation().0))),
             ("reason", Value::Display(&error)),
         ];

@@ -3,14 +3,14 @@
 //! The machine names facts; how they read, and how important they are, is decided here. Every line on
 //! a worker carries its slot, pid and generation.
 
+use std::fmt;
 use std::time::Duration;
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::metrics::Side;
-use nix::unistd::Pid;
 
-use crate::slot::{Ending, ExitStatus, KillReason};
+use crate::slot::{Ending, ExitStatus, KillReason, Pid};
 
 /// Something worth a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl Notice {
 fn worker<'a>(slot: &SlotId, pid: &Pid, generation: &Generation) -> [(&'a str, Value<'a>); 3] {
     [
         ("slot", Value::Number(i64::from(slot.0))),
-        ("pid", Value::Number(i64::from(pid.as_raw()))),
+        ("pid", Value::Number(i64::from(pid.0))),
         ("generation", Value::Number(i64::from(generation.0))),
     ]
 }
@@ -184,4 +184,28 @@ fn with_request<'a>(
         pairs.push(("request", Value::Text(&running.line)));
     }
     write(pairs);
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => match nix::sys::signal::Signal::try_from(*number) {
+                Ok(signal) => write!(f, "{signal}"),
+                Err(_) => write!(f, "signal {number}"), // A real-time signal has no name.
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_time_signal_has_a_number_for_a_name() {
+        assert_eq!(ExitStatus::Signal(9).to_string(), "SIGKILL");
+        assert_eq!(ExitStatus::Signal(40).to_string(), "signal 40");
+        assert_eq!(ExitStatus::Code(7).to_string(), "exit code 7");
+    }
 }

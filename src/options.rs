@@ -174,7 +174,9 @@ pub fn markdown() -> String {
     let mut page = String::new();
     for topic in Topic::ALL {
         let heading = topic.title();
-        let _ = write!(page, "### {heading}\n\n| option | default | meaning |\n|---|---|---|\n"); // a String takes all
+        // A String takes all.
+        let _ = write!(page, "### {heading}\n\n| option | default | meaning |\n");
+        page.push_str("|---|---|---|\n");
         for option in OPTIONS.iter().filter(|option| option.topic == topic) {
             let short = option.short.map(|letter| format!("`-{letter}`, ")).unwrap_or_default();
             let usage = match option.takes {
@@ -195,7 +197,8 @@ pub fn markdown() -> String {
             };
             let meaning = option.meaning.replace('|', "\\|");
             let usage = usage.replace('|', "\\|");
-            let _ = writeln!(page, "| {usage} | {default} | {meaning}{repeats} |"); // a String takes all
+            // A String takes all.
+            let _ = writeln!(page, "| {usage} | {default} | {meaning}{repeats} |");
         }
         page.push('\n');
     }

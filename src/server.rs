@@ -96,7 +96,7 @@ fn serve(config: &Config, runtime: &dyn Runtime) -> i32 {
     if let Err(error) = raise_nofile() {
         log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
     }
-    let options = ListenOptions::of(config);
+    let options = ListenOptions::from(config);
     match Listeners::bind(&config.binds, &options) {
         Ok(listeners) => {
             for warning in listeners.warnings() {

@@ -24,12 +24,10 @@
 //! Whatever is not in the table changes nothing.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use arctos_worker::identity::SlotId;
 use arctos_worker::metrics::Side;
-use nix::unistd::Pid;
 
 /// Most spawns of one slot in any minute, whatever its workers do.
 pub const SPAWNS_A_MINUTE: usize = 8;
@@ -39,6 +37,10 @@ const HEALTH: Duration = Duration::from_secs(60);
 /// Wait after the first, second, .. failure in a row, before jitter; the last one from then on.
 const DELAYS_MS: [u64; 8] = [0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000];
 
+/// A process, as the kernel numbers it. Not nix's type, which can be asked for the caller's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pid(pub i32);
+
 /// How a process ended, as wait(2) tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -46,18 +48,6 @@ pub enum ExitStatus {
     Code(i32),
     /// This signal killed it; a number, because real-time signals have no name.
     Signal(i32),
-}
-
-impl fmt::Display for ExitStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(number) => match nix::sys::signal::Signal::try_from(*number) {
-                Ok(signal) => write!(f, "{signal}"),
-                Err(_) => write!(f, "signal {number}"), // A real-time signal.
-            },
-        }
-    }
 }
 
 /// Why a worker is killed.
@@ -166,7 +156,7 @@ impl Jitter {
     }
 
     /// The next number of the sequence.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -176,7 +166,7 @@ impl Jitter {
 
     /// `wait`, up to a tenth shorter or longer.
     pub fn spread(&mut self, wait: Duration) -> Duration {
-        let thousandths = 900 + self.next() % 201;
+        let thousandths = 900 + self.draw() % 201;
         wait * thousandths as u32 / 1000
     }
 }

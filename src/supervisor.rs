@@ -36,10 +36,9 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::metrics::Command;
-use nix::unistd::Pid;
 
 use crate::notice::Notice;
-use crate::slot::{Ending, ExitStatus, Jitter, KillReason, Lapse, SlotState, WorkerSlot};
+use crate::slot::{Ending, ExitStatus, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
 pub use action::{Action, Verdict};
 pub use event::{Event, Wish};
 
@@ -367,6 +366,7 @@ impl Supervisor {
             | Action::ReportReady
             | Action::ReportStopping { .. }
             | Action::CloseDoor
+            | Action::Retire { .. }
             | Action::DropListeners
             | Action::Tell(_)
             | Action::Finish(_) => true,
@@ -443,6 +443,7 @@ impl Supervisor {
                 self.tell(Notice::Scaled { workers: self.target });
                 let budget = Budget::graceful(&self.policy, now);
                 self.dismiss(usize::from(self.target), Pace::Graceful, budget, now);
+                self.actions.push_back(Action::Retire { slot: SlotId(self.target) });
             }
             Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {}
         }

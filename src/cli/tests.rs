@@ -363,6 +363,15 @@ fn the_effective_configuration_has_each_option_once_in_the_order_of_the_table() 
 }
 
 #[test]
+fn an_access_log_on_standard_output_does_not_look_like_none() {
+    let page = printed("--access-logfile -", &[]);
+    assert!(
+        page.contains("--access-logfile") && page.contains("  - (standard output)  "),
+        "{page}"
+    );
+}
+
+#[test]
 fn the_effective_configuration_keeps_secrets_to_itself() {
     let page = printed("-e TOKEN=hunter2", &[]);
     assert!(page.contains("TOKEN=...") && !page.contains("hunter2"), "{page}");

@@ -47,7 +47,8 @@ pub enum ConfigError {
     #[error(transparent)]
     ListenFds(#[from] BadListenFds),
     /// A folder that an option needs is not there or may not be used.
-    #[error("{}: {} is not a usable folder: {error}", source_of(*.setting, .origin, .text), .folder.display())]
+    #[error("{}: {} is not a usable folder: {error}",
+        source_of(*.setting, .origin, .text), .folder.display())]
     Folder {
         /// The option.
         setting: Setting,
@@ -88,7 +89,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The exit code: 2 for what is wrong wherever it is used, 1 for what cannot be on this machine.
+    /// The exit code: 2 for what is wrong everywhere, 1 for what cannot be on this machine.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Value { .. }

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use arctos_worker::log::{Level, LogFormat};
 use arctos_worker::settings::{AppSpec, HeaderMap, Limits, Settings, Timeouts};
-use nix::unistd::{AccessFlags, Gid, Group, Uid, User, access};
+use nix::unistd::{AccessFlags, access};
 
+use super::app_name::app_name;
+use super::identity::privileges;
 use super::reader::{Reader, wrong};
 use super::{
-    AccessLog, AppNameError, Config, ConfigError, ListenMode, Logging, Origin, Patience,
-    Privileges, RawOptions,
+    AccessLog, Config, ConfigError, ListenMode, Logging, Origin, Patience, Privileges, RawOptions,
 };
 use crate::address::BindAddress;
 use crate::cgroup;
@@ -57,7 +58,8 @@ impl Resolved {
         let mut page = String::new();
         for line in &self.effective {
             let (flag, value) = (flag(line), shown(line));
-            let _ = writeln!(page, "{flag:flags$}  {value:values$}  {}", line.origin); // a String takes all
+            // A String takes all.
+            let _ = writeln!(page, "{flag:flags$}  {value:values$}  {}", line.origin);
         }
         page
     }
@@ -147,7 +149,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
 }
 
 /// A number that its kind has bounded to what fits.
-fn bounded<T: TryFrom<u64>>(number: u64) -> T {
+pub(super) fn bounded<T: TryFrom<u64>>(number: u64) -> T {
     T::try_from(number).ok().expect("the kinds above bound every number to its type")
 }
 
@@ -163,61 +165,6 @@ fn application(reader: &mut Reader<'_>) -> Result<Option<AppSpec>, ConfigError> 
         ConfigError::Application { origin: origin.unwrap_or(Origin::CommandLine), text, reason }
     })?;
     Ok(Some(AppSpec { chdir, pythonpath, env, ..spec }))
-}
-
-/// Shape: `MODULE [ ":" ATTR [ "()" ] ]`, both in dots.
-fn app_name(text: &str, is_factory: bool) -> Result<AppSpec, AppNameError> {
-    let (module, attribute) = match text.split_once(':') {
-        Some((module, attribute)) => (module, Some(attribute)),
-        None => (text, None),
-    };
-    if module.contains('/') || module.ends_with(".py") {
-        return Err(AppNameError::File(as_module(module, attribute)));
-    }
-    let (attribute, is_called) = match attribute.and_then(|name| name.strip_suffix(')')) {
-        None => (attribute, false),
-        Some(call) => match call.split_once('(') {
-            Some((name, "")) => (Some(name), true),
-            Some((name, _)) if is_dotted_name(name) => return Err(AppNameError::Arguments),
-            Some(_) | None => return Err(AppNameError::Form),
-        },
-    };
-    if !is_dotted_name(module) || !attribute.is_none_or(is_dotted_name) {
-        return Err(AppNameError::Form);
-    }
-    if is_factory && attribute.is_none() {
-        return Err(AppNameError::NamelessFactory);
-    }
-    Ok(AppSpec {
-        module: module.to_owned(),
-        attribute: attribute.map(str::to_owned),
-        is_factory: is_factory || is_called,
-        chdir: None,
-        pythonpath: Vec::new(),
-        env: Vec::new(),
-    })
-}
-
-/// What somebody who wrote `some/folder/shop.py:app` most likely wants.
-fn as_module(path: &str, attribute: Option<&str>) -> String {
-    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
-    let module = file.strip_suffix(".py").unwrap_or(file);
-    let folder = match folder {
-        "" => String::new(),
-        folder => format!("--chdir {folder} "),
-    };
-    match attribute {
-        Some(attribute) => format!("{folder}{module}:{attribute}"),
-        None => format!("{folder}{module}"),
-    }
-}
-
-fn is_dotted_name(text: &str) -> bool {
-    text.split('.').all(|name| {
-        let mut letters = name.chars();
-        letters.next().is_some_and(|first| first == '_' || first.is_alphabetic())
-            && letters.all(|letter| letter == '_' || letter.is_alphanumeric())
-    })
 }
 
 fn chdir(reader: &mut Reader<'_>) -> Result<Option<PathBuf>, ConfigError> {
@@ -313,83 +260,6 @@ fn workers(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<u16, ConfigError
     };
     reader.note(Setting::Workers, count.to_string(), origin);
     Ok(bounded(count))
-}
-
-fn privileges(reader: &mut Reader<'_>) -> Result<Privileges, ConfigError> {
-    let user = identity(reader, Setting::User, |name| {
-        let found = User::from_name(name).ok().flatten()?;
-        Some(found.uid.as_raw())
-    })?
-    .map(Uid::from_raw);
-    if user.is_none() {
-        reader.note(Setting::User, String::new(), Origin::Default);
-    }
-    let given_group = identity(reader, Setting::Group, |name| {
-        let found = Group::from_name(name).ok().flatten()?;
-        Some(found.gid.as_raw())
-    })?
-    .map(Gid::from_raw);
-    let group = match (given_group, user) {
-        (Some(group), _) => Some(group),
-        (None, None) => {
-            reader.note(Setting::Group, String::new(), Origin::Default);
-            None
-        }
-        // Without it a user that was given to lose root's rights would keep root's group.
-        (None, Some(uid)) => {
-            let gid = User::from_uid(uid).ok().flatten().map(|user| user.gid);
-            let shown = gid.map_or_else(String::new, |gid| gid.to_string());
-            reader.note(Setting::Group, shown, Origin::User(uid));
-            gid
-        }
-    };
-    let umask = reader.given_as(Setting::Umask, Permissions)?;
-    if umask.is_none() {
-        reader.note(Setting::Umask, String::new(), Origin::Default);
-    }
-    must_be_allowed(reader, Setting::User, user.is_some_and(|user| user != Uid::effective()))?;
-    must_be_allowed(reader, Setting::Group, given_group.is_some_and(|it| it != Gid::effective()))?;
-    Ok(Privileges { user, group, umask })
-}
-
-/// A user or group, by number or by name.
-fn identity(
-    reader: &mut Reader<'_>,
-    setting: Setting,
-    look_up: impl Fn(&str) -> Option<u32>,
-) -> Result<Option<u32>, ConfigError> {
-    let Some((text, origin)) = reader.last(setting) else { return Ok(None) };
-    // The greatest number means "leave as it is" to chown(2) and setresuid(2).
-    let numbers = Whole { least: 0, most: u64::from(u32::MAX - 1) };
-    let Some(name) = text.to_str().filter(|name| !name.is_empty()) else {
-        return Err(wrong(setting, origin, text, "a name or a number".to_owned()));
-    };
-    let id = match numbers.read(name) {
-        Some(number) => Some(bounded(number)),
-        None => look_up(name),
-    };
-    let id = id.ok_or_else(|| ConfigError::Nobody {
-        setting,
-        origin: origin.clone(),
-        text: name.to_owned(),
-    })?;
-    let shown = if name == id.to_string() { id.to_string() } else { format!("{name} ({id})") };
-    reader.note(setting, shown, origin.clone());
-    Ok(Some(id))
-}
-
-fn must_be_allowed(
-    reader: &Reader<'_>,
-    setting: Setting,
-    is_change: bool,
-) -> Result<(), ConfigError> {
-    match reader.last(setting) {
-        Some((text, origin)) if is_change && !Uid::effective().is_root() => {
-            let text = text.to_string_lossy().into_owned();
-            Err(ConfigError::NotRoot { setting, origin: origin.clone(), text })
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 fn patience(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<Patience, ConfigError> {
@@ -539,7 +409,8 @@ fn logging(reader: &mut Reader<'_>) -> Result<Logging, ConfigError> {
     let format = reader.one(Setting::LogFormat, formats)?;
     let access = match reader.last(Setting::AccessLogfile) {
         Some((text, origin)) if text == "-" => {
-            reader.note(Setting::AccessLogfile, "-".to_owned(), origin.clone());
+            let shown = "- (standard output)".to_owned();
+            reader.note(Setting::AccessLogfile, shown, origin.clone());
             AccessLog::Stdout
         }
         Some(_) | None => match file_in_folder(reader, Setting::AccessLogfile)? {

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::metrics::{Command, Side};
-use nix::unistd::Pid;
 
 use crate::error::Fatal;
 use crate::notice::Notice;
+use crate::slot::Pid;
 
 /// What is to be done, in this order.
 #[derive(Debug)]
@@ -42,6 +42,11 @@ pub enum Action {
     },
     /// No new connection enters the queue: listen(2) with a backlog of 0.
     CloseDoor,
+    /// A slot is given up, and its worker told: close the listeners that are this slot's alone.
+    Retire {
+        /// Which.
+        slot: SlotId,
+    },
     /// The workers know: close the supervisor's own listeners.
     DropListeners,
     /// Tell the log.

@@ -1,9 +1,8 @@
 //! What the machine is told. See [`crate::supervisor`].
 
 use arctos_worker::identity::SlotId;
-use nix::unistd::Pid;
 
-use crate::slot::ExitStatus;
+use crate::slot::{ExitStatus, Pid};
 
 /// What happened.
 #[derive(Clone, Debug)]

@@ -66,15 +66,15 @@ impl World {
         let mut dice = Jitter::new(seed);
         let now = Instant::now();
         let policy = Policy {
-            workers: 1 + (dice.next() % 6) as u16,
+            workers: 1 + (dice.draw() % 6) as u16,
             ceiling: 8,
-            boot: ms(1_000 + dice.next() % 70_000),
-            graceful: ms(dice.next() % 30_000),
-            quick: ms(dice.next() % 3_000),
-            drain_delay: ms([0, 5_000, 40_000][dice.next() as usize % 3]),
+            boot: ms(1_000 + dice.draw() % 70_000),
+            graceful: ms(dice.draw() % 30_000),
+            quick: ms(dice.draw() % 3_000),
+            drain_delay: ms([0, 5_000, 40_000][dice.draw() as usize % 3]),
         };
         Self {
-            machine: Supervisor::start(policy.clone(), dice.next(), now),
+            machine: Supervisor::start(policy.clone(), dice.draw(), now),
             policy,
             now,
             next_pid: 100,
@@ -87,8 +87,8 @@ impl World {
             ready_reported: false,
             last_ready: now,
             finished: None,
-            misfortune: [0, 2, 10, 40, 90][dice.next() as usize % 5],
-            haste: [1, 1, 100][dice.next() as usize % 3],
+            misfortune: [0, 2, 10, 40, 90][dice.draw() as usize % 5],
+            haste: [1, 1, 100][dice.draw() as usize % 3],
             dice,
             asked: false,
         }
@@ -120,18 +120,18 @@ impl World {
     }
 
     fn chance(&mut self, of_hundred: u64) -> bool {
-        self.dice.next() % 100 < of_hundred
+        self.dice.draw() % 100 < of_hundred
     }
 
     fn up_to(&mut self, longest: u64) -> Duration {
-        ms(self.dice.next() % (longest + 1) / self.haste)
+        ms(self.dice.draw() % (longest + 1) / self.haste)
     }
 
     /// What nobody planned: signals, and news of those who are not there (any more).
     fn meddle(&mut self) {
-        let any_pid = Pid::from_raw(100 + (self.dice.next() % 40) as i32);
-        let is_there = self.processes.contains_key(&any_pid.as_raw());
-        let event = match self.dice.next() % 80 {
+        let any_pid = Pid(100 + (self.dice.draw() % 40) as i32);
+        let is_there = self.processes.contains_key(&any_pid.0);
+        let event = match self.dice.draw() % 80 {
             0 => Event::Wish(Wish::Terminate),
             1 => Event::Wish(Wish::Quit),
             2 => Event::Wish(Wish::Interrupt),
@@ -142,8 +142,8 @@ impl World {
             21..=26 if is_there => Event::Tick,
             21..=26 => Event::Failing { pid: any_pid },
             _ => {
-                let status = ExitStatus::Code([0, 3, 4][self.dice.next() as usize % 3]);
-                Event::Exited { pid: Pid::from_raw(9_999), status, report: None }
+                let status = ExitStatus::Code([0, 3, 4][self.dice.draw() as usize % 3]);
+                Event::Exited { pid: Pid(9_999), status, report: None }
             }
         };
         self.deliver(event);
@@ -175,10 +175,10 @@ impl World {
     fn deliver(&mut self, event: Event) {
         match &event {
             Event::Exited { pid, .. } => {
-                self.processes.remove(&pid.as_raw());
+                self.processes.remove(&pid.0);
             }
             Event::Ready { pid } => {
-                if let Some(process) = self.processes.get_mut(&pid.as_raw()) {
+                if let Some(process) = self.processes.get_mut(&pid.0) {
                     process.is_ready = process.told.is_none_or(|told| told == Command::Announce)
                         && !process.is_killed;
                 }
@@ -207,7 +207,7 @@ impl World {
                 Action::Spawn { slot, .. } => self.spawn(slot),
                 Action::Command { pid, command } => self.command(pid, command),
                 Action::Kill { pid } => {
-                    let process = self.processes.get_mut(&pid.as_raw()).expect("it is alive");
+                    let process = self.processes.get_mut(&pid.0).expect("it is alive");
                     assert!(!process.is_killed, "killed twice");
                     process.is_killed = true;
                     process.is_ready = false;
@@ -238,6 +238,7 @@ impl World {
                     );
                     self.listeners_dropped = true;
                 }
+                Action::Retire { .. } => assert!(!self.listeners_dropped),
                 Action::Tell(_) => {}
                 Action::Finish(verdict) => self.finish(verdict),
             }
@@ -282,16 +283,16 @@ impl World {
             self.machine.handle(Event::SpawnFailed { slot }, self.now);
             return;
         }
-        let pid = Pid::from_raw(self.next_pid);
+        let pid = Pid(self.next_pid);
         self.next_pid += 1;
         let process = Process { slot, told: None, is_ready: false, is_killed: false };
-        self.processes.insert(pid.as_raw(), process);
+        self.processes.insert(pid.0, process);
         self.machine.handle(Event::Started { slot, pid }, self.now);
         self.draw_fate(pid);
     }
 
     fn meddle_inside(&mut self) {
-        let wish = match self.dice.next() % 30 {
+        let wish = match self.dice.draw() % 30 {
             0 => Wish::Terminate,
             1 => Wish::Quit,
             2 => Wish::Interrupt,
@@ -315,7 +316,7 @@ impl World {
             }
             return;
         }
-        match self.dice.next() % 4 {
+        match self.dice.draw() % 4 {
             0 => {} // It hangs.
             1 => self.will_exit(pid, boot, ExitStatus::Code(3)),
             2 => self.coming.push((self.now + boot, Event::Failing { pid })), // And stays.
@@ -341,7 +342,7 @@ impl World {
     fn command(&mut self, pid: Pid, command: Command) {
         let obeys = self.chance(60);
         let wait = self.up_to(40_000);
-        let process = self.processes.get_mut(&pid.as_raw()).expect("it is alive");
+        let process = self.processes.get_mut(&pid.0).expect("it is alive");
         assert!(process.told < Some(command), "{command:?} after {:?}", process.told);
         process.told = Some(command);
         match command {
@@ -359,7 +360,7 @@ impl World {
     fn check(&self) {
         let mut known: Vec<_> = self.machine.slots().iter().filter_map(WorkerSlot::pid).collect();
         known.sort_unstable();
-        let alive: Vec<_> = self.processes.keys().map(|pid| Pid::from_raw(*pid)).collect();
+        let alive: Vec<_> = self.processes.keys().map(|pid| Pid(*pid)).collect();
         assert_eq!(known, alive, "the machine has lost sight of a process");
     }
 }

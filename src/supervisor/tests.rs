@@ -16,6 +16,7 @@ enum Did {
     Ready,
     Stopping,
     CloseDoor,
+    Retire(u16),
     DropListeners,
     Report(String),
     Finish(Verdict),
@@ -66,16 +67,17 @@ impl Rig {
         while let Some(action) = self.machine.next_action() {
             done.push(match action {
                 Action::Spawn { slot, .. } => {
-                    let pid = Pid::from_raw(self.next_pid);
+                    let pid = Pid(self.next_pid);
                     self.next_pid += 1;
                     self.machine.handle(Event::Started { slot, pid }, self.now);
                     Spawn(slot.0)
                 }
-                Action::Command { pid, command } => Tell(pid.as_raw(), command),
-                Action::Kill { pid } => Kill(pid.as_raw()),
+                Action::Command { pid, command } => Tell(pid.0, command),
+                Action::Kill { pid } => Kill(pid.0),
                 Action::ReportReady => Ready,
                 Action::ReportStopping { .. } => Stopping,
                 Action::CloseDoor => CloseDoor,
+                Action::Retire { slot } => Retire(slot.0),
                 Action::DropListeners => DropListeners,
                 Action::Tell(Notice::BootReport { report, .. }) => Report(report),
                 Action::Tell(_) => continue,
@@ -86,19 +88,19 @@ impl Rig {
     }
 
     fn ready(&mut self, pid: i32) -> Vec<Did> {
-        self.event(Event::Ready { pid: Pid::from_raw(pid) })
+        self.event(Event::Ready { pid: Pid(pid) })
     }
 
     fn failing(&mut self, pid: i32) -> Vec<Did> {
-        self.event(Event::Failing { pid: Pid::from_raw(pid) })
+        self.event(Event::Failing { pid: Pid(pid) })
     }
 
     fn exited(&mut self, pid: i32, status: ExitStatus) -> Vec<Did> {
-        self.event(Event::Exited { pid: Pid::from_raw(pid), status, report: None })
+        self.event(Event::Exited { pid: Pid(pid), status, report: None })
     }
 
     fn failed(&mut self, pid: i32, code: i32, report: &str) -> Vec<Did> {
-        let (pid, status) = (Pid::from_raw(pid), ExitStatus::Code(code));
+        let (pid, status) = (Pid(pid), ExitStatus::Code(code));
         self.event(Event::Exited { pid, status, report: Some(report.into()) })
     }
 
@@ -204,7 +206,7 @@ fn a_worker_that_cannot_boot_and_does_not_end_is_killed() {
     rig.failing(100);
     assert_eq!(rig.after(FAILING_PATIENCE), [Kill(100)]);
     let did = rig.event(Event::Exited {
-        pid: Pid::from_raw(100),
+        pid: Pid(100),
         status: ExitStatus::Signal(9),
         report: Some("Traceback".into()),
     });
@@ -230,7 +232,7 @@ fn a_later_failure_to_boot_is_told_and_tried_again() {
 fn a_later_fork_that_fails_is_tried_again() {
     let mut rig = Rig::serving(policy(1));
     rig.machine.handle(
-        Event::Exited { pid: Pid::from_raw(100), status: ExitStatus::Signal(9), report: None },
+        Event::Exited { pid: Pid(100), status: ExitStatus::Signal(9), report: None },
         rig.now,
     );
     while let Some(action) = rig.machine.next_action() {
@@ -405,7 +407,7 @@ fn a_process_that_appears_during_a_stop_is_told_to_leave() {
     let mut rig = Rig::new(policy(1));
     let Some(Action::Spawn { slot, .. }) = rig.machine.next_action() else { panic!() };
     assert_eq!(rig.wish(Wish::Quit), [Stopping, CloseDoor, DropListeners]);
-    let did = rig.event(Event::Started { slot, pid: Pid::from_raw(100) });
+    let did = rig.event(Event::Started { slot, pid: Pid(100) });
     assert_eq!(did, [Tell(100, Command::Drain)]);
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
@@ -420,7 +422,7 @@ fn ttin_adds_a_worker_up_to_the_ceiling() {
 #[test]
 fn ttou_drains_the_highest_slot_and_leaves_the_last_worker_alone() {
     let mut rig = Rig::serving(policy(2));
-    assert_eq!(rig.wish(Wish::Fewer), [Tell(101, Command::Drain)]);
+    assert_eq!(rig.wish(Wish::Fewer), [Tell(101, Command::Drain), Retire(1)]);
     assert_eq!(rig.left(101), []);
     assert_eq!(rig.wish(Wish::Fewer), []);
     assert_eq!(rig.after(s(1000.0)), []);
@@ -440,7 +442,7 @@ fn ttou_can_complete_the_first_full_set() {
     rig.run();
     rig.ready(100);
     rig.ready(101);
-    assert_eq!(rig.wish(Wish::Fewer), [Tell(102, Command::Drain), Ready]);
+    assert_eq!(rig.wish(Wish::Fewer), [Tell(102, Command::Drain), Retire(2), Ready]);
 }
 
 #[test]

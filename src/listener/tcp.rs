@@ -1,0 +1,188 @@
+//! TCP: names to addresses, the probe for another server, sockets.
+//!
+//! All sockets have SO_REUSEPORT, so that a successor can bind the same port beside us; alone that
+//! would let a second server, started by mistake, silently take half of the connections. So a bind
+//! without it is tried first.
+//!
+//! An IPv6 socket never takes IPv4 (IPV6_V6ONLY): `[::]` is bound as two sockets, `[::]` and
+//! `0.0.0.0`, so that an IPv4 client is 192.0.2.1 in REMOTE_ADDR and not ::ffff:192.0.2.1, whatever
+//! net.ipv6.bindv6only says.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use nix::libc;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::error::{ListenError, is_in_use, is_not_here};
+use crate::address::BindAddress;
+
+/// One `--bind` and what it means: at least one address.
+pub(super) struct Target<'a> {
+    bind: &'a BindAddress,
+    addresses: Vec<SocketAddr>,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (&'a BindAddress, SocketAddr)> {
+        self.addresses.iter().map(|address| (self.bind, *address))
+    }
+}
+
+/// Resolves all TCP addresses, in their order.
+///
+/// A name stands for all of its addresses: of `localhost` some clients try ::1 first, others
+/// 127.0.0.1.
+///
+/// Errors: [`ListenError::Unresolved`]; [`ListenError::Twice`].
+pub(super) fn plan(binds: &[BindAddress]) -> Result<Vec<Target<'_>>, ListenError> {
+    let mut targets: Vec<Target<'_>> = Vec::new();
+    for bind in binds {
+        let BindAddress::Tcp { host, port } = bind else { continue };
+        targets.push(Target { bind, addresses: resolve(bind, host, *port)? });
+    }
+    leave_out_implied(&mut targets);
+    for (index, target) in targets.iter().enumerate() {
+        let earlier = targets[..index].iter().flat_map(Target::addresses);
+        for (first, address) in earlier {
+            if address.port() != 0 && target.addresses.contains(&address) {
+                let (first, second) = (first.to_string(), target.bind.to_string());
+                return Err(ListenError::Twice { first, second, address: address.to_string() });
+            }
+        }
+    }
+    Ok(targets)
+}
+
+fn resolve(bind: &BindAddress, host: &str, port: u16) -> Result<Vec<SocketAddr>, ListenError> {
+    if is_everywhere(host) {
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        return Ok(vec![any, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))]);
+    }
+    let unresolved = |error| ListenError::Unresolved { bind: bind.to_string(), error };
+    let mut addresses = Vec::new();
+    for address in (host, port).to_socket_addrs().map_err(unresolved)? {
+        // getaddrinfo(3) repeats what /etc/hosts repeats.
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return Err(unresolved(io::Error::from(io::ErrorKind::NotFound)));
+    }
+    Ok(addresses)
+}
+
+/// All addresses of both families: `:PORT`, `[::]:PORT`.
+fn is_everywhere(host: &str) -> bool {
+    host.is_empty() || host.parse() == Ok(Ipv6Addr::UNSPECIFIED)
+}
+
+/// `[::]` together with `0.0.0.0` of the same port is how people say both who know IPV6_V6ONLY.
+fn leave_out_implied(targets: &mut [Target<'_>]) {
+    let is_explicit = |target: &Target<'_>| target.addresses.len() == 1;
+    let explicit: Vec<_> =
+        targets.iter().filter(|it| is_explicit(it)).flat_map(Target::addresses).collect();
+    for target in targets {
+        let BindAddress::Tcp { host, .. } = target.bind else { continue };
+        if is_everywhere(host) {
+            target.addresses.retain(|address| {
+                address.is_ipv6() || !explicit.iter().any(|(_, it)| it == address)
+            });
+        }
+    }
+}
+
+/// Asks the kernel whether somebody listens at an address, by a bind that is closed again.
+///
+/// With SO_REUSEADDR alone, TIME_WAIT and other sockets that only are bound do not matter, but
+/// one that listens does, whatever it has set (socket(7)). The socket never listens, so no
+/// connection can reach it. Errors other than EADDRINUSE are left to the bind that counts.
+pub(super) fn probe(bind: &BindAddress, address: SocketAddr) -> Result<(), ListenError> {
+    if address.port() == 0 {
+        return Ok(());
+    }
+    let bound = socket(address).and_then(|socket| socket.bind(&SockAddr::from(address)));
+    match bound {
+        Err(error) if is_in_use(&error) => {
+            let address = shown(bind, address);
+            Err(ListenError::InUse { address })
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Opens every address of a target. Those that this machine does not have are left out, with a
+/// warning, as long as one is left; port 0 is the same port at each.
+pub(super) fn open_all(
+    target: &Target<'_>,
+    reuse_port: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(SocketAddr, Socket)>, ListenError> {
+    let mut opened: Vec<(SocketAddr, Socket)> = Vec::new();
+    let mut left_out = Vec::new();
+    for (bind, mut address) in target.addresses() {
+        if let Some((first, _)) = opened.first() {
+            address.set_port(first.port());
+        }
+        let outcome = open(address).and_then(|socket| Ok((local(&socket)?, socket)));
+        match outcome {
+            Ok(door) => opened.push(door),
+            Err(error) if is_not_here(&error) => left_out.push((address, error)),
+            Err(error) => return Err(refused(shown(bind, address), error, reuse_port)),
+        }
+    }
+    let BindAddress::Tcp { host, .. } = target.bind else { return Ok(opened) };
+    if opened.is_empty()
+        && let Some((address, error)) = left_out.pop()
+    {
+        return Err(refused(shown(target.bind, address), error, reuse_port));
+    }
+    // A machine without IPv6 is not worth a warning where nobody has asked for IPv6 by name.
+    if !is_everywhere(host) {
+        warnings.extend(left_out.into_iter().map(|(address, error)| {
+            format!("--bind {}: not listening on {address}: {error}", target.bind)
+        }));
+    }
+    Ok(opened)
+}
+
+/// A socket bound with SO_REUSEPORT, close-on-exec and non-blocking, not listening yet.
+pub(super) fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    Ok(socket)
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn local(socket: &Socket) -> io::Result<SocketAddr> {
+    let address = socket.local_addr()?.as_socket();
+    address.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// The address, after the name that stands for it where there is one.
+fn shown(bind: &BindAddress, address: SocketAddr) -> String {
+    let (bind, address) = (bind.to_string(), address.to_string());
+    if bind == address { address } else { format!("{bind} ({address})") }
+}
+
+/// What bind(2) or listen(2) says, in words.
+pub(super) fn refused(address: String, error: io::Error, reuse_port: bool) -> ListenError {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) if reuse_port => ListenError::NotShared { address },
+        Some(libc::EADDRINUSE) => ListenError::InUse { address },
+        Some(libc::EACCES | libc::EPERM) => ListenError::Forbidden { address },
+        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => ListenError::NotHere { address },
+        Some(_) | None => ListenError::Other { address, call: "bind(2)", error },
+    }
+}

@@ -1,0 +1,218 @@
+//! Unix sockets: paths that outlive who made them, and abstract names.
+//!
+//! A path is made with no rights for others and gets its mode and owner before listen(2): until then
+//! connect(2) is refused, so there is no moment at which a wrong peer gets in. It is unlinked by the
+//! process that bound it and only while it is still that process's own: a successor may have put its
+//! own socket there, and a forked worker that ends has no say.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use nix::libc;
+use nix::sys::stat::{Mode, fchmod};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::ListenOptions;
+use super::error::{ListenError, is_in_use};
+use crate::address::BindAddress;
+
+/// `sizeof(sun_path)` less its closing NUL (unix(7)).
+const PATH_MAX_BYTES: usize = 107;
+
+/// A socket's path, unlinked when dropped if it is still ours.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: Inode,
+    bound_by: u32,
+}
+
+/// What tells a file from another one at the same path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { device: found.dev(), number: found.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = || Inode::of(&self.path).is_ok_and(|inode| inode == self.inode);
+        if process::id() == self.bound_by && is_ours() {
+            // Ignored: a path that cannot be unlinked is taken for stale by the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Who is behind a path.
+enum Occupant {
+    /// Nothing is there.
+    Nobody,
+    /// A socket that refuses connections: its owner has died.
+    Stale,
+    /// A server that listens.
+    Server,
+    /// A file, a folder, a datagram socket.
+    Other,
+}
+
+/// Binds a path; [`Listeners`](super::Listeners) calls listen(2).
+///
+/// With `--reuse-port` a path that a server listens at is replaced by rename(2): from then on
+/// connections come here, and the other one serves those that it has.
+pub(super) fn bind_path(
+    path: &Path,
+    options: &ListenOptions,
+) -> Result<(Socket, SocketFile), ListenError> {
+    let bind = BindAddress::Unix(path.to_owned());
+    fits(path)?;
+    match occupant(path).map_err(|error| folder_or(&bind, path, "connect(2)", error))? {
+        Occupant::Nobody => bind_at(&bind, path, options),
+        Occupant::Stale => {
+            fs::remove_file(path).map_err(|error| folder_or(&bind, path, "unlink(2)", error))?;
+            bind_at(&bind, path, options)
+        }
+        Occupant::Server if options.reuse_port => {
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(format!(".{}", process::id()));
+            let beside = PathBuf::from(beside);
+            fits(&beside)?;
+            let (socket, mut file) = bind_at(&bind, &beside, options)?;
+            // It listens before it is found: a client that comes in between is not refused.
+            socket
+                .listen(options.queue())
+                .map_err(|error| ListenError::other(&bind, "listen(2)", error))?;
+            fs::rename(&beside, path)
+                .map_err(|error| folder_or(&bind, path, "rename(2)", error))?;
+            file.path = path.to_owned();
+            Ok((socket, file))
+        }
+        Occupant::Server => Err(ListenError::InUse { address: bind.to_string() }),
+        Occupant::Other => Err(ListenError::Occupied { path: path.to_owned() }),
+    }
+}
+
+/// Binds a name in the abstract name space, which the kernel frees with its last socket.
+pub(super) fn bind_abstract(bind: &BindAddress, name: &str) -> Result<Socket, ListenError> {
+    fits(Path::new(&format!("@{name}")))?;
+    let bound = socket().and_then(|socket| {
+        socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+        Ok(socket)
+    });
+    bound.map_err(|error| match is_in_use(&error) {
+        true => ListenError::InUse { address: bind.to_string() },
+        false => ListenError::other(bind, "bind(2)", error),
+    })
+}
+
+fn bind_at(
+    bind: &BindAddress,
+    path: &Path,
+    options: &ListenOptions,
+) -> Result<(Socket, SocketFile), ListenError> {
+    let socket = socket().map_err(|error| ListenError::other(bind, "socket(2)", error))?;
+    // On Linux bind(2) gives the path the mode of the socket, less the umask; the umask itself is the
+    // whole process's and stays as it is.
+    fchmod(socket.as_fd(), Mode::S_IRUSR | Mode::S_IWUSR)
+        .map_err(|error| ListenError::other(bind, "fchmod(2)", error.into()))?;
+    SockAddr::unix(path)
+        .and_then(|address| socket.bind(&address))
+        .map_err(|error| folder_or(bind, path, "bind(2)", error))?;
+    let inode = Inode::of(path).map_err(|error| folder_or(bind, path, "stat(2)", error))?;
+    let file = SocketFile { path: path.to_owned(), inode, bound_by: process::id() };
+    nix::unistd::chown(path, options.user, options.group)
+        .map_err(|error| ListenError::other(bind, "chown(2)", error.into()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(options.unix_socket_mode.bits()))
+        .map_err(|error| ListenError::other(bind, "chmod(2)", error))?;
+    Ok((socket, file))
+}
+
+fn socket() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Looks at a path, and knocks: only a refusal says that nobody is there any more.
+fn occupant(path: &Path) -> io::Result<Occupant> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::Nobody),
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => return Ok(Occupant::Other),
+        Ok(_) => {}
+    }
+    let Err(error) = socket()?.connect(&SockAddr::unix(path)?) else { return Ok(Occupant::Server) };
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => Ok(Occupant::Stale),
+        Some(libc::EAGAIN) => Ok(Occupant::Server), // its queue is full
+        Some(libc::EPROTOTYPE) => Ok(Occupant::Other),
+        Some(libc::ENOENT) => Ok(Occupant::Nobody), // gone since
+        Some(_) | None => Err(error),
+    }
+}
+
+fn fits(path: &Path) -> Result<(), ListenError> {
+    let length = path.as_os_str().as_bytes().len();
+    let is_short = length <= PATH_MAX_BYTES;
+    is_short.then_some(()).ok_or_else(|| ListenError::PathTooLong { path: path.to_owned(), length })
+}
+
+/// What a call on a path says: about its folder, where that is at fault.
+fn folder_or(bind: &BindAddress, path: &Path, call: &'static str, error: io::Error) -> ListenError {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::EPERM | libc::EROFS) => {
+            ListenError::Folder { path: path.to_owned(), error }
+        }
+        Some(libc::EADDRINUSE) => ListenError::InUse { address: bind.to_string() },
+        Some(_) | None => ListenError::other(bind, call, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_did_not_bind_a_path_leaves_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let inode = Inode::of(&path).unwrap();
+        let parent = process::id() + 1;
+        drop(SocketFile { path: path.clone(), inode, bound_by: parent });
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_datagram_socket_is_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let _socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        assert!(matches!(occupant(&path), Ok(Occupant::Other)));
+    }
+
+    #[test]
+    fn a_server_whose_queue_is_full_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let server = socket().unwrap();
+        server.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        server.listen(0).unwrap();
+        let waiting = socket().unwrap();
+        waiting.connect(&SockAddr::unix(&path).unwrap()).unwrap();
+        assert!(matches!(occupant(&path), Ok(Occupant::Server)));
+    }
+}

@@ -1,0 +1,469 @@
+//! The supervisor with real processes and no Python.
+//!
+//! Each test starts this program once more as a server (`ARCTOS_TEST_ROLE`), whose workers are a few
+//! lines of Rust, and awaits what the server's log says. No harness: a server forks, which arctos
+//! refuses in a process with threads. `cargo test --test supervisor -- WORD` runs the tests whose
+//! name has the word.
+#![expect(clippy::unwrap_used, reason = "all of it is test code")]
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use arctos::cli::{self, Invocation};
+use arctos::config::Environment;
+use arctos::fork::Launch;
+use arctos::listener::{ListenOptions, Listeners};
+use arctos::monitor;
+use arctos_worker::log::{Level, Log, LogFormat, Value};
+use arctos_worker::metrics;
+use arctos_worker::post::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::{Pid, getpgrp, read, write};
+
+const ROLE: &str = "ARCTOS_TEST_ROLE";
+const OPTIONS: &str = "ARCTOS_TEST_OPTIONS";
+/// A test that waits so long for a line has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    if let Ok(role) = std::env::var(ROLE) {
+        let code = serve(&role);
+        return ExitCode::from(u8::try_from(code).unwrap());
+    }
+    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let mut out = io::stdout();
+    let mut failed_count = 0;
+    for (name, test) in TESTS {
+        if !words.iter().all(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        let outcome = match catch_unwind(test) {
+            Ok(()) => "ok",
+            Err(_) => {
+                failed_count += 1;
+                "FAILED"
+            }
+        };
+        writeln!(out, "test {name} ... {outcome}").unwrap();
+    }
+    ExitCode::from(failed_count)
+}
+
+macro_rules! tests {
+    ($($name:ident)*) => { &[$((stringify!($name), $name as fn())),*] };
+}
+
+const TESTS: &[(&str, fn())] = tests![
+    a_server_becomes_ready_and_stops_on_term
+    a_killed_worker_is_replaced_in_its_slot
+    the_request_that_a_dead_worker_was_running_is_named
+    an_application_that_cannot_be_imported_is_exit_4_and_one_report
+    a_worker_that_cannot_boot_is_exit_3_and_one_report
+    a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged
+    ttin_and_ttou_change_the_number_of_workers
+    an_adopted_orphan_is_reaped_and_nothing_else
+    workers_hear_that_the_supervisor_was_killed
+    a_worker_keeps_only_what_is_its_own
+    a_second_term_skips_the_drain_delay
+    a_second_int_kills_a_stubborn_worker_and_what_it_started
+    signals_of_a_later_version_do_no_harm
+    a_worker_killed_by_a_real_time_signal_is_replaced
+    a_process_with_a_thread_does_not_fork
+    signals_that_were_blocked_at_the_start_are_heard
+    the_service_manager_hears_when_the_server_is_ready_and_when_it_stops
+    the_pid_file_is_there_while_the_server_is_ready
+];
+
+// The server's side.
+
+/// Runs a server in this process; its exit code.
+fn serve(role: &str) -> i32 {
+    let line = std::env::var(OPTIONS).unwrap_or("--workers 2".into());
+    let words = "arctos none:app --bind 127.0.0.1:0 --name test ".to_owned() + &line;
+    let parsed = cli::parse(words.split_whitespace().map(Into::into), Environment::default());
+    let Ok(Invocation::Serve(mut config)) = parsed else { panic!("{words}: {parsed:?}") };
+    config.patience.quick = Duration::from_secs(20); // Longer than a test takes.
+    let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
+    let log = Log::new(Level::Debug, LogFormat::Text, stderr);
+    let listeners = Listeners::bind(&config.binds, &ListenOptions::from(&*config)).unwrap();
+    prctl::set_child_subreaper(true).unwrap();
+    match role {
+        "threaded" => {
+            std::thread::Builder::new().name("stray".into()).spawn(std::thread::park).unwrap();
+        }
+        "blocked" => SigSet::all().thread_block().unwrap(),
+        _ => {}
+    }
+    monitor::run(&config, listeners, log, &Actor(role.into())) as i32
+}
+
+/// A worker that plays its role.
+struct Actor(String);
+
+impl Launch for Actor {
+    fn work(&self, post: Post) -> WorkerExit {
+        post.block.occupy(std::process::id());
+        let fail = |exit| {
+            let words = [&[LIFE_FAILED][..], b"Traceback: no such module\n"].concat();
+            write(&post.life, &words).unwrap();
+            exit
+        };
+        match self.0.as_str() {
+            "not importable" => return fail(WorkerExit::NotImportable),
+            "not booted" => return fail(WorkerExit::NotBooted),
+            "panics" => panic!("the stage is on fire"),
+            "busy" => post.block.begin_request(Duration::ZERO, b"GET", b"/slow"),
+            "parent" => drop(Command::new("sh").args(["-c", "sh -c 'exit 4' &"]).status()),
+            "family" => drop(Command::new("sleep").arg("1000").spawn().unwrap()),
+            "introspective" => introspect(&post),
+            _ => {}
+        }
+        post.block.set_ready();
+        write(&post.life, &[LIFE_READY]).unwrap();
+        loop {
+            let mut fds = [
+                PollFd::new(post.life.as_fd(), PollFlags::POLLIN),
+                PollFd::new(post.doorbell.as_fd(), PollFlags::POLLIN),
+            ];
+            poll(&mut fds, PollTimeout::NONE).unwrap();
+            if read(&post.life, &mut [0; 8]) == Ok(0) {
+                post.log.line(Level::Info, "actor.orphaned", &[]);
+                return WorkerExit::Done;
+            }
+            let _ = read(&post.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
+            let command = post.block.command();
+            let pairs = [("command", Value::Text(&format!("{command:?}")))];
+            post.log.line(Level::Info, "actor.told", &pairs);
+            match command {
+                metrics::Command::Serve | metrics::Command::Announce => {}
+                metrics::Command::Drain | metrics::Command::Quick if self.0 == "family" => {}
+                metrics::Command::Drain | metrics::Command::Quick => return WorkerExit::Done,
+            }
+        }
+    }
+}
+
+/// Logs what this worker was given, and what it was not.
+fn introspect(post: &Post) {
+    let own = 3 + 2 + post.listeners.len() + usize::from(post.log.as_fd().is_some());
+    // One more is the folder itself.
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = |key: &str| status.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+    let hex = |key| u64::from_str_radix(line(key).split_whitespace().last().unwrap(), 16).unwrap();
+    let catches = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGHUP];
+    let caught = catches.iter().filter(|&&signal| hex("SigCgt:") >> (signal as i32 - 1) & 1 == 1);
+    let name = line("Name:");
+    let pairs = [
+        ("excess", Value::Number(open as i64 - own as i64)),
+        ("caught", Value::Number(caught.count() as i64)),
+        ("blocked", Value::Number(hex("SigBlk:") as i64)),
+        ("leads_group", Value::Number(i64::from(getpgrp() == Pid::this()))),
+        ("notify", Value::Number(i64::from(std::env::var_os("NOTIFY_SOCKET").is_some()))),
+        ("title", Value::Text(name.trim_start_matches("Name:\t"))),
+    ];
+    post.log.line(Level::Info, "actor.found", &pairs);
+}
+
+// The test's side.
+
+/// A server in a process of its own, and the lines of its log.
+struct Server {
+    process: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Server {
+    fn start(role: &str) -> Self {
+        Self::with(role, |_| {})
+    }
+
+    fn with(role: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(ROLE, role).stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut process = command.spawn().unwrap();
+        let (sender, lines) = channel();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = sender.send(line); // The test is over.
+            }
+        });
+        Self { process, lines, seen: Vec::new() }
+    }
+
+    /// The next line of the log with all these words.
+    fn says(&mut self, words: &[&str]) -> String {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
+                panic!("never said {words:?}, but:\n{}", self.seen.join("\n"));
+            };
+            self.seen.push(line.clone());
+            if words.iter().all(|word| line.contains(word)) {
+                return line;
+            }
+        }
+    }
+
+    fn awaited(mut self) -> Self {
+        self.says(&["server.ready"]);
+        self
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
+    }
+
+    /// The exit code of the server, with all its lines in `seen`.
+    fn ends(&mut self) -> Option<i32> {
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.seen.push(line),
+                // Nobody has the pipe any more: neither the server nor a worker.
+                Err(RecvTimeoutError::Disconnected) => return self.process.wait().unwrap().code(),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("does not end, but said:\n{}", self.seen.join("\n"));
+                }
+            }
+        }
+    }
+
+    fn seen_count(&self, word: &str) -> usize {
+        self.seen.iter().filter(|line| line.contains(word)).count()
+    }
+
+    /// The pid of the worker that became ready last in this slot.
+    fn pid_in(&self, slot: u16) -> Pid {
+        let slot = format!("slot={slot} ");
+        let mut lines = self.seen.iter().rev();
+        let of_slot = |line: &&String| line.contains("worker.ready") && line.contains(&slot);
+        pid_of(lines.find(of_slot).unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // It has ended, as a rule.
+        let _ = self.process.wait();
+    }
+}
+
+fn pid_of(line: &str) -> Pid {
+    let (_, rest) = line.split_once("pid=").unwrap();
+    Pid::from_raw(rest.split(' ').next().unwrap().parse().unwrap())
+}
+
+fn a_server_becomes_ready_and_stops_on_term() {
+    let mut server = Server::start("serves").awaited();
+    assert_eq!(server.seen_count("worker.ready"), 2);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert_eq!(server.seen_count("actor.told command=Drain"), 2);
+    assert_eq!(server.seen_count("server.stopped abandoned=0"), 1);
+}
+
+fn a_killed_worker_is_replaced_in_its_slot() {
+    let mut server = Server::start("serves").awaited();
+    let before = server.pid_in(1);
+    kill(before, Signal::SIGKILL).unwrap();
+    server.says(&["worker.died", "slot=1", "SIGKILL"]);
+    server.says(&["worker.ready", "slot=1"]);
+    assert_ne!(server.pid_in(1), before);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert_eq!(server.seen_count("server.ready"), 1);
+}
+
+fn the_request_that_a_dead_worker_was_running_is_named() {
+    let mut server = Server::start("busy").awaited();
+    kill(server.pid_in(0), Signal::SIGABRT).unwrap();
+    server.says(&["worker.died", "slot=0", "SIGABRT", "GET /slow"]);
+    server.signal(Signal::SIGQUIT);
+    assert_eq!(server.ends(), Some(0));
+}
+
+fn an_application_that_cannot_be_imported_is_exit_4_and_one_report() {
+    for workers in ["1", "8"] {
+        let mut server = Server::with("not importable", |command| {
+            command.env(OPTIONS, format!("--workers {workers}"));
+        });
+        assert_eq!(server.ends(), Some(4), "{workers} workers");
+        assert_eq!(server.seen_count("Traceback: no such module"), 1);
+        assert!(server.seen_count("worker.started") <= 2);
+        assert_eq!(server.seen_count("server.ready"), 0);
+    }
+}
+
+fn a_worker_that_cannot_boot_is_exit_3_and_one_report() {
+    for workers in ["1", "8"] {
+        let mut server = Server::with("not booted", |command| {
+            command.env(OPTIONS, format!("--workers {workers}"));
+        });
+        assert_eq!(server.ends(), Some(3), "{workers} workers");
+        assert_eq!(server.seen_count("Traceback: no such module"), 1);
+    }
+}
+
+fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
+    let mut server = Server::with("panics", |command| {
+        command.env(OPTIONS, "--workers 1");
+    });
+    assert_eq!(server.ends(), Some(3));
+    assert_eq!(server.seen_count("worker.panic message=\"the stage is on fire\""), 1);
+    assert_eq!(server.seen_count("exit code 70"), 1);
+}
+
+fn ttin_and_ttou_change_the_number_of_workers() {
+    let mut server = Server::start("serves").awaited();
+    server.signal(Signal::SIGTTIN);
+    server.says(&["worker.ready", "slot=2"]);
+    server.signal(Signal::SIGTTOU);
+    server.says(&["actor.told", "Drain"]);
+    server.says(&["worker.left", "slot=2"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+fn an_adopted_orphan_is_reaped_and_nothing_else() {
+    let mut server = Server::start("parent");
+    server.says(&["orphan.reaped", "exit code 4"]);
+    server.says(&["orphan.reaped", "exit code 4"]);
+    let mut server = match server.seen_count("server.ready") {
+        0 => server.awaited(),
+        _ => server,
+    };
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert_eq!(server.seen_count("worker.started"), 2);
+}
+
+fn workers_hear_that_the_supervisor_was_killed() {
+    let mut server = Server::start("serves").awaited();
+    server.signal(Signal::SIGKILL);
+    server.says(&["actor.orphaned"]);
+    server.says(&["actor.orphaned"]);
+}
+
+fn a_worker_keeps_only_what_is_its_own() {
+    let mut server = Server::with("introspective", |command| {
+        command.env("NOTIFY_SOCKET", "/nonexistent");
+    });
+    for slot in 0..2 {
+        let line = server.says(&["actor.found"]);
+        let expected = "excess=0 caught=0 blocked=0 leads_group=1 notify=0";
+        assert!(line.contains(expected), "{slot}: {line}");
+        assert!(line.contains("test: w"), "{line}");
+    }
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+fn a_second_term_skips_the_drain_delay() {
+    let mut server = Server::with("serves", |command| {
+        command.env(OPTIONS, "--workers 2 --drain-delay 1000 --graceful-timeout 2000");
+    })
+    .awaited();
+    server.signal(Signal::SIGTERM);
+    server.says(&["actor.told", "Announce"]);
+    server.says(&["actor.told", "Announce"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert_eq!(server.seen_count("actor.told command=Drain"), 2);
+}
+
+fn a_second_int_kills_a_stubborn_worker_and_what_it_started() {
+    let mut server = Server::with("family", |command| {
+        command.env(OPTIONS, "--workers 1");
+    })
+    .awaited();
+    server.signal(Signal::SIGINT);
+    server.says(&["actor.told", "Quick"]);
+    server.signal(Signal::SIGINT);
+    server.says(&["worker.killed", "slot=0"]);
+    // The pipe of its log ends only when the worker's own child, which has it, too, is gone.
+    assert_eq!(server.ends(), Some(0));
+}
+
+fn signals_of_a_later_version_do_no_harm() {
+    let mut server = Server::start("serves").awaited();
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH] {
+        server.signal(signal);
+        server.says(&["signal.not_in_this_version", signal.as_str()]);
+    }
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert_eq!(server.seen_count("worker.started"), 2);
+}
+
+fn a_worker_killed_by_a_real_time_signal_is_replaced() {
+    let mut server = Server::start("serves").awaited();
+    let pid = server.pid_in(0).to_string();
+    assert!(
+        Command::new("sh").args(["-c", &format!("kill -40 {pid}")]).status().unwrap().success()
+    );
+    server.says(&["worker.died", "slot=0", "signal 40"]);
+    server.says(&["worker.ready", "slot=0"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+fn a_process_with_a_thread_does_not_fork() {
+    let mut server = Server::start("threaded");
+    assert_eq!(server.ends(), Some(1));
+    assert_eq!(server.seen_count("worker.started"), 0);
+    assert_eq!(server.seen_count("server.failed"), 1);
+}
+
+fn signals_that_were_blocked_at_the_start_are_heard() {
+    let mut server = Server::start("blocked").awaited();
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+fn the_service_manager_hears_when_the_server_is_ready_and_when_it_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut bytes = [0; 64];
+    let mut next = || {
+        let length = manager.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    let mut server = Server::with("serves", |command| {
+        command.env("NOTIFY_SOCKET", &path);
+    });
+    assert_eq!(next(), "READY=1");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(next(), "STOPPING=1");
+    assert_eq!(server.ends(), Some(0));
+}
+
+fn the_pid_file_is_there_while_the_server_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.pid");
+    let started = |role| {
+        Server::with(role, |command| {
+            command.env(OPTIONS, format!("--workers 2 --pid {}", path.display()));
+        })
+    };
+    let is_empty = |folder: &Path| std::fs::read_dir(folder).unwrap().next().is_none();
+    let mut server = started("serves").awaited();
+    let expected = format!("{}\n", server.process.id());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert!(is_empty(folder.path()));
+    assert_eq!(started("not booted").ends(), Some(3));
+    assert!(is_empty(folder.path()));
+}

@@ -5,6 +5,7 @@ that has to tell the test something sends a datagram to a unix socket of the tes
 Neither side sleeps or asks again and again.
 """
 
+import contextvars
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import time
 from urllib.parse import parse_qs
 
 PIECE_BYTES = 64 * 1024
+NAME = contextvars.ContextVar("name", default="nobody")
 IMPORTED_AS = {"pid": os.getpid(), "ppid": os.getppid(), "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups()}
 
 
@@ -157,6 +159,31 @@ def gated(environ, start_response):
     yield b"first\n"
     wait_for_gate(environ)
     yield b"second\n"
+
+
+class Named:
+    """Yields many bytes, then whom the context variable names; tells it once more when it is closed."""
+
+    def __init__(self, environ):
+        self.tell = query(environ, "tell")
+        self.items = iter((b"x" * int(query(environ, "bytes")), None))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.items) or NAME.get().encode()
+
+    def close(self):
+        tell(self.tell, NAME.get())
+
+
+def named(environ, start_response):
+    """Sets a context variable to `?name=`, and says in a field what it was before."""
+    before = NAME.get()
+    NAME.set(query(environ, "name"))
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Before", before)])
+    return Named(environ)
 
 
 def written(environ, start_response):
@@ -359,6 +386,13 @@ def gate(environ, start_response):
     return text(start_response, f"{os.getpid()}\n")
 
 
+def umask():
+    """This process's; it can only be read by setting another."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
+
+
 def worker(environ, start_response):
     """Who answers."""
     now = {"pid": os.getpid(), "ppid": os.getppid(), "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups()}
@@ -368,7 +402,7 @@ def worker(environ, start_response):
             "worker": environ.get("arctos.worker"),
             "now": now,
             "imported": IMPORTED_AS,
-            "umask": os.umask(os.umask(0o077)) if query(environ, "umask") else None,
+            "umask": umask(),
             "cwd": os.getcwd(),
             "environment": {name: value for name, value in os.environ.items() if name.startswith("PLAIN_")},
         },
@@ -418,7 +452,7 @@ def subprocess_answer(environ, start_response):
 ROUTES = {
     found.__name__: found
     for found in (
-        hello, echo, digest, headers, environ_types, read_all_ways, unread, errors, status, length, gated, written,
+        hello, echo, digest, headers, environ_types, read_all_ways, unread, errors, status, length, gated, named, written,
         written_large, chunks, empty, file, closing, header_lines, bad_head, body_kinds, fail, fail_late, fail_first,
         never_starts, starts_twice, restart, restart_late, starts_late, system_exit, interrupt, hard_exit, slow, gate,
         worker, fork, fork_and_stay, orphan, subprocess_answer,

@@ -104,6 +104,21 @@ def test_the_first_item_of_a_generator_is_with_the_client_before_the_second_is_m
     assert b"second\n" in wire.until(b"0\r\n\r\n")
 
 
+def test_responses_that_are_made_by_turns_keep_their_context_variables_apart(serve, connect, ear):
+    """One thread makes items of one response between those of another: what frameworks keep of a
+    request in context variables (Flask does) must be each request's own."""
+    server = serve("plain:app", workers=1)
+    slow, fast = connect(server, receive_buffer_bytes=4096), connect(server)
+    slow.get(f"/named?name=Ada&bytes=8000000&tell={ear.path}")
+    slow.exactly(1000)  # begun, and more than the socket takes
+    answer = fast.get(f"/named?name=Bob&bytes=1&tell={ear.path}").response()
+    assert (answer.field("X-Before"), answer.body) == ("nobody", b"xBob")
+    assert ear.hear() == "Bob"
+    slow.until(b"x" * 1000 + b"\r\n")  # the end of the first item
+    assert b"Ada" in slow.until(b"0\r\n\r\n")
+    assert ear.hear() == "Ada"
+
+
 def test_a_slow_reader_is_not_handed_more_than_the_socket_takes(serve, connect):
     server = serve("plain:app", workers=1)
     (worker,) = server.worker_pids()

@@ -59,7 +59,7 @@ def test_os_exit_in_a_request_costs_that_request_and_its_worker_is_replaced(serv
     with pytest.raises(Ended):
         wire.response()
     exited = server.wait_for(WORKER_DIED, since=since)
-    assert "7" in exited.pairs.values()
+    assert exited.pairs["status"] == "exit code 7" and "/hard-exit" in exited.text
     server.wait_for(WORKER_READY, since=since)
     assert len(server.worker_pids()) == 2
     assert connect(server).get("/hello").response().status == 200
@@ -109,7 +109,7 @@ def test_the_port_is_free_after_the_stop_although_the_applications_child_lives(s
     wire = connect(server)
     child = int(wire.get(f"/fork-and-stay?gate={gate.path}").response().body)
     server.send(signal.SIGTERM)
-    assert server.wait() == 0
+    assert server.process.wait(30) == 0  # not the end of its log: the child still holds that
     try:
         assert serve("plain:app", bind=f"127.0.0.1:{server.port}").stop()
     finally:

@@ -190,11 +190,11 @@ def test_the_head_is_the_applications_in_spelling_and_order(wire):
     assert answer.field("Date").endswith(" GMT") and answer.field("Server").startswith("arctos")
 
 
-def test_a_failing_request_leaves_the_connection_to_the_next(plain, wire):
+def test_a_failing_application_is_a_500_that_shows_nothing_of_it_and_closes(plain, wire):
     since = plain.position()
-    wire.get("/fail").get("/hello")
+    wire.get("/fail")
     answer = wire.response()
-    assert (answer.status, answer.is_whole) == (500, True)
-    assert b"Traceback" not in answer.body
-    assert wire.response().status == 200
+    assert (answer.status, answer.is_whole, answer.field("Connection")) == (500, True, "close")
+    assert b"Traceback" not in answer.body and b"ValueError" not in answer.body
+    assert wire.is_closed()
     assert plain.wait_for(APPLICATION_FAILED, since=since)

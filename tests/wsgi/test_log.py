@@ -43,10 +43,11 @@ def test_the_log_can_be_json(serve):
         cwd=APPS, env=clean_environment(), stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     seen = []
-    for line in process.stderr:
-        seen.append(json.loads(line))
-        if seen[-1]["event"] == SERVER_READY:
-            process.send_signal(signal.SIGTERM)
+    with process.stderr as log:
+        for line in log:
+            seen.append(json.loads(line))
+            if seen[-1]["event"] == SERVER_READY:
+                process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     assert {"time", "level", "event"} <= set(seen[0])
     assert any(line["event"] == WORKER_READY and isinstance(line["pid"], int) for line in seen)
@@ -105,10 +106,9 @@ def test_a_full_standard_error_costs_log_lines_only(connect, tmp_path):
         )  # fmt: skip
     try:
         wait_for_file(pid_file, process)
-        with Wire(path) as wire:
-            assert wire.get("/fail").response().status == 500
-            assert wire.get("/errors").response().status == 200
-            assert wire.get("/hello").response().status == 200
+        for target, status in (("/fail", 500), ("/errors", 200), ("/hello", 200)):
+            with Wire(path) as wire:
+                assert wire.get(target).response().status == status
         process.terminate()
         assert process.wait(60) == 0
     finally:

@@ -125,7 +125,8 @@ impl CloseReason {
     /// where only the end of the connection ends the body.
     pub fn is_abrupt(self) -> bool {
         match self {
-            Self::ReplyFailed | Self::ReplyShort | Self::Cut => true,
+            // A write that failed finds nobody to mislead; one that timed out may.
+            Self::ReplyFailed | Self::ReplyShort | Self::WriteFailed | Self::Cut => true,
             Self::IdlePeerLeft
             | Self::IdleLong
             | Self::IdleGivenUp
@@ -133,7 +134,6 @@ impl CloseReason {
             | Self::ReadFailed
             | Self::Abandoned
             | Self::Answered
-            | Self::WriteFailed
             | Self::Lingered => false,
         }
     }

@@ -306,6 +306,15 @@ fn where_only_the_end_ends_the_body_a_failure_is_a_reset() {
 }
 
 #[test]
+fn where_only_the_end_ends_the_body_a_late_reader_is_reset() {
+    let mut bench = Bench::new(vec![Answer::Items(vec![Some(b"a"), Some(b"b")])]);
+    bench.room = 1;
+    bench.packet(b"GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(bench.expires(Timer::Write).counts(), "AS RR RD SA SX");
+    assert_eq!(bench.is_closed, Some(CloseManner::Reset));
+}
+
+#[test]
 fn two_pipelined_gets_in_one_packet_are_both_answered() {
     let mut bench = Bench::new(vec![]);
     assert_eq!(bench.packet(&[GET, GET].concat()).counts(), "AS RR*2 RD*2 SD*2 SK*2");

@@ -9,6 +9,7 @@ import contextvars
 import hashlib
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -235,6 +236,12 @@ def file(environ, start_response):
     return environ["wsgi.file_wrapper"](found, PIECE_BYTES)
 
 
+def kernel_file(environ, start_response):
+    """A file that the kernel makes up when it is read, and whose size is 0."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return environ["wsgi.file_wrapper"](open("/proc/version", "rb"))
+
+
 class Closing:
     """An iterable that tells the test each time it is closed."""
 
@@ -418,6 +425,47 @@ def fork(environ, start_response):
     return text(start_response, f"{os.waitstatus_to_exitcode(how)}\n")
 
 
+def fork_and_come_back(environ, start_response):
+    """Forks, and both sides answer: while the application is called, or when its iterable is closed."""
+
+    class Answer(list):
+        def close(self):
+            if query(environ, "in_close"):
+                wait_for_child()
+
+    def wait_for_child():
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+
+    if not query(environ, "in_close"):
+        wait_for_child()
+    text(start_response, b"one answer\n")
+    return Answer([b"one answer\n"])
+
+
+def terminate(environ, start_response):
+    """Ends a process of multiprocessing's with SIGTERM; says which signal ended it."""
+    import multiprocessing
+
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+    child.start()
+    child.terminate()
+    child.join(10)
+    ended_by = child.exitcode
+    child.kill()
+    return text(start_response, f"{ended_by}\n")
+
+
+def signals_of_a_program(environ, start_response):
+    """What a program that the application runs ignores from its start, by number."""
+    import subprocess
+
+    lines = subprocess.run(["cat", "/proc/self/status"], check=True, capture_output=True).stdout.decode().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigIgn:"))
+    return as_json(start_response, [number for number in range(1, 65) if mask >> (number - 1) & 1])
+
+
 def fork_and_stay(environ, start_response):
     """Forks a child that outlives the request: it keeps no connection open, whatever it inherited."""
     child = os.fork()
@@ -455,6 +503,7 @@ ROUTES = {
         hello, echo, digest, headers, environ_types, read_all_ways, unread, errors, status, length, gated, named, written,
         written_large, chunks, empty, file, closing, header_lines, bad_head, body_kinds, fail, fail_late, fail_first,
         never_starts, starts_twice, restart, restart_late, starts_late, system_exit, interrupt, hard_exit, slow, gate,
-        worker, fork, fork_and_stay, orphan, subprocess_answer,
+        worker, fork, fork_and_come_back, fork_and_stay, orphan, subprocess_answer, terminate, signals_of_a_program,
+        kernel_file,
     )
 }  # fmt: skip

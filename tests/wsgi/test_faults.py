@@ -94,6 +94,27 @@ def test_an_application_that_forks_and_waits_is_answered(serve, connect):
     assert wire.get("/hello").response().status == 200
 
 
+def test_a_forked_child_that_comes_back_is_no_second_worker(serve, connect):
+    server = serve("plain:app", workers=1)
+    for path in ["/fork-and-come-back", "/fork-and-come-back?in_close=yes"]:
+        wire = connect(server)
+        assert wire.get(path).response().body == b"one answer\n"
+        assert wire.get("/hello").response().status == 200
+    server.wait_for("application.fork_returned", count=2)
+    assert not server.events("worker.failed")
+
+
+def test_a_process_of_multiprocessing_can_be_terminated(serve, connect):
+    server = serve("plain:app", workers=1)
+    assert connect(server).get("/terminate").response().body == b"-15\n"
+
+
+def test_programs_of_the_application_can_use_hup_and_usr1(serve, connect):
+    server = serve("plain:app", workers=1)
+    ignored = json.loads(connect(server).get("/signals-of-a-program").response().body)
+    assert not {signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGWINCH} & set(ignored)
+
+
 def test_a_child_that_the_application_leaves_behind_holds_no_connection_open(serve, connect, gate):
     server = serve("plain:app", workers=1)
     wire = connect(server)

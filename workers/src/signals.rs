@@ -3,16 +3,23 @@
 //! Plain sigaction(2) with SA_RESTART, not signalfd(2): a blocked mask is inherited by the
 //! application's subprocesses and makes `Popen.terminate()` do nothing. Installed after the application
 //! is loaded, so that what it did to our signals at import can be seen and put right.
+//!
+//! A child of the application starts with our handlers. In one of fork(2) they take the default action,
+//! or `multiprocessing.Process.terminate()` would do nothing; those of execve(2) lose them by
+//! themselves. That is why what is of no use here is caught and not ignored: SIG_IGN would pass to
+//! every program that the application runs, and a shell cannot trap what was ignored at its start.
 #![expect(unsafe_code, reason = "sigaction(2) takes a handler that runs at any moment")]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 static DOORBELL: AtomicI32 = AtomicI32::new(-1);
+/// The process that installed the handlers.
+static WORKER: AtomicU32 = AtomicU32::new(0);
 static ASKED: AtomicU8 = AtomicU8::new(0);
 const DRAIN: u8 = 1;
 const QUICK: u8 = 2;
@@ -32,6 +39,7 @@ pub enum Asked {
 /// changed.
 pub fn install(doorbell: BorrowedFd<'_>) -> nix::Result<Vec<Signal>> {
     DOORBELL.store(doorbell.as_raw_fd(), Ordering::Relaxed);
+    WORKER.store(std::process::id(), Ordering::Relaxed);
     let handler = SigHandler::Handler(on_signal);
     let mut replaced = Vec::new();
     for signal in [Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGINT] {
@@ -39,15 +47,13 @@ pub fn install(doorbell: BorrowedFd<'_>) -> nix::Result<Vec<Signal>> {
             replaced.push(signal);
         }
     }
-    // Ignored, so that `pkill -HUP` meant for the supervisor does not kill workers.
-    for signal in [
-        Signal::SIGHUP,
-        Signal::SIGUSR1,
-        Signal::SIGTTIN,
-        Signal::SIGTTOU,
-        Signal::SIGWINCH,
-        Signal::SIGPIPE,
-    ] {
+    // So that `pkill -HUP` meant for the supervisor does not kill workers. WINCH needs no handler:
+    // it does nothing by default.
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1] {
+        set(signal, SigHandler::Handler(on_unused))?;
+    }
+    // Caught, these two would make a read of the terminal start over for ever; ignored, it fails.
+    for signal in [Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGPIPE] {
         set(signal, SigHandler::SigIgn)?;
     }
     Ok(replaced)
@@ -74,11 +80,21 @@ fn was_changed(before: SigAction, signal: Signal) -> bool {
 
 fn set(signal: Signal, handler: SigHandler) -> nix::Result<SigAction> {
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: `on_signal` is async-signal-safe: it uses atomics and write(2) only.
+    // SAFETY: both handlers are async-signal-safe: they use atomics, getpid(2), write(2), signal(2) and
+    // raise(3) only.
     unsafe { sigaction(signal, &action) }
 }
 
+extern "C" fn on_unused(signal: libc::c_int) {
+    if !is_worker() {
+        take_default_action(signal);
+    }
+}
+
 extern "C" fn on_signal(signal: libc::c_int) {
+    if !is_worker() {
+        return take_default_action(signal);
+    }
     let asked = if signal == libc::SIGINT { QUICK } else { DRAIN };
     ASKED.fetch_max(asked, Ordering::Relaxed);
     let errno = Errno::last_raw();
@@ -87,4 +103,18 @@ extern "C" fn on_signal(signal: libc::c_int) {
     // closed or full descriptor is an error that needs no answer here.
     unsafe { libc::write(DOORBELL.load(Ordering::Relaxed), one.as_ptr().cast(), one.len()) };
     Errno::set_raw(errno);
+}
+
+/// Whether this process installed the handlers. A child cannot be told so by pthread_atfork(3): a
+/// signal may come before that has run.
+fn is_worker() -> bool {
+    WORKER.load(Ordering::Relaxed) == std::process::id()
+}
+
+/// What the signal does to a process that has no handler for it, once this handler returns.
+fn take_default_action(signal: libc::c_int) {
+    // SAFETY: signal(2) is async-signal-safe, and SIG_DFL is no function.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: raise(3) is async-signal-safe; the signal is blocked as long as its handler runs.
+    unsafe { libc::raise(signal) };
 }

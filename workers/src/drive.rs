@@ -113,6 +113,15 @@ impl Desk {
         }
     }
 
+    /// Ends this process if it is a child that the application forked and did not end. Asked behind
+    /// whatever runs code of the application's, before anything is counted or sent.
+    pub fn leave_if_forked(&self) {
+        if fork_guard::is_forked() {
+            self.log.line(Level::Warning, "application.fork_returned", &[]);
+            fork_guard::leave();
+        }
+    }
+
     /// What connections are held to at this moment.
     pub fn rules(&self) -> Rules<'_> {
         Rules {
@@ -216,10 +225,6 @@ pub fn drive<A: Application>(
             }
             Step::Close(manner) => break Pause::Closed(manner),
         }
-        if fork_guard::is_forked() {
-            desk.log.line(Level::Warning, "application.fork_returned", &[]);
-            fork_guard::leave();
-        }
     };
     if start < end {
         channel.pending = reading.buffer[start..end].to_vec();
@@ -301,7 +306,9 @@ fn answer<A: Application>(
     };
     let mut wire =
         Wire { conn: &mut channel.conn, socket: channel.socket.as_fd(), rules, log: &desk.log };
-    match app.call(request, &mut wire) {
+    let answer = app.call(request, &mut wire);
+    desk.leave_if_forked();
+    match answer {
         Err(AppError::ClientGone) => channel.conn.failed(&desk.block.row),
         Err(AppError::Raised | AppError::NotStarted | AppError::Invalid | AppError::BodyLost) => {
             channel.conn.fail(&rules)
@@ -359,7 +366,9 @@ fn pull<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
     };
     let mut wire =
         Wire { conn: &mut channel.conn, socket: channel.socket.as_fd(), rules, log: &desk.log };
-    match body.pull(&mut wire) {
+    let item = body.pull(&mut wire);
+    desk.leave_if_forked();
+    match item {
         Ok(Some(chunk)) => {
             let fate = channel.conn.push_item(chunk);
             note_fate(&mut channel.conn, fate, &desk.log, method, path);
@@ -432,6 +441,7 @@ fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
     desk.block.request_duration.record(duration);
     channel.conn.finish(&desk.block.row);
     channel.close_reply();
+    desk.leave_if_forked();
     if let Some(memory) = channel.conn.outbox().reclaim()
         && memory.capacity() <= SPARE_BYTES
     {

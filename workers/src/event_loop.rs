@@ -177,7 +177,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let poller = &mut self.poller;
         let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
         if count == 0 {
-            self.app.signalled();
+            self.signalled();
         }
         Ok(count)
     }
@@ -187,7 +187,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             DOORBELL_KEY => {
                 // EAGAIN: somebody rang and it was heard already.
                 let _ = read(&self.doorbell, &mut [0; 8]);
-                self.app.signalled();
+                self.signalled();
                 Ok(())
             }
             LIFE_KEY => {
@@ -202,6 +202,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
             key => self.serve(Token::from_bits(key), event.hung_up),
         }
+    }
+
+    fn signalled(&mut self) {
+        self.app.signalled();
+        self.desk.leave_if_forked();
     }
 
     /// End of file on the life socket: the supervisor is gone.
@@ -261,6 +266,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                         let _ = self.poller.remove(&channel.socket);
                     }
                     channel.close(manner);
+                    self.desk.leave_if_forked();
                 }
                 return Ok(());
             }

@@ -2,8 +2,8 @@
 //!
 //! An application may fork (os.fork, multiprocessing, a C library). The child must not hold our
 //! listeners, connections and epoll instance open, and must never go on as a second worker. A
-//! pthread_atfork(3) handler closes our descriptors in the child, whoever forked; the loop asks
-//! [`is_forked`] after each call of the application.
+//! pthread_atfork(3) handler closes our descriptors in the child, whoever forked; after each call of the
+//! application the loop asks [`is_forked`], before it counts or sends anything.
 #![expect(unsafe_code, reason = "pthread_atfork(3), and closing by number in the child it runs in")]
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -45,7 +45,7 @@ pub fn is_forked() -> bool {
 }
 
 /// Ends a child that came back from the application, without any cleaning up: everything it has is
-/// its parent's.
+/// its parent's, the counters among it.
 pub fn leave() -> ! {
     // SAFETY: _exit(2) never returns and touches no memory of ours.
     unsafe { libc::_exit(0) }

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from processes import Peak
@@ -87,6 +88,11 @@ def test_a_file_goes_out_by_sendfile(serve, tmp_path):
 def test_a_file_is_sent_from_where_it_stands(serve):
     server = serve("plain:app")
     assert download(server, "/file?bytes=100000&offset=99990&mark=yes")[::2] == (10, b"end")
+
+
+def test_a_file_that_the_kernel_makes_up_is_read(serve, connect):
+    server = serve("plain:app")
+    assert connect(server).get("/kernel-file").response().body == Path("/proc/version").read_bytes()
 
 
 def test_a_file_without_content_length_is_framed_by_its_size_or_by_chunks(serve, connect):

@@ -84,6 +84,10 @@ impl FileWrapper {
         file.call_method0("flush")?;
         let offset: u64 = file.call_method0("tell")?.extract()?;
         let length = descriptor.metadata()?.len().saturating_sub(offset);
+        if length == 0 {
+            // A file of proc(5) has a size of 0 and yet something to read.
+            return Ok(None);
+        }
         Ok(Some(Span { file: descriptor.into(), offset, length }))
     }
 }

@@ -37,7 +37,7 @@ pub struct Entry<'a> {
     pub referer: Option<&'a [u8]>,
     /// The field `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
-    /// From the call of the application to the last byte handed over.
+    /// From the call of the application to the last byte handed over; zero where it was not called.
     pub duration: Duration,
 }
 

@@ -30,8 +30,8 @@ pub struct Channel<B: AppBody> {
     pub file: Option<OwnedFd>,
     /// The request that is being answered, where somebody will want to know.
     pub record: Option<Box<Record>>,
-    /// When the application was called.
-    pub called: Instant,
+    /// When the application was called for the reply that is on its way.
+    pub called: Option<Instant>,
     /// Whether bytes moved since the deadline was last set.
     pub progressed: bool,
     /// What epoll(7) watches for; `None` while it does not know the socket.
@@ -59,7 +59,6 @@ impl<B: AppBody> Channel<B> {
     /// Takes a connection over: one just accepted, or one that another worker kept.
     pub fn adopt(socket: OwnedFd, info: ConnInfo) -> Self {
         fork_guard::guard(socket.as_fd());
-        let called = info.accepted;
         Self {
             socket,
             conn: Connection::new(info),
@@ -68,7 +67,7 @@ impl<B: AppBody> Channel<B> {
             body: None,
             file: None,
             record: None,
-            called,
+            called: None,
             progressed: false,
             watched: None,
             armed: None,

@@ -278,7 +278,7 @@ fn answer<A: Application>(
     body: RequestBody<'_>,
 ) {
     desk.sequence += 1;
-    channel.called = desk.clock.now();
+    channel.called = Some(desk.clock.now());
     let before = desk.clock.monotonic();
     let info = channel.conn.info().clone();
     let request = Request {
@@ -424,7 +424,8 @@ fn send_file<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, offset: u64, len
 }
 
 fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
-    let duration = desk.clock.now() - channel.called;
+    // A refusal of ours has none: no application was called.
+    let duration = channel.called.take().map(|called| desk.clock.now() - called);
     if let (Some(access), Some((status, body_bytes))) = (&mut desk.access, channel.conn.reply()) {
         let record = channel.record.as_deref();
         access.record(&Entry {
@@ -435,12 +436,15 @@ fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
             body_bytes,
             referer: record.and_then(|record| record.referer.as_deref()),
             user_agent: record.and_then(|record| record.user_agent.as_deref()),
-            duration,
+            duration: duration.unwrap_or_default(),
         });
     }
-    desk.block.request_duration.record(duration);
+    if let Some(duration) = duration {
+        desk.block.request_duration.record(duration);
+    }
     channel.conn.finish(&desk.block.row);
     channel.close_reply();
+    desk.leave_if_forked();
     desk.leave_if_forked();
     if let Some(memory) = channel.conn.outbox().reclaim()
         && memory.capacity() <= SPARE_BYTES

@@ -93,6 +93,11 @@ impl<B: AppBody> Channel<B> {
         }
     }
 
+    /// Whether no byte of a request is here.
+    pub fn is_idle(&self) -> bool {
+        self.conn.is_idle() && self.pending.is_empty()
+    }
+
     /// Closes the application's side of a reply: each iterable exactly once.
     pub fn close_reply(&mut self) {
         if let Some(body) = self.body.take() {

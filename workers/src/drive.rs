@@ -29,6 +29,9 @@ const TURN_STEPS: u32 = 64;
 const TURN_TIME: Duration = Duration::from_millis(5);
 /// One sendfile(2) sends at most this.
 const FILE_BYTES: u64 = 1 << 20;
+/// Bytes that one connection may move before the others get their turn: a peer that is as fast as the
+/// worker would otherwise hold it for a whole upload or download.
+const TURN_BYTES: usize = 2 << 20;
 /// Buffers of more than this are not kept for the next response.
 const SPARE_BYTES: usize = 64 * 1024;
 
@@ -148,6 +151,7 @@ pub fn drive<A: Application>(
     channel.pending = Vec::new();
     let mut is_drained = false;
     let mut steps_left = TURN_STEPS;
+    let mut bytes_left = TURN_BYTES;
     let pause = loop {
         let has_had_its_turn = steps_left == 0 || desk.clock.now() - started > TURN_TIME;
         if has_had_its_turn && channel.conn.wants_the_application(start < end) {
@@ -157,7 +161,7 @@ pub fn drive<A: Application>(
         let step = channel.conn.step(&mut input, &mut reading.head, &desk.rules());
         start += input.taken();
         match step {
-            Step::Read if is_drained => break Pause::Readable,
+            Step::Read if is_drained || bytes_left == 0 => break Pause::Readable,
             Step::Read => {
                 if start > 0 {
                     reading.buffer.copy_within(start..end, 0);
@@ -168,6 +172,7 @@ pub fn drive<A: Application>(
                 match fd::receive(channel.socket.as_fd(), room) {
                     Io::Bytes(count) => {
                         end += count;
+                        bytes_left = bytes_left.saturating_sub(count);
                         is_drained = count < room_bytes;
                         channel.progressed = true;
                         desk.block.row.add(Counter::BytesIn, count as u64);
@@ -200,8 +205,10 @@ pub fn drive<A: Application>(
                 pull(desk, channel);
                 steps_left = steps_left.saturating_sub(1);
             }
+            Step::Write(_) | Step::SendFile { .. } if bytes_left == 0 => break Pause::Writable,
             Step::Write(parts) => match fd::send(channel.socket.as_fd(), parts) {
                 Io::Bytes(count) => {
+                    bytes_left = bytes_left.saturating_sub(count);
                     channel.progressed = true;
                     desk.block.row.add(Counter::BytesOut, count as u64);
                     channel.conn.wrote(count, &desk.block.row);
@@ -212,9 +219,8 @@ pub fn drive<A: Application>(
             Step::SendFile { offset, length } => {
                 match send_file(channel, desk, offset, length.min(FILE_BYTES)) {
                     Io::Blocked => break Pause::Writable,
-                    Io::Bytes(_) | Io::Ended | Io::Failed => {
-                        steps_left = steps_left.saturating_sub(1)
-                    }
+                    Io::Bytes(count) => bytes_left = bytes_left.saturating_sub(count),
+                    Io::Ended | Io::Failed => {}
                 }
             }
             Step::Finish => finish(desk, channel),
@@ -444,7 +450,6 @@ fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
     }
     channel.conn.finish(&desk.block.row);
     channel.close_reply();
-    desk.leave_if_forked();
     desk.leave_if_forked();
     if let Some(memory) = channel.conn.outbox().reclaim()
         && memory.capacity() <= SPARE_BYTES

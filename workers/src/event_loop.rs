@@ -10,6 +10,11 @@
 //! The listener is registered with EPOLLEXCLUSIVE and added anew after each accept: epoll(7) wakes the
 //! waiter at the head of the listener's queue, and adding goes to its tail. Without it all connections
 //! of a pool opened while the workers are idle land on one worker.
+//!
+//! A connection is accepted only where nothing else is due before it: a worker that takes two at once
+//! makes the second wait for the first. But epoll reports what stays ready in the same order each time,
+//! so behind a connection that always has a request the listener would never come first. One that was
+//! passed over goes first from then on, until a batch comes without it.
 
 mod doors;
 
@@ -91,6 +96,8 @@ pub struct EventLoop<'a, A: Application> {
     deadlines: Deadlines,
     /// Connections that used up their turn.
     waiting: VecDeque<Token>,
+    /// The key of a listener that was ready, but behind something else.
+    passed_over: Option<u64>,
     phase: Phase,
     doorbell: OwnedFd,
     life: OwnedFd,
@@ -127,6 +134,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             channels: ConnTable::new(),
             deadlines,
             waiting: VecDeque::new(),
+            passed_over: None,
             phase: Phase::Serving,
             doorbell,
             life,
@@ -140,10 +148,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.desk.clock.read();
             self.desk.woke = self.desk.clock.monotonic();
             self.desk.block.tick(self.desk.woke);
-            for index in 0..count {
-                let event = self.poller.event(index);
-                self.take_event(event, index == 0)?;
-            }
+            self.take_batch(count)?;
             for _ in 0..self.waiting.len() {
                 if let Some(token) = self.waiting.pop_front() {
                     self.serve(token, false)?;
@@ -151,7 +156,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
             self.expire()?;
             self.follow_orders()?;
-            self.doors.tend(&self.poller, self.desk.clock.now(), self.has_room())?;
+            self.doors.tend(&self.poller, self.desk.clock.now(), self.can_make_room())?;
             self.desk.flush_access_log();
             if self.is_done() {
                 return self.leave();
@@ -182,6 +187,22 @@ impl<'a, A: Application> EventLoop<'a, A> {
         Ok(count)
     }
 
+    fn take_batch(&mut self, count: usize) -> io::Result<()> {
+        let owed = self.passed_over.take();
+        let first = (0..count).find(|&index| Some(self.poller.event(index).key) == owed);
+        let rest = (0..count).filter(|&index| Some(index) != first);
+        for (place, index) in first.into_iter().chain(rest).enumerate() {
+            let event = self.poller.event(index);
+            self.take_event(event, place == 0)?;
+        }
+        // Its turn has come when nobody waits there any more, or another listener waits as well. A
+        // full batch may have left it out.
+        if self.passed_over.is_none() && (first.is_some() || count == BATCH) {
+            self.passed_over = owed;
+        }
+        Ok(())
+    }
+
     fn take_event(&mut self, event: Event, is_first: bool) -> io::Result<()> {
         match event.key {
             DOORBELL_KEY => {
@@ -195,10 +216,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 Ok(())
             }
             key if key >= FIRST_DOOR_KEY => {
-                // Accept only when nothing else is due: a worker that takes two connections at once
-                // makes the second wait for the first.
-                let index = (key - FIRST_DOOR_KEY) as usize;
-                if is_first { self.accept(index) } else { Ok(()) }
+                if is_first {
+                    return self.accept((key - FIRST_DOOR_KEY) as usize);
+                }
+                self.passed_over.get_or_insert(key);
+                Ok(())
             }
             key => self.serve(Token::from_bits(key), event.hung_up),
         }
@@ -227,6 +249,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.channels.len() < self.desk.settings.limits.connections
     }
 
+    /// Whether a new connection would find a place, if need be that of an idle one.
+    fn can_make_room(&self) -> bool {
+        self.has_room() || self.deadlines.oldest(Timer::KeepAlive).is_some()
+    }
+
     /// Accepts one connection and serves it in the same turn.
     fn accept(&mut self, index: usize) -> io::Result<()> {
         if !self.has_room() {
@@ -243,11 +270,16 @@ impl<'a, A: Application> EventLoop<'a, A> {
         Ok(())
     }
 
-    /// Closes the connection that has been idle longest.
+    /// Closes the connection that has been idle longest, unless its next request has come meanwhile.
     fn evict_idle(&mut self) -> io::Result<()> {
         let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return Ok(()) };
-        if let Some(channel) = self.channels.get_mut(token) {
-            channel.conn.give_up(&self.desk.block.row);
+        self.serve(token, false)?;
+        if self.deadlines.oldest(Timer::KeepAlive) != Some(token) {
+            return Ok(());
+        }
+        match self.channels.get_mut(token) {
+            Some(channel) if channel.is_idle() => channel.conn.give_up(&self.desk.block.row),
+            Some(_) | None => return Ok(()),
         }
         self.serve(token, false)
     }
@@ -375,7 +407,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                     return true;
                 }
                 let is_quiet = elapsed >= DRAIN_QUIET;
-                self.channels.is_empty() || (is_quiet && !self.any(|c| !c.conn.is_idle()))
+                self.channels.is_empty() || (is_quiet && !self.any(|c| !c.is_idle()))
             }
             Phase::Leaving => !self.any(|c| c.conn.is_replying()),
         }

@@ -148,10 +148,9 @@ impl Bridge {
                 let usage = match &content {
                     Content::Empty | Content::Whole(_) => Use::Over,
                     Content::Stream(_) | Content::File(_) => {
-                        match Context::new(py) {
-                            Ok(fresh) => self.context = fresh,
-                            // Out of memory: sharing the reply's context is the lesser evil.
-                            Err(error) => self.reporter.signal_failed(py, &error),
+                        // It fails only for want of memory; sharing the reply's is the lesser evil.
+                        if let Ok(fresh) = Context::new(py) {
+                            self.context = fresh;
                         }
                         Use::GoesOn
                     }

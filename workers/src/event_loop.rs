@@ -153,7 +153,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.follow_orders()?;
             self.doors.tend(&self.poller, self.desk.clock.now(), self.has_room())?;
             self.desk.flush_access_log();
-            if self.is_done() {
+            if self.is_done(count == 0) {
                 return self.leave();
             }
         }
@@ -333,7 +333,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             && !self.doors.are_closed()
         {
             match cause {
-                Cause::Command | Cause::Orphaned => self.empty_queue()?,
+                Cause::Command | Cause::Orphaned => self.empty_queue(),
                 Cause::Signal => {}
             }
             self.doors.close(&self.poller);
@@ -347,19 +347,20 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     /// Takes the connections that the kernel has already accepted for us: what is left in the queue of
-    /// the last worker to close the listener is reset.
-    fn empty_queue(&mut self) -> io::Result<()> {
+    /// the last worker to close the listener is reset. They are served in the next turn: serving each
+    /// as it is taken, while more arrive, would keep the others waiting without end.
+    fn empty_queue(&mut self) {
         for index in 0..self.doors.len() {
             for _ in 0..LAST_ACCEPTS {
                 let Some((socket, info)) = self.doors.take_one(index, &self.desk) else { break };
-                let token = self.channels.insert(Channel::adopt(socket, info));
-                self.serve(token, false)?;
+                self.waiting.push_back(self.channels.insert(Channel::adopt(socket, info)));
             }
         }
-        Ok(())
     }
 
-    fn is_done(&self) -> bool {
+    /// `is_lull`: nothing was due when this turn began, so no request is known to the kernel and not to
+    /// us.
+    fn is_done(&self, is_lull: bool) -> bool {
         let now = self.desk.clock.now();
         match self.phase {
             Phase::Serving | Phase::Announcing => false,
@@ -368,7 +369,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 if cause == Cause::Orphaned && elapsed >= ORPHAN_PATIENCE {
                     return true;
                 }
-                let is_quiet = elapsed >= DRAIN_QUIET;
+                let is_quiet = is_lull && self.waiting.is_empty() && elapsed >= DRAIN_QUIET;
                 self.channels.is_empty() || (is_quiet && !self.any(|c| !c.conn.is_idle()))
             }
             Phase::Leaving => !self.any(|c| c.conn.is_replying()),

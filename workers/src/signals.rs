@@ -24,6 +24,13 @@ static ASKED: AtomicU8 = AtomicU8::new(0);
 const DRAIN: u8 = 1;
 const QUICK: u8 = 2;
 
+/// What does nothing to a worker from the moment it is forked, so that `pkill -HUP` meant for the
+/// supervisor does not kill workers. An application may take SIGUSR2 for itself at import; the others are
+/// caught anew when it is loaded. WINCH does nothing by default.
+const UNUSED: [Signal; 3] = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Caught, the first two would make a read of the terminal start over for ever; ignored, it fails.
+const IGNORED: [Signal; 3] = [Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGPIPE];
+
 /// What a signal asked of this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asked {
@@ -33,6 +40,19 @@ pub enum Asked {
     Drain,
     /// INT: leave after the running request.
     Quick,
+}
+
+/// The dispositions of a worker that is still loading its application: it cannot leave tidily yet, so
+/// that TERM, QUIT and INT are left at their defaults.
+pub fn stand_by() -> nix::Result<()> {
+    WORKER.store(std::process::id(), Ordering::Relaxed);
+    for signal in UNUSED {
+        set(signal, SigHandler::Handler(on_unused))?;
+    }
+    for signal in IGNORED {
+        set(signal, SigHandler::SigIgn)?;
+    }
+    Ok(())
 }
 
 /// Installs the worker's dispositions; returns the signals whose disposition the application had
@@ -47,13 +67,10 @@ pub fn install(doorbell: BorrowedFd<'_>) -> nix::Result<Vec<Signal>> {
             replaced.push(signal);
         }
     }
-    // So that `pkill -HUP` meant for the supervisor does not kill workers. WINCH needs no handler:
-    // it does nothing by default.
-    for signal in [Signal::SIGHUP, Signal::SIGUSR1] {
+    for signal in UNUSED.into_iter().filter(|signal| *signal != Signal::SIGUSR2) {
         set(signal, SigHandler::Handler(on_unused))?;
     }
-    // Caught, these two would make a read of the terminal start over for ever; ignored, it fails.
-    for signal in [Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGPIPE] {
+    for signal in IGNORED {
         set(signal, SigHandler::SigIgn)?;
     }
     Ok(replaced)

@@ -133,14 +133,14 @@ pub fn drive<A: Application>(
     channel: &mut Channel<A::Body>,
     hung_up: bool,
 ) -> Pause {
-    let started = desk.clock.now();
+    let turn_ends = desk.clock.now() + TURN_TIME;
     let (mut start, mut end) = (0, channel.pending.len());
     reading.buffer[..end].copy_from_slice(&channel.pending);
     channel.pending = Vec::new();
     let mut is_drained = false;
     let mut steps_left = TURN_STEPS;
     let pause = loop {
-        let has_had_its_turn = steps_left == 0 || desk.clock.now() - started > TURN_TIME;
+        let has_had_its_turn = steps_left == 0 || desk.clock.now() > turn_ends;
         if has_had_its_turn && channel.conn.wants_the_application(start < end) {
             break Pause::Again;
         }

@@ -16,8 +16,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::identity::SlotId;
-use arctos_worker::log::{Level, Log, Value};
+use arctos_worker::log::{Level, Value};
 use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
+use arctos_worker::signals::IGNORED;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
@@ -51,8 +52,6 @@ pub struct Berth<'a> {
     pub identity: &'a Identity,
     /// Its name in ps(1).
     pub title: CString,
-    /// For what happens before and after the worker proper.
-    pub log: &'a Log,
 }
 
 /// Why there is no child.
@@ -103,7 +102,10 @@ pub fn spawn(launch: &dyn Launch, post: Post, berth: &Berth<'_>) -> Result<Pid, 
 }
 
 /// The child's life. A panic ends here: above are the frames of the supervisor, with its destructors.
-fn live(launch: &dyn Launch, post: Post, berth: &Berth<'_>, mask: &SigSet) -> i32 {
+fn live(launch: &dyn Launch, mut post: Post, berth: &Berth<'_>, mask: &SigSet) -> i32 {
+    let log = post.log.with_identity(post.slot, std::process::id(), post.generation);
+    post.log = log.with_row(&post.block.row);
+    let log = post.log.clone();
     let lived = catch_unwind(AssertUnwindSafe(|| match prepare(launch, &post, berth, mask) {
         Ok(()) => launch.work(post),
         Err(error) => {
@@ -118,7 +120,7 @@ fn live(launch: &dyn Launch, post: Post, berth: &Berth<'_>, mask: &SigSet) -> i3
         let words = panic.downcast_ref::<&str>().copied();
         let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         let pairs = [("message", Value::Text(words.unwrap_or("no message")))];
-        berth.log.line(Level::Critical, "worker.panic", &pairs);
+        log.line(Level::Critical, "worker.panic", &pairs);
         WorkerExit::Internal
     });
     exit.code()
@@ -147,11 +149,16 @@ fn prepare(
     mask: &SigSet,
 ) -> Result<(), BerthError> {
     berth.signals.forsake().map_err(BerthError::Signals)?;
+    // Before the application is imported, which may take long: `pkill -HUP` must not kill a worker that
+    // boots. TERM, QUIT and INT stay default until then, because nobody could be told to leave.
+    for signal in IGNORED {
+        set_disposition(signal, Disposition::Ignore).map_err(BerthError::Signals)?;
+    }
     mask.thread_set_mask().expect("the mask is valid");
     launch.after_fork_child();
     // A group of its own, so that a kill takes the processes that the application started with it.
     let _ = setpgid(SELF, SELF); // The supervisor does the same.
-    close_others(kept_descriptors(post, berth)).map_err(BerthError::Descriptors)?;
+    close_others(kept_descriptors(post)).map_err(BerthError::Descriptors)?;
     // SAFETY: this process has one thread, so nobody else reads the environment.
     unsafe { std::env::remove_var(NOTIFY_SOCKET) };
     berth.identity.assume().map_err(BerthError::Identity)?;
@@ -159,12 +166,11 @@ fn prepare(
     Ok(())
 }
 
-fn kept_descriptors(post: &Post, berth: &Berth<'_>) -> Vec<RawFd> {
+fn kept_descriptors(post: &Post) -> Vec<RawFd> {
     let mut kept = vec![0, 1, 2, post.life.as_raw_fd(), post.doorbell.as_raw_fd()];
     kept.extend(post.listeners.iter().map(|listener| listener.socket.as_raw_fd()));
     kept.extend(post.access_log.iter().map(AsRawFd::as_raw_fd));
-    let logs = [post.log.as_fd(), berth.log.as_fd()];
-    kept.extend(logs.iter().flatten().map(AsRawFd::as_raw_fd));
+    kept.extend(post.log.as_fd().iter().map(AsRawFd::as_raw_fd));
     kept.sort_unstable();
     kept.dedup();
     kept

@@ -21,6 +21,7 @@ pub mod privileges;
 pub mod server;
 pub mod signals;
 pub mod slot;
+pub mod standard_streams;
 pub mod supervisor;
 pub mod systemd;
 pub mod value;

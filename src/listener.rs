@@ -21,7 +21,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use arctos_worker::connection::SocketName;
 use arctos_worker::fd;
 use arctos_worker::identity::SlotId;
-use arctos_worker::worker::Listener;
+use arctos_worker::worker::{Listener, Owner};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 use socket2::{SockAddr, Socket};
@@ -178,7 +178,13 @@ impl Listeners {
                     fd::duplicate(socket.as_raw_fd())?
                 }
             };
-            Ok(Listener { socket, name: door.name.clone() })
+            let owner = match door.sockets {
+                Sockets::Inherited(_) => Owner::Outside,
+                Sockets::Shared(_) | Sockets::File { .. } | Sockets::PerSlot { .. } => {
+                    Owner::Supervisor
+                }
+            };
+            Ok(Listener { socket, name: door.name.clone(), owner })
         };
         self.doors.iter().map(duplicate).collect()
     }

@@ -311,7 +311,6 @@ impl<'a> Monitor<'a> {
             signals: &self.signals,
             identity: &self.identity,
             title: fork::title(self.config.name.as_deref().unwrap_or("arctos"), slot),
-            log: &self.log,
         };
         let pid = fork::spawn(self.launch, post, &berth)?;
         self.crew.push(Member::new(pid, slot, block, lines));

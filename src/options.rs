@@ -375,7 +375,7 @@ pub const OPTIONS: &[OptionSpec] = {
             S::Timeout,
             T::Times,
             "timeout",
-            "For one request; then its worker is killed and replaced. 0: no limit.",
+            "For one request. This version takes it and does not enforce it: a worker that hangs stays.",
         )
         .letter('t')
         .once("TIME", "30s"),

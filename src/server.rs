@@ -6,19 +6,22 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::settings::AppSpec;
 use arctos_worker::worker::WorkerExit;
+use nix::sys::signal::Signal;
 use nix::unistd::chdir;
 
 use crate::cli::{self, Invocation};
 use crate::config::{Config, Environment};
 use crate::error::ExitCode;
-use crate::fork::Launch;
+use crate::fork::{Disposition, Launch, set_disposition};
 use crate::listener::{ListenOptions, Listeners};
 use crate::monitor;
 use crate::nofile::raise_nofile;
+use crate::standard_streams;
 
 /// What can load and run applications.
 pub trait Runtime {
@@ -36,12 +39,24 @@ pub struct CheckFailure {
     pub report: String,
 }
 
-/// Does what a command line asks for; returns the exit code.
+/// Does what a command line asks for; returns the exit code. A panic is a defect of ours, and has the exit
+/// code of one: CPython would give 1, which tells an operator to look for a mistake of theirs.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     environment: Environment,
     runtime: &dyn Runtime,
 ) -> i32 {
+    let run = AssertUnwindSafe(|| obey(arguments, environment, runtime));
+    catch_unwind(run).unwrap_or(ExitCode::Internal as i32)
+}
+
+fn obey(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: Environment,
+    runtime: &dyn Runtime,
+) -> i32 {
+    // Without /dev/null there is no more to be lost than there was: it goes on.
+    let _ = standard_streams::fill();
     match cli::parse(arguments, environment) {
         Err(error) => {
             say(io::stderr(), &format!("error: {error}"));
@@ -82,6 +97,10 @@ fn told(failure: CheckFailure) -> i32 {
 }
 
 fn serve(config: &Config, runtime: &dyn Runtime) -> i32 {
+    // CPython's handler only notes SIGINT for the next line of Python, of which there is none: Ctrl-C
+    // while a name is looked up would be told at the end, as a KeyboardInterrupt. Cannot fail: SIGINT
+    // may have any disposition.
+    let _ = set_disposition(Signal::SIGINT, Disposition::Default);
     if let Err(code) = enter_folder(config) {
         return code;
     }

@@ -268,7 +268,7 @@ fn a_server_becomes_ready_and_stops_on_term() {
     assert_eq!(server.seen_count("worker.ready"), 2);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
-    assert_eq!(server.seen_count("actor.told command=Drain"), 2);
+    assert_eq!(server.seen_count("command=Drain"), 2);
     assert_eq!(server.seen_count("server.stopped abandoned=0"), 1);
 }
 
@@ -319,7 +319,7 @@ fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
         command.env(OPTIONS, "--workers 1");
     });
     assert_eq!(server.ends(), Some(3));
-    assert_eq!(server.seen_count("worker.panic message=\"the stage is on fire\""), 1);
+    assert_eq!(server.seen_count("generation=1 message=\"the stage is on fire\""), 1);
     assert_eq!(server.seen_count("exit code 70"), 1);
 }
 
@@ -378,7 +378,7 @@ fn a_second_term_skips_the_drain_delay() {
     server.says(&["actor.told", "Announce"]);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
-    assert_eq!(server.seen_count("actor.told command=Drain"), 2);
+    assert_eq!(server.seen_count("command=Drain"), 2);
 }
 
 fn a_second_int_kills_a_stubborn_worker_and_what_it_started() {

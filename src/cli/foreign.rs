@@ -22,7 +22,7 @@ const PROXY: &str = "this version trusts no proxy's headers or PROXY lines; leav
 const ASGI: &str = "arctos serves WSGI only";
 const HTTP2: &str = "arctos speaks HTTP/1.1; let the proxy in front speak HTTP/2";
 const RELOAD: &str =
-    "this version does not watch files; send SIGHUP to load new code, losing nothing";
+    "this version does not watch files and does not reload; stop it and start it again";
 const PASTE: &str = "make the application in a module: MODULE:ATTR or MODULE:create_app()";
 
 const HINTS: &[(&[&str], &str)] = &[
@@ -42,8 +42,7 @@ const HINTS: &[(&[&str], &str)] = &[
     (&["--spew"], "trace the application with a debugger or sys.settrace instead"),
     (
         &["--preload", "--preload-app"],
-        "workers import the application themselves, so that SIGHUP loads new code; \
-         leave the option out",
+        "workers import the application themselves; leave the option out",
     ),
     (
         &["-D", "--daemon"],

@@ -13,7 +13,7 @@ use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::Log;
 use arctos_worker::metrics::{Block, Board, Command, Side};
 use arctos_worker::settings::Settings;
-use arctos_worker::worker::{self, LIFE_READY, Listener, Post, WorkerExit};
+use arctos_worker::worker::{self, LIFE_READY, Listener, Owner, Post, WorkerExit};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// How long a test waits for what must come at once, before it fails rather than hangs.
@@ -56,6 +56,7 @@ impl Server {
                 life: OwnedFd::from(workers_life),
                 doorbell: workers_doorbell,
                 listeners: vec![Listener {
+                    owner: Owner::Supervisor,
                     socket: OwnedFd::from(socket),
                     name: SocketName::Inet(address),
                 }],

@@ -10,12 +10,18 @@ from typing import NamedTuple
 from wire import Ended, Wire
 
 
+# A kept connection may be closed while its client sends the next request: that takes a round trip. If
+# it takes longer, the server had the request and did not answer it.
+RACE_S = 0.5
+
+
 class Outcome(Enum):
     """How a request ended, for the client."""
 
     ANSWERED = "answered in full, with status 200"
     REFUSED = "no connection was made"
-    STALE = "the kept connection was closed before a byte of the answer"
+    STALE = "the kept connection was closed at once, before a byte of the answer"
+    HELD = "the kept connection was closed later, before a byte of the answer"
     LOST = "the connection was made, and ended before a byte of the answer"
     CUT = "the answer ended in the middle"
     WRONG = "another status"
@@ -103,12 +109,14 @@ class Load:
                 self._request(wire, 0, False, "Connection: close")
 
     def _request(self, wire, worker, is_kept, *fields):
+        begun = time.monotonic()
         try:
             wire.get(self.target, *fields)
             answer = wire.response()
         except (Ended, OSError) as error:
             came = getattr(error, "held", b"")
-            outcome = Outcome.CUT if came else Outcome.STALE if is_kept else Outcome.LOST
+            closed = Outcome.STALE if time.monotonic() - begun < RACE_S else Outcome.HELD
+            outcome = Outcome.CUT if came else closed if is_kept else Outcome.LOST
             self._record(outcome, worker, is_kept)
             return outcome, worker, True
         outcome = Outcome.CUT if not answer.is_whole else Outcome.ANSWERED if answer.status == 200 else Outcome.WRONG

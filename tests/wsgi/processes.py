@@ -42,6 +42,12 @@ def processes_with(mark):
     return [pid for pid in pids() if mark.encode() in _read(pid, "environ").split(b"\0") and state(pid) not in "ZX"]
 
 
+def cpu_ticks(pid):
+    """Processor time used so far, in ticks of sysconf(3)'s _SC_CLK_TCK."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def status_kb(pid, field):
     """A size from /proc/PID/status, in KB."""
     for line in _read(pid, "status").decode().splitlines():

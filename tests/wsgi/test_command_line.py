@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import arctos
@@ -17,6 +18,7 @@ from server import (
     EXIT_DONE,
     EXIT_NOT_IMPORTABLE,
     EXIT_USAGE,
+    SERVER_READY,
     Server,
     run,
 )
@@ -183,3 +185,29 @@ def test_an_unknown_user_is_refused_and_named():
     status, _, said = run("--user", "nobody-of-that-name", "--bind", "127.0.0.1:0", "plain:app")
     assert status in (EXIT_CONFIGURATION, EXIT_USAGE)
     assert "nobody-of-that-name" in said
+
+
+IMPORTS = {
+    "raises": ("raise ValueError('on purpose')", 4),
+    "exits": ("import sys; sys.exit(3)", 4),
+    "leaves": ("import os; os._exit(7)", 3),
+    "crashes": ("import ctypes; ctypes.string_at(0)", 3),
+    "hangs": ("import time; time.sleep(600)", 3),
+}
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize("how", IMPORTS)
+def test_an_application_that_breaks_at_import_ends_the_start(tmp_path, how, workers):
+    source, expected = IMPORTS[how]
+    (tmp_path / "breaks.py").write_text(source + "\n")
+    started = time.monotonic()
+    server = Server("breaks:app", "--boot-timeout", 1, workers=workers, cwd=tmp_path)
+    try:
+        assert server.wait() == expected, server.log
+        assert time.monotonic() - started < 1 + 2 + 1  # boot timeout, what is left to the others, Python itself
+        assert server.log.count("Traceback (most recent call last)") == (expected == 4), server.log
+        assert server.leftovers() == []
+        assert not server.events(SERVER_READY)
+    finally:
+        server.kill()

@@ -2,13 +2,20 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 from load import Load, Outcome
-from server import WORKER_DIED, WORKER_READY
-from wire import Ended
+from processes import cpu_ticks
+from server import ACCEPT_FAILED, APPS, SPAWN_FAILED, WORKER_DIED, WORKER_ORPHANED, WORKER_READY
+from wire import Ended, Wire
+
+NOBODY_ELSES = 61234  # a user without processes: RLIMIT_NPROC counts by user
 
 
 def worker_pid(connect, server):
@@ -33,7 +40,7 @@ def test_kill_9_of_a_worker_under_load_fails_only_the_requests_on_its_connection
     assert all(record.worker == victim for record in kept), load.summary()
     # One thread runs one request: of the new connections, at most that one and one just taken are lost.
     assert len(new) <= 2 and all(record.outcome is not Outcome.REFUSED for record in new), load.summary()
-    assert all(record.outcome in (Outcome.STALE, Outcome.LOST, Outcome.CUT) for record in load.failed())
+    assert all(record.outcome in (Outcome.STALE, Outcome.HELD, Outcome.LOST, Outcome.CUT) for record in load.failed())
     # plain:app is imported in some tens of ms.
     assert ready_after_s < 2, f"the replacement was ready after {ready_after_s:.1f} s"
     assert len(server.worker_pids()) == 4
@@ -119,6 +126,35 @@ def test_the_port_is_free_after_the_stop_although_the_applications_child_lives(s
             pass  # it went with its worker
 
 
+def test_a_new_server_starts_at_once_when_the_supervisor_is_killed(serve, connect, gate, ear):
+    server = serve("plain:app", workers=2)
+    busy = connect(server)
+    busy.get(f"/gate?tell={ear.path}&gate={gate.path}")
+    worker = int(ear.hear())
+    server.send(signal.SIGKILL)
+    server.process.wait()
+    said = server.wait_for(WORKER_ORPHANED)
+    assert {"slot", "pid", "generation"} <= set(said.pairs) and int(said.pairs["pid"]) != worker
+    new = serve("plain:app", bind=f"127.0.0.1:{server.port}")  # although one still answers, and has the socket
+    assert connect(new).get("/hello").response().status == 200
+    gate.open()
+    assert busy.response().body == f"{worker}\n".encode()
+    server.wait()
+    assert server.leftovers() == []
+
+
+def test_workers_without_a_supervisor_leave_however_many_clients_come(serve):
+    server = serve("plain:app", workers=2)
+    with Load(server, clients=24, target="/slow?ms=30") as load:  # there is always one more in the queue
+        load.wait_for_answers(50)
+        server.send(signal.SIGKILL)
+        killed_at = time.monotonic()
+        server.wait(timeout=30)  # the end of the log: no process holds it any more
+        assert time.monotonic() - killed_at < 10
+    assert server.leftovers() == []
+    assert set(load.summary()) <= {"ANSWERED", "REFUSED", "STALE"}, load.summary()
+
+
 def test_workers_leave_when_the_supervisor_is_killed(serve, connect, gate, ear):
     server = serve("plain:app", workers=2)
     workers = server.worker_pids()
@@ -132,3 +168,48 @@ def test_workers_leave_when_the_supervisor_is_killed(serve, connect, gate, ear):
     server.wait()  # the end of the log: no process holds it any more
     assert server.leftovers() == [], workers
     assert serve("plain:app", bind=f"127.0.0.1:{server.port}").port == server.port
+
+
+def test_a_signal_handler_that_the_application_replaced_at_import_is_put_back(serve, tmp_path):
+    (tmp_path / "takes.py").write_text(
+        "import signal\nfrom plain import app\nsignal.signal(signal.SIGTERM, lambda *_: None)\n"
+    )
+    server = serve("takes:app", "--pythonpath", APPS, workers=1, cwd=tmp_path)
+    assert server.wait_for("worker.signal_handler_replaced").pairs["signal"] == "SIGTERM"
+    since = server.position()
+    os.kill(server.worker_pids()[0], signal.SIGTERM)
+    server.wait_for(WORKER_READY, since=since)
+
+
+def test_a_fork_that_fails_is_tried_again_while_the_others_serve(serve, connect):
+    as_nobody_else = ["setpriv", f"--reuid={NOBODY_ELSES}", f"--regid={NOBODY_ELSES}", "--clear-groups", sys.executable]
+    if shutil.which("setpriv") is None or subprocess.run([*as_nobody_else, "-c", ""], capture_output=True).returncode != 0:
+        pytest.skip("takes another user, who can run this Python")
+    server = serve("plain:app", workers=2, command=[*as_nobody_else, "-m", "arctos"])
+    _, hard = resource.prlimit(0, resource.RLIMIT_NPROC)
+    limit = "import resource, sys; resource.prlimit(int(sys.argv[1]), resource.RLIMIT_NPROC, (int(sys.argv[2]), int(sys.argv[3])))"
+    allow = lambda count: subprocess.run([*as_nobody_else, "-c", limit, *map(str, (server.pid, count, hard))], check=True)  # noqa: E731
+    allow(0)
+    since = server.position()
+    os.kill(server.worker_pids()[0], signal.SIGKILL)
+    server.wait_for(SPAWN_FAILED, since=since)
+    assert connect(server).get("/hello").response().status == 200
+    allow(hard)
+    server.wait_for(WORKER_READY, since=since)
+    assert len(server.worker_pids()) == 2
+
+
+def test_a_worker_out_of_descriptors_waits_for_one_without_spinning(serve):
+    server = serve("plain:app", workers=1)
+    (worker,) = server.worker_pids()
+    limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, limits[1]))
+    with Wire(("127.0.0.1", server.port)) as wire:
+        wire.get("/hello")
+        server.wait_for(ACCEPT_FAILED, slot=0, pid=worker)
+        before, started = cpu_ticks(worker), time.monotonic()
+        time.sleep(1)  # the time in which it could spin
+        used_s = (cpu_ticks(worker) - before) / os.sysconf("SC_CLK_TCK")
+        assert used_s < 0.05 * (time.monotonic() - started) + 0.02
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)
+        assert wire.response().status == 200

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY, LogLine, Server, clean_environment
+from server import APPLICATION_RAISED, APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY, LogLine, Server, clean_environment
 from wire import Wire
 
 
@@ -121,3 +121,31 @@ def test_a_worker_that_ends_is_logged_with_how(serve):
     os.kill(server.worker_pids()[0], signal.SIGKILL)
     said = server.wait_for(WORKER_DIED)
     assert "KILL" in said.text or "9" in said.pairs.values()
+
+
+def test_lines_of_a_worker_name_it(serve, connect):
+    server = serve("plain:app", workers=1)
+    (worker,) = server.worker_pids()
+    connect(server).get("/fail").response()
+    said = server.wait_for(APPLICATION_RAISED)
+    assert (said.pairs["slot"], said.pairs["pid"], said.pairs["generation"]) == ("0", str(worker), "1")
+
+
+def test_a_log_that_nobody_reads_costs_log_lines_only(tmp_path):
+    path, pid_file = str(tmp_path / "socket"), tmp_path / "pid"
+    unread, log = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "arctos", "--bind", f"unix:{path}", "--pid", pid_file, "--workers", "1", "plain:app"],
+        cwd=APPS, env=clean_environment(), stderr=log,
+    )  # fmt: skip
+    os.close(log)
+    try:
+        wait_for_file(pid_file, process)
+        with Wire(path) as wire:
+            for _ in range(500):  # a pipe holds 64 KB, and each writes two lines
+                assert wire.get("/errors").response().status == 200
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        os.close(unread)

@@ -66,11 +66,27 @@ def test_during_the_drain_delay_clients_are_accepted_and_told_to_close(serve, co
     assert kept.get("/hello").response().field("Connection") != "close"
     server.send(signal.SIGTERM)
     server.wait_for(SERVER_STOPPING)
+    # The log is the supervisor's: its worker hears of it a little later, between two requests.
+    for _ in range(10_000):
+        answer = kept.get("/hello").response()
+        if answer.field("Connection") == "close":
+            break
+    assert (answer.status, answer.field("Connection")) == (200, "close")
+    assert kept.is_closed()
     answer = connect(server).get("/hello").response()
     assert (answer.status, answer.field("Connection")) == (200, "close")
-    answer = kept.get("/hello").response()
-    assert (answer.status, answer.field("Connection")) == (200, "close")
     server.stop(signal.SIGTERM, timeout=15)  # a second one ends the delay
+
+
+def test_a_balancer_that_goes_on_sending_for_a_part_of_the_drain_delay_loses_nothing(serve):
+    server = serve("plain:app", "--drain-delay", "2s", workers=2)
+    with Load(server, clients=8) as load:
+        load.wait_for_answers(100)
+        server.send(signal.SIGTERM)
+        server.wait_for(SERVER_STOPPING)
+        load.wait_for_answers(100)
+    assert set(load.summary()) == {"ANSWERED"}, load.summary()
+    assert server.wait() == 0
 
 
 def test_quit_skips_the_drain_delay(serve):

@@ -121,3 +121,52 @@ impl<B: AppBody> Channel<B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::application::{AppError, Outlet};
+    use crate::connection::SocketName;
+
+    /// A reply that is never made.
+    struct NoBody;
+
+    impl AppBody for NoBody {
+        type Chunk = Vec<u8>;
+
+        fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Vec<u8>>, AppError> {
+            Ok(None)
+        }
+
+        fn close(self) {}
+    }
+
+    fn adopted(served: u32) -> (Channel<NoBody>, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let (peer, local) = (address.clone(), address);
+        let info = ConnInfo { peer, local, listener: 3, accepted: Instant::now(), served };
+        (Channel::adopt(ours.into(), info), theirs)
+    }
+
+    #[test]
+    fn an_idle_connection_passes_to_another_owner_with_all_that_is_known_of_it() {
+        let (channel, _theirs) = adopted(7);
+        let number = channel.socket.as_raw_fd();
+        let Ok((socket, info)) = channel.release() else { panic!("it was idle") };
+        assert_eq!((socket.as_raw_fd(), info.served, info.listener), (number, 7, 3));
+        let again: Channel<NoBody> = Channel::adopt(socket, info);
+        assert_eq!(again.conn.info().served, 7);
+    }
+
+    #[test]
+    fn a_connection_with_unused_bytes_is_handed_back_whole() {
+        let (mut channel, _theirs) = adopted(0);
+        channel.pending = b"GET / HT".to_vec();
+        let Err(channel) = channel.release() else { panic!("its bytes would be lost") };
+        assert_eq!(channel.pending, b"GET / HT");
+    }
+}

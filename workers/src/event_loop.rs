@@ -44,9 +44,11 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 /// While draining, idle peers may send one more request for so long: closing at once would race it.
 const DRAIN_QUIET: Duration = Duration::from_secs(1);
 /// Connections taken from one listener at the end: above the usual length of its queue.
-const LAST_ACCEPTS: usize = 4096;
+const LAST_ACCEPTS: u32 = 4096;
 /// How long a worker without a supervisor finishes what it has.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+/// And how long it takes connections from the queue before that.
+const ORPHAN_TAKES: Duration = Duration::from_secs(5);
 
 /// Keys that epoll carries for what is not a connection; no token is that large.
 const DOORBELL_KEY: u64 = u64::MAX;
@@ -153,7 +155,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.follow_orders()?;
             self.doors.tend(&self.poller, self.desk.clock.now(), self.has_room())?;
             self.desk.flush_access_log();
-            if self.is_done() {
+            if self.is_done(count == 0) {
                 return self.leave();
             }
         }
@@ -303,13 +305,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
 
     /// Does what the supervisor's command word and direct signals ask.
     fn follow_orders(&mut self) -> io::Result<()> {
-        let word = self.desk.block.command();
-        let command = match signals::asked() {
-            Asked::Nothing => word,
-            Asked::Drain => word.max(Command::Drain),
-            Asked::Quick => Command::Quick,
-        };
-        match (command, self.phase) {
+        match (self.order(), self.phase) {
             (Command::Serve, Phase::Announcing) => {
                 self.phase = Phase::Serving;
                 self.desk.persistence = Persistence::KeepAlive;
@@ -319,7 +315,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.desk.persistence = Persistence::Close;
             }
             (Command::Drain, Phase::Serving | Phase::Announcing) => {
-                let is_told = word == Command::Drain;
+                let is_told = self.desk.block.command() == Command::Drain;
                 self.drain(if is_told { Cause::Command } else { Cause::Signal });
             }
             (Command::Quick, Phase::Serving | Phase::Announcing | Phase::Draining { .. }) => {
@@ -329,16 +325,31 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
             (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
         }
-        if let Phase::Draining { cause, .. } = self.phase
+        if let Phase::Draining { since, cause } = self.phase
             && !self.doors.are_closed()
         {
             match cause {
-                Cause::Command | Cause::Orphaned => self.empty_queue()?,
+                Cause::Command => self.empty_queue(None)?,
+                Cause::Orphaned => {
+                    self.doors.shut();
+                    self.empty_queue(Some(since + ORPHAN_TAKES))?;
+                    self.doors.end();
+                }
                 Cause::Signal => {}
             }
             self.doors.close(&self.poller);
         }
         Ok(())
+    }
+
+    /// What the supervisor and direct signals want by now.
+    fn order(&self) -> Command {
+        let word = self.desk.block.command();
+        match signals::asked() {
+            Asked::Nothing => word,
+            Asked::Drain => word.max(Command::Drain),
+            Asked::Quick => Command::Quick,
+        }
     }
 
     fn drain(&mut self, cause: Cause) {
@@ -348,18 +359,35 @@ impl<'a, A: Application> EventLoop<'a, A> {
 
     /// Takes the connections that the kernel has already accepted for us: what is left in the queue of
     /// the last worker to close the listener is reset.
-    fn empty_queue(&mut self) -> io::Result<()> {
+    ///
+    /// First each is served before the next is taken, so that the workers share them: as many as wait
+    /// now, for under load there is always one more. Then what has come meanwhile, at one go.
+    fn empty_queue(&mut self, until: Option<Instant>) -> io::Result<()> {
         for index in 0..self.doors.len() {
-            for _ in 0..LAST_ACCEPTS {
-                let Some((socket, info)) = self.doors.take_one(index, &self.desk) else { break };
-                let token = self.channels.insert(Channel::adopt(socket, info));
+            for _ in 0..self.doors.queued(index).unwrap_or(LAST_ACCEPTS) {
+                let is_late = until.is_some_and(|until| until <= self.desk.clock.now());
+                if is_late || self.order() == Command::Quick {
+                    return Ok(());
+                }
+                let Some(token) = self.take_queued(index) else { break };
                 self.serve(token, false)?;
+            }
+            for _ in 0..LAST_ACCEPTS {
+                let Some(token) = self.take_queued(index) else { break };
+                self.waiting.push_back(token);
             }
         }
         Ok(())
     }
 
-    fn is_done(&self) -> bool {
+    fn take_queued(&mut self, index: usize) -> Option<Token> {
+        let (socket, info) = self.doors.take_one(index, &self.desk)?;
+        Some(self.channels.insert(Channel::adopt(socket, info)))
+    }
+
+    /// `is_lull`: nothing was due when this turn began, so no request is known to the kernel and not to
+    /// us.
+    fn is_done(&self, is_lull: bool) -> bool {
         let now = self.desk.clock.now();
         match self.phase {
             Phase::Serving | Phase::Announcing => false,
@@ -368,8 +396,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 if cause == Cause::Orphaned && elapsed >= ORPHAN_PATIENCE {
                     return true;
                 }
-                let is_quiet = elapsed >= DRAIN_QUIET;
-                self.channels.is_empty() || (is_quiet && !self.any(|c| !c.conn.is_idle()))
+                let is_quiet = is_lull && elapsed >= DRAIN_QUIET;
+                let is_served = self.waiting.is_empty() && !self.any(|c| !c.conn.is_idle());
+                self.channels.is_empty() || (is_quiet && is_served)
             }
             Phase::Leaving => !self.any(|c| c.conn.is_replying()),
         }

@@ -41,6 +41,17 @@ pub struct Listener {
     pub socket: OwnedFd,
     /// The address it is bound to (port 0 resolved).
     pub name: SocketName,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// Who has bound a listening socket, and so may end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The supervisor: when it is gone, nobody needs the socket.
+    Supervisor,
+    /// Somebody outside (systemd, `fd://N`), who may go on using it.
+    Outside,
 }
 
 /// First byte on the life socket: this worker is ready.

@@ -17,6 +17,19 @@ static ASKED: AtomicU8 = AtomicU8::new(0);
 const DRAIN: u8 = 1;
 const QUICK: u8 = 2;
 
+/// What a worker ignores from the moment it is forked, so that `pkill -HUP` meant for the supervisor does
+/// not kill workers. An application may take SIGUSR2 for itself at import; the others are ignored anew
+/// when it is loaded.
+pub const IGNORED: [Signal; 7] = [
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGWINCH,
+    Signal::SIGPIPE,
+];
+
 /// What a signal asked of this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asked {
@@ -39,15 +52,7 @@ pub fn install(doorbell: BorrowedFd<'_>) -> nix::Result<Vec<Signal>> {
             replaced.push(signal);
         }
     }
-    // Ignored, so that `pkill -HUP` meant for the supervisor does not kill workers.
-    for signal in [
-        Signal::SIGHUP,
-        Signal::SIGUSR1,
-        Signal::SIGTTIN,
-        Signal::SIGTTOU,
-        Signal::SIGWINCH,
-        Signal::SIGPIPE,
-    ] {
+    for signal in IGNORED.into_iter().filter(|signal| *signal != Signal::SIGUSR2) {
         set(signal, SigHandler::SigIgn)?;
     }
     Ok(replaced)

@@ -9,7 +9,7 @@ use crate::event_loop::EventLoop;
 use crate::log::{Level, Value};
 use crate::signals;
 
-pub use crate::post::{LIFE_FAILED, LIFE_READY, Listener, Post, WorkerExit};
+pub use crate::post::{LIFE_FAILED, LIFE_READY, Listener, Owner, Post, WorkerExit};
 
 /// Serves until told to leave. The application is loaded; this installs the signal handlers, reports
 /// readiness and turns the loop.

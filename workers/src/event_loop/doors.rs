@@ -1,18 +1,20 @@
 //! The listening sockets: when they are watched, when they rest, how a connection is taken.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+use nix::sys::socket::{Backlog, Shutdown, listen, shutdown};
 
 use super::FIRST_DOOR_KEY;
 use crate::connection::{ConnInfo, SocketName};
 use crate::drive::Desk;
-use crate::fd::{Accepted, accept};
+use crate::fd::{self, Accepted, accept};
 use crate::fork_guard;
 use crate::log::{Level, Value};
 use crate::metrics::Counter;
 use crate::poller::{Interest, Poller};
-use crate::post::Listener;
+use crate::post::{Listener, Owner};
 
 /// First rest after a lack of descriptors or memory, and the longest.
 const FIRST_REST: Duration = Duration::from_millis(100);
@@ -130,6 +132,37 @@ impl Doors {
         }
     }
 
+    /// How many connections wait at one of them; `None` where the kernel does not tell.
+    pub(super) fn queued(&self, index: usize) -> Option<u32> {
+        let queue = fd::accept_queue(self.listeners.get(index)?.socket.as_fd())?;
+        Some(queue.len)
+    }
+
+    /// Shuts the queues of an orphan's sockets for new connections (listen(2) with a backlog of 0), as
+    /// the supervisor would have done.
+    pub(super) fn shut(&self) {
+        for socket in self.orphaned() {
+            // Ignored, here and below: another orphan was faster, or the socket is ended anyway.
+            let _ = Backlog::new(0).and_then(|none| listen(socket, none));
+        }
+    }
+
+    /// Ends an orphan's sockets for all who hold them. A fellow worker that is in a long request still
+    /// has its duplicates; a new server could not bind the address for so long.
+    pub(super) fn end(&self) {
+        for socket in self.orphaned() {
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
+        }
+    }
+
+    /// Those that nobody needs when the supervisor is gone.
+    fn orphaned(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.listeners.iter().filter_map(|listener| match listener.owner {
+            Owner::Supervisor => Some(&listener.socket),
+            Owner::Outside => None,
+        })
+    }
+
     /// Closes them for good.
     pub(super) fn close(&mut self, poller: &Poller) {
         // They are being closed: whether epoll still knew them makes no difference.
@@ -161,6 +194,11 @@ impl Doors {
     }
 
     fn complain(&mut self, error: &io::Error, desk: &Desk) {
+        // accept(2): not listening. A fellow orphan has ended it ([`Doors::end`]); that the supervisor is
+        // gone is in the same batch of events.
+        if error.raw_os_error() == Some(nix::libc::EINVAL) {
+            return;
+        }
         let now = desk.clock.now();
         let is_due = self
             .complained

@@ -138,6 +138,7 @@ pub fn drive<A: Application>(
     reading.buffer[..end].copy_from_slice(&channel.pending);
     channel.pending = Vec::new();
     let mut is_drained = false;
+    let mut is_held_back = false;
     let mut steps_left = TURN_STEPS;
     let pause = loop {
         let has_had_its_turn = steps_left == 0 || desk.clock.now() > turn_ends;
@@ -191,15 +192,20 @@ pub fn drive<A: Application>(
                 pull(desk, channel);
                 steps_left = steps_left.saturating_sub(1);
             }
-            Step::Write(parts) => match fd::send(channel.socket.as_fd(), parts) {
-                Io::Bytes(count) => {
-                    channel.progressed = true;
-                    desk.block.row.add(Counter::BytesOut, count as u64);
-                    channel.conn.wrote(count, &desk.block.row);
+            Step::Write { parts, is_end } => {
+                // Answers to pipelined requests leave together, as far as the requests came together.
+                is_held_back = is_end && start < end;
+                let send = if is_held_back { fd::send_ahead } else { fd::send };
+                match send(channel.socket.as_fd(), parts) {
+                    Io::Bytes(count) => {
+                        channel.progressed = true;
+                        desk.block.row.add(Counter::BytesOut, count as u64);
+                        channel.conn.wrote(count, &desk.block.row);
+                    }
+                    Io::Blocked => break Pause::Writable,
+                    Io::Ended | Io::Failed => channel.conn.failed(&desk.block.row),
                 }
-                Io::Blocked => break Pause::Writable,
-                Io::Ended | Io::Failed => channel.conn.failed(&desk.block.row),
-            },
+            }
             Step::SendFile { offset, length } => {
                 match send_file(channel, desk, offset, length.min(FILE_BYTES)) {
                     Io::Blocked => break Pause::Writable,
@@ -221,6 +227,9 @@ pub fn drive<A: Application>(
             fork_guard::leave();
         }
     };
+    if is_held_back {
+        fd::push(channel.socket.as_fd());
+    }
     if start < end {
         channel.pending = reading.buffer[start..end].to_vec();
     }

@@ -12,7 +12,7 @@ mod server;
 #[path = "support/talk.rs"]
 mod talk;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
@@ -266,6 +266,22 @@ fn both_of_two_pipelined_requests_are_counted() {
         client.expect(200);
     });
     assert_eq!(counts, Counts::parse("AS RR RD SD SK RR RD SD SK CD RX"));
+}
+
+#[test]
+fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
+    let server = Server::start(Settings::default(), Echo::default);
+    // What is held back for a next answer leaves after 200 ms in any case; how long it takes otherwise
+    // is up to how busy the machine is.
+    let waits = (0..10).map(|_| {
+        let mut stream = server.connect();
+        let sent = Instant::now();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTT").expect("the worker reads");
+        stream.read_exact(&mut [0; 16]).expect("an answer");
+        sent.elapsed()
+    });
+    assert!(waits.min() < Some(Duration::from_millis(150)));
+    server.stop();
 }
 
 #[test]

@@ -198,7 +198,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking)
                 if !self.outbox.is_empty() =>
             {
-                Step::Write(self.outbox.parts())
+                let is_end = matches!(&self.state, State::Replying(r) if r.source == Source::Done);
+                Step::Write { parts: self.outbox.parts(), is_end }
             }
             State::Replying(replying) => match replying.source {
                 Source::Items => Step::Pull,

@@ -145,15 +145,16 @@ pub fn drive<A: Application>(
     channel: &mut Channel<A::Body>,
     hung_up: bool,
 ) -> Pause {
-    let started = desk.clock.now();
+    let turn_ends = desk.clock.now() + TURN_TIME;
     let (mut start, mut end) = (0, channel.pending.len());
     reading.buffer[..end].copy_from_slice(&channel.pending);
     channel.pending = Vec::new();
     let mut is_drained = false;
+    let mut is_held_back = false;
     let mut steps_left = TURN_STEPS;
     let mut bytes_left = TURN_BYTES;
     let pause = loop {
-        let has_had_its_turn = steps_left == 0 || desk.clock.now() - started > TURN_TIME;
+        let has_had_its_turn = steps_left == 0 || desk.clock.now() > turn_ends;
         if has_had_its_turn && channel.conn.wants_the_application(start < end) {
             break Pause::Again;
         }
@@ -205,17 +206,22 @@ pub fn drive<A: Application>(
                 pull(desk, channel);
                 steps_left = steps_left.saturating_sub(1);
             }
-            Step::Write(_) | Step::SendFile { .. } if bytes_left == 0 => break Pause::Writable,
-            Step::Write(parts) => match fd::send(channel.socket.as_fd(), parts) {
-                Io::Bytes(count) => {
-                    bytes_left = bytes_left.saturating_sub(count);
-                    channel.progressed = true;
-                    desk.block.row.add(Counter::BytesOut, count as u64);
-                    channel.conn.wrote(count, &desk.block.row);
+            Step::Write { .. } | Step::SendFile { .. } if bytes_left == 0 => break Pause::Writable,
+            Step::Write { parts, is_end } => {
+                // Answers to pipelined requests leave together, as far as the requests came together.
+                is_held_back = is_end && start < end;
+                let send = if is_held_back { fd::send_ahead } else { fd::send };
+                match send(channel.socket.as_fd(), parts) {
+                    Io::Bytes(count) => {
+                        bytes_left = bytes_left.saturating_sub(count);
+                        channel.progressed = true;
+                        desk.block.row.add(Counter::BytesOut, count as u64);
+                        channel.conn.wrote(count, &desk.block.row);
+                    }
+                    Io::Blocked => break Pause::Writable,
+                    Io::Ended | Io::Failed => channel.conn.failed(&desk.block.row),
                 }
-                Io::Blocked => break Pause::Writable,
-                Io::Ended | Io::Failed => channel.conn.failed(&desk.block.row),
-            },
+            }
             Step::SendFile { offset, length } => {
                 match send_file(channel, desk, offset, length.min(FILE_BYTES)) {
                     Io::Blocked => break Pause::Writable,
@@ -232,6 +238,9 @@ pub fn drive<A: Application>(
             Step::Close(manner) => break Pause::Closed(manner),
         }
     };
+    if is_held_back {
+        fd::push(channel.socket.as_fd());
+    }
     if start < end {
         channel.pending = reading.buffer[start..end].to_vec();
     }

@@ -149,6 +149,22 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Io {
 /// One send of up to three parts, in order, with MSG_NOSIGNAL: send(2) for one non-empty part,
 /// sendmsg(2) for more. EINTR is retried. All parts empty is a caller's bug, and `Failed`.
 pub fn send(socket: BorrowedFd<'_>, parts: [&[u8]; 3]) -> Io {
+    send_with(socket, parts, MsgFlags::MSG_NOSIGNAL)
+}
+
+/// [`send`] of what more is about to follow (MSG_MORE): TCP may hold a last segment that is not full
+/// back until the next [`send`] or [`push`], for 200 ms at most.
+pub fn send_ahead(socket: BorrowedFd<'_>, parts: [&[u8]; 3]) -> Io {
+    send_with(socket, parts, MsgFlags::MSG_NOSIGNAL | MsgFlags::from_bits_retain(libc::MSG_MORE))
+}
+
+/// Sends what [`send_ahead`] has held back: setting TCP_NODELAY does (tcp(7)), though it is set.
+pub fn push(socket: BorrowedFd<'_>) {
+    // Ignored: a unix socket has no such option and holds nothing back; a dead one has nothing to send.
+    let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
+}
+
+fn send_with(socket: BorrowedFd<'_>, parts: [&[u8]; 3], flags: MsgFlags) -> Io {
     let mut slices = [IoSlice::new(&[]); 3];
     let mut count = 0;
     for part in parts {
@@ -162,10 +178,8 @@ pub fn send(socket: BorrowedFd<'_>, parts: [&[u8]; 3]) -> Io {
             debug_assert!(false, "nothing to send");
             return Io::Failed;
         }
-        [part] => retry(|| socket::send(socket.as_raw_fd(), part, MsgFlags::MSG_NOSIGNAL)),
-        parts => retry(|| {
-            socket::sendmsg::<()>(socket.as_raw_fd(), parts, &[], MsgFlags::MSG_NOSIGNAL, None)
-        }),
+        [part] => retry(|| socket::send(socket.as_raw_fd(), part, flags)),
+        parts => retry(|| socket::sendmsg::<()>(socket.as_raw_fd(), parts, &[], flags, None)),
     };
     outcome(moved)
 }

@@ -122,7 +122,8 @@ impl Poller {
 /// A timeout longer than the 24 days that fit is cut to them: the loop merely turns once more.
 fn whole_ms(timeout: Option<Duration>) -> EpollTimeout {
     let Some(timeout) = timeout else { return EpollTimeout::NONE };
-    let ms = timeout.as_nanos().div_ceil(1_000_000);
+    let part_ms = u64::from(timeout.subsec_nanos().div_ceil(1_000_000));
+    let ms = timeout.as_secs().saturating_mul(1000).saturating_add(part_ms);
     EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::MAX)
 }
 

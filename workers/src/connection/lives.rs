@@ -55,8 +55,13 @@ pub enum Step<'c, 'i> {
     CallGathered,
     /// Ask the application for its next item.
     Pull,
-    /// Send; the parts are in order and not all empty.
-    Write([&'c [u8]; 3]),
+    /// Send.
+    Write {
+        /// In order and not all empty.
+        parts: [&'c [u8]; 3],
+        /// Whether a response ends with them.
+        is_end: bool,
+    },
     /// Send a piece of the file.
     SendFile {
         /// From this byte.

@@ -133,7 +133,7 @@ impl Bench {
                     Some(None) => self.conn.fail(&rules),
                     None => self.conn.end_items(),
                 },
-                Step::Write(parts) => {
+                Step::Write { parts, .. } => {
                     let bytes = parts.concat();
                     let count = bytes.len().min(self.room);
                     if count == 0 {

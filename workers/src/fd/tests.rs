@@ -3,6 +3,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, IntoRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
@@ -195,6 +196,37 @@ fn parts_are_sent_in_order_and_empty_ones_are_left_out() {
         theirs.read_to_end(&mut received).unwrap();
         assert_eq!(received, expected);
     }
+}
+
+#[test]
+fn what_is_sent_ahead_leaves_with_what_follows_or_when_pushed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = accepted(&listener);
+    let mut received = [0; 2];
+    assert_eq!(send_ahead(server.as_fd(), [b"a", b"", b""]), Io::Bytes(1));
+    assert_eq!(send(server.as_fd(), [b"b", b"", b""]), Io::Bytes(1));
+    assert_eq!(client.read(&mut received).unwrap(), 2, "in one segment");
+    assert_eq!(&received, b"ab");
+
+    // The kernel would wait 200 ms; how long it takes otherwise is up to how busy the machine is.
+    let waits = (0..10).map(|_| {
+        let sent = Instant::now();
+        assert_eq!(send_ahead(server.as_fd(), [b"c", b"", b""]), Io::Bytes(1));
+        push(server.as_fd());
+        assert_eq!(client.read(&mut received).unwrap(), 1);
+        sent.elapsed()
+    });
+    assert!(waits.min() < Some(Duration::from_millis(150)));
+}
+
+#[test]
+fn what_is_sent_ahead_over_a_unix_socket_leaves_at_once() {
+    let (ours, mut theirs) = pair();
+    theirs.set_nonblocking(true).unwrap();
+    assert_eq!(send_ahead(ours.as_fd(), [b"a", b"b", b""]), Io::Bytes(2));
+    assert_eq!(theirs.read(&mut [0; 3]).unwrap(), 2);
+    push(ours.as_fd());
 }
 
 #[cfg(debug_assertions)]

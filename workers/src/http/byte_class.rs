@@ -83,10 +83,59 @@ pub(super) fn run(bytes: &[u8], class: u8) -> usize {
     bytes.iter().position(|&byte| !is(byte, class)).unwrap_or(bytes.len())
 }
 
-/// Whether there is a byte, and all are of the class.
+/// Whether there is a byte, and all are of the class. Looks at all of them, which is cheaper than to ask
+/// of each whether it is the last good one; for what is short.
 #[inline]
 pub(super) fn are(bytes: &[u8], class: u8) -> bool {
-    !bytes.is_empty() && run(bytes, class) == bytes.len()
+    !bytes.is_empty()
+        && bytes.iter().fold(class, |common, &byte| common & CLASSES[byte as usize]) != 0
+}
+
+/// Whether all bytes are of the class [`VALUE`]. Eight at a time.
+#[inline]
+pub(super) fn is_value(bytes: &[u8]) -> bool {
+    // The high bit of some byte is left where a byte is below 0x20, HTAB among them, or is DEL. A borrow
+    // may leave one too many, never one too few.
+    let is_suspect = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        let controls = word.wrapping_sub(each(0x20)) & !word;
+        let deletes = word ^ each(0x7f);
+        (controls | (deletes.wrapping_sub(each(0x01)) & !deletes)) & each(0x80) != 0
+    };
+    match bytes.last_chunk() {
+        Some(tail) if !is_suspect(tail) && !bytes.as_chunks().0.iter().any(is_suspect) => true,
+        Some(_) | None => run(bytes, VALUE) == bytes.len(),
+    }
+}
+
+/// Whether `name` is `lower`, which holds small letters and `-` alone, in any case.
+#[inline]
+pub(super) fn is_name(name: &[u8], lower: &[u8]) -> bool {
+    // The bit that tells capitals from small letters is let go where `lower` has a letter: those have
+    // bit 6, which `-` has not.
+    let is_same = |name: &[u8; 8], lower: &[u8; 8]| {
+        let (name, lower) = (u64::from_ne_bytes(*name), u64::from_ne_bytes(*lower));
+        (name ^ lower) & !((lower & each(0x40)) >> 1) == 0
+    };
+    if name.len() != lower.len() {
+        return false;
+    }
+    match (name.last_chunk(), lower.last_chunk()) {
+        (Some(name_tail), Some(lower_tail)) => {
+            let words = name.as_chunks().0.iter().zip(lower.as_chunks().0);
+            is_same(name_tail, lower_tail) && words.into_iter().all(|(a, b)| is_same(a, b))
+        }
+        (None, _) | (_, None) => name
+            .iter()
+            .zip(lower)
+            .fold(true, |is_same, (a, b)| is_same & ((a ^ b) & !((b & 0x40) >> 1) == 0)),
+    }
+}
+
+/// A word with this byte in each place.
+#[inline]
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
 }
 
 /// Whether `byte` is a control character; white space is not.
@@ -137,6 +186,50 @@ mod tests {
         assert_eq!(trim(b" \t a b\t "), b"a b");
         assert_eq!(trim(b" \t "), b"");
         assert_eq!(trim(b"\x0ba\x0b"), b"\x0ba\x0b");
+    }
+
+    #[test]
+    fn a_value_with_any_byte_anywhere_is_judged_by_its_class() {
+        for length in 1..=24 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    for filler in [b'x', b' ', 0xff, b'~', b'\t'] {
+                        let mut value = vec![filler; length];
+                        value[at] = byte;
+                        assert_eq!(is_value(&value), is(byte, VALUE), "{value:?}");
+                    }
+                }
+            }
+        }
+        assert!(is_value(b""));
+    }
+
+    #[test]
+    fn a_token_with_any_byte_anywhere_is_judged_by_its_class() {
+        for at in 0..12 {
+            for byte in 0..=u8::MAX {
+                let mut name = *b"X-Some-Field";
+                name[at] = byte;
+                assert_eq!(are(&name, TOKEN), is(byte, TOKEN), "{name:?}");
+            }
+        }
+        assert!(!are(b"", TOKEN));
+    }
+
+    #[test]
+    fn a_name_is_itself_in_any_case_and_nothing_else() {
+        for lower in ["te", "date", "x-a-b-c", "trailers", "content-length", "proxy-authenticate"] {
+            let lower = lower.as_bytes();
+            assert!(is_name(lower, lower) && is_name(&lower.to_ascii_uppercase(), lower));
+            assert!(!is_name(&lower[1..], lower));
+            for at in 0..lower.len() {
+                for byte in 0..=u8::MAX {
+                    let mut name = lower.to_vec();
+                    name[at] = byte;
+                    assert_eq!(is_name(&name, lower), name.eq_ignore_ascii_case(lower), "{name:?}");
+                }
+            }
+        }
     }
 
     #[test]

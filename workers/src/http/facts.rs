@@ -99,7 +99,7 @@ impl Known {
             (19, b'i') => (Self::IfUnmodifiedSince, b"if-unmodified-since"),
             _ => return None,
         };
-        name.eq_ignore_ascii_case(text).then_some(candidate)
+        byte_class::is_name(name, text).then_some(candidate)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::http::byte_class::{self, TOKEN, VALUE};
+use crate::http::byte_class::{self, TOKEN};
 use crate::http::date::HttpDate;
 use crate::http::head::Version;
 use crate::http::status::Status;
@@ -120,7 +120,7 @@ impl ResponseHead {
         if !byte_class::are(name, TOKEN) {
             return Err(ResponseError::Name);
         }
-        if byte_class::run(value, VALUE) != value.len() {
+        if !byte_class::is_value(value) {
             return Err(ResponseError::Value);
         }
         let known = Known::of(name);
@@ -288,7 +288,7 @@ impl Known {
             (19, Some(b'p')) => (Self::HopByHop, b"proxy-authorization"),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(text) { known } else { Self::Other }
+        if byte_class::is_name(name, text) { known } else { Self::Other }
     }
 }
 

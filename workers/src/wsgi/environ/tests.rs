@@ -209,6 +209,55 @@ fn a_sane_request_id_is_kept_and_another_is_made_otherwise() {
 }
 
 #[test]
+fn fields_that_came_before_make_what_they_would_make_anew() {
+    // Shows all but what differs from request to request, in its order, and then spoils it.
+    let source = "def app(environ, start_response):
+    start_response('200 OK', [])
+    shown = [(k, v) for k, v in environ.items() if type(v) is str and k != 'arctos.request_id']
+    environ['HTTP_ACCEPT'] = environ.pop('HTTP_HOST', None)
+    environ.pop('PATH_INFO')
+    return [repr(shown).encode('latin-1')]
+";
+    let fields = [
+        "Host: a\r\n",
+        "Host: b\r\n",
+        "Host: b\r\nAccept: x\r\nX-Own: 1\r\nCookie: a=b\r\nX-Own: 2\r\nCookie: c=d\r\n",
+        "Host: b\r\nX_Own: 1\r\nAccept: x\r\n",
+        "X_Own: 1\r\nHost: b\r\nAccept: x\r\n",
+        "Host: b\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n",
+        "Host: b\r\nContent-Length: 3\r\nContent-Type: text/plain\r\n",
+        "Host: b\r\nProxy: x\r\nX-Request-Id: one\r\n",
+    ];
+    let lines = [
+        "GET / HTTP/1.1",
+        "GET / HTTP/1.0",
+        "POST /caf%C3%A9?x=y HTTP/1.1",
+        "GET http://other.example/ HTTP/1.1",
+        "GET http://another.example/ HTTP/1.1",
+    ];
+    let mut app = App::new(source);
+    let mut unix = App::new(source);
+    unix.conn.local = SocketName::Unix("/run/arctos".to_owned());
+    let mut count = 0;
+    for fields in fields.iter().cycle().take(2 * fields.len()) {
+        for line in lines.iter().cycle().take(3 * lines.len()) {
+            count += 1;
+            for known in [&mut app, &mut unix] {
+                known.conn.peer = inet(&format!("192.0.2.{}:{}", count % 7, 40000 + count % 2));
+                let mut fresh = App::new(source);
+                fresh.conn = known.conn.clone();
+                let head = format!("{line}\r\n{fields}\r\n");
+                let show = |app: &mut App| {
+                    let answer = app.send(head.as_bytes(), RequestBody::Empty).unwrap();
+                    String::from_utf8_lossy(&answer.items.concat()).into_owned()
+                };
+                assert_eq!(show(known), show(&mut fresh), "{head}");
+            }
+        }
+    }
+}
+
+#[test]
 fn worker_and_queue_time_are_told() {
     let mut app = App::showing("(environ['arctos.worker'], environ['arctos.queue_time_ms'])");
     assert_eq!(app.text("/", ""), "(3, 0.0)");

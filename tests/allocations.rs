@@ -1,0 +1,194 @@
+//! From its first byte to its last a request on a kept connection costs a bounded number of
+//! allocations: none of ours for the usual one. Counted over the real loop, with an application that
+//! allocates nothing itself.
+#![expect(unsafe_code, reason = "a global allocator that counts")]
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arctos_worker::application::{
+    AppBody, AppError, Application, Content, Outlet, Reply, Request, Stream,
+};
+use arctos_worker::http::ResponseHead;
+use arctos_worker::metrics::Counter;
+use arctos_worker::settings::Settings;
+
+use server::Server;
+
+/// Requests that a connection has sent before any is counted: the worker's buffers have their size then.
+const WARMING_COUNT: u64 = 64;
+/// Requests that are counted.
+const COUNTED: u64 = 256;
+
+const PLAIN: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const ITEMS: &str = "GET /items HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
+const FIELDS: &str = "GET /shop/cart?item=17 HTTP/1.1\r\nHost: shop.example.com\r\n\
+    Cache-Control: max-age=0\r\nsec-ch-ua-mobile: ?0\r\nsec-ch-ua-platform: \"Linux\"\r\n\
+    Upgrade-Insecure-Requests: 1\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\
+    Accept: text/html\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: navigate\r\n\
+    Referer: https://shop.example.com/shop/\r\nAccept-Encoding: gzip\r\n\
+    Accept-Language: de-DE,de;q=0.9\r\nCookie: session=6f1d2c3b4a59687786950a1b2c3d4e5f\r\n\r\n";
+
+thread_local! {
+    /// Allocations of this thread.
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting.
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: each method passes its arguments on to the system's allocator, whose contract is the same;
+// the count is a `const` thread local without a destructor, which allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_bytes: usize) -> *mut u8 {
+        COUNT.set(COUNT.get() + 1);
+        // SAFETY: as above.
+        unsafe { System.realloc(memory, layout, new_bytes) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// Answers `/items` with four items, everything else with one; tells at each call what its thread has
+/// allocated so far.
+struct Thrifty {
+    head: ResponseHead,
+    allocated: Arc<AtomicU64>,
+}
+
+/// The items behind the first.
+struct Items {
+    left: u32,
+}
+
+impl AppBody for Items {
+    type Chunk = &'static [u8];
+
+    fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Self::Chunk>, AppError> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        Ok(Some(b"item"))
+    }
+
+    fn close(self) {}
+}
+
+impl Application for Thrifty {
+    type Body = Items;
+
+    fn call(
+        &mut self,
+        request: Request<'_>,
+        _outlet: &mut dyn Outlet,
+    ) -> Result<Reply<'_, Items>, AppError> {
+        self.allocated.store(COUNT.get(), Ordering::Release);
+        self.head.start(b"200 OK").map_err(|_| AppError::Invalid)?;
+        self.head.add(b"Content-Type", b"text/plain").map_err(|_| AppError::Invalid)?;
+        let content = match request.head.path.of(request.head_bytes) {
+            b"/items" => Content::Stream(Stream {
+                first: Some(&b"item"[..]),
+                rest: Items { left: 3 },
+                length: None,
+            }),
+            _ => Content::Whole(&b"Hello, World!"[..]),
+        };
+        Ok(Reply { head: &self.head, content })
+    }
+
+    fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
+        wait()
+    }
+}
+
+/// Sends one request, in as many pieces as given, and reads its answer to the end.
+fn ask(stream: &mut TcpStream, pieces: &[&str]) {
+    for (index, piece) in pieces.iter().enumerate() {
+        if index > 0 {
+            // Not for the answer, which does not depend on it: so that the pieces come apart.
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        stream.write_all(piece.as_bytes()).expect("the worker reads");
+    }
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"Hello, World!") && !answer.ends_with(b"0\r\n\r\n") {
+        let mut room = [0; 1024];
+        match stream.read(&mut room).expect("an answer") {
+            0 => panic!("the worker closed: {:?}", String::from_utf8_lossy(&answer)),
+            count => answer.extend_from_slice(&room[..count]),
+        }
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+}
+
+/// Allocations of the worker for one such request, rounded up.
+fn allocations(pieces: &[&str]) -> u64 {
+    let allocated = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&allocated);
+    let server = Server::start(Settings::default(), move || Thrifty {
+        head: ResponseHead::default(),
+        allocated,
+    });
+    let mut stream = server.connect();
+    for _ in 0..WARMING_COUNT {
+        ask(&mut stream, pieces);
+    }
+    let before = told.load(Ordering::Acquire);
+    for _ in 0..COUNTED {
+        ask(&mut stream, pieces);
+    }
+    let count = told.load(Ordering::Acquire) - before;
+    let sent = server.block().row.get(Counter::ReqDone);
+    assert_eq!(sent, WARMING_COUNT + COUNTED, "all on one connection, each counted once");
+    drop(stream);
+    server.stop();
+    count.div_ceil(COUNTED)
+}
+
+#[test]
+fn a_request_on_a_kept_connection_allocates_nothing() {
+    for request in [PLAIN, FIELDS, UPLOAD] {
+        assert_eq!(allocations(&[request]), 0, "{request}");
+    }
+}
+
+#[test]
+fn items_asked_for_one_by_one_allocate_the_record_that_names_their_request() {
+    // The record and in it method and path.
+    assert_eq!(allocations(&[ITEMS]), 3);
+}
+
+#[test]
+fn a_request_that_comes_in_two_pieces_allocates_a_bounded_number_of_times() {
+    // What came first, until the rest is here.
+    let (first, second) = FIELDS.split_at(100);
+    assert!(allocations(&[first, second]) <= 1);
+    // The head, its fields, what gathers them, and the body's memory.
+    let (head, body) = UPLOAD.split_at(UPLOAD.len() - 2);
+    assert!(allocations(&[head, body]) <= 6);
+}

@@ -159,12 +159,17 @@ fn introspect(post: &Post) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = |key: &str| status.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     let hex = |key| u64::from_str_radix(line(key).split_whitespace().last().unwrap(), 16).unwrap();
-    let catches = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGHUP];
-    let caught = catches.iter().filter(|&&signal| hex("SigCgt:") >> (signal as i32 - 1) & 1 == 1);
+    let count = |key, signals: &[Signal]| {
+        signals.iter().filter(|&&signal| hex(key) >> (signal as i32 - 1) & 1 == 1).count() as i64
+    };
+    // What a worker does catch from its start is its own, and nothing that it executes inherits.
+    let caught = count("SigCgt:", &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    let ignored = count("SigIgn:", &[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2]);
     let name = line("Name:");
     let pairs = [
         ("excess", Value::Number(open as i64 - own as i64)),
-        ("caught", Value::Number(caught.count() as i64)),
+        ("caught", Value::Number(caught)),
+        ("ignored", Value::Number(ignored)),
         ("blocked", Value::Number(hex("SigBlk:") as i64)),
         ("leads_group", Value::Number(i64::from(getpgrp() == Pid::this()))),
         ("notify", Value::Number(i64::from(std::env::var_os("NOTIFY_SOCKET").is_some()))),
@@ -360,7 +365,7 @@ fn a_worker_keeps_only_what_is_its_own() {
     });
     for slot in 0..2 {
         let line = server.says(&["actor.found"]);
-        let expected = "excess=0 caught=0 blocked=0 leads_group=1 notify=0";
+        let expected = "excess=0 caught=0 ignored=0 blocked=0 leads_group=1 notify=0";
         assert!(line.contains(expected), "{slot}: {line}");
         assert!(line.contains("test: w"), "{line}");
     }

@@ -6,9 +6,9 @@
 
 use crate::http::byte_class;
 use crate::http::framing::{Coding, Framing};
-use crate::http::head::Version;
 use crate::http::head_error::HeadError;
 use crate::http::host;
+use crate::http::version::Version;
 use crate::settings::HeaderMap;
 
 /// What has been said so far.

@@ -12,6 +12,8 @@ use crate::http::facts::{self, Facts, Fate};
 use crate::http::framing::Framing;
 use crate::http::request_line::{METHOD_BYTES, RequestLine, VERSION_BYTES};
 use crate::http::scan::{self, Judged};
+use crate::http::span::Span;
+use crate::http::version::Version;
 use crate::settings::{HeaderMap, Limits};
 
 pub use crate::http::head_error::HeadError;
@@ -20,39 +22,6 @@ pub use crate::http::scan::HeadScan;
 /// Fields that the fast way has room for, on the stack. More are allowed if the limits say so, and
 /// go the other way: no head that matters for speed has as many.
 const FAST_FIELDS: usize = 128;
-
-/// A piece of the head, in bytes from the head's first byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Span {
-    /// First byte.
-    pub start: u32,
-    /// One past the last byte.
-    pub end: u32,
-}
-
-impl Span {
-    /// The bytes it names.
-    #[inline]
-    pub fn of(self, bytes: &[u8]) -> &[u8] {
-        &bytes[self.start as usize..self.end as usize]
-    }
-
-    /// From `start` up to `end`, offsets within a head that [`scan::longest_head`] keeps below 4 GiB.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "a head is kept below 4 GiB")]
-    pub(super) fn between(start: usize, end: usize) -> Self {
-        Self { start: start as u32, end: end as u32 }
-    }
-}
-
-/// HTTP/1.x.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0
-    Http10,
-    /// HTTP/1.1, or a higher 1.x taken as that.
-    Http11,
-}
 
 /// One header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

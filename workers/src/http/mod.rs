@@ -18,13 +18,17 @@ mod host;
 mod request_line;
 pub mod response;
 mod scan;
+pub mod span;
 pub mod status;
 mod target;
+pub mod version;
 
 pub use body::{BodyDecoder, BodyError, Decoded};
 pub use date::HttpDate;
 pub use fields::FieldError;
 pub use framing::Framing;
-pub use head::{Head, HeadError, HeadScan, Parsed, Span, Version};
+pub use head::{Head, HeadError, HeadScan, Parsed};
 pub use response::{Persistence, ReplyFraming, ResponseError, ResponseHead};
+pub use span::Span;
 pub use status::Status;
+pub use version::Version;

@@ -1,9 +1,10 @@
 //! The request line: `method SP request-target SP HTTP-version CRLF` (RFC 9112 §3), judged as a whole
 //! once its bytes are known to be of the right kinds.
 
-use crate::http::head::{Span, Version};
 use crate::http::head_error::HeadError;
+use crate::http::span::Span;
 use crate::http::target::Target;
+use crate::http::version::Version;
 
 /// Longest method. RFC 9110 §9.1 sets no bound; the longest registered one has 17 bytes.
 pub(super) const METHOD_BYTES: usize = 32;

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::http::byte_class::{self, TOKEN};
 use crate::http::date::HttpDate;
-use crate::http::head::Version;
 use crate::http::status::Status;
+use crate::http::version::Version;
 
 /// Status line and fields as the application gave them, checked and encoded; framing, `Date` and
 /// `Server` are added when it is sent. Reusable: [`ResponseHead::start`] clears it and keeps its memory.

@@ -22,9 +22,9 @@ use crate::http::byte_class::{self, TARGET, TOKEN};
 use crate::http::facts::Facts;
 use crate::http::fields::{FieldError, FieldLimits, FieldScan, LineEnd};
 use crate::http::framing::Framing;
-use crate::http::head::Span;
 use crate::http::head_error::HeadError;
 use crate::http::request_line::{METHOD_BYTES, RequestLine, VERSION_BYTES};
+use crate::http::span::Span;
 use crate::settings::{HeaderMap, Limits};
 
 /// Empty lines skipped before a request line (RFC 9112 §2.2 asks for at least one).

@@ -1,8 +1,8 @@
 //! The request target (RFC 9112 §3.2): origin-form, absolute-form, `*`.
 
-use crate::http::head::Span;
 use crate::http::head_error::HeadError;
 use crate::http::host;
+use crate::http::span::Span;
 
 /// A request target taken apart, in offsets into the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

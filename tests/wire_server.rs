@@ -27,12 +27,8 @@ use response::ResponseReader;
 use server::{PATIENCE, Server};
 use talk::{Pace, Talk};
 
-/// Files below this are cut at every place; above, every 97th and near line ends. A connection for
-/// each place of the longer ones would take minutes.
-const CUT_EVERYWHERE_BELOW: usize = 1024;
 /// Files below this wait for the worker to have read each byte before they send the next.
 const IN_STEP_BELOW: usize = 300;
-const STRIDE: usize = 97;
 
 /// A worker, and what it should have counted by now.
 struct Trial {
@@ -129,7 +125,7 @@ fn each_file_sent_byte_by_byte_is_answered_as_expected() {
 fn each_file_sent_in_two_pieces_is_answered_as_expected() {
     let mut trial = Trial::start();
     for case in corpus::load() {
-        for at in corpus::cuts(&case.bytes, CUT_EVERYWHERE_BELOW, STRIDE) {
+        for at in 1..case.bytes.len() {
             let (first, second) = case.bytes.split_at(at);
             trial.send(&case, &[first, second], Pace::InStep);
         }

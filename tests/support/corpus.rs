@@ -235,22 +235,3 @@ fn unescape(text: &str, name: &str) -> Vec<u8> {
     bytes.extend_from_slice(rest.as_bytes());
     bytes
 }
-
-/// Where to cut `bytes` in two: everywhere for a short file. In a long one every `stride`th place,
-/// and every place within 3 bytes of one of the first or last 40 line ends.
-pub(crate) fn cuts(bytes: &[u8], everywhere_below: usize, stride: usize) -> BTreeSet<usize> {
-    if bytes.len() < everywhere_below {
-        return (1..bytes.len()).collect();
-    }
-    let line_ends: Vec<usize> =
-        (0..bytes.len()).filter(|&at| matches!(bytes[at], b'\r' | b'\n')).collect();
-    let first = line_ends.iter().take(80);
-    let last = line_ends.iter().rev().take(80);
-    first
-        .chain(last)
-        .flat_map(|&at| at.saturating_sub(3)..=at + 3)
-        .chain((0..bytes.len()).step_by(stride))
-        .chain(bytes.len().saturating_sub(3)..bytes.len())
-        .filter(|&at| 0 < at && at < bytes.len())
-        .collect()
-}

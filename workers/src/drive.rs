@@ -313,12 +313,7 @@ fn answer<A: Application>(
         channel.conn.outbox().lend(memory);
     }
     desk.block.begin_request(before, method, path);
-    let rules = Rules {
-        settings: &desk.settings,
-        date: desk.clock.date(),
-        row: &desk.block.row,
-        persistence: desk.persistence,
-    };
+    let rules = desk.rules();
     let mut wire =
         Wire { conn: &mut channel.conn, socket: channel.socket.as_fd(), rules, log: &desk.log };
     let answer = app.call(request, &mut wire);
@@ -373,12 +368,7 @@ fn pull<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
     let (method, path): (&[u8], &[u8]) =
         channel.record.as_ref().map_or((&[], &[]), |record| (&record.method, &record.path));
     desk.block.begin_request(desk.clock.monotonic(), method, path);
-    let rules = Rules {
-        settings: &desk.settings,
-        date: desk.clock.date(),
-        row: &desk.block.row,
-        persistence: desk.persistence,
-    };
+    let rules = desk.rules();
     let mut wire =
         Wire { conn: &mut channel.conn, socket: channel.socket.as_fd(), rules, log: &desk.log };
     let item = body.pull(&mut wire);

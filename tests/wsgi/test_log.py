@@ -81,6 +81,16 @@ def test_the_access_log_has_a_line_a_request_without_its_query(serve, connect, t
     assert "hunter2" not in "".join(lines)
 
 
+def test_a_response_that_is_broken_off_has_its_line_and_the_bytes_that_left(serve, connect, tmp_path):
+    path = tmp_path / "access.log"
+    server = serve("plain:app", "--access-logfile", path, "-w", "1")
+    wire = connect(server)
+    wire.get("/fail-late").until(b"\r\n\r\n")
+    server.stop()
+    (line,) = path.read_text().splitlines()
+    assert "/fail-late" in line and " 200 " in line
+
+
 def test_the_access_log_goes_to_standard_output_when_asked_to(serve, connect):
     server = serve("plain:app", "--access-logfile", "-")
     connect(server).get("/hello").response()

@@ -106,7 +106,14 @@ enum State {
     Replying(Replying),
     /// Everything is said; what the peer still sends is thrown away (RFC 9112 §9.6).
     Lingering(Lingering),
-    Closed(CloseManner),
+    Closed(Closing),
+}
+
+/// What is left of a connection.
+struct Closing {
+    manner: CloseManner,
+    /// Status and body bytes of a response that was broken off.
+    broken_off: Option<(Status, u64)>,
 }
 
 struct Gathering {
@@ -216,7 +223,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 }
                 Step::Read
             }
-            State::Closed(manner) => Step::Close(*manner),
+            State::Closed(closing) => Step::Close(closing.manner),
             // The shell answers every call before it asks again.
             State::Ready(_) | State::Idle | State::Head(_) | State::Body(_) => {
                 Step::Close(CloseManner::Reset)
@@ -395,8 +402,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 | State::Lingering(_)
                 | State::Closed(_) => CloseManner::Tidy,
             };
+            let unsent: usize = self.outbox.parts().iter().map(|part| part.len()).sum();
+            let broken_off =
+                self.reply().map(|(status, bytes)| (status, bytes.saturating_sub(unsent as u64)));
             self.outbox.clear();
-            self.state = State::Closed(manner);
+            self.state = State::Closed(Closing { manner, broken_off });
         }
     }
 }

@@ -235,7 +235,12 @@ pub fn drive<A: Application>(
                 let _ = shutdown(channel.socket.as_raw_fd(), Shutdown::Write);
                 channel.conn.write_shut();
             }
-            Step::Close(manner) => break Pause::Closed(manner),
+            Step::Close(manner) => {
+                if channel.called.is_some() {
+                    book(desk, channel);
+                }
+                break Pause::Closed(manner);
+            }
         }
     };
     if is_held_back {
@@ -428,7 +433,8 @@ fn send_file<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, offset: u64, len
     outcome
 }
 
-fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
+/// Books the reply's duration and its line in the access log, also where it was broken off.
+fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
     // A refusal of ours has none: no application was called.
     let duration = channel.called.take().map(|called| desk.clock.now() - called);
     if let (Some(access), Some((status, body_bytes))) = (&mut desk.access, channel.conn.reply()) {
@@ -447,6 +453,10 @@ fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
     if let Some(duration) = duration {
         desk.block.request_duration.record(duration);
     }
+}
+
+fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
+    book(desk, channel);
     channel.conn.finish(&desk.block.row);
     channel.close_reply();
     desk.leave_if_forked();

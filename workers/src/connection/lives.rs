@@ -208,16 +208,16 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    /// Status and body bytes of the response so far.
+    /// Status and body bytes of the response so far, or of the one that was broken off.
     pub fn reply(&self) -> Option<(Status, u64)> {
         match &self.state {
             State::Replying(replying) => Some((replying.status, replying.body_bytes)),
+            State::Closed(closing) => closing.broken_off,
             State::Idle
             | State::Head(_)
             | State::Body(_)
             | State::Ready(_)
-            | State::Lingering(_)
-            | State::Closed(_) => None,
+            | State::Lingering(_) => None,
         }
     }
 

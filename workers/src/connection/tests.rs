@@ -456,3 +456,12 @@ fn only_an_idle_connection_can_be_released() {
     bench.packet(b" / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(bench.conn.release().map(|info| info.served).ok(), Some(1));
 }
+
+#[test]
+fn a_response_that_is_broken_off_tells_how_many_of_its_bytes_left() {
+    let mut bench = Bench::new(vec![Answer::Promised(b"100000", vec![&[b'x'; 100_000]])]);
+    bench.room = 60_000;
+    bench.packet(GET).resets();
+    let head_bytes = bench.text().find("\r\n\r\n").unwrap() as u64 + 4;
+    assert_eq!(bench.conn.reply(), Some((Status(200), 60_000 - head_bytes)));
+}

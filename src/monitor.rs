@@ -118,6 +118,7 @@ impl<'a> Monitor<'a> {
         let slots = config.workers.saturating_mul(2).max(SLOTS_AT_LEAST);
         let board = Board::create(slots).map_err(system("mapping the board"))?;
         board.header().set_state(ServerState::Starting);
+        let log = log.with_row(&board.header().row);
         let signals = Signals::install().map_err(system("sigaction(2)"))?;
         let now = Instant::now();
         let seed = RandomState::new().build_hasher().finish();
@@ -390,12 +391,15 @@ impl<'a> Monitor<'a> {
             Notice::Ended { slot, side, ending, generation, .. } => {
                 let Some(block) = self.board.block(*slot, *side) else { return };
                 let running = running_request(block);
+                // The row's only writer is dead.
                 if running.is_some() {
-                    // Its only writer is dead.
                     block.row.inc(Counter::ReqKilled);
                 }
                 let shown = match ending {
-                    Ending::Died | Ending::BootFailed => running,
+                    Ending::Died | Ending::BootFailed => {
+                        block.row.inc(Counter::WorkerRestarts);
+                        running
+                    }
                     Ending::Asked => running.filter(|_| self.log.is_enabled(Level::Info)),
                 };
                 notice.write(&self.log, shown.as_ref());

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::identity::{Generation, SlotId};
-use crate::metrics::Block;
 use crate::metrics::cell::Moment;
 use crate::metrics::shared::Mapping;
+use crate::metrics::{Block, Row};
 
 /// The whole mapping: a [`Header`] and two [`Block`]s a slot. Never unmapped.
 pub struct Board {
@@ -47,6 +47,8 @@ pub struct Header {
     generation: AtomicU32,
     idle_count: AtomicU32,
     drain_deadline: Moment,
+    /// What the supervisor counts of itself.
+    pub row: Row,
 }
 
 /// What the server as a whole is doing.
@@ -111,6 +113,7 @@ impl Header {
             generation: AtomicU32::new(0),
             idle_count: AtomicU32::new(0),
             drain_deadline: Moment::none(),
+            row: Row::new(),
         }
     }
 
@@ -185,6 +188,16 @@ mod tests {
         assert!(board.block(SlotId(3), Side::A).is_none());
         assert!(board.block(SlotId(u16::MAX), Side::B).is_none());
         assert_eq!(board.slot_count(), 3);
+    }
+
+    #[test]
+    fn the_supervisor_has_counters_of_its_own() {
+        let board = Board::create(1).unwrap();
+        board.header().row.inc(Counter::LogDropped);
+        assert_eq!(board.header().row.get(Counter::LogDropped), 1);
+        let block = board.block(SlotId(0), Side::A).unwrap();
+        assert_eq!(block.row.get(Counter::LogDropped), 0);
+        assert_eq!(board.header().state(), ServerState::Starting);
     }
 
     #[test]

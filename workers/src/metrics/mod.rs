@@ -19,8 +19,8 @@ pub use row::Row;
 /// One line a counter: variant, statsd name without the prefix, meaning.
 macro_rules! counters {
     ($($variant:ident, $name:literal, $meaning:literal;)*) => {
-        /// Everything that is counted in a worker. Its statsd name and meaning stand here and nowhere
-        /// else.
+        /// Everything that is counted, in a worker or of it. Its statsd name and meaning stand here and
+        /// nowhere else.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(usize)]
         pub enum Counter {
@@ -83,6 +83,11 @@ counters! {
     BytesIn, "bytes.in", "Bytes read from connections.";
     BytesOut, "bytes.out", "Bytes handed to the kernel for connections.";
     LogDropped, "log.dropped", "Log lines that could not be written at once, and were dropped.";
+    WorkerRestarts, "worker.restarts", "Workers that ended without having been asked to.";
+    WorkerTimeout, "worker.timeout", "Workers killed because a request took too long.";
+    ReloadOk, "reload.ok", "Reloads after which the new generation serves.";
+    ReloadFailed, "reload.failed", "Reloads after which the old generation serves on.";
+    StatsdDropped, "statsd.dropped", "Datagrams of metrics that could not be sent.";
 }
 
 #[cfg(test)]

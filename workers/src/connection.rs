@@ -358,7 +358,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    /// 408, counted as a peer that went away (`metrics.md`: a deadline is the peer-gone row).
+    /// 408, counted as a peer that went away: what it did not send is lost the same way.
     fn late(&mut self, rules: &Rules<'_>) {
         for counter in CloseReason::PeerLeft.counters() {
             rules.row.inc(*counter);

@@ -1,7 +1,7 @@
 //! The values that go in and out of a [`Connection`], and the questions it answers about itself.
 
 use super::replying::Source;
-use super::{Connection, Lingering, State, Status};
+use super::{Connection, State, Status};
 use crate::deadlines::Timer;
 use crate::metrics::Counter;
 use crate::outbox::Outbox;
@@ -219,11 +219,6 @@ impl<C: AsRef<[u8]>> Connection<C> {
             | State::Ready(_)
             | State::Lingering(_) => None,
         }
-    }
-
-    /// Whether the last words are still to be said.
-    pub fn is_parting(&self) -> bool {
-        matches!(self.state, State::Lingering(Lingering::Speaking))
     }
 
     /// The bytes that wait to be sent.

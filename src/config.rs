@@ -23,6 +23,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::address::BindAddress;
 use crate::options::{OptionSpec, Setting};
+use crate::statsd::Statsd;
 
 pub use error::{AppNameError, ConfigError};
 pub use resolve::{Effective, Resolved, resolve};
@@ -54,6 +55,12 @@ pub struct Config {
     pub patience: Patience,
     /// Logging.
     pub logging: Logging,
+    /// Where metrics are sent, if they are.
+    pub statsd: Option<Statsd>,
+    /// `--zone`, sanitised: a tag of metrics that are sent, a label of those that are looked at.
+    pub zone: Option<String>,
+    /// Where the admin socket listens; empty for nowhere.
+    pub admin_binds: Vec<BindAddress>,
     /// What each worker gets.
     pub worker: Settings,
 }

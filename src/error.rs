@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use nix::unistd::Uid;
 use thiserror::Error;
 
+use crate::listener::ListenError;
+
 /// The exit codes of a server, the same for any number of workers. 2 is not among them: a command
 /// line that cannot be understood ([`crate::cli::UsageError`]) makes no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,12 @@ pub enum Fatal {
         /// The names of all threads.
         names: Vec<String>,
     },
+    /// The admin socket cannot be bound.
+    #[error("cannot open the admin socket")]
+    Admin {
+        /// Which address, and why.
+        source: ListenError,
+    },
     /// A worker failed to boot at first start.
     #[error("a worker could not boot")]
     NotBooted,
@@ -93,7 +101,8 @@ impl Fatal {
             | Self::NotRoot
             | Self::UnknownUser { .. }
             | Self::UserDatabase { .. }
-            | Self::Threads { .. } => ExitCode::Configuration,
+            | Self::Threads { .. }
+            | Self::Admin { .. } => ExitCode::Configuration,
             Self::NotBooted => ExitCode::NotBooted,
             Self::NotImportable => ExitCode::NotImportable,
             Self::CrashLoop => ExitCode::CrashLoop,

@@ -4,13 +4,17 @@
 //! [`slot`] are pure: no I/O, no clock, no process. `module.rs`, behind the feature `python`, is the
 //! only file here that names pyo3.
 pub mod address;
+pub mod admin;
 pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod crew;
+pub mod emitter;
 pub mod error;
 pub mod fork;
 pub mod listener;
+pub mod meter;
+pub mod metrics;
 pub mod monitor;
 pub mod nofile;
 pub mod notice;
@@ -22,6 +26,7 @@ pub mod server;
 pub mod signals;
 pub mod slot;
 pub mod standard_streams;
+pub mod statsd;
 pub mod supervisor;
 pub mod systemd;
 pub mod value;

@@ -16,10 +16,10 @@ use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use arctos_worker::connection::SocketName;
-use arctos_worker::fd;
+use arctos_worker::fd::{self, AcceptQueue};
 use arctos_worker::identity::SlotId;
 use arctos_worker::worker::{Listener, Owner};
 use nix::sys::stat::Mode;
@@ -220,6 +220,28 @@ impl Listeners {
     /// The addresses, port 0 resolved.
     pub fn names(&self) -> Vec<SocketName> {
         self.doors.iter().map(|door| door.name.clone()).collect()
+    }
+
+    /// How full the queues of all TCP sockets are together; `None` where there is none.
+    pub fn queue(&self) -> Option<AcceptQueue> {
+        let mut sum: Option<AcceptQueue> = None;
+        let mut add = |socket: &Socket| {
+            if let Some(queue) = fd::accept_queue(socket.as_fd()) {
+                let before = sum.unwrap_or(AcceptQueue { len: 0, max: 0 });
+                sum = Some(AcceptQueue {
+                    len: before.len.saturating_add(queue.len),
+                    max: before.max.saturating_add(queue.max),
+                });
+            }
+        };
+        for door in &self.doors {
+            match &door.sockets {
+                Sockets::Shared(socket) | Sockets::Inherited(socket) => add(socket),
+                Sockets::File { .. } => {}
+                Sockets::PerSlot { of, .. } => of.borrow().values().for_each(&mut add),
+            }
+        }
+        sum
     }
 
     /// What an operator may want to know about these sockets, a sentence each, for the log.

@@ -21,11 +21,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 
+use crate::admin::{Admin, Answer, Method, Question, prometheus};
 use crate::config::{AccessLog, Config};
 use crate::crew::{Lines, Member, Word};
 use crate::error::{ExitCode, Fatal};
 use crate::fork::{self, Berth, ForkError, Launch};
 use crate::listener::Listeners;
+use crate::meter::Meter;
+use crate::metrics::{Occupant, Scene};
 use crate::notice::{Notice, RunningRequest};
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
@@ -88,6 +91,8 @@ struct Monitor<'a> {
     pid_file: Option<PidFile>,
     supervisor: Supervisor,
     crew: Vec<Member>,
+    meter: Meter,
+    admin: Admin,
     /// When the last round was over.
     last_round: Instant,
     /// Requests cut off before the stop began: those of crashes, not of the stop.
@@ -121,6 +126,8 @@ impl<'a> Monitor<'a> {
         let log = log.with_row(&board.header().row);
         let signals = Signals::install().map_err(system("sigaction(2)"))?;
         let now = Instant::now();
+        let meter = Meter::start(&board, config.statsd.as_ref(), &log, now);
+        let admin = Admin::bind(&config.admin_binds).map_err(|source| Fatal::Admin { source })?;
         let seed = RandomState::new().build_hasher().finish();
         let supervisor = Supervisor::start(policy(config, slots), seed, now);
         Ok(Self {
@@ -136,6 +143,8 @@ impl<'a> Monitor<'a> {
             pid_file,
             supervisor,
             crew: Vec::new(),
+            meter,
+            admin,
             last_round: now,
             cut_off_before_stop: 0,
         })
@@ -164,13 +173,19 @@ impl<'a> Monitor<'a> {
                     Duration::ZERO
                 }
             };
+            self.measure(now);
             self.last_round = Instant::now();
         }
     }
 
     /// How long to wait: to the next deadline, and not less than `least`.
     fn timeout(&self, least: Duration) -> Option<Duration> {
-        let deadline = self.supervisor.next_deadline()?;
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.meter.next_deadline(),
+            self.admin.next_deadline(),
+        ];
+        let deadline = deadlines.into_iter().flatten().min()?;
         Some(deadline.saturating_duration_since(Instant::now()).max(least))
     }
 
@@ -178,6 +193,8 @@ impl<'a> Monitor<'a> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let lives = self.crew.iter().filter_map(Member::awaited);
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
+        fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
         // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             let ms = timeout.as_millis() + 1;
@@ -214,6 +231,30 @@ impl<'a> Monitor<'a> {
         }
         while let Some((pid, status)) = fork::reap() {
             self.bury(pid, status, now);
+        }
+    }
+
+    /// Sends the metrics that are due and answers who asks.
+    fn measure(&mut self, now: Instant) {
+        let Self { meter, admin, board, crew, supervisor, listeners, config, .. } = self;
+        let scene = || scene(supervisor, crew, listeners.as_ref());
+        meter.turn(board, scene, now);
+        for Question { id, method, path, .. } in admin.turn(now) {
+            let answer = match (method, path.as_str()) {
+                (Method::Get | Method::Head, "/metrics") => {
+                    let (ledger, gauges) = meter.look(board, scene, now);
+                    Answer {
+                        status: 200,
+                        content_type: prometheus::CONTENT_TYPE,
+                        body: prometheus::text(ledger, gauges, config.zone.as_deref()),
+                    }
+                }
+                (Method::Post, "/metrics") => Answer::plain(405, "only GET and HEAD\n"),
+                (Method::Get | Method::Head | Method::Post, _) => {
+                    Answer::plain(404, "there is /metrics\n")
+                }
+            };
+            admin.answer(id, answer);
         }
     }
 
@@ -307,6 +348,7 @@ impl<'a> Monitor<'a> {
             settings: self.config.worker.clone(),
             log: self.log.clone(),
             access_log: access_log.map_err(SpawnError::AccessLog)?,
+            companion: None,
         };
         let berth = Berth {
             signals: &self.signals,
@@ -388,7 +430,7 @@ impl<'a> Monitor<'a> {
                 let running = self.board.block(*slot, *side).and_then(running_request);
                 notice.write(&self.log, running.as_ref());
             }
-            Notice::Ended { slot, side, ending, generation, .. } => {
+            Notice::Ended { slot, side, ending, generation, status, .. } => {
                 let Some(block) = self.board.block(*slot, *side) else { return };
                 let running = running_request(block);
                 // The row's only writer is dead.
@@ -397,7 +439,7 @@ impl<'a> Monitor<'a> {
                 }
                 let shown = match ending {
                     Ending::Died | Ending::BootFailed => {
-                        block.row.inc(Counter::WorkerRestarts);
+                        block.row.inc(restart_reason(*ending, *status));
                         running
                     }
                     Ending::Asked => running.filter(|_| self.log.is_enabled(Level::Info)),
@@ -429,7 +471,21 @@ impl<'a> Monitor<'a> {
         let abandoned = self.cut_off().saturating_sub(self.cut_off_before_stop);
         let pairs = [("abandoned", Value::Number(i64::try_from(abandoned).unwrap_or(i64::MAX)))];
         self.log.line(Level::Info, "server.stopped", &pairs);
+        let scene = scene(&self.supervisor, &self.crew, self.listeners.as_ref());
+        self.meter.finish(&self.board, || scene);
         verdict.into_result()
+    }
+}
+
+/// What there is to measure at this moment.
+fn scene(supervisor: &Supervisor, crew: &[Member], listeners: Option<&Listeners>) -> Scene {
+    let occupant =
+        |member: &Member| Occupant { slot: member.slot, pid: member.pid, block: member.block };
+    Scene {
+        target: supervisor.target(),
+        occupants: crew.iter().map(occupant).collect(),
+        queue: listeners.and_then(Listeners::queue),
+        monotonic: monotonic().unwrap_or_default(),
     }
 }
 
@@ -461,6 +517,15 @@ fn open_access_log(access: &AccessLog) -> Result<Option<OwnedFd>, Fatal> {
                 OpenOptions::new().append(true).create(true).open(path).map_err(failed(path))?;
             Ok(Some(file.into()))
         }
+    }
+}
+
+/// `worker.restarts` with its reason, for a worker that ended unasked.
+fn restart_reason(ending: Ending, status: ExitStatus) -> Counter {
+    match (ending, status) {
+        (Ending::BootFailed, _) => Counter::WorkerRestartsBoot,
+        (Ending::Died | Ending::Asked, ExitStatus::Code(_)) => Counter::WorkerRestartsExit,
+        (Ending::Died | Ending::Asked, ExitStatus::Signal(_)) => Counter::WorkerRestartsSignal,
     }
 }
 

@@ -161,6 +161,11 @@ impl Supervisor {
         self.slots.iter().filter_map(WorkerSlot::deadline).chain(of_phase).min()
     }
 
+    /// Workers that are wanted, for whoever shows it.
+    pub fn target(&self) -> u16 {
+        self.target
+    }
+
     /// The slots, for whoever shows them.
     pub fn slots(&self) -> &[WorkerSlot] {
         &self.slots

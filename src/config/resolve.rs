@@ -143,6 +143,9 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         pid_file,
         patience,
         logging,
+        statsd: None,
+        zone: None,
+        admin_binds: Vec::new(),
         worker,
     });
     Ok(Resolved { config, effective: reader.into_effective() })

@@ -63,6 +63,7 @@ impl Server {
                 settings,
                 log: Log::discard(),
                 access_log: None,
+                companion: None,
             };
             worker::run(post, &mut application())
         });

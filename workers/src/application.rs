@@ -33,7 +33,18 @@ pub trait Application {
 
     /// Called once a loop turn after the process was woken by a signal: a place for the interpreter
     /// to run its own deferred signal handlers.
-    fn signalled(&mut self) {}
+    fn signalled(&mut self) -> Heard {
+        Heard::Nothing
+    }
+}
+
+/// What the interpreter's signal handlers want of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing: it goes on.
+    Nothing,
+    /// To leave: running replies are finished, nothing new is begun.
+    Leave,
 }
 
 /// One whole request: its head, its body and whom it came from.

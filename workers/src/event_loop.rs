@@ -27,8 +27,9 @@ use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::read;
 
 use crate::access::AccessLog;
-use crate::application::{AppBody, Application};
+use crate::application::{AppBody, Application, Heard};
 use crate::channel::Channel;
+use crate::companion::Companion;
 use crate::deadlines::{Deadlines, Timer};
 use crate::drive::{Desk, Pause, Reading, drive};
 use crate::fork_guard;
@@ -103,12 +104,14 @@ pub struct EventLoop<'a, A: Application> {
     phase: Phase,
     doorbell: OwnedFd,
     life: OwnedFd,
+    companion: Option<Box<dyn Companion>>,
 }
 
 impl<'a, A: Application> EventLoop<'a, A> {
     /// Registers what there is to wait for.
     pub fn new(post: Post, app: &'a mut A) -> io::Result<Self> {
-        let Post { block, life, doorbell, listeners, settings, log, access_log, .. } = post;
+        let Post { block, life, doorbell, listeners, settings, log, access_log, companion, .. } =
+            post;
         let poller = Poller::new(BATCH)?;
         fork_guard::install();
         for fd in [poller.as_fd(), doorbell.as_fd(), life.as_fd()] {
@@ -140,6 +143,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             phase: Phase::Serving,
             doorbell,
             life,
+            companion,
         })
     }
 
@@ -160,6 +164,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.follow_orders()?;
             self.doors.tend(&self.poller, self.desk.clock.now(), self.can_make_room())?;
             self.desk.flush_access_log();
+            if let Some(companion) = &mut self.companion {
+                companion.turn(self.desk.clock.now());
+            }
             if self.is_done(count == 0) {
                 return self.leave();
             }
@@ -174,7 +181,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
             return Ok(count);
         }
         let now = self.desk.clock.now();
-        let next = [self.deadlines.next(), self.doors.next_look(), self.phase.next_look(now)];
+        let companion = self.companion.as_ref().and_then(|companion| companion.next_deadline());
+        let next =
+            [self.deadlines.next(), self.doors.next_look(), self.phase.next_look(now), companion];
         let sleep = next
             .into_iter()
             .flatten()
@@ -229,8 +238,12 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     fn signalled(&mut self) {
-        self.app.signalled();
+        let heard = self.app.signalled();
         self.desk.leave_if_forked();
+        match heard {
+            Heard::Nothing => {}
+            Heard::Leave => self.leave_soon(),
+        }
     }
 
     /// End of file on the life socket: the supervisor is gone.
@@ -357,9 +370,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.drain(if is_told { Cause::Command } else { Cause::Signal });
             }
             (Command::Quick, Phase::Serving | Phase::Announcing | Phase::Draining { .. }) => {
-                self.desk.persistence = Persistence::Close;
-                self.doors.close(&self.poller);
-                self.phase = Phase::Leaving;
+                self.leave_soon();
             }
             (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
         }
@@ -388,6 +399,12 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Asked::Drain => word.max(Command::Drain),
             Asked::Quick => Command::Quick,
         }
+    }
+
+    fn leave_soon(&mut self) {
+        self.desk.persistence = Persistence::Close;
+        self.doors.close(&self.poller);
+        self.phase = Phase::Leaving;
     }
 
     fn drain(&mut self, cause: Cause) {

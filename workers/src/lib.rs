@@ -8,6 +8,7 @@ pub mod access;
 pub mod application;
 pub mod channel;
 pub mod clock;
+pub mod companion;
 pub mod connection;
 pub mod deadlines;
 pub mod drive;

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::companion::Companion;
 use crate::connection::SocketName;
 use crate::identity::{Generation, SlotId};
 use crate::log::Log;
@@ -33,6 +34,8 @@ pub struct Post {
     pub log: Log,
     /// The access log, if there is one.
     pub access_log: Option<OwnedFd>,
+    /// Who else has something to do in this loop, if anybody.
+    pub companion: Option<Box<dyn Companion>>,
 }
 
 /// A listening socket as a worker sees it.

@@ -16,9 +16,12 @@ pub use board::{Board, Header, ServerState, Side};
 pub use histogram::Histogram;
 pub use row::Row;
 
-/// One line a counter: variant, statsd name without the prefix, meaning.
+/// One line a counter: variant, statsd name without the prefix, the value of its tag `reason` if it has
+/// one, meaning. Counters of one name differ in their reasons, have one meaning, and stand together.
 macro_rules! counters {
-    ($($variant:ident, $name:literal, $meaning:literal;)*) => {
+    (@reason) => { None };
+    (@reason $reason:literal) => { Some($reason) };
+    ($($variant:ident, $name:literal $(reason $reason:literal)?, $meaning:literal;)*) => {
         /// Everything that is counted, in a worker or of it. Its statsd name and meaning stand here and
         /// nowhere else.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +38,13 @@ macro_rules! counters {
             pub const fn statsd_name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The value of its tag `reason`, if it has one.
+            pub const fn reason(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$variant => counters!(@reason $($reason)?),)*
                 }
             }
 
@@ -83,7 +93,9 @@ counters! {
     BytesIn, "bytes.in", "Bytes read from connections.";
     BytesOut, "bytes.out", "Bytes handed to the kernel for connections.";
     LogDropped, "log.dropped", "Log lines that could not be written at once, and were dropped.";
-    WorkerRestarts, "worker.restarts", "Workers that ended without having been asked to.";
+    WorkerRestartsBoot, "worker.restarts" reason "boot", "Workers that ended without having been asked to.";
+    WorkerRestartsExit, "worker.restarts" reason "exit", "Workers that ended without having been asked to.";
+    WorkerRestartsSignal, "worker.restarts" reason "signal", "Workers that ended without having been asked to.";
     WorkerTimeout, "worker.timeout", "Workers killed because a request took too long.";
     ReloadOk, "reload.ok", "Reloads after which the new generation serves.";
     ReloadFailed, "reload.failed", "Reloads after which the old generation serves on.";
@@ -104,10 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn statsd_names_are_distinct_and_plain() {
-        let names: HashSet<_> = Counter::ALL.map(Counter::statsd_name).into_iter().collect();
+    fn statsd_names_are_plain_and_distinct_together_with_the_reason() {
+        let named = Counter::ALL.map(|counter| (counter.statsd_name(), counter.reason()));
+        let names: HashSet<_> = named.into_iter().collect();
         assert_eq!(names.len(), Counter::ALL.len());
-        for name in names {
+        for (name, _) in names {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._".contains(c);
             assert!(name.chars().all(plain), "{name}");
         }

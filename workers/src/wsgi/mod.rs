@@ -36,7 +36,7 @@ use pyo3::prelude::*;
 pub use app::BootFailure;
 pub use reply::{Body, Chunk};
 
-use crate::application::{AppError, Application, Content, Outlet, Reply, Request};
+use crate::application::{AppError, Application, Content, Heard, Outlet, Reply, Request};
 use crate::http::ResponseHead;
 use crate::identity::{Generation, SlotId};
 use crate::log::Log;
@@ -182,7 +182,7 @@ impl Application for Bridge {
         Python::attach(|py| py.detach(wait))
     }
 
-    fn signalled(&mut self) {
+    fn signalled(&mut self) -> Heard {
         Python::attach(|py| {
             // KeyboardInterrupt, or what a handler of the application's raised: it would end a program
             // of its own, but a worker is ended by its supervisor.
@@ -190,6 +190,7 @@ impl Application for Bridge {
                 self.reporter.signal_failed(py, &error);
             }
         });
+        Heard::Nothing
     }
 }
 

@@ -1,0 +1,18 @@
+//! Metrics as a whole server has them: what is measured beside counting, and what the board's numbers
+//! add up to.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `names` | gauges and distributions, and the one table of all metrics |
+//! | `ledger` | totals of each slot, read from the board and made plausible |
+//! | `gauges` | what is worked out at the moment it is asked for |
+//!
+//! Counting is the workers' ([`arctos_worker::metrics`]). Nothing here formats a line or sends one: that
+//! is [`crate::emitter`] and [`crate::admin`].
+pub mod gauges;
+pub mod ledger;
+pub mod names;
+
+pub use gauges::{Gauges, Occupant, Sampler, Scene};
+pub use ledger::{Ledger, Spread, Totals};
+pub use names::{Distribution, Gauge, Scope};

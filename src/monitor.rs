@@ -286,7 +286,7 @@ impl<'a> Monitor<'a> {
             match action {
                 Action::Spawn { slot, side, generation } => {
                     let event = match self.spawn(slot, side, generation) {
-                        Ok(pid) => Event::Started { slot, pid },
+                        Ok(pid) => Event::Started { slot, side, pid },
                         Err(error) => {
                             let pairs = [
                                 ("slot", Value::Number(i64::from(slot.0))),
@@ -294,13 +294,19 @@ impl<'a> Monitor<'a> {
                                 ("reason", Value::Display(&error)),
                             ];
                             self.log.line(Level::Error, "worker.spawn_failed", &pairs);
-                            Event::SpawnFailed { slot }
+                            Event::SpawnFailed { slot, side }
                         }
                     };
                     self.supervisor.handle(event, Instant::now());
                 }
                 Action::Command { pid, command } => self.command(pid, command),
                 Action::Kill { pid } => self.kill(pid),
+                Action::DumpStack { .. } | Action::Adopt { .. } | Action::Discard { .. } => {}
+                Action::Configure => {
+                    let policy = Some(policy(self.config, self.board.slot_count()));
+                    self.supervisor.handle(Event::Configured { policy }, Instant::now());
+                }
+                Action::ReloadEnded { .. } => {}
                 Action::ReportReady => self.report_ready(),
                 Action::ReportStopping { deadline } => self.report_stopping(deadline),
                 Action::CloseDoor => {
@@ -426,7 +432,7 @@ impl<'a> Monitor<'a> {
     /// Writes a notice; with the end of a worker comes what it was doing.
     fn tell(&mut self, notice: &Notice) {
         match notice {
-            Notice::Killed { slot, side, .. } => {
+            Notice::Killed { slot, side, .. } | Notice::Hung { slot, side, .. } => {
                 let running = self.board.block(*slot, *side).and_then(running_request);
                 notice.write(&self.log, running.as_ref());
             }
@@ -454,6 +460,7 @@ impl<'a> Monitor<'a> {
             | Notice::Scaled { .. }
             | Notice::AtCeiling { .. }
             | Notice::AtFloor
+            | Notice::RollHalted { .. }
             | Notice::CrashLoop { .. } => notice.write(&self.log, None),
         }
     }

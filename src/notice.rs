@@ -57,6 +57,22 @@ pub enum Notice {
         /// Why.
         reason: KillReason,
     },
+    /// A worker hangs.
+    Hung {
+        /// Where.
+        slot: SlotId,
+        /// Its block.
+        side: Side,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+    },
+    /// Workers of a new generation died: its roll is undone.
+    RollHalted {
+        /// The new one.
+        generation: Generation,
+    },
     /// A worker is gone.
     Ended {
         /// Where.
@@ -119,12 +135,23 @@ impl Notice {
                     KillReason::BootTimeout => "not ready within the boot timeout",
                     KillReason::BootFailed => "could not boot and did not end",
                     KillReason::Overdue => "did not leave in time",
+                    KillReason::Hung => "hangs",
                 };
                 let mut pairs = worker(slot, pid, generation).to_vec();
                 pairs.push(("reason", Value::Text(reason)));
                 with_request(&mut pairs, running, |pairs| {
                     log.line(Level::Error, "worker.killed", pairs);
                 });
+            }
+            Self::Hung { slot, side: _, pid, generation } => {
+                let mut pairs = worker(slot, pid, generation).to_vec();
+                with_request(&mut pairs, running, |pairs| {
+                    log.line(Level::Error, "worker.hangs", pairs);
+                });
+            }
+            Self::RollHalted { generation } => {
+                let pairs = [("generation", Value::Number(i64::from(generation.0)))];
+                log.line(Level::Error, "reload.halted", &pairs);
             }
             Self::Ended { slot, side: _, pid, generation, status, ending } => {
                 let (level, event) = match (ending, status) {

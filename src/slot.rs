@@ -17,16 +17,19 @@
 //! | Starting | [`failing`](WorkerSlot::failing) | Failing |
 //! | Starting, Ready, Draining | [`drain`](WorkerSlot::drain) | Draining |
 //! | Starting, Ready, Draining, Quitting | [`quit`](WorkerSlot::quit) | Quitting |
-//! | Starting, Failing, Ready, Draining, Quitting | [`kill`](WorkerSlot::kill) | Killed |
-//! | Starting, Failing, Ready, Killed by us while booting | [`exited`](WorkerSlot::exited) | Backoff |
+//! | Ready, Draining, Quitting | [`condemn`](WorkerSlot::condemn) | Condemned |
+//! | Starting, Failing, Ready, Draining, Quitting, Condemned | [`kill`](WorkerSlot::kill) | Killed |
+//! | Starting, Failing, Ready, Condemned, Killed while booting or for hanging | [`exited`](WorkerSlot::exited) | Backoff |
 //! | Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
 //!
-//! Whatever is not in the table changes nothing.
+//! Whatever is not in the table changes nothing. While one worker replaces another, a second
+//! [`WorkerSlot`] stands in for the slot ([`understudy`](WorkerSlot::understudy)), and the two
+//! [`change_places`](WorkerSlot::change_places) when the new one is ready.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use arctos_worker::identity::SlotId;
+use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::metrics::Side;
 
 /// Most spawns of one slot in any minute, whatever its workers do.
@@ -59,6 +62,8 @@ pub enum KillReason {
     BootFailed,
     /// It was told to leave, and its time is up.
     Overdue,
+    /// It hung: in a request, or its loop did not turn.
+    Hung,
 }
 
 /// What the end of a worker means.
@@ -83,6 +88,8 @@ pub enum Lapse {
     Drain,
     /// A quitting worker: it is killed.
     Quit,
+    /// A worker that hangs, and has had its moment to tell where.
+    Hung,
 }
 
 /// What is in a slot.
@@ -129,6 +136,13 @@ pub enum SlotState {
     },
     /// A worker that was told to leave after the running request.
     Quitting {
+        /// Its process.
+        pid: Pid,
+        /// When it is killed.
+        kill_at: Instant,
+    },
+    /// A worker that hangs: it was asked where, and is about to be killed.
+    Condemned {
         /// Its process.
         pid: Pid,
         /// When it is killed.
@@ -211,13 +225,34 @@ pub struct WorkerSlot {
     state: SlotState,
     /// The block of the present process, or of the last one.
     side: Side,
+    /// Of the present process, or of the last one.
+    generation: Generation,
     backoff: Backoff,
 }
 
 impl WorkerSlot {
     /// An empty slot.
     pub fn new(id: SlotId) -> Self {
-        Self { id, state: SlotState::Empty, side: Side::B, backoff: Backoff::default() }
+        let generation = Generation(0);
+        Self { id, state: SlotState::Empty, side: Side::B, generation, backoff: Backoff::default() }
+    }
+
+    /// A stand-in beside the process that is here: it is spawned at once, in the other block. Neither
+    /// the limit of spawns nor the backoff applies to it: it is an operator's wish, not a failure's echo.
+    pub fn understudy(&self) -> Self {
+        Self { side: self.side, ..Self::new(self.id) }
+    }
+
+    /// Its understudy's process serves here from now on, and the understudy has what was here.
+    pub fn change_places(&mut self, understudy: &mut Self) {
+        std::mem::swap(&mut self.state, &mut understudy.state);
+        std::mem::swap(&mut self.side, &mut understudy.side);
+        std::mem::swap(&mut self.generation, &mut understudy.generation);
+    }
+
+    /// The understudy could not boot: when to try the next one.
+    pub fn understudy_failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
+        self.backoff.failed(now, jitter)
     }
 
     /// Its index.
@@ -240,6 +275,11 @@ impl WorkerSlot {
         self.side
     }
 
+    /// The generation of the present process, or of the last one; 0 before the first.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// The process in it, if there is one.
     pub fn pid(&self) -> Option<Pid> {
         match self.state {
@@ -249,6 +289,7 @@ impl WorkerSlot {
             | SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
             | SlotState::Quitting { pid, .. }
+            | SlotState::Condemned { pid, .. }
             | SlotState::Killed { pid, .. } => Some(pid),
         }
     }
@@ -278,9 +319,9 @@ impl WorkerSlot {
             SlotState::Backoff { until } => Some(until),
             SlotState::Starting { deadline, .. } => Some(deadline),
             SlotState::Draining { quick_at, kill_at, .. } => Some(quick_at.min(kill_at)),
-            SlotState::Failing { kill_at, .. } | SlotState::Quitting { kill_at, .. } => {
-                Some(kill_at)
-            }
+            SlotState::Failing { kill_at, .. }
+            | SlotState::Quitting { kill_at, .. }
+            | SlotState::Condemned { kill_at, .. } => Some(kill_at),
         }
     }
 
@@ -293,6 +334,7 @@ impl WorkerSlot {
                 Some(Lapse::Drain)
             }
             SlotState::Quitting { kill_at, .. } if kill_at <= now => Some(Lapse::Quit),
+            SlotState::Condemned { kill_at, .. } if kill_at <= now => Some(Lapse::Hung),
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
@@ -301,6 +343,7 @@ impl WorkerSlot {
             | SlotState::Ready { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
+            | SlotState::Condemned { .. }
             | SlotState::Killed { .. } => None,
         }
     }
@@ -319,12 +362,21 @@ impl WorkerSlot {
         }
     }
 
-    /// Starts a spawn if its time has come; the side it takes.
-    pub fn spawn_when_due(&mut self, now: Instant) -> Option<Side> {
+    /// Starts a spawn if its time has come; the side it takes: the other one, unless a second process
+    /// of this slot lives there.
+    pub fn spawn_when_due(
+        &mut self,
+        generation: Generation,
+        taken: Option<Side>,
+        now: Instant,
+    ) -> Option<Side> {
         match self.state {
             SlotState::Backoff { until } if until <= now => {
                 self.backoff.spawned(now);
-                self.side = self.side.other();
+                if taken != Some(self.side.other()) {
+                    self.side = self.side.other();
+                }
+                self.generation = generation;
                 self.state = SlotState::Spawning;
                 Some(self.side)
             }
@@ -336,6 +388,7 @@ impl WorkerSlot {
             | SlotState::Ready { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
+            | SlotState::Condemned { .. }
             | SlotState::Killed { .. } => None,
         }
     }
@@ -397,10 +450,17 @@ impl WorkerSlot {
                 };
                 false
             }
+            SlotState::Failing { pid, kill_at: kill } => {
+                self.state = SlotState::Failing { pid, kill_at: kill.min(kill_at) };
+                false
+            }
+            SlotState::Condemned { pid, kill_at: kill } => {
+                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at) };
+                false
+            }
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
-            | SlotState::Failing { .. }
             | SlotState::Quitting { .. }
             | SlotState::Killed { .. } => false,
         }
@@ -422,11 +482,41 @@ impl WorkerSlot {
                 self.state = SlotState::Quitting { pid, kill_at: kill.min(kill_at) };
                 false
             }
+            SlotState::Failing { pid, kill_at: kill } => {
+                self.state = SlotState::Failing { pid, kill_at: kill.min(kill_at) };
+                false
+            }
+            SlotState::Condemned { pid, kill_at: kill } => {
+                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at) };
+                false
+            }
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
-            | SlotState::Failing { .. }
             | SlotState::Killed { .. } => false,
+        }
+    }
+
+    /// The worker hangs: it is asked where, and has until `kill_at` to be killed. Its process, if that
+    /// is news.
+    pub fn condemn(&mut self, kill_at: Instant) -> Option<Pid> {
+        match self.state {
+            SlotState::Ready { pid, .. } => {
+                self.state = SlotState::Condemned { pid, kill_at };
+                Some(pid)
+            }
+            SlotState::Draining { pid, kill_at: kill, .. }
+            | SlotState::Quitting { pid, kill_at: kill } => {
+                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at) };
+                Some(pid)
+            }
+            SlotState::Empty
+            | SlotState::Backoff { .. }
+            | SlotState::Spawning
+            | SlotState::Starting { .. }
+            | SlotState::Failing { .. }
+            | SlotState::Condemned { .. }
+            | SlotState::Killed { .. } => None,
         }
     }
 
@@ -437,7 +527,8 @@ impl WorkerSlot {
             | SlotState::Failing { pid, .. }
             | SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
-            | SlotState::Quitting { pid, .. } => {
+            | SlotState::Quitting { pid, .. }
+            | SlotState::Condemned { pid, .. } => {
                 self.state = SlotState::Killed { pid, reason };
                 Some(pid)
             }
@@ -459,9 +550,11 @@ impl WorkerSlot {
                 }
                 Ending::Died
             }
+            SlotState::Condemned { .. } => Ending::Died,
             SlotState::Draining { .. } | SlotState::Quitting { .. } => Ending::Asked,
             SlotState::Killed { reason, .. } => match reason {
                 KillReason::BootTimeout | KillReason::BootFailed => Ending::BootFailed,
+                KillReason::Hung => Ending::Died,
                 KillReason::Overdue => Ending::Asked,
             },
         };

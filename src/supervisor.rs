@@ -17,30 +17,37 @@
 //! | Serving | TERM without one; QUIT | close the door, drain all | Leaving (0) |
 //! | Piloting, Filling | TERM, QUIT | close the door, drain all | Leaving (0) |
 //! | Announcing | the delay is over, TERM, QUIT, or nobody is left | close the door, drain all | Leaving (0) |
+//! | Serving | WINCH | drain all | Resting |
+//! | Resting | HUP | spawn all | Serving |
 //! | Piloting .. Announcing | INT | close the door, quit all | Leaving (0) |
 //! | Leaving, gracefully | INT | quit all | Leaving, quickly |
 //! | Leaving, quickly | INT | kill all | Leaving, quickly |
 //! | Leaving | the last process is gone | finish | Finished |
 //!
-//! In Announcing, Leaving and Finished nothing is spawned. Deadlines that cost a worker its life are
+//! In Resting, Announcing, Leaving and Finished nothing is spawned. Deadlines that cost a worker its life are
 //! judged on [`Event::Tick`] alone, so the shell can leave a round out after it was suspended itself.
 //!
-//! Processes are addressed by pid, never by slot: a late event finds nobody, and a slot can come to
-//! hold two processes (one that drains, one that replaces it) without a change of these types.
+//! Processes are addressed by pid, never by slot: a late event finds nobody. How one that serves is
+//! replaced is in `roll`, how all of them leave in `stop`.
 
 mod action;
 mod event;
+mod roll;
+mod stop;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use arctos_worker::identity::{Generation, SlotId};
-use arctos_worker::metrics::Command;
+use arctos_worker::metrics::{Command, Side};
 
 use crate::notice::Notice;
 use crate::slot::{Ending, ExitStatus, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
-pub use action::{Action, Verdict};
+pub use action::{Action, ReloadOutcome, Verdict};
 pub use event::{Event, Wish};
+pub use roll::{DEATHS_APART, PROBATION};
+use roll::{Role, Roll, Spare};
+use stop::Budget;
 
 /// Without a ready worker for so long (or for the boot timeout, if that is longer) the server gives up.
 pub const CRASH_LOOP: Duration = Duration::from_secs(60);
@@ -49,8 +56,8 @@ const PILOTS: u16 = 2;
 /// How long a worker that said it cannot boot may take to end: an application that left a thread
 /// running at its failed import would hold it for ever.
 const FAILING_PATIENCE: Duration = Duration::from_millis(500);
-/// How long workers may take to leave when the server gives up. With [`FAILING_PATIENCE`] below 2 s.
-const GIVING_UP_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a worker that hangs has to say where, before it is killed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What the machine is told to do and to allow.
 #[derive(Clone, Debug)]
@@ -69,28 +76,6 @@ pub struct Policy {
     pub drain_delay: Duration,
 }
 
-/// The two times by which a stop is paced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Budget {
-    quick_at: Instant,
-    kill_at: Instant,
-}
-
-impl Budget {
-    /// A graceful stop that begins now. The last fiftieth is kept for reaping, so that the supervisor
-    /// too is gone when the whole is used up: what waits for it kills at that moment.
-    fn graceful(policy: &Policy, now: Instant) -> Self {
-        let kill_after = policy.graceful * 49 / 50;
-        let quick_after = kill_after - policy.quick.min(kill_after / 4);
-        Self { quick_at: now + quick_after, kill_at: now + kill_after }
-    }
-
-    /// A stop that asks nobody to finish more than the running request.
-    fn quick(now: Instant, patience: Duration) -> Self {
-        Self { quick_at: now, kill_at: now + patience }
-    }
-}
-
 /// How a stop is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
@@ -106,6 +91,8 @@ enum Phase {
     Filling,
     /// There was a full set.
     Serving { unready_since: Option<Instant> },
+    /// All workers were sent away; the listeners stay.
+    Resting,
     /// The stop has begun, the door is open.
     Announcing { until: Instant, budget: Budget },
     /// The door is closed.
@@ -118,7 +105,18 @@ enum Phase {
 pub struct Supervisor {
     policy: Policy,
     phase: Phase,
+    /// What a worker that is spawned now is of.
     generation: Generation,
+    /// The highest that was ever given.
+    last_generation: Generation,
+    roll: Roll,
+    /// A HUP came and its turn has not come.
+    is_reload_wanted: bool,
+    spare: Option<Spare>,
+    /// Workers that are to be replaced because they are worn out.
+    worn: Vec<Pid>,
+    /// A replacement could not boot: not before this.
+    next_replacement: Option<Instant>,
     /// Slots below this index are to have a worker.
     target: u16,
     /// At least `target`; a slot once made stays, and with it the memory of its last spawns.
@@ -134,6 +132,12 @@ impl Supervisor {
         let mut supervisor = Self {
             phase: Phase::Piloting,
             generation: Generation(1),
+            last_generation: Generation(1),
+            roll: Roll::Idle,
+            is_reload_wanted: false,
+            spare: None,
+            worn: Vec::new(),
+            next_replacement: None,
             target,
             slots: (0..target).map(|index| WorkerSlot::new(SlotId(index))).collect(),
             jitter: Jitter::new(seed),
@@ -152,13 +156,18 @@ impl Supervisor {
     /// When [`Event::Tick`] is due at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         let of_phase = match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Leaving { .. } | Phase::Finished => None,
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Resting
+            | Phase::Leaving { .. }
+            | Phase::Finished => None,
             Phase::Serving { unready_since } => {
-                unready_since.map(|since| since + self.crash_loop())
+                let gives_up = unready_since.map(|since| since + self.crash_loop());
+                gives_up.into_iter().chain(self.roll_deadline()).min()
             }
             Phase::Announcing { until, .. } => Some(until),
         };
-        self.slots.iter().filter_map(WorkerSlot::deadline).chain(of_phase).min()
+        self.seats().filter_map(WorkerSlot::deadline).chain(of_phase).min()
     }
 
     /// Workers that are wanted, for whoever shows it.
@@ -174,21 +183,27 @@ impl Supervisor {
     /// Takes one event in; what follows from it is in [`Supervisor::next_action`].
     pub fn handle(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Started { slot, pid } => self.started(slot, pid, now),
-            Event::SpawnFailed { slot } => self.spawn_failed(slot, now),
+            Event::Started { slot, side, pid } => self.started(slot, side, pid, now),
+            Event::SpawnFailed { slot, side } => self.spawn_failed(slot, side, now),
             Event::Ready { pid } => self.ready(pid, now),
             Event::Failing { pid } => {
-                if let Some(slot) = self.slot_of(pid) {
-                    slot.failing(now + FAILING_PATIENCE);
+                if let Some(seat) = self.index_of(pid).and_then(|index| self.seat_mut(index)) {
+                    seat.failing(now + FAILING_PATIENCE);
                 }
             }
+            Event::Hung { pid } => self.hung(pid, now),
+            Event::Worn { pid } => self.worn(pid),
             Event::Exited { pid, status, report } => self.exited(pid, status, report, now),
+            Event::Configured { policy } => self.configured(policy),
             Event::Wish(wish) => match wish {
                 Wish::Terminate => self.terminate(now),
                 Wish::Quit => self.stop_gracefully(now),
                 Wish::Interrupt => self.interrupt(now),
-                Wish::More => self.more(),
-                Wish::Fewer => self.fewer(now),
+                Wish::Reload => self.reload(now),
+                Wish::Rest => self.rest(now),
+                Wish::More => self.scale(self.target.saturating_add(1), now),
+                Wish::Fewer => self.scale(self.target - 1, now),
+                Wish::Scale { workers } => self.scale(workers, now),
             },
             Event::Tick => self.judge(now),
         }
@@ -199,8 +214,34 @@ impl Supervisor {
         CRASH_LOOP.max(self.policy.boot)
     }
 
-    fn slot_of(&mut self, pid: Pid) -> Option<&mut WorkerSlot> {
-        self.slots.iter_mut().find(|slot| slot.pid() == Some(pid))
+    /// All places where a process may be: the slots, and the spare seat at the end.
+    fn seats(&self) -> impl Iterator<Item = &WorkerSlot> {
+        self.slots.iter().chain(self.spare.iter().map(|spare| &spare.seat))
+    }
+
+    fn seat_count(&self) -> usize {
+        self.slots.len() + usize::from(self.spare.is_some())
+    }
+
+    /// The seat of an index below [`Supervisor::seat_count`].
+    fn seat_mut(&mut self, index: usize) -> Option<&mut WorkerSlot> {
+        let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
+        self.slots.iter_mut().chain(spare).nth(index)
+    }
+
+    fn index_of(&self, pid: Pid) -> Option<usize> {
+        self.seats().position(|seat| seat.pid() == Some(pid))
+    }
+
+    fn is_spare(&self, index: usize) -> bool {
+        index == self.slots.len()
+    }
+
+    /// The seat that asked for a spawn in this block.
+    fn spawning(&self, slot: SlotId, side: Side) -> Option<usize> {
+        self.seats().position(|seat| {
+            seat.id() == slot && seat.side() == side && seat.state() == SlotState::Spawning
+        })
     }
 
     fn tell(&mut self, notice: Notice) {
@@ -212,73 +253,102 @@ impl Supervisor {
         match self.phase {
             Phase::Piloting => index < self.target.min(PILOTS),
             Phase::Filling | Phase::Serving { .. } => index < self.target,
-            Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => false,
+            Phase::Resting | Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
+                false
+            }
         }
     }
 
-    fn started(&mut self, id: SlotId, pid: Pid, now: Instant) {
+    fn started(&mut self, id: SlotId, side: Side, pid: Pid, now: Instant) {
         let deadline = now + self.policy.boot;
-        let Some(slot) = self.slots.get_mut(usize::from(id.0)) else { return };
-        if !slot.started(pid, deadline) {
-            return;
-        }
-        self.tell(Notice::Started { slot: id, pid, generation: self.generation });
+        let Some(index) = self.spawning(id, side) else { return };
+        let is_wanted = match self.spare.as_ref().filter(|_| self.is_spare(index)) {
+            Some(spare) => spare.role != Role::Leaver,
+            None => self.wants(id.0),
+        };
+        let Some(seat) = self.seat_mut(index) else { return };
+        seat.started(pid, deadline);
+        let generation = seat.generation();
+        self.tell(Notice::Started { slot: id, pid, generation });
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } if self.wants(id.0) => {}
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } if is_wanted => {}
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Resting => {
                 let budget = Budget::graceful(&self.policy, now);
-                self.dismiss(usize::from(id.0), Pace::Graceful, budget, now);
+                self.dismiss(index, Pace::Graceful, budget, now);
             }
             Phase::Announcing { .. } => {
                 self.actions.push_back(Action::Command { pid, command: Command::Announce });
             }
-            Phase::Leaving { pace, budget, .. } => {
-                self.dismiss(usize::from(id.0), pace, budget, now);
-            }
+            Phase::Leaving { pace, budget, .. } => self.dismiss(index, pace, budget, now),
             Phase::Finished => {}
         }
     }
 
-    fn spawn_failed(&mut self, id: SlotId, now: Instant) {
-        let Some(slot) = self.slots.get_mut(usize::from(id.0)) else { return };
-        if slot.spawn_failed(now, &mut self.jitter) {
+    fn spawn_failed(&mut self, id: SlotId, side: Side, now: Instant) {
+        let Some(index) = self.spawning(id, side) else { return };
+        if self.is_spare(index) {
+            return self.spare_exited(Ending::BootFailed, now);
+        }
+        if self.slots[index].spawn_failed(now, &mut self.jitter) {
             self.boot_failed(Verdict::NotBooted, now);
         }
     }
 
     fn ready(&mut self, pid: Pid, now: Instant) {
-        let Some(slot) = self.slot_of(pid) else { return };
-        if slot.ready(now) {
-            let id = slot.id();
-            self.tell(Notice::Ready { slot: id, pid, generation: self.generation });
+        let Some(index) = self.index_of(pid) else { return };
+        let Some(seat) = self.seat_mut(index) else { return };
+        if !seat.ready(now) {
+            return;
+        }
+        let (slot, generation) = (seat.id(), seat.generation());
+        self.tell(Notice::Ready { slot, pid, generation });
+        if self.is_spare(index) {
+            self.spare_ready(now);
+        }
+    }
+
+    fn hung(&mut self, pid: Pid, now: Instant) {
+        let Some(index) = self.index_of(pid) else { return };
+        let Some(seat) = self.seat_mut(index) else { return };
+        let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
+        if seat.condemn(now + LAST_WORDS).is_some() {
+            self.tell(Notice::Hung { slot, side, pid, generation });
+            self.actions.push_back(Action::DumpStack { pid });
         }
     }
 
     fn exited(&mut self, pid: Pid, status: ExitStatus, report: Option<String>, now: Instant) {
-        let Some(index) = self.slots.iter().position(|slot| slot.pid() == Some(pid)) else {
+        let Some(index) = self.index_of(pid) else {
             return; // An adopted orphan: reaped, and nothing to us, whatever its status.
         };
-        let slot = &mut self.slots[index];
-        let (id, side) = (slot.id(), slot.side());
-        let Some(ending) = slot.exited(now, &mut self.jitter) else { return };
-        let generation = self.generation;
+        let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
+        let Some(seat) = self.slots.iter_mut().chain(spare).nth(index) else { return };
+        let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
+        let Some(ending) = seat.exited(now, &mut self.jitter) else { return };
         self.tell(Notice::Ended { slot: id, side, pid, generation, status, ending });
-        if ending != Ending::BootFailed {
-            return;
+        match ending {
+            Ending::Asked => {}
+            Ending::Died | Ending::BootFailed => self.note_death(generation, now),
         }
-        match (self.phase, report) {
-            (Phase::Leaving { .. } | Phase::Finished, _) | (_, None) => {}
-            (_, Some(report)) => {
-                self.tell(Notice::BootReport { slot: id, pid, generation, report })
+        if ending == Ending::BootFailed {
+            match (self.phase, report) {
+                (Phase::Leaving { .. } | Phase::Finished, _) | (_, None) => {}
+                (_, Some(report)) => {
+                    self.tell(Notice::BootReport { slot: id, pid, generation, report })
+                }
             }
         }
-        self.boot_failed(
-            match status {
-                ExitStatus::Code(4) => Verdict::NotImportable,
-                ExitStatus::Code(_) | ExitStatus::Signal(_) => Verdict::NotBooted,
-            },
-            now,
-        );
+        if self.is_spare(index) {
+            self.spare_exited(ending, now);
+        } else if ending == Ending::BootFailed {
+            self.boot_failed(
+                match status {
+                    ExitStatus::Code(4) => Verdict::NotImportable,
+                    ExitStatus::Code(_) | ExitStatus::Signal(_) => Verdict::NotBooted,
+                },
+                now,
+            );
+        }
     }
 
     /// A worker could not boot: before the first full set that ends the server, later it does not.
@@ -286,190 +356,84 @@ impl Supervisor {
         match self.phase {
             Phase::Piloting | Phase::Filling => self.give_up(verdict, now),
             Phase::Serving { .. }
+            | Phase::Resting
             | Phase::Announcing { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => {}
         }
     }
 
-    fn give_up(&mut self, verdict: Verdict, now: Instant) {
-        let budget = Budget::quick(now, GIVING_UP_PATIENCE);
-        self.begin_stop(budget);
-        self.leave(Pace::Quick, budget, verdict, now);
-    }
-
-    fn terminate(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Serving { .. } if !self.policy.drain_delay.is_zero() => {
-                let budget = Budget::graceful(&self.policy, now);
-                self.begin_stop(budget);
-                let staffed = self.slots.iter().filter(|slot| slot.is_staffed());
-                for pid in staffed.filter_map(WorkerSlot::pid) {
-                    self.actions.push_back(Action::Command { pid, command: Command::Announce });
-                }
-                let until = (now + self.policy.drain_delay).min(budget.quick_at);
-                self.phase = Phase::Announcing { until, budget };
-            }
-            Phase::Piloting
-            | Phase::Filling
-            | Phase::Serving { .. }
-            | Phase::Announcing { .. }
-            | Phase::Leaving { .. }
-            | Phase::Finished => self.stop_gracefully(now),
-        }
-    }
-
-    fn stop_gracefully(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {
-                let budget = Budget::graceful(&self.policy, now);
-                self.begin_stop(budget);
-                self.leave(Pace::Graceful, budget, Verdict::Asked, now);
-            }
-            Phase::Announcing { budget, .. } => {
-                self.leave(Pace::Graceful, budget, Verdict::Asked, now);
-            }
-            Phase::Leaving { .. } | Phase::Finished => {}
-        }
-    }
-
-    fn interrupt(&mut self, now: Instant) {
-        let budget = Budget::quick(now, self.policy.quick);
-        match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {
-                self.begin_stop(budget);
-                self.leave(Pace::Quick, budget, Verdict::Asked, now);
-            }
-            Phase::Announcing { .. } => self.leave(Pace::Quick, budget, Verdict::Asked, now),
-            Phase::Leaving { pace: Pace::Graceful, budget: before, verdict } => {
-                let kill_at = budget.kill_at.min(before.kill_at);
-                let budget = Budget { quick_at: now, kill_at };
-                self.phase = Phase::Leaving { pace: Pace::Quick, budget, verdict };
-                self.dismiss_all(Pace::Quick, budget, now);
-            }
-            Phase::Leaving { pace: Pace::Quick, verdict, .. } => {
-                let budget = Budget { quick_at: now, kill_at: now };
-                self.phase = Phase::Leaving { pace: Pace::Quick, budget, verdict };
-                for index in 0..self.slots.len() {
-                    self.kill(index, KillReason::Overdue);
-                }
-            }
-            Phase::Finished => {}
-        }
-    }
-
-    /// Takes back what was not carried out yet, and says that the end has begun.
-    fn begin_stop(&mut self, budget: Budget) {
-        let slots = &mut self.slots;
-        self.actions.retain(|action| match action {
-            Action::Spawn { slot, .. } => {
-                slots[usize::from(slot.0)].withdraw();
-                false
-            }
-            Action::Command { .. }
-            | Action::Kill { .. }
-            | Action::ReportReady
-            | Action::ReportStopping { .. }
-            | Action::CloseDoor
-            | Action::Retire { .. }
-            | Action::DropListeners
-            | Action::Tell(_)
-            | Action::Finish(_) => true,
-        });
-        self.actions.push_back(Action::ReportStopping { deadline: budget.kill_at });
-    }
-
-    /// Closes the door and tells everybody. Order matters: no new connection may enter the queue
-    /// before the workers empty it, and the queue lives as long as somebody holds the listener.
-    fn leave(&mut self, pace: Pace, budget: Budget, verdict: Verdict, now: Instant) {
-        self.phase = Phase::Leaving { pace, budget, verdict };
-        self.actions.push_back(Action::CloseDoor);
-        self.dismiss_all(pace, budget, now);
-        self.actions.push_back(Action::DropListeners);
-    }
-
-    fn dismiss_all(&mut self, pace: Pace, budget: Budget, now: Instant) {
-        for index in 0..self.slots.len() {
-            self.dismiss(index, pace, budget, now);
-        }
-    }
-
-    /// Tells the worker of a slot to leave. One that is not ready yet serves nobody and may not hear
-    /// us: it gets the patience of a quick stop.
     fn dismiss(&mut self, index: usize, pace: Pace, budget: Budget, now: Instant) {
-        let soon = budget.kill_at.min(now + self.policy.quick);
-        let slot = &mut self.slots[index];
-        let Some(pid) = slot.pid() else { return };
-        let (is_news, command) = match (pace, slot.state()) {
-            (Pace::Graceful, SlotState::Starting { .. }) => {
-                (slot.drain(soon, soon), Command::Drain)
-            }
-            (Pace::Graceful, _) => (slot.drain(budget.quick_at, budget.kill_at), Command::Drain),
-            (Pace::Quick, _) => (slot.quit(budget.kill_at), Command::Quick),
-        };
-        if is_news {
-            self.actions.push_back(Action::Command { pid, command });
-        }
+        let soon = self.policy.quick;
+        let Some(seat) = self.seat_mut(index) else { return };
+        let told = dismiss(seat, soon, pace, budget, now);
+        self.actions.extend(told);
     }
 
     fn kill(&mut self, index: usize, reason: KillReason) {
-        let slot = &mut self.slots[index];
-        let (id, side) = (slot.id(), slot.side());
-        let Some(pid) = slot.kill(reason) else { return };
-        self.tell(Notice::Killed { slot: id, side, pid, generation: self.generation, reason });
+        let Some(seat) = self.seat_mut(index) else { return };
+        let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
+        let Some(pid) = seat.kill(reason) else { return };
+        self.tell(Notice::Killed { slot, side, pid, generation, reason });
         self.actions.push_back(Action::Kill { pid });
     }
 
-    fn more(&mut self) {
+    /// So many workers are wanted from now on.
+    fn scale(&mut self, workers: u16, now: Instant) {
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {
-                if self.target == self.policy.ceiling {
-                    self.tell(Notice::AtCeiling { workers: self.target });
-                    return;
-                }
-                if self.slots.len() == usize::from(self.target) {
-                    self.slots.push(WorkerSlot::new(SlotId(self.target)));
-                }
-                self.target += 1;
-                self.tell(Notice::Scaled { workers: self.target });
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {}
+            Phase::Resting | Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
+                return;
             }
-            Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {}
         }
-    }
-
-    fn fewer(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {
-                if self.target == 1 {
-                    self.tell(Notice::AtFloor);
-                    return;
-                }
-                self.target -= 1;
-                self.tell(Notice::Scaled { workers: self.target });
-                let budget = Budget::graceful(&self.policy, now);
-                self.dismiss(usize::from(self.target), Pace::Graceful, budget, now);
-                self.actions.push_back(Action::Retire { slot: SlotId(self.target) });
+        if workers > self.policy.ceiling {
+            self.tell(Notice::AtCeiling { workers: self.policy.ceiling });
+        }
+        if workers == 0 {
+            self.tell(Notice::AtFloor);
+        }
+        let workers = workers.clamp(1, self.policy.ceiling);
+        if workers == self.target {
+            return;
+        }
+        while self.slots.len() < usize::from(workers) {
+            let next = u16::try_from(self.slots.len()).unwrap_or(u16::MAX);
+            self.slots.push(WorkerSlot::new(SlotId(next)));
+        }
+        let dismissed = workers..self.target;
+        self.target = workers;
+        self.tell(Notice::Scaled { workers });
+        let budget = Budget::graceful(&self.policy, now);
+        for index in dismissed.rev() {
+            self.dismiss(usize::from(index), Pace::Graceful, budget, now);
+            if self.spare.as_ref().is_some_and(|spare| spare.seat.id() == SlotId(index)) {
+                self.dismiss_spare(Pace::Graceful, now);
             }
-            Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {}
+            self.actions.push_back(Action::Retire { slot: SlotId(index) });
         }
     }
 
     /// Whose time is up?
     fn judge(&mut self, now: Instant) {
-        for index in 0..self.slots.len() {
-            match self.slots[index].lapse(now) {
+        for index in 0..self.seat_count() {
+            let lapse = self.seat_mut(index).and_then(|seat| seat.lapse(now));
+            match lapse {
                 Some(Lapse::Boot) => {
                     self.kill(index, KillReason::BootTimeout);
-                    self.boot_failed(Verdict::NotBooted, now);
+                    if !self.is_spare(index) {
+                        self.boot_failed(Verdict::NotBooted, now);
+                    }
                 }
                 Some(Lapse::Failing) => self.kill(index, KillReason::BootFailed),
                 Some(Lapse::Drain) => {
-                    let slot = &mut self.slots[index];
-                    let Some(pid) = slot.pid() else { continue };
-                    slot.quit(now + self.policy.quick); // No later than the time it already has.
+                    let patience = self.policy.quick;
+                    let Some(seat) = self.seat_mut(index) else { continue };
+                    let Some(pid) = seat.pid() else { continue };
+                    seat.quit(now + patience); // No later than the time it already has.
                     self.actions.push_back(Action::Command { pid, command: Command::Quick });
                 }
                 Some(Lapse::Quit) => self.kill(index, KillReason::Overdue),
+                Some(Lapse::Hung) => self.kill(index, KillReason::Hung),
                 None => {}
             }
         }
@@ -482,6 +446,7 @@ impl Supervisor {
             Phase::Piloting
             | Phase::Filling
             | Phase::Serving { .. }
+            | Phase::Resting
             | Phase::Announcing { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => {}
@@ -491,30 +456,56 @@ impl Supervisor {
     /// What follows from the states, whatever the event was.
     fn settle(&mut self, now: Instant) {
         self.advance_phase(now);
+        self.advance_roll(now);
         for index in 0..self.slots.len() {
             let wanted = self.wants(self.slots[index].id().0);
+            let (generation, taken) = (self.generation, self.side_taken_by_spare(index));
             let slot = &mut self.slots[index];
             match wanted {
                 true => slot.fill(now),
                 false => slot.retire(),
             }
-            if let Some(side) = slot.spawn_when_due(now) {
+            if let Some(side) = slot.spawn_when_due(generation, taken, now) {
                 let slot = slot.id();
-                let generation = self.generation;
                 self.actions.push_back(Action::Spawn { slot, side, generation });
             }
         }
+        self.spawn_spare(now);
         // A worker that the drain delay has outlived leaves nothing to announce to.
         if let Phase::Announcing { .. } = self.phase
-            && self.slots.iter().all(WorkerSlot::is_vacant)
+            && self.seats().all(WorkerSlot::is_vacant)
         {
             self.stop_gracefully(now);
         }
         if let Phase::Leaving { verdict, .. } = self.phase
-            && self.slots.iter().all(WorkerSlot::is_vacant)
+            && self.seats().all(WorkerSlot::is_vacant)
         {
             self.phase = Phase::Finished;
             self.actions.push_back(Action::Finish(verdict));
+        }
+    }
+
+    /// The block that the spare seat's process has, if it is one of this slot's.
+    fn side_taken_by_spare(&self, index: usize) -> Option<Side> {
+        let seat = &self.spare.as_ref()?.seat;
+        (seat.id() == self.slots[index].id() && !seat.is_vacant()).then(|| seat.side())
+    }
+
+    fn spawn_spare(&mut self, now: Instant) {
+        let Some(spare) = &mut self.spare else { return };
+        let generation = match (spare.role, &self.roll) {
+            (Role::Canary, Roll::Canary { generation, .. }) => *generation,
+            (Role::Replacement, _) => self.generation,
+            (Role::Canary | Role::Leaver, _) => return,
+        };
+        if spare.seat.pid().is_none() {
+            spare.seat.fill(now);
+            // Its slot may have lost its process, and asked for another one, in the same moment.
+            let taken = self.slots[usize::from(spare.seat.id().0)].side();
+            if let Some(side) = spare.seat.spawn_when_due(generation, Some(taken), now) {
+                let slot = spare.seat.id();
+                self.actions.push_back(Action::Spawn { slot, side, generation });
+            }
         }
     }
 
@@ -528,13 +519,32 @@ impl Supervisor {
             self.actions.push_back(Action::ReportReady);
         }
         if let Phase::Serving { unready_since } = self.phase {
-            let unready_since = match self.slots.iter().any(WorkerSlot::is_ready) {
+            let unready_since = match self.seats().any(WorkerSlot::is_ready) {
                 true => None,
                 false => unready_since.or(Some(now)),
             };
             self.phase = Phase::Serving { unready_since };
         }
     }
+}
+
+/// Tells a worker to leave. One that is not ready yet serves nobody and may not hear us: it gets the
+/// patience of a quick stop.
+fn dismiss(
+    seat: &mut WorkerSlot,
+    patience: Duration,
+    pace: Pace,
+    budget: Budget,
+    now: Instant,
+) -> Option<Action> {
+    let soon = budget.kill_at.min(now + patience);
+    let pid = seat.pid()?;
+    let (is_news, command) = match (pace, seat.state()) {
+        (Pace::Graceful, SlotState::Starting { .. }) => (seat.drain(soon, soon), Command::Drain),
+        (Pace::Graceful, _) => (seat.drain(budget.quick_at, budget.kill_at), Command::Drain),
+        (Pace::Quick, _) => (seat.quit(budget.kill_at), Command::Quick),
+    };
+    is_news.then_some(Action::Command { pid, command })
 }
 
 #[cfg(test)]

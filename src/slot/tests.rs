@@ -12,7 +12,7 @@ fn s(seconds: f64) -> Duration {
 fn spawn(slot: &mut WorkerSlot, now: Instant) -> Instant {
     slot.fill(now);
     let at = slot.deadline().unwrap().max(now);
-    assert!(slot.spawn_when_due(at).is_some());
+    assert!(slot.spawn_when_due(Generation(1), None, at).is_some());
     assert!(slot.started(Pid(7), at + s(60.0)));
     at
 }
@@ -67,8 +67,8 @@ fn a_ninth_spawn_waits_until_the_first_is_a_minute_old() {
     }
     slot.fill(start);
     assert_eq!(slot.deadline(), Some(start + MINUTE));
-    assert_eq!(slot.spawn_when_due(start + MINUTE - s(0.001)), None);
-    assert!(slot.spawn_when_due(start + MINUTE).is_some());
+    assert_eq!(slot.spawn_when_due(Generation(1), None, start + MINUTE - s(0.001)), None);
+    assert!(slot.spawn_when_due(Generation(1), None, start + MINUTE).is_some());
 }
 
 #[test]

@@ -33,6 +33,28 @@ pub enum Action {
         /// Whom.
         pid: Pid,
     },
+    /// Make a worker that hangs say where.
+    DumpStack {
+        /// Whom.
+        pid: Pid,
+    },
+    /// Read the configuration anew, and answer with [`Event::Configured`] before anything else.
+    Configure,
+    /// The configuration of this generation is the one that holds.
+    Adopt {
+        /// Which.
+        generation: Generation,
+    },
+    /// The configuration of this generation is not needed any more.
+    Discard {
+        /// Which.
+        generation: Generation,
+    },
+    /// A reload has come to its end.
+    ReloadEnded {
+        /// How.
+        outcome: ReloadOutcome,
+    },
     /// The first full set is ready: say so to the world.
     ReportReady,
     /// The stop has begun: say so to the world.
@@ -53,6 +75,21 @@ pub enum Action {
     Tell(Notice),
     /// All is over.
     Finish(Verdict),
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// All workers are of the new generation.
+    Done,
+    /// The new configuration cannot be used: nothing was changed.
+    Misconfigured,
+    /// The first worker of the new generation did not boot, or did not live: nothing was changed.
+    CanaryFailed,
+    /// Workers of the new generation died: all that serve are of the old one again.
+    Halted,
+    /// The server stopped or was sent to rest.
+    Abandoned,
 }
 
 /// Why the server ended.

@@ -1,7 +1,9 @@
 //! What the machine is told. See [`crate::supervisor`].
 
 use arctos_worker::identity::SlotId;
+use arctos_worker::metrics::Side;
 
+use super::Policy;
 use crate::slot::{ExitStatus, Pid};
 
 /// What happened.
@@ -11,6 +13,8 @@ pub enum Event {
     Started {
         /// Where.
         slot: SlotId,
+        /// In which block.
+        side: Side,
         /// Which.
         pid: Pid,
     },
@@ -18,6 +22,8 @@ pub enum Event {
     SpawnFailed {
         /// Where.
         slot: SlotId,
+        /// In which block.
+        side: Side,
     },
     /// A worker says it can serve.
     Ready {
@@ -29,6 +35,16 @@ pub enum Event {
         /// Which.
         pid: Pid,
     },
+    /// A worker hangs: in a request, or its loop does not turn.
+    Hung {
+        /// Which.
+        pid: Pid,
+    },
+    /// A worker has reached one of its limits, and is to be replaced.
+    Worn {
+        /// Which.
+        pid: Pid,
+    },
     /// A child was reaped, maybe an adopted one that is no worker.
     Exited {
         /// Which.
@@ -37,6 +53,11 @@ pub enum Event {
         status: ExitStatus,
         /// What it said about its failure to boot.
         report: Option<String>,
+    },
+    /// [`Action::Configure`] was carried out.
+    Configured {
+        /// What was read; `None` when it cannot be used, which the log says.
+        policy: Option<Policy>,
     },
     /// An operator's wish.
     Wish(Wish),
@@ -53,8 +74,17 @@ pub enum Wish {
     Quit,
     /// INT: stop quickly.
     Interrupt,
+    /// HUP: configuration and code anew.
+    Reload,
+    /// WINCH: send all workers away and keep listening.
+    Rest,
     /// TTIN: one worker more.
     More,
     /// TTOU: one worker fewer.
     Fewer,
+    /// So many workers.
+    Scale {
+        /// How many.
+        workers: u16,
+    },
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 
-const LIVES: u64 = 4_000;
+const LIVES: u64 = 10_000;
 const STEPS: u32 = 250;
 /// How long the world takes to report the end of a killed process.
 const REAPING: Duration = Duration::from_millis(10);
@@ -29,6 +29,8 @@ fn every_simulated_life_keeps_the_promises() {
 /// A process as the world knows it.
 struct Process {
     slot: SlotId,
+    side: Side,
+    generation: Generation,
     told: Option<Command>,
     is_ready: bool,
     is_killed: bool,
@@ -50,6 +52,14 @@ struct World {
     ready_reported: bool,
     last_ready: Instant,
     finished: Option<Verdict>,
+    /// How many workers the machine last said it wants.
+    told_target: u16,
+    /// When it was last told to rest.
+    rested: Option<Instant>,
+    /// The generation that holds.
+    in_service: Generation,
+    /// A reload is under way.
+    reloading: bool,
     /// Of a hundred, how many workers come to a bad end: each life has a mood of its own.
     misfortune: u64,
     /// What durations are divided by: in some lives everything happens at once.
@@ -87,6 +97,10 @@ impl World {
             ready_reported: false,
             last_ready: now,
             finished: None,
+            told_target: u16::MAX,
+            rested: None,
+            in_service: Generation(1),
+            reloading: false,
             misfortune: [0, 2, 10, 40, 90][dice.draw() as usize % 5],
             haste: [1, 1, 100][dice.draw() as usize % 3],
             dice,
@@ -137,6 +151,11 @@ impl World {
             2 => Event::Wish(Wish::Interrupt),
             3..=8 => Event::Wish(Wish::More),
             9..=14 => Event::Wish(Wish::Fewer),
+            40..=46 => Event::Wish(Wish::Reload),
+            47 => Event::Wish(Wish::Rest),
+            48..=50 => Event::Wish(Wish::Scale { workers: self.dice.draw() as u16 % 12 }),
+            51..=56 => Event::Hung { pid: any_pid },
+            57..=62 => Event::Worn { pid: any_pid },
             15..=20 if is_there => Event::Tick,
             15..=20 => Event::Ready { pid: any_pid },
             21..=26 if is_there => Event::Tick,
@@ -187,11 +206,19 @@ impl World {
             Event::Started { .. }
             | Event::SpawnFailed { .. }
             | Event::Failing { .. }
-            | Event::Wish(Wish::More | Wish::Fewer)
+            | Event::Wish(
+                Wish::More | Wish::Fewer | Wish::Scale { .. } | Wish::Reload | Wish::Rest,
+            )
+            | Event::Hung { .. }
+            | Event::Worn { .. }
+            | Event::Configured { .. }
             | Event::Tick => {}
         }
         if self.processes.values().any(|process| process.is_ready) {
             self.last_ready = self.now;
+        }
+        if let Event::Wish(Wish::Rest) = event {
+            self.rested = Some(self.now);
         }
         self.machine.handle(event, self.now);
         if self.chance(3) {
@@ -204,7 +231,30 @@ impl World {
         while let Some(action) = self.machine.next_action() {
             assert_eq!(self.finished, None, "{action:?} after the end");
             match action {
-                Action::Spawn { slot, .. } => self.spawn(slot),
+                Action::Spawn { slot, side, generation } => self.spawn(slot, side, generation),
+                Action::DumpStack { pid } => {
+                    let process = self.processes.get_mut(&pid.0).expect("it is alive");
+                    process.is_ready = false;
+                    process.told = Some(Command::Quick); // It will be told nothing more.
+                }
+                Action::Configure => {
+                    assert!(!self.reloading, "two reloads at once");
+                    self.reloading = true;
+                    let policy = (!self.chance(20)).then(|| Policy {
+                        workers: 1 + (self.dice.draw() % 6) as u16,
+                        ..self.policy.clone()
+                    });
+                    self.machine.handle(Event::Configured { policy }, self.now);
+                }
+                Action::Adopt { generation } => {
+                    assert!(self.reloading);
+                    self.in_service = generation;
+                }
+                Action::Discard { generation } => {
+                    assert_ne!(generation, self.in_service);
+                    self.reloading = false; // Unless it is begun anew.
+                }
+                Action::ReloadEnded { outcome } => self.reloaded(outcome),
                 Action::Command { pid, command } => self.command(pid, command),
                 Action::Kill { pid } => {
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
@@ -231,7 +281,7 @@ impl World {
                     let told =
                         |process: &Process| process.told.is_some_and(|told| told >= Command::Drain);
                     // Who cannot boot or is being killed serves nobody, and needs no word.
-                    let staffed = self.machine.slots().iter().filter(|slot| slot.is_staffed());
+                    let staffed = self.machine.seats().filter(|seat| seat.is_staffed());
                     assert_eq!(staffed.count(), 0);
                     assert!(
                         self.processes.values().all(|process| told(process) || !process.is_ready)
@@ -239,6 +289,7 @@ impl World {
                     self.listeners_dropped = true;
                 }
                 Action::Retire { .. } => assert!(!self.listeners_dropped),
+                Action::Tell(Notice::Scaled { workers }) => self.told_target = workers,
                 Action::Tell(_) => {}
                 Action::Finish(verdict) => self.finish(verdict),
             }
@@ -252,7 +303,9 @@ impl World {
         let since = self.stopping_since.expect("it said that it stops");
         let bound = match verdict {
             Verdict::Asked => self.policy.graceful.max(self.policy.quick),
-            Verdict::NotBooted | Verdict::NotImportable | Verdict::CrashLoop => GIVING_UP_PATIENCE,
+            Verdict::NotBooted | Verdict::NotImportable | Verdict::CrashLoop => {
+                stop::GIVING_UP_PATIENCE
+            }
         };
         let took = self.now - since;
         assert!(took <= bound + ms(200), "the stop took {took:?}, allowed were {bound:?}");
@@ -266,12 +319,33 @@ impl World {
         }
     }
 
-    fn spawn(&mut self, slot: SlotId) {
+    fn reloaded(&mut self, outcome: ReloadOutcome) {
+        self.reloading = false;
+        match outcome {
+            ReloadOutcome::Done | ReloadOutcome::Halted => {
+                let all = self.machine.slots[..usize::from(self.machine.target)].iter();
+                let of = all.filter(|slot| slot.is_ready()).map(WorkerSlot::generation);
+                assert!(of.into_iter().all(|generation| generation == self.in_service));
+            }
+            ReloadOutcome::Misconfigured
+            | ReloadOutcome::CanaryFailed
+            | ReloadOutcome::Abandoned => {}
+        }
+    }
+
+    fn spawn(&mut self, slot: SlotId, side: Side, generation: Generation) {
         assert!(!self.asked && self.stopping_since.is_none(), "a spawn while stopping");
-        let lives_there = |process: &&Process| process.slot == slot;
-        assert_eq!(self.processes.values().filter(lives_there).count(), 0, "two in one slot");
+        let lives_there = |process: &&Process| process.slot == slot && process.side == side;
+        assert_eq!(self.processes.values().filter(lives_there).count(), 0, "two in one block");
+        let slots: Vec<_> = self.processes.values().map(|process| process.slot).collect();
+        let is_double = |slot: &SlotId| slots.iter().filter(|other| *other == slot).count() > 1;
+        let is_second = slots.contains(&slot);
+        assert!(!is_second || !slots.iter().any(is_double), "more than one process too many");
         let spawns = self.spawns.entry(slot.0).or_default();
-        spawns.push_back(self.now);
+        // A stand-in is somebody's wish; what the slot does by itself is bounded.
+        if generation == self.in_service && !is_second {
+            spawns.push_back(self.now);
+        }
         while spawns.front().is_some_and(|at| self.now - *at >= ms(60_000)) {
             spawns.pop_front();
         }
@@ -280,14 +354,15 @@ impl World {
             self.meddle_inside(); // Between the action and its outcome.
         }
         if self.chance(self.misfortune / 8) {
-            self.machine.handle(Event::SpawnFailed { slot }, self.now);
+            self.machine.handle(Event::SpawnFailed { slot, side }, self.now);
             return;
         }
         let pid = Pid(self.next_pid);
         self.next_pid += 1;
-        let process = Process { slot, told: None, is_ready: false, is_killed: false };
+        let process =
+            Process { slot, side, generation, told: None, is_ready: false, is_killed: false };
         self.processes.insert(pid.0, process);
-        self.machine.handle(Event::Started { slot, pid }, self.now);
+        self.machine.handle(Event::Started { slot, side, pid }, self.now);
         self.draw_fate(pid);
     }
 
@@ -344,12 +419,22 @@ impl World {
         let wait = self.up_to(40_000);
         let process = self.processes.get_mut(&pid.0).expect("it is alive");
         assert!(process.told < Some(command), "{command:?} after {:?}", process.told);
+        let (slot, generation, was_ready) = (process.slot, process.generation, process.is_ready);
         process.told = Some(command);
         match command {
             Command::Serve => panic!("nobody is told to serve on"),
             Command::Announce => assert!(!self.door_closed),
             Command::Drain | Command::Quick => {
                 process.is_ready = false;
+                let is_meant = self.stopping_since.is_some()
+                    || self.rested == Some(self.now)
+                    || slot.0 >= self.told_target
+                    || generation != self.in_service && !self.reloading;
+                let mut others = self.processes.values().filter(|other| other.slot == slot);
+                assert!(
+                    !was_ready || is_meant || others.any(|other| other.is_ready),
+                    "a worker less"
+                );
                 if obeys {
                     self.will_exit(pid, wait, ExitStatus::Code(0));
                 }
@@ -358,7 +443,7 @@ impl World {
     }
 
     fn check(&self) {
-        let mut known: Vec<_> = self.machine.slots().iter().filter_map(WorkerSlot::pid).collect();
+        let mut known: Vec<_> = self.machine.seats().filter_map(WorkerSlot::pid).collect();
         known.sort_unstable();
         let alive: Vec<_> = self.processes.keys().map(|pid| Pid(*pid)).collect();
         assert_eq!(known, alive, "the machine has lost sight of a process");

@@ -1,3 +1,5 @@
+mod reload;
+
 use super::*;
 
 /// A machine, its clock and the pids it was given.
@@ -20,6 +22,11 @@ enum Did {
     DropListeners,
     Report(String),
     Finish(Verdict),
+    DumpStack(i32),
+    Configure,
+    Adopt(u32),
+    Discard(u32),
+    Ended(ReloadOutcome),
 }
 
 use Did::*;
@@ -66,14 +73,19 @@ impl Rig {
         let mut done = Vec::new();
         while let Some(action) = self.machine.next_action() {
             done.push(match action {
-                Action::Spawn { slot, .. } => {
+                Action::Spawn { slot, side, .. } => {
                     let pid = Pid(self.next_pid);
                     self.next_pid += 1;
-                    self.machine.handle(Event::Started { slot, pid }, self.now);
+                    self.machine.handle(Event::Started { slot, side, pid }, self.now);
                     Spawn(slot.0)
                 }
                 Action::Command { pid, command } => Tell(pid.0, command),
                 Action::Kill { pid } => Kill(pid.0),
+                Action::DumpStack { pid } => DumpStack(pid.0),
+                Action::Configure => Configure,
+                Action::Adopt { generation } => Adopt(generation.0),
+                Action::Discard { generation } => Discard(generation.0),
+                Action::ReloadEnded { outcome } => Ended(outcome),
                 Action::ReportReady => Ready,
                 Action::ReportStopping { .. } => Stopping,
                 Action::CloseDoor => CloseDoor,
@@ -184,8 +196,8 @@ fn a_worker_that_dies_before_it_is_ready_ends_the_start() {
 #[test]
 fn a_fork_that_fails_at_first_start_ends_it() {
     let mut rig = Rig::new(policy(1));
-    let Some(Action::Spawn { slot, .. }) = rig.machine.next_action() else { panic!() };
-    let did = rig.event(Event::SpawnFailed { slot });
+    let Some(Action::Spawn { slot, side, .. }) = rig.machine.next_action() else { panic!() };
+    let did = rig.event(Event::SpawnFailed { slot, side });
     assert_eq!(did.last(), Some(&Finish(Verdict::NotBooted)));
 }
 
@@ -216,7 +228,7 @@ fn a_worker_that_cannot_boot_and_does_not_end_is_killed() {
 
 #[test]
 fn giving_up_takes_less_than_two_seconds() {
-    assert!(FAILING_PATIENCE + GIVING_UP_PATIENCE < s(2.0));
+    assert!(FAILING_PATIENCE + stop::GIVING_UP_PATIENCE < s(2.0));
 }
 
 #[test]
@@ -236,8 +248,8 @@ fn a_later_fork_that_fails_is_tried_again() {
         rig.now,
     );
     while let Some(action) = rig.machine.next_action() {
-        if let Action::Spawn { slot, .. } = action {
-            rig.machine.handle(Event::SpawnFailed { slot }, rig.now);
+        if let Action::Spawn { slot, side, .. } = action {
+            rig.machine.handle(Event::SpawnFailed { slot, side }, rig.now);
         }
     }
     assert_eq!(rig.after(s(0.55)), [Spawn(0)]);
@@ -407,7 +419,7 @@ fn a_process_that_appears_during_a_stop_is_told_to_leave() {
     let mut rig = Rig::new(policy(1));
     let Some(Action::Spawn { slot, .. }) = rig.machine.next_action() else { panic!() };
     assert_eq!(rig.wish(Wish::Quit), [Stopping, CloseDoor, DropListeners]);
-    let did = rig.event(Event::Started { slot, pid: Pid(100) });
+    let did = rig.event(Event::Started { slot, side: Side::A, pid: Pid(100) });
     assert_eq!(did, [Tell(100, Command::Drain)]);
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }

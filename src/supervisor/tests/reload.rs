@@ -1,0 +1,282 @@
+//! Reloads, replacements, rest and hanging workers.
+
+use super::*;
+
+fn reload() -> Event {
+    Event::Wish(Wish::Reload)
+}
+
+impl Rig {
+    fn configure(&mut self, policy: Policy) -> Vec<Did> {
+        self.event(Event::Configured { policy: Some(policy) })
+    }
+
+    /// HUP, with a configuration that can be used.
+    fn hup(&mut self, policy: Policy) -> Vec<Did> {
+        assert_eq!(self.event(reload()), [Configure]);
+        self.configure(policy)
+    }
+
+    fn died(&mut self, pid: i32) -> Vec<Did> {
+        self.exited(pid, ExitStatus::Signal(11))
+    }
+}
+
+#[test]
+fn a_canary_serves_for_its_probation_before_the_others_follow_one_by_one() {
+    let mut rig = Rig::serving(policy(2));
+    assert_eq!(rig.hup(policy(2)), [Spawn(0)]); // 102
+    assert_eq!(rig.ready(102), []);
+    assert_eq!(rig.after(s(0.9)), []);
+    assert_eq!(rig.after(s(0.2)), [Adopt(2), Tell(100, Command::Drain)]);
+    assert_eq!(rig.left(100), [Spawn(1)]); // 103
+    assert_eq!(rig.ready(103), [Tell(101, Command::Drain)]);
+    assert_eq!(rig.left(101), [Ended(ReloadOutcome::Done)]);
+    assert_eq!(rig.died(102), [Spawn(0)]);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_changes_nothing() {
+    let mut rig = Rig::serving(policy(2));
+    assert_eq!(rig.event(reload()), [Configure]);
+    let did = rig.event(Event::Configured { policy: None });
+    assert_eq!(did, [Ended(ReloadOutcome::Misconfigured)]);
+    assert_eq!(rig.hup(policy(2)), [Spawn(0)]);
+}
+
+#[test]
+fn a_canary_that_cannot_boot_changes_nothing() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.failing(102);
+    let did = rig.failed(102, 4, "Traceback");
+    let expected = [Report("Traceback".into()), Discard(2), Ended(ReloadOutcome::CanaryFailed)];
+    assert_eq!(did, expected);
+    assert_eq!(rig.died(100), [Spawn(0)]);
+}
+
+#[test]
+fn a_canary_that_is_not_ready_in_time_is_killed_and_changes_nothing() {
+    let mut rig = Rig::serving(policy(1));
+    rig.hup(policy(1));
+    assert_eq!(rig.after(s(60.0)), [Kill(101)]);
+    let did = rig.exited(101, ExitStatus::Signal(9));
+    assert_eq!(did, [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+}
+
+#[test]
+fn a_canary_that_dies_in_its_probation_changes_nothing() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.ready(102);
+    rig.after(s(0.5));
+    assert_eq!(rig.died(102), [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+    assert_eq!(rig.after(s(60.0)), []);
+}
+
+#[test]
+fn a_hup_while_the_canary_boots_starts_over() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    assert_eq!(rig.event(reload()), [Discard(2), Tell(102, Command::Quick)]);
+    assert_eq!(rig.event(reload()), []);
+    assert_eq!(rig.left(102), [Configure]);
+    assert_eq!(rig.configure(policy(2)), [Spawn(0)]); // 103
+    rig.ready(103);
+    assert_eq!(rig.after(s(1.0)), [Adopt(3), Tell(100, Command::Drain)]);
+}
+
+#[test]
+fn hups_during_a_roll_become_one_more_reload() {
+    let mut rig = Rig::serving(policy(1));
+    rig.hup(policy(1));
+    rig.ready(101);
+    rig.after(s(1.0));
+    for _ in 0..50 {
+        assert_eq!(rig.event(reload()), []);
+    }
+    assert_eq!(rig.left(100), [Ended(ReloadOutcome::Done), Configure]);
+    assert_eq!(rig.configure(policy(1)), [Spawn(0)]);
+}
+
+#[test]
+fn a_hup_before_the_server_is_ready_waits_until_it_is() {
+    let mut rig = Rig::new(policy(1));
+    rig.run();
+    assert_eq!(rig.event(reload()), []);
+    assert_eq!(rig.ready(100), [Ready, Configure]);
+}
+
+#[test]
+fn two_deaths_of_the_new_generation_go_back_to_the_old_one() {
+    let mut rig = Rig::serving(policy(3));
+    rig.hup(policy(3));
+    rig.ready(103);
+    rig.after(s(1.0));
+    assert_eq!(rig.left(100), [Spawn(1)]); // 104
+    rig.ready(104);
+    assert_eq!(rig.died(103), [Spawn(0)]); // 105, still of the new one
+    rig.ready(105);
+    assert_eq!(rig.died(104), [Adopt(1), Spawn(1)]); // 106
+    rig.ready(106);
+    assert_eq!(rig.left(101), [Spawn(0)]); // 107
+    assert_eq!(rig.ready(107), [Tell(105, Command::Drain)]);
+    assert_eq!(rig.left(105), [Ended(ReloadOutcome::Halted)]);
+    assert_eq!(rig.died(102), [Spawn(2)]);
+}
+
+#[test]
+fn deaths_far_apart_halt_nothing() {
+    let mut rig = Rig::serving(policy(3));
+    rig.hup(policy(3));
+    rig.ready(103);
+    rig.after(s(1.0));
+    assert_eq!(rig.died(103), [Spawn(0)]); // 104
+    rig.ready(104);
+    rig.after(s(11.0));
+    assert_eq!(rig.died(104).first(), None); // Its slot waits: it failed twice in a row.
+    assert_eq!(rig.left(100), [Spawn(1)]);
+}
+
+#[test]
+fn a_new_number_of_workers_is_adopted_with_the_canary() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(3));
+    rig.ready(102);
+    assert_eq!(rig.after(s(1.0)), [Adopt(2), Tell(100, Command::Drain), Spawn(2)]);
+}
+
+#[test]
+fn a_number_of_workers_that_did_not_change_leaves_ttin_alone() {
+    let mut rig = Rig::serving(policy(1));
+    rig.wish(Wish::More); // 101
+    rig.ready(101);
+    rig.hup(policy(1));
+    rig.ready(102);
+    rig.after(s(1.0));
+    assert_eq!(rig.left(100), [Spawn(1)]);
+}
+
+#[test]
+fn worn_workers_are_replaced_one_at_a_time() {
+    let mut rig = Rig::serving(policy(2));
+    assert_eq!(rig.event(Event::Worn { pid: Pid(101) }), [Spawn(1)]); // 102
+    assert_eq!(rig.event(Event::Worn { pid: Pid(100) }), []);
+    assert_eq!(rig.event(Event::Worn { pid: Pid(101) }), []);
+    assert_eq!(rig.ready(102), [Tell(101, Command::Drain)]);
+    assert_eq!(rig.left(101), [Spawn(0)]);
+}
+
+#[test]
+fn a_replacement_that_cannot_boot_is_tried_again_later() {
+    let mut rig = Rig::serving(policy(1));
+    rig.event(Event::Worn { pid: Pid(100) }); // 101
+    let did = rig.failed(101, 4, "Traceback");
+    assert_eq!(did, [Report("Traceback".into()), Spawn(0)]); // 102
+    assert_eq!(rig.failed(102, 4, "Traceback"), [Report("Traceback".into())]);
+    assert_eq!(rig.after(s(0.4)), []);
+    assert_eq!(rig.after(s(0.2)), [Spawn(0)]);
+}
+
+#[test]
+fn an_old_worker_that_dies_while_its_canary_boots_is_replaced_beside_it() {
+    let mut rig = Rig::serving(policy(1));
+    rig.hup(policy(1)); // 101
+    assert_eq!(rig.died(100), [Spawn(0)]); // 102
+    rig.ready(101);
+    rig.ready(102);
+    assert_eq!(rig.after(s(1.0)), [Adopt(2), Tell(102, Command::Drain)]);
+    assert_eq!(rig.left(102), [Ended(ReloadOutcome::Done)]);
+}
+
+#[test]
+fn a_leaver_that_does_not_leave_is_hurried_and_killed_and_the_roll_goes_on() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.ready(102);
+    rig.after(s(1.0));
+    assert_eq!(rig.after(s(22.5)), [Tell(100, Command::Quick)]);
+    assert_eq!(rig.after(s(2.0)), [Kill(100)]);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Spawn(1)]);
+}
+
+#[test]
+fn a_stop_ends_a_roll_and_takes_the_spare_seat_with_it() {
+    let mut rig = Rig::serving(policy(1));
+    rig.hup(policy(1));
+    rig.ready(101);
+    let expected = [
+        Discard(2),
+        Ended(ReloadOutcome::Abandoned),
+        Stopping,
+        CloseDoor,
+        Tell(100, Command::Drain),
+        Tell(101, Command::Drain),
+        DropListeners,
+    ];
+    assert_eq!(rig.wish(Wish::Quit), expected);
+    assert_eq!(rig.left(101), []);
+    assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn rest_sends_all_away_and_hup_brings_them_back() {
+    let mut rig = Rig::serving(policy(2));
+    let all = [Tell(100, Command::Drain), Tell(101, Command::Drain)];
+    assert_eq!(rig.wish(Wish::Rest), all);
+    rig.left(100);
+    rig.left(101);
+    assert_eq!(rig.after(s(600.0)), []);
+    assert_eq!(rig.event(reload()), [Configure, Spawn(0), Spawn(1)]);
+}
+
+#[test]
+fn a_resting_server_stops_at_once() {
+    let mut rig = Rig::serving(policy(1));
+    rig.wish(Wish::Rest);
+    rig.left(100);
+    let expected = [Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)];
+    assert_eq!(rig.wish(Wish::Terminate), expected);
+}
+
+#[test]
+fn a_worker_that_hangs_is_asked_where_and_killed_a_second_later() {
+    let mut rig = Rig::serving(policy(1));
+    let hung = Event::Hung { pid: Pid(100) };
+    assert_eq!(rig.event(hung.clone()), [DumpStack(100)]);
+    assert_eq!(rig.event(hung), []);
+    assert_eq!(rig.after(s(0.9)), []);
+    assert_eq!(rig.after(s(0.1)), [Kill(100)]);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Spawn(0)]);
+}
+
+#[test]
+fn a_number_of_workers_can_be_asked_for() {
+    let mut rig = Rig::serving(policy(1));
+    assert_eq!(rig.wish(Wish::Scale { workers: 3 }), [Spawn(1), Spawn(2)]);
+    rig.ready(101);
+    rig.ready(102);
+    let did = rig.wish(Wish::Scale { workers: 1 });
+    let expected = [Tell(102, Command::Drain), Retire(2), Tell(101, Command::Drain), Retire(1)];
+    assert_eq!(did, expected);
+}
+
+#[test]
+fn a_canary_that_hangs_in_its_probation_changes_nothing() {
+    let mut rig = Rig::serving(policy(1));
+    rig.hup(policy(1));
+    rig.ready(101);
+    assert_eq!(rig.event(Event::Hung { pid: Pid(101) }), [DumpStack(101)]);
+    assert_eq!(rig.after(s(1.0)), [Kill(101)]);
+    let did = rig.exited(101, ExitStatus::Signal(9));
+    assert_eq!(did, [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+}
+
+#[test]
+fn a_second_signal_in_the_drain_delay_never_makes_the_stop_longer() {
+    let mut rig = Rig::serving(Policy { graceful: s(3.0), drain_delay: s(1.0), ..policy(1) });
+    rig.wish(Wish::Terminate);
+    rig.after(s(0.9));
+    rig.wish(Wish::Interrupt);
+    assert_eq!(rig.after(s(2.94 - 0.9)), [Kill(100)]);
+}

@@ -6,12 +6,14 @@
 //! | `names` | gauges and distributions, and the one table of all metrics |
 //! | `ledger` | totals of each slot, read from the board and made plausible |
 //! | `gauges` | what is worked out at the moment it is asked for |
+//! | `resident` | how much memory the workers have |
 //!
 //! Counting is the workers' ([`arctos_worker::metrics`]). Nothing here formats a line or sends one: that
 //! is [`crate::emitter`] and [`crate::admin`].
 pub mod gauges;
 pub mod ledger;
 pub mod names;
+pub mod resident;
 
 pub use gauges::{Gauges, Occupant, Sampler, Scene};
 pub use ledger::{Ledger, Spread, Totals};

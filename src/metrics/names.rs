@@ -1,4 +1,4 @@
-//! Gauges and distributions: variant, name, meaning; and the table of all metrics.
+//! Gauges and distributions: variant, name, meaning; and the names of all metrics in Prometheus.
 //!
 //! The counters' rows stand in [`Counter`]. Every name that leaves the process, to statsd or to
 //! Prometheus, comes from these two files.

@@ -5,6 +5,7 @@
 //! [`ConfigError`], which option stands in the way. Syntax of the command line is [`crate::cli`]'s.
 
 mod app_name;
+mod binds;
 mod error;
 mod identity;
 mod reader;

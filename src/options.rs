@@ -24,6 +24,7 @@ pub enum Setting {
     Backlog,
     UnixSocketMode,
     MaxConnections,
+    AdminBind,
     Workers,
     User,
     Group,

@@ -12,7 +12,7 @@ use arctos_worker::settings::{AppSpec, HeaderMap, Limits, Settings, Timeouts};
 use nix::unistd::{AccessFlags, access};
 
 use super::app_name::app_name;
-use super::binds::binds;
+use super::binds::{admin_binds, binds};
 use super::identity::privileges;
 use super::reader::{Reader, wrong};
 use super::{
@@ -100,6 +100,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
     let backlog = bounded(reader.one(Setting::Backlog, BACKLOG)?);
     let unix_socket_mode = reader.one(Setting::UnixSocketMode, Permissions)?;
     let connections = bounded(reader.one(Setting::MaxConnections, CONNECTIONS)?);
+    let admin_binds = admin_binds(&mut reader, &binds)?;
     let workers = workers(&mut reader, raw)?;
     let privileges = privileges(&mut reader)?;
     let name = reader.text(Setting::Name)?;
@@ -144,7 +145,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         logging,
         statsd: None,
         zone: None,
-        admin_binds: Vec::new(),
+        admin_binds,
         worker,
     });
     Ok(Resolved { config, effective: reader.into_effective() })

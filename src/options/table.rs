@@ -143,6 +143,15 @@ pub const OPTIONS: &[OptionSpec] = {
             "Connections that one worker holds; above it the longest idle one is closed.",
         )
         .once("N", "10000"),
+        row(
+            S::AdminBind,
+            T::Listening,
+            "admin-bind",
+            "Where the supervisor answers operators, in the notation of `--bind`; no \
+             `unix:@abstract` and no `fd://N`. `unix:/path` is for the owner alone; TCP asks nobody \
+             who they are. `ARCTOS_ADMIN_BIND` separates by commas.",
+        )
+        .takes("ADDRESS", Takes::Many(','), Preset::Nothing),
         row(S::Workers, T::Processes, "workers", "Worker processes at start.")
             .letter('w')
             .derived("N", "`$WEB_CONCURRENCY`; else the CPUs of the cgroup quota, at least 2"),

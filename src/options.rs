@@ -54,6 +54,14 @@ pub enum Setting {
     LogLevel,
     LogFormat,
     AccessLogfile,
+    Statsd,
+    StatsdHost,
+    StatsdPrefix,
+    StatsdInterval,
+    StatsdFormat,
+    StatsdWorkerTag,
+    DogstatsdTags,
+    Zone,
 }
 
 /// One row of the table.
@@ -118,11 +126,13 @@ pub enum Topic {
     Http,
     /// What is written down.
     Logging,
+    /// What is counted, and where that goes.
+    Metrics,
 }
 
 impl Topic {
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Application,
         Self::Listening,
         Self::Processes,
@@ -130,6 +140,7 @@ impl Topic {
         Self::Limits,
         Self::Http,
         Self::Logging,
+        Self::Metrics,
     ];
 
     /// The heading.
@@ -142,6 +153,7 @@ impl Topic {
             Self::Limits => "Limits",
             Self::Http => "HTTP",
             Self::Logging => "Logging",
+            Self::Metrics => "Metrics",
         }
     }
 }

@@ -326,7 +326,7 @@ fn options_of_gunicorn_are_answered_with_advice() {
         "--max-requests",
         "--config",
         "-c",
-        "--statsd-host",
+        "--enable-backlog-metric",
         "--certfile",
         "-R",
         "--log-file",
@@ -337,6 +337,45 @@ fn options_of_gunicorn_are_answered_with_advice() {
     }
     let (message, _) = refusal("--threads 4");
     assert_eq!(message, "--threads: a worker runs one request at a time; raise --workers instead");
+}
+
+#[test]
+fn options_for_metrics_of_other_servers_are_answered_with_ours() {
+    for (option, ours) in [
+        ("--stats", "--admin-bind"),
+        ("--stats-http", "--admin-bind"),
+        ("--stats-push", "--statsd-host"),
+        ("--metrics", "--admin-bind"),
+        ("--metrics-port", "--admin-bind"),
+        ("--carbon", "--statsd-host"),
+        ("--control-socket", "--admin-bind"),
+    ] {
+        let (message, exit_code) = refusal(option);
+        assert!(message.starts_with(&format!("{option}: ")), "{message}");
+        assert!(message.contains(ours), "{message}");
+        assert_eq!(exit_code, 2);
+    }
+}
+
+#[test]
+fn options_of_gunicorn_for_metrics_mean_the_same() {
+    let line = "--statsd-host localhost:9125 --statsd-prefix shop. --dogstatsd-tags a:1,b:2";
+    let statsd = config(line).statsd.unwrap();
+    assert_eq!(statsd.target.to_string(), "localhost:9125");
+    assert_eq!(statsd.prefix, "shop");
+    assert_eq!(statsd.tags, ["a:1", "b:2"]);
+}
+
+#[test]
+fn a_prefix_can_be_emptied_on_the_command_line() {
+    assert_eq!(line_of(&printed("", &[]), "--statsd-prefix"), "--statsd-prefix arctos default");
+    for words in [["--statsd-prefix="].as_slice(), &["--statsd-prefix", ""]] {
+        let words = ["arctos", "--print-config"].iter().chain(words).map(OsString::from);
+        let Ok(Invocation::PrintConfig(page)) = parse(words, Environment::default()) else {
+            panic!()
+        };
+        assert_eq!(line_of(&page, "--statsd-prefix"), "--statsd-prefix - command line");
+    }
 }
 
 #[test]

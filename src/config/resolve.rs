@@ -15,6 +15,7 @@ use super::app_name::app_name;
 use super::binds::{admin_binds, binds};
 use super::identity::privileges;
 use super::reader::{Reader, wrong};
+use super::statsd::{Metrics, metrics};
 use super::{
     AccessLog, Config, ConfigError, ListenMode, Logging, Origin, Patience, Privileges, RawOptions,
 };
@@ -130,6 +131,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         multiprocess: workers > 1,
     };
     let logging = logging(&mut reader)?;
+    let Metrics { statsd, zone } = metrics(&mut reader, &raw.environment, !admin_binds.is_empty())?;
     let config = application.map(|application| Config {
         application,
         binds,
@@ -143,8 +145,8 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         pid_file,
         patience,
         logging,
-        statsd: None,
-        zone: None,
+        statsd,
+        zone,
         admin_binds,
         worker,
     });

@@ -321,5 +321,61 @@ pub const OPTIONS: &[OptionSpec] = {
             "Write a line for each request to this file, or `-` for standard output.",
         )
         .optional("FILE"),
+        row(
+            S::Statsd,
+            T::Metrics,
+            "statsd",
+            "Send metrics: to `--statsd-host` where that is given; with `auto` also to the Datadog \
+             agent that `DD_DOGSTATSD_URL`, or `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`, names, and \
+             tagged as `DD_*` says; with `off` nowhere.",
+        )
+        .once("on|off|auto", "on"),
+        row(
+            S::StatsdHost,
+            T::Metrics,
+            "statsd-host",
+            "Where to send metrics: `HOST`, `HOST:PORT`, `[IPv6]:PORT`, over UDP, port 8125 if \
+             none is given; or `unix:///path`, a datagram socket.",
+        )
+        .optional("ADDRESS"),
+        row(
+            S::StatsdPrefix,
+            T::Metrics,
+            "statsd-prefix",
+            "What every name begins with, before a dot. `''`, or `.` in a variable: nothing.",
+        )
+        .once("PREFIX", "arctos"),
+        row(S::StatsdInterval, T::Metrics, "statsd-interval", "How often metrics are sent.")
+            .once("TIME", "2s"),
+        row(
+            S::StatsdFormat,
+            T::Metrics,
+            "statsd-format",
+            "`dogstatsd` has tags and distributions; `plain` has neither, and sums over workers. \
+             `auto`: `dogstatsd` where there is anything to tag or the agent is Datadog's.",
+        )
+        .once("dogstatsd|plain|auto", "auto"),
+        row(
+            S::StatsdWorkerTag,
+            T::Metrics,
+            "statsd-worker-tag",
+            "Tag what is sent of one worker with its number, as `worker:0`.",
+        )
+        .once("on|off", "on"),
+        row(
+            S::DogstatsdTags,
+            T::Metrics,
+            "dogstatsd-tags",
+            "Tags of everything that is sent, separated by commas, such as \
+             `app:shop,zone:central-europe`; its `zone:` is the zone.",
+        )
+        .optional("TAGS"),
+        row(
+            S::Zone,
+            T::Metrics,
+            "zone",
+            "The tag `zone` of everything that is sent, and a label of what is looked at.",
+        )
+        .derived("ZONE", "that of `--dogstatsd-tags`"),
     ]
 };

@@ -211,6 +211,8 @@ fn without_anything_to_tag_auto_is_plain() {
     let agent = [("DD_AGENT_HOST", "dd")];
     assert_eq!(statsd(&[AUTO, off], &agent).format, Format::Dogstatsd, "Datadog's agent");
     assert_eq!(statsd(&[AUTO, off, HOST], &agent).format, Format::Plain, "not this one");
+    let container = [("DD_EXTERNAL_ENV", "cn-web")];
+    assert_eq!(statsd(&[AUTO, off, HOST], &container).format, Format::Dogstatsd, "the field |e:");
     let shown = |options: &[_]| shown(Setting::StatsdFormat, options, &[]).0;
     assert_eq!((shown(&[off]), shown(&[])), ("auto (plain)".into(), "auto (dogstatsd)".into()));
 }
@@ -247,10 +249,11 @@ fn tags_that_were_asked_for_are_not_lost_in_plain() {
 
 #[test]
 fn a_zone_that_operators_look_at_goes_with_plain() {
-    let options = [HOST, PLAIN, (Setting::Zone, "eu"), (Setting::AdminBind, "9000")];
-    let config = config(&options, &[]);
-    assert_eq!(config.zone.as_deref(), Some("eu"));
-    assert_eq!(config.statsd.unwrap().zone, None);
+    for zone in [(Setting::Zone, "eu"), (Setting::DogstatsdTags, "zone:eu")] {
+        let config = config(&[HOST, PLAIN, zone, (Setting::AdminBind, "9000")], &[]);
+        assert_eq!(config.zone.as_deref(), Some("eu"));
+        assert_eq!(config.statsd.unwrap().zone, None);
+    }
 }
 
 #[test]

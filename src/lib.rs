@@ -30,6 +30,7 @@ pub mod statsd;
 pub mod supervisor;
 pub mod systemd;
 pub mod value;
+pub mod watch;
 
 #[cfg(feature = "python")]
 mod module;

@@ -1,0 +1,171 @@
+//! Whether a worker hangs, and whether it is worn out: judged by what it wrote on the board.
+//!
+//! Pure: the board's words and the time come in, a judgement goes out. Who looks how often, and what
+//! follows, is [`crate::monitor`]'s and the machine's.
+
+use std::time::Duration;
+
+use arctos_worker::metrics::{Block, Counter};
+
+use crate::slot::Jitter;
+
+/// An idle worker's loop turns every 2 s; one that has not for so long is stopped or stuck.
+pub const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a worker hangs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hang {
+    /// A request, for so long.
+    Request(Duration),
+    /// Its own loop, or it was stopped: it has not turned for so long.
+    Loop(Duration),
+}
+
+/// Judges one worker that is ready. `request` is how long a request may take; `None` for any time.
+pub fn hang(block: &Block, request: Option<Duration>, monotonic: Duration) -> Option<Hang> {
+    if let Some(start) = block.request_start() {
+        let age = monotonic.saturating_sub(start);
+        return request.filter(|longest| age > *longest).map(|_| Hang::Request(age));
+    }
+    let tick = block.last_tick();
+    let still = monotonic.saturating_sub(tick);
+    (!tick.is_zero() && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
+}
+
+/// After what a worker is replaced; `None` is never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests given to the application.
+    pub requests: Option<u64>,
+    /// Resident memory, in bytes.
+    pub rss_bytes: Option<u64>,
+    /// Time since it was ready.
+    pub lifetime: Option<Duration>,
+    /// How far requests and lifetime are spread, so that workers do not wear out together: up to so many
+    /// hundredths more.
+    pub jitter_percent: u32,
+}
+
+/// Which limit a worker has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wear {
+    /// `--max-requests`.
+    Requests(u64),
+    /// `--max-rss`, in bytes.
+    Rss(u64),
+    /// `--max-lifetime`.
+    Lifetime(Duration),
+}
+
+/// One worker's own limits, and where it began.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    limits: Limits,
+    first_request: u64,
+    since: Duration,
+}
+
+impl Limits {
+    /// Whether any limit is set that needs [`Lease::wear`] to be given the resident memory.
+    pub fn wants_rss(&self) -> bool {
+        self.rss_bytes.is_some()
+    }
+
+    /// The limits of a worker that is ready now.
+    pub fn lease(&self, block: &Block, monotonic: Duration, jitter: &mut Jitter) -> Lease {
+        let spread = u64::from(self.jitter_percent) * (jitter.draw() % 1001);
+        let more = |whole: u64| whole.saturating_add(whole.saturating_mul(spread) / 100_000);
+        let lifetime = self.lifetime.map(|lifetime| {
+            let ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+            Duration::from_millis(more(ms))
+        });
+        let limits = Self { requests: self.requests.map(more), lifetime, ..*self };
+        Lease { limits, first_request: requests(block), since: monotonic }
+    }
+}
+
+impl Lease {
+    /// The first limit that is reached.
+    pub fn wear(&self, block: &Block, rss_bytes: Option<u64>, monotonic: Duration) -> Option<Wear> {
+        let served = requests(block).saturating_sub(self.first_request);
+        let age = monotonic.saturating_sub(self.since);
+        let by_requests =
+            self.limits.requests.filter(|most| served >= *most).map(|_| Wear::Requests(served));
+        let by_rss = || {
+            let (most, has) = (self.limits.rss_bytes?, rss_bytes?);
+            (has > most).then_some(Wear::Rss(has))
+        };
+        let by_age =
+            || self.limits.lifetime.filter(|longest| age >= *longest).map(|_| Wear::Lifetime(age));
+        by_requests.or_else(by_rss).or_else(by_age)
+    }
+}
+
+fn requests(block: &Block) -> u64 {
+    block.row.get(Counter::ReqSuccessRead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_request_hangs_when_it_takes_longer_than_allowed() {
+        let block = Block::detached();
+        block.tick(s(100));
+        block.begin_request(s(100), b"GET", b"/");
+        assert_eq!(hang(block, Some(s(30)), s(130)), None);
+        assert_eq!(hang(block, Some(s(30)), s(131)), Some(Hang::Request(s(31))));
+        assert_eq!(hang(block, None, s(100_000)), None);
+        block.end_request(s(140));
+        block.tick(s(140));
+        assert_eq!(hang(block, Some(s(30)), s(141)), None);
+    }
+
+    #[test]
+    fn a_loop_hangs_when_it_does_not_turn_between_requests() {
+        let block = Block::detached();
+        assert_eq!(hang(block, Some(s(30)), s(100)), None);
+        block.tick(s(100));
+        assert_eq!(hang(block, Some(s(30)), s(110)), None);
+        assert_eq!(hang(block, None, s(111)), Some(Hang::Loop(s(11))));
+    }
+
+    #[test]
+    fn each_limit_wears_a_worker_out() {
+        let block = Block::detached();
+        block.row.add(Counter::ReqSuccessRead, 1000);
+        let mut jitter = Jitter::new(1);
+        let lease = |limits: Limits, jitter: &mut Jitter| limits.lease(block, s(50), jitter);
+        let never = lease(Limits::default(), &mut jitter);
+        let requests = lease(Limits { requests: Some(10), ..Limits::default() }, &mut jitter);
+        let rss = lease(Limits { rss_bytes: Some(1 << 20), ..Limits::default() }, &mut jitter);
+        let lifetime = lease(Limits { lifetime: Some(s(60)), ..Limits::default() }, &mut jitter);
+        block.row.add(Counter::ReqSuccessRead, 9);
+        for lease in [never, requests, rss, lifetime] {
+            assert_eq!(lease.wear(block, Some(1 << 20), s(109)), None);
+        }
+        block.row.inc(Counter::ReqSuccessRead);
+        assert_eq!(never.wear(block, Some(2 << 20), s(110)), None);
+        assert_eq!(requests.wear(block, None, s(60)), Some(Wear::Requests(10)));
+        assert_eq!(rss.wear(block, Some((1 << 20) + 1), s(60)), Some(Wear::Rss((1 << 20) + 1)));
+        assert_eq!(rss.wear(block, None, s(60)), None);
+        assert_eq!(lifetime.wear(block, None, s(110)), Some(Wear::Lifetime(s(60))));
+    }
+
+    #[test]
+    fn jitter_makes_limits_larger_by_its_hundredths_at_most() {
+        let block = Block::detached();
+        let mut jitter = Jitter::new(1);
+        let limits = Limits { requests: Some(1000), jitter_percent: 10, ..Limits::default() };
+        let drawn: Vec<_> = (0..200)
+            .filter_map(|_| limits.lease(block, s(0), &mut jitter).limits.requests)
+            .collect();
+        assert!(drawn.iter().all(|most| (1000..=1100).contains(most)), "{drawn:?}");
+        assert!(drawn.iter().any(|most| *most < 1010) && drawn.iter().any(|most| *most > 1090));
+    }
+}

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod crew;
+pub mod ctl;
 pub mod emitter;
 pub mod error;
 pub mod fork;

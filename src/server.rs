@@ -16,6 +16,7 @@ use nix::unistd::chdir;
 
 use crate::cli::{self, Invocation};
 use crate::config::{Config, Environment};
+use crate::ctl::{self, Order};
 use crate::error::ExitCode;
 use crate::fork::{Disposition, Launch, set_disposition};
 use crate::listener::{ListenOptions, Listeners};
@@ -70,6 +71,7 @@ fn obey(
             say(io::stdout(), text.trim_end());
             0
         }
+        Ok(Invocation::Ctl(order)) => ask(&order),
         Ok(Invocation::Check(config)) => check(&config, runtime),
         Ok(Invocation::Serve(config)) => serve(&config, runtime),
     }
@@ -78,6 +80,22 @@ fn obey(
 /// One text for a person; a reader that has gone away, or a full disk, is no reason to fail.
 fn say(mut stream: impl Write, text: &str) {
     let _ = writeln!(stream, "{text}");
+}
+
+/// Asks a running server; this process serves nothing.
+fn ask(order: &Order) -> i32 {
+    // As for a server: Ctrl-C would be told when the answer has come.
+    let _ = set_disposition(Signal::SIGINT, Disposition::Default);
+    match ctl::obey(order) {
+        Ok(text) => {
+            say(io::stdout(), text.trim_end());
+            0
+        }
+        Err(error) => {
+            say(io::stderr(), &format!("error: {error}"));
+            error.exit_code() as i32
+        }
+    }
 }
 
 fn check(config: &Config, runtime: &dyn Runtime) -> i32 {

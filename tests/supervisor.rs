@@ -481,6 +481,12 @@ fn the_pid_file_is_there_while_the_server_is_ready() {
     assert!(is_empty(folder.path()));
 }
 
+/// The cells behind this name.
+fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
+    let cells = table.lines().find_map(|line| line.strip_prefix(name));
+    cells.unwrap_or_else(|| panic!("no {name}\n{table}")).split_whitespace().collect()
+}
+
 fn a_server_is_asked_for_its_metrics_while_it_runs() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
@@ -495,17 +501,16 @@ fn a_server_is_asked_for_its_metrics_while_it_runs() {
         let order = Order { verb: Verb::Metrics, server: address.parse().unwrap() };
         let table = ctl::obey(&order).unwrap();
         assert!(table.starts_with("counters"), "{table}");
-        let row = |name: &str| table.lines().find(|line| line.starts_with(name));
-        assert!(row("conn.accept.success").unwrap().ends_with(" 0"), "{table}");
-        assert!(row("counters").unwrap().ends_with(" w0  w1"), "{table}");
+        assert_eq!(row(&table, "counters"), ["total", "w0", "w1"], "{table}");
+        assert_eq!(row(&table, "conn.accept.success"), ["0", "0", "0"], "{table}");
+        assert_eq!(row(&table, "workers.ready"), ["2"], "{table}");
     }
     // A killed worker is seen, and the supervisor still answers.
     kill(server.pid_in(1), Signal::SIGKILL).unwrap();
     server.says(&["worker.ready", "slot=1"]);
     let order = Order { verb: Verb::Metrics, server: by_tcp.parse().unwrap() };
     let table = ctl::obey(&order).unwrap();
-    let row = table.lines().find(|line| line.starts_with("worker.restarts signal")).unwrap();
-    assert_eq!(row.split_whitespace().collect::<Vec<_>>()[2..], ["1", "0", "1"], "{table}");
+    assert_eq!(row(&table, "worker.restarts signal"), ["1", "0", "1"], "{table}");
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
     assert!(!path.exists());

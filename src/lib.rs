@@ -12,6 +12,7 @@ pub mod crew;
 pub mod emitter;
 pub mod error;
 pub mod fork;
+pub mod in_process;
 pub mod listener;
 pub mod meter;
 pub mod metrics;

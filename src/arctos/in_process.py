@@ -100,18 +100,19 @@ def bind_and_listen(
         _check_type("port", port, int)
         if not 0 <= port <= 65535:
             raise ValueError(f"port must be from 0 to 65535, not {port}")
+    address: Any
     if host.startswith("unix:"):
         for name, is_given in (("port", port is not None), ("reuse_port", bool(reuse_port))):
             if is_given:
                 warnings.warn(f"{name} has no meaning for the unix socket {host!r}", stacklevel=2)
-        sock, address = socket.socket(socket.AF_UNIX), _unix_address(host)
+        family, address = socket.AF_UNIX, _unix_address(host)
     elif port is None:
         raise TypeError(f"port is missing: host {host!r} is no unix socket (unix:/path, unix:@name)")
     else:
         family, address = _inet_address(host, port)
-        sock = socket.socket(family)
+    sock = socket.socket(family)
     try:
-        if sock.family != socket.AF_UNIX:
+        if family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -4,6 +4,8 @@ from typing import Final, final
 
 from .in_process import WSGIApplication
 
+__all__ = ["Statsd", "__version__", "main", "option_names", "serve_socket", "serve_supervised"]
+
 __version__: Final[str]
 
 def main() -> int:

@@ -245,7 +245,7 @@ def _check_type(name: str, value: object, expected: type) -> None:
         raise TypeError(f"{name} must be {expected.__name__}, not {type(value).__name__}")
 
 
-def _check_application(wsgi_app: object) -> None:
+def _check_application(wsgi_app: Any) -> None:
     if not callable(wsgi_app):
         raise TypeError(f"wsgi_app must be callable, not {type(wsgi_app).__name__}")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Union
 
 from .arctos import option_names, serve_supervised
 from .in_process import WSGIApplication
 
-OptionValue = Union[str, int, float, bool]  # noqa: UP007  (evaluated: Python 3.10 has no `|` for it here)
+OptionValue = str | int | float | bool
+"""One value of an option."""
 
 
 def serve(
@@ -48,6 +49,9 @@ def serve(
         texts = _texts(name, value, known[name])
         if texts:
             given.append((name, texts))
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()  # or each worker would write what is still in there, too
     return serve_supervised(app_or_path, given)
 
 

@@ -23,11 +23,13 @@ pub(super) fn serve_socket(
     statsd: Option<Py<Statsd>>,
 ) -> PyResult<()> {
     let _running = Running::begin()?;
-    let (listener, name) = listener::borrow(fd).map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidInput => {
-            PyValueError::new_err("the socket is no listening stream socket: call listen() on it")
+    let (listener, name) = listener::borrow(fd).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::InvalidInput {
+            return PyValueError::new_err(
+                "sock is no listening stream socket: call listen() on it",
+            );
         }
-        _ => PyErr::from(error),
+        PyErr::from(error)
     })?;
     let (settings, log) = (in_process::settings(), in_process::log());
     let (caller, doorbell) = Caller::attend(py)?;

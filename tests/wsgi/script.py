@@ -31,7 +31,7 @@ class Script:
             text=True,
             start_new_session=True,
         )
-        self._said, self._errors = queue.Queue(), []
+        self._said, self._errors, self._erred = queue.Queue(), [], threading.Condition()
         self._readers = [
             threading.Thread(target=self._read_output, daemon=True),
             threading.Thread(target=self._read_errors, daemon=True),
@@ -47,12 +47,22 @@ class Script:
 
     def _read_errors(self):
         with self.process.stderr as lines:
-            self._errors.extend(lines)
+            for line in lines:
+                with self._erred:
+                    self._errors.append(line)
+                    self._erred.notify_all()
 
     @property
     def errors(self):
         """What it wrote to standard error so far."""
         return "".join(self._errors)
+
+    def error_line(self, is_it):
+        """The first line on standard error that is it, once it is there."""
+        with self._erred:
+            is_there = self._erred.wait_for(lambda: any(map(is_it, self._errors)), PATIENCE_S)
+            assert is_there, self.errors
+            return next(filter(is_it, self._errors))
 
     def hears(self):
         """The next line that it prints; `None` at the end."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -56,6 +55,8 @@ def serve(
 
 
 def _hint(name: str, known: Mapping[str, bool]) -> str:
+    import difflib  # only here: the command line needs none of it
+
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

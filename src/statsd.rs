@@ -10,8 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use tags::{
-    PREFIX_MAX_CHARS, TAGS_MAX_BYTES, TagList, external_env, prefix, tag_bytes, tag_value, tags,
-    zone,
+    PREFIX_MAX_CHARS, TAGS_MAX_BYTES, TagList, external_env, prefix, tag, tag_bytes, tags, zone,
 };
 pub use target::TargetError;
 

@@ -23,6 +23,12 @@ impl Statsd {
                 "statsd['host'] and ['port'] '{target}': expected {error}"
             ))
         })?;
+        let most_chars = statsd::PREFIX_MAX_CHARS;
+        if ns.chars().count() > most_chars {
+            let message =
+                format!("statsd['ns']: expected a text of at most {most_chars} characters");
+            return Err(PyValueError::new_err(message));
+        }
         let list = statsd::tags(tags);
         let needed_bytes = statsd::tag_bytes(list.zone.as_deref(), &list.tags, None);
         if needed_bytes > statsd::TAGS_MAX_BYTES {

@@ -34,8 +34,8 @@ pub fn prefix(text: &str) -> String {
 
 /// The value of the tag `zone`; `None` for nothing.
 pub fn zone(text: &str) -> Option<String> {
-    let clean = tag_value(text, TAG_MAX_CHARS - "zone:".len());
-    (!clean.is_empty()).then_some(clean)
+    let zone = clean(text, TAG_MAX_CHARS - "zone:".len());
+    (!zone.is_empty()).then_some(zone)
 }
 
 /// Tags separated by commas. An empty one is left out.
@@ -47,7 +47,7 @@ pub fn tags(text: &str) -> TagList {
                 list.zone = zone(value).or(list.zone);
             }
             Some(_) | None => {
-                let tag = tag(part);
+                let tag = listed(part);
                 if !tag.is_empty() && !list.tags.contains(&tag) {
                     list.tags.push(tag);
                 }
@@ -59,9 +59,9 @@ pub fn tags(text: &str) -> TagList {
 
 /// DD_EXTERNAL_ENV, the field `|e:`: it has commas of its own. `None` for nothing.
 pub fn external_env(text: &str) -> Option<String> {
-    let parts: Vec<_> = text.trim().split(',').map(|part| tag_value(part, TAG_MAX_CHARS)).collect();
-    let clean: String = parts.join(",").chars().take(TAG_MAX_CHARS).collect();
-    (!clean.is_empty()).then_some(clean)
+    let parts: Vec<_> = text.split(',').map(|part| clean(part, TAG_MAX_CHARS)).collect();
+    let whole: String = parts.join(",").chars().take(TAG_MAX_CHARS).collect();
+    (!whole.is_empty()).then_some(whole)
 }
 
 /// What a line spends on tags and on the field `|e:`, the tag `worker` aside.
@@ -72,24 +72,26 @@ pub fn tag_bytes(zone: Option<&str>, tags: &[String], external_env: Option<&str>
     zone + tags + external_env
 }
 
+/// One tag, of a key that needs no sanitising; `None` where there is no value.
+pub fn tag(key: &str, value: &str) -> Option<String> {
+    let most_chars = TAG_MAX_CHARS.saturating_sub(key.len() + 1);
+    let value = clean(value, most_chars);
+    (!value.is_empty()).then(|| format!("{key}:{value}"))
+}
+
 /// One tag; empty for nothing. A colon without a key or without a value is none.
-fn tag(text: &str) -> String {
+fn listed(text: &str) -> String {
     let text = text.trim_matches(|letter: char| letter == ':' || letter.is_whitespace());
-    match text.split_once(':') {
-        Some((key, rest)) => {
-            let key = tag_value(key, TAG_MAX_CHARS);
-            let whole = tag_value(&format!("{key}:{}", rest.trim()), TAG_MAX_CHARS);
-            whole.trim_end_matches(':').to_owned()
-        }
-        None => tag_value(text, TAG_MAX_CHARS),
-    }
+    let (key, value) = text.split_once(':').unwrap_or((text, ""));
+    let whole = clean(&format!("{}:{}", key.trim(), value.trim()), TAG_MAX_CHARS);
+    whole.trim_end_matches(':').to_owned()
 }
 
 /// What can stand in a tag: all but what separates lines, fields and tags. Cut to `most_chars`.
-pub fn tag_value(text: &str, most_chars: usize) -> String {
+fn clean(text: &str, most_chars: usize) -> String {
     let separates = |letter: char| {
         letter.is_control() || letter.is_whitespace() || matches!(letter, ',' | '|' | '#')
     };
-    let clean = text.trim().chars().take(most_chars);
-    clean.map(|letter| if separates(letter) { '_' } else { letter }).collect()
+    let kept = text.trim().chars().take(most_chars);
+    kept.map(|letter| if separates(letter) { '_' } else { letter }).collect()
 }

@@ -434,6 +434,7 @@ GOOD = {"enable": False, "host": "127.0.0.1", "port": 8125, "ns": "", "tags": "a
         ({"port": True}, TypeError, "statsd['port'] must be int, not bool"),
         ({"port": 0}, ValueError, "statsd['port'] must be from 1 to 65535, not 0"),
         ({"ns": b"x"}, TypeError, "statsd['ns'] must be str, not bytes"),
+        ({"ns": "x" * 201}, ValueError, "statsd['ns']: expected a text of at most 200 characters"),
         ({"tags": ["app:shop"]}, TypeError, "statsd['tags'] must be str, not list"),
         ({"tags": ",".join(f"tag{n}:{n:0100}" for n in range(20))}, ValueError, "statsd['tags']: expected at most"),
     ],

@@ -13,6 +13,7 @@ pub mod ctl;
 pub mod emitter;
 pub mod error;
 pub mod fork;
+pub mod in_process;
 pub mod listener;
 pub mod meter;
 pub mod metrics;

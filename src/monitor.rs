@@ -212,6 +212,10 @@ impl<'a> Monitor<'a> {
     /// Hands in all that has come. Signals first: a wish to stop is older than what it causes.
     fn hear(&mut self, now: Instant) {
         for signal in self.signals.take() {
+            if let (Signal::Hup, Some(reason)) = (signal, self.launch.reload_refusal()) {
+                self.log.line(Level::Error, "reload.refused", &[("reason", Value::Text(reason))]);
+                continue;
+            }
             let wish = match signal {
                 Signal::Int => Wish::Interrupt,
                 Signal::Quit => Wish::Quit,

@@ -4,6 +4,7 @@
 //! the application is behind [`Runtime`], so that all of this is the same with and without CPython.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,16 +13,18 @@ use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::settings::AppSpec;
 use arctos_worker::worker::WorkerExit;
 use nix::sys::signal::Signal;
-use nix::unistd::chdir;
+use nix::unistd::{chdir, fchdir};
 
 use crate::cli::{self, Invocation};
-use crate::config::{Config, Environment};
+use crate::config::{self, Config, ConfigError, Environment, RawOptions};
 use crate::ctl::{self, Order};
 use crate::error::ExitCode;
 use crate::fork::{Disposition, Launch, set_disposition};
 use crate::listener::{ListenOptions, Listeners};
 use crate::monitor;
 use crate::nofile::raise_nofile;
+use crate::options::Setting;
+use crate::signals::Dispositions;
 use crate::standard_streams;
 
 /// What can load and run applications.
@@ -49,6 +52,33 @@ pub fn run(
 ) -> i32 {
     let run = AssertUnwindSafe(|| obey(arguments, environment, runtime));
     catch_unwind(run).unwrap_or(ExitCode::Internal as i32)
+}
+
+/// What a program wants served that goes on afterwards: the arguments of the Python function `serve()`,
+/// over the environment.
+///
+/// Errors: [`ConfigError`], which names the argument.
+pub fn resolve_keywords(
+    application: &str,
+    keywords: Vec<(Setting, Vec<OsString>)>,
+    environment: Environment,
+) -> Result<Config, ConfigError> {
+    let application = (Setting::Application, vec![application.into()]);
+    let raw = RawOptions::of_keywords(keywords.into_iter().chain([application]), environment);
+    Ok(config::resolve(&raw)?.config.expect("an application was given"))
+}
+
+/// Serves in a program that goes on afterwards: with the signals and the folder that it had before.
+/// Returns the exit code.
+///
+/// Errors: what it had before cannot be found out, or not be put back.
+pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
+    let dispositions = Dispositions::save()?;
+    let folder = File::open(".")?;
+    let served = catch_unwind(AssertUnwindSafe(|| serve(config, runtime)));
+    fchdir(&folder)?;
+    dispositions.restore()?;
+    Ok(served.unwrap_or(ExitCode::Internal as i32))
 }
 
 fn obey(

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::{Board, Counter, Histogram};
+use arctos_worker::metrics::{Board, Counter, Histogram, Side};
 
 use super::Distribution;
 
@@ -72,7 +72,34 @@ impl Ledger {
     }
 
     /// Reads the board.
-    pub fn read(&mut self, _board: &Board) {}
+    pub fn read(&mut self, board: &Board) {
+        for counter in Counter::ALL {
+            self.supervisor.counts[counter as usize] = board.header().row.get(counter);
+        }
+        for (slot, totals) in (0..).map(SlotId).zip(&mut self.slots) {
+            let blocks = [Side::A, Side::B].map(|side| board.block(slot, side));
+            if blocks.iter().flatten().all(|block| block.generation().0 == 0) {
+                continue;
+            }
+            let totals = totals.get_or_insert_with(Totals::new);
+            totals.counts = [0; Counter::ALL.len()];
+            for block in blocks.into_iter().flatten() {
+                for counter in Counter::ALL {
+                    totals.counts[counter as usize] += block.row.get(counter);
+                }
+            }
+            for distribution in Distribution::ALL {
+                let spread = &mut totals.spreads[distribution as usize];
+                spread.buckets.fill(0);
+                for block in blocks.into_iter().flatten() {
+                    let buckets = distribution.of(block).buckets();
+                    for (sum, bucket) in spread.buckets.iter_mut().zip(buckets) {
+                        *sum += u64::from(bucket);
+                    }
+                }
+            }
+        }
+    }
 
     /// What the supervisor counts of itself; it has no distributions.
     pub fn supervisor(&self) -> &Totals {

@@ -136,8 +136,8 @@ impl Desk {
     }
 }
 
-/// Carries out what is due on one connection until it has to wait. `hung_up` says that the connection
-/// is known to be reset.
+/// Carries out what is due on one connection until it has to wait. `hung_up` says that the peer is
+/// known to be gone, with a reset or without.
 pub fn drive<A: Application>(
     app: &mut A,
     reading: &mut Reading,
@@ -176,6 +176,7 @@ pub fn drive<A: Application>(
                         bytes_left = bytes_left.saturating_sub(count);
                         is_drained = count < room_bytes;
                         channel.progressed = true;
+                        channel.conn.received();
                         desk.block.row.add(Counter::BytesIn, count as u64);
                         continue;
                     }
@@ -190,7 +191,11 @@ pub fn drive<A: Application>(
                 }
             }
             Step::Call { .. } | Step::CallGathered if hung_up => {
-                channel.conn.failed(&desk.block.row);
+                if fd::has_failed(channel.socket.as_fd()) {
+                    channel.conn.failed(&desk.block.row);
+                } else {
+                    channel.conn.ended(&desk.block.row);
+                }
             }
             Step::Call { head_bytes, body } => {
                 let body =
@@ -248,9 +253,6 @@ pub fn drive<A: Application>(
     }
     if start < end {
         channel.pending = reading.buffer[start..end].to_vec();
-    }
-    if channel.progressed && matches!(pause, Pause::Readable) {
-        channel.conn.unfinished(&desk.block.row);
     }
     pause
 }

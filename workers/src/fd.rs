@@ -195,6 +195,11 @@ pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, leng
     outcome(retry(|| sendfile(socket, file, Some(&mut { offset }), length)))
 }
 
+/// Whether an error has come for a socket (SO_ERROR): a reset, as a rule. Asked once, it is forgotten.
+pub fn has_failed(socket: BorrowedFd<'_>) -> bool {
+    socket::getsockopt(&socket, sockopt::SocketError).is_ok_and(|error| error != 0)
+}
+
 /// How long ago the last bytes of a TCP connection arrived: right after [`accept`], how long a request
 /// has waited in the kernel, in steps of the kernel's clock (4 ms). `None` where there is no TCP.
 pub fn last_data_received(socket: BorrowedFd<'_>) -> Option<Duration> {

@@ -89,10 +89,8 @@ impl Bench {
     /// Feeds one packet and goes as far as possible.
     fn packet(&mut self, bytes: &[u8]) -> &mut Self {
         self.pending.extend_from_slice(bytes);
+        self.conn.received();
         self.turn();
-        if self.is_closed.is_none() {
-            self.conn.unfinished(&self.block.row);
-        }
         self
     }
 
@@ -244,6 +242,42 @@ fn a_get_with_connection_close() {
 }
 
 #[test]
+fn a_kept_connection_that_is_reset_ended_between_two_requests() {
+    let mut bench = Bench::new(vec![]);
+    assert_eq!(bench.packet(GET).resets().counts(), "AS RR RD SD SK ER RX");
+    assert_eq!(bench.block.row.get(Counter::ConnCloseIdle), 1);
+    let mut fresh = Bench::new(vec![]);
+    assert_eq!(fresh.resets().block.row.get(Counter::ConnCloseIdle), 0);
+}
+
+#[test]
+fn what_a_read_leaves_incomplete_is_counted_once_however_long_its_turn_takes() {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(&GET_CLOSE[..5]);
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.counts(), "AS RA");
+    bench.room = 0;
+    bench.packet(&[&GET_CLOSE[5..], b"behind"].concat());
+    assert_eq!(bench.counts(), "RR RD");
+    bench.room = usize::MAX;
+    bench.turn();
+    assert_eq!(bench.counts(), "SD SC");
+}
+
+#[test]
+fn a_request_behind_another_is_active_when_its_rest_is_waited_for() {
+    let mut bench = Bench::new(vec![]);
+    bench.room = 0;
+    bench.packet(&[GET, &GET[..9]].concat());
+    assert_eq!(bench.counts(), "AS RR RD");
+    bench.room = usize::MAX;
+    bench.turn();
+    assert_eq!(bench.counts(), "SD SK RA");
+    assert_eq!(bench.packet(&GET[9..]).counts(), "RR RD SD SK");
+}
+
+#[test]
 fn connect_and_close_or_reset() {
     assert_eq!(Bench::new(vec![]).ends().counts(), "AS CD RX");
     assert_eq!(Bench::new(vec![]).resets().counts(), "AS ER RX");
@@ -381,11 +415,13 @@ fn continue_is_sent_only_when_the_body_is_not_there_already() {
     let mut waits = Bench::new(vec![]);
     waits.packet(head);
     assert_eq!(waits.text(), "HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(waits.block.row.get(Counter::RespStatus1xx), 1);
     waits.packet(b"ab");
     assert!(waits.text().contains("200 OK"));
     let mut eager = Bench::new(vec![]);
     eager.packet(&[head.as_slice(), b"ab"].concat());
     assert!(eager.text().starts_with("HTTP/1.1 200 OK"), "{}", eager.text());
+    assert_eq!(eager.block.row.get(Counter::RespStatus1xx), 0);
 }
 
 #[test]

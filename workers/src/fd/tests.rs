@@ -19,6 +19,18 @@ fn fill(socket: &UnixStream) {
     while send(socket.as_fd(), [&[0; 4096], b"", b""]) != Io::Blocked {}
 }
 
+/// A TCP socket whose peer has reset the connection, which nobody has noticed yet.
+fn reset_socket_before_it_is_read() -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let mut fds = [nix::poll::PollFd::new(server.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE).unwrap();
+    server
+}
+
 /// A TCP socket whose peer has reset the connection.
 fn reset_socket() -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -176,6 +188,14 @@ fn a_reset_connection_fails_to_be_read_and_written_without_a_signal() {
         .unwrap();
     // The listener went away with the connection in its queue: reset.
     assert_eq!(receive(client.as_fd(), &mut [0; 16]), Io::Failed);
+}
+
+#[test]
+fn a_reset_is_an_error_of_the_socket_and_a_close_is_none() {
+    assert!(has_failed(reset_socket_before_it_is_read().as_fd()));
+    let (ours, theirs) = pair();
+    drop(theirs);
+    assert!(!has_failed(ours.as_fd()));
 }
 
 #[test]

@@ -254,6 +254,9 @@ pub fn drive<A: Application>(
     if start < end {
         channel.pending = reading.buffer[start..end].to_vec();
     }
+    if pause == Pause::Readable {
+        channel.waited = None; // From here on it is the peer that takes its time.
+    }
     pause
 }
 
@@ -303,13 +306,17 @@ fn answer<A: Application>(
     channel.called = Some(desk.clock.now());
     let before = desk.clock.monotonic();
     let info = channel.conn.info().clone();
+    let queue_wait = match channel.waited.take() {
+        Some(in_kernel) => in_kernel + desk.clock.now().saturating_duration_since(info.accepted),
+        None => before.saturating_sub(desk.woke),
+    };
     let request = Request {
         head_bytes,
         head,
         body,
         conn: &info,
         sequence: desk.sequence,
-        queue_wait: before.saturating_sub(desk.woke),
+        queue_wait,
     };
     let method = head.method.of(head_bytes);
     let path = head.path.of(head_bytes);
@@ -459,6 +466,9 @@ fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
 
 fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
     book(desk, channel);
+    if channel.conn.parts_at_once() && fd::has_unread(channel.socket.as_fd()) {
+        channel.conn.overhear();
+    }
     channel.conn.finish(&desk.block.row);
     channel.close_reply();
     desk.leave_if_forked();

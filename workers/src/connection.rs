@@ -458,4 +458,6 @@ impl Gathering {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -12,17 +12,20 @@ use std::os::unix::net::UnixDatagram;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use arctos::cli::{self, Invocation};
-use arctos::config::Environment;
+use arctos::config::{Config, Environment};
 use arctos::fork::Launch;
 use arctos::listener::{ListenOptions, Listeners};
 use arctos::monitor;
+use arctos::server::{self, CheckFailure, Runtime};
 use arctos_worker::log::{Level, Log, LogFormat, Value};
-use arctos_worker::metrics;
+use arctos_worker::metrics::{self, Counter, ServerState};
 use arctos_worker::post::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
+use arctos_worker::settings::AppSpec;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -68,6 +71,10 @@ const TESTS: &[(&str, fn())] = tests![
     an_application_that_cannot_be_imported_is_exit_4_and_one_report
     a_worker_that_cannot_boot_is_exit_3_and_one_report
     a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged
+    a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced
+    a_supervisor_that_panics_is_exit_70_and_leaves_no_worker
+    the_end_of_a_worker_that_nobody_asked_for_is_counted_with_its_reason
+    the_end_of_a_worker_that_was_asked_for_is_no_restart
     ttin_and_ttou_change_the_number_of_workers
     an_adopted_orphan_is_reaped_and_nothing_else
     workers_hear_that_the_supervisor_was_killed
@@ -88,6 +95,10 @@ const TESTS: &[(&str, fn())] = tests![
 fn serve(role: &str) -> i32 {
     let line = std::env::var(OPTIONS).unwrap_or("--workers 2".into());
     let words = "arctos none:app --bind 127.0.0.1:0 --name test ".to_owned() + &line;
+    if role == "defective" {
+        let words = words.split_whitespace().map(Into::into);
+        return server::run(words, Environment::default(), &Stage(role.into()));
+    }
     let parsed = cli::parse(words.split_whitespace().map(Into::into), Environment::default());
     let Ok(Invocation::Serve(mut config)) = parsed else { panic!("{words}: {parsed:?}") };
     config.patience.quick = Duration::from_secs(20); // Longer than a test takes.
@@ -109,6 +120,12 @@ fn serve(role: &str) -> i32 {
 struct Actor(String);
 
 impl Launch for Actor {
+    fn before_fork(&self) {
+        static FORKS: AtomicU32 = AtomicU32::new(0);
+        let is_first = FORKS.fetch_add(1, Ordering::Relaxed) == 0;
+        assert!(is_first || self.0 != "defective", "the roof comes down");
+    }
+
     fn work(&self, post: Post) -> WorkerExit {
         post.block.occupy(std::process::id());
         let fail = |exit| {
@@ -120,6 +137,13 @@ impl Launch for Actor {
             "not importable" => return fail(WorkerExit::NotImportable),
             "not booted" => return fail(WorkerExit::NotBooted),
             "panics" => panic!("the stage is on fire"),
+            "counted" | "exits" => tell_restarts(&post),
+            "boots once" => {
+                tell_restarts(&post);
+                if post.header.state() == ServerState::Serving {
+                    return fail(WorkerExit::NotBooted);
+                }
+            }
             "busy" => post.block.begin_request(Duration::ZERO, b"GET", b"/slow"),
             "parent" => drop(Command::new("sh").args(["-c", "sh -c 'exit 4' &"]).status()),
             "family" => drop(Command::new("sleep").arg("1000").spawn().unwrap()),
@@ -128,6 +152,11 @@ impl Launch for Actor {
         }
         post.block.set_ready();
         write(&post.life, &[LIFE_READY]).unwrap();
+        match self.0.as_str() {
+            "exits" => std::process::exit(7),
+            "panics later" => panic!("the stage gives way"),
+            _ => {}
+        }
         loop {
             let mut fds = [
                 PollFd::new(post.life.as_fd(), PollFlags::POLLIN),
@@ -149,6 +178,31 @@ impl Launch for Actor {
             }
         }
     }
+}
+
+/// Runs actors for [`server::run`].
+struct Stage(String);
+
+impl Runtime for Stage {
+    fn launch(&self, _application: &AppSpec) -> Box<dyn Launch> {
+        Box::new(Actor(self.0.clone()))
+    }
+
+    fn check(&self, _config: &Config, _log: &Log) -> Result<(), CheckFailure> {
+        Ok(())
+    }
+}
+
+/// Logs how the workers ended that had this block before: every other one of a slot.
+fn tell_restarts(post: &Post) {
+    let count = |counter| Value::Number(post.block.row.get(counter).cast_signed());
+    let pairs = [
+        ("boot", count(Counter::WorkerRestartsBoot)),
+        ("exit", count(Counter::WorkerRestartsExit)),
+        ("signal", count(Counter::WorkerRestartsSignal)),
+        ("end", Value::Text("")),
+    ];
+    post.log.line(Level::Info, "actor.restarts", &pairs);
 }
 
 /// Logs what this worker was given, and what it was not.
@@ -326,6 +380,70 @@ fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
     assert_eq!(server.ends(), Some(3));
     assert_eq!(server.seen_count("generation=1 message=\"the stage is on fire\""), 1);
     assert_eq!(server.seen_count("exit code 70"), 1);
+}
+
+fn a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced() {
+    let mut server = Server::with("panics later", |command| {
+        command.env(OPTIONS, "--workers 1");
+    });
+    server.says(&["worker.panic", "slot=0", "message=\"the stage gives way\""]);
+    server.says(&["worker.died", "slot=0", "exit code 70"]);
+    server.says(&["worker.started", "slot=0"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+fn a_supervisor_that_panics_is_exit_70_and_leaves_no_worker() {
+    let mut server = Server::start("defective");
+    assert_eq!(server.ends(), Some(70));
+    assert_eq!(server.seen_count("the roof comes down"), 1);
+    assert_eq!(server.seen_count("actor.orphaned"), 1, "the first worker had been forked");
+}
+
+fn the_end_of_a_worker_that_nobody_asked_for_is_counted_with_its_reason() {
+    let started = |role| {
+        Server::with(role, |command| {
+            command.env(OPTIONS, "--workers 1");
+        })
+    };
+    let mut killed = started("counted").awaited();
+    for _ in 0..2 {
+        kill(killed.pid_in(0), Signal::SIGKILL).unwrap();
+        killed.says(&["worker.ready"]);
+    }
+    assert_eq!(killed.seen_count("boot=0 exit=0 signal=0 "), 2);
+    assert_eq!(killed.seen_count("boot=0 exit=0 signal=1 "), 1);
+
+    let mut exiting = started("exits");
+    exiting.says(&["actor.restarts", "boot=0 exit=1 signal=0 "]);
+
+    let mut failing = started("boots once").awaited();
+    kill(failing.pid_in(0), Signal::SIGKILL).unwrap();
+    failing.says(&["actor.restarts", "boot=1 exit=0 signal=0 "]);
+
+    for mut server in [killed, exiting, failing] {
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.ends(), Some(0));
+    }
+}
+
+fn the_end_of_a_worker_that_was_asked_for_is_no_restart() {
+    let mut server = Server::with("counted", |command| {
+        command.env(OPTIONS, "--workers 1");
+    })
+    .awaited();
+    for _ in 0..2 {
+        server.signal(Signal::SIGTTIN);
+        server.says(&["worker.ready", "slot=1"]);
+        server.signal(Signal::SIGTTOU);
+        server.says(&["worker.left", "slot=1"]);
+    }
+    server.signal(Signal::SIGTTIN);
+    server.says(&["worker.ready", "slot=1"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert_eq!(server.seen_count("actor.restarts"), 4);
+    assert_eq!(server.seen_count("boot=0 exit=0 signal=0 "), 4);
 }
 
 fn ttin_and_ttou_change_the_number_of_workers() {

@@ -8,9 +8,7 @@ use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use arctos_worker::application::{
-    AppBody, AppError, Application, Content, Outlet, Reply, Request,
-};
+use arctos_worker::application::{AppBody, AppError, Application, Content, Outlet, Reply, Request};
 use arctos_worker::http::ResponseHead;
 use arctos_worker::metrics::{Block, Counter};
 use arctos_worker::settings::Settings;

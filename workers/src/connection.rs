@@ -458,6 +458,4 @@ impl Gathering {
 }
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;

@@ -310,14 +310,8 @@ fn answer<A: Application>(
         Some(in_kernel) => in_kernel + desk.clock.now().saturating_duration_since(info.accepted),
         None => before.saturating_sub(desk.woke),
     };
-    let request = Request {
-        head_bytes,
-        head,
-        body,
-        conn: &info,
-        sequence: desk.sequence,
-        queue_wait,
-    };
+    let request =
+        Request { head_bytes, head, body, conn: &info, sequence: desk.sequence, queue_wait };
     let method = head.method.of(head_bytes);
     let path = head.path.of(head_bytes);
     if desk.access.is_some() {

@@ -1,3 +1,5 @@
+mod properties;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 

@@ -29,7 +29,8 @@ mod tests {
     fn the_same_complaint_is_due_once_a_minute() {
         let start = Instant::now();
         let mut complaint = Complaint::default();
-        let due = [0, 1, 59, 60, 61, 119, 120].map(|s| complaint.is_due(start + Duration::from_secs(s)));
+        let due =
+            [0, 1, 59, 60, 61, 119, 120].map(|s| complaint.is_due(start + Duration::from_secs(s)));
         assert_eq!(due, [true, false, false, true, false, false, true]);
     }
 }

@@ -1,16 +1,11 @@
 //! Whatever happens to many connections that count in one row, and in whatever order: the counts add
 //! up whenever nobody is in the middle of a step.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Instant, SystemTime};
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::http::ResponseHead;
-use crate::metrics::Block;
 
 const REQUESTS: &[&[u8]] = &[
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",

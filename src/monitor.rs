@@ -471,11 +471,13 @@ impl<'a> Monitor<'a> {
 
     /// Requests that workers cut off, or that were lost with them.
     fn cut_off(&self) -> u64 {
+        const LOST: [Counter; 2] = [Counter::ReqAbandoned, Counter::ReqKilled];
         let sides = [Side::A, Side::B];
         let slots = (0..self.board.slot_count()).map(SlotId);
         let blocks = slots.flat_map(|slot| sides.map(|side| self.board.block(slot, side)));
         let rows = blocks.flatten().map(|block| &block.row);
-        rows.map(|row| row.get(Counter::ReqAbandoned) + row.get(Counter::ReqKilled)).sum()
+        let lost = rows.flat_map(|row| LOST.map(|counter| row.get(counter)));
+        lost.fold(0, u64::saturating_add)
     }
 
     fn finish(self, verdict: Verdict) -> Result<(), Fatal> {

@@ -1,12 +1,15 @@
 """Metrics as a statsd daemon gets them: what stands in lines and datagrams, and what becomes of it where
 the daemon is not as it should be."""
 
+import re
 import socket
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from account import Clients
+from account import Clients, kill_in_request
 from counters import check_invariants
+from prometheus_client.parser import text_string_to_metric_families
 from wire import Wire
 
 OFTEN = ("--statsd-interval", "200ms")
@@ -141,6 +144,59 @@ def test_the_restart_of_a_worker_says_its_reason(serve, sink):
     received = finish(server, sink)
     assert received.count("worker.restarts", reason="exit") == received.count("worker.restarts") == 1
     assert received.count("req.killed") == 1
+
+
+def test_each_name_that_is_sent_stands_in_the_readme_with_its_kind_and_tags(serve, sink, books, make_gate, ear):
+    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=books.environment)
+    ask(server, 2)
+    ask(server, 1, path="/file?bytes=10000")
+    kill_in_request(server, books, make_gate(), ear)
+    server.wait_for("worker.ready", 3)
+    sink.wait_for(lambda received: received.count("worker.restarts") == 1)
+    received = finish(server, sink)
+    table = readme_table()
+    for metric in received.metrics:
+        kind, tags = table[metric.name.removeprefix("arctos.")]
+        assert KINDS[metric.type] == kind, metric
+        assert set(metric.tags.keys() if metric.tags else ()) == tags, metric
+
+
+KINDS = {"c": "counter", "g": "gauge", "d": "distribution"}
+
+
+def readme_table():
+    """Kind and tags of each metric."""
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    rows = text.partition("<!-- metrics:begin -->")[2].partition("<!-- metrics:end -->")[0]
+    found = {}
+    for row in re.finditer(r"^\| `([a-z0-9_.]+)` \| ([a-z]+) \| ([^|]*) \|", rows, re.M):
+        tags = {tag.split(":")[0].strip() for tag in row[3].split(";")} - {"", "none for the supervisor's"}
+        found[row[1]] = (row[2], tags)
+    return found
+
+
+def test_prometheus_is_shown_what_statsd_was_sent(serve, sink, tmp_path):
+    path = f"{tmp_path}/admin"
+    server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, "--admin-bind", f"unix:{path}", workers=2)
+    ask(server, 5, connections=4)
+    ask(server, 1, path="/file?bytes=10000")
+    # The connections are closed for the server, too, and nothing more can be counted.
+    sink.wait_for(lambda received: received.count("conn.close.idle") == 5)
+    with Wire(path) as wire:
+        page = wire.get("/metrics").response().body.decode()
+    shown, histograms = Counter(), Counter()
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if family.type == "counter":
+                shown[family.name, sample.labels.get("worker")] += int(sample.value)
+            elif sample.name.endswith("_count"):
+                histograms[family.name] += sample.value
+    received = finish(server, sink)
+    for slot in ("0", "1"):
+        sent = {f"arctos_{name.replace('.', '_')}": count for name, count in received.counts(worker=slot).items()}
+        assert sent == {name: count for (name, worker), count in (+shown).items() if worker == slot}
+    assert histograms["arctos_request_duration_seconds"] == received.spread("request.duration")[0] == 21
+    assert histograms["arctos_queue_wait_seconds"] == received.spread("queue.wait")[0]
 
 
 # --- Names and tags from outside ---

@@ -55,6 +55,7 @@ impl Scene {
     fn worker(&self, slot: u16) -> &'static Block {
         let block = self.board.block(SlotId(slot), Side::A).unwrap();
         block.assign(Generation(1));
+        block.occupy(7);
         block
     }
 

@@ -167,9 +167,11 @@ impl Emitter {
     pub fn finish(&mut self, ledger: &Ledger, gauges: &Gauges, row: &Row, patience: Duration) {
         let deadline = Instant::now() + patience;
         self.carrier.await_address(deadline);
-        // A name may have an address where nobody listens, and another one.
-        for attempt in 1..=self.carrier.address_count().max(1) {
-            let is_last = attempt >= self.carrier.address_count();
+        // A name may have an address where nobody listens, and another one; and the socket of the last
+        // flush may lead to a daemon that has gone, and a new one to its successor.
+        let attempts = self.carrier.address_count().max(1) + 1;
+        for attempt in 1..=attempts {
+            let is_last = attempt == attempts;
             let cut = match self.begin(ledger, gauges, row, Instant::now()) {
                 Ok(()) => self.send_all(row, deadline),
                 Err(error) => Some(error),

@@ -82,7 +82,8 @@ def head_in_three_packets(client):
 
 
 def interim(client):
-    client.send(b"PUT /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+    expecting = b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 5\r\n\r\n"
+    client.send(b"PUT /echo HTTP/1.1\r\nHost: a\r\n" + expecting)
     client.expect(100)
     client.send(b"hello")
     client.expect(200)
@@ -136,7 +137,8 @@ GOLDEN = [
 
 
 def start(serve, sink):
-    return serve("plain:app", "--statsd-host", sink.option, "--statsd-interval", "100ms", "--statsd-format", "dogstatsd")
+    options = ("--statsd-interval", "100ms", "--statsd-format", "dogstatsd")
+    return serve("plain:app", "--statsd-host", sink.option, *options)
 
 
 def finish(server, sink):

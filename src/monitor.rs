@@ -128,6 +128,9 @@ impl<'a> Monitor<'a> {
         let now = Instant::now();
         let meter = Meter::start(&board, config.statsd.as_ref(), &log, now);
         let admin = Admin::bind(&config.admin_binds).map_err(|source| Fatal::Admin { source })?;
+        for warning in admin.warnings() {
+            log.line(Level::Warning, "admin.warning", &[("warning", Value::Text(warning))]);
+        }
         let seed = RandomState::new().build_hasher().finish();
         let supervisor = Supervisor::start(policy(config, slots), seed, now);
         Ok(Self {
@@ -209,6 +212,10 @@ impl<'a> Monitor<'a> {
     /// Hands in all that has come. Signals first: a wish to stop is older than what it causes.
     fn hear(&mut self, now: Instant) {
         for signal in self.signals.take() {
+            if let (Signal::Hup, Some(reason)) = (signal, self.launch.reload_refusal()) {
+                self.log.line(Level::Error, "reload.refused", &[("reason", Value::Text(reason))]);
+                continue;
+            }
             let wish = match signal {
                 Signal::Int => Wish::Interrupt,
                 Signal::Quit => Wish::Quit,
@@ -403,11 +410,15 @@ impl<'a> Monitor<'a> {
             Some(listeners) => listeners.descriptions().join(" "),
             None => String::new(),
         };
-        let pairs = [
+        let admin = self.admin.descriptions().join(" ");
+        let mut pairs = vec![
             ("pid", Value::Number(i64::from(std::process::id()))),
             ("workers", Value::Number(i64::try_from(self.crew.len()).unwrap_or(i64::MAX))),
             ("listen", Value::Text(&addresses)),
         ];
+        if !admin.is_empty() {
+            pairs.push(("admin", Value::Text(&admin)));
+        }
         self.log.line(Level::Info, "server.ready", &pairs);
         self.notify("READY=1");
     }
@@ -467,11 +478,13 @@ impl<'a> Monitor<'a> {
 
     /// Requests that workers cut off, or that were lost with them.
     fn cut_off(&self) -> u64 {
+        const LOST: [Counter; 2] = [Counter::ReqAbandoned, Counter::ReqKilled];
         let sides = [Side::A, Side::B];
         let slots = (0..self.board.slot_count()).map(SlotId);
         let blocks = slots.flat_map(|slot| sides.map(|side| self.board.block(slot, side)));
         let rows = blocks.flatten().map(|block| &block.row);
-        rows.map(|row| row.get(Counter::ReqAbandoned) + row.get(Counter::ReqKilled)).sum()
+        let lost = rows.flat_map(|row| LOST.map(|counter| row.get(counter)));
+        lost.fold(0, u64::saturating_add)
     }
 
     fn finish(self, verdict: Verdict) -> Result<(), Fatal> {

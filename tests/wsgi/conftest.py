@@ -6,7 +6,10 @@ import socket
 from contextlib import ExitStack
 
 import pytest
+from account import Books
+from etsy_statsd import EtsyStatsd
 from server import PATIENCE_S, Server
+from statsd_sink import Sink
 from wire import Wire
 
 
@@ -94,3 +97,36 @@ def ear(tmp_path):
     heard = Ear(tmp_path / "ear")
     yield heard
     heard.socket.close()
+
+
+@pytest.fixture
+def make_sink():
+    """Makes daemons that keep what they receive; after the test, all of it must have been sane."""
+    with ExitStack() as stack:
+
+        def make(*arguments, **options):
+            sink = Sink(*arguments, **options)
+            stack.callback(lambda: (sink.close(), sink.check()))
+            return sink
+
+        yield make
+
+
+@pytest.fixture
+def sink(make_sink):
+    """One of them, over UDP."""
+    return make_sink()
+
+
+@pytest.fixture
+def etsy(tmp_path):
+    """Etsy's statsd."""
+    daemon = EtsyStatsd(tmp_path)
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def books(tmp_path):
+    """What a test's clients write down."""
+    return Books(tmp_path)

@@ -48,6 +48,8 @@ pub struct Config {
     pub unix_socket_mode: Mode,
     /// Workers at start.
     pub workers: u16,
+    /// After what a worker is replaced.
+    pub limits: crate::watch::Limits,
     /// Identity of the workers.
     pub privileges: Privileges,
     /// Name of the processes in ps(1).

@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
 use crate::slot::Pid;
+use crate::watch::Lease;
 
 /// The longest report that is kept; the rest is read and thrown away.
 const REPORT_BYTES: usize = 64 * 1024;
@@ -66,6 +67,10 @@ pub struct Member {
     pub slot: SlotId,
     /// Its part of the board.
     pub block: &'static Block,
+    /// What wears it out; none before it is ready.
+    pub lease: Option<Lease>,
+    /// Whether the log has been told that it is worn out.
+    pub is_worn: bool,
     lines: Lines,
     told: Told,
     report: Vec<u8>,
@@ -74,7 +79,16 @@ pub struct Member {
 impl Member {
     /// A process that was just forked.
     pub fn new(pid: Pid, slot: SlotId, block: &'static Block, lines: Lines) -> Self {
-        Self { pid, slot, block, lines, told: Told::Nothing, report: Vec::new() }
+        Self {
+            pid,
+            slot,
+            block,
+            lease: None,
+            is_worn: false,
+            lines,
+            told: Told::Nothing,
+            report: Vec::new(),
+        }
     }
 
     /// The life socket, as long as something may come from it. After that it stays open, because its
@@ -137,6 +151,11 @@ impl Member {
             Err(Errno::EAGAIN) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// SIGUSR2: the worker writes down what its threads are doing, and goes on.
+    pub fn dump_stack(&self) -> Result<(), Errno> {
+        kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2)
     }
 
     /// SIGKILL to the worker and the processes that it started. The pid is ours until it is reaped,

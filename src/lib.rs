@@ -15,6 +15,7 @@ pub mod error;
 pub mod fork;
 pub mod in_process;
 pub mod listener;
+pub mod load;
 pub mod meter;
 pub mod metrics;
 pub mod monitor;

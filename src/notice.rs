@@ -158,9 +158,8 @@ impl Notice {
                     (Ending::Asked, _) => (Level::Info, "worker.left"),
                     // It was sent TERM directly, or it recycled itself.
                     (Ending::Died, ExitStatus::Code(0)) => (Level::Warning, "worker.left"),
-                    (Ending::Died, ExitStatus::Code(_) | ExitStatus::Signal(_)) => {
-                        (Level::Error, "worker.died")
-                    }
+                    (Ending::Died, ExitStatus::Code(_) | ExitStatus::Signal(_))
+                    | (Ending::Hung, _) => (Level::Error, "worker.died"),
                     (Ending::BootFailed, _) => (Level::Error, "worker.not_booted"),
                 };
                 let mut pairs = worker(slot, pid, generation).to_vec();

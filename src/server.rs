@@ -21,6 +21,7 @@ use crate::ctl::{self, Order};
 use crate::error::ExitCode;
 use crate::fork::{Disposition, Launch, set_disposition};
 use crate::listener::{ListenOptions, Listeners};
+use crate::load::Load;
 use crate::monitor;
 use crate::nofile::raise_nofile;
 use crate::options::Setting;
@@ -169,8 +170,18 @@ fn serve(config: &Config, runtime: &dyn Runtime) -> i32 {
             for warning in listeners.warnings() {
                 log.line(Level::Warning, "listener.warning", &[("warning", Value::Text(warning))]);
             }
-            let launch = runtime.launch(&config.application);
-            monitor::run(config, listeners, log, &*launch) as i32
+            let load = |config: Config| {
+                let launch = runtime.launch(&config.application);
+                Load { config, launch }
+            };
+            let reread = || {
+                let load = load(config.clone());
+                match load.launch.reload_refusal() {
+                    Some(reason) => Err(reason.to_owned()),
+                    None => Ok(load),
+                }
+            };
+            monitor::run(load(config.clone()), &reread, listeners, log) as i32
         }
         Err(error) => {
             let text = error.to_string();

@@ -73,6 +73,8 @@ pub enum Ending {
     BootFailed,
     /// It was ready, and nobody had asked it to leave.
     Died,
+    /// It hung, and was killed for it.
+    Hung,
     /// It was asked to leave.
     Asked,
 }
@@ -550,16 +552,16 @@ impl WorkerSlot {
                 }
                 Ending::Died
             }
-            SlotState::Condemned { .. } => Ending::Died,
+            SlotState::Condemned { .. } => Ending::Hung,
             SlotState::Draining { .. } | SlotState::Quitting { .. } => Ending::Asked,
             SlotState::Killed { reason, .. } => match reason {
                 KillReason::BootTimeout | KillReason::BootFailed => Ending::BootFailed,
-                KillReason::Hung => Ending::Died,
+                KillReason::Hung => Ending::Hung,
                 KillReason::Overdue => Ending::Asked,
             },
         };
         self.state = match ending {
-            Ending::BootFailed | Ending::Died => {
+            Ending::BootFailed | Ending::Died | Ending::Hung => {
                 SlotState::Backoff { until: self.backoff.failed(now, jitter) }
             }
             Ending::Asked => SlotState::Empty,

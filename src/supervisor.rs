@@ -328,7 +328,7 @@ impl Supervisor {
         self.tell(Notice::Ended { slot: id, side, pid, generation, status, ending });
         match ending {
             Ending::Asked => {}
-            Ending::Died | Ending::BootFailed => self.note_death(generation, now),
+            Ending::Died | Ending::Hung | Ending::BootFailed => self.note_death(generation, now),
         }
         if ending == Ending::BootFailed {
             match (self.phase, report) {

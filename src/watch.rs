@@ -21,14 +21,33 @@ pub enum Hang {
     Loop(Duration),
 }
 
+/// The supervisor was stopped for `gap`, until `until`, and the workers perhaps with it: what began
+/// before is so much younger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pardon {
+    /// When it went on; zero is never.
+    pub until: Duration,
+    /// For how long.
+    pub gap: Duration,
+}
+
 /// Judges one worker that is ready. `request` is how long a request may take; `None` for any time.
-pub fn hang(block: &Block, request: Option<Duration>, monotonic: Duration) -> Option<Hang> {
+pub fn hang(
+    block: &Block,
+    request: Option<Duration>,
+    pardon: &Pardon,
+    monotonic: Duration,
+) -> Option<Hang> {
+    let since = |moment: Duration| {
+        let pardoned = if moment < pardon.until { pardon.gap } else { Duration::ZERO };
+        monotonic.saturating_sub(moment).saturating_sub(pardoned)
+    };
     if let Some(start) = block.request_start() {
-        let age = monotonic.saturating_sub(start);
+        let age = since(start);
         return request.filter(|longest| age > *longest).map(|_| Hang::Request(age));
     }
     let tick = block.last_tick();
-    let still = monotonic.saturating_sub(tick);
+    let still = since(tick);
     (!tick.is_zero() && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
 }
 
@@ -66,11 +85,6 @@ pub struct Lease {
 }
 
 impl Limits {
-    /// Whether any limit is set that needs [`Lease::wear`] to be given the resident memory.
-    pub fn wants_rss(&self) -> bool {
-        self.rss_bytes.is_some()
-    }
-
     /// The limits of a worker that is ready now.
     pub fn lease(&self, block: &Block, monotonic: Duration, jitter: &mut Jitter) -> Lease {
         let spread = u64::from(self.jitter_percent) * (jitter.draw() % 1001);
@@ -85,6 +99,11 @@ impl Limits {
 }
 
 impl Lease {
+    /// Whether [`Lease::wear`] is to be given the resident memory.
+    pub fn wants_rss(&self) -> bool {
+        self.limits.rss_bytes.is_some()
+    }
+
     /// The first limit that is reached.
     pub fn wear(&self, block: &Block, rss_bytes: Option<u64>, monotonic: Duration) -> Option<Wear> {
         let served = requests(block).saturating_sub(self.first_request);
@@ -118,21 +137,36 @@ mod tests {
         let block = Block::detached();
         block.tick(s(100));
         block.begin_request(s(100), b"GET", b"/");
-        assert_eq!(hang(block, Some(s(30)), s(130)), None);
-        assert_eq!(hang(block, Some(s(30)), s(131)), Some(Hang::Request(s(31))));
-        assert_eq!(hang(block, None, s(100_000)), None);
+        assert_eq!(hang(block, Some(s(30)), &Pardon::default(), s(130)), None);
+        assert_eq!(
+            hang(block, Some(s(30)), &Pardon::default(), s(131)),
+            Some(Hang::Request(s(31)))
+        );
+        assert_eq!(hang(block, None, &Pardon::default(), s(100_000)), None);
         block.end_request(s(140));
         block.tick(s(140));
-        assert_eq!(hang(block, Some(s(30)), s(141)), None);
+        assert_eq!(hang(block, Some(s(30)), &Pardon::default(), s(141)), None);
     }
 
     #[test]
     fn a_loop_hangs_when_it_does_not_turn_between_requests() {
         let block = Block::detached();
-        assert_eq!(hang(block, Some(s(30)), s(100)), None);
+        assert_eq!(hang(block, Some(s(30)), &Pardon::default(), s(100)), None);
         block.tick(s(100));
-        assert_eq!(hang(block, Some(s(30)), s(110)), None);
-        assert_eq!(hang(block, None, s(111)), Some(Hang::Loop(s(11))));
+        assert_eq!(hang(block, Some(s(30)), &Pardon::default(), s(110)), None);
+        assert_eq!(hang(block, None, &Pardon::default(), s(111)), Some(Hang::Loop(s(11))));
+    }
+
+    #[test]
+    fn what_was_stopped_with_the_supervisor_is_pardoned_the_time() {
+        let block = Block::detached();
+        block.tick(s(100));
+        block.begin_request(s(100), b"GET", b"/");
+        let pardon = Pardon { until: s(170), gap: s(60) };
+        assert_eq!(hang(block, Some(s(30)), &pardon, s(190)), None);
+        assert_eq!(hang(block, Some(s(30)), &pardon, s(191)), Some(Hang::Request(s(31))));
+        block.begin_request(s(171), b"GET", b"/");
+        assert_eq!(hang(block, Some(s(30)), &pardon, s(202)), Some(Hang::Request(s(31))));
     }
 
     #[test]

@@ -140,6 +140,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         backlog,
         unix_socket_mode,
         workers,
+        limits: crate::watch::Limits::default(),
         privileges,
         name,
         pid_file,

@@ -20,3 +20,4 @@ pub mod table;
 pub use gauges::{Gauges, Occupant, Sampler, Scene};
 pub use ledger::{Ledger, Spread, Totals};
 pub use names::{Distribution, Gauge, Scope};
+pub use resident::ResidentSet;

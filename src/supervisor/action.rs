@@ -39,7 +39,10 @@ pub enum Action {
         pid: Pid,
     },
     /// Read the configuration anew, and answer with [`Event::Configured`] before anything else.
-    Configure,
+    Configure {
+        /// For which generation.
+        generation: Generation,
+    },
     /// The configuration of this generation is the one that holds.
     Adopt {
         /// Which.

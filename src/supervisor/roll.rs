@@ -103,7 +103,6 @@ impl Supervisor {
     pub(super) fn configured(&mut self, policy: Option<Policy>) {
         match (&self.roll, policy) {
             (Roll::Configuring, Some(policy)) => {
-                self.last_generation = Generation(self.last_generation.0.wrapping_add(1));
                 let generation = self.last_generation;
                 self.roll = Roll::Canary { generation, policy, ready_since: None };
                 let seat = self.slots[0].understudy();
@@ -225,7 +224,9 @@ impl Supervisor {
         if self.is_reload_wanted && matches!(self.roll, Roll::Idle) {
             self.is_reload_wanted = false;
             self.roll = Roll::Configuring;
-            self.actions.push_back(Action::Configure);
+            self.last_generation = Generation(self.last_generation.0.wrapping_add(1));
+            let generation = self.last_generation;
+            self.actions.push_back(Action::Configure { generation });
         }
         if self.next_replacement.is_none_or(|at| at <= now)
             && let Some(index) = self.candidate()

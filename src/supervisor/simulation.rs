@@ -237,7 +237,7 @@ impl World {
                     process.is_ready = false;
                     process.told = Some(Command::Quick); // It will be told nothing more.
                 }
-                Action::Configure => {
+                Action::Configure { .. } => {
                     assert!(!self.reloading, "two reloads at once");
                     self.reloading = true;
                     let policy = (!self.chance(20)).then(|| Policy {

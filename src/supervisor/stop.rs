@@ -152,7 +152,7 @@ impl Supervisor {
             | Action::CloseDoor
             | Action::Retire { .. }
             | Action::DropListeners
-            | Action::Configure
+            | Action::Configure { .. }
             | Action::Adopt { .. }
             | Action::Discard { .. }
             | Action::ReloadEnded { .. }

@@ -82,7 +82,7 @@ impl Rig {
                 Action::Command { pid, command } => Tell(pid.0, command),
                 Action::Kill { pid } => Kill(pid.0),
                 Action::DumpStack { pid } => DumpStack(pid.0),
-                Action::Configure => Configure,
+                Action::Configure { .. } => Configure,
                 Action::Adopt { generation } => Adopt(generation.0),
                 Action::Discard { generation } => Discard(generation.0),
                 Action::ReloadEnded { outcome } => Ended(outcome),

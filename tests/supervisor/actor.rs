@@ -10,6 +10,7 @@ use arctos::cli::{self, Invocation};
 use arctos::config::{Config, Environment};
 use arctos::fork::Launch;
 use arctos::listener::{ListenOptions, Listeners};
+use arctos::load::Load;
 use arctos::monitor;
 use arctos::server::{self, CheckFailure, Runtime};
 use arctos_worker::log::{Level, Log, LogFormat, Value};
@@ -19,6 +20,7 @@ use arctos_worker::settings::AppSpec;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, getpgrp, read, write};
 
 use crate::{ADMIN, OPTIONS};
@@ -47,7 +49,8 @@ pub(crate) fn serve(role: &str) -> i32 {
         "blocked" => SigSet::all().thread_block().unwrap(),
         _ => {}
     }
-    monitor::run(&config, listeners, log, &Actor(role.into())) as i32
+    let load = || Load { config: (*config).clone(), launch: Box::new(Actor(role.into())) };
+    monitor::run(load(), &|| Ok(load()), listeners, log) as i32
 }
 
 /// A worker that plays its role.
@@ -78,7 +81,12 @@ impl Launch for Actor {
                     return fail(WorkerExit::NotBooted);
                 }
             }
-            "busy" => post.block.begin_request(Duration::ZERO, b"GET", b"/slow"),
+            "busy" => post.block.begin_request(monotonic(), b"GET", b"/slow"),
+            "hangs once" if post.block.row.get(Counter::ReqDone) == 0 && post.slot.0 == 0 => {
+                post.block.row.inc(Counter::ReqDone);
+                post.block.begin_request(monotonic(), b"GET", b"/for/ever");
+            }
+            "breaks later" if post.generation.0 == 2 => return fail(WorkerExit::NotImportable),
             "parent" => drop(Command::new("sh").args(["-c", "sh -c 'exit 4' &"]).status()),
             "family" => drop(Command::new("sleep").arg("1000").spawn().unwrap()),
             "introspective" => introspect(&post),
@@ -89,6 +97,10 @@ impl Launch for Actor {
         match self.0.as_str() {
             "exits" => std::process::exit(7),
             "panics later" => panic!("the stage gives way"),
+            "dies later" if post.generation.0 == 2 => {
+                std::thread::sleep(Duration::from_millis(300)); // In its probation.
+                std::process::exit(7);
+            }
             _ => {}
         }
         loop {
@@ -112,6 +124,11 @@ impl Launch for Actor {
             }
         }
     }
+}
+
+/// CLOCK_MONOTONIC as the board has it.
+fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap().into()
 }
 
 /// Runs actors for [`server::run`].

@@ -8,6 +8,7 @@
 
 mod actor;
 mod process;
+mod reload;
 
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -21,6 +22,13 @@ use nix::sys::signal::{Signal, kill};
 
 use actor::serve;
 use process::{PATIENCE, Server};
+use reload::{
+    a_worker_that_hangs_in_a_request_is_killed_and_replaced,
+    hup_replaces_all_workers_one_after_the_other,
+    hup_with_code_that_cannot_be_imported_changes_nothing,
+    hup_with_code_that_dies_in_its_probation_changes_nothing,
+    winch_sends_all_workers_away_and_hup_brings_them_back,
+};
 
 pub(crate) const ROLE: &str = "ARCTOS_TEST_ROLE";
 pub(crate) const OPTIONS: &str = "ARCTOS_TEST_OPTIONS";
@@ -80,6 +88,11 @@ const TESTS: &[(&str, fn())] = tests![
     the_pid_file_is_there_while_the_server_is_ready
     a_server_is_asked_for_its_metrics_while_it_runs
     an_admin_socket_that_cannot_be_bound_is_exit_1
+    hup_replaces_all_workers_one_after_the_other
+    hup_with_code_that_cannot_be_imported_changes_nothing
+    hup_with_code_that_dies_in_its_probation_changes_nothing
+    winch_sends_all_workers_away_and_hup_brings_them_back
+    a_worker_that_hangs_in_a_request_is_killed_and_replaced
 ];
 
 fn a_server_becomes_ready_and_stops_on_term() {
@@ -279,7 +292,7 @@ fn a_second_int_kills_a_stubborn_worker_and_what_it_started() {
 
 fn signals_of_a_later_version_do_no_harm() {
     let mut server = Server::start("serves").awaited();
-    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH] {
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2] {
         server.signal(signal);
         server.says(&["signal.not_in_this_version", signal.as_str()]);
     }

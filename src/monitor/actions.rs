@@ -1,0 +1,158 @@
+//! Carries out what the machine wants.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::log::{Level, Value};
+use arctos_worker::metrics::{Command, Side};
+use arctos_worker::post::Post;
+use nix::errno::Errno;
+use thiserror::Error;
+
+use super::Monitor;
+use crate::crew::{Lines, Member};
+use crate::fork::{self, Berth, ForkError};
+use crate::listener::Listeners;
+use crate::slot::Pid;
+use crate::supervisor::{Action, Event, Verdict};
+
+/// Why a worker could not be spawned.
+#[derive(Debug, Error)]
+enum SpawnError {
+    #[error("cannot make its life socket or doorbell: {0}")]
+    Lines(io::Error),
+    #[error("cannot duplicate its listeners: {0}")]
+    Listeners(io::Error),
+    #[error("cannot duplicate the access log: {0}")]
+    AccessLog(io::Error),
+    #[error("its generation has been given up")]
+    Generation,
+    #[error("there is no block for it on the board")]
+    Board,
+    #[error(transparent)]
+    Fork(#[from] ForkError),
+}
+
+impl Monitor<'_> {
+    /// Does what the machine wants, to the last action; the verdict when it is the end.
+    pub(super) fn carry_out(&mut self) -> Option<Verdict> {
+        while let Some(action) = self.supervisor.next_action() {
+            match action {
+                Action::Spawn { slot, side, generation } => {
+                    let event = match self.spawn(slot, side, generation) {
+                        Ok(pid) => Event::Started { slot, side, pid },
+                        Err(error) => {
+                            let pairs = [
+                                ("slot", Value::Number(i64::from(slot.0))),
+                                ("generation", Value::Number(i64::from(generation.0))),
+                                ("reason", Value::Display(&error)),
+                            ];
+                            self.log.line(Level::Error, "worker.spawn_failed", &pairs);
+                            Event::SpawnFailed { slot, side }
+                        }
+                    };
+                    self.supervisor.handle(event, Instant::now());
+                }
+                Action::Command { pid, command } => self.command(pid, command),
+                Action::Kill { pid } => self.kill(pid),
+                Action::DumpStack { pid } => self.dump_stack(pid),
+                Action::Configure { generation } => self.configure(generation),
+                Action::Adopt { generation } => self.adopt(generation),
+                Action::Discard { generation } => self.generations.discard(generation),
+                Action::ReloadEnded { outcome } => self.report_reload(outcome),
+                Action::ReportReady => self.report_ready(),
+                Action::ReportStopping { deadline } => self.report_stopping(deadline),
+                Action::CloseDoor => {
+                    let closed = self.listeners.as_ref().map_or(Ok(()), Listeners::close_door);
+                    if let Err(error) = closed {
+                        let pairs = [("error", Value::Display(&error))];
+                        self.log.line(Level::Warning, "listener.door_open", &pairs);
+                    }
+                }
+                Action::Retire { slot } => {
+                    if let Some(listeners) = &self.listeners {
+                        listeners.retire(slot);
+                    }
+                }
+                Action::DropListeners => self.listeners = None,
+                Action::Tell(notice) => self.tell(&notice),
+                Action::Finish(verdict) => return Some(verdict),
+            }
+        }
+        None
+    }
+
+    fn spawn(
+        &mut self,
+        slot: SlotId,
+        side: Side,
+        generation: Generation,
+    ) -> Result<Pid, SpawnError> {
+        let block = self.board.block(slot, side).ok_or(SpawnError::Board)?;
+        let (lines, life, doorbell) = Lines::open().map_err(SpawnError::Lines)?;
+        let listeners = match &self.listeners {
+            Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
+            None => Vec::new(),
+        };
+        let loaded = self.generations.of(generation).ok_or(SpawnError::Generation)?;
+        let access_log = self.access_log.as_ref().map(OwnedFd::try_clone).transpose();
+        block.assign(generation);
+        let post = Post {
+            slot,
+            generation,
+            block,
+            header: self.board.header(),
+            life,
+            doorbell,
+            listeners,
+            settings: loaded.load.config.worker.clone(),
+            log: self.log.clone(),
+            access_log: access_log.map_err(SpawnError::AccessLog)?,
+            companion: None,
+        };
+        let berth = Berth {
+            signals: &self.signals,
+            identity: &loaded.identity,
+            title: fork::title(loaded.load.config.name.as_deref().unwrap_or("arctos"), slot),
+        };
+        let pid = fork::spawn(&*loaded.load.launch, post, &berth)?;
+        self.crew.push(Member::new(pid, slot, block, lines));
+        Ok(pid)
+    }
+
+    fn command(&self, pid: Pid, command: Command) {
+        let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
+        if let Err(error) = member.command(command) {
+            self.complain("worker.command_failed", member, error);
+        }
+    }
+
+    fn kill(&self, pid: Pid) {
+        let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
+        match member.kill() {
+            Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: not with a pid that was not reaped.
+            Err(error) => self.complain("worker.kill_failed", member, error),
+        }
+    }
+
+    /// SIGUSR2 makes a worker write down what its threads are doing.
+    fn dump_stack(&self, pid: Pid) {
+        let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
+        match member.dump_stack() {
+            Ok(()) | Err(Errno::ESRCH) => {} // As above.
+            Err(error) => self.complain("worker.dump_failed", member, error),
+        }
+    }
+
+    fn complain(&self, event: &str, member: &Member, error: Errno) {
+        let pairs = [
+            ("slot", Value::Number(i64::from(member.slot.0))),
+            ("pid", Value::Number(i64::from(member.pid.0))),
+            ("generation", Value::Number(i64::from(member.block.generation().0))),
+            ("reason", Value::Display(&error)),
+        ];
+        self.log.line(Level::Error, event, &pairs);
+    }
+}

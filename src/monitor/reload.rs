@@ -1,0 +1,69 @@
+//! Reload: the configuration and the code of the next generation.
+
+use std::time::Instant;
+
+use arctos_worker::identity::Generation;
+use arctos_worker::log::{Level, Value};
+use arctos_worker::metrics::Counter;
+
+use super::generations::Loaded;
+use super::{Monitor, monotonic, policy};
+use crate::supervisor::{Event, ReloadOutcome};
+
+impl Monitor<'_> {
+    /// Reads the configuration anew, and answers the machine.
+    pub(super) fn configure(&mut self, generation: Generation) {
+        self.last_report = None;
+        let usec = monotonic().unwrap_or_default().as_micros();
+        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
+        let loaded =
+            (self.reread)().and_then(|load| Loaded::resolve(load).map_err(|fatal| fatal.chain()));
+        let policy = match loaded {
+            Ok(loaded) => {
+                let policy = policy(&loaded.load.config, self.board.slot_count());
+                self.generations.propose(generation, loaded);
+                Some(policy)
+            }
+            Err(reason) => {
+                self.log.line(Level::Error, "reload.refused", &[("reason", Value::Text(&reason))]);
+                self.last_report = Some(reason);
+                None
+            }
+        };
+        self.supervisor.handle(Event::Configured { policy }, Instant::now());
+    }
+
+    /// A generation has proved itself, or is gone back to.
+    pub(super) fn adopt(&mut self, generation: Generation) {
+        self.generations.adopt(generation);
+        self.board.header().set_generation(generation);
+    }
+
+    /// Says how a reload has ended.
+    pub(super) fn report_reload(&mut self, outcome: ReloadOutcome) {
+        self.generations.settle();
+        let row = &self.board.header().row;
+        let (counter, level, event) = match outcome {
+            ReloadOutcome::Done => (Some(Counter::ReloadOk), Level::Info, "reload.done"),
+            ReloadOutcome::Misconfigured | ReloadOutcome::CanaryFailed | ReloadOutcome::Halted => {
+                (Some(Counter::ReloadFailed), Level::Error, "reload.failed")
+            }
+            ReloadOutcome::Abandoned => (None, Level::Warning, "reload.abandoned"),
+        };
+        if let Some(counter) = counter {
+            row.inc(counter);
+        }
+        let why = match outcome {
+            ReloadOutcome::Done => None,
+            ReloadOutcome::Misconfigured => Some("the configuration cannot be used"),
+            ReloadOutcome::CanaryFailed => Some("its first worker did not boot, or did not live"),
+            ReloadOutcome::Halted => Some("its workers died; the old generation serves again"),
+            ReloadOutcome::Abandoned => Some("the server stops or rests"),
+        };
+        let generation = Value::Number(i64::from(self.generations.number().0));
+        let mut pairs = vec![("generation_in_service", generation)];
+        pairs.extend(why.map(|why| ("reason", Value::Text(why))));
+        self.log.line(level, event, &pairs);
+        self.notify("READY=1");
+    }
+}

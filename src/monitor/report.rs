@@ -1,0 +1,128 @@
+//! What is told to the world: the log, the service manager, the pid file, the counters of ends.
+
+use std::time::Instant;
+
+use arctos_worker::identity::SlotId;
+use arctos_worker::log::{Level, Value};
+use arctos_worker::metrics::board::ServerState;
+use arctos_worker::metrics::{Block, Counter, Side};
+
+use super::{Monitor, monotonic};
+use crate::notice::{Notice, RunningRequest};
+use crate::pid_file::PidFile;
+use crate::slot::{Ending, ExitStatus};
+
+impl Monitor<'_> {
+    pub(super) fn report_ready(&mut self) {
+        let header = self.board.header();
+        header.set_generation(self.generations.number());
+        header.set_state(ServerState::Serving);
+        if let Some(Err(error)) = self.pid_file.as_mut().map(PidFile::publish) {
+            let pairs = [("reason", Value::Display(&error))];
+            self.log.line(Level::Error, "pid_file.failed", &pairs);
+        }
+        let addresses = match &self.listeners {
+            Some(listeners) => listeners.descriptions().join(" "),
+            None => String::new(),
+        };
+        let admin = self.admin.descriptions().join(" ");
+        let mut pairs = vec![
+            ("pid", Value::Number(i64::from(std::process::id()))),
+            ("workers", Value::Number(i64::try_from(self.crew.len()).unwrap_or(i64::MAX))),
+            ("listen", Value::Text(&addresses)),
+        ];
+        if !admin.is_empty() {
+            pairs.push(("admin", Value::Text(&admin)));
+        }
+        self.log.line(Level::Info, "server.ready", &pairs);
+        self.notify("READY=1");
+    }
+
+    pub(super) fn report_stopping(&mut self, deadline: Instant) {
+        let header = self.board.header();
+        header.set_state(ServerState::Stopping);
+        let left = deadline.saturating_duration_since(Instant::now());
+        header.set_drain_deadline(monotonic().map(|now| now + left));
+        self.cut_off_before_stop = self.cut_off();
+        self.log.line(Level::Info, "server.stopping", &[]);
+        self.notify("STOPPING=1");
+    }
+
+    pub(super) fn notify(&self, state: &str) {
+        if let Err(error) = self.notifier.tell(state) {
+            let pairs = [("state", Value::Text(state)), ("reason", Value::Display(&error))];
+            self.log.line(Level::Warning, "notify.failed", &pairs);
+        }
+    }
+
+    /// Writes a notice; with the end of a worker comes what it was doing.
+    pub(super) fn tell(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Hung { slot, side, .. } => {
+                self.board.header().row.inc(Counter::WorkerTimeout);
+                let running = self.board.block(*slot, *side).and_then(running_request);
+                notice.write(&self.log, running.as_ref());
+            }
+            Notice::Killed { slot, side, .. } => {
+                let running = self.board.block(*slot, *side).and_then(running_request);
+                notice.write(&self.log, running.as_ref());
+            }
+            Notice::Ended { slot, side, ending, generation, status, .. } => {
+                let Some(block) = self.board.block(*slot, *side) else { return };
+                let running = running_request(block);
+                // The row's only writer is dead.
+                if running.is_some() {
+                    block.row.inc(Counter::ReqKilled);
+                }
+                let shown = match ending {
+                    Ending::Died | Ending::Hung | Ending::BootFailed => {
+                        block.row.inc(restart_reason(*ending, *status));
+                        running
+                    }
+                    Ending::Asked => running.filter(|_| self.log.is_enabled(Level::Info)),
+                };
+                notice.write(&self.log, shown.as_ref());
+                // Nobody is there: no request runs and no connection is open, whoever reads it.
+                block.assign(*generation);
+            }
+            Notice::BootReport { report, .. } => {
+                self.last_report = Some(report.clone());
+                notice.write(&self.log, None);
+            }
+            Notice::Started { .. }
+            | Notice::Ready { .. }
+            | Notice::Scaled { .. }
+            | Notice::AtCeiling { .. }
+            | Notice::AtFloor
+            | Notice::RollHalted { .. }
+            | Notice::CrashLoop { .. } => notice.write(&self.log, None),
+        }
+    }
+
+    /// Requests that workers cut off, or that were lost with them.
+    pub(super) fn cut_off(&self) -> u64 {
+        const LOST: [Counter; 2] = [Counter::ReqAbandoned, Counter::ReqKilled];
+        let sides = [Side::A, Side::B];
+        let slots = (0..self.board.slot_count()).map(SlotId);
+        let blocks = slots.flat_map(|slot| sides.map(|side| self.board.block(slot, side)));
+        let rows = blocks.flatten().map(|block| &block.row);
+        let lost = rows.flat_map(|row| LOST.map(|counter| row.get(counter)));
+        lost.fold(0, u64::saturating_add)
+    }
+}
+
+/// `worker.restarts` with its reason, for a worker that ended unasked.
+fn restart_reason(ending: Ending, status: ExitStatus) -> Counter {
+    match (ending, status) {
+        (Ending::BootFailed, _) => Counter::WorkerRestartsBoot,
+        (Ending::Hung, _) => Counter::WorkerRestartsTimeout,
+        (Ending::Died | Ending::Asked, ExitStatus::Code(_)) => Counter::WorkerRestartsExit,
+        (Ending::Died | Ending::Asked, ExitStatus::Signal(_)) => Counter::WorkerRestartsSignal,
+    }
+}
+
+/// What the occupant of a block is doing, or was doing when it died.
+fn running_request(block: &'static Block) -> Option<RunningRequest> {
+    let age = monotonic()?.saturating_sub(block.request_start()?);
+    Some(RunningRequest { age, line: block.request_line().unwrap_or_default() })
+}

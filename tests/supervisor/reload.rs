@@ -1,0 +1,72 @@
+//! Reload, rest and hanging workers, with real processes.
+
+use nix::sys::signal::Signal;
+
+use crate::OPTIONS;
+use crate::process::Server;
+
+pub(crate) fn hup_replaces_all_workers_one_after_the_other() {
+    let mut server = Server::start("serves").awaited();
+    let before = [server.pid_in(0), server.pid_in(1)];
+    server.signal(Signal::SIGHUP);
+    server.says(&["worker.ready", "slot=0", "generation=2"]);
+    server.says(&["worker.left", "slot=0", "generation=1"]);
+    server.says(&["worker.ready", "slot=1", "generation=2"]);
+    server.says(&["worker.left", "slot=1", "generation=1"]);
+    server.says(&["reload.done", "generation_in_service=2"]);
+    assert!(before != [server.pid_in(0), server.pid_in(1)]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+pub(crate) fn hup_with_code_that_cannot_be_imported_changes_nothing() {
+    let mut server = Server::start("breaks later").awaited();
+    let before = [server.pid_in(0), server.pid_in(1)];
+    server.signal(Signal::SIGHUP);
+    server.says(&["reload.failed", "generation_in_service=1"]);
+    assert_eq!(before, [server.pid_in(0), server.pid_in(1)]);
+    assert_eq!(server.seen_count("Traceback: no such module"), 1);
+    // The next one works: it is of generation 3.
+    server.signal(Signal::SIGHUP);
+    server.says(&["reload.done", "generation_in_service=3"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+pub(crate) fn hup_with_code_that_dies_in_its_probation_changes_nothing() {
+    let mut server = Server::start("dies later").awaited();
+    let before = [server.pid_in(0), server.pid_in(1)];
+    server.signal(Signal::SIGHUP);
+    server.says(&["worker.ready", "generation=2"]);
+    server.says(&["worker.died", "generation=2", "exit code 7"]);
+    server.says(&["reload.failed", "generation_in_service=1"]);
+    assert_eq!(server.seen_count("worker.left"), 0);
+    assert_eq!(before[1], server.pid_in(1));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+pub(crate) fn winch_sends_all_workers_away_and_hup_brings_them_back() {
+    let mut server = Server::start("serves").awaited();
+    server.signal(Signal::SIGWINCH);
+    server.says(&["worker.left"]);
+    server.says(&["worker.left"]);
+    server.signal(Signal::SIGHUP);
+    server.says(&["worker.ready"]);
+    server.says(&["worker.ready"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+pub(crate) fn a_worker_that_hangs_in_a_request_is_killed_and_replaced() {
+    let options = |command: &mut std::process::Command| {
+        command.env(OPTIONS, "--workers 2 --timeout 500ms");
+    };
+    let mut server = Server::with("hangs once", options).awaited();
+    server.says(&["worker.hangs", "slot=0", "GET /for/ever"]);
+    server.says(&["worker.died", "slot=0"]);
+    server.says(&["worker.ready", "slot=0"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert_eq!(server.seen_count("worker.hangs"), 1);
+}

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::http::{
     BodyDecoder, BodyError, Framing, Head, HeadScan, HttpDate, Parsed, Persistence, ResponseHead,
-    Span, Status, Version,
+    Status, Version,
 };
 use arctos_worker::settings::{HeaderMap, Limits};
 
@@ -65,6 +65,8 @@ struct Request {
     method: Method,
     path: String,
     query: String,
+    host: Option<String>,
+    has_origin: bool,
     shape: Shape,
 }
 
@@ -109,6 +111,10 @@ pub(super) enum Heard {
         path: String,
         /// Its query.
         query: String,
+        /// The server that it is for, as it says.
+        host: Option<String>,
+        /// Whether it has a field Origin.
+        has_origin: bool,
     },
     /// A request to be answered so.
     Refusal(Answer),
@@ -165,9 +171,9 @@ impl Connection {
         match &mut self.state {
             State::Reading { input, .. } => match input.take(bytes, &self.limits) {
                 Ok(None) => Heard::Nothing,
-                Ok(Some(Request { method, path, query, shape })) => {
+                Ok(Some(Request { method, path, query, host, has_origin, shape })) => {
                     self.state = State::Waiting(shape);
-                    Heard::Question { method, path, query }
+                    Heard::Question { method, path, query, host, has_origin }
                 }
                 Err(Refused { status, shape }) => {
                     self.state = State::Waiting(shape);
@@ -254,8 +260,14 @@ impl Input {
             let (consumed, is_end) = (decoded.consumed, decoded.is_end);
             buffer.drain(..consumed);
             if is_end {
-                let (path, query) = (take(&mut request.path), take(&mut request.query));
-                return Ok(Some(Request { method: request.method, path, query, shape }));
+                return Ok(Some(Request {
+                    method: request.method,
+                    path: take(&mut request.path),
+                    query: take(&mut request.query),
+                    host: request.host.take(),
+                    has_origin: request.has_origin,
+                    shape,
+                }));
             }
             if consumed == 0 {
                 return Ok(None);
@@ -299,8 +311,16 @@ fn read_head(
     };
     let decoder =
         BodyDecoder::new(head.framing, limits).map_err(|error| refused(error.status()))?;
-    let text = |span: Span| String::from_utf8_lossy(span.of(buffer)).into_owned();
-    let request = Request { method, path: text(head.path), query: text(head.query), shape };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let authority = head.authority.map(|authority| authority.of(buffer));
+    let request = Request {
+        method,
+        path: text(head.path.of(buffer)),
+        query: text(head.query.of(buffer)),
+        host: authority.or_else(|| head.find(buffer, "Host")).map(text),
+        has_origin: head.find(buffer, "Origin").is_some(),
+        shape,
+    };
     Ok(Some((request, decoder, head.len)))
 }
 

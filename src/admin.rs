@@ -148,10 +148,9 @@ impl Admin {
         let doors = self.doors.awaited().map(|door| (door, PollFlags::POLLIN));
         let peers = self.peers.iter().filter_map(|peer| {
             let flags = match peer.connection.awaits() {
-                Awaits::Bytes => PollFlags::POLLIN,
+                Awaits::Bytes | Awaits::Answer => PollFlags::POLLIN,
                 Awaits::Room => PollFlags::POLLOUT,
-                // poll(2) would tell of a peer that has gone again and again; sending tells it, too.
-                Awaits::Answer | Awaits::Nothing => return None,
+                Awaits::Nothing => return None,
             };
             Some((peer.socket.as_fd(), flags))
         });
@@ -178,6 +177,11 @@ impl Admin {
         }
         self.sweep();
         questions
+    }
+
+    /// Whether somebody still waits for the answer to this question, as far as the last turn could tell.
+    pub fn is_waiting(&self, id: QuestionId) -> bool {
+        self.peers.iter().any(|peer| peer.id == id && peer.connection.awaits() == Awaits::Answer)
     }
 
     /// Answers a question; nothing happens when its peer has gone.
@@ -214,12 +218,12 @@ impl Peer {
     fn turn(&mut self, now: Instant) -> Option<Question> {
         self.connection.tick(now);
         match self.connection.awaits() {
-            Awaits::Bytes => self.receive(now),
+            Awaits::Bytes | Awaits::Answer => self.receive(now),
             Awaits::Room => {
                 self.send(now);
                 None
             }
-            Awaits::Answer | Awaits::Nothing => None,
+            Awaits::Nothing => None,
         }
     }
 

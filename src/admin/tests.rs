@@ -227,13 +227,40 @@ fn an_answer_for_a_peer_that_has_gone_is_dropped() {
 }
 
 #[test]
-fn a_question_that_waits_is_not_polled_for() {
+fn a_question_that_waits_ends_with_its_peer() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(REQUEST).unwrap();
+    let id = asked(&mut admin).id;
+    stream.write_all(b"more").unwrap();
+    assert_eq!(turn(&mut admin), []);
+    assert!(admin.is_waiting(id));
+    assert_eq!(admin.next_deadline(), None);
+    drop(stream);
+    assert!(is_forgotten(&mut admin));
+    assert!(!admin.is_waiting(id));
+}
+
+#[test]
+fn a_question_that_waits_ends_with_a_peer_that_resets() {
     let (mut admin, connect) = on_tcp();
     let mut stream = connect();
     stream.write_all(REQUEST).unwrap();
     asked(&mut admin);
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
-    assert_eq!(admin.awaited().len(), 1, "the listener alone");
+    assert!(is_forgotten(&mut admin));
+}
+
+#[test]
+fn a_question_that_is_answered_does_not_wait() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(REQUEST).unwrap();
+    let id = asked(&mut admin).id;
+    assert!(admin.is_waiting(id));
+    admin.answer(id, Answer::plain(200, "as asked\n"));
+    assert!(!admin.is_waiting(id));
 }
 
 #[test]

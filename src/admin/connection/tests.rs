@@ -204,9 +204,21 @@ fn who_does_not_stop_sending_after_the_answer_is_cut_off() {
     connection.receive(b"bad\r\n\r\n");
     connection.answer(&Answer::plain(400, "bad\n"), &date(), start());
     connection.sent(connection.outgoing().len(), start());
-    for _ in 0..=LINGER_BYTES / 1000 {
+    for _ in 0..=EXCESS_BYTES / 1000 {
         connection.receive(&[b'x'; 1000]);
     }
+    assert_eq!(connection.awaits(), Awaits::Nothing);
+}
+
+#[test]
+fn a_question_waits_without_end_and_takes_no_more_than_a_megabyte() {
+    let mut connection = opened();
+    connection.receive(b"POST /reload HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(connection.deadline(), None);
+    connection.tick(start() + Duration::from_secs(1_000_000));
+    assert_eq!(connection.receive(&[b'x'; EXCESS_BYTES]), Heard::Nothing);
+    assert_eq!(connection.awaits(), Awaits::Answer);
+    assert_eq!(connection.receive(b"x"), Heard::Nothing);
     assert_eq!(connection.awaits(), Awaits::Nothing);
 }
 

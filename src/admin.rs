@@ -8,6 +8,9 @@
 //! |---|---|
 //! | `doors` | the listeners, and who may come in |
 //! | `connection` | one request and its answer, as a machine without I/O |
+//! | `control` | what a question asks for, who may, and what is answered |
+//! | `reload` | how a reload's end is told, and who waits for it |
+//! | `status` | what the probes and `/status` say |
 //! | `prometheus` | the text of `/metrics` |
 //!
 //! Descriptors are non-blocking and close-on-exec; a worker's child closes what it inherited of them.
@@ -15,8 +18,11 @@
 //! of it, which is a few system calls for a few connections.
 
 mod connection;
+pub mod control;
 mod doors;
 pub mod prometheus;
+pub mod reload;
+pub mod status;
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -212,12 +212,15 @@ pub fn stopping() -> Answer {
     Answer::plain(202, "stopping\n")
 }
 
-/// So many workers were asked for, and so many are wanted now: fewer where there is no room.
-pub fn scaled(asked: u16, target: u16) -> Answer {
-    if target == asked {
-        Answer::plain(200, &format!("{target} wanted\n"))
+/// So many workers, where there is room for them; else nothing is to be changed. A clamped number would
+/// tell a script that it has what it asked for.
+///
+/// Errors: the answer that says how many there is room for.
+pub fn scaled(workers: u16, ceiling: u16) -> Result<Answer, Answer> {
+    if workers <= ceiling {
+        Ok(Answer::plain(200, &format!("{workers} wanted\n")))
     } else {
-        refused(409, &format!("there is no room for {asked} workers; {target} are wanted now"))
+        Err(refused(409, &format!("there is room for {ceiling} workers at most")))
     }
 }
 

@@ -83,12 +83,11 @@ fn a_reload_that_fails_is_an_error_with_its_report() {
 
 #[test]
 fn a_refusal_is_an_error_in_the_words_of_the_server() {
-    let answer = Some(control::scaled(99, 64));
+    let answer = control::scaled(99, 64).unwrap_err();
+    let words = "refused: there is room for 64 workers at most";
     assert_eq!(
-        asked_and_said(Verb::Scale { workers: 99 }, answer).1,
-        Err("the server at HERE answers 409: refused: there is no room for 99 workers; 64 are \
-             wanted now"
-            .to_owned())
+        asked_and_said(Verb::Scale { workers: 99 }, Some(answer)).1,
+        Err(format!("the server at HERE answers 409: {words}"))
     );
 }
 

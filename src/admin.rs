@@ -8,6 +8,9 @@
 //! |---|---|
 //! | `doors` | the listeners, and who may come in |
 //! | `connection` | one request and its answer, as a machine without I/O |
+//! | `control` | what a question asks for, who may, and what is answered |
+//! | `reload` | how a reload's end is told, and who waits for it |
+//! | `status` | what the probes and `/status` say |
 //! | `prometheus` | the text of `/metrics` |
 //!
 //! Descriptors are non-blocking and close-on-exec; a worker's child closes what it inherited of them.
@@ -15,9 +18,13 @@
 //! of it, which is a few system calls for a few connections.
 
 mod connection;
+pub mod control;
 mod doors;
 pub mod prometheus;
+pub mod reload;
+pub mod status;
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
@@ -47,6 +54,31 @@ pub struct Question {
     pub path: String,
     /// What follows the first `?`; empty without one.
     pub query: String,
+    /// Who asks.
+    pub asker: Asker,
+}
+
+/// What is known of who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// How they came in.
+    pub transport: Transport,
+    /// Whom they mean to ask: the field Host, or the authority of the target; of HTTP/1.0 maybe nothing.
+    pub host: Option<String>,
+    /// Whether there is a field Origin: then it is a page in a browser that asks.
+    pub has_origin: bool,
+}
+
+/// How somebody came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Over a unix socket, which only the owner may open.
+    Unix,
+    /// Over TCP.
+    Tcp {
+        /// From there.
+        peer: IpAddr,
+    },
 }
 
 /// What can be asked.
@@ -94,6 +126,7 @@ pub struct Admin {
 /// One connection.
 struct Peer {
     id: QuestionId,
+    transport: Transport,
     socket: OwnedFd,
     connection: Connection,
 }
@@ -121,10 +154,9 @@ impl Admin {
         let doors = self.doors.awaited().map(|door| (door, PollFlags::POLLIN));
         let peers = self.peers.iter().filter_map(|peer| {
             let flags = match peer.connection.awaits() {
-                Awaits::Bytes => PollFlags::POLLIN,
+                Awaits::Bytes | Awaits::Answer => PollFlags::POLLIN,
                 Awaits::Room => PollFlags::POLLOUT,
-                // poll(2) would tell of a peer that has gone again and again; sending tells it, too.
-                Awaits::Answer | Awaits::Nothing => return None,
+                Awaits::Nothing => return None,
             };
             Some((peer.socket.as_fd(), flags))
         });
@@ -144,12 +176,18 @@ impl Admin {
             questions.extend(peer.turn(now));
         }
         self.sweep();
-        for socket in self.doors.accept(now, CONNECTIONS) {
+        for (socket, transport) in self.doors.accept(now, CONNECTIONS) {
             // Its request is there already, as a rule.
-            questions.extend(self.admit(socket, now).and_then(|peer| peer.turn(now)));
+            let peer = self.admit(socket, transport, now);
+            questions.extend(peer.and_then(|peer| peer.turn(now)));
         }
         self.sweep();
         questions
+    }
+
+    /// Whether somebody still waits for the answer to this question, as far as the last turn could tell.
+    pub fn is_waiting(&self, id: QuestionId) -> bool {
+        self.peers.iter().any(|peer| peer.id == id && peer.connection.awaits() == Awaits::Answer)
     }
 
     /// Answers a question; nothing happens when its peer has gone.
@@ -164,7 +202,7 @@ impl Admin {
 
     /// Gives a place to who has come, if need be that of who has nothing said for longest. Who waits for
     /// an answer, or is being sent one, keeps its place.
-    fn admit(&mut self, socket: OwnedFd, now: Instant) -> Option<&mut Peer> {
+    fn admit(&mut self, socket: OwnedFd, transport: Transport, now: Instant) -> Option<&mut Peer> {
         if self.peers.len() >= CONNECTIONS {
             let is_reading = |peer: &Peer| peer.connection.awaits() == Awaits::Bytes;
             let oldest = self.peers.iter().position(is_reading)?;
@@ -172,7 +210,7 @@ impl Admin {
         }
         let id = QuestionId(self.next_id);
         self.next_id += 1;
-        self.peers.push(Peer { id, socket, connection: Connection::new(now) });
+        self.peers.push(Peer { id, transport, socket, connection: Connection::new(now) });
         self.peers.last_mut()
     }
 
@@ -186,12 +224,12 @@ impl Peer {
     fn turn(&mut self, now: Instant) -> Option<Question> {
         self.connection.tick(now);
         match self.connection.awaits() {
-            Awaits::Bytes => self.receive(now),
+            Awaits::Bytes | Awaits::Answer => self.receive(now),
             Awaits::Room => {
                 self.send(now);
                 None
             }
-            Awaits::Answer | Awaits::Nothing => None,
+            Awaits::Nothing => None,
         }
     }
 
@@ -199,8 +237,9 @@ impl Peer {
         let mut buffer = [0; PIECE_BYTES];
         match fd::receive(self.socket.as_fd(), &mut buffer) {
             Io::Bytes(count) => match self.connection.receive(&buffer[..count]) {
-                Heard::Question { method, path, query } => {
-                    Some(Question { id: self.id, method, path, query })
+                Heard::Question { method, path, query, host, has_origin } => {
+                    let asker = Asker { transport: self.transport, host, has_origin };
+                    Some(Question { id: self.id, method, path, query, asker })
                 }
                 Heard::Refusal(answer) => {
                     self.connection.answer(&answer, &date(), now);

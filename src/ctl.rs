@@ -8,40 +8,55 @@
 //! | `client` | one request over TCP or a unix socket |
 //! | `page` | reads Prometheus' text format |
 //! | `table` | samples as a table for people |
+//! | `overview` | the server and its workers as a table for people |
+//! | `units` | times and sizes for people, and texts that do nothing to a terminal |
 
 mod client;
+mod overview;
 mod page;
 mod table;
+mod units;
 
 use std::io;
 
+use arctos_worker::identity::SlotId;
+
 use crate::address::BindAddress;
+use crate::admin::control::Haste;
 use crate::error::ExitCode;
+
+use client::{Answer, Patience};
 
 /// What can be asked of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
+    /// `status`.
+    Status {
+        /// As the server says it, for programs.
+        json: bool,
+    },
+    /// `reload`.
+    Reload {
+        /// Until it has ended.
+        wait: bool,
+    },
+    /// `stop`.
+    Stop {
+        /// How.
+        haste: Haste,
+    },
+    /// `scale N`.
+    Scale {
+        /// To so many.
+        workers: u16,
+    },
+    /// `dump SLOT`.
+    Dump {
+        /// Which worker.
+        slot: SlotId,
+    },
     /// `metrics`.
     Metrics,
-}
-
-impl Verb {
-    /// All of them, in the order of the help.
-    pub const ALL: [Self; 1] = [Self::Metrics];
-
-    /// How it is written.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-        }
-    }
-
-    /// What it does, in one sentence.
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            Self::Metrics => "Shows all metrics, in total and worker by worker",
-        }
-    }
 }
 
 /// What the command line of `arctos ctl` asks for.
@@ -81,6 +96,12 @@ pub enum CtlError {
         /// Where.
         server: BindAddress,
     },
+    /// It was stopped, or does not let us in.
+    #[error("the server at {server} has closed the connection without an answer")]
+    Closed {
+        /// Where.
+        server: BindAddress,
+    },
     /// The server says no.
     #[error("the server at {server} answers {status}: {words}")]
     Refused {
@@ -90,6 +111,12 @@ pub enum CtlError {
         status: u16,
         /// Its own words.
         words: String,
+    },
+    /// The reload came to another end than it should.
+    #[error("the reload failed: {report}")]
+    NotReloaded {
+        /// The outcome, and below it what the new code or the configuration had to say.
+        report: String,
     },
 }
 
@@ -102,14 +129,48 @@ impl CtlError {
 
 /// Does it; what is to be printed.
 pub fn obey(order: &Order) -> Result<String, CtlError> {
+    let server = &order.server;
+    let strange = || CtlError::Strange { server: server.clone() };
+    let get = |target| client::get(server, target, Patience::Short);
+    let post = |target: &str| {
+        let answer = client::post(server, target, Patience::Short)?;
+        answer.of_success(server).map(|words| units::printable(&words))
+    };
+    // Nothing is cut for who reads it from a pipe or a file.
+    let width = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
     match order.verb {
         Verb::Metrics => {
-            let text = client::get(&order.server, "/metrics")?;
-            let strange = || CtlError::Strange { server: order.server.clone() };
+            let text = get("/metrics")?.of_success(server)?;
             let samples = page::read(&text).ok_or_else(strange)?;
-            // Nothing is cut for who reads it from a pipe or a file.
-            let width = terminal_size::terminal_size_of(io::stdout());
-            Ok(table::draw(&samples, width.map(|(width, _)| usize::from(width.0))))
+            Ok(table::draw(&samples, width()))
         }
+        Verb::Status { json } => {
+            let text = get("/status")?.of_success(server)?;
+            let page = overview::draw(&text, width()).ok_or_else(strange)?;
+            Ok(if json { text } else { page })
+        }
+        Verb::Reload { wait: false } => post("/reload"),
+        Verb::Reload { wait: true } => {
+            let answer = client::post(server, "/reload?wait=1", Patience::Endless)?;
+            reloaded(answer, server)
+        }
+        Verb::Stop { haste: Haste::Graceful } => post("/stop"),
+        Verb::Stop { haste: Haste::Quick } => post("/stop?quick=1"),
+        Verb::Scale { workers } => post(&format!("/scale?workers={workers}")),
+        Verb::Dump { slot } => post(&format!("/dump?slot={}", slot.0)),
     }
 }
+
+/// 409 says how the reload ended, if it was begun; its report is for the eyes of who fixes the code.
+fn reloaded(answer: Answer, server: &BindAddress) -> Result<String, CtlError> {
+    match answer.status {
+        409 => {
+            let report = units::printable(answer.body.trim_end());
+            Err(CtlError::NotReloaded { report })
+        }
+        _ => answer.of_success(server).map(|words| units::printable(&words)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

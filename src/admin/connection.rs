@@ -9,10 +9,14 @@
 //! | `Reading` | something that is refused | `Waiting`, its refusal |
 //! | `Reading` | the peer ends, or [`READ_PATIENCE`] since accept is over | `Closed` |
 //! | `Waiting` | the answer, or the refusal | `Writing` |
+//! | `Waiting` | the peer ends, or it sends too much | `Closed` |
 //! | `Writing` | all is sent | `Lingering`; the shell shuts down its sending direction |
 //! | `Writing` | [`WRITE_PATIENCE`] since the answer is over | `Closed` |
 //! | `Lingering` | the peer ends, it sends too much, or [`LINGER`] is over | `Closed` |
 //! | any | the connection is dead | `Closed` |
+//!
+//! `Waiting` has no end of its own: a reload takes as long as it takes. A peer that ends its direction
+//! meanwhile is taken to be gone; nothing else tells over TCP that nobody waits any more.
 //!
 //! `Lingering` is there because close(2) on a socket with unread bytes sends a reset, which may take
 //! an answer with it that the peer has not read yet (RFC 9112 §9.6).
@@ -22,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::http::{
     BodyDecoder, BodyError, Framing, Head, HeadScan, HttpDate, Parsed, Persistence, ResponseHead,
-    Span, Status, Version,
+    Status, Version,
 };
 use arctos_worker::settings::{HeaderMap, Limits};
 
@@ -32,9 +36,10 @@ use super::{Answer, Method};
 pub(super) const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// An answer has to be taken within this.
 pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-/// After the answer, the peer's remaining bytes are read so long, and so many of them.
+/// After the answer, the peer's remaining bytes are read so long.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1024 * 1024;
+/// Read and dropped behind a request, before its answer and after it.
+const EXCESS_BYTES: usize = 1024 * 1024;
 /// Longest head.
 const HEAD_BYTES: usize = 8 * 1024;
 /// Longest body of a POST. Nothing reads it: it is there for clients that always send one.
@@ -48,7 +53,7 @@ pub(super) struct Connection {
 
 enum State {
     Reading { until: Instant, input: Box<Input> },
-    Waiting(Shape),
+    Waiting { shape: Shape, left_bytes: usize },
     Writing { until: Instant, out: Vec<u8>, sent_bytes: usize },
     Lingering { until: Instant, left_bytes: usize },
     Closed,
@@ -65,6 +70,8 @@ struct Request {
     method: Method,
     path: String,
     query: String,
+    host: Option<String>,
+    has_origin: bool,
     shape: Shape,
 }
 
@@ -90,7 +97,7 @@ pub(super) enum Awaits {
     Bytes,
     /// Room to send.
     Room,
-    /// [`Connection::answer`].
+    /// [`Connection::answer`], or that its peer goes.
     Answer,
     /// Nothing: to be closed.
     Nothing,
@@ -109,6 +116,10 @@ pub(super) enum Heard {
         path: String,
         /// Its query.
         query: String,
+        /// The server that it is for, as it says.
+        host: Option<String>,
+        /// Whether it has a field Origin.
+        has_origin: bool,
     },
     /// A request to be answered so.
     Refusal(Answer),
@@ -132,7 +143,7 @@ impl Connection {
     pub(super) fn awaits(&self) -> Awaits {
         match self.state {
             State::Reading { .. } | State::Lingering { .. } => Awaits::Bytes,
-            State::Waiting(_) => Awaits::Answer,
+            State::Waiting { .. } => Awaits::Answer,
             State::Writing { .. } => Awaits::Room,
             State::Closed => Awaits::Nothing,
         }
@@ -144,7 +155,7 @@ impl Connection {
             State::Reading { until, .. }
             | State::Writing { until, .. }
             | State::Lingering { until, .. } => Some(until),
-            State::Waiting(_) | State::Closed => None,
+            State::Waiting { .. } | State::Closed => None,
         }
     }
 
@@ -165,30 +176,30 @@ impl Connection {
         match &mut self.state {
             State::Reading { input, .. } => match input.take(bytes, &self.limits) {
                 Ok(None) => Heard::Nothing,
-                Ok(Some(Request { method, path, query, shape })) => {
-                    self.state = State::Waiting(shape);
-                    Heard::Question { method, path, query }
+                Ok(Some(Request { method, path, query, host, has_origin, shape })) => {
+                    self.state = State::waiting(shape);
+                    Heard::Question { method, path, query, host, has_origin }
                 }
                 Err(Refused { status, shape }) => {
-                    self.state = State::Waiting(shape);
+                    self.state = State::waiting(shape);
                     Heard::Refusal(Answer::plain(status.0, &format!("{}\n", status.reason())))
                 }
             },
-            State::Lingering { left_bytes, .. } => {
+            State::Waiting { left_bytes, .. } | State::Lingering { left_bytes, .. } => {
                 match left_bytes.checked_sub(bytes.len()) {
                     Some(left) => *left_bytes = left,
                     None => self.close(),
                 }
                 Heard::Nothing
             }
-            State::Waiting(_) | State::Writing { .. } | State::Closed => Heard::Nothing,
+            State::Writing { .. } | State::Closed => Heard::Nothing,
         }
     }
 
     /// The answer to its question, or its refusal. Nothing happens when there is none to answer.
     pub(super) fn answer(&mut self, answer: &Answer, date: &HttpDate, now: Instant) {
         match self.state {
-            State::Waiting(shape) => {
+            State::Waiting { shape, .. } => {
                 let out = shape.encode(answer, date);
                 self.state = State::Writing { until: now + WRITE_PATIENCE, out, sent_bytes: 0 };
             }
@@ -203,9 +214,10 @@ impl Connection {
     pub(super) fn outgoing(&self) -> &[u8] {
         match &self.state {
             State::Writing { out, sent_bytes, .. } => &out[*sent_bytes..],
-            State::Reading { .. } | State::Waiting(_) | State::Lingering { .. } | State::Closed => {
-                &[]
-            }
+            State::Reading { .. }
+            | State::Waiting { .. }
+            | State::Lingering { .. }
+            | State::Closed => &[],
         }
     }
 
@@ -216,14 +228,21 @@ impl Connection {
                 *sent_bytes += count;
                 let is_end = *sent_bytes >= out.len();
                 if is_end {
-                    self.state = State::Lingering { until: now + LINGER, left_bytes: LINGER_BYTES };
+                    self.state = State::Lingering { until: now + LINGER, left_bytes: EXCESS_BYTES };
                 }
                 is_end
             }
-            State::Reading { .. } | State::Waiting(_) | State::Lingering { .. } | State::Closed => {
-                false
-            }
+            State::Reading { .. }
+            | State::Waiting { .. }
+            | State::Lingering { .. }
+            | State::Closed => false,
         }
+    }
+}
+
+impl State {
+    fn waiting(shape: Shape) -> Self {
+        Self::Waiting { shape, left_bytes: EXCESS_BYTES }
     }
 }
 
@@ -254,8 +273,14 @@ impl Input {
             let (consumed, is_end) = (decoded.consumed, decoded.is_end);
             buffer.drain(..consumed);
             if is_end {
-                let (path, query) = (take(&mut request.path), take(&mut request.query));
-                return Ok(Some(Request { method: request.method, path, query, shape }));
+                return Ok(Some(Request {
+                    method: request.method,
+                    path: take(&mut request.path),
+                    query: take(&mut request.query),
+                    host: request.host.take(),
+                    has_origin: request.has_origin,
+                    shape,
+                }));
             }
             if consumed == 0 {
                 return Ok(None);
@@ -299,8 +324,16 @@ fn read_head(
     };
     let decoder =
         BodyDecoder::new(head.framing, limits).map_err(|error| refused(error.status()))?;
-    let text = |span: Span| String::from_utf8_lossy(span.of(buffer)).into_owned();
-    let request = Request { method, path: text(head.path), query: text(head.query), shape };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let authority = head.authority.map(|authority| authority.of(buffer));
+    let request = Request {
+        method,
+        path: text(head.path.of(buffer)),
+        query: text(head.query.of(buffer)),
+        host: authority.or_else(|| head.find(buffer, "Host")).map(text),
+        has_origin: head.find(buffer, "Origin").is_some(),
+        shape,
+    };
     Ok(Some((request, decoder, head.len)))
 }
 

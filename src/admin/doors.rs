@@ -14,6 +14,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::Mode;
 use nix::unistd::Uid;
 
+use super::Transport;
 use crate::address::BindAddress;
 use crate::config::ListenMode;
 use crate::listener::{ListenError, ListenOptions, Listeners};
@@ -97,7 +98,7 @@ impl Doors {
     }
 
     /// Those who have come, `most` at most: more are there in the next turn.
-    pub(super) fn accept(&mut self, now: Instant, most: usize) -> Vec<OwnedFd> {
+    pub(super) fn accept(&mut self, now: Instant, most: usize) -> Vec<(OwnedFd, Transport)> {
         match self.life {
             Life::Resting { until } if now < until => return Vec::new(),
             Life::Resting { .. } | Life::Open => self.life = Life::Open,
@@ -106,11 +107,11 @@ impl Doors {
         for listener in &self.listeners {
             while come.len() < most {
                 match accept(listener.socket.as_fd()) {
-                    Accepted::Connection(socket, _) => {
+                    Accepted::Connection(socket, peer) => {
                         self.rest = FIRST_REST;
                         // Closed at once otherwise, without a word.
                         if is_welcome(&listener.name, &socket) {
-                            come.push(socket);
+                            come.push((socket, transport(&peer)));
                         }
                     }
                     Accepted::Nobody => break,
@@ -123,6 +124,14 @@ impl Doors {
             }
         }
         come
+    }
+}
+
+/// How a peer of this name came in. Where one socket takes both protocols, IPv4 looks like IPv6.
+fn transport(peer: &SocketName) -> Transport {
+    match peer {
+        SocketName::Inet(address) => Transport::Tcp { peer: address.ip().to_canonical() },
+        SocketName::Unix(_) => Transport::Unix,
     }
 }
 

@@ -82,8 +82,10 @@ fn a_question_over_tcp_is_handed_out_and_its_answer_sent() {
     let (mut admin, connect) = on_tcp();
     let mut stream = connect();
     stream.write_all(REQUEST).unwrap();
-    let Question { id, method, path, query } = asked(&mut admin);
+    let Question { id, method, path, query, asker } = asked(&mut admin);
     assert_eq!((method, &*path, &*query), (Method::Get, "/metrics", "a=b"));
+    let transport = Transport::Tcp { peer: [127, 0, 0, 1].into() };
+    assert_eq!(asker, Asker { transport, host: Some("a".to_owned()), has_origin: false });
     admin.answer(id, Answer::plain(200, "as asked\n"));
     let text = read_all(&stream);
     assert!(
@@ -103,7 +105,8 @@ fn a_path_is_for_the_owner_alone_and_goes_with_the_socket() {
     assert_eq!(admin.descriptions(), [format!("unix:{}", path.display())]);
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(REQUEST).unwrap();
-    let id = asked(&mut admin).id;
+    let Question { id, asker, .. } = asked(&mut admin);
+    assert_eq!(asker.transport, Transport::Unix);
     admin.answer(id, Answer::plain(503, "later\n"));
     assert!(read_all(stream).starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
     drop(admin);
@@ -224,13 +227,40 @@ fn an_answer_for_a_peer_that_has_gone_is_dropped() {
 }
 
 #[test]
-fn a_question_that_waits_is_not_polled_for() {
+fn a_question_that_waits_ends_with_its_peer() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(REQUEST).unwrap();
+    let id = asked(&mut admin).id;
+    stream.write_all(b"more").unwrap();
+    assert_eq!(turn(&mut admin), []);
+    assert!(admin.is_waiting(id));
+    assert_eq!(admin.next_deadline(), None);
+    drop(stream);
+    assert!(is_forgotten(&mut admin));
+    assert!(!admin.is_waiting(id));
+}
+
+#[test]
+fn a_question_that_waits_ends_with_a_peer_that_resets() {
     let (mut admin, connect) = on_tcp();
     let mut stream = connect();
     stream.write_all(REQUEST).unwrap();
     asked(&mut admin);
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
-    assert_eq!(admin.awaited().len(), 1, "the listener alone");
+    assert!(is_forgotten(&mut admin));
+}
+
+#[test]
+fn a_question_that_is_answered_does_not_wait() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(REQUEST).unwrap();
+    let id = asked(&mut admin).id;
+    assert!(admin.is_waiting(id));
+    admin.answer(id, Answer::plain(200, "as asked\n"));
+    assert!(!admin.is_waiting(id));
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::ffi::OsString;
 
+use arctos_worker::identity::SlotId;
 use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{Invocation, UsageError};
 use crate::address::BindAddress;
+use crate::admin::control::Haste;
 use crate::config::Environment;
 use crate::ctl::{Order, Verb};
 
@@ -16,6 +18,76 @@ use crate::ctl::{Order, Verb};
 pub(super) const WORD: &str = "ctl";
 const ADMIN: &str = "admin";
 const VARIABLE: &str = "ARCTOS_ADMIN_BIND";
+const JSON: &str = "json";
+const WAIT: &str = "wait";
+const QUICK: &str = "quick";
+const WORKERS: &str = "workers";
+const SLOT: &str = "slot";
+
+/// A verb as it is written and described.
+struct Word {
+    text: &'static str,
+    meaning: &'static str,
+    /// What it takes beside the server.
+    argument: fn() -> Option<Arg>,
+    /// The verb of a command line that clap has judged.
+    read: fn(&ArgMatches) -> Verb,
+}
+
+/// All of them, in the order of the help.
+const WORDS: [Word; 6] = [
+    Word {
+        text: "status",
+        meaning: "Shows the server and its workers",
+        argument: || Some(flag(JSON, "Print the JSON of /status, for programs")),
+        read: |matches| Verb::Status { json: matches.get_flag(JSON) },
+    },
+    Word {
+        text: "reload",
+        meaning: "Loads configuration and code anew, worker by worker, as HUP does",
+        argument: || Some(flag(WAIT, "Wait for its end; if it fails, say why and exit with 1")),
+        read: |matches| Verb::Reload { wait: matches.get_flag(WAIT) },
+    },
+    Word {
+        text: "stop",
+        meaning: "Stops the server gracefully, as TERM does",
+        argument: || {
+            Some(flag(QUICK, "As INT does: running requests get a moment, then they are cut off"))
+        },
+        read: |matches| {
+            let is_quick = matches.get_flag(QUICK);
+            Verb::Stop { haste: if is_quick { Haste::Quick } else { Haste::Graceful } }
+        },
+    },
+    Word {
+        text: "scale",
+        meaning: "Changes the number of workers, as TTIN and TTOU do",
+        argument: || {
+            let argument = Arg::new(WORKERS).value_name("N").help("So many workers, at least 1");
+            Some(argument.required(true).value_parser(value_parser!(u16).range(1..)))
+        },
+        read: |matches| Verb::Scale { workers: number(matches, WORKERS) },
+    },
+    Word {
+        text: "dump",
+        meaning: "Makes a worker write its Python stack to the server's log, and go on",
+        argument: || {
+            let argument =
+                Arg::new(SLOT).value_name("SLOT").help("Which worker, as `status` shows it");
+            Some(argument.required(true).value_parser(value_parser!(u16)))
+        },
+        read: |matches| Verb::Dump { slot: SlotId(number(matches, SLOT)) },
+    },
+    Word {
+        text: "metrics",
+        meaning: "Shows all metrics, in total and worker by worker",
+        argument: || None,
+        read: |_| Verb::Metrics,
+    },
+];
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 the server cannot be reached, or refuses, or the \
+     reload failed; 2 the command line is wrong.";
 
 /// Reads what follows `ctl`.
 pub(super) fn parse(
@@ -27,9 +99,9 @@ pub(super) fn parse(
         Ok(matches) => matches,
         Err(error) => return judge(&error),
     };
-    let word = matches.subcommand_name().unwrap_or_default();
-    let verb = Verb::ALL.into_iter().find(|verb| verb.word() == word);
-    let verb = verb.ok_or_else(|| no_verb(word))?;
+    let (text, own) = matches.subcommand().ok_or_else(|| no_verb(""))?;
+    let word = WORDS.iter().find(|word| word.text == text).ok_or_else(|| no_verb(text))?;
+    let verb = (word.read)(own);
     let server = match matches.get_one::<OsString>(ADMIN) {
         Some(given) => address("--admin", &given.to_string_lossy())?,
         None => {
@@ -52,10 +124,13 @@ fn command() -> Command {
         .value_parser(ValueParser::os_string())
         .global(true);
     let help = Arg::new("help").long("help").short('h').action(ArgAction::Help).global(true);
-    let verbs = Verb::ALL
-        .map(|verb| Command::new(verb.word()).about(verb.meaning()).disable_help_flag(true));
+    let verbs = WORDS.map(|word| {
+        let command = Command::new(word.text).about(word.meaning).disable_help_flag(true);
+        command.args((word.argument)()).args_override_self(true)
+    });
     Command::new("arctos ctl")
         .about("Asks a running server, through its admin socket.")
+        .after_help(EXIT_CODES)
         .arg(admin)
         .arg(help.help("Print this help"))
         .subcommands(verbs)
@@ -65,6 +140,14 @@ fn command() -> Command {
         .args_override_self(true)
         .disable_help_flag(true)
         .disable_help_subcommand(true)
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+fn number(matches: &ArgMatches, name: &str) -> u16 {
+    *matches.get_one(name).expect("clap requires it and has read it as one")
 }
 
 fn address(origin: &'static str, text: &str) -> Result<BindAddress, UsageError> {
@@ -93,7 +176,7 @@ fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
 
 fn no_verb(word: &str) -> UsageError {
     let given = if word.is_empty() { String::new() } else { format!(" {word}") };
-    UsageError::Verb { given, verbs: Verb::ALL.map(Verb::word).join(", ") }
+    UsageError::Verb { given, verbs: WORDS.map(|word| word.text).join(", ") }
 }
 
 #[cfg(test)]
@@ -155,13 +238,44 @@ mod tests {
     fn a_wrong_verb_is_told_with_those_that_there_are() {
         assert_eq!(
             refusal("ctl dance --admin 1", ""),
-            "arctos ctl dance: there is no such verb; the verbs are: metrics"
+            "arctos ctl dance: there is no such verb; the verbs are: status, reload, stop, scale, dump, metrics"
         );
         assert_eq!(
             refusal("ctl", "unix:@x"),
-            "arctos ctl: a verb is missing; the verbs are: metrics"
+            "arctos ctl: a verb is missing; the verbs are: status, reload, stop, scale, dump, metrics"
         );
         assert!(refusal("ctl metrics --loud", "unix:@x").contains("--loud"));
+    }
+
+    #[test]
+    fn each_verb_has_its_own_arguments() {
+        let verb = |line: &str| order(line, "unix:@x").verb;
+        for (line, expected) in [
+            ("ctl status", Verb::Status { json: false }),
+            ("ctl status --json", Verb::Status { json: true }),
+            ("ctl reload", Verb::Reload { wait: false }),
+            ("ctl reload --wait --admin 1 --wait", Verb::Reload { wait: true }),
+            ("ctl stop", Verb::Stop { haste: Haste::Graceful }),
+            ("ctl stop --quick", Verb::Stop { haste: Haste::Quick }),
+            ("ctl scale 4", Verb::Scale { workers: 4 }),
+            ("ctl --admin 1 scale 1", Verb::Scale { workers: 1 }),
+            ("ctl dump 0", Verb::Dump { slot: SlotId(0) }),
+        ] {
+            assert_eq!(verb(line), expected, "{line}");
+        }
+        for (line, named) in [
+            ("ctl scale", "<N>"),
+            ("ctl scale 0", "'0'"),
+            ("ctl scale -1", "-1"),
+            ("ctl scale 65536", "'65536'"),
+            ("ctl scale x", "'x'"),
+            ("ctl scale 1 2", "'2'"),
+            ("ctl dump", "<SLOT>"),
+            ("ctl reload --json", "--json"),
+        ] {
+            let message = refusal(line, "unix:@x");
+            assert!(message.contains(named), "{line}: {message}");
+        }
     }
 
     #[test]
@@ -169,6 +283,9 @@ mod tests {
         for (line, words) in [
             ("ctl --help", ["metrics", "--admin <ADDRESS>", "Usage: arctos ctl"]),
             ("ctl -h", ["metrics", "--admin <ADDRESS>", "ARCTOS_ADMIN_BIND"]),
+            ("ctl --help", ["reload", "scale", "Exit codes: 0 done; 1 "]),
+            ("ctl scale --help", ["<N>", "at least 1", "--admin <ADDRESS>"]),
+            ("ctl reload --help", ["--wait", "as HUP does", "--admin <ADDRESS>"]),
             (
                 "ctl metrics --help",
                 ["Shows all metrics", "--admin <ADDRESS>", "Usage: arctos ctl metrics"],

@@ -1,4 +1,4 @@
-//! One GET over a connection of its own.
+//! One request over a connection of its own.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::CtlError;
+use super::units::printable;
 use crate::address::BindAddress;
 
 /// To connect, and for each piece of the answer.
@@ -14,27 +15,60 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer: some thousand workers.
 const ANSWER_BYTES: u64 = 64 << 20;
 
-/// The body of a 200.
-pub(super) fn get(server: &BindAddress, target: &str) -> Result<String, CtlError> {
+/// How long each piece of an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// [`PATIENCE`].
+    Short,
+    /// As long as the server is there.
+    Endless,
+}
+
+/// Looks.
+pub(super) fn get(
+    server: &BindAddress,
+    target: &str,
+    patience: Patience,
+) -> Result<Answer, CtlError> {
+    ask(server, "GET", target, "", patience)
+}
+
+/// Does.
+pub(super) fn post(
+    server: &BindAddress,
+    target: &str,
+    patience: Patience,
+) -> Result<Answer, CtlError> {
+    ask(server, "POST", target, "Content-Length: 0\r\n", patience)
+}
+
+fn ask(
+    server: &BindAddress,
+    method: &str,
+    target: &str,
+    field: &str,
+    patience: Patience,
+) -> Result<Answer, CtlError> {
     let server = || server.clone();
     let mut socket = connect(&server())
         .map_err(|source| CtlError::Unreachable { server: server(), source: in_time(source) })?;
     let mut answer = Vec::new();
+    let host = host(&server());
     let request =
-        format!("GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host(&server()));
+        format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{field}Connection: close\r\n\r\n");
+    let limit = match patience {
+        Patience::Short => Some(PATIENCE),
+        Patience::Endless => None,
+    };
     socket
-        .write_all(request.as_bytes())
+        .set_read_timeout(limit)
+        .and_then(|()| socket.write_all(request.as_bytes()))
         .and_then(|()| socket.take(ANSWER_BYTES).read_to_end(&mut answer))
         .map_err(|source| CtlError::Unanswered { server: server(), source: in_time(source) })?;
-    let strange = || CtlError::Strange { server: server() };
-    let Answer { status, body } = Answer::read(&answer).ok_or_else(strange)?;
-    match status {
-        200 => Ok(body),
-        status => {
-            let words = body.lines().next().unwrap_or_default().to_owned();
-            Err(CtlError::Refused { server: server(), status, words })
-        }
+    if answer.is_empty() {
+        return Err(CtlError::Closed { server: server() });
     }
+    Answer::read(&answer).ok_or_else(|| CtlError::Strange { server: server() })
 }
 
 fn connect(server: &BindAddress) -> io::Result<Socket> {
@@ -44,7 +78,6 @@ fn connect(server: &BindAddress) -> io::Result<Socket> {
         BindAddress::Abstract(name) => over_unix(&SockAddr::unix(format!("\0{name}"))?)?,
         BindAddress::Fd(_) => return Err(ErrorKind::Unsupported.into()),
     };
-    socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;
     Ok(socket)
 }
@@ -91,9 +124,9 @@ fn in_time(error: io::Error) -> io::Error {
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: u16,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
 }
 
 impl Answer {
@@ -108,6 +141,17 @@ impl Answer {
             name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())
         })??;
         (body.len() == length).then(|| Self { status, body: body.to_owned() })
+    }
+
+    /// The body, if this is a yes.
+    pub(super) fn of_success(self, server: &BindAddress) -> Result<String, CtlError> {
+        match self.status {
+            200 | 202 => Ok(self.body),
+            status => {
+                let words = printable(self.body.lines().next().unwrap_or_default());
+                Err(CtlError::Refused { server: server.clone(), status, words })
+            }
+        }
     }
 }
 
@@ -135,7 +179,7 @@ mod tests {
         }
     }
 
-    /// What `get` says to a server that answers so.
+    /// What is said to a server that answers so.
     fn said(answer: &'static str) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sock");
@@ -148,18 +192,21 @@ mod tests {
             String::from_utf8(request[..length].to_vec()).unwrap()
         });
         let shown = format!("unix:{}", path.display());
-        let outcome = get(&BindAddress::Unix(path), "/metrics");
+        let server_address = BindAddress::Unix(path);
+        let outcome = post(&server_address, "/stop", Patience::Endless)
+            .and_then(|answer| answer.of_success(&server_address));
         let request = server.join().unwrap();
         assert_eq!(
             request,
-            "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            "POST /stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
         outcome.map_err(|error| error.to_string().replace(&shown, "unix:x.sock"))
     }
 
     #[test]
-    fn the_body_of_a_200_is_the_answer() {
+    fn the_body_of_a_yes_is_the_answer() {
         assert_eq!(said("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), Ok("abc".into()));
+        assert_eq!(said("HTTP/1.1 202 Accepted\r\nContent-Length: 1\r\n\r\na"), Ok("a".into()));
     }
 
     #[test]
@@ -167,6 +214,12 @@ mod tests {
         let text = "HTTP/1.1 404 Not Found\r\nContent-Length: 18\r\n\r\nthere is /metrics\n";
         let message = "the server at unix:x.sock answers 404: there is /metrics";
         assert_eq!(said(text), Err(message.into()));
+    }
+
+    #[test]
+    fn who_closes_without_a_word_is_told_apart() {
+        let message = "the server at unix:x.sock has closed the connection without an answer";
+        assert_eq!(said(""), Err(message.into()));
     }
 
     #[test]
@@ -181,7 +234,8 @@ mod tests {
     #[test]
     fn who_is_not_there_is_named_with_the_reason() {
         let path = tempfile::tempdir().unwrap().path().join("x.sock");
-        let message = get(&BindAddress::Unix(path.clone()), "/metrics").unwrap_err().to_string();
+        let message =
+            get(&BindAddress::Unix(path.clone()), "/x", Patience::Short).unwrap_err().to_string();
         let reason = "No such file or directory (os error 2)";
         let expected = format!("cannot reach the server at unix:{}: {reason}", path.display());
         assert_eq!(message, expected);

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use arctos_worker::metrics::Counter;
 
 use super::page::Sample;
+use super::units::{duration, size};
 use crate::metrics::names::counter_prometheus_name;
 use crate::metrics::{Distribution, Gauge};
 
@@ -224,29 +225,6 @@ impl Spread {
 /// A count, or a part of a whole.
 fn number(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
-}
-
-/// Bytes, in the units of the options.
-fn size(bytes: f64) -> String {
-    const UNITS: [(f64, &str); 3] = [(1_073_741_824.0, "G"), (1_048_576.0, "M"), (1024.0, "K")];
-    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, letter)) => format!("{:.1}{letter}", bytes / unit),
-        None => format!("{bytes:.0}"),
-    }
-}
-
-/// Three digits and a unit.
-fn duration(seconds: f64) -> String {
-    let (value, unit) = match seconds {
-        seconds if seconds < 0.001 => (seconds * 1e6, "us"),
-        seconds if seconds < 1.0 => (seconds * 1e3, "ms"),
-        seconds => (seconds, "s"),
-    };
-    match value {
-        value if value < 10.0 => format!("{value:.2}{unit}"),
-        value if value < 100.0 => format!("{value:.1}{unit}"),
-        value => format!("{value:.0}{unit}"),
-    }
 }
 
 #[cfg(test)]

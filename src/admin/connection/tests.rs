@@ -28,7 +28,12 @@ fn refusal(bytes: &str) -> u16 {
 }
 
 fn question(method: Method, path: &str, query: &str) -> Heard {
-    Heard::Question { method, path: path.to_owned(), query: query.to_owned() }
+    question_for(Some("a"), method, path, query)
+}
+
+fn question_for(host: Option<&str>, method: Method, path: &str, query: &str) -> Heard {
+    let (path, query, host) = (path.to_owned(), query.to_owned(), host.map(str::to_owned));
+    Heard::Question { method, path, query, host, has_origin: false }
 }
 
 /// Everything that is sent for a request and its answer.
@@ -43,9 +48,22 @@ fn sent_for(request: &str, answer: &Answer) -> String {
 fn a_request_is_a_question_with_path_and_query() {
     let get = hear("GET /metrics?worker=1&x=? HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(get, question(Method::Get, "/metrics", "worker=1&x=?"));
-    assert_eq!(hear("HEAD / HTTP/1.0\r\n\r\n"), question(Method::Head, "/", ""));
+    assert_eq!(hear("HEAD / HTTP/1.0\r\n\r\n"), question_for(None, Method::Head, "/", ""));
     let absolute = hear("GET http://a/metrics HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(absolute, question(Method::Get, "/metrics", ""));
+}
+
+#[test]
+fn a_question_says_whom_it_is_for_and_whether_a_page_asks() {
+    let asked = |fields: &str| match hear(&format!("POST /x HTTP/1.1\r\n{fields}\r\n")) {
+        Heard::Question { host, has_origin, .. } => (host.unwrap(), has_origin),
+        other @ (Heard::Nothing | Heard::Refusal(_)) => panic!("{fields:?}: {other:?}"),
+    };
+    assert_eq!(asked("Host: a:1\r\n"), ("a:1".to_owned(), false));
+    assert_eq!(asked("hOST: a\r\noRIGIN: null\r\n"), ("a".to_owned(), true));
+    assert_eq!(asked("Host: a\r\nOrigin:\r\n"), ("a".to_owned(), true));
+    let absolute = hear("GET http://b:2/x HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(absolute, question_for(Some("b:2"), Method::Get, "/x", ""));
 }
 
 #[test]
@@ -186,9 +204,21 @@ fn who_does_not_stop_sending_after_the_answer_is_cut_off() {
     connection.receive(b"bad\r\n\r\n");
     connection.answer(&Answer::plain(400, "bad\n"), &date(), start());
     connection.sent(connection.outgoing().len(), start());
-    for _ in 0..=LINGER_BYTES / 1000 {
+    for _ in 0..=EXCESS_BYTES / 1000 {
         connection.receive(&[b'x'; 1000]);
     }
+    assert_eq!(connection.awaits(), Awaits::Nothing);
+}
+
+#[test]
+fn a_question_waits_without_end_and_takes_no_more_than_a_megabyte() {
+    let mut connection = opened();
+    connection.receive(b"POST /reload HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(connection.deadline(), None);
+    connection.tick(start() + Duration::from_secs(1_000_000));
+    assert_eq!(connection.receive(&[b'x'; EXCESS_BYTES]), Heard::Nothing);
+    assert_eq!(connection.awaits(), Awaits::Answer);
+    assert_eq!(connection.receive(b"x"), Heard::Nothing);
     assert_eq!(connection.awaits(), Awaits::Nothing);
 }
 

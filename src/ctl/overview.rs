@@ -1,0 +1,199 @@
+//! The server and its workers as a table for people: what `/status` says, as far as it is known here.
+
+use serde_json::Value;
+
+use super::units::{age, duration, printable, size};
+
+/// Between two columns.
+const GAP: &str = "  ";
+/// What stands where there is nothing.
+const NOTHING: &str = "-";
+
+/// Draws `/status`; `None` when it is none. `width` is that of the terminal, if it is one.
+pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
+    let status: Value = serde_json::from_str(text).ok()?;
+    let workers = status.get("workers")?.as_array()?;
+    let mut page = String::new();
+    for (name, value) in server(&status) {
+        page.push_str(&format!("{name:<9}{value}\n"));
+    }
+    page.push('\n');
+    let rows: Vec<Row> =
+        std::iter::once(HEADS.map(str::to_owned)).chain(workers.iter().map(row)).collect();
+    let widths: Vec<usize> = (0..HEADS.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default())
+        .collect();
+    for row in &rows {
+        page.push_str(&cut(&line(row, &widths), width));
+        page.push('\n');
+    }
+    Some(page)
+}
+
+/// What is known of the server, line by line.
+fn server(status: &Value) -> [(&'static str, String); 5] {
+    let number = |key: &str| word(&status[key]);
+    let list = |key: &str| {
+        let items = status[key].as_array().map(Vec::as_slice).unwrap_or_default();
+        let items: Vec<_> = items.iter().map(word).collect();
+        if items.is_empty() { NOTHING.to_owned() } else { items.join(" ") }
+    };
+    let since =
+        status["age_s"].as_f64().map_or(String::new(), |seconds| format!(" for {}", age(seconds)));
+    let server =
+        format!("arctos {}, pid {}, {}{since}", number("version"), number("pid"), number("state"));
+    let workers = format!(
+        "{} of {} ready, generation {}",
+        number("workers_ready"),
+        number("workers_target"),
+        number("generation")
+    );
+    [
+        ("server", server),
+        ("workers", workers),
+        ("listen", list("listen")),
+        ("admin", list("admin")),
+        ("reload", reload(&status["reload"])),
+    ]
+}
+
+fn reload(reload: &Value) -> String {
+    match reload["state"].as_str() {
+        Some("idle") => "none yet".to_owned(),
+        Some("running") => {
+            format!("{} of generation {}", word(&reload["step"]), word(&reload["generation"]))
+        }
+        Some("ended") => {
+            let ago = reload["ago_s"].as_f64().map(age).unwrap_or_default();
+            // Of a traceback, the last line says most.
+            let report =
+                reload["report"].as_str().and_then(|report| report.trim_end().lines().last());
+            let report = report.map(|line| format!(": {}", cell(line))).unwrap_or_default();
+            format!("{}, {ago} ago{report}", word(&reload["outcome"]))
+        }
+        Some(_) | None => NOTHING.to_owned(),
+    }
+}
+
+const HEADS: [&str; 9] =
+    ["slot", "pid", "generation", "state", "age", "requests", "open", "rss", "request"];
+/// Columns of words; the others are of numbers.
+const WORDS: [&str; 2] = ["state", "request"];
+
+type Row = [String; HEADS.len()];
+
+fn row(worker: &Value) -> Row {
+    let shown = |key: &str, show: fn(f64) -> String| {
+        worker[key].as_f64().map_or_else(|| NOTHING.to_owned(), show)
+    };
+    let request = worker["request"]["line"].as_str().map(cell);
+    let running = worker["request"]["age_s"].as_f64().map(duration).unwrap_or_default();
+    [
+        word(&worker["slot"]),
+        word(&worker["pid"]),
+        word(&worker["generation"]),
+        word(&worker["state"]),
+        shown("age_s", age),
+        word(&worker["requests"]),
+        word(&worker["connections_open"]),
+        shown("rss_bytes", size),
+        request.map_or_else(|| NOTHING.to_owned(), |line| format!("{running} {line}")),
+    ]
+}
+
+fn line(row: &Row, widths: &[usize]) -> String {
+    let cells = row.iter().zip(widths).zip(HEADS).map(|((cell, width), head)| {
+        if WORDS.contains(&head) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+    });
+    let line = cells.collect::<Vec<_>>().join(GAP);
+    line.trim_end().to_owned()
+}
+
+/// The start of a line that is too long.
+fn cut(line: &str, width: Option<usize>) -> String {
+    match width {
+        Some(width) if line.chars().count() > width => {
+            let kept = line.chars().take(width.saturating_sub(1));
+            kept.chain(std::iter::once('…')).collect()
+        }
+        Some(_) | None => line.to_owned(),
+    }
+}
+
+/// A text or a number as one word.
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => cell(text),
+        Value::Number(number) => number.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => NOTHING.to_owned(),
+    }
+}
+
+/// On one line.
+fn cell(text: &str) -> String {
+    printable(&text.replace(['\n', '\t'], " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = r#"{
+        "version": "1.2.3", "pid": 7, "state": "serving", "generation": 3, "age_s": 61.2,
+        "workers_target": 2, "workers_ready": 1,
+        "listen": ["http://127.0.0.1:8000", "unix:/run/b"], "admin": ["unix:/run/a"],
+        "reload": {"state": "ended", "outcome": "canary-failed", "ago_s": 3700.5,
+                   "report": "Traceback:\n  x\nNameError: y\n"},
+        "workers": [
+            {"slot": 0, "pid": 70, "generation": 3, "state": "ready", "age_s": 60.0,
+             "request": {"line": "GET /a\u001b[2J", "age_s": 1.5}, "requests": 1234,
+             "connections_open": 3, "rss_bytes": 36175872, "shoes": "red"},
+            {"slot": 1, "pid": null, "generation": 3, "state": "waiting", "age_s": null,
+             "request": null, "requests": null, "connections_open": null, "rss_bytes": null}
+        ]
+    }"#;
+
+    #[test]
+    fn the_server_stands_above_a_line_for_each_worker() {
+        let page = "\
+server   arctos 1.2.3, pid 7, serving for 1m01s
+workers  1 of 2 ready, generation 3
+listen   http://127.0.0.1:8000 unix:/run/b
+admin    unix:/run/a
+reload   canary-failed, 1h01m ago: NameError: y
+
+slot  pid  generation  state      age  requests  open    rss  request
+   0   70           3  ready    1m00s      1234     3  34.5M  1.50s GET /a\u{fffd}[2J
+   1    -           3  waiting      -         -     -      -  -
+";
+        assert_eq!(draw(STATUS, None).unwrap(), page);
+    }
+
+    #[test]
+    fn lines_of_workers_end_with_the_terminal() {
+        let page = draw(STATUS, Some(72)).unwrap();
+        assert!(page.contains("  1.50s GET…\n"), "{page}");
+    }
+
+    #[test]
+    fn a_server_that_says_less_is_shown_as_far_as_it_goes() {
+        let page =
+            draw(r#"{"workers": [{"slot": 0}], "reload": {"state": "idle"}}"#, None).unwrap();
+        assert!(page.starts_with("server   arctos -, pid -, -\n"), "{page}");
+        assert!(page.contains("\nreload   none yet\n"), "{page}");
+        assert!(
+            page.ends_with("   0    -           -  -        -         -     -    -  -\n"),
+            "{page}"
+        );
+        let running = r#"{"workers": [],
+            "reload": {"state": "running", "step": "rolling", "generation": 4}}"#;
+        assert!(draw(running, None).unwrap().contains("\nreload   rolling of generation 4\n"));
+    }
+
+    #[test]
+    fn what_is_no_status_is_not_shown() {
+        for text in ["", "<html>", "[]", "{}", r#"{"workers": 3}"#] {
+            assert_eq!(draw(text, None), None, "{text:?}");
+        }
+    }
+}

@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use arctos_worker::identity::SlotId;
 use arctos_worker::metrics::{Block, Command};
@@ -67,6 +68,8 @@ pub struct Member {
     pub slot: SlotId,
     /// Its part of the board.
     pub block: &'static Block,
+    /// When it was forked.
+    pub since: Instant,
     /// What wears it out; none before it is ready.
     pub lease: Option<Lease>,
     /// Whether the log has been told that it is worn out.
@@ -78,11 +81,18 @@ pub struct Member {
 
 impl Member {
     /// A process that was just forked.
-    pub fn new(pid: Pid, slot: SlotId, block: &'static Block, lines: Lines) -> Self {
+    pub fn new(
+        pid: Pid,
+        slot: SlotId,
+        block: &'static Block,
+        lines: Lines,
+        since: Instant,
+    ) -> Self {
         Self {
             pid,
             slot,
             block,
+            since,
             lease: None,
             is_worn: false,
             lines,
@@ -178,7 +188,7 @@ mod tests {
 
     fn member() -> (Member, UnixStream) {
         let (lines, life, _doorbell) = Lines::open().unwrap();
-        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines);
+        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines, Instant::now());
         (member, UnixStream::from(life))
     }
 
@@ -228,7 +238,7 @@ mod tests {
     #[test]
     fn a_command_is_stored_before_the_bell_rings() {
         let (lines, _life, doorbell) = Lines::open().unwrap();
-        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines);
+        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines, Instant::now());
         member.command(Command::Drain).unwrap();
         assert_eq!(member.block.command(), Command::Drain);
         let mut bytes = [0; 8];

@@ -34,6 +34,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::admin::Admin;
+use crate::admin::reload::Waiting;
 use crate::config::{AccessLog, Config};
 use crate::crew::{Member, Word};
 use crate::error::{ExitCode, Fatal};
@@ -49,6 +50,7 @@ use crate::slot::{ExitStatus, Jitter, Pid};
 use crate::supervisor::{Event, Policy, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
 use generations::{Generations, Loaded};
+use reload::EndedReload;
 
 /// Least room on the board, so that TTIN has somewhere to go.
 const SLOTS_AT_LEAST: u16 = 64;
@@ -98,6 +100,11 @@ struct Monitor<'a> {
     last_hang: Option<(Pid, Hang)>,
     /// Why the last boot failed, in the worker's own words.
     last_report: Option<String>,
+    /// How the last reload ended.
+    last_reload: Option<EndedReload>,
+    /// Who waits for a reload's end.
+    waiting: Waiting,
+    started: Instant,
     /// Memory of the workers that have a limit to it.
     resident: ResidentSet,
     jitter: Jitter,
@@ -160,6 +167,9 @@ impl<'a> Monitor<'a> {
             pardon: Pardon::default(),
             last_hang: None,
             last_report: None,
+            last_reload: None,
+            waiting: Waiting::default(),
+            started: now,
             resident: ResidentSet::default(),
             jitter: Jitter::new(seed),
             last_round: now,

@@ -301,6 +301,11 @@ impl WorkerSlot {
         matches!(self.state, SlotState::Empty | SlotState::Backoff { .. })
     }
 
+    /// Whether nobody is there, and nobody is wanted.
+    pub fn is_unused(&self) -> bool {
+        self.state == SlotState::Empty
+    }
+
     /// Whether its worker serves and is meant to go on.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, SlotState::Ready { .. })

@@ -45,7 +45,7 @@ use crate::notice::Notice;
 use crate::slot::{Ending, ExitStatus, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
 pub use action::{Action, ReloadOutcome, Verdict};
 pub use event::{Event, Wish};
-pub use roll::{DEATHS_APART, PROBATION};
+pub use roll::{DEATHS_APART, PROBATION, Step};
 use roll::{Role, Roll, Spare};
 use stop::Budget;
 
@@ -74,6 +74,19 @@ pub struct Policy {
     pub quick: Duration,
     /// On TERM: how long to go on accepting before the door closes.
     pub drain_delay: Duration,
+}
+
+/// Where the server stands, for who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There was no full set of workers yet.
+    Starting,
+    /// There was.
+    Serving,
+    /// All workers were sent away, and the listeners stay.
+    Resting,
+    /// It was asked to stop; it may still accept.
+    Stopping,
 }
 
 /// How a stop is carried out.
@@ -173,6 +186,28 @@ impl Supervisor {
     /// Workers that are wanted, for whoever shows it.
     pub fn target(&self) -> u16 {
         self.target
+    }
+
+    /// Where the server stands.
+    pub fn standing(&self) -> Standing {
+        match self.phase {
+            Phase::Piloting | Phase::Filling => Standing::Starting,
+            Phase::Serving { .. } => Standing::Serving,
+            Phase::Resting => Standing::Resting,
+            Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
+                Standing::Stopping
+            }
+        }
+    }
+
+    /// The generation of a worker that is spawned now.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The slots, and the seat beside them, if it is taken.
+    pub fn places(&self) -> impl Iterator<Item = &WorkerSlot> {
+        self.seats()
     }
 
     /// The slots, for whoever shows them.

@@ -15,18 +15,7 @@ use crate::notice::RunningRequest;
 use crate::slot::{Pid, SlotState};
 use crate::supervisor::ReloadOutcome;
 
-/// Where the server stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// There was no full set of workers yet.
-    Starting,
-    /// There was.
-    Serving,
-    /// All workers were sent away, and the listeners stay.
-    Resting,
-    /// It was asked to stop; it may still accept.
-    Stopping,
-}
+pub use crate::supervisor::{Standing as Phase, Step};
 
 /// What the probes want to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,17 +73,6 @@ pub enum Reload {
         /// Why, for a person: a traceback, as a rule.
         report: Option<String>,
     },
-}
-
-/// What a reload is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The first worker boots, or serves beside the old ones.
-    Canary,
-    /// The others follow it.
-    Rolling,
-    /// All go back to the old generation.
-    RollingBack,
 }
 
 /// One place, and who is there.

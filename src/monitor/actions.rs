@@ -118,7 +118,7 @@ impl Monitor<'_> {
             title: fork::title(loaded.load.config.name.as_deref().unwrap_or("arctos"), slot),
         };
         let pid = fork::spawn(&*loaded.load.launch, post, &berth)?;
-        self.crew.push(Member::new(pid, slot, block, lines));
+        self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));
         Ok(pid)
     }
 
@@ -138,7 +138,7 @@ impl Monitor<'_> {
     }
 
     /// SIGUSR2 makes a worker write down what its threads are doing.
-    fn dump_stack(&self, pid: Pid) {
+    pub(super) fn dump_stack(&self, pid: Pid) {
         let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
         match member.dump_stack() {
             Ok(()) | Err(Errno::ESRCH) => {} // As above.

@@ -2,36 +2,153 @@
 
 use std::time::Instant;
 
+use arctos_worker::log::{Level, Value};
+use arctos_worker::metrics::Counter;
+
+use super::report::running_request;
 use super::{Monitor, monotonic};
-use crate::admin::{Answer, Method, Question, prometheus};
+use crate::admin::control::{self, Haste, Request};
+use crate::admin::status::{self, Health, Process, Reload, Status, Worker};
+use crate::admin::{Answer, Question, QuestionId, prometheus};
 use crate::crew::Member;
 use crate::listener::Listeners;
-use crate::metrics::{Occupant, Scene};
-use crate::supervisor::Supervisor;
+use crate::metrics::{Occupant, ResidentSet, Scene};
+use crate::slot::WorkerSlot;
+use crate::supervisor::{Event, Supervisor, Wish};
 
 impl Monitor<'_> {
     /// Sends the metrics that are due and answers who asks.
     pub(super) fn measure(&mut self, now: Instant) {
+        let Self { meter, board, crew, supervisor, listeners, .. } = self;
+        meter.turn(board, || scene(supervisor, crew, listeners.as_ref()), now);
+        for question in self.admin.turn(now) {
+            self.answer(&question, now);
+        }
+    }
+
+    fn answer(&mut self, question: &Question, now: Instant) {
+        let id = question.id;
+        let request = Request::read(question);
+        if let Some(refusal) = request.refusal(self.supervisor.standing()) {
+            return self.admin.answer(id, refusal);
+        }
+        let answer = match request {
+            Request::Livez => status::livez(),
+            Request::Readyz => status::readyz(&self.health()),
+            Request::Status => status::answer(&self.status(now)),
+            Request::Metrics => self.metrics(now),
+            Request::Reload { wait: false } => {
+                self.obey("reload", Wish::Reload, now);
+                control::reloading()
+            }
+            Request::Reload { wait: true } => return self.reload_and_answer(id, now),
+            Request::Stop { haste } => {
+                let wish = match haste {
+                    Haste::Graceful => Wish::Terminate,
+                    Haste::Quick => Wish::Interrupt,
+                };
+                self.obey("stop", wish, now);
+                control::stopping()
+            }
+            Request::Scale { workers } => match control::scaled(workers, self.board.slot_count()) {
+                Ok(answer) => {
+                    self.obey("scale", Wish::Scale { workers }, now);
+                    answer
+                }
+                Err(refusal) => refusal,
+            },
+            Request::Dump { slot } => match control::dumped(slot, self.supervisor.slots()) {
+                Ok((pid, answer)) => {
+                    self.dump_stack(pid);
+                    answer
+                }
+                Err(refusal) => refusal,
+            },
+            Request::Refused(answer) => answer,
+        };
+        self.admin.answer(id, answer);
+    }
+
+    fn obey(&mut self, verb: &str, wish: Wish, now: Instant) {
+        self.log.line(Level::Info, "admin.asked", &[("verb", Value::Text(verb))]);
+        self.supervisor.handle(Event::Wish(wish), now);
+    }
+
+    /// The answer comes when the reload has ended.
+    fn reload_and_answer(&mut self, id: QuestionId, now: Instant) {
+        let admin = &self.admin;
+        self.waiting.forget(|id| admin.is_waiting(id));
+        match self.waiting.join(id) {
+            Ok(()) => self.obey("reload", Wish::Reload, now),
+            Err(refusal) => self.admin.answer(id, refusal),
+        }
+    }
+
+    fn metrics(&mut self, now: Instant) -> Answer {
         let zone = self.generations.current().load.config.zone.clone();
-        let Self { meter, admin, board, crew, supervisor, listeners, .. } = self;
+        let Self { meter, board, crew, supervisor, listeners, .. } = self;
         let scene = || scene(supervisor, crew, listeners.as_ref());
-        meter.turn(board, scene, now);
-        for Question { id, method, path, .. } in admin.turn(now) {
-            let answer = match (method, path.as_str()) {
-                (Method::Get | Method::Head, "/metrics") => {
-                    let (ledger, gauges) = meter.look(board, scene, now);
-                    Answer {
-                        status: 200,
-                        content_type: prometheus::CONTENT_TYPE,
-                        body: prometheus::text(ledger, gauges, zone.as_deref()),
-                    }
-                }
-                (Method::Post, "/metrics") => Answer::plain(405, "only GET and HEAD\n"),
-                (Method::Get | Method::Head | Method::Post, _) => {
-                    Answer::plain(404, "there is /metrics\n")
-                }
-            };
-            admin.answer(id, answer);
+        let (ledger, gauges) = meter.look(board, scene, now);
+        Answer {
+            status: 200,
+            content_type: prometheus::CONTENT_TYPE,
+            body: prometheus::text(ledger, gauges, zone.as_deref()),
+        }
+    }
+
+    fn health(&self) -> Health {
+        let ready = self.supervisor.places().filter(|place| place.is_ready()).count();
+        Health {
+            phase: self.supervisor.standing(),
+            target: self.supervisor.target(),
+            ready: u16::try_from(ready).unwrap_or(u16::MAX),
+        }
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        let reload = match (self.supervisor.reloading(), &self.last_reload) {
+            (Some((generation, step)), _) => Reload::Running { generation, step },
+            (None, Some(ended)) => Reload::Ended {
+                outcome: ended.outcome,
+                ago: now.saturating_duration_since(ended.at),
+                report: ended.report.clone(),
+            },
+            (None, None) => Reload::Idle,
+        };
+        let listen = self.listeners.as_ref().map_or_else(Vec::new, Listeners::descriptions);
+        let taken = self.supervisor.places().filter(|place| !place.is_unused());
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            health: self.health(),
+            generation: self.supervisor.generation(),
+            age: now.saturating_duration_since(self.started),
+            listen,
+            admin: self.admin.descriptions(),
+            reload,
+            workers: taken.map(|place| self.worker(place, now)).collect(),
+        }
+    }
+
+    fn worker(&self, place: &WorkerSlot, now: Instant) -> Worker {
+        let member = self.crew.iter().find(|member| Some(member.pid) == place.pid());
+        let process = |member: &Member| {
+            let mut resident = ResidentSet::default();
+            resident.look(std::iter::once(member.pid));
+            Process {
+                pid: member.pid,
+                age: now.saturating_duration_since(member.since),
+                request: running_request(member.block),
+                requests_count: member.block.row.get(Counter::ReqSuccessRead),
+                open_count: member.block.open_connections(),
+                rss_bytes: resident.bytes(member.pid),
+            }
+        };
+        Worker {
+            slot: place.id(),
+            generation: place.generation(),
+            state: place.state(),
+            process: member.map(process),
         }
     }
 }

@@ -8,12 +8,22 @@ use arctos_worker::metrics::Counter;
 
 use super::generations::Loaded;
 use super::{Monitor, monotonic, policy};
+use crate::admin;
 use crate::supervisor::{Event, ReloadOutcome};
+
+/// How a reload ended.
+pub(super) struct EndedReload {
+    pub(super) outcome: ReloadOutcome,
+    pub(super) at: Instant,
+    /// In a worker's own words, where it has said any.
+    pub(super) report: Option<String>,
+}
 
 impl Monitor<'_> {
     /// Reads the configuration anew, and answers the machine.
     pub(super) fn configure(&mut self, generation: Generation) {
         self.last_report = None;
+        self.waiting.begin();
         let usec = monotonic().unwrap_or_default().as_micros();
         self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
         let loaded =
@@ -65,5 +75,15 @@ impl Monitor<'_> {
         pairs.extend(why.map(|why| ("reason", Value::Text(why))));
         self.log.line(level, event, &pairs);
         self.notify("READY=1");
+        let report = match outcome {
+            ReloadOutcome::Done | ReloadOutcome::Abandoned => None,
+            ReloadOutcome::Misconfigured | ReloadOutcome::CanaryFailed | ReloadOutcome::Halted => {
+                self.last_report.take()
+            }
+        };
+        for id in self.waiting.end(outcome) {
+            self.admin.answer(id, admin::reload::answer(outcome, report.as_deref()));
+        }
+        self.last_reload = Some(EndedReload { outcome, at: Instant::now(), report });
     }
 }

@@ -122,7 +122,7 @@ fn restart_reason(ending: Ending, status: ExitStatus) -> Counter {
 }
 
 /// What the occupant of a block is doing, or was doing when it died.
-fn running_request(block: &'static Block) -> Option<RunningRequest> {
+pub(super) fn running_request(block: &'static Block) -> Option<RunningRequest> {
     let age = monotonic()?.saturating_sub(block.request_start()?);
     Some(RunningRequest { age, line: block.request_line().unwrap_or_default() })
 }

@@ -79,7 +79,28 @@ pub(super) enum Role {
     Leaver,
 }
 
+/// What a reload is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The first worker boots, or serves beside the old ones.
+    Canary,
+    /// The others follow it.
+    Rolling,
+    /// All go back to the old generation.
+    RollingBack,
+}
+
 impl Supervisor {
+    /// What a reload is doing, if one is under way, and which generation it is about to bring.
+    pub fn reloading(&self) -> Option<(Generation, Step)> {
+        match self.roll {
+            Roll::Idle | Roll::Configuring => None,
+            Roll::Canary { generation, .. } => Some((generation, Step::Canary)),
+            Roll::Rolling { .. } => Some((self.generation, Step::Rolling)),
+            Roll::RollingBack => Some((self.generation, Step::RollingBack)),
+        }
+    }
+
     /// HUP.
     pub(super) fn reload(&mut self, now: Instant) {
         match self.phase {

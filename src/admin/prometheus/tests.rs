@@ -75,9 +75,13 @@ fn counters_of_one_name_are_one_family_with_reasons() {
          arctos_worker_restarts_total{worker=\"0\",reason=\"boot\"} 0\n\
          arctos_worker_restarts_total{worker=\"0\",reason=\"exit\"} 0\n\
          arctos_worker_restarts_total{worker=\"0\",reason=\"signal\"} 0\n\
+         arctos_worker_restarts_total{worker=\"0\",reason=\"timeout\"} 0\n\
+         arctos_worker_restarts_total{worker=\"0\",reason=\"oom\"} 0\n\
          arctos_worker_restarts_total{worker=\"1\",reason=\"boot\"} 0\n\
          arctos_worker_restarts_total{worker=\"1\",reason=\"exit\"} 0\n\
-         arctos_worker_restarts_total{worker=\"1\",reason=\"signal\"} 1\n"
+         arctos_worker_restarts_total{worker=\"1\",reason=\"signal\"} 1\n\
+         arctos_worker_restarts_total{worker=\"1\",reason=\"timeout\"} 0\n\
+         arctos_worker_restarts_total{worker=\"1\",reason=\"oom\"} 0\n"
     );
 }
 

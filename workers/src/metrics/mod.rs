@@ -107,6 +107,8 @@ counters! {
     WorkerRestartsBoot, "worker.restarts" reason "boot", "Workers that ended without having been asked to.";
     WorkerRestartsExit, "worker.restarts" reason "exit", "Workers that ended without having been asked to.";
     WorkerRestartsSignal, "worker.restarts" reason "signal", "Workers that ended without having been asked to.";
+    WorkerRestartsTimeout, "worker.restarts" reason "timeout", "Workers that ended without having been asked to.";
+    WorkerRestartsOom, "worker.restarts" reason "oom", "Workers that ended without having been asked to.";
     WorkerTimeout, "worker.timeout", "Workers killed because a request took too long.";
     ReloadOk, "reload.ok", "Reloads after which the new generation serves.";
     ReloadFailed, "reload.failed", "Reloads after which the old generation serves on.";

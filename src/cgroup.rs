@@ -1,4 +1,5 @@
-//! How many CPUs this process may use: the cgroup's quota (v1 and v2) and the affinity mask.
+//! How many CPUs this process may use: the cgroup's quota (v1 and v2) and the affinity mask. And where
+//! the cgroups of this process are.
 //!
 //! Text in, numbers out: files are read through a function that the caller gives. The quota counts
 //! because a container on a machine of 64 CPUs with a limit of 2 must not start 64 workers; std's
@@ -63,28 +64,46 @@ fn quota_millis(
     mounts: &str,
     read: &impl Fn(&Path) -> Option<String>,
 ) -> Option<u64> {
-    let hierarchies = groups.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        Some((parts.next()?, parts.next()?))
-    });
-    let limits = hierarchies.flat_map(|(controllers, group)| {
-        let folders = mounts
-            .lines()
-            .find_map(|line| Mount::of(line, controllers))
-            .map(|mount| mount.folders(group));
-        folders.into_iter().flatten().filter_map(|folder| {
-            if controllers.is_empty() {
-                v2_millis(&read(&folder.join("cpu.max"))?)
-            } else {
-                let quota = read(&folder.join("cpu.cfs_quota_us"))?;
-                millis(quota.trim(), read(&folder.join("cpu.cfs_period_us"))?.trim())
-            }
-        })
+    let limits = folders(groups, mounts, "cpu").filter_map(|(version, folder)| match version {
+        Version::V2 => v2_millis(&read(&folder.join("cpu.max"))?),
+        Version::V1 => {
+            let quota = read(&folder.join("cpu.cfs_quota_us"))?;
+            millis(quota.trim(), read(&folder.join("cpu.cfs_period_us"))?.trim())
+        }
     });
     limits.min()
 }
 
-/// A mounted hierarchy that can hold CPU limits.
+/// Which interface a hierarchy of cgroups has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// One hierarchy for each controller, or some together.
+    V1,
+    /// One for all.
+    V2,
+}
+
+/// The folders that tell of a controller: the process's own group's, then those above it up to the root,
+/// in each hierarchy that can have the controller. `groups` is /proc/self/cgroup, `mounts` is
+/// /proc/self/mountinfo.
+pub fn folders(
+    groups: &str,
+    mounts: &str,
+    controller: &str,
+) -> impl Iterator<Item = (Version, PathBuf)> {
+    let hierarchies = groups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        Some((parts.next()?, parts.next()?))
+    });
+    hierarchies.flat_map(move |(controllers, group)| {
+        let version = if controllers.is_empty() { Version::V2 } else { Version::V1 };
+        let mount = mounts.lines().find_map(|line| Mount::of(line, controllers, controller));
+        let folders = mount.map(|mount| mount.folders(group));
+        folders.into_iter().flatten().map(move |folder| (version, folder))
+    })
+}
+
+/// A mounted hierarchy that can have a controller.
 struct Mount<'a> {
     root: &'a str,
     point: &'a str,
@@ -94,7 +113,7 @@ impl<'a> Mount<'a> {
     /// Reads a line of mountinfo; `controllers` is empty for v2.
     ///
     /// Shape: `36 35 0:29 ROOT POINT OPTIONS [TAGS] - TYPE SOURCE SUPER_OPTIONS`.
-    fn of(line: &'a str, controllers: &str) -> Option<Self> {
+    fn of(line: &'a str, controllers: &str, controller: &str) -> Option<Self> {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);
         let (root, point) = (mount.next()?, mount.next()?);
@@ -103,8 +122,8 @@ impl<'a> Mount<'a> {
         let is_ours = if controllers.is_empty() {
             kind == "cgroup2"
         } else {
-            let has_cpu = |list: &str| list.split(',').any(|word| word == "cpu");
-            kind == "cgroup" && has_cpu(controllers) && has_cpu(options)
+            let has_it = |list: &str| list.split(',').any(|word| word == controller);
+            kind == "cgroup" && has_it(controllers) && has_it(options)
         };
         is_ours.then_some(Self { root, point })
     }

@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use arctos_worker::fd;
 use arctos_worker::identity::SlotId;
 use arctos_worker::metrics::{Block, Command};
-use arctos_worker::post::{LIFE_FAILED, LIFE_READY};
+use arctos_worker::post::{LIFE_ACCESS_LOG, LIFE_FAILED, LIFE_READY};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -168,6 +169,14 @@ impl Member {
         kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2)
     }
 
+    /// Gives it the access log that was opened anew; it writes to that one as soon as it hears of it. A
+    /// worker that still boots hears of it later.
+    ///
+    /// Errors: EPIPE: it has ended; EAGAIN: it has not heard of very many before.
+    pub fn give_access_log(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        fd::send_descriptor(self.lines.life.as_fd(), LIFE_ACCESS_LOG, file)
+    }
+
     /// SIGKILL to the worker and the processes that it started. The pid is ours until it is reaped,
     /// so it cannot have become somebody else's.
     pub fn kill(&self) -> Result<(), Errno> {
@@ -183,6 +192,8 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+
+    use arctos_worker::fd::Message;
 
     use super::*;
 
@@ -233,6 +244,50 @@ mod tests {
         assert_eq!(member.listen(), None);
         assert!(member.awaited().is_none());
         assert_eq!(member.report(), None);
+    }
+
+    #[test]
+    fn an_access_log_reaches_the_worker_each_time_it_is_opened_anew() {
+        let (member, worker) = member();
+        let opened: Vec<_> = (0..2).map(|_| io::pipe().unwrap()).collect();
+        for (_, writer) in &opened {
+            member.give_access_log(writer.as_fd()).unwrap();
+        }
+        for (mut reader, writer) in opened {
+            drop(writer);
+            let heard = fd::receive_message(worker.as_fd());
+            let Message::Said { word: LIFE_ACCESS_LOG, descriptor: Some(descriptor) } = heard
+            else {
+                panic!("{heard:?}");
+            };
+            std::fs::File::from(descriptor).write_all(b"a line").unwrap();
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "a line");
+        }
+        assert!(matches!(fd::receive_message(worker.as_fd()), Message::Nothing));
+        drop(member);
+        assert!(matches!(fd::receive_message(worker.as_fd()), Message::Ended));
+    }
+
+    #[test]
+    fn a_worker_that_has_ended_takes_no_access_log() {
+        let (member, worker) = member();
+        drop(worker);
+        let (_reader, writer) = io::pipe().unwrap();
+        assert_eq!(member.give_access_log(writer.as_fd()), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn what_a_worker_said_is_heard_although_it_never_read_its_access_log() {
+        let (mut member, mut worker) = member();
+        let (_reader, writer) = io::pipe().unwrap();
+        member.give_access_log(writer.as_fd()).unwrap();
+        worker.write_all(b"FTraceback").unwrap();
+        drop(worker);
+        assert_eq!(member.listen(), Some(Word::Failing));
+        assert_eq!(member.report().as_deref(), Some("Traceback"));
+        assert!(member.awaited().is_none());
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod notice;
 pub mod notify;
 pub mod options;
 pub mod pid_file;
+pub mod postmortem;
 pub mod privileges;
 pub mod server;
 pub mod signals;

@@ -11,15 +11,14 @@ mod statsd;
 mod supervised;
 
 use std::ffi::OsString;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
-use nix::sys::socket::{MsgFlags, send};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::Log;
-use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
+use arctos_worker::post::{Post, WorkerExit};
 use arctos_worker::settings::{AppSpec, Settings};
 use arctos_worker::worker;
 use arctos_worker::wsgi::{BootFailure, Bridge};
@@ -170,7 +169,7 @@ impl Launch for CPython {
                 exit
             }
             Err(failure) => {
-                tell_failure(&post, &failure.report);
+                worker::tell_failure(post.life.as_fd(), &failure.report);
                 failure.exit
             }
         }
@@ -190,19 +189,4 @@ fn forget_service_manager() {
         // Only an interpreter without a working `os` fails here, and boot() then says so.
         drop(forgotten);
     });
-}
-
-/// Sends the report of a failed boot to the supervisor, which logs it once for all workers.
-fn tell_failure(post: &Post, report: &str) {
-    let mut message = Vec::with_capacity(1 + report.len());
-    message.push(LIFE_FAILED);
-    message.extend_from_slice(report.as_bytes());
-    let mut rest = message.as_slice();
-    while !rest.is_empty() {
-        match send(post.life.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL) {
-            Ok(sent) => rest = &rest[sent..],
-            // The supervisor is gone, or does not read: the exit status tells as much as it needs.
-            Err(_) => return,
-        }
-    }
 }

@@ -129,6 +129,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         root_path: root_path(&mut reader)?,
         body_temp_dir,
         multiprocess: workers > 1,
+        reload_check: None,
     };
     let logging = logging(&mut reader)?;
     let Metrics { statsd, zone } = metrics(&mut reader, &raw.environment, !admin_binds.is_empty())?;

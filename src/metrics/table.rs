@@ -122,7 +122,7 @@ mod tests {
     fn counters_of_one_name_share_a_line_with_all_reasons() {
         let lines = lines();
         let line = lines.iter().find(|line| line.name == "worker.restarts").unwrap();
-        assert_eq!(line.tags, "worker; reason: boot, exit, signal");
+        assert_eq!(line.tags, "worker; reason: boot, exit, signal, timeout, oom");
     }
 
     #[test]

@@ -56,7 +56,8 @@ def test_metrics_are_what_prometheus_reads(serve, connect, path):
     accepted = found["arctos_conn_accept_success"]
     assert accepted.type == "counter" and accepted.documentation == "Connections accepted."
     assert {sample.labels["worker"] for sample in accepted.samples} == {"0", "1"}
-    assert {sample.labels["reason"] for sample in found["arctos_worker_restarts"].samples} == {"boot", "exit", "signal"}
+    reasons = {sample.labels["reason"] for sample in found["arctos_worker_restarts"].samples}
+    assert reasons == {"boot", "exit", "signal", "timeout", "oom"}
     assert [sample.labels.get("worker") for sample in found["arctos_statsd_dropped"].samples] == [None]
 
 

@@ -57,6 +57,8 @@ pub struct AccessLog {
     sink: Sink,
     format: LogFormat,
     buffer: Vec<u8>,
+    /// The buffer begins within a line, whose start was written.
+    is_torn: bool,
     date: Date,
     dropped: u64,
 }
@@ -93,7 +95,21 @@ impl AccessLog {
     /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow.
     pub fn new(fd: OwnedFd, format: LogFormat) -> Self {
         let buffer = Vec::with_capacity(2 * FULL_BYTES);
-        Self { sink: Sink::new(fd), format, buffer, date: Date::default(), dropped: 0 }
+        let sink = Sink::new(fd);
+        Self { sink, format, buffer, is_torn: false, date: Date::default(), dropped: 0 }
+    }
+
+    /// Writes to `fd` from now on, the same log opened anew. What has gathered goes to the old file as far
+    /// as that takes it, else to the new one.
+    pub fn replace(&mut self, fd: OwnedFd) {
+        self.write();
+        if std::mem::take(&mut self.is_torn)
+            && let Some(end) = memchr::memchr(b'\n', &self.buffer)
+        {
+            self.buffer.drain(..=end);
+            self.dropped += 1;
+        }
+        self.sink = Sink::new(fd);
     }
 
     /// Adds one line. A full buffer is flushed first; where that does not help, the line is dropped.
@@ -125,12 +141,13 @@ impl AccessLog {
         }
         match self.sink.write(&self.buffer) {
             Written::Bytes(count) => {
-                self.buffer.drain(..count);
+                self.is_torn = self.buffer.drain(..count).next_back() != Some(b'\n');
             }
             Written::Blocked => {}
             Written::Failed => {
                 self.dropped += memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
                 self.buffer.clear();
+                self.is_torn = false;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The worker's hot path: one connection's steps, carried out until it has to wait.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
@@ -113,6 +113,14 @@ impl Desk {
             if dropped > 0 {
                 self.block.row.add(Counter::LogDropped, dropped);
             }
+        }
+    }
+
+    /// Writes the access log to another file from now on. Without one it stays so: the supervisor gives
+    /// one to workers that have one.
+    pub fn replace_access_log(&mut self, file: OwnedFd) {
+        if let Some(access) = &mut self.access {
+            access.replace(file);
         }
     }
 

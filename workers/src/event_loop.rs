@@ -18,79 +18,48 @@
 
 mod complaint;
 mod doors;
+mod phase;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::read;
 
 use crate::access::AccessLog;
 use crate::application::{AppBody, Application, Heard};
 use crate::channel::Channel;
 use crate::companion::Companion;
+use crate::connection::SocketName;
 use crate::deadlines::{Deadlines, Timer};
 use crate::drive::{Desk, Pause, Reading, drive};
+use crate::fd::{self, Message};
 use crate::fork_guard::{self, Guarded};
 use crate::http::Persistence;
 use crate::log::{Level, Value};
 use crate::metrics::Command;
 use crate::poller::{Event, Interest, Poller};
-use crate::post::Post;
+use crate::post::{LIFE_ACCESS_LOG, Post};
+use crate::rehearsal::{self, Refusal};
 use crate::signals::{self, Asked};
 use crate::table::{ConnTable, Token};
 
 use complaint::Complaint;
 use doors::{Arrived, Doors};
+use phase::{Cause, DRAIN_QUIET, Phase};
 
 /// Events taken from the kernel at once.
 const BATCH: usize = 256;
 /// The loop turns at least this often, so that the supervisor sees it live.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
-/// While draining, idle peers may send one more request for so long: closing at once would race it.
-const DRAIN_QUIET: Duration = Duration::from_secs(1);
 /// Connections taken from one listener at the end: above the usual length of its queue.
 const LAST_ACCEPTS: u32 = 4096;
-/// How long a worker without a supervisor finishes what it has.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
-/// And how long it takes connections from the queue before that.
-const ORPHAN_TAKES: Duration = Duration::from_secs(5);
-/// How long replies go on when the interpreter's signal handlers want an end ([`Heard::Leave`]): nobody
-/// else looks after the time. As long as a supervisor gives them in a quick stop.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Keys that epoll carries for what is not a connection; no token is that large.
 const DOORBELL_KEY: u64 = u64::MAX;
 const LIFE_KEY: u64 = u64::MAX - 1;
 const FIRST_DOOR_KEY: u64 = u64::MAX - 0x1_0000;
-
-/// What the worker is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Serving,
-    Announcing,
-    Draining {
-        since: Instant,
-        cause: Cause,
-    },
-    /// `until` is `None` where the supervisor looks after the time.
-    Leaving {
-        until: Option<Instant>,
-    },
-}
-
-/// Who wants the worker to drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    /// The supervisor: all workers empty the queue, and it looks after the time.
-    Command,
-    /// A signal to this worker alone, which leaves the queue to the others.
-    Signal,
-    /// The supervisor's end: nobody else looks after the time.
-    Orphaned,
-}
 
 /// What a worker left undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,30 +133,44 @@ impl<'a, A: Application> EventLoop<'a, A> {
         })
     }
 
+    /// Makes the request that the application has to answer before this worker is ready. Here, because a
+    /// child that the application forks meanwhile must have nothing of ours.
+    pub fn rehearse(&mut self, path: &str) -> Result<(), Refusal> {
+        let settings = &self.desk.settings;
+        let local = self.doors.first_name().unwrap_or(SocketName::Unix(String::new()));
+        let now = self.desk.clock.now();
+        let outcome = rehearsal::rehearse(self.app, settings, path, local, now);
+        self.desk.leave_if_forked();
+        self.desk.clock.read();
+        outcome
+    }
+
     /// Turns until told to leave.
     pub fn run(mut self) -> io::Result<Leftover> {
-        loop {
-            let count = self.wait()?;
-            self.desk.clock.read();
-            self.desk.woke = self.desk.clock.monotonic();
-            self.desk.block.tick(self.desk.woke);
-            self.take_batch(count);
-            for _ in 0..self.waiting.len() {
-                if let Some(token) = self.waiting.pop_front() {
-                    self.serve(token, false);
-                }
-            }
-            self.expire();
-            self.follow_orders();
-            self.doors.tend(&self.poller, &self.desk, self.can_make_room());
-            self.desk.flush_access_log();
-            if let Some(companion) = &mut self.companion {
-                companion.turn(self.desk.clock.now());
-            }
-            if self.is_done(count == 0) {
-                return Ok(self.leave());
+        while !self.turn()? {}
+        Ok(self.leave())
+    }
+
+    /// Turns once; whether that was the last time.
+    fn turn(&mut self) -> io::Result<bool> {
+        let count = self.wait()?;
+        self.desk.clock.read();
+        self.desk.woke = self.desk.clock.monotonic();
+        self.desk.block.tick(self.desk.woke);
+        self.take_batch(count);
+        for _ in 0..self.waiting.len() {
+            if let Some(token) = self.waiting.pop_front() {
+                self.serve(token, false);
             }
         }
+        self.expire();
+        self.follow_orders();
+        self.doors.tend(&self.poller, &self.desk, self.can_make_room());
+        self.desk.flush_access_log();
+        if let Some(companion) = &mut self.companion {
+            companion.turn(self.desk.clock.now());
+        }
+        Ok(self.is_done(count == 0))
     }
 
     /// Takes a batch of events. Looks without sleeping first, so that a busy worker never hands the
@@ -255,22 +238,31 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Heard::Nothing => {}
             Heard::Leave => {
                 self.desk.clock.read(); // It may have slept since.
-                self.leave_by(self.desk.clock.now());
+                self.leave_soon(self.phase.dismissed(self.desk.clock.now()));
             }
         }
     }
 
-    /// End of file on the life socket: the supervisor is gone.
+    /// What comes on the life socket: a new access log, or the end of the supervisor.
     fn hear_supervisor(&mut self) {
-        match recv(self.life.as_raw_fd(), &mut [0; 64], MsgFlags::MSG_DONTWAIT) {
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {}
-            Ok(0) | Err(_) => {
+        match fd::receive_message(self.life.as_fd()) {
+            Message::Nothing => {}
+            Message::Ended => {
                 // Registered level-triggered, it would wake us for ever.
                 let _ = self.poller.remove(&self.life);
                 self.desk.log.line(Level::Warning, "worker.orphaned", &[]);
-                self.drain(Cause::Orphaned);
+                self.desk.persistence = Persistence::Close;
+                self.phase = self.phase.orphaned(self.desk.clock.now());
             }
-            Ok(_) => {}
+            Message::Said { word: LIFE_ACCESS_LOG, descriptor: Some(descriptor) } => {
+                self.desk.replace_access_log(descriptor);
+            }
+            // All descriptors are in use (EMFILE): the old file is written to, wherever it is now.
+            Message::Said { word: LIFE_ACCESS_LOG, descriptor: None } => {
+                self.desk.log.line(Level::Error, "access_log.not_reopened", &[]);
+            }
+            // Of a later version: not for us.
+            Message::Said { .. } => {}
         }
     }
 
@@ -403,7 +395,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.drain(if is_told { Cause::Command } else { Cause::Signal });
             }
             (Command::Quick, Phase::Serving | Phase::Announcing | Phase::Draining { .. }) => {
-                self.leave_soon(None);
+                self.leave_soon(self.phase.hurried());
             }
             (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
         }
@@ -414,7 +406,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 Cause::Command => self.empty_queue(None),
                 Cause::Orphaned => {
                     self.doors.shut();
-                    self.empty_queue(Some(since + ORPHAN_TAKES));
+                    self.empty_queue(Some(Phase::takes_until(since)));
                     self.doors.end();
                 }
                 Cause::Signal => {}
@@ -433,19 +425,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
     }
 
-    fn leave_soon(&mut self, until: Option<Instant>) {
+    fn leave_soon(&mut self, phase: Phase) {
         self.desk.persistence = Persistence::Close;
         self.doors.close(&self.poller);
-        self.phase = Phase::Leaving { until };
-    }
-
-    /// Leaves within a time of our own; who asks again is out of patience.
-    fn leave_by(&mut self, now: Instant) {
-        let until = match self.phase {
-            Phase::Leaving { .. } => now,
-            Phase::Serving | Phase::Announcing | Phase::Draining { .. } => now + LEAVE_PATIENCE,
-        };
-        self.leave_soon(Some(until));
+        self.phase = phase;
     }
 
     fn drain(&mut self, cause: Cause) {
@@ -484,20 +467,17 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// us.
     fn is_done(&self, is_lull: bool) -> bool {
         let now = self.desk.clock.now();
+        if self.phase.is_out_of_time(now) {
+            return true;
+        }
         match self.phase {
             Phase::Serving | Phase::Announcing => false,
-            Phase::Draining { since, cause } => {
-                let elapsed = now.saturating_duration_since(since);
-                if cause == Cause::Orphaned && elapsed >= ORPHAN_PATIENCE {
-                    return true;
-                }
-                let is_quiet = is_lull && elapsed >= DRAIN_QUIET;
+            Phase::Draining { since, cause: _ } => {
+                let is_quiet = is_lull && now.saturating_duration_since(since) >= DRAIN_QUIET;
                 let is_served = self.waiting.is_empty() && !self.any(|c| !c.is_idle());
                 self.channels.is_empty() || (is_quiet && is_served)
             }
-            Phase::Leaving { until } => {
-                until.is_some_and(|until| until <= now) || !self.any(|c| c.conn.is_replying())
-            }
+            Phase::Leaving { .. } => !self.any(|c| c.conn.is_replying()),
         }
     }
 
@@ -523,26 +503,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
         self.desk.flush_access_log();
         Leftover { abandoned_count }
-    }
-}
-
-impl Phase {
-    /// When this phase may end without anything happening.
-    fn next_look(self, now: Instant) -> Option<Instant> {
-        match self {
-            Self::Serving | Self::Announcing => None,
-            Self::Leaving { until } => until,
-            Self::Draining { since, cause } => {
-                let quiet = since + DRAIN_QUIET;
-                if quiet > now {
-                    return Some(quiet);
-                }
-                match cause {
-                    Cause::Orphaned => Some(since + ORPHAN_PATIENCE),
-                    Cause::Command | Cause::Signal => None,
-                }
-            }
-        }
     }
 }
 
@@ -577,3 +537,6 @@ fn arm<B: AppBody>(
     }
     channel.armed = wanted;
 }
+
+#[cfg(test)]
+mod tests;

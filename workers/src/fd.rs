@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "accept4(2) with its address, TCP_INFO, descriptors by number")]
 
 use std::ffi::c_int;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::sendfile::sendfile;
-use nix::sys::socket::{self, MsgFlags, setsockopt, sockopt};
+use nix::sys::socket::{self, ControlMessage, ControlMessageOwned, MsgFlags, setsockopt, sockopt};
 
 use crate::connection::SocketName;
 
@@ -144,6 +144,62 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Io {
     debug_assert!(!buffer.is_empty(), "no room to read into looks like the end of the stream");
     let moved = retry(|| socket::recv(socket.as_raw_fd(), buffer, MsgFlags::empty()));
     outcome(moved)
+}
+
+/// Outcome of [`receive_message`].
+#[derive(Debug)]
+pub enum Message {
+    /// EAGAIN, EINTR: nothing at present.
+    Nothing,
+    /// One byte, and the descriptor that was sent with it.
+    Said {
+        /// The byte.
+        word: u8,
+        /// Close-on-exec. `None` where none was sent, or this process has no number free for it.
+        descriptor: Option<OwnedFd>,
+    },
+    /// End of stream, ECONNRESET or another error: the peer is gone.
+    Ended,
+}
+
+/// Receives one byte of a unix socket, without waiting. One, because a descriptor comes with the byte
+/// that it was sent with: two could not be told apart.
+pub fn receive_message(socket: BorrowedFd<'_>) -> Message {
+    let mut word = [0];
+    let mut rights = nix::cmsg_space!(RawFd);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let mut slices = [IoSliceMut::new(&mut word)];
+    let message = socket::recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut rights), flags);
+    let message = match message {
+        Ok(message) if message.bytes == 0 => return Message::Ended,
+        Ok(message) => message,
+        Err(Errno::EAGAIN | Errno::EINTR) => return Message::Nothing,
+        Err(_) => return Message::Ended,
+    };
+    let mut descriptor = None;
+    for control in message.cmsgs().into_iter().flatten() {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            for number in numbers {
+                // SAFETY: recvmsg(2) has just made this descriptor, so nobody else owns it.
+                descriptor = Some(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+    }
+    Message::Said { word: word[0], descriptor }
+}
+
+/// Sends one byte and a duplicate of a descriptor over a unix socket, without waiting and without
+/// SIGPIPE.
+pub fn send_descriptor(
+    socket: BorrowedFd<'_>,
+    word: u8,
+    descriptor: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    let numbers = [descriptor.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let slices = [IoSlice::new(std::slice::from_ref(&word))];
+    retry(|| socket::sendmsg::<()>(socket.as_raw_fd(), &slices, &rights, flags, None)).map(drop)
 }
 
 /// Whether bytes wait to be received.

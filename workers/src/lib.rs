@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod outbox;
 pub mod poller;
 pub mod post;
+pub mod rehearsal;
 pub mod settings;
 pub mod signals;
 pub mod spool;

@@ -62,6 +62,10 @@ pub const LIFE_READY: u8 = b'R';
 /// First byte on the life socket: this worker cannot boot; UTF-8 text follows up to end of file.
 pub const LIFE_FAILED: u8 = b'F';
 
+/// From the supervisor, on the life socket: the access log was opened anew. A byte that has the new
+/// descriptor with it (SCM_RIGHTS), because a worker may have given up the right to open the file itself.
+pub const LIFE_ACCESS_LOG: u8 = b'L';
+
 /// How a worker ends, and the exit status that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerExit {

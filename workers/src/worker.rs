@@ -1,6 +1,6 @@
 //! Composition root of one worker: its life once its application is loaded.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::sys::socket::{MsgFlags, send};
 
@@ -11,8 +11,9 @@ use crate::signals;
 
 pub use crate::post::{LIFE_FAILED, LIFE_READY, Listener, Owner, Post, WorkerExit};
 
-/// Serves until told to leave. The application is loaded; this installs the signal handlers, reports
-/// readiness and turns the loop.
+/// Serves until told to leave. The application is loaded; this installs the signal handlers, has the
+/// application answer one request if that is asked for ([`crate::rehearsal`]), reports readiness and turns
+/// the loop.
 pub fn run<A: Application>(post: Post, app: &mut A) -> WorkerExit {
     let log = post.log.clone();
     match serve(post, app) {
@@ -36,6 +37,19 @@ pub fn run_inside<A: Application>(post: Post, app: &mut A) -> std::io::Result<Le
     event_loop.run()
 }
 
+/// Sends the report of a failed boot to the supervisor, which logs it once for all workers.
+pub fn tell_failure(life: BorrowedFd<'_>, report: &str) {
+    let message = [&[LIFE_FAILED], report.as_bytes()].concat();
+    let mut rest = message.as_slice();
+    while !rest.is_empty() {
+        match send(life.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL) {
+            Ok(sent) => rest = &rest[sent..],
+            // The supervisor is gone, or does not read: the exit status tells as much as it needs.
+            Err(_) => return,
+        }
+    }
+}
+
 fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit> {
     for signal in signals::install(post.doorbell.as_fd())? {
         let pairs = [("signal", Value::Text(signal.as_str()))];
@@ -44,7 +58,14 @@ fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit>
     let block = post.block;
     block.occupy(std::process::id());
     let life = post.life.try_clone()?;
-    let event_loop = EventLoop::new(post, app)?;
+    let check = post.settings.reload_check.clone();
+    let mut event_loop = EventLoop::new(post, app)?;
+    if let Some(path) = &check
+        && let Err(refusal) = event_loop.rehearse(path)
+    {
+        tell_failure(life.as_fd(), &format!("--reload-check: GET {path} {refusal}.\n"));
+        return Ok(WorkerExit::NotBooted);
+    }
     block.set_ready();
     // EPIPE: the supervisor is gone; the loop hears of it at once and drains.
     let _ = send(life.as_raw_fd(), &[LIFE_READY], MsgFlags::MSG_NOSIGNAL);

@@ -75,9 +75,13 @@ fn counters_of_one_name_are_one_family_with_reasons() {
          arctos_worker_restarts_total{worker=\"0\",reason=\"boot\"} 0\n\
          arctos_worker_restarts_total{worker=\"0\",reason=\"exit\"} 0\n\
          arctos_worker_restarts_total{worker=\"0\",reason=\"signal\"} 0\n\
+         arctos_worker_restarts_total{worker=\"0\",reason=\"timeout\"} 0\n\
+         arctos_worker_restarts_total{worker=\"0\",reason=\"oom\"} 0\n\
          arctos_worker_restarts_total{worker=\"1\",reason=\"boot\"} 0\n\
          arctos_worker_restarts_total{worker=\"1\",reason=\"exit\"} 0\n\
-         arctos_worker_restarts_total{worker=\"1\",reason=\"signal\"} 1\n"
+         arctos_worker_restarts_total{worker=\"1\",reason=\"signal\"} 1\n\
+         arctos_worker_restarts_total{worker=\"1\",reason=\"timeout\"} 0\n\
+         arctos_worker_restarts_total{worker=\"1\",reason=\"oom\"} 0\n"
     );
 }
 
@@ -248,7 +252,8 @@ fn every_line_is_of_the_formats_grammar_and_families_are_contiguous() {
             other => panic!("{other}"),
         }
     }
-    assert_eq!(families.len(), Counter::ALL.len() - 2 + 4 + Distribution::ALL.len());
+    let counters: HashSet<_> = Counter::ALL.into_iter().map(Counter::statsd_name).collect();
+    assert_eq!(families.len(), counters.len() + 4 + Distribution::ALL.len());
 }
 
 /// Not run by itself: `cargo test --release -p arctos --no-default-features --lib -- --ignored

@@ -199,3 +199,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_new_file_is_written_to_when_the_old_one_has_what_was_gathered() {
+    let (mut log, mut old) = log(LogFormat::Text);
+    log.record(&entry(&peer(), b"/before"));
+    let (mut new, writer) = std::io::pipe().unwrap();
+    log.replace(writer.into());
+    log.record(&entry(&peer(), b"/after"));
+    assert_eq!(log.flush(), 0);
+    drop(log);
+    let (mut first, mut second) = (String::new(), String::new());
+    old.read_to_string(&mut first).unwrap();
+    new.read_to_string(&mut second).unwrap();
+    assert!(first.contains("/before") && !first.contains("/after"), "{first}");
+    assert!(second.contains("/after") && !second.contains("/before"), "{second}");
+}
+
+#[test]
+fn what_a_full_pipe_did_not_take_goes_to_the_new_file_in_whole_lines() {
+    let (mut log, _old) = log(LogFormat::Text);
+    while log.dropped == 0 {
+        log.record(&entry(&peer(), b"/waits"));
+    }
+    assert!(log.is_torn, "a pipe holds no whole number of these lines");
+    let kept = memchr::memchr_iter(b'\n', &log.buffer).count();
+    let (mut new, writer) = std::io::pipe().unwrap();
+    log.replace(writer.into());
+    assert_eq!(log.flush(), 2, "the one that came too late, and the torn one");
+    drop(log);
+    let mut text = String::new();
+    new.read_to_string(&mut text).unwrap();
+    assert_eq!(text.lines().count(), kept - 1);
+    assert!(text.lines().all(|line| line.starts_with("192.0.2.7 - - [")), "{text}");
+}

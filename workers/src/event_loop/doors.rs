@@ -58,6 +58,11 @@ impl Doors {
         Self { listeners, life: Life::Full, rest: FIRST_REST, complaint: Complaint::default() }
     }
 
+    /// What the first of them is called.
+    pub(super) fn first_name(&self) -> Option<SocketName> {
+        self.listeners.first().map(|listener| listener.name.clone())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.listeners.len()
     }

@@ -397,3 +397,25 @@ fn an_adopted_descriptor_is_the_inherited_one_made_close_on_exec() {
     drop(adopted);
     assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
 }
+
+#[test]
+fn a_descriptor_comes_with_the_byte_that_it_was_sent_with() {
+    let (ours, mut theirs) = pair();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    theirs.write_all(b"ab").unwrap();
+    send_descriptor(theirs.as_fd(), b'c', writer.as_fd()).unwrap();
+    theirs.write_all(b"d").unwrap();
+    drop(theirs);
+    let mut heard = Vec::new();
+    while let Message::Said { word, descriptor } = receive_message(ours.as_fd()) {
+        heard.push((word, descriptor.is_some_and(|descriptor| is_close_on_exec(&descriptor))));
+    }
+    assert_eq!(heard, [(b'a', false), (b'b', false), (b'c', true), (b'd', false)]);
+    assert!(matches!(receive_message(ours.as_fd()), Message::Ended));
+}
+
+#[test]
+fn who_says_nothing_is_not_waited_for() {
+    let (ours, _theirs) = pair();
+    assert!(matches!(receive_message(ours.as_fd()), Message::Nothing));
+}

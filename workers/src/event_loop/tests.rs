@@ -1,0 +1,189 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::*;
+use crate::application::{AppError, Content, Outlet, Reply, Request};
+use crate::fd::send_descriptor;
+use crate::http::ResponseHead;
+use crate::identity::{Generation, SlotId};
+use crate::log::Log;
+use crate::metrics::{Block, Board};
+use crate::post::{Listener, Owner};
+use crate::settings::Settings;
+
+/// Answers everything with as many bytes.
+struct App {
+    reply: Vec<u8>,
+    head: ResponseHead,
+}
+
+/// There is nothing behind the first item.
+struct Nothing;
+
+impl AppBody for Nothing {
+    type Chunk = Vec<u8>;
+
+    fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Vec<u8>>, AppError> {
+        Ok(None)
+    }
+
+    fn close(self) {}
+}
+
+impl Application for App {
+    type Body = Nothing;
+
+    fn call(
+        &mut self,
+        _request: Request<'_>,
+        _outlet: &mut dyn Outlet,
+    ) -> Result<Reply<'_, Nothing>, AppError> {
+        self.head.start(b"200 OK").unwrap();
+        Ok(Reply { head: &self.head, content: Content::Whole(self.reply.clone()) })
+    }
+
+    fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
+        wait()
+    }
+}
+
+fn app(reply_bytes: usize) -> App {
+    App { reply: vec![b'x'; reply_bytes], head: ResponseHead::default() }
+}
+
+/// More than any socket buffers.
+const TOO_MUCH: usize = 64 << 20;
+
+/// What is around a loop that a test turns by hand.
+struct Surroundings {
+    block: &'static Block,
+    address: std::net::SocketAddr,
+    doorbell: EventFd,
+    supervisor: UnixStream,
+}
+
+impl Surroundings {
+    fn of(app: &mut App, access_log: Option<OwnedFd>) -> (EventLoop<'_, App>, Self) {
+        let block = Block::detached();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (supervisor, life) = UnixStream::pair().unwrap();
+        let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
+        let post = Post {
+            slot: SlotId(0),
+            generation: Generation(1),
+            block,
+            header: Board::create(1).unwrap().header(),
+            life: life.into(),
+            doorbell: doorbell.as_fd().try_clone_to_owned().unwrap(),
+            listeners: vec![Listener {
+                socket: socket.into(),
+                name: SocketName::Inet(address),
+                owner: Owner::Supervisor,
+            }],
+            settings: Settings::default(),
+            log: Log::discard(),
+            access_log,
+            companion: None,
+        };
+        (EventLoop::new(post, app).unwrap(), Self { block, address, doorbell, supervisor })
+    }
+
+    /// A client that has sent a request.
+    fn asks(&self, path: &str) -> TcpStream {
+        let mut client = TcpStream::connect(self.address).unwrap();
+        write!(client, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        client
+    }
+
+    fn tell(&self, command: Command) {
+        self.block.set_command(command);
+        self.doorbell.write(1).unwrap();
+    }
+}
+
+#[test]
+fn a_worker_that_leaves_while_a_client_is_slow_has_an_end_when_the_supervisor_is_gone() {
+    let mut app = app(TOO_MUCH);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let _slow = around.asks("/");
+    assert!(!event_loop.turn().unwrap());
+    around.tell(Command::Quick);
+    assert!(!event_loop.turn().unwrap(), "a reply is on its way");
+    assert_eq!(event_loop.phase, Phase::Leaving { until: None });
+    drop(around.supervisor);
+    assert!(!event_loop.turn().unwrap(), "it is still on its way");
+    let Phase::Leaving { until: Some(_) } = event_loop.phase else {
+        panic!("{:?}", event_loop.phase)
+    };
+    assert_eq!(event_loop.leave().abandoned_count, 1);
+}
+
+#[test]
+fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
+    let mut app = app(TOO_MUCH);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let _slow = around.asks("/");
+    assert!(!event_loop.turn().unwrap());
+    drop(around.supervisor);
+    around.block.set_command(Command::Quick);
+    assert!(!event_loop.turn().unwrap(), "a reply is on its way");
+    let Phase::Leaving { until: Some(_) } = event_loop.phase else {
+        panic!("{:?}", event_loop.phase)
+    };
+}
+
+#[test]
+fn the_access_log_goes_to_the_file_that_came_last() {
+    let (mut before, writer) = std::io::pipe().unwrap();
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, Some(writer.into()));
+    let _first = around.asks("/one");
+    event_loop.turn().unwrap();
+    let (mut after, writer) = std::io::pipe().unwrap();
+    send_descriptor(around.supervisor.as_fd(), LIFE_ACCESS_LOG, writer.as_fd()).unwrap();
+    drop(writer);
+    event_loop.turn().unwrap();
+    let _second = around.asks("/two");
+    event_loop.turn().unwrap();
+    drop(event_loop);
+    let (mut old, mut new) = (String::new(), String::new());
+    before.read_to_string(&mut old).unwrap();
+    after.read_to_string(&mut new).unwrap();
+    assert_eq!((old.lines().count(), new.lines().count()), (1, 1));
+    assert!(old.contains("GET /one ") && new.contains("GET /two "), "{old}{new}");
+}
+
+#[test]
+fn what_is_no_access_log_changes_nothing() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut app = app(2);
+    let (mut event_loop, mut around) = Surroundings::of(&mut app, Some(writer.into()));
+    let (_other, stray) = std::io::pipe().unwrap();
+    around.supervisor.write_all(&[b'?', LIFE_ACCESS_LOG]).unwrap();
+    send_descriptor(around.supervisor.as_fd(), b'!', stray.as_fd()).unwrap();
+    for _ in 0..3 {
+        assert!(!event_loop.turn().unwrap());
+    }
+    let _client = around.asks("/");
+    event_loop.turn().unwrap();
+    assert_eq!(event_loop.phase, Phase::Serving);
+    drop(event_loop);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn a_rehearsal_is_counted_nowhere() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    assert_eq!(event_loop.rehearse("/health"), Ok(()));
+    assert!(event_loop.rehearse("/a b").is_err());
+    let counted = crate::metrics::Counter::ALL.map(|counter| around.block.row.get(counter));
+    assert!(counted.iter().all(|count| *count == 0));
+}

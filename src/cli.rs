@@ -4,7 +4,6 @@
 //! the same words whether it stood in an option or in a variable. Nothing here prints or exits.
 
 mod ctl;
-mod foreign;
 
 use std::ffi::OsString;
 
@@ -14,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{self, Config, ConfigError, Environment, RawOptions, Resolved};
 use crate::ctl::Order;
-use crate::options::{OPTIONS, OptionSpec, Setting, Takes};
+use crate::options::{OPTIONS, OptionSpec, Setting, Takes, foreign};
 
 pub use crate::options::markdown as options_markdown;
 

@@ -3,6 +3,7 @@
 //!
 //! A default is a text here, read like one that a user wrote; [`crate::config`] reads both.
 
+pub mod foreign;
 mod table;
 
 use std::fmt::Write;

@@ -4,7 +4,7 @@
 //! A start script that is moved over should fail with advice, not with a spelling suggestion.
 
 /// What to do instead of an option of another server; `option` is as written, with its dashes.
-pub(super) fn hint(option: &str) -> Option<&'static str> {
+pub fn hint(option: &str) -> Option<&'static str> {
     let (name, _value) = option.split_once('=').unwrap_or((option, ""));
     let row = HINTS.iter().find(|(names, _)| names.contains(&name))?;
     Some(row.1)

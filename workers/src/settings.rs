@@ -23,6 +23,9 @@ pub struct Settings {
     pub body_temp_dir: PathBuf,
     /// Whether other workers may run the same application at the same time (`wsgi.multiprocess`).
     pub multiprocess: bool,
+    /// Path, and query if there is one, that a worker's own application must answer with a status below
+    /// 500 before the worker is ready.
+    pub reload_check: Option<String>,
 }
 
 impl Default for Settings {
@@ -35,6 +38,7 @@ impl Default for Settings {
             root_path: String::new(),
             body_temp_dir: std::env::temp_dir(),
             multiprocess: true,
+            reload_check: None,
         }
     }
 }

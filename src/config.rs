@@ -12,6 +12,7 @@ mod identity;
 mod reader;
 mod resolve;
 mod statsd;
+mod wear;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -27,6 +28,7 @@ use nix::unistd::{Gid, Uid};
 use crate::address::BindAddress;
 use crate::options::{OptionSpec, Setting};
 use crate::statsd::Statsd;
+use crate::watch::Limits;
 
 pub use error::{AppNameError, ConfigError};
 pub use resolve::{Effective, Resolved, resolve};
@@ -48,6 +50,10 @@ pub struct Config {
     pub unix_socket_mode: Mode,
     /// Workers at start.
     pub workers: u16,
+    /// Whether workers are forked from a process that has the application.
+    pub preload: bool,
+    /// When workers are worn out.
+    pub limits: Limits,
     /// Identity of the workers.
     pub privileges: Privileges,
     /// Name of the processes in ps(1).

@@ -16,6 +16,7 @@ use super::binds::{admin_binds, binds};
 use super::identity::privileges;
 use super::reader::{Reader, wrong};
 use super::statsd::{Metrics, metrics};
+use super::wear::wear;
 use super::{
     AccessLog, Config, ConfigError, ListenMode, Logging, Origin, Patience, Privileges, RawOptions,
 };
@@ -81,7 +82,7 @@ const BODY: Size = Size { least_bytes: 1, most_bytes: 1 << 50, takes_zero: true 
 const BODY_MEMORY: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
 const RATE: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
 const CONNECTIONS: Whole = Whole { least: 1, most: 1_000_000 };
-const REQUESTS: Whole = Whole { least: 0, most: u32::MAX as u64 };
+pub(super) const REQUESTS: Whole = Whole { least: 0, most: u32::MAX as u64 };
 /// How long `--drain-delay auto` is in Kubernetes, whose endpoints lag behind its signals.
 const KUBERNETES_DRAIN: Duration = Duration::from_secs(5);
 /// A quick stop, and what a refused peer may still send: no options.
@@ -103,6 +104,9 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
     let connections = bounded(reader.one(Setting::MaxConnections, CONNECTIONS)?);
     let admin_binds = admin_binds(&mut reader, &binds)?;
     let workers = workers(&mut reader, raw)?;
+    let preload = reader.switch(Setting::Preload)?;
+    let wear = wear(&mut reader)?;
+    let reload_check = reload_check(&mut reader)?;
     let privileges = privileges(&mut reader)?;
     let name = reader.text(Setting::Name)?;
     let pid_file = file_in_folder(&mut reader, Setting::Pid)?;
@@ -129,6 +133,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         root_path: root_path(&mut reader)?,
         body_temp_dir,
         multiprocess: workers > 1,
+        reload_check,
     };
     let logging = logging(&mut reader)?;
     let Metrics { statsd, zone } = metrics(&mut reader, &raw.environment, !admin_binds.is_empty())?;
@@ -140,6 +145,8 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         backlog,
         unix_socket_mode,
         workers,
+        preload,
+        limits: wear,
         privileges,
         name,
         pid_file,
@@ -365,6 +372,23 @@ fn root_path(reader: &mut Reader<'_>) -> Result<String, ConfigError> {
     };
     reader.note(Setting::RootPath, path.to_owned(), origin.clone());
     Ok(path.to_owned())
+}
+
+/// Origin-form (RFC 9112 §3.2.1) of visible ASCII; a fragment is never sent.
+fn reload_check(reader: &mut Reader<'_>) -> Result<Option<String>, ConfigError> {
+    let Some((text, origin)) = reader.last(Setting::ReloadCheck) else {
+        reader.note(Setting::ReloadCheck, String::new(), Origin::Default);
+        return Ok(None);
+    };
+    let is_target = |path: &&str| {
+        path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+    };
+    let Some(path) = text.to_str().filter(is_target) else {
+        let expected = "a path with a slash in front, such as /health or /health?deep=1, in ASCII";
+        return Err(wrong(Setting::ReloadCheck, origin, text, expected.to_owned()));
+    };
+    reader.note(Setting::ReloadCheck, path.to_owned(), origin.clone());
+    Ok(Some(path.to_owned()))
 }
 
 fn logging(reader: &mut Reader<'_>) -> Result<Logging, ConfigError> {

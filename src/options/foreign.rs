@@ -11,7 +11,6 @@ pub fn hint(option: &str) -> Option<&'static str> {
 }
 
 const TLS: &str = "arctos speaks plain HTTP; let the proxy or balancer in front speak TLS";
-const RECYCLE: &str = "this version does not recycle workers; leave the option out";
 const BACKLOG: &str = "backlog.len and backlog.max are always counted; leave the option out";
 const METRICS: &str = "the supervisor shows metrics at /metrics of --admin-bind ADDRESS";
 const PUSH: &str = "metrics are sent to --statsd-host HOST:PORT, named after --statsd-prefix, \
@@ -25,8 +24,7 @@ const PROXY: &str = "this version trusts no proxy's headers or PROXY lines; leav
     and read X-Forwarded-For in the application";
 const ASGI: &str = "arctos serves WSGI only";
 const HTTP2: &str = "arctos speaks HTTP/1.1; let the proxy in front speak HTTP/2";
-const RELOAD: &str =
-    "this version does not watch files and does not reload; stop it and start it again";
+const RELOAD: &str = "arctos watches no files; send its process HUP to load new code";
 const PASTE: &str = "make the application in a module: MODULE:ATTR or MODULE:create_app()";
 
 const HINTS: &[(&[&str], &str)] = &[
@@ -41,13 +39,8 @@ const HINTS: &[(&[&str], &str)] = &[
     ),
     (&["--threads"], "a worker runs one request at a time; raise --workers instead"),
     (&["--worker-connections"], "use --max-connections, which counts idle ones too"),
-    (&["--max-requests", "--max-requests-jitter"], RECYCLE),
     (&["--reload", "--reload-engine", "--reload-extra-file"], RELOAD),
     (&["--spew"], "trace the application with a debugger or sys.settrace instead"),
-    (
-        &["--preload", "--preload-app"],
-        "workers import the application themselves; leave the option out",
-    ),
     (
         &["-D", "--daemon"],
         "arctos stays in the foreground; let systemd, a container or another supervisor keep it",

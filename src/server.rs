@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{chdir, fchdir};
 
 use crate::cli::{self, Invocation};
-use crate::config::{self, Config, ConfigError, Environment, RawOptions};
+use crate::config::{Config, ConfigError, Environment, Source};
 use crate::ctl::{self, Order};
 use crate::error::ExitCode;
 use crate::fork::{Disposition, Launch, set_disposition};
@@ -64,8 +64,7 @@ pub fn resolve_keywords(
     environment: Environment,
 ) -> Result<Config, ConfigError> {
     let application = (Setting::Application, vec![application.into()]);
-    let raw = RawOptions::of_keywords(keywords.into_iter().chain([application]), environment);
-    Ok(config::resolve(&raw)?.config.expect("an application was given"))
+    Source::of_keywords(keywords.into_iter().chain([application]), environment)?.read()
 }
 
 /// Serves in a program that goes on afterwards: with the signals and the folder that it had before.

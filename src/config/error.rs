@@ -56,6 +56,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: AppNameError,
     },
+    /// Nobody says what to serve.
+    #[error("no application to serve")]
+    NoApplication,
     /// LISTEN_FDS is for us and no number.
     #[error(transparent)]
     ListenFds(#[from] BadListenFds),
@@ -109,6 +112,7 @@ impl ConfigError {
             | Self::DelayTooLong { .. }
             | Self::LongTags { .. }
             | Self::Application { .. }
+            | Self::NoApplication
             | Self::ListenFds(_) => 2,
             Self::Folder { .. }
             | Self::Nobody { .. }

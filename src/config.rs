@@ -9,6 +9,7 @@ mod app_name;
 mod binds;
 mod datadog;
 mod error;
+mod file;
 mod identity;
 mod reader;
 mod resolve;
@@ -33,6 +34,7 @@ use crate::statsd::Statsd;
 use crate::watch::Limits;
 
 pub use error::{AppNameError, ConfigError};
+pub use file::{FileError, Place};
 pub use resolve::{Effective, Resolved};
 pub use source::Source;
 
@@ -182,6 +184,8 @@ pub enum Origin {
     Keyword,
     /// This environment variable.
     Environment(String),
+    /// This line of the configuration file.
+    File(Place),
     /// The cgroup's CPU quota, or the affinity mask.
     Cpus(crate::cgroup::Cpus),
     /// Sockets that systemd has bound.
@@ -205,6 +209,7 @@ impl fmt::Display for Origin {
             Self::CommandLine => f.write_str("command line"),
             Self::Keyword => f.write_str("argument of serve()"),
             Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File(place) => write!(f, "file {place}"),
             Self::Cpus(Cpus::Quota { millis }) => {
                 write!(f, "cgroup: {}.{:03} CPUs", millis / 1000, millis % 1000)
             }

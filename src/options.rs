@@ -15,6 +15,7 @@ pub use table::OPTIONS;
 #[expect(missing_docs, reason = "each is explained by its row in OPTIONS")]
 pub enum Setting {
     Application,
+    Config,
     Factory,
     Chdir,
     PythonPath,

@@ -365,8 +365,6 @@ fn options_of_gunicorn_are_answered_with_advice() {
         "--reload",
         "--daemon",
         "-D",
-        "--config",
-        "-c",
         "--enable-backlog-metric",
         "--certfile",
         "-R",
@@ -460,6 +458,25 @@ fn the_effective_configuration_names_each_origin() {
     assert_eq!(line("--bind"), "--bind 0.0.0.0:80 environment PORT");
     assert_eq!(line("--keep-alive"), "--keep-alive 75s default");
     assert_eq!(line("MODULE:ATTR"), "MODULE:ATTR - default");
+}
+
+#[test]
+fn the_effective_configuration_names_the_file_and_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.toml");
+    std::fs::write(&path, "app = 'shop:app'\nworkers = 3\nenv = {TOKEN = 'hunter2'}\n").unwrap();
+    let path = path.to_str().unwrap();
+    for line in [format!("-c {path}"), format!("--config {path}")] {
+        let page = printed(&line, &[("ARCTOS_BACKLOG", "9")]);
+        let line = |flag: &str| line_of(&page, flag);
+        assert_eq!(line("--config"), format!("--config {path} command line"));
+        assert_eq!(line("MODULE:ATTR"), format!("MODULE:ATTR shop:app file {path}:1"));
+        assert_eq!(line("--workers"), format!("--workers 3 file {path}:2"));
+        assert_eq!(line("--env"), format!("--env TOKEN=... file {path}:3"));
+        assert_eq!(line("--backlog"), "--backlog 9 environment ARCTOS_BACKLOG");
+    }
+    let Ok(Invocation::Serve(config)) = parsed(&format!("-c {path}"), &[]) else { panic!() };
+    assert_eq!(config.workers, 3);
 }
 
 #[test]

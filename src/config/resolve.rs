@@ -93,9 +93,10 @@ const QUICK: Duration = Duration::from_secs(2);
 ///
 /// Errors: the first [`ConfigError`] in the order of the table.
 pub(super) fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
-    let given = source.given();
+    let given = source.given()?;
     let environment = source.environment();
     let mut reader = Reader::new(&given, source.folder().to_owned());
+    reader.path(Setting::Config)?; // Before --chdir: the file may say where that is.
     let application = application(&mut reader)?;
     let binds = binds(&mut reader, environment)?;
     let reuse_port = reader.switch(Setting::ReusePort)?;

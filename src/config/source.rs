@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::file;
 use super::resolve::{Resolved, resolve};
 use super::{Config, ConfigError, Environment, Given, Origin};
 use crate::options::{OPTIONS, OptionSpec, Setting, Takes};
@@ -75,8 +76,11 @@ impl Source {
         &self.environment
     }
 
-    /// What was given, unread, each setting from the strongest place that has it.
-    pub(super) fn given(&self) -> BTreeMap<Setting, Given> {
+    /// What was given, unread, each setting from the strongest place that has it: command line,
+    /// environment, file.
+    ///
+    /// Errors: [`ConfigError::File`].
+    pub(super) fn given(&self) -> Result<BTreeMap<Setting, Given>, ConfigError> {
         let from_environment = OPTIONS.iter().filter_map(|option| {
             let variable = option.variable();
             let values = separate(self.environment.value(&variable)?, option.takes);
@@ -85,7 +89,15 @@ impl Source {
         let explicit = self.explicit.iter().map(|(setting, values)| {
             (*setting, Given { values: values.clone(), origin: self.origin.clone() })
         });
-        from_environment.chain(explicit).collect()
+        let outside: BTreeMap<_, _> = from_environment.chain(explicit).collect();
+        let path = outside.get(&Setting::Config).and_then(|given| {
+            // One that is empty is refused as any path is.
+            Some((given.values.last().filter(|path| !path.is_empty())?, &given.origin))
+        });
+        let Some((path, origin)) = path else { return Ok(outside) };
+        let mut given = file::read(&self.folder, path, origin)?;
+        given.extend(outside);
+        Ok(given)
     }
 
     /// Variables that look like ours and are not: most likely misspelt. They are no errors, because

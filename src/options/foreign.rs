@@ -10,6 +10,24 @@ pub fn hint(option: &str) -> Option<&'static str> {
     Some(row.1)
 }
 
+/// What a setting of gunicorn's configuration file is called here, where its option is called otherwise
+/// there, too.
+pub fn renamed(setting: &str) -> Option<&'static str> {
+    let row = RENAMED.iter().find(|(theirs, _)| *theirs == setting)?;
+    Some(row.1)
+}
+
+const RENAMED: [(&str, &str); 8] = [
+    ("accesslog", "access-logfile"),
+    ("keepalive", "keep-alive"),
+    ("loglevel", "log-level"),
+    ("pidfile", "pid"),
+    ("preload-app", "preload"),
+    ("proc-name", "name"),
+    ("raw-env", "env"),
+    ("wsgi-app", "app"),
+];
+
 const TLS: &str = "arctos speaks plain HTTP; let the proxy or balancer in front speak TLS";
 const BACKLOG: &str = "backlog.len and backlog.max are always counted; leave the option out";
 const METRICS: &str = "the supervisor shows metrics at /metrics of --admin-bind ADDRESS";
@@ -28,10 +46,6 @@ const RELOAD: &str = "arctos watches no files; send its process HUP to load new 
 const PASTE: &str = "make the application in a module: MODULE:ATTR or MODULE:create_app()";
 
 const HINTS: &[(&[&str], &str)] = &[
-    (
-        &["-c", "--config"],
-        "this version reads no configuration file; give options, or ARCTOS_* variables",
-    ),
     (
         &["-k", "--worker-class"],
         "there is one kind of worker: a single thread that also waits for slow clients; \
@@ -52,7 +66,10 @@ const HINTS: &[(&[&str], &str)] = &[
     ),
     (&["--initgroups"], "give the one group that is needed with --group"),
     (&["--no-sendfile", "--sendfile"], "wsgi.file_wrapper uses sendfile(2); leave the option out"),
-    (&["--error-logfile", "--log-file"], "arctos logs to standard error; redirect it: 2>>FILE"),
+    (
+        &["--error-logfile", "--log-file", "--errorlog"],
+        "arctos logs to standard error; redirect it: 2>>FILE",
+    ),
     (
         &["--capture-output", "-R", "--enable-stdio-inheritance"],
         "workers write to the standard output and error of arctos already; leave the option out",

@@ -68,6 +68,16 @@ pub const OPTIONS: &[OptionSpec] = {
         )
         .takes("MODULE:ATTR", Takes::Positional, Preset::Nothing),
         row(
+            S::Config,
+            T::Application,
+            "config",
+            "TOML file of options, each under its long name: `workers = 4`. The command line and \
+             `ARCTOS_*` win over it, a list as a whole. A reload reads it again. A relative FILE \
+             starts in the folder of the start; paths in it start where those of all options do.",
+        )
+        .letter('c')
+        .optional("FILE"),
+        row(
             S::Factory,
             T::Application,
             "factory",

@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod identity;
 mod reader;
+mod reload;
 mod resolve;
 mod source;
 mod statsd;

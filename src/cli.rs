@@ -4,7 +4,6 @@
 //! the same words whether it stood in an option or in a variable. Nothing here prints or exits.
 
 mod ctl;
-mod foreign;
 
 use std::ffi::OsString;
 
@@ -12,9 +11,9 @@ use clap::builder::{OsStr as ArgName, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::config::{self, Config, ConfigError, Environment, RawOptions, Resolved};
+use crate::config::{Config, ConfigError, Environment, Resolved, Source};
 use crate::ctl::Order;
-use crate::options::{OPTIONS, OptionSpec, Setting, Takes};
+use crate::options::{OPTIONS, OptionSpec, Setting, Takes, foreign};
 
 pub use crate::options::markdown as options_markdown;
 
@@ -122,10 +121,10 @@ pub fn parse(
         Ok(matches) => matches,
         Err(error) => return judge(&error),
     };
-    let raw = RawOptions::new(given(&matches), environment);
-    let resolved = config::resolve(&raw)?;
+    let source = Source::of_command_line(given(&matches), environment)?;
+    let resolved = source.resolve()?;
     if matches.get_flag(PRINT_CONFIG) {
-        return Ok(Invocation::PrintConfig(print(&resolved, &raw)));
+        return Ok(Invocation::PrintConfig(print(&resolved, &source)));
     }
     let config = Box::new(resolved.config.ok_or(UsageError::NoApplication)?);
     Ok(if matches.get_flag(CHECK) { Invocation::Check(config) } else { Invocation::Serve(config) })
@@ -224,9 +223,9 @@ fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
     Err(UsageError::Syntax(text.trim_end().to_owned()))
 }
 
-fn print(resolved: &Resolved, raw: &RawOptions) -> String {
+fn print(resolved: &Resolved, source: &Source) -> String {
     let mut page = resolved.print();
-    for name in raw.unknown_variables() {
+    for name in source.unknown_variables() {
         page.push_str(&format!("# {name} is set and is no option\n"));
     }
     page

@@ -1,17 +1,22 @@
 //! The configuration: what was given, checked, with units resolved and defaults filled in, each
 //! value with its origin.
 //!
-//! [`RawOptions`] says what was given and where; [`resolve`] makes a [`Config`] of it or says, in a
-//! [`ConfigError`], which option stands in the way. Syntax of the command line is [`crate::cli`]'s.
+//! A [`Source`] is what was given and where; it makes a [`Config`] of that or says, in a
+//! [`ConfigError`], which option stands in the way, and does so as often as it is asked: a reload is
+//! the same again. Syntax of the command line is [`crate::cli`]'s.
 
 mod app_name;
 mod binds;
 mod datadog;
 mod error;
+mod file;
 mod identity;
 mod reader;
+mod reload;
 mod resolve;
+mod source;
 mod statsd;
+mod wear;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -27,13 +32,18 @@ use nix::unistd::{Gid, Uid};
 use crate::address::BindAddress;
 use crate::options::{OptionSpec, Setting};
 use crate::statsd::Statsd;
+use crate::watch::Limits;
 
 pub use error::{AppNameError, ConfigError};
-pub use resolve::{Effective, Resolved, resolve};
+pub use file::{FileError, Place};
+pub use resolve::{Effective, Resolved};
+pub use source::Source;
 
 /// Everything the supervisor needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What this was read from, to be read again for a reload.
+    pub source: Source,
     /// What to serve.
     pub application: AppSpec,
     /// Where to listen; never empty. Sockets from systemd are here as [`BindAddress::Fd`].
@@ -48,8 +58,10 @@ pub struct Config {
     pub unix_socket_mode: Mode,
     /// Workers at start.
     pub workers: u16,
-    /// After what a worker is replaced.
-    pub limits: crate::watch::Limits,
+    /// Whether workers are forked from a process that has the application.
+    pub preload: bool,
+    /// When workers are worn out.
+    pub limits: Limits,
     /// Identity of the workers.
     pub privileges: Privileges,
     /// Name of the processes in ps(1).
@@ -155,13 +167,6 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
     }
 }
 
-/// What was given, unread: the command line over the environment.
-#[derive(Clone, Debug, Default)]
-pub struct RawOptions {
-    given: BTreeMap<Setting, Given>,
-    environment: Environment,
-}
-
 /// The values of one option and where they come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
@@ -180,6 +185,8 @@ pub enum Origin {
     Keyword,
     /// This environment variable.
     Environment(String),
+    /// This line of the configuration file.
+    File(Place),
     /// The cgroup's CPU quota, or the affinity mask.
     Cpus(crate::cgroup::Cpus),
     /// Sockets that systemd has bound.
@@ -203,6 +210,7 @@ impl fmt::Display for Origin {
             Self::CommandLine => f.write_str("command line"),
             Self::Keyword => f.write_str("argument of serve()"),
             Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File(place) => write!(f, "file {place}"),
             Self::Cpus(Cpus::Quota { millis }) => {
                 write!(f, "cgroup: {}.{:03} CPUs", millis / 1000, millis % 1000)
             }
@@ -217,67 +225,6 @@ impl fmt::Display for Origin {
                 f.write_str(&origins.join(", "))
             }
             Self::Default => f.write_str("default"),
-        }
-    }
-}
-
-impl RawOptions {
-    /// Puts the environment's `ARCTOS_*` under what the command line has given.
-    pub fn new(
-        command_line: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
-        environment: Environment,
-    ) -> Self {
-        Self::over(environment, command_line, &Origin::CommandLine)
-    }
-
-    /// The same with arguments of a function in place of the command line.
-    pub fn of_keywords(
-        keywords: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
-        environment: Environment,
-    ) -> Self {
-        Self::over(environment, keywords, &Origin::Keyword)
-    }
-
-    fn over(
-        environment: Environment,
-        given: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
-        origin: &Origin,
-    ) -> Self {
-        let from_environment = crate::options::OPTIONS.iter().filter_map(|option| {
-            let variable = option.variable();
-            let values = separate(environment.value(&variable)?, option.takes);
-            Some((option.setting, Given { values, origin: Origin::Environment(variable) }))
-        });
-        let explicit = given
-            .into_iter()
-            .map(|(setting, values)| (setting, Given { values, origin: origin.clone() }));
-        let given = from_environment.chain(explicit).collect();
-        Self { given, environment }
-    }
-
-    /// Variables that look like ours and are not: most likely misspelt. They are no errors, because
-    /// Kubernetes sets `ARCTOS_SERVICE_HOST` and the like beside a Service named `arctos`.
-    pub fn unknown_variables(&self) -> Vec<&str> {
-        let is_kubernetes = |name: &str| {
-            name == "ARCTOS_PORT"
-                || ["ARCTOS_SERVICE_", "ARCTOS_PORT_"].iter().any(|it| name.starts_with(it))
-        };
-        let known: Vec<_> = crate::options::OPTIONS.iter().map(OptionSpec::variable).collect();
-        let ours = self.environment.names().filter(|name| name.starts_with("ARCTOS_"));
-        ours.filter(|name| !is_kubernetes(name) && !known.iter().any(|it| it == name)).collect()
-    }
-}
-
-/// The values in one environment variable.
-fn separate(value: &OsStr, takes: crate::options::Takes) -> Vec<OsString> {
-    use crate::options::Takes;
-    match (takes, value.to_str()) {
-        (Takes::Many(separator), Some(text)) => {
-            let parts = text.split(separator).map(str::trim).filter(|part| !part.is_empty());
-            parts.map(OsString::from).collect()
-        }
-        (Takes::Many(_), None) | (Takes::Once | Takes::Switch | Takes::Positional, _) => {
-            vec![value.to_owned()]
         }
     }
 }

@@ -45,6 +45,7 @@ use crate::meter::Meter;
 use crate::metrics::ResidentSet;
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
+use crate::postmortem::OomWatch;
 use crate::signals::{Signal, Signals};
 use crate::slot::{ExitStatus, Jitter, Pid};
 use crate::supervisor::{Event, Policy, Supervisor, Verdict, Wish};
@@ -107,6 +108,7 @@ struct Monitor<'a> {
     started: Instant,
     /// Memory of the workers that have a limit to it.
     resident: ResidentSet,
+    oom: OomWatch,
     jitter: Jitter,
     /// When the last round was over.
     last_round: Instant,
@@ -171,6 +173,7 @@ impl<'a> Monitor<'a> {
             waiting: Waiting::default(),
             started: now,
             resident: ResidentSet::default(),
+            oom: OomWatch::new(),
             jitter: Jitter::new(seed),
             last_round: now,
             cut_off_before_stop: 0,

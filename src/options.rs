@@ -3,6 +3,7 @@
 //!
 //! A default is a text here, read like one that a user wrote; [`crate::config`] reads both.
 
+pub mod foreign;
 mod table;
 
 use std::fmt::Write;
@@ -14,6 +15,7 @@ pub use table::OPTIONS;
 #[expect(missing_docs, reason = "each is explained by its row in OPTIONS")]
 pub enum Setting {
     Application,
+    Config,
     Factory,
     Chdir,
     PythonPath,
@@ -26,6 +28,12 @@ pub enum Setting {
     MaxConnections,
     AdminBind,
     Workers,
+    Preload,
+    MaxRequests,
+    MaxRequestsJitter,
+    MaxRss,
+    MaxLifetime,
+    ReloadCheck,
     User,
     Group,
     Umask,

@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{chdir, fchdir};
 
 use crate::cli::{self, Invocation};
-use crate::config::{self, Config, ConfigError, Environment, RawOptions};
+use crate::config::{Config, ConfigError, Environment, Source};
 use crate::ctl::{self, Order};
 use crate::error::ExitCode;
 use crate::fork::{Disposition, Launch, set_disposition};
@@ -65,8 +65,7 @@ pub fn resolve_keywords(
     environment: Environment,
 ) -> Result<Config, ConfigError> {
     let application = (Setting::Application, vec![application.into()]);
-    let raw = RawOptions::of_keywords(keywords.into_iter().chain([application]), environment);
-    Ok(config::resolve(&raw)?.config.expect("an application was given"))
+    Source::of_keywords(keywords.into_iter().chain([application]), environment)?.read()
 }
 
 /// Serves in a program that goes on afterwards: with the signals and the folder that it had before.
@@ -175,11 +174,10 @@ fn serve(config: &Config, runtime: &dyn Runtime) -> i32 {
                 Load { config, launch }
             };
             let reread = || {
-                let load = load(config.clone());
-                match load.launch.reload_refusal() {
-                    Some(reason) => Err(reason.to_owned()),
-                    None => Ok(load),
+                if let Some(reason) = runtime.launch(&config.application).reload_refusal() {
+                    return Err(reason.to_owned());
                 }
+                config.source.read().map(load).map_err(|error| error.to_string())
             };
             monitor::run(load(config.clone()), &reread, listeners, log) as i32
         }

@@ -58,11 +58,11 @@ pub struct Limits {
     pub requests: Option<u64>,
     /// Resident memory, in bytes.
     pub rss_bytes: Option<u64>,
-    /// Time since it was ready.
+    /// How many requests more a worker may be given, each another number up to this, so that workers do
+    /// not wear out together.
+    pub requests_jitter: u64,
+    /// Time since it was ready; up to a tenth more, for the same reason.
     pub lifetime: Option<Duration>,
-    /// How far requests and lifetime are spread, so that workers do not wear out together: up to so many
-    /// hundredths more.
-    pub jitter_percent: u32,
 }
 
 /// Which limit a worker has reached.
@@ -87,13 +87,11 @@ pub struct Lease {
 impl Limits {
     /// The limits of a worker that is ready now.
     pub fn lease(&self, block: &Block, monotonic: Duration, jitter: &mut Jitter) -> Lease {
-        let spread = u64::from(self.jitter_percent) * (jitter.draw() % 1001);
-        let more = |whole: u64| whole.saturating_add(whole.saturating_mul(spread) / 100_000);
-        let lifetime = self.lifetime.map(|lifetime| {
-            let ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-            Duration::from_millis(more(ms))
-        });
-        let limits = Self { requests: self.requests.map(more), lifetime, ..*self };
+        let more = jitter.draw() % self.requests_jitter.saturating_add(1);
+        let most_requests = self.requests.map(|most| most.saturating_add(more));
+        let thousandths = 1000 + (jitter.draw() % 101) as u32;
+        let lifetime = self.lifetime.map(|most| most.saturating_mul(thousandths) / 1000);
+        let limits = Self { requests: most_requests, lifetime, ..*self };
         Lease { limits, first_request: requests(block), since: monotonic }
     }
 }
@@ -188,18 +186,32 @@ mod tests {
         assert_eq!(requests.wear(block, None, s(60)), Some(Wear::Requests(10)));
         assert_eq!(rss.wear(block, Some((1 << 20) + 1), s(60)), Some(Wear::Rss((1 << 20) + 1)));
         assert_eq!(rss.wear(block, None, s(60)), None);
-        assert_eq!(lifetime.wear(block, None, s(110)), Some(Wear::Lifetime(s(60))));
+        assert_eq!(lifetime.wear(block, None, s(116)), Some(Wear::Lifetime(s(66))));
     }
 
     #[test]
-    fn jitter_makes_limits_larger_by_its_hundredths_at_most() {
+    fn jitter_gives_each_worker_up_to_so_many_requests_more() {
         let block = Block::detached();
         let mut jitter = Jitter::new(1);
-        let limits = Limits { requests: Some(1000), jitter_percent: 10, ..Limits::default() };
-        let drawn: Vec<_> = (0..200)
+        let limits = Limits { requests: Some(1000), requests_jitter: 50, ..Limits::default() };
+        let drawn: Vec<_> = (0..500)
             .filter_map(|_| limits.lease(block, s(0), &mut jitter).limits.requests)
             .collect();
-        assert!(drawn.iter().all(|most| (1000..=1100).contains(most)), "{drawn:?}");
-        assert!(drawn.iter().any(|most| *most < 1010) && drawn.iter().any(|most| *most > 1090));
+        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&1000), Some(&1050)));
+        let never = Limits { requests: None, requests_jitter: 50, ..Limits::default() };
+        assert_eq!(never.lease(block, s(0), &mut jitter).limits.requests, None);
+        let endless = Limits { requests: Some(1), requests_jitter: u64::MAX, ..Limits::default() };
+        assert!(endless.lease(block, s(0), &mut jitter).limits.requests.is_some());
+    }
+
+    #[test]
+    fn a_lifetime_is_spread_over_a_tenth_more() {
+        let block = Block::detached();
+        let mut jitter = Jitter::new(1);
+        let limits = Limits { lifetime: Some(s(100)), ..Limits::default() };
+        let drawn: Vec<_> = (0..200)
+            .filter_map(|_| limits.lease(block, s(0), &mut jitter).limits.lifetime)
+            .collect();
+        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&s(100)), Some(&s(110))));
     }
 }

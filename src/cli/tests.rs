@@ -6,6 +6,7 @@ use arctos_worker::settings::{HeaderMap, Settings};
 use super::*;
 use crate::address::BindAddress;
 use crate::config::{AccessLog, ListenMode};
+use crate::watch::Limits;
 
 /// Parses words separated by spaces, with these variables.
 fn parsed(line: &str, variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
@@ -56,6 +57,8 @@ fn without_options_the_defaults_are_those_of_settings() {
     assert_eq!(config.worker.header_map, plain.header_map);
     assert_eq!(config.worker.server_header, plain.server_header);
     assert_eq!(config.worker.root_path, plain.root_path);
+    assert_eq!(config.worker.reload_check, plain.reload_check);
+    assert_eq!((config.limits, config.preload), (Limits::default(), false));
     assert_eq!(config.backlog, 2048);
     assert_eq!(config.patience.request, Duration::from_secs(30));
     assert_eq!(config.patience.graceful, Duration::from_secs(25));
@@ -79,6 +82,8 @@ fn every_option_reaches_its_place() {
          --max-connections 8 --max-requests-per-connection 9 --header-map refuse \
          --server-header off --root-path /shop --log-level DEBUG --log-format json \
          --access-logfile - -p /arctos.pid -m 027 -n shop -e A=1 --env B=2=3 \
+         --max-requests 1000 --max-requests-jitter 50 --max-rss 512M --max-lifetime 24h \
+         --reload-check /health?deep=1 --preload \
          --unix-socket-mode 0666 --chdir / --pythonpath lib,/opt/lib --pythonpath more",
     );
     let tcp = BindAddress::Tcp { host: String::new(), port: 80 };
@@ -110,6 +115,14 @@ fn every_option_reaches_its_place() {
     assert_eq!(config.privileges.umask.map(|mask| mask.bits()), Some(0o27));
     assert_eq!(config.unix_socket_mode.bits(), 0o666);
     assert_eq!(config.name.as_deref(), Some("shop"));
+    let limits = Limits {
+        requests: Some(1000),
+        requests_jitter: 50,
+        rss_bytes: Some(512 << 20),
+        lifetime: Some(Duration::from_secs(86_400)),
+    };
+    assert_eq!((config.limits, config.preload), (limits, true));
+    assert_eq!(config.worker.reload_check.as_deref(), Some("/health?deep=1"));
     let application = config.application;
     assert_eq!(application.env, [("A".into(), "1".into()), ("B".into(), "2=3".into())]);
     assert_eq!(application.chdir, Some("/".into()));
@@ -229,6 +242,21 @@ fn wrong_values_are_told_with_option_value_and_form() {
             "-m 22",
             "--umask '22': expected an octal number with a leading 0 from 0 to 0777, such as 022",
         ),
+        (
+            "--max-rss 512",
+            "--max-rss '512': expected 0, or a size from 1M to 1048576G in bytes, or with a unit: \
+             512, 64K, 1M, 1G",
+        ),
+        (
+            "--max-lifetime 0.5",
+            "--max-lifetime '0.5': expected 0, or a time from 1s to 720h, in seconds or with a \
+             unit: 30, 0.5, 500ms, 30s, 2m",
+        ),
+        (
+            "--reload-check http://shop/health",
+            "--reload-check 'http://shop/health': expected a path with a slash in front, such as \
+             /health or /health?deep=1, in ASCII",
+        ),
         ("-e PATH", "--env 'PATH': expected KEY=VALUE"),
         (
             "--admin-bind unix:@admin",
@@ -291,6 +319,21 @@ fn what_is_not_on_this_machine_exits_with_one() {
 }
 
 #[test]
+fn jitter_of_requests_is_a_tenth_unless_it_is_given() {
+    for (line, limits, shown) in [
+        ("--max-requests 1000", (Some(1000), 100), "100 because of --max-requests"),
+        ("--max-requests 1000 --max-requests-jitter 0", (Some(1000), 0), "0 command line"),
+        ("", (None, 0), "0 default"),
+    ] {
+        let limits_of = |config: Config| (config.limits.requests, config.limits.requests_jitter);
+        assert_eq!(limits_of(config(line)), limits, "{line}");
+        let page = printed(line, &[]);
+        let flag = "--max-requests-jitter";
+        assert_eq!(line_of(&page, flag), format!("{flag} {shown}"), "{line}");
+    }
+}
+
+#[test]
 fn a_missing_application_is_told_with_an_example() {
     let error = parsed("-w 2", &[]).unwrap_err();
     assert_eq!(error.exit_code(), 2);
@@ -321,11 +364,7 @@ fn options_of_gunicorn_are_answered_with_advice() {
         "--threads",
         "--reload",
         "--daemon",
-        "--preload",
         "-D",
-        "--max-requests",
-        "--config",
-        "-c",
         "--enable-backlog-metric",
         "--certfile",
         "-R",
@@ -419,6 +458,25 @@ fn the_effective_configuration_names_each_origin() {
     assert_eq!(line("--bind"), "--bind 0.0.0.0:80 environment PORT");
     assert_eq!(line("--keep-alive"), "--keep-alive 75s default");
     assert_eq!(line("MODULE:ATTR"), "MODULE:ATTR - default");
+}
+
+#[test]
+fn the_effective_configuration_names_the_file_and_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.toml");
+    std::fs::write(&path, "app = 'shop:app'\nworkers = 3\nenv = {TOKEN = 'hunter2'}\n").unwrap();
+    let path = path.to_str().unwrap();
+    for line in [format!("-c {path}"), format!("--config {path}")] {
+        let page = printed(&line, &[("ARCTOS_BACKLOG", "9")]);
+        let line = |flag: &str| line_of(&page, flag);
+        assert_eq!(line("--config"), format!("--config {path} command line"));
+        assert_eq!(line("MODULE:ATTR"), format!("MODULE:ATTR shop:app file {path}:1"));
+        assert_eq!(line("--workers"), format!("--workers 3 file {path}:2"));
+        assert_eq!(line("--env"), format!("--env TOKEN=... file {path}:3"));
+        assert_eq!(line("--backlog"), "--backlog 9 environment ARCTOS_BACKLOG");
+    }
+    let Ok(Invocation::Serve(config)) = parsed(&format!("-c {path}"), &[]) else { panic!() };
+    assert_eq!(config.workers, 3);
 }
 
 #[test]

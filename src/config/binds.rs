@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::reader::{Reader, wrong};
 use super::resolve::bounded;
-use super::{ConfigError, Origin, RawOptions};
+use super::{ConfigError, Environment, Origin};
 use crate::address::{AddressError, BindAddress};
 use crate::options::Setting;
 use crate::systemd;
@@ -13,7 +13,7 @@ use crate::value::{Kind, Whole};
 /// Given; else what systemd has bound; else what a platform says with `$PORT`, as gunicorn does.
 pub(super) fn binds(
     reader: &mut Reader<'_>,
-    raw: &RawOptions,
+    environment: &Environment,
 ) -> Result<Vec<BindAddress>, ConfigError> {
     let given = reader.many(Setting::Bind, |text| {
         text.parse::<BindAddress>().map_err(|error| error.to_string())
@@ -21,10 +21,10 @@ pub(super) fn binds(
     let (binds, origin) = if let Some(origin) = reader.given(Setting::Bind) {
         (given, origin.origin.clone())
     } else {
-        let inherited = systemd::inherited(&raw.environment, std::process::id())?;
+        let inherited = systemd::inherited(environment, std::process::id())?;
         if !inherited.is_empty() {
             (inherited.into_iter().map(BindAddress::Fd).collect(), Origin::Systemd)
-        } else if let Some(text) = raw.environment.value("PORT") {
+        } else if let Some(text) = environment.value("PORT") {
             let origin = Origin::Environment("PORT".to_owned());
             let ports = Whole { least: 0, most: u64::from(u16::MAX) };
             let port = text.to_str().and_then(|text| ports.read(text));

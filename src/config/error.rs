@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::Origin;
+use super::{FileError, Origin};
 use crate::options::{OptionSpec, Setting};
 use crate::systemd::BadListenFds;
 
@@ -56,6 +56,12 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: AppNameError,
     },
+    /// The configuration file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Nobody says what to serve.
+    #[error("no application to serve")]
+    NoApplication,
     /// LISTEN_FDS is for us and no number.
     #[error(transparent)]
     ListenFds(#[from] BadListenFds),
@@ -109,7 +115,9 @@ impl ConfigError {
             | Self::DelayTooLong { .. }
             | Self::LongTags { .. }
             | Self::Application { .. }
+            | Self::NoApplication
             | Self::ListenFds(_) => 2,
+            Self::File(error) => error.exit_code(),
             Self::Folder { .. }
             | Self::Nobody { .. }
             | Self::NotRoot { .. }
@@ -138,11 +146,13 @@ pub enum AppNameError {
     NamelessFactory,
 }
 
-/// `--workers 'many'`, `ARCTOS_WORKERS='many'` or `workers='many'`, so that one finds what to change.
-fn source_of(setting: Setting, origin: &Origin, text: &str) -> String {
+/// `--workers 'many'`, `ARCTOS_WORKERS='many'`, `workers='many'` or `/etc/shop.toml:3: workers='many'`,
+/// so that one finds what to change.
+pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String {
     match origin {
         Origin::Keyword => format!("{}='{text}'", OptionSpec::of(setting).keyword()),
         Origin::Environment(variable) => format!("{variable}='{text}'"),
+        Origin::File(place) => format!("{place}: {}='{text}'", OptionSpec::of(setting).long),
         Origin::CommandLine
         | Origin::Cpus(_)
         | Origin::Systemd

@@ -1,24 +1,25 @@
 //! Reads settings one by one and writes down what each of them came to.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::resolve::Effective;
-use super::{ConfigError, Given, Origin, RawOptions};
+use super::{ConfigError, Given, Origin};
 use crate::options::{OptionSpec, Preset, Setting};
 use crate::value::{Kind, Switch};
 
 /// Reads settings; each is asked for once.
 pub(super) struct Reader<'a> {
-    raw: &'a RawOptions,
+    given: &'a BTreeMap<Setting, Given>,
     /// Where relative paths start; set once `--chdir` is read.
     base: PathBuf,
     effective: Vec<Effective>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(raw: &'a RawOptions, base: PathBuf) -> Self {
-        Self { raw, base, effective: Vec::new() }
+    pub(super) fn new(given: &'a BTreeMap<Setting, Given>, base: PathBuf) -> Self {
+        Self { given, base, effective: Vec::new() }
     }
 
     pub(super) fn base(&self) -> &Path {
@@ -31,7 +32,7 @@ impl<'a> Reader<'a> {
 
     /// What was given for a setting.
     pub(super) fn given(&self, setting: Setting) -> Option<&'a Given> {
-        self.raw.given.get(&setting).filter(|given| !given.values.is_empty())
+        self.given.get(&setting).filter(|given| !given.values.is_empty())
     }
 
     /// The only value of a setting that takes one: the last, if there were more.

@@ -16,8 +16,10 @@ use super::binds::{admin_binds, binds};
 use super::identity::privileges;
 use super::reader::{Reader, wrong};
 use super::statsd::{Metrics, metrics};
+use super::wear::wear;
 use super::{
-    AccessLog, Config, ConfigError, ListenMode, Logging, Origin, Patience, Privileges, RawOptions,
+    AccessLog, Config, ConfigError, Environment, ListenMode, Logging, Origin, Patience, Privileges,
+    Source,
 };
 use crate::cgroup;
 use crate::options::{OptionSpec, Setting};
@@ -81,7 +83,7 @@ const BODY: Size = Size { least_bytes: 1, most_bytes: 1 << 50, takes_zero: true 
 const BODY_MEMORY: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
 const RATE: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
 const CONNECTIONS: Whole = Whole { least: 1, most: 1_000_000 };
-const REQUESTS: Whole = Whole { least: 0, most: u32::MAX as u64 };
+pub(super) const REQUESTS: Whole = Whole { least: 0, most: u32::MAX as u64 };
 /// How long `--drain-delay auto` is in Kubernetes, whose endpoints lag behind its signals.
 const KUBERNETES_DRAIN: Duration = Duration::from_secs(5);
 /// A quick stop, and what a refused peer may still send: no options.
@@ -90,11 +92,13 @@ const QUICK: Duration = Duration::from_secs(2);
 /// Checks what was given and fills in the rest.
 ///
 /// Errors: the first [`ConfigError`] in the order of the table.
-pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
-    let current = std::env::current_dir().map_err(ConfigError::NoCurrentFolder)?;
-    let mut reader = Reader::new(raw, current);
+pub(super) fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
+    let given = source.given()?;
+    let environment = source.environment();
+    let mut reader = Reader::new(&given, source.folder().to_owned());
+    reader.path(Setting::Config)?; // Before --chdir: the file may say where that is.
     let application = application(&mut reader)?;
-    let binds = binds(&mut reader, raw)?;
+    let binds = binds(&mut reader, environment)?;
     let reuse_port = reader.switch(Setting::ReusePort)?;
     let modes = Choice(&[("shared", ListenMode::Shared), ("per-slot", ListenMode::PerSlot)]);
     let listen_mode = reader.one(Setting::ListenMode, modes)?;
@@ -102,11 +106,14 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
     let unix_socket_mode = reader.one(Setting::UnixSocketMode, Permissions)?;
     let connections = bounded(reader.one(Setting::MaxConnections, CONNECTIONS)?);
     let admin_binds = admin_binds(&mut reader, &binds)?;
-    let workers = workers(&mut reader, raw)?;
+    let workers = workers(&mut reader, environment)?;
+    let preload = reader.switch(Setting::Preload)?;
+    let wear = wear(&mut reader)?;
+    let reload_check = reload_check(&mut reader)?;
     let privileges = privileges(&mut reader)?;
     let name = reader.text(Setting::Name)?;
     let pid_file = file_in_folder(&mut reader, Setting::Pid)?;
-    let patience = patience(&mut reader, raw)?;
+    let patience = patience(&mut reader, environment)?;
     let timeouts = timeouts(&mut reader)?;
     let limits = Limits {
         request_line_bytes: bounded(reader.one(Setting::LimitRequestLine, LINE)?),
@@ -118,7 +125,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         connections,
         ..Limits::default()
     };
-    let body_temp_dir = body_temp_dir(&mut reader, raw, &privileges)?;
+    let body_temp_dir = body_temp_dir(&mut reader, environment, &privileges)?;
     let requests_per_connection = bounded(reader.one(Setting::MaxRequestsPerConnection, REQUESTS)?);
     let maps = Choice(&[("drop", HeaderMap::Drop), ("refuse", HeaderMap::Refuse)]);
     let worker = Settings {
@@ -129,11 +136,12 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         root_path: root_path(&mut reader)?,
         body_temp_dir,
         multiprocess: workers > 1,
-        reload_check: None,
+        reload_check,
     };
     let logging = logging(&mut reader)?;
-    let Metrics { statsd, zone } = metrics(&mut reader, &raw.environment, !admin_binds.is_empty())?;
+    let Metrics { statsd, zone } = metrics(&mut reader, environment, !admin_binds.is_empty())?;
     let config = application.map(|application| Config {
+        source: source.clone(),
         application,
         binds,
         reuse_port,
@@ -141,7 +149,8 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         backlog,
         unix_socket_mode,
         workers,
-        limits: crate::watch::Limits::default(),
+        preload,
+        limits: wear,
         privileges,
         name,
         pid_file,
@@ -176,9 +185,11 @@ fn application(reader: &mut Reader<'_>) -> Result<Option<AppSpec>, ConfigError> 
 
 fn chdir(reader: &mut Reader<'_>) -> Result<Option<PathBuf>, ConfigError> {
     let Some((text, origin)) = reader.last(Setting::Chdir) else {
-        let current = reader.base().display().to_string();
-        reader.note(Setting::Chdir, current, Origin::Default);
-        return Ok(None);
+        let start = reader.base().to_owned();
+        reader.note(Setting::Chdir, start.display().to_string(), Origin::Default);
+        // An earlier --chdir, which the file no longer has, may have led this process away.
+        let is_there = std::env::current_dir().is_ok_and(|current| current == start);
+        return Ok(Some(start).filter(|_| !is_there));
     };
     let folder = reader.path(Setting::Chdir)?.unwrap_or_default();
     usable_folder(Setting::Chdir, text, origin, &folder)?;
@@ -216,11 +227,11 @@ fn note_list(reader: &mut Reader<'_>, setting: Setting, values: &[String]) {
     reader.note(setting, values.join(", "), origin);
 }
 
-fn workers(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<u16, ConfigError> {
+fn workers(reader: &mut Reader<'_>, environment: &Environment) -> Result<u16, ConfigError> {
     if let Some(count) = reader.given_as(Setting::Workers, WORKERS)? {
         return Ok(bounded(count));
     }
-    let (count, origin) = if let Some(text) = raw.environment.value("WEB_CONCURRENCY") {
+    let (count, origin) = if let Some(text) = environment.value("WEB_CONCURRENCY") {
         let origin = Origin::Environment("WEB_CONCURRENCY".to_owned());
         let count = text.to_str().and_then(|text| WORKERS.read(text));
         let expected = || wrong(Setting::Workers, &origin, text, WORKERS.expected());
@@ -235,23 +246,23 @@ fn workers(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<u16, ConfigError
     Ok(bounded(count))
 }
 
-fn patience(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<Patience, ConfigError> {
+fn patience(reader: &mut Reader<'_>, environment: &Environment) -> Result<Patience, ConfigError> {
     let request = reader.one(Setting::Timeout, TIME_OR_ZERO)?;
     let graceful = reader.one(Setting::GracefulTimeout, TIME)?;
-    let drain_delay = drain_delay(reader, raw, graceful)?;
+    let drain_delay = drain_delay(reader, environment, graceful)?;
     let boot = reader.one(Setting::BootTimeout, TIME)?;
     Ok(Patience { request, boot, graceful, drain_delay, quick: QUICK })
 }
 
 fn drain_delay(
     reader: &mut Reader<'_>,
-    raw: &RawOptions,
+    environment: &Environment,
     graceful: Duration,
 ) -> Result<Duration, ConfigError> {
     let auto = OsStr::new("auto");
     let (text, origin) = reader.last(Setting::DrainDelay).unwrap_or((auto, &Origin::Default));
     if text.eq_ignore_ascii_case(auto) {
-        let is_kubernetes = raw.environment.value("KUBERNETES_SERVICE_HOST").is_some();
+        let is_kubernetes = environment.value("KUBERNETES_SERVICE_HOST").is_some();
         // Never more than half of the budget: requests need the other half.
         let delay = if is_kubernetes { KUBERNETES_DRAIN.min(graceful / 2) } else { Duration::ZERO };
         let origin = if is_kubernetes { Origin::Kubernetes } else { origin.clone() };
@@ -290,12 +301,11 @@ fn timeouts(reader: &mut Reader<'_>) -> Result<Timeouts, ConfigError> {
 
 fn body_temp_dir(
     reader: &mut Reader<'_>,
-    raw: &RawOptions,
+    environment: &Environment,
     privileges: &Privileges,
 ) -> Result<PathBuf, ConfigError> {
     let tmpdir = Origin::Environment("TMPDIR".to_owned());
-    let (text, origin) = match (reader.last(Setting::BodyTempDir), raw.environment.value("TMPDIR"))
-    {
+    let (text, origin) = match (reader.last(Setting::BodyTempDir), environment.value("TMPDIR")) {
         (Some(given), _) => given,
         (None, Some(folder)) => (folder, &tmpdir),
         (None, None) => (OsStr::new("/tmp"), &Origin::Default),
@@ -367,6 +377,23 @@ fn root_path(reader: &mut Reader<'_>) -> Result<String, ConfigError> {
     };
     reader.note(Setting::RootPath, path.to_owned(), origin.clone());
     Ok(path.to_owned())
+}
+
+/// Origin-form (RFC 9112 §3.2.1) of visible ASCII; a fragment is never sent.
+fn reload_check(reader: &mut Reader<'_>) -> Result<Option<String>, ConfigError> {
+    let Some((text, origin)) = reader.last(Setting::ReloadCheck) else {
+        reader.note(Setting::ReloadCheck, String::new(), Origin::Default);
+        return Ok(None);
+    };
+    let is_target = |path: &&str| {
+        path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+    };
+    let Some(path) = text.to_str().filter(is_target) else {
+        let expected = "a path with a slash in front, such as /health or /health?deep=1, in ASCII";
+        return Err(wrong(Setting::ReloadCheck, origin, text, expected.to_owned()));
+    };
+    reader.note(Setting::ReloadCheck, path.to_owned(), origin.clone());
+    Ok(Some(path.to_owned()))
 }
 
 fn logging(reader: &mut Reader<'_>) -> Result<Logging, ConfigError> {

@@ -12,8 +12,7 @@ fn resolved(
     let application = [(Setting::Application, vec!["shop:app".into()])];
     let given = options.iter().map(|(setting, value)| (*setting, vec![OsString::from(value)]));
     let environment = variables.iter().copied().collect();
-    let raw = RawOptions::new(application.into_iter().chain(given), environment);
-    Ok(resolve(&raw)?.config.unwrap())
+    Source::of_command_line(application.into_iter().chain(given), environment)?.read()
 }
 
 fn application(text: &str) -> Result<AppSpec, ConfigError> {

@@ -9,6 +9,8 @@ use arctos_worker::metrics::Counter;
 use super::generations::Loaded;
 use super::{Monitor, monotonic, policy};
 use crate::admin;
+use crate::config::Config;
+use crate::options::OptionSpec;
 use crate::supervisor::{Event, ReloadOutcome};
 
 /// How a reload ended.
@@ -30,6 +32,7 @@ impl Monitor<'_> {
             (self.reread)().and_then(|load| Loaded::resolve(load).map_err(|fatal| fatal.chain()));
         let policy = match loaded {
             Ok(loaded) => {
+                self.tell_restart_needed(&loaded.load.config);
                 let policy = policy(&loaded.load.config, self.board.slot_count());
                 self.generations.propose(generation, loaded);
                 Some(policy)
@@ -41,6 +44,16 @@ impl Monitor<'_> {
             }
         };
         self.supervisor.handle(Event::Configured { policy }, Instant::now());
+    }
+
+    /// Names the options that have changed and that a reload cannot apply.
+    fn tell_restart_needed(&self, new: &Config) {
+        let current = self.generations.current();
+        for setting in current.load.config.restart_needed(new) {
+            let option = OptionSpec::of(setting).flag();
+            let pairs = [("option", Value::Text(&option))];
+            self.log.line(Level::Warning, "reload.needs_restart", &pairs);
+        }
     }
 
     /// A generation has proved itself, or is gone back to.

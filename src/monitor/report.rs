@@ -7,10 +7,14 @@ use arctos_worker::log::{Level, Value};
 use arctos_worker::metrics::board::ServerState;
 use arctos_worker::metrics::{Block, Counter, Side};
 
+use nix::sys::signal::Signal;
+
 use super::{Monitor, monotonic};
 use crate::notice::{Notice, RunningRequest};
 use crate::pid_file::PidFile;
-use crate::slot::{Ending, ExitStatus};
+use crate::postmortem;
+use crate::slot::{Ending, ExitStatus, Pid};
+use crate::watch::Hang;
 
 impl Monitor<'_> {
     pub(super) fn report_ready(&mut self) {
@@ -58,10 +62,11 @@ impl Monitor<'_> {
     /// Writes a notice; with the end of a worker comes what it was doing.
     pub(super) fn tell(&mut self, notice: &Notice) {
         match notice {
-            Notice::Hung { slot, side, .. } => {
+            Notice::Hung { slot, side, pid, .. } => {
                 self.board.header().row.inc(Counter::WorkerTimeout);
                 let running = self.board.block(*slot, *side).and_then(running_request);
                 notice.write(&self.log, running.as_ref());
+                self.tell_where_it_hangs(*slot, *pid);
             }
             Notice::Killed { slot, side, .. } => {
                 let running = self.board.block(*slot, *side).and_then(running_request);
@@ -70,13 +75,22 @@ impl Monitor<'_> {
             Notice::Ended { slot, side, ending, generation, status, .. } => {
                 let Some(block) = self.board.block(*slot, *side) else { return };
                 let running = running_request(block);
+                let is_oom = *status == ExitStatus::Signal(Signal::SIGKILL as i32)
+                    && *ending == Ending::Died
+                    && self.oom.news();
                 // The row's only writer is dead.
                 if running.is_some() {
                     block.row.inc(Counter::ReqKilled);
                 }
                 let shown = match ending {
                     Ending::Died | Ending::Hung | Ending::BootFailed => {
-                        block.row.inc(restart_reason(*ending, *status));
+                        if is_oom {
+                            let pairs = [("slot", Value::Number(i64::from(slot.0)))];
+                            self.log.line(Level::Error, "worker.out_of_memory", &pairs);
+                            block.row.inc(Counter::WorkerRestartsOom);
+                        } else {
+                            block.row.inc(restart_reason(*ending, *status));
+                        }
                         running
                     }
                     Ending::Asked => running.filter(|_| self.log.is_enabled(Level::Info)),
@@ -97,6 +111,24 @@ impl Monitor<'_> {
             | Notice::RollHalted { .. }
             | Notice::CrashLoop { .. } => notice.write(&self.log, None),
         }
+    }
+
+    /// What the kernel and the board know of a worker that hangs. Its Python stack follows, from itself.
+    fn tell_where_it_hangs(&self, slot: SlotId, pid: Pid) {
+        let (what, age) = match self.last_hang {
+            Some((hung, Hang::Request(age))) if hung == pid => ("request", age),
+            Some((hung, Hang::Loop(age))) if hung == pid => ("loop", age),
+            Some(_) | None => return,
+        };
+        let wchan = postmortem::wchan(pid).unwrap_or_default();
+        let pairs = [
+            ("slot", Value::Number(i64::from(slot.0))),
+            ("pid", Value::Number(i64::from(pid.0))),
+            ("in", Value::Text(what)),
+            ("for_ms", Value::Number(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))),
+            ("kernel", Value::Text(&wchan)),
+        ];
+        self.log.line(Level::Error, "worker.stuck", &pairs);
     }
 
     /// Requests that workers cut off, or that were lost with them.

@@ -68,6 +68,16 @@ pub const OPTIONS: &[OptionSpec] = {
         )
         .takes("MODULE:ATTR", Takes::Positional, Preset::Nothing),
         row(
+            S::Config,
+            T::Application,
+            "config",
+            "TOML file of options, each under its long name: `workers = 4`. The command line and \
+             `ARCTOS_*` win over it, a list as a whole. A reload reads it again. A relative FILE \
+             starts in the folder of the start; paths in it start where those of all options do.",
+        )
+        .letter('c')
+        .optional("FILE"),
+        row(
             S::Factory,
             T::Application,
             "factory",
@@ -155,6 +165,51 @@ pub const OPTIONS: &[OptionSpec] = {
         row(S::Workers, T::Processes, "workers", "Worker processes at start.")
             .letter('w')
             .derived("N", "`$WEB_CONCURRENCY`; else the CPUs of the cgroup quota, at least 2"),
+        row(
+            S::Preload,
+            T::Processes,
+            "preload",
+            "Import the application once, in a process that workers are forked from: they share its \
+             memory. A reload imports it anew.",
+        )
+        .switch(),
+        row(
+            S::MaxRequests,
+            T::Processes,
+            "max-requests",
+            "Replace a worker after so many requests, when its successor is ready. 0: never.",
+        )
+        .once("N", "0"),
+        row(
+            S::MaxRequestsJitter,
+            T::Processes,
+            "max-requests-jitter",
+            "Each worker gets a number of requests more, between 0 and this, so that they are not \
+             replaced together.",
+        )
+        .derived("N", "a tenth of `--max-requests`"),
+        row(
+            S::MaxRss,
+            T::Processes,
+            "max-rss",
+            "Replace a worker whose resident memory is above this. 0: never.",
+        )
+        .once("SIZE", "0"),
+        row(
+            S::MaxLifetime,
+            T::Processes,
+            "max-lifetime",
+            "Replace a worker after this and up to a tenth more, another part for each. 0: never.",
+        )
+        .once("TIME", "0"),
+        row(
+            S::ReloadCheck,
+            T::Processes,
+            "reload-check",
+            "Before the first worker of a reload takes part, its application must answer a GET of \
+             this path, such as `/health`, with a status below 500; else the old code serves on.",
+        )
+        .optional("PATH"),
         row(S::User, T::Processes, "user", "User, by name or number, that workers run as.")
             .letter('u')
             .optional("USER"),
@@ -179,7 +234,8 @@ pub const OPTIONS: &[OptionSpec] = {
             S::Timeout,
             T::Times,
             "timeout",
-            "For one request. This version takes it and does not enforce it: a worker that hangs stays.",
+            "For one request. A worker in one that takes longer is killed and replaced; the request \
+             and the worker's Python stack are in the log. 0: no limit.",
         )
         .letter('t')
         .once("TIME", "30s"),

@@ -120,6 +120,28 @@ def test_chdir_and_pythonpath_and_env_reach_the_application(serve, connect, tmp_
     assert found["environment"] == {"PLAIN_A": "1", "PLAIN_B": "x=y"}
 
 
+def test_a_configuration_file_is_read_where_the_start_was_and_its_paths_start_at_chdir(serve, connect, tmp_path):
+    (tmp_path / "bodies").mkdir()
+    (tmp_path / "shop.toml").write_text(
+        f'workers = 1\nchdir = "{tmp_path}"\npythonpath = ["{APPS}"]\nbody_temp_dir = "bodies"\n'
+        'access-logfile = "access.log"\n[env]\nPLAIN_A = "1"\nPLAIN_B = 2\n'
+    )
+    server = serve("plain:app", "--config", tmp_path.name + "/shop.toml", cwd=tmp_path.parent)
+    found = json.loads(connect(server).get("/worker").response().body)
+    assert found["cwd"] == str(tmp_path)
+    assert found["environment"] == {"PLAIN_A": "1", "PLAIN_B": "2"}
+    assert (tmp_path / "access.log").exists()
+
+
+def test_a_configuration_file_that_is_wrong_or_missing_is_named(tmp_path):
+    file = tmp_path / "shop.toml"
+    status, _, said = run("-c", file, "plain:app")
+    assert (status, str(file) in said) == (EXIT_CONFIGURATION, True), said
+    file.write_text("workers = 2\nworker-class = 'gevent'\n")
+    status, _, said = run("plain:app", env={"ARCTOS_CONFIG": str(file)})
+    assert (status, f"{file}:2: " in said) == (EXIT_USAGE, True), said
+
+
 def test_umask_is_the_workers(serve, connect):
     server = serve("plain:app", "--umask", "027")
     assert json.loads(connect(server).get("/worker").response().body)["umask"] == 0o027

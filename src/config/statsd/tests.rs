@@ -3,7 +3,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use proptest::prelude::*;
 
-use super::super::{Config, Effective, RawOptions, resolve};
+use super::super::{Config, Effective, Source};
 use super::*;
 use crate::statsd::{INTERVAL as DEFAULT_INTERVAL, PORT};
 
@@ -18,8 +18,8 @@ fn resolved(
     let application = [(Setting::Application, vec!["shop:app".into()])];
     let given = options.iter().map(|(setting, value)| (*setting, vec![OsString::from(value)]));
     let environment = variables.iter().copied().collect();
-    let raw = RawOptions::new(application.into_iter().chain(given), environment);
-    let resolved = resolve(&raw)?;
+    let source = Source::of_command_line(application.into_iter().chain(given), environment)?;
+    let resolved = source.resolve()?;
     Ok((resolved.config.unwrap(), resolved.effective))
 }
 
@@ -310,11 +310,11 @@ fn an_agent_that_cannot_be_understood_is_told_by_its_variable() {
         assert_eq!(statsd(&[AUTO, HOST], &[(variable, value)]).target, udp("agent", 8125));
     }
     let strange = OsString::from_vec(vec![b'x', 0xff]);
-    let raw = RawOptions::new(
+    let source = Source::of_command_line(
         [(Setting::Statsd, vec!["auto".into()])],
         [(OsString::from("DD_ENV"), strange)].into_iter().collect(),
     );
-    let error = resolve(&raw).unwrap_err().to_string();
+    let error = source.unwrap().resolve().unwrap_err().to_string();
     assert_eq!(error, "DD_ENV='x\u{fffd}': expected a text in UTF-8");
 }
 

@@ -4,14 +4,31 @@
 //! A start script that is moved over should fail with advice, not with a spelling suggestion.
 
 /// What to do instead of an option of another server; `option` is as written, with its dashes.
-pub(super) fn hint(option: &str) -> Option<&'static str> {
+pub fn hint(option: &str) -> Option<&'static str> {
     let (name, _value) = option.split_once('=').unwrap_or((option, ""));
     let row = HINTS.iter().find(|(names, _)| names.contains(&name))?;
     Some(row.1)
 }
 
+/// What a setting of gunicorn's configuration file is called here, where its option is called otherwise
+/// there, too.
+pub fn renamed(setting: &str) -> Option<&'static str> {
+    let row = RENAMED.iter().find(|(theirs, _)| *theirs == setting)?;
+    Some(row.1)
+}
+
+const RENAMED: [(&str, &str); 8] = [
+    ("accesslog", "access-logfile"),
+    ("keepalive", "keep-alive"),
+    ("loglevel", "log-level"),
+    ("pidfile", "pid"),
+    ("preload-app", "preload"),
+    ("proc-name", "name"),
+    ("raw-env", "env"),
+    ("wsgi-app", "app"),
+];
+
 const TLS: &str = "arctos speaks plain HTTP; let the proxy or balancer in front speak TLS";
-const RECYCLE: &str = "this version does not recycle workers; leave the option out";
 const BACKLOG: &str = "backlog.len and backlog.max are always counted; leave the option out";
 const METRICS: &str = "the supervisor shows metrics at /metrics of --admin-bind ADDRESS";
 const PUSH: &str = "metrics are sent to --statsd-host HOST:PORT, named after --statsd-prefix, \
@@ -25,15 +42,10 @@ const PROXY: &str = "this version trusts no proxy's headers or PROXY lines; leav
     and read X-Forwarded-For in the application";
 const ASGI: &str = "arctos serves WSGI only";
 const HTTP2: &str = "arctos speaks HTTP/1.1; let the proxy in front speak HTTP/2";
-const RELOAD: &str =
-    "this version does not watch files and does not reload; stop it and start it again";
+const RELOAD: &str = "arctos watches no files; send its process HUP to load new code";
 const PASTE: &str = "make the application in a module: MODULE:ATTR or MODULE:create_app()";
 
 const HINTS: &[(&[&str], &str)] = &[
-    (
-        &["-c", "--config"],
-        "this version reads no configuration file; give options, or ARCTOS_* variables",
-    ),
     (
         &["-k", "--worker-class"],
         "there is one kind of worker: a single thread that also waits for slow clients; \
@@ -41,13 +53,8 @@ const HINTS: &[(&[&str], &str)] = &[
     ),
     (&["--threads"], "a worker runs one request at a time; raise --workers instead"),
     (&["--worker-connections"], "use --max-connections, which counts idle ones too"),
-    (&["--max-requests", "--max-requests-jitter"], RECYCLE),
     (&["--reload", "--reload-engine", "--reload-extra-file"], RELOAD),
     (&["--spew"], "trace the application with a debugger or sys.settrace instead"),
-    (
-        &["--preload", "--preload-app"],
-        "workers import the application themselves; leave the option out",
-    ),
     (
         &["-D", "--daemon"],
         "arctos stays in the foreground; let systemd, a container or another supervisor keep it",
@@ -59,7 +66,10 @@ const HINTS: &[(&[&str], &str)] = &[
     ),
     (&["--initgroups"], "give the one group that is needed with --group"),
     (&["--no-sendfile", "--sendfile"], "wsgi.file_wrapper uses sendfile(2); leave the option out"),
-    (&["--error-logfile", "--log-file"], "arctos logs to standard error; redirect it: 2>>FILE"),
+    (
+        &["--error-logfile", "--log-file", "--errorlog"],
+        "arctos logs to standard error; redirect it: 2>>FILE",
+    ),
     (
         &["--capture-output", "-R", "--enable-stdio-inheritance"],
         "workers write to the standard output and error of arctos already; leave the option out",

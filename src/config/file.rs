@@ -1,0 +1,339 @@
+//! `--config FILE`: options in TOML, each under its long name.
+//!
+//! Values become what the command line would have held, so that all of them are read, and refused, by
+//! the same code. Of TOML only the parser is used, as it tells where each value stands and keeps numbers
+//! as they were written: `30.1` is no float on its way, and `0o022` stays octal. Nothing is executed.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use toml::de::{DeTable, DeValue};
+
+use super::error::source_of;
+use super::reader::wrong;
+use super::{ConfigError, Given, Origin};
+use crate::options::{OPTIONS, OptionSpec, Setting, Takes, foreign};
+
+/// No list of options is longer; a log that is named by mistake is.
+const MOST_BYTES: usize = 1 << 20;
+/// From this likeness on a name may have been meant: clap's own measure for options.
+const LIKENESS: f64 = 0.7;
+
+/// A line of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// From 1 on.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path.display(), self.line)
+    }
+}
+
+/// Why a configuration file cannot be used. A value that its option refuses is no case of these.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It is not there, or may not be read.
+    #[error("{}: {} cannot be read: {error}", source_of(Setting::Config, .origin, .text), .path.display())]
+    Unreadable {
+        /// Where it was named.
+        origin: Origin,
+        /// As named.
+        text: String,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel says of it.
+        error: io::Error,
+    },
+    /// A folder, a pipe or a device: nothing that a reload could read again.
+    #[error("{}: {} is no regular file", source_of(Setting::Config, .origin, .text), .path.display())]
+    NoFile {
+        /// Where it was named.
+        origin: Origin,
+        /// As named.
+        text: String,
+        /// What is there.
+        path: PathBuf,
+    },
+    /// Nobody wrote that as a configuration.
+    #[error("{}: expected at most {MOST_BYTES} bytes of TOML", .path.display())]
+    Long {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not in UTF-8.
+    #[error("{place}: expected TOML in UTF-8")]
+    Encoding {
+        /// Where the first wrong byte stands.
+        place: Place,
+    },
+    /// No TOML.
+    #[error("{place}: {reason}")]
+    Syntax {
+        /// Where the parser stopped.
+        place: Place,
+        /// What the parser says.
+        reason: String,
+    },
+    /// No option is called so.
+    #[error("{place}: there is no option '{key}'{advice}")]
+    UnknownKey {
+        /// Where it stands.
+        place: Place,
+        /// As written.
+        key: String,
+        /// What may have been meant.
+        advice: Advice,
+    },
+    /// Once with dashes, once with underscores.
+    #[error("{place}: {key} is given a second time")]
+    Twice {
+        /// Where it stands the second time.
+        place: Place,
+        /// The option.
+        key: &'static str,
+    },
+    /// A file that names another one.
+    #[error("{place}: config cannot stand in a configuration file; give it on the command line")]
+    Nested {
+        /// Where it stands.
+        place: Place,
+    },
+    /// TOML has types, and this option takes another one.
+    #[error("{place}: {key}: expected {expected}, not {found}")]
+    Type {
+        /// Where the value stands.
+        place: Place,
+        /// The option, and the variable of `env`.
+        key: String,
+        /// What would have been accepted.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+}
+
+/// What may have been meant by a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// An option of that name.
+    Near(&'static str),
+    /// Another server's, and what to do instead.
+    Foreign(&'static str),
+    /// Nothing that one could guess.
+    None,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Near(name) => write!(f, "; did you mean '{name}'?"),
+            Self::Foreign(hint) => write!(f, ": {hint}"),
+            Self::None => Ok(()),
+        }
+    }
+}
+
+impl FileError {
+    /// The exit code: 2 for what is wrong everywhere, 1 for what cannot be on this machine.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Unreadable { .. } | Self::NoFile { .. } => 1,
+            Self::Long { .. }
+            | Self::Encoding { .. }
+            | Self::Syntax { .. }
+            | Self::UnknownKey { .. }
+            | Self::Twice { .. }
+            | Self::Nested { .. }
+            | Self::Type { .. } => 2,
+        }
+    }
+}
+
+/// Reads the file that `origin` names as `text`, relative to `folder`.
+pub(super) fn read(
+    folder: &Path,
+    text: &OsStr,
+    origin: &Origin,
+) -> Result<BTreeMap<Setting, Given>, ConfigError> {
+    let path = folder.join(text);
+    let named = || (origin.clone(), text.to_string_lossy().into_owned(), path.clone());
+    let unreadable = |error| {
+        let (origin, text, path) = named();
+        FileError::Unreadable { origin, text, path, error }
+    };
+    let file = open(&path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        let (origin, text, path) = named();
+        return Err(FileError::NoFile { origin, text, path }.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MOST_BYTES {
+        return Err(FileError::Long { path }.into());
+    }
+    parse(&path, &bytes)
+}
+
+/// Without waiting for the writer of a pipe, which at a reload would stop the supervisor.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigError> {
+    let place = |offset: usize| {
+        let before = bytes.get(..offset).unwrap_or(bytes);
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        Place { path: path.to_owned(), line }
+    };
+    let text = str::from_utf8(bytes)
+        .map_err(|error| FileError::Encoding { place: place(error.valid_up_to()) })?;
+    let table = DeTable::parse(text).map_err(|error| FileError::Syntax {
+        place: place(error.span().map_or(0, |span| span.start)),
+        reason: error.message().replace('\n', " "),
+    })?;
+    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    let mut given = BTreeMap::new();
+    for (key, value) in entries {
+        let place = place(key.span().start);
+        let option = option(key.get_ref(), &place)?;
+        let values = values(option, value.get_ref(), &place)?;
+        let origin = Origin::File(place.clone());
+        if let Some(text) = values.iter().find(|text| text.as_encoded_bytes().contains(&0)) {
+            let expected = "a text without NUL".to_owned();
+            return Err(wrong(option.setting, &origin, text, expected));
+        }
+        if given.insert(option.setting, Given { values, origin }).is_some() {
+            return Err(FileError::Twice { place, key: option.long }.into());
+        }
+    }
+    Ok(given)
+}
+
+fn option(key: &str, place: &Place) -> Result<&'static OptionSpec, FileError> {
+    let long = key.replace('_', "-");
+    match OPTIONS.iter().find(|option| option.long == long) {
+        Some(option) if option.setting == Setting::Config => {
+            Err(FileError::Nested { place: place.clone() })
+        }
+        Some(option) => Ok(option),
+        None => {
+            let (place, key) = (place.clone(), key.to_owned());
+            Err(FileError::UnknownKey { place, key, advice: advice(&long) })
+        }
+    }
+}
+
+fn advice(key: &str) -> Advice {
+    if let Some(name) = foreign::renamed(key) {
+        return Advice::Near(name);
+    }
+    if let Some(hint) = foreign::hint(&format!("--{key}")) {
+        return Advice::Foreign(hint);
+    }
+    let names = OPTIONS.iter().filter(|option| option.setting != Setting::Config);
+    let near = names.map(|option| (strsim::jaro(key, option.long), option.long));
+    let nearest = near.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    match nearest {
+        Some((likeness, name)) if likeness > LIKENESS => Advice::Near(name),
+        Some(_) | None => Advice::None,
+    }
+}
+
+/// What the command line would have held.
+fn values(
+    option: &OptionSpec,
+    value: &DeValue<'_>,
+    place: &Place,
+) -> Result<Vec<OsString>, FileError> {
+    let refused = |found: &DeValue<'_>| FileError::Type {
+        place: place.clone(),
+        key: option.long.to_owned(),
+        expected: expected(option),
+        found: described(found),
+    };
+    match (value, option.takes) {
+        (DeValue::Boolean(is_on), _) if takes_boolean(option) => {
+            Ok(vec![if *is_on { "on" } else { "off" }.into()])
+        }
+        (DeValue::Array(array), Takes::Many(_)) => {
+            let text_of = |value: &DeValue<'_>| text(value).ok_or_else(|| refused(value));
+            array.iter().map(|value| text_of(value.get_ref())).collect()
+        }
+        (DeValue::Table(table), _) if option.setting == Setting::Env => table
+            .iter()
+            .map(|(name, value)| variable(name.get_ref(), value.get_ref(), place))
+            .collect(),
+        _ => Ok(vec![text(value).ok_or_else(|| refused(value))?]),
+    }
+}
+
+/// One variable of the table `env`.
+fn variable(name: &str, value: &DeValue<'_>, place: &Place) -> Result<OsString, FileError> {
+    let refused = |key: String, expected: &str, found: String| FileError::Type {
+        place: place.clone(),
+        key,
+        expected: expected.to_owned(),
+        found,
+    };
+    if name.is_empty() || name.contains('=') {
+        let found = format!("'{name}'");
+        return Err(refused("env".to_owned(), "names that are not empty and without =", found));
+    }
+    let text = text(value).ok_or_else(|| {
+        // `true` could become anything: the application reads texts.
+        refused(format!("env.{name}"), "a string or a number", described(value))
+    })?;
+    let mut pair = OsString::from(format!("{name}="));
+    pair.push(text);
+    Ok(pair)
+}
+
+/// A value that is written as one text. A number is left as it was written: its option reads it.
+fn text(value: &DeValue<'_>) -> Option<OsString> {
+    match value {
+        DeValue::String(text) => Some(text.as_ref().into()),
+        DeValue::Integer(number) => Some(number.to_string().into()),
+        DeValue::Float(number) => Some(number.to_string().into()),
+        DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+fn expected(option: &OptionSpec) -> String {
+    let more = match option.takes {
+        Takes::Many(_) if option.setting == Setting::Env => ", an array of these, or a table",
+        Takes::Many(_) => ", or an array of these",
+        Takes::Once | Takes::Switch if takes_boolean(option) => ", or true or false",
+        Takes::Once | Takes::Switch | Takes::Positional => "",
+    };
+    format!("{} as a string or a number{more}", option.value)
+}
+
+fn takes_boolean(option: &OptionSpec) -> bool {
+    option.value.starts_with("on|off")
+}
+
+fn described(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::Boolean(is_true) => is_true.to_string(),
+        DeValue::Datetime(datetime) => datetime.to_string(),
+        DeValue::String(_) => "a string".to_owned(),
+        DeValue::Integer(_) | DeValue::Float(_) => "a number".to_owned(),
+        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! What a configuration is read from: kept, because a reload reads it again.
+//!
+//! Command line, environment and the folder are those of the start: other ones a process cannot be
+//! given. What they point to is looked up each time.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::file;
+use super::resolve::{Resolved, resolve};
+use super::{Config, ConfigError, Environment, Given, Origin};
+use crate::options::{OPTIONS, OptionSpec, Setting, Takes};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// What won over everything else, option by option.
+    explicit: Vec<(Setting, Vec<OsString>)>,
+    /// [`Origin::CommandLine`] or [`Origin::Keyword`].
+    origin: Origin,
+    environment: Environment,
+    /// The current one at the start: `--chdir` leaves it, and is relative to it the next time, too.
+    folder: PathBuf,
+}
+
+impl Source {
+    /// A command line over the environment's `ARCTOS_*`, in the current folder.
+    ///
+    /// Errors: [`ConfigError::NoCurrentFolder`].
+    pub fn of_command_line(
+        given: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
+        environment: Environment,
+    ) -> Result<Self, ConfigError> {
+        Self::here(given, Origin::CommandLine, environment)
+    }
+
+    /// The same with arguments of a function in place of the command line.
+    pub fn of_keywords(
+        keywords: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
+        environment: Environment,
+    ) -> Result<Self, ConfigError> {
+        Self::here(keywords, Origin::Keyword, environment)
+    }
+
+    fn here(
+        explicit: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
+        origin: Origin,
+        environment: Environment,
+    ) -> Result<Self, ConfigError> {
+        let folder = std::env::current_dir().map_err(ConfigError::NoCurrentFolder)?;
+        Ok(Self { explicit: explicit.into_iter().collect(), origin, environment, folder })
+    }
+
+    /// Reads everything, as it is now.
+    ///
+    /// Errors: the first [`ConfigError`] in the order of the table.
+    pub fn resolve(&self) -> Result<Resolved, ConfigError> {
+        resolve(self)
+    }
+
+    /// The same where there has to be an application.
+    ///
+    /// Errors: also [`ConfigError::NoApplication`].
+    pub fn read(&self) -> Result<Config, ConfigError> {
+        self.resolve()?.config.ok_or(ConfigError::NoApplication)
+    }
+
+    /// Where relative paths start.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The environment at the start.
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// What was given, unread, each setting from the strongest place that has it: command line,
+    /// environment, file.
+    ///
+    /// Errors: [`ConfigError::File`].
+    pub(super) fn given(&self) -> Result<BTreeMap<Setting, Given>, ConfigError> {
+        let from_environment = OPTIONS.iter().filter_map(|option| {
+            let variable = option.variable();
+            let values = separate(self.environment.value(&variable)?, option.takes);
+            Some((option.setting, Given { values, origin: Origin::Environment(variable) }))
+        });
+        let explicit = self.explicit.iter().map(|(setting, values)| {
+            (*setting, Given { values: values.clone(), origin: self.origin.clone() })
+        });
+        let outside: BTreeMap<_, _> = from_environment.chain(explicit).collect();
+        let path = outside.get(&Setting::Config).and_then(|given| {
+            // One that is empty is refused as any path is.
+            Some((given.values.last().filter(|path| !path.is_empty())?, &given.origin))
+        });
+        let Some((path, origin)) = path else { return Ok(outside) };
+        let mut given = file::read(&self.folder, path, origin)?;
+        given.extend(outside);
+        Ok(given)
+    }
+
+    /// Variables that look like ours and are not: most likely misspelt. They are no errors, because
+    /// Kubernetes sets `ARCTOS_SERVICE_HOST` and the like beside a Service named `arctos`.
+    pub fn unknown_variables(&self) -> Vec<&str> {
+        let is_kubernetes = |name: &str| {
+            name == "ARCTOS_PORT"
+                || ["ARCTOS_SERVICE_", "ARCTOS_PORT_"].iter().any(|it| name.starts_with(it))
+        };
+        let known: Vec<_> = OPTIONS.iter().map(OptionSpec::variable).collect();
+        let ours = self.environment.names().filter(|name| name.starts_with("ARCTOS_"));
+        ours.filter(|name| !is_kubernetes(name) && !known.iter().any(|it| it == name)).collect()
+    }
+}
+
+/// The values in one environment variable.
+fn separate(value: &OsStr, takes: Takes) -> Vec<OsString> {
+    match (takes, value.to_str()) {
+        (Takes::Many(separator), Some(text)) => {
+            let parts = text.split(separator).map(str::trim).filter(|part| !part.is_empty());
+            parts.map(OsString::from).collect()
+        }
+        (Takes::Many(_), None) | (Takes::Once | Takes::Switch | Takes::Positional, _) => {
+            vec![value.to_owned()]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+use super::*;
+use crate::address::BindAddress;
+
+fn source(options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
+    let application = [(Setting::Application, vec!["shop:app".into()])];
+    let given = options.iter().map(|(setting, value)| (*setting, vec![OsString::from(value)]));
+    let environment = variables.iter().copied().collect();
+    Source::of_command_line(application.into_iter().chain(given), environment).unwrap()
+}
+
+/// The same, as if it had been started in another folder than the one that this process is in by now.
+fn started_in(folder: &Path, options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
+    Source { folder: folder.to_owned(), ..source(options, variables) }
+}
+
+#[test]
+fn a_configuration_can_be_read_again_from_its_own_source() {
+    let options = [(Setting::Workers, "3"), (Setting::Backlog, "9")];
+    let first = source(&options, &[("ARCTOS_NAME", "shop")]).read().unwrap();
+    let second = first.source.read().unwrap();
+    assert_eq!((second.workers, second.backlog), (3, 9));
+    assert_eq!(second.name.as_deref(), Some("shop"));
+    assert_eq!(format!("{first:?}"), format!("{second:?}"));
+}
+
+#[test]
+fn paths_start_in_the_first_folder_whatever_the_current_one_is() {
+    let options = [(Setting::Pid, "x.pid"), (Setting::Bind, "unix:x"), (Setting::PythonPath, "p")];
+    let config = started_in(Path::new("/usr"), &options, &[]).read().unwrap();
+    assert_eq!(config.pid_file, Some("/usr/x.pid".into()));
+    assert_eq!(config.binds, [BindAddress::Unix("/usr/x".into())]);
+    assert_eq!(config.application.pythonpath, [PathBuf::from("/usr/p")]);
+    let options = [(Setting::Chdir, "lib"), (Setting::Pid, "x.pid")];
+    let config = started_in(Path::new("/usr"), &options, &[]).read().unwrap();
+    assert_eq!(config.application.chdir, Some("/usr/lib".into()));
+    assert_eq!(config.pid_file, Some("/usr/lib/x.pid".into()));
+}
+
+#[test]
+fn without_chdir_workers_are_where_the_start_was() {
+    assert_eq!(source(&[], &[]).read().unwrap().application.chdir, None);
+    let elsewhere = started_in(Path::new("/usr"), &[], &[]).read().unwrap();
+    assert_eq!(elsewhere.application.chdir, Some("/usr".into()));
+}
+
+#[test]
+fn sockets_from_systemd_are_there_the_second_time_too() {
+    let pid = std::process::id().to_string();
+    let source = source(&[], &[("LISTEN_PID", &pid), ("LISTEN_FDS", "1")]);
+    for _ in 0..2 {
+        assert_eq!(source.read().unwrap().binds, [BindAddress::Fd(3)]);
+    }
+}
+
+#[test]
+fn what_is_looked_up_is_looked_up_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("bodies");
+    std::fs::create_dir(&temporary).unwrap();
+    let source = source(&[(Setting::BodyTempDir, temporary.to_str().unwrap())], &[]);
+    source.read().unwrap();
+    std::fs::remove_dir(&temporary).unwrap();
+    let error = source.read().unwrap_err().to_string();
+    assert!(error.contains("is not a usable folder"), "{error}");
+}
+
+#[test]
+fn without_an_application_there_is_no_configuration() {
+    let source = Source::of_command_line([], Environment::default()).unwrap();
+    assert!(source.resolve().unwrap().config.is_none());
+    let error = source.read().unwrap_err();
+    assert_eq!((error.to_string().as_str(), error.exit_code()), ("no application to serve", 2));
+}

@@ -7,12 +7,14 @@
 //!
 //! | file | owns |
 //! |---|---|
+//! | `access_log` | opening it, and opening it anew on USR1 |
 //! | `actions` | carrying out what the machine wants |
 //! | `control` | metrics, and the answers of the admin socket |
 //! | `generations`, `reload` | what workers are made of, and its replacement |
 //! | `report` | what is told to the world |
 //! | `watching` | who hangs, who is worn out |
 
+mod access_log;
 mod actions;
 mod control;
 mod generations;
@@ -20,9 +22,7 @@ mod reload;
 mod report;
 mod watching;
 
-use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::admin::Admin;
 use crate::admin::reload::Waiting;
-use crate::config::{AccessLog, Config};
+use crate::config::Config;
 use crate::crew::{Member, Word};
 use crate::error::{ExitCode, Fatal};
 use crate::fork;
@@ -130,7 +130,7 @@ impl<'a> Monitor<'a> {
         }
         let loaded = Loaded::resolve(load)?;
         let config = &loaded.load.config;
-        let access_log = open_access_log(&config.logging.access)?;
+        let access_log = access_log::open(&config.logging.access)?;
         let pid_file = match &config.pid_file {
             None => None,
             Some(path) => Some(
@@ -251,7 +251,11 @@ impl<'a> Monitor<'a> {
                 Signal::Chld => continue, // It has woken us: children are reaped in every round.
                 Signal::Hup => Wish::Reload,
                 Signal::Winch => Wish::Rest,
-                Signal::Usr1 | Signal::Usr2 => {
+                Signal::Usr1 => {
+                    self.reopen_access_log();
+                    continue;
+                }
+                Signal::Usr2 => {
                     let pairs = [("signal", Value::Display(&signal.kernel()))];
                     self.log.line(Level::Warning, "signal.not_in_this_version", &pairs);
                     continue;
@@ -318,26 +322,6 @@ fn policy(config: &Config, ceiling: u16) -> Policy {
         graceful: config.patience.graceful,
         quick: config.patience.quick,
         drain_delay: config.patience.drain_delay,
-    }
-}
-
-/// Opened before the workers give up the right to.
-fn open_access_log(access: &AccessLog) -> Result<Option<OwnedFd>, Fatal> {
-    let failed = |path: &std::path::Path| {
-        let path = path.to_owned();
-        move |source| Fatal::AccessLog { path, source }
-    };
-    match access {
-        AccessLog::Off => Ok(None),
-        AccessLog::Stdout => {
-            let stdout = io::stdout().as_fd().try_clone_to_owned();
-            Ok(Some(stdout.map_err(failed("-".as_ref()))?))
-        }
-        AccessLog::File(path) => {
-            let file: File =
-                OpenOptions::new().append(true).create(true).open(path).map_err(failed(path))?;
-            Ok(Some(file.into()))
-        }
     }
 }
 

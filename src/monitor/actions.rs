@@ -146,7 +146,7 @@ impl Monitor<'_> {
         }
     }
 
-    fn complain(&self, event: &str, member: &Member, error: Errno) {
+    pub(super) fn complain(&self, event: &str, member: &Member, error: Errno) {
         let pairs = [
             ("slot", Value::Number(i64::from(member.slot.0))),
             ("pid", Value::Number(i64::from(member.pid.0))),

@@ -93,7 +93,7 @@ impl Launch for Actor {
             _ => {}
         }
         post.block.set_ready();
-        write(&post.life, &[LIFE_READY]).unwrap();
+        let _ = write(&post.life, &[LIFE_READY]); // EPIPE: the supervisor is gone, as the loop hears.
         match self.0.as_str() {
             "exits" => std::process::exit(7),
             "panics later" => panic!("the stage gives way"),

@@ -5,10 +5,13 @@
 //! [`ConfigError`], which option stands in the way. Syntax of the command line is [`crate::cli`]'s.
 
 mod app_name;
+mod binds;
+mod datadog;
 mod error;
 mod identity;
 mod reader;
 mod resolve;
+mod statsd;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -181,6 +184,10 @@ pub enum Origin {
     Kubernetes,
     /// The password database, for this user.
     User(Uid),
+    /// What another option says.
+    Because(Setting),
+    /// A part from each of these.
+    Several(Vec<Self>),
     /// Nobody said anything.
     Default,
 }
@@ -199,6 +206,11 @@ impl fmt::Display for Origin {
             Self::Systemd => f.write_str("systemd LISTEN_FDS"),
             Self::Kubernetes => f.write_str("Kubernetes"),
             Self::User(uid) => write!(f, "group of user {uid}"),
+            Self::Because(setting) => write!(f, "because of {}", OptionSpec::of(*setting).flag()),
+            Self::Several(origins) => {
+                let origins: Vec<_> = origins.iter().map(Self::to_string).collect();
+                f.write_str(&origins.join(", "))
+            }
             Self::Default => f.write_str("default"),
         }
     }

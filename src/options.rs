@@ -3,7 +3,11 @@
 //!
 //! A default is a text here, read like one that a user wrote; [`crate::config`] reads both.
 
+mod table;
+
 use std::fmt::Write;
+
+pub use table::OPTIONS;
 
 /// Names one option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +24,7 @@ pub enum Setting {
     Backlog,
     UnixSocketMode,
     MaxConnections,
+    AdminBind,
     Workers,
     User,
     Group,
@@ -49,6 +54,14 @@ pub enum Setting {
     LogLevel,
     LogFormat,
     AccessLogfile,
+    Statsd,
+    StatsdHost,
+    StatsdPrefix,
+    StatsdInterval,
+    StatsdFormat,
+    StatsdWorkerTag,
+    DogstatsdTags,
+    Zone,
 }
 
 /// One row of the table.
@@ -113,11 +126,13 @@ pub enum Topic {
     Http,
     /// What is written down.
     Logging,
+    /// What is counted, and where that goes.
+    Metrics,
 }
 
 impl Topic {
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Application,
         Self::Listening,
         Self::Processes,
@@ -125,6 +140,7 @@ impl Topic {
         Self::Limits,
         Self::Http,
         Self::Logging,
+        Self::Metrics,
     ];
 
     /// The heading.
@@ -137,6 +153,7 @@ impl Topic {
             Self::Limits => "Limits",
             Self::Http => "HTTP",
             Self::Logging => "Logging",
+            Self::Metrics => "Metrics",
         }
     }
 }
@@ -206,319 +223,6 @@ pub fn markdown() -> String {
     page.push('\n');
     page
 }
-
-/// A row; its value, how often it is given and its letter are set by the methods below.
-const fn row(
-    setting: Setting,
-    topic: Topic,
-    long: &'static str,
-    meaning: &'static str,
-) -> OptionSpec {
-    OptionSpec {
-        setting,
-        long,
-        short: None,
-        value: "",
-        takes: Takes::Once,
-        default: Preset::Nothing,
-        topic,
-        meaning,
-    }
-}
-
-impl OptionSpec {
-    const fn letter(mut self, letter: char) -> Self {
-        self.short = Some(letter);
-        self
-    }
-
-    const fn takes(mut self, value: &'static str, takes: Takes, default: Preset) -> Self {
-        self.value = value;
-        self.takes = takes;
-        self.default = default;
-        self
-    }
-
-    const fn once(self, value: &'static str, default: &'static str) -> Self {
-        self.takes(value, Takes::Once, Preset::Text(default))
-    }
-
-    const fn optional(self, value: &'static str) -> Self {
-        self.takes(value, Takes::Once, Preset::Nothing)
-    }
-
-    const fn derived(self, value: &'static str, default: &'static str) -> Self {
-        self.takes(value, Takes::Once, Preset::Derived(default))
-    }
-
-    const fn switch(self) -> Self {
-        self.takes("on|off", Takes::Switch, Preset::Text("off"))
-    }
-}
-
-/// All options, in the order of the help. Names and meanings are gunicorn's where it has them.
-///
-/// No variable may be `ARCTOS_PORT` or begin with `ARCTOS_SERVICE_` or `ARCTOS_PORT_`: Kubernetes
-/// sets these in every pod beside a Service named `arctos`.
-pub const OPTIONS: &[OptionSpec] = {
-    use Setting as S;
-    use Topic as T;
-    &[
-        row(
-            S::Application,
-            T::Application,
-            "app",
-            "Module, in dots, and the WSGI callable in it; without `:ATTR` its `app`, then its \
-             `application`. `MODULE:create_app()` calls a factory.",
-        )
-        .takes("MODULE:ATTR", Takes::Positional, Preset::Nothing),
-        row(
-            S::Factory,
-            T::Application,
-            "factory",
-            "ATTR is a function without arguments that makes the application.",
-        )
-        .switch(),
-        row(
-            S::Chdir,
-            T::Application,
-            "chdir",
-            "Folder that the application runs in and is imported from. Relative paths of all \
-             options start there.",
-        )
-        .derived("DIR", "the current one"),
-        row(
-            S::PythonPath,
-            T::Application,
-            "pythonpath",
-            "Further folders to import from, before that one; separated by commas.",
-        )
-        .takes("DIR", Takes::Many(','), Preset::Nothing),
-        row(
-            S::Env,
-            T::Application,
-            "env",
-            "Sets an environment variable of the workers. `ARCTOS_ENV` has one in a line.",
-        )
-        .letter('e')
-        .takes("KEY=VALUE", Takes::Many('\n'), Preset::Nothing),
-        row(
-            S::Bind,
-            T::Listening,
-            "bind",
-            "Where to listen: `HOST:PORT`, `[IPv6]:PORT`, `:PORT` (all addresses), `PORT` \
-             (127.0.0.1), `unix:/path`, `unix:@abstract`, `fd://N`. A name is bound at each of \
-             its addresses. `ARCTOS_BIND` separates by commas.",
-        )
-        .letter('b')
-        .takes(
-            "ADDRESS",
-            Takes::Many(','),
-            Preset::Derived("systemd's sockets; else `0.0.0.0:$PORT`; else `127.0.0.1:8000`"),
-        ),
-        row(
-            S::ReusePort,
-            T::Listening,
-            "reuse-port",
-            "Share the address with another server of the same user that is bound there already.",
-        )
-        .switch(),
-        row(
-            S::ListenMode,
-            T::Listening,
-            "listen-mode",
-            "One socket for all workers, so that an idle one takes the next connection; or one \
-             for each.",
-        )
-        .once("shared|per-slot", "shared"),
-        row(S::Backlog, T::Listening, "backlog", "Connections that may wait to be accepted.")
-            .once("N", "2048"),
-        row(
-            S::UnixSocketMode,
-            T::Listening,
-            "unix-socket-mode",
-            "Permissions of `unix:/path`; to connect takes the right to write. The socket belongs \
-             to `--user` and `--group`.",
-        )
-        .once("MODE", "0660"),
-        row(
-            S::MaxConnections,
-            T::Listening,
-            "max-connections",
-            "Connections that one worker holds; above it the longest idle one is closed.",
-        )
-        .once("N", "10000"),
-        row(S::Workers, T::Processes, "workers", "Worker processes at start.")
-            .letter('w')
-            .derived("N", "`$WEB_CONCURRENCY`; else the CPUs of the cgroup quota, at least 2"),
-        row(S::User, T::Processes, "user", "User, by name or number, that workers run as.")
-            .letter('u')
-            .optional("USER"),
-        row(S::Group, T::Processes, "group", "Group, by name or number, that workers run as.")
-            .letter('g')
-            .derived("GROUP", "the user's"),
-        row(
-            S::Umask,
-            T::Processes,
-            "umask",
-            "File mode creation mask of the workers, octal with a leading 0.",
-        )
-        .letter('m')
-        .optional("MASK"),
-        row(S::Name, T::Processes, "name", "Name of the processes in ps(1).")
-            .letter('n')
-            .optional("NAME"),
-        row(S::Pid, T::Processes, "pid", "File for the supervisor's process id.")
-            .letter('p')
-            .optional("FILE"),
-        row(
-            S::Timeout,
-            T::Times,
-            "timeout",
-            "For one request. This version takes it and does not enforce it: a worker that hangs stays.",
-        )
-        .letter('t')
-        .once("TIME", "30s"),
-        row(
-            S::GracefulTimeout,
-            T::Times,
-            "graceful-timeout",
-            "For a graceful stop as a whole; what still runs then is abandoned.",
-        )
-        .once("TIME", "25s"),
-        row(
-            S::DrainDelay,
-            T::Times,
-            "drain-delay",
-            "How long to go on accepting after SIGTERM, while balancers still send. `auto`: 5s in \
-             Kubernetes, else 0.",
-        )
-        .once("auto|TIME", "auto"),
-        row(
-            S::BootTimeout,
-            T::Times,
-            "boot-timeout",
-            "For a worker to import the application and be ready.",
-        )
-        .once("TIME", "60s"),
-        row(
-            S::KeepAlive,
-            T::Times,
-            "keep-alive",
-            "An idle connection is closed after this; keep it longer than the proxy in front \
-             does.",
-        )
-        .once("TIME", "75s"),
-        row(
-            S::HeaderTimeout,
-            T::Times,
-            "header-timeout",
-            "From the first byte of a request's head to its last; then 408.",
-        )
-        .once("TIME", "30s"),
-        row(
-            S::BodyTimeout,
-            T::Times,
-            "body-timeout",
-            "Without a byte of a request's body; then 408. Also the window of `--body-min-rate`.",
-        )
-        .once("TIME", "30s"),
-        row(
-            S::BodyMinRate,
-            T::Times,
-            "body-min-rate",
-            "Least bytes a second of a request's body, over `--body-timeout`; then 408. 0: no \
-             least rate.",
-        )
-        .once("SIZE", "512"),
-        row(
-            S::WriteTimeout,
-            T::Times,
-            "write-timeout",
-            "Without any progress of a response; then the connection is closed.",
-        )
-        .once("TIME", "60s"),
-        row(
-            S::LimitRequestLine,
-            T::Limits,
-            "limit-request-line",
-            "Longest request line; above it 414.",
-        )
-        .once("SIZE", "8190"),
-        row(
-            S::LimitRequestFields,
-            T::Limits,
-            "limit-request-fields",
-            "Most header fields; above it 431.",
-        )
-        .once("N", "100"),
-        row(
-            S::LimitRequestFieldSize,
-            T::Limits,
-            "limit-request-field-size",
-            "Longest header field; above it 431.",
-        )
-        .once("SIZE", "8190"),
-        row(
-            S::LimitRequestHead,
-            T::Limits,
-            "limit-request-head",
-            "Longest request line and header fields together; above it 431.",
-        )
-        .once("SIZE", "64K"),
-        row(
-            S::LimitRequestBody,
-            T::Limits,
-            "limit-request-body",
-            "Longest request body; above it 413. 0: no limit.",
-        )
-        .once("SIZE", "1G"),
-        row(
-            S::BodyMemory,
-            T::Limits,
-            "body-memory",
-            "A longer request body goes to an unlinked file.",
-        )
-        .once("SIZE", "512K"),
-        row(S::BodyTempDir, T::Limits, "body-temp-dir", "Folder of these files.")
-            .derived("DIR", "`$TMPDIR`, else `/tmp`"),
-        row(
-            S::MaxRequestsPerConnection,
-            T::Limits,
-            "max-requests-per-connection",
-            "Requests that one connection may send. 0: no limit; 1: no keep-alive.",
-        )
-        .once("N", "0"),
-        row(
-            S::HeaderMap,
-            T::Http,
-            "header-map",
-            "A header with `_` in its name, which could pose as one with `-`: leave it out, or \
-             answer 400.",
-        )
-        .once("drop|refuse", "drop"),
-        row(S::ServerHeader, T::Http, "server-header", "Whether responses say `Server: arctos`.")
-            .once("on|off", "on"),
-        row(
-            S::RootPath,
-            T::Http,
-            "root-path",
-            "SCRIPT_NAME: the path that a proxy serves the application under, such as `/shop`.",
-        )
-        .optional("PATH"),
-        row(S::LogLevel, T::Logging, "log-level", "Least level written to standard error.")
-            .once("LEVEL", "info"),
-        row(S::LogFormat, T::Logging, "log-format", "How lines are written.")
-            .once("text|json", "text"),
-        row(
-            S::AccessLogfile,
-            T::Logging,
-            "access-logfile",
-            "Write a line for each request to this file, or `-` for standard output.",
-        )
-        .optional("FILE"),
-    ]
-};
 
 #[cfg(test)]
 mod tests;

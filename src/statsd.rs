@@ -3,8 +3,16 @@
 //! A value here can be written into a line as it is: nothing in it separates lines, fields or tags.
 //! [`crate::config`] makes one of the options, the extension module one of bjoern's `statsd={...}`.
 
+mod tags;
+mod target;
+
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use tags::{
+    PREFIX_MAX_CHARS, TAGS_MAX_BYTES, TagList, external_env, prefix, tag, tag_bytes, tags, zone,
+};
+pub use target::TargetError;
 
 /// Metrics are sent, and so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,3 +62,11 @@ pub enum Format {
 pub const PORT: u16 = 8125;
 /// From one flush to the next, where nothing else is asked for.
 pub const INTERVAL: Duration = Duration::from_secs(2);
+
+/// How lines are written where nobody says: with tags as soon as there is one.
+pub fn format(worker_tag: bool, zone: Option<&str>, tags: &[String]) -> Format {
+    if worker_tag || zone.is_some() || !tags.is_empty() { Format::Dogstatsd } else { Format::Plain }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
-//! Options that gunicorn 27 has and arctos does not: what to do instead, a line each.
+//! Options that gunicorn 27 has and arctos does not, and those of uWSGI and Granian for metrics: what
+//! to do instead, a line each.
 //!
 //! A start script that is moved over should fail with advice, not with a spelling suggestion.
 
-/// What to do instead of an option of gunicorn's; `option` is as written, with its dashes.
+/// What to do instead of an option of another server; `option` is as written, with its dashes.
 pub(super) fn hint(option: &str) -> Option<&'static str> {
     let (name, _value) = option.split_once('=').unwrap_or((option, ""));
     let row = HINTS.iter().find(|(names, _)| names.contains(&name))?;
@@ -11,7 +12,10 @@ pub(super) fn hint(option: &str) -> Option<&'static str> {
 
 const TLS: &str = "arctos speaks plain HTTP; let the proxy or balancer in front speak TLS";
 const RECYCLE: &str = "this version does not recycle workers; leave the option out";
-const STATSD: &str = "this version sends no metrics; leave the option out";
+const BACKLOG: &str = "backlog.len and backlog.max are always counted; leave the option out";
+const METRICS: &str = "the supervisor shows metrics at /metrics of --admin-bind ADDRESS";
+const PUSH: &str = "metrics are sent to --statsd-host HOST:PORT, named after --statsd-prefix, \
+    as often as --statsd-interval says";
 const SYSLOG: &str = "arctos logs to standard error; systemd, or a pipe to logger(1), takes it on";
 const LOGGING: &str = "arctos writes its own log lines; see --log-level and --log-format, \
     and configure Python's logging in the application";
@@ -72,7 +76,26 @@ const HINTS: &[(&[&str], &str)] = &[
         ],
         SYSLOG,
     ),
-    (&["--statsd-host", "--statsd-prefix", "--dogstatsd-tags", "--enable-backlog-metric"], STATSD),
+    (&["--enable-backlog-metric"], BACKLOG),
+    (
+        &[
+            "--stats",
+            "--stats-server",
+            "--stats-http",
+            "--stats-minified",
+            "--metrics",
+            "--no-metrics",
+            "--metrics-address",
+            "--metrics-port",
+            "--metrics-scrape-interval",
+        ],
+        METRICS,
+    ),
+    (&["--stats-push", "--stats-pusher-default-freq", "--stats-pushers-default-freq"], PUSH),
+    (
+        &["--carbon"],
+        "metrics are sent as statsd; give a daemon that hands them on to carbon with --statsd-host",
+    ),
     (&["--paste", "--paster", "--paste-global"], PASTE),
     (
         &[
@@ -144,6 +167,6 @@ const HINTS: &[(&[&str], &str)] = &[
     ),
     (
         &["--control-socket", "--control-socket-mode", "--no-control-socket"],
-        "this version is controlled by signals only; leave the option out",
+        "this version is controlled by signals, and looked at through --admin-bind ADDRESS",
     ),
 ];

@@ -41,6 +41,12 @@ fn printed(line: &str, variables: &[(&str, &str)]) -> String {
     }
 }
 
+/// The line of one option in an effective configuration, without its columns.
+fn line_of(page: &str, flag: &str) -> String {
+    let line = page.lines().find(|line| line.starts_with(&format!("{flag} "))).unwrap();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn without_options_the_defaults_are_those_of_settings() {
     let config = config("");
@@ -166,6 +172,17 @@ fn binds_in_a_variable_are_separated_by_commas() {
 }
 
 #[test]
+fn the_admin_socket_listens_only_where_it_is_told_to() {
+    assert!(config("").admin_binds.is_empty());
+    let both = ["9000".parse().unwrap(), "unix:/run/x".parse().unwrap()];
+    assert_eq!(config("--admin-bind 9000 --admin-bind unix:/run/x").admin_binds, both);
+    let variables = [("ARCTOS_ADMIN_BIND", "9000, unix:/run/x")];
+    assert_eq!(config_with("", &variables).admin_binds, both);
+    let shown = "--admin-bind 127.0.0.1:9000, unix:/run/x environment ARCTOS_ADMIN_BIND";
+    assert_eq!(line_of(&printed("", &variables), "--admin-bind"), shown);
+}
+
+#[test]
 fn variables_of_the_application_are_separated_by_lines() {
     let config = config_with("", &[("ARCTOS_ENV", "A=1,2\nB=3")]);
     assert_eq!(config.application.env, [("A".into(), "1,2".into()), ("B".into(), "3".into())]);
@@ -213,6 +230,20 @@ fn wrong_values_are_told_with_option_value_and_form() {
             "--umask '22': expected an octal number with a leading 0 from 0 to 0777, such as 022",
         ),
         ("-e PATH", "--env 'PATH': expected KEY=VALUE"),
+        (
+            "--admin-bind unix:@admin",
+            "--admin-bind 'unix:@admin': expected HOST:PORT, [IPv6]:PORT, :PORT, PORT or unix:/path, \
+             such as unix:/run/arctos-admin.sock",
+        ),
+        (
+            "--admin-bind fd://3",
+            "--admin-bind 'fd://3': expected HOST:PORT, [IPv6]:PORT, :PORT, PORT or unix:/path, \
+             such as unix:/run/arctos-admin.sock",
+        ),
+        (
+            "--admin-bind ::1",
+            "--admin-bind '::1': expected brackets around an IPv6 address, such as [::1]:8000",
+        ),
         ("-b ::1", "--bind '::1': expected brackets around an IPv6 address, such as [::1]:8000"),
         (
             "--drain-delay 25",
@@ -295,7 +326,7 @@ fn options_of_gunicorn_are_answered_with_advice() {
         "--max-requests",
         "--config",
         "-c",
-        "--statsd-host",
+        "--enable-backlog-metric",
         "--certfile",
         "-R",
         "--log-file",
@@ -306,6 +337,45 @@ fn options_of_gunicorn_are_answered_with_advice() {
     }
     let (message, _) = refusal("--threads 4");
     assert_eq!(message, "--threads: a worker runs one request at a time; raise --workers instead");
+}
+
+#[test]
+fn options_for_metrics_of_other_servers_are_answered_with_ours() {
+    for (option, ours) in [
+        ("--stats", "--admin-bind"),
+        ("--stats-http", "--admin-bind"),
+        ("--stats-push", "--statsd-host"),
+        ("--metrics", "--admin-bind"),
+        ("--metrics-port", "--admin-bind"),
+        ("--carbon", "--statsd-host"),
+        ("--control-socket", "--admin-bind"),
+    ] {
+        let (message, exit_code) = refusal(option);
+        assert!(message.starts_with(&format!("{option}: ")), "{message}");
+        assert!(message.contains(ours), "{message}");
+        assert_eq!(exit_code, 2);
+    }
+}
+
+#[test]
+fn options_of_gunicorn_for_metrics_mean_the_same() {
+    let line = "--statsd-host localhost:9125 --statsd-prefix shop. --dogstatsd-tags a:1,b:2";
+    let statsd = config(line).statsd.unwrap();
+    assert_eq!(statsd.target.to_string(), "localhost:9125");
+    assert_eq!(statsd.prefix, "shop");
+    assert_eq!(statsd.tags, ["a:1", "b:2"]);
+}
+
+#[test]
+fn a_prefix_can_be_emptied_on_the_command_line() {
+    assert_eq!(line_of(&printed("", &[]), "--statsd-prefix"), "--statsd-prefix arctos default");
+    for words in [["--statsd-prefix="].as_slice(), &["--statsd-prefix", ""]] {
+        let words = ["arctos", "--print-config"].iter().chain(words).map(OsString::from);
+        let Ok(Invocation::PrintConfig(page)) = parse(words, Environment::default()) else {
+            panic!()
+        };
+        assert_eq!(line_of(&page, "--statsd-prefix"), "--statsd-prefix - command line");
+    }
 }
 
 #[test]
@@ -342,10 +412,7 @@ fn check_wants_an_application_under_both_names() {
 #[test]
 fn the_effective_configuration_names_each_origin() {
     let page = printed("-w 3 -t 500ms", &[("ARCTOS_BACKLOG", "9"), ("PORT", "80")]);
-    let line = |flag: &str| {
-        let line = page.lines().find(|line| line.starts_with(&format!("{flag} "))).unwrap();
-        line.split_whitespace().collect::<Vec<_>>().join(" ")
-    };
+    let line = |flag: &str| line_of(&page, flag);
     assert_eq!(line("--workers"), "--workers 3 command line");
     assert_eq!(line("--timeout"), "--timeout 500ms command line");
     assert_eq!(line("--backlog"), "--backlog 9 environment ARCTOS_BACKLOG");

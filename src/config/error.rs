@@ -33,6 +33,19 @@ pub enum ConfigError {
         /// The budget it is a part of.
         graceful: String,
     },
+    /// Tags that are fine one by one leave too little of a datagram to the rest of a line.
+    #[error(
+        "--dogstatsd-tags: expected at most {most_bytes} bytes of tags in a line, with those of \
+        --zone and DD_*; these are {bytes} ({origin})"
+    )]
+    LongTags {
+        /// Where the tags were given.
+        origin: Origin,
+        /// What they come to.
+        bytes: usize,
+        /// What is left for them.
+        most_bytes: usize,
+    },
     /// `MODULE:ATTR` is none.
     #[error("{}: {reason}", source_of(Setting::Application, .origin, .text))]
     Application {
@@ -94,6 +107,7 @@ impl ConfigError {
         match self {
             Self::Value { .. }
             | Self::DelayTooLong { .. }
+            | Self::LongTags { .. }
             | Self::Application { .. }
             | Self::ListenFds(_) => 2,
             Self::Folder { .. }
@@ -133,6 +147,8 @@ fn source_of(setting: Setting, origin: &Origin, text: &str) -> String {
         | Origin::Systemd
         | Origin::Kubernetes
         | Origin::User(_)
+        | Origin::Because(_)
+        | Origin::Several(_)
         | Origin::Default => format!("{} '{text}'", OptionSpec::of(setting).flag()),
     }
 }

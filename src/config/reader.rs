@@ -45,7 +45,9 @@ impl<'a> Reader<'a> {
         self.effective.push(Effective { setting, value, origin });
     }
 
-    pub(super) fn into_effective(self) -> Vec<Effective> {
+    /// What all settings came to, in the order of the table, whatever the order of reading.
+    pub(super) fn into_effective(mut self) -> Vec<Effective> {
+        self.effective.sort_by_key(|line| line.setting);
         self.effective
     }
 
@@ -71,10 +73,19 @@ impl<'a> Reader<'a> {
         setting: Setting,
         kind: K,
     ) -> Result<Option<K::Value>, ConfigError> {
-        let Some((text, origin)) = self.last(setting) else { return Ok(None) };
-        let value = read(setting, &kind, text, origin)?;
-        self.note(setting, kind.show(&value), origin.clone());
+        let Some((value, origin)) = self.look(setting, &kind)? else { return Ok(None) };
+        self.note(setting, kind.show(&value), origin);
         Ok(Some(value))
+    }
+
+    /// A value of a kind and its origin, if one was given; the caller notes what it comes to.
+    pub(super) fn look<K: Kind>(
+        &self,
+        setting: Setting,
+        kind: &K,
+    ) -> Result<Option<(K::Value, Origin)>, ConfigError> {
+        let Some((text, origin)) = self.last(setting) else { return Ok(None) };
+        Ok(Some((read(setting, kind, text, origin)?, origin.clone())))
     }
 
     pub(super) fn switch(&mut self, setting: Setting) -> Result<bool, ConfigError> {

@@ -12,15 +12,15 @@ use arctos_worker::settings::{AppSpec, HeaderMap, Limits, Settings, Timeouts};
 use nix::unistd::{AccessFlags, access};
 
 use super::app_name::app_name;
+use super::binds::{admin_binds, binds};
 use super::identity::privileges;
 use super::reader::{Reader, wrong};
+use super::statsd::{Metrics, metrics};
 use super::{
     AccessLog, Config, ConfigError, ListenMode, Logging, Origin, Patience, Privileges, RawOptions,
 };
-use crate::address::BindAddress;
 use crate::cgroup;
 use crate::options::{OptionSpec, Setting};
-use crate::systemd;
 use crate::value::{Choice, Kind, Permissions, Size, Span, Whole};
 
 /// One setting as it came out.
@@ -101,6 +101,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
     let backlog = bounded(reader.one(Setting::Backlog, BACKLOG)?);
     let unix_socket_mode = reader.one(Setting::UnixSocketMode, Permissions)?;
     let connections = bounded(reader.one(Setting::MaxConnections, CONNECTIONS)?);
+    let admin_binds = admin_binds(&mut reader, &binds)?;
     let workers = workers(&mut reader, raw)?;
     let privileges = privileges(&mut reader)?;
     let name = reader.text(Setting::Name)?;
@@ -130,6 +131,7 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         multiprocess: workers > 1,
     };
     let logging = logging(&mut reader)?;
+    let Metrics { statsd, zone } = metrics(&mut reader, &raw.environment, !admin_binds.is_empty())?;
     let config = application.map(|application| Config {
         application,
         binds,
@@ -143,9 +145,9 @@ pub fn resolve(raw: &RawOptions) -> Result<Resolved, ConfigError> {
         pid_file,
         patience,
         logging,
-        statsd: None,
-        zone: None,
-        admin_binds: Vec::new(),
+        statsd,
+        zone,
+        admin_binds,
         worker,
     });
     Ok(Resolved { config, effective: reader.into_effective() })
@@ -210,40 +212,6 @@ fn env(reader: &mut Reader<'_>) -> Result<Vec<(String, String)>, ConfigError> {
 fn note_list(reader: &mut Reader<'_>, setting: Setting, values: &[String]) {
     let origin = reader.given(setting).map_or(Origin::Default, |given| given.origin.clone());
     reader.note(setting, values.join(", "), origin);
-}
-
-/// Given; else what systemd has bound; else what a platform says with `$PORT`, as gunicorn does.
-fn binds(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<Vec<BindAddress>, ConfigError> {
-    let given = reader.many(Setting::Bind, |text| {
-        text.parse::<BindAddress>().map_err(|error| error.to_string())
-    })?;
-    let (binds, origin) = if let Some(origin) = reader.given(Setting::Bind) {
-        (given, origin.origin.clone())
-    } else {
-        let inherited = systemd::inherited(&raw.environment, std::process::id())?;
-        if !inherited.is_empty() {
-            (inherited.into_iter().map(BindAddress::Fd).collect(), Origin::Systemd)
-        } else if let Some(text) = raw.environment.value("PORT") {
-            let origin = Origin::Environment("PORT".to_owned());
-            let ports = Whole { least: 0, most: u64::from(u16::MAX) };
-            let port = text.to_str().and_then(|text| ports.read(text));
-            let port = port.ok_or_else(|| wrong(Setting::Bind, &origin, text, ports.expected()))?;
-            let host = "0.0.0.0".to_owned();
-            (vec![BindAddress::Tcp { host, port: bounded(port) }], origin)
-        } else {
-            let host = "127.0.0.1".to_owned();
-            (vec![BindAddress::Tcp { host, port: 8000 }], Origin::Default)
-        }
-    };
-    let base = reader.base();
-    let absolute = |bind| match bind {
-        BindAddress::Unix(path) => BindAddress::Unix(base.join(path)),
-        BindAddress::Tcp { .. } | BindAddress::Abstract(_) | BindAddress::Fd(_) => bind,
-    };
-    let binds: Vec<_> = binds.into_iter().map(absolute).collect();
-    let shown: Vec<_> = binds.iter().map(BindAddress::to_string).collect();
-    reader.note(Setting::Bind, shown.join(", "), origin);
-    Ok(binds)
 }
 
 fn workers(reader: &mut Reader<'_>, raw: &RawOptions) -> Result<u16, ConfigError> {

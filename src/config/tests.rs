@@ -71,12 +71,14 @@ fn relative_paths_start_at_chdir() {
         (Setting::Pid, "arctos.pid"),
         (Setting::BodyTempDir, "lib"),
         (Setting::Bind, "unix:x.sock"),
+        (Setting::AdminBind, "unix:admin.sock"),
         (Setting::AccessLogfile, "access.log"),
     ];
     let config = resolved(&options, &[]).unwrap();
     assert_eq!(config.pid_file, Some("/usr/arctos.pid".into()));
     assert_eq!(config.worker.body_temp_dir, PathBuf::from("/usr/lib"));
     assert_eq!(config.binds, [BindAddress::Unix("/usr/x.sock".into())]);
+    assert_eq!(config.admin_binds, [BindAddress::Unix("/usr/admin.sock".into())]);
     assert_eq!(config.logging.access, AccessLog::File("/usr/access.log".into()));
 }
 
@@ -140,4 +142,21 @@ fn one_worker_is_not_multiprocess() {
 fn the_least_rate_is_counted_over_the_body_timeout() {
     let options = [(Setting::BodyMinRate, "1000"), (Setting::BodyTimeout, "500ms")];
     assert_eq!(resolved(&options, &[]).unwrap().worker.timeouts.body_rate_bytes, 500);
+}
+
+#[test]
+fn operators_and_clients_have_different_addresses() {
+    let expected = "expected an address that --bind does not have";
+    for (bind, admin_bind) in
+        [("127.0.0.1:80", "80"), ("unix:/run/x", "unix:///run/x"), ("unix:x", "unix:x")]
+    {
+        let options = [(Setting::Bind, bind), (Setting::AdminBind, admin_bind)];
+        let error = resolved(&options, &[]).unwrap_err();
+        assert_eq!(error.to_string(), format!("--admin-bind '{admin_bind}': {expected}"));
+        assert_eq!(error.exit_code(), 2);
+    }
+    let error = resolved(&[(Setting::AdminBind, "8000")], &[]).unwrap_err();
+    assert_eq!(error.to_string(), format!("--admin-bind '8000': {expected}"), "the default");
+    let free = [(Setting::Bind, "127.0.0.1:0"), (Setting::AdminBind, "127.0.0.1:0")];
+    assert_eq!(resolved(&free, &[]).unwrap().admin_binds.len(), 1);
 }

@@ -2,13 +2,28 @@
 //!
 //! A slot's two blocks add up to one total. A worker may have scribbled over its block: a value that
 //! fell, or rose by more than anybody can count, moves nothing, and counting goes on from it.
+//!
+//! A histogram is not read at one moment: its worker goes on recording, and the buckets, the count and
+//! the sum of one record are three stores. What is told as the count is therefore the sum of what the
+//! buckets gave, so that these two always agree; the sum may be a few records behind or ahead. Whatever
+//! one read does not see, the next one does.
 
 use std::time::Duration;
 
 use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::{Board, Counter, Histogram};
+use arctos_worker::metrics::{Block, Board, Counter, Histogram, Row, Side};
 
 use super::Distribution;
+
+/// More than this between two reads was not counted: it is garbage. Nobody may have looked for long,
+/// and `bytes.out` rises fastest: this is over nine hours of a gigabyte a second. Pointers, which are what
+/// a program writes where it should not, are larger on 64-bit Linux (0x55.. and 0x7f.., 6 bytes).
+const LARGEST_RISE: u64 = 1 << 45;
+const LARGEST_RISE_OF_SUM: Duration = Duration::from_micros(LARGEST_RISE);
+/// A bucket may rise by so much more than its histogram's count did: records that are between their
+/// stores, and workers that died there.
+const BETWEEN_STORES: u64 = 16;
+const SIDES: [Side; 2] = [Side::A, Side::B];
 
 /// The sums of one slot, or of the supervisor itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,17 +77,32 @@ impl Default for Totals {
 pub struct Ledger {
     supervisor: Totals,
     slots: Vec<Option<Totals>>,
+    seen: Seen,
 }
 
 impl Ledger {
     /// Starts at what the board says now: of a board that was inherited, only what comes is news.
     pub fn open(board: &Board) -> Self {
-        let slots = (0..board.slot_count()).map(|_| None).collect();
-        Self { supervisor: Totals::new(), slots }
+        let slots = numbered(board).map(|slot| had_occupant(board, slot).then(Totals::new));
+        Self { supervisor: Totals::new(), slots: slots.collect(), seen: Seen::of(board) }
     }
 
     /// Reads the board.
-    pub fn read(&mut self, _board: &Board) {}
+    pub fn read(&mut self, board: &Board) {
+        let Seen { header, blocks } = &mut self.seen;
+        header.read(&board.header().row, &mut self.supervisor);
+        for ((slot, totals), seen) in numbered(board).zip(&mut self.slots).zip(blocks) {
+            if totals.is_none() && !had_occupant(board, slot) {
+                continue;
+            }
+            let totals = totals.get_or_insert_with(Totals::new);
+            for (side, seen) in SIDES.into_iter().zip(seen) {
+                if let Some(block) = board.block(slot, side) {
+                    seen.read(block, totals);
+                }
+            }
+        }
+    }
 
     /// What the supervisor counts of itself; it has no distributions.
     pub fn supervisor(&self) -> &Totals {
@@ -85,3 +115,149 @@ impl Ledger {
         numbered.filter_map(|(slot, totals)| Some((slot, totals.as_ref()?)))
     }
 }
+
+fn numbered(board: &Board) -> impl Iterator<Item = SlotId> {
+    (0..board.slot_count()).map(SlotId)
+}
+
+/// Whether a slot's blocks are more than zeros.
+fn had_occupant(board: &Board, slot: SlotId) -> bool {
+    let is_used = |block: &Block| {
+        block.pid() != 0 || Counter::ALL.into_iter().any(|counter| block.row.get(counter) != 0)
+    };
+    SIDES.into_iter().filter_map(|side| board.block(slot, side)).any(is_used)
+}
+
+/// The board as it was read last.
+struct Seen {
+    header: SeenRow,
+    blocks: Vec<[SeenBlock; 2]>,
+}
+
+impl Seen {
+    /// Takes whatever the board says for true.
+    fn of(board: &Board) -> Self {
+        let mut header = SeenRow::new();
+        header.take(&board.header().row);
+        let of_block = |slot, side| {
+            let mut seen = SeenBlock::new();
+            if let Some(block) = board.block(slot, side) {
+                seen.take(block);
+            }
+            seen
+        };
+        let blocks = numbered(board).map(|slot| SIDES.map(|side| of_block(slot, side)));
+        Self { header, blocks: blocks.collect() }
+    }
+}
+
+/// A row as it was read last.
+struct SeenRow([u64; Counter::ALL.len()]);
+
+impl SeenRow {
+    fn new() -> Self {
+        Self([0; Counter::ALL.len()])
+    }
+
+    fn take(&mut self, row: &Row) {
+        for (seen, counter) in self.0.iter_mut().zip(Counter::ALL) {
+            *seen = row.get(counter);
+        }
+    }
+
+    fn read(&mut self, row: &Row, totals: &mut Totals) {
+        for ((seen, counter), total) in self.0.iter_mut().zip(Counter::ALL).zip(&mut totals.counts)
+        {
+            let before = std::mem::replace(seen, row.get(counter));
+            gain(total, rise(before, *seen).unwrap_or(0));
+        }
+    }
+}
+
+/// A block as it was read last.
+struct SeenBlock {
+    row: SeenRow,
+    histograms: [SeenHistogram; Distribution::ALL.len()],
+}
+
+impl SeenBlock {
+    fn new() -> Self {
+        let histograms = std::array::from_fn(|_| SeenHistogram::new());
+        Self { row: SeenRow::new(), histograms }
+    }
+
+    fn take(&mut self, block: &Block) {
+        self.row.take(&block.row);
+        for (seen, distribution) in self.histograms.iter_mut().zip(Distribution::ALL) {
+            seen.take(distribution.of(block));
+        }
+    }
+
+    fn read(&mut self, block: &Block, totals: &mut Totals) {
+        self.row.read(&block.row, totals);
+        let both = self.histograms.iter_mut().zip(&mut totals.spreads);
+        for ((seen, spread), distribution) in both.zip(Distribution::ALL) {
+            seen.read(distribution.of(block), spread);
+        }
+    }
+}
+
+/// A histogram as it was read last.
+struct SeenHistogram {
+    count: u64,
+    sum: Duration,
+    buckets: [u32; Histogram::BUCKETS],
+}
+
+impl SeenHistogram {
+    fn new() -> Self {
+        Self { count: 0, sum: Duration::ZERO, buckets: [0; Histogram::BUCKETS] }
+    }
+
+    fn take(&mut self, histogram: &Histogram) {
+        self.count = histogram.count();
+        self.sum = histogram.sum();
+        for (seen, now) in self.buckets.iter_mut().zip(histogram.buckets()) {
+            *seen = now;
+        }
+    }
+
+    fn read(&mut self, histogram: &Histogram, spread: &mut Spread) {
+        let count = histogram.count();
+        if count == self.count {
+            return;
+        }
+        let before = std::mem::replace(&mut self.count, count);
+        let both = self.buckets.iter_mut().zip(&mut spread.buckets);
+        for ((seen, total), now) in both.zip(histogram.buckets()) {
+            if *seen == now {
+                continue;
+            }
+            let risen = u64::from(now.wrapping_sub(*seen));
+            *seen = now;
+            // Asked anew each time: this process may have slept since it read the last bucket.
+            let counted = rise(before, histogram.count());
+            if counted.is_some_and(|counted| risen <= counted + BETWEEN_STORES) {
+                gain(total, risen);
+                gain(&mut spread.count, risen);
+            }
+        }
+        let sum = histogram.sum();
+        let before = std::mem::replace(&mut self.sum, sum);
+        let risen = sum.checked_sub(before).filter(|&risen| risen <= LARGEST_RISE_OF_SUM);
+        spread.sum = spread.sum.saturating_add(risen.unwrap_or_default());
+    }
+}
+
+/// How far a value has risen, if it has and somebody can have counted that much.
+fn rise(before: u64, now: u64) -> Option<u64> {
+    now.checked_sub(before).filter(|&rise| rise <= LARGEST_RISE)
+}
+
+/// Totals never fall, not even by wrapping after a lot of garbage that looked plausible.
+fn gain(total: &mut u64, risen: u64) {
+    *total = total.saturating_add(risen);
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,19 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `names` | gauges and distributions, and the one table of all metrics |
+//! | `names` | gauges and distributions, and what everything is called in Prometheus |
+//! | `table` | the README's table of all metrics |
 //! | `ledger` | totals of each slot, read from the board and made plausible |
 //! | `gauges` | what is worked out at the moment it is asked for |
+//! | `resident` | how much memory the workers have |
 //!
 //! Counting is the workers' ([`arctos_worker::metrics`]). Nothing here formats a line or sends one: that
 //! is [`crate::emitter`] and [`crate::admin`].
 pub mod gauges;
 pub mod ledger;
 pub mod names;
+pub mod resident;
+pub mod table;
 
 pub use gauges::{Gauges, Occupant, Sampler, Scene};
 pub use ledger::{Ledger, Spread, Totals};

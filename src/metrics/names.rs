@@ -1,9 +1,19 @@
-//! Gauges and distributions: variant, name, meaning; and the table of all metrics.
+//! Gauges and distributions: variant, name, meaning; and the names of all metrics in Prometheus.
 //!
 //! The counters' rows stand in [`Counter`]. Every name that leaves the process, to statsd or to
 //! Prometheus, comes from these two files.
 
-use arctos_worker::metrics::{Block, Histogram};
+use arctos_worker::metrics::{Block, Counter, Histogram};
+
+/// A counter's name in Prometheus. Once released, an interface. Counters of one statsd name share it.
+pub fn counter_prometheus_name(counter: Counter) -> String {
+    prometheus_name(counter.statsd_name(), "_total")
+}
+
+/// The suffix is what Prometheus asks for: the kind of a counter, the unit of a value that has one.
+fn prometheus_name(statsd_name: &str, suffix: &str) -> String {
+    format!("arctos_{}{suffix}", statsd_name.replace('.', "_"))
+}
 
 /// Whom a gauge tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +56,23 @@ macro_rules! gauges {
     };
 }
 
+impl Gauge {
+    /// Its name in Prometheus. Once released, an interface.
+    pub fn prometheus_name(self) -> String {
+        let unit = match self {
+            Self::WorkerRss => "_bytes",
+            Self::WorkersTarget
+            | Self::WorkersReady
+            | Self::WorkersBusy
+            | Self::WorkersUtilization
+            | Self::BacklogLen
+            | Self::BacklogMax
+            | Self::ConnOpen => "",
+        };
+        prometheus_name(self.statsd_name(), unit)
+    }
+}
+
 gauges! {
     WorkersTarget, "workers.target", Server, "Workers that are wanted.";
     WorkersReady, "workers.ready", Server, "Workers that can serve.";
@@ -80,6 +107,11 @@ impl Distribution {
         }
     }
 
+    /// Its name in Prometheus, where values are seconds. Once released, an interface.
+    pub fn prometheus_name(self) -> String {
+        prometheus_name(self.statsd_name(), "_seconds")
+    }
+
     /// What it measures, in one sentence for operators.
     pub const fn meaning(self) -> &'static str {
         match self {
@@ -100,3 +132,6 @@ impl Distribution {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,13 +42,16 @@ impl Histogram {
         let bucket = &self.buckets[bucket_of(us)];
         // One writer, as in `bump`.
         bucket.store(bucket.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        bump(&self.count, 1);
         bump(&self.sum_us, us);
+        // Last and released: a reader that finds it where it was need not look at the buckets.
+        let count = self.count.load(Ordering::Relaxed);
+        self.count.store(count.wrapping_add(1), Ordering::Release);
     }
 
-    /// How many were recorded.
+    /// How many were recorded. Buckets and sum that are read after it have all of these, and perhaps
+    /// some that came since.
     pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.count.load(Ordering::Acquire)
     }
 
     /// The sum of all that was recorded, each cut to whole microseconds.

@@ -61,33 +61,42 @@ macro_rules! counters {
 counters! {
     ConnAcceptSuccess, "conn.accept.success", "Connections accepted.";
     ConnAcceptError, "conn.accept.error",
-        "Failed accepts; that nobody was there (any more) is no failure.";
-    ReqSuccessRead, "req.success.read", "Requests read whole and given to the application.";
-    ReqDone, "req.done", "Requests that were answered, by the application or by a refusal.";
-    ReqActive, "req.active", "Reads that left a request incomplete.";
-    ReqErrorParse, "req.error.parse", "Requests refused by the parser or a limit (4xx, 5xx).";
+        "Failed accepts; a queue that is empty, or a client that has left it, is no failure.";
+    ReqSuccessRead, "req.success.read",
+        "Requests read whole and answered by the application, or by a 500 because it failed.";
+    ReqDone, "req.done", "Requests that got an answer, be it the application's, a 500 or a refusal.";
+    ReqActive, "req.active", "Times that bytes came and the request was still not whole.";
+    ReqErrorParse, "req.error.parse",
+        "Requests refused by the parser or a limit, or because their body could not be stored.";
     ReqErrorInternal, "req.error.internal",
-        "Requests whose application raised, or broke PEP 3333, before the head was out.";
-    ReqErrorRead, "req.error.read", "Connections that failed while a request was awaited or read.";
+        "Requests whose application raised, or broke PEP 3333, before a head was sent: a 500.";
+    ReqErrorRead, "req.error.read",
+        "Connections that failed, mostly by a reset, while a request was awaited or read.";
     ReqErrorClientDisconnected, "req.error.client_disconnected",
-        "Connections that ended while a request was awaited or read; idle ones included.";
-    ReqAborted, "req.aborted", "Connections closed without an answer, idle ones included.";
-    RespActive, "resp.active", "Steps that sent a part of a response, but not its end.";
-    RespDone, "resp.done", "Responses sent to the end.";
-    RespDoneKeepalive, "resp.done.keepalive", "Responses after which the connection was kept.";
-    RespConnClose, "resp.conn.close", "Responses after which the connection was closed.";
+        "Connections that ended, or were too slow (408), before a request was answered; idle ones too.";
+    ReqAborted, "req.aborted",
+        "Connections that ended before a response began: req.error.read and \
+         req.error.client_disconnected together.";
+    RespActive, "resp.active", "Times that a part of a response was sent, but not its end.";
+    RespDone, "resp.done", "Responses handed to the kernel to the end.";
+    RespDoneKeepalive, "resp.done.keepalive",
+        "Responses sent to the end, after which the connection was kept.";
+    RespConnClose, "resp.conn.close",
+        "Responses sent to the end, after which the connection was closed.";
     RespAborted, "resp.aborted",
-        "Responses cut off: the client was gone, or the application failed after the head.";
+        "Responses broken off: the client was gone or too slow, the application failed or gave too \
+         little, or the worker left.";
     ConnCloseIdle, "conn.close.idle",
-        "Connections that ended between two requests; these are in req.aborted too.";
+        "Connections that ended before the first byte of a request; these are in req.aborted too.";
     ReqAbandoned, "req.abandoned",
-        "Requests never given to the application, because the client had gone.";
+        "Requests read whole but not given to the application: the client or the worker left.";
     ReqKilled, "req.killed", "Requests that were running when their worker died.";
     ReqHeaderDropped, "req.header.dropped", "Header fields left out for an underscore in the name.";
-    RespStatus1xx, "resp.status.1xx", "Interim responses sent.";
+    RespStatus1xx, "resp.status.1xx", "Always 0: interim responses are not counted.";
     RespStatus2xx, "resp.status.2xx", "Responses begun with a status 200 to 299.";
     RespStatus3xx, "resp.status.3xx", "Responses begun with a status 300 to 399.";
-    RespStatus4xx, "resp.status.4xx", "Responses begun with a status 400 to 499.";
+    RespStatus4xx, "resp.status.4xx",
+        "Responses begun with a status 400 to 499, the 408 of a late request included.";
     RespStatus5xx, "resp.status.5xx", "Responses begun with a status 500 to 599.";
     RespSendfileBytes, "resp.sendfile.bytes", "Bytes sent by sendfile(2); in bytes.out too.";
     BytesIn, "bytes.in", "Bytes read from connections.";

@@ -1,0 +1,85 @@
+//! Where to listen: for clients, and for operators.
+
+use std::path::Path;
+
+use super::reader::{Reader, wrong};
+use super::resolve::bounded;
+use super::{ConfigError, Origin, RawOptions};
+use crate::address::{AddressError, BindAddress};
+use crate::options::Setting;
+use crate::systemd;
+use crate::value::{Kind, Whole};
+
+/// Given; else what systemd has bound; else what a platform says with `$PORT`, as gunicorn does.
+pub(super) fn binds(
+    reader: &mut Reader<'_>,
+    raw: &RawOptions,
+) -> Result<Vec<BindAddress>, ConfigError> {
+    let given = reader.many(Setting::Bind, |text| {
+        text.parse::<BindAddress>().map_err(|error| error.to_string())
+    })?;
+    let (binds, origin) = if let Some(origin) = reader.given(Setting::Bind) {
+        (given, origin.origin.clone())
+    } else {
+        let inherited = systemd::inherited(&raw.environment, std::process::id())?;
+        if !inherited.is_empty() {
+            (inherited.into_iter().map(BindAddress::Fd).collect(), Origin::Systemd)
+        } else if let Some(text) = raw.environment.value("PORT") {
+            let origin = Origin::Environment("PORT".to_owned());
+            let ports = Whole { least: 0, most: u64::from(u16::MAX) };
+            let port = text.to_str().and_then(|text| ports.read(text));
+            let port = port.ok_or_else(|| wrong(Setting::Bind, &origin, text, ports.expected()))?;
+            let host = "0.0.0.0".to_owned();
+            (vec![BindAddress::Tcp { host, port: bounded(port) }], origin)
+        } else {
+            let host = "127.0.0.1".to_owned();
+            (vec![BindAddress::Tcp { host, port: 8000 }], Origin::Default)
+        }
+    };
+    let base = reader.base();
+    let binds: Vec<_> = binds.into_iter().map(|bind| absolute(base, bind)).collect();
+    reader.note(Setting::Bind, shown(&binds), origin);
+    Ok(binds)
+}
+
+/// Where the admin socket listens: nowhere unless told, and never where the application is served.
+pub(super) fn admin_binds(
+    reader: &mut Reader<'_>,
+    binds: &[BindAddress],
+) -> Result<Vec<BindAddress>, ConfigError> {
+    let base = reader.base();
+    let admin_binds = reader.many(Setting::AdminBind, |text| {
+        let bind = absolute(base, admin_bind(text)?);
+        // Port 0 is another one each time.
+        let is_free = matches!(bind, BindAddress::Tcp { port: 0, .. }) || !binds.contains(&bind);
+        if is_free { Ok(bind) } else { Err("an address that --bind does not have".to_owned()) }
+    })?;
+    let origin = reader.given(Setting::AdminBind).map(|given| given.origin.clone());
+    reader.note(Setting::AdminBind, shown(&admin_binds), origin.unwrap_or(Origin::Default));
+    Ok(admin_binds)
+}
+
+/// An abstract name has no permissions: it would be open to everybody on the machine.
+fn admin_bind(text: &str) -> Result<BindAddress, String> {
+    let form =
+        "HOST:PORT, [IPv6]:PORT, :PORT, PORT or unix:/path, such as unix:/run/arctos-admin.sock";
+    match text.parse() {
+        Ok(bind @ (BindAddress::Tcp { .. } | BindAddress::Unix(_))) => Ok(bind),
+        Ok(BindAddress::Abstract(_) | BindAddress::Fd(_))
+        | Err(AddressError::Form | AddressError::Descriptor) => Err(form.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Relative paths start at `--chdir`.
+fn absolute(base: &Path, bind: BindAddress) -> BindAddress {
+    match bind {
+        BindAddress::Unix(path) => BindAddress::Unix(base.join(path)),
+        BindAddress::Tcp { .. } | BindAddress::Abstract(_) | BindAddress::Fd(_) => bind,
+    }
+}
+
+fn shown(binds: &[BindAddress]) -> String {
+    let shown: Vec<_> = binds.iter().map(BindAddress::to_string).collect();
+    shown.join(", ")
+}

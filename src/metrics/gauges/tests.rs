@@ -1,0 +1,186 @@
+use arctos_worker::identity::Generation;
+use arctos_worker::metrics::Counter;
+
+use super::*;
+use crate::metrics::Scope;
+
+fn occupant(slot: u16, pid: i32, block: &'static Block) -> Occupant {
+    Occupant { slot: SlotId(slot), pid: Pid(pid), block }
+}
+
+fn ready_block() -> &'static Block {
+    let block = Block::detached();
+    block.set_ready();
+    block
+}
+
+fn s(s: u64) -> Duration {
+    Duration::from_secs(s)
+}
+
+fn scene(at: Duration, occupants: &[Occupant]) -> Scene {
+    Scene { target: 4, occupants: occupants.to_vec(), queue: None, monotonic: at }
+}
+
+/// A process has as many bytes as its number says; 0 is nobody.
+fn sampler() -> Sampler {
+    let read = |pid: Pid| u64::try_from(pid.0).ok().filter(|&bytes| bytes > 0);
+    Sampler { resident: ResidentSet::new(read), ..Sampler::default() }
+}
+
+fn value(gauges: &Gauges, gauge: Gauge) -> f64 {
+    let found = gauges.server.iter().find(|(found, _)| *found == gauge);
+    found.expect("it is always there").1
+}
+
+fn of_slot(gauges: &Gauges, slot: u16, gauge: Gauge) -> Option<f64> {
+    let mut found = gauges.workers.iter();
+    found.find(|(id, of, _)| (*id, *of) == (SlotId(slot), gauge)).map(|(_, _, value)| *value)
+}
+
+#[test]
+fn every_gauge_is_there_each_in_its_scope() {
+    let gauges = sampler().sample(&scene(s(1), &[occupant(0, 71, ready_block())]));
+    for gauge in Gauge::ALL {
+        let in_server = gauges.server.iter().filter(|(found, _)| *found == gauge).count();
+        let in_workers = gauges.workers.iter().filter(|(_, found, _)| *found == gauge).count();
+        let expected = match gauge.scope() {
+            Scope::Server => (1, 0),
+            Scope::Worker => (0, 1),
+        };
+        assert_eq!((in_server, in_workers), expected, "{gauge:?}");
+    }
+}
+
+#[test]
+fn a_server_without_workers_has_the_gauges_of_the_server() {
+    let gauges = sampler().sample(&scene(s(1), &[]));
+    let zeros = [Gauge::WorkersReady, Gauge::WorkersBusy, Gauge::WorkersUtilization];
+    for gauge in zeros.into_iter().chain([Gauge::BacklogLen, Gauge::BacklogMax]) {
+        assert_eq!(value(&gauges, gauge), 0.0, "{gauge:?}");
+    }
+    assert_eq!(value(&gauges, Gauge::WorkersTarget), 4.0);
+    assert!(gauges.workers.is_empty());
+}
+
+#[test]
+fn the_queue_of_tcp_listeners_is_told() {
+    let queue = Some(AcceptQueue { len: 3, max: 2048 });
+    let gauges = sampler().sample(&Scene { queue, ..scene(s(1), &[]) });
+    assert_eq!(value(&gauges, Gauge::BacklogLen), 3.0);
+    assert_eq!(value(&gauges, Gauge::BacklogMax), 2048.0);
+}
+
+#[test]
+fn a_worker_that_is_not_ready_is_neither_ready_nor_busy() {
+    let (booting, idle, busy) = (Block::detached(), ready_block(), ready_block());
+    booting.begin_request(s(1), b"GET", b"/");
+    busy.begin_request(s(1), b"GET", b"/");
+    let occupants = [occupant(0, 1, booting), occupant(1, 2, idle), occupant(2, 3, busy)];
+    let gauges = sampler().sample(&scene(s(2), &occupants));
+    assert_eq!(value(&gauges, Gauge::WorkersReady), 2.0);
+    assert_eq!(value(&gauges, Gauge::WorkersBusy), 1.0);
+}
+
+#[test]
+fn utilization_is_the_part_of_the_time_spent_in_requests_running_ones_included() {
+    let (one, two) = (ready_block(), ready_block());
+    let occupants = [occupant(0, 1, one), occupant(1, 2, two)];
+    let mut sampler = sampler();
+    one.begin_request(s(50), b"GET", b"/");
+    let first = sampler.sample(&scene(s(100), &occupants));
+    assert_eq!(value(&first, Gauge::WorkersUtilization), 0.0);
+    one.end_request(s(102));
+    two.begin_request(s(107), b"GET", b"/");
+    let second = sampler.sample(&scene(s(110), &occupants));
+    assert_eq!(value(&second, Gauge::WorkersUtilization), 0.25);
+    let third = sampler.sample(&scene(s(120), &occupants));
+    assert_eq!(value(&third, Gauge::WorkersUtilization), 0.5);
+}
+
+#[test]
+fn a_worker_that_was_not_there_at_the_last_look_adds_nothing_yet() {
+    let (old, new) = (ready_block(), ready_block());
+    let mut sampler = sampler();
+    sampler.sample(&scene(s(100), &[occupant(0, 1, old)]));
+    new.begin_request(s(0), b"GET", b"/");
+    new.end_request(s(90));
+    let occupants = [occupant(0, 1, old), occupant(1, 2, new)];
+    let gauges = sampler.sample(&scene(s(110), &occupants));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.0);
+    new.begin_request(s(110), b"GET", b"/");
+    let gauges = sampler.sample(&scene(s(120), &occupants));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5);
+}
+
+#[test]
+fn a_worker_that_died_in_a_request_leaves_its_successor_no_debt_and_no_credit() {
+    let block = ready_block();
+    let mut sampler = sampler();
+    block.begin_request(s(0), b"GET", b"/hangs");
+    sampler.sample(&scene(s(100), &[occupant(0, 1, block)]));
+    block.assign(Generation(1));
+    block.set_ready();
+    let gauges = sampler.sample(&scene(s(110), &[occupant(0, 2, block)]));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.0);
+    block.begin_request(s(110), b"GET", b"/");
+    let gauges = sampler.sample(&scene(s(120), &[occupant(0, 2, block)]));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 1.0);
+}
+
+#[test]
+fn nobody_is_busy_for_longer_than_time_has_passed() {
+    let (garbage, idle) = (ready_block(), ready_block());
+    let occupants = [occupant(0, 1, garbage), occupant(1, 2, idle)];
+    let mut sampler = sampler();
+    sampler.sample(&scene(s(100), &occupants));
+    garbage.begin_request(Duration::ZERO, b"GET", b"/");
+    garbage.end_request(Duration::MAX);
+    let gauges = sampler.sample(&scene(s(110), &occupants));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5);
+}
+
+#[test]
+fn two_looks_at_one_moment_are_no_division_by_zero() {
+    let occupants = [occupant(0, 1, ready_block())];
+    let mut sampler = sampler();
+    sampler.sample(&scene(s(100), &occupants));
+    let gauges = sampler.sample(&scene(s(100), &occupants));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.0);
+    let gauges = sampler.sample(&scene(s(99), &occupants));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.0);
+}
+
+#[test]
+fn a_slot_with_two_occupants_has_the_sum_of_both() {
+    let (old, new) = (ready_block(), Block::detached());
+    old.row.add(Counter::ConnAcceptSuccess, 5);
+    new.row.add(Counter::ConnAcceptSuccess, 2);
+    let occupants = [occupant(3, 1000, old), occupant(1, 30, ready_block()), occupant(3, 500, new)];
+    let gauges = sampler().sample(&scene(s(1), &occupants));
+    assert_eq!(of_slot(&gauges, 3, Gauge::ConnOpen), Some(7.0));
+    assert_eq!(of_slot(&gauges, 3, Gauge::WorkerRss), Some(1500.0));
+    let slots: Vec<_> = gauges.workers.iter().map(|(slot, _, _)| slot.0).collect();
+    assert_eq!(slots, [1, 1, 3, 3]);
+}
+
+#[test]
+fn connections_that_nobody_can_have_are_left_out() {
+    let (garbage, sane) = (ready_block(), ready_block());
+    garbage.row.add(Counter::ConnAcceptSuccess, 1 << 60);
+    sane.row.add(Counter::ConnAcceptSuccess, 9);
+    let occupants = [occupant(0, 1, garbage), occupant(0, 2, sane), occupant(1, 3, garbage)];
+    let gauges = sampler().sample(&scene(s(1), &occupants));
+    assert_eq!(of_slot(&gauges, 0, Gauge::ConnOpen), Some(9.0));
+    assert_eq!(of_slot(&gauges, 1, Gauge::ConnOpen), Some(0.0));
+}
+
+#[test]
+fn a_process_that_is_gone_has_no_memory_but_its_fellow_has() {
+    let occupants = [occupant(0, 0, ready_block()), occupant(1, 0, ready_block())];
+    let fellow = occupant(1, 70, ready_block());
+    let gauges = sampler().sample(&scene(s(1), &[&occupants[..], &[fellow]].concat()));
+    assert_eq!(of_slot(&gauges, 0, Gauge::WorkerRss), None);
+    assert_eq!(of_slot(&gauges, 1, Gauge::WorkerRss), Some(70.0));
+    assert_eq!(of_slot(&gauges, 0, Gauge::ConnOpen), Some(0.0));
+}

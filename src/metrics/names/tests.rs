@@ -1,0 +1,26 @@
+use std::collections::HashSet;
+
+use super::*;
+
+#[test]
+fn a_name_in_prometheus_says_kind_or_unit() {
+    assert_eq!(counter_prometheus_name(Counter::BytesIn), "arctos_bytes_in_total");
+    assert_eq!(counter_prometheus_name(Counter::RespStatus2xx), "arctos_resp_status_2xx_total");
+    assert_eq!(Gauge::WorkersReady.prometheus_name(), "arctos_workers_ready");
+    assert_eq!(Gauge::WorkerRss.prometheus_name(), "arctos_worker_rss_bytes");
+    let names = Distribution::ALL.map(Distribution::prometheus_name);
+    assert_eq!(names, ["arctos_request_duration_seconds", "arctos_queue_wait_seconds"]);
+}
+
+#[test]
+fn names_in_prometheus_are_distinct_but_for_counters_that_differ_in_their_reason() {
+    let mut names = HashSet::new();
+    for counter in Counter::ALL {
+        let is_new = names.insert(counter_prometheus_name(counter));
+        assert!(is_new || counter.reason().is_some(), "{}", counter.statsd_name());
+    }
+    let gauges = Gauge::ALL.map(Gauge::prometheus_name);
+    for name in gauges.into_iter().chain(Distribution::ALL.map(Distribution::prometheus_name)) {
+        assert!(names.insert(name.clone()), "{name}");
+    }
+}

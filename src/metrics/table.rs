@@ -1,0 +1,132 @@
+//! The table of all metrics as Markdown, for README.
+
+use std::fmt::Write;
+
+use arctos_worker::metrics::Counter;
+
+use super::names::counter_prometheus_name;
+use super::{Distribution, Gauge, Scope};
+
+/// Counted by the supervisor of itself, so without the tag `worker`.
+const OF_THE_SUPERVISOR: [Counter; 3] =
+    [Counter::ReloadOk, Counter::ReloadFailed, Counter::StatsdDropped];
+/// Counted by both.
+const OF_EVERYBODY: [Counter; 1] = [Counter::LogDropped];
+
+/// One line of the table.
+struct Line {
+    name: &'static str,
+    kind: &'static str,
+    tags: String,
+    prometheus_name: String,
+    meaning: &'static str,
+}
+
+/// All metrics: counters, then gauges, then distributions.
+pub fn markdown() -> String {
+    let mut page = String::from("| name | kind | tags | in Prometheus | meaning |\n");
+    page.push_str("|---|---|---|---|---|\n");
+    for Line { name, kind, tags, prometheus_name, meaning } in lines() {
+        // A String takes all.
+        let _ = writeln!(page, "| `{name}` | {kind} | {tags} | `{prometheus_name}` | {meaning} |");
+    }
+    page
+}
+
+fn lines() -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for counter in Counter::ALL {
+        let name = counter.statsd_name();
+        // Counters that differ in their reason are one metric, and stand together.
+        match (counter.reason(), lines.last_mut().filter(|last| last.name == name)) {
+            (Some(reason), Some(last)) => {
+                // A String takes all.
+                let _ = write!(last.tags, ", {reason}");
+            }
+            (_, _) => lines.push(Line {
+                name,
+                kind: "counter",
+                tags: tags(counter),
+                prometheus_name: counter_prometheus_name(counter),
+                meaning: counter.meaning(),
+            }),
+        }
+    }
+    lines.extend(Gauge::ALL.map(|gauge| Line {
+        name: gauge.statsd_name(),
+        kind: "gauge",
+        tags: match gauge.scope() {
+            Scope::Server => String::new(),
+            Scope::Worker => "worker".to_owned(),
+        },
+        prometheus_name: gauge.prometheus_name(),
+        meaning: gauge.meaning(),
+    }));
+    lines.extend(Distribution::ALL.map(|distribution| Line {
+        name: distribution.statsd_name(),
+        kind: "distribution",
+        tags: "worker".to_owned(),
+        prometheus_name: distribution.prometheus_name(),
+        meaning: distribution.meaning(),
+    }));
+    lines
+}
+
+fn tags(counter: Counter) -> String {
+    if OF_THE_SUPERVISOR.contains(&counter) {
+        String::new()
+    } else if OF_EVERYBODY.contains(&counter) {
+        "worker; none for the supervisor's".to_owned()
+    } else {
+        let reason = counter.reason().map(|reason| format!("; reason: {reason}"));
+        format!("worker{}", reason.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const BEGIN: &str = "<!-- metrics:begin -->\n";
+    const END: &str = "<!-- metrics:end -->";
+
+    /// `ARCTOS_BLESS=1 cargo test -p arctos --no-default-features metrics` writes the table anew.
+    #[test]
+    fn the_readme_holds_the_table_of_metrics() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = readme.split_once(BEGIN).unwrap();
+        let (table, after) = rest.split_once(END).unwrap();
+        if std::env::var_os("ARCTOS_BLESS").is_some() {
+            let text = format!("{before}{BEGIN}\n{}\n{END}{after}", markdown());
+            std::fs::write(path, text).unwrap();
+            return;
+        }
+        assert_eq!(table, format!("\n{}\n", markdown()), "run this test with ARCTOS_BLESS=1");
+    }
+
+    #[test]
+    fn every_metric_has_one_line() {
+        let counters = Counter::ALL.map(Counter::statsd_name);
+        let others = Gauge::ALL.map(Gauge::statsd_name).into_iter();
+        let others = others.chain(Distribution::ALL.map(Distribution::statsd_name));
+        let names: HashSet<_> = counters.into_iter().chain(others).collect();
+        let lines = lines();
+        assert_eq!(lines.len(), names.len());
+        assert_eq!(lines.iter().map(|line| line.name).collect::<HashSet<_>>(), names);
+    }
+
+    #[test]
+    fn counters_of_one_name_share_a_line_with_all_reasons() {
+        let lines = lines();
+        let line = lines.iter().find(|line| line.name == "worker.restarts").unwrap();
+        assert_eq!(line.tags, "worker; reason: boot, exit, signal");
+    }
+
+    #[test]
+    fn no_meaning_ends_a_cell() {
+        assert!(lines().iter().all(|line| !line.meaning.contains('|')));
+    }
+}

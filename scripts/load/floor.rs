@@ -8,21 +8,20 @@ use clap::Args;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::SockRef;
 
+use crate::workload::{Kind, Workload};
+
 /// Options of `load floor`.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Port of 127.0.0.1 to listen on.
     #[arg(long)]
     port: u16,
-    /// Bytes of one request, head and body.
-    #[arg(long)]
-    request_bytes: usize,
+    /// Requests that will come. Only their length matters, and whether a connection carries more than one.
+    #[arg(long, value_enum, default_value = "hello")]
+    kind: Kind,
     /// Bytes of each response's body.
     #[arg(long, default_value_t = 13)]
     body_bytes: usize,
-    /// Close after each response.
-    #[arg(long)]
-    close: bool,
 }
 
 struct Connection {
@@ -57,11 +56,13 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     SockRef::from(&listener).set_tcp_nodelay(true)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+    let workload = Workload::of(options.kind);
     let mut floor = Floor {
-        responses: Responses::new(options),
+        request_bytes: workload.request_bytes(),
+        closes: workload.closes,
+        responses: Responses::new(options.body_bytes, workload.closes),
         input: vec![0; 256 * 1024],
         connections: Vec::new(),
-        options,
         epoll,
     };
     let mut events = vec![EpollEvent::empty(); 512];
@@ -77,8 +78,11 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     }
 }
 
-struct Floor<'options> {
-    options: &'options Options,
+struct Floor {
+    /// Bytes of one request, head and body.
+    request_bytes: usize,
+    /// Whether a connection is closed after its response.
+    closes: bool,
     responses: Responses,
     input: Vec<u8>,
     /// By key. An entry is `None` from its end until the next connection takes it.
@@ -86,7 +90,7 @@ struct Floor<'options> {
     epoll: Epoll,
 }
 
-impl Floor<'_> {
+impl Floor {
     fn accept(&mut self, listener: &TcpListener) -> io::Result<()> {
         loop {
             let stream = match listener.accept() {
@@ -112,11 +116,11 @@ impl Floor<'_> {
         let turn = if was_blocked {
             connection.send(&self.responses)
         } else {
-            connection.receive(&mut self.input, self.options.request_bytes, &self.responses)
+            connection.receive(&mut self.input, self.request_bytes, &self.responses)
         };
         let is_blocked = connection.unsent_bytes > 0;
         let ends = match turn {
-            Ok(Turn::Answered) => self.options.close,
+            Ok(Turn::Answered) => self.closes,
             Ok(Turn::Incomplete | Turn::Blocked) => false,
             Ok(Turn::Ended) | Err(_) => true, // a client that broke off is gone like one that closed
         };
@@ -178,15 +182,14 @@ struct Responses {
 impl Responses {
     const COUNT: usize = 16;
 
-    fn new(options: &Options) -> Self {
-        let connection = if options.close { "close" } else { "keep-alive" };
+    fn new(body_bytes: usize, closes: bool) -> Self {
+        let connection = if closes { "close" } else { "keep-alive" };
         let mut response = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
-             Connection: {connection}\r\n\r\n",
-            options.body_bytes
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {body_bytes}\r\n\
+             Connection: {connection}\r\n\r\n"
         )
         .into_bytes();
-        response.resize(response.len() + options.body_bytes, b'x');
+        response.resize(response.len() + body_bytes, b'x');
         Self { one_bytes: response.len(), bytes: response.repeat(Self::COUNT) }
     }
 
@@ -204,8 +207,7 @@ mod tests {
 
     #[test]
     fn responses_leave_whole_wherever_they_were_cut() {
-        let options = Options { port: 0, request_bytes: 1, body_bytes: 5, close: false };
-        let responses = Responses::new(&options);
+        let responses = Responses::new(5, false);
         let one = responses.bytes[..responses.one_bytes].to_vec();
         for first in 1..one.len() {
             let mut sent = Vec::new();

@@ -3,16 +3,34 @@
 //! Owns its listeners and connections: a few, small, short. A question that was read whole is handed out
 //! with a number, and its answer may come later. Never blocks; a peer that is slow or says nothing loses
 //! its connection. What the answers are is not decided here.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `doors` | the listeners, and who may come in |
+//! | `connection` | one request and its answer, as a machine without I/O |
+//! | `prometheus` | the text of `/metrics` |
+//!
+//! Descriptors are non-blocking and close-on-exec; a worker's child closes what it inherited of them.
+//! poll(2), in the supervisor's loop, tells that something can be done, and not what: a turn tries all
+//! of it, which is a few system calls for a few connections.
 
+mod connection;
+mod doors;
 pub mod prometheus;
 
-use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Instant, SystemTime};
 
+use arctos_worker::fd::{self, Io};
+use arctos_worker::http::HttpDate;
 use nix::poll::PollFlags;
+use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::address::BindAddress;
 use crate::listener::ListenError;
+
+use connection::{Awaits, Connection, Heard};
+use doors::Doors;
 
 /// Names one question until it is answered or its peer is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,35 +78,164 @@ impl Answer {
     }
 }
 
+/// Connections at once. Above that, the oldest one that is still reading is closed.
+const CONNECTIONS: usize = 64;
+/// Read at once: the longest head, and then a piece of a body.
+const PIECE_BYTES: usize = 16 * 1024;
+
 /// The socket and its connections.
-pub struct Admin {}
+pub struct Admin {
+    doors: Doors,
+    /// In the order of their coming.
+    peers: Vec<Peer>,
+    next_id: u64,
+}
+
+/// One connection.
+struct Peer {
+    id: QuestionId,
+    socket: OwnedFd,
+    connection: Connection,
+}
 
 impl Admin {
     /// Binds all addresses: unix sockets for the owner alone (mode 0600), TCP where it is asked for.
-    pub fn bind(_addresses: &[BindAddress]) -> Result<Self, ListenError> {
-        Ok(Self {})
+    ///
+    /// Errors: [`ListenError`]; also for `fd://N`.
+    pub fn bind(addresses: &[BindAddress]) -> Result<Self, ListenError> {
+        Ok(Self { doors: Doors::bind(addresses)?, peers: Vec::new(), next_id: 0 })
     }
 
     /// Where it can be reached, for the log; empty when it cannot.
     pub fn descriptions(&self) -> Vec<String> {
-        Vec::new()
+        self.doors.descriptions()
+    }
+
+    /// What an operator may want to know about its sockets, a sentence each, for the log.
+    pub fn warnings(&self) -> &[String] {
+        self.doors.warnings()
     }
 
     /// What [`Admin::turn`] waits for.
     pub fn awaited(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
-        Vec::new()
+        let doors = self.doors.awaited().map(|door| (door, PollFlags::POLLIN));
+        let peers = self.peers.iter().filter_map(|peer| {
+            let flags = match peer.connection.awaits() {
+                Awaits::Bytes => PollFlags::POLLIN,
+                Awaits::Room => PollFlags::POLLOUT,
+                // poll(2) would tell of a peer that has gone again and again; sending tells it, too.
+                Awaits::Answer | Awaits::Nothing => return None,
+            };
+            Some((peer.socket.as_fd(), flags))
+        });
+        doors.chain(peers).collect()
     }
 
     /// When [`Admin::turn`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        None
+        let peers = self.peers.iter().filter_map(|peer| peer.connection.deadline());
+        peers.chain(self.doors.next_deadline()).min()
     }
 
     /// Accepts, reads, writes, gives up on who is late; what was asked.
-    pub fn turn(&mut self, _now: Instant) -> Vec<Question> {
-        Vec::new()
+    pub fn turn(&mut self, now: Instant) -> Vec<Question> {
+        let mut questions = Vec::new();
+        for peer in &mut self.peers {
+            questions.extend(peer.turn(now));
+        }
+        self.sweep();
+        for socket in self.doors.accept(now, CONNECTIONS) {
+            // Its request is there already, as a rule.
+            questions.extend(self.admit(socket, now).and_then(|peer| peer.turn(now)));
+        }
+        self.sweep();
+        questions
     }
 
     /// Answers a question; nothing happens when its peer has gone.
-    pub fn answer(&mut self, _id: QuestionId, _answer: Answer) {}
+    pub fn answer(&mut self, id: QuestionId, answer: Answer) {
+        let now = Instant::now();
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.connection.answer(&answer, &date(), now);
+            peer.send(now);
+        }
+        self.sweep();
+    }
+
+    /// Gives a place to who has come, if need be that of who has nothing said for longest. Who waits for
+    /// an answer, or is being sent one, keeps its place.
+    fn admit(&mut self, socket: OwnedFd, now: Instant) -> Option<&mut Peer> {
+        if self.peers.len() >= CONNECTIONS {
+            let is_reading = |peer: &Peer| peer.connection.awaits() == Awaits::Bytes;
+            let oldest = self.peers.iter().position(is_reading)?;
+            self.peers.remove(oldest);
+        }
+        let id = QuestionId(self.next_id);
+        self.next_id += 1;
+        self.peers.push(Peer { id, socket, connection: Connection::new(now) });
+        self.peers.last_mut()
+    }
+
+    fn sweep(&mut self) {
+        self.peers.retain(|peer| peer.connection.awaits() != Awaits::Nothing);
+    }
 }
+
+impl Peer {
+    /// Does what can be done without waiting; what was asked.
+    fn turn(&mut self, now: Instant) -> Option<Question> {
+        self.connection.tick(now);
+        match self.connection.awaits() {
+            Awaits::Bytes => self.receive(now),
+            Awaits::Room => {
+                self.send(now);
+                None
+            }
+            Awaits::Answer | Awaits::Nothing => None,
+        }
+    }
+
+    fn receive(&mut self, now: Instant) -> Option<Question> {
+        let mut buffer = [0; PIECE_BYTES];
+        match fd::receive(self.socket.as_fd(), &mut buffer) {
+            Io::Bytes(count) => match self.connection.receive(&buffer[..count]) {
+                Heard::Question { method, path, query } => {
+                    Some(Question { id: self.id, method, path, query })
+                }
+                Heard::Refusal(answer) => {
+                    self.connection.answer(&answer, &date(), now);
+                    self.send(now);
+                    None
+                }
+                Heard::Nothing => None,
+            },
+            Io::Blocked => None,
+            Io::Ended | Io::Failed => {
+                self.connection.close();
+                None
+            }
+        }
+    }
+
+    fn send(&mut self, now: Instant) {
+        while self.connection.awaits() == Awaits::Room {
+            match fd::send(self.socket.as_fd(), [self.connection.outgoing(), &[], &[]]) {
+                Io::Bytes(count) => {
+                    if self.connection.sent(count, now) {
+                        // Ignored: a connection that is dead has nothing to shut down.
+                        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+                    }
+                }
+                Io::Blocked => return,
+                Io::Ended | Io::Failed => self.connection.close(),
+            }
+        }
+    }
+}
+
+fn date() -> HttpDate {
+    HttpDate::at(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests;

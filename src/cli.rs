@@ -1,8 +1,9 @@
-//! The command line: `arctos [OPTIONS] MODULE:ATTR`, over the environment, to an [`Invocation`].
+//! The command line: `arctos [OPTIONS] MODULE:ATTR`, or `arctos ctl VERB`, over the environment, to an [`Invocation`].
 //!
 //! clap judges the syntax; values are read by [`crate::config`], so that a wrong one is told of in
 //! the same words whether it stood in an option or in a variable. Nothing here prints or exits.
 
+mod ctl;
 mod foreign;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{self, Config, ConfigError, Environment, RawOptions, Resolved};
+use crate::ctl::Order;
 use crate::options::{OPTIONS, OptionSpec, Setting, Takes};
 
 pub use crate::options::markdown as options_markdown;
@@ -25,6 +27,8 @@ pub enum Invocation {
     Check(Box<Config>),
     /// Print this effective configuration and leave with 0.
     PrintConfig(String),
+    /// Ask a running server.
+    Ctl(Order),
     /// Print this text (help, version) and leave.
     Show {
         /// For standard output.
@@ -56,6 +60,31 @@ pub enum UsageError {
          It can also be given in ARCTOS_APP. For more, try --help."
     )]
     NoApplication,
+    /// `arctos ctl` without a verb that there is.
+    #[error("arctos ctl{given}: {}; the verbs are: {verbs}",
+        if .given.is_empty() { "a verb is missing" } else { "there is no such verb" })]
+    Verb {
+        /// What was given, with a space before it; empty for nothing.
+        given: String,
+        /// Those that there are.
+        verbs: String,
+    },
+    /// `arctos ctl` does not know which server.
+    #[error(
+        "no server to ask: give --admin ADDRESS, where ADDRESS is what the server's --admin-bind says, \
+         or set ARCTOS_ADMIN_BIND\n\n  arctos ctl metrics --admin unix:/run/shop-admin.sock"
+    )]
+    NoAdmin,
+    /// What was given for the server of `arctos ctl` is no address.
+    #[error("{origin} '{value}': expected {expected}")]
+    AdminAddress {
+        /// Option or variable.
+        origin: &'static str,
+        /// Its value.
+        value: String,
+        /// What would have been one.
+        expected: String,
+    },
     /// A value is wrong, or cannot be on this machine.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -65,7 +94,12 @@ impl UsageError {
     /// The exit code: 2, or 1 where only this machine stands in the way.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Self::Syntax(_) | Self::Foreign { .. } | Self::NoApplication => 2,
+            Self::Syntax(_)
+            | Self::Foreign { .. }
+            | Self::NoApplication
+            | Self::Verb { .. }
+            | Self::NoAdmin
+            | Self::AdminAddress { .. } => 2,
             Self::Config(error) => error.exit_code(),
         }
     }
@@ -78,6 +112,12 @@ pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: Environment,
 ) -> Result<Invocation, UsageError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let [_, word, rest @ ..] = arguments.as_slice()
+        && word == ctl::WORD
+    {
+        return ctl::parse(rest, &environment);
+    }
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => return judge(&error),
@@ -111,7 +151,7 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .after_help(VARIABLES)
-        .override_usage("arctos [OPTIONS] MODULE:ATTR")
+        .override_usage("arctos [OPTIONS] MODULE:ATTR\n       arctos ctl VERB [--admin ADDRESS]")
         // The last one counts, so that a script can end in "$@".
         .args_override_self(true)
         .disable_help_flag(true)

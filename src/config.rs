@@ -174,6 +174,8 @@ pub struct Given {
 pub enum Origin {
     /// An option.
     CommandLine,
+    /// An argument of the Python function `serve()`.
+    Keyword,
     /// This environment variable.
     Environment(String),
     /// The cgroup's CPU quota, or the affinity mask.
@@ -197,6 +199,7 @@ impl fmt::Display for Origin {
         use crate::cgroup::Cpus;
         match self {
             Self::CommandLine => f.write_str("command line"),
+            Self::Keyword => f.write_str("argument of serve()"),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Cpus(Cpus::Quota { millis }) => {
                 write!(f, "cgroup: {}.{:03} CPUs", millis / 1000, millis % 1000)
@@ -222,15 +225,31 @@ impl RawOptions {
         command_line: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
         environment: Environment,
     ) -> Self {
+        Self::over(environment, command_line, &Origin::CommandLine)
+    }
+
+    /// The same with arguments of a function in place of the command line.
+    pub fn of_keywords(
+        keywords: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
+        environment: Environment,
+    ) -> Self {
+        Self::over(environment, keywords, &Origin::Keyword)
+    }
+
+    fn over(
+        environment: Environment,
+        given: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
+        origin: &Origin,
+    ) -> Self {
         let from_environment = crate::options::OPTIONS.iter().filter_map(|option| {
             let variable = option.variable();
             let values = separate(environment.value(&variable)?, option.takes);
             Some((option.setting, Given { values, origin: Origin::Environment(variable) }))
         });
-        let from_command_line = command_line
+        let explicit = given
             .into_iter()
-            .map(|(setting, values)| (setting, Given { values, origin: Origin::CommandLine }));
-        let given = from_environment.chain(from_command_line).collect();
+            .map(|(setting, values)| (setting, Given { values, origin: origin.clone() }));
+        let given = from_environment.chain(explicit).collect();
         Self { given, environment }
     }
 

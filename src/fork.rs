@@ -39,6 +39,10 @@ pub trait Launch {
     fn after_fork_parent(&self) {}
     /// Called in the child right after fork (PyOS_AfterFork_Child).
     fn after_fork_child(&self) {}
+    /// Why new code cannot be loaded, where it cannot.
+    fn reload_refusal(&self) -> Option<&'static str> {
+        None
+    }
     /// Runs a worker, in the child, to its end: loads the application, reports on the life socket,
     /// serves. The caller exits with the code; nothing of the supervisor's runs any more.
     fn work(&self, post: Post) -> WorkerExit;
@@ -252,6 +256,32 @@ pub fn reap() -> Option<(Pid, ExitStatus)> {
             return Some((Pid(pid), ExitStatus::Signal(libc::WTERMSIG(status))));
         }
         // Stopped under a debugger that is ourselves: not an end.
+    }
+}
+
+/// What the kernel does with a signal, handler and all: to be put back later.
+#[derive(Clone, Copy)]
+pub struct Action(libc::sigaction);
+
+impl Action {
+    /// What it does at present.
+    pub fn of(number: Signal) -> io::Result<Self> {
+        let mut found = std::mem::MaybeUninit::uninit();
+        // SAFETY: a null action changes nothing; the kernel writes the present one to `found`.
+        let asked =
+            unsafe { libc::sigaction(number as libc::c_int, std::ptr::null(), found.as_mut_ptr()) };
+        Errno::result(asked)?;
+        // SAFETY: the call succeeded, so it was written.
+        Ok(Self(unsafe { found.assume_init() }))
+    }
+
+    /// Does it from now on.
+    pub fn put(&self, number: Signal) -> io::Result<()> {
+        // SAFETY: whoever installed this handler before vouched for it; it was in force in this process.
+        let put = unsafe {
+            libc::sigaction(number as libc::c_int, &raw const self.0, std::ptr::null_mut())
+        };
+        Ok(Errno::result(put).map(drop)?)
     }
 }
 

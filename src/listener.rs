@@ -16,7 +16,7 @@ use std::collections::btree_map::Entry;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use arctos_worker::connection::SocketName;
 use arctos_worker::fd::{self, AcceptQueue};
@@ -335,6 +335,25 @@ fn take_over(number: RawFd) -> Result<Socket, ListenError> {
     let prepared = socket.set_nonblocking(true);
     prepared.map_err(|error| ListenError::other(&BindAddress::Fd(number), "fcntl(2)", error))?;
     Ok(socket)
+}
+
+/// A duplicate of a listening stream socket that somebody else owns, and where that is bound. The
+/// duplicate is close-on-exec and made non-blocking.
+///
+/// Non-blocking is a property of the socket and not of a descriptor, so it holds for the owner, too. It
+/// stays so: another process may be waiting at the same socket, and one that is woken for a connection
+/// which somebody else has taken must not wait for the next.
+///
+/// Errors: EBADF and the like; `InvalidInput` for what is no listening stream socket.
+pub fn borrow(number: RawFd) -> io::Result<(OwnedFd, SocketName)> {
+    let socket = Socket::from(fd::duplicate(number)?);
+    if socket.r#type()? != socket2::Type::STREAM || !socket.is_listener()? {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let name = name_of(&socket.local_addr()?);
+    let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    socket.set_nonblocking(true)?;
+    Ok((socket.into(), name))
 }
 
 fn name_of(address: &SockAddr) -> Option<SocketName> {

@@ -1,9 +1,14 @@
-//! The extension module `arctos.arctos`: the command line's entry, and [`Launch`] for CPython.
+//! The extension module `arctos.arctos`: the command line's entry, a server inside of the caller's
+//! process, and [`Launch`] for CPython.
 //!
-//! The only file of this crate that names pyo3. The supervisor runs inside the interpreter that
-//! imported the module, holds its lock for ever and never imports the application; a worker is a fork
-//! of it that does.
+//! With `src/module/` the only place of this crate that names pyo3. The supervisor runs inside the
+//! interpreter that imported the module, holds its lock for ever and never imports the application; a
+//! worker is a fork of it that does.
 #![expect(unsafe_code, reason = "fork(2) has to pass through CPython's own hooks")]
+
+mod inside;
+mod statsd;
+mod supervised;
 
 use std::ffi::OsString;
 use std::os::fd::AsRawFd;
@@ -15,9 +20,9 @@ use pyo3::prelude::*;
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::Log;
 use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
-use arctos_worker::settings::AppSpec;
+use arctos_worker::settings::{AppSpec, Settings};
 use arctos_worker::worker;
-use arctos_worker::wsgi::Bridge;
+use arctos_worker::wsgi::{BootFailure, Bridge};
 
 use crate::config::Config;
 use crate::fork::Launch;
@@ -31,6 +36,13 @@ use crate::systemd;
 mod arctos {
     use super::*;
 
+    #[pymodule_export]
+    use super::inside::serve_socket;
+    #[pymodule_export]
+    use super::statsd::Statsd;
+    #[pymodule_export]
+    use super::supervised::{option_names, serve_supervised};
+
     /// Runs the `arctos` command line on `sys.argv` and returns its exit code.
     #[pyfunction]
     fn main(py: Python<'_>) -> PyResult<i32> {
@@ -38,7 +50,11 @@ mod arctos {
         if let Some(program) = arguments.first_mut() {
             *program = "arctos".into(); // not `__main__.py`
         }
-        Ok(server::run(arguments, std::env::vars_os().collect(), &Interpreter))
+        Ok(server::run(
+            arguments,
+            std::env::vars_os().collect(),
+            &Interpreter { source: Source::Path },
+        ))
     }
 
     #[pymodule_init]
@@ -48,17 +64,51 @@ mod arctos {
 }
 
 /// CPython as the server's runtime.
-struct Interpreter;
+struct Interpreter {
+    source: Source,
+}
+
+/// Where workers have the application from.
+enum Source {
+    /// Each imports it.
+    Path,
+    /// It was there before them.
+    Inherited(Py<PyAny>),
+}
+
+impl Source {
+    fn boot(
+        &self,
+        spec: &AppSpec,
+        settings: &Settings,
+        slot: SlotId,
+        generation: Generation,
+        log: Log,
+    ) -> Result<Bridge, BootFailure> {
+        match self {
+            Self::Path => Bridge::boot(spec, settings, slot, generation, log),
+            Self::Inherited(application) => {
+                Bridge::boot_inherited(application, spec, settings, slot, generation, log)
+            }
+        }
+    }
+}
 
 impl Runtime for Interpreter {
     fn launch(&self, application: &AppSpec) -> Box<dyn Launch> {
-        Box::new(CPython { application: application.clone() })
+        let source = match &self.source {
+            Source::Path => Source::Path,
+            Source::Inherited(object) => {
+                Source::Inherited(Python::attach(|py| object.clone_ref(py)))
+            }
+        };
+        Box::new(CPython { application: application.clone(), source })
     }
 
     fn check(&self, config: &Config, log: &Log) -> Result<(), CheckFailure> {
         let (slot, generation) = (SlotId(0), Generation(1));
         let log = log.clone();
-        match Bridge::boot(&config.application, &config.worker, slot, generation, log) {
+        match self.source.boot(&config.application, &config.worker, slot, generation, log) {
             Ok(bridge) => {
                 bridge.shutdown();
                 Ok(())
@@ -72,6 +122,8 @@ impl Runtime for Interpreter {
 struct CPython {
     /// What the workers load.
     application: AppSpec,
+    /// Where from.
+    source: Source,
 }
 
 impl Launch for CPython {
@@ -97,10 +149,21 @@ impl Launch for CPython {
         });
     }
 
+    fn reload_refusal(&self) -> Option<&'static str> {
+        match self.source {
+            Source::Path => None,
+            Source::Inherited(_) => Some(
+                "serve() was given an application and not its path: give it \"module:attr\" to load \
+                 new code",
+            ),
+        }
+    }
+
     fn work(&self, post: Post) -> WorkerExit {
         let log = post.log.clone();
         forget_service_manager();
-        match Bridge::boot(&self.application, &post.settings, post.slot, post.generation, log) {
+        let (slot, generation) = (post.slot, post.generation);
+        match self.source.boot(&self.application, &post.settings, slot, generation, log) {
             Ok(mut bridge) => {
                 let exit = worker::run(post, &mut bridge);
                 bridge.shutdown();

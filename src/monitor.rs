@@ -128,6 +128,9 @@ impl<'a> Monitor<'a> {
         let now = Instant::now();
         let meter = Meter::start(&board, config.statsd.as_ref(), &log, now);
         let admin = Admin::bind(&config.admin_binds).map_err(|source| Fatal::Admin { source })?;
+        for warning in admin.warnings() {
+            log.line(Level::Warning, "admin.warning", &[("warning", Value::Text(warning))]);
+        }
         let seed = RandomState::new().build_hasher().finish();
         let supervisor = Supervisor::start(policy(config, slots), seed, now);
         Ok(Self {
@@ -209,6 +212,10 @@ impl<'a> Monitor<'a> {
     /// Hands in all that has come. Signals first: a wish to stop is older than what it causes.
     fn hear(&mut self, now: Instant) {
         for signal in self.signals.take() {
+            if let (Signal::Hup, Some(reason)) = (signal, self.launch.reload_refusal()) {
+                self.log.line(Level::Error, "reload.refused", &[("reason", Value::Text(reason))]);
+                continue;
+            }
             let wish = match signal {
                 Signal::Int => Wish::Interrupt,
                 Signal::Quit => Wish::Quit,
@@ -397,11 +404,15 @@ impl<'a> Monitor<'a> {
             Some(listeners) => listeners.descriptions().join(" "),
             None => String::new(),
         };
-        let pairs = [
+        let admin = self.admin.descriptions().join(" ");
+        let mut pairs = vec![
             ("pid", Value::Number(i64::from(std::process::id()))),
             ("workers", Value::Number(i64::try_from(self.crew.len()).unwrap_or(i64::MAX))),
             ("listen", Value::Text(&addresses)),
         ];
+        if !admin.is_empty() {
+            pairs.push(("admin", Value::Text(&admin)));
+        }
         self.log.line(Level::Info, "server.ready", &pairs);
         self.notify("READY=1");
     }

@@ -177,6 +177,14 @@ impl OptionSpec {
         format!("ARCTOS_{}", self.long.replace('-', "_").to_ascii_uppercase())
     }
 
+    /// The argument of the Python function `serve()`.
+    pub fn keyword(&self) -> String {
+        match self.takes {
+            Takes::Positional => "app_or_path".to_owned(),
+            Takes::Once | Takes::Switch | Takes::Many(_) => self.long.replace('-', "_"),
+        }
+    }
+
     /// What holds without it, as the help says it; empty for nothing.
     pub fn default_text(&self) -> &'static str {
         match self.default {

@@ -4,6 +4,7 @@
 //! the application is behind [`Runtime`], so that all of this is the same with and without CPython.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,15 +13,18 @@ use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::settings::AppSpec;
 use arctos_worker::worker::WorkerExit;
 use nix::sys::signal::Signal;
-use nix::unistd::chdir;
+use nix::unistd::{chdir, fchdir};
 
 use crate::cli::{self, Invocation};
-use crate::config::{Config, Environment};
+use crate::config::{self, Config, ConfigError, Environment, RawOptions};
+use crate::ctl::{self, Order};
 use crate::error::ExitCode;
 use crate::fork::{Disposition, Launch, set_disposition};
 use crate::listener::{ListenOptions, Listeners};
 use crate::monitor;
 use crate::nofile::raise_nofile;
+use crate::options::Setting;
+use crate::signals::Dispositions;
 use crate::standard_streams;
 
 /// What can load and run applications.
@@ -50,6 +54,33 @@ pub fn run(
     catch_unwind(run).unwrap_or(ExitCode::Internal as i32)
 }
 
+/// What a program wants served that goes on afterwards: the arguments of the Python function `serve()`,
+/// over the environment.
+///
+/// Errors: [`ConfigError`], which names the argument.
+pub fn resolve_keywords(
+    application: &str,
+    keywords: Vec<(Setting, Vec<OsString>)>,
+    environment: Environment,
+) -> Result<Config, ConfigError> {
+    let application = (Setting::Application, vec![application.into()]);
+    let raw = RawOptions::of_keywords(keywords.into_iter().chain([application]), environment);
+    Ok(config::resolve(&raw)?.config.expect("an application was given"))
+}
+
+/// Serves in a program that goes on afterwards: with the signals and the folder that it had before.
+/// Returns the exit code.
+///
+/// Errors: what it had before cannot be found out, or not be put back.
+pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
+    let dispositions = Dispositions::save()?;
+    let folder = File::open(".")?;
+    let served = catch_unwind(AssertUnwindSafe(|| serve(config, runtime)));
+    fchdir(&folder)?;
+    dispositions.restore()?;
+    Ok(served.unwrap_or(ExitCode::Internal as i32))
+}
+
 fn obey(
     arguments: impl IntoIterator<Item = OsString>,
     environment: Environment,
@@ -70,6 +101,7 @@ fn obey(
             say(io::stdout(), text.trim_end());
             0
         }
+        Ok(Invocation::Ctl(order)) => ask(&order),
         Ok(Invocation::Check(config)) => check(&config, runtime),
         Ok(Invocation::Serve(config)) => serve(&config, runtime),
     }
@@ -78,6 +110,22 @@ fn obey(
 /// One text for a person; a reader that has gone away, or a full disk, is no reason to fail.
 fn say(mut stream: impl Write, text: &str) {
     let _ = writeln!(stream, "{text}");
+}
+
+/// Asks a running server; this process serves nothing.
+fn ask(order: &Order) -> i32 {
+    // As for a server: Ctrl-C would be told when the answer has come.
+    let _ = set_disposition(Signal::SIGINT, Disposition::Default);
+    match ctl::obey(order) {
+        Ok(text) => {
+            say(io::stdout(), text.trim_end());
+            0
+        }
+        Err(error) => {
+            say(io::stderr(), &format!("error: {error}"));
+            error.exit_code() as i32
+        }
+    }
 }
 
 fn check(config: &Config, runtime: &dyn Runtime) -> i32 {

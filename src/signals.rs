@@ -5,18 +5,24 @@
 //!
 //! Two of the same signal between two looks are one, as in the kernel (signal(7)); the order among
 //! different ones is that of [`Signal`]'s variants.
+//!
+//! The process may be a program that goes on when the server has ended: [`Dispositions`] remembers what
+//! was there before.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use nix::sys::signal::{self, SigSet};
 use signal_hook::SigId;
 use signal_hook::low_level;
 
-use crate::fork::{Disposition, set_disposition};
+use crate::fork::{Action, Disposition, set_disposition};
+
+/// signal-hook's handler, which it installs once in a process and then takes for granted.
+static HANDLER: OnceLock<Action> = OnceLock::new();
 
 /// A signal that the supervisor acts on; first those that say more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +115,11 @@ impl Signals {
                 low_level::pipe::register(kernel as i32, ringer.try_clone()?)?,
             ];
             caught.push(Caught { signal, flag, actions });
+            match HANDLER.get() {
+                Some(handler) => handler.put(kernel)?,
+                // Just installed by the first of the two; whoever is here meanwhile has the same.
+                None => drop(HANDLER.set(Action::of(kernel)?)),
+            }
             mask.add(kernel);
         }
         mask.thread_unblock()?;
@@ -138,6 +149,38 @@ impl Signals {
     }
 }
 
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for action in self.caught.iter().flat_map(|caught| caught.actions) {
+            low_level::unregister(action);
+        }
+    }
+}
+
+/// What a process did with its signals before a server took them.
+pub struct Dispositions {
+    actions: Vec<(signal::Signal, Action)>,
+    mask: SigSet,
+}
+
+impl Dispositions {
+    /// Looks at all that [`Signals::install`] changes.
+    pub fn save() -> io::Result<Self> {
+        let kernel = Signal::ALL.map(Signal::kernel);
+        let all = kernel.into_iter().chain([signal::Signal::SIGPIPE]);
+        let actions = all.map(|number| Ok((number, Action::of(number)?)));
+        Ok(Self { actions: actions.collect::<io::Result<_>>()?, mask: SigSet::thread_get_mask()? })
+    }
+
+    /// Puts it all back; the handlers of [`Signals`] are gone by then.
+    pub fn restore(&self) -> io::Result<()> {
+        for (number, action) in &self.actions {
+            action.put(*number)?;
+        }
+        Ok(self.mask.thread_set_mask()?)
+    }
+}
+
 impl AsFd for Signals {
     /// Readable when a signal came.
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -153,7 +196,17 @@ mod tests {
 
     /// One test, because handlers are the process's and the harness runs tests in threads.
     #[test]
-    fn a_signal_rings_once_is_told_once_and_strong_ones_come_first() {
+    fn a_signal_rings_once_is_told_once_and_strong_ones_come_first_also_the_second_time() {
+        for _ in 0..2 {
+            set_disposition(signal::Signal::SIGHUP, Disposition::Ignore).unwrap();
+            let before = Dispositions::save().unwrap();
+            rings_once();
+            before.restore().unwrap();
+            low_level::raise(signal::Signal::SIGHUP as i32).unwrap(); // Ignored: we live.
+        }
+    }
+
+    fn rings_once() {
         let signals = Signals::install().unwrap();
         let is_rung = || {
             let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];

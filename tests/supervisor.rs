@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "all of it is test code")]
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::panic::catch_unwind;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use arctos::cli::{self, Invocation};
 use arctos::config::Environment;
+use arctos::ctl::{self, Order, Verb};
 use arctos::fork::Launch;
 use arctos::listener::{ListenOptions, Listeners};
 use arctos::monitor;
@@ -30,6 +32,8 @@ use nix::unistd::{Pid, getpgrp, read, write};
 
 const ROLE: &str = "ARCTOS_TEST_ROLE";
 const OPTIONS: &str = "ARCTOS_TEST_OPTIONS";
+/// Addresses of the server's admin socket, separated by spaces.
+const ADMIN: &str = "ARCTOS_TEST_ADMIN";
 /// A test that waits so long for a line has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -80,6 +84,8 @@ const TESTS: &[(&str, fn())] = tests![
     signals_that_were_blocked_at_the_start_are_heard
     the_service_manager_hears_when_the_server_is_ready_and_when_it_stops
     the_pid_file_is_there_while_the_server_is_ready
+    a_server_is_asked_for_its_metrics_while_it_runs
+    an_admin_socket_that_cannot_be_bound_is_exit_1
 ];
 
 // The server's side.
@@ -91,6 +97,8 @@ fn serve(role: &str) -> i32 {
     let parsed = cli::parse(words.split_whitespace().map(Into::into), Environment::default());
     let Ok(Invocation::Serve(mut config)) = parsed else { panic!("{words}: {parsed:?}") };
     config.patience.quick = Duration::from_secs(20); // Longer than a test takes.
+    let admin = std::env::var(ADMIN).unwrap_or_default();
+    config.admin_binds = admin.split_whitespace().map(|bind| bind.parse().unwrap()).collect();
     let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
     let log = Log::new(Level::Debug, LogFormat::Text, stderr);
     let listeners = Listeners::bind(&config.binds, &ListenOptions::from(&*config)).unwrap();
@@ -361,7 +369,7 @@ fn workers_hear_that_the_supervisor_was_killed() {
 
 fn a_worker_keeps_only_what_is_its_own() {
     let mut server = Server::with("introspective", |command| {
-        command.env("NOTIFY_SOCKET", "/nonexistent");
+        command.env("NOTIFY_SOCKET", "/nonexistent").env(ADMIN, "127.0.0.1:0");
     });
     for slot in 0..2 {
         let line = server.says(&["actor.found"]);
@@ -471,4 +479,52 @@ fn the_pid_file_is_there_while_the_server_is_ready() {
     assert!(is_empty(folder.path()));
     assert_eq!(started("not booted").ends(), Some(3));
     assert!(is_empty(folder.path()));
+}
+
+/// The cells behind this name.
+fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
+    let cells = table.lines().find_map(|line| line.strip_prefix(name));
+    cells.unwrap_or_else(|| panic!("no {name}\n{table}")).split_whitespace().collect()
+}
+
+fn a_server_is_asked_for_its_metrics_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let mut server = Server::with("serves", |command| {
+        command.env(ADMIN, format!("unix:{} 127.0.0.1:0", path.display()));
+    });
+    let line = server.says(&["server.ready"]);
+    let (_, admin) = line.split_once(" admin=").unwrap();
+    let (by_path, by_tcp) = admin.trim_matches('"').split_once(" http://").unwrap();
+    assert_eq!(by_path, format!("unix:{}", path.display()));
+    for address in [by_path, by_tcp] {
+        let order = Order { verb: Verb::Metrics, server: address.parse().unwrap() };
+        let table = ctl::obey(&order).unwrap();
+        assert!(table.starts_with("counters"), "{table}");
+        assert_eq!(row(&table, "counters"), ["total", "w0", "w1"], "{table}");
+        assert_eq!(row(&table, "conn.accept.success"), ["0", "0", "0"], "{table}");
+        assert_eq!(row(&table, "workers.ready"), ["2"], "{table}");
+    }
+    // A killed worker is seen, and the supervisor still answers.
+    kill(server.pid_in(1), Signal::SIGKILL).unwrap();
+    server.says(&["worker.ready", "slot=1"]);
+    let order = Order { verb: Verb::Metrics, server: by_tcp.parse().unwrap() };
+    let table = ctl::obey(&order).unwrap();
+    assert_eq!(row(&table, "worker.restarts signal"), ["1", "0", "1"], "{table}");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert!(!path.exists());
+    let message = ctl::obey(&order).unwrap_err().to_string();
+    assert!(message.starts_with("cannot reach the server at 127.0.0.1:"), "{message}");
+}
+
+fn an_admin_socket_that_cannot_be_bound_is_exit_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut server = Server::with("serves", |command| {
+        command.env(ADMIN, &address);
+    });
+    server.says(&["server.failed", "cannot open the admin socket", &address, "exit_code=1"]);
+    assert_eq!(server.ends(), Some(1));
+    assert_eq!(server.seen_count("worker.started"), 0);
 }

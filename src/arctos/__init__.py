@@ -1,5 +1,22 @@
-"""arctos: a prefork WSGI server. The command line is `arctos MODULE:ATTR`; see `arctos --help`."""
+"""arctos: a WSGI server.
+
+The command line is `arctos MODULE:ATTR`; see `arctos --help`. From Python, `serve()` is the same, and
+`run()`, `listen()`, `bind_and_listen()` and `server_run()` are the API of bjoern: one worker inside of the
+caller's process.
+"""
 
 from .arctos import __version__, main
+from .in_process import DEFAULT_LISTEN_BACKLOG, StatsdOptions, bind_and_listen, listen, run, server_run
+from .supervised import serve
 
-__all__ = ["__version__", "main"]
+__all__ = [
+    "DEFAULT_LISTEN_BACKLOG",
+    "StatsdOptions",
+    "__version__",
+    "bind_and_listen",
+    "listen",
+    "main",
+    "run",
+    "serve",
+    "server_run",
+]

@@ -138,9 +138,10 @@ pub enum AppNameError {
     NamelessFactory,
 }
 
-/// `--workers 'many'`, or `ARCTOS_WORKERS='many'`, so that one finds what to change.
+/// `--workers 'many'`, `ARCTOS_WORKERS='many'` or `workers='many'`, so that one finds what to change.
 fn source_of(setting: Setting, origin: &Origin, text: &str) -> String {
     match origin {
+        Origin::Keyword => format!("{}='{text}'", OptionSpec::of(setting).keyword()),
         Origin::Environment(variable) => format!("{variable}='{text}'"),
         Origin::CommandLine
         | Origin::Cpus(_)

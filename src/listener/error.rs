@@ -12,13 +12,13 @@ use crate::address::BindAddress;
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The same address is given twice.
-    #[error("--bind {address} is given twice; leave one out")]
+    #[error("{address} is given twice; leave one out")]
     Repeated {
         /// The address.
         address: String,
     },
     /// Two addresses are the same.
-    #[error("--bind {first} and --bind {second} are both {address}; leave one out")]
+    #[error("{first} and {second} are both {address}; leave one out")]
     Twice {
         /// The earlier one.
         first: String,
@@ -28,7 +28,7 @@ pub enum ListenError {
         address: String,
     },
     /// A name that has no address.
-    #[error("--bind {bind}: the name has no address here ({error}); check it, or give the address")]
+    #[error("{bind}: the name has no address here ({error}); check it, or give the address")]
     Unresolved {
         /// As given.
         bind: String,
@@ -43,6 +43,21 @@ pub enum ListenError {
     InUse {
         /// The address.
         address: String,
+    },
+    /// Somebody listens where the admin socket should (EADDRINUSE), which is never shared.
+    #[error(
+        "{address} is in use: another server listens there; stop it (ss -ltnp shows it), or choose \
+         another --admin-bind"
+    )]
+    AdminInUse {
+        /// The address.
+        address: String,
+    },
+    /// `fd://N` for the admin socket.
+    #[error("fd://{number}: the admin socket is not inherited; give HOST:PORT or unix:/path")]
+    AdminFd {
+        /// Its number.
+        number: RawFd,
     },
     /// Somebody listens there and does not share (EADDRINUSE with `--reuse-port`).
     #[error(

@@ -141,7 +141,7 @@ pub(super) fn open_all(
     // A machine without IPv6 is not worth a warning where nobody has asked for IPv6 by name.
     if !is_everywhere(host) {
         warnings.extend(left_out.into_iter().map(|(address, error)| {
-            format!("--bind {}: not listening on {address}: {error}", target.bind)
+            format!("{}: not listening on {address}: {error}", target.bind)
         }));
     }
     Ok(opened)

@@ -233,12 +233,12 @@ fn both_families_can_also_be_given_as_two_addresses() {
 fn the_same_address_twice_is_a_mistake() {
     assert_eq!(
         refusal(&["127.0.0.1:80", "127.0.0.1:80"]),
-        "--bind 127.0.0.1:80 is given twice; leave one out"
+        "127.0.0.1:80 is given twice; leave one out"
     );
-    assert_eq!(refusal(&["fd://9", "fd://9"]), "--bind fd://9 is given twice; leave one out");
+    assert_eq!(refusal(&["fd://9", "fd://9"]), "fd://9 is given twice; leave one out");
     assert_eq!(
         refusal(&["localhost:80", "127.0.0.1:80"]),
-        "--bind localhost:80 and --bind 127.0.0.1:80 are both 127.0.0.1:80; leave one out"
+        "localhost:80 and 127.0.0.1:80 are both 127.0.0.1:80; leave one out"
     );
 }
 
@@ -257,7 +257,7 @@ fn a_name_without_an_address_is_told() {
     // Longer than a label can be (RFC 1035 §2.3.4): no resolver asks a network for it.
     let name = "x".repeat(64);
     let message = refusal(&[&format!("{name}:80")]);
-    assert!(message.starts_with(&format!("--bind {name}:80: the name has no address here (")));
+    assert!(message.starts_with(&format!("{name}:80: the name has no address here (")));
 }
 
 #[test]

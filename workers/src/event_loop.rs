@@ -5,7 +5,7 @@
 //! | Serving | yes | what the client asked | told otherwise |
 //! | Announcing | yes | close | told otherwise |
 //! | Draining | what was queued at the start | close | nobody is busy, and idle peers had a moment |
-//! | Leaving | no | close | nobody is being answered |
+//! | Leaving | no | close | nobody is being answered, or its time is over |
 //!
 //! The listener is registered with EPOLLEXCLUSIVE and added anew after each accept: epoll(7) wakes the
 //! waiter at the head of the listener's queue, and adding goes to its tail. Without it all connections
@@ -32,7 +32,7 @@ use crate::channel::Channel;
 use crate::companion::Companion;
 use crate::deadlines::{Deadlines, Timer};
 use crate::drive::{Desk, Pause, Reading, drive};
-use crate::fork_guard;
+use crate::fork_guard::{self, Guarded};
 use crate::http::Persistence;
 use crate::log::{Level, Value};
 use crate::metrics::Command;
@@ -55,6 +55,9 @@ const LAST_ACCEPTS: u32 = 4096;
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 /// And how long it takes connections from the queue before that.
 const ORPHAN_TAKES: Duration = Duration::from_secs(5);
+/// How long replies go on when the interpreter's signal handlers want an end ([`Heard::Leave`]): nobody
+/// else looks after the time. As long as a supervisor gives them in a quick stop.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Keys that epoll carries for what is not a connection; no token is that large.
 const DOORBELL_KEY: u64 = u64::MAX;
@@ -66,8 +69,14 @@ const FIRST_DOOR_KEY: u64 = u64::MAX - 0x1_0000;
 enum Phase {
     Serving,
     Announcing,
-    Draining { since: Instant, cause: Cause },
-    Leaving,
+    Draining {
+        since: Instant,
+        cause: Cause,
+    },
+    /// `until` is `None` where the supervisor looks after the time.
+    Leaving {
+        until: Option<Instant>,
+    },
 }
 
 /// Who wants the worker to drain.
@@ -90,6 +99,8 @@ pub struct Leftover {
 
 /// One worker's loop.
 pub struct EventLoop<'a, A: Application> {
+    /// First, because it goes first: a number that is closed may at once be somebody else's.
+    _guarded: Guarded,
     app: &'a mut A,
     desk: Desk,
     reading: Reading,
@@ -113,7 +124,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let Post { block, life, doorbell, listeners, settings, log, access_log, companion, .. } =
             post;
         let poller = Poller::new(BATCH)?;
-        fork_guard::install();
+        let guarded = fork_guard::begin();
         for fd in [poller.as_fd(), doorbell.as_fd(), life.as_fd()] {
             fork_guard::guard(fd);
         }
@@ -131,6 +142,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         });
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
         Ok(Self {
+            _guarded: guarded,
             app,
             reading: Reading::new(&settings),
             desk: Desk::new(settings, block, log, access),
@@ -242,7 +254,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.desk.leave_if_forked();
         match heard {
             Heard::Nothing => {}
-            Heard::Leave => self.leave_soon(),
+            Heard::Leave => {
+                self.desk.clock.read(); // It may have slept since.
+                self.leave_by(self.desk.clock.now());
+            }
         }
     }
 
@@ -370,7 +385,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.drain(if is_told { Cause::Command } else { Cause::Signal });
             }
             (Command::Quick, Phase::Serving | Phase::Announcing | Phase::Draining { .. }) => {
-                self.leave_soon();
+                self.leave_soon(None);
             }
             (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
         }
@@ -401,10 +416,19 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
     }
 
-    fn leave_soon(&mut self) {
+    fn leave_soon(&mut self, until: Option<Instant>) {
         self.desk.persistence = Persistence::Close;
         self.doors.close(&self.poller);
-        self.phase = Phase::Leaving;
+        self.phase = Phase::Leaving { until };
+    }
+
+    /// Leaves within a time of our own; who asks again is out of patience.
+    fn leave_by(&mut self, now: Instant) {
+        let until = match self.phase {
+            Phase::Leaving { .. } => now,
+            Phase::Serving | Phase::Announcing | Phase::Draining { .. } => now + LEAVE_PATIENCE,
+        };
+        self.leave_soon(Some(until));
     }
 
     fn drain(&mut self, cause: Cause) {
@@ -455,7 +479,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 let is_served = self.waiting.is_empty() && !self.any(|c| !c.is_idle());
                 self.channels.is_empty() || (is_quiet && is_served)
             }
-            Phase::Leaving => !self.any(|c| c.conn.is_replying()),
+            Phase::Leaving { until } => {
+                until.is_some_and(|until| until <= now) || !self.any(|c| c.conn.is_replying())
+            }
         }
     }
 
@@ -488,7 +514,8 @@ impl Phase {
     /// When this phase may end without anything happening.
     fn next_look(self, now: Instant) -> Option<Instant> {
         match self {
-            Self::Serving | Self::Announcing | Self::Leaving => None,
+            Self::Serving | Self::Announcing => None,
+            Self::Leaving { until } => until,
             Self::Draining { since, cause } => {
                 let quiet = since + DRAIN_QUIET;
                 if quiet > now {

@@ -4,6 +4,9 @@
 //! listeners, connections and epoll instance open, and must never go on as a second worker. A
 //! pthread_atfork(3) handler closes our descriptors in the child, whoever forked; after each call of the
 //! application the loop asks [`is_forked`], before it counts or sends anything.
+//!
+//! All of this holds as long as a loop runs ([`begin`]): where the loop is not all that its process does,
+//! a fork before or after it is nobody's business, and such a child may have a loop of its own.
 #![expect(unsafe_code, reason = "pthread_atfork(3), and closing by number in the child it runs in")]
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -19,8 +22,29 @@ const WORDS: usize = (1 << 20) / 64;
 static OURS: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 static FORKED: AtomicBool = AtomicBool::new(false);
 
+/// A loop runs in this process. When this is dropped, no descriptor is guarded any more.
+pub struct Guarded {
+    /// What held before: a child that came out of one loop may run another before it goes back there.
+    was_forked: bool,
+}
+
+/// From now on a loop runs here, and this process is not the child of another one's.
+pub fn begin() -> Guarded {
+    install();
+    Guarded { was_forked: FORKED.swap(false, Ordering::Relaxed) }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        for word in OURS.iter().filter(|word| word.load(Ordering::Relaxed) != 0) {
+            word.store(0, Ordering::Relaxed);
+        }
+        FORKED.store(self.was_forked, Ordering::Relaxed);
+    }
+}
+
 /// Installs the handler in this process, once.
-pub fn install() {
+fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: `in_child` is async-signal-safe: it reads atomics and calls close(2) only.
@@ -39,7 +63,7 @@ pub fn forget(fd: BorrowedFd<'_>) {
     mark(fd.as_raw_fd(), false);
 }
 
-/// Whether this process is a child that the application forked off a worker.
+/// Whether this process is a child that the application forked off the loop's process.
 pub fn is_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }

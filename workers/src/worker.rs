@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::application::Application;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, Leftover};
 use crate::log::{Level, Value};
 use crate::signals;
 
@@ -22,6 +22,18 @@ pub fn run<A: Application>(post: Post, app: &mut A) -> WorkerExit {
             WorkerExit::Internal
         }
     }
+}
+
+/// Serves in a process that is somebody else's: it has no supervisor, so no signal handler is installed
+/// and nobody is told of readiness. Ends when [`Application::signalled`] says so.
+///
+/// Errors: what epoll(7) refuses.
+pub fn run_inside<A: Application>(post: Post, app: &mut A) -> std::io::Result<Leftover> {
+    let block = post.block;
+    block.occupy(std::process::id());
+    let event_loop = EventLoop::new(post, app)?;
+    block.set_ready();
+    event_loop.run()
 }
 
 fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit> {

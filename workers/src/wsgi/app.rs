@@ -47,6 +47,29 @@ pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, Py
     Ok(application)
 }
 
+/// Takes an application that was there before this process: all but the import.
+pub(super) fn adopt<'py>(
+    py: Python<'py>,
+    spec: &AppSpec,
+    inherited: &Bound<'py, PyAny>,
+) -> Result<Bound<'py, PyAny>, BootFailure> {
+    prepare(py, spec)?;
+    if !spec.is_factory {
+        return Ok(inherited.clone());
+    }
+    let name = &spec.module;
+    let application = inherited.call0().map_err(|error| {
+        let report = format!("The factory {name} failed:\n{}", traceback(py, &error));
+        BootFailure::not_importable(report)
+    })?;
+    if !application.is_callable() {
+        let kind = type_name(&application);
+        let report = format!("The factory {name} returned no WSGI application, but {kind}.");
+        return Err(BootFailure::not_importable(report));
+    }
+    Ok(application)
+}
+
 /// Changes the folder, and sets `sys.path` and the environment, before any code of the application's.
 fn prepare(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     if let Some(folder) = &spec.chdir {

@@ -1,11 +1,13 @@
 //! What goes wrong in an application, and how the error log names it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyBrokenPipeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::caller::Caller;
 use super::start_response::type_name;
 use crate::application::AppError;
 use crate::log::{Level, Log, Value};
@@ -59,12 +61,14 @@ impl Label {
 #[derive(Clone)]
 pub(super) struct Reporter {
     log: Arc<Log>,
+    /// Whose process this is, where it is not a worker's.
+    caller: Option<Rc<Caller>>,
 }
 
 impl Reporter {
     /// Onto this log.
-    pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log }
+    pub(super) fn new(log: Arc<Log>, caller: Option<Rc<Caller>>) -> Self {
+        Self { log, caller }
     }
 
     /// Logs a failure and says what it is to the loop.
@@ -108,6 +112,9 @@ impl Reporter {
     }
 
     fn log_error(&self, py: Python<'_>, event: &str, label: &Label, error: &PyErr) {
+        if let Some(caller) = &self.caller {
+            caller.overhear(py, error);
+        }
         self.log.block(Level::Error, event, &label.pairs(), &traceback(py, error));
     }
 

@@ -14,9 +14,11 @@
 //! | `context` | whose context variables the application finds |
 //! | `reply` | iterables, their items and their `close()` |
 //! | `failure` | what went wrong, and how the log names it |
+//! | `caller` | the program around a server without a supervisor, and its signal handlers |
 //! | `ffi` | the only unsafe code here |
 
 mod app;
+mod caller;
 mod context;
 mod environ;
 mod errors;
@@ -29,11 +31,13 @@ mod reply;
 mod request_id;
 mod start_response;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 
 pub use app::BootFailure;
+pub use caller::Caller;
 pub use reply::{Body, Chunk};
 
 use crate::application::{AppError, Application, Content, Heard, Outlet, Reply, Request};
@@ -57,6 +61,8 @@ pub struct Bridge {
     /// What the next request runs in.
     context: Context,
     reporter: Reporter,
+    /// Whose process this is, where it is not a worker's.
+    caller: Option<Rc<Caller>>,
     /// The head of the latest reply.
     head: ResponseHead,
 }
@@ -75,9 +81,43 @@ impl Bridge {
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
             let application = app::load(py, spec)?.unbind();
-            let bridge = Self::around(py, application, settings, slot, generation, log);
+            let identity = (slot, generation);
+            let bridge = Self::around(py, application, settings, identity, log, None);
             bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))
         })
+    }
+
+    /// Around an application that this process, which must be a worker's, was forked with; or around what
+    /// it makes, if it is a factory.
+    ///
+    /// Errors: as [`Bridge::boot`].
+    pub fn boot_inherited(
+        inherited: &Py<PyAny>,
+        spec: &AppSpec,
+        settings: &Settings,
+        slot: SlotId,
+        generation: Generation,
+        log: Log,
+    ) -> Result<Self, BootFailure> {
+        Python::attach(|py| {
+            let application = app::adopt(py, spec, inherited.bind(py))?.unbind();
+            let identity = (slot, generation);
+            let bridge = Self::around(py, application, settings, identity, log, None);
+            bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))
+        })
+    }
+
+    /// Around an application that the program has which this process belongs to. Nothing of the
+    /// interpreter's is changed: neither `sys.path` nor the streams.
+    pub fn inside(
+        py: Python<'_>,
+        application: Py<PyAny>,
+        settings: &Settings,
+        log: Log,
+        caller: Rc<Caller>,
+    ) -> PyResult<Self> {
+        let identity = (SlotId(0), Generation(1));
+        Self::around(py, application, settings, identity, log, Some(caller))
     }
 
     /// Around a loaded application.
@@ -85,9 +125,9 @@ impl Bridge {
         py: Python<'_>,
         application: Py<PyAny>,
         settings: &Settings,
-        slot: SlotId,
-        generation: Generation,
+        (slot, generation): (SlotId, Generation),
         log: Log,
+        caller: Option<Rc<Caller>>,
     ) -> PyResult<Self> {
         let log = Arc::new(log);
         let errors = Py::new(py, ErrorStream::new(Arc::clone(&log)))?;
@@ -97,7 +137,8 @@ impl Bridge {
             ids: RequestIds::new(slot, generation),
             responders: Responders::new(),
             context: Context::new(py)?,
-            reporter: Reporter::new(log),
+            reporter: Reporter::new(log, caller.clone()),
+            caller,
             head: ResponseHead::default(),
         })
     }
@@ -139,6 +180,11 @@ impl Bridge {
                 .bind(py)
                 .call1((environ, start_response))
                 .map_err(|error| reply::raised(responder, error))?;
+            let result = match self.caller {
+                // bjoern's habit, which programs written for it have.
+                Some(_) => reply::bytes_as_one_item(result)?,
+                None => result,
+            };
             reply::content(py, result, responder, label, &self.context, &self.reporter)
         };
         let owner = start_response::owner(responder);
@@ -184,13 +230,17 @@ impl Application for Bridge {
 
     fn signalled(&mut self) -> Heard {
         Python::attach(|py| {
+            let raised = py.check_signals();
+            if let Some(caller) = &self.caller {
+                return caller.heard(raised);
+            }
             // KeyboardInterrupt, or what a handler of the application's raised: it would end a program
             // of its own, but a worker is ended by its supervisor.
-            if let Err(error) = py.check_signals() {
+            if let Err(error) = raised {
                 self.reporter.signal_failed(py, &error);
             }
-        });
-        Heard::Nothing
+            Heard::Nothing
+        })
     }
 }
 

@@ -266,6 +266,14 @@ pub(super) fn raised(responder: &Bound<'_, Responder>, error: PyErr) -> Failure 
     }
 }
 
+/// A result of exact bytes as a list of them; any other as it is.
+pub(super) fn bytes_as_one_item(result: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    if result.is_exact_instance_of::<PyBytes>() {
+        return Ok(PyTuple::new(result.py(), [&result])?.into_any());
+    }
+    Ok(result)
+}
+
 /// The item of an exact list or tuple of one.
 fn only_item<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     if let Ok(list) = result.cast_exact::<PyList>() {

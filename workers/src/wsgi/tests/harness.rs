@@ -110,7 +110,8 @@ impl App {
         let (bridge, names) = Python::attach(|py| {
             let names = run(py, source);
             let app = names.bind(py).get_item("app").unwrap().unwrap().unbind();
-            let bridge = Bridge::around(py, app, settings, SlotId(3), Generation(1), writer);
+            let bridge =
+                Bridge::around(py, app, settings, (SlotId(3), Generation(1)), writer, None);
             (bridge.unwrap(), names)
         });
         let conn = ConnInfo {

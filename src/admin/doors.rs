@@ -1,0 +1,201 @@
+//! The admin socket's listeners: bound, accepted from, left alone for a while when that fails.
+//!
+//! They are bound by [`Listeners`], like those for requests: the same notation, the same probe for
+//! another server, the same care for stale paths. Who may connect is decided here.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use arctos_worker::connection::SocketName;
+use arctos_worker::fd::{Accepted, accept};
+use arctos_worker::identity::SlotId;
+use arctos_worker::worker::Listener;
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::stat::Mode;
+use nix::unistd::Uid;
+
+use crate::address::BindAddress;
+use crate::config::ListenMode;
+use crate::listener::{ListenError, ListenOptions, Listeners};
+
+/// Connections that may wait to be accepted: a few scrapers and a person.
+const BACKLOG: u32 = 64;
+/// First rest after accepting failed, and the longest: as workers rest.
+const FIRST_REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// All listeners of the admin socket.
+pub(super) struct Doors {
+    /// Owner of the paths, which its drop unlinks.
+    bound: Listeners,
+    listeners: Vec<Listener>,
+    life: Life,
+    /// The next rest.
+    rest: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// A connection is awaited.
+    Open,
+    /// The process is out of descriptors or memory: poll(2) would only say again that somebody waits.
+    Resting { until: Instant },
+}
+
+impl Doors {
+    /// Binds and listens; paths with mode 0600, whatever the umask.
+    pub(super) fn bind(addresses: &[BindAddress]) -> Result<Self, ListenError> {
+        for address in addresses {
+            match address {
+                BindAddress::Fd(number) => return Err(ListenError::AdminFd { number: *number }),
+                BindAddress::Tcp { .. } | BindAddress::Unix(_) | BindAddress::Abstract(_) => {}
+            }
+        }
+        let options = ListenOptions {
+            reuse_port: false,
+            backlog: BACKLOG,
+            mode: ListenMode::Shared,
+            slots: 1,
+            unix_socket_mode: Mode::S_IRUSR | Mode::S_IWUSR,
+            user: None,
+            group: None,
+        };
+        let bound = Listeners::bind(addresses, &options).map_err(in_our_words)?;
+        // A shared socket is the same for each slot.
+        let listeners = bound.for_slot(SlotId(0)).map_err(|error| {
+            let address = bound.descriptions().join(" ");
+            ListenError::Other { address, call: "fcntl(2)", error }
+        })?;
+        Ok(Self { bound, listeners, life: Life::Open, rest: FIRST_REST })
+    }
+
+    /// The addresses for people, port 0 resolved.
+    pub(super) fn descriptions(&self) -> Vec<String> {
+        self.bound.descriptions()
+    }
+
+    /// What an operator may want to know about these sockets.
+    pub(super) fn warnings(&self) -> &[String] {
+        self.bound.warnings()
+    }
+
+    /// What becomes readable when somebody comes; nothing during a rest.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let listeners = match self.life {
+            Life::Open => self.listeners.as_slice(),
+            Life::Resting { .. } => &[],
+        };
+        listeners.iter().map(|listener| listener.socket.as_fd())
+    }
+
+    /// When a rest is over.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        match self.life {
+            Life::Open => None,
+            Life::Resting { until } => Some(until),
+        }
+    }
+
+    /// Those who have come, `most` at most: more are there in the next turn.
+    pub(super) fn accept(&mut self, now: Instant, most: usize) -> Vec<OwnedFd> {
+        match self.life {
+            Life::Resting { until } if now < until => return Vec::new(),
+            Life::Resting { .. } | Life::Open => self.life = Life::Open,
+        }
+        let mut come = Vec::new();
+        for listener in &self.listeners {
+            while come.len() < most {
+                match accept(listener.socket.as_fd()) {
+                    Accepted::Connection(socket, _) => {
+                        self.rest = FIRST_REST;
+                        // Closed at once otherwise, without a word.
+                        if is_welcome(&listener.name, &socket) {
+                            come.push(socket);
+                        }
+                    }
+                    Accepted::Nobody => break,
+                    Accepted::Exhausted(_) | Accepted::Failed(_) => {
+                        self.life = Life::Resting { until: now + self.rest };
+                        self.rest = (self.rest * 2).min(LONGEST_REST);
+                        return come;
+                    }
+                }
+            }
+        }
+        come
+    }
+}
+
+/// An abstract name has no owner and no mode: everybody in the network namespace can connect to it, so
+/// the kernel is asked who it is. A path has its mode, and TCP is open to whom it is bound for.
+fn is_welcome(name: &SocketName, socket: &OwnedFd) -> bool {
+    match name {
+        SocketName::Unix(name) if name.starts_with('@') => {
+            getsockopt(socket, sockopt::PeerCredentials)
+                .is_ok_and(|peer| may_enter(Uid::from_raw(peer.uid()), Uid::effective()))
+        }
+        SocketName::Unix(_) | SocketName::Inet(_) => true,
+    }
+}
+
+/// Root, and who runs the server.
+fn may_enter(peer: Uid, own: Uid) -> bool {
+    peer.is_root() || peer == own
+}
+
+/// The admin socket cannot be shared.
+fn in_our_words(error: ListenError) -> ListenError {
+    match error {
+        ListenError::InUse { address } => ListenError::AdminInUse { address },
+        ListenError::Repeated { .. }
+        | ListenError::Twice { .. }
+        | ListenError::Unresolved { .. }
+        | ListenError::AdminInUse { .. }
+        | ListenError::AdminFd { .. }
+        | ListenError::NotShared { .. }
+        | ListenError::Forbidden { .. }
+        | ListenError::NotHere { .. }
+        | ListenError::PathTooLong { .. }
+        | ListenError::Folder { .. }
+        | ListenError::Occupied { .. }
+        | ListenError::NotOpen { .. }
+        | ListenError::NotASocket { .. }
+        | ListenError::NotListening { .. }
+        | ListenError::Other { .. } => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{Shutdown, shutdown};
+
+    use super::*;
+
+    #[test]
+    fn accepting_rests_for_longer_and_longer_while_it_fails() {
+        let mut doors = Doors::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        assert_eq!(doors.awaited().count(), 1);
+        // accept(2) is EINVAL from now on, and poll(2) says that there is something.
+        shutdown(doors.listeners[0].socket.as_raw_fd(), Shutdown::Read).unwrap();
+        let mut now = Instant::now();
+        for rest in [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis) {
+            assert!(doors.accept(now, 1).is_empty());
+            assert_eq!(doors.next_deadline(), Some(now + rest));
+            assert_eq!(doors.awaited().count(), 0);
+            assert!(doors.accept(now + rest / 2, 1).is_empty());
+            assert_eq!(doors.next_deadline(), Some(now + rest));
+            now += rest;
+        }
+    }
+
+    #[test]
+    fn an_abstract_socket_is_for_root_and_for_who_runs_the_server() {
+        let (root, own, other) = (Uid::from_raw(0), Uid::from_raw(7), Uid::from_raw(8));
+        assert!(may_enter(root, own));
+        assert!(may_enter(own, own));
+        assert!(!may_enter(other, own));
+        assert!(!may_enter(own, root));
+    }
+}

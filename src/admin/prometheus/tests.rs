@@ -1,0 +1,276 @@
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use arctos_worker::identity::Generation;
+use arctos_worker::metrics::{Block, Board, Side};
+
+use super::*;
+
+/// A board whose first `workers` slots have a worker, and its ledger.
+fn manned(slots: u16, workers: u16) -> (Board, Ledger) {
+    let board = Board::create(slots).unwrap();
+    let ledger = Ledger::open(&board);
+    for slot in 0..workers {
+        let block = block(&board, slot);
+        block.assign(Generation(1));
+        block.occupy(100 + u32::from(slot));
+    }
+    (board, ledger)
+}
+
+fn block(board: &Board, slot: u16) -> &'static Block {
+    board.block(SlotId(slot), Side::A).unwrap()
+}
+
+/// Two workers that have done a little.
+fn small() -> (Ledger, Gauges) {
+    let (board, mut ledger) = manned(2, 2);
+    block(&board, 0).row.add(Counter::ConnAcceptSuccess, 12);
+    block(&board, 1).row.add(Counter::ConnAcceptSuccess, 3);
+    block(&board, 1).row.inc(Counter::WorkerRestartsSignal);
+    board.header().row.add(Counter::LogDropped, 5);
+    for us in [0, 63, 64, 128_000, 2_000_000_000, 4_000_000_000] {
+        block(&board, 0).request_duration.record(Duration::from_micros(us));
+    }
+    ledger.read(&board);
+    let gauges = Gauges {
+        server: vec![(Gauge::WorkersTarget, 2.0), (Gauge::WorkersUtilization, 0.25)],
+        workers: vec![
+            (SlotId(0), Gauge::ConnOpen, 4.0),
+            (SlotId(0), Gauge::WorkerRss, 123_456_789_012.0),
+            (SlotId(1), Gauge::ConnOpen, 0.0),
+        ],
+    };
+    (ledger, gauges)
+}
+
+/// The lines of one family.
+fn family(page: &str, name: &str) -> String {
+    let is_of_it = |line: &&str| {
+        let rest = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ");
+        rest.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ', '_']))
+    };
+    page.lines().filter(is_of_it).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn a_counter_of_workers_has_a_sample_a_slot() {
+    let (ledger, gauges) = small();
+    assert_eq!(
+        family(&text(&ledger, &gauges, Some("a")), "arctos_conn_accept_success_total"),
+        "# HELP arctos_conn_accept_success_total Connections accepted.\n\
+         # TYPE arctos_conn_accept_success_total counter\n\
+         arctos_conn_accept_success_total{worker=\"0\",zone=\"a\"} 12\n\
+         arctos_conn_accept_success_total{worker=\"1\",zone=\"a\"} 3\n"
+    );
+}
+
+#[test]
+fn counters_of_one_name_are_one_family_with_reasons() {
+    let (ledger, gauges) = small();
+    assert_eq!(
+        family(&text(&ledger, &gauges, None), "arctos_worker_restarts_total"),
+        "# HELP arctos_worker_restarts_total Workers that ended without having been asked to.\n\
+         # TYPE arctos_worker_restarts_total counter\n\
+         arctos_worker_restarts_total{worker=\"0\",reason=\"boot\"} 0\n\
+         arctos_worker_restarts_total{worker=\"0\",reason=\"exit\"} 0\n\
+         arctos_worker_restarts_total{worker=\"0\",reason=\"signal\"} 0\n\
+         arctos_worker_restarts_total{worker=\"1\",reason=\"boot\"} 0\n\
+         arctos_worker_restarts_total{worker=\"1\",reason=\"exit\"} 0\n\
+         arctos_worker_restarts_total{worker=\"1\",reason=\"signal\"} 1\n"
+    );
+}
+
+#[test]
+fn what_the_supervisor_counts_of_itself_has_no_worker() {
+    let (ledger, gauges) = small();
+    let page = text(&ledger, &gauges, None);
+    let samples = |name| {
+        let lines = family(&page, name);
+        lines.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(samples("arctos_statsd_dropped_total"), ["arctos_statsd_dropped_total 0"]);
+    assert_eq!(
+        samples("arctos_log_dropped_total"),
+        [
+            "arctos_log_dropped_total 5",
+            "arctos_log_dropped_total{worker=\"0\"} 0",
+            "arctos_log_dropped_total{worker=\"1\"} 0"
+        ]
+    );
+}
+
+#[test]
+fn a_count_in_a_strange_place_is_shown_all_the_same() {
+    let (board, mut ledger) = manned(1, 1);
+    board.header().row.inc(Counter::ReqKilled);
+    block(&board, 0).row.inc(Counter::ReloadOk);
+    ledger.read(&board);
+    let page = text(&ledger, &Gauges::default(), Some("z"));
+    assert!(page.contains("\narctos_req_killed_total{zone=\"z\"} 1\n"), "{page}");
+    assert!(page.contains("\narctos_reload_ok_total{worker=\"0\",zone=\"z\"} 1\n"), "{page}");
+}
+
+#[test]
+fn gauges_are_of_the_server_or_of_a_worker_and_left_out_without_a_value() {
+    let (ledger, gauges) = small();
+    let page = text(&ledger, &gauges, Some("a"));
+    assert!(
+        page.contains("# TYPE arctos_workers_target gauge\narctos_workers_target{zone=\"a\"} 2\n")
+    );
+    assert!(page.contains("\narctos_workers_utilization{zone=\"a\"} 0.25\n"));
+    assert!(page.contains("\narctos_conn_open{worker=\"1\",zone=\"a\"} 0\n"));
+    assert!(page.contains("\narctos_worker_rss_bytes{worker=\"0\",zone=\"a\"} 123456789012\n"));
+    assert!(!page.contains("backlog"));
+}
+
+#[test]
+fn a_histogram_is_cumulative_in_seconds() {
+    let (ledger, gauges) = small();
+    let page = text(&ledger, &gauges, None);
+    let lines = family(&page, "arctos_request_duration_seconds");
+    let of_0: Vec<_> = lines.lines().filter(|line| line.contains("worker=\"0\"")).collect();
+    assert_eq!(of_0.len(), 25 + 1 + 2);
+    for (line, le, count) in [
+        (0, "0.000064", 2),
+        (1, "0.000128", 3),
+        (11, "0.131072", 4),
+        (24, "1073.741824", 4),
+        (25, "+Inf", 6),
+    ] {
+        let labels = format!("worker=\"0\",le=\"{le}\"");
+        let expected = format!("arctos_request_duration_seconds_bucket{{{labels}}} {count}");
+        assert_eq!(of_0[line], expected);
+    }
+    assert_eq!(of_0[26], "arctos_request_duration_seconds_sum{worker=\"0\"} 6000.128127");
+    assert_eq!(of_0[27], "arctos_request_duration_seconds_count{worker=\"0\"} 6");
+}
+
+#[test]
+fn each_bound_is_the_start_of_a_bucket() {
+    let starts: HashSet<_> =
+        (0..Histogram::BUCKETS).map(|index| Histogram::bounds(index).start).collect();
+    for octave in OCTAVES {
+        let bound = Duration::from_micros(1 << octave);
+        assert!(starts.contains(&bound));
+        assert_eq!(Histogram::bounds(buckets_below(bound)).start, bound);
+    }
+}
+
+#[test]
+fn what_an_operator_gives_cannot_break_out_of_its_label() {
+    let (ledger, gauges) = small();
+    let page = text(&ledger, &gauges, Some("a\"} 1\n\\x"));
+    assert!(page.contains("arctos_workers_target{zone=\"a\\\"} 1\\n\\\\x\"} 2\n"));
+    let help = Escaped { text: "a \"b\"\n\\", quotes: false };
+    assert_eq!(help.to_string(), "a \"b\"\\n\\\\");
+}
+
+#[test]
+fn numbers_are_written_as_prometheus_reads_them() {
+    let float = |value| Float(value).to_string();
+    assert_eq!(float(f64::INFINITY), "+Inf");
+    assert_eq!(float(f64::NEG_INFINITY), "-Inf");
+    assert_eq!(float(f64::NAN), "NaN");
+    assert_eq!(float(1e15), "1000000000000000");
+    let seconds = |us| Seconds(Duration::from_micros(us)).to_string();
+    assert_eq!(
+        (seconds(0), seconds(1), seconds(10_000_000)),
+        ("0".into(), "0.000001".into(), "10".into())
+    );
+}
+
+/// Whether `text` is a metric's name.
+fn is_name(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
+    text.starts_with(|c: char| is_part(c) && !c.is_ascii_digit()) && text.chars().all(is_part)
+}
+
+/// The labels between braces.
+fn read_labels(mut text: &str) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    while !text.is_empty() {
+        let (name, rest) = text.split_once("=\"").unwrap();
+        assert!(is_name(name) && !name.contains(':'), "{name}");
+        let mut is_escaped = false;
+        let end = rest.find(|letter| match letter {
+            '\\' => {
+                is_escaped = !is_escaped;
+                false
+            }
+            '"' if !is_escaped => true,
+            _ => {
+                is_escaped = false;
+                false
+            }
+        });
+        let (value, rest) = rest.split_at(end.unwrap());
+        assert!(labels.insert(name.to_owned(), value.to_owned()).is_none(), "{name} twice");
+        text = rest[1..].strip_prefix(',').unwrap_or(&rest[1..]);
+    }
+    labels
+}
+
+#[test]
+fn every_line_is_of_the_formats_grammar_and_families_are_contiguous() {
+    let (ledger, gauges) = small();
+    let page = text(&ledger, &gauges, Some("quo\"te, }{=\\"));
+    assert!(page.ends_with('\n'));
+    let (mut families, mut samples) = (HashSet::new(), HashSet::new());
+    let mut current = ("", "");
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, _) = help.split_once(' ').unwrap();
+            assert!(families.insert(name), "{name} is not contiguous");
+            let kind = lines.next().unwrap().strip_prefix("# TYPE ").unwrap();
+            current = kind.split_once(' ').unwrap();
+            assert_eq!(current.0, name);
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert!(samples.insert(series), "{series} comes twice");
+        let (name, labels) = match series.split_once('{') {
+            Some((name, labels)) => (name, read_labels(labels.strip_suffix('}').unwrap())),
+            None => (series, BTreeMap::new()),
+        };
+        assert!(is_name(name), "{name}");
+        assert_eq!(labels["zone"], "quo\\\"te, }{=\\\\");
+        let suffix = name.strip_prefix(current.0).unwrap();
+        match current.1 {
+            "counter" => assert!(suffix.is_empty() && name.ends_with("_total"), "{line}"),
+            "gauge" => assert!(suffix.is_empty(), "{line}"),
+            "histogram" => {
+                assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}");
+                assert_eq!(labels.contains_key("le"), suffix == "_bucket");
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(families.len(), Counter::ALL.len() - 2 + 4 + Distribution::ALL.len());
+}
+
+/// Not run by itself: `cargo test --release -p arctos --no-default-features --lib -- --ignored
+/// --nocapture 64_workers`.
+#[test]
+#[ignore = "a measurement"]
+fn how_long_64_workers_take() {
+    let (board, mut ledger) = manned(64, 64);
+    for slot in 0..64 {
+        for counter in Counter::ALL {
+            block(&board, slot).row.add(counter, 123_456_789);
+        }
+        for us in 0..100_000 {
+            block(&board, slot).request_duration.record(Duration::from_micros(us));
+        }
+    }
+    let begun = Instant::now();
+    ledger.read(&board);
+    let read = begun.elapsed();
+    let begun = Instant::now();
+    let page = text(&ledger, &Gauges::default(), Some("central-europe"));
+    let took = begun.elapsed();
+    let words = format!("read {read:?}, text {took:?}, {} bytes\n", page.len());
+    std::io::Write::write_all(&mut std::io::stdout(), words.as_bytes()).unwrap();
+}

@@ -1,0 +1,257 @@
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::time::Duration;
+
+use nix::fcntl::{F_GETFD, FdFlag, fcntl};
+use nix::poll::{PollFd, PollTimeout, poll};
+
+use super::*;
+use connection::{READ_PATIENCE, WRITE_PATIENCE};
+
+const REQUEST: &[u8] = b"GET /metrics?a=b HTTP/1.1\r\nHost: a\r\n\r\n";
+/// A test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn bind(address: &str) -> Admin {
+    Admin::bind(&[address.parse().unwrap()]).unwrap()
+}
+
+fn refusal(addresses: &[&str]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+    let Err(error) = Admin::bind(&addresses) else { panic!("{addresses:?} was bound") };
+    error.to_string()
+}
+
+/// One on any free port, and a way to it.
+fn on_tcp() -> (Admin, impl Fn() -> TcpStream) {
+    let admin = bind("127.0.0.1:0");
+    let address = admin.descriptions()[0].strip_prefix("http://").unwrap().to_owned();
+    let connect = move || {
+        let stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    (admin, connect)
+}
+
+/// Waits until something can be done, and does it.
+fn turn(admin: &mut Admin) -> Vec<Question> {
+    let awaited = admin.awaited();
+    let mut fds: Vec<_> = awaited.iter().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
+    let count = poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
+    assert!(count > 0, "nothing has happened");
+    admin.turn(Instant::now())
+}
+
+/// Turns until something is asked.
+fn asked(admin: &mut Admin) -> Question {
+    loop {
+        if let Some(question) = turn(admin).pop() {
+            return question;
+        }
+    }
+}
+
+/// Turns until nothing is left to do; `false` when somebody is still there.
+fn is_forgotten(admin: &mut Admin) -> bool {
+    while !admin.peers.is_empty() {
+        turn(admin);
+    }
+    true
+}
+
+fn read_all(mut stream: impl Read) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn nowhere_is_awaited_where_no_address_is_given() {
+    let mut admin = Admin::bind(&[]).unwrap();
+    assert!(admin.awaited().is_empty() && admin.descriptions().is_empty());
+    assert_eq!(admin.next_deadline(), None);
+    assert_eq!(admin.turn(Instant::now()), []);
+}
+
+#[test]
+fn a_question_over_tcp_is_handed_out_and_its_answer_sent() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(REQUEST).unwrap();
+    let Question { id, method, path, query } = asked(&mut admin);
+    assert_eq!((method, &*path, &*query), (Method::Get, "/metrics", "a=b"));
+    admin.answer(id, Answer::plain(200, "as asked\n"));
+    let text = read_all(&stream);
+    assert!(
+        text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\nas asked\n"),
+        "{text}"
+    );
+    drop(stream);
+    assert!(is_forgotten(&mut admin));
+}
+
+#[test]
+fn a_path_is_for_the_owner_alone_and_goes_with_the_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let mut admin = bind(&format!("unix:{}", path.display()));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(admin.descriptions(), [format!("unix:{}", path.display())]);
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(REQUEST).unwrap();
+    let id = asked(&mut admin).id;
+    admin.answer(id, Answer::plain(503, "later\n"));
+    assert!(read_all(stream).starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+    drop(admin);
+    assert!(!path.exists());
+}
+
+#[test]
+fn an_abstract_name_is_served_to_who_runs_the_server() {
+    let name = format!("arctos-admin-test-{}", std::process::id());
+    let mut admin = bind(&format!("unix:@{name}"));
+    let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+    let mut stream = UnixStream::connect_addr(&address).unwrap();
+    stream.write_all(REQUEST).unwrap();
+    assert_eq!(asked(&mut admin).path, "/metrics");
+}
+
+#[test]
+fn what_cannot_be_bound_is_told_with_its_address() {
+    let (admin, _) = on_tcp();
+    let address = admin.descriptions()[0].strip_prefix("http://").unwrap().to_owned();
+    assert_eq!(
+        refusal(&[&address]),
+        format!(
+            "{address} is in use: another server listens there; stop it (ss -ltnp shows it), or \
+             choose another --admin-bind"
+        )
+    );
+    assert_eq!(
+        refusal(&["fd://3"]),
+        "fd://3: the admin socket is not inherited; give HOST:PORT or unix:/path"
+    );
+    assert_eq!(refusal(&["unix:/x", "unix:/x"]), "unix:/x is given twice; leave one out");
+}
+
+#[test]
+fn no_descriptor_is_passed_on_to_what_the_server_executes() {
+    let (mut admin, connect) = on_tcp();
+    let _stream = connect();
+    turn(&mut admin);
+    let awaited = admin.awaited();
+    assert_eq!(awaited.len(), 2, "a listener and a connection");
+    for (fd, _) in awaited {
+        let flags = FdFlag::from_bits_retain(fcntl(fd, F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC));
+    }
+}
+
+#[test]
+fn a_bad_request_is_answered_without_a_question() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(b"nonsense\r\n\r\n").unwrap();
+    assert_eq!(turn(&mut admin), []);
+    assert!(read_all(&stream).starts_with("HTTP/1.1 400 Bad Request\r\n"));
+}
+
+#[test]
+fn bytes_behind_the_request_do_not_reset_the_answer_away() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(&[REQUEST, &[b'x'; 20_000]].concat()).unwrap();
+    let id = asked(&mut admin).id;
+    // More than one read takes in: closing now would send a reset.
+    admin.answer(id, Answer::plain(200, "as asked\n"));
+    assert!(read_all(&stream).ends_with("as asked\n"));
+    drop(stream);
+    assert!(is_forgotten(&mut admin));
+}
+
+#[test]
+fn a_peer_that_says_nothing_loses_its_connection_in_time() {
+    let (mut admin, connect) = on_tcp();
+    let stream = connect();
+    turn(&mut admin);
+    let deadline = admin.next_deadline().unwrap();
+    assert!(deadline <= Instant::now() + READ_PATIENCE);
+    assert_eq!(admin.turn(deadline), []);
+    assert_eq!(admin.next_deadline(), None);
+    assert_eq!(read_all(&stream), "");
+}
+
+#[test]
+fn an_answer_to_a_peer_that_does_not_read_is_given_up_in_time() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(REQUEST).unwrap();
+    let id = asked(&mut admin).id;
+    admin.answer(id, Answer::plain(200, &"x".repeat(64 << 20)));
+    let deadline = admin.next_deadline().unwrap();
+    assert!(deadline <= Instant::now() + WRITE_PATIENCE);
+    admin.turn(deadline);
+    assert!(admin.peers.is_empty());
+}
+
+#[test]
+fn a_large_answer_is_sent_piece_by_piece() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(REQUEST).unwrap();
+    let id = asked(&mut admin).id;
+    admin.answer(id, Answer::plain(200, &"x".repeat(16 << 20)));
+    let reader = std::thread::spawn(move || read_all(stream));
+    assert!(is_forgotten(&mut admin));
+    assert!(reader.join().unwrap().ends_with(&"x".repeat(16 << 20)));
+}
+
+#[test]
+fn an_answer_for_a_peer_that_has_gone_is_dropped() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(REQUEST).unwrap();
+    let id = asked(&mut admin).id;
+    drop(stream);
+    admin.answer(id, Answer::plain(200, "as asked\n"));
+    assert!(is_forgotten(&mut admin));
+    admin.answer(id, Answer::plain(200, "again\n"));
+    assert!(admin.peers.is_empty());
+}
+
+#[test]
+fn a_question_that_waits_is_not_polled_for() {
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(REQUEST).unwrap();
+    asked(&mut admin);
+    drop(stream);
+    assert_eq!(admin.awaited().len(), 1, "the listener alone");
+}
+
+#[test]
+fn the_oldest_that_is_still_reading_gives_way() {
+    let (mut admin, connect) = on_tcp();
+    let mut first = connect();
+    first.write_all(REQUEST).unwrap();
+    let waiting = asked(&mut admin).id;
+    let silent: Vec<_> = (1..CONNECTIONS).map(|_| connect()).collect();
+    while admin.peers.len() < CONNECTIONS {
+        turn(&mut admin);
+    }
+    let mut last = connect();
+    last.write_all(REQUEST).unwrap();
+    let id = asked(&mut admin).id;
+    assert_eq!(admin.peers.len(), CONNECTIONS);
+    assert_eq!(read_all(&silent[0]), "", "the first that said nothing");
+    silent[1].set_nonblocking(true).unwrap();
+    assert_eq!((&silent[1]).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    admin.answer(waiting, Answer::plain(200, "first\n"));
+    admin.answer(id, Answer::plain(200, "last\n"));
+    assert!(read_all(first).ends_with("first\n"));
+    assert!(read_all(last).ends_with("last\n"));
+}

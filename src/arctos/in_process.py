@@ -1,0 +1,281 @@
+"""A server inside of the caller's process, as bjoern has it: one worker, the same event loop, no supervisor.
+
+Here are sockets and the checks of what was given; the serving is `serve_socket` of the extension module.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple, Protocol, TypedDict, overload
+
+from .arctos import Statsd, serve_socket
+
+DEFAULT_LISTEN_BACKLOG: Final = 1024
+"""Connections that may wait to be accepted, where the caller gives no number."""
+
+DEFAULT_STATSD_HOST: Final = "127.0.0.1"
+DEFAULT_STATSD_PORT: Final = 8125
+
+WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
+"""What PEP 3333 calls an application."""
+
+
+class HasFileno(Protocol):
+    """A socket, or what is like one in having a descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
+
+class _StatsdNeeded(TypedDict):
+    enable: bool
+
+
+class StatsdOptions(_StatsdNeeded, total=False):
+    """Where metrics are sent: the `statsd` of `run()` and `server_run()`. Only `enable` has to be there."""
+
+    host: str | None
+    port: int | None
+    ns: str | None
+    tags: str | None
+
+
+class _Instance(NamedTuple):
+    """What `listen()` prepares and `run()` serves."""
+
+    sock: socket.socket
+    wsgi_app: WSGIApplication
+    file: _SocketFile | None
+
+
+class _SocketFile(NamedTuple):
+    """The path of a unix socket, and what tells the socket from another one that is put there later."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def at(cls, path: str) -> _SocketFile:
+        found = os.lstat(path)
+        return cls(os.path.abspath(path), found.st_dev, found.st_ino)
+
+    def unlink(self) -> None:
+        try:
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass  # somebody was faster: another process of the same server
+
+
+_default_instance: _Instance | None = None
+
+
+def bind_and_listen(
+    host: str,
+    port: int | None = None,
+    reuse_port: bool = False,
+    listen_backlog: int = DEFAULT_LISTEN_BACKLOG,
+) -> socket.socket:
+    """Makes a listening socket, which is the caller's to close; so is the file of a unix socket.
+
+    host: an address or a name, "" for all IPv4 addresses; `unix:/path`; `unix:@name` for an abstract socket.
+        A name with addresses of both kinds is bound at the IPv4 one.
+    port: 0 to 65535, 0 for any free one. Not for a unix socket.
+    reuse_port: sets SO_REUSEPORT: several processes may bind the same address, and the kernel spreads
+        connections over them. Not for a unix socket.
+    listen_backlog: connections that may wait to be accepted.
+
+    Returns the socket, non-blocking.
+    Raises TypeError or ValueError that names the argument; OSError where the address cannot be bound.
+    """
+    _check_type("host", host, str)
+    _check_type("listen_backlog", listen_backlog, int)
+    if port is not None:
+        _check_type("port", port, int)
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port must be from 0 to 65535, not {port}")
+    address: Any
+    if host.startswith("unix:"):
+        for name, is_given in (("port", port is not None), ("reuse_port", bool(reuse_port))):
+            if is_given:
+                warnings.warn(f"{name} has no meaning for the unix socket {host!r}", stacklevel=2)
+        family, address = socket.AF_UNIX, _unix_address(host)
+    elif port is None:
+        raise TypeError(f"port is missing: host {host!r} is no unix socket (unix:/path, unix:@name)")
+    else:
+        family, address = _inet_address(host, port)
+    sock = socket.socket(family)
+    try:
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+        sock.listen(listen_backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def listen(
+    wsgi_app: WSGIApplication,
+    host: str,
+    port: int | None = None,
+    reuse_port: bool = False,
+    listen_backlog: int = DEFAULT_LISTEN_BACKLOG,
+) -> socket.socket:
+    """Binds an address and listens, for a `run()` without arguments to serve `wsgi_app` there.
+
+    In between the process may fork: each child that calls `run()` serves the same address.
+    The arguments after `wsgi_app` are those of `bind_and_listen()`.
+
+    Returns the socket, which `run()` closes.
+    Raises RuntimeError where there is a server already; else what `bind_and_listen()` raises, and TypeError
+    for an application that cannot be called.
+    """
+    global _default_instance
+    if _default_instance is not None:
+        raise RuntimeError("there is a server already: only one can listen at a time")
+    _check_application(wsgi_app)
+    sock = bind_and_listen(host, port, reuse_port, listen_backlog=listen_backlog)
+    path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+    # The name of an abstract socket is bytes: there is no file.
+    file = _SocketFile.at(path) if path and isinstance(path, str) else None
+    _default_instance = _Instance(sock, wsgi_app, file)
+    return sock
+
+
+@overload
+def run(*, statsd: StatsdOptions | None = None) -> None: ...
+@overload
+def run(
+    wsgi_app: WSGIApplication,
+    host: str,
+    port: int | None = None,
+    reuse_port: bool = False,
+    listen_backlog: int = DEFAULT_LISTEN_BACKLOG,
+    *,
+    statsd: StatsdOptions | None = None,
+) -> None: ...
+def run(*args: Any, statsd: StatsdOptions | None = None, **kwargs: Any) -> None:
+    """Serves until a signal handler of this program raises: on Ctrl-C, until KeyboardInterrupt.
+
+    `run(wsgi_app, host, port, ...)` calls `listen(wsgi_app, host, port, ...)` first; `run()` serves what a
+    `listen()` before it has prepared. `statsd` is described at `server_run()`.
+
+    At the end, however it comes, the socket is closed, the file of a unix socket removed, and the next
+    `listen()` is possible.
+
+    Raises RuntimeError for `run()` without a `listen()`, and what `listen()` and `server_run()` raise.
+    """
+    global _default_instance
+    checked = _checked_statsd(statsd)
+    if args or kwargs:
+        listen(*args, **kwargs)
+    instance = _default_instance
+    if instance is None:
+        raise RuntimeError("nothing to serve: call listen(wsgi_app, host, ...) before run(), or give run() the same")
+    try:
+        serve_socket(instance.sock.fileno(), instance.wsgi_app, checked)
+    finally:
+        if instance.file is not None:
+            instance.file.unlink()
+        instance.sock.close()
+        _default_instance = None
+
+
+def server_run(sock: int | HasFileno, wsgi_app: WSGIApplication, statsd: StatsdOptions | None = None) -> None:
+    """Serves `wsgi_app` at a listening socket that the caller has made and will close.
+
+    sock: a socket, another object with `fileno()`, or a descriptor's number. It is made non-blocking and
+        stays so.
+    statsd: where metrics are sent every 2 s, `None` or `{}` for nowhere. A dict with these keys and no others:
+        enable   True or False; False sends nothing, and all else is checked all the same
+        host     a name or an address; 127.0.0.1 if left out, None or ""
+        port     8125 if left out or None
+        ns       what each name begins with: "bjoern" makes "bjoern.req.done"; nothing if left out, None or ""
+        tags     separated by commas, as in "app:my-app-name,zone:central-europe". With tags, lines are
+                 DogStatsD's, else those of plain statsd
+
+    Signal handlers of the program go on running, where this is the main thread. What one of them raises ends
+    the server and is raised here. The first Ctrl-C lets a request that runs end, within 2 s once the application
+    has returned, and is a KeyboardInterrupt then; the second raises it at once. An exception of the application's
+    is a 500 and a log line, also a SystemExit.
+
+    Raises TypeError or ValueError that names what is wrong; RuntimeError where a server runs in this process
+    already; OSError for what the kernel refuses.
+    """
+    if isinstance(sock, bool) or not (isinstance(sock, int) or hasattr(sock, "fileno")):
+        raise TypeError(f"sock must be a socket or a descriptor, not {type(sock).__name__}")
+    _check_application(wsgi_app)
+    checked = _checked_statsd(statsd)
+    serve_socket(sock if isinstance(sock, int) else sock.fileno(), wsgi_app, checked)
+
+
+def _unix_address(host: str) -> str:
+    """The address for bind(2): a path, or a name behind a NUL."""
+    address = host.removeprefix("unix:")
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    if address in ("", "\0"):
+        raise ValueError(f"host {host!r} names no unix socket: expected unix:/path or unix:@name")
+    return address
+
+
+def _inet_address(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """Family and address; of a name's addresses an IPv4 one, if there is one."""
+    if host == "":
+        return socket.AF_INET, ("", port)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return family, address
+
+
+def _check_type(name: str, value: object, expected: type) -> None:
+    """A bool is no number here: `port=True` is a mistake."""
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise TypeError(f"{name} must be {expected.__name__}, not {type(value).__name__}")
+
+
+def _check_application(wsgi_app: Any) -> None:
+    if not callable(wsgi_app):
+        raise TypeError(f"wsgi_app must be callable, not {type(wsgi_app).__name__}")
+
+
+def _checked_statsd(options: Mapping[str, Any] | None) -> Statsd | None:
+    """What was given as `statsd`, every part of it looked at; None where nothing is to be sent."""
+    if options is None:
+        return None
+    if not isinstance(options, Mapping):
+        raise TypeError(f"statsd must be a dict, not {type(options).__name__}")
+    if not options:
+        return None
+    known = ("enable", "host", "port", "ns", "tags")
+    for key in options:
+        if key not in known:
+            raise ValueError(f"statsd has no key {key!r}: there are {', '.join(known)}")
+    if "enable" not in options:
+        raise ValueError("statsd['enable'] is missing: True or False")
+    for key, expected in (("enable", int), ("host", str), ("port", int), ("ns", str), ("tags", str)):
+        value = options.get(key)
+        is_left_out = value is None and key != "enable"
+        is_bool = isinstance(value, bool) and key != "enable"
+        if not is_left_out and (is_bool or not isinstance(value, expected)):
+            wanted = "bool" if key == "enable" else expected.__name__
+            raise TypeError(f"statsd[{key!r}] must be {wanted}, not {type(value).__name__}")
+    port = options.get("port")
+    if port is None:
+        port = DEFAULT_STATSD_PORT
+    elif not 1 <= port <= 65535:
+        raise ValueError(f"statsd['port'] must be from 1 to 65535, not {port}")
+    host = options.get("host") or DEFAULT_STATSD_HOST
+    statsd = Statsd(host, port, options.get("ns") or "", options.get("tags") or "")
+    return statsd if options["enable"] else None

@@ -1,0 +1,193 @@
+//! The command line of `arctos ctl VERB`.
+
+use std::ffi::OsString;
+
+use clap::builder::ValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, Command};
+
+use super::{Invocation, UsageError};
+use crate::address::BindAddress;
+use crate::config::Environment;
+use crate::ctl::{Order, Verb};
+
+/// The first word that makes a command line one for a running server. A module of that name is served as
+/// `ctl:app`.
+pub(super) const WORD: &str = "ctl";
+const ADMIN: &str = "admin";
+const VARIABLE: &str = "ARCTOS_ADMIN_BIND";
+
+/// Reads what follows `ctl`.
+pub(super) fn parse(
+    words: &[OsString],
+    environment: &Environment,
+) -> Result<Invocation, UsageError> {
+    let words = std::iter::once(OsString::from("arctos ctl")).chain(words.iter().cloned());
+    let matches = match command().try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) => return judge(&error),
+    };
+    let word = matches.subcommand_name().unwrap_or_default();
+    let verb = Verb::ALL.into_iter().find(|verb| verb.word() == word);
+    let verb = verb.ok_or_else(|| no_verb(word))?;
+    let server = match matches.get_one::<OsString>(ADMIN) {
+        Some(given) => address("--admin", &given.to_string_lossy())?,
+        None => {
+            let binds = environment.text(VARIABLE).unwrap_or_default();
+            let first = binds.split(',').map(str::trim).find(|bind| !bind.is_empty());
+            address(VARIABLE, first.ok_or(UsageError::NoAdmin)?)?
+        }
+    };
+    Ok(Invocation::Ctl(Order { verb, server }))
+}
+
+fn command() -> Command {
+    let admin = Arg::new(ADMIN)
+        .long(ADMIN)
+        .value_name("ADDRESS")
+        .help(
+            "The server's admin socket, as its --admin-bind says: HOST:PORT or unix:/path \
+             [default: the first of $ARCTOS_ADMIN_BIND]",
+        )
+        .value_parser(ValueParser::os_string())
+        .global(true);
+    let help = Arg::new("help").long("help").short('h').action(ArgAction::Help).global(true);
+    let verbs = Verb::ALL
+        .map(|verb| Command::new(verb.word()).about(verb.meaning()).disable_help_flag(true));
+    Command::new("arctos ctl")
+        .about("Asks a running server, through its admin socket.")
+        .arg(admin)
+        .arg(help.help("Print this help"))
+        .subcommands(verbs)
+        .subcommand_required(true)
+        .subcommand_value_name("VERB")
+        .subcommand_help_heading("Verbs")
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+}
+
+fn address(origin: &'static str, text: &str) -> Result<BindAddress, UsageError> {
+    let wrong =
+        |expected: String| UsageError::AdminAddress { origin, value: text.to_owned(), expected };
+    match text.parse() {
+        Ok(BindAddress::Fd(_)) => Err(wrong("HOST:PORT or unix:/path".to_owned())),
+        Ok(address) => Ok(address),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+/// Sorts what clap stopped at.
+fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
+    let text = error.render().to_string();
+    match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::DisplayHelp, _) => Ok(Invocation::Show { text, exit_code: 0 }),
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => Err(no_verb(word)),
+        (ErrorKind::MissingSubcommand, _) => Err(no_verb("")),
+        _ => {
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            Err(UsageError::Syntax(text.trim_end().to_owned()))
+        }
+    }
+}
+
+fn no_verb(word: &str) -> UsageError {
+    let given = if word.is_empty() { String::new() } else { format!(" {word}") };
+    UsageError::Verb { given, verbs: Verb::ALL.map(Verb::word).join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse as parse_all;
+    use super::*;
+
+    fn parsed(line: &str, admin_bind: &str) -> Result<Invocation, UsageError> {
+        let words = std::iter::once("arctos").chain(line.split_whitespace()).map(OsString::from);
+        parse_all(words, [(VARIABLE, admin_bind)].into_iter().collect())
+    }
+
+    fn order(line: &str, admin_bind: &str) -> Order {
+        match parsed(line, admin_bind) {
+            Ok(Invocation::Ctl(order)) => order,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn refusal(line: &str, admin_bind: &str) -> String {
+        let error = parsed(line, admin_bind).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        error.to_string()
+    }
+
+    #[test]
+    fn the_server_is_the_one_that_is_named_or_that_of_the_environment() {
+        let at = |text: &str| Order { verb: Verb::Metrics, server: text.parse().unwrap() };
+        let variable = "unix:/run/a.sock , 127.0.0.1:9000";
+        assert_eq!(order("ctl metrics", variable), at("unix:/run/a.sock"));
+        assert_eq!(order("ctl metrics --admin [::1]:9", variable), at("[::1]:9"));
+        assert_eq!(order("ctl --admin=unix:@x metrics", ""), at("unix:@x"));
+        assert_eq!(order("ctl metrics --admin 1 --admin 2", ""), at("127.0.0.1:2"));
+    }
+
+    #[test]
+    fn without_a_server_it_says_what_to_give() {
+        for nothing in ["", " , "] {
+            let message = refusal("ctl metrics", nothing);
+            assert!(message.starts_with("no server to ask"), "{message}");
+            assert!(message.contains("--admin ") && message.contains(VARIABLE), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_named_with_where_it_stands() {
+        assert!(
+            refusal("ctl metrics --admin x", "").starts_with("--admin 'x': expected HOST:PORT,")
+        );
+        let message = refusal("ctl metrics", "::1");
+        assert!(message.starts_with("ARCTOS_ADMIN_BIND '::1': expected brackets"), "{message}");
+        assert_eq!(
+            refusal("ctl metrics --admin fd://3", ""),
+            "--admin 'fd://3': expected HOST:PORT or unix:/path"
+        );
+    }
+
+    #[test]
+    fn a_wrong_verb_is_told_with_those_that_there_are() {
+        assert_eq!(
+            refusal("ctl dance --admin 1", ""),
+            "arctos ctl dance: there is no such verb; the verbs are: metrics"
+        );
+        assert_eq!(
+            refusal("ctl", "unix:@x"),
+            "arctos ctl: a verb is missing; the verbs are: metrics"
+        );
+        assert!(refusal("ctl metrics --loud", "unix:@x").contains("--loud"));
+    }
+
+    #[test]
+    fn help_is_for_all_verbs_and_for_each() {
+        for (line, words) in [
+            ("ctl --help", ["metrics", "--admin <ADDRESS>", "Usage: arctos ctl"]),
+            ("ctl -h", ["metrics", "--admin <ADDRESS>", "ARCTOS_ADMIN_BIND"]),
+            (
+                "ctl metrics --help",
+                ["Shows all metrics", "--admin <ADDRESS>", "Usage: arctos ctl metrics"],
+            ),
+        ] {
+            let Ok(Invocation::Show { text, exit_code: 0 }) = parsed(line, "") else {
+                panic!("{line}")
+            };
+            for word in words {
+                assert!(text.contains(word), "{line}: {word}\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_module_named_ctl_is_still_served() {
+        for line in ["ctl:app", "--workers 2 ctl", "-- ctl"] {
+            let Ok(Invocation::Serve(config)) = parsed(line, "") else { panic!("{line}") };
+            assert_eq!(config.application.module, "ctl");
+        }
+    }
+}

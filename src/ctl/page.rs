@@ -1,0 +1,95 @@
+//! Prometheus' text format, as far as a person's table needs it.
+
+use std::collections::BTreeMap;
+
+/// One line: a value with its name and labels.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sample {
+    pub(super) name: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) value: f64,
+}
+
+impl Sample {
+    pub(super) fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(String::as_str)
+    }
+
+    /// The slot that it is of; `None` for the server.
+    pub(super) fn slot(&self) -> Option<u16> {
+        self.label("worker")?.parse().ok()
+    }
+}
+
+/// All samples; `None` when it is not the format.
+pub(super) fn read(text: &str) -> Option<Vec<Sample>> {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(sample).collect()
+}
+
+fn sample(line: &str) -> Option<Sample> {
+    let end = line.find(['{', ' '])?;
+    let (name, rest) = line.split_at(end);
+    let (labels, rest) = match rest.strip_prefix('{') {
+        Some(rest) => labels(rest)?,
+        None => (BTreeMap::new(), rest),
+    };
+    let value = rest.trim_start().split(' ').next()?.parse().ok()?;
+    Some(Sample { name: name.to_owned(), labels, value })
+}
+
+/// `a="b",c="d"}` and what follows it.
+fn labels(mut text: &str) -> Option<(BTreeMap<String, String>, &str)> {
+    let mut labels = BTreeMap::new();
+    loop {
+        text = text.strip_prefix(',').unwrap_or(text);
+        if let Some(rest) = text.strip_prefix('}') {
+            return Some((labels, rest));
+        }
+        let (name, rest) = text.split_once("=\"")?;
+        let (value, rest) = quoted(rest)?;
+        labels.insert(name.to_owned(), value);
+        text = rest;
+    }
+}
+
+/// A value up to its closing quote, and what follows that.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut letters = text.char_indices();
+    loop {
+        match letters.next()? {
+            (at, '"') => return Some((value, &text[at + 1..])),
+            (_, '\\') => value.push(match letters.next()?.1 {
+                'n' => '\n',
+                letter => letter,
+            }),
+            (_, letter) => value.push(letter),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_have_names_labels_and_values() {
+        let text = "# HELP a Help.\n# TYPE a counter\n\na 1\nb{} 2.5 1700000000\n\
+                    c{worker=\"7\",zone=\"x}, \\\"\\\\\\n\",le=\"+Inf\"} +Inf\n";
+        let samples = read(text).unwrap();
+        assert_eq!(samples.len(), 3);
+        assert_eq!((samples[0].name.as_str(), samples[0].value), ("a", 1.0));
+        assert_eq!((samples[1].labels.len(), samples[1].value), (0, 2.5));
+        assert_eq!((samples[2].slot(), samples[2].value), (Some(7), f64::INFINITY));
+        assert_eq!(samples[2].label("zone"), Some("x}, \"\\\n"));
+        assert_eq!(samples[2].label("le"), Some("+Inf"));
+    }
+
+    #[test]
+    fn what_is_not_the_format_is_none() {
+        for text in ["<html>", "a", "a b", "a{b 1", "a{b=\"c 1", "a{b=\"c\\"] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+}

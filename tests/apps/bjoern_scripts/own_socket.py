@@ -1,0 +1,21 @@
+"""A socket of the program's own, which is there afterwards: given as an object and as a number."""
+
+import socket
+import sys
+
+import arctos as bjoern
+
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [environ["SERVER_PORT"].encode()]
+
+
+sock = socket.socket()
+sock.bind(("127.0.0.1", 0))
+sock.listen(16)
+print(sock.getsockname()[1], flush=True)
+try:
+    bjoern.server_run(sock.fileno() if sys.argv[1] == "number" else sock, app)
+except KeyboardInterrupt:
+    print("interrupted", sock.fileno() >= 0, flush=True)

@@ -29,6 +29,11 @@ def of(runs, field):
     return median(getattr(run, field) for run in runs)
 
 
+def lost(runs):
+    """Responses that never came, or not as they should."""
+    return sum(run.errors + run.unanswered for run in runs)
+
+
 def markdown(header, rows):
     """A table whose first column is text and whose others are numbers."""
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
@@ -53,7 +58,6 @@ def table(runs_of):
     rows = []
     for name, runs in runs_of.items():
         full = of(runs, "load_busy") > LOAD_IS_FULL
-        lost = sum(run.errors + run.unanswered for run in runs)
         rows.append([
             name,
             count(of(runs, "requests_per_second")) + (" (load full)" if full else ""),
@@ -64,15 +68,15 @@ def table(runs_of):
             f"{of(runs, 'load_busy'):.0%}",
             micro(of(runs, "p50_us")),
             micro(of(runs, "p99_us")),
-            str(lost),
+            str(lost(runs)),
         ])  # fmt: skip
     return markdown(header, rows)
 
 
 def comparison(runs_of):
-    """arctos beside its best peer and the floor, as a dictionary."""
+    """arctos beside its best peer and the floor, as a dictionary. Who loses responses is no peer."""
     own = runs_of["arctos"]
-    peers = {name: runs for name, runs in runs_of.items() if name not in ("arctos", "floor")}
+    peers = {name: runs for name, runs in runs_of.items() if name not in ("arctos", "floor") and not lost(runs)}
     found = {}
     if peers:
         fastest = max(peers, key=lambda name: of(peers[name], "requests_per_second"))

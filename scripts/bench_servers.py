@@ -49,6 +49,7 @@ class Run(NamedTuple):
     requests_per_second: float
     cpu_us: float  # per request, of all processes of the server
     server_busy: float  # part of its CPU that the server used
+    first_busy: float  # the same of its first process, which is the supervisor where there is one
     load_busy: float  # part of its CPU that the load used
     p50_us: float
     p99_us: float
@@ -150,7 +151,7 @@ class Server:
 
     def measure(self, seconds):
         """One round: load for `seconds` and a fifth of it before."""
-        cpu_before, began = self.cpu_seconds(), time.monotonic()
+        cpu_before, first_before, began = self.cpu_seconds(), cpu_seconds(self.process.pid), time.monotonic()
         sent = self.send("--seconds", str(seconds), "--warm-up", str(seconds / 5))
         cpu, took = self.cpu_seconds() - cpu_before, time.monotonic() - began
         if sent["requests"] == 0:
@@ -159,6 +160,7 @@ class Server:
             requests_per_second=sent["requests"] / sent["seconds"],
             cpu_us=cpu / sent["requests_in_all"] * 1e6,
             server_busy=cpu / took,
+            first_busy=(cpu_seconds(self.process.pid) - first_before) / took,
             load_busy=sent["own_cpu_seconds"] / sent["seconds"],
             p50_us=sent["latency_p50_us"],
             p99_us=sent["latency_p99_us"],

@@ -1,5 +1,5 @@
 //! The one fork: what a child closes, resets and keeps. [`Launch`] is how this crate starts a worker
-//! without knowing Python.
+//! without knowing Python; [`errand`] is for a child that is no worker.
 //!
 //! Owns fork(2), waitpid(2), dispositions and the child's way from fork to [`Launch::work`]. Knows
 //! nothing of slots, backoffs or the reasons to start a worker.
@@ -12,7 +12,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::identity::SlotId;
@@ -20,9 +20,11 @@ use arctos_worker::log::{Level, Value};
 use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
 use arctos_worker::signals;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal};
 use nix::unistd::{self, ForkResult, setpgid, write};
 use thiserror::Error;
 
@@ -216,6 +218,86 @@ fn close_listed(kept: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// A child that does one thing, says what came out of it, and ends.
+pub struct Errand {
+    pid: unistd::Pid,
+    words: OwnedFd,
+}
+
+/// Does `work` in a child, for a call that waits and cannot be told not to; its words come through a
+/// pipe. They are at most 64 KB, the room of one.
+///
+/// No interpreter is told of this fork, so `work` is nothing of Python's. It has no descriptors but the
+/// standard ones. The child dies with this thread.
+///
+/// Unlike [`spawn`] this also forks a process with threads, because a server in its caller's process
+/// has the caller's: one of them may hold a lock that `work` needs, so whoever waits has to limit how
+/// long, and to kill it then.
+pub fn errand(work: impl FnOnce() -> Vec<u8>) -> io::Result<Errand> {
+    let (words, mouth) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let parent = unistd::getpid();
+    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    // SAFETY: the C library makes its allocator usable in the child of a process with threads; all else
+    // that the child may wait for in vain is why it is killed when it takes too long.
+    let forked = unsafe { unistd::fork() };
+    if let Ok(ForkResult::Child) = forked {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            if prepare_errand(parent, &mouth).is_ok() {
+                // A parent that has gone away is why the child ends.
+                let _ = write(&mouth, &work());
+            }
+        }));
+        // SAFETY: ends the process without destructors or atexit handlers, which are the parent's.
+        unsafe { libc::_exit(0) }
+    }
+    mask.thread_set_mask()?;
+    match forked? {
+        ForkResult::Parent { child } => Ok(Errand { pid: child, words }),
+        ForkResult::Child => unreachable!("the child has exited"),
+    }
+}
+
+/// From fork to the work: nothing of the parent's is run, kept open or outlived.
+fn prepare_errand(parent: unistd::Pid, mouth: &OwnedFd) -> io::Result<()> {
+    for number in Signal::iterator() {
+        // SIGKILL and SIGSTOP have only the default disposition, and say EINVAL.
+        let _ = set_disposition(number, Disposition::Default);
+    }
+    SigSet::empty().thread_set_mask()?;
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if unistd::getppid() != parent {
+        return Err(Errno::ESRCH.into()); // It was gone before the kernel was asked to tell.
+    }
+    close_others(vec![0, 1, 2, mouth.as_raw_fd()])
+}
+
+impl Errand {
+    /// What it says, non-blocking; at its end, the child has ended.
+    pub fn words(&self) -> BorrowedFd<'_> {
+        self.words.as_fd()
+    }
+
+    /// SIGKILL, unless it has ended: it may have been reaped then, and its pid be another's.
+    pub fn kill(&self) {
+        let mut fds = [PollFd::new(self.words(), PollFlags::POLLIN)];
+        let polled = poll(&mut fds, PollTimeout::ZERO);
+        let events = fds[0].revents().unwrap_or(PollFlags::empty());
+        if polled.is_ok() && !events.contains(PollFlags::POLLHUP) {
+            let _ = kill(self.pid, Signal::SIGKILL); // ESRCH: it has ended just now.
+        }
+    }
+
+    /// Reaps it, after the end of its words: between that and its end the kernel has next to nothing to
+    /// do, so this waits for nobody. ECHILD: whoever reaps all children was faster.
+    pub fn reap(self) {
+        let mut status = 0;
+        // SAFETY: writes to `status` and nothing else.
+        while unsafe { libc::waitpid(self.pid.as_raw(), &raw mut status, 0) } < 0
+            && Errno::last() == Errno::EINTR
+        {}
+    }
+}
+
 /// The name of a worker in ps(1), `NAME: w0`: 15 bytes (prctl(2)), of which the slot keeps its own.
 pub fn title(name: &str, slot: SlotId) -> CString {
     const TITLE_BYTES: usize = 15;
@@ -314,6 +396,51 @@ mod tests {
         assert_eq!(title("arctos", SlotId(0)).as_bytes(), b"arctos: w0");
         assert_eq!(title("a-very-long-name", SlotId(12)).as_bytes(), b"a-very-lon: w12");
         assert_eq!(title("a-very-long-name", SlotId(u16::MAX)).as_bytes(), b"a-very-: w65535");
+    }
+
+    fn words_of(errand: &Errand) -> Vec<u8> {
+        let mut words = Vec::new();
+        let mut part = [0; 64];
+        loop {
+            let mut fds = [PollFd::new(errand.words(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1));
+            match unistd::read(errand.words(), &mut part).unwrap() {
+                0 => return words,
+                n => words.extend(&part[..n]),
+            }
+        }
+    }
+
+    #[test]
+    fn an_errand_says_what_came_out_of_it() {
+        let errand = errand(|| b"forty-two".to_vec()).unwrap();
+        assert_eq!(words_of(&errand), b"forty-two");
+        errand.kill(); // It has ended: nobody is killed.
+        errand.reap();
+    }
+
+    #[test]
+    fn an_errand_has_no_descriptors_of_its_parents() {
+        let open = || {
+            let entries = fs::read_dir("/proc/self/fd").unwrap();
+            format!("{}", entries.count()).into_bytes()
+        };
+        let errand = errand(open).unwrap();
+        let count: usize = String::from_utf8(words_of(&errand)).unwrap().parse().unwrap();
+        // The standard ones, the pipe and the folder.
+        assert!(count <= 5, "{count}");
+        errand.reap();
+    }
+
+    #[test]
+    fn an_errand_that_hangs_can_be_killed() {
+        let hang = || loop {
+            unistd::pause();
+        };
+        let errand = errand(hang).unwrap();
+        errand.kill();
+        assert_eq!(words_of(&errand), b"");
+        errand.reap();
     }
 
     #[test]

@@ -4,12 +4,11 @@ import hashlib
 import http.client
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from processes import Peak
+from tracing import traced
 
 LARGE_BYTES = 200 * 2**20
 PIECE_BYTES = 2**20
@@ -65,22 +64,11 @@ def test_a_200_mb_file_arrives_whole_while_memory_stays_flat(serve):
 
 
 def test_a_file_goes_out_by_sendfile(serve, tmp_path):
-    if shutil.which("strace") is None:
-        pytest.skip("no strace")
     server = serve("plain:app", workers=1)
     (worker,) = server.worker_pids()
     trace = tmp_path / "trace"
-    strace = subprocess.Popen(
-        ["strace", "-f", "-e", "trace=sendfile", "-o", trace, "-p", str(worker)], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        said = strace.stderr.readline()
-        if "attached" not in said:
-            pytest.skip(f"strace cannot attach here: {said.strip()}")
+    with traced(worker, trace, "-e", "trace=sendfile"):
         assert download(server, f"/file?bytes={LARGE_BYTES}&mark=yes") == (LARGE_BYTES, b"begin", b"end")
-    finally:
-        strace.terminate()
-        strace.communicate(timeout=30)
     sent = [int(count) for count in re.findall(r"sendfile\(.*\) = (\d+)$", trace.read_text(), re.MULTILINE)]
     assert sum(sent) == LARGE_BYTES
 

@@ -2,7 +2,7 @@
 //! application still owes.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
@@ -30,6 +30,9 @@ pub struct Channel<B: AppBody> {
     pub file: Option<OwnedFd>,
     /// The request that is being answered, where somebody will want to know.
     pub record: Option<Box<Record>>,
+    /// How long what lies there had waited in the kernel when the connection was accepted; until its
+    /// first request has come, or the peer is waited for.
+    pub waited: Option<Duration>,
     /// When the application was called for the reply that is on its way.
     pub called: Option<Instant>,
     /// Whether bytes moved since the deadline was last set.
@@ -67,6 +70,7 @@ impl<B: AppBody> Channel<B> {
             body: None,
             file: None,
             record: None,
+            waited: None,
             called: None,
             progressed: false,
             watched: None,

@@ -91,6 +91,8 @@ pub struct Connection<C> {
     info: ConnInfo,
     state: State,
     outbox: Outbox<C>,
+    /// Bytes came, and whether they are enough was not found out yet.
+    is_fed: bool,
 }
 
 enum State {
@@ -149,7 +151,7 @@ enum Lingering {
 impl<C: AsRef<[u8]>> Connection<C> {
     /// A connection without a byte of a request: just accepted, or kept and handed over.
     pub fn new(info: ConnInfo) -> Self {
-        Self { info, state: State::Idle, outbox: Outbox::new() }
+        Self { info, state: State::Idle, outbox: Outbox::new(), is_fed: false }
     }
 
     /// Who the peer is.
@@ -171,6 +173,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
+    /// Bytes came. If they do not complete a request, the step that asks for more counts them.
+    pub fn received(&mut self) {
+        self.is_fed = true;
+    }
+
     /// What is due next. `input` holds the bytes that were read and not yet used; `head` is scratch
     /// that describes the request after [`Step::Call`].
     pub fn step<'c, 'i>(
@@ -184,10 +191,14 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
         if matches!(self.state, State::Idle | State::Head(_)) {
             if input.rest().is_empty() {
+                self.is_fed = false;
                 return Step::Read;
             }
             match self.read_head(input, head, rules) {
-                Reading::Unfinished => return Step::Read,
+                Reading::Unfinished => {
+                    self.await_rest(rules.row);
+                    return Step::Read;
+                }
                 Reading::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
                 Reading::Refused(status) => self.refuse(status, rules),
                 Reading::Gathering => {}
@@ -197,7 +208,12 @@ impl<C: AsRef<[u8]>> Connection<C> {
             && self.outbox.is_empty()
         {
             match gathering.read_body(input) {
-                Ok(step) => return step,
+                Ok(step) => {
+                    if matches!(step, Step::Read) {
+                        self.await_rest(rules.row);
+                    }
+                    return step;
+                }
                 Err(status) => self.refuse(status, rules),
             }
         }
@@ -275,6 +291,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let head_bytes = input.take(head.len).into();
         if head.expects_continue && input.rest().is_empty() {
             self.outbox.tail().extend_from_slice(CONTINUE);
+            rules.row.inc(Counter::RespStatus1xx);
         }
         self.state = State::Body(Box::new(Gathering {
             request: Gathered { head_bytes, head: head.clone() },
@@ -295,9 +312,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
         Some(gathering.request)
     }
 
-    /// Bytes came and the request is still not whole.
-    pub fn unfinished(&self, row: &Row) {
-        if matches!(self.state, State::Head(_) | State::Body(_)) {
+    /// The request is still not whole.
+    fn await_rest(&mut self, row: &Row) {
+        if std::mem::take(&mut self.is_fed) {
             row.inc(Counter::ReqActive);
         }
     }
@@ -317,8 +334,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// Reading or writing failed: the connection is dead.
     pub fn failed(&mut self, row: &Row) {
         let reason = match self.state {
+            State::Idle if self.info.served > 0 => CloseReason::IdleReset,
             State::Idle | State::Head(_) | State::Body(_) => CloseReason::ReadFailed,
-            State::Ready(_) => CloseReason::Abandoned,
+            State::Ready(_) => CloseReason::AbandonedByReset,
             State::Replying(_) => CloseReason::WriteFailed,
             State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
         };

@@ -136,8 +136,8 @@ impl Desk {
     }
 }
 
-/// Carries out what is due on one connection until it has to wait. `hung_up` says that the connection
-/// is known to be reset.
+/// Carries out what is due on one connection until it has to wait. `hung_up` says that the peer is
+/// known to be gone, with a reset or without.
 pub fn drive<A: Application>(
     app: &mut A,
     reading: &mut Reading,
@@ -176,6 +176,7 @@ pub fn drive<A: Application>(
                         bytes_left = bytes_left.saturating_sub(count);
                         is_drained = count < room_bytes;
                         channel.progressed = true;
+                        channel.conn.received();
                         desk.block.row.add(Counter::BytesIn, count as u64);
                         continue;
                     }
@@ -190,7 +191,11 @@ pub fn drive<A: Application>(
                 }
             }
             Step::Call { .. } | Step::CallGathered if hung_up => {
-                channel.conn.failed(&desk.block.row);
+                if fd::has_failed(channel.socket.as_fd()) {
+                    channel.conn.failed(&desk.block.row);
+                } else {
+                    channel.conn.ended(&desk.block.row);
+                }
             }
             Step::Call { head_bytes, body } => {
                 let body =
@@ -249,8 +254,8 @@ pub fn drive<A: Application>(
     if start < end {
         channel.pending = reading.buffer[start..end].to_vec();
     }
-    if channel.progressed && matches!(pause, Pause::Readable) {
-        channel.conn.unfinished(&desk.block.row);
+    if pause == Pause::Readable {
+        channel.waited = None; // From here on it is the peer that takes its time.
     }
     pause
 }
@@ -301,14 +306,12 @@ fn answer<A: Application>(
     channel.called = Some(desk.clock.now());
     let before = desk.clock.monotonic();
     let info = channel.conn.info().clone();
-    let request = Request {
-        head_bytes,
-        head,
-        body,
-        conn: &info,
-        sequence: desk.sequence,
-        queue_wait: before.saturating_sub(desk.woke),
+    let queue_wait = match channel.waited.take() {
+        Some(in_kernel) => in_kernel + desk.clock.now().saturating_duration_since(info.accepted),
+        None => before.saturating_sub(desk.woke),
     };
+    let request =
+        Request { head_bytes, head, body, conn: &info, sequence: desk.sequence, queue_wait };
     let method = head.method.of(head_bytes);
     let path = head.path.of(head_bytes);
     if desk.access.is_some() {
@@ -457,6 +460,9 @@ fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
 
 fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
     book(desk, channel);
+    if channel.conn.parts_at_once() && fd::has_unread(channel.socket.as_fd()) {
+        channel.conn.overhear();
+    }
     channel.conn.finish(&desk.block.row);
     channel.close_reply();
     desk.leave_if_forked();

@@ -16,6 +16,7 @@
 //! so behind a connection that always has a request the listener would never come first. One that was
 //! passed over goes first from then on, until a batch comes without it.
 
+mod complaint;
 mod doors;
 
 use std::collections::VecDeque;
@@ -41,7 +42,8 @@ use crate::post::Post;
 use crate::signals::{self, Asked};
 use crate::table::{ConnTable, Token};
 
-use doors::Doors;
+use complaint::Complaint;
+use doors::{Arrived, Doors};
 
 /// Events taken from the kernel at once.
 const BATCH: usize = 256;
@@ -116,6 +118,8 @@ pub struct EventLoop<'a, A: Application> {
     doorbell: OwnedFd,
     life: OwnedFd,
     companion: Option<Box<dyn Companion>>,
+    /// That a connection could not be watched.
+    unwatched: Complaint,
 }
 
 impl<'a, A: Application> EventLoop<'a, A> {
@@ -156,6 +160,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             doorbell,
             life,
             companion,
+            unwatched: Complaint::default(),
         })
     }
 
@@ -166,21 +171,21 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.desk.clock.read();
             self.desk.woke = self.desk.clock.monotonic();
             self.desk.block.tick(self.desk.woke);
-            self.take_batch(count)?;
+            self.take_batch(count);
             for _ in 0..self.waiting.len() {
                 if let Some(token) = self.waiting.pop_front() {
-                    self.serve(token, false)?;
+                    self.serve(token, false);
                 }
             }
-            self.expire()?;
-            self.follow_orders()?;
-            self.doors.tend(&self.poller, self.desk.clock.now(), self.can_make_room())?;
+            self.expire();
+            self.follow_orders();
+            self.doors.tend(&self.poller, &self.desk, self.can_make_room());
             self.desk.flush_access_log();
             if let Some(companion) = &mut self.companion {
                 companion.turn(self.desk.clock.now());
             }
             if self.is_done(count == 0) {
-                return self.leave();
+                return Ok(self.leave());
             }
         }
     }
@@ -210,40 +215,34 @@ impl<'a, A: Application> EventLoop<'a, A> {
         Ok(count)
     }
 
-    fn take_batch(&mut self, count: usize) -> io::Result<()> {
+    fn take_batch(&mut self, count: usize) {
         let owed = self.passed_over.take();
         let first = (0..count).find(|&index| Some(self.poller.event(index).key) == owed);
         let rest = (0..count).filter(|&index| Some(index) != first);
         for (place, index) in first.into_iter().chain(rest).enumerate() {
             let event = self.poller.event(index);
-            self.take_event(event, place == 0)?;
+            self.take_event(event, place == 0);
         }
         // Its turn has come when nobody waits there any more, or another listener waits as well. A
         // full batch may have left it out.
         if self.passed_over.is_none() && (first.is_some() || count == BATCH) {
             self.passed_over = owed;
         }
-        Ok(())
     }
 
-    fn take_event(&mut self, event: Event, is_first: bool) -> io::Result<()> {
+    fn take_event(&mut self, event: Event, is_first: bool) {
         match event.key {
             DOORBELL_KEY => {
                 // EAGAIN: somebody rang and it was heard already.
                 let _ = read(&self.doorbell, &mut [0; 8]);
                 self.signalled();
-                Ok(())
             }
-            LIFE_KEY => {
-                self.hear_supervisor();
-                Ok(())
-            }
+            LIFE_KEY => self.hear_supervisor(),
             key if key >= FIRST_DOOR_KEY => {
                 if is_first {
                     return self.accept((key - FIRST_DOOR_KEY) as usize);
                 }
                 self.passed_over.get_or_insert(key);
-                Ok(())
             }
             key => self.serve(Token::from_bits(key), event.hung_up),
         }
@@ -285,38 +284,50 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     /// Accepts one connection and serves it in the same turn.
-    fn accept(&mut self, index: usize) -> io::Result<()> {
+    fn accept(&mut self, index: usize) {
         if !self.has_room() {
-            self.evict_idle()?;
+            self.evict_idle();
             if !self.has_room() {
-                return self.doors.pause(&self.poller);
+                self.doors.pause(&self.poller);
+                return;
             }
         }
-        let accepted = self.doors.accept(index, &self.poller, &self.desk)?;
-        if let Some((socket, info)) = accepted {
-            let token = self.channels.insert(Channel::adopt(socket, info));
-            self.serve(token, false)?;
+        let arrived = self.doors.accept(index, &self.poller, &self.desk);
+        if let Some(arrived) = arrived {
+            let token = self.take_in(arrived);
+            self.serve(token, false);
         }
-        Ok(())
+    }
+
+    /// Gives a new connection its place. One whose peer has reset it meanwhile never reaches the
+    /// application, though its request could still be read.
+    fn take_in(&mut self, arrived: Arrived) -> Token {
+        let Arrived { socket, info, arrival } = arrived;
+        let mut channel = Channel::adopt(socket, info);
+        channel.waited = arrival.map(|arrival| arrival.waited);
+        if arrival.is_some_and(|arrival| arrival.is_reset) {
+            channel.conn.failed(&self.desk.block.row);
+        }
+        self.channels.insert(channel)
     }
 
     /// Closes the connection that has been idle longest, unless its next request has come meanwhile.
-    fn evict_idle(&mut self) -> io::Result<()> {
-        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return Ok(()) };
-        self.serve(token, false)?;
+    fn evict_idle(&mut self) {
+        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return };
+        self.serve(token, false);
         if self.deadlines.oldest(Timer::KeepAlive) != Some(token) {
-            return Ok(());
+            return;
         }
         match self.channels.get_mut(token) {
             Some(channel) if channel.is_idle() => channel.conn.give_up(&self.desk.block.row),
-            Some(_) | None => return Ok(()),
+            Some(_) | None => return,
         }
         self.serve(token, false)
     }
 
     /// Carries a connection as far as it goes, then notes what it waits for.
-    fn serve(&mut self, token: Token, hung_up: bool) -> io::Result<()> {
-        let Some(channel) = self.channels.get_mut(token) else { return Ok(()) };
+    fn serve(&mut self, token: Token, hung_up: bool) {
+        let Some(channel) = self.channels.get_mut(token) else { return };
         let pause = drive(self.app, &mut self.reading, &mut self.desk, channel, hung_up);
         let interest = match pause {
             Pause::Closed(manner) => {
@@ -330,7 +341,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                     channel.close(manner);
                     self.desk.leave_if_forked();
                 }
-                return Ok(());
+                return;
             }
             Pause::Readable => Interest::Read,
             Pause::Writable => Interest::Write,
@@ -339,20 +350,28 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 Interest::Nothing
             }
         };
-        match channel.watched {
-            None => self.poller.add(&channel.socket, token.to_bits(), interest)?,
+        let watched = match channel.watched {
+            None => self.poller.add(&channel.socket, token.to_bits(), interest),
             Some(watched) if watched != interest => {
-                self.poller.modify(&channel.socket, token.to_bits(), interest)?;
+                self.poller.modify(&channel.socket, token.to_bits(), interest)
             }
-            Some(_) => {}
+            Some(_) => Ok(()),
+        };
+        if let Err(error) = watched {
+            // ENOSPC, ENOMEM: there may be room again when it is closed.
+            channel.conn.give_up(&self.desk.block.row);
+            if self.unwatched.is_due(self.desk.clock.now()) {
+                let pairs = [("error", Value::Display(&error))];
+                self.desk.log.line(Level::Error, "connection.not_watched", &pairs);
+            }
+            return self.serve(token, false);
         }
         channel.watched = Some(interest);
         arm(&mut self.deadlines, channel, token, self.desk.clock.now());
-        Ok(())
     }
 
     /// Ends what has taken too long.
-    fn expire(&mut self) -> io::Result<()> {
+    fn expire(&mut self) {
         let now = self.desk.clock.now();
         while let Some((timer, token)) = self.deadlines.pop_expired(now) {
             let Some(channel) = self.channels.get_mut(token) else { continue };
@@ -363,14 +382,13 @@ impl<'a, A: Application> EventLoop<'a, A> {
             if timer == Timer::BodyRate && channel.conn.timer() == Some(Timer::Body) {
                 self.deadlines.set(Timer::BodyRate, token, now);
             } else {
-                self.serve(token, false)?;
+                self.serve(token, false);
             }
         }
-        Ok(())
     }
 
     /// Does what the supervisor's command word and direct signals ask.
-    fn follow_orders(&mut self) -> io::Result<()> {
+    fn follow_orders(&mut self) {
         match (self.order(), self.phase) {
             (Command::Serve, Phase::Announcing) => {
                 self.phase = Phase::Serving;
@@ -393,17 +411,16 @@ impl<'a, A: Application> EventLoop<'a, A> {
             && !self.doors.are_closed()
         {
             match cause {
-                Cause::Command => self.empty_queue(None)?,
+                Cause::Command => self.empty_queue(None),
                 Cause::Orphaned => {
                     self.doors.shut();
-                    self.empty_queue(Some(since + ORPHAN_TAKES))?;
+                    self.empty_queue(Some(since + ORPHAN_TAKES));
                     self.doors.end();
                 }
                 Cause::Signal => {}
             }
             self.doors.close(&self.poller);
         }
-        Ok(())
     }
 
     /// What the supervisor and direct signals want by now.
@@ -441,27 +458,26 @@ impl<'a, A: Application> EventLoop<'a, A> {
     ///
     /// First each is served before the next is taken, so that the workers share them: as many as wait
     /// now, for under load there is always one more. Then what has come meanwhile, at one go.
-    fn empty_queue(&mut self, until: Option<Instant>) -> io::Result<()> {
+    fn empty_queue(&mut self, until: Option<Instant>) {
         for index in 0..self.doors.len() {
             for _ in 0..self.doors.queued(index).unwrap_or(LAST_ACCEPTS) {
                 let is_late = until.is_some_and(|until| until <= self.desk.clock.now());
                 if is_late || self.order() == Command::Quick {
-                    return Ok(());
+                    return;
                 }
                 let Some(token) = self.take_queued(index) else { break };
-                self.serve(token, false)?;
+                self.serve(token, false);
             }
             for _ in 0..LAST_ACCEPTS {
                 let Some(token) = self.take_queued(index) else { break };
                 self.waiting.push_back(token);
             }
         }
-        Ok(())
     }
 
     fn take_queued(&mut self, index: usize) -> Option<Token> {
-        let (socket, info) = self.doors.take_one(index, &self.desk)?;
-        Some(self.channels.insert(Channel::adopt(socket, info)))
+        let arrived = self.doors.take_one(index, &self.desk)?;
+        Some(self.take_in(arrived))
     }
 
     /// `is_lull`: nothing was due when this turn began, so no request is known to the kernel and not to
@@ -490,7 +506,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     /// Closes what is left and says what was cut off.
-    fn leave(mut self) -> io::Result<Leftover> {
+    fn leave(mut self) -> Leftover {
         let mut abandoned_count = 0;
         let tokens: Vec<Token> = self.channels.tokens().collect();
         for token in tokens {
@@ -499,14 +515,14 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 abandoned_count += 1;
             }
             channel.conn.give_up(&self.desk.block.row);
-            self.serve(token, false)?;
+            self.serve(token, false);
         }
         if abandoned_count > 0 {
             let pairs = [("requests", Value::Number(abandoned_count as i64))];
             self.desk.log.line(Level::Warning, "worker.abandoned", &pairs);
         }
         self.desk.flush_access_log();
-        Ok(Leftover { abandoned_count })
+        Leftover { abandoned_count }
     }
 }
 

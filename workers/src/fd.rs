@@ -146,6 +146,12 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Io {
     outcome(moved)
 }
 
+/// Whether bytes wait to be received.
+pub fn has_unread(socket: BorrowedFd<'_>) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    socket::recv(socket.as_raw_fd(), &mut [0], flags).is_ok_and(|count| count > 0)
+}
+
 /// One send of up to three parts, in order, with MSG_NOSIGNAL: send(2) for one non-empty part,
 /// sendmsg(2) for more. EINTR is retried. All parts empty is a caller's bug, and `Failed`.
 pub fn send(socket: BorrowedFd<'_>, parts: [&[u8]; 3]) -> Io {
@@ -195,11 +201,28 @@ pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, leng
     outcome(retry(|| sendfile(socket, file, Some(&mut { offset }), length)))
 }
 
-/// How long ago the last bytes of a TCP connection arrived: right after [`accept`], how long a request
-/// has waited in the kernel, in steps of the kernel's clock (4 ms). `None` where there is no TCP.
-pub fn last_data_received(socket: BorrowedFd<'_>) -> Option<Duration> {
+/// Whether an error has come for a socket (SO_ERROR): a reset, as a rule. Asked once, it is forgotten.
+pub fn has_failed(socket: BorrowedFd<'_>) -> bool {
+    socket::getsockopt(&socket, sockopt::SocketError).is_ok_and(|error| error != 0)
+}
+
+/// What a TCP connection tells of itself right after [`accept`]; `None` where there is no TCP.
+pub fn arrival(socket: BorrowedFd<'_>) -> Option<Arrival> {
     let info = tcp_info(socket).ok()?;
-    Some(Duration::from_millis(info.word(TcpInfo::LAST_DATA_RECV)?.into()))
+    Some(Arrival {
+        waited: Duration::from_millis(info.word(TcpInfo::LAST_DATA_RECV)?.into()),
+        is_reset: info.state()? == TcpInfo::CLOSE,
+    })
+}
+
+/// A TCP connection that was just accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// How long ago its last bytes came, or it was made if none did: how long it has waited in the
+    /// kernel, in steps of the kernel's clock (4 ms).
+    pub waited: Duration,
+    /// The peer has reset it while it waited. What the peer had sent before can still be read.
+    pub is_reset: bool,
 }
 
 /// How full a TCP listener's queue of finished connections is. `None` where there is no TCP.
@@ -225,12 +248,19 @@ struct TcpInfo {
 }
 
 impl TcpInfo {
+    /// `tcpi_state` of a connection that was reset (TCP_CLOSE of netinet/tcp.h).
+    const CLOSE: u8 = 7;
     /// `tcpi_unacked`; of a listener, the length of its queue.
     const UNACKED: usize = 24;
     /// `tcpi_sacked`; of a listener, the bound of its queue.
     const SACKED: usize = 28;
     /// `tcpi_last_data_recv`, in ms.
     const LAST_DATA_RECV: usize = 52;
+
+    /// `tcpi_state`.
+    fn state(&self) -> Option<u8> {
+        self.raw[..self.bytes].first().copied()
+    }
 
     fn word(&self, offset: usize) -> Option<u32> {
         let word = self.raw[..self.bytes].get(offset..)?.first_chunk()?;

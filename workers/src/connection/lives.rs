@@ -82,6 +82,8 @@ pub enum Step<'c, 'i> {
 pub enum CloseReason {
     /// The peer left between requests.
     IdlePeerLeft,
+    /// The peer reset a kept connection between requests.
+    IdleReset,
     /// Idle for longer than the keep-alive timeout.
     IdleLong,
     /// Idle, and the worker needs the place or leaves.
@@ -90,8 +92,10 @@ pub enum CloseReason {
     PeerLeft,
     /// recv(2) failed.
     ReadFailed,
-    /// The client was gone before the application was called.
+    /// The client had closed before the application was called.
     Abandoned,
+    /// The client had reset the connection before the application was called.
+    AbandonedByReset,
     /// The response is out and the connection was not to be kept.
     Answered,
     /// The application failed after its head was out.
@@ -118,6 +122,12 @@ impl CloseReason {
                 &[Counter::ReqErrorClientDisconnected, Counter::ReqAborted, Counter::ReqAbandoned]
             }
             Self::ReadFailed => &[Counter::ReqErrorRead, Counter::ReqAborted],
+            Self::IdleReset => {
+                &[Counter::ReqErrorRead, Counter::ReqAborted, Counter::ConnCloseIdle]
+            }
+            Self::AbandonedByReset => {
+                &[Counter::ReqErrorRead, Counter::ReqAborted, Counter::ReqAbandoned]
+            }
             Self::Answered => &[Counter::RespConnClose],
             Self::ReplyFailed | Self::ReplyShort | Self::WriteFailed | Self::Cut => {
                 &[Counter::RespAborted]
@@ -133,11 +143,13 @@ impl CloseReason {
             // A write that failed finds nobody to mislead; one that timed out may.
             Self::ReplyFailed | Self::ReplyShort | Self::WriteFailed | Self::Cut => true,
             Self::IdlePeerLeft
+            | Self::IdleReset
             | Self::IdleLong
             | Self::IdleGivenUp
             | Self::PeerLeft
             | Self::ReadFailed
             | Self::Abandoned
+            | Self::AbandonedByReset
             | Self::Answered
             | Self::Lingered => false,
         }

@@ -215,6 +215,21 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.end_items();
     }
 
+    /// Whether the connection ends with this response, and at once.
+    pub fn parts_at_once(&self) -> bool {
+        matches!(&self.state, State::Replying(replying) if replying.ending == Ending::Close)
+    }
+
+    /// The peer has sent something behind its last request: the close has to linger, or the kernel
+    /// resets the response away (RFC 9112 §9.6).
+    pub fn overhear(&mut self) {
+        if let State::Replying(replying) = &mut self.state
+            && replying.ending == Ending::Close
+        {
+            replying.ending = Ending::Linger;
+        }
+    }
+
     /// The response is sent, as far as the application gave it. Whether the connection lives on is in
     /// the state afterwards.
     pub fn finish(&mut self, row: &Row) {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{Backlog, Shutdown, listen, shutdown};
 
 use super::FIRST_DOOR_KEY;
+use super::complaint::Complaint;
 use crate::connection::{ConnInfo, SocketName};
 use crate::drive::Desk;
-use crate::fd::{self, Accepted, accept};
+use crate::fd::{self, Accepted, Arrival, accept};
 use crate::fork_guard;
 use crate::log::{Level, Value};
 use crate::metrics::Counter;
@@ -19,8 +20,14 @@ use crate::post::{Listener, Owner};
 /// First rest after a lack of descriptors or memory, and the longest.
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(1);
-/// A lack of descriptors is logged at most so often.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A connection at the door.
+pub(super) struct Arrived {
+    pub(super) socket: OwnedFd,
+    pub(super) info: ConnInfo,
+    /// What TCP knows of its time in the queue.
+    pub(super) arrival: Option<Arrival>,
+}
 
 /// All listeners of this worker.
 pub(super) struct Doors {
@@ -28,7 +35,7 @@ pub(super) struct Doors {
     life: Life,
     /// The next rest, when accepting fails for want of resources.
     rest: Duration,
-    complained: Option<Instant>,
+    complaint: Complaint,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +55,7 @@ impl Doors {
         for listener in &listeners {
             fork_guard::guard(listener.socket.as_fd());
         }
-        Self { listeners, life: Life::Full, rest: FIRST_REST, complained: None }
+        Self { listeners, life: Life::Full, rest: FIRST_REST, complaint: Complaint::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -69,18 +76,20 @@ impl Doors {
     }
 
     /// Leaves them out of epoll: this worker has all the connections it may hold.
-    pub(super) fn pause(&mut self, poller: &Poller) -> io::Result<()> {
-        self.unwatch(poller)?;
+    pub(super) fn pause(&mut self, poller: &Poller) {
+        self.unwatch(poller);
         self.life = Life::Full;
-        Ok(())
     }
 
     /// Watches them again when the rest is over or there is room.
-    pub(super) fn tend(&mut self, poller: &Poller, now: Instant, has_room: bool) -> io::Result<()> {
-        match self.life {
-            Life::Resting { until } if now >= until => self.open(poller),
-            Life::Full if has_room => self.open(poller),
-            Life::Watched | Life::Resting { .. } | Life::Full | Life::Closed => Ok(()),
+    pub(super) fn tend(&mut self, poller: &Poller, desk: &Desk, has_room: bool) {
+        let is_time = match self.life {
+            Life::Resting { until } => desk.clock.now() >= until,
+            Life::Full => has_room,
+            Life::Watched | Life::Closed => false,
+        };
+        if is_time && let Err(error) = self.open(poller) {
+            self.take_a_rest(&error, poller, desk);
         }
     }
 
@@ -93,36 +102,33 @@ impl Doors {
     }
 
     /// Accepts one connection and moves the listener to the tail of the kernel's queue of waiters.
-    pub(super) fn accept(
-        &mut self,
-        index: usize,
-        poller: &Poller,
-        desk: &Desk,
-    ) -> io::Result<Option<(OwnedFd, ConnInfo)>> {
-        let Some(listener) = self.listeners.get(index) else { return Ok(None) };
+    pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Option<Arrived> {
+        let listener = self.listeners.get(index)?;
         match accept(listener.socket.as_fd()) {
             Accepted::Connection(socket, peer) => {
-                poller.remove(&listener.socket)?;
-                poller.add(&listener.socket, FIRST_DOOR_KEY + index as u64, Interest::Accept)?;
-                self.rest = FIRST_REST;
-                Ok(Some((socket, self.admit(index, peer, desk))))
+                let key = FIRST_DOOR_KEY + index as u64;
+                let moved = poller
+                    .remove(&listener.socket)
+                    .and_then(|()| poller.add(&listener.socket, key, Interest::Accept));
+                match moved {
+                    Ok(()) => self.rest = FIRST_REST,
+                    Err(error) => self.take_a_rest(&error, poller, desk),
+                }
+                Some(self.admit(index, socket, peer, desk))
             }
-            Accepted::Nobody => Ok(None),
+            Accepted::Nobody => None,
             Accepted::Exhausted(error) | Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
-                self.complain(&error, desk);
-                self.unwatch(poller)?;
-                self.life = Life::Resting { until: desk.clock.now() + self.rest };
-                self.rest = (self.rest * 2).min(LONGEST_REST);
-                Ok(None)
+                self.take_a_rest(&error, poller, desk);
+                None
             }
         }
     }
 
     /// Accepts one connection of a queue that is being emptied.
-    pub(super) fn take_one(&mut self, index: usize, desk: &Desk) -> Option<(OwnedFd, ConnInfo)> {
+    pub(super) fn take_one(&mut self, index: usize, desk: &Desk) -> Option<Arrived> {
         match accept(self.listeners.get(index)?.socket.as_fd()) {
-            Accepted::Connection(socket, peer) => Some((socket, self.admit(index, peer, desk))),
+            Accepted::Connection(socket, peer) => Some(self.admit(index, socket, peer, desk)),
             Accepted::Nobody => None,
             Accepted::Exhausted(error) | Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
@@ -165,32 +171,46 @@ impl Doors {
 
     /// Closes them for good.
     pub(super) fn close(&mut self, poller: &Poller) {
-        // They are being closed: whether epoll still knew them makes no difference.
-        let _ = self.unwatch(poller);
+        self.unwatch(poller);
         for listener in self.listeners.drain(..) {
             fork_guard::forget(listener.socket.as_fd());
         }
         self.life = Life::Closed;
     }
 
-    fn unwatch(&mut self, poller: &Poller) -> io::Result<()> {
-        if self.life == Life::Watched {
-            for listener in &self.listeners {
-                poller.remove(&listener.socket)?;
-            }
+    fn unwatch(&self, poller: &Poller) {
+        for listener in &self.listeners {
+            // ENOENT: epoll did not know it.
+            let _ = poller.remove(&listener.socket);
         }
-        Ok(())
     }
 
-    fn admit(&self, index: usize, peer: SocketName, desk: &Desk) -> ConnInfo {
+    /// Leaves them out of epoll for a while: there are not enough descriptors, memory or watches.
+    fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
+        self.complain(error, desk);
+        self.unwatch(poller);
+        self.life = Life::Resting { until: desk.clock.now() + self.rest };
+        self.rest = (self.rest * 2).min(LONGEST_REST);
+    }
+
+    /// One getsockopt(2) a TCP connection tells how long it waited and whether anybody is still there.
+    fn admit(&self, index: usize, socket: OwnedFd, peer: SocketName, desk: &Desk) -> Arrived {
         desk.block.row.inc(Counter::ConnAcceptSuccess);
-        ConnInfo {
+        let arrival = match peer {
+            SocketName::Inet(_) => fd::arrival(socket.as_fd()),
+            SocketName::Unix(_) => None,
+        };
+        if let Some(arrival) = arrival {
+            desk.block.queue_wait.record(arrival.waited);
+        }
+        let info = ConnInfo {
             peer,
             local: self.listeners[index].name.clone(),
             listener: index as u16,
             accepted: desk.clock.now(),
             served: 0,
-        }
+        };
+        Arrived { socket, info, arrival }
     }
 
     fn complain(&mut self, error: &io::Error, desk: &Desk) {
@@ -199,12 +219,7 @@ impl Doors {
         if error.raw_os_error() == Some(nix::libc::EINVAL) {
             return;
         }
-        let now = desk.clock.now();
-        let is_due = self
-            .complained
-            .is_none_or(|last| now.saturating_duration_since(last) >= COMPLAINT_INTERVAL);
-        if is_due {
-            self.complained = Some(now);
+        if self.complaint.is_due(desk.clock.now()) {
             desk.log.line(Level::Error, "accept.failed", &[("error", Value::Display(error))]);
         }
     }

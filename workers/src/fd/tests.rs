@@ -19,6 +19,18 @@ fn fill(socket: &UnixStream) {
     while send(socket.as_fd(), [&[0; 4096], b"", b""]) != Io::Blocked {}
 }
 
+/// A TCP socket whose peer has reset the connection, which nobody has noticed yet.
+fn reset_socket_before_it_is_read() -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let mut fds = [nix::poll::PollFd::new(server.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE).unwrap();
+    server
+}
+
 /// A TCP socket whose peer has reset the connection.
 fn reset_socket() -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -159,6 +171,17 @@ fn an_empty_socket_is_blocked() {
 }
 
 #[test]
+fn unread_bytes_are_seen_and_stay() {
+    let (ours, mut theirs) = pair();
+    assert!(!has_unread(ours.as_fd()));
+    theirs.write_all(b"x").unwrap();
+    assert!(has_unread(ours.as_fd()));
+    assert_eq!(receive(ours.as_fd(), &mut [0; 16]), Io::Bytes(1));
+    drop(theirs);
+    assert!(!has_unread(ours.as_fd()), "the end of the stream is nothing to read");
+}
+
+#[test]
 fn a_shut_socket_has_ended() {
     let (ours, theirs) = pair();
     theirs.shutdown(Shutdown::Write).unwrap();
@@ -176,6 +199,14 @@ fn a_reset_connection_fails_to_be_read_and_written_without_a_signal() {
         .unwrap();
     // The listener went away with the connection in its queue: reset.
     assert_eq!(receive(client.as_fd(), &mut [0; 16]), Io::Failed);
+}
+
+#[test]
+fn a_reset_is_an_error_of_the_socket_and_a_close_is_none() {
+    assert!(has_failed(reset_socket_before_it_is_read().as_fd()));
+    let (ours, theirs) = pair();
+    drop(theirs);
+    assert!(!has_failed(ours.as_fd()));
 }
 
 #[test]
@@ -297,22 +328,34 @@ fn a_listener_tells_how_many_wait() {
 }
 
 #[test]
-fn a_connection_tells_how_long_ago_bytes_came() {
+fn a_connection_tells_how_long_it_has_waited() {
     let start = std::time::Instant::now();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.write_all(b"x").unwrap();
     let (socket, _) = accepted(&listener);
-    let ago = last_data_received(socket.as_fd()).unwrap();
+    let arrival = arrival(socket.as_fd()).unwrap();
     // The kernel's clock has steps; 1 s is beyond any.
-    assert!(ago <= start.elapsed() + Duration::from_secs(1), "{ago:?}");
+    assert!(arrival.waited <= start.elapsed() + Duration::from_secs(1), "{arrival:?}");
+    assert!(!arrival.is_reset);
+}
+
+#[test]
+fn a_connection_tells_that_it_was_reset_and_not_that_it_was_closed() {
+    assert!(arrival(reset_socket_before_it_is_read().as_fd()).unwrap().is_reset);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.write_all(b"x").unwrap();
+    drop(client);
+    let (socket, _) = accepted(&listener);
+    assert!(!arrival(socket.as_fd()).unwrap().is_reset);
 }
 
 #[test]
 fn what_is_no_tcp_has_no_queue_and_no_time() {
     let (ours, _theirs) = pair();
     assert_eq!(accept_queue(ours.as_fd()), None);
-    assert_eq!(last_data_received(ours.as_fd()), None);
+    assert_eq!(arrival(ours.as_fd()), None);
 }
 
 #[test]
@@ -321,6 +364,7 @@ fn a_kernel_that_tells_less_is_no_panic() {
     assert_eq!(info.word(TcpInfo::UNACKED), Some(0x0101_0101));
     assert_eq!(info.word(TcpInfo::SACKED), None);
     assert_eq!(info.word(TcpInfo::LAST_DATA_RECV), None);
+    assert_eq!(TcpInfo { raw: [1; 104], bytes: 0 }.state(), None);
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub struct Block {
     pub row: Row,
     /// Application call to last byte handed over.
     pub request_duration: Histogram,
-    /// Time a request sat in the kernel before it was read.
+    /// Time a TCP connection, and as a rule its first request, sat in the kernel before it was accepted.
     pub queue_wait: Histogram,
 }
 

@@ -15,6 +15,8 @@ pub use block::{Block, Command};
 pub use board::{Board, Header, ServerState, Side};
 pub use histogram::Histogram;
 pub use row::Row;
+#[cfg(test)]
+pub(crate) use row::tape;
 
 /// One line a counter: variant, statsd name without the prefix, the value of its tag `reason` if it has
 /// one, meaning. Counters of one name differ in their reasons, have one meaning, and stand together.

@@ -26,6 +26,8 @@ impl Row {
     /// Counts `n`.
     #[inline]
     pub fn add(&self, counter: Counter, n: u64) {
+        #[cfg(test)]
+        tape::note(counter);
         bump(&self.counts[counter as usize], n);
     }
 
@@ -41,6 +43,27 @@ impl Row {
             [Counter::RespConnClose, Counter::RespAborted, Counter::ReqAborted];
         let closed: u64 = CLOSES.into_iter().map(|close| self.get(close)).sum();
         self.get(Counter::ConnAcceptSuccess).saturating_sub(closed)
+    }
+}
+
+/// What this thread has counted, in order: the counts alone do not tell it.
+#[cfg(test)]
+pub(crate) mod tape {
+    use std::cell::RefCell;
+
+    use super::Counter;
+
+    thread_local! {
+        static TAPE: RefCell<Vec<Counter>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(counter: Counter) {
+        TAPE.with_borrow_mut(|tape| tape.push(counter));
+    }
+
+    /// What was counted since the last look.
+    pub(crate) fn take() -> Vec<Counter> {
+        TAPE.take()
     }
 }
 

@@ -6,36 +6,26 @@
 //! name has the word.
 #![expect(clippy::unwrap_used, reason = "all of it is test code")]
 
-use std::io::{self, BufRead, BufReader, Write};
+mod actor;
+mod process;
+
+use std::io::{self, Write};
 use std::net::TcpListener;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::panic::catch_unwind;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::process::{Command, ExitCode};
 
-use arctos::cli::{self, Invocation};
-use arctos::config::Environment;
 use arctos::ctl::{self, Order, Verb};
-use arctos::fork::Launch;
-use arctos::listener::{ListenOptions, Listeners};
-use arctos::monitor;
-use arctos_worker::log::{Level, Log, LogFormat, Value};
-use arctos_worker::metrics;
-use arctos_worker::post::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::unistd::{Pid, getpgrp, read, write};
+use nix::sys::signal::{Signal, kill};
 
-const ROLE: &str = "ARCTOS_TEST_ROLE";
-const OPTIONS: &str = "ARCTOS_TEST_OPTIONS";
+use actor::serve;
+use process::{PATIENCE, Server};
+
+pub(crate) const ROLE: &str = "ARCTOS_TEST_ROLE";
+pub(crate) const OPTIONS: &str = "ARCTOS_TEST_OPTIONS";
 /// Addresses of the server's admin socket, separated by spaces.
-const ADMIN: &str = "ARCTOS_TEST_ADMIN";
-/// A test that waits so long for a line has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const ADMIN: &str = "ARCTOS_TEST_ADMIN";
 
 fn main() -> ExitCode {
     if let Ok(role) = std::env::var(ROLE) {
@@ -72,6 +62,10 @@ const TESTS: &[(&str, fn())] = tests![
     an_application_that_cannot_be_imported_is_exit_4_and_one_report
     a_worker_that_cannot_boot_is_exit_3_and_one_report
     a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged
+    a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced
+    a_supervisor_that_panics_is_exit_70_and_leaves_no_worker
+    the_end_of_a_worker_that_nobody_asked_for_is_counted_with_its_reason
+    the_end_of_a_worker_that_was_asked_for_is_no_restart
     ttin_and_ttou_change_the_number_of_workers
     an_adopted_orphan_is_reaped_and_nothing_else
     workers_hear_that_the_supervisor_was_killed
@@ -87,194 +81,6 @@ const TESTS: &[(&str, fn())] = tests![
     a_server_is_asked_for_its_metrics_while_it_runs
     an_admin_socket_that_cannot_be_bound_is_exit_1
 ];
-
-// The server's side.
-
-/// Runs a server in this process; its exit code.
-fn serve(role: &str) -> i32 {
-    let line = std::env::var(OPTIONS).unwrap_or("--workers 2".into());
-    let words = "arctos none:app --bind 127.0.0.1:0 --name test ".to_owned() + &line;
-    let parsed = cli::parse(words.split_whitespace().map(Into::into), Environment::default());
-    let Ok(Invocation::Serve(mut config)) = parsed else { panic!("{words}: {parsed:?}") };
-    config.patience.quick = Duration::from_secs(20); // Longer than a test takes.
-    let admin = std::env::var(ADMIN).unwrap_or_default();
-    config.admin_binds = admin.split_whitespace().map(|bind| bind.parse().unwrap()).collect();
-    let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
-    let log = Log::new(Level::Debug, LogFormat::Text, stderr);
-    let listeners = Listeners::bind(&config.binds, &ListenOptions::from(&*config)).unwrap();
-    prctl::set_child_subreaper(true).unwrap();
-    match role {
-        "threaded" => {
-            std::thread::Builder::new().name("stray".into()).spawn(std::thread::park).unwrap();
-        }
-        "blocked" => SigSet::all().thread_block().unwrap(),
-        _ => {}
-    }
-    monitor::run(&config, listeners, log, &Actor(role.into())) as i32
-}
-
-/// A worker that plays its role.
-struct Actor(String);
-
-impl Launch for Actor {
-    fn work(&self, post: Post) -> WorkerExit {
-        post.block.occupy(std::process::id());
-        let fail = |exit| {
-            let words = [&[LIFE_FAILED][..], b"Traceback: no such module\n"].concat();
-            write(&post.life, &words).unwrap();
-            exit
-        };
-        match self.0.as_str() {
-            "not importable" => return fail(WorkerExit::NotImportable),
-            "not booted" => return fail(WorkerExit::NotBooted),
-            "panics" => panic!("the stage is on fire"),
-            "busy" => post.block.begin_request(Duration::ZERO, b"GET", b"/slow"),
-            "parent" => drop(Command::new("sh").args(["-c", "sh -c 'exit 4' &"]).status()),
-            "family" => drop(Command::new("sleep").arg("1000").spawn().unwrap()),
-            "introspective" => introspect(&post),
-            _ => {}
-        }
-        post.block.set_ready();
-        write(&post.life, &[LIFE_READY]).unwrap();
-        loop {
-            let mut fds = [
-                PollFd::new(post.life.as_fd(), PollFlags::POLLIN),
-                PollFd::new(post.doorbell.as_fd(), PollFlags::POLLIN),
-            ];
-            poll(&mut fds, PollTimeout::NONE).unwrap();
-            if read(&post.life, &mut [0; 8]) == Ok(0) {
-                post.log.line(Level::Info, "actor.orphaned", &[]);
-                return WorkerExit::Done;
-            }
-            let _ = read(&post.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
-            let command = post.block.command();
-            let pairs = [("command", Value::Text(&format!("{command:?}")))];
-            post.log.line(Level::Info, "actor.told", &pairs);
-            match command {
-                metrics::Command::Serve | metrics::Command::Announce => {}
-                metrics::Command::Drain | metrics::Command::Quick if self.0 == "family" => {}
-                metrics::Command::Drain | metrics::Command::Quick => return WorkerExit::Done,
-            }
-        }
-    }
-}
-
-/// Logs what this worker was given, and what it was not.
-fn introspect(post: &Post) {
-    let own = 3 + 2 + post.listeners.len() + usize::from(post.log.as_fd().is_some());
-    // One more is the folder itself.
-    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = |key: &str| status.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
-    let hex = |key| u64::from_str_radix(line(key).split_whitespace().last().unwrap(), 16).unwrap();
-    let count = |key, signals: &[Signal]| {
-        signals.iter().filter(|&&signal| hex(key) >> (signal as i32 - 1) & 1 == 1).count() as i64
-    };
-    // What a worker does catch from its start is its own, and nothing that it executes inherits.
-    let caught = count("SigCgt:", &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
-    let ignored = count("SigIgn:", &[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2]);
-    let name = line("Name:");
-    let pairs = [
-        ("excess", Value::Number(open as i64 - own as i64)),
-        ("caught", Value::Number(caught)),
-        ("ignored", Value::Number(ignored)),
-        ("blocked", Value::Number(hex("SigBlk:") as i64)),
-        ("leads_group", Value::Number(i64::from(getpgrp() == Pid::this()))),
-        ("notify", Value::Number(i64::from(std::env::var_os("NOTIFY_SOCKET").is_some()))),
-        ("title", Value::Text(name.trim_start_matches("Name:\t"))),
-    ];
-    post.log.line(Level::Info, "actor.found", &pairs);
-}
-
-// The test's side.
-
-/// A server in a process of its own, and the lines of its log.
-struct Server {
-    process: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Server {
-    fn start(role: &str) -> Self {
-        Self::with(role, |_| {})
-    }
-
-    fn with(role: &str, prepare: impl FnOnce(&mut Command)) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(ROLE, role).stderr(Stdio::piped());
-        prepare(&mut command);
-        let mut process = command.spawn().unwrap();
-        let (sender, lines) = channel();
-        let stderr = BufReader::new(process.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line); // The test is over.
-            }
-        });
-        Self { process, lines, seen: Vec::new() }
-    }
-
-    /// The next line of the log with all these words.
-    fn says(&mut self, words: &[&str]) -> String {
-        loop {
-            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
-                panic!("never said {words:?}, but:\n{}", self.seen.join("\n"));
-            };
-            self.seen.push(line.clone());
-            if words.iter().all(|word| line.contains(word)) {
-                return line;
-            }
-        }
-    }
-
-    fn awaited(mut self) -> Self {
-        self.says(&["server.ready"]);
-        self
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
-    }
-
-    /// The exit code of the server, with all its lines in `seen`.
-    fn ends(&mut self) -> Option<i32> {
-        loop {
-            match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => self.seen.push(line),
-                // Nobody has the pipe any more: neither the server nor a worker.
-                Err(RecvTimeoutError::Disconnected) => return self.process.wait().unwrap().code(),
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("does not end, but said:\n{}", self.seen.join("\n"));
-                }
-            }
-        }
-    }
-
-    fn seen_count(&self, word: &str) -> usize {
-        self.seen.iter().filter(|line| line.contains(word)).count()
-    }
-
-    /// The pid of the worker that became ready last in this slot.
-    fn pid_in(&self, slot: u16) -> Pid {
-        let slot = format!("slot={slot} ");
-        let mut lines = self.seen.iter().rev();
-        let of_slot = |line: &&String| line.contains("worker.ready") && line.contains(&slot);
-        pid_of(lines.find(of_slot).unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill(); // It has ended, as a rule.
-        let _ = self.process.wait();
-    }
-}
-
-fn pid_of(line: &str) -> Pid {
-    let (_, rest) = line.split_once("pid=").unwrap();
-    Pid::from_raw(rest.split(' ').next().unwrap().parse().unwrap())
-}
 
 fn a_server_becomes_ready_and_stops_on_term() {
     let mut server = Server::start("serves").awaited();
@@ -334,6 +140,70 @@ fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
     assert_eq!(server.ends(), Some(3));
     assert_eq!(server.seen_count("generation=1 message=\"the stage is on fire\""), 1);
     assert_eq!(server.seen_count("exit code 70"), 1);
+}
+
+fn a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced() {
+    let mut server = Server::with("panics later", |command| {
+        command.env(OPTIONS, "--workers 1");
+    });
+    server.says(&["worker.panic", "slot=0", "message=\"the stage gives way\""]);
+    server.says(&["worker.died", "slot=0", "exit code 70"]);
+    server.says(&["worker.started", "slot=0"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+}
+
+fn a_supervisor_that_panics_is_exit_70_and_leaves_no_worker() {
+    let mut server = Server::start("defective");
+    assert_eq!(server.ends(), Some(70));
+    assert_eq!(server.seen_count("the roof comes down"), 1);
+    assert_eq!(server.seen_count("actor.orphaned"), 1, "the first worker had been forked");
+}
+
+fn the_end_of_a_worker_that_nobody_asked_for_is_counted_with_its_reason() {
+    let started = |role| {
+        Server::with(role, |command| {
+            command.env(OPTIONS, "--workers 1");
+        })
+    };
+    let mut killed = started("counted").awaited();
+    for _ in 0..2 {
+        kill(killed.pid_in(0), Signal::SIGKILL).unwrap();
+        killed.says(&["worker.ready"]);
+    }
+    assert_eq!(killed.seen_count("boot=0 exit=0 signal=0 "), 2);
+    assert_eq!(killed.seen_count("boot=0 exit=0 signal=1 "), 1);
+
+    let mut exiting = started("exits");
+    exiting.says(&["actor.restarts", "boot=0 exit=1 signal=0 "]);
+
+    let mut failing = started("boots once").awaited();
+    kill(failing.pid_in(0), Signal::SIGKILL).unwrap();
+    failing.says(&["actor.restarts", "boot=1 exit=0 signal=0 "]);
+
+    for mut server in [killed, exiting, failing] {
+        server.signal(Signal::SIGTERM);
+        assert_eq!(server.ends(), Some(0));
+    }
+}
+
+fn the_end_of_a_worker_that_was_asked_for_is_no_restart() {
+    let mut server = Server::with("counted", |command| {
+        command.env(OPTIONS, "--workers 1");
+    })
+    .awaited();
+    for _ in 0..2 {
+        server.signal(Signal::SIGTTIN);
+        server.says(&["worker.ready", "slot=1"]);
+        server.signal(Signal::SIGTTOU);
+        server.says(&["worker.left", "slot=1"]);
+    }
+    server.signal(Signal::SIGTTIN);
+    server.says(&["worker.ready", "slot=1"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ends(), Some(0));
+    assert_eq!(server.seen_count("actor.restarts"), 4);
+    assert_eq!(server.seen_count("boot=0 exit=0 signal=0 "), 4);
 }
 
 fn ttin_and_ttou_change_the_number_of_workers() {

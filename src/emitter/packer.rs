@@ -1,0 +1,108 @@
+//! Lines to datagrams: as many as fit, each with what it says it has sent.
+
+use std::collections::VecDeque;
+
+use super::baseline::Receipt;
+
+/// Lines, joined by newlines, and their receipts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Datagram {
+    /// What is sent.
+    pub text: String,
+    /// What counts as sent when it was accepted.
+    pub receipts: Vec<Receipt>,
+}
+
+/// Packs.
+pub(super) struct Packer {
+    limit_bytes: usize,
+    full: VecDeque<Datagram>,
+    open: Datagram,
+}
+
+impl Packer {
+    /// Datagrams of at most `limit_bytes`; a line that is longer by itself is sent alone.
+    pub(super) fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, full: VecDeque::new(), open: Datagram::default() }
+    }
+
+    /// Adds one line.
+    pub(super) fn line(&mut self, line: &str, receipts: impl IntoIterator<Item = Receipt>) {
+        if !self.open.text.is_empty() {
+            if self.open.text.len() + 1 + line.len() <= self.limit_bytes {
+                self.open.text.push('\n');
+            } else {
+                let roomy = Datagram {
+                    text: String::with_capacity(self.limit_bytes),
+                    receipts: Vec::with_capacity(self.open.receipts.len()),
+                };
+                self.full.push_back(std::mem::replace(&mut self.open, roomy));
+            }
+        }
+        self.open.text.push_str(line);
+        self.open.receipts.extend(receipts);
+    }
+
+    /// All of them, in the order of their lines.
+    pub(super) fn finish(mut self) -> VecDeque<Datagram> {
+        if !self.open.text.is_empty() {
+            self.full.push_back(self.open);
+        }
+        self.full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arctos_worker::metrics::Counter;
+    use proptest::prelude::*;
+
+    use super::super::baseline::{Cell, Source};
+    use super::*;
+
+    fn receipt(n: u64) -> Receipt {
+        Receipt { source: Source::Whole, cell: Cell::Count(Counter::ReqDone), n }
+    }
+
+    #[test]
+    fn a_datagram_is_filled_to_the_last_byte() {
+        let mut packer = Packer::new(7);
+        for line in ["abc", "def", "g"] {
+            packer.line(line, []);
+        }
+        let texts: Vec<_> = packer.finish().into_iter().map(|datagram| datagram.text).collect();
+        assert_eq!(texts, ["abc\ndef", "g"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_goes_alone() {
+        let mut packer = Packer::new(4);
+        for line in ["a", "long line", "b", "c"] {
+            packer.line(line, []);
+        }
+        let texts: Vec<_> = packer.finish().into_iter().map(|datagram| datagram.text).collect();
+        assert_eq!(texts, ["a", "long line", "b\nc"]);
+    }
+
+    proptest! {
+        #[test]
+        fn lines_keep_their_order_their_receipts_and_the_limit(
+            lines in prop::collection::vec("[a-z]{1,40}", 0..60),
+            limit in 40..200usize,
+        ) {
+            let mut packer = Packer::new(limit);
+            for line in &lines {
+                packer.line(line, [receipt(line.len() as u64)]);
+            }
+            let mut unpacked = Vec::new();
+            for datagram in packer.finish() {
+                prop_assert!(datagram.text.len() <= limit);
+                let inside: Vec<_> = datagram.text.split('\n').map(str::to_owned).collect();
+                let carried: Vec<_> = datagram.receipts.iter().map(|receipt| receipt.n).collect();
+                prop_assert_eq!(carried, inside.iter().map(|line| line.len() as u64).collect::<Vec<_>>());
+                unpacked.extend(inside);
+            }
+            prop_assert_eq!(unpacked, lines);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The emitter as a whole: what a flush says, what is counted as sent, and what arrives over sockets.
+
+mod exactness;
+mod flushes;
+mod sockets;
+
+use std::collections::BTreeMap;
+
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::metrics::{Block, Board, Side};
+
+use super::*;
+use crate::statsd::Format;
+
+/// No tags at all.
+pub(super) fn plain() -> Statsd {
+    Statsd {
+        target: Target::Udp { host: "127.0.0.1".to_owned(), port: 8125 },
+        prefix: "arctos".to_owned(),
+        interval: Duration::from_secs(2),
+        format: Format::Plain,
+        worker_tag: false,
+        zone: None,
+        tags: Vec::new(),
+        external_env: None,
+    }
+}
+
+/// All kinds of tags.
+pub(super) fn tagged() -> Statsd {
+    Statsd {
+        format: Format::Dogstatsd,
+        worker_tag: true,
+        zone: Some("x".to_owned()),
+        tags: vec!["app:y".to_owned()],
+        ..plain()
+    }
+}
+
+/// A board and who reads it.
+struct Scene {
+    board: Board,
+    ledger: Ledger,
+    gauges: Gauges,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let board = Board::create(80).unwrap();
+        let ledger = Ledger::open(&board);
+        Self { board, ledger, gauges: Gauges::default() }
+    }
+
+    /// A worker's block, from its first use on occupied.
+    fn worker(&self, slot: u16) -> &'static Block {
+        let block = self.board.block(SlotId(slot), Side::A).unwrap();
+        block.assign(Generation(1));
+        block.occupy(7);
+        block
+    }
+
+    fn read(&mut self) -> (&Ledger, &Gauges) {
+        self.ledger.read(&self.board);
+        (&self.ledger, &self.gauges)
+    }
+
+    fn row(&self) -> &'static Row {
+        &self.board.header().row
+    }
+
+    fn dropped(&self) -> u64 {
+        self.row().get(Counter::StatsdDropped)
+    }
+}
+
+/// Sums of all counters in these lines, by what stands before the value and behind the type.
+fn counted<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for line in lines {
+        let (name, rest) = line.split_once(':').unwrap();
+        let (value, rest) = rest.split_once('|').unwrap();
+        if let Some(tags) = rest.strip_prefix('c') {
+            *sums.entry(format!("{name}{tags}")).or_default() += value.parse::<u64>().unwrap();
+        }
+    }
+    sums
+}
+
+/// How often each value of the distributions in these lines was told, as the agent counts it.
+fn expanded<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<(String, String), u64> {
+    let mut counts = BTreeMap::new();
+    for line in lines {
+        let (name, rest) = line.split_once(':').unwrap();
+        let mut fields = rest.split('|');
+        let values = fields.next().unwrap();
+        if fields.next() != Some("d") {
+            continue;
+        }
+        let rate = fields.find_map(|field| field.strip_prefix('@'));
+        let rate: f64 = rate.map_or(1.0, |rate| rate.parse().unwrap());
+        for value in values.split(':') {
+            *counts.entry((name.to_owned(), value.to_owned())).or_default() += (1.0 / rate) as u64;
+        }
+    }
+    counts
+}

@@ -1,0 +1,107 @@
+//! Whatever is refused and taken back: what arrives adds up to what was counted.
+
+use arctos_worker::metrics::Histogram;
+use proptest::prelude::*;
+
+use super::super::spread::value_ms;
+use super::*;
+
+/// What happens to one flush.
+#[derive(Clone, Debug)]
+enum Fate {
+    /// All of it is accepted.
+    Arrives,
+    /// So many datagrams are accepted, and the next one is refused.
+    CutAfter(usize),
+    /// So many are accepted, and then it turns out that they arrived nowhere.
+    LostAfter(usize),
+}
+
+/// From one flush to the next.
+#[derive(Clone, Debug)]
+struct Interval {
+    /// Slot, index of a counter, by how much.
+    countings: Vec<(u16, usize, u64)>,
+    fate: Fate,
+}
+
+fn histories() -> impl Strategy<Value = Vec<Interval>> {
+    let fate = prop_oneof![
+        Just(Fate::Arrives),
+        (0..4usize).prop_map(Fate::CutAfter),
+        (0..9usize).prop_map(Fate::LostAfter),
+    ];
+    let counting = (0..5u16, 0..Counter::ALL.len(), 1..1000u64);
+    let interval = (prop::collection::vec(counting, 0..60), fate);
+    let interval = interval.prop_map(|(countings, fate)| Interval { countings, fate });
+    prop::collection::vec(interval, 1..12)
+}
+
+fn check(statsd: &Statsd, history: Vec<Interval>) -> Result<(), TestCaseError> {
+    let mut scene = Scene::new();
+    let mut composer = Composer::new(statsd, 256);
+    let mut flight = Flight::new();
+    let mut arrived: Vec<String> = Vec::new();
+    let mut counts = BTreeMap::<&str, u64>::new();
+    let mut durations = BTreeMap::new();
+    let last = Interval { countings: Vec::new(), fate: Fate::Arrives };
+    for Interval { countings, fate } in history.into_iter().chain([last]) {
+        for (slot, index, n) in countings {
+            let worker = scene.worker(slot);
+            let counter = Counter::ALL[index];
+            worker.row.add(counter, n);
+            *counts.entry(counter.statsd_name()).or_default() += n;
+            let bucket = n as usize % Histogram::BUCKETS;
+            worker.queue_wait.record(Histogram::bounds(bucket).start);
+            let told = ("arctos.queue.wait".to_owned(), value_ms(bucket).to_string());
+            *durations.entry(told).or_default() += 1;
+        }
+        let (ledger, gauges) = scene.read();
+        flight.load(|baselines| composer.compose(ledger, gauges, baselines));
+        let accepted = match fate {
+            Fate::Arrives => usize::MAX,
+            Fate::CutAfter(count) | Fate::LostAfter(count) => count,
+        };
+        let mut texts = Vec::new();
+        while let Some(text) = flight.next().filter(|_| texts.len() < accepted) {
+            texts.push(text.to_owned());
+            flight.accepted();
+        }
+        flight.give_up();
+        match fate {
+            Fate::LostAfter(_) => prop_assert_eq!(flight.take_back(), texts.len() as u64),
+            Fate::Arrives | Fate::CutAfter(_) => arrived.extend(texts),
+        }
+    }
+    let mut sums = BTreeMap::<String, u64>::new();
+    let lines: Vec<_> = arrived.iter().flat_map(|text| text.lines()).collect();
+    for (name, n) in counted(lines.iter().copied()) {
+        let name = name.split('|').next().unwrap().strip_prefix("arctos.").unwrap();
+        *sums.entry(name.to_owned()).or_default() += n;
+    }
+    let counts: BTreeMap<_, _> = counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
+    prop_assert_eq!(sums, counts);
+    if statsd.format == Format::Dogstatsd {
+        prop_assert_eq!(expanded(lines), durations);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn with_workers_told_apart(history in histories()) {
+        check(&tagged(), history)?;
+    }
+
+    #[test]
+    fn with_workers_summed(history in histories()) {
+        check(&Statsd { worker_tag: false, ..tagged() }, history)?;
+    }
+
+    #[test]
+    fn in_plain_lines(history in histories()) {
+        check(&plain(), history)?;
+    }
+}

@@ -1,0 +1,194 @@
+//! What a flush says, word by word.
+
+use proptest::prelude::*;
+
+use super::super::baseline::Baselines;
+use super::*;
+use crate::metrics::Gauge;
+
+fn lines(statsd: &Statsd, scene: &mut Scene, limit_bytes: usize) -> Vec<String> {
+    let (ledger, gauges) = scene.read();
+    let mut composer = Composer::new(statsd, limit_bytes);
+    let datagrams = composer.compose(ledger, gauges, &mut Baselines::new());
+    let lines = datagrams.iter().flat_map(|datagram| datagram.text.split('\n'));
+    lines.map(str::to_owned).collect()
+}
+
+/// Two slots, each with a bit of everything.
+fn busy() -> Scene {
+    let mut scene = Scene::new();
+    let [first, second] = [scene.worker(0), scene.worker(3)];
+    first.row.add(Counter::ReqDone, 41);
+    first.row.inc(Counter::WorkerRestartsBoot);
+    second.row.add(Counter::ReqDone, 1);
+    second.row.inc(Counter::WorkerRestartsBoot);
+    for _ in 0..5 {
+        first.request_duration.record(Duration::from_micros(66_000));
+    }
+    first.request_duration.record(Duration::from_micros(16));
+    second.request_duration.record(Duration::from_micros(16));
+    second.queue_wait.record(Duration::from_micros(0));
+    scene.row().inc(Counter::ReloadOk);
+    scene.gauges.server = vec![
+        (Gauge::WorkersTarget, 2.0),
+        (Gauge::WorkersUtilization, 0.25),
+        (Gauge::BacklogLen, f64::NAN),
+    ];
+    scene.gauges.workers =
+        vec![(SlotId(0), Gauge::ConnOpen, 7.0), (SlotId(3), Gauge::ConnOpen, 5.0)];
+    scene
+}
+
+#[test]
+fn a_single_slot_without_other_tags_has_its_own_tag() {
+    let mut scene = Scene::new();
+    scene.worker(0).row.add(Counter::ReqDone, 3);
+    let statsd = Statsd { zone: None, tags: Vec::new(), ..tagged() };
+    assert_eq!(lines(&statsd, &mut scene, 1432), ["arctos.req.done:3|c|#worker:0"]);
+}
+
+#[test]
+fn slots_have_their_tag_and_the_server_has_none() {
+    let expected = "\
+arctos.workers.target:2|g|#zone:x,app:y
+arctos.workers.utilization:0.25|g|#zone:x,app:y
+arctos.conn.open:7|g|#worker:0,zone:x,app:y
+arctos.conn.open:5|g|#worker:3,zone:x,app:y
+arctos.reload.ok:1|c|#zone:x,app:y
+arctos.req.done:41|c|#worker:0,zone:x,app:y
+arctos.worker.restarts:1|c|#worker:0,zone:x,app:y,reason:boot
+arctos.request.duration:0.0165:67.584|d|#worker:0,zone:x,app:y
+arctos.request.duration:67.584|d|@0.25|#worker:0,zone:x,app:y
+arctos.req.done:1|c|#worker:3,zone:x,app:y
+arctos.worker.restarts:1|c|#worker:3,zone:x,app:y,reason:boot
+arctos.request.duration:0.0165|d|#worker:3,zone:x,app:y
+arctos.queue.wait:0.0005|d|#worker:3,zone:x,app:y";
+    assert_eq!(lines(&tagged(), &mut busy(), 1432), expected.split('\n').collect::<Vec<_>>());
+}
+
+#[test]
+fn without_the_tag_of_workers_they_are_summed() {
+    let expected = "\
+arctos.workers.target:2|g|#zone:x,app:y
+arctos.workers.utilization:0.25|g|#zone:x,app:y
+arctos.conn.open:12|g|#zone:x,app:y
+arctos.req.done:42|c|#zone:x,app:y
+arctos.worker.restarts:2|c|#zone:x,app:y,reason:boot
+arctos.reload.ok:1|c|#zone:x,app:y
+arctos.request.duration:67.584|d|#zone:x,app:y
+arctos.request.duration:0.0165|d|@0.5|#zone:x,app:y
+arctos.request.duration:67.584|d|@0.25|#zone:x,app:y
+arctos.queue.wait:0.0005|d|#zone:x,app:y";
+    let statsd = Statsd { worker_tag: false, ..tagged() };
+    assert_eq!(lines(&statsd, &mut busy(), 1432), expected.split('\n').collect::<Vec<_>>());
+}
+
+#[test]
+fn plain_lines_have_no_tags_and_quantiles_for_distributions() {
+    let expected = "\
+arctos.workers.target:2|g
+arctos.workers.utilization:0.25|g
+arctos.conn.open:12|g
+arctos.req.done:42|c
+arctos.worker.restarts:2|c
+arctos.reload.ok:1|c
+arctos.request.duration.p50:67.584|g
+arctos.request.duration.p90:67.584|g
+arctos.request.duration.p99:67.584|g
+arctos.request.duration.max:67.584|g
+arctos.queue.wait.p50:0.0005|g
+arctos.queue.wait.p90:0.0005|g
+arctos.queue.wait.p99:0.0005|g
+arctos.queue.wait.max:0.0005|g";
+    let statsd = Statsd { format: Format::Plain, external_env: Some("it".into()), ..tagged() };
+    assert_eq!(lines(&statsd, &mut busy(), 1432), expected.split('\n').collect::<Vec<_>>());
+}
+
+#[test]
+fn without_any_tag_no_line_has_the_mark_of_tags() {
+    let statsd = Statsd { worker_tag: false, zone: None, tags: Vec::new(), ..tagged() };
+    for line in lines(&statsd, &mut busy(), 1432) {
+        let is_reason = line == "arctos.worker.restarts:2|c|#reason:boot";
+        assert!(is_reason || !line.contains('#'), "{line}");
+    }
+}
+
+#[test]
+fn the_external_environment_ends_each_line() {
+    let statsd = Statsd { external_env: Some("it-false,cn-web".to_owned()), ..tagged() };
+    for line in lines(&statsd, &mut busy(), 1432) {
+        assert!(line.ends_with("|e:it-false,cn-web"), "{line}");
+    }
+}
+
+#[test]
+fn a_prefix_is_kept_whole_and_an_empty_one_leaves_no_dot() {
+    let mut scene = Scene::new();
+    scene.worker(0).row.inc(Counter::ReqDone);
+    let long = "p".repeat(90);
+    let statsd = |prefix: &str| Statsd { prefix: prefix.to_owned(), ..plain() };
+    assert_eq!(lines(&statsd(""), &mut scene, 1432), ["req.done:1|c"]);
+    assert_eq!(lines(&statsd(&long), &mut scene, 1432), [format!("{long}.req.done:1|c")]);
+}
+
+#[test]
+fn nothing_that_has_not_changed_is_sent_but_gauges() {
+    let mut scene = busy();
+    let mut composer = Composer::new(&tagged(), 1432);
+    let mut flight = Flight::new();
+    let (ledger, gauges) = scene.read();
+    flight.load(|baselines| composer.compose(ledger, gauges, baselines));
+    while flight.next().is_some() {
+        flight.accepted();
+    }
+    flight.load(|baselines| composer.compose(ledger, gauges, baselines));
+    let text = flight.next().unwrap();
+    assert_eq!(text.lines().count(), 4);
+    assert!(text.lines().all(|line| line.contains("|g|")), "{text}");
+}
+
+#[test]
+fn quantiles_are_of_the_time_since_the_last_flush() {
+    let mut scene = Scene::new();
+    let worker = scene.worker(0);
+    worker.request_duration.record(Duration::from_micros(66_000));
+    let mut composer = Composer::new(&plain(), 1432);
+    let mut baselines = Baselines::new();
+    let mut flush = |scene: &mut Scene| {
+        let (ledger, gauges) = scene.read();
+        composer.compose(ledger, gauges, &mut baselines)
+    };
+    let first = flush(&mut scene);
+    assert!(first[0].text.starts_with("arctos.request.duration.p50:67.584|g\n"));
+    assert!(first[0].receipts.is_empty());
+    assert!(flush(&mut scene).is_empty());
+    worker.request_duration.record(Duration::from_micros(16));
+    assert!(flush(&mut scene)[0].text.ends_with("arctos.request.duration.max:0.0165|g"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn packed_lines_tell_the_exact_number_of_each_bucket_and_keep_to_the_limit(
+        recorded in prop::collection::vec((0..448usize, 1..40u32), 0..300),
+        limit in prop::sample::select(vec![512, 1432, 8192]),
+    ) {
+        let mut scene = Scene::new();
+        let mut expected = BTreeMap::new();
+        for (place, (index, n)) in recorded.into_iter().enumerate() {
+            let worker = scene.worker(place as u16 % 2);
+            for _ in 0..n {
+                worker.request_duration.record(arctos_worker::metrics::Histogram::bounds(index).start);
+            }
+            let value = super::super::spread::value_ms(index).to_string();
+            *expected.entry(("arctos.request.duration".to_owned(), value)).or_default() += u64::from(n);
+        }
+        let (ledger, gauges) = scene.read();
+        let datagrams = Composer::new(&tagged(), limit).compose(ledger, gauges, &mut Baselines::new());
+        for datagram in &datagrams {
+            prop_assert!(datagram.text.len() <= limit);
+        }
+        prop_assert_eq!(expanded(datagrams.iter().flat_map(|one| one.text.lines())), expected);
+    }
+}

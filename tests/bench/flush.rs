@@ -1,0 +1,158 @@
+//! What one flush costs the supervisor: 64 workers, of which each has counted 12 counters and timed 30
+//! requests since the last one.
+//!
+//! `cargo bench --no-default-features --bench flush`. The agent is a UDP socket on loopback, drained
+//! between bursts, so that none is measured with a full buffer. Medians; the whole flush is what its
+//! turns take together, the pauses between them left out. The parts: `read` is the ledger, `send` as many
+//! datagrams of the same sizes by bare send(2) and SO_ERROR, `format` the rest.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark's report")]
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use arctos::emitter::Emitter;
+use arctos::metrics::{Gauge, Gauges, Ledger};
+use arctos::statsd::{Format, Statsd, Target};
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::log::Log;
+use arctos_worker::metrics::{Board, Counter, Side};
+
+const SLOTS: u16 = 64;
+const ROUNDS: usize = 300;
+const INTERVAL: Duration = Duration::from_secs(2);
+const COUNTERS: [Counter; 12] = [
+    Counter::ConnAcceptSuccess,
+    Counter::ReqSuccessRead,
+    Counter::ReqDone,
+    Counter::RespActive,
+    Counter::RespDone,
+    Counter::RespDoneKeepalive,
+    Counter::RespConnClose,
+    Counter::RespStatus2xx,
+    Counter::RespStatus4xx,
+    Counter::BytesIn,
+    Counter::BytesOut,
+    Counter::ConnCloseIdle,
+];
+
+fn main() {
+    let board = Board::create(SLOTS).unwrap();
+    let slots = || (0..SLOTS).map(SlotId);
+    for slot in slots() {
+        board.block(slot, Side::A).unwrap().assign(Generation(1));
+    }
+    let mut ledger = Ledger::open(&board);
+    let gauges = Gauges {
+        server: vec![(Gauge::WorkersTarget, 64.0), (Gauge::WorkersUtilization, 0.734)],
+        workers: slots()
+            .flat_map(|slot| {
+                [(slot, Gauge::ConnOpen, 12.0), (slot, Gauge::WorkerRss, 31_457_280.0)]
+            })
+            .collect(),
+    };
+    let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    agent.set_nonblocking(true).unwrap();
+    let statsd = Statsd {
+        target: Target::Udp {
+            host: "127.0.0.1".to_owned(),
+            port: agent.local_addr().unwrap().port(),
+        },
+        prefix: "arctos".to_owned(),
+        interval: INTERVAL,
+        format: Format::Dogstatsd,
+        worker_tag: true,
+        zone: Some("central-europe".to_owned()),
+        tags: vec!["app:my-app".to_owned()],
+        external_env: None,
+    };
+    let start = Instant::now();
+    let mut emitter = Emitter::new(statsd, Log::discard(), start);
+    let row = &board.header().row;
+    let mut now = start;
+    let mut drained = Vec::new();
+    let mut times = Times::default();
+    for _ in 0..ROUNDS {
+        work(&board);
+        now += INTERVAL;
+        let read = measure(|| ledger.read(&board));
+        drained.clear();
+        let mut sent = measure(|| emitter.turn(&ledger, &gauges, row, now));
+        drain(&agent, &mut drained);
+        // Until the flush is over, the next deadline is the next burst's.
+        while emitter.next_deadline() < now + INTERVAL / 2 {
+            now = emitter.next_deadline();
+            sent += measure(|| emitter.turn(&ledger, &gauges, row, now));
+            drain(&agent, &mut drained);
+        }
+        now = start + INTERVAL * u32::try_from((now - start).as_secs() / 2).unwrap();
+        times.read.push(read);
+        times.flush.push(read + sent);
+        let bare = bare_sends(&agent, &drained);
+        times.send.push(bare);
+        times.format.push(sent.saturating_sub(bare));
+    }
+    let bytes: usize = drained.iter().sum();
+    println!("{} datagrams, {bytes} bytes", drained.len());
+    println!("read    {:6.1} us", median(times.read));
+    println!("format  {:6.1} us", median(times.format));
+    println!("send    {:6.1} us", median(times.send));
+    println!("flush   {:6.1} us, all of it", median(times.flush));
+}
+
+#[derive(Default)]
+struct Times {
+    read: Vec<Duration>,
+    format: Vec<Duration>,
+    send: Vec<Duration>,
+    flush: Vec<Duration>,
+}
+
+/// What 64 workers do in an interval: 30 requests of 8 buckets' durations.
+fn work(board: &Board) {
+    for slot in (0..SLOTS).map(SlotId) {
+        let block = board.block(slot, Side::A).unwrap();
+        for (n, counter) in (1..).zip(COUNTERS) {
+            block.row.add(counter, n * 37);
+        }
+        for request in 0..30 {
+            block.request_duration.record(Duration::from_micros(900 << (request % 8)));
+        }
+    }
+}
+
+fn measure(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+/// Takes everything that is there, and notes how long it is.
+fn drain(agent: &UdpSocket, lengths: &mut Vec<usize>) {
+    let mut buffer = [0; 65536];
+    while let Ok(n) = agent.recv(&mut buffer) {
+        lengths.push(n);
+    }
+}
+
+/// Datagrams of these lengths, by the system calls alone.
+fn bare_sends(agent: &UdpSocket, lengths: &[usize]) -> Duration {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(agent.local_addr().unwrap()).unwrap();
+    let bytes = [b'x'; 1500];
+    let mut taken = Duration::ZERO;
+    for burst in lengths.chunks(32) {
+        taken += measure(|| {
+            for length in burst {
+                socket.send(&bytes[..*length]).unwrap();
+                assert!(socket.take_error().unwrap().is_none());
+            }
+        });
+        drain(agent, &mut Vec::new());
+    }
+    taken
+}
+
+fn median(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64() * 1e6
+}

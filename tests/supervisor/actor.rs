@@ -1,0 +1,167 @@
+//! The server's side of the tests: a supervisor whose workers are a few lines of Rust.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use arctos::cli::{self, Invocation};
+use arctos::config::{Config, Environment};
+use arctos::fork::Launch;
+use arctos::listener::{ListenOptions, Listeners};
+use arctos::monitor;
+use arctos::server::{self, CheckFailure, Runtime};
+use arctos_worker::log::{Level, Log, LogFormat, Value};
+use arctos_worker::metrics::{self, Counter, ServerState};
+use arctos_worker::post::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
+use arctos_worker::settings::AppSpec;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Pid, getpgrp, read, write};
+
+use crate::{ADMIN, OPTIONS};
+
+/// Runs a server in this process; its exit code.
+pub(crate) fn serve(role: &str) -> i32 {
+    let line = std::env::var(OPTIONS).unwrap_or("--workers 2".into());
+    let words = "arctos none:app --bind 127.0.0.1:0 --name test ".to_owned() + &line;
+    if role == "defective" {
+        let words = words.split_whitespace().map(Into::into);
+        return server::run(words, Environment::default(), &Stage(role.into()));
+    }
+    let parsed = cli::parse(words.split_whitespace().map(Into::into), Environment::default());
+    let Ok(Invocation::Serve(mut config)) = parsed else { panic!("{words}: {parsed:?}") };
+    config.patience.quick = Duration::from_secs(20); // Longer than a test takes.
+    let admin = std::env::var(ADMIN).unwrap_or_default();
+    config.admin_binds = admin.split_whitespace().map(|bind| bind.parse().unwrap()).collect();
+    let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
+    let log = Log::new(Level::Debug, LogFormat::Text, stderr);
+    let listeners = Listeners::bind(&config.binds, &ListenOptions::from(&*config)).unwrap();
+    prctl::set_child_subreaper(true).unwrap();
+    match role {
+        "threaded" => {
+            std::thread::Builder::new().name("stray".into()).spawn(std::thread::park).unwrap();
+        }
+        "blocked" => SigSet::all().thread_block().unwrap(),
+        _ => {}
+    }
+    monitor::run(&config, listeners, log, &Actor(role.into())) as i32
+}
+
+/// A worker that plays its role.
+struct Actor(String);
+
+impl Launch for Actor {
+    fn before_fork(&self) {
+        static FORKS: AtomicU32 = AtomicU32::new(0);
+        let is_first = FORKS.fetch_add(1, Ordering::Relaxed) == 0;
+        assert!(is_first || self.0 != "defective", "the roof comes down");
+    }
+
+    fn work(&self, post: Post) -> WorkerExit {
+        post.block.occupy(std::process::id());
+        let fail = |exit| {
+            let words = [&[LIFE_FAILED][..], b"Traceback: no such module\n"].concat();
+            write(&post.life, &words).unwrap();
+            exit
+        };
+        match self.0.as_str() {
+            "not importable" => return fail(WorkerExit::NotImportable),
+            "not booted" => return fail(WorkerExit::NotBooted),
+            "panics" => panic!("the stage is on fire"),
+            "counted" | "exits" => tell_restarts(&post),
+            "boots once" => {
+                tell_restarts(&post);
+                if post.header.state() == ServerState::Serving {
+                    return fail(WorkerExit::NotBooted);
+                }
+            }
+            "busy" => post.block.begin_request(Duration::ZERO, b"GET", b"/slow"),
+            "parent" => drop(Command::new("sh").args(["-c", "sh -c 'exit 4' &"]).status()),
+            "family" => drop(Command::new("sleep").arg("1000").spawn().unwrap()),
+            "introspective" => introspect(&post),
+            _ => {}
+        }
+        post.block.set_ready();
+        write(&post.life, &[LIFE_READY]).unwrap();
+        match self.0.as_str() {
+            "exits" => std::process::exit(7),
+            "panics later" => panic!("the stage gives way"),
+            _ => {}
+        }
+        loop {
+            let mut fds = [
+                PollFd::new(post.life.as_fd(), PollFlags::POLLIN),
+                PollFd::new(post.doorbell.as_fd(), PollFlags::POLLIN),
+            ];
+            poll(&mut fds, PollTimeout::NONE).unwrap();
+            if read(&post.life, &mut [0; 8]) == Ok(0) {
+                post.log.line(Level::Info, "actor.orphaned", &[]);
+                return WorkerExit::Done;
+            }
+            let _ = read(&post.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
+            let command = post.block.command();
+            let pairs = [("command", Value::Text(&format!("{command:?}")))];
+            post.log.line(Level::Info, "actor.told", &pairs);
+            match command {
+                metrics::Command::Serve | metrics::Command::Announce => {}
+                metrics::Command::Drain | metrics::Command::Quick if self.0 == "family" => {}
+                metrics::Command::Drain | metrics::Command::Quick => return WorkerExit::Done,
+            }
+        }
+    }
+}
+
+/// Runs actors for [`server::run`].
+struct Stage(String);
+
+impl Runtime for Stage {
+    fn launch(&self, _application: &AppSpec) -> Box<dyn Launch> {
+        Box::new(Actor(self.0.clone()))
+    }
+
+    fn check(&self, _config: &Config, _log: &Log) -> Result<(), CheckFailure> {
+        Ok(())
+    }
+}
+
+/// Logs how the workers ended that had this block before: every other one of a slot.
+fn tell_restarts(post: &Post) {
+    let count = |counter| Value::Number(post.block.row.get(counter).cast_signed());
+    let pairs = [
+        ("boot", count(Counter::WorkerRestartsBoot)),
+        ("exit", count(Counter::WorkerRestartsExit)),
+        ("signal", count(Counter::WorkerRestartsSignal)),
+        ("end", Value::Text("")),
+    ];
+    post.log.line(Level::Info, "actor.restarts", &pairs);
+}
+
+/// Logs what this worker was given, and what it was not.
+fn introspect(post: &Post) {
+    let own = 3 + 2 + post.listeners.len() + usize::from(post.log.as_fd().is_some());
+    // One more is the folder itself.
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = |key: &str| status.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+    let hex = |key| u64::from_str_radix(line(key).split_whitespace().last().unwrap(), 16).unwrap();
+    let count = |key, signals: &[Signal]| {
+        signals.iter().filter(|&&signal| hex(key) >> (signal as i32 - 1) & 1 == 1).count() as i64
+    };
+    // What a worker does catch from its start is its own, and nothing that it executes inherits.
+    let caught = count("SigCgt:", &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    let ignored = count("SigIgn:", &[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2]);
+    let name = line("Name:");
+    let pairs = [
+        ("excess", Value::Number(open as i64 - own as i64)),
+        ("caught", Value::Number(caught)),
+        ("ignored", Value::Number(ignored)),
+        ("blocked", Value::Number(hex("SigBlk:") as i64)),
+        ("leads_group", Value::Number(i64::from(getpgrp() == Pid::this()))),
+        ("notify", Value::Number(i64::from(std::env::var_os("NOTIFY_SOCKET").is_some()))),
+        ("title", Value::Text(name.trim_start_matches("Name:\t"))),
+    ];
+    post.log.line(Level::Info, "actor.found", &pairs);
+}

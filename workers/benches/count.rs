@@ -1,0 +1,60 @@
+//! What counting costs: one line for a counter, one for a histogram, on a real board.
+//!
+//! `cargo bench -p arctos-worker --no-default-features --bench count`. Own code instead of criterion:
+//! two numbers need no statistics beyond a median.
+
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use arctos_worker::identity::SlotId;
+use arctos_worker::metrics::{Board, Counter, Side};
+
+const ROUNDS: usize = 101;
+const COUNTS: u32 = 1_000_000;
+
+fn main() -> io::Result<()> {
+    let board = Board::create(1)?;
+    let block = board.block(SlotId(0), Side::A).ok_or(io::ErrorKind::NotFound)?;
+    let row = black_box(&block.row);
+    // Different ones, as a request counts: the same one again and again would wait for its own store.
+    let request = [
+        Counter::BytesIn,
+        Counter::ReqSuccessRead,
+        Counter::ReqDone,
+        Counter::RespStatus2xx,
+        Counter::BytesOut,
+        Counter::RespDone,
+        Counter::RespDoneKeepalive,
+        Counter::ConnAcceptSuccess,
+    ];
+    let count_ns = median_ns(|index| row.inc(black_box(request[index as usize % request.len()])));
+    let same_ns = median_ns(|_| row.inc(black_box(Counter::ReqDone)));
+    let durations: [Duration; 8] =
+        [90, 140, 110, 3_000, 95, 250_000, 120, 700].map(Duration::from_micros);
+    let histogram = black_box(&block.request_duration);
+    let record_ns =
+        median_ns(|index| histogram.record(black_box(durations[index as usize % durations.len()])));
+    let nothing_ns = median_ns(|index| {
+        black_box(request[index as usize % request.len()]);
+    });
+    let mut out = io::stdout();
+    writeln!(out, "row.inc            {count_ns:6.2} ns  (target: 1 ns above the empty loop)")?;
+    writeln!(out, "row.inc, same one  {same_ns:6.2} ns")?;
+    writeln!(out, "histogram.record   {record_ns:6.2} ns")?;
+    writeln!(out, "empty loop         {nothing_ns:6.2} ns  (in each of the above)")
+}
+
+/// The median over all rounds of what one call takes.
+fn median_ns(mut call: impl FnMut(u32)) -> f64 {
+    let mut rounds = [0.0; ROUNDS];
+    for round in &mut rounds {
+        let start = Instant::now();
+        for index in 0..COUNTS {
+            call(index);
+        }
+        *round = start.elapsed().as_secs_f64() * 1e9 / f64::from(COUNTS);
+    }
+    rounds.sort_by(f64::total_cmp);
+    rounds[ROUNDS / 2]
+}

@@ -1,0 +1,372 @@
+//! Whatever happens to many connections that count in one row, and in whatever order: the counts add
+//! up whenever nobody is in the middle of a step.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+
+const REQUESTS: &[&[u8]] = &[
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"HEAD /h HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+    b"POST /e HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab",
+    b"PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n",
+    b"GET / HTTP/1.1\r\n\r\n",
+    b"\x16\x03\x01\x00\xa5",
+];
+
+/// What the application makes of a request.
+#[derive(Clone, Debug)]
+enum Answer {
+    /// One item, whose length is known.
+    Whole(usize),
+    /// Items one by one, and then an end or a failure.
+    Items { promised: Option<&'static str>, lengths: Vec<usize>, end: End },
+    /// `write()` of so much, then an end or a failure.
+    Written { bytes: usize, end: End },
+    /// A file of this length, of which so much is there.
+    File { length: u64, there: u64 },
+    /// It raises.
+    Raises,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Tidy,
+    Fails,
+    /// It notices that the client is gone.
+    ClientGone,
+}
+
+/// What befalls a connection.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// So many bytes of its requests come.
+    Bytes(usize),
+    /// The peer shuts its sending direction.
+    Eof,
+    ReadError,
+    /// The socket takes so much more.
+    Room(usize),
+    /// From now on each write fails.
+    WriteErrors,
+    /// The peer is known to be gone when the application is to be called.
+    HangsUp,
+    /// The disk takes no body any more.
+    DiskIsFull,
+    Expires(Expiry),
+    GivenUp,
+}
+
+/// One connection and its peer, without a socket.
+struct Line {
+    conn: Connection<Vec<u8>>,
+    /// What the peer has still to send.
+    unsent: Vec<u8>,
+    pending: Vec<u8>,
+    answers: Vec<Answer>,
+    items: Vec<usize>,
+    end: End,
+    file_left: u64,
+    room: usize,
+    writes_fail: bool,
+    hung_up: bool,
+    disk_is_full: bool,
+}
+
+/// What all connections share.
+struct Shop {
+    settings: Settings,
+    date: HttpDate,
+    block: &'static Block,
+    persistence: Persistence,
+}
+
+impl Shop {
+    fn new() -> Self {
+        let mut settings = Settings::default();
+        settings.limits.requests_per_connection = 4;
+        let date = HttpDate::at(SystemTime::UNIX_EPOCH);
+        let persistence = Persistence::KeepAlive;
+        Self { settings, date, block: Block::detached(), persistence }
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            settings: &self.settings,
+            date: &self.date,
+            row: &self.block.row,
+            persistence: self.persistence,
+        }
+    }
+}
+
+impl Line {
+    fn open(unsent: Vec<u8>, answers: Vec<Answer>, room: usize, shop: &Shop) -> Self {
+        let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+        let (peer, local) = (address.clone(), address);
+        // Outside the machine: the door counts it.
+        shop.block.row.inc(Counter::ConnAcceptSuccess);
+        let info = ConnInfo { peer, local, listener: 0, accepted: Instant::now(), served: 0 };
+        Self {
+            conn: Connection::new(info),
+            unsent,
+            pending: Vec::new(),
+            answers,
+            items: Vec::new(),
+            end: End::Tidy,
+            file_left: 0,
+            room,
+            writes_fail: false,
+            hung_up: false,
+            disk_is_full: false,
+        }
+    }
+
+    fn befalls(&mut self, happening: &Happening, shop: &Shop) {
+        match happening {
+            Happening::Bytes(count) if self.reads() => {
+                let count = (*count).min(self.unsent.len());
+                self.pending.extend(self.unsent.drain(..count));
+                if count > 0 {
+                    self.conn.received();
+                }
+            }
+            Happening::Eof if self.reads() => self.conn.ended(&shop.block.row),
+            Happening::ReadError if self.reads() => self.conn.failed(&shop.block.row),
+            Happening::Bytes(_) | Happening::Eof | Happening::ReadError => {}
+            Happening::Room(count) => self.room += count,
+            Happening::WriteErrors => self.writes_fail = true,
+            Happening::HangsUp => self.hung_up = true,
+            Happening::DiskIsFull => self.disk_is_full = true,
+            Happening::Expires(expiry) => self.conn.expire(*expiry, &shop.rules()),
+            Happening::GivenUp => self.conn.give_up(&shop.block.row),
+        }
+        self.turn(shop);
+    }
+
+    /// Whether the shell reads in this state; it never does while a response waits for room.
+    fn reads(&self) -> bool {
+        match self.conn.state {
+            State::Idle | State::Head(_) | State::Body(_) | State::Lingering(_) => {
+                self.conn.outbox.is_empty()
+            }
+            State::Ready(_) | State::Replying(_) | State::Closed(_) => false,
+        }
+    }
+
+    /// As `drive` does it, until it would wait.
+    fn turn(&mut self, shop: &Shop) {
+        let rules = shop.rules();
+        let row = rules.row;
+        let mut head = Head::new();
+        for _ in 0..10_000 {
+            let mut input = Cursor::new(&self.pending);
+            let step = self.conn.step(&mut input, &mut head, &rules);
+            let taken = input.taken();
+            let mut is_resting = false;
+            match step {
+                Step::Read | Step::Close(_) => is_resting = true,
+                Step::Store(_) => {
+                    if self.disk_is_full {
+                        self.conn.refuse(Status(507), &rules);
+                    }
+                }
+                Step::Call { .. } | Step::CallGathered => {
+                    if matches!(step, Step::CallGathered) {
+                        assert!(self.conn.take_gathered().is_some());
+                    }
+                    if self.hung_up {
+                        self.conn.failed(row);
+                    } else {
+                        self.answer(&rules);
+                    }
+                }
+                Step::Pull => match (self.items.pop(), self.end) {
+                    (Some(length), _) => match self.conn.push_item(vec![b'i'; length]) {
+                        ItemFate::Queued => {}
+                        ItemFate::Overlong | ItemFate::Unwanted => self.conn.end_items(),
+                    },
+                    (None, End::Tidy) => self.conn.end_items(),
+                    (None, End::Fails) => self.conn.fail(&rules),
+                    (None, End::ClientGone) => self.conn.failed(row),
+                },
+                Step::Write { parts, .. } => {
+                    let count = parts.concat().len().min(self.room);
+                    if self.writes_fail {
+                        self.conn.failed(row);
+                    } else if count == 0 {
+                        is_resting = true;
+                    } else {
+                        self.room -= count;
+                        self.conn.wrote(count, row);
+                    }
+                }
+                Step::SendFile { length, .. } => {
+                    let count = length.min(self.room as u64);
+                    if self.writes_fail {
+                        self.conn.failed(row);
+                    } else if self.file_left == 0 {
+                        self.conn.fail(&rules); // It was cut short under us.
+                    } else if count == 0 {
+                        is_resting = true;
+                    } else {
+                        let count = count.min(self.file_left);
+                        self.room -= count as usize;
+                        self.file_left -= count;
+                        self.conn.wrote_file(count, row);
+                    }
+                }
+                Step::Finish => self.conn.finish(row),
+                Step::ShutWrite => self.conn.write_shut(),
+            }
+            self.pending.drain(..taken);
+            if is_resting {
+                return;
+            }
+        }
+        panic!("the machine does not come to rest");
+    }
+
+    fn answer(&mut self, rules: &Rules<'_>) {
+        let mut head = ResponseHead::default();
+        head.start(b"200 OK").unwrap();
+        match self.answers.pop().unwrap_or(Answer::Whole(5)) {
+            Answer::Whole(length) => {
+                self.conn.begin_reply(&head, Some(length as u64), rules);
+                self.conn.push_item(vec![b'w'; length]);
+                self.conn.end_items();
+            }
+            Answer::Items { promised, lengths, end } => {
+                if let Some(promised) = promised {
+                    head.add(b"Content-Length", promised.as_bytes()).unwrap();
+                }
+                self.conn.begin_reply(&head, None, rules);
+                (self.items, self.end) = (lengths, end);
+            }
+            Answer::Written { bytes, end } => {
+                self.conn.begin_reply(&head, None, rules);
+                self.conn.push_bytes(&vec![b'b'; bytes]);
+                if self.writes_fail {
+                    self.conn.failed(rules.row);
+                }
+                (self.items, self.end) = (Vec::new(), end);
+                match end {
+                    End::Tidy => {}
+                    End::Fails => self.conn.fail(rules),
+                    End::ClientGone => self.conn.failed(rules.row),
+                }
+            }
+            Answer::File { length, there } => {
+                self.conn.begin_reply(&head, Some(length), rules);
+                self.file_left = there;
+                self.conn.push_file(0, length);
+            }
+            Answer::Raises => self.conn.fail(rules),
+        }
+    }
+
+    /// Whether its end has not been counted: what lingers was closed when the lingering began.
+    fn is_open(&self) -> bool {
+        !matches!(self.conn.state, State::Lingering(_) | State::Closed(_))
+    }
+}
+
+/// The invariants of the 15 counters.
+fn assert_sums(shop: &Shop, lines: &[Line]) {
+    use Counter as C;
+    let row = &shop.block.row;
+    let sum = |counters: &[C]| counters.iter().map(|&counter| row.get(counter)).sum::<u64>();
+    let count = |is_so: fn(&Line) -> bool| lines.iter().filter(|line| is_so(line)).count() as u64;
+    let open = count(Line::is_open);
+    let in_progress = count(|line| line.conn.is_replying());
+    let closed = sum(&[C::RespConnClose, C::RespAborted, C::ReqAborted]);
+    assert_eq!(sum(&[C::ConnAcceptSuccess]), closed + open, "AS = SC + SX + RX + open");
+    assert_eq!(row.unclosed(), open, "conn.open");
+    let done = sum(&[C::ReqDone]);
+    assert_eq!(sum(&[C::ReqSuccessRead, C::ReqErrorParse]), done, "RR + EP = RD");
+    let lost = sum(&[C::ReqErrorClientDisconnected, C::ReqErrorRead]);
+    assert_eq!(lost, sum(&[C::ReqAborted]), "CD + ER = RX");
+    let sent = sum(&[C::RespDone]);
+    assert_eq!(sent, sum(&[C::RespDoneKeepalive, C::RespConnClose]), "SD = SK + SC");
+    assert_eq!(done, sent + sum(&[C::RespAborted]) + in_progress, "RD = SD + SX + in progress");
+    assert!(sum(&[C::ReqErrorInternal]) <= sum(&[C::ReqSuccessRead]), "EI <= RR");
+    assert!(sum(&[C::ReqAbandoned, C::ConnCloseIdle]) <= sum(&[C::ReqAborted]), "both are in RX");
+}
+
+fn any_end() -> impl Strategy<Value = End> {
+    select(vec![End::Tidy, End::Tidy, End::Fails, End::ClientGone])
+}
+
+fn any_answer() -> impl Strategy<Value = Answer> {
+    let promised = select(vec![None, Some("0"), Some("3"), Some("40")]);
+    prop_oneof![
+        (0..40_usize).prop_map(Answer::Whole),
+        (promised, vec(1..20_usize, 0..4), any_end())
+            .prop_map(|(promised, lengths, end)| Answer::Items { promised, lengths, end }),
+        (0..40_usize, any_end()).prop_map(|(bytes, end)| Answer::Written { bytes, end }),
+        (0..40_u64, 0..60_u64).prop_map(|(length, there)| Answer::File { length, there }),
+        Just(Answer::Raises),
+    ]
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        12 => (1..80_usize).prop_map(Happening::Bytes),
+        6 => (1..400_usize).prop_map(Happening::Room),
+        1 => Just(Happening::Eof),
+        1 => Just(Happening::ReadError),
+        1 => Just(Happening::WriteErrors),
+        1 => Just(Happening::HangsUp),
+        1 => Just(Happening::DiskIsFull),
+        2 => select(Expiry::ALL.to_vec()).prop_map(Happening::Expires),
+        1 => Just(Happening::GivenUp),
+    ]
+}
+
+/// Requests of one connection, what they are answered, and the room in its socket at first.
+fn any_talk() -> impl Strategy<Value = (Vec<u8>, Vec<Answer>, usize)> {
+    let requests = vec(select(REQUESTS), 1..6).prop_map(|requests| requests.concat());
+    let room = select(vec![0, 10, 300, 1_000_000]);
+    (requests, vec(any_answer(), 0..6), room)
+}
+
+proptest! {
+    #[test]
+    fn the_counts_of_many_connections_add_up_whatever_happens(
+        talks in vec(any_talk(), 1..10),
+        happenings in vec((any::<proptest::sample::Index>(), any_happening()), 0..150),
+        drains_after in 0..300_usize,
+    ) {
+        let mut shop = Shop::new();
+        let mut lines = Vec::new();
+        for (requests, answers, room) in talks {
+            lines.push(Line::open(requests, answers, room, &shop));
+            assert_sums(&shop, &lines);
+        }
+        let mut before = Counter::ALL.map(|counter| shop.block.row.get(counter));
+        for (at, (which, happening)) in happenings.iter().enumerate() {
+            if at == drains_after {
+                shop.persistence = Persistence::Close;
+            }
+            which.get_mut(&mut lines).befalls(happening, &shop);
+            assert_sums(&shop, &lines);
+            let now = Counter::ALL.map(|counter| shop.block.row.get(counter));
+            prop_assert!(before.iter().zip(&now).all(|(before, now)| before <= now));
+            before = now;
+        }
+        for index in 0..lines.len() {
+            lines[index].befalls(&Happening::GivenUp, &shop);
+            prop_assert!(matches!(lines[index].conn.state, State::Closed(_)));
+            assert_sums(&shop, &lines);
+        }
+        prop_assert_eq!(shop.block.row.unclosed(), 0);
+    }
+}

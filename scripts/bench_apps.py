@@ -1,0 +1,70 @@
+"""The applications that are measured: as little Python as each case takes."""
+
+import os
+
+PLAIN = ("Content-Type", "text/plain")
+GREETING = b"Hello, World!"
+BODY_10K = b"x" * 10240
+BODY_1M = b"x" * 1048576
+ITEM = b"x" * 100
+FILE = os.environ.get("BENCH_FILE", "")
+
+
+def hello(environ, start_response):
+    start_response("200 OK", [PLAIN, ("Content-Length", "13")])
+    return [GREETING]
+
+
+def body_10k(environ, start_response):
+    start_response("200 OK", [PLAIN, ("Content-Length", "10240")])
+    return [BODY_10K]
+
+
+def body_1m(environ, start_response):
+    start_response("200 OK", [PLAIN, ("Content-Length", "1048576")])
+    return [BODY_1M]
+
+
+def post(environ, start_response):
+    """Reads the whole body."""
+    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    if len(body) != int(environ["CONTENT_LENGTH"]):
+        raise ValueError("a part of the body is missing")
+    start_response("200 OK", [PLAIN, ("Content-Length", "13")])
+    return [GREETING]
+
+
+def file_1m(environ, start_response):
+    """A file, by the server's own means where it has some."""
+    start_response("200 OK", [PLAIN, ("Content-Length", "1048576")])
+    opened = open(FILE, "rb")
+    wrapper = environ.get("wsgi.file_wrapper")
+    if wrapper is not None:
+        return wrapper(opened, 65536)
+    return iter(lambda: opened.read(65536), b"")
+
+
+def items(environ, start_response):
+    """100 items without a length: PEP 3333 wants each sent before the next is asked for."""
+    start_response("200 OK", [PLAIN])
+    for _ in range(100):
+        yield ITEM
+
+
+def flask_hello():
+    """Made when it is asked for: only one case needs Flask."""
+    from flask import Flask
+
+    application = Flask(__name__)
+
+    @application.get("/")
+    def greet():
+        return "Hello, World!"
+
+    return application
+
+
+def __getattr__(name):
+    if name == "flask":
+        return globals().setdefault("flask", flask_hello())
+    raise AttributeError(name)

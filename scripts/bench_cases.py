@@ -1,0 +1,54 @@
+"""What is measured, as data."""
+
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    """One kind of load on one application."""
+
+    title: str
+    app: str = "hello"  # of bench_apps
+    kind: str = "hello"  # of `load send --kind`
+    connections: int = 64
+    body_bytes: int = 13  # of the response: a server that answers something else is not measured
+    floor: bool = True  # whether the floor can do the same without Python
+    unfit: dict = {}  # server -> why it is left out
+
+
+CASES = {
+    "hello": Case("13 bytes, a Host field only"),
+    "browser": Case("13 bytes, 17 header fields of a browser", kind="browser"),
+    "varying": Case("the same, values that vary", kind="varying"),
+    "pipelined": Case(
+        "16 pipelined requests of hello",
+        kind="pipelined",
+        unfit={"bjoern": "loses pipelined requests"},
+    ),
+    "one": Case("hello on one connection", connections=1),
+    "1000": Case("hello on 1000 connections", connections=1000),
+    "new": Case("hello, a new connection each time", kind="new-connections"),
+    "10k": Case("a body of 10 KB", app="body_10k", body_bytes=10240),
+    "1m": Case("a body of 1 MB", app="body_1m", body_bytes=1048576),
+    "file": Case("a file of 1 MB", app="file_1m", body_bytes=1048576),
+    "post4k": Case("a POST of 4 KB", app="post", kind="post4k"),
+    "upload": Case("a POST of 1 MB", app="post", kind="post1m"),
+    "items": Case(
+        "100 items of 100 bytes, each sent as it comes",
+        app="items",
+        body_bytes=10000,
+        floor=False,
+        unfit={
+            "freastal": "sends the items as one, which PEP 3333 forbids",
+            "fastwsgi": "sends half of the items as one, which PEP 3333 forbids",
+            "fastpysgi": "sends half of the items as one, which PEP 3333 forbids",
+        },
+    ),
+    "flask": Case("Flask, 13 bytes", app="flask", floor=False),
+}
+
+# Cases that compare arctos with itself, or that have a program of their own.
+OTHER_CASES = {
+    "access-log": "hello with an access log against hello without",
+    "metrics": "hello with metrics sent and shown against hello without, and instructions of the worker",
+    "micro": "cargo bench: the cost of a count and of a flush",
+}

@@ -1,0 +1,143 @@
+"""Turns rounds into tables. Ratios are taken within each round, where both sides had the same weather."""
+
+from statistics import median
+
+# Above this, requests a second tell more of the load or the machine than of the server.
+LOAD_IS_FULL = 0.95
+
+
+def quartile(values, upper):
+    """The median of the upper or the lower half."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return median((ordered[-half:] if upper else ordered[:half]) or ordered)
+
+
+def spread(values):
+    """Half the distance between the quartiles, as part of the median: half of all rounds lie that near."""
+    return (quartile(values, 1) - quartile(values, 0)) / 2 / median(values)
+
+
+def ratios(runs, other, field):
+    """`field` of `runs` over that of `other`, round by round."""
+    pairs = zip((getattr(run, field) for run in runs), (getattr(run, field) for run in other))
+    return [mine / theirs for mine, theirs in pairs]
+
+
+def of(runs, field):
+    """The median of one field."""
+    return median(getattr(run, field) for run in runs)
+
+
+def lost(runs):
+    """Responses that never came, or not as they should."""
+    return sum(run.errors + run.unanswered for run in runs)
+
+
+def markdown(header, rows):
+    """A table whose first column is text and whose others are numbers."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def count(number):
+    """A number with three or four digits that mean something."""
+    if number >= 1e4:
+        return f"{number / 1e3:.1f} k" if number < 1e5 else f"{number / 1e3:.0f} k"
+    return f"{number:.0f}"
+
+
+def micro(us):
+    """Microseconds."""
+    return f"{us:.2f}" if us < 100 else f"{us:.0f}"
+
+
+def table(runs_of):
+    """One row a server."""
+    header = ["server", "requests/s", "±", "CPU us/request", "±", "CPU busy", "load busy", "p50 us", "p99 us", "lost"]
+    rows = []
+    for name, runs in runs_of.items():
+        full = of(runs, "load_busy") > LOAD_IS_FULL
+        rows.append([
+            name,
+            count(of(runs, "requests_per_second")) + (" (load full)" if full else ""),
+            f"{spread([run.requests_per_second for run in runs]):.0%}",
+            micro(of(runs, "cpu_us")),
+            f"{spread([run.cpu_us for run in runs]):.0%}",
+            f"{of(runs, 'server_busy'):.0%}",
+            f"{of(runs, 'load_busy'):.0%}",
+            micro(of(runs, "p50_us")),
+            micro(of(runs, "p99_us")),
+            str(lost(runs)),
+        ])  # fmt: skip
+    return markdown(header, rows)
+
+
+def comparison(runs_of):
+    """arctos beside its best peer and the floor, as a dictionary. Who loses responses is no peer."""
+    own = runs_of["arctos"]
+    peers = {name: runs for name, runs in runs_of.items() if name not in ("arctos", "floor") and not lost(runs)}
+    found = {}
+    if peers:
+        fastest = max(peers, key=lambda name: of(peers[name], "requests_per_second"))
+        thriftiest = min(peers, key=lambda name: of(peers[name], "cpu_us"))
+        found["best peer"] = fastest
+        found["requests/s over best peer"] = median(ratios(own, peers[fastest], "requests_per_second"))
+        found["thriftiest peer"] = thriftiest
+        found["CPU of thriftiest peer over own"] = median(ratios(peers[thriftiest], own, "cpu_us"))
+    if "floor" in runs_of:
+        found["requests/s over floor"] = median(ratios(own, runs_of["floor"], "requests_per_second"))
+        found["CPU of floor over own"] = median(ratios(runs_of["floor"], own, "cpu_us"))
+    return found
+
+
+def sentence(found):
+    """A comparison in words."""
+    parts = []
+    if "best peer" in found:
+        parts.append(f"{found['requests/s over best peer']:.2f} x the requests/s of {found['best peer']}")
+        parts.append(f"{found['CPU of thriftiest peer over own']:.2f} x as thrifty as {found['thriftiest peer']}")
+    if "requests/s over floor" in found:
+        floor = f"{found['requests/s over floor']:.2f} of the floor's requests/s"
+        parts.append(f"{floor} ({found['CPU of floor over own']:.2f} by CPU)")
+    return "arctos: " + ", ".join(parts) if parts else ""
+
+
+def summary(comparisons):
+    """All cases in one table of ratios."""
+
+    def cell(found, key, name=None):
+        return f"{found[key]:.2f}" + (f" {found[name]}" if name else "") if key in found else ""
+
+    rows = [
+        [
+            title,
+            cell(found, "requests/s over best peer", "best peer"),
+            cell(found, "CPU of thriftiest peer over own", "thriftiest peer"),
+            cell(found, "requests/s over floor"),
+            cell(found, "CPU of floor over own"),
+        ]
+        for title, found in comparisons.items()
+    ]
+    header = ["case", "requests/s, x the best peer", "CPU, x the thriftiest peer", "requests/s, of the floor"]
+    return markdown([*header, "CPU, of the floor"], rows)
+
+
+def paired(runs, base):
+    """What `runs` take more than `base`, round by round."""
+    cpu, speed = ratios(runs, base, "cpu_us"), ratios(runs, base, "requests_per_second")
+    return {
+        "CPU": median(cpu),
+        "CPU, lower quartile": quartile(cpu, 0),
+        "CPU, upper quartile": quartile(cpu, 1),
+        "requests/s": median(speed),
+    }
+
+
+def paired_sentence(name, base, found):
+    """The same in words."""
+    lower, upper = found["CPU, lower quartile"], found["CPU, upper quartile"]
+    return (
+        f"{name}: {found['CPU'] - 1:+.1%} CPU a request against {base}"
+        f" (half of the rounds: {lower - 1:+.1%} to {upper - 1:+.1%}), {found['requests/s'] - 1:+.1%} requests/s"
+    )

@@ -1,0 +1,223 @@
+"""Starts, watches and stops one server, and puts load on it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+SCRIPTS = Path(__file__).resolve().parent
+PLACE = SCRIPTS.parent / "target/bench"  # the environment, what servers write, and the results
+PYTHON = PLACE / "venv/bin/python"
+LOAD = SCRIPTS.parent / "target/release/examples/load"
+FILE = PLACE / "file_1m"
+
+WITHOUT_COMMAND_LINE = ("freastal", "fastwsgi", "fastpysgi", "bjoern")
+PEERS = (*WITHOUT_COMMAND_LINE, "granian", "gunicorn")
+START_SECONDS = 20
+STOP_SECONDS = 10
+
+
+class Cpus(NamedTuple):
+    """Where the server runs, and where everything else."""
+
+    server: int
+    load: int
+
+
+class Failed(Exception):
+    """A server did not start, or did not answer as it should."""
+
+
+class Variant(NamedTuple):
+    """A server with options: what one row of a table is about."""
+
+    name: str
+    server: str
+    options: tuple = ()
+    pythonpath: str = ""  # searched before the environment
+
+
+class Run(NamedTuple):
+    """What one server did in one round."""
+
+    requests_per_second: float
+    cpu_us: float  # per request, of all processes of the server
+    server_busy: float  # part of its CPU that the server used
+    first_busy: float  # the same of its first process, which is the supervisor where there is one
+    load_busy: float  # part of its CPU that the load used
+    p50_us: float
+    p99_us: float
+    max_us: float
+    errors: int
+    unanswered: int
+
+
+def choose_cpus():
+    """The first two CPUs that this process may use, and a warning where there is one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) == 1:
+        print("bench: one CPU only, so that load and server disturb each other: trust no figure", file=sys.stderr)
+    return Cpus(allowed[0], allowed[-1] if len(allowed) == 1 else allowed[1])
+
+
+def command(variant, case, port):
+    """The command line of a server for `case`."""
+    name, python = variant.server, str(PYTHON)
+    if name in WITHOUT_COMMAND_LINE:
+        return [python, str(SCRIPTS / "bench_peer.py"), name, case.app, str(port), *variant.options]
+    if name == "floor":
+        kind = ["--kind", case.kind, "--body-bytes", str(case.body_bytes)]
+        return [str(LOAD), "floor", "--port", str(port), *kind]
+    bind = ["--bind", f"127.0.0.1:{port}", "--log-level", "error", "--workers", "1"]
+    own = {
+        "arctos": bind,
+        "gunicorn": [*bind, *"--worker-class gthread --threads 1 --worker-connections 2000 --keep-alive 75".split()],
+        "granian": [
+            *f"--host 127.0.0.1 --port {port} --log-level error --workers 1".split(),
+            *"--interface wsgi --blocking-threads 1 --runtime-threads 1 --http 1 --no-ws".split(),
+        ],
+    }[name]
+    return [python, "-m", name, *own, *variant.options, f"bench_apps:{case.app}"]
+
+
+class Server:
+    """A running server, in a session of its own: that is how all its processes are found."""
+
+    def __init__(self, variant, case, cpus, wrapper=(), patience=1):
+        self.case, self.cpus, self.patience = case, cpus, patience
+        self.port = free_port()
+        self.log = PLACE / f"{variant.name}.log".replace(" ", "-")
+        environment = {
+            **os.environ,
+            "BENCH_FILE": str(FILE),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",  # the same dictionaries in each run
+            "PYTHONPATH": os.pathsep.join(filter(None, [variant.pythonpath, str(SCRIPTS)])),
+        }
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [*wrapper, *command(variant, case, self.port)],
+                cwd=PLACE,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, {cpus.server}),
+            )
+        try:
+            self.wait_until_it_answers(START_SECONDS * patience)
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def wait_until_it_answers(self, seconds):
+        """One good response of the size that the case has."""
+        deadline = time.monotonic() + seconds
+        while True:
+            if self.process.poll() is not None:
+                raise Failed(f"ended at its start, see {self.log}")
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise Failed(f"does not listen after {seconds} s, see {self.log}") from None
+                time.sleep(0.02)
+        answer = self.send("--requests", "1", connections=1)
+        if answer["body_bytes"] != self.case.body_bytes:
+            raise Failed(f"answers {answer['body_bytes']} bytes, not {self.case.body_bytes}")
+
+    def send(self, *extent, connections=None):
+        """Puts load on it; what `load send` prints."""
+        where = ["--port", str(self.port), "--cpu", str(self.cpus.load)]
+        what = ["--kind", self.case.kind, "--connections", str(connections or self.case.connections)]
+        done = subprocess.run([LOAD, "send", *where, *what, *extent], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Failed(done.stderr.strip())
+        return json.loads(done.stdout)
+
+    def measure(self, seconds):
+        """One round: load for `seconds` and a fifth of it before."""
+        cpu_before, first_before, began = self.cpu_seconds(), cpu_seconds(self.process.pid), time.monotonic()
+        sent = self.send("--seconds", str(seconds), "--warm-up", str(seconds / 5))
+        cpu, took = self.cpu_seconds() - cpu_before, time.monotonic() - began
+        if sent["requests"] == 0:
+            raise Failed("answered nothing in the measured time")
+        return Run(
+            requests_per_second=sent["requests"] / sent["seconds"],
+            cpu_us=cpu / sent["requests_in_all"] * 1e6,
+            server_busy=cpu / took,
+            first_busy=(cpu_seconds(self.process.pid) - first_before) / took,
+            load_busy=sent["own_cpu_seconds"] / sent["seconds"],
+            p50_us=sent["latency_p50_us"],
+            p99_us=sent["latency_p99_us"],
+            max_us=sent["latency_max_us"],
+            errors=sent["errors"],
+            unanswered=sent["unanswered"],
+        )
+
+    def cpu_seconds(self):
+        """CPU time of all its processes."""
+        return sum(cpu_seconds(pid) for pid in self.pids())
+
+    def pids(self):
+        """All processes of its session, the first one first."""
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and session(entry) == self.process.pid:
+                found.append(int(entry))
+        return sorted(found, key=lambda pid: (pid != self.process.pid, pid))
+
+    def stop(self):
+        """Asks it to stop, and kills what does not."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS * self.patience)
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    """A port that nobody has at this moment."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def stat_fields(pid):
+    """/proc/PID/stat from the third field on, or nothing where the process is gone: proc_pid_stat(5)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def session(pid):
+    """The session of a process."""
+    fields = stat_fields(pid)
+    return int(fields[3]) if fields else None
+
+
+def cpu_seconds(pid):
+    """CPU time of a process: to the nanosecond where the kernel keeps it so, else user and system in ticks."""
+    try:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    except (FileNotFoundError, ProcessLookupError):
+        fields = stat_fields(pid)
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if fields else 0.0

@@ -1,0 +1,324 @@
+//! The load: each connection sends the next write when the responses to its last one are whole.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::resource::{UsageWho, getrusage};
+use socket2::{Domain, Socket, Type};
+
+use crate::histogram::Histogram;
+use crate::response::{GOOD, Size};
+use crate::workload::Workload;
+
+/// When enough is sent.
+#[derive(Clone, Copy)]
+pub(crate) enum Extent {
+    /// Counts for that long, after `warm_up`.
+    Time {
+        /// Before anything is counted.
+        warm_up: Duration,
+        /// What is counted.
+        measured: Duration,
+    },
+    /// Exactly so many requests, all of them counted.
+    Requests(u64),
+}
+
+/// What was sent, and how it was answered.
+pub(crate) struct Report {
+    /// Whole responses in the measured time.
+    pub requests: u64,
+    /// That time.
+    pub measured: Duration,
+    /// Whole responses from the first to the last.
+    pub requests_in_all: u64,
+    /// Connections that ended or failed before their response was whole, and responses not like the first.
+    pub errors: u64,
+    /// Requests that were still without a response after [`PATIENCE`].
+    pub unanswered: u64,
+    /// Per write, from its first byte sent to the last of its responses.
+    pub latencies: Histogram,
+    /// CPU time of this program in the measured time.
+    pub own_cpu: Duration,
+}
+
+/// How long the last responses may take. A server that loses requests is not waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After so many errors the rest is not tried.
+const MOST_ERRORS: u64 = 1000;
+
+#[derive(Clone, Copy)]
+enum Phase {
+    WarmUp { until: Instant },
+    Measuring { since: Instant, cpu: Duration },
+    Draining { until: Instant },
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// Nothing is asked for.
+    Idle,
+    /// The rest of a write waits for EPOLLOUT: for room in the socket, or for the connection itself.
+    Sending { write: usize, sent_bytes: usize, since: Instant },
+    /// `missing_bytes` of the responses are to come.
+    Receiving { missing_bytes: usize, since: Instant },
+    /// The response is whole, the server has not closed yet.
+    Closing,
+}
+
+struct Connection {
+    socket: Socket,
+    state: State,
+}
+
+struct Generator<'load> {
+    server: SocketAddr,
+    workload: &'load Workload,
+    /// Bytes of the responses to one write.
+    answer_bytes: usize,
+    epoll: Epoll,
+    connections: Vec<Connection>,
+    next_write: usize,
+    /// Requests that may still be sent.
+    left: Option<u64>,
+    buffer: Vec<u8>,
+    phase: Phase,
+    report: Report,
+}
+
+/// Sends `workload` over `connections` connections to `server`, whose responses are all of `size`.
+pub(crate) fn run(
+    server: SocketAddr,
+    workload: &Workload,
+    connections: usize,
+    extent: Extent,
+    size: Size,
+) -> io::Result<Report> {
+    let now = Instant::now();
+    let report = Report {
+        requests: 0,
+        measured: Duration::ZERO,
+        requests_in_all: 0,
+        errors: 0,
+        unanswered: 0,
+        latencies: Histogram::new(),
+        own_cpu: Duration::ZERO,
+    };
+    let mut generator = Generator {
+        server,
+        workload,
+        answer_bytes: size.wire_bytes * workload.requests_per_write,
+        epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+        connections: Vec::new(),
+        next_write: 0,
+        left: None,
+        buffer: vec![0; 256 * 1024],
+        phase: Phase::WarmUp { until: now },
+        report,
+    };
+    for key in 0..connections {
+        let socket = generator.open(key)?;
+        generator.connections.push(Connection { socket, state: State::Idle });
+    }
+    let now = Instant::now();
+    generator.phase = match extent {
+        Extent::Time { warm_up, .. } => Phase::WarmUp { until: now + warm_up },
+        Extent::Requests(count) => {
+            generator.left = Some(count);
+            Phase::Measuring { since: now, cpu: own_cpu()? }
+        }
+    };
+    generator.work(extent)?;
+    Ok(generator.report)
+}
+
+impl Generator<'_> {
+    fn work(&mut self, extent: Extent) -> io::Result<()> {
+        for key in 0..self.connections.len() {
+            self.begin(key, Instant::now())?;
+        }
+        let mut events = vec![EpollEvent::empty(); 256];
+        loop {
+            let count = self.epoll.wait(&mut events, 50_u8)?;
+            for event in &events[..count] {
+                self.turn(event.data() as usize)?;
+            }
+            if self.is_over(extent)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves on to the next phase where it is time to.
+    fn is_over(&mut self, extent: Extent) -> io::Result<bool> {
+        let now = Instant::now();
+        match self.phase {
+            Phase::WarmUp { until } => {
+                if now >= until {
+                    self.phase = Phase::Measuring { since: now, cpu: own_cpu()? };
+                }
+                Ok(false)
+            }
+            Phase::Measuring { since, cpu } => {
+                let enough = match extent {
+                    Extent::Time { measured, .. } => now >= since + measured,
+                    Extent::Requests(_) => self.unanswered() == 0,
+                };
+                if enough || self.report.errors >= MOST_ERRORS {
+                    self.report.measured = now - since;
+                    self.report.own_cpu = own_cpu()?.saturating_sub(cpu);
+                    self.phase = Phase::Draining { until: now + PATIENCE };
+                }
+                Ok(false)
+            }
+            Phase::Draining { until } => {
+                self.report.unanswered = self.unanswered();
+                Ok(self.report.unanswered == 0 || now >= until)
+            }
+        }
+    }
+
+    fn unanswered(&self) -> u64 {
+        let writes =
+            self.connections.iter().filter(|connection| connection.state.is_awaited()).count();
+        (writes * self.workload.requests_per_write) as u64
+    }
+
+    fn open(&self, key: usize) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+        socket.set_tcp_nodelay(true)?;
+        match socket.connect(&self.server.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
+                return Err(error);
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, key as u64))?;
+        Ok(socket)
+    }
+
+    fn turn(&mut self, key: usize) -> io::Result<()> {
+        match self.connections[key].state {
+            // All is sent, and the server closes: nothing to wait for any more.
+            State::Idle => Ok(self.epoll.delete(&self.connections[key].socket)?),
+            State::Sending { write, sent_bytes, since } => self.send(key, write, sent_bytes, since),
+            State::Receiving { missing_bytes, since } => self.receive(key, missing_bytes, since),
+            State::Closing => match self.connections[key].socket.read(&mut self.buffer) {
+                Ok(0) => self.replace(key),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                Ok(_) | Err(_) => self.fail(key),
+            },
+        }
+    }
+
+    /// Sends the next write, unless enough is sent.
+    fn begin(&mut self, key: usize, now: Instant) -> io::Result<()> {
+        self.connections[key].state = State::Idle;
+        if matches!(self.phase, Phase::Draining { .. }) {
+            return Ok(());
+        }
+        if let Some(left) = &mut self.left {
+            let Some(fewer) = left.checked_sub(self.workload.requests_per_write as u64) else {
+                return Ok(());
+            };
+            *left = fewer;
+        }
+        let write = self.next_write;
+        self.next_write = (write + 1) % self.workload.writes.len();
+        self.send(key, write, 0, now)
+    }
+
+    fn send(
+        &mut self,
+        key: usize,
+        write: usize,
+        sent_bytes: usize,
+        since: Instant,
+    ) -> io::Result<()> {
+        let connection = &mut self.connections[key];
+        let unsent = &self.workload.writes[write][sent_bytes..];
+        let sent = match connection.socket.send(unsent) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return self.fail(key), // counted: the reason is the server's
+        };
+        let was_blocked = matches!(connection.state, State::Sending { .. });
+        let is_blocked = sent < unsent.len();
+        connection.state = if is_blocked {
+            State::Sending { write, sent_bytes: sent_bytes + sent, since }
+        } else {
+            State::Receiving { missing_bytes: self.answer_bytes, since }
+        };
+        if is_blocked != was_blocked {
+            let wanted = if is_blocked { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+            self.epoll.modify(&connection.socket, &mut EpollEvent::new(wanted, key as u64))?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, key: usize, missing_bytes: usize, since: Instant) -> io::Result<()> {
+        let count = match self.connections[key].socket.read(&mut self.buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => return self.fail(key), // counted: the reason is the server's
+        };
+        let is_first = missing_bytes == self.answer_bytes;
+        let head = &self.buffer[..count.min(GOOD.len())];
+        if count == 0 || count > missing_bytes || (is_first && !GOOD.starts_with(head)) {
+            return self.fail(key);
+        }
+        let missing_bytes = missing_bytes - count;
+        if missing_bytes > 0 {
+            self.connections[key].state = State::Receiving { missing_bytes, since };
+            return Ok(());
+        }
+        let now = Instant::now();
+        let requests = self.workload.requests_per_write as u64;
+        self.report.requests_in_all += requests;
+        if matches!(self.phase, Phase::Measuring { .. }) {
+            self.report.requests += requests;
+            self.report.latencies.add(now - since);
+        }
+        if self.workload.closes {
+            self.connections[key].state = State::Closing;
+            return Ok(());
+        }
+        self.begin(key, now)
+    }
+
+    /// Counts an error, and goes on with a new connection.
+    fn fail(&mut self, key: usize) -> io::Result<()> {
+        self.report.errors += 1;
+        self.connections[key].state = State::Idle;
+        if self.report.errors < MOST_ERRORS {
+            return self.replace(key);
+        }
+        Ok(self.epoll.delete(&self.connections[key].socket)?)
+    }
+
+    fn replace(&mut self, key: usize) -> io::Result<()> {
+        let now = Instant::now();
+        self.connections[key].socket = self.open(key)?;
+        self.begin(key, now)
+    }
+}
+
+impl State {
+    /// Whether a response is still to come.
+    fn is_awaited(self) -> bool {
+        match self {
+            Self::Sending { .. } | Self::Receiving { .. } => true,
+            Self::Idle | Self::Closing => false,
+        }
+    }
+}
+
+fn own_cpu() -> io::Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let times = [usage.user_time(), usage.system_time()];
+    let us = times.map(|time| time.tv_sec() * 1_000_000 + time.tv_usec()).iter().sum::<i64>();
+    Ok(Duration::from_micros(us.unsigned_abs()))
+}

@@ -1,0 +1,135 @@
+//! What `scripts/bench` measures with: a load that costs less than any server, the floor below all of
+//! them, and a reader of metrics. An example of the package, so that none of it is in the product.
+
+mod floor;
+mod generator;
+mod histogram;
+mod response;
+mod sink;
+mod workload;
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
+
+use generator::{Extent, Report};
+use response::Size;
+use workload::{Kind, Workload};
+
+/// Load for HTTP servers on 127.0.0.1.
+#[derive(Parser)]
+struct Line {
+    /// CPU to run on.
+    #[arg(long, global = true)]
+    cpu: Option<usize>,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Sends requests, and prints as JSON what came back.
+    Send(Send),
+    /// Serves a fixed response without looking at the requests.
+    Floor(floor::Options),
+    /// Reads statsd datagrams and counts them.
+    Sink(sink::Options),
+}
+
+#[derive(Args)]
+struct Send {
+    /// Port of 127.0.0.1 to connect to.
+    #[arg(long)]
+    port: u16,
+    /// Requests that stand ready.
+    #[arg(long, value_enum, default_value = "hello")]
+    kind: Kind,
+    /// A request of your own, as it goes over the wire.
+    #[arg(long, conflicts_with = "kind")]
+    request_file: Option<PathBuf>,
+    /// Connections that send at the same time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
+    /// How long to count.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// How long to send before that.
+    #[arg(long, default_value_t = 0.2)]
+    warm_up: f64,
+    /// Send exactly so many instead, and count them all.
+    #[arg(long)]
+    requests: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    let done = prepare(line.cpu).and_then(|()| match &line.task {
+        Task::Send(options) => send(options),
+        Task::Floor(options) => floor::run(options),
+        Task::Sink(options) => sink::run(options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is closed, the exit code says it alone.
+            let _ = writeln!(io::stderr(), "load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare(cpu: Option<usize>) -> io::Result<()> {
+    if let Some(cpu) = cpu {
+        let mut cpus = CpuSet::new();
+        cpus.set(cpu)?;
+        sched_setaffinity(Pid::from_raw(0), &cpus)?;
+    }
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
+}
+
+fn send(options: &Send) -> io::Result<()> {
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
+    let workload = match &options.request_file {
+        Some(file) => Workload::repeated(fs::read(file)?),
+        None => Workload::of(options.kind),
+    };
+    let seconds = |seconds| Duration::try_from_secs_f64(seconds).map_err(io::Error::other);
+    let extent = match options.requests {
+        Some(count) => Extent::Requests(count),
+        None => {
+            Extent::Time { warm_up: seconds(options.warm_up)?, measured: seconds(options.seconds)? }
+        }
+    };
+    let size = response::learn(server, workload.first_request())?;
+    let report = generator::run(server, &workload, options.connections.into(), extent, size)?;
+    writeln!(io::stdout(), "{}", json(&report, &workload, size))
+}
+
+fn json(report: &Report, workload: &Workload, size: Size) -> String {
+    let us = |latency: Duration| latency.as_nanos() as f64 / 1e3;
+    let fields = [
+        ("requests", report.requests as f64),
+        ("seconds", report.measured.as_secs_f64()),
+        ("requests_in_all", report.requests_in_all as f64),
+        ("errors", report.errors as f64),
+        ("unanswered", report.unanswered as f64),
+        ("own_cpu_seconds", report.own_cpu.as_secs_f64()),
+        ("latency_p50_us", us(report.latencies.quantile(0.5))),
+        ("latency_p99_us", us(report.latencies.quantile(0.99))),
+        ("latency_max_us", us(report.latencies.longest())),
+        ("request_bytes", workload.request_bytes() as f64),
+        ("response_bytes", size.wire_bytes as f64),
+        ("body_bytes", size.body_bytes as f64),
+    ];
+    let fields = fields.map(|(name, value)| format!("\"{name}\": {value}"));
+    format!("{{{}}}", fields.join(", "))
+}

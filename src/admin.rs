@@ -37,7 +37,7 @@ use crate::address::BindAddress;
 use crate::listener::ListenError;
 
 use connection::{Awaits, Connection, Heard};
-use doors::Doors;
+use doors::{Arrival, Doors};
 
 /// Names one question until it is answered or its peer is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,8 @@ pub struct QuestionId(pub u64);
 pub struct Question {
     /// To be given back with the answer.
     pub id: QuestionId,
-    /// GET, HEAD, POST: other methods are answered here.
+    /// GET, HEAD, POST: other methods are answered here, and so is a POST that did not come by a unix
+    /// socket.
     pub method: Method,
     /// The path, without the query.
     pub path: String,
@@ -110,8 +111,13 @@ impl Answer {
     }
 }
 
-/// Connections at once. Above that, the oldest one that is still reading is closed.
+/// Connections at once of each listener. Above that, the oldest one that is still reading is closed.
 const CONNECTIONS: usize = 64;
+/// Questions handed out in one turn: an answer may take 2 ms, and the supervisor has other duties.
+const QUESTIONS: usize = 8;
+/// What is held of all answers together that their peers have not taken; above it those who came first
+/// lose theirs. The page of a thousand workers has 5 MB.
+const HELD_BYTES: usize = 32 << 20;
 /// Read at once: the longest head, and then a piece of a body.
 const PIECE_BYTES: usize = 16 * 1024;
 
@@ -127,6 +133,8 @@ pub struct Admin {
 struct Peer {
     id: QuestionId,
     transport: Transport,
+    /// The listener that it came through.
+    door: usize,
     socket: OwnedFd,
     connection: Connection,
 }
@@ -169,17 +177,23 @@ impl Admin {
         peers.chain(self.doors.next_deadline()).min()
     }
 
-    /// Accepts, reads, writes, gives up on who is late; what was asked.
+    /// Accepts, reads, writes, gives up on who is late; what was asked, oldest connections first. Who is
+    /// not heard in this turn is in the next.
     pub fn turn(&mut self, now: Instant) -> Vec<Question> {
         let mut questions = Vec::new();
         for peer in &mut self.peers {
+            if questions.len() >= QUESTIONS {
+                break;
+            }
             questions.extend(peer.turn(now));
         }
         self.sweep();
-        for (socket, transport) in self.doors.accept(now, CONNECTIONS) {
+        for arrival in self.doors.accept(now) {
+            let peer = self.admit(arrival, now);
             // Its request is there already, as a rule.
-            let peer = self.admit(socket, transport, now);
-            questions.extend(peer.and_then(|peer| peer.turn(now)));
+            if questions.len() < QUESTIONS {
+                questions.extend(peer.and_then(|peer| peer.turn(now)));
+            }
         }
         self.sweep();
         questions
@@ -197,20 +211,43 @@ impl Admin {
             peer.connection.answer(&answer, &date(), now);
             peer.send(now);
         }
+        self.limit_held(id);
         self.sweep();
     }
 
-    /// Gives a place to who has come, if need be that of who has nothing said for longest. Who waits for
-    /// an answer, or is being sent one, keeps its place.
-    fn admit(&mut self, socket: OwnedFd, transport: Transport, now: Instant) -> Option<&mut Peer> {
-        if self.peers.len() >= CONNECTIONS {
-            let is_reading = |peer: &Peer| peer.connection.awaits() == Awaits::Bytes;
-            let oldest = self.peers.iter().position(is_reading)?;
+    /// Gives up on who does not take an answer, where that is too much together; not on `newest`.
+    fn limit_held(&mut self, newest: QuestionId) {
+        let held = self.peers.iter().map(|peer| peer.connection.outgoing().len());
+        let mut excess_bytes = held.sum::<usize>().saturating_sub(HELD_BYTES);
+        for peer in self.peers.iter_mut().filter(|peer| peer.id != newest) {
+            let held_bytes = peer.connection.outgoing().len();
+            if excess_bytes > 0 && held_bytes > 0 {
+                peer.connection.close();
+                excess_bytes = excess_bytes.saturating_sub(held_bytes);
+            }
+        }
+    }
+
+    /// Gives a place to who has come, if need be that of who came through the same listener and has said
+    /// nothing for longest: a flood from outside takes no place from the owner. Who waits for an answer,
+    /// or is being sent one, keeps its place.
+    fn admit(&mut self, arrival: Arrival, now: Instant) -> Option<&mut Peer> {
+        let Arrival { socket, door, transport, trust } = arrival;
+        if self.peers.iter().filter(|peer| peer.door == door).count() >= CONNECTIONS {
+            let gives_way =
+                |peer: &Peer| peer.door == door && peer.connection.awaits() == Awaits::Bytes;
+            let oldest = self.peers.iter().position(gives_way)?;
             self.peers.remove(oldest);
         }
         let id = QuestionId(self.next_id);
         self.next_id += 1;
-        self.peers.push(Peer { id, transport, socket, connection: Connection::new(now) });
+        self.peers.push(Peer {
+            id,
+            transport,
+            door,
+            socket,
+            connection: Connection::new(trust, now),
+        });
         self.peers.last_mut()
     }
 

@@ -52,6 +52,9 @@ const UDP_BURST: usize = 32;
 const UNIX_BURST: usize = 8;
 /// Between two bursts.
 const PAUSE: Duration = Duration::from_millis(10);
+/// An agent is back when nothing has failed for so long: one that comes and goes, or that reads too
+/// slowly, would fill the log.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// Sends metrics.
 pub struct Emitter {
@@ -74,8 +77,8 @@ enum Agent {
     Reachable,
     /// A flush failed since.
     Unreachable,
-    /// A flush was accepted; an error may yet come.
-    Recovering,
+    /// Flushes have been accepted again; an error may yet come.
+    Recovering { since: Instant },
 }
 
 /// Where a flush stands.
@@ -209,11 +212,13 @@ impl Emitter {
                 row.add(Counter::StatsdDropped, self.flight.take_back());
                 self.complain(&error);
             }
-            (None, Agent::Recovering) => {
+            (None, Agent::Recovering { since })
+                if now.saturating_duration_since(since) >= SETTLED =>
+            {
                 self.agent = Agent::Reachable;
                 self.tell(Level::Info, "statsd.reachable", None);
             }
-            (None, Agent::Reachable | Agent::Unreachable) => {}
+            (None, Agent::Reachable | Agent::Unreachable | Agent::Recovering { .. }) => {}
         }
         let Self { composer, flight, .. } = self;
         flight.load(|baselines| composer.compose(ledger, gauges, baselines));
@@ -226,7 +231,7 @@ impl Emitter {
             Burst::Over => {
                 self.pace = Pace::Idle;
                 if self.agent == Agent::Unreachable && self.flight.has_carried() {
-                    self.agent = Agent::Recovering;
+                    self.agent = Agent::Recovering { since: now };
                 }
             }
             Burst::More => self.pace = Pace::Sending { resume: now + PAUSE },

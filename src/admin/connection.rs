@@ -3,6 +3,10 @@
 //! It has one request. What follows the request is never read as another one, so nothing can hide
 //! behind it. No I/O and no clock here; the shell around it receives, sends and closes.
 //!
+//! Who came over TCP may look and not command: POST is for unix sockets alone. TCP asks nobody who they
+//! are, and any page that a person on the machine looks at can have their browser send a POST, or make
+//! a name of its own mean this address. To look changes nothing.
+//!
 //! | state | event | next |
 //! |---|---|---|
 //! | `Reading` | the head, and the body if there may be one, are whole | `Waiting`, a question |
@@ -30,6 +34,7 @@ use arctos_worker::http::{
 };
 use arctos_worker::settings::{HeaderMap, Limits};
 
+use super::doors::Trust;
 use super::{Answer, Method};
 
 /// A request has to be whole so long after its connection was accepted.
@@ -45,9 +50,13 @@ const HEAD_BYTES: usize = 8 * 1024;
 /// Longest body of a POST. Nothing reads it: it is there for clients that always send one.
 const BODY_BYTES: u64 = 64 * 1024;
 
+/// To a POST that came over TCP.
+const NOT_HERE: Status = Status(403);
+
 /// See the module.
 pub(super) struct Connection {
     limits: Limits,
+    trust: Trust,
     state: State,
 }
 
@@ -127,7 +136,7 @@ pub(super) enum Heard {
 
 impl Connection {
     /// One that was accepted just now.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(trust: Trust, now: Instant) -> Self {
         let limits = Limits {
             request_line_bytes: HEAD_BYTES,
             header_field_bytes: HEAD_BYTES,
@@ -136,7 +145,7 @@ impl Connection {
             ..Limits::default()
         };
         let input = Box::new(Input::Head { buffer: Vec::new(), scan: HeadScan::default() });
-        Self { limits, state: State::Reading { until: now + READ_PATIENCE, input } }
+        Self { limits, trust, state: State::Reading { until: now + READ_PATIENCE, input } }
     }
 
     /// What is to be done.
@@ -174,7 +183,7 @@ impl Connection {
     /// Bytes of the peer.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Heard {
         match &mut self.state {
-            State::Reading { input, .. } => match input.take(bytes, &self.limits) {
+            State::Reading { input, .. } => match input.take(bytes, self.trust, &self.limits) {
                 Ok(None) => Heard::Nothing,
                 Ok(Some(Request { method, path, query, host, has_origin, shape })) => {
                     self.state = State::waiting(shape);
@@ -182,7 +191,7 @@ impl Connection {
                 }
                 Err(Refused { status, shape }) => {
                     self.state = State::waiting(shape);
-                    Heard::Refusal(Answer::plain(status.0, &format!("{}\n", status.reason())))
+                    Heard::Refusal(Answer::plain(status.0, &words(status)))
                 }
             },
             State::Waiting { left_bytes, .. } | State::Lingering { left_bytes, .. } => {
@@ -248,11 +257,17 @@ impl State {
 
 impl Input {
     /// Takes in what has come; the request when it is whole.
-    fn take(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<Request>, Refused> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        trust: Trust,
+        limits: &Limits,
+    ) -> Result<Option<Request>, Refused> {
         match self {
             Self::Head { buffer, scan } => {
                 buffer.extend_from_slice(bytes);
-                let Some((request, decoder, head_bytes)) = read_head(buffer, scan, limits)? else {
+                let Some((request, decoder, head_bytes)) = read_head(buffer, scan, trust, limits)?
+                else {
                     return Ok(None);
                 };
                 let buffer = buffer.split_off(head_bytes);
@@ -293,6 +308,7 @@ impl Input {
 fn read_head(
     buffer: &[u8],
     scan: &mut HeadScan,
+    trust: Trust,
     limits: &Limits,
 ) -> Result<Option<(Request, BodyDecoder, usize)>, Refused> {
     let mut head = Head::new();
@@ -314,6 +330,7 @@ fn read_head(
     let refused = |status| Refused { status, shape };
     let has_body = head.framing != Framing::None;
     let method = match method {
+        Some(Method::Post) if trust == Trust::Anybody => return Err(refused(NOT_HERE)),
         Some(Method::Get | Method::Head) if has_body => return Err(refused(Status(413))),
         // A client that asks first is told to send without asking: so short a body is worth no round trip.
         Some(Method::Post) if has_body && head.expects_continue => {
@@ -335,6 +352,14 @@ fn read_head(
         shape,
     };
     Ok(Some((request, decoder, head.len)))
+}
+
+/// What a refusal says.
+fn words(status: Status) -> String {
+    if status == NOT_HERE {
+        return "POST is taken over a unix socket alone: --admin-bind unix:/path\n".to_owned();
+    }
+    format!("{}\n", status.reason())
 }
 
 impl Shape {

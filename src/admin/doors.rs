@@ -25,6 +25,28 @@ const BACKLOG: u32 = 64;
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
+/// Accepted from each listener in one turn: who floods one keeps nobody out of another.
+const ARRIVALS: usize = 8;
+
+/// Who has come through a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Root, or who runs the server: the kernel has seen to it.
+    Owner,
+    /// Anybody who reaches the address; a browser, too, on behalf of a page that it shows.
+    Anybody,
+}
+
+/// Somebody who has come.
+pub(super) struct Arrival {
+    pub(super) socket: OwnedFd,
+    /// Which listener, by number.
+    pub(super) door: usize,
+    /// How.
+    pub(super) transport: Transport,
+    pub(super) trust: Trust,
+}
+
 /// All listeners of the admin socket.
 pub(super) struct Doors {
     /// Owner of the paths, which its drop unlinks.
@@ -97,21 +119,26 @@ impl Doors {
         }
     }
 
-    /// Those who have come, `most` at most: more are there in the next turn.
-    pub(super) fn accept(&mut self, now: Instant, most: usize) -> Vec<(OwnedFd, Transport)> {
+    /// Those who have come, [`ARRIVALS`] of each listener at most: more are there in the next turn.
+    pub(super) fn accept(&mut self, now: Instant) -> Vec<Arrival> {
         match self.life {
             Life::Resting { until } if now < until => return Vec::new(),
             Life::Resting { .. } | Life::Open => self.life = Life::Open,
         }
         let mut come = Vec::new();
-        for listener in &self.listeners {
-            while come.len() < most {
+        for (door, listener) in self.listeners.iter().enumerate() {
+            for _ in 0..ARRIVALS {
                 match accept(listener.socket.as_fd()) {
                     Accepted::Connection(socket, peer) => {
                         self.rest = FIRST_REST;
                         // Closed at once otherwise, without a word.
                         if is_welcome(&listener.name, &socket) {
-                            come.push((socket, transport(&peer)));
+                            come.push(Arrival {
+                                socket,
+                                door,
+                                transport: transport(&peer),
+                                trust: trust(&listener.name),
+                            });
                         }
                     }
                     Accepted::Nobody => break,
@@ -132,6 +159,13 @@ fn transport(peer: &SocketName) -> Transport {
     match peer {
         SocketName::Inet(address) => Transport::Tcp { peer: address.ip().to_canonical() },
         SocketName::Unix(_) => Transport::Unix,
+    }
+}
+
+fn trust(name: &SocketName) -> Trust {
+    match name {
+        SocketName::Unix(_) => Trust::Owner,
+        SocketName::Inet(_) => Trust::Anybody,
     }
 }
 
@@ -190,10 +224,10 @@ mod tests {
         shutdown(doors.listeners[0].socket.as_raw_fd(), Shutdown::Read).unwrap();
         let mut now = Instant::now();
         for rest in [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis) {
-            assert!(doors.accept(now, 1).is_empty());
+            assert!(doors.accept(now).is_empty());
             assert_eq!(doors.next_deadline(), Some(now + rest));
             assert_eq!(doors.awaited().count(), 0);
-            assert!(doors.accept(now + rest / 2, 1).is_empty());
+            assert!(doors.accept(now + rest / 2).is_empty());
             assert_eq!(doors.next_deadline(), Some(now + rest));
             now += rest;
         }

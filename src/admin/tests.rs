@@ -202,6 +202,22 @@ fn an_answer_to_a_peer_that_does_not_read_is_given_up_in_time() {
 }
 
 #[test]
+fn answers_that_nobody_takes_are_held_up_to_a_limit_and_the_newest_always() {
+    let (mut admin, connect) = on_tcp();
+    let mut streams = Vec::new();
+    for bytes in [HELD_BYTES / 2, HELD_BYTES / 2, 2 * HELD_BYTES] {
+        let mut stream = connect();
+        stream.write_all(REQUEST).unwrap();
+        let id = asked(&mut admin).id;
+        // The kernel takes a few MB of each.
+        admin.answer(id, Answer::plain(200, &"x".repeat(bytes)));
+        streams.push(stream);
+        assert_eq!(admin.peers.last().map(|peer| peer.id), Some(id));
+    }
+    assert_eq!(admin.peers.len(), 1);
+}
+
+#[test]
 fn a_large_answer_is_sent_piece_by_piece() {
     let (mut admin, connect) = on_tcp();
     let mut stream = connect();
@@ -284,4 +300,64 @@ fn the_oldest_that_is_still_reading_gives_way() {
     admin.answer(id, Answer::plain(200, "last\n"));
     assert!(read_all(first).ends_with("first\n"));
     assert!(read_all(last).ends_with("last\n"));
+}
+
+#[test]
+fn a_crowd_at_one_listener_takes_no_place_at_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let by_path = format!("unix:{}", path.display()).parse().unwrap();
+    let mut admin = Admin::bind(&["127.0.0.1:0".parse().unwrap(), by_path]).unwrap();
+    let address = admin.descriptions()[0].strip_prefix("http://").unwrap().to_owned();
+    let mut owner = UnixStream::connect(&path).unwrap();
+    turn(&mut admin);
+    // They wait for answers that never come, so none of them gives way.
+    let _crowd: Vec<_> = (0..2 * CONNECTIONS)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            stream.write_all(REQUEST).unwrap();
+            turn(&mut admin);
+            stream
+        })
+        .collect();
+    while admin.peers.len() < CONNECTIONS + 1 {
+        turn(&mut admin);
+    }
+    owner.write_all(b"GET /owner HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    while asked(&mut admin).path != "/owner" {}
+}
+
+#[test]
+fn in_one_turn_no_more_is_asked_than_can_be_answered_soon_and_nobody_is_passed_over() {
+    let (mut admin, connect) = on_tcp();
+    let streams: Vec<_> = (0..CONNECTIONS).map(|_| connect()).collect();
+    while admin.peers.len() < CONNECTIONS {
+        turn(&mut admin);
+    }
+    for mut stream in &streams {
+        stream.write_all(REQUEST).unwrap();
+    }
+    let mut asked = Vec::new();
+    while asked.len() < CONNECTIONS {
+        let questions = turn(&mut admin);
+        assert!(questions.len() <= QUESTIONS, "{}", questions.len());
+        asked.extend(questions.into_iter().map(|question| question.id.0));
+    }
+    assert_eq!(asked, (0..CONNECTIONS as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_post_is_handed_out_where_the_kernel_knows_who_it_is() {
+    let post = b"POST /stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let (mut admin, connect) = on_tcp();
+    let mut stream = connect();
+    stream.write_all(post).unwrap();
+    assert_eq!(turn(&mut admin), []);
+    assert!(read_all(&stream).starts_with("HTTP/1.1 403 Forbidden\r\n"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let mut admin = bind(&format!("unix:{}", path.display()));
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(post).unwrap();
+    assert_eq!(asked(&mut admin).method, Method::Post);
 }

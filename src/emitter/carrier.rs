@@ -234,8 +234,13 @@ impl Carrier {
         }
     }
 
-    /// Waits for a lookup, where there is no link without it.
+    /// Waits for a lookup, where there is no link without it; for one that starts now, if none runs.
     pub(super) fn await_address(&mut self, deadline: Instant) {
+        if let Destination::Name(name) = &mut self.destination
+            && name.addresses.is_empty()
+        {
+            name.ask_now(Instant::now());
+        }
         loop {
             let now = Instant::now();
             let left = deadline.saturating_duration_since(now);
@@ -290,6 +295,15 @@ impl fmt::Display for Carrier {
 }
 
 impl Name {
+    /// Ends a rest.
+    fn ask_now(&mut self, now: Instant) {
+        if let Search::Resting { until, .. } = &mut self.search {
+            *until = now;
+            // Why it has failed is said by who finds no address.
+            let _ = self.turn(now);
+        }
+    }
+
     fn turn(&mut self, now: Instant) -> Progress {
         match &mut self.search {
             Search::Resting { until, .. } if now < *until => Progress::Running,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arctos_worker::fd::AcceptQueue;
 use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::Block;
+use arctos_worker::metrics::{Block, Board, Side};
 
 use super::Gauge;
 use super::resident::ResidentSet;
@@ -17,6 +17,8 @@ use crate::slot::Pid;
 /// `fs.nr_open`, which bounds the descriptors of a process, unless somebody has raised it: a block that
 /// claims more connections holds garbage.
 const MOST_CONNECTIONS: u64 = 1 << 20;
+/// `workers.utilization` looks back at least so far: of a shorter time it would say 0 or 1.
+const LEAST_WINDOW: Duration = Duration::from_millis(500);
 
 /// A worker process as gauges see it. A slot has two while one replaces the other.
 #[derive(Clone, Copy)]
@@ -50,17 +52,20 @@ pub struct Gauges {
     pub workers: Vec<(SlotId, Gauge, f64)>,
 }
 
-/// Takes values; remembers what it needs to tell how much time was spent busy.
-#[derive(Default)]
+/// Takes values; remembers what it needs to tell how much time was spent busy. Who takes values at moments
+/// of its own needs one of its own: else others cut the time that it looks back at.
 pub struct Sampler {
-    last: Option<Look>,
+    last: Look,
+    /// What was told of the time before the last look.
+    utilization: f64,
     resident: ResidentSet,
 }
 
-/// What there was at the last sample.
+/// What there was when busy times were last compared.
 struct Look {
     monotonic: Duration,
-    /// By block, not by process: its busy time goes on from one occupant to the next.
+    /// By block, not by process: its busy time goes on from one occupant to the next. Of all blocks that
+    /// were ever seen.
     busy: Vec<Busy>,
 }
 
@@ -79,16 +84,27 @@ struct Slot {
 }
 
 impl Sampler {
-    /// Nothing seen yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// The first sample looks back to this moment.
+    pub fn open(board: &Board, monotonic: Duration) -> Self {
+        let slots = (0..board.slot_count()).map(SlotId);
+        let blocks = slots.flat_map(|slot| [Side::A, Side::B].map(|side| board.block(slot, side)));
+        Self::since(monotonic, blocks.flatten(), ResidentSet::default())
+    }
+
+    fn since(
+        monotonic: Duration,
+        blocks: impl Iterator<Item = &'static Block>,
+        resident: ResidentSet,
+    ) -> Self {
+        let busy = blocks.map(|block| Busy { block, time: block.busy_time(monotonic) });
+        Self { last: Look { monotonic, busy: busy.collect() }, utilization: 0.0, resident }
     }
 
     /// Looks at the scene.
     ///
-    /// `workers.utilization` is 0 at the first look, and a worker that was not there at the last one
-    /// adds nothing to it yet. `worker.rss` is from an earlier look where there are many workers, and
-    /// left out where it is not known: see [`ResidentSet`].
+    /// `workers.utilization` is the last one again where there was one less than [`LEAST_WINDOW`] ago.
+    /// `worker.rss` is from an earlier look where there are many workers, and left out where it is not
+    /// known: see [`ResidentSet`].
     pub fn sample(&mut self, scene: &Scene) -> Gauges {
         Gauges { server: self.server(scene), workers: self.workers(scene) }
     }
@@ -108,20 +124,27 @@ impl Sampler {
     }
 
     fn utilization(&mut self, scene: &Scene) -> f64 {
-        let before = self.last.replace(Look::at(scene));
-        let (Some(before), Some(now)) = (before, &self.last) else { return 0.0 };
-        let elapsed = now.monotonic.saturating_sub(before.monotonic);
-        let mut there = Duration::ZERO;
-        let mut spent = Duration::ZERO;
-        for busy in now.busy.iter().filter(|busy| busy.block.is_ready()) {
-            there = there.saturating_add(elapsed);
-            spent = spent.saturating_add(before.growth(busy).min(elapsed));
+        let elapsed = scene.monotonic.saturating_sub(self.last.monotonic);
+        if elapsed >= LEAST_WINDOW {
+            self.last.monotonic = scene.monotonic;
+            let mut there = Duration::ZERO;
+            let mut spent = Duration::ZERO;
+            for Occupant { block, .. } in &scene.occupants {
+                let grown = self.last.growth(block, scene.monotonic);
+                if block.is_ready() {
+                    there = there.saturating_add(elapsed);
+                    spent = spent.saturating_add(grown.min(elapsed));
+                }
+            }
+            let part = if there.is_zero() { 0.0 } else { spent.div_duration_f64(there) };
+            self.utilization = part.clamp(0.0, 1.0);
         }
-        if there.is_zero() { 0.0 } else { spent.div_duration_f64(there).clamp(0.0, 1.0) }
+        self.utilization
     }
 
     fn workers(&mut self, scene: &Scene) -> Vec<(SlotId, Gauge, f64)> {
-        self.resident.look(scene.occupants.iter().map(|occupant| occupant.pid));
+        let pids = scene.occupants.iter().map(|occupant| occupant.pid);
+        self.resident.look(pids, scene.monotonic);
         let mut slots = BTreeMap::<SlotId, Slot>::new();
         for occupant in &scene.occupants {
             let slot = slots.entry(occupant.slot).or_default();
@@ -143,18 +166,17 @@ impl Sampler {
 }
 
 impl Look {
-    fn at(scene: &Scene) -> Self {
-        let busy = |occupant: &Occupant| Busy {
-            block: occupant.block,
-            time: occupant.block.busy_time(scene.monotonic),
-        };
-        Self { monotonic: scene.monotonic, busy: scene.occupants.iter().map(busy).collect() }
-    }
-
-    /// By how much a block's busy time has risen since. It falls when a worker dies in a request.
-    fn growth(&self, now: &Busy) -> Duration {
-        let before = self.busy.iter().find(|before| std::ptr::eq(before.block, now.block));
-        before.map_or(Duration::ZERO, |before| now.time.saturating_sub(before.time))
+    /// By how much a block's busy time has risen since. It falls when a worker dies in a request. What is
+    /// seen for the first time has risen by nothing yet.
+    fn growth(&mut self, block: &'static Block, monotonic: Duration) -> Duration {
+        let time = block.busy_time(monotonic);
+        match self.busy.iter_mut().find(|busy| std::ptr::eq(busy.block, block)) {
+            Some(busy) => time.saturating_sub(std::mem::replace(&mut busy.time, time)),
+            None => {
+                self.busy.push(Busy { block, time });
+                Duration::ZERO
+            }
+        }
     }
 }
 

@@ -1,19 +1,22 @@
 //! Resident memory of the workers, from /proc.
 //!
 //! To open and read one file takes 9 us, which would make a flush of 64 workers cost more than all the
-//! rest of it. So a look reads [`READS`] processes, in turn, and keeps what it knows of the others:
-//! with 64 workers a value is up to eight looks old.
+//! rest of it. So a look reads some processes, in turn, and keeps what it knows of the others: [`READS`],
+//! or more where the last look was long ago. With 64 workers a value is up to 16 s or eight looks old.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
+use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::slot::Pid;
 
-/// Processes that one look reads.
+/// Processes that a look reads at least.
 const READS: usize = 8;
+/// And for each second since the last one: as many as that makes for a flush every 2 s.
+const READS_A_SECOND: u64 = 4;
 /// Seven numbers of up to 20 digits, each with a space or newline.
 const STATM_BYTES: usize = 7 * 21;
 
@@ -25,6 +28,8 @@ pub struct ResidentSet {
     /// The one that was read longest ago is first.
     known: VecDeque<Known>,
     read: ReadResident,
+    /// CLOCK_MONOTONIC of the last look; zero before the first one, which so reads all.
+    last: Duration,
 }
 
 struct Known {
@@ -35,11 +40,14 @@ struct Known {
 impl ResidentSet {
     /// Nothing known yet; `read` gives the bytes of one process.
     pub fn new(read: impl FnMut(Pid) -> Option<u64> + Send + 'static) -> Self {
-        Self { known: VecDeque::new(), read: Box::new(read) }
+        Self { known: VecDeque::new(), read: Box::new(read), last: Duration::ZERO }
     }
 
     /// Reads those that are new, and then those that were read longest ago. Forgets who is not there.
-    pub fn look(&mut self, pids: impl Iterator<Item = Pid>) {
+    pub fn look(&mut self, pids: impl Iterator<Item = Pid>, monotonic: Duration) {
+        let elapsed = monotonic.saturating_sub(std::mem::replace(&mut self.last, monotonic));
+        let reads = elapsed.as_secs().saturating_mul(READS_A_SECOND);
+        let reads = usize::try_from(reads).unwrap_or(usize::MAX).max(READS);
         let pids: Vec<Pid> = pids.collect();
         self.known.retain(|known| pids.contains(&known.pid));
         for pid in pids.into_iter().rev() {
@@ -47,7 +55,7 @@ impl ResidentSet {
                 self.known.push_front(Known { pid, bytes: None });
             }
         }
-        for _ in 0..READS.min(self.known.len()) {
+        for _ in 0..reads.min(self.known.len()) {
             if let Some(Known { pid, .. }) = self.known.pop_front() {
                 self.known.push_back(Known { pid, bytes: (self.read)(pid) });
             }
@@ -84,6 +92,8 @@ mod tests {
 
     use super::*;
 
+    const NOW: Duration = Duration::ZERO;
+
     fn pids(pids: std::ops::Range<i32>) -> impl Iterator<Item = Pid> {
         pids.map(Pid)
     }
@@ -102,7 +112,7 @@ mod tests {
     fn this_process_has_memory_in_whole_pages() {
         let own = Pid(i32::try_from(std::process::id()).unwrap());
         let mut resident = ResidentSet::default();
-        resident.look([own].into_iter());
+        resident.look([own].into_iter(), NOW);
         let bytes = resident.bytes(own).unwrap();
         assert!(bytes > 1 << 20 && bytes.is_multiple_of(4096), "{bytes}");
     }
@@ -110,7 +120,7 @@ mod tests {
     #[test]
     fn a_process_that_is_gone_has_no_value() {
         let mut resident = ResidentSet::default();
-        resident.look([Pid(-1)].into_iter());
+        resident.look([Pid(-1)].into_iter(), NOW);
         assert_eq!(resident.bytes(Pid(-1)), None);
         assert_eq!(resident.bytes(Pid(1)), None);
     }
@@ -118,36 +128,47 @@ mod tests {
     #[test]
     fn a_look_reads_eight_processes_and_the_next_one_goes_on() {
         let (mut resident, read) = noting();
-        resident.look(pids(1..21));
+        resident.look(pids(1..21), NOW);
         assert_eq!(read(), (1..9).collect::<Vec<_>>());
         assert_eq!((resident.bytes(Pid(8)), resident.bytes(Pid(9))), (Some(8), None));
-        resident.look(pids(1..21));
-        resident.look(pids(1..21));
+        resident.look(pids(1..21), NOW);
+        resident.look(pids(1..21), NOW);
         assert_eq!(read(), (9..21).chain(1..5).collect::<Vec<_>>());
         assert_eq!(resident.bytes(Pid(20)), Some(20));
     }
 
     #[test]
+    fn the_first_look_reads_all_and_a_late_one_catches_up() {
+        let (mut resident, read) = noting();
+        resident.look(pids(1..21), Duration::from_secs(1000));
+        assert_eq!(read().len(), 20);
+        resident.look(pids(1..21), Duration::from_secs(1002));
+        assert_eq!(read(), (1..9).collect::<Vec<_>>());
+        resident.look(pids(1..21), Duration::from_secs(1005));
+        assert_eq!(read(), (9..21).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn few_processes_are_all_read_once_a_look() {
         let (mut resident, read) = noting();
-        resident.look(pids(1..4));
-        resident.look(pids(1..4));
+        resident.look(pids(1..4), NOW);
+        resident.look(pids(1..4), NOW);
         assert_eq!(read(), [1, 2, 3, 1, 2, 3]);
     }
 
     #[test]
     fn a_new_process_does_not_wait_for_its_turn() {
         let (mut resident, read) = noting();
-        resident.look(pids(1..21));
-        resident.look(pids(1..22));
+        resident.look(pids(1..21), NOW);
+        resident.look(pids(1..22), NOW);
         assert_eq!(read()[8..], [21, 9, 10, 11, 12, 13, 14, 15]);
     }
 
     #[test]
     fn who_left_is_forgotten() {
         let (mut resident, _read) = noting();
-        resident.look(pids(1..3));
-        resident.look(pids(2..3));
+        resident.look(pids(1..3), NOW);
+        resident.look(pids(2..3), NOW);
         assert_eq!((resident.bytes(Pid(1)), resident.bytes(Pid(2))), (None, Some(2)));
     }
 }

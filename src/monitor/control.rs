@@ -134,7 +134,7 @@ impl Monitor<'_> {
         let member = self.crew.iter().find(|member| Some(member.pid) == place.pid());
         let process = |member: &Member| {
             let mut resident = ResidentSet::default();
-            resident.look(std::iter::once(member.pid));
+            resident.look(std::iter::once(member.pid), monotonic().unwrap_or_default());
             Process {
                 pid: member.pid,
                 age: now.saturating_duration_since(member.since),

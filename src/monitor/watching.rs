@@ -24,7 +24,8 @@ impl Monitor<'_> {
         let timeout = self.generations.current().load.config.patience.request;
         let timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
         let is_weighed = |member: &&Member| member.lease.is_some_and(|lease| lease.wants_rss());
-        self.resident.look(self.crew.iter().filter(is_weighed).map(|member| member.pid));
+        let weighed = self.crew.iter().filter(is_weighed).map(|member| member.pid);
+        self.resident.look(weighed, monotonic);
         let mut news = Vec::new();
         for member in &self.crew {
             if !member.block.is_ready() {

@@ -8,7 +8,7 @@ fn start() -> Instant {
 }
 
 fn opened() -> Connection {
-    Connection::new(start())
+    Connection::new(Trust::Owner, start())
 }
 
 fn date() -> HttpDate {
@@ -64,6 +64,20 @@ fn a_question_says_whom_it_is_for_and_whether_a_page_asks() {
     assert_eq!(asked("Host: a\r\nOrigin:\r\n"), ("a".to_owned(), true));
     let absolute = hear("GET http://b:2/x HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(absolute, question_for(Some("b:2"), Method::Get, "/x", ""));
+}
+
+#[test]
+fn over_tcp_everybody_may_look_and_nobody_command() {
+    let over_tcp =
+        |request: &str| Connection::new(Trust::Anybody, start()).receive(request.as_bytes());
+    let get = over_tcp("GET /metrics HTTP/1.1\r\nHost: metrics.test:9090\r\n\r\n");
+    assert_eq!(get, question(Method::Get, "/metrics", ""));
+    for fields in ["", "Origin: http://evil.test\r\n", "Content-Length: 3\r\n"] {
+        let post = format!("POST /stop HTTP/1.1\r\nHost: localhost\r\n{fields}\r\nabc");
+        let Heard::Refusal(answer) = over_tcp(&post) else { panic!("{fields}") };
+        assert_eq!(answer.status, 403);
+        assert!(answer.body.contains("unix:/path"));
+    }
 }
 
 #[test]
@@ -154,7 +168,7 @@ fn a_405_names_the_methods_that_would_have_been_right() {
 #[test]
 fn a_request_that_is_late_loses_its_connection() {
     let now = start();
-    let mut connection = Connection::new(now);
+    let mut connection = Connection::new(Trust::Owner, now);
     assert_eq!(connection.deadline(), Some(now + READ_PATIENCE));
     connection.receive(b"GET / HTTP/1.1\r\n");
     connection.tick(now + READ_PATIENCE - Duration::from_millis(1));
@@ -175,7 +189,7 @@ fn a_question_waits_for_its_answer_without_a_deadline() {
 #[test]
 fn an_answer_that_is_not_taken_is_given_up() {
     let now = start();
-    let mut connection = Connection::new(now);
+    let mut connection = Connection::new(Trust::Owner, now);
     connection.receive(b"GET / HTTP/1.0\r\n\r\n");
     connection.answer(&Answer::plain(200, "abc"), &date(), now);
     assert_eq!(connection.awaits(), Awaits::Room);
@@ -187,7 +201,7 @@ fn an_answer_that_is_not_taken_is_given_up() {
 #[test]
 fn after_the_answer_the_rest_is_read_for_a_while_and_means_nothing() {
     let now = start();
-    let mut connection = Connection::new(now);
+    let mut connection = Connection::new(Trust::Owner, now);
     connection.receive(b"GET / HTTP/1.0\r\n\r\n");
     connection.answer(&Answer::plain(200, "abc"), &date(), now);
     assert!(connection.sent(connection.outgoing().len(), now));

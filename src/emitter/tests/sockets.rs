@@ -53,6 +53,14 @@ impl Stage {
         }
     }
 
+    /// Flushes for long enough that an agent counts as back.
+    fn settle(&mut self) {
+        let end = self.now + SETTLED + 2 * INTERVAL;
+        while self.now < end {
+            self.flush();
+        }
+    }
+
     fn finish(&mut self, patience: Duration) {
         let row = self.scene.row();
         let (ledger, gauges) = self.scene.read();
@@ -120,9 +128,7 @@ fn an_agent_that_comes_late_or_again_misses_nothing_and_is_told_of_once() {
     assert_eq!(stage.scene.dropped(), 3);
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
-    for _ in 0..3 {
-        stage.flush();
-    }
+    stage.settle();
     let mut received = drain(|buffer| agent.recv(buffer));
     stage.assert_told(&received, 15);
     drop(agent);
@@ -132,7 +138,7 @@ fn an_agent_that_comes_late_or_again_misses_nothing_and_is_told_of_once() {
     agent.set_nonblocking(true).unwrap();
     stage.flush();
     stage.count(1);
-    stage.flush();
+    stage.settle();
     received.extend(drain(|buffer| agent.recv(buffer)));
     stage.assert_told(&received, 18);
     // The drops are counted, and told like anything else.
@@ -141,6 +147,27 @@ fn an_agent_that_comes_late_or_again_misses_nothing_and_is_told_of_once() {
     assert_eq!(stage.logged("statsd.unreachable").len(), 2);
     assert!(stage.logged("statsd.unreachable")[0].contains(&address.to_string()));
     assert_eq!(stage.logged("statsd.reachable").len(), 2);
+}
+
+#[test]
+fn an_agent_that_comes_and_goes_is_one_line_until_it_stays() {
+    let (agent, address) = sink();
+    drop(agent);
+    let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
+    for _ in 0..20 {
+        stage.count(1);
+        stage.flush();
+        let agent = UdpSocket::bind(address).unwrap();
+        stage.flush();
+        drop(agent);
+    }
+    assert_eq!(stage.logged("statsd.unreachable").len(), 1);
+    assert_eq!(stage.logged("statsd.reachable").len(), 0);
+    let _agent = UdpSocket::bind(address).unwrap();
+    stage.count(1);
+    stage.settle();
+    assert_eq!(stage.logged("statsd.unreachable").len(), 1);
+    assert_eq!(stage.logged("statsd.reachable").len(), 1);
 }
 
 #[test]
@@ -376,6 +403,25 @@ fn the_last_flush_waits_for_a_first_lookup() {
     stage.finish(Duration::from_secs(30));
     stage.assert_told(&drain(|buffer| agent.recv(buffer)), 8);
     assert_eq!(stage.logged("statsd.last_flush_cut").len(), 0);
+}
+
+#[test]
+fn the_last_flush_asks_once_more_for_a_name_that_was_not_found() {
+    let (agent, address) = sink();
+    static IS_THERE: AtomicBool = AtomicBool::new(false);
+    let resolve: Resolve = |_, port| match IS_THERE.load(Ordering::SeqCst) {
+        true => Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]),
+        false => Err(io::Error::other("no such host")),
+    };
+    let target = Target::Udp { host: "agent.test".to_owned(), port: address.port() };
+    let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, resolve);
+    stage.turn();
+    stage.hear_lookup();
+    assert_eq!(stage.logged("statsd.lookup_failed").len(), 1);
+    IS_THERE.store(true, Ordering::SeqCst);
+    stage.count(8);
+    stage.finish(Duration::from_secs(30));
+    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 8);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn scene(at: Duration, occupants: &[Occupant]) -> Scene {
 /// A process has as many bytes as its number says; 0 is nobody.
 fn sampler() -> Sampler {
     let read = |pid: Pid| u64::try_from(pid.0).ok().filter(|&bytes| bytes > 0);
-    Sampler { resident: ResidentSet::new(read), ..Sampler::default() }
+    Sampler::since(Duration::ZERO, std::iter::empty(), ResidentSet::new(read))
 }
 
 fn value(gauges: &Gauges, gauge: Gauge) -> f64 {
@@ -111,6 +111,50 @@ fn a_worker_that_was_not_there_at_the_last_look_adds_nothing_yet() {
     new.begin_request(s(110), b"GET", b"/");
     let gauges = sampler.sample(&scene(s(120), &occupants));
     assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5);
+}
+
+#[test]
+fn the_first_value_is_that_of_the_time_since_the_start() {
+    let board = Board::create(1).unwrap();
+    let block = board.block(SlotId(0), Side::B).unwrap();
+    block.set_ready();
+    block.begin_request(s(50), b"GET", b"/");
+    block.end_request(s(60));
+    let mut sampler = Sampler::open(&board, s(100));
+    block.begin_request(s(107), b"GET", b"/");
+    let gauges = sampler.sample(&scene(s(110), &[occupant(0, 1, block)]));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.3);
+}
+
+#[test]
+fn a_worker_in_the_place_of_one_that_left_counts_from_its_first_request_on() {
+    let block = ready_block();
+    let mut sampler = sampler();
+    sampler.sample(&scene(s(100), &[occupant(0, 1, block)]));
+    sampler.sample(&scene(s(110), &[]));
+    block.begin_request(s(115), b"GET", b"/");
+    let gauges = sampler.sample(&scene(s(120), &[occupant(0, 2, block)]));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5);
+}
+
+#[test]
+fn looks_in_quick_succession_say_the_same_and_take_no_time_from_each_other() {
+    let ms = Duration::from_millis;
+    let block = ready_block();
+    let occupants = [occupant(0, 1, block)];
+    let mut sampler = sampler();
+    sampler.sample(&scene(s(100), &occupants));
+    block.begin_request(s(105), b"GET", b"/");
+    let half = sampler.sample(&scene(s(110), &occupants));
+    assert_eq!(value(&half, Gauge::WorkersUtilization), 0.5);
+    block.end_request(s(110));
+    for later in [1, 499] {
+        let gauges = sampler.sample(&scene(s(110) + ms(later), &occupants));
+        assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5, "after {later} ms");
+    }
+    block.begin_request(s(111), b"GET", b"/");
+    let gauges = sampler.sample(&scene(s(112), &occupants));
+    assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5, "of all the time since");
 }
 
 #[test]

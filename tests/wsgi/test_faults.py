@@ -12,7 +12,7 @@ import time
 import pytest
 from load import Load, Outcome
 from processes import cpu_ticks
-from server import ACCEPT_FAILED, APPS, SPAWN_FAILED, WORKER_DIED, WORKER_ORPHANED, WORKER_READY
+from server import ACCEPT_FAILED, APPS, SPAWN_FAILED, WORKER_DIED, WORKER_LEFT, WORKER_ORPHANED, WORKER_READY
 from wire import Ended, Wire
 
 NOBODY_ELSES = 61234  # a user without processes: RLIMIT_NPROC counts by user
@@ -189,6 +189,20 @@ def test_workers_leave_when_the_supervisor_is_killed(serve, connect, gate, ear):
     server.wait()  # the end of the log: no process holds it any more
     assert server.leftovers() == [], workers
     assert serve("plain:app", bind=f"127.0.0.1:{server.port}").port == server.port
+
+
+def test_a_worker_whose_supervisor_is_killed_in_a_quick_stop_does_not_wait_for_a_slow_client(serve, connect):
+    server = serve("plain:app", workers=2)
+    slow = connect(server, receive_buffer_bytes=4096).get(f"/file?bytes={1 << 30}")
+    assert slow.socket.recv(1) == b"H"  # and no more
+    server.send(signal.SIGINT)
+    server.wait_for(WORKER_LEFT)  # the other one; both were told at once
+    server.send(signal.SIGKILL)
+    killed_at = time.monotonic()
+    server.wait_for(WORKER_ORPHANED)
+    server.wait(timeout=30)  # the end of the log: no process holds it any more
+    assert time.monotonic() - killed_at < 15
+    assert server.leftovers() == []
 
 
 def test_a_signal_handler_that_the_application_replaced_at_import_is_put_back(serve, tmp_path):

@@ -92,3 +92,36 @@ impl WorkerExit {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod stage {
+    use std::net::TcpListener;
+    use std::os::fd::AsFd;
+
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+
+    use super::*;
+    use crate::metrics::Board;
+
+    /// A post with a listener on the loopback interface, and its doorbell.
+    pub(crate) fn post(life: OwnedFd) -> (Post, EventFd) {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let name = SocketName::Inet(socket.local_addr().unwrap());
+        let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
+        let post = Post {
+            slot: SlotId(0),
+            generation: Generation(1),
+            block: Block::detached(),
+            header: Board::create(1).unwrap().header(),
+            life,
+            doorbell: doorbell.as_fd().try_clone_to_owned().unwrap(),
+            listeners: vec![Listener { socket: socket.into(), name, owner: Owner::Supervisor }],
+            settings: Settings::default(),
+            log: Log::discard(),
+            access_log: None,
+            companion: None,
+        };
+        (post, doorbell)
+    }
+}

@@ -25,8 +25,8 @@ const DRAIN: u8 = 1;
 const QUICK: u8 = 2;
 
 /// What does nothing to a worker from the moment it is forked, so that `pkill -HUP` meant for the
-/// supervisor does not kill workers. An application may take SIGUSR2 for itself at import; the others are
-/// caught anew when it is loaded. WINCH does nothing by default.
+/// supervisor does not kill workers. Who boots the application may have a use for SIGUSR2 (CPython's stacks);
+/// the others are caught anew when it is loaded. WINCH does nothing by default.
 const UNUSED: [Signal; 3] = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// Caught, the first two would make a read of the terminal start over for ever; ignored, it fails.
 const IGNORED: [Signal; 3] = [Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGPIPE];
@@ -74,6 +74,16 @@ pub fn install(doorbell: BorrowedFd<'_>) -> nix::Result<Vec<Signal>> {
         set(signal, SigHandler::SigIgn)?;
     }
     Ok(replaced)
+}
+
+/// Where the handler of a signal is, to be compared; `None` where the kernel knows no such signal.
+pub fn handler(signal: Signal) -> Option<usize> {
+    let mut found = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: a null action changes nothing; the kernel writes the present one to `found`.
+    let asked =
+        unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), found.as_mut_ptr()) };
+    // SAFETY: the call succeeded, so it was written.
+    (asked == 0).then(|| unsafe { found.assume_init() }.sa_sigaction)
 }
 
 /// What was asked so far. It only ever rises.

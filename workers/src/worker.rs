@@ -73,3 +73,6 @@ fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit>
     let leftover = event_loop.run()?;
     Ok(if leftover.abandoned_count == 0 { WorkerExit::Done } else { WorkerExit::Abandoned })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,15 @@
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
 use super::*;
 use crate::application::{AppError, Content, Outlet, Reply, Request};
 use crate::fd::send_descriptor;
 use crate::http::ResponseHead;
-use crate::identity::{Generation, SlotId};
-use crate::log::Log;
-use crate::metrics::{Block, Board};
-use crate::post::{Listener, Owner};
-use crate::settings::Settings;
+use crate::metrics::{Block, Counter};
+use crate::post::stage;
 
 /// Answers everything with as many bytes.
 struct App {
@@ -60,36 +57,18 @@ const TOO_MUCH: usize = 64 << 20;
 /// What is around a loop that a test turns by hand.
 struct Surroundings {
     block: &'static Block,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     doorbell: EventFd,
     supervisor: UnixStream,
 }
 
 impl Surroundings {
     fn of(app: &mut App, access_log: Option<OwnedFd>) -> (EventLoop<'_, App>, Self) {
-        let block = Block::detached();
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let address = socket.local_addr().unwrap();
         let (supervisor, life) = UnixStream::pair().unwrap();
-        let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
-        let post = Post {
-            slot: SlotId(0),
-            generation: Generation(1),
-            block,
-            header: Board::create(1).unwrap().header(),
-            life: life.into(),
-            doorbell: doorbell.as_fd().try_clone_to_owned().unwrap(),
-            listeners: vec![Listener {
-                socket: socket.into(),
-                name: SocketName::Inet(address),
-                owner: Owner::Supervisor,
-            }],
-            settings: Settings::default(),
-            log: Log::discard(),
-            access_log,
-            companion: None,
-        };
+        let (mut post, doorbell) = stage::post(life.into());
+        post.access_log = access_log;
+        let block = post.block;
+        let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
         (EventLoop::new(post, app).unwrap(), Self { block, address, doorbell, supervisor })
     }
 
@@ -184,6 +163,6 @@ fn a_rehearsal_is_counted_nowhere() {
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     assert_eq!(event_loop.rehearse("/health"), Ok(()));
     assert!(event_loop.rehearse("/a b").is_err());
-    let counted = crate::metrics::Counter::ALL.map(|counter| around.block.row.get(counter));
+    let counted = Counter::ALL.map(|counter| around.block.row.get(counter));
     assert!(counted.iter().all(|count| *count == 0));
 }

@@ -14,6 +14,7 @@
 //! | `context` | whose context variables the application finds |
 //! | `reply` | iterables, their items and their `close()` |
 //! | `failure` | what went wrong, and how the log names it |
+//! | `stacks` | the stacks of all threads, where SIGUSR2 asks for them |
 //! | `caller` | the program around a server without a supervisor, and its signal handlers |
 //! | `ffi` | the only unsafe code here |
 
@@ -29,6 +30,7 @@ mod input;
 mod names;
 mod reply;
 mod request_id;
+mod stacks;
 mod start_response;
 
 use std::rc::Rc;
@@ -50,6 +52,7 @@ use environ::Environs;
 use errors::ErrorStream;
 use failure::{Failure, Label, Reporter};
 use request_id::RequestIds;
+use stacks::Stacks;
 use start_response::{Responders, Use};
 
 /// The application, and what its requests need.
@@ -69,7 +72,7 @@ pub struct Bridge {
 
 impl Bridge {
     /// Loads the application into this process, which must be a worker's: the code is imported here
-    /// and nowhere before.
+    /// and nowhere before. SIGUSR2 shows Python's stacks from then on.
     ///
     /// Errors: [`BootFailure`], with the report for the supervisor's log.
     pub fn boot(
@@ -80,7 +83,9 @@ impl Bridge {
         log: Log,
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
+            let stacks = Stacks::offer(py, &log);
             let application = app::load(py, spec)?.unbind();
+            stacks.insist(py, &log);
             let identity = (slot, generation);
             let bridge = Self::around(py, application, settings, identity, log, None);
             bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))
@@ -100,7 +105,9 @@ impl Bridge {
         log: Log,
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
+            let stacks = Stacks::offer(py, &log);
             let application = app::adopt(py, spec, inherited.bind(py))?.unbind();
+            stacks.insist(py, &log);
             let identity = (slot, generation);
             let bridge = Self::around(py, application, settings, identity, log, None);
             bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))

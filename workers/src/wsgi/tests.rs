@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use pyo3::prelude::*;
 
 use super::*;
+use crate::rehearsal::{self, Refusal};
 use crate::wsgi::tests::harness::{App, run};
 
 const HELLO: &str = "def app(environ, start_response):
@@ -110,4 +111,36 @@ if pid == 0:
     assert_eq!(told, "bye\n");
     let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
     assert_eq!(status, nix::sys::wait::WaitStatus::Exited(nix::unistd::Pid::from_raw(pid), 0));
+}
+
+#[test]
+fn a_rehearsal_is_a_plain_request_from_nobody_to_the_first_listener() {
+    let mut app = App::new(
+        "seen, closed = [], []
+class Items:
+    def __iter__(self): return iter([b'a', b'', b'b'])
+    def close(self): closed.append(True)
+def app(environ, start_response):
+    if environ['PATH_INFO'] == '/raise':
+        1 / 0
+    for key in ('REQUEST_METHOD', 'PATH_INFO', 'QUERY_STRING', 'REMOTE_ADDR', 'SERVER_NAME',
+                'SERVER_PORT', 'HTTP_HOST', 'HTTP_USER_AGENT'):
+        seen.append(environ[key])
+    start_response('200 OK', [])
+    return Items()
+",
+    );
+    let (settings, local) = (Settings::default(), app.conn.local.clone());
+    let mut rehearse = |path| {
+        let now = std::time::Instant::now();
+        rehearsal::rehearse(&mut app.bridge, &settings, path, local.clone(), now)
+    };
+    assert_eq!(rehearse("/health?a=1"), Ok(()));
+    assert_eq!(rehearse("/raise"), Err(Refusal::Failed(AppError::Raised)));
+    assert_eq!(
+        app.value("seen"),
+        "['GET', '/health', 'a=1', '', '192.0.2.1', '8000', 'localhost', 'arctos-reload-check']"
+    );
+    assert_eq!(app.value("closed"), "[True]");
+    assert!(app.logged().contains("ZeroDivisionError: division by zero"));
 }

@@ -1,0 +1,74 @@
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use super::*;
+use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
+use crate::http::ResponseHead;
+use crate::metrics::{Block, Command, Counter};
+use crate::post::stage;
+
+/// Answers every request with this status.
+struct App {
+    status: &'static [u8],
+    head: ResponseHead,
+}
+
+struct Nothing;
+
+impl AppBody for Nothing {
+    type Chunk = Vec<u8>;
+
+    fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Vec<u8>>, AppError> {
+        Ok(None)
+    }
+
+    fn close(self) {}
+}
+
+impl Application for App {
+    type Body = Nothing;
+
+    fn call(
+        &mut self,
+        _request: Request<'_>,
+        _outlet: &mut dyn Outlet,
+    ) -> Result<Reply<'_, Nothing>, AppError> {
+        self.head.start(self.status).map_err(|_| AppError::Invalid)?;
+        Ok(Reply { head: &self.head, content: Content::Empty })
+    }
+
+    fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
+        wait()
+    }
+}
+
+/// A worker that is told to leave from the start: how it ended, what it said, and its block.
+fn lived(status: &'static [u8], check: Option<&str>) -> (WorkerExit, String, &'static Block) {
+    let (mut supervisor, life) = UnixStream::pair().unwrap();
+    let (mut post, doorbell) = stage::post(OwnedFd::from(life));
+    let block = post.block;
+    block.set_command(Command::Drain);
+    doorbell.write(1).unwrap();
+    post.settings.reload_check = check.map(str::to_owned);
+    let exit = run(post, &mut App { status, head: ResponseHead::default() });
+    let mut said = String::new();
+    supervisor.read_to_string(&mut said).unwrap();
+    (exit, said, block)
+}
+
+#[test]
+fn a_worker_whose_check_is_answered_is_ready() {
+    for check in [None, Some("/health")] {
+        let (exit, said, block) = lived(b"200 OK", check);
+        assert_eq!((exit, said.as_str(), block.is_ready()), (WorkerExit::Done, "R", true));
+    }
+}
+
+#[test]
+fn a_worker_whose_check_fails_is_never_ready_and_says_why() {
+    let (exit, said, block) = lived(b"503 Not yet", Some("/health"));
+    assert_eq!((exit, block.is_ready()), (WorkerExit::NotBooted, false));
+    assert_eq!(said, "F--reload-check: GET /health was answered 503 Service Unavailable.\n");
+    assert!(Counter::ALL.into_iter().all(|counter| block.row.get(counter) == 0));
+}

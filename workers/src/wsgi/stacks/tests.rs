@@ -1,0 +1,49 @@
+use std::fs::OpenOptions;
+
+use super::*;
+use crate::log::LogFormat;
+use crate::wsgi::tests::harness::{readable_log, run, text_of};
+
+fn ask(py: Python<'_>) {
+    let source = "import signal
+def at_work():
+    signal.raise_signal(signal.SIGUSR2)
+at_work()
+";
+    run(py, source);
+}
+
+fn unregister(py: Python<'_>) {
+    run(py, "import faulthandler, signal\nfaulthandler.unregister(signal.SIGUSR2)");
+}
+
+/// One test, because a handler is the process's.
+#[test]
+fn stacks_are_shown_when_asked_for_also_when_something_else_took_the_signal() {
+    Python::initialize();
+    Python::attach(|py| {
+        let (log, file) = readable_log();
+        let shown_count = || text_of(&file).matches("in at_work").count();
+        let stacks = Stacks::offer(py, &log);
+        ask(py);
+        assert_eq!(shown_count(), 1, "{}", text_of(&file));
+        stacks.insist(py, &log);
+        assert!(!text_of(&file).contains("worker."), "nothing was replaced");
+
+        let stacks = Stacks::offer(py, &log);
+        unregister(py);
+        stacks.insist(py, &log);
+        assert!(text_of(&file).contains("worker.signal_handler_replaced signal=SIGUSR2"));
+        ask(py);
+        assert_eq!(shown_count(), 2);
+
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let log = Log::new(Level::Debug, LogFormat::Text, full.into());
+        Stacks::offer(py, &log).insist(py, &log);
+        ask(py); // We live.
+        unregister(py);
+
+        let log = Log::discard();
+        Stacks::offer(py, &log).insist(py, &log);
+    });
+}

@@ -14,8 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What a verb asks of a server that gives this answer, and what comes of it. The server goes when its
 /// one answer is read.
 fn asked_and_said(verb: Verb, answer: Option<admin::Answer>) -> (Request, Result<String, String>) {
-    let mut admin = Admin::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
-    let address = admin.descriptions()[0].strip_prefix("http://").unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/admin", folder.path().display());
+    let mut admin = Admin::bind(&[address.parse().unwrap()]).unwrap();
     let server = thread::spawn(move || {
         let mut request = None;
         loop {

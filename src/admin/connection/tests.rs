@@ -71,7 +71,7 @@ fn over_tcp_everybody_may_look_and_nobody_command() {
     let over_tcp =
         |request: &str| Connection::new(Trust::Anybody, start()).receive(request.as_bytes());
     let get = over_tcp("GET /metrics HTTP/1.1\r\nHost: metrics.test:9090\r\n\r\n");
-    assert_eq!(get, question(Method::Get, "/metrics", ""));
+    assert_eq!(get, question_for(Some("metrics.test:9090"), Method::Get, "/metrics", ""));
     for fields in ["", "Origin: http://evil.test\r\n", "Content-Length: 3\r\n"] {
         let post = format!("POST /stop HTTP/1.1\r\nHost: localhost\r\n{fields}\r\nabc");
         let Heard::Refusal(answer) = over_tcp(&post) else { panic!("{fields}") };

@@ -339,7 +339,9 @@ def test_at_most_16_wait_and_those_who_have_gone_do_not_count(serve, code, gate,
         server.wait_for(WORKER_STARTED, count=2)
         server.send(signal.SIGTERM)
         answers = [wire.response("POST") for wire in waiting]
-    assert {(answer.status, answer.body.split(b":")[0]) for answer in answers} == {(409, b"abandoned")}
+    # One that is read after the signal is refused.
+    assert {answer.status for answer in answers} == {409}
+    assert {answer.body.split(b":")[0] for answer in answers} <= {b"abandoned", b"refused"}
     assert server.wait() == EXIT_DONE
 
 
@@ -378,7 +380,7 @@ def posted(port, target, *fields):
         return wire.send(head + "\r\n").response("POST").status
 
 
-def test_over_tcp_a_page_in_a_browser_changes_nothing(serve):
+def test_over_tcp_nobody_changes_anything(serve):
     server = serve("plain:app", "--admin-bind", "127.0.0.1:0")
     port = int(server.wait_for(SERVER_READY).pairs["admin"].rsplit(":", 1)[1])
     own = f"Host: 127.0.0.1:{port}"
@@ -386,9 +388,7 @@ def test_over_tcp_a_page_in_a_browser_changes_nothing(serve):
     assert posted(port, "/scale?workers=2", own, "Origin: null") == 403
     assert posted(port, "/scale?workers=2", "Host: shop.example") == 403
     assert ask(("127.0.0.1", port), "/scale?workers=2").status == 405
-    assert posted(port, "/scale?workers=2", own) == 200
-    assert run("ctl", "scale", 3, "--admin", f"127.0.0.1:{port}")[0] == EXIT_DONE
-    server.wait_for(SERVER_SCALED, workers=3)
+    assert posted(port, "/scale?workers=2", own) == 403
 
 
 @pytest.mark.parametrize("words", [["scale"], ["scale", "0"], ["scale", "x"], ["dump"], ["stop", "--wait"]], ids=" ".join)

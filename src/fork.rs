@@ -108,10 +108,7 @@ pub fn spawn(launch: &dyn Launch, post: Post, berth: &Berth<'_>) -> Result<Pid, 
 }
 
 /// Forks a child that runs `life` to its end, and ends with its exit code.
-fn spawn_child(
-    launch: &dyn Launch,
-    life: impl FnOnce(&SigSet) -> i32,
-) -> Result<Pid, ForkError> {
+fn spawn_child(launch: &dyn Launch, life: impl FnOnce(&SigSet) -> i32) -> Result<Pid, ForkError> {
     let names = thread_names().map_err(ForkError::Uncounted)?;
     if names.len() != 1 {
         return Err(ForkError::Threads { names });

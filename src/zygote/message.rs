@@ -253,8 +253,7 @@ mod tests {
 
     #[test]
     fn an_order_arrives_as_it_was_sent() {
-        let bare =
-            Brief { side: Side::A, has_access_log: false, listeners: Vec::new(), ..brief() };
+        let bare = Brief { side: Side::A, has_access_log: false, listeners: Vec::new(), ..brief() };
         for brief in [brief(), bare] {
             assert_eq!(Brief::decode(&brief.encode()), Some(brief));
         }

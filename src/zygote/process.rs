@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::io::IoSliceMut;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::vec::IntoIter;
 
@@ -34,7 +35,10 @@ pub(super) fn live(
     inheritance: &Inheritance<'_>,
     prepared: Result<(), BerthError>,
 ) -> i32 {
-    let own = open_descriptors();
+    // Closed by the kernel, when all is over: the end of the line is the end of this process.
+    let line = ManuallyDrop::new(line);
+    let mut own = vec![0, 1, 2, line.as_raw_fd()];
+    own.extend(inheritance.log.as_fd().iter().map(AsRawFd::as_raw_fd));
     let loaded = match prepared {
         Ok(()) => launch.preload(),
         Err(error) => {
@@ -58,7 +62,7 @@ pub(super) fn live(
 fn attend(
     launch: &dyn Launch,
     preloaded: &dyn Preloaded,
-    line: OwnedFd,
+    line: ManuallyDrop<OwnedFd>,
     inheritance: &Inheritance<'_>,
 ) -> i32 {
     let mut buffer = vec![0; MESSAGE_BYTES];
@@ -86,7 +90,7 @@ fn attend(
         match fork_twice(launch, tell) {
             Branch::Zygote => {}
             Branch::Worker => {
-                drop(line);
+                drop(ManuallyDrop::into_inner(line));
                 return work(preloaded, brief, descriptors, inheritance);
             }
         }
@@ -190,17 +194,12 @@ fn is_at_end(socket: &OwnedFd) -> bool {
     socket::recv(socket.as_raw_fd(), &mut [0], flags) == Ok(0)
 }
 
-/// The numbers of all open descriptors.
-fn open_descriptors() -> Vec<RawFd> {
-    // Without /proc there is nothing to compare.
-    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// The sockets that were opened beside these: which listen, and which are connected, to what.
+/// The sockets that are open beside these: which listen, and which are connected, to what.
 fn sockets_beside(own: &[RawFd]) -> Vec<String> {
-    let opened = open_descriptors().into_iter().filter(|number| !own.contains(number));
-    opened.filter_map(describe).collect()
+    // Without /proc there is nothing to warn of.
+    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    open.filter(|number| !own.contains(number)).filter_map(describe).collect()
 }
 
 /// `None` for what is neither: then there is no peer that would hear several of us.

@@ -7,16 +7,19 @@
 //! The child runs ordinary code, which fork(2) allows only to a process with one thread:
 //! [`spawn`] refuses otherwise. All signals are blocked around the fork, so none can reach the
 //! child while it still has the supervisor's handlers, which write to the supervisor's own socket.
+//! How a zygote forks its workers, in other circumstances, is in [`twice`].
 #![expect(unsafe_code, reason = "fork(2), sigaction(2), waitpid(2), close_range(2), _exit(2)")]
 
-use std::ffi::CString;
+pub(crate) mod twice;
+
+use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::identity::SlotId;
-use arctos_worker::log::{Level, Value};
+use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
 use arctos_worker::signals;
 use nix::errno::Errno;
@@ -48,13 +51,33 @@ pub trait Launch {
     /// Runs a worker, in the child, to its end: loads the application, reports on the life socket,
     /// serves. The caller exits with the code; nothing of the supervisor's runs any more.
     fn work(&self, post: Post) -> WorkerExit;
+    /// Loads the application in a zygote, whose workers are then forked with it.
+    fn preload(&self) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
+        let report = "This application cannot be loaded before its workers are forked.".to_owned();
+        Err(LoadFailure { exit: WorkerExit::NotBooted, report })
+    }
 }
 
-/// What a child needs beside its [`Post`] on its way there.
+/// An application that was loaded before its workers.
+pub trait Preloaded {
+    /// As [`Launch::work`], with nothing left to load.
+    fn work(&self, post: Post) -> WorkerExit;
+}
+
+/// Why an application cannot be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadFailure {
+    /// How a worker would have ended.
+    pub exit: WorkerExit,
+    /// For a person: a traceback, as a rule.
+    pub report: String,
+}
+
+/// What a child needs on its way to what it is for.
 pub struct Berth<'a> {
     /// The supervisor's handlers, to be undone.
     pub signals: &'a Signals,
-    /// Who the worker runs as.
+    /// Who it runs as.
     pub identity: &'a Identity,
     /// Its name in ps(1).
     pub title: CString,
@@ -81,17 +104,22 @@ pub enum ForkError {
 ///
 /// The parent's copies of the post's descriptors are closed on return. The child does not return.
 pub fn spawn(launch: &dyn Launch, post: Post, berth: &Berth<'_>) -> Result<Pid, ForkError> {
+    spawn_child(launch, |mask| live(launch, post, berth, mask))
+}
+
+/// Forks a child that runs `life` to its end, and ends with its exit code.
+fn spawn_child(launch: &dyn Launch, life: impl FnOnce(&SigSet) -> i32) -> Result<Pid, ForkError> {
     let names = thread_names().map_err(ForkError::Uncounted)?;
     if names.len() != 1 {
         return Err(ForkError::Threads { names });
     }
     launch.before_fork();
-    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).expect("the mask is valid");
+    let mask = block_signals();
     // SAFETY: the child runs more than async-signal-safe code (fork(2)), which is sound only while
     // this process has one thread: counted above, and nothing between starts one.
     let forked = unsafe { nix::unistd::fork() };
     if let Ok(ForkResult::Child) = forked {
-        let code = live(launch, post, berth, &mask);
+        let code = life(&mask);
         // SAFETY: ends the process without destructors or atexit handlers, which are the parent's.
         unsafe { libc::_exit(code) }
     }
@@ -107,50 +135,95 @@ pub fn spawn(launch: &dyn Launch, post: Post, berth: &Berth<'_>) -> Result<Pid, 
     }
 }
 
-/// The child's life. A panic ends here: above are the frames of the supervisor, with its destructors.
+/// Around a fork; what was blocked before.
+fn block_signals() -> SigSet {
+    SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).expect("the mask is valid")
+}
+
+/// The child's life.
 fn live(launch: &dyn Launch, mut post: Post, berth: &Berth<'_>, mask: &SigSet) -> i32 {
     let log = post.log.with_identity(post.slot, std::process::id(), post.generation);
     post.log = log.with_row(&post.block.row);
     let log = post.log.clone();
-    let lived = catch_unwind(AssertUnwindSafe(|| match prepare(launch, &post, berth, mask) {
-        Ok(()) => launch.work(post),
-        Err(error) => {
-            let mut words = vec![LIFE_FAILED];
-            words.extend(format!("{error}\n").bytes());
-            // Nobody there to hear it: then the exit status must do.
-            let _ = write(&post.life, &words);
-            WorkerExit::NotBooted
-        }
-    }));
-    let exit = lived.unwrap_or_else(|panic| {
+    guarded(&log, "worker.panic", || {
+        let prepared = prepare(launch, kept_descriptors(&post), berth, mask);
+        let exit = match prepared {
+            Ok(()) => launch.work(post),
+            Err(error) => {
+                let mut words = vec![LIFE_FAILED];
+                words.extend(format!("{error}\n").bytes());
+                // Nobody there to hear it: then the exit status must do.
+                let _ = write(&post.life, &words);
+                WorkerExit::NotBooted
+            }
+        };
+        exit.code()
+    })
+}
+
+/// Runs a child's life. A panic ends here: above are the frames of the parent, with its destructors.
+pub(crate) fn guarded(log: &Log, event: &str, life: impl FnOnce() -> i32) -> i32 {
+    catch_unwind(AssertUnwindSafe(life)).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<&str>().copied();
         let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         let pairs = [("message", Value::Text(words.unwrap_or("no message")))];
-        log.line(Level::Critical, "worker.panic", &pairs);
-        WorkerExit::Internal
-    });
-    exit.code()
+        log.line(Level::Critical, event, &pairs);
+        WorkerExit::Internal.code()
+    })
+}
+
+/// Forks a zygote, which keeps these descriptors beside the standard ones and the log's. `life` hears
+/// whether it could be made one. It dies with the supervisor, also where it hangs in an import.
+pub(crate) fn spawn_zygote(
+    launch: &dyn Launch,
+    berth: &Berth<'_>,
+    log: &Log,
+    own: &[RawFd],
+    life: impl FnOnce(Result<(), BerthError>) -> i32,
+) -> Result<Pid, ForkError> {
+    let supervisor = unistd::getpid();
+    spawn_child(launch, |mask| {
+        let mut kept = vec![0, 1, 2];
+        kept.extend(own);
+        kept.extend(log.as_fd().iter().map(AsRawFd::as_raw_fd));
+        guarded(log, "zygote.panic", || {
+            let prepared = prepare(launch, kept, berth, mask);
+            // Only now: a change of the user undoes it (prctl(2)).
+            life(prepared.and_then(|()| die_with(supervisor).map_err(BerthError::Parent)))
+        })
+    })
+}
+
+/// Asks the kernel for SIGKILL when `parent` ends; its thread that forked us, which is its only one.
+fn die_with(parent: unistd::Pid) -> Result<(), Errno> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if unistd::getppid() != parent {
+        return Err(Errno::ESRCH); // It was gone before the kernel was asked to tell.
+    }
+    Ok(())
 }
 
 /// To setpgid(2): the caller.
 const SELF: unistd::Pid = unistd::Pid::from_raw(0);
 
-/// What can go wrong between fork and the worker.
+/// What can go wrong between fork and what the child is for.
 #[derive(Debug, Error)]
-enum BerthError {
+pub(crate) enum BerthError {
     #[error("cannot reset the signals: {0}")]
     Signals(io::Error),
     #[error("cannot close the supervisor's descriptors: {0}")]
     Descriptors(io::Error),
     #[error("cannot change user or group: {0}")]
     Identity(Errno),
+    #[error("cannot be bound to the life of the supervisor: {0}")]
+    Parent(Errno),
 }
 
-/// From fork to the worker, in this order: no signal is lost on the supervisor's handlers, no
+/// From fork to the worker or zygote, in this order: no signal is lost on the supervisor's handlers, no
 /// descriptor of the supervisor's and no right of root's is left when the application is loaded.
 fn prepare(
     launch: &dyn Launch,
-    post: &Post,
+    mut kept: Vec<RawFd>,
     berth: &Berth<'_>,
     mask: &SigSet,
 ) -> Result<(), BerthError> {
@@ -162,7 +235,9 @@ fn prepare(
     launch.after_fork_child();
     // A group of its own, so that a kill takes the processes that the application started with it.
     let _ = setpgid(SELF, SELF); // The supervisor does the same.
-    close_others(kept_descriptors(post)).map_err(BerthError::Descriptors)?;
+    kept.sort_unstable();
+    kept.dedup();
+    close_others(kept).map_err(BerthError::Descriptors)?;
     // SAFETY: this process has one thread, so nobody else reads the environment.
     unsafe { std::env::remove_var(NOTIFY_SOCKET) };
     berth.identity.assume().map_err(BerthError::Identity)?;
@@ -175,8 +250,6 @@ fn kept_descriptors(post: &Post) -> Vec<RawFd> {
     kept.extend(post.listeners.iter().map(|listener| listener.socket.as_raw_fd()));
     kept.extend(post.access_log.iter().map(AsRawFd::as_raw_fd));
     kept.extend(post.log.as_fd().iter().map(AsRawFd::as_raw_fd));
-    kept.sort_unstable();
-    kept.dedup();
     kept
 }
 
@@ -264,10 +337,7 @@ fn prepare_errand(parent: unistd::Pid, mouth: &OwnedFd) -> io::Result<()> {
         let _ = set_disposition(number, Disposition::Default);
     }
     SigSet::empty().thread_set_mask()?;
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    if unistd::getppid() != parent {
-        return Err(Errno::ESRCH.into()); // It was gone before the kernel was asked to tell.
-    }
+    die_with(parent)?;
     close_others(vec![0, 1, 2, mouth.as_raw_fd()])
 }
 
@@ -300,24 +370,45 @@ impl Errand {
 
 /// The name of a worker in ps(1), `NAME: w0`: 15 bytes (prctl(2)), of which the slot keeps its own.
 pub fn title(name: &str, slot: SlotId) -> CString {
+    titled(name, &format!(": w{slot}"))
+}
+
+/// The name of a zygote in ps(1), `NAME: zygote`.
+pub fn zygote_title(name: &str) -> CString {
+    titled(name, ": zygote")
+}
+
+fn titled(name: &str, suffix: &str) -> CString {
     const TITLE_BYTES: usize = 15;
-    let slot = format!(": w{slot}");
     let mut title = name.as_bytes().to_vec();
     title.retain(|&byte| byte != 0);
-    title.truncate(TITLE_BYTES - slot.len());
-    title.extend(slot.bytes());
+    title.truncate(TITLE_BYTES - suffix.len());
+    title.extend(suffix.bytes());
     CString::new(title).expect("there is no NUL left")
 }
 
 /// The names of the threads of this process.
 pub fn thread_names() -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
+    Ok(threads()?.into_iter().map(|(_, name)| name).collect())
+}
+
+/// The names of the threads beside the main one.
+pub(crate) fn further_thread_names() -> io::Result<Vec<String>> {
+    let main = std::process::id().to_string();
+    let further = threads()?.into_iter().filter(|(id, _)| *id != *main);
+    Ok(further.map(|(_, name)| name).collect())
+}
+
+/// The threads of this process: number and name.
+fn threads() -> io::Result<Vec<(OsString, String)>> {
+    let mut threads = Vec::new();
     for entry in fs::read_dir("/proc/self/task")? {
+        let entry = entry?;
         // A thread that ends while it is listed has no name any more.
-        let name = fs::read_to_string(entry?.path().join("comm")).unwrap_or_default();
-        names.push(name.trim_end().to_owned());
+        let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        threads.push((entry.file_name(), name.trim_end().to_owned()));
     }
-    Ok(names)
+    Ok(threads)
 }
 
 /// One child that has ended, whoever started it; `None` when there is none at present.
@@ -396,6 +487,7 @@ mod tests {
         assert_eq!(title("arctos", SlotId(0)).as_bytes(), b"arctos: w0");
         assert_eq!(title("a-very-long-name", SlotId(12)).as_bytes(), b"a-very-lon: w12");
         assert_eq!(title("a-very-long-name", SlotId(u16::MAX)).as_bytes(), b"a-very-: w65535");
+        assert_eq!(zygote_title("a-very-long-name").as_bytes(), b"a-very-: zygote");
     }
 
     fn words_of(errand: &Errand) -> Vec<u8> {
@@ -454,6 +546,9 @@ mod tests {
         let thread = std::thread::Builder::new().name("stray".into()).spawn(wait).unwrap();
         is_named.recv().unwrap();
         assert!(thread_names().unwrap().contains(&"stray".to_owned()));
+        let further = further_thread_names().unwrap();
+        assert!(further.contains(&"stray".to_owned()));
+        assert_eq!(further.len() + 1, thread_names().unwrap().len(), "all but the main one");
         drop(sender);
         thread.join().unwrap();
     }

@@ -35,6 +35,7 @@ pub mod supervisor;
 pub mod systemd;
 pub mod value;
 pub mod watch;
+pub mod zygote;
 
 #[cfg(feature = "python")]
 mod module;

@@ -21,10 +21,10 @@ use arctos_worker::log::Log;
 use arctos_worker::post::{Post, WorkerExit};
 use arctos_worker::settings::{AppSpec, Settings};
 use arctos_worker::worker;
-use arctos_worker::wsgi::{BootFailure, Bridge};
+use arctos_worker::wsgi::{BootFailure, Bridge, Loaded};
 
 use crate::config::Config;
-use crate::fork::Launch;
+use crate::fork::{Launch, LoadFailure, Preloaded};
 use crate::notify::NOTIFY_SOCKET;
 use crate::server::{self, CheckFailure, Runtime};
 use crate::systemd;
@@ -76,6 +76,13 @@ enum Source {
 }
 
 impl Source {
+    fn load(&self, spec: &AppSpec) -> Result<Loaded, BootFailure> {
+        match self {
+            Self::Path => Loaded::load(spec),
+            Self::Inherited(application) => Loaded::adopt(application, spec),
+        }
+    }
+
     fn boot(
         &self,
         spec: &AppSpec,
@@ -162,16 +169,41 @@ impl Launch for CPython {
         let log = post.log.clone();
         forget_service_manager();
         let (slot, generation) = (post.slot, post.generation);
-        match self.source.boot(&self.application, &post.settings, slot, generation, log) {
-            Ok(mut bridge) => {
-                let exit = worker::run(post, &mut bridge);
-                bridge.shutdown();
-                exit
-            }
-            Err(failure) => {
-                worker::tell_failure(post.life.as_fd(), &failure.report);
-                failure.exit
-            }
+        let booted = self.source.boot(&self.application, &post.settings, slot, generation, log);
+        serve(post, booted)
+    }
+
+    fn preload(&self) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
+        forget_service_manager();
+        match self.source.load(&self.application) {
+            Ok(loaded) => Ok(Box::new(Zygote(loaded))),
+            Err(failure) => Err(LoadFailure { exit: failure.exit, report: failure.report }),
+        }
+    }
+}
+
+/// This interpreter with the application in it, to be forked.
+struct Zygote(Loaded);
+
+impl Preloaded for Zygote {
+    fn work(&self, post: Post) -> WorkerExit {
+        let (slot, generation, log) = (post.slot, post.generation, post.log.clone());
+        let booted = Bridge::boot_loaded(&self.0, &post.settings, slot, generation, log);
+        serve(post, booted)
+    }
+}
+
+/// A worker's life from here on, or what there is to say about its failure.
+fn serve(post: Post, booted: Result<Bridge, BootFailure>) -> WorkerExit {
+    match booted {
+        Ok(mut bridge) => {
+            let exit = worker::run(post, &mut bridge);
+            bridge.shutdown();
+            exit
+        }
+        Err(failure) => {
+            worker::tell_failure(post.life.as_fd(), &failure.report);
+            failure.exit
         }
     }
 }

@@ -130,6 +130,13 @@ impl<'a> Monitor<'a> {
         }
         let loaded = Loaded::resolve(load)?;
         let config = &loaded.load.config;
+        if config.preload {
+            log.line(
+                Level::Warning,
+                "option.not_in_this_version",
+                &[("option", Value::Text("--preload"))],
+            );
+        }
         let access_log = access_log::open(&config.logging.access)?;
         let pid_file = match &config.pid_file {
             None => None,

@@ -169,8 +169,8 @@ pub const OPTIONS: &[OptionSpec] = {
             S::Preload,
             T::Processes,
             "preload",
-            "Import the application once, in a process that workers are forked from: they share its \
-             memory. A reload imports it anew.",
+            "For workers that share the application's memory. This version takes it and does not do it: \
+             each worker imports the application.",
         )
         .switch(),
         row(

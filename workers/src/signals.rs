@@ -55,6 +55,12 @@ pub fn stand_by() -> nix::Result<()> {
     Ok(())
 }
 
+/// In a worker that was forked with its application loaded, by a process that stands by: the handlers are
+/// there, and are this process's from now on. What the application took for itself stays.
+pub fn inherit() {
+    WORKER.store(std::process::id(), Ordering::Relaxed);
+}
+
 /// Installs the worker's dispositions; returns the signals whose disposition the application had
 /// changed.
 pub fn install(doorbell: BorrowedFd<'_>) -> nix::Result<Vec<Signal>> {

@@ -47,6 +47,16 @@ pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, Py
     Ok(application)
 }
 
+/// After the application was loaded, before processes are forked with it: the collector never looks at
+/// what there is now, and so never writes to the memory that they share.
+pub(super) fn freeze(py: Python<'_>) -> PyResult<()> {
+    let gc = py.import("gc")?;
+    gc.call_method0("collect")?;
+    gc.call_method0("freeze")?;
+    // Half a line in a buffer would be written by each of them.
+    super::flush_output(py)
+}
+
 /// Takes an application that was there before this process: all but the import.
 pub(super) fn adopt<'py>(
     py: Python<'py>,

@@ -70,6 +70,33 @@ pub struct Bridge {
     head: ResponseHead,
 }
 
+/// An application that was loaded before the processes that serve it were forked.
+pub struct Loaded(Py<PyAny>);
+
+impl Loaded {
+    /// Loads it into this process, a zygote: import, factory and all. Exit handlers that it registers are
+    /// never run here, but at the end of each worker, as if that had imported it.
+    ///
+    /// Errors: as [`Bridge::boot`].
+    pub fn load(spec: &AppSpec) -> Result<Self, BootFailure> {
+        Python::attach(|py| Self::freeze(py, app::load(py, spec)?))
+    }
+
+    /// Takes one that was there before this process, or what that makes, if it is a factory.
+    ///
+    /// Errors: as [`Bridge::boot`].
+    pub fn adopt(inherited: &Py<PyAny>, spec: &AppSpec) -> Result<Self, BootFailure> {
+        Python::attach(|py| Self::freeze(py, app::adopt(py, spec, inherited.bind(py))?))
+    }
+
+    fn freeze(py: Python<'_>, application: Bound<'_, PyAny>) -> Result<Self, BootFailure> {
+        app::freeze(py).map_err(|error| {
+            BootFailure::not_booted(py, "Cannot get ready to fork workers.", &error)
+        })?;
+        Ok(Self(application.unbind()))
+    }
+}
+
 impl Bridge {
     /// Loads the application into this process, which must be a worker's: the code is imported here
     /// and nowhere before. SIGUSR2 shows Python's stacks from then on.
@@ -108,6 +135,24 @@ impl Bridge {
             let stacks = Stacks::offer(py, &log);
             let application = app::adopt(py, spec, inherited.bind(py))?.unbind();
             stacks.insist(py, &log);
+            let identity = (slot, generation);
+            let bridge = Self::around(py, application, settings, identity, log, None);
+            bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))
+        })
+    }
+
+    /// Around an application that was loaded in the zygote which has forked this process, a worker's.
+    ///
+    /// Errors: as [`Bridge::boot`].
+    pub fn boot_loaded(
+        Loaded(application): &Loaded,
+        settings: &Settings,
+        slot: SlotId,
+        generation: Generation,
+        log: Log,
+    ) -> Result<Self, BootFailure> {
+        Python::attach(|py| {
+            let application = application.clone_ref(py);
             let identity = (slot, generation);
             let bridge = Self::around(py, application, settings, identity, log, None);
             bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))
@@ -254,6 +299,12 @@ impl Application for Bridge {
 /// `atexit` first, as the interpreter's own end does, for its handlers may print.
 fn run_exit_handlers(py: Python<'_>) -> PyResult<()> {
     let ran = py.import("atexit")?.call_method0("_run_exitfuncs").map(drop);
+    flush_output(py)?;
+    ran
+}
+
+/// What was printed is written out.
+fn flush_output(py: Python<'_>) -> PyResult<()> {
     let sys = py.import("sys")?;
     for name in ["stdout", "stderr"] {
         let stream = sys.getattr(name)?;
@@ -261,7 +312,7 @@ fn run_exit_handlers(py: Python<'_>) -> PyResult<()> {
             stream.call_method0("flush")?;
         }
     }
-    ran
+    Ok(())
 }
 
 #[cfg(test)]

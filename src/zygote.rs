@@ -1,0 +1,471 @@
+//! A zygote: a process that has loaded the application and forks workers on command, so that they share
+//! the memory of it (`--preload`). There is one for each generation, because a generation is a load of the
+//! code.
+//!
+//! This file is the supervisor's side: what has become of the process, what it was told and what it
+//! said. Nothing here waits. The process's own life is in `process`, what the two write to each other in
+//! `message`, what the supervisor learns of it in `news`.
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | Booting | it says that it is ready | Ready |
+//! | Booting | it says that it cannot load the application | Gone |
+//! | Booting | the boot timeout is over; [`Zygote::end`] | Gone, killed |
+//! | Ready | an order is not answered within the boot timeout | Gone, killed |
+//! | Ready | [`Zygote::end`]: the socket is shut in our direction | Ending |
+//! | Ending | it does not leave within the boot timeout | Gone, killed |
+//! | Booting, Ready, Ending | its socket ends, or it is reaped | Gone |
+//!
+//! Each order is answered exactly once, by [`News::Started`] or [`News::SpawnFailed`], whatever happens to
+//! the zygote. Orders wait here until it is ready, and then until the one before is answered: so no queue
+//! of the kernel's can be full, and no more than one order's descriptors are under way.
+//!
+//! A worker is an orphan from its start, and so the supervisor's child: [`adopt_orphans`]. Its pid can be
+//! read from the zygote's socket before it can be reaped, but maybe after the worker has said that it is
+//! ready: whoever reaps a pid that is nobody's listens to the zygotes before they take it for a stranger's.
+
+mod message;
+mod news;
+mod process;
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::log::Log;
+use arctos_worker::metrics::{Board, Side};
+use arctos_worker::post::Listener;
+use arctos_worker::settings::Settings;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::socket::{
+    self, AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, shutdown,
+    socketpair,
+};
+use nix::unistd;
+use thiserror::Error;
+
+use crate::fork::{self, Berth, ForkError, Launch};
+use crate::slot::{ExitStatus, Pid};
+use message::{Brief, MESSAGE_BYTES, Word};
+pub use news::{Delay, News, SpawnCause, ZygoteEnding};
+
+/// Most descriptors of a packet (SCM_MAX_FD of the kernel).
+const MOST_DESCRIPTORS: usize = 253;
+
+/// From now on orphans below this process are its children, among them the workers of zygotes. To be called
+/// once, before the first zygote is started; it holds also across execve(2).
+pub fn adopt_orphans() -> io::Result<()> {
+    Ok(prctl::set_child_subreaper(true)?)
+}
+
+/// What a zygote hands on to each of its workers, beside the application.
+#[derive(Clone, Copy)]
+pub struct Inheritance<'a> {
+    /// Their load of the code.
+    pub generation: Generation,
+    /// The server's name, for theirs in ps(1).
+    pub name: &'a str,
+    /// Their configuration.
+    pub settings: &'a Settings,
+    /// The log. A worker puts its name on its lines, and counts in its own row.
+    pub log: &'a Log,
+    /// Where they have their blocks.
+    pub board: &'a Board,
+}
+
+/// A worker that is wanted.
+pub struct Order {
+    /// Where.
+    pub slot: SlotId,
+    /// In which block, which the caller has assigned to the zygote's generation.
+    pub side: Side,
+    /// The worker's end of its life socket, as in [`arctos_worker::post::Post`].
+    pub life: OwnedFd,
+    /// Its end of the doorbell.
+    pub doorbell: OwnedFd,
+    /// Its listeners.
+    pub listeners: Vec<Listener>,
+    /// Its access log, if there is one.
+    pub access_log: Option<OwnedFd>,
+}
+
+/// Why there is no zygote.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// It cannot be spoken to.
+    #[error("cannot make its socket: {0}")]
+    Line(Errno),
+    /// It was not forked.
+    #[error(transparent)]
+    Fork(#[from] ForkError),
+}
+
+/// See the module.
+pub struct Zygote {
+    pid: Pid,
+    generation: Generation,
+    /// Our end of its socket, non-blocking.
+    line: OwnedFd,
+    /// How long it may take, with whatever it does.
+    patience: Duration,
+    state: State,
+    /// Orders that it does not know of yet.
+    queue: VecDeque<Order>,
+    /// The number of the last order that it was told.
+    last_number: u32,
+}
+
+enum State {
+    /// It loads the application.
+    Booting { deadline: Instant },
+    /// It forks workers.
+    Ready { underway: Option<Underway> },
+    /// It has been told to leave, and may still answer what it was told before.
+    Ending { underway: Option<Underway>, kill_at: Instant },
+    /// Nothing will come from it any more; it may have to be reaped yet.
+    Gone { ending: ZygoteEnding },
+}
+
+/// An order that it was told.
+#[derive(Clone, Copy)]
+struct Underway {
+    number: u32,
+    slot: SlotId,
+    side: Side,
+    deadline: Instant,
+}
+
+/// What is to be read from its socket.
+enum Read {
+    Word(Option<Word>),
+    Nothing,
+    End,
+}
+
+impl Zygote {
+    /// Forks it: it loads the application at once. `patience` is how long that may take, and whatever it
+    /// does later.
+    ///
+    /// Errors: [`StartError`]; then there is no process.
+    pub fn start(
+        launch: &dyn Launch,
+        inheritance: &Inheritance<'_>,
+        berth: &Berth<'_>,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<Self, StartError> {
+        let (line, its) = pair().map_err(StartError::Line)?;
+        let own = its.as_raw_fd();
+        let life = |prepared| process::live(launch, its, inheritance, prepared);
+        let pid = fork::spawn_zygote(launch, berth, inheritance.log, &[own], life)?;
+        Ok(Self {
+            pid,
+            generation: inheritance.generation,
+            line,
+            patience,
+            state: State::Booting { deadline: now + patience },
+            queue: VecDeque::new(),
+            last_number: 0,
+        })
+    }
+
+    /// Its process, which the caller reaps, and then tells by [`Zygote::exited`].
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The load of the code that its workers have.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Whether orders are of use: it is, or will be, ready.
+    pub fn takes_orders(&self) -> bool {
+        match self.state {
+            State::Booting { .. } | State::Ready { .. } => true,
+            State::Ending { .. } | State::Gone { .. } => false,
+        }
+    }
+
+    /// Readable when there is something to [`Zygote::listen`] to; `None` when nothing will come.
+    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
+        match self.state {
+            State::Booting { .. } | State::Ready { .. } | State::Ending { .. } => {
+                Some(self.line.as_fd())
+            }
+            State::Gone { .. } => None,
+        }
+    }
+
+    /// When [`Zygote::judge`] is due at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Booting { deadline } => Some(*deadline),
+            State::Ready { underway } => underway.map(|order| order.deadline),
+            State::Ending { kill_at, .. } => Some(*kill_at),
+            State::Gone { .. } => None,
+        }
+    }
+
+    /// Orders a worker. What is returned is what came of it at once: nothing, as a rule.
+    pub fn spawn(&mut self, order: Order, now: Instant) -> Vec<News> {
+        let mut news = Vec::new();
+        match self.state {
+            State::Booting { .. } | State::Ready { underway: Some(_) } => {
+                self.queue.push_back(order);
+            }
+            State::Ready { underway: None } => {
+                self.queue.push_back(order);
+                self.pass_on(now, &mut news);
+            }
+            State::Ending { .. } => news.push(failed(order, SpawnCause::Withdrawn)),
+            State::Gone { ending } => news.push(failed(order, cause_of(ending))),
+        }
+        news
+    }
+
+    /// Takes in what it said.
+    pub fn listen(&mut self, now: Instant) -> Vec<News> {
+        let mut news = Vec::new();
+        if self.hear(now, &mut news) {
+            // Without its socket it is of no use; as a rule, it is about to be gone. Its pid is its own
+            // until it is reaped.
+            self.kill();
+            self.lose(&mut news);
+        }
+        news
+    }
+
+    /// Whose time is up? Not to be called when we have been stopped ourselves.
+    pub fn judge(&mut self, now: Instant) -> Vec<News> {
+        let mut news = Vec::new();
+        let reason = match &self.state {
+            State::Booting { deadline } if *deadline <= now => Delay::Load,
+            State::Ready { underway: Some(order) } if order.deadline <= now => Delay::Fork,
+            State::Ending { kill_at, .. } if *kill_at <= now => Delay::Leave,
+            State::Booting { .. }
+            | State::Ready { .. }
+            | State::Ending { .. }
+            | State::Gone { .. } => return news,
+        };
+        self.kill();
+        news.push(News::Killed { reason });
+        self.give_up(SpawnCause::Late, ZygoteEnding::Told, &mut news);
+        news
+    }
+
+    /// It is not needed any more. Orders that it does not know of are given up; one that it knows of is
+    /// still answered.
+    pub fn end(&mut self, now: Instant) -> Vec<News> {
+        let mut news = Vec::new();
+        match &mut self.state {
+            // It would not hear us: killing it loses nothing.
+            State::Booting { .. } => {
+                self.kill();
+                self.give_up(SpawnCause::Withdrawn, ZygoteEnding::Asked, &mut news);
+            }
+            State::Ready { underway } => {
+                let underway = underway.take();
+                self.state = State::Ending { underway, kill_at: now + self.patience };
+                // ENOTCONN: it is gone already, as its socket will tell.
+                let _ = shutdown(self.line.as_raw_fd(), Shutdown::Write);
+                let orders = self.queue.drain(..);
+                news.extend(orders.map(|order| failed(order, SpawnCause::Withdrawn)));
+            }
+            State::Ending { .. } | State::Gone { .. } => {}
+        }
+        news
+    }
+
+    /// It was reaped. The last news are among what is returned: [`News::Ended`] is the very last.
+    pub fn exited(&mut self, status: ExitStatus, now: Instant) -> Vec<News> {
+        let mut news = Vec::new();
+        // What it said before its end. A process that the application has forked off it may hold its
+        // socket open: that is not its end, but there is nothing to wait for.
+        self.hear(now, &mut news);
+        let ending = self.lose(&mut news);
+        news.push(News::Ended { status, ending });
+        news
+    }
+
+    /// Whether the socket has ended.
+    fn hear(&mut self, now: Instant, news: &mut Vec<News>) -> bool {
+        let mut buffer = vec![0; MESSAGE_BYTES];
+        while self.awaited().is_some() {
+            match self.read(&mut buffer) {
+                Read::Word(Some(word)) => self.heed(word, now, news),
+                // Not ours, so it is broken: nothing that it says can be relied on.
+                Read::Word(None) | Read::End => return true,
+                Read::Nothing => return false,
+            }
+        }
+        false
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> Read {
+        loop {
+            match socket::recv(self.line.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Read::End,
+                Ok(length) => return Read::Word(Word::decode(&buffer[..length])),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Read::Nothing,
+                Err(_) => return Read::End, // ECONNRESET: it died with an order unread.
+            }
+        }
+    }
+
+    fn heed(&mut self, word: Word, now: Instant, news: &mut Vec<News>) {
+        match word {
+            Word::Ready { threads, sockets } => {
+                if let State::Booting { .. } = self.state {
+                    news.push(News::Ready { threads, sockets });
+                    self.state = State::Ready { underway: None };
+                    self.pass_on(now, news);
+                }
+            }
+            Word::Failed { exit, report } => {
+                news.push(News::Failed { exit, report });
+                self.give_up(SpawnCause::NotLoaded(exit), ZygoteEnding::Told, news);
+            }
+            Word::Started { number, pid } => {
+                if let Some(Underway { slot, side, .. }) = self.answered(number) {
+                    news.push(News::Started { slot, side, pid });
+                    self.pass_on(now, news);
+                }
+            }
+            Word::NotStarted { number, error } => {
+                if let Some(Underway { slot, side, .. }) = self.answered(number) {
+                    let cause = SpawnCause::Fork(error);
+                    news.push(News::SpawnFailed { slot, side, cause });
+                    self.pass_on(now, news);
+                }
+            }
+        }
+    }
+
+    /// The order of this number, if it was not answered before.
+    fn answered(&mut self, number: u32) -> Option<Underway> {
+        match &mut self.state {
+            State::Ready { underway } | State::Ending { underway, .. } => {
+                underway.take_if(|order| order.number == number)
+            }
+            State::Booting { .. } | State::Gone { .. } => None,
+        }
+    }
+
+    /// Tells it the next order, if it has none.
+    fn pass_on(&mut self, now: Instant, news: &mut Vec<News>) {
+        while let State::Ready { underway: None } = self.state {
+            let Some(order) = self.queue.pop_front() else { return };
+            self.last_number = self.last_number.wrapping_add(1);
+            let (number, slot, side) = (self.last_number, order.slot, order.side);
+            match self.send(number, &order) {
+                Ok(()) => {
+                    let deadline = now + self.patience;
+                    let underway = Some(Underway { number, slot, side, deadline });
+                    self.state = State::Ready { underway };
+                }
+                // EPIPE: it is gone, as its socket will tell.
+                Err(error) => news.push(failed(order, SpawnCause::Untold(error))),
+            }
+        }
+    }
+
+    fn send(&self, number: u32, order: &Order) -> Result<(), Errno> {
+        let listeners = order.listeners.iter();
+        let brief = Brief {
+            number,
+            slot: order.slot,
+            side: order.side,
+            has_access_log: order.access_log.is_some(),
+            listeners: listeners.map(|listener| (listener.name.clone(), listener.owner)).collect(),
+        };
+        let packet = brief.encode();
+        let mut numbers = vec![order.life.as_raw_fd(), order.doorbell.as_raw_fd()];
+        numbers.extend(order.access_log.iter().map(AsRawFd::as_raw_fd));
+        numbers.extend(order.listeners.iter().map(|listener| listener.socket.as_raw_fd()));
+        if packet.len() > MESSAGE_BYTES || numbers.len() > MOST_DESCRIPTORS {
+            return Err(Errno::EMSGSIZE);
+        }
+        let parts = [IoSlice::new(&packet)];
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        loop {
+            match socket::sendmsg::<()>(self.line.as_raw_fd(), &parts, &rights, flags, None) {
+                Err(Errno::EINTR) => {}
+                sent => return sent.map(drop),
+            }
+        }
+    }
+
+    /// Its socket has ended, or it has.
+    fn lose(&mut self, news: &mut Vec<News>) -> ZygoteEnding {
+        let ending = match self.state {
+            State::Booting { .. } | State::Ready { .. } => ZygoteEnding::Died,
+            State::Ending { .. } => ZygoteEnding::Asked,
+            State::Gone { ending } => ending,
+        };
+        self.give_up(SpawnCause::Gone, ending, news);
+        ending
+    }
+
+    /// Nothing is expected of it any more.
+    fn give_up(&mut self, cause: SpawnCause, ending: ZygoteEnding, news: &mut Vec<News>) {
+        let before = std::mem::replace(&mut self.state, State::Gone { ending });
+        match before {
+            State::Ready { underway: Some(Underway { slot, side, .. }) }
+            | State::Ending { underway: Some(Underway { slot, side, .. }), .. } => {
+                news.push(News::SpawnFailed { slot, side, cause });
+            }
+            State::Booting { .. }
+            | State::Ready { underway: None }
+            | State::Ending { underway: None, .. }
+            | State::Gone { .. } => {}
+        }
+        news.extend(self.queue.drain(..).map(|order| failed(order, cause)));
+    }
+
+    /// SIGKILL. While it loads the application, to what that has started, too; later the workers may need
+    /// those. Only before it is reaped: its pid is not another's yet.
+    fn kill(&self) {
+        let pid = unistd::Pid::from_raw(self.pid.0);
+        let killed = match self.state {
+            State::Booting { .. } => match killpg(pid, Signal::SIGKILL) {
+                // Its group does not exist yet.
+                Err(Errno::ESRCH) => kill(pid, Signal::SIGKILL),
+                killed => killed,
+            },
+            State::Ready { .. } | State::Ending { .. } | State::Gone { .. } => {
+                kill(pid, Signal::SIGKILL)
+            }
+        };
+        let _ = killed; // It fails only for one that was reaped.
+    }
+}
+
+fn failed(order: Order, cause: SpawnCause) -> News {
+    News::SpawnFailed { slot: order.slot, side: order.side, cause }
+}
+
+fn cause_of(ending: ZygoteEnding) -> SpawnCause {
+    match ending {
+        ZygoteEnding::Asked => SpawnCause::Withdrawn,
+        ZygoteEnding::Told | ZygoteEnding::Died => SpawnCause::Gone,
+    }
+}
+
+/// Our end, non-blocking, and the zygote's.
+fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (line, its) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    fcntl(&line, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((line, its))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! The application's side: what a zygote loads, and the workers that play with it.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
+
+use arctos::fork::{Disposition, Launch, LoadFailure, Preloaded, set_disposition};
+use arctos_worker::log::{Level, Log, Value};
+use arctos_worker::metrics::Command;
+use arctos_worker::post::{LIFE_READY, Post, WorkerExit};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, raise};
+use nix::unistd::{Pid, getpgrp, read, write};
+
+use crate::GATE;
+
+/// Loads a role.
+pub(crate) struct Actor {
+    role: String,
+    log: Log,
+}
+
+impl Actor {
+    pub(crate) fn new(role: &str, log: &Log) -> Self {
+        Self { role: role.to_owned(), log: log.clone() }
+    }
+}
+
+impl Launch for Actor {
+    fn work(&self, _post: Post) -> WorkerExit {
+        WorkerExit::Internal // There is no worker but those of the zygote.
+    }
+
+    fn preload(&self) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
+        let mut loaded = Loaded { role: &self.role, loaded_by: std::process::id(), open: None };
+        match self.role.as_str() {
+            "not importable" => {
+                let report = "Traceback: no such module\n".to_owned();
+                return Err(LoadFailure { exit: WorkerExit::NotImportable, report });
+            }
+            "aborts" => raise(Signal::SIGABRT).unwrap(),
+            "exits" => std::process::exit(7),
+            "panics" => panic!("the stage is on fire"),
+            "loads slowly" => {
+                self.log.line(Level::Info, "actor.loads", &[]);
+                // fifo(7): it waits here until somebody opens the other end.
+                drop(File::open(std::env::var_os(GATE).unwrap()).unwrap());
+            }
+            "threaded" => {
+                for _ in 0..2 {
+                    let stray = std::thread::Builder::new().name("stray".into());
+                    let (named, is_named) = std::sync::mpsc::channel();
+                    let wait = move || {
+                        named.send(()).unwrap();
+                        std::thread::park();
+                    };
+                    stray.spawn(wait).unwrap();
+                    is_named.recv().unwrap(); // It names itself before it runs.
+                }
+            }
+            "connected" => {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                loaded.open = Some((listener, stream));
+            }
+            // Never closed: it is the application's.
+            "introspective" => std::mem::forget(File::open("/dev/null").unwrap()),
+            "ignores usr2" => set_disposition(Signal::SIGUSR2, Disposition::Ignore).unwrap(),
+            _ => {}
+        }
+        Ok(Box::new(loaded))
+    }
+}
+
+struct Loaded<'a> {
+    role: &'a str,
+    loaded_by: u32,
+    open: Option<(TcpListener, TcpStream)>,
+}
+
+impl Preloaded for Loaded<'_> {
+    fn work(&self, post: Post) -> WorkerExit {
+        let number = |number: u32| Value::Number(i64::from(number));
+        let pairs = [("loaded_by", number(self.loaded_by)), ("end", Value::Text(""))];
+        post.log.line(Level::Info, "actor.plays", &pairs);
+        post.block.occupy(std::process::id());
+        match self.role {
+            "introspective" => introspect(&post),
+            "panics later" => panic!("the stage gives way"),
+            "ignores usr2" => {
+                let ignores = i64::from(has_signal("SigIgn:", Signal::SIGUSR2));
+                post.log.line(Level::Info, "actor.ignores", &[("usr2", Value::Number(ignores))]);
+            }
+            "connected" => {
+                let (listener, stream) = self.open.as_ref().unwrap();
+                assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+                post.log.line(Level::Info, "actor.connected", &[]);
+            }
+            _ => {}
+        }
+        post.block.set_ready();
+        let _ = write(&post.life, &[LIFE_READY]); // Without a supervisor it ends below.
+        if self.role == "leaves at once" {
+            return WorkerExit::Done;
+        }
+        loop {
+            let mut fds = [
+                PollFd::new(post.life.as_fd(), PollFlags::POLLIN),
+                PollFd::new(post.doorbell.as_fd(), PollFlags::POLLIN),
+            ];
+            let _ = poll(&mut fds, PollTimeout::NONE); // EINTR: nothing of ours.
+            if read(&post.life, &mut [0; 8]) == Ok(0) {
+                post.log.line(Level::Info, "actor.orphaned", &[]);
+                return WorkerExit::Done;
+            }
+            let _ = read(&post.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
+            match post.block.command() {
+                Command::Serve | Command::Announce => {}
+                Command::Drain | Command::Quick => return WorkerExit::Done,
+            }
+        }
+    }
+}
+
+/// Logs what this worker was given, and what it was not.
+fn introspect(post: &Post) {
+    let given = [&post.life, &post.doorbell, &post.listeners[0].socket];
+    let access_log = usize::from(post.access_log.is_some());
+    let own = 3 + given.len() + access_log + usize::from(post.log.as_fd().is_some());
+    // One more is the folder itself.
+    let open = fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let is_nonblocking = |fd: &&&std::os::fd::OwnedFd| {
+        let flags = fcntl(fd.as_fd(), FcntlArg::F_GETFL).unwrap();
+        OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)
+    };
+    let nonblocking = given.iter().filter(is_nonblocking).count();
+    // All are closed when the application runs a program.
+    for fd in given.map(AsRawFd::as_raw_fd) {
+        let flags = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+        let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        assert_ne!(u32::from_str_radix(flags.trim(), 8).unwrap() & 0o2_000_000, 0, "{flags}");
+    }
+    let count = |key, signals: &[Signal]| {
+        signals.iter().filter(|&&signal| has_signal(key, signal)).count() as i64
+    };
+    let caught = count("SigCgt:", &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+    let ignored = count("SigIgn:", &[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2]);
+    let blocked = Signal::iterator().filter(|&signal| has_signal("SigBlk:", signal)).count();
+    let title = fs::read_to_string("/proc/self/comm").unwrap();
+    let pairs = [
+        ("excess", Value::Number(open as i64 - own as i64)),
+        ("nonblocking", Value::Number(nonblocking as i64)),
+        ("caught", Value::Number(caught)),
+        ("ignored", Value::Number(ignored)),
+        ("blocked", Value::Number(blocked as i64)),
+        ("leads_group", Value::Number(i64::from(getpgrp() == Pid::this()))),
+        ("notify", Value::Number(i64::from(std::env::var_os("NOTIFY_SOCKET").is_some()))),
+        ("title", Value::Text(title.trim_end())),
+    ];
+    post.log.line(Level::Info, "actor.found", &pairs);
+}
+
+/// Whether a set of signals in /proc/PID/status has this one.
+fn has_signal(key: &str, signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap() >> (signal as i32 - 1) & 1 == 1
+}

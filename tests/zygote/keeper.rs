@@ -1,0 +1,220 @@
+//! A supervisor that does what is written to it, and says on its log what happens.
+
+use std::io::{self, Read};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use arctos::config::Privileges;
+use arctos::crew::{Lines, Member, Word};
+use arctos::fork::{self, Berth};
+use arctos::privileges::Identity;
+use arctos::signals::Signals;
+use arctos::slot::{ExitStatus, Pid};
+use arctos::zygote::{Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
+use arctos_worker::connection::SocketName;
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::log::{Level, Log, LogFormat, Value};
+use arctos_worker::metrics::{Board, Command, Side};
+use arctos_worker::post::{Listener, Owner};
+use arctos_worker::settings::Settings;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid};
+
+use crate::LIMIT;
+use crate::actor::Actor;
+
+const GENERATION: Generation = Generation(3);
+
+struct Keeper {
+    log: Log,
+    board: Board,
+    socket: TcpListener,
+    zygote: Option<Zygote>,
+    /// Our ends of the lines of those who were ordered and are not there yet.
+    ordered: Vec<(SlotId, Side, Lines)>,
+    crew: Vec<Member>,
+}
+
+/// Lives; the exit code.
+pub(crate) fn keep(role: &str) -> u8 {
+    let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
+    let log = Log::new(Level::Debug, LogFormat::Text, stderr);
+    let signals = Signals::install().unwrap();
+    let board = Board::create(8).unwrap();
+    adopt_orphans().unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let identity = Identity::resolve(&privileges()).unwrap();
+    let title = fork::zygote_title("test");
+    let berth = Berth { signals: &signals, identity: &identity, title };
+    let inheritance = Inheritance {
+        generation: GENERATION,
+        name: "test",
+        settings: &Settings::default(),
+        log: &log,
+        board: &board,
+    };
+    let actor = Actor::new(role, &log);
+    let patience = Duration::from_secs(60);
+    let zygote = Zygote::start(&actor, &inheritance, &berth, patience, Instant::now()).unwrap();
+    let (ordered, crew) = (Vec::new(), Vec::new());
+    Keeper { log, board, socket, zygote: Some(zygote), ordered, crew }.serve(&signals);
+    0
+}
+
+/// Who the zygote runs as; our own limit on processes becomes that user's.
+fn privileges() -> Privileges {
+    let Ok(words) = std::env::var(LIMIT) else {
+        return Privileges { user: None, group: None, umask: None };
+    };
+    let (user, processes) = words.split_once(' ').unwrap();
+    setrlimit(Resource::RLIMIT_NPROC, processes.parse().unwrap(), 100).unwrap();
+    let user: u32 = user.parse().unwrap();
+    Privileges { user: Some(Uid::from_raw(user)), group: Some(Gid::from_raw(user)), umask: None }
+}
+
+impl Keeper {
+    fn serve(mut self, signals: &Signals) {
+        let mut input = String::new();
+        let stdin = io::stdin();
+        loop {
+            let mut fds = vec![
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            ];
+            let lives = self.crew.iter().filter_map(Member::awaited);
+            let zygote = self.zygote.as_ref().and_then(Zygote::awaited);
+            fds.extend(lives.chain(zygote).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let _ = poll(&mut fds, PollTimeout::NONE); // EINTR: the signal has rung, too.
+            let is_input = fds[1].any() == Some(true);
+            signals.take();
+            if is_input {
+                let mut bytes = [0; 4096];
+                let count = stdin.lock().read(&mut bytes).unwrap();
+                if count == 0 {
+                    return;
+                }
+                input.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+                while let Some((line, rest)) = input.split_once('\n') {
+                    if line == "quit" {
+                        return;
+                    }
+                    self.obey(line);
+                    input = rest.to_owned();
+                }
+            }
+            self.hear_zygote();
+            for index in 0..self.crew.len() {
+                self.hear_member(index);
+            }
+            while let Some((pid, status)) = fork::reap() {
+                self.bury(pid, status);
+            }
+        }
+    }
+
+    fn obey(&mut self, line: &str) {
+        let (verb, object) = line.split_once(' ').unwrap_or((line, ""));
+        match verb {
+            "spawn" => self.spawn(SlotId(object.parse().unwrap())),
+            "end" => {
+                let news = self.zygote.as_mut().unwrap().end(Instant::now());
+                self.heed(news);
+            }
+            "drain" => {
+                let slot = SlotId(object.parse().unwrap());
+                let member = self.crew.iter().find(|member| member.slot == slot).unwrap();
+                member.command(Command::Drain).unwrap();
+            }
+            _ => self.log.line(Level::Info, "keeper.says", &[("word", Value::Text(object))]),
+        }
+    }
+
+    fn spawn(&mut self, slot: SlotId) {
+        let side = Side::A;
+        self.board.block(slot, side).unwrap().assign(GENERATION);
+        let (lines, life, doorbell) = Lines::open().unwrap();
+        self.ordered.push((slot, side, lines));
+        let socket = OwnedFd::from(self.socket.try_clone().unwrap());
+        let name = SocketName::Inet(self.socket.local_addr().unwrap());
+        let listeners = vec![Listener { socket, name, owner: Owner::Outside }];
+        let access_log = Some(io::stdout().as_fd().try_clone_to_owned().unwrap());
+        let order = Order { slot, side, life, doorbell, listeners, access_log };
+        let news = match &mut self.zygote {
+            Some(zygote) => zygote.spawn(order, Instant::now()),
+            None => vec![News::SpawnFailed { slot, side, cause: SpawnCause::Gone }],
+        };
+        self.heed(news);
+    }
+
+    fn hear_zygote(&mut self) {
+        let news = self.zygote.as_mut().map(|zygote| zygote.listen(Instant::now()));
+        self.heed(news.unwrap_or_default());
+    }
+
+    fn heed(&mut self, news: Vec<News>) {
+        for news in news {
+            let pid = self.zygote.as_ref().map_or(Pid(0), Zygote::pid);
+            news.write(&self.log, pid, GENERATION);
+            match news {
+                News::Started { slot, side, pid } => {
+                    let lines = self.answered(slot, side);
+                    let block = self.board.block(slot, side).unwrap();
+                    self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));
+                    self.say("keeper.started", pid, slot);
+                }
+                News::SpawnFailed { slot, side, cause } => {
+                    drop(self.answered(slot, side));
+                    if cause == SpawnCause::Withdrawn {
+                        self.say("keeper.withdrawn", Pid(0), slot);
+                    }
+                }
+                News::Ready { .. }
+                | News::Failed { .. }
+                | News::Killed { .. }
+                | News::Ended { .. } => {}
+            }
+        }
+    }
+
+    fn answered(&mut self, slot: SlotId, side: Side) -> Lines {
+        let is_its = |of: &(SlotId, Side, Lines)| (of.0, of.1) == (slot, side);
+        self.ordered.remove(self.ordered.iter().position(is_its).unwrap()).2
+    }
+
+    fn hear_member(&mut self, index: usize) {
+        let member = &mut self.crew[index];
+        let (pid, slot) = (member.pid, member.slot);
+        if member.listen() == Some(Word::Ready) {
+            self.say("keeper.ready", pid, slot);
+        }
+    }
+
+    fn bury(&mut self, pid: Pid, status: ExitStatus) {
+        if self.zygote.as_ref().is_some_and(|zygote| zygote.pid() == pid) {
+            let news = self.zygote.as_mut().unwrap().exited(status, Instant::now());
+            self.heed(news);
+            self.zygote = None;
+            return;
+        }
+        self.hear_zygote(); // Who has ended may be somebody that it has not told us of.
+        let pairs = [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
+        let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
+            return self.log.line(Level::Info, "keeper.orphan", &pairs);
+        };
+        self.hear_member(index);
+        self.crew.swap_remove(index);
+        self.log.line(Level::Info, "keeper.reaped", &pairs);
+    }
+
+    fn say(&self, event: &str, pid: Pid, slot: SlotId) {
+        let pairs = [
+            ("pid", Value::Number(i64::from(pid.0))),
+            ("slot", Value::Number(i64::from(slot.0))),
+            ("end", Value::Text("")),
+        ];
+        self.log.line(Level::Info, event, &pairs);
+    }
+}

@@ -291,6 +291,25 @@ fn a_name_is_looked_up_and_its_second_address_tried() {
 }
 
 #[test]
+fn where_nobody_is_at_a_names_first_address_the_others_are_tried_at_once() {
+    let (agent, address) = sink();
+    let resolve: Resolve =
+        |_, port| Ok([2, 3, 1].map(|host| SocketAddr::from(([127, 0, 0, host], port))).to_vec());
+    let target = Target::Udp { host: "agent.test".to_owned(), port: address.port() };
+    let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, resolve);
+    stage.turn();
+    stage.hear_lookup();
+    stage.count(3);
+    stage.flush();
+    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 3);
+    assert_eq!(stage.logged("statsd.unreachable").len(), 0);
+    drop(agent);
+    stage.count(1);
+    stage.flush();
+    assert_eq!(stage.logged("statsd.unreachable").len(), 1, "nobody is anywhere");
+}
+
+#[test]
 fn a_lookup_that_hangs_is_killed_and_holds_up_nothing() {
     let hang: Resolve = |_, _| loop {
         nix::unistd::pause();

@@ -247,12 +247,8 @@ impl Application for Bridge {
 /// `atexit` first, as the interpreter's own end does, for its handlers may print.
 fn run_exit_handlers(py: Python<'_>) -> PyResult<()> {
     let ran = py.import("atexit")?.call_method0("_run_exitfuncs").map(drop);
-    let sys = py.import("sys")?;
-    for name in ["stdout", "stderr"] {
-        let stream = sys.getattr(name)?;
-        if !stream.is_none() {
-            stream.call_method0("flush")?;
-        }
+    for stream in app::open_streams(py)? {
+        stream.call_method0("flush")?;
     }
     ran
 }

@@ -4,7 +4,10 @@
 //! With `src/module/` the only place of this crate that names pyo3. The supervisor runs inside the
 //! interpreter that imported the module, holds its lock for ever and never imports the application; a
 //! worker is a fork of it that does.
-#![expect(unsafe_code, reason = "fork(2) has to pass through CPython's own hooks")]
+#![expect(
+    unsafe_code,
+    reason = "fork(2) has to pass through CPython's own hooks; which interpreter this is"
+)]
 
 mod inside;
 mod statsd;
@@ -14,6 +17,7 @@ use std::ffi::OsString;
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{MsgFlags, send};
+use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -29,6 +33,7 @@ use crate::fork::Launch;
 use crate::notify::NOTIFY_SOCKET;
 use crate::server::{self, CheckFailure, Runtime};
 use crate::systemd;
+use inside::Running;
 
 /// The extension module `arctos.arctos`.
 // Its types rely on the interpreter's lock: on a free-threaded build the lock comes back on.
@@ -37,7 +42,7 @@ mod arctos {
     use super::*;
 
     #[pymodule_export]
-    use super::inside::serve_socket;
+    use super::inside::{is_serving, serve_socket};
     #[pymodule_export]
     use super::statsd::Statsd;
     #[pymodule_export]
@@ -53,19 +58,45 @@ mod arctos {
         Ok(server::run(
             arguments,
             std::env::vars_os().collect(),
-            &Interpreter { source: Source::Path },
+            &Interpreter { source: Source::Path, host: Host::Command },
         ))
     }
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        refuse_subinterpreters()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
+}
+
+/// Types are the process's here, and signals the main interpreter's. From Python 3.12 on it refuses by itself
+/// where interpreters do not share their lock.
+fn refuse_subinterpreters() -> PyResult<()> {
+    // SAFETY: the thread is attached, for this module is being imported in it.
+    let current = unsafe { ffi::PyInterpreterState_Get() };
+    // SAFETY: as above.
+    let main = unsafe { ffi::PyInterpreterState_Main() };
+    if current == main {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(
+        "arctos works in the main interpreter only, not in a subinterpreter",
+    ))
 }
 
 /// CPython as the server's runtime.
 struct Interpreter {
     source: Source,
+    host: Host,
+}
+
+/// Whose process the workers are forked from.
+#[derive(Clone, Copy)]
+enum Host {
+    /// The command's, in which nothing ran before them.
+    Command,
+    /// A Python program's, which called `serve()` and goes on afterwards.
+    Program,
 }
 
 /// Where workers have the application from.
@@ -102,12 +133,13 @@ impl Runtime for Interpreter {
                 Source::Inherited(Python::attach(|py| object.clone_ref(py)))
             }
         };
-        Box::new(CPython { application: application.clone(), source })
+        Box::new(CPython { application: application.clone(), source, host: self.host })
     }
 
     fn check(&self, config: &Config, log: &Log) -> Result<(), CheckFailure> {
         let (slot, generation) = (SlotId(0), Generation(1));
         let log = log.clone();
+        Running::begin_worker();
         match self.source.boot(&config.application, &config.worker, slot, generation, log) {
             Ok(bridge) => {
                 bridge.shutdown();
@@ -124,6 +156,8 @@ struct CPython {
     application: AppSpec,
     /// Where from.
     source: Source,
+    /// What they have to forget.
+    host: Host,
 }
 
 impl Launch for CPython {
@@ -161,6 +195,11 @@ impl Launch for CPython {
 
     fn work(&self, post: Post) -> WorkerExit {
         let log = post.log.clone();
+        Running::begin_worker();
+        match self.host {
+            Host::Command => {}
+            Host::Program => disown_exit_handlers(),
+        }
         forget_service_manager();
         let (slot, generation) = (post.slot, post.generation);
         match self.source.boot(&self.application, &post.settings, slot, generation, log) {
@@ -175,6 +214,17 @@ impl Launch for CPython {
             }
         }
     }
+}
+
+/// What the program has registered with `atexit` is done once, at its own end: a temporary folder of its is
+/// not to vanish with the first worker that leaves.
+fn disown_exit_handlers() {
+    Python::attach(|py| {
+        let module = py.import("arctos.supervised");
+        let disowned = module.and_then(|module| module.call_method0("disown_exit_handlers"));
+        // It calls nothing of the program's, so that only an interpreter without a working `atexit` fails.
+        drop(disowned);
+    });
 }
 
 /// What a service manager told the supervisor is not for the application: `os.environ` was filled when

@@ -4,7 +4,10 @@
 //! With `src/module/` the only place of this crate that names pyo3. The supervisor runs inside the
 //! interpreter that imported the module, holds its lock for ever and never imports the application; a
 //! worker is a fork of it that does.
-#![expect(unsafe_code, reason = "fork(2) has to pass through CPython's own hooks")]
+#![expect(
+    unsafe_code,
+    reason = "fork(2) has to pass through CPython's own hooks; which interpreter this is"
+)]
 
 mod inside;
 mod statsd;
@@ -13,6 +16,7 @@ mod supervised;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -28,6 +32,7 @@ use crate::fork::{Launch, LoadFailure, Preloaded};
 use crate::notify::NOTIFY_SOCKET;
 use crate::server::{self, CheckFailure, Runtime};
 use crate::systemd;
+use inside::Running;
 
 /// The extension module `arctos.arctos`.
 // Its types rely on the interpreter's lock: on a free-threaded build the lock comes back on.
@@ -36,7 +41,7 @@ mod arctos {
     use super::*;
 
     #[pymodule_export]
-    use super::inside::serve_socket;
+    use super::inside::{is_serving, serve_socket};
     #[pymodule_export]
     use super::statsd::Statsd;
     #[pymodule_export]
@@ -52,19 +57,45 @@ mod arctos {
         Ok(server::run(
             arguments,
             std::env::vars_os().collect(),
-            &Interpreter { source: Source::Path },
+            &Interpreter { source: Source::Path, host: Host::Command },
         ))
     }
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        refuse_subinterpreters()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
+}
+
+/// Types are the process's here, and signals the main interpreter's. From Python 3.12 on it refuses by itself
+/// where interpreters do not share their lock.
+fn refuse_subinterpreters() -> PyResult<()> {
+    // SAFETY: the thread is attached, for this module is being imported in it.
+    let current = unsafe { ffi::PyInterpreterState_Get() };
+    // SAFETY: as above.
+    let main = unsafe { ffi::PyInterpreterState_Main() };
+    if current == main {
+        return Ok(());
+    }
+    Err(PyImportError::new_err(
+        "arctos works in the main interpreter only, not in a subinterpreter",
+    ))
 }
 
 /// CPython as the server's runtime.
 struct Interpreter {
     source: Source,
+    host: Host,
+}
+
+/// Whose process the workers are forked from.
+#[derive(Clone, Copy)]
+enum Host {
+    /// The command's, in which nothing ran before them.
+    Command,
+    /// A Python program's, which called `serve()` and goes on afterwards.
+    Program,
 }
 
 /// Where workers have the application from.
@@ -108,12 +139,13 @@ impl Runtime for Interpreter {
                 Source::Inherited(Python::attach(|py| object.clone_ref(py)))
             }
         };
-        Box::new(CPython { application: application.clone(), source })
+        Box::new(CPython { application: application.clone(), source, host: self.host })
     }
 
     fn check(&self, config: &Config, log: &Log) -> Result<(), CheckFailure> {
         let (slot, generation) = (SlotId(0), Generation(1));
         let log = log.clone();
+        Running::begin_worker();
         match self.source.boot(&config.application, &config.worker, slot, generation, log) {
             Ok(bridge) => {
                 bridge.shutdown();
@@ -130,6 +162,20 @@ struct CPython {
     application: AppSpec,
     /// Where from.
     source: Source,
+    /// What they have to forget.
+    host: Host,
+}
+
+impl CPython {
+    /// First in a new process: it is a worker's or a zygote's from here on.
+    fn settle_in(&self) {
+        Running::begin_worker();
+        match self.host {
+            Host::Command => {}
+            Host::Program => disown_exit_handlers(),
+        }
+        forget_service_manager();
+    }
 }
 
 impl Launch for CPython {
@@ -167,14 +213,14 @@ impl Launch for CPython {
 
     fn work(&self, post: Post) -> WorkerExit {
         let log = post.log.clone();
-        forget_service_manager();
+        self.settle_in();
         let (slot, generation) = (post.slot, post.generation);
         let booted = self.source.boot(&self.application, &post.settings, slot, generation, log);
         serve(post, booted)
     }
 
     fn preload(&self) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
-        forget_service_manager();
+        self.settle_in();
         match self.source.load(&self.application) {
             Ok(loaded) => Ok(Box::new(Zygote(loaded))),
             Err(failure) => Err(LoadFailure { exit: failure.exit, report: failure.report }),
@@ -187,6 +233,7 @@ struct Zygote(Loaded);
 
 impl Preloaded for Zygote {
     fn work(&self, post: Post) -> WorkerExit {
+        Running::begin_worker();
         let (slot, generation, log) = (post.slot, post.generation, post.log.clone());
         let booted = Bridge::boot_loaded(&self.0, &post.settings, slot, generation, log);
         serve(post, booted)
@@ -206,6 +253,17 @@ fn serve(post: Post, booted: Result<Bridge, BootFailure>) -> WorkerExit {
             failure.exit
         }
     }
+}
+
+/// What the program has registered with `atexit` is done once, at its own end: a temporary folder of its is
+/// not to vanish with the first worker that leaves.
+fn disown_exit_handlers() {
+    Python::attach(|py| {
+        let module = py.import("arctos.supervised");
+        let disowned = module.and_then(|module| module.call_method0("disown_exit_handlers"));
+        // It calls nothing of the program's, so that only an interpreter without a working `atexit` fails.
+        drop(disowned);
+    });
 }
 
 /// What a service manager told the supervisor is not for the application: `os.environ` was filled when

@@ -1,6 +1,6 @@
 //! The limit of open descriptors (RLIMIT_NOFILE).
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 /// Raises the soft limit of open descriptors to the hard one, and says what it is now.
 ///
@@ -16,15 +16,37 @@ pub fn raise_nofile() -> nix::Result<u64> {
     Ok(hard)
 }
 
+/// The limit that a program had before a server raised it.
+pub struct Limit {
+    soft: rlim_t,
+    hard: rlim_t,
+}
+
+impl Limit {
+    /// What it is now.
+    pub fn save() -> nix::Result<Self> {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(Self { soft, hard })
+    }
+
+    /// Puts it back.
+    pub fn restore(&self) -> nix::Result<()> {
+        setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_soft_limit_becomes_the_hard_one() {
+    fn the_soft_limit_becomes_the_hard_one_and_is_put_back() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(512), hard).unwrap();
+        let before = Limit::save().unwrap();
         assert_eq!(raise_nofile(), Ok(hard));
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((hard, hard)));
+        before.restore().unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((hard.min(512), hard)));
     }
 }

@@ -23,7 +23,7 @@ use crate::fork::{Disposition, Launch, set_disposition};
 use crate::listener::{ListenOptions, Listeners};
 use crate::load::Load;
 use crate::monitor;
-use crate::nofile::raise_nofile;
+use crate::nofile::{self, raise_nofile};
 use crate::options::Setting;
 use crate::signals::Dispositions;
 use crate::standard_streams;
@@ -68,15 +68,17 @@ pub fn resolve_keywords(
     Source::of_keywords(keywords.into_iter().chain([application]), environment)?.read()
 }
 
-/// Serves in a program that goes on afterwards: with the signals and the folder that it had before.
-/// Returns the exit code.
+/// Serves in a program that goes on afterwards: with the signals, the folder and the limit of descriptors
+/// that it had before. Returns the exit code.
 ///
 /// Errors: what it had before cannot be found out, or not be put back.
 pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
     let dispositions = Dispositions::save()?;
+    let limit = nofile::Limit::save()?;
     let folder = File::open(".")?;
     let served = catch_unwind(AssertUnwindSafe(|| serve(config, runtime)));
     fchdir(&folder)?;
+    limit.restore()?;
     dispositions.restore()?;
     Ok(served.unwrap_or(ExitCode::Internal as i32))
 }

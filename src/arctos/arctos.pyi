@@ -4,7 +4,7 @@ from typing import Final, final
 
 from .in_process import WSGIApplication
 
-__all__ = ["Statsd", "__version__", "main", "option_names", "serve_socket", "serve_supervised"]
+__all__ = ["Statsd", "__version__", "is_serving", "main", "option_names", "serve_socket", "serve_supervised"]
 
 __version__: Final[str]
 
@@ -20,6 +20,9 @@ class Statsd:
 def serve_socket(fd: int, application: WSGIApplication, statsd: Statsd | None = None) -> None:
     """Serves `application` at a listening socket that stays the caller's. Returns when a signal handler of the
     caller's raises, by raising the same."""
+
+def is_serving() -> bool:
+    """Whether a server runs in this process; a worker is one from its boot on."""
 
 def option_names() -> dict[str, bool]:
     """The options of the command line as keywords, and whether each can be repeated."""

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol, TypedDict, overload
 
-from .arctos import Statsd, serve_socket
+from .arctos import Statsd, is_serving, serve_socket
 
 DEFAULT_LISTEN_BACKLOG: Final = 1024
 """Connections that may wait to be accepted, where the caller gives no number."""
+
+_MOST_BACKLOG: Final = 2**31 - 1
+"""What listen(2) takes."""
 
 DEFAULT_STATSD_HOST: Final = "127.0.0.1"
 DEFAULT_STATSD_PORT: Final = 8125
@@ -95,16 +99,15 @@ def bind_and_listen(
     Raises TypeError or ValueError that names the argument; OSError where the address cannot be bound.
     """
     _check_type("host", host, str)
-    _check_type("listen_backlog", listen_backlog, int)
+    _check_number("listen_backlog", listen_backlog, 0, _MOST_BACKLOG)
+    _check_flag("reuse_port", reuse_port)
     if port is not None:
-        _check_type("port", port, int)
-        if not 0 <= port <= 65535:
-            raise ValueError(f"port must be from 0 to 65535, not {port}")
+        _check_number("port", port, 0, 65535)
     address: Any
     if host.startswith("unix:"):
         for name, is_given in (("port", port is not None), ("reuse_port", bool(reuse_port))):
             if is_given:
-                warnings.warn(f"{name} has no meaning for the unix socket {host!r}", stacklevel=2)
+                _warn(f"{name} has no meaning for the unix socket {host!r}")
         family, address = socket.AF_UNIX, _unix_address(host)
     elif port is None:
         raise TypeError(f"port is missing: host {host!r} is no unix socket (unix:/path, unix:@name)")
@@ -177,6 +180,8 @@ def run(*args: Any, statsd: StatsdOptions | None = None, **kwargs: Any) -> None:
     Raises RuntimeError for `run()` without a `listen()`, and what `listen()` and `server_run()` raise.
     """
     global _default_instance
+    if is_serving():  # before anything is bound, and before the end of the one that runs
+        raise RuntimeError("a server runs in this process already")
     checked = _checked_statsd(statsd)
     if args or kwargs:
         listen(*args, **kwargs)
@@ -227,6 +232,8 @@ def _unix_address(host: str) -> str:
         address = "\0" + address[1:]
     if address in ("", "\0"):
         raise ValueError(f"host {host!r} names no unix socket: expected unix:/path or unix:@name")
+    if not host.startswith("unix:@") and "\0" in address:
+        raise ValueError(f"host {host!r} has a NUL, where the kernel ends a path")
     return address
 
 
@@ -243,6 +250,36 @@ def _check_type(name: str, value: object, expected: type) -> None:
     """A bool is no number here: `port=True` is a mistake."""
     if not isinstance(value, expected) or isinstance(value, bool):
         raise TypeError(f"{name} must be {expected.__name__}, not {type(value).__name__}")
+
+
+def _check_text(name: str, value: str | None) -> None:
+    if value is None:
+        return
+    _check_type(name, value, str)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be a text in UTF-8, not {value!r}") from None
+
+
+def _check_number(name: str, value: int, least: int, most: int) -> None:
+    _check_type(name, value, int)
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, not {value}")
+
+
+def _check_flag(name: str, value: object) -> None:
+    """0 and 1 are what programs have that were written for C."""
+    if not isinstance(value, int) or value not in (0, 1):
+        raise TypeError(f"{name} must be bool, not {type(value).__name__}")
+
+
+def _warn(text: str) -> None:
+    """At the line of the caller's, behind those of this file."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals is globals():
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, stacklevel=level)
 
 
 def _check_application(wsgi_app: Any) -> None:
@@ -264,18 +301,13 @@ def _checked_statsd(options: Mapping[str, Any] | None) -> Statsd | None:
             raise ValueError(f"statsd has no key {key!r}: there are {', '.join(known)}")
     if "enable" not in options:
         raise ValueError("statsd['enable'] is missing: True or False")
-    for key, expected in (("enable", int), ("host", str), ("port", int), ("ns", str), ("tags", str)):
-        value = options.get(key)
-        is_left_out = value is None and key != "enable"
-        is_bool = isinstance(value, bool) and key != "enable"
-        if not is_left_out and (is_bool or not isinstance(value, expected)):
-            wanted = "bool" if key == "enable" else expected.__name__
-            raise TypeError(f"statsd[{key!r}] must be {wanted}, not {type(value).__name__}")
+    _check_flag("statsd['enable']", options["enable"])
+    for key in ("host", "ns", "tags"):
+        _check_text(f"statsd[{key!r}]", options.get(key))
     port = options.get("port")
     if port is None:
         port = DEFAULT_STATSD_PORT
-    elif not 1 <= port <= 65535:
-        raise ValueError(f"statsd['port'] must be from 1 to 65535, not {port}")
+    _check_number("statsd['port']", port, 1, 65535)
     host = options.get("host") or DEFAULT_STATSD_HOST
     statsd = Statsd(host, port, options.get("ns") or "", options.get("tags") or "")
     return statsd if options["enable"] else None

@@ -1,11 +1,12 @@
 //! A server inside of the caller's process: [`crate::in_process`] with CPython's application and signals.
 
+use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use arctos_worker::wsgi::{Bridge, Caller};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::statsd::Statsd;
@@ -24,12 +25,12 @@ pub(super) fn serve_socket(
 ) -> PyResult<()> {
     let _running = Running::begin()?;
     let (listener, name) = listener::borrow(fd).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::InvalidInput {
+        if error.kind() == io::ErrorKind::InvalidInput {
             return PyValueError::new_err(
                 "sock is no listening stream socket: call listen() on it",
             );
         }
-        PyErr::from(error)
+        os_error(&error)
     })?;
     let (settings, log) = (in_process::settings(), in_process::log());
     let (caller, doorbell) = Caller::attend(py)?;
@@ -40,7 +41,25 @@ pub(super) fn serve_socket(
         in_process::serve(Plan { listener, name, doorbell, statsd, settings, log }, &mut bridge);
     // First what the caller is waiting for: KeyboardInterrupt, or what a handler raised.
     caller.depart(py)?;
-    Ok(served?)
+    served.map_err(|error| os_error(&error))
+}
+
+/// As Python's own calls raise it: with `errno`, and of the class that goes with that.
+pub(super) fn os_error(error: &io::Error) -> PyErr {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => {
+            let words = text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text);
+            PyOSError::new_err((number, words.to_owned()))
+        }
+        None => PyOSError::new_err(text),
+    }
+}
+
+/// Whether a server runs in this process; a worker is one from its boot on.
+#[pyfunction]
+pub(super) fn is_serving() -> bool {
+    PROCESS.load(Ordering::Relaxed) == std::process::id()
 }
 
 /// A server runs in this process: there is one at a time, for the loop's guards are the process's.
@@ -56,6 +75,12 @@ impl Running {
             return Err(PyRuntimeError::new_err("a server runs in this process already"));
         }
         Ok(Self)
+    }
+
+    /// In a worker, to its end: an application that calls `run()` when it is imported, or in a request, is
+    /// told so. A worker is new, so there is none before it.
+    pub(super) fn begin_worker() {
+        PROCESS.store(std::process::id(), Ordering::Relaxed);
     }
 }
 

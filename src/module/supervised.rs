@@ -8,8 +8,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::inside::Running;
-use super::{Interpreter, Source};
+use super::inside::{Running, os_error};
+use super::{Host, Interpreter, Source};
 use crate::options::{OPTIONS, OptionSpec, Takes};
 use crate::server;
 
@@ -48,7 +48,8 @@ pub(super) fn serve_supervised(
         config.application = AppSpec { module, attribute: None, ..config.application };
         Source::Inherited(application.clone().unbind())
     };
-    Ok(server::serve_inside(&config, &Interpreter { source })?)
+    server::serve_inside(&config, &Interpreter { source, host: Host::Program })
+        .map_err(|error| os_error(&error))
 }
 
 /// What an application is called in the log.

@@ -4,12 +4,14 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 
 import pytest
-from script import Script, get
-from server import PATIENCE_S
+from script import SCRIPTS, Script, get
+from server import PATIENCE_S, run
 from wire import Wire
 
 import arctos
@@ -296,13 +298,23 @@ def test_a_handler_that_exits_ends_the_program(start, make_gate, is_in_request):
         assert script.wait() == 3, script.errors
 
 
+@pytest.mark.parametrize(("path", "status"), [("/told", 500), ("/length", 200)])
+def test_what_a_handler_raises_leaves_run_wherever_python_code_was_called(start, path, status):
+    script = start("signals.py")
+    with Wire(("127.0.0.1", script.port())) as wire:
+        assert wire.get(path).response().status == status
+    assert script.hears() == "stopped from the handler"
+    assert script.wait() == 0
+
+
 def test_what_the_application_raises_itself_is_a_500_and_no_more(start):
     script = start("signals.py")
     port = script.port()
-    for path in ("/raise", "/exit"):
+    for path in ("/raise", "/exit", "/count-and-exit"):
         with Wire(("127.0.0.1", port)) as wire:
             assert wire.get(path).response().status == 500
-    assert get(port) == "0 times"
+    assert script.hears() == "counted 1"
+    assert get(port) == "1 times"
     script.send()
     assert script.hears() == "interrupted"
     assert script.wait() == 0
@@ -329,6 +341,31 @@ def test_children_of_the_application_and_of_the_program_are_on_their_own(start):
     os.kill(pid, signal.SIGINT)
     assert re.fullmatch("left [07]", script.hears())
     assert script.wait() == 0, script.errors
+
+
+def test_an_application_that_starts_a_server_is_refused_and_served_on(start, tmp_path):
+    path = tmp_path / "nested.sock"
+    script = start("nested.py", path)
+    for _ in range(2):
+        with connected(str(path), script) as wire:
+            refusals = wire.get("/").response().body.decode().splitlines()
+            assert refusals == ["a server runs in this process already"] * 3
+    script.send()
+    assert_ended_by_interrupt(script)
+
+
+def test_a_program_that_serves_when_it_is_imported_is_refused_in_a_worker():
+    status, _, errors = run("at_import:app", "--bind", "127.0.0.1:0", "--workers", "1", cwd=SCRIPTS)
+    assert status == 4
+    assert "RuntimeError: a server runs in this process already" in errors
+
+
+def test_a_subinterpreter_is_refused():
+    inner = "try:\n    import arctos\nexcept ImportError as error:\n    print(error)"
+    module = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    outer = f"import {module} as them; them.run_string(them.create(), {inner!r})"
+    ended = subprocess.run([sys.executable, "-c", outer], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    assert "subinterpreter" in ended.stdout
 
 
 def test_a_server_in_a_thread_ends_with_the_program_and_there_is_one_at_a_time(start):
@@ -372,7 +409,13 @@ def test_there_is_one_server_at_a_time():
         ((app, "127.0.0.1", "80"), TypeError, "port must be int, not str"),
         ((app, "127.0.0.1", True), TypeError, "port must be int, not bool"),
         ((app, "127.0.0.1", 65536), ValueError, "port must be from 0 to 65535, not 65536"),
+        ((app, "127.0.0.1", 0, 1024), TypeError, "reuse_port must be bool, not int"),
+        ((app, "127.0.0.1", 0, "no"), TypeError, "reuse_port must be bool, not str"),
         ((app, "127.0.0.1", 0, False, "9"), TypeError, "listen_backlog must be int, not str"),
+        ((app, "127.0.0.1", 0, False, -1), ValueError, "listen_backlog must be from 0 to 2147483647, not -1"),
+        ((app, "127.0.0.1", 0, False, 2**31), ValueError, "listen_backlog must be from 0 to 2147483647"),
+        ((app, "unix:/tmp/a\0b"), ValueError, "has a NUL"),
+        ((app, "unix:\0a"), ValueError, "has a NUL"),
         ((app, "unix:"), ValueError, "host 'unix:' names no unix socket"),
         ((app, "unix:@"), ValueError, "host 'unix:@' names no unix socket"),
         ((7, "127.0.0.1", 0), TypeError, "wsgi_app must be callable, not int"),
@@ -392,11 +435,16 @@ def test_an_unknown_keyword_is_refused():
         arctos.run(app, "127.0.0.1", 0, enable_statsd=True)
 
 
-def test_what_means_nothing_at_a_unix_socket_is_told_of(tmp_path):
-    with pytest.warns(UserWarning, match="port has no meaning for the unix socket"):
+def test_what_means_nothing_at_a_unix_socket_is_told_of_where_it_is_written(tmp_path):
+    with pytest.warns(UserWarning, match="port has no meaning for the unix socket") as port:
         arctos.bind_and_listen(f"unix:{tmp_path}/a", 80).close()
-    with pytest.warns(UserWarning, match="reuse_port has no meaning"):
+    with pytest.warns(UserWarning, match="reuse_port has no meaning") as reuse_port:
         arctos.bind_and_listen(f"unix:{tmp_path}/b", reuse_port=True).close()
+    with pytest.warns(UserWarning, match="port has no meaning") as listened:
+        arctos.listen(app, f"unix:{tmp_path}/c", 80).close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        arctos.run()
+    assert {warning.filename for warning in [*port, *reuse_port, *listened]} == {__file__}
 
 
 @pytest.mark.parametrize(
@@ -404,7 +452,7 @@ def test_what_means_nothing_at_a_unix_socket_is_told_of(tmp_path):
     [
         ("socket", TypeError, "sock must be a socket or a descriptor, not str"),
         (True, TypeError, "not bool"),
-        (-1, OSError, "Bad file descriptor"),
+        (-1, OSError, r"^\[Errno 9\] Bad file descriptor$"),
     ],
 )
 def test_what_is_no_socket_is_refused(sock, error, words):
@@ -428,6 +476,8 @@ GOOD = {"enable": False, "host": "127.0.0.1", "port": 8125, "ns": "", "tags": "a
         ({"prefix": "x"}, ValueError, "statsd has no key 'prefix': there are enable, host, port, ns, tags"),
         ({"enable": "yes"}, TypeError, "statsd['enable'] must be bool, not str"),
         ({"enable": None}, TypeError, "statsd['enable'] must be bool, not NoneType"),
+        ({"enable": 2}, TypeError, "statsd['enable'] must be bool, not int"),
+        ({"ns": "\udc80"}, ValueError, "statsd['ns'] must be a text in UTF-8"),
         ({"host": 7}, TypeError, "statsd['host'] must be str, not int"),
         ({"host": "a/b"}, ValueError, "statsd['host'] and ['port'] 'a/b:8125': expected HOST"),
         ({"port": "8125"}, TypeError, "statsd['port'] must be int, not str"),

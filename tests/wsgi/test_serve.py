@@ -3,7 +3,9 @@
 import json
 import re
 import signal
+import threading
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from script import SCRIPTS, Script, get
@@ -86,6 +88,38 @@ def test_a_reload_of_an_object_is_refused_with_the_reason(start):
     assert_program_goes_on(script)
 
 
+def test_exit_handlers_folder_and_limit_of_the_program_are_its_own():
+    with Script("supervised_home.py") as script:
+        theirs = Path(get(ports(script)[0]))
+        assert theirs.is_dir()
+        script.send(signal.SIGTERM)
+        assert script.hears() == "end of a worker True"
+        assert script.hears() == "code 0 True True"
+        assert script.hears() == "end of the program True"
+        assert script.wait() == 0, script.errors
+        assert not theirs.exists()
+
+
+def test_a_program_without_standard_output_is_served():
+    with Script("supervised_home.py", "closed") as script:
+        assert get(ports(script)[0])
+        script.send(signal.SIGTERM)
+        assert script.hears() == "code 0 True True"
+        assert script.wait() == 0, script.errors
+
+
+def test_other_threads_are_named():
+    is_over = threading.Event()
+    other = threading.Thread(target=is_over.wait, name="the other one")
+    other.start()
+    try:
+        with pytest.raises(RuntimeError, match="serve[(][)] forks.*the other one"):
+            arctos.serve(app, bind="127.0.0.1:0", workers=1)
+    finally:
+        is_over.set()
+        other.join()
+
+
 @pytest.mark.parametrize(("what", "code"), [("no_such_module:app", 4), ("hello:nothing", 4)])
 def test_a_start_that_fails_is_an_exit_code(start, what, code):
     assert_program_goes_on(start(what), code)
@@ -110,6 +144,9 @@ def app(environ, start_response):
         ({"graceful_timeout": "soon"}, ValueError, "graceful_timeout='soon': expected"),
         ({"log_level": "loud"}, ValueError, "log_level='loud': expected debug, info"),
         ({"env": {"A": 1}}, TypeError, "env must have str"),
+        ({"env": {"A=B": "c"}}, ValueError, "env must have names without '=', not 'A=B'"),
+        ({"env": {"A": "b\0"}}, ValueError, "env='A=b\\x00': expected a text without NUL"),
+        ({"bind": ["\0"]}, ValueError, "bind='\\x00': expected a text without NUL"),
         ({"chdir": "/no/such"}, ValueError, "chdir='/no/such': /no/such is not a usable folder"),
     ],
 )

@@ -1,10 +1,13 @@
 """Signal handlers of the program's own, which run while it serves: one counts, some raise.
 
-The application can be made to wait: it says so, and goes on when the FIFO that it is given opens.
+The application can be made to wait: it says so, and goes on when the FIFO that it is given opens. Or a signal
+comes in the midst of it, and where the server looks at what it gave.
 """
 
+import os
 import signal
 import sys
+import traceback
 
 import arctos as bjoern
 
@@ -29,6 +32,22 @@ def on_term(*_):
     sys.exit(3)
 
 
+class Sized:
+    """Has one item, and a length that a signal comes in."""
+
+    def __iter__(self):
+        return iter([b"sized"])
+
+    def __len__(self):
+        os.kill(os.getpid(), signal.SIGUSR2)
+        return 1
+
+
+def stopped_while_told(*error):
+    os.kill(os.getpid(), signal.SIGUSR2)
+    return []
+
+
 def app(environ, start_response):
     path, gate = environ["PATH_INFO"], environ["QUERY_STRING"]
     if path == "/wait":
@@ -39,6 +58,15 @@ def app(environ, start_response):
         raise Stop("from the application")
     elif path == "/exit":
         sys.exit(5)
+    elif path == "/count-and-exit":
+        os.kill(os.getpid(), signal.SIGUSR1)
+        sys.exit(5)
+    elif path == "/told":
+        traceback.format_exception = stopped_while_told
+        raise ValueError
+    elif path == "/length":
+        start_response("200 OK", [])
+        return Sized()
     start_response("200 OK", [])
     return [b"%d times" % count]
 

@@ -128,15 +128,31 @@ fn set_environment(py: Python<'_>, env: &[(String, String)]) -> PyResult<()> {
 
 /// What the application prints appears when its line ends, also where stdout is a pipe.
 fn line_buffer(py: Python<'_>) -> PyResult<()> {
-    let sys = py.import("sys")?;
-    for name in ["stdout", "stderr"] {
-        if let Some(reconfigure) = sys.getattr(name)?.getattr_opt("reconfigure")? {
+    for stream in open_streams(py)? {
+        if let Some(reconfigure) = stream.getattr_opt("reconfigure")? {
             let options = PyDict::new(py);
             options.set_item("line_buffering", true)?;
             reconfigure.call((), Some(&options))?;
         }
     }
     Ok(())
+}
+
+/// Standard output and error, as far as a program that called `serve()` has not closed them.
+pub(super) fn open_streams(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
+    let sys = py.import("sys")?;
+    let mut streams = Vec::with_capacity(2);
+    for name in ["stdout", "stderr"] {
+        let stream = sys.getattr(name)?;
+        let is_closed = match stream.getattr_opt("closed")? {
+            Some(closed) => closed.is_truthy()?,
+            None => stream.is_none(),
+        };
+        if !is_closed {
+            streams.push(stream);
+        }
+    }
+    Ok(streams)
 }
 
 fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, BootFailure> {

@@ -136,8 +136,7 @@ impl Caller {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         // EAGAIN: no signal came.
         let Ok(count) = recv(self.bell.as_raw_fd(), &mut rings, flags) else { return };
-        let is_exit = !error.is_instance_of::<PyException>(py);
-        if is_exit || rings[..count].iter().any(|&number| self.is_of_handler(py, error, number)) {
+        if rings[..count].iter().any(|&number| self.is_of_handler(py, error, number)) {
             self.note(error.clone_ref(py));
         }
     }
@@ -148,13 +147,13 @@ impl Caller {
     }
 
     /// Whether an exception came out of the handler of this signal: the handler's code is in its
-    /// traceback. A handler written in C is in none.
+    /// traceback. One that is no Python code (C, `functools.partial`, none any more) is in none, and what is
+    /// no Exception, as KeyboardInterrupt, is then taken for its.
     fn is_of_handler(&self, py: Python<'_>, error: &PyErr, number: u8) -> bool {
         let is_in_traceback = || -> PyResult<bool> {
             let handler = self.signal.bind(py).call_method1("getsignal", (number,))?;
-            let code = match handler.getattr_opt("__code__")? {
-                Some(code) => code,
-                None => handler.getattr("__call__")?.getattr("__code__")?,
+            let Some(code) = code_of(&handler)? else {
+                return Ok(!error.is_instance_of::<PyException>(py));
             };
             let mut place = error.traceback(py).map(Bound::into_any);
             while let Some(here) = place.filter(|here| !here.is_none()) {
@@ -194,6 +193,14 @@ impl Caller {
             Some(other) if other != self.ringer.as_raw_fd() => self.ring_at(py, other).map(drop),
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+/// The code of a function, a method, or an object with `__call__`.
+fn code_of<'py>(handler: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match (handler.getattr_opt("__code__")?, handler.getattr_opt("__call__")?) {
+        (None, Some(call)) => call.getattr_opt("__code__"),
+        (code, _) => Ok(code),
     }
 }
 

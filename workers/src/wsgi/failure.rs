@@ -111,11 +111,21 @@ impl Reporter {
         );
     }
 
-    fn log_error(&self, py: Python<'_>, event: &str, label: &Label, error: &PyErr) {
+    /// An exception that the application's own is not known to be: a signal handler may have raised it.
+    pub(super) fn overhear(&self, py: Python<'_>, error: &PyErr) {
         if let Some(caller) = &self.caller {
             caller.overhear(py, error);
         }
-        self.log.block(Level::Error, event, &label.pairs(), &traceback(py, error));
+    }
+
+    fn log_error(&self, py: Python<'_>, event: &str, label: &Label, error: &PyErr) {
+        self.overhear(py, error);
+        let text = formatted(py, error).unwrap_or_else(|failed| {
+            // Most of the time that an exception takes, so that this is where a signal comes.
+            self.overhear(py, &failed);
+            untold(py, error)
+        });
+        self.log.block(Level::Error, event, &label.pairs(), &text);
     }
 
     fn log_text(&self, event: &str, label: &Label, text: &str) {
@@ -130,16 +140,20 @@ pub(super) fn is_broken_pipe(py: Python<'_>, error: &PyErr) -> bool {
 
 /// The traceback as Python prints it.
 pub(super) fn traceback(py: Python<'_>, error: &PyErr) -> String {
+    formatted(py, error).unwrap_or_else(|_| untold(py, error))
+}
+
+/// Formatting runs code of the application's, which may fail in its turn (out of memory, a broken import
+/// system).
+fn formatted(py: Python<'_>, error: &PyErr) -> PyResult<String> {
     // Three arguments: before Python 3.12 the value alone does not know its traceback yet.
     let triple = (error.get_type(py), error.value(py), error.traceback(py));
-    let text = py
-        .import("traceback")
-        .and_then(|module| module.call_method1("format_exception", triple))
-        .and_then(|lines| PyString::new(py, "").call_method1("join", (lines,)))
-        .and_then(|text| Ok(text.cast_into::<PyString>()?.to_string_lossy().into_owned()));
-    // Formatting runs code of the application's, which may fail in its turn (out of memory, a broken
-    // import system); the type is named all the same.
-    text.unwrap_or_else(|_| {
-        format!("{}: its traceback cannot be shown", type_name(error.value(py)))
-    })
+    let lines = py.import("traceback")?.call_method1("format_exception", triple)?;
+    let text = PyString::new(py, "").call_method1("join", (lines,))?;
+    Ok(text.cast_into::<PyString>()?.to_string_lossy().into_owned())
+}
+
+/// The type is named all the same.
+fn untold(py: Python<'_>, error: &PyErr) -> String {
+    format!("{}: its traceback cannot be shown", type_name(error.value(py)))
 }

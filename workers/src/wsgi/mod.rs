@@ -305,12 +305,8 @@ fn run_exit_handlers(py: Python<'_>) -> PyResult<()> {
 
 /// What was printed is written out.
 fn flush_output(py: Python<'_>) -> PyResult<()> {
-    let sys = py.import("sys")?;
-    for name in ["stdout", "stderr"] {
-        let stream = sys.getattr(name)?;
-        if !stream.is_none() {
-            stream.call_method0("flush")?;
-        }
+    for stream in app::open_streams(py)? {
+        stream.call_method0("flush")?;
     }
     Ok(())
 }

@@ -129,8 +129,7 @@ impl Body {
             {
                 return Ok(if span.length == 0 { Begun::Over } else { Begun::File(span) });
             }
-            // A __len__ that raises tells no length, and PEP 3333 asks for none.
-            is_single = ffi::has_length(&result) && matches!(result.len(), Ok(1));
+            is_single = ffi::has_length(&result) && self.is_one_item(&result);
             Items::Iterator(result.try_iter()?.unbind())
         };
         self.check_connected(py)?;
@@ -144,6 +143,17 @@ impl Body {
         }
         let length = is_single.then(|| first.len() as u64);
         Ok(Begun::Streams(First { first, length }))
+    }
+
+    /// A `__len__` that raises tells no length, and PEP 3333 asks for none.
+    fn is_one_item(&self, result: &Bound<'_, PyAny>) -> bool {
+        match result.len() {
+            Ok(count) => count == 1,
+            Err(error) => {
+                self.reporter.overhear(result.py(), &error);
+                false
+            }
+        }
     }
 
     /// An application that caught what `write()` raised, and went on, has nobody to go on for.

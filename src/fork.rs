@@ -360,13 +360,20 @@ impl Errand {
     /// Reaps it, after the end of its words: between that and its end the kernel has next to nothing to
     /// do, so this waits for nobody. ECHILD: whoever reaps all children was faster.
     pub fn reap(self) {
-        let mut status = 0;
-        // SAFETY: writes to `status` and nothing else.
-        while unsafe { libc::waitpid(self.pid.as_raw(), &raw mut status, 0) } < 0
-            && Errno::last() == Errno::EINTR
-        {}
+        await_end(Pid(self.pid.as_raw()));
     }
 }
+
+/// Reaps a child that is about to end: this waits for it.
+pub fn await_end(pid: Pid) {
+    let mut status = 0;
+    // SAFETY: writes to `status` and nothing else.
+    while unsafe { libc::waitpid(pid.0, &raw mut status, 0) } < 0 && Errno::last() == Errno::EINTR {
+    }
+}
+
+/// What a server is called that has no other name.
+pub const NAME: &str = "arctos";
 
 /// The name of a worker in ps(1), `NAME: w0`: 15 bytes (prctl(2)), of which the slot keeps its own.
 pub fn title(name: &str, slot: SlotId) -> CString {

@@ -11,6 +11,7 @@
 //! | `actions` | carrying out what the machine wants |
 //! | `control` | metrics, and the answers of the admin socket |
 //! | `generations`, `reload` | what workers are made of, and its replacement |
+//! | `preload` | the zygotes |
 //! | `report` | what is told to the world |
 //! | `watching` | who hangs, who is worn out |
 
@@ -18,6 +19,7 @@ mod access_log;
 mod actions;
 mod control;
 mod generations;
+mod preload;
 mod reload;
 mod report;
 mod watching;
@@ -51,6 +53,7 @@ use crate::slot::{ExitStatus, Jitter, Pid};
 use crate::supervisor::{Event, Policy, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
 use generations::{Generations, Loaded};
+use preload::Nursery;
 use reload::EndedReload;
 
 /// Least room on the board, so that TTIN has somewhere to go.
@@ -92,6 +95,7 @@ struct Monitor<'a> {
     pid_file: Option<PidFile>,
     supervisor: Supervisor,
     crew: Vec<Member>,
+    nursery: Nursery,
     meter: Meter,
     admin: Admin,
     /// When the workers are looked at again.
@@ -130,13 +134,6 @@ impl<'a> Monitor<'a> {
         }
         let loaded = Loaded::resolve(load)?;
         let config = &loaded.load.config;
-        if config.preload {
-            log.line(
-                Level::Warning,
-                "option.not_in_this_version",
-                &[("option", Value::Text("--preload"))],
-            );
-        }
         let access_log = access_log::open(&config.logging.access)?;
         let pid_file = match &config.pid_file {
             None => None,
@@ -170,6 +167,7 @@ impl<'a> Monitor<'a> {
             pid_file,
             supervisor,
             crew: Vec::new(),
+            nursery: Nursery::default(),
             meter,
             admin,
             next_look: now,
@@ -207,6 +205,7 @@ impl<'a> Monitor<'a> {
                     GRACE_ROUND
                 }
                 Some(_) | None => {
+                    self.judge_zygotes(now);
                     self.supervisor.handle(Event::Tick, now);
                     Duration::ZERO
                 }
@@ -223,6 +222,7 @@ impl<'a> Monitor<'a> {
             self.supervisor.next_deadline(),
             self.meter.next_deadline(),
             self.admin.next_deadline(),
+            self.nursery.next_deadline(),
             Some(self.next_look),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;
@@ -233,6 +233,7 @@ impl<'a> Monitor<'a> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let lives = self.crew.iter().filter_map(Member::awaited);
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
+        fds.extend(self.nursery.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
         // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
@@ -272,6 +273,7 @@ impl<'a> Monitor<'a> {
             self.log.line(Level::Info, "signal.received", &pairs);
             self.supervisor.handle(Event::Wish(wish), now);
         }
+        self.hear_zygotes(now);
         for index in 0..self.crew.len() {
             self.hear_member(index, now);
         }
@@ -300,6 +302,12 @@ impl<'a> Monitor<'a> {
     }
 
     fn bury(&mut self, pid: Pid, status: ExitStatus, now: Instant) {
+        if self.bury_zygote(pid, status, now) {
+            return;
+        }
+        if self.crew.iter().all(|member| member.pid != pid) {
+            self.hear_zygotes(now); // It may be a worker that we have not been told of.
+        }
         let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
             let pairs =
                 [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
@@ -316,6 +324,7 @@ impl<'a> Monitor<'a> {
         let pairs = [("abandoned", Value::Number(i64::try_from(abandoned).unwrap_or(i64::MAX)))];
         self.log.line(Level::Info, "server.stopped", &pairs);
         let scene = control::scene(&self.supervisor, &self.crew, self.listeners.as_ref());
+        self.nursery.close();
         self.meter.finish(&self.board, || scene);
         verdict.into_result()
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Value};
 use arctos_worker::metrics::{Command, Side};
-use arctos_worker::post::Post;
+use arctos_worker::post::{Listener, Post};
 use nix::errno::Errno;
 use thiserror::Error;
 
@@ -17,10 +17,20 @@ use crate::fork::{self, Berth, ForkError};
 use crate::listener::Listeners;
 use crate::slot::Pid;
 use crate::supervisor::{Action, Event, Verdict};
+use crate::zygote::StartError;
+
+/// What a worker is given, and the supervisor's ends of it.
+pub(super) struct Equipment {
+    pub(super) lines: Lines,
+    pub(super) life: OwnedFd,
+    pub(super) doorbell: OwnedFd,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) access_log: Option<OwnedFd>,
+}
 
 /// Why a worker could not be spawned.
 #[derive(Debug, Error)]
-enum SpawnError {
+pub(super) enum SpawnError {
     #[error("cannot make its life socket or doorbell: {0}")]
     Lines(io::Error),
     #[error("cannot duplicate its listeners: {0}")]
@@ -33,6 +43,10 @@ enum SpawnError {
     Board,
     #[error(transparent)]
     Fork(#[from] ForkError),
+    #[error("cannot become the parent of orphans: {0}")]
+    Orphans(io::Error),
+    #[error("cannot start its zygote: {0}")]
+    Zygote(#[from] StartError),
 }
 
 impl Monitor<'_> {
@@ -41,26 +55,27 @@ impl Monitor<'_> {
         while let Some(action) = self.supervisor.next_action() {
             match action {
                 Action::Spawn { slot, side, generation } => {
-                    let event = match self.spawn(slot, side, generation) {
-                        Ok(pid) => Event::Started { slot, side, pid },
-                        Err(error) => {
-                            let pairs = [
-                                ("slot", Value::Number(i64::from(slot.0))),
-                                ("generation", Value::Number(i64::from(generation.0))),
-                                ("reason", Value::Display(&error)),
-                            ];
-                            self.log.line(Level::Error, "worker.spawn_failed", &pairs);
-                            Event::SpawnFailed { slot, side }
-                        }
-                    };
-                    self.supervisor.handle(event, Instant::now());
+                    if let Err(error) = self.spawn(slot, side, generation) {
+                        let pairs = [
+                            ("slot", Value::Number(i64::from(slot.0))),
+                            ("generation", Value::Number(i64::from(generation.0))),
+                            ("reason", Value::Display(&error)),
+                        ];
+                        self.log.line(Level::Error, "worker.spawn_failed", &pairs);
+                        let verdict = Verdict::NotBooted;
+                        let event = Event::SpawnFailed { slot, side, verdict };
+                        self.supervisor.handle(event, Instant::now());
+                    }
                 }
                 Action::Command { pid, command } => self.command(pid, command),
                 Action::Kill { pid } => self.kill(pid),
                 Action::DumpStack { pid } => self.dump_stack(pid),
                 Action::Configure { generation } => self.configure(generation),
                 Action::Adopt { generation } => self.adopt(generation),
-                Action::Discard { generation } => self.generations.discard(generation),
+                Action::Discard { generation } => {
+                    self.generations.discard(generation);
+                    self.end_zygotes(|of| of == generation);
+                }
                 Action::ReloadEnded { outcome } => self.report_reload(outcome),
                 Action::ReportReady => self.report_ready(),
                 Action::ReportStopping { deadline } => self.report_stopping(deadline),
@@ -84,21 +99,21 @@ impl Monitor<'_> {
         None
     }
 
+    /// Forks a worker, or orders it from a zygote. On success the machine is, or will be, told.
     fn spawn(
         &mut self,
         slot: SlotId,
         side: Side,
         generation: Generation,
-    ) -> Result<Pid, SpawnError> {
+    ) -> Result<(), SpawnError> {
         let block = self.board.block(slot, side).ok_or(SpawnError::Board)?;
-        let (lines, life, doorbell) = Lines::open().map_err(SpawnError::Lines)?;
-        let listeners = match &self.listeners {
-            Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
-            None => Vec::new(),
-        };
         let loaded = self.generations.of(generation).ok_or(SpawnError::Generation)?;
-        let access_log = self.access_log.as_ref().map(OwnedFd::try_clone).transpose();
+        let equipment = self.equip(slot)?;
         block.assign(generation);
+        if loaded.load.config.preload {
+            return self.order(slot, side, generation, &loaded, equipment);
+        }
+        let Equipment { lines, life, doorbell, listeners, access_log } = equipment;
         let post = Post {
             slot,
             generation,
@@ -109,17 +124,30 @@ impl Monitor<'_> {
             listeners,
             settings: loaded.load.config.worker.clone(),
             log: self.log.clone(),
-            access_log: access_log.map_err(SpawnError::AccessLog)?,
+            access_log,
             companion: None,
         };
         let berth = Berth {
             signals: &self.signals,
             identity: &loaded.identity,
-            title: fork::title(loaded.load.config.name.as_deref().unwrap_or("arctos"), slot),
+            title: fork::title(loaded.load.config.name.as_deref().unwrap_or(fork::NAME), slot),
         };
         let pid = fork::spawn(&*loaded.load.launch, post, &berth)?;
-        self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));
-        Ok(pid)
+        let now = Instant::now();
+        self.crew.push(Member::new(pid, slot, block, lines, now));
+        self.supervisor.handle(Event::Started { slot, side, pid }, now);
+        Ok(())
+    }
+
+    fn equip(&self, slot: SlotId) -> Result<Equipment, SpawnError> {
+        let (lines, life, doorbell) = Lines::open().map_err(SpawnError::Lines)?;
+        let listeners = match &self.listeners {
+            Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
+            None => Vec::new(),
+        };
+        let access_log = self.access_log.as_ref().map(OwnedFd::try_clone).transpose();
+        let access_log = access_log.map_err(SpawnError::AccessLog)?;
+        Ok(Equipment { lines, life, doorbell, listeners, access_log })
     }
 
     fn command(&self, pid: Pid, command: Command) {

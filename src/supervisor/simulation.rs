@@ -354,7 +354,8 @@ impl World {
             self.meddle_inside(); // Between the action and its outcome.
         }
         if self.chance(self.misfortune / 8) {
-            self.machine.handle(Event::SpawnFailed { slot, side }, self.now);
+            self.machine
+                .handle(Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted }, self.now);
             return;
         }
         let pid = Pid(self.next_pid);

@@ -152,6 +152,8 @@ impl Bridge {
         log: Log,
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
+            // What the import put in that place is the zygote's.
+            Stacks::offer(py, &log);
             let application = application.clone_ref(py);
             let identity = (slot, generation);
             let bridge = Self::around(py, application, settings, identity, log, None);

@@ -55,6 +55,11 @@ pub enum Verb {
         /// Which worker.
         slot: SlotId,
     },
+    /// `recycle SLOT`.
+    Recycle {
+        /// Which worker.
+        slot: SlotId,
+    },
     /// `metrics`.
     Metrics,
 }
@@ -158,6 +163,7 @@ pub fn obey(order: &Order) -> Result<String, CtlError> {
         Verb::Stop { haste: Haste::Quick } => post("/stop?quick=1"),
         Verb::Scale { workers } => post(&format!("/scale?workers={workers}")),
         Verb::Dump { slot } => post(&format!("/dump?slot={}", slot.0)),
+        Verb::Recycle { slot } => post(&format!("/recycle?slot={}", slot.0)),
     }
 }
 

@@ -35,7 +35,7 @@ struct Word {
 }
 
 /// All of them, in the order of the help.
-const WORDS: [Word; 6] = [
+const WORDS: [Word; 7] = [
     Word {
         text: "status",
         meaning: "Shows the server and its workers",
@@ -71,12 +71,14 @@ const WORDS: [Word; 6] = [
     Word {
         text: "dump",
         meaning: "Makes a worker write its Python stack to the server's log, and go on",
-        argument: || {
-            let argument =
-                Arg::new(SLOT).value_name("SLOT").help("Which worker, as `status` shows it");
-            Some(argument.required(true).value_parser(value_parser!(u16)))
-        },
+        argument: || Some(slot()),
         read: |matches| Verb::Dump { slot: SlotId(number(matches, SLOT)) },
+    },
+    Word {
+        text: "recycle",
+        meaning: "Replaces a worker, the new one ready before the old one leaves",
+        argument: || Some(slot()),
+        read: |matches| Verb::Recycle { slot: SlotId(number(matches, SLOT)) },
     },
     Word {
         text: "metrics",
@@ -144,6 +146,11 @@ fn command() -> Command {
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+fn slot() -> Arg {
+    let argument = Arg::new(SLOT).value_name("SLOT").help("Which worker, as `status` shows it");
+    argument.required(true).value_parser(value_parser!(u16))
 }
 
 fn number(matches: &ArgMatches, name: &str) -> u16 {
@@ -238,11 +245,11 @@ mod tests {
     fn a_wrong_verb_is_told_with_those_that_there_are() {
         assert_eq!(
             refusal("ctl dance --admin 1", ""),
-            "arctos ctl dance: there is no such verb; the verbs are: status, reload, stop, scale, dump, metrics"
+            "arctos ctl dance: there is no such verb; the verbs are: status, reload, stop, scale, dump, recycle, metrics"
         );
         assert_eq!(
             refusal("ctl", "unix:@x"),
-            "arctos ctl: a verb is missing; the verbs are: status, reload, stop, scale, dump, metrics"
+            "arctos ctl: a verb is missing; the verbs are: status, reload, stop, scale, dump, recycle, metrics"
         );
         assert!(refusal("ctl metrics --loud", "unix:@x").contains("--loud"));
     }
@@ -260,6 +267,7 @@ mod tests {
             ("ctl scale 4", Verb::Scale { workers: 4 }),
             ("ctl --admin 1 scale 1", Verb::Scale { workers: 1 }),
             ("ctl dump 0", Verb::Dump { slot: SlotId(0) }),
+            ("ctl recycle 3", Verb::Recycle { slot: SlotId(3) }),
         ] {
             assert_eq!(verb(line), expected, "{line}");
         }
@@ -271,6 +279,7 @@ mod tests {
             ("ctl scale x", "'x'"),
             ("ctl scale 1 2", "'2'"),
             ("ctl dump", "<SLOT>"),
+            ("ctl recycle", "<SLOT>"),
             ("ctl reload --json", "--json"),
         ] {
             let message = refusal(line, "unix:@x");

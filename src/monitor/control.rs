@@ -64,6 +64,13 @@ impl Monitor<'_> {
                 }
                 Err(refusal) => refusal,
             },
+            Request::Recycle { slot } => match control::recycled(slot, self.supervisor.slots()) {
+                Ok(answer) => {
+                    self.obey("recycle", Wish::Recycle { slot }, now);
+                    answer
+                }
+                Err(refusal) => refusal,
+            },
             Request::Refused(answer) => answer,
         };
         self.admin.answer(id, answer);

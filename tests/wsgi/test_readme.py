@@ -69,7 +69,7 @@ def printed(arguments, **env):
 @pytest.fixture(scope="module")
 def options():
     """All that --help has, that of the server and those of the verbs."""
-    verbs = [("ctl", verb) for verb in ("status", "reload", "stop", "scale", "dump", "metrics")]
+    verbs = [("ctl", verb) for verb in ("status", "reload", "stop", "scale", "dump", "recycle", "metrics")]
     helps = [run(*words, "--help")[1] for words in [(), *verbs]]
     return {option for text in helps for option in re.findall(r"--[a-z][a-z-]+", text)}
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `client` | one request over TCP or a unix socket |
 //! | `page` | reads Prometheus' text format |
+//! | `spread` | a histogram's percentiles |
 //! | `table` | samples as a table for people |
 //! | `overview` | the server and its workers as a table for people |
 //! | `units` | times and sizes for people, and texts that do nothing to a terminal |
@@ -14,6 +15,7 @@
 mod client;
 mod overview;
 mod page;
+mod spread;
 mod table;
 mod units;
 

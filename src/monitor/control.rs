@@ -132,6 +132,7 @@ impl Monitor<'_> {
             age: now.saturating_duration_since(self.started),
             listen,
             admin: self.admin.descriptions(),
+            backlog: self.listeners.as_ref().and_then(Listeners::queue),
             reload,
             workers: taken.map(|place| self.worker(place, now)).collect(),
         }
@@ -155,6 +156,7 @@ impl Monitor<'_> {
             slot: place.id(),
             generation: place.generation(),
             state: place.state(),
+            restarts_count: self.restarts(place.id()),
             process: member.map(process),
         }
     }

@@ -12,12 +12,12 @@
 //! | `overview` | the server and its workers as a table for people |
 //! | `units` | times and sizes for people, and texts that do nothing to a terminal |
 
-mod client;
-mod overview;
-mod page;
-mod spread;
+pub(crate) mod client;
+pub(crate) mod overview;
+pub(crate) mod page;
+pub(crate) mod spread;
 mod table;
-mod units;
+pub(crate) mod units;
 
 use std::io;
 

@@ -104,19 +104,26 @@ pub(super) fn parse(
     let (text, own) = matches.subcommand().ok_or_else(|| no_verb(""))?;
     let word = WORDS.iter().find(|word| word.text == text).ok_or_else(|| no_verb(text))?;
     let verb = (word.read)(own);
-    let server = match matches.get_one::<OsString>(ADMIN) {
-        Some(given) => address("--admin", &given.to_string_lossy())?,
-        None => {
-            let binds = environment.text(VARIABLE).unwrap_or_default();
-            let first = binds.split(',').map(str::trim).find(|bind| !bind.is_empty());
-            address(VARIABLE, first.ok_or(UsageError::NoAdmin)?)?
-        }
-    };
+    let server = server(&matches, environment)?;
     Ok(Invocation::Ctl(Order { verb, server }))
 }
 
-fn command() -> Command {
-    let admin = Arg::new(ADMIN)
+/// The server that is meant.
+pub(super) fn server(
+    matches: &ArgMatches,
+    environment: &Environment,
+) -> Result<BindAddress, UsageError> {
+    if let Some(given) = matches.get_one::<OsString>(ADMIN) {
+        return address("--admin", &given.to_string_lossy());
+    }
+    let binds = environment.text(VARIABLE).unwrap_or_default();
+    let first = binds.split(',').map(str::trim).find(|bind| !bind.is_empty());
+    address(VARIABLE, first.ok_or(UsageError::NoAdmin)?)
+}
+
+/// The option that says which server is meant.
+pub(super) fn admin() -> Arg {
+    Arg::new(ADMIN)
         .long(ADMIN)
         .value_name("ADDRESS")
         .help(
@@ -124,7 +131,9 @@ fn command() -> Command {
              [default: the first of $ARCTOS_ADMIN_BIND]",
         )
         .value_parser(ValueParser::os_string())
-        .global(true);
+}
+
+fn command() -> Command {
     let help = Arg::new("help").long("help").short('h').action(ArgAction::Help).global(true);
     let verbs = WORDS.map(|word| {
         let command = Command::new(word.text).about(word.meaning).disable_help_flag(true);
@@ -133,7 +142,7 @@ fn command() -> Command {
     Command::new("arctos ctl")
         .about("Asks a running server, through its admin socket.")
         .after_help(EXIT_CODES)
-        .arg(admin)
+        .arg(admin().global(true))
         .arg(help.help("Print this help"))
         .subcommands(verbs)
         .subcommand_required(true)

@@ -39,6 +39,19 @@ impl Spread {
         spread
     }
 
+    /// What has come since an earlier moment. Where a count has fallen, somebody else is counting: all of it is new.
+    pub(crate) fn since(mut self, earlier: &Self) -> Self {
+        if self.count() < earlier.count() {
+            return self;
+        }
+        for bucket in &mut self.buckets {
+            let before = earlier.buckets.iter().find(|before| before.bound == bucket.bound);
+            bucket.count -= before.map_or(0.0, |before| before.count);
+        }
+        self.sum -= earlier.sum;
+        self
+    }
+
     /// Whether there are no samples of it.
     pub(crate) fn is_empty(&self) -> bool {
         self.buckets.is_empty()
@@ -87,5 +100,19 @@ mod tests {
         assert_eq!(spread.percentile(0.25), "500us");
         assert_eq!(spread.percentile(0.75), "1.50ms");
         assert_eq!(spread.percentile(1.0), "2.00ms");
+    }
+
+    #[test]
+    fn what_came_since_is_the_difference() {
+        let spread = |counts: [f64; 2], sum| {
+            let [first, all] = counts;
+            let bucket = |bound, count| Bucket { bound, count };
+            Spread { sum, buckets: vec![bucket(0.001, first), bucket(f64::INFINITY, all)] }
+        };
+        let since = spread([10.0, 30.0], 9.0).since(&spread([10.0, 20.0], 4.0));
+        assert_eq!((since.count(), since.sum), (10.0, 5.0));
+        assert_eq!(since.percentile(0.5), ">1.00ms");
+        let other = spread([1.0, 1.0], 0.5).since(&spread([10.0, 20.0], 4.0));
+        assert_eq!((other.count(), other.sum), (1.0, 0.5), "another server, which began anew");
     }
 }

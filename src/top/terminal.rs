@@ -34,7 +34,7 @@ pub(super) enum Event {
     Resized,
     /// Ctrl-Z's signal.
     Suspend,
-    /// TERM, INT or HUP; or nobody is at the keys any more.
+    /// TERM, INT, QUIT or HUP; or nobody is at the keys any more.
     End,
 }
 
@@ -55,6 +55,7 @@ impl Terminal {
         mask.extend([
             Signal::SIGINT,
             Signal::SIGTERM,
+            Signal::SIGQUIT,
             Signal::SIGHUP,
             Signal::SIGWINCH,
             Signal::SIGTSTP,

@@ -4,6 +4,8 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, raise};
@@ -24,6 +26,9 @@ pub(super) struct Terminal {
     signals: SignalFd,
     /// How it was.
     cooked: Termios,
+    /// Whether it is ours at present. Given back twice, a terminal would put the cursor where it was then,
+    /// over the message of a panic.
+    is_taken: Arc<AtomicBool>,
     shown: Option<Buffer>,
 }
 
@@ -64,7 +69,9 @@ impl Terminal {
         mask.thread_block()?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let signals = SignalFd::with_flags(&mask, flags)?;
-        let terminal = Self { signals, cooked: tcgetattr(io::stdin())?, shown: None };
+        let cooked = tcgetattr(io::stdin())?;
+        let is_taken = Arc::new(AtomicBool::new(false));
+        let terminal = Self { signals, cooked, is_taken, shown: None };
         terminal.restore_at_panic();
         terminal.take()?;
         Ok(terminal)
@@ -115,7 +122,7 @@ impl Terminal {
 
     /// Gives the terminal back to the shell, until it lets us go on.
     pub(super) fn suspend(&mut self) -> io::Result<()> {
-        restore(&self.cooked)?;
+        restore(&self.cooked, &self.is_taken)?;
         raise(Signal::SIGSTOP)?;
         self.forget();
         self.take()
@@ -124,6 +131,7 @@ impl Terminal {
     fn take(&self) -> io::Result<()> {
         let mut raw = self.cooked.clone();
         cfmakeraw(&mut raw);
+        self.is_taken.store(true, Ordering::Relaxed);
         tcsetattr(io::stdin(), SetArg::TCSADRAIN, &raw)?;
         write(ENTER)
     }
@@ -131,10 +139,11 @@ impl Terminal {
     /// Before the message is printed, which nobody would see on the other page.
     fn restore_at_panic(&self) {
         let cooked = SharedTermios(self.cooked.clone().into());
+        let is_taken = Arc::clone(&self.is_taken);
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |news| {
             // Ignored: there is a worse failure to tell.
-            let _ = restore(&cooked.0.into());
+            let _ = restore(&cooked.0.into(), &is_taken);
             before(news);
         }));
     }
@@ -146,11 +155,14 @@ struct SharedTermios(nix::libc::termios);
 impl Drop for Terminal {
     fn drop(&mut self) {
         // Ignored: who closed the terminal needs none.
-        let _ = restore(&self.cooked);
+        let _ = restore(&self.cooked, &self.is_taken);
     }
 }
 
-fn restore(cooked: &Termios) -> io::Result<()> {
+fn restore(cooked: &Termios, is_taken: &AtomicBool) -> io::Result<()> {
+    if !is_taken.swap(false, Ordering::Relaxed) {
+        return Ok(());
+    }
     let written = write(LEAVE);
     tcsetattr(io::stdin(), SetArg::TCSADRAIN, cooked)?;
     written

@@ -1,9 +1,10 @@
-//! The command line: `arctos [OPTIONS] MODULE:ATTR`, or `arctos ctl VERB`, over the environment, to an [`Invocation`].
+//! The command line: `arctos [OPTIONS] MODULE:ATTR`, `arctos ctl VERB` or `arctos top`, over the environment, to an [`Invocation`].
 //!
 //! clap judges the syntax; values are read by [`crate::config`], so that a wrong one is told of in
 //! the same words whether it stood in an option or in a variable. Nothing here prints or exits.
 
 mod ctl;
+mod top;
 
 use std::ffi::OsString;
 
@@ -14,6 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::config::{Config, ConfigError, Environment, Resolved, Source};
 use crate::ctl::Order;
 use crate::options::{OPTIONS, OptionSpec, Setting, Takes, foreign};
+use crate::top::Watch;
 
 pub use crate::options::markdown as options_markdown;
 
@@ -28,6 +30,8 @@ pub enum Invocation {
     PrintConfig(String),
     /// Ask a running server.
     Ctl(Order),
+    /// Show a running server, live.
+    Top(Watch),
     /// Print this text (help, version) and leave.
     Show {
         /// For standard output.
@@ -68,13 +72,13 @@ pub enum UsageError {
         /// Those that there are.
         verbs: String,
     },
-    /// `arctos ctl` does not know which server.
+    /// `arctos ctl` or `arctos top` does not know which server.
     #[error(
         "no server to ask: give --admin ADDRESS, where ADDRESS is what the server's --admin-bind says, \
          or set ARCTOS_ADMIN_BIND\n\n  arctos ctl metrics --admin unix:/run/shop-admin.sock"
     )]
     NoAdmin,
-    /// What was given for the server of `arctos ctl` is no address.
+    /// What was given for the server of `arctos ctl` or `arctos top` is no address.
     #[error("{origin} '{value}': expected {expected}")]
     AdminAddress {
         /// Option or variable.
@@ -117,6 +121,11 @@ pub fn parse(
     {
         return ctl::parse(rest, &environment);
     }
+    if let [_, word, rest @ ..] = arguments.as_slice()
+        && word == top::WORD
+    {
+        return top::parse(rest, &environment);
+    }
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => return judge(&error),
@@ -150,7 +159,10 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .after_help(VARIABLES)
-        .override_usage("arctos [OPTIONS] MODULE:ATTR\n       arctos ctl VERB [--admin ADDRESS]")
+        .override_usage(
+            "arctos [OPTIONS] MODULE:ATTR\n       arctos ctl VERB [--admin ADDRESS]\n       \
+             arctos top [--admin ADDRESS]",
+        )
         // The last one counts, so that a script can end in "$@".
         .args_override_self(true)
         .disable_help_flag(true)

@@ -7,15 +7,17 @@
 //! |---|---|
 //! | `client` | one request over TCP or a unix socket |
 //! | `page` | reads Prometheus' text format |
+//! | `spread` | a histogram's percentiles |
 //! | `table` | samples as a table for people |
 //! | `overview` | the server and its workers as a table for people |
 //! | `units` | times and sizes for people, and texts that do nothing to a terminal |
 
-mod client;
-mod overview;
-mod page;
+pub(crate) mod client;
+pub(crate) mod overview;
+pub(crate) mod page;
+pub(crate) mod spread;
 mod table;
-mod units;
+pub(crate) mod units;
 
 use std::io;
 
@@ -52,6 +54,11 @@ pub enum Verb {
     },
     /// `dump SLOT`.
     Dump {
+        /// Which worker.
+        slot: SlotId,
+    },
+    /// `recycle SLOT`.
+    Recycle {
         /// Which worker.
         slot: SlotId,
     },
@@ -158,6 +165,7 @@ pub fn obey(order: &Order) -> Result<String, CtlError> {
         Verb::Stop { haste: Haste::Quick } => post("/stop?quick=1"),
         Verb::Scale { workers } => post(&format!("/scale?workers={workers}")),
         Verb::Dump { slot } => post(&format!("/dump?slot={}", slot.0)),
+        Verb::Recycle { slot } => post(&format!("/recycle?slot={}", slot.0)),
     }
 }
 

@@ -27,6 +27,7 @@ use crate::nofile::{self, raise_nofile};
 use crate::options::Setting;
 use crate::signals::Dispositions;
 use crate::standard_streams;
+use crate::top::{self, Watch};
 
 /// What can load and run applications.
 pub trait Runtime {
@@ -104,6 +105,7 @@ fn obey(
             0
         }
         Ok(Invocation::Ctl(order)) => ask(&order),
+        Ok(Invocation::Top(watch)) => show(&watch),
         Ok(Invocation::Check(config)) => check(&config, runtime),
         Ok(Invocation::Serve(config)) => serve(&config, runtime),
     }
@@ -121,6 +123,24 @@ fn ask(order: &Order) -> i32 {
     match ctl::obey(order) {
         Ok(text) => {
             say(io::stdout(), text.trim_end());
+            0
+        }
+        Err(error) => {
+            say(io::stderr(), &format!("error: {error}"));
+            error.exit_code() as i32
+        }
+    }
+}
+
+/// Shows a running server; this process serves nothing.
+fn show(watch: &Watch) -> i32 {
+    // As above, as long as there is no screen that takes it.
+    let _ = set_disposition(Signal::SIGINT, Disposition::Default);
+    match top::watch(watch) {
+        Ok(text) => {
+            if let Some(text) = text {
+                say(io::stdout(), text.trim_end());
+            }
             0
         }
         Err(error) => {

@@ -241,6 +241,7 @@ impl Supervisor {
                 Wish::More => self.scale(self.target.saturating_add(1), now),
                 Wish::Fewer => self.scale(self.target - 1, now),
                 Wish::Scale { workers } => self.scale(workers, now),
+                Wish::Recycle { slot } => self.recycle(slot),
             },
             Event::Tick => self.judge(now),
         }

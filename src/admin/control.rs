@@ -7,6 +7,7 @@
 //! | `/stop`, `/stop?quick=1` | POST | as TERM; with `quick`, as INT |
 //! | `/scale?workers=N` | POST | as TTIN and TTOU |
 //! | `/dump?slot=N` | POST | makes a worker write its stack to the log |
+//! | `/recycle?slot=N` | POST | replaces one worker, the new one ready before the old one leaves |
 //!
 //! What changes something is for who may signal the server, or comes close to that: the owner, over the
 //! unix socket, and programs on this machine, over TCP from loopback. A page in a browser on this machine
@@ -52,6 +53,11 @@ pub enum Request {
         /// Which.
         slot: SlotId,
     },
+    /// Replace a worker beside itself.
+    Recycle {
+        /// Which.
+        slot: SlotId,
+    },
     /// Nothing: answer so.
     Refused(Answer),
 }
@@ -66,7 +72,7 @@ pub enum Haste {
 }
 
 const NOT_FOUND: &str = "there are /livez, /readyz, /status and /metrics to GET; \
-     /reload, /stop, /scale?workers=N and /dump?slot=N to POST\n";
+     /reload, /stop, /scale?workers=N, /dump?slot=N and /recycle?slot=N to POST\n";
 
 impl Request {
     /// What a question asks for, if its asker may.
@@ -90,6 +96,9 @@ impl Request {
             "/dump" => change(question, "/dump?slot=N with N from 0 to 65535", |query| {
                 Some(Self::Dump { slot: SlotId(number(query, "slot")?) })
             }),
+            "/recycle" => change(question, "/recycle?slot=N with N from 0 to 65535", |query| {
+                Some(Self::Recycle { slot: SlotId(number(query, "slot")?) })
+            }),
             _ => Self::Refused(Answer::plain(404, NOT_FOUND)),
         }
     }
@@ -97,7 +106,9 @@ impl Request {
     /// Why this cannot be done now, whatever the machine makes of it.
     pub fn refusal(&self, phase: Phase) -> Option<Answer> {
         let words = match (self, phase) {
-            (Self::Reload { .. } | Self::Scale { .. }, Phase::Stopping) => "the server is stopping",
+            (Self::Reload { .. } | Self::Scale { .. } | Self::Recycle { .. }, Phase::Stopping) => {
+                "the server is stopping"
+            }
             (Self::Scale { .. }, Phase::Resting) => "the server is resting; a reload ends that",
             (
                 Self::Livez
@@ -108,6 +119,7 @@ impl Request {
                 | Self::Stop { .. }
                 | Self::Scale { .. }
                 | Self::Dump { .. }
+                | Self::Recycle { .. }
                 | Self::Refused(_),
                 Phase::Starting | Phase::Serving | Phase::Resting | Phase::Stopping,
             ) => return None,
@@ -242,6 +254,30 @@ pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answe
             Err(refused(409, &format!("worker {} is still starting", slot.0)))
         }
         Some(SlotState::Empty | SlotState::Backoff { .. } | SlotState::Killed { .. }) | None => {
+            Err(refused(404, &format!("there is no worker {}", slot.0)))
+        }
+    }
+}
+
+/// What is answered to the wish to replace this worker; an error where there is none that serves.
+pub fn recycled(slot: SlotId, slots: &[WorkerSlot]) -> Result<Answer, Answer> {
+    let state = slots.iter().find(|it| it.id() == slot).map(WorkerSlot::state);
+    match state {
+        Some(SlotState::Ready { pid, .. }) => {
+            let words =
+                format!("worker {} (pid {}) leaves when its replacement is ready\n", slot.0, pid.0);
+            Ok(Answer::plain(202, &words))
+        }
+        Some(SlotState::Spawning | SlotState::Starting { .. } | SlotState::Failing { .. }) => {
+            Err(refused(409, &format!("worker {} is still starting", slot.0)))
+        }
+        Some(
+            SlotState::Draining { .. }
+            | SlotState::Quitting { .. }
+            | SlotState::Condemned { .. }
+            | SlotState::Killed { .. },
+        ) => Err(refused(409, &format!("worker {} is leaving", slot.0))),
+        Some(SlotState::Empty | SlotState::Backoff { .. }) | None => {
             Err(refused(404, &format!("there is no worker {}", slot.0)))
         }
     }

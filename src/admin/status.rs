@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use arctos_worker::fd::AcceptQueue;
 use arctos_worker::identity::{Generation, SlotId};
 use serde_json::{Value, json};
 
@@ -45,6 +46,8 @@ pub struct Status {
     pub listen: Vec<String>,
     /// Where it answers operators.
     pub admin: Vec<String>,
+    /// Connections that wait to be accepted; `None` where there is no TCP listener.
+    pub backlog: Option<AcceptQueue>,
     /// The last reload.
     pub reload: Reload,
     /// The slots in order, without empty ones; and beside them the worker that replaces one, or is
@@ -84,6 +87,8 @@ pub struct Worker {
     pub generation: Generation,
     /// What is in it.
     pub state: SlotState,
+    /// How many workers ended here without having been asked to.
+    pub restarts_count: u64,
     /// The process that is there.
     pub process: Option<Process>,
 }
@@ -170,6 +175,7 @@ pub fn json(status: &Status) -> String {
         "workers_ready": status.health.ready,
         "listen": status.listen,
         "admin": status.admin,
+        "backlog": status.backlog.map(|queue| json!({ "len": queue.len, "max": queue.max })),
         "reload": reload(&status.reload),
         "workers": status.workers.iter().map(worker).collect::<Vec<_>>(),
     });
@@ -200,6 +206,7 @@ fn worker(worker: &Worker) -> Value {
         "state": state(worker.state),
         "pid": process.map(|process| process.pid.0),
         "age_s": process.map(|process| seconds(process.age)),
+        "restarts": worker.restarts_count,
         "request": request.map(|request| json!({
             "line": request.line,
             "age_s": seconds(request.age),
@@ -248,6 +255,7 @@ mod tests {
             age: Duration::from_micros(61_234_567),
             listen: vec!["http://127.0.0.1:8000".to_owned()],
             admin: vec!["unix:/run/a.sock".to_owned()],
+            backlog: Some(AcceptQueue { len: 3, max: 2048 }),
             reload: Reload::Idle,
             workers: Vec::new(),
         }
@@ -278,7 +286,8 @@ mod tests {
             json!({
                 "version": "1.2.3", "pid": 7, "state": "serving", "generation": 3, "age_s": 61.235,
                 "workers_target": 2, "workers_ready": 1, "listen": ["http://127.0.0.1:8000"],
-                "admin": ["unix:/run/a.sock"], "reload": { "state": "idle" }, "workers": [],
+                "admin": ["unix:/run/a.sock"], "backlog": { "len": 3, "max": 2048 },
+                "reload": { "state": "idle" }, "workers": [],
             })
         );
         assert_eq!(answer(&status()).content_type, "application/json");
@@ -287,8 +296,13 @@ mod tests {
     #[test]
     fn a_worker_is_described_by_its_process_if_there_is_one() {
         let now = Instant::now();
-        let place =
-            |state, process| Worker { slot: SlotId(1), generation: Generation(3), state, process };
+        let place = |state, process| Worker {
+            slot: SlotId(1),
+            generation: Generation(3),
+            state,
+            restarts_count: 2,
+            process,
+        };
         let process = Process {
             pid: Pid(70),
             age: Duration::from_secs(60),
@@ -311,11 +325,13 @@ mod tests {
             json!([
                 {
                     "slot": 1, "generation": 3, "state": "ready", "pid": 70, "age_s": 60.0,
+                    "restarts": 2,
                     "request": { "line": "GET /a\"\n\u{1b}", "age_s": 1.5 },
                     "requests": 12, "connections_open": 3, "rss_bytes": 1_048_576,
                 },
                 {
                     "slot": 1, "generation": 3, "state": "waiting", "pid": null, "age_s": null,
+                    "restarts": 2,
                     "request": null, "requests": null, "connections_open": null, "rss_bytes": null,
                 },
             ])

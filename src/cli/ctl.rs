@@ -35,7 +35,7 @@ struct Word {
 }
 
 /// All of them, in the order of the help.
-const WORDS: [Word; 6] = [
+const WORDS: [Word; 7] = [
     Word {
         text: "status",
         meaning: "Shows the server and its workers",
@@ -71,12 +71,14 @@ const WORDS: [Word; 6] = [
     Word {
         text: "dump",
         meaning: "Makes a worker write its Python stack to the server's log, and go on",
-        argument: || {
-            let argument =
-                Arg::new(SLOT).value_name("SLOT").help("Which worker, as `status` shows it");
-            Some(argument.required(true).value_parser(value_parser!(u16)))
-        },
+        argument: || Some(slot()),
         read: |matches| Verb::Dump { slot: SlotId(number(matches, SLOT)) },
+    },
+    Word {
+        text: "recycle",
+        meaning: "Replaces a worker, the new one ready before the old one leaves",
+        argument: || Some(slot()),
+        read: |matches| Verb::Recycle { slot: SlotId(number(matches, SLOT)) },
     },
     Word {
         text: "metrics",
@@ -102,19 +104,26 @@ pub(super) fn parse(
     let (text, own) = matches.subcommand().ok_or_else(|| no_verb(""))?;
     let word = WORDS.iter().find(|word| word.text == text).ok_or_else(|| no_verb(text))?;
     let verb = (word.read)(own);
-    let server = match matches.get_one::<OsString>(ADMIN) {
-        Some(given) => address("--admin", &given.to_string_lossy())?,
-        None => {
-            let binds = environment.text(VARIABLE).unwrap_or_default();
-            let first = binds.split(',').map(str::trim).find(|bind| !bind.is_empty());
-            address(VARIABLE, first.ok_or(UsageError::NoAdmin)?)?
-        }
-    };
+    let server = server(&matches, environment)?;
     Ok(Invocation::Ctl(Order { verb, server }))
 }
 
-fn command() -> Command {
-    let admin = Arg::new(ADMIN)
+/// The server that is meant.
+pub(super) fn server(
+    matches: &ArgMatches,
+    environment: &Environment,
+) -> Result<BindAddress, UsageError> {
+    if let Some(given) = matches.get_one::<OsString>(ADMIN) {
+        return address("--admin", &given.to_string_lossy());
+    }
+    let binds = environment.text(VARIABLE).unwrap_or_default();
+    let first = binds.split(',').map(str::trim).find(|bind| !bind.is_empty());
+    address(VARIABLE, first.ok_or(UsageError::NoAdmin)?)
+}
+
+/// The option that says which server is meant.
+pub(super) fn admin() -> Arg {
+    Arg::new(ADMIN)
         .long(ADMIN)
         .value_name("ADDRESS")
         .help(
@@ -122,7 +131,9 @@ fn command() -> Command {
              [default: the first of $ARCTOS_ADMIN_BIND]",
         )
         .value_parser(ValueParser::os_string())
-        .global(true);
+}
+
+fn command() -> Command {
     let help = Arg::new("help").long("help").short('h').action(ArgAction::Help).global(true);
     let verbs = WORDS.map(|word| {
         let command = Command::new(word.text).about(word.meaning).disable_help_flag(true);
@@ -131,7 +142,7 @@ fn command() -> Command {
     Command::new("arctos ctl")
         .about("Asks a running server, through its admin socket.")
         .after_help(EXIT_CODES)
-        .arg(admin)
+        .arg(admin().global(true))
         .arg(help.help("Print this help"))
         .subcommands(verbs)
         .subcommand_required(true)
@@ -144,6 +155,11 @@ fn command() -> Command {
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+fn slot() -> Arg {
+    let argument = Arg::new(SLOT).value_name("SLOT").help("Which worker, as `status` shows it");
+    argument.required(true).value_parser(value_parser!(u16))
 }
 
 fn number(matches: &ArgMatches, name: &str) -> u16 {
@@ -238,11 +254,11 @@ mod tests {
     fn a_wrong_verb_is_told_with_those_that_there_are() {
         assert_eq!(
             refusal("ctl dance --admin 1", ""),
-            "arctos ctl dance: there is no such verb; the verbs are: status, reload, stop, scale, dump, metrics"
+            "arctos ctl dance: there is no such verb; the verbs are: status, reload, stop, scale, dump, recycle, metrics"
         );
         assert_eq!(
             refusal("ctl", "unix:@x"),
-            "arctos ctl: a verb is missing; the verbs are: status, reload, stop, scale, dump, metrics"
+            "arctos ctl: a verb is missing; the verbs are: status, reload, stop, scale, dump, recycle, metrics"
         );
         assert!(refusal("ctl metrics --loud", "unix:@x").contains("--loud"));
     }
@@ -260,6 +276,7 @@ mod tests {
             ("ctl scale 4", Verb::Scale { workers: 4 }),
             ("ctl --admin 1 scale 1", Verb::Scale { workers: 1 }),
             ("ctl dump 0", Verb::Dump { slot: SlotId(0) }),
+            ("ctl recycle 3", Verb::Recycle { slot: SlotId(3) }),
         ] {
             assert_eq!(verb(line), expected, "{line}");
         }
@@ -271,6 +288,7 @@ mod tests {
             ("ctl scale x", "'x'"),
             ("ctl scale 1 2", "'2'"),
             ("ctl dump", "<SLOT>"),
+            ("ctl recycle", "<SLOT>"),
             ("ctl reload --json", "--json"),
         ] {
             let message = refusal(line, "unix:@x");

@@ -17,7 +17,7 @@ const ANSWER_BYTES: u64 = 64 << 20;
 
 /// How long each piece of an answer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(crate) enum Patience {
     /// [`PATIENCE`].
     Short,
     /// As long as the server is there.
@@ -25,7 +25,7 @@ pub(super) enum Patience {
 }
 
 /// Looks.
-pub(super) fn get(
+pub(crate) fn get(
     server: &BindAddress,
     target: &str,
     patience: Patience,
@@ -34,7 +34,7 @@ pub(super) fn get(
 }
 
 /// Does.
-pub(super) fn post(
+pub(crate) fn post(
     server: &BindAddress,
     target: &str,
     patience: Patience,
@@ -124,9 +124,9 @@ fn in_time(error: io::Error) -> io::Error {
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -144,7 +144,7 @@ impl Answer {
     }
 
     /// The body, if this is a yes.
-    pub(super) fn of_success(self, server: &BindAddress) -> Result<String, CtlError> {
+    pub(crate) fn of_success(self, server: &BindAddress) -> Result<String, CtlError> {
         match self.status {
             200 | 202 => Ok(self.body),
             status => {

@@ -57,7 +57,8 @@ fn server(status: &Value) -> [(&'static str, String); 5] {
     ]
 }
 
-fn reload(reload: &Value) -> String {
+/// How far the last reload has come, on one line.
+pub(crate) fn reload(reload: &Value) -> String {
     match reload["state"].as_str() {
         Some("idle") => "none yet".to_owned(),
         Some("running") => {
@@ -121,7 +122,7 @@ fn cut(line: &str, width: Option<usize>) -> String {
 }
 
 /// A text or a number as one word.
-fn word(value: &Value) -> String {
+pub(crate) fn word(value: &Value) -> String {
     match value {
         Value::String(text) => cell(text),
         Value::Number(number) => number.to_string(),
@@ -130,7 +131,7 @@ fn word(value: &Value) -> String {
 }
 
 /// On one line.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     printable(&text.replace(['\n', '\t'], " "))
 }
 

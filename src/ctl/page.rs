@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 
 /// One line: a value with its name and labels.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sample {
-    pub(super) name: String,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) value: f64,
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) value: f64,
 }
 
 impl Sample {
-    pub(super) fn label(&self, name: &str) -> Option<&str> {
+    pub(crate) fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)
     }
 
     /// The slot that it is of; `None` for the server.
-    pub(super) fn slot(&self) -> Option<u16> {
+    pub(crate) fn slot(&self) -> Option<u16> {
         self.label("worker")?.parse().ok()
     }
 }
 
 /// All samples; `None` when it is not the format.
-pub(super) fn read(text: &str) -> Option<Vec<Sample>> {
+pub(crate) fn read(text: &str) -> Option<Vec<Sample>> {
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(sample).collect()
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use arctos_worker::metrics::Counter;
 
 use super::page::Sample;
-use super::units::{duration, size};
+use super::spread::Spread;
+use super::units::size;
 use crate::metrics::names::counter_prometheus_name;
 use crate::metrics::{Distribution, Gauge};
 
@@ -140,7 +141,7 @@ fn distributions(samples: &[Sample], slots: &[u16]) -> Vec<Row> {
     let mut rows = Vec::new();
     for distribution in Distribution::ALL {
         let total = Spread::of(samples, distribution, None);
-        if total.buckets.is_empty() {
+        if total.is_empty() {
             continue;
         }
         let of = |slot: &u16| Spread::of(samples, distribution, Some(*slot));
@@ -156,70 +157,6 @@ fn distributions(samples: &[Sample], slots: &[u16]) -> Vec<Row> {
         add("p99", &|spread| spread.percentile(0.99));
     }
     rows
-}
-
-/// A histogram: its buckets are cumulative, in the order of their bounds.
-struct Spread {
-    sum: f64,
-    buckets: Vec<Bucket>,
-}
-
-/// How many were at most as long as this.
-#[derive(Clone, Copy)]
-struct Bucket {
-    bound: f64,
-    count: f64,
-}
-
-impl Spread {
-    /// Of one slot, or of all together.
-    fn of(samples: &[Sample], distribution: Distribution, slot: Option<u16>) -> Self {
-        let name = distribution.prometheus_name();
-        let (sum_name, bucket_name) = (format!("{name}_sum"), format!("{name}_bucket"));
-        let mut spread = Self { sum: 0.0, buckets: Vec::new() };
-        for sample in samples.iter().filter(|sample| slot.is_none() || sample.slot() == slot) {
-            if sample.name == sum_name {
-                spread.sum += sample.value;
-            } else if sample.name == bucket_name
-                && let Some(bound) = sample.label("le").and_then(|bound| bound.parse().ok())
-            {
-                match spread.buckets.iter_mut().find(|bucket| bucket.bound == bound) {
-                    Some(bucket) => bucket.count += sample.value,
-                    None => spread.buckets.push(Bucket { bound, count: sample.value }),
-                }
-            }
-        }
-        spread.buckets.sort_by(|one, other| one.bound.total_cmp(&other.bound));
-        spread
-    }
-
-    fn count(&self) -> f64 {
-        self.buckets.last().map_or(0.0, |bucket| bucket.count)
-    }
-
-    fn mean(&self) -> String {
-        if self.count() > 0.0 { duration(self.sum / self.count()) } else { String::new() }
-    }
-
-    /// As `histogram_quantile` of Prometheus: values lie evenly in their bucket.
-    fn percentile(&self, part: f64) -> String {
-        let rank = part * self.count();
-        if rank <= 0.0 {
-            return String::new();
-        }
-        let mut below = Bucket { bound: 0.0, count: 0.0 };
-        for bucket in &self.buckets {
-            if bucket.count >= rank {
-                if bucket.bound.is_infinite() {
-                    break;
-                }
-                let share = (rank - below.count) / (bucket.count - below.count);
-                return duration(below.bound + (bucket.bound - below.bound) * share);
-            }
-            below = *bucket;
-        }
-        format!(">{}", duration(below.bound))
-    }
 }
 
 /// A count, or a part of a whole.

@@ -50,6 +50,7 @@ fn each_verb_asks_for_what_it_is() {
         (Verb::Stop { haste: Haste::Quick }, Request::Stop { haste: Haste::Quick }),
         (Verb::Scale { workers: 3 }, Request::Scale { workers: 3 }),
         (Verb::Dump { slot: SlotId(2) }, Request::Dump { slot: SlotId(2) }),
+        (Verb::Recycle { slot: SlotId(2) }, Request::Recycle { slot: SlotId(2) }),
     ] {
         let answer = Some(admin::Answer::plain(202, "as asked\n"));
         assert_eq!(asked_and_said(verb, answer), (request, Ok("as asked\n".to_owned())));

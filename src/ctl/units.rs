@@ -1,7 +1,7 @@
 //! Times, sizes and texts as a person at a terminal reads them.
 
 /// Bytes, in the units of the options.
-pub(super) fn size(bytes: f64) -> String {
+pub(crate) fn size(bytes: f64) -> String {
     const UNITS: [(f64, &str); 3] = [(1_073_741_824.0, "G"), (1_048_576.0, "M"), (1024.0, "K")];
     match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, letter)) => format!("{:.1}{letter}", bytes / unit),
@@ -10,7 +10,7 @@ pub(super) fn size(bytes: f64) -> String {
 }
 
 /// Three digits and a unit.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let (value, unit) = match seconds {
         seconds if seconds < 0.001 => (seconds * 1e6, "us"),
         seconds if seconds < 1.0 => (seconds * 1e3, "ms"),
@@ -24,7 +24,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// A long time: the two largest units.
-pub(super) fn age(seconds: f64) -> String {
+pub(crate) fn age(seconds: f64) -> String {
     // A negative one, or none at all, becomes 0.
     let seconds = seconds as u64;
     match (seconds / 60, seconds / 3600, seconds / 86_400) {
@@ -37,10 +37,15 @@ pub(super) fn age(seconds: f64) -> String {
 
 /// The text without what a terminal would act on: an application's traceback, or a path that somebody
 /// asked for, may hold anything.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let shown = |letter: char| match letter {
         '\n' | '\t' => letter,
         letter if letter.is_control() => char::REPLACEMENT_CHARACTER,
+        // What turns the direction of writing, or is not seen: a line would not say what it seems to.
+        '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => char::REPLACEMENT_CHARACTER,
         letter => letter,
     };
     text.chars().map(shown).collect()
@@ -55,6 +60,11 @@ mod tests {
         let texts = [0.4, 59.9, 60.0, 3599.0, 3600.0, 86_399.0, 86_400.0, 8_640_000.0].map(age);
         assert_eq!(texts, ["0s", "59s", "1m00s", "59m59s", "1h00m", "23h59m", "1d00h", "100d00h"]);
         assert_eq!([-1.0, f64::NAN].map(age), ["0s", "0s"]);
+    }
+
+    #[test]
+    fn nothing_that_is_printed_turns_the_writing_round() {
+        assert_eq!(printable("a\u{202e}b\u{200b}\u{2066}"), "a\u{fffd}b\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -64,6 +64,13 @@ impl Monitor<'_> {
                 }
                 Err(refusal) => refusal,
             },
+            Request::Recycle { slot } => match control::recycled(slot, self.supervisor.slots()) {
+                Ok(answer) => {
+                    self.obey("recycle", Wish::Recycle { slot }, now);
+                    answer
+                }
+                Err(refusal) => refusal,
+            },
             Request::Refused(answer) => answer,
         };
         self.admin.answer(id, answer);
@@ -125,6 +132,7 @@ impl Monitor<'_> {
             age: now.saturating_duration_since(self.started),
             listen,
             admin: self.admin.descriptions(),
+            backlog: self.listeners.as_ref().and_then(Listeners::queue),
             reload,
             workers: taken.map(|place| self.worker(place, now)).collect(),
         }
@@ -148,6 +156,7 @@ impl Monitor<'_> {
             slot: place.id(),
             generation: place.generation(),
             state: place.state(),
+            restarts_count: self.restarts(place.id()),
             process: member.map(process),
         }
     }

@@ -135,12 +135,31 @@ impl Monitor<'_> {
     /// Requests that workers cut off, or that were lost with them.
     pub(super) fn cut_off(&self) -> u64 {
         const LOST: [Counter; 2] = [Counter::ReqAbandoned, Counter::ReqKilled];
-        let sides = [Side::A, Side::B];
-        let slots = (0..self.board.slot_count()).map(SlotId);
-        let blocks = slots.flat_map(|slot| sides.map(|side| self.board.block(slot, side)));
-        let rows = blocks.flatten().map(|block| &block.row);
-        let lost = rows.flat_map(|row| LOST.map(|counter| row.get(counter)));
-        lost.fold(0, u64::saturating_add)
+        self.sum((0..self.board.slot_count()).map(SlotId), LOST)
+    }
+
+    /// Workers of this slot that ended unasked.
+    pub(super) fn restarts(&self, slot: SlotId) -> u64 {
+        const REASONS: [Counter; 5] = [
+            Counter::WorkerRestartsBoot,
+            Counter::WorkerRestartsExit,
+            Counter::WorkerRestartsSignal,
+            Counter::WorkerRestartsTimeout,
+            Counter::WorkerRestartsOom,
+        ];
+        self.sum(std::iter::once(slot), REASONS)
+    }
+
+    fn sum<const N: usize>(
+        &self,
+        slots: impl Iterator<Item = SlotId>,
+        counters: [Counter; N],
+    ) -> u64 {
+        let blocks = slots
+            .flat_map(|slot| [Side::A, Side::B].map(|side| self.board.block(slot, side)))
+            .flatten();
+        let counts = blocks.flat_map(|block| counters.map(|counter| block.row.get(counter)));
+        counts.fold(0, u64::saturating_add)
     }
 }
 

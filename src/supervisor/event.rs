@@ -89,4 +89,9 @@ pub enum Wish {
         /// How many.
         workers: u16,
     },
+    /// Replace one worker beside itself, as if it was worn out.
+    Recycle {
+        /// Whose.
+        slot: SlotId,
+    },
 }

@@ -20,7 +20,7 @@
 
 use std::time::{Duration, Instant};
 
-use arctos_worker::identity::Generation;
+use arctos_worker::identity::{Generation, SlotId};
 
 use super::{Action, Budget, Pace, Phase, Policy, ReloadOutcome, Supervisor};
 use crate::notice::Notice;
@@ -142,6 +142,13 @@ impl Supervisor {
         let is_serving = |slot: &WorkerSlot| slot.is_ready() && slot.pid() == Some(pid);
         if self.slots.iter().any(is_serving) && !self.worn.contains(&pid) {
             self.worn.push(pid);
+        }
+    }
+
+    /// An operator has had enough of a worker. One that does not serve is on its way out or in already.
+    pub(super) fn recycle(&mut self, slot: SlotId) {
+        if let Some(pid) = self.slots.get(usize::from(slot.0)).and_then(WorkerSlot::pid) {
+            self.worn(pid);
         }
     }
 

@@ -184,7 +184,11 @@ impl World {
             47 => Event::Wish(Wish::Rest),
             48..=50 => Event::Wish(Wish::Scale { workers: self.dice.draw() as u16 % 12 }),
             51..=56 => Event::Hung { pid: any_pid },
-            57..=62 => Event::Worn { pid: any_pid },
+            57..=59 => Event::Worn { pid: any_pid },
+            60..=62 => {
+                let slot = SlotId(self.dice.draw() as u16 % 9);
+                Event::Wish(Wish::Recycle { slot })
+            }
             15..=20 if is_there => Event::Tick,
             15..=20 => Event::Ready { pid: any_pid },
             21..=26 if is_there => Event::Tick,
@@ -243,7 +247,12 @@ impl World {
             Event::Wish(Wish::Terminate | Wish::Quit | Wish::Interrupt) => self.asked = true,
             Event::Failing { .. }
             | Event::Wish(
-                Wish::More | Wish::Fewer | Wish::Scale { .. } | Wish::Reload | Wish::Rest,
+                Wish::More
+                | Wish::Fewer
+                | Wish::Scale { .. }
+                | Wish::Recycle { .. }
+                | Wish::Reload
+                | Wish::Rest,
             )
             | Event::Hung { .. }
             | Event::Worn { .. }

@@ -253,6 +253,29 @@ def test_dump_of_nobody_fails(serve, ctl, path):
     assert exit_code == EXIT_FAILED and "there is no worker 7" in errors
 
 
+# --- recycle ---
+
+
+def test_recycle_replaces_one_worker_by_another_of_the_same_generation(serve, ctl, path):
+    server = serve("plain:app", "--admin-bind", f"unix:{path}", workers=2)
+    before = status(path)["workers"]
+    since = server.position()
+    exit_code, output, errors = ctl("recycle", 1)
+    assert (exit_code, errors) == (EXIT_DONE, "")
+    assert f"worker 1 (pid {before[1]['pid']})" in output
+    server.wait_for(WORKER_READY, since=since, slot=1)
+    server.wait_for(WORKER_LEFT, since=since, pid=before[1]["pid"])
+    after = wait_until(lambda: [it for it in (status(path)["workers"],) if len(it) == 2])[0]
+    assert after[0]["pid"] == before[0]["pid"] and after[1]["pid"] != before[1]["pid"]
+    assert [(it["generation"], it["state"], it["restarts"]) for it in after] == [(1, "ready", 0)] * 2
+
+
+def test_recycle_of_nobody_fails(serve, ctl, path):
+    serve("plain:app", "--admin-bind", f"unix:{path}")
+    exit_code, _, errors = ctl("recycle", 7)
+    assert exit_code == EXIT_FAILED and "there is no worker 7" in errors
+
+
 # --- reload ---
 
 
@@ -391,7 +414,7 @@ def test_over_tcp_nobody_changes_anything(serve):
     assert posted(port, "/scale?workers=2", own) == 403
 
 
-@pytest.mark.parametrize("words", [["scale"], ["scale", "0"], ["scale", "x"], ["dump"], ["stop", "--wait"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["scale"], ["scale", "0"], ["scale", "x"], ["dump"], ["recycle"], ["stop", "--wait"]], ids=" ".join)
 def test_what_is_not_understood_exits_2(ctl, words):
     exit_code, output, errors = ctl(*words)
     assert (exit_code, output) == (EXIT_USAGE, "") and errors.startswith("error: ")

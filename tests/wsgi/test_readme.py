@@ -69,8 +69,8 @@ def printed(arguments, **env):
 @pytest.fixture(scope="module")
 def options():
     """All that --help has, that of the server and those of the verbs."""
-    verbs = [("ctl", verb) for verb in ("status", "reload", "stop", "scale", "dump", "metrics")]
-    helps = [run(*words, "--help")[1] for words in [(), *verbs]]
+    verbs = [("ctl", verb) for verb in ("status", "reload", "stop", "scale", "dump", "recycle", "metrics")]
+    helps = [run(*words, "--help")[1] for words in [(), ("top",), *verbs]]
     return {option for text in helps for option in re.findall(r"--[a-z][a-z-]+", text)}
 
 
@@ -93,7 +93,7 @@ def commands(program):
 
 
 def test_every_command_of_arctos_is_accepted():
-    served = [words for words in commands("arctos") if words[0] != "ctl"]
+    served = [words for words in commands("arctos") if words[0] not in ("ctl", "top")]
     assert len(served) >= 5
     for words in served:
         printed([word for word in words if word not in ("--check", "--print-config")])
@@ -106,8 +106,8 @@ def test_every_command_of_the_demonstration_is_accepted():
         printed(words, ARCTOS_APP="demo:app")
 
 
-def test_every_command_of_ctl_is_accepted():
-    asked = [words for words in commands("arctos") if words[0] == "ctl"]
+def test_every_command_of_ctl_and_top_is_accepted():
+    asked = [words for words in commands("arctos") if words[0] in ("ctl", "top")]
     assert asked
     for words in asked:
         code, _, error = run(*words)

@@ -57,6 +57,7 @@ fn what_changes_something_is_posted() {
         ("/scale?workers=1", Request::Scale { workers: 1 }),
         ("/scale?workers=65535", Request::Scale { workers: 65535 }),
         ("/dump?slot=0", Request::Dump { slot: SlotId(0) }),
+        ("/recycle?slot=3", Request::Recycle { slot: SlotId(3) }),
     ] {
         assert_eq!(read(Method::Post, target), request);
         assert_eq!(status_of(read(Method::Get, target)), 405);
@@ -81,6 +82,8 @@ fn what_is_not_understood_is_refused_with_what_would_be() {
         "/scale?workers=1&workers=2",
         "/dump",
         "/dump?slot=a",
+        "/recycle",
+        "/recycle?slot=-1",
     ] {
         let Request::Refused(answer) = read(Method::Post, target) else { panic!("{target}") };
         assert_eq!(answer.status, 400, "{target}");
@@ -90,9 +93,10 @@ fn what_is_not_understood_is_refused_with_what_would_be() {
     for target in ["/", "/reload/", "/RELOAD", "/stop%3fquick=1", "*", ""] {
         let Request::Refused(answer) = read(Method::Post, target) else { panic!("{target}") };
         assert_eq!(answer.status, 404, "{target}");
-        for path in
-            ["/livez", "/readyz", "/status", "/metrics", "/reload", "/stop", "/scale", "/dump"]
-        {
+        for path in [
+            "/livez", "/readyz", "/status", "/metrics", "/reload", "/stop", "/scale", "/dump",
+            "/recycle",
+        ] {
             assert!(answer.body.contains(path), "{path}");
         }
     }
@@ -189,4 +193,25 @@ fn only_a_worker_that_has_booted_can_say_where_it_is() {
     slot.condemn(now);
     assert!(dumped(&slot).is_ok(), "one that hangs is the one to ask");
     assert_eq!(super::dumped(SlotId(2), &[slot]).unwrap_err().status, 404);
+}
+
+#[test]
+fn only_a_worker_that_serves_is_recycled() {
+    let now = Instant::now();
+    let mut slot = WorkerSlot::new(SlotId(1));
+    let status = |slot: &WorkerSlot| {
+        let (Ok(answer) | Err(answer)) = recycled(SlotId(1), std::slice::from_ref(slot));
+        answer.status
+    };
+    assert_eq!(status(&slot), 404);
+    slot.fill(now);
+    slot.spawn_when_due(Generation(1), None, now).unwrap();
+    slot.started(Pid(70), now);
+    assert_eq!(status(&slot), 409);
+    slot.ready(now);
+    let answer = recycled(SlotId(1), std::slice::from_ref(&slot)).unwrap();
+    assert!(answer.status == 202 && answer.body.contains("(pid 70)"), "{answer:?}");
+    slot.drain(now, now);
+    assert_eq!(status(&slot), 409);
+    assert_eq!(recycled(SlotId(2), &[slot]).unwrap_err().status, 404);
 }

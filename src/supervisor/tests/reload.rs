@@ -168,6 +168,30 @@ fn worn_workers_are_replaced_one_at_a_time() {
 }
 
 #[test]
+fn a_worker_is_recycled_as_one_that_is_worn() {
+    let mut rig = Rig::serving(policy(2));
+    let recycle = |rig: &mut Rig, slot| rig.wish(Wish::Recycle { slot: SlotId(slot) });
+    assert_eq!(recycle(&mut rig, 1), [Spawn(1)]); // 102
+    assert_eq!(recycle(&mut rig, 1), []);
+    assert_eq!(recycle(&mut rig, 7), [], "nobody is there");
+    assert_eq!(rig.ready(102), [Tell(101, Command::Drain)]);
+    assert_eq!(rig.left(101), [], "its wish is fulfilled");
+    assert_eq!(recycle(&mut rig, 1), [Spawn(1)]);
+}
+
+#[test]
+fn a_recycling_waits_until_the_canary_has_proved_itself() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2)); // 102, of slot 0
+    assert_eq!(rig.wish(Wish::Recycle { slot: SlotId(1) }), []);
+    rig.ready(102);
+    rig.after(s(1.0));
+    assert_eq!(rig.left(100), [Spawn(1)]); // 103
+    rig.ready(103);
+    assert_eq!(rig.left(101), [Ended(ReloadOutcome::Done)], "the roll has replaced it");
+}
+
+#[test]
 fn a_replacement_that_cannot_boot_is_tried_again_later() {
     let mut rig = Rig::serving(policy(1));
     rig.event(Event::Worn { pid: Pid(100) }); // 101

@@ -1,0 +1,139 @@
+//! The command line of `arctos top`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::builder::ValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command};
+
+use super::{Invocation, UsageError, ctl};
+use crate::config::Environment;
+use crate::top::Watch;
+use crate::value::{Kind, Span};
+
+/// The first word that makes a command line one for the live screen. A module of that name is served as
+/// `top:app`.
+pub(super) const WORD: &str = "top";
+const INTERVAL: &str = "interval";
+const ONCE: &str = "once";
+/// Often enough to see something move.
+const EACH: &str = "1";
+const INTERVALS: Span =
+    Span { least: Duration::from_millis(100), most: Duration::from_secs(3600), takes_zero: false };
+
+const NOTES: &str = "It asks the admin socket, and nothing else. Keys are listed under ?.\n\
+     Exit codes: 0 done; 1 the server cannot be reached at the start; 2 the command line is wrong.";
+
+/// Reads what follows `top`.
+pub(super) fn parse(
+    words: &[OsString],
+    environment: &Environment,
+) -> Result<Invocation, UsageError> {
+    let words = std::iter::once(OsString::from("arctos top")).chain(words.iter().cloned());
+    let matches = match command().try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let text = error.render().to_string();
+            if error.kind() == ErrorKind::DisplayHelp {
+                return Ok(Invocation::Show { text, exit_code: 0 });
+            }
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            return Err(UsageError::Syntax(text.trim_end().to_owned()));
+        }
+    };
+    let given = matches.get_one::<OsString>(INTERVAL).map(|given| given.to_string_lossy());
+    let given = given.as_deref().unwrap_or(EACH);
+    let interval = INTERVALS.read(given).ok_or_else(|| {
+        UsageError::Syntax(format!("--interval '{given}': expected {}", INTERVALS.expected()))
+    })?;
+    let server = ctl::server(&matches, environment)?;
+    Ok(Invocation::Top(Watch { server, interval, is_once: matches.get_flag(ONCE) }))
+}
+
+fn command() -> Command {
+    let interval = Arg::new(INTERVAL)
+        .long(INTERVAL)
+        .value_name("SECONDS")
+        .help(format!("From one look at the server to the next [default: {EACH}]"))
+        .value_parser(ValueParser::os_string())
+        .allow_negative_numbers(true);
+    let once = Arg::new(ONCE).long(ONCE).action(ArgAction::SetTrue).help(
+        "Print one screen after one interval, and leave; so it does, too, without a terminal",
+    );
+    let help = Arg::new("help").long("help").short('h').action(ArgAction::Help);
+    Command::new("arctos top")
+        .about("Shows a running server and its workers, live.")
+        .after_help(NOTES)
+        .arg(ctl::admin())
+        .args([interval, once])
+        .arg(help.help("Print this help"))
+        .args_override_self(true)
+        .disable_help_flag(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse as parse_all;
+    use super::*;
+
+    fn parsed(line: &str, admin_bind: &str) -> Result<Invocation, UsageError> {
+        let words = std::iter::once("arctos").chain(line.split_whitespace()).map(OsString::from);
+        parse_all(words, [("ARCTOS_ADMIN_BIND", admin_bind)].into_iter().collect())
+    }
+
+    fn refusal(line: &str, admin_bind: &str) -> String {
+        let error = parsed(line, admin_bind).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_watch_has_a_server_and_an_interval() {
+        let watch = |line: &str, admin_bind: &str| match parsed(line, admin_bind) {
+            Ok(Invocation::Top(watch)) => watch,
+            other => panic!("{line}: {other:?}"),
+        };
+        let expected = |server: &str, ms: u64, is_once| Watch {
+            server: server.parse().unwrap(),
+            interval: Duration::from_millis(ms),
+            is_once,
+        };
+        assert_eq!(watch("top", "unix:/run/a,1"), expected("unix:/run/a", 1000, false));
+        assert_eq!(
+            watch("top --admin 9 --interval 0.5 --once", "unix:/run/a"),
+            expected("127.0.0.1:9", 500, true)
+        );
+        assert_eq!(watch("top --interval 200ms", "1").interval, Duration::from_millis(200));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert!(refusal("top", "").starts_with("no server to ask"));
+        for interval in ["0", "-1", "0.01", "2h", "x"] {
+            let message = refusal(&format!("top --interval {interval}"), "1");
+            let expected = format!("--interval '{interval}': expected a time from 100ms to 1h");
+            assert!(message.starts_with(&expected), "{message}");
+        }
+        assert!(refusal("top --loud", "1").contains("--loud"));
+        assert!(refusal("top 1", "1").contains("'1'"));
+    }
+
+    #[test]
+    fn help_names_the_options() {
+        let Ok(Invocation::Show { text, exit_code: 0 }) = parsed("top --help", "") else {
+            panic!("no help")
+        };
+        for word in ["--admin <ADDRESS>", "--interval <SECONDS>", "--once", "Usage: arctos top"] {
+            assert!(text.contains(word), "{word}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_module_named_top_is_still_served() {
+        for line in ["top:app", "--workers 2 top", "-- top"] {
+            let Ok(Invocation::Serve(config)) = parsed(line, "") else { panic!("{line}") };
+            assert_eq!(config.application.module, "top");
+        }
+    }
+}

@@ -375,6 +375,11 @@ def test_who_tells_and_who_is_told_is_the_supervisor(service):
     assert service["Restart"] == "on-failure"
 
 
+def test_what_may_heal_is_tried_for_ever(service):
+    limits = unit("arctos.service")["Unit"]
+    assert seconds(limits["StartLimitIntervalSec"]) / seconds(service["RestartSec"]) < int(limits["StartLimitBurst"])
+
+
 def test_it_is_not_started_again_after_exit_codes_that_do_not_heal(service):
     table = README.partition("<!-- exit-codes:begin -->")[2].partition("<!-- exit-codes:end -->")[0]
     rows = re.findall(r"^\| (\d+) \|.*\| (yes|no) \|$", table, re.M)

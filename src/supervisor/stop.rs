@@ -176,3 +176,6 @@ impl Supervisor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

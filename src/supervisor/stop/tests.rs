@@ -1,0 +1,77 @@
+use super::*;
+use crate::cli::{self, Invocation};
+use crate::config::Config;
+
+const BEGIN: &str = "<!-- rollout:begin -->\n";
+const END: &str = "<!-- rollout:end -->";
+
+/// What holds in a pod where nobody says otherwise.
+fn defaults() -> Config {
+    let arguments = ["arctos", "shop.wsgi"].map(Into::into);
+    let environment = [("KUBERNETES_SERVICE_HOST", "10.0.0.1")].into_iter().collect();
+    match cli::parse(arguments, environment) {
+        Ok(Invocation::Serve(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a pod does from TERM on, by the second.
+fn markdown() -> String {
+    let patience = defaults().patience;
+    let policy = Policy {
+        workers: 2,
+        ceiling: 8,
+        boot: patience.boot,
+        graceful: patience.graceful,
+        quick: patience.quick,
+        drain_delay: patience.drain_delay,
+    };
+    let term = Instant::now();
+    let Budget { quick_at, kill_at } = Budget::graceful(&policy, term);
+    let second = |at: Instant| (at - term).as_secs_f64();
+    let door = second(term + policy.drain_delay);
+    let (quick, kill) = (second(quick_at), second(kill_at));
+    let steps = [
+        (
+            "0".to_owned(),
+            "TERM. `/readyz` is 503 from now on, `/livez` stays 200. Connections are accepted and \
+             served as before, and every response says `Connection: close`",
+        ),
+        (
+            format!("{door}"),
+            "the door closes: new connections are refused, those that wait in the queue are served",
+        ),
+        (
+            format!("{door} to {quick}"),
+            "a worker whose last request is answered closes its idle connections and leaves. With \
+             the last worker gone, the last metrics leave, and arctos exits with 0: as a rule, here",
+        ),
+        (
+            format!("{quick}"),
+            "workers that are left may end the request that they are in, and no other",
+        ),
+        (
+            format!("{kill}"),
+            "what still runs is killed; `server.stopped` counts it as `abandoned`. Exit 0, too",
+        ),
+    ];
+    let mut text = "| s | what happens |\n|---|---|".to_owned();
+    for (second, what) in steps {
+        text.push_str(&format!("\n| {second} | {what} |"));
+    }
+    text
+}
+
+/// `ARCTOS_BLESS=1 cargo test -p arctos --no-default-features supervisor::stop` writes the table anew.
+#[test]
+fn the_readme_holds_the_times_of_a_stop() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).unwrap();
+    let (table, after) = rest.split_once(END).unwrap();
+    if std::env::var_os("ARCTOS_BLESS").is_some() {
+        std::fs::write(path, format!("{before}{BEGIN}\n{}\n\n{END}{after}", markdown())).unwrap();
+        return;
+    }
+    assert_eq!(table, format!("\n{}\n\n", markdown()), "run this test with ARCTOS_BLESS=1");
+}

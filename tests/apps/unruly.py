@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import time
 
 import plain
 
@@ -79,7 +80,18 @@ def allocate(environ, start_response):
         held.append(bytearray(os.urandom(1 << 20)))
 
 
+def spin(environ, start_response):
+    """Never returns."""
+    while True:
+        pass
+
+
+def sleep(environ, start_response):
+    """Does not return for an hour."""
+    time.sleep(3600)
+
+
 ROUTES = {
     f"/{found.__name__.replace('_', '-')}": found
-    for found in (take_signals, pool, fork_and_forget, scribble, allocate)
+    for found in (take_signals, pool, fork_and_forget, scribble, allocate, spin, sleep)
 }

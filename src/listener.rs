@@ -201,15 +201,32 @@ impl Listeners {
         }
     }
 
-    /// Shuts the queues for new connections, without a reset for those that wait: listen(2) with a
-    /// backlog of 0. Workers then accept until EAGAIN and close.
+    /// Shuts the queues for new connections, without a reset for those that wait: for TCP a filter, else
+    /// listen(2) with a backlog of 0. Workers then accept until EAGAIN and close.
     ///
     /// Inherited sockets are left alone: their queue belongs to who bound them, and with systemd it
     /// is what bridges a restart.
     ///
-    /// Errors: the first that listen(2) gives; the others are shut all the same.
+    /// Errors: the first that the kernel gives; the others are shut all the same.
     pub fn close_door(&self) -> io::Result<()> {
-        self.listen(0).map_err(|(_, error)| error)
+        let mut outcome = Ok(());
+        for door in &self.doors {
+            match (&door.sockets, &door.name) {
+                (Sockets::Shared(socket), SocketName::Inet(_)) => {
+                    outcome = outcome.and(tcp::ignore_newcomers(socket));
+                }
+                (Sockets::PerSlot { of, .. }, _) => {
+                    for socket in of.borrow().values() {
+                        outcome = outcome.and(tcp::ignore_newcomers(socket));
+                    }
+                }
+                (Sockets::Shared(socket) | Sockets::File { socket, .. }, _) => {
+                    outcome = outcome.and(socket.listen(0));
+                }
+                (Sockets::Inherited(_), _) => {}
+            }
+        }
+        outcome
     }
 
     /// The addresses for people, port 0 resolved: `http://127.0.0.1:8000`, `unix:/run/x.sock`.
@@ -249,14 +266,14 @@ impl Listeners {
         &self.warnings
     }
 
-    /// listen(2) on all of our sockets; on those inherited only to open them, never to shut them.
+    /// listen(2) on all sockets.
     fn listen(&self, backlog: i32) -> Result<(), (SocketName, io::Error)> {
         let mut outcome = Ok(());
         for door in &self.doors {
             let listened = match &door.sockets {
-                Sockets::Shared(socket) | Sockets::File { socket, .. } => socket.listen(backlog),
-                Sockets::Inherited(_) if backlog == 0 => Ok(()),
-                Sockets::Inherited(socket) => socket.listen(backlog),
+                Sockets::Shared(socket)
+                | Sockets::File { socket, .. }
+                | Sockets::Inherited(socket) => socket.listen(backlog),
                 Sockets::PerSlot { of, .. } => {
                     let listen = |outcome: io::Result<()>, socket: &Socket| {
                         outcome.and(socket.listen(backlog))

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{F_GETFD, F_GETFL, FdFlag, OFlag, fcntl};
 use nix::sys::stat::fstat;
@@ -430,6 +431,17 @@ fn a_closed_door_keeps_who_waits_and_takes_nobody_more() {
     let listeners = self::bind(&[&bind]);
     listeners.close_door().unwrap();
     assert!(!takes_two(path(&bind)));
+}
+
+#[test]
+fn a_door_that_is_closed_while_nobody_waits_takes_nobody() {
+    for options in [options(), per_slot()] {
+        let listeners = try_bind(&["127.0.0.1:0"], &options).unwrap();
+        let _worker = listeners.for_slot(SlotId(0)).unwrap();
+        listeners.close_door().unwrap();
+        let late = TcpStream::connect_timeout(&inet(&listeners)[0], Duration::from_millis(200));
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+    }
 }
 
 #[test]

@@ -1,0 +1,97 @@
+"""plain:app, and what no application should do in a request: it takes signals, writes over memory that is
+not its own, takes more than there is."""
+
+import ctypes
+import multiprocessing
+import os
+import random
+import re
+import signal
+import time
+
+import plain
+
+ALIGNMENT_BYTES = 128  # of everything on the board
+
+
+def app(environ, start_response):
+    found = ROUTES.get(environ["PATH_INFO"])
+    return plain.app(environ, start_response) if found is None else found(environ, start_response)
+
+
+def take_signals(environ, start_response):
+    """Takes what the server needs, and from now on heeds none of it."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    return plain.text(start_response, f"{os.getpid()}\n")
+
+
+def _square(number):
+    return number * number
+
+
+def pool(environ, start_response):
+    """Work for processes of multiprocessing's."""
+    with multiprocessing.get_context("fork").Pool(2) as workers:
+        return plain.text(start_response, f"{sum(workers.map(_square, range(100)))}\n")
+
+
+def fork_and_forget(environ, start_response):
+    """A child that ends, and that nobody waits for."""
+    if os.fork() == 0:
+        os._exit(9)
+    return plain.text(start_response, f"{os.getpid()}\n")
+
+
+def scribble(environ, start_response):
+    """Writes over this worker's own part of the board, by `?how=`."""
+    place, size_bytes = own_block()
+    how = plain.query(environ, "how")
+    if how == "random":
+        noise = random.Random(int(plain.query(environ, "seed"))).randbytes(size_bytes)
+    else:
+        noise = bytes([int(how, 16)]) * size_bytes
+    ctypes.memmove(place, noise, size_bytes)
+    return plain.text(start_response, f"{os.getpid()}\n")
+
+
+def own_block():
+    """Address and size of the block that names this process. The supervisor's workers have every other
+    block, from the first on, as long as none was replaced: that gives the size."""
+    with open("/proc/self/maps") as maps:
+        line = next(line for line in maps if "memfd:arctos-board" in line)
+    begin, end = (int(number, 16) for number in re.match(r"(\w+)-(\w+) ", line).groups())
+    with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as children:
+        workers = {int(pid) for pid in children.read().split()}
+    word = lambda place: ctypes.c_uint32.from_address(place).value  # noqa: E731
+    names = {word(place): place for place in range(begin, end, ALIGNMENT_BYTES) if word(place) in workers}
+    assert names.keys() == workers, "each worker's block names it"
+    places = sorted(names.values())
+    sizes = {(after - before) // 2 for before, after in zip(places, places[1:])}
+    assert len(sizes) == 1, "the blocks are of one size"
+    # The orders to the worker stand before its own words.
+    return names[os.getpid()] - ALIGNMENT_BYTES, sizes.pop()
+
+
+def allocate(environ, start_response):
+    """Takes memory until there is none."""
+    held = []
+    while True:
+        held.append(bytearray(os.urandom(1 << 20)))
+
+
+def spin(environ, start_response):
+    """Never returns."""
+    while True:
+        pass
+
+
+def sleep(environ, start_response):
+    """Does not return for an hour."""
+    time.sleep(3600)
+
+
+ROUTES = {
+    f"/{found.__name__.replace('_', '-')}": found
+    for found in (take_signals, pool, fork_and_forget, scribble, allocate, spin, sleep)
+}

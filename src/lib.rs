@@ -33,6 +33,7 @@ pub mod standard_streams;
 pub mod statsd;
 pub mod supervisor;
 pub mod systemd;
+pub mod upgrade;
 pub mod value;
 pub mod watch;
 pub mod zygote;

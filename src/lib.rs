@@ -31,6 +31,7 @@ pub mod signals;
 pub mod slot;
 pub mod standard_streams;
 pub mod statsd;
+pub mod succession;
 pub mod supervisor;
 pub mod systemd;
 pub mod upgrade;

@@ -1,14 +1,15 @@
 //! An upgrade (USR2) as a pure machine, seen from the server that is to be replaced.
 //!
 //! Owns whether there is a successor and what is to be done about it. Starts nothing: `monitor/upgrade.rs`
-//! is the shell. As long as the state is not HandedOver, this server serves as if nothing was.
+//! is the shell; the other side is [`heir`]. As long as the state is not HandedOver, this server serves as if nothing was.
 //!
 //! | state | event | action | next |
 //! |---|---|---|---|
 //! | Idle | USR2 | launch | Launching |
 //! | Launching | it runs | | Booting |
 //! | Launching | it could not be started | | Idle |
-//! | Booting | it is ready | hand over | HandedOver |
+//! | Booting | it is ready | hand over | Booting |
+//! | Booting | it has everything | | HandedOver |
 //! | Booting | it has ended | tell the failure | Idle |
 //! | Booting | it is not ready in time | dismiss | Ending: overdue |
 //! | Booting | USR2 | dismiss | Ending: superseded |
@@ -20,6 +21,8 @@
 //! | Ending: stopping | it has ended | | Idle |
 //!
 //! Whatever is not in the table changes nothing.
+
+pub mod heir;
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +81,7 @@ pub enum Action {
         /// Whom.
         pid: Pid,
     },
-    /// It serves from now on, and this server leaves.
+    /// Give it everything, answer with [`Upgrade::handed_over`], and leave.
     HandOver {
         /// To whom.
         pid: Pid,
@@ -179,15 +182,19 @@ impl Upgrade {
     }
 
     /// It says that it is ready.
-    pub fn ready(&mut self) -> Option<Action> {
+    pub fn ready(&self) -> Option<Action> {
         match self.0 {
-            State::Booting { pid, .. } => {
-                self.0 = State::HandedOver { pid };
-                Some(Action::HandOver { pid })
-            }
+            State::Booting { pid, .. } => Some(Action::HandOver { pid }),
             State::Idle | State::Launching | State::Ending { .. } | State::HandedOver { .. } => {
                 None
             }
+        }
+    }
+
+    /// [`Action::HandOver`] was carried out. Else it has ended, which will be told.
+    pub fn handed_over(&mut self) {
+        if let State::Booting { pid, .. } = self.0 {
+            self.0 = State::HandedOver { pid };
         }
     }
 
@@ -279,6 +286,8 @@ mod tests {
     fn a_successor_that_is_ready_has_it_all() {
         let (mut upgrade, start) = booting();
         assert_eq!(upgrade.ready(), Some(Action::HandOver { pid: PID }));
+        assert!(!upgrade.is_handed_over(), "it may have died");
+        upgrade.handed_over();
         assert!(upgrade.is_handed_over() && !upgrade.is_pending());
         assert_eq!(upgrade.next_deadline(), None);
         assert_eq!(upgrade.stop(start), None);

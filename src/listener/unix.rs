@@ -222,7 +222,7 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let inode = Inode::of(&path).unwrap();
         let parent = process::id() + 1;
-        drop(SocketFile { path: path.clone(), inode, bound_by: parent });
+        drop(SocketFile { path: path.clone(), inode, owner: Owner::Process(parent) });
         assert!(path.exists());
     }
 

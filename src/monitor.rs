@@ -311,7 +311,7 @@ impl<'a> Monitor<'a> {
         for index in 0..self.crew.len() {
             self.hear_member(index, now);
         }
-        self.hear_predecessor(now);
+        self.hear_predecessor();
         self.hear_successor(now);
         while let Some((pid, status)) = fork::reap() {
             self.bury(pid, status, now);

@@ -26,7 +26,8 @@ use crate::upgrade::{Action, Failure, Upgrade, patience};
 
 /// How often a successor is told what was counted.
 const REPORT: Duration = Duration::from_secs(1);
-/// Beside its quick stop: for a successor to be reaped.
+/// How much longer than this server a successor may take to stop: it hears of it later, and kills its own
+/// workers at its own deadline. Who kills it earlier leaves them alone.
 const REAPING: Duration = Duration::from_secs(1);
 
 /// Who comes before and after this server.
@@ -277,16 +278,16 @@ impl Monitor<'_> {
         self.act(action, now);
     }
 
-    /// This server stops: a successor that has nothing yet leaves, too.
-    pub(super) fn end_successor(&mut self, kill_at: Instant, now: Instant) {
-        let action = self.succession.upgrade.stop(kill_at);
+    /// This server stops by then: a successor that has nothing yet leaves, too.
+    pub(super) fn end_successor(&mut self, deadline: Instant, now: Instant) {
+        let action = self.succession.upgrade.stop(deadline + REAPING);
         self.act(action, now);
     }
 
     /// INT.
     pub(super) fn hasten_successor(&mut self, now: Instant) {
         let quick = self.generations.current().load.config.patience.quick;
-        self.end_successor(now + quick + REAPING, now);
+        self.end_successor(now + quick, now);
         if let Some(pid) = self.succession.upgrade.pid().filter(|_| self.succession.is_pending()) {
             self.signal_successor(pid, Signal::SIGINT);
         }
@@ -312,7 +313,7 @@ impl Monitor<'_> {
 /// As the successor.
 impl Monitor<'_> {
     /// What the server before says.
-    pub(super) fn hear_predecessor(&mut self, _now: Instant) {
+    pub(super) fn hear_predecessor(&mut self) {
         while let Some(before) = &self.succession.predecessor {
             match fd::receive_message(before.line.as_fd()) {
                 Message::Nothing => return,

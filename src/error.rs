@@ -76,6 +76,9 @@ pub enum Fatal {
     /// A worker failed to boot at first start.
     #[error("a worker could not boot")]
     NotBooted,
+    /// A worker of a server that was to replace another one died before it did.
+    #[error("a worker died before this server has replaced the one before it")]
+    Unfit,
     /// The application could not be imported at first start.
     #[error("the application could not be imported")]
     NotImportable,
@@ -103,7 +106,7 @@ impl Fatal {
             | Self::UserDatabase { .. }
             | Self::Threads { .. }
             | Self::Admin { .. } => ExitCode::Configuration,
-            Self::NotBooted => ExitCode::NotBooted,
+            Self::NotBooted | Self::Unfit => ExitCode::NotBooted,
             Self::NotImportable => ExitCode::NotImportable,
             Self::CrashLoop => ExitCode::CrashLoop,
             Self::System { .. } => ExitCode::Internal,

@@ -362,6 +362,9 @@ impl<'a> Monitor<'a> {
         self.tell_last_books();
         let scene = control::scene(&self.supervisor, &self.crew, self.listeners.as_ref());
         self.meter.finish(&self.board, || scene);
+        if self.succession.is_unfit() {
+            return Err(Fatal::Unfit);
+        }
         verdict.into_result()
     }
 }

@@ -105,6 +105,10 @@ impl Monitor<'_> {
                     Ending::Asked => running.filter(|_| self.log.is_enabled(Level::Info)),
                 };
                 notice.write(&self.log, shown.as_ref());
+                match ending {
+                    Ending::Died | Ending::Hung => self.doubt(),
+                    Ending::BootFailed | Ending::Asked => {}
+                }
                 // Nobody is there: no request runs and no connection is open, whoever reads it.
                 block.assign(*generation);
             }

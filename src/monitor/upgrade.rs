@@ -65,6 +65,11 @@ impl Succession {
         self.heir.is_owner()
     }
 
+    /// Whether this server was to replace another one, and one of its workers has died.
+    pub(super) fn is_unfit(&self) -> bool {
+        self.heir.is_unfit()
+    }
+
     /// The first full set is ready; whether the world is to know.
     pub(super) fn serves(&mut self) -> bool {
         self.heir.serves();
@@ -331,6 +336,13 @@ impl Monitor<'_> {
                     self.succession.predecessor = None;
                 }
             }
+        }
+    }
+
+    /// A worker that was ready has died. As long as there is another server that may go on, it should.
+    pub(super) fn doubt(&mut self) {
+        if self.succession.heir.died() {
+            self.supervisor.handle(Event::Wish(Wish::Quit), Instant::now());
         }
     }
 

@@ -5,7 +5,8 @@
 //! |---|---|---|
 //! | Booting | there is a full set of workers | Proving |
 //! | Proving | it has been full for [`PROBATION`](crate::supervisor::PROBATION): say so | Waiting |
-//! | Booting, Proving, Waiting | the server before gives everything, or is gone | Owner |
+//! | Booting, Proving, Waiting | a worker dies that was ready: leave | Unfit |
+//! | Booting, Proving, Waiting, Unfit | the server before gives everything, or is gone | Owner |
 
 use std::time::Instant;
 
@@ -19,6 +20,8 @@ enum State {
     Proving { since: Option<Instant> },
     /// The server before knows.
     Waiting,
+    /// The server before goes on: a worker has died.
+    Unfit,
     /// There is nobody else any more whose it could be.
     Owner,
 }
@@ -76,18 +79,35 @@ impl Heir {
         is_proved
     }
 
+    /// A worker that was ready has died; true when this server has to leave for it. As a canary's death
+    /// ends a reload: the next worker would take requests to its grave as well.
+    pub fn died(&mut self) -> bool {
+        match self.0 {
+            State::Booting | State::Proving { .. } | State::Waiting => {
+                self.0 = State::Unfit;
+                true
+            }
+            State::Unfit | State::Owner => false,
+        }
+    }
+
+    /// Whether a worker has died.
+    pub fn is_unfit(&self) -> bool {
+        self.0 == State::Unfit
+    }
+
     /// When [`Heir::look`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.0 {
             State::Proving { since } => since.map(|since| since + PROBATION),
-            State::Booting | State::Waiting | State::Owner => None,
+            State::Booting | State::Waiting | State::Unfit | State::Owner => None,
         }
     }
 
     /// Everything is its own.
     pub fn take(&mut self) -> Taken {
         match std::mem::replace(&mut self.0, State::Owner) {
-            State::Booting => Taken::Booting,
+            State::Booting | State::Unfit => Taken::Booting,
             State::Proving { .. } | State::Waiting => Taken::Serving,
             State::Owner => Taken::Already,
         }
@@ -111,7 +131,7 @@ mod tests {
         heir.serves();
         assert!(!heir.look(true, start));
         assert_eq!(heir.next_deadline(), Some(start + PROBATION));
-        assert!(!heir.look(false, start + ms(900)), "one has died");
+        assert!(!heir.look(false, start + ms(900)), "one is missing");
         assert!(!heir.look(true, start + ms(1500)));
         assert!(!heir.look(true, start + ms(2400)));
         assert!(heir.look(true, start + ms(2500)));
@@ -120,6 +140,19 @@ mod tests {
         assert_eq!(heir.take(), Taken::Serving);
         assert!(heir.is_owner());
         assert_eq!(heir.take(), Taken::Already);
+    }
+
+    #[test]
+    fn a_worker_that_dies_before_everything_is_its_own_is_its_end() {
+        let (mut heir, start) = (Heir::booting(), Instant::now());
+        heir.serves();
+        heir.look(true, start);
+        assert!(heir.died());
+        assert!(heir.is_unfit());
+        assert!(!heir.died(), "once");
+        assert!(!heir.look(true, start + ms(5000)));
+        let mut owner = Heir::of_nobody();
+        assert!(!owner.died() && !owner.is_unfit());
     }
 
     #[test]

@@ -422,6 +422,7 @@ def test_a_successor_goes_on_when_the_server_before_is_killed(waiting, shop, tmp
     server.wait_for(TAKEN_OVER)
     server.main = successor
     release()
+    server.wait_for(SERVER_READY, pid=successor)
     server.ready()
     assert pid_file.read_text() == f"{successor}\n"
     assert json.loads(ask(admin, "/status"))["pid"] == successor

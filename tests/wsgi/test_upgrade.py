@@ -158,7 +158,8 @@ def test_nothing_of_the_upgrade_reaches_the_application(serve, shop):
 
 
 def test_paths_and_the_pid_file_are_the_successors(serve, tmp_path):
-    path, abstract, admin, pid_file = tmp_path / "socket", f"arctos-{os.getpid()}-upgrade", tmp_path / "admin", tmp_path / "pid"
+    path, admin, pid_file = (tmp_path / name for name in ("socket", "admin", "pid"))
+    abstract = f"arctos-{os.getpid()}-upgrade"
     binds = [f"unix:{path}", "127.0.0.1:0", f"unix:@{abstract}", "localhost:0"]
     server = serve("plain:app", "--admin-bind", f"unix:{admin}", "--pid", pid_file, bind=binds)
     addresses = server.addresses

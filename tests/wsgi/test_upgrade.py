@@ -327,9 +327,12 @@ def test_whatever_is_wrong_with_the_new_program_the_old_one_goes_on(serve, shop,
 
 
 @pytest.mark.parametrize("at_import", [BROKEN[name] for name in ("raises", "hangs", "segfaults")])
-def test_a_successor_that_never_serves_costs_nothing(serve, shop, at_import):
-    folder = shop("one")
-    server = serve("shop:app", "--boot-timeout", 1, "--pythonpath", APPS, workers=2, cwd=folder)
+def test_a_successor_that_never_serves_costs_nothing(serve, shop, tmp_path, at_import):
+    """Nor is the queue, which it has too, shorter afterwards."""
+    folder, admin = shop("one"), str(tmp_path / "admin")
+    options = ("--boot-timeout", 1, "--pythonpath", APPS, "--admin-bind", f"unix:{admin}")
+    server = serve("shop:app", *options, workers=2, cwd=folder)
+    longest = [line for line in ask(admin, "/metrics").splitlines() if line.startswith("arctos_backlog_max")]
     with Load(server, clients=8) as load:
         load.wait_for_answers(50)
         shop("broken", at_import)
@@ -337,6 +340,7 @@ def test_a_successor_that_never_serves_costs_nothing(serve, shop, at_import):
         assert server.wait_for(FAILED).pairs["status"] in ("exit code 3", "exit code 4")
         load.wait_for_answers(50)
     assert set(load.summary()) == {"ANSWERED"}, load.summary()
+    assert longest and longest[0] in ask(admin, "/metrics").splitlines()
 
 
 def test_a_program_that_is_no_server_is_ended_when_it_is_not_ready_in_time(serve, tmp_path):

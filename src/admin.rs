@@ -24,6 +24,7 @@ pub mod prometheus;
 pub mod reload;
 pub mod status;
 
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Instant, SystemTime};
@@ -34,7 +35,7 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::address::BindAddress;
-use crate::listener::ListenError;
+use crate::listener::{Heirloom, Heirlooms, ListenError};
 
 use connection::{Awaits, Connection, Heard};
 use doors::{Arrival, Doors};
@@ -144,7 +145,33 @@ impl Admin {
     ///
     /// Errors: [`ListenError`]; also for `fd://N`.
     pub fn bind(addresses: &[BindAddress]) -> Result<Self, ListenError> {
-        Ok(Self { doors: Doors::bind(addresses)?, peers: Vec::new(), next_id: 0 })
+        Self::inherit(addresses, Heirlooms::default())
+    }
+
+    /// The same with what was inherited from the server before, in an upgrade.
+    pub fn inherit(addresses: &[BindAddress], heirlooms: Heirlooms) -> Result<Self, ListenError> {
+        let doors = Doors::inherit(addresses, heirlooms)?;
+        Ok(Self { doors, peers: Vec::new(), next_id: 0 })
+    }
+
+    /// Duplicates of its listeners, for a successor.
+    pub fn heirlooms(&self) -> io::Result<Vec<Heirloom>> {
+        self.doors.heirlooms()
+    }
+
+    /// Answers nobody who comes from now on, and leaves them in the queue.
+    pub fn close(&mut self) {
+        self.doors.close();
+    }
+
+    /// The same for good: the listeners are a successor's. Who was let in is answered.
+    pub fn give_away(&mut self) {
+        self.doors.give_away();
+    }
+
+    /// The listeners are this server's alone from now on, and it answers.
+    pub fn open(&mut self) {
+        self.doors.open();
     }
 
     /// Where it can be reached, for the log; empty when it cannot.

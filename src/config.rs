@@ -155,6 +155,11 @@ impl Environment {
         self.value(name)?.to_str()
     }
 
+    /// Takes a variable out.
+    pub fn take(&mut self, name: &str) -> Option<OsString> {
+        self.0.remove(OsStr::new(name))
+    }
+
     /// Names of all variables that are text.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().filter_map(|name| name.to_str())

@@ -47,8 +47,9 @@ impl ExitCode {
             Self::Configuration => "configuration, address or permissions: the message names which",
             Self::Usage => "usage: a wrong option or value",
             Self::NotBooted => {
-                "at the first start, a worker could not boot: it crashed, was killed, or was not \
-                 ready within `--boot-timeout`"
+                "at the first start, a worker could not boot: it crashed, was killed, a hook failed, \
+                 or it was not ready within `--boot-timeout`; or one died before an \
+                 [upgrade](#upgrade) was over"
             }
             Self::NotImportable => {
                 "at the first start, the application could not be imported, or left by \
@@ -120,6 +121,9 @@ pub enum Fatal {
     /// A worker failed to boot at first start.
     #[error("a worker could not boot")]
     NotBooted,
+    /// A worker of a server that was to replace another one died before it did.
+    #[error("a worker died before this server has replaced the one before it")]
+    Unfit,
     /// The application could not be imported at first start.
     #[error("the application could not be imported")]
     NotImportable,
@@ -147,7 +151,7 @@ impl Fatal {
             | Self::UserDatabase { .. }
             | Self::Threads { .. }
             | Self::Admin { .. } => ExitCode::Configuration,
-            Self::NotBooted => ExitCode::NotBooted,
+            Self::NotBooted | Self::Unfit => ExitCode::NotBooted,
             Self::NotImportable => ExitCode::NotImportable,
             Self::CrashLoop => ExitCode::CrashLoop,
             Self::System { .. } => ExitCode::Internal,

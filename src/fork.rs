@@ -48,6 +48,10 @@ pub trait Launch {
     fn reload_refusal(&self) -> Option<&'static str> {
         None
     }
+    /// Why this program cannot start itself anew as a process of its own, where it cannot.
+    fn upgrade_refusal(&self) -> Option<&'static str> {
+        Some("this program cannot be started anew")
+    }
     /// Runs a worker, in the child, to its end: loads the application, reports on the life socket,
     /// serves. The caller exits with the code; nothing of the supervisor's runs any more.
     fn work(&self, post: Post) -> WorkerExit;

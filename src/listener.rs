@@ -7,6 +7,7 @@
 //! nothing of workers but the number of their slots.
 
 mod error;
+mod heirlooms;
 mod tcp;
 mod unix;
 
@@ -30,6 +31,8 @@ use crate::address::BindAddress;
 use crate::config::{Config, ListenMode};
 
 pub use error::ListenError;
+use heirlooms::Leaving;
+pub use heirlooms::{Heirloom, Heirlooms};
 use unix::SocketFile;
 
 /// How to listen, whatever the address.
@@ -78,10 +81,14 @@ pub struct Listeners {
     doors: Vec<Door>,
     options: ListenOptions,
     warnings: Vec<String>,
+    /// What the server before had and this one does not want.
+    leavings: Vec<Leaving>,
 }
 
 /// One address and its sockets.
 struct Door {
+    /// As the configuration has it.
+    bind: String,
     name: SocketName,
     sockets: Sockets,
 }
@@ -94,8 +101,7 @@ enum Sockets {
     File {
         /// The socket.
         socket: Socket,
-        /// Its path.
-        #[expect(dead_code, reason = "kept for its drop, which unlinks")]
+        /// Its path, unlinked by its drop.
         file: SocketFile,
     },
     /// One for all slots, which somebody outside has bound and may go on using after us.
@@ -115,11 +121,22 @@ impl Listeners {
     ///
     /// Errors: [`ListenError`]; what was bound until then is closed, its paths unlinked.
     pub fn bind(binds: &[BindAddress], options: &ListenOptions) -> Result<Self, ListenError> {
+        Self::inherit(binds, options, Heirlooms::default())
+    }
+
+    /// The same with what was inherited from the server before, in an upgrade: only what is new is bound.
+    /// As long as that server may go on, nothing happens to its sockets and paths.
+    pub fn inherit(
+        binds: &[BindAddress],
+        options: &ListenOptions,
+        mut heirlooms: Heirlooms,
+    ) -> Result<Self, ListenError> {
         refuse_equal(binds)?;
         let mut warnings = queue_warning(options.backlog).into_iter().collect();
         let targets = tcp::plan(binds)?;
         if !options.reuse_port {
-            for (bind, address) in targets.iter().flat_map(tcp::Target::addresses) {
+            let all = targets.iter().flat_map(tcp::Target::addresses);
+            for (bind, address) in all.filter(|(bind, address)| !heirlooms.have(bind, *address)) {
                 tcp::probe(bind, address)?;
             }
         }
@@ -129,25 +146,36 @@ impl Listeners {
             match bind {
                 BindAddress::Tcp { .. } => {
                     let target = targets.next().expect("each TCP address has been planned");
-                    doors.extend(tcp_doors(&target, options, &mut warnings)?);
+                    doors.extend(tcp_doors(&target, options, &mut heirlooms, &mut warnings)?);
                 }
                 BindAddress::Unix(path) => {
-                    let (socket, file) = unix::bind_path(path, options)?;
+                    let (socket, file) = match heirlooms.take(bind) {
+                        Some((socket, Some(inode))) => (socket, SocketFile::lent(path, inode)),
+                        Some((_, None)) | None => unix::bind_path(path, options)?,
+                    };
                     // Not the socket's own word: it may have been bound beside and moved there.
                     let name = SocketName::Unix(path.display().to_string());
-                    doors.push(Door { name, sockets: Sockets::File { socket, file } });
+                    let bind = bind.to_string();
+                    doors.push(Door { bind, name, sockets: Sockets::File { socket, file } });
                 }
                 BindAddress::Abstract(name) => {
-                    let socket = unix::bind_abstract(bind, name)?;
+                    let socket = match heirlooms.take(bind) {
+                        Some((socket, _)) => socket,
+                        None => unix::bind_abstract(bind, name)?,
+                    };
                     doors.push(Door::of(bind, socket, Sockets::Shared)?);
                 }
                 BindAddress::Fd(number) => {
-                    let socket = take_over(*number)?;
+                    let socket = match heirlooms.take(bind) {
+                        Some((socket, _)) => socket,
+                        None => take_over(*number)?,
+                    };
                     doors.push(Door::of(bind, socket, Sockets::Inherited)?);
                 }
             }
         }
-        let listeners = Self { doors, options: options.clone(), warnings };
+        let leavings = heirlooms.leavings();
+        let listeners = Self { doors, options: options.clone(), warnings, leavings };
         listeners.listen(options.queue()).map_err(|(name, error)| {
             let address = describe(&name);
             tcp::refused(address, error, options.reuse_port)
@@ -229,6 +257,60 @@ impl Listeners {
         outcome
     }
 
+    /// Duplicates of all of them, for a successor.
+    ///
+    /// Errors: EMFILE and the like.
+    pub fn heirlooms(&self) -> io::Result<Vec<Heirloom>> {
+        let mut all = Vec::new();
+        for Door { bind, sockets, .. } in &self.doors {
+            match sockets {
+                Sockets::Shared(socket) | Sockets::Inherited(socket) => {
+                    all.push(Heirloom::of(bind, None, socket, None)?);
+                }
+                Sockets::File { socket, file } => {
+                    all.push(Heirloom::of(bind, None, socket, Some(file.inode()))?);
+                }
+                Sockets::PerSlot { of, .. } => {
+                    for (slot, socket) in of.borrow().iter() {
+                        all.push(Heirloom::of(bind, Some(*slot), socket, None)?);
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Paths are the successor's from now on.
+    pub fn disown(&mut self) {
+        self.files().for_each(SocketFile::disown);
+    }
+
+    /// A successor is ready: no new connection enters the queues that are not wanted any more. The
+    /// workers of the server before empty them.
+    pub fn shut_leavings(&self) {
+        for leaving in &self.leavings {
+            // Whoever comes until it is closed is accepted by the server before, as far as that can.
+            let _ = leaving.socket.listen(0);
+        }
+    }
+
+    /// Everything is this server's from now on; what is not wanted any more is given up.
+    pub fn own(&mut self) {
+        self.files().for_each(SocketFile::own);
+        for leaving in self.leavings.drain(..) {
+            if let Some(mut file) = leaving.file {
+                file.own();
+            }
+        }
+    }
+
+    fn files(&mut self) -> impl Iterator<Item = &mut SocketFile> {
+        self.doors.iter_mut().filter_map(|door| match &mut door.sockets {
+            Sockets::File { file, .. } => Some(file),
+            Sockets::Shared(_) | Sockets::Inherited(_) | Sockets::PerSlot { .. } => None,
+        })
+    }
+
     /// The addresses for people, port 0 resolved: `http://127.0.0.1:8000`, `unix:/run/x.sock`.
     pub fn descriptions(&self) -> Vec<String> {
         self.doors.iter().map(|door| describe(&door.name)).collect()
@@ -298,16 +380,19 @@ impl Door {
             name_of(&address).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
         });
         let name = name.map_err(|error| ListenError::other(bind, "getsockname(2)", error))?;
-        Ok(Self { name, sockets: sockets(socket) })
+        Ok(Self { bind: bind.to_string(), name, sockets: sockets(socket) })
     }
 }
 
 fn tcp_doors(
     target: &tcp::Target<'_>,
     options: &ListenOptions,
+    heirlooms: &mut Heirlooms,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Door>, ListenError> {
-    let opened = tcp::open_all(target, options.reuse_port, warnings)?;
+    let bind = target.bind();
+    let has_heirlooms = target.addresses().any(|(bind, address)| heirlooms.have(bind, address));
+    let opened = tcp::open_all(target, options.reuse_port, heirlooms, warnings)?;
     let door = |(address, socket)| {
         let name = SocketName::Inet(address);
         let sockets = match options.mode {
@@ -315,15 +400,21 @@ fn tcp_doors(
             ListenMode::PerSlot => {
                 let mut of = BTreeMap::from([(SlotId(0), socket)]);
                 for slot in 1..options.slots {
-                    let socket = tcp::open(address).map_err(|error| {
-                        tcp::refused(describe(&name), error, options.reuse_port)
-                    })?;
+                    let socket = match heirlooms.take_tcp(bind, address) {
+                        Some(socket) => socket,
+                        // Beside sockets that are read already, one that nobody reads would be given
+                        // connections: it is made when its worker is.
+                        None if has_heirlooms => break,
+                        None => tcp::open(address).map_err(|error| {
+                            tcp::refused(describe(&name), error, options.reuse_port)
+                        })?,
+                    };
                     of.insert(SlotId(slot), socket);
                 }
                 Sockets::PerSlot { address, of: RefCell::new(of) }
             }
         };
-        Ok(Door { name, sockets })
+        Ok(Door { bind: bind.to_string(), name, sockets })
     };
     opened.into_iter().map(door).collect()
 }

@@ -11,7 +11,7 @@ use arctos_worker::metrics::Board;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::emitter::Emitter;
-use crate::metrics::{Gauges, Ledger, Sampler, Scene};
+use crate::metrics::{Books, Gauges, Ledger, Sampler, Scene};
 use crate::statsd::Statsd;
 
 /// The last flush may take so long: a stop waits for it.
@@ -29,6 +29,10 @@ pub struct Meter {
     looks: Sampler,
     gauges: Gauges,
     sending: Option<Sending>,
+    /// What the servers before this one have counted, for those who look. They have sent it themselves.
+    before: Option<Books>,
+    /// Whether another server tells the gauges of this moment.
+    is_beside: bool,
 }
 
 /// What is sent.
@@ -55,6 +59,8 @@ impl Meter {
             looks: Sampler::open(board, monotonic),
             gauges: Gauges::default(),
             sending,
+            before: None,
+            is_beside: false,
         }
     }
 
@@ -79,7 +85,10 @@ impl Meter {
         if emitter.begins_flush(now) {
             self.ledger.read(board);
             self.read = now;
-            *gauges = sampler.sample(&scene());
+            *gauges = match self.is_beside {
+                true => Gauges::default(),
+                false => sampler.sample(&scene()),
+            };
         }
         emitter.turn(&self.ledger, gauges, &board.header().row, now);
     }
@@ -90,17 +99,35 @@ impl Meter {
         board: &Board,
         scene: impl FnOnce() -> Scene,
         now: Instant,
-    ) -> (&Ledger, &Gauges) {
-        self.read(board, now);
+    ) -> (Books, &Gauges) {
         self.gauges = self.looks.sample(&scene());
-        (&self.ledger, &self.gauges)
+        (self.books(board, now), &self.gauges)
+    }
+
+    /// All that this server and those before it have counted.
+    pub fn books(&mut self, board: &Board, now: Instant) -> Books {
+        self.read(board, now);
+        Books::of(&self.ledger, self.before.as_ref())
+    }
+
+    /// What the servers before this one have counted by now.
+    pub fn follow(&mut self, before: Books) {
+        self.before = Some(before);
+    }
+
+    /// Whether another server is the one whose gauges count: two would contradict each other.
+    pub fn stand_beside(&mut self, is_beside: bool) {
+        self.is_beside = is_beside;
     }
 
     /// Sends all that has not been sent, when no worker is left.
     pub fn finish(mut self, board: &Board, scene: impl FnOnce() -> Scene) {
         let Some(Sending { emitter, sampler, .. }) = &mut self.sending else { return };
         self.ledger.read(board);
-        let gauges = sampler.sample(&scene());
+        let gauges = match self.is_beside {
+            true => Gauges::default(),
+            false => sampler.sample(&scene()),
+        };
         emitter.finish(&self.ledger, &gauges, &board.header().row, LAST_FLUSH);
     }
 
@@ -142,8 +169,8 @@ mod tests {
             meter.turn(&board, empty_scene, due);
         }
         assert_eq!(meter.next_deadline(), Some(start + LONGEST_UNREAD * (HOURS + 1)));
-        let (ledger, _) = meter.look(&board, empty_scene, start);
-        let (_, totals) = ledger.slots().next().unwrap();
+        let (books, _) = meter.look(&board, empty_scene, start);
+        let (_, totals) = books.slots().next().unwrap();
         assert_eq!(totals.count(Counter::BytesOut), u64::from(HOURS) * BYTES_AN_HOUR);
     }
 

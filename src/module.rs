@@ -27,10 +27,11 @@ use arctos_worker::settings::{AppSpec, Settings};
 use arctos_worker::worker;
 use arctos_worker::wsgi::{BootFailure, Bridge, Loaded};
 
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::fork::{Launch, LoadFailure, Preloaded};
 use crate::notify::NOTIFY_SOCKET;
 use crate::server::{self, CheckFailure, Runtime};
+use crate::succession;
 use crate::systemd;
 use inside::Running;
 
@@ -56,7 +57,7 @@ mod arctos {
         }
         Ok(server::run(
             arguments,
-            std::env::vars_os().collect(),
+            succeed_in(py)?,
             &Interpreter { source: Source::Path, host: Host::Command },
         ))
     }
@@ -66,6 +67,18 @@ mod arctos {
         refuse_subinterpreters()?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
+}
+
+/// The environment, in which what was said to the process before this one, in an upgrade, is said to this
+/// one. The bequest is in it for this call's caller alone: no child of this process is to take it for its own.
+fn succeed_in(py: Python<'_>) -> PyResult<Environment> {
+    let environ = py.import("os")?.getattr("environ")?;
+    for (name, value) in succession::readdressed(&std::env::vars_os().collect()) {
+        environ.set_item(name, value)?;
+    }
+    let environment = std::env::vars_os().collect();
+    environ.call_method1("pop", (succession::VARIABLE, py.None()))?;
+    Ok(environment)
 }
 
 /// Types are the process's here, and signals the main interpreter's. From Python 3.12 on it refuses by itself
@@ -208,6 +221,15 @@ impl Launch for CPython {
                 "serve() was given an application and not its path: give it \"module:attr\" to load \
                  new code",
             ),
+        }
+    }
+
+    fn upgrade_refusal(&self) -> Option<&'static str> {
+        match self.host {
+            Host::Command => None,
+            Host::Program => {
+                Some("serve() was called by a program, which is not arctos' to start anew")
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 //! | `generations`, `reload` | what workers are made of, and its replacement |
 //! | `preload` | the zygotes |
 //! | `report` | what is told to the world |
+//! | `upgrade` | the server that is to replace this one, and the one that this one replaces |
 //! | `watching` | who hangs, who is worn out |
 
 mod access_log;
@@ -22,6 +23,7 @@ mod generations;
 mod preload;
 mod reload;
 mod report;
+mod upgrade;
 mod watching;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -50,11 +52,13 @@ use crate::pid_file::PidFile;
 use crate::postmortem::OomWatch;
 use crate::signals::{Signal, Signals};
 use crate::slot::{ExitStatus, Jitter, Pid};
+use crate::succession::Bequest;
 use crate::supervisor::{Event, Policy, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
 use generations::{Generations, Loaded};
 use preload::Nursery;
 use reload::EndedReload;
+use upgrade::Succession;
 
 /// Least room on the board, so that TTIN has somewhere to go.
 const SLOTS_AT_LEAST: u16 = 64;
@@ -66,7 +70,19 @@ const GRACE_ROUND: Duration = Duration::from_millis(250);
 /// Runs a server from the first fork to the last reaped process; its exit code. `reread` is asked at each
 /// reload.
 pub fn run(load: Load, reread: Reread<'_>, listeners: Listeners, log: Log) -> ExitCode {
-    let outcome = Monitor::start(load, reread, listeners, log.clone()).and_then(Monitor::serve);
+    succeed(load, reread, listeners, log, None)
+}
+
+/// The same for the successor of another server, which has left it this.
+pub fn succeed(
+    load: Load,
+    reread: Reread<'_>,
+    listeners: Listeners,
+    log: Log,
+    bequest: Option<Bequest>,
+) -> ExitCode {
+    let started = Monitor::start(load, reread, listeners, log.clone(), bequest);
+    let outcome = started.and_then(Monitor::serve);
     match outcome {
         Ok(()) => ExitCode::Asked,
         Err(fatal) => {
@@ -98,6 +114,7 @@ struct Monitor<'a> {
     nursery: Nursery,
     meter: Meter,
     admin: Admin,
+    succession: Succession,
     /// When the workers are looked at again.
     next_look: Instant,
     pardon: Pardon,
@@ -126,6 +143,7 @@ impl<'a> Monitor<'a> {
         reread: Reread<'a>,
         listeners: Listeners,
         log: Log,
+        bequest: Option<Bequest>,
     ) -> Result<Self, Fatal> {
         let system = |call| move |source| Fatal::System { call, source };
         let names = fork::thread_names().map_err(system("reading /proc/self/task"))?;
@@ -148,8 +166,15 @@ impl<'a> Monitor<'a> {
         let log = log.with_row(&board.header().row);
         let signals = Signals::install().map_err(system("sigaction(2)"))?;
         let now = Instant::now();
-        let meter = Meter::start(&board, config.statsd.as_ref(), &log, now);
-        let admin = Admin::bind(&config.admin_binds).map_err(|source| Fatal::Admin { source })?;
+        let mut meter = Meter::start(&board, config.statsd.as_ref(), &log, now);
+        let (succession, heirlooms) = Succession::begin(bequest, now);
+        let admin = Admin::inherit(&config.admin_binds, heirlooms);
+        let mut admin = admin.map_err(|source| Fatal::Admin { source })?;
+        if !succession.is_owner() {
+            board.header().set_shares_listeners(true);
+            meter.stand_beside(true);
+            admin.close();
+        }
         for warning in admin.warnings() {
             log.line(Level::Warning, "admin.warning", &[("warning", Value::Text(warning))]);
         }
@@ -170,6 +195,7 @@ impl<'a> Monitor<'a> {
             nursery: Nursery::default(),
             meter,
             admin,
+            succession,
             next_look: now,
             pardon: Pardon::default(),
             last_hang: None,
@@ -187,8 +213,11 @@ impl<'a> Monitor<'a> {
 
     fn serve(mut self) -> Result<(), Fatal> {
         let mut patience = Duration::ZERO;
+        let mut verdict = None;
         loop {
-            if let Some(verdict) = self.carry_out() {
+            verdict = verdict.or(self.carry_out());
+            // A successor that has nothing yet does not outlive this server.
+            if let Some(verdict) = verdict.filter(|_| !self.succession.is_pending()) {
                 return self.finish(verdict);
             }
             let timeout = self.timeout(patience);
@@ -211,6 +240,7 @@ impl<'a> Monitor<'a> {
                 }
             };
             self.watch(now);
+            self.succeed(now);
             self.measure(now);
             self.last_round = Instant::now();
         }
@@ -223,6 +253,7 @@ impl<'a> Monitor<'a> {
             self.meter.next_deadline(),
             self.admin.next_deadline(),
             self.nursery.next_deadline(),
+            self.succession.next_deadline(),
             Some(self.next_look),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;
@@ -235,6 +266,7 @@ impl<'a> Monitor<'a> {
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
         fds.extend(self.nursery.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.succession.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
         // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
@@ -251,8 +283,13 @@ impl<'a> Monitor<'a> {
     fn hear(&mut self, now: Instant) {
         for signal in self.signals.take() {
             let wish = match signal {
-                Signal::Int => Wish::Interrupt,
+                Signal::Int => {
+                    self.hasten_successor(now);
+                    Wish::Interrupt
+                }
                 Signal::Quit => Wish::Quit,
+                // Nobody sends requests to this server alone yet: there is nothing to announce.
+                Signal::Term if !self.succession.is_owner() => Wish::Quit,
                 Signal::Term => Wish::Terminate,
                 Signal::Ttin => Wish::More,
                 Signal::Ttou => Wish::Fewer,
@@ -264,8 +301,7 @@ impl<'a> Monitor<'a> {
                     continue;
                 }
                 Signal::Usr2 => {
-                    let pairs = [("signal", Value::Display(&signal.kernel()))];
-                    self.log.line(Level::Warning, "signal.not_in_this_version", &pairs);
+                    self.upgrade(now);
                     continue;
                 }
             };
@@ -277,6 +313,8 @@ impl<'a> Monitor<'a> {
         for index in 0..self.crew.len() {
             self.hear_member(index, now);
         }
+        self.hear_predecessor();
+        self.hear_successor(now);
         while let Some((pid, status)) = fork::reap() {
             self.bury(pid, status, now);
         }
@@ -302,6 +340,9 @@ impl<'a> Monitor<'a> {
     }
 
     fn bury(&mut self, pid: Pid, status: ExitStatus, now: Instant) {
+        if self.succession.successor() == Some(pid) {
+            return self.successor_exited(pid, status, now);
+        }
         if self.bury_zygote(pid, status, now) {
             return;
         }
@@ -319,13 +360,20 @@ impl<'a> Monitor<'a> {
         self.supervisor.handle(Event::Exited { pid, status, report: member.report() }, now);
     }
 
-    fn finish(self, verdict: Verdict) -> Result<(), Fatal> {
+    fn finish(mut self, verdict: Verdict) -> Result<(), Fatal> {
         let abandoned = self.cut_off().saturating_sub(self.cut_off_before_stop);
-        let pairs = [("abandoned", Value::Number(i64::try_from(abandoned).unwrap_or(i64::MAX)))];
+        let pairs = [
+            ("abandoned", Value::Number(i64::try_from(abandoned).unwrap_or(i64::MAX))),
+            ("pid", Value::Number(i64::from(std::process::id()))),
+        ];
         self.log.line(Level::Info, "server.stopped", &pairs);
+        self.tell_last_books();
         let scene = control::scene(&self.supervisor, &self.crew, self.listeners.as_ref());
         self.nursery.close();
         self.meter.finish(&self.board, || scene);
+        if self.succession.is_unfit() {
+            return Err(Fatal::Unfit);
+        }
         verdict.into_result()
     }
 }

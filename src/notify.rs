@@ -18,6 +18,11 @@ impl Notifier {
         Self(std::env::var_os(NOTIFY_SOCKET).filter(|name| !name.is_empty()))
     }
 
+    /// Nobody: somebody else speaks to the service manager.
+    pub fn silent() -> Self {
+        Self(None)
+    }
+
     /// Tells one state, such as `READY=1`. Without a service manager that is nothing.
     pub fn tell(&self, state: &str) -> io::Result<()> {
         let Some(name) = &self.0 else { return Ok(()) };

@@ -20,6 +20,8 @@ enum State {
     Prepared(PathBuf),
     /// In its place.
     Published,
+    /// A successor's, as far as it is there.
+    GivenAway,
 }
 
 impl PidFile {
@@ -31,6 +33,22 @@ impl PidFile {
         let text = format!("{pid}\n");
         fs::File::create(&beside)?.write_all(text.as_bytes())?;
         Ok(Self { path: path.to_owned(), state: State::Prepared(beside), text })
+    }
+
+    /// That of the process `pid`, which has given it away: removed when dropped, unless another one is
+    /// in its place by then.
+    pub fn take_over(path: &Path, pid: u32) -> Self {
+        Self { path: path.to_owned(), state: State::Published, text: format!("{pid}\n") }
+    }
+
+    /// Leaves it where it is, to a successor.
+    pub fn give_away(&mut self) {
+        self.state = State::GivenAway;
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Puts it in its place, over whatever an earlier server left there.
@@ -47,6 +65,7 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         let ours = match &self.state {
             State::Prepared(beside) => Some(beside),
+            State::GivenAway => None,
             // A successor may have put its own there.
             State::Published => match fs::read_to_string(&self.path) {
                 Ok(text) if text == self.text => Some(&self.path),
@@ -94,6 +113,25 @@ mod tests {
         fs::write(&path, "72\n").unwrap();
         drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "72\n");
+    }
+
+    #[test]
+    fn a_file_that_was_given_away_is_replaced_or_removed_by_who_took_it_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("arctos.pid");
+        for is_wanted in [true, false] {
+            let mut file = PidFile::prepare(&path, 71).unwrap();
+            file.publish().unwrap();
+            file.give_away();
+            drop(file);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "71\n");
+            let mut next = is_wanted.then(|| PidFile::prepare(&path, 72).unwrap());
+            if let Some(next) = &mut next {
+                next.publish().unwrap();
+            }
+            drop(PidFile::take_over(&path, 71));
+            assert_eq!(path.exists(), is_wanted);
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::nofile::{self, raise_nofile};
 use crate::options::Setting;
 use crate::signals::Dispositions;
 use crate::standard_streams;
+use crate::succession::{self, Bequest};
 use crate::top::{self, Watch};
 
 /// What can load and run applications.
@@ -77,7 +78,7 @@ pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
     let dispositions = Dispositions::save()?;
     let limit = nofile::Limit::save()?;
     let folder = File::open(".")?;
-    let served = catch_unwind(AssertUnwindSafe(|| serve(config, runtime)));
+    let served = catch_unwind(AssertUnwindSafe(|| serve(config, runtime, None)));
     fchdir(&folder)?;
     limit.restore()?;
     dispositions.restore()?;
@@ -86,11 +87,12 @@ pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
 
 fn obey(
     arguments: impl IntoIterator<Item = OsString>,
-    environment: Environment,
+    mut environment: Environment,
     runtime: &dyn Runtime,
 ) -> i32 {
     // Without /dev/null there is no more to be lost than there was: it goes on.
     let _ = standard_streams::fill();
+    let bequest = environment.take(succession::VARIABLE);
     match cli::parse(arguments, environment) {
         Err(error) => {
             say(io::stderr(), &format!("error: {error}"));
@@ -107,7 +109,13 @@ fn obey(
         Ok(Invocation::Ctl(order)) => ask(&order),
         Ok(Invocation::Top(watch)) => show(&watch),
         Ok(Invocation::Check(config)) => check(&config, runtime),
-        Ok(Invocation::Serve(config)) => serve(&config, runtime),
+        Ok(Invocation::Serve(config)) => match bequest.as_deref().map(Bequest::read).transpose() {
+            Ok(bequest) => serve(&config, runtime, bequest),
+            Err(error) => {
+                say(io::stderr(), &format!("error: {error}"));
+                ExitCode::Configuration as i32
+            }
+        },
     }
 }
 
@@ -166,7 +174,7 @@ fn told(failure: CheckFailure) -> i32 {
     failure.exit.code()
 }
 
-fn serve(config: &Config, runtime: &dyn Runtime) -> i32 {
+fn serve(config: &Config, runtime: &dyn Runtime, mut bequest: Option<Bequest>) -> i32 {
     // CPython's handler only notes SIGINT for the next line of Python, of which there is none: Ctrl-C
     // while a name is looked up would be told at the end, as a KeyboardInterrupt. Cannot fail: SIGINT
     // may have any disposition.
@@ -186,7 +194,8 @@ fn serve(config: &Config, runtime: &dyn Runtime) -> i32 {
         log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
     }
     let options = ListenOptions::from(config);
-    match Listeners::bind(&config.binds, &options) {
+    let heirlooms = bequest.as_mut().map(|bequest| std::mem::take(&mut bequest.listeners));
+    match Listeners::inherit(&config.binds, &options, heirlooms.unwrap_or_default()) {
         Ok(listeners) => {
             for warning in listeners.warnings() {
                 log.line(Level::Warning, "listener.warning", &[("warning", Value::Text(warning))]);
@@ -201,7 +210,7 @@ fn serve(config: &Config, runtime: &dyn Runtime) -> i32 {
                 }
                 config.source.read().map(load).map_err(|error| error.to_string())
             };
-            monitor::run(load(config.clone()), &reread, listeners, log) as i32
+            monitor::succeed(load(config.clone()), &reread, listeners, log, bequest) as i32
         }
         Err(error) => {
             let text = error.to_string();

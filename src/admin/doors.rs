@@ -3,6 +3,7 @@
 //! They are bound by [`Listeners`], like those for requests: the same notation, the same probe for
 //! another server, the same care for stale paths. Who may connect is decided here.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use nix::unistd::Uid;
 use super::Transport;
 use crate::address::BindAddress;
 use crate::config::ListenMode;
-use crate::listener::{ListenError, ListenOptions, Listeners};
+use crate::listener::{Heirloom, Heirlooms, ListenError, ListenOptions, Listeners};
 
 /// Connections that may wait to be accepted: a few scrapers and a person.
 const BACKLOG: u32 = 64;
@@ -63,11 +64,22 @@ enum Life {
     Open,
     /// The process is out of descriptors or memory: poll(2) would only say again that somebody waits.
     Resting { until: Instant },
+    /// Another server answers, during an upgrade.
+    Closed,
 }
 
 impl Doors {
     /// Binds and listens; paths with mode 0600, whatever the umask.
+    #[cfg(test)]
     pub(super) fn bind(addresses: &[BindAddress]) -> Result<Self, ListenError> {
+        Self::inherit(addresses, Heirlooms::default())
+    }
+
+    /// The same with what was inherited from the server before, in an upgrade.
+    pub(super) fn inherit(
+        addresses: &[BindAddress],
+        heirlooms: Heirlooms,
+    ) -> Result<Self, ListenError> {
         for address in addresses {
             match address {
                 BindAddress::Fd(number) => return Err(ListenError::AdminFd { number: *number }),
@@ -83,7 +95,7 @@ impl Doors {
             user: None,
             group: None,
         };
-        let bound = Listeners::bind(addresses, &options).map_err(in_our_words)?;
+        let bound = Listeners::inherit(addresses, &options, heirlooms).map_err(in_our_words)?;
         // A shared socket is the same for each slot.
         let listeners = bound.for_slot(SlotId(0)).map_err(|error| {
             let address = bound.descriptions().join(" ");
@@ -102,11 +114,34 @@ impl Doors {
         self.bound.warnings()
     }
 
+    /// Duplicates of all of them, for a successor.
+    pub(super) fn heirlooms(&self) -> io::Result<Vec<Heirloom>> {
+        self.bound.heirlooms()
+    }
+
+    /// Leaves who comes in the queue.
+    pub(super) fn close(&mut self) {
+        self.life = Life::Closed;
+    }
+
+    /// Everything is another server's from now on.
+    pub(super) fn give_away(&mut self) {
+        self.bound.disown();
+        self.close();
+        self.listeners.clear();
+    }
+
+    /// Everything is this server's from now on, and who is in the queue is let in.
+    pub(super) fn open(&mut self) {
+        self.bound.own();
+        self.life = Life::Open;
+    }
+
     /// What becomes readable when somebody comes; nothing during a rest.
     pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let listeners = match self.life {
             Life::Open => self.listeners.as_slice(),
-            Life::Resting { .. } => &[],
+            Life::Resting { .. } | Life::Closed => &[],
         };
         listeners.iter().map(|listener| listener.socket.as_fd())
     }
@@ -114,7 +149,7 @@ impl Doors {
     /// When a rest is over.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match self.life {
-            Life::Open => None,
+            Life::Open | Life::Closed => None,
             Life::Resting { until } => Some(until),
         }
     }
@@ -122,6 +157,7 @@ impl Doors {
     /// Those who have come, [`ARRIVALS`] of each listener at most: more are there in the next turn.
     pub(super) fn accept(&mut self, now: Instant) -> Vec<Arrival> {
         match self.life {
+            Life::Closed => return Vec::new(),
             Life::Resting { until } if now < until => return Vec::new(),
             Life::Resting { .. } | Life::Open => self.life = Life::Open,
         }
@@ -231,6 +267,23 @@ mod tests {
             assert_eq!(doors.next_deadline(), Some(now + rest));
             now += rest;
         }
+    }
+
+    /// Who comes while nobody is let in is not turned away.
+    #[test]
+    fn doors_that_are_closed_keep_who_comes_in_the_queue() {
+        let mut doors = Doors::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let SocketName::Inet(address) = doors.listeners[0].name else { panic!("no TCP") };
+        doors.close();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let now = Instant::now();
+        assert_eq!(doors.awaited().count(), 0);
+        assert!(doors.accept(now).is_empty());
+        doors.open();
+        assert_eq!(doors.awaited().count(), 1);
+        assert_eq!(doors.accept(now).len(), 1);
+        doors.give_away();
+        assert_eq!(doors.awaited().count(), 0);
     }
 
     #[test]

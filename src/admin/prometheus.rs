@@ -20,7 +20,7 @@ use arctos_worker::identity::SlotId;
 use arctos_worker::metrics::{Counter, Histogram};
 
 use crate::metrics::names::counter_prometheus_name;
-use crate::metrics::{Distribution, Gauge, Gauges, Ledger, Scope, Spread, Totals};
+use crate::metrics::{Books, Distribution, Gauge, Gauges, Scope, Spread, Totals};
 
 /// The Content-Type of [`text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -31,10 +31,10 @@ const OCTAVES: std::ops::RangeInclusive<u32> = 6..=30;
 const BYTES_PER_WORKER: usize = 8 * 1024;
 
 /// Everything, with `# HELP` and `# TYPE`.
-pub fn text(ledger: &Ledger, gauges: &Gauges, zone: Option<&str>) -> String {
-    let workers = ledger.slots().map(|(slot, totals)| Source::worker(slot, totals, zone));
+pub fn text(books: &Books, gauges: &Gauges, zone: Option<&str>) -> String {
+    let workers = books.slots().map(|(slot, totals)| Source::worker(slot, totals, zone));
     let workers: Vec<_> = workers.collect();
-    let supervisor = Source { labels: labels(None, zone), totals: ledger.supervisor() };
+    let supervisor = Source { labels: labels(None, zone), totals: books.supervisor() };
     let mut page = Page { text: String::with_capacity((workers.len() + 2) * BYTES_PER_WORKER) };
     // Counters of one name stand together.
     let families = Counter::ALL.as_slice();

@@ -66,8 +66,8 @@ impl Source {
         self.resolve()?.config.ok_or(ConfigError::NoApplication)
     }
 
-    /// Where relative paths start.
-    pub(super) fn folder(&self) -> &Path {
+    /// Where relative paths start: the current folder at the start.
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 

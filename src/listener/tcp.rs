@@ -15,6 +15,7 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use super::error::{ListenError, is_in_use, is_not_here};
+use super::heirlooms::Heirlooms;
 use crate::address::BindAddress;
 
 /// One `--bind` and what it means: at least one address.
@@ -24,6 +25,10 @@ pub(super) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
+    pub(super) fn bind(&self) -> &'a BindAddress {
+        self.bind
+    }
+
     pub(super) fn addresses(&self) -> impl Iterator<Item = (&'a BindAddress, SocketAddr)> {
         self.addresses.iter().map(|address| (self.bind, *address))
     }
@@ -113,10 +118,11 @@ pub(super) fn probe(bind: &BindAddress, address: SocketAddr) -> Result<(), Liste
 }
 
 /// Opens every address of a target. Those that this machine does not have are left out, with a
-/// warning, as long as one is left; port 0 is the same port at each.
+/// warning, as long as one is left; port 0 is the same port at each. What was inherited is taken.
 pub(super) fn open_all(
     target: &Target<'_>,
     reuse_port: bool,
+    heirlooms: &mut Heirlooms,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<(SocketAddr, Socket)>, ListenError> {
     let mut opened: Vec<(SocketAddr, Socket)> = Vec::new();
@@ -125,7 +131,11 @@ pub(super) fn open_all(
         if let Some((first, _)) = opened.first() {
             address.set_port(first.port());
         }
-        let outcome = open(address).and_then(|socket| Ok((local(&socket)?, socket)));
+        let socket = match heirlooms.take_tcp(bind, address) {
+            Some(socket) => Ok(socket),
+            None => open(address),
+        };
+        let outcome = socket.and_then(|socket| Ok((local(&socket)?, socket)));
         match outcome {
             Ok(door) => opened.push(door),
             Err(error) if is_not_here(&error) => left_out.push((address, error)),

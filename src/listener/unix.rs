@@ -28,14 +28,44 @@ const PATH_MAX_BYTES: usize = 107;
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: Inode,
-    bound_by: u32,
+    owner: Owner,
+}
+
+/// Who unlinks a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// This process; not one that it forks.
+    Process(u32),
+    /// Another server, during an upgrade.
+    Elsewhere,
+}
+
+impl SocketFile {
+    /// One that is still another server's.
+    pub(super) fn lent(path: &Path, inode: Inode) -> Self {
+        Self { path: path.to_owned(), inode, owner: Owner::Elsewhere }
+    }
+
+    /// It is this process's from now on.
+    pub(super) fn own(&mut self) {
+        self.owner = Owner::Process(process::id());
+    }
+
+    /// It is another server's from now on.
+    pub(super) fn disown(&mut self) {
+        self.owner = Owner::Elsewhere;
+    }
+
+    pub(super) fn inode(&self) -> Inode {
+        self.inode
+    }
 }
 
 /// What tells a file from another one at the same path.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Inode {
-    device: u64,
-    number: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inode {
+    pub(super) device: u64,
+    pub(super) number: u64,
 }
 
 impl Inode {
@@ -48,7 +78,7 @@ impl Inode {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = || Inode::of(&self.path).is_ok_and(|inode| inode == self.inode);
-        if process::id() == self.bound_by && is_ours() {
+        if self.owner == Owner::Process(process::id()) && is_ours() {
             // Ignored: a path that cannot be unlinked is taken for stale by the next start.
             let _ = fs::remove_file(&self.path);
         }
@@ -130,7 +160,7 @@ fn bind_at(
         .and_then(|address| socket.bind(&address))
         .map_err(|error| folder_or(bind, path, "bind(2)", error))?;
     let inode = Inode::of(path).map_err(|error| folder_or(bind, path, "stat(2)", error))?;
-    let file = SocketFile { path: path.to_owned(), inode, bound_by: process::id() };
+    let file = SocketFile { path: path.to_owned(), inode, owner: Owner::Process(process::id()) };
     nix::unistd::chown(path, options.user, options.group)
         .map_err(|error| ListenError::other(bind, "chown(2)", error.into()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(options.unix_socket_mode.bits()))
@@ -192,7 +222,7 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let inode = Inode::of(&path).unwrap();
         let parent = process::id() + 1;
-        drop(SocketFile { path: path.clone(), inode, bound_by: parent });
+        drop(SocketFile { path: path.clone(), inode, owner: Owner::Process(parent) });
         assert!(path.exists());
     }
 

@@ -65,6 +65,39 @@ impl Totals {
     pub fn spread(&self, distribution: Distribution) -> &Spread {
         &self.spreads[distribution as usize]
     }
+
+    /// Adds what another one has counted.
+    pub fn add(&mut self, other: &Self) {
+        for counter in Counter::ALL {
+            self.add_count(counter, other.count(counter));
+        }
+        for distribution in Distribution::ALL {
+            let spread = other.spread(distribution);
+            let buckets = spread.buckets.iter().copied().enumerate();
+            self.add_spread(distribution, spread.sum, buckets);
+        }
+    }
+
+    pub(super) fn add_count(&mut self, counter: Counter, n: u64) {
+        gain(&mut self.counts[counter as usize], n);
+    }
+
+    /// Buckets by their index; those that there are not are left out.
+    pub(super) fn add_spread(
+        &mut self,
+        distribution: Distribution,
+        sum: Duration,
+        buckets: impl Iterator<Item = (usize, u64)>,
+    ) {
+        let spread = &mut self.spreads[distribution as usize];
+        spread.sum = spread.sum.saturating_add(sum);
+        for (index, n) in buckets {
+            if let Some(bucket) = spread.buckets.get_mut(index) {
+                gain(bucket, n);
+                gain(&mut spread.count, n);
+            }
+        }
+    }
 }
 
 impl Default for Totals {

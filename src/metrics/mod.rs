@@ -6,17 +6,20 @@
 //! | `names` | gauges and distributions, and what everything is called in Prometheus |
 //! | `table` | the README's table of all metrics |
 //! | `ledger` | totals of each slot, read from the board and made plausible |
+//! | `books` | totals that are handed from one server to the next |
 //! | `gauges` | what is worked out at the moment it is asked for |
 //! | `resident` | how much memory the workers have |
 //!
 //! Counting is the workers' ([`arctos_worker::metrics`]). Nothing here formats a line or sends one: that
 //! is [`crate::emitter`] and [`crate::admin`].
+pub mod books;
 pub mod gauges;
 pub mod ledger;
 pub mod names;
 pub mod resident;
 pub mod table;
 
+pub use books::Books;
 pub use gauges::{Gauges, Occupant, Sampler, Scene};
 pub use ledger::{Ledger, Spread, Totals};
 pub use names::{Distribution, Gauge, Scope};

@@ -79,6 +79,8 @@ impl Monitor<'_> {
                 Action::ReloadEnded { outcome } => self.report_reload(outcome),
                 Action::ReportReady => self.report_ready(),
                 Action::ReportStopping { deadline } => self.report_stopping(deadline),
+                // During an upgrade, the queues are another server's, too: it takes what is in them.
+                Action::CloseDoor if self.board.header().shares_listeners() => {}
                 Action::CloseDoor => {
                     let closed = self.listeners.as_ref().map_or(Ok(()), Listeners::close_door);
                     if let Err(error) = closed {

@@ -95,11 +95,11 @@ impl Monitor<'_> {
         let zone = self.generations.current().load.config.zone.clone();
         let Self { meter, board, crew, supervisor, listeners, .. } = self;
         let scene = || scene(supervisor, crew, listeners.as_ref());
-        let (ledger, gauges) = meter.look(board, scene, now);
+        let (books, gauges) = meter.look(board, scene, now);
         Answer {
             status: 200,
             content_type: prometheus::CONTENT_TYPE,
-            body: prometheus::text(ledger, gauges, zone.as_deref()),
+            body: prometheus::text(&books, gauges, zone.as_deref()),
         }
     }
 

@@ -21,6 +21,13 @@ impl Monitor<'_> {
         let header = self.board.header();
         header.set_generation(self.generations.number());
         header.set_state(ServerState::Serving);
+        if self.succession.serves() {
+            self.tell_ready();
+        }
+    }
+
+    /// Says to the world that this server is the one that serves.
+    pub(super) fn tell_ready(&mut self) {
         if let Some(Err(error)) = self.pid_file.as_mut().map(PidFile::publish) {
             let pairs = [("reason", Value::Display(&error))];
             self.log.line(Level::Error, "pid_file.failed", &pairs);
@@ -49,8 +56,10 @@ impl Monitor<'_> {
         let left = deadline.saturating_duration_since(Instant::now());
         header.set_drain_deadline(monotonic().map(|now| now + left));
         self.cut_off_before_stop = self.cut_off();
-        self.log.line(Level::Info, "server.stopping", &[]);
+        let pairs = [("pid", Value::Number(i64::from(std::process::id())))];
+        self.log.line(Level::Info, "server.stopping", &pairs);
         self.notify("STOPPING=1");
+        self.end_successor(deadline, Instant::now());
     }
 
     pub(super) fn notify(&self, state: &str) {
@@ -97,6 +106,10 @@ impl Monitor<'_> {
                     Ending::Asked => running.filter(|_| self.log.is_enabled(Level::Info)),
                 };
                 notice.write(&self.log, shown.as_ref());
+                match ending {
+                    Ending::Died | Ending::Hung => self.doubt(),
+                    Ending::BootFailed | Ending::Asked => {}
+                }
                 // Nobody is there: no request runs and no connection is open, whoever reads it.
                 block.assign(*generation);
             }

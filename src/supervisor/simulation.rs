@@ -116,7 +116,7 @@ impl World {
             now,
             next_pid: 100,
             processes: BTreeMap::new(),
-            is_preloaded: dice.draw() % 3 == 0,
+            is_preloaded: dice.draw().is_multiple_of(3),
             orders: Vec::new(),
             coming: Vec::new(),
             spawns: BTreeMap::new(),

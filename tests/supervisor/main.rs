@@ -80,7 +80,7 @@ const TESTS: &[(&str, fn())] = tests![
     a_worker_keeps_only_what_is_its_own
     a_second_term_skips_the_drain_delay
     a_second_int_kills_a_stubborn_worker_and_what_it_started
-    a_signal_of_a_later_version_does_no_harm
+    usr2_to_a_program_that_cannot_start_itself_anew_is_refused
     a_worker_killed_by_a_real_time_signal_is_replaced
     a_process_with_a_thread_does_not_fork
     signals_that_were_blocked_at_the_start_are_heard
@@ -290,10 +290,10 @@ fn a_second_int_kills_a_stubborn_worker_and_what_it_started() {
     assert_eq!(server.ends(), Some(0));
 }
 
-fn a_signal_of_a_later_version_does_no_harm() {
+fn usr2_to_a_program_that_cannot_start_itself_anew_is_refused() {
     let mut server = Server::start("serves").awaited();
     server.signal(Signal::SIGUSR2);
-    server.says(&["signal.not_in_this_version", "SIGUSR2"]);
+    server.says(&["upgrade.refused", "cannot be started anew"]);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
     assert_eq!(server.seen_count("worker.started"), 2);

@@ -94,8 +94,8 @@ pub struct EventLoop<'a, A: Application> {
 impl<'a, A: Application> EventLoop<'a, A> {
     /// Registers what there is to wait for.
     pub fn new(post: Post, app: &'a mut A) -> io::Result<Self> {
-        let Post { block, life, doorbell, listeners, settings, log, access_log, companion, .. } =
-            post;
+        let Post { block, header, life, doorbell, listeners, settings, .. } = post;
+        let Post { log, access_log, companion, .. } = post;
         let poller = Poller::new(BATCH)?;
         let guarded = fork_guard::begin();
         for fd in [poller.as_fd(), doorbell.as_fd(), life.as_fd()] {
@@ -103,7 +103,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
         poller.add(&doorbell, DOORBELL_KEY, Interest::Read)?;
         poller.add(&life, LIFE_KEY, Interest::Read)?;
-        let mut doors = Doors::new(listeners);
+        let mut doors = Doors::new(listeners, header);
         doors.open(&poller)?;
         let timeouts = settings.timeouts.clone();
         let deadlines = Deadlines::new(|timer| match timer {

@@ -5,6 +5,7 @@ use arctos_worker::identity::Generation;
 use arctos_worker::metrics::{Block, Board, Side};
 
 use super::*;
+use crate::metrics::Ledger;
 
 /// A board whose first `workers` slots have a worker, and its ledger.
 fn manned(slots: u16, workers: u16) -> (Board, Ledger) {
@@ -57,7 +58,10 @@ fn family(page: &str, name: &str) -> String {
 fn a_counter_of_workers_has_a_sample_a_slot() {
     let (ledger, gauges) = small();
     assert_eq!(
-        family(&text(&ledger, &gauges, Some("a")), "arctos_conn_accept_success_total"),
+        family(
+            &text(&Books::of(&ledger, None), &gauges, Some("a")),
+            "arctos_conn_accept_success_total"
+        ),
         "# HELP arctos_conn_accept_success_total Connections accepted.\n\
          # TYPE arctos_conn_accept_success_total counter\n\
          arctos_conn_accept_success_total{worker=\"0\",zone=\"a\"} 12\n\
@@ -69,7 +73,7 @@ fn a_counter_of_workers_has_a_sample_a_slot() {
 fn counters_of_one_name_are_one_family_with_reasons() {
     let (ledger, gauges) = small();
     assert_eq!(
-        family(&text(&ledger, &gauges, None), "arctos_worker_restarts_total"),
+        family(&text(&Books::of(&ledger, None), &gauges, None), "arctos_worker_restarts_total"),
         "# HELP arctos_worker_restarts_total Workers that ended without having been asked to.\n\
          # TYPE arctos_worker_restarts_total counter\n\
          arctos_worker_restarts_total{worker=\"0\",reason=\"boot\"} 0\n\
@@ -88,7 +92,7 @@ fn counters_of_one_name_are_one_family_with_reasons() {
 #[test]
 fn what_the_supervisor_counts_of_itself_has_no_worker() {
     let (ledger, gauges) = small();
-    let page = text(&ledger, &gauges, None);
+    let page = text(&Books::of(&ledger, None), &gauges, None);
     let samples = |name| {
         let lines = family(&page, name);
         lines.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
@@ -110,7 +114,7 @@ fn a_count_in_a_strange_place_is_shown_all_the_same() {
     board.header().row.inc(Counter::ReqKilled);
     block(&board, 0).row.inc(Counter::ReloadOk);
     ledger.read(&board);
-    let page = text(&ledger, &Gauges::default(), Some("z"));
+    let page = text(&Books::of(&ledger, None), &Gauges::default(), Some("z"));
     assert!(page.contains("\narctos_req_killed_total{zone=\"z\"} 1\n"), "{page}");
     assert!(page.contains("\narctos_reload_ok_total{worker=\"0\",zone=\"z\"} 1\n"), "{page}");
 }
@@ -118,7 +122,7 @@ fn a_count_in_a_strange_place_is_shown_all_the_same() {
 #[test]
 fn gauges_are_of_the_server_or_of_a_worker_and_left_out_without_a_value() {
     let (ledger, gauges) = small();
-    let page = text(&ledger, &gauges, Some("a"));
+    let page = text(&Books::of(&ledger, None), &gauges, Some("a"));
     assert!(
         page.contains("# TYPE arctos_workers_target gauge\narctos_workers_target{zone=\"a\"} 2\n")
     );
@@ -131,7 +135,7 @@ fn gauges_are_of_the_server_or_of_a_worker_and_left_out_without_a_value() {
 #[test]
 fn a_histogram_is_cumulative_in_seconds() {
     let (ledger, gauges) = small();
-    let page = text(&ledger, &gauges, None);
+    let page = text(&Books::of(&ledger, None), &gauges, None);
     let lines = family(&page, "arctos_request_duration_seconds");
     let of_0: Vec<_> = lines.lines().filter(|line| line.contains("worker=\"0\"")).collect();
     assert_eq!(of_0.len(), 25 + 1 + 2);
@@ -164,7 +168,7 @@ fn each_bound_is_the_start_of_a_bucket() {
 #[test]
 fn what_an_operator_gives_cannot_break_out_of_its_label() {
     let (ledger, gauges) = small();
-    let page = text(&ledger, &gauges, Some("a\"} 1\n\\x"));
+    let page = text(&Books::of(&ledger, None), &gauges, Some("a\"} 1\n\\x"));
     assert!(page.contains("arctos_workers_target{zone=\"a\\\"} 1\\n\\\\x\"} 2\n"));
     let help = Escaped { text: "a \"b\"\n\\", quotes: false };
     assert_eq!(help.to_string(), "a \"b\"\\n\\\\");
@@ -218,7 +222,7 @@ fn read_labels(mut text: &str) -> BTreeMap<String, String> {
 #[test]
 fn every_line_is_of_the_formats_grammar_and_families_are_contiguous() {
     let (ledger, gauges) = small();
-    let page = text(&ledger, &gauges, Some("quo\"te, }{=\\"));
+    let page = text(&Books::of(&ledger, None), &gauges, Some("quo\"te, }{=\\"));
     assert!(page.ends_with('\n'));
     let (mut families, mut samples) = (HashSet::new(), HashSet::new());
     let mut current = ("", "");
@@ -274,7 +278,7 @@ fn how_long_64_workers_take() {
     ledger.read(&board);
     let read = begun.elapsed();
     let begun = Instant::now();
-    let page = text(&ledger, &Gauges::default(), Some("central-europe"));
+    let page = text(&Books::of(&ledger, None), &Gauges::default(), Some("central-europe"));
     let took = begun.elapsed();
     let words = format!("read {read:?}, text {took:?}, {} bytes\n", page.len());
     std::io::Write::write_all(&mut std::io::stdout(), words.as_bytes()).unwrap();

@@ -13,7 +13,7 @@ use crate::drive::Desk;
 use crate::fd::{self, Accepted, Arrival, accept};
 use crate::fork_guard;
 use crate::log::{Level, Value};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Header};
 use crate::poller::{Interest, Poller};
 use crate::post::{Listener, Owner};
 
@@ -32,6 +32,8 @@ pub(super) struct Arrived {
 /// All listeners of this worker.
 pub(super) struct Doors {
     listeners: Vec<Listener>,
+    /// Says whether another server has them, too.
+    header: &'static Header,
     life: Life,
     /// The next rest, when accepting fails for want of resources.
     rest: Duration,
@@ -51,11 +53,12 @@ enum Life {
 }
 
 impl Doors {
-    pub(super) fn new(listeners: Vec<Listener>) -> Self {
+    pub(super) fn new(listeners: Vec<Listener>, header: &'static Header) -> Self {
         for listener in &listeners {
             fork_guard::guard(listener.socket.as_fd());
         }
-        Self { listeners, life: Life::Full, rest: FIRST_REST, complaint: Complaint::default() }
+        let complaint = Complaint::default();
+        Self { listeners, header, life: Life::Full, rest: FIRST_REST, complaint }
     }
 
     /// What the first of them is called.
@@ -166,11 +169,12 @@ impl Doors {
         }
     }
 
-    /// Those that nobody needs when the supervisor is gone.
+    /// Those that nobody needs when the supervisor is gone. During an upgrade another server needs all.
     fn orphaned(&self) -> impl Iterator<Item = &OwnedFd> {
-        self.listeners.iter().filter_map(|listener| match listener.owner {
-            Owner::Supervisor => Some(&listener.socket),
-            Owner::Outside => None,
+        let is_shared = self.header.shares_listeners();
+        self.listeners.iter().filter_map(move |listener| match listener.owner {
+            Owner::Supervisor if !is_shared => Some(&listener.socket),
+            Owner::Supervisor | Owner::Outside => None,
         })
     }
 

@@ -116,6 +116,25 @@ fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
     };
 }
 
+/// The other server's duplicate of the listener tells whether it still listens.
+#[test]
+fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
+    for is_shared in [false, true] {
+        let (supervisor, life) = UnixStream::pair().unwrap();
+        let (post, _doorbell) = stage::post(life.into());
+        post.header.set_shares_listeners(is_shared);
+        let of_other = post.listeners[0].socket.try_clone().unwrap();
+        let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
+        let mut app = app(2);
+        let mut event_loop = EventLoop::new(post, &mut app).unwrap();
+        drop(supervisor);
+        event_loop.turn().unwrap();
+        assert!(event_loop.doors.are_closed());
+        assert_eq!(TcpStream::connect(address).is_ok(), is_shared);
+        drop(of_other);
+    }
+}
+
 #[test]
 fn the_access_log_goes_to_the_file_that_came_last() {
     let (mut before, writer) = std::io::pipe().unwrap();

@@ -2,8 +2,8 @@
 //! memory. Every value is an atomic with a single writer, so all of it is plain safe Rust.
 //!
 //! The supervisor makes it before its first fork, and every process that comes from it sees the same
-//! pages. It lies in a memfd_create(2), so that a successor program can be given the descriptor and
-//! go on counting where this one stopped.
+//! pages. A successor program has a board of its own: its version may lay it out otherwise. What this one
+//! has counted it is told by name.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -46,6 +46,7 @@ pub struct Header {
     state: AtomicU32,
     generation: AtomicU32,
     idle_count: AtomicU32,
+    shares_listeners: AtomicU32,
     drain_deadline: Moment,
     /// What the supervisor counts of itself.
     pub row: Row,
@@ -100,7 +101,7 @@ impl Board {
         self.slot_count
     }
 
-    /// The memory file, close-on-exec: what a successor program is to be given.
+    /// The memory file, close-on-exec.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.mapping.as_fd()
     }
@@ -112,6 +113,7 @@ impl Header {
             state: AtomicU32::new(ServerState::Starting as u32),
             generation: AtomicU32::new(0),
             idle_count: AtomicU32::new(0),
+            shares_listeners: AtomicU32::new(0),
             drain_deadline: Moment::none(),
             row: Row::new(),
         }
@@ -150,6 +152,17 @@ impl Header {
     /// Supervisor: ready workers that run no request.
     pub fn set_idle_count(&self, count: u32) {
         self.idle_count.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether another server has the same listening sockets, during an upgrade: then who is left alone
+    /// must not end them.
+    pub fn shares_listeners(&self) -> bool {
+        self.shares_listeners.load(Ordering::Relaxed) != 0
+    }
+
+    /// Supervisor: whether another server has the same listening sockets.
+    pub fn set_shares_listeners(&self, is_shared: bool) {
+        self.shares_listeners.store(u32::from(is_shared), Ordering::Relaxed);
     }
 
     /// The moment (CLOCK_MONOTONIC since boot) by which draining workers are to have left; `None` when
@@ -261,6 +274,9 @@ mod tests {
         assert_eq!(header.drain_deadline(), Some(Duration::from_secs(25)));
         header.set_drain_deadline(None);
         assert_eq!(header.drain_deadline(), None);
+        assert!(!header.shares_listeners());
+        header.set_shares_listeners(true);
+        assert!(header.shares_listeners());
     }
 
     #[test]

@@ -1,0 +1,374 @@
+//! USR2: the shell around [`Upgrade`], and, in a server that replaces another one, around [`Heir`].
+//!
+//! Between the start of a successor and its readiness both serve, from the same queues. Whatever ends the
+//! successor until then, this server has lost nothing; and the other way round.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use arctos_worker::fd::{self, Message};
+use arctos_worker::log::{Level, Value};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd;
+
+use super::Monitor;
+use crate::listener::Heirlooms;
+use crate::notify::Notifier;
+use crate::pid_file::PidFile;
+use crate::slot::{ExitStatus, Pid};
+use crate::succession::{self, Bequest, COUNTED, Estate, READY, YOURS};
+use crate::supervisor::{Event, Standing, Wish};
+use crate::upgrade::heir::{Heir, Taken};
+use crate::upgrade::{Action, Failure, Upgrade, patience};
+
+/// How often a successor is told what was counted.
+const REPORT: Duration = Duration::from_secs(1);
+/// How much longer than this server a successor may take to stop: it hears of it later, and kills its own
+/// workers at its own deadline. Who kills it earlier leaves them alone.
+const REAPING: Duration = Duration::from_secs(1);
+
+/// Who comes before and after this server.
+pub(super) struct Succession {
+    heir: Heir,
+    /// Who came before, until its process is gone.
+    predecessor: Option<Predecessor>,
+    upgrade: Upgrade,
+    /// To the successor, as long as it is there.
+    line: Option<UnixStream>,
+    next_report: Instant,
+}
+
+struct Predecessor {
+    pid: Pid,
+    line: UnixStream,
+    pid_file: Option<PathBuf>,
+}
+
+impl Succession {
+    /// What was left to this server; its admin socket's listeners are returned beside.
+    pub(super) fn begin(bequest: Option<Bequest>, now: Instant) -> (Self, Heirlooms) {
+        let (heir, predecessor, admin) = match bequest {
+            None => (Heir::of_nobody(), None, Heirlooms::default()),
+            Some(Bequest { predecessor: pid, line, pid_file, admin, .. }) => {
+                (Heir::booting(), Some(Predecessor { pid, line, pid_file }), admin)
+            }
+        };
+        let upgrade = Upgrade::idle();
+        (Self { heir, predecessor, upgrade, line: None, next_report: now }, admin)
+    }
+
+    /// Whether listeners, pid file and the like are this server's alone.
+    pub(super) fn is_owner(&self) -> bool {
+        self.heir.is_owner()
+    }
+
+    /// Whether this server was to replace another one, and one of its workers has died.
+    pub(super) fn is_unfit(&self) -> bool {
+        self.heir.is_unfit()
+    }
+
+    /// The first full set is ready; whether the world is to know.
+    pub(super) fn serves(&mut self) -> bool {
+        self.heir.serves();
+        self.heir.is_owner()
+    }
+
+    /// Whether there is a successor that has nothing yet.
+    pub(super) fn is_pending(&self) -> bool {
+        self.upgrade.is_pending()
+    }
+
+    /// The successor's process.
+    pub(super) fn successor(&self) -> Option<Pid> {
+        self.upgrade.pid()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let report = self.line.as_ref().map(|_| self.next_report);
+        [self.heir.next_deadline(), self.upgrade.next_deadline(), report]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let before = self.predecessor.iter().map(|before| before.line.as_fd());
+        before.chain(self.line.iter().map(UnixStream::as_fd))
+    }
+}
+
+/// As the server that is to be replaced.
+impl Monitor<'_> {
+    /// USR2.
+    pub(super) fn upgrade(&mut self, now: Instant) {
+        if let Some(reason) = self.upgrade_refusal() {
+            let pairs = [("reason", Value::Text(reason))];
+            return self.log.line(Level::Error, "upgrade.refused", &pairs);
+        }
+        let graceful = self.generations.current().load.config.patience.graceful;
+        let action = self.succession.upgrade.wish(graceful, now);
+        self.act(action, now);
+    }
+
+    fn upgrade_refusal(&self) -> Option<&'static str> {
+        if std::process::id() == 1 {
+            return Some("this is process 1: the container would end with it; start another one");
+        }
+        if let Some(reason) = self.generations.current().load.launch.upgrade_refusal() {
+            return Some(reason);
+        }
+        if self.succession.predecessor.is_some() {
+            return Some("the server before this one has not ended yet");
+        }
+        match self.supervisor.standing() {
+            Standing::Starting => return Some("the server is not ready yet"),
+            Standing::Resting => return Some("the server rests; HUP brings its workers back"),
+            Standing::Stopping => return Some("the server stops"),
+            Standing::Serving => {}
+        }
+        self.supervisor.reloading().map(|_| "a reload is under way")
+    }
+
+    /// The successor's turn in each round: deadlines, and what it is told; and our own as one.
+    pub(super) fn succeed(&mut self, now: Instant) {
+        let graceful = self.generations.current().load.config.patience.graceful;
+        let action = self.succession.upgrade.judge(graceful, now);
+        self.act(action, now);
+        if now >= self.succession.next_report {
+            self.succession.next_report = now + REPORT;
+            self.tell_books(now);
+        }
+        let ready = self.supervisor.slots().iter().filter(|slot| slot.is_ready()).count();
+        let is_full = ready >= usize::from(self.supervisor.target());
+        if self.succession.heir.look(is_full, now) {
+            if let Some(listeners) = &self.listeners {
+                listeners.shut_leavings();
+            }
+            if let Some(before) = &self.succession.predecessor {
+                succession::tell_ready(&before.line);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Option<Action>, now: Instant) {
+        let Some(action) = action else { return };
+        match action {
+            Action::Launch => self.launch(now),
+            Action::Dismiss { pid } => self.signal_successor(pid, Signal::SIGTERM),
+            Action::Kill { pid } => self.signal_successor(pid, Signal::SIGKILL),
+            Action::HandOver { pid } => self.hand_over(pid, now),
+            Action::Fail(failure) => {
+                let (pid, status) = match failure {
+                    Failure::Ended { pid, status } => (pid, Some(status)),
+                    Failure::Overdue { pid } => (pid, None),
+                };
+                let status = status.map(|status| status.to_string());
+                let mut pairs = vec![("pid", Value::Number(i64::from(pid.0)))];
+                pairs.extend(status.as_ref().map(|status| ("status", Value::Text(status))));
+                let reason = match failure {
+                    Failure::Ended { .. } => "the new server ended before it was ready",
+                    Failure::Overdue { .. } => "the new server was not ready in time",
+                };
+                pairs.push(("reason", Value::Text(reason)));
+                self.log.line(Level::Error, "upgrade.failed", &pairs);
+            }
+        }
+    }
+
+    fn launch(&mut self, now: Instant) {
+        // It was fit when it was wished for, but the wish may have waited.
+        let launched = match self.upgrade_refusal() {
+            Some(reason) => Err(reason.to_owned()),
+            None => self.try_launch().map_err(|error| error.to_string()),
+        };
+        match launched {
+            Ok((pid, line)) => {
+                let boot = self.generations.current().load.config.patience.boot;
+                let deadline = now.checked_add(patience(boot));
+                // Centuries from now is never.
+                let deadline = deadline.unwrap_or(now + Duration::from_secs(1 << 30));
+                self.succession.upgrade.launched(pid, deadline);
+                self.succession.line = Some(line);
+                self.succession.next_report = now;
+                let pairs = [("pid", Value::Number(i64::from(pid.0)))];
+                self.log.line(Level::Info, "upgrade.started", &pairs);
+            }
+            Err(reason) => {
+                self.succession.upgrade.not_launched();
+                self.board.header().set_shares_listeners(false);
+                let pairs = [("reason", Value::Text(&reason))];
+                self.log.line(Level::Error, "upgrade.failed", &pairs);
+            }
+        }
+    }
+
+    fn try_launch(&self) -> std::io::Result<(Pid, UnixStream)> {
+        // Before there is anybody whom our orphans could harm.
+        self.board.header().set_shares_listeners(true);
+        let loaded = self.generations.current();
+        let listeners = self.listeners.as_ref().map_or(Ok(Vec::new()), |all| all.heirlooms())?;
+        succession::launch(Estate {
+            folder: loaded.load.config.source.folder(),
+            pid_file: self.pid_file.as_ref().map(PidFile::path),
+            listeners,
+            admin: self.admin.heirlooms()?,
+        })
+    }
+
+    /// It is our child until it is reaped, so the pid is nobody else's.
+    fn signal_successor(&self, pid: Pid, signal: Signal) {
+        match kill(unistd::Pid::from_raw(pid.0), signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => {
+                let pairs =
+                    [("pid", Value::Number(i64::from(pid.0))), ("reason", Value::Display(&error))];
+                self.log.line(Level::Error, "upgrade.signal_failed", &pairs);
+            }
+        }
+    }
+
+    /// What the successor says.
+    pub(super) fn hear_successor(&mut self, now: Instant) {
+        while let Some(line) = &self.succession.line {
+            match fd::receive_message(line.as_fd()) {
+                Message::Nothing => return,
+                Message::Said { word: READY, .. } => {
+                    let action = self.succession.upgrade.ready();
+                    self.act(action, now);
+                }
+                Message::Said { .. } => {} // Of a later version: it is not needed here.
+                Message::Ended => self.succession.line = None,
+            }
+        }
+    }
+
+    /// Gives everything away and leaves. Where it cannot be told, it is dead, and nothing has changed.
+    fn hand_over(&mut self, pid: Pid, now: Instant) {
+        let books = self.meter.books(&self.board, now);
+        let Some(line) = &self.succession.line else { return };
+        let number = Value::Number(i64::from(pid.0));
+        if let Err(error) = succession::tell(line, YOURS, &books) {
+            let pairs = [("pid", number), ("reason", Value::Display(&error))];
+            return self.log.line(Level::Error, "upgrade.not_handed_over", &pairs);
+        }
+        self.succession.upgrade.handed_over();
+        // From here on the service manager listens to the successor.
+        self.notify(&format!("MAINPID={}", pid.0));
+        self.notifier = Notifier::silent();
+        self.admin.give_away();
+        if let Some(file) = &mut self.pid_file {
+            file.give_away();
+        }
+        if let Some(listeners) = &mut self.listeners {
+            listeners.disown();
+        }
+        self.meter.stand_beside(true);
+        self.log.line(Level::Info, "upgrade.handed_over", &[("pid", number)]);
+        self.supervisor.handle(Event::Wish(Wish::Quit), now);
+    }
+
+    pub(super) fn successor_exited(&mut self, pid: Pid, status: ExitStatus, now: Instant) {
+        self.hear_successor(now);
+        self.succession.line = None;
+        if self.succession.upgrade.is_handed_over() {
+            let pairs =
+                [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
+            return self.log.line(Level::Critical, "upgrade.successor_ended", &pairs);
+        }
+        self.board.header().set_shares_listeners(false);
+        let action = self.succession.upgrade.exited(status);
+        self.act(action, now);
+    }
+
+    /// This server stops by then: a successor that has nothing yet leaves, too.
+    pub(super) fn end_successor(&mut self, deadline: Instant, now: Instant) {
+        let action = self.succession.upgrade.stop(deadline + REAPING);
+        self.act(action, now);
+    }
+
+    /// INT.
+    pub(super) fn hasten_successor(&mut self, now: Instant) {
+        let quick = self.generations.current().load.config.patience.quick;
+        self.end_successor(now + quick, now);
+        if let Some(pid) = self.succession.upgrade.pid().filter(|_| self.succession.is_pending()) {
+            self.signal_successor(pid, Signal::SIGINT);
+        }
+    }
+
+    fn tell_books(&mut self, now: Instant) {
+        if self.succession.line.is_none() {
+            return;
+        }
+        let books = self.meter.books(&self.board, now);
+        if let Some(line) = &self.succession.line {
+            // It is gone, which is heard; or it has not listened for long: the next books have all of it.
+            let _ = succession::tell(line, COUNTED, &books);
+        }
+    }
+
+    /// The last worker is gone.
+    pub(super) fn tell_last_books(&mut self) {
+        self.tell_books(Instant::now());
+    }
+}
+
+/// As the successor.
+impl Monitor<'_> {
+    /// What the server before says.
+    pub(super) fn hear_predecessor(&mut self) {
+        while let Some(before) = &self.succession.predecessor {
+            match fd::receive_message(before.line.as_fd()) {
+                Message::Nothing => return,
+                Message::Said { word, descriptor } => {
+                    match descriptor.and_then(succession::read_books) {
+                        Some(books) => self.meter.follow(books),
+                        None => self.log.line(Level::Warning, "upgrade.books_unread", &[]),
+                    }
+                    if word == YOURS {
+                        self.take_over();
+                    }
+                }
+                Message::Ended => {
+                    self.take_over();
+                    self.succession.predecessor = None;
+                }
+            }
+        }
+    }
+
+    /// A worker that was ready has died. As long as there is another server that may go on, it should.
+    pub(super) fn doubt(&mut self) {
+        if self.succession.heir.died() {
+            self.supervisor.handle(Event::Wish(Wish::Quit), Instant::now());
+        }
+    }
+
+    /// Everything is this server's.
+    fn take_over(&mut self) {
+        let taken = self.succession.heir.take();
+        if taken == Taken::Already {
+            return;
+        }
+        self.board.header().set_shares_listeners(false);
+        if let Some(listeners) = &mut self.listeners {
+            listeners.own();
+        }
+        self.meter.stand_beside(false);
+        let before = self.succession.predecessor.as_mut();
+        let pid = before.as_ref().map_or(Pid(0), |before| before.pid);
+        let pid_file = before.and_then(|before| before.pid_file.take());
+        let pairs = [("predecessor", Value::Number(i64::from(pid.0)))];
+        self.log.line(Level::Info, "upgrade.taken_over", &pairs);
+        match taken {
+            Taken::Serving => self.tell_ready(),
+            Taken::Booting | Taken::Already => {}
+        }
+        if let (Some(path), Ok(pid)) = (pid_file, u32::try_from(pid.0)) {
+            drop(PidFile::take_over(&path, pid));
+        }
+        self.admin.open();
+    }
+}

@@ -1,0 +1,165 @@
+//! An upgrade as a pure machine, seen from the successor: when it may say that it is ready, and since when
+//! everything is its own.
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | Booting | there is a full set of workers | Proving |
+//! | Proving | it has been full for [`PROBATION`](crate::supervisor::PROBATION): say so | Waiting |
+//! | Booting, Proving, Waiting | a worker dies that was ready: leave | Unfit |
+//! | Booting, Proving, Waiting, Unfit | the server before gives everything, or is gone | Owner |
+
+use std::time::Instant;
+
+use crate::supervisor::PROBATION;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No worker has shown yet that it can serve.
+    Booting,
+    /// All serve, beside those of the server before; `since` is `None` while one is missing.
+    Proving { since: Option<Instant> },
+    /// The server before knows.
+    Waiting,
+    /// The server before goes on: a worker has died.
+    Unfit,
+    /// There is nobody else any more whose it could be.
+    Owner,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Heir(State);
+
+/// What a successor is to do when everything becomes its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It serves already: tell the world.
+    Serving,
+    /// It boots: that is told when it serves.
+    Booting,
+    /// It was its own before.
+    Already,
+}
+
+impl Heir {
+    /// A server that has a predecessor.
+    pub fn booting() -> Self {
+        Self(State::Booting)
+    }
+
+    /// A server that has none.
+    pub fn of_nobody() -> Self {
+        Self(State::Owner)
+    }
+
+    /// Whether everything is its own.
+    pub fn is_owner(&self) -> bool {
+        self.0 == State::Owner
+    }
+
+    /// There is a full set of workers for the first time.
+    pub fn serves(&mut self) {
+        if self.0 == State::Booting {
+            self.0 = State::Proving { since: None };
+        }
+    }
+
+    /// Looks whether the set is full; true once, when it has proved itself.
+    pub fn look(&mut self, is_full: bool, now: Instant) -> bool {
+        let State::Proving { since } = &mut self.0 else { return false };
+        if !is_full {
+            *since = None;
+            return false;
+        }
+        let since = *since.get_or_insert(now);
+        let is_proved = since + PROBATION <= now;
+        if is_proved {
+            self.0 = State::Waiting;
+        }
+        is_proved
+    }
+
+    /// A worker that was ready has died; true when this server has to leave for it. As a canary's death
+    /// ends a reload: the next worker would take requests to its grave as well.
+    pub fn died(&mut self) -> bool {
+        match self.0 {
+            State::Booting | State::Proving { .. } | State::Waiting => {
+                self.0 = State::Unfit;
+                true
+            }
+            State::Unfit | State::Owner => false,
+        }
+    }
+
+    /// Whether a worker has died.
+    pub fn is_unfit(&self) -> bool {
+        self.0 == State::Unfit
+    }
+
+    /// When [`Heir::look`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match self.0 {
+            State::Proving { since } => since.map(|since| since + PROBATION),
+            State::Booting | State::Waiting | State::Unfit | State::Owner => None,
+        }
+    }
+
+    /// Everything is its own.
+    pub fn take(&mut self) -> Taken {
+        match std::mem::replace(&mut self.0, State::Owner) {
+            State::Booting | State::Unfit => Taken::Booting,
+            State::Proving { .. } | State::Waiting => Taken::Serving,
+            State::Owner => Taken::Already,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn it_is_ready_once_its_workers_have_lived_for_a_while_together() {
+        let (mut heir, start) = (Heir::booting(), Instant::now());
+        assert!(!heir.look(true, start), "not all were there");
+        heir.serves();
+        assert!(!heir.look(true, start));
+        assert_eq!(heir.next_deadline(), Some(start + PROBATION));
+        assert!(!heir.look(false, start + ms(900)), "one is missing");
+        assert!(!heir.look(true, start + ms(1500)));
+        assert!(!heir.look(true, start + ms(2400)));
+        assert!(heir.look(true, start + ms(2500)));
+        assert!(!heir.look(true, start + ms(3000)), "it is said once");
+        assert!(!heir.is_owner());
+        assert_eq!(heir.take(), Taken::Serving);
+        assert!(heir.is_owner());
+        assert_eq!(heir.take(), Taken::Already);
+    }
+
+    #[test]
+    fn a_worker_that_dies_before_everything_is_its_own_is_its_end() {
+        let (mut heir, start) = (Heir::booting(), Instant::now());
+        heir.serves();
+        heir.look(true, start);
+        assert!(heir.died());
+        assert!(heir.is_unfit());
+        assert!(!heir.died(), "once");
+        assert!(!heir.look(true, start + ms(5000)));
+        let mut owner = Heir::of_nobody();
+        assert!(!owner.died() && !owner.is_unfit());
+    }
+
+    #[test]
+    fn it_goes_on_booting_when_the_server_before_is_gone() {
+        let mut heir = Heir::booting();
+        assert_eq!(heir.take(), Taken::Booting);
+        heir.serves();
+        assert!(heir.is_owner());
+    }
+}

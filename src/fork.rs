@@ -368,6 +368,9 @@ impl Errand {
     }
 }
 
+/// What a server is called that has no other name.
+pub const NAME: &str = "arctos";
+
 /// The name of a worker in ps(1), `NAME: w0`: 15 bytes (prctl(2)), of which the slot keeps its own.
 pub fn title(name: &str, slot: SlotId) -> CString {
     titled(name, &format!(": w{slot}"))

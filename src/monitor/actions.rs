@@ -115,7 +115,7 @@ impl Monitor<'_> {
         let berth = Berth {
             signals: &self.signals,
             identity: &loaded.identity,
-            title: fork::title(loaded.load.config.name.as_deref().unwrap_or("arctos"), slot),
+            title: fork::title(loaded.load.config.name.as_deref().unwrap_or(fork::NAME), slot),
         };
         let pid = fork::spawn(&*loaded.load.launch, post, &berth)?;
         self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));

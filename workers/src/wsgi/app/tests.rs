@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 
 use super::*;
+use crate::settings::Hooks;
 
 /// Folder, `sys.path` and the environment are the process's.
 static PROCESS: Mutex<()> = Mutex::new(());
@@ -36,6 +37,7 @@ impl Site {
             chdir: Some(self.folder.path().to_owned()),
             pythonpath: Vec::new(),
             env: Vec::new(),
+            hooks: Hooks::default(),
         }
     }
 

@@ -46,7 +46,8 @@ impl Site {
         Python::attach(|py| {
             let sys = py.import("sys").unwrap();
             let path = sys.getattr("path").unwrap().call_method0("copy").unwrap();
-            let loaded = load(py, spec).map(|app| app.repr().unwrap().to_string());
+            let loaded = prepare(py, spec).and_then(|()| load(py, spec));
+            let loaded = loaded.map(|app| app.repr().unwrap().to_string());
             sys.setattr("path", path).unwrap();
             loaded
         })

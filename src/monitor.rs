@@ -11,6 +11,7 @@
 //! | `actions` | carrying out what the machine wants |
 //! | `control` | metrics, and the answers of the admin socket |
 //! | `generations`, `reload` | what workers are made of, and its replacement |
+//! | `opening` | what comes before the first worker of a generation |
 //! | `report` | what is told to the world |
 //! | `watching` | who hangs, who is worn out |
 
@@ -18,6 +19,7 @@ mod access_log;
 mod actions;
 mod control;
 mod generations;
+mod opening;
 mod reload;
 mod report;
 mod watching;
@@ -44,6 +46,7 @@ use crate::load::{Load, Reread};
 use crate::meter::Meter;
 use crate::metrics::ResidentSet;
 use crate::notify::Notifier;
+use crate::opening::Opening;
 use crate::pid_file::PidFile;
 use crate::postmortem::OomWatch;
 use crate::signals::{Signal, Signals};
@@ -51,6 +54,7 @@ use crate::slot::{ExitStatus, Jitter, Pid};
 use crate::supervisor::{Event, Policy, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
 use generations::{Generations, Loaded};
+use opening::Openings;
 use reload::EndedReload;
 
 /// Least room on the board, so that TTIN has somewhere to go.
@@ -92,6 +96,7 @@ struct Monitor<'a> {
     pid_file: Option<PidFile>,
     supervisor: Supervisor,
     crew: Vec<Member>,
+    openings: Openings,
     meter: Meter,
     admin: Admin,
     /// When the workers are looked at again.
@@ -170,6 +175,7 @@ impl<'a> Monitor<'a> {
             pid_file,
             supervisor,
             crew: Vec::new(),
+            openings: Openings::default(),
             meter,
             admin,
             next_look: now,
@@ -207,6 +213,7 @@ impl<'a> Monitor<'a> {
                     GRACE_ROUND
                 }
                 Some(_) | None => {
+                    self.judge_opening(now);
                     self.supervisor.handle(Event::Tick, now);
                     Duration::ZERO
                 }
@@ -223,6 +230,7 @@ impl<'a> Monitor<'a> {
             self.supervisor.next_deadline(),
             self.meter.next_deadline(),
             self.admin.next_deadline(),
+            self.openings.next_deadline(),
             Some(self.next_look),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;
@@ -233,6 +241,8 @@ impl<'a> Monitor<'a> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let lives = self.crew.iter().filter_map(Member::awaited);
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
+        let opening = self.openings.opening().and_then(Opening::awaited);
+        fds.extend(opening.map(|words| PollFd::new(words, PollFlags::POLLIN)));
         fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
         // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
@@ -272,6 +282,7 @@ impl<'a> Monitor<'a> {
             self.log.line(Level::Info, "signal.received", &pairs);
             self.supervisor.handle(Event::Wish(wish), now);
         }
+        self.hear_opening();
         for index in 0..self.crew.len() {
             self.hear_member(index, now);
         }
@@ -300,6 +311,9 @@ impl<'a> Monitor<'a> {
     }
 
     fn bury(&mut self, pid: Pid, status: ExitStatus, now: Instant) {
+        if self.bury_opening(pid, status) {
+            return;
+        }
         let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
             let pairs =
                 [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];

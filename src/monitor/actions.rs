@@ -15,6 +15,7 @@ use super::Monitor;
 use crate::crew::{Lines, Member};
 use crate::fork::{self, Berth, ForkError};
 use crate::listener::Listeners;
+use crate::opening::OpeningError;
 use crate::slot::Pid;
 use crate::supervisor::{Action, Event, Verdict};
 
@@ -33,6 +34,8 @@ enum SpawnError {
     Board,
     #[error(transparent)]
     Fork(#[from] ForkError),
+    #[error("cannot begin --on-start: {0}")]
+    Opening(#[from] OpeningError),
 }
 
 impl Monitor<'_> {
@@ -41,26 +44,21 @@ impl Monitor<'_> {
         while let Some(action) = self.supervisor.next_action() {
             match action {
                 Action::Spawn { slot, side, generation } => {
-                    let event = match self.spawn(slot, side, generation) {
-                        Ok(pid) => Event::Started { slot, side, pid },
-                        Err(error) => {
-                            let pairs = [
-                                ("slot", Value::Number(i64::from(slot.0))),
-                                ("generation", Value::Number(i64::from(generation.0))),
-                                ("reason", Value::Display(&error)),
-                            ];
-                            self.log.line(Level::Error, "worker.spawn_failed", &pairs);
-                            Event::SpawnFailed { slot, side }
-                        }
-                    };
-                    self.supervisor.handle(event, Instant::now());
+                    match self.hold(slot, side, generation) {
+                        Ok(true) => {}
+                        Ok(false) => self.spawn_or_refuse(slot, side, generation),
+                        Err(error) => self.not_spawned(slot, side, generation, &error.into()),
+                    }
                 }
                 Action::Command { pid, command } => self.command(pid, command),
                 Action::Kill { pid } => self.kill(pid),
                 Action::DumpStack { pid } => self.dump_stack(pid),
                 Action::Configure { generation } => self.configure(generation),
                 Action::Adopt { generation } => self.adopt(generation),
-                Action::Discard { generation } => self.generations.discard(generation),
+                Action::Discard { generation } => {
+                    self.generations.discard(generation);
+                    self.end_opening(Some(generation));
+                }
                 Action::ReloadEnded { outcome } => self.report_reload(outcome),
                 Action::ReportReady => self.report_ready(),
                 Action::ReportStopping { deadline } => self.report_stopping(deadline),
@@ -82,6 +80,37 @@ impl Monitor<'_> {
             }
         }
         None
+    }
+
+    /// Spawns a worker, and answers the machine.
+    pub(super) fn spawn_or_refuse(&mut self, slot: SlotId, side: Side, generation: Generation) {
+        match self.spawn(slot, side, generation) {
+            Ok(pid) => {
+                self.supervisor.handle(Event::Started { slot, side, pid }, Instant::now());
+            }
+            Err(error) => self.not_spawned(slot, side, generation, &error),
+        }
+    }
+
+    fn not_spawned(
+        &mut self,
+        slot: SlotId,
+        side: Side,
+        generation: Generation,
+        error: &SpawnError,
+    ) {
+        let pairs = [
+            ("slot", Value::Number(i64::from(slot.0))),
+            ("generation", Value::Number(i64::from(generation.0))),
+            ("reason", Value::Display(error)),
+        ];
+        self.log.line(Level::Error, "worker.spawn_failed", &pairs);
+        self.refuse(slot, side);
+    }
+
+    /// There will be no worker for this spawn.
+    pub(super) fn refuse(&mut self, slot: SlotId, side: Side) {
+        self.supervisor.handle(Event::SpawnFailed { slot, side }, Instant::now());
     }
 
     fn spawn(

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod actor;
+mod opening;
 mod process;
 mod reload;
 
@@ -21,6 +22,14 @@ use arctos::ctl::{self, Order, Verb};
 use nix::sys::signal::{Signal, kill};
 
 use actor::serve;
+use opening::{
+    a_generation_is_opened_once_before_its_first_worker,
+    a_generation_that_cannot_be_opened_changes_nothing,
+    a_hup_during_an_opening_starts_over,
+    a_server_that_cannot_be_opened_is_exit_3_and_one_report,
+    a_stop_does_not_wait_for_an_opening,
+    an_opening_that_takes_too_long_is_killed,
+};
 use process::{PATIENCE, Server};
 use reload::{
     a_worker_that_hangs_in_a_request_is_killed_and_replaced,
@@ -93,6 +102,12 @@ const TESTS: &[(&str, fn())] = tests![
     hup_with_code_that_dies_in_its_probation_changes_nothing
     winch_sends_all_workers_away_and_hup_brings_them_back
     a_worker_that_hangs_in_a_request_is_killed_and_replaced
+    a_generation_is_opened_once_before_its_first_worker
+    a_server_that_cannot_be_opened_is_exit_3_and_one_report
+    a_generation_that_cannot_be_opened_changes_nothing
+    an_opening_that_takes_too_long_is_killed
+    a_stop_does_not_wait_for_an_opening
+    a_hup_during_an_opening_starts_over
 ];
 
 fn a_server_becomes_ready_and_stops_on_term() {

@@ -8,13 +8,13 @@ use pyo3::prelude::*;
 
 use super::failure::traceback;
 use crate::fork_guard;
-use crate::identity::{self, SlotId};
+use crate::identity::{Generation, SlotId};
 use crate::log::{Level, Log, Value};
 use crate::settings::{HookName, Hooks, Moment};
 
 /// The worker that a hook is called for.
-#[pyclass(frozen, get_all, module = "arctos")]
-pub struct Worker {
+#[pyclass(frozen, get_all, name = "Worker", module = "arctos")]
+pub struct WorkerArgument {
     /// Index of its place, which is also the tag `worker` of metrics.
     slot: u16,
     /// Number of its load of the code: 1, and one more with each reload.
@@ -26,7 +26,7 @@ pub struct Worker {
 }
 
 #[pymethods]
-impl Worker {
+impl WorkerArgument {
     fn __repr__(&self) -> String {
         let Self { slot, generation, pid, name } = self;
         let pid = pid.map_or_else(|| "None".to_owned(), |pid| pid.to_string());
@@ -35,8 +35,8 @@ impl Worker {
 }
 
 /// The load of configuration and code that `--on-start` is called for.
-#[pyclass(frozen, get_all, module = "arctos")]
-pub struct Generation {
+#[pyclass(frozen, get_all, name = "Generation", module = "arctos")]
+pub struct GenerationArgument {
     /// 1, and one more with each reload.
     number: u32,
     /// What the server is called: `--name`.
@@ -44,7 +44,7 @@ pub struct Generation {
 }
 
 #[pymethods]
-impl Generation {
+impl GenerationArgument {
     fn __repr__(&self) -> String {
         format!("Generation(number={}, name={:?})", self.number, self.name)
     }
@@ -76,14 +76,14 @@ impl HookFailure {
 pub(super) struct WorkerHooks {
     hooks: Hooks,
     slot: SlotId,
-    generation: identity::Generation,
+    generation: Generation,
     /// Whether all hooks of [`Moment::WorkerReady`] are done, so that those of the end have a meaning.
     was_ready: bool,
 }
 
 impl WorkerHooks {
     /// None is called yet.
-    pub(super) fn new(hooks: &Hooks, slot: SlotId, generation: identity::Generation) -> Self {
+    pub(super) fn new(hooks: &Hooks, slot: SlotId, generation: Generation) -> Self {
         Self { hooks: hooks.clone(), slot, generation, was_ready: false }
     }
 
@@ -114,7 +114,7 @@ impl WorkerHooks {
 
     fn call(&self, py: Python<'_>, moment: Moment, pid: Option<u32>) -> Result<(), HookFailure> {
         let name = self.hooks.server_name.clone();
-        let worker = || Worker { slot: self.slot.0, generation: self.generation.0, pid, name };
+        let worker = || WorkerArgument { slot: self.slot.0, generation: self.generation.0, pid, name };
         call_all(py, &self.hooks, moment, || Ok(Bound::new(py, worker())?.into_any()))
     }
 }
@@ -123,10 +123,10 @@ impl WorkerHooks {
 pub(super) fn on_start(
     py: Python<'_>,
     hooks: &Hooks,
-    generation: identity::Generation,
+    generation: Generation,
 ) -> Result<(), HookFailure> {
     let name = hooks.server_name.clone();
-    let load = || Generation { number: generation.0, name };
+    let load = || GenerationArgument { number: generation.0, name };
     call_all(py, hooks, Moment::OnStart, || Ok(Bound::new(py, load())?.into_any()))
 }
 

@@ -42,7 +42,7 @@ use pyo3::prelude::*;
 
 pub use app::BootFailure;
 pub use caller::Caller;
-pub use hooks::{Generation as GenerationArgument, Worker as WorkerArgument};
+pub use hooks::{GenerationArgument, WorkerArgument};
 pub use reply::{Body, Chunk};
 
 use crate::application::{AppError, Application, Content, Heard, Outlet, Reply, Request};

@@ -1,5 +1,4 @@
 use super::*;
-use crate::identity::Generation as Number;
 use crate::wsgi::tests::harness::{readable_log, text_of};
 
 /// Makes a module of this source.
@@ -35,7 +34,7 @@ fn hooks_are_called_in_their_order_with_the_worker() {
             server_name: "shop".to_owned(),
             ..Hooks::default()
         };
-        let hooks = WorkerHooks::new(&hooks, SlotId(3), Number(7));
+        let hooks = WorkerHooks::new(&hooks, SlotId(3), Generation(7));
         hooks.pre_fork(py).unwrap();
         let expected = "[Worker(slot=3, generation=7, pid=None, name=\"shop\"), (3, 7, None, 'shop')]";
         assert_eq!(value(py, "order_1", "seen"), expected);
@@ -49,7 +48,7 @@ fn a_load_of_the_code_is_told_which_it_is() {
         module(py, "load_2", "seen = []\n");
         let hooks =
             Hooks { on_start: names("load_2:seen.append load_2:seen.append"), ..Hooks::default() };
-        on_start(py, &hooks, Number(2)).unwrap();
+        on_start(py, &hooks, Generation(2)).unwrap();
         let one = "Generation(number=2, name=\"\")";
         assert_eq!(value(py, "load_2", "seen"), format!("[{one}, {one}]"));
     });
@@ -61,7 +60,7 @@ fn what_hooks_are_given_cannot_be_changed() {
     Python::attach(|py| {
         module(py, "frozen_3", "def hook(worker):\n    worker.slot = 1\n");
         let hooks = Hooks { post_fork: names("frozen_3:hook"), ..Hooks::default() };
-        let failure = WorkerHooks::new(&hooks, SlotId(0), Number(1)).post_fork(py).unwrap_err();
+        let failure = WorkerHooks::new(&hooks, SlotId(0), Generation(1)).post_fork(py).unwrap_err();
         assert!(failure.report().contains("AttributeError"), "{}", failure.report());
     });
 }
@@ -74,7 +73,7 @@ fn the_first_hook_that_fails_is_named_and_the_last_one_called() {
         module(py, "fails_4", source);
         let hooks =
             Hooks { post_fork: names("fails_4:fails fails_4:seen.append"), ..Hooks::default() };
-        let failure = WorkerHooks::new(&hooks, SlotId(0), Number(1)).post_fork(py).unwrap_err();
+        let failure = WorkerHooks::new(&hooks, SlotId(0), Generation(1)).post_fork(py).unwrap_err();
         let report = failure.report();
         assert!(report.starts_with("The hook --post-fork fails_4:fails failed:\nTraceback"));
         assert!(report.trim_end().ends_with("SystemExit: no pool"), "{report}");
@@ -117,7 +116,7 @@ fn the_end_is_told_of_a_worker_only_that_was_ready() {
             worker_exit: names("ends_6:left"),
             ..Hooks::default()
         };
-        let mut hooks = WorkerHooks::new(&hooks, SlotId(0), Number(1));
+        let mut hooks = WorkerHooks::new(&hooks, SlotId(0), Generation(1));
         hooks.ready(py).unwrap_err();
         hooks.exit(py).unwrap();
         assert_eq!(value(py, "ends_6", "seen"), "['ready']");
@@ -134,7 +133,7 @@ fn a_child_that_comes_back_from_a_hook_is_ended() {
     Python::attach(|py| {
         module(py, "forks_7", "import os\npid = 0\ndef hook(worker):\n    global pid\n    pid = os.fork()\n");
         let hooks = Hooks { post_fork: names("forks_7:hook"), ..Hooks::default() };
-        WorkerHooks::new(&hooks, SlotId(0), Number(1)).post_fork(py).unwrap();
+        WorkerHooks::new(&hooks, SlotId(0), Generation(1)).post_fork(py).unwrap();
         let pid: i32 = value(py, "forks_7", "pid").parse().unwrap();
         let pid = nix::unistd::Pid::from_raw(pid);
         let status = nix::sys::wait::waitpid(pid, None).unwrap();

@@ -31,7 +31,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal};
 use nix::unistd::{self, ForkResult, setpgid, write};
 use thiserror::Error;
 
-use crate::notify::NOTIFY_SOCKET;
+use crate::notify;
 use crate::privileges::Identity;
 use crate::signals::Signals;
 use crate::slot::{ExitStatus, Pid};
@@ -262,8 +262,10 @@ fn prepare(
     kept.sort_unstable();
     kept.dedup();
     close_others(kept).map_err(BerthError::Descriptors)?;
-    // SAFETY: this process has one thread, so nobody else reads the environment.
-    unsafe { std::env::remove_var(NOTIFY_SOCKET) };
+    for name in notify::own_variables() {
+        // SAFETY: this process has one thread, so nobody else reads the environment.
+        unsafe { std::env::remove_var(name) };
+    }
     berth.identity.assume().map_err(BerthError::Identity)?;
     let _ = prctl::set_name(&berth.title); // A name in ps(1), and no more.
     Ok(())

@@ -36,6 +36,7 @@ pub mod supervisor;
 pub mod systemd;
 pub mod value;
 pub mod watch;
+pub mod watchdog;
 pub mod zygote;
 
 #[cfg(feature = "python")]

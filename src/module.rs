@@ -29,9 +29,8 @@ use arctos_worker::wsgi::{self, BootFailure, Bridge, Loaded};
 
 use crate::config::Config;
 use crate::fork::{Launch, LoadFailure, Preloaded};
-use crate::notify::NOTIFY_SOCKET;
+use crate::notify;
 use crate::server::{self, CheckFailure, Runtime};
-use crate::systemd;
 use inside::Running;
 
 /// The extension module `arctos.arctos`.
@@ -262,7 +261,7 @@ impl Preloaded for Zygote<'_> {
     fn work(&self, post: Post) -> WorkerExit {
         Running::begin_worker();
         let (slot, generation, log) = (post.slot, post.generation, post.log.clone());
-        let booted = 
+        let booted =
             Bridge::boot_loaded(&self.loaded, self.hooks, &post.settings, slot, generation, log);
         serve(post, booted)
     }
@@ -299,8 +298,8 @@ fn disown_exit_handlers() {
 fn forget_service_manager() {
     Python::attach(|py| {
         let forgotten = py.import("os").and_then(|os| os.getattr("environ")).and_then(|environ| {
-            for name in systemd::VARIABLES.iter().chain([&NOTIFY_SOCKET]) {
-                environ.call_method1("pop", (*name, py.None()))?;
+            for name in notify::own_variables() {
+                environ.call_method1("pop", (name, py.None()))?;
             }
             Ok(())
         });

@@ -53,6 +53,7 @@ use crate::signals::{Signal, Signals};
 use crate::slot::{ExitStatus, Jitter, Pid};
 use crate::supervisor::{Event, Policy, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
+use crate::watchdog::Watchdog;
 use generations::{Generations, Loaded};
 use opening::Openings;
 use reload::EndedReload;
@@ -93,6 +94,7 @@ struct Monitor<'a> {
     listeners: Option<Listeners>,
     access_log: Option<OwnedFd>,
     notifier: Notifier,
+    watchdog: Option<Watchdog>,
     pid_file: Option<PidFile>,
     supervisor: Supervisor,
     crew: Vec<Member>,
@@ -161,6 +163,11 @@ impl<'a> Monitor<'a> {
         for warning in admin.warnings() {
             log.line(Level::Warning, "admin.warning", &[("warning", Value::Text(warning))]);
         }
+        let environment = std::env::vars_os().collect();
+        let watchdog = Watchdog::of(&environment, std::process::id(), now).unwrap_or_else(|bad| {
+            log.line(Level::Warning, "watchdog.not_kept", &[("reason", Value::Display(&bad))]);
+            None
+        });
         let seed = RandomState::new().build_hasher().finish();
         let supervisor = Supervisor::start(policy(config, slots), seed, now);
         Ok(Self {
@@ -172,6 +179,7 @@ impl<'a> Monitor<'a> {
             listeners: Some(listeners),
             access_log,
             notifier: Notifier::from_environment(),
+            watchdog,
             pid_file,
             supervisor,
             crew: Vec::new(),
@@ -218,6 +226,7 @@ impl<'a> Monitor<'a> {
                     Duration::ZERO
                 }
             };
+            self.beat(now);
             self.watch(now);
             self.measure(now);
             self.last_round = Instant::now();
@@ -231,6 +240,7 @@ impl<'a> Monitor<'a> {
             self.meter.next_deadline(),
             self.admin.next_deadline(),
             self.openings.next_deadline(),
+            self.watchdog.as_ref().map(Watchdog::next_deadline),
             Some(self.next_look),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;

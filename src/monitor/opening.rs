@@ -114,7 +114,8 @@ impl Monitor<'_> {
 
     /// The generation is not wanted any more, or, where none is named, no worker is.
     pub(super) fn end_opening(&mut self, generation: Option<Generation>) {
-        let unwanted = |it: &mut UnderWay| generation.is_none_or(|given_up| it.generation == given_up);
+        let unwanted =
+            |it: &mut UnderWay| generation.is_none_or(|given_up| it.generation == given_up);
         let Some(UnderWay { opening, held, .. }) = self.openings.under_way.take_if(unwanted) else {
             return;
         };

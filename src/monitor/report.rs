@@ -1,6 +1,6 @@
 //! What is told to the world: the log, the service manager, the pid file, the counters of ends.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arctos_worker::identity::SlotId;
 use arctos_worker::log::{Level, Value};
@@ -15,6 +15,9 @@ use crate::pid_file::PidFile;
 use crate::postmortem;
 use crate::slot::{Ending, ExitStatus, Pid};
 use crate::watch::Hang;
+
+/// From the last deadline of a stop to the end of the process: reaping, and the last metrics.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 impl Monitor<'_> {
     pub(super) fn report_ready(&mut self) {
@@ -39,7 +42,7 @@ impl Monitor<'_> {
             pairs.push(("admin", Value::Text(&admin)));
         }
         self.log.line(Level::Info, "server.ready", &pairs);
-        self.notify("READY=1");
+        self.notify("READY=1\nSTATUS=Serving");
     }
 
     pub(super) fn report_stopping(&mut self, deadline: Instant) {
@@ -50,7 +53,16 @@ impl Monitor<'_> {
         header.set_drain_deadline(monotonic().map(|now| now + left));
         self.cut_off_before_stop = self.cut_off();
         self.log.line(Level::Info, "server.stopping", &[]);
-        self.notify("STOPPING=1");
+        // The whole budget, where TimeoutStopSec= is shorter than it.
+        let usec = (left + STOP_MARGIN).as_micros();
+        self.notify(&format!("STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC={usec}"));
+    }
+
+    /// Tells the watchdog that the loop turns, if it is time.
+    pub(super) fn beat(&mut self, now: Instant) {
+        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.is_due(now)) {
+            self.notify("WATCHDOG=1");
+        }
     }
 
     pub(super) fn notify(&self, state: &str) {

@@ -19,7 +19,7 @@ pub struct WorkerArgument {
     slot: u16,
     /// Number of its load of the code: 1, and one more with each reload.
     generation: u32,
-    /// Its process; None before there is one.
+    /// Its process; None before there is one, that is for `--pre-fork`.
     pid: Option<u32>,
     /// What the server is called: `--name`.
     name: String,
@@ -114,7 +114,8 @@ impl WorkerHooks {
 
     fn call(&self, py: Python<'_>, moment: Moment, pid: Option<u32>) -> Result<(), HookFailure> {
         let name = self.hooks.server_name.clone();
-        let worker = || WorkerArgument { slot: self.slot.0, generation: self.generation.0, pid, name };
+        let worker =
+            || WorkerArgument { slot: self.slot.0, generation: self.generation.0, pid, name };
         call_all(py, &self.hooks, moment, || Ok(Bound::new(py, worker())?.into_any()))
     }
 }

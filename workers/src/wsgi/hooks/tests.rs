@@ -36,7 +36,8 @@ fn hooks_are_called_in_their_order_with_the_worker() {
         };
         let hooks = WorkerHooks::new(&hooks, SlotId(3), Generation(7));
         hooks.pre_fork(py).unwrap();
-        let expected = "[Worker(slot=3, generation=7, pid=None, name=\"shop\"), (3, 7, None, 'shop')]";
+        let expected =
+            "[Worker(slot=3, generation=7, pid=None, name=\"shop\"), (3, 7, None, 'shop')]";
         assert_eq!(value(py, "order_1", "seen"), expected);
     });
 }
@@ -131,7 +132,11 @@ fn the_end_is_told_of_a_worker_only_that_was_ready() {
 fn a_child_that_comes_back_from_a_hook_is_ended() {
     Python::initialize();
     Python::attach(|py| {
-        module(py, "forks_7", "import os\npid = 0\ndef hook(worker):\n    global pid\n    pid = os.fork()\n");
+        module(
+            py,
+            "forks_7",
+            "import os\npid = 0\ndef hook(worker):\n    global pid\n    pid = os.fork()\n",
+        );
         let hooks = Hooks { post_fork: names("forks_7:hook"), ..Hooks::default() };
         WorkerHooks::new(&hooks, SlotId(0), Generation(1)).post_fork(py).unwrap();
         let pid: i32 = value(py, "forks_7", "pid").parse().unwrap();

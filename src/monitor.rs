@@ -12,6 +12,7 @@
 //! | `control` | metrics, and the answers of the admin socket |
 //! | `generations`, `reload` | what workers are made of, and its replacement |
 //! | `opening` | what comes before the first worker of a generation |
+//! | `preload` | the zygotes |
 //! | `report` | what is told to the world |
 //! | `watching` | who hangs, who is worn out |
 
@@ -20,6 +21,7 @@ mod actions;
 mod control;
 mod generations;
 mod opening;
+mod preload;
 mod reload;
 mod report;
 mod watching;
@@ -56,6 +58,7 @@ use crate::watch::{Hang, Limits, Pardon};
 use crate::watchdog::Watchdog;
 use generations::{Generations, Loaded};
 use opening::Openings;
+use preload::Nursery;
 use reload::EndedReload;
 
 /// Least room on the board, so that TTIN has somewhere to go.
@@ -99,6 +102,7 @@ struct Monitor<'a> {
     supervisor: Supervisor,
     crew: Vec<Member>,
     openings: Openings,
+    nursery: Nursery,
     meter: Meter,
     admin: Admin,
     /// When the workers are looked at again.
@@ -137,13 +141,6 @@ impl<'a> Monitor<'a> {
         }
         let loaded = Loaded::resolve(load)?;
         let config = &loaded.load.config;
-        if config.preload {
-            log.line(
-                Level::Warning,
-                "option.not_in_this_version",
-                &[("option", Value::Text("--preload"))],
-            );
-        }
         let access_log = access_log::open(&config.logging.access)?;
         let pid_file = match &config.pid_file {
             None => None,
@@ -184,6 +181,7 @@ impl<'a> Monitor<'a> {
             supervisor,
             crew: Vec::new(),
             openings: Openings::default(),
+            nursery: Nursery::default(),
             meter,
             admin,
             next_look: now,
@@ -222,6 +220,7 @@ impl<'a> Monitor<'a> {
                 }
                 Some(_) | None => {
                     self.judge_opening(now);
+                    self.judge_zygotes(now);
                     self.supervisor.handle(Event::Tick, now);
                     Duration::ZERO
                 }
@@ -241,6 +240,7 @@ impl<'a> Monitor<'a> {
             self.admin.next_deadline(),
             self.openings.next_deadline(),
             self.watchdog.as_ref().map(Watchdog::next_deadline),
+            self.nursery.next_deadline(),
             Some(self.next_look),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;
@@ -253,6 +253,7 @@ impl<'a> Monitor<'a> {
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
         let opening = self.openings.opening().and_then(Opening::awaited);
         fds.extend(opening.map(|words| PollFd::new(words, PollFlags::POLLIN)));
+        fds.extend(self.nursery.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
         // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
@@ -293,6 +294,7 @@ impl<'a> Monitor<'a> {
             self.supervisor.handle(Event::Wish(wish), now);
         }
         self.hear_opening();
+        self.hear_zygotes(now);
         for index in 0..self.crew.len() {
             self.hear_member(index, now);
         }
@@ -324,6 +326,12 @@ impl<'a> Monitor<'a> {
         if self.bury_opening(pid, status) {
             return;
         }
+        if self.bury_zygote(pid, status, now) {
+            return;
+        }
+        if self.crew.iter().all(|member| member.pid != pid) {
+            self.hear_zygotes(now); // It may be a worker that we have not been told of.
+        }
         let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
             let pairs =
                 [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
@@ -340,6 +348,7 @@ impl<'a> Monitor<'a> {
         let pairs = [("abandoned", Value::Number(i64::try_from(abandoned).unwrap_or(i64::MAX)))];
         self.log.line(Level::Info, "server.stopped", &pairs);
         let scene = control::scene(&self.supervisor, &self.crew, self.listeners.as_ref());
+        self.nursery.close();
         self.meter.finish(&self.board, || scene);
         verdict.into_result()
     }

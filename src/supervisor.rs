@@ -219,7 +219,9 @@ impl Supervisor {
     pub fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Started { slot, side, pid } => self.started(slot, side, pid, now),
-            Event::SpawnFailed { slot, side } => self.spawn_failed(slot, side, now),
+            Event::SpawnFailed { slot, side, verdict } => {
+                self.spawn_failed(slot, side, verdict, now);
+            }
             Event::Ready { pid } => self.ready(pid, now),
             Event::Failing { pid } => {
                 if let Some(seat) = self.index_of(pid).and_then(|index| self.seat_mut(index)) {
@@ -319,13 +321,13 @@ impl Supervisor {
         }
     }
 
-    fn spawn_failed(&mut self, id: SlotId, side: Side, now: Instant) {
+    fn spawn_failed(&mut self, id: SlotId, side: Side, verdict: Verdict, now: Instant) {
         let Some(index) = self.spawning(id, side) else { return };
         if self.is_spare(index) {
             return self.spare_exited(Ending::BootFailed, now);
         }
         if self.slots[index].spawn_failed(now, &mut self.jitter) {
-            self.boot_failed(Verdict::NotBooted, now);
+            self.boot_failed(verdict, now);
         }
     }
 

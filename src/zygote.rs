@@ -13,7 +13,7 @@
 //! | Booting | the boot timeout is over; [`Zygote::end`] | Gone, killed |
 //! | Ready | an order is not answered within the boot timeout | Gone, killed |
 //! | Ready | [`Zygote::end`]: the socket is shut in our direction | Ending |
-//! | Ending | it does not leave within the boot timeout | Gone, killed |
+//! | Ending | it does not leave in time | Gone, killed |
 //! | Booting, Ready, Ending | its socket ends, or it is reaped | Gone |
 //!
 //! Each order is answered exactly once, by [`News::Started`] or [`News::SpawnFailed`], whatever happens to
@@ -260,8 +260,8 @@ impl Zygote {
     }
 
     /// It is not needed any more. Orders that it does not know of are given up; one that it knows of is
-    /// still answered.
-    pub fn end(&mut self, now: Instant) -> Vec<News> {
+    /// still answered. It may take so long to leave.
+    pub fn end(&mut self, patience: Duration, now: Instant) -> Vec<News> {
         let mut news = Vec::new();
         match &mut self.state {
             // It would not hear us: killing it loses nothing.
@@ -271,7 +271,7 @@ impl Zygote {
             }
             State::Ready { underway } => {
                 let underway = underway.take();
-                self.state = State::Ending { underway, kill_at: now + self.patience };
+                self.state = State::Ending { underway, kill_at: now + patience };
                 // ENOTCONN: it is gone already, as its socket will tell.
                 let _ = shutdown(self.line.as_raw_fd(), Shutdown::Write);
                 let orders = self.queue.drain(..);
@@ -291,6 +291,12 @@ impl Zygote {
         let ending = self.lose(&mut news);
         news.push(News::Ended { status, ending });
         news
+    }
+
+    /// Kills and reaps it.
+    pub fn put_down(self) {
+        self.kill();
+        fork::await_end(self.pid);
     }
 
     /// Whether the socket has ended.

@@ -23,7 +23,7 @@ impl Config {
             backlog,
             unix_socket_mode,
             workers: _,
-            preload,
+            preload: _,
             limits: _,
             privileges: Privileges { user, group, umask },
             name: _,
@@ -42,8 +42,6 @@ impl Config {
             (*backlog != new.backlog, Setting::Backlog),
             (*unix_socket_mode != new.unix_socket_mode, Setting::UnixSocketMode),
             (*admin_binds != new.admin_binds, Setting::AdminBind),
-            // What starts workers is made once.
-            (*preload != new.preload, Setting::Preload),
             // Sockets belong to them, and the user database was read once.
             (*user != new.privileges.user, Setting::User),
             (*group != new.privileges.group, Setting::Group),
@@ -177,7 +175,6 @@ mod tests {
                 "log-format",
                 "log-level",
                 "pid",
-                "preload",
                 "reuse-port",
                 "statsd-format",
                 "statsd-host",

@@ -7,7 +7,7 @@ use std::time::Instant;
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Value};
 use arctos_worker::metrics::{Command, Side};
-use arctos_worker::post::Post;
+use arctos_worker::post::{Listener, Post};
 use nix::errno::Errno;
 use thiserror::Error;
 
@@ -18,10 +18,20 @@ use crate::listener::Listeners;
 use crate::opening::OpeningError;
 use crate::slot::Pid;
 use crate::supervisor::{Action, Event, Verdict};
+use crate::zygote::StartError;
+
+/// What a worker is given, and the supervisor's ends of it.
+pub(super) struct Equipment {
+    pub(super) lines: Lines,
+    pub(super) life: OwnedFd,
+    pub(super) doorbell: OwnedFd,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) access_log: Option<OwnedFd>,
+}
 
 /// Why a worker could not be spawned.
 #[derive(Debug, Error)]
-enum SpawnError {
+pub(super) enum SpawnError {
     #[error("cannot make its life socket or doorbell: {0}")]
     Lines(io::Error),
     #[error("cannot duplicate its listeners: {0}")]
@@ -36,6 +46,10 @@ enum SpawnError {
     Fork(#[from] ForkError),
     #[error("cannot begin --on-start: {0}")]
     Opening(#[from] OpeningError),
+    #[error("cannot become the parent of orphans: {0}")]
+    Orphans(io::Error),
+    #[error("cannot start its zygote: {0}")]
+    Zygote(#[from] StartError),
 }
 
 impl Monitor<'_> {
@@ -58,6 +72,7 @@ impl Monitor<'_> {
                 Action::Discard { generation } => {
                     self.generations.discard(generation);
                     self.end_opening(Some(generation));
+                    self.end_zygotes(|of| of == generation);
                 }
                 Action::ReloadEnded { outcome } => self.report_reload(outcome),
                 Action::ReportReady => self.report_ready(),
@@ -84,11 +99,8 @@ impl Monitor<'_> {
 
     /// Spawns a worker, and answers the machine.
     pub(super) fn spawn_or_refuse(&mut self, slot: SlotId, side: Side, generation: Generation) {
-        match self.spawn(slot, side, generation) {
-            Ok(pid) => {
-                self.supervisor.handle(Event::Started { slot, side, pid }, Instant::now());
-            }
-            Err(error) => self.not_spawned(slot, side, generation, &error),
+        if let Err(error) = self.spawn(slot, side, generation) {
+            self.not_spawned(slot, side, generation, &error);
         }
     }
 
@@ -110,24 +122,25 @@ impl Monitor<'_> {
 
     /// There will be no worker for this spawn.
     pub(super) fn refuse(&mut self, slot: SlotId, side: Side) {
-        self.supervisor.handle(Event::SpawnFailed { slot, side }, Instant::now());
+        let verdict = Verdict::NotBooted;
+        self.supervisor.handle(Event::SpawnFailed { slot, side, verdict }, Instant::now());
     }
 
+    /// Forks a worker, or orders it from a zygote. On success the machine is, or will be, told.
     fn spawn(
         &mut self,
         slot: SlotId,
         side: Side,
         generation: Generation,
-    ) -> Result<Pid, SpawnError> {
+    ) -> Result<(), SpawnError> {
         let block = self.board.block(slot, side).ok_or(SpawnError::Board)?;
-        let (lines, life, doorbell) = Lines::open().map_err(SpawnError::Lines)?;
-        let listeners = match &self.listeners {
-            Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
-            None => Vec::new(),
-        };
         let loaded = self.generations.of(generation).ok_or(SpawnError::Generation)?;
-        let access_log = self.access_log.as_ref().map(OwnedFd::try_clone).transpose();
+        let equipment = self.equip(slot)?;
         block.assign(generation);
+        if loaded.load.config.preload {
+            return self.order(slot, side, generation, &loaded, equipment);
+        }
+        let Equipment { lines, life, doorbell, listeners, access_log } = equipment;
         let post = Post {
             slot,
             generation,
@@ -138,7 +151,7 @@ impl Monitor<'_> {
             listeners,
             settings: loaded.load.config.worker.clone(),
             log: self.log.clone(),
-            access_log: access_log.map_err(SpawnError::AccessLog)?,
+            access_log,
             companion: None,
         };
         let berth = Berth {
@@ -147,8 +160,21 @@ impl Monitor<'_> {
             title: fork::title(loaded.load.config.name.as_deref().unwrap_or(fork::NAME), slot),
         };
         let pid = fork::spawn(&*loaded.load.launch, post, &berth)?;
-        self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));
-        Ok(pid)
+        let now = Instant::now();
+        self.crew.push(Member::new(pid, slot, block, lines, now));
+        self.supervisor.handle(Event::Started { slot, side, pid }, now);
+        Ok(())
+    }
+
+    fn equip(&self, slot: SlotId) -> Result<Equipment, SpawnError> {
+        let (lines, life, doorbell) = Lines::open().map_err(SpawnError::Lines)?;
+        let listeners = match &self.listeners {
+            Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
+            None => Vec::new(),
+        };
+        let access_log = self.access_log.as_ref().map(OwnedFd::try_clone).transpose();
+        let access_log = access_log.map_err(SpawnError::AccessLog)?;
+        Ok(Equipment { lines, life, doorbell, listeners, access_log })
     }
 
     fn command(&self, pid: Pid, command: Command) {

@@ -65,6 +65,8 @@ impl Monitor<'_> {
     /// Says how a reload has ended.
     pub(super) fn report_reload(&mut self, outcome: ReloadOutcome) {
         self.generations.settle();
+        let current = self.generations.number();
+        self.end_zygotes(|generation| generation != current);
         let row = &self.board.header().row;
         let (counter, level, event) = match outcome {
             ReloadOutcome::Done => (Some(Counter::ReloadOk), Level::Info, "reload.done"),

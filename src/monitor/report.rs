@@ -49,6 +49,7 @@ impl Monitor<'_> {
         let header = self.board.header();
         header.set_state(ServerState::Stopping);
         self.end_opening(None);
+        self.end_zygotes(|_| true);
         let left = deadline.saturating_duration_since(Instant::now());
         header.set_drain_deadline(monotonic().map(|now| now + left));
         self.cut_off_before_stop = self.cut_off();

@@ -173,8 +173,8 @@ pub const OPTIONS: &[OptionSpec] = {
             S::Preload,
             T::Processes,
             "preload",
-            "For workers that share the application's memory. This version takes it and does not do it: \
-             each worker imports the application.",
+            "Import the application once, in a zygote that forks the workers, so that they share its \
+             memory. A reload imports the new code in a new zygote.",
         )
         .switch(),
         row(

@@ -3,7 +3,7 @@
 use arctos_worker::identity::SlotId;
 use arctos_worker::metrics::Side;
 
-use super::Policy;
+use super::{Policy, Verdict};
 use crate::slot::{ExitStatus, Pid};
 
 /// What happened.
@@ -24,6 +24,8 @@ pub enum Event {
         slot: SlotId,
         /// In which block.
         side: Side,
+        /// How a server ends that has not had a full set of workers yet.
+        verdict: Verdict,
     },
     /// A worker says it can serve.
     Ready {

@@ -36,6 +36,14 @@ struct Process {
     is_killed: bool,
 }
 
+/// A worker that a zygote was asked for.
+#[derive(Clone, Copy)]
+struct Order {
+    slot: SlotId,
+    side: Side,
+    generation: Generation,
+}
+
 struct World {
     machine: Supervisor,
     policy: Policy,
@@ -43,6 +51,9 @@ struct World {
     now: Instant,
     next_pid: i32,
     processes: BTreeMap<i32, Process>,
+    /// Spawns are carried out by zygotes, which take their time.
+    is_preloaded: bool,
+    orders: Vec<Order>,
     /// What will happen, in order of time.
     coming: Vec<(Instant, Event)>,
     spawns: BTreeMap<u16, VecDeque<Instant>>,
@@ -67,6 +78,22 @@ struct World {
     asked: bool,
 }
 
+fn is_answer(event: &Event, to: &Order) -> bool {
+    match event {
+        Event::Started { slot, side, .. } | Event::SpawnFailed { slot, side, .. } => {
+            (*slot, *side) == (to.slot, to.side)
+        }
+        Event::Ready { .. }
+        | Event::Failing { .. }
+        | Event::Hung { .. }
+        | Event::Worn { .. }
+        | Event::Exited { .. }
+        | Event::Configured { .. }
+        | Event::Wish(_)
+        | Event::Tick => false,
+    }
+}
+
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -89,6 +116,8 @@ impl World {
             now,
             next_pid: 100,
             processes: BTreeMap::new(),
+            is_preloaded: dice.draw() % 3 == 0,
+            orders: Vec::new(),
             coming: Vec::new(),
             spawns: BTreeMap::new(),
             stopping_since: None,
@@ -193,6 +222,15 @@ impl World {
 
     fn deliver(&mut self, event: Event) {
         match &event {
+            Event::Started { slot, side, pid } => {
+                let Some(order) = self.answered(*slot, *side) else { return }; // It was withdrawn.
+                self.appears(order, *pid);
+            }
+            Event::SpawnFailed { slot, side, .. } => {
+                if self.answered(*slot, *side).is_none() {
+                    return;
+                }
+            }
             Event::Exited { pid, .. } => {
                 self.processes.remove(&pid.0);
             }
@@ -203,9 +241,7 @@ impl World {
                 }
             }
             Event::Wish(Wish::Terminate | Wish::Quit | Wish::Interrupt) => self.asked = true,
-            Event::Started { .. }
-            | Event::SpawnFailed { .. }
-            | Event::Failing { .. }
+            Event::Failing { .. }
             | Event::Wish(
                 Wish::More | Wish::Fewer | Wish::Scale { .. } | Wish::Reload | Wish::Rest,
             )
@@ -253,6 +289,7 @@ impl World {
                 Action::Discard { generation } => {
                     assert_ne!(generation, self.in_service);
                     self.reloading = false; // Unless it is begun anew.
+                    self.withdraw(|order| order.generation == generation);
                 }
                 Action::ReloadEnded { outcome } => self.reloaded(outcome),
                 Action::Command { pid, command } => self.command(pid, command),
@@ -271,6 +308,7 @@ impl World {
                     assert_eq!(self.stopping_since, None, "two stops");
                     assert!(deadline >= self.now);
                     self.stopping_since = Some(self.now);
+                    self.withdraw(|_| true);
                 }
                 Action::CloseDoor => {
                     assert!(self.stopping_since.is_some() && !self.door_closed);
@@ -307,6 +345,8 @@ impl World {
                 stop::GIVING_UP_PATIENCE
             }
         };
+        // A zygote may be forking, and is waited for.
+        let bound = if self.is_preloaded { bound.max(self.policy.quick) } else { bound };
         let took = self.now - since;
         assert!(took <= bound + ms(200), "the stop took {took:?}, allowed were {bound:?}");
         match verdict {
@@ -335,9 +375,11 @@ impl World {
 
     fn spawn(&mut self, slot: SlotId, side: Side, generation: Generation) {
         assert!(!self.asked && self.stopping_since.is_none(), "a spawn while stopping");
-        let lives_there = |process: &&Process| process.slot == slot && process.side == side;
-        assert_eq!(self.processes.values().filter(lives_there).count(), 0, "two in one block");
-        let slots: Vec<_> = self.processes.values().map(|process| process.slot).collect();
+        let alive = self.processes.values().map(|process| (process.slot, process.side));
+        let coming = self.orders.iter().map(|order| (order.slot, order.side));
+        let places: Vec<_> = alive.chain(coming).collect();
+        assert!(!places.contains(&(slot, side)), "two in one block");
+        let slots: Vec<_> = places.into_iter().map(|(slot, _)| slot).collect();
         let is_double = |slot: &SlotId| slots.iter().filter(|other| *other == slot).count() > 1;
         let is_second = slots.contains(&slot);
         assert!(!is_second || !slots.iter().any(is_double), "more than one process too many");
@@ -353,17 +395,60 @@ impl World {
         if self.chance(2) {
             self.meddle_inside(); // Between the action and its outcome.
         }
-        if self.chance(self.misfortune / 8) {
-            self.machine.handle(Event::SpawnFailed { slot, side }, self.now);
+        let order = Order { slot, side, generation };
+        let pid = Pid(self.next_pid);
+        let event = if self.chance(self.misfortune / 8) {
+            Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted }
+        } else {
+            self.next_pid += 1;
+            Event::Started { slot, side, pid }
+        };
+        if self.is_preloaded {
+            let wait = self.up_to(3_000);
+            self.orders.push(order);
+            self.coming.push((self.now + wait, event));
             return;
         }
-        let pid = Pid(self.next_pid);
-        self.next_pid += 1;
+        if let Event::Started { .. } = event {
+            self.appears(order, pid);
+        }
+        self.machine.handle(event, self.now);
+    }
+
+    fn appears(&mut self, order: Order, pid: Pid) {
+        let Order { slot, side, generation } = order;
         let process =
             Process { slot, side, generation, told: None, is_ready: false, is_killed: false };
         self.processes.insert(pid.0, process);
-        self.machine.handle(Event::Started { slot, side, pid }, self.now);
         self.draw_fate(pid);
+    }
+
+    fn answered(&mut self, slot: SlotId, side: Side) -> Option<Order> {
+        let index = self.orders.iter().position(|it| it.slot == slot && it.side == side)?;
+        Some(self.orders.swap_remove(index))
+    }
+
+    /// The zygote of these is told to leave: what it does not know of yet is given up, what it knows of is
+    /// answered soon.
+    fn withdraw(&mut self, is_withdrawn: impl Fn(&Order) -> bool) {
+        let (withdrawn, kept) = self.orders.iter().partition(|order| is_withdrawn(order));
+        self.orders = kept;
+        let mut withdrawn: Vec<Order> = withdrawn;
+        let soon = self.now + self.policy.quick;
+        if let Some(known) = withdrawn.pop() {
+            self.orders.push(known);
+            for (at, event) in &mut self.coming {
+                if is_answer(event, &known) {
+                    *at = soon.min(*at);
+                }
+            }
+        }
+        for order in withdrawn {
+            self.coming.retain(|(_, event)| !is_answer(event, &order));
+            let (slot, side) = (order.slot, order.side);
+            let event = Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted };
+            self.machine.handle(event, self.now);
+        }
     }
 
     fn meddle_inside(&mut self) {

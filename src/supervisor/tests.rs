@@ -204,7 +204,7 @@ fn a_worker_that_dies_before_it_is_ready_ends_the_start() {
 fn a_fork_that_fails_at_first_start_ends_it() {
     let mut rig = Rig::new(policy(1));
     let Some(Action::Spawn { slot, side, .. }) = rig.machine.next_action() else { panic!() };
-    let did = rig.event(Event::SpawnFailed { slot, side });
+    let did = rig.event(Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted });
     assert_eq!(did.last(), Some(&Finish(Verdict::NotBooted)));
 }
 
@@ -256,7 +256,8 @@ fn a_later_fork_that_fails_is_tried_again() {
     );
     while let Some(action) = rig.machine.next_action() {
         if let Action::Spawn { slot, side, .. } = action {
-            rig.machine.handle(Event::SpawnFailed { slot, side }, rig.now);
+            rig.machine
+                .handle(Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted }, rig.now);
         }
     }
     assert_eq!(rig.after(s(0.55)), [Spawn(0)]);

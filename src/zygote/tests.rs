@@ -213,7 +213,7 @@ fn one_that_is_told_to_leave_answers_what_it_knows_of_and_no_more() {
     play.order(0);
     play.order(1);
     let number = play.told().unwrap().number;
-    assert_eq!(play.zygote.end(play.start), [not_started(1, SpawnCause::Withdrawn)]);
+    assert_eq!(play.zygote.end(PATIENCE, play.start), [not_started(1, SpawnCause::Withdrawn)]);
     assert_eq!(play.order(2), [not_started(2, SpawnCause::Withdrawn)]);
     assert_eq!(recv(play.its.as_ref().unwrap().as_raw_fd(), &mut [0], MsgFlags::empty()), Ok(0));
     assert_eq!(play.hears(Word::Started { number, pid: Pid(7) }), [started(0, 7)]);
@@ -227,7 +227,7 @@ fn one_that_is_told_to_leave_answers_what_it_knows_of_and_no_more() {
 fn one_that_is_told_to_leave_while_it_boots_is_killed() {
     let mut play = Play::booting();
     play.order(0);
-    assert_eq!(play.zygote.end(play.start), [not_started(0, SpawnCause::Withdrawn)]);
+    assert_eq!(play.zygote.end(PATIENCE, play.start), [not_started(0, SpawnCause::Withdrawn)]);
     assert!(play.is_killed());
     let status = ExitStatus::Signal(9);
     let news = play.zygote.exited(status, play.start);

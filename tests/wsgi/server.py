@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from processes import children, processes_with
+from processes import processes_with
 
 APPS = Path(__file__).resolve().parent.parent / "apps"
 PATIENCE_S = 60  # nothing takes as long on a machine that works; it bounds a test that hangs
@@ -208,9 +208,10 @@ class Server:
 
     def worker_pids(self):
         """The workers that said they are ready and still live."""
-        alive = set(children(self.pid))
         said = [int(line.pairs["pid"]) for line in self.events(WORKER_READY)]
-        return [pid for pid in said if pid in alive]
+        # Whether they are its children would be asked too early: one that a zygote has forked may be ready
+        # before the process between them has ended.
+        return [pid for pid in said if os.path.exists(f"/proc/{pid}")]
 
     # --- Its end ---
 

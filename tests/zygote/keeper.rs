@@ -120,7 +120,8 @@ impl Keeper {
         match verb {
             "spawn" => self.spawn(SlotId(object.parse().unwrap())),
             "end" => {
-                let news = self.zygote.as_mut().unwrap().end(Instant::now());
+                let news =
+                    self.zygote.as_mut().unwrap().end(Duration::from_secs(60), Instant::now());
                 self.heed(news);
             }
             "drain" => {

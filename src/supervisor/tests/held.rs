@@ -22,8 +22,11 @@ impl Rig {
     /// They come to nothing.
     fn refused(&mut self) -> Vec<Did> {
         let held = self.held.replace(Vec::new()).unwrap_or_default();
-        let refused = held.into_iter();
-        refused.flat_map(|(slot, side)| self.event(Event::SpawnFailed { slot, side })).collect()
+        let failed = |(slot, side)| {
+            let verdict = Verdict::NotBooted;
+            self.event(Event::SpawnFailed { slot, side, verdict })
+        };
+        held.into_iter().flat_map(failed).collect()
     }
 }
 

@@ -210,6 +210,8 @@ impl Bridge {
         log: Log,
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
+            // What the import put in that place is the zygote's.
+            Stacks::offer(py, &log);
             let hooks = WorkerHooks::new(hooks, slot, generation);
             hooks.post_fork(py)?;
             let application = application.clone_ref(py);

@@ -1,0 +1,188 @@
+//! `--preload`: workers that a zygote forks, one zygote for each generation.
+//!
+//! A zygote is started when the first worker of its generation is wanted, and anew when one is wanted and
+//! the last one is gone. It ends when nobody can want a worker of its generation any more. What becomes of
+//! an order is told to the machine as if the worker had been forked here: [`Event::Started`] or
+//! [`Event::SpawnFailed`], only later.
+
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::metrics::Side;
+use arctos_worker::post::WorkerExit;
+
+use super::Monitor;
+use super::actions::{Equipment, SpawnError};
+use super::generations::Loaded;
+use crate::crew::{Lines, Member};
+use crate::fork::{self, Berth};
+use crate::slot::{ExitStatus, Pid};
+use crate::supervisor::{Event, Verdict};
+use crate::zygote::{Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
+
+/// The zygotes, and what they were asked for.
+#[derive(Default)]
+pub(super) struct Nursery {
+    /// Those that were not reaped yet; no two of a generation take orders.
+    zygotes: Vec<Zygote>,
+    /// Our ends of the lines of workers that are not there yet.
+    ordered: Vec<(SlotId, Side, Lines)>,
+}
+
+impl Nursery {
+    /// Readable when one has something to say.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.zygotes.iter().filter_map(Zygote::awaited)
+    }
+
+    /// When [`Monitor::judge_zygotes`] is due at the latest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.zygotes.iter().filter_map(Zygote::next_deadline).min()
+    }
+
+    /// Kills and reaps what is left of them.
+    pub(super) fn close(self) {
+        self.zygotes.into_iter().for_each(Zygote::put_down);
+    }
+
+    /// Our ends of the lines of this order.
+    fn answered(&mut self, slot: SlotId, side: Side) -> Option<Lines> {
+        let is_its = |of: &(SlotId, Side, Lines)| (of.0, of.1) == (slot, side);
+        let index = self.ordered.iter().position(is_its)?;
+        Some(self.ordered.swap_remove(index).2)
+    }
+}
+
+impl Monitor<'_> {
+    /// Orders a worker of this generation, from a new zygote if there is none.
+    pub(super) fn order(
+        &mut self,
+        slot: SlotId,
+        side: Side,
+        generation: Generation,
+        loaded: &Loaded,
+        equipment: Equipment,
+    ) -> Result<(), SpawnError> {
+        let now = Instant::now();
+        let serves = |zygote: &Zygote| zygote.generation() == generation && zygote.takes_orders();
+        let index = match self.nursery.zygotes.iter().position(serves) {
+            Some(index) => index,
+            None => {
+                let zygote = self.start_zygote(generation, loaded, now)?;
+                self.nursery.zygotes.push(zygote);
+                self.nursery.zygotes.len() - 1
+            }
+        };
+        let Equipment { lines, life, doorbell, listeners, access_log } = equipment;
+        self.nursery.ordered.push((slot, side, lines));
+        let order = Order { slot, side, life, doorbell, listeners, access_log };
+        let news = self.nursery.zygotes[index].spawn(order, now);
+        self.heed(index, news);
+        Ok(())
+    }
+
+    fn start_zygote(
+        &self,
+        generation: Generation,
+        loaded: &Loaded,
+        now: Instant,
+    ) -> Result<Zygote, SpawnError> {
+        let config = &loaded.load.config;
+        let name = config.name.as_deref().unwrap_or(fork::NAME);
+        let inheritance = Inheritance {
+            generation,
+            name,
+            settings: &config.worker,
+            log: &self.log,
+            board: &self.board,
+        };
+        let title = fork::zygote_title(name);
+        let berth = Berth { signals: &self.signals, identity: &loaded.identity, title };
+        adopt_orphans().map_err(SpawnError::Orphans)?;
+        let launch = &*loaded.load.launch;
+        Ok(Zygote::start(launch, &inheritance, &berth, config.patience.boot, now)?)
+    }
+
+    /// Takes in what zygotes have said.
+    pub(super) fn hear_zygotes(&mut self, now: Instant) {
+        for index in 0..self.nursery.zygotes.len() {
+            let news = self.nursery.zygotes[index].listen(now);
+            self.heed(index, news);
+        }
+    }
+
+    /// Whose time is up? Not to be called when we have been stopped ourselves.
+    pub(super) fn judge_zygotes(&mut self, now: Instant) {
+        for index in 0..self.nursery.zygotes.len() {
+            let news = self.nursery.zygotes[index].judge(now);
+            self.heed(index, news);
+        }
+    }
+
+    /// Whether the process that was reaped was a zygote.
+    pub(super) fn bury_zygote(&mut self, pid: Pid, status: ExitStatus, now: Instant) -> bool {
+        let Some(index) = self.nursery.zygotes.iter().position(|zygote| zygote.pid() == pid) else {
+            return false;
+        };
+        let news = self.nursery.zygotes[index].exited(status, now);
+        self.heed(index, news);
+        self.nursery.zygotes.swap_remove(index);
+        true
+    }
+
+    /// Nobody wants workers of these generations any more.
+    pub(super) fn end_zygotes(&mut self, is_over: impl Fn(Generation) -> bool) {
+        let now = Instant::now();
+        let patience = self.generations.current().load.config.patience.quick;
+        for index in 0..self.nursery.zygotes.len() {
+            if is_over(self.nursery.zygotes[index].generation()) {
+                let news = self.nursery.zygotes[index].end(patience, now);
+                self.heed(index, news);
+            }
+        }
+    }
+
+    fn heed(&mut self, index: usize, news: Vec<News>) {
+        let zygote = &self.nursery.zygotes[index];
+        let (pid, generation) = (zygote.pid(), zygote.generation());
+        for news in news {
+            news.write(&self.log, pid, generation);
+            let event = match news {
+                News::Started { slot, side, pid } => {
+                    let lines = self.nursery.answered(slot, side);
+                    let Some((block, lines)) = self.board.block(slot, side).zip(lines) else {
+                        continue;
+                    };
+                    self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));
+                    Event::Started { slot, side, pid }
+                }
+                News::SpawnFailed { slot, side, cause } => {
+                    drop(self.nursery.answered(slot, side));
+                    Event::SpawnFailed { slot, side, verdict: verdict(cause) }
+                }
+                News::Failed { report, .. } => {
+                    self.last_report = Some(report);
+                    continue;
+                }
+                News::Ready { .. } | News::Killed { .. } | News::Ended { .. } => continue,
+            };
+            self.supervisor.handle(event, Instant::now());
+        }
+    }
+}
+
+/// How a server ends whose first workers there are not, for this cause.
+fn verdict(cause: SpawnCause) -> Verdict {
+    match cause {
+        SpawnCause::NotLoaded(WorkerExit::NotImportable) => Verdict::NotImportable,
+        SpawnCause::NotLoaded(
+            WorkerExit::Done | WorkerExit::Abandoned | WorkerExit::NotBooted | WorkerExit::Internal,
+        )
+        | SpawnCause::Fork(_)
+        | SpawnCause::Untold(_)
+        | SpawnCause::Late
+        | SpawnCause::Gone
+        | SpawnCause::Withdrawn => Verdict::NotBooted,
+    }
+}

@@ -218,7 +218,7 @@ def test_a_start_that_hangs_is_ended_by_the_boot_timeout(shop):
     assert "not done within --boot-timeout" in log
 
 
-def test_a_reload_reads_hooks_and_their_code_anew(serve, shop, connect):
+def test_a_reload_reads_hooks_and_their_code_anew(serve, shop):
     config = shop / "shop.toml"
     config.write_text('on-start = "hooks:on_start"\npost-fork = ["hooks:post_fork", "hooks:again"]\n')
     server = serve("shop:app", "--config", config, workers=2, cwd=shop)

@@ -83,6 +83,7 @@ def test_the_watchdog_hears_from_the_start_to_the_stop(serve, ear):
 def test_the_watchdog_hears_while_no_worker_answers(serve, ear):
     server = serve("plain:app", env={"NOTIFY_SOCKET": ear.path, "WATCHDOG_USEC": "100000"})
     (worker,) = server.worker_pids()
+    until(ear, "READY")
     os.kill(worker, signal.SIGSTOP)
     while ear.heard_more():
         told(ear)

@@ -10,6 +10,7 @@ mod binds;
 mod datadog;
 mod error;
 mod file;
+mod hooks;
 mod identity;
 mod reader;
 mod reload;

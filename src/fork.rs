@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arctos_worker::identity::SlotId;
+use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
 use arctos_worker::signals;
@@ -31,7 +31,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal};
 use nix::unistd::{self, ForkResult, setpgid, write};
 use thiserror::Error;
 
-use crate::notify::NOTIFY_SOCKET;
+use crate::notify;
 use crate::privileges::Identity;
 use crate::signals::Signals;
 use crate::slot::{ExitStatus, Pid};
@@ -55,8 +55,18 @@ pub trait Launch {
     /// Runs a worker, in the child, to its end: loads the application, reports on the life socket,
     /// serves. The caller exits with the code; nothing of the supervisor's runs any more.
     fn work(&self, post: Post) -> WorkerExit;
-    /// Loads the application in a zygote, whose workers are then forked with it.
-    fn preload(&self) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
+    /// Does once for a load of the code, in a process of its own, what is to be done before its first
+    /// worker.
+    fn open(&self, _generation: Generation) -> Result<(), LoadFailure> {
+        Ok(())
+    }
+    /// Loads the application in a zygote, whose workers are then forked with it; before that, does what
+    /// [`Launch::open`] would do. What goes wrong later goes to this log.
+    fn preload(
+        &self,
+        _generation: Generation,
+        _log: &Log,
+    ) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
         let report = "This application cannot be loaded before its workers are forked.".to_owned();
         Err(LoadFailure { exit: WorkerExit::NotBooted, report })
     }
@@ -64,6 +74,8 @@ pub trait Launch {
 
 /// An application that was loaded before its workers.
 pub trait Preloaded {
+    /// Called in the zygote before a worker for this place is forked, while all is as it always was.
+    fn before_fork(&self, _slot: SlotId) {}
     /// As [`Launch::work`], with nothing left to load.
     fn work(&self, post: Post) -> WorkerExit;
 }
@@ -185,12 +197,24 @@ pub(crate) fn spawn_zygote(
     own: &[RawFd],
     life: impl FnOnce(Result<(), BerthError>) -> i32,
 ) -> Result<Pid, ForkError> {
+    spawn_bound(launch, berth, log, "zygote.panic", own, life)
+}
+
+/// The same for a child that does something else; `panic` is the line in the log where it panics.
+pub(crate) fn spawn_bound(
+    launch: &dyn Launch,
+    berth: &Berth<'_>,
+    log: &Log,
+    panic: &str,
+    own: &[RawFd],
+    life: impl FnOnce(Result<(), BerthError>) -> i32,
+) -> Result<Pid, ForkError> {
     let supervisor = unistd::getpid();
     spawn_child(launch, |mask| {
         let mut kept = vec![0, 1, 2];
         kept.extend(own);
         kept.extend(log.as_fd().iter().map(AsRawFd::as_raw_fd));
-        guarded(log, "zygote.panic", || {
+        guarded(log, panic, || {
             let prepared = prepare(launch, kept, berth, mask);
             // Only now: a change of the user undoes it (prctl(2)).
             life(prepared.and_then(|()| die_with(supervisor).map_err(BerthError::Parent)))
@@ -242,8 +266,10 @@ fn prepare(
     kept.sort_unstable();
     kept.dedup();
     close_others(kept).map_err(BerthError::Descriptors)?;
-    // SAFETY: this process has one thread, so nobody else reads the environment.
-    unsafe { std::env::remove_var(NOTIFY_SOCKET) };
+    for name in notify::own_variables() {
+        // SAFETY: this process has one thread, so nobody else reads the environment.
+        unsafe { std::env::remove_var(name) };
+    }
     berth.identity.assume().map_err(BerthError::Identity)?;
     let _ = prctl::set_name(&berth.title); // A name in ps(1), and no more.
     Ok(())
@@ -387,6 +413,11 @@ pub fn title(name: &str, slot: SlotId) -> CString {
 /// The name of a zygote in ps(1), `NAME: zygote`.
 pub fn zygote_title(name: &str) -> CString {
     titled(name, ": zygote")
+}
+
+/// The name of the process in ps(1) that opens a generation, `NAME: start`.
+pub fn opening_title(name: &str) -> CString {
+    titled(name, ": start")
 }
 
 fn titled(name: &str, suffix: &str) -> CString {

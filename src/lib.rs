@@ -22,6 +22,7 @@ pub mod monitor;
 pub mod nofile;
 pub mod notice;
 pub mod notify;
+pub mod opening;
 pub mod options;
 pub mod pid_file;
 pub mod postmortem;
@@ -38,6 +39,7 @@ pub mod top;
 pub mod upgrade;
 pub mod value;
 pub mod watch;
+pub mod watchdog;
 pub mod zygote;
 
 #[cfg(feature = "python")]

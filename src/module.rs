@@ -23,16 +23,15 @@ use pyo3::prelude::*;
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::Log;
 use arctos_worker::post::{Post, WorkerExit};
-use arctos_worker::settings::{AppSpec, Settings};
+use arctos_worker::settings::{AppSpec, Hooks, Settings};
 use arctos_worker::worker;
-use arctos_worker::wsgi::{BootFailure, Bridge, Loaded};
+use arctos_worker::wsgi::{self, BootFailure, Bridge, Loaded};
 
 use crate::config::{Config, Environment};
 use crate::fork::{Launch, LoadFailure, Preloaded};
-use crate::notify::NOTIFY_SOCKET;
+use crate::notify;
 use crate::server::{self, CheckFailure, Runtime};
 use crate::succession;
-use crate::systemd;
 use inside::Running;
 
 /// The extension module `arctos.arctos`.
@@ -45,6 +44,9 @@ mod arctos {
     use super::inside::{is_serving, serve_socket};
     #[pymodule_export]
     use super::statsd::Statsd;
+    #[pymodule_export]
+    use arctos_worker::wsgi::{GenerationArgument, WorkerArgument};
+
     #[pymodule_export]
     use super::supervised::{option_names, serve_supervised};
 
@@ -120,10 +122,10 @@ enum Source {
 }
 
 impl Source {
-    fn load(&self, spec: &AppSpec) -> Result<Loaded, BootFailure> {
+    fn load(&self, spec: &AppSpec, generation: Generation) -> Result<Loaded, BootFailure> {
         match self {
-            Self::Path => Loaded::load(spec),
-            Self::Inherited(application) => Loaded::adopt(application, spec),
+            Self::Path => Loaded::load(spec, generation),
+            Self::Inherited(application) => Loaded::adopt(application, spec, generation),
         }
     }
 
@@ -159,13 +161,15 @@ impl Runtime for Interpreter {
         let (slot, generation) = (SlotId(0), Generation(1));
         let log = log.clone();
         Running::begin_worker();
-        match self.source.boot(&config.application, &config.worker, slot, generation, log) {
-            Ok(bridge) => {
-                bridge.shutdown();
-                Ok(())
-            }
-            Err(failure) => Err(CheckFailure { exit: failure.exit, report: failure.report }),
-        }
+        // Hooks are looked up and not called: there is neither a start nor a worker.
+        let application = AppSpec { hooks: Hooks::default(), ..config.application.clone() };
+        let booted = self.source.boot(&application, &config.worker, slot, generation, log);
+        let checked = booted.and_then(|bridge| {
+            let found = wsgi::find_hooks(&config.application.hooks);
+            bridge.shutdown();
+            found
+        });
+        checked.map_err(|BootFailure { exit, report }| CheckFailure { exit, report })
     }
 }
 
@@ -241,23 +245,46 @@ impl Launch for CPython {
         serve(post, booted)
     }
 
-    fn preload(&self) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
+    fn open(&self, generation: Generation) -> Result<(), LoadFailure> {
         self.settle_in();
-        match self.source.load(&self.application) {
-            Ok(loaded) => Ok(Box::new(Zygote(loaded))),
-            Err(failure) => Err(LoadFailure { exit: failure.exit, report: failure.report }),
+        let opened = wsgi::start_generation(&self.application, generation);
+        opened.map_err(|BootFailure { exit, report }| LoadFailure { exit, report })
+    }
+
+    fn preload(
+        &self,
+        generation: Generation,
+        log: &Log,
+    ) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
+        self.settle_in();
+        match self.source.load(&self.application, generation) {
+            Ok(loaded) => {
+                let (hooks, log) = (&self.application.hooks, log.clone());
+                Ok(Box::new(Zygote { loaded, hooks, generation, log }))
+            }
+            Err(BootFailure { exit, report }) => Err(LoadFailure { exit, report }),
         }
     }
 }
 
 /// This interpreter with the application in it, to be forked.
-struct Zygote(Loaded);
+struct Zygote<'a> {
+    loaded: Loaded,
+    hooks: &'a Hooks,
+    generation: Generation,
+    log: Log,
+}
 
-impl Preloaded for Zygote {
+impl Preloaded for Zygote<'_> {
+    fn before_fork(&self, slot: SlotId) {
+        self.loaded.before_fork(self.hooks, slot, self.generation, &self.log);
+    }
+
     fn work(&self, post: Post) -> WorkerExit {
         Running::begin_worker();
         let (slot, generation, log) = (post.slot, post.generation, post.log.clone());
-        let booted = Bridge::boot_loaded(&self.0, &post.settings, slot, generation, log);
+        let booted =
+            Bridge::boot_loaded(&self.loaded, self.hooks, &post.settings, slot, generation, log);
         serve(post, booted)
     }
 }
@@ -293,8 +320,8 @@ fn disown_exit_handlers() {
 fn forget_service_manager() {
     Python::attach(|py| {
         let forgotten = py.import("os").and_then(|os| os.getattr("environ")).and_then(|environ| {
-            for name in systemd::VARIABLES.iter().chain([&NOTIFY_SOCKET]) {
-                environ.call_method1("pop", (*name, py.None()))?;
+            for name in notify::own_variables() {
+                environ.call_method1("pop", (name, py.None()))?;
             }
             Ok(())
         });

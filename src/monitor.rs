@@ -11,6 +11,7 @@
 //! | `actions` | carrying out what the machine wants |
 //! | `control` | metrics, and the answers of the admin socket |
 //! | `generations`, `reload` | what workers are made of, and its replacement |
+//! | `opening` | what comes before the first worker of a generation |
 //! | `preload` | the zygotes |
 //! | `report` | what is told to the world |
 //! | `upgrade` | the server that is to replace this one, and the one that this one replaces |
@@ -20,6 +21,7 @@ mod access_log;
 mod actions;
 mod control;
 mod generations;
+mod opening;
 mod preload;
 mod reload;
 mod report;
@@ -48,6 +50,7 @@ use crate::load::{Load, Reread};
 use crate::meter::Meter;
 use crate::metrics::ResidentSet;
 use crate::notify::Notifier;
+use crate::opening::Opening;
 use crate::pid_file::PidFile;
 use crate::postmortem::OomWatch;
 use crate::signals::{Signal, Signals};
@@ -55,7 +58,9 @@ use crate::slot::{ExitStatus, Jitter, Pid};
 use crate::succession::Bequest;
 use crate::supervisor::{Event, Policy, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
+use crate::watchdog::Watchdog;
 use generations::{Generations, Loaded};
+use opening::Openings;
 use preload::Nursery;
 use reload::EndedReload;
 use upgrade::Succession;
@@ -108,9 +113,11 @@ struct Monitor<'a> {
     listeners: Option<Listeners>,
     access_log: Option<OwnedFd>,
     notifier: Notifier,
+    watchdog: Option<Watchdog>,
     pid_file: Option<PidFile>,
     supervisor: Supervisor,
     crew: Vec<Member>,
+    openings: Openings,
     nursery: Nursery,
     meter: Meter,
     admin: Admin,
@@ -178,6 +185,11 @@ impl<'a> Monitor<'a> {
         for warning in admin.warnings() {
             log.line(Level::Warning, "admin.warning", &[("warning", Value::Text(warning))]);
         }
+        let environment = std::env::vars_os().collect();
+        let watchdog = Watchdog::of(&environment, std::process::id(), now).unwrap_or_else(|bad| {
+            log.line(Level::Warning, "watchdog.not_kept", &[("reason", Value::Display(&bad))]);
+            None
+        });
         let seed = RandomState::new().build_hasher().finish();
         let supervisor = Supervisor::start(policy(config, slots), seed, now);
         Ok(Self {
@@ -189,9 +201,11 @@ impl<'a> Monitor<'a> {
             listeners: Some(listeners),
             access_log,
             notifier: Notifier::from_environment(),
+            watchdog,
             pid_file,
             supervisor,
             crew: Vec::new(),
+            openings: Openings::default(),
             nursery: Nursery::default(),
             meter,
             admin,
@@ -234,11 +248,13 @@ impl<'a> Monitor<'a> {
                     GRACE_ROUND
                 }
                 Some(_) | None => {
+                    self.judge_opening(now);
                     self.judge_zygotes(now);
                     self.supervisor.handle(Event::Tick, now);
                     Duration::ZERO
                 }
             };
+            self.beat(now);
             self.watch(now);
             self.succeed(now);
             self.measure(now);
@@ -252,6 +268,8 @@ impl<'a> Monitor<'a> {
             self.supervisor.next_deadline(),
             self.meter.next_deadline(),
             self.admin.next_deadline(),
+            self.openings.next_deadline(),
+            self.watchdog.as_ref().map(Watchdog::next_deadline),
             self.nursery.next_deadline(),
             self.succession.next_deadline(),
             Some(self.next_look),
@@ -264,6 +282,8 @@ impl<'a> Monitor<'a> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let lives = self.crew.iter().filter_map(Member::awaited);
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
+        let opening = self.openings.opening().and_then(Opening::awaited);
+        fds.extend(opening.map(|words| PollFd::new(words, PollFlags::POLLIN)));
         fds.extend(self.nursery.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.succession.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
@@ -309,6 +329,7 @@ impl<'a> Monitor<'a> {
             self.log.line(Level::Info, "signal.received", &pairs);
             self.supervisor.handle(Event::Wish(wish), now);
         }
+        self.hear_opening();
         self.hear_zygotes(now);
         for index in 0..self.crew.len() {
             self.hear_member(index, now);
@@ -342,6 +363,9 @@ impl<'a> Monitor<'a> {
     fn bury(&mut self, pid: Pid, status: ExitStatus, now: Instant) {
         if self.succession.successor() == Some(pid) {
             return self.successor_exited(pid, status, now);
+        }
+        if self.bury_opening(pid, status) {
+            return;
         }
         if self.bury_zygote(pid, status, now) {
             return;

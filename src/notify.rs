@@ -6,8 +6,15 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use crate::{systemd, watchdog};
+
 /// The variable that names the socket. It is the supervisor's own: workers are started without it.
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
+/// All that a service manager has told this process alone: the supervisor starts workers without it.
+pub fn own_variables() -> impl Iterator<Item = &'static str> {
+    systemd::VARIABLES.into_iter().chain(watchdog::VARIABLES).chain([NOTIFY_SOCKET])
+}
 
 /// The service manager, if there is one.
 pub struct Notifier(Option<OsString>);

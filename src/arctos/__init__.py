@@ -5,13 +5,15 @@ The command line is `arctos MODULE:ATTR`; see `arctos --help`. From Python, `ser
 caller's process.
 """
 
-from .arctos import __version__, main
+from .arctos import Generation, Worker, __version__, main
 from .in_process import DEFAULT_LISTEN_BACKLOG, StatsdOptions, bind_and_listen, listen, run, server_run
 from .supervised import serve
 
 __all__ = [
     "DEFAULT_LISTEN_BACKLOG",
+    "Generation",
     "StatsdOptions",
+    "Worker",
     "__version__",
     "bind_and_listen",
     "listen",

@@ -4,12 +4,54 @@ from typing import Final, final
 
 from .in_process import WSGIApplication
 
-__all__ = ["Statsd", "__version__", "is_serving", "main", "option_names", "serve_socket", "serve_supervised"]
+__all__ = [
+    "Generation",
+    "Statsd",
+    "Worker",
+    "__version__",
+    "is_serving",
+    "main",
+    "option_names",
+    "serve_socket",
+    "serve_supervised",
+]
 
 __version__: Final[str]
 
 def main() -> int:
     """Runs the `arctos` command line on `sys.argv` and returns its exit code."""
+
+@final
+class Worker:
+    """The worker that a hook is called for."""
+
+    @property
+    def slot(self) -> int:
+        """Index of its place, which is also the tag `worker` of metrics."""
+
+    @property
+    def generation(self) -> int:
+        """Number of its load of the code: 1, and one more with each reload."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None before there is one, that is for `--pre-fork`."""
+
+    @property
+    def name(self) -> str:
+        """What the server is called: `--name`."""
+
+@final
+class Generation:
+    """The load of configuration and code that `--on-start` is called for."""
+
+    @property
+    def number(self) -> int:
+        """1, and one more with each reload."""
+
+    @property
+    def name(self) -> str:
+        """What the server is called: `--name`."""
 
 @final
 class Statsd:

@@ -1,6 +1,6 @@
 //! `MODULE:ATTR`: what names an application, and what people write instead.
 
-use arctos_worker::settings::AppSpec;
+use arctos_worker::settings::{AppSpec, Hooks};
 
 use super::AppNameError;
 
@@ -34,6 +34,7 @@ pub(super) fn app_name(text: &str, is_factory: bool) -> Result<AppSpec, AppNameE
         chdir: None,
         pythonpath: Vec::new(),
         env: Vec::new(),
+        hooks: Hooks::default(),
     })
 }
 
@@ -51,7 +52,7 @@ fn as_module(path: &str, attribute: Option<&str>) -> String {
     }
 }
 
-fn is_dotted_name(text: &str) -> bool {
+pub(super) fn is_dotted_name(text: &str) -> bool {
     text.split('.').all(|name| {
         let mut letters = name.chars();
         letters.next().is_some_and(|first| first == '_' || first.is_alphabetic())

@@ -33,6 +33,20 @@ pub enum ConfigError {
         /// The budget it is a part of.
         graceful: String,
     },
+    /// A hook for a process that only another option starts.
+    #[error(
+        "{}: expected --preload beside it, for only its zygote forks with the application's code; \
+        --post-fork and --on-start do without",
+        source_of(*.setting, .origin, .text)
+    )]
+    NeedsPreload {
+        /// The option.
+        setting: Setting,
+        /// Where it was given.
+        origin: Origin,
+        /// As given.
+        text: String,
+    },
     /// Tags that are fine one by one leave too little of a datagram to the rest of a line.
     #[error(
         "--dogstatsd-tags: expected at most {most_bytes} bytes of tags in a line, with those of \
@@ -113,6 +127,7 @@ impl ConfigError {
         match self {
             Self::Value { .. }
             | Self::DelayTooLong { .. }
+            | Self::NeedsPreload { .. }
             | Self::LongTags { .. }
             | Self::Application { .. }
             | Self::NoApplication

@@ -102,13 +102,13 @@ mod tests {
         Source::of_command_line(given, Environment::default()).unwrap().read().unwrap()
     }
 
-    /// A value of each option that is not its default; none for those that take root.
+    /// A value of each option that is not its default; none for those that take root, or another option.
     fn other(option: &OptionSpec) -> Option<&'static str> {
         use Setting as S;
         Some(match option.setting {
-            S::User | S::Group | S::Config => return None,
+            S::User | S::Group | S::Config | S::PreFork => return None,
             S::Application | S::Name | S::StatsdPrefix | S::Zone => "other",
-            S::DogstatsdTags => "a:b",
+            S::DogstatsdTags | S::OnStart | S::PostFork | S::WorkerReady | S::WorkerExit => "a:b",
             S::Env => "A=1",
             S::Chdir | S::PythonPath | S::ReloadCheck => "/",
             S::BodyTempDir => ".",

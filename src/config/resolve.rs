@@ -13,6 +13,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::app_name::app_name;
 use super::binds::{admin_binds, binds};
+use super::hooks::hooks;
 use super::identity::privileges;
 use super::reader::{Reader, wrong};
 use super::statsd::{Metrics, metrics};
@@ -112,6 +113,8 @@ pub(super) fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let reload_check = reload_check(&mut reader)?;
     let privileges = privileges(&mut reader)?;
     let name = reader.text(Setting::Name)?;
+    let hooks = hooks(&mut reader, preload, name.as_deref())?;
+    let application = application.map(|spec| AppSpec { hooks, ..spec });
     let pid_file = file_in_folder(&mut reader, Setting::Pid)?;
     let patience = patience(&mut reader, environment)?;
     let timeouts = timeouts(&mut reader)?;

@@ -15,6 +15,7 @@ use super::Monitor;
 use crate::crew::{Lines, Member};
 use crate::fork::{self, Berth, ForkError};
 use crate::listener::Listeners;
+use crate::opening::OpeningError;
 use crate::slot::Pid;
 use crate::supervisor::{Action, Event, Verdict};
 use crate::zygote::StartError;
@@ -43,6 +44,8 @@ pub(super) enum SpawnError {
     Board,
     #[error(transparent)]
     Fork(#[from] ForkError),
+    #[error("cannot begin --on-start: {0}")]
+    Opening(#[from] OpeningError),
     #[error("cannot become the parent of orphans: {0}")]
     Orphans(io::Error),
     #[error("cannot start its zygote: {0}")]
@@ -55,16 +58,10 @@ impl Monitor<'_> {
         while let Some(action) = self.supervisor.next_action() {
             match action {
                 Action::Spawn { slot, side, generation } => {
-                    if let Err(error) = self.spawn(slot, side, generation) {
-                        let pairs = [
-                            ("slot", Value::Number(i64::from(slot.0))),
-                            ("generation", Value::Number(i64::from(generation.0))),
-                            ("reason", Value::Display(&error)),
-                        ];
-                        self.log.line(Level::Error, "worker.spawn_failed", &pairs);
-                        let verdict = Verdict::NotBooted;
-                        let event = Event::SpawnFailed { slot, side, verdict };
-                        self.supervisor.handle(event, Instant::now());
+                    match self.hold(slot, side, generation) {
+                        Ok(true) => {}
+                        Ok(false) => self.spawn_or_refuse(slot, side, generation),
+                        Err(error) => self.not_spawned(slot, side, generation, &error.into()),
                     }
                 }
                 Action::Command { pid, command } => self.command(pid, command),
@@ -74,6 +71,7 @@ impl Monitor<'_> {
                 Action::Adopt { generation } => self.adopt(generation),
                 Action::Discard { generation } => {
                     self.generations.discard(generation);
+                    self.end_opening(Some(generation));
                     self.end_zygotes(|of| of == generation);
                 }
                 Action::ReloadEnded { outcome } => self.report_reload(outcome),
@@ -99,6 +97,35 @@ impl Monitor<'_> {
             }
         }
         None
+    }
+
+    /// Spawns a worker, and answers the machine.
+    pub(super) fn spawn_or_refuse(&mut self, slot: SlotId, side: Side, generation: Generation) {
+        if let Err(error) = self.spawn(slot, side, generation) {
+            self.not_spawned(slot, side, generation, &error);
+        }
+    }
+
+    fn not_spawned(
+        &mut self,
+        slot: SlotId,
+        side: Side,
+        generation: Generation,
+        error: &SpawnError,
+    ) {
+        let pairs = [
+            ("slot", Value::Number(i64::from(slot.0))),
+            ("generation", Value::Number(i64::from(generation.0))),
+            ("reason", Value::Display(error)),
+        ];
+        self.log.line(Level::Error, "worker.spawn_failed", &pairs);
+        self.refuse(slot, side);
+    }
+
+    /// There will be no worker for this spawn.
+    pub(super) fn refuse(&mut self, slot: SlotId, side: Side) {
+        let verdict = Verdict::NotBooted;
+        self.supervisor.handle(Event::SpawnFailed { slot, side, verdict }, Instant::now());
     }
 
     /// Forks a worker, or orders it from a zygote. On success the machine is, or will be, told.

@@ -27,7 +27,7 @@ impl Monitor<'_> {
         self.last_report = None;
         self.waiting.begin();
         let usec = monotonic().unwrap_or_default().as_micros();
-        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
+        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}\nSTATUS=Reloading"));
         let loaded =
             (self.reread)().and_then(|load| Loaded::resolve(load).map_err(|fatal| fatal.chain()));
         let policy = match loaded {
@@ -89,7 +89,14 @@ impl Monitor<'_> {
         let mut pairs = vec![("generation_in_service", generation)];
         pairs.extend(why.map(|why| ("reason", Value::Text(why))));
         self.log.line(level, event, &pairs);
-        self.notify("READY=1");
+        let status = match outcome {
+            ReloadOutcome::Done => "Serving",
+            ReloadOutcome::Abandoned => "Serving; the reload was given up",
+            ReloadOutcome::Misconfigured | ReloadOutcome::CanaryFailed | ReloadOutcome::Halted => {
+                "Serving; the reload failed, and what was there before goes on"
+            }
+        };
+        self.notify(&format!("READY=1\nSTATUS={status}"));
         let report = match outcome {
             ReloadOutcome::Done | ReloadOutcome::Abandoned => None,
             ReloadOutcome::Misconfigured | ReloadOutcome::CanaryFailed | ReloadOutcome::Halted => {

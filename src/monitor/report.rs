@@ -1,6 +1,6 @@
 //! What is told to the world: the log, the service manager, the pid file, the counters of ends.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arctos_worker::identity::SlotId;
 use arctos_worker::log::{Level, Value};
@@ -15,6 +15,9 @@ use crate::pid_file::PidFile;
 use crate::postmortem;
 use crate::slot::{Ending, ExitStatus, Pid};
 use crate::watch::Hang;
+
+/// From the last deadline of a stop to the end of the process: reaping, and the last metrics.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 impl Monitor<'_> {
     pub(super) fn report_ready(&mut self) {
@@ -46,23 +49,36 @@ impl Monitor<'_> {
             pairs.push(("admin", Value::Text(&admin)));
         }
         self.log.line(Level::Info, "server.ready", &pairs);
-        self.notify("READY=1");
+        self.notify("READY=1\nSTATUS=Serving");
     }
 
     pub(super) fn report_stopping(&mut self, deadline: Instant) {
         let header = self.board.header();
         header.set_state(ServerState::Stopping);
+        self.end_opening(None);
         self.end_zygotes(|_| true);
         let left = deadline.saturating_duration_since(Instant::now());
         header.set_drain_deadline(monotonic().map(|now| now + left));
         self.cut_off_before_stop = self.cut_off();
         let pairs = [("pid", Value::Number(i64::from(std::process::id())))];
         self.log.line(Level::Info, "server.stopping", &pairs);
-        self.notify("STOPPING=1");
+        // The whole budget, where TimeoutStopSec= is shorter than it.
+        let usec = (left + STOP_MARGIN).as_micros();
+        self.notify(&format!("STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC={usec}"));
         self.end_successor(deadline, Instant::now());
     }
 
+    /// Tells the watchdog that the loop turns, if it is time.
+    pub(super) fn beat(&mut self, now: Instant) {
+        if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.is_due(now)) {
+            self.notify("WATCHDOG=1");
+        }
+    }
+
     pub(super) fn notify(&self, state: &str) {
+        if !self.succession.is_owner() {
+            return; // The service manager's service is the server before this one.
+        }
         if let Err(error) = self.notifier.tell(state) {
             let pairs = [("state", Value::Text(state)), ("reason", Value::Display(&error))];
             self.log.line(Level::Warning, "notify.failed", &pairs);

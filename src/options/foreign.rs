@@ -17,11 +17,13 @@ pub fn renamed(setting: &str) -> Option<&'static str> {
     Some(row.1)
 }
 
-const RENAMED: [(&str, &str); 8] = [
+const RENAMED: [(&str, &str); 10] = [
     ("accesslog", "access-logfile"),
     ("keepalive", "keep-alive"),
     ("loglevel", "log-level"),
+    ("on-starting", "on-start"),
     ("pidfile", "pid"),
+    ("post-worker-init", "worker-ready"),
     ("preload-app", "preload"),
     ("proc-name", "name"),
     ("raw-env", "env"),

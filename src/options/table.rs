@@ -46,6 +46,10 @@ impl OptionSpec {
         self.takes(value, Takes::Once, Preset::Derived(default))
     }
 
+    const fn hook(self) -> Self {
+        self.takes("MODULE:FUNCTION", Takes::Many(','), Preset::Nothing)
+    }
+
     const fn switch(self) -> Self {
         self.takes("on|off", Takes::Switch, Preset::Text("off"))
     }
@@ -210,6 +214,42 @@ pub const OPTIONS: &[OptionSpec] = {
              this path, such as `/health`, with a status below 500; else the old code serves on.",
         )
         .optional("PATH"),
+        row(
+            S::OnStart,
+            T::Processes,
+            "on-start",
+            "Function to call once for a load of the code, before its first worker: in a process of its \
+             own, or with `--preload` in the zygote, before the application is imported.",
+        )
+        .hook(),
+        row(
+            S::PreFork,
+            T::Processes,
+            "pre-fork",
+            "Function to call in the zygote of `--preload`, which it needs, before each fork.",
+        )
+        .hook(),
+        row(
+            S::PostFork,
+            T::Processes,
+            "post-fork",
+            "Function to call in each worker first, before it imports the application.",
+        )
+        .hook(),
+        row(
+            S::WorkerReady,
+            T::Processes,
+            "worker-ready",
+            "Function to call in each worker that has the application, before it serves.",
+        )
+        .hook(),
+        row(
+            S::WorkerExit,
+            T::Processes,
+            "worker-exit",
+            "Function to call in each worker that was told to leave, after its last request.",
+        )
+        .hook(),
         row(S::User, T::Processes, "user", "User, by name or number, that workers run as.")
             .letter('u')
             .optional("USER"),

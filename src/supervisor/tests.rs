@@ -1,3 +1,4 @@
+mod held;
 mod reload;
 
 use super::*;
@@ -7,6 +8,8 @@ struct Rig {
     machine: Supervisor,
     now: Instant,
     next_pid: i32,
+    /// Spawns that are not answered yet, where they are to wait.
+    held: Option<Vec<(SlotId, Side)>>,
 }
 
 /// What an action does, as short as it can be told. Notices are left out.
@@ -49,7 +52,7 @@ fn policy(workers: u16) -> Policy {
 impl Rig {
     fn new(policy: Policy) -> Self {
         let now = Instant::now();
-        Self { machine: Supervisor::start(policy, 1, now), now, next_pid: 100 }
+        Self { machine: Supervisor::start(policy, 1, now), now, next_pid: 100, held: None }
     }
 
     /// A server with all its workers ready; worker N has pid 100 + N.
@@ -73,6 +76,10 @@ impl Rig {
         let mut done = Vec::new();
         while let Some(action) = self.machine.next_action() {
             done.push(match action {
+                Action::Spawn { slot, side, .. } if self.held.is_some() => {
+                    self.held.get_or_insert_default().push((slot, side));
+                    Spawn(slot.0)
+                }
                 Action::Spawn { slot, side, .. } => {
                     let pid = Pid(self.next_pid);
                     self.next_pid += 1;

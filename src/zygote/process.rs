@@ -1,7 +1,7 @@
 //! The zygote itself: loads the application, and forks a worker for each order that it hears.
 //!
-//! It serves nothing and runs no code of the application's once that is loaded, but for what the
-//! interpreter calls around a fork. It ends, without running exit handlers, when its socket does.
+//! It serves nothing and runs no code of the application's once that is loaded, but for its hooks and what
+//! the interpreter calls around a fork. It ends, without running exit handlers, when its socket does.
 //!
 //! What the application has opened stays open in each worker, because it may need it. The zygote's own
 //! descriptors do not: its socket is closed in a worker, and the worker's in the zygote.
@@ -40,7 +40,7 @@ pub(super) fn live(
     let mut own = vec![0, 1, 2, line.as_raw_fd()];
     own.extend(inheritance.log.as_fd().iter().map(AsRawFd::as_raw_fd));
     let loaded = match prepared {
-        Ok(()) => launch.preload(),
+        Ok(()) => launch.preload(inheritance.generation, inheritance.log),
         Err(error) => {
             Err(LoadFailure { exit: WorkerExit::NotBooted, report: format!("{error}\n") })
         }
@@ -87,6 +87,7 @@ fn attend(
             };
             say(&line, &word);
         };
+        preloaded.before_fork(brief.slot);
         match fork_twice(launch, tell) {
             Branch::Zygote => {}
             Branch::Worker => {

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use arctos::cli::{self, Invocation};
 use arctos::config::{Config, Environment};
-use arctos::fork::Launch;
+use arctos::fork::{Launch, LoadFailure};
 use arctos::listener::{ListenOptions, Listeners};
 use arctos::load::Load;
 use arctos::monitor;
 use arctos::server::{self, CheckFailure, Runtime};
+use arctos_worker::identity::Generation;
 use arctos_worker::log::{Level, Log, LogFormat, Value};
 use arctos_worker::metrics::{self, Counter, ServerState};
 use arctos_worker::post::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
@@ -21,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{Pid, getpgrp, read, write};
+use nix::unistd::{Pid, getpgrp, pause, read, write};
 
 use crate::{ADMIN, OPTIONS};
 
@@ -43,6 +44,7 @@ pub(crate) fn serve(role: &str) -> i32 {
     let listeners = Listeners::bind(&config.binds, &ListenOptions::from(&*config)).unwrap();
     prctl::set_child_subreaper(true).unwrap();
     match role {
+        "opens for ever" => config.patience.boot = Duration::from_millis(300),
         "threaded" => {
             std::thread::Builder::new().name("stray".into()).spawn(std::thread::park).unwrap();
         }
@@ -61,6 +63,35 @@ impl Launch for Actor {
         static FORKS: AtomicU32 = AtomicU32::new(0);
         let is_first = FORKS.fetch_add(1, Ordering::Relaxed) == 0;
         assert!(is_first || self.0 != "defective", "the roof comes down");
+    }
+
+    fn open(&self, generation: Generation) -> Result<(), LoadFailure> {
+        let number = |number: i64| Value::Number(number);
+        let pairs = [
+            ("generation", number(i64::from(generation.0))),
+            ("pid", number(i64::from(std::process::id()))),
+            ("leads_group", number(i64::from(getpgrp() == Pid::this()))),
+        ];
+        let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
+        Log::new(Level::Debug, LogFormat::Text, stderr).line(Level::Info, "actor.opens", &pairs);
+        match self.0.as_str() {
+            "opens badly" => {
+                let report = "Traceback: no such table\n".to_owned();
+                Err(LoadFailure { exit: WorkerExit::NotBooted, report })
+            }
+            "opens badly later" if generation.0 == 2 => {
+                let report = "Traceback: no such table\n".repeat(10_000);
+                Err(LoadFailure { exit: WorkerExit::NotBooted, report })
+            }
+            "aborts in its opening" => std::process::abort(),
+            "opens for ever" => loop {
+                pause();
+            },
+            "opens for ever later" if generation.0 == 2 => loop {
+                pause();
+            },
+            _ => Ok(()),
+        }
     }
 
     fn work(&self, post: Post) -> WorkerExit {

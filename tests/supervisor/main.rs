@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod actor;
+mod opening;
 mod process;
 mod reload;
 
@@ -21,6 +22,12 @@ use arctos::ctl::{self, Order, Verb};
 use nix::sys::signal::{Signal, kill};
 
 use actor::serve;
+use opening::{
+    a_generation_is_opened_once_before_its_first_worker,
+    a_generation_that_cannot_be_opened_changes_nothing, a_hup_during_an_opening_starts_over,
+    a_server_that_cannot_be_opened_is_exit_3_and_one_report, a_stop_does_not_wait_for_an_opening,
+    an_opening_that_takes_too_long_is_killed,
+};
 use process::{PATIENCE, Server};
 use reload::{
     a_worker_that_hangs_in_a_request_is_killed_and_replaced,
@@ -93,6 +100,12 @@ const TESTS: &[(&str, fn())] = tests![
     hup_with_code_that_dies_in_its_probation_changes_nothing
     winch_sends_all_workers_away_and_hup_brings_them_back
     a_worker_that_hangs_in_a_request_is_killed_and_replaced
+    a_generation_is_opened_once_before_its_first_worker
+    a_server_that_cannot_be_opened_is_exit_3_and_one_report
+    a_generation_that_cannot_be_opened_changes_nothing
+    an_opening_that_takes_too_long_is_killed
+    a_stop_does_not_wait_for_an_opening
+    a_hup_during_an_opening_starts_over
 ];
 
 fn a_server_becomes_ready_and_stops_on_term() {
@@ -329,7 +342,7 @@ fn the_service_manager_hears_when_the_server_is_ready_and_when_it_stops() {
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut bytes = [0; 64];
+    let mut bytes = [0; 256];
     let mut next = || {
         let length = manager.recv(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes[..length]).into_owned()
@@ -337,9 +350,13 @@ fn the_service_manager_hears_when_the_server_is_ready_and_when_it_stops() {
     let mut server = Server::with("serves", |command| {
         command.env("NOTIFY_SOCKET", &path);
     });
-    assert_eq!(next(), "READY=1");
+    assert_eq!(next(), "READY=1\nSTATUS=Serving");
     server.signal(Signal::SIGTERM);
-    assert_eq!(next(), "STOPPING=1");
+    let stopping = next();
+    // The budget, 25 s without a fiftieth, and 5 s for what is left to do then.
+    let extended = stopping.strip_prefix("STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=");
+    let usec: u32 = extended.unwrap().parse().unwrap();
+    assert!((25_000_000..=29_500_000).contains(&usec), "{usec}");
     assert_eq!(server.ends(), Some(0));
 }
 

@@ -44,6 +44,14 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     return [b"hello"]
 
 
+def worker_ready(worker: arctos.Worker) -> tuple[int, int, int | None, str]:
+    return worker.slot, worker.generation, worker.pid, worker.name
+
+
+def on_start(generation: arctos.Generation) -> tuple[int, str]:
+    return generation.number, generation.name
+
+
 arctos.run(app, "127.0.0.1", 8000, statsd={"enable": True, "port": 8125, "tags": "app:shop"})
 arctos.run(app, "unix:/run/shop", reuse_port=False)
 sock = arctos.listen(app, "127.0.0.1", port=8000, listen_backlog=16)
@@ -52,5 +60,5 @@ arctos.run(statsd=None)
 arctos.server_run(sock, app)
 arctos.server_run(sock.fileno(), app, {"enable": False})
 code: int = arctos.serve("shop:app", bind=["127.0.0.1:8000"], workers=4, graceful_timeout=30, env={"A": "b"})
-code = arctos.serve(app, bind="127.0.0.1:8000", factory=False)
+code = arctos.serve(app, bind="127.0.0.1:8000", factory=False, post_fork=["shop.hooks:connect"])
 '''

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 
 use arctos::fork::{Disposition, Launch, LoadFailure, Preloaded, set_disposition};
+use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::metrics::Command;
 use arctos_worker::post::{LIFE_READY, Post, WorkerExit};
@@ -32,8 +33,13 @@ impl Launch for Actor {
         WorkerExit::Internal // There is no worker but those of the zygote.
     }
 
-    fn preload(&self) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
-        let mut loaded = Loaded { role: &self.role, loaded_by: std::process::id(), open: None };
+    fn preload(
+        &self,
+        _generation: Generation,
+        _log: &Log,
+    ) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
+        let loaded_by = std::process::id();
+        let mut loaded = Loaded { role: &self.role, log: &self.log, loaded_by, open: None };
         match self.role.as_str() {
             "not importable" => {
                 let report = "Traceback: no such module\n".to_owned();
@@ -75,11 +81,22 @@ impl Launch for Actor {
 
 struct Loaded<'a> {
     role: &'a str,
+    log: &'a Log,
     loaded_by: u32,
     open: Option<(TcpListener, TcpStream)>,
 }
 
 impl Preloaded for Loaded<'_> {
+    fn before_fork(&self, slot: SlotId) {
+        if self.role == "prepares" {
+            let pairs = [
+                ("in_zygote", Value::Number(i64::from(std::process::id() == self.loaded_by))),
+                ("for_slot", Value::Number(i64::from(slot.0))),
+            ];
+            self.log.line(Level::Info, "actor.prepares", &pairs);
+        }
+    }
+
     fn work(&self, post: Post) -> WorkerExit {
         let number = |number: u32| Value::Number(i64::from(number));
         let pairs = [("loaded_by", number(self.loaded_by)), ("end", Value::Text(""))];

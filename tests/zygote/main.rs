@@ -76,6 +76,7 @@ const TESTS: &[(&str, fn())] = tests![
     sockets_of_the_application_are_named_and_stay_open
     signals_for_the_supervisor_do_no_harm_to_a_zygote_or_its_workers
     what_the_application_does_with_a_signal_is_left_to_its_workers
+    what_the_application_does_before_a_fork_is_done_in_the_zygote_each_time
     a_fork_that_fails_is_reported_and_the_next_one_may_succeed
 ];
 
@@ -154,6 +155,17 @@ fn workers_have_what_the_zygote_has_loaded_and_are_children_of_the_supervisor() 
     let keeper = quits(keeper);
     assert_eq!(keeper.seen_count(&format!(" loaded_by={zygote} ")), 3);
     assert_eq!(keeper.seen_count("actor.orphaned"), 2);
+}
+
+fn what_the_application_does_before_a_fork_is_done_in_the_zygote_each_time() {
+    let mut keeper = keeper("prepares");
+    loaded(&mut keeper);
+    for slot in [0, 3] {
+        tell(&mut keeper, &format!("spawn {slot}"));
+        keeper.says(&["actor.prepares", "in_zygote=1", &format!("for_slot={slot}")]);
+        keeper.says(&["keeper.ready", &format!("slot={slot} ")]);
+    }
+    quits(keeper);
 }
 
 fn orders_that_come_before_the_application_is_loaded_are_carried_out_after_it() {

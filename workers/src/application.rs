@@ -31,6 +31,13 @@ pub trait Application {
     /// Runs `wait`, a sleep in poll(2), with the interpreter's lock given up around it.
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T;
 
+    /// Called once, when all is there to serve and before anybody is told so.
+    ///
+    /// Errors: why it cannot serve after all, for a person.
+    fn ready(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Called once a loop turn after the process was woken by a signal: a place for the interpreter
     /// to run its own deferred signal handlers.
     fn signalled(&mut self) -> Heard {

@@ -145,6 +145,16 @@ impl<'a, A: Application> EventLoop<'a, A> {
         outcome
     }
 
+    /// Tells the application that it is about to serve. Here for the same reason.
+    ///
+    /// Errors: as [`Application::ready`].
+    pub fn make_ready(&mut self) -> Result<(), String> {
+        let outcome = self.app.ready();
+        self.desk.leave_if_forked();
+        self.desk.clock.read();
+        outcome
+    }
+
     /// Turns until told to leave.
     pub fn run(mut self) -> io::Result<Leftover> {
         while !self.turn()? {}

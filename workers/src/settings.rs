@@ -3,6 +3,7 @@
 //!
 //! [`Settings::default`] is the product's default; the command line's help is printed from it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -134,4 +135,83 @@ pub struct AppSpec {
     pub pythonpath: Vec<PathBuf>,
     /// Environment of the workers, over the inherited one.
     pub env: Vec<(String, String)>,
+    /// What else of the application's is called, and when.
+    pub hooks: Hooks,
+}
+
+/// Functions of the application's that are called beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `--on-start`: once for a load of the code, before the first worker.
+    pub on_start: Vec<HookName>,
+    /// `--pre-fork`: in the zygote, before each worker.
+    pub pre_fork: Vec<HookName>,
+    /// `--post-fork`: in each worker, before the application is loaded.
+    pub post_fork: Vec<HookName>,
+    /// `--worker-ready`: in each worker, before it serves.
+    pub worker_ready: Vec<HookName>,
+    /// `--worker-exit`: in each worker that is told to leave, after its last request.
+    pub worker_exit: Vec<HookName>,
+    /// What the server is called, for them to be told.
+    pub server_name: String,
+}
+
+/// `MODULE:FUNCTION`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookName {
+    /// Dotted module path.
+    pub module: String,
+    /// Dotted attribute.
+    pub attribute: String,
+}
+
+impl fmt::Display for HookName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.module, self.attribute)
+    }
+}
+
+/// When a hook is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Once for a load of the code.
+    OnStart,
+    /// Before a worker is forked with the application.
+    PreFork,
+    /// At the beginning of a worker.
+    PostFork,
+    /// A worker has the application, and is about to serve.
+    WorkerReady,
+    /// A worker has served, and is about to end.
+    WorkerExit,
+}
+
+impl Moment {
+    /// All of them, in the order in which they come.
+    pub const ALL: [Self; 5] =
+        [Self::OnStart, Self::PreFork, Self::PostFork, Self::WorkerReady, Self::WorkerExit];
+
+    /// The option that names its hooks.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::OnStart => "--on-start",
+            Self::PreFork => "--pre-fork",
+            Self::PostFork => "--post-fork",
+            Self::WorkerReady => "--worker-ready",
+            Self::WorkerExit => "--worker-exit",
+        }
+    }
+}
+
+impl Hooks {
+    /// Those of a moment, in their order.
+    pub fn of(&self, moment: Moment) -> &[HookName] {
+        match moment {
+            Moment::OnStart => &self.on_start,
+            Moment::PreFork => &self.pre_fork,
+            Moment::PostFork => &self.post_fork,
+            Moment::WorkerReady => &self.worker_ready,
+            Moment::WorkerExit => &self.worker_exit,
+        }
+    }
 }

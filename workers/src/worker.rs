@@ -12,8 +12,8 @@ use crate::signals;
 pub use crate::post::{LIFE_FAILED, LIFE_READY, Listener, Owner, Post, WorkerExit};
 
 /// Serves until told to leave. The application is loaded; this installs the signal handlers, has the
-/// application answer one request if that is asked for ([`crate::rehearsal`]), reports readiness and turns
-/// the loop.
+/// application answer one request if that is asked for ([`crate::rehearsal`]), tells it that it is about to
+/// serve, reports readiness and turns the loop.
 pub fn run<A: Application>(post: Post, app: &mut A) -> WorkerExit {
     let log = post.log.clone();
     match serve(post, app) {
@@ -64,6 +64,10 @@ fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit>
         && let Err(refusal) = event_loop.rehearse(path)
     {
         tell_failure(life.as_fd(), &format!("--reload-check: GET {path} {refusal}.\n"));
+        return Ok(WorkerExit::NotBooted);
+    }
+    if let Err(report) = event_loop.make_ready() {
+        tell_failure(life.as_fd(), &report);
         return Ok(WorkerExit::NotBooted);
     }
     block.set_ready();

@@ -12,6 +12,7 @@ use crate::post::stage;
 struct App {
     status: &'static [u8],
     head: ResponseHead,
+    ready: Result<(), &'static str>,
 }
 
 struct Nothing;
@@ -38,6 +39,10 @@ impl Application for App {
         Ok(Reply { head: &self.head, content: Content::Empty })
     }
 
+    fn ready(&mut self) -> Result<(), String> {
+        self.ready.map_err(str::to_owned)
+    }
+
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
         wait()
     }
@@ -45,13 +50,17 @@ impl Application for App {
 
 /// A worker that is told to leave from the start: how it ended, what it said, and its block.
 fn lived(status: &'static [u8], check: Option<&str>) -> (WorkerExit, String, &'static Block) {
+    lived_as(App { status, head: ResponseHead::default(), ready: Ok(()) }, check)
+}
+
+fn lived_as(mut app: App, check: Option<&str>) -> (WorkerExit, String, &'static Block) {
     let (mut supervisor, life) = UnixStream::pair().unwrap();
     let (mut post, doorbell) = stage::post(OwnedFd::from(life));
     let block = post.block;
     block.set_command(Command::Drain);
     doorbell.write(1).unwrap();
     post.settings.reload_check = check.map(str::to_owned);
-    let exit = run(post, &mut App { status, head: ResponseHead::default() });
+    let exit = run(post, &mut app);
     let mut said = String::new();
     supervisor.read_to_string(&mut said).unwrap();
     (exit, said, block)
@@ -71,4 +80,13 @@ fn a_worker_whose_check_fails_is_never_ready_and_says_why() {
     assert_eq!((exit, block.is_ready()), (WorkerExit::NotBooted, false));
     assert_eq!(said, "F--reload-check: GET /health was answered 503 Service Unavailable.\n");
     assert!(Counter::ALL.into_iter().all(|counter| block.row.get(counter) == 0));
+}
+
+#[test]
+fn a_worker_whose_application_is_not_ready_after_all_says_why() {
+    let ready = Err("its hook failed\n");
+    let app = App { status: b"200 OK", head: ResponseHead::default(), ready };
+    let (exit, said, block) = lived_as(app, Some("/health"));
+    assert_eq!((exit, block.is_ready()), (WorkerExit::NotBooted, false));
+    assert_eq!(said, "Fits hook failed\n");
 }

@@ -37,9 +37,8 @@ impl BootFailure {
     }
 }
 
-/// Loads the application: folder, `sys.path`, environment, import, attribute, factory, in this order.
+/// Loads the application into a process that is prepared: import, attribute, factory, in this order.
 pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, BootFailure> {
-    prepare(py, spec)?;
     let module = import(py, spec)?;
     let (name, object) = attribute(py, spec, &module)?;
     let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
@@ -57,13 +56,12 @@ pub(super) fn freeze(py: Python<'_>) -> PyResult<()> {
     super::flush_output(py)
 }
 
-/// Takes an application that was there before this process: all but the import.
+/// Takes an application that was there before this process, which is prepared: all but the import.
 pub(super) fn adopt<'py>(
     py: Python<'py>,
     spec: &AppSpec,
     inherited: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
-    prepare(py, spec)?;
     if !spec.is_factory {
         return Ok(inherited.clone());
     }
@@ -81,7 +79,7 @@ pub(super) fn adopt<'py>(
 }
 
 /// Changes the folder, and sets `sys.path` and the environment, before any code of the application's.
-fn prepare(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
+pub(super) fn prepare(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     if let Some(folder) = &spec.chdir {
         change_folder(py, folder).map_err(|error| {
             let what = format!("Cannot change to the folder {}.", folder.display());

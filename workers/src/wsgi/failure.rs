@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::caller::Caller;
+use super::hooks::HookFailure;
 use super::start_response::type_name;
 use crate::application::AppError;
 use crate::log::{Level, Log, Value};
@@ -109,6 +110,11 @@ impl Reporter {
             &[],
             &traceback(py, error),
         );
+    }
+
+    /// Logs a failure that comes too late to change anything.
+    pub(super) fn hook_failed(&self, failure: &HookFailure) {
+        failure.tell(&self.log);
     }
 
     /// An exception that the application's own is not known to be: a signal handler may have raised it.

@@ -13,6 +13,7 @@
 //! | `start_response` | `start_response`, `write`, and the head they make |
 //! | `context` | whose context variables the application finds |
 //! | `reply` | iterables, their items and their `close()` |
+//! | `hooks` | functions of the application's that are called beside it |
 //! | `failure` | what went wrong, and how the log names it |
 //! | `stacks` | the stacks of all threads, where SIGUSR2 asks for them |
 //! | `caller` | the program around a server without a supervisor, and its signal handlers |
@@ -26,6 +27,7 @@ mod errors;
 mod failure;
 mod ffi;
 mod file_wrapper;
+mod hooks;
 mod input;
 mod names;
 mod reply;
@@ -40,17 +42,20 @@ use pyo3::prelude::*;
 
 pub use app::BootFailure;
 pub use caller::Caller;
+pub use hooks::{GenerationArgument, WorkerArgument};
 pub use reply::{Body, Chunk};
 
 use crate::application::{AppError, Application, Content, Heard, Outlet, Reply, Request};
 use crate::http::ResponseHead;
 use crate::identity::{Generation, SlotId};
 use crate::log::Log;
-use crate::settings::{AppSpec, Settings};
+use crate::post::WorkerExit;
+use crate::settings::{AppSpec, Hooks, Settings};
 use context::Context;
 use environ::Environs;
 use errors::ErrorStream;
 use failure::{Failure, Label, Reporter};
+use hooks::{HookFailure, WorkerHooks};
 use request_id::RequestIds;
 use stacks::Stacks;
 use start_response::{Responders, Use};
@@ -64,6 +69,7 @@ pub struct Bridge {
     /// What the next request runs in.
     context: Context,
     reporter: Reporter,
+    hooks: WorkerHooks,
     /// Whose process this is, where it is not a worker's.
     caller: Option<Rc<Caller>>,
     /// The head of the latest reply.
@@ -73,20 +79,69 @@ pub struct Bridge {
 /// An application that was loaded before the processes that serve it were forked.
 pub struct Loaded(Py<PyAny>);
 
+/// Calls the hooks of `--on-start` in this process, which does nothing else and is about to end.
+///
+/// Errors: as [`Bridge::boot`].
+pub fn start_generation(spec: &AppSpec, generation: Generation) -> Result<(), BootFailure> {
+    Python::attach(|py| {
+        app::prepare(py, spec)?;
+        hooks::on_start(py, &spec.hooks, generation)?;
+        let ended = run_exit_handlers(py);
+        ended.map_err(|error| {
+            BootFailure::not_booted(py, "An exit handler of --on-start failed.", &error)
+        })
+    })
+}
+
+/// Whether all hooks can be found. The application's folder and path have been set.
+///
+/// Errors: as [`Bridge::boot`].
+pub fn find_hooks(hooks: &Hooks) -> Result<(), BootFailure> {
+    Ok(Python::attach(|py| hooks::find_all(py, hooks))?)
+}
+
+impl From<HookFailure> for BootFailure {
+    fn from(failure: HookFailure) -> Self {
+        Self { exit: WorkerExit::NotBooted, report: failure.report() }
+    }
+}
+
 impl Loaded {
-    /// Loads it into this process, a zygote: import, factory and all. Exit handlers that it registers are
-    /// never run here, but at the end of each worker, as if that had imported it.
+    /// Loads it into this process, a zygote: import, factory and all, behind the hooks of `--on-start`. Exit
+    /// handlers that it registers are never run here, but at the end of each worker, as if that had
+    /// imported it.
     ///
     /// Errors: as [`Bridge::boot`].
-    pub fn load(spec: &AppSpec) -> Result<Self, BootFailure> {
-        Python::attach(|py| Self::freeze(py, app::load(py, spec)?))
+    pub fn load(spec: &AppSpec, generation: Generation) -> Result<Self, BootFailure> {
+        Python::attach(|py| {
+            app::prepare(py, spec)?;
+            hooks::on_start(py, &spec.hooks, generation)?;
+            Self::freeze(py, app::load(py, spec)?)
+        })
     }
 
     /// Takes one that was there before this process, or what that makes, if it is a factory.
     ///
     /// Errors: as [`Bridge::boot`].
-    pub fn adopt(inherited: &Py<PyAny>, spec: &AppSpec) -> Result<Self, BootFailure> {
-        Python::attach(|py| Self::freeze(py, app::adopt(py, spec, inherited.bind(py))?))
+    pub fn adopt(
+        inherited: &Py<PyAny>,
+        spec: &AppSpec,
+        generation: Generation,
+    ) -> Result<Self, BootFailure> {
+        Python::attach(|py| {
+            app::prepare(py, spec)?;
+            hooks::on_start(py, &spec.hooks, generation)?;
+            Self::freeze(py, app::adopt(py, spec, inherited.bind(py))?)
+        })
+    }
+
+    /// Calls the hooks of `--pre-fork`: this zygote is about to fork a worker, whatever comes of them.
+    pub fn before_fork(&self, hooks: &Hooks, slot: SlotId, generation: Generation, log: &Log) {
+        Python::attach(|py| {
+            if let Err(failure) = WorkerHooks::new(hooks, slot, generation).pre_fork(py) {
+                failure.tell(log);
+            }
+        });
     }
 
     fn freeze(py: Python<'_>, application: Bound<'_, PyAny>) -> Result<Self, BootFailure> {
@@ -111,11 +166,12 @@ impl Bridge {
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
             let stacks = Stacks::offer(py, &log);
+            app::prepare(py, spec)?;
+            let hooks = WorkerHooks::new(&spec.hooks, slot, generation);
+            hooks.post_fork(py)?;
             let application = app::load(py, spec)?.unbind();
             stacks.insist(py, &log);
-            let identity = (slot, generation);
-            let bridge = Self::around(py, application, settings, identity, log, None);
-            bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))
+            Self::of_worker(py, application, settings, (slot, generation), log, hooks)
         })
     }
 
@@ -133,11 +189,12 @@ impl Bridge {
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
             let stacks = Stacks::offer(py, &log);
+            app::prepare(py, spec)?;
+            let hooks = WorkerHooks::new(&spec.hooks, slot, generation);
+            hooks.post_fork(py)?;
             let application = app::adopt(py, spec, inherited.bind(py))?.unbind();
             stacks.insist(py, &log);
-            let identity = (slot, generation);
-            let bridge = Self::around(py, application, settings, identity, log, None);
-            bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))
+            Self::of_worker(py, application, settings, (slot, generation), log, hooks)
         })
     }
 
@@ -146,6 +203,7 @@ impl Bridge {
     /// Errors: as [`Bridge::boot`].
     pub fn boot_loaded(
         Loaded(application): &Loaded,
+        hooks: &Hooks,
         settings: &Settings,
         slot: SlotId,
         generation: Generation,
@@ -154,11 +212,25 @@ impl Bridge {
         Python::attach(|py| {
             // What the import put in that place is the zygote's.
             Stacks::offer(py, &log);
+            let hooks = WorkerHooks::new(hooks, slot, generation);
+            hooks.post_fork(py)?;
             let application = application.clone_ref(py);
-            let identity = (slot, generation);
-            let bridge = Self::around(py, application, settings, identity, log, None);
-            bridge.map_err(|error| BootFailure::not_booted(py, "Cannot set up WSGI.", &error))
+            Self::of_worker(py, application, settings, (slot, generation), log, hooks)
         })
+    }
+
+    fn of_worker(
+        py: Python<'_>,
+        application: Py<PyAny>,
+        settings: &Settings,
+        identity: (SlotId, Generation),
+        log: Log,
+        hooks: WorkerHooks,
+    ) -> Result<Self, BootFailure> {
+        match Self::around(py, application, settings, identity, log, None) {
+            Ok(bridge) => Ok(Self { hooks, ..bridge }),
+            Err(error) => Err(BootFailure::not_booted(py, "Cannot set up WSGI.", &error)),
+        }
     }
 
     /// Around an application that the program has which this process belongs to. Nothing of the
@@ -192,15 +264,19 @@ impl Bridge {
             responders: Responders::new(),
             context: Context::new(py)?,
             reporter: Reporter::new(log, caller.clone()),
+            hooks: WorkerHooks::new(&Hooks::default(), slot, generation),
             caller,
             head: ResponseHead::default(),
         })
     }
 
-    /// Ends the interpreter's part of the worker: exit handlers of the application's run, and what it
-    /// printed is written out.
+    /// Ends the interpreter's part of the worker: hooks and exit handlers of the application's run, and
+    /// what it printed is written out.
     pub fn shutdown(self) {
         Python::attach(|py| {
+            if let Err(failure) = self.hooks.exit(py) {
+                self.reporter.hook_failed(&failure);
+            }
             if let Err(error) = run_exit_handlers(py) {
                 self.reporter.signal_failed(py, &error);
             }
@@ -280,6 +356,10 @@ impl Application for Bridge {
 
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
         Python::attach(|py| py.detach(wait))
+    }
+
+    fn ready(&mut self) -> Result<(), String> {
+        Python::attach(|py| self.hooks.ready(py)).map_err(|failure| failure.report())
     }
 
     fn signalled(&mut self) -> Heard {

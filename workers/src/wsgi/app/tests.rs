@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 
 use super::*;
+use crate::settings::Hooks;
 
 /// Folder, `sys.path` and the environment are the process's.
 static PROCESS: Mutex<()> = Mutex::new(());
@@ -36,6 +37,7 @@ impl Site {
             chdir: Some(self.folder.path().to_owned()),
             pythonpath: Vec::new(),
             env: Vec::new(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -44,7 +46,8 @@ impl Site {
         Python::attach(|py| {
             let sys = py.import("sys").unwrap();
             let path = sys.getattr("path").unwrap().call_method0("copy").unwrap();
-            let loaded = load(py, spec).map(|app| app.repr().unwrap().to_string());
+            let loaded = prepare(py, spec).and_then(|()| load(py, spec));
+            let loaded = loaded.map(|app| app.repr().unwrap().to_string());
             sys.setattr("path", path).unwrap();
             loaded
         })

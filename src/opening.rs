@@ -1,0 +1,154 @@
+//! The opening of a generation: what is done once for a load of the code, before its first worker
+//! (`--on-start`), in a process of its own, because the supervisor runs nothing of the application's.
+//!
+//! The process has the rights, the folder and the descriptors of a worker without listeners. It says on a
+//! pipe what went wrong, and its exit status tells whether anything did. Nothing here waits, but for the end
+//! of a process that was killed.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use arctos_worker::identity::Generation;
+use arctos_worker::log::Log;
+use arctos_worker::post::WorkerExit;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{self, pipe2};
+use thiserror::Error;
+
+use crate::fork::{self, Berth, BerthError, ForkError, Launch, LoadFailure};
+use crate::slot::{ExitStatus, Pid};
+
+/// The longest report that is kept; the rest is read and thrown away.
+const REPORT_BYTES: usize = 64 * 1024;
+
+/// Why there is no process for it.
+#[derive(Debug, Error)]
+pub enum OpeningError {
+    /// It could not say anything.
+    #[error("cannot make its pipe: {0}")]
+    Pipe(Errno),
+    /// It was not forked.
+    #[error(transparent)]
+    Fork(#[from] ForkError),
+}
+
+/// See the module.
+pub struct Opening {
+    pid: Pid,
+    words: File,
+    /// Whether something may come from it.
+    is_open: bool,
+    report: Vec<u8>,
+    deadline: Instant,
+}
+
+impl Opening {
+    /// Forks the process, which begins at once. `patience` is how long it may take.
+    ///
+    /// Errors: [`OpeningError`]; then there is no process.
+    pub fn start(
+        launch: &dyn Launch,
+        generation: Generation,
+        berth: &Berth<'_>,
+        log: &Log,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<Self, OpeningError> {
+        let (words, mouth) = pipe2(OFlag::O_CLOEXEC).map_err(OpeningError::Pipe)?;
+        // The child waits for us to read, we never for it to write.
+        fcntl(&words, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(OpeningError::Pipe)?;
+        let own = [mouth.as_raw_fd()];
+        let life = |prepared| live(launch, generation, &mouth, prepared);
+        let pid = fork::spawn_bound(launch, berth, log, "opening.panic", &own, life)?;
+        let words = File::from(words);
+        Ok(Self { pid, words, is_open: true, report: Vec::new(), deadline: now + patience })
+    }
+
+    /// Its process, which the caller reaps, and then hands to [`Opening::ended`].
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// By when it has to be done.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Readable when there is something to [`Opening::listen`] to.
+    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
+        self.is_open.then(|| self.words.as_fd())
+    }
+
+    /// Takes in what it said.
+    pub fn listen(&mut self) {
+        let mut bytes = [0; 4096];
+        while self.is_open {
+            match self.words.read(&mut bytes) {
+                Ok(0) => self.is_open = false,
+                Ok(count) => {
+                    let room = REPORT_BYTES.saturating_sub(self.report.len());
+                    self.report.extend_from_slice(&bytes[..count.min(room)]);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.is_open = false, // Not of a pipe.
+            }
+        }
+    }
+
+    /// It was reaped.
+    ///
+    /// Errors: the report.
+    pub fn ended(mut self, status: ExitStatus) -> Result<(), String> {
+        self.listen();
+        match (status, self.report.as_slice()) {
+            (ExitStatus::Code(0), _) => Ok(()),
+            (ExitStatus::Code(_) | ExitStatus::Signal(_), []) => {
+                Err(format!("The process of --on-start ended without a word: {status}.\n"))
+            }
+            (ExitStatus::Code(_) | ExitStatus::Signal(_), text) => {
+                Err(String::from_utf8_lossy(text).into_owned())
+            }
+        }
+    }
+
+    /// Kills it, with what it has started, and reaps it.
+    pub fn put_down(self) {
+        let pid = unistd::Pid::from_raw(self.pid.0);
+        // It is ours until it is reaped. ESRCH: its group does not exist yet.
+        if killpg(pid, Signal::SIGKILL).is_err() {
+            let _ = kill(pid, Signal::SIGKILL); // It has ended, and waits to be reaped.
+        }
+        fork::await_end(self.pid);
+    }
+}
+
+/// The child's life; the exit code.
+fn live(
+    launch: &dyn Launch,
+    generation: Generation,
+    mouth: &OwnedFd,
+    prepared: Result<(), BerthError>,
+) -> i32 {
+    let done = match prepared {
+        Ok(()) => launch.open(generation),
+        Err(error) => {
+            Err(LoadFailure { exit: WorkerExit::NotBooted, report: format!("{error}\n") })
+        }
+    };
+    match done {
+        Ok(()) => WorkerExit::Done.code(),
+        Err(LoadFailure { exit, report }) => {
+            // Fails only without memory: then the exit status has to do. A supervisor that is gone has
+            // taken us along.
+            if let Ok(mouth) = mouth.try_clone() {
+                let _ = File::from(mouth).write_all(report.as_bytes());
+            }
+            exit.code()
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Hooks: functions of the application's that are called beside it, by their import paths.
+//!
+//! They run where its code may: in workers, in zygotes, and in a process of their own, never in the
+//! supervisor. Each is imported when it is called for the first time. A child that a hook forks and that
+//! comes back from it is ended: it would go on as a second worker.
+
+use pyo3::prelude::*;
+
+use super::failure::traceback;
+use crate::fork_guard;
+use crate::identity::{Generation, SlotId};
+use crate::log::{Level, Log, Value};
+use crate::settings::{HookName, Hooks, Moment};
+
+/// The worker that a hook is called for.
+#[pyclass(frozen, get_all, name = "Worker", module = "arctos")]
+pub struct WorkerArgument {
+    /// Index of its place, which is also the tag `worker` of metrics.
+    slot: u16,
+    /// Number of its load of the code: 1, and one more with each reload.
+    generation: u32,
+    /// Its process; None before there is one, that is for `--pre-fork`.
+    pid: Option<u32>,
+    /// What the server is called: `--name`.
+    name: String,
+}
+
+#[pymethods]
+impl WorkerArgument {
+    fn __repr__(&self) -> String {
+        let Self { slot, generation, pid, name } = self;
+        let pid = pid.map_or_else(|| "None".to_owned(), |pid| pid.to_string());
+        format!("Worker(slot={slot}, generation={generation}, pid={pid}, name={name:?})")
+    }
+}
+
+/// The load of configuration and code that `--on-start` is called for.
+#[pyclass(frozen, get_all, name = "Generation", module = "arctos")]
+pub struct GenerationArgument {
+    /// 1, and one more with each reload.
+    number: u32,
+    /// What the server is called: `--name`.
+    name: String,
+}
+
+#[pymethods]
+impl GenerationArgument {
+    fn __repr__(&self) -> String {
+        format!("Generation(number={}, name={:?})", self.number, self.name)
+    }
+}
+
+/// Why a hook's moment is over before all of it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookFailure {
+    moment: Moment,
+    name: HookName,
+    traceback: String,
+}
+
+impl HookFailure {
+    /// For a person.
+    pub(super) fn report(&self) -> String {
+        format!("The hook {} {} failed:\n{}", self.moment.option(), self.name, self.traceback)
+    }
+
+    /// Where it changes nothing else.
+    pub(super) fn tell(&self, log: &Log) {
+        let name = self.name.to_string();
+        let pairs = [("option", Value::Text(self.moment.option())), ("hook", Value::Text(&name))];
+        log.block(Level::Error, "hook.failed", &pairs, &self.traceback);
+    }
+}
+
+/// The hooks of one worker.
+pub(super) struct WorkerHooks {
+    hooks: Hooks,
+    slot: SlotId,
+    generation: Generation,
+    /// Whether all hooks of [`Moment::WorkerReady`] are done, so that those of the end have a meaning.
+    was_ready: bool,
+}
+
+impl WorkerHooks {
+    /// None is called yet.
+    pub(super) fn new(hooks: &Hooks, slot: SlotId, generation: Generation) -> Self {
+        Self { hooks: hooks.clone(), slot, generation, was_ready: false }
+    }
+
+    /// In the zygote.
+    pub(super) fn pre_fork(&self, py: Python<'_>) -> Result<(), HookFailure> {
+        self.call(py, Moment::PreFork, None)
+    }
+
+    /// First in the worker.
+    pub(super) fn post_fork(&self, py: Python<'_>) -> Result<(), HookFailure> {
+        self.call(py, Moment::PostFork, Some(std::process::id()))
+    }
+
+    /// The application is there.
+    pub(super) fn ready(&mut self, py: Python<'_>) -> Result<(), HookFailure> {
+        self.call(py, Moment::WorkerReady, Some(std::process::id()))?;
+        self.was_ready = true;
+        Ok(())
+    }
+
+    /// The last request is over.
+    pub(super) fn exit(&self, py: Python<'_>) -> Result<(), HookFailure> {
+        match self.was_ready {
+            true => self.call(py, Moment::WorkerExit, Some(std::process::id())),
+            false => Ok(()),
+        }
+    }
+
+    fn call(&self, py: Python<'_>, moment: Moment, pid: Option<u32>) -> Result<(), HookFailure> {
+        let name = self.hooks.server_name.clone();
+        let worker =
+            || WorkerArgument { slot: self.slot.0, generation: self.generation.0, pid, name };
+        call_all(py, &self.hooks, moment, || Ok(Bound::new(py, worker())?.into_any()))
+    }
+}
+
+/// Calls the hooks of a load of the code.
+pub(super) fn on_start(
+    py: Python<'_>,
+    hooks: &Hooks,
+    generation: Generation,
+) -> Result<(), HookFailure> {
+    let name = hooks.server_name.clone();
+    let load = || GenerationArgument { number: generation.0, name };
+    call_all(py, hooks, Moment::OnStart, || Ok(Bound::new(py, load())?.into_any()))
+}
+
+/// Whether all hooks can be found; none is called.
+pub(super) fn find_all(py: Python<'_>, hooks: &Hooks) -> Result<(), HookFailure> {
+    for moment in Moment::ALL {
+        for name in hooks.of(moment) {
+            find(py, name).map_err(|error| failure(py, moment, name, &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// In their order, up to the first that fails.
+fn call_all<'py>(
+    py: Python<'py>,
+    hooks: &Hooks,
+    moment: Moment,
+    subject: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+) -> Result<(), HookFailure> {
+    let names = hooks.of(moment);
+    let Some(first) = names.first() else { return Ok(()) };
+    let subject = subject().map_err(|error| failure(py, moment, first, &error))?;
+    for name in names {
+        let process = std::process::id();
+        let called = find(py, name).and_then(|hook| hook.call1((&subject,)));
+        if std::process::id() != process {
+            fork_guard::leave();
+        }
+        called.map_err(|error| failure(py, moment, name, &error))?;
+    }
+    Ok(())
+}
+
+fn find<'py>(py: Python<'py>, name: &HookName) -> PyResult<Bound<'py, PyAny>> {
+    let module = py.import(name.module.as_str())?.into_any();
+    name.attribute.split('.').try_fold(module, |object, name| object.getattr(name))
+}
+
+fn failure(py: Python<'_>, moment: Moment, name: &HookName, error: &PyErr) -> HookFailure {
+    HookFailure { moment, name: name.clone(), traceback: traceback(py, error) }
+}
+
+#[cfg(test)]
+mod tests;

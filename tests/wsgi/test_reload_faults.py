@@ -135,9 +135,9 @@ def test_a_roll_whose_workers_die_is_taken_back_and_loses_only_what_they_were_gi
         server.send(signal.SIGHUP)
         halted = server.wait_for(RELOAD_HALTED)
         failed = server.wait_for(RELOAD_FAILED)
-        traffic.wait_for_each()
+        # A slot whose worker died twice comes back after a moment.
+        serving = wait_until(lambda: len(pids := server.worker_pids()) == 4 and pids)
         position = server.position()
-        serving = server.worker_pids()
         traffic.wait_for_each()
     assert (halted.pairs["generation"], failed.pairs["generation_in_service"]) == ("2", "1")
     died = [*server.events(WORKER_DIED), *server.events(NOT_BOOTED)]

@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import socket
 from contextlib import ExitStack
 
@@ -11,6 +12,11 @@ from etsy_statsd import EtsyStatsd
 from server import PATIENCE_S, Server
 from statsd_sink import Sink
 from wire import Wire
+
+# A shell starts what is in the background with SIGINT ignored, nohup(1) with SIGHUP; so would be all that starts here.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture

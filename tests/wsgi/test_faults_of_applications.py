@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from server import PATIENCE_S, WORKER_DIED, WORKER_LEFT, WORKER_READY
 from wire import Ended, Wire
 
+HANDLER_REPLACED = "worker.signal_handler_replaced"  # signal: the application had it
 OUT_OF_MEMORY = "worker.out_of_memory"  # slot
 GROUP_BYTES = 192 << 20
 
@@ -40,7 +41,7 @@ def only_of(load, *pids):
 
 
 def test_an_application_that_takes_signals_in_a_request_is_stopped_all_the_same(serve):
-    """F20. The supervisor gives its orders by other means."""
+    """F20. The supervisor gives its orders by other means, and the worker takes its signals back."""
     server = serve("unruly:app", workers=2)
     with Load(server) as load:
         load.wait_for_answers(50)
@@ -52,6 +53,11 @@ def test_an_application_that_takes_signals_in_a_request_is_stopped_all_the_same(
         server.send(signal.SIGTTOU)
         server.wait_for(WORKER_LEFT, since=since)
         load.wait_for_answers(50)
+        (left,) = server.worker_pids()
+        server.wait_for(HANDLER_REPLACED, pid=left)
+        since = server.position()
+        os.kill(left, signal.SIGTERM)
+        server.wait_for(WORKER_LEFT, since=since)
     assert {record.outcome for record in load.failed()} <= {Outcome.STALE}, load.summary()
     assert not server.events(WORKER_DIED)
     server.stop(timeout=15)  # well before the budget ends

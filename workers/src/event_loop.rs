@@ -18,6 +18,7 @@
 
 mod complaint;
 mod doors;
+mod handlers;
 mod phase;
 
 use std::collections::VecDeque;
@@ -47,6 +48,7 @@ use crate::table::{ConnTable, Token};
 
 use complaint::Complaint;
 use doors::{Arrived, Doors};
+use handlers::Handlers;
 use phase::{Cause, DRAIN_QUIET, Phase};
 
 /// Events taken from the kernel at once.
@@ -87,6 +89,7 @@ pub struct EventLoop<'a, A: Application> {
     doorbell: OwnedFd,
     life: OwnedFd,
     companion: Option<Box<dyn Companion>>,
+    handlers: Handlers,
     /// That a connection could not be watched.
     unwatched: Complaint,
 }
@@ -129,6 +132,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             doorbell,
             life,
             companion,
+            handlers: Handlers::installed(Instant::now()),
             unwatched: Complaint::default(),
         })
     }
@@ -177,6 +181,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.follow_orders();
         self.doors.tend(&self.poller, &self.desk, self.can_make_room());
         self.desk.flush_access_log();
+        self.handlers.tend(&self.desk);
         if let Some(companion) = &mut self.companion {
             companion.turn(self.desk.clock.now());
         }

@@ -31,6 +31,9 @@ const UNUSED: [Signal; 3] = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 /// Caught, the first two would make a read of the terminal start over for ever; ignored, it fails.
 const IGNORED: [Signal; 3] = [Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGPIPE];
 
+/// What the supervisor's owner may send to a worker.
+const ORDERS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGINT];
+
 /// What a signal asked of this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asked {
@@ -68,7 +71,7 @@ pub fn install(doorbell: BorrowedFd<'_>) -> nix::Result<Vec<Signal>> {
     WORKER.store(std::process::id(), Ordering::Relaxed);
     let handler = SigHandler::Handler(on_signal);
     let mut replaced = Vec::new();
-    for signal in [Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGINT] {
+    for signal in ORDERS {
         if was_changed(set(signal, handler)?, signal) {
             replaced.push(signal);
         }
@@ -80,6 +83,23 @@ pub fn install(doorbell: BorrowedFd<'_>) -> nix::Result<Vec<Signal>> {
         set(signal, SigHandler::SigIgn)?;
     }
     Ok(replaced)
+}
+
+/// Puts back the handlers that the application has replaced since then; returns whose.
+///
+/// Nothing where they were never installed: in a process whose signals are somebody else's.
+pub fn insist() -> Vec<Signal> {
+    let is_ours = |signal: &Signal| handler(*signal) == Some(on_signal as *const () as usize);
+    let mut replaced = Vec::new();
+    if !is_worker() {
+        return replaced;
+    }
+    for signal in ORDERS.into_iter().filter(|signal| !is_ours(signal)) {
+        if set(signal, SigHandler::Handler(on_signal)).is_ok() {
+            replaced.push(signal);
+        }
+    }
+    replaced
 }
 
 /// Where the handler of a signal is, to be compared; `None` where the kernel knows no such signal.

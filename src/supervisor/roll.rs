@@ -279,9 +279,10 @@ impl Supervisor {
         })
     }
 
-    /// Whether a slot has a process of another generation than it should.
+    /// Whether a slot has a process of another generation than it should, or is about to have one.
     fn is_outdated(&self, slot: &WorkerSlot) -> bool {
-        slot.pid().is_some() && slot.generation() != self.generation
+        let is_taken = slot.pid().is_some() || slot.state() == SlotState::Spawning;
+        is_taken && slot.generation() != self.generation
     }
 
     /// The canary has proved itself: what it is, all are to be.
@@ -346,6 +347,10 @@ impl Supervisor {
     pub(super) fn abandon_roll(&mut self) {
         if let Roll::Canary { generation, .. } = self.roll {
             self.actions.push_back(Action::Discard { generation });
+            // It may start yet: its zygote answers what it knows of.
+            if let Some(spare) = &mut self.spare {
+                spare.role = Role::Leaver;
+            }
         }
         match self.roll {
             Roll::Idle if !self.is_reload_wanted => {}

@@ -373,7 +373,9 @@ impl World {
         match outcome {
             ReloadOutcome::Done | ReloadOutcome::Halted => {
                 let all = self.machine.slots[..usize::from(self.machine.target)].iter();
-                let of = all.filter(|slot| slot.is_ready()).map(WorkerSlot::generation);
+                let is_coming = |slot: &&WorkerSlot| slot.state() == SlotState::Spawning;
+                let is_taken = |slot: &&WorkerSlot| slot.is_ready() || is_coming(slot);
+                let of = all.filter(is_taken).map(WorkerSlot::generation);
                 assert!(of.into_iter().all(|generation| generation == self.in_service));
             }
             ReloadOutcome::Misconfigured
@@ -541,5 +543,10 @@ impl World {
         known.sort_unstable();
         let alive: Vec<_> = self.processes.keys().map(|pid| Pid(*pid)).collect();
         assert_eq!(known, alive, "the machine has lost sight of a process");
+        let canary = self.machine.spare.as_ref().filter(|spare| spare.role == Role::Canary);
+        if canary.is_some_and(|spare| spare.seat.is_ready()) {
+            let is_its = matches!(self.machine.roll, Roll::Canary { .. });
+            assert!(is_its, "a canary of no reload holds up all that come");
+        }
     }
 }

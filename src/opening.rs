@@ -24,6 +24,8 @@ use crate::slot::{ExitStatus, Pid};
 
 /// The longest report that is kept; the rest is read and thrown away.
 const REPORT_BYTES: usize = 64 * 1024;
+/// What the child says when all its hooks have returned; no report starts with it.
+const DONE: u8 = 0;
 
 /// Why there is no process for it.
 #[derive(Debug, Error)]
@@ -106,7 +108,7 @@ impl Opening {
     pub fn ended(mut self, status: ExitStatus) -> Result<(), String> {
         self.listen();
         match (status, self.report.as_slice()) {
-            (ExitStatus::Code(0), _) => Ok(()),
+            (ExitStatus::Code(0), [DONE]) => Ok(()),
             (ExitStatus::Code(_) | ExitStatus::Signal(_), []) => {
                 Err(format!("The process of --on-start ended without a word: {status}.\n"))
             }
@@ -140,15 +142,14 @@ fn live(
             Err(LoadFailure { exit: WorkerExit::NotBooted, report: format!("{error}\n") })
         }
     };
-    match done {
-        Ok(()) => WorkerExit::Done.code(),
-        Err(LoadFailure { exit, report }) => {
-            // Fails only without memory: then the exit status has to do. A supervisor that is gone has
-            // taken us along.
-            if let Ok(mouth) = mouth.try_clone() {
-                let _ = File::from(mouth).write_all(report.as_bytes());
-            }
-            exit.code()
-        }
+    let (exit, words) = match done {
+        Ok(()) => (WorkerExit::Done, vec![DONE]),
+        Err(LoadFailure { exit, report }) => (exit, report.into_bytes()),
+    };
+    // Fails only without memory: then the exit status has to do. A supervisor that is gone has taken us
+    // along.
+    if let Ok(mouth) = mouth.try_clone() {
+        let _ = File::from(mouth).write_all(&words);
     }
+    exit.code()
 }

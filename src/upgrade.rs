@@ -31,9 +31,9 @@ use crate::slot::{ExitStatus, Pid};
 /// Beside the boots of its workers: for the program to start, and for its workers to prove themselves.
 const START: Duration = Duration::from_secs(10);
 
-/// How long a successor may take to be ready. Its first workers boot before all others.
+/// How long a successor may take to be ready: what comes before its first workers, they, and the others.
 pub fn patience(boot: Duration) -> Duration {
-    boot.saturating_mul(2).saturating_add(START)
+    boot.saturating_mul(3).saturating_add(START)
 }
 
 /// Why a successor is told to leave.
@@ -368,8 +368,8 @@ mod tests {
     }
 
     #[test]
-    fn its_patience_is_that_of_two_boots_and_some_more() {
-        assert_eq!(patience(s(60)), s(130));
+    fn its_patience_is_that_of_three_boots_and_some_more() {
+        assert_eq!(patience(s(60)), s(190));
         assert_eq!(patience(Duration::MAX), Duration::MAX);
     }
 }

@@ -376,7 +376,10 @@ impl Zygote {
                     let underway = Some(Underway { number, slot, side, deadline });
                     self.state = State::Ready { underway };
                 }
-                // EPIPE: it is gone, as its socket will tell.
+                Err(Errno::EPIPE) => {
+                    news.push(failed(order, SpawnCause::Gone));
+                    self.give_up(SpawnCause::Gone, ZygoteEnding::Died, news);
+                }
                 Err(error) => news.push(failed(order, SpawnCause::Untold(error))),
             }
         }

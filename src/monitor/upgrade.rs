@@ -357,6 +357,9 @@ impl Monitor<'_> {
             listeners.own();
         }
         self.meter.stand_beside(false);
+        if self.watchdog.is_some() {
+            self.notify("WATCHDOG=1"); // Those before were not said.
+        }
         let before = self.succession.predecessor.as_mut();
         let pid = before.as_ref().map_or(Pid(0), |before| before.pid);
         let pid_file = before.and_then(|before| before.pid_file.take());

@@ -9,10 +9,11 @@
 use std::fs;
 use std::io::IoSliceMut;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::vec::IntoIter;
 
 use arctos_worker::fd;
+use arctos_worker::fork_guard;
 use arctos_worker::post::{Listener, Post, WorkerExit};
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -87,7 +88,13 @@ fn attend(
             };
             say(&line, &word);
         };
-        preloaded.before_fork(brief.slot);
+        {
+            // What the application starts there by fork(2) alone is to have nothing of the worker's.
+            let _guarded = fork_guard::begin();
+            fork_guard::guard(line.as_fd());
+            descriptors.as_slice().iter().for_each(|own| fork_guard::guard(own.as_fd()));
+            preloaded.before_fork(brief.slot);
+        }
         match fork_twice(launch, tell) {
             Branch::Zygote => {}
             Branch::Worker => {

@@ -151,8 +151,8 @@ def test_times_agree(pod, container, config):
     delay = re.fullmatch(r"auto \((.*)\)", config["--drain-delay"])[1]
     assert seconds(delay) < graceful < grace
     assert "lifecycle" not in container
-    # The first two workers boot before the others.
-    boot = 2 * seconds(config["--boot-timeout"])
+    # Hooks or a zygote come first, then two workers, then the others.
+    boot = 3 * seconds(config["--boot-timeout"])
     startup = container["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] > boot
     # Balancers know of the end by then, and the probe that tells them has been asked.
@@ -362,7 +362,7 @@ def unit_config(service):
 def test_units_agree_with_the_configuration(service):
     config = unit_config(service)
     assert seconds(config["--graceful-timeout"]) < seconds(service["TimeoutStopSec"])
-    assert 2 * seconds(config["--boot-timeout"]) < seconds(service["TimeoutStartSec"])
+    assert 3 * seconds(config["--boot-timeout"]) < seconds(service["TimeoutStartSec"])
     assert int(config["--max-connections"]) < int(service["LimitNOFILE"])
     admin = config["--admin-bind"].removeprefix("unix:")
     assert os.path.dirname(admin) == f"/run/{service['RuntimeDirectory']}"

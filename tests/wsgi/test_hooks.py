@@ -2,6 +2,7 @@
 becomes of one that fails."""
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -40,6 +41,12 @@ def worker_exit(worker): tell("worker_exit", worker)
 def again(about): tell("again", about)
 def fails(about): raise RuntimeError("no such pool")
 def leaves(about): sys.exit(0)
+def vanishes(about): os._exit(0)
+def leaves_a_helper(about):
+    if not (helper := os.fork()):
+        os.closerange(0, 3)
+        __import__("signal").pause()
+    os.write(2, f"HELPER {helper}\\n".encode())
 def forks(about):
     tell("forks", about)
     os.fork()
@@ -350,3 +357,20 @@ def test_with_preload_a_hook_that_fails_at_the_first_start_ends_it(preload, opti
     assert server.wait() == EXIT_NOT_BOOTED
     assert server.log.count("RuntimeError: no such pool") == 1
     assert server.leftovers() == []
+
+
+def test_a_process_of_on_start_that_vanishes_has_not_done_its_work(shop):
+    status, _, log = run("--on-start", "hooks:vanishes", "--bind", "127.0.0.1:0", "shop:app", cwd=shop)
+    assert status == EXIT_NOT_BOOTED and "ended without a word" in log
+
+
+def test_a_helper_that_pre_fork_starts_does_not_hold_the_port(preload, serve):
+    server = preload("--pre-fork", "hooks:leaves_a_helper", workers=1).ready()
+    helper = int(re.search(r"HELPER (\d+)", server.log)[1])
+    try:
+        server.send(signal.SIGTERM)
+        assert server.process.wait(30) == EXIT_DONE
+        os.kill(helper, 0)
+        assert serve("plain:app", bind=f"127.0.0.1:{server.port}").stop()
+    finally:
+        os.kill(helper, signal.SIGKILL)

@@ -343,3 +343,9 @@ def test_a_zygote_that_is_stopped_holds_up_no_stop(serve, tmp_path):
     os.kill(server.worker_pids()[0], signal.SIGKILL)
     server.wait_for(WORKER_DIED)
     server.stop()
+
+
+def test_a_child_that_comes_back_from_the_import_is_no_second_zygote(serve, tmp_path):
+    server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path, more="os.fork()"))
+    assert {answer["imported_by"] for answer in ask_all(server, 2)} == {zygote_pid(server)}
+    assert set(processes_with(server.mark)) == {server.pid, zygote_pid(server), *server.worker_pids()}

@@ -10,6 +10,7 @@ use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 
 use super::failure::traceback;
 use super::start_response::type_name;
+use crate::fork_guard;
 use crate::post::WorkerExit;
 use crate::settings::AppSpec;
 
@@ -39,11 +40,23 @@ impl BootFailure {
 
 /// Loads the application into a process that is prepared: import, attribute, factory, in this order.
 pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, BootFailure> {
-    let module = import(py, spec)?;
-    let (name, object) = attribute(py, spec, &module)?;
-    let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
-    check_callable(py, spec, &name, &module, &application)?;
-    Ok(application)
+    alone(|| {
+        let module = import(py, spec)?;
+        let (name, object) = attribute(py, spec, &module)?;
+        let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
+        check_callable(py, spec, &name, &module, &application)?;
+        Ok(application)
+    })
+}
+
+/// Ends a child that was forked on the way and came back: it is no second worker.
+fn alone<T>(load: impl FnOnce() -> T) -> T {
+    let process = std::process::id();
+    let loaded = load();
+    if std::process::id() != process {
+        fork_guard::leave();
+    }
+    loaded
 }
 
 /// After the application was loaded, before processes are forked with it: the collector never looks at
@@ -66,7 +79,7 @@ pub(super) fn adopt<'py>(
         return Ok(inherited.clone());
     }
     let name = &spec.module;
-    let application = inherited.call0().map_err(|error| {
+    let application = alone(|| inherited.call0()).map_err(|error| {
         let report = format!("The factory {name} failed:\n{}", traceback(py, &error));
         BootFailure::not_importable(report)
     })?;

@@ -289,8 +289,28 @@ impl Listeners {
     /// workers of the server before empty them.
     pub fn shut_leavings(&self) {
         for leaving in &self.leavings {
-            // Whoever comes until it is closed is accepted by the server before, as far as that can.
-            let _ = leaving.socket.listen(0);
+            // Another socket of the same address may stay: who is ignored here is served there.
+            let is_tcp = leaving.socket.local_addr().is_ok_and(|name| name.as_socket().is_some());
+            let _ = match is_tcp {
+                true => tcp::ignore_newcomers(&leaving.socket),
+                false => leaving.socket.listen(0),
+            };
+        }
+    }
+
+    /// A successor came to nothing: what it did to the sockets, which were its own as well, is undone.
+    pub fn reopen(&self) {
+        for door in &self.doors {
+            let reopen = |socket: &Socket| {
+                let _ = socket.detach_filter(); // ENOENT: it has none.
+                let _ = socket.listen(self.options.queue());
+            };
+            match &door.sockets {
+                Sockets::Shared(socket)
+                | Sockets::File { socket, .. }
+                | Sockets::Inherited(socket) => reopen(socket),
+                Sockets::PerSlot { of, .. } => of.borrow().values().for_each(reopen),
+            }
         }
     }
 

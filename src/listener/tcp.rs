@@ -171,7 +171,8 @@ pub(super) fn open(address: SocketAddr) -> io::Result<Socket> {
 /// Not listen(2) with a backlog of 0. That still queues one connection, which waits for nobody where a
 /// worker hangs and so keeps the socket open. And it drops the last packet of handshakes while somebody
 /// is in the queue: their clients believe to be connected, and are reset later. Who is ignored here asks
-/// again a second later, and is refused, because the socket is closed by then.
+/// again a second later, and is refused if the socket is closed by then: when no worker is in a request
+/// that takes longer.
 ///
 /// Source: SO_ATTACH_FILTER of socket(7). A packet begins with its TCP header: RFC 9293 §3.1.
 ///

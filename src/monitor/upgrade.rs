@@ -245,14 +245,18 @@ impl Monitor<'_> {
         }
     }
 
-    /// Gives everything away and leaves. Where it cannot be told, it is dead, and nothing has changed.
+    /// Gives everything away and leaves. Where it cannot be told, nothing has changed.
     fn hand_over(&mut self, pid: Pid, now: Instant) {
+        if self.supervisor.standing() == Standing::Stopping {
+            return; // Both end: it is told when the stop is carried out.
+        }
         let books = self.meter.books(&self.board, now);
         let Some(line) = &self.succession.line else { return };
         let number = Value::Number(i64::from(pid.0));
         if let Err(error) = succession::tell(line, YOURS, &books) {
             let pairs = [("pid", number), ("reason", Value::Display(&error))];
-            return self.log.line(Level::Error, "upgrade.not_handed_over", &pairs);
+            self.log.line(Level::Error, "upgrade.not_handed_over", &pairs);
+            return self.signal_successor(pid, Signal::SIGTERM); // It will not ask again.
         }
         self.succession.upgrade.handed_over();
         // From here on the service manager listens to the successor.
@@ -279,6 +283,11 @@ impl Monitor<'_> {
             return self.log.line(Level::Critical, "upgrade.successor_ended", &pairs);
         }
         self.board.header().set_shares_listeners(false);
+        if self.supervisor.standing() != Standing::Stopping
+            && let Some(listeners) = &self.listeners
+        {
+            listeners.reopen();
+        }
         let action = self.succession.upgrade.exited(status);
         self.act(action, now);
     }

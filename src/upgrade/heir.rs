@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | Booting | there is a full set of workers | Proving |
 //! | Proving | it has been full for [`PROBATION`](crate::supervisor::PROBATION): say so | Waiting |
-//! | Booting, Proving, Waiting | a worker dies that was ready: leave | Unfit |
+//! | Booting, Proving | a worker dies that was ready: leave | Unfit |
 //! | Booting, Proving, Waiting, Unfit | the server before gives everything, or is gone | Owner |
 
 use std::time::Instant;
@@ -83,11 +83,12 @@ impl Heir {
     /// ends a reload: the next worker would take requests to its grave as well.
     pub fn died(&mut self) -> bool {
         match self.0 {
-            State::Booting | State::Proving { .. } | State::Waiting => {
+            State::Booting | State::Proving { .. } => {
                 self.0 = State::Unfit;
                 true
             }
-            State::Unfit | State::Owner => false,
+            // It has said that it can serve: the server before may be leaving for it by now.
+            State::Waiting | State::Unfit | State::Owner => false,
         }
     }
 

@@ -25,7 +25,6 @@ pub mod reload;
 pub mod status;
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
@@ -38,6 +37,7 @@ use crate::address::BindAddress;
 use crate::listener::{Heirloom, Heirlooms, ListenError};
 
 use connection::{Awaits, Connection, Heard};
+pub use doors::Trust;
 use doors::{Arrival, Doors};
 
 /// Names one question until it is answered or its peer is gone.
@@ -57,30 +57,7 @@ pub struct Question {
     /// What follows the first `?`; empty without one.
     pub query: String,
     /// Who asks.
-    pub asker: Asker,
-}
-
-/// What is known of who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asker {
-    /// How they came in.
-    pub transport: Transport,
-    /// Whom they mean to ask: the field Host, or the authority of the target; of HTTP/1.0 maybe nothing.
-    pub host: Option<String>,
-    /// Whether there is a field Origin: then it is a page in a browser that asks.
-    pub has_origin: bool,
-}
-
-/// How somebody came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// Over a unix socket, which only the owner may open.
-    Unix,
-    /// Over TCP.
-    Tcp {
-        /// From there.
-        peer: IpAddr,
-    },
+    pub trust: Trust,
 }
 
 /// What can be asked.
@@ -133,7 +110,7 @@ pub struct Admin {
 /// One connection.
 struct Peer {
     id: QuestionId,
-    transport: Transport,
+    trust: Trust,
     /// The listener that it came through.
     door: usize,
     socket: OwnedFd,
@@ -259,7 +236,7 @@ impl Admin {
     /// nothing for longest: a flood from outside takes no place from the owner. Who waits for an answer,
     /// or is being sent one, keeps its place.
     fn admit(&mut self, arrival: Arrival, now: Instant) -> Option<&mut Peer> {
-        let Arrival { socket, door, transport, trust } = arrival;
+        let Arrival { socket, door, trust } = arrival;
         if self.peers.iter().filter(|peer| peer.door == door).count() >= CONNECTIONS {
             let gives_way =
                 |peer: &Peer| peer.door == door && peer.connection.awaits() == Awaits::Bytes;
@@ -268,13 +245,7 @@ impl Admin {
         }
         let id = QuestionId(self.next_id);
         self.next_id += 1;
-        self.peers.push(Peer {
-            id,
-            transport,
-            door,
-            socket,
-            connection: Connection::new(trust, now),
-        });
+        self.peers.push(Peer { id, trust, door, socket, connection: Connection::new(trust, now) });
         self.peers.last_mut()
     }
 
@@ -301,9 +272,8 @@ impl Peer {
         let mut buffer = [0; PIECE_BYTES];
         match fd::receive(self.socket.as_fd(), &mut buffer) {
             Io::Bytes(count) => match self.connection.receive(&buffer[..count]) {
-                Heard::Question { method, path, query, host, has_origin } => {
-                    let asker = Asker { transport: self.transport, host, has_origin };
-                    Some(Question { id: self.id, method, path, query, asker })
+                Heard::Question { method, path, query } => {
+                    Some(Question { id: self.id, method, path, query, trust: self.trust })
                 }
                 Heard::Refusal(answer) => {
                     self.connection.answer(&answer, &date(), now);

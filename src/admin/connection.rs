@@ -79,8 +79,6 @@ struct Request {
     method: Method,
     path: String,
     query: String,
-    host: Option<String>,
-    has_origin: bool,
     shape: Shape,
 }
 
@@ -125,10 +123,6 @@ pub(super) enum Heard {
         path: String,
         /// Its query.
         query: String,
-        /// The server that it is for, as it says.
-        host: Option<String>,
-        /// Whether it has a field Origin.
-        has_origin: bool,
     },
     /// A request to be answered so.
     Refusal(Answer),
@@ -185,9 +179,9 @@ impl Connection {
         match &mut self.state {
             State::Reading { input, .. } => match input.take(bytes, self.trust, &self.limits) {
                 Ok(None) => Heard::Nothing,
-                Ok(Some(Request { method, path, query, host, has_origin, shape })) => {
+                Ok(Some(Request { method, path, query, shape })) => {
                     self.state = State::waiting(shape);
-                    Heard::Question { method, path, query, host, has_origin }
+                    Heard::Question { method, path, query }
                 }
                 Err(Refused { status, shape }) => {
                     self.state = State::waiting(shape);
@@ -292,8 +286,6 @@ impl Input {
                     method: request.method,
                     path: take(&mut request.path),
                     query: take(&mut request.query),
-                    host: request.host.take(),
-                    has_origin: request.has_origin,
                     shape,
                 }));
             }
@@ -342,13 +334,10 @@ fn read_head(
     let decoder =
         BodyDecoder::new(head.framing, limits).map_err(|error| refused(error.status()))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let authority = head.authority.map(|authority| authority.of(buffer));
     let request = Request {
         method,
         path: text(head.path.of(buffer)),
         query: text(head.query.of(buffer)),
-        host: authority.or_else(|| head.find(buffer, "Host")).map(text),
-        has_origin: head.find(buffer, "Origin").is_some(),
         shape,
     };
     Ok(Some((request, decoder, head.len)))

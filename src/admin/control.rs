@@ -9,17 +9,13 @@
 //! | `/dump?slot=N` | POST | makes a worker write its stack to the log |
 //! | `/recycle?slot=N` | POST | replaces one worker, the new one ready before the old one leaves |
 //!
-//! What changes something is for who may signal the server, or comes close to that: the owner, over the
-//! unix socket, and programs on this machine, over TCP from loopback. A page in a browser on this machine
-//! is none of them, and gives itself away: by Origin, which a browser sends with each POST, or, where a
-//! name was bent to 127.0.0.1 (DNS rebinding), by that name in Host.
-
-use std::net::{IpAddr, Ipv6Addr};
+//! What changes something is for who may signal the server: the owner, over the unix socket. A POST that
+//! comes in another way is refused by its connection.
 
 use arctos_worker::identity::SlotId;
 
 use super::status::Phase;
-use super::{Answer, Asker, Method, Question, Transport};
+use super::{Answer, Method, Question};
 use crate::slot::{Pid, SlotState, WorkerSlot};
 
 /// What is to be done.
@@ -142,47 +138,11 @@ fn change(
 ) -> Request {
     match question.method {
         Method::Get | Method::Head => Request::Refused(Answer::plain(405, "only POST\n")),
-        Method::Post if !may_change(&question.asker) => Request::Refused(refused(
-            403,
-            "over the unix socket only, or over TCP from this machine, by a Host such as \
-             localhost or 127.0.0.1, and not by a page in a browser",
-        )),
         Method::Post => {
             let bad = || Request::Refused(refused(400, &format!("expected {expected}")));
             read(&question.query).unwrap_or_else(bad)
         }
     }
-}
-
-/// See the module.
-fn may_change(asker: &Asker) -> bool {
-    match asker.transport {
-        Transport::Unix => true,
-        Transport::Tcp { peer } => {
-            peer.is_loopback()
-                && !asker.has_origin
-                && asker.host.as_deref().is_some_and(is_loopback_name)
-        }
-    }
-}
-
-/// Whether a Host, with or without a port, can be nothing but this machine.
-fn is_loopback_name(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((name, port)) => {
-            return is_port(port) && name.parse().is_ok_and(|it: Ipv6Addr| it.is_loopback());
-        }
-        None => host.split_at(host.find(':').unwrap_or(host.len())),
-    };
-    let is_own = name.eq_ignore_ascii_case("localhost")
-        || name.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-    is_own && is_port(port)
-}
-
-/// `:80`, or nothing.
-fn is_port(text: &str) -> bool {
-    let digits = text.strip_prefix(':').unwrap_or(text);
-    text.is_empty() || text.starts_with(':') && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The one value that a query has under this name; `None` for any other query.

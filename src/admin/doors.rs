@@ -15,7 +15,6 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::Mode;
 use nix::unistd::Uid;
 
-use super::Transport;
 use crate::address::BindAddress;
 use crate::config::ListenMode;
 use crate::listener::{Heirloom, Heirlooms, ListenError, ListenOptions, Listeners};
@@ -31,7 +30,7 @@ const ARRIVALS: usize = 8;
 
 /// Who has come through a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub enum Trust {
     /// Root, or who runs the server: the kernel has seen to it.
     Owner,
     /// Anybody who reaches the address; a browser, too, on behalf of a page that it shows.
@@ -43,8 +42,6 @@ pub(super) struct Arrival {
     pub(super) socket: OwnedFd,
     /// Which listener, by number.
     pub(super) door: usize,
-    /// How.
-    pub(super) transport: Transport,
     pub(super) trust: Trust,
 }
 
@@ -165,16 +162,11 @@ impl Doors {
         for (door, listener) in self.listeners.iter().enumerate() {
             for _ in 0..ARRIVALS {
                 match accept(listener.socket.as_fd()) {
-                    Accepted::Connection(socket, peer) => {
+                    Accepted::Connection(socket, _) => {
                         self.rest = FIRST_REST;
                         // Closed at once otherwise, without a word.
                         if is_welcome(&listener.name, &socket) {
-                            come.push(Arrival {
-                                socket,
-                                door,
-                                transport: transport(&peer),
-                                trust: trust(&listener.name),
-                            });
+                            come.push(Arrival { socket, door, trust: trust(&listener.name) });
                         }
                     }
                     Accepted::Nobody => break,
@@ -187,14 +179,6 @@ impl Doors {
             }
         }
         come
-    }
-}
-
-/// How a peer of this name came in. Where one socket takes both protocols, IPv4 looks like IPv6.
-fn transport(peer: &SocketName) -> Transport {
-    match peer {
-        SocketName::Inet(address) => Transport::Tcp { peer: address.ip().to_canonical() },
-        SocketName::Unix(_) => Transport::Unix,
     }
 }
 

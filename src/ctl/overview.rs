@@ -130,9 +130,13 @@ pub(crate) fn word(value: &Value) -> String {
     }
 }
 
-/// On one line.
+/// The longest text of a cell: a server may be somebody else.
+const CELL_LETTERS: usize = 400;
+
+/// On one line, and no longer than any server of ours would have it.
 pub(crate) fn cell(text: &str) -> String {
-    printable(&text.replace(['\n', '\t'], " "))
+    let start: String = text.chars().take(CELL_LETTERS).collect();
+    printable(&start.replace(['\n', '\t'], " "))
 }
 
 #[cfg(test)]

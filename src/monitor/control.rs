@@ -9,7 +9,7 @@ use super::report::running_request;
 use super::{Monitor, monotonic};
 use crate::admin::control::{self, Haste, Request};
 use crate::admin::status::{self, Health, Process, Reload, Status, Worker};
-use crate::admin::{Answer, Question, QuestionId, prometheus};
+use crate::admin::{Answer, Question, QuestionId, Trust, prometheus};
 use crate::crew::Member;
 use crate::listener::Listeners;
 use crate::metrics::{Occupant, ResidentSet, Scene};
@@ -35,7 +35,7 @@ impl Monitor<'_> {
         let answer = match request {
             Request::Livez => status::livez(),
             Request::Readyz => status::readyz(&self.health()),
-            Request::Status => status::answer(&self.status(now)),
+            Request::Status => status::answer(&self.status(question.trust, now)),
             Request::Metrics => self.metrics(now),
             Request::Reload { wait: false } => {
                 self.obey("reload", Wish::Reload, now);
@@ -112,13 +112,14 @@ impl Monitor<'_> {
         }
     }
 
-    fn status(&self, now: Instant) -> Status {
+    fn status(&self, trust: Trust, now: Instant) -> Status {
         let reload = match (self.supervisor.reloading(), &self.last_reload) {
             (Some((generation, step)), _) => Reload::Running { generation, step },
             (None, Some(ended)) => Reload::Ended {
                 outcome: ended.outcome,
                 ago: now.saturating_duration_since(ended.at),
-                report: ended.report.clone(),
+                // A traceback may hold a secret: it is for who may read the log.
+                report: ended.report.clone().filter(|_| trust == Trust::Owner),
             },
             (None, None) => Reload::Idle,
         };

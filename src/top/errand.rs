@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::ctl::{self, CtlError, Order, Verb};
 
 /// The screen's end.
 pub(super) struct Errand {
-    orders: Sender<Verb>,
+    orders: SyncSender<Verb>,
     news: Receiver<Input>,
     /// Can be read from when there are news.
     pub(super) bell: UnixStream,
@@ -25,7 +25,7 @@ pub(super) struct Errand {
 impl Errand {
     /// Looks every `interval` from now on.
     pub(super) fn start(server: BindAddress, interval: Duration) -> io::Result<Self> {
-        let (orders, heard) = mpsc::channel();
+        let (orders, heard) = mpsc::sync_channel(1);
         let (tell, news) = mpsc::channel();
         let (bell, rope) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
@@ -34,10 +34,10 @@ impl Errand {
         Ok(Self { orders, news, bell })
     }
 
-    /// Tells the server so, when the question before has been answered.
+    /// Tells the server so, when the question before has been answered; one order waits, and no more.
     pub(super) fn order(&self, verb: Verb) {
-        // Ignored: without the thread there is a failure on the screen already.
-        let _ = self.orders.send(verb);
+        // Without the thread there is a failure on the screen already.
+        let _ = self.orders.try_send(verb);
     }
 
     /// What has come.

@@ -68,6 +68,16 @@ pub fn is_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }
 
+/// Calls what may fork; a child that comes back from it is ended here, where no loop runs that would.
+pub fn alone<T>(call: impl FnOnce() -> T) -> T {
+    let process = std::process::id();
+    let outcome = call();
+    if std::process::id() != process {
+        leave();
+    }
+    outcome
+}
+
 /// Ends a child that came back from the application, without any cleaning up: everything it has is
 /// its parent's, the counters among it.
 pub fn leave() -> ! {

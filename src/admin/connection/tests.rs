@@ -28,12 +28,8 @@ fn refusal(bytes: &str) -> u16 {
 }
 
 fn question(method: Method, path: &str, query: &str) -> Heard {
-    question_for(Some("a"), method, path, query)
-}
-
-fn question_for(host: Option<&str>, method: Method, path: &str, query: &str) -> Heard {
-    let (path, query, host) = (path.to_owned(), query.to_owned(), host.map(str::to_owned));
-    Heard::Question { method, path, query, host, has_origin: false }
+    let (path, query) = (path.to_owned(), query.to_owned());
+    Heard::Question { method, path, query }
 }
 
 /// Everything that is sent for a request and its answer.
@@ -48,22 +44,9 @@ fn sent_for(request: &str, answer: &Answer) -> String {
 fn a_request_is_a_question_with_path_and_query() {
     let get = hear("GET /metrics?worker=1&x=? HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(get, question(Method::Get, "/metrics", "worker=1&x=?"));
-    assert_eq!(hear("HEAD / HTTP/1.0\r\n\r\n"), question_for(None, Method::Head, "/", ""));
+    assert_eq!(hear("HEAD / HTTP/1.0\r\n\r\n"), question(Method::Head, "/", ""));
     let absolute = hear("GET http://a/metrics HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(absolute, question(Method::Get, "/metrics", ""));
-}
-
-#[test]
-fn a_question_says_whom_it_is_for_and_whether_a_page_asks() {
-    let asked = |fields: &str| match hear(&format!("POST /x HTTP/1.1\r\n{fields}\r\n")) {
-        Heard::Question { host, has_origin, .. } => (host.unwrap(), has_origin),
-        other @ (Heard::Nothing | Heard::Refusal(_)) => panic!("{fields:?}: {other:?}"),
-    };
-    assert_eq!(asked("Host: a:1\r\n"), ("a:1".to_owned(), false));
-    assert_eq!(asked("hOST: a\r\noRIGIN: null\r\n"), ("a".to_owned(), true));
-    assert_eq!(asked("Host: a\r\nOrigin:\r\n"), ("a".to_owned(), true));
-    let absolute = hear("GET http://b:2/x HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(absolute, question_for(Some("b:2"), Method::Get, "/x", ""));
 }
 
 #[test]
@@ -71,7 +54,7 @@ fn over_tcp_everybody_may_look_and_nobody_command() {
     let over_tcp =
         |request: &str| Connection::new(Trust::Anybody, start()).receive(request.as_bytes());
     let get = over_tcp("GET /metrics HTTP/1.1\r\nHost: metrics.test:9090\r\n\r\n");
-    assert_eq!(get, question_for(Some("metrics.test:9090"), Method::Get, "/metrics", ""));
+    assert_eq!(get, question(Method::Get, "/metrics", ""));
     for fields in ["", "Origin: http://evil.test\r\n", "Content-Length: 3\r\n"] {
         let post = format!("POST /stop HTTP/1.1\r\nHost: localhost\r\n{fields}\r\nabc");
         let Heard::Refusal(answer) = over_tcp(&post) else { panic!("{fields}") };

@@ -3,25 +3,12 @@ use std::time::Instant;
 use arctos_worker::identity::Generation;
 
 use super::*;
-use crate::admin::QuestionId;
-
-fn owner() -> Asker {
-    Asker { transport: Transport::Unix, host: Some("localhost".to_owned()), has_origin: false }
-}
-
-fn over_tcp(peer: &str, host: Option<&str>) -> Asker {
-    let transport = Transport::Tcp { peer: peer.parse().unwrap() };
-    Asker { transport, host: host.map(str::to_owned), has_origin: false }
-}
-
-fn read_from(asker: Asker, method: Method, target: &str) -> Request {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let (path, query) = (path.to_owned(), query.to_owned());
-    Request::read(&Question { id: QuestionId(0), method, path, query, asker })
-}
+use crate::admin::{QuestionId, Trust};
 
 fn read(method: Method, target: &str) -> Request {
-    read_from(owner(), method, target)
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = (path.to_owned(), query.to_owned());
+    Request::read(&Question { id: QuestionId(0), method, path, query, trust: Trust::Owner })
 }
 
 fn status_of(request: Request) -> u16 {
@@ -30,7 +17,7 @@ fn status_of(request: Request) -> u16 {
 }
 
 #[test]
-fn what_shows_something_is_got_by_anybody() {
+fn what_shows_something_is_got() {
     for (target, request) in [
         ("/livez", Request::Livez),
         ("/readyz?verbose", Request::Readyz),
@@ -39,8 +26,6 @@ fn what_shows_something_is_got_by_anybody() {
     ] {
         for method in [Method::Get, Method::Head] {
             assert_eq!(read(method, target), request);
-            let far = Asker { has_origin: true, ..over_tcp("192.0.2.1", Some("example.org")) };
-            assert_eq!(read_from(far, method, target), request);
         }
         assert_eq!(status_of(read(Method::Post, target)), 405);
     }
@@ -100,56 +85,6 @@ fn what_is_not_understood_is_refused_with_what_would_be() {
             assert!(answer.body.contains(path), "{path}");
         }
     }
-}
-
-#[test]
-fn over_tcp_only_programs_of_this_machine_change_something() {
-    let may =
-        |asker| read_from(asker, Method::Post, "/stop") == Request::Stop { haste: Haste::Graceful };
-    for host in [
-        "localhost",
-        "LocalHost:1",
-        "127.0.0.1:9000",
-        "127.3.2.1",
-        "[::1]",
-        "[::1]:9000",
-        "localhost:",
-    ] {
-        assert!(may(over_tcp("127.0.0.1", Some(host))), "{host}");
-        assert!(may(over_tcp("::1", Some(host))), "{host}");
-        assert!(!may(over_tcp("192.0.2.1", Some(host))), "{host}");
-        let page = Asker { has_origin: true, ..over_tcp("127.0.0.1", Some(host)) };
-        assert!(!may(page), "{host}");
-    }
-    for host in [
-        "example.org",
-        "example.org:9000",
-        "localhost.example.org",
-        "127.0.0.1.example.org",
-        "a@localhost",
-        "localhost:80@example.org",
-        "192.0.2.1",
-        "0.0.0.0",
-        "[::2]",
-        "[::1",
-        "[::1]x",
-        "::1",
-        "[localhost]",
-        "127.1",
-        "",
-        ":80",
-    ] {
-        assert!(!may(over_tcp("127.0.0.1", Some(host))), "{host}");
-    }
-    assert!(!may(over_tcp("127.0.0.1", None)));
-    assert_eq!(status_of(read_from(over_tcp("192.0.2.1", None), Method::Post, "/stop")), 403);
-    assert!(may(Asker { host: None, ..owner() }), "the owner need not say whom they ask");
-}
-
-#[test]
-fn who_may_not_change_anything_is_not_told_what_is_accepted() {
-    let far = over_tcp("192.0.2.1", Some("localhost"));
-    assert_eq!(status_of(read_from(far, Method::Post, "/scale?workers=x")), 403);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 
 use super::failure::traceback;
 use super::start_response::type_name;
-use crate::fork_guard;
+use crate::fork_guard::alone;
 use crate::post::WorkerExit;
 use crate::settings::AppSpec;
 
@@ -47,16 +47,6 @@ pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, Py
         check_callable(py, spec, &name, &module, &application)?;
         Ok(application)
     })
-}
-
-/// Ends a child that was forked on the way and came back: it is no second worker.
-fn alone<T>(load: impl FnOnce() -> T) -> T {
-    let process = std::process::id();
-    let loaded = load();
-    if std::process::id() != process {
-        fork_guard::leave();
-    }
-    loaded
 }
 
 /// After the application was loaded, before processes are forked with it: the collector never looks at

@@ -307,7 +307,7 @@ impl Monitor<'_> {
         }
     }
 
-    fn tell_books(&mut self, now: Instant) {
+    pub(super) fn tell_books(&mut self, now: Instant) {
         if self.succession.line.is_none() {
             return;
         }

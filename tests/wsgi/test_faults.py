@@ -191,7 +191,6 @@ def test_workers_leave_when_the_supervisor_is_killed(serve, connect, gate, ear):
     assert serve("plain:app", bind=f"127.0.0.1:{server.port}").port == server.port
 
 
-@pytest.mark.slow
 def test_a_worker_whose_supervisor_is_killed_in_a_quick_stop_does_not_wait_for_a_slow_client(serve, connect):
     server = serve("plain:app", workers=2)
     slow = connect(server, receive_buffer_bytes=4096).get(f"/file?bytes={1 << 30}")

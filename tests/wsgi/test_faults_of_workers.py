@@ -114,7 +114,6 @@ def test_a_worker_that_is_stopped_for_a_while_loses_nothing(serve, code):
     assert {idle, busy} <= set(server.worker_pids()) and not server.events(WORKER_HANGS)
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_stopped_for_ever_is_killed_and_costs_what_it_had(serve, code):
     """F3: SIGSTOP for ever, between two requests. It is killed when its loop has not turned for 10 s; lost is
     what had been sent on its connection, and nobody else is killed."""

@@ -348,7 +348,6 @@ def test_a_successor_that_never_serves_costs_nothing(serve, shop, tmp_path, at_i
     assert longest and longest[0] in ask(admin, "/metrics").splitlines()
 
 
-@pytest.mark.slow
 def test_a_program_that_is_no_server_is_ended_when_it_is_not_ready_in_time(serve, tmp_path):
     """The deadline is twice the boot timeout and 10 s."""
     start = tmp_path / "start.py"

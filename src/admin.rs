@@ -34,6 +34,7 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::address::BindAddress;
+use crate::descriptors::OwnDescriptors;
 use crate::listener::{Heirloom, Heirlooms, ListenError};
 
 use connection::{Awaits, Connection, Heard};
@@ -159,6 +160,12 @@ impl Admin {
     /// What an operator may want to know about its sockets, a sentence each, for the log.
     pub fn warnings(&self) -> &[String] {
         self.doors.warnings()
+    }
+
+    /// The descriptors that a child closes.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.doors.list_descriptors(own);
+        own.extend(self.peers.iter().map(|peer| &peer.socket));
     }
 
     /// What [`Admin::turn`] waits for.

@@ -17,6 +17,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
+use crate::descriptors::OwnDescriptors;
 use crate::slot::Pid;
 use crate::watch::Lease;
 
@@ -59,6 +60,12 @@ impl Lines {
         let of_worker_too = doorbell.as_fd().try_clone_to_owned()?;
         Ok((Self { life, doorbell }, of_worker.into(), of_worker_too))
     }
+
+    /// The descriptors that a child closes.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.add(&self.life);
+        own.add(&self.doorbell);
+    }
 }
 
 /// One worker process, until it is reaped.
@@ -100,6 +107,11 @@ impl Member {
             told: Told::Nothing,
             report: Vec::new(),
         }
+    }
+
+    /// The descriptors that other children close.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.lines.list_descriptors(own);
     }
 
     /// The life socket, as long as something may come from it. After that it stays open, because its

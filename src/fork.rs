@@ -16,7 +16,7 @@ pub(crate) mod twice;
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::identity::{Generation, SlotId};
@@ -32,6 +32,7 @@ use thiserror::Error;
 
 pub use errand::{Errand, errand};
 
+use crate::descriptors::OwnDescriptors;
 use crate::notify;
 use crate::privileges::Identity;
 use crate::signals::Signals;
@@ -98,6 +99,8 @@ pub struct Berth<'a> {
     pub identity: &'a Identity,
     /// Its name in ps(1).
     pub title: CString,
+    /// What the supervisor has open for itself, which the child closes.
+    pub own: OwnDescriptors,
 }
 
 /// Why there is no child.
@@ -163,7 +166,7 @@ fn live(launch: &dyn Launch, mut post: Post, berth: &Berth<'_>, mask: &SigSet) -
     post.log = log.with_row(&post.block.row);
     let log = post.log.clone();
     guarded(&log, "worker.panic", || {
-        let prepared = prepare(launch, kept_descriptors(&post), berth, mask);
+        let prepared = prepare(launch, berth, &[], mask);
         let exit = match prepared {
             Ok(()) => launch.work(post),
             Err(error) => {
@@ -189,16 +192,16 @@ pub(crate) fn guarded(log: &Log, event: &str, life: impl FnOnce() -> i32) -> i32
     })
 }
 
-/// Forks a zygote, which keeps these descriptors beside the standard ones and the log's. `life` hears
-/// whether it could be made one. It dies with the supervisor, also where it hangs in an import.
+/// Forks a zygote, which closes `ours` as well: our ends of what it is given. `life` hears whether it could be
+/// made one. It dies with the supervisor, also where it hangs in an import.
 pub(crate) fn spawn_zygote(
     launch: &dyn Launch,
     berth: &Berth<'_>,
     log: &Log,
-    own: &[RawFd],
+    ours: &[BorrowedFd<'_>],
     life: impl FnOnce(Result<(), BerthError>) -> i32,
 ) -> Result<Pid, ForkError> {
-    spawn_bound(launch, berth, log, "zygote.panic", own, life)
+    spawn_bound(launch, berth, log, "zygote.panic", ours, life)
 }
 
 /// The same for a child that does something else; `panic` is the line in the log where it panics.
@@ -207,16 +210,13 @@ pub(crate) fn spawn_bound(
     berth: &Berth<'_>,
     log: &Log,
     panic: &str,
-    own: &[RawFd],
+    ours: &[BorrowedFd<'_>],
     life: impl FnOnce(Result<(), BerthError>) -> i32,
 ) -> Result<Pid, ForkError> {
     let supervisor = unistd::getpid();
     spawn_child(launch, |mask| {
-        let mut kept = vec![0, 1, 2];
-        kept.extend(own);
-        kept.extend(log.as_fd().iter().map(AsRawFd::as_raw_fd));
         guarded(log, panic, || {
-            let prepared = prepare(launch, kept, berth, mask);
+            let prepared = prepare(launch, berth, ours, mask);
             // Only now: a change of the user undoes it (prctl(2)).
             life(prepared.and_then(|()| die_with(supervisor).map_err(BerthError::Parent)))
         })
@@ -240,8 +240,6 @@ const SELF: unistd::Pid = unistd::Pid::from_raw(0);
 pub(crate) enum BerthError {
     #[error("cannot reset the signals: {0}")]
     Signals(io::Error),
-    #[error("cannot close the supervisor's descriptors: {0}")]
-    Descriptors(io::Error),
     #[error("cannot change user or group: {0}")]
     Identity(Errno),
     #[error("cannot be bound to the life of the supervisor: {0}")]
@@ -252,11 +250,12 @@ pub(crate) enum BerthError {
 /// descriptor of the supervisor's and no right of root's is left when the application is loaded.
 fn prepare(
     launch: &dyn Launch,
-    mut kept: Vec<RawFd>,
     berth: &Berth<'_>,
+    ours: &[BorrowedFd<'_>],
     mask: &SigSet,
 ) -> Result<(), BerthError> {
     berth.signals.forsake().map_err(BerthError::Signals)?;
+    close_own(&berth.own, ours);
     // Before the application is imported, which may take long: `pkill -HUP` must not kill a worker that
     // boots. TERM, QUIT and INT stay default until then, because nobody could be told to leave.
     signals::stand_by().map_err(|error| BerthError::Signals(error.into()))?;
@@ -264,9 +263,6 @@ fn prepare(
     launch.after_fork_child();
     // A group of its own, so that a kill takes the processes that the application started with it.
     let _ = setpgid(SELF, SELF); // The supervisor does the same.
-    kept.sort_unstable();
-    kept.dedup();
-    errand::close_others(kept).map_err(BerthError::Descriptors)?;
     for name in notify::own_variables() {
         // SAFETY: this process has one thread, so nobody else reads the environment.
         unsafe { std::env::remove_var(name) };
@@ -276,12 +272,15 @@ fn prepare(
     Ok(())
 }
 
-fn kept_descriptors(post: &Post) -> Vec<RawFd> {
-    let mut kept = vec![0, 1, 2, post.life.as_raw_fd(), post.doorbell.as_raw_fd()];
-    kept.extend(post.listeners.iter().map(|listener| listener.socket.as_raw_fd()));
-    kept.extend(post.access_log.iter().map(AsRawFd::as_raw_fd));
-    kept.extend(post.log.as_fd().iter().map(AsRawFd::as_raw_fd));
-    kept
+/// Closes what the supervisor keeps for itself. All else that is open belongs to the child, or to somebody
+/// whose code goes on running in it.
+fn close_own(own: &OwnDescriptors, ours: &[BorrowedFd<'_>]) {
+    let ours = ours.iter().map(AsRawFd::as_raw_fd);
+    for number in own.numbers().iter().copied().chain(ours) {
+        // SAFETY: the descriptor is the child's copy of one whose owner is a value of the supervisor's. It was
+        // open at the fork, nothing has run since, and the owner is neither used nor dropped in the child.
+        unsafe { libc::close(number) };
+    }
 }
 
 /// Reaps a child that is about to end: this waits for it.

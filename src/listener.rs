@@ -29,6 +29,7 @@ use socket2::{SockAddr, Socket};
 
 use crate::address::BindAddress;
 use crate::config::{Config, ListenMode};
+use crate::descriptors::OwnDescriptors;
 
 pub use error::ListenError;
 use heirlooms::Leaving;
@@ -215,6 +216,19 @@ impl Listeners {
             Ok(Listener { socket, name: door.name.clone(), owner })
         };
         self.doors.iter().map(duplicate).collect()
+    }
+
+    /// The descriptors that a child closes: a worker has duplicates of those that it needs.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        for door in &self.doors {
+            match &door.sockets {
+                Sockets::Shared(socket)
+                | Sockets::File { socket, .. }
+                | Sockets::Inherited(socket) => own.add(socket),
+                Sockets::PerSlot { of, .. } => own.extend(of.borrow().values()),
+            }
+        }
+        own.extend(self.leavings.iter().map(|leaving| &leaving.socket));
     }
 
     /// Gives up the sockets that only this slot had (per-slot mode): the slot is not to be filled

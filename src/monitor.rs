@@ -10,6 +10,7 @@
 //! | `access_log` | opening it, and opening it anew on USR1 |
 //! | `actions` | carrying out what the machine wants |
 //! | `control` | metrics, and the answers of the admin socket |
+//! | `descriptors` | what children close |
 //! | `generations`, `reload` | what workers are made of, and its replacement |
 //! | `opening` | what comes before the first worker of a generation |
 //! | `preload` | the zygotes |
@@ -20,6 +21,7 @@
 mod access_log;
 mod actions;
 mod control;
+mod descriptors;
 mod generations;
 mod opening;
 mod preload;
@@ -29,7 +31,7 @@ mod upgrade;
 mod watching;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use arctos_worker::log::{Level, Log, Value};
@@ -75,18 +77,20 @@ const GRACE_ROUND: Duration = Duration::from_millis(250);
 /// Runs a server from the first fork to the last reaped process; its exit code. `reread` is asked at each
 /// reload.
 pub fn run(load: Load, reread: Reread<'_>, listeners: Listeners, log: Log) -> ExitCode {
-    succeed(load, reread, listeners, log, None)
+    succeed(load, reread, listeners, log, None, None)
 }
 
-/// The same for the successor of another server, which has left it this.
-pub fn succeed(
+/// The same for the successor of another server, which has left it this; or in the process of a program that goes
+/// back to a folder afterwards.
+pub fn succeed<'a>(
     load: Load,
-    reread: Reread<'_>,
+    reread: Reread<'a>,
     listeners: Listeners,
     log: Log,
     bequest: Option<Bequest>,
+    folder: Option<BorrowedFd<'a>>,
 ) -> ExitCode {
-    let started = Monitor::start(load, reread, listeners, log.clone(), bequest);
+    let started = Monitor::start(load, reread, listeners, log.clone(), bequest, folder);
     let outcome = started.and_then(Monitor::serve);
     match outcome {
         Ok(()) => ExitCode::Asked,
@@ -112,6 +116,8 @@ struct Monitor<'a> {
     /// `None` once the door is closed and the workers know.
     listeners: Option<Listeners>,
     access_log: Option<OwnedFd>,
+    /// Where the program goes back to that this process belongs to; no child needs it.
+    folder: Option<BorrowedFd<'a>>,
     notifier: Notifier,
     watchdog: Option<Watchdog>,
     pid_file: Option<PidFile>,
@@ -151,6 +157,7 @@ impl<'a> Monitor<'a> {
         listeners: Listeners,
         log: Log,
         bequest: Option<Bequest>,
+        folder: Option<BorrowedFd<'a>>,
     ) -> Result<Self, Fatal> {
         let system = |call| move |source| Fatal::System { call, source };
         let names = fork::thread_names().map_err(system("reading /proc/self/task"))?;
@@ -200,6 +207,7 @@ impl<'a> Monitor<'a> {
             board,
             listeners: Some(listeners),
             access_log,
+            folder,
             notifier: Notifier::from_environment(),
             watchdog,
             pid_file,

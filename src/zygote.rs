@@ -49,6 +49,7 @@ use nix::sys::socket::{
 use nix::unistd;
 use thiserror::Error;
 
+use crate::descriptors::OwnDescriptors;
 use crate::fork::{self, Berth, ForkError, Launch};
 use crate::slot::{ExitStatus, Pid};
 use message::{Brief, MESSAGE_BYTES, Word};
@@ -160,9 +161,9 @@ impl Zygote {
         now: Instant,
     ) -> Result<Self, StartError> {
         let (line, its) = pair().map_err(StartError::Line)?;
-        let own = its.as_raw_fd();
+        let ours = [line.as_fd()];
         let life = |prepared| process::live(launch, its, inheritance, prepared);
-        let pid = fork::spawn_zygote(launch, berth, inheritance.log, &[own], life)?;
+        let pid = fork::spawn_zygote(launch, berth, inheritance.log, &ours, life)?;
         Ok(Self {
             pid,
             generation: inheritance.generation,
@@ -189,6 +190,15 @@ impl Zygote {
         match self.state {
             State::Booting { .. } | State::Ready { .. } => true,
             State::Ending { .. } | State::Gone { .. } => false,
+        }
+    }
+
+    /// The descriptors that other children close: its socket, and those of orders that it was not told.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.add(&self.line);
+        for order in &self.queue {
+            own.extend([&order.life, &order.doorbell].into_iter().chain(&order.access_log));
+            own.extend(order.listeners.iter().map(|listener| &listener.socket));
         }
     }
 

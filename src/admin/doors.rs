@@ -17,6 +17,7 @@ use nix::unistd::Uid;
 
 use crate::address::BindAddress;
 use crate::config::ListenMode;
+use crate::descriptors::OwnDescriptors;
 use crate::listener::{Heirloom, Heirlooms, ListenError, ListenOptions, Listeners};
 
 /// Connections that may wait to be accepted: a few scrapers and a person.
@@ -109,6 +110,12 @@ impl Doors {
     /// What an operator may want to know about these sockets.
     pub(super) fn warnings(&self) -> &[String] {
         self.bound.warnings()
+    }
+
+    /// The descriptors that a child closes.
+    pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.bound.list_descriptors(own);
+        own.extend(self.listeners.iter().map(|listener| &listener.socket));
     }
 
     /// Duplicates of all of them, for a successor.

@@ -89,9 +89,10 @@ impl Errand {
     }
 }
 
-/// Closes all descriptors but these, which are in order. Their owners are values of the supervisor's,
-/// which are neither used nor dropped in the child.
-pub(super) fn close_others(kept: Vec<RawFd>) -> io::Result<()> {
+/// Closes all descriptors but these, which are in order: it would hold connections and pipes of the caller's
+/// open for as long as a name server takes. That they are closed by number does no harm here, unlike in a child
+/// of [`spawn`](super::spawn): their owners' code does not run in this process, which ends when its work is done.
+fn close_others(kept: Vec<RawFd>) -> io::Result<()> {
     let mut first = 0;
     for fd in kept.iter().copied().chain([RawFd::MAX]) {
         if first < fd {

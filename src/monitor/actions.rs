@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::Monitor;
 use crate::crew::{Lines, Member};
+use crate::descriptors::OwnDescriptors;
 use crate::fork::{self, Berth, ForkError};
 use crate::listener::Listeners;
 use crate::opening::OpeningError;
@@ -27,6 +28,14 @@ pub(super) struct Equipment {
     pub(super) doorbell: OwnedFd,
     pub(super) listeners: Vec<Listener>,
     pub(super) access_log: Option<OwnedFd>,
+}
+
+impl Equipment {
+    /// The descriptors of the worker's, which a zygote that is forked meanwhile is not to keep.
+    pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.extend([&self.life, &self.doorbell].into_iter().chain(&self.access_log));
+        own.extend(self.listeners.iter().map(|listener| &listener.socket));
+    }
 }
 
 /// Why a worker could not be spawned.
@@ -160,6 +169,7 @@ impl Monitor<'_> {
             signals: &self.signals,
             identity: &loaded.identity,
             title: fork::title(loaded.load.config.name.as_deref().unwrap_or(fork::NAME), slot),
+            own: self.own_descriptors_beside(&lines),
         };
         let pid = fork::spawn(&*loaded.load.launch, post, &berth)?;
         let now = Instant::now();

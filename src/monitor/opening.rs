@@ -68,6 +68,7 @@ impl Monitor<'_> {
             signals: &self.signals,
             identity: &loaded.identity,
             title: fork::opening_title(config.name.as_deref().unwrap_or(fork::NAME)),
+            own: self.own_descriptors(),
         };
         let (launch, patience) = (&*loaded.load.launch, config.patience.boot);
         let now = Instant::now();

@@ -16,6 +16,7 @@ use super::Monitor;
 use super::actions::{Equipment, SpawnError};
 use super::generations::Loaded;
 use crate::crew::{Lines, Member};
+use crate::descriptors::OwnDescriptors;
 use crate::fork::{self, Berth};
 use crate::slot::{ExitStatus, Pid};
 use crate::supervisor::{Event, Verdict};
@@ -39,6 +40,12 @@ impl Nursery {
     /// When [`Monitor::judge_zygotes`] is due at the latest.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.zygotes.iter().filter_map(Zygote::next_deadline).min()
+    }
+
+    /// The descriptors that a child closes.
+    pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.zygotes.iter().for_each(|zygote| zygote.list_descriptors(own));
+        self.ordered.iter().for_each(|(_, _, lines)| lines.list_descriptors(own));
     }
 
     /// Kills and reaps what is left of them.
@@ -69,7 +76,7 @@ impl Monitor<'_> {
         let index = match self.nursery.zygotes.iter().position(serves) {
             Some(index) => index,
             None => {
-                let zygote = self.start_zygote(generation, loaded, now)?;
+                let zygote = self.start_zygote(generation, loaded, &equipment, now)?;
                 self.nursery.zygotes.push(zygote);
                 self.nursery.zygotes.len() - 1
             }
@@ -86,6 +93,7 @@ impl Monitor<'_> {
         &self,
         generation: Generation,
         loaded: &Loaded,
+        equipment: &Equipment,
         now: Instant,
     ) -> Result<Zygote, SpawnError> {
         let config = &loaded.load.config;
@@ -98,7 +106,9 @@ impl Monitor<'_> {
             board: &self.board,
         };
         let title = fork::zygote_title(name);
-        let berth = Berth { signals: &self.signals, identity: &loaded.identity, title };
+        let mut own = self.own_descriptors_beside(&equipment.lines);
+        equipment.list_descriptors(&mut own);
+        let berth = Berth { signals: &self.signals, identity: &loaded.identity, title, own };
         adopt_orphans().map_err(SpawnError::Orphans)?;
         let launch = &*loaded.load.launch;
         Ok(Zygote::start(launch, &inheritance, &berth, config.patience.boot, now)?)

@@ -3,10 +3,12 @@
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use arctos::config::Privileges;
 use arctos::crew::{Lines, Member, Word};
+use arctos::descriptors::OwnDescriptors;
 use arctos::fork::{self, Berth};
 use arctos::privileges::Identity;
 use arctos::signals::Signals;
@@ -24,6 +26,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::LIMIT;
 use crate::actor::Actor;
+use crate::process::open_count;
 
 const GENERATION: Generation = Generation(3);
 
@@ -37,8 +40,12 @@ struct Keeper {
     crew: Vec<Member>,
 }
 
+/// The standard streams, and what whoever started the tests has left open: it is not ours to close.
+pub(crate) static INHERITED: OnceLock<usize> = OnceLock::new();
+
 /// Lives; the exit code.
 pub(crate) fn keep(role: &str) -> u8 {
+    INHERITED.set(open_count()).unwrap();
     let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
     let log = Log::new(Level::Debug, LogFormat::Text, stderr);
     let signals = Signals::install().unwrap();
@@ -48,7 +55,11 @@ pub(crate) fn keep(role: &str) -> u8 {
     socket.set_nonblocking(true).unwrap();
     let identity = Identity::resolve(&privileges()).unwrap();
     let title = fork::zygote_title("test");
-    let berth = Berth { signals: &signals, identity: &identity, title };
+    let mut own = OwnDescriptors::default();
+    own.add(&signals);
+    own.add(&socket);
+    own.add(board.as_fd());
+    let berth = Berth { signals: &signals, identity: &identity, title, own };
     let inheritance = Inheritance {
         generation: GENERATION,
         name: "test",

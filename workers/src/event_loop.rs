@@ -23,7 +23,7 @@ mod phase;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::unistd::read;
@@ -135,6 +135,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
             handlers: Handlers::installed(Instant::now()),
             unwatched: Complaint::default(),
         })
+    }
+
+    /// The socket to the supervisor.
+    pub fn life(&self) -> BorrowedFd<'_> {
+        self.life.as_fd()
     }
 
     /// Makes the request that the application has to answer before this worker is ready. Here, because a

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arctos_worker::fd;
 use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::{Block, Command};
+use arctos_worker::metrics::{Block, Command, Counter};
 use arctos_worker::post::{LIFE_ACCESS_LOG, LIFE_FAILED, LIFE_READY};
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -48,17 +48,23 @@ enum Told {
 pub struct Lines {
     life: UnixStream,
     doorbell: EventFd,
+    block: &'static Block,
+    /// Requests that those before it in its block have answered.
+    answered_before: u64,
 }
 
 impl Lines {
-    /// Makes both lines; the worker's ends are returned beside: life, doorbell.
-    pub fn open() -> io::Result<(Self, OwnedFd, OwnedFd)> {
+    /// Makes both lines for a worker that will have this block; its ends are returned beside: life,
+    /// doorbell.
+    pub fn open(block: &'static Block) -> io::Result<(Self, OwnedFd, OwnedFd)> {
         let (life, of_worker) = UnixStream::pair()?;
         life.set_nonblocking(true)?;
         of_worker.set_nonblocking(true)?;
         let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let of_worker_too = doorbell.as_fd().try_clone_to_owned()?;
-        Ok((Self { life, doorbell }, of_worker.into(), of_worker_too))
+        let answered_before = answered(block);
+        let lines = Self { life, doorbell, block, answered_before };
+        Ok((lines, of_worker.into(), of_worker_too))
     }
 
     /// The descriptors that a child closes.
@@ -89,17 +95,11 @@ pub struct Member {
 
 impl Member {
     /// A process that was just forked.
-    pub fn new(
-        pid: Pid,
-        slot: SlotId,
-        block: &'static Block,
-        lines: Lines,
-        since: Instant,
-    ) -> Self {
+    pub fn new(pid: Pid, slot: SlotId, lines: Lines, since: Instant) -> Self {
         Self {
             pid,
             slot,
-            block,
+            block: lines.block,
             since,
             lease: None,
             is_worn: false,
@@ -157,6 +157,11 @@ impl Member {
         news
     }
 
+    /// Whether it has answered a request: then it has served, however short its life was.
+    pub fn has_answered(&self) -> bool {
+        answered(self.block) != self.lines.answered_before
+    }
+
     /// What it said about its failure to boot.
     pub fn report(&self) -> Option<String> {
         match self.report.as_slice() {
@@ -201,6 +206,10 @@ impl Member {
     }
 }
 
+fn answered(block: &Block) -> u64 {
+    block.row.get(Counter::ReqSuccessRead)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -210,8 +219,8 @@ mod tests {
     use super::*;
 
     fn member() -> (Member, UnixStream) {
-        let (lines, life, _doorbell) = Lines::open().unwrap();
-        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines, Instant::now());
+        let (lines, life, _doorbell) = Lines::open(Block::detached()).unwrap();
+        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
         (member, UnixStream::from(life))
     }
 
@@ -303,9 +312,20 @@ mod tests {
     }
 
     #[test]
+    fn what_others_have_answered_in_its_block_is_not_its_own() {
+        let block = Block::detached();
+        block.row.inc(Counter::ReqSuccessRead);
+        let (lines, _life, _doorbell) = Lines::open(block).unwrap();
+        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
+        assert!(!member.has_answered());
+        block.row.inc(Counter::ReqSuccessRead);
+        assert!(member.has_answered());
+    }
+
+    #[test]
     fn a_command_is_stored_before_the_bell_rings() {
-        let (lines, _life, doorbell) = Lines::open().unwrap();
-        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines, Instant::now());
+        let (lines, _life, doorbell) = Lines::open(Block::detached()).unwrap();
+        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
         member.command(Command::Drain).unwrap();
         assert_eq!(member.block.command(), Command::Drain);
         let mut bytes = [0; 8];

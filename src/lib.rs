@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod crew;
 pub mod ctl;
+pub mod deaths;
 pub mod descriptors;
 pub mod emitter;
 pub mod error;

@@ -45,6 +45,7 @@ use crate::admin::Admin;
 use crate::admin::reload::Waiting;
 use crate::config::Config;
 use crate::crew::{Member, Word};
+use crate::deaths::Deaths;
 use crate::error::{ExitCode, Fatal};
 use crate::fork;
 use crate::listener::Listeners;
@@ -143,6 +144,7 @@ struct Monitor<'a> {
     /// Memory of the workers that have a limit to it.
     resident: ResidentSet,
     oom: OomWatch,
+    deaths: Deaths,
     jitter: Jitter,
     /// When the last round was over.
     last_round: Instant,
@@ -227,6 +229,7 @@ impl<'a> Monitor<'a> {
             started: now,
             resident: ResidentSet::default(),
             oom: OomWatch::new(),
+            deaths: Deaths::default(),
             jitter: Jitter::new(seed),
             last_round: now,
             cut_off_before_stop: 0,
@@ -264,6 +267,9 @@ impl<'a> Monitor<'a> {
             };
             self.beat(now);
             self.watch(now);
+            if let Some(storm) = self.deaths.judge(now) {
+                self.tell_storm(&storm);
+            }
             self.succeed(now);
             self.measure(now);
             self.last_round = Instant::now();
@@ -279,6 +285,7 @@ impl<'a> Monitor<'a> {
             self.openings.next_deadline(),
             self.watchdog.as_ref().map(Watchdog::next_deadline),
             self.nursery.next_deadline(),
+            self.deaths.next_deadline(),
             self.succession.next_deadline(),
             Some(self.next_look),
         ];
@@ -389,7 +396,8 @@ impl<'a> Monitor<'a> {
         };
         self.hear_member(index, now); // Its last words, said between our two looks.
         let member = self.crew.swap_remove(index);
-        self.supervisor.handle(Event::Exited { pid, status, report: member.report() }, now);
+        let (report, has_answered) = (member.report(), member.has_answered());
+        self.supervisor.handle(Event::Exited { pid, status, report, has_answered }, now);
     }
 
     fn finish(mut self, verdict: Verdict) -> Result<(), Fatal> {

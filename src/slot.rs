@@ -2,8 +2,8 @@
 //!
 //! Owns the life of a slot and its backoff. Knows no process, no clock and no other slot: `now` comes
 //! in, states go out; [`crate::supervisor`] decides what is wanted and asks for the transitions.
-//! It is cut this way because everything that must hold for one slot (never two processes, never more
-//! than [`SPAWNS_A_MINUTE`] spawns a minute) is then visible in one file.
+//! It is cut this way because everything that must hold for one slot (never two processes, no wait after
+//! a worker that served) is then visible in one file.
 //!
 //! | state | event | next |
 //! |---|---|---|
@@ -26,20 +26,18 @@
 //! [`WorkerSlot`] stands in for the slot ([`understudy`](WorkerSlot::understudy)), and the two
 //! [`change_places`](WorkerSlot::change_places) when the new one is ready.
 
-use std::collections::VecDeque;
+mod backoff;
+
 use std::time::{Duration, Instant};
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::metrics::Side;
 
-/// Most spawns of one slot in any minute, whatever its workers do.
-pub const SPAWNS_A_MINUTE: usize = 8;
-const MINUTE: Duration = Duration::from_secs(60);
-/// A worker that was ready for so long has shown that it can work: its failures are forgotten.
-const HEALTH: Duration = Duration::from_secs(60);
-/// Wait after the first, second, .. failure in a row, before jitter; the last one from then on.
-const DELAYS_MS: [u64; 8] = [0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000];
+use backoff::Backoff;
+pub use backoff::Jitter;
 
+/// A worker that was ready for this long has served, whether or not a request came.
+pub const SERVED_AFTER: Duration = Duration::from_secs(1);
 /// A process, as the kernel numbers it. Not nix's type, which can be asked for the caller's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub i32);
@@ -126,6 +124,8 @@ pub enum SlotState {
         pid: Pid,
         /// Since when.
         since: Instant,
+        /// Whether it has been ready for [`SERVED_AFTER`], and [`WorkerSlot::has_served`] has said so.
+        has_served: bool,
     },
     /// A worker that was told to finish what it took and leave.
     Draining {
@@ -159,67 +159,6 @@ pub enum SlotState {
     },
 }
 
-/// The random part of waiting, so that slots that fail together do not return together.
-///
-/// splitmix64: a seed in, the same numbers out, so that a simulation can be replayed.
-#[derive(Clone, Debug)]
-pub struct Jitter(u64);
-
-impl Jitter {
-    /// A sequence for this seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number of the sequence.
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// `wait`, up to a tenth shorter or longer.
-    pub fn spread(&mut self, wait: Duration) -> Duration {
-        let thousandths = 900 + self.draw() % 201;
-        wait * thousandths as u32 / 1000
-    }
-}
-
-/// How long a slot stays vacant after a failure, and how often it may spawn at all.
-#[derive(Clone, Debug, Default)]
-struct Backoff {
-    /// Failures since the last healthy worker.
-    failures_count: usize,
-    /// The last [`SPAWNS_A_MINUTE`] spawns, oldest first.
-    spawns: VecDeque<Instant>,
-}
-
-impl Backoff {
-    fn spawned(&mut self, now: Instant) {
-        if self.spawns.len() == SPAWNS_A_MINUTE {
-            self.spawns.pop_front();
-        }
-        self.spawns.push_back(now);
-    }
-
-    /// Counts a failure; returns when to try again.
-    fn failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
-        let step = self.failures_count.min(DELAYS_MS.len() - 1);
-        self.failures_count += 1;
-        self.earliest(now + jitter.spread(Duration::from_millis(DELAYS_MS[step])))
-    }
-
-    /// `wanted`, or later if the spawns of the last minute are used up.
-    fn earliest(&self, wanted: Instant) -> Instant {
-        match self.spawns.front() {
-            Some(oldest) if self.spawns.len() == SPAWNS_A_MINUTE => wanted.max(*oldest + MINUTE),
-            Some(_) | None => wanted,
-        }
-    }
-}
-
 /// A place for one worker; see the module for its life.
 #[derive(Clone, Debug)]
 pub struct WorkerSlot {
@@ -239,8 +178,8 @@ impl WorkerSlot {
         Self { id, state: SlotState::Empty, side: Side::B, generation, backoff: Backoff::default() }
     }
 
-    /// A stand-in beside the process that is here: it is spawned at once, in the other block. Neither
-    /// the limit of spawns nor the backoff applies to it: it is an operator's wish, not a failure's echo.
+    /// A stand-in beside the process that is here: it is spawned at once, in the other block. The backoff
+    /// does not apply to it: it is an operator's wish, not a failure's echo.
     pub fn understudy(&self) -> Self {
         Self { side: self.side, ..Self::new(self.id) }
     }
@@ -321,8 +260,9 @@ impl WorkerSlot {
         match self.state {
             SlotState::Empty
             | SlotState::Spawning
-            | SlotState::Ready { .. }
+            | SlotState::Ready { has_served: true, .. }
             | SlotState::Killed { .. } => None,
+            SlotState::Ready { since, has_served: false, .. } => Some(since + SERVED_AFTER),
             SlotState::Backoff { until } => Some(until),
             SlotState::Starting { deadline, .. } => Some(deadline),
             SlotState::Draining { quick_at, kill_at, .. } => Some(quick_at.min(kill_at)),
@@ -355,10 +295,42 @@ impl WorkerSlot {
         }
     }
 
-    /// A worker is wanted here, as soon as the limit of spawns allows.
+    /// A worker is wanted here, now.
     pub fn fill(&mut self, now: Instant) {
         if self.state == SlotState::Empty {
-            self.state = SlotState::Backoff { until: self.backoff.earliest(now) };
+            self.state = SlotState::Backoff { until: now };
+        }
+    }
+
+    /// The next worker comes at this time, unless it comes earlier.
+    pub fn hasten(&mut self, at: Instant) {
+        if let SlotState::Backoff { until } = &mut self.state {
+            *until = at.min(*until);
+        }
+    }
+
+    /// Whatever failed before is forgotten: the next worker comes now.
+    pub fn forget_failures(&mut self, now: Instant) {
+        self.backoff.forget();
+        self.hasten(now);
+    }
+
+    /// Whether the worker has been ready for [`SERVED_AFTER`]; true once in its life.
+    pub fn has_served(&mut self, now: Instant) -> bool {
+        match &mut self.state {
+            SlotState::Ready { since, has_served, .. } => {
+                let is_due = *since + SERVED_AFTER <= now;
+                is_due && !std::mem::replace(has_served, true)
+            }
+            SlotState::Empty
+            | SlotState::Backoff { .. }
+            | SlotState::Spawning
+            | SlotState::Starting { .. }
+            | SlotState::Failing { .. }
+            | SlotState::Draining { .. }
+            | SlotState::Quitting { .. }
+            | SlotState::Condemned { .. }
+            | SlotState::Killed { .. } => false,
         }
     }
 
@@ -379,7 +351,6 @@ impl WorkerSlot {
     ) -> Option<Side> {
         match self.state {
             SlotState::Backoff { until } if until <= now => {
-                self.backoff.spawned(now);
                 if taken != Some(self.side.other()) {
                     self.side = self.side.other();
                 }
@@ -428,7 +399,7 @@ impl WorkerSlot {
     /// The worker says it can serve. Whether that is news.
     pub fn ready(&mut self, now: Instant) -> bool {
         if let SlotState::Starting { pid, .. } = self.state {
-            self.state = SlotState::Ready { pid, since: now };
+            self.state = SlotState::Ready { pid, since: now, has_served: false };
             return true;
         }
         false
@@ -546,15 +517,20 @@ impl WorkerSlot {
         }
     }
 
-    /// The process was reaped; what that means. `None` when there was none.
-    pub fn exited(&mut self, now: Instant, jitter: &mut Jitter) -> Option<Ending> {
+    /// The process was reaped; what that means. `has_answered` is whether it has answered a request.
+    /// `None` when there was no process.
+    pub fn exited(
+        &mut self,
+        has_answered: bool,
+        now: Instant,
+        jitter: &mut Jitter,
+    ) -> Option<Ending> {
+        let mut has_served = has_answered;
         let ending = match self.state {
             SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning => return None,
             SlotState::Starting { .. } | SlotState::Failing { .. } => Ending::BootFailed,
             SlotState::Ready { since, .. } => {
-                if now.saturating_duration_since(since) >= HEALTH {
-                    self.backoff.failures_count = 0;
-                }
+                has_served |= now.saturating_duration_since(since) >= SERVED_AFTER;
                 Ending::Died
             }
             SlotState::Condemned { .. } => Ending::Hung,
@@ -566,8 +542,14 @@ impl WorkerSlot {
             },
         };
         self.state = match ending {
-            Ending::BootFailed | Ending::Died | Ending::Hung => {
+            Ending::BootFailed => SlotState::Backoff { until: self.backoff.failed(now, jitter) },
+            Ending::Died if !has_served => {
                 SlotState::Backoff { until: self.backoff.failed(now, jitter) }
+            }
+            // A worker hangs in a request that it was given, after its time-out: it has served.
+            Ending::Died | Ending::Hung => {
+                self.backoff.forget();
+                SlotState::Backoff { until: now }
             }
             Ending::Asked => SlotState::Empty,
         };

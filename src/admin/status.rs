@@ -315,7 +315,7 @@ mod tests {
             rss_bytes: Some(1 << 20),
         };
         let workers = vec![
-            place(SlotState::Ready { pid: Pid(70), since: now }, Some(process)),
+            place(SlotState::Ready { pid: Pid(70), since: now, has_served: true }, Some(process)),
             place(SlotState::Backoff { until: now }, None),
         ];
         let status = Status { workers, ..status() };

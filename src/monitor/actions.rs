@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Value};
-use arctos_worker::metrics::{Command, Side};
+use arctos_worker::metrics::{Block, Command, Side};
 use arctos_worker::post::{Listener, Post};
 use nix::errno::Errno;
 use thiserror::Error;
@@ -146,7 +146,7 @@ impl Monitor<'_> {
     ) -> Result<(), SpawnError> {
         let block = self.board.block(slot, side).ok_or(SpawnError::Board)?;
         let loaded = self.generations.of(generation).ok_or(SpawnError::Generation)?;
-        let equipment = self.equip(slot)?;
+        let equipment = self.equip(slot, block)?;
         block.assign(generation);
         if loaded.load.config.preload {
             return self.order(slot, side, generation, &loaded, equipment);
@@ -173,13 +173,13 @@ impl Monitor<'_> {
         };
         let pid = fork::spawn(&*loaded.load.launch, post, &berth)?;
         let now = Instant::now();
-        self.crew.push(Member::new(pid, slot, block, lines, now));
+        self.crew.push(Member::new(pid, slot, lines, now));
         self.supervisor.handle(Event::Started { slot, side, pid }, now);
         Ok(())
     }
 
-    fn equip(&self, slot: SlotId) -> Result<Equipment, SpawnError> {
-        let (lines, life, doorbell) = Lines::open().map_err(SpawnError::Lines)?;
+    fn equip(&self, slot: SlotId, block: &'static Block) -> Result<Equipment, SpawnError> {
+        let (lines, life, doorbell) = Lines::open(block).map_err(SpawnError::Lines)?;
         let listeners = match &self.listeners {
             Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
             None => Vec::new(),

@@ -160,11 +160,8 @@ impl Monitor<'_> {
             news.write(&self.log, pid, generation);
             let event = match news {
                 News::Started { slot, side, pid } => {
-                    let lines = self.nursery.answered(slot, side);
-                    let Some((block, lines)) = self.board.block(slot, side).zip(lines) else {
-                        continue;
-                    };
-                    self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));
+                    let Some(lines) = self.nursery.answered(slot, side) else { continue };
+                    self.crew.push(Member::new(pid, slot, lines, Instant::now()));
                     Event::Started { slot, side, pid }
                 }
                 News::SpawnFailed { slot, side, cause } => {

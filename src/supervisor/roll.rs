@@ -303,6 +303,7 @@ impl Supervisor {
     /// What was configured holds from now on. The number of workers only where it has changed: TTIN and
     /// TTOU are wishes, too.
     fn adopt(&mut self, policy: Policy, now: Instant) {
+        self.forget_delays(now); // They were of other code.
         let workers = policy.workers.min(policy.ceiling).max(1);
         let is_news = workers != self.policy.workers;
         self.policy = policy;

@@ -4,9 +4,14 @@
 //! What must hold is checked at every action. A failure names its seed;
 //! `ARCTOS_SIM_SEED=N cargo test simulated` plays that one life again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+
+mod crashes;
+mod pacing;
 
 use super::*;
+use crate::slot::ExitStatus;
+use pacing::Pacing;
 
 const LIVES: u64 = 10_000;
 const STEPS: u32 = 250;
@@ -28,6 +33,8 @@ fn every_simulated_life_keeps_the_promises() {
 
 /// A process as the world knows it.
 struct Process {
+    /// Since when it serves, until it has for long enough to have served.
+    ready_since: Option<Instant>,
     slot: SlotId,
     side: Side,
     generation: Generation,
@@ -56,7 +63,7 @@ struct World {
     orders: Vec<Order>,
     /// What will happen, in order of time.
     coming: Vec<(Instant, Event)>,
-    spawns: BTreeMap<u16, VecDeque<Instant>>,
+    pacing: Pacing,
     stopping_since: Option<Instant>,
     door_closed: bool,
     listeners_dropped: bool,
@@ -119,7 +126,7 @@ impl World {
             is_preloaded: dice.draw().is_multiple_of(3),
             orders: Vec::new(),
             coming: Vec::new(),
-            spawns: BTreeMap::new(),
+            pacing: Pacing::default(),
             stopping_since: None,
             door_closed: false,
             listeners_dropped: false,
@@ -195,7 +202,7 @@ impl World {
             21..=26 => Event::Failing { pid: any_pid },
             _ => {
                 let status = ExitStatus::Code([0, 3, 4][self.dice.draw() as usize % 3]);
-                Event::Exited { pid: Pid(9_999), status, report: None }
+                Event::Exited { pid: Pid(9_999), status, report: None, has_answered: false }
             }
         };
         self.deliver(event);
@@ -224,7 +231,13 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, event: Event) {
+    fn deliver(&mut self, mut event: Event) {
+        if let Event::Exited { pid, has_answered, .. } = &mut event {
+            let process = self.processes.get(&pid.0);
+            let is_young = process.is_some_and(|process| process.ready_since.is_some());
+            *has_answered = is_young && self.chance(50);
+        }
+        self.pace(&event);
         match &event {
             Event::Started { slot, side, pid } => {
                 let Some(order) = self.answered(*slot, *side) else { return }; // It was withdrawn.
@@ -240,6 +253,7 @@ impl World {
             }
             Event::Ready { pid } => {
                 if let Some(process) = self.processes.get_mut(&pid.0) {
+                    process.ready_since = process.ready_since.or(Some(self.now));
                     process.is_ready = process.told.is_none_or(|told| told == Command::Announce)
                         && !process.is_killed;
                 }
@@ -278,6 +292,7 @@ impl World {
             match action {
                 Action::Spawn { slot, side, generation } => self.spawn(slot, side, generation),
                 Action::DumpStack { pid } => {
+                    self.pacing.forget(); // It hangs in a request, so it has served.
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
                     process.is_ready = false;
                     process.told = Some(Command::Quick); // It will be told nothing more.
@@ -293,6 +308,7 @@ impl World {
                 }
                 Action::Adopt { generation } => {
                     assert!(self.reloading);
+                    self.pacing.forget();
                     self.in_service = generation;
                 }
                 Action::Discard { generation } => {
@@ -394,15 +410,10 @@ impl World {
         let is_double = |slot: &SlotId| slots.iter().filter(|other| *other == slot).count() > 1;
         let is_second = slots.contains(&slot);
         assert!(!is_second || !slots.iter().any(is_double), "more than one process too many");
-        let spawns = self.spawns.entry(slot.0).or_default();
-        // A stand-in is somebody's wish; what the slot does by itself is bounded.
+        // A stand-in is somebody's wish; what the slot does by itself is paced.
         if generation == self.in_service && !is_second {
-            spawns.push_back(self.now);
+            self.pacing.spawned(slot, self.now);
         }
-        while spawns.front().is_some_and(|at| self.now - *at >= ms(60_000)) {
-            spawns.pop_front();
-        }
-        assert!(spawns.len() <= 8, "more than 8 spawns of one slot in a minute");
         if self.chance(2) {
             self.meddle_inside(); // Between the action and its outcome.
         }
@@ -428,8 +439,15 @@ impl World {
 
     fn appears(&mut self, order: Order, pid: Pid) {
         let Order { slot, side, generation } = order;
-        let process =
-            Process { slot, side, generation, told: None, is_ready: false, is_killed: false };
+        let process = Process {
+            slot,
+            side,
+            generation,
+            told: None,
+            is_ready: false,
+            ready_since: None,
+            is_killed: false,
+        };
         self.processes.insert(pid.0, process);
         self.draw_fate(pid);
     }
@@ -471,6 +489,7 @@ impl World {
             _ => Wish::Fewer,
         };
         self.asked |= !matches!(wish, Wish::More | Wish::Fewer);
+        self.pacing.forget();
         self.machine.handle(Event::Wish(wish), self.now);
     }
 
@@ -507,7 +526,7 @@ impl World {
             return;
         }
         self.coming.retain(|(_, event)| !is_end(event));
-        self.coming.push((at, Event::Exited { pid, status, report: None }));
+        self.coming.push((at, Event::Exited { pid, status, report: None, has_answered: false }));
     }
 
     fn command(&mut self, pid: Pid, command: Command) {
@@ -543,6 +562,7 @@ impl World {
         known.sort_unstable();
         let alive: Vec<_> = self.processes.keys().map(|pid| Pid(*pid)).collect();
         assert_eq!(known, alive, "the machine has lost sight of a process");
+        self.check_waits();
         let canary = self.machine.spare.as_ref().filter(|spare| spare.role == Role::Canary);
         if canary.is_some_and(|spare| spare.seat.is_ready()) {
             let is_its = matches!(self.machine.roll, Roll::Canary { .. });

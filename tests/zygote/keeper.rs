@@ -146,8 +146,9 @@ impl Keeper {
 
     fn spawn(&mut self, slot: SlotId) {
         let side = Side::A;
-        self.board.block(slot, side).unwrap().assign(GENERATION);
-        let (lines, life, doorbell) = Lines::open().unwrap();
+        let block = self.board.block(slot, side).unwrap();
+        block.assign(GENERATION);
+        let (lines, life, doorbell) = Lines::open(block).unwrap();
         self.ordered.push((slot, side, lines));
         let socket = OwnedFd::from(self.socket.try_clone().unwrap());
         let name = SocketName::Inet(self.socket.local_addr().unwrap());
@@ -173,8 +174,7 @@ impl Keeper {
             match news {
                 News::Started { slot, side, pid } => {
                     let lines = self.answered(slot, side);
-                    let block = self.board.block(slot, side).unwrap();
-                    self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));
+                    self.crew.push(Member::new(pid, slot, lines, Instant::now()));
                     self.say("keeper.started", pid, slot);
                 }
                 News::SpawnFailed { slot, side, cause } => {

@@ -33,6 +33,8 @@ struct Process {
     generation: Generation,
     told: Option<Command>,
     is_ready: bool,
+    /// Whether it was ready when it was found hanging.
+    was_ready: bool,
     is_killed: bool,
 }
 
@@ -86,6 +88,7 @@ fn is_answer(event: &Event, to: &Order) -> bool {
         Event::Ready { .. }
         | Event::Failing { .. }
         | Event::Hung { .. }
+        | Event::GoesOn { .. }
         | Event::Worn { .. }
         | Event::Exited { .. }
         | Event::Configured { .. }
@@ -184,6 +187,7 @@ impl World {
             47 => Event::Wish(Wish::Rest),
             48..=50 => Event::Wish(Wish::Scale { workers: self.dice.draw() as u16 % 12 }),
             51..=56 => Event::Hung { pid: any_pid },
+            63..=68 => Event::GoesOn { pid: any_pid },
             57..=59 => Event::Worn { pid: any_pid },
             60..=62 => {
                 let slot = SlotId(self.dice.draw() as u16 % 9);
@@ -244,6 +248,11 @@ impl World {
                         && !process.is_killed;
                 }
             }
+            Event::GoesOn { pid } if self.machine.is_condemned(*pid) => {
+                let process = self.processes.get_mut(&pid.0).expect("it is alive");
+                process.is_ready =
+                    process.was_ready && process.told.is_none_or(|told| told == Command::Announce);
+            }
             Event::Wish(Wish::Terminate | Wish::Quit | Wish::Interrupt) => self.asked = true,
             Event::Failing { .. }
             | Event::Wish(
@@ -255,6 +264,7 @@ impl World {
                 | Wish::Rest,
             )
             | Event::Hung { .. }
+            | Event::GoesOn { .. }
             | Event::Worn { .. }
             | Event::Configured { .. }
             | Event::Tick => {}
@@ -279,8 +289,7 @@ impl World {
                 Action::Spawn { slot, side, generation } => self.spawn(slot, side, generation),
                 Action::DumpStack { pid } => {
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
-                    process.is_ready = false;
-                    process.told = Some(Command::Quick); // It will be told nothing more.
+                    process.was_ready = std::mem::replace(&mut process.is_ready, false);
                 }
                 Action::Configure { .. } => {
                     assert!(!self.reloading, "two reloads at once");
@@ -428,8 +437,15 @@ impl World {
 
     fn appears(&mut self, order: Order, pid: Pid) {
         let Order { slot, side, generation } = order;
-        let process =
-            Process { slot, side, generation, told: None, is_ready: false, is_killed: false };
+        let process = Process {
+            slot,
+            side,
+            generation,
+            told: None,
+            is_ready: false,
+            was_ready: false,
+            is_killed: false,
+        };
         self.processes.insert(pid.0, process);
         self.draw_fate(pid);
     }

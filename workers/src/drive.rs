@@ -124,6 +124,17 @@ impl Desk {
         }
     }
 
+    /// Calls the application for what is no request of its own, and marks the time as its own: whoever
+    /// watches the loop must not take it for one that stands still.
+    pub fn outside<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        self.block.begin_call(self.clock.monotonic());
+        let outcome = call();
+        self.leave_if_forked();
+        self.clock.read();
+        self.block.end_call(self.clock.monotonic());
+        outcome
+    }
+
     /// Ends this process if it is a child that the application forked and did not end. Asked behind
     /// whatever runs code of the application's, before anything is counted or sent.
     pub fn leave_if_forked(&self) {
@@ -356,9 +367,6 @@ fn answer<A: Application>(
                 Content::Stream(stream) => {
                     channel.body = Some(stream.rest);
                     conn.begin_reply(reply.head, stream.length, &rules);
-                    if channel.record.is_none() {
-                        channel.record = Some(Box::new(Record::of(head_bytes, head)));
-                    }
                     stream.first.map_or(ItemFate::Queued, |first| conn.push_item(first))
                 }
                 Content::File(span) => {
@@ -369,10 +377,14 @@ fn answer<A: Application>(
                 }
             };
             note_fate(conn, fate, &desk.log, method, path);
+            // What is still to be asked of the application, or closed, is named after its request.
+            if channel.body.is_some() && channel.record.is_none() {
+                channel.record = Some(Box::new(Record::of(head_bytes, head)));
+            }
         }
     }
     desk.clock.read();
-    desk.block.end_request(desk.clock.monotonic());
+    desk.block.end_call(desk.clock.monotonic());
 }
 
 /// Asks the application for its next item.
@@ -381,8 +393,7 @@ fn pull<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         channel.conn.end_items();
         return;
     };
-    let (method, path): (&[u8], &[u8]) =
-        channel.record.as_ref().map_or((&[], &[]), |record| (&record.method, &record.path));
+    let (method, path) = named(channel.record.as_deref());
     desk.block.begin_request(desk.clock.monotonic(), method, path);
     let rules = desk.rules();
     let mut wire =
@@ -401,7 +412,7 @@ fn pull<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         }
     }
     desk.clock.read();
-    desk.block.end_request(desk.clock.monotonic());
+    desk.block.end_call(desk.clock.monotonic());
 }
 
 /// An item that is not wanted ends the response: there is nothing more to ask the application for.
@@ -472,13 +483,32 @@ fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         channel.conn.overhear();
     }
     channel.conn.finish(&desk.block.row);
-    channel.close_reply();
-    desk.leave_if_forked();
+    close_reply(desk, channel);
     if let Some(memory) = channel.conn.outbox().reclaim()
         && memory.capacity() <= SPARE_BYTES
     {
         desk.spare = Some(memory);
     }
+}
+
+/// Closes the application's side of a reply. The iterable's `close()` is the application's time, as long as
+/// it takes, and a part of the request.
+pub fn close_reply<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
+    if channel.body.is_none() {
+        channel.close_reply();
+        return desk.leave_if_forked();
+    }
+    let (method, path) = named(channel.record.as_deref());
+    desk.block.begin_request(desk.clock.monotonic(), method, path);
+    channel.close_reply();
+    desk.leave_if_forked();
+    desk.clock.read();
+    desk.block.end_call(desk.clock.monotonic());
+}
+
+/// Method and path of a request, as far as they were kept.
+fn named(record: Option<&Record>) -> (&[u8], &[u8]) {
+    record.map_or((&[], &[]), |record| (&record.method, &record.path))
 }
 
 impl Record {

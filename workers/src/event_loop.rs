@@ -34,7 +34,7 @@ use crate::channel::Channel;
 use crate::companion::Companion;
 use crate::connection::SocketName;
 use crate::deadlines::{Deadlines, Timer};
-use crate::drive::{Desk, Pause, Reading, drive};
+use crate::drive::{Desk, Pause, Reading, close_reply, drive};
 use crate::fd::{self, Message};
 use crate::fork_guard::{self, Guarded};
 use crate::http::Persistence;
@@ -170,7 +170,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let count = self.wait()?;
         self.desk.clock.read();
         self.desk.woke = self.desk.clock.monotonic();
-        self.desk.block.tick(self.desk.woke);
         self.take_batch(count);
         for _ in 0..self.waiting.len() {
             if let Some(token) = self.waiting.pop_front() {
@@ -191,6 +190,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Takes a batch of events. Looks without sleeping first, so that a busy worker never hands the
     /// interpreter's lock over, and an idle one lets the application's threads run.
     fn wait(&mut self) -> io::Result<usize> {
+        self.desk.block.tick();
         let count = self.poller.wait(Some(Duration::ZERO))?;
         if count > 0 || !self.waiting.is_empty() {
             return Ok(count);
@@ -207,6 +207,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             .map_or(LONGEST_SLEEP, |sleep| sleep.min(LONGEST_SLEEP));
         let poller = &mut self.poller;
         let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
+        self.desk.block.tick();
         if count == 0 {
             self.signalled();
         }
@@ -246,15 +247,12 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
     }
 
+    /// Lets the interpreter run its signal handlers, which may be the application's.
     fn signalled(&mut self) {
-        let heard = self.app.signalled();
-        self.desk.leave_if_forked();
-        match heard {
+        self.desk.clock.read(); // It may have slept since.
+        match self.desk.outside(|| self.app.signalled()) {
             Heard::Nothing => {}
-            Heard::Leave => {
-                self.desk.clock.read(); // It may have slept since.
-                self.leave_soon(self.phase.dismissed(self.desk.clock.now()));
-            }
+            Heard::Leave => self.leave_soon(self.phase.dismissed(self.desk.clock.now())),
         }
     }
 
@@ -336,10 +334,12 @@ impl<'a, A: Application> EventLoop<'a, A> {
     fn serve(&mut self, token: Token, hung_up: bool) {
         let Some(channel) = self.channels.get_mut(token) else { return };
         let pause = drive(self.app, &mut self.reading, &mut self.desk, channel, hung_up);
+        self.desk.block.tick();
         let interest = match pause {
             Pause::Closed(manner) => {
                 self.deadlines.clear_all(token);
-                if let Some(channel) = self.channels.remove(token) {
+                if let Some(mut channel) = self.channels.remove(token) {
+                    close_reply(&mut self.desk, &mut channel);
                     // Closing the descriptor takes it out of epoll; a child of the application may
                     // hold a duplicate of it, which would keep it in.
                     if channel.watched.is_some() {

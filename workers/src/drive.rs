@@ -17,8 +17,9 @@ use crate::fd::{self, Io};
 use crate::fork_guard;
 use crate::http::{Head, Persistence, ResponseHead, Status};
 use crate::log::{Level, Log, Value};
-use crate::metrics::{Block, Counter};
+use crate::metrics::{Block, Command, Counter};
 use crate::settings::Settings;
+use crate::signals::{self, Asked};
 use crate::spool::Spool;
 
 /// One read takes at most this; also the largest piece of a body that goes to the spool at once.
@@ -44,6 +45,8 @@ pub enum Pause {
     Writable,
     /// Nothing: it used up its turn.
     Again,
+    /// Nothing: no request is begun any more.
+    Held,
     /// It has ended.
     Closed(CloseManner),
 }
@@ -62,6 +65,8 @@ pub struct Desk {
     pub access: Option<AccessLog>,
     /// Whether connections may live on.
     pub persistence: Persistence,
+    /// Whether requests are begun; not by a worker that is to leave at once.
+    pub begins_requests: bool,
     /// Requests called so far.
     pub sequence: u64,
     /// When the loop woke up: what waits since then waits for us.
@@ -100,10 +105,26 @@ impl Desk {
             log,
             access,
             persistence: Persistence::KeepAlive,
+            begins_requests: true,
             sequence: 0,
             woke,
             spare: None,
         }
+    }
+
+    /// What the supervisor and direct signals want by now.
+    pub fn order(&self) -> Command {
+        let word = self.block.command();
+        match signals::asked() {
+            Asked::Nothing => word,
+            Asked::Drain => word.max(Command::Drain),
+            Asked::Quick => Command::Quick,
+        }
+    }
+
+    /// Whether no request is begun any more, also where the loop has not heard of it.
+    fn is_told_to_leave(&self) -> bool {
+        !self.begins_requests || self.order() == Command::Quick
     }
 
     /// Writes the access log's lines of this turn.
@@ -173,6 +194,9 @@ pub fn drive<A: Application>(
     let mut steps_left = TURN_STEPS;
     let mut bytes_left = TURN_BYTES;
     let pause = loop {
+        if !hung_up && channel.conn.awaits_request() && desk.is_told_to_leave() {
+            break Pause::Held;
+        }
         let has_had_its_turn = steps_left == 0 || desk.clock.now() > turn_ends;
         if has_had_its_turn && channel.conn.wants_the_application(start < end) {
             break Pause::Again;

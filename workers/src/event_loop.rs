@@ -43,7 +43,6 @@ use crate::metrics::Command;
 use crate::poller::{Event, Interest, Poller};
 use crate::post::{LIFE_ACCESS_LOG, Post};
 use crate::rehearsal::{self, Refusal};
-use crate::signals::{self, Asked};
 use crate::table::{ConnTable, Token};
 
 use complaint::Complaint;
@@ -172,6 +171,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.desk.woke = self.desk.clock.monotonic();
         self.take_batch(count);
         for _ in 0..self.waiting.len() {
+            if self.is_cut_short() {
+                break;
+            }
             if let Some(token) = self.waiting.pop_front() {
                 self.serve(token, false);
             }
@@ -221,6 +223,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
         for (place, index) in first.into_iter().chain(rest).enumerate() {
             let event = self.poller.event(index);
             self.take_event(event, place == 0);
+            if self.is_cut_short() {
+                return;
+            }
         }
         // Its turn has come when nobody waits there any more, or another listener waits as well. A
         // full batch may have left it out.
@@ -356,6 +361,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.waiting.push_back(token);
                 Interest::Nothing
             }
+            Pause::Held => Interest::Nothing,
         };
         let watched = match channel.watched {
             None => self.poller.add(&channel.socket, token.to_bits(), interest),
@@ -394,9 +400,38 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
     }
 
+    /// Whether this turn ends before the rest of its work, which may be minutes: the worker is to leave at
+    /// once, or its time is over. What is on its way is in the next turn's batch.
+    fn is_cut_short(&mut self) -> bool {
+        let began_requests = self.desk.begins_requests;
+        self.hear_orders();
+        (began_requests && !self.desk.begins_requests)
+            || self.phase.is_out_of_time(self.desk.clock.now())
+    }
+
     /// Does what the supervisor's command word and direct signals ask.
     fn follow_orders(&mut self) {
-        match (self.order(), self.phase) {
+        self.hear_orders();
+        if let Phase::Draining { since, cause } = self.phase
+            && !self.doors.are_closed()
+        {
+            match cause {
+                Cause::Command => self.empty_queue(None),
+                Cause::Orphaned => {
+                    self.doors.shut();
+                    self.empty_queue(Some(Phase::takes_until(since)));
+                    self.doors.end();
+                }
+                Cause::Signal => {}
+            }
+            self.doors.close(&self.poller);
+        }
+    }
+
+    /// Hears of a new order. Asked after each connection of a turn: who is answered after it is answered as
+    /// it says.
+    fn hear_orders(&mut self) {
+        match (self.desk.order(), self.phase) {
             (Command::Serve, Phase::Announcing) => {
                 self.phase = Phase::Serving;
                 self.desk.persistence = Persistence::KeepAlive;
@@ -414,34 +449,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
             (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
         }
-        if let Phase::Draining { since, cause } = self.phase
-            && !self.doors.are_closed()
-        {
-            match cause {
-                Cause::Command => self.empty_queue(None),
-                Cause::Orphaned => {
-                    self.doors.shut();
-                    self.empty_queue(Some(Phase::takes_until(since)));
-                    self.doors.end();
-                }
-                Cause::Signal => {}
-            }
-            self.doors.close(&self.poller);
-        }
-    }
-
-    /// What the supervisor and direct signals want by now.
-    fn order(&self) -> Command {
-        let word = self.desk.block.command();
-        match signals::asked() {
-            Asked::Nothing => word,
-            Asked::Drain => word.max(Command::Drain),
-            Asked::Quick => Command::Quick,
-        }
     }
 
     fn leave_soon(&mut self, phase: Phase) {
         self.desk.persistence = Persistence::Close;
+        self.desk.begins_requests = false;
         self.doors.close(&self.poller);
         self.phase = phase;
     }
@@ -460,7 +472,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         for index in 0..self.doors.len() {
             for _ in 0..self.doors.queued(index).unwrap_or(LAST_ACCEPTS) {
                 let is_late = until.is_some_and(|until| until <= self.desk.clock.now());
-                if is_late || self.order() == Command::Quick {
+                if is_late || self.desk.order() == Command::Quick {
                     return;
                 }
                 let Some(token) = self.take_queued(index) else { break };

@@ -1,3 +1,4 @@
+mod orders;
 mod progress;
 
 use std::io::{Read, Write};

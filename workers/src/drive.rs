@@ -1,26 +1,28 @@
 //! The worker's hot path: one connection's steps, carried out until it has to wait.
 
+mod desk;
+
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::access::{AccessLog, Entry, RequestLine};
+use crate::access::{Entry, RequestLine};
 use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
 };
 use crate::channel::{Channel, Record};
-use crate::clock::Clock;
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::fd::{self, Io};
 use crate::fork_guard;
-use crate::http::{Head, Persistence, ResponseHead, Status};
+use crate::http::{Head, ResponseHead, Status};
 use crate::log::{Level, Log, Value};
-use crate::metrics::{Block, Command, Counter};
+use crate::metrics::Counter;
 use crate::settings::Settings;
-use crate::signals::{self, Asked};
 use crate::spool::Spool;
+
+pub use desk::Desk;
 
 /// One read takes at most this; also the largest piece of a body that goes to the spool at once.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -51,29 +53,6 @@ pub enum Pause {
     Closed(CloseManner),
 }
 
-/// What a worker works with: configuration, clock, counters, logs.
-pub struct Desk {
-    /// Limits, timeouts and options.
-    pub settings: Settings,
-    /// The worker's part of the board.
-    pub block: &'static Block,
-    /// The clock.
-    pub clock: Clock,
-    /// The log.
-    pub log: Log,
-    /// The access log.
-    pub access: Option<AccessLog>,
-    /// Whether connections may live on.
-    pub persistence: Persistence,
-    /// Whether requests are begun; not by a worker that is to leave at once.
-    pub begins_requests: bool,
-    /// Requests called so far.
-    pub sequence: u64,
-    /// When the loop woke up: what waits since then waits for us.
-    pub woke: Duration,
-    spare: Option<Vec<u8>>,
-}
-
 /// Where requests are read and parsed: one buffer and one scratch head for all connections.
 pub struct Reading {
     buffer: Box<[u8]>,
@@ -85,94 +64,6 @@ impl Reading {
     pub fn new(settings: &Settings) -> Self {
         let size = BUFFER_BYTES.max(2 * settings.limits.head_bytes);
         Self { buffer: vec![0; size].into_boxed_slice(), head: Head::new() }
-    }
-}
-
-impl Desk {
-    /// A desk at the start of a worker's life.
-    pub fn new(
-        settings: Settings,
-        block: &'static Block,
-        log: Log,
-        access: Option<AccessLog>,
-    ) -> Self {
-        let clock = Clock::start();
-        let woke = clock.monotonic();
-        Self {
-            settings,
-            block,
-            clock,
-            log,
-            access,
-            persistence: Persistence::KeepAlive,
-            begins_requests: true,
-            sequence: 0,
-            woke,
-            spare: None,
-        }
-    }
-
-    /// What the supervisor and direct signals want by now.
-    pub fn order(&self) -> Command {
-        let word = self.block.command();
-        match signals::asked() {
-            Asked::Nothing => word,
-            Asked::Drain => word.max(Command::Drain),
-            Asked::Quick => Command::Quick,
-        }
-    }
-
-    /// Whether no request is begun any more, also where the loop has not heard of it.
-    fn is_told_to_leave(&self) -> bool {
-        !self.begins_requests || self.order() == Command::Quick
-    }
-
-    /// Writes the access log's lines of this turn.
-    pub fn flush_access_log(&mut self) {
-        if let Some(access) = &mut self.access {
-            let dropped = access.flush();
-            if dropped > 0 {
-                self.block.row.add(Counter::LogDropped, dropped);
-            }
-        }
-    }
-
-    /// Writes the access log to another file from now on. Without one it stays so: the supervisor gives
-    /// one to workers that have one.
-    pub fn replace_access_log(&mut self, file: OwnedFd) {
-        if let Some(access) = &mut self.access {
-            access.replace(file);
-        }
-    }
-
-    /// Calls the application for what is no request of its own, and marks the time as its own: whoever
-    /// watches the loop must not take it for one that stands still.
-    pub fn outside<T>(&mut self, call: impl FnOnce() -> T) -> T {
-        self.block.begin_call(self.clock.monotonic());
-        let outcome = call();
-        self.leave_if_forked();
-        self.clock.read();
-        self.block.end_call(self.clock.monotonic());
-        outcome
-    }
-
-    /// Ends this process if it is a child that the application forked and did not end. Asked behind
-    /// whatever runs code of the application's, before anything is counted or sent.
-    pub fn leave_if_forked(&self) {
-        if fork_guard::is_forked() {
-            self.log.line(Level::Warning, "application.fork_returned", &[]);
-            fork_guard::leave();
-        }
-    }
-
-    /// What connections are held to at this moment.
-    pub fn rules(&self) -> Rules<'_> {
-        Rules {
-            settings: &self.settings,
-            date: self.clock.date(),
-            row: &self.block.row,
-            persistence: self.persistence,
-        }
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod complaint;
 mod doors;
+mod expiry;
 mod handlers;
 mod phase;
 
@@ -29,7 +30,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::read;
 
 use crate::access::AccessLog;
-use crate::application::{AppBody, Application, Heard};
+use crate::application::{Application, Heard};
 use crate::channel::Channel;
 use crate::companion::Companion;
 use crate::connection::SocketName;
@@ -47,6 +48,7 @@ use crate::table::{ConnTable, Token};
 
 use complaint::Complaint;
 use doors::{Arrived, Doors};
+use expiry::arm;
 use handlers::Handlers;
 use phase::{Cause, DRAIN_QUIET, Phase};
 
@@ -383,23 +385,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
         arm(&mut self.deadlines, channel, token, self.desk.clock.now());
     }
 
-    /// Ends what has taken too long.
-    fn expire(&mut self) {
-        let now = self.desk.clock.now();
-        while let Some((timer, token)) = self.deadlines.pop_expired(now) {
-            let Some(channel) = self.channels.get_mut(token) else { continue };
-            if channel.armed.is_some_and(|(armed, _)| armed == timer) {
-                channel.armed = None;
-            }
-            channel.conn.expire(timer, &self.desk.rules());
-            if timer == Timer::BodyRate && channel.conn.timer() == Some(Timer::Body) {
-                self.deadlines.set(Timer::BodyRate, token, now);
-            } else {
-                self.serve(token, false);
-            }
-        }
-    }
-
     /// Whether this turn ends before the rest of its work, which may be minutes: the worker is to leave at
     /// once, or its time is over. What is on its way is in the next turn's batch.
     fn is_cut_short(&mut self) -> bool {
@@ -531,38 +516,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.desk.flush_access_log();
         Leftover { abandoned_count }
     }
-}
-
-/// Sets the deadline of the state that the connection is in now.
-fn arm<B: AppBody>(
-    deadlines: &mut Deadlines,
-    channel: &mut Channel<B>,
-    token: Token,
-    now: Instant,
-) {
-    let progressed = std::mem::take(&mut channel.progressed);
-    let wanted = channel.conn.timer().map(|timer| (timer, channel.conn.info().served));
-    if channel.armed == wanted {
-        if let Some((timer @ (Timer::Body | Timer::Write), _)) = wanted
-            && progressed
-        {
-            deadlines.set(timer, token, now);
-        }
-        return;
-    }
-    if let Some((old, _)) = channel.armed {
-        deadlines.clear(old, token);
-        if old == Timer::Body {
-            deadlines.clear(Timer::BodyRate, token);
-        }
-    }
-    if let Some((new, _)) = wanted {
-        deadlines.set(new, token, now);
-        if new == Timer::Body {
-            deadlines.set(Timer::BodyRate, token, now);
-        }
-    }
-    channel.armed = wanted;
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use nix::sys::eventfd::EventFd;
 
 use super::*;
-use crate::application::{AppError, Content, Outlet, Reply, Request};
+use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::fd::send_descriptor;
 use crate::http::ResponseHead;
 use crate::metrics::{Block, Counter};

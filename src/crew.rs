@@ -19,7 +19,7 @@ use nix::unistd;
 
 use crate::descriptors::OwnDescriptors;
 use crate::slot::Pid;
-use crate::watch::Lease;
+use crate::watch::{Lease, Pulse};
 
 /// The longest report that is kept; the rest is read and thrown away.
 const REPORT_BYTES: usize = 64 * 1024;
@@ -84,6 +84,8 @@ pub struct Member {
     pub block: &'static Block,
     /// When it was forked.
     pub since: Instant,
+    /// What was seen of its loop.
+    pub pulse: Pulse,
     /// What wears it out; none before it is ready.
     pub lease: Option<Lease>,
     /// Whether the log has been told that it is worn out.
@@ -101,6 +103,7 @@ impl Member {
             slot,
             block: lines.block,
             since,
+            pulse: Pulse::default(),
             lease: None,
             is_worn: false,
             lines,

@@ -204,7 +204,7 @@ mod tests {
         let block = board.block(SlotId(0), Side::A).unwrap();
         block.set_ready();
         block.begin_request(start, b"GET", b"/");
-        block.end_request(start + Duration::from_secs(1));
+        block.end_call(start + Duration::from_secs(1));
         let scene = |after| {
             let occupants = vec![Occupant { slot: SlotId(0), pid: Pid(-1), block }];
             Scene { target: 1, occupants, queue: None, monotonic: start + after }

@@ -261,6 +261,7 @@ impl<'a> Monitor<'a> {
                 Some(_) | None => {
                     self.judge_opening(now);
                     self.judge_zygotes(now);
+                    self.look_again(now);
                     self.supervisor.handle(Event::Tick, now);
                     Duration::ZERO
                 }

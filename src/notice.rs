@@ -68,6 +68,15 @@ pub enum Notice {
         /// Its load of the code.
         generation: Generation,
     },
+    /// A worker that hung goes on, and is not killed.
+    GoesOn {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+    },
     /// Workers of a new generation died: its roll is undone.
     RollHalted {
         /// The new one.
@@ -148,6 +157,10 @@ impl Notice {
                 with_request(&mut pairs, running, |pairs| {
                     log.line(Level::Error, "worker.hangs", pairs);
                 });
+            }
+            Self::GoesOn { slot, pid, generation } => {
+                let pairs = worker(slot, pid, generation);
+                log.line(Level::Warning, "worker.recovered", &pairs);
             }
             Self::RollHalted { generation } => {
                 let pairs = [("generation", Value::Number(i64::from(generation.0)))];

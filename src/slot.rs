@@ -18,6 +18,7 @@
 //! | Starting, Ready, Draining | [`drain`](WorkerSlot::drain) | Draining |
 //! | Starting, Ready, Draining, Quitting | [`quit`](WorkerSlot::quit) | Quitting |
 //! | Ready, Draining, Quitting | [`condemn`](WorkerSlot::condemn) | Condemned |
+//! | Condemned | [`acquit`](WorkerSlot::acquit) | Ready, Draining or Quitting |
 //! | Starting, Failing, Ready, Draining, Quitting, Condemned | [`kill`](WorkerSlot::kill) | Killed |
 //! | Starting, Failing, Ready, Condemned, Killed while booting or for hanging | [`exited`](WorkerSlot::exited) | Backoff |
 //! | Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
@@ -27,6 +28,7 @@
 //! [`change_places`](WorkerSlot::change_places) when the new one is ready.
 
 mod backoff;
+mod condemned;
 
 use std::time::{Duration, Instant};
 
@@ -35,6 +37,7 @@ use arctos_worker::metrics::Side;
 
 use backoff::Backoff;
 pub use backoff::Jitter;
+pub use condemned::Before;
 
 /// A worker that was ready for this long has served, whether or not a request came.
 pub const SERVED_AFTER: Duration = Duration::from_secs(1);
@@ -149,6 +152,8 @@ pub enum SlotState {
         pid: Pid,
         /// When it is killed.
         kill_at: Instant,
+        /// What it goes back to if it goes on before that.
+        before: Before,
     },
     /// A process that SIGKILL was sent to; its end was not seen yet.
     Killed {
@@ -250,9 +255,19 @@ impl WorkerSlot {
         matches!(self.state, SlotState::Ready { .. })
     }
 
-    /// Whether it has a worker, ready or on the way to it, that nobody has told to leave.
+    /// Whether it has a worker, ready or on the way to it, or hanging, that nobody has told to leave.
     pub fn is_staffed(&self) -> bool {
-        matches!(self.state, SlotState::Starting { .. } | SlotState::Ready { .. })
+        match self.state {
+            SlotState::Starting { .. } | SlotState::Ready { .. } => true,
+            SlotState::Condemned { before, .. } => matches!(before, Before::Ready { .. }),
+            SlotState::Empty
+            | SlotState::Backoff { .. }
+            | SlotState::Spawning
+            | SlotState::Failing { .. }
+            | SlotState::Draining { .. }
+            | SlotState::Quitting { .. }
+            | SlotState::Killed { .. } => false,
+        }
     }
 
     /// When something must happen here at the latest.
@@ -432,9 +447,10 @@ impl WorkerSlot {
                 self.state = SlotState::Failing { pid, kill_at: kill.min(kill_at) };
                 false
             }
-            SlotState::Condemned { pid, kill_at: kill } => {
-                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at) };
-                false
+            SlotState::Condemned { pid, kill_at: kill, mut before } => {
+                let is_news = before.drain(quick_at, kill_at);
+                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at), before };
+                is_news
             }
             SlotState::Empty
             | SlotState::Backoff { .. }
@@ -464,37 +480,15 @@ impl WorkerSlot {
                 self.state = SlotState::Failing { pid, kill_at: kill.min(kill_at) };
                 false
             }
-            SlotState::Condemned { pid, kill_at: kill } => {
-                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at) };
-                false
+            SlotState::Condemned { pid, kill_at: kill, mut before } => {
+                let is_news = before.quit(kill_at);
+                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at), before };
+                is_news
             }
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
             | SlotState::Killed { .. } => false,
-        }
-    }
-
-    /// The worker hangs: it is asked where, and has until `kill_at` to be killed. Its process, if that
-    /// is news.
-    pub fn condemn(&mut self, kill_at: Instant) -> Option<Pid> {
-        match self.state {
-            SlotState::Ready { pid, .. } => {
-                self.state = SlotState::Condemned { pid, kill_at };
-                Some(pid)
-            }
-            SlotState::Draining { pid, kill_at: kill, .. }
-            | SlotState::Quitting { pid, kill_at: kill } => {
-                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at) };
-                Some(pid)
-            }
-            SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Starting { .. }
-            | SlotState::Failing { .. }
-            | SlotState::Condemned { .. }
-            | SlotState::Killed { .. } => None,
         }
     }
 

@@ -33,6 +33,7 @@
 
 mod action;
 mod event;
+mod hang;
 mod respawn;
 mod roll;
 mod stop;
@@ -58,9 +59,6 @@ const PILOTS: u16 = 2;
 /// How long a worker that said it cannot boot may take to end: an application that left a thread
 /// running at its failed import would hold it for ever.
 const FAILING_PATIENCE: Duration = Duration::from_millis(500);
-/// How long a worker that hangs has to say where, before it is killed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 /// What the machine is told to do and to allow.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -234,6 +232,7 @@ impl Supervisor {
                 }
             }
             Event::Hung { pid } => self.hung(pid, now),
+            Event::GoesOn { pid } => self.goes_on(pid),
             Event::Worn { pid } => self.worn(pid),
             Event::Exited { pid, status, report, has_answered } => {
                 self.exited(pid, status, report, has_answered, now);
@@ -356,16 +355,6 @@ impl Supervisor {
         self.tell(Notice::Ready { slot, pid, generation });
         if self.is_spare(index) {
             self.spare_ready(now);
-        }
-    }
-
-    fn hung(&mut self, pid: Pid, now: Instant) {
-        let Some(index) = self.index_of(pid) else { return };
-        let Some(seat) = self.seat_mut(index) else { return };
-        let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
-        if seat.condemn(now + LAST_WORDS).is_some() {
-            self.tell(Notice::Hung { slot, side, pid, generation });
-            self.actions.push_back(Action::DumpStack { pid });
         }
     }
 

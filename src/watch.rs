@@ -9,16 +9,21 @@ use arctos_worker::metrics::{Block, Counter};
 
 use crate::slot::Jitter;
 
-/// An idle worker's loop turns every 2 s; one that has not for so long is stopped or stuck.
+/// An idle worker's loop turns every 2 s, and a busy one makes a step for each connection that it serves;
+/// one that has made none for so long is stopped or stuck.
 pub const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long exit hooks and exit handlers may run.
+pub const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a worker hangs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hang {
-    /// A request, for so long.
+    /// A request, or another call of the application, for so long.
     Request(Duration),
     /// Its own loop, or it was stopped: it has not turned for so long.
     Loop(Duration),
+    /// Its exit hooks, for so long.
+    Exit(Duration),
 }
 
 /// The supervisor was stopped for `gap`, until `until`, and the workers perhaps with it: what began
@@ -31,9 +36,33 @@ pub struct Pardon {
     pub gap: Duration,
 }
 
-/// Judges one worker that is ready. `request` is how long a request may take; `None` for any time.
+/// What was seen of one worker's loop: how many steps it had made, and since when it has made none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    ticks: u64,
+    since: Duration,
+}
+
+impl Pulse {
+    /// Looks at the loop; since when it has been seen to stand still.
+    fn look(&mut self, block: &Block, monotonic: Duration) -> Duration {
+        let ticks = block.ticks();
+        if ticks != self.ticks {
+            *self = Self { ticks, since: monotonic };
+        }
+        self.since
+    }
+}
+
+/// Judges one worker that is ready, of whose loop this was seen before. `request` is how long a call of the
+/// application may take; `None` for any time.
+///
+/// A loop that calls the application is not judged as a loop: what the application takes is its own, and has
+/// limits of its own. So only a loop that stands still by itself, or a process that was stopped, hangs in
+/// its loop.
 pub fn hang(
     block: &Block,
+    pulse: &mut Pulse,
     request: Option<Duration>,
     pardon: &Pardon,
     monotonic: Duration,
@@ -42,13 +71,18 @@ pub fn hang(
         let pardoned = if moment < pardon.until { pardon.gap } else { Duration::ZERO };
         monotonic.saturating_sub(moment).saturating_sub(pardoned)
     };
-    if let Some(start) = block.request_start() {
+    if let Some(start) = block.exit_start() {
+        let age = since(start);
+        return (age > EXIT_PATIENCE).then_some(Hang::Exit(age));
+    }
+    // Before the loop: a call that ends between the two looks is seen as a step.
+    let call = block.call_start();
+    let still = since(pulse.look(block, monotonic));
+    if let Some(start) = call {
         let age = since(start);
         return request.filter(|longest| age > *longest).map(|_| Hang::Request(age));
     }
-    let tick = block.last_tick();
-    let still = since(tick);
-    (!tick.is_zero() && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
+    (pulse.ticks > 0 && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
 }
 
 /// After what a worker is replaced; `None` is never.
@@ -130,41 +164,139 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// A worker that is looked at every second.
+    struct Watched {
+        block: &'static Block,
+        pulse: Pulse,
+        now: Duration,
+        request: Option<Duration>,
+        pardon: Pardon,
+    }
+
+    impl Watched {
+        /// Its loop has begun.
+        fn from(now: Duration) -> Self {
+            let block = Block::detached();
+            block.tick();
+            let pardon = Pardon::default();
+            let mut watched =
+                Self { block, pulse: Pulse::default(), now, request: Some(s(30)), pardon };
+            assert_eq!(watched.look(), None);
+            watched
+        }
+
+        fn look(&mut self) -> Option<Hang> {
+            hang(self.block, &mut self.pulse, self.request, &self.pardon, self.now)
+        }
+
+        /// Nothing happens for so many seconds; the first complaint.
+        fn wait(&mut self, seconds: u64) -> Option<Hang> {
+            (0..seconds).find_map(|_| {
+                self.now += s(1);
+                self.look()
+            })
+        }
+
+        fn calls(&self) {
+            self.block.begin_request(self.now, b"GET", b"/");
+        }
+
+        fn returns(&self) {
+            self.block.end_call(self.now);
+        }
+    }
+
     #[test]
     fn a_request_hangs_when_it_takes_longer_than_allowed() {
-        let block = Block::detached();
-        block.tick(s(100));
-        block.begin_request(s(100), b"GET", b"/");
-        assert_eq!(hang(block, Some(s(30)), &Pardon::default(), s(130)), None);
-        assert_eq!(
-            hang(block, Some(s(30)), &Pardon::default(), s(131)),
-            Some(Hang::Request(s(31)))
-        );
-        assert_eq!(hang(block, None, &Pardon::default(), s(100_000)), None);
-        block.end_request(s(140));
-        block.tick(s(140));
-        assert_eq!(hang(block, Some(s(30)), &Pardon::default(), s(141)), None);
+        let mut worker = Watched::from(s(100));
+        worker.calls();
+        assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
+        worker.returns();
+        assert_eq!(worker.wait(5), None);
+        worker.request = None;
+        worker.calls();
+        assert_eq!(worker.wait(10_000), None);
     }
 
     #[test]
     fn a_loop_hangs_when_it_does_not_turn_between_requests() {
-        let block = Block::detached();
-        assert_eq!(hang(block, Some(s(30)), &Pardon::default(), s(100)), None);
-        block.tick(s(100));
-        assert_eq!(hang(block, Some(s(30)), &Pardon::default(), s(110)), None);
-        assert_eq!(hang(block, None, &Pardon::default(), s(111)), Some(Hang::Loop(s(11))));
+        let mut worker = Watched::from(s(100));
+        assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
+        worker.block.tick();
+        assert_eq!(worker.look(), None, "it goes on");
+        worker.request = None;
+        assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
+    }
+
+    #[test]
+    fn a_process_that_has_no_loop_yet_does_not_hang_in_it() {
+        let mut worker = Watched::from(s(0));
+        worker.block = Block::detached();
+        worker.pulse = Pulse::default();
+        assert_eq!(worker.wait(100), None);
+    }
+
+    #[test]
+    fn a_loop_that_sleeps_after_a_long_request_does_not_hang() {
+        let mut worker = Watched::from(s(100));
+        worker.calls();
+        assert_eq!(worker.wait(29), None);
+        worker.returns();
+        assert_eq!(worker.wait(2), None, "an idle loop sleeps for so long");
+        worker.block.tick();
+        worker.calls();
+        assert_eq!(worker.wait(3), None, "nor does the next request");
+    }
+
+    #[test]
+    fn a_turn_of_many_requests_does_not_hang_however_long_it_takes() {
+        let mut worker = Watched::from(s(100));
+        for _ in 0..256 {
+            worker.calls();
+            assert_eq!(worker.wait(2), None);
+            worker.returns();
+            assert_eq!(worker.wait(1), None);
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_for_no_request_has_the_time_of_one() {
+        let mut worker = Watched::from(s(100));
+        worker.block.begin_call(worker.now);
+        assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
+    }
+
+    #[test]
+    fn exit_hooks_have_their_own_time_however_long_the_last_request_took() {
+        let mut worker = Watched::from(s(100));
+        worker.request = None;
+        worker.calls();
+        assert_eq!(worker.wait(60), None);
+        worker.returns();
+        worker.block.begin_exit(worker.now);
+        assert_eq!(worker.wait(20), Some(Hang::Exit(s(11))));
     }
 
     #[test]
     fn what_was_stopped_with_the_supervisor_is_pardoned_the_time() {
-        let block = Block::detached();
-        block.tick(s(100));
-        block.begin_request(s(100), b"GET", b"/");
-        let pardon = Pardon { until: s(170), gap: s(60) };
-        assert_eq!(hang(block, Some(s(30)), &pardon, s(190)), None);
-        assert_eq!(hang(block, Some(s(30)), &pardon, s(191)), Some(Hang::Request(s(31))));
-        block.begin_request(s(171), b"GET", b"/");
-        assert_eq!(hang(block, Some(s(30)), &pardon, s(202)), Some(Hang::Request(s(31))));
+        let mut worker = Watched::from(s(100));
+        worker.calls();
+        worker.now = s(170);
+        worker.pardon = Pardon { until: s(170), gap: s(60) };
+        assert_eq!(worker.look(), None);
+        assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
+        worker.returns();
+        worker.calls();
+        assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
+    }
+
+    #[test]
+    fn a_loop_that_was_stopped_with_the_supervisor_is_pardoned_the_time() {
+        let mut worker = Watched::from(s(100));
+        worker.now = s(170);
+        worker.pardon = Pardon { until: s(170), gap: s(69) };
+        assert_eq!(worker.look(), None);
+        assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
     }
 
     #[test]

@@ -142,6 +142,7 @@ impl Monitor<'_> {
             }
             Notice::Started { .. }
             | Notice::Ready { .. }
+            | Notice::GoesOn { .. }
             | Notice::Scaled { .. }
             | Notice::AtCeiling { .. }
             | Notice::AtFloor
@@ -166,6 +167,7 @@ impl Monitor<'_> {
         let (what, age) = match self.last_hang {
             Some((hung, Hang::Request(age))) if hung == pid => ("request", age),
             Some((hung, Hang::Loop(age))) if hung == pid => ("loop", age),
+            Some((hung, Hang::Exit(age))) if hung == pid => ("exit", age),
             Some(_) | None => return,
         };
         let wchan = postmortem::wchan(pid).unwrap_or_default();

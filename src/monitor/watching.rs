@@ -21,17 +21,17 @@ impl Monitor<'_> {
         }
         self.next_look = now + LOOK;
         let Some(monotonic) = monotonic() else { return };
-        let timeout = self.generations.current().load.config.patience.request;
-        let timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+        let timeout = self.request_timeout();
         let is_weighed = |member: &&Member| member.lease.is_some_and(|lease| lease.wants_rss());
         let weighed = self.crew.iter().filter(is_weighed).map(|member| member.pid);
         self.resident.look(weighed, monotonic);
         let mut news = Vec::new();
-        for member in &self.crew {
+        for member in &mut self.crew {
             if !member.block.is_ready() {
                 continue;
             }
-            if let Some(found) = hang(member.block, timeout, &self.pardon, monotonic) {
+            let Member { block, pulse, .. } = member;
+            if let Some(found) = hang(block, pulse, timeout, &self.pardon, monotonic) {
                 news.push((member.pid, Trouble::Hangs(found)));
                 continue;
             }
@@ -53,6 +53,30 @@ impl Monitor<'_> {
                 }
             }
         }
+    }
+
+    /// Looks once more at those that are about to be killed because they hang: one that goes on by now was
+    /// busy, and is let live.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        let timeout = self.request_timeout();
+        let Some(monotonic) = monotonic() else { return };
+        let mut busy = Vec::new();
+        for Member { pid, block, pulse, .. } in &mut self.crew {
+            if self.supervisor.is_condemned(*pid)
+                && hang(block, pulse, timeout, &self.pardon, monotonic).is_none()
+            {
+                busy.push(*pid);
+            }
+        }
+        for pid in busy {
+            self.supervisor.handle(Event::GoesOn { pid }, now);
+        }
+    }
+
+    /// How long a request may take; `None` for any time.
+    fn request_timeout(&self) -> Option<Duration> {
+        let timeout = self.generations.current().load.config.patience.request;
+        Some(timeout).filter(|timeout| !timeout.is_zero())
     }
 
     /// Who was stopped together with us is pardoned the time.

@@ -37,8 +37,13 @@ pub enum Event {
         /// Which.
         pid: Pid,
     },
-    /// A worker hangs: in a request, or its loop does not turn.
+    /// A worker hangs: in a request or an exit hook, or its loop does not turn.
     Hung {
+        /// Which.
+        pid: Pid,
+    },
+    /// A worker that hung goes on: it was busy.
+    GoesOn {
         /// Which.
         pid: Pid,
     },

@@ -40,6 +40,8 @@ struct Process {
     generation: Generation,
     told: Option<Command>,
     is_ready: bool,
+    /// Whether it was ready when it was found hanging.
+    was_ready: bool,
     is_killed: bool,
 }
 
@@ -93,6 +95,7 @@ fn is_answer(event: &Event, to: &Order) -> bool {
         Event::Ready { .. }
         | Event::Failing { .. }
         | Event::Hung { .. }
+        | Event::GoesOn { .. }
         | Event::Worn { .. }
         | Event::Exited { .. }
         | Event::Configured { .. }
@@ -191,6 +194,7 @@ impl World {
             47 => Event::Wish(Wish::Rest),
             48..=50 => Event::Wish(Wish::Scale { workers: self.dice.draw() as u16 % 12 }),
             51..=56 => Event::Hung { pid: any_pid },
+            63..=68 => Event::GoesOn { pid: any_pid },
             57..=59 => Event::Worn { pid: any_pid },
             60..=62 => {
                 let slot = SlotId(self.dice.draw() as u16 % 9);
@@ -258,6 +262,11 @@ impl World {
                         && !process.is_killed;
                 }
             }
+            Event::GoesOn { pid } if self.machine.is_condemned(*pid) => {
+                let process = self.processes.get_mut(&pid.0).expect("it is alive");
+                process.is_ready =
+                    process.was_ready && process.told.is_none_or(|told| told == Command::Announce);
+            }
             Event::Wish(Wish::Terminate | Wish::Quit | Wish::Interrupt) => self.asked = true,
             Event::Failing { .. }
             | Event::Wish(
@@ -269,6 +278,7 @@ impl World {
                 | Wish::Rest,
             )
             | Event::Hung { .. }
+            | Event::GoesOn { .. }
             | Event::Worn { .. }
             | Event::Configured { .. }
             | Event::Tick => {}
@@ -294,8 +304,7 @@ impl World {
                 Action::DumpStack { pid } => {
                     self.pacing.forget(); // It hangs in a request, so it has served.
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
-                    process.is_ready = false;
-                    process.told = Some(Command::Quick); // It will be told nothing more.
+                    process.was_ready = std::mem::replace(&mut process.is_ready, false);
                 }
                 Action::Configure { .. } => {
                     assert!(!self.reloading, "two reloads at once");
@@ -446,6 +455,7 @@ impl World {
             told: None,
             is_ready: false,
             ready_since: None,
+            was_ready: false,
             is_killed: false,
         };
         self.processes.insert(pid.0, process);

@@ -1,25 +1,28 @@
 //! The worker's hot path: one connection's steps, carried out until it has to wait.
 
+mod desk;
+
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::access::{AccessLog, Entry, RequestLine};
+use crate::access::{Entry, RequestLine};
 use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
 };
 use crate::channel::{Channel, Record};
-use crate::clock::Clock;
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::fd::{self, Io};
 use crate::fork_guard;
-use crate::http::{Head, Persistence, ResponseHead, Status};
+use crate::http::{Head, ResponseHead, Status};
 use crate::log::{Level, Log, Value};
-use crate::metrics::{Block, Counter};
+use crate::metrics::Counter;
 use crate::settings::Settings;
 use crate::spool::Spool;
+
+pub use desk::Desk;
 
 /// One read takes at most this; also the largest piece of a body that goes to the spool at once.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -44,29 +47,10 @@ pub enum Pause {
     Writable,
     /// Nothing: it used up its turn.
     Again,
+    /// Nothing: no request is begun any more.
+    Held,
     /// It has ended.
     Closed(CloseManner),
-}
-
-/// What a worker works with: configuration, clock, counters, logs.
-pub struct Desk {
-    /// Limits, timeouts and options.
-    pub settings: Settings,
-    /// The worker's part of the board.
-    pub block: &'static Block,
-    /// The clock.
-    pub clock: Clock,
-    /// The log.
-    pub log: Log,
-    /// The access log.
-    pub access: Option<AccessLog>,
-    /// Whether connections may live on.
-    pub persistence: Persistence,
-    /// Requests called so far.
-    pub sequence: u64,
-    /// When the loop woke up: what waits since then waits for us.
-    pub woke: Duration,
-    spare: Option<Vec<u8>>,
 }
 
 /// Where requests are read and parsed: one buffer and one scratch head for all connections.
@@ -80,67 +64,6 @@ impl Reading {
     pub fn new(settings: &Settings) -> Self {
         let size = BUFFER_BYTES.max(2 * settings.limits.head_bytes);
         Self { buffer: vec![0; size].into_boxed_slice(), head: Head::new() }
-    }
-}
-
-impl Desk {
-    /// A desk at the start of a worker's life.
-    pub fn new(
-        settings: Settings,
-        block: &'static Block,
-        log: Log,
-        access: Option<AccessLog>,
-    ) -> Self {
-        let clock = Clock::start();
-        let woke = clock.monotonic();
-        Self {
-            settings,
-            block,
-            clock,
-            log,
-            access,
-            persistence: Persistence::KeepAlive,
-            sequence: 0,
-            woke,
-            spare: None,
-        }
-    }
-
-    /// Writes the access log's lines of this turn.
-    pub fn flush_access_log(&mut self) {
-        if let Some(access) = &mut self.access {
-            let dropped = access.flush();
-            if dropped > 0 {
-                self.block.row.add(Counter::LogDropped, dropped);
-            }
-        }
-    }
-
-    /// Writes the access log to another file from now on. Without one it stays so: the supervisor gives
-    /// one to workers that have one.
-    pub fn replace_access_log(&mut self, file: OwnedFd) {
-        if let Some(access) = &mut self.access {
-            access.replace(file);
-        }
-    }
-
-    /// Ends this process if it is a child that the application forked and did not end. Asked behind
-    /// whatever runs code of the application's, before anything is counted or sent.
-    pub fn leave_if_forked(&self) {
-        if fork_guard::is_forked() {
-            self.log.line(Level::Warning, "application.fork_returned", &[]);
-            fork_guard::leave();
-        }
-    }
-
-    /// What connections are held to at this moment.
-    pub fn rules(&self) -> Rules<'_> {
-        Rules {
-            settings: &self.settings,
-            date: self.clock.date(),
-            row: &self.block.row,
-            persistence: self.persistence,
-        }
     }
 }
 
@@ -162,6 +85,9 @@ pub fn drive<A: Application>(
     let mut steps_left = TURN_STEPS;
     let mut bytes_left = TURN_BYTES;
     let pause = loop {
+        if !hung_up && channel.conn.awaits_request() && desk.is_told_to_leave() {
+            break Pause::Held;
+        }
         let has_had_its_turn = steps_left == 0 || desk.clock.now() > turn_ends;
         if has_had_its_turn && channel.conn.wants_the_application(start < end) {
             break Pause::Again;
@@ -356,9 +282,6 @@ fn answer<A: Application>(
                 Content::Stream(stream) => {
                     channel.body = Some(stream.rest);
                     conn.begin_reply(reply.head, stream.length, &rules);
-                    if channel.record.is_none() {
-                        channel.record = Some(Box::new(Record::of(head_bytes, head)));
-                    }
                     stream.first.map_or(ItemFate::Queued, |first| conn.push_item(first))
                 }
                 Content::File(span) => {
@@ -369,10 +292,14 @@ fn answer<A: Application>(
                 }
             };
             note_fate(conn, fate, &desk.log, method, path);
+            // What is still to be asked of the application, or closed, is named after its request.
+            if channel.body.is_some() && channel.record.is_none() {
+                channel.record = Some(Box::new(Record::of(head_bytes, head)));
+            }
         }
     }
     desk.clock.read();
-    desk.block.end_request(desk.clock.monotonic());
+    desk.block.end_call(desk.clock.monotonic());
 }
 
 /// Asks the application for its next item.
@@ -381,8 +308,7 @@ fn pull<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         channel.conn.end_items();
         return;
     };
-    let (method, path): (&[u8], &[u8]) =
-        channel.record.as_ref().map_or((&[], &[]), |record| (&record.method, &record.path));
+    let (method, path) = named(channel.record.as_deref());
     desk.block.begin_request(desk.clock.monotonic(), method, path);
     let rules = desk.rules();
     let mut wire =
@@ -401,7 +327,7 @@ fn pull<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         }
     }
     desk.clock.read();
-    desk.block.end_request(desk.clock.monotonic());
+    desk.block.end_call(desk.clock.monotonic());
 }
 
 /// An item that is not wanted ends the response: there is nothing more to ask the application for.
@@ -472,13 +398,32 @@ fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         channel.conn.overhear();
     }
     channel.conn.finish(&desk.block.row);
-    channel.close_reply();
-    desk.leave_if_forked();
+    close_reply(desk, channel);
     if let Some(memory) = channel.conn.outbox().reclaim()
         && memory.capacity() <= SPARE_BYTES
     {
         desk.spare = Some(memory);
     }
+}
+
+/// Closes the application's side of a reply. The iterable's `close()` is the application's time, as long as
+/// it takes, and a part of the request.
+pub fn close_reply<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
+    if channel.body.is_none() {
+        channel.close_reply();
+        return desk.leave_if_forked();
+    }
+    let (method, path) = named(channel.record.as_deref());
+    desk.block.begin_request(desk.clock.monotonic(), method, path);
+    channel.close_reply();
+    desk.leave_if_forked();
+    desk.clock.read();
+    desk.block.end_call(desk.clock.monotonic());
+}
+
+/// Method and path of a request, as far as they were kept.
+fn named(record: Option<&Record>) -> (&[u8], &[u8]) {
+    record.map_or((&[], &[]), |record| (&record.method, &record.path))
 }
 
 impl Record {

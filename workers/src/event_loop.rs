@@ -18,6 +18,7 @@
 
 mod complaint;
 mod doors;
+mod expiry;
 mod handlers;
 mod phase;
 
@@ -29,12 +30,12 @@ use std::time::{Duration, Instant};
 use nix::unistd::read;
 
 use crate::access::AccessLog;
-use crate::application::{AppBody, Application, Heard};
+use crate::application::{Application, Heard};
 use crate::channel::Channel;
 use crate::companion::Companion;
 use crate::connection::SocketName;
 use crate::deadlines::{Deadlines, Timer};
-use crate::drive::{Desk, Pause, Reading, drive};
+use crate::drive::{Desk, Pause, Reading, close_reply, drive};
 use crate::fd::{self, Message};
 use crate::fork_guard::{self, Guarded};
 use crate::http::Persistence;
@@ -43,11 +44,11 @@ use crate::metrics::Command;
 use crate::poller::{Event, Interest, Poller};
 use crate::post::{LIFE_ACCESS_LOG, Post};
 use crate::rehearsal::{self, Refusal};
-use crate::signals::{self, Asked};
 use crate::table::{ConnTable, Token};
 
 use complaint::Complaint;
 use doors::{Arrived, Doors};
+use expiry::arm;
 use handlers::Handlers;
 use phase::{Cause, DRAIN_QUIET, Phase};
 
@@ -175,9 +176,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let count = self.wait()?;
         self.desk.clock.read();
         self.desk.woke = self.desk.clock.monotonic();
-        self.desk.block.tick(self.desk.woke);
         self.take_batch(count);
         for _ in 0..self.waiting.len() {
+            if self.is_cut_short() {
+                break;
+            }
             if let Some(token) = self.waiting.pop_front() {
                 self.serve(token, false);
             }
@@ -196,6 +199,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Takes a batch of events. Looks without sleeping first, so that a busy worker never hands the
     /// interpreter's lock over, and an idle one lets the application's threads run.
     fn wait(&mut self) -> io::Result<usize> {
+        self.desk.block.tick();
         let count = self.poller.wait(Some(Duration::ZERO))?;
         if count > 0 || !self.waiting.is_empty() {
             return Ok(count);
@@ -212,6 +216,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             .map_or(LONGEST_SLEEP, |sleep| sleep.min(LONGEST_SLEEP));
         let poller = &mut self.poller;
         let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
+        self.desk.block.tick();
         if count == 0 {
             self.signalled();
         }
@@ -225,6 +230,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
         for (place, index) in first.into_iter().chain(rest).enumerate() {
             let event = self.poller.event(index);
             self.take_event(event, place == 0);
+            if self.is_cut_short() {
+                return;
+            }
         }
         // Its turn has come when nobody waits there any more, or another listener waits as well. A
         // full batch may have left it out.
@@ -251,15 +259,12 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
     }
 
+    /// Lets the interpreter run its signal handlers, which may be the application's.
     fn signalled(&mut self) {
-        let heard = self.app.signalled();
-        self.desk.leave_if_forked();
-        match heard {
+        self.desk.clock.read(); // It may have slept since.
+        match self.desk.outside(|| self.app.signalled()) {
             Heard::Nothing => {}
-            Heard::Leave => {
-                self.desk.clock.read(); // It may have slept since.
-                self.leave_soon(self.phase.dismissed(self.desk.clock.now()));
-            }
+            Heard::Leave => self.leave_soon(self.phase.dismissed(self.desk.clock.now())),
         }
     }
 
@@ -341,10 +346,12 @@ impl<'a, A: Application> EventLoop<'a, A> {
     fn serve(&mut self, token: Token, hung_up: bool) {
         let Some(channel) = self.channels.get_mut(token) else { return };
         let pause = drive(self.app, &mut self.reading, &mut self.desk, channel, hung_up);
+        self.desk.block.tick();
         let interest = match pause {
             Pause::Closed(manner) => {
                 self.deadlines.clear_all(token);
-                if let Some(channel) = self.channels.remove(token) {
+                if let Some(mut channel) = self.channels.remove(token) {
+                    close_reply(&mut self.desk, &mut channel);
                     // Closing the descriptor takes it out of epoll; a child of the application may
                     // hold a duplicate of it, which would keep it in.
                     if channel.watched.is_some() {
@@ -361,6 +368,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.waiting.push_back(token);
                 Interest::Nothing
             }
+            Pause::Held => Interest::Nothing,
         };
         let watched = match channel.watched {
             None => self.poller.add(&channel.socket, token.to_bits(), interest),
@@ -382,26 +390,38 @@ impl<'a, A: Application> EventLoop<'a, A> {
         arm(&mut self.deadlines, channel, token, self.desk.clock.now());
     }
 
-    /// Ends what has taken too long.
-    fn expire(&mut self) {
-        let now = self.desk.clock.now();
-        while let Some((timer, token)) = self.deadlines.pop_expired(now) {
-            let Some(channel) = self.channels.get_mut(token) else { continue };
-            if channel.armed.is_some_and(|(armed, _)| armed == timer) {
-                channel.armed = None;
-            }
-            channel.conn.expire(timer, &self.desk.rules());
-            if timer == Timer::BodyRate && channel.conn.timer() == Some(Timer::Body) {
-                self.deadlines.set(Timer::BodyRate, token, now);
-            } else {
-                self.serve(token, false);
-            }
-        }
+    /// Whether this turn ends before the rest of its work, which may be minutes: the worker is to leave at
+    /// once, or its time is over. What is on its way is in the next turn's batch.
+    fn is_cut_short(&mut self) -> bool {
+        let began_requests = self.desk.begins_requests;
+        self.hear_orders();
+        (began_requests && !self.desk.begins_requests)
+            || self.phase.is_out_of_time(self.desk.clock.now())
     }
 
     /// Does what the supervisor's command word and direct signals ask.
     fn follow_orders(&mut self) {
-        match (self.order(), self.phase) {
+        self.hear_orders();
+        if let Phase::Draining { since, cause } = self.phase
+            && !self.doors.are_closed()
+        {
+            match cause {
+                Cause::Command => self.empty_queue(None),
+                Cause::Orphaned => {
+                    self.doors.shut();
+                    self.empty_queue(Some(Phase::takes_until(since)));
+                    self.doors.end();
+                }
+                Cause::Signal => {}
+            }
+            self.doors.close(&self.poller);
+        }
+    }
+
+    /// Hears of a new order. Asked after each connection of a turn: who is answered after it is answered as
+    /// it says.
+    fn hear_orders(&mut self) {
+        match (self.desk.order(), self.phase) {
             (Command::Serve, Phase::Announcing) => {
                 self.phase = Phase::Serving;
                 self.desk.persistence = Persistence::KeepAlive;
@@ -419,34 +439,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
             (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
         }
-        if let Phase::Draining { since, cause } = self.phase
-            && !self.doors.are_closed()
-        {
-            match cause {
-                Cause::Command => self.empty_queue(None),
-                Cause::Orphaned => {
-                    self.doors.shut();
-                    self.empty_queue(Some(Phase::takes_until(since)));
-                    self.doors.end();
-                }
-                Cause::Signal => {}
-            }
-            self.doors.close(&self.poller);
-        }
-    }
-
-    /// What the supervisor and direct signals want by now.
-    fn order(&self) -> Command {
-        let word = self.desk.block.command();
-        match signals::asked() {
-            Asked::Nothing => word,
-            Asked::Drain => word.max(Command::Drain),
-            Asked::Quick => Command::Quick,
-        }
     }
 
     fn leave_soon(&mut self, phase: Phase) {
         self.desk.persistence = Persistence::Close;
+        self.desk.begins_requests = false;
         self.doors.close(&self.poller);
         self.phase = phase;
     }
@@ -465,7 +462,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         for index in 0..self.doors.len() {
             for _ in 0..self.doors.queued(index).unwrap_or(LAST_ACCEPTS) {
                 let is_late = until.is_some_and(|until| until <= self.desk.clock.now());
-                if is_late || self.order() == Command::Quick {
+                if is_late || self.desk.order() == Command::Quick {
                     return;
                 }
                 let Some(token) = self.take_queued(index) else { break };
@@ -524,38 +521,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.desk.flush_access_log();
         Leftover { abandoned_count }
     }
-}
-
-/// Sets the deadline of the state that the connection is in now.
-fn arm<B: AppBody>(
-    deadlines: &mut Deadlines,
-    channel: &mut Channel<B>,
-    token: Token,
-    now: Instant,
-) {
-    let progressed = std::mem::take(&mut channel.progressed);
-    let wanted = channel.conn.timer().map(|timer| (timer, channel.conn.info().served));
-    if channel.armed == wanted {
-        if let Some((timer @ (Timer::Body | Timer::Write), _)) = wanted
-            && progressed
-        {
-            deadlines.set(timer, token, now);
-        }
-        return;
-    }
-    if let Some((old, _)) = channel.armed {
-        deadlines.clear(old, token);
-        if old == Timer::Body {
-            deadlines.clear(Timer::BodyRate, token);
-        }
-    }
-    if let Some((new, _)) = wanted {
-        deadlines.set(new, token, now);
-        if new == Timer::Body {
-            deadlines.set(Timer::BodyRate, token, now);
-        }
-    }
-    channel.armed = wanted;
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::application::Application;
+use crate::clock::Clock;
 use crate::event_loop::{EventLoop, Leftover};
 use crate::log::{Level, Value};
 use crate::signals;
@@ -15,14 +16,14 @@ pub use crate::post::{LIFE_FAILED, LIFE_READY, Listener, Owner, Post, WorkerExit
 /// application answer one request if that is asked for ([`crate::rehearsal`]), tells it that it is about to
 /// serve, reports readiness and turns the loop.
 pub fn run<A: Application>(post: Post, app: &mut A) -> WorkerExit {
-    let log = post.log.clone();
-    match serve(post, app) {
-        Ok(exit) => exit,
-        Err(error) => {
-            log.line(Level::Critical, "worker.failed", &[("error", Value::Display(&error))]);
-            WorkerExit::Internal
-        }
-    }
+    let (block, log) = (post.block, post.log.clone());
+    let exit = serve(post, app).unwrap_or_else(|error| {
+        log.line(Level::Critical, "worker.failed", &[("error", Value::Display(&error))]);
+        WorkerExit::Internal
+    });
+    // What comes now is the application's: its exit hooks, which have a limit of their own.
+    block.begin_exit(Clock::start().monotonic());
+    exit
 }
 
 /// Serves in a process that is somebody else's: it has no supervisor, so no signal handler is installed

@@ -90,7 +90,7 @@ fn utilization_is_the_part_of_the_time_spent_in_requests_running_ones_included()
     one.begin_request(s(50), b"GET", b"/");
     let first = sampler.sample(&scene(s(100), &occupants));
     assert_eq!(value(&first, Gauge::WorkersUtilization), 0.0);
-    one.end_request(s(102));
+    one.end_call(s(102));
     two.begin_request(s(107), b"GET", b"/");
     let second = sampler.sample(&scene(s(110), &occupants));
     assert_eq!(value(&second, Gauge::WorkersUtilization), 0.25);
@@ -104,7 +104,7 @@ fn a_worker_that_was_not_there_at_the_last_look_adds_nothing_yet() {
     let mut sampler = sampler();
     sampler.sample(&scene(s(100), &[occupant(0, 1, old)]));
     new.begin_request(s(0), b"GET", b"/");
-    new.end_request(s(90));
+    new.end_call(s(90));
     let occupants = [occupant(0, 1, old), occupant(1, 2, new)];
     let gauges = sampler.sample(&scene(s(110), &occupants));
     assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.0);
@@ -119,7 +119,7 @@ fn the_first_value_is_that_of_the_time_since_the_start() {
     let block = board.block(SlotId(0), Side::B).unwrap();
     block.set_ready();
     block.begin_request(s(50), b"GET", b"/");
-    block.end_request(s(60));
+    block.end_call(s(60));
     let mut sampler = Sampler::open(&board, s(100));
     block.begin_request(s(107), b"GET", b"/");
     let gauges = sampler.sample(&scene(s(110), &[occupant(0, 1, block)]));
@@ -147,7 +147,7 @@ fn looks_in_quick_succession_say_the_same_and_take_no_time_from_each_other() {
     block.begin_request(s(105), b"GET", b"/");
     let half = sampler.sample(&scene(s(110), &occupants));
     assert_eq!(value(&half, Gauge::WorkersUtilization), 0.5);
-    block.end_request(s(110));
+    block.end_call(s(110));
     for later in [1, 499] {
         let gauges = sampler.sample(&scene(s(110) + ms(later), &occupants));
         assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5, "after {later} ms");
@@ -179,7 +179,7 @@ fn nobody_is_busy_for_longer_than_time_has_passed() {
     let mut sampler = sampler();
     sampler.sample(&scene(s(100), &occupants));
     garbage.begin_request(Duration::ZERO, b"GET", b"/");
-    garbage.end_request(Duration::MAX);
+    garbage.end_call(Duration::MAX);
     let gauges = sampler.sample(&scene(s(110), &occupants));
     assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5);
 }

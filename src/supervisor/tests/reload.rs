@@ -276,6 +276,45 @@ fn a_worker_that_hangs_is_asked_where_and_killed_a_second_later() {
 }
 
 #[test]
+fn a_worker_that_hung_and_goes_on_is_not_killed() {
+    let mut rig = Rig::serving(policy(1));
+    let (hung, goes_on) = (Event::Hung { pid: Pid(100) }, Event::GoesOn { pid: Pid(100) });
+    assert_eq!(rig.event(hung.clone()), [DumpStack(100)]);
+    assert!(rig.machine.is_condemned(Pid(100)));
+    assert_eq!(rig.event(goes_on), []);
+    assert_eq!(rig.after(s(60.0)), []);
+    assert!(rig.machine.slots()[0].is_ready());
+    assert_eq!(rig.event(hung), [DumpStack(100)], "it can hang again");
+    assert_eq!(rig.after(s(1.0)), [Kill(100)]);
+    assert_eq!(rig.event(Event::GoesOn { pid: Pid(100) }), [], "too late");
+}
+
+#[test]
+fn a_worker_that_hangs_is_told_of_a_stop_and_obeys_if_it_goes_on() {
+    let mut rig = Rig::serving(policy(1));
+    rig.event(Event::Hung { pid: Pid(100) });
+    let told = Tell(100, Command::Drain);
+    assert_eq!(rig.wish(Wish::Quit), [Stopping, CloseDoor, told, DropListeners]);
+    rig.event(Event::GoesOn { pid: Pid(100) });
+    assert_eq!(rig.after(s(1.0)), [], "it drains, and has the time for it");
+    assert_eq!(rig.wish(Wish::Interrupt), [Tell(100, Command::Quick)]);
+    assert_eq!(rig.event(Event::Hung { pid: Pid(100) }), [DumpStack(100)]);
+    assert_eq!(rig.wish(Wish::Quit), [], "it knows");
+    rig.event(Event::GoesOn { pid: Pid(100) });
+    assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn a_canary_that_hung_and_goes_on_proves_itself() {
+    let mut rig = Rig::serving(policy(1));
+    rig.hup(policy(1));
+    rig.ready(101);
+    rig.event(Event::Hung { pid: Pid(101) });
+    rig.event(Event::GoesOn { pid: Pid(101) });
+    assert_eq!(rig.after(s(1.0)), [Adopt(2), Tell(100, Command::Drain)]);
+}
+
+#[test]
 fn a_number_of_workers_can_be_asked_for() {
     let mut rig = Rig::serving(policy(1));
     assert_eq!(rig.wish(Wish::Scale { workers: 3 }), [Spawn(1), Spawn(2)]);

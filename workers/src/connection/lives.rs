@@ -205,6 +205,14 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
+    /// Whether a request, or the rest of one, is still to come.
+    pub fn awaits_request(&self) -> bool {
+        match &self.state {
+            State::Idle | State::Head(_) | State::Body(_) => true,
+            State::Ready(_) | State::Replying(_) | State::Lingering(_) | State::Closed(_) => false,
+        }
+    }
+
     /// Whether a response is on its way.
     pub fn is_replying(&self) -> bool {
         matches!(self.state, State::Replying(_))

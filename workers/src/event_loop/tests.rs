@@ -1,3 +1,6 @@
+mod orders;
+mod progress;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -5,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use nix::sys::eventfd::EventFd;
 
 use super::*;
-use crate::application::{AppError, Content, Outlet, Reply, Request};
+use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::fd::send_descriptor;
 use crate::http::ResponseHead;
 use crate::metrics::{Block, Counter};

@@ -70,8 +70,14 @@ struct Orders {
 struct Vitals {
     pid: AtomicU32,
     ready: AtomicU32,
-    tick: Moment,
+    /// Steps of the loop so far.
+    ticks: AtomicU64,
+    /// The application is called since then.
+    call_start: Moment,
+    /// The request that it is called for began then.
     request_start: Moment,
+    /// The loop is over since then, and exit hooks run.
+    exit_start: Moment,
     /// Cumulative, like the counters.
     busy_us: AtomicU64,
 }
@@ -87,8 +93,10 @@ impl Block {
             vitals: Vitals {
                 pid: AtomicU32::new(0),
                 ready: AtomicU32::new(0),
-                tick: Moment::none(),
+                ticks: AtomicU64::new(0),
+                call_start: Moment::none(),
                 request_start: Moment::none(),
+                exit_start: Moment::none(),
                 busy_us: AtomicU64::new(0),
             },
             request_line: RequestLine::new(),
@@ -110,8 +118,10 @@ impl Block {
         self.orders.generation.store(generation.0, Ordering::Relaxed);
         self.orders.died.store(self.row.unclosed(), Ordering::Relaxed);
         self.vitals.pid.store(0, Ordering::Relaxed);
-        self.vitals.tick.set(None);
+        self.vitals.ticks.store(0, Ordering::Relaxed);
+        self.vitals.call_start.set(None);
         self.vitals.request_start.set(None);
+        self.vitals.exit_start.set(None);
         self.request_line.clear();
         self.vitals.ready.store(0, Ordering::Release);
     }
@@ -152,47 +162,72 @@ impl Block {
         Command::from_word(self.orders.command.load(Ordering::Acquire))
     }
 
-    /// Worker, once a turn: the loop lives (CLOCK_MONOTONIC since boot).
+    /// Worker, at each step of its loop: it goes on. A count and not a moment, because whoever looks knows
+    /// best how long it has been watching, and because the clock is not read for each step.
     #[inline]
-    pub fn tick(&self, monotonic: Duration) {
-        self.vitals.tick.set(Some(monotonic));
+    pub fn tick(&self) {
+        bump(&self.vitals.ticks, 1);
     }
 
-    /// Worker: a request starts; busy until [`Block::end_request`]. `method` and `path` (never the
-    /// query) are cut to 200 bytes together.
+    /// How often [`Block::tick`] was called; 0 as long as there is no loop.
+    pub fn ticks(&self) -> u64 {
+        self.vitals.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Worker: a request starts; busy until [`Block::end_call`]. `method` and `path` (never the query) are
+    /// cut to 200 bytes together.
     pub fn begin_request(&self, monotonic: Duration, method: &[u8], path: &[u8]) {
         self.request_line.write(method, path);
         self.vitals.request_start.set(Some(monotonic));
+        self.begin_call(monotonic);
+    }
+
+    /// Worker: the application is called, be it for a request or not; busy until [`Block::end_call`].
+    pub fn begin_call(&self, monotonic: Duration) {
+        self.vitals.call_start.set(Some(monotonic));
     }
 
     /// Worker: the application has returned.
-    pub fn end_request(&self, monotonic: Duration) {
-        if let Some(start) = self.request_start() {
+    pub fn end_call(&self, monotonic: Duration) {
+        if let Some(start) = self.call_start() {
             bump(&self.vitals.busy_us, whole_us(monotonic.saturating_sub(start)));
         }
+        // First: whoever sees that no call runs any more sees that the loop goes on.
+        self.tick();
+        self.vitals.call_start.set(None);
         self.vitals.request_start.set(None);
     }
 
-    /// When the running request started; `None` when none runs.
+    /// When the running call of the application started; `None` when none runs.
+    pub fn call_start(&self) -> Option<Duration> {
+        self.vitals.call_start.get()
+    }
+
+    /// When the request started that the application is called for; `None` when it is not.
     pub fn request_start(&self) -> Option<Duration> {
         self.vitals.request_start.get()
     }
 
-    /// Time spent between [`Block::begin_request`] and [`Block::end_request`], over all occupants, the
-    /// running request included up to `monotonic`.
+    /// Worker: its loop is over; what runs from here on are exit hooks and exit handlers.
+    pub fn begin_exit(&self, monotonic: Duration) {
+        self.vitals.exit_start.set(Some(monotonic));
+    }
+
+    /// When the loop ended; `None` as long as it turns.
+    pub fn exit_start(&self) -> Option<Duration> {
+        self.vitals.exit_start.get()
+    }
+
+    /// Time spent between the beginnings of calls and [`Block::end_call`], over all occupants, the running
+    /// call included up to `monotonic`.
     ///
-    /// It falls back a little when an occupant dies in a request, or when this reads between the two
-    /// stores that end one: readers take saturating differences.
+    /// It falls back a little when an occupant dies in a call, or when this reads between the two stores
+    /// that end one: readers take saturating differences.
     pub fn busy_time(&self, monotonic: Duration) -> Duration {
         let ended = Duration::from_micros(self.vitals.busy_us.load(Ordering::Relaxed));
         let running =
-            self.request_start().map_or(Duration::ZERO, |start| monotonic.saturating_sub(start));
+            self.call_start().map_or(Duration::ZERO, |start| monotonic.saturating_sub(start));
         ended.saturating_add(running)
-    }
-
-    /// Last [`Block::tick`]; zero when there was none yet.
-    pub fn last_tick(&self) -> Duration {
-        self.vitals.tick.get().unwrap_or_default()
     }
 
     /// Method and path of the running (or last) request, empty before the first one; `None` when it
@@ -223,7 +258,7 @@ mod tests {
         assert!(!block.is_ready());
         assert_eq!(block.command(), Command::Serve);
         assert_eq!(block.request_start(), None);
-        assert_eq!(block.last_tick(), Duration::ZERO);
+        assert_eq!(block.ticks(), 0);
         assert_eq!(block.request_line().unwrap(), "");
     }
 
@@ -251,26 +286,45 @@ mod tests {
         block.begin_request(ms(0), b"GET", b"/slow");
         assert_eq!(block.request_start(), Some(ms(0)));
         assert_eq!(block.request_line().unwrap(), "GET /slow");
-        block.end_request(ms(3));
+        block.end_call(ms(3));
         assert_eq!(block.request_start(), None);
         assert_eq!(block.request_line().unwrap(), "GET /slow");
+    }
+
+    #[test]
+    fn a_call_that_is_for_no_request_is_busy_and_shows_none() {
+        let block = Block::detached();
+        block.begin_call(ms(10));
+        assert_eq!((block.call_start(), block.request_start()), (Some(ms(10)), None));
+        assert_eq!(block.busy_time(ms(12)), ms(2));
+        block.end_call(ms(15));
+        assert_eq!((block.call_start(), block.busy_time(ms(20))), (None, ms(5)));
+    }
+
+    #[test]
+    fn the_end_of_a_call_is_a_step_of_the_loop() {
+        let block = Block::detached();
+        block.begin_request(ms(0), b"GET", b"/");
+        let before = block.ticks();
+        block.end_call(ms(1));
+        assert!(block.ticks() > before);
     }
 
     #[test]
     fn busy_time_adds_up_requests_and_the_running_one() {
         let block = Block::detached();
         block.begin_request(ms(10), b"GET", b"/");
-        block.end_request(ms(15));
+        block.end_call(ms(15));
         block.begin_request(ms(100), b"GET", b"/");
         assert_eq!(block.busy_time(ms(107)), ms(12));
-        block.end_request(ms(110));
+        block.end_call(ms(110));
         assert_eq!(block.busy_time(ms(1000)), ms(15));
     }
 
     #[test]
     fn ending_what_did_not_begin_is_no_busy_time() {
         let block = Block::detached();
-        block.end_request(ms(500));
+        block.end_call(ms(500));
         assert_eq!(block.busy_time(ms(1000)), Duration::ZERO);
     }
 
@@ -280,10 +334,11 @@ mod tests {
         block.assign(Generation(1));
         block.occupy(71);
         block.set_ready();
-        block.tick(ms(5));
+        block.tick();
         block.begin_request(ms(6), b"GET", b"/");
-        block.end_request(ms(7));
+        block.end_call(ms(7));
         block.begin_request(ms(8), b"GET", b"/last");
+        block.begin_exit(ms(9));
         block.set_command(Command::Drain);
         block.row.inc(Counter::RespDone);
         block.request_duration.record(ms(1));
@@ -293,8 +348,9 @@ mod tests {
         assert_eq!(block.generation(), Generation(2));
         assert_eq!(block.pid(), 0);
         assert!(!block.is_ready());
-        assert_eq!(block.last_tick(), Duration::ZERO);
-        assert_eq!(block.request_start(), None);
+        assert_eq!(block.ticks(), 0);
+        assert_eq!((block.call_start(), block.request_start()), (None, None));
+        assert_eq!(block.exit_start(), None);
         assert_eq!(block.request_line().unwrap(), "");
         assert_eq!(block.command(), Command::Serve);
         assert_eq!(block.row.get(Counter::RespDone), 1);

@@ -90,3 +90,9 @@ fn a_worker_whose_application_is_not_ready_after_all_says_why() {
     assert_eq!((exit, block.is_ready()), (WorkerExit::NotBooted, false));
     assert_eq!(said, "Fits hook failed\n");
 }
+
+#[test]
+fn a_worker_that_has_left_its_loop_says_so_because_exit_hooks_follow() {
+    let (_, _, block) = lived(b"200 OK", None);
+    assert!(block.exit_start().is_some());
+}

@@ -1,0 +1,38 @@
+//! Workers that hang: the sentence, and how it is taken back.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, Supervisor};
+use crate::notice::Notice;
+use crate::slot::{Pid, WorkerSlot};
+
+/// How long a worker that hangs has to say where, and to go on after all, before it is killed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Supervisor {
+    /// A worker hangs: it is asked where, and killed after that.
+    pub(super) fn hung(&mut self, pid: Pid, now: Instant) {
+        let Some(index) = self.index_of(pid) else { return };
+        let Some(seat) = self.seat_mut(index) else { return };
+        let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
+        if seat.condemn(now + LAST_WORDS).is_some() {
+            self.tell(Notice::Hung { slot, side, pid, generation });
+            self.actions.push_back(Action::DumpStack { pid });
+        }
+    }
+
+    /// The sentence is taken back: a worker that goes on was busy, and what it has would be lost with it.
+    pub(super) fn goes_on(&mut self, pid: Pid) {
+        let Some(index) = self.index_of(pid) else { return };
+        let Some(seat) = self.seat_mut(index) else { return };
+        let (slot, generation) = (seat.id(), seat.generation());
+        if seat.acquit() {
+            self.tell(Notice::GoesOn { slot, pid, generation });
+        }
+    }
+
+    /// Whether a process is about to be killed because it hangs.
+    pub fn is_condemned(&self, pid: Pid) -> bool {
+        self.seats().any(|seat| seat.pid() == Some(pid) && WorkerSlot::is_condemned(seat))
+    }
+}

@@ -1,0 +1,170 @@
+//! What the loop shows to who watches it: that it goes on, and that the application has its time.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::*;
+use crate::application::Stream;
+
+/// What the board showed each time that the application was called.
+#[derive(Clone, Default)]
+struct Seen(Rc<RefCell<Vec<(&'static str, Showed)>>>);
+
+/// What the board showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Showed {
+    is_call: bool,
+    is_request: bool,
+    line: Option<String>,
+    ticks: u64,
+}
+
+impl Seen {
+    fn note(&self, what: &'static str, block: &Block) {
+        let showed = Showed {
+            is_call: block.call_start().is_some(),
+            is_request: block.request_start().is_some(),
+            line: block.request_line(),
+            ticks: block.ticks(),
+        };
+        self.0.borrow_mut().push((what, showed));
+    }
+
+    fn of(&self, what: &str) -> Vec<Showed> {
+        let seen = self.0.borrow();
+        seen.iter().filter(|(which, _)| *which == what).map(|(_, showed)| showed.clone()).collect()
+    }
+}
+
+/// Answers with one item more than it begins with.
+struct Streaming {
+    head: ResponseHead,
+    block: &'static Block,
+    seen: Seen,
+}
+
+struct Items {
+    has_more: Cell<bool>,
+    block: &'static Block,
+    seen: Seen,
+}
+
+impl AppBody for Items {
+    type Chunk = &'static [u8];
+
+    fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Self::Chunk>, AppError> {
+        self.seen.note("pull", self.block);
+        Ok(self.has_more.replace(false).then_some(b"more"))
+    }
+
+    fn close(self) {
+        self.seen.note("close", self.block);
+    }
+}
+
+impl Application for Streaming {
+    type Body = Items;
+
+    fn call(
+        &mut self,
+        _request: Request<'_>,
+        _outlet: &mut dyn Outlet,
+    ) -> Result<Reply<'_, Items>, AppError> {
+        self.seen.note("call", self.block);
+        self.head.start(b"200 OK").unwrap();
+        let (block, seen) = (self.block, self.seen.clone());
+        let rest = Items { has_more: Cell::new(true), block, seen };
+        let stream = Stream { first: Some(&b"first"[..]), rest, length: None };
+        Ok(Reply { head: &self.head, content: Content::Stream(stream) })
+    }
+
+    fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
+        wait()
+    }
+
+    fn signalled(&mut self) -> Heard {
+        self.seen.note("signalled", self.block);
+        Heard::Nothing
+    }
+}
+
+/// The loop of such an application, its surroundings, and what it saw.
+fn with_loop(test: impl FnOnce(&mut EventLoop<'_, Streaming>, &Surroundings, &Seen)) {
+    let (supervisor, life) = UnixStream::pair().unwrap();
+    let (post, doorbell) = stage::post(life.into());
+    let (block, seen) = (post.block, Seen::default());
+    let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
+    let mut app = Streaming { head: ResponseHead::default(), block, seen: seen.clone() };
+    let mut event_loop = EventLoop::new(post, &mut app).unwrap();
+    test(&mut event_loop, &Surroundings { block, address, doorbell, supervisor }, &seen);
+}
+
+#[test]
+fn each_connection_of_a_batch_is_a_step() {
+    with_loop(|event_loop, around, _| {
+        let mut clients: Vec<_> = (0..8)
+            .map(|_| {
+                let client = TcpStream::connect(around.address).unwrap();
+                event_loop.turn().unwrap();
+                client
+            })
+            .collect();
+        assert_eq!(event_loop.channels.len(), 8);
+        for client in &mut clients {
+            client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        }
+        let count = event_loop.wait().unwrap();
+        assert_eq!(count, 8);
+        let before = around.block.ticks();
+        event_loop.take_batch(count);
+        assert_eq!(around.block.ticks() - before, 8);
+    });
+}
+
+#[test]
+fn what_the_application_is_called_for_is_its_own_time() {
+    with_loop(|event_loop, around, seen| {
+        let _client = around.asks("/download");
+        event_loop.turn().unwrap();
+        let calls = [seen.of("call"), seen.of("pull"), seen.of("close")];
+        assert_eq!(calls.each_ref().map(Vec::len), [1, 2, 1]);
+        for showed in calls.iter().flatten() {
+            assert!(showed.is_call && showed.is_request, "{showed:?}");
+            assert_eq!(showed.line.as_deref(), Some("GET /download"));
+        }
+        assert_eq!((around.block.call_start(), around.block.request_start()), (None, None));
+    });
+}
+
+#[test]
+fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time() {
+    with_loop(|event_loop, around, seen| {
+        let _client = around.asks("/download");
+        let token = {
+            let arrived = event_loop.doors.accept(0, &event_loop.poller, &event_loop.desk).unwrap();
+            event_loop.take_in(arrived)
+        };
+        let channel = event_loop.channels.get_mut(token).unwrap();
+        let (block, seen_too) = (around.block, seen.clone());
+        channel.body = Some(Items { has_more: Cell::new(true), block, seen: seen_too });
+        channel.conn.give_up(&around.block.row);
+        event_loop.serve(token, false);
+        let closed = seen.of("close");
+        assert!(matches!(closed.as_slice(), [Showed { is_call: true, .. }]), "{closed:?}");
+        assert_eq!(around.block.call_start(), None);
+    });
+}
+
+#[test]
+fn signal_handlers_of_the_application_have_its_time_and_are_no_request() {
+    with_loop(|event_loop, around, seen| {
+        around.doorbell.write(1).unwrap();
+        event_loop.turn().unwrap();
+        let seen = seen.of("signalled");
+        assert!(
+            matches!(seen.as_slice(), [Showed { is_call: true, is_request: false, .. }]),
+            "{seen:?}"
+        );
+        assert_eq!(around.block.call_start(), None);
+    });
+}

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{Backlog, Shutdown, listen, shutdown};
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::FIRST_DOOR_KEY;
 use super::complaint::Complaint;
@@ -152,12 +152,11 @@ impl Doors {
         Some(queue.len)
     }
 
-    /// Shuts the queues of an orphan's sockets for new connections (listen(2) with a backlog of 0), as
-    /// the supervisor would have done.
+    /// Shuts the queues of an orphan's sockets for new connections, as the supervisor would have done.
     pub(super) fn shut(&self) {
         for socket in self.orphaned() {
             // Ignored, here and below: another orphan was faster, or the socket is ended anyway.
-            let _ = Backlog::new(0).and_then(|none| listen(socket, none));
+            let _ = fd::close_queue(socket.as_fd());
         }
     }
 

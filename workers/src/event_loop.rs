@@ -23,9 +23,10 @@ mod phase;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::unistd::read;
 
 use crate::access::AccessLog;
@@ -47,7 +48,7 @@ use crate::signals::{self, Asked};
 use crate::table::{ConnTable, Token};
 
 use complaint::Complaint;
-use doors::{Arrived, Doors};
+use doors::{Arrived, Doors, Taken};
 use handlers::Handlers;
 use phase::{Cause, DRAIN_QUIET, Phase};
 
@@ -80,6 +81,8 @@ pub struct EventLoop<'a, A: Application> {
     poller: Poller,
     doors: Doors,
     channels: ConnTable<Channel<A::Body>>,
+    /// How many of them it may hold.
+    most_channels: usize,
     deadlines: Deadlines,
     /// Connections that used up their turn.
     waiting: VecDeque<Token>,
@@ -117,6 +120,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Timer::Linger => timeouts.linger,
         });
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
+        let most_channels = settings.limits.connections_within(fd::descriptor_limit());
         Ok(Self {
             _guarded: guarded,
             app,
@@ -125,6 +129,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             poller,
             doors,
             channels: ConnTable::new(),
+            most_channels,
             deadlines,
             waiting: VecDeque::new(),
             passed_over: None,
@@ -282,7 +287,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     fn has_room(&self) -> bool {
-        self.channels.len() < self.desk.settings.limits.connections
+        self.channels.len() < self.most_channels
     }
 
     /// Whether a new connection would find a place, if need be that of an idle one.
@@ -299,11 +304,39 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 return;
             }
         }
-        let arrived = self.doors.accept(index, &self.poller, &self.desk);
-        if let Some(arrived) = arrived {
-            let token = self.take_in(arrived);
-            self.serve(token, false);
+        let mut taken = self.doors.accept(index, &self.poller, &self.desk);
+        if let Taken::Exhausted(error) = &taken
+            && self.frees_a_descriptor(error)
+        {
+            taken = self.doors.accept(index, &self.poller, &self.desk);
         }
+        match taken {
+            Taken::Connection(arrived) => {
+                let token = self.take_in(arrived);
+                self.serve(token, false);
+            }
+            Taken::Nobody => {}
+            Taken::Exhausted(error) => self.doors.take_a_rest(&error, &self.poller, &self.desk),
+        }
+    }
+
+    /// Closes the connection that has been idle longest where that helps against an error of accept4(2).
+    /// The application, or another process, may use more descriptors than was reserved for it.
+    fn frees_a_descriptor(&mut self, error: &io::Error) -> bool {
+        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return false };
+        let Some(channel) = self.channels.get_mut(token) else { return false };
+        let number = channel.socket.as_raw_fd();
+        let helps = match error.raw_os_error() {
+            // The limit may have been lowered meanwhile: a number above it is of no use again.
+            Some(libc::EMFILE) => u64::try_from(number).is_ok_and(|it| it < fd::descriptor_limit()),
+            Some(libc::ENFILE) => true,
+            Some(_) | None => false,
+        };
+        let count = self.channels.len();
+        if helps {
+            self.evict_idle();
+        }
+        self.channels.len() < count
     }
 
     /// Gives a new connection its place. One whose peer has reset it meanwhile never reaches the
@@ -474,8 +507,16 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     fn take_queued(&mut self, index: usize) -> Option<Token> {
-        let arrived = self.doors.take_one(index, &self.desk)?;
-        Some(self.take_in(arrived))
+        let mut taken = self.doors.take_one(index, &self.desk);
+        if let Taken::Exhausted(error) = &taken
+            && self.frees_a_descriptor(error)
+        {
+            taken = self.doors.take_one(index, &self.desk);
+        }
+        match taken {
+            Taken::Connection(arrived) => Some(self.take_in(arrived)),
+            Taken::Nobody | Taken::Exhausted(_) => None,
+        }
     }
 
     /// `is_lull`: nothing was due when this turn began, so no request is known to the kernel and not to

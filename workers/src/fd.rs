@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{
     self, AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike,
@@ -429,6 +430,12 @@ fn tcp_info(socket: BorrowedFd<'_>) -> nix::Result<TcpInfo> {
     };
     Errno::result(result)?;
     Ok(TcpInfo { raw, bytes: raw.len().min(bytes as usize) })
+}
+
+/// How many descriptors this process may have open (the soft limit of RLIMIT_NOFILE).
+pub fn descriptor_limit() -> u64 {
+    // getrlimit(2) cannot fail for a resource that there is; no limit is the harmless answer.
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
 /// A close-on-exec duplicate of a descriptor that somebody else owns (fcntl(2) F_DUPFD_CLOEXEC).

@@ -29,6 +29,14 @@ pub(super) struct Arrived {
     pub(super) arrival: Option<Arrival>,
 }
 
+/// Outcome of looking for a connection.
+pub(super) enum Taken {
+    Connection(Arrived),
+    Nobody,
+    /// There are not enough descriptors or memory, which is counted and logged.
+    Exhausted(io::Error),
+}
+
 /// All listeners of this worker.
 pub(super) struct Doors {
     listeners: Vec<Listener>,
@@ -110,8 +118,8 @@ impl Doors {
     }
 
     /// Accepts one connection and moves the listener to the tail of the kernel's queue of waiters.
-    pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Option<Arrived> {
-        let listener = self.listeners.get(index)?;
+    pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Taken {
+        let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
         match accept(listener.socket.as_fd()) {
             Accepted::Connection(socket, peer) => {
                 let key = FIRST_DOOR_KEY + index as u64;
@@ -122,28 +130,39 @@ impl Doors {
                     Ok(()) => self.rest = FIRST_REST,
                     Err(error) => self.take_a_rest(&error, poller, desk),
                 }
-                Some(self.admit(index, socket, peer, desk))
+                Taken::Connection(self.admit(index, socket, peer, desk))
             }
-            Accepted::Nobody => None,
-            Accepted::Exhausted(error) | Accepted::Failed(error) => {
+            Accepted::Nobody => Taken::Nobody,
+            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.take_a_rest(&error, poller, desk);
-                None
+                Taken::Nobody
             }
         }
     }
 
     /// Accepts one connection of a queue that is being emptied.
-    pub(super) fn take_one(&mut self, index: usize, desk: &Desk) -> Option<Arrived> {
-        match accept(self.listeners.get(index)?.socket.as_fd()) {
-            Accepted::Connection(socket, peer) => Some(self.admit(index, socket, peer, desk)),
-            Accepted::Nobody => None,
-            Accepted::Exhausted(error) | Accepted::Failed(error) => {
+    pub(super) fn take_one(&mut self, index: usize, desk: &Desk) -> Taken {
+        let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
+        match accept(listener.socket.as_fd()) {
+            Accepted::Connection(socket, peer) => {
+                Taken::Connection(self.admit(index, socket, peer, desk))
+            }
+            Accepted::Nobody => Taken::Nobody,
+            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.complain(&error, desk);
-                None
+                Taken::Nobody
             }
         }
+    }
+
+    fn exhausted(&mut self, error: io::Error, desk: &Desk) -> Taken {
+        desk.block.row.inc(Counter::ConnAcceptError);
+        self.complain(&error, desk);
+        Taken::Exhausted(error)
     }
 
     /// How many connections wait at one of them; `None` where the kernel does not tell.
@@ -194,7 +213,7 @@ impl Doors {
     }
 
     /// Leaves them out of epoll for a while: there are not enough descriptors, memory or watches.
-    fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
+    pub(super) fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
         self.complain(error, desk);
         self.unwatch(poller);
         self.life = Life::Resting { until: desk.clock.now() + self.rest };

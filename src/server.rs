@@ -23,7 +23,7 @@ use crate::fork::{Disposition, Launch, set_disposition};
 use crate::listener::{ListenOptions, Listeners};
 use crate::load::Load;
 use crate::monitor;
-use crate::nofile::{self, raise_nofile};
+use crate::nofile::{self, raise_nofile, warn_of_connections};
 use crate::options::Setting;
 use crate::signals::Dispositions;
 use crate::standard_streams;
@@ -199,6 +199,7 @@ fn serve(
     if let Err(error) = raise_nofile() {
         log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
     }
+    warn_of_connections(&config.worker.limits, &log);
     let options = ListenOptions::from(config);
     let heirlooms = bequest.as_mut().map(|bequest| std::mem::take(&mut bequest.listeners));
     match Listeners::inherit(&config.binds, &options, heirlooms.unwrap_or_default()) {

@@ -21,6 +21,10 @@ use crate::slot::Pid;
 use crate::supervisor::{Action, Event, Verdict};
 use crate::zygote::StartError;
 
+/// What it means that the door could not be closed.
+const DOOR_OPEN: &str = "this kernel cannot ignore new TCP connections at a stop; those that come in its \
+                         last moments may be accepted and reset instead of being refused";
+
 /// What a worker is given, and the supervisor's ends of it.
 pub(super) struct Equipment {
     pub(super) lines: Lines,
@@ -91,8 +95,9 @@ impl Monitor<'_> {
                 Action::CloseDoor => {
                     let closed = self.listeners.as_ref().map_or(Ok(()), Listeners::close_door);
                     if let Err(error) = closed {
-                        let pairs = [("error", Value::Display(&error))];
-                        self.log.line(Level::Warning, "listener.door_open", &pairs);
+                        let pairs =
+                            [("error", Value::Display(&error)), ("effect", Value::Text(DOOR_OPEN))];
+                        self.log.line(Level::Debug, "listener.door_open", &pairs);
                     }
                 }
                 Action::Retire { slot } => {

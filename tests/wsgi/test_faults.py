@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 from load import Load, Outcome
@@ -232,6 +233,23 @@ def test_a_fork_that_fails_is_tried_again_while_the_others_serve(serve, connect)
     allow(hard)
     server.wait_for(WORKER_READY, since=since)
     assert len(server.worker_pids()) == 2
+
+
+def test_more_idle_connections_than_descriptors_leave_room_for_a_new_one(serve):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))  # noqa: E731
+    server = serve("plain:app", workers=1, preexec_fn=limit)
+    limited = server.wait_for("server.connections_limited")
+    assert limited.level == "WARNING"
+    assert limited.pairs.items() >= {"max_connections": "10000", "connections": "96", "descriptors": "128"}.items()
+    with ExitStack() as stack:
+        idle = []
+        for _ in range(150):
+            idle.append(stack.enter_context(Wire(("127.0.0.1", server.port))))
+            assert idle[-1].get("/hello").response().status == 200
+        for wire in idle[-50:]:
+            assert wire.get("/hello").response().status == 200
+        assert idle[0].is_closed()
+    assert not server.events(ACCEPT_FAILED)
 
 
 def test_a_worker_out_of_descriptors_waits_for_one_without_spinning(serve):

@@ -16,6 +16,7 @@
 //! so behind a connection that always has a request the listener would never come first. One that was
 //! passed over goes first from then on, until a batch comes without it.
 
+mod accepting;
 mod complaint;
 mod doors;
 mod expiry;
@@ -47,7 +48,7 @@ use crate::rehearsal::{self, Refusal};
 use crate::table::{ConnTable, Token};
 
 use complaint::Complaint;
-use doors::{Arrived, Doors};
+use doors::Doors;
 use expiry::arm;
 use handlers::Handlers;
 use phase::{Cause, DRAIN_QUIET, Phase};
@@ -56,8 +57,6 @@ use phase::{Cause, DRAIN_QUIET, Phase};
 const BATCH: usize = 256;
 /// The loop turns at least this often, so that the supervisor sees it live.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
-/// Connections taken from one listener at the end: above the usual length of its queue.
-const LAST_ACCEPTS: u32 = 4096;
 
 /// Keys that epoll carries for what is not a connection; no token is that large.
 const DOORBELL_KEY: u64 = u64::MAX;
@@ -81,6 +80,8 @@ pub struct EventLoop<'a, A: Application> {
     poller: Poller,
     doors: Doors,
     channels: ConnTable<Channel<A::Body>>,
+    /// How many of them it may hold.
+    most_channels: usize,
     deadlines: Deadlines,
     /// Connections that used up their turn.
     waiting: VecDeque<Token>,
@@ -118,6 +119,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Timer::Linger => timeouts.linger,
         });
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
+        let most_channels = settings.limits.connections_within(fd::descriptor_limit());
         Ok(Self {
             _guarded: guarded,
             app,
@@ -126,6 +128,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             poller,
             doors,
             channels: ConnTable::new(),
+            most_channels,
             deadlines,
             waiting: VecDeque::new(),
             passed_over: None,
@@ -291,57 +294,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.channels.len() < self.desk.settings.limits.connections
-    }
-
-    /// Whether a new connection would find a place, if need be that of an idle one.
-    fn can_make_room(&self) -> bool {
-        self.has_room() || self.deadlines.oldest(Timer::KeepAlive).is_some()
-    }
-
-    /// Accepts one connection and serves it in the same turn.
-    fn accept(&mut self, index: usize) {
-        if !self.has_room() {
-            self.evict_idle();
-            if !self.has_room() {
-                self.doors.pause(&self.poller);
-                return;
-            }
-        }
-        let arrived = self.doors.accept(index, &self.poller, &self.desk);
-        if let Some(arrived) = arrived {
-            let token = self.take_in(arrived);
-            self.serve(token, false);
-        }
-    }
-
-    /// Gives a new connection its place. One whose peer has reset it meanwhile never reaches the
-    /// application, though its request could still be read.
-    fn take_in(&mut self, arrived: Arrived) -> Token {
-        let Arrived { socket, info, arrival } = arrived;
-        let mut channel = Channel::adopt(socket, info);
-        channel.waited = arrival.map(|arrival| arrival.waited);
-        if arrival.is_some_and(|arrival| arrival.is_reset) {
-            channel.conn.failed(&self.desk.block.row);
-        }
-        self.channels.insert(channel)
-    }
-
-    /// Closes the connection that has been idle longest, unless its next request has come meanwhile.
-    fn evict_idle(&mut self) {
-        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return };
-        self.serve(token, false);
-        if self.deadlines.oldest(Timer::KeepAlive) != Some(token) {
-            return;
-        }
-        match self.channels.get_mut(token) {
-            Some(channel) if channel.is_idle() => channel.conn.give_up(&self.desk.block.row),
-            Some(_) | None => return,
-        }
-        self.serve(token, false)
-    }
-
     /// Carries a connection as far as it goes, then notes what it waits for.
     fn serve(&mut self, token: Token, hung_up: bool) {
         let Some(channel) = self.channels.get_mut(token) else { return };
@@ -451,33 +403,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
     fn drain(&mut self, cause: Cause) {
         self.desk.persistence = Persistence::Close;
         self.phase = Phase::Draining { since: self.desk.clock.now(), cause };
-    }
-
-    /// Takes the connections that the kernel has already accepted for us: what is left in the queue of
-    /// the last worker to close the listener is reset.
-    ///
-    /// First each is served before the next is taken, so that the workers share them: as many as wait
-    /// now, for under load there is always one more. Then what has come meanwhile, at one go.
-    fn empty_queue(&mut self, until: Option<Instant>) {
-        for index in 0..self.doors.len() {
-            for _ in 0..self.doors.queued(index).unwrap_or(LAST_ACCEPTS) {
-                let is_late = until.is_some_and(|until| until <= self.desk.clock.now());
-                if is_late || self.desk.order() == Command::Quick {
-                    return;
-                }
-                let Some(token) = self.take_queued(index) else { break };
-                self.serve(token, false);
-            }
-            for _ in 0..LAST_ACCEPTS {
-                let Some(token) = self.take_queued(index) else { break };
-                self.waiting.push_back(token);
-            }
-        }
-    }
-
-    fn take_queued(&mut self, index: usize) -> Option<Token> {
-        let arrived = self.doors.take_one(index, &self.desk)?;
-        Some(self.take_in(arrived))
     }
 
     /// `is_lull`: nothing was due when this turn began, so no request is known to the kernel and not to

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{Backlog, Shutdown, listen, shutdown};
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::FIRST_DOOR_KEY;
 use super::complaint::Complaint;
@@ -27,6 +27,14 @@ pub(super) struct Arrived {
     pub(super) info: ConnInfo,
     /// What TCP knows of its time in the queue.
     pub(super) arrival: Option<Arrival>,
+}
+
+/// Outcome of looking for a connection.
+pub(super) enum Taken {
+    Connection(Arrived),
+    Nobody,
+    /// There are not enough descriptors or memory, which is counted and logged.
+    Exhausted(io::Error),
 }
 
 /// All listeners of this worker.
@@ -110,8 +118,8 @@ impl Doors {
     }
 
     /// Accepts one connection and moves the listener to the tail of the kernel's queue of waiters.
-    pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Option<Arrived> {
-        let listener = self.listeners.get(index)?;
+    pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Taken {
+        let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
         match accept(listener.socket.as_fd()) {
             Accepted::Connection(socket, peer) => {
                 let key = FIRST_DOOR_KEY + index as u64;
@@ -122,28 +130,39 @@ impl Doors {
                     Ok(()) => self.rest = FIRST_REST,
                     Err(error) => self.take_a_rest(&error, poller, desk),
                 }
-                Some(self.admit(index, socket, peer, desk))
+                Taken::Connection(self.admit(index, socket, peer, desk))
             }
-            Accepted::Nobody => None,
-            Accepted::Exhausted(error) | Accepted::Failed(error) => {
+            Accepted::Nobody => Taken::Nobody,
+            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.take_a_rest(&error, poller, desk);
-                None
+                Taken::Nobody
             }
         }
     }
 
     /// Accepts one connection of a queue that is being emptied.
-    pub(super) fn take_one(&mut self, index: usize, desk: &Desk) -> Option<Arrived> {
-        match accept(self.listeners.get(index)?.socket.as_fd()) {
-            Accepted::Connection(socket, peer) => Some(self.admit(index, socket, peer, desk)),
-            Accepted::Nobody => None,
-            Accepted::Exhausted(error) | Accepted::Failed(error) => {
+    pub(super) fn take_one(&mut self, index: usize, desk: &Desk) -> Taken {
+        let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
+        match accept(listener.socket.as_fd()) {
+            Accepted::Connection(socket, peer) => {
+                Taken::Connection(self.admit(index, socket, peer, desk))
+            }
+            Accepted::Nobody => Taken::Nobody,
+            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.complain(&error, desk);
-                None
+                Taken::Nobody
             }
         }
+    }
+
+    fn exhausted(&mut self, error: io::Error, desk: &Desk) -> Taken {
+        desk.block.row.inc(Counter::ConnAcceptError);
+        self.complain(&error, desk);
+        Taken::Exhausted(error)
     }
 
     /// How many connections wait at one of them; `None` where the kernel does not tell.
@@ -152,12 +171,11 @@ impl Doors {
         Some(queue.len)
     }
 
-    /// Shuts the queues of an orphan's sockets for new connections (listen(2) with a backlog of 0), as
-    /// the supervisor would have done.
+    /// Shuts the queues of an orphan's sockets for new connections, as the supervisor would have done.
     pub(super) fn shut(&self) {
         for socket in self.orphaned() {
             // Ignored, here and below: another orphan was faster, or the socket is ended anyway.
-            let _ = Backlog::new(0).and_then(|none| listen(socket, none));
+            let _ = fd::close_queue(socket.as_fd());
         }
     }
 
@@ -195,7 +213,7 @@ impl Doors {
     }
 
     /// Leaves them out of epoll for a while: there are not enough descriptors, memory or watches.
-    fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
+    pub(super) fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
         self.complain(error, desk);
         self.unwatch(poller);
         self.life = Life::Resting { until: desk.clock.now() + self.rest };

@@ -140,10 +140,7 @@ fn what_the_application_is_called_for_is_its_own_time() {
 fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time() {
     with_loop(|event_loop, around, seen| {
         let _client = around.asks("/download");
-        let token = {
-            let arrived = event_loop.doors.accept(0, &event_loop.poller, &event_loop.desk).unwrap();
-            event_loop.take_in(arrived)
-        };
+        let token = event_loop.take_queued(0).unwrap();
         let channel = event_loop.channels.get_mut(token).unwrap();
         let (block, seen_too) = (around.block, seen.clone());
         channel.body = Some(Items { has_more: Cell::new(true), block, seen: seen_too });

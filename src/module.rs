@@ -164,11 +164,8 @@ impl Runtime for Interpreter {
         // Hooks are looked up and not called: there is neither a start nor a worker.
         let application = AppSpec { hooks: Hooks::default(), ..config.application.clone() };
         let booted = self.source.boot(&application, &config.worker, slot, generation, log);
-        let checked = booted.and_then(|bridge| {
-            let found = wsgi::find_hooks(&config.application.hooks);
-            bridge.shutdown();
-            found
-        });
+        // The interpreter ends with this process, and does then what a worker does at its end.
+        let checked = booted.and_then(|_| wsgi::find_hooks(&config.application.hooks));
         checked.map_err(|BootFailure { exit, report }| CheckFailure { exit, report })
     }
 }

@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 
 use super::failure::traceback;
+use super::finalize::flush_output;
+use super::forked::alone;
 use super::start_response::type_name;
-use crate::fork_guard::alone;
 use crate::post::WorkerExit;
 use crate::settings::AppSpec;
 
@@ -40,13 +41,11 @@ impl BootFailure {
 
 /// Loads the application into a process that is prepared: import, attribute, factory, in this order.
 pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, BootFailure> {
-    alone(|| {
-        let module = import(py, spec)?;
-        let (name, object) = attribute(py, spec, &module)?;
-        let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
-        check_callable(py, spec, &name, &module, &application)?;
-        Ok(application)
-    })
+    let module = import(py, spec)?;
+    let (name, object) = attribute(py, spec, &module)?;
+    let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
+    check_callable(py, spec, &name, &module, &application)?;
+    Ok(application)
 }
 
 /// After the application was loaded, before processes are forked with it: the collector never looks at
@@ -56,7 +55,7 @@ pub(super) fn freeze(py: Python<'_>) -> PyResult<()> {
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
     // Half a line in a buffer would be written by each of them.
-    super::flush_output(py)
+    flush_output(py)
 }
 
 /// Takes an application that was there before this process, which is prepared: all but the import.
@@ -69,7 +68,7 @@ pub(super) fn adopt<'py>(
         return Ok(inherited.clone());
     }
     let name = &spec.module;
-    let application = alone(|| inherited.call0()).map_err(|error| {
+    let application = alone(py, || inherited.call0()).map_err(|error| {
         let report = format!("The factory {name} failed:\n{}", traceback(py, &error));
         BootFailure::not_importable(report)
     })?;
@@ -161,7 +160,7 @@ fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, 
     if name.contains('/') || Path::new(name).is_file() {
         return Err(BootFailure::not_importable(file_hint(name)));
     }
-    py.import(name).map_err(|error| {
+    alone(py, || py.import(name)).map_err(|error| {
         let report = if is_itself_missing(py, name, &error) {
             missing_module(py, name, &error)
         } else {
@@ -247,7 +246,7 @@ fn attribute<'py>(
     };
     let mut object = module.as_any().clone();
     for name in dotted.split('.') {
-        object = object.getattr(name).map_err(|error| {
+        object = alone(py, || object.getattr(name)).map_err(|error| {
             let mut report = format!("Cannot get {}:{dotted}: {}.\n", spec.module, error.value(py));
             if let Some((called, _)) = dotted.split_once('(') {
                 let _ = writeln!(
@@ -274,7 +273,7 @@ fn make<'py>(
     name: &str,
     factory: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
-    factory.call0().map_err(|error| {
+    alone(py, || factory.call0()).map_err(|error| {
         let mut report =
             format!("The factory {}:{name} failed:\n{}", spec.module, traceback(py, &error));
         if !factory.is_callable() {

@@ -3,14 +3,16 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyBrokenPipeError;
+use pyo3::exceptions::{PyBrokenPipeError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::caller::Caller;
+use super::forked;
 use super::hooks::HookFailure;
 use super::start_response::type_name;
 use crate::application::AppError;
+use crate::fork_guard;
 use crate::log::{Level, Log, Value};
 
 /// Why there is no (more) reply.
@@ -33,6 +35,7 @@ impl From<PyErr> for Failure {
 }
 
 /// Which request a line of the log is about. One allocation, for it is made for every streamed reply.
+#[derive(Clone)]
 pub(super) struct Label {
     text: Box<[u8]>,
     method_end: usize,
@@ -47,6 +50,11 @@ impl Label {
             method_end: method.len(),
             path_end: method.len() + path.len(),
         }
+    }
+
+    /// Of what belongs to no request.
+    fn none() -> Self {
+        Self::new(b"", b"", b"")
     }
 
     fn pairs(&self) -> [(&str, Value<'_>); 3] {
@@ -104,12 +112,41 @@ impl Reporter {
 
     /// Logs an exception that belongs to no request: one of a signal handler of the application's.
     pub(super) fn signal_failed(&self, py: Python<'_>, error: &PyErr) {
+        self.leave_if_forked(py, Label::none, Some(error));
         self.log.block(
             Level::Error,
             "application.signal_handler_raised",
             &[],
             &traceback(py, error),
         );
+    }
+
+    /// Says for which threads the end of the worker waits.
+    pub(super) fn joins_threads(&self, names: &str) {
+        self.log.line(Level::Info, "worker.joins_threads", &[("threads", Value::Text(names))]);
+    }
+
+    /// Asked after each call of the application, with what it raised: ends this process if it is a child that
+    /// the application forked, with the status that the exception has for a program.
+    pub(super) fn leave_if_forked(
+        &self,
+        py: Python<'_>,
+        label: impl FnOnce() -> Label,
+        error: Option<&PyErr>,
+    ) {
+        if !fork_guard::is_forked() {
+            return;
+        }
+        match error {
+            // The usual end of a program, which its parent will hear of.
+            Some(error) if error.is_instance_of::<PySystemExit>(py) => {}
+            Some(error) => {
+                let text = traceback(py, error);
+                self.log.block(Level::Error, "application.fork_raised", &label().pairs(), &text);
+            }
+            None => self.log.line(Level::Warning, "application.fork_returned", &label().pairs()),
+        }
+        forked::leave(py, error)
     }
 
     /// Logs a failure that comes too late to change anything.
@@ -125,6 +162,7 @@ impl Reporter {
     }
 
     fn log_error(&self, py: Python<'_>, event: &str, label: &Label, error: &PyErr) {
+        self.leave_if_forked(py, || label.clone(), Some(error));
         self.overhear(py, error);
         let text = formatted(py, error).unwrap_or_else(|failed| {
             // Most of the time that an exception takes, so that this is where a signal comes.

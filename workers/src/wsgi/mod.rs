@@ -13,6 +13,8 @@
 //! | `start_response` | `start_response`, `write`, and the head they make |
 //! | `context` | whose context variables the application finds |
 //! | `reply` | iterables, their items and their `close()` |
+//! | `finalize` | threads, exit handlers and output at the end of a worker |
+//! | `forked` | a child that the application forked and that comes back |
 //! | `hooks` | functions of the application's that are called beside it |
 //! | `failure` | what went wrong, and how the log names it |
 //! | `stacks` | the stacks of all threads, where SIGUSR2 asks for them |
@@ -27,6 +29,8 @@ mod errors;
 mod failure;
 mod ffi;
 mod file_wrapper;
+mod finalize;
+mod forked;
 mod hooks;
 mod input;
 mod names;
@@ -86,7 +90,7 @@ pub fn start_generation(spec: &AppSpec, generation: Generation) -> Result<(), Bo
     Python::attach(|py| {
         app::prepare(py, spec)?;
         hooks::on_start(py, &spec.hooks, generation)?;
-        let ended = run_exit_handlers(py);
+        let ended = finalize::finalize(py, |_| {});
         ended.map_err(|error| {
             BootFailure::not_booted(py, "An exit handler of --on-start failed.", &error)
         })
@@ -270,14 +274,14 @@ impl Bridge {
         })
     }
 
-    /// Ends the interpreter's part of the worker: hooks and exit handlers of the application's run, and
-    /// what it printed is written out.
+    /// Ends the interpreter's part of the worker: hooks of the application run, its threads finish, its exit
+    /// handlers run, and what it printed is written out.
     pub fn shutdown(self) {
         Python::attach(|py| {
             if let Err(failure) = self.hooks.exit(py) {
                 self.reporter.hook_failed(&failure);
             }
-            if let Err(error) = run_exit_handlers(py) {
+            if let Err(error) = finalize::finalize(py, |names| self.reporter.joins_threads(names)) {
                 self.reporter.signal_failed(py, &error);
             }
         });
@@ -305,11 +309,9 @@ impl Bridge {
         let responder = starter.responder.bind(py);
         let call = || {
             let start_response = starter.start_response.bind(py);
-            let result = self
-                .application
-                .bind(py)
-                .call1((environ, start_response))
-                .map_err(|error| reply::raised(responder, error))?;
+            let result = self.application.bind(py).call1((environ, start_response));
+            self.reporter.leave_if_forked(py, label, result.as_ref().err());
+            let result = result.map_err(|error| reply::raised(responder, error))?;
             let result = match self.caller {
                 // bjoern's habit, which programs written for it have.
                 Some(_) => reply::bytes_as_one_item(result)?,
@@ -376,21 +378,6 @@ impl Application for Bridge {
             Heard::Nothing
         })
     }
-}
-
-/// `atexit` first, as the interpreter's own end does, for its handlers may print.
-fn run_exit_handlers(py: Python<'_>) -> PyResult<()> {
-    let ran = py.import("atexit")?.call_method0("_run_exitfuncs").map(drop);
-    flush_output(py)?;
-    ran
-}
-
-/// What was printed is written out.
-fn flush_output(py: Python<'_>) -> PyResult<()> {
-    for stream in app::open_streams(py)? {
-        stream.call_method0("flush")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -219,7 +219,9 @@ impl Body {
     /// The next item that is not empty; `None` at the end.
     fn next_chunk(&mut self, py: Python<'_>) -> Result<Option<Chunk>, Failure> {
         loop {
-            match self.next_item(py) {
+            let item = self.next_item(py);
+            self.reporter.leave_if_forked(py, || self.label.clone(), item.as_ref().err());
+            match item {
                 Ok(Some(item)) => {
                     if let Some(chunk) = checked(item)? {
                         return Ok(Some(chunk));
@@ -241,6 +243,7 @@ impl Body {
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
+        self.reporter.leave_if_forked(py, || self.label.clone(), closed.as_ref().err());
         if let Err(error) = closed {
             self.reporter.close_failed(py, &self.label, &error);
         }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::application::Application;
+use crate::spool::Spool;
 use crate::wsgi::tests::harness::{App, inet, parsed, showing};
 
 #[test]
@@ -110,7 +111,24 @@ fn content_type_and_length_stand_only_without_http() {
         "[('CONTENT_LENGTH', '0'), ('CONTENT_TYPE', 'text/plain')]"
     );
     assert_eq!(app.text("/", ""), "[]");
-    assert_eq!(app.text("/", "Transfer-Encoding: chunked\r\n"), "[]");
+}
+
+#[test]
+fn a_chunked_body_has_a_length_like_any_other_and_no_transfer_encoding() {
+    let mut app = App::showing(
+        "[environ.get(k) for k in ('CONTENT_LENGTH', 'HTTP_TRANSFER_ENCODING', \
+         'wsgi.input_terminated')] + [environ['wsgi.input'].read()]",
+    );
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-ENCODING: Chunked\r\n\r\n";
+    let mut show = |body: RequestBody<'_>| {
+        String::from_utf8(app.send(head, body).unwrap().items.concat()).unwrap()
+    };
+    assert_eq!(show(RequestBody::Empty), "['0', None, True, b'']");
+    assert_eq!(show(RequestBody::Slice(b"a=1&b=2")), "['7', None, True, b'a=1&b=2']");
+    let mut spool = Spool::new(0, &std::env::temp_dir());
+    spool.append(b"spooled").unwrap();
+    spool.rewind().unwrap();
+    assert_eq!(show(RequestBody::Spooled(spool)), "['7', None, True, b'spooled']");
 }
 
 #[test]

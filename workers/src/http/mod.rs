@@ -7,6 +7,7 @@
 //! for one that comes in pieces), [`framing`] and [`body`]; the answer through [`response`].
 pub mod body;
 mod byte_class;
+mod chunk_extension;
 pub mod chunked;
 pub mod date;
 mod facts;

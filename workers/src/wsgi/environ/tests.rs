@@ -91,6 +91,20 @@ fn the_root_path_is_script_name_and_goes_from_the_path_where_it_stands_there() {
 }
 
 #[test]
+fn a_request_about_the_server_as_a_whole_has_an_empty_path() {
+    let show = "[environ[k] for k in ('SCRIPT_NAME', 'PATH_INFO', 'RAW_URI', 'REQUEST_URI')]";
+    let mut app = App::showing(show);
+    let settings = Settings { root_path: "/shop".to_owned(), ..Settings::default() };
+    let mut below = App::with(&showing(show), &settings);
+    let options = |app: &mut App| {
+        let head = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
+        String::from_utf8(app.send(head, RequestBody::Empty).unwrap().items.concat()).unwrap()
+    };
+    assert_eq!(options(&mut app), "['', '', '*', '*']");
+    assert_eq!(options(&mut below), "['/shop', '', '*', '*']");
+}
+
+#[test]
 fn method_and_version_are_the_requests() {
     let mut app = App::showing("(environ['REQUEST_METHOD'], environ['SERVER_PROTOCOL'])");
     let mut show = |head: &[u8]| {

@@ -208,14 +208,19 @@ impl Facts {
         Ok(())
     }
 
-    /// RFC 9110 §10.1.1: one in HTTP/1.0 is ignored; one that is not `100-continue` may get 417.
+    /// RFC 9110 §10.1.1: Expect is ignored in HTTP/1.0, and an expectation other than `100-continue`
+    /// may get 417. It is a list: empty elements, and so an empty field, say nothing (§5.6.1.2). No
+    /// quoted string needs to be looked into, because no expectation with one is known.
     fn note_expectation(&mut self, value: &[u8], version: Version) -> Result<(), HeadError> {
-        match version {
-            Version::Http10 => {}
-            Version::Http11 if value.eq_ignore_ascii_case(b"100-continue") => {
+        if version == Version::Http10 {
+            return Ok(());
+        }
+        for expectation in value.split(|&byte| byte == b',').map(byte_class::trim) {
+            if expectation.eq_ignore_ascii_case(b"100-continue") {
                 self.expects_continue = true;
+            } else if !expectation.is_empty() {
+                return Err(HeadError::UnknownExpectation);
             }
-            Version::Http11 => return Err(HeadError::UnknownExpectation),
         }
         Ok(())
     }

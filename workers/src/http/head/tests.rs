@@ -382,9 +382,22 @@ fn one_expectation_is_known_and_1_0_has_none() {
     assert!(expects("HTTP/1.1", "100-Continue"));
     assert!(!expects("HTTP/1.0", "100-continue"));
     assert!(!expects("HTTP/1.0", "tea"));
-    for other in ["tea", "", "100-continue, tea", "100-continue;q=1"] {
+    for other in ["tea", "100-continue, tea", "tea, 100-continue", "100-continue;q=1", "\"\""] {
         refuses_fields(&format!("Expect: {other}\r\n"), HeadError::UnknownExpectation, 417);
     }
+}
+
+#[test]
+fn expect_is_a_list_that_may_be_empty() {
+    let expects = |fields: &str| head(&with_fields("HTTP/1.1", fields)).expects_continue;
+    assert!(expects("Expect: 100-continue, 100-continue\r\n"));
+    assert!(expects("Expect: ,\t100-CONTINUE ,,\r\n"));
+    assert!(expects("Expect: 100-continue\r\nExpect: 100-continue\r\n"));
+    assert!(expects("Expect:\r\nExpect: 100-continue\r\n"));
+    assert!(!expects("Expect:\r\n"));
+    assert!(!expects("Expect: , ,\r\n"));
+    let two = "Expect: 100-continue\r\nExpect: tea\r\n";
+    refuses_fields(two, HeadError::UnknownExpectation, 417);
 }
 
 #[test]

@@ -151,6 +151,13 @@ fn repeated_fields_are_joined_with_a_comma_and_cookies_with_a_semicolon() {
 }
 
 #[test]
+fn repeated_fields_that_are_no_lists_are_joined_with_a_comma_too() {
+    let mut app = App::showing("[environ[k] for k in ('HTTP_USER_AGENT', 'HTTP_REFERER')]");
+    let lines = "User-Agent: a/1\r\nReferer: /x\r\nuser-agent: b/2\r\nReferer: /y\r\n";
+    assert_eq!(app.text("/", lines), "['a/1,b/2', '/x,/y']");
+}
+
+#[test]
 fn bytes_above_ascii_are_latin_1() {
     let mut app = App::showing("environ['HTTP_REFERER']");
     let head = b"GET / HTTP/1.1\r\nHost: a\r\nReferer: caf\xc3\xa9\r\n\r\n";

@@ -81,6 +81,59 @@ def test_the_access_log_has_a_line_a_request_without_its_query(serve, connect, t
     assert "hunter2" not in "".join(lines)
 
 
+def test_a_refused_request_is_logged_with_its_rule_as_far_as_it_was_read(serve, connect, tmp_path):
+    path, spool = tmp_path / "access.log", tmp_path / "spool"
+    spool.mkdir()
+    server = serve("plain:app", "--access-logfile", path, "--limit-request-body", 9000, "--body-memory", 10, "--body-temp-dir", spool)
+    spool.rmdir()
+    agent = "Host: a\r\nUser-Agent: tester\r\n"
+    head = f"POST /p?secret=hunter2 HTTP/1.1\r\n{agent}"
+    refused = [
+        ("\x16\x03\x01", 400, '"-" 400 0 "-" "-"', "the request line holds a control character"),
+        (f"GET http://me:hunter2@a/ HTTP/1.1\r\n{agent}\r\n", 400, '"GET" 400 0 "-" "-"', "the request target carries user information"),
+        (f"{head}Referer: /x?secret=hunter2\r\nX : y\r\n\r\n", 400, '"POST /p HTTP/1.1" 400 0 "/x" "tester"', "white space stands before a field's colon"),
+        (f"{head}Transfer-Encoding: chunked\r\n\r\n5;\r\n", 400, '"POST /p HTTP/1.1" 400 0 "-" "tester"', "a chunk extension is malformed"),
+        (f"{head}Content-Length: 9001\r\n\r\n", 413, '"POST /p HTTP/1.1" 413 0 "-" "tester"', "the body is too large"),
+        (f"{head}Expect: tea\r\n\r\n", 417, '"POST /p HTTP/1.1" 417 0 "-" "tester"', "an unknown expectation"),
+        (f"{head}Transfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n", 500, '"POST /p HTTP/1.1" 500 0 "-" "tester"', "the body could not be stored"),
+    ]  # fmt: skip
+    for request, status, _, _ in refused:
+        wire = connect(server)
+        wire.send(request)
+        assert wire.response().status == status
+    server.stop()
+    lines = path.read_text().splitlines()
+    assert len(lines) == len(refused)
+    for line, (_, _, expected, reason) in zip(lines, refused):
+        assert expected in line and line.endswith(f' 0.000 "{reason}"'), line
+    told = server.events("request.refused")
+    assert [line.pairs["reason"] for line in told] == [reason for _, status, _, reason in refused if status != 500]
+    assert told[3].level == "INFO" and told[3].has("request.refused", {"status": 400, "method": "POST", "path": "/p", "remote_addr": "127.0.0.1"})
+    assert "hunter2" not in server.log + "".join(lines)
+
+
+def test_a_request_that_came_too_late_has_its_line_too(serve, connect, tmp_path):
+    path = tmp_path / "access.log"
+    server = serve("plain:app", "--access-logfile", path, "--header-timeout", "0.1")
+    wire = connect(server)
+    wire.send("GET /slow HTTP/1.1\r\nUser-Agent: tester\r\n")
+    assert wire.response().status == 408
+    server.stop()
+    (line,) = path.read_text().splitlines()
+    assert '"GET /slow HTTP/1.1" 408 0 "-" "tester" 0.000 "the head did not arrive in time"' in line
+    assert len(server.events("request.refused")) == 1
+
+
+def test_refused_requests_are_logged_ten_times_a_minute_at_most(serve, connect):
+    server = serve("plain:app", workers=1)
+    for _ in range(25):
+        wire = connect(server)
+        wire.send("GET / HTTP/1.1\r\n\r\n")
+        assert wire.response().status == 400
+    server.stop()
+    assert len(server.events("request.refused")) == 10
+
+
 def test_a_response_that_is_broken_off_has_its_line_and_the_bytes_that_left(serve, connect, tmp_path):
     path = tmp_path / "access.log"
     server = serve("plain:app", "--access-logfile", path, "-w", "1")

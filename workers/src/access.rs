@@ -13,8 +13,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::connection::SocketName;
-use crate::http::{Status, Version};
+use crate::connection::{RefusalReason, SocketName};
+use crate::http::{PartialHead, Status, Version};
 use crate::log::LogFormat;
 use crate::log::escape::{Style, cut, escape};
 use crate::log::sink::{Sink, Written};
@@ -39,17 +39,30 @@ pub struct Entry<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// From the call of the application to the last byte handed over; zero where it was not called.
     pub duration: Duration,
+    /// The identifier that the application knows the request by. Written as JSON alone: the text
+    /// format has a fixed number of columns.
+    pub request_id: Option<&'a [u8]>,
+    /// The rule that the request broke, if it was refused. It ends the line.
+    pub refused: Option<RefusalReason>,
 }
 
-/// The first line of a request, without its query.
+/// The first line of a request, without its query, as far as it could be read.
 #[derive(Clone, Copy)]
 pub struct RequestLine<'a> {
     /// The method.
     pub method: &'a [u8],
     /// The path as sent: [`crate::http::Head::path`].
-    pub path: &'a [u8],
+    pub path: Option<&'a [u8]>,
     /// The version.
-    pub version: Version,
+    pub version: Option<Version>,
+}
+
+impl<'a> RequestLine<'a> {
+    /// That of a request which was refused; `None` if its method could not be read.
+    pub fn of(part: &'a PartialHead) -> Option<Self> {
+        let method = part.method.as_deref()?;
+        Some(Self { method, path: part.path.as_deref(), version: part.version })
+    }
 }
 
 /// The access log of one worker.
@@ -153,7 +166,8 @@ impl AccessLog {
     }
 }
 
-/// `ADDRESS - - [DATE] "METHOD PATH VERSION" STATUS BYTES "REFERER" "USER-AGENT" MILLISECONDS`
+/// `ADDRESS - - [DATE] "METHOD PATH VERSION" STATUS BYTES "REFERER" "USER-AGENT" MILLISECONDS`, and
+/// `"REASON"` behind it where the request was refused.
 fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     let start = out.len();
     address(out, entry.peer, Style::Quoted);
@@ -166,10 +180,10 @@ fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     match entry.request {
         Some(RequestLine { method, path, version }) => {
             value(out, method, Style::Quoted);
-            out.push(b' ');
-            value(out, path, Style::Quoted);
-            out.push(b' ');
-            out.extend_from_slice(version_name(version).as_bytes());
+            for part in [path, version.map(version_name)].into_iter().flatten() {
+                out.push(b' ');
+                value(out, part, Style::Quoted);
+            }
         }
         None => out.push(b'-'),
     }
@@ -184,6 +198,10 @@ fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     }
     out.push(b' ');
     milliseconds(out, entry.duration);
+    if let Some(reason) = entry.refused {
+        // Ignored here and below: writing to a vector cannot fail.
+        let _ = write!(out, " \"{reason}\"");
+    }
     out.push(b'\n');
 }
 
@@ -197,8 +215,12 @@ fn json(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     out.push(b'"');
     if let Some(RequestLine { method, path, version }) = entry.request {
         json_text(out, "method", method);
-        json_text(out, "path", path);
-        json_text(out, "protocol", version_name(version).as_bytes());
+        if let Some(path) = path {
+            json_text(out, "path", path);
+        }
+        if let Some(version) = version {
+            json_text(out, "protocol", version_name(version));
+        }
     }
     out.extend_from_slice(b",\"status\":");
     number(out, entry.status.0.into());
@@ -212,6 +234,12 @@ fn json(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     }
     out.extend_from_slice(b",\"duration_ms\":");
     milliseconds(out, entry.duration);
+    if let Some(request_id) = entry.request_id {
+        json_text(out, "request_id", request_id);
+    }
+    if let Some(reason) = entry.refused {
+        let _ = write!(out, ",\"reason\":\"{reason}\"");
+    }
     out.extend_from_slice(b"}\n");
 }
 
@@ -235,7 +263,6 @@ fn address(out: &mut Vec<u8>, peer: &SocketName, style: Style) {
             }
         }
         SocketName::Inet(SocketAddr::V6(address)) => {
-            // Ignored: writing to a vector cannot fail.
             let _ = write!(out, "{}", address.ip());
         }
         SocketName::Unix(path) => value(out, path.as_bytes(), style),
@@ -255,10 +282,10 @@ fn without_query(referer: &[u8]) -> &[u8] {
     &referer[..end]
 }
 
-fn version_name(version: Version) -> &'static str {
+fn version_name(version: Version) -> &'static [u8] {
     match version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
+        Version::Http10 => b"HTTP/1.0",
+        Version::Http11 => b"HTTP/1.1",
     }
 }
 

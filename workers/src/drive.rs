@@ -1,5 +1,7 @@
 //! The worker's hot path: one connection's steps, carried out until it has to wait.
 
+mod refused;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -12,10 +14,11 @@ use crate::application::{
 };
 use crate::channel::{Channel, Record};
 use crate::clock::Clock;
-use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
+use crate::connection::{CloseManner, Connection, Cursor, ItemFate, RefusalReason, Rules, Step};
 use crate::fd::{self, Io};
 use crate::fork_guard;
-use crate::http::{Head, Persistence, ResponseHead, Status};
+use crate::http::{Head, PartialHead, Persistence, ResponseHead};
+use crate::log::throttle::Throttle;
 use crate::log::{Level, Log, Value};
 use crate::metrics::{Block, Counter};
 use crate::settings::Settings;
@@ -66,6 +69,8 @@ pub struct Desk {
     pub sequence: u64,
     /// When the loop woke up: what waits since then waits for us.
     pub woke: Duration,
+    /// How often refused requests are logged.
+    refusals: Throttle,
     spare: Option<Vec<u8>>,
 }
 
@@ -102,6 +107,7 @@ impl Desk {
             persistence: Persistence::KeepAlive,
             sequence: 0,
             woke,
+            refusals: Throttle::new(refused::LINES, refused::INTERVAL),
             spare: None,
         }
     }
@@ -195,7 +201,8 @@ pub fn drive<A: Application>(
             }
             Step::Store(bytes) => {
                 if let Err(error) = store(channel, bytes, desk) {
-                    refuse_unstored(channel, desk, &error);
+                    let reason = not_stored(channel, desk, &error);
+                    channel.conn.refuse(reason, &desk.rules());
                 }
             }
             Step::Call { .. } | Step::CallGathered if hung_up => {
@@ -215,6 +222,7 @@ pub fn drive<A: Application>(
                 call_gathered(app, desk, channel);
                 steps_left = steps_left.saturating_sub(1);
             }
+            Step::Refused(refused) => refused::note(desk, channel.conn.info(), &refused),
             Step::Pull => {
                 pull(desk, channel);
                 steps_left = steps_left.saturating_sub(1);
@@ -249,9 +257,7 @@ pub fn drive<A: Application>(
                 channel.conn.write_shut();
             }
             Step::Close(manner) => {
-                if channel.called.is_some() {
-                    book(desk, channel);
-                }
+                book(desk, channel);
                 break Pause::Closed(manner);
             }
         }
@@ -279,14 +285,17 @@ fn store<B: AppBody>(channel: &mut Channel<B>, bytes: &[u8], desk: &Desk) -> io:
 }
 
 /// A body that the disk does not take is answered, and is nobody else's trouble.
-fn refuse_unstored<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, error: &io::Error) {
+fn not_stored<B: AppBody>(
+    channel: &mut Channel<B>,
+    desk: &Desk,
+    error: &io::Error,
+) -> RefusalReason {
     let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let status = if is_full { Status(507) } else { Status(500) };
     let dir = desk.settings.body_temp_dir.display();
     let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
     desk.log.line(Level::Error, "request.body_not_stored", &pairs);
     channel.spool = None;
-    channel.conn.refuse(status, &desk.rules());
+    if is_full { RefusalReason::DiskFull } else { RefusalReason::NotStored }
 }
 
 fn call_gathered<A: Application>(app: &mut A, desk: &mut Desk, channel: &mut Channel<A::Body>) {
@@ -295,7 +304,11 @@ fn call_gathered<A: Application>(app: &mut A, desk: &mut Desk, channel: &mut Cha
         None => RequestBody::Empty,
         Some(mut spool) => match spool.rewind() {
             Ok(()) => RequestBody::Spooled(spool),
-            Err(error) => return refuse_unstored(channel, desk, &error),
+            Err(error) => {
+                let reason = not_stored(channel, desk, &error);
+                let request = PartialHead::of(&gathered.head, &gathered.head_bytes);
+                return channel.conn.refuse_read(reason, request, &desk.rules());
+            }
         },
     };
     answer(app, desk, channel, &gathered.head_bytes, &gathered.head, body);
@@ -444,10 +457,11 @@ fn send_file<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, offset: u64, len
     outcome
 }
 
-/// Books the reply's duration and its line in the access log, also where it was broken off.
+/// Books the reply's duration and its line in the access log, also where it was broken off. A request
+/// that was refused has its line already: no application was called.
 fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
-    // A refusal of ours has none: no application was called.
-    let duration = channel.called.take().map(|called| desk.clock.now() - called);
+    let Some(called) = channel.called.take() else { return };
+    let duration = desk.clock.now() - called;
     if let (Some(access), Some((status, body_bytes))) = (&mut desk.access, channel.conn.reply()) {
         let record = channel.record.as_deref();
         access.record(&Entry {
@@ -458,12 +472,12 @@ fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
             body_bytes,
             referer: record.and_then(|record| record.referer.as_deref()),
             user_agent: record.and_then(|record| record.user_agent.as_deref()),
-            duration: duration.unwrap_or_default(),
+            duration,
+            request_id: record.and_then(|record| record.id.as_deref()),
+            refused: None,
         });
     }
-    if let Some(duration) = duration {
-        desk.block.request_duration.record(duration);
-    }
+    desk.block.request_duration.record(duration);
 }
 
 fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
@@ -489,11 +503,13 @@ impl Record {
             version: head.version,
             referer: head.find(head_bytes, "referer").map(Into::into),
             user_agent: head.find(head_bytes, "user-agent").map(Into::into),
+            id: None,
         }
     }
 
     fn request_line(&self) -> RequestLine<'_> {
-        RequestLine { method: &self.method, path: &self.path, version: self.version }
+        let (path, version) = (Some(&*self.path), Some(self.version));
+        RequestLine { method: &self.method, path, version }
     }
 }
 

@@ -3,6 +3,7 @@ use std::io::Read;
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::{BodyError, HeadError};
 
 fn peer() -> SocketName {
     SocketName::Inet("192.0.2.7:4711".parse().unwrap())
@@ -12,12 +13,18 @@ fn entry<'a>(peer: &'a SocketName, path: &'a [u8]) -> Entry<'a> {
     Entry {
         at: UNIX_EPOCH + Duration::from_secs(971_186_136),
         peer,
-        request: Some(RequestLine { method: b"GET", path, version: Version::Http11 }),
+        request: Some(RequestLine {
+            method: b"GET",
+            path: Some(path),
+            version: Some(Version::Http11),
+        }),
         status: Status(200),
         body_bytes: 2326,
         referer: Some(b"http://example.org/start?token=secret#part"),
         user_agent: Some(b"curl/8.0"),
         duration: Duration::from_micros(12_034),
+        request_id: None,
+        refused: None,
     }
 }
 
@@ -58,6 +65,43 @@ fn a_response_is_one_json_object() {
          \"referer\":\"http://example.org/start\",\"user_agent\":\"curl/8.0\",\
          \"duration_ms\":12.034}\n"
     );
+}
+
+#[test]
+fn a_refused_request_ends_its_line_with_the_reason() {
+    let peer = peer();
+    let refused = Some(RefusalReason::from(BodyError::BadExtension));
+    let entry = Entry { refused, status: Status(400), ..entry(&peer, b"/p") };
+    let text = line(LogFormat::Text, &entry);
+    assert!(text.ends_with(" \"curl/8.0\" 12.034 \"a chunk extension is malformed\"\n"), "{text}");
+    let json = line(LogFormat::Json, &entry);
+    assert!(
+        json.ends_with(",\"duration_ms\":12.034,\"reason\":\"a chunk extension is malformed\"}\n"),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_request_line_is_written_as_far_as_it_was_read() {
+    let peer = peer();
+    let whole = entry(&peer, b"/p");
+    for (path, text, json) in [
+        (Some(&b"/p"[..]), "\"GET /p\" 200", "\"method\":\"GET\",\"path\":\"/p\",\"status\":"),
+        (None, "\"GET\" 200", "\"method\":\"GET\",\"status\":"),
+    ] {
+        let request = Some(RequestLine { method: b"GET", path, version: None });
+        let entry = Entry { request, ..whole };
+        assert!(line(LogFormat::Text, &entry).contains(text));
+        assert!(line(LogFormat::Json, &entry).contains(json));
+    }
+}
+
+#[test]
+fn a_json_line_has_the_requests_id() {
+    let peer = peer();
+    let entry = Entry { request_id: Some(b"7f3a\"-01"), ..entry(&peer, b"/p") };
+    assert!(line(LogFormat::Json, &entry).ends_with(",\"request_id\":\"7f3a\\\"-01\"}\n"));
+    assert!(!line(LogFormat::Text, &entry).contains("7f3a"));
 }
 
 #[test]
@@ -184,11 +228,17 @@ proptest! {
         let long = vec![byte; 8190];
         let peer = SocketName::Unix("\u{1b}".repeat(108));
         let entry = Entry {
-            request: Some(RequestLine { method: &long[..32], path: &long, version: Version::Http10 }),
+            request: Some(RequestLine {
+                method: &long[..32],
+                path: Some(&long),
+                version: Some(Version::Http10),
+            }),
             referer: Some(&long),
             user_agent: Some(&long),
             body_bytes: u64::MAX,
             duration: Duration::MAX,
+            request_id: Some(&long[..128]),
+            refused: Some(HeadError::TransferEncodingIn10.into()),
             ..entry(&peer, b"")
         };
         for format in [LogFormat::Text, LogFormat::Json] {

@@ -19,6 +19,19 @@ def wait_for_file(path, process):
         time.sleep(0.01)
 
 
+def wait_for_json(server, event):
+    """Waits until a log of JSON has the event, and returns all its lines so far."""
+    with server._said:
+        assert server._said.wait_for(lambda: any(f'"event":"{event}"' in line for line in server._lines), PATIENCE_S), server.log
+    return [json.loads(line) for line in server.log.splitlines()]
+
+
+def address_of(lines):
+    """Where a server listens, by the lines of its JSON log."""
+    listen = next(line["listen"] for line in lines if line["event"] == SERVER_READY)
+    return "127.0.0.1", int(listen.rpartition(":")[2].rstrip("/"))
+
+
 def test_the_log_has_one_line_an_event_and_names_slot_pid_and_generation(serve):
     server = serve("plain:app", workers=2)
     server.stop()
@@ -132,6 +145,31 @@ def test_refused_requests_are_logged_ten_times_a_minute_at_most(serve, connect):
         assert wire.response().status == 400
     server.stop()
     assert len(server.events("request.refused")) == 10
+
+
+def test_a_json_access_line_has_the_id_that_the_application_and_the_log_have(serve, connect, tmp_path):
+    (tmp_path / "tells.py").write_text(
+        "def app(environ, start_response):\n"
+        "    if environ['PATH_INFO'] == '/raise':\n"
+        "        raise ValueError\n"
+        "    start_response('200 OK', [])\n"
+        "    return [environ['arctos.request_id'].encode()]\n"
+    )
+    path = tmp_path / "access.log"
+    server = Server("tells:app", "--log-format", "json", "--access-logfile", path, "--pid", tmp_path / "pid", cwd=tmp_path)
+    try:
+        lines = wait_for_json(server, SERVER_READY)
+        told = []
+        for target, field in (("/", None), ("/", "X-Request-Id: from-the-proxy"), ("/", "X-Request-Id: not sane"), ("/raise", None)):
+            with Wire(address_of(lines)) as wire:
+                told.append(wire.get(target, *([field] if field else [])).response().body.decode())
+        (raised,) = [line for line in wait_for_json(server, APPLICATION_RAISED) if line["event"] == APPLICATION_RAISED]
+        server.stop()
+    finally:
+        server.kill()
+    seen = [json.loads(line)["request_id"] for line in path.read_text().splitlines()]
+    assert seen[:3] == told[:3] and seen[1] == "from-the-proxy" and len(set(seen)) == 4
+    assert seen[3] == raised["request_id"]
 
 
 def test_a_response_that_is_broken_off_has_its_line_and_the_bytes_that_left(serve, connect, tmp_path):

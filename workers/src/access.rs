@@ -112,6 +112,14 @@ impl AccessLog {
         Self { sink, format, buffer, is_torn: false, date: Date::default(), dropped: 0 }
     }
 
+    /// Whether its lines have [`Entry::request_id`].
+    pub fn names_requests(&self) -> bool {
+        match self.format {
+            LogFormat::Text => false,
+            LogFormat::Json => true,
+        }
+    }
+
     /// Writes to `fd` from now on, the same log opened anew. What has gathered goes to the old file as far
     /// as that takes it, else to the new one.
     pub fn replace(&mut self, fd: OwnedFd) {

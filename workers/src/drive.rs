@@ -335,8 +335,12 @@ fn answer<A: Application>(
         Request { head_bytes, head, body, conn: &info, sequence: desk.sequence, queue_wait };
     let method = head.method.of(head_bytes);
     let path = head.path.of(head_bytes);
-    if desk.access.is_some() {
-        channel.record = Some(Box::new(Record::of(head_bytes, head)));
+    if let Some(access) = &desk.access {
+        let mut record = Record::of(head_bytes, head);
+        if access.names_requests() {
+            record.id = app.request_id(&request).map(Into::into);
+        }
+        channel.record = Some(Box::new(record));
     }
     if let Some(memory) = desk.spare.take() {
         channel.conn.outbox().lend(memory);

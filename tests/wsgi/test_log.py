@@ -189,6 +189,17 @@ def test_the_access_log_goes_to_standard_output_when_asked_to(serve, connect):
     assert b"/hello" in server.output and "/hello" not in server.log
 
 
+def test_lost_lines_of_the_access_log_are_told_at_once_and_then_counted(serve, connect):
+    server = serve("plain:app", "--access-logfile", "/dev/full", workers=1)
+    for _ in range(5):
+        assert connect(server).get("/hello").response().status == 200
+    first = server.wait_for("access_log.lines_lost")
+    server.stop()
+    told = server.events("access_log.lines_lost")
+    assert len(told) == 2 and sum(int(line.pairs["lines"]) for line in told) == 5
+    assert first.level == "WARNING" and first.pairs["reason"] == "No space left on device"
+
+
 def test_what_a_client_sends_cannot_make_a_line_of_its_own(serve, connect, tmp_path):
     path = tmp_path / "access.log"
     server = serve("plain:app", "--access-logfile", path)

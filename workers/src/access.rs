@@ -1,12 +1,15 @@
 //! The access log: one line a response, in the Combined Log Format with the duration behind it, or as
 //! a JSON object.
 //!
-//! Lines gather in a buffer that the event loop flushes once a turn with one write(2), which never
-//! waits. What a slow reader does not take stays in the buffer; when that is full, lines are dropped
-//! and counted.
+//! Lines gather in a buffer that the event loop flushes once a turn, with a write(2) that never waits.
+//! What a slow reader does not take stays in the buffer; when that is full, lines are dropped and
+//! counted.
 //!
 //! Secrets stay out of logs: the query string is left out, of the request and of the referer, and so
 //! is the user of an Authorization field (the third column is always `-`).
+
+mod buffer;
+mod losses;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,6 +22,11 @@ use crate::log::LogFormat;
 use crate::log::escape::{Style, cut, escape};
 use crate::log::sink::{Sink, Written};
 use crate::log::timestamp::Timestamp;
+
+use buffer::LineBuffer;
+
+pub use buffer::{LossCause, Lost};
+pub use losses::Losses;
 
 /// One response.
 #[derive(Clone, Copy)]
@@ -69,11 +77,8 @@ impl<'a> RequestLine<'a> {
 pub struct AccessLog {
     sink: Sink,
     format: LogFormat,
-    buffer: Vec<u8>,
-    /// The buffer begins within a line, whose start was written.
-    is_torn: bool,
+    buffer: LineBuffer,
     date: Date,
-    dropped: u64,
 }
 
 /// The last second that was written, as the log's format writes it: rendering it costs as much as
@@ -107,9 +112,8 @@ const VALUE_BYTES: usize = 1024;
 impl AccessLog {
     /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow.
     pub fn new(fd: OwnedFd, format: LogFormat) -> Self {
-        let buffer = Vec::with_capacity(2 * FULL_BYTES);
-        let sink = Sink::new(fd);
-        Self { sink, format, buffer, is_torn: false, date: Date::default(), dropped: 0 }
+        let buffer = LineBuffer::with_capacity(2 * FULL_BYTES);
+        Self { sink: Sink::new(fd), format, buffer, date: Date::default() }
     }
 
     /// Whether its lines have [`Entry::request_id`].
@@ -124,12 +128,7 @@ impl AccessLog {
     /// as that takes it, else to the new one.
     pub fn replace(&mut self, fd: OwnedFd) {
         self.write();
-        if std::mem::take(&mut self.is_torn)
-            && let Some(end) = memchr::memchr(b'\n', &self.buffer)
-        {
-            self.buffer.drain(..=end);
-            self.dropped += 1;
-        }
+        self.buffer.start_afresh();
         self.sink = Sink::new(fd);
     }
 
@@ -138,37 +137,30 @@ impl AccessLog {
         if self.buffer.len() >= FULL_BYTES {
             self.write();
             if self.buffer.len() >= FULL_BYTES {
-                self.dropped += 1;
+                self.buffer.refuse();
                 return;
             }
         }
         self.date.follow(entry.at, self.format);
         match self.format {
-            LogFormat::Text => combined(&mut self.buffer, entry, &self.date.text),
-            LogFormat::Json => json(&mut self.buffer, entry, &self.date.text),
+            LogFormat::Text => combined(self.buffer.open_line(), entry, &self.date.text),
+            LogFormat::Json => json(self.buffer.open_line(), entry, &self.date.text),
         }
     }
 
-    /// Writes what has gathered, with one write(2), and tells how many lines were dropped since the
-    /// last flush. No system call when there is nothing to write.
-    pub fn flush(&mut self) -> u64 {
+    /// Writes what has gathered, and tells which lines were lost since the last flush. No system call
+    /// when there is nothing to write.
+    pub fn flush(&mut self) -> Option<Lost> {
         self.write();
-        std::mem::take(&mut self.dropped)
+        self.buffer.take_lost()
     }
 
     fn write(&mut self) {
-        if self.buffer.is_empty() {
-            return;
-        }
-        match self.sink.write(&self.buffer) {
-            Written::Bytes(count) => {
-                self.is_torn = self.buffer.drain(..count).next_back() != Some(b'\n');
-            }
-            Written::Blocked => {}
-            Written::Failed => {
-                self.dropped += memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
-                self.buffer.clear();
-                self.is_torn = false;
+        while self.buffer.len() > 0 {
+            match self.sink.write(self.buffer.piece(self.sink.piece_bytes())) {
+                Written::Bytes(count) => self.buffer.wrote(count),
+                Written::Blocked => break,
+                Written::Failed(errno) => self.buffer.fail(errno),
             }
         }
     }

@@ -1,20 +1,21 @@
 //! The worker's hot path: one connection's steps, carried out until it has to wait.
 
+mod access_log;
 mod refused;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::access::{AccessLog, Entry, RequestLine};
+use crate::access::{AccessLog, Entry, Losses, RequestLine};
 use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
 };
 use crate::channel::{Channel, Record};
 use crate::clock::Clock;
-use crate::connection::{CloseManner, Connection, Cursor, ItemFate, RefusalReason, Rules, Step};
+use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::fd::{self, Io};
 use crate::fork_guard;
 use crate::http::{Head, PartialHead, Persistence, ResponseHead};
@@ -71,6 +72,8 @@ pub struct Desk {
     pub woke: Duration,
     /// How often refused requests are logged.
     refusals: Throttle,
+    /// Lines that the access log has lost.
+    losses: Losses,
     spare: Option<Vec<u8>>,
 }
 
@@ -108,25 +111,8 @@ impl Desk {
             sequence: 0,
             woke,
             refusals: Throttle::new(refused::LINES, refused::INTERVAL),
+            losses: Losses::default(),
             spare: None,
-        }
-    }
-
-    /// Writes the access log's lines of this turn.
-    pub fn flush_access_log(&mut self) {
-        if let Some(access) = &mut self.access {
-            let dropped = access.flush();
-            if dropped > 0 {
-                self.block.row.add(Counter::LogDropped, dropped);
-            }
-        }
-    }
-
-    /// Writes the access log to another file from now on. Without one it stays so: the supervisor gives
-    /// one to workers that have one.
-    pub fn replace_access_log(&mut self, file: OwnedFd) {
-        if let Some(access) = &mut self.access {
-            access.replace(file);
         }
     }
 
@@ -201,7 +187,7 @@ pub fn drive<A: Application>(
             }
             Step::Store(bytes) => {
                 if let Err(error) = store(channel, bytes, desk) {
-                    let reason = not_stored(channel, desk, &error);
+                    let reason = refused::not_stored(channel, desk, &error);
                     channel.conn.refuse(reason, &desk.rules());
                 }
             }
@@ -284,20 +270,6 @@ fn store<B: AppBody>(channel: &mut Channel<B>, bytes: &[u8], desk: &Desk) -> io:
         .append(bytes)
 }
 
-/// A body that the disk does not take is answered, and is nobody else's trouble.
-fn not_stored<B: AppBody>(
-    channel: &mut Channel<B>,
-    desk: &Desk,
-    error: &io::Error,
-) -> RefusalReason {
-    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let dir = desk.settings.body_temp_dir.display();
-    let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
-    desk.log.line(Level::Error, "request.body_not_stored", &pairs);
-    channel.spool = None;
-    if is_full { RefusalReason::DiskFull } else { RefusalReason::NotStored }
-}
-
 fn call_gathered<A: Application>(app: &mut A, desk: &mut Desk, channel: &mut Channel<A::Body>) {
     let Some(gathered) = channel.conn.take_gathered() else { return };
     let body = match channel.spool.take() {
@@ -305,7 +277,7 @@ fn call_gathered<A: Application>(app: &mut A, desk: &mut Desk, channel: &mut Cha
         Some(mut spool) => match spool.rewind() {
             Ok(()) => RequestBody::Spooled(spool),
             Err(error) => {
-                let reason = not_stored(channel, desk, &error);
+                let reason = refused::not_stored(channel, desk, &error);
                 let request = PartialHead::of(&gathered.head, &gathered.head_bytes);
                 return channel.conn.refuse_read(reason, request, &desk.rules());
             }

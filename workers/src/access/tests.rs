@@ -1,5 +1,6 @@
 use std::io::Read;
 
+use nix::errno::Errno;
 use proptest::prelude::*;
 
 use super::*;
@@ -43,7 +44,7 @@ fn written(log: AccessLog, mut reader: std::io::PipeReader) -> String {
 fn line(format: LogFormat, entry: &Entry<'_>) -> String {
     let (mut log, reader) = log(format);
     log.record(entry);
-    assert_eq!(log.flush(), 0);
+    assert_eq!(log.flush(), None);
     written(log, reader)
 }
 
@@ -189,23 +190,26 @@ fn a_full_buffer_does_not_wait_for_the_flush() {
     assert!(log.buffer.len() < FULL_BYTES);
     let mut all = vec![0; FULL_BYTES];
     reader.read_exact(&mut all).unwrap();
-    assert_eq!(log.flush(), 0);
+    assert_eq!(log.flush(), None);
 }
 
 #[test]
 fn what_a_slow_reader_does_not_take_stays_and_then_is_dropped_and_counted() {
     let (mut log, mut reader) = log(LogFormat::Text);
     let mut recorded = 0;
-    while log.dropped == 0 {
+    let lost = loop {
         log.record(&entry(&peer(), b"/"));
         recorded += 1;
-    }
-    assert_eq!(log.flush(), 1);
-    assert_eq!(log.flush(), 0, "dropped lines are told once");
+        if let Some(lost) = log.buffer.take_lost() {
+            break lost;
+        }
+    };
+    assert_eq!(lost, Lost { lines: 1, cause: LossCause::SlowReader });
+    assert_eq!(log.flush(), None, "dropped lines are told once");
     // A pipe may be full with a little less than its 64 KB.
     let mut all = vec![0; 60_000];
     reader.read_exact(&mut all).unwrap();
-    assert_eq!(log.flush(), 0);
+    assert_eq!(log.flush(), None);
     let mut rest = written(log, reader).into_bytes();
     all.append(&mut rest);
     let all = String::from_utf8(all).unwrap();
@@ -219,7 +223,7 @@ fn lines_for_a_reader_that_is_gone_are_counted() {
     drop(reader);
     log.record(&entry(&peer(), b"/"));
     log.record(&entry(&peer(), b"/"));
-    assert_eq!(log.flush(), 2);
+    assert_eq!(log.flush(), Some(Lost { lines: 2, cause: LossCause::Failed(Errno::EPIPE) }));
 }
 
 proptest! {
@@ -245,7 +249,7 @@ proptest! {
             let mut log = log(format).0;
             log.record(&entry);
             prop_assert!(log.buffer.len() + FULL_BYTES <= 64 * 1024);
-            prop_assert_eq!(memchr::memchr_iter(b'\n', &log.buffer).count(), 1);
+            prop_assert_eq!(memchr::memchr_iter(b'\n', log.buffer.piece(usize::MAX)).count(), 1);
         }
     }
 }
@@ -257,7 +261,7 @@ fn a_new_file_is_written_to_when_the_old_one_has_what_was_gathered() {
     let (mut new, writer) = std::io::pipe().unwrap();
     log.replace(writer.into());
     log.record(&entry(&peer(), b"/after"));
-    assert_eq!(log.flush(), 0);
+    assert_eq!(log.flush(), None);
     drop(log);
     let (mut first, mut second) = (String::new(), String::new());
     old.read_to_string(&mut first).unwrap();
@@ -269,17 +273,35 @@ fn a_new_file_is_written_to_when_the_old_one_has_what_was_gathered() {
 #[test]
 fn what_a_full_pipe_did_not_take_goes_to_the_new_file_in_whole_lines() {
     let (mut log, _old) = log(LogFormat::Text);
-    while log.dropped == 0 {
-        log.record(&entry(&peer(), b"/waits"));
+    // Longer than what a pipe takes whole or not at all, so one of them is torn.
+    let (peer, long) = (peer(), [b'\x01'; 2000]);
+    let long = Entry { referer: Some(&long), user_agent: Some(&long), ..entry(&peer, b"/waits") };
+    let mut lost = 0;
+    while lost == 0 {
+        log.record(&long);
+        lost = log.buffer.take_lost().map_or(0, |lost| lost.lines);
     }
-    assert!(log.is_torn, "a pipe holds no whole number of these lines");
-    let kept = memchr::memchr_iter(b'\n', &log.buffer).count();
+    let kept = memchr::memchr_iter(b'\n', log.buffer.piece(usize::MAX)).count();
     let (mut new, writer) = std::io::pipe().unwrap();
     log.replace(writer.into());
-    assert_eq!(log.flush(), 2, "the one that came too late, and the torn one");
+    let torn = Lost { lines: 1, cause: LossCause::SlowReader };
+    assert_eq!(log.flush(), Some(torn), "a pipe holds no whole number of these lines");
     drop(log);
     let mut text = String::new();
     new.read_to_string(&mut text).unwrap();
     assert_eq!(text.lines().count(), kept - 1);
     assert!(text.lines().all(|line| line.starts_with("192.0.2.7 - - [")), "{text}");
+}
+
+#[test]
+fn a_pipe_that_others_write_to_gets_whole_lines() {
+    let (mut log, mut reader) = log(LogFormat::Text);
+    while log.flush().is_none() && log.buffer.len() == 0 {
+        log.record(&entry(&peer(), b"/"));
+        log.record(&entry(&peer(), b"/odd"));
+    }
+    let mut taken = vec![0; 1 << 16];
+    let count = reader.read(&mut taken).unwrap();
+    assert_eq!(taken[count - 1], b'\n', "what is left is written when others have written");
+    assert!(log.buffer.piece(usize::MAX).starts_with(b"192.0.2.7 - - ["));
 }

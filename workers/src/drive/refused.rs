@@ -1,9 +1,12 @@
 //! What is logged of a request that was refused. The counters and the answer are the connection's.
 
+use std::io;
 use std::time::Duration;
 
 use super::Desk;
 use crate::access::{Entry, RequestLine};
+use crate::application::AppBody;
+use crate::channel::Channel;
 use crate::connection::{ConnInfo, RefusalReason, Refused, SocketName};
 use crate::log::{Level, Value};
 
@@ -58,4 +61,18 @@ pub(super) fn note(desk: &mut Desk, info: &ConnInfo, refused: &Refused) {
         pairs.push(("not_logged", Value::Number(i64::try_from(held_back).unwrap_or(i64::MAX))));
     }
     desk.log.line(Level::Info, "request.refused", &pairs);
+}
+
+/// A body that the disk does not take is answered, and is nobody else's trouble.
+pub(super) fn not_stored<B: AppBody>(
+    channel: &mut Channel<B>,
+    desk: &Desk,
+    error: &io::Error,
+) -> RefusalReason {
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let dir = desk.settings.body_temp_dir.display();
+    let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
+    desk.log.line(Level::Error, "request.body_not_stored", &pairs);
+    channel.spool = None;
+    if is_full { RefusalReason::DiskFull } else { RefusalReason::NotStored }
 }

@@ -161,6 +161,7 @@ def test_a_whole_module_of_requests_passes_wsgiref_validate():
             ("POST", "/digest", b"d" * 200_000, None),
             ("GET", "/errors", b"", b"logged\n"),
             ("OPTIONS", "/hello", b"", b"Hello, world!\n"),
+            ("OPTIONS", "*", b"", None),
             ("GET", "/headers/%41?x=%20", b"", None),
             ("POST", "/echo", b"f" * 1_000_000, b"f" * 1_000_000),
         ]

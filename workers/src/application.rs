@@ -28,6 +28,12 @@ pub trait Application {
         outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, Self::Body>, AppError>;
 
+    /// The identifier that the application knows this request by, if it knows one; asked for before
+    /// [`Application::call`], and only where it is logged.
+    fn request_id<'a>(&'a mut self, _request: &Request<'a>) -> Option<&'a [u8]> {
+        None
+    }
+
     /// Runs `wait`, a sleep in poll(2), with the interpreter's lock given up around it.
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T;
 

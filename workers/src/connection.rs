@@ -9,7 +9,7 @@
 //! | Idle, Head | head whole, body whole behind it | Ready ([`Step::Call`]) |
 //! | Idle, Head | head whole, body still to come | Body |
 //! | Body | body whole | Ready ([`Step::CallGathered`]) |
-//! | Idle, Head, Body | refused | Replying with an answer of ours, then Lingering |
+//! | Idle, Head, Body | refused | Replying with an answer of ours, then Lingering ([`Step::Refused`] says why) |
 //! | Idle, Head, Body | end of stream, error | Closed |
 //! | Head, Body | deadline | Lingering, which sends 408 first |
 //! | Ready | the application answers, or fails | Replying |
@@ -18,6 +18,7 @@
 //! | Lingering | end of stream, deadline, too many bytes | Closed |
 
 mod lives;
+mod refused;
 mod replying;
 
 use std::net::SocketAddr;
@@ -25,8 +26,8 @@ use std::time::Instant;
 
 use crate::http::response::{CONTINUE, refusal};
 use crate::http::{
-    BodyDecoder, Framing, Head, HeadScan, HttpDate, Parsed, Persistence, ReplyFraming, Status,
-    Version,
+    BodyDecoder, BodyError, Framing, Head, HeadScan, HttpDate, Parsed, PartialHead, Persistence,
+    ReplyFraming, Status, Version,
 };
 use crate::metrics::{Counter, Row};
 use crate::outbox::Outbox;
@@ -35,6 +36,7 @@ use crate::settings::Settings;
 use replying::{Replying, Source, status_counter};
 
 pub use lives::{CloseManner, CloseReason, Cursor, Expiry, ItemFate, Step};
+pub use refused::{RefusalReason, Refused};
 
 /// Bytes read and thrown away while lingering.
 const LINGER_BYTES: usize = 64 * 1024;
@@ -86,6 +88,12 @@ pub struct Gathered {
     pub head: Head,
 }
 
+impl Gathered {
+    fn part(&self) -> PartialHead {
+        PartialHead::of(&self.head, &self.head_bytes)
+    }
+}
+
 /// The machine. `C` is one item of a response, kept until it is sent.
 pub struct Connection<C> {
     info: ConnInfo,
@@ -93,6 +101,8 @@ pub struct Connection<C> {
     outbox: Outbox<C>,
     /// Bytes came, and whether they are enough was not found out yet.
     is_fed: bool,
+    /// A request that was refused, until the shell is told.
+    refused: Option<Box<Refused>>,
 }
 
 enum State {
@@ -151,7 +161,7 @@ enum Lingering {
 impl<C: AsRef<[u8]>> Connection<C> {
     /// A connection without a byte of a request: just accepted, or kept and handed over.
     pub fn new(info: ConnInfo) -> Self {
-        Self { info, state: State::Idle, outbox: Outbox::new(), is_fed: false }
+        Self { info, state: State::Idle, outbox: Outbox::new(), is_fed: false, refused: None }
     }
 
     /// Who the peer is.
@@ -200,7 +210,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
                     return Step::Read;
                 }
                 Reading::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
-                Reading::Refused(status) => self.refuse(status, rules),
+                Reading::Refused { reason, request } => self.refuse_read(reason, request, rules),
                 Reading::Gathering => {}
             }
         }
@@ -214,8 +224,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
                     }
                     return step;
                 }
-                Err(status) => self.refuse(status, rules),
+                Err(error) => self.refuse(error.into(), rules),
             }
+        }
+        if let Some(refused) = self.refused.take() {
+            return Step::Refused(refused);
         }
         match &mut self.state {
             State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking)
@@ -260,7 +273,10 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let settings = rules.settings;
         match head.parse(input.rest(), scan, &settings.limits, settings.header_map) {
             Ok(Parsed::Incomplete) => return Reading::Unfinished,
-            Err(error) => return Reading::Refused(error.status()),
+            Err(error) => {
+                let request = scan.read_part(input.rest());
+                return Reading::Refused { reason: error.into(), request };
+            }
             Ok(Parsed::Complete) => {}
         }
         if head.dropped_count > 0 {
@@ -274,7 +290,10 @@ impl<C: AsRef<[u8]>> Connection<C> {
         };
         let decoder = match BodyDecoder::new(head.framing, &settings.limits) {
             Ok(decoder) => decoder,
-            Err(error) => return Reading::Refused(error.status()),
+            Err(error) => {
+                let request = PartialHead::of(head, bytes);
+                return Reading::Refused { reason: error.into(), request };
+            }
         };
         let body_bytes = match head.framing {
             Framing::None => Some(0),
@@ -348,14 +367,22 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.state = State::Lingering(Lingering::Listening { discarded: 0 });
     }
 
-    /// A deadline has passed.
-    pub fn expire(&mut self, expiry: Expiry, rules: &Rules<'_>) {
+    /// A deadline has passed. `input` holds the bytes that were read and not yet used.
+    pub fn expire(&mut self, expiry: Expiry, input: &[u8], rules: &Rules<'_>) {
         match (&mut self.state, expiry) {
             (State::Idle, Expiry::KeepAlive) => self.close(CloseReason::IdleLong, rules.row),
-            (State::Head(_), Expiry::Head) | (State::Body(_), Expiry::Body) => self.late(rules),
+            (State::Head(scan), Expiry::Head) => {
+                let request = scan.read_part(input);
+                self.late(RefusalReason::HeadLate, request, rules);
+            }
+            (State::Body(gathering), Expiry::Body) => {
+                let request = gathering.request.part();
+                self.late(RefusalReason::BodyLate, request, rules);
+            }
             (State::Body(gathering), Expiry::BodyRate) => {
                 if gathering.window_bytes < rules.settings.timeouts.body_rate_bytes {
-                    self.late(rules);
+                    let request = gathering.request.part();
+                    self.late(RefusalReason::BodySlow, request, rules);
                 } else {
                     gathering.window_bytes = 0;
                 }
@@ -377,14 +404,16 @@ impl<C: AsRef<[u8]>> Connection<C> {
     }
 
     /// 408, counted as a peer that went away: what it did not send is lost the same way.
-    fn late(&mut self, rules: &Rules<'_>) {
+    fn late(&mut self, reason: RefusalReason, request: PartialHead, rules: &Rules<'_>) {
+        let status = reason.status();
+        self.refused = Some(Box::new(Refused { reason, request }));
         for counter in CloseReason::PeerLeft.counters() {
             rules.row.inc(*counter);
         }
         self.outbox.clear();
         let server = rules.settings.server_header;
-        refusal(self.outbox.tail(), Status(408), false, rules.date, server);
-        rules.row.inc(status_counter(Status(408)));
+        refusal(self.outbox.tail(), status, false, rules.date, server);
+        rules.row.inc(status_counter(status));
         self.state = State::Lingering(Lingering::Speaking);
     }
 
@@ -434,13 +463,13 @@ enum Reading<'a> {
     Unfinished,
     Whole { head_bytes: &'a [u8], body: &'a [u8] },
     Gathering,
-    Refused(Status),
+    Refused { reason: RefusalReason, request: PartialHead },
 }
 
 impl Gathering {
-    fn read_body<'i>(&mut self, input: &mut Cursor<'i>) -> Result<Step<'static, 'i>, Status> {
+    fn read_body<'i>(&mut self, input: &mut Cursor<'i>) -> Result<Step<'static, 'i>, BodyError> {
         while self.progress == BodyProgress::Receiving {
-            let decoded = self.decoder.decode(input.rest()).map_err(|error| error.status())?;
+            let decoded = self.decoder.decode(input.rest())?;
             input.take(decoded.consumed);
             if decoded.is_end {
                 self.progress = BodyProgress::Whole;

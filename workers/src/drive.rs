@@ -1,6 +1,8 @@
 //! The worker's hot path: one connection's steps, carried out until it has to wait.
 
+mod access_log;
 mod desk;
+mod refused;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -16,7 +18,7 @@ use crate::channel::{Channel, Record};
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::fd::{self, Io};
 use crate::fork_guard;
-use crate::http::{Head, ResponseHead, Status};
+use crate::http::{Head, PartialHead, ResponseHead};
 use crate::log::{Level, Log, Value};
 use crate::metrics::Counter;
 use crate::settings::Settings;
@@ -121,7 +123,8 @@ pub fn drive<A: Application>(
             }
             Step::Store(bytes) => {
                 if let Err(error) = store(channel, bytes, desk) {
-                    refuse_unstored(channel, desk, &error);
+                    let reason = refused::not_stored(channel, desk, &error);
+                    channel.conn.refuse(reason, &desk.rules());
                 }
             }
             Step::Call { .. } | Step::CallGathered if hung_up => {
@@ -141,6 +144,7 @@ pub fn drive<A: Application>(
                 call_gathered(app, desk, channel);
                 steps_left = steps_left.saturating_sub(1);
             }
+            Step::Refused(refused) => refused::note(desk, channel.conn.info(), &refused),
             Step::Pull => {
                 pull(desk, channel);
                 steps_left = steps_left.saturating_sub(1);
@@ -175,9 +179,7 @@ pub fn drive<A: Application>(
                 channel.conn.write_shut();
             }
             Step::Close(manner) => {
-                if channel.called.is_some() {
-                    book(desk, channel);
-                }
+                book(desk, channel);
                 break Pause::Closed(manner);
             }
         }
@@ -204,24 +206,17 @@ fn store<B: AppBody>(channel: &mut Channel<B>, bytes: &[u8], desk: &Desk) -> io:
         .append(bytes)
 }
 
-/// A body that the disk does not take is answered, and is nobody else's trouble.
-fn refuse_unstored<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, error: &io::Error) {
-    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let status = if is_full { Status(507) } else { Status(500) };
-    let dir = desk.settings.body_temp_dir.display();
-    let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
-    desk.log.line(Level::Error, "request.body_not_stored", &pairs);
-    channel.spool = None;
-    channel.conn.refuse(status, &desk.rules());
-}
-
 fn call_gathered<A: Application>(app: &mut A, desk: &mut Desk, channel: &mut Channel<A::Body>) {
     let Some(gathered) = channel.conn.take_gathered() else { return };
     let body = match channel.spool.take() {
         None => RequestBody::Empty,
         Some(mut spool) => match spool.rewind() {
             Ok(()) => RequestBody::Spooled(spool),
-            Err(error) => return refuse_unstored(channel, desk, &error),
+            Err(error) => {
+                let reason = refused::not_stored(channel, desk, &error);
+                let request = PartialHead::of(&gathered.head, &gathered.head_bytes);
+                return channel.conn.refuse_read(reason, request, &desk.rules());
+            }
         },
     };
     answer(app, desk, channel, &gathered.head_bytes, &gathered.head, body);
@@ -248,8 +243,12 @@ fn answer<A: Application>(
         Request { head_bytes, head, body, conn: &info, sequence: desk.sequence, queue_wait };
     let method = head.method.of(head_bytes);
     let path = head.path.of(head_bytes);
-    if desk.access.is_some() {
-        channel.record = Some(Box::new(Record::of(head_bytes, head)));
+    if let Some(access) = &desk.access {
+        let mut record = Record::of(head_bytes, head);
+        if access.names_requests() {
+            record.id = app.request_id(&request).map(Into::into);
+        }
+        channel.record = Some(Box::new(record));
     }
     if let Some(memory) = desk.spare.take() {
         channel.conn.outbox().lend(memory);
@@ -370,10 +369,11 @@ fn send_file<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, offset: u64, len
     outcome
 }
 
-/// Books the reply's duration and its line in the access log, also where it was broken off.
+/// Books the reply's duration and its line in the access log, also where it was broken off. A request
+/// that was refused has its line already: no application was called.
 fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
-    // A refusal of ours has none: no application was called.
-    let duration = channel.called.take().map(|called| desk.clock.now() - called);
+    let Some(called) = channel.called.take() else { return };
+    let duration = desk.clock.now() - called;
     if let (Some(access), Some((status, body_bytes))) = (&mut desk.access, channel.conn.reply()) {
         let record = channel.record.as_deref();
         access.record(&Entry {
@@ -384,12 +384,12 @@ fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
             body_bytes,
             referer: record.and_then(|record| record.referer.as_deref()),
             user_agent: record.and_then(|record| record.user_agent.as_deref()),
-            duration: duration.unwrap_or_default(),
+            duration,
+            request_id: record.and_then(|record| record.id.as_deref()),
+            refused: None,
         });
     }
-    if let Some(duration) = duration {
-        desk.block.request_duration.record(duration);
-    }
+    desk.block.request_duration.record(duration);
 }
 
 fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
@@ -434,11 +434,13 @@ impl Record {
             version: head.version,
             referer: head.find(head_bytes, "referer").map(Into::into),
             user_agent: head.find(head_bytes, "user-agent").map(Into::into),
+            id: None,
         }
     }
 
     fn request_line(&self) -> RequestLine<'_> {
-        RequestLine { method: &self.method, path: &self.path, version: self.version }
+        let (path, version) = (Some(&*self.path), Some(self.version));
+        RequestLine { method: &self.method, path, version }
     }
 }
 

@@ -443,7 +443,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             let pairs = [("requests", Value::Number(abandoned_count as i64))];
             self.desk.log.line(Level::Warning, "worker.abandoned", &pairs);
         }
-        self.desk.flush_access_log();
+        self.desk.close_access_log();
         Leftover { abandoned_count }
     }
 }

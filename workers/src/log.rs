@@ -8,6 +8,7 @@
 //! not exist in a process that forks. That is this file; formatting is the smaller part.
 pub(crate) mod escape;
 pub(crate) mod sink;
+pub(crate) mod throttle;
 pub(crate) mod timestamp;
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The values that go in and out of a [`Connection`], and the questions it answers about itself.
 
 use super::replying::Source;
-use super::{Connection, State, Status};
+use super::{Connection, Refused, State, Status};
 use crate::deadlines::Timer;
 use crate::metrics::Counter;
 use crate::outbox::Outbox;
@@ -53,6 +53,8 @@ pub enum Step<'c, 'i> {
     },
     /// Call the application with [`Connection::take_gathered`] and the spool.
     CallGathered,
+    /// Log that a request was refused; its answer is on its way.
+    Refused(Box<Refused>),
     /// Ask the application for its next item.
     Pull,
     /// Send.

@@ -1,8 +1,10 @@
 //! The half of a [`Connection`] that answers: from the application's head to the last byte.
 
-use super::{CloseReason, Connection, Cursor, ItemFate, Lingering, Rules, State};
+use super::{
+    CloseReason, Connection, Cursor, ItemFate, Lingering, RefusalReason, Refused, Rules, State,
+};
 use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, chunk_opening, refusal};
-use crate::http::{Persistence, ReplyFraming, ResponseHead, Status};
+use crate::http::{PartialHead, Persistence, ReplyFraming, ResponseHead, Status};
 use crate::metrics::{Counter, Row};
 use crate::outbox::Outbox;
 
@@ -42,11 +44,26 @@ enum Flush {
 }
 
 impl<C: AsRef<[u8]>> Connection<C> {
-    /// Answers a request that is not for the application; then the connection ends.
-    pub fn refuse(&mut self, status: Status, rules: &Rules<'_>) {
+    /// Answers a request whose body is not for the application; then the connection ends.
+    pub fn refuse(&mut self, reason: RefusalReason, rules: &Rules<'_>) {
+        let request = match &self.state {
+            State::Body(gathering) => gathering.request.part(),
+            State::Idle
+            | State::Head(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => PartialHead::default(),
+        };
+        self.refuse_read(reason, request, rules);
+    }
+
+    /// The same for a request of which this is known.
+    pub fn refuse_read(&mut self, reason: RefusalReason, request: PartialHead, rules: &Rules<'_>) {
         rules.row.inc(Counter::ReqErrorParse);
         rules.row.inc(Counter::ReqDone);
-        self.answer_ourselves(status, false, rules);
+        self.answer_ourselves(reason.status(), false, rules);
+        self.refused = Some(Box::new(Refused { reason, request }));
     }
 
     /// The application gave no answer. Before the head is out it becomes a 500, after it an abrupt

@@ -17,7 +17,7 @@ impl<A: Application> EventLoop<'_, A> {
             if channel.armed.is_some_and(|(armed, _)| armed == timer) {
                 channel.armed = None;
             }
-            channel.conn.expire(timer, &self.desk.rules());
+            channel.conn.expire(timer, &channel.pending, &self.desk.rules());
             if timer == Timer::BodyRate && channel.conn.timer() == Some(Timer::Body) {
                 self.deadlines.set(Timer::BodyRate, token, now);
             } else {

@@ -189,6 +189,10 @@ impl Environs {
         environ.set_item(&self.keys.raw_uri, &target_text)?;
         environ.set_item(&self.keys.request_uri, &target_text)?;
         let path = head.path.of(head_bytes);
+        if path == b"*" {
+            // PATH_INFO is empty or begins with a slash (RFC 3875 §4.1.5), and `*` is no path.
+            return environ.set_item(&self.keys.path_info, "");
+        }
         if self.root_path.is_empty() && path.len() == target.len() && !path.contains(&b'%') {
             return environ.set_item(&self.keys.path_info, target_text);
         }

@@ -356,6 +356,10 @@ impl Application for Bridge {
         Python::attach(|py| self.answer(py, request, outlet))
     }
 
+    fn request_id<'a>(&'a mut self, request: &Request<'a>) -> Option<&'a [u8]> {
+        Some(self.ids.of(request))
+    }
+
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
         Python::attach(|py| py.detach(wait))
     }

@@ -57,7 +57,8 @@ keys! {
 /// What is done with a header field of a known name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Treatment {
-    /// Its value goes under its key; repeated ones are joined with a comma (RFC 9110 §5.3).
+    /// Its value goes under its key; repeated ones are joined with a comma (RFC 9110 §5.3), also
+    /// those that are no lists.
     Plain,
     /// As [`Treatment::Plain`], but the value is a secret, or differs each time: it is not kept.
     Fleeting,

@@ -92,6 +92,20 @@ fn the_root_path_is_script_name_and_goes_from_the_path_where_it_stands_there() {
 }
 
 #[test]
+fn a_request_about_the_server_as_a_whole_has_an_empty_path() {
+    let show = "[environ[k] for k in ('SCRIPT_NAME', 'PATH_INFO', 'RAW_URI', 'REQUEST_URI')]";
+    let mut app = App::showing(show);
+    let settings = Settings { root_path: "/shop".to_owned(), ..Settings::default() };
+    let mut below = App::with(&showing(show), &settings);
+    let options = |app: &mut App| {
+        let head = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
+        String::from_utf8(app.send(head, RequestBody::Empty).unwrap().items.concat()).unwrap()
+    };
+    assert_eq!(options(&mut app), "['', '', '*', '*']");
+    assert_eq!(options(&mut below), "['/shop', '', '*', '*']");
+}
+
+#[test]
 fn method_and_version_are_the_requests() {
     let mut app = App::showing("(environ['REQUEST_METHOD'], environ['SERVER_PROTOCOL'])");
     let mut show = |head: &[u8]| {
@@ -152,6 +166,13 @@ fn repeated_fields_are_joined_with_a_comma_and_cookies_with_a_semicolon() {
     let lines =
         "Via: a\r\nX-Odd: 1\r\nCookie: a=1\r\nvia: b\r\nX-ODD: 2\r\ncookie: b=2\r\nVia: c\r\n";
     assert_eq!(app.text("/", lines), "['a,b,c', '1,2', 'a=1; b=2']");
+}
+
+#[test]
+fn repeated_fields_that_are_no_lists_are_joined_with_a_comma_too() {
+    let mut app = App::showing("[environ[k] for k in ('HTTP_USER_AGENT', 'HTTP_REFERER')]");
+    let lines = "User-Agent: a/1\r\nReferer: /x\r\nuser-agent: b/2\r\nReferer: /y\r\n";
+    assert_eq!(app.text("/", lines), "['a/1,b/2', '/x,/y']");
 }
 
 #[test]

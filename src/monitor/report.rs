@@ -109,7 +109,7 @@ impl Monitor<'_> {
                 if running.is_some() {
                     block.row.inc(Counter::ReqKilled);
                 }
-                let shown = match ending {
+                match ending {
                     Ending::Died | Ending::Hung | Ending::BootFailed => {
                         if is_oom {
                             let pairs = [("slot", Value::Number(i64::from(slot.0)))];
@@ -118,11 +118,10 @@ impl Monitor<'_> {
                         } else {
                             block.row.inc(restart_reason(*ending, *status));
                         }
-                        running
                     }
-                    Ending::Asked => running.filter(|_| self.log.is_enabled(Level::Info)),
-                };
-                notice.write(&self.log, shown.as_ref());
+                    Ending::Asked => {}
+                }
+                notice.write(&self.log, running.as_ref());
                 match ending {
                     Ending::Died | Ending::Hung => {
                         let request = shown.as_ref().map(|running| running.line.as_str());

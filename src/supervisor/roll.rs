@@ -210,6 +210,12 @@ impl Supervisor {
             self.roll = Roll::RollingBack;
             self.actions.push_back(Action::Adopt { generation: good });
             self.tell(Notice::RollHalted { generation: bad });
+            // A replacement that still boots would take the place of a worker that serves well.
+            let is_bad =
+                |spare: &&Spare| spare.role == Role::Replacement && spare.seat.generation() == bad;
+            if self.spare.as_ref().filter(is_bad).is_some() {
+                self.dismiss_spare(Pace::Quick, now);
+            }
             self.adopt(policy, now);
         }
     }

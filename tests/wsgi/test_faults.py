@@ -39,8 +39,8 @@ def test_kill_9_of_a_worker_under_load_fails_only_the_requests_on_its_connection
     kept = [record for record in load.failed() if record.is_kept]
     new = [record for record in load.failed() if not record.is_kept]
     assert all(record.worker == victim for record in kept), load.summary()
-    # One thread runs one request: of the new connections, at most that one and one just taken are lost.
-    assert len(new) <= 2 and all(record.outcome is not Outcome.REFUSED for record in new), load.summary()
+    # Of the new connections those are lost that it had accepted: at most one of each client.
+    assert len(new) <= load.connecting and all(record.outcome is not Outcome.REFUSED for record in new), load.summary()
     assert all(record.outcome in (Outcome.STALE, Outcome.HELD, Outcome.LOST, Outcome.CUT) for record in load.failed())
     # plain:app is imported in some tens of ms.
     assert ready_after_s < 2, f"the replacement was ready after {ready_after_s:.1f} s"

@@ -28,12 +28,12 @@ def ask(server, path):
 
 
 def only_of(load, *pids):
-    """Nothing failed but what was on these workers' connections: requests on kept ones, and of each
-    worker at most the one it ran and the one it had just taken."""
+    """Nothing failed but what was on these workers' connections: requests on kept ones, and for each
+    worker at most one new connection of each client."""
     kept = [record for record in load.failed() if record.is_kept]
     new = [record for record in load.failed() if not record.is_kept]
     assert all(record.worker in pids for record in kept), load.summary()
-    assert len(new) <= 2 * len(pids), load.summary()
+    assert len(new) <= load.connecting * len(pids), load.summary()
     assert load.summary().keys() <= {"ANSWERED", "STALE", "HELD", "LOST", "CUT"}, load.summary()
 
 

@@ -141,6 +141,8 @@ def test_a_roll_whose_workers_die_is_taken_back_and_loses_only_what_they_were_gi
         traffic.wait_for_each()
     assert (halted.pairs["generation"], failed.pairs["generation_in_service"]) == ("2", "1")
     died = [*server.events(WORKER_DIED), *server.events(NOT_BOOTED)]
+    # One that was already asked to leave when it died is told of as such.
+    died += [line for line in server.events(WORKER_LEFT) if line.pairs["status"] == "exit code 9"]
     assert len(died) >= 2 and {line.pairs["generation"] for line in died} == {"2"}
     traffic.assert_lost_with(*(int(line.pairs["pid"]) for line in died))
     # All are of the old generation again, and stay.

@@ -126,6 +126,21 @@ fn two_deaths_of_the_new_generation_go_back_to_the_old_one() {
 }
 
 #[test]
+fn a_replacement_that_boots_when_its_generation_is_halted_takes_nobodys_place() {
+    let mut rig = Rig::serving(policy(3));
+    rig.hup(policy(3));
+    rig.ready(103);
+    rig.after(s(1.0));
+    assert_eq!(rig.left(100), [Spawn(1)]); // 104
+    rig.ready(104);
+    assert_eq!(rig.left(101), [Spawn(2)]); // 105, in the spare seat
+    assert_eq!(rig.died(103), [Spawn(0)]); // 106, still of the new generation
+    rig.ready(106);
+    assert_eq!(rig.died(104), [Adopt(1), Tell(105, Command::Quick), Spawn(1)]); // 107
+    assert_eq!(rig.ready(105), [], "102 goes on");
+}
+
+#[test]
 fn deaths_far_apart_halt_nothing() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));

@@ -124,7 +124,7 @@ impl Monitor<'_> {
                 notice.write(&self.log, running.as_ref());
                 match ending {
                     Ending::Died | Ending::Hung => {
-                        let request = shown.as_ref().map(|running| running.line.as_str());
+                        let request = running.as_ref().map(|running| running.line.as_str());
                         if let Some(storm) = self.deaths.note(request, Instant::now()) {
                             self.tell_storm(&storm);
                         }

@@ -32,11 +32,13 @@ mod watching;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::metrics::Board;
 use arctos_worker::metrics::board::ServerState;
+use arctos_worker::supervisor_process::SupervisorProcess;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
@@ -113,6 +115,8 @@ struct Monitor<'a> {
     generations: Generations,
     log: Log,
     signals: Signals,
+    /// This process, as its workers see it.
+    process: Arc<SupervisorProcess>,
     board: Board,
     /// `None` once the door is closed and the workers know.
     listeners: Option<Listeners>,
@@ -206,6 +210,7 @@ impl<'a> Monitor<'a> {
             generations: Generations::first(loaded),
             log,
             signals,
+            process: Arc::new(SupervisorProcess::this()),
             board,
             listeners: Some(listeners),
             access_log,

@@ -31,6 +31,7 @@ mod process;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arctos_worker::identity::{Generation, SlotId};
@@ -38,6 +39,7 @@ use arctos_worker::log::Log;
 use arctos_worker::metrics::{Board, Side};
 use arctos_worker::post::Listener;
 use arctos_worker::settings::Settings;
+use arctos_worker::supervisor_process::SupervisorProcess;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl;
@@ -77,6 +79,8 @@ pub struct Inheritance<'a> {
     pub log: &'a Log,
     /// Where they have their blocks.
     pub board: &'a Board,
+    /// Whose workers they are.
+    pub supervisor: &'a Arc<SupervisorProcess>,
 }
 
 /// A worker that is wanted.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use arctos_worker::identity::{Generation, SlotId};
@@ -163,6 +164,7 @@ impl Monitor<'_> {
             block,
             header: self.board.header(),
             life,
+            supervisor: Arc::clone(&self.process),
             doorbell,
             listeners,
             settings: loaded.load.config.worker.clone(),

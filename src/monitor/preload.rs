@@ -104,6 +104,7 @@ impl Monitor<'_> {
             settings: &config.worker,
             log: &self.log,
             board: &self.board,
+            supervisor: &self.process,
         };
         let title = fork::zygote_title(name);
         let mut own = self.own_descriptors_beside(&equipment.lines);

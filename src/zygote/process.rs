@@ -10,6 +10,7 @@ use std::fs;
 use std::io::IoSliceMut;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 use arctos_worker::fd;
@@ -112,7 +113,7 @@ fn work(
     mut descriptors: IntoIter<OwnedFd>,
     inheritance: &Inheritance<'_>,
 ) -> i32 {
-    let Inheritance { generation, name, settings, log, board } = *inheritance;
+    let Inheritance { generation, name, settings, log, board, supervisor } = *inheritance;
     let slot = brief.slot;
     // Neither lacks: the supervisor has looked for the block, and `hear` has counted.
     let Some(block) = board.block(slot, brief.side) else { return WorkerExit::Internal.code() };
@@ -134,6 +135,7 @@ fn work(
         block,
         header: board.header(),
         life,
+        supervisor: Arc::clone(supervisor),
         doorbell,
         listeners: listeners.collect(),
         settings: settings.clone(),

@@ -61,10 +61,16 @@ def kinds(links):
 
 # Standard input, output and error, and the log, which has opened the pipe of standard error once more.
 STREAMS = {"/dev/null": 1, "pipe": 3}
-# Beside them: life line and listener; the doorbell; what it waits with.
-WORKER = {**STREAMS, "socket": 2, "anon_inode:[eventfd]": 1, "anon_inode:[eventpoll]": 1}
-# The line to the supervisor.
-ZYGOTE = {**STREAMS, "socket": 1}
+# Beside them: life line and listener; the supervisor's process; the doorbell; what it waits with.
+WORKER = {
+    **STREAMS,
+    "socket": 2,
+    "anon_inode:[pidfd]": 1,
+    "anon_inode:[eventfd]": 1,
+    "anon_inode:[eventpoll]": 1,
+}
+# The line to the supervisor, and its process.
+ZYGOTE = {**STREAMS, "socket": 1, "anon_inode:[pidfd]": 1}
 # The pipe that tells what came of it.
 ON_START = {**STREAMS, "pipe": 4}
 

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arctos::config::Privileges;
@@ -20,6 +20,7 @@ use arctos_worker::log::{Level, Log, LogFormat, Value};
 use arctos_worker::metrics::{Board, Command, Side};
 use arctos_worker::post::{Listener, Owner};
 use arctos_worker::settings::Settings;
+use arctos_worker::supervisor_process::SupervisorProcess;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid};
@@ -66,6 +67,7 @@ pub(crate) fn keep(role: &str) -> u8 {
         settings: &Settings::default(),
         log: &log,
         board: &board,
+        supervisor: &Arc::new(SupervisorProcess::this()),
     };
     let actor = Actor::new(role, &log);
     let patience = Duration::from_secs(60);

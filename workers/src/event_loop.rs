@@ -21,11 +21,14 @@ mod complaint;
 mod doors;
 mod expiry;
 mod handlers;
+mod lifeline;
 mod phase;
+mod supervision;
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::unistd::read;
@@ -37,20 +40,22 @@ use crate::companion::Companion;
 use crate::connection::SocketName;
 use crate::deadlines::{Deadlines, Timer};
 use crate::drive::{Desk, Pause, Reading, close_reply, drive};
-use crate::fd::{self, Message};
+use crate::fd;
 use crate::fork_guard::{self, Guarded};
 use crate::http::Persistence;
 use crate::log::{Level, Value};
 use crate::metrics::Command;
 use crate::poller::{Event, Interest, Poller};
-use crate::post::{LIFE_ACCESS_LOG, Post};
+use crate::post::Post;
 use crate::rehearsal::{self, Refusal};
+use crate::supervisor_process::SupervisorProcess;
 use crate::table::{ConnTable, Token};
 
 use complaint::Complaint;
 use doors::Doors;
 use expiry::arm;
 use handlers::Handlers;
+use lifeline::Lifeline;
 use phase::{Cause, DRAIN_QUIET, Phase};
 
 /// Events taken from the kernel at once.
@@ -90,6 +95,8 @@ pub struct EventLoop<'a, A: Application> {
     phase: Phase,
     doorbell: OwnedFd,
     life: OwnedFd,
+    lifeline: Lifeline,
+    supervisor: Arc<SupervisorProcess>,
     companion: Option<Box<dyn Companion>>,
     handlers: Handlers,
     /// That a connection could not be watched.
@@ -100,7 +107,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Registers what there is to wait for.
     pub fn new(post: Post, app: &'a mut A) -> io::Result<Self> {
         let Post { block, header, life, doorbell, listeners, settings, .. } = post;
-        let Post { log, access_log, companion, .. } = post;
+        let Post { supervisor, log, access_log, companion, .. } = post;
         let poller = Poller::new(BATCH)?;
         let guarded = fork_guard::begin();
         for fd in [poller.as_fd(), doorbell.as_fd(), life.as_fd()] {
@@ -135,6 +142,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
             phase: Phase::Serving,
             doorbell,
             life,
+            lifeline: Lifeline::Held,
+            supervisor,
             companion,
             handlers: Handlers::installed(Instant::now()),
             unwatched: Complaint::default(),
@@ -189,6 +198,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
         }
         self.expire();
+        self.look_for_supervisor();
         self.follow_orders();
         self.doors.tend(&self.poller, &self.desk, self.can_make_room());
         self.desk.flush_access_log();
@@ -209,8 +219,13 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
         let now = self.desk.clock.now();
         let companion = self.companion.as_ref().and_then(|companion| companion.next_deadline());
-        let next =
-            [self.deadlines.next(), self.doors.next_look(), self.phase.next_look(now), companion];
+        let next = [
+            self.deadlines.next(),
+            self.doors.next_look(),
+            self.phase.next_look(now),
+            self.lifeline.next_look(now),
+            companion,
+        ];
         let sleep = next
             .into_iter()
             .flatten()
@@ -268,29 +283,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
         match self.desk.outside(|| self.app.signalled()) {
             Heard::Nothing => {}
             Heard::Leave => self.leave_soon(self.phase.dismissed(self.desk.clock.now())),
-        }
-    }
-
-    /// What comes on the life socket: a new access log, or the end of the supervisor.
-    fn hear_supervisor(&mut self) {
-        match fd::receive_message(self.life.as_fd()) {
-            Message::Nothing => {}
-            Message::Ended => {
-                // Registered level-triggered, it would wake us for ever.
-                let _ = self.poller.remove(&self.life);
-                self.desk.log.line(Level::Warning, "worker.orphaned", &[]);
-                self.desk.persistence = Persistence::Close;
-                self.phase = self.phase.orphaned(self.desk.clock.now());
-            }
-            Message::Said { word: LIFE_ACCESS_LOG, descriptor: Some(descriptor) } => {
-                self.desk.replace_access_log(descriptor);
-            }
-            // All descriptors are in use (EMFILE): the old file is written to, wherever it is now.
-            Message::Said { word: LIFE_ACCESS_LOG, descriptor: None } => {
-                self.desk.log.line(Level::Error, "access_log.not_reopened", &[]);
-            }
-            // Of a later version: not for us.
-            Message::Said { .. } => {}
         }
     }
 
@@ -364,7 +356,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                     self.empty_queue(Some(Phase::takes_until(since)));
                     self.doors.end();
                 }
-                Cause::Signal => {}
+                Cause::Signal | Cause::Disconnected => {}
             }
             self.doors.close(&self.poller);
         }

@@ -1,6 +1,7 @@
 //! A worker's post: all that the supervisor hands over when it starts one, and how the worker ends.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::companion::Companion;
 use crate::connection::SocketName;
@@ -8,6 +9,7 @@ use crate::identity::{Generation, SlotId};
 use crate::log::Log;
 use crate::metrics::{Block, Header};
 use crate::settings::Settings;
+use crate::supervisor_process::SupervisorProcess;
 
 /// A worker's post: who it is, what it serves, and how it hears from the supervisor.
 pub struct Post {
@@ -19,10 +21,13 @@ pub struct Post {
     pub block: &'static Block,
     /// The board's common part.
     pub header: &'static Header,
-    /// One end of a socketpair(2), non-blocking. End of file: the supervisor is gone. The worker sends
+    /// One end of a socketpair(2), non-blocking. End of file: the supervisor is gone, or has given this worker
+    /// up. The worker sends
     /// [`LIFE_READY`] when it can serve, or [`LIFE_FAILED`] and the text of its failure before it
     /// exits.
     pub life: OwnedFd,
+    /// The supervisor's process, shared with all who were forked from it.
+    pub supervisor: Arc<SupervisorProcess>,
     /// eventfd(2), non-blocking: rung after every change of the command word, and by the worker's own
     /// signal handlers.
     pub doorbell: OwnedFd,
@@ -115,6 +120,7 @@ pub(crate) mod stage {
             block: Block::detached(),
             header: Board::create(1).unwrap().header(),
             life,
+            supervisor: Arc::new(SupervisorProcess::this()),
             doorbell: doorbell.as_fd().try_clone_to_owned().unwrap(),
             listeners: vec![Listener { socket: socket.into(), name, owner: Owner::Supervisor }],
             settings: Settings::default(),

@@ -12,7 +12,8 @@ use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::fd::send_descriptor;
 use crate::http::ResponseHead;
 use crate::metrics::{Block, Counter};
-use crate::post::stage;
+use crate::post::{LIFE_ACCESS_LOG, stage};
+use crate::supervisor_process;
 
 /// Answers everything with as many bytes.
 struct App {
@@ -69,6 +70,8 @@ impl Surroundings {
     fn of(app: &mut App, access_log: Option<OwnedFd>) -> (EventLoop<'_, App>, Self) {
         let (supervisor, life) = UnixStream::pair().unwrap();
         let (mut post, doorbell) = stage::post(life.into());
+        // Nobody asks before the line has ended.
+        post.supervisor = Arc::new(supervisor_process::stage::ended());
         post.access_log = access_log;
         let block = post.block;
         let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
@@ -124,7 +127,8 @@ fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
 fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
     for is_shared in [false, true] {
         let (supervisor, life) = UnixStream::pair().unwrap();
-        let (post, _doorbell) = stage::post(life.into());
+        let (mut post, _doorbell) = stage::post(life.into());
+        post.supervisor = Arc::new(supervisor_process::stage::ended());
         post.header.set_shares_listeners(is_shared);
         let of_other = post.listeners[0].socket.try_clone().unwrap();
         let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
@@ -136,6 +140,27 @@ fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
         assert_eq!(TcpStream::connect(address).is_ok(), is_shared);
         drop(of_other);
     }
+}
+
+#[test]
+fn a_worker_that_has_only_lost_the_line_leaves_the_listeners_to_the_others() {
+    let (supervisor, life) = UnixStream::pair().unwrap();
+    let (post, _doorbell) = stage::post(life.into());
+    let of_others = post.listeners[0].socket.try_clone().unwrap();
+    let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
+    let mut app = app(2);
+    let mut event_loop = EventLoop::new(post, &mut app).unwrap();
+    drop(supervisor);
+    assert!(!event_loop.turn().unwrap());
+    assert_eq!(event_loop.phase, Phase::Serving, "the supervisor may be about to end");
+    event_loop.lifeline = Lifeline::Cut { since: Instant::now() - Duration::from_secs(60) };
+    assert!(event_loop.turn().is_ok());
+    let Phase::Draining { cause: Cause::Disconnected, .. } = event_loop.phase else {
+        panic!("{:?}", event_loop.phase)
+    };
+    assert!(event_loop.doors.are_closed());
+    assert!(TcpStream::connect(address).is_ok(), "another worker still accepts there");
+    drop(of_others);
 }
 
 #[test]

@@ -413,7 +413,7 @@ impl Supervisor {
         for index in dismissed.rev() {
             self.dismiss(usize::from(index), Pace::Graceful, budget, now);
             if self.spare.as_ref().is_some_and(|spare| spare.seat.id() == SlotId(index)) {
-                self.dismiss_spare(Pace::Graceful, now);
+                self.dismiss_spare(now);
             }
             self.actions.push_back(Action::Retire { slot: SlotId(index) });
         }
@@ -546,12 +546,12 @@ fn dismiss(
     budget: Budget,
     now: Instant,
 ) -> Option<Action> {
-    let soon = budget.kill_at.min(now + patience);
     let pid = seat.pid()?;
-    let (is_news, command) = match (pace, seat.state()) {
-        (Pace::Graceful, SlotState::Starting { .. }) => (seat.drain(soon, soon), Command::Drain),
-        (Pace::Graceful, _) => (seat.drain(budget.quick_at, budget.kill_at), Command::Drain),
-        (Pace::Quick, _) => (seat.quit(budget.kill_at), Command::Quick),
+    let (is_news, command) = match pace {
+        Pace::Graceful => {
+            (seat.drain(now + patience, budget.quick_at, budget.kill_at), Command::Drain)
+        }
+        Pace::Quick => (seat.quit(budget.kill_at), Command::Quick),
     };
     is_news.then_some(Action::Command { pid, command })
 }

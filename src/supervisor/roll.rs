@@ -9,7 +9,7 @@
 //! | Idle | HUP | read the configuration | Configuring |
 //! | Configuring | it is wrong | end: misconfigured | Idle |
 //! | Configuring | it can be used | spawn the canary | Canary |
-//! | Canary | HUP | quit the canary; read the configuration once it is gone | Idle |
+//! | Canary | HUP | drain the canary; read the configuration once it is gone | Idle |
 //! | Canary | it ends, or is not ready in time | end: canary failed | Idle |
 //! | Canary | it has served for [`PROBATION`] | adopt its generation; it takes its slot | Rolling |
 //! | Rolling | no worker of another generation is left | end: done | Idle |
@@ -109,7 +109,8 @@ impl Supervisor {
                 if let Roll::Canary { generation, .. } = self.roll {
                     self.actions.push_back(Action::Discard { generation });
                     self.roll = Roll::Idle;
-                    self.dismiss_spare(Pace::Quick, now);
+                    // It may serve already, on probation: then it drains, as any other.
+                    self.dismiss_spare(now);
                 }
             }
             Phase::Resting => {
@@ -318,24 +319,20 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(usize::from(spare.seat.id().0)) else { return };
         slot.change_places(&mut spare.seat);
         spare.role = Role::Leaver;
-        self.dismiss_spare(Pace::Graceful, now);
+        self.dismiss_spare(now);
     }
 
     /// Tells the spare seat's process to leave.
-    pub(super) fn dismiss_spare(&mut self, pace: Pace, now: Instant) {
+    pub(super) fn dismiss_spare(&mut self, now: Instant) {
         let Some(spare) = &mut self.spare else { return };
         spare.role = Role::Leaver;
-        let budget = match pace {
-            Pace::Graceful => Budget::graceful(&self.policy, now),
-            Pace::Quick => Budget::quick(now, self.policy.quick),
-        };
         // Nobody there yet: it is told when it has started.
         if let SlotState::Backoff { .. } | SlotState::Empty = spare.seat.state() {
             self.spare = None;
             return;
         }
-        let soon = self.policy.quick;
-        let told = super::dismiss(&mut spare.seat, soon, pace, budget, now);
+        let (soon, budget) = (self.policy.quick, Budget::graceful(&self.policy, now));
+        let told = super::dismiss(&mut spare.seat, soon, Pace::Graceful, budget, now);
         self.actions.extend(told);
     }
 

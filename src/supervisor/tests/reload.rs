@@ -78,12 +78,58 @@ fn a_canary_that_dies_in_its_probation_changes_nothing() {
 fn a_hup_while_the_canary_boots_starts_over() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
-    assert_eq!(rig.event(reload()), [Discard(2), Tell(102, Command::Quick)]);
+    assert_eq!(rig.event(reload()), [Discard(2), Tell(102, Command::Drain)]);
     assert_eq!(rig.event(reload()), []);
     assert_eq!(rig.left(102), [Configure]);
     assert_eq!(rig.configure(policy(2)), [Spawn(0)]); // 103
     rig.ready(103);
     assert_eq!(rig.after(s(1.0)), [Adopt(3), Tell(100, Command::Drain)]);
+}
+
+#[test]
+fn a_hup_while_the_canary_imports_for_ever_waits_no_longer_than_a_quick_stop() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.event(reload());
+    assert_eq!(rig.after(s(2.0)), [Kill(102)]);
+    assert_eq!(rig.exited(102, ExitStatus::Signal(9)), [Configure]);
+}
+
+#[test]
+fn a_hup_while_the_canary_serves_lets_it_finish_what_it_took() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.ready(102);
+    rig.after(s(0.5));
+    assert_eq!(rig.event(reload()), [Discard(2), Tell(102, Command::Drain)]);
+    assert_eq!(rig.after(s(20.0)), [], "it has as long as any other");
+    assert_eq!(rig.left(102), [Configure]);
+}
+
+#[test]
+fn a_canary_that_becomes_ready_at_the_moment_of_a_hup_finishes_what_it_took() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.event(reload());
+    assert_eq!(rig.ready(102), [], "it has said so before it could hear");
+    assert_eq!(rig.after(s(20.0)), []);
+    assert_eq!(rig.left(102), [Configure]);
+}
+
+#[test]
+fn a_worker_that_becomes_ready_at_the_moment_of_winch_or_ttou_finishes_what_it_took() {
+    for wish in [Wish::Rest, Wish::Fewer, Wish::Terminate] {
+        let mut rig = Rig::serving(policy(2));
+        rig.wish(Wish::More); // 102
+        if wish == Wish::Rest {
+            assert!(rig.wish(wish).contains(&Tell(102, Command::Drain)));
+        } else {
+            rig.wish(wish);
+        }
+        rig.ready(102);
+        let did = rig.after(s(20.0));
+        assert!(!did.contains(&Tell(102, Command::Quick)) && !did.contains(&Kill(102)), "{did:?}");
+    }
 }
 
 #[test]

@@ -104,9 +104,12 @@ impl Supervisor {
     /// HUP.
     pub(super) fn reload(&mut self, now: Instant) {
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {
                 self.is_reload_wanted = true;
                 if let Roll::Canary { generation, .. } = self.roll {
+                    if self.spare_serves() {
+                        self.bring_back(); // It may take long to leave.
+                    }
                     self.actions.push_back(Action::Discard { generation });
                     self.roll = Roll::Idle;
                     // It may serve already, on probation: then it drains, as any other.
@@ -115,9 +118,20 @@ impl Supervisor {
             }
             Phase::Resting => {
                 self.is_reload_wanted = true;
-                self.phase = Phase::Serving { unready_since: None };
+                // Where somebody still leaves the spare seat there is no room for a canary before that.
+                self.phase = match self.spare {
+                    None => Phase::Returning,
+                    Some(_) => Phase::Serving { unready_since: None },
+                };
             }
             Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {}
+        }
+    }
+
+    /// Whoever waits for a canary after a rest waits no longer.
+    fn bring_back(&mut self) {
+        if self.phase == Phase::Returning {
+            self.phase = Phase::Serving { unready_since: None };
         }
     }
 
@@ -217,7 +231,7 @@ impl Supervisor {
 
     /// What follows from the states: begins, proves, replaces, ends.
     pub(super) fn advance_roll(&mut self, now: Instant) {
-        let is_serving = matches!(self.phase, Phase::Serving { .. });
+        let is_serving = matches!(self.phase, Phase::Serving { .. } | Phase::Returning);
         if let Some(spare) = &self.spare
             && spare.seat.is_vacant()
             && (spare.role == Role::Leaver || !is_serving)
@@ -296,6 +310,7 @@ impl Supervisor {
         let (before, policy_before) = (self.generation, self.policy.clone());
         self.roll = Roll::Rolling { before, policy_before, last_death: None };
         self.generation = generation;
+        self.bring_back();
         self.actions.push_back(Action::Adopt { generation });
         self.hand_over(now);
         self.adopt(policy, now);
@@ -338,6 +353,7 @@ impl Supervisor {
 
     fn end_roll(&mut self, outcome: ReloadOutcome) {
         self.roll = Roll::Idle;
+        self.bring_back();
         self.actions.push_back(Action::ReloadEnded { outcome });
     }
 

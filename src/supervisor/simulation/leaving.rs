@@ -24,6 +24,7 @@ impl World {
             | Phase::Filling
             | Phase::Serving { .. }
             | Phase::Resting
+            | Phase::Returning
             | Phase::Announcing { .. }
             | Phase::Finished => false,
         };

@@ -10,6 +10,7 @@
 //! How a zygote forks its workers, in other circumstances, is in [`twice`].
 #![expect(unsafe_code, reason = "fork(2), sigaction(2), waitpid(2), close_range(2), _exit(2)")]
 
+pub mod child;
 pub(crate) mod twice;
 
 use std::ffi::{CString, OsString};

@@ -10,6 +10,7 @@
 //! How a zygote forks its workers, in other circumstances, is in [`twice`].
 #![expect(unsafe_code, reason = "fork(2), sigaction(2), waitpid(2), _exit(2)")]
 
+pub mod child;
 mod errand;
 pub(crate) mod twice;
 

@@ -351,7 +351,7 @@ impl<'a> Monitor<'a> {
             self.supervisor.handle(Event::Wish(wish), now);
         }
         self.hear_opening();
-        self.hear_zygotes(now);
+        self.hear_zygotes(None, now);
         for index in 0..self.crew.len() {
             self.hear_member(index, now);
         }
@@ -392,7 +392,7 @@ impl<'a> Monitor<'a> {
             return;
         }
         if self.crew.iter().all(|member| member.pid != pid) {
-            self.hear_zygotes(now); // It may be a worker that we have not been told of.
+            self.hear_zygotes(Some(pid), now); // It may be a worker that we have not been told of.
         }
         let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
             let pairs =

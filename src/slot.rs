@@ -15,13 +15,15 @@
 //! | Spawning | [`withdraw`](WorkerSlot::withdraw) | Empty |
 //! | Starting | [`ready`](WorkerSlot::ready) | Ready |
 //! | Starting | [`failing`](WorkerSlot::failing) | Failing |
-//! | Starting, Ready, Draining | [`drain`](WorkerSlot::drain) | Draining |
-//! | Starting, Ready, Draining, Quitting | [`quit`](WorkerSlot::quit) | Quitting |
+//! | Starting | [`drain`](WorkerSlot::drain) | Recalled |
+//! | Recalled | [`ready`](WorkerSlot::ready) | Draining |
+//! | Ready, Draining | [`drain`](WorkerSlot::drain) | Draining |
+//! | Starting, Recalled, Ready, Draining, Quitting | [`quit`](WorkerSlot::quit) | Quitting |
 //! | Ready, Draining, Quitting | [`condemn`](WorkerSlot::condemn) | Condemned |
 //! | Condemned | [`acquit`](WorkerSlot::acquit) | Ready, Draining or Quitting |
-//! | Starting, Failing, Ready, Draining, Quitting, Condemned | [`kill`](WorkerSlot::kill) | Killed |
+//! | Starting, Recalled, Failing, Ready, Draining, Quitting, Condemned | [`kill`](WorkerSlot::kill) | Killed |
 //! | Starting, Failing, Ready, Condemned, Killed while booting or for hanging | [`exited`](WorkerSlot::exited) | Backoff |
-//! | Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
+//! | Recalled, Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
 //!
 //! Whatever is not in the table changes nothing. While one worker replaces another, a second
 //! [`WorkerSlot`] stands in for the slot ([`understudy`](WorkerSlot::understudy)), and the two
@@ -29,6 +31,7 @@
 
 mod backoff;
 mod condemned;
+mod state;
 
 use std::time::{Duration, Instant};
 
@@ -38,6 +41,7 @@ use arctos_worker::metrics::Side;
 use backoff::Backoff;
 pub use backoff::Jitter;
 pub use condemned::Before;
+pub use state::SlotState;
 
 /// A worker that was ready for this long has served, whether or not a request came.
 pub const SERVED_AFTER: Duration = Duration::from_secs(1);
@@ -89,79 +93,10 @@ pub enum Lapse {
     Failing,
     /// A draining worker: the time for the quick stop has come.
     Drain,
-    /// A quitting worker: it is killed.
+    /// A quitting worker, or one that was told to leave before it was ready: it is killed.
     Quit,
     /// A worker that hangs, and has had its moment to tell where.
     Hung,
-}
-
-/// What is in a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotState {
-    /// Nobody, and nobody is wanted.
-    Empty,
-    /// Nobody until then.
-    Backoff {
-        /// When the next one is spawned.
-        until: Instant,
-    },
-    /// A process was asked for; whether fork(2) made one is not known yet.
-    Spawning,
-    /// A process that loads the application.
-    Starting {
-        /// Its process.
-        pid: Pid,
-        /// When it must be ready.
-        deadline: Instant,
-    },
-    /// A process that said it cannot boot and is about to end.
-    Failing {
-        /// Its process.
-        pid: Pid,
-        /// When it is killed if it is still there.
-        kill_at: Instant,
-    },
-    /// A worker that serves.
-    Ready {
-        /// Its process.
-        pid: Pid,
-        /// Since when.
-        since: Instant,
-        /// Whether it has been ready for [`SERVED_AFTER`], and [`WorkerSlot::has_served`] has said so.
-        has_served: bool,
-    },
-    /// A worker that was told to finish what it took and leave.
-    Draining {
-        /// Its process.
-        pid: Pid,
-        /// When it is told to leave after the running request.
-        quick_at: Instant,
-        /// When it is killed.
-        kill_at: Instant,
-    },
-    /// A worker that was told to leave after the running request.
-    Quitting {
-        /// Its process.
-        pid: Pid,
-        /// When it is killed.
-        kill_at: Instant,
-    },
-    /// A worker that hangs: it was asked where, and is about to be killed.
-    Condemned {
-        /// Its process.
-        pid: Pid,
-        /// When it is killed.
-        kill_at: Instant,
-        /// What it goes back to if it goes on before that.
-        before: Before,
-    },
-    /// A process that SIGKILL was sent to; its end was not seen yet.
-    Killed {
-        /// Its process.
-        pid: Pid,
-        /// Why.
-        reason: KillReason,
-    },
 }
 
 /// A place for one worker; see the module for its life.
@@ -231,6 +166,7 @@ impl WorkerSlot {
         match self.state {
             SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning => None,
             SlotState::Starting { pid, .. }
+            | SlotState::Recalled { pid, .. }
             | SlotState::Failing { pid, .. }
             | SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
@@ -263,6 +199,7 @@ impl WorkerSlot {
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
+            | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
@@ -281,7 +218,8 @@ impl WorkerSlot {
             SlotState::Backoff { until } => Some(until),
             SlotState::Starting { deadline, .. } => Some(deadline),
             SlotState::Draining { quick_at, kill_at, .. } => Some(quick_at.min(kill_at)),
-            SlotState::Failing { kill_at, .. }
+            SlotState::Recalled { kill_at, .. }
+            | SlotState::Failing { kill_at, .. }
             | SlotState::Quitting { kill_at, .. }
             | SlotState::Condemned { kill_at, .. } => Some(kill_at),
         }
@@ -295,12 +233,17 @@ impl WorkerSlot {
             SlotState::Draining { quick_at, kill_at, .. } if quick_at.min(kill_at) <= now => {
                 Some(Lapse::Drain)
             }
-            SlotState::Quitting { kill_at, .. } if kill_at <= now => Some(Lapse::Quit),
+            SlotState::Recalled { kill_at, .. } | SlotState::Quitting { kill_at, .. }
+                if kill_at <= now =>
+            {
+                Some(Lapse::Quit)
+            }
             SlotState::Condemned { kill_at, .. } if kill_at <= now => Some(Lapse::Hung),
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
             | SlotState::Starting { .. }
+            | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
             | SlotState::Ready { .. }
             | SlotState::Draining { .. }
@@ -341,6 +284,7 @@ impl WorkerSlot {
             | SlotState::Backoff { .. }
             | SlotState::Spawning
             | SlotState::Starting { .. }
+            | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
@@ -377,6 +321,7 @@ impl WorkerSlot {
             | SlotState::Backoff { .. }
             | SlotState::Spawning
             | SlotState::Starting { .. }
+            | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
             | SlotState::Ready { .. }
             | SlotState::Draining { .. }
@@ -411,13 +356,28 @@ impl WorkerSlot {
         expected
     }
 
-    /// The worker says it can serve. Whether that is news.
+    /// The worker says it can serve. Whether it is to go on.
     pub fn ready(&mut self, now: Instant) -> bool {
-        if let SlotState::Starting { pid, .. } = self.state {
-            self.state = SlotState::Ready { pid, since: now, has_served: false };
-            return true;
+        match self.state {
+            SlotState::Starting { pid, .. } => {
+                self.state = SlotState::Ready { pid, since: now, has_served: false };
+                true
+            }
+            SlotState::Recalled { pid, ready_quick_at, ready_kill_at, .. } => {
+                self.state =
+                    SlotState::Draining { pid, quick_at: ready_quick_at, kill_at: ready_kill_at };
+                false
+            }
+            SlotState::Empty
+            | SlotState::Backoff { .. }
+            | SlotState::Spawning
+            | SlotState::Failing { .. }
+            | SlotState::Ready { .. }
+            | SlotState::Draining { .. }
+            | SlotState::Quitting { .. }
+            | SlotState::Condemned { .. }
+            | SlotState::Killed { .. } => false,
         }
-        false
     }
 
     /// The worker says it cannot boot; it has until `kill_at` to end by itself.
@@ -427,13 +387,31 @@ impl WorkerSlot {
         }
     }
 
-    /// The worker is told to finish what it took; an earlier time given before stays. Whether that is
-    /// news to it.
-    pub fn drain(&mut self, quick_at: Instant, kill_at: Instant) -> bool {
+    /// The worker is told to finish what it took; an earlier time given before stays. One that does not
+    /// serve yet has until `soon`. Whether that is news to it.
+    pub fn drain(&mut self, soon: Instant, quick_at: Instant, kill_at: Instant) -> bool {
         match self.state {
-            SlotState::Starting { pid, .. } | SlotState::Ready { pid, .. } => {
+            SlotState::Ready { pid, .. } => {
                 self.state = SlotState::Draining { pid, quick_at, kill_at };
                 true
+            }
+            SlotState::Starting { pid, .. } => {
+                self.state = SlotState::Recalled {
+                    pid,
+                    kill_at: soon.min(kill_at),
+                    ready_quick_at: quick_at,
+                    ready_kill_at: kill_at,
+                };
+                true
+            }
+            SlotState::Recalled { pid, kill_at: kill, ready_quick_at, ready_kill_at } => {
+                self.state = SlotState::Recalled {
+                    pid,
+                    kill_at: kill.min(soon).min(kill_at),
+                    ready_quick_at: ready_quick_at.min(quick_at),
+                    ready_kill_at: ready_kill_at.min(kill_at),
+                };
+                false
             }
             SlotState::Draining { pid, quick_at: quick, kill_at: kill } => {
                 self.state = SlotState::Draining {
@@ -468,7 +446,8 @@ impl WorkerSlot {
                 self.state = SlotState::Quitting { pid, kill_at };
                 true
             }
-            SlotState::Draining { pid, kill_at: kill, .. } => {
+            SlotState::Recalled { pid, kill_at: kill, .. }
+            | SlotState::Draining { pid, kill_at: kill, .. } => {
                 self.state = SlotState::Quitting { pid, kill_at: kill.min(kill_at) };
                 true
             }
@@ -496,6 +475,7 @@ impl WorkerSlot {
     pub fn kill(&mut self, reason: KillReason) -> Option<Pid> {
         match self.state {
             SlotState::Starting { pid, .. }
+            | SlotState::Recalled { pid, .. }
             | SlotState::Failing { pid, .. }
             | SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
@@ -528,7 +508,9 @@ impl WorkerSlot {
                 Ending::Died
             }
             SlotState::Condemned { .. } => Ending::Hung,
-            SlotState::Draining { .. } | SlotState::Quitting { .. } => Ending::Asked,
+            SlotState::Recalled { .. }
+            | SlotState::Draining { .. }
+            | SlotState::Quitting { .. } => Ending::Asked,
             SlotState::Killed { reason, .. } => match reason {
                 KillReason::BootTimeout | KillReason::BootFailed => Ending::BootFailed,
                 KillReason::Hung => Ending::Hung,

@@ -19,7 +19,8 @@
 //! | Piloting, Filling | TERM, QUIT | close the door, drain all | Leaving (0) |
 //! | Announcing | the delay is over, TERM, QUIT, or nobody is left | close the door, drain all | Leaving (0) |
 //! | Serving | WINCH | drain all | Resting |
-//! | Resting | HUP | spawn all | Serving |
+//! | Resting | HUP | read the configuration, spawn the canary | Returning |
+//! | Returning | the canary has proved itself, or cannot | spawn all | Serving |
 //! | Piloting .. Announcing | INT | close the door, quit all | Leaving (0) |
 //! | Leaving, gracefully | INT | quit all | Leaving, quickly |
 //! | Leaving, quickly | INT | kill all | Leaving, quickly |
@@ -106,6 +107,8 @@ enum Phase {
     Serving { unready_since: Option<Instant> },
     /// All workers were sent away; the listeners stay.
     Resting,
+    /// They are to come back, of new code: the canary goes first, so that nobody boots twice.
+    Returning,
     /// The stop has begun, the door is open.
     Announcing { until: Instant, budget: Budget },
     /// The door is closed.
@@ -177,6 +180,7 @@ impl Supervisor {
             | Phase::Resting
             | Phase::Leaving { .. }
             | Phase::Finished => None,
+            Phase::Returning => self.roll_deadline(),
             Phase::Serving { unready_since } => {
                 let gives_up = unready_since.map(|since| since + self.crash_loop());
                 gives_up.into_iter().chain(self.roll_deadline()).min()
@@ -195,7 +199,7 @@ impl Supervisor {
     pub fn standing(&self) -> Standing {
         match self.phase {
             Phase::Piloting | Phase::Filling => Standing::Starting,
-            Phase::Serving { .. } => Standing::Serving,
+            Phase::Serving { .. } | Phase::Returning => Standing::Serving,
             Phase::Resting => Standing::Resting,
             Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
                 Standing::Stopping
@@ -304,9 +308,11 @@ impl Supervisor {
         match self.phase {
             Phase::Piloting => index < self.target.min(PILOTS),
             Phase::Filling | Phase::Serving { .. } => index < self.target,
-            Phase::Resting | Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
-                false
-            }
+            Phase::Resting
+            | Phase::Returning
+            | Phase::Announcing { .. }
+            | Phase::Leaving { .. }
+            | Phase::Finished => false,
         }
     }
 
@@ -322,8 +328,13 @@ impl Supervisor {
         let generation = seat.generation();
         self.tell(Notice::Started { slot: id, pid, generation });
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } if is_wanted => {}
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Resting => {
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning
+                if is_wanted => {}
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Serving { .. }
+            | Phase::Returning
+            | Phase::Resting => {
                 let budget = Budget::graceful(&self.policy, now);
                 self.dismiss(index, Pace::Graceful, budget, now);
             }
@@ -376,7 +387,7 @@ impl Supervisor {
     /// So many workers are wanted from now on.
     fn scale(&mut self, workers: u16, now: Instant) {
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {}
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {}
             Phase::Resting | Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
                 return;
             }
@@ -402,7 +413,7 @@ impl Supervisor {
         for index in dismissed.rev() {
             self.dismiss(usize::from(index), Pace::Graceful, budget, now);
             if self.spare.as_ref().is_some_and(|spare| spare.seat.id() == SlotId(index)) {
-                self.dismiss_spare(Pace::Graceful, now);
+                self.dismiss_spare(now);
             }
             self.actions.push_back(Action::Retire { slot: SlotId(index) });
         }
@@ -442,6 +453,7 @@ impl Supervisor {
             | Phase::Filling
             | Phase::Serving { .. }
             | Phase::Resting
+            | Phase::Returning
             | Phase::Announcing { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => {}
@@ -535,12 +547,12 @@ fn dismiss(
     budget: Budget,
     now: Instant,
 ) -> Option<Action> {
-    let soon = budget.kill_at.min(now + patience);
     let pid = seat.pid()?;
-    let (is_news, command) = match (pace, seat.state()) {
-        (Pace::Graceful, SlotState::Starting { .. }) => (seat.drain(soon, soon), Command::Drain),
-        (Pace::Graceful, _) => (seat.drain(budget.quick_at, budget.kill_at), Command::Drain),
-        (Pace::Quick, _) => (seat.quit(budget.kill_at), Command::Quick),
+    let (is_news, command) = match pace {
+        Pace::Graceful => {
+            (seat.drain(now + patience, budget.quick_at, budget.kill_at), Command::Drain)
+        }
+        Pace::Quick => (seat.quit(budget.kill_at), Command::Quick),
     };
     is_news.then_some(Action::Command { pid, command })
 }

@@ -210,9 +210,12 @@ pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answe
             let words = format!("worker {} (pid {}) writes its stack to the log\n", slot.0, pid.0);
             Ok((pid, Answer::plain(200, &words)))
         }
-        Some(SlotState::Spawning | SlotState::Starting { .. } | SlotState::Failing { .. }) => {
-            Err(refused(409, &format!("worker {} is still starting", slot.0)))
-        }
+        Some(
+            SlotState::Spawning
+            | SlotState::Starting { .. }
+            | SlotState::Recalled { .. }
+            | SlotState::Failing { .. },
+        ) => Err(refused(409, &format!("worker {} is still starting", slot.0))),
         Some(SlotState::Empty | SlotState::Backoff { .. } | SlotState::Killed { .. }) | None => {
             Err(refused(404, &format!("there is no worker {}", slot.0)))
         }
@@ -232,7 +235,8 @@ pub fn recycled(slot: SlotId, slots: &[WorkerSlot]) -> Result<Answer, Answer> {
             Err(refused(409, &format!("worker {} is still starting", slot.0)))
         }
         Some(
-            SlotState::Draining { .. }
+            SlotState::Recalled { .. }
+            | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
             | SlotState::Condemned { .. }
             | SlotState::Killed { .. },

@@ -224,7 +224,7 @@ fn state(state: SlotState) -> &'static str {
         SlotState::Spawning | SlotState::Starting { .. } => "starting",
         SlotState::Failing { .. } => "failing",
         SlotState::Ready { .. } => "ready",
-        SlotState::Draining { .. } => "draining",
+        SlotState::Recalled { .. } | SlotState::Draining { .. } => "draining",
         SlotState::Quitting { .. } => "quitting",
         SlotState::Condemned { .. } => "hanging",
         SlotState::Killed { .. } => "killed",

@@ -17,10 +17,12 @@ use super::actions::{Equipment, SpawnError};
 use super::generations::Loaded;
 use crate::crew::{Lines, Member};
 use crate::descriptors::OwnDescriptors;
+use crate::fork::child::is_child;
 use crate::fork::{self, Berth};
+use crate::opening::Opening;
 use crate::slot::{ExitStatus, Pid};
 use crate::supervisor::{Event, Verdict};
-use crate::zygote::{Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
+use crate::zygote::{Admission, Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
 
 /// The zygotes, and what they were asked for.
 #[derive(Default)]
@@ -115,12 +117,22 @@ impl Monitor<'_> {
         Ok(Zygote::start(launch, &inheritance, &berth, config.patience.boot, now)?)
     }
 
-    /// Takes in what zygotes have said.
-    pub(super) fn hear_zygotes(&mut self, now: Instant) {
+    /// Takes in what zygotes have said. `reaped` is a child that was reaped just now and is nobody's yet.
+    pub(super) fn hear_zygotes(&mut self, reaped: Option<Pid>, now: Instant) {
         for index in 0..self.nursery.zygotes.len() {
-            let news = self.nursery.zygotes[index].listen(now);
+            let known = self.known();
+            let admit = |pid| admission(&known, reaped, pid);
+            let news = self.nursery.zygotes[index].listen(&admit, now);
             self.heed(index, news);
         }
+    }
+
+    /// The children that have a place already.
+    fn known(&self) -> Vec<Pid> {
+        let crew = self.crew.iter().map(|member| member.pid);
+        let zygotes = self.nursery.zygotes.iter().map(Zygote::pid);
+        let opening = self.openings.opening().map(Opening::pid);
+        crew.chain(zygotes).chain(opening).chain(self.succession.successor()).collect()
     }
 
     /// Whose time is up? Not to be called when we have been stopped ourselves.
@@ -136,7 +148,9 @@ impl Monitor<'_> {
         let Some(index) = self.nursery.zygotes.iter().position(|zygote| zygote.pid() == pid) else {
             return false;
         };
-        let news = self.nursery.zygotes[index].exited(status, now);
+        let known = self.known();
+        let admit = |pid| admission(&known, None, pid);
+        let news = self.nursery.zygotes[index].exited(status, &admit, now);
         self.heed(index, news);
         self.nursery.zygotes.swap_remove(index);
         true
@@ -173,10 +187,24 @@ impl Monitor<'_> {
                     self.last_report = Some(report);
                     continue;
                 }
-                News::Ready { .. } | News::Killed { .. } | News::Ended { .. } => continue,
+                News::Ready { .. }
+                | News::Killed { .. }
+                | News::Distrusted { .. }
+                | News::Ended { .. } => continue,
             };
             self.supervisor.handle(event, Instant::now());
         }
+    }
+}
+
+/// Whether a pid that a zygote tells is that of a worker.
+fn admission(known: &[Pid], reaped: Option<Pid>, pid: Pid) -> Admission {
+    if known.contains(&pid) {
+        Admission::Stranger
+    } else if reaped == Some(pid) || is_child(pid) {
+        Admission::Child
+    } else {
+        Admission::NotYet
     }
 }
 
@@ -191,6 +219,7 @@ fn verdict(cause: SpawnCause) -> Verdict {
         | SpawnCause::Untold(_)
         | SpawnCause::Late
         | SpawnCause::Gone
+        | SpawnCause::Distrusted
         | SpawnCause::Withdrawn => Verdict::NotBooted,
     }
 }

@@ -93,6 +93,7 @@ impl WorkerSlot {
             | SlotState::Backoff { .. }
             | SlotState::Spawning
             | SlotState::Starting { .. }
+            | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
             | SlotState::Condemned { .. }
             | SlotState::Killed { .. } => None,

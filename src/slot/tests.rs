@@ -139,21 +139,51 @@ fn a_second_ready_is_no_news() {
 fn a_worker_that_was_told_to_leave_does_not_become_ready() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
-    assert!(slot.drain(now + s(1.0), now + s(2.0)));
+    assert!(slot.drain(now, now + s(1.0), now + s(2.0)));
     assert!(!slot.ready(now));
     assert!(!slot.is_ready());
 }
 
 #[test]
-fn an_earlier_time_to_leave_is_not_prolonged() {
+fn a_worker_that_does_not_serve_yet_is_not_waited_for() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
-    slot.drain(now + s(5.0), now + s(6.0));
-    assert!(!slot.drain(now + s(50.0), now + s(60.0)));
-    assert_eq!(slot.deadline(), Some(now + s(5.0)));
-    assert!(slot.quit(now + s(60.0)));
-    assert_eq!(slot.deadline(), Some(now + s(6.0)));
-    assert!(!slot.drain(now, now), "a quitting worker is not sent back to draining");
+    slot.drain(now + s(2.0), now + s(20.0), now + s(25.0));
+    assert_eq!(slot.deadline(), Some(now + s(2.0)));
+    assert_eq!(slot.lapse(now + s(2.0)), Some(Lapse::Quit));
+    let (mut in_a_hurry, _, now) = self::slot();
+    spawn(&mut in_a_hurry, now);
+    in_a_hurry.drain(now + s(2.0), now + s(0.5), now + s(1.0));
+    assert_eq!(in_a_hurry.deadline(), Some(now + s(1.0)));
+}
+
+#[test]
+fn a_worker_that_turns_out_to_serve_when_it_is_told_to_leave_has_the_time_of_one_that_serves() {
+    let (mut slot, _, now) = slot();
+    spawn(&mut slot, now);
+    slot.drain(now + s(2.0), now + s(20.0), now + s(25.0));
+    assert!(!slot.ready(now + s(1.0)));
+    assert_eq!(slot.lapse(now + s(2.0)), None);
+    assert_eq!(slot.deadline(), Some(now + s(20.0)));
+    assert_eq!(slot.lapse(now + s(20.0)), Some(Lapse::Drain));
+}
+
+#[test]
+fn an_earlier_time_to_leave_is_not_prolonged() {
+    for is_ready in [true, false] {
+        let (mut slot, _, now) = slot();
+        spawn(&mut slot, now);
+        if is_ready {
+            slot.ready(now);
+        }
+        slot.drain(now + s(5.0), now + s(5.0), now + s(6.0));
+        assert!(!slot.drain(now + s(50.0), now + s(50.0), now + s(60.0)));
+        assert_eq!(slot.deadline(), Some(now + s(5.0)));
+        slot.ready(now);
+        assert!(slot.quit(now + s(60.0)));
+        assert_eq!(slot.deadline(), Some(now + s(6.0)));
+        assert!(!slot.drain(now, now, now), "a quitting worker is not sent back to draining");
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ impl Supervisor {
             Phase::Piloting | Phase::Filling => self.give_up(verdict, now),
             Phase::Serving { .. }
             | Phase::Resting
+            | Phase::Returning
             | Phase::Announcing { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => {}

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 mod crashes;
+mod leaving;
 mod pacing;
 
 use super::*;
 use crate::slot::ExitStatus;
+use leaving::Leaving;
 use pacing::Pacing;
 
 const LIVES: u64 = 10_000;
@@ -35,6 +37,7 @@ fn every_simulated_life_keeps_the_promises() {
 struct Process {
     /// Since when it serves, until it has for long enough to have served.
     ready_since: Option<Instant>,
+    leaving: Leaving,
     slot: SlotId,
     side: Side,
     generation: Generation,
@@ -85,6 +88,8 @@ struct World {
     /// What durations are divided by: in some lives everything happens at once.
     haste: u64,
     asked: bool,
+    /// The stop is to be quick.
+    interrupted: bool,
 }
 
 fn is_answer(event: &Event, to: &Order) -> bool {
@@ -144,6 +149,7 @@ impl World {
             haste: [1, 1, 100][dice.draw() as usize % 3],
             dice,
             asked: false,
+            interrupted: false,
         }
     }
 
@@ -242,6 +248,7 @@ impl World {
             *has_answered = is_young && self.chance(50);
         }
         self.pace(&event);
+        self.interrupted |= matches!(event, Event::Wish(Wish::Interrupt));
         match &event {
             Event::Started { slot, side, pid } => {
                 let Some(order) = self.answered(*slot, *side) else { return }; // It was withdrawn.
@@ -258,12 +265,14 @@ impl World {
             Event::Ready { pid } => {
                 if let Some(process) = self.processes.get_mut(&pid.0) {
                     process.ready_since = process.ready_since.or(Some(self.now));
+                    process.leaving.has_been_ready = true;
                     process.is_ready = process.told.is_none_or(|told| told == Command::Announce)
                         && !process.is_killed;
                 }
             }
             Event::GoesOn { pid } if self.machine.is_condemned(*pid) => {
                 let process = self.processes.get_mut(&pid.0).expect("it is alive");
+                process.leaving.is_hung = false;
                 process.is_ready =
                     process.was_ready && process.told.is_none_or(|told| told == Command::Announce);
             }
@@ -305,6 +314,7 @@ impl World {
                     self.pacing.forget(); // It hangs in a request, so it has served.
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
                     process.was_ready = std::mem::replace(&mut process.is_ready, false);
+                    process.leaving.is_hung = true;
                 }
                 Action::Configure { .. } => {
                     assert!(!self.reloading, "two reloads at once");
@@ -328,6 +338,7 @@ impl World {
                 Action::ReloadEnded { outcome } => self.reloaded(outcome),
                 Action::Command { pid, command } => self.command(pid, command),
                 Action::Kill { pid } => {
+                    self.check_patience(pid);
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
                     assert!(!process.is_killed, "killed twice");
                     process.is_killed = true;
@@ -456,6 +467,7 @@ impl World {
             is_ready: false,
             ready_since: None,
             was_ready: false,
+            leaving: Leaving::default(),
             is_killed: false,
         };
         self.processes.insert(pid.0, process);
@@ -499,6 +511,7 @@ impl World {
             _ => Wish::Fewer,
         };
         self.asked |= !matches!(wish, Wish::More | Wish::Fewer);
+        self.interrupted |= wish == Wish::Interrupt;
         self.pacing.forget();
         self.machine.handle(Event::Wish(wish), self.now);
     }
@@ -547,10 +560,15 @@ impl World {
         let (slot, generation, was_ready) = (process.slot, process.generation, process.is_ready);
         process.told = Some(command);
         match command {
+            Command::Drain => process.leaving.since = Some(self.now),
+            Command::Quick => self.check_patience(pid),
+            Command::Serve | Command::Announce => {}
+        }
+        match command {
             Command::Serve => panic!("nobody is told to serve on"),
             Command::Announce => assert!(!self.door_closed),
             Command::Drain | Command::Quick => {
-                process.is_ready = false;
+                self.processes.get_mut(&pid.0).expect("it is alive").is_ready = false;
                 let is_meant = self.stopping_since.is_some()
                     || self.rested == Some(self.now)
                     || slot.0 >= self.told_target

@@ -409,8 +409,7 @@ fn a_stop_while_booting_waits_for_nobody_who_serves_nobody() {
     rig.run();
     let did = rig.wish(Wish::Terminate);
     assert_eq!(did[..2], [Stopping, CloseDoor]);
-    rig.after(s(2.0));
-    assert_eq!(rig.after(s(0.0)), [Kill(100), Kill(101)]);
+    assert_eq!(rig.after(s(2.0)), [Kill(100), Kill(101)]);
     rig.exited(100, ExitStatus::Signal(9));
     assert_eq!(rig.exited(101, ExitStatus::Signal(9)), [Finish(Verdict::Asked)]);
 }

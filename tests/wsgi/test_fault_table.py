@@ -28,6 +28,7 @@
 | F24 | USR2 with a broken new program | nothing; the old one goes on |
 | F25 | all workers reach `--max-requests` together | nothing; never fewer ready than wanted |
 | F26 | requests crash their workers again and again | as F1 for each; nobody waits for a backoff |
+| F27 | HUP, WINCH, scale, recycle, upgrade in any order and at any distance | nothing |
 
 F1, F5, F6, F9 and F10 are also played with real processes and no Python in `tests/supervisor`, and in thousands of
 orders in the simulation of the supervisor's machine.
@@ -155,6 +156,10 @@ TESTS = {
     "F26": [
         WORKERS + "requests_that_crash_their_workers_again_and_again_cost_what_those_had_and_the_log_sums_them_up",
     ],
+    "F27": [
+        RELOADS + "a_hup_while_the_first_new_worker_proves_itself_cuts_none_of_its_connections",
+        "test_operators.py::test_reloads_rests_scales_recycles_and_an_upgrade_in_any_order_lose_nothing",
+    ],
 }
 
 
@@ -169,7 +174,7 @@ def collected():
 
 def test_the_table_has_a_line_a_row():
     lines = [line.split("|")[1].strip() for line in __doc__.splitlines() if line.startswith("| F")]
-    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 27)]
+    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 28)]
 
 
 @pytest.mark.parametrize("row", TESTS)

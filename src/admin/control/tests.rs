@@ -146,7 +146,7 @@ fn only_a_worker_that_serves_is_recycled() {
     slot.ready(now);
     let answer = recycled(SlotId(1), std::slice::from_ref(&slot)).unwrap();
     assert!(answer.status == 202 && answer.body.contains("(pid 70)"), "{answer:?}");
-    slot.drain(now, now);
+    slot.drain(now, now, now);
     assert_eq!(status(&slot), 409);
     assert_eq!(recycled(SlotId(2), &[slot]).unwrap_err().status, 404);
 }

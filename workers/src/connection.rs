@@ -381,7 +381,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         for counter in CloseReason::PeerLeft.counters() {
             rules.row.inc(*counter);
         }
-        self.outbox.clear();
+        // Behind what is left of a `100 Continue`: a part of it may have left already.
         let server = rules.settings.server_header;
         refusal(self.outbox.tail(), Status(408), false, rules.date, server);
         rules.row.inc(status_counter(Status(408)));

@@ -454,6 +454,21 @@ fn a_body_is_late_when_it_is_slower_than_the_least_rate() {
 }
 
 #[test]
+fn a_deadline_never_cuts_a_100_that_is_half_sent() {
+    const HEAD: &[u8] =
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    for sent in [0, 5] {
+        let mut bench = Bench::new(vec![]);
+        bench.room = sent;
+        bench.packet(HEAD);
+        bench.room = usize::MAX;
+        bench.expires(Timer::Body);
+        let text = bench.text();
+        assert!(text.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 408 "), "{text}");
+    }
+}
+
+#[test]
 fn an_idle_connection_ends_without_a_word() {
     let mut bench = Bench::new(vec![]);
     bench.expires(Timer::KeepAlive);

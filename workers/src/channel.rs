@@ -41,6 +41,8 @@ pub struct Channel<B: AppBody> {
     pub watched: Option<Interest>,
     /// The deadline that is set, and the request it was set for.
     pub armed: Option<(Timer, u32)>,
+    /// How long the loop had been away when the window began over which the body's rate is measured.
+    pub away_before: Duration,
 }
 
 /// What is kept of a request while it is answered: for the access log, and to name it while its
@@ -75,6 +77,7 @@ impl<B: AppBody> Channel<B> {
             progressed: false,
             watched: None,
             armed: None,
+            away_before: Duration::ZERO,
         }
     }
 

@@ -21,7 +21,7 @@ mod lives;
 mod replying;
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::http::response::{CONTINUE, refusal};
 use crate::http::{
@@ -350,16 +350,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// A deadline has passed.
     pub fn expire(&mut self, expiry: Expiry, rules: &Rules<'_>) {
-        match (&mut self.state, expiry) {
+        match (&self.state, expiry) {
             (State::Idle, Expiry::KeepAlive) => self.close(CloseReason::IdleLong, rules.row),
             (State::Head(_), Expiry::Head) | (State::Body(_), Expiry::Body) => self.late(rules),
-            (State::Body(gathering), Expiry::BodyRate) => {
-                if gathering.window_bytes < rules.settings.timeouts.body_rate_bytes {
-                    self.late(rules);
-                } else {
-                    gathering.window_bytes = 0;
-                }
-            }
             (State::Replying(_), Expiry::Write) => self.close(CloseReason::WriteFailed, rules.row),
             (State::Lingering(_), Expiry::Linger) => self.close(CloseReason::Lingered, rules.row),
             // The deadline of a state that was left in the same turn.
@@ -373,6 +366,20 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 | State::Closed(_),
                 _,
             ) => {}
+        }
+    }
+
+    /// A window is over in which a body has its least rate to keep. The loop looked at the connection for a
+    /// part of it only, and holds the peer to no more.
+    pub fn end_window(&mut self, looked: Duration, rules: &Rules<'_>) {
+        let State::Body(gathering) = &mut self.state else { return };
+        let timeouts = &rules.settings.timeouts;
+        let part = looked.min(timeouts.body).as_nanos();
+        let least = u128::from(timeouts.body_rate_bytes) * part / timeouts.body.as_nanos().max(1);
+        if u128::from(gathering.window_bytes) < least {
+            self.late(rules);
+        } else {
+            gathering.window_bytes = 0;
         }
     }
 

@@ -16,6 +16,7 @@
 //! so behind a connection that always has a request the listener would never come first. One that was
 //! passed over goes first from then on, until a batch comes without it.
 
+mod absence;
 mod complaint;
 mod doors;
 mod expiry;
@@ -46,6 +47,7 @@ use crate::post::{LIFE_ACCESS_LOG, Post};
 use crate::rehearsal::{self, Refusal};
 use crate::table::{ConnTable, Token};
 
+use absence::Absence;
 use complaint::Complaint;
 use doors::{Arrived, Doors};
 use expiry::arm;
@@ -82,6 +84,7 @@ pub struct EventLoop<'a, A: Application> {
     doors: Doors,
     channels: ConnTable<Channel<A::Body>>,
     deadlines: Deadlines,
+    absence: Absence,
     /// Connections that used up their turn.
     waiting: VecDeque<Token>,
     /// The key of a listener that was ready, but behind something else.
@@ -117,6 +120,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Timer::Write => timeouts.write,
             Timer::Linger => timeouts.linger,
         });
+        let now = Instant::now();
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
         Ok(Self {
             _guarded: guarded,
@@ -127,13 +131,14 @@ impl<'a, A: Application> EventLoop<'a, A> {
             doors,
             channels: ConnTable::new(),
             deadlines,
+            absence: Absence::since(now),
             waiting: VecDeque::new(),
             passed_over: None,
             phase: Phase::Serving,
             doorbell,
             life,
             companion,
-            handlers: Handlers::installed(Instant::now()),
+            handlers: Handlers::installed(now),
             unwatched: Complaint::default(),
         })
     }
@@ -171,6 +176,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let count = self.wait()?;
         self.desk.clock.read();
         self.desk.woke = self.desk.clock.monotonic();
+        self.absence.looks(self.desk.clock.now());
         self.take_batch(count);
         for _ in 0..self.waiting.len() {
             if self.is_cut_short() {
@@ -209,6 +215,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             .map(|at| at.saturating_duration_since(now))
             .min()
             .map_or(LONGEST_SLEEP, |sleep| sleep.min(LONGEST_SLEEP));
+        self.absence.sleeps(now, sleep);
         let poller = &mut self.poller;
         let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
         self.desk.block.tick();
@@ -382,7 +389,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             return self.serve(token, false);
         }
         channel.watched = Some(interest);
-        arm(&mut self.deadlines, channel, token, self.desk.clock.now());
+        arm(&mut self.deadlines, channel, token, self.desk.clock.now(), &self.absence);
     }
 
     /// Whether this turn ends before the rest of its work, which may be minutes: the worker is to leave at

@@ -33,6 +33,8 @@ pub struct Channel<B: AppBody> {
     /// How long what lies there had waited in the kernel when the connection was accepted; until its
     /// first request has come, or the peer is waited for.
     pub waited: Option<Duration>,
+    /// The peer may have left, which is to be looked at before the application is called.
+    pub is_suspect: bool,
     /// When the application was called for the reply that is on its way.
     pub called: Option<Instant>,
     /// Whether bytes moved since the deadline was last set.
@@ -73,6 +75,7 @@ impl<B: AppBody> Channel<B> {
             file: None,
             record: None,
             waited: None,
+            is_suspect: false,
             called: None,
             progressed: false,
             watched: None,

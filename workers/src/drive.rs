@@ -3,7 +3,7 @@
 mod desk;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
@@ -35,6 +35,9 @@ const FILE_BYTES: u64 = 1 << 20;
 /// Bytes that one connection may move before the others get their turn: a peer that is as fast as the
 /// worker would otherwise hold it for a whole upload or download.
 const TURN_BYTES: usize = 2 << 20;
+/// A request that has waited in the loop for so long is not called for before a look at its client. The look
+/// costs a thousandth of it.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
 /// Buffers of more than this are not kept for the next response.
 const SPARE_BYTES: usize = 64 * 1024;
 
@@ -124,7 +127,9 @@ pub fn drive<A: Application>(
                     refuse_unstored(channel, desk, &error);
                 }
             }
-            Step::Call { .. } | Step::CallGathered if hung_up => {
+            Step::Call { .. } | Step::CallGathered
+                if hung_up || has_left(desk, &channel.socket, &mut channel.is_suspect) =>
+            {
                 if fd::has_failed(channel.socket.as_fd()) {
                     channel.conn.failed(&desk.block.row);
                 } else {
@@ -192,6 +197,14 @@ pub fn drive<A: Application>(
         channel.waited = None; // From here on it is the peer that takes its time.
     }
     pause
+}
+
+/// Whether nobody waits for the answer any more. Such a request is not called for: it would take the time of
+/// those who wait, and if it is one that crashes its worker, the next worker with it.
+fn has_left(desk: &Desk, socket: &OwnedFd, is_suspect: &mut bool) -> bool {
+    let waited = desk.clock.monotonic().saturating_sub(desk.woke);
+    let is_due = std::mem::take(is_suspect) || waited >= LOOK_AFTER;
+    is_due && fd::has_left(socket.as_fd())
 }
 
 fn store<B: AppBody>(channel: &mut Channel<B>, bytes: &[u8], desk: &Desk) -> io::Result<()> {

@@ -257,7 +257,15 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 }
                 self.passed_over.get_or_insert(key);
             }
-            key => self.serve(Token::from_bits(key), event.hung_up),
+            key => {
+                let token = Token::from_bits(key);
+                if event.half_closed
+                    && let Some(channel) = self.channels.get_mut(token)
+                {
+                    channel.is_suspect = true;
+                }
+                self.serve(token, event.hung_up);
+            }
         }
     }
 
@@ -324,6 +332,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let Arrived { socket, info, arrival } = arrived;
         let mut channel = Channel::adopt(socket, info);
         channel.waited = arrival.map(|arrival| arrival.waited);
+        // A unix socket tells nothing by itself.
+        channel.is_suspect = arrival.is_none_or(|arrival| arrival.is_half_closed);
         if arrival.is_some_and(|arrival| arrival.is_reset) {
             channel.conn.failed(&self.desk.block.row);
         }

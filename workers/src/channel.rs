@@ -56,6 +56,8 @@ pub struct Record {
     pub path: Box<[u8]>,
     /// The version.
     pub version: Version,
+    /// When the application was called for it, as [`Channel::called`].
+    pub called: Instant,
     /// The field `Referer`.
     pub referer: Option<Box<[u8]>>,
     /// The field `User-Agent`.

@@ -4,7 +4,7 @@ mod desk;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
@@ -250,7 +250,8 @@ fn answer<A: Application>(
     body: RequestBody<'_>,
 ) {
     desk.sequence += 1;
-    channel.called = Some(desk.clock.now());
+    let called = desk.clock.now();
+    channel.called = Some(called);
     let before = desk.clock.monotonic();
     let info = channel.conn.info().clone();
     let queue_wait = match channel.waited.take() {
@@ -262,7 +263,7 @@ fn answer<A: Application>(
     let method = head.method.of(head_bytes);
     let path = head.path.of(head_bytes);
     if desk.access.is_some() {
-        channel.record = Some(Box::new(Record::of(head_bytes, head)));
+        channel.record = Some(Box::new(Record::of(head_bytes, head, called)));
     }
     if let Some(memory) = desk.spare.take() {
         channel.conn.outbox().lend(memory);
@@ -307,7 +308,7 @@ fn answer<A: Application>(
             note_fate(conn, fate, &desk.log, method, path);
             // What is still to be asked of the application, or closed, is named after its request.
             if channel.body.is_some() && channel.record.is_none() {
-                channel.record = Some(Box::new(Record::of(head_bytes, head)));
+                channel.record = Some(Box::new(Record::of(head_bytes, head, called)));
             }
         }
     }
@@ -321,8 +322,7 @@ fn pull<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         channel.conn.end_items();
         return;
     };
-    let (method, path) = named(channel.record.as_deref());
-    desk.block.begin_request(desk.clock.monotonic(), method, path);
+    let (method, path) = resume(desk, channel.record.as_deref());
     let rules = desk.rules();
     let mut wire =
         Wire { conn: &mut channel.conn, socket: channel.socket.as_fd(), rules, log: &desk.log };
@@ -426,22 +426,30 @@ pub fn close_reply<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         channel.close_reply();
         return desk.leave_if_forked();
     }
-    let (method, path) = named(channel.record.as_deref());
-    desk.block.begin_request(desk.clock.monotonic(), method, path);
+    resume(desk, channel.record.as_deref());
     channel.close_reply();
     desk.leave_if_forked();
     desk.clock.read();
     desk.block.end_call(desk.clock.monotonic());
 }
 
-/// Method and path of a request, as far as they were kept.
-fn named(record: Option<&Record>) -> (&[u8], &[u8]) {
-    record.map_or((&[], &[]), |record| (&record.method, &record.path))
+/// Shows that the application is called once more for a request; its method and path, as far as they were kept.
+fn resume<'r>(desk: &Desk, record: Option<&'r Record>) -> (&'r [u8], &'r [u8]) {
+    let (now, monotonic) = (desk.clock.now(), desk.clock.monotonic());
+    let Some(record) = record else {
+        desk.block.begin_request(monotonic, &[], &[]);
+        return (&[], &[]);
+    };
+    let age = now.saturating_duration_since(record.called);
+    let since = monotonic.saturating_sub(age);
+    desk.block.resume_request(monotonic, since, &record.method, &record.path);
+    (&record.method, &record.path)
 }
 
 impl Record {
-    fn of(head_bytes: &[u8], head: &Head) -> Self {
+    fn of(head_bytes: &[u8], head: &Head, called: Instant) -> Self {
         Self {
+            called,
             method: head.method.of(head_bytes).into(),
             path: head.path.of(head_bytes).into(),
             version: head.version,

@@ -174,6 +174,51 @@ fn a_client_that_sent_its_request_and_closed_before_it_is_accepted_is_served() {
 }
 
 #[test]
+fn a_client_that_gave_up_before_it_is_accepted_never_reaches_the_application() {
+    let stage = Stage::start();
+    let mut held = stage.hold();
+    let mut impatient = stage.server.connect();
+    ask(&mut impatient, "/impatient", "");
+    // The kernel's clock is what tells a client that waited from one that half-closes.
+    std::thread::sleep(Duration::from_millis(1100));
+    drop(impatient);
+    stage.go_on();
+    expect_hello(&mut held);
+    drop(held);
+    let (block, calls) = stage.finish();
+    assert_eq!(calls, [""; 0]);
+    assert_eq!(ends(block), [0, 2, 2, 1], "CD RX and abandoned, and CD RX of the other");
+}
+
+#[test]
+fn a_client_that_is_reset_behind_others_of_its_batch_never_reaches_the_application() {
+    let stage = Stage::start();
+    let mut kept: Vec<_> = (0..2)
+        .map(|_| {
+            let mut kept = stage.server.connect();
+            ask(&mut kept, "/first", "");
+            expect_hello(&mut kept);
+            assert_eq!(stage.next_call().path, "/first");
+            kept
+        })
+        .collect();
+    let mut held = stage.hold();
+    ask(&mut kept[0], "/hold", "");
+    ask(&mut kept[1], "/hasty", "");
+    stage.go_on();
+    expect_hello(&mut held);
+    assert_eq!(stage.next_call().path, "/hold");
+    reset(kept.remove(1));
+    std::thread::sleep(Duration::from_millis(5)); // So that the batch is not of this moment.
+    stage.go_on();
+    expect_hello(&mut kept[0]);
+    drop((held, kept));
+    let (block, calls) = stage.finish();
+    assert_eq!(calls, [""; 0]);
+    assert_eq!(ends(block)[3], 1, "abandoned");
+}
+
+#[test]
 fn a_kept_connection_that_sends_and_is_reset_never_reaches_the_application() {
     let stage = Stage::start();
     let mut kept = stage.server.connect();

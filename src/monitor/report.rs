@@ -90,7 +90,6 @@ impl Monitor<'_> {
     pub(super) fn tell(&mut self, notice: &Notice) {
         match notice {
             Notice::Hung { slot, side, pid, .. } => {
-                self.board.header().row.inc(Counter::WorkerTimeout);
                 let running = self.board.block(*slot, *side).and_then(running_request);
                 notice.write(&self.log, running.as_ref());
                 self.tell_where_it_hangs(*slot, *pid);
@@ -108,6 +107,9 @@ impl Monitor<'_> {
                 // The row's only writer is dead.
                 if running.is_some() {
                     block.row.inc(Counter::ReqKilled);
+                }
+                if *ending == Ending::Hung {
+                    block.row.inc(Counter::WorkerTimeout);
                 }
                 match ending {
                     Ending::Died | Ending::Hung | Ending::BootFailed => {

@@ -380,7 +380,7 @@ fn the_pid_file_is_there_while_the_server_is_ready() {
 }
 
 /// The cells behind this name.
-fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
+pub(crate) fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
     let cells = table.lines().find_map(|line| line.strip_prefix(name));
     cells.unwrap_or_else(|| panic!("no {name}\n{table}")).split_whitespace().collect()
 }

@@ -1,9 +1,10 @@
 //! Reload, rest and hanging workers, with real processes.
 
+use arctos::ctl::{self, Order, Verb};
 use nix::sys::signal::Signal;
 
-use crate::OPTIONS;
 use crate::process::Server;
+use crate::{ADMIN, OPTIONS, row};
 
 pub(crate) fn hup_replaces_all_workers_one_after_the_other() {
     let mut server = Server::start("serves").awaited();
@@ -63,11 +64,17 @@ pub(crate) fn winch_sends_all_workers_away_and_hup_brings_them_back() {
 pub(crate) fn a_worker_that_hangs_in_a_request_is_killed_and_replaced() {
     let options = |command: &mut std::process::Command| {
         command.env(OPTIONS, "--workers 2 --timeout 500ms");
+        command.env(ADMIN, "127.0.0.1:0");
     };
-    let mut server = Server::with("hangs once", options).awaited();
+    let mut server = Server::with("hangs once", options);
+    let line = server.says(&["server.ready"]);
+    let (_, admin) = line.trim_end().split_once(" admin=http://").unwrap();
     server.says(&["worker.hangs", "slot=0", "GET /for/ever"]);
     server.says(&["worker.died", "slot=0"]);
     server.says(&["worker.ready", "slot=0"]);
+    let order = Order { verb: Verb::Metrics, server: admin.parse().unwrap() };
+    let table = ctl::obey(&order).unwrap();
+    assert_eq!(row(&table, "worker.timeout"), ["1", "1", "0"], "{table}");
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
     assert_eq!(server.seen_count("worker.hangs"), 1);

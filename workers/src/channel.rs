@@ -33,6 +33,8 @@ pub struct Channel<B: AppBody> {
     /// How long what lies there had waited in the kernel when the connection was accepted; until its
     /// first request has come, or the peer is waited for.
     pub waited: Option<Duration>,
+    /// The peer may have left, which is to be looked at before the application is called.
+    pub is_suspect: bool,
     /// When the application was called for the reply that is on its way.
     pub called: Option<Instant>,
     /// Whether bytes moved since the deadline was last set.
@@ -41,6 +43,8 @@ pub struct Channel<B: AppBody> {
     pub watched: Option<Interest>,
     /// The deadline that is set, and the request it was set for.
     pub armed: Option<(Timer, u32)>,
+    /// How long the loop had been away when the window began over which the body's rate is measured.
+    pub away_before: Duration,
 }
 
 /// What is kept of a request while it is answered: for the access log, and to name it while its
@@ -52,6 +56,8 @@ pub struct Record {
     pub path: Box<[u8]>,
     /// The version.
     pub version: Version,
+    /// When the application was called for it, as [`Channel::called`].
+    pub called: Instant,
     /// The field `Referer`.
     pub referer: Option<Box<[u8]>>,
     /// The field `User-Agent`.
@@ -73,10 +79,12 @@ impl<B: AppBody> Channel<B> {
             file: None,
             record: None,
             waited: None,
+            is_suspect: false,
             called: None,
             progressed: false,
             watched: None,
             armed: None,
+            away_before: Duration::ZERO,
         }
     }
 

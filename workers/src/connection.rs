@@ -22,7 +22,7 @@ mod refused;
 mod replying;
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::http::response::{CONTINUE, refusal};
 use crate::http::{
@@ -379,14 +379,6 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 let request = gathering.request.part();
                 self.late(RefusalReason::BodyLate, request, rules);
             }
-            (State::Body(gathering), Expiry::BodyRate) => {
-                if gathering.window_bytes < rules.settings.timeouts.body_rate_bytes {
-                    let request = gathering.request.part();
-                    self.late(RefusalReason::BodySlow, request, rules);
-                } else {
-                    gathering.window_bytes = 0;
-                }
-            }
             (State::Replying(_), Expiry::Write) => self.close(CloseReason::WriteFailed, rules.row),
             (State::Lingering(_), Expiry::Linger) => self.close(CloseReason::Lingered, rules.row),
             // The deadline of a state that was left in the same turn.
@@ -403,6 +395,21 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
+    /// A window is over in which a body has its least rate to keep. The loop looked at the connection for a
+    /// part of it only, and holds the peer to no more.
+    pub fn end_window(&mut self, looked: Duration, rules: &Rules<'_>) {
+        let State::Body(gathering) = &mut self.state else { return };
+        let timeouts = &rules.settings.timeouts;
+        let part = looked.min(timeouts.body).as_nanos();
+        let least = u128::from(timeouts.body_rate_bytes) * part / timeouts.body.as_nanos().max(1);
+        if u128::from(gathering.window_bytes) < least {
+            let request = gathering.request.part();
+            self.late(RefusalReason::BodySlow, request, rules);
+        } else {
+            gathering.window_bytes = 0;
+        }
+    }
+
     /// 408, counted as a peer that went away: what it did not send is lost the same way.
     fn late(&mut self, reason: RefusalReason, request: PartialHead, rules: &Rules<'_>) {
         let status = reason.status();
@@ -410,7 +417,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         for counter in CloseReason::PeerLeft.counters() {
             rules.row.inc(*counter);
         }
-        self.outbox.clear();
+        // Behind what is left of a `100 Continue`: a part of it may have left already.
         let server = rules.settings.server_header;
         refusal(self.outbox.tail(), status, false, rules.date, server);
         rules.row.inc(status_counter(status));

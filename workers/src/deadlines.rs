@@ -69,6 +69,11 @@ impl Deadlines {
         }
     }
 
+    /// Whether a deadline of this kind is set.
+    pub fn is_set(&self, timer: Timer, token: Token) -> bool {
+        self.queues[timer as usize].is_set(token)
+    }
+
     /// The earliest deadline of all.
     pub fn next(&self) -> Option<Instant> {
         self.earliest().map(|(_, node)| node.at)
@@ -160,6 +165,11 @@ impl Queue {
         }
         self.tail = Some(link);
         self.nodes[link.index()] = Some(Node { at, token, before, after: None });
+    }
+
+    fn is_set(&self, token: Token) -> bool {
+        let node = self.nodes.get(token.index()).and_then(Option::as_ref);
+        node.is_some_and(|node| node.token == token)
     }
 
     fn clear(&mut self, token: Token) {

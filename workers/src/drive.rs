@@ -5,8 +5,8 @@ mod desk;
 mod refused;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
@@ -37,6 +37,9 @@ const FILE_BYTES: u64 = 1 << 20;
 /// Bytes that one connection may move before the others get their turn: a peer that is as fast as the
 /// worker would otherwise hold it for a whole upload or download.
 const TURN_BYTES: usize = 2 << 20;
+/// A request that has waited in the loop for so long is not called for before a look at its client. The look
+/// costs a thousandth of it.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
 /// Buffers of more than this are not kept for the next response.
 const SPARE_BYTES: usize = 64 * 1024;
 
@@ -127,7 +130,9 @@ pub fn drive<A: Application>(
                     channel.conn.refuse(reason, &desk.rules());
                 }
             }
-            Step::Call { .. } | Step::CallGathered if hung_up => {
+            Step::Call { .. } | Step::CallGathered
+                if hung_up || has_left(desk, &channel.socket, &mut channel.is_suspect) =>
+            {
                 if fd::has_failed(channel.socket.as_fd()) {
                     channel.conn.failed(&desk.block.row);
                 } else {
@@ -196,6 +201,14 @@ pub fn drive<A: Application>(
     pause
 }
 
+/// Whether nobody waits for the answer any more. Such a request is not called for: it would take the time of
+/// those who wait, and if it is one that crashes its worker, the next worker with it.
+fn has_left(desk: &Desk, socket: &OwnedFd, is_suspect: &mut bool) -> bool {
+    let waited = desk.clock.monotonic().saturating_sub(desk.woke);
+    let is_due = std::mem::take(is_suspect) || waited >= LOOK_AFTER;
+    is_due && fd::has_left(socket.as_fd())
+}
+
 fn store<B: AppBody>(channel: &mut Channel<B>, bytes: &[u8], desk: &Desk) -> io::Result<()> {
     let settings = &desk.settings;
     channel
@@ -232,7 +245,8 @@ fn answer<A: Application>(
     body: RequestBody<'_>,
 ) {
     desk.sequence += 1;
-    channel.called = Some(desk.clock.now());
+    let called = desk.clock.now();
+    channel.called = Some(called);
     let before = desk.clock.monotonic();
     let info = channel.conn.info().clone();
     let queue_wait = match channel.waited.take() {
@@ -244,7 +258,7 @@ fn answer<A: Application>(
     let method = head.method.of(head_bytes);
     let path = head.path.of(head_bytes);
     if let Some(access) = &desk.access {
-        let mut record = Record::of(head_bytes, head);
+        let mut record = Record::of(head_bytes, head, called);
         if access.names_requests() {
             record.id = app.request_id(&request).map(Into::into);
         }
@@ -293,7 +307,7 @@ fn answer<A: Application>(
             note_fate(conn, fate, &desk.log, method, path);
             // What is still to be asked of the application, or closed, is named after its request.
             if channel.body.is_some() && channel.record.is_none() {
-                channel.record = Some(Box::new(Record::of(head_bytes, head)));
+                channel.record = Some(Box::new(Record::of(head_bytes, head, called)));
             }
         }
     }
@@ -307,8 +321,7 @@ fn pull<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         channel.conn.end_items();
         return;
     };
-    let (method, path) = named(channel.record.as_deref());
-    desk.block.begin_request(desk.clock.monotonic(), method, path);
+    let (method, path) = resume(desk, channel.record.as_deref());
     let rules = desk.rules();
     let mut wire =
         Wire { conn: &mut channel.conn, socket: channel.socket.as_fd(), rules, log: &desk.log };
@@ -413,22 +426,30 @@ pub fn close_reply<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
         channel.close_reply();
         return desk.leave_if_forked();
     }
-    let (method, path) = named(channel.record.as_deref());
-    desk.block.begin_request(desk.clock.monotonic(), method, path);
+    resume(desk, channel.record.as_deref());
     channel.close_reply();
     desk.leave_if_forked();
     desk.clock.read();
     desk.block.end_call(desk.clock.monotonic());
 }
 
-/// Method and path of a request, as far as they were kept.
-fn named(record: Option<&Record>) -> (&[u8], &[u8]) {
-    record.map_or((&[], &[]), |record| (&record.method, &record.path))
+/// Shows that the application is called once more for a request; its method and path, as far as they were kept.
+fn resume<'r>(desk: &Desk, record: Option<&'r Record>) -> (&'r [u8], &'r [u8]) {
+    let (now, monotonic) = (desk.clock.now(), desk.clock.monotonic());
+    let Some(record) = record else {
+        desk.block.begin_request(monotonic, &[], &[]);
+        return (&[], &[]);
+    };
+    let age = now.saturating_duration_since(record.called);
+    let since = monotonic.saturating_sub(age);
+    desk.block.resume_request(monotonic, since, &record.method, &record.path);
+    (&record.method, &record.path)
 }
 
 impl Record {
-    fn of(head_bytes: &[u8], head: &Head) -> Self {
+    fn of(head_bytes: &[u8], head: &Head, called: Instant) -> Self {
         Self {
+            called,
             method: head.method.of(head_bytes).into(),
             path: head.path.of(head_bytes).into(),
             version: head.version,

@@ -16,6 +16,7 @@
 //! so behind a connection that always has a request the listener would never come first. One that was
 //! passed over goes first from then on, until a batch comes without it.
 
+mod absence;
 mod accepting;
 mod complaint;
 mod doors;
@@ -51,6 +52,7 @@ use crate::rehearsal::{self, Refusal};
 use crate::supervisor_process::SupervisorProcess;
 use crate::table::{ConnTable, Token};
 
+use absence::Absence;
 use complaint::Complaint;
 use doors::Doors;
 use expiry::arm;
@@ -88,6 +90,7 @@ pub struct EventLoop<'a, A: Application> {
     /// How many of them it may hold.
     most_channels: usize,
     deadlines: Deadlines,
+    absence: Absence,
     /// Connections that used up their turn.
     waiting: VecDeque<Token>,
     /// The key of a listener that was ready, but behind something else.
@@ -125,6 +128,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Timer::Write => timeouts.write,
             Timer::Linger => timeouts.linger,
         });
+        let now = Instant::now();
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
         let most_channels = settings.limits.connections_within(fd::descriptor_limit());
         Ok(Self {
@@ -137,6 +141,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             channels: ConnTable::new(),
             most_channels,
             deadlines,
+            absence: Absence::since(now),
             waiting: VecDeque::new(),
             passed_over: None,
             phase: Phase::Serving,
@@ -145,7 +150,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             lifeline: Lifeline::Held,
             supervisor,
             companion,
-            handlers: Handlers::installed(Instant::now()),
+            handlers: Handlers::installed(now),
             unwatched: Complaint::default(),
         })
     }
@@ -188,6 +193,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let count = self.wait()?;
         self.desk.clock.read();
         self.desk.woke = self.desk.clock.monotonic();
+        self.absence.looks(self.desk.clock.now());
         self.take_batch(count);
         for _ in 0..self.waiting.len() {
             if self.is_cut_short() {
@@ -232,6 +238,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             .map(|at| at.saturating_duration_since(now))
             .min()
             .map_or(LONGEST_SLEEP, |sleep| sleep.min(LONGEST_SLEEP));
+        self.absence.sleeps(now, sleep);
         let poller = &mut self.poller;
         let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
         self.desk.block.tick();
@@ -273,7 +280,15 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 }
                 self.passed_over.get_or_insert(key);
             }
-            key => self.serve(Token::from_bits(key), event.hung_up),
+            key => {
+                let token = Token::from_bits(key);
+                if event.half_closed
+                    && let Some(channel) = self.channels.get_mut(token)
+                {
+                    channel.is_suspect = true;
+                }
+                self.serve(token, event.hung_up);
+            }
         }
     }
 
@@ -331,7 +346,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             return self.serve(token, false);
         }
         channel.watched = Some(interest);
-        arm(&mut self.deadlines, channel, token, self.desk.clock.now());
+        arm(&mut self.deadlines, channel, token, self.desk.clock.now(), &self.absence);
     }
 
     /// Whether this turn ends before the rest of its work, which may be minutes: the worker is to leave at

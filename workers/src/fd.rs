@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{
@@ -277,10 +278,32 @@ pub fn has_failed(socket: BorrowedFd<'_>) -> bool {
 pub fn arrival(socket: BorrowedFd<'_>) -> Option<Arrival> {
     let info = tcp_info(socket).ok()?;
     Some(Arrival {
-        waited: Duration::from_millis(info.word(TcpInfo::LAST_DATA_RECV)?.into()),
+        waited: info.ms(TcpInfo::LAST_DATA_RECV)?,
         is_reset: info.state()? == TcpInfo::CLOSE,
+        is_half_closed: info.state()? == TcpInfo::CLOSE_WAIT,
     })
 }
+
+/// Whether nobody waits for an answer on this connection any more, as far as the kernel can tell.
+///
+/// TCP tells of a reset. An end of stream alone is both: that of a client which half-closes and reads on, and
+/// that of one which has closed. But the former has nothing more to send, and ends its stream right behind
+/// its request; the latter has waited for an answer first. So an end that came [`GAVE_UP`] after the last
+/// byte, before anything was sent back, is that of a client which has given up. A unix socket tells exactly.
+pub fn has_left(socket: BorrowedFd<'_>) -> bool {
+    match tcp_info(socket) {
+        Ok(info) => info.has_left(),
+        Err(_) => {
+            let mut polled = [PollFd::new(socket, PollFlags::empty())];
+            let is_there = poll(&mut polled, PollTimeout::ZERO) == Ok(0);
+            !is_there && polled[0].revents().is_some_and(|events| !events.is_empty())
+        }
+    }
+}
+
+/// Whoever ends a stream so long after its last byte did not do so because there was nothing more to send.
+/// Above what a lost segment delays the end by.
+const GAVE_UP: Duration = Duration::from_secs(1);
 
 /// A TCP connection that was just accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,6 +313,8 @@ pub struct Arrival {
     pub waited: Duration,
     /// The peer has reset it while it waited. What the peer had sent before can still be read.
     pub is_reset: bool,
+    /// The peer has ended its stream while it waited.
+    pub is_half_closed: bool,
 }
 
 /// How full a TCP listener's queue of finished connections is. `None` where there is no TCP.
@@ -396,16 +421,41 @@ struct TcpInfo {
 impl TcpInfo {
     /// `tcpi_state` of a connection that was reset (TCP_CLOSE of netinet/tcp.h).
     const CLOSE: u8 = 7;
+    /// `tcpi_state` of a connection whose peer has ended its stream (TCP_CLOSE_WAIT).
+    const CLOSE_WAIT: u8 = 8;
     /// `tcpi_unacked`; of a listener, the length of its queue.
     const UNACKED: usize = 24;
     /// `tcpi_sacked`; of a listener, the bound of its queue.
     const SACKED: usize = 28;
-    /// `tcpi_last_data_recv`, in ms.
+    /// How many ms ago the last bytes were sent (`tcpi_last_data_sent`), or the connection was made.
+    const LAST_DATA_SENT: usize = 44;
+    /// How many ms ago the last bytes came (`tcpi_last_data_recv`).
     const LAST_DATA_RECV: usize = 52;
+    /// How many ms ago the last segment came that acknowledges something, as all do (`tcpi_last_ack_recv`). The
+    /// end of a stream is the last one, unless something is sent after it.
+    const LAST_ACK_RECV: usize = 56;
 
     /// `tcpi_state`.
     fn state(&self) -> Option<u8> {
         self.raw[..self.bytes].first().copied()
+    }
+
+    /// As [`has_left`]. A kernel that does not tell knows of nobody who has left.
+    fn has_left(&self) -> bool {
+        let gave_up = || {
+            let (sent, received) = (self.ms(Self::LAST_DATA_SENT)?, self.ms(Self::LAST_DATA_RECV)?);
+            let ended = self.ms(Self::LAST_ACK_RECV)?;
+            Some(sent >= received && received.saturating_sub(ended) >= GAVE_UP)
+        };
+        match self.state() {
+            Some(Self::CLOSE) => true,
+            Some(Self::CLOSE_WAIT) => gave_up().unwrap_or(false),
+            Some(_) | None => false,
+        }
+    }
+
+    fn ms(&self, offset: usize) -> Option<Duration> {
+        self.word(offset).map(|ms| Duration::from_millis(ms.into()))
     }
 
     fn word(&self, offset: usize) -> Option<u32> {

@@ -78,6 +78,8 @@ impl<A: Application> EventLoop<'_, A> {
         let Arrived { socket, info, arrival } = arrived;
         let mut channel = Channel::adopt(socket, info);
         channel.waited = arrival.map(|arrival| arrival.waited);
+        // A unix socket tells nothing by itself.
+        channel.is_suspect = arrival.is_none_or(|arrival| arrival.is_half_closed);
         if arrival.is_some_and(|arrival| arrival.is_reset) {
             channel.conn.failed(&self.desk.block.row);
         }

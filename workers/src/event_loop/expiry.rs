@@ -1,29 +1,63 @@
 //! The deadlines of connections: when they are set, and what happens when one has passed.
 
+use std::iter;
 use std::time::Instant;
 
 use super::EventLoop;
+use super::absence::Absence;
 use crate::application::{AppBody, Application};
 use crate::channel::Channel;
 use crate::deadlines::{Deadlines, Timer};
+use crate::poller::Interest;
 use crate::table::Token;
 
 impl<A: Application> EventLoop<'_, A> {
     /// Ends what has taken too long.
     pub(super) fn expire(&mut self) {
         let now = self.desk.clock.now();
-        while let Some((timer, token)) = self.deadlines.pop_expired(now) {
-            let Some(channel) = self.channels.get_mut(token) else { continue };
-            if channel.armed.is_some_and(|(armed, _)| armed == timer) {
-                channel.armed = None;
-            }
-            channel.conn.expire(timer, &channel.pending, &self.desk.rules());
-            if timer == Timer::BodyRate && channel.conn.timer() == Some(Timer::Body) {
-                self.deadlines.set(Timer::BodyRate, token, now);
-            } else {
-                self.serve(token, false);
-            }
+        // All at once: what is set anew below may be due at the same moment.
+        let due: Vec<_> = iter::from_fn(|| self.deadlines.pop_expired(now)).collect();
+        for (timer, token) in due {
+            self.judge(timer, token);
+            self.hear_orders();
         }
+    }
+
+    /// Judges one whose deadline has passed, by what the kernel has received of it until now: the loop may
+    /// have been in the application since before that, and the peer cannot know.
+    fn judge(&mut self, timer: Timer, token: Token) {
+        let Some(channel) = self.channels.get_mut(token) else { return };
+        let armed = channel.armed;
+        let is_of =
+            |armed: Timer| armed == timer || (armed == Timer::Body && timer == Timer::BodyRate);
+        if !armed.is_some_and(|(armed, _)| is_of(armed)) {
+            return; // It was set for a state that has been left.
+        }
+        let waits_for_its_turn = channel.watched == Some(Interest::Nothing)
+            && (channel.conn.is_replying() || self.desk.begins_requests);
+        if waits_for_its_turn {
+            return self.deadlines.set(timer, token, self.desk.clock.now());
+        }
+        self.serve(token, false);
+        let Some(channel) = self.channels.get_mut(token) else { return };
+        if channel.armed != armed || self.deadlines.is_set(timer, token) {
+            return; // Something had come.
+        }
+        let (rules, now) = (self.desk.rules(), self.desk.clock.now());
+        if timer == Timer::BodyRate {
+            let away = self.absence.until(now);
+            let window = self.desk.settings.timeouts.body;
+            let missed = away.saturating_sub(channel.away_before);
+            channel.away_before = away;
+            channel.conn.end_window(window.saturating_sub(missed), &rules);
+            if channel.conn.timer() == Some(Timer::Body) {
+                return self.deadlines.set(timer, token, now);
+            }
+        } else {
+            channel.armed = None;
+            channel.conn.expire(timer, &channel.pending, &rules);
+        }
+        self.serve(token, false);
     }
 }
 
@@ -33,6 +67,7 @@ pub(super) fn arm<B: AppBody>(
     channel: &mut Channel<B>,
     token: Token,
     now: Instant,
+    absence: &Absence,
 ) {
     let progressed = std::mem::take(&mut channel.progressed);
     let wanted = channel.conn.timer().map(|timer| (timer, channel.conn.info().served));
@@ -54,6 +89,7 @@ pub(super) fn arm<B: AppBody>(
         deadlines.set(new, token, now);
         if new == Timer::Body {
             deadlines.set(Timer::BodyRate, token, now);
+            channel.away_before = absence.until(now);
         }
     }
     channel.armed = wanted;

@@ -397,6 +397,61 @@ fn a_connection_tells_that_it_was_reset_and_not_that_it_was_closed() {
     assert!(!arrival(socket.as_fd()).unwrap().is_reset);
 }
 
+/// A connection in this state: so many ms ago were the last bytes sent and received, and the last segment
+/// came.
+fn told(state: u8, sent: u32, received: u32, segment: u32) -> TcpInfo {
+    let mut raw = [0; 104];
+    raw[0] = state;
+    for (offset, ms) in [
+        (TcpInfo::LAST_DATA_SENT, sent),
+        (TcpInfo::LAST_DATA_RECV, received),
+        (TcpInfo::LAST_ACK_RECV, segment),
+    ] {
+        raw[offset..offset + 4].copy_from_slice(&ms.to_ne_bytes());
+    }
+    TcpInfo { raw, bytes: raw.len() }
+}
+
+#[test]
+fn a_client_has_left_that_was_reset_or_gave_up_and_not_one_that_half_closes() {
+    const ESTABLISHED: u8 = 1;
+    let ended = TcpInfo::CLOSE_WAIT;
+    assert!(!told(ESTABLISHED, 9000, 9000, 0).has_left(), "it is there");
+    assert!(told(TcpInfo::CLOSE, 9000, 9000, 9000).has_left(), "it was reset");
+    assert!(!told(ended, 9000, 9000, 9000).has_left(), "it ended its stream with its last byte");
+    assert!(
+        !told(ended, 9000, 9000, 8001).has_left(),
+        "the end may have been lost, and sent again"
+    );
+    assert!(told(ended, 9000, 9000, 8000).has_left(), "it waited first");
+    assert!(told(ended, 20_000, 9000, 2000).has_left(), "it waited behind an earlier answer");
+    assert!(!told(ended, 3000, 9000, 2900).has_left(), "that is how it took an answer");
+    assert!(!TcpInfo { bytes: 44, ..told(ended, 9000, 9000, 0) }.has_left(), "an old kernel");
+}
+
+#[test]
+fn an_open_or_half_closed_peer_has_not_left_and_a_reset_one_has() {
+    assert!(has_left(reset_socket_before_it_is_read().as_fd()));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (socket, _) = accepted(&listener);
+    assert!(!has_left(socket.as_fd()));
+    assert!(!arrival(socket.as_fd()).unwrap().is_half_closed);
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(!has_left(socket.as_fd()));
+    assert!(arrival(socket.as_fd()).unwrap().is_half_closed);
+}
+
+#[test]
+fn a_unix_peer_has_left_when_it_has_closed_and_not_when_it_half_closes() {
+    let (ours, theirs) = pair();
+    assert!(!has_left(ours.as_fd()));
+    theirs.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(!has_left(ours.as_fd()));
+    drop(theirs);
+    assert!(has_left(ours.as_fd()));
+}
+
 #[test]
 fn what_is_no_tcp_has_no_queue_and_no_time() {
     let (ours, _theirs) = pair();

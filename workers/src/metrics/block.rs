@@ -177,8 +177,14 @@ impl Block {
     /// Worker: a request starts; busy until [`Block::end_call`]. `method` and `path` (never the query) are
     /// cut to 200 bytes together.
     pub fn begin_request(&self, monotonic: Duration, method: &[u8], path: &[u8]) {
+        self.resume_request(monotonic, monotonic, method, path);
+    }
+
+    /// Worker: the application is called once more for a request that started at `since`: for an item of its
+    /// response, or to close it.
+    pub fn resume_request(&self, monotonic: Duration, since: Duration, method: &[u8], path: &[u8]) {
         self.request_line.write(method, path);
-        self.vitals.request_start.set(Some(monotonic));
+        self.vitals.request_start.set(Some(since));
         self.begin_call(monotonic);
     }
 
@@ -289,6 +295,17 @@ mod tests {
         block.end_call(ms(3));
         assert_eq!(block.request_start(), None);
         assert_eq!(block.request_line().unwrap(), "GET /slow");
+    }
+
+    #[test]
+    fn a_request_that_is_resumed_is_as_old_as_it_is_and_its_call_is_new() {
+        let block = Block::detached();
+        block.begin_request(ms(10), b"GET", b"/download");
+        block.end_call(ms(11));
+        block.resume_request(ms(70), ms(10), b"GET", b"/download");
+        assert_eq!((block.request_start(), block.call_start()), (Some(ms(10)), Some(ms(70))));
+        block.end_call(ms(72));
+        assert_eq!(block.busy_time(ms(100)), ms(3), "what the client takes is not the worker's");
     }
 
     #[test]

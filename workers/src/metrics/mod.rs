@@ -109,7 +109,7 @@ counters! {
     WorkerRestartsSignal, "worker.restarts" reason "signal", "Workers that ended without having been asked to.";
     WorkerRestartsTimeout, "worker.restarts" reason "timeout", "Workers that ended without having been asked to.";
     WorkerRestartsOom, "worker.restarts" reason "oom", "Workers that ended without having been asked to.";
-    WorkerTimeout, "worker.timeout", "Workers killed because a request took too long.";
+    WorkerTimeout, "worker.timeout", "Workers killed because they hung, as a rule in a request that took too long.";
     ReloadOk, "reload.ok", "Reloads after which the new generation serves.";
     ReloadFailed, "reload.failed", "Reloads after which the old generation serves on.";
     StatsdDropped, "statsd.dropped", "Datagrams of metrics that could not be sent.";

@@ -5,6 +5,10 @@ use std::rc::Rc;
 
 use super::*;
 use crate::application::Stream;
+use crate::channel::Record;
+use crate::http::Version;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the board showed each time that the application was called.
 #[derive(Clone, Default)]
@@ -16,7 +20,8 @@ struct Showed {
     is_call: bool,
     is_request: bool,
     line: Option<String>,
-    ticks: u64,
+    /// How long the request had been running when this call began.
+    age: Option<Duration>,
 }
 
 impl Seen {
@@ -25,7 +30,7 @@ impl Seen {
             is_call: block.call_start().is_some(),
             is_request: block.request_start().is_some(),
             line: block.request_line(),
-            ticks: block.ticks(),
+            age: block.call_start().zip(block.request_start()).map(|(call, start)| call - start),
         };
         self.0.borrow_mut().push((what, showed));
     }
@@ -137,17 +142,34 @@ fn what_the_application_is_called_for_is_its_own_time() {
 }
 
 #[test]
-fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time() {
+fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time_and_its_request_is_as_old_as_it_is()
+ {
     with_loop(|event_loop, around, seen| {
         let _client = around.asks("/download");
         let token = event_loop.take_queued(0).unwrap();
         let channel = event_loop.channels.get_mut(token).unwrap();
         let (block, seen_too) = (around.block, seen.clone());
         channel.body = Some(Items { has_more: Cell::new(true), block, seen: seen_too });
+        channel.record = Some(Box::new(Record {
+            id: None,
+            method: b"GET".as_slice().into(),
+            path: b"/download".as_slice().into(),
+            version: Version::Http11,
+            called: event_loop.desk.clock.now(),
+            referer: None,
+            user_agent: None,
+        }));
+        event_loop.desk.clock.pass(MINUTE);
         channel.conn.give_up(&around.block.row);
         event_loop.serve(token, false);
         let closed = seen.of("close");
-        assert!(matches!(closed.as_slice(), [Showed { is_call: true, .. }]), "{closed:?}");
+        let expected = Showed {
+            is_call: true,
+            is_request: true,
+            line: Some("GET /download".to_owned()),
+            age: Some(MINUTE),
+        };
+        assert_eq!(closed, [expected]);
         assert_eq!(around.block.call_start(), None);
     });
 }

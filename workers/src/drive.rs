@@ -32,6 +32,9 @@ const FILE_BYTES: u64 = 1 << 20;
 /// Bytes that one connection may move before the others get their turn: a peer that is as fast as the
 /// worker would otherwise hold it for a whole upload or download.
 const TURN_BYTES: usize = 2 << 20;
+/// Pieces of a body (chunks, as a rule) that are taken from one connection before the others get their
+/// turn. A buffer of one-byte chunks has 40 000, and keeps the worker busy for some milliseconds.
+const TURN_PIECES: u32 = 4096;
 /// Buffers of more than this are not kept for the next response.
 const SPARE_BYTES: usize = 64 * 1024;
 
@@ -161,9 +164,13 @@ pub fn drive<A: Application>(
     let mut is_held_back = false;
     let mut steps_left = TURN_STEPS;
     let mut bytes_left = TURN_BYTES;
+    let mut pieces_left = TURN_PIECES;
     let pause = loop {
         let has_had_its_turn = steps_left == 0 || desk.clock.now() > turn_ends;
         if has_had_its_turn && channel.conn.wants_the_application(start < end) {
+            break Pause::Again;
+        }
+        if pieces_left == 0 && channel.conn.takes_a_piece(start < end) {
             break Pause::Again;
         }
         let mut input = Cursor::new(&reading.buffer[start..end]);
@@ -194,6 +201,7 @@ pub fn drive<A: Application>(
                 }
             }
             Step::Store(bytes) => {
+                pieces_left = pieces_left.saturating_sub(1);
                 if let Err(error) = store(channel, bytes, desk) {
                     refuse_unstored(channel, desk, &error);
                 }

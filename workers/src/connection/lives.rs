@@ -220,6 +220,19 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
+    /// Whether the next step takes a piece of a body, given whether unused input is here.
+    pub fn takes_a_piece(&self, has_input: bool) -> bool {
+        match &self.state {
+            State::Body(_) => has_input && self.outbox.is_empty(),
+            State::Idle
+            | State::Head(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => false,
+        }
+    }
+
     /// Status and body bytes of the response so far, or of the one that was broken off.
     pub fn reply(&self) -> Option<(Status, u64)> {
         match &self.state {

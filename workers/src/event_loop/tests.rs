@@ -176,6 +176,22 @@ fn what_is_no_access_log_changes_nothing() {
     assert_eq!(text.lines().count(), 1, "{text}");
 }
 
+/// All of it fits a socket's buffer, so it is there when the loop turns.
+#[test]
+fn a_body_of_tiny_chunks_takes_many_turns_however_fast_it_came() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let mut client = TcpStream::connect(around.address).unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.write_all(&[head, &*b"1\r\nx\r\n".repeat(10_000), b"0\r\n\r\n"].concat()).unwrap();
+    let is_answered = || around.block.row.get(Counter::RespDone) == 1;
+    assert!(!event_loop.turn().unwrap());
+    assert!(!is_answered(), "others get their turn between two pieces of one body");
+    while !is_answered() {
+        assert!(!event_loop.turn().unwrap());
+    }
+}
+
 #[test]
 fn a_rehearsal_is_counted_nowhere() {
     let mut app = app(2);

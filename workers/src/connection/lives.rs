@@ -197,6 +197,18 @@ impl<C: AsRef<[u8]>> Connection<C> {
         matches!(self.state, State::Idle)
     }
 
+    /// Whether the first request of this connection has still to come, or its head to be whole.
+    pub fn awaits_first_request(&self) -> bool {
+        match &self.state {
+            State::Idle | State::Head(_) => self.info.served == 0,
+            State::Body(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => false,
+        }
+    }
+
     /// Whether a request is being read, run or answered.
     pub fn is_busy(&self) -> bool {
         match &self.state {

@@ -30,14 +30,18 @@ use crate::http::{
 };
 use crate::metrics::{Counter, Row};
 use crate::outbox::Outbox;
-use crate::settings::Settings;
+use crate::settings::{Limits, Settings};
 
 use replying::{Replying, Source, status_counter};
 
 pub use lives::{CloseManner, CloseReason, Cursor, Expiry, ItemFate, Step};
 
-/// Bytes read and thrown away while lingering.
-const LINGER_BYTES: usize = 64 * 1024;
+/// Bytes that are read and thrown away after the last answer, beside the rest of a refused body.
+const LINGER_BYTES: u64 = 64 * 1024;
+/// Bytes of a refused body that are thrown away, or as many as an allowed body may have if that is more: a
+/// client that sends its body before it reads would be reset, and would not get the answer. A longer
+/// one is not waited for.
+const DISCARD_BYTES: u64 = 64 << 20;
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,11 +145,12 @@ struct Facts {
     persistence: Persistence,
 }
 
+/// `left_bytes` is what the peer may still send.
 enum Lingering {
     /// The last words are still in the outbox.
-    Speaking,
+    Speaking { left_bytes: u64 },
     /// Our direction is shut.
-    Listening { discarded: usize },
+    Listening { left_bytes: u64 },
 }
 
 impl<C: AsRef<[u8]>> Connection<C> {
@@ -200,7 +205,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
                     return Step::Read;
                 }
                 Reading::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
-                Reading::Refused(status) => self.refuse(status, rules),
+                Reading::Refused { status, framing } => self.refuse_body(status, framing, rules),
                 Reading::Gathering => {}
             }
         }
@@ -218,7 +223,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             }
         }
         match &mut self.state {
-            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking)
+            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking { .. })
                 if !self.outbox.is_empty() =>
             {
                 let is_end = matches!(&self.state, State::Replying(r) if r.source == Source::Done);
@@ -229,13 +234,16 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 Source::File { offset, left } => Step::SendFile { offset, length: left },
                 Source::Done => Step::Finish,
             },
-            State::Lingering(Lingering::Speaking) => Step::ShutWrite,
-            State::Lingering(Lingering::Listening { discarded }) => {
-                *discarded += input.rest().len();
-                input.take(input.rest().len());
-                if *discarded > LINGER_BYTES {
-                    self.close(CloseReason::Lingered, rules.row);
-                    return Step::Close(CloseManner::Tidy);
+            State::Lingering(Lingering::Speaking { .. }) => Step::ShutWrite,
+            State::Lingering(Lingering::Listening { left_bytes }) => {
+                let count = input.rest().len();
+                input.take(count);
+                match left_bytes.checked_sub(count as u64) {
+                    Some(left) => *left_bytes = left,
+                    None => {
+                        self.close(CloseReason::Lingered, rules.row);
+                        return Step::Close(CloseManner::Tidy);
+                    }
                 }
                 Step::Read
             }
@@ -260,7 +268,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let settings = rules.settings;
         match head.parse(input.rest(), scan, &settings.limits, settings.header_map) {
             Ok(Parsed::Incomplete) => return Reading::Unfinished,
-            Err(error) => return Reading::Refused(error.status()),
+            Err(error) => {
+                return Reading::Refused { status: error.status(), framing: Framing::None };
+            }
             Ok(Parsed::Complete) => {}
         }
         if head.dropped_count > 0 {
@@ -274,7 +284,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
         };
         let decoder = match BodyDecoder::new(head.framing, &settings.limits) {
             Ok(decoder) => decoder,
-            Err(error) => return Reading::Refused(error.status()),
+            Err(error) => {
+                return Reading::Refused { status: error.status(), framing: head.framing };
+            }
         };
         let body_bytes = match head.framing {
             Framing::None => Some(0),
@@ -345,7 +357,17 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// Our sending direction is shut.
     pub fn write_shut(&mut self) {
-        self.state = State::Lingering(Lingering::Listening { discarded: 0 });
+        let left_bytes = match &self.state {
+            State::Lingering(Lingering::Speaking { left_bytes }) => *left_bytes,
+            State::Idle
+            | State::Head(_)
+            | State::Body(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(Lingering::Listening { .. })
+            | State::Closed(_) => LINGER_BYTES,
+        };
+        self.state = State::Lingering(Lingering::Listening { left_bytes });
     }
 
     /// A deadline has passed.
@@ -361,7 +383,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 }
             }
             (State::Replying(_), Expiry::Write) => self.close(CloseReason::WriteFailed, rules.row),
-            (State::Lingering(_), Expiry::Linger) => self.close(CloseReason::Lingered, rules.row),
+            (State::Lingering(_), Expiry::Linger | Expiry::LingerTotal) => {
+                self.close(CloseReason::Lingered, rules.row);
+            }
             // The deadline of a state that was left in the same turn.
             (
                 State::Idle
@@ -385,7 +409,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let server = rules.settings.server_header;
         refusal(self.outbox.tail(), Status(408), false, rules.date, server);
         rules.row.inc(status_counter(Status(408)));
-        self.state = State::Lingering(Lingering::Speaking);
+        self.state = State::Lingering(Lingering::Speaking { left_bytes: LINGER_BYTES });
     }
 
     /// Gives the connection up for a reason of the worker's own.
@@ -434,7 +458,18 @@ enum Reading<'a> {
     Unfinished,
     Whole { head_bytes: &'a [u8], body: &'a [u8] },
     Gathering,
-    Refused(Status),
+    Refused { status: Status, framing: Framing },
+}
+
+/// How much a peer may send whose body of this framing is refused.
+fn discarded_bytes(framing: Framing, limits: &Limits) -> u64 {
+    let most = limits.body_bytes.max(DISCARD_BYTES);
+    match framing {
+        Framing::None => LINGER_BYTES,
+        Framing::Length(length) if length <= most => length.saturating_add(LINGER_BYTES),
+        Framing::Length(_) => LINGER_BYTES,
+        Framing::Chunked => most,
+    }
 }
 
 impl Gathering {

@@ -118,6 +118,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Timer::Body | Timer::BodyRate => timeouts.body,
             Timer::Write => timeouts.write,
             Timer::Linger => timeouts.linger,
+            Timer::LingerTotal => timeouts.linger_total,
         });
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
         let most_channels = settings.limits.connections_within(fd::descriptor_limit());
@@ -459,7 +460,7 @@ fn arm<B: AppBody>(
     let progressed = std::mem::take(&mut channel.progressed);
     let wanted = channel.conn.timer().map(|timer| (timer, channel.conn.info().served));
     if channel.armed == wanted {
-        if let Some((timer @ (Timer::Body | Timer::Write), _)) = wanted
+        if let Some((timer @ (Timer::Body | Timer::Write | Timer::Linger), _)) = wanted
             && progressed
         {
             deadlines.set(timer, token, now);
@@ -468,17 +469,28 @@ fn arm<B: AppBody>(
     }
     if let Some((old, _)) = channel.armed {
         deadlines.clear(old, token);
-        if old == Timer::Body {
-            deadlines.clear(Timer::BodyRate, token);
+        if let Some(beside) = beside(old) {
+            deadlines.clear(beside, token);
         }
     }
     if let Some((new, _)) = wanted {
         deadlines.set(new, token, now);
-        if new == Timer::Body {
-            deadlines.set(Timer::BodyRate, token, now);
+        if let Some(beside) = beside(new) {
+            deadlines.set(beside, token, now);
         }
     }
     channel.armed = wanted;
+}
+
+/// The deadline that is set beside another one, and does not move with it.
+fn beside(timer: Timer) -> Option<Timer> {
+    match timer {
+        Timer::Body => Some(Timer::BodyRate),
+        Timer::Linger => Some(Timer::LingerTotal),
+        Timer::KeepAlive | Timer::Head | Timer::BodyRate | Timer::Write | Timer::LingerTotal => {
+            None
+        }
+    }
 }
 
 #[cfg(test)]

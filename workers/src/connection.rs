@@ -31,15 +31,19 @@ use crate::http::{
 };
 use crate::metrics::{Counter, Row};
 use crate::outbox::Outbox;
-use crate::settings::Settings;
+use crate::settings::{Limits, Settings};
 
 use replying::{Replying, Source, status_counter};
 
 pub use lives::{CloseManner, CloseReason, Cursor, Expiry, ItemFate, Step};
 pub use refused::{RefusalReason, Refused};
 
-/// Bytes read and thrown away while lingering.
-const LINGER_BYTES: usize = 64 * 1024;
+/// Bytes that are read and thrown away after the last answer, beside the rest of a refused body.
+const LINGER_BYTES: u64 = 64 * 1024;
+/// Bytes of a refused body that are thrown away, or as many as an allowed body may have if that is more: a
+/// client that sends its body before it reads would be reset, and would not get the answer. A longer
+/// one is not waited for.
+const DISCARD_BYTES: u64 = 64 << 20;
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,11 +155,12 @@ struct Facts {
     persistence: Persistence,
 }
 
+/// `left_bytes` is what the peer may still send.
 enum Lingering {
     /// The last words are still in the outbox.
-    Speaking,
+    Speaking { left_bytes: u64 },
     /// Our direction is shut.
-    Listening { discarded: usize },
+    Listening { left_bytes: u64 },
 }
 
 impl<C: AsRef<[u8]>> Connection<C> {
@@ -210,7 +215,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
                     return Step::Read;
                 }
                 Reading::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
-                Reading::Refused { reason, request } => self.refuse_read(reason, request, rules),
+                Reading::Refused { reason, request, framing } => {
+                    self.refuse_read(reason, request, framing, rules);
+                }
                 Reading::Gathering => {}
             }
         }
@@ -231,7 +238,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             return Step::Refused(refused);
         }
         match &mut self.state {
-            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking)
+            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking { .. })
                 if !self.outbox.is_empty() =>
             {
                 let is_end = matches!(&self.state, State::Replying(r) if r.source == Source::Done);
@@ -242,13 +249,16 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 Source::File { offset, left } => Step::SendFile { offset, length: left },
                 Source::Done => Step::Finish,
             },
-            State::Lingering(Lingering::Speaking) => Step::ShutWrite,
-            State::Lingering(Lingering::Listening { discarded }) => {
-                *discarded += input.rest().len();
-                input.take(input.rest().len());
-                if *discarded > LINGER_BYTES {
-                    self.close(CloseReason::Lingered, rules.row);
-                    return Step::Close(CloseManner::Tidy);
+            State::Lingering(Lingering::Speaking { .. }) => Step::ShutWrite,
+            State::Lingering(Lingering::Listening { left_bytes }) => {
+                let count = input.rest().len();
+                input.take(count);
+                match left_bytes.checked_sub(count as u64) {
+                    Some(left) => *left_bytes = left,
+                    None => {
+                        self.close(CloseReason::Lingered, rules.row);
+                        return Step::Close(CloseManner::Tidy);
+                    }
                 }
                 Step::Read
             }
@@ -275,7 +285,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             Ok(Parsed::Incomplete) => return Reading::Unfinished,
             Err(error) => {
                 let request = scan.read_part(input.rest());
-                return Reading::Refused { reason: error.into(), request };
+                return Reading::Refused { reason: error.into(), request, framing: Framing::None };
             }
             Ok(Parsed::Complete) => {}
         }
@@ -292,7 +302,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
             Ok(decoder) => decoder,
             Err(error) => {
                 let request = PartialHead::of(head, bytes);
-                return Reading::Refused { reason: error.into(), request };
+                let framing = head.framing;
+                return Reading::Refused { reason: error.into(), request, framing };
             }
         };
         let body_bytes = match head.framing {
@@ -364,7 +375,17 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// Our sending direction is shut.
     pub fn write_shut(&mut self) {
-        self.state = State::Lingering(Lingering::Listening { discarded: 0 });
+        let left_bytes = match &self.state {
+            State::Lingering(Lingering::Speaking { left_bytes }) => *left_bytes,
+            State::Idle
+            | State::Head(_)
+            | State::Body(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(Lingering::Listening { .. })
+            | State::Closed(_) => LINGER_BYTES,
+        };
+        self.state = State::Lingering(Lingering::Listening { left_bytes });
     }
 
     /// A deadline has passed. `input` holds the bytes that were read and not yet used.
@@ -380,7 +401,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 self.late(RefusalReason::BodyLate, request, rules);
             }
             (State::Replying(_), Expiry::Write) => self.close(CloseReason::WriteFailed, rules.row),
-            (State::Lingering(_), Expiry::Linger) => self.close(CloseReason::Lingered, rules.row),
+            (State::Lingering(_), Expiry::Linger | Expiry::LingerTotal) => {
+                self.close(CloseReason::Lingered, rules.row);
+            }
             // The deadline of a state that was left in the same turn.
             (
                 State::Idle
@@ -421,7 +444,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let server = rules.settings.server_header;
         refusal(self.outbox.tail(), status, false, rules.date, server);
         rules.row.inc(status_counter(status));
-        self.state = State::Lingering(Lingering::Speaking);
+        self.state = State::Lingering(Lingering::Speaking { left_bytes: LINGER_BYTES });
     }
 
     /// Gives the connection up for a reason of the worker's own.
@@ -470,7 +493,18 @@ enum Reading<'a> {
     Unfinished,
     Whole { head_bytes: &'a [u8], body: &'a [u8] },
     Gathering,
-    Refused { reason: RefusalReason, request: PartialHead },
+    Refused { reason: RefusalReason, request: PartialHead, framing: Framing },
+}
+
+/// How much a peer may send whose body of this framing is refused.
+fn discarded_bytes(framing: Framing, limits: &Limits) -> u64 {
+    let most = limits.body_bytes.max(DISCARD_BYTES);
+    match framing {
+        Framing::None => LINGER_BYTES,
+        Framing::Length(length) if length <= most => length.saturating_add(LINGER_BYTES),
+        Framing::Length(_) => LINGER_BYTES,
+        Framing::Chunked => most,
+    }
 }
 
 impl Gathering {

@@ -12,13 +12,15 @@
 //! of a pool opened while the workers are idle land on one worker.
 //!
 //! A connection is accepted only where nothing else is due before it: a worker that takes two at once
-//! makes the second wait for the first. But epoll reports what stays ready in the same order each time,
+//! makes the second wait for the first. For the same reason none is accepted while the first request of
+//! the one before is on its way ([`deference`]). But epoll reports what stays ready in the same order each time,
 //! so behind a connection that always has a request the listener would never come first. One that was
 //! passed over goes first from then on, until a batch comes without it.
 
 mod absence;
 mod accepting;
 mod complaint;
+mod deference;
 mod doors;
 mod expiry;
 mod handlers;
@@ -127,6 +129,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Timer::Body | Timer::BodyRate => timeouts.body,
             Timer::Write => timeouts.write,
             Timer::Linger => timeouts.linger,
+            Timer::LingerTotal => timeouts.linger_total,
         });
         let now = Instant::now();
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
@@ -206,7 +209,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.expire();
         self.look_for_supervisor();
         self.follow_orders();
-        self.doors.tend(&self.poller, &self.desk, self.can_make_room());
+        let is_silent = self.doors.deferring_to().is_some_and(|token| self.is_silent(token));
+        self.doors.tend(&self.poller, &self.desk, self.can_make_room(), is_silent);
         self.desk.flush_access_log();
         self.handlers.tend(&self.desk);
         if let Some(companion) = &mut self.companion {

@@ -111,8 +111,10 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// Without any progress of a response; then the connection is closed.
     pub write: Duration,
-    /// How long a refused request's remaining bytes are read and thrown away (RFC 9112 §9.6).
+    /// How long the next bytes of a refused request are waited for, to be thrown away (RFC 9112 §9.6).
     pub linger: Duration,
+    /// How long they are thrown away in all.
+    pub linger_total: Duration,
 }
 
 impl Default for Timeouts {
@@ -124,6 +126,7 @@ impl Default for Timeouts {
             keep_alive: Duration::from_secs(75),
             write: Duration::from_secs(60),
             linger: Duration::from_secs(2),
+            linger_total: Duration::from_secs(30),
         }
     }
 }

@@ -199,6 +199,18 @@ impl<C: AsRef<[u8]>> Connection<C> {
         matches!(self.state, State::Idle)
     }
 
+    /// Whether the first request of this connection has still to come, or its head to be whole.
+    pub fn awaits_first_request(&self) -> bool {
+        match &self.state {
+            State::Idle | State::Head(_) => self.info.served == 0,
+            State::Body(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => false,
+        }
+    }
+
     /// Whether a request is being read, run or answered.
     pub fn is_busy(&self) -> bool {
         match &self.state {
@@ -227,6 +239,19 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Idle | State::Head(_) => has_input,
             State::Replying(replying) => replying.source != Source::Done && self.outbox.is_empty(),
             State::Body(_) | State::Ready(_) | State::Lingering(_) | State::Closed(_) => false,
+        }
+    }
+
+    /// Whether the next step takes a piece of a body, given whether unused input is here.
+    pub fn takes_a_piece(&self, has_input: bool) -> bool {
+        match &self.state {
+            State::Body(_) => has_input && self.outbox.is_empty(),
+            State::Idle
+            | State::Head(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => false,
         }
     }
 

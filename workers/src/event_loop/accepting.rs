@@ -47,10 +47,18 @@ impl<A: Application> EventLoop<'_, A> {
             Taken::Connection(arrived) => {
                 let token = self.take_in(arrived);
                 self.serve(token, false);
+                let has_others = self.desk.settings.multiprocess;
+                let silent = Some(token).filter(|token| has_others && self.is_silent(*token));
+                self.doors.accepted(index, silent, &self.poller, &self.desk);
             }
             Taken::Nobody => {}
             Taken::Exhausted(error) => self.doors.take_a_rest(&error, &self.poller, &self.desk),
         }
+    }
+
+    /// Whether a connection has not sent its first request yet.
+    pub(super) fn is_silent(&self, token: Token) -> bool {
+        self.channels.get(token).is_some_and(|channel| channel.conn.awaits_first_request())
     }
 
     /// Closes the connection that has been idle longest where that helps against an error of accept4(2).

@@ -8,6 +8,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use super::FIRST_DOOR_KEY;
 use super::complaint::Complaint;
+use super::deference::Deference;
 use crate::connection::{ConnInfo, SocketName};
 use crate::drive::Desk;
 use crate::fd::{self, Accepted, Arrival, accept};
@@ -16,6 +17,7 @@ use crate::log::{Level, Value};
 use crate::metrics::{Counter, Header};
 use crate::poller::{Interest, Poller};
 use crate::post::{Listener, Owner};
+use crate::table::Token;
 
 /// First rest after a lack of descriptors or memory, and the longest.
 const FIRST_REST: Duration = Duration::from_millis(100);
@@ -45,6 +47,7 @@ pub(super) struct Doors {
     life: Life,
     /// The next rest, when accepting fails for want of resources.
     rest: Duration,
+    deference: Deference,
     complaint: Complaint,
 }
 
@@ -56,6 +59,8 @@ enum Life {
     Resting { until: Instant },
     /// Out of epoll until connections end.
     Full,
+    /// Out of epoll until then, or until the first bytes of this connection are here.
+    Deferring { to: Token, until: Instant },
     /// Closed for good.
     Closed,
 }
@@ -65,8 +70,8 @@ impl Doors {
         for listener in &listeners {
             fork_guard::guard(listener.socket.as_fd());
         }
-        let complaint = Complaint::default();
-        Self { listeners, header, life: Life::Full, rest: FIRST_REST, complaint }
+        let (deference, complaint) = (Deference::default(), Complaint::default());
+        Self { listeners, header, life: Life::Full, rest: FIRST_REST, deference, complaint }
     }
 
     /// What the first of them is called.
@@ -97,11 +102,26 @@ impl Doors {
         self.life = Life::Full;
     }
 
-    /// Watches them again when the rest is over or there is room.
-    pub(super) fn tend(&mut self, poller: &Poller, desk: &Desk, has_room: bool) {
+    /// Whose first bytes they wait for.
+    pub(super) fn deferring_to(&self) -> Option<Token> {
+        match self.life {
+            Life::Deferring { to, .. } => Some(to),
+            Life::Watched | Life::Resting { .. } | Life::Full | Life::Closed => None,
+        }
+    }
+
+    /// Watches them again when the rest is over, or there is room, or the connection that they wait for has
+    /// ceased to be silent.
+    pub(super) fn tend(&mut self, poller: &Poller, desk: &Desk, has_room: bool, is_silent: bool) {
+        let now = desk.clock.now();
         let is_time = match self.life {
-            Life::Resting { until } => desk.clock.now() >= until,
+            Life::Resting { until } => now >= until,
             Life::Full => has_room,
+            Life::Deferring { until, .. } if is_silent && now >= until => {
+                self.deference.was_in_vain(now);
+                true
+            }
+            Life::Deferring { .. } => !is_silent,
             Life::Watched | Life::Closed => false,
         };
         if is_time && let Err(error) = self.open(poller) {
@@ -109,26 +129,21 @@ impl Doors {
         }
     }
 
-    /// When a rest is over.
+    /// When a rest, or the wait for a connection's first bytes, is over.
     pub(super) fn next_look(&self) -> Option<Instant> {
         match self.life {
-            Life::Resting { until } => Some(until),
+            Life::Resting { until } | Life::Deferring { until, .. } => Some(until),
             Life::Watched | Life::Full | Life::Closed => None,
         }
     }
 
-    /// Accepts one connection and moves the listener to the tail of the kernel's queue of waiters.
+    /// Accepts one connection. The listener is out of epoll until [`Doors::accepted`].
     pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Taken {
         let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
         match accept(listener.socket.as_fd()) {
             Accepted::Connection(socket, peer) => {
-                let key = FIRST_DOOR_KEY + index as u64;
-                let moved = poller
-                    .remove(&listener.socket)
-                    .and_then(|()| poller.add(&listener.socket, key, Interest::Accept));
-                match moved {
-                    Ok(()) => self.rest = FIRST_REST,
-                    Err(error) => self.take_a_rest(&error, poller, desk),
+                if let Err(error) = poller.remove(&listener.socket) {
+                    self.take_a_rest(&error, poller, desk);
                 }
                 Taken::Connection(self.admit(index, socket, peer, desk))
             }
@@ -139,6 +154,35 @@ impl Doors {
                 self.take_a_rest(&error, poller, desk);
                 Taken::Nobody
             }
+        }
+    }
+
+    /// The connection has been served as far as it goes. Watches the listener again, at the tail of the
+    /// kernel's queue of waiters, or leaves them all out for a moment where the connection is `silent`.
+    pub(super) fn accepted(
+        &mut self,
+        index: usize,
+        silent: Option<Token>,
+        poller: &Poller,
+        desk: &Desk,
+    ) {
+        if self.life != Life::Watched {
+            return;
+        }
+        let until = self.deference.until(desk.clock.now());
+        if let (Some(to), Some(until)) = (silent, until) {
+            for (_, other) in self.listeners.iter().enumerate().filter(|(it, _)| *it != index) {
+                // ENOENT: epoll did not know it.
+                let _ = poller.remove(&other.socket);
+            }
+            self.life = Life::Deferring { to, until };
+            return;
+        }
+        let Some(listener) = self.listeners.get(index) else { return };
+        let key = FIRST_DOOR_KEY + index as u64;
+        match poller.add(&listener.socket, key, Interest::Accept) {
+            Ok(()) => self.rest = FIRST_REST,
+            Err(error) => self.take_a_rest(&error, poller, desk),
         }
     }
 

@@ -206,6 +206,60 @@ fn what_is_no_access_log_changes_nothing() {
 }
 
 #[test]
+fn a_worker_reads_what_it_accepted_before_it_accepts_again() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let counted = |counter| around.block.row.get(counter);
+    let mut first = TcpStream::connect(around.address).unwrap();
+    assert!(!event_loop.turn().unwrap());
+    let _second = around.asks("/second");
+    write!(first, "GET /first HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    assert!(!event_loop.turn().unwrap());
+    assert_eq!([Counter::ConnAcceptSuccess, Counter::RespDone].map(counted), [1, 1]);
+    assert!(!event_loop.turn().unwrap());
+    assert_eq!([Counter::ConnAcceptSuccess, Counter::RespDone].map(counted), [2, 2]);
+}
+
+#[test]
+fn a_client_that_stays_silent_keeps_nobody_out() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let _silent = TcpStream::connect(around.address).unwrap();
+    assert!(!event_loop.turn().unwrap());
+    let _second = around.asks("/second");
+    while around.block.row.get(Counter::RespDone) == 0 {
+        assert!(!event_loop.turn().unwrap());
+    }
+}
+
+#[test]
+fn a_client_that_leaves_without_a_word_keeps_nobody_out() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let brief = TcpStream::connect(around.address).unwrap();
+    assert!(!event_loop.turn().unwrap());
+    drop(brief);
+    assert!(!event_loop.turn().unwrap());
+    assert_eq!(event_loop.doors.deferring_to(), None);
+}
+
+/// All of it fits a socket's buffer, so it is there when the loop turns.
+#[test]
+fn a_body_of_tiny_chunks_takes_many_turns_however_fast_it_came() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let mut client = TcpStream::connect(around.address).unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.write_all(&[head, &*b"1\r\nx\r\n".repeat(10_000), b"0\r\n\r\n"].concat()).unwrap();
+    let is_answered = || around.block.row.get(Counter::RespDone) == 1;
+    assert!(!event_loop.turn().unwrap());
+    assert!(!is_answered(), "others get their turn between two pieces of one body");
+    while !is_answered() {
+        assert!(!event_loop.turn().unwrap());
+    }
+}
+
+#[test]
 fn a_rehearsal_is_counted_nowhere() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::caller::Caller;
+use super::errors::ErrorText;
 use super::forked;
 use super::hooks::HookFailure;
 use super::start_response::type_name;
@@ -70,14 +71,20 @@ impl Label {
 #[derive(Clone)]
 pub(super) struct Reporter {
     log: Arc<Log>,
+    errors: Arc<ErrorText>,
     /// Whose process this is, where it is not a worker's.
     caller: Option<Rc<Caller>>,
 }
 
 impl Reporter {
     /// Onto this log.
-    pub(super) fn new(log: Arc<Log>, caller: Option<Rc<Caller>>) -> Self {
-        Self { log, caller }
+    pub(super) fn new(log: Arc<Log>, errors: Arc<ErrorText>, caller: Option<Rc<Caller>>) -> Self {
+        Self { log, errors, caller }
+    }
+
+    /// A call of the application is over: what it has left unfinished in `wsgi.errors` is logged.
+    pub(super) fn end_call(&self) {
+        self.errors.end_call();
     }
 
     /// Logs a failure and says what it is to the loop.

@@ -57,7 +57,7 @@ use crate::post::WorkerExit;
 use crate::settings::{AppSpec, Hooks, Settings};
 use context::Context;
 use environ::Environs;
-use errors::ErrorStream;
+use errors::{ErrorStream, ErrorText};
 use failure::{Failure, Label, Reporter};
 use hooks::{HookFailure, WorkerHooks};
 use request_id::RequestIds;
@@ -260,14 +260,15 @@ impl Bridge {
         caller: Option<Rc<Caller>>,
     ) -> PyResult<Self> {
         let log = Arc::new(log);
-        let errors = Py::new(py, ErrorStream::new(Arc::clone(&log)))?;
+        let text = Arc::new(ErrorText::new(Arc::clone(&log)));
+        let errors = Py::new(py, ErrorStream::new(Arc::clone(&text)))?;
         Ok(Self {
             application,
             environs: Environs::new(py, settings, slot.0, errors)?,
             ids: RequestIds::new(slot, generation),
             responders: Responders::new(),
             context: Context::new(py)?,
-            reporter: Reporter::new(log, caller.clone()),
+            reporter: Reporter::new(log, text, caller.clone()),
             hooks: WorkerHooks::new(&Hooks::default(), slot, generation),
             caller,
             head: ResponseHead::default(),
@@ -284,6 +285,7 @@ impl Bridge {
             if let Err(error) = finalize::finalize(py, |names| self.reporter.joins_threads(names)) {
                 self.reporter.signal_failed(py, &error);
             }
+            self.reporter.end_call();
         });
     }
 
@@ -321,6 +323,7 @@ impl Bridge {
         };
         let owner = start_response::owner(responder);
         let content = self.context.run(py, || ffi::lend_outlet(outlet, owner, call));
+        self.reporter.end_call();
         match content {
             Ok(content) => {
                 let usage = match &content {

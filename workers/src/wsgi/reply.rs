@@ -257,16 +257,18 @@ impl AppBody for Body {
         Python::attach(|py| {
             let owner = start_response::owner(self.responder.bind(py));
             let context = self.context.share(py);
-            context
-                .run(py, || ffi::lend_outlet(outlet, owner, || self.next_chunk(py)))
-                .map_err(|failure| self.reporter.report(py, &self.label, failure))
+            let chunk = context.run(py, || ffi::lend_outlet(outlet, owner, || self.next_chunk(py)));
+            self.reporter.end_call();
+            chunk.map_err(|failure| self.reporter.report(py, &self.label, failure))
         })
     }
 
     fn close(self) {
         Python::attach(|py| {
             let context = self.context.share(py);
+            let reporter = self.reporter.clone();
             context.run(py, || self.end(py));
+            reporter.end_call();
         });
     }
 }

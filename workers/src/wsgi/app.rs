@@ -8,6 +8,7 @@ use pyo3::exceptions::PyModuleNotFoundError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 
+use super::asgi;
 use super::failure::traceback;
 use super::finalize::flush_output;
 use super::forked::alone;
@@ -64,10 +65,16 @@ pub(super) fn adopt<'py>(
     spec: &AppSpec,
     inherited: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
-    if !spec.is_factory {
-        return Ok(inherited.clone());
-    }
     let name = &spec.module;
+    if !spec.is_factory {
+        return match asgi::mistake(inherited) {
+            None => Ok(inherited.clone()),
+            Some(mistake) => Err(BootFailure::not_importable(format!(
+                "{name} {mistake}.\n{}",
+                asgi::advice(inherited)
+            ))),
+        };
+    }
     let application = alone(py, || inherited.call0()).map_err(|error| {
         let report = format!("The factory {name} failed:\n{}", traceback(py, &error));
         BootFailure::not_importable(report)
@@ -77,7 +84,13 @@ pub(super) fn adopt<'py>(
         let report = format!("The factory {name} returned no WSGI application, but {kind}.");
         return Err(BootFailure::not_importable(report));
     }
-    Ok(application)
+    match asgi::mistake(&application) {
+        None => Ok(application),
+        Some(mistake) => Err(BootFailure::not_importable(format!(
+            "The factory {name} returned no WSGI application. It {mistake}.\n{}",
+            asgi::advice(&application)
+        ))),
+    }
 }
 
 /// Changes the folder, and sets `sys.path` and the environment, before any code of the application's.
@@ -299,6 +312,12 @@ fn check_callable(
         );
         push_callables(py, &mut report, spec, module);
         return Err(BootFailure::not_importable(report));
+    }
+    if let Some(mistake) = asgi::mistake(application) {
+        let advice = asgi::advice(application);
+        return Err(BootFailure::not_importable(format!(
+            "{place} is no WSGI application. {what} {mistake}.\n{advice}"
+        )));
     }
     if takes_two(application) {
         return Ok(());

@@ -8,6 +8,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `app` | loading `MODULE:ATTR`, and the report where that fails |
+//! | `asgi` | what is no application of WSGI although it can be called |
 //! | `environ`, `names`, `request_id` | the environ of a request |
 //! | `input`, `errors`, `file_wrapper` | `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper` |
 //! | `start_response` | `start_response`, `write`, and the head they make |
@@ -22,6 +23,7 @@
 //! | `ffi` | the only unsafe code here |
 
 mod app;
+mod asgi;
 mod caller;
 mod context;
 mod environ;
@@ -42,6 +44,7 @@ mod start_response;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 pub use app::BootFailure;
@@ -246,6 +249,10 @@ impl Bridge {
         log: Log,
         caller: Rc<Caller>,
     ) -> PyResult<Self> {
+        if let Some(mistake) = asgi::mistake(application.bind(py)) {
+            let advice = asgi::advice(application.bind(py));
+            return Err(PyTypeError::new_err(format!("wsgi_app {mistake}. {advice}")));
+        }
         let identity = (SlotId(0), Generation(1));
         Self::around(py, application, settings, identity, log, Some(caller))
     }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 
 use super::asgi;
+use super::django;
 use super::failure::traceback;
 use super::finalize::flush_output;
 use super::forked::alone;
@@ -29,7 +30,8 @@ pub struct BootFailure {
 }
 
 impl BootFailure {
-    fn not_importable(report: String) -> Self {
+    /// Of the application itself.
+    pub(super) fn not_importable(report: String) -> Self {
         Self { exit: WorkerExit::NotImportable, report }
     }
 
@@ -46,6 +48,7 @@ pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, Py
     let (name, object) = attribute(py, spec, &module)?;
     let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
     check_callable(py, spec, &name, &module, &application)?;
+    django::load_urlconf(py, &application)?;
     Ok(application)
 }
 
@@ -68,7 +71,7 @@ pub(super) fn adopt<'py>(
     let name = &spec.module;
     if !spec.is_factory {
         return match asgi::mistake(inherited) {
-            None => Ok(inherited.clone()),
+            None => django::load_urlconf(py, inherited).map(|()| inherited.clone()),
             Some(mistake) => Err(BootFailure::not_importable(format!(
                 "{name} {mistake}.\n{}",
                 asgi::advice(inherited)
@@ -85,7 +88,7 @@ pub(super) fn adopt<'py>(
         return Err(BootFailure::not_importable(report));
     }
     match asgi::mistake(&application) {
-        None => Ok(application),
+        None => django::load_urlconf(py, &application).map(|()| application),
         Some(mistake) => Err(BootFailure::not_importable(format!(
             "The factory {name} returned no WSGI application. It {mistake}.\n{}",
             asgi::advice(&application)

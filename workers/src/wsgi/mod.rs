@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `app` | loading `MODULE:ATTR`, and the report where that fails |
 //! | `asgi` | what is no application of WSGI although it can be called |
+//! | `django` | what Django would do at the first request |
 //! | `environ`, `names`, `request_id` | the environ of a request |
 //! | `input`, `errors`, `file_wrapper` | `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper` |
 //! | `start_response` | `start_response`, `write`, and the head they make |
@@ -26,6 +27,7 @@ mod app;
 mod asgi;
 mod caller;
 mod context;
+mod django;
 mod environ;
 mod errors;
 mod failure;
@@ -152,6 +154,7 @@ impl Loaded {
     }
 
     fn freeze(py: Python<'_>, application: Bound<'_, PyAny>) -> Result<Self, BootFailure> {
+        django::close_connections(py);
         app::freeze(py).map_err(|error| {
             BootFailure::not_booted(py, "Cannot get ready to fork workers.", &error)
         })?;
@@ -280,6 +283,13 @@ impl Bridge {
             caller,
             head: ResponseHead::default(),
         })
+    }
+
+    /// Looks at the loaded application as its framework's own checks do; what they warn of is logged.
+    ///
+    /// Errors: as [`Bridge::boot`].
+    pub fn check(&self, log: &Log) -> Result<(), BootFailure> {
+        Python::attach(|py| django::check(py, self.application.bind(py), log))
     }
 
     /// Ends the interpreter's part of the worker: hooks of the application run, its threads finish, its exit

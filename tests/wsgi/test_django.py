@@ -100,6 +100,18 @@ def test_a_reload_of_a_broken_urlconf_changes_nothing_and_shows_its_traceback(se
     assert shop.is_fine(server)
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_failed_reload_check_shows_what_django_keeps_to_itself(serve, shop, tmp_path, debug):
+    admin = f"unix:{tmp_path / 'admin'}"
+    shop.add("settings.py", f"DEBUG = {debug}\nLOGGING_CONFIG = None\n")
+    server = shop.serve(serve, "--admin-bind", admin, "--reload-check", "/more/")
+    shop.write("views.py", "def index(request): raise LookupError('no stock')\n")
+    status, _, said = run("ctl", "reload", "--wait", "--admin", admin)
+    assert status == 1 and "GET /more/ was answered 500" in said
+    assert "LookupError: no stock" in said and "views.py" in said
+    assert shop.is_fine(server)
+
+
 def test_an_application_that_only_has_django_s_models_needs_no_urlconf(serve, shop):
     shop.add("settings.py", "ROOT_URLCONF = 'nowhere'\n")
     shop.write("wsgi.py", "import django\ndjango.setup()\nimport django.core.handlers.wsgi\nfrom plain import app\n")

@@ -2,15 +2,17 @@
 //!
 //! Django imports the URLconf, and with it all views, when the first request comes. A mistake in there would
 //! so pass a start and a reload, and every request would fail. Django's own checks come in where the
-//! application is only looked at (`--check`).
+//! application is only looked at (`--check`). What a request raises Django keeps for its own loggers; for
+//! `--reload-check` it is asked.
 //!
 //! Django is recognized by its WSGI handler: the application is one, or, where a wrapper hides it (WhiteNoise,
 //! Sentry, a function), one exists in this process. An application that merely uses Django's models has none.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyType};
+use pyo3::types::{PyDict, PyList, PyType};
 
 use super::app::BootFailure;
 use super::failure::traceback;
@@ -140,4 +142,40 @@ fn run_checks(py: Python<'_>) -> PyResult<Found> {
         list.push(message.str()?.to_string_lossy().into_owned());
     }
     Ok(found)
+}
+
+/// The exceptions of requests, which Django turns into a 500 and tells nobody but its own loggers.
+pub(super) struct Exceptions {
+    signal: Py<PyAny>,
+    receiver: Py<PyAny>,
+    tracebacks: Py<PyAny>,
+}
+
+/// A receiver as Django wants it: under DEBUG it looks at the signature.
+const RECEIVER: &CStr = c"import traceback
+tracebacks = []
+def receiver(**arguments):
+    tracebacks.append(traceback.format_exc())
+";
+
+impl Exceptions {
+    /// Listens to them, if Django's handler is there.
+    pub(super) fn of_requests(py: Python<'_>) -> Option<Self> {
+        loaded(py, "django.core.handlers.wsgi")?;
+        let signal = loaded(py, "django.core.signals")?.getattr("got_request_exception").ok()?;
+        let names = PyDict::new(py);
+        py.run(RECEIVER, Some(&names), None).ok()?;
+        let receiver = names.get_item("receiver").ok()??;
+        signal.call_method1("connect", (&receiver, py.None(), false)).ok()?;
+        let tracebacks = names.get_item("tracebacks").ok()??.unbind();
+        Some(Self { signal: signal.unbind(), receiver: receiver.unbind(), tracebacks })
+    }
+
+    /// Ends that; what was heard.
+    pub(super) fn take(self, py: Python<'_>) -> String {
+        // It fails only where it was taken away meanwhile.
+        let _ = self.signal.call_method1(py, "disconnect", (self.receiver,));
+        let heard: Vec<String> = self.tracebacks.extract(py).unwrap_or_default();
+        heard.concat()
+    }
 }

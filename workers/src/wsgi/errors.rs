@@ -19,6 +19,8 @@ use crate::log::{BLOCK_BYTES, Level, Log, VALUE_BYTES, Value};
 
 /// More than this is not held back by one thread.
 const HELD_BYTES: usize = 64 * 1024;
+/// More than this is not kept of what goes wrong.
+const KEPT_BYTES: usize = 64 * 1024;
 /// How the first line of a traceback ends, be it of one exception or of a group.
 const TRACEBACK: &str = "Traceback (most recent call last):";
 /// How a line ends that stands between two chained exceptions.
@@ -35,6 +37,9 @@ pub(super) struct ErrorText {
     is_holding: AtomicBool,
     /// Never locked over a call into Python.
     held: Mutex<Vec<Held>>,
+    /// What went wrong in a request that nobody has made but the server; `None` in all others. Locked as
+    /// `held` is.
+    kept: Mutex<Option<String>>,
 }
 
 /// What one thread has written and not completed.
@@ -48,7 +53,37 @@ struct Held {
 impl ErrorText {
     /// Onto this log.
     pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log, is_holding: AtomicBool::new(false), held: Mutex::default() }
+        Self {
+            log,
+            is_holding: AtomicBool::new(false),
+            held: Mutex::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Keeps what is told from here on.
+    pub(super) fn keep(&self) {
+        *self.lock_kept() = Some(String::new());
+    }
+
+    /// What was kept; nothing is from here on.
+    pub(super) fn take_kept(&self) -> String {
+        self.lock_kept().take().unwrap_or_default()
+    }
+
+    /// Keeps a text, if any is kept; whether it is.
+    pub(super) fn kept(&self, text: &str) -> bool {
+        let mut kept = self.lock_kept();
+        let Some(kept) = kept.as_mut() else { return false };
+        if kept.len() + text.len() <= KEPT_BYTES {
+            kept.push_str(text.trim_matches('\n'));
+            kept.push('\n');
+        }
+        true
+    }
+
+    fn lock_kept(&self) -> MutexGuard<'_, Option<String>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Logs all that is held back, whoever wrote it: the call of the application is over.
@@ -96,6 +131,8 @@ impl ErrorText {
         if text.is_empty() {
             return;
         }
+        // A copy: whether the request fails is not known yet.
+        self.kept(text);
         for piece in Pieces(text) {
             if piece.len() <= VALUE_BYTES && !piece.contains('\n') {
                 self.log.line(Level::Notice, "wsgi.errors", &[("text", Value::Text(piece))]);

@@ -79,6 +79,8 @@ pub struct Bridge {
     context: Context,
     reporter: Reporter,
     hooks: WorkerHooks,
+    /// What Django answers with a 500, while failures are kept.
+    django: Option<django::Exceptions>,
     /// Whose process this is, where it is not a worker's.
     caller: Option<Rc<Caller>>,
     /// The head of the latest reply.
@@ -280,6 +282,7 @@ impl Bridge {
             context: Context::new(py)?,
             reporter: Reporter::new(log, text, caller.clone()),
             hooks: WorkerHooks::new(&Hooks::default(), slot, generation),
+            django: None,
             caller,
             head: ResponseHead::default(),
         })
@@ -382,6 +385,16 @@ impl Application for Bridge {
 
     fn ready(&mut self) -> Result<(), String> {
         Python::attach(|py| self.hooks.ready(py)).map_err(|failure| failure.report())
+    }
+
+    fn keep_failures(&mut self) {
+        self.reporter.keep();
+        self.django = Python::attach(django::Exceptions::of_requests);
+    }
+
+    fn take_failures(&mut self) -> String {
+        let caught = self.django.take().map(|django| Python::attach(|py| django.take(py)));
+        self.reporter.take_kept() + &caught.unwrap_or_default()
     }
 
     fn signalled(&mut self) -> Heard {

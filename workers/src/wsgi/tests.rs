@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use pyo3::prelude::*;
 
 use super::*;
+use crate::application::RequestBody;
 use crate::rehearsal::{self, Refusal};
 use crate::wsgi::tests::harness::{App, run};
 
@@ -107,4 +108,34 @@ def app(environ, start_response):
     );
     assert_eq!(app.value("closed"), "[True]");
     assert!(app.logged().contains("ZeroDivisionError: division by zero"));
+}
+
+#[test]
+fn what_goes_wrong_while_failures_are_kept_is_told_with_them() {
+    let mut app = App::new(
+        "class Closes(list):
+    def close(self): raise KeyError('close')
+def app(environ, start_response):
+    environ['wsgi.errors'].write('written\\n')
+    if environ['PATH_INFO'] == '/raise':
+        raise ValueError('on purpose')
+    start_response('200 OK', [])
+    return Closes([b'a', b'b'])
+",
+    );
+    app.bridge.keep_failures();
+    assert_eq!(app.text("/", ""), "ab");
+    let head = b"GET /raise HTTP/1.1\r\nHost: a\r\n\r\n";
+    app.send(head, RequestBody::Empty).unwrap_err();
+    let kept = app.bridge.take_failures();
+    let logged = app.logged();
+    for (words, is_logged) in
+        [("written", true), ("KeyError: 'close'", true), ("on purpose", false)]
+    {
+        assert!(kept.contains(words), "{words}: {kept}");
+        assert_eq!(logged.contains(words), is_logged, "{words}: {logged}");
+    }
+    app.send(head, RequestBody::Empty).unwrap_err();
+    assert!(app.logged().contains("on purpose"));
+    assert_eq!(app.bridge.take_failures(), "");
 }

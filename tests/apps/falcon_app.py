@@ -44,6 +44,13 @@ class Blob:
         resp.stream = (f"line {number}\n".encode() for number in range(1000))
 
 
+def make_asgi():
+    """What a user of ASGI names by mistake."""
+    import falcon.asgi
+
+    return falcon.asgi.App()
+
+
 app = falcon.App()
 app.add_route("/items", Items())
 app.add_route("/items/{number:int}", Item())

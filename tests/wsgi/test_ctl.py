@@ -31,6 +31,23 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "2")])
     return [b"{letter}\\n"]
 """
+CHECKED = {
+    "raises": """
+def count(): raise LookupError("no stock")
+def app(environ, start_response): count()
+""",
+    "answers 500": """
+import traceback
+def count(): raise LookupError("no stock")
+def app(environ, start_response):
+    try:
+        count()
+    except LookupError:
+        traceback.print_exc(file=environ["wsgi.errors"])
+    start_response("500 Oops", [])
+    return []
+""",
+}
 BROKEN = "import a_module_that_is_not_there\n"
 
 
@@ -316,6 +333,18 @@ def test_reload_of_broken_code_fails_with_its_traceback_and_changes_nothing(serv
     code(CODE.format(letter="b"))
     assert ctl("reload", "--wait")[0] == EXIT_DONE
     assert letter(server) == "b"
+
+
+@pytest.mark.parametrize("how", ["raises", "answers 500"])
+def test_a_reload_whose_check_fails_is_told_with_what_the_application_says(serve, ctl, code, path, how):
+    folder = code(CODE.format(letter="a"))
+    server = serve("shop:app", "--admin-bind", f"unix:{path}", "--reload-check", "/health", cwd=folder)
+    before = server.worker_pids()
+    code(CHECKED[how])
+    exit_code, _, errors = ctl("reload", "--wait")
+    assert exit_code == EXIT_FAILED and "--reload-check: GET /health " in errors
+    assert errors.count("LookupError: no stock") == 1 and "in count" in errors
+    assert server.worker_pids() == before and letter(server) == "a"
 
 
 def test_reload_without_wait_returns_at_once(serve, ctl, code, gate, path):

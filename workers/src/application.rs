@@ -44,6 +44,15 @@ pub trait Application {
         Ok(())
     }
 
+    /// From here on, what goes wrong in the application is kept for a person to read, until
+    /// [`Application::take_failures`].
+    fn keep_failures(&mut self) {}
+
+    /// What was kept: tracebacks as a rule; empty where nothing went wrong, or nobody told of it.
+    fn take_failures(&mut self) -> String {
+        String::new()
+    }
+
     /// Called once a loop turn after the process was woken by a signal: a place for the interpreter
     /// to run its own deferred signal handlers.
     fn signalled(&mut self) -> Heard {

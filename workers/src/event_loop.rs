@@ -50,7 +50,7 @@ use crate::log::{Level, Value};
 use crate::metrics::Command;
 use crate::poller::{Event, Interest, Poller};
 use crate::post::Post;
-use crate::rehearsal::{self, Refusal};
+use crate::rehearsal;
 use crate::supervisor_process::SupervisorProcess;
 use crate::table::{ConnTable, Token};
 
@@ -165,14 +165,18 @@ impl<'a, A: Application> EventLoop<'a, A> {
 
     /// Makes the request that the application has to answer before this worker is ready. Here, because a
     /// child that the application forks meanwhile must have nothing of ours.
-    pub fn rehearse(&mut self, path: &str) -> Result<(), Refusal> {
+    ///
+    /// Errors: why it is not, for a person, with what the application has told of it.
+    pub fn rehearse(&mut self, path: &str) -> Result<(), String> {
         let settings = &self.desk.settings;
         let local = self.doors.first_name().unwrap_or(SocketName::Unix(String::new()));
         let now = self.desk.clock.now();
+        self.app.keep_failures();
         let outcome = rehearsal::rehearse(self.app, settings, path, local, now);
+        let failures = self.app.take_failures();
         self.desk.leave_if_forked();
         self.desk.clock.read();
-        outcome
+        outcome.map_err(|refusal| format!("--reload-check: GET {path} {refusal}.\n{failures}"))
     }
 
     /// Tells the application that it is about to serve. Here for the same reason.

@@ -31,6 +31,9 @@ pub enum Level {
     Debug,
     /// Normal life.
     Info,
+    /// What the application says without a level, in `wsgi.errors`. It is always written: nobody but the
+    /// application knows how important it is.
+    Notice,
     /// Something an operator may want to change.
     Warning,
     /// Something failed.
@@ -44,6 +47,7 @@ impl Level {
         match self {
             Self::Debug => "DEBUG",
             Self::Info => "INFO",
+            Self::Notice => "NOTICE",
             Self::Warning => "WARNING",
             Self::Error => "ERROR",
             Self::Critical => "CRITICAL",
@@ -100,11 +104,13 @@ enum Drops {
 }
 
 /// The longest value of a pair, in bytes before escaping: the path of a request may be 8 KB.
-const VALUE_BYTES: usize = 1024;
+pub(crate) const VALUE_BYTES: usize = 1024;
 /// The longest text of a block, in bytes before escaping. What is cut out of a longer one is its
 /// middle: a traceback says at its start where, and at its end what.
 const BLOCK_HEAD_BYTES: usize = 4 * 1024;
 const BLOCK_TAIL_BYTES: usize = 12 * 1024;
+/// The longest text of which nothing is cut out.
+pub(crate) const BLOCK_BYTES: usize = BLOCK_HEAD_BYTES + BLOCK_TAIL_BYTES;
 /// Stands where something was cut out.
 const CUT_MARK: &str = "[cut]";
 
@@ -164,7 +170,7 @@ impl Log {
 
     /// Whether lines of this level are written.
     pub fn is_enabled(&self, level: Level) -> bool {
-        self.sink.is_some() && level >= self.level
+        self.sink.is_some() && (level >= self.level || level == Level::Notice)
     }
 
     /// Lines dropped so far: of this log and its clones, or of the row it counts in.
@@ -324,7 +330,7 @@ fn json_block(out: &mut Vec<u8>, text: &str) {
 
 /// All of a text, or its first and last part.
 fn head_and_tail(text: &str) -> (&str, Option<&str>) {
-    if text.len() <= BLOCK_HEAD_BYTES + BLOCK_TAIL_BYTES {
+    if text.len() <= BLOCK_BYTES {
         return (text, None);
     }
     let is_boundary = |index: &usize| text.is_char_boundary(*index);

@@ -61,9 +61,9 @@ fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit>
     let check = post.settings.reload_check.clone();
     let mut event_loop = EventLoop::new(post, app)?;
     if let Some(path) = &check
-        && let Err(refusal) = event_loop.rehearse(path)
+        && let Err(report) = event_loop.rehearse(path)
     {
-        tell_failure(event_loop.life(), &format!("--reload-check: GET {path} {refusal}.\n"));
+        tell_failure(event_loop.life(), &report);
         return Ok(WorkerExit::NotBooted);
     }
     if let Err(report) = event_loop.make_ready() {

@@ -127,6 +127,15 @@ fn a_long_block_keeps_its_start_and_its_end() {
 }
 
 #[test]
+fn what_has_no_level_is_written_at_every_level() {
+    let (mut log, reader) = log(LogFormat::Text);
+    log.level = Level::Critical;
+    log.line(Level::Error, "hidden", &[]);
+    log.line(Level::Notice, "shown", &[]);
+    assert!(written(log, reader).ends_with("Z NOTICE shown\n"));
+}
+
+#[test]
 fn lines_below_the_level_are_not_written() {
     let (log, reader) = log(LogFormat::Text);
     assert!(!log.is_enabled(Level::Debug));

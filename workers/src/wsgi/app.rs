@@ -8,6 +8,8 @@ use pyo3::exceptions::PyModuleNotFoundError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 
+use super::asgi;
+use super::django;
 use super::failure::traceback;
 use super::finalize::flush_output;
 use super::forked::alone;
@@ -28,7 +30,8 @@ pub struct BootFailure {
 }
 
 impl BootFailure {
-    fn not_importable(report: String) -> Self {
+    /// Of the application itself.
+    pub(super) fn not_importable(report: String) -> Self {
         Self { exit: WorkerExit::NotImportable, report }
     }
 
@@ -45,6 +48,7 @@ pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, Py
     let (name, object) = attribute(py, spec, &module)?;
     let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
     check_callable(py, spec, &name, &module, &application)?;
+    django::load_urlconf(py, &application)?;
     Ok(application)
 }
 
@@ -64,10 +68,16 @@ pub(super) fn adopt<'py>(
     spec: &AppSpec,
     inherited: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
-    if !spec.is_factory {
-        return Ok(inherited.clone());
-    }
     let name = &spec.module;
+    if !spec.is_factory {
+        return match asgi::mistake(inherited) {
+            None => django::load_urlconf(py, inherited).map(|()| inherited.clone()),
+            Some(mistake) => Err(BootFailure::not_importable(format!(
+                "{name} {mistake}.\n{}",
+                asgi::advice(inherited)
+            ))),
+        };
+    }
     let application = alone(py, || inherited.call0()).map_err(|error| {
         let report = format!("The factory {name} failed:\n{}", traceback(py, &error));
         BootFailure::not_importable(report)
@@ -77,7 +87,13 @@ pub(super) fn adopt<'py>(
         let report = format!("The factory {name} returned no WSGI application, but {kind}.");
         return Err(BootFailure::not_importable(report));
     }
-    Ok(application)
+    match asgi::mistake(&application) {
+        None => django::load_urlconf(py, &application).map(|()| application),
+        Some(mistake) => Err(BootFailure::not_importable(format!(
+            "The factory {name} returned no WSGI application. It {mistake}.\n{}",
+            asgi::advice(&application)
+        ))),
+    }
 }
 
 /// Changes the folder, and sets `sys.path` and the environment, before any code of the application's.
@@ -299,6 +315,12 @@ fn check_callable(
         );
         push_callables(py, &mut report, spec, module);
         return Err(BootFailure::not_importable(report));
+    }
+    if let Some(mistake) = asgi::mistake(application) {
+        let advice = asgi::advice(application);
+        return Err(BootFailure::not_importable(format!(
+            "{place} is no WSGI application. {what} {mistake}.\n{advice}"
+        )));
     }
     if takes_two(application) {
         return Ok(());

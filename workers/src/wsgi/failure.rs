@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::caller::Caller;
+use super::errors::ErrorText;
 use super::forked;
 use super::hooks::HookFailure;
 use super::start_response::type_name;
@@ -70,21 +71,39 @@ impl Label {
 #[derive(Clone)]
 pub(super) struct Reporter {
     log: Arc<Log>,
+    errors: Arc<ErrorText>,
     /// Whose process this is, where it is not a worker's.
     caller: Option<Rc<Caller>>,
 }
 
 impl Reporter {
     /// Onto this log.
-    pub(super) fn new(log: Arc<Log>, caller: Option<Rc<Caller>>) -> Self {
-        Self { log, caller }
+    pub(super) fn new(log: Arc<Log>, errors: Arc<ErrorText>, caller: Option<Rc<Caller>>) -> Self {
+        Self { log, errors, caller }
+    }
+
+    /// Keeps what leaves a request without its reply, in place of logging it: whoever keeps it tells of it. What
+    /// else goes wrong, and what the application writes to `wsgi.errors`, is kept and logged.
+    pub(super) fn keep(&self) {
+        self.errors.keep();
+    }
+
+    /// What was kept since.
+    pub(super) fn take_kept(&self) -> String {
+        self.errors.take_kept()
+    }
+
+    /// A call of the application is over: what it has left unfinished in `wsgi.errors` is logged.
+    pub(super) fn end_call(&self) {
+        self.errors.end_call();
     }
 
     /// Logs a failure and says what it is to the loop.
     pub(super) fn report(&self, py: Python<'_>, label: &Label, failure: Failure) -> AppError {
         match failure {
             Failure::Raised(error) => {
-                self.log_error(py, "application.raised", label, &error);
+                let text = self.text_of(py, label, &error);
+                self.log_text("application.raised", label, &text);
                 AppError::Raised
             }
             Failure::NotStarted => {
@@ -107,7 +126,9 @@ impl Reporter {
 
     /// Logs an exception that changes nothing for the reply: one of `close()`.
     pub(super) fn close_failed(&self, py: Python<'_>, label: &Label, error: &PyErr) {
-        self.log_error(py, "application.close_raised", label, error);
+        let text = self.text_of(py, label, error);
+        self.errors.kept(&text); // A copy: the reply is none the worse.
+        self.log.block(Level::Error, "application.close_raised", &label.pairs(), &text);
     }
 
     /// Logs an exception that belongs to no request: one of a signal handler of the application's.
@@ -161,19 +182,22 @@ impl Reporter {
         }
     }
 
-    fn log_error(&self, py: Python<'_>, event: &str, label: &Label, error: &PyErr) {
+    /// What the log says of an exception. Where a child of the application has brought it, that ends here.
+    fn text_of(&self, py: Python<'_>, label: &Label, error: &PyErr) -> String {
         self.leave_if_forked(py, || label.clone(), Some(error));
         self.overhear(py, error);
-        let text = formatted(py, error).unwrap_or_else(|failed| {
+        formatted(py, error).unwrap_or_else(|failed| {
             // Most of the time that an exception takes, so that this is where a signal comes.
             self.overhear(py, &failed);
             untold(py, error)
-        });
-        self.log.block(Level::Error, event, &label.pairs(), &text);
+        })
     }
 
+    /// Of what leaves a request without its reply: it is logged, or kept in place of that.
     fn log_text(&self, event: &str, label: &Label, text: &str) {
-        self.log.block(Level::Error, event, &label.pairs(), text);
+        if !self.errors.kept(text) {
+            self.log.block(Level::Error, event, &label.pairs(), text);
+        }
     }
 }
 

@@ -8,6 +8,8 @@
 //! | file | owns |
 //! |---|---|
 //! | `app` | loading `MODULE:ATTR`, and the report where that fails |
+//! | `asgi` | what is no application of WSGI although it can be called |
+//! | `django` | what Django would do at the first request |
 //! | `environ`, `names`, `request_id` | the environ of a request |
 //! | `input`, `errors`, `file_wrapper` | `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper` |
 //! | `start_response` | `start_response`, `write`, and the head they make |
@@ -22,8 +24,10 @@
 //! | `ffi` | the only unsafe code here |
 
 mod app;
+mod asgi;
 mod caller;
 mod context;
+mod django;
 mod environ;
 mod errors;
 mod failure;
@@ -42,6 +46,7 @@ mod start_response;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 pub use app::BootFailure;
@@ -57,7 +62,7 @@ use crate::post::WorkerExit;
 use crate::settings::{AppSpec, Hooks, Settings};
 use context::Context;
 use environ::Environs;
-use errors::ErrorStream;
+use errors::{ErrorStream, ErrorText};
 use failure::{Failure, Label, Reporter};
 use hooks::{HookFailure, WorkerHooks};
 use request_id::RequestIds;
@@ -74,6 +79,8 @@ pub struct Bridge {
     context: Context,
     reporter: Reporter,
     hooks: WorkerHooks,
+    /// What Django answers with a 500, while failures are kept.
+    django: Option<django::Exceptions>,
     /// Whose process this is, where it is not a worker's.
     caller: Option<Rc<Caller>>,
     /// The head of the latest reply.
@@ -149,6 +156,7 @@ impl Loaded {
     }
 
     fn freeze(py: Python<'_>, application: Bound<'_, PyAny>) -> Result<Self, BootFailure> {
+        django::close_connections(py);
         app::freeze(py).map_err(|error| {
             BootFailure::not_booted(py, "Cannot get ready to fork workers.", &error)
         })?;
@@ -246,6 +254,10 @@ impl Bridge {
         log: Log,
         caller: Rc<Caller>,
     ) -> PyResult<Self> {
+        if let Some(mistake) = asgi::mistake(application.bind(py)) {
+            let advice = asgi::advice(application.bind(py));
+            return Err(PyTypeError::new_err(format!("wsgi_app {mistake}. {advice}")));
+        }
         let identity = (SlotId(0), Generation(1));
         Self::around(py, application, settings, identity, log, Some(caller))
     }
@@ -260,18 +272,27 @@ impl Bridge {
         caller: Option<Rc<Caller>>,
     ) -> PyResult<Self> {
         let log = Arc::new(log);
-        let errors = Py::new(py, ErrorStream::new(Arc::clone(&log)))?;
+        let text = Arc::new(ErrorText::new(Arc::clone(&log)));
+        let errors = Py::new(py, ErrorStream::new(Arc::clone(&text)))?;
         Ok(Self {
             application,
             environs: Environs::new(py, settings, slot.0, errors)?,
             ids: RequestIds::new(slot, generation),
             responders: Responders::new(),
             context: Context::new(py)?,
-            reporter: Reporter::new(log, caller.clone()),
+            reporter: Reporter::new(log, text, caller.clone()),
             hooks: WorkerHooks::new(&Hooks::default(), slot, generation),
+            django: None,
             caller,
             head: ResponseHead::default(),
         })
+    }
+
+    /// Looks at the loaded application as its framework's own checks do; what they warn of is logged.
+    ///
+    /// Errors: as [`Bridge::boot`].
+    pub fn check(&self, log: &Log) -> Result<(), BootFailure> {
+        Python::attach(|py| django::check(py, self.application.bind(py), log))
     }
 
     /// Ends the interpreter's part of the worker: hooks of the application run, its threads finish, its exit
@@ -284,6 +305,7 @@ impl Bridge {
             if let Err(error) = finalize::finalize(py, |names| self.reporter.joins_threads(names)) {
                 self.reporter.signal_failed(py, &error);
             }
+            self.reporter.end_call();
         });
     }
 
@@ -321,6 +343,7 @@ impl Bridge {
         };
         let owner = start_response::owner(responder);
         let content = self.context.run(py, || ffi::lend_outlet(outlet, owner, call));
+        self.reporter.end_call();
         match content {
             Ok(content) => {
                 let usage = match &content {
@@ -366,6 +389,16 @@ impl Application for Bridge {
 
     fn ready(&mut self) -> Result<(), String> {
         Python::attach(|py| self.hooks.ready(py)).map_err(|failure| failure.report())
+    }
+
+    fn keep_failures(&mut self) {
+        self.reporter.keep();
+        self.django = Python::attach(django::Exceptions::of_requests);
+    }
+
+    fn take_failures(&mut self) -> String {
+        let caught = self.django.take().map(|django| Python::attach(|py| django.take(py)));
+        self.reporter.take_kept() + &caught.unwrap_or_default()
     }
 
     fn signalled(&mut self) -> Heard {

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyList, PyMemoryView, PyString, PyTuple};
 
+use super::asgi;
 use super::context::Context;
 use super::failure::{Failure, Label, Reporter, is_broken_pipe};
 use super::ffi;
@@ -130,7 +131,10 @@ impl Body {
                 return Ok(if span.length == 0 { Begun::Over } else { Begun::File(span) });
             }
             is_single = ffi::has_length(&result) && self.is_one_item(&result);
-            Items::Iterator(result.try_iter()?.unbind())
+            match result.try_iter() {
+                Ok(iterator) => Items::Iterator(iterator.unbind()),
+                Err(error) => return Err(not_iterable(&result, error)),
+            }
         };
         self.check_connected(py)?;
         let first = self.next_chunk(py)?;
@@ -257,16 +261,18 @@ impl AppBody for Body {
         Python::attach(|py| {
             let owner = start_response::owner(self.responder.bind(py));
             let context = self.context.share(py);
-            context
-                .run(py, || ffi::lend_outlet(outlet, owner, || self.next_chunk(py)))
-                .map_err(|failure| self.reporter.report(py, &self.label, failure))
+            let chunk = context.run(py, || ffi::lend_outlet(outlet, owner, || self.next_chunk(py)));
+            self.reporter.end_call();
+            chunk.map_err(|failure| self.reporter.report(py, &self.label, failure))
         })
     }
 
     fn close(self) {
         Python::attach(|py| {
             let context = self.context.share(py);
+            let reporter = self.reporter.clone();
             context.run(py, || self.end(py));
+            reporter.end_call();
         });
     }
 }
@@ -340,6 +346,20 @@ fn refusal(result: &Bound<'_, PyAny>) -> Option<String> {
         );
     }
     None
+}
+
+/// What a result that does not iterate means: a coroutine is that of an application for ASGI.
+fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> Failure {
+    let is_async =
+        ["__await__", "__aiter__"].iter().any(|name| result.hasattr(*name).unwrap_or(false));
+    if !is_async {
+        return Failure::Raised(error);
+    }
+    Failure::Invalid(format!(
+        "TypeError: the application returned {}, not an iterable of bytes. {}",
+        type_name(result),
+        asgi::advice(result)
+    ))
 }
 
 /// Whether there is a head to send.

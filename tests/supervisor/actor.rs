@@ -190,6 +190,7 @@ fn tell_restarts(post: &Post) {
 /// Logs what this worker was given, and what it was not.
 fn introspect(post: &Post) {
     let own = 3 + 2 + post.listeners.len() + usize::from(post.log.as_fd().is_some());
+    let own = own + 1; // The pipe for its stacks.
     // One more is the folder itself.
     let open = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -145,6 +145,7 @@ fn introspect(post: &Post) {
     let given = [&post.life, &post.doorbell, &post.listeners[0].socket];
     let access_log = usize::from(post.access_log.is_some());
     let own = 3 + given.len() + access_log + usize::from(post.log.as_fd().is_some());
+    let own = own + 1; // The pipe for its stacks.
     // One more is the folder itself.
     let open = fs::read_dir("/proc/self/fd").unwrap().count() - 1;
     let is_nonblocking = |fd: &&&std::os::fd::OwnedFd| {

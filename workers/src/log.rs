@@ -82,6 +82,8 @@ pub struct Log {
     sink: Option<Arc<Sink>>,
     identity: Option<Identity>,
     drops: Drops,
+    /// Where this process writes its stacks, for the supervisor to log.
+    stacks: Option<&'static OwnedFd>,
 }
 
 /// Who writes, on every line of a worker.
@@ -113,7 +115,14 @@ impl Log {
     /// so the descriptor that is written to ([`Log::as_fd`]) may have another number.
     pub fn new(level: Level, format: LogFormat, fd: OwnedFd) -> Self {
         let sink = Some(Arc::new(Sink::new(fd)));
-        Self { level, format, sink, identity: None, drops: Drops::Own(Arc::default()) }
+        Self {
+            level,
+            format,
+            sink,
+            identity: None,
+            drops: Drops::Own(Arc::default()),
+            stacks: None,
+        }
     }
 
     /// A log that writes nothing: for tests, and for embedding without one.
@@ -124,6 +133,7 @@ impl Log {
             sink: None,
             identity: None,
             drops: Drops::Own(Arc::default()),
+            stacks: None,
         }
     }
 
@@ -145,6 +155,15 @@ impl Log {
         Self { drops: Drops::Row(row), ..self.clone() }
     }
 
+    /// The same log, of a process that writes its stacks to this pipe, where it has one. It stays open to the
+    /// end of the process, as the signal handler that writes to its number stays: once closed, the number
+    /// might be a file of the application.
+    #[must_use]
+    pub fn with_stacks_pipe(&self, pipe: Option<OwnedFd>) -> Self {
+        let stacks = pipe.map(|pipe| &*Box::leak(Box::new(pipe)));
+        Self { stacks, ..self.clone() }
+    }
+
     /// Writes one line, if `level` is enabled: `log.line(Level::Info, "worker.ready", &[("slot", Value::Number(0))])`.
     pub fn line(&self, level: Level, event: &str, pairs: &[(&str, Value<'_>)]) {
         if self.is_enabled(level) {
@@ -158,6 +177,15 @@ impl Log {
     pub fn block(&self, level: Level, event: &str, pairs: &[(&str, Value<'_>)], text: &str) {
         if self.is_enabled(level) {
             let block = self.format_line(SystemTime::now(), level, event, pairs, Some(text));
+            self.write(&block);
+        }
+    }
+
+    /// Writes a block that somebody has asked for, whatever levels are enabled.
+    pub fn block_at_any_level(&self, event: &str, pairs: &[(&str, Value<'_>)], text: &str) {
+        if self.sink.is_some() {
+            let now = SystemTime::now();
+            let block = self.format_line(now, Level::Info, event, pairs, Some(text));
             self.write(&block);
         }
     }
@@ -178,6 +206,15 @@ impl Log {
     /// The descriptor that is written to, for those who close all others.
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.sink.as_ref().map(|sink| sink.as_fd())
+    }
+
+    /// Where stacks are written, piece by piece and from a signal handler: to the pipe for them, without one
+    /// as they are to the log.
+    pub fn stacks_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self.stacks {
+            Some(pipe) => Some(pipe.as_fd()),
+            None => self.as_fd(),
+        }
     }
 
     fn write(&self, line: &[u8]) {

@@ -204,3 +204,14 @@ fn the_descriptor_it_names_is_the_one_it_writes_to() {
     std::fs::File::from(copy).write_all(b"seen\n").unwrap();
     assert_eq!(written(log, reader), "seen\n");
 }
+
+#[test]
+fn what_somebody_has_asked_for_is_written_at_any_level() {
+    let (log, reader) = log(LogFormat::Text);
+    let log = Log { level: Level::Critical, ..log };
+    log.line(Level::Error, "test.other", &[]);
+    log.block_at_any_level("test.event", &[("pid", Value::Number(7))], "first\nsecond");
+    let text = written(log, reader);
+    assert!(text.ends_with(" INFO test.event pid=7\n    first\n    second\n"), "{text}");
+    assert!(!text.contains("test.other"), "{text}");
+}

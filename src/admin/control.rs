@@ -67,6 +67,15 @@ pub enum Haste {
     Quick,
 }
 
+/// What an operator does to the server, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// The verb of `arctos ctl`.
+    pub verb: &'static str,
+    /// What goes with it, if anything does.
+    pub with: Option<(&'static str, i64)>,
+}
+
 const NOT_FOUND: &str = "there are /livez, /readyz, /status and /metrics to GET; \
      /reload, /stop, /scale?workers=N, /dump?slot=N and /recycle?slot=N to POST\n";
 
@@ -97,6 +106,23 @@ impl Request {
             }),
             _ => Self::Refused(Answer::plain(404, NOT_FOUND)),
         }
+    }
+
+    /// What this does; `None` for what only looks.
+    pub fn deed(&self) -> Option<Deed> {
+        let slot = |slot: &SlotId| Some(("slot", i64::from(slot.0)));
+        let (verb, with) = match self {
+            Self::Reload { wait } => ("reload", wait.then_some(("wait", 1))),
+            Self::Stop { haste: Haste::Graceful } => ("stop", None),
+            Self::Stop { haste: Haste::Quick } => ("stop", Some(("quick", 1))),
+            Self::Scale { workers } => ("scale", Some(("workers", i64::from(*workers)))),
+            Self::Dump { slot: of } => ("dump", slot(of)),
+            Self::Recycle { slot: of } => ("recycle", slot(of)),
+            Self::Livez | Self::Readyz | Self::Status | Self::Metrics | Self::Refused(_) => {
+                return None;
+            }
+        };
+        Some(Deed { verb, with })
     }
 
     /// Why this cannot be done now, whatever the machine makes of it.

@@ -8,7 +8,14 @@ use crate::admin::{QuestionId, Trust};
 fn read(method: Method, target: &str) -> Request {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let (path, query) = (path.to_owned(), query.to_owned());
-    Request::read(&Question { id: QuestionId(0), method, path, query, trust: Trust::Owner })
+    Request::read(&Question {
+        id: QuestionId(0),
+        method,
+        path,
+        query,
+        trust: Trust::Owner,
+        asker: None,
+    })
 }
 
 fn status_of(request: Request) -> u16 {
@@ -149,4 +156,19 @@ fn only_a_worker_that_serves_is_recycled() {
     slot.drain(now, now);
     assert_eq!(status(&slot), 409);
     assert_eq!(recycled(SlotId(2), &[slot]).unwrap_err().status, 404);
+}
+
+#[test]
+fn what_changes_something_has_a_name_for_the_log() {
+    let deed = |request: Request| request.deed().map(|deed| (deed.verb, deed.with));
+    assert_eq!(deed(Request::Reload { wait: false }), Some(("reload", None)));
+    assert_eq!(deed(Request::Reload { wait: true }), Some(("reload", Some(("wait", 1)))));
+    assert_eq!(deed(Request::Stop { haste: Haste::Graceful }), Some(("stop", None)));
+    assert_eq!(deed(Request::Stop { haste: Haste::Quick }), Some(("stop", Some(("quick", 1)))));
+    assert_eq!(deed(Request::Scale { workers: 3 }), Some(("scale", Some(("workers", 3)))));
+    assert_eq!(deed(Request::Dump { slot: SlotId(2) }), Some(("dump", Some(("slot", 2)))));
+    assert_eq!(deed(Request::Recycle { slot: SlotId(2) }), Some(("recycle", Some(("slot", 2)))));
+    for looks in [Request::Livez, Request::Readyz, Request::Status, Request::Metrics] {
+        assert_eq!(deed(looks), None);
+    }
 }

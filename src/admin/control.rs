@@ -222,8 +222,8 @@ pub fn scaled(workers: u16, ceiling: u16) -> Result<Answer, Answer> {
     }
 }
 
-/// The process that is to write its stack; else the answer that says why there is none. While it boots a
-/// worker ignores the signal.
+/// The process that is to write its stack; else the answer that says why there is none. A worker that starts
+/// has its handler before it imports the application; before that, the signal does nothing.
 pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answer> {
     let state = slots.iter().find(|it| it.id() == slot).map(WorkerSlot::state);
     match state {
@@ -236,7 +236,14 @@ pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answe
             let words = format!("worker {} (pid {}) writes its stack to the log\n", slot.0, pid.0);
             Ok((pid, Answer::plain(200, &words)))
         }
-        Some(SlotState::Spawning | SlotState::Starting { .. } | SlotState::Failing { .. }) => {
+        Some(SlotState::Starting { pid, .. }) => {
+            let words = format!(
+                "worker {} (pid {}) is still starting; it writes its stack to the log if its import has begun\n",
+                slot.0, pid.0
+            );
+            Ok((pid, Answer::plain(200, &words)))
+        }
+        Some(SlotState::Spawning | SlotState::Failing { .. }) => {
             Err(refused(409, &format!("worker {} is still starting", slot.0)))
         }
         Some(SlotState::Empty | SlotState::Backoff { .. } | SlotState::Killed { .. }) | None => {

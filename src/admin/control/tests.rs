@@ -120,15 +120,18 @@ fn more_workers_than_there_is_room_for_are_refused() {
 }
 
 #[test]
-fn only_a_worker_that_has_booted_can_say_where_it_is() {
+fn a_worker_that_has_a_process_can_say_where_it_is_also_while_it_starts() {
     let now = Instant::now();
     let mut slot = WorkerSlot::new(SlotId(1));
     let dumped = |slot: &WorkerSlot| dumped(SlotId(1), std::slice::from_ref(slot));
     assert_eq!(dumped(&slot).unwrap_err().status, 404);
     slot.fill(now);
     slot.spawn_when_due(Generation(1), None, now).unwrap();
-    slot.started(Pid(70), now);
     assert_eq!(dumped(&slot).unwrap_err().status, 409);
+    slot.started(Pid(70), now);
+    let (pid, answer) = dumped(&slot).unwrap();
+    assert_eq!((pid, answer.status), (Pid(70), 200));
+    assert!(answer.body.contains("still starting"), "{answer:?}");
     slot.ready(now);
     let (pid, answer) = dumped(&slot).unwrap();
     assert_eq!((pid, answer.status), (Pid(70), 200));

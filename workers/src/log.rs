@@ -1,7 +1,7 @@
 //! The log writer: never blocks, never panics, one write(2) a line.
 //!
 //! A line is an event name and `key=value` pairs, or the same as a JSON object. A line that cannot be
-//! written at once is dropped and counted; `sink` knows how to write without waiting. What stands in
+//! written at once is dropped and counted, and the next one that can be says so; `sink` knows how to write without waiting. What stands in
 //! a value may come from anybody, so it is escaped and cut: `escape`.
 //!
 //! Own code: a line must be dropped rather than waited for, and without a thread of its own, which must
@@ -145,6 +145,8 @@ impl Log {
     /// The same log, with who writes on every line.
     #[must_use]
     pub fn with_identity(&self, slot: SlotId, pid: u32, generation: Generation) -> Self {
+        // What the parent of this process has lost, it tells itself.
+        let _ = self.sink.as_ref().map(|sink| sink.take_lost());
         Self { identity: Some(Identity { slot, pid, generation }), ..self.clone() }
     }
 
@@ -218,9 +220,21 @@ impl Log {
     }
 
     fn write(&self, line: &[u8]) {
-        if self.sink.as_ref().is_some_and(|sink| sink.write_whole(line)) {
+        let Some(sink) = &self.sink else { return };
+        let lost = sink.take_lost();
+        let is_told = lost > 0 && self.is_enabled(Level::Warning);
+        let is_written = if is_told {
+            let lines = [("lines", Value::Number(i64::try_from(lost).unwrap_or(i64::MAX)))];
+            let (now, level) = (SystemTime::now(), Level::Warning);
+            let told = self.format_line(now, level, "log.lines_lost", &lines, None);
+            sink.write_whole(&[&told, line].concat())
+        } else {
+            sink.write_whole(line)
+        };
+        if is_written {
             return;
         }
+        sink.lose(if is_told { lost + 1 } else { 1 });
         match &self.drops {
             Drops::Own(count) => {
                 count.fetch_add(1, Ordering::Relaxed);

@@ -38,8 +38,8 @@ use crate::descriptors::OwnDescriptors;
 use crate::listener::{Heirloom, Heirlooms, ListenError};
 
 use connection::{Awaits, Connection, Heard};
-pub use doors::Trust;
 use doors::{Arrival, Doors};
+pub use doors::{Asker, Trust};
 
 /// Names one question until it is answered or its peer is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,6 +59,8 @@ pub struct Question {
     pub query: String,
     /// Who asks.
     pub trust: Trust,
+    /// Which process asks, if the kernel knows.
+    pub asker: Option<Asker>,
 }
 
 /// What can be asked.
@@ -280,7 +282,9 @@ impl Peer {
         match fd::receive(self.socket.as_fd(), &mut buffer) {
             Io::Bytes(count) => match self.connection.receive(&buffer[..count]) {
                 Heard::Question { method, path, query } => {
-                    Some(Question { id: self.id, method, path, query, trust: self.trust })
+                    let (id, trust) = (self.id, self.trust);
+                    let asker = doors::asker(trust, &self.socket);
+                    Some(Question { id, method, path, query, trust, asker })
                 }
                 Heard::Refusal(answer) => {
                     self.connection.answer(&answer, &date(), now);

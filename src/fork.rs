@@ -17,12 +17,12 @@ pub(crate) mod twice;
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, Value};
-use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
+use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit, receive_stacks_pipe};
 use arctos_worker::signals;
 use nix::errno::Errno;
 use nix::libc;
@@ -169,7 +169,10 @@ fn live(launch: &dyn Launch, mut post: Post, berth: &Berth<'_>, mask: &SigSet) -
     guarded(&log, "worker.panic", || {
         let prepared = prepare(launch, berth, &[], mask);
         let exit = match prepared {
-            Ok(()) => launch.work(post),
+            Ok(()) => {
+                post.log = post.log.with_stacks_pipe(receive_stacks_pipe(post.life.as_fd()));
+                launch.work(post)
+            }
             Err(error) => {
                 let mut words = vec![LIFE_FAILED];
                 words.extend(format!("{error}\n").bytes());

@@ -32,6 +32,7 @@ pub mod privileges;
 pub mod server;
 pub mod signals;
 pub mod slot;
+pub mod stack_dump;
 pub mod standard_streams;
 pub mod statsd;
 pub mod succession;

@@ -15,6 +15,7 @@
 //! | `opening` | what comes before the first worker of a generation |
 //! | `preload` | the zygotes |
 //! | `report` | what is told to the world |
+//! | `stacks` | the stacks that workers write |
 //! | `upgrade` | the server that is to replace this one, and the one that this one replaces |
 //! | `watching` | who hangs, who is worn out |
 
@@ -27,6 +28,7 @@ mod opening;
 mod preload;
 mod reload;
 mod report;
+mod stacks;
 mod upgrade;
 mod watching;
 
@@ -251,8 +253,11 @@ impl<'a> Monitor<'a> {
                 return self.finish(verdict);
             }
             let timeout = self.timeout(patience);
-            self.wait(timeout)?;
+            let has_stacks = self.wait(timeout)?;
             let now = Instant::now();
+            if has_stacks {
+                self.hear_stacks(now);
+            }
             self.hear(now);
             let is_late = |timeout| now.duration_since(self.last_round) > timeout + SUSPENDED;
             patience = match timeout {
@@ -271,6 +276,7 @@ impl<'a> Monitor<'a> {
                     Duration::ZERO
                 }
             };
+            self.tell_stacks(now);
             self.beat(now);
             self.watch(now);
             if let Some(storm) = self.deaths.judge(now) {
@@ -293,13 +299,15 @@ impl<'a> Monitor<'a> {
             self.nursery.next_deadline(),
             self.deaths.next_deadline(),
             self.succession.next_deadline(),
+            self.next_stacks(),
             Some(self.next_look),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;
         Some(deadline.saturating_duration_since(Instant::now()).max(least))
     }
 
-    fn wait(&self, timeout: Option<Duration>) -> Result<(), Fatal> {
+    /// Waits until something has come; whether workers have written of their stacks.
+    fn wait(&self, timeout: Option<Duration>) -> Result<bool, Fatal> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let lives = self.crew.iter().filter_map(Member::awaited);
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
@@ -309,13 +317,17 @@ impl<'a> Monitor<'a> {
         fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.succession.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
+        let others = fds.len();
+        let stacks = self.crew.iter().filter_map(Member::awaited_stacks);
+        fds.extend(stacks.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             let ms = timeout.as_millis() + 1;
             PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
         });
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Ok(_) => Ok(fds[others..].iter().any(|fd| fd.any() == Some(true))),
+            Err(Errno::EINTR) => Ok(false),
             Err(error) => Err(Fatal::System { call: "poll(2)", source: error.into() }),
         }
     }
@@ -401,6 +413,7 @@ impl<'a> Monitor<'a> {
             return;
         };
         self.hear_member(index, now); // Its last words, said between our two looks.
+        self.tell_last_stacks(pid, now);
         let member = self.crew.swap_remove(index);
         let (report, has_answered) = (member.report(), member.has_answered());
         self.supervisor.handle(Event::Exited { pid, status, report, has_answered }, now);

@@ -38,6 +38,26 @@ pub enum Trust {
     Anybody,
 }
 
+/// The process at the other end of a unix socket, as it was when it connected (SO_PEERCRED of unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Its pid; `None` in a namespace that this process does not see.
+    pub pid: Option<i32>,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// Who is at the other end of a connection that came through a unix socket.
+pub(super) fn asker(trust: Trust, socket: &OwnedFd) -> Option<Asker> {
+    match trust {
+        Trust::Owner => {
+            let peer = getsockopt(socket, sockopt::PeerCredentials).ok()?;
+            Some(Asker { pid: Some(peer.pid()).filter(|pid| *pid > 0), uid: peer.uid() })
+        }
+        Trust::Anybody => None,
+    }
+}
+
 /// Somebody who has come.
 pub(super) struct Arrival {
     pub(super) socket: OwnedFd,

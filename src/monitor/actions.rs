@@ -203,20 +203,12 @@ impl Monitor<'_> {
         }
     }
 
-    fn kill(&self, pid: Pid) {
+    fn kill(&mut self, pid: Pid) {
+        self.tell_last_stacks(pid, Instant::now());
         let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
         match member.kill() {
             Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: not with a pid that was not reaped.
             Err(error) => self.complain("worker.kill_failed", member, error),
-        }
-    }
-
-    /// SIGUSR2 makes a worker write down what its threads are doing.
-    pub(super) fn dump_stack(&self, pid: Pid) {
-        let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
-        match member.dump_stack() {
-            Ok(()) | Err(Errno::ESRCH) => {} // As above.
-            Err(error) => self.complain("worker.dump_failed", member, error),
         }
     }
 

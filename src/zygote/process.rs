@@ -15,7 +15,7 @@ use std::vec::IntoIter;
 
 use arctos_worker::fd;
 use arctos_worker::fork_guard;
-use arctos_worker::post::{Listener, Post, WorkerExit};
+use arctos_worker::post::{Listener, Post, WorkerExit, receive_stacks_pipe};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -121,6 +121,7 @@ fn work(
     let (Some(life), Some(doorbell)) = (next(), next()) else {
         return WorkerExit::Internal.code();
     };
+    let stacks = receive_stacks_pipe(life.as_fd());
     // The supervisor may have given the order up meanwhile: the block is another's then.
     if is_at_end(&life) {
         return WorkerExit::Done.code();
@@ -129,6 +130,7 @@ fn work(
     let listeners = brief.listeners.into_iter().zip(descriptors);
     let listeners = listeners.map(|((name, owner), socket)| Listener { socket, name, owner });
     let log = log.with_identity(slot, std::process::id(), generation).with_row(&block.row);
+    let log = log.with_stacks_pipe(stacks);
     let post = Post {
         slot,
         generation,

@@ -197,6 +197,7 @@ fn tell_restarts(post: &Post) {
 fn introspect(post: &Post) {
     let own = 2 + post.listeners.len() + usize::from(post.log.as_fd().is_some());
     let own = own + usize::from(post.supervisor.as_fd().is_some());
+    let own = own + 1; // The pipe for its stacks.
     let open = open_count() - INHERITED.get().unwrap();
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = |key: &str| status.lines().find(|line| line.starts_with(key)).unwrap().to_owned();

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from server import (
+    APPS,
     EXIT_DONE,
     EXIT_USAGE,
     PATIENCE_S,
@@ -262,6 +263,42 @@ def test_dump_writes_the_stack_of_a_worker_to_the_log(serve, connect, ctl, gate,
     gate.open()
     assert wire.response().body.decode().strip() == pid, "it goes on"
     assert server.worker_pids() == [int(pid)]
+    (asked,) = server.events("admin.asked")
+    assert asked.has("admin.asked", {"verb": "dump", "slot": 0, "by_uid": os.getuid()}) and int(asked.pairs["by_pid"]) > 1
+    (stacks,) = server.events("worker.stacks")
+    assert stacks.pairs["pid"] == pid
+
+
+def test_what_an_operator_does_is_logged_with_who_and_what_is_refused_is_not(serve, ctl, path):
+    server = serve("plain:app", "--admin-bind", f"unix:{path}")
+    for words in (["scale", 60_000], ["dump", 7], ["status"]):
+        ctl(*words)
+    for words in (["scale", 2], ["reload", "--wait"], ["recycle", 0], ["stop", "--quick"]):
+        exit_code, _, errors = ctl(*words)
+        assert exit_code == EXIT_DONE, errors
+    server.wait()
+    asked = [line.pairs for line in server.events("admin.asked")]
+    assert [(pairs.pop("by_uid"), int(pairs.pop("by_pid")) > 1) for pairs in asked] == [(str(os.getuid()), True)] * 4
+    assert asked == [{"verb": "scale", "workers": "2"}, {"verb": "reload", "wait": "1"}, {"verb": "recycle", "slot": "0"}, {"verb": "stop", "quick": "1"}]
+
+
+def test_dump_looks_into_an_import_that_hangs(ctl, gate, ear, path, tmp_path):
+    (tmp_path / "hangs.py").write_text(
+        "import os, socket\n"
+        f"socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), {ear.path!r})\n"
+        f"open({gate.path!r}).read()\n"
+        "from plain import app\n"
+    )
+    server = Server("hangs:app", "--pythonpath", APPS, "--admin-bind", f"unix:{path}", cwd=tmp_path)
+    try:
+        pid = ear.hear()
+        exit_code, output, errors = ctl("dump", 0)
+        assert exit_code == EXIT_DONE and pid in output, errors
+        assert server.wait_for("worker.stacks").pairs["pid"] == pid
+        gate.open()
+        server.ready().stop()
+    finally:
+        server.kill()
 
 
 def test_dump_of_nobody_fails(serve, ctl, path):

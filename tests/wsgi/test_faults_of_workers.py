@@ -165,6 +165,9 @@ def test_a_request_that_hangs_is_named_with_its_stack_and_costs_its_worker_alone
     victim = int(hangs.pairs["pid"])
     assert hangs.pairs["request"] == f"GET /{way}" and int(hangs.pairs["request_ms"]) >= 1500
     assert (int(died.pairs["pid"]), died.pairs["request"]) == (victim, f"GET /{way}")
+    (stacks,) = server.events("worker.stacks")
+    assert int(stacks.pairs["pid"]) == victim
+    assert server.log.index("worker.stacks") < server.log.index("worker.killed")
     # The innermost line of the stack is one of the function's.
     log, source = server.log, (APPS / "faulty.py").read_text().splitlines()
     found = re.search(r"most recent call first\):\n +File \S*faulty.py\", line (\d+) in (\w+)", log)

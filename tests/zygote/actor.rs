@@ -148,6 +148,7 @@ fn introspect(post: &Post) {
     let access_log = usize::from(post.access_log.is_some());
     let own = given.len() + access_log + usize::from(post.log.as_fd().is_some());
     let own = own + usize::from(post.supervisor.as_fd().is_some());
+    let own = own + 1; // The pipe for its stacks.
     let open = open_count() - INHERITED.get().unwrap();
     let is_nonblocking = |fd: &&&std::os::fd::OwnedFd| {
         let flags = fcntl(fd.as_fd(), FcntlArg::F_GETFL).unwrap();

@@ -1,10 +1,11 @@
 //! A worker's post: all that the supervisor hands over when it starts one, and how the worker ends.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::companion::Companion;
 use crate::connection::SocketName;
+use crate::fd::{self, Message};
 use crate::identity::{Generation, SlotId};
 use crate::log::Log;
 use crate::metrics::{Block, Header};
@@ -70,6 +71,19 @@ pub const LIFE_FAILED: u8 = b'F';
 /// From the supervisor, on the life socket: the access log was opened anew. A byte that has the new
 /// descriptor with it (SCM_RIGHTS), because a worker may have given up the right to open the file itself.
 pub const LIFE_ACCESS_LOG: u8 = b'L';
+
+/// From the supervisor, and first of all, on the life socket: a byte that has the writing end of a pipe with
+/// it, for the worker's stacks. The supervisor logs what comes out of it.
+pub const LIFE_STACKS: u8 = b'S';
+
+/// Takes what [`LIFE_STACKS`] has brought, before anything else is received. `None` if nothing has, or this
+/// process can have no more descriptors.
+pub fn receive_stacks_pipe(life: BorrowedFd<'_>) -> Option<OwnedFd> {
+    match fd::receive_message(life) {
+        Message::Said { word: LIFE_STACKS, descriptor } => descriptor,
+        Message::Said { .. } | Message::Nothing | Message::Ended => None,
+    }
+}
 
 /// How a worker ends, and the exit status that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

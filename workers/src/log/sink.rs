@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -39,6 +39,8 @@ pub(crate) struct Sink {
     way: Way,
     /// The last thing written was cut off within a line.
     torn: AtomicBool,
+    /// Lines that were lost since somebody was told.
+    lost: AtomicU64,
 }
 
 /// How to write without waiting.
@@ -75,7 +77,7 @@ impl Sink {
     }
 
     fn with(file: File, way: Way) -> Self {
-        Self { file, way, torn: AtomicBool::new(false) }
+        Self { file, way, torn: AtomicBool::new(false), lost: AtomicU64::new(0) }
     }
 
     /// One write(2) or send(2), which may take a part.
@@ -142,6 +144,19 @@ impl Sink {
             }
         }
         true
+    }
+
+    /// Lines were lost.
+    pub(crate) fn lose(&self, lines: u64) {
+        self.lost.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// The lines that were lost since this was asked last.
+    pub(crate) fn take_lost(&self) -> u64 {
+        match self.lost.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.lost.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// Whether there is room for a piece of PIPE_BUF bytes.

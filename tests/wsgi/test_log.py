@@ -137,6 +137,17 @@ def test_a_request_that_came_too_late_has_its_line_too(serve, connect, tmp_path)
     assert len(server.events("request.refused")) == 1
 
 
+def test_a_refused_request_of_a_unix_socket_names_no_address(serve, tmp_path):
+    path = str(tmp_path / "socket")
+    server = serve("plain:app", bind=f"unix:{path}")
+    with Wire(path) as wire:
+        wire.send("GET /x HTTP/1.1\r\n\r\n")
+        assert wire.response().status == 400
+    server.stop()
+    (line,) = server.events("request.refused")
+    assert line.pairs["reason"] == "Host is missing" and line.pairs["path"] == "/x" and "remote_addr" not in line.pairs
+
+
 def test_refused_requests_are_logged_ten_times_a_minute_at_most(serve, connect):
     server = serve("plain:app", workers=1)
     for _ in range(25):

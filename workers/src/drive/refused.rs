@@ -51,8 +51,11 @@ pub(super) fn note(desk: &mut Desk, info: &ConnInfo, refused: &Refused) {
     let mut pairs = vec![
         ("status", Value::Number(refused.reason.status().0.into())),
         ("reason", Value::Display(&refused.reason)),
-        ("remote_addr", Value::Text(&address)),
     ];
+    // The peer of a unix socket has no name, as a rule.
+    if !address.is_empty() {
+        pairs.push(("remote_addr", Value::Text(&address)));
+    }
     if let Some(RequestLine { method, path, version: _ }) = line {
         pairs.push(("method", Value::Bytes(method)));
         pairs.extend(path.map(|path| ("path", Value::Bytes(path))));

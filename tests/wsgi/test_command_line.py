@@ -23,6 +23,7 @@ from server import (
     run,
 )
 
+EXIT_NOT_BOOTED = 3
 SCRIPT = str(Path(sys.executable).parent / "arctos")
 
 
@@ -198,6 +199,23 @@ def test_the_application_is_imported_as_the_user_it_runs_as(connect):
             at_import, now = eval(connect(server).get("/").response().body)
             assert at_import == now
             assert set(now[:3]) == {user.pw_uid} and set(now[3:]) == {group.gr_gid}
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.parametrize("how", ["current", "--chdir", "--pythonpath"])
+def test_a_directory_that_the_user_cannot_read_is_named(how):
+    folder = Path(tempfile.mkdtemp())  # for its owner alone
+    try:
+        shop = folder / "shop"
+        shop.mkdir()
+        (shop / "closed.py").write_text("from plain import app\n")
+        options = [] if how == "current" else [how, shop]
+        where = {"cwd": shop} if how == "current" else {"cwd": "/"}
+        status, _, said = run("--user", "nobody", "--bind", "127.0.0.1:0", *options, "closed:app", **where)
+        assert status in (EXIT_NOT_IMPORTABLE, EXIT_NOT_BOOTED), said
+        assert f"cannot read the application's directory {shop}: it has no access to {folder}." in said
     finally:
         shutil.rmtree(folder)
 

@@ -15,6 +15,7 @@
 //! | `reply` | iterables, their items and their `close()` |
 //! | `hooks` | functions of the application's that are called beside it |
 //! | `failure` | what went wrong, and how the log names it |
+//! | `unreadable` | which directories a boot that failed cannot read |
 //! | `stacks` | the stacks of all threads, where SIGUSR2 asks for them |
 //! | `caller` | the program around a server without a supervisor, and its signal handlers |
 //! | `ffi` | the only unsafe code here |
@@ -34,6 +35,7 @@ mod reply;
 mod request_id;
 mod stacks;
 mod start_response;
+mod unreadable;
 
 use std::rc::Rc;
 use std::sync::Arc;

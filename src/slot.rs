@@ -84,6 +84,8 @@ pub enum Ending {
 pub enum Lapse {
     /// A worker that should have been ready by now.
     Boot,
+    /// The same, after its moment to tell where it is.
+    Late,
     /// A worker that said it cannot boot and should have gone by now.
     Failing,
     /// A draining worker: the time for the quick stop has come.
@@ -112,6 +114,8 @@ pub enum SlotState {
         pid: Pid,
         /// When it must be ready.
         deadline: Instant,
+        /// Whether that was put off once, so that it can tell where it is.
+        is_late: bool,
     },
     /// A process that said it cannot boot and is about to end.
     Failing {
@@ -335,7 +339,9 @@ impl WorkerSlot {
     /// Whose time is up.
     pub fn lapse(&self, now: Instant) -> Option<Lapse> {
         match self.state {
-            SlotState::Starting { deadline, .. } if deadline <= now => Some(Lapse::Boot),
+            SlotState::Starting { deadline, is_late, .. } if deadline <= now => {
+                Some(if is_late { Lapse::Late } else { Lapse::Boot })
+            }
             SlotState::Failing { kill_at, .. } if kill_at <= now => Some(Lapse::Failing),
             SlotState::Draining { quick_at, kill_at, .. } if quick_at.min(kill_at) <= now => {
                 Some(Lapse::Drain)
@@ -411,7 +417,7 @@ impl WorkerSlot {
     pub fn started(&mut self, pid: Pid, deadline: Instant) -> bool {
         let expected = self.state == SlotState::Spawning;
         if expected {
-            self.state = SlotState::Starting { pid, deadline };
+            self.state = SlotState::Starting { pid, deadline, is_late: false };
         }
         expected
     }
@@ -432,6 +438,14 @@ impl WorkerSlot {
             return true;
         }
         false
+    }
+
+    /// The worker is asked where it is, and has until `kill_at` to be ready all the same. Its process, if
+    /// that is news.
+    pub fn late(&mut self, kill_at: Instant) -> Option<Pid> {
+        let SlotState::Starting { pid, is_late: false, .. } = self.state else { return None };
+        self.state = SlotState::Starting { pid, deadline: kill_at, is_late: true };
+        Some(pid)
     }
 
     /// The worker says it cannot boot; it has until `kill_at` to end by itself.

@@ -57,7 +57,7 @@ const PILOTS: u16 = 2;
 /// running at its failed import would hold it for ever.
 const FAILING_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a worker that hangs has to say where, before it is killed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What the machine is told to do and to allow.
 #[derive(Clone, Debug)]
@@ -355,6 +355,16 @@ impl Supervisor {
         }
     }
 
+    /// A worker is not ready in time. It has a moment to tell where it is.
+    fn boot_late(&mut self, index: usize, now: Instant) {
+        let Some(seat) = self.seat_mut(index) else { return };
+        let (slot, generation) = (seat.id(), seat.generation());
+        let Some(pid) = seat.late(now + LAST_WORDS) else { return };
+        let limit = self.policy.boot;
+        self.tell(Notice::NotReady { slot, pid, generation, limit });
+        self.actions.push_back(Action::DumpStack { pid });
+    }
+
     fn exited(&mut self, pid: Pid, status: ExitStatus, report: Option<String>, now: Instant) {
         let Some(index) = self.index_of(pid) else {
             return; // An adopted orphan: reaped, and nothing to us, whatever its status.
@@ -456,12 +466,8 @@ impl Supervisor {
         for index in 0..self.seat_count() {
             let lapse = self.seat_mut(index).and_then(|seat| seat.lapse(now));
             match lapse {
-                Some(Lapse::Boot) => {
-                    self.kill(index, KillReason::BootTimeout);
-                    if !self.is_spare(index) {
-                        self.boot_failed(Verdict::NotBooted, now);
-                    }
-                }
+                Some(Lapse::Boot) => self.boot_late(index, now),
+                Some(Lapse::Late) => self.kill(index, KillReason::BootTimeout),
                 Some(Lapse::Failing) => self.kill(index, KillReason::BootFailed),
                 Some(Lapse::Drain) => {
                     let patience = self.policy.quick;

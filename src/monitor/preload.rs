@@ -165,7 +165,10 @@ impl Monitor<'_> {
                     self.last_report = Some(report);
                     continue;
                 }
-                News::Ready { .. } | News::Killed { .. } | News::Ended { .. } => continue,
+                News::Ready { .. }
+                | News::NotReady { .. }
+                | News::Killed { .. }
+                | News::Ended { .. } => continue,
             };
             self.supervisor.handle(event, Instant::now());
         }

@@ -134,6 +134,7 @@ impl Monitor<'_> {
             }
             Notice::Started { .. }
             | Notice::Ready { .. }
+            | Notice::NotReady { .. }
             | Notice::Scaled { .. }
             | Notice::AtCeiling { .. }
             | Notice::AtFloor

@@ -279,8 +279,10 @@ impl World {
                 Action::Spawn { slot, side, generation } => self.spawn(slot, side, generation),
                 Action::DumpStack { pid } => {
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
-                    process.is_ready = false;
-                    process.told = Some(Command::Quick); // It will be told nothing more.
+                    // One that is late with its boot may serve yet.
+                    if std::mem::take(&mut process.is_ready) {
+                        process.told = Some(Command::Quick); // It will be told nothing more.
+                    }
                 }
                 Action::Configure { .. } => {
                     assert!(!self.reloading, "two reloads at once");

@@ -24,6 +24,7 @@ from server import (
 )
 
 EXIT_NOT_BOOTED = 3
+WORKER_NOT_READY = "worker.not_ready"  # slot, pid, generation, reason; its Python stack follows
 SCRIPT = str(Path(sys.executable).parent / "arctos")
 
 
@@ -249,5 +250,7 @@ def test_an_application_that_breaks_at_import_ends_the_start(tmp_path, how, work
         assert server.log.count("Traceback (most recent call last)") == (expected == 4), server.log
         assert server.leftovers() == []
         assert not server.events(SERVER_READY)
+        late = [line for line in server.events(WORKER_NOT_READY) if "--boot-timeout 1s" in line.pairs["reason"]]
+        assert bool(late) == (how == "hangs") == ('breaks.py", line 1 in <module>' in server.log), server.log
     finally:
         server.kill()

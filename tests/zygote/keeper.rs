@@ -175,6 +175,7 @@ impl Keeper {
                 News::Ready { .. }
                 | News::Failed { .. }
                 | News::Killed { .. }
+                | News::NotReady { .. }
                 | News::Ended { .. } => {}
             }
         }

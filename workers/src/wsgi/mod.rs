@@ -81,6 +81,14 @@ pub struct Bridge {
 /// An application that was loaded before the processes that serve it were forked.
 pub struct Loaded(Py<PyAny>);
 
+/// From now on SIGUSR2 shows the Python stacks of this process, which is no worker's. Before the first
+/// line of the application's, so that one which hangs can be looked into.
+pub fn show_stacks(log: &Log) {
+    Python::attach(|py| {
+        Stacks::offer(py, log);
+    });
+}
+
 /// Calls the hooks of `--on-start` in this process, which does nothing else and is about to end.
 ///
 /// Errors: as [`Bridge::boot`].

@@ -313,8 +313,11 @@ impl World {
                 Action::DumpStack { pid } => {
                     self.pacing.forget(); // It hangs in a request, so it has served.
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
-                    process.was_ready = std::mem::replace(&mut process.is_ready, false);
-                    process.leaving.is_hung = true;
+                    // One that is late with its boot may serve yet.
+                    if process.leaving.has_been_ready {
+                        process.was_ready = std::mem::replace(&mut process.is_ready, false);
+                        process.leaving.is_hung = true;
+                    }
                 }
                 Action::Configure { .. } => {
                     assert!(!self.reloading, "two reloads at once");

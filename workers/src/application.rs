@@ -38,6 +38,12 @@ pub trait Application {
         Ok(())
     }
 
+    /// Whether a signal handler that ran inside of a call wants something that [`Application::signalled`] tells.
+    /// Asked after each connection, so it costs next to nothing.
+    fn is_signalled(&self) -> bool {
+        false
+    }
+
     /// Called once a loop turn after the process was woken by a signal: a place for the interpreter
     /// to run its own deferred signal handlers.
     fn signalled(&mut self) -> Heard {

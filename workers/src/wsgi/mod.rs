@@ -362,6 +362,10 @@ impl Application for Bridge {
         Python::attach(|py| self.hooks.ready(py)).map_err(|failure| failure.report())
     }
 
+    fn is_signalled(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.has_news())
+    }
+
     fn signalled(&mut self) -> Heard {
         Python::attach(|py| {
             let raised = py.check_signals();

@@ -94,6 +94,7 @@ fn a_quick_stop_begins_no_further_request_of_the_batch() {
     for order in [Order::Word(Command::Quick), Order::Interrupt] {
         with_clients(order, 5, |event_loop, stage| {
             stage.clients.iter().for_each(|client| ask(client, "/"));
+            await_events(event_loop, 5);
             assert!(event_loop.turn().unwrap(), "nobody is being answered: {order:?}");
             assert_eq!(stage.asked.borrow().len(), 1, "{order:?}");
         });
@@ -133,6 +134,7 @@ fn whoever_is_served_after_the_order_to_leave_is_told_so_in_the_same_batch() {
     for order in [Command::Announce, Command::Drain] {
         with_clients(Order::Word(order), 3, |event_loop, stage| {
             stage.clients.iter().for_each(|client| ask(client, "/"));
+            await_events(event_loop, 3);
             event_loop.turn().unwrap();
             let answers: Vec<_> = stage.clients.iter().map(answer).collect();
             let closing = answers.iter().filter(|it| it.contains("\r\nConnection: close\r\n"));

@@ -34,11 +34,12 @@ use nix::poll::PollFlags;
 use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::address::BindAddress;
+use crate::descriptors::OwnDescriptors;
 use crate::listener::{Heirloom, Heirlooms, ListenError};
 
 use connection::{Awaits, Connection, Heard};
-pub use doors::Trust;
 use doors::{Arrival, Doors};
+pub use doors::{Asker, Trust};
 
 /// Names one question until it is answered or its peer is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +59,8 @@ pub struct Question {
     pub query: String,
     /// Who asks.
     pub trust: Trust,
+    /// Which process asks, if the kernel knows.
+    pub asker: Option<Asker>,
 }
 
 /// What can be asked.
@@ -159,6 +162,12 @@ impl Admin {
     /// What an operator may want to know about its sockets, a sentence each, for the log.
     pub fn warnings(&self) -> &[String] {
         self.doors.warnings()
+    }
+
+    /// The descriptors that a child closes.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.doors.list_descriptors(own);
+        own.extend(self.peers.iter().map(|peer| &peer.socket));
     }
 
     /// What [`Admin::turn`] waits for.
@@ -273,7 +282,9 @@ impl Peer {
         match fd::receive(self.socket.as_fd(), &mut buffer) {
             Io::Bytes(count) => match self.connection.receive(&buffer[..count]) {
                 Heard::Question { method, path, query } => {
-                    Some(Question { id: self.id, method, path, query, trust: self.trust })
+                    let (id, trust) = (self.id, self.trust);
+                    let asker = doors::asker(trust, &self.socket);
+                    Some(Question { id, method, path, query, trust, asker })
                 }
                 Heard::Refusal(answer) => {
                     self.connection.answer(&answer, &date(), now);

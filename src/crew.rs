@@ -10,14 +10,17 @@ use std::time::Instant;
 
 use arctos_worker::fd;
 use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::{Block, Command};
-use arctos_worker::post::{LIFE_ACCESS_LOG, LIFE_FAILED, LIFE_READY};
+use arctos_worker::metrics::{Block, Command, Counter};
+use arctos_worker::post::{LIFE_ACCESS_LOG, LIFE_FAILED, LIFE_READY, LIFE_STACKS};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
+use crate::descriptors::OwnDescriptors;
 use crate::slot::Pid;
+use crate::stack_dump::StackDump;
 use crate::watch::{Lease, Pulse};
 
 /// The longest report that is kept; the rest is read and thrown away.
@@ -43,21 +46,41 @@ enum Told {
     All,
 }
 
-/// The supervisor's ends of a worker's two lines, before there is a process.
+/// The supervisor's ends of a worker's lines, before there is a process.
 pub struct Lines {
     life: UnixStream,
     doorbell: EventFd,
+    block: &'static Block,
+    /// Requests that those before it in its block have answered.
+    answered_before: u64,
+    /// What the worker's stacks come out of; `None` after its end, which poll(2) would report for ever.
+    stacks: Option<OwnedFd>,
 }
 
 impl Lines {
-    /// Makes both lines; the worker's ends are returned beside: life, doorbell.
-    pub fn open() -> io::Result<(Self, OwnedFd, OwnedFd)> {
+    /// Makes them for a worker that will have this block; the worker's ends of two are returned beside: life,
+    /// doorbell. Its end of the third, a pipe for its stacks, waits for it in its life socket ([`LIFE_STACKS`]).
+    ///
+    /// A pipe, because `faulthandler` writes a few bytes at a time: a pipe holds 64 KB of them, a socket a few
+    /// hundred pieces. Non-blocking, because it writes in a signal handler.
+    pub fn open(block: &'static Block) -> io::Result<(Self, OwnedFd, OwnedFd)> {
         let (life, of_worker) = UnixStream::pair()?;
         life.set_nonblocking(true)?;
         of_worker.set_nonblocking(true)?;
         let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let of_worker_too = doorbell.as_fd().try_clone_to_owned()?;
-        Ok((Self { life, doorbell }, of_worker.into(), of_worker_too))
+        let answered_before = answered(block);
+        let (stacks, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        fd::send_descriptor(life.as_fd(), LIFE_STACKS, writer.as_fd())?;
+        let lines = Self { life, doorbell, block, answered_before, stacks: Some(stacks) };
+        Ok((lines, of_worker.into(), of_worker_too))
+    }
+
+    /// The descriptors that a child closes.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.add(&self.life);
+        own.add(&self.doorbell);
+        own.extend(&self.stacks);
     }
 }
 
@@ -77,6 +100,8 @@ pub struct Member {
     pub lease: Option<Lease>,
     /// Whether the log has been told that it is worn out.
     pub is_worn: bool,
+    /// Its stacks, while they come in.
+    pub stacks: StackDump,
     lines: Lines,
     told: Told,
     report: Vec<u8>,
@@ -84,25 +109,25 @@ pub struct Member {
 
 impl Member {
     /// A process that was just forked.
-    pub fn new(
-        pid: Pid,
-        slot: SlotId,
-        block: &'static Block,
-        lines: Lines,
-        since: Instant,
-    ) -> Self {
+    pub fn new(pid: Pid, slot: SlotId, lines: Lines, since: Instant) -> Self {
         Self {
             pid,
             slot,
-            block,
+            block: lines.block,
             since,
             pulse: Pulse::default(),
             lease: None,
             is_worn: false,
+            stacks: StackDump::default(),
             lines,
             told: Told::Nothing,
             report: Vec::new(),
         }
+    }
+
+    /// The descriptors that other children close.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.lines.list_descriptors(own);
     }
 
     /// The life socket, as long as something may come from it. After that it stays open, because its
@@ -148,6 +173,11 @@ impl Member {
         news
     }
 
+    /// Whether it has answered a request: then it has served, however short its life was.
+    pub fn has_answered(&self) -> bool {
+        answered(self.block) != self.lines.answered_before
+    }
+
     /// What it said about its failure to boot.
     pub fn report(&self) -> Option<String> {
         match self.report.as_slice() {
@@ -172,6 +202,26 @@ impl Member {
         kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2)
     }
 
+    /// What its stacks come out of, as long as something may come and is read.
+    pub fn awaited_stacks(&self) -> Option<BorrowedFd<'_>> {
+        self.lines.stacks.as_ref().filter(|_| self.stacks.has_room()).map(AsFd::as_fd)
+    }
+
+    /// Reads what has come of its stacks. A whole dump that is not logged yet is not read beyond.
+    pub fn read_stacks(&mut self, now: Instant) {
+        let mut bytes = [0; 4096];
+        while self.stacks.has_room()
+            && let Some(pipe) = &self.lines.stacks
+        {
+            match unistd::read(pipe, &mut bytes) {
+                Ok(0) => self.lines.stacks = None,
+                Ok(count) => self.stacks.add(&bytes[..count], now),
+                Err(Errno::EINTR) => {}
+                Err(_) => return, // EAGAIN: no more for now.
+            }
+        }
+    }
+
     /// Gives it the access log that was opened anew; it writes to that one as soon as it hears of it. A
     /// worker that still boots hears of it later.
     ///
@@ -192,17 +242,23 @@ impl Member {
     }
 }
 
+fn answered(block: &Block) -> u64 {
+    block.row.get(Counter::ReqSuccessRead)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
     use arctos_worker::fd::Message;
+    use arctos_worker::post;
 
     use super::*;
 
     fn member() -> (Member, UnixStream) {
-        let (lines, life, _doorbell) = Lines::open().unwrap();
-        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines, Instant::now());
+        let (lines, life, _doorbell) = Lines::open(Block::detached()).unwrap();
+        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
+        assert!(post::receive_stacks_pipe(life.as_fd()).is_some());
         (member, UnixStream::from(life))
     }
 
@@ -274,6 +330,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_worker_writes_of_its_stacks_is_read_without_waiting() {
+        let (lines, life, _doorbell) = Lines::open(Block::detached()).unwrap();
+        let now = Instant::now();
+        let mut member = Member::new(Pid(1), SlotId(0), lines, now);
+        let pipe = post::receive_stacks_pipe(life.as_fd()).unwrap();
+        member.read_stacks(now);
+        assert_eq!(member.stacks.take(), None);
+        let mut worker = std::fs::File::from(pipe);
+        worker.write_all(b"Thread 0x1:\n").unwrap();
+        member.read_stacks(now);
+        assert_eq!(member.stacks.take().as_deref(), Some("Thread 0x1:"));
+        // A full pipe does not hold the signal handler up.
+        let full = std::iter::repeat_with(|| worker.write(b"x")).find_map(Result::err).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        drop(worker);
+        while member.awaited_stacks().is_some() {
+            member.read_stacks(now);
+            member.stacks.take();
+        }
+    }
+
+    #[test]
     fn a_worker_that_has_ended_takes_no_access_log() {
         let (member, worker) = member();
         drop(worker);
@@ -294,9 +372,20 @@ mod tests {
     }
 
     #[test]
+    fn what_others_have_answered_in_its_block_is_not_its_own() {
+        let block = Block::detached();
+        block.row.inc(Counter::ReqSuccessRead);
+        let (lines, _life, _doorbell) = Lines::open(block).unwrap();
+        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
+        assert!(!member.has_answered());
+        block.row.inc(Counter::ReqSuccessRead);
+        assert!(member.has_answered());
+    }
+
+    #[test]
     fn a_command_is_stored_before_the_bell_rings() {
-        let (lines, _life, doorbell) = Lines::open().unwrap();
-        let member = Member::new(Pid(1), SlotId(0), Block::detached(), lines, Instant::now());
+        let (lines, _life, doorbell) = Lines::open(Block::detached()).unwrap();
+        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
         member.command(Command::Drain).unwrap();
         assert_eq!(member.block.command(), Command::Drain);
         let mut bytes = [0; 8];

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::metrics::{Counter, Row};
 
+use crate::descriptors::OwnDescriptors;
 use crate::metrics::{Gauges, Ledger};
 use crate::statsd::{Statsd, Target};
 use carrier::{Carrier, CarrierError, Delivery};
@@ -143,6 +144,12 @@ impl Emitter {
     /// Something that becomes readable when [`Emitter::turn`] has something to do.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         self.carrier.awaited()
+    }
+
+    /// The descriptors that a child closes.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.extend(self.carrier.awaited());
+        own.extend(self.carrier.socket());
     }
 
     /// Does what is due: a flush, a piece of one, the end of a name's lookup. `row` is where datagrams

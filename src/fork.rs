@@ -8,29 +8,32 @@
 //! [`spawn`] refuses otherwise. All signals are blocked around the fork, so none can reach the
 //! child while it still has the supervisor's handlers, which write to the supervisor's own socket.
 //! How a zygote forks its workers, in other circumstances, is in [`twice`].
-#![expect(unsafe_code, reason = "fork(2), sigaction(2), waitpid(2), close_range(2), _exit(2)")]
+#![expect(unsafe_code, reason = "fork(2), sigaction(2), waitpid(2), _exit(2)")]
 
+pub mod child;
+mod errand;
 pub(crate) mod twice;
 
 use std::ffi::{CString, OsString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, Value};
-use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
+use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit, receive_stacks_pipe};
 use arctos_worker::signals;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
 use nix::unistd::{self, ForkResult, setpgid, write};
 use thiserror::Error;
 
+pub use errand::{Errand, errand};
+
+use crate::descriptors::OwnDescriptors;
 use crate::notify;
 use crate::privileges::Identity;
 use crate::signals::Signals;
@@ -97,6 +100,8 @@ pub struct Berth<'a> {
     pub identity: &'a Identity,
     /// Its name in ps(1).
     pub title: CString,
+    /// What the supervisor has open for itself, which the child closes.
+    pub own: OwnDescriptors,
 }
 
 /// Why there is no child.
@@ -162,9 +167,12 @@ fn live(launch: &dyn Launch, mut post: Post, berth: &Berth<'_>, mask: &SigSet) -
     post.log = log.with_row(&post.block.row);
     let log = post.log.clone();
     guarded(&log, "worker.panic", || {
-        let prepared = prepare(launch, kept_descriptors(&post), berth, mask);
+        let prepared = prepare(launch, berth, &[], mask);
         let exit = match prepared {
-            Ok(()) => launch.work(post),
+            Ok(()) => {
+                post.log = post.log.with_stacks_pipe(receive_stacks_pipe(post.life.as_fd()));
+                launch.work(post)
+            }
             Err(error) => {
                 let mut words = vec![LIFE_FAILED];
                 words.extend(format!("{error}\n").bytes());
@@ -188,16 +196,16 @@ pub(crate) fn guarded(log: &Log, event: &str, life: impl FnOnce() -> i32) -> i32
     })
 }
 
-/// Forks a zygote, which keeps these descriptors beside the standard ones and the log's. `life` hears
-/// whether it could be made one. It dies with the supervisor, also where it hangs in an import.
+/// Forks a zygote, which closes `ours` as well: our ends of what it is given. `life` hears whether it could be
+/// made one. It dies with the supervisor, also where it hangs in an import.
 pub(crate) fn spawn_zygote(
     launch: &dyn Launch,
     berth: &Berth<'_>,
     log: &Log,
-    own: &[RawFd],
+    ours: &[BorrowedFd<'_>],
     life: impl FnOnce(Result<(), BerthError>) -> i32,
 ) -> Result<Pid, ForkError> {
-    spawn_bound(launch, berth, log, "zygote.panic", own, life)
+    spawn_bound(launch, berth, log, "zygote.panic", ours, life)
 }
 
 /// The same for a child that does something else; `panic` is the line in the log where it panics.
@@ -206,16 +214,13 @@ pub(crate) fn spawn_bound(
     berth: &Berth<'_>,
     log: &Log,
     panic: &str,
-    own: &[RawFd],
+    ours: &[BorrowedFd<'_>],
     life: impl FnOnce(Result<(), BerthError>) -> i32,
 ) -> Result<Pid, ForkError> {
     let supervisor = unistd::getpid();
     spawn_child(launch, |mask| {
-        let mut kept = vec![0, 1, 2];
-        kept.extend(own);
-        kept.extend(log.as_fd().iter().map(AsRawFd::as_raw_fd));
         guarded(log, panic, || {
-            let prepared = prepare(launch, kept, berth, mask);
+            let prepared = prepare(launch, berth, ours, mask);
             // Only now: a change of the user undoes it (prctl(2)).
             life(prepared.and_then(|()| die_with(supervisor).map_err(BerthError::Parent)))
         })
@@ -239,8 +244,6 @@ const SELF: unistd::Pid = unistd::Pid::from_raw(0);
 pub(crate) enum BerthError {
     #[error("cannot reset the signals: {0}")]
     Signals(io::Error),
-    #[error("cannot close the supervisor's descriptors: {0}")]
-    Descriptors(io::Error),
     #[error("cannot change user or group: {0}")]
     Identity(Errno),
     #[error("cannot be bound to the life of the supervisor: {0}")]
@@ -251,11 +254,12 @@ pub(crate) enum BerthError {
 /// descriptor of the supervisor's and no right of root's is left when the application is loaded.
 fn prepare(
     launch: &dyn Launch,
-    mut kept: Vec<RawFd>,
     berth: &Berth<'_>,
+    ours: &[BorrowedFd<'_>],
     mask: &SigSet,
 ) -> Result<(), BerthError> {
     berth.signals.forsake().map_err(BerthError::Signals)?;
+    close_own(&berth.own, ours);
     // Before the application is imported, which may take long: `pkill -HUP` must not kill a worker that
     // boots. TERM, QUIT and INT stay default until then, because nobody could be told to leave.
     signals::stand_by().map_err(|error| BerthError::Signals(error.into()))?;
@@ -263,9 +267,6 @@ fn prepare(
     launch.after_fork_child();
     // A group of its own, so that a kill takes the processes that the application started with it.
     let _ = setpgid(SELF, SELF); // The supervisor does the same.
-    kept.sort_unstable();
-    kept.dedup();
-    close_others(kept).map_err(BerthError::Descriptors)?;
     for name in notify::own_variables() {
         // SAFETY: this process has one thread, so nobody else reads the environment.
         unsafe { std::env::remove_var(name) };
@@ -275,122 +276,14 @@ fn prepare(
     Ok(())
 }
 
-fn kept_descriptors(post: &Post) -> Vec<RawFd> {
-    let mut kept = vec![0, 1, 2, post.life.as_raw_fd(), post.doorbell.as_raw_fd()];
-    kept.extend(post.listeners.iter().map(|listener| listener.socket.as_raw_fd()));
-    kept.extend(post.access_log.iter().map(AsRawFd::as_raw_fd));
-    kept.extend(post.log.as_fd().iter().map(AsRawFd::as_raw_fd));
-    kept
-}
-
-/// Closes all descriptors but these, which are in order. Their owners are values of the supervisor's,
-/// which are neither used nor dropped in the child.
-fn close_others(kept: Vec<RawFd>) -> io::Result<()> {
-    let mut first = 0;
-    for fd in kept.iter().copied().chain([RawFd::MAX]) {
-        if first < fd {
-            match close_range(first, fd - 1) {
-                Ok(()) => {}
-                // Before Linux 5.9, or under a seccomp filter that does not know it.
-                Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(&kept),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        first = fd.saturating_add(1);
-    }
-    Ok(())
-}
-
-/// close_range(2) as a bare system call: its wrapper came with glibc 2.34, and wheels run on older ones.
-fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
-    // SAFETY: touches no memory; the descriptors are the supervisor's, as `close_others` says.
-    let outcome = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    Errno::result(outcome).map(drop)
-}
-
-fn close_listed(kept: &[RawFd]) -> io::Result<()> {
-    let mut open = Vec::new();
-    for entry in fs::read_dir("/proc/self/fd")? {
-        let fd = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
-        open.extend(fd.filter(|fd| !kept.contains(fd)));
-    }
-    for fd in open {
-        // SAFETY: as in `close_range`. The folder's own descriptor is closed already: EBADF.
-        unsafe { libc::close(fd) };
-    }
-    Ok(())
-}
-
-/// A child that does one thing, says what came out of it, and ends.
-pub struct Errand {
-    pid: unistd::Pid,
-    words: OwnedFd,
-}
-
-/// Does `work` in a child, for a call that waits and cannot be told not to; its words come through a
-/// pipe. They are at most 64 KB, the room of one.
-///
-/// No interpreter is told of this fork, so `work` is nothing of Python's. It has no descriptors but the
-/// standard ones. The child dies with this thread.
-///
-/// Unlike [`spawn`] this also forks a process with threads, because a server in its caller's process
-/// has the caller's: one of them may hold a lock that `work` needs, so whoever waits has to limit how
-/// long, and to kill it then.
-pub fn errand(work: impl FnOnce() -> Vec<u8>) -> io::Result<Errand> {
-    let (words, mouth) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-    let parent = unistd::getpid();
-    let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    // SAFETY: the C library makes its allocator usable in the child of a process with threads; all else
-    // that the child may wait for in vain is why it is killed when it takes too long.
-    let forked = unsafe { unistd::fork() };
-    if let Ok(ForkResult::Child) = forked {
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            if prepare_errand(parent, &mouth).is_ok() {
-                // A parent that has gone away is why the child ends.
-                let _ = write(&mouth, &work());
-            }
-        }));
-        // SAFETY: ends the process without destructors or atexit handlers, which are the parent's.
-        unsafe { libc::_exit(0) }
-    }
-    mask.thread_set_mask()?;
-    match forked? {
-        ForkResult::Parent { child } => Ok(Errand { pid: child, words }),
-        ForkResult::Child => unreachable!("the child has exited"),
-    }
-}
-
-/// From fork to the work: nothing of the parent's is run, kept open or outlived.
-fn prepare_errand(parent: unistd::Pid, mouth: &OwnedFd) -> io::Result<()> {
-    for number in Signal::iterator() {
-        // SIGKILL and SIGSTOP have only the default disposition, and say EINVAL.
-        let _ = set_disposition(number, Disposition::Default);
-    }
-    SigSet::empty().thread_set_mask()?;
-    die_with(parent)?;
-    close_others(vec![0, 1, 2, mouth.as_raw_fd()])
-}
-
-impl Errand {
-    /// What it says, non-blocking; at its end, the child has ended.
-    pub fn words(&self) -> BorrowedFd<'_> {
-        self.words.as_fd()
-    }
-
-    /// SIGKILL, unless it has ended: it may have been reaped then, and its pid be another's.
-    pub fn kill(&self) {
-        let mut fds = [PollFd::new(self.words(), PollFlags::POLLIN)];
-        let polled = poll(&mut fds, PollTimeout::ZERO);
-        let events = fds[0].revents().unwrap_or(PollFlags::empty());
-        if polled.is_ok() && !events.contains(PollFlags::POLLHUP) {
-            let _ = kill(self.pid, Signal::SIGKILL); // ESRCH: it has ended just now.
-        }
-    }
-
-    /// Reaps it, after the end of its words: between that and its end the kernel has next to nothing to
-    /// do, so this waits for nobody. ECHILD: whoever reaps all children was faster.
-    pub fn reap(self) {
-        await_end(Pid(self.pid.as_raw()));
+/// Closes what the supervisor keeps for itself. All else that is open belongs to the child, or to somebody
+/// whose code goes on running in it.
+fn close_own(own: &OwnDescriptors, ours: &[BorrowedFd<'_>]) {
+    let ours = ours.iter().map(AsRawFd::as_raw_fd);
+    for number in own.numbers().iter().copied().chain(ours) {
+        // SAFETY: the descriptor is the child's copy of one whose owner is a value of the supervisor's. It was
+        // open at the fork, nothing has run since, and the owner is neither used nor dropped in the child.
+        unsafe { libc::close(number) };
     }
 }
 
@@ -530,51 +423,6 @@ mod tests {
         assert_eq!(title("a-very-long-name", SlotId(12)).as_bytes(), b"a-very-lon: w12");
         assert_eq!(title("a-very-long-name", SlotId(u16::MAX)).as_bytes(), b"a-very-: w65535");
         assert_eq!(zygote_title("a-very-long-name").as_bytes(), b"a-very-: zygote");
-    }
-
-    fn words_of(errand: &Errand) -> Vec<u8> {
-        let mut words = Vec::new();
-        let mut part = [0; 64];
-        loop {
-            let mut fds = [PollFd::new(errand.words(), PollFlags::POLLIN)];
-            assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1));
-            match unistd::read(errand.words(), &mut part).unwrap() {
-                0 => return words,
-                n => words.extend(&part[..n]),
-            }
-        }
-    }
-
-    #[test]
-    fn an_errand_says_what_came_out_of_it() {
-        let errand = errand(|| b"forty-two".to_vec()).unwrap();
-        assert_eq!(words_of(&errand), b"forty-two");
-        errand.kill(); // It has ended: nobody is killed.
-        errand.reap();
-    }
-
-    #[test]
-    fn an_errand_has_no_descriptors_of_its_parents() {
-        let open = || {
-            let entries = fs::read_dir("/proc/self/fd").unwrap();
-            format!("{}", entries.count()).into_bytes()
-        };
-        let errand = errand(open).unwrap();
-        let count: usize = String::from_utf8(words_of(&errand)).unwrap().parse().unwrap();
-        // The standard ones, the pipe and the folder.
-        assert!(count <= 5, "{count}");
-        errand.reap();
-    }
-
-    #[test]
-    fn an_errand_that_hangs_can_be_killed() {
-        let hang = || loop {
-            unistd::pause();
-        };
-        let errand = errand(hang).unwrap();
-        errand.kill();
-        assert_eq!(words_of(&errand), b"");
-        errand.reap();
     }
 
     #[test]

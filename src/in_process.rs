@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arctos_worker::application::Application;
@@ -20,6 +21,7 @@ use arctos_worker::log::{Level, Log, LogFormat};
 use arctos_worker::metrics::board::ServerState;
 use arctos_worker::metrics::{Block, Board, Side};
 use arctos_worker::settings::Settings;
+use arctos_worker::supervisor_process::SupervisorProcess;
 use arctos_worker::worker::{self, Listener, Owner, Post};
 use nix::time::{ClockId, clock_gettime};
 
@@ -84,6 +86,7 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
         block,
         header,
         life: life.into(),
+        supervisor: Arc::new(SupervisorProcess::this()),
         doorbell,
         listeners: vec![Listener { socket: listener, name, owner: Owner::Outside }],
         settings,

@@ -29,6 +29,7 @@ use socket2::{SockAddr, Socket};
 
 use crate::address::BindAddress;
 use crate::config::{Config, ListenMode};
+use crate::descriptors::OwnDescriptors;
 
 pub use error::ListenError;
 use heirlooms::Leaving;
@@ -217,6 +218,19 @@ impl Listeners {
         self.doors.iter().map(duplicate).collect()
     }
 
+    /// The descriptors that a child closes: a worker has duplicates of those that it needs.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        for door in &self.doors {
+            match &door.sockets {
+                Sockets::Shared(socket)
+                | Sockets::File { socket, .. }
+                | Sockets::Inherited(socket) => own.add(socket),
+                Sockets::PerSlot { of, .. } => own.extend(of.borrow().values()),
+            }
+        }
+        own.extend(self.leavings.iter().map(|leaving| &leaving.socket));
+    }
+
     /// Gives up the sockets that only this slot had (per-slot mode): the slot is not to be filled
     /// again, and a socket that nobody reads would still be given connections. What waits in its
     /// queue is the leaving worker's, which takes it through its own duplicate.
@@ -229,8 +243,8 @@ impl Listeners {
         }
     }
 
-    /// Shuts the queues for new connections, without a reset for those that wait: for TCP a filter, else
-    /// listen(2) with a backlog of 0. Workers then accept until EAGAIN and close.
+    /// Shuts the queues for new connections, without a reset for those that wait
+    /// ([`fd::close_queue`]). Workers then accept until EAGAIN and close.
     ///
     /// Inherited sockets are left alone: their queue belongs to who bound them, and with systemd it
     /// is what bridges a restart.
@@ -239,19 +253,16 @@ impl Listeners {
     pub fn close_door(&self) -> io::Result<()> {
         let mut outcome = Ok(());
         for door in &self.doors {
-            match (&door.sockets, &door.name) {
-                (Sockets::Shared(socket), SocketName::Inet(_)) => {
-                    outcome = outcome.and(tcp::ignore_newcomers(socket));
+            match &door.sockets {
+                Sockets::Shared(socket) | Sockets::File { socket, .. } => {
+                    outcome = outcome.and(fd::close_queue(socket.as_fd()));
                 }
-                (Sockets::PerSlot { of, .. }, _) => {
+                Sockets::PerSlot { of, .. } => {
                     for socket in of.borrow().values() {
-                        outcome = outcome.and(tcp::ignore_newcomers(socket));
+                        outcome = outcome.and(fd::close_queue(socket.as_fd()));
                     }
                 }
-                (Sockets::Shared(socket) | Sockets::File { socket, .. }, _) => {
-                    outcome = outcome.and(socket.listen(0));
-                }
-                (Sockets::Inherited(_), _) => {}
+                Sockets::Inherited(_) => {}
             }
         }
         outcome
@@ -289,12 +300,8 @@ impl Listeners {
     /// workers of the server before empty them.
     pub fn shut_leavings(&self) {
         for leaving in &self.leavings {
-            // Another socket of the same address may stay: who is ignored here is served there.
-            let is_tcp = leaving.socket.local_addr().is_ok_and(|name| name.as_socket().is_some());
-            let _ = match is_tcp {
-                true => tcp::ignore_newcomers(&leaving.socket),
-                false => leaving.socket.listen(0),
-            };
+            // Ignored: what is not shut is closed a moment later all the same.
+            let _ = fd::close_queue(leaving.socket.as_fd());
         }
     }
 
@@ -302,7 +309,7 @@ impl Listeners {
     pub fn reopen(&self) {
         for door in &self.doors {
             let reopen = |socket: &Socket| {
-                let _ = socket.detach_filter(); // ENOENT: it has none.
+                fd::open_queue(socket.as_fd());
                 let _ = socket.listen(self.options.queue());
             };
             match &door.sockets {
@@ -368,19 +375,21 @@ impl Listeners {
         &self.warnings
     }
 
-    /// listen(2) on all sockets.
+    /// listen(2) on all sockets. A server before may have left one of them closed for new connections.
     fn listen(&self, backlog: i32) -> Result<(), (SocketName, io::Error)> {
+        let listen = |socket: &Socket| {
+            fd::open_queue(socket.as_fd());
+            socket.listen(backlog)
+        };
         let mut outcome = Ok(());
         for door in &self.doors {
             let listened = match &door.sockets {
                 Sockets::Shared(socket)
                 | Sockets::File { socket, .. }
-                | Sockets::Inherited(socket) => socket.listen(backlog),
+                | Sockets::Inherited(socket) => listen(socket),
                 Sockets::PerSlot { of, .. } => {
-                    let listen = |outcome: io::Result<()>, socket: &Socket| {
-                        outcome.and(socket.listen(backlog))
-                    };
-                    of.borrow().values().fold(Ok(()), listen)
+                    let all = |outcome: io::Result<()>, socket| outcome.and(listen(socket));
+                    of.borrow().values().fold(Ok(()), all)
                 }
             };
             outcome = outcome.and(listened.map_err(|error| (door.name.clone(), error)));

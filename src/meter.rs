@@ -10,6 +10,7 @@ use arctos_worker::log::Log;
 use arctos_worker::metrics::Board;
 use nix::time::{ClockId, clock_gettime};
 
+use crate::descriptors::OwnDescriptors;
 use crate::emitter::Emitter;
 use crate::metrics::{Books, Gauges, Ledger, Sampler, Scene};
 use crate::statsd::Statsd;
@@ -74,6 +75,13 @@ impl Meter {
     /// Something that becomes readable when [`Meter::turn`] has something to do.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         self.sending.as_ref().and_then(|sending| sending.emitter.awaited())
+    }
+
+    /// The descriptors that a child closes.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        if let Some(sending) = &self.sending {
+            sending.emitter.list_descriptors(own);
+        }
     }
 
     /// Sends what is due.

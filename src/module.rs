@@ -159,16 +159,13 @@ impl Runtime for Interpreter {
 
     fn check(&self, config: &Config, log: &Log) -> Result<(), CheckFailure> {
         let (slot, generation) = (SlotId(0), Generation(1));
-        let log = log.clone();
         Running::begin_worker();
         // Hooks are looked up and not called: there is neither a start nor a worker.
         let application = AppSpec { hooks: Hooks::default(), ..config.application.clone() };
-        let booted = self.source.boot(&application, &config.worker, slot, generation, log);
-        let checked = booted.and_then(|bridge| {
-            let found = wsgi::find_hooks(&config.application.hooks);
-            bridge.shutdown();
-            found
-        });
+        let booted = self.source.boot(&application, &config.worker, slot, generation, log.clone());
+        // The interpreter ends with this process, and does then what a worker does at its end.
+        let checked = booted.and_then(|bridge| bridge.check(log));
+        let checked = checked.and_then(|()| wsgi::find_hooks(&config.application.hooks));
         checked.map_err(|BootFailure { exit, report }| CheckFailure { exit, report })
     }
 }

@@ -10,31 +10,37 @@
 //! | `access_log` | opening it, and opening it anew on USR1 |
 //! | `actions` | carrying out what the machine wants |
 //! | `control` | metrics, and the answers of the admin socket |
+//! | `descriptors` | what children close |
 //! | `generations`, `reload` | what workers are made of, and its replacement |
 //! | `opening` | what comes before the first worker of a generation |
 //! | `preload` | the zygotes |
 //! | `report` | what is told to the world |
+//! | `stacks` | the stacks that workers write |
 //! | `upgrade` | the server that is to replace this one, and the one that this one replaces |
 //! | `watching` | who hangs, who is worn out |
 
 mod access_log;
 mod actions;
 mod control;
+mod descriptors;
 mod generations;
 mod opening;
 mod preload;
 mod reload;
 mod report;
+mod stacks;
 mod upgrade;
 mod watching;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::metrics::Board;
 use arctos_worker::metrics::board::ServerState;
+use arctos_worker::supervisor_process::SupervisorProcess;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
@@ -43,6 +49,7 @@ use crate::admin::Admin;
 use crate::admin::reload::Waiting;
 use crate::config::Config;
 use crate::crew::{Member, Word};
+use crate::deaths::Deaths;
 use crate::error::{ExitCode, Fatal};
 use crate::fork;
 use crate::listener::Listeners;
@@ -75,18 +82,20 @@ const GRACE_ROUND: Duration = Duration::from_millis(250);
 /// Runs a server from the first fork to the last reaped process; its exit code. `reread` is asked at each
 /// reload.
 pub fn run(load: Load, reread: Reread<'_>, listeners: Listeners, log: Log) -> ExitCode {
-    succeed(load, reread, listeners, log, None)
+    succeed(load, reread, listeners, log, None, None)
 }
 
-/// The same for the successor of another server, which has left it this.
-pub fn succeed(
+/// The same for the successor of another server, which has left it this; or in the process of a program that goes
+/// back to a folder afterwards.
+pub fn succeed<'a>(
     load: Load,
-    reread: Reread<'_>,
+    reread: Reread<'a>,
     listeners: Listeners,
     log: Log,
     bequest: Option<Bequest>,
+    folder: Option<BorrowedFd<'a>>,
 ) -> ExitCode {
-    let started = Monitor::start(load, reread, listeners, log.clone(), bequest);
+    let started = Monitor::start(load, reread, listeners, log.clone(), bequest, folder);
     let outcome = started.and_then(Monitor::serve);
     match outcome {
         Ok(()) => ExitCode::Asked,
@@ -108,10 +117,14 @@ struct Monitor<'a> {
     generations: Generations,
     log: Log,
     signals: Signals,
+    /// This process, as its workers see it.
+    process: Arc<SupervisorProcess>,
     board: Board,
     /// `None` once the door is closed and the workers know.
     listeners: Option<Listeners>,
     access_log: Option<OwnedFd>,
+    /// Where the program goes back to that this process belongs to; no child needs it.
+    folder: Option<BorrowedFd<'a>>,
     notifier: Notifier,
     watchdog: Option<Watchdog>,
     pid_file: Option<PidFile>,
@@ -137,6 +150,7 @@ struct Monitor<'a> {
     /// Memory of the workers that have a limit to it.
     resident: ResidentSet,
     oom: OomWatch,
+    deaths: Deaths,
     jitter: Jitter,
     /// When the last round was over.
     last_round: Instant,
@@ -151,6 +165,7 @@ impl<'a> Monitor<'a> {
         listeners: Listeners,
         log: Log,
         bequest: Option<Bequest>,
+        folder: Option<BorrowedFd<'a>>,
     ) -> Result<Self, Fatal> {
         let system = |call| move |source| Fatal::System { call, source };
         let names = fork::thread_names().map_err(system("reading /proc/self/task"))?;
@@ -197,9 +212,11 @@ impl<'a> Monitor<'a> {
             generations: Generations::first(loaded),
             log,
             signals,
+            process: Arc::new(SupervisorProcess::this()),
             board,
             listeners: Some(listeners),
             access_log,
+            folder,
             notifier: Notifier::from_environment(),
             watchdog,
             pid_file,
@@ -219,6 +236,7 @@ impl<'a> Monitor<'a> {
             started: now,
             resident: ResidentSet::default(),
             oom: OomWatch::new(),
+            deaths: Deaths::default(),
             jitter: Jitter::new(seed),
             last_round: now,
             cut_off_before_stop: 0,
@@ -235,8 +253,11 @@ impl<'a> Monitor<'a> {
                 return self.finish(verdict);
             }
             let timeout = self.timeout(patience);
-            self.wait(timeout)?;
+            let has_stacks = self.wait(timeout)?;
             let now = Instant::now();
+            if has_stacks {
+                self.hear_stacks(now);
+            }
             self.hear(now);
             let is_late = |timeout| now.duration_since(self.last_round) > timeout + SUSPENDED;
             patience = match timeout {
@@ -255,8 +276,12 @@ impl<'a> Monitor<'a> {
                     Duration::ZERO
                 }
             };
+            self.tell_stacks(now);
             self.beat(now);
             self.watch(now);
+            if let Some(storm) = self.deaths.judge(now) {
+                self.tell_storm(&storm);
+            }
             self.succeed(now);
             self.measure(now);
             self.last_round = Instant::now();
@@ -272,14 +297,17 @@ impl<'a> Monitor<'a> {
             self.openings.next_deadline(),
             self.watchdog.as_ref().map(Watchdog::next_deadline),
             self.nursery.next_deadline(),
+            self.deaths.next_deadline(),
             self.succession.next_deadline(),
+            self.next_stacks(),
             Some(self.next_look),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;
         Some(deadline.saturating_duration_since(Instant::now()).max(least))
     }
 
-    fn wait(&self, timeout: Option<Duration>) -> Result<(), Fatal> {
+    /// Waits until something has come; whether workers have written of their stacks.
+    fn wait(&self, timeout: Option<Duration>) -> Result<bool, Fatal> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let lives = self.crew.iter().filter_map(Member::awaited);
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
@@ -289,13 +317,17 @@ impl<'a> Monitor<'a> {
         fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.succession.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
+        let others = fds.len();
+        let stacks = self.crew.iter().filter_map(Member::awaited_stacks);
+        fds.extend(stacks.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             let ms = timeout.as_millis() + 1;
             PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
         });
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Ok(_) => Ok(fds[others..].iter().any(|fd| fd.any() == Some(true))),
+            Err(Errno::EINTR) => Ok(false),
             Err(error) => Err(Fatal::System { call: "poll(2)", source: error.into() }),
         }
     }
@@ -331,7 +363,7 @@ impl<'a> Monitor<'a> {
             self.supervisor.handle(Event::Wish(wish), now);
         }
         self.hear_opening();
-        self.hear_zygotes(now);
+        self.hear_zygotes(None, now);
         for index in 0..self.crew.len() {
             self.hear_member(index, now);
         }
@@ -372,7 +404,7 @@ impl<'a> Monitor<'a> {
             return;
         }
         if self.crew.iter().all(|member| member.pid != pid) {
-            self.hear_zygotes(now); // It may be a worker that we have not been told of.
+            self.hear_zygotes(Some(pid), now); // It may be a worker that we have not been told of.
         }
         let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
             let pairs =
@@ -381,8 +413,10 @@ impl<'a> Monitor<'a> {
             return;
         };
         self.hear_member(index, now); // Its last words, said between our two looks.
+        self.tell_last_stacks(pid, now);
         let member = self.crew.swap_remove(index);
-        self.supervisor.handle(Event::Exited { pid, status, report: member.report() }, now);
+        let (report, has_answered) = (member.report(), member.has_answered());
+        self.supervisor.handle(Event::Exited { pid, status, report, has_answered }, now);
     }
 
     fn finish(mut self, verdict: Verdict) -> Result<(), Fatal> {

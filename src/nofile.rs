@@ -1,5 +1,8 @@
 //! The limit of open descriptors (RLIMIT_NOFILE).
 
+use arctos_worker::fd;
+use arctos_worker::log::{Level, Log, Value};
+use arctos_worker::settings::Limits;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 /// Raises the soft limit of open descriptors to the hard one, and says what it is now.
@@ -15,6 +18,25 @@ pub fn raise_nofile() -> nix::Result<u64> {
     }
     Ok(hard)
 }
+
+/// Warns where a worker cannot hold as many connections as `--max-connections` says.
+pub fn warn_of_connections(limits: &Limits, log: &Log) {
+    let descriptors = fd::descriptor_limit();
+    let possible = limits.connections_within(descriptors);
+    if possible < limits.connections {
+        let number = |number: u64| Value::Number(i64::try_from(number).unwrap_or(i64::MAX));
+        let pairs = [
+            ("max_connections", number(limits.connections as u64)),
+            ("connections", number(possible as u64)),
+            ("descriptors", number(descriptors)),
+            ("reason", Value::Text(TOO_FEW)),
+        ];
+        log.line(Level::Warning, "server.connections_limited", &pairs);
+    }
+}
+
+const TOO_FEW: &str = "each worker holds fewer connections than --max-connections, because it may not open \
+                       enough descriptors; raise the hard limit (ulimit -Hn, systemd's LimitNOFILE=)";
 
 /// The limit that a program had before a server raised it.
 pub struct Limit {

@@ -168,6 +168,8 @@ impl Notice {
             }
             Self::Ended { slot, side: _, pid, generation, status, ending } => {
                 let (level, event) = match (ending, status) {
+                    // It took the request with it that it was to finish.
+                    (Ending::Asked, _) if running.is_some() => (Level::Warning, "worker.left"),
                     (Ending::Asked, _) => (Level::Info, "worker.left"),
                     // It was sent TERM directly, or it recycled itself.
                     (Ending::Died, ExitStatus::Code(0)) => (Level::Warning, "worker.left"),
@@ -239,7 +241,32 @@ impl fmt::Display for ExitStatus {
 
 #[cfg(test)]
 mod tests {
+    use arctos_worker::log::LogFormat;
+    use std::io::Read;
+
     use super::*;
+
+    /// The line that tells of a worker that was asked to leave.
+    fn left(running: Option<&RunningRequest>) -> String {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let log = Log::new(Level::Info, LogFormat::Text, writer.into());
+        let (slot, side, pid, generation) = (SlotId(0), Side::A, Pid(71), Generation(1));
+        let (status, ending) = (ExitStatus::Code(9), Ending::Asked);
+        Notice::Ended { slot, side, pid, generation, status, ending }.write(&log, running);
+        drop(log);
+        let mut line = String::new();
+        reader.read_to_string(&mut line).unwrap();
+        line
+    }
+
+    #[test]
+    fn a_leaving_worker_that_loses_its_request_is_warned_about() {
+        let running =
+            RunningRequest { age: Duration::from_millis(97), line: "GET /work".to_owned() };
+        let line = left(Some(&running));
+        assert!(line.contains(" WARNING worker.left ") && line.contains("GET /work"), "{line}");
+        assert!(left(None).contains(" INFO worker.left "));
+    }
 
     #[test]
     fn a_real_time_signal_has_a_number_for_a_name() {

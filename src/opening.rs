@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use arctos_worker::identity::Generation;
@@ -19,6 +19,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{self, pipe2};
 use thiserror::Error;
 
+use crate::descriptors::OwnDescriptors;
 use crate::fork::{self, Berth, BerthError, ForkError, Launch, LoadFailure};
 use crate::slot::{ExitStatus, Pid};
 
@@ -63,9 +64,9 @@ impl Opening {
         let (words, mouth) = pipe2(OFlag::O_CLOEXEC).map_err(OpeningError::Pipe)?;
         // The child waits for us to read, we never for it to write.
         fcntl(&words, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(OpeningError::Pipe)?;
-        let own = [mouth.as_raw_fd()];
+        let ours = [words.as_fd()];
         let life = |prepared| live(launch, generation, &mouth, prepared);
-        let pid = fork::spawn_bound(launch, berth, log, "opening.panic", &own, life)?;
+        let pid = fork::spawn_bound(launch, berth, log, "opening.panic", &ours, life)?;
         let words = File::from(words);
         Ok(Self { pid, words, is_open: true, report: Vec::new(), deadline: now + patience })
     }
@@ -78,6 +79,11 @@ impl Opening {
     /// By when it has to be done.
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// The descriptors that other children close.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.add(&self.words);
     }
 
     /// Readable when there is something to [`Opening::listen`] to.

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::log::{Level, Log, Value};
@@ -23,7 +23,7 @@ use crate::fork::{Disposition, Launch, set_disposition};
 use crate::listener::{ListenOptions, Listeners};
 use crate::load::Load;
 use crate::monitor;
-use crate::nofile::{self, raise_nofile};
+use crate::nofile::{self, raise_nofile, warn_of_connections};
 use crate::options::Setting;
 use crate::signals::Dispositions;
 use crate::standard_streams;
@@ -78,7 +78,8 @@ pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
     let dispositions = Dispositions::save()?;
     let limit = nofile::Limit::save()?;
     let folder = File::open(".")?;
-    let served = catch_unwind(AssertUnwindSafe(|| serve(config, runtime, None)));
+    let served =
+        catch_unwind(AssertUnwindSafe(|| serve(config, runtime, None, Some(folder.as_fd()))));
     fchdir(&folder)?;
     limit.restore()?;
     dispositions.restore()?;
@@ -110,7 +111,7 @@ fn obey(
         Ok(Invocation::Top(watch)) => show(&watch),
         Ok(Invocation::Check(config)) => check(&config, runtime),
         Ok(Invocation::Serve(config)) => match bequest.as_deref().map(Bequest::read).transpose() {
-            Ok(bequest) => serve(&config, runtime, bequest),
+            Ok(bequest) => serve(&config, runtime, bequest, None),
             Err(error) => {
                 say(io::stderr(), &format!("error: {error}"));
                 ExitCode::Configuration as i32
@@ -174,7 +175,12 @@ fn told(failure: CheckFailure) -> i32 {
     failure.exit.code()
 }
 
-fn serve(config: &Config, runtime: &dyn Runtime, mut bequest: Option<Bequest>) -> i32 {
+fn serve(
+    config: &Config,
+    runtime: &dyn Runtime,
+    mut bequest: Option<Bequest>,
+    folder: Option<BorrowedFd<'_>>,
+) -> i32 {
     // CPython's handler only notes SIGINT for the next line of Python, of which there is none: Ctrl-C
     // while a name is looked up would be told at the end, as a KeyboardInterrupt. Cannot fail: SIGINT
     // may have any disposition.
@@ -193,6 +199,7 @@ fn serve(config: &Config, runtime: &dyn Runtime, mut bequest: Option<Bequest>) -
     if let Err(error) = raise_nofile() {
         log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
     }
+    warn_of_connections(&config.worker.limits, &log);
     let options = ListenOptions::from(config);
     let heirlooms = bequest.as_mut().map(|bequest| std::mem::take(&mut bequest.listeners));
     match Listeners::inherit(&config.binds, &options, heirlooms.unwrap_or_default()) {
@@ -210,7 +217,7 @@ fn serve(config: &Config, runtime: &dyn Runtime, mut bequest: Option<Bequest>) -
                 }
                 config.source.read().map(load).map_err(|error| error.to_string())
             };
-            monitor::succeed(load(config.clone()), &reread, listeners, log, bequest) as i32
+            monitor::succeed(load(config.clone()), &reread, listeners, log, bequest, folder) as i32
         }
         Err(error) => {
             let text = error.to_string();

@@ -19,6 +19,7 @@ use nix::sys::signal::{self, SigSet};
 use signal_hook::SigId;
 use signal_hook::low_level;
 
+use crate::descriptors::OwnDescriptors;
 use crate::fork::{Action, Disposition, set_disposition};
 
 /// signal-hook's handler, which it installs once in a process and then takes for granted.
@@ -135,6 +136,11 @@ impl Signals {
         while let Ok(1..) = (&self.bell).read(&mut bytes) {}
         let set = self.caught.iter().filter(|caught| caught.flag.swap(false, Ordering::SeqCst));
         set.map(|caught| caught.signal).collect()
+    }
+
+    /// The descriptors that a child closes, beside those that [`Signals::forsake`] does.
+    pub(crate) fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.add(&self.bell);
     }
 
     /// In a child, with all signals blocked: default dispositions, and no way to the parent's bell.

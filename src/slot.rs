@@ -2,8 +2,8 @@
 //!
 //! Owns the life of a slot and its backoff. Knows no process, no clock and no other slot: `now` comes
 //! in, states go out; [`crate::supervisor`] decides what is wanted and asks for the transitions.
-//! It is cut this way because everything that must hold for one slot (never two processes, never more
-//! than [`SPAWNS_A_MINUTE`] spawns a minute) is then visible in one file.
+//! It is cut this way because everything that must hold for one slot (never two processes, no wait after
+//! a worker that served) is then visible in one file.
 //!
 //! | state | event | next |
 //! |---|---|---|
@@ -15,36 +15,36 @@
 //! | Spawning | [`withdraw`](WorkerSlot::withdraw) | Empty |
 //! | Starting | [`ready`](WorkerSlot::ready) | Ready |
 //! | Starting | [`failing`](WorkerSlot::failing) | Failing |
-//! | Starting, Ready, Draining | [`drain`](WorkerSlot::drain) | Draining |
-//! | Starting, Ready, Draining, Quitting | [`quit`](WorkerSlot::quit) | Quitting |
+//! | Starting | [`drain`](WorkerSlot::drain) | Recalled |
+//! | Recalled | [`ready`](WorkerSlot::ready) | Draining |
+//! | Ready, Draining | [`drain`](WorkerSlot::drain) | Draining |
+//! | Starting, Recalled, Ready, Draining, Quitting | [`quit`](WorkerSlot::quit) | Quitting |
 //! | Ready, Draining, Quitting | [`condemn`](WorkerSlot::condemn) | Condemned |
 //! | Condemned | [`acquit`](WorkerSlot::acquit) | Ready, Draining or Quitting |
-//! | Starting, Failing, Ready, Draining, Quitting, Condemned | [`kill`](WorkerSlot::kill) | Killed |
+//! | Starting, Recalled, Failing, Ready, Draining, Quitting, Condemned | [`kill`](WorkerSlot::kill) | Killed |
 //! | Starting, Failing, Ready, Condemned, Killed while booting or for hanging | [`exited`](WorkerSlot::exited) | Backoff |
-//! | Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
+//! | Recalled, Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
 //!
 //! Whatever is not in the table changes nothing. While one worker replaces another, a second
 //! [`WorkerSlot`] stands in for the slot ([`understudy`](WorkerSlot::understudy)), and the two
 //! [`change_places`](WorkerSlot::change_places) when the new one is ready.
 
+mod backoff;
 mod condemned;
+mod state;
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::metrics::Side;
 
+use backoff::Backoff;
+pub use backoff::Jitter;
 pub use condemned::Before;
+pub use state::SlotState;
 
-/// Most spawns of one slot in any minute, whatever its workers do.
-pub const SPAWNS_A_MINUTE: usize = 8;
-const MINUTE: Duration = Duration::from_secs(60);
-/// A worker that was ready for so long has shown that it can work: its failures are forgotten.
-const HEALTH: Duration = Duration::from_secs(60);
-/// Wait after the first, second, .. failure in a row, before jitter; the last one from then on.
-const DELAYS_MS: [u64; 8] = [0, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000];
-
+/// A worker that was ready for this long has served, whether or not a request came.
+pub const SERVED_AFTER: Duration = Duration::from_secs(1);
 /// A process, as the kernel numbers it. Not nix's type, which can be asked for the caller's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub i32);
@@ -93,138 +93,10 @@ pub enum Lapse {
     Failing,
     /// A draining worker: the time for the quick stop has come.
     Drain,
-    /// A quitting worker: it is killed.
+    /// A quitting worker, or one that was told to leave before it was ready: it is killed.
     Quit,
     /// A worker that hangs, and has had its moment to tell where.
     Hung,
-}
-
-/// What is in a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotState {
-    /// Nobody, and nobody is wanted.
-    Empty,
-    /// Nobody until then.
-    Backoff {
-        /// When the next one is spawned.
-        until: Instant,
-    },
-    /// A process was asked for; whether fork(2) made one is not known yet.
-    Spawning,
-    /// A process that loads the application.
-    Starting {
-        /// Its process.
-        pid: Pid,
-        /// When it must be ready.
-        deadline: Instant,
-    },
-    /// A process that said it cannot boot and is about to end.
-    Failing {
-        /// Its process.
-        pid: Pid,
-        /// When it is killed if it is still there.
-        kill_at: Instant,
-    },
-    /// A worker that serves.
-    Ready {
-        /// Its process.
-        pid: Pid,
-        /// Since when.
-        since: Instant,
-    },
-    /// A worker that was told to finish what it took and leave.
-    Draining {
-        /// Its process.
-        pid: Pid,
-        /// When it is told to leave after the running request.
-        quick_at: Instant,
-        /// When it is killed.
-        kill_at: Instant,
-    },
-    /// A worker that was told to leave after the running request.
-    Quitting {
-        /// Its process.
-        pid: Pid,
-        /// When it is killed.
-        kill_at: Instant,
-    },
-    /// A worker that hangs: it was asked where, and is about to be killed.
-    Condemned {
-        /// Its process.
-        pid: Pid,
-        /// When it is killed.
-        kill_at: Instant,
-        /// What it goes back to if it goes on before that.
-        before: Before,
-    },
-    /// A process that SIGKILL was sent to; its end was not seen yet.
-    Killed {
-        /// Its process.
-        pid: Pid,
-        /// Why.
-        reason: KillReason,
-    },
-}
-
-/// The random part of waiting, so that slots that fail together do not return together.
-///
-/// splitmix64: a seed in, the same numbers out, so that a simulation can be replayed.
-#[derive(Clone, Debug)]
-pub struct Jitter(u64);
-
-impl Jitter {
-    /// A sequence for this seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number of the sequence.
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// `wait`, up to a tenth shorter or longer.
-    pub fn spread(&mut self, wait: Duration) -> Duration {
-        let thousandths = 900 + self.draw() % 201;
-        wait * thousandths as u32 / 1000
-    }
-}
-
-/// How long a slot stays vacant after a failure, and how often it may spawn at all.
-#[derive(Clone, Debug, Default)]
-struct Backoff {
-    /// Failures since the last healthy worker.
-    failures_count: usize,
-    /// The last [`SPAWNS_A_MINUTE`] spawns, oldest first.
-    spawns: VecDeque<Instant>,
-}
-
-impl Backoff {
-    fn spawned(&mut self, now: Instant) {
-        if self.spawns.len() == SPAWNS_A_MINUTE {
-            self.spawns.pop_front();
-        }
-        self.spawns.push_back(now);
-    }
-
-    /// Counts a failure; returns when to try again.
-    fn failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
-        let step = self.failures_count.min(DELAYS_MS.len() - 1);
-        self.failures_count += 1;
-        self.earliest(now + jitter.spread(Duration::from_millis(DELAYS_MS[step])))
-    }
-
-    /// `wanted`, or later if the spawns of the last minute are used up.
-    fn earliest(&self, wanted: Instant) -> Instant {
-        match self.spawns.front() {
-            Some(oldest) if self.spawns.len() == SPAWNS_A_MINUTE => wanted.max(*oldest + MINUTE),
-            Some(_) | None => wanted,
-        }
-    }
 }
 
 /// A place for one worker; see the module for its life.
@@ -246,8 +118,8 @@ impl WorkerSlot {
         Self { id, state: SlotState::Empty, side: Side::B, generation, backoff: Backoff::default() }
     }
 
-    /// A stand-in beside the process that is here: it is spawned at once, in the other block. Neither
-    /// the limit of spawns nor the backoff applies to it: it is an operator's wish, not a failure's echo.
+    /// A stand-in beside the process that is here: it is spawned at once, in the other block. The backoff
+    /// does not apply to it: it is an operator's wish, not a failure's echo.
     pub fn understudy(&self) -> Self {
         Self { side: self.side, ..Self::new(self.id) }
     }
@@ -294,6 +166,7 @@ impl WorkerSlot {
         match self.state {
             SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning => None,
             SlotState::Starting { pid, .. }
+            | SlotState::Recalled { pid, .. }
             | SlotState::Failing { pid, .. }
             | SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
@@ -326,6 +199,7 @@ impl WorkerSlot {
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
+            | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
@@ -338,12 +212,14 @@ impl WorkerSlot {
         match self.state {
             SlotState::Empty
             | SlotState::Spawning
-            | SlotState::Ready { .. }
+            | SlotState::Ready { has_served: true, .. }
             | SlotState::Killed { .. } => None,
+            SlotState::Ready { since, has_served: false, .. } => Some(since + SERVED_AFTER),
             SlotState::Backoff { until } => Some(until),
             SlotState::Starting { deadline, .. } => Some(deadline),
             SlotState::Draining { quick_at, kill_at, .. } => Some(quick_at.min(kill_at)),
-            SlotState::Failing { kill_at, .. }
+            SlotState::Recalled { kill_at, .. }
+            | SlotState::Failing { kill_at, .. }
             | SlotState::Quitting { kill_at, .. }
             | SlotState::Condemned { kill_at, .. } => Some(kill_at),
         }
@@ -357,12 +233,17 @@ impl WorkerSlot {
             SlotState::Draining { quick_at, kill_at, .. } if quick_at.min(kill_at) <= now => {
                 Some(Lapse::Drain)
             }
-            SlotState::Quitting { kill_at, .. } if kill_at <= now => Some(Lapse::Quit),
+            SlotState::Recalled { kill_at, .. } | SlotState::Quitting { kill_at, .. }
+                if kill_at <= now =>
+            {
+                Some(Lapse::Quit)
+            }
             SlotState::Condemned { kill_at, .. } if kill_at <= now => Some(Lapse::Hung),
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
             | SlotState::Starting { .. }
+            | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
             | SlotState::Ready { .. }
             | SlotState::Draining { .. }
@@ -372,10 +253,43 @@ impl WorkerSlot {
         }
     }
 
-    /// A worker is wanted here, as soon as the limit of spawns allows.
+    /// A worker is wanted here, now.
     pub fn fill(&mut self, now: Instant) {
         if self.state == SlotState::Empty {
-            self.state = SlotState::Backoff { until: self.backoff.earliest(now) };
+            self.state = SlotState::Backoff { until: now };
+        }
+    }
+
+    /// The next worker comes at this time, unless it comes earlier.
+    pub fn hasten(&mut self, at: Instant) {
+        if let SlotState::Backoff { until } = &mut self.state {
+            *until = at.min(*until);
+        }
+    }
+
+    /// Whatever failed before is forgotten: the next worker comes now.
+    pub fn forget_failures(&mut self, now: Instant) {
+        self.backoff.forget();
+        self.hasten(now);
+    }
+
+    /// Whether the worker has been ready for [`SERVED_AFTER`]; true once in its life.
+    pub fn has_served(&mut self, now: Instant) -> bool {
+        match &mut self.state {
+            SlotState::Ready { since, has_served, .. } => {
+                let is_due = *since + SERVED_AFTER <= now;
+                is_due && !std::mem::replace(has_served, true)
+            }
+            SlotState::Empty
+            | SlotState::Backoff { .. }
+            | SlotState::Spawning
+            | SlotState::Starting { .. }
+            | SlotState::Recalled { .. }
+            | SlotState::Failing { .. }
+            | SlotState::Draining { .. }
+            | SlotState::Quitting { .. }
+            | SlotState::Condemned { .. }
+            | SlotState::Killed { .. } => false,
         }
     }
 
@@ -396,7 +310,6 @@ impl WorkerSlot {
     ) -> Option<Side> {
         match self.state {
             SlotState::Backoff { until } if until <= now => {
-                self.backoff.spawned(now);
                 if taken != Some(self.side.other()) {
                     self.side = self.side.other();
                 }
@@ -408,6 +321,7 @@ impl WorkerSlot {
             | SlotState::Backoff { .. }
             | SlotState::Spawning
             | SlotState::Starting { .. }
+            | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
             | SlotState::Ready { .. }
             | SlotState::Draining { .. }
@@ -442,13 +356,28 @@ impl WorkerSlot {
         expected
     }
 
-    /// The worker says it can serve. Whether that is news.
+    /// The worker says it can serve. Whether it is to go on.
     pub fn ready(&mut self, now: Instant) -> bool {
-        if let SlotState::Starting { pid, .. } = self.state {
-            self.state = SlotState::Ready { pid, since: now };
-            return true;
+        match self.state {
+            SlotState::Starting { pid, .. } => {
+                self.state = SlotState::Ready { pid, since: now, has_served: false };
+                true
+            }
+            SlotState::Recalled { pid, ready_quick_at, ready_kill_at, .. } => {
+                self.state =
+                    SlotState::Draining { pid, quick_at: ready_quick_at, kill_at: ready_kill_at };
+                false
+            }
+            SlotState::Empty
+            | SlotState::Backoff { .. }
+            | SlotState::Spawning
+            | SlotState::Failing { .. }
+            | SlotState::Ready { .. }
+            | SlotState::Draining { .. }
+            | SlotState::Quitting { .. }
+            | SlotState::Condemned { .. }
+            | SlotState::Killed { .. } => false,
         }
-        false
     }
 
     /// The worker says it cannot boot; it has until `kill_at` to end by itself.
@@ -458,13 +387,31 @@ impl WorkerSlot {
         }
     }
 
-    /// The worker is told to finish what it took; an earlier time given before stays. Whether that is
-    /// news to it.
-    pub fn drain(&mut self, quick_at: Instant, kill_at: Instant) -> bool {
+    /// The worker is told to finish what it took; an earlier time given before stays. One that does not
+    /// serve yet has until `soon`. Whether that is news to it.
+    pub fn drain(&mut self, soon: Instant, quick_at: Instant, kill_at: Instant) -> bool {
         match self.state {
-            SlotState::Starting { pid, .. } | SlotState::Ready { pid, .. } => {
+            SlotState::Ready { pid, .. } => {
                 self.state = SlotState::Draining { pid, quick_at, kill_at };
                 true
+            }
+            SlotState::Starting { pid, .. } => {
+                self.state = SlotState::Recalled {
+                    pid,
+                    kill_at: soon.min(kill_at),
+                    ready_quick_at: quick_at,
+                    ready_kill_at: kill_at,
+                };
+                true
+            }
+            SlotState::Recalled { pid, kill_at: kill, ready_quick_at, ready_kill_at } => {
+                self.state = SlotState::Recalled {
+                    pid,
+                    kill_at: kill.min(soon).min(kill_at),
+                    ready_quick_at: ready_quick_at.min(quick_at),
+                    ready_kill_at: ready_kill_at.min(kill_at),
+                };
+                false
             }
             SlotState::Draining { pid, quick_at: quick, kill_at: kill } => {
                 self.state = SlotState::Draining {
@@ -499,7 +446,8 @@ impl WorkerSlot {
                 self.state = SlotState::Quitting { pid, kill_at };
                 true
             }
-            SlotState::Draining { pid, kill_at: kill, .. } => {
+            SlotState::Recalled { pid, kill_at: kill, .. }
+            | SlotState::Draining { pid, kill_at: kill, .. } => {
                 self.state = SlotState::Quitting { pid, kill_at: kill.min(kill_at) };
                 true
             }
@@ -527,6 +475,7 @@ impl WorkerSlot {
     pub fn kill(&mut self, reason: KillReason) -> Option<Pid> {
         match self.state {
             SlotState::Starting { pid, .. }
+            | SlotState::Recalled { pid, .. }
             | SlotState::Failing { pid, .. }
             | SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
@@ -542,19 +491,26 @@ impl WorkerSlot {
         }
     }
 
-    /// The process was reaped; what that means. `None` when there was none.
-    pub fn exited(&mut self, now: Instant, jitter: &mut Jitter) -> Option<Ending> {
+    /// The process was reaped; what that means. `has_answered` is whether it has answered a request.
+    /// `None` when there was no process.
+    pub fn exited(
+        &mut self,
+        has_answered: bool,
+        now: Instant,
+        jitter: &mut Jitter,
+    ) -> Option<Ending> {
+        let mut has_served = has_answered;
         let ending = match self.state {
             SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning => return None,
             SlotState::Starting { .. } | SlotState::Failing { .. } => Ending::BootFailed,
             SlotState::Ready { since, .. } => {
-                if now.saturating_duration_since(since) >= HEALTH {
-                    self.backoff.failures_count = 0;
-                }
+                has_served |= now.saturating_duration_since(since) >= SERVED_AFTER;
                 Ending::Died
             }
             SlotState::Condemned { .. } => Ending::Hung,
-            SlotState::Draining { .. } | SlotState::Quitting { .. } => Ending::Asked,
+            SlotState::Recalled { .. }
+            | SlotState::Draining { .. }
+            | SlotState::Quitting { .. } => Ending::Asked,
             SlotState::Killed { reason, .. } => match reason {
                 KillReason::BootTimeout | KillReason::BootFailed => Ending::BootFailed,
                 KillReason::Hung => Ending::Hung,
@@ -562,8 +518,14 @@ impl WorkerSlot {
             },
         };
         self.state = match ending {
-            Ending::BootFailed | Ending::Died | Ending::Hung => {
+            Ending::BootFailed => SlotState::Backoff { until: self.backoff.failed(now, jitter) },
+            Ending::Died if !has_served => {
                 SlotState::Backoff { until: self.backoff.failed(now, jitter) }
+            }
+            // A worker hangs in a request that it was given, after its time-out: it has served.
+            Ending::Died | Ending::Hung => {
+                self.backoff.forget();
+                SlotState::Backoff { until: now }
             }
             Ending::Asked => SlotState::Empty,
         };

@@ -11,14 +11,16 @@
 //! | Piloting | one is ready | spawn the rest | Filling |
 //! | Filling | all are ready at the same time | report ready | Serving |
 //! | Piloting, Filling | a worker cannot boot, or fork fails | report, stop quickly | Leaving (3 or 4) |
-//! | Serving | a worker ends | spawn after its backoff | Serving |
+//! | Serving | a worker ends that has served | spawn | Serving |
+//! | Serving | a worker ends that never served | spawn after its backoff | Serving |
 //! | Serving | nobody ready for [`CRASH_LOOP`] | stop quickly | Leaving (5) |
 //! | Serving | TERM, with a drain delay | announce to all | Announcing |
 //! | Serving | TERM without one; QUIT | close the door, drain all | Leaving (0) |
 //! | Piloting, Filling | TERM, QUIT | close the door, drain all | Leaving (0) |
 //! | Announcing | the delay is over, TERM, QUIT, or nobody is left | close the door, drain all | Leaving (0) |
 //! | Serving | WINCH | drain all | Resting |
-//! | Resting | HUP | spawn all | Serving |
+//! | Resting | HUP | read the configuration, spawn the canary | Returning |
+//! | Returning | the canary has proved itself, or cannot | spawn all | Serving |
 //! | Piloting .. Announcing | INT | close the door, quit all | Leaving (0) |
 //! | Leaving, gracefully | INT | quit all | Leaving, quickly |
 //! | Leaving, quickly | INT | kill all | Leaving, quickly |
@@ -27,12 +29,13 @@
 //! In Resting, Announcing, Leaving and Finished nothing is spawned. Deadlines that cost a worker its life are
 //! judged on [`Event::Tick`] alone, so the shell can leave a round out after it was suspended itself.
 //!
-//! Processes are addressed by pid, never by slot: a late event finds nobody. How one that serves is
-//! replaced is in `roll`, how all of them leave in `stop`.
+//! Processes are addressed by pid, never by slot: a late event finds nobody. How soon one that died is
+//! replaced is in `respawn`, how one that serves is replaced in `roll`, how all of them leave in `stop`.
 
 mod action;
 mod event;
 mod hang;
+mod respawn;
 mod roll;
 mod stop;
 
@@ -43,7 +46,7 @@ use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::metrics::{Command, Side};
 
 use crate::notice::Notice;
-use crate::slot::{Ending, ExitStatus, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
+use crate::slot::{Ending, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
 pub use action::{Action, ReloadOutcome, Verdict};
 pub use event::{Event, Wish};
 pub use roll::{DEATHS_APART, PROBATION, Step};
@@ -104,6 +107,8 @@ enum Phase {
     Serving { unready_since: Option<Instant> },
     /// All workers were sent away; the listeners stay.
     Resting,
+    /// They are to come back, of new code: the canary goes first, so that nobody boots twice.
+    Returning,
     /// The stop has begun, the door is open.
     Announcing { until: Instant, budget: Budget },
     /// The door is closed.
@@ -130,7 +135,9 @@ pub struct Supervisor {
     next_replacement: Option<Instant>,
     /// Slots below this index are to have a worker.
     target: u16,
-    /// At least `target`; a slot once made stays, and with it the memory of its last spawns.
+    /// When a slot was last given a new worker.
+    last_spawn: Option<Instant>,
+    /// At least `target`; a slot once made stays, and with it the memory of its failures.
     slots: Vec<WorkerSlot>,
     jitter: Jitter,
     actions: VecDeque<Action>,
@@ -150,6 +157,7 @@ impl Supervisor {
             worn: Vec::new(),
             next_replacement: None,
             target,
+            last_spawn: None,
             slots: (0..target).map(|index| WorkerSlot::new(SlotId(index))).collect(),
             jitter: Jitter::new(seed),
             actions: VecDeque::new(),
@@ -172,6 +180,7 @@ impl Supervisor {
             | Phase::Resting
             | Phase::Leaving { .. }
             | Phase::Finished => None,
+            Phase::Returning => self.roll_deadline(),
             Phase::Serving { unready_since } => {
                 let gives_up = unready_since.map(|since| since + self.crash_loop());
                 gives_up.into_iter().chain(self.roll_deadline()).min()
@@ -190,7 +199,7 @@ impl Supervisor {
     pub fn standing(&self) -> Standing {
         match self.phase {
             Phase::Piloting | Phase::Filling => Standing::Starting,
-            Phase::Serving { .. } => Standing::Serving,
+            Phase::Serving { .. } | Phase::Returning => Standing::Serving,
             Phase::Resting => Standing::Resting,
             Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
                 Standing::Stopping
@@ -229,22 +238,31 @@ impl Supervisor {
             Event::Hung { pid } => self.hung(pid, now),
             Event::GoesOn { pid } => self.goes_on(pid),
             Event::Worn { pid } => self.worn(pid),
-            Event::Exited { pid, status, report } => self.exited(pid, status, report, now),
+            Event::Exited { pid, status, report, has_answered } => {
+                self.exited(pid, status, report, has_answered, now);
+            }
             Event::Configured { policy } => self.configured(policy),
-            Event::Wish(wish) => match wish {
-                Wish::Terminate => self.terminate(now),
-                Wish::Quit => self.stop_gracefully(now),
-                Wish::Interrupt => self.interrupt(now),
-                Wish::Reload => self.reload(now),
-                Wish::Rest => self.rest(now),
-                Wish::More => self.scale(self.target.saturating_add(1), now),
-                Wish::Fewer => self.scale(self.target - 1, now),
-                Wish::Scale { workers } => self.scale(workers, now),
-                Wish::Recycle { slot } => self.recycle(slot),
-            },
+            Event::Wish(wish) => {
+                self.forget_delays(now);
+                self.wish(wish, now);
+            }
             Event::Tick => self.judge(now),
         }
         self.settle(now);
+    }
+
+    fn wish(&mut self, wish: Wish, now: Instant) {
+        match wish {
+            Wish::Terminate => self.terminate(now),
+            Wish::Quit => self.stop_gracefully(now),
+            Wish::Interrupt => self.interrupt(now),
+            Wish::Reload => self.reload(now),
+            Wish::Rest => self.rest(now),
+            Wish::More => self.scale(self.target.saturating_add(1), now),
+            Wish::Fewer => self.scale(self.target - 1, now),
+            Wish::Scale { workers } => self.scale(workers, now),
+            Wish::Recycle { slot } => self.recycle(slot),
+        }
     }
 
     fn crash_loop(&self) -> Duration {
@@ -290,9 +308,11 @@ impl Supervisor {
         match self.phase {
             Phase::Piloting => index < self.target.min(PILOTS),
             Phase::Filling | Phase::Serving { .. } => index < self.target,
-            Phase::Resting | Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
-                false
-            }
+            Phase::Resting
+            | Phase::Returning
+            | Phase::Announcing { .. }
+            | Phase::Leaving { .. }
+            | Phase::Finished => false,
         }
     }
 
@@ -308,8 +328,13 @@ impl Supervisor {
         let generation = seat.generation();
         self.tell(Notice::Started { slot: id, pid, generation });
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } if is_wanted => {}
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Resting => {
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning
+                if is_wanted => {}
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Serving { .. }
+            | Phase::Returning
+            | Phase::Resting => {
                 let budget = Budget::graceful(&self.policy, now);
                 self.dismiss(index, Pace::Graceful, budget, now);
             }
@@ -344,52 +369,6 @@ impl Supervisor {
         }
     }
 
-    fn exited(&mut self, pid: Pid, status: ExitStatus, report: Option<String>, now: Instant) {
-        let Some(index) = self.index_of(pid) else {
-            return; // An adopted orphan: reaped, and nothing to us, whatever its status.
-        };
-        let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
-        let Some(seat) = self.slots.iter_mut().chain(spare).nth(index) else { return };
-        let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
-        let Some(ending) = seat.exited(now, &mut self.jitter) else { return };
-        self.tell(Notice::Ended { slot: id, side, pid, generation, status, ending });
-        match ending {
-            Ending::Asked => {}
-            Ending::Died | Ending::Hung | Ending::BootFailed => self.note_death(generation, now),
-        }
-        if ending == Ending::BootFailed {
-            match (self.phase, report) {
-                (Phase::Leaving { .. } | Phase::Finished, _) | (_, None) => {}
-                (_, Some(report)) => {
-                    self.tell(Notice::BootReport { slot: id, pid, generation, report })
-                }
-            }
-        }
-        if self.is_spare(index) {
-            self.spare_exited(ending, now);
-        } else if ending == Ending::BootFailed {
-            self.boot_failed(
-                match status {
-                    ExitStatus::Code(4) => Verdict::NotImportable,
-                    ExitStatus::Code(_) | ExitStatus::Signal(_) => Verdict::NotBooted,
-                },
-                now,
-            );
-        }
-    }
-
-    /// A worker could not boot: before the first full set that ends the server, later it does not.
-    fn boot_failed(&mut self, verdict: Verdict, now: Instant) {
-        match self.phase {
-            Phase::Piloting | Phase::Filling => self.give_up(verdict, now),
-            Phase::Serving { .. }
-            | Phase::Resting
-            | Phase::Announcing { .. }
-            | Phase::Leaving { .. }
-            | Phase::Finished => {}
-        }
-    }
-
     fn dismiss(&mut self, index: usize, pace: Pace, budget: Budget, now: Instant) {
         let soon = self.policy.quick;
         let Some(seat) = self.seat_mut(index) else { return };
@@ -408,7 +387,7 @@ impl Supervisor {
     /// So many workers are wanted from now on.
     fn scale(&mut self, workers: u16, now: Instant) {
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {}
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {}
             Phase::Resting | Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
                 return;
             }
@@ -434,7 +413,7 @@ impl Supervisor {
         for index in dismissed.rev() {
             self.dismiss(usize::from(index), Pace::Graceful, budget, now);
             if self.spare.as_ref().is_some_and(|spare| spare.seat.id() == SlotId(index)) {
-                self.dismiss_spare(Pace::Graceful, now);
+                self.dismiss_spare(now);
             }
             self.actions.push_back(Action::Retire { slot: SlotId(index) });
         }
@@ -474,6 +453,7 @@ impl Supervisor {
             | Phase::Filling
             | Phase::Serving { .. }
             | Phase::Resting
+            | Phase::Returning
             | Phase::Announcing { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => {}
@@ -482,6 +462,7 @@ impl Supervisor {
 
     /// What follows from the states, whatever the event was.
     fn settle(&mut self, now: Instant) {
+        self.note_service(now);
         self.advance_phase(now);
         self.advance_roll(now);
         for index in 0..self.slots.len() {
@@ -494,9 +475,11 @@ impl Supervisor {
             }
             if let Some(side) = slot.spawn_when_due(generation, taken, now) {
                 let slot = slot.id();
+                self.last_spawn = Some(now);
                 self.actions.push_back(Action::Spawn { slot, side, generation });
             }
         }
+        self.hasten_one(now);
         self.spawn_spare(now);
         // A worker that the drain delay has outlived leaves nothing to announce to.
         if let Phase::Announcing { .. } = self.phase
@@ -564,12 +547,12 @@ fn dismiss(
     budget: Budget,
     now: Instant,
 ) -> Option<Action> {
-    let soon = budget.kill_at.min(now + patience);
     let pid = seat.pid()?;
-    let (is_news, command) = match (pace, seat.state()) {
-        (Pace::Graceful, SlotState::Starting { .. }) => (seat.drain(soon, soon), Command::Drain),
-        (Pace::Graceful, _) => (seat.drain(budget.quick_at, budget.kill_at), Command::Drain),
-        (Pace::Quick, _) => (seat.quit(budget.kill_at), Command::Quick),
+    let (is_news, command) = match pace {
+        Pace::Graceful => {
+            (seat.drain(now + patience, budget.quick_at, budget.kill_at), Command::Drain)
+        }
+        Pace::Quick => (seat.quit(budget.kill_at), Command::Quick),
     };
     is_news.then_some(Action::Command { pid, command })
 }

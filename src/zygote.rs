@@ -23,6 +23,11 @@
 //! A worker is an orphan from its start, and so the supervisor's child: [`adopt_orphans`]. Its pid can be
 //! read from the zygote's socket before it can be reaped, but maybe after the worker has said that it is
 //! ready: whoever reaps a pid that is nobody's listens to the zygotes before they take it for a stranger's.
+//!
+//! A zygote has fewer rights than the supervisor, and runs code of the application's, which can write to its
+//! socket. So a pid that it tells is believed only once the kernel says that it is a child of the supervisor's
+//! ([`Admission`]); a moment may pass, because the process between the two has to end first. A zygote that
+//! says what cannot be is killed, and the next worker that is wanted brings another one.
 
 mod message;
 mod news;
@@ -31,6 +36,7 @@ mod process;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arctos_worker::identity::{Generation, SlotId};
@@ -38,6 +44,7 @@ use arctos_worker::log::Log;
 use arctos_worker::metrics::{Board, Side};
 use arctos_worker::post::Listener;
 use arctos_worker::settings::Settings;
+use arctos_worker::supervisor_process::SupervisorProcess;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl;
@@ -49,11 +56,18 @@ use nix::sys::socket::{
 use nix::unistd;
 use thiserror::Error;
 
+use crate::descriptors::OwnDescriptors;
 use crate::fork::{self, Berth, ForkError, Launch};
 use crate::slot::{ExitStatus, Pid};
 use message::{Brief, MESSAGE_BYTES, Word};
-pub use news::{Delay, News, SpawnCause, ZygoteEnding};
+pub use news::{Delay, Lie, News, SpawnCause, ZygoteEnding};
 
+/// How long a worker may take to become the supervisor's child after its pid was told: that of one exit.
+const ARRIVAL: Duration = Duration::from_secs(5);
+/// How often it is looked for meanwhile.
+const LOOK: Duration = Duration::from_millis(2);
+/// Most messages that are read at a time, so that nobody who writes without end keeps us from all else.
+const MESSAGES_AT_A_TIME: usize = 64;
 /// Most descriptors of a packet (SCM_MAX_FD of the kernel).
 const MOST_DESCRIPTORS: usize = 253;
 
@@ -76,6 +90,8 @@ pub struct Inheritance<'a> {
     pub log: &'a Log,
     /// Where they have their blocks.
     pub board: &'a Board,
+    /// Whose workers they are.
+    pub supervisor: &'a Arc<SupervisorProcess>,
 }
 
 /// A worker that is wanted.
@@ -103,6 +119,17 @@ pub enum StartError {
     /// It was not forked.
     #[error(transparent)]
     Fork(#[from] ForkError),
+}
+
+/// Whether a pid that a zygote tells is to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is a child of the supervisor's, and has no other place there.
+    Child,
+    /// It is none, and may yet become one.
+    NotYet,
+    /// It is somebody else.
+    Stranger,
 }
 
 /// See the module.
@@ -138,6 +165,14 @@ struct Underway {
     slot: SlotId,
     side: Side,
     deadline: Instant,
+    told: Option<Told>,
+}
+
+/// It says that this process is the worker.
+#[derive(Clone, Copy)]
+struct Told {
+    pid: Pid,
+    look_at: Instant,
 }
 
 /// What is to be read from its socket.
@@ -145,6 +180,12 @@ enum Read {
     Word(Option<Word>),
     Nothing,
     End,
+}
+
+impl Underway {
+    fn next_deadline(&self) -> Instant {
+        self.told.map_or(self.deadline, |told| told.look_at.min(self.deadline))
+    }
 }
 
 impl Zygote {
@@ -160,9 +201,9 @@ impl Zygote {
         now: Instant,
     ) -> Result<Self, StartError> {
         let (line, its) = pair().map_err(StartError::Line)?;
-        let own = its.as_raw_fd();
+        let ours = [line.as_fd()];
         let life = |prepared| process::live(launch, its, inheritance, prepared);
-        let pid = fork::spawn_zygote(launch, berth, inheritance.log, &[own], life)?;
+        let pid = fork::spawn_zygote(launch, berth, inheritance.log, &ours, life)?;
         Ok(Self {
             pid,
             generation: inheritance.generation,
@@ -192,6 +233,15 @@ impl Zygote {
         }
     }
 
+    /// The descriptors that other children close: its socket, and those of orders that it was not told.
+    pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.add(&self.line);
+        for order in &self.queue {
+            own.extend([&order.life, &order.doorbell].into_iter().chain(&order.access_log));
+            own.extend(order.listeners.iter().map(|listener| &listener.socket));
+        }
+    }
+
     /// Readable when there is something to [`Zygote::listen`] to; `None` when nothing will come.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         match self.state {
@@ -206,8 +256,11 @@ impl Zygote {
     pub fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Booting { deadline } => Some(*deadline),
-            State::Ready { underway } => underway.map(|order| order.deadline),
-            State::Ending { kill_at, .. } => Some(*kill_at),
+            State::Ready { underway } => underway.as_ref().map(Underway::next_deadline),
+            State::Ending { underway, kill_at } => {
+                let look = underway.as_ref().map(Underway::next_deadline);
+                Some(look.map_or(*kill_at, |look| look.min(*kill_at)))
+            }
             State::Gone { .. } => None,
         }
     }
@@ -229,10 +282,11 @@ impl Zygote {
         news
     }
 
-    /// Takes in what it said.
-    pub fn listen(&mut self, now: Instant) -> Vec<News> {
+    /// Takes in what it said. `admit` says whether a pid is to be believed.
+    pub fn listen(&mut self, admit: &dyn Fn(Pid) -> Admission, now: Instant) -> Vec<News> {
         let mut news = Vec::new();
-        if self.hear(now, &mut news) {
+        self.look(admit, now, &mut news);
+        if self.hear(admit, now, &mut news) {
             // Without its socket it is of no use; as a rule, it is about to be gone. Its pid is its own
             // until it is reaped.
             self.kill();
@@ -246,7 +300,13 @@ impl Zygote {
         let mut news = Vec::new();
         let reason = match &self.state {
             State::Booting { deadline } if *deadline <= now => Delay::Load,
-            State::Ready { underway: Some(order) } if order.deadline <= now => Delay::Fork,
+            State::Ready { underway: Some(order) } if order.deadline <= now => {
+                if let Some(Told { pid, .. }) = order.told {
+                    self.distrust(Lie::Stranger { pid }, &mut news);
+                    return news;
+                }
+                Delay::Fork
+            }
             State::Ending { kill_at, .. } if *kill_at <= now => Delay::Leave,
             State::Booting { .. }
             | State::Ready { .. }
@@ -283,11 +343,17 @@ impl Zygote {
     }
 
     /// It was reaped. The last news are among what is returned: [`News::Ended`] is the very last.
-    pub fn exited(&mut self, status: ExitStatus, now: Instant) -> Vec<News> {
+    pub fn exited(
+        &mut self,
+        status: ExitStatus,
+        admit: &dyn Fn(Pid) -> Admission,
+        now: Instant,
+    ) -> Vec<News> {
         let mut news = Vec::new();
         // What it said before its end. A process that the application has forked off it may hold its
         // socket open: that is not its end, but there is nothing to wait for.
-        self.hear(now, &mut news);
+        self.look(admit, now, &mut news);
+        self.hear(admit, now, &mut news);
         let ending = self.lose(&mut news);
         news.push(News::Ended { status, ending });
         news
@@ -300,13 +366,21 @@ impl Zygote {
     }
 
     /// Whether the socket has ended.
-    fn hear(&mut self, now: Instant, news: &mut Vec<News>) -> bool {
+    fn hear(
+        &mut self,
+        admit: &dyn Fn(Pid) -> Admission,
+        now: Instant,
+        news: &mut Vec<News>,
+    ) -> bool {
         let mut buffer = vec![0; MESSAGE_BYTES];
-        while self.awaited().is_some() {
+        for _ in 0..MESSAGES_AT_A_TIME {
+            if self.awaited().is_none() {
+                return false;
+            }
             match self.read(&mut buffer) {
-                Read::Word(Some(word)) => self.heed(word, now, news),
-                // Not ours, so it is broken: nothing that it says can be relied on.
-                Read::Word(None) | Read::End => return true,
+                Read::Word(Some(word)) => self.heed(word, admit, now, news),
+                Read::Word(None) => self.distrust(Lie::Nonsense, news),
+                Read::End => return true,
                 Read::Nothing => return false,
             }
         }
@@ -325,26 +399,42 @@ impl Zygote {
         }
     }
 
-    fn heed(&mut self, word: Word, now: Instant, news: &mut Vec<News>) {
+    fn heed(
+        &mut self,
+        word: Word,
+        admit: &dyn Fn(Pid) -> Admission,
+        now: Instant,
+        news: &mut Vec<News>,
+    ) {
+        let is_booting = matches!(self.state, State::Booting { .. });
         match word {
-            Word::Ready { threads, sockets } => {
-                if let State::Booting { .. } = self.state {
-                    news.push(News::Ready { threads, sockets });
-                    self.state = State::Ready { underway: None };
-                    self.pass_on(now, news);
-                }
+            Word::Ready { threads, sockets } if is_booting => {
+                news.push(News::Ready { threads, sockets });
+                self.state = State::Ready { underway: None };
+                self.pass_on(now, news);
             }
-            Word::Failed { exit, report } => {
+            Word::Failed { exit, report } if is_booting => {
                 news.push(News::Failed { exit, report });
                 self.give_up(SpawnCause::NotLoaded(exit), ZygoteEnding::Told, news);
             }
+            Word::Ready { .. } | Word::Failed { .. } => self.distrust(Lie::Belated, news),
+            Word::Started { number, .. } | Word::NotStarted { number, .. }
+                if is_booting || self.last_number.wrapping_sub(number) > u32::MAX / 2 =>
+            {
+                self.distrust(Lie::Unordered, news);
+            }
             Word::Started { number, pid } => {
-                if let Some(Underway { slot, side, .. }) = self.answered(number) {
-                    news.push(News::Started { slot, side, pid });
-                    self.pass_on(now, news);
+                if let Some(order) = self.underway(number)
+                    && order.told.is_none()
+                {
+                    order.told = Some(Told { pid, look_at: now });
+                    order.deadline = order.deadline.min(now + ARRIVAL);
+                    self.look(admit, now, news);
                 }
             }
             Word::NotStarted { number, error } => {
+                // The process between may have been killed right after it had told: then there is one.
+                self.look(admit, now, news);
                 if let Some(Underway { slot, side, .. }) = self.answered(number) {
                     let cause = SpawnCause::Fork(error);
                     news.push(News::SpawnFailed { slot, side, cause });
@@ -354,7 +444,45 @@ impl Zygote {
         }
     }
 
+    /// Looks whether the process that it has told of is the supervisor's child.
+    fn look(&mut self, admit: &dyn Fn(Pid) -> Admission, now: Instant, news: &mut Vec<News>) {
+        let order = match &mut self.state {
+            State::Ready { underway } | State::Ending { underway, .. } => underway.as_mut(),
+            State::Booting { .. } | State::Gone { .. } => None,
+        };
+        let Some(order) = order else { return };
+        let Some(told) = &mut order.told else { return };
+        let (pid, number) = (told.pid, order.number);
+        match admit(pid) {
+            Admission::Child => {
+                if let Some(Underway { slot, side, .. }) = self.answered(number) {
+                    news.push(News::Started { slot, side, pid });
+                    self.pass_on(now, news);
+                }
+            }
+            Admission::NotYet => told.look_at = now + LOOK,
+            Admission::Stranger => self.distrust(Lie::Stranger { pid }, news),
+        }
+    }
+
+    /// It has said what cannot be.
+    fn distrust(&mut self, lie: Lie, news: &mut Vec<News>) {
+        self.kill();
+        news.push(News::Distrusted { lie });
+        self.give_up(SpawnCause::Distrusted, ZygoteEnding::Told, news);
+    }
+
     /// The order of this number, if it was not answered before.
+    fn underway(&mut self, number: u32) -> Option<&mut Underway> {
+        match &mut self.state {
+            State::Ready { underway } | State::Ending { underway, .. } => {
+                underway.as_mut().filter(|order| order.number == number)
+            }
+            State::Booting { .. } | State::Gone { .. } => None,
+        }
+    }
+
+    /// The same, which is answered now.
     fn answered(&mut self, number: u32) -> Option<Underway> {
         match &mut self.state {
             State::Ready { underway } | State::Ending { underway, .. } => {
@@ -373,7 +501,7 @@ impl Zygote {
             match self.send(number, &order) {
                 Ok(()) => {
                     let deadline = now + self.patience;
-                    let underway = Some(Underway { number, slot, side, deadline });
+                    let underway = Some(Underway { number, slot, side, deadline, told: None });
                     self.state = State::Ready { underway };
                 }
                 Err(Errno::EPIPE) => {

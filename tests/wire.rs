@@ -89,7 +89,8 @@ fn a_request_is_whole_with_its_last_byte_and_not_before_or_after() {
     });
 }
 
-/// Where a byte may stand in a request, and which bytes may (RFC 9110 section 5, RFC 9112 section 3).
+/// Where a byte may stand in a request, and which bytes may (RFC 9110 section 5, RFC 9112
+/// sections 3 and 7.1.1).
 struct Stand {
     name: &'static str,
     before: &'static [u8],
@@ -116,7 +117,21 @@ fn is_value(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
-const STANDS: [Stand; 6] = [
+/// A semicolon or an equals sign within a name opens a further name or a value.
+fn is_extension_name(byte: u8) -> bool {
+    is_tchar(byte) || matches!(byte, b';' | b'=')
+}
+
+fn is_extension_value(byte: u8) -> bool {
+    is_tchar(byte) || byte == b';'
+}
+
+/// A backslash escapes what follows, which may be escaped here.
+fn is_quoted(byte: u8) -> bool {
+    is_value(byte) && byte != b'"'
+}
+
+const STANDS: [Stand; 10] = [
     Stand {
         name: "method",
         before: b"",
@@ -157,6 +172,34 @@ const STANDS: [Stand; 6] = [
         before: b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: v",
         run: &[b'v'; 70],
         behind: b"v\r\n\r\n",
+        may: is_value,
+    },
+    Stand {
+        name: "chunk extension name",
+        before: b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0;n",
+        run: &[b'n'; 3],
+        behind: b"n\r\n\r\n",
+        may: is_extension_name,
+    },
+    Stand {
+        name: "chunk extension value",
+        before: b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0;n=v",
+        run: &[b'v'; 3],
+        behind: b"v\r\n\r\n",
+        may: is_extension_value,
+    },
+    Stand {
+        name: "quoted chunk extension value",
+        before: b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0;n=\"",
+        run: &[b'v'; 3],
+        behind: b"v\"\r\n\r\n",
+        may: is_quoted,
+    },
+    Stand {
+        name: "quoted pair of a chunk extension value",
+        before: b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0;n=\"v\\",
+        run: b"v",
+        behind: b"v\"\r\n\r\n",
         may: is_value,
     },
 ];

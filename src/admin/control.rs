@@ -67,6 +67,15 @@ pub enum Haste {
     Quick,
 }
 
+/// What an operator does to the server, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// The verb of `arctos ctl`.
+    pub verb: &'static str,
+    /// What goes with it, if anything does.
+    pub with: Option<(&'static str, i64)>,
+}
+
 const NOT_FOUND: &str = "there are /livez, /readyz, /status and /metrics to GET; \
      /reload, /stop, /scale?workers=N, /dump?slot=N and /recycle?slot=N to POST\n";
 
@@ -97,6 +106,23 @@ impl Request {
             }),
             _ => Self::Refused(Answer::plain(404, NOT_FOUND)),
         }
+    }
+
+    /// What this does; `None` for what only looks.
+    pub fn deed(&self) -> Option<Deed> {
+        let slot = |slot: &SlotId| Some(("slot", i64::from(slot.0)));
+        let (verb, with) = match self {
+            Self::Reload { wait } => ("reload", wait.then_some(("wait", 1))),
+            Self::Stop { haste: Haste::Graceful } => ("stop", None),
+            Self::Stop { haste: Haste::Quick } => ("stop", Some(("quick", 1))),
+            Self::Scale { workers } => ("scale", Some(("workers", i64::from(*workers)))),
+            Self::Dump { slot: of } => ("dump", slot(of)),
+            Self::Recycle { slot: of } => ("recycle", slot(of)),
+            Self::Livez | Self::Readyz | Self::Status | Self::Metrics | Self::Refused(_) => {
+                return None;
+            }
+        };
+        Some(Deed { verb, with })
     }
 
     /// Why this cannot be done now, whatever the machine makes of it.
@@ -196,8 +222,8 @@ pub fn scaled(workers: u16, ceiling: u16) -> Result<Answer, Answer> {
     }
 }
 
-/// The process that is to write its stack; else the answer that says why there is none. While it boots a
-/// worker ignores the signal.
+/// The process that is to write its stack; else the answer that says why there is none. A worker that starts
+/// has its handler before it imports the application; before that, the signal does nothing.
 pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answer> {
     let state = slots.iter().find(|it| it.id() == slot).map(WorkerSlot::state);
     match state {
@@ -210,7 +236,14 @@ pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answe
             let words = format!("worker {} (pid {}) writes its stack to the log\n", slot.0, pid.0);
             Ok((pid, Answer::plain(200, &words)))
         }
-        Some(SlotState::Spawning | SlotState::Starting { .. } | SlotState::Failing { .. }) => {
+        Some(SlotState::Starting { pid, .. }) => {
+            let words = format!(
+                "worker {} (pid {}) is still starting; it writes its stack to the log if its import has begun\n",
+                slot.0, pid.0
+            );
+            Ok((pid, Answer::plain(200, &words)))
+        }
+        Some(SlotState::Spawning | SlotState::Recalled { .. } | SlotState::Failing { .. }) => {
             Err(refused(409, &format!("worker {} is still starting", slot.0)))
         }
         Some(SlotState::Empty | SlotState::Backoff { .. } | SlotState::Killed { .. }) | None => {
@@ -232,7 +265,8 @@ pub fn recycled(slot: SlotId, slots: &[WorkerSlot]) -> Result<Answer, Answer> {
             Err(refused(409, &format!("worker {} is still starting", slot.0)))
         }
         Some(
-            SlotState::Draining { .. }
+            SlotState::Recalled { .. }
+            | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
             | SlotState::Condemned { .. }
             | SlotState::Killed { .. },

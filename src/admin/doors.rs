@@ -17,6 +17,7 @@ use nix::unistd::Uid;
 
 use crate::address::BindAddress;
 use crate::config::ListenMode;
+use crate::descriptors::OwnDescriptors;
 use crate::listener::{Heirloom, Heirlooms, ListenError, ListenOptions, Listeners};
 
 /// Connections that may wait to be accepted: a few scrapers and a person.
@@ -35,6 +36,26 @@ pub enum Trust {
     Owner,
     /// Anybody who reaches the address; a browser, too, on behalf of a page that it shows.
     Anybody,
+}
+
+/// The process at the other end of a unix socket, as it was when it connected (SO_PEERCRED of unix(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Its pid; `None` in a namespace that this process does not see.
+    pub pid: Option<i32>,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// Who is at the other end of a connection that came through a unix socket.
+pub(super) fn asker(trust: Trust, socket: &OwnedFd) -> Option<Asker> {
+    match trust {
+        Trust::Owner => {
+            let peer = getsockopt(socket, sockopt::PeerCredentials).ok()?;
+            Some(Asker { pid: Some(peer.pid()).filter(|pid| *pid > 0), uid: peer.uid() })
+        }
+        Trust::Anybody => None,
+    }
 }
 
 /// Somebody who has come.
@@ -109,6 +130,12 @@ impl Doors {
     /// What an operator may want to know about these sockets.
     pub(super) fn warnings(&self) -> &[String] {
         self.bound.warnings()
+    }
+
+    /// The descriptors that a child closes.
+    pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.bound.list_descriptors(own);
+        own.extend(self.listeners.iter().map(|listener| &listener.socket));
     }
 
     /// Duplicates of all of them, for a successor.

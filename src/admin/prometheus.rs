@@ -6,11 +6,11 @@
 //! - A counter has a sample with `worker="SLOT"` for each slot that ever had a worker, and one without
 //!   `worker` for the supervisor itself. [`Home`] says whose it is; where a counter is not at home it
 //!   is written only when it is not zero. All samples of a counter add up to its total.
-//! - A histogram has the samples of each slot. Its bounds are octaves, 64 us to 18 min, which are
+//! - A histogram has the samples of each slot. Its bounds are octaves, 2 us to 18 min, which are
 //!   bounds of the buckets that were counted in: nothing is guessed. `_count` is the sum of the
 //!   buckets, so that it is always the bucket `+Inf`, though a worker counted while they were read.
-//! - `le` means "less or equal", and a bucket of ours ends just below its bound. Durations are counted
-//!   in whole microseconds, cut off: only one of exactly the bound, to the nanosecond, differs.
+//! - `le` means "less or equal", and a bucket of ours ends just below its bound: only a duration of
+//!   exactly the bound, to the nanosecond, is counted one bucket higher.
 //! - A gauge that has no value at present (no TCP listener, no worker) is left out.
 
 use std::fmt::{self, Write};
@@ -25,10 +25,11 @@ use crate::metrics::{Books, Distribution, Gauge, Gauges, Scope, Spread, Totals};
 /// The Content-Type of [`text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// 64 us to 2^30 us, 18 min. The last bucket also counts all that is longer, so its end is no bound.
-const OCTAVES: std::ops::RangeInclusive<u32> = 6..=30;
+/// 2^1 us, below which no request is, to 2^30 us, 18 min. The last bucket of the histogram also counts
+/// everything longer, so its end is no bound.
+const OCTAVES: std::ops::RangeInclusive<u32> = 1..=30;
 /// Of one worker; there is one allocation for most pages.
-const BYTES_PER_WORKER: usize = 8 * 1024;
+const BYTES_PER_WORKER: usize = 10 * 1024;
 
 /// Everything, with `# HELP` and `# TYPE`.
 pub fn text(books: &Books, gauges: &Gauges, zone: Option<&str>) -> String {
@@ -230,12 +231,12 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// A duration in seconds, to the microsecond, without an exponent: `0.000064`, `1.5`, `3`.
+/// A duration in seconds, to the nanosecond, without an exponent: `0.000064`, `1.5`, `3`.
 struct Seconds(Duration);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{}.{:06}", self.0.as_secs(), self.0.subsec_micros());
+        let text = format!("{}.{:09}", self.0.as_secs(), self.0.subsec_nanos());
         f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }

@@ -224,7 +224,7 @@ fn state(state: SlotState) -> &'static str {
         SlotState::Spawning | SlotState::Starting { .. } => "starting",
         SlotState::Failing { .. } => "failing",
         SlotState::Ready { .. } => "ready",
-        SlotState::Draining { .. } => "draining",
+        SlotState::Recalled { .. } | SlotState::Draining { .. } => "draining",
         SlotState::Quitting { .. } => "quitting",
         SlotState::Condemned { .. } => "hanging",
         SlotState::Killed { .. } => "killed",
@@ -315,7 +315,7 @@ mod tests {
             rss_bytes: Some(1 << 20),
         };
         let workers = vec![
-            place(SlotState::Ready { pid: Pid(70), since: now }, Some(process)),
+            place(SlotState::Ready { pid: Pid(70), since: now, has_served: true }, Some(process)),
             place(SlotState::Backoff { until: now }, None),
         ];
         let status = Status { workers, ..status() };

@@ -82,9 +82,9 @@ fn a_question_over_tcp_is_handed_out_and_its_answer_sent() {
     let (mut admin, connect) = on_tcp();
     let mut stream = connect();
     stream.write_all(REQUEST).unwrap();
-    let Question { id, method, path, query, trust } = asked(&mut admin);
+    let Question { id, method, path, query, trust, asker } = asked(&mut admin);
     assert_eq!((method, &*path, &*query), (Method::Get, "/metrics", "a=b"));
-    assert_eq!(trust, Trust::Anybody);
+    assert_eq!((trust, asker), (Trust::Anybody, None));
     admin.answer(id, Answer::plain(200, "as asked\n"));
     let text = read_all(&stream);
     assert!(
@@ -104,8 +104,10 @@ fn a_path_is_for_the_owner_alone_and_goes_with_the_socket() {
     assert_eq!(admin.descriptions(), [format!("unix:{}", path.display())]);
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(REQUEST).unwrap();
-    let Question { id, trust, .. } = asked(&mut admin);
+    let Question { id, trust, asker, .. } = asked(&mut admin);
     assert_eq!(trust, Trust::Owner);
+    let (pid, uid) = (std::process::id() as i32, nix::unistd::getuid().as_raw());
+    assert_eq!(asker, Some(Asker { pid: Some(pid), uid }));
     admin.answer(id, Answer::plain(503, "later\n"));
     assert!(read_all(stream).starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
     drop(admin);

@@ -299,6 +299,7 @@ fn timeouts(reader: &mut Reader<'_>) -> Result<Timeouts, ConfigError> {
         keep_alive,
         write: reader.one(Setting::WriteTimeout, TIME)?,
         linger: Timeouts::default().linger,
+        linger_total: Timeouts::default().linger_total,
     })
 }
 

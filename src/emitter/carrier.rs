@@ -267,7 +267,7 @@ impl Carrier {
         }
     }
 
-    #[cfg(test)]
+    /// What datagrams are sent through at present.
     pub(super) fn socket(&self) -> Option<&Socket> {
         match &self.link {
             Link::Up(line) | Link::Stale(line) => Some(&line.socket),

@@ -12,7 +12,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use nix::libc;
-use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::error::{ListenError, is_in_use, is_not_here};
 use super::heirlooms::Heirlooms;
@@ -164,32 +164,6 @@ pub(super) fn open(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)
-}
-
-/// Lets nobody begin a handshake any more; who is in one, or waits to be accepted, is not touched.
-///
-/// Not listen(2) with a backlog of 0. That still queues one connection, which waits for nobody where a
-/// worker hangs and so keeps the socket open. And it drops the last packet of handshakes while somebody
-/// is in the queue: their clients believe to be connected, and are reset later. Who is ignored here asks
-/// again a second later, and is refused if the socket is closed by then: when no worker is in a request
-/// that takes longer.
-///
-/// Source: SO_ATTACH_FILTER of socket(7). A packet begins with its TCP header: RFC 9293 §3.1.
-///
-/// Errors: setsockopt(2)'s; then a backlog of 0 has been set all the same.
-pub(super) fn ignore_newcomers(socket: &Socket) -> io::Result<()> {
-    const FLAGS: u32 = 13; // the byte that has them
-    const SYN: u32 = 2;
-    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
-    const JUMP_IF_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let attached = socket.attach_filter(&[
-        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
-        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ]);
-    attached.or_else(|error| socket.listen(0).and(Err(error)))
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {

@@ -493,6 +493,28 @@ fn what_is_not_among_the_heirlooms_is_bound_and_what_is_not_wanted_is_given_up()
     assert!((0..9).any(|n| refused(&n)), "its queue takes one more at most");
 }
 
+#[test]
+fn what_a_failed_successor_closed_is_open_again() {
+    let before = bind(&["127.0.0.1:0"]);
+    let after = inherit(&["127.0.0.2:0"], &options(), bequeath(&before));
+    after.shut_leavings();
+    drop(after);
+    let address = inet(&before)[0];
+    assert!(TcpStream::connect_timeout(&address, SOON).is_err());
+    before.reopen();
+    assert!(TcpStream::connect_timeout(&address, SOON).is_ok());
+}
+
+#[test]
+fn a_socket_that_a_server_before_left_closed_is_open_after_a_start() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    fd::close_queue(socket.as_fd()).unwrap();
+    assert!(TcpStream::connect_timeout(&address, SOON).is_err());
+    let _listeners = bind(&[&format!("fd://{}", socket.into_raw_fd())]);
+    assert!(TcpStream::connect_timeout(&address, SOON).is_ok());
+}
+
 /// For a connection that is refused or not answered.
 const SOON: std::time::Duration = std::time::Duration::from_millis(100);
 

@@ -6,7 +6,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `count SLOT NAME REASON N` | a counter; `-` for no reason, and for the supervisor's own |
-//! | `spread SLOT NAME SUM_US INDEX:N ..` | a distribution: only buckets that are not 0 |
+//! | `spread SLOT NAME SUM_NS START_NS:N ..` | a distribution: only buckets that are not 0, by the shortest duration that they count |
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,7 +19,7 @@ use arctos_worker::metrics::{Counter, Histogram};
 use super::{Distribution, Ledger, Totals};
 
 /// The first line, with the version of the notation.
-const TITLE: &str = "arctos books 1";
+const TITLE: &str = "arctos books 2";
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,13 +92,17 @@ fn encode(text: &mut String, slot: &str, totals: &Totals) {
     }
     for distribution in Distribution::ALL {
         let spread = totals.spread(distribution);
-        let sum_us = u64::try_from(spread.sum.as_micros()).unwrap_or(u64::MAX);
-        let _ = write!(text, "spread {slot} {} {sum_us}", distribution.statsd_name());
+        let _ = write!(text, "spread {slot} {} {}", distribution.statsd_name(), ns(spread.sum));
         for (index, n) in spread.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
-            let _ = write!(text, " {index}:{n}");
+            let _ = write!(text, " {}:{n}", ns(Histogram::bounds(index).start));
         }
         text.push('\n');
     }
+}
+
+/// As much as a word can say: 584 years.
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn decode_count(mut words: SplitAsciiWhitespace<'_>, totals: &mut Totals) -> Option<()> {
@@ -115,12 +119,11 @@ fn decode_count(mut words: SplitAsciiWhitespace<'_>, totals: &mut Totals) -> Opt
 
 fn decode_spread(mut words: SplitAsciiWhitespace<'_>, totals: &mut Totals) -> Option<()> {
     let name = words.next()?;
-    let sum = Duration::from_micros(words.next()?.parse().ok()?);
+    let sum = Duration::from_nanos(words.next()?.parse().ok()?);
     let bucket = |word: &str| {
-        let (index, n) = word.split_once(':')?;
-        // One that this version does not have is the longest there is.
-        let index = index.parse::<usize>().ok()?.min(Histogram::BUCKETS - 1);
-        Some((index, n.parse().ok()?))
+        let (start_ns, n) = word.split_once(':')?;
+        let start = Duration::from_nanos(start_ns.parse().ok()?);
+        Some((Histogram::index_of(start), n.parse().ok()?))
     };
     let buckets = words.map(bucket).collect::<Option<Vec<_>>>()?;
     let mut all = Distribution::ALL.into_iter();
@@ -191,8 +194,17 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_is_told_by_its_duration_and_not_by_its_place() {
+        let text = format!("{TITLE}\nspread 0 queue.wait 5 8100:2 {}:1\n", u64::MAX);
+        let books = Books::decode(&text).unwrap();
+        let buckets = &books.slots().next().unwrap().1.spread(Distribution::QueueWait).buckets;
+        assert_eq!(buckets[Histogram::index_of(Duration::from_nanos(8100))], 2);
+        assert_eq!(buckets[Histogram::BUCKETS - 1], 1);
+    }
+
+    #[test]
     fn what_is_no_such_text_is_refused() {
-        for text in ["", "arctos books 2\n", "x"] {
+        for text in ["", "arctos books 3\n", "x"] {
             assert_eq!(Books::decode(text), None);
         }
         for line in

@@ -5,8 +5,8 @@
 //!
 //! A histogram is not read at one moment: its worker goes on recording, and the buckets, the count and
 //! the sum of one record are three stores. What is told as the count is therefore the sum of what the
-//! buckets gave, so that these two always agree; the sum may be a few records behind or ahead. Whatever
-//! one read does not see, the next one does.
+//! buckets gave, so that these two always agree; the sum may be a few records behind. Whatever one read
+//! does not see, the next one does.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use super::Distribution;
 /// and `bytes.out` rises fastest: this is over nine hours of a gigabyte a second. Pointers, which are what
 /// a program writes where it should not, are larger on 64-bit Linux (0x55.. and 0x7f.., 6 bytes).
 const LARGEST_RISE: u64 = 1 << 45;
-const LARGEST_RISE_OF_SUM: Duration = Duration::from_micros(LARGEST_RISE);
+/// The longest that one duration can be, which the last bucket does not tell: over a year.
+const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 /// A bucket may rise by so much more than its histogram's count did: records that are between their
 /// stores, and workers that died there.
 const BETWEEN_STORES: u64 = 16;
@@ -239,17 +240,23 @@ impl SeenBlock {
 struct SeenHistogram {
     count: u64,
     sum: Duration,
+    /// How far the sum can still rise: what the buckets have gained at their upper bounds, without what
+    /// the sum has risen. A sum that rises further is garbage; in nanoseconds a pointer looks like a day.
+    sum_room: Duration,
     buckets: [u32; Histogram::BUCKETS],
 }
 
 impl SeenHistogram {
     fn new() -> Self {
-        Self { count: 0, sum: Duration::ZERO, buckets: [0; Histogram::BUCKETS] }
+        let [sum, sum_room] = [Duration::ZERO; 2];
+        Self { count: 0, sum, sum_room, buckets: [0; Histogram::BUCKETS] }
     }
 
     fn take(&mut self, histogram: &Histogram) {
         self.count = histogram.count();
         self.sum = histogram.sum();
+        // A record whose bucket is taken here may add to the sum only later.
+        self.sum_room = Histogram::bounds(Histogram::BUCKETS - 1).end;
         for (seen, now) in self.buckets.iter_mut().zip(histogram.buckets()) {
             *seen = now;
         }
@@ -260,9 +267,11 @@ impl SeenHistogram {
         if count == self.count {
             return;
         }
+        // Before the buckets: they then have everything that is in this sum.
+        let sum = histogram.sum();
         let before = std::mem::replace(&mut self.count, count);
         let both = self.buckets.iter_mut().zip(&mut spread.buckets);
-        for ((seen, total), now) in both.zip(histogram.buckets()) {
+        for (index, ((seen, total), now)) in both.zip(histogram.buckets()).enumerate() {
             if *seen == now {
                 continue;
             }
@@ -273,13 +282,21 @@ impl SeenHistogram {
             if counted.is_some_and(|counted| risen <= counted + BETWEEN_STORES) {
                 gain(total, risen);
                 gain(&mut spread.count, risen);
+                let room = longest(index).saturating_mul(u32::try_from(risen).unwrap_or(u32::MAX));
+                self.sum_room = self.sum_room.saturating_add(room);
             }
         }
-        let sum = histogram.sum();
         let before = std::mem::replace(&mut self.sum, sum);
-        let risen = sum.checked_sub(before).filter(|&risen| risen <= LARGEST_RISE_OF_SUM);
-        spread.sum = spread.sum.saturating_add(risen.unwrap_or_default());
+        let risen = sum.checked_sub(before).filter(|&risen| risen <= self.sum_room);
+        let risen = risen.unwrap_or_default();
+        self.sum_room -= risen;
+        spread.sum = spread.sum.saturating_add(risen);
     }
+}
+
+/// The longest duration that a bucket counts.
+fn longest(index: usize) -> Duration {
+    if index + 1 < Histogram::BUCKETS { Histogram::bounds(index).end } else { LONGEST }
 }
 
 /// How far a value has risen, if it has and somebody can have counted that much.

@@ -2,23 +2,29 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Value};
-use arctos_worker::metrics::{Command, Side};
+use arctos_worker::metrics::{Block, Command, Side};
 use arctos_worker::post::{Listener, Post};
 use nix::errno::Errno;
 use thiserror::Error;
 
 use super::Monitor;
 use crate::crew::{Lines, Member};
+use crate::descriptors::OwnDescriptors;
 use crate::fork::{self, Berth, ForkError};
 use crate::listener::Listeners;
 use crate::opening::OpeningError;
 use crate::slot::Pid;
 use crate::supervisor::{Action, Event, Verdict};
 use crate::zygote::StartError;
+
+/// What it means that the door could not be closed.
+const DOOR_OPEN: &str = "this kernel cannot ignore new TCP connections at a stop; those that come in its \
+                         last moments may be accepted and reset instead of being refused";
 
 /// What a worker is given, and the supervisor's ends of it.
 pub(super) struct Equipment {
@@ -27,6 +33,14 @@ pub(super) struct Equipment {
     pub(super) doorbell: OwnedFd,
     pub(super) listeners: Vec<Listener>,
     pub(super) access_log: Option<OwnedFd>,
+}
+
+impl Equipment {
+    /// The descriptors of the worker's, which a zygote that is forked meanwhile is not to keep.
+    pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.extend([&self.life, &self.doorbell].into_iter().chain(&self.access_log));
+        own.extend(self.listeners.iter().map(|listener| &listener.socket));
+    }
 }
 
 /// Why a worker could not be spawned.
@@ -82,8 +96,9 @@ impl Monitor<'_> {
                 Action::CloseDoor => {
                     let closed = self.listeners.as_ref().map_or(Ok(()), Listeners::close_door);
                     if let Err(error) = closed {
-                        let pairs = [("error", Value::Display(&error))];
-                        self.log.line(Level::Warning, "listener.door_open", &pairs);
+                        let pairs =
+                            [("error", Value::Display(&error)), ("effect", Value::Text(DOOR_OPEN))];
+                        self.log.line(Level::Debug, "listener.door_open", &pairs);
                     }
                 }
                 Action::Retire { slot } => {
@@ -137,7 +152,7 @@ impl Monitor<'_> {
     ) -> Result<(), SpawnError> {
         let block = self.board.block(slot, side).ok_or(SpawnError::Board)?;
         let loaded = self.generations.of(generation).ok_or(SpawnError::Generation)?;
-        let equipment = self.equip(slot)?;
+        let equipment = self.equip(slot, block)?;
         block.assign(generation);
         if loaded.load.config.preload {
             return self.order(slot, side, generation, &loaded, equipment);
@@ -149,6 +164,7 @@ impl Monitor<'_> {
             block,
             header: self.board.header(),
             life,
+            supervisor: Arc::clone(&self.process),
             doorbell,
             listeners,
             settings: loaded.load.config.worker.clone(),
@@ -160,16 +176,17 @@ impl Monitor<'_> {
             signals: &self.signals,
             identity: &loaded.identity,
             title: fork::title(loaded.load.config.name.as_deref().unwrap_or(fork::NAME), slot),
+            own: self.own_descriptors_beside(&lines),
         };
         let pid = fork::spawn(&*loaded.load.launch, post, &berth)?;
         let now = Instant::now();
-        self.crew.push(Member::new(pid, slot, block, lines, now));
+        self.crew.push(Member::new(pid, slot, lines, now));
         self.supervisor.handle(Event::Started { slot, side, pid }, now);
         Ok(())
     }
 
-    fn equip(&self, slot: SlotId) -> Result<Equipment, SpawnError> {
-        let (lines, life, doorbell) = Lines::open().map_err(SpawnError::Lines)?;
+    fn equip(&self, slot: SlotId, block: &'static Block) -> Result<Equipment, SpawnError> {
+        let (lines, life, doorbell) = Lines::open(block).map_err(SpawnError::Lines)?;
         let listeners = match &self.listeners {
             Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
             None => Vec::new(),
@@ -186,20 +203,12 @@ impl Monitor<'_> {
         }
     }
 
-    fn kill(&self, pid: Pid) {
+    fn kill(&mut self, pid: Pid) {
+        self.tell_last_stacks(pid, Instant::now());
         let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
         match member.kill() {
             Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: not with a pid that was not reaped.
             Err(error) => self.complain("worker.kill_failed", member, error),
-        }
-    }
-
-    /// SIGUSR2 makes a worker write down what its threads are doing.
-    pub(super) fn dump_stack(&self, pid: Pid) {
-        let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
-        match member.dump_stack() {
-            Ok(()) | Err(Errno::ESRCH) => {} // As above.
-            Err(error) => self.complain("worker.dump_failed", member, error),
         }
     }
 

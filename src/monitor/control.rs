@@ -7,14 +7,21 @@ use arctos_worker::metrics::Counter;
 
 use super::report::running_request;
 use super::{Monitor, monotonic};
-use crate::admin::control::{self, Haste, Request};
+use crate::admin::control::{self, Deed, Haste, Request};
 use crate::admin::status::{self, Health, Process, Reload, Status, Worker};
-use crate::admin::{Answer, Question, QuestionId, Trust, prometheus};
+use crate::admin::{Answer, Asker, Question, QuestionId, Trust, prometheus};
 use crate::crew::Member;
 use crate::listener::Listeners;
 use crate::metrics::{Occupant, ResidentSet, Scene};
 use crate::slot::WorkerSlot;
 use crate::supervisor::{Event, Supervisor, Wish};
+
+/// What is done to the server, and who does it.
+#[derive(Clone, Copy)]
+struct By {
+    deed: Option<Deed>,
+    asker: Option<Asker>,
+}
 
 impl Monitor<'_> {
     /// Sends the metrics that are due and answers who asks.
@@ -32,33 +39,35 @@ impl Monitor<'_> {
         if let Some(refusal) = request.refusal(self.supervisor.standing()) {
             return self.admin.answer(id, refusal);
         }
+        let by = By { deed: request.deed(), asker: question.asker };
         let answer = match request {
             Request::Livez => status::livez(),
             Request::Readyz => status::readyz(&self.health()),
             Request::Status => status::answer(&self.status(question.trust, now)),
             Request::Metrics => self.metrics(now),
             Request::Reload { wait: false } => {
-                self.obey("reload", Wish::Reload, now);
+                self.obey(by, Wish::Reload, now);
                 control::reloading()
             }
-            Request::Reload { wait: true } => return self.reload_and_answer(id, now),
+            Request::Reload { wait: true } => return self.reload_and_answer(id, by, now),
             Request::Stop { haste } => {
                 let wish = match haste {
                     Haste::Graceful => Wish::Terminate,
                     Haste::Quick => Wish::Interrupt,
                 };
-                self.obey("stop", wish, now);
+                self.obey(by, wish, now);
                 control::stopping()
             }
             Request::Scale { workers } => match control::scaled(workers, self.board.slot_count()) {
                 Ok(answer) => {
-                    self.obey("scale", Wish::Scale { workers }, now);
+                    self.obey(by, Wish::Scale { workers }, now);
                     answer
                 }
                 Err(refusal) => refusal,
             },
             Request::Dump { slot } => match control::dumped(slot, self.supervisor.slots()) {
                 Ok((pid, answer)) => {
+                    self.log_deed(by);
                     self.dump_stack(pid);
                     answer
                 }
@@ -66,7 +75,7 @@ impl Monitor<'_> {
             },
             Request::Recycle { slot } => match control::recycled(slot, self.supervisor.slots()) {
                 Ok(answer) => {
-                    self.obey("recycle", Wish::Recycle { slot }, now);
+                    self.obey(by, Wish::Recycle { slot }, now);
                     answer
                 }
                 Err(refusal) => refusal,
@@ -76,17 +85,29 @@ impl Monitor<'_> {
         self.admin.answer(id, answer);
     }
 
-    fn obey(&mut self, verb: &str, wish: Wish, now: Instant) {
-        self.log.line(Level::Info, "admin.asked", &[("verb", Value::Text(verb))]);
+    fn obey(&mut self, by: By, wish: Wish, now: Instant) {
+        self.log_deed(by);
         self.supervisor.handle(Event::Wish(wish), now);
     }
 
+    /// Says who does what to the server.
+    fn log_deed(&self, by: By) {
+        let Some(deed) = by.deed else { return };
+        let mut pairs = vec![("verb", Value::Text(deed.verb))];
+        pairs.extend(deed.with.map(|(key, value)| (key, Value::Number(value))));
+        if let Some(asker) = by.asker {
+            pairs.extend(asker.pid.map(|pid| ("by_pid", Value::Number(pid.into()))));
+            pairs.push(("by_uid", Value::Number(asker.uid.into())));
+        }
+        self.log.line(Level::Info, "admin.asked", &pairs);
+    }
+
     /// The answer comes when the reload has ended.
-    fn reload_and_answer(&mut self, id: QuestionId, now: Instant) {
+    fn reload_and_answer(&mut self, id: QuestionId, by: By, now: Instant) {
         let admin = &self.admin;
         self.waiting.forget(|id| admin.is_waiting(id));
         match self.waiting.join(id) {
-            Ok(()) => self.obey("reload", Wish::Reload, now),
+            Ok(()) => self.obey(by, Wish::Reload, now),
             Err(refusal) => self.admin.answer(id, refusal),
         }
     }

@@ -64,10 +64,13 @@ impl Monitor<'_> {
             under_way.held.push((slot, side));
             return Ok(true);
         }
+        let mut own = self.own_descriptors();
+        own.extend(self.process.as_fd());
         let berth = Berth {
             signals: &self.signals,
             identity: &loaded.identity,
             title: fork::opening_title(config.name.as_deref().unwrap_or(fork::NAME)),
+            own,
         };
         let (launch, patience) = (&*loaded.load.launch, config.patience.boot);
         let now = Instant::now();

@@ -16,10 +16,13 @@ use super::Monitor;
 use super::actions::{Equipment, SpawnError};
 use super::generations::Loaded;
 use crate::crew::{Lines, Member};
+use crate::descriptors::OwnDescriptors;
+use crate::fork::child::is_child;
 use crate::fork::{self, Berth};
+use crate::opening::Opening;
 use crate::slot::{ExitStatus, Pid};
 use crate::supervisor::{Event, Verdict};
-use crate::zygote::{Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
+use crate::zygote::{Admission, Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
 
 /// The zygotes, and what they were asked for.
 #[derive(Default)]
@@ -39,6 +42,12 @@ impl Nursery {
     /// When [`Monitor::judge_zygotes`] is due at the latest.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.zygotes.iter().filter_map(Zygote::next_deadline).min()
+    }
+
+    /// The descriptors that a child closes.
+    pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.zygotes.iter().for_each(|zygote| zygote.list_descriptors(own));
+        self.ordered.iter().for_each(|(_, _, lines)| lines.list_descriptors(own));
     }
 
     /// Kills and reaps what is left of them.
@@ -69,7 +78,7 @@ impl Monitor<'_> {
         let index = match self.nursery.zygotes.iter().position(serves) {
             Some(index) => index,
             None => {
-                let zygote = self.start_zygote(generation, loaded, now)?;
+                let zygote = self.start_zygote(generation, loaded, &equipment, now)?;
                 self.nursery.zygotes.push(zygote);
                 self.nursery.zygotes.len() - 1
             }
@@ -86,6 +95,7 @@ impl Monitor<'_> {
         &self,
         generation: Generation,
         loaded: &Loaded,
+        equipment: &Equipment,
         now: Instant,
     ) -> Result<Zygote, SpawnError> {
         let config = &loaded.load.config;
@@ -96,20 +106,33 @@ impl Monitor<'_> {
             settings: &config.worker,
             log: &self.log,
             board: &self.board,
+            supervisor: &self.process,
         };
         let title = fork::zygote_title(name);
-        let berth = Berth { signals: &self.signals, identity: &loaded.identity, title };
+        let mut own = self.own_descriptors_beside(&equipment.lines);
+        equipment.list_descriptors(&mut own);
+        let berth = Berth { signals: &self.signals, identity: &loaded.identity, title, own };
         adopt_orphans().map_err(SpawnError::Orphans)?;
         let launch = &*loaded.load.launch;
         Ok(Zygote::start(launch, &inheritance, &berth, config.patience.boot, now)?)
     }
 
-    /// Takes in what zygotes have said.
-    pub(super) fn hear_zygotes(&mut self, now: Instant) {
+    /// Takes in what zygotes have said. `reaped` is a child that was reaped just now and is nobody's yet.
+    pub(super) fn hear_zygotes(&mut self, reaped: Option<Pid>, now: Instant) {
         for index in 0..self.nursery.zygotes.len() {
-            let news = self.nursery.zygotes[index].listen(now);
+            let known = self.known();
+            let admit = |pid| admission(&known, reaped, pid);
+            let news = self.nursery.zygotes[index].listen(&admit, now);
             self.heed(index, news);
         }
+    }
+
+    /// The children that have a place already.
+    fn known(&self) -> Vec<Pid> {
+        let crew = self.crew.iter().map(|member| member.pid);
+        let zygotes = self.nursery.zygotes.iter().map(Zygote::pid);
+        let opening = self.openings.opening().map(Opening::pid);
+        crew.chain(zygotes).chain(opening).chain(self.succession.successor()).collect()
     }
 
     /// Whose time is up? Not to be called when we have been stopped ourselves.
@@ -125,7 +148,9 @@ impl Monitor<'_> {
         let Some(index) = self.nursery.zygotes.iter().position(|zygote| zygote.pid() == pid) else {
             return false;
         };
-        let news = self.nursery.zygotes[index].exited(status, now);
+        let known = self.known();
+        let admit = |pid| admission(&known, None, pid);
+        let news = self.nursery.zygotes[index].exited(status, &admit, now);
         self.heed(index, news);
         self.nursery.zygotes.swap_remove(index);
         true
@@ -150,11 +175,8 @@ impl Monitor<'_> {
             news.write(&self.log, pid, generation);
             let event = match news {
                 News::Started { slot, side, pid } => {
-                    let lines = self.nursery.answered(slot, side);
-                    let Some((block, lines)) = self.board.block(slot, side).zip(lines) else {
-                        continue;
-                    };
-                    self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));
+                    let Some(lines) = self.nursery.answered(slot, side) else { continue };
+                    self.crew.push(Member::new(pid, slot, lines, Instant::now()));
                     Event::Started { slot, side, pid }
                 }
                 News::SpawnFailed { slot, side, cause } => {
@@ -165,10 +187,24 @@ impl Monitor<'_> {
                     self.last_report = Some(report);
                     continue;
                 }
-                News::Ready { .. } | News::Killed { .. } | News::Ended { .. } => continue,
+                News::Ready { .. }
+                | News::Killed { .. }
+                | News::Distrusted { .. }
+                | News::Ended { .. } => continue,
             };
             self.supervisor.handle(event, Instant::now());
         }
+    }
+}
+
+/// Whether a pid that a zygote tells is that of a worker.
+fn admission(known: &[Pid], reaped: Option<Pid>, pid: Pid) -> Admission {
+    if known.contains(&pid) {
+        Admission::Stranger
+    } else if reaped == Some(pid) || is_child(pid) {
+        Admission::Child
+    } else {
+        Admission::NotYet
     }
 }
 
@@ -183,6 +219,7 @@ fn verdict(cause: SpawnCause) -> Verdict {
         | SpawnCause::Untold(_)
         | SpawnCause::Late
         | SpawnCause::Gone
+        | SpawnCause::Distrusted
         | SpawnCause::Withdrawn => Verdict::NotBooted,
     }
 }

@@ -10,6 +10,7 @@ use super::generations::Loaded;
 use super::{Monitor, monotonic, policy};
 use crate::admin;
 use crate::config::Config;
+use crate::nofile::warn_of_connections;
 use crate::options::OptionSpec;
 use crate::supervisor::{Event, ReloadOutcome};
 
@@ -33,6 +34,7 @@ impl Monitor<'_> {
         let policy = match loaded {
             Ok(loaded) => {
                 self.tell_restart_needed(&loaded.load.config);
+                warn_of_connections(&loaded.load.config.worker.limits, &self.log);
                 let policy = policy(&loaded.load.config, self.board.slot_count());
                 self.generations.propose(generation, loaded);
                 Some(policy)

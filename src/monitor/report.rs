@@ -10,6 +10,7 @@ use arctos_worker::metrics::{Block, Counter, Side};
 use nix::sys::signal::Signal;
 
 use super::{Monitor, monotonic};
+use crate::deaths;
 use crate::notice::{Notice, RunningRequest};
 use crate::pid_file::PidFile;
 use crate::postmortem;
@@ -110,7 +111,7 @@ impl Monitor<'_> {
                 if *ending == Ending::Hung {
                     block.row.inc(Counter::WorkerTimeout);
                 }
-                let shown = match ending {
+                match ending {
                     Ending::Died | Ending::Hung | Ending::BootFailed => {
                         if is_oom {
                             let pairs = [("slot", Value::Number(i64::from(slot.0)))];
@@ -119,13 +120,18 @@ impl Monitor<'_> {
                         } else {
                             block.row.inc(restart_reason(*ending, *status));
                         }
-                        running
                     }
-                    Ending::Asked => running.filter(|_| self.log.is_enabled(Level::Info)),
-                };
-                notice.write(&self.log, shown.as_ref());
+                    Ending::Asked => {}
+                }
+                notice.write(&self.log, running.as_ref());
                 match ending {
-                    Ending::Died | Ending::Hung => self.doubt(),
+                    Ending::Died | Ending::Hung => {
+                        let request = running.as_ref().map(|running| running.line.as_str());
+                        if let Some(storm) = self.deaths.note(request, Instant::now()) {
+                            self.tell_storm(&storm);
+                        }
+                        self.doubt();
+                    }
                     Ending::BootFailed | Ending::Asked => {}
                 }
                 // Nobody is there: no request runs and no connection is open, whoever reads it.
@@ -144,6 +150,17 @@ impl Monitor<'_> {
             | Notice::RollHalted { .. }
             | Notice::CrashLoop { .. } => notice.write(&self.log, None),
         }
+    }
+
+    /// Workers die again and again, and are replaced as fast.
+    pub(super) fn tell_storm(&self, storm: &deaths::Report) {
+        let number = |n: u64| Value::Number(i64::try_from(n).unwrap_or(i64::MAX));
+        let pairs = [
+            ("deaths", number(storm.deaths_count)),
+            ("in_s", number(storm.within.as_secs())),
+            ("requests", Value::Text(&storm.requests)),
+        ];
+        self.log.line(Level::Error, "server.crash_storm", &pairs);
     }
 
     /// What the kernel and the board know of a worker that hangs. Its Python stack follows, from itself.

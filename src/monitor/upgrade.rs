@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd;
 
 use super::Monitor;
+use crate::descriptors::OwnDescriptors;
 use crate::listener::Heirlooms;
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
@@ -92,6 +93,11 @@ impl Succession {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// The descriptors that a child closes.
+    pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        own.extend(self.awaited());
     }
 
     pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {

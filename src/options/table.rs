@@ -154,7 +154,8 @@ pub const OPTIONS: &[OptionSpec] = {
             S::MaxConnections,
             T::Listening,
             "max-connections",
-            "Connections that one worker holds; above it the longest idle one is closed.",
+            "Connections that one worker holds; above it the longest idle one is closed. The limit of open \
+             descriptors may allow fewer.",
         )
         .once("N", "10000"),
         row(

@@ -11,6 +11,8 @@ pub enum Before {
     Ready {
         /// Since when.
         since: Instant,
+        /// Whether its time to have served was up.
+        has_served: bool,
     },
     /// As [`SlotState::Draining`].
     Draining {
@@ -72,8 +74,8 @@ impl WorkerSlot {
     /// is news.
     pub fn condemn(&mut self, kill_at: Instant) -> Option<Pid> {
         match self.state {
-            SlotState::Ready { pid, since } => {
-                let before = Before::Ready { since };
+            SlotState::Ready { pid, since, has_served } => {
+                let before = Before::Ready { since, has_served };
                 self.state = SlotState::Condemned { pid, kill_at, before };
                 Some(pid)
             }
@@ -91,6 +93,7 @@ impl WorkerSlot {
             | SlotState::Backoff { .. }
             | SlotState::Spawning
             | SlotState::Starting { .. }
+            | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
             | SlotState::Condemned { .. }
             | SlotState::Killed { .. } => None,
@@ -102,7 +105,7 @@ impl WorkerSlot {
     pub fn acquit(&mut self) -> bool {
         let SlotState::Condemned { pid, before, .. } = self.state else { return false };
         self.state = match before {
-            Before::Ready { since } => SlotState::Ready { pid, since },
+            Before::Ready { since, has_served } => SlotState::Ready { pid, since, has_served },
             Before::Draining { quick_at, kill_at } => {
                 SlotState::Draining { pid, quick_at, kill_at }
             }

@@ -18,57 +18,100 @@ fn spawn(slot: &mut WorkerSlot, now: Instant) -> Instant {
 }
 
 #[test]
-fn a_slot_whose_worker_fails_waits_longer_each_time_and_30_s_at_most() {
+fn a_slot_whose_workers_never_serve_waits_longer_each_time_and_5_s_at_most() {
     let (mut slot, mut jitter, mut now) = slot();
-    for nominal in [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
+    for nominal in [0.0, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0] {
         now = spawn(&mut slot, now);
-        now += s(600.0); // Long after the limit of spawns has forgotten it.
-        assert_eq!(slot.exited(now, &mut jitter), Some(Ending::BootFailed));
+        now += s(30.0); // A boot that takes long changes nothing.
+        assert_eq!(slot.exited(false, now, &mut jitter), Some(Ending::BootFailed));
         let wait = (slot.deadline().unwrap() - now).as_secs_f64();
         assert!((0.9 * nominal..=1.1 * nominal).contains(&wait), "{wait} instead of {nominal}");
     }
 }
 
-#[test]
-fn a_minute_of_health_makes_failures_forgotten() {
+/// A slot whose workers have never served, and that waits long for the next one.
+fn failed() -> (WorkerSlot, Jitter, Instant) {
     let (mut slot, mut jitter, mut now) = slot();
-    for _ in 0..5 {
+    for _ in 0..6 {
         now = spawn(&mut slot, now);
-        slot.exited(now, &mut jitter);
+        slot.exited(false, now, &mut jitter);
     }
+    (slot, jitter, now)
+}
+
+#[test]
+fn the_death_of_a_worker_that_answered_a_request_delays_nothing() {
+    let (mut slot, mut jitter, mut now) = failed();
+    for _ in 0..20 {
+        now = spawn(&mut slot, now);
+        slot.ready(now);
+        assert_eq!(slot.exited(true, now, &mut jitter), Some(Ending::Died));
+        assert_eq!(slot.deadline(), Some(now));
+    }
+}
+
+#[test]
+fn the_death_of_a_worker_that_was_ready_for_a_second_delays_nothing() {
+    let (mut slot, mut jitter, mut now) = failed();
+    for _ in 0..20 {
+        now = spawn(&mut slot, now);
+        slot.ready(now);
+        now += SERVED_AFTER;
+        assert_eq!(slot.exited(false, now, &mut jitter), Some(Ending::Died));
+        assert_eq!(slot.deadline(), Some(now));
+    }
+}
+
+#[test]
+fn a_worker_that_hangs_in_a_request_delays_nothing() {
+    let (mut slot, mut jitter, mut now) = failed();
     now = spawn(&mut slot, now);
     slot.ready(now);
-    now += HEALTH;
-    assert_eq!(slot.exited(now, &mut jitter), Some(Ending::Died));
+    slot.condemn(now);
+    slot.kill(KillReason::Hung);
+    assert_eq!(slot.exited(false, now, &mut jitter), Some(Ending::Hung));
     assert_eq!(slot.deadline(), Some(now));
 }
 
 #[test]
-fn less_than_a_minute_of_health_does_not() {
-    let (mut slot, mut jitter, mut now) = slot();
-    for _ in 0..5 {
-        now = spawn(&mut slot, now);
-        slot.exited(now, &mut jitter);
-    }
+fn a_worker_that_was_ready_for_less_than_a_second_and_answered_nothing_has_not_served() {
+    let (mut slot, mut jitter, mut now) = failed();
     now = spawn(&mut slot, now);
     slot.ready(now);
-    now += HEALTH - s(1.0);
-    slot.exited(now, &mut jitter);
-    assert!(slot.deadline().unwrap() > now + s(5.0));
+    now += SERVED_AFTER - s(0.01);
+    assert!(!slot.has_served(now));
+    slot.exited(false, now, &mut jitter);
+    assert!(slot.deadline().unwrap() > now + s(4.0));
 }
 
 #[test]
-fn a_ninth_spawn_waits_until_the_first_is_a_minute_old() {
-    let (mut slot, mut jitter, start) = slot();
-    for _ in 0..8 {
-        spawn(&mut slot, start);
-        slot.drain(start, start);
-        assert_eq!(slot.exited(start, &mut jitter), Some(Ending::Asked));
-    }
-    slot.fill(start);
-    assert_eq!(slot.deadline(), Some(start + MINUTE));
-    assert_eq!(slot.spawn_when_due(Generation(1), None, start + MINUTE - s(0.001)), None);
-    assert!(slot.spawn_when_due(Generation(1), None, start + MINUTE).is_some());
+fn that_a_worker_has_served_is_said_once() {
+    let (mut slot, _, now) = slot();
+    spawn(&mut slot, now);
+    slot.ready(now);
+    assert_eq!(slot.deadline(), Some(now + SERVED_AFTER));
+    assert!(slot.has_served(now + SERVED_AFTER));
+    assert!(!slot.has_served(now + SERVED_AFTER));
+    assert_eq!(slot.deadline(), None);
+}
+
+#[test]
+fn failures_that_are_forgotten_delay_nothing() {
+    let (mut slot, mut jitter, now) = failed();
+    assert!(slot.deadline().unwrap() > now);
+    slot.forget_failures(now);
+    assert_eq!(slot.deadline(), Some(now));
+    spawn(&mut slot, now);
+    slot.exited(false, now, &mut jitter);
+    assert_eq!(slot.deadline(), Some(now), "the next failure is the first one again");
+}
+
+#[test]
+fn a_wait_can_be_shortened_and_not_prolonged() {
+    let (mut slot, _, now) = failed();
+    slot.hasten(now + s(0.5));
+    slot.hasten(now + s(60.0));
+    assert_eq!(slot.deadline(), Some(now + s(0.5)));
 }
 
 #[test]
@@ -78,7 +121,7 @@ fn each_spawn_takes_the_side_that_the_one_before_did_not() {
     for _ in 0..4 {
         now = spawn(&mut slot, now);
         sides.push(slot.side());
-        slot.exited(now, &mut jitter);
+        slot.exited(false, now, &mut jitter);
     }
     assert_eq!(sides, [Side::A, Side::B, Side::A, Side::B]);
 }
@@ -96,21 +139,51 @@ fn a_second_ready_is_no_news() {
 fn a_worker_that_was_told_to_leave_does_not_become_ready() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
-    assert!(slot.drain(now + s(1.0), now + s(2.0)));
+    assert!(slot.drain(now, now + s(1.0), now + s(2.0)));
     assert!(!slot.ready(now));
     assert!(!slot.is_ready());
 }
 
 #[test]
-fn an_earlier_time_to_leave_is_not_prolonged() {
+fn a_worker_that_does_not_serve_yet_is_not_waited_for() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
-    slot.drain(now + s(5.0), now + s(6.0));
-    assert!(!slot.drain(now + s(50.0), now + s(60.0)));
-    assert_eq!(slot.deadline(), Some(now + s(5.0)));
-    assert!(slot.quit(now + s(60.0)));
-    assert_eq!(slot.deadline(), Some(now + s(6.0)));
-    assert!(!slot.drain(now, now), "a quitting worker is not sent back to draining");
+    slot.drain(now + s(2.0), now + s(20.0), now + s(25.0));
+    assert_eq!(slot.deadline(), Some(now + s(2.0)));
+    assert_eq!(slot.lapse(now + s(2.0)), Some(Lapse::Quit));
+    let (mut in_a_hurry, _, now) = self::slot();
+    spawn(&mut in_a_hurry, now);
+    in_a_hurry.drain(now + s(2.0), now + s(0.5), now + s(1.0));
+    assert_eq!(in_a_hurry.deadline(), Some(now + s(1.0)));
+}
+
+#[test]
+fn a_worker_that_turns_out_to_serve_when_it_is_told_to_leave_has_the_time_of_one_that_serves() {
+    let (mut slot, _, now) = slot();
+    spawn(&mut slot, now);
+    slot.drain(now + s(2.0), now + s(20.0), now + s(25.0));
+    assert!(!slot.ready(now + s(1.0)));
+    assert_eq!(slot.lapse(now + s(2.0)), None);
+    assert_eq!(slot.deadline(), Some(now + s(20.0)));
+    assert_eq!(slot.lapse(now + s(20.0)), Some(Lapse::Drain));
+}
+
+#[test]
+fn an_earlier_time_to_leave_is_not_prolonged() {
+    for is_ready in [true, false] {
+        let (mut slot, _, now) = slot();
+        spawn(&mut slot, now);
+        if is_ready {
+            slot.ready(now);
+        }
+        slot.drain(now + s(5.0), now + s(5.0), now + s(6.0));
+        assert!(!slot.drain(now + s(50.0), now + s(50.0), now + s(60.0)));
+        assert_eq!(slot.deadline(), Some(now + s(5.0)));
+        slot.ready(now);
+        assert!(slot.quit(now + s(60.0)));
+        assert_eq!(slot.deadline(), Some(now + s(6.0)));
+        assert!(!slot.drain(now, now, now), "a quitting worker is not sent back to draining");
+    }
 }
 
 #[test]
@@ -124,9 +197,9 @@ fn a_killed_worker_is_killed_once() {
 #[test]
 fn a_vacant_slot_has_nobody_to_lose() {
     let (mut slot, mut jitter, now) = slot();
-    assert_eq!(slot.exited(now, &mut jitter), None);
+    assert_eq!(slot.exited(false, now, &mut jitter), None);
     slot.fill(now);
-    assert_eq!(slot.exited(now, &mut jitter), None);
+    assert_eq!(slot.exited(false, now, &mut jitter), None);
     assert!(slot.is_vacant());
 }
 

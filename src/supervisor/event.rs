@@ -60,6 +60,8 @@ pub enum Event {
         status: ExitStatus,
         /// What it said about its failure to boot.
         report: Option<String>,
+        /// Whether it answered a request in its life.
+        has_answered: bool,
     },
     /// [`Action::Configure`] was carried out.
     Configured {

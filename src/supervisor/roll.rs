@@ -9,7 +9,7 @@
 //! | Idle | HUP | read the configuration | Configuring |
 //! | Configuring | it is wrong | end: misconfigured | Idle |
 //! | Configuring | it can be used | spawn the canary | Canary |
-//! | Canary | HUP | quit the canary; read the configuration once it is gone | Idle |
+//! | Canary | HUP | drain the canary; read the configuration once it is gone | Idle |
 //! | Canary | it ends, or is not ready in time | end: canary failed | Idle |
 //! | Canary | it has served for [`PROBATION`] | adopt its generation; it takes its slot | Rolling |
 //! | Rolling | no worker of another generation is left | end: done | Idle |
@@ -104,19 +104,34 @@ impl Supervisor {
     /// HUP.
     pub(super) fn reload(&mut self, now: Instant) {
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } => {
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {
                 self.is_reload_wanted = true;
                 if let Roll::Canary { generation, .. } = self.roll {
+                    if self.spare_serves() {
+                        self.bring_back(); // It may take long to leave.
+                    }
                     self.actions.push_back(Action::Discard { generation });
                     self.roll = Roll::Idle;
-                    self.dismiss_spare(Pace::Quick, now);
+                    // It may serve already, on probation: then it drains, as any other.
+                    self.dismiss_spare(now);
                 }
             }
             Phase::Resting => {
                 self.is_reload_wanted = true;
-                self.phase = Phase::Serving { unready_since: None };
+                // Where somebody still leaves the spare seat there is no room for a canary before that.
+                self.phase = match self.spare {
+                    None => Phase::Returning,
+                    Some(_) => Phase::Serving { unready_since: None },
+                };
             }
             Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {}
+        }
+    }
+
+    /// Whoever waits for a canary after a rest waits no longer.
+    fn bring_back(&mut self) {
+        if self.phase == Phase::Returning {
+            self.phase = Phase::Serving { unready_since: None };
         }
     }
 
@@ -210,13 +225,19 @@ impl Supervisor {
             self.roll = Roll::RollingBack;
             self.actions.push_back(Action::Adopt { generation: good });
             self.tell(Notice::RollHalted { generation: bad });
+            // A replacement that still boots would take the place of a worker that serves well.
+            let is_bad =
+                |spare: &&Spare| spare.role == Role::Replacement && spare.seat.generation() == bad;
+            if self.spare.as_ref().filter(is_bad).is_some() {
+                self.dismiss_spare(now);
+            }
             self.adopt(policy, now);
         }
     }
 
     /// What follows from the states: begins, proves, replaces, ends.
     pub(super) fn advance_roll(&mut self, now: Instant) {
-        let is_serving = matches!(self.phase, Phase::Serving { .. });
+        let is_serving = matches!(self.phase, Phase::Serving { .. } | Phase::Returning);
         if let Some(spare) = &self.spare
             && spare.seat.is_vacant()
             && (spare.role == Role::Leaver || !is_serving)
@@ -295,6 +316,7 @@ impl Supervisor {
         let (before, policy_before) = (self.generation, self.policy.clone());
         self.roll = Roll::Rolling { before, policy_before, last_death: None };
         self.generation = generation;
+        self.bring_back();
         self.actions.push_back(Action::Adopt { generation });
         self.hand_over(now);
         self.adopt(policy, now);
@@ -303,6 +325,7 @@ impl Supervisor {
     /// What was configured holds from now on. The number of workers only where it has changed: TTIN and
     /// TTOU are wishes, too.
     fn adopt(&mut self, policy: Policy, now: Instant) {
+        self.forget_delays(now); // They were of other code.
         let workers = policy.workers.min(policy.ceiling).max(1);
         let is_news = workers != self.policy.workers;
         self.policy = policy;
@@ -317,29 +340,26 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(usize::from(spare.seat.id().0)) else { return };
         slot.change_places(&mut spare.seat);
         spare.role = Role::Leaver;
-        self.dismiss_spare(Pace::Graceful, now);
+        self.dismiss_spare(now);
     }
 
     /// Tells the spare seat's process to leave.
-    pub(super) fn dismiss_spare(&mut self, pace: Pace, now: Instant) {
+    pub(super) fn dismiss_spare(&mut self, now: Instant) {
         let Some(spare) = &mut self.spare else { return };
         spare.role = Role::Leaver;
-        let budget = match pace {
-            Pace::Graceful => Budget::graceful(&self.policy, now),
-            Pace::Quick => Budget::quick(now, self.policy.quick),
-        };
         // Nobody there yet: it is told when it has started.
         if let SlotState::Backoff { .. } | SlotState::Empty = spare.seat.state() {
             self.spare = None;
             return;
         }
-        let soon = self.policy.quick;
-        let told = super::dismiss(&mut spare.seat, soon, pace, budget, now);
+        let (soon, budget) = (self.policy.quick, Budget::graceful(&self.policy, now));
+        let told = super::dismiss(&mut spare.seat, soon, Pace::Graceful, budget, now);
         self.actions.extend(told);
     }
 
     fn end_roll(&mut self, outcome: ReloadOutcome) {
         self.roll = Roll::Idle;
+        self.bring_back();
         self.actions.push_back(Action::ReloadEnded { outcome });
     }
 

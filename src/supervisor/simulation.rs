@@ -4,9 +4,16 @@
 //! What must hold is checked at every action. A failure names its seed;
 //! `ARCTOS_SIM_SEED=N cargo test simulated` plays that one life again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+
+mod crashes;
+mod leaving;
+mod pacing;
 
 use super::*;
+use crate::slot::ExitStatus;
+use leaving::Leaving;
+use pacing::Pacing;
 
 const LIVES: u64 = 10_000;
 const STEPS: u32 = 250;
@@ -28,6 +35,9 @@ fn every_simulated_life_keeps_the_promises() {
 
 /// A process as the world knows it.
 struct Process {
+    /// Since when it serves, until it has for long enough to have served.
+    ready_since: Option<Instant>,
+    leaving: Leaving,
     slot: SlotId,
     side: Side,
     generation: Generation,
@@ -58,7 +68,7 @@ struct World {
     orders: Vec<Order>,
     /// What will happen, in order of time.
     coming: Vec<(Instant, Event)>,
-    spawns: BTreeMap<u16, VecDeque<Instant>>,
+    pacing: Pacing,
     stopping_since: Option<Instant>,
     door_closed: bool,
     listeners_dropped: bool,
@@ -78,6 +88,8 @@ struct World {
     /// What durations are divided by: in some lives everything happens at once.
     haste: u64,
     asked: bool,
+    /// The stop is to be quick.
+    interrupted: bool,
 }
 
 fn is_answer(event: &Event, to: &Order) -> bool {
@@ -122,7 +134,7 @@ impl World {
             is_preloaded: dice.draw().is_multiple_of(3),
             orders: Vec::new(),
             coming: Vec::new(),
-            spawns: BTreeMap::new(),
+            pacing: Pacing::default(),
             stopping_since: None,
             door_closed: false,
             listeners_dropped: false,
@@ -137,6 +149,7 @@ impl World {
             haste: [1, 1, 100][dice.draw() as usize % 3],
             dice,
             asked: false,
+            interrupted: false,
         }
     }
 
@@ -199,7 +212,7 @@ impl World {
             21..=26 => Event::Failing { pid: any_pid },
             _ => {
                 let status = ExitStatus::Code([0, 3, 4][self.dice.draw() as usize % 3]);
-                Event::Exited { pid: Pid(9_999), status, report: None }
+                Event::Exited { pid: Pid(9_999), status, report: None, has_answered: false }
             }
         };
         self.deliver(event);
@@ -228,7 +241,14 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, event: Event) {
+    fn deliver(&mut self, mut event: Event) {
+        if let Event::Exited { pid, has_answered, .. } = &mut event {
+            let process = self.processes.get(&pid.0);
+            let is_young = process.is_some_and(|process| process.ready_since.is_some());
+            *has_answered = is_young && self.chance(50);
+        }
+        self.pace(&event);
+        self.interrupted |= matches!(event, Event::Wish(Wish::Interrupt));
         match &event {
             Event::Started { slot, side, pid } => {
                 let Some(order) = self.answered(*slot, *side) else { return }; // It was withdrawn.
@@ -244,12 +264,15 @@ impl World {
             }
             Event::Ready { pid } => {
                 if let Some(process) = self.processes.get_mut(&pid.0) {
+                    process.ready_since = process.ready_since.or(Some(self.now));
+                    process.leaving.has_been_ready = true;
                     process.is_ready = process.told.is_none_or(|told| told == Command::Announce)
                         && !process.is_killed;
                 }
             }
             Event::GoesOn { pid } if self.machine.is_condemned(*pid) => {
                 let process = self.processes.get_mut(&pid.0).expect("it is alive");
+                process.leaving.is_hung = false;
                 process.is_ready =
                     process.was_ready && process.told.is_none_or(|told| told == Command::Announce);
             }
@@ -288,8 +311,10 @@ impl World {
             match action {
                 Action::Spawn { slot, side, generation } => self.spawn(slot, side, generation),
                 Action::DumpStack { pid } => {
+                    self.pacing.forget(); // It hangs in a request, so it has served.
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
                     process.was_ready = std::mem::replace(&mut process.is_ready, false);
+                    process.leaving.is_hung = true;
                 }
                 Action::Configure { .. } => {
                     assert!(!self.reloading, "two reloads at once");
@@ -302,6 +327,7 @@ impl World {
                 }
                 Action::Adopt { generation } => {
                     assert!(self.reloading);
+                    self.pacing.forget();
                     self.in_service = generation;
                 }
                 Action::Discard { generation } => {
@@ -312,6 +338,7 @@ impl World {
                 Action::ReloadEnded { outcome } => self.reloaded(outcome),
                 Action::Command { pid, command } => self.command(pid, command),
                 Action::Kill { pid } => {
+                    self.check_patience(pid);
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
                     assert!(!process.is_killed, "killed twice");
                     process.is_killed = true;
@@ -403,15 +430,10 @@ impl World {
         let is_double = |slot: &SlotId| slots.iter().filter(|other| *other == slot).count() > 1;
         let is_second = slots.contains(&slot);
         assert!(!is_second || !slots.iter().any(is_double), "more than one process too many");
-        let spawns = self.spawns.entry(slot.0).or_default();
-        // A stand-in is somebody's wish; what the slot does by itself is bounded.
+        // A stand-in is somebody's wish; what the slot does by itself is paced.
         if generation == self.in_service && !is_second {
-            spawns.push_back(self.now);
+            self.pacing.spawned(slot, self.now);
         }
-        while spawns.front().is_some_and(|at| self.now - *at >= ms(60_000)) {
-            spawns.pop_front();
-        }
-        assert!(spawns.len() <= 8, "more than 8 spawns of one slot in a minute");
         if self.chance(2) {
             self.meddle_inside(); // Between the action and its outcome.
         }
@@ -443,7 +465,9 @@ impl World {
             generation,
             told: None,
             is_ready: false,
+            ready_since: None,
             was_ready: false,
+            leaving: Leaving::default(),
             is_killed: false,
         };
         self.processes.insert(pid.0, process);
@@ -487,6 +511,8 @@ impl World {
             _ => Wish::Fewer,
         };
         self.asked |= !matches!(wish, Wish::More | Wish::Fewer);
+        self.interrupted |= wish == Wish::Interrupt;
+        self.pacing.forget();
         self.machine.handle(Event::Wish(wish), self.now);
     }
 
@@ -523,7 +549,7 @@ impl World {
             return;
         }
         self.coming.retain(|(_, event)| !is_end(event));
-        self.coming.push((at, Event::Exited { pid, status, report: None }));
+        self.coming.push((at, Event::Exited { pid, status, report: None, has_answered: false }));
     }
 
     fn command(&mut self, pid: Pid, command: Command) {
@@ -534,10 +560,15 @@ impl World {
         let (slot, generation, was_ready) = (process.slot, process.generation, process.is_ready);
         process.told = Some(command);
         match command {
+            Command::Drain => process.leaving.since = Some(self.now),
+            Command::Quick => self.check_patience(pid),
+            Command::Serve | Command::Announce => {}
+        }
+        match command {
             Command::Serve => panic!("nobody is told to serve on"),
             Command::Announce => assert!(!self.door_closed),
             Command::Drain | Command::Quick => {
-                process.is_ready = false;
+                self.processes.get_mut(&pid.0).expect("it is alive").is_ready = false;
                 let is_meant = self.stopping_since.is_some()
                     || self.rested == Some(self.now)
                     || slot.0 >= self.told_target
@@ -559,6 +590,7 @@ impl World {
         known.sort_unstable();
         let alive: Vec<_> = self.processes.keys().map(|pid| Pid(*pid)).collect();
         assert_eq!(known, alive, "the machine has lost sight of a process");
+        self.check_waits();
         let canary = self.machine.spare.as_ref().filter(|spare| spare.role == Role::Canary);
         if canary.is_some_and(|spare| spare.seat.is_ready()) {
             let is_its = matches!(self.machine.roll, Roll::Canary { .. });

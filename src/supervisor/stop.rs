@@ -43,7 +43,7 @@ impl Supervisor {
     /// TERM.
     pub(super) fn terminate(&mut self, now: Instant) {
         match self.phase {
-            Phase::Serving { .. } if !self.policy.drain_delay.is_zero() => {
+            Phase::Serving { .. } | Phase::Returning if !self.policy.drain_delay.is_zero() => {
                 let budget = Budget::graceful(&self.policy, now);
                 self.begin_stop(budget);
                 let staffed = self.seats().filter(|seat| seat.is_staffed());
@@ -57,6 +57,7 @@ impl Supervisor {
             Phase::Piloting
             | Phase::Filling
             | Phase::Serving { .. }
+            | Phase::Returning
             | Phase::Resting
             | Phase::Announcing { .. }
             | Phase::Leaving { .. }
@@ -67,7 +68,11 @@ impl Supervisor {
     /// QUIT.
     pub(super) fn stop_gracefully(&mut self, now: Instant) {
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Resting => {
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Serving { .. }
+            | Phase::Returning
+            | Phase::Resting => {
                 let budget = Budget::graceful(&self.policy, now);
                 self.begin_stop(budget);
                 self.leave(Pace::Graceful, budget, Verdict::Asked, now);
@@ -83,7 +88,11 @@ impl Supervisor {
     pub(super) fn interrupt(&mut self, now: Instant) {
         let budget = Budget::quick(now, self.policy.quick);
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Resting => {
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Serving { .. }
+            | Phase::Returning
+            | Phase::Resting => {
                 self.begin_stop(budget);
                 self.leave(Pace::Quick, budget, Verdict::Asked, now);
             }
@@ -111,7 +120,7 @@ impl Supervisor {
     /// WINCH: all workers leave, the listeners stay.
     pub(super) fn rest(&mut self, now: Instant) {
         match self.phase {
-            Phase::Serving { .. } => {
+            Phase::Serving { .. } | Phase::Returning => {
                 self.abandon_roll();
                 self.withdraw_spawns();
                 self.phase = Phase::Resting;

@@ -1,7 +1,9 @@
 mod held;
 mod reload;
+mod respawn;
 
 use super::*;
+use crate::slot::ExitStatus;
 
 /// A machine, its clock and the pids it was given.
 struct Rig {
@@ -115,12 +117,12 @@ impl Rig {
     }
 
     fn exited(&mut self, pid: i32, status: ExitStatus) -> Vec<Did> {
-        self.event(Event::Exited { pid: Pid(pid), status, report: None })
+        self.event(Event::Exited { pid: Pid(pid), status, report: None, has_answered: false })
     }
 
     fn failed(&mut self, pid: i32, code: i32, report: &str) -> Vec<Did> {
         let (pid, status) = (Pid(pid), ExitStatus::Code(code));
-        self.event(Event::Exited { pid, status, report: Some(report.into()) })
+        self.event(Event::Exited { pid, status, report: Some(report.into()), has_answered: false })
     }
 
     fn left(&mut self, pid: i32) -> Vec<Did> {
@@ -228,6 +230,7 @@ fn a_worker_that_cannot_boot_and_does_not_end_is_killed() {
         pid: Pid(100),
         status: ExitStatus::Signal(9),
         report: Some("Traceback".into()),
+        has_answered: false,
     });
     assert_eq!(did[0], Report("Traceback".into()));
     assert_eq!(did.last(), Some(&Finish(Verdict::NotBooted)));
@@ -251,7 +254,12 @@ fn a_later_failure_to_boot_is_told_and_tried_again() {
 fn a_later_fork_that_fails_is_tried_again() {
     let mut rig = Rig::serving(policy(1));
     rig.machine.handle(
-        Event::Exited { pid: Pid(100), status: ExitStatus::Signal(9), report: None },
+        Event::Exited {
+            pid: Pid(100),
+            status: ExitStatus::Signal(9),
+            report: None,
+            has_answered: false,
+        },
         rig.now,
     );
     while let Some(action) = rig.machine.next_action() {
@@ -401,8 +409,7 @@ fn a_stop_while_booting_waits_for_nobody_who_serves_nobody() {
     rig.run();
     let did = rig.wish(Wish::Terminate);
     assert_eq!(did[..2], [Stopping, CloseDoor]);
-    rig.after(s(2.0));
-    assert_eq!(rig.after(s(0.0)), [Kill(100), Kill(101)]);
+    assert_eq!(rig.after(s(2.0)), [Kill(100), Kill(101)]);
     rig.exited(100, ExitStatus::Signal(9));
     assert_eq!(rig.exited(101, ExitStatus::Signal(9)), [Finish(Verdict::Asked)]);
 }

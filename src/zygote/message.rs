@@ -138,7 +138,9 @@ impl Word {
             }
             [b'S'] => {
                 let number = u32::from_ne_bytes(take(&mut rest)?);
-                Self::Started { number, pid: Pid(i32::from_ne_bytes(take(&mut rest)?)) }
+                let pid = Pid(i32::from_ne_bytes(take(&mut rest)?));
+                // Others are no process to kill(2), but many.
+                (pid.0 > 1).then_some(Self::Started { number, pid })?
             }
             [b'N'] => {
                 let number = u32::from_ne_bytes(take(&mut rest)?);
@@ -311,6 +313,9 @@ mod tests {
     fn what_nobody_of_us_says_is_none() {
         for message in [&b""[..], b"X", b"S", b"R\x01\xff\xff", b"N\0\0\0\0\0\0\0\0!"] {
             assert_eq!(Word::decode(message), None);
+        }
+        for pid in [1, 0, -1, -4711, i32::MIN] {
+            assert_eq!(Word::decode(&Word::Started { number: 1, pid: Pid(pid) }.encode()), None);
         }
         assert_eq!(Brief::decode(b"\0\0\0\0\0\0C\0"), None);
     }

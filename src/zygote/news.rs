@@ -31,6 +31,12 @@ pub enum News {
         /// With what.
         reason: Delay,
     },
+    /// It has said what it cannot have to say, and is killed. What it has said before was true: nothing is
+    /// taken from it without proof.
+    Distrusted {
+        /// What that was.
+        lie: Lie,
+    },
     /// A worker was forked. Its pid is told here, and nowhere else, before it can be reaped.
     Started {
         /// Where.
@@ -55,6 +61,22 @@ pub enum News {
         status: ExitStatus,
         /// What that means.
         ending: ZygoteEnding,
+    },
+}
+
+/// What no zygote has to say, unless the application speaks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Nothing that this program says.
+    Nonsense,
+    /// That it is ready, or cannot load the application, after it was ready.
+    Belated,
+    /// The answer to an order that it was not told.
+    Unordered,
+    /// That it has forked this process, which is no child of the supervisor's, or has another place.
+    Stranger {
+        /// Which.
+        pid: Pid,
     },
 }
 
@@ -87,6 +109,9 @@ pub enum SpawnCause {
     /// The zygote is gone, and nobody has asked it to leave.
     #[error("the zygote is gone")]
     Gone,
+    /// The zygote has lied.
+    #[error("the zygote has said what cannot be")]
+    Distrusted,
     /// The zygote was asked to leave.
     #[error("the zygote leaves")]
     Withdrawn,
@@ -97,7 +122,7 @@ pub enum SpawnCause {
 pub enum ZygoteEnding {
     /// It was asked to leave.
     Asked,
-    /// As [`News::Failed`] or [`News::Killed`] has told.
+    /// As [`News::Failed`], [`News::Killed`] or [`News::Distrusted`] has told.
     Told,
     /// Nobody expected it. Its workers live; for more of them there has to be another zygote.
     Died,
@@ -135,6 +160,19 @@ impl News {
                     Delay::Leave => "did not leave in time",
                 };
                 line(Level::Error, "zygote.killed", &[("reason", Value::Text(reason))]);
+            }
+            Self::Distrusted { lie } => {
+                let (reason, pid) = match lie {
+                    Lie::Nonsense => ("it wrote what no zygote writes", None),
+                    Lie::Belated => ("it said a second time what came of loading", None),
+                    Lie::Unordered => ("it answered an order that it was not given", None),
+                    Lie::Stranger { pid } => {
+                        ("the process that it named is no worker of this server", Some(pid))
+                    }
+                };
+                let mut further = vec![("reason", Value::Text(reason))];
+                further.extend(pid.map(|pid| ("told_pid", Value::Number(i64::from(pid.0)))));
+                line(Level::Error, "zygote.distrusted", &further);
             }
             Self::Started { .. } => {}
             // Nobody waits for this worker any more.

@@ -10,11 +10,12 @@ use std::fs;
 use std::io::IoSliceMut;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::vec::IntoIter;
 
 use arctos_worker::fd;
 use arctos_worker::fork_guard;
-use arctos_worker::post::{Listener, Post, WorkerExit};
+use arctos_worker::post::{Listener, Post, WorkerExit, receive_stacks_pipe};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -112,7 +113,7 @@ fn work(
     mut descriptors: IntoIter<OwnedFd>,
     inheritance: &Inheritance<'_>,
 ) -> i32 {
-    let Inheritance { generation, name, settings, log, board } = *inheritance;
+    let Inheritance { generation, name, settings, log, board, supervisor } = *inheritance;
     let slot = brief.slot;
     // Neither lacks: the supervisor has looked for the block, and `hear` has counted.
     let Some(block) = board.block(slot, brief.side) else { return WorkerExit::Internal.code() };
@@ -120,6 +121,7 @@ fn work(
     let (Some(life), Some(doorbell)) = (next(), next()) else {
         return WorkerExit::Internal.code();
     };
+    let stacks = receive_stacks_pipe(life.as_fd());
     // The supervisor may have given the order up meanwhile: the block is another's then.
     if is_at_end(&life) {
         return WorkerExit::Done.code();
@@ -128,12 +130,14 @@ fn work(
     let listeners = brief.listeners.into_iter().zip(descriptors);
     let listeners = listeners.map(|((name, owner), socket)| Listener { socket, name, owner });
     let log = log.with_identity(slot, std::process::id(), generation).with_row(&block.row);
+    let log = log.with_stacks_pipe(stacks);
     let post = Post {
         slot,
         generation,
         block,
         header: board.header(),
         life,
+        supervisor: Arc::clone(supervisor),
         doorbell,
         listeners: listeners.collect(),
         settings: settings.clone(),

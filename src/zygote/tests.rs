@@ -54,7 +54,7 @@ impl Play {
     /// What the supervisor makes of a word.
     fn hears(&mut self, word: Word) -> Vec<News> {
         self.says(word);
-        self.zygote.listen(self.start)
+        self.zygote.listen(&believe, self.start)
     }
 
     fn order(&mut self, slot: u16) -> Vec<News> {
@@ -82,6 +82,11 @@ impl Drop for Play {
         let _ = self.process.kill(); // It may have been killed.
         let _ = self.process.wait();
     }
+}
+
+/// Every process is the supervisor's child.
+fn believe(_: Pid) -> Admission {
+    Admission::Child
 }
 
 fn order(slot: u16) -> Order {
@@ -145,13 +150,13 @@ fn when_its_socket_ends_all_orders_have_failed_and_it_is_killed() {
     play.order(0);
     play.order(1);
     play.its = None;
-    let news = play.zygote.listen(play.start);
+    let news = play.zygote.listen(&believe, play.start);
     assert_eq!(news, [not_started(0, SpawnCause::Gone), not_started(1, SpawnCause::Gone)]);
     assert!(play.zygote.awaited().is_none() && !play.zygote.takes_orders());
     assert_eq!(play.order(2), [not_started(2, SpawnCause::Gone)]);
     assert!(play.is_killed());
     let status = ExitStatus::Signal(9);
-    let news = play.zygote.exited(status, play.start);
+    let news = play.zygote.exited(status, &believe, play.start);
     assert_eq!(news, [News::Ended { status, ending: ZygoteEnding::Died }]);
 }
 
@@ -163,7 +168,7 @@ fn what_it_said_before_it_was_reaped_is_heard_also_when_its_socket_is_still_open
     let number = play.told().unwrap().number;
     play.says(Word::Started { number, pid: Pid(7) });
     let status = ExitStatus::Code(0);
-    let news = play.zygote.exited(status, play.start);
+    let news = play.zygote.exited(status, &believe, play.start);
     let ended = News::Ended { status, ending: ZygoteEnding::Died };
     assert_eq!(news, [started(0, 7), not_started(1, SpawnCause::Gone), ended]);
 }
@@ -177,7 +182,7 @@ fn an_application_that_cannot_be_loaded_fails_all_orders_with_its_report() {
     let cause = SpawnCause::NotLoaded(exit);
     assert_eq!(news, [News::Failed { exit, report }, not_started(0, cause)]);
     let status = ExitStatus::Code(4);
-    let news = play.zygote.exited(status, play.start);
+    let news = play.zygote.exited(status, &believe, play.start);
     assert_eq!(news, [News::Ended { status, ending: ZygoteEnding::Told }]);
 }
 
@@ -230,7 +235,7 @@ fn one_that_is_told_to_leave_while_it_boots_is_killed() {
     assert_eq!(play.zygote.end(PATIENCE, play.start), [not_started(0, SpawnCause::Withdrawn)]);
     assert!(play.is_killed());
     let status = ExitStatus::Signal(9);
-    let news = play.zygote.exited(status, play.start);
+    let news = play.zygote.exited(status, &believe, play.start);
     assert_eq!(news, [News::Ended { status, ending: ZygoteEnding::Asked }]);
 }
 
@@ -247,11 +252,96 @@ fn more_descriptors_than_a_packet_can_have_fail_that_order_alone() {
     assert_eq!(play.told().unwrap().slot, SlotId(1));
 }
 
+/// It has lied, and that is the end of it; the order that was under way has failed.
+fn is_distrusted(play: &mut Play, news: &[News], lie: Lie) {
+    let failed = not_started(0, SpawnCause::Distrusted);
+    assert_eq!(news, [News::Distrusted { lie }, failed]);
+    assert!(play.zygote.awaited().is_none() && !play.zygote.takes_orders());
+    assert!(play.is_killed());
+    let status = ExitStatus::Signal(9);
+    let news = play.zygote.exited(status, &believe, play.start);
+    assert_eq!(news, [News::Ended { status, ending: ZygoteEnding::Told }]);
+}
+
 #[test]
 fn nonsense_is_the_end_of_it() {
     let mut play = Play::ready();
+    play.order(0);
     send(play.its.as_ref().unwrap().as_raw_fd(), b"?", MsgFlags::empty()).unwrap();
-    assert_eq!(play.zygote.listen(play.start), []);
-    assert!(play.zygote.awaited().is_none());
-    assert!(play.is_killed());
+    let news = play.zygote.listen(&believe, play.start);
+    is_distrusted(&mut play, &news, Lie::Nonsense);
+}
+
+#[test]
+fn a_process_that_has_another_place_is_no_worker() {
+    let mut play = Play::ready();
+    play.order(0);
+    let number = play.told().unwrap().number;
+    play.says(Word::Started { number, pid: Pid(7) });
+    let news = play.zygote.listen(&|_| Admission::Stranger, play.start);
+    is_distrusted(&mut play, &news, Lie::Stranger { pid: Pid(7) });
+}
+
+#[test]
+fn a_process_that_never_becomes_the_supervisors_child_is_no_worker() {
+    let mut play = Play::ready();
+    play.order(0);
+    let number = play.told().unwrap().number;
+    play.says(Word::Started { number, pid: Pid(7) });
+    let not_yet = |_| Admission::NotYet;
+    for ms in [0, 2, 4, 4998] {
+        let now = play.start + Duration::from_millis(ms);
+        assert_eq!(play.zygote.listen(&not_yet, now), []);
+        assert_eq!(play.zygote.judge(now), []);
+        assert_eq!(play.zygote.next_deadline(), Some(now + LOOK), "it is looked for");
+    }
+    let news = play.zygote.judge(play.t(5));
+    is_distrusted(&mut play, &news, Lie::Stranger { pid: Pid(7) });
+}
+
+#[test]
+fn a_process_that_becomes_the_supervisors_child_a_moment_later_is_the_worker() {
+    let mut play = Play::ready();
+    play.order(0);
+    let number = play.told().unwrap().number;
+    play.says(Word::Started { number, pid: Pid(7) });
+    assert_eq!(play.zygote.listen(&|_| Admission::NotYet, play.start), []);
+    assert_eq!(play.zygote.listen(&believe, play.start), [started(0, 7)]);
+    assert_eq!(play.zygote.next_deadline(), None);
+}
+
+#[test]
+fn a_worker_that_was_told_of_before_the_fork_is_said_to_have_failed_is_there() {
+    let mut play = Play::ready();
+    play.order(0);
+    let number = play.told().unwrap().number;
+    play.says(Word::Started { number, pid: Pid(7) });
+    assert_eq!(play.zygote.listen(&|_| Admission::NotYet, play.start), []);
+    let news = play.hears(Word::NotStarted { number, error: Errno::ECANCELED });
+    assert_eq!(news, [started(0, 7)]);
+}
+
+#[test]
+fn an_answer_to_an_order_that_it_was_not_given_is_a_lie() {
+    let mut play = Play::ready();
+    play.order(0);
+    let number = play.told().unwrap().number + 1;
+    let news = play.hears(Word::Started { number, pid: Pid(7) });
+    is_distrusted(&mut play, &news, Lie::Unordered);
+    let mut play = Play::booting();
+    play.order(0);
+    let news = play.hears(Word::Started { number: 0, pid: Pid(7) });
+    is_distrusted(&mut play, &news, Lie::Unordered);
+}
+
+#[test]
+fn a_second_ready_and_a_failure_after_it_are_lies() {
+    let (threads, sockets) = (Vec::new(), Vec::new());
+    let (exit, report) = (WorkerExit::NotBooted, String::new());
+    for word in [Word::Ready { threads, sockets }, Word::Failed { exit, report }] {
+        let mut play = Play::ready();
+        play.order(0);
+        let news = play.hears(word);
+        is_distrusted(&mut play, &news, Lie::Belated);
+    }
 }

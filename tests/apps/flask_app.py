@@ -62,6 +62,15 @@ def path(rest):
     return {"rest": rest, "query": request.args.to_dict(flat=False)}
 
 
+@app.get("/warn")
+def warn():
+    try:
+        raise LookupError("stock")
+    except LookupError:
+        app.logger.warning("low on stock", exc_info=True)
+    return "warned"
+
+
 @app.get("/fail")
 def fail():
     raise RuntimeError("flask failed")

@@ -2,11 +2,14 @@
 not its own, takes more than there is."""
 
 import ctypes
+import concurrent.futures
 import multiprocessing
 import os
 import random
 import re
 import signal
+import sys
+import threading
 import time
 
 import plain
@@ -41,6 +44,55 @@ def fork_and_forget(environ, start_response):
     if os.fork() == 0:
         os._exit(9)
     return plain.text(start_response, f"{os.getpid()}\n")
+
+
+def fork_and_exit(environ, start_response):
+    """A child that comes back to the server `?by=` an exception, out of the call, an item or close(), `?out_of=`
+    says which. The answer is the status that its parent waited for."""
+
+    def fork():
+        child = os.fork()
+        if child:
+            statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        elif plain.query(environ, "by") == "exit":
+            sys.exit(7)
+        elif plain.query(environ, "by") == "raise":
+            raise LookupError("in the child")
+
+    class Answer:
+        def __iter__(self):
+            if out_of == "item":
+                fork()
+            yield f"{statuses}\n".encode()
+
+        def close(self):
+            if out_of == "close":
+                fork()
+                plain.tell(plain.query(environ, "tell"), f"{statuses}")
+
+    statuses, out_of = [], plain.query(environ, "out_of")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if out_of == "call":
+        fork()
+    return Answer()
+
+
+def threads(environ, start_response):
+    """Work that goes on behind the answer, in a thread or an executor: it writes `?file=` when the gate opens."""
+
+    def work():
+        plain.wait_for_gate(environ)
+        with open(plain.query(environ, "file"), "w") as file:
+            file.write("done")
+
+    if plain.query(environ, "kind") == "executor":
+        EXECUTOR.submit(work)
+    else:
+        threading.Thread(target=work, name="a thread").start()
+    return plain.text(start_response, "begun\n")
+
+
+EXECUTOR = concurrent.futures.ThreadPoolExecutor(1)
 
 
 def scribble(environ, start_response):
@@ -93,5 +145,5 @@ def sleep(environ, start_response):
 
 ROUTES = {
     f"/{found.__name__.replace('_', '-')}": found
-    for found in (take_signals, pool, fork_and_forget, scribble, allocate, spin, sleep)
+    for found in (take_signals, pool, fork_and_forget, fork_and_exit, threads, scribble, allocate, spin, sleep)
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -24,10 +25,15 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, getpgrp, pause, read, write};
 
+use crate::process::open_count;
 use crate::{ADMIN, OPTIONS};
+
+/// The standard streams, and what whoever started the tests has left open: it is not ours to close.
+static INHERITED: OnceLock<usize> = OnceLock::new();
 
 /// Runs a server in this process; its exit code.
 pub(crate) fn serve(role: &str) -> i32 {
+    INHERITED.set(open_count()).unwrap();
     let line = std::env::var(OPTIONS).unwrap_or("--workers 2".into());
     let words = "arctos none:app --bind 127.0.0.1:0 --name test ".to_owned() + &line;
     if role == "defective" {
@@ -189,9 +195,10 @@ fn tell_restarts(post: &Post) {
 
 /// Logs what this worker was given, and what it was not.
 fn introspect(post: &Post) {
-    let own = 3 + 2 + post.listeners.len() + usize::from(post.log.as_fd().is_some());
-    // One more is the folder itself.
-    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let own = 2 + post.listeners.len() + usize::from(post.log.as_fd().is_some());
+    let own = own + usize::from(post.supervisor.as_fd().is_some());
+    let own = own + 1; // The pipe for its stacks.
+    let open = open_count() - INHERITED.get().unwrap();
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = |key: &str| status.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
     let hex = |key| u64::from_str_radix(line(key).split_whitespace().last().unwrap(), 16).unwrap();

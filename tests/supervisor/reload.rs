@@ -53,10 +53,12 @@ pub(crate) fn winch_sends_all_workers_away_and_hup_brings_them_back() {
     server.says(&["worker.left"]);
     server.says(&["worker.left"]);
     server.signal(Signal::SIGHUP);
-    server.says(&["worker.ready"]);
-    server.says(&["worker.ready"]);
+    server.says(&["worker.ready", "slot=0", "generation=2"]);
+    server.says(&["reload.done", "generation_in_service=2"]);
+    server.says(&["worker.ready", "slot=1", "generation=2"]);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
+    assert_eq!(server.seen_count("worker.started"), 2 + 2, "each boots once");
 }
 
 pub(crate) fn a_worker_that_hangs_in_a_request_is_killed_and_replaced() {

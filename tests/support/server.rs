@@ -4,6 +4,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::Log;
 use arctos_worker::metrics::{Block, Board, Command, Side};
 use arctos_worker::settings::Settings;
+use arctos_worker::supervisor_process::SupervisorProcess;
 use arctos_worker::worker::{self, LIFE_READY, Listener, Owner, Post, WorkerExit};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -63,6 +65,7 @@ impl Server {
                 settings,
                 log: Log::discard(),
                 access_log: None,
+                supervisor: Arc::new(SupervisorProcess::this()),
                 companion: None,
             };
             worker::run(post, &mut application())

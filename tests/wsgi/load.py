@@ -44,6 +44,8 @@ class Load:
         self.target = target
         self.records, self._recorded = [], threading.Condition()
         self._done = threading.Event()
+        # Clients that take a new connection for each request: so many may be with one worker at a time.
+        self.connecting = (clients + 1) // 2
         self._threads = [
             threading.Thread(target=self._keeping if number % 2 else self._connecting, daemon=True)
             for number in range(clients)

@@ -32,7 +32,7 @@ WORKER_ORPHANED = "worker.orphaned"  # slot, pid, generation: its supervisor is 
 ACCEPT_FAILED = "accept.failed"  # slot, pid, generation, error
 APPLICATION_RAISED = "application.raised"  # method, path, request_id; the traceback below
 APPLICATION_FAILED = (APPLICATION_RAISED, "application.not_started", "application.invalid")
-APPLICATION_ERRORS = "wsgi.errors"  # one line of it
+APPLICATION_ERRORS = "wsgi.errors"  # one write to it
 TOO_LONG = "response.longer_than_content_length"
 
 # Exit codes.

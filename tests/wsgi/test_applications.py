@@ -55,6 +55,16 @@ def curl(*arguments):
     return subprocess.run(["curl", "-sS", "--max-time", "60", *arguments], check=True, capture_output=True).stdout
 
 
+def in_chunks(url, **content):
+    """The answer to a POST whose body, of whatever kind requests makes it, is sent in chunks."""
+    prepared = requests.Request("POST", url, **content).prepare()
+    body = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
+    pieces = (body[at : at + 7000] for at in range(0, len(body), 7000))
+    sent = requests.post(url, data=pieces, headers={"Content-Type": prepared.headers["Content-Type"]})
+    assert sent.history or "Content-Length" not in sent.request.headers
+    return sent
+
+
 def in_parallel(one_client):
     """`one_client(number)` for 16 clients at once; every one of them must succeed."""
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -84,6 +94,13 @@ def test_flask_redirects_after_a_form_and_flashes(flask):
     with requests.Session() as session:
         answer = session.post(f"{flask.url}/form", data={"name": "Ada"})
         assert (answer.history[0].status_code, answer.json()) == (302, {"flashed": ["hello Ada"]})
+
+
+def test_flask_takes_forms_uploads_and_json_in_chunks(flask):
+    assert in_chunks(f"{flask.url}/form", data={"name": "Ada"}).history[0].status_code == 302
+    answer = in_chunks(f"{flask.url}/upload", files={"file": ("name.bin", UPLOAD)}).json()
+    assert answer == {"name": "name.bin", "size_bytes": len(UPLOAD), "sha256": UPLOAD_SHA256}
+    assert in_chunks(f"{flask.url}/login", json={"user": "Ada"}).status_code == 204
 
 
 def test_flask_answers_http_client_on_one_connection(flask):
@@ -153,6 +170,14 @@ def test_django_takes_an_upload_that_it_keeps_on_disk(django):
     assert answer == {"name": "large.bin", "size_bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
 
 
+def test_django_takes_forms_uploads_and_json_in_chunks(django):
+    assert in_chunks(f"{django.url}/form/", data={"name": "Ada", "n": "1"}).json() == {"name": "Ada", "n": "1"}
+    for body in (UPLOAD, UPLOAD * 10):
+        answer = in_chunks(f"{django.url}/upload/", files={"file": ("name.bin", body)}).json()
+        assert answer == {"name": "name.bin", "size_bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    assert in_chunks(f"{django.url}/notes/", json={"text": "chunked"}).status_code == 201
+
+
 def test_django_streams_and_sends_a_file(django):
     assert curl(f"{django.url}/stream/") == "".join(f"line {number}\n" for number in range(1000)).encode()
     source = (APPS / "django_project/notes/views.py").read_bytes()
@@ -183,6 +208,10 @@ def test_falcon_streams_to_curl_and_takes_a_chunked_body_from_requests(falcon):
     assert curl(f"{falcon.url}/blob") == "".join(f"line {number}\n" for number in range(1000)).encode()
     pieces = (UPLOAD[at : at + 7000] for at in range(0, len(UPLOAD), 7000))
     assert requests.put(f"{falcon.url}/blob", data=pieces).json() == {"sha256": UPLOAD_SHA256}
+
+
+def test_falcon_takes_json_in_chunks(falcon):
+    assert in_chunks(f"{falcon.url}/items", json={"client": 1}).json() == {"got": {"client": 1}}
 
 
 def test_falcon_answers_http_client(falcon):
@@ -217,6 +246,12 @@ def test_bottle_takes_an_upload_from_curl_and_sends_a_file(bottle):
     source = (APPS / "bottle_app.py").read_bytes()
     assert found == {"name": "bottle_app.py", "sha256": hashlib.sha256(source).hexdigest()}
     assert curl(f"{bottle.url}/source") == source
+
+
+def test_bottle_takes_forms_and_uploads_in_chunks(bottle):
+    assert in_chunks(f"{bottle.url}/form", data={"n": "1"}).json() == {"fields": {"n": "1"}}
+    answer = in_chunks(f"{bottle.url}/upload", files={"file": ("name.bin", UPLOAD)}).json()
+    assert answer == {"name": "name.bin", "sha256": UPLOAD_SHA256}
 
 
 def test_bottle_streams_to_http_client(bottle):

@@ -430,6 +430,14 @@ def test_an_argument_that_cannot_be_is_named(arguments, error, words):
         arctos.run()
 
 
+def test_an_application_of_asgi_is_refused_with_what_to_do():
+    async def asks(scope, receive, send):
+        pass
+
+    with pytest.raises(TypeError, match="is an ASGI application.*a2wsgi"):
+        arctos.run(asks, "127.0.0.1", 0)
+
+
 def test_an_unknown_keyword_is_refused():
     with pytest.raises(TypeError, match="enable_statsd"):
         arctos.run(app, "127.0.0.1", 0, enable_statsd=True)

@@ -147,6 +147,17 @@ def test_umask_is_the_workers(serve, connect):
     assert json.loads(connect(server).get("/worker").response().body)["umask"] == 0o027
 
 
+@pytest.mark.parametrize("options", [["--check"], ["--bind", "127.0.0.1:0"], ["--bind", "127.0.0.1:0", "--preload"]])
+def test_an_application_of_asgi_is_refused_with_what_to_do(options):
+    status, _, said = run(*options, "falcon_app:make_asgi()")
+    assert status == EXIT_NOT_IMPORTABLE
+    assert "What the factory returned is an ASGI application" in said and "a2wsgi" in said
+    settings = {"DJANGO_SETTINGS_MODULE": "django.conf.global_settings"}
+    status, _, said = run(*options, "django.core.asgi:get_asgi_application()", env=settings)
+    assert status == EXIT_NOT_IMPORTABLE
+    assert "is an ASGI application" in said and "the module wsgi" in said
+
+
 def test_check_imports_the_application_and_serves_nothing():
     status, _, said = run("--check", "plain:app")
     assert status == EXIT_DONE, said

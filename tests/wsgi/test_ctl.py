@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from server import (
+    APPS,
     EXIT_DONE,
     EXIT_USAGE,
     PATIENCE_S,
@@ -31,6 +32,23 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "2")])
     return [b"{letter}\\n"]
 """
+CHECKED = {
+    "raises": """
+def count(): raise LookupError("no stock")
+def app(environ, start_response): count()
+""",
+    "answers 500": """
+import traceback
+def count(): raise LookupError("no stock")
+def app(environ, start_response):
+    try:
+        count()
+    except LookupError:
+        traceback.print_exc(file=environ["wsgi.errors"])
+    start_response("500 Oops", [])
+    return []
+""",
+}
 BROKEN = "import a_module_that_is_not_there\n"
 
 
@@ -245,6 +263,42 @@ def test_dump_writes_the_stack_of_a_worker_to_the_log(serve, connect, ctl, gate,
     gate.open()
     assert wire.response().body.decode().strip() == pid, "it goes on"
     assert server.worker_pids() == [int(pid)]
+    (asked,) = server.events("admin.asked")
+    assert asked.has("admin.asked", {"verb": "dump", "slot": 0, "by_uid": os.getuid()}) and int(asked.pairs["by_pid"]) > 1
+    (stacks,) = server.events("worker.stacks")
+    assert stacks.pairs["pid"] == pid
+
+
+def test_what_an_operator_does_is_logged_with_who_and_what_is_refused_is_not(serve, ctl, path):
+    server = serve("plain:app", "--admin-bind", f"unix:{path}")
+    for words in (["scale", 60_000], ["dump", 7], ["status"]):
+        ctl(*words)
+    for words in (["scale", 2], ["reload", "--wait"], ["recycle", 0], ["stop", "--quick"]):
+        exit_code, _, errors = ctl(*words)
+        assert exit_code == EXIT_DONE, errors
+    server.wait()
+    asked = [line.pairs for line in server.events("admin.asked")]
+    assert [(pairs.pop("by_uid"), int(pairs.pop("by_pid")) > 1) for pairs in asked] == [(str(os.getuid()), True)] * 4
+    assert asked == [{"verb": "scale", "workers": "2"}, {"verb": "reload", "wait": "1"}, {"verb": "recycle", "slot": "0"}, {"verb": "stop", "quick": "1"}]
+
+
+def test_dump_looks_into_an_import_that_hangs(ctl, gate, ear, path, tmp_path):
+    (tmp_path / "hangs.py").write_text(
+        "import os, socket\n"
+        f"socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), {ear.path!r})\n"
+        f"open({gate.path!r}).read()\n"
+        "from plain import app\n"
+    )
+    server = Server("hangs:app", "--pythonpath", APPS, "--admin-bind", f"unix:{path}", cwd=tmp_path)
+    try:
+        pid = ear.hear()
+        exit_code, output, errors = ctl("dump", 0)
+        assert exit_code == EXIT_DONE and pid in output, errors
+        assert server.wait_for("worker.stacks").pairs["pid"] == pid
+        gate.open()
+        server.ready().stop()
+    finally:
+        server.kill()
 
 
 def test_dump_of_nobody_fails(serve, ctl, path):
@@ -316,6 +370,18 @@ def test_reload_of_broken_code_fails_with_its_traceback_and_changes_nothing(serv
     code(CODE.format(letter="b"))
     assert ctl("reload", "--wait")[0] == EXIT_DONE
     assert letter(server) == "b"
+
+
+@pytest.mark.parametrize("how", ["raises", "answers 500"])
+def test_a_reload_whose_check_fails_is_told_with_what_the_application_says(serve, ctl, code, path, how):
+    folder = code(CODE.format(letter="a"))
+    server = serve("shop:app", "--admin-bind", f"unix:{path}", "--reload-check", "/health", cwd=folder)
+    before = server.worker_pids()
+    code(CHECKED[how])
+    exit_code, _, errors = ctl("reload", "--wait")
+    assert exit_code == EXIT_FAILED and "--reload-check: GET /health " in errors
+    assert errors.count("LookupError: no stock") == 1 and "in count" in errors
+    assert server.worker_pids() == before and letter(server) == "a"
 
 
 def test_reload_without_wait_returns_at_once(serve, ctl, code, gate, path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,20 @@ def test_the_download_is_whole(demo):
 def test_every_page_answers_head_and_refuses_other_methods(demo, path):
     assert requests.head(demo.url + path).status_code == 200
     assert requests.delete(demo.url + path).status_code == 405
+
+
+def test_the_script_listens_where_the_platform_says(serve, tmp_path):
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "serve").write_text((DEMO.parent / "serve").read_text())
+    (scripts / "install").write_text("#!/bin/sh\n")  # it is installed
+    for script in scripts.iterdir():
+        script.chmod(0o755)
+    (scripts / "demo").symlink_to(DEMO)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    server = serve(None, command=[scripts / "serve"], bind=[], workers=None, env={"PORT": "0"})
+    assert server.addresses[0].startswith("http://0.0.0.0:") and server.port != 8000
+    assert requests.get(server.url).status_code == 200
 
 
 def test_an_unknown_page_is_404(demo):

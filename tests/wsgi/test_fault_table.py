@@ -11,7 +11,7 @@
 | F7 | 50 HUPs in 1 s | nothing; at most two generations, and one worker too many |
 | F8 | segmentation fault in a request | that request; the log names it |
 | F9 | the first start is broken | exit 4 or 3; one traceback; port closed; nothing left; the same for 1 and 8 workers |
-| F10 | workers die 0.3 s after they are ready, always | 8 spawns a minute a slot at most; exit 5 only after 60 s without any |
+| F10 | workers die 0.3 s after they are ready, always | one is tried every 0.5 s; exit 5 only after 60 s without any |
 | F11 | fork fails (RLIMIT_NPROC) | nothing; tried again; recovers by itself |
 | F12 | EMFILE in one worker, in all | nothing; hardly any processor time; recovers |
 | F13 | statsd: absent, then present; does not read; name servers hang | no metric; requests go on |
@@ -27,6 +27,8 @@
 | F23 | two supervisors on one port | the second exits 1, unless `--reuse-port` |
 | F24 | USR2 with a broken new program | nothing; the old one goes on |
 | F25 | all workers reach `--max-requests` together | nothing; never fewer ready than wanted |
+| F26 | requests crash their workers again and again | as F1 for each; nobody waits for a backoff |
+| F27 | HUP, WINCH, scale, recycle, upgrade in any order and at any distance | nothing |
 
 F1, F5, F6, F9 and F10 are also played with real processes and no Python in `tests/supervisor`, and in thousands of
 orders in the simulation of the supervisor's machine.
@@ -76,7 +78,7 @@ TESTS = {
         "test_command_line.py::test_an_application_that_breaks_at_import_ends_the_start",
     ],
     "F10": [
-        WORKERS + "workers_that_always_die_are_spawned_8_times_a_minute_and_the_server_gives_up_after_60_s_without_any"
+        WORKERS + "workers_that_never_serve_are_tried_every_half_second_and_the_server_gives_up_after_60_s_without_any"
     ],
     "F11": [
         WORKERS + "a_fork_that_fails_loses_nothing_and_is_tried_again",
@@ -151,6 +153,13 @@ TESTS = {
     "F25": [
         SUPERVISOR + "workers_that_are_worn_out_together_are_replaced_one_by_one_and_lose_nothing",
     ],
+    "F26": [
+        WORKERS + "requests_that_crash_their_workers_again_and_again_cost_what_those_had_and_the_log_sums_them_up",
+    ],
+    "F27": [
+        RELOADS + "a_hup_while_the_first_new_worker_proves_itself_cuts_none_of_its_connections",
+        "test_operators.py::test_reloads_rests_scales_recycles_and_an_upgrade_in_any_order_lose_nothing",
+    ],
 }
 
 
@@ -165,7 +174,7 @@ def collected():
 
 def test_the_table_has_a_line_a_row():
     lines = [line.split("|")[1].strip() for line in __doc__.splitlines() if line.startswith("| F")]
-    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 26)]
+    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 28)]
 
 
 @pytest.mark.parametrize("row", TESTS)

@@ -28,12 +28,12 @@ def ask(server, path):
 
 
 def only_of(load, *pids):
-    """Nothing failed but what was on these workers' connections: requests on kept ones, and of each
-    worker at most the one it ran and the one it had just taken."""
+    """Nothing failed but what was on these workers' connections: requests on kept ones, and for each
+    worker at most one new connection of each client."""
     kept = [record for record in load.failed() if record.is_kept]
     new = [record for record in load.failed() if not record.is_kept]
     assert all(record.worker in pids for record in kept), load.summary()
-    assert len(new) <= 2 * len(pids), load.summary()
+    assert len(new) <= load.connecting * len(pids), load.summary()
     assert load.summary().keys() <= {"ANSWERED", "STALE", "HELD", "LOST", "CUT"}, load.summary()
 
 
@@ -88,6 +88,53 @@ def test_sys_exit_in_a_request_is_a_500_and_its_worker_serves_on(serve):
     assert server.worker_pids() == workers
     said = server.wait_for("application.raised", count=10)
     assert "SystemExit: 3" in said.text
+
+
+@pytest.mark.parametrize("out_of", ["call", "item"])
+def test_a_forked_child_that_leaves_by_sys_exit_has_that_status(serve, out_of):
+    server = serve("unruly:app")
+    assert ask(server, f"/fork-and-exit?by=exit&out_of={out_of}").body == b"[7]\n"
+    assert ask(server, "/hello").status == 200
+    assert not server.events(("application.raised", "application.fork_raised", "application.fork_returned"))
+
+
+def test_a_forked_child_that_leaves_a_close_by_sys_exit_has_that_status(serve, ear):
+    server = serve("unruly:app")
+    ask(server, f"/fork-and-exit?by=exit&out_of=close&tell={ear.path}")
+    assert ear.hear() == "[7]"
+
+
+@pytest.mark.parametrize("out_of", ["call", "item"])
+def test_a_forked_child_that_raises_has_status_1_and_its_traceback_in_the_log(serve, out_of):
+    server = serve("unruly:app")
+    assert ask(server, f"/fork-and-exit?by=raise&out_of={out_of}").body == b"[1]\n"
+    said = server.wait_for("application.fork_raised", method="GET", path="/fork-and-exit")
+    assert "LookupError: in the child" in said.text
+    assert not server.events("application.raised")
+
+
+def test_a_forked_child_that_returns_has_status_0_and_is_warned_about(serve):
+    server = serve("unruly:app")
+    assert ask(server, "/fork-and-exit?out_of=call").body == b"[0]\n"
+    assert server.wait_for("application.fork_returned", path="/fork-and-exit").level == "WARNING"
+
+
+@pytest.mark.parametrize("kind", ["thread", "executor"])
+def test_a_worker_that_leaves_waits_for_the_threads_of_its_application(serve, gate, tmp_path, kind):
+    server, file = serve("unruly:app"), tmp_path / "file"
+    assert ask(server, f"/threads?kind={kind}&gate={gate.path}&file={file}").status == 200
+    server.send(signal.SIGTERM)
+    assert kind in server.wait_for("worker.joins_threads").pairs["threads"].lower()
+    gate.open()
+    server.stop()
+    assert file.read_text() == "done"
+
+
+def test_a_thread_that_never_ends_is_killed_with_its_worker_when_the_stop_is_over(serve, gate, tmp_path):
+    server = serve("unruly:app", "--graceful-timeout", "2s")
+    assert ask(server, f"/threads?gate={gate.path}&file={tmp_path / 'file'}").status == 200
+    server.stop(timeout=10)
+    assert server.events("worker.killed", reason="did not leave in time")
 
 
 def test_os_exit_in_requests_under_load_costs_those_requests_and_their_workers_connections(serve):

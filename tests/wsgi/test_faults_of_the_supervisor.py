@@ -22,6 +22,7 @@ from server import (
     PATIENCE_S,
     SERVER_STOPPING,
     WORKER_DIED,
+    WORKER_LEFT,
     WORKER_ORPHANED,
     WORKER_READY,
     clean_environment,
@@ -501,3 +502,39 @@ def test_probes_are_answered_while_every_worker_hangs(serve, connect, path, hang
 def busy(path):
     """How many workers are in a request."""
     return sum(worker["request"] is not None for worker in status(path)["workers"])
+
+
+# Shuts down every socket of the worker's that is a connected stream, but the one that it answers on: as code does
+# that takes a number for its own.
+CUTS_THE_LINE = """
+import os, socket
+
+def app(environ, start_response):
+    for fd in map(int, os.listdir("/proc/self/fd")) if environ["PATH_INFO"] == "/cut" else ():
+        try:
+            found = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        if found.family == socket.AF_UNIX and found.type == socket.SOCK_STREAM and not stray(found):
+            found.shutdown(socket.SHUT_RDWR)
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+
+def stray(found):
+    return found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])
+def test_a_worker_that_lost_the_line_to_a_living_supervisor_closes_nobody_elses_listener(
+    serve, connect, tmp_path, options
+):
+    (tmp_path / "cuts.py").write_text(CUTS_THE_LINE)
+    server = serve("cuts:app", *options, workers=2, cwd=tmp_path)
+    assert connect(server).get("/cut").response().status == 200
+    cut = server.wait_for("worker.disconnected").pairs
+    server.wait_for(WORKER_LEFT, pid=cut["pid"])
+    server.wait_for(WORKER_READY, count=3)
+    for _ in range(4):
+        assert connect(server).get("/").response().status == 200
+    assert server.events(WORKER_ORPHANED) == []

@@ -1,7 +1,9 @@
 """What a peer may send and how long it may take. Each limit is an option; each refusal names itself by
 its status and closes."""
 
+import http.client
 import socket
+from contextlib import closing
 
 import pytest
 from server import (
@@ -68,6 +70,17 @@ def test_a_chunked_body_that_grows_larger_is_413(strict, connect):
 def test_a_refused_client_that_goes_on_sending_still_reads_the_refusal(strict, connect):
     wire = connect(strict).send("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 60000\r\n\r\n" + "x" * 50_000)
     assert refused(wire, 413)
+
+
+@pytest.mark.parametrize("framing", ["Content-Length", "Transfer-Encoding"])
+def test_a_client_that_sends_all_of_a_refused_body_before_it_reads_gets_the_refusal(strict, framing):
+    piece, count = bytes(1 << 20), 20  # more than the sockets' buffers hold
+    value = len(piece) * count if framing == "Content-Length" else "chunked"
+    client = http.client.HTTPConnection("127.0.0.1", strict.port, timeout=30)
+    with closing(client):
+        chunked = framing == "Transfer-Encoding"
+        client.request("POST", "/echo", (piece for _ in range(count)), {framing: value}, encode_chunked=chunked)
+        assert client.getresponse().status == 413
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,19 @@ def wait_for_file(path, process):
         time.sleep(0.01)
 
 
+def wait_for_json(server, event):
+    """Waits until a log of JSON has the event, and returns all its lines so far."""
+    with server._said:
+        assert server._said.wait_for(lambda: any(f'"event":"{event}"' in line for line in server._lines), PATIENCE_S), server.log
+    return [json.loads(line) for line in server.log.splitlines()]
+
+
+def address_of(lines):
+    """Where a server listens, by the lines of its JSON log."""
+    listen = next(line["listen"] for line in lines if line["event"] == SERVER_READY)
+    return "127.0.0.1", int(listen.rpartition(":")[2].rstrip("/"))
+
+
 def test_the_log_has_one_line_an_event_and_names_slot_pid_and_generation(serve):
     server = serve("plain:app", workers=2)
     server.stop()
@@ -81,6 +94,95 @@ def test_the_access_log_has_a_line_a_request_without_its_query(serve, connect, t
     assert "hunter2" not in "".join(lines)
 
 
+def test_a_refused_request_is_logged_with_its_rule_as_far_as_it_was_read(serve, connect, tmp_path):
+    path, spool = tmp_path / "access.log", tmp_path / "spool"
+    spool.mkdir()
+    server = serve("plain:app", "--access-logfile", path, "--limit-request-body", 9000, "--body-memory", 10, "--body-temp-dir", spool)
+    spool.rmdir()
+    agent = "Host: a\r\nUser-Agent: tester\r\n"
+    head = f"POST /p?secret=hunter2 HTTP/1.1\r\n{agent}"
+    refused = [
+        ("\x16\x03\x01", 400, '"-" 400 0 "-" "-"', "the request line holds a control character"),
+        (f"GET http://me:hunter2@a/ HTTP/1.1\r\n{agent}\r\n", 400, '"GET" 400 0 "-" "-"', "the request target carries user information"),
+        (f"{head}Referer: /x?secret=hunter2\r\nX : y\r\n\r\n", 400, '"POST /p HTTP/1.1" 400 0 "/x" "tester"', "white space stands before a field's colon"),
+        (f"{head}Transfer-Encoding: chunked\r\n\r\n5;\r\n", 400, '"POST /p HTTP/1.1" 400 0 "-" "tester"', "a chunk extension is malformed"),
+        (f"{head}Content-Length: 9001\r\n\r\n", 413, '"POST /p HTTP/1.1" 413 0 "-" "tester"', "the body is too large"),
+        (f"{head}Expect: tea\r\n\r\n", 417, '"POST /p HTTP/1.1" 417 0 "-" "tester"', "an unknown expectation"),
+        (f"{head}Transfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n", 500, '"POST /p HTTP/1.1" 500 0 "-" "tester"', "the body could not be stored"),
+    ]  # fmt: skip
+    for request, status, _, _ in refused:
+        wire = connect(server)
+        wire.send(request)
+        assert wire.response().status == status
+    server.stop()
+    lines = path.read_text().splitlines()
+    assert len(lines) == len(refused)
+    for line, (_, _, expected, reason) in zip(lines, refused):
+        assert expected in line and line.endswith(f' 0.000 "{reason}"'), line
+    told = server.events("request.refused")
+    assert [line.pairs["reason"] for line in told] == [reason for _, status, _, reason in refused if status != 500]
+    assert told[3].level == "INFO" and told[3].has("request.refused", {"status": 400, "method": "POST", "path": "/p", "remote_addr": "127.0.0.1"})
+    assert "hunter2" not in server.log + "".join(lines)
+
+
+def test_a_request_that_came_too_late_has_its_line_too(serve, connect, tmp_path):
+    path = tmp_path / "access.log"
+    server = serve("plain:app", "--access-logfile", path, "--header-timeout", "0.1")
+    wire = connect(server)
+    wire.send("GET /slow HTTP/1.1\r\nUser-Agent: tester\r\n")
+    assert wire.response().status == 408
+    server.stop()
+    (line,) = path.read_text().splitlines()
+    assert '"GET /slow HTTP/1.1" 408 0 "-" "tester" 0.000 "the head did not arrive in time"' in line
+    assert len(server.events("request.refused")) == 1
+
+
+def test_a_refused_request_of_a_unix_socket_names_no_address(serve, tmp_path):
+    path = str(tmp_path / "socket")
+    server = serve("plain:app", bind=f"unix:{path}")
+    with Wire(path) as wire:
+        wire.send("GET /x HTTP/1.1\r\n\r\n")
+        assert wire.response().status == 400
+    server.stop()
+    (line,) = server.events("request.refused")
+    assert line.pairs["reason"] == "Host is missing" and line.pairs["path"] == "/x" and "remote_addr" not in line.pairs
+
+
+def test_refused_requests_are_logged_ten_times_a_minute_at_most(serve, connect):
+    server = serve("plain:app", workers=1)
+    for _ in range(25):
+        wire = connect(server)
+        wire.send("GET / HTTP/1.1\r\n\r\n")
+        assert wire.response().status == 400
+    server.stop()
+    assert len(server.events("request.refused")) == 10
+
+
+def test_a_json_access_line_has_the_id_that_the_application_and_the_log_have(serve, connect, tmp_path):
+    (tmp_path / "tells.py").write_text(
+        "def app(environ, start_response):\n"
+        "    if environ['PATH_INFO'] == '/raise':\n"
+        "        raise ValueError\n"
+        "    start_response('200 OK', [])\n"
+        "    return [environ['arctos.request_id'].encode()]\n"
+    )
+    path = tmp_path / "access.log"
+    server = Server("tells:app", "--log-format", "json", "--access-logfile", path, "--pid", tmp_path / "pid", cwd=tmp_path)
+    try:
+        lines = wait_for_json(server, SERVER_READY)
+        told = []
+        for target, field in (("/", None), ("/", "X-Request-Id: from-the-proxy"), ("/", "X-Request-Id: not sane"), ("/raise", None)):
+            with Wire(address_of(lines)) as wire:
+                told.append(wire.get(target, *([field] if field else [])).response().body.decode())
+        (raised,) = [line for line in wait_for_json(server, APPLICATION_RAISED) if line["event"] == APPLICATION_RAISED]
+        server.stop()
+    finally:
+        server.kill()
+    seen = [json.loads(line)["request_id"] for line in path.read_text().splitlines()]
+    assert seen[:3] == told[:3] and seen[1] == "from-the-proxy" and len(set(seen)) == 4
+    assert seen[3] == raised["request_id"]
+
+
 def test_a_response_that_is_broken_off_has_its_line_and_the_bytes_that_left(serve, connect, tmp_path):
     path = tmp_path / "access.log"
     server = serve("plain:app", "--access-logfile", path, "-w", "1")
@@ -96,6 +198,17 @@ def test_the_access_log_goes_to_standard_output_when_asked_to(serve, connect):
     connect(server).get("/hello").response()
     server.stop()
     assert b"/hello" in server.output and "/hello" not in server.log
+
+
+def test_lost_lines_of_the_access_log_are_told_at_once_and_then_counted(serve, connect):
+    server = serve("plain:app", "--access-logfile", "/dev/full", workers=1)
+    for _ in range(5):
+        assert connect(server).get("/hello").response().status == 200
+    first = server.wait_for("access_log.lines_lost")
+    server.stop()
+    told = server.events("access_log.lines_lost")
+    assert len(told) == 2 and sum(int(line.pairs["lines"]) for line in told) == 5
+    assert first.level == "WARNING" and first.pairs["reason"] == "No space left on device"
 
 
 def test_what_a_client_sends_cannot_make_a_line_of_its_own(serve, connect, tmp_path):

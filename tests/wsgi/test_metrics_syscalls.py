@@ -86,8 +86,8 @@ def test_a_connection_that_epoll_has_no_room_for_is_closed_and_the_worker_lives(
     server = serve("plain:app")
     assert connect(server).get("/hello").response().status == 200
     (worker,) = server.worker_pids()
-    # The listener is taken out and put in again, then comes the connection.
-    inject = ("-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=3")
+    # The listener is taken out, the connection put in, and the listener put in again.
+    inject = ("-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=2")
     with traced(worker, tmp_path / "trace", *inject):
         assert connect(server).is_closed()
         assert connect(server).get("/hello").response().status == 200
@@ -99,7 +99,7 @@ def test_a_listener_that_epoll_has_no_room_for_rests_and_comes_back(serve, conne
     server = serve("plain:app")
     assert connect(server).get("/hello").response().status == 200
     (worker,) = server.worker_pids()
-    inject = ("-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=2")
+    inject = ("-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=3")
     with traced(worker, tmp_path / "trace", *inject):
         for _ in range(2):
             assert connect(server).get("/hello").response().status == 200

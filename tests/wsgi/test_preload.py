@@ -349,3 +349,37 @@ def test_a_child_that_comes_back_from_the_import_is_no_second_zygote(serve, tmp_
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path, more="os.fork()"))
     assert {answer["imported_by"] for answer in ask_all(server, 2)} == {zygote_pid(server)}
     assert set(processes_with(server.mark)) == {server.pid, zygote_pid(server), *server.worker_pids()}
+
+
+# --- An application that speaks for its zygote ---
+
+FORGES = """
+import os, socket, struct
+from faulty import app
+VICTIM = int(os.environ["FORGES_VICTIM"])
+def forge(_worker):
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            line = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        if (line.family, line.type & 0xf) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            line.send(struct.pack("=cIi", b"S", 1, VICTIM))
+"""
+
+
+def test_a_process_that_the_application_names_as_its_worker_is_not_believed_and_lives(tmp_path):
+    """The supervisor may have root's rights, so a pid from a zygote has to be that of a child of its own. This
+    one would be killed as soon as it is not ready in time."""
+    (tmp_path / "shop.py").write_text(FORGES)
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as sleeper:
+        status, _, log = run(
+            *("--preload", "--workers", 1, "--bind", "127.0.0.1:0", "--boot-timeout", "1s"),
+            *("--pre-fork", "shop:forge", "--pythonpath", APPS, "shop:app"),
+            cwd=tmp_path,
+            env={"FORGES_VICTIM": str(sleeper.pid)},
+        )
+        assert status == 3, log
+        assert f"told_pid={sleeper.pid}" in log and "zygote.distrusted" in log, log
+        assert sleeper.poll() is None
+        sleeper.kill()

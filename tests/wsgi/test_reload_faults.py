@@ -1,6 +1,7 @@
 """Reloads under load whose new code is broken, in any way and in any order (rows F5 to F7 of the fault
 table): no request is lost to it, and the last code that works is the one that serves."""
 
+import os
 import signal
 import time
 
@@ -141,6 +142,8 @@ def test_a_roll_whose_workers_die_is_taken_back_and_loses_only_what_they_were_gi
         traffic.wait_for_each()
     assert (halted.pairs["generation"], failed.pairs["generation_in_service"]) == ("2", "1")
     died = [*server.events(WORKER_DIED), *server.events(NOT_BOOTED)]
+    # One that was already asked to leave when it died is told of as such.
+    died += [line for line in server.events(WORKER_LEFT) if line.pairs["status"] == "exit code 9"]
     assert len(died) >= 2 and {line.pairs["generation"] for line in died} == {"2"}
     traffic.assert_lost_with(*(int(line.pairs["pid"]) for line in died))
     # All are of the old generation again, and stay.
@@ -149,6 +152,34 @@ def test_a_roll_whose_workers_die_is_taken_back_and_loses_only_what_they_were_gi
     assert {ready[pid] for pid in serving} == {"1"}
     most, most_generations = lives(server.log)
     assert most <= 5 and most_generations == 2
+
+
+# --- F27 ---
+
+
+def test_a_hup_while_the_first_new_worker_proves_itself_cuts_none_of_its_connections(serve, code, connect):
+    """F27: it serves already, so it drains as any other: a half-sent upload is answered, and so is a request
+    that comes late on an open connection."""
+    server = code.serve(serve, workers=1)
+    old = server.worker_pids()[0]
+    os.kill(old, signal.SIGSTOP)  # all that comes is the new one's
+    try:
+        server.send(signal.SIGHUP)
+        canary = server.wait_for(WORKER_READY, generation=2).pairs["pid"]
+        upload, opened = connect(server), connect(server)
+        upload.send(b"POST /work HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        upload.until(b"\r\n\r\n")
+        opened.send(b"GET /work HTTP/1.1\r\n")
+        server.send(signal.SIGHUP)
+        server.wait_for("signal.received", 2, signal="SIGHUP")
+        upload.send(b"abcd")
+        opened.send(b"Host: a\r\n\r\n")
+        answers = [upload.response(), opened.response()]
+    finally:
+        os.kill(old, signal.SIGCONT)
+    assert [(answer.status, answer.body.split()[0]) for answer in answers] == [(200, canary.encode())] * 2
+    server.wait_for(RELOAD_DONE)
+    assert not server.events("worker.abandoned") and not server.events("worker.killed")
 
 
 # --- F7 ---

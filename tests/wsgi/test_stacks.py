@@ -1,11 +1,13 @@
 """SIGUSR2 to a worker shows what it is at, and the worker goes on."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import pytest
 from processes import state
 from server import APPS, PATIENCE_S, WORKER_READY, Server, clean_environment
 from wire import Wire
@@ -29,6 +31,54 @@ def test_a_worker_that_waits_in_a_request_shows_the_line(serve, connect, gate, e
     wait_for_text(server, FIRST, "in gate", "in app")
     gate.open()
     assert wire.response().status == 200
+
+
+@pytest.mark.parametrize("options", [[], ["--preload"]], ids=["fork", "zygote"])
+def test_a_dump_is_one_event_of_its_worker(serve, connect, gate, ear, options):
+    server = serve("plain:app", *options, workers=2)
+    wire = connect(server)
+    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
+    pid = int(ear.hear())
+    os.kill(pid, signal.SIGUSR2)
+    event = server.wait_for("worker.stacks")
+    slot = next(line.pairs["slot"] for line in server.events(WORKER_READY) if line.pairs["pid"] == str(pid))
+    assert event.has("worker.stacks", {"slot": slot, "pid": pid, "generation": 1})
+    wait_for_text(server, FIRST, "in gate", "in app")
+    gate.open()
+    assert wire.response().status == 200
+    server.stop()
+    assert len(server.events("worker.stacks")) == 1
+    block = server.log.split("worker.stacks", 1)[1].splitlines()[1:]
+    assert block[0].startswith("    ") and FIRST in block[0], "its lines are indented"
+
+
+def test_a_dump_is_one_object_where_the_log_is_json(serve, gate, ear):
+    server = Server("plain:app", "--log-format", "json", workers=1)
+    try:
+        (ready,) = [json.loads(line) for line in wait_for_text(server, '"server.ready"').splitlines() if '"server.ready"' in line]
+        with Wire(("127.0.0.1", int(ready["listen"].rpartition(":")[2].rstrip("/")))) as wire:
+            wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
+            pid = int(ear.hear())
+            os.kill(pid, signal.SIGUSR2)
+            wait_for_text(server, '"worker.stacks"')
+            gate.open()
+            assert wire.response().status == 200
+        server.stop()
+    finally:
+        server.kill()
+    (dump,) = [event for event in map(json.loads, server.log.splitlines()) if event["event"] == "worker.stacks"]
+    assert (dump["slot"], dump["pid"], dump["generation"]) == (0, pid, 1)
+    assert FIRST in dump["text"] and "in gate\n" in dump["text"]
+
+
+def test_a_dump_is_shown_at_any_level(tmp_path, gate, ear):
+    (tmp_path / "hangs.py").write_text(f"{TOLD}tell({ear.path!r})\nopen({gate.path!r}).read()\nfrom plain import app\n")
+    server = Server("hangs:app", "--log-level", "critical", "--pythonpath", APPS, workers=1, cwd=tmp_path)
+    try:
+        os.kill(int(ear.hear()), signal.SIGUSR2)
+        wait_for_text(server, "worker.stacks", FIRST)
+    finally:
+        server.kill()
 
 
 def test_threads_are_shown_too(serve, connect, tmp_path, ear):

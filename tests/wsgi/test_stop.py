@@ -2,11 +2,14 @@
 
 import os
 import signal
+import sys
 
 import pytest
 from load import Load, Outcome
 from server import SERVER_STOPPING, WORKER_LEFT, WORKER_READY, Server
 from wire import Ended
+
+WITHOUT_PRIVILEGES = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -26,6 +29,13 @@ def test_term_under_load_fails_no_request_that_was_accepted(serve):
     # connection that was idle is closed at the end; its client may have been about to write.
     assert set(ended) <= {"ANSWERED", "REFUSED", "STALE"}, ended
     assert ended["STALE"] <= 8, ended  # once a kept connection: a client that is told to leave leaves
+
+
+def test_a_stop_without_privileges_closes_the_door_as_one_with_them_does(serve):
+    command = [*WITHOUT_PRIVILEGES, sys.executable, "-m", "arctos"]
+    server = serve("plain:app", "--log-level", "debug", bind=["127.0.0.1:0", "[::1]:0"], command=command)
+    server.stop()
+    assert server.events("listener.door_open") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import requests
 from server import APPLICATION_ERRORS, APPLICATION_FAILED, Server
 from wire import Wire
 
@@ -56,11 +57,22 @@ def test_input_reads_as_bytesio_does(wire):
     }  # fmt: skip
 
 
-def test_errors_go_to_the_log_line_by_line(plain, wire):
+def test_errors_go_to_the_log_as_one_event(plain, wire):
     since = plain.position()
     assert wire.get("/errors").response().body == b"logged\n"
-    plain.wait_for(APPLICATION_ERRORS, count=2, since=since)
-    assert "first line" in plain.log and "second line" in plain.log
+    said = plain.wait_for(APPLICATION_ERRORS, since=since)
+    assert said.level == "NOTICE" and said.text.endswith("\n    first line\n    second line\n")
+    assert len(plain.events(APPLICATION_ERRORS, since=since)) == 1
+
+
+def test_a_warning_of_logging_is_not_called_an_error(serve):
+    """Flask's logger writes to wsgi.errors."""
+    server = serve("flask_app:app", "--log-level", "info")
+    assert requests.get(f"{server.url}/warn", timeout=30).status_code == 200
+    said = server.wait_for(APPLICATION_ERRORS)
+    assert said.level == "NOTICE" and "WARNING in flask_app: low on stock" in said.text
+    assert "Traceback" in said.text and said.text.endswith("    LookupError: stock\n")
+    assert len(server.events(APPLICATION_ERRORS)) == 1
 
 
 def test_write_sends_at_once_and_before_what_is_returned(wire, gate):
@@ -161,6 +173,7 @@ def test_a_whole_module_of_requests_passes_wsgiref_validate():
             ("POST", "/digest", b"d" * 200_000, None),
             ("GET", "/errors", b"", b"logged\n"),
             ("OPTIONS", "/hello", b"", b"Hello, world!\n"),
+            ("OPTIONS", "*", b"", None),
             ("GET", "/headers/%41?x=%20", b"", None),
             ("POST", "/echo", b"f" * 1_000_000, b"f" * 1_000_000),
         ]

@@ -15,6 +15,8 @@ use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Pid, getpgrp, read, write};
 
 use crate::GATE;
+use crate::keeper::INHERITED;
+use crate::process::open_count;
 
 /// Loads a role.
 pub(crate) struct Actor {
@@ -144,9 +146,10 @@ impl Preloaded for Loaded<'_> {
 fn introspect(post: &Post) {
     let given = [&post.life, &post.doorbell, &post.listeners[0].socket];
     let access_log = usize::from(post.access_log.is_some());
-    let own = 3 + given.len() + access_log + usize::from(post.log.as_fd().is_some());
-    // One more is the folder itself.
-    let open = fs::read_dir("/proc/self/fd").unwrap().count() - 1;
+    let own = given.len() + access_log + usize::from(post.log.as_fd().is_some());
+    let own = own + usize::from(post.supervisor.as_fd().is_some());
+    let own = own + 1; // The pipe for its stacks.
+    let open = open_count() - INHERITED.get().unwrap();
     let is_nonblocking = |fd: &&&std::os::fd::OwnedFd| {
         let flags = fcntl(fd.as_fd(), FcntlArg::F_GETFL).unwrap();
         OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)

@@ -3,27 +3,32 @@
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arctos::config::Privileges;
 use arctos::crew::{Lines, Member, Word};
+use arctos::descriptors::OwnDescriptors;
+use arctos::fork::child::is_child;
 use arctos::fork::{self, Berth};
 use arctos::privileges::Identity;
 use arctos::signals::Signals;
 use arctos::slot::{ExitStatus, Pid};
-use arctos::zygote::{Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
+use arctos::zygote::{Admission, Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
 use arctos_worker::connection::SocketName;
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, LogFormat, Value};
 use arctos_worker::metrics::{Board, Command, Side};
 use arctos_worker::post::{Listener, Owner};
 use arctos_worker::settings::Settings;
+use arctos_worker::supervisor_process::SupervisorProcess;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid};
 
 use crate::LIMIT;
 use crate::actor::Actor;
+use crate::process::open_count;
 
 const GENERATION: Generation = Generation(3);
 
@@ -35,10 +40,16 @@ struct Keeper {
     /// Our ends of the lines of those who were ordered and are not there yet.
     ordered: Vec<(SlotId, Side, Lines)>,
     crew: Vec<Member>,
+    /// The child that was reaped last.
+    reaped: Option<Pid>,
 }
+
+/// The standard streams, and what whoever started the tests has left open: it is not ours to close.
+pub(crate) static INHERITED: OnceLock<usize> = OnceLock::new();
 
 /// Lives; the exit code.
 pub(crate) fn keep(role: &str) -> u8 {
+    INHERITED.set(open_count()).unwrap();
     let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
     let log = Log::new(Level::Debug, LogFormat::Text, stderr);
     let signals = Signals::install().unwrap();
@@ -48,19 +59,25 @@ pub(crate) fn keep(role: &str) -> u8 {
     socket.set_nonblocking(true).unwrap();
     let identity = Identity::resolve(&privileges()).unwrap();
     let title = fork::zygote_title("test");
-    let berth = Berth { signals: &signals, identity: &identity, title };
+    let mut own = OwnDescriptors::default();
+    own.add(&signals);
+    own.add(&socket);
+    own.add(board.as_fd());
+    let berth = Berth { signals: &signals, identity: &identity, title, own };
     let inheritance = Inheritance {
         generation: GENERATION,
         name: "test",
         settings: &Settings::default(),
         log: &log,
         board: &board,
+        supervisor: &Arc::new(SupervisorProcess::this()),
     };
     let actor = Actor::new(role, &log);
     let patience = Duration::from_secs(60);
     let zygote = Zygote::start(&actor, &inheritance, &berth, patience, Instant::now()).unwrap();
     let (ordered, crew) = (Vec::new(), Vec::new());
-    Keeper { log, board, socket, zygote: Some(zygote), ordered, crew }.serve(&signals);
+    Keeper { log, board, socket, zygote: Some(zygote), ordered, crew, reaped: None }
+        .serve(&signals);
     0
 }
 
@@ -87,7 +104,12 @@ impl Keeper {
             let lives = self.crew.iter().filter_map(Member::awaited);
             let zygote = self.zygote.as_ref().and_then(Zygote::awaited);
             fds.extend(lives.chain(zygote).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            let _ = poll(&mut fds, PollTimeout::NONE); // EINTR: the signal has rung, too.
+            let deadline = self.zygote.as_ref().and_then(Zygote::next_deadline);
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let ms = left.and_then(|left| i32::try_from(left.as_millis() + 1).ok());
+            let timeout = ms.and_then(|ms| PollTimeout::try_from(ms).ok());
+            // EINTR: the signal has rung, too.
+            let _ = poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE));
             let is_input = fds[1].any() == Some(true);
             signals.take();
             if is_input {
@@ -135,8 +157,9 @@ impl Keeper {
 
     fn spawn(&mut self, slot: SlotId) {
         let side = Side::A;
-        self.board.block(slot, side).unwrap().assign(GENERATION);
-        let (lines, life, doorbell) = Lines::open().unwrap();
+        let block = self.board.block(slot, side).unwrap();
+        block.assign(GENERATION);
+        let (lines, life, doorbell) = Lines::open(block).unwrap();
         self.ordered.push((slot, side, lines));
         let socket = OwnedFd::from(self.socket.try_clone().unwrap());
         let name = SocketName::Inet(self.socket.local_addr().unwrap());
@@ -151,8 +174,18 @@ impl Keeper {
     }
 
     fn hear_zygote(&mut self) {
-        let news = self.zygote.as_mut().map(|zygote| zygote.listen(Instant::now()));
+        let mut zygote = self.zygote.take();
+        let admit = |pid| self.admission(pid);
+        let news = zygote.as_mut().map(|zygote| zygote.listen(&admit, Instant::now()));
+        self.zygote = zygote;
         self.heed(news.unwrap_or_default());
+    }
+
+    fn admission(&self, pid: Pid) -> Admission {
+        match self.reaped == Some(pid) || is_child(pid) {
+            true => Admission::Child,
+            false => Admission::NotYet,
+        }
     }
 
     fn heed(&mut self, news: Vec<News>) {
@@ -162,8 +195,7 @@ impl Keeper {
             match news {
                 News::Started { slot, side, pid } => {
                     let lines = self.answered(slot, side);
-                    let block = self.board.block(slot, side).unwrap();
-                    self.crew.push(Member::new(pid, slot, block, lines, Instant::now()));
+                    self.crew.push(Member::new(pid, slot, lines, Instant::now()));
                     self.say("keeper.started", pid, slot);
                 }
                 News::SpawnFailed { slot, side, cause } => {
@@ -175,6 +207,7 @@ impl Keeper {
                 News::Ready { .. }
                 | News::Failed { .. }
                 | News::Killed { .. }
+                | News::Distrusted { .. }
                 | News::Ended { .. } => {}
             }
         }
@@ -195,11 +228,12 @@ impl Keeper {
 
     fn bury(&mut self, pid: Pid, status: ExitStatus) {
         if self.zygote.as_ref().is_some_and(|zygote| zygote.pid() == pid) {
-            let news = self.zygote.as_mut().unwrap().exited(status, Instant::now());
+            let mut zygote = self.zygote.take().unwrap();
+            let news = zygote.exited(status, &|pid| self.admission(pid), Instant::now());
             self.heed(news);
-            self.zygote = None;
             return;
         }
+        self.reaped = Some(pid);
         self.hear_zygote(); // Who has ended may be somebody that it has not told us of.
         let pairs = [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
         let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {

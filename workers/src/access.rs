@@ -1,24 +1,32 @@
 //! The access log: one line a response, in the Combined Log Format with the duration behind it, or as
 //! a JSON object.
 //!
-//! Lines gather in a buffer that the event loop flushes once a turn with one write(2), which never
-//! waits. What a slow reader does not take stays in the buffer; when that is full, lines are dropped
-//! and counted.
+//! Lines gather in a buffer that the event loop flushes once a turn, with a write(2) that never waits.
+//! What a slow reader does not take stays in the buffer; when that is full, lines are dropped and
+//! counted.
 //!
 //! Secrets stay out of logs: the query string is left out, of the request and of the referer, and so
 //! is the user of an Authorization field (the third column is always `-`).
+
+mod buffer;
+mod losses;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::connection::SocketName;
-use crate::http::{Status, Version};
+use crate::connection::{RefusalReason, SocketName};
+use crate::http::{PartialHead, Status, Version};
 use crate::log::LogFormat;
 use crate::log::escape::{Style, cut, escape};
 use crate::log::sink::{Sink, Written};
 use crate::log::timestamp::Timestamp;
+
+use buffer::LineBuffer;
+
+pub use buffer::{LossCause, Lost};
+pub use losses::Losses;
 
 /// One response.
 #[derive(Clone, Copy)]
@@ -39,28 +47,38 @@ pub struct Entry<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// From the call of the application to the last byte handed over; zero where it was not called.
     pub duration: Duration,
+    /// The identifier that the application knows the request by. Written as JSON alone: the text
+    /// format has a fixed number of columns.
+    pub request_id: Option<&'a [u8]>,
+    /// The rule that the request broke, if it was refused. It ends the line.
+    pub refused: Option<RefusalReason>,
 }
 
-/// The first line of a request, without its query.
+/// The first line of a request, without its query, as far as it could be read.
 #[derive(Clone, Copy)]
 pub struct RequestLine<'a> {
     /// The method.
     pub method: &'a [u8],
     /// The path as sent: [`crate::http::Head::path`].
-    pub path: &'a [u8],
+    pub path: Option<&'a [u8]>,
     /// The version.
-    pub version: Version,
+    pub version: Option<Version>,
+}
+
+impl<'a> RequestLine<'a> {
+    /// That of a request which was refused; `None` if its method could not be read.
+    pub fn of(part: &'a PartialHead) -> Option<Self> {
+        let method = part.method.as_deref()?;
+        Some(Self { method, path: part.path.as_deref(), version: part.version })
+    }
 }
 
 /// The access log of one worker.
 pub struct AccessLog {
     sink: Sink,
     format: LogFormat,
-    buffer: Vec<u8>,
-    /// The buffer begins within a line, whose start was written.
-    is_torn: bool,
+    buffer: LineBuffer,
     date: Date,
-    dropped: u64,
 }
 
 /// The last second that was written, as the log's format writes it: rendering it costs as much as
@@ -94,21 +112,23 @@ const VALUE_BYTES: usize = 1024;
 impl AccessLog {
     /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow.
     pub fn new(fd: OwnedFd, format: LogFormat) -> Self {
-        let buffer = Vec::with_capacity(2 * FULL_BYTES);
-        let sink = Sink::new(fd);
-        Self { sink, format, buffer, is_torn: false, date: Date::default(), dropped: 0 }
+        let buffer = LineBuffer::with_capacity(2 * FULL_BYTES);
+        Self { sink: Sink::new(fd), format, buffer, date: Date::default() }
+    }
+
+    /// Whether its lines have [`Entry::request_id`].
+    pub fn names_requests(&self) -> bool {
+        match self.format {
+            LogFormat::Text => false,
+            LogFormat::Json => true,
+        }
     }
 
     /// Writes to `fd` from now on, the same log opened anew. What has gathered goes to the old file as far
     /// as that takes it, else to the new one.
     pub fn replace(&mut self, fd: OwnedFd) {
         self.write();
-        if std::mem::take(&mut self.is_torn)
-            && let Some(end) = memchr::memchr(b'\n', &self.buffer)
-        {
-            self.buffer.drain(..=end);
-            self.dropped += 1;
-        }
+        self.buffer.start_afresh();
         self.sink = Sink::new(fd);
     }
 
@@ -117,43 +137,37 @@ impl AccessLog {
         if self.buffer.len() >= FULL_BYTES {
             self.write();
             if self.buffer.len() >= FULL_BYTES {
-                self.dropped += 1;
+                self.buffer.refuse();
                 return;
             }
         }
         self.date.follow(entry.at, self.format);
         match self.format {
-            LogFormat::Text => combined(&mut self.buffer, entry, &self.date.text),
-            LogFormat::Json => json(&mut self.buffer, entry, &self.date.text),
+            LogFormat::Text => combined(self.buffer.open_line(), entry, &self.date.text),
+            LogFormat::Json => json(self.buffer.open_line(), entry, &self.date.text),
         }
     }
 
-    /// Writes what has gathered, with one write(2), and tells how many lines were dropped since the
-    /// last flush. No system call when there is nothing to write.
-    pub fn flush(&mut self) -> u64 {
+    /// Writes what has gathered, and tells which lines were lost since the last flush. No system call
+    /// when there is nothing to write.
+    pub fn flush(&mut self) -> Option<Lost> {
         self.write();
-        std::mem::take(&mut self.dropped)
+        self.buffer.take_lost()
     }
 
     fn write(&mut self) {
-        if self.buffer.is_empty() {
-            return;
-        }
-        match self.sink.write(&self.buffer) {
-            Written::Bytes(count) => {
-                self.is_torn = self.buffer.drain(..count).next_back() != Some(b'\n');
-            }
-            Written::Blocked => {}
-            Written::Failed => {
-                self.dropped += memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
-                self.buffer.clear();
-                self.is_torn = false;
+        while self.buffer.len() > 0 {
+            match self.sink.write(self.buffer.piece(self.sink.piece_bytes())) {
+                Written::Bytes(count) => self.buffer.wrote(count),
+                Written::Blocked => break,
+                Written::Failed(errno) => self.buffer.fail(errno),
             }
         }
     }
 }
 
-/// `ADDRESS - - [DATE] "METHOD PATH VERSION" STATUS BYTES "REFERER" "USER-AGENT" MILLISECONDS`
+/// `ADDRESS - - [DATE] "METHOD PATH VERSION" STATUS BYTES "REFERER" "USER-AGENT" MILLISECONDS`, and
+/// `"REASON"` behind it where the request was refused.
 fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     let start = out.len();
     address(out, entry.peer, Style::Quoted);
@@ -166,10 +180,10 @@ fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     match entry.request {
         Some(RequestLine { method, path, version }) => {
             value(out, method, Style::Quoted);
-            out.push(b' ');
-            value(out, path, Style::Quoted);
-            out.push(b' ');
-            out.extend_from_slice(version_name(version).as_bytes());
+            for part in [path, version.map(version_name)].into_iter().flatten() {
+                out.push(b' ');
+                value(out, part, Style::Quoted);
+            }
         }
         None => out.push(b'-'),
     }
@@ -184,6 +198,10 @@ fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     }
     out.push(b' ');
     milliseconds(out, entry.duration);
+    if let Some(reason) = entry.refused {
+        // Ignored here and below: writing to a vector cannot fail.
+        let _ = write!(out, " \"{reason}\"");
+    }
     out.push(b'\n');
 }
 
@@ -197,8 +215,12 @@ fn json(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     out.push(b'"');
     if let Some(RequestLine { method, path, version }) = entry.request {
         json_text(out, "method", method);
-        json_text(out, "path", path);
-        json_text(out, "protocol", version_name(version).as_bytes());
+        if let Some(path) = path {
+            json_text(out, "path", path);
+        }
+        if let Some(version) = version {
+            json_text(out, "protocol", version_name(version));
+        }
     }
     out.extend_from_slice(b",\"status\":");
     number(out, entry.status.0.into());
@@ -212,6 +234,12 @@ fn json(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     }
     out.extend_from_slice(b",\"duration_ms\":");
     milliseconds(out, entry.duration);
+    if let Some(request_id) = entry.request_id {
+        json_text(out, "request_id", request_id);
+    }
+    if let Some(reason) = entry.refused {
+        let _ = write!(out, ",\"reason\":\"{reason}\"");
+    }
     out.extend_from_slice(b"}\n");
 }
 
@@ -235,7 +263,6 @@ fn address(out: &mut Vec<u8>, peer: &SocketName, style: Style) {
             }
         }
         SocketName::Inet(SocketAddr::V6(address)) => {
-            // Ignored: writing to a vector cannot fail.
             let _ = write!(out, "{}", address.ip());
         }
         SocketName::Unix(path) => value(out, path.as_bytes(), style),
@@ -255,10 +282,10 @@ fn without_query(referer: &[u8]) -> &[u8] {
     &referer[..end]
 }
 
-fn version_name(version: Version) -> &'static str {
+fn version_name(version: Version) -> &'static [u8] {
     match version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
+        Version::Http10 => b"HTTP/1.0",
+        Version::Http11 => b"HTTP/1.1",
     }
 }
 

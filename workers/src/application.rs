@@ -28,6 +28,12 @@ pub trait Application {
         outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, Self::Body>, AppError>;
 
+    /// The identifier that the application knows this request by, if it knows one; asked for before
+    /// [`Application::call`], and only where it is logged.
+    fn request_id<'a>(&'a mut self, _request: &Request<'a>) -> Option<&'a [u8]> {
+        None
+    }
+
     /// Runs `wait`, a sleep in poll(2), with the interpreter's lock given up around it.
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T;
 
@@ -42,6 +48,15 @@ pub trait Application {
     /// Asked after each connection, so it costs next to nothing.
     fn is_signalled(&self) -> bool {
         false
+    }
+
+    /// From here on, what goes wrong in the application is kept for a person to read, until
+    /// [`Application::take_failures`].
+    fn keep_failures(&mut self) {}
+
+    /// What was kept: tracebacks as a rule; empty where nothing went wrong, or nobody told of it.
+    fn take_failures(&mut self) -> String {
+        String::new()
     }
 
     /// Called once a loop turn after the process was woken by a signal: a place for the interpreter

@@ -62,6 +62,8 @@ pub struct Record {
     pub referer: Option<Box<[u8]>>,
     /// The field `User-Agent`.
     pub user_agent: Option<Box<[u8]>>,
+    /// The identifier that the application knows it by, where the access log names it.
+    pub id: Option<Box<[u8]>>,
 }
 
 impl<B: AppBody> Channel<B> {

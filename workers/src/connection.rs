@@ -9,7 +9,7 @@
 //! | Idle, Head | head whole, body whole behind it | Ready ([`Step::Call`]) |
 //! | Idle, Head | head whole, body still to come | Body |
 //! | Body | body whole | Ready ([`Step::CallGathered`]) |
-//! | Idle, Head, Body | refused | Replying with an answer of ours, then Lingering |
+//! | Idle, Head, Body | refused | Replying with an answer of ours, then Lingering ([`Step::Refused`] says why) |
 //! | Idle, Head, Body | end of stream, error | Closed |
 //! | Head, Body | deadline | Lingering, which sends 408 first |
 //! | Ready | the application answers, or fails | Replying |
@@ -18,6 +18,7 @@
 //! | Lingering | end of stream, deadline, too many bytes | Closed |
 
 mod lives;
+mod refused;
 mod replying;
 
 use std::net::SocketAddr;
@@ -25,19 +26,24 @@ use std::time::{Duration, Instant};
 
 use crate::http::response::{CONTINUE, refusal};
 use crate::http::{
-    BodyDecoder, Framing, Head, HeadScan, HttpDate, Parsed, Persistence, ReplyFraming, Status,
-    Version,
+    BodyDecoder, BodyError, Framing, Head, HeadScan, HttpDate, Parsed, PartialHead, Persistence,
+    ReplyFraming, Status, Version,
 };
 use crate::metrics::{Counter, Row};
 use crate::outbox::Outbox;
-use crate::settings::Settings;
+use crate::settings::{Limits, Settings};
 
 use replying::{Replying, Source, status_counter};
 
 pub use lives::{CloseManner, CloseReason, Cursor, Expiry, ItemFate, Step};
+pub use refused::{RefusalReason, Refused};
 
-/// Bytes read and thrown away while lingering.
-const LINGER_BYTES: usize = 64 * 1024;
+/// Bytes that are read and thrown away after the last answer, beside the rest of a refused body.
+const LINGER_BYTES: u64 = 64 * 1024;
+/// Bytes of a refused body that are thrown away, or as many as an allowed body may have if that is more: a
+/// client that sends its body before it reads would be reset, and would not get the answer. A longer
+/// one is not waited for.
+const DISCARD_BYTES: u64 = 64 << 20;
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +92,12 @@ pub struct Gathered {
     pub head: Head,
 }
 
+impl Gathered {
+    fn part(&self) -> PartialHead {
+        PartialHead::of(&self.head, &self.head_bytes)
+    }
+}
+
 /// The machine. `C` is one item of a response, kept until it is sent.
 pub struct Connection<C> {
     info: ConnInfo,
@@ -93,6 +105,8 @@ pub struct Connection<C> {
     outbox: Outbox<C>,
     /// Bytes came, and whether they are enough was not found out yet.
     is_fed: bool,
+    /// A request that was refused, until the shell is told.
+    refused: Option<Box<Refused>>,
 }
 
 enum State {
@@ -141,17 +155,18 @@ struct Facts {
     persistence: Persistence,
 }
 
+/// `left_bytes` is what the peer may still send.
 enum Lingering {
     /// The last words are still in the outbox.
-    Speaking,
+    Speaking { left_bytes: u64 },
     /// Our direction is shut.
-    Listening { discarded: usize },
+    Listening { left_bytes: u64 },
 }
 
 impl<C: AsRef<[u8]>> Connection<C> {
     /// A connection without a byte of a request: just accepted, or kept and handed over.
     pub fn new(info: ConnInfo) -> Self {
-        Self { info, state: State::Idle, outbox: Outbox::new(), is_fed: false }
+        Self { info, state: State::Idle, outbox: Outbox::new(), is_fed: false, refused: None }
     }
 
     /// Who the peer is.
@@ -200,7 +215,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
                     return Step::Read;
                 }
                 Reading::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
-                Reading::Refused(status) => self.refuse(status, rules),
+                Reading::Refused { reason, request, framing } => {
+                    self.refuse_read(reason, request, framing, rules);
+                }
                 Reading::Gathering => {}
             }
         }
@@ -214,11 +231,14 @@ impl<C: AsRef<[u8]>> Connection<C> {
                     }
                     return step;
                 }
-                Err(status) => self.refuse(status, rules),
+                Err(error) => self.refuse(error.into(), rules),
             }
         }
+        if let Some(refused) = self.refused.take() {
+            return Step::Refused(refused);
+        }
         match &mut self.state {
-            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking)
+            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking { .. })
                 if !self.outbox.is_empty() =>
             {
                 let is_end = matches!(&self.state, State::Replying(r) if r.source == Source::Done);
@@ -229,13 +249,16 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 Source::File { offset, left } => Step::SendFile { offset, length: left },
                 Source::Done => Step::Finish,
             },
-            State::Lingering(Lingering::Speaking) => Step::ShutWrite,
-            State::Lingering(Lingering::Listening { discarded }) => {
-                *discarded += input.rest().len();
-                input.take(input.rest().len());
-                if *discarded > LINGER_BYTES {
-                    self.close(CloseReason::Lingered, rules.row);
-                    return Step::Close(CloseManner::Tidy);
+            State::Lingering(Lingering::Speaking { .. }) => Step::ShutWrite,
+            State::Lingering(Lingering::Listening { left_bytes }) => {
+                let count = input.rest().len();
+                input.take(count);
+                match left_bytes.checked_sub(count as u64) {
+                    Some(left) => *left_bytes = left,
+                    None => {
+                        self.close(CloseReason::Lingered, rules.row);
+                        return Step::Close(CloseManner::Tidy);
+                    }
                 }
                 Step::Read
             }
@@ -260,7 +283,10 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let settings = rules.settings;
         match head.parse(input.rest(), scan, &settings.limits, settings.header_map) {
             Ok(Parsed::Incomplete) => return Reading::Unfinished,
-            Err(error) => return Reading::Refused(error.status()),
+            Err(error) => {
+                let request = scan.read_part(input.rest());
+                return Reading::Refused { reason: error.into(), request, framing: Framing::None };
+            }
             Ok(Parsed::Complete) => {}
         }
         if head.dropped_count > 0 {
@@ -274,7 +300,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
         };
         let decoder = match BodyDecoder::new(head.framing, &settings.limits) {
             Ok(decoder) => decoder,
-            Err(error) => return Reading::Refused(error.status()),
+            Err(error) => {
+                let request = PartialHead::of(head, bytes);
+                let framing = head.framing;
+                return Reading::Refused { reason: error.into(), request, framing };
+            }
         };
         let body_bytes = match head.framing {
             Framing::None => Some(0),
@@ -345,16 +375,35 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// Our sending direction is shut.
     pub fn write_shut(&mut self) {
-        self.state = State::Lingering(Lingering::Listening { discarded: 0 });
+        let left_bytes = match &self.state {
+            State::Lingering(Lingering::Speaking { left_bytes }) => *left_bytes,
+            State::Idle
+            | State::Head(_)
+            | State::Body(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(Lingering::Listening { .. })
+            | State::Closed(_) => LINGER_BYTES,
+        };
+        self.state = State::Lingering(Lingering::Listening { left_bytes });
     }
 
-    /// A deadline has passed.
-    pub fn expire(&mut self, expiry: Expiry, rules: &Rules<'_>) {
-        match (&self.state, expiry) {
+    /// A deadline has passed. `input` holds the bytes that were read and not yet used.
+    pub fn expire(&mut self, expiry: Expiry, input: &[u8], rules: &Rules<'_>) {
+        match (&mut self.state, expiry) {
             (State::Idle, Expiry::KeepAlive) => self.close(CloseReason::IdleLong, rules.row),
-            (State::Head(_), Expiry::Head) | (State::Body(_), Expiry::Body) => self.late(rules),
+            (State::Head(scan), Expiry::Head) => {
+                let request = scan.read_part(input);
+                self.late(RefusalReason::HeadLate, request, rules);
+            }
+            (State::Body(gathering), Expiry::Body) => {
+                let request = gathering.request.part();
+                self.late(RefusalReason::BodyLate, request, rules);
+            }
             (State::Replying(_), Expiry::Write) => self.close(CloseReason::WriteFailed, rules.row),
-            (State::Lingering(_), Expiry::Linger) => self.close(CloseReason::Lingered, rules.row),
+            (State::Lingering(_), Expiry::Linger | Expiry::LingerTotal) => {
+                self.close(CloseReason::Lingered, rules.row);
+            }
             // The deadline of a state that was left in the same turn.
             (
                 State::Idle
@@ -377,22 +426,25 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let part = looked.min(timeouts.body).as_nanos();
         let least = u128::from(timeouts.body_rate_bytes) * part / timeouts.body.as_nanos().max(1);
         if u128::from(gathering.window_bytes) < least {
-            self.late(rules);
+            let request = gathering.request.part();
+            self.late(RefusalReason::BodySlow, request, rules);
         } else {
             gathering.window_bytes = 0;
         }
     }
 
     /// 408, counted as a peer that went away: what it did not send is lost the same way.
-    fn late(&mut self, rules: &Rules<'_>) {
+    fn late(&mut self, reason: RefusalReason, request: PartialHead, rules: &Rules<'_>) {
+        let status = reason.status();
+        self.refused = Some(Box::new(Refused { reason, request }));
         for counter in CloseReason::PeerLeft.counters() {
             rules.row.inc(*counter);
         }
         // Behind what is left of a `100 Continue`: a part of it may have left already.
         let server = rules.settings.server_header;
-        refusal(self.outbox.tail(), Status(408), false, rules.date, server);
-        rules.row.inc(status_counter(Status(408)));
-        self.state = State::Lingering(Lingering::Speaking);
+        refusal(self.outbox.tail(), status, false, rules.date, server);
+        rules.row.inc(status_counter(status));
+        self.state = State::Lingering(Lingering::Speaking { left_bytes: LINGER_BYTES });
     }
 
     /// Gives the connection up for a reason of the worker's own.
@@ -441,13 +493,24 @@ enum Reading<'a> {
     Unfinished,
     Whole { head_bytes: &'a [u8], body: &'a [u8] },
     Gathering,
-    Refused(Status),
+    Refused { reason: RefusalReason, request: PartialHead, framing: Framing },
+}
+
+/// How much a peer may send whose body of this framing is refused.
+fn discarded_bytes(framing: Framing, limits: &Limits) -> u64 {
+    let most = limits.body_bytes.max(DISCARD_BYTES);
+    match framing {
+        Framing::None => LINGER_BYTES,
+        Framing::Length(length) if length <= most => length.saturating_add(LINGER_BYTES),
+        Framing::Length(_) => LINGER_BYTES,
+        Framing::Chunked => most,
+    }
 }
 
 impl Gathering {
-    fn read_body<'i>(&mut self, input: &mut Cursor<'i>) -> Result<Step<'static, 'i>, Status> {
+    fn read_body<'i>(&mut self, input: &mut Cursor<'i>) -> Result<Step<'static, 'i>, BodyError> {
         while self.progress == BodyProgress::Receiving {
-            let decoded = self.decoder.decode(input.rest()).map_err(|error| error.status())?;
+            let decoded = self.decoder.decode(input.rest())?;
             input.take(decoded.consumed);
             if decoded.is_end {
                 self.progress = BodyProgress::Whole;

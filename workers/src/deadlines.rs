@@ -27,14 +27,23 @@ pub enum Timer {
     BodyRate,
     /// Response not progressing.
     Write,
-    /// Closing, discarding what still comes.
+    /// Closing, discarding what still comes: nothing comes any more.
     Linger,
+    /// The same as a whole.
+    LingerTotal,
 }
 
 impl Timer {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::KeepAlive, Self::Head, Self::Body, Self::BodyRate, Self::Write, Self::Linger];
+    pub const ALL: [Self; 7] = [
+        Self::KeepAlive,
+        Self::Head,
+        Self::Body,
+        Self::BodyRate,
+        Self::Write,
+        Self::Linger,
+        Self::LingerTotal,
+    ];
 }
 
 /// Longer durations count as this one, so that adding one to an [`Instant`] cannot overflow.

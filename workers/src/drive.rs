@@ -1,6 +1,8 @@
 //! The worker's hot path: one connection's steps, carried out until it has to wait.
 
+mod access_log;
 mod desk;
+mod refused;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,7 +18,7 @@ use crate::channel::{Channel, Record};
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::fd::{self, Io};
 use crate::fork_guard;
-use crate::http::{Head, ResponseHead, Status};
+use crate::http::{Framing, Head, PartialHead, ResponseHead};
 use crate::log::{Level, Log, Value};
 use crate::metrics::Counter;
 use crate::settings::Settings;
@@ -38,6 +40,9 @@ const TURN_BYTES: usize = 2 << 20;
 /// A request that has waited in the loop for so long is not called for before a look at its client. The look
 /// costs a thousandth of it.
 const LOOK_AFTER: Duration = Duration::from_millis(1);
+/// Pieces of a body (chunks, as a rule) that are taken from one connection before the others get their
+/// turn. A buffer of one-byte chunks has 40 000, and keeps the worker busy for some milliseconds.
+const TURN_PIECES: u32 = 4096;
 /// Buffers of more than this are not kept for the next response.
 const SPARE_BYTES: usize = 64 * 1024;
 
@@ -87,12 +92,16 @@ pub fn drive<A: Application>(
     let mut is_held_back = false;
     let mut steps_left = TURN_STEPS;
     let mut bytes_left = TURN_BYTES;
+    let mut pieces_left = TURN_PIECES;
     let pause = loop {
         if !hung_up && channel.conn.awaits_request() && desk.is_told_to_leave() {
             break Pause::Held;
         }
         let has_had_its_turn = steps_left == 0 || desk.clock.now() > turn_ends;
         if has_had_its_turn && channel.conn.wants_the_application(start < end) {
+            break Pause::Again;
+        }
+        if pieces_left == 0 && channel.conn.takes_a_piece(start < end) {
             break Pause::Again;
         }
         let mut input = Cursor::new(&reading.buffer[start..end]);
@@ -123,8 +132,10 @@ pub fn drive<A: Application>(
                 }
             }
             Step::Store(bytes) => {
+                pieces_left = pieces_left.saturating_sub(1);
                 if let Err(error) = store(channel, bytes, desk) {
-                    refuse_unstored(channel, desk, &error);
+                    let reason = refused::not_stored(channel, desk, &error);
+                    channel.conn.refuse(reason, &desk.rules());
                 }
             }
             Step::Call { .. } | Step::CallGathered
@@ -146,6 +157,7 @@ pub fn drive<A: Application>(
                 call_gathered(app, desk, channel);
                 steps_left = steps_left.saturating_sub(1);
             }
+            Step::Refused(refused) => refused::note(desk, channel.conn.info(), &refused),
             Step::Pull => {
                 pull(desk, channel);
                 steps_left = steps_left.saturating_sub(1);
@@ -180,9 +192,7 @@ pub fn drive<A: Application>(
                 channel.conn.write_shut();
             }
             Step::Close(manner) => {
-                if channel.called.is_some() {
-                    book(desk, channel);
-                }
+                book(desk, channel);
                 break Pause::Closed(manner);
             }
         }
@@ -217,24 +227,18 @@ fn store<B: AppBody>(channel: &mut Channel<B>, bytes: &[u8], desk: &Desk) -> io:
         .append(bytes)
 }
 
-/// A body that the disk does not take is answered, and is nobody else's trouble.
-fn refuse_unstored<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, error: &io::Error) {
-    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let status = if is_full { Status(507) } else { Status(500) };
-    let dir = desk.settings.body_temp_dir.display();
-    let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
-    desk.log.line(Level::Error, "request.body_not_stored", &pairs);
-    channel.spool = None;
-    channel.conn.refuse(status, &desk.rules());
-}
-
 fn call_gathered<A: Application>(app: &mut A, desk: &mut Desk, channel: &mut Channel<A::Body>) {
     let Some(gathered) = channel.conn.take_gathered() else { return };
     let body = match channel.spool.take() {
         None => RequestBody::Empty,
         Some(mut spool) => match spool.rewind() {
             Ok(()) => RequestBody::Spooled(spool),
-            Err(error) => return refuse_unstored(channel, desk, &error),
+            Err(error) => {
+                let reason = refused::not_stored(channel, desk, &error);
+                let request = PartialHead::of(&gathered.head, &gathered.head_bytes);
+                // All of the body is here.
+                return channel.conn.refuse_read(reason, request, Framing::None, &desk.rules());
+            }
         },
     };
     answer(app, desk, channel, &gathered.head_bytes, &gathered.head, body);
@@ -262,8 +266,12 @@ fn answer<A: Application>(
         Request { head_bytes, head, body, conn: &info, sequence: desk.sequence, queue_wait };
     let method = head.method.of(head_bytes);
     let path = head.path.of(head_bytes);
-    if desk.access.is_some() {
-        channel.record = Some(Box::new(Record::of(head_bytes, head, called)));
+    if let Some(access) = &desk.access {
+        let mut record = Record::of(head_bytes, head, called);
+        if access.names_requests() {
+            record.id = app.request_id(&request).map(Into::into);
+        }
+        channel.record = Some(Box::new(record));
     }
     if let Some(memory) = desk.spare.take() {
         channel.conn.outbox().lend(memory);
@@ -383,10 +391,11 @@ fn send_file<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, offset: u64, len
     outcome
 }
 
-/// Books the reply's duration and its line in the access log, also where it was broken off.
+/// Books the reply's duration and its line in the access log, also where it was broken off. A request
+/// that was refused has its line already: no application was called.
 fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
-    // A refusal of ours has none: no application was called.
-    let duration = channel.called.take().map(|called| desk.clock.now() - called);
+    let Some(called) = channel.called.take() else { return };
+    let duration = desk.clock.now() - called;
     if let (Some(access), Some((status, body_bytes))) = (&mut desk.access, channel.conn.reply()) {
         let record = channel.record.as_deref();
         access.record(&Entry {
@@ -397,12 +406,12 @@ fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
             body_bytes,
             referer: record.and_then(|record| record.referer.as_deref()),
             user_agent: record.and_then(|record| record.user_agent.as_deref()),
-            duration: duration.unwrap_or_default(),
+            duration,
+            request_id: record.and_then(|record| record.id.as_deref()),
+            refused: None,
         });
     }
-    if let Some(duration) = duration {
-        desk.block.request_duration.record(duration);
-    }
+    desk.block.request_duration.record(duration);
 }
 
 fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
@@ -455,11 +464,13 @@ impl Record {
             version: head.version,
             referer: head.find(head_bytes, "referer").map(Into::into),
             user_agent: head.find(head_bytes, "user-agent").map(Into::into),
+            id: None,
         }
     }
 
     fn request_line(&self) -> RequestLine<'_> {
-        RequestLine { method: &self.method, path: &self.path, version: self.version }
+        let (path, version) = (Some(&*self.path), Some(self.version));
+        RequestLine { method: &self.method, path, version }
     }
 }
 

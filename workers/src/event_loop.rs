@@ -12,20 +12,26 @@
 //! of a pool opened while the workers are idle land on one worker.
 //!
 //! A connection is accepted only where nothing else is due before it: a worker that takes two at once
-//! makes the second wait for the first. But epoll reports what stays ready in the same order each time,
+//! makes the second wait for the first. For the same reason none is accepted while the first request of
+//! the one before is on its way ([`deference`]). But epoll reports what stays ready in the same order each time,
 //! so behind a connection that always has a request the listener would never come first. One that was
 //! passed over goes first from then on, until a batch comes without it.
 
 mod absence;
+mod accepting;
 mod complaint;
+mod deference;
 mod doors;
 mod expiry;
 mod handlers;
+mod lifeline;
 mod phase;
+mod supervision;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::unistd::read;
@@ -37,29 +43,29 @@ use crate::companion::Companion;
 use crate::connection::SocketName;
 use crate::deadlines::{Deadlines, Timer};
 use crate::drive::{Desk, Pause, Reading, close_reply, drive};
-use crate::fd::{self, Message};
+use crate::fd;
 use crate::fork_guard::{self, Guarded};
 use crate::http::Persistence;
 use crate::log::{Level, Value};
 use crate::metrics::Command;
 use crate::poller::{Event, Interest, Poller};
-use crate::post::{LIFE_ACCESS_LOG, Post};
-use crate::rehearsal::{self, Refusal};
+use crate::post::Post;
+use crate::rehearsal;
+use crate::supervisor_process::SupervisorProcess;
 use crate::table::{ConnTable, Token};
 
 use absence::Absence;
 use complaint::Complaint;
-use doors::{Arrived, Doors};
+use doors::Doors;
 use expiry::arm;
 use handlers::Handlers;
+use lifeline::Lifeline;
 use phase::{Cause, DRAIN_QUIET, Phase};
 
 /// Events taken from the kernel at once.
 const BATCH: usize = 256;
 /// The loop turns at least this often, so that the supervisor sees it live.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
-/// Connections taken from one listener at the end: above the usual length of its queue.
-const LAST_ACCEPTS: u32 = 4096;
 
 /// Keys that epoll carries for what is not a connection; no token is that large.
 const DOORBELL_KEY: u64 = u64::MAX;
@@ -83,6 +89,8 @@ pub struct EventLoop<'a, A: Application> {
     poller: Poller,
     doors: Doors,
     channels: ConnTable<Channel<A::Body>>,
+    /// How many of them it may hold.
+    most_channels: usize,
     deadlines: Deadlines,
     absence: Absence,
     /// Connections that used up their turn.
@@ -92,6 +100,8 @@ pub struct EventLoop<'a, A: Application> {
     phase: Phase,
     doorbell: OwnedFd,
     life: OwnedFd,
+    lifeline: Lifeline,
+    supervisor: Arc<SupervisorProcess>,
     companion: Option<Box<dyn Companion>>,
     handlers: Handlers,
     /// That a connection could not be watched.
@@ -102,7 +112,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Registers what there is to wait for.
     pub fn new(post: Post, app: &'a mut A) -> io::Result<Self> {
         let Post { block, header, life, doorbell, listeners, settings, .. } = post;
-        let Post { log, access_log, companion, .. } = post;
+        let Post { supervisor, log, access_log, companion, .. } = post;
         let poller = Poller::new(BATCH)?;
         let guarded = fork_guard::begin();
         for fd in [poller.as_fd(), doorbell.as_fd(), life.as_fd()] {
@@ -119,9 +129,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Timer::Body | Timer::BodyRate => timeouts.body,
             Timer::Write => timeouts.write,
             Timer::Linger => timeouts.linger,
+            Timer::LingerTotal => timeouts.linger_total,
         });
         let now = Instant::now();
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
+        let most_channels = settings.limits.connections_within(fd::descriptor_limit());
         Ok(Self {
             _guarded: guarded,
             app,
@@ -130,6 +142,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             poller,
             doors,
             channels: ConnTable::new(),
+            most_channels,
             deadlines,
             absence: Absence::since(now),
             waiting: VecDeque::new(),
@@ -137,22 +150,33 @@ impl<'a, A: Application> EventLoop<'a, A> {
             phase: Phase::Serving,
             doorbell,
             life,
+            lifeline: Lifeline::Held,
+            supervisor,
             companion,
             handlers: Handlers::installed(now),
             unwatched: Complaint::default(),
         })
     }
 
+    /// The socket to the supervisor.
+    pub fn life(&self) -> BorrowedFd<'_> {
+        self.life.as_fd()
+    }
+
     /// Makes the request that the application has to answer before this worker is ready. Here, because a
     /// child that the application forks meanwhile must have nothing of ours.
-    pub fn rehearse(&mut self, path: &str) -> Result<(), Refusal> {
+    ///
+    /// Errors: why it is not, for a person, with what the application has told of it.
+    pub fn rehearse(&mut self, path: &str) -> Result<(), String> {
         let settings = &self.desk.settings;
         let local = self.doors.first_name().unwrap_or(SocketName::Unix(String::new()));
         let now = self.desk.clock.now();
+        self.app.keep_failures();
         let outcome = rehearsal::rehearse(self.app, settings, path, local, now);
+        let failures = self.app.take_failures();
         self.desk.leave_if_forked();
         self.desk.clock.read();
-        outcome
+        outcome.map_err(|refusal| format!("--reload-check: GET {path} {refusal}.\n{failures}"))
     }
 
     /// Tells the application that it is about to serve. Here for the same reason.
@@ -187,8 +211,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
         }
         self.expire();
+        self.look_for_supervisor();
         self.follow_orders();
-        self.doors.tend(&self.poller, &self.desk, self.can_make_room());
+        let is_silent = self.doors.deferring_to().is_some_and(|token| self.is_silent(token));
+        self.doors.tend(&self.poller, &self.desk, self.can_make_room(), is_silent);
         self.desk.flush_access_log();
         self.handlers.tend(&self.desk);
         if let Some(companion) = &mut self.companion {
@@ -207,8 +233,13 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
         let now = self.desk.clock.now();
         let companion = self.companion.as_ref().and_then(|companion| companion.next_deadline());
-        let next =
-            [self.deadlines.next(), self.doors.next_look(), self.phase.next_look(now), companion];
+        let next = [
+            self.deadlines.next(),
+            self.doors.next_look(),
+            self.phase.next_look(now),
+            self.lifeline.next_look(now),
+            companion,
+        ];
         let sleep = next
             .into_iter()
             .flatten()
@@ -276,82 +307,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Heard::Nothing => {}
             Heard::Leave => self.leave_soon(self.phase.dismissed(self.desk.clock.now())),
         }
-    }
-
-    /// What comes on the life socket: a new access log, or the end of the supervisor.
-    fn hear_supervisor(&mut self) {
-        match fd::receive_message(self.life.as_fd()) {
-            Message::Nothing => {}
-            Message::Ended => {
-                // Registered level-triggered, it would wake us for ever.
-                let _ = self.poller.remove(&self.life);
-                self.desk.log.line(Level::Warning, "worker.orphaned", &[]);
-                self.desk.persistence = Persistence::Close;
-                self.phase = self.phase.orphaned(self.desk.clock.now());
-            }
-            Message::Said { word: LIFE_ACCESS_LOG, descriptor: Some(descriptor) } => {
-                self.desk.replace_access_log(descriptor);
-            }
-            // All descriptors are in use (EMFILE): the old file is written to, wherever it is now.
-            Message::Said { word: LIFE_ACCESS_LOG, descriptor: None } => {
-                self.desk.log.line(Level::Error, "access_log.not_reopened", &[]);
-            }
-            // Of a later version: not for us.
-            Message::Said { .. } => {}
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.channels.len() < self.desk.settings.limits.connections
-    }
-
-    /// Whether a new connection would find a place, if need be that of an idle one.
-    fn can_make_room(&self) -> bool {
-        self.has_room() || self.deadlines.oldest(Timer::KeepAlive).is_some()
-    }
-
-    /// Accepts one connection and serves it in the same turn.
-    fn accept(&mut self, index: usize) {
-        if !self.has_room() {
-            self.evict_idle();
-            if !self.has_room() {
-                self.doors.pause(&self.poller);
-                return;
-            }
-        }
-        let arrived = self.doors.accept(index, &self.poller, &self.desk);
-        if let Some(arrived) = arrived {
-            let token = self.take_in(arrived);
-            self.serve(token, false);
-        }
-    }
-
-    /// Gives a new connection its place. One whose peer has reset it meanwhile never reaches the
-    /// application, though its request could still be read.
-    fn take_in(&mut self, arrived: Arrived) -> Token {
-        let Arrived { socket, info, arrival } = arrived;
-        let mut channel = Channel::adopt(socket, info);
-        channel.waited = arrival.map(|arrival| arrival.waited);
-        // A unix socket tells nothing by itself.
-        channel.is_suspect = arrival.is_none_or(|arrival| arrival.is_half_closed);
-        if arrival.is_some_and(|arrival| arrival.is_reset) {
-            channel.conn.failed(&self.desk.block.row);
-        }
-        self.channels.insert(channel)
-    }
-
-    /// Closes the connection that has been idle longest, unless its next request has come meanwhile.
-    fn evict_idle(&mut self) {
-        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return };
-        self.serve(token, false);
-        if self.deadlines.oldest(Timer::KeepAlive) != Some(token) {
-            return;
-        }
-        match self.channels.get_mut(token) {
-            Some(channel) if channel.is_idle() => channel.conn.give_up(&self.desk.block.row),
-            Some(_) | None => return,
-        }
-        self.serve(token, false)
     }
 
     /// Carries a connection as far as it goes, then notes what it waits for.
@@ -432,7 +387,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                     self.empty_queue(Some(Phase::takes_until(since)));
                     self.doors.end();
                 }
-                Cause::Signal => {}
+                Cause::Signal | Cause::Disconnected => {}
             }
             self.doors.close(&self.poller);
         }
@@ -473,33 +428,6 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.phase = Phase::Draining { since: self.desk.clock.now(), cause };
     }
 
-    /// Takes the connections that the kernel has already accepted for us: what is left in the queue of
-    /// the last worker to close the listener is reset.
-    ///
-    /// First each is served before the next is taken, so that the workers share them: as many as wait
-    /// now, for under load there is always one more. Then what has come meanwhile, at one go.
-    fn empty_queue(&mut self, until: Option<Instant>) {
-        for index in 0..self.doors.len() {
-            for _ in 0..self.doors.queued(index).unwrap_or(LAST_ACCEPTS) {
-                let is_late = until.is_some_and(|until| until <= self.desk.clock.now());
-                if is_late || self.desk.order() == Command::Quick {
-                    return;
-                }
-                let Some(token) = self.take_queued(index) else { break };
-                self.serve(token, false);
-            }
-            for _ in 0..LAST_ACCEPTS {
-                let Some(token) = self.take_queued(index) else { break };
-                self.waiting.push_back(token);
-            }
-        }
-    }
-
-    fn take_queued(&mut self, index: usize) -> Option<Token> {
-        let arrived = self.doors.take_one(index, &self.desk)?;
-        Some(self.take_in(arrived))
-    }
-
     /// `is_lull`: nothing was due when this turn began, so no request is known to the kernel and not to
     /// us.
     fn is_done(&self, is_lull: bool) -> bool {
@@ -538,7 +466,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             let pairs = [("requests", Value::Number(abandoned_count as i64))];
             self.desk.log.line(Level::Warning, "worker.abandoned", &pairs);
         }
-        self.desk.flush_access_log();
+        self.desk.close_access_log();
         Leftover { abandoned_count }
     }
 }

@@ -4,19 +4,27 @@
 //! one `SAFETY`. Nothing here knows what a connection or a request is. Writing to a peer that is gone
 //! never raises SIGPIPE from [`send`] (MSG_NOSIGNAL); sendfile(2) has no such flag, so a process that
 //! calls [`send_file`] ignores SIGPIPE: CPython does from its start, and so does Rust's own runtime.
-#![expect(unsafe_code, reason = "accept4(2) with its address, TCP_INFO, descriptors by number")]
+#![expect(
+    unsafe_code,
+    reason = "accept4(2) with its address, TCP_INFO, IP_MINTTL, descriptors by number"
+)]
 
 use std::ffi::c_int;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::sendfile::sendfile;
-use nix::sys::socket::{self, ControlMessage, ControlMessageOwned, MsgFlags, setsockopt, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike,
+    SockaddrStorage, setsockopt, sockopt,
+};
+use nix::unistd::Pid;
 
 use crate::connection::SocketName;
 
@@ -83,10 +91,13 @@ pub fn accept(listener: BorrowedFd<'_>) -> Accepted {
     // SAFETY: accept4(2) has just made this descriptor, so nobody else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let peer = socket_name(&name.0[..name.0.len().min(name_bytes as usize)]);
-    match peer {
-        SocketName::Inet(_) => {
+    match &peer {
+        SocketName::Inet(address) => {
             // Ignored: it fails only for a connection that is dead already, which reading will tell.
             let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
+            // A connection inherits the limit of a listener that ignores handshakes, and would never
+            // receive anything. Ignored: a kernel without the option sets no limit either.
+            let _ = set_min_ttl(socket.as_fd(), address.is_ipv6(), 0);
         }
         SocketName::Unix(_) => {}
     }
@@ -312,6 +323,85 @@ pub fn accept_queue(listener: BorrowedFd<'_>) -> Option<AcceptQueue> {
     Some(AcceptQueue { len: info.word(TcpInfo::UNACKED)?, max: info.word(TcpInfo::SACKED)? })
 }
 
+/// Lets no new connection enter a listener's queue; connections that wait there stay.
+///
+/// A TCP listener ignores new handshakes from then on and finishes those that have begun. Whoever is
+/// ignored asks again a second later, and is refused if the socket is closed by then. The listener drops
+/// every packet with a TTL below 255: every packet that a router has forwarded, and nearly every other
+/// one, because systems start at 64 or 128, also on loopback. (A neighbor that starts at 255 is
+/// not ignored; if it comes after the last accept(2), it is reset.) A handshake that has begun is not
+/// subject to the limit. Its connection is, until [`accept`] removes the limit: what the peer sends in
+/// between is dropped, and sent again by the peer after 0.2 s or more.
+///
+/// A backlog of 0 would not do. It still queues one connection, and while somebody is in the queue it drops
+/// the last packet of other handshakes: their clients believe that they are connected, and are reset
+/// later. A socket filter on TCP needs CAP_NET_ADMIN since Linux 6.18. TCP has nothing else for it.
+///
+/// Source: IP_MINTTL of ip(7); IPV6_MINHOPCOUNT of RFC 5082, which has no man page.
+/// Errors: setsockopt(2)'s, where the kernel does not have the option; then the backlog is 0.
+pub fn close_queue(listener: BorrowedFd<'_>) -> io::Result<()> {
+    match family(listener) {
+        Family::Inet { is_ipv6 } => set_min_ttl(listener, is_ipv6, u8::MAX)
+            .or_else(|error| set_backlog_to_0(listener).and(Err(error))),
+        Family::Other => set_backlog_to_0(listener),
+    }
+}
+
+/// Undoes [`close_queue`], but for the backlog, which the caller knows.
+pub fn open_queue(listener: BorrowedFd<'_>) {
+    if let Family::Inet { is_ipv6 } = family(listener) {
+        // Ignored: a kernel without the option has set no limit either.
+        let _ = set_min_ttl(listener, is_ipv6, 0);
+    }
+}
+
+enum Family {
+    Inet { is_ipv6: bool },
+    Other,
+}
+
+fn family(socket: BorrowedFd<'_>) -> Family {
+    let name = socket::getsockname::<SockaddrStorage>(socket.as_raw_fd());
+    match name.ok().and_then(|name| name.family()) {
+        Some(AddressFamily::Inet) => Family::Inet { is_ipv6: false },
+        Some(AddressFamily::Inet6) => Family::Inet { is_ipv6: true },
+        Some(_) | None => Family::Other,
+    }
+}
+
+fn set_backlog_to_0(listener: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(socket::listen(&listener, Backlog::new(0)?)?)
+}
+
+/// The lowest TTL (IPv6: hop limit) of packets that a socket receives; 0 is no limit.
+fn set_min_ttl(socket: BorrowedFd<'_>, is_ipv6: bool, ttl: u8) -> io::Result<()> {
+    let (level, option) = match is_ipv6 {
+        false => (libc::IPPROTO_IP, libc::IP_MINTTL),
+        true => (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT),
+    };
+    Ok(set_option(socket, level, option, c_int::from(ttl))?)
+}
+
+/// setsockopt(2) of an option that is an `int` and that nix does not have.
+fn set_option(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: c_int,
+) -> nix::Result<()> {
+    // SAFETY: `value` lives through the call, and the kernel reads as many bytes as it has.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
 /// Connections that wait to be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptQueue {
@@ -391,6 +481,23 @@ fn tcp_info(socket: BorrowedFd<'_>) -> nix::Result<TcpInfo> {
     };
     Errno::result(result)?;
     Ok(TcpInfo { raw, bytes: raw.len().min(bytes as usize) })
+}
+
+/// How many descriptors this process may have open (the soft limit of RLIMIT_NOFILE).
+pub fn descriptor_limit() -> u64 {
+    // getrlimit(2) cannot fail for a resource that there is; no limit is the harmless answer.
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
+/// What becomes readable when a process ends (pidfd_open(2)); close-on-exec.
+///
+/// Errors: ENOSYS before Linux 5.3; ESRCH.
+pub fn process(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: this call touches no memory of ours. Its wrapper came with glibc 2.36.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    let number = RawFd::try_from(Errno::result(number)?).map_err(|_| io::ErrorKind::Unsupported)?;
+    // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// A close-on-exec duplicate of a descriptor that somebody else owns (fcntl(2) F_DUPFD_CLOEXEC).

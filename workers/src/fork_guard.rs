@@ -68,21 +68,16 @@ pub fn is_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }
 
-/// Calls what may fork; a child that comes back from it is ended here, where no loop runs that would.
-pub fn alone<T>(call: impl FnOnce() -> T) -> T {
-    let process = std::process::id();
-    let outcome = call();
-    if std::process::id() != process {
-        leave();
-    }
-    outcome
-}
-
 /// Ends a child that came back from the application, without any cleaning up: everything it has is
 /// its parent's, the counters among it.
 pub fn leave() -> ! {
+    leave_with(0)
+}
+
+/// The same with an exit status, which the child's parent may wait for.
+pub fn leave_with(status: i32) -> ! {
     // SAFETY: _exit(2) never returns and touches no memory of ours.
-    unsafe { libc::_exit(0) }
+    unsafe { libc::_exit(status) }
 }
 
 fn mark(fd: RawFd, is_ours: bool) {

@@ -26,6 +26,7 @@ pub mod rehearsal;
 pub mod settings;
 pub mod signals;
 pub mod spool;
+pub mod supervisor_process;
 pub mod table;
 pub mod worker;
 

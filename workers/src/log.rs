@@ -1,13 +1,14 @@
 //! The log writer: never blocks, never panics, one write(2) a line.
 //!
 //! A line is an event name and `key=value` pairs, or the same as a JSON object. A line that cannot be
-//! written at once is dropped and counted; `sink` knows how to write without waiting. What stands in
+//! written at once is dropped and counted, and the next one that can be says so; `sink` knows how to write without waiting. What stands in
 //! a value may come from anybody, so it is escaped and cut: `escape`.
 //!
 //! Own code: a line must be dropped rather than waited for, and without a thread of its own, which must
 //! not exist in a process that forks. That is this file; formatting is the smaller part.
 pub(crate) mod escape;
 pub(crate) mod sink;
+pub(crate) mod throttle;
 pub(crate) mod timestamp;
 
 use std::fmt;
@@ -30,6 +31,9 @@ pub enum Level {
     Debug,
     /// Normal life.
     Info,
+    /// What the application says without a level, in `wsgi.errors`. It is always written: nobody but the
+    /// application knows how important it is.
+    Notice,
     /// Something an operator may want to change.
     Warning,
     /// Something failed.
@@ -43,6 +47,7 @@ impl Level {
         match self {
             Self::Debug => "DEBUG",
             Self::Info => "INFO",
+            Self::Notice => "NOTICE",
             Self::Warning => "WARNING",
             Self::Error => "ERROR",
             Self::Critical => "CRITICAL",
@@ -81,6 +86,8 @@ pub struct Log {
     sink: Option<Arc<Sink>>,
     identity: Option<Identity>,
     drops: Drops,
+    /// Where this process writes its stacks, for the supervisor to log.
+    stacks: Option<&'static OwnedFd>,
 }
 
 /// Who writes, on every line of a worker.
@@ -99,11 +106,13 @@ enum Drops {
 }
 
 /// The longest value of a pair, in bytes before escaping: the path of a request may be 8 KB.
-const VALUE_BYTES: usize = 1024;
+pub(crate) const VALUE_BYTES: usize = 1024;
 /// The longest text of a block, in bytes before escaping. What is cut out of a longer one is its
 /// middle: a traceback says at its start where, and at its end what.
 const BLOCK_HEAD_BYTES: usize = 4 * 1024;
 const BLOCK_TAIL_BYTES: usize = 12 * 1024;
+/// The longest text of which nothing is cut out.
+pub(crate) const BLOCK_BYTES: usize = BLOCK_HEAD_BYTES + BLOCK_TAIL_BYTES;
 /// Stands where something was cut out.
 const CUT_MARK: &str = "[cut]";
 
@@ -112,7 +121,14 @@ impl Log {
     /// so the descriptor that is written to ([`Log::as_fd`]) may have another number.
     pub fn new(level: Level, format: LogFormat, fd: OwnedFd) -> Self {
         let sink = Some(Arc::new(Sink::new(fd)));
-        Self { level, format, sink, identity: None, drops: Drops::Own(Arc::default()) }
+        Self {
+            level,
+            format,
+            sink,
+            identity: None,
+            drops: Drops::Own(Arc::default()),
+            stacks: None,
+        }
     }
 
     /// A log that writes nothing: for tests, and for embedding without one.
@@ -123,6 +139,7 @@ impl Log {
             sink: None,
             identity: None,
             drops: Drops::Own(Arc::default()),
+            stacks: None,
         }
     }
 
@@ -134,6 +151,8 @@ impl Log {
     /// The same log, with who writes on every line.
     #[must_use]
     pub fn with_identity(&self, slot: SlotId, pid: u32, generation: Generation) -> Self {
+        // What the parent of this process has lost, it tells itself.
+        let _ = self.sink.as_ref().map(|sink| sink.take_lost());
         Self { identity: Some(Identity { slot, pid, generation }), ..self.clone() }
     }
 
@@ -142,6 +161,15 @@ impl Log {
     #[must_use]
     pub fn with_row(&self, row: &'static Row) -> Self {
         Self { drops: Drops::Row(row), ..self.clone() }
+    }
+
+    /// The same log, of a process that writes its stacks to this pipe, where it has one. It stays open to the
+    /// end of the process, as the signal handler that writes to its number stays: once closed, the number
+    /// might be a file of the application.
+    #[must_use]
+    pub fn with_stacks_pipe(&self, pipe: Option<OwnedFd>) -> Self {
+        let stacks = pipe.map(|pipe| &*Box::leak(Box::new(pipe)));
+        Self { stacks, ..self.clone() }
     }
 
     /// Writes one line, if `level` is enabled: `log.line(Level::Info, "worker.ready", &[("slot", Value::Number(0))])`.
@@ -161,9 +189,18 @@ impl Log {
         }
     }
 
+    /// Writes a block that somebody has asked for, whatever levels are enabled.
+    pub fn block_at_any_level(&self, event: &str, pairs: &[(&str, Value<'_>)], text: &str) {
+        if self.sink.is_some() {
+            let now = SystemTime::now();
+            let block = self.format_line(now, Level::Info, event, pairs, Some(text));
+            self.write(&block);
+        }
+    }
+
     /// Whether lines of this level are written.
     pub fn is_enabled(&self, level: Level) -> bool {
-        self.sink.is_some() && level >= self.level
+        self.sink.is_some() && (level >= self.level || level == Level::Notice)
     }
 
     /// Lines dropped so far: of this log and its clones, or of the row it counts in.
@@ -179,10 +216,31 @@ impl Log {
         self.sink.as_ref().map(|sink| sink.as_fd())
     }
 
+    /// Where stacks are written, piece by piece and from a signal handler: to the pipe for them, without one
+    /// as they are to the log.
+    pub fn stacks_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self.stacks {
+            Some(pipe) => Some(pipe.as_fd()),
+            None => self.as_fd(),
+        }
+    }
+
     fn write(&self, line: &[u8]) {
-        if self.sink.as_ref().is_some_and(|sink| sink.write_whole(line)) {
+        let Some(sink) = &self.sink else { return };
+        let lost = sink.take_lost();
+        let is_told = lost > 0 && self.is_enabled(Level::Warning);
+        let is_written = if is_told {
+            let lines = [("lines", Value::Number(i64::try_from(lost).unwrap_or(i64::MAX)))];
+            let (now, level) = (SystemTime::now(), Level::Warning);
+            let told = self.format_line(now, level, "log.lines_lost", &lines, None);
+            sink.write_whole(&[&told, line].concat())
+        } else {
+            sink.write_whole(line)
+        };
+        if is_written {
             return;
         }
+        sink.lose(if is_told { lost + 1 } else { 1 });
         match &self.drops {
             Drops::Own(count) => {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -323,7 +381,7 @@ fn json_block(out: &mut Vec<u8>, text: &str) {
 
 /// All of a text, or its first and last part.
 fn head_and_tail(text: &str) -> (&str, Option<&str>) {
-    if text.len() <= BLOCK_HEAD_BYTES + BLOCK_TAIL_BYTES {
+    if text.len() <= BLOCK_BYTES {
         return (text, None);
     }
     let is_boundary = |index: &usize| text.is_char_boundary(*index);

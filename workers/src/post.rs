@@ -1,13 +1,16 @@
 //! A worker's post: all that the supervisor hands over when it starts one, and how the worker ends.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use crate::companion::Companion;
 use crate::connection::SocketName;
+use crate::fd::{self, Message};
 use crate::identity::{Generation, SlotId};
 use crate::log::Log;
 use crate::metrics::{Block, Header};
 use crate::settings::Settings;
+use crate::supervisor_process::SupervisorProcess;
 
 /// A worker's post: who it is, what it serves, and how it hears from the supervisor.
 pub struct Post {
@@ -19,10 +22,13 @@ pub struct Post {
     pub block: &'static Block,
     /// The board's common part.
     pub header: &'static Header,
-    /// One end of a socketpair(2), non-blocking. End of file: the supervisor is gone. The worker sends
+    /// One end of a socketpair(2), non-blocking. End of file: the supervisor is gone, or has given this worker
+    /// up. The worker sends
     /// [`LIFE_READY`] when it can serve, or [`LIFE_FAILED`] and the text of its failure before it
     /// exits.
     pub life: OwnedFd,
+    /// The supervisor's process, shared with all who were forked from it.
+    pub supervisor: Arc<SupervisorProcess>,
     /// eventfd(2), non-blocking: rung after every change of the command word, and by the worker's own
     /// signal handlers.
     pub doorbell: OwnedFd,
@@ -65,6 +71,19 @@ pub const LIFE_FAILED: u8 = b'F';
 /// From the supervisor, on the life socket: the access log was opened anew. A byte that has the new
 /// descriptor with it (SCM_RIGHTS), because a worker may have given up the right to open the file itself.
 pub const LIFE_ACCESS_LOG: u8 = b'L';
+
+/// From the supervisor, and first of all, on the life socket: a byte that has the writing end of a pipe with
+/// it, for the worker's stacks. The supervisor logs what comes out of it.
+pub const LIFE_STACKS: u8 = b'S';
+
+/// Takes what [`LIFE_STACKS`] has brought, before anything else is received. `None` if nothing has, or this
+/// process can have no more descriptors.
+pub fn receive_stacks_pipe(life: BorrowedFd<'_>) -> Option<OwnedFd> {
+    match fd::receive_message(life) {
+        Message::Said { word: LIFE_STACKS, descriptor } => descriptor,
+        Message::Said { .. } | Message::Nothing | Message::Ended => None,
+    }
+}
 
 /// How a worker ends, and the exit status that says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +134,7 @@ pub(crate) mod stage {
             block: Block::detached(),
             header: Board::create(1).unwrap().header(),
             life,
+            supervisor: Arc::new(SupervisorProcess::this()),
             doorbell: doorbell.as_fd().try_clone_to_owned().unwrap(),
             listeners: vec![Listener { socket: socket.into(), name, owner: Owner::Supervisor }],
             settings: Settings::default(),

@@ -31,8 +31,8 @@ pub enum Refusal {
     /// A status that says that the server is at fault.
     #[error("was answered {} {}", .0.0, .0.reason())]
     Answered(Status),
-    /// There was no answer, or no end of it. The application's side has logged why.
-    #[error("failed: {0}, see the log")]
+    /// There was no answer, or no end of it. The application's side has told why.
+    #[error("failed: {0}")]
     Failed(AppError),
 }
 

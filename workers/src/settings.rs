@@ -4,6 +4,7 @@
 //! [`Settings::default`] is the product's default; the command line's help is printed from it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,8 +62,24 @@ pub struct Limits {
     pub body_memory_bytes: usize,
     /// Requests that one connection may send; 0 is unlimited.
     pub requests_per_connection: u32,
-    /// Connections one worker holds; above it the longest idle one is closed.
+    /// Connections one worker holds; above it the longest idle one is closed. Descriptors may set a lower
+    /// bound ([`Limits::connections_within`]).
     pub connections: usize,
+}
+
+/// Descriptors that a worker leaves to its listeners, spools and the application: a quarter of all, but no
+/// fewer and no more than these.
+const RESERVED_DESCRIPTORS: RangeInclusive<u64> = 32..=256;
+
+impl Limits {
+    /// How many connections a worker holds that may open so many descriptors: [`Limits::connections`], but
+    /// no more than leave something for all else.
+    pub fn connections_within(&self, descriptors: u64) -> usize {
+        let (least, most) = RESERVED_DESCRIPTORS.into_inner();
+        let reserved = (descriptors / 4).clamp(least, most);
+        let possible = usize::try_from(descriptors.saturating_sub(reserved)).unwrap_or(usize::MAX);
+        self.connections.min(possible.max(1))
+    }
 }
 
 impl Default for Limits {
@@ -94,8 +111,10 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// Without any progress of a response; then the connection is closed.
     pub write: Duration,
-    /// How long a refused request's remaining bytes are read and thrown away (RFC 9112 §9.6).
+    /// How long the next bytes of a refused request are waited for, to be thrown away (RFC 9112 §9.6).
     pub linger: Duration,
+    /// How long they are thrown away in all.
+    pub linger_total: Duration,
 }
 
 impl Default for Timeouts {
@@ -107,6 +126,7 @@ impl Default for Timeouts {
             keep_alive: Duration::from_secs(75),
             write: Duration::from_secs(60),
             linger: Duration::from_secs(2),
+            linger_total: Duration::from_secs(30),
         }
     }
 }
@@ -213,5 +233,23 @@ impl Hooks {
             Moment::WorkerReady => &self.worker_ready,
             Moment::WorkerExit => &self.worker_exit,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_all_else() {
+        let limits = |connections| Limits { connections, ..Limits::default() };
+        let of_10_000 = |descriptors| limits(10_000).connections_within(descriptors);
+        assert_eq!(of_10_000(128), 96);
+        assert_eq!(of_10_000(1024), 768);
+        assert_eq!(of_10_000(10_255), 9_999);
+        assert_eq!(of_10_000(10_256), 10_000);
+        assert_eq!(of_10_000(u64::MAX), 10_000);
+        assert_eq!(of_10_000(0), 1, "a worker without connections serves nobody");
+        assert_eq!(limits(50).connections_within(128), 50);
     }
 }

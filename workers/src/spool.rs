@@ -9,6 +9,10 @@ use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// Pieces of a body are gathered up to this before they are written: each chunk of a chunked body is a
+/// piece, and may have a single byte. Longer ones are written at once.
+const GATHER_BYTES: usize = 16 * 1024;
+
 /// A request body, first written, then rewound and read.
 pub struct Spool {
     memory_bytes: usize,
@@ -20,7 +24,13 @@ pub struct Spool {
 
 enum Store {
     Memory(Vec<u8>),
-    File { file: File, len: u64 },
+    File {
+        file: File,
+        /// Bytes in the file.
+        written: u64,
+        /// What follows them and is not written yet: less than [`GATHER_BYTES`].
+        gathered: Vec<u8>,
+    },
 }
 
 impl Spool {
@@ -31,8 +41,9 @@ impl Spool {
         Self { memory_bytes, dir: dir.to_owned(), store, position: 0 }
     }
 
-    /// Appends. `ErrorKind::StorageFull` and `QuotaExceeded` are the caller's 507. After an error the
-    /// spool is as it was before.
+    /// Appends; small pieces may be written with a later call, or by [`Spool::rewind`].
+    /// `ErrorKind::StorageFull` and `QuotaExceeded` are the caller's 507. After an error the spool is as it
+    /// was before.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.store {
             Store::Memory(memory) if memory.len() + bytes.len() <= self.memory_bytes => {
@@ -43,12 +54,18 @@ impl Spool {
                 let file = unlinked_file(&self.dir)?;
                 file.write_all_at(memory, 0)?;
                 file.write_all_at(bytes, memory.len() as u64)?;
-                let len = (memory.len() + bytes.len()) as u64;
-                self.store = Store::File { file, len };
+                let written = (memory.len() + bytes.len()) as u64;
+                self.store = Store::File { file, written, gathered: Vec::new() };
             }
-            Store::File { file, len } => {
-                file.write_all_at(bytes, *len)?;
-                *len += bytes.len() as u64;
+            Store::File { gathered, .. } if gathered.len() + bytes.len() < GATHER_BYTES => {
+                gathered.extend_from_slice(bytes);
+            }
+            Store::File { file, written, gathered } => {
+                file.write_all_at(gathered, *written)?;
+                let end = *written + gathered.len() as u64;
+                file.write_all_at(bytes, end)?;
+                *written = end + bytes.len() as u64;
+                gathered.clear();
             }
         }
         Ok(())
@@ -58,7 +75,7 @@ impl Spool {
     pub fn len(&self) -> u64 {
         match &self.store {
             Store::Memory(memory) => memory.len() as u64,
-            Store::File { len, .. } => *len,
+            Store::File { written, gathered, .. } => written + gathered.len() as u64,
         }
     }
 
@@ -67,14 +84,27 @@ impl Spool {
         self.len() == 0
     }
 
-    /// Goes to the first byte.
+    /// Goes to the first byte, and writes what was gathered.
     pub fn rewind(&mut self) -> io::Result<()> {
+        self.write_gathered()?;
         self.position = 0;
+        Ok(())
+    }
+
+    fn write_gathered(&mut self) -> io::Result<()> {
+        if let Store::File { file, written, gathered } = &mut self.store
+            && !gathered.is_empty()
+        {
+            file.write_all_at(gathered, *written)?;
+            *written += gathered.len() as u64;
+            *gathered = Vec::new();
+        }
         Ok(())
     }
 
     /// Reads up to `out.len()` bytes from the current position; 0 only at the end.
     pub fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.write_gathered()?;
         let count = match &self.store {
             Store::Memory(memory) => {
                 let unread = &memory[self.position as usize..];
@@ -82,8 +112,8 @@ impl Spool {
                 out[..count].copy_from_slice(&unread[..count]);
                 count
             }
-            Store::File { file, len } => {
-                let unread = len - self.position;
+            Store::File { file, written, .. } => {
+                let unread = written - self.position;
                 let room =
                     usize::try_from(unread).map_or(out.len(), |unread| unread.min(out.len()));
                 read_some(file, &mut out[..room], self.position)?
@@ -199,6 +229,28 @@ mod tests {
         assert_eq!(rest(&mut spool), b"01234567890abc");
         spool.rewind().unwrap();
         assert_eq!(rest(&mut spool), b"01234567890abc");
+    }
+
+    #[test]
+    fn small_pieces_are_gathered_before_they_are_written() {
+        let mut spool = spool(0);
+        spool.append(b"first").unwrap(); // it makes the file
+        let in_file = |spool: &Spool| file(spool).unwrap().metadata().unwrap().len();
+        for _ in 1..GATHER_BYTES {
+            spool.append(b"x").unwrap();
+            assert_eq!(in_file(&spool), 5);
+        }
+        assert_eq!(spool.len(), 5 + GATHER_BYTES as u64 - 1);
+        spool.append(b"x").unwrap();
+        assert_eq!(in_file(&spool), 5 + GATHER_BYTES as u64);
+        spool.append(b"rest").unwrap();
+        spool.append(&[b'y'; GATHER_BYTES]).unwrap();
+        spool.append(b"end").unwrap();
+        spool.rewind().unwrap();
+        let all = rest(&mut spool);
+        let (x, y) = ([b'x'; GATHER_BYTES], [b'y'; GATHER_BYTES]);
+        let expected: [&[u8]; 5] = [b"first", &x, b"rest", &y, b"end"];
+        assert_eq!(all, expected.concat());
     }
 
     #[test]

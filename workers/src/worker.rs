@@ -58,23 +58,21 @@ fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit>
     }
     let block = post.block;
     block.occupy(std::process::id());
-    let life = post.life.try_clone()?;
     let check = post.settings.reload_check.clone();
     let mut event_loop = EventLoop::new(post, app)?;
     if let Some(path) = &check
-        && let Err(refusal) = event_loop.rehearse(path)
+        && let Err(report) = event_loop.rehearse(path)
     {
-        tell_failure(life.as_fd(), &format!("--reload-check: GET {path} {refusal}.\n"));
+        tell_failure(event_loop.life(), &report);
         return Ok(WorkerExit::NotBooted);
     }
     if let Err(report) = event_loop.make_ready() {
-        tell_failure(life.as_fd(), &report);
+        tell_failure(event_loop.life(), &report);
         return Ok(WorkerExit::NotBooted);
     }
     block.set_ready();
     // EPIPE: the supervisor is gone; the loop hears of it at once and drains.
-    let _ = send(life.as_raw_fd(), &[LIFE_READY], MsgFlags::MSG_NOSIGNAL);
-    drop(life);
+    let _ = send(event_loop.life().as_raw_fd(), &[LIFE_READY], MsgFlags::MSG_NOSIGNAL);
     let leftover = event_loop.run()?;
     Ok(if leftover.abandoned_count == 0 { WorkerExit::Done } else { WorkerExit::Abandoned })
 }

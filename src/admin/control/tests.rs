@@ -8,7 +8,14 @@ use crate::admin::{QuestionId, Trust};
 fn read(method: Method, target: &str) -> Request {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let (path, query) = (path.to_owned(), query.to_owned());
-    Request::read(&Question { id: QuestionId(0), method, path, query, trust: Trust::Owner })
+    Request::read(&Question {
+        id: QuestionId(0),
+        method,
+        path,
+        query,
+        trust: Trust::Owner,
+        asker: None,
+    })
 }
 
 fn status_of(request: Request) -> u16 {
@@ -113,15 +120,18 @@ fn more_workers_than_there_is_room_for_are_refused() {
 }
 
 #[test]
-fn only_a_worker_that_has_booted_can_say_where_it_is() {
+fn a_worker_that_has_a_process_can_say_where_it_is_also_while_it_starts() {
     let now = Instant::now();
     let mut slot = WorkerSlot::new(SlotId(1));
     let dumped = |slot: &WorkerSlot| dumped(SlotId(1), std::slice::from_ref(slot));
     assert_eq!(dumped(&slot).unwrap_err().status, 404);
     slot.fill(now);
     slot.spawn_when_due(Generation(1), None, now).unwrap();
-    slot.started(Pid(70), now);
     assert_eq!(dumped(&slot).unwrap_err().status, 409);
+    slot.started(Pid(70), now);
+    let (pid, answer) = dumped(&slot).unwrap();
+    assert_eq!((pid, answer.status), (Pid(70), 200));
+    assert!(answer.body.contains("still starting"), "{answer:?}");
     slot.ready(now);
     let (pid, answer) = dumped(&slot).unwrap();
     assert_eq!((pid, answer.status), (Pid(70), 200));
@@ -146,7 +156,22 @@ fn only_a_worker_that_serves_is_recycled() {
     slot.ready(now);
     let answer = recycled(SlotId(1), std::slice::from_ref(&slot)).unwrap();
     assert!(answer.status == 202 && answer.body.contains("(pid 70)"), "{answer:?}");
-    slot.drain(now, now);
+    slot.drain(now, now, now);
     assert_eq!(status(&slot), 409);
     assert_eq!(recycled(SlotId(2), &[slot]).unwrap_err().status, 404);
+}
+
+#[test]
+fn what_changes_something_has_a_name_for_the_log() {
+    let deed = |request: Request| request.deed().map(|deed| (deed.verb, deed.with));
+    assert_eq!(deed(Request::Reload { wait: false }), Some(("reload", None)));
+    assert_eq!(deed(Request::Reload { wait: true }), Some(("reload", Some(("wait", 1)))));
+    assert_eq!(deed(Request::Stop { haste: Haste::Graceful }), Some(("stop", None)));
+    assert_eq!(deed(Request::Stop { haste: Haste::Quick }), Some(("stop", Some(("quick", 1)))));
+    assert_eq!(deed(Request::Scale { workers: 3 }), Some(("scale", Some(("workers", 3)))));
+    assert_eq!(deed(Request::Dump { slot: SlotId(2) }), Some(("dump", Some(("slot", 2)))));
+    assert_eq!(deed(Request::Recycle { slot: SlotId(2) }), Some(("recycle", Some(("slot", 2)))));
+    for looks in [Request::Livez, Request::Readyz, Request::Status, Request::Metrics] {
+        assert_eq!(deed(looks), None);
+    }
 }

@@ -138,20 +138,22 @@ fn a_histogram_is_cumulative_in_seconds() {
     let page = text(&Books::of(&ledger, None), &gauges, None);
     let lines = family(&page, "arctos_request_duration_seconds");
     let of_0: Vec<_> = lines.lines().filter(|line| line.contains("worker=\"0\"")).collect();
-    assert_eq!(of_0.len(), 25 + 1 + 2);
+    assert_eq!(of_0.len(), 30 + 1 + 2);
     for (line, le, count) in [
-        (0, "0.000064", 2),
-        (1, "0.000128", 3),
-        (11, "0.131072", 4),
-        (24, "1073.741824", 4),
-        (25, "+Inf", 6),
+        (0, "0.000002", 1),
+        (4, "0.000032", 1),
+        (5, "0.000064", 2),
+        (6, "0.000128", 3),
+        (16, "0.131072", 4),
+        (29, "1073.741824", 4),
+        (30, "+Inf", 6),
     ] {
         let labels = format!("worker=\"0\",le=\"{le}\"");
         let expected = format!("arctos_request_duration_seconds_bucket{{{labels}}} {count}");
         assert_eq!(of_0[line], expected);
     }
-    assert_eq!(of_0[26], "arctos_request_duration_seconds_sum{worker=\"0\"} 6000.128127");
-    assert_eq!(of_0[27], "arctos_request_duration_seconds_count{worker=\"0\"} 6");
+    assert_eq!(of_0[31], "arctos_request_duration_seconds_sum{worker=\"0\"} 6000.128127");
+    assert_eq!(of_0[32], "arctos_request_duration_seconds_count{worker=\"0\"} 6");
 }
 
 #[test]
@@ -181,10 +183,10 @@ fn numbers_are_written_as_prometheus_reads_them() {
     assert_eq!(float(f64::NEG_INFINITY), "-Inf");
     assert_eq!(float(f64::NAN), "NaN");
     assert_eq!(float(1e15), "1000000000000000");
-    let seconds = |us| Seconds(Duration::from_micros(us)).to_string();
+    let seconds = |ns| Seconds(Duration::from_nanos(ns)).to_string();
     assert_eq!(
-        (seconds(0), seconds(1), seconds(10_000_000)),
-        ("0".into(), "0.000001".into(), "10".into())
+        (seconds(0), seconds(1), seconds(10_000_000_000)),
+        ("0".into(), "0.000000001".into(), "10".into())
     );
 }
 

@@ -62,7 +62,7 @@ arctos.request.duration:67.584|d|@0.25|#worker:0,zone:x,app:y
 arctos.req.done:1|c|#worker:3,zone:x,app:y
 arctos.worker.restarts:1|c|#worker:3,zone:x,app:y,reason:boot
 arctos.request.duration:0.0165|d|#worker:3,zone:x,app:y
-arctos.queue.wait:0.0005|d|#worker:3,zone:x,app:y";
+arctos.queue.wait:0.0000625|d|#worker:3,zone:x,app:y";
     assert_eq!(lines(&tagged(), &mut busy(), 1432), expected.split('\n').collect::<Vec<_>>());
 }
 
@@ -78,7 +78,7 @@ arctos.reload.ok:1|c|#zone:x,app:y
 arctos.request.duration:67.584|d|#zone:x,app:y
 arctos.request.duration:0.0165|d|@0.5|#zone:x,app:y
 arctos.request.duration:67.584|d|@0.25|#zone:x,app:y
-arctos.queue.wait:0.0005|d|#zone:x,app:y";
+arctos.queue.wait:0.0000625|d|#zone:x,app:y";
     let statsd = Statsd { worker_tag: false, ..tagged() };
     assert_eq!(lines(&statsd, &mut busy(), 1432), expected.split('\n').collect::<Vec<_>>());
 }
@@ -96,10 +96,10 @@ arctos.request.duration.p50:67.584|g
 arctos.request.duration.p90:67.584|g
 arctos.request.duration.p99:67.584|g
 arctos.request.duration.max:67.584|g
-arctos.queue.wait.p50:0.0005|g
-arctos.queue.wait.p90:0.0005|g
-arctos.queue.wait.p99:0.0005|g
-arctos.queue.wait.max:0.0005|g";
+arctos.queue.wait.p50:0.0000625|g
+arctos.queue.wait.p90:0.0000625|g
+arctos.queue.wait.p99:0.0000625|g
+arctos.queue.wait.max:0.0000625|g";
     let statsd = Statsd { format: Format::Plain, external_env: Some("it".into()), ..tagged() };
     assert_eq!(lines(&statsd, &mut busy(), 1432), expected.split('\n').collect::<Vec<_>>());
 }
@@ -171,7 +171,7 @@ proptest! {
 
     #[test]
     fn packed_lines_tell_the_exact_number_of_each_bucket_and_keep_to_the_limit(
-        recorded in prop::collection::vec((0..448usize, 1..40u32), 0..300),
+        recorded in prop::collection::vec((0..496usize, 1..40u32), 0..300),
         limit in prop::sample::select(vec![512, 1432, 8192]),
     ) {
         let mut scene = Scene::new();

@@ -45,6 +45,11 @@ fn scribble_histogram_count(board: &Board, histogram: &Histogram, value: u64) {
     assert_eq!(histogram.count(), value);
 }
 
+fn scribble_histogram_sum(board: &Board, histogram: &Histogram, value_ns: u64) {
+    scribble(board, histogram, size_of::<u64>(), &value_ns.to_ne_bytes());
+    assert_eq!(histogram.sum(), Duration::from_nanos(value_ns));
+}
+
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -151,15 +156,16 @@ fn a_bucket_goes_on_when_it_wraps() {
     let board = Board::create(SLOTS).unwrap();
     let histogram = &block(&board, 0, Side::A).queue_wait;
     block(&board, 0, Side::A).occupy(71);
-    scribble_bucket(&board, histogram, 3, u32::MAX - 1);
+    let bucket = Histogram::index_of(Duration::from_micros(3));
+    scribble_bucket(&board, histogram, bucket, u32::MAX - 1);
     let mut ledger = Ledger::open(&board);
     for _ in 0..5 {
         histogram.record(Duration::from_micros(3));
     }
-    assert_eq!(histogram.buckets().nth(3), Some(3));
+    assert_eq!(histogram.buckets().nth(bucket), Some(3));
     ledger.read(&board);
     let spread = totals(&ledger, 0).spread(Distribution::QueueWait);
-    assert_eq!((spread.count, spread.buckets[3]), (5, 5));
+    assert_eq!((spread.count, spread.buckets[bucket]), (5, 5));
 }
 
 #[test]
@@ -170,14 +176,15 @@ fn a_bucket_that_fell_or_rose_by_more_than_was_recorded_moves_nothing() {
     block(&board, 0, Side::A).occupy(71);
     histogram.record(Duration::from_micros(3));
     ledger.read(&board);
+    let [spoiled, other] = [3, 7].map(|us| Histogram::index_of(Duration::from_micros(us)));
     for garbage in [0, 1000, u32::MAX] {
         let before = totals(&ledger, 0).spread(Distribution::QueueWait).clone();
-        scribble_bucket(&board, histogram, 3, garbage);
+        scribble_bucket(&board, histogram, spoiled, garbage);
         histogram.record(Duration::from_micros(7));
         ledger.read(&board);
         let after = totals(&ledger, 0).spread(Distribution::QueueWait);
-        assert_eq!(after.buckets[3], before.buckets[3], "{garbage}");
-        assert_eq!(after.buckets[7], before.buckets[7] + 1, "{garbage}");
+        assert_eq!(after.buckets[spoiled], before.buckets[spoiled], "{garbage}");
+        assert_eq!(after.buckets[other], before.buckets[other] + 1, "{garbage}");
         assert_eq!(after.count, before.count + 1, "{garbage}");
     }
 }
@@ -195,6 +202,38 @@ fn a_histogram_whose_count_is_garbage_moves_nothing_and_goes_on_from_there() {
     histogram.record(ms(1));
     ledger.read(&board);
     assert_eq!(totals(&ledger, 0).spread(Distribution::QueueWait).count, 2);
+}
+
+#[test]
+fn a_sum_that_rose_by_more_than_its_buckets_hold_moves_nothing_and_goes_on_from_there() {
+    let board = Board::create(SLOTS).unwrap();
+    let mut ledger = Ledger::open(&board);
+    let histogram = &block(&board, 0, Side::A).queue_wait;
+    block(&board, 0, Side::A).occupy(71);
+    histogram.record(ms(1));
+    ledger.read(&board);
+    for garbage_ns in [0x5555_5555_0000, 0x7fff_1234_5678, u64::MAX - 10_000_000, 0] {
+        scribble_histogram_sum(&board, histogram, garbage_ns);
+        histogram.record(ms(1));
+        ledger.read(&board);
+        let before = totals(&ledger, 0).spread(Distribution::QueueWait).sum;
+        assert!(before <= ms(4), "{garbage_ns}: {before:?}");
+        histogram.record(ms(1));
+        ledger.read(&board);
+        let after = totals(&ledger, 0).spread(Distribution::QueueWait).sum;
+        assert_eq!(after, before + ms(1), "{garbage_ns}");
+    }
+}
+
+#[test]
+fn a_response_that_was_sent_for_days_is_in_the_sum() {
+    let board = Board::create(SLOTS).unwrap();
+    let mut ledger = Ledger::open(&board);
+    let days = Duration::from_secs(30 * 24 * 60 * 60);
+    block(&board, 0, Side::A).occupy(71);
+    block(&board, 0, Side::A).request_duration.record(days);
+    ledger.read(&board);
+    assert_eq!(totals(&ledger, 0).spread(Distribution::RequestDuration).sum, days);
 }
 
 #[test]
@@ -279,10 +318,7 @@ fn happen(event: &Event, board: &Board, ledger: &mut Ledger, expected: &mut [Tot
             let spread = &mut expected[usize::from(slot)].spreads[distribution as usize];
             spread.count += 1;
             spread.sum += Duration::from_micros(us);
-            let bounds = |bucket: &usize| Histogram::bounds(*bucket);
-            let is_its = |bucket: &usize| bounds(bucket).contains(&Duration::from_micros(us));
-            let bucket = (0..Histogram::BUCKETS).find(is_its).unwrap_or(Histogram::BUCKETS - 1);
-            spread.buckets[bucket] += 1;
+            spread.buckets[Histogram::index_of(Duration::from_micros(us))] += 1;
         }
         Event::Assign { slot, side } => {
             block(board, slot, side).assign(Generation(2));

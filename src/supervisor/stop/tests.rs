@@ -39,7 +39,8 @@ fn markdown() -> String {
         ),
         (
             format!("{door}"),
-            "the door closes: new connections are refused, those that wait in the queue are served",
+            "the door closes: connections that wait in the queue are served; new ones get no answer, and \
+             are refused when no worker listens any more",
         ),
         (
             format!("{door} to {quick}"),

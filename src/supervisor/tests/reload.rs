@@ -78,12 +78,58 @@ fn a_canary_that_dies_in_its_probation_changes_nothing() {
 fn a_hup_while_the_canary_boots_starts_over() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
-    assert_eq!(rig.event(reload()), [Discard(2), Tell(102, Command::Quick)]);
+    assert_eq!(rig.event(reload()), [Discard(2), Tell(102, Command::Drain)]);
     assert_eq!(rig.event(reload()), []);
     assert_eq!(rig.left(102), [Configure]);
     assert_eq!(rig.configure(policy(2)), [Spawn(0)]); // 103
     rig.ready(103);
     assert_eq!(rig.after(s(1.0)), [Adopt(3), Tell(100, Command::Drain)]);
+}
+
+#[test]
+fn a_hup_while_the_canary_imports_for_ever_waits_no_longer_than_a_quick_stop() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.event(reload());
+    assert_eq!(rig.after(s(2.0)), [Kill(102)]);
+    assert_eq!(rig.exited(102, ExitStatus::Signal(9)), [Configure]);
+}
+
+#[test]
+fn a_hup_while_the_canary_serves_lets_it_finish_what_it_took() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.ready(102);
+    rig.after(s(0.5));
+    assert_eq!(rig.event(reload()), [Discard(2), Tell(102, Command::Drain)]);
+    assert_eq!(rig.after(s(20.0)), [], "it has as long as any other");
+    assert_eq!(rig.left(102), [Configure]);
+}
+
+#[test]
+fn a_canary_that_becomes_ready_at_the_moment_of_a_hup_finishes_what_it_took() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.event(reload());
+    assert_eq!(rig.ready(102), [], "it has said so before it could hear");
+    assert_eq!(rig.after(s(20.0)), []);
+    assert_eq!(rig.left(102), [Configure]);
+}
+
+#[test]
+fn a_worker_that_becomes_ready_at_the_moment_of_winch_or_ttou_finishes_what_it_took() {
+    for wish in [Wish::Rest, Wish::Fewer, Wish::Terminate] {
+        let mut rig = Rig::serving(policy(2));
+        rig.wish(Wish::More); // 102
+        if wish == Wish::Rest {
+            assert!(rig.wish(wish).contains(&Tell(102, Command::Drain)));
+        } else {
+            rig.wish(wish);
+        }
+        rig.ready(102);
+        let did = rig.after(s(20.0));
+        assert!(!did.contains(&Tell(102, Command::Quick)) && !did.contains(&Kill(102)), "{did:?}");
+    }
 }
 
 #[test]
@@ -126,6 +172,21 @@ fn two_deaths_of_the_new_generation_go_back_to_the_old_one() {
 }
 
 #[test]
+fn a_replacement_that_boots_when_its_generation_is_halted_takes_nobodys_place() {
+    let mut rig = Rig::serving(policy(3));
+    rig.hup(policy(3));
+    rig.ready(103);
+    rig.after(s(1.0));
+    assert_eq!(rig.left(100), [Spawn(1)]); // 104
+    rig.ready(104);
+    assert_eq!(rig.left(101), [Spawn(2)]); // 105, in the spare seat
+    assert_eq!(rig.died(103), [Spawn(0)]); // 106, still of the new generation
+    rig.ready(106);
+    assert_eq!(rig.died(104), [Adopt(1), Tell(105, Command::Drain), Spawn(1)]); // 107
+    assert_eq!(rig.ready(105), [], "102 goes on");
+}
+
+#[test]
 fn deaths_far_apart_halt_nothing() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
@@ -134,7 +195,8 @@ fn deaths_far_apart_halt_nothing() {
     assert_eq!(rig.died(103), [Spawn(0)]); // 104
     rig.ready(104);
     rig.after(s(11.0));
-    assert_eq!(rig.died(104).first(), None); // Its slot waits: it failed twice in a row.
+    assert_eq!(rig.died(104), [Spawn(0)]); // 105
+    rig.ready(105);
     assert_eq!(rig.left(100), [Spawn(1)]);
 }
 
@@ -243,15 +305,78 @@ fn a_stop_ends_a_roll_and_takes_the_spare_seat_with_it() {
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
 
-#[test]
-fn rest_sends_all_away_and_hup_brings_them_back() {
+/// A server whose workers, 100 and 101, were sent away and are gone.
+fn resting() -> Rig {
     let mut rig = Rig::serving(policy(2));
     let all = [Tell(100, Command::Drain), Tell(101, Command::Drain)];
     assert_eq!(rig.wish(Wish::Rest), all);
     rig.left(100);
     rig.left(101);
     assert_eq!(rig.after(s(600.0)), []);
-    assert_eq!(rig.event(reload()), [Configure, Spawn(0), Spawn(1)]);
+    rig
+}
+
+#[test]
+fn rest_sends_all_away_and_hup_brings_them_back_one_before_the_others_and_each_once() {
+    let mut rig = resting();
+    assert_eq!(rig.event(reload()), [Configure]);
+    assert_eq!(rig.configure(policy(2)), [Spawn(0)]); // 102
+    assert_eq!(rig.ready(102), []);
+    assert_eq!(rig.after(s(1.0)), [Adopt(2), Ended(ReloadOutcome::Done), Spawn(1)]); // 103
+    assert_eq!(rig.ready(103), []);
+    assert_eq!(rig.after(s(600.0)), []);
+}
+
+#[test]
+fn a_hup_after_rest_with_broken_code_or_configuration_brings_back_what_there_was() {
+    let mut rig = resting();
+    rig.event(reload());
+    let did = rig.event(Event::Configured { policy: None });
+    assert_eq!(did, [Ended(ReloadOutcome::Misconfigured), Spawn(0), Spawn(1)]);
+
+    let mut rig = resting();
+    rig.event(reload());
+    rig.configure(policy(2)); // 102
+    let did = rig.exited(102, ExitStatus::Code(4));
+    assert_eq!(did, [Discard(2), Ended(ReloadOutcome::CanaryFailed), Spawn(0), Spawn(1)]);
+    assert_eq!(rig.machine.places().map(|slot| slot.generation().0).max(), Some(1));
+}
+
+#[test]
+fn a_second_hup_after_rest_does_not_wait_for_what_the_first_new_worker_has_taken() {
+    let mut rig = resting();
+    rig.event(reload());
+    rig.configure(policy(2)); // 102
+    rig.ready(102);
+    let did = rig.event(reload());
+    assert_eq!(did, [Discard(2), Tell(102, Command::Drain), Spawn(0), Spawn(1)]);
+}
+
+#[test]
+fn a_hup_after_rest_waits_for_nobody_who_still_leaves() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2)); // 102
+    rig.ready(102);
+    assert_eq!(rig.after(s(1.0)), [Adopt(2), Tell(100, Command::Drain)]);
+    rig.wish(Wish::Rest);
+    rig.left(102);
+    rig.left(101);
+    assert_eq!(rig.event(reload()), [Spawn(0), Spawn(1)], "the spare seat is taken by 100");
+    assert_eq!(rig.left(100), [Configure]);
+}
+
+#[test]
+fn a_hup_after_rest_is_given_up_by_another_rest_and_by_a_stop() {
+    let mut rig = resting();
+    rig.event(reload());
+    rig.configure(policy(2)); // 102
+    let did = rig.wish(Wish::Rest);
+    assert_eq!(did, [Discard(2), Ended(ReloadOutcome::Abandoned), Tell(102, Command::Drain)]);
+    rig.left(102);
+    assert_eq!(rig.event(reload()), [Configure]);
+    rig.configure(policy(2)); // 103
+    assert!(rig.wish(Wish::Quit).contains(&Tell(103, Command::Drain)));
+    assert_eq!(rig.left(103), [Finish(Verdict::Asked)]);
 }
 
 #[test]

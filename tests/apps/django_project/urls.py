@@ -9,6 +9,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("notes/", views.notes),
     path("notes/<int:number>/", views.note),
+    path("form/", views.form),
     path("upload/", views.upload),
     path("stream/", views.stream),
     path("file/", views.file),

@@ -1,8 +1,10 @@
 use std::io::Read;
 
+use nix::errno::Errno;
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::{BodyError, HeadError};
 
 fn peer() -> SocketName {
     SocketName::Inet("192.0.2.7:4711".parse().unwrap())
@@ -12,12 +14,18 @@ fn entry<'a>(peer: &'a SocketName, path: &'a [u8]) -> Entry<'a> {
     Entry {
         at: UNIX_EPOCH + Duration::from_secs(971_186_136),
         peer,
-        request: Some(RequestLine { method: b"GET", path, version: Version::Http11 }),
+        request: Some(RequestLine {
+            method: b"GET",
+            path: Some(path),
+            version: Some(Version::Http11),
+        }),
         status: Status(200),
         body_bytes: 2326,
         referer: Some(b"http://example.org/start?token=secret#part"),
         user_agent: Some(b"curl/8.0"),
         duration: Duration::from_micros(12_034),
+        request_id: None,
+        refused: None,
     }
 }
 
@@ -36,7 +44,7 @@ fn written(log: AccessLog, mut reader: std::io::PipeReader) -> String {
 fn line(format: LogFormat, entry: &Entry<'_>) -> String {
     let (mut log, reader) = log(format);
     log.record(entry);
-    assert_eq!(log.flush(), 0);
+    assert_eq!(log.flush(), None);
     written(log, reader)
 }
 
@@ -58,6 +66,43 @@ fn a_response_is_one_json_object() {
          \"referer\":\"http://example.org/start\",\"user_agent\":\"curl/8.0\",\
          \"duration_ms\":12.034}\n"
     );
+}
+
+#[test]
+fn a_refused_request_ends_its_line_with_the_reason() {
+    let peer = peer();
+    let refused = Some(RefusalReason::from(BodyError::BadExtension));
+    let entry = Entry { refused, status: Status(400), ..entry(&peer, b"/p") };
+    let text = line(LogFormat::Text, &entry);
+    assert!(text.ends_with(" \"curl/8.0\" 12.034 \"a chunk extension is malformed\"\n"), "{text}");
+    let json = line(LogFormat::Json, &entry);
+    assert!(
+        json.ends_with(",\"duration_ms\":12.034,\"reason\":\"a chunk extension is malformed\"}\n"),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_request_line_is_written_as_far_as_it_was_read() {
+    let peer = peer();
+    let whole = entry(&peer, b"/p");
+    for (path, text, json) in [
+        (Some(&b"/p"[..]), "\"GET /p\" 200", "\"method\":\"GET\",\"path\":\"/p\",\"status\":"),
+        (None, "\"GET\" 200", "\"method\":\"GET\",\"status\":"),
+    ] {
+        let request = Some(RequestLine { method: b"GET", path, version: None });
+        let entry = Entry { request, ..whole };
+        assert!(line(LogFormat::Text, &entry).contains(text));
+        assert!(line(LogFormat::Json, &entry).contains(json));
+    }
+}
+
+#[test]
+fn a_json_line_has_the_requests_id() {
+    let peer = peer();
+    let entry = Entry { request_id: Some(b"7f3a\"-01"), ..entry(&peer, b"/p") };
+    assert!(line(LogFormat::Json, &entry).ends_with(",\"request_id\":\"7f3a\\\"-01\"}\n"));
+    assert!(!line(LogFormat::Text, &entry).contains("7f3a"));
 }
 
 #[test]
@@ -145,23 +190,26 @@ fn a_full_buffer_does_not_wait_for_the_flush() {
     assert!(log.buffer.len() < FULL_BYTES);
     let mut all = vec![0; FULL_BYTES];
     reader.read_exact(&mut all).unwrap();
-    assert_eq!(log.flush(), 0);
+    assert_eq!(log.flush(), None);
 }
 
 #[test]
 fn what_a_slow_reader_does_not_take_stays_and_then_is_dropped_and_counted() {
     let (mut log, mut reader) = log(LogFormat::Text);
     let mut recorded = 0;
-    while log.dropped == 0 {
+    let lost = loop {
         log.record(&entry(&peer(), b"/"));
         recorded += 1;
-    }
-    assert_eq!(log.flush(), 1);
-    assert_eq!(log.flush(), 0, "dropped lines are told once");
+        if let Some(lost) = log.buffer.take_lost() {
+            break lost;
+        }
+    };
+    assert_eq!(lost, Lost { lines: 1, cause: LossCause::SlowReader });
+    assert_eq!(log.flush(), None, "dropped lines are told once");
     // A pipe may be full with a little less than its 64 KB.
     let mut all = vec![0; 60_000];
     reader.read_exact(&mut all).unwrap();
-    assert_eq!(log.flush(), 0);
+    assert_eq!(log.flush(), None);
     let mut rest = written(log, reader).into_bytes();
     all.append(&mut rest);
     let all = String::from_utf8(all).unwrap();
@@ -175,7 +223,7 @@ fn lines_for_a_reader_that_is_gone_are_counted() {
     drop(reader);
     log.record(&entry(&peer(), b"/"));
     log.record(&entry(&peer(), b"/"));
-    assert_eq!(log.flush(), 2);
+    assert_eq!(log.flush(), Some(Lost { lines: 2, cause: LossCause::Failed(Errno::EPIPE) }));
 }
 
 proptest! {
@@ -184,18 +232,24 @@ proptest! {
         let long = vec![byte; 8190];
         let peer = SocketName::Unix("\u{1b}".repeat(108));
         let entry = Entry {
-            request: Some(RequestLine { method: &long[..32], path: &long, version: Version::Http10 }),
+            request: Some(RequestLine {
+                method: &long[..32],
+                path: Some(&long),
+                version: Some(Version::Http10),
+            }),
             referer: Some(&long),
             user_agent: Some(&long),
             body_bytes: u64::MAX,
             duration: Duration::MAX,
+            request_id: Some(&long[..128]),
+            refused: Some(HeadError::TransferEncodingIn10.into()),
             ..entry(&peer, b"")
         };
         for format in [LogFormat::Text, LogFormat::Json] {
             let mut log = log(format).0;
             log.record(&entry);
             prop_assert!(log.buffer.len() + FULL_BYTES <= 64 * 1024);
-            prop_assert_eq!(memchr::memchr_iter(b'\n', &log.buffer).count(), 1);
+            prop_assert_eq!(memchr::memchr_iter(b'\n', log.buffer.piece(usize::MAX)).count(), 1);
         }
     }
 }
@@ -207,7 +261,7 @@ fn a_new_file_is_written_to_when_the_old_one_has_what_was_gathered() {
     let (mut new, writer) = std::io::pipe().unwrap();
     log.replace(writer.into());
     log.record(&entry(&peer(), b"/after"));
-    assert_eq!(log.flush(), 0);
+    assert_eq!(log.flush(), None);
     drop(log);
     let (mut first, mut second) = (String::new(), String::new());
     old.read_to_string(&mut first).unwrap();
@@ -219,17 +273,35 @@ fn a_new_file_is_written_to_when_the_old_one_has_what_was_gathered() {
 #[test]
 fn what_a_full_pipe_did_not_take_goes_to_the_new_file_in_whole_lines() {
     let (mut log, _old) = log(LogFormat::Text);
-    while log.dropped == 0 {
-        log.record(&entry(&peer(), b"/waits"));
+    // Longer than what a pipe takes whole or not at all, so one of them is torn.
+    let (peer, long) = (peer(), [b'\x01'; 2000]);
+    let long = Entry { referer: Some(&long), user_agent: Some(&long), ..entry(&peer, b"/waits") };
+    let mut lost = 0;
+    while lost == 0 {
+        log.record(&long);
+        lost = log.buffer.take_lost().map_or(0, |lost| lost.lines);
     }
-    assert!(log.is_torn, "a pipe holds no whole number of these lines");
-    let kept = memchr::memchr_iter(b'\n', &log.buffer).count();
+    let kept = memchr::memchr_iter(b'\n', log.buffer.piece(usize::MAX)).count();
     let (mut new, writer) = std::io::pipe().unwrap();
     log.replace(writer.into());
-    assert_eq!(log.flush(), 2, "the one that came too late, and the torn one");
+    let torn = Lost { lines: 1, cause: LossCause::SlowReader };
+    assert_eq!(log.flush(), Some(torn), "a pipe holds no whole number of these lines");
     drop(log);
     let mut text = String::new();
     new.read_to_string(&mut text).unwrap();
     assert_eq!(text.lines().count(), kept - 1);
     assert!(text.lines().all(|line| line.starts_with("192.0.2.7 - - [")), "{text}");
+}
+
+#[test]
+fn a_pipe_that_others_write_to_gets_whole_lines() {
+    let (mut log, mut reader) = log(LogFormat::Text);
+    while log.flush().is_none() && log.buffer.len() == 0 {
+        log.record(&entry(&peer(), b"/"));
+        log.record(&entry(&peer(), b"/odd"));
+    }
+    let mut taken = vec![0; 1 << 16];
+    let count = reader.read(&mut taken).unwrap();
+    assert_eq!(taken[count - 1], b'\n', "what is left is written when others have written");
+    assert!(log.buffer.piece(usize::MAX).starts_with(b"192.0.2.7 - - ["));
 }

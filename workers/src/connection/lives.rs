@@ -1,7 +1,7 @@
 //! The values that go in and out of a [`Connection`], and the questions it answers about itself.
 
 use super::replying::Source;
-use super::{Connection, State, Status};
+use super::{Connection, Refused, State, Status};
 use crate::deadlines::Timer;
 use crate::metrics::Counter;
 use crate::outbox::Outbox;
@@ -53,6 +53,8 @@ pub enum Step<'c, 'i> {
     },
     /// Call the application with [`Connection::take_gathered`] and the spool.
     CallGathered,
+    /// Log that a request was refused; its answer is on its way.
+    Refused(Box<Refused>),
     /// Ask the application for its next item.
     Pull,
     /// Send.
@@ -197,6 +199,18 @@ impl<C: AsRef<[u8]>> Connection<C> {
         matches!(self.state, State::Idle)
     }
 
+    /// Whether the first request of this connection has still to come, or its head to be whole.
+    pub fn awaits_first_request(&self) -> bool {
+        match &self.state {
+            State::Idle | State::Head(_) => self.info.served == 0,
+            State::Body(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => false,
+        }
+    }
+
     /// Whether a request is being read, run or answered.
     pub fn is_busy(&self) -> bool {
         match &self.state {
@@ -225,6 +239,19 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Idle | State::Head(_) => has_input,
             State::Replying(replying) => replying.source != Source::Done && self.outbox.is_empty(),
             State::Body(_) | State::Ready(_) | State::Lingering(_) | State::Closed(_) => false,
+        }
+    }
+
+    /// Whether the next step takes a piece of a body, given whether unused input is here.
+    pub fn takes_a_piece(&self, has_input: bool) -> bool {
+        match &self.state {
+            State::Body(_) => has_input && self.outbox.is_empty(),
+            State::Idle
+            | State::Head(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => false,
         }
     }
 

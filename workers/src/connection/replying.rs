@@ -1,8 +1,11 @@
 //! The half of a [`Connection`] that answers: from the application's head to the last byte.
 
-use super::{CloseReason, Connection, Cursor, ItemFate, Lingering, Rules, State};
+use super::{
+    CloseReason, Connection, Cursor, ItemFate, LINGER_BYTES, Lingering, RefusalReason, Refused,
+    Rules, State, discarded_bytes,
+};
 use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, chunk_opening, refusal};
-use crate::http::{Persistence, ReplyFraming, ResponseHead, Status};
+use crate::http::{Framing, PartialHead, Persistence, ReplyFraming, ResponseHead, Status};
 use crate::metrics::{Counter, Row};
 use crate::outbox::Outbox;
 
@@ -30,8 +33,10 @@ enum Ending {
     KeepAlive,
     /// The client asked for it, so it sends nothing more.
     Close,
-    /// Our decision: the client may be sending already.
-    Linger,
+    /// Our decision: the client may be sending already, and may send as many bytes.
+    Linger {
+        left_bytes: u64,
+    },
 }
 
 /// Whether the head has left; after that, whatever leaves before the end is counted as progress.
@@ -42,11 +47,33 @@ enum Flush {
 }
 
 impl<C: AsRef<[u8]>> Connection<C> {
-    /// Answers a request that is not for the application; then the connection ends.
-    pub fn refuse(&mut self, status: Status, rules: &Rules<'_>) {
+    /// Answers a request whose body is not for the application; then the connection ends.
+    pub fn refuse(&mut self, reason: RefusalReason, rules: &Rules<'_>) {
+        let (request, framing) = match &self.state {
+            State::Body(gathering) => (gathering.request.part(), gathering.request.head.framing),
+            State::Idle
+            | State::Head(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => (PartialHead::default(), Framing::None),
+        };
+        self.refuse_read(reason, request, framing, rules);
+    }
+
+    /// The same for a request of which this is known, with a body of this framing still to come.
+    pub fn refuse_read(
+        &mut self,
+        reason: RefusalReason,
+        request: PartialHead,
+        framing: Framing,
+        rules: &Rules<'_>,
+    ) {
         rules.row.inc(Counter::ReqErrorParse);
         rules.row.inc(Counter::ReqDone);
-        self.answer_ourselves(status, false, rules);
+        let left_bytes = discarded_bytes(framing, &rules.settings.limits);
+        self.answer_ourselves(reason.status(), false, left_bytes, rules);
+        self.refused = Some(Box::new(Refused { reason, request }));
     }
 
     /// The application gave no answer. Before the head is out it becomes a 500, after it an abrupt
@@ -57,7 +84,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 rules.row.inc(Counter::ReqSuccessRead);
                 rules.row.inc(Counter::ReqErrorInternal);
                 rules.row.inc(Counter::ReqDone);
-                self.answer_ourselves(Status(500), facts.is_head, rules);
+                self.answer_ourselves(Status(500), facts.is_head, LINGER_BYTES, rules);
             }
             State::Replying(_) => self.close(CloseReason::ReplyFailed, rules.row),
             State::Idle
@@ -68,7 +95,13 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    fn answer_ourselves(&mut self, status: Status, is_head: bool, rules: &Rules<'_>) {
+    fn answer_ourselves(
+        &mut self,
+        status: Status,
+        is_head: bool,
+        left_bytes: u64,
+        rules: &Rules<'_>,
+    ) {
         self.outbox.clear();
         let server = rules.settings.server_header;
         refusal(self.outbox.tail(), status, is_head, rules.date, server);
@@ -77,7 +110,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             status,
             framing: ReplyFraming::NoBody,
             source: Source::Done,
-            ending: Ending::Linger,
+            ending: Ending::Linger { left_bytes },
             flush: Flush::Head,
             body_bytes: 0,
         });
@@ -112,7 +145,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let ending = match (persistence, facts.persistence) {
             (Persistence::KeepAlive, _) => Ending::KeepAlive,
             (Persistence::Close, Persistence::Close) => Ending::Close,
-            (Persistence::Close, Persistence::KeepAlive) => Ending::Linger,
+            (Persistence::Close, Persistence::KeepAlive) => {
+                Ending::Linger { left_bytes: LINGER_BYTES }
+            }
         };
         self.state = State::Replying(Replying {
             status: head.status(),
@@ -226,7 +261,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         if let State::Replying(replying) = &mut self.state
             && replying.ending == Ending::Close
         {
-            replying.ending = Ending::Linger;
+            replying.ending = Ending::Linger { left_bytes: LINGER_BYTES };
         }
     }
 
@@ -249,9 +284,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 self.state = State::Idle;
             }
             Ending::Close => self.close(CloseReason::Answered, row),
-            Ending::Linger => {
+            Ending::Linger { left_bytes } => {
                 row.inc(Counter::RespConnClose);
-                self.state = State::Lingering(Lingering::Speaking);
+                self.state = State::Lingering(Lingering::Speaking { left_bytes });
             }
         }
     }
@@ -262,9 +297,19 @@ impl Replying {
     /// has to linger, or the kernel resets the response away.
     pub(super) fn drop_input(&mut self, input: &mut Cursor<'_>) {
         let count = input.rest().len();
-        if self.ending != Ending::KeepAlive && count > 0 {
-            input.take(count);
-            self.ending = Ending::Linger;
+        if count == 0 {
+            return;
+        }
+        match self.ending {
+            Ending::KeepAlive => {}
+            Ending::Close => {
+                input.take(count);
+                self.ending = Ending::Linger { left_bytes: LINGER_BYTES };
+            }
+            // Not counted: it is what was read together with the request.
+            Ending::Linger { .. } => {
+                input.take(count);
+            }
         }
     }
 

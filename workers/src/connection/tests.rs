@@ -52,6 +52,7 @@ struct Bench {
     spool: Vec<u8>,
     pending: Vec<u8>,
     sent: Vec<u8>,
+    refused: Vec<Refused>,
     is_closed: Option<CloseManner>,
     room: usize,
 }
@@ -83,6 +84,7 @@ impl Bench {
             spool: Vec::new(),
             pending: Vec::new(),
             sent: Vec::new(),
+            refused: Vec::new(),
             is_closed: None,
             room: usize::MAX,
         }
@@ -125,6 +127,7 @@ impl Bench {
                     self.calls.push((line.into_owned(), std::mem::take(&mut self.spool)));
                     reply(&mut self.conn, &mut self.items, self.answers.pop(), &rules);
                 }
+                Step::Refused(refused) => self.refused.push(*refused),
                 Step::Pull => match (!self.items.is_empty()).then(|| self.items.remove(0)) {
                     Some(Some(item)) => {
                         self.conn.push_item(item.to_vec());
@@ -175,7 +178,7 @@ impl Bench {
             row: &self.block.row,
             persistence: self.persistence,
         };
-        self.conn.expire(timer, &rules);
+        self.conn.expire(timer, &self.pending, &rules);
         self.turn();
         self
     }
@@ -319,10 +322,63 @@ fn garbage_is_answered_400_and_lingers_until_the_peer_leaves() {
 #[test]
 fn lingering_ends_when_the_peer_sends_too_much() {
     let mut bench = Bench::new(vec![]);
-    bench.packet(b"\n").packet(&vec![b'x'; LINGER_BYTES]);
+    bench.packet(b"\n").packet(&vec![b'x'; LINGER_BYTES as usize]);
     assert_eq!(bench.is_closed, None);
     bench.packet(b"x");
     assert!(bench.is_closed.is_some());
+}
+
+/// A connection whose request with such a body has been refused.
+fn refused_body(head: &str) -> Bench {
+    let mut bench = Bench::new(vec![]);
+    bench.settings.limits.body_bytes = 10;
+    bench.packet(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n").as_bytes());
+    bench
+}
+
+#[test]
+fn a_body_that_is_declared_too_large_may_be_sent_whole() {
+    let mut bench = refused_body("Content-Length: 1000000");
+    assert!(bench.text().starts_with("HTTP/1.1 413 "), "{}", bench.text());
+    for _ in 0..10 {
+        bench.packet(&[b'x'; 100_000]);
+    }
+    bench.packet(&[b'x'; LINGER_BYTES as usize]);
+    assert_eq!(bench.is_closed, None);
+    bench.packet(b"x");
+    assert!(bench.is_closed.is_some(), "nobody may send for ever");
+}
+
+#[test]
+fn a_body_that_is_declared_above_all_bounds_is_not_waited_for() {
+    let mut bench = refused_body(&format!("Content-Length: {}", DISCARD_BYTES + 1));
+    bench.packet(&[b'x'; LINGER_BYTES as usize]);
+    assert_eq!(bench.is_closed, None);
+    bench.packet(b"x");
+    assert!(bench.is_closed.is_some());
+}
+
+#[test]
+fn a_chunked_body_that_grows_too_large_may_be_sent_on_up_to_a_bound() {
+    let mut bench = refused_body("Transfer-Encoding: chunked");
+    bench.packet(b"b\r\n");
+    assert!(bench.text().starts_with("HTTP/1.1 413 "), "{}", bench.text());
+    let piece = vec![b'x'; 1 << 20];
+    for _ in 0..DISCARD_BYTES >> 20 {
+        bench.packet(&piece);
+    }
+    assert_eq!(bench.is_closed, None);
+    bench.packet(b"x");
+    assert!(bench.is_closed.is_some());
+}
+
+#[test]
+fn lingering_ends_when_its_time_is_over_though_the_peer_sends() {
+    for timer in [Timer::Linger, Timer::LingerTotal] {
+        let mut bench = refused_body("Content-Length: 1000000");
+        bench.packet(&[b'x'; 1000]).expires(timer);
+        assert!(bench.is_closed.is_some());
+    }
 }
 
 #[test]
@@ -537,4 +593,62 @@ fn a_response_that_is_broken_off_tells_how_many_of_its_bytes_left() {
     bench.packet(GET).resets();
     let head_bytes = bench.text().find("\r\n\r\n").unwrap() as u64 + 4;
     assert_eq!(bench.conn.reply(), Some((Status(200), 60_000 - head_bytes)));
+}
+
+/// The reasons of refused requests, with method and path.
+fn refusals(bench: &Bench) -> Vec<(String, String)> {
+    let text = |part: &Option<Box<[u8]>>| {
+        part.as_deref().map_or("-".into(), |part| String::from_utf8_lossy(part).into_owned())
+    };
+    let describe = |refused: &Refused| {
+        let PartialHead { method, path, .. } = &refused.request;
+        (refused.reason.to_string(), format!("{} {}", text(method), text(path)))
+    };
+    bench.refused.iter().map(describe).collect()
+}
+
+#[track_caller]
+fn assert_refused(bench: &Bench, reason: &str, request: &str) {
+    assert_eq!(refusals(bench), [(reason.to_owned(), request.to_owned())]);
+}
+
+#[test]
+fn a_refused_request_is_told_with_its_rule_and_what_was_read_of_it() {
+    let chunked = b"POST /p?q HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut bench = Bench::new(vec![]);
+    bench.packet(chunked).packet(b"5;\r\n");
+    assert_refused(&bench, "a chunk extension is malformed", "POST /p");
+
+    let mut bench = Bench::new(vec![]);
+    bench.packet(b"GET /x HTTP/1.1\r\n\r\n");
+    assert_refused(&bench, "Host is missing", "GET /x");
+
+    let mut bench = Bench::new(vec![]);
+    bench.settings.limits.body_bytes = 4;
+    bench.packet(b"PUT /big HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+    assert_refused(&bench, "the body is too large", "PUT /big");
+}
+
+#[test]
+fn a_request_that_came_too_late_is_told_too() {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(b"GET /x HTTP/1.1\r\nHo").expires(Timer::Head);
+    assert_refused(&bench, "the head did not arrive in time", "GET /x");
+
+    let head = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+    let mut bench = Bench::new(vec![]);
+    bench.packet(head).expires(Timer::Body);
+    assert_refused(&bench, "the body did not arrive in time", "POST /p");
+
+    let mut bench = Bench::new(vec![]);
+    bench.packet(head).window_ends(Duration::from_secs(30));
+    assert_refused(&bench, "the body arrived too slowly", "POST /p");
+}
+
+#[test]
+fn a_request_that_is_answered_is_not_told_as_refused() {
+    let mut bench = Bench::new(vec![Answer::Whole(b"ok"), Answer::Raises]);
+    bench.packet(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(bench.calls.len(), 2);
+    assert_eq!(refusals(&bench), []);
 }

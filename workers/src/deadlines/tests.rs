@@ -7,7 +7,7 @@ fn seconds(timer: Timer) -> Duration {
         Timer::KeepAlive => 75,
         Timer::Head | Timer::Body | Timer::BodyRate => 30,
         Timer::Write => 60,
-        Timer::Linger => 2,
+        Timer::Linger | Timer::LingerTotal => 2,
     })
 }
 

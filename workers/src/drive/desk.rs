@@ -1,15 +1,16 @@
 //! What all connections of a worker share: configuration, clock, counters, logs, and what it is told.
 
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::access::AccessLog;
+use super::refused;
+use crate::access::{AccessLog, Losses};
 use crate::clock::Clock;
 use crate::connection::Rules;
 use crate::fork_guard;
 use crate::http::Persistence;
+use crate::log::throttle::Throttle;
 use crate::log::{Level, Log};
-use crate::metrics::{Block, Command, Counter};
+use crate::metrics::{Block, Command};
 use crate::settings::Settings;
 use crate::signals::{self, Asked};
 
@@ -33,6 +34,10 @@ pub struct Desk {
     pub sequence: u64,
     /// When the loop woke up: what waits since then waits for us.
     pub woke: Duration,
+    /// How often refused requests are logged.
+    pub(super) refusals: Throttle,
+    /// Lines that the access log has lost.
+    pub(super) losses: Losses,
     pub(super) spare: Option<Vec<u8>>,
 }
 
@@ -56,6 +61,8 @@ impl Desk {
             begins_requests: true,
             sequence: 0,
             woke,
+            refusals: Throttle::new(refused::LINES, refused::INTERVAL),
+            losses: Losses::default(),
             spare: None,
         }
     }
@@ -73,24 +80,6 @@ impl Desk {
     /// Whether no request is begun any more, also where the loop has not heard of it.
     pub(super) fn is_told_to_leave(&self) -> bool {
         !self.begins_requests || self.order() == Command::Quick
-    }
-
-    /// Writes the access log's lines of this turn.
-    pub fn flush_access_log(&mut self) {
-        if let Some(access) = &mut self.access {
-            let dropped = access.flush();
-            if dropped > 0 {
-                self.block.row.add(Counter::LogDropped, dropped);
-            }
-        }
-    }
-
-    /// Writes the access log to another file from now on. Without one it stays so: the supervisor gives
-    /// one to workers that have one.
-    pub fn replace_access_log(&mut self, file: OwnedFd) {
-        if let Some(access) = &mut self.access {
-            access.replace(file);
-        }
     }
 
     /// Calls the application for what is no request of its own, and marks the time as its own: whoever

@@ -4,10 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{Backlog, Shutdown, listen, shutdown};
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::FIRST_DOOR_KEY;
 use super::complaint::Complaint;
+use super::deference::Deference;
 use crate::connection::{ConnInfo, SocketName};
 use crate::drive::Desk;
 use crate::fd::{self, Accepted, Arrival, accept};
@@ -16,6 +17,7 @@ use crate::log::{Level, Value};
 use crate::metrics::{Counter, Header};
 use crate::poller::{Interest, Poller};
 use crate::post::{Listener, Owner};
+use crate::table::Token;
 
 /// First rest after a lack of descriptors or memory, and the longest.
 const FIRST_REST: Duration = Duration::from_millis(100);
@@ -29,6 +31,14 @@ pub(super) struct Arrived {
     pub(super) arrival: Option<Arrival>,
 }
 
+/// Outcome of looking for a connection.
+pub(super) enum Taken {
+    Connection(Arrived),
+    Nobody,
+    /// There are not enough descriptors or memory, which is counted and logged.
+    Exhausted(io::Error),
+}
+
 /// All listeners of this worker.
 pub(super) struct Doors {
     listeners: Vec<Listener>,
@@ -37,6 +47,7 @@ pub(super) struct Doors {
     life: Life,
     /// The next rest, when accepting fails for want of resources.
     rest: Duration,
+    deference: Deference,
     complaint: Complaint,
 }
 
@@ -48,6 +59,8 @@ enum Life {
     Resting { until: Instant },
     /// Out of epoll until connections end.
     Full,
+    /// Out of epoll until then, or until the first bytes of this connection are here.
+    Deferring { to: Token, until: Instant },
     /// Closed for good.
     Closed,
 }
@@ -57,8 +70,8 @@ impl Doors {
         for listener in &listeners {
             fork_guard::guard(listener.socket.as_fd());
         }
-        let complaint = Complaint::default();
-        Self { listeners, header, life: Life::Full, rest: FIRST_REST, complaint }
+        let (deference, complaint) = (Deference::default(), Complaint::default());
+        Self { listeners, header, life: Life::Full, rest: FIRST_REST, deference, complaint }
     }
 
     /// What the first of them is called.
@@ -89,11 +102,26 @@ impl Doors {
         self.life = Life::Full;
     }
 
-    /// Watches them again when the rest is over or there is room.
-    pub(super) fn tend(&mut self, poller: &Poller, desk: &Desk, has_room: bool) {
+    /// Whose first bytes they wait for.
+    pub(super) fn deferring_to(&self) -> Option<Token> {
+        match self.life {
+            Life::Deferring { to, .. } => Some(to),
+            Life::Watched | Life::Resting { .. } | Life::Full | Life::Closed => None,
+        }
+    }
+
+    /// Watches them again when the rest is over, or there is room, or the connection that they wait for has
+    /// ceased to be silent.
+    pub(super) fn tend(&mut self, poller: &Poller, desk: &Desk, has_room: bool, is_silent: bool) {
+        let now = desk.clock.now();
         let is_time = match self.life {
-            Life::Resting { until } => desk.clock.now() >= until,
+            Life::Resting { until } => now >= until,
             Life::Full => has_room,
+            Life::Deferring { until, .. } if is_silent && now >= until => {
+                self.deference.was_in_vain(now);
+                true
+            }
+            Life::Deferring { .. } => !is_silent,
             Life::Watched | Life::Closed => false,
         };
         if is_time && let Err(error) = self.open(poller) {
@@ -101,49 +129,84 @@ impl Doors {
         }
     }
 
-    /// When a rest is over.
+    /// When a rest, or the wait for a connection's first bytes, is over.
     pub(super) fn next_look(&self) -> Option<Instant> {
         match self.life {
-            Life::Resting { until } => Some(until),
+            Life::Resting { until } | Life::Deferring { until, .. } => Some(until),
             Life::Watched | Life::Full | Life::Closed => None,
         }
     }
 
-    /// Accepts one connection and moves the listener to the tail of the kernel's queue of waiters.
-    pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Option<Arrived> {
-        let listener = self.listeners.get(index)?;
+    /// Accepts one connection. The listener is out of epoll until [`Doors::accepted`].
+    pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Taken {
+        let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
         match accept(listener.socket.as_fd()) {
             Accepted::Connection(socket, peer) => {
-                let key = FIRST_DOOR_KEY + index as u64;
-                let moved = poller
-                    .remove(&listener.socket)
-                    .and_then(|()| poller.add(&listener.socket, key, Interest::Accept));
-                match moved {
-                    Ok(()) => self.rest = FIRST_REST,
-                    Err(error) => self.take_a_rest(&error, poller, desk),
+                if let Err(error) = poller.remove(&listener.socket) {
+                    self.take_a_rest(&error, poller, desk);
                 }
-                Some(self.admit(index, socket, peer, desk))
+                Taken::Connection(self.admit(index, socket, peer, desk))
             }
-            Accepted::Nobody => None,
-            Accepted::Exhausted(error) | Accepted::Failed(error) => {
+            Accepted::Nobody => Taken::Nobody,
+            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.take_a_rest(&error, poller, desk);
-                None
+                Taken::Nobody
             }
         }
     }
 
+    /// The connection has been served as far as it goes. Watches the listener again, at the tail of the
+    /// kernel's queue of waiters, or leaves them all out for a moment where the connection is `silent`.
+    pub(super) fn accepted(
+        &mut self,
+        index: usize,
+        silent: Option<Token>,
+        poller: &Poller,
+        desk: &Desk,
+    ) {
+        if self.life != Life::Watched {
+            return;
+        }
+        let until = self.deference.until(desk.clock.now());
+        if let (Some(to), Some(until)) = (silent, until) {
+            for (_, other) in self.listeners.iter().enumerate().filter(|(it, _)| *it != index) {
+                // ENOENT: epoll did not know it.
+                let _ = poller.remove(&other.socket);
+            }
+            self.life = Life::Deferring { to, until };
+            return;
+        }
+        let Some(listener) = self.listeners.get(index) else { return };
+        let key = FIRST_DOOR_KEY + index as u64;
+        match poller.add(&listener.socket, key, Interest::Accept) {
+            Ok(()) => self.rest = FIRST_REST,
+            Err(error) => self.take_a_rest(&error, poller, desk),
+        }
+    }
+
     /// Accepts one connection of a queue that is being emptied.
-    pub(super) fn take_one(&mut self, index: usize, desk: &Desk) -> Option<Arrived> {
-        match accept(self.listeners.get(index)?.socket.as_fd()) {
-            Accepted::Connection(socket, peer) => Some(self.admit(index, socket, peer, desk)),
-            Accepted::Nobody => None,
-            Accepted::Exhausted(error) | Accepted::Failed(error) => {
+    pub(super) fn take_one(&mut self, index: usize, desk: &Desk) -> Taken {
+        let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
+        match accept(listener.socket.as_fd()) {
+            Accepted::Connection(socket, peer) => {
+                Taken::Connection(self.admit(index, socket, peer, desk))
+            }
+            Accepted::Nobody => Taken::Nobody,
+            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.complain(&error, desk);
-                None
+                Taken::Nobody
             }
         }
+    }
+
+    fn exhausted(&mut self, error: io::Error, desk: &Desk) -> Taken {
+        desk.block.row.inc(Counter::ConnAcceptError);
+        self.complain(&error, desk);
+        Taken::Exhausted(error)
     }
 
     /// How many connections wait at one of them; `None` where the kernel does not tell.
@@ -152,12 +215,11 @@ impl Doors {
         Some(queue.len)
     }
 
-    /// Shuts the queues of an orphan's sockets for new connections (listen(2) with a backlog of 0), as
-    /// the supervisor would have done.
+    /// Shuts the queues of an orphan's sockets for new connections, as the supervisor would have done.
     pub(super) fn shut(&self) {
         for socket in self.orphaned() {
             // Ignored, here and below: another orphan was faster, or the socket is ended anyway.
-            let _ = Backlog::new(0).and_then(|none| listen(socket, none));
+            let _ = fd::close_queue(socket.as_fd());
         }
     }
 
@@ -195,7 +257,7 @@ impl Doors {
     }
 
     /// Leaves them out of epoll for a while: there are not enough descriptors, memory or watches.
-    fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
+    pub(super) fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
         self.complain(error, desk);
         self.unwatch(poller);
         self.life = Life::Resting { until: desk.clock.now() + self.rest };

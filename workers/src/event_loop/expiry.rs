@@ -28,8 +28,7 @@ impl<A: Application> EventLoop<'_, A> {
     fn judge(&mut self, timer: Timer, token: Token) {
         let Some(channel) = self.channels.get_mut(token) else { return };
         let armed = channel.armed;
-        let is_of =
-            |armed: Timer| armed == timer || (armed == Timer::Body && timer == Timer::BodyRate);
+        let is_of = |armed: Timer| armed == timer || beside(armed) == Some(timer);
         if !armed.is_some_and(|(armed, _)| is_of(armed)) {
             return; // It was set for a state that has been left.
         }
@@ -55,7 +54,7 @@ impl<A: Application> EventLoop<'_, A> {
             }
         } else {
             channel.armed = None;
-            channel.conn.expire(timer, &rules);
+            channel.conn.expire(timer, &channel.pending, &rules);
         }
         self.serve(token, false);
     }
@@ -72,7 +71,7 @@ pub(super) fn arm<B: AppBody>(
     let progressed = std::mem::take(&mut channel.progressed);
     let wanted = channel.conn.timer().map(|timer| (timer, channel.conn.info().served));
     if channel.armed == wanted {
-        if let Some((timer @ (Timer::Body | Timer::Write), _)) = wanted
+        if let Some((timer @ (Timer::Body | Timer::Write | Timer::Linger), _)) = wanted
             && progressed
         {
             deadlines.set(timer, token, now);
@@ -81,16 +80,27 @@ pub(super) fn arm<B: AppBody>(
     }
     if let Some((old, _)) = channel.armed {
         deadlines.clear(old, token);
-        if old == Timer::Body {
-            deadlines.clear(Timer::BodyRate, token);
+        if let Some(beside) = beside(old) {
+            deadlines.clear(beside, token);
         }
     }
     if let Some((new, _)) = wanted {
         deadlines.set(new, token, now);
-        if new == Timer::Body {
-            deadlines.set(Timer::BodyRate, token, now);
+        if let Some(beside) = beside(new) {
+            deadlines.set(beside, token, now);
             channel.away_before = absence.until(now);
         }
     }
     channel.armed = wanted;
+}
+
+/// The deadline that is set beside another one, and does not move with it.
+fn beside(timer: Timer) -> Option<Timer> {
+    match timer {
+        Timer::Body => Some(Timer::BodyRate),
+        Timer::Linger => Some(Timer::LingerTotal),
+        Timer::KeepAlive | Timer::Head | Timer::BodyRate | Timer::Write | Timer::LingerTotal => {
+            None
+        }
+    }
 }

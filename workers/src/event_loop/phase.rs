@@ -40,14 +40,18 @@ pub(super) enum Cause {
     Signal,
     /// The supervisor's end: nobody else looks after the time.
     Orphaned,
+    /// The end of the line to a supervisor that lives: it does not look after this worker any more, but it
+    /// does after all that the workers share.
+    Disconnected,
 }
 
 impl Phase {
-    /// The supervisor is gone. A worker that leaves goes on leaving, but within a time of its own.
-    pub(super) fn orphaned(self, now: Instant) -> Self {
+    /// Nobody looks after this worker any more, for this cause. A worker that leaves goes on leaving, but within a
+    /// time of its own.
+    pub(super) fn orphaned(self, now: Instant, cause: Cause) -> Self {
         match self {
             Self::Serving | Self::Announcing | Self::Draining { .. } => {
-                Self::Draining { since: now, cause: Cause::Orphaned }
+                Self::Draining { since: now, cause }
             }
             Self::Leaving { until } => {
                 let end = now + ORPHAN_PATIENCE;
@@ -65,7 +69,7 @@ impl Phase {
             | Self::Draining { cause: Cause::Command | Cause::Signal, .. } => {
                 Self::Leaving { until: None }
             }
-            Self::Draining { since, cause: Cause::Orphaned } => {
+            Self::Draining { since, cause: Cause::Orphaned | Cause::Disconnected } => {
                 Self::Leaving { until: Some(since + ORPHAN_PATIENCE) }
             }
             Self::Leaving { .. } => self,
@@ -104,7 +108,9 @@ impl Phase {
     /// When it ends at the latest, where nobody else looks after that.
     fn ends(self) -> Option<Instant> {
         match self {
-            Self::Draining { since, cause: Cause::Orphaned } => Some(since + ORPHAN_PATIENCE),
+            Self::Draining { since, cause: Cause::Orphaned | Cause::Disconnected } => {
+                Some(since + ORPHAN_PATIENCE)
+            }
             Self::Leaving { until } => until,
             Self::Serving
             | Self::Announcing
@@ -135,7 +141,8 @@ mod tests {
         ];
         let lost = start + s(20);
         for phase in phases {
-            for orphan in [phase.orphaned(lost), phase.orphaned(lost).hurried()] {
+            let orphans = [Cause::Orphaned, Cause::Disconnected].map(|it| phase.orphaned(lost, it));
+            for orphan in orphans.into_iter().flat_map(|orphan| [orphan, orphan.hurried()]) {
                 assert!(!orphan.is_out_of_time(lost + s(9)), "{phase:?}");
                 assert!(orphan.is_out_of_time(lost + s(10)), "{phase:?}");
                 assert_eq!(orphan.next_look(lost + s(5)), Some(lost + s(10)), "{phase:?}");
@@ -147,7 +154,7 @@ mod tests {
     fn an_orphan_that_was_to_leave_earlier_does() {
         let now = Instant::now();
         let phase = Phase::Leaving { until: Some(now + s(2)) };
-        assert_eq!(phase.orphaned(now), phase);
+        assert_eq!(phase.orphaned(now, Cause::Orphaned), phase);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::fd::send_descriptor;
 use crate::http::ResponseHead;
 use crate::metrics::{Block, Counter};
-use crate::post::stage;
+use crate::post::{LIFE_ACCESS_LOG, stage};
+use crate::supervisor_process;
 
 /// Answers everything with as many bytes.
 struct App {
@@ -76,6 +77,8 @@ impl Surroundings {
     fn of(app: &mut App, access_log: Option<OwnedFd>) -> (EventLoop<'_, App>, Self) {
         let (supervisor, life) = UnixStream::pair().unwrap();
         let (mut post, doorbell) = stage::post(life.into());
+        // Nobody asks before the line has ended.
+        post.supervisor = Arc::new(supervisor_process::stage::ended());
         post.access_log = access_log;
         let block = post.block;
         let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
@@ -131,7 +134,8 @@ fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
 fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
     for is_shared in [false, true] {
         let (supervisor, life) = UnixStream::pair().unwrap();
-        let (post, _doorbell) = stage::post(life.into());
+        let (mut post, _doorbell) = stage::post(life.into());
+        post.supervisor = Arc::new(supervisor_process::stage::ended());
         post.header.set_shares_listeners(is_shared);
         let of_other = post.listeners[0].socket.try_clone().unwrap();
         let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
@@ -143,6 +147,27 @@ fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
         assert_eq!(TcpStream::connect(address).is_ok(), is_shared);
         drop(of_other);
     }
+}
+
+#[test]
+fn a_worker_that_has_only_lost_the_line_leaves_the_listeners_to_the_others() {
+    let (supervisor, life) = UnixStream::pair().unwrap();
+    let (post, _doorbell) = stage::post(life.into());
+    let of_others = post.listeners[0].socket.try_clone().unwrap();
+    let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
+    let mut app = app(2);
+    let mut event_loop = EventLoop::new(post, &mut app).unwrap();
+    drop(supervisor);
+    assert!(!event_loop.turn().unwrap());
+    assert_eq!(event_loop.phase, Phase::Serving, "the supervisor may be about to end");
+    event_loop.lifeline = Lifeline::Cut { since: Instant::now() - Duration::from_secs(60) };
+    assert!(event_loop.turn().is_ok());
+    let Phase::Draining { cause: Cause::Disconnected, .. } = event_loop.phase else {
+        panic!("{:?}", event_loop.phase)
+    };
+    assert!(event_loop.doors.are_closed());
+    assert!(TcpStream::connect(address).is_ok(), "another worker still accepts there");
+    drop(of_others);
 }
 
 #[test]
@@ -184,6 +209,60 @@ fn what_is_no_access_log_changes_nothing() {
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn a_worker_reads_what_it_accepted_before_it_accepts_again() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let counted = |counter| around.block.row.get(counter);
+    let mut first = TcpStream::connect(around.address).unwrap();
+    assert!(!event_loop.turn().unwrap());
+    let _second = around.asks("/second");
+    write!(first, "GET /first HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    assert!(!event_loop.turn().unwrap());
+    assert_eq!([Counter::ConnAcceptSuccess, Counter::RespDone].map(counted), [1, 1]);
+    assert!(!event_loop.turn().unwrap());
+    assert_eq!([Counter::ConnAcceptSuccess, Counter::RespDone].map(counted), [2, 2]);
+}
+
+#[test]
+fn a_client_that_stays_silent_keeps_nobody_out() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let _silent = TcpStream::connect(around.address).unwrap();
+    assert!(!event_loop.turn().unwrap());
+    let _second = around.asks("/second");
+    while around.block.row.get(Counter::RespDone) == 0 {
+        assert!(!event_loop.turn().unwrap());
+    }
+}
+
+#[test]
+fn a_client_that_leaves_without_a_word_keeps_nobody_out() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let brief = TcpStream::connect(around.address).unwrap();
+    assert!(!event_loop.turn().unwrap());
+    drop(brief);
+    assert!(!event_loop.turn().unwrap());
+    assert_eq!(event_loop.doors.deferring_to(), None);
+}
+
+/// All of it fits a socket's buffer, so it is there when the loop turns.
+#[test]
+fn a_body_of_tiny_chunks_takes_many_turns_however_fast_it_came() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let mut client = TcpStream::connect(around.address).unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.write_all(&[head, &*b"1\r\nx\r\n".repeat(10_000), b"0\r\n\r\n"].concat()).unwrap();
+    let is_answered = || around.block.row.get(Counter::RespDone) == 1;
+    assert!(!event_loop.turn().unwrap());
+    assert!(!is_answered(), "others get their turn between two pieces of one body");
+    while !is_answered() {
+        assert!(!event_loop.turn().unwrap());
+    }
 }
 
 #[test]

@@ -327,6 +327,52 @@ fn a_listener_tells_how_many_wait() {
     assert_eq!(accept_queue(listener.as_fd()).unwrap(), AcceptQueue { len: 1, ..queue });
 }
 
+/// A listener on the loopback interface of each family that this machine has.
+fn loopbacks() -> Vec<TcpListener> {
+    let all: Vec<_> =
+        ["127.0.0.1:0", "[::1]:0"].iter().filter_map(|at| TcpListener::bind(at).ok()).collect();
+    assert!(!all.is_empty());
+    all
+}
+
+const SOON: Duration = Duration::from_millis(200);
+
+#[test]
+fn a_closed_queue_keeps_who_waits_and_ignores_who_comes_until_it_is_opened() {
+    for listener in loopbacks() {
+        let address = listener.local_addr().unwrap();
+        let _waiting = TcpStream::connect(address).unwrap();
+        close_queue(listener.as_fd()).unwrap();
+        let late = TcpStream::connect_timeout(&address, SOON);
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        accepted(&listener);
+        listener.set_nonblocking(true).unwrap();
+        assert!(matches!(accept(listener.as_fd()), Accepted::Nobody));
+        open_queue(listener.as_fd());
+        TcpStream::connect(address).unwrap();
+    }
+}
+
+#[test]
+fn a_handshake_that_ends_at_a_closed_queue_makes_a_connection_that_receives() {
+    for listener in loopbacks() {
+        // With TCP_DEFER_ACCEPT, the client's first byte ends the handshake for the kernel.
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
+        set_option(listener.as_fd(), level, option, 1).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        close_queue(listener.as_fd()).unwrap();
+        client.write_all(b"a").unwrap();
+        let (socket, _) = accepted(&listener);
+        let mut server = TcpStream::from(socket);
+        server.set_nonblocking(false).unwrap();
+        client.write_all(b"b").unwrap();
+        let mut received = [0; 2];
+        server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        server.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"ab");
+    }
+}
+
 #[test]
 fn a_connection_tells_how_long_it_has_waited() {
     let start = std::time::Instant::now();

@@ -47,9 +47,12 @@ pub enum BodyError {
     /// Something behind the size that is neither an extension nor CRLF.
     #[error("a chunk size is malformed")]
     BadSize,
-    /// A control character in an extension, or white space without an extension behind it.
+    /// Something after the size that does not follow the grammar of extensions.
     #[error("a chunk extension is malformed")]
     BadExtension,
+    /// A line end in the quoted value of an extension.
+    #[error("a quoted string in a chunk extension is not closed")]
+    OpenQuote,
     /// Extensions above the limit of one chunk or of one body.
     #[error("the chunk extensions are too long")]
     ExtensionTooLong,
@@ -74,6 +77,7 @@ impl BodyError {
             | Self::SizeTooLong
             | Self::BadSize
             | Self::BadExtension
+            | Self::OpenQuote
             | Self::ExtensionTooLong
             | Self::BareCr
             | Self::DataNotClosed => Status(400),

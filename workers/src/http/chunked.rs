@@ -9,8 +9,7 @@
 //! | `Size` | HEXDIG, at most 16 | `Size` |
 //! | `Size` | `;`, HTAB, SP (not first) | `Extension` |
 //! | `Size` | CR (not first) | `SizeLf` |
-//! | `Extension` | HTAB, SP, VCHAR, obs-text | `Extension` |
-//! | `Extension` | CR (behind a `;`) | `SizeLf` |
+//! | `Extension` | as in [`super::chunk_extension`] | `Extension`, then `SizeLf` |
 //! | `SizeLf` | LF | `Data`, or `Trailers` for a size of 0 |
 //! | `Data` | any, as many as the size says | `DataCr` |
 //! | `DataCr` | CR | `DataLf` |
@@ -20,7 +19,7 @@
 //! Anything else is an error.
 
 use crate::http::body::{BodyError, Decoded};
-use crate::http::byte_class::{self, VALUE};
+use crate::http::chunk_extension::{ExtensionScan, ExtensionStep};
 use crate::http::fields::{FieldLimits, FieldScan, LineEnd};
 
 /// Hexadecimal digits of a size: as many as fit 64 bits, so that no size can overflow.
@@ -50,7 +49,7 @@ pub(super) struct ChunkedDecoder {
 #[derive(Clone, Debug)]
 enum Place {
     Size { digits: u8, size: u64 },
-    Extension { size: u64, bytes: usize, has_semicolon: bool },
+    Extension { size: u64, bytes: usize, scan: ExtensionScan },
     SizeLf { size: u64 },
     Data { left: u64 },
     DataCr,
@@ -132,12 +131,14 @@ impl ChunkedDecoder {
                 }
                 (None, _) if digits == 0 => return Err(BodyError::NoSize),
                 (None, b'\r') => Place::SizeLf { size },
-                (None, b';' | b' ' | b'\t') => self.extend(size, 0, false, byte)?,
-                (None, _) => return Err(BodyError::BadSize),
+                (None, byte) => match ExtensionScan::open(byte) {
+                    Some(scan) => self.extend(size, 0, scan)?,
+                    None => return Err(BodyError::BadSize),
+                },
             },
-            Place::Extension { size, bytes, has_semicolon } => match byte {
-                b'\r' if has_semicolon => Place::SizeLf { size },
-                byte => self.extend(size, bytes, has_semicolon, byte)?,
+            Place::Extension { size, bytes, scan } => match scan.next(byte)? {
+                ExtensionStep::Within(scan) => self.extend(size, bytes, scan)?,
+                ExtensionStep::Cr => Place::SizeLf { size },
             },
             Place::SizeLf { size } => {
                 judge_lf(byte)?;
@@ -155,28 +156,13 @@ impl ChunkedDecoder {
         Ok(())
     }
 
-    /// One byte of an extension. White space before the `;` is bad but legal (BWS, RFC 9112
-    /// §7.1.1); without a `;` behind it, it is not.
-    fn extend(
-        &mut self,
-        size: u64,
-        bytes: usize,
-        has_semicolon: bool,
-        byte: u8,
-    ) -> Result<Place, BodyError> {
-        let is_good = match byte {
-            b';' | b' ' | b'\t' => true,
-            byte => has_semicolon && byte_class::is(byte, VALUE),
-        };
-        if !is_good {
-            return Err(BodyError::BadExtension);
-        }
+    /// Counts one byte of an extension; `bytes` were there before it.
+    fn extend(&mut self, size: u64, bytes: usize, scan: ExtensionScan) -> Result<Place, BodyError> {
         self.extension_bytes += 1;
         if bytes == CHUNK_EXTENSION_BYTES || self.extension_bytes > BODY_EXTENSION_BYTES {
             return Err(BodyError::ExtensionTooLong);
         }
-        let has_semicolon = has_semicolon || byte == b';';
-        Ok(Place::Extension { size, bytes: bytes + 1, has_semicolon })
+        Ok(Place::Extension { size, bytes: bytes + 1, scan })
     }
 
     /// What comes behind a whole size line.

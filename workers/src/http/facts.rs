@@ -43,32 +43,27 @@ pub(super) enum Fate {
 
 /// A field that means something here.
 ///
-/// Beside those that frame the message, these are the request fields of RFC 9110 that are no lists
-/// (§5.3: such a field MUST NOT be sent twice), and Origin (RFC 6454 §7.3). Joined with a comma, as
-/// environ would have them, two of them are neither the one nor the other, and which of the two a
-/// reader takes is how a proxy's check and the application's differ.
+/// Connection, Expect and Transfer-Encoding are lists. The others may come once: they steer where a
+/// body ends and what it is, where the request goes, who sends it, and whether it may overwrite what
+/// somebody else has changed. Joined with a comma, as environ would have them, two of them are neither
+/// the one nor the other, and which of the two a reader takes is how a proxy's check and the
+/// application's differ.
+///
+/// The remaining fields that are no lists (RFC 9110 §5.3), such as User-Agent, Referer and Date, steer
+/// nothing of the kind. Other servers accept two of them, so they are joined as if they were lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     Authorization,
     Connection,
     ContentLength,
-    ContentLocation,
     ContentRange,
     ContentType,
-    Date,
     Expect,
-    From,
     Host,
-    IfModifiedSince,
-    IfRange,
     IfUnmodifiedSince,
-    MaxForwards,
     Origin,
     ProxyAuthorization,
-    Range,
-    Referer,
     TransferEncoding,
-    UserAgent,
 }
 
 impl Known {
@@ -78,23 +73,14 @@ impl Known {
     fn of(name: &[u8]) -> Option<Self> {
         let (candidate, text): (Self, &[u8]) = match (name.len(), name.first()? | 0x20) {
             (4, b'h') => (Self::Host, b"host"),
-            (4, b'd') => (Self::Date, b"date"),
-            (4, b'f') => (Self::From, b"from"),
-            (5, b'r') => (Self::Range, b"range"),
             (6, b'e') => (Self::Expect, b"expect"),
             (6, b'o') => (Self::Origin, b"origin"),
-            (7, b'r') => (Self::Referer, b"referer"),
-            (8, b'i') => (Self::IfRange, b"if-range"),
             (10, b'c') => (Self::Connection, b"connection"),
-            (10, b'u') => (Self::UserAgent, b"user-agent"),
             (12, b'c') => (Self::ContentType, b"content-type"),
-            (12, b'm') => (Self::MaxForwards, b"max-forwards"),
             (13, b'a') => (Self::Authorization, b"authorization"),
             (13, b'c') => (Self::ContentRange, b"content-range"),
             (14, b'c') => (Self::ContentLength, b"content-length"),
-            (16, b'c') => (Self::ContentLocation, b"content-location"),
             (17, b't') => (Self::TransferEncoding, b"transfer-encoding"),
-            (17, b'i') => (Self::IfModifiedSince, b"if-modified-since"),
             (19, b'p') => (Self::ProxyAuthorization, b"proxy-authorization"),
             (19, b'i') => (Self::IfUnmodifiedSince, b"if-unmodified-since"),
             _ => return None,
@@ -173,20 +159,11 @@ impl Facts {
                 }
             }
             Known::Authorization
-            | Known::ContentLocation
             | Known::ContentRange
             | Known::ContentType
-            | Known::Date
-            | Known::From
-            | Known::IfModifiedSince
-            | Known::IfRange
             | Known::IfUnmodifiedSince
-            | Known::MaxForwards
             | Known::Origin
-            | Known::ProxyAuthorization
-            | Known::Range
-            | Known::Referer
-            | Known::UserAgent => {}
+            | Known::ProxyAuthorization => {}
         }
         let bit = bit(known);
         if self.seen & bit != 0 {
@@ -208,14 +185,19 @@ impl Facts {
         Ok(())
     }
 
-    /// RFC 9110 §10.1.1: one in HTTP/1.0 is ignored; one that is not `100-continue` may get 417.
+    /// RFC 9110 §10.1.1: Expect is ignored in HTTP/1.0, and an expectation other than `100-continue`
+    /// may get 417. It is a list: empty elements, and so an empty field, say nothing (§5.6.1.2). No
+    /// quoted string needs to be looked into, because no expectation with one is known.
     fn note_expectation(&mut self, value: &[u8], version: Version) -> Result<(), HeadError> {
-        match version {
-            Version::Http10 => {}
-            Version::Http11 if value.eq_ignore_ascii_case(b"100-continue") => {
+        if version == Version::Http10 {
+            return Ok(());
+        }
+        for expectation in value.split(|&byte| byte == b',').map(byte_class::trim) {
+            if expectation.eq_ignore_ascii_case(b"100-continue") {
                 self.expects_continue = true;
+            } else if !expectation.is_empty() {
+                return Err(HeadError::UnknownExpectation);
             }
-            Version::Http11 => return Err(HeadError::UnknownExpectation),
         }
         Ok(())
     }

@@ -54,8 +54,8 @@ pub enum HeadError {
     /// A name with `_` where the configuration refuses it.
     #[error("a field name holds an underscore")]
     Underscore,
-    /// A field that can come only once came twice.
-    #[error("a field that can come only once is repeated")]
+    /// A field that steers the request, such as Host or Content-Length, came twice.
+    #[error("a field that may come only once is repeated")]
     Repeated,
     /// HTTP/1.1 without Host.
     #[error("Host is missing")]

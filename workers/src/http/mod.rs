@@ -7,6 +7,7 @@
 //! for one that comes in pieces), [`framing`] and [`body`]; the answer through [`response`].
 pub mod body;
 mod byte_class;
+mod chunk_extension;
 pub mod chunked;
 pub mod date;
 mod facts;
@@ -15,6 +16,7 @@ pub mod framing;
 pub mod head;
 pub mod head_error;
 mod host;
+pub mod partial_head;
 mod request_line;
 pub mod response;
 mod scan;
@@ -28,6 +30,7 @@ pub use date::HttpDate;
 pub use fields::FieldError;
 pub use framing::Framing;
 pub use head::{Head, HeadError, HeadScan, Parsed};
+pub use partial_head::PartialHead;
 pub use response::{Persistence, ReplyFraming, ResponseError, ResponseHead};
 pub use span::Span;
 pub use status::Status;

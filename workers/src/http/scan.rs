@@ -23,6 +23,7 @@ use crate::http::facts::Facts;
 use crate::http::fields::{FieldError, FieldLimits, FieldScan, LineEnd};
 use crate::http::framing::Framing;
 use crate::http::head_error::HeadError;
+use crate::http::partial_head::{self, Extent, PartialHead};
 use crate::http::request_line::{METHOD_BYTES, RequestLine, VERSION_BYTES};
 use crate::http::span::Span;
 use crate::settings::{HeaderMap, Limits};
@@ -84,6 +85,39 @@ impl HeadScan {
     #[inline]
     pub(super) fn is_fresh(&self) -> bool {
         self.at == 0
+    }
+
+    /// What has been read of a head that is incomplete or refused. `input` holds the bytes that were
+    /// judged.
+    pub fn read_part(&self, input: &[u8]) -> PartialHead {
+        let (method, target, extent) = match self.place {
+            Place::Before | Place::BeforeLf | Place::Method => return PartialHead::default(),
+            Place::Target => {
+                (self.method, Span::between(self.part_start(), self.at), Extent::CutOff)
+            }
+            Place::Version | Place::VersionLf | Place::Fields => {
+                (self.method, self.target, Extent::Whole)
+            }
+        };
+        let path = match self.request_line {
+            Some(line) => Some(line.parts.path.of(input)),
+            None => partial_head::path_of(target.of(input), extent),
+        };
+        let mut part = PartialHead {
+            method: Some(method.of(input).into()),
+            path: path.map(Into::into),
+            version: self.request_line.map(|line| line.version),
+            ..PartialHead::default()
+        };
+        if self.place == Place::Fields {
+            // The lines before the current one are good, and each ends with CRLF.
+            let mut rest = &input[self.fields_start..self.line];
+            while let Some(end) = memchr::memchr(b'\r', rest) {
+                part.note_field(&rest[..end]);
+                rest = rest.get(end + 2..).unwrap_or_default();
+            }
+        }
+        part
     }
 
     /// Judges what is new in `input`; `None` while the head is incomplete.

@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -29,7 +29,7 @@ pub(crate) enum Written {
     /// There is no room now.
     Blocked,
     /// It does not work: disk full, reader gone, descriptor closed.
-    Failed,
+    Failed(Errno),
 }
 
 /// Where log lines go.
@@ -39,12 +39,16 @@ pub(crate) struct Sink {
     way: Way,
     /// The last thing written was cut off within a line.
     torn: AtomicBool,
+    /// Lines that were lost since somebody was told.
+    lost: AtomicU64,
 }
 
 /// How to write without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// A file, which never waits in this sense, or a non-blocking open file of our own.
+    /// A file, which never waits in this sense.
+    File,
+    /// A pipe or terminal, by a non-blocking open file of our own.
     Direct,
     /// A socket.
     Socket,
@@ -59,7 +63,7 @@ impl Sink {
             return Self::with(file, Way::Polled);
         };
         if kind.is_file() {
-            Self::with(file, Way::Direct)
+            Self::with(file, Way::File)
         } else if kind.is_socket() {
             Self::with(file, Way::Socket)
         } else if kind.is_fifo() || isatty(&file) == Ok(true) {
@@ -73,14 +77,14 @@ impl Sink {
     }
 
     fn with(file: File, way: Way) -> Self {
-        Self { file, way, torn: AtomicBool::new(false) }
+        Self { file, way, torn: AtomicBool::new(false), lost: AtomicU64::new(0) }
     }
 
     /// One write(2) or send(2), which may take a part.
     pub(crate) fn write(&self, bytes: &[u8]) -> Written {
         loop {
             let taken = match self.way {
-                Way::Direct => (&self.file).write(bytes),
+                Way::File | Way::Direct => (&self.file).write(bytes),
                 Way::Socket => {
                     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                     send(self.file.as_raw_fd(), bytes, flags).map_err(io::Error::from)
@@ -92,12 +96,20 @@ impl Sink {
                 },
             };
             return match taken {
-                Ok(0) => Written::Failed,
+                Ok(0) => Written::Failed(Errno::EIO),
                 Ok(count) => Written::Bytes(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Written::Blocked,
-                Err(_) => Written::Failed,
+                Err(error) => Written::Failed(errno_of(&error)),
             };
+        }
+    }
+
+    /// The longest piece that is written whole or not at all, whoever else writes at the same time.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        match self.way {
+            Way::File => usize::MAX,
+            Way::Direct | Way::Socket | Way::Polled => libc::PIPE_BUF,
         }
     }
 
@@ -118,15 +130,33 @@ impl Sink {
         while !rest.is_empty() {
             match self.write(rest) {
                 Written::Bytes(count) => rest = &rest[count..],
-                Written::Blocked | Written::Failed => {
+                Written::Blocked => {
                     if rest.len() < lines.len() {
                         self.torn.store(true, Ordering::Relaxed);
                     }
                     return false;
                 }
+                // On a full disk, another process may have torn the line before this one.
+                Written::Failed(_) => {
+                    self.torn.store(true, Ordering::Relaxed);
+                    return false;
+                }
             }
         }
         true
+    }
+
+    /// Lines were lost.
+    pub(crate) fn lose(&self, lines: u64) {
+        self.lost.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// The lines that were lost since this was asked last.
+    pub(crate) fn take_lost(&self) -> u64 {
+        match self.lost.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.lost.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// Whether there is room for a piece of PIPE_BUF bytes.
@@ -147,6 +177,10 @@ impl AsFd for Sink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 fn open_again(file: &File) -> io::Result<File> {
@@ -231,23 +265,24 @@ mod tests {
         for way in [Way::Direct, Way::Polled] {
             let (reader, writer) = pipe();
             drop(reader);
-            assert_eq!(Sink::with(File::from(writer), way).write(b"x"), Written::Failed);
+            let written = Sink::with(File::from(writer), way).write(b"x");
+            assert_eq!(written, Written::Failed(Errno::EPIPE));
         }
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        assert_eq!(Sink::new(ours.into()).write(b"x"), Written::Failed);
+        assert_eq!(Sink::new(ours.into()).write(b"x"), Written::Failed(Errno::EPIPE));
     }
 
     #[test]
     fn a_full_device_is_a_failure() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        assert_eq!(Sink::new(full.into()).write(b"x"), Written::Failed);
+        assert_eq!(Sink::new(full.into()).write(b"x"), Written::Failed(Errno::ENOSPC));
     }
 
     #[test]
     fn a_descriptor_that_cannot_be_written_is_a_failure() {
         let file = File::open("/dev/null").unwrap();
-        assert_eq!(Sink::new(file.into()).write(b"x"), Written::Failed);
+        assert_eq!(Sink::new(file.into()).write(b"x"), Written::Failed(Errno::EBADF));
     }
 
     #[test]

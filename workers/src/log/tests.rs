@@ -127,6 +127,15 @@ fn a_long_block_keeps_its_start_and_its_end() {
 }
 
 #[test]
+fn what_has_no_level_is_written_at_every_level() {
+    let (mut log, reader) = log(LogFormat::Text);
+    log.level = Level::Critical;
+    log.line(Level::Error, "hidden", &[]);
+    log.line(Level::Notice, "shown", &[]);
+    assert!(written(log, reader).ends_with("Z NOTICE shown\n"));
+}
+
+#[test]
 fn lines_below_the_level_are_not_written() {
     let (log, reader) = log(LogFormat::Text);
     assert!(!log.is_enabled(Level::Debug));
@@ -203,4 +212,33 @@ fn the_descriptor_it_names_is_the_one_it_writes_to() {
     let copy = log.as_fd().unwrap().try_clone_to_owned().unwrap();
     std::fs::File::from(copy).write_all(b"seen\n").unwrap();
     assert_eq!(written(log, reader), "seen\n");
+}
+
+#[test]
+fn what_somebody_has_asked_for_is_written_at_any_level() {
+    let (log, reader) = log(LogFormat::Text);
+    let log = Log { level: Level::Critical, ..log };
+    log.line(Level::Error, "test.other", &[]);
+    log.block_at_any_level("test.event", &[("pid", Value::Number(7))], "first\nsecond");
+    let text = written(log, reader);
+    assert!(text.ends_with(" INFO test.event pid=7\n    first\n    second\n"), "{text}");
+    assert!(!text.contains("test.other"), "{text}");
+}
+
+#[test]
+fn the_first_line_that_can_be_written_again_says_how_many_were_lost() {
+    let (log, mut reader) = log(LogFormat::Text);
+    while log.dropped() < 3 {
+        log.line(Level::Info, "test.event", &[]);
+    }
+    let mut taken = vec![0; 1 << 16];
+    let count = reader.read(&mut taken).unwrap();
+    assert!(count > 1000);
+    log.line(Level::Info, "test.first", &[]);
+    log.line(Level::Info, "test.second", &[]);
+    let text = written(log, reader);
+    let last: Vec<_> =
+        text.lines().rev().take(3).map(|line| line.split_once(' ').unwrap().1).collect();
+    let expected = ["INFO test.second", "INFO test.first", "WARNING log.lines_lost lines=3"];
+    assert_eq!(last, expected, "{text}");
 }

@@ -42,6 +42,15 @@ pub(super) fn whole_us(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()))
 }
 
+/// Whole nanoseconds; at most 584 years.
+#[inline]
+pub(super) fn saturating_ns(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(duration.subsec_nanos()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -129,7 +129,7 @@ fn only_a_status_from_500_on_is_a_refusal() {
 fn a_refusal_says_why() {
     let said = |role| outcome(&mut actor(role), "/").unwrap_err().to_string();
     assert_eq!(said(Role::Answers(b"503 Not yet")), "was answered 503 Service Unavailable");
-    assert_eq!(said(Role::Raises), "failed: the application raised, see the log");
+    assert_eq!(said(Role::Raises), "failed: the application raised");
     assert_eq!(
         outcome(&mut actor(Role::Raises), "/a b").unwrap_err().to_string(),
         "is no request: the version is malformed"

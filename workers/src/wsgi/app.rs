@@ -8,9 +8,12 @@ use pyo3::exceptions::PyModuleNotFoundError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
 
+use super::asgi;
+use super::django;
 use super::failure::traceback;
+use super::finalize::flush_output;
+use super::forked::alone;
 use super::start_response::type_name;
-use crate::fork_guard::alone;
 use crate::post::WorkerExit;
 use crate::settings::AppSpec;
 
@@ -27,7 +30,8 @@ pub struct BootFailure {
 }
 
 impl BootFailure {
-    fn not_importable(report: String) -> Self {
+    /// Of the application itself.
+    pub(super) fn not_importable(report: String) -> Self {
         Self { exit: WorkerExit::NotImportable, report }
     }
 
@@ -40,13 +44,12 @@ impl BootFailure {
 
 /// Loads the application into a process that is prepared: import, attribute, factory, in this order.
 pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, BootFailure> {
-    alone(|| {
-        let module = import(py, spec)?;
-        let (name, object) = attribute(py, spec, &module)?;
-        let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
-        check_callable(py, spec, &name, &module, &application)?;
-        Ok(application)
-    })
+    let module = import(py, spec)?;
+    let (name, object) = attribute(py, spec, &module)?;
+    let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
+    check_callable(py, spec, &name, &module, &application)?;
+    django::load_urlconf(py, &application)?;
+    Ok(application)
 }
 
 /// After the application was loaded, before processes are forked with it: the collector never looks at
@@ -56,7 +59,7 @@ pub(super) fn freeze(py: Python<'_>) -> PyResult<()> {
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
     // Half a line in a buffer would be written by each of them.
-    super::flush_output(py)
+    flush_output(py)
 }
 
 /// Takes an application that was there before this process, which is prepared: all but the import.
@@ -65,11 +68,17 @@ pub(super) fn adopt<'py>(
     spec: &AppSpec,
     inherited: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
-    if !spec.is_factory {
-        return Ok(inherited.clone());
-    }
     let name = &spec.module;
-    let application = alone(|| inherited.call0()).map_err(|error| {
+    if !spec.is_factory {
+        return match asgi::mistake(inherited) {
+            None => django::load_urlconf(py, inherited).map(|()| inherited.clone()),
+            Some(mistake) => Err(BootFailure::not_importable(format!(
+                "{name} {mistake}.\n{}",
+                asgi::advice(inherited)
+            ))),
+        };
+    }
+    let application = alone(py, || inherited.call0()).map_err(|error| {
         let report = format!("The factory {name} failed:\n{}", traceback(py, &error));
         BootFailure::not_importable(report)
     })?;
@@ -78,7 +87,13 @@ pub(super) fn adopt<'py>(
         let report = format!("The factory {name} returned no WSGI application, but {kind}.");
         return Err(BootFailure::not_importable(report));
     }
-    Ok(application)
+    match asgi::mistake(&application) {
+        None => django::load_urlconf(py, &application).map(|()| application),
+        Some(mistake) => Err(BootFailure::not_importable(format!(
+            "The factory {name} returned no WSGI application. It {mistake}.\n{}",
+            asgi::advice(&application)
+        ))),
+    }
 }
 
 /// Changes the folder, and sets `sys.path` and the environment, before any code of the application's.
@@ -161,7 +176,7 @@ fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, 
     if name.contains('/') || Path::new(name).is_file() {
         return Err(BootFailure::not_importable(file_hint(name)));
     }
-    py.import(name).map_err(|error| {
+    alone(py, || py.import(name)).map_err(|error| {
         let report = if is_itself_missing(py, name, &error) {
             missing_module(py, name, &error)
         } else {
@@ -247,7 +262,7 @@ fn attribute<'py>(
     };
     let mut object = module.as_any().clone();
     for name in dotted.split('.') {
-        object = object.getattr(name).map_err(|error| {
+        object = alone(py, || object.getattr(name)).map_err(|error| {
             let mut report = format!("Cannot get {}:{dotted}: {}.\n", spec.module, error.value(py));
             if let Some((called, _)) = dotted.split_once('(') {
                 let _ = writeln!(
@@ -274,7 +289,7 @@ fn make<'py>(
     name: &str,
     factory: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
-    factory.call0().map_err(|error| {
+    alone(py, || factory.call0()).map_err(|error| {
         let mut report =
             format!("The factory {}:{name} failed:\n{}", spec.module, traceback(py, &error));
         if !factory.is_callable() {
@@ -300,6 +315,12 @@ fn check_callable(
         );
         push_callables(py, &mut report, spec, module);
         return Err(BootFailure::not_importable(report));
+    }
+    if let Some(mistake) = asgi::mistake(application) {
+        let advice = asgi::advice(application);
+        return Err(BootFailure::not_importable(format!(
+            "{place} is no WSGI application. {what} {mistake}.\n{advice}"
+        )));
     }
     if takes_two(application) {
         return Ok(());

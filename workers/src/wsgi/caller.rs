@@ -151,7 +151,11 @@ impl Caller {
     }
 
     fn note(&self, error: PyErr) {
-        self.raised.borrow_mut().get_or_insert(error);
+        let later = self.raised.borrow_mut().replace(error);
+        // Put back if there was one: the drop of the other is not to find this borrowed.
+        if let Some(first) = later {
+            drop(self.raised.replace(Some(first)));
+        }
         self.raised_count.set(self.raised_count.get() + 1);
     }
 

@@ -19,7 +19,7 @@ use super::names::{Keys, KnownFields, Treatment, key_text};
 use super::request_id::{self, RequestIds};
 use crate::application::{Request, RequestBody};
 use crate::connection::SocketName;
-use crate::http::Version;
+use crate::http::{Framing, Version};
 use crate::settings::Settings;
 
 /// Longest value of a header field that is kept for the next request with the same one.
@@ -111,6 +111,9 @@ impl Environs {
             let wait_ms = request.queue_wait.as_secs_f64() * 1e3;
             environ.set_item(&self.keys.queue_time_ms, wait_ms)?;
         }
+        if request.head.framing == Framing::Chunked {
+            self.set_length(py, &environ, &request.body)?;
+        }
         match std::mem::replace(&mut request.body, RequestBody::Empty) {
             RequestBody::Empty => {}
             RequestBody::Slice(bytes) => {
@@ -121,6 +124,23 @@ impl Environs {
             }
         }
         Ok((environ, id))
+    }
+
+    /// CONTENT_LENGTH of a body that came in chunks. It is here as a whole, so its length is known, and most
+    /// frameworks read no body without one.
+    fn set_length(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        body: &RequestBody<'_>,
+    ) -> PyResult<()> {
+        let length = match body {
+            RequestBody::Empty => 0,
+            RequestBody::Slice(bytes) => bytes.len() as u64,
+            RequestBody::Spooled(spool) => spool.len(),
+        };
+        let mut digits = itoa::Buffer::new();
+        environ.set_item(&self.keys.content_length, PyString::new(py, digits.format(length)))
     }
 
     /// The template of the request's listener, made at its first request.
@@ -169,6 +189,10 @@ impl Environs {
         environ.set_item(&self.keys.raw_uri, &target_text)?;
         environ.set_item(&self.keys.request_uri, &target_text)?;
         let path = head.path.of(head_bytes);
+        if path == b"*" {
+            // PATH_INFO is empty or begins with a slash (RFC 3875 §4.1.5), and `*` is no path.
+            return environ.set_item(&self.keys.path_info, "");
+        }
         if self.root_path.is_empty() && path.len() == target.len() && !path.contains(&b'%') {
             return environ.set_item(&self.keys.path_info, target_text);
         }

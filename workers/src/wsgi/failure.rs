@@ -3,14 +3,17 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyBrokenPipeError;
+use pyo3::exceptions::{PyBrokenPipeError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::caller::Caller;
+use super::errors::ErrorText;
+use super::forked;
 use super::hooks::HookFailure;
 use super::start_response::type_name;
 use crate::application::AppError;
+use crate::fork_guard;
 use crate::log::{Level, Log, Value};
 
 /// Why there is no (more) reply.
@@ -33,6 +36,7 @@ impl From<PyErr> for Failure {
 }
 
 /// Which request a line of the log is about. One allocation, for it is made for every streamed reply.
+#[derive(Clone)]
 pub(super) struct Label {
     text: Box<[u8]>,
     method_end: usize,
@@ -49,6 +53,11 @@ impl Label {
         }
     }
 
+    /// Of what belongs to no request.
+    fn none() -> Self {
+        Self::new(b"", b"", b"")
+    }
+
     fn pairs(&self) -> [(&str, Value<'_>); 3] {
         [
             ("method", Value::Bytes(&self.text[..self.method_end])),
@@ -62,21 +71,39 @@ impl Label {
 #[derive(Clone)]
 pub(super) struct Reporter {
     log: Arc<Log>,
+    errors: Arc<ErrorText>,
     /// Whose process this is, where it is not a worker's.
     caller: Option<Rc<Caller>>,
 }
 
 impl Reporter {
     /// Onto this log.
-    pub(super) fn new(log: Arc<Log>, caller: Option<Rc<Caller>>) -> Self {
-        Self { log, caller }
+    pub(super) fn new(log: Arc<Log>, errors: Arc<ErrorText>, caller: Option<Rc<Caller>>) -> Self {
+        Self { log, errors, caller }
+    }
+
+    /// Keeps what leaves a request without its reply, in place of logging it: whoever keeps it tells of it. What
+    /// else goes wrong, and what the application writes to `wsgi.errors`, is kept and logged.
+    pub(super) fn keep(&self) {
+        self.errors.keep();
+    }
+
+    /// What was kept since.
+    pub(super) fn take_kept(&self) -> String {
+        self.errors.take_kept()
+    }
+
+    /// A call of the application is over: what it has left unfinished in `wsgi.errors` is logged.
+    pub(super) fn end_call(&self) {
+        self.errors.end_call();
     }
 
     /// Logs a failure and says what it is to the loop.
     pub(super) fn report(&self, py: Python<'_>, label: &Label, failure: Failure) -> AppError {
         match failure {
             Failure::Raised(error) => {
-                self.log_error(py, "application.raised", label, &error);
+                let text = self.text_of(py, label, &error);
+                self.log_text("application.raised", label, &text);
                 AppError::Raised
             }
             Failure::NotStarted => {
@@ -99,17 +126,48 @@ impl Reporter {
 
     /// Logs an exception that changes nothing for the reply: one of `close()`.
     pub(super) fn close_failed(&self, py: Python<'_>, label: &Label, error: &PyErr) {
-        self.log_error(py, "application.close_raised", label, error);
+        let text = self.text_of(py, label, error);
+        self.errors.kept(&text); // A copy: the reply is none the worse.
+        self.log.block(Level::Error, "application.close_raised", &label.pairs(), &text);
     }
 
     /// Logs an exception that belongs to no request: one of a signal handler of the application's.
     pub(super) fn signal_failed(&self, py: Python<'_>, error: &PyErr) {
+        self.leave_if_forked(py, Label::none, Some(error));
         self.log.block(
             Level::Error,
             "application.signal_handler_raised",
             &[],
             &traceback(py, error),
         );
+    }
+
+    /// Says for which threads the end of the worker waits.
+    pub(super) fn joins_threads(&self, names: &str) {
+        self.log.line(Level::Info, "worker.joins_threads", &[("threads", Value::Text(names))]);
+    }
+
+    /// Asked after each call of the application, with what it raised: ends this process if it is a child that
+    /// the application forked, with the status that the exception has for a program.
+    pub(super) fn leave_if_forked(
+        &self,
+        py: Python<'_>,
+        label: impl FnOnce() -> Label,
+        error: Option<&PyErr>,
+    ) {
+        if !fork_guard::is_forked() {
+            return;
+        }
+        match error {
+            // The usual end of a program, which its parent will hear of.
+            Some(error) if error.is_instance_of::<PySystemExit>(py) => {}
+            Some(error) => {
+                let text = traceback(py, error);
+                self.log.block(Level::Error, "application.fork_raised", &label().pairs(), &text);
+            }
+            None => self.log.line(Level::Warning, "application.fork_returned", &label().pairs()),
+        }
+        forked::leave(py, error)
     }
 
     /// Logs a failure that comes too late to change anything.
@@ -124,18 +182,22 @@ impl Reporter {
         }
     }
 
-    fn log_error(&self, py: Python<'_>, event: &str, label: &Label, error: &PyErr) {
+    /// What the log says of an exception. Where a child of the application has brought it, that ends here.
+    fn text_of(&self, py: Python<'_>, label: &Label, error: &PyErr) -> String {
+        self.leave_if_forked(py, || label.clone(), Some(error));
         self.overhear(py, error);
-        let text = formatted(py, error).unwrap_or_else(|failed| {
+        formatted(py, error).unwrap_or_else(|failed| {
             // Most of the time that an exception takes, so that this is where a signal comes.
             self.overhear(py, &failed);
             untold(py, error)
-        });
-        self.log.block(Level::Error, event, &label.pairs(), &text);
+        })
     }
 
+    /// Of what leaves a request without its reply: it is logged, or kept in place of that.
     fn log_text(&self, event: &str, label: &Label, text: &str) {
-        self.log.block(Level::Error, event, &label.pairs(), text);
+        if !self.errors.kept(text) {
+            self.log.block(Level::Error, event, &label.pairs(), text);
+        }
     }
 }
 

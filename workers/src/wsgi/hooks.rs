@@ -7,7 +7,7 @@
 use pyo3::prelude::*;
 
 use super::failure::traceback;
-use crate::fork_guard::alone;
+use super::forked::alone;
 use crate::identity::{Generation, SlotId};
 use crate::log::{Level, Log, Value};
 use crate::settings::{HookName, Hooks, Moment};
@@ -152,7 +152,7 @@ fn call_all<'py>(
     let Some(first) = names.first() else { return Ok(()) };
     let subject = subject().map_err(|error| failure(py, moment, first, &error))?;
     for name in names {
-        let called = alone(|| find(py, name).and_then(|hook| hook.call1((&subject,))));
+        let called = alone(py, || find(py, name).and_then(|hook| hook.call1((&subject,))));
         called.map_err(|error| failure(py, moment, name, &error))?;
     }
     Ok(())

@@ -2,8 +2,11 @@
 //!
 //! It owns what it reads from, so an application may keep it as long as it likes. It cannot seek: a
 //! body that went to a file would then behave otherwise than one that did not.
+//!
+//! It is borrowed only while bytes are taken out of it, and not while a buffer's own code or the
+//! collector may run and let in another thread that reads from it.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -156,10 +159,15 @@ impl Filed {
             let ahead = &ahead[..ahead.len().min(limit - line.len())];
             let end = memchr::memchr(b'\n', ahead).map(|at| at + 1);
             let count = end.unwrap_or(ahead.len());
+            // A line may be as long as the body: no memory for it is the application's to hear.
+            line.try_reserve(count).map_err(|_| PyMemoryError::new_err(()))?;
             line.extend_from_slice(&ahead[..count]);
             self.taken += count;
             if end.is_some() || line.len() == limit || !self.fill()? {
-                return Ok(PyBytes::new(py, &line));
+                return PyBytes::new_with(py, line.len(), |out| {
+                    out.copy_from_slice(&line);
+                    Ok(())
+                });
             }
         }
     }
@@ -214,16 +222,13 @@ impl Input {
 
     /// Reads lines until `hint` bytes are read, or all that are left.
     #[pyo3(signature = (hint=None, /))]
-    fn readlines<'py>(
-        &mut self,
-        py: Python<'py>,
-        hint: Option<isize>,
-    ) -> PyResult<Bound<'py, PyList>> {
+    fn readlines<'py>(slf: &Bound<'py, Self>, hint: Option<isize>) -> PyResult<Bound<'py, PyList>> {
+        let py = slf.py();
         let lines = PyList::empty(py);
         let hint = limit(hint).filter(|&hint| hint > 0).unwrap_or(usize::MAX);
         let mut total_bytes = 0;
         while total_bytes < hint {
-            let line = self.take_line(py, None)?;
+            let line = slf.try_borrow_mut()?.take_line(py, None)?;
             if line.as_bytes().is_empty() {
                 break;
             }
@@ -234,13 +239,15 @@ impl Input {
     }
 
     /// Fills a writable buffer; returns how many bytes were read.
-    fn readinto(&mut self, py: Python<'_>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+    fn readinto(slf: &Bound<'_, Self>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = slf.py();
         let view = py.import("builtins")?.getattr("memoryview")?.call1((buffer,))?;
         let view = view.call_method1("cast", ("B",))?;
         if view.getattr("readonly")?.is_truthy()? {
             return Err(PyValueError::new_err("readinto() needs a writable buffer"));
         }
-        let data = self.take(py, Some(view.len()?))?;
+        let room_bytes = view.len()?;
+        let data = slf.try_borrow_mut()?.take(py, Some(room_bytes))?;
         let count = data.as_bytes().len();
         let part = pyo3::types::PySlice::new(py, 0, count.cast_signed(), 1);
         view.set_item(part, data)?;

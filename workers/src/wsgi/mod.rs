@@ -8,11 +8,15 @@
 //! | file | owns |
 //! |---|---|
 //! | `app` | loading `MODULE:ATTR`, and the report where that fails |
+//! | `asgi` | what is no application of WSGI although it can be called |
+//! | `django` | what Django would do at the first request |
 //! | `environ`, `names`, `request_id` | the environ of a request |
 //! | `input`, `errors`, `file_wrapper` | `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper` |
 //! | `start_response` | `start_response`, `write`, and the head they make |
 //! | `context` | whose context variables the application finds |
 //! | `reply` | iterables, their items and their `close()` |
+//! | `finalize` | threads, exit handlers and output at the end of a worker |
+//! | `forked` | a child that the application forked and that comes back |
 //! | `hooks` | functions of the application's that are called beside it |
 //! | `failure` | what went wrong, and how the log names it |
 //! | `stacks` | the stacks of all threads, where SIGUSR2 asks for them |
@@ -20,13 +24,17 @@
 //! | `ffi` | the only unsafe code here |
 
 mod app;
+mod asgi;
 mod caller;
 mod context;
+mod django;
 mod environ;
 mod errors;
 mod failure;
 mod ffi;
 mod file_wrapper;
+mod finalize;
+mod forked;
 mod hooks;
 mod input;
 mod names;
@@ -38,6 +46,7 @@ mod start_response;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 pub use app::BootFailure;
@@ -53,7 +62,7 @@ use crate::post::WorkerExit;
 use crate::settings::{AppSpec, Hooks, Settings};
 use context::Context;
 use environ::Environs;
-use errors::ErrorStream;
+use errors::{ErrorStream, ErrorText};
 use failure::{Failure, Label, Reporter};
 use hooks::{HookFailure, WorkerHooks};
 use request_id::RequestIds;
@@ -70,6 +79,8 @@ pub struct Bridge {
     context: Context,
     reporter: Reporter,
     hooks: WorkerHooks,
+    /// What Django answers with a 500, while failures are kept.
+    django: Option<django::Exceptions>,
     /// Whose process this is, where it is not a worker's.
     caller: Option<Rc<Caller>>,
     /// The head of the latest reply.
@@ -86,7 +97,7 @@ pub fn start_generation(spec: &AppSpec, generation: Generation) -> Result<(), Bo
     Python::attach(|py| {
         app::prepare(py, spec)?;
         hooks::on_start(py, &spec.hooks, generation)?;
-        let ended = run_exit_handlers(py);
+        let ended = finalize::finalize(py, |_| {});
         ended.map_err(|error| {
             BootFailure::not_booted(py, "An exit handler of --on-start failed.", &error)
         })
@@ -145,6 +156,7 @@ impl Loaded {
     }
 
     fn freeze(py: Python<'_>, application: Bound<'_, PyAny>) -> Result<Self, BootFailure> {
+        django::close_connections(py);
         app::freeze(py).map_err(|error| {
             BootFailure::not_booted(py, "Cannot get ready to fork workers.", &error)
         })?;
@@ -242,6 +254,10 @@ impl Bridge {
         log: Log,
         caller: Rc<Caller>,
     ) -> PyResult<Self> {
+        if let Some(mistake) = asgi::mistake(application.bind(py)) {
+            let advice = asgi::advice(application.bind(py));
+            return Err(PyTypeError::new_err(format!("wsgi_app {mistake}. {advice}")));
+        }
         let identity = (SlotId(0), Generation(1));
         Self::around(py, application, settings, identity, log, Some(caller))
     }
@@ -256,30 +272,40 @@ impl Bridge {
         caller: Option<Rc<Caller>>,
     ) -> PyResult<Self> {
         let log = Arc::new(log);
-        let errors = Py::new(py, ErrorStream::new(Arc::clone(&log)))?;
+        let text = Arc::new(ErrorText::new(Arc::clone(&log)));
+        let errors = Py::new(py, ErrorStream::new(Arc::clone(&text)))?;
         Ok(Self {
             application,
             environs: Environs::new(py, settings, slot.0, errors)?,
             ids: RequestIds::new(slot, generation),
             responders: Responders::new(),
             context: Context::new(py)?,
-            reporter: Reporter::new(log, caller.clone()),
+            reporter: Reporter::new(log, text, caller.clone()),
             hooks: WorkerHooks::new(&Hooks::default(), slot, generation),
+            django: None,
             caller,
             head: ResponseHead::default(),
         })
     }
 
-    /// Ends the interpreter's part of the worker: hooks and exit handlers of the application's run, and
-    /// what it printed is written out.
+    /// Looks at the loaded application as its framework's own checks do; what they warn of is logged.
+    ///
+    /// Errors: as [`Bridge::boot`].
+    pub fn check(&self, log: &Log) -> Result<(), BootFailure> {
+        Python::attach(|py| django::check(py, self.application.bind(py), log))
+    }
+
+    /// Ends the interpreter's part of the worker: hooks of the application run, its threads finish, its exit
+    /// handlers run, and what it printed is written out.
     pub fn shutdown(self) {
         Python::attach(|py| {
             if let Err(failure) = self.hooks.exit(py) {
                 self.reporter.hook_failed(&failure);
             }
-            if let Err(error) = run_exit_handlers(py) {
+            if let Err(error) = finalize::finalize(py, |names| self.reporter.joins_threads(names)) {
                 self.reporter.signal_failed(py, &error);
             }
+            self.reporter.end_call();
         });
     }
 
@@ -305,11 +331,9 @@ impl Bridge {
         let responder = starter.responder.bind(py);
         let call = || {
             let start_response = starter.start_response.bind(py);
-            let result = self
-                .application
-                .bind(py)
-                .call1((environ, start_response))
-                .map_err(|error| reply::raised(responder, error))?;
+            let result = self.application.bind(py).call1((environ, start_response));
+            self.reporter.leave_if_forked(py, label, result.as_ref().err());
+            let result = result.map_err(|error| reply::raised(responder, error))?;
             let result = match self.caller {
                 // bjoern's habit, which programs written for it have.
                 Some(_) => reply::bytes_as_one_item(result)?,
@@ -319,6 +343,7 @@ impl Bridge {
         };
         let owner = start_response::owner(responder);
         let content = self.context.run(py, || ffi::lend_outlet(outlet, owner, call));
+        self.reporter.end_call();
         match content {
             Ok(content) => {
                 let usage = match &content {
@@ -354,6 +379,10 @@ impl Application for Bridge {
         Python::attach(|py| self.answer(py, request, outlet))
     }
 
+    fn request_id<'a>(&'a mut self, request: &Request<'a>) -> Option<&'a [u8]> {
+        Some(self.ids.of(request))
+    }
+
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
         Python::attach(|py| py.detach(wait))
     }
@@ -364,6 +393,16 @@ impl Application for Bridge {
 
     fn is_signalled(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.has_news())
+    }
+
+    fn keep_failures(&mut self) {
+        self.reporter.keep();
+        self.django = Python::attach(django::Exceptions::of_requests);
+    }
+
+    fn take_failures(&mut self) -> String {
+        let caught = self.django.take().map(|django| Python::attach(|py| django.take(py)));
+        self.reporter.take_kept() + &caught.unwrap_or_default()
     }
 
     fn signalled(&mut self) -> Heard {
@@ -380,21 +419,6 @@ impl Application for Bridge {
             Heard::Nothing
         })
     }
-}
-
-/// `atexit` first, as the interpreter's own end does, for its handlers may print.
-fn run_exit_handlers(py: Python<'_>) -> PyResult<()> {
-    let ran = py.import("atexit")?.call_method0("_run_exitfuncs").map(drop);
-    flush_output(py)?;
-    ran
-}
-
-/// What was printed is written out.
-fn flush_output(py: Python<'_>) -> PyResult<()> {
-    for stream in app::open_streams(py)? {
-        stream.call_method0("flush")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ keys! {
     wsgi_run_once = "wsgi.run_once";
     wsgi_input_terminated = "wsgi.input_terminated";
     wsgi_file_wrapper = "wsgi.file_wrapper";
+    content_length = "CONTENT_LENGTH";
     http_host = "HTTP_HOST";
     worker = "arctos.worker";
     request_id = "arctos.request_id";
@@ -56,7 +57,8 @@ keys! {
 /// What is done with a header field of a known name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Treatment {
-    /// Its value goes under its key; repeated ones are joined with a comma (RFC 9110 §5.3).
+    /// Its value goes under its key; repeated ones are joined with a comma (RFC 9110 §5.3), also
+    /// those that are no lists.
     Plain,
     /// As [`Treatment::Plain`], but the value is a secret, or differs each time: it is not kept.
     Fleeting,
@@ -66,8 +68,9 @@ pub(super) enum Treatment {
     Host,
     /// X-Request-Id.
     RequestId,
-    /// Left out: `Proxy` would become HTTP_PROXY, which HTTP clients in the application's libraries
-    /// take for their configuration (CVE-2016-1000110, "httpoxy").
+    /// Left out. `Proxy` would become HTTP_PROXY, which HTTP clients in the application's libraries
+    /// take for their configuration (CVE-2016-1000110, "httpoxy"). Transfer-Encoding says how the body
+    /// came, and the application gets it decoded.
     Dropped,
 }
 
@@ -127,7 +130,7 @@ const KNOWN: &[(&str, Treatment)] = &[
     ("te", Plain),
     ("traceparent", Fleeting),
     ("tracestate", Fleeting),
-    ("transfer-encoding", Plain),
+    ("transfer-encoding", Dropped),
     ("upgrade", Plain),
     ("upgrade-insecure-requests", Plain),
     ("user-agent", Plain),

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyList, PyMemoryView, PyString, PyTuple};
 
+use super::asgi;
 use super::context::Context;
 use super::failure::{Failure, Label, Reporter, is_broken_pipe};
 use super::ffi;
@@ -130,7 +131,10 @@ impl Body {
                 return Ok(if span.length == 0 { Begun::Over } else { Begun::File(span) });
             }
             is_single = ffi::has_length(&result) && self.is_one_item(&result);
-            Items::Iterator(result.try_iter()?.unbind())
+            match result.try_iter() {
+                Ok(iterator) => Items::Iterator(iterator.unbind()),
+                Err(error) => return Err(not_iterable(&result, error)),
+            }
         };
         self.check_connected(py)?;
         let first = self.next_chunk(py)?;
@@ -219,7 +223,9 @@ impl Body {
     /// The next item that is not empty; `None` at the end.
     fn next_chunk(&mut self, py: Python<'_>) -> Result<Option<Chunk>, Failure> {
         loop {
-            match self.next_item(py) {
+            let item = self.next_item(py);
+            self.reporter.leave_if_forked(py, || self.label.clone(), item.as_ref().err());
+            match item {
                 Ok(Some(item)) => {
                     if let Some(chunk) = checked(item)? {
                         return Ok(Some(chunk));
@@ -241,6 +247,7 @@ impl Body {
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
+        self.reporter.leave_if_forked(py, || self.label.clone(), closed.as_ref().err());
         if let Err(error) = closed {
             self.reporter.close_failed(py, &self.label, &error);
         }
@@ -254,16 +261,18 @@ impl AppBody for Body {
         Python::attach(|py| {
             let owner = start_response::owner(self.responder.bind(py));
             let context = self.context.share(py);
-            context
-                .run(py, || ffi::lend_outlet(outlet, owner, || self.next_chunk(py)))
-                .map_err(|failure| self.reporter.report(py, &self.label, failure))
+            let chunk = context.run(py, || ffi::lend_outlet(outlet, owner, || self.next_chunk(py)));
+            self.reporter.end_call();
+            chunk.map_err(|failure| self.reporter.report(py, &self.label, failure))
         })
     }
 
     fn close(self) {
         Python::attach(|py| {
             let context = self.context.share(py);
+            let reporter = self.reporter.clone();
             context.run(py, || self.end(py));
+            reporter.end_call();
         });
     }
 }
@@ -337,6 +346,20 @@ fn refusal(result: &Bound<'_, PyAny>) -> Option<String> {
         );
     }
     None
+}
+
+/// What a result that does not iterate means: a coroutine is that of an application for ASGI.
+fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> Failure {
+    let is_async =
+        ["__await__", "__aiter__"].iter().any(|name| result.hasattr(*name).unwrap_or(false));
+    if !is_async {
+        return Failure::Raised(error);
+    }
+    Failure::Invalid(format!(
+        "TypeError: the application returned {}, not an iterable of bytes. {}",
+        type_name(result),
+        asgi::advice(result)
+    ))
 }
 
 /// Whether there is a head to send.

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::ffi;
+use crate::application::Request;
 use crate::identity::{Generation, SlotId};
 
 /// Longest identifier that is taken over from a client.
@@ -41,7 +42,15 @@ impl RequestIds {
         &self.text
     }
 
-    /// The same as str.
+    /// The identifier that `environ` has for a request: the client's or a made one.
+    pub(super) fn of<'a>(&'a mut self, request: &Request<'a>) -> &'a [u8] {
+        match request.head.find(request.head_bytes, "x-request-id").filter(|id| is_sane(id)) {
+            Some(sent) => sent,
+            None => self.text(request.sequence),
+        }
+    }
+
+    /// The made one as str.
     pub(super) fn make<'py>(
         &mut self,
         py: Python<'py>,

@@ -1,8 +1,10 @@
-//! SIGUSR2: the Python stacks of all threads, to the log's descriptor, and the worker goes on.
+//! SIGUSR2: the Python stacks of all threads, to the supervisor, which logs them, and the worker goes on.
 //!
 //! CPython's `faulthandler`, whose handler is C and runs at once: one written in Python waits for the
 //! interpreter to come by, which it never does inside of a C loop that holds the lock. That is the worker
-//! one wants to look into.
+//! one wants to look into. It writes the stacks to a pipe, piece by piece, and the supervisor makes one event
+//! of them, with slot and pid: the worker itself may be stuck. Without a supervisor they go to the log as
+//! they are.
 //!
 //! It is there before the application is imported, so that an import that hangs can be looked into. What the
 //! application did to SIGUSR2 at import is undone afterwards, with a warning.
@@ -51,7 +53,7 @@ fn warn_if_refused(py: Python<'_>, log: &Log, registered: PyResult<()>) {
 }
 
 fn register(py: Python<'_>, log: &Log) -> PyResult<()> {
-    let Some(file) = log.as_fd() else { return Ok(()) };
+    let Some(file) = log.stacks_fd() else { return Ok(()) };
     let faulthandler = py.import("faulthandler")?;
     // Registered already, it would not look at the handler again.
     faulthandler.call_method1("unregister", (SIGNAL as i32,))?;

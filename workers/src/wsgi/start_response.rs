@@ -5,6 +5,10 @@
 //! `write()`. [`Responders`] gives the same responder to the next request when nobody else has kept a
 //! reference to either.
 //!
+//! Whatever may run Python code, be it the `repr()` of a foreign object or the drop of one, may also let
+//! another thread of the application in, which finds the same responder. So no borrow of a responder is
+//! held over such a call, and none can be refused.
+//!
 //! | phase     | start_response         | write                  | reply handed to the loop |
 //! |-----------|------------------------|------------------------|--------------------------|
 //! | Unstarted | Started                | AssertionError         | (refused: `NotStarted`)  |
@@ -56,22 +60,34 @@ impl Responder {
             Some(exc_info) if exc_info.is_truthy()? => Some(exc_info),
             Some(_) | None => None,
         };
-        let mut responder = slf.try_borrow_mut()?;
-        match (responder.phase, exc_info) {
-            (Phase::Unstarted, _) | (Phase::Started, Some(_)) => {}
-            (Phase::Started | Phase::Sent | Phase::Gone, None) => {
-                return Err(PyAssertionError::new_err(
-                    "start_response() was called a second time without exc_info",
-                ));
+        let before = admit(slf, exc_info)?;
+        // The head is filled outside of the responder: error messages take the repr() of foreign objects,
+        // which may let another thread in.
+        let mut head = match before {
+            Phase::Unstarted => std::mem::take(&mut slf.borrow_mut().head),
+            Phase::Started | Phase::Sent | Phase::Gone => ResponseHead::default(),
+        };
+        let filled = fill_head(&mut head, status, headers);
+        let admitted = admit(slf, exc_info);
+        let mut responder = slf.borrow_mut();
+        match (filled, admitted) {
+            (Ok(()), Ok(_)) => {
+                responder.head = head;
+                responder.phase = Phase::Started;
             }
-            (Phase::Sent | Phase::Gone, Some(exc_info)) => {
-                drop(responder); // with_traceback() is the exception's own code
-                return Err(reraised(exc_info)?);
+            (Ok(()), Err(late)) => return Err(late),
+            (Err(error), admitted) => {
+                match (before, responder.phase) {
+                    (_, Phase::Unstarted) => responder.head = head, // for its memory
+                    (Phase::Started, Phase::Started) => responder.phase = Phase::Unstarted,
+                    (_, Phase::Started | Phase::Sent | Phase::Gone) => {}
+                }
+                drop(responder);
+                drop(admitted);
+                return Err(error);
             }
         }
-        responder.phase = Phase::Unstarted;
-        fill_head(&mut responder.head, status, headers)?;
-        responder.phase = Phase::Started;
+        drop(responder);
         Ok(slf.clone())
     }
 
@@ -80,35 +96,53 @@ impl Responder {
         let data = data.cast::<PyBytes>().map_err(|_| {
             PyTypeError::new_err(format!("write() takes bytes, not {}", type_name(data)))
         })?;
-        let mut responder = slf.try_borrow_mut()?;
-        match responder.phase {
+        match phase(slf) {
             Phase::Unstarted => {
                 return Err(PyAssertionError::new_err("write() before start_response()"));
             }
             Phase::Gone => return Err(client_gone()),
             Phase::Started | Phase::Sent => {}
         }
-        let Responder { head, phase } = &mut *responder;
         let bytes = data.as_bytes();
         let sent = ffi::with_outlet(owner(slf), |outlet| {
             // Nothing to send is not a chunk, and does not fix the head.
-            if bytes.is_empty() { Ok(()) } else { outlet.write(head, bytes) }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            // The outlet may drop items that were sent before, and with them objects of the application.
+            let head = {
+                let mut responder = slf.borrow_mut();
+                responder.phase = Phase::Sent;
+                std::mem::take(&mut responder.head)
+            };
+            let sent = outlet.write(&head, bytes);
+            let mut responder = slf.borrow_mut();
+            responder.head = head;
+            if sent.is_err() {
+                responder.phase = Phase::Gone;
+            }
+            sent
         });
         match sent {
-            Some(Ok(())) if bytes.is_empty() => Ok(()),
-            Some(Ok(())) => {
-                *phase = Phase::Sent;
-                Ok(())
-            }
-            Some(Err(ClientGone)) => {
-                *phase = Phase::Gone;
-                Err(client_gone())
-            }
+            Some(Ok(())) => Ok(()),
+            Some(Err(ClientGone)) => Err(client_gone()),
             None => Err(PyRuntimeError::new_err(
                 "write() works only while the server runs this request's application or asks its \
                  iterable for an item, and only in that thread",
             )),
         }
+    }
+}
+
+/// Whether `start_response` may be called now, and how far the reply is; a call that comes too late and
+/// brings an exception raises that again.
+fn admit(slf: &Bound<'_, Responder>, exc_info: Option<&Bound<'_, PyAny>>) -> PyResult<Phase> {
+    match (phase(slf), exc_info) {
+        (phase @ Phase::Unstarted, _) | (phase @ Phase::Started, Some(_)) => Ok(phase),
+        (Phase::Started | Phase::Sent | Phase::Gone, None) => Err(PyAssertionError::new_err(
+            "start_response() was called a second time without exc_info",
+        )),
+        (Phase::Sent | Phase::Gone, Some(exc_info)) => Err(reraised(exc_info)?),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use pyo3::prelude::*;
 
 use super::*;
+use crate::application::RequestBody;
 use crate::rehearsal::{self, Refusal};
 use crate::wsgi::tests::harness::{App, run};
 
@@ -15,27 +16,6 @@ const HELLO: &str = "def app(environ, start_response):
     start_response('200 OK', [])
     return [b'x']
 ";
-
-#[test]
-fn what_goes_to_wsgi_errors_is_logged_line_by_line() {
-    let mut app = App::new(
-        "def app(environ, start_response):
-    errors = environ['wsgi.errors']
-    assert errors.write('one\\ntwo, be') == 11
-    errors.write('gun\\n')
-    errors.writelines(['three', '\\n', 'cut'])
-    errors.flush()
-    errors.flush()
-    print('printed', file=errors)
-    start_response('200 OK', [])
-    return []
-",
-    );
-    app.get().unwrap();
-    let log = app.logged();
-    let lines: Vec<_> = log.lines().filter_map(|line| Some(line.split_once("text=")?.1)).collect();
-    assert_eq!(lines, ["one", "\"two, begun\"", "three", "cut", "printed"]);
-}
 
 #[test]
 fn wsgi_errors_takes_only_str() {
@@ -49,23 +29,6 @@ fn wsgi_errors_takes_only_str() {
 ",
     );
     assert_eq!(app.get().unwrap().items, [b"refused"]);
-}
-
-#[test]
-fn a_traceback_can_be_printed_to_wsgi_errors() {
-    let mut app = App::new(
-        "import traceback
-def app(environ, start_response):
-    try:
-        1 / 0
-    except ZeroDivisionError:
-        traceback.print_exc(file=environ['wsgi.errors'])
-    start_response('200 OK', [])
-    return []
-",
-    );
-    app.get().unwrap();
-    assert!(app.logged().contains("ZeroDivisionError: division by zero"));
 }
 
 #[test]
@@ -92,6 +55,8 @@ fn exit_handlers_run_and_output_is_flushed_in_that_order() {
 pid = os.fork()
 if pid == 0:
     atexit._clear()
+    # The test's thread is none of Python's, and those of other tests are not in this process.
+    sys.modules.pop('threading', None)
     sys.stdout = os.fdopen({}, 'w')
     atexit.register(print, 'bye')
 ",
@@ -100,7 +65,7 @@ if pid == 0:
         );
         let pid: i32 = names.bind(py).get_item("pid").unwrap().unwrap().extract().unwrap();
         if pid == 0 {
-            let code = if run_exit_handlers(py).is_ok() { 0 } else { 1 };
+            let code = if finalize::finalize(py, |_| {}).is_ok() { 0 } else { 1 };
             py.import("os").unwrap().call_method1("_exit", (code,)).unwrap();
         }
         pid
@@ -143,4 +108,34 @@ def app(environ, start_response):
     );
     assert_eq!(app.value("closed"), "[True]");
     assert!(app.logged().contains("ZeroDivisionError: division by zero"));
+}
+
+#[test]
+fn what_goes_wrong_while_failures_are_kept_is_told_with_them() {
+    let mut app = App::new(
+        "class Closes(list):
+    def close(self): raise KeyError('close')
+def app(environ, start_response):
+    environ['wsgi.errors'].write('written\\n')
+    if environ['PATH_INFO'] == '/raise':
+        raise ValueError('on purpose')
+    start_response('200 OK', [])
+    return Closes([b'a', b'b'])
+",
+    );
+    app.bridge.keep_failures();
+    assert_eq!(app.text("/", ""), "ab");
+    let head = b"GET /raise HTTP/1.1\r\nHost: a\r\n\r\n";
+    app.send(head, RequestBody::Empty).unwrap_err();
+    let kept = app.bridge.take_failures();
+    let logged = app.logged();
+    for (words, is_logged) in
+        [("written", true), ("KeyError: 'close'", true), ("on purpose", false)]
+    {
+        assert!(kept.contains(words), "{words}: {kept}");
+        assert_eq!(logged.contains(words), is_logged, "{words}: {logged}");
+    }
+    app.send(head, RequestBody::Empty).unwrap_err();
+    assert!(app.logged().contains("on purpose"));
+    assert_eq!(app.bridge.take_failures(), "");
 }

@@ -28,6 +28,12 @@ def note(request, number):
 
 
 @csrf_exempt
+def form(request):
+    """The fields of a form."""
+    return JsonResponse(request.POST.dict())
+
+
+@csrf_exempt
 def upload(request):
     """An uploaded file, measured."""
     sent = request.FILES["file"]

@@ -146,7 +146,7 @@ impl Line {
             Happening::WriteErrors => self.writes_fail = true,
             Happening::HangsUp => self.hung_up = true,
             Happening::DiskIsFull => self.disk_is_full = true,
-            Happening::Expires(expiry) => self.conn.expire(*expiry, &shop.rules()),
+            Happening::Expires(expiry) => self.conn.expire(*expiry, &self.pending, &shop.rules()),
             Happening::GivenUp => self.conn.give_up(&shop.block.row),
         }
         self.turn(shop);
@@ -176,7 +176,7 @@ impl Line {
                 Step::Read | Step::Close(_) => is_resting = true,
                 Step::Store(_) => {
                     if self.disk_is_full {
-                        self.conn.refuse(Status(507), &rules);
+                        self.conn.refuse(RefusalReason::DiskFull, &rules);
                     }
                 }
                 Step::Call { .. } | Step::CallGathered => {
@@ -189,6 +189,7 @@ impl Line {
                         self.answer(&rules);
                     }
                 }
+                Step::Refused(_) => {}
                 Step::Pull => match (self.items.pop(), self.end) {
                     (Some(length), _) => match self.conn.push_item(vec![b'i'; length]) {
                         ItemFate::Queued => {}

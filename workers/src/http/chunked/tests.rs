@@ -131,15 +131,66 @@ fn chunk_data_is_as_long_as_its_size() {
 
 #[test]
 fn extensions_are_skipped() {
-    for extension in [";a", ";a=b", "; a=\"b; c\"", " ;a", "\t ; a", ";", ";\u{e9}"] {
+    for extension in [
+        ";a",
+        ";a=b",
+        ";a;b=c;d",
+        " ;a",
+        "\t ; a",
+        "; a = b ; c",
+        ";a=\"\"",
+        "; a=\"b; c\";d=e",
+        ";a=\"\\\"\\\\\\;\" ;b",
+        ";a=\"\u{e9}\\\u{e9}\t\"",
+    ] {
         ends(&format!("1{extension}\r\na\r\n0{extension}\r\n\r\n"), "a");
     }
 }
 
 #[test]
-fn an_extension_without_semicolon_or_with_controls_is_refused() {
-    for bad in ["1 \r\n", "1 2\r\n", "1 a", "1;a\n", "1;\0", "1;a\u{7f}", "1 \n", "0 \r\n\r\n"] {
+fn an_extension_that_does_not_follow_the_grammar_is_refused() {
+    for bad in [
+        "1 \r\n",
+        "1 2",
+        "1 a",
+        "0 \r\n",
+        "1;\r\n",
+        "1; \r\n",
+        "1;;",
+        "1;a;\r\n",
+        "1;=",
+        "1;a=\r\n",
+        "1;a=;",
+        "1;a==",
+        "1;a=b=",
+        "1;a \r\n",
+        "1;a=b \r\n",
+        "1;a=\"b\" \r\n",
+        "1;a b",
+        "1;a=b c",
+        "1;a,",
+        "1;\"",
+        "1;a=b\"",
+        "1;a=\"b\"c",
+        "1;a=\"b\"\"",
+        "1;\u{e9}",
+        "1;a=\u{e9}",
+    ] {
         refuses(bad, BodyError::BadExtension, 400);
+    }
+}
+
+#[test]
+fn an_extension_with_controls_is_refused() {
+    for bad in ["1;a\n", "1;\0", "1;a\u{7f}", "1 \n", "1;a=b\n", "1;a=\"\0", "1;a=\"\\\u{7f}"] {
+        refuses(bad, BodyError::BadExtension, 400);
+    }
+}
+
+#[test]
+fn a_quoted_string_ends_on_its_line() {
+    for bad in ["1;a=\"\r", "1;a=\"\n", "1;a=\"b\\\r", "1;a=\"b\\\"\r", "1;a=\"\\\n"] {
+        refuses(bad, BodyError::OpenQuote, 400);
     }
 }
 
@@ -208,6 +259,42 @@ fn trailers_are_limited_in_bytes_lines_and_length_of_a_line() {
     refuses(&format!("0\r\n{block}{}\r\n\r\n", "A: 4567890123456789"), too_long, 431);
 }
 
+/// What follows the quoted string at the start of `text`.
+fn behind_quoted(text: &str) -> Option<&str> {
+    let mut chars = text.strip_prefix('"')?.chars();
+    loop {
+        match chars.next()? {
+            '"' => return Some(chars.as_str()),
+            '\\' => {
+                chars.next()?;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a text without controls is `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )`.
+fn is_extension(text: &str) -> bool {
+    let blank = |text: &str| text.trim_start_matches([' ', '\t']).to_owned();
+    let token = |text: &str| {
+        let is_mark = |c: char| "!#$%&'*+-.^_`|~".contains(c);
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !is_mark(c));
+        Some(text[end.unwrap_or(text.len())..].to_owned()).filter(|rest| rest != text)
+    };
+    let mut text = text.to_owned();
+    while !text.is_empty() {
+        let name = blank(&text).strip_prefix(';').map(blank);
+        let Some(rest) = name.and_then(|name| token(&name)) else { return false };
+        text = rest;
+        if let Some(value) = blank(&text).strip_prefix('=').map(blank) {
+            let quoted = || behind_quoted(&value).map(ToOwned::to_owned);
+            let Some(rest) = token(&value).or_else(quoted) else { return false };
+            text = rest;
+        }
+    }
+    true
+}
+
 /// A plain reader of a whole body, without limits of size: lines, found by their CRLF.
 fn reference(input: &[u8]) -> Option<Ended> {
     let line = |at: usize| {
@@ -218,10 +305,9 @@ fn reference(input: &[u8]) -> Option<Ended> {
     let (mut data, mut at) = (Vec::new(), 0);
     loop {
         let (text, behind) = line(at)?;
-        let digits = text.find([';', ' ']).unwrap_or(text.len());
+        let digits = text.find([';', ' ', '\t']).unwrap_or(text.len());
         let (digits, extension) = text.split_at(digits);
-        let is_extension = extension.is_empty() || extension.trim_start().starts_with(';');
-        if digits.starts_with('+') || digits.len() > 16 || !is_extension {
+        if digits.starts_with('+') || digits.len() > 16 || !is_extension(extension) {
             return None;
         }
         let size = usize::from_str_radix(digits, 16).ok()?;
@@ -254,6 +340,7 @@ const BODIES: &[&[u8]] = &[
     b"0\r\n\r\n",
     b"5\r\nhello\r\n0\r\n\r\nGET /",
     b"1;a=b\r\n\r\r\n00a ; c\r\n0123456789\r\n0;d\r\nA: b\r\nC:\r\n\r\n",
+    b"2 ;\ta = \"b;\\\"c\\\\\" ; d\r\nxy\r\n0;e=\"\"\r\n\r\n",
 ];
 
 const PIECES: &[&[u8]] = &[
@@ -263,6 +350,10 @@ const PIECES: &[&[u8]] = &[
     b"\0",
     b" ",
     b";",
+    b"=",
+    b"\"",
+    b"\\",
+    b"\t",
     b":",
     b"0",
     b"1",
@@ -274,6 +365,8 @@ const PIECES: &[&[u8]] = &[
     b"0\r\n",
     b"1\r\na\r\n",
     b"2;e\r\n",
+    b";a=\"",
+    b";a=b",
     b"A: b\r\n",
     b"\r\n\r\n",
     b"ffffffffffffffff",
@@ -315,6 +408,14 @@ proptest! {
         pieces in vec(select(PIECES), 0..12), cut in any::<Index>(),
     ) {
         let input = pieces.concat();
+        assert_one_answer(&input, cut.index(input.len() + 1));
+    }
+
+    #[test]
+    fn an_extension_of_any_marks_is_what_a_plain_reader_sees_however_it_comes(
+        marks in vec(select(&b"aZ0;;=\"\"\\\\ \t,\r\n"[..]), 0..12), cut in any::<Index>(),
+    ) {
+        let input = [b"1;a=", &marks[..], b"\r\nx\r\n0\r\n\r\n"].concat();
         assert_one_answer(&input, cut.index(input.len() + 1));
     }
 

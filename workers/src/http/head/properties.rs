@@ -103,6 +103,7 @@ const PIECES: &[&[u8]] = &[
     b"Transfer-Encoding: chunked, chunked\r\n",
     b"Connection: close\r\n",
     b"Expect: 200\r\n",
+    b"Expect: 100-continue,\r\n",
     b"Content-Type: a\r\n",
     b" folded\r\n",
     b"X : y\r\n",

@@ -223,3 +223,92 @@ def keyword(e, s, more=None): pass
         assert!(site.load(&site.spec("kinds_13", Some(name))).is_ok(), "{name}");
     }
 }
+
+#[test]
+fn applications_of_asgi_and_coroutine_functions_are_refused_and_a2wsgi_is_named() {
+    let source = "import functools
+async def coroutine(environ, start_response): pass
+async def asks(scope, receive, send): pass
+async def generates(environ, start_response): yield b''
+def returns_one(scope, receive, send, more=None): return asks(scope, receive, send)
+class Starlette:
+    async def __call__(self, scope, receive, send): pass
+    async def method(self, scope, receive, send): pass
+    def plain(self, scope, receive, send): pass
+class Sentry:
+    __slots__ = ('app', '__call__')
+    def __init__(self): self.__call__ = self._run
+    async def _run(self, scope, receive, send): pass
+instance = Starlette()
+method = instance.method
+plain = instance.plain
+slots = Sentry()
+nested = functools.partial(functools.partial(lambda a, b, scope, receive, send: None, 1), 2)
+partial = functools.partial(coroutine)
+def make(): return instance
+";
+    let site = Site::new(&[("asgi_14.py", source)]);
+    let asgi = ["asks", "returns_one", "instance", "method", "plain", "slots", "nested"];
+    for name in asgi {
+        let report = site.failure(&site.spec("asgi_14", Some(name)));
+        let start = format!("asgi_14:{name} is no WSGI application. It is an ASGI application");
+        assert!(report.starts_with(&start) && report.contains("a2wsgi"), "{name}: {report}");
+    }
+    for name in ["coroutine", "generates", "partial"] {
+        let report = site.failure(&site.spec("asgi_14", Some(name)));
+        assert!(report.contains("It is a coroutine function"), "{name}: {report}");
+        assert!(report.contains("a2wsgi"), "{name}: {report}");
+    }
+    let spec = AppSpec { is_factory: true, ..site.spec("asgi_14", Some("make")) };
+    let report = site.failure(&spec);
+    assert!(report.contains("What the factory returned is an ASGI application"), "{report}");
+}
+
+#[test]
+fn applications_of_wsgi_with_unusual_signatures_are_not_taken_for_others() {
+    let source = "import asyncio, functools, types
+async def other(scope, receive, send): pass
+@functools.wraps(other)
+def wrapped(environ, start_response): pass
+def claims(environ, start_response): pass
+claims.__signature__ = __import__('inspect').signature(other)
+def keywords(environ, start_response, *, scope=None, receive=None, send=None): pass
+def scoped(scope, start_response): pass
+class App:
+    def __call__(self, environ, start_response, send=None): return asyncio.run(other(0, 0, 0))
+    async def startup(self): pass
+    def __getattr__(self, name): raise RuntimeError(name)
+class PerRequest:
+    def __init__(self, scope, receive, send=None): pass
+    async def __aiter__(self): pass
+class Meta(type):
+    def __call__(cls, *args): pass
+class Made(metaclass=Meta): pass
+class Native:
+    __call__ = print
+instance, native, bound = App(), Native(), App().__call__
+generator = types.coroutine(lambda environ, start_response: (yield b''))
+builtin = print
+loop = type('Loop', (), {})
+loop.__call__ = loop()
+loop = loop()
+";
+    let site = Site::new(&[("wsgi_15.py", source)]);
+    for name in [
+        "wrapped",
+        "claims",
+        "keywords",
+        "scoped",
+        "instance",
+        "PerRequest",
+        "Made",
+        "native",
+        "bound",
+        "generator",
+        "builtin",
+        "loop",
+    ] {
+        let loaded = site.load(&site.spec("wsgi_15", Some(name)));
+        assert!(loaded.is_ok(), "{name}: {loaded:?}");
+    }
+}

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::application::Application;
+use crate::spool::Spool;
 use crate::wsgi::tests::harness::{App, inet, parsed, showing};
 
 #[test]
@@ -91,6 +92,20 @@ fn the_root_path_is_script_name_and_goes_from_the_path_where_it_stands_there() {
 }
 
 #[test]
+fn a_request_about_the_server_as_a_whole_has_an_empty_path() {
+    let show = "[environ[k] for k in ('SCRIPT_NAME', 'PATH_INFO', 'RAW_URI', 'REQUEST_URI')]";
+    let mut app = App::showing(show);
+    let settings = Settings { root_path: "/shop".to_owned(), ..Settings::default() };
+    let mut below = App::with(&showing(show), &settings);
+    let options = |app: &mut App| {
+        let head = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
+        String::from_utf8(app.send(head, RequestBody::Empty).unwrap().items.concat()).unwrap()
+    };
+    assert_eq!(options(&mut app), "['', '', '*', '*']");
+    assert_eq!(options(&mut below), "['/shop', '', '*', '*']");
+}
+
+#[test]
 fn method_and_version_are_the_requests() {
     let mut app = App::showing("(environ['REQUEST_METHOD'], environ['SERVER_PROTOCOL'])");
     let mut show = |head: &[u8]| {
@@ -110,7 +125,24 @@ fn content_type_and_length_stand_only_without_http() {
         "[('CONTENT_LENGTH', '0'), ('CONTENT_TYPE', 'text/plain')]"
     );
     assert_eq!(app.text("/", ""), "[]");
-    assert_eq!(app.text("/", "Transfer-Encoding: chunked\r\n"), "[]");
+}
+
+#[test]
+fn a_chunked_body_has_a_length_like_any_other_and_no_transfer_encoding() {
+    let mut app = App::showing(
+        "[environ.get(k) for k in ('CONTENT_LENGTH', 'HTTP_TRANSFER_ENCODING', \
+         'wsgi.input_terminated')] + [environ['wsgi.input'].read()]",
+    );
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\ntransfer-ENCODING: Chunked\r\n\r\n";
+    let mut show = |body: RequestBody<'_>| {
+        String::from_utf8(app.send(head, body).unwrap().items.concat()).unwrap()
+    };
+    assert_eq!(show(RequestBody::Empty), "['0', None, True, b'']");
+    assert_eq!(show(RequestBody::Slice(b"a=1&b=2")), "['7', None, True, b'a=1&b=2']");
+    let mut spool = Spool::new(0, &std::env::temp_dir());
+    spool.append(b"spooled").unwrap();
+    spool.rewind().unwrap();
+    assert_eq!(show(RequestBody::Spooled(spool)), "['7', None, True, b'spooled']");
 }
 
 #[test]
@@ -134,6 +166,13 @@ fn repeated_fields_are_joined_with_a_comma_and_cookies_with_a_semicolon() {
     let lines =
         "Via: a\r\nX-Odd: 1\r\nCookie: a=1\r\nvia: b\r\nX-ODD: 2\r\ncookie: b=2\r\nVia: c\r\n";
     assert_eq!(app.text("/", lines), "['a,b,c', '1,2', 'a=1; b=2']");
+}
+
+#[test]
+fn repeated_fields_that_are_no_lists_are_joined_with_a_comma_too() {
+    let mut app = App::showing("[environ[k] for k in ('HTTP_USER_AGENT', 'HTTP_REFERER')]");
+    let lines = "User-Agent: a/1\r\nReferer: /x\r\nuser-agent: b/2\r\nReferer: /y\r\n";
+    assert_eq!(app.text("/", lines), "['a/1,b/2', '/x,/y']");
 }
 
 #[test]

@@ -129,19 +129,20 @@ fn the_end_is_told_of_a_worker_only_that_was_ready() {
 }
 
 #[test]
-fn a_child_that_comes_back_from_a_hook_is_ended() {
+fn a_child_that_comes_back_from_a_hook_is_ended_with_its_status() {
     Python::initialize();
     Python::attach(|py| {
         module(
             py,
             "forks_7",
-            "import os\npid = 0\ndef hook(worker):\n    global pid\n    pid = os.fork()\n",
+            "import os, sys\npid = 0\ndef hook(worker):\n    global pid\n    pid = os.fork()\n    \
+             if not pid:\n        sys.modules.pop('threading', None)\n        sys.exit(7)\n",
         );
         let hooks = Hooks { post_fork: names("forks_7:hook"), ..Hooks::default() };
         WorkerHooks::new(&hooks, SlotId(0), Generation(1)).post_fork(py).unwrap();
         let pid: i32 = value(py, "forks_7", "pid").parse().unwrap();
         let pid = nix::unistd::Pid::from_raw(pid);
         let status = nix::sys::wait::waitpid(pid, None).unwrap();
-        assert_eq!(status, nix::sys::wait::WaitStatus::Exited(pid, 0));
+        assert_eq!(status, nix::sys::wait::WaitStatus::Exited(pid, 7));
     });
 }

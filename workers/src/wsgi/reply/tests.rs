@@ -409,3 +409,18 @@ is_closed = Shown()
     assert_eq!(app.get().unwrap().kind, Kind::Empty);
     assert_eq!(app.value("is_closed"), "True");
 }
+
+#[test]
+fn a_coroutine_as_a_result_is_told_with_a2wsgi_and_is_closed() {
+    let mut app = App::new(
+        "async def other(): pass
+def app(environ, start_response):
+    start_response('200 OK', [])
+    return other()
+",
+    );
+    assert_eq!(app.get().unwrap_err(), AppError::Invalid);
+    let log = app.logged();
+    assert!(log.contains("returned coroutine, not an iterable of bytes"), "{log}");
+    assert!(log.contains("a2wsgi"), "{log}");
+}

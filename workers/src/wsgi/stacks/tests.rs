@@ -1,4 +1,5 @@
 use std::fs::OpenOptions;
+use std::io::Read;
 
 use super::*;
 use crate::log::LogFormat;
@@ -41,6 +42,17 @@ fn stacks_are_shown_when_asked_for_also_when_something_else_took_the_signal() {
         let log = Log::new(Level::Debug, LogFormat::Text, full.into());
         Stacks::offer(py, &log).insist(py, &log);
         ask(py); // We live.
+        unregister(py);
+
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (plain, file) = readable_log();
+        let log = plain.with_stacks_pipe(Some(writer.into()));
+        Stacks::offer(py, &log).insist(py, &log);
+        ask(py);
+        let mut shown = [0; 4096];
+        let count = reader.read(&mut shown).unwrap();
+        assert!(String::from_utf8_lossy(&shown[..count]).contains("most recent call first"));
+        assert_eq!(text_of(&file), "", "the supervisor logs what comes out of the pipe");
         unregister(py);
 
         let log = Log::discard();

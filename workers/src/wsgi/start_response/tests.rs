@@ -447,3 +447,94 @@ fn two_streams_at_a_time_do_not_share_a_responder() {
     assert_eq!(app.get().unwrap().kind, Kind::Stream);
     assert_eq!(app.wire.written, b"!!");
 }
+
+/// An application that calls `start_response` with these arguments in another thread, and goes on with
+/// `rest` while that is inside the repr() of `Slow()`.
+fn app_beside_a_slow_repr(before: &str, arguments: &str, rest: &str) -> App {
+    App::new(&format!(
+        "import sys, threading
+inside, leave = threading.Event(), threading.Event()
+errors = []
+class Slow:
+    def __repr__(self):
+        inside.set()
+        assert leave.wait(60)
+        return 'slow'
+def app(environ, start_response):
+    def other():
+        try:
+            raise KeyError('other')
+        except KeyError:
+            exc_info = sys.exc_info()
+        try:
+            start_response({arguments})
+        except Exception as raised:
+            errors.append(f'{{type(raised).__name__}}: {{raised}}')
+    {before}
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(60)
+    try:
+        {rest}
+    finally:
+        leave.set()
+        thread.join()
+    return [b'x']
+"
+    ))
+}
+
+#[test]
+fn a_reply_is_made_while_another_thread_is_in_a_repr_of_start_response() {
+    let mut app = App::new(
+        "import sys, threading
+inside, leave = threading.Event(), threading.Event()
+class Slow:
+    def __repr__(self):
+        inside.set()
+        assert leave.wait(60)
+        return 'slow'
+def app(environ, start_response):
+    global thread
+    start_response('200 OK', [('A', 'b')])
+    def other():
+        try:
+            start_response(Slow(), [], (KeyError, KeyError(), None))
+        except Exception:
+            pass
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert inside.wait(60)
+    return [b'x']
+class End:
+    def __repr__(self):
+        leave.set()
+        thread.join()
+        return ''
+end = End()
+",
+    );
+    let answer = app.get();
+    app.value("end");
+    assert!(answer.unwrap().head.starts_with("HTTP/1.1 200 OK\nA: b"));
+}
+
+#[test]
+fn start_response_works_while_another_thread_is_in_a_repr_of_it() {
+    let mut app =
+        app_beside_a_slow_repr("", "Slow(), []", "start_response('200 OK', [('A', 'b')])");
+    assert!(app.get().unwrap().head.starts_with("HTTP/1.1 200 OK\nA: b"));
+    assert_eq!(app.value("errors"), "['TypeError: Status must be of type str (got slow)']");
+}
+
+#[test]
+fn write_works_while_another_thread_is_in_a_repr_of_start_response() {
+    let mut app = app_beside_a_slow_repr(
+        "write = start_response('200 OK', [])",
+        "Slow(), [], exc_info",
+        "write(b'one ')",
+    );
+    app.get().unwrap();
+    assert_eq!(app.wire.written, b"one ");
+    assert_eq!(app.value("errors"), "['TypeError: Status must be of type str (got slow)']");
+}

@@ -1,0 +1,37 @@
+//! Whether a process is a child of this one.
+
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd;
+
+use crate::slot::Pid;
+
+/// Whether this process is a child of the caller that was not reaped yet: then its number is nobody else's.
+///
+/// Reaps nothing. Source: waitid(2), which knows no child by a number that is not positive.
+pub fn is_child(pid: Pid) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    // EINVAL is nix's: it does not know real-time signals, which may have ended the child.
+    pid.0 > 0 && waitid(Id::Pid(unistd::Pid::from_raw(pid.0)), flags) != Err(Errno::ECHILD)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_child_is_one_until_it_is_reaped_and_nobody_else_ever_is() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid(child.id().cast_signed());
+        assert!(is_child(pid));
+        child.kill().unwrap();
+        assert!(is_child(pid));
+        child.wait().unwrap();
+        assert!(!is_child(pid));
+        for stranger in [1, 0, -1, i32::MAX, i32::MIN, std::process::id().cast_signed()] {
+            assert!(!is_child(Pid(stranger)), "{stranger}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! How long a slot waits before its next worker.
+
+use std::time::{Duration, Instant};
+
+/// Delay before the first, second, .. retry after workers that never served, before jitter; the last one
+/// repeats.
+const DELAYS_MS: [u64; 5] = [0, 500, 1_000, 2_000, 5_000];
+
+/// How long a slot stays vacant after a worker that never served.
+///
+/// A worker that has served shows that a new one can work, so its death never delays the next one:
+/// otherwise a few requests that crash their workers empty the server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Backoff {
+    /// Workers in a row that never served.
+    failures_count: usize,
+}
+
+impl Backoff {
+    /// Counts a worker that never served; returns when to try again.
+    pub(super) fn failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
+        let step = self.failures_count.min(DELAYS_MS.len() - 1);
+        self.failures_count += 1;
+        now + jitter.spread(Duration::from_millis(DELAYS_MS[step]))
+    }
+
+    /// A worker has served, or is wanted whatever was before.
+    pub(super) fn forget(&mut self) {
+        self.failures_count = 0;
+    }
+}
+
+/// The random part of waiting, so that slots that fail together do not return together.
+///
+/// splitmix64: a seed in, the same numbers out, so that a simulation can be replayed.
+#[derive(Clone, Debug)]
+pub struct Jitter(u64);
+
+impl Jitter {
+    /// A sequence for this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number of the sequence.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// `wait`, up to a tenth shorter or longer.
+    pub fn spread(&mut self, wait: Duration) -> Duration {
+        let thousandths = 900 + self.draw() % 201;
+        wait * thousandths as u32 / 1000
+    }
+}

@@ -1,0 +1,115 @@
+//! The Python stacks that a worker writes when it gets SIGUSR2, put together from what comes out of its pipe.
+//!
+//! CPython's `faulthandler` writes them piece by piece, in a signal handler, and nothing says where they
+//! end. A dump is taken to be whole when nothing more has come for a moment.
+//!
+//! What the application writes to that descriptor by mistake comes here, too, so there are bounds on how
+//! much is kept and how often something is logged.
+
+use std::time::{Duration, Instant};
+
+/// A dump is whole when nothing has come for this long. The handler does not pause by itself, but its
+/// process may have to wait for a processor.
+const QUIET: Duration = Duration::from_millis(100);
+/// A dump is logged this long after its first byte, whether or not more comes.
+const LONGEST: Duration = Duration::from_secs(1);
+/// The longest dump that is kept; the rest is thrown away. The log cuts its middle out, if need be.
+const DUMP_BYTES: usize = 64 * 1024;
+
+/// A dump that is coming in.
+#[derive(Debug, Default)]
+pub struct StackDump {
+    text: Vec<u8>,
+    /// When its first and its last bytes came; `None` while there is none.
+    came: Option<(Instant, Instant)>,
+}
+
+impl StackDump {
+    /// Bytes came.
+    pub fn add(&mut self, bytes: &[u8], now: Instant) {
+        if bytes.is_empty() {
+            return;
+        }
+        let room = DUMP_BYTES.saturating_sub(self.text.len());
+        self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let first = self.came.map_or(now, |(first, _)| first);
+        self.came = Some((first, now));
+    }
+
+    /// Whether more is read: not while a full one waits to be logged, so that its writer cannot keep us
+    /// busy.
+    pub fn has_room(&self) -> bool {
+        self.text.len() < DUMP_BYTES
+    }
+
+    /// When it is taken to be whole, if nothing more comes.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.came.map(|(first, last)| (last + QUIET).min(first + LONGEST))
+    }
+
+    /// It, if it is whole by now.
+    pub fn take_whole(&mut self, now: Instant) -> Option<String> {
+        self.deadline().filter(|deadline| *deadline <= now)?;
+        self.take()
+    }
+
+    /// What has come of it.
+    pub fn take(&mut self) -> Option<String> {
+        self.came.take()?;
+        let text = std::mem::take(&mut self.text);
+        Some(String::from_utf8_lossy(&text).trim_end().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_dump_is_whole_when_nothing_more_has_come_for_a_moment() {
+        let start = Instant::now();
+        let mut dump = StackDump::default();
+        assert_eq!((dump.deadline(), dump.take_whole(start)), (None, None));
+        dump.add(b"Thread 0x1", start);
+        dump.add(b" (most recent call first):\n", ms(start, 60));
+        assert_eq!(dump.take_whole(ms(start, 159)), None);
+        assert_eq!(dump.deadline(), Some(ms(start, 160)));
+        let whole = dump.take_whole(ms(start, 160));
+        assert_eq!(whole.as_deref(), Some("Thread 0x1 (most recent call first):"));
+        assert_eq!((dump.deadline(), dump.take()), (None, None));
+    }
+
+    #[test]
+    fn what_never_ends_is_logged_all_the_same() {
+        let start = Instant::now();
+        let mut dump = StackDump::default();
+        for at in 0..20 {
+            dump.add(b"x", ms(start, at * 50));
+        }
+        assert_eq!(dump.take_whole(ms(start, 999)), None);
+        assert_eq!(dump.take_whole(ms(start, 1000)).map(|text| text.len()), Some(20));
+    }
+
+    #[test]
+    fn a_dump_without_end_is_cut() {
+        let start = Instant::now();
+        let mut dump = StackDump::default();
+        while dump.has_room() {
+            dump.add(&[b'x'; 5000], start);
+        }
+        dump.add(b"more", start);
+        assert_eq!(dump.take().map(|text| text.len()), Some(DUMP_BYTES));
+        assert!(dump.has_room());
+    }
+
+    #[test]
+    fn what_is_no_text_is_shown_all_the_same() {
+        let mut dump = StackDump::default();
+        dump.add(b"a\xffb\n", Instant::now());
+        assert_eq!(dump.take().as_deref(), Some("a\u{fffd}b"));
+    }
+}

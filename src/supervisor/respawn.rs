@@ -1,0 +1,109 @@
+//! What follows when a worker ends, and how soon its slot gets the next one.
+//!
+//! A worker that has served is replaced at once, always: nothing says that the next one could not serve, and
+//! a slot that waits is capacity lost. Only workers that never served make their slot wait, because a new one
+//! will most probably fail for the same reason ([`WorkerSlot::exited`]). These delays end early
+//! when there is reason to hope, and while most of the server is down.
+
+use std::time::{Duration, Instant};
+
+use super::{Phase, Supervisor, Verdict};
+use crate::notice::Notice;
+use crate::slot::{Ending, ExitStatus, Pid, SlotState, WorkerSlot};
+
+/// Between two tries of any slots while fewer than half of the wanted workers are ready.
+const PACE: Duration = Duration::from_millis(500);
+
+impl Supervisor {
+    /// A child was reaped.
+    pub(super) fn exited(
+        &mut self,
+        pid: Pid,
+        status: ExitStatus,
+        report: Option<String>,
+        has_answered: bool,
+        now: Instant,
+    ) {
+        let Some(index) = self.index_of(pid) else {
+            return; // An adopted orphan: reaped, and nothing to us, whatever its status.
+        };
+        let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
+        let Some(seat) = self.slots.iter_mut().chain(spare).nth(index) else { return };
+        let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
+        let Some(ending) = seat.exited(has_answered, now, &mut self.jitter) else { return };
+        self.tell(Notice::Ended { slot: id, side, pid, generation, status, ending });
+        match ending {
+            Ending::Asked => {}
+            Ending::Died | Ending::Hung | Ending::BootFailed => {
+                if has_answered {
+                    self.forget_delays(now);
+                }
+                self.note_death(generation, now);
+            }
+        }
+        if ending == Ending::BootFailed {
+            match (self.phase, report) {
+                (Phase::Leaving { .. } | Phase::Finished, _) | (_, None) => {}
+                (_, Some(report)) => {
+                    self.tell(Notice::BootReport { slot: id, pid, generation, report })
+                }
+            }
+        }
+        if self.is_spare(index) {
+            self.spare_exited(ending, now);
+        } else if ending == Ending::BootFailed {
+            self.boot_failed(
+                match status {
+                    ExitStatus::Code(4) => Verdict::NotImportable,
+                    ExitStatus::Code(_) | ExitStatus::Signal(_) => Verdict::NotBooted,
+                },
+                now,
+            );
+        }
+    }
+
+    /// A worker could not boot: before the first full set that ends the server, later it does not.
+    pub(super) fn boot_failed(&mut self, verdict: Verdict, now: Instant) {
+        match self.phase {
+            Phase::Piloting | Phase::Filling => self.give_up(verdict, now),
+            Phase::Serving { .. }
+            | Phase::Resting
+            | Phase::Returning
+            | Phase::Announcing { .. }
+            | Phase::Leaving { .. }
+            | Phase::Finished => {}
+        }
+    }
+
+    /// Looks for workers that have been ready for long enough to have served.
+    pub(super) fn note_service(&mut self, now: Instant) {
+        let spare = self.spare.iter_mut().map(|spare| &mut spare.seat);
+        let seats = self.slots.iter_mut().chain(spare);
+        if seats.filter_map(|seat| seat.has_served(now).then_some(())).count() > 0 {
+            self.forget_delays(now);
+        }
+    }
+
+    /// A worker has served, or an operator has said something: what failed before proves nothing any more.
+    pub(super) fn forget_delays(&mut self, now: Instant) {
+        for slot in &mut self.slots {
+            slot.forget_failures(now);
+        }
+        self.next_replacement = None;
+    }
+
+    /// While fewer than half of the wanted workers are ready, the slot that waits least is tried
+    /// [`PACE`] after the last try, however often it has failed: the cause may be gone.
+    pub(super) fn hasten_one(&mut self, now: Instant) {
+        let wanted = &mut self.slots[..usize::from(self.target)];
+        let ready_count = wanted.iter().filter(|slot| slot.is_ready()).count();
+        if ready_count * 2 >= wanted.len() {
+            return;
+        }
+        let waits = |slot: &&mut WorkerSlot| matches!(slot.state(), SlotState::Backoff { .. });
+        let next = wanted.iter_mut().filter(waits).min_by_key(|slot| slot.deadline());
+        if let Some(slot) = next {
+            slot.hasten(self.last_spawn.map_or(now, |last| last + PACE));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! How fast a slot's workers that never serve may follow each other.
+
+use super::*;
+
+/// Less than the shortest delay but the first, with its jitter.
+const TIGHT: Duration = Duration::from_millis(450);
+
+/// When the workers of each slot were started since there was last a reason to forget what failed.
+#[derive(Default)]
+pub(super) struct Pacing(BTreeMap<u16, Vec<Instant>>);
+
+impl Pacing {
+    /// A worker has served, or an operator has said something.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn spawned(&mut self, slot: SlotId, now: Instant) {
+        let spawns = self.0.entry(slot.0).or_default();
+        spawns.retain(|at| now - *at < TIGHT);
+        spawns.push(now);
+        // The first worker, the one that follows at once, and no third.
+        assert!(spawns.len() <= 2, "slot {} spins", slot.0);
+    }
+}
+
+impl World {
+    /// Takes in what forgives failures. It may be generous: the exact rule is the slot's, and tested there.
+    pub(super) fn pace(&mut self, event: &Event) {
+        let mut forgets = matches!(event, Event::Wish(_) | Event::Configured { .. });
+        if let Event::Exited { has_answered: true, .. } = event {
+            forgets = true;
+        }
+        for process in self.processes.values_mut() {
+            let has_served = |since: Instant| since + crate::slot::SERVED_AFTER <= self.now;
+            if process.ready_since.take_if(|since| has_served(*since)).is_some() {
+                forgets = true;
+            }
+        }
+        if forgets {
+            self.pacing.forget();
+        }
+    }
+
+    /// A slot that is to have a worker gets one, or a time at which it will. While fewer than half are
+    /// ready, some slot is tried soon.
+    pub(super) fn check_waits(&self) {
+        let machine = &self.machine;
+        let longest = Duration::from_millis(5_500);
+        let wanted = &machine.slots[..usize::from(machine.target)];
+        let is_serving = matches!(machine.phase, Phase::Filling | Phase::Serving { .. });
+        let waits: Vec<_> = wanted.iter().filter(|slot| slot.is_vacant()).collect();
+        if !is_serving || waits.is_empty() {
+            return;
+        }
+        for slot in &waits {
+            let until = slot.deadline().expect("a worker is wanted");
+            assert!(until <= self.now + longest, "slot {} waits too long", slot.id().0);
+        }
+        let ready_count = wanted.iter().filter(|slot| slot.is_ready()).count();
+        if ready_count * 2 < wanted.len() {
+            let soon = self.now + ms(500);
+            assert!(waits.iter().any(|slot| slot.deadline() <= Some(soon)), "nobody is tried");
+        }
+    }
+}

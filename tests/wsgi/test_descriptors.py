@@ -1,0 +1,143 @@
+"""Which descriptors a process has: what the server made for itself stays in the supervisor, and what a program
+or an application has opened stays open, under its number, wherever it was opened."""
+
+import json
+import os
+import re
+import signal
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+from processes import children
+from script import Script
+from server import SERVER_READY, WORKER_READY, LogLine, Server
+
+# What a program has opened before it serves, or a site what it has opened before the command begins.
+OPENS = """
+import os
+from pathlib import Path
+HELD = [open(Path(os.environ["FILES"]) / f"held{number}", "w") for number in range(8)]
+"""
+
+PROGRAM = """
+import json, os, sys
+{opens}
+import arctos
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+
+if __name__ == "__main__":
+    path, options = sys.argv[1], json.loads(sys.argv[2])
+    arctos.serve(path if ":" in path else app, **options)
+"""
+
+APPLICATION = """
+import json, os
+from pathlib import Path
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+
+def write_down(generation):
+    links = {fd: f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")}
+    found = {fd: os.readlink(link) for fd, link in links.items() if os.path.lexists(link)}
+    (Path(os.environ["FILES"]) / "started.json").write_text(json.dumps(found))
+"""
+
+
+def descriptors(pid):
+    """What is behind each number."""
+    return {int(fd): os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+
+
+def kinds(links):
+    """How many of each kind; files by their names."""
+    return Counter(re.sub(r":\[\d+\]$", "", link) for link in links)
+
+
+# Standard input, output and error, and the log, which has opened the pipe of standard error once more.
+STREAMS = {"/dev/null": 1, "pipe": 3}
+# Beside them: life line and listener; the supervisor's process; the doorbell; what it waits with.
+WORKER = {
+    **STREAMS,
+    "socket": 2,
+    "anon_inode:[pidfd]": 1,
+    "anon_inode:[eventfd]": 1,
+    "anon_inode:[eventpoll]": 1,
+}
+# The line to the supervisor, and its process.
+ZYGOTE = {**STREAMS, "socket": 1, "anon_inode:[pidfd]": 1}
+# The pipe that tells what came of it.
+ON_START = {**STREAMS, "pipe": 4}
+
+
+@contextmanager
+def command(folder, *options):
+    """The command, where a site has files open; the pids of all workers."""
+    (folder / "sitecustomize.py").write_text(OPENS)
+    environment = {"FILES": str(folder), "PYTHONPATH": str(folder)}
+    with Server("held:app", *options, workers=3, cwd=folder, env=environment) as server:
+        yield server.pid, [int(line.pairs["pid"]) for line in server.events(WORKER_READY)]
+
+
+@contextmanager
+def program(folder, application, **options):
+    """A program that has files open and calls serve()."""
+    (folder / "program.py").write_text(PROGRAM.format(opens=OPENS))
+    options = {"bind": "127.0.0.1:0", "workers": 3, **options}
+    with Script("program.py", application, json.dumps(options), folder=folder, FILES=str(folder)) as script:
+        script.error_line(lambda line: (found := LogLine.parse(line)) is not None and found.event == SERVER_READY)
+        events = [found for line in script.errors.splitlines() if (found := LogLine.parse(line))]
+        yield script.process.pid, [int(line.pairs["pid"]) for line in events if line.event == WORKER_READY]
+        script.send(signal.SIGTERM)
+        assert script.wait() == 0, script.errors
+
+
+def given(folder, options):
+    """What makes the supervisor hold as much as it can: as options of the command, or of serve()."""
+    everything = {
+        "admin_bind": f"unix:{folder}/admin.sock",
+        "statsd_host": "127.0.0.1:9",
+        "access_logfile": f"{folder}/access.log",
+        "pid": f"{folder}/server.pid",
+        "on_start": "held:write_down",
+        **options,
+    }
+    named = {f"--{name.replace('_', '-')}": value for name, value in everything.items()}
+    words = [name if value is True else f"{name}={value}" for name, value in named.items()]
+    return words, everything
+
+
+WAYS = {
+    "command": lambda folder, words, _: command(folder, *words),
+    "path": lambda folder, _, options: program(folder, "held:app", **options),
+    "object": lambda folder, _, options: program(folder, "app", **options),
+}
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_child_has_its_own_descriptors_and_those_of_the_program(tmp_path, way, preload):
+    (tmp_path / "held.py").write_text(APPLICATION)
+    words, options = given(tmp_path, {"preload": True} if preload else {})
+    held = {f"{tmp_path}/held{number}" for number in range(8)}
+    with WAYS[way](tmp_path, words, options) as (supervisor, workers):
+        theirs = {fd: link for fd, link in descriptors(supervisor).items() if link in held}
+        assert len(theirs) == len(held)
+
+        def assert_has(found, own):
+            assert {fd: link for fd, link in found.items() if link in held} == theirs
+            assert kinds(link for link in found.values() if link not in held) == own
+
+        for worker in workers:
+            assert_has(descriptors(worker), {**WORKER, f"{tmp_path}/access.log": 1})
+        zygotes = [pid for pid in children(supervisor) if pid not in workers]
+        assert len(zygotes) == int(preload)
+        for zygote in zygotes:
+            assert_has(descriptors(zygote), ZYGOTE)
+        started = json.loads((tmp_path / "started.json").read_text())
+        assert_has({int(fd): link for fd, link in started.items()}, ZYGOTE if preload else ON_START)

@@ -1,0 +1,145 @@
+//! How the loop takes connections: while it serves, and when it empties the queue before it leaves.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+
+use nix::libc;
+
+use super::EventLoop;
+use super::doors::{Arrived, Taken};
+use crate::application::Application;
+use crate::channel::Channel;
+use crate::deadlines::Timer;
+use crate::fd;
+use crate::metrics::Command;
+use crate::table::Token;
+
+/// Connections taken from one listener at the end: above the usual length of its queue.
+const LAST_ACCEPTS: u32 = 4096;
+
+impl<A: Application> EventLoop<'_, A> {
+    fn has_room(&self) -> bool {
+        self.channels.len() < self.most_channels
+    }
+
+    /// Whether a new connection would find a place, if need be that of an idle one.
+    pub(super) fn can_make_room(&self) -> bool {
+        self.has_room() || self.deadlines.oldest(Timer::KeepAlive).is_some()
+    }
+
+    /// Accepts one connection and serves it in the same turn.
+    pub(super) fn accept(&mut self, index: usize) {
+        if !self.has_room() {
+            self.evict_idle();
+            if !self.has_room() {
+                self.doors.pause(&self.poller);
+                return;
+            }
+        }
+        let mut taken = self.doors.accept(index, &self.poller, &self.desk);
+        if let Taken::Exhausted(error) = &taken
+            && self.frees_a_descriptor(error)
+        {
+            taken = self.doors.accept(index, &self.poller, &self.desk);
+        }
+        match taken {
+            Taken::Connection(arrived) => {
+                let token = self.take_in(arrived);
+                self.serve(token, false);
+                let has_others = self.desk.settings.multiprocess;
+                let silent = Some(token).filter(|token| has_others && self.is_silent(*token));
+                self.doors.accepted(index, silent, &self.poller, &self.desk);
+            }
+            Taken::Nobody => {}
+            Taken::Exhausted(error) => self.doors.take_a_rest(&error, &self.poller, &self.desk),
+        }
+    }
+
+    /// Whether a connection has not sent its first request yet.
+    pub(super) fn is_silent(&self, token: Token) -> bool {
+        self.channels.get(token).is_some_and(|channel| channel.conn.awaits_first_request())
+    }
+
+    /// Closes the connection that has been idle longest where that helps against an error of accept4(2).
+    /// The application, or another process, may use more descriptors than was reserved for it.
+    fn frees_a_descriptor(&mut self, error: &io::Error) -> bool {
+        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return false };
+        let Some(channel) = self.channels.get_mut(token) else { return false };
+        let number = channel.socket.as_raw_fd();
+        let helps = match error.raw_os_error() {
+            // The limit may have been lowered meanwhile: a number above it is of no use again.
+            Some(libc::EMFILE) => u64::try_from(number).is_ok_and(|it| it < fd::descriptor_limit()),
+            Some(libc::ENFILE) => true,
+            Some(_) | None => false,
+        };
+        let count = self.channels.len();
+        if helps {
+            self.evict_idle();
+        }
+        self.channels.len() < count
+    }
+
+    /// Gives a new connection its place. One whose peer has reset it meanwhile never reaches the
+    /// application, though its request could still be read.
+    fn take_in(&mut self, arrived: Arrived) -> Token {
+        let Arrived { socket, info, arrival } = arrived;
+        let mut channel = Channel::adopt(socket, info);
+        channel.waited = arrival.map(|arrival| arrival.waited);
+        // A unix socket tells nothing by itself.
+        channel.is_suspect = arrival.is_none_or(|arrival| arrival.is_half_closed);
+        if arrival.is_some_and(|arrival| arrival.is_reset) {
+            channel.conn.failed(&self.desk.block.row);
+        }
+        self.channels.insert(channel)
+    }
+
+    /// Closes the connection that has been idle longest, unless its next request has come meanwhile.
+    fn evict_idle(&mut self) {
+        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return };
+        self.serve(token, false);
+        if self.deadlines.oldest(Timer::KeepAlive) != Some(token) {
+            return;
+        }
+        match self.channels.get_mut(token) {
+            Some(channel) if channel.is_idle() => channel.conn.give_up(&self.desk.block.row),
+            Some(_) | None => return,
+        }
+        self.serve(token, false)
+    }
+
+    /// Takes the connections that the kernel has already accepted for us: what is left in the queue of
+    /// the last worker to close the listener is reset.
+    ///
+    /// First each is served before the next is taken, so that the workers share them: as many as wait
+    /// now, for under load there is always one more. Then what has come meanwhile, at one go.
+    pub(super) fn empty_queue(&mut self, until: Option<Instant>) {
+        for index in 0..self.doors.len() {
+            for _ in 0..self.doors.queued(index).unwrap_or(LAST_ACCEPTS) {
+                let is_late = until.is_some_and(|until| until <= self.desk.clock.now());
+                if is_late || self.desk.order() == Command::Quick {
+                    return;
+                }
+                let Some(token) = self.take_queued(index) else { break };
+                self.serve(token, false);
+            }
+            for _ in 0..LAST_ACCEPTS {
+                let Some(token) = self.take_queued(index) else { break };
+                self.waiting.push_back(token);
+            }
+        }
+    }
+
+    pub(super) fn take_queued(&mut self, index: usize) -> Option<Token> {
+        let mut taken = self.doors.take_one(index, &self.desk);
+        if let Taken::Exhausted(error) = &taken
+            && self.frees_a_descriptor(error)
+        {
+            taken = self.doors.take_one(index, &self.desk);
+        }
+        match taken {
+            Taken::Connection(arrived) => Some(self.take_in(arrived)),
+            Taken::Nobody | Taken::Exhausted(_) => None,
+        }
+    }
+}

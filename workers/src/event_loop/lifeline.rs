@@ -1,0 +1,103 @@
+//! The line to the supervisor, when it has ended: is the supervisor gone, or only the line?
+//!
+//! | state | event | next |
+//! |---|---|---|
+//! | Held | end of file | Cut |
+//! | Cut | the supervisor is found gone | Over, [`Finding::Orphaned`] |
+//! | Cut | it still lives after [`PATIENCE`] | Over, [`Finding::Disconnected`] |
+//!
+//! Pure: the time comes in.
+
+use std::time::{Duration, Instant};
+
+/// How long after the end of its line a supervisor may still be seen. The kernel closes the files of a process
+/// before it says that the process has ended, and a machine under load may come to the second a little later.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is looked for meanwhile.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lifeline {
+    Held,
+    Cut { since: Instant },
+    Over,
+}
+
+/// What the end of the line meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// The supervisor is gone: nobody else looks after what the workers share.
+    Orphaned,
+    /// It lives, and has given this worker up or cannot reach it. What the workers share is not touched.
+    Disconnected,
+}
+
+impl Lifeline {
+    /// End of file.
+    pub(super) fn cut(&mut self, now: Instant) {
+        match self {
+            Self::Held => *self = Self::Cut { since: now },
+            Self::Cut { .. } | Self::Over => {}
+        }
+    }
+
+    /// Looks for the supervisor, if that is due; a finding, once.
+    pub(super) fn look(&mut self, is_gone: impl FnOnce() -> bool, now: Instant) -> Option<Finding> {
+        let Self::Cut { since } = *self else { return None };
+        let finding = if is_gone() {
+            Finding::Orphaned
+        } else if now >= since + PATIENCE {
+            Finding::Disconnected
+        } else {
+            return None;
+        };
+        *self = Self::Over;
+        Some(finding)
+    }
+
+    /// When to look again.
+    pub(super) fn next_look(self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Cut { .. } => Some(now + LOOK),
+            Self::Held | Self::Over => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_that_is_gone_is_found_out_once() {
+        let now = Instant::now();
+        let mut line = Lifeline::Held;
+        assert_eq!(line.look(|| true, now), None, "nobody asks while the line is there");
+        line.cut(now);
+        assert_eq!(line.look(|| true, now), Some(Finding::Orphaned));
+        line.cut(now);
+        assert_eq!(line.look(|| true, now), None);
+        assert_eq!(line.next_look(now), None);
+    }
+
+    #[test]
+    fn a_supervisor_that_is_seen_a_moment_longer_than_its_line_is_gone_all_the_same() {
+        let now = Instant::now();
+        let mut line = Lifeline::Held;
+        line.cut(now);
+        assert_eq!(line.look(|| false, now), None);
+        assert_eq!(line.next_look(now), Some(now + LOOK));
+        assert_eq!(line.look(|| true, now + LOOK), Some(Finding::Orphaned));
+    }
+
+    #[test]
+    fn a_supervisor_that_goes_on_living_has_only_lost_the_line() {
+        let now = Instant::now();
+        let mut line = Lifeline::Held;
+        line.cut(now);
+        assert_eq!(line.look(|| false, now + PATIENCE - LOOK), None);
+        assert_eq!(line.look(|| false, now + PATIENCE), Some(Finding::Disconnected));
+        assert_eq!(line.look(|| true, now + PATIENCE), None);
+    }
+}

@@ -1,0 +1,52 @@
+//! What the loop hears from the supervisor beside the command word: a new access log, and its end.
+
+use std::os::fd::AsFd;
+
+use super::EventLoop;
+use super::lifeline::Finding;
+use super::phase::Cause;
+use crate::application::Application;
+use crate::fd::{self, Message};
+use crate::http::Persistence;
+use crate::log::Level;
+use crate::post::LIFE_ACCESS_LOG;
+
+impl<A: Application> EventLoop<'_, A> {
+    /// What comes on the life socket: a new access log, or its end.
+    pub(super) fn hear_supervisor(&mut self) {
+        match fd::receive_message(self.life.as_fd()) {
+            Message::Nothing => {}
+            Message::Ended => {
+                // Registered level-triggered, it would wake us for ever.
+                let _ = self.poller.remove(&self.life);
+                self.lifeline.cut(self.desk.clock.now());
+            }
+            Message::Said { word: LIFE_ACCESS_LOG, descriptor: Some(descriptor) } => {
+                self.desk.replace_access_log(descriptor);
+            }
+            // All descriptors are in use (EMFILE): the old file is written to, wherever it is now.
+            Message::Said { word: LIFE_ACCESS_LOG, descriptor: None } => {
+                self.desk.log.line(Level::Error, "access_log.not_reopened", &[]);
+            }
+            // Of a later version: not for us.
+            Message::Said { .. } => {}
+        }
+    }
+
+    /// Finds out what the end of the life socket meant.
+    pub(super) fn look_for_supervisor(&mut self) {
+        let (supervisor, now) = (&self.supervisor, self.desk.clock.now());
+        let Some(finding) = self.lifeline.look(|| supervisor.is_gone(), now) else { return };
+        self.desk.persistence = Persistence::Close;
+        match finding {
+            Finding::Orphaned => {
+                self.desk.log.line(Level::Warning, "worker.orphaned", &[]);
+                self.phase = self.phase.orphaned(now, Cause::Orphaned);
+            }
+            Finding::Disconnected => {
+                self.desk.log.line(Level::Warning, "worker.disconnected", &[]);
+                self.phase = self.phase.orphaned(now, Cause::Disconnected);
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The supervisor as a process: whether it still lives, whatever has become of the line to it.
+//!
+//! A worker's end of the line may end although the supervisor lives: an order to a zygote was given up while its
+//! worker was on its way, or the application has shut down a socket that is not its own. Who is an orphan may
+//! end what all workers share; who has only lost the line must not.
+//!
+//! A pidfd is asked where the kernel has them (Linux 5.3), because it names the process for good. Elsewhere
+//! getppid(2) has to do: a worker is its supervisor's child, or becomes it as soon as the process between them
+//! has ended. Either says so a moment later than the line, which is closed earlier in the end of a process.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{Pid, getpid, getppid};
+
+use crate::fd;
+
+/// See the module.
+#[derive(Debug)]
+pub struct SupervisorProcess {
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+}
+
+impl SupervisorProcess {
+    /// The calling process; its children inherit this.
+    pub fn this() -> Self {
+        Self::of(getpid())
+    }
+
+    /// A process that has not been reaped.
+    pub(crate) fn of(pid: Pid) -> Self {
+        // ENOSYS, or EPERM of a seccomp filter that does not know the call.
+        Self { pid, pidfd: fd::process(pid).ok() }
+    }
+
+    /// Whether it has ended.
+    pub fn is_gone(&self) -> bool {
+        let Some(pidfd) = &self.pidfd else {
+            return getppid() != self.pid && getpid() != self.pid;
+        };
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        // An error is EINTR or ENOMEM: whoever asks asks again.
+        poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true)
+    }
+
+    /// What it is asked through.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod stage {
+    use std::process::Command;
+
+    use super::*;
+
+    /// One that has ended.
+    pub(crate) fn ended() -> SupervisorProcess {
+        let mut child = Command::new("true").spawn().unwrap();
+        let process = SupervisorProcess::of(Pid::from_raw(child.id().cast_signed()));
+        child.wait().unwrap();
+        process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_gone_when_it_has_ended() {
+        assert!(!SupervisorProcess::this().is_gone());
+        assert!(stage::ended().is_gone());
+    }
+
+    #[test]
+    fn without_a_pidfd_the_parent_is_asked_for() {
+        let asked = |pid| SupervisorProcess { pid, pidfd: None }.is_gone();
+        assert!(!asked(getppid()));
+        assert!(!asked(getpid()));
+        assert!(asked(Pid::from_raw(i32::MAX)));
+    }
+}

@@ -60,7 +60,7 @@ pub trait Launch {
     fn work(&self, post: Post) -> WorkerExit;
     /// Does once for a load of the code, in a process of its own, what is to be done before its first
     /// worker.
-    fn open(&self, _generation: Generation) -> Result<(), LoadFailure> {
+    fn open(&self, _generation: Generation, _log: &Log) -> Result<(), LoadFailure> {
         Ok(())
     }
     /// Loads the application in a zygote, whose workers are then forked with it; before that, does what

@@ -242,8 +242,9 @@ impl Launch for CPython {
         serve(post, booted)
     }
 
-    fn open(&self, generation: Generation) -> Result<(), LoadFailure> {
+    fn open(&self, generation: Generation, log: &Log) -> Result<(), LoadFailure> {
         self.settle_in();
+        wsgi::show_stacks(log);
         let opened = wsgi::start_generation(&self.application, generation);
         opened.map_err(|BootFailure { exit, report }| LoadFailure { exit, report })
     }
@@ -254,6 +255,7 @@ impl Launch for CPython {
         log: &Log,
     ) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
         self.settle_in();
+        wsgi::show_stacks(log);
         match self.source.load(&self.application, generation) {
             Ok(loaded) => {
                 let (hooks, log) = (&self.application.hooks, log.clone());

@@ -11,6 +11,7 @@ use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::metrics::Side;
 
 use crate::slot::{Ending, ExitStatus, KillReason, Pid};
+use crate::value;
 
 /// Something worth a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,17 @@ pub enum Notice {
         /// Its load of the code.
         generation: Generation,
     },
+    /// A worker is not ready in time.
+    NotReady {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+        /// `--boot-timeout`.
+        limit: Duration,
+    },
     /// Workers of a new generation died: its roll is undone.
     RollHalted {
         /// The new one.
@@ -141,7 +153,7 @@ impl Notice {
             }
             Self::Killed { slot, side: _, pid, generation, reason } => {
                 let reason = match reason {
-                    KillReason::BootTimeout => "not ready within the boot timeout",
+                    KillReason::BootTimeout => "not ready within --boot-timeout",
                     KillReason::BootFailed => "could not boot and did not end",
                     KillReason::Overdue => "did not leave in time",
                     KillReason::Hung => "hangs",
@@ -161,6 +173,12 @@ impl Notice {
             Self::GoesOn { slot, pid, generation } => {
                 let pairs = worker(slot, pid, generation);
                 log.line(Level::Warning, "worker.recovered", &pairs);
+            }
+            Self::NotReady { slot, pid, generation, limit } => {
+                let reason = not_ready_within(*limit);
+                let mut pairs = worker(slot, pid, generation).to_vec();
+                pairs.push(("reason", Value::Text(&reason)));
+                log.line(Level::Error, "worker.not_ready", &pairs);
             }
             Self::RollHalted { generation } => {
                 let pairs = [("generation", Value::Number(i64::from(generation.0)))];
@@ -203,6 +221,11 @@ impl Notice {
             }
         }
     }
+}
+
+/// What a process was too slow with, for an operator. It writes its Python stack below.
+pub fn not_ready_within(limit: Duration) -> String {
+    format!("not ready within --boot-timeout {}: see its Python stack", value::shown(limit))
 }
 
 /// The keys of every line on a worker.

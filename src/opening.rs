@@ -46,7 +46,10 @@ pub struct Opening {
     /// Whether something may come from it.
     is_open: bool,
     report: Vec<u8>,
+    patience: Duration,
     deadline: Instant,
+    /// Whether the deadline was put off once, so that it can tell where it is.
+    is_late: bool,
 }
 
 impl Opening {
@@ -65,10 +68,18 @@ impl Opening {
         // The child waits for us to read, we never for it to write.
         fcntl(&words, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(OpeningError::Pipe)?;
         let ours = [words.as_fd()];
-        let life = |prepared| live(launch, generation, &mouth, prepared);
+        let life = |prepared| live(launch, generation, log, &mouth, prepared);
         let pid = fork::spawn_bound(launch, berth, log, "opening.panic", &ours, life)?;
         let words = File::from(words);
-        Ok(Self { pid, words, is_open: true, report: Vec::new(), deadline: now + patience })
+        Ok(Self {
+            pid,
+            words,
+            is_open: true,
+            report: Vec::new(),
+            patience,
+            deadline: now + patience,
+            is_late: false,
+        })
     }
 
     /// Its process, which the caller reaps, and then hands to [`Opening::ended`].
@@ -84,6 +95,23 @@ impl Opening {
     /// The descriptors that other children close.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
         own.add(&self.words);
+    }
+
+    /// The first time that its time is up: it writes its Python stack to the log, and is to be killed
+    /// at `kill_at`. How long it has had; `None` if it was asked before.
+    pub fn ask_where(&mut self, kill_at: Instant) -> Option<Duration> {
+        if std::mem::replace(&mut self.is_late, true) {
+            return None;
+        }
+        self.deadline = kill_at;
+        // ESRCH: it has ended, and waits to be reaped.
+        let _ = kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2);
+        Some(self.patience)
+    }
+
+    /// How long it may take.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Readable when there is something to [`Opening::listen`] to.
@@ -139,11 +167,12 @@ impl Opening {
 fn live(
     launch: &dyn Launch,
     generation: Generation,
+    log: &Log,
     mouth: &OwnedFd,
     prepared: Result<(), BerthError>,
 ) -> i32 {
     let done = match prepared {
-        Ok(()) => launch.open(generation),
+        Ok(()) => launch.open(generation, log),
         Err(error) => {
             Err(LoadFailure { exit: WorkerExit::NotBooted, report: format!("{error}\n") })
         }

@@ -89,6 +89,8 @@ pub enum Ending {
 pub enum Lapse {
     /// A worker that should have been ready by now.
     Boot,
+    /// The same, after its moment to tell where it is.
+    Late,
     /// A worker that said it cannot boot and should have gone by now.
     Failing,
     /// A draining worker: the time for the quick stop has come.
@@ -228,7 +230,9 @@ impl WorkerSlot {
     /// Whose time is up.
     pub fn lapse(&self, now: Instant) -> Option<Lapse> {
         match self.state {
-            SlotState::Starting { deadline, .. } if deadline <= now => Some(Lapse::Boot),
+            SlotState::Starting { deadline, is_late, .. } if deadline <= now => {
+                Some(if is_late { Lapse::Late } else { Lapse::Boot })
+            }
             SlotState::Failing { kill_at, .. } if kill_at <= now => Some(Lapse::Failing),
             SlotState::Draining { quick_at, kill_at, .. } if quick_at.min(kill_at) <= now => {
                 Some(Lapse::Drain)
@@ -342,7 +346,7 @@ impl WorkerSlot {
     pub fn started(&mut self, pid: Pid, deadline: Instant) -> bool {
         let expected = self.state == SlotState::Spawning;
         if expected {
-            self.state = SlotState::Starting { pid, deadline };
+            self.state = SlotState::Starting { pid, deadline, is_late: false };
         }
         expected
     }
@@ -378,6 +382,14 @@ impl WorkerSlot {
             | SlotState::Condemned { .. }
             | SlotState::Killed { .. } => false,
         }
+    }
+
+    /// The worker is asked where it is, and has until `kill_at` to be ready all the same. Its process, if
+    /// that is news.
+    pub fn late(&mut self, kill_at: Instant) -> Option<Pid> {
+        let SlotState::Starting { pid, is_late: false, .. } = self.state else { return None };
+        self.state = SlotState::Starting { pid, deadline: kill_at, is_late: true };
+        Some(pid)
     }
 
     /// The worker says it cannot boot; it has until `kill_at` to end by itself.

@@ -49,6 +49,7 @@ use crate::notice::Notice;
 use crate::slot::{Ending, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
 pub use action::{Action, ReloadOutcome, Verdict};
 pub use event::{Event, Wish};
+pub use hang::LAST_WORDS;
 pub use roll::{DEATHS_APART, PROBATION, Step};
 use roll::{Role, Roll, Spare};
 use stop::Budget;
@@ -424,12 +425,8 @@ impl Supervisor {
         for index in 0..self.seat_count() {
             let lapse = self.seat_mut(index).and_then(|seat| seat.lapse(now));
             match lapse {
-                Some(Lapse::Boot) => {
-                    self.kill(index, KillReason::BootTimeout);
-                    if !self.is_spare(index) {
-                        self.boot_failed(Verdict::NotBooted, now);
-                    }
-                }
+                Some(Lapse::Boot) => self.boot_late(index, now),
+                Some(Lapse::Late) => self.kill(index, KillReason::BootTimeout),
                 Some(Lapse::Failing) => self.kill(index, KillReason::BootFailed),
                 Some(Lapse::Drain) => {
                     let patience = self.policy.quick;

@@ -10,7 +10,8 @@
 //! |---|---|---|
 //! | Booting | it says that it is ready | Ready |
 //! | Booting | it says that it cannot load the application | Gone |
-//! | Booting | the boot timeout is over; [`Zygote::end`] | Gone, killed |
+//! | Booting | the boot timeout is over; it is asked where it is | Booting, for [`LAST_WORDS`] |
+//! | Booting | that is over, too; [`Zygote::end`] | Gone, killed |
 //! | Ready | an order is not answered within the boot timeout | Gone, killed |
 //! | Ready | [`Zygote::end`]: the socket is shut in our direction | Ending |
 //! | Ending | it does not leave in time | Gone, killed |
@@ -59,6 +60,7 @@ use thiserror::Error;
 use crate::descriptors::OwnDescriptors;
 use crate::fork::{self, Berth, ForkError, Launch};
 use crate::slot::{ExitStatus, Pid};
+use crate::supervisor::LAST_WORDS;
 use message::{Brief, MESSAGE_BYTES, Word};
 pub use news::{Delay, Lie, News, SpawnCause, ZygoteEnding};
 
@@ -149,7 +151,7 @@ pub struct Zygote {
 
 enum State {
     /// It loads the application.
-    Booting { deadline: Instant },
+    Booting { deadline: Instant, is_late: bool },
     /// It forks workers.
     Ready { underway: Option<Underway> },
     /// It has been told to leave, and may still answer what it was told before.
@@ -209,7 +211,7 @@ impl Zygote {
             generation: inheritance.generation,
             line,
             patience,
-            state: State::Booting { deadline: now + patience },
+            state: State::Booting { deadline: now + patience, is_late: false },
             queue: VecDeque::new(),
             last_number: 0,
         })
@@ -255,7 +257,7 @@ impl Zygote {
     /// When [`Zygote::judge`] is due at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Booting { deadline } => Some(*deadline),
+            State::Booting { deadline, .. } => Some(*deadline),
             State::Ready { underway } => underway.as_ref().map(Underway::next_deadline),
             State::Ending { underway, kill_at } => {
                 let look = underway.as_ref().map(Underway::next_deadline);
@@ -298,8 +300,16 @@ impl Zygote {
     /// Whose time is up? Not to be called when we have been stopped ourselves.
     pub fn judge(&mut self, now: Instant) -> Vec<News> {
         let mut news = Vec::new();
-        let reason = match &self.state {
-            State::Booting { deadline } if *deadline <= now => Delay::Load,
+        let reason = match &mut self.state {
+            State::Booting { deadline, is_late } if *deadline <= now && !*is_late => {
+                (*deadline, *is_late) = (now + LAST_WORDS, true);
+                // SIGUSR2 makes it write its Python stack to the log. Its pid is its own until it is
+                // reaped; ESRCH: it waits for that.
+                let _ = kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2);
+                news.push(News::NotReady { limit: self.patience });
+                return news;
+            }
+            State::Booting { deadline, .. } if *deadline <= now => Delay::Load,
             State::Ready { underway: Some(order) } if order.deadline <= now => {
                 if let Some(Told { pid, .. }) = order.told {
                     self.distrust(Lie::Stranger { pid }, &mut news);

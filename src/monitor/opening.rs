@@ -11,8 +11,11 @@ use arctos_worker::metrics::Side;
 
 use super::Monitor;
 use crate::fork::{self, Berth};
+use crate::notice::not_ready_within;
 use crate::opening::{Opening, OpeningError};
 use crate::slot::{ExitStatus, Pid};
+use crate::supervisor::LAST_WORDS;
+use crate::value;
 
 /// See the module. There is one at a time: a reload begins when what the one before began is gone.
 #[derive(Default)]
@@ -108,10 +111,25 @@ impl Monitor<'_> {
 
     /// Is its time up?
     pub(super) fn judge_opening(&mut self, now: Instant) {
-        let late = self.openings.under_way.take_if(|it| it.opening.deadline() <= now);
+        let is_late = |it: &mut UnderWay| it.opening.deadline() <= now;
+        if let Some(it) = self.openings.under_way.as_mut()
+            && is_late(it)
+            && let Some(limit) = it.opening.ask_where(now + LAST_WORDS)
+        {
+            let pairs = [
+                ("generation", Value::Number(i64::from(it.generation.0))),
+                ("pid", Value::Number(i64::from(it.opening.pid().0))),
+                ("reason", Value::Text(&not_ready_within(limit))),
+            ];
+            self.log.line(Level::Error, "generation.not_ready", &pairs);
+            return;
+        }
+        let late = self.openings.under_way.take_if(is_late);
         let Some(UnderWay { generation, opening, held }) = late else { return };
+        let limit = value::shown(opening.patience());
         opening.put_down();
-        let report = "The hooks of --on-start were not done within --boot-timeout.\n".to_owned();
+        let report =
+            format!("The hooks of --on-start were not done within --boot-timeout {limit}.\n");
         self.give_up_opening(generation, held, report);
     }
 

@@ -188,6 +188,7 @@ impl Monitor<'_> {
                     continue;
                 }
                 News::Ready { .. }
+                | News::NotReady { .. }
                 | News::Killed { .. }
                 | News::Distrusted { .. }
                 | News::Ended { .. } => continue,

@@ -144,6 +144,7 @@ impl Monitor<'_> {
             Notice::Started { .. }
             | Notice::Ready { .. }
             | Notice::GoesOn { .. }
+            | Notice::NotReady { .. }
             | Notice::Scaled { .. }
             | Notice::AtCeiling { .. }
             | Notice::AtFloor

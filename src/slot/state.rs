@@ -22,6 +22,8 @@ pub enum SlotState {
         pid: Pid,
         /// When it must be ready.
         deadline: Instant,
+        /// Whether that was put off once, so that it can tell where it is.
+        is_late: bool,
     },
     /// A process that was told to leave before it said that it can serve.
     ///

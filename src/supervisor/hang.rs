@@ -7,7 +7,7 @@ use crate::notice::Notice;
 use crate::slot::{Pid, WorkerSlot};
 
 /// How long a worker that hangs has to say where, and to go on after all, before it is killed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// A worker hangs: it is asked where, and killed after that.
@@ -34,5 +34,15 @@ impl Supervisor {
     /// Whether a process is about to be killed because it hangs.
     pub fn is_condemned(&self, pid: Pid) -> bool {
         self.seats().any(|seat| seat.pid() == Some(pid) && WorkerSlot::is_condemned(seat))
+    }
+
+    /// A worker is not ready in time. It has a moment to tell where it is.
+    pub(super) fn boot_late(&mut self, index: usize, now: Instant) {
+        let Some(seat) = self.seat_mut(index) else { return };
+        let (slot, generation) = (seat.id(), seat.generation());
+        let Some(pid) = seat.late(now + LAST_WORDS) else { return };
+        let limit = self.policy.boot;
+        self.tell(Notice::NotReady { slot, pid, generation, limit });
+        self.actions.push_back(Action::DumpStack { pid });
     }
 }

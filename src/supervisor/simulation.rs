@@ -311,10 +311,13 @@ impl World {
             match action {
                 Action::Spawn { slot, side, generation } => self.spawn(slot, side, generation),
                 Action::DumpStack { pid } => {
-                    self.pacing.forget(); // It hangs in a request, so it has served.
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
-                    process.was_ready = std::mem::replace(&mut process.is_ready, false);
-                    process.leaving.is_hung = true;
+                    // One that is late with its boot may serve yet.
+                    if process.leaving.has_been_ready {
+                        self.pacing.forget(); // It hangs in a request, so it has served.
+                        process.was_ready = std::mem::replace(&mut process.is_ready, false);
+                        process.leaving.is_hung = true;
+                    }
                 }
                 Action::Configure { .. } => {
                     assert!(!self.reloading, "two reloads at once");

@@ -215,9 +215,19 @@ fn a_worker_that_hangs_at_first_start_ends_it_at_the_boot_timeout() {
     let mut rig = Rig::new(policy(1));
     rig.run();
     assert_eq!(rig.after(s(59.9)), []);
-    let did = rig.after(s(0.1));
-    assert_eq!(did, [Kill(100), Stopping, CloseDoor, DropListeners]);
-    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Finish(Verdict::NotBooted)]);
+    assert_eq!(rig.after(s(0.1)), [DumpStack(100)]);
+    assert_eq!(rig.after(s(1.0)), [Kill(100)]);
+    let did = rig.exited(100, ExitStatus::Signal(9));
+    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotBooted)]);
+}
+
+#[test]
+fn a_worker_that_is_ready_just_after_its_time_serves() {
+    let mut rig = Rig::new(policy(1));
+    rig.run();
+    assert_eq!(rig.after(s(60.0)), [DumpStack(100)]);
+    assert_eq!(rig.ready(100), [Ready]);
+    assert_eq!(rig.after(s(10.0)), []);
 }
 
 #[test]

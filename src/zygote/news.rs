@@ -1,5 +1,7 @@
 //! What the supervisor learns of a zygote, and the log lines that tell it.
 
+use std::time::Duration;
+
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::metrics::Side;
@@ -7,6 +9,7 @@ use arctos_worker::post::WorkerExit;
 use nix::errno::Errno;
 use thiserror::Error;
 
+use crate::notice::not_ready_within;
 use crate::slot::{ExitStatus, Pid};
 
 /// What has become of a zygote or of an order.
@@ -25,6 +28,11 @@ pub enum News {
         exit: WorkerExit,
         /// What the application, or who loads it, says about it.
         report: String,
+    },
+    /// It has not loaded the application in time, and was asked where it is.
+    NotReady {
+        /// `--boot-timeout`.
+        limit: Duration,
     },
     /// It took too long, and is killed.
     Killed {
@@ -155,7 +163,7 @@ impl News {
             }
             Self::Killed { reason } => {
                 let reason = match reason {
-                    Delay::Load => "not ready within the boot timeout",
+                    Delay::Load => "not ready within --boot-timeout",
                     Delay::Fork => "did not fork a worker in time",
                     Delay::Leave => "did not leave in time",
                 };
@@ -173,6 +181,10 @@ impl News {
                 let mut further = vec![("reason", Value::Text(reason))];
                 further.extend(pid.map(|pid| ("told_pid", Value::Number(i64::from(pid.0)))));
                 line(Level::Error, "zygote.distrusted", &further);
+            }
+            Self::NotReady { limit } => {
+                let reason = not_ready_within(*limit);
+                line(Level::Error, "zygote.not_ready", &[("reason", Value::Text(&reason))]);
             }
             Self::Started { .. } => {}
             // Nobody waits for this worker any more.

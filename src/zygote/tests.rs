@@ -27,7 +27,7 @@ impl Play {
             generation: Generation(1),
             line,
             patience: PATIENCE,
-            state: State::Booting { deadline: start + PATIENCE },
+            state: State::Booting { deadline: start + PATIENCE, is_late: false },
             queue: VecDeque::new(),
             last_number: 0,
         };
@@ -192,10 +192,13 @@ fn an_import_without_end_is_killed_at_the_deadline() {
     play.order(0);
     assert_eq!(play.zygote.next_deadline(), Some(play.t(60)));
     assert_eq!(play.zygote.judge(play.t(59)), []);
-    let news = play.zygote.judge(play.t(60));
+    let late = News::NotReady { limit: Duration::from_secs(60) };
+    assert_eq!(play.zygote.judge(play.t(60)), [late]);
+    assert_eq!(play.zygote.judge(play.t(60)), []);
+    let news = play.zygote.judge(play.t(61));
     let killed = News::Killed { reason: Delay::Load };
     assert_eq!(news, [killed, not_started(0, SpawnCause::Late)]);
-    assert_eq!(play.zygote.judge(play.t(61)), []);
+    assert_eq!(play.zygote.judge(play.t(62)), []);
     assert!(play.is_killed());
 }
 

@@ -71,7 +71,7 @@ impl Launch for Actor {
         assert!(is_first || self.0 != "defective", "the roof comes down");
     }
 
-    fn open(&self, generation: Generation) -> Result<(), LoadFailure> {
+    fn open(&self, generation: Generation, _log: &Log) -> Result<(), LoadFailure> {
         let number = |number: i64| Value::Number(number);
         let pairs = [
             ("generation", number(i64::from(generation.0))),

@@ -23,6 +23,8 @@ from server import (
     run,
 )
 
+EXIT_NOT_BOOTED = 3
+WORKER_NOT_READY = "worker.not_ready"  # slot, pid, generation, reason; its Python stack follows
 SCRIPT = str(Path(sys.executable).parent / "arctos")
 
 
@@ -213,6 +215,23 @@ def test_the_application_is_imported_as_the_user_it_runs_as(connect):
         shutil.rmtree(folder)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.parametrize("how", ["current", "--chdir", "--pythonpath"])
+def test_a_directory_that_the_user_cannot_read_is_named(how):
+    folder = Path(tempfile.mkdtemp())  # for its owner alone
+    try:
+        shop = folder / "shop"
+        shop.mkdir()
+        (shop / "closed.py").write_text("from plain import app\n")
+        options = [] if how == "current" else [how, shop]
+        where = {"cwd": shop} if how == "current" else {"cwd": "/"}
+        status, _, said = run("--user", "nobody", "--bind", "127.0.0.1:0", *options, "closed:app", **where)
+        assert status in (EXIT_NOT_IMPORTABLE, EXIT_NOT_BOOTED), said
+        assert f"cannot read the application's directory {shop}: it has no access to {folder}." in said
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="for others it is refused for another reason")
 def test_an_unknown_user_is_refused_and_named():
     status, _, said = run("--user", "nobody-of-that-name", "--bind", "127.0.0.1:0", "plain:app")
@@ -242,5 +261,7 @@ def test_an_application_that_breaks_at_import_ends_the_start(tmp_path, how, work
         assert server.log.count("Traceback (most recent call last)") == (expected == 4), server.log
         assert server.leftovers() == []
         assert not server.events(SERVER_READY)
+        late = [line for line in server.events(WORKER_NOT_READY) if "--boot-timeout 1s" in line.pairs["reason"]]
+        assert bool(late) == (how == "hangs") == ('breaks.py", line 1 in <module>' in server.log), server.log
     finally:
         server.kill()

@@ -208,6 +208,7 @@ impl Keeper {
                 | News::Failed { .. }
                 | News::Killed { .. }
                 | News::Distrusted { .. }
+                | News::NotReady { .. }
                 | News::Ended { .. } => {}
             }
         }

@@ -59,7 +59,8 @@ fn a_canary_that_cannot_boot_changes_nothing() {
 fn a_canary_that_is_not_ready_in_time_is_killed_and_changes_nothing() {
     let mut rig = Rig::serving(policy(1));
     rig.hup(policy(1));
-    assert_eq!(rig.after(s(60.0)), [Kill(101)]);
+    assert_eq!(rig.after(s(60.0)), [DumpStack(101)]);
+    assert_eq!(rig.after(s(1.0)), [Kill(101)]);
     let did = rig.exited(101, ExitStatus::Signal(9));
     assert_eq!(did, [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
 }

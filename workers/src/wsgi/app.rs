@@ -14,6 +14,7 @@ use super::failure::traceback;
 use super::finalize::flush_output;
 use super::forked::alone;
 use super::start_response::type_name;
+use super::unreadable;
 use crate::post::WorkerExit;
 use crate::settings::AppSpec;
 
@@ -44,12 +45,15 @@ impl BootFailure {
 
 /// Loads the application into a process that is prepared: import, attribute, factory, in this order.
 pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, BootFailure> {
-    let module = import(py, spec)?;
-    let (name, object) = attribute(py, spec, &module)?;
-    let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
-    check_callable(py, spec, &name, &module, &application)?;
-    django::load_urlconf(py, &application)?;
-    Ok(application)
+    let boot = || {
+        let module = import(py, spec)?;
+        let (name, object) = attribute(py, spec, &module)?;
+        let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
+        check_callable(py, spec, &name, &module, &application)?;
+        django::load_urlconf(py, &application)?;
+        Ok(application)
+    };
+    boot().map_err(|failure| unreadable::explain(py, spec, failure))
 }
 
 /// After the application was loaded, before processes are forked with it: the collector never looks at
@@ -98,6 +102,10 @@ pub(super) fn adopt<'py>(
 
 /// Changes the folder, and sets `sys.path` and the environment, before any code of the application's.
 pub(super) fn prepare(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
+    set_up(py, spec).map_err(|failure| unreadable::explain(py, spec, failure))
+}
+
+fn set_up(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     if let Some(folder) = &spec.chdir {
         change_folder(py, folder).map_err(|error| {
             let what = format!("Cannot change to the folder {}.", folder.display());
@@ -113,7 +121,8 @@ pub(super) fn prepare(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure>
 }
 
 fn change_folder(py: Python<'_>, folder: &Path) -> PyResult<()> {
-    py.import("os")?.call_method1("chdir", (folder,)).map(drop)
+    // As text: a `Path` becomes one of pathlib's, which has to be imported first.
+    py.import("os")?.call_method1("chdir", (folder.as_os_str(),)).map(drop)
 }
 
 /// `pythonpath`, then the current folder, then what was there.
@@ -123,7 +132,7 @@ fn set_path(py: Python<'_>, pythonpath: &[std::path::PathBuf]) -> PyResult<()> {
     let abspath = os.getattr("path")?.getattr("abspath")?;
     let mut folders = Vec::with_capacity(pythonpath.len() + 1);
     for folder in pythonpath {
-        folders.push(abspath.call1((folder,))?);
+        folders.push(abspath.call1((folder.as_os_str(),))?);
     }
     folders.push(os.call_method0("getcwd")?);
     for folder in folders.into_iter().rev() {

@@ -221,7 +221,9 @@ fn formatted(py: Python<'_>, error: &PyErr) -> PyResult<String> {
     Ok(text.cast_into::<PyString>()?.to_string_lossy().into_owned())
 }
 
-/// The type is named all the same.
+/// The type is named all the same, and the message where it has one.
 fn untold(py: Python<'_>, error: &PyErr) -> String {
-    format!("{}: its traceback cannot be shown", type_name(error.value(py)))
+    let message = error.value(py).str().map(|text| text.to_string_lossy().into_owned());
+    let message = message.map_or(String::new(), |text| format!("{text} "));
+    format!("{}: {message}(its traceback cannot be shown)", type_name(error.value(py)))
 }

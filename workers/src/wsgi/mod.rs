@@ -19,6 +19,7 @@
 //! | `forked` | a child that the application forked and that comes back |
 //! | `hooks` | functions of the application's that are called beside it |
 //! | `failure` | what went wrong, and how the log names it |
+//! | `unreadable` | which directories a boot that failed cannot read |
 //! | `stacks` | the stacks of all threads, where SIGUSR2 asks for them |
 //! | `caller` | the program around a server without a supervisor, and its signal handlers |
 //! | `ffi` | the only unsafe code here |
@@ -42,6 +43,7 @@ mod reply;
 mod request_id;
 mod stacks;
 mod start_response;
+mod unreadable;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -89,6 +91,14 @@ pub struct Bridge {
 
 /// An application that was loaded before the processes that serve it were forked.
 pub struct Loaded(Py<PyAny>);
+
+/// From now on SIGUSR2 shows the Python stacks of this process, which is no worker's. Before the first
+/// line of the application's, so that one which hangs can be looked into.
+pub fn show_stacks(log: &Log) {
+    Python::attach(|py| {
+        Stacks::offer(py, log);
+    });
+}
 
 /// Calls the hooks of `--on-start` in this process, which does nothing else and is about to end.
 ///

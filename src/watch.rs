@@ -71,12 +71,14 @@ pub fn hang(
         let pardoned = if moment < pardon.until { pardon.gap } else { Duration::ZERO };
         monotonic.saturating_sub(moment).saturating_sub(pardoned)
     };
-    if let Some(start) = block.exit_start() {
+    // A worker that scribbles over its block can leave any moment; one that is still to come is none.
+    let is_past = |moment: &Duration| *moment <= monotonic;
+    if let Some(start) = block.exit_start().filter(is_past) {
         let age = since(start);
         return (age > EXIT_PATIENCE).then_some(Hang::Exit(age));
     }
     // Before the loop: a call that ends between the two looks is seen as a step.
-    let call = block.call_start();
+    let call = block.call_start().filter(is_past);
     let still = since(pulse.look(block, monotonic));
     if let Some(start) = call {
         let age = since(start);
@@ -275,6 +277,14 @@ mod tests {
         worker.returns();
         worker.block.begin_exit(worker.now);
         assert_eq!(worker.wait(20), Some(Hang::Exit(s(11))));
+    }
+
+    #[test]
+    fn a_moment_that_is_still_to_come_hides_no_loop_that_stands_still() {
+        let mut worker = Watched::from(s(100));
+        worker.block.begin_exit(Duration::MAX);
+        worker.block.begin_call(Duration::MAX);
+        assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
     }
 
     #[test]

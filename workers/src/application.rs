@@ -44,6 +44,12 @@ pub trait Application {
         Ok(())
     }
 
+    /// Whether a signal handler that ran inside of a call wants something that [`Application::signalled`] tells.
+    /// Asked after each connection, so it costs next to nothing.
+    fn is_signalled(&self) -> bool {
+        false
+    }
+
     /// From here on, what goes wrong in the application is kept for a person to read, until
     /// [`Application::take_failures`].
     fn keep_failures(&mut self) {}

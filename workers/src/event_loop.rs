@@ -361,9 +361,17 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// once, or its time is over. What is on its way is in the next turn's batch.
     fn is_cut_short(&mut self) -> bool {
         let began_requests = self.desk.begins_requests;
-        self.hear_orders();
+        self.hear_news();
         (began_requests && !self.desk.begins_requests)
             || self.phase.is_out_of_time(self.desk.clock.now())
+    }
+
+    /// Hears of orders, and of signal handlers that have run inside of a call.
+    fn hear_news(&mut self) {
+        if self.app.is_signalled() {
+            self.signalled();
+        }
+        self.hear_orders();
     }
 
     /// Does what the supervisor's command word and direct signals ask.

@@ -19,7 +19,7 @@ impl<A: Application> EventLoop<'_, A> {
         let due: Vec<_> = iter::from_fn(|| self.deadlines.pop_expired(now)).collect();
         for (timer, token) in due {
             self.judge(timer, token);
-            self.hear_orders();
+            self.hear_news();
         }
     }
 

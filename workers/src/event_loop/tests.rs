@@ -56,6 +56,12 @@ fn app(reply_bytes: usize) -> App {
     App { reply: vec![b'x'; reply_bytes], head: ResponseHead::default() }
 }
 
+/// Returns when so many descriptors have something for the loop: what a client sends takes a moment, also on
+/// the loopback interface.
+fn await_events<A: Application>(event_loop: &mut EventLoop<'_, A>, count: usize) {
+    while event_loop.poller.wait(Some(Duration::from_secs(20))).unwrap() < count {}
+}
+
 /// More than any socket buffers.
 const TOO_MUCH: usize = 64 << 20;
 

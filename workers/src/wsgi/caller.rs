@@ -126,8 +126,17 @@ impl Caller {
         if let Err(error) = looked {
             self.note(error);
         }
-        let count = self.interrupts.load(Ordering::Relaxed) + self.raised_count.get();
+        let count = self.noted_count();
         if self.told_count.replace(count) == count { Heard::Nothing } else { Heard::Leave }
+    }
+
+    /// Whether something was noted that the loop was not told of.
+    pub(super) fn has_news(&self) -> bool {
+        self.noted_count() != self.told_count.get()
+    }
+
+    fn noted_count(&self) -> u32 {
+        self.interrupts.load(Ordering::Relaxed) + self.raised_count.get()
     }
 
     /// Notes what the application raised, if it was a signal handler that raised it.

@@ -401,6 +401,10 @@ impl Application for Bridge {
         Python::attach(|py| self.hooks.ready(py)).map_err(|failure| failure.report())
     }
 
+    fn is_signalled(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.has_news())
+    }
+
     fn keep_failures(&mut self) {
         self.reporter.keep();
         self.django = Python::attach(django::Exceptions::of_requests);

@@ -5,11 +5,21 @@ use std::rc::Rc;
 
 use super::*;
 
+/// Who gives the order.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// The supervisor.
+    Word(Command),
+    /// A signal handler of the program around, that ran inside of the application.
+    Interrupt,
+}
+
 /// Answers everything; the first request is what a new order comes in.
 struct Ordered {
     head: ResponseHead,
     block: &'static Block,
-    order: Command,
+    order: Order,
+    is_interrupted: bool,
     asked: Rc<RefCell<Vec<String>>>,
 }
 
@@ -21,7 +31,10 @@ impl Application for Ordered {
         request: Request<'_>,
         _outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, Nothing>, AppError> {
-        self.block.set_command(self.order);
+        match self.order {
+            Order::Word(command) => self.block.set_command(command),
+            Order::Interrupt => self.is_interrupted = true,
+        }
         let path = String::from_utf8_lossy(request.head.path.of(request.head_bytes)).into_owned();
         let body = if path == "/large" { vec![b'x'; TOO_MUCH] } else { b"ok".to_vec() };
         self.asked.borrow_mut().push(path);
@@ -32,6 +45,14 @@ impl Application for Ordered {
     fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
         wait()
     }
+
+    fn is_signalled(&self) -> bool {
+        self.is_interrupted
+    }
+
+    fn signalled(&mut self) -> Heard {
+        if std::mem::take(&mut self.is_interrupted) { Heard::Leave } else { Heard::Nothing }
+    }
 }
 
 /// A loop whose first request brings this order, with so many connections that it knows already.
@@ -41,17 +62,13 @@ struct Stage {
     doorbell: EventFd,
 }
 
-fn with_clients(
-    order: Command,
-    count: usize,
-    test: impl FnOnce(&mut EventLoop<'_, Ordered>, Stage),
-) {
+fn with_clients(order: Order, count: usize, test: impl FnOnce(&mut EventLoop<'_, Ordered>, Stage)) {
     let (_supervisor, life) = UnixStream::pair().unwrap();
     let (post, doorbell) = stage::post(life.into());
     let (block, asked) = (post.block, Rc::new(RefCell::new(Vec::new())));
     let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
     let head = ResponseHead::default();
-    let mut app = Ordered { head, block, order, asked: Rc::clone(&asked) };
+    let mut app = Ordered { head, block, order, is_interrupted: false, asked: Rc::clone(&asked) };
     let mut event_loop = EventLoop::new(post, &mut app).unwrap();
     let mut clients = Vec::new();
     for index in 0..count {
@@ -77,16 +94,19 @@ fn answer(mut client: &TcpStream) -> String {
 
 #[test]
 fn a_quick_stop_begins_no_further_request_of_the_batch() {
-    with_clients(Command::Quick, 5, |event_loop, stage| {
-        stage.clients.iter().for_each(|client| ask(client, "/"));
-        assert!(event_loop.turn().unwrap(), "nobody is being answered");
-        assert_eq!(stage.asked.borrow().len(), 1);
-    });
+    for order in [Order::Word(Command::Quick), Order::Interrupt] {
+        with_clients(order, 5, |event_loop, stage| {
+            stage.clients.iter().for_each(|client| ask(client, "/"));
+            await_events(event_loop, 5);
+            assert!(event_loop.turn().unwrap(), "nobody is being answered: {order:?}");
+            assert_eq!(stage.asked.borrow().len(), 1, "{order:?}");
+        });
+    }
 }
 
 #[test]
 fn a_quick_stop_finishes_the_reply_that_is_on_its_way_and_begins_no_other() {
-    with_clients(Command::Quick, 3, |event_loop, mut stage| {
+    with_clients(Order::Word(Command::Quick), 3, |event_loop, mut stage| {
         ask(&stage.clients[0], "/large");
         assert!(!event_loop.turn().unwrap(), "a reply is on its way");
         ask(&stage.clients[1], "/");
@@ -103,7 +123,7 @@ fn a_quick_stop_finishes_the_reply_that_is_on_its_way_and_begins_no_other() {
 
 #[test]
 fn a_quick_stop_begins_no_request_that_lies_behind_the_running_one() {
-    with_clients(Command::Quick, 1, |event_loop, stage| {
+    with_clients(Order::Word(Command::Quick), 1, |event_loop, stage| {
         let request = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
         (&stage.clients[0]).write_all(request.repeat(4).as_bytes()).unwrap();
         assert!(event_loop.turn().unwrap(), "the first one is answered");
@@ -115,8 +135,9 @@ fn a_quick_stop_begins_no_request_that_lies_behind_the_running_one() {
 #[test]
 fn whoever_is_served_after_the_order_to_leave_is_told_so_in_the_same_batch() {
     for order in [Command::Announce, Command::Drain] {
-        with_clients(order, 3, |event_loop, stage| {
+        with_clients(Order::Word(order), 3, |event_loop, stage| {
             stage.clients.iter().for_each(|client| ask(client, "/"));
+            await_events(event_loop, 3);
             event_loop.turn().unwrap();
             let answers: Vec<_> = stage.clients.iter().map(answer).collect();
             let closing = answers.iter().filter(|it| it.contains("\r\nConnection: close\r\n"));

@@ -19,6 +19,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use arctos_worker::fork_guard;
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit};
@@ -165,6 +166,9 @@ fn live(launch: &dyn Launch, mut post: Post, berth: &Berth<'_>, mask: &SigSet) -
     let log = post.log.with_identity(post.slot, std::process::id(), post.generation);
     post.log = log.with_row(&post.block.row);
     let log = post.log.clone();
+    // Before the interpreter hears of the fork: what it calls then is foreign, too.
+    let _guarded = fork_guard::begin();
+    post.guard();
     guarded(&log, "worker.panic", || {
         let prepared = prepare(launch, berth, &[], mask);
         let exit = match prepared {

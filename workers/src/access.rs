@@ -10,10 +10,11 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::connection::SocketName;
+use crate::fork_guard::{self, Mark};
 use crate::http::{Status, Version};
 use crate::log::LogFormat;
 use crate::log::escape::{Style, cut, escape};
@@ -54,6 +55,8 @@ pub struct RequestLine<'a> {
 
 /// The access log of one worker.
 pub struct AccessLog {
+    /// Before the sink, because it goes first.
+    guard: Mark,
     sink: Sink,
     format: LogFormat,
     buffer: Vec<u8>,
@@ -95,8 +98,10 @@ impl AccessLog {
     /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow.
     pub fn new(fd: OwnedFd, format: LogFormat) -> Self {
         let buffer = Vec::with_capacity(2 * FULL_BYTES);
+        fork_guard::forget(fd.as_fd()); // The sink may have another one of its own.
         let sink = Sink::new(fd);
-        Self { sink, format, buffer, is_torn: false, date: Date::default(), dropped: 0 }
+        let guard = Mark::of(sink.as_fd());
+        Self { guard, sink, format, buffer, is_torn: false, date: Date::default(), dropped: 0 }
     }
 
     /// Writes to `fd` from now on, the same log opened anew. What has gathered goes to the old file as far
@@ -109,7 +114,9 @@ impl AccessLog {
             self.buffer.drain(..=end);
             self.dropped += 1;
         }
-        self.sink = Sink::new(fd);
+        let sink = Sink::new(fd);
+        self.guard = Mark::of(sink.as_fd());
+        self.sink = sink;
     }
 
     /// Adds one line. A full buffer is flushed first; where that does not help, the line is dropped.

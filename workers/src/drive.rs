@@ -14,7 +14,7 @@ use crate::channel::{Channel, Record};
 use crate::clock::Clock;
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::fd::{self, Io};
-use crate::fork_guard;
+use crate::fork_guard::{self, Private};
 use crate::http::{Head, Persistence, ResponseHead, Status};
 use crate::log::{Level, Log, Value};
 use crate::metrics::{Block, Counter};
@@ -363,7 +363,7 @@ fn answer<A: Application>(
                 }
                 Content::File(span) => {
                     channel.body = Some(span.owner);
-                    channel.file = Some(span.file);
+                    channel.file = Some(Private::new(span.file));
                     conn.begin_reply(reply.head, Some(span.length), &rules);
                     conn.push_file(span.offset, span.length)
                 }

@@ -6,8 +6,11 @@
 
 use std::fs::{File, Permissions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::fork_guard::Mark;
 
 /// A request body, first written, then rewound and read.
 pub struct Spool {
@@ -20,7 +23,12 @@ pub struct Spool {
 
 enum Store {
     Memory(Vec<u8>),
-    File { file: File, len: u64 },
+    File {
+        /// Until it is the application's: a child that it forks then has that file like any other of its own.
+        guard: Option<Mark>,
+        file: File,
+        len: u64,
+    },
 }
 
 impl Spool {
@@ -44,9 +52,10 @@ impl Spool {
                 file.write_all_at(memory, 0)?;
                 file.write_all_at(bytes, memory.len() as u64)?;
                 let len = (memory.len() + bytes.len()) as u64;
-                self.store = Store::File { file, len };
+                let guard = Some(Mark::of(file.as_fd()));
+                self.store = Store::File { guard, file, len };
             }
-            Store::File { file, len } => {
+            Store::File { file, len, .. } => {
                 file.write_all_at(bytes, *len)?;
                 *len += bytes.len() as u64;
             }
@@ -67,8 +76,11 @@ impl Spool {
         self.len() == 0
     }
 
-    /// Goes to the first byte.
+    /// Goes to the first byte, for the application to read. Children that it forks from now on have the file, too.
     pub fn rewind(&mut self) -> io::Result<()> {
+        if let Store::File { guard, .. } = &mut self.store {
+            *guard = None;
+        }
         self.position = 0;
         Ok(())
     }
@@ -82,7 +94,7 @@ impl Spool {
                 out[..count].copy_from_slice(&unread[..count]);
                 count
             }
-            Store::File { file, len } => {
+            Store::File { file, len, .. } => {
                 let unread = len - self.position;
                 let room =
                     usize::try_from(unread).map_or(out.len(), |unread| unread.min(out.len()));

@@ -11,7 +11,7 @@ use super::complaint::Complaint;
 use crate::connection::{ConnInfo, SocketName};
 use crate::drive::Desk;
 use crate::fd::{self, Accepted, Arrival, accept};
-use crate::fork_guard;
+use crate::fork_guard::Mark;
 use crate::log::{Level, Value};
 use crate::metrics::{Counter, Header};
 use crate::poller::{Interest, Poller};
@@ -31,6 +31,8 @@ pub(super) struct Arrived {
 
 /// All listeners of this worker.
 pub(super) struct Doors {
+    /// Before the listeners, because they go first.
+    guards: Vec<Mark>,
     listeners: Vec<Listener>,
     /// Says whether another server has them, too.
     header: &'static Header,
@@ -54,11 +56,9 @@ enum Life {
 
 impl Doors {
     pub(super) fn new(listeners: Vec<Listener>, header: &'static Header) -> Self {
-        for listener in &listeners {
-            fork_guard::guard(listener.socket.as_fd());
-        }
+        let guards = listeners.iter().map(|listener| Mark::of(listener.socket.as_fd())).collect();
         let complaint = Complaint::default();
-        Self { listeners, header, life: Life::Full, rest: FIRST_REST, complaint }
+        Self { guards, listeners, header, life: Life::Full, rest: FIRST_REST, complaint }
     }
 
     /// What the first of them is called.
@@ -181,9 +181,8 @@ impl Doors {
     /// Closes them for good.
     pub(super) fn close(&mut self, poller: &Poller) {
         self.unwatch(poller);
-        for listener in self.listeners.drain(..) {
-            fork_guard::forget(listener.socket.as_fd());
-        }
+        self.guards.clear();
+        self.listeners.clear();
         self.life = Life::Closed;
     }
 

@@ -62,12 +62,13 @@ def kinds(links):
 
 # Standard input, output and error, and the log, which has opened the pipe of standard error once more.
 STREAMS = {"/dev/null": 1, "pipe": 3}
-# Beside them: life line and listener; the supervisor's process; the doorbell; what it waits with.
+# Beside them: life line and listener; the supervisor's process; the doorbell, and what signals ring it by; what it
+# waits with.
 WORKER = {
     **STREAMS,
     "socket": 2,
     "anon_inode:[pidfd]": 1,
-    "anon_inode:[eventfd]": 1,
+    "anon_inode:[eventfd]": 2,
     "anon_inode:[eventpoll]": 1,
 }
 # The line to the supervisor, and its process.
@@ -212,3 +213,31 @@ def test_a_child_of_the_application_has_neither_the_bodies_nor_the_files_of_othe
         assert kinds(found) == {**STREAMS, str(tmp_path / "sent"): 1}
         upload.socket.close()
         download.socket.close()
+
+
+# Takes the number that the doorbell had, and all others that are free, and has a signal come.
+EXITS = """
+import os, signal
+from pathlib import Path
+
+FOLDER = Path(os.environ["FILES"])
+
+def worker_exit(worker):
+    held = [open(FOLDER / f"held{number}", "wb", 0) for number in range(64)]
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        os.kill(os.getpid(), number)
+    sizes = [os.fstat(file.fileno()).st_size for file in held]
+    (FOLDER / "sizes").write_text(repr(sizes))
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+"""
+
+
+def test_a_signal_during_the_hooks_of_the_end_writes_into_no_file_of_the_applications(tmp_path):
+    (tmp_path / "exits.py").write_text(EXITS)
+    options = ("--worker-exit", "exits:worker_exit")
+    with Server("exits:app", *options, cwd=tmp_path, env={"FILES": str(tmp_path)}) as server:
+        server.stop()
+    assert (tmp_path / "sizes").read_text() == repr([0] * 64)

@@ -20,7 +20,7 @@ use crate::config::{Config, ConfigError, Environment, Source};
 use crate::ctl::{self, Order};
 use crate::error::ExitCode;
 use crate::fork::{Disposition, Launch, set_disposition};
-use crate::listener::{ListenOptions, Listeners};
+use crate::listener::{Heirlooms, Holder, ListenError, ListenOptions, Listeners};
 use crate::load::Load;
 use crate::monitor;
 use crate::nofile::{self, raise_nofile};
@@ -75,11 +75,13 @@ pub fn resolve_keywords(
 ///
 /// Errors: what it had before cannot be found out, or not be put back.
 pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
+    let inherited = Heirlooms::default().with_inherited(&config.binds, Holder::Program);
     let dispositions = Dispositions::save()?;
     let limit = nofile::Limit::save()?;
     let folder = File::open(".")?;
-    let served =
-        catch_unwind(AssertUnwindSafe(|| serve(config, runtime, None, Some(folder.as_fd()))));
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        serve(config, runtime, inherited, None, Some(folder.as_fd()))
+    }));
     fchdir(&folder)?;
     limit.restore()?;
     dispositions.restore()?;
@@ -111,7 +113,12 @@ fn obey(
         Ok(Invocation::Top(watch)) => show(&watch),
         Ok(Invocation::Check(config)) => check(&config, runtime),
         Ok(Invocation::Serve(config)) => match bequest.as_deref().map(Bequest::read).transpose() {
-            Ok(bequest) => serve(&config, runtime, bequest, None),
+            Ok(mut bequest) => {
+                let listeners = bequest.as_mut().map(|it| std::mem::take(&mut it.listeners));
+                let inherited = listeners.unwrap_or_default();
+                let inherited = inherited.with_inherited(&config.binds, Holder::Nobody);
+                serve(&config, runtime, inherited, bequest, None)
+            }
             Err(error) => {
                 say(io::stderr(), &format!("error: {error}"));
                 ExitCode::Configuration as i32
@@ -178,7 +185,8 @@ fn told(failure: CheckFailure) -> i32 {
 fn serve(
     config: &Config,
     runtime: &dyn Runtime,
-    mut bequest: Option<Bequest>,
+    inherited: Result<Heirlooms, ListenError>,
+    bequest: Option<Bequest>,
     folder: Option<BorrowedFd<'_>>,
 ) -> i32 {
     // CPython's handler only notes SIGINT for the next line of Python, of which there is none: Ctrl-C
@@ -200,8 +208,9 @@ fn serve(
         log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
     }
     let options = ListenOptions::from(config);
-    let heirlooms = bequest.as_mut().map(|bequest| std::mem::take(&mut bequest.listeners));
-    match Listeners::inherit(&config.binds, &options, heirlooms.unwrap_or_default()) {
+    let bound =
+        inherited.and_then(|heirlooms| Listeners::inherit(&config.binds, &options, heirlooms));
+    match bound {
         Ok(listeners) => {
             for warning in listeners.warnings() {
                 log.line(Level::Warning, "listener.warning", &[("warning", Value::Text(warning))]);

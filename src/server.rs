@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::settings::AppSpec;
 use arctos_worker::worker::WorkerExit;
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{chdir, fchdir};
 
@@ -70,18 +71,21 @@ pub fn resolve_keywords(
     Source::of_keywords(keywords.into_iter().chain([application]), environment)?.read()
 }
 
-/// Serves in a program that goes on afterwards: with the signals, the folder and the limit of descriptors
-/// that it had before. Returns the exit code.
+/// Serves in a program that goes on afterwards: with the signals, the folder, the limit of descriptors and the
+/// orphans that it had before. Returns the exit code.
 ///
 /// Errors: what it had before cannot be found out, or not be put back.
 pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
     let inherited = Heirlooms::default().with_inherited(&config.binds, Holder::Program);
     let dispositions = Dispositions::save()?;
     let limit = nofile::Limit::save()?;
+    // `--preload` adopts the workers of zygotes; afterwards orphans of the program's children are not its business.
+    let adopts_orphans = prctl::get_child_subreaper()?;
     let folder = File::open(".")?;
     let served = catch_unwind(AssertUnwindSafe(|| {
         serve(config, runtime, inherited, None, Some(folder.as_fd()))
     }));
+    prctl::set_child_subreaper(adopts_orphans)?;
     fchdir(&folder)?;
     limit.restore()?;
     dispositions.restore()?;

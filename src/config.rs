@@ -99,6 +99,8 @@ pub struct Privileges {
     pub user: Option<Uid>,
     /// Group; the user's own where only a user is given.
     pub group: Option<Gid>,
+    /// Whether workers of another user may gain privileges by execve(2).
+    pub allow_new_privileges: bool,
     /// File mode creation mask.
     pub umask: Option<Mode>,
 }

@@ -8,7 +8,7 @@
 //! [`spawn`] refuses otherwise. All signals are blocked around the fork, so none can reach the
 //! child while it still has the supervisor's handlers, which write to the supervisor's own socket.
 //! How a zygote forks its workers, in other circumstances, is in [`twice`].
-#![expect(unsafe_code, reason = "fork(2), sigaction(2), waitpid(2), _exit(2)")]
+#![expect(unsafe_code, reason = "fork(2), sigaction(2), waitpid(2), prctl(2), _exit(2)")]
 
 pub mod child;
 mod errand;
@@ -20,6 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use arctos_worker::fork_guard;
 use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::post::{LIFE_FAILED, Post, WorkerExit, receive_stacks_pipe};
@@ -166,6 +167,9 @@ fn live(launch: &dyn Launch, mut post: Post, berth: &Berth<'_>, mask: &SigSet) -
     let log = post.log.with_identity(post.slot, std::process::id(), post.generation);
     post.log = log.with_row(&post.block.row);
     let log = post.log.clone();
+    // Before the interpreter hears of the fork: what it calls then is foreign, too.
+    let _guarded = fork_guard::begin();
+    post.guard();
     guarded(&log, "worker.panic", || {
         let prepared = prepare(launch, berth, &[], mask);
         let exit = match prepared {
@@ -271,9 +275,32 @@ fn prepare(
         // SAFETY: this process has one thread, so nobody else reads the environment.
         unsafe { std::env::remove_var(name) };
     }
-    berth.identity.assume().map_err(BerthError::Identity)?;
+    become_somebody(berth.identity).map_err(BerthError::Identity)?;
     let _ = prctl::set_name(&berth.title); // A name in ps(1), and no more.
     Ok(())
+}
+
+/// Takes the identity on.
+fn become_somebody(identity: &Identity) -> Result<(), Errno> {
+    if identity.gives_up_privileges() {
+        empty_bounding_set(); // Root alone may.
+        identity.assume()?;
+        return prctl::set_no_new_privs();
+    }
+    identity.assume()
+}
+
+/// Takes every capability out of what a program could give to this process or its children. Without CAP_SETPCAP,
+/// in a container that has dropped it, it stays: PR_SET_NO_NEW_PRIVS holds all the same.
+fn empty_bounding_set() {
+    const NONE: libc::c_ulong = 0;
+    for capability in 0..libc::c_ulong::from(u8::MAX) {
+        // SAFETY: this command touches no memory.
+        let outcome = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, NONE, NONE, NONE) };
+        if outcome != 0 {
+            return; // EINVAL: the kernel knows no more; EPERM: see above.
+        }
+    }
 }
 
 /// Closes what the supervisor keeps for itself. All else that is open belongs to the child, or to somebody

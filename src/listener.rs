@@ -33,7 +33,7 @@ use crate::descriptors::OwnDescriptors;
 
 pub use error::ListenError;
 use heirlooms::Leaving;
-pub use heirlooms::{Heirloom, Heirlooms};
+pub use heirlooms::{Heirloom, Heirlooms, Holder};
 use unix::SocketFile;
 
 /// How to listen, whatever the address.
@@ -169,7 +169,7 @@ impl Listeners {
                 BindAddress::Fd(number) => {
                     let socket = match heirlooms.take(bind) {
                         Some((socket, _)) => socket,
-                        None => take_over(*number)?,
+                        None => take_over(*number, Holder::Nobody)?,
                     };
                     doors.push(Door::of(bind, socket, Sockets::Inherited)?);
                 }
@@ -460,15 +460,20 @@ fn refuse_equal(binds: &[BindAddress]) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// A descriptor that is a listening stream socket, or why it is none.
-fn take_over(number: RawFd) -> Result<Socket, ListenError> {
-    let owned = fd::adopt(number).map_err(|error| ListenError::NotOpen { number, error })?;
-    let socket = Socket::from(owned);
-    match (socket.r#type(), socket.is_listener()) {
+/// A descriptor that is a listening stream socket, or why it is none. What is none is left as it was: it may be
+/// somebody else's who runs in this process.
+fn take_over(number: RawFd, holder: Holder) -> Result<Socket, ListenError> {
+    let not_open = |error| ListenError::NotOpen { number, error };
+    let duplicate = Socket::from(fd::duplicate(number).map_err(not_open)?);
+    match (duplicate.r#type(), duplicate.is_listener()) {
         (Ok(socket2::Type::STREAM), Ok(true)) => {}
         (Ok(_), Ok(_)) => return Err(ListenError::NotListening { number }),
         (Err(_), _) | (_, Err(_)) => return Err(ListenError::NotASocket { number }),
     }
+    let socket = match holder {
+        Holder::Nobody => Socket::from(fd::adopt(number).map_err(not_open)?),
+        Holder::Program => duplicate,
+    };
     let prepared = socket.set_nonblocking(true);
     prepared.map_err(|error| ListenError::other(&BindAddress::Fd(number), "fcntl(2)", error))?;
     Ok(socket)

@@ -34,6 +34,7 @@ mod watching;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -177,10 +178,12 @@ impl<'a> Monitor<'a> {
         let access_log = access_log::open(&config.logging.access)?;
         let pid_file = match &config.pid_file {
             None => None,
-            Some(path) => Some(
-                PidFile::prepare(path, std::process::id())
-                    .map_err(|source| Fatal::PidFile { path: path.clone(), source })?,
-            ),
+            Some(path) => {
+                let before = bequest.as_ref().and_then(|it| u32::try_from(it.predecessor.0).ok());
+                warn_of_occupant(path, before, &log);
+                let prepared = PidFile::prepare(path, std::process::id());
+                Some(prepared.map_err(|source| Fatal::PidFile { path: path.clone(), source })?)
+            }
         };
         let slots = config.workers.saturating_mul(2).max(SLOTS_AT_LEAST);
         let board = Board::create(slots).map_err(system("mapping the board"))?;
@@ -434,6 +437,17 @@ impl<'a> Monitor<'a> {
             return Err(Fatal::Unfit);
         }
         verdict.into_result()
+    }
+}
+
+/// A pid file that names somebody else is replaced all the same: numbers are given out again, in a container after
+/// each restart. `before` is the server that this one is to replace.
+fn warn_of_occupant(path: &Path, before: Option<u32>, log: &Log) {
+    let occupant = PidFile::occupant(path, std::process::id());
+    if let Some(pid) = occupant.filter(|pid| Some(*pid) != before) {
+        let pairs =
+            [("path", Value::Display(&path.display())), ("names", Value::Number(i64::from(pid)))];
+        log.line(Level::Warning, "pid_file.names_another", &pairs);
     }
 }
 

@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use arctos_worker::fork_guard;
 use arctos_worker::identity::Generation;
 use arctos_worker::log::Log;
 use arctos_worker::post::WorkerExit;
@@ -171,6 +172,8 @@ fn live(
     mouth: &OwnedFd,
     prepared: Result<(), BerthError>,
 ) -> i32 {
+    let _guarded = fork_guard::begin();
+    fork_guard::guard(mouth.as_fd());
     let done = match prepared {
         Ok(()) => launch.open(generation, log),
         Err(error) => {

@@ -41,6 +41,7 @@ pub enum Setting {
     WorkerExit,
     User,
     Group,
+    AllowNewPrivileges,
     Umask,
     Name,
     Pid,

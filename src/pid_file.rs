@@ -4,9 +4,21 @@
 //! written stops the start and not the finished server; and renamed into place, so that a reader
 //! never finds half a number.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+/// Names that are tried; that one is taken is no accident.
+const ATTEMPTS: usize = 16;
+/// More than the number of a process has.
+const MOST_BYTES: u64 = 64;
 
 /// A pid file of this process; removed when dropped.
 pub struct PidFile {
@@ -25,14 +37,39 @@ enum State {
 }
 
 impl PidFile {
-    /// Writes `pid` to a file beside `path`.
+    /// Writes `pid` to a new file beside `path`, whose name nobody can know before: in a folder that others can
+    /// write to, a link of theirs would have it written into a file of ours.
     pub fn prepare(path: &Path, pid: u32) -> io::Result<Self> {
-        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_os_string();
-        name.push(format!(".{pid}"));
-        let beside = path.with_file_name(name);
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let text = format!("{pid}\n");
-        fs::File::create(&beside)?.write_all(text.as_bytes())?;
-        Ok(Self { path: path.to_owned(), state: State::Prepared(beside), text })
+        for _ in 0..ATTEMPTS {
+            let mut beside = name.to_os_string();
+            beside.push(format!(".{pid}.{:016x}", RandomState::new().build_hasher().finish()));
+            let beside = path.with_file_name(beside);
+            let made = File::options().write(true).create_new(true).mode(0o644).open(&beside);
+            match made {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(mut file) => {
+                    let state = State::Prepared(beside);
+                    let prepared = Self { path: path.to_owned(), state, text };
+                    file.write_all(prepared.text.as_bytes())?;
+                    return Ok(prepared);
+                }
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// The process that a file which is there already names, if it lives and is not this one: after a restart, the
+    /// process of a container has the number that it had before.
+    pub fn occupant(path: &Path, own: u32) -> Option<u32> {
+        let named = read(path)?.trim().parse::<u32>().ok().filter(|pid| *pid != own)?;
+        let pid = i32::try_from(named).ok().filter(|pid| *pid > 0)?;
+        match kill(Pid::from_raw(pid), None) {
+            Ok(()) | Err(Errno::EPERM) => Some(named),
+            Err(_) => None, // ESRCH
+        }
     }
 
     /// That of the process `pid`, which has given it away: removed when dropped, unless another one is
@@ -67,15 +104,24 @@ impl Drop for PidFile {
             State::Prepared(beside) => Some(beside),
             State::GivenAway => None,
             // A successor may have put its own there.
-            State::Published => match fs::read_to_string(&self.path) {
-                Ok(text) if text == self.text => Some(&self.path),
-                Ok(_) | Err(_) => None,
+            State::Published => match read(&self.path) {
+                Some(text) if text == self.text => Some(&self.path),
+                Some(_) | None => None,
             },
         };
         if let Some(path) = ours {
             let _ = fs::remove_file(path); // Gone already, or not ours to remove: nothing is lost.
         }
     }
+}
+
+/// What such a file says. Neither a link is followed, nor a FIFO waited at, nor a long file read.
+fn read(path: &Path) -> Option<String> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    let mut text = String::new();
+    file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 #[cfg(test)]
@@ -137,5 +183,57 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_is_found_out_before_the_start() {
         assert!(PidFile::prepare(Path::new("/nonexistent/arctos.pid"), 71).is_err());
+    }
+
+    /// What a file is called before it is published used to be known in advance.
+    #[test]
+    fn a_link_that_somebody_has_planted_is_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("arctos.pid");
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "root's").unwrap();
+        for name in ["arctos.pid", "arctos.pid.71"] {
+            std::os::unix::fs::symlink(&secret, folder.path().join(name)).unwrap();
+        }
+        let mut file = PidFile::prepare(&path, 71).unwrap();
+        file.publish().unwrap();
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "root's");
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+        drop(file);
+        assert!(fs::symlink_metadata(&path).is_err());
+    }
+
+    #[test]
+    fn whom_a_file_names_is_found_out_where_it_lives_and_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("arctos.pid");
+        let own = std::process::id();
+        assert_eq!(PidFile::occupant(&path, own), None);
+        for (text, expected) in [
+            (format!("{own}\n"), None),
+            ("1\n".to_owned(), Some(1)),
+            ("1".to_owned(), Some(1)),
+            (format!("{}\n", i32::MAX), None),
+            (format!("{}\n", u32::MAX), None),
+            ("0\n".to_owned(), None),
+            ("-1\n".to_owned(), None),
+            ("old server\n".to_owned(), None),
+        ] {
+            fs::write(&path, &text).unwrap();
+            assert_eq!(PidFile::occupant(&path, own), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_the_file_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("arctos.pid");
+        let mut file = PidFile::prepare(&path, 71).unwrap();
+        file.publish().unwrap();
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(PidFile::occupant(&path, 72), None);
+        drop(file);
+        assert!(path.exists());
     }
 }

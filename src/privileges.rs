@@ -15,6 +15,7 @@ use crate::error::Fatal;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     change: Change,
+    allow_new_privileges: bool,
     umask: Option<Mode>,
 }
 
@@ -34,7 +35,8 @@ impl Identity {
     /// Errors: [`Fatal::NotRoot`], [`Fatal::UnknownUser`], [`Fatal::UserDatabase`].
     pub fn resolve(privileges: &Privileges) -> Result<Self, Fatal> {
         let change = Self::change(privileges, geteuid(), getegid())?;
-        Ok(Self { change, umask: privileges.umask })
+        let Privileges { allow_new_privileges, umask, .. } = *privileges;
+        Ok(Self { change, allow_new_privileges, umask })
     }
 
     fn change(privileges: &Privileges, uid: Uid, gid: Gid) -> Result<Change, Fatal> {
@@ -61,6 +63,15 @@ impl Identity {
             (None, None) => return Err(Fatal::UnknownUser { user }),
         };
         Ok(Change::User { user, group, groups })
+    }
+
+    /// Whether the child is to have no way back to what it gives up: neither by a program that it runs
+    /// (PR_SET_NO_NEW_PRIVS), nor by a capability that a program could give it (the bounding set).
+    pub(crate) fn gives_up_privileges(&self) -> bool {
+        match &self.change {
+            Change::User { .. } => !self.allow_new_privileges,
+            Change::None | Change::Group(_) => false,
+        }
     }
 
     /// In the child: takes the identity on. Groups first: without root they cannot be changed.
@@ -92,7 +103,7 @@ mod tests {
     const GROUP: Gid = Gid::from_raw(7_654_321);
 
     fn change(user: Option<Uid>, group: Option<Gid>, uid: Uid) -> Result<Change, Fatal> {
-        let privileges = Privileges { user, group, umask: None };
+        let privileges = Privileges { user, group, ..Privileges::default() };
         Identity::change(&privileges, uid, Gid::from_raw(0))
     }
 
@@ -117,6 +128,18 @@ mod tests {
         assert!(matches!(refused, Err(Fatal::UnknownUser { user: SOMEBODY })));
         let expected = Change::User { user: SOMEBODY, group: GROUP, groups: vec![GROUP] };
         assert_eq!(change(Some(SOMEBODY), Some(GROUP), ROOT).unwrap(), expected);
+    }
+
+    #[test]
+    fn only_who_becomes_another_user_gives_up_what_programs_could_give_back() {
+        let gives_up = |change, allow_new_privileges| {
+            Identity { change, allow_new_privileges, umask: None }.gives_up_privileges()
+        };
+        let user = || Change::User { user: SOMEBODY, group: GROUP, groups: vec![GROUP] };
+        assert!(gives_up(user(), false));
+        assert!(!gives_up(user(), true));
+        assert!(!gives_up(Change::None, false));
+        assert!(!gives_up(Change::Group(GROUP), false), "it is root still");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::settings::AppSpec;
 use arctos_worker::worker::WorkerExit;
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{chdir, fchdir};
 
@@ -20,7 +21,7 @@ use crate::config::{Config, ConfigError, Environment, Source};
 use crate::ctl::{self, Order};
 use crate::error::ExitCode;
 use crate::fork::{Disposition, Launch, set_disposition};
-use crate::listener::{ListenOptions, Listeners};
+use crate::listener::{Heirlooms, Holder, ListenError, ListenOptions, Listeners};
 use crate::load::Load;
 use crate::monitor;
 use crate::nofile::{self, raise_nofile, warn_of_connections};
@@ -70,16 +71,21 @@ pub fn resolve_keywords(
     Source::of_keywords(keywords.into_iter().chain([application]), environment)?.read()
 }
 
-/// Serves in a program that goes on afterwards: with the signals, the folder and the limit of descriptors
-/// that it had before. Returns the exit code.
+/// Serves in a program that goes on afterwards: with the signals, the folder, the limit of descriptors and the
+/// orphans that it had before. Returns the exit code.
 ///
 /// Errors: what it had before cannot be found out, or not be put back.
 pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
+    let inherited = Heirlooms::default().with_inherited(&config.binds, Holder::Program);
     let dispositions = Dispositions::save()?;
     let limit = nofile::Limit::save()?;
+    // `--preload` adopts the workers of zygotes; afterwards orphans of the program's children are not its business.
+    let adopts_orphans = prctl::get_child_subreaper()?;
     let folder = File::open(".")?;
-    let served =
-        catch_unwind(AssertUnwindSafe(|| serve(config, runtime, None, Some(folder.as_fd()))));
+    let served = catch_unwind(AssertUnwindSafe(|| {
+        serve(config, runtime, inherited, None, Some(folder.as_fd()))
+    }));
+    prctl::set_child_subreaper(adopts_orphans)?;
     fchdir(&folder)?;
     limit.restore()?;
     dispositions.restore()?;
@@ -111,7 +117,12 @@ fn obey(
         Ok(Invocation::Top(watch)) => show(&watch),
         Ok(Invocation::Check(config)) => check(&config, runtime),
         Ok(Invocation::Serve(config)) => match bequest.as_deref().map(Bequest::read).transpose() {
-            Ok(bequest) => serve(&config, runtime, bequest, None),
+            Ok(mut bequest) => {
+                let listeners = bequest.as_mut().map(|it| std::mem::take(&mut it.listeners));
+                let inherited = listeners.unwrap_or_default();
+                let inherited = inherited.with_inherited(&config.binds, Holder::Nobody);
+                serve(&config, runtime, inherited, bequest, None)
+            }
             Err(error) => {
                 say(io::stderr(), &format!("error: {error}"));
                 ExitCode::Configuration as i32
@@ -178,7 +189,8 @@ fn told(failure: CheckFailure) -> i32 {
 fn serve(
     config: &Config,
     runtime: &dyn Runtime,
-    mut bequest: Option<Bequest>,
+    inherited: Result<Heirlooms, ListenError>,
+    bequest: Option<Bequest>,
     folder: Option<BorrowedFd<'_>>,
 ) -> i32 {
     // CPython's handler only notes SIGINT for the next line of Python, of which there is none: Ctrl-C
@@ -201,8 +213,9 @@ fn serve(
     }
     warn_of_connections(&config.worker.limits, &log);
     let options = ListenOptions::from(config);
-    let heirlooms = bequest.as_mut().map(|bequest| std::mem::take(&mut bequest.listeners));
-    match Listeners::inherit(&config.binds, &options, heirlooms.unwrap_or_default()) {
+    let bound =
+        inherited.and_then(|heirlooms| Listeners::inherit(&config.binds, &options, heirlooms));
+    match bound {
         Ok(listeners) => {
             for warning in listeners.warnings() {
                 log.line(Level::Warning, "listener.warning", &[("warning", Value::Text(warning))]);

@@ -251,6 +251,7 @@ fn in_our_words(error: ListenError) -> ListenError {
         | ListenError::NotOpen { .. }
         | ListenError::NotASocket { .. }
         | ListenError::NotListening { .. }
+        | ListenError::Replaced { .. }
         | ListenError::Other { .. } => error,
     }
 }

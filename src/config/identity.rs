@@ -8,7 +8,7 @@ use super::{ConfigError, Origin, Privileges};
 use crate::options::Setting;
 use crate::value::{Kind, Permissions, Whole};
 
-/// `--user`, `--group` and `--umask`, as far as this process may take them on.
+/// `--user`, `--group`, `--allow-new-privileges` and `--umask`, as far as this process may take them on.
 pub(super) fn privileges(reader: &mut Reader<'_>) -> Result<Privileges, ConfigError> {
     let user = identity(reader, Setting::User, |name| {
         let found = User::from_name(name).ok().flatten()?;
@@ -37,13 +37,14 @@ pub(super) fn privileges(reader: &mut Reader<'_>) -> Result<Privileges, ConfigEr
             gid
         }
     };
+    let allow_new_privileges = reader.switch(Setting::AllowNewPrivileges)?;
     let umask = reader.given_as(Setting::Umask, Permissions)?;
     if umask.is_none() {
         reader.note(Setting::Umask, String::new(), Origin::Default);
     }
     must_be_allowed(reader, Setting::User, user.is_some_and(|user| user != Uid::effective()))?;
     must_be_allowed(reader, Setting::Group, given_group.is_some_and(|it| it != Gid::effective()))?;
-    Ok(Privileges { user, group, umask })
+    Ok(Privileges { user, group, allow_new_privileges, umask })
 }
 
 /// A user or group, by number or by name.

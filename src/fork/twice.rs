@@ -9,7 +9,7 @@
 //! lock that one of them held stays locked there. The operator is warned; nothing else can be done.
 #![expect(unsafe_code, reason = "fork(2), waitpid(2), _exit(2)")]
 
-use arctos_worker::signals;
+use arctos_worker::{fork_guard, signals};
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{self, ForkResult, setpgid};
@@ -36,7 +36,7 @@ pub(crate) fn fork_twice(launch: &dyn Launch, tell: impl Fn(Result<Pid, Errno>))
     let mask = block_signals();
     // SAFETY: the child forks again, and of these two one exits after two system calls. In the other, the
     // C library makes its allocator usable, and the interpreter its own locks (`after_fork_child`).
-    match unsafe { unistd::fork() } {
+    match fork_guard::pass(|| unsafe { unistd::fork() }) {
         Ok(ForkResult::Child) => middle(&tell),
         Ok(ForkResult::Parent { child }) => {
             mask.thread_set_mask().expect("the mask is valid");
@@ -63,7 +63,7 @@ pub(crate) fn fork_twice(launch: &dyn Launch, tell: impl Fn(Result<Pid, Errno>))
 /// Returns in the worker.
 fn middle(tell: &impl Fn(Result<Pid, Errno>)) {
     // SAFETY: as in `fork_twice`; this process has one thread.
-    match unsafe { unistd::fork() } {
+    match fork_guard::pass(|| unsafe { unistd::fork() }) {
         Ok(ForkResult::Child) => return,
         Ok(ForkResult::Parent { child }) => {
             // The group is there when somebody hears of the worker.

@@ -111,6 +111,13 @@ pub enum ListenError {
         /// The path.
         path: PathBuf,
     },
+    /// Whoever can write to the socket's folder has put something else there.
+    #[error("unix:{}: something else was put there while it was bound; it is not touched: let only \
+             trusted users write to its folder", .path.display())]
+    Replaced {
+        /// The path.
+        path: PathBuf,
+    },
     /// `fd://N` is not open.
     #[error("fd://{number}: no such descriptor was inherited ({error})")]
     NotOpen {

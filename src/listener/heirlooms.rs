@@ -12,6 +12,7 @@ use arctos_worker::identity::SlotId;
 use serde_json::{Value, json};
 use socket2::Socket;
 
+use super::ListenError;
 use super::unix::{Inode, SocketFile};
 use crate::address::BindAddress;
 
@@ -88,7 +89,37 @@ impl From<Vec<Heirloom>> for Heirlooms {
     }
 }
 
+/// Whose the numbers of `fd://N` are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Whoever started this process has left them to it.
+    Nobody,
+    /// A program that runs in this process and goes on using them: it gets them back as they were.
+    Program,
+}
+
 impl Heirlooms {
+    /// Takes the sockets of all `fd://N` that are not among them. To be called before this process opens anything
+    /// itself: what gets a free number would be taken for what was inherited under it.
+    ///
+    /// Errors: [`ListenError`].
+    pub fn with_inherited(
+        mut self,
+        binds: &[BindAddress],
+        holder: Holder,
+    ) -> Result<Self, ListenError> {
+        super::refuse_equal(binds)?;
+        for bind in binds {
+            let BindAddress::Fd(number) = bind else { continue };
+            let bind = bind.to_string();
+            if self.0.iter().all(|heirloom| heirloom.bind != bind) {
+                let socket = super::take_over(*number, holder)?;
+                self.0.push(Heirloom { bind, slot: None, socket, inode: None });
+            }
+        }
+        Ok(self)
+    }
+
     /// Whether an address is bound by one of them.
     pub(super) fn have(&self, bind: &BindAddress, address: SocketAddr) -> bool {
         self.0.iter().any(|heirloom| heirloom.is_at(bind, address))

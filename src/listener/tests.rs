@@ -381,6 +381,26 @@ fn an_inherited_listener_is_taken_over() {
 }
 
 #[test]
+fn a_program_keeps_the_listener_that_it_has_named() {
+    let own = TcpListener::bind("127.0.0.1:0").unwrap();
+    let binds = [format!("fd://{}", own.as_raw_fd()).parse().unwrap()];
+    let inherited = Heirlooms::default().with_inherited(&binds, Holder::Program).unwrap();
+    let listeners = Listeners::inherit(&binds, &options(), inherited).unwrap();
+    let workers = listeners.for_slot(SlotId(0)).unwrap();
+    assert_eq!(workers[0].owner, Owner::Outside);
+    drop((listeners, workers));
+    TcpStream::connect(own.local_addr().unwrap()).unwrap();
+}
+
+#[test]
+fn an_inherited_descriptor_that_is_no_listener_is_left_to_its_owner() {
+    let file = tempfile::tempfile().unwrap();
+    let number = file.as_raw_fd();
+    refusal(&[&format!("fd://{number}")]);
+    assert!(file.metadata().is_ok());
+}
+
+#[test]
 fn an_inherited_descriptor_that_is_no_listener_is_told() {
     let (one, _other) = UnixStream::pair().unwrap();
     let number = one.into_raw_fd();

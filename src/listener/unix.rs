@@ -1,20 +1,25 @@
 //! Unix sockets: paths that outlive who made them, and abstract names.
 //!
-//! A path is made with no rights for others and gets its mode and owner before listen(2): until then
-//! connect(2) is refused, so there is no moment at which a wrong peer gets in. It is unlinked by the
-//! process that bound it and only while it is still that process's own: a successor may have put its
+//! A path is made with no rights for others and gets its mode and owner afterwards: until then nobody else
+//! may connect, so there is no moment at which a wrong peer gets in. Mode and owner are given to what the
+//! socket is bound to, never to whatever is at the path by then: who can write to the folder, the worker's
+//! user maybe, could have put a link to root's files there, or root's control socket. The path is unlinked
+//! by the process that bound it and only while it is still that process's own: a successor may have put its
 //! own socket there, and a forked worker that ends has no say.
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
+use nix::fcntl::AtFlags;
 use nix::libc;
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::fchownat;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::ListenOptions;
@@ -70,8 +75,11 @@ pub(super) struct Inode {
 
 impl Inode {
     fn of(path: &Path) -> io::Result<Self> {
-        let found = fs::symlink_metadata(path)?;
-        Ok(Self { device: found.dev(), number: found.ino() })
+        fs::symlink_metadata(path).map(|found| Self::in_metadata(&found))
+    }
+
+    fn in_metadata(found: &fs::Metadata) -> Self {
+        Self { device: found.dev(), number: found.ino() }
     }
 }
 
@@ -159,13 +167,61 @@ fn bind_at(
     SockAddr::unix(path)
         .and_then(|address| socket.bind(&address))
         .map_err(|error| folder_or(bind, path, "bind(2)", error))?;
-    let inode = Inode::of(path).map_err(|error| folder_or(bind, path, "stat(2)", error))?;
-    let file = SocketFile { path: path.to_owned(), inode, owner: Owner::Process(process::id()) };
-    nix::unistd::chown(path, options.user, options.group)
-        .map_err(|error| ListenError::other(bind, "chown(2)", error.into()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(options.unix_socket_mode.bits()))
-        .map_err(|error| ListenError::other(bind, "chmod(2)", error))?;
+    let file = give_away(bind, path, &socket, options)?;
     Ok((socket, file))
+}
+
+/// Gives the path of a socket that was just bound its owner and mode.
+fn give_away(
+    bind: &BindAddress,
+    path: &Path,
+    socket: &Socket,
+    options: &ListenOptions,
+) -> Result<SocketFile, ListenError> {
+    let no_link = libc::O_PATH | libc::O_NOFOLLOW;
+    // O_PATH opens what cannot be read, such as a socket, and no access mode counts.
+    let file = fs::OpenOptions::new().read(true).custom_flags(no_link).open(path);
+    let file = file.map_err(|error| folder_or(bind, path, "open(2)", error))?;
+    let own = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    if !is_behind(socket, &own, path)
+        .map_err(|error| ListenError::other(bind, "connect(2)", error))?
+    {
+        return Err(ListenError::Replaced { path: path.to_owned() });
+    }
+    let found = file.metadata().map_err(|error| ListenError::other(bind, "stat(2)", error))?;
+    let inode = Inode::in_metadata(&found);
+    let socket_file =
+        SocketFile { path: path.to_owned(), inode, owner: Owner::Process(process::id()) };
+    fchownat(&file, c"", options.user, options.group, AtFlags::AT_EMPTY_PATH)
+        .map_err(|error| ListenError::other(bind, "chown(2)", error.into()))?;
+    // By way of proc(5), because chmod(2) has no flag for it before Linux 6.6.
+    fs::set_permissions(&own, fs::Permissions::from_mode(options.unix_socket_mode.bits()))
+        .map_err(|error| ListenError::other(bind, "chmod(2)", error))?;
+    Ok(socket_file)
+}
+
+/// Whether it is this socket that is bound to the file behind a descriptor, `own`: who connects there reaches a
+/// socket of this process with the same name. Nothing else tells, because fstat(2) of a socket knows nothing of
+/// its path. Only who may be root or ourselves can come before it is asked, for the mode is still 0600.
+fn is_behind(listener: &Socket, own: &Path, path: &Path) -> io::Result<bool> {
+    listener.listen(1)?;
+    let knock = socket()?;
+    if let Err(error) = knock.connect(&SockAddr::unix(own)?) {
+        return match error.raw_os_error() {
+            // Nobody listens there; a socket of another kind, or none; one that is full; one of somebody else's.
+            Some(
+                libc::ECONNREFUSED | libc::EPROTOTYPE | libc::ELOOP | libc::EAGAIN | libc::EACCES,
+            ) => Ok(false),
+            Some(_) | None => Err(error),
+        };
+    }
+    let process = getsockopt(&knock, sockopt::PeerCredentials)?.pid();
+    let is_ours = u32::try_from(process) == Ok(process::id())
+        && knock.peer_addr()?.as_pathname() == Some(path);
+    if is_ours {
+        drop(listener.accept()?); // Nobody is to serve it.
+    }
+    Ok(is_ours)
 }
 
 fn socket() -> io::Result<Socket> {
@@ -214,6 +270,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::config::ListenMode;
 
     #[test]
     fn a_process_that_did_not_bind_a_path_leaves_it() {
@@ -224,6 +281,58 @@ mod tests {
         let parent = process::id() + 1;
         drop(SocketFile { path: path.clone(), inode, owner: Owner::Process(parent) });
         assert!(path.exists());
+    }
+
+    fn options() -> ListenOptions {
+        ListenOptions {
+            reuse_port: false,
+            backlog: 16,
+            mode: ListenMode::Shared,
+            slots: 1,
+            unix_socket_mode: Mode::from_bits_truncate(0o660),
+            user: None,
+            group: None,
+        }
+    }
+
+    /// Whoever can write to the folder is faster than chown(2) and chmod(2).
+    #[test]
+    fn what_was_put_in_the_place_of_a_bound_socket_gets_neither_owner_nor_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "root's").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        let control = folder.path().join("control.sock");
+        let _control = UnixListener::bind(&control).unwrap();
+        fs::set_permissions(&control, fs::Permissions::from_mode(0o600)).unwrap();
+        let path = folder.path().join("x.sock");
+        let bind = BindAddress::Unix(path.clone());
+        let plant_link = || std::os::unix::fs::symlink(&secret, &path);
+        let plant_file = || fs::hard_link(&secret, &path);
+        let plant_socket = || fs::hard_link(&control, &path);
+        let plants: [&dyn Fn() -> io::Result<()>; 3] = [&plant_link, &plant_file, &plant_socket];
+        for plant in plants {
+            let socket = socket().unwrap();
+            socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+            fs::remove_file(&path).unwrap();
+            plant().unwrap();
+            let given = give_away(&bind, &path, &socket, &options());
+            assert!(matches!(given, Err(ListenError::Replaced { .. })));
+            for untouched in [&secret, &control] {
+                assert_eq!(fs::metadata(untouched).unwrap().mode() & 0o777, 0o600);
+            }
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_bound_socket_gets_its_mode_and_nobody_waits_in_its_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let (socket, file) = bind_path(&path, &options()).unwrap();
+        assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, 0o660);
+        assert_eq!(Inode::of(&path).unwrap(), file.inode());
+        assert_eq!(socket.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]

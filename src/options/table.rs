@@ -258,6 +258,14 @@ pub const OPTIONS: &[OptionSpec] = {
             .letter('g')
             .derived("GROUP", "the user's"),
         row(
+            S::AllowNewPrivileges,
+            T::Processes,
+            "allow-new-privileges",
+            "Let workers of another `--user` gain privileges by the programs that they run: setuid \
+             and setgid ones, such as sudo and sendmail, and those with file capabilities.",
+        )
+        .switch(),
+        row(
             S::Umask,
             T::Processes,
             "umask",

@@ -39,6 +39,11 @@ pub(super) fn live(
 ) -> i32 {
     // Closed by the kernel, when all is over: the end of the line is the end of this process.
     let line = ManuallyDrop::new(line);
+    // What the application starts by fork(2) alone has nothing of ours: neither when it is loaded, nor by its
+    // hooks before a worker is forked.
+    let _guarded = fork_guard::begin();
+    fork_guard::guard(line.as_fd());
+    inheritance.supervisor.as_fd().map(fork_guard::guard);
     let mut own = vec![0, 1, 2, line.as_raw_fd()];
     own.extend(inheritance.log.as_fd().iter().map(AsRawFd::as_raw_fd));
     let loaded = match prepared {
@@ -89,16 +94,14 @@ fn attend(
             };
             say(&line, &word);
         };
-        {
-            // What the application starts there by fork(2) alone is to have nothing of the worker's.
-            let _guarded = fork_guard::begin();
-            fork_guard::guard(line.as_fd());
-            descriptors.as_slice().iter().for_each(|own| fork_guard::guard(own.as_fd()));
-            preloaded.before_fork(brief.slot);
-        }
+        descriptors.as_slice().iter().for_each(|own| fork_guard::guard(own.as_fd()));
+        preloaded.before_fork(brief.slot);
         match fork_twice(launch, tell) {
-            Branch::Zygote => {}
+            Branch::Zygote => {
+                descriptors.as_slice().iter().for_each(|own| fork_guard::forget(own.as_fd()));
+            }
             Branch::Worker => {
+                fork_guard::forget(line.as_fd());
                 drop(ManuallyDrop::into_inner(line));
                 return work(preloaded, brief, descriptors, inheritance);
             }

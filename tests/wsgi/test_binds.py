@@ -11,7 +11,16 @@ import uuid
 
 import pytest
 from load import Load
-from server import APPS, EXIT_CONFIGURATION, EXIT_USAGE, WORKER_READY, Server, run
+from server import (
+    APPS,
+    EXIT_CONFIGURATION,
+    EXIT_USAGE,
+    PATIENCE_S,
+    WORKER_READY,
+    Server,
+    clean_environment,
+    run,
+)
 from wire import Wire
 
 
@@ -112,6 +121,14 @@ def test_a_descriptor_that_is_no_listening_socket_exits_1_and_is_named():
     status, _, said = run("--bind", "fd://77", "plain:app")
     assert status in (EXIT_CONFIGURATION, EXIT_USAGE)
     assert "77" in said
+
+
+def test_a_descriptor_that_was_not_inherited_is_named_although_the_log_would_get_its_number(tmp_path):
+    command = [sys.executable, "-m", "arctos", "--bind", "fd://3", "plain:app"]
+    with open(tmp_path / "log", "wb") as log:
+        ended = subprocess.run(command, cwd=APPS, env=clean_environment(), stderr=log, timeout=PATIENCE_S)
+    assert ended.returncode == EXIT_CONFIGURATION
+    assert "fd://3: no such descriptor was inherited" in (tmp_path / "log").read_text()
 
 
 def test_systemds_sockets_are_served(serve):

@@ -232,6 +232,34 @@ def test_a_directory_that_the_user_cannot_read_is_named(how):
         shutil.rmtree(folder)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
+def test_workers_of_another_user_have_no_way_back_unless_that_is_asked_for(connect, preload):
+    def status(*options):
+        with Server("may:app", *options, *preload, cwd=folder) as server:
+            fields = connect(server).get("/").response().body.decode().splitlines()
+            return dict(field.split(":\t") for field in fields if field.startswith(("NoNewPrivs", "Cap")))
+
+    folder = Path(tempfile.mkdtemp())
+    try:
+        folder.chmod(0o755)
+        (folder / "may.py").write_text(
+            "def app(environ, start_response):\n"
+            "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+            "    return [open('/proc/self/status', 'rb').read()]\n"
+        )
+        before = status()
+        nothing = "0" * len(before["CapBnd"])
+        other = status("-u", "nobody")
+        assert other == {**dict.fromkeys(before, nothing), "NoNewPrivs": "1"}
+        allowed = status("-u", "nobody", "--allow-new-privileges")
+        assert {name: allowed[name] for name in ("CapBnd", "NoNewPrivs")} == {
+            name: before[name] for name in ("CapBnd", "NoNewPrivs")
+        }
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="for others it is refused for another reason")
 def test_an_unknown_user_is_refused_and_named():
     status, _, said = run("--user", "nobody-of-that-name", "--bind", "127.0.0.1:0", "plain:app")

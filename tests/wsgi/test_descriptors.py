@@ -12,6 +12,7 @@ import pytest
 from processes import children
 from script import Script
 from server import SERVER_READY, WORKER_READY, LogLine, Server
+from test_ctl import wait_until
 
 # What a program has opened before it serves, or a site what it has opened before the command begins.
 OPENS = """
@@ -61,12 +62,13 @@ def kinds(links):
 
 # Standard input, output and error, and the log, which has opened the pipe of standard error once more.
 STREAMS = {"/dev/null": 1, "pipe": 3}
-# Beside them: life line and listener; the supervisor's process; the doorbell; what it waits with.
+# Beside them: life line and listener; the supervisor's process; the doorbell, and what signals ring it by; what it
+# waits with.
 WORKER = {
     **STREAMS,
     "socket": 2,
     "anon_inode:[pidfd]": 1,
-    "anon_inode:[eventfd]": 1,
+    "anon_inode:[eventfd]": 2,
     "anon_inode:[eventpoll]": 1,
 }
 # The line to the supervisor, and its process.
@@ -138,6 +140,104 @@ def test_a_child_has_its_own_descriptors_and_those_of_the_program(tmp_path, way,
         zygotes = [pid for pid in children(supervisor) if pid not in workers]
         assert len(zygotes) == int(preload)
         for zygote in zygotes:
+            # Its last order is answered before it closes what came with it.
+            wait_until(lambda zygote=zygote: len(descriptors(zygote)) == len(held) + sum(ZYGOTE.values()))
             assert_has(descriptors(zygote), ZYGOTE)
         started = json.loads((tmp_path / "started.json").read_text())
         assert_has({int(fd): link for fd, link in started.items()}, ZYGOTE if preload else ON_START)
+
+
+# A child writes down what it has, wherever it is forked.
+FORKS = """
+import json, os, re
+from pathlib import Path
+
+def fork(where):
+    if not (child := os.fork()):
+        links = {fd: f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")}
+        found = [os.readlink(link) for link in links.values() if os.path.lexists(link)]
+        (Path(os.environ["FILES"]) / f"{where}.json").write_text(json.dumps(found))
+        os._exit(0)
+    os.waitpid(child, 0)
+
+def on_start(generation): fork("on_start")
+def pre_fork(worker): fork("pre_fork")
+def post_fork(worker): fork("post_fork")
+def worker_ready(worker): fork("worker_ready")
+def worker_exit(worker): fork("worker_exit")
+fork("import")
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/file":
+        held = open(os.environ["SENT"], "rb")
+        start_response("200 OK", [("Content-Length", str(os.fstat(held.fileno()).st_size))])
+        return environ["wsgi.file_wrapper"](held)
+    fork("request")
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+"""
+
+MOMENTS = ["on_start", "pre_fork", "import", "post_fork", "worker_ready", "request", "worker_exit"]
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
+def test_a_child_of_the_application_has_nothing_of_the_servers_whenever_it_is_forked(tmp_path, connect, preload):
+    (tmp_path / "forks.py").write_text(FORKS)
+    moments = [moment for moment in MOMENTS if preload or moment != "pre_fork"]
+    hooks = [f"--{name.replace('_', '-')}=forks:{name}" for name in moments if name not in ("import", "request")]
+    options = [*hooks, f"--access-logfile={tmp_path}/access.log", *(["--preload"] if preload else [])]
+    with Server("forks:app", *options, cwd=tmp_path, env={"FILES": str(tmp_path)}) as server:
+        assert connect(server).get("/").response().status == 200
+        server.stop()
+    for moment in moments:
+        found = json.loads((tmp_path / f"{moment}.json").read_text())
+        assert kinds(found) == STREAMS, moment
+
+
+def test_a_child_of_the_application_has_neither_the_bodies_nor_the_files_of_other_requests(tmp_path, connect):
+    (tmp_path / "forks.py").write_text(FORKS)
+    (tmp_path / "sent").write_bytes(bytes(64 << 20))  # more than sockets hold, so that it is still being sent
+    (tmp_path / "bodies").mkdir()
+    options = ["--body-temp-dir", tmp_path / "bodies", "--body-memory", "4K"]
+    environment = {"FILES": str(tmp_path), "SENT": str(tmp_path / "sent")}
+    with Server("forks:app", *options, cwd=tmp_path, env=environment) as server:
+        upload, download = connect(server), connect(server)
+        upload.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(50000))
+        download.get("/file")
+        assert download.socket.recv(1)
+        (worker,) = server.worker_pids()
+        wait_until(lambda: sum(str(tmp_path) in link for link in descriptors(worker).values()) == 3)
+        assert connect(server).get("/").response().status == 200
+        found = json.loads((tmp_path / "request.json").read_text())
+        # The application's own file is open in its child like any other of its files.
+        assert kinds(found) == {**STREAMS, str(tmp_path / "sent"): 1}
+        upload.socket.close()
+        download.socket.close()
+
+
+# Takes the number that the doorbell had, and all others that are free, and has a signal come.
+EXITS = """
+import os, signal
+from pathlib import Path
+
+FOLDER = Path(os.environ["FILES"])
+
+def worker_exit(worker):
+    held = [open(FOLDER / f"held{number}", "wb", 0) for number in range(64)]
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        os.kill(os.getpid(), number)
+    sizes = [os.fstat(file.fileno()).st_size for file in held]
+    (FOLDER / "sizes").write_text(repr(sizes))
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+"""
+
+
+def test_a_signal_during_the_hooks_of_the_end_writes_into_no_file_of_the_applications(tmp_path):
+    (tmp_path / "exits.py").write_text(EXITS)
+    options = ("--worker-exit", "exits:worker_exit")
+    with Server("exits:app", *options, cwd=tmp_path, env={"FILES": str(tmp_path)}) as server:
+        server.stop()
+    assert (tmp_path / "sizes").read_text() == repr([0] * 64)

@@ -538,3 +538,13 @@ def test_a_worker_that_lost_the_line_to_a_living_supervisor_closes_nobody_elses_
     for _ in range(4):
         assert connect(server).get("/").response().status == 200
     assert server.events(WORKER_ORPHANED) == []
+
+
+def test_a_pid_file_that_names_somebody_who_lives_is_not_replaced_in_silence(serve, tmp_path):
+    path = tmp_path / "server.pid"
+    path.write_text(f"{os.getpid()}\n")
+    server = serve("plain:app", "--pid", path)
+    assert server.wait_for("pid_file.names_another").pairs["names"] == str(os.getpid())
+    assert int(path.read_text()) == server.pid
+    server.stop()
+    assert list(tmp_path.iterdir()) == []

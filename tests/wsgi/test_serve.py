@@ -108,6 +108,59 @@ def test_a_program_without_standard_output_is_served():
         assert script.wait() == 0, script.errors
 
 
+SERVES_ITS_OWN_SOCKET = """
+import socket, arctos
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"hello"]
+
+own = socket.create_server(("127.0.0.1", 0))
+print(own.getsockname()[1], flush=True)
+code = arctos.serve(app, bind=f"fd://{own.fileno()}", workers=1)
+with socket.create_connection(own.getsockname()):
+    own.accept()[0].close()
+print("code", code, "and its own again", flush=True)
+"""
+
+
+SERVES_AND_TELLS_WHETHER_IT_ADOPTS = """
+import ctypes, arctos
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return []
+
+def adopts_orphans():
+    found = ctypes.c_int(-1)
+    assert ctypes.CDLL(None).prctl(37, ctypes.byref(found), 0, 0, 0) == 0  # PR_GET_CHILD_SUBREAPER
+    return found.value
+
+before = adopts_orphans()
+arctos.serve(app, bind="127.0.0.1:0", workers=1, preload=True)
+print(before, adopts_orphans(), flush=True)
+"""
+
+
+def test_orphans_of_the_programs_children_are_not_its_own_afterwards(tmp_path):
+    (tmp_path / "adopts.py").write_text(SERVES_AND_TELLS_WHETHER_IT_ADOPTS)
+    with Script("adopts.py", folder=tmp_path) as script:
+        event(script, SERVER_READY)
+        script.send(signal.SIGTERM)
+        assert script.hears() == "0 0"
+        assert script.wait() == 0, script.errors
+
+
+def test_a_socket_of_the_programs_is_its_own_again_afterwards(tmp_path):
+    (tmp_path / "own.py").write_text(SERVES_ITS_OWN_SOCKET)
+    with Script("own.py", folder=tmp_path) as script:
+        assert get(script.port()) == "hello"
+        event(script, SERVER_READY)
+        script.send(signal.SIGTERM)
+        assert script.hears() == "code 0 and its own again"
+        assert script.wait() == 0, script.errors
+
+
 def test_other_threads_are_named():
     is_over = threading.Event()
     other = threading.Thread(target=is_over.wait, name="the other one")

@@ -84,12 +84,16 @@ pub(crate) fn keep(role: &str) -> u8 {
 /// Who the zygote runs as; our own limit on processes becomes that user's.
 fn privileges() -> Privileges {
     let Ok(words) = std::env::var(LIMIT) else {
-        return Privileges { user: None, group: None, umask: None };
+        return Privileges::default();
     };
     let (user, processes) = words.split_once(' ').unwrap();
     setrlimit(Resource::RLIMIT_NPROC, processes.parse().unwrap(), 100).unwrap();
     let user: u32 = user.parse().unwrap();
-    Privileges { user: Some(Uid::from_raw(user)), group: Some(Gid::from_raw(user)), umask: None }
+    Privileges {
+        user: Some(Uid::from_raw(user)),
+        group: Some(Gid::from_raw(user)),
+        ..Privileges::default()
+    }
 }
 
 impl Keeper {

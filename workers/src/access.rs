@@ -13,10 +13,11 @@ mod losses;
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::connection::{RefusalReason, SocketName};
+use crate::fork_guard::{self, Mark};
 use crate::http::{PartialHead, Status, Version};
 use crate::log::LogFormat;
 use crate::log::escape::{Style, cut, escape};
@@ -75,6 +76,8 @@ impl<'a> RequestLine<'a> {
 
 /// The access log of one worker.
 pub struct AccessLog {
+    /// Before the sink, because it goes first.
+    guard: Mark,
     sink: Sink,
     format: LogFormat,
     buffer: LineBuffer,
@@ -113,7 +116,10 @@ impl AccessLog {
     /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow.
     pub fn new(fd: OwnedFd, format: LogFormat) -> Self {
         let buffer = LineBuffer::with_capacity(2 * FULL_BYTES);
-        Self { sink: Sink::new(fd), format, buffer, date: Date::default() }
+        fork_guard::forget(fd.as_fd()); // The sink may have another one of its own.
+        let sink = Sink::new(fd);
+        let guard = Mark::of(sink.as_fd());
+        Self { guard, sink, format, buffer, date: Date::default() }
     }
 
     /// Whether its lines have [`Entry::request_id`].
@@ -129,7 +135,9 @@ impl AccessLog {
     pub fn replace(&mut self, fd: OwnedFd) {
         self.write();
         self.buffer.start_afresh();
-        self.sink = Sink::new(fd);
+        let sink = Sink::new(fd);
+        self.guard = Mark::of(sink.as_fd());
+        self.sink = sink;
     }
 
     /// Adds one line. A full buffer is flushed first; where that does not help, the line is dropped.

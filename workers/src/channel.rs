@@ -9,13 +9,15 @@ use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 use crate::application::AppBody;
 use crate::connection::{CloseManner, ConnInfo, Connection};
 use crate::deadlines::Timer;
-use crate::fork_guard;
+use crate::fork_guard::{Mark, Private};
 use crate::http::Version;
 use crate::poller::Interest;
 use crate::spool::Spool;
 
 /// A connection and everything that belongs to its current request.
 pub struct Channel<B: AppBody> {
+    /// Before the socket, because it goes first.
+    guard: Mark,
     /// The socket, non-blocking.
     pub socket: OwnedFd,
     /// What is due next.
@@ -27,7 +29,7 @@ pub struct Channel<B: AppBody> {
     /// The rest of the application's reply.
     pub body: Option<B>,
     /// The file that is being sent.
-    pub file: Option<OwnedFd>,
+    pub file: Option<Private<OwnedFd>>,
     /// The request that is being answered, where somebody will want to know.
     pub record: Option<Box<Record>>,
     /// How long what lies there had waited in the kernel when the connection was accepted; until its
@@ -69,8 +71,8 @@ pub struct Record {
 impl<B: AppBody> Channel<B> {
     /// Takes a connection over: one just accepted, or one that another worker kept.
     pub fn adopt(socket: OwnedFd, info: ConnInfo) -> Self {
-        fork_guard::guard(socket.as_fd());
         Self {
+            guard: Mark::of(socket.as_fd()),
             socket,
             conn: Connection::new(info),
             pending: Vec::new(),
@@ -97,7 +99,7 @@ impl<B: AppBody> Channel<B> {
         }
         match self.conn.release() {
             Ok(info) => {
-                fork_guard::forget(self.socket.as_fd());
+                drop(self.guard);
                 Ok((self.socket, info))
             }
             Err(conn) => {
@@ -125,7 +127,6 @@ impl<B: AppBody> Channel<B> {
     /// of the application holds a duplicate.
     pub fn close(mut self, manner: CloseManner) {
         self.close_reply();
-        fork_guard::forget(self.socket.as_fd());
         match manner {
             CloseManner::Tidy => {
                 // The peer may be gone already: ENOTCONN says what close(2) is about to say.

@@ -17,7 +17,7 @@ use crate::application::{
 use crate::channel::{Channel, Record};
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::fd::{self, Io};
-use crate::fork_guard;
+use crate::fork_guard::{self, Private};
 use crate::http::{Framing, Head, PartialHead, ResponseHead};
 use crate::log::{Level, Log, Value};
 use crate::metrics::Counter;
@@ -308,7 +308,7 @@ fn answer<A: Application>(
                 }
                 Content::File(span) => {
                     channel.body = Some(span.owner);
-                    channel.file = Some(span.file);
+                    channel.file = Some(Private::new(span.file));
                     conn.begin_reply(reply.head, Some(span.length), &rules);
                     conn.push_file(span.offset, span.length)
                 }

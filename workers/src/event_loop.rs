@@ -44,7 +44,7 @@ use crate::connection::SocketName;
 use crate::deadlines::{Deadlines, Timer};
 use crate::drive::{Desk, Pause, Reading, close_reply, drive};
 use crate::fd;
-use crate::fork_guard::{self, Guarded};
+use crate::fork_guard::{self, Guarded, Mark};
 use crate::http::Persistence;
 use crate::log::{Level, Value};
 use crate::metrics::Command;
@@ -81,7 +81,8 @@ pub struct Leftover {
 
 /// One worker's loop.
 pub struct EventLoop<'a, A: Application> {
-    /// First, because it goes first: a number that is closed may at once be somebody else's.
+    /// First, because they go first: a number that is closed may at once be somebody else's.
+    _guards: [Mark; 3],
     _guarded: Guarded,
     app: &'a mut A,
     desk: Desk,
@@ -115,9 +116,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let Post { supervisor, log, access_log, companion, .. } = post;
         let poller = Poller::new(BATCH)?;
         let guarded = fork_guard::begin();
-        for fd in [poller.as_fd(), doorbell.as_fd(), life.as_fd()] {
-            fork_guard::guard(fd);
-        }
+        let guards = [poller.as_fd(), doorbell.as_fd(), life.as_fd()].map(Mark::of);
         poller.add(&doorbell, DOORBELL_KEY, Interest::Read)?;
         poller.add(&life, LIFE_KEY, Interest::Read)?;
         let mut doors = Doors::new(listeners, header);
@@ -135,6 +134,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
         let most_channels = settings.limits.connections_within(fd::descriptor_limit());
         Ok(Self {
+            _guards: guards,
             _guarded: guarded,
             app,
             reading: Reading::new(&settings),

@@ -5,13 +5,16 @@
 //! pthread_atfork(3) handler closes our descriptors in the child, whoever forked; after each call of the
 //! application the loop asks [`is_forked`], before it counts or sends anything.
 //!
-//! All of this holds as long as a loop runs ([`begin`]): where the loop is not all that its process does,
-//! a fork before or after it is nobody's business, and such a child may have a loop of its own.
+//! In a worker this holds from the moment it is forked ([`begin`]), before the first line of the application's
+//! code: its imports and hooks may fork as well. Where the loop is not all that its process does, it holds as
+//! long as the loop runs: a fork before or after it is nobody's business, and such a child may have a loop of its
+//! own. A fork of ours, in a zygote, is let through ([`pass`]): its child is the next worker.
 #![expect(unsafe_code, reason = "pthread_atfork(3), and closing by number in the child it runs in")]
 
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::cell::Cell;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use nix::libc;
 
@@ -21,25 +24,46 @@ const WORDS: usize = (1 << 20) / 64;
 /// One bit a descriptor of ours. Pages are touched only as descriptors are used.
 static OURS: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 static FORKED: AtomicBool = AtomicBool::new(false);
+/// The process that guards; 0 is none.
+static GUARDING: AtomicU32 = AtomicU32::new(0);
 
-/// A loop runs in this process. When this is dropped, no descriptor is guarded any more.
-pub struct Guarded {
-    /// What held before: a child that came out of one loop may run another before it goes back there.
-    was_forked: bool,
+thread_local! {
+    /// Whether this thread's fork is ours.
+    static PASSING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on a loop runs here, and this process is not the child of another one's.
+/// This process guards its descriptors. When the outermost of these is dropped, it guards none any more.
+pub struct Guarded {
+    /// What held before this process began; `None` where it had begun already.
+    before: Option<Before>,
+}
+
+struct Before {
+    /// A child that came out of one loop may run another before it goes back there.
+    was_forked: bool,
+    guarding: u32,
+}
+
+/// From now on this process guards, and is not the child of another one that does.
 pub fn begin() -> Guarded {
     install();
-    Guarded { was_forked: FORKED.swap(false, Ordering::Relaxed) }
+    let process = std::process::id();
+    let guarding = GUARDING.swap(process, Ordering::Relaxed);
+    if guarding == process {
+        return Guarded { before: None };
+    }
+    let was_forked = FORKED.swap(false, Ordering::Relaxed);
+    Guarded { before: Some(Before { was_forked, guarding }) }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
+        let Some(Before { was_forked, guarding }) = self.before else { return };
         for word in OURS.iter().filter(|word| word.load(Ordering::Relaxed) != 0) {
             word.store(0, Ordering::Relaxed);
         }
-        FORKED.store(self.was_forked, Ordering::Relaxed);
+        FORKED.store(was_forked, Ordering::Relaxed);
+        GUARDING.store(guarding, Ordering::Relaxed);
     }
 }
 
@@ -47,7 +71,8 @@ impl Drop for Guarded {
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: `in_child` is async-signal-safe: it reads atomics and calls close(2) only.
+        // SAFETY: `in_child` is async-signal-safe: it reads atomics and a thread-local that was
+        // initialized at compile time, and calls close(2) only.
         let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         debug_assert_eq!(result, 0, "pthread_atfork only fails without memory");
     });
@@ -61,6 +86,54 @@ pub fn guard(fd: BorrowedFd<'_>) {
 /// Called before a guarded descriptor is closed or handed away.
 pub fn forget(fd: BorrowedFd<'_>) {
     mark(fd.as_raw_fd(), false);
+}
+
+/// A descriptor that is guarded as long as this lives. It is to be dropped before the descriptor is closed: the
+/// number may be somebody else's a moment later.
+#[must_use]
+pub struct Mark(RawFd);
+
+impl Mark {
+    /// Guards it.
+    pub fn of(fd: BorrowedFd<'_>) -> Self {
+        guard(fd);
+        Self(fd.as_raw_fd())
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        mark(self.0, false);
+    }
+}
+
+/// The owner of a descriptor that is guarded as long as it is open.
+pub struct Private<F> {
+    /// First, because it goes first.
+    _mark: Mark,
+    own: F,
+}
+
+impl<F: AsFd> Private<F> {
+    /// Guards it.
+    pub fn new(own: F) -> Self {
+        Self { _mark: Mark::of(own.as_fd()), own }
+    }
+}
+
+impl<F: AsFd> AsFd for Private<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.own.as_fd()
+    }
+}
+
+/// Calls fork(2) for a child that goes on with the guarded descriptors, and guards them in turn.
+pub fn pass<T>(fork: impl FnOnce() -> T) -> T {
+    PASSING.set(true);
+    let outcome = fork();
+    PASSING.set(false);
+    GUARDING.store(std::process::id(), Ordering::Relaxed);
+    outcome
 }
 
 /// Whether this process is a child that the application forked off the loop's process.
@@ -90,6 +163,9 @@ fn mark(fd: RawFd, is_ours: bool) {
 }
 
 extern "C" fn in_child() {
+    if PASSING.get() {
+        return;
+    }
     FORKED.store(true, Ordering::Relaxed);
     for (index, word) in OURS.iter().enumerate() {
         let mut bits = word.load(Ordering::Relaxed);

@@ -1,11 +1,12 @@
 //! A worker's post: all that the supervisor hands over when it starts one, and how the worker ends.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::companion::Companion;
 use crate::connection::SocketName;
 use crate::fd::{self, Message};
+use crate::fork_guard;
 use crate::identity::{Generation, SlotId};
 use crate::log::Log;
 use crate::metrics::{Block, Header};
@@ -42,6 +43,19 @@ pub struct Post {
     pub access_log: Option<OwnedFd>,
     /// Who else has something to do in this loop, if anybody.
     pub companion: Option<Box<dyn Companion>>,
+}
+
+impl Post {
+    /// Keeps all of it from children of the application, from its first line on. Who closes a descriptor forgets
+    /// it before; the supervisor's process is asked for to the end.
+    pub fn guard(&self) {
+        let own = [&self.life, &self.doorbell].into_iter().chain(&self.access_log);
+        let listeners = self.listeners.iter().map(|listener| &listener.socket);
+        own.chain(listeners).for_each(|own| fork_guard::guard(own.as_fd()));
+        if let Some(process) = self.supervisor.as_fd() {
+            fork_guard::guard(process);
+        }
+    }
 }
 
 /// A listening socket as a worker sees it.
@@ -115,7 +129,6 @@ impl WorkerExit {
 #[cfg(test)]
 pub(crate) mod stage {
     use std::net::TcpListener;
-    use std::os::fd::AsFd;
 
     use nix::sys::eventfd::{EfdFlags, EventFd};
 

@@ -10,13 +10,18 @@
 //! every program that the application runs, and a shell cannot trap what was ignored at its start.
 #![expect(unsafe_code, reason = "sigaction(2) takes a handler that runs at any moment")]
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use crate::{fd, fork_guard};
+
+/// A duplicate of the doorbell, which is never closed: a signal may come until the process has ended, and a
+/// number that is closed may be a file of the application's a moment later.
 static DOORBELL: AtomicI32 = AtomicI32::new(-1);
 /// The process that installed the handlers.
 static WORKER: AtomicU32 = AtomicU32::new(0);
@@ -66,8 +71,12 @@ pub fn inherit() {
 
 /// Installs the worker's dispositions; returns the signals whose disposition the application had
 /// changed.
-pub fn install(doorbell: BorrowedFd<'_>) -> nix::Result<Vec<Signal>> {
-    DOORBELL.store(doorbell.as_raw_fd(), Ordering::Relaxed);
+///
+/// Errors: EMFILE.
+pub fn install(doorbell: BorrowedFd<'_>) -> io::Result<Vec<Signal>> {
+    let doorbell = fd::duplicate(doorbell.as_raw_fd())?;
+    fork_guard::guard(doorbell.as_fd());
+    DOORBELL.store(doorbell.into_raw_fd(), Ordering::Relaxed);
     WORKER.store(std::process::id(), Ordering::Relaxed);
     let handler = SigHandler::Handler(on_signal);
     let mut replaced = Vec::new();
@@ -152,8 +161,8 @@ extern "C" fn on_signal(signal: libc::c_int) {
     ASKED.fetch_max(asked, Ordering::Relaxed);
     let errno = Errno::last_raw();
     let one = 1_u64.to_ne_bytes();
-    // SAFETY: write(2) is async-signal-safe and the buffer is eight bytes, as eventfd(2) wants; a
-    // closed or full descriptor is an error that needs no answer here.
+    // SAFETY: write(2) is async-signal-safe and the buffer is eight bytes, as eventfd(2) wants. The number is
+    // the doorbell's as long as the process lives (`install`); a full one is an error that needs no answer.
     unsafe { libc::write(DOORBELL.load(Ordering::Relaxed), one.as_ptr().cast(), one.len()) };
     Errno::set_raw(errno);
 }

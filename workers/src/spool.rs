@@ -6,8 +6,11 @@
 
 use std::fs::{File, Permissions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::fork_guard::Mark;
 
 /// Pieces of a body are gathered up to this before they are written: each chunk of a chunked body is a
 /// piece, and may have a single byte. Longer ones are written at once.
@@ -25,6 +28,8 @@ pub struct Spool {
 enum Store {
     Memory(Vec<u8>),
     File {
+        /// Until it is the application's: a child that it forks then has that file like any other of its own.
+        guard: Option<Mark>,
         file: File,
         /// Bytes in the file.
         written: u64,
@@ -55,12 +60,13 @@ impl Spool {
                 file.write_all_at(memory, 0)?;
                 file.write_all_at(bytes, memory.len() as u64)?;
                 let written = (memory.len() + bytes.len()) as u64;
-                self.store = Store::File { file, written, gathered: Vec::new() };
+                let guard = Some(Mark::of(file.as_fd()));
+                self.store = Store::File { guard, file, written, gathered: Vec::new() };
             }
             Store::File { gathered, .. } if gathered.len() + bytes.len() < GATHER_BYTES => {
                 gathered.extend_from_slice(bytes);
             }
-            Store::File { file, written, gathered } => {
+            Store::File { file, written, gathered, .. } => {
                 file.write_all_at(gathered, *written)?;
                 let end = *written + gathered.len() as u64;
                 file.write_all_at(bytes, end)?;
@@ -84,15 +90,19 @@ impl Spool {
         self.len() == 0
     }
 
-    /// Goes to the first byte, and writes what was gathered.
+    /// Writes what was gathered and goes to the first byte, for the application to read. Children that it forks
+    /// from now on have the file, too.
     pub fn rewind(&mut self) -> io::Result<()> {
         self.write_gathered()?;
+        if let Store::File { guard, .. } = &mut self.store {
+            *guard = None;
+        }
         self.position = 0;
         Ok(())
     }
 
     fn write_gathered(&mut self) -> io::Result<()> {
-        if let Store::File { file, written, gathered } = &mut self.store
+        if let Store::File { file, written, gathered, .. } = &mut self.store
             && !gathered.is_empty()
         {
             file.write_all_at(gathered, *written)?;

@@ -12,7 +12,7 @@ use super::deference::Deference;
 use crate::connection::{ConnInfo, SocketName};
 use crate::drive::Desk;
 use crate::fd::{self, Accepted, Arrival, accept};
-use crate::fork_guard;
+use crate::fork_guard::Mark;
 use crate::log::{Level, Value};
 use crate::metrics::{Counter, Header};
 use crate::poller::{Interest, Poller};
@@ -41,6 +41,8 @@ pub(super) enum Taken {
 
 /// All listeners of this worker.
 pub(super) struct Doors {
+    /// Before the listeners, because they go first.
+    guards: Vec<Mark>,
     listeners: Vec<Listener>,
     /// Says whether another server has them, too.
     header: &'static Header,
@@ -67,11 +69,9 @@ enum Life {
 
 impl Doors {
     pub(super) fn new(listeners: Vec<Listener>, header: &'static Header) -> Self {
-        for listener in &listeners {
-            fork_guard::guard(listener.socket.as_fd());
-        }
+        let guards = listeners.iter().map(|listener| Mark::of(listener.socket.as_fd())).collect();
         let (deference, complaint) = (Deference::default(), Complaint::default());
-        Self { listeners, header, life: Life::Full, rest: FIRST_REST, deference, complaint }
+        Self { guards, listeners, header, life: Life::Full, rest: FIRST_REST, deference, complaint }
     }
 
     /// What the first of them is called.
@@ -243,9 +243,8 @@ impl Doors {
     /// Closes them for good.
     pub(super) fn close(&mut self, poller: &Poller) {
         self.unwatch(poller);
-        for listener in self.listeners.drain(..) {
-            fork_guard::forget(listener.socket.as_fd());
-        }
+        self.guards.clear();
+        self.listeners.clear();
         self.life = Life::Closed;
     }
 

@@ -20,7 +20,8 @@ use nix::unistd;
 use crate::slot::Pid;
 use crate::watch::Lease;
 
-/// The longest report that is kept; the rest is read and thrown away.
+/// The longest report that is kept; the rest is not read, so that nobody who writes without end is listened to
+/// without end.
 const REPORT_BYTES: usize = 64 * 1024;
 
 /// What a worker says on its life socket.
@@ -139,6 +140,9 @@ impl Member {
                 (Told::Failure | Told::All, text) => {
                     let room = REPORT_BYTES.saturating_sub(self.report.len());
                     self.report.extend_from_slice(&text[..text.len().min(room)]);
+                    if self.report.len() == REPORT_BYTES {
+                        self.told = Told::All;
+                    }
                 }
             }
         }
@@ -243,6 +247,18 @@ mod tests {
             worker.write_all(&[b'x'; 5000]).unwrap();
             member.listen();
         }
+        assert_eq!(member.report().map(|report| report.len()), Some(REPORT_BYTES));
+    }
+
+    #[test]
+    fn a_worker_that_writes_without_end_is_not_listened_to_without_end() {
+        let (mut member, mut worker) = member();
+        worker.set_nonblocking(true).unwrap();
+        worker.write_all(b"F").unwrap();
+        while worker.write(&[b'x'; 5000]).is_ok() {}
+        assert_eq!(member.listen(), Some(Word::Failing));
+        assert!(member.awaited().is_none());
+        assert!(fd::has_unread(member.lines.life.as_fd()));
         assert_eq!(member.report().map(|report| report.len()), Some(REPORT_BYTES));
     }
 

@@ -24,6 +24,8 @@ use crate::supervisor::{Event, Standing, Wish};
 use crate::upgrade::heir::{Heir, Taken};
 use crate::upgrade::{Action, Failure, Upgrade, patience};
 
+/// Most messages of another server that are read at a time.
+const MESSAGES_AT_A_TIME: usize = 64;
 /// How often a successor is told what was counted.
 const REPORT: Duration = Duration::from_secs(1);
 /// How much longer than this server a successor may take to stop: it hears of it later, and kills its own
@@ -232,7 +234,8 @@ impl Monitor<'_> {
 
     /// What the successor says.
     pub(super) fn hear_successor(&mut self, now: Instant) {
-        while let Some(line) = &self.succession.line {
+        for _ in 0..MESSAGES_AT_A_TIME {
+            let Some(line) = &self.succession.line else { return };
             match fd::receive_message(line.as_fd()) {
                 Message::Nothing => return,
                 Message::Said { word: READY, .. } => {
@@ -328,7 +331,8 @@ impl Monitor<'_> {
 impl Monitor<'_> {
     /// What the server before says.
     pub(super) fn hear_predecessor(&mut self) {
-        while let Some(before) = &self.succession.predecessor {
+        for _ in 0..MESSAGES_AT_A_TIME {
+            let Some(before) = &self.succession.predecessor else { return };
             match fd::receive_message(before.line.as_fd()) {
                 Message::Nothing => return,
                 Message::Said { word, descriptor } => {

@@ -149,9 +149,11 @@ impl Member {
         news
     }
 
-    /// Whether it has answered a request: then it has served, however short its life was.
-    pub fn has_answered(&self) -> bool {
-        answered(self.block) != self.lines.answered_before
+    /// Whether it was given a request: then it has served, however short its life was. One that it died in
+    /// counts, because the next worker may get another one.
+    pub fn had_request(&self) -> bool {
+        let is_in_one = self.block.request_start().is_some();
+        is_in_one || answered(self.block) != self.lines.answered_before
     }
 
     /// What it said about its failure to boot.
@@ -321,9 +323,14 @@ mod tests {
         block.row.inc(Counter::ReqSuccessRead);
         let (lines, _life, _doorbell) = Lines::open(block).unwrap();
         let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
-        assert!(!member.has_answered());
+        assert!(!member.had_request());
         block.row.inc(Counter::ReqSuccessRead);
-        assert!(member.has_answered());
+        assert!(member.had_request());
+        let (lines, _life, _doorbell) = Lines::open(block).unwrap();
+        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
+        assert!(!member.had_request());
+        block.begin_request(std::time::Duration::from_secs(1), b"GET", b"/crash");
+        assert!(member.had_request(), "it may have died in its first one");
     }
 
     #[test]

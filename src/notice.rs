@@ -87,6 +87,8 @@ pub enum Notice {
         status: ExitStatus,
         /// What that means.
         ending: Ending,
+        /// Whether it died of what workers of the old code die of, too.
+        is_excused: bool,
     },
     /// An operator changed the number of workers.
     Scaled {
@@ -153,7 +155,7 @@ impl Notice {
                 let pairs = [("generation", Value::Number(i64::from(generation.0)))];
                 log.line(Level::Error, "reload.halted", &pairs);
             }
-            Self::Ended { slot, side: _, pid, generation, status, ending } => {
+            Self::Ended { slot, side: _, pid, generation, status, ending, is_excused: _ } => {
                 let (level, event) = match (ending, status) {
                     (Ending::Asked, _) => (Level::Info, "worker.left"),
                     // It was sent TERM directly, or it recycled itself.

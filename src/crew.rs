@@ -23,7 +23,8 @@ use crate::slot::Pid;
 use crate::stack_dump::StackDump;
 use crate::watch::{Lease, Pulse};
 
-/// The longest report that is kept; the rest is read and thrown away.
+/// The longest report that is kept; the rest is not read, so that nobody who writes without end is listened to
+/// without end.
 const REPORT_BYTES: usize = 64 * 1024;
 
 /// What a worker says on its life socket.
@@ -167,15 +168,20 @@ impl Member {
                 (Told::Failure | Told::All, text) => {
                     let room = REPORT_BYTES.saturating_sub(self.report.len());
                     self.report.extend_from_slice(&text[..text.len().min(room)]);
+                    if self.report.len() == REPORT_BYTES {
+                        self.told = Told::All;
+                    }
                 }
             }
         }
         news
     }
 
-    /// Whether it has answered a request: then it has served, however short its life was.
-    pub fn has_answered(&self) -> bool {
-        answered(self.block) != self.lines.answered_before
+    /// Whether it was given a request: then it has served, however short its life was. One that it died in
+    /// counts, because the next worker may get another one.
+    pub fn had_request(&self) -> bool {
+        let is_in_one = self.block.request_start().is_some();
+        is_in_one || answered(self.block) != self.lines.answered_before
     }
 
     /// What it said about its failure to boot.
@@ -297,6 +303,18 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_writes_without_end_is_not_listened_to_without_end() {
+        let (mut member, mut worker) = member();
+        worker.set_nonblocking(true).unwrap();
+        worker.write_all(b"F").unwrap();
+        while worker.write(&[b'x'; 5000]).is_ok() {}
+        assert_eq!(member.listen(), Some(Word::Failing));
+        assert!(member.awaited().is_none());
+        assert!(fd::has_unread(member.lines.life.as_fd()));
+        assert_eq!(member.report().map(|report| report.len()), Some(REPORT_BYTES));
+    }
+
+    #[test]
     fn a_worker_that_closes_its_life_without_a_word_is_not_polled_for_ever() {
         let (mut member, worker) = member();
         drop(worker);
@@ -377,9 +395,14 @@ mod tests {
         block.row.inc(Counter::ReqSuccessRead);
         let (lines, _life, _doorbell) = Lines::open(block).unwrap();
         let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
-        assert!(!member.has_answered());
+        assert!(!member.had_request());
         block.row.inc(Counter::ReqSuccessRead);
-        assert!(member.has_answered());
+        assert!(member.had_request());
+        let (lines, _life, _doorbell) = Lines::open(block).unwrap();
+        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
+        assert!(!member.had_request());
+        block.begin_request(std::time::Duration::from_secs(1), b"GET", b"/crash");
+        assert!(member.had_request(), "it may have died in its first one");
     }
 
     #[test]

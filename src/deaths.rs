@@ -6,7 +6,9 @@
 //!
 //! Pure: deaths and the time come in, reports go out.
 
-use std::collections::BTreeMap;
+pub mod excuses;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Deaths within [`PERIOD`] that are a storm.
@@ -17,6 +19,10 @@ const PERIOD: Duration = Duration::from_secs(60);
 const REQUESTS: usize = 64;
 /// Most requests that a report names.
 const NAMED: usize = 5;
+/// Deaths in the same request within [`PERIOD`] that are no accident.
+const AGAIN_AND_AGAIN: u64 = 3;
+/// Most deaths that are remembered for that.
+const REMEMBERED: usize = 512;
 /// Where the rest is counted.
 const OTHERS: &str = "others";
 /// Where deaths between requests are counted.
@@ -27,6 +33,8 @@ const NO_REQUEST: &str = "no request";
 pub struct Deaths {
     /// Deaths of this period by the request that was running.
     causes: BTreeMap<String, u64>,
+    /// The deaths in requests of the last minute, oldest first.
+    recent: VecDeque<(Instant, String)>,
     /// `None` before the first death, and after a period without one.
     period: Option<Period>,
 }
@@ -52,6 +60,7 @@ pub struct Report {
 impl Deaths {
     /// A worker has died, in this request if it was in one.
     pub fn note(&mut self, request: Option<&str>, now: Instant) -> Option<Report> {
+        self.remember(request, now);
         let period = *self.period.get_or_insert(Period { begin: now, is_storm: false });
         let cause = request.unwrap_or(NO_REQUEST);
         let is_known = self.causes.contains_key(cause) || self.causes.len() < REQUESTS;
@@ -59,6 +68,31 @@ impl Deaths {
         *self.causes.entry(cause.to_owned()).or_default() += 1;
         let breaks_out = !period.is_storm && self.count() >= STORM;
         breaks_out.then(|| self.report(period, now))
+    }
+
+    /// The requests that end workers again and again, and how many each ends in a minute.
+    pub fn rates(&mut self, now: Instant) -> BTreeMap<String, u64> {
+        self.remember(None, now);
+        let mut known = BTreeMap::<_, (Instant, u64)>::new();
+        for (at, request) in &self.recent {
+            known.entry(request.clone()).or_insert((*at, 0)).1 += 1;
+        }
+        known.retain(|_, (_, count)| *count >= AGAIN_AND_AGAIN);
+        let a_minute = |(first, count): (Instant, u64)| {
+            // What has begun just now goes on as it began.
+            let span_s = now.saturating_duration_since(first).as_secs().max(1);
+            count * PERIOD.as_secs() / span_s
+        };
+        known.into_iter().map(|(request, counted)| (request, a_minute(counted))).collect()
+    }
+
+    fn remember(&mut self, request: Option<&str>, now: Instant) {
+        self.recent.extend(request.map(|request| (now, request.to_owned())));
+        while let Some((at, _)) = self.recent.front()
+            && (self.recent.len() > REMEMBERED || *at + PERIOD <= now)
+        {
+            self.recent.pop_front();
+        }
     }
 
     /// Is a report due?
@@ -137,6 +171,24 @@ mod tests {
         assert_eq!(reported, [(4, 5), (64, 59), (124, 60), (184, 6)]);
         assert_eq!(deaths.judge(start + s(300)), None);
         assert_eq!(deaths.next_deadline(), None);
+    }
+
+    #[test]
+    fn requests_that_end_workers_again_and_again_are_known_for_a_minute() {
+        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        for second in 0..30 {
+            deaths.note(Some("GET /crash"), start + s(second));
+            deaths.note(None, start + s(second));
+        }
+        deaths.note(Some("GET /once"), start + s(30));
+        assert_eq!(deaths.rates(start + s(30)), [("GET /crash".to_owned(), 60)].into());
+        assert_eq!(deaths.rates(start + s(59)), [("GET /crash".to_owned(), 30)].into());
+        assert_eq!(deaths.rates(start + s(80)), [("GET /crash".to_owned(), 9)].into());
+        assert_eq!(deaths.rates(start + s(91)), [].into());
+        for number in 0..10_000 {
+            deaths.note(Some(&format!("GET /{number}")), start + s(91));
+        }
+        assert_eq!(deaths.recent.len(), REMEMBERED);
     }
 
     #[test]

@@ -39,8 +39,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arctos_worker::log::{Level, Log, Value};
-use arctos_worker::metrics::Board;
 use arctos_worker::metrics::board::ServerState;
+use arctos_worker::metrics::{Block, Board};
 use arctos_worker::supervisor_process::SupervisorProcess;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -51,6 +51,7 @@ use crate::admin::reload::Waiting;
 use crate::config::Config;
 use crate::crew::{Member, Word};
 use crate::deaths::Deaths;
+use crate::deaths::excuses::Excuses;
 use crate::error::{ExitCode, Fatal};
 use crate::fork;
 use crate::listener::Listeners;
@@ -64,13 +65,14 @@ use crate::postmortem::OomWatch;
 use crate::signals::{Signal, Signals};
 use crate::slot::{ExitStatus, Jitter, Pid};
 use crate::succession::Bequest;
-use crate::supervisor::{Event, Policy, Supervisor, Verdict, Wish};
+use crate::supervisor::{Event, Life, Policy, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
 use crate::watchdog::Watchdog;
 use generations::{Generations, Loaded};
 use opening::Openings;
 use preload::Nursery;
 use reload::EndedReload;
+use report::running_request;
 use upgrade::Succession;
 
 /// Least room on the board, so that TTIN has somewhere to go.
@@ -152,6 +154,8 @@ struct Monitor<'a> {
     resident: ResidentSet,
     oom: OomWatch,
     deaths: Deaths,
+    /// What new workers may die of during a reload, because the old ones did when it began.
+    excuses: Option<Excuses>,
     jitter: Jitter,
     /// When the last round was over.
     last_round: Instant,
@@ -240,6 +244,7 @@ impl<'a> Monitor<'a> {
             resident: ResidentSet::default(),
             oom: OomWatch::new(),
             deaths: Deaths::default(),
+            excuses: None,
             jitter: Jitter::new(seed),
             last_round: now,
             cut_off_before_stop: 0,
@@ -418,8 +423,21 @@ impl<'a> Monitor<'a> {
         self.hear_member(index, now); // Its last words, said between our two looks.
         self.tell_last_stacks(pid, now);
         let member = self.crew.swap_remove(index);
-        let (report, has_answered) = (member.report(), member.has_answered());
-        self.supervisor.handle(Event::Exited { pid, status, report, has_answered }, now);
+        let (report, had_request) = (member.report(), member.had_request());
+        let is_excused = self.excuses(member.block, now);
+        let life = Life { report, had_request, is_excused };
+        self.supervisor.handle(Event::Exited { pid, status, life }, now);
+    }
+
+    /// Whether a worker that has this block died of what workers of the code before die of, too.
+    fn excuses(&mut self, block: &'static Block, now: Instant) -> bool {
+        let request = running_request(block).map(|running| running.line);
+        if !self.succession.is_owner() {
+            return self.succession.excuses(request.as_deref(), now);
+        }
+        let is_new = self.supervisor.reloading().is_some_and(|(new, _)| new == block.generation());
+        let excuses = self.excuses.as_mut().filter(|_| is_new);
+        excuses.is_some_and(|excuses| excuses.accept(request.as_deref(), now))
     }
 
     fn finish(mut self, verdict: Verdict) -> Result<(), Fatal> {

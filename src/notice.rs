@@ -108,6 +108,8 @@ pub enum Notice {
         status: ExitStatus,
         /// What that means.
         ending: Ending,
+        /// Whether it died of what workers of the old code die of, too.
+        is_excused: bool,
     },
     /// An operator changed the number of workers.
     Scaled {
@@ -184,7 +186,7 @@ impl Notice {
                 let pairs = [("generation", Value::Number(i64::from(generation.0)))];
                 log.line(Level::Error, "reload.halted", &pairs);
             }
-            Self::Ended { slot, side: _, pid, generation, status, ending } => {
+            Self::Ended { slot, side: _, pid, generation, status, ending, is_excused: _ } => {
                 let (level, event) = match (ending, status) {
                     // It took the request with it that it was to finish.
                     (Ending::Asked, _) if running.is_some() => (Level::Warning, "worker.left"),
@@ -275,7 +277,8 @@ mod tests {
         let log = Log::new(Level::Info, LogFormat::Text, writer.into());
         let (slot, side, pid, generation) = (SlotId(0), Side::A, Pid(71), Generation(1));
         let (status, ending) = (ExitStatus::Code(9), Ending::Asked);
-        Notice::Ended { slot, side, pid, generation, status, ending }.write(&log, running);
+        Notice::Ended { slot, side, pid, generation, status, ending, is_excused: false }
+            .write(&log, running);
         drop(log);
         let mut line = String::new();
         reader.read_to_string(&mut line).unwrap();

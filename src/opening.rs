@@ -26,6 +26,8 @@ use crate::slot::{ExitStatus, Pid};
 
 /// The longest report that is kept; the rest is read and thrown away.
 const REPORT_BYTES: usize = 64 * 1024;
+/// Most that is read at a time: the child, and what it has started, may write without end.
+const BYTES_AT_A_TIME: usize = REPORT_BYTES;
 /// What the child says when all its hooks have returned; no report starts with it.
 const DONE: u8 = 0;
 
@@ -120,13 +122,15 @@ impl Opening {
         self.is_open.then(|| self.words.as_fd())
     }
 
-    /// Takes in what it said.
+    /// Takes in what it said, or a part of it if that is long.
     pub fn listen(&mut self) {
         let mut bytes = [0; 4096];
-        while self.is_open {
+        let mut heard_bytes = 0;
+        while self.is_open && heard_bytes < BYTES_AT_A_TIME {
             match self.words.read(&mut bytes) {
                 Ok(0) => self.is_open = false,
                 Ok(count) => {
+                    heard_bytes += count;
                     let room = REPORT_BYTES.saturating_sub(self.report.len());
                     self.report.extend_from_slice(&bytes[..count.min(room)]);
                 }
@@ -190,4 +194,38 @@ fn live(
         let _ = File::from(mouth).write_all(&words);
     }
     exit.code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_writes_without_end_is_listened_to_for_a_part_of_it_at_a_time() {
+        let (words, mouth) = pipe2(OFlag::O_NONBLOCK).unwrap();
+        fcntl(&words, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
+        let mut written_bytes = 0;
+        while let Ok(count) = unistd::write(&mouth, &[b'x'; 4096]) {
+            written_bytes += count;
+        }
+        assert!(written_bytes > 2 * BYTES_AT_A_TIME);
+        let words = File::from(words);
+        let deadline = Instant::now();
+        let report = Vec::new();
+        let mut opening = Opening {
+            pid: Pid(2),
+            words,
+            is_open: true,
+            report,
+            patience: Duration::from_secs(60),
+            deadline,
+            is_late: false,
+        };
+        opening.listen();
+        assert_eq!(opening.report.len(), REPORT_BYTES);
+        let mut rest = Vec::new();
+        drop(mouth);
+        opening.words.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest.len(), written_bytes - BYTES_AT_A_TIME);
+    }
 }

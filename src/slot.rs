@@ -111,13 +111,16 @@ pub struct WorkerSlot {
     /// Of the present process, or of the last one.
     generation: Generation,
     backoff: Backoff,
+    /// Whether a worker of this slot has ever served and died, or served for long.
+    was_served: bool,
 }
 
 impl WorkerSlot {
     /// An empty slot.
     pub fn new(id: SlotId) -> Self {
         let generation = Generation(0);
-        Self { id, state: SlotState::Empty, side: Side::B, generation, backoff: Backoff::default() }
+        let (state, backoff) = (SlotState::Empty, Backoff::default());
+        Self { id, state, side: Side::B, generation, backoff, was_served: false }
     }
 
     /// A stand-in beside the process that is here: it is spawned at once, in the other block. The backoff
@@ -191,6 +194,11 @@ impl WorkerSlot {
     /// Whether its worker serves and is meant to go on.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, SlotState::Ready { .. })
+    }
+
+    /// Whether a worker of this slot has ever served.
+    pub fn was_served(&self) -> bool {
+        self.was_served
     }
 
     /// Whether it has a worker, ready or on the way to it, or hanging, that nobody has told to leave.
@@ -282,6 +290,7 @@ impl WorkerSlot {
         match &mut self.state {
             SlotState::Ready { since, has_served, .. } => {
                 let is_due = *since + SERVED_AFTER <= now;
+                self.was_served |= is_due;
                 is_due && !std::mem::replace(has_served, true)
             }
             SlotState::Empty
@@ -503,15 +512,15 @@ impl WorkerSlot {
         }
     }
 
-    /// The process was reaped; what that means. `has_answered` is whether it has answered a request.
+    /// The process was reaped; what that means. `had_request` is whether it was given a request.
     /// `None` when there was no process.
     pub fn exited(
         &mut self,
-        has_answered: bool,
+        had_request: bool,
         now: Instant,
         jitter: &mut Jitter,
     ) -> Option<Ending> {
-        let mut has_served = has_answered;
+        let mut has_served = had_request;
         let ending = match self.state {
             SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning => return None,
             SlotState::Starting { .. } | SlotState::Failing { .. } => Ending::BootFailed,
@@ -536,6 +545,7 @@ impl WorkerSlot {
             }
             // A worker hangs in a request that it was given, after its time-out: it has served.
             Ending::Died | Ending::Hung => {
+                self.was_served = true;
                 self.backoff.forget();
                 SlotState::Backoff { until: now }
             }

@@ -9,6 +9,7 @@
 //! | successor | [`READY`] | | it can serve |
 //! | server before | [`COUNTED`] | books | what it has counted by now |
 //! | server before | [`YOURS`] | books | everything is the successor's |
+//! | server before | [`DYING`] | text | the requests that its workers die of |
 //!
 //! The end of the stream is the end of the other process. A successor whose predecessor is gone has
 //! everything, too.
@@ -42,6 +43,8 @@ pub const VARIABLE: &str = "ARCTOS_UPGRADE";
 pub const READY: u8 = b'R';
 /// To the successor: what was counted by now.
 pub const COUNTED: u8 = b'C';
+/// To the successor: what the workers of the server before die of ([`crate::deaths::excuses`]).
+pub const DYING: u8 = b'D';
 /// To the successor: it has everything.
 pub const YOURS: u8 = b'Y';
 
@@ -192,9 +195,14 @@ fn program(first: &OsStr, folder: &Path) -> PathBuf {
 ///
 /// Errors: it is gone, or has not listened for long.
 pub fn tell(line: &UnixStream, word: u8, books: &Books) -> Result<(), Errno> {
+    tell_text(line, word, &books.encode())
+}
+
+/// The same with any text.
+pub fn tell_text(line: &UnixStream, word: u8, text: &str) -> Result<(), Errno> {
     let memory = memfd_create(c"arctos-books", MFdFlags::MFD_CLOEXEC)?;
     let mut memory = fs::File::from(memory);
-    memory.write_all(books.encode().as_bytes()).map_err(|error| errno(&error))?;
+    memory.write_all(text.as_bytes()).map_err(|error| errno(&error))?;
     fd::send_descriptor(line.as_fd(), word, memory.as_fd())
 }
 
@@ -205,12 +213,17 @@ pub fn tell_ready(mut line: &UnixStream) {
 
 /// The books that came with a word; `None` where they make no sense.
 pub fn read_books(memory: OwnedFd) -> Option<Books> {
+    Books::decode(&read_text(memory)?)
+}
+
+/// The text that came with a word.
+pub fn read_text(memory: OwnedFd) -> Option<String> {
     let memory = fs::File::from(memory);
     let bytes = memory.metadata().ok()?.len();
     // The offset is the writer's, too, and at the end.
     let mut text = vec![0; usize::try_from(bytes).ok().filter(|_| bytes <= BOOKS_BYTES)?];
     memory.read_exact_at(&mut text, 0).ok()?;
-    Books::decode(&String::from_utf8(text).ok()?)
+    String::from_utf8(text).ok()
 }
 
 fn errno(error: &io::Error) -> Errno {

@@ -9,7 +9,7 @@
 //! |---|---|---|---|
 //! | Piloting | start | spawn the first two | Piloting |
 //! | Piloting | one is ready | spawn the rest | Filling |
-//! | Filling | all are ready at the same time | report ready | Serving |
+//! | Filling | each slot has a worker that is ready, or had one that served | report ready | Serving |
 //! | Piloting, Filling | a worker cannot boot, or fork fails | report, stop quickly | Leaving (3 or 4) |
 //! | Serving | a worker ends that has served | spawn | Serving |
 //! | Serving | a worker ends that never served | spawn after its backoff | Serving |
@@ -48,7 +48,7 @@ use arctos_worker::metrics::{Command, Side};
 use crate::notice::Notice;
 use crate::slot::{Ending, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
 pub use action::{Action, ReloadOutcome, Verdict};
-pub use event::{Event, Wish};
+pub use event::{Event, Life, Wish};
 pub use hang::LAST_WORDS;
 pub use roll::{DEATHS_APART, PROBATION, Step};
 use roll::{Role, Roll, Spare};
@@ -239,9 +239,7 @@ impl Supervisor {
             Event::Hung { pid } => self.hung(pid, now),
             Event::GoesOn { pid } => self.goes_on(pid),
             Event::Worn { pid } => self.worn(pid),
-            Event::Exited { pid, status, report, has_answered } => {
-                self.exited(pid, status, report, has_answered, now);
-            }
+            Event::Exited { pid, status, life } => self.exited(pid, status, life, now),
             Event::Configured { policy } => self.configured(policy),
             Event::Wish(wish) => {
                 self.forget_delays(now);
@@ -350,7 +348,7 @@ impl Supervisor {
     fn spawn_failed(&mut self, id: SlotId, side: Side, verdict: Verdict, now: Instant) {
         let Some(index) = self.spawning(id, side) else { return };
         if self.is_spare(index) {
-            return self.spare_exited(Ending::BootFailed, now);
+            return self.spare_exited(Ending::BootFailed, false, now);
         }
         if self.slots[index].spawn_failed(now, &mut self.jitter) {
             self.boot_failed(verdict, now);
@@ -521,7 +519,8 @@ impl Supervisor {
             self.phase = Phase::Filling;
         }
         let wanted = &self.slots[..usize::from(self.target)];
-        if self.phase == Phase::Filling && wanted.iter().all(WorkerSlot::is_ready) {
+        let has_come = |slot: &WorkerSlot| slot.is_ready() || slot.was_served();
+        if self.phase == Phase::Filling && wanted.iter().all(has_come) {
             self.phase = Phase::Serving { unready_since: None };
             self.actions.push_back(Action::ReportReady);
         }

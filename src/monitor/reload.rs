@@ -10,6 +10,7 @@ use super::generations::Loaded;
 use super::{Monitor, monotonic, policy};
 use crate::admin;
 use crate::config::Config;
+use crate::deaths::excuses::Excuses;
 use crate::nofile::warn_of_connections;
 use crate::options::OptionSpec;
 use crate::supervisor::{Event, ReloadOutcome};
@@ -25,6 +26,8 @@ pub(super) struct EndedReload {
 impl Monitor<'_> {
     /// Reads the configuration anew, and answers the machine.
     pub(super) fn configure(&mut self, generation: Generation) {
+        let now = Instant::now();
+        self.excuses = Some(Excuses::new(self.deaths.rates(now), now));
         self.last_report = None;
         self.waiting.begin();
         let usec = monotonic().unwrap_or_default().as_micros();

@@ -98,7 +98,7 @@ impl Monitor<'_> {
                 let running = self.board.block(*slot, *side).and_then(running_request);
                 notice.write(&self.log, running.as_ref());
             }
-            Notice::Ended { slot, side, ending, generation, status, .. } => {
+            Notice::Ended { slot, side, ending, generation, status, is_excused, .. } => {
                 let Some(block) = self.board.block(*slot, *side) else { return };
                 let running = running_request(block);
                 let is_oom = *status == ExitStatus::Signal(Signal::SIGKILL as i32)
@@ -130,7 +130,9 @@ impl Monitor<'_> {
                         if let Some(storm) = self.deaths.note(request, Instant::now()) {
                             self.tell_storm(&storm);
                         }
-                        self.doubt();
+                        if !is_excused {
+                            self.doubt();
+                        }
                     }
                     Ending::BootFailed | Ending::Asked => {}
                 }

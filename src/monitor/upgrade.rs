@@ -3,6 +3,7 @@
 //! Between the start of a successor and its readiness both serve, from the same queues. Whatever ends the
 //! successor until then, this server has lost nothing; and the other way round.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -15,16 +16,19 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd;
 
 use super::Monitor;
+use crate::deaths::excuses::{self, Excuses};
 use crate::descriptors::OwnDescriptors;
 use crate::listener::Heirlooms;
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
 use crate::slot::{ExitStatus, Pid};
-use crate::succession::{self, Bequest, COUNTED, Estate, READY, YOURS};
+use crate::succession::{self, Bequest, COUNTED, DYING, Estate, READY, YOURS};
 use crate::supervisor::{Event, Standing, Wish};
 use crate::upgrade::heir::{Heir, Taken};
 use crate::upgrade::{Action, Failure, Upgrade, patience};
 
+/// Most messages of another server that are read at a time.
+const MESSAGES_AT_A_TIME: usize = 64;
 /// How often a successor is told what was counted.
 const REPORT: Duration = Duration::from_secs(1);
 /// How much longer than this server a successor may take to stop: it hears of it later, and kills its own
@@ -40,6 +44,8 @@ pub(super) struct Succession {
     /// To the successor, as long as it is there.
     line: Option<UnixStream>,
     next_report: Instant,
+    /// What workers may die of before everything is this server's, because those of the server before do.
+    excuses: Excuses,
 }
 
 struct Predecessor {
@@ -58,7 +64,8 @@ impl Succession {
             }
         };
         let upgrade = Upgrade::idle();
-        (Self { heir, predecessor, upgrade, line: None, next_report: now }, admin)
+        let excuses = Excuses::new(BTreeMap::new(), now);
+        (Self { heir, predecessor, upgrade, line: None, next_report: now, excuses }, admin)
     }
 
     /// Whether listeners, pid file and the like are this server's alone.
@@ -69,6 +76,11 @@ impl Succession {
     /// Whether this server was to replace another one, and one of its workers has died.
     pub(super) fn is_unfit(&self) -> bool {
         self.heir.is_unfit()
+    }
+
+    /// Whether workers of the server before die of this request, too, and about as often.
+    pub(super) fn excuses(&mut self, request: Option<&str>, now: Instant) -> bool {
+        self.excuses.accept(request, now)
     }
 
     /// The first full set is ready; whether the world is to know.
@@ -145,11 +157,10 @@ impl Monitor<'_> {
         self.act(action, now);
         if now >= self.succession.next_report {
             self.succession.next_report = now + REPORT;
+            self.tell_deaths(now);
             self.tell_books(now);
         }
-        let ready = self.supervisor.slots().iter().filter(|slot| slot.is_ready()).count();
-        let is_full = ready >= usize::from(self.supervisor.target());
-        if self.succession.heir.look(is_full, now) {
+        if self.succession.heir.look(now) {
             if let Some(listeners) = &self.listeners {
                 listeners.shut_leavings();
             }
@@ -238,7 +249,8 @@ impl Monitor<'_> {
 
     /// What the successor says.
     pub(super) fn hear_successor(&mut self, now: Instant) {
-        while let Some(line) = &self.succession.line {
+        for _ in 0..MESSAGES_AT_A_TIME {
+            let Some(line) = &self.succession.line else { return };
             match fd::receive_message(line.as_fd()) {
                 Message::Nothing => return,
                 Message::Said { word: READY, .. } => {
@@ -324,6 +336,15 @@ impl Monitor<'_> {
         }
     }
 
+    /// The successor's workers get the same requests.
+    fn tell_deaths(&mut self, now: Instant) {
+        let rates = self.deaths.rates(now);
+        if let Some(line) = self.succession.line.as_ref().filter(|_| !rates.is_empty()) {
+            // As with the books: it is gone, or is told again.
+            let _ = succession::tell_text(line, DYING, &excuses::encode(&rates));
+        }
+    }
+
     /// The last worker is gone.
     pub(super) fn tell_last_books(&mut self) {
         self.tell_books(Instant::now());
@@ -334,9 +355,14 @@ impl Monitor<'_> {
 impl Monitor<'_> {
     /// What the server before says.
     pub(super) fn hear_predecessor(&mut self) {
-        while let Some(before) = &self.succession.predecessor {
+        for _ in 0..MESSAGES_AT_A_TIME {
+            let Some(before) = &self.succession.predecessor else { return };
             match fd::receive_message(before.line.as_fd()) {
                 Message::Nothing => return,
+                Message::Said { word: DYING, descriptor } => {
+                    let text = descriptor.and_then(succession::read_text).unwrap_or_default();
+                    self.succession.excuses.extend(excuses::decode(&text));
+                }
                 Message::Said { word, descriptor } => {
                     match descriptor.and_then(succession::read_books) {
                         Some(books) => self.meter.follow(books),

@@ -40,7 +40,7 @@ fn failed() -> (WorkerSlot, Jitter, Instant) {
 }
 
 #[test]
-fn the_death_of_a_worker_that_answered_a_request_delays_nothing() {
+fn the_death_of_a_worker_that_was_given_a_request_delays_nothing() {
     let (mut slot, mut jitter, mut now) = failed();
     for _ in 0..20 {
         now = spawn(&mut slot, now);
@@ -74,7 +74,7 @@ fn a_worker_that_hangs_in_a_request_delays_nothing() {
 }
 
 #[test]
-fn a_worker_that_was_ready_for_less_than_a_second_and_answered_nothing_has_not_served() {
+fn a_worker_that_was_ready_for_less_than_a_second_and_was_given_nothing_has_not_served() {
     let (mut slot, mut jitter, mut now) = failed();
     now = spawn(&mut slot, now);
     slot.ready(now);

@@ -58,10 +58,8 @@ pub enum Event {
         pid: Pid,
         /// How.
         status: ExitStatus,
-        /// What it said about its failure to boot.
-        report: Option<String>,
-        /// Whether it answered a request in its life.
-        has_answered: bool,
+        /// What its life was.
+        life: Life,
     },
     /// [`Action::Configure`] was carried out.
     Configured {
@@ -72,6 +70,17 @@ pub enum Event {
     Wish(Wish),
     /// Time has passed: judge the deadlines.
     Tick,
+}
+
+/// What is known of the life of a worker that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Life {
+    /// What it said about its failure to boot.
+    pub report: Option<String>,
+    /// Whether it was given a request.
+    pub had_request: bool,
+    /// Whether it died of what workers of the old code die of, too: that says nothing against the new one.
+    pub is_excused: bool,
 }
 
 /// What an operator wants.

@@ -1,13 +1,14 @@
 //! What follows when a worker ends, and how soon its slot gets the next one.
 //!
 //! A worker that has served is replaced at once, always: nothing says that the next one could not serve, and
-//! a slot that waits is capacity lost. Only workers that never served make their slot wait, because a new one
+//! a slot that waits is capacity lost. That holds also for one that died in its first request: where requests that
+//! crash wait in the queue, they come first. Only workers that never served make their slot wait, because a new one
 //! will most probably fail for the same reason ([`WorkerSlot::exited`]). These delays end early
 //! when there is reason to hope, and while most of the server is down.
 
 use std::time::{Duration, Instant};
 
-use super::{Phase, Supervisor, Verdict};
+use super::{Life, Phase, Supervisor, Verdict};
 use crate::notice::Notice;
 use crate::slot::{Ending, ExitStatus, Pid, SlotState, WorkerSlot};
 
@@ -16,29 +17,25 @@ const PACE: Duration = Duration::from_millis(500);
 
 impl Supervisor {
     /// A child was reaped.
-    pub(super) fn exited(
-        &mut self,
-        pid: Pid,
-        status: ExitStatus,
-        report: Option<String>,
-        has_answered: bool,
-        now: Instant,
-    ) {
+    pub(super) fn exited(&mut self, pid: Pid, status: ExitStatus, life: Life, now: Instant) {
         let Some(index) = self.index_of(pid) else {
             return; // An adopted orphan: reaped, and nothing to us, whatever its status.
         };
         let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
         let Some(seat) = self.slots.iter_mut().chain(spare).nth(index) else { return };
         let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
-        let Some(ending) = seat.exited(has_answered, now, &mut self.jitter) else { return };
-        self.tell(Notice::Ended { slot: id, side, pid, generation, status, ending });
+        let Life { report, had_request, is_excused } = life;
+        let Some(ending) = seat.exited(had_request, now, &mut self.jitter) else { return };
+        self.tell(Notice::Ended { slot: id, side, pid, generation, status, ending, is_excused });
         match ending {
             Ending::Asked => {}
             Ending::Died | Ending::Hung | Ending::BootFailed => {
-                if has_answered {
+                if had_request {
                     self.forget_delays(now);
                 }
-                self.note_death(generation, now);
+                if !is_excused {
+                    self.note_death(generation, now);
+                }
             }
         }
         if ending == Ending::BootFailed {
@@ -50,7 +47,7 @@ impl Supervisor {
             }
         }
         if self.is_spare(index) {
-            self.spare_exited(ending, now);
+            self.spare_exited(ending, is_excused, now);
         } else if ending == Ending::BootFailed {
             self.boot_failed(
                 match status {

@@ -46,6 +46,8 @@ pub(super) enum Roll {
         policy: Policy,
         /// Since when it serves.
         ready_since: Option<Instant>,
+        /// How long those have served before it that died of what the old workers die of, too.
+        served: Duration,
     },
     /// One slot after another.
     Rolling {
@@ -140,7 +142,8 @@ impl Supervisor {
         match (&self.roll, policy) {
             (Roll::Configuring, Some(policy)) => {
                 let generation = self.last_generation;
-                self.roll = Roll::Canary { generation, policy, ready_since: None };
+                self.roll =
+                    Roll::Canary { generation, policy, ready_since: None, served: Duration::ZERO };
                 let seat = self.slots[0].understudy();
                 self.spare = Some(Spare { seat, role: Role::Canary });
             }
@@ -170,8 +173,9 @@ impl Supervisor {
     /// When the roll has something to do.
     pub(super) fn roll_deadline(&self) -> Option<Instant> {
         match self.roll {
-            Roll::Canary { ready_since, .. } => {
-                ready_since.filter(|_| self.spare_serves()).map(|since| since + PROBATION)
+            Roll::Canary { ready_since, served, .. } => {
+                let left = PROBATION.saturating_sub(served);
+                ready_since.filter(|_| self.spare_serves()).map(|since| since + left)
             }
             Roll::Idle | Roll::Configuring | Roll::Rolling { .. } | Roll::RollingBack => {
                 self.next_replacement.filter(|_| self.candidate().is_some())
@@ -195,9 +199,18 @@ impl Supervisor {
     }
 
     /// The spare seat's process is gone, in this way.
-    pub(super) fn spare_exited(&mut self, ending: Ending, now: Instant) {
+    pub(super) fn spare_exited(&mut self, ending: Ending, is_excused: bool, now: Instant) {
         let Some(spare) = self.spare.take() else { return };
-        match (spare.role, &self.roll) {
+        match (spare.role, &mut self.roll) {
+            // Its time counts, because the next one may live no longer.
+            (Role::Canary, Roll::Canary { ready_since: ready_since @ Some(_), served, .. })
+                if is_excused =>
+            {
+                let since = ready_since.take().unwrap_or(now);
+                *served = served.saturating_add(now.saturating_duration_since(since));
+                let seat = self.slots[0].understudy();
+                self.spare = Some(Spare { seat, role: Role::Canary });
+            }
             (Role::Canary, Roll::Canary { generation, .. }) => {
                 self.actions.push_back(Action::Discard { generation: *generation });
                 self.end_roll(ReloadOutcome::CanaryFailed);
@@ -247,8 +260,8 @@ impl Supervisor {
         if !is_serving {
             return;
         }
-        if let Roll::Canary { ready_since: Some(since), .. } = self.roll
-            && since + PROBATION <= now
+        if let Roll::Canary { ready_since: Some(since), served, .. } = self.roll
+            && since + PROBATION.saturating_sub(served) <= now
             && self.spare_serves()
         {
             self.prove(now);

@@ -212,7 +212,7 @@ impl World {
             21..=26 => Event::Failing { pid: any_pid },
             _ => {
                 let status = ExitStatus::Code([0, 3, 4][self.dice.draw() as usize % 3]);
-                Event::Exited { pid: Pid(9_999), status, report: None, has_answered: false }
+                Event::Exited { pid: Pid(9_999), status, life: Life::default() }
             }
         };
         self.deliver(event);
@@ -242,10 +242,11 @@ impl World {
     }
 
     fn deliver(&mut self, mut event: Event) {
-        if let Event::Exited { pid, has_answered, .. } = &mut event {
+        if let Event::Exited { pid, life, .. } = &mut event {
             let process = self.processes.get(&pid.0);
             let is_young = process.is_some_and(|process| process.ready_since.is_some());
-            *has_answered = is_young && self.chance(50);
+            life.had_request = is_young && self.chance(50);
+            life.is_excused = self.chance(30);
         }
         self.pace(&event);
         self.interrupted |= matches!(event, Event::Wish(Wish::Interrupt));
@@ -552,7 +553,7 @@ impl World {
             return;
         }
         self.coming.retain(|(_, event)| !is_end(event));
-        self.coming.push((at, Event::Exited { pid, status, report: None, has_answered: false }));
+        self.coming.push((at, Event::Exited { pid, status, life: Life::default() }));
     }
 
     fn command(&mut self, pid: Pid, command: Command) {

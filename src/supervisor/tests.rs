@@ -117,12 +117,16 @@ impl Rig {
     }
 
     fn exited(&mut self, pid: i32, status: ExitStatus) -> Vec<Did> {
-        self.event(Event::Exited { pid: Pid(pid), status, report: None, has_answered: false })
+        self.event(Event::Exited { pid: Pid(pid), status, life: Life::default() })
     }
 
     fn failed(&mut self, pid: i32, code: i32, report: &str) -> Vec<Did> {
         let (pid, status) = (Pid(pid), ExitStatus::Code(code));
-        self.event(Event::Exited { pid, status, report: Some(report.into()), has_answered: false })
+        self.event(Event::Exited {
+            pid,
+            status,
+            life: Life { report: Some(report.into()), ..Life::default() },
+        })
     }
 
     fn left(&mut self, pid: i32) -> Vec<Did> {
@@ -157,6 +161,18 @@ fn the_server_is_ready_once_and_only_with_the_full_set() {
     assert_eq!(rig.ready(102), []);
     assert_eq!(rig.exited(102, ExitStatus::Signal(9)), [Spawn(2)]);
     assert_eq!(rig.ready(103), []);
+}
+
+#[test]
+fn a_set_whose_workers_crash_in_requests_now_and_then_is_full_although_they_are_never_ready_together()
+ {
+    let mut rig = Rig::new(policy(2));
+    rig.run();
+    rig.ready(100);
+    let life = Life { had_request: true, ..Life::default() };
+    let status = ExitStatus::Signal(11);
+    assert_eq!(rig.event(Event::Exited { pid: Pid(100), status, life }), [Spawn(0)]);
+    assert_eq!(rig.ready(101), [Ready]);
 }
 
 #[test]
@@ -239,8 +255,7 @@ fn a_worker_that_cannot_boot_and_does_not_end_is_killed() {
     let did = rig.event(Event::Exited {
         pid: Pid(100),
         status: ExitStatus::Signal(9),
-        report: Some("Traceback".into()),
-        has_answered: false,
+        life: Life { report: Some("Traceback".into()), ..Life::default() },
     });
     assert_eq!(did[0], Report("Traceback".into()));
     assert_eq!(did.last(), Some(&Finish(Verdict::NotBooted)));
@@ -264,12 +279,7 @@ fn a_later_failure_to_boot_is_told_and_tried_again() {
 fn a_later_fork_that_fails_is_tried_again() {
     let mut rig = Rig::serving(policy(1));
     rig.machine.handle(
-        Event::Exited {
-            pid: Pid(100),
-            status: ExitStatus::Signal(9),
-            report: None,
-            has_answered: false,
-        },
+        Event::Exited { pid: Pid(100), status: ExitStatus::Signal(9), life: Life::default() },
         rig.now,
     );
     while let Some(action) = rig.machine.next_action() {

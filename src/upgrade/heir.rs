@@ -4,8 +4,8 @@
 //! | state | event | next |
 //! |---|---|---|
 //! | Booting | there is a full set of workers | Proving |
-//! | Proving | it has been full for [`PROBATION`](crate::supervisor::PROBATION): say so | Waiting |
-//! | Booting, Proving | a worker dies that was ready: leave | Unfit |
+//! | Proving | that was [`PROBATION`](crate::supervisor::PROBATION) ago: say so | Waiting |
+//! | Booting, Proving | a worker dies that was ready, and not of what those before die of, too: leave | Unfit |
 //! | Booting, Proving, Waiting, Unfit | the server before gives everything, or is gone | Owner |
 
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::supervisor::PROBATION;
 enum State {
     /// No worker has shown yet that it can serve.
     Booting,
-    /// All serve, beside those of the server before; `since` is `None` while one is missing.
+    /// All serve, or have, beside those of the server before.
     Proving { since: Option<Instant> },
     /// The server before knows.
     Waiting,
@@ -64,13 +64,10 @@ impl Heir {
         }
     }
 
-    /// Looks whether the set is full; true once, when it has proved itself.
-    pub fn look(&mut self, is_full: bool, now: Instant) -> bool {
+    /// True once, when it has proved itself. That a worker is missing at times is no objection: where those of
+    /// the server before die of some request, these do, too.
+    pub fn look(&mut self, now: Instant) -> bool {
         let State::Proving { since } = &mut self.0 else { return false };
-        if !is_full {
-            *since = None;
-            return false;
-        }
         let since = *since.get_or_insert(now);
         let is_proved = since + PROBATION <= now;
         if is_proved {
@@ -79,7 +76,7 @@ impl Heir {
         is_proved
     }
 
-    /// A worker that was ready has died; true when this server has to leave for it. As a canary's death
+    /// A worker that was ready has died, of what those of the server before do not die of; true when this server has to leave for it. As a canary's death
     /// ends a reload: the next worker would take requests to its grave as well.
     pub fn died(&mut self) -> bool {
         match self.0 {
@@ -126,17 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn it_is_ready_once_its_workers_have_lived_for_a_while_together() {
+    fn it_is_ready_once_its_workers_have_lived_for_a_while() {
         let (mut heir, start) = (Heir::booting(), Instant::now());
-        assert!(!heir.look(true, start), "not all were there");
+        assert!(!heir.look(start), "not all were there");
         heir.serves();
-        assert!(!heir.look(true, start));
+        assert!(!heir.look(start));
         assert_eq!(heir.next_deadline(), Some(start + PROBATION));
-        assert!(!heir.look(false, start + ms(900)), "one is missing");
-        assert!(!heir.look(true, start + ms(1500)));
-        assert!(!heir.look(true, start + ms(2400)));
-        assert!(heir.look(true, start + ms(2500)));
-        assert!(!heir.look(true, start + ms(3000)), "it is said once");
+        assert!(!heir.look(start + ms(900)));
+        assert!(heir.look(start + ms(1000)));
+        assert!(!heir.look(start + ms(3000)), "it is said once");
         assert!(!heir.is_owner());
         assert_eq!(heir.take(), Taken::Serving);
         assert!(heir.is_owner());
@@ -147,11 +142,11 @@ mod tests {
     fn a_worker_that_dies_before_everything_is_its_own_is_its_end() {
         let (mut heir, start) = (Heir::booting(), Instant::now());
         heir.serves();
-        heir.look(true, start);
+        heir.look(start);
         assert!(heir.died());
         assert!(heir.is_unfit());
         assert!(!heir.died(), "once");
-        assert!(!heir.look(true, start + ms(5000)));
+        assert!(!heir.look(start + ms(5000)));
         let mut owner = Heir::of_nobody();
         assert!(!owner.died() && !owner.is_unfit());
     }

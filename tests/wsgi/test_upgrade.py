@@ -15,7 +15,7 @@ import pytest
 from account import Clients
 from load import Load
 from processes import children
-from server import APPS, PATIENCE_S, SERVER_READY, WORKER_READY, Server
+from server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY, Server
 from test_pid_one import UNSHARE, first_process  # noqa: F401  (a fixture)
 from wire import Wire
 
@@ -479,3 +479,44 @@ def test_an_upgrade_of_a_program_that_called_serve_is_refused(serve, tmp_path):
     server = serve(None, str(APPS), bind=[], workers=None, command=[sys.executable, str(tmp_path / "program.py")])
     server.send(signal.SIGUSR2)
     assert "serve()" in server.wait_for(REFUSED).pairs["reason"]
+
+
+@pytest.fixture
+def crashes():
+    """Requests to `/crash` of a server, one after the other, until the test ends."""
+    with ExitStack() as stack:
+
+        def begin(server):
+            done = threading.Event()
+
+            def crash():
+                while not done.wait(0.1):
+                    try:
+                        with Wire(("127.0.0.1", server.port)) as wire:
+                            wire.get("/crash").to_end()
+                    except OSError:
+                        pass  # it was reset while it was written
+
+            thread = threading.Thread(target=crash, daemon=True)
+            thread.start()
+            stack.callback(lambda: (done.set(), thread.join(PATIENCE_S)))
+
+        yield begin
+
+
+def test_what_loses_workers_to_a_request_can_be_replaced_although_new_workers_are_lost_to_it_too(serve, crashes):
+    """An application that loses a worker every moment has to be repaired: the same requests come to the new one."""
+    server = serve("faulty:app", workers=2)
+    crashes(server)
+    server.wait_for(WORKER_DIED, 20)
+    since = server.position()
+    server.send(signal.SIGUSR2)
+    server.wait_for(TAKEN_OVER, since=since)
+    server.main = int(server.wait_for(SERVER_READY, since=since).pairs["pid"])
+    server.wait_for(STOPPED, since=since, pid=server.process.pid)
+    assert server.process.wait(PATIENCE_S) == 0
+    server.wait_for(WORKER_DIED, 20, since=server.position())
+    since = server.position()
+    server.send(signal.SIGHUP)
+    server.wait_for("reload.done", since=since)
+    assert not server.events((FAILED, "reload.failed"))

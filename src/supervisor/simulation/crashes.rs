@@ -85,12 +85,7 @@ impl Storm {
                 let pid_of = Pid(pid);
                 if self.now < self.broken_until {
                     let status = ExitStatus::Code(3);
-                    self.deliver(Event::Exited {
-                        pid: pid_of,
-                        status,
-                        report: None,
-                        has_answered: false,
-                    });
+                    self.deliver(Event::Exited { pid: pid_of, status, life: Life::default() });
                 } else {
                     self.ready.insert(pid, self.now);
                     self.deliver(Event::Ready { pid: pid_of });
@@ -116,7 +111,11 @@ impl Storm {
         let victim = candidates[self.dice.draw() as usize % candidates.len()];
         self.ready.remove(&victim);
         let (pid, status) = (Pid(victim), ExitStatus::Signal(11));
-        self.deliver(Event::Exited { pid, status, report: None, has_answered: true });
+        self.deliver(Event::Exited {
+            pid,
+            status,
+            life: Life { had_request: true, ..Life::default() },
+        });
     }
 }
 

@@ -28,8 +28,8 @@ impl World {
     /// Takes in what forgives failures. It may be generous: the exact rule is the slot's, and tested there.
     pub(super) fn pace(&mut self, event: &Event) {
         let mut forgets = matches!(event, Event::Wish(_) | Event::Configured { .. });
-        if let Event::Exited { has_answered: true, .. } = event {
-            forgets = true;
+        if let Event::Exited { life, .. } = event {
+            forgets |= life.had_request;
         }
         for process in self.processes.values_mut() {
             let has_served = |since: Instant| since + crate::slot::SERVED_AFTER <= self.now;

@@ -75,6 +75,48 @@ fn a_canary_that_dies_in_its_probation_changes_nothing() {
     assert_eq!(rig.after(s(60.0)), []);
 }
 
+impl Rig {
+    /// A worker dies of what those of the old code die of, too.
+    fn died_excused(&mut self, pid: i32) -> Vec<Did> {
+        let life = Life { had_request: true, is_excused: true, ..Life::default() };
+        self.event(Event::Exited { pid: Pid(pid), status: ExitStatus::Signal(11), life })
+    }
+}
+
+#[test]
+fn a_canary_that_dies_of_what_the_old_ones_die_of_is_followed_by_another_and_their_times_add_up() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.ready(102);
+    rig.after(s(0.6));
+    assert_eq!(rig.died_excused(102), [Spawn(0)]); // 103
+    assert_eq!(rig.after(s(30.0)), [], "time to boot is no time to prove itself in");
+    rig.ready(103);
+    assert_eq!(rig.after(s(0.3)), []);
+    assert_eq!(rig.after(s(0.1)), [Adopt(2), Tell(100, Command::Drain)]);
+}
+
+#[test]
+fn a_canary_that_dies_before_it_is_ready_is_not_excused() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    assert_eq!(rig.died_excused(102), [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+}
+
+#[test]
+fn deaths_of_what_the_old_ones_die_of_halt_no_roll() {
+    let mut rig = Rig::serving(policy(2));
+    rig.hup(policy(2));
+    rig.ready(102);
+    rig.after(s(1.0));
+    for _ in 0..20 {
+        let newest = rig.next_pid - 1;
+        assert_eq!(rig.died_excused(newest), [Spawn(0)]);
+        rig.ready(rig.next_pid - 1);
+    }
+    assert_eq!(rig.left(100), [Spawn(1)]);
+}
+
 #[test]
 fn a_hup_while_the_canary_boots_starts_over() {
     let mut rig = Rig::serving(policy(2));

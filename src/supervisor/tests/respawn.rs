@@ -18,11 +18,15 @@ impl Rig {
 }
 
 #[test]
-fn a_worker_that_answered_a_request_is_replaced_at_once_however_often_it_happens() {
+fn a_worker_that_was_given_a_request_is_replaced_at_once_however_often_it_happens() {
     let mut rig = Rig::serving(policy(2));
     for _ in 0..100 {
         let (pid, status) = (Pid(rig.next_pid - 1), ExitStatus::Signal(11));
-        let did = rig.event(Event::Exited { pid, status, report: None, has_answered: true });
+        let did = rig.event(Event::Exited {
+            pid,
+            status,
+            life: Life { had_request: true, ..Life::default() },
+        });
         assert_eq!(did, [Spawn(1)]);
         rig.ready(rig.next_pid - 1);
     }
@@ -34,7 +38,11 @@ fn a_worker_that_serves_ends_the_wait_of_all_slots() {
     rig.after(s(1.0));
     rig.fails_to_boot();
     let (pid, status) = (Pid(100), ExitStatus::Signal(11));
-    let did = rig.event(Event::Exited { pid, status, report: None, has_answered: true });
+    let did = rig.event(Event::Exited {
+        pid,
+        status,
+        life: Life { had_request: true, ..Life::default() },
+    });
     assert_eq!(did, [Spawn(0), Spawn(1)]);
     let (one, other) = (rig.next_pid - 2, rig.next_pid - 1);
     rig.ready(one);

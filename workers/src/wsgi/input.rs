@@ -165,7 +165,7 @@ impl Filed {
             let ahead = &ahead[..ahead.len().min(limit - line.len())];
             let end = memchr::memchr(b'\n', ahead).map(|at| at + 1);
             let count = end.unwrap_or(ahead.len());
-            // A line may be as long as the body: no memory for it is the application's to hear.
+            // A line may be as long as the body. Where there is no memory for it, the application is told so.
             line.try_reserve(count).map_err(|_| PyMemoryError::new_err(()))?;
             line.extend_from_slice(&ahead[..count]);
             self.taken += count;

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import signal
 import sys
 import threading
@@ -132,6 +133,22 @@ def allocate(environ, start_response):
         held.append(bytearray(os.urandom(1 << 20)))
 
 
+def read_without_memory(environ, start_response):
+    """Reads a body that there is no memory for, by `?how=` a method of wsgi.input."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        taken_bytes = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken_bytes + (16 << 20), before[1]))
+    try:
+        getattr(environ["wsgi.input"], plain.query(environ, "how"))()
+        found = "read"
+    except MemoryError:
+        found = "MemoryError"
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    return plain.text(start_response, found)
+
+
 def spin(environ, start_response):
     """Never returns."""
     while True:
@@ -145,5 +162,5 @@ def sleep(environ, start_response):
 
 ROUTES = {
     f"/{found.__name__.replace('_', '-')}": found
-    for found in (take_signals, pool, fork_and_forget, fork_and_exit, threads, scribble, allocate, spin, sleep)
+    for found in (take_signals, pool, fork_and_forget, fork_and_exit, threads, scribble, allocate, read_without_memory, spin, sleep)
 }

@@ -157,6 +157,15 @@ def test_os_exit_in_requests_under_load_costs_those_requests_and_their_workers_c
 # --- Memory ---
 
 
+@pytest.mark.parametrize("how", ["read", "readline", "readlines"])
+def test_a_body_without_memory_for_it_is_a_memory_error_and_the_worker_serves_on(serve, connect, how):
+    server = serve("unruly:app")
+    wire = connect(server).post(f"/read-without-memory?how={how}", bytes(64 << 20))
+    assert wire.response().body == b"MemoryError"
+    assert ask(server, "/hello").status == 200
+    assert not server.events(WORKER_DIED)
+
+
 def v1_group(name):
     """A cgroup below this process's own, with a limit to its memory; `None` where version 1 has no memory."""
     groups = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())

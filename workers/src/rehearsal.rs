@@ -31,7 +31,7 @@ pub enum Refusal {
     /// A status that says that the server is at fault.
     #[error("was answered {} {}", .0.0, .0.reason())]
     Answered(Status),
-    /// There was no answer, or no end of it. The application's side has told why.
+    /// The application gave no answer, or did not end it; its side has reported why.
     #[error("failed: {0}")]
     Failed(AppError),
 }

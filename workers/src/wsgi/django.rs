@@ -171,11 +171,11 @@ impl Exceptions {
         Some(Self { signal: signal.unbind(), receiver: receiver.unbind(), tracebacks })
     }
 
-    /// Ends that; what was heard.
+    /// Stops listening, and returns the tracebacks.
     pub(super) fn take(self, py: Python<'_>) -> String {
         // It fails only where it was taken away meanwhile.
         let _ = self.signal.call_method1(py, "disconnect", (self.receiver,));
-        let heard: Vec<String> = self.tracebacks.extract(py).unwrap_or_default();
-        heard.concat()
+        let tracebacks: Vec<String> = self.tracebacks.extract(py).unwrap_or_default();
+        tracebacks.concat()
     }
 }

@@ -117,10 +117,11 @@ impl Environs {
         match std::mem::replace(&mut request.body, RequestBody::Empty) {
             RequestBody::Empty => {}
             RequestBody::Slice(bytes) => {
-                environ.set_item(&self.keys.wsgi_input, Py::new(py, Input::copied(py, bytes))?)?;
+                environ.set_item(&self.keys.wsgi_input, Py::new(py, Input::copied(py, bytes)?)?)?;
             }
             RequestBody::Spooled(spool) => {
-                environ.set_item(&self.keys.wsgi_input, Py::new(py, Input::spooled(py, spool))?)?;
+                environ
+                    .set_item(&self.keys.wsgi_input, Py::new(py, Input::spooled(py, spool)?)?)?;
             }
         }
         Ok((environ, id))

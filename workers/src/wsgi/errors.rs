@@ -189,7 +189,7 @@ impl<'a> Iterator for Pieces<'a> {
 }
 
 impl ErrorStream {
-    /// The application's end.
+    /// The object that the application writes to.
     pub(super) fn new(text: Arc<ErrorText>) -> Self {
         Self(text)
     }

@@ -55,19 +55,23 @@ impl Input {
     }
 
     /// A body copied out of the loop's buffer, which is only lent.
-    pub(super) fn copied(py: Python<'_>, bytes: &[u8]) -> Self {
-        let bytes = PyBytes::new(py, bytes).unbind();
-        Self { source: Source::Memory(Memory { bytes, position: 0 }) }
+    ///
+    /// Errors: MemoryError.
+    pub(super) fn copied(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
+        let bytes = copy(py, bytes)?.unbind();
+        Ok(Self { source: Source::Memory(Memory { bytes, position: 0 }) })
     }
 
     /// A body that was gathered.
-    pub(super) fn spooled(py: Python<'_>, spool: Spool) -> Self {
+    ///
+    /// Errors: MemoryError.
+    pub(super) fn spooled(py: Python<'_>, spool: Spool) -> PyResult<Self> {
         if let Some(bytes) = spool.in_memory() {
             return Self::copied(py, bytes);
         }
         let left = spool.len();
         let file = Filed { spool, left, buffer: Vec::new(), taken: 0 };
-        Self { source: Source::File(file) }
+        Ok(Self { source: Source::File(file) })
     }
 
     /// Up to `limit` bytes; all that are left without one.
@@ -80,7 +84,7 @@ impl Input {
             Source::Exhausted => Ok(PyBytes::new(py, b"")),
             Source::Memory(memory) => {
                 let left = memory.bytes.as_bytes(py).len() - memory.position;
-                Ok(memory.take(py, limit.map_or(left, |limit| limit.min(left))))
+                memory.take(py, limit.map_or(left, |limit| limit.min(left)))
             }
             Source::File(file) => file.take(py, limit),
         }
@@ -98,7 +102,7 @@ impl Input {
                 let rest = &memory.bytes.as_bytes(py)[memory.position..];
                 let rest = &rest[..limit.map_or(rest.len(), |limit| limit.min(rest.len()))];
                 let count = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
-                Ok(memory.take(py, count))
+                memory.take(py, count)
             }
             Source::File(file) => file.take_line(py, limit),
         }
@@ -107,14 +111,16 @@ impl Input {
 
 impl Memory {
     /// `count` bytes, which must be there; the whole body without a copy.
-    fn take<'py>(&mut self, py: Python<'py>, count: usize) -> Bound<'py, PyBytes> {
+    fn take<'py>(&mut self, py: Python<'py>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.bytes.bind(py);
-        let start = self.position;
-        self.position += count;
-        if start == 0 && self.position == bytes.as_bytes().len() {
-            return bytes.clone();
-        }
-        PyBytes::new(py, &bytes.as_bytes()[start..self.position])
+        let (start, end) = (self.position, self.position + count);
+        let taken = if start == 0 && end == bytes.as_bytes().len() {
+            bytes.clone()
+        } else {
+            copy(py, &bytes.as_bytes()[start..end])?
+        };
+        self.position = end;
+        Ok(taken)
     }
 }
 
@@ -159,15 +165,12 @@ impl Filed {
             let ahead = &ahead[..ahead.len().min(limit - line.len())];
             let end = memchr::memchr(b'\n', ahead).map(|at| at + 1);
             let count = end.unwrap_or(ahead.len());
-            // A line may be as long as the body: no memory for it is the application's to hear.
+            // A line may be as long as the body. Where there is no memory for it, the application is told so.
             line.try_reserve(count).map_err(|_| PyMemoryError::new_err(()))?;
             line.extend_from_slice(&ahead[..count]);
             self.taken += count;
             if end.is_some() || line.len() == limit || !self.fill()? {
-                return PyBytes::new_with(py, line.len(), |out| {
-                    out.copy_from_slice(&line);
-                    Ok(())
-                });
+                return copy(py, &line);
             }
         }
     }
@@ -185,6 +188,14 @@ impl Filed {
         self.left = self.left.saturating_sub(read_bytes as u64);
         Ok(read_bytes > 0)
     }
+}
+
+/// The bytes as Python's. `PyBytes::new` would panic where there is no memory for them.
+fn copy<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, bytes.len(), |out| {
+        out.copy_from_slice(bytes);
+        Ok(())
+    })
 }
 
 /// A size as `read` takes it: None and negative numbers are no limit.

@@ -56,7 +56,7 @@ use crate::postmortem::OomWatch;
 use crate::signals::{Signal, Signals};
 use crate::slot::{ExitStatus, Jitter, Pid};
 use crate::succession::Bequest;
-use crate::supervisor::{Event, Policy, Supervisor, Verdict, Wish};
+use crate::supervisor::{Event, Policy, Standing, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
 use crate::watchdog::Watchdog;
 use generations::{Generations, Loaded};
@@ -134,6 +134,8 @@ struct Monitor<'a> {
     /// Who waits for a reload's end.
     waiting: Waiting,
     started: Instant,
+    /// Where the server stands, and since when.
+    standing: (Standing, Instant),
     /// Memory of the workers that have a limit to it.
     resident: ResidentSet,
     oom: OomWatch,
@@ -217,6 +219,7 @@ impl<'a> Monitor<'a> {
             last_reload: None,
             waiting: Waiting::default(),
             started: now,
+            standing: (Standing::Starting, now),
             resident: ResidentSet::default(),
             oom: OomWatch::new(),
             jitter: Jitter::new(seed),
@@ -254,6 +257,9 @@ impl<'a> Monitor<'a> {
                     Duration::ZERO
                 }
             };
+            if self.standing.0 != self.supervisor.standing() {
+                self.standing = (self.supervisor.standing(), now);
+            }
             self.beat(now);
             self.watch(now);
             self.succeed(now);

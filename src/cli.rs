@@ -130,6 +130,14 @@ pub fn parse(
         Ok(matches) => matches,
         Err(error) => return judge(&error),
     };
+    if let Some(class) = matches.get_one::<OsString>(foreign::WORKER_CLASS)
+        && class != foreign::ONLY_WORKER_CLASS
+    {
+        let option = format!("--{}", foreign::WORKER_CLASS);
+        let hint = foreign::hint(&option).unwrap_or_default();
+        let option = format!("{option} '{}'", class.to_string_lossy());
+        return Err(UsageError::Foreign { option, hint });
+    }
     let source = Source::of_command_line(given(&matches), environment)?;
     let resolved = source.resolve()?;
     if matches.get_flag(PRINT_CONFIG) {
@@ -171,6 +179,14 @@ fn command() -> Command {
         .arg(
             flag(CHECK, "Check the configuration, load the application, and say whether it works")
                 .alias("check-config"),
+        )
+        .arg(
+            Arg::new(foreign::WORKER_CLASS)
+                .long(foreign::WORKER_CLASS)
+                .short('k')
+                .value_name("CLASS")
+                .value_parser(ValueParser::os_string())
+                .hide(true),
         )
         .arg(flag(PRINT_CONFIG, "Print every effective value and where it is from"))
         .arg(flag("help", "Print this help").short('h').action(ArgAction::Help))
@@ -231,14 +247,27 @@ fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
     {
         return Err(UsageError::Foreign { option: option.clone(), hint });
     }
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    Err(UsageError::Syntax(text.trim_end().to_owned()))
+    Err(syntax(&text))
+}
+
+/// What clap says of a mistake, without its advice to give an unknown option as a value: an application
+/// is not called `--http2`.
+fn syntax(text: &str) -> UsageError {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let mut kept: Vec<&str> = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with("  tip: to pass '")) {
+        // The empty line in front of the advice is that behind the message.
+        if !(line.is_empty() && kept.last().is_some_and(|last| last.is_empty())) {
+            kept.push(line);
+        }
+    }
+    UsageError::Syntax(kept.join("\n").trim_end().to_owned())
 }
 
 fn print(resolved: &Resolved, source: &Source) -> String {
     let mut page = resolved.print();
-    for name in source.unknown_variables() {
-        page.push_str(&format!("# {name} is set and is no option\n"));
+    for hint in source.hints() {
+        page.push_str(&format!("# {hint}\n"));
     }
     page
 }

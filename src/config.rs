@@ -10,6 +10,7 @@ mod binds;
 mod datadog;
 mod error;
 mod file;
+mod hints;
 mod hooks;
 mod identity;
 mod reader;
@@ -37,6 +38,7 @@ use crate::watch::Limits;
 
 pub use error::{AppNameError, ConfigError};
 pub use file::{FileError, Place};
+pub use hints::Hint;
 pub use resolve::{Effective, Resolved};
 pub use source::Source;
 

@@ -22,6 +22,7 @@ pub(crate) mod units;
 use std::io;
 
 use arctos_worker::identity::SlotId;
+use arctos_worker::log::Words;
 
 use crate::address::BindAddress;
 use crate::admin::control::Haste;
@@ -79,7 +80,7 @@ pub struct Order {
 #[derive(Debug, thiserror::Error)]
 pub enum CtlError {
     /// Nobody is there, or nobody who lets us in.
-    #[error("cannot reach the server at {server}: {source}")]
+    #[error("cannot reach the server at {server}: {}", Words(.source))]
     Unreachable {
         /// Where.
         server: BindAddress,
@@ -87,7 +88,7 @@ pub enum CtlError {
         source: io::Error,
     },
     /// Somebody is there and says nothing, or stops in between.
-    #[error("the server at {server} does not answer: {source}")]
+    #[error("the server at {server} does not answer: {}", Words(.source))]
     Unanswered {
         /// Where.
         server: BindAddress,

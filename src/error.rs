@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use arctos_worker::log::without_numbers;
 use nix::unistd::Uid;
 use thiserror::Error;
 
@@ -167,7 +168,7 @@ impl Fatal {
             text.push_str(&error.to_string());
             cause = error.source();
         }
-        text
+        without_numbers(text)
     }
 }
 
@@ -211,10 +212,7 @@ mod tests {
     fn the_causes_of_an_error_stand_behind_it_on_one_line() {
         let source = io::Error::from_raw_os_error(nix::libc::EACCES);
         let fatal = Fatal::AccessLog { path: "/var/log/x".into(), source };
-        assert_eq!(
-            fatal.chain(),
-            "cannot open the access log /var/log/x: Permission denied (os error 13)"
-        );
+        assert_eq!(fatal.chain(), "cannot open the access log /var/log/x: Permission denied");
         assert_eq!(fatal.exit_code(), ExitCode::Configuration);
     }
 

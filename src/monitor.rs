@@ -65,7 +65,7 @@ use crate::postmortem::OomWatch;
 use crate::signals::{Signal, Signals};
 use crate::slot::{ExitStatus, Jitter, Pid};
 use crate::succession::Bequest;
-use crate::supervisor::{Event, Life, Policy, Supervisor, Verdict, Wish};
+use crate::supervisor::{Event, Life, Policy, Standing, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
 use crate::watchdog::Watchdog;
 use generations::{Generations, Loaded};
@@ -150,6 +150,8 @@ struct Monitor<'a> {
     /// Who waits for a reload's end.
     waiting: Waiting,
     started: Instant,
+    /// Where the server stands, and since when.
+    standing: (Standing, Instant),
     /// Memory of the workers that have a limit to it.
     resident: ResidentSet,
     oom: OomWatch,
@@ -241,6 +243,7 @@ impl<'a> Monitor<'a> {
             last_reload: None,
             waiting: Waiting::default(),
             started: now,
+            standing: (Standing::Starting, now),
             resident: ResidentSet::default(),
             oom: OomWatch::new(),
             deaths: Deaths::default(),
@@ -285,6 +288,9 @@ impl<'a> Monitor<'a> {
                 }
             };
             self.tell_stacks(now);
+            if self.standing.0 != self.supervisor.standing() {
+                self.standing = (self.supervisor.standing(), now);
+            }
             self.beat(now);
             self.watch(now);
             if let Some(storm) = self.deaths.judge(now) {

@@ -188,7 +188,12 @@ impl OptionSpec {
 
     /// Its environment variable.
     pub fn variable(&self) -> String {
-        format!("ARCTOS_{}", self.long.replace('-', "_").to_ascii_uppercase())
+        Self::variable_of(self.long)
+    }
+
+    /// The environment variable of the option that is called so.
+    pub fn variable_of(long: &str) -> String {
+        format!("ARCTOS_{}", long.replace('-', "_").to_ascii_uppercase())
     }
 
     /// The argument of the Python function `serve()`.

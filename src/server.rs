@@ -172,7 +172,9 @@ fn show(watch: &Watch) -> i32 {
 
 fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
     let application = name_of(&config.application);
-    match enter_folder(config).and_then(|()| runtime.check(config, &log_of(config)).map_err(told)) {
+    let log = log_of(config);
+    give_hints(config, &log);
+    match enter_folder(config).and_then(|()| runtime.check(config, &log).map_err(told)) {
         Ok(()) => {
             say(io::stdout(), &format!("{application} can be served"));
             0
@@ -208,6 +210,7 @@ fn serve(
         ("workers", Value::Number(i64::from(config.workers))),
     ];
     log.line(Level::Info, "server.starting", &pairs);
+    give_hints(config, &log);
     if let Err(error) = raise_nofile() {
         log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
     }
@@ -240,6 +243,13 @@ fn serve(
             log.line(Level::Critical, "server.failed", &pairs);
             code
         }
+    }
+}
+
+/// What the configuration has beside what it says.
+fn give_hints(config: &Config, log: &Log) {
+    for hint in config.source.hints() {
+        log.line(Level::Warning, hint.event(), &[("hint", Value::Display(&hint))]);
     }
 }
 

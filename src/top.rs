@@ -30,6 +30,8 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
+use arctos_worker::log::Words;
+
 use crate::address::BindAddress;
 use crate::ctl::CtlError;
 use crate::error::ExitCode;
@@ -56,7 +58,7 @@ pub enum TopError {
     #[error(transparent)]
     Server(#[from] CtlError),
     /// Nor can the terminal.
-    #[error("the terminal: {0}")]
+    #[error("the terminal: {}", Words(.0))]
     Terminal(#[from] io::Error),
 }
 

@@ -42,6 +42,8 @@ pub struct Status {
     pub generation: Generation,
     /// How long it has been running, by the monotonic clock.
     pub age: Duration,
+    /// How long it has stood where it stands, by the monotonic clock.
+    pub standing_for: Duration,
     /// Where it serves requests.
     pub listen: Vec<String>,
     /// Where it answers operators.
@@ -171,6 +173,7 @@ pub fn json(status: &Status) -> String {
         "state": status.health.phase.word(),
         "generation": status.generation.0,
         "age_s": seconds(status.age),
+        "state_s": seconds(status.standing_for),
         "workers_target": status.health.target,
         "workers_ready": status.health.ready,
         "listen": status.listen,
@@ -253,6 +256,7 @@ mod tests {
             health: health(Phase::Serving, 1),
             generation: Generation(3),
             age: Duration::from_micros(61_234_567),
+            standing_for: Duration::from_millis(60_100),
             listen: vec!["http://127.0.0.1:8000".to_owned()],
             admin: vec!["unix:/run/a.sock".to_owned()],
             backlog: Some(AcceptQueue { len: 3, max: 2048 }),
@@ -285,6 +289,7 @@ mod tests {
             read(&status()),
             json!({
                 "version": "1.2.3", "pid": 7, "state": "serving", "generation": 3, "age_s": 61.235,
+                "state_s": 60.1,
                 "workers_target": 2, "workers_ready": 1, "listen": ["http://127.0.0.1:8000"],
                 "admin": ["unix:/run/a.sock"], "backlog": { "len": 3, "max": 2048 },
                 "reload": { "state": "idle" }, "workers": [],

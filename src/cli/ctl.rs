@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use arctos_worker::identity::SlotId;
 use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{Invocation, UsageError};
 use crate::address::BindAddress;
 use crate::admin::control::Haste;
 use crate::config::Environment;
 use crate::ctl::{Order, Verb};
+use crate::value::{Kind, Whole};
 
 /// The first word that makes a command line one for a running server. A module of that name is served as
 /// `ctl:app`.
@@ -31,7 +32,9 @@ struct Word {
     /// What it takes beside the server.
     argument: fn() -> Option<Arg>,
     /// The verb of a command line that clap has judged.
-    read: fn(&ArgMatches) -> Verb,
+    ///
+    /// Errors: a value is wrong.
+    read: fn(&ArgMatches) -> Result<Verb, UsageError>,
 }
 
 /// All of them, in the order of the help.
@@ -40,13 +43,13 @@ const WORDS: [Word; 7] = [
         text: "status",
         meaning: "Shows the server and its workers",
         argument: || Some(flag(JSON, "Print the JSON of /status, for programs")),
-        read: |matches| Verb::Status { json: matches.get_flag(JSON) },
+        read: |matches| Ok(Verb::Status { json: matches.get_flag(JSON) }),
     },
     Word {
         text: "reload",
         meaning: "Loads configuration and code anew, worker by worker, as HUP does",
         argument: || Some(flag(WAIT, "Wait for its end; if it fails, say why and exit with 1")),
-        read: |matches| Verb::Reload { wait: matches.get_flag(WAIT) },
+        read: |matches| Ok(Verb::Reload { wait: matches.get_flag(WAIT) }),
     },
     Word {
         text: "stop",
@@ -56,7 +59,7 @@ const WORDS: [Word; 7] = [
         },
         read: |matches| {
             let is_quick = matches.get_flag(QUICK);
-            Verb::Stop { haste: if is_quick { Haste::Quick } else { Haste::Graceful } }
+            Ok(Verb::Stop { haste: if is_quick { Haste::Quick } else { Haste::Graceful } })
         },
     },
     Word {
@@ -64,27 +67,27 @@ const WORDS: [Word; 7] = [
         meaning: "Changes the number of workers, as TTIN and TTOU do",
         argument: || {
             let argument = Arg::new(WORKERS).value_name("N").help("So many workers, at least 1");
-            Some(argument.required(true).value_parser(value_parser!(u16).range(1..)))
+            Some(value(argument))
         },
-        read: |matches| Verb::Scale { workers: number(matches, WORKERS) },
+        read: |matches| Ok(Verb::Scale { workers: number(matches, "scale", WORKERS, 1)? }),
     },
     Word {
         text: "dump",
         meaning: "Makes a worker write its Python stack to the server's log, and go on",
         argument: || Some(slot()),
-        read: |matches| Verb::Dump { slot: SlotId(number(matches, SLOT)) },
+        read: |matches| Ok(Verb::Dump { slot: SlotId(number(matches, "dump", SLOT, 0)?) }),
     },
     Word {
         text: "recycle",
         meaning: "Replaces a worker, the new one ready before the old one leaves",
         argument: || Some(slot()),
-        read: |matches| Verb::Recycle { slot: SlotId(number(matches, SLOT)) },
+        read: |matches| Ok(Verb::Recycle { slot: SlotId(number(matches, "recycle", SLOT, 0)?) }),
     },
     Word {
         text: "metrics",
         meaning: "Shows all metrics, in total and worker by worker",
         argument: || None,
-        read: |_| Verb::Metrics,
+        read: |_| Ok(Verb::Metrics),
     },
 ];
 
@@ -103,7 +106,7 @@ pub(super) fn parse(
     };
     let (text, own) = matches.subcommand().ok_or_else(|| no_verb(""))?;
     let word = WORDS.iter().find(|word| word.text == text).ok_or_else(|| no_verb(text))?;
-    let verb = (word.read)(own);
+    let verb = (word.read)(own)?;
     let server = server(&matches, environment)?;
     Ok(Invocation::Ctl(Order { verb, server }))
 }
@@ -159,11 +162,27 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 
 fn slot() -> Arg {
     let argument = Arg::new(SLOT).value_name("SLOT").help("Which worker, as `status` shows it");
-    argument.required(true).value_parser(value_parser!(u16))
+    value(argument)
 }
 
-fn number(matches: &ArgMatches, name: &str) -> u16 {
-    *matches.get_one(name).expect("clap requires it and has read it as one")
+/// A number that we read: clap's own words for a wrong one are a programmer's (`0 is not in 1..=65535`).
+fn value(argument: Arg) -> Arg {
+    let argument = argument.required(true).value_parser(ValueParser::os_string());
+    argument.allow_negative_numbers(true)
+}
+
+fn number(matches: &ArgMatches, verb: &str, name: &str, least: u64) -> Result<u16, UsageError> {
+    let kind = Whole { least, most: u64::from(u16::MAX) };
+    let given = matches.get_one::<OsString>(name).map(|text| text.to_string_lossy());
+    let given = given.as_deref().unwrap_or_default();
+    let number = kind.read(given).and_then(|number| u16::try_from(number).ok());
+    number.ok_or_else(|| {
+        let value_name = if name == SLOT { "SLOT" } else { "N" };
+        let words = format!("arctos ctl {verb} '{given}': expected {}", kind.expected());
+        UsageError::Syntax(format!(
+            "{words}\n\n  Usage: arctos ctl {verb} {value_name} --admin ADDRESS"
+        ))
+    })
 }
 
 fn address(origin: &'static str, text: &str) -> Result<BindAddress, UsageError> {
@@ -183,10 +202,7 @@ fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
         (ErrorKind::DisplayHelp, _) => Ok(Invocation::Show { text, exit_code: 0 }),
         (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) => Err(no_verb(word)),
         (ErrorKind::MissingSubcommand, _) => Err(no_verb("")),
-        _ => {
-            let text = text.strip_prefix("error: ").unwrap_or(&text);
-            Err(UsageError::Syntax(text.trim_end().to_owned()))
-        }
+        _ => Err(super::syntax(&text)),
     }
 }
 
@@ -293,6 +309,17 @@ mod tests {
         ] {
             let message = refusal(line, "unix:@x");
             assert!(message.contains(named), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_number_is_told_with_those_that_are_right() {
+        for (line, expected) in [
+            ("ctl scale 0", "arctos ctl scale '0': expected a whole number from 1 to 65535"),
+            ("ctl dump x", "arctos ctl dump 'x': expected a whole number from 0 to 65535"),
+        ] {
+            let message = refusal(line, "unix:@x");
+            assert!(message.starts_with(expected), "{message}");
         }
     }
 

@@ -300,7 +300,7 @@ fn a_wrong_variable_is_told_by_its_name() {
 
 #[test]
 fn what_is_not_on_this_machine_exits_with_one() {
-    let missing = "is not a usable folder: No such file or directory (os error 2)";
+    let missing = "is not a usable folder: No such file or directory";
     for (line, message) in [
         ("--chdir /no/such", format!("--chdir '/no/such': /no/such {missing}")),
         ("--body-temp-dir /no/such", format!("--body-temp-dir '/no/such': /no/such {missing}")),
@@ -379,6 +379,24 @@ fn options_of_gunicorn_are_answered_with_advice() {
 }
 
 #[test]
+fn the_only_kind_of_worker_may_be_named() {
+    for line in ["-k sync", "-ksync", "--worker-class sync", "--worker-class=sync -w 2"] {
+        config(line);
+    }
+    let (message, exit_code) = refusal("-k gthread");
+    assert!(message.starts_with("--worker-class 'gthread': there is one kind"), "{message}");
+    assert_eq!(exit_code, 2);
+}
+
+#[test]
+fn nobody_is_advised_to_serve_an_option() {
+    for line in ["--http2", "ctl status --http2", "top --http2"] {
+        let message = parsed(line, &[("ARCTOS_ADMIN_BIND", "1")]).unwrap_err().to_string();
+        assert!(message.starts_with("unexpected argument '--http2' found\n\nUsage"), "{message}");
+    }
+}
+
+#[test]
 fn options_for_metrics_of_other_servers_are_answered_with_ours() {
     for (option, ours) in [
         ("--stats", "--admin-bind"),
@@ -387,7 +405,7 @@ fn options_for_metrics_of_other_servers_are_answered_with_ours() {
         ("--metrics", "--admin-bind"),
         ("--metrics-port", "--admin-bind"),
         ("--carbon", "--statsd-host"),
-        ("--control-socket", "--admin-bind"),
+        ("--control-socket", "arctos ctl"),
     ] {
         let (message, exit_code) = refusal(option);
         assert!(message.starts_with(&format!("{option}: ")), "{message}");
@@ -507,5 +525,8 @@ fn a_misspelt_variable_is_listed_and_one_of_kubernetes_is_not() {
     let variables = [("ARCTOS_WORKER", "3"), ("ARCTOS_PORT", "x"), ("ARCTOS_SERVICE_HOST", "x")];
     let page = printed("", &variables);
     let notes: Vec<_> = page.lines().filter(|line| line.starts_with('#')).collect();
-    assert_eq!(notes, ["# ARCTOS_WORKER is set and is no option"]);
+    assert_eq!(
+        notes,
+        ["# ARCTOS_WORKER is set, and no option has that variable; did you mean ARCTOS_WORKERS?"]
+    );
 }

@@ -38,8 +38,7 @@ pub(super) fn parse(
             if error.kind() == ErrorKind::DisplayHelp {
                 return Ok(Invocation::Show { text, exit_code: 0 });
             }
-            let text = text.strip_prefix("error: ").unwrap_or(&text);
-            return Err(UsageError::Syntax(text.trim_end().to_owned()));
+            return Err(super::syntax(&text));
         }
     };
     let given = matches.get_one::<OsString>(INTERVAL).map(|given| given.to_string_lossy());

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use arctos_worker::log::Words;
+
 use super::{FileError, Origin};
 use crate::options::{OptionSpec, Setting};
 use crate::systemd::BadListenFds;
@@ -80,8 +82,8 @@ pub enum ConfigError {
     #[error(transparent)]
     ListenFds(#[from] BadListenFds),
     /// A folder that an option needs is not there or may not be used.
-    #[error("{}: {} is not a usable folder: {error}",
-        source_of(*.setting, .origin, .text), .folder.display())]
+    #[error("{}: {} is not a usable folder: {}",
+        source_of(*.setting, .origin, .text), .folder.display(), Words(.error))]
     Folder {
         /// The option.
         setting: Setting,
@@ -117,7 +119,7 @@ pub enum ConfigError {
         text: String,
     },
     /// The folder that we were started in is gone.
-    #[error("the current folder cannot be told: {0}; start from another one or give --chdir")]
+    #[error("the current folder cannot be told: {}; start from another one or give --chdir", Words(.0))]
     NoCurrentFolder(io::Error),
 }
 

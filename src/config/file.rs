@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use arctos_worker::log::Words;
 use nix::fcntl::OFlag;
 use toml::de::{DeTable, DeValue};
 
@@ -43,8 +44,19 @@ impl fmt::Display for Place {
 /// Why a configuration file cannot be used. A value that its option refuses is no case of these.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
+    /// A file of gunicorn's, which is a program.
+    #[error(
+        "{reason}. A configuration file is TOML, and Python in it is not executed: write each setting \
+         under its option's long name into a file such as arctos.toml (workers = 4, bind = \
+         ['0.0.0.0:8000'], timeout = '30s'), a function as MODULE:FUNCTION (post-fork = \
+         'shop.hooks:post_fork'), and give that file with --config"
+    )]
+    Python {
+        /// What stopped the parser.
+        reason: String,
+    },
     /// It is not there, or may not be read.
-    #[error("{}: {} cannot be read: {error}", source_of(Setting::Config, .origin, .text), .path.display())]
+    #[error("{}: {} cannot be read: {}", source_of(Setting::Config, .origin, .text), .path.display(), Words(.error))]
     Unreadable {
         /// Where it was named.
         origin: Origin,
@@ -149,7 +161,8 @@ impl FileError {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Unreadable { .. } | Self::NoFile { .. } => 1,
-            Self::Long { .. }
+            Self::Python { .. }
+            | Self::Long { .. }
             | Self::Encoding { .. }
             | Self::Syntax { .. }
             | Self::UnknownKey { .. }
@@ -182,7 +195,12 @@ pub(super) fn read(
     if bytes.len() > MOST_BYTES {
         return Err(FileError::Long { path }.into());
     }
-    parse(&path, &bytes)
+    parse(&path, &bytes).map_err(|error| match path.extension() {
+        Some(extension) if extension == "py" => {
+            FileError::Python { reason: error.to_string() }.into()
+        }
+        Some(_) | None => error,
+    })
 }
 
 /// Without waiting for the writer of a pipe, which at a reload would stop the supervisor.
@@ -198,15 +216,22 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigEr
     };
     let text = str::from_utf8(bytes)
         .map_err(|error| FileError::Encoding { place: place(error.valid_up_to()) })?;
-    let table = DeTable::parse(text).map_err(|error| FileError::Syntax {
-        place: place(error.span().map_or(0, |span| span.start)),
-        reason: error.message().replace('\n', " "),
+    let table = DeTable::parse(text).map_err(|error| {
+        let place = place(error.span().map_or(0, |span| span.start));
+        let reason = match (error.message(), error.span().and_then(|span| text.get(span))) {
+            ("duplicate key", Some(key)) => format!("the key '{key}' is given a second time"),
+            (reason, _) => reason.replace('\n', " "),
+        };
+        FileError::Syntax { place, reason }
     })?;
     let mut entries: Vec<_> = table.get_ref().iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     let mut given = BTreeMap::new();
     for (key, value) in entries {
         let place = place(key.span().start);
+        if is_only_worker_class(key.get_ref(), value.get_ref()) {
+            continue;
+        }
         let option = option(key.get_ref(), &place)?;
         let values = values(option, value.get_ref(), &place)?;
         let origin = Origin::File(place.clone());
@@ -219,6 +244,12 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigEr
         }
     }
     Ok(given)
+}
+
+/// The one kind of worker there is, which a file for gunicorn may name.
+fn is_only_worker_class(key: &str, value: &DeValue<'_>) -> bool {
+    key.replace('_', "-") == foreign::WORKER_CLASS
+        && matches!(value, DeValue::String(class) if class == foreign::ONLY_WORKER_CLASS)
 }
 
 fn option(key: &str, place: &Place) -> Result<&'static OptionSpec, FileError> {
@@ -235,7 +266,8 @@ fn option(key: &str, place: &Place) -> Result<&'static OptionSpec, FileError> {
     }
 }
 
-fn advice(key: &str) -> Advice {
+/// What may have been meant by a name that no option has.
+pub(super) fn advice(key: &str) -> Advice {
     if let Some(name) = foreign::renamed(key) {
         return Advice::Near(name);
     }

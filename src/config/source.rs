@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::file;
 use super::resolve::{Resolved, resolve};
 use super::{Config, ConfigError, Environment, Given, Origin};
-use crate::options::{OPTIONS, OptionSpec, Setting, Takes};
+use crate::options::{OPTIONS, Setting, Takes};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -100,16 +100,14 @@ impl Source {
         Ok(given)
     }
 
-    /// Variables that look like ours and are not: most likely misspelt. They are no errors, because
-    /// Kubernetes sets `ARCTOS_SERVICE_HOST` and the like beside a Service named `arctos`.
-    pub fn unknown_variables(&self) -> Vec<&str> {
-        let is_kubernetes = |name: &str| {
-            name == "ARCTOS_PORT"
-                || ["ARCTOS_SERVICE_", "ARCTOS_PORT_"].iter().any(|it| name.starts_with(it))
-        };
-        let known: Vec<_> = OPTIONS.iter().map(OptionSpec::variable).collect();
-        let ours = self.environment.names().filter(|name| name.starts_with("ARCTOS_"));
-        ours.filter(|name| !is_kubernetes(name) && !known.iter().any(|it| it == name)).collect()
+    /// Whether the command line, or the call of `serve()`, gives this setting.
+    pub(super) fn has_explicit(&self, setting: Setting) -> bool {
+        self.explicit.iter().any(|(given, _)| *given == setting)
+    }
+
+    /// [`Origin::CommandLine`] or [`Origin::Keyword`].
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 }
 

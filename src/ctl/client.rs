@@ -236,7 +236,7 @@ mod tests {
         let path = tempfile::tempdir().unwrap().path().join("x.sock");
         let message =
             get(&BindAddress::Unix(path.clone()), "/x", Patience::Short).unwrap_err().to_string();
-        let reason = "No such file or directory (os error 2)";
+        let reason = "No such file or directory";
         let expected = format!("cannot reach the server at unix:{}: {reason}", path.display());
         assert_eq!(message, expected);
     }

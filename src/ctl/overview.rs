@@ -1,5 +1,7 @@
 //! The server and its workers as a table for people: what `/status` says, as far as it is known here.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::units::{age, duration, printable, size};
@@ -38,10 +40,12 @@ fn server(status: &Value) -> [(&'static str, String); 5] {
         let items: Vec<_> = items.iter().map(word).collect();
         if items.is_empty() { NOTHING.to_owned() } else { items.join(" ") }
     };
-    let since =
-        status["age_s"].as_f64().map_or(String::new(), |seconds| format!(" for {}", age(seconds)));
-    let server =
-        format!("arctos {}, pid {}, {}{since}", number("version"), number("pid"), number("state"));
+    let server = format!(
+        "arctos {}, pid {}, {}",
+        number("version"),
+        number("pid"),
+        standing(&number("state"), status["state_s"].as_f64(), status["age_s"].as_f64())
+    );
     let workers = format!(
         "{} of {} ready, generation {}",
         number("workers_ready"),
@@ -53,31 +57,64 @@ fn server(status: &Value) -> [(&'static str, String); 5] {
         ("workers", workers),
         ("listen", list("listen")),
         ("admin", list("admin")),
-        ("reload", reload(&status["reload"])),
+        ("reload", Reload::read(&status["reload"]).to_string()),
     ]
 }
 
-/// How far the last reload has come, on one line.
-pub(crate) fn reload(reload: &Value) -> String {
-    match reload["state"].as_str() {
-        Some("idle") => "none yet".to_owned(),
-        Some("running") => {
-            format!("{} of generation {}", word(&reload["step"]), word(&reload["generation"]))
-        }
-        Some("ended") => {
-            let ago = reload["ago_s"].as_f64().map(age).unwrap_or_default();
-            // Of a traceback, the last line says most.
-            let report =
-                reload["report"].as_str().and_then(|report| report.trim_end().lines().last());
-            let report = report.map(|line| format!(": {}", cell(line))).unwrap_or_default();
-            format!("{}, {ago} ago{report}", word(&reload["outcome"]))
-        }
-        Some(_) | None => NOTHING.to_owned(),
+/// What the server does and, but for serving, how long it has done so; and how long it has been running.
+pub(crate) fn standing(state: &str, state_s: Option<f64>, age_s: Option<f64>) -> String {
+    let since = state_s.filter(|_| state != "serving");
+    let since = since.map_or(String::new(), |seconds| format!(" for {}", age(seconds)));
+    let up = age_s.map_or(String::new(), |seconds| format!(", up {}", age(seconds)));
+    format!("{state}{since}{up}")
+}
+
+/// How far the last reload has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reload {
+    /// In a few words.
+    pub(crate) brief: String,
+    /// Why it failed, where it did: one line.
+    pub(crate) report: Option<String>,
+    /// Whether the old generation serves on.
+    pub(crate) has_failed: bool,
+}
+
+impl fmt::Display for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.brief)?;
+        self.report.iter().try_for_each(|report| write!(f, ": {report}"))
     }
 }
 
-const HEADS: [&str; 9] =
-    ["slot", "pid", "generation", "state", "age", "requests", "open", "rss", "request"];
+impl Reload {
+    pub(crate) fn read(reload: &Value) -> Self {
+        let going = |brief: String| Self { brief, report: None, has_failed: false };
+        match reload["state"].as_str() {
+            Some("idle") => going("none yet".to_owned()),
+            Some("running") => {
+                let (step, generation) = (word(&reload["step"]), word(&reload["generation"]));
+                going(format!("{step} of generation {generation}"))
+            }
+            Some("ended") => {
+                let ago = reload["ago_s"].as_f64().map(age).unwrap_or_default();
+                let outcome = word(&reload["outcome"]);
+                // Of a traceback, the last line says most.
+                let report = reload["report"].as_str();
+                let report = report.and_then(|report| report.trim_end().lines().last());
+                Self {
+                    has_failed: outcome != "done",
+                    brief: format!("{outcome}, {ago} ago"),
+                    report: report.map(cell),
+                }
+            }
+            Some(_) | None => going(NOTHING.to_owned()),
+        }
+    }
+}
+
+const HEADS: [&str; 10] =
+    ["slot", "pid", "generation", "state", "age", "requests", "restarts", "open", "rss", "request"];
 /// Columns of words; the others are of numbers.
 const WORDS: [&str; 2] = ["state", "request"];
 
@@ -96,6 +133,7 @@ fn row(worker: &Value) -> Row {
         word(&worker["state"]),
         shown("age_s", age),
         word(&worker["requests"]),
+        word(&worker["restarts"]),
         word(&worker["connections_open"]),
         shown("rss_bytes", size),
         request.map_or_else(|| NOTHING.to_owned(), |line| format!("{running} {line}")),
@@ -151,32 +189,48 @@ mod tests {
                    "report": "Traceback:\n  x\nNameError: y\n"},
         "workers": [
             {"slot": 0, "pid": 70, "generation": 3, "state": "ready", "age_s": 60.0,
-             "request": {"line": "GET /a\u001b[2J", "age_s": 1.5}, "requests": 1234,
+             "request": {"line": "GET /a\u001b[2J", "age_s": 1.5}, "requests": 1234, "restarts": 2,
              "connections_open": 3, "rss_bytes": 36175872, "shoes": "red"},
             {"slot": 1, "pid": null, "generation": 3, "state": "waiting", "age_s": null,
-             "request": null, "requests": null, "connections_open": null, "rss_bytes": null}
+             "request": null, "requests": null, "restarts": 0, "connections_open": null, "rss_bytes": null}
         ]
     }"#;
 
     #[test]
     fn the_server_stands_above_a_line_for_each_worker() {
         let page = "\
-server   arctos 1.2.3, pid 7, serving for 1m01s
+server   arctos 1.2.3, pid 7, serving, up 1m01s
 workers  1 of 2 ready, generation 3
 listen   http://127.0.0.1:8000 unix:/run/b
 admin    unix:/run/a
 reload   canary-failed, 1h01m ago: NameError: y
 
-slot  pid  generation  state      age  requests  open    rss  request
-   0   70           3  ready    1m00s      1234     3  34.5M  1.50s GET /a\u{fffd}[2J
-   1    -           3  waiting      -         -     -      -  -
+slot  pid  generation  state      age  requests  restarts  open    rss  request
+   0   70           3  ready    1m00s      1234         2     3  34.5M  1.50s GET /a\u{fffd}[2J
+   1    -           3  waiting      -         -         0     -      -  -
 ";
         assert_eq!(draw(STATUS, None).unwrap(), page);
     }
 
     #[test]
+    fn a_stop_is_as_old_as_it_is_and_not_as_the_server() {
+        for (state, state_s, expected) in [
+            ("stopping", "3.2", "stopping for 3s, up 1m03s"),
+            ("resting", "3.2", "resting for 3s, up 1m03s"),
+            ("serving", "62.9", "serving, up 1m03s"),
+            ("stopping", "null", "stopping, up 1m03s"),
+        ] {
+            let status = format!(
+                r#"{{"state": "{state}", "state_s": {state_s}, "age_s": 63.1, "workers": []}}"#
+            );
+            let page = draw(&status, None).unwrap();
+            assert!(page.starts_with(&format!("server   arctos -, pid -, {expected}\n")), "{page}");
+        }
+    }
+
+    #[test]
     fn lines_of_workers_end_with_the_terminal() {
-        let page = draw(STATUS, Some(72)).unwrap();
+        let page = draw(STATUS, Some(82)).unwrap();
         assert!(page.contains("  1.50s GET…\n"), "{page}");
     }
 
@@ -187,7 +241,7 @@ slot  pid  generation  state      age  requests  open    rss  request
         assert!(page.starts_with("server   arctos -, pid -, -\n"), "{page}");
         assert!(page.contains("\nreload   none yet\n"), "{page}");
         assert!(
-            page.ends_with("   0    -           -  -        -         -     -    -  -\n"),
+            page.ends_with("   0    -           -  -        -         -         -     -    -  -\n"),
             "{page}"
         );
         let running = r#"{"workers": [],

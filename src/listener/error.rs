@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use arctos_worker::log::Words;
 use nix::libc;
 
 use crate::address::BindAddress;
@@ -28,7 +29,7 @@ pub enum ListenError {
         address: String,
     },
     /// A name that has no address.
-    #[error("{bind}: the name has no address here ({error}); check it, or give the address")]
+    #[error("{bind}: the name has no address here ({}); check it, or give the address", Words(.error))]
     Unresolved {
         /// As given.
         bind: String,
@@ -96,8 +97,8 @@ pub enum ListenError {
         length: usize,
     },
     /// The socket's folder.
-    #[error("unix:{}: its folder cannot be used ({error}); make it, or let us write there",
-        .path.display())]
+    #[error("unix:{}: its folder cannot be used ({}); make it, or let us write there",
+        .path.display(), Words(.error))]
     Folder {
         /// The path.
         path: PathBuf,
@@ -119,7 +120,7 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// `fd://N` is not open.
-    #[error("fd://{number}: no such descriptor was inherited ({error})")]
+    #[error("fd://{number}: no such descriptor was inherited ({})", Words(.error))]
     NotOpen {
         /// Its number.
         number: RawFd,
@@ -142,7 +143,7 @@ pub enum ListenError {
         number: RawFd,
     },
     /// Anything else that the kernel says.
-    #[error("{address}: {call}: {error}")]
+    #[error("{address}: {call}: {}", Words(.error))]
     Other {
         /// The address.
         address: String,

@@ -358,7 +358,7 @@ fn paths_that_cannot_be_say_what_to_do() {
     );
     assert_eq!(
         refusal(&["unix:/no/such/x.sock"]),
-        "unix:/no/such/x.sock: its folder cannot be used (No such file or directory (os error 2)); \
+        "unix:/no/such/x.sock: its folder cannot be used (No such file or directory); \
          make it, or let us write there"
     );
 }
@@ -418,7 +418,7 @@ fn an_inherited_descriptor_that_is_no_listener_is_told() {
     );
     assert_eq!(
         refusal(&["fd://65000"]),
-        "fd://65000: no such descriptor was inherited (Bad file descriptor (os error 9))"
+        "fd://65000: no such descriptor was inherited (Bad file descriptor)"
     );
 }
 

@@ -145,12 +145,17 @@ impl Monitor<'_> {
         };
         let listen = self.listeners.as_ref().map_or_else(Vec::new, Listeners::descriptions);
         let taken = self.supervisor.places().filter(|place| !place.is_unused());
+        let standing_since = match self.standing {
+            (standing, since) if standing == self.supervisor.standing() => since,
+            (_, _) => now, // It has changed in this round.
+        };
         Status {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             health: self.health(),
             generation: self.supervisor.generation(),
             age: now.saturating_duration_since(self.started),
+            standing_for: now.saturating_duration_since(standing_since),
             listen,
             admin: self.admin.descriptions(),
             backlog: self.listeners.as_ref().and_then(Listeners::queue),

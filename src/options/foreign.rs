@@ -3,6 +3,12 @@
 //!
 //! A start script that is moved over should fail with advice, not with a spelling suggestion.
 
+/// gunicorn's option for the kind of worker. With [`ONLY_WORKER_CLASS`] it says what is so anyway, and is
+/// accepted.
+pub const WORKER_CLASS: &str = "worker-class";
+/// See [`WORKER_CLASS`].
+pub const ONLY_WORKER_CLASS: &str = "sync";
+
 /// What to do instead of an option of another server; `option` is as written, with its dashes.
 pub fn hint(option: &str) -> Option<&'static str> {
     let (name, _value) = option.split_once('=').unwrap_or((option, ""));
@@ -50,7 +56,7 @@ const PASTE: &str = "make the application in a module: MODULE:ATTR or MODULE:cre
 const HINTS: &[(&[&str], &str)] = &[
     (
         &["-k", "--worker-class"],
-        "there is one kind of worker: a single thread that also waits for slow clients; \
+        "there is one kind of worker, sync: a single thread that also waits for slow clients; \
          set --workers to what the CPUs and the application's waiting need",
     ),
     (&["--threads"], "a worker runs one request at a time; raise --workers instead"),
@@ -179,6 +185,7 @@ const HINTS: &[(&[&str], &str)] = &[
     ),
     (
         &["--control-socket", "--control-socket-mode", "--no-control-socket"],
-        "this version is controlled by signals, and looked at through --admin-bind ADDRESS",
+        "a server is looked at and controlled through --admin-bind unix:/PATH, with arctos ctl and \
+         arctos top",
     ),
 ];

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::ctl::overview::{self, cell, word};
+use crate::ctl::overview::{Reload, cell, word};
 use crate::ctl::page::{self, Sample as Number};
 
 /// One look. What the server did not say is `None`, or "-" where it is a text.
@@ -21,12 +21,13 @@ pub(super) struct Sample {
     pub(super) pid: Option<u64>,
     pub(super) state: String,
     pub(super) generation: String,
+    pub(super) state_s: Option<f64>,
     pub(super) age_s: Option<f64>,
     pub(super) ready: String,
     pub(super) target: String,
     pub(super) backlog: Option<Backlog>,
     /// How far the last reload has come.
-    pub(super) reload: String,
+    pub(super) reload: Reload,
     pub(super) workers: Vec<Worker>,
     /// All metrics.
     pub(super) numbers: Vec<Number>,
@@ -74,6 +75,7 @@ impl Sample {
             pid: status["pid"].as_u64(),
             state: word(&status["state"]),
             generation: word(&status["generation"]),
+            state_s: status["state_s"].as_f64(),
             age_s: status["age_s"].as_f64(),
             ready: word(&status["workers_ready"]),
             target: word(&status["workers_target"]),
@@ -81,7 +83,7 @@ impl Sample {
                 .as_u64()
                 .zip(backlog["max"].as_u64())
                 .map(|(len, max)| Backlog { len, max }),
-            reload: overview::reload(&status["reload"]),
+            reload: Reload::read(&status["reload"]),
             workers: workers.iter().filter_map(worker).collect(),
             numbers: page::read(metrics)?,
         })
@@ -153,7 +155,7 @@ mod tests {
     fn a_server_that_says_less_is_read_as_far_as_it_goes() {
         let sample = Sample::read(r#"{"workers": [{"slot": 1}, {}]}"#, "", Instant::now()).unwrap();
         assert_eq!(
-            (sample.state.as_str(), sample.reload.as_str(), sample.backlog),
+            (sample.state.as_str(), sample.reload.brief.as_str(), sample.backlog),
             ("-", "-", None)
         );
         assert_eq!(sample.workers.len(), 1);

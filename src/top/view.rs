@@ -9,6 +9,7 @@ use ratatui_core::style::{Modifier, Style};
 
 use super::sample::Worker;
 use super::screen::{Dialog, Reach, Screen};
+use crate::ctl::overview::standing;
 use crate::ctl::units::{age, duration, size};
 
 /// Between two columns, and between two facts.
@@ -19,6 +20,8 @@ const NOTHING: &str = "-";
 const ABOVE: u16 = 5;
 /// The least that is worth to be shown of a request.
 const REQUEST_WIDTH: usize = 16;
+/// The least that is worth to be shown of a failed reload's report.
+const REPORT_WIDTH: usize = 16;
 /// Wider than any line: nothing is cut for who reads it from a pipe. A request has 200 bytes at most.
 const UNBOUNDED: u16 = 400;
 
@@ -178,9 +181,8 @@ fn server(screen: &Screen, page: &mut Page) {
     let width = page.width();
     match &screen.reach {
         Reach::Answers => {
-            let since = sample.age_s.map(|seconds| format!(" for {}", age(seconds)));
             let line = [
-                format!("{}{}", sample.state, since.unwrap_or_default()),
+                standing(&sample.state, sample.state_s, sample.age_s),
                 format!("generation {}", sample.generation),
                 sample.pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
                 format!("arctos {}", sample.version),
@@ -194,14 +196,34 @@ fn server(screen: &Screen, page: &mut Page) {
         }
     }
     let backlog = sample.backlog.map(|queue| format!("backlog {} of {}", queue.len, queue.max));
-    let line = [
-        format!("{} of {} ready", sample.ready, sample.target),
+    let ready = format!("{} of {} ready", sample.ready, sample.target);
+    let reload = format!("reload {}", sample.reload);
+    let others = [
         format!("{} busy", sample.busy_count()),
         backlog.unwrap_or_default(),
         format!("restarts {}", sample.restarts()),
-        format!("reload {}", sample.reload),
     ];
-    page.put(1, &facts(&line, width), PLAIN);
+    let line = match sample.reload.has_failed {
+        // What failed matters most. It may be long: as the last one of its line it may be cut.
+        true => {
+            let brief = format!("reload {}", sample.reload.brief);
+            let gaps = GAP * (others.len() + 1);
+            let all = others.iter().chain([&ready]).map(|fact| fact.chars().count()).sum::<usize>();
+            if all + gaps + reload.chars().count() <= width {
+                facts(&[&[ready], &others[..], &[reload]].concat(), width)
+            } else {
+                let short = facts(&[&[ready, brief], &others[..]].concat(), width);
+                let report = sample.reload.report.as_deref().unwrap_or_default();
+                let room = width.saturating_sub(short.chars().count() + GAP);
+                match room < REPORT_WIDTH || report.is_empty() {
+                    true => short,
+                    false => format!("{short}{}{report}", " ".repeat(GAP)),
+                }
+            }
+        }
+        false => facts(&[&[ready], &others[..], &[reload]].concat(), width),
+    };
+    page.put(1, &line, PLAIN);
     page.put(2, &requests(screen, width), PLAIN);
     if screen.reach != Reach::Answers {
         page.restyle(1, DIM);

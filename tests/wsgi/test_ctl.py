@@ -107,7 +107,7 @@ def wait_until(holds):
 def rows(table):
     """The cells of each worker, by the name of their column."""
     heads, *lines = table.split("\n\n")[1].splitlines()
-    return [dict(zip(heads.split(), line.split(maxsplit=8), strict=True)) for line in lines]
+    return [dict(zip(heads.split(), line.split(maxsplit=9), strict=True)) for line in lines]
 
 
 def ready(found):
@@ -207,7 +207,7 @@ def test_status_shows_the_server_and_its_workers(serve, connect, ctl, path):
 
     exit_code, table, errors = ctl("status")
     assert (exit_code, errors) == (EXIT_DONE, "")
-    assert f"pid {server.pid}, serving for " in table and "2 of 2 ready, generation 1" in table
+    assert f"pid {server.pid}, serving, up " in table and "2 of 2 ready, generation 1" in table
     shown = rows(table)
     assert [row["pid"] for row in shown] == [str(worker["pid"]) for worker in found["workers"]]
     assert {row["state"] for row in shown} == {"ready"}

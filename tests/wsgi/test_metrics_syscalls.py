@@ -91,7 +91,7 @@ def test_a_connection_that_epoll_has_no_room_for_is_closed_and_the_worker_lives(
     with traced(worker, tmp_path / "trace", *inject):
         assert connect(server).is_closed()
         assert connect(server).get("/hello").response().status == 200
-    assert server.events("connection.not_watched", error="No space left on device (os error 28)")
+    assert server.events("connection.not_watched", error="No space left on device")
     assert server.worker_pids() == [worker]
 
 

@@ -151,7 +151,7 @@ def server(serve, address):
 
 def test_top_shows_the_server_and_its_workers(server, top):
     lines = top.wait_for_text("by slot  d dump")
-    assert re.match(rf"serving for \d+s  generation 1  pid {server.pid}  arctos ", lines[0])
+    assert re.match(rf"serving, up \d+s  generation 1  pid {server.pid}  arctos ", lines[0])
     assert re.match(r"2 of 2 ready  0 busy  backlog 0 of \d+  restarts 0  reload none yet", lines[1])
     assert lines[4].split() == HEADS
     rows = table(lines)

@@ -10,6 +10,7 @@ pub(crate) mod escape;
 pub(crate) mod sink;
 pub(crate) mod throttle;
 pub(crate) mod timestamp;
+mod words;
 
 use std::fmt;
 use std::io::Write;
@@ -23,6 +24,8 @@ use crate::metrics::{Counter, Row};
 use escape::{Style, cut, escape};
 use sink::Sink;
 use timestamp::Timestamp;
+
+pub use words::{Words, without_numbers};
 
 /// How important a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -336,7 +339,7 @@ fn with_bytes(value: Value<'_>, write: impl FnOnce(Plain<'_>)) {
             // Ignored: a `Display` that fails has said what it could. Not by io::Write and not by
             // to_string(), which panic then.
             let _ = fmt::Write::write_fmt(&mut text, format_args!("{display}"));
-            write(Plain::Bytes(text.as_bytes()));
+            write(Plain::Bytes(without_numbers(text).as_bytes()));
         }
     }
 }

@@ -44,6 +44,21 @@ fn without_chdir_workers_are_where_the_start_was() {
 }
 
 #[test]
+fn a_file_of_gunicorns_is_a_hint_unless_there_is_one_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let hints = |options: &[(Setting, &str)], variables: &[(&str, &str)]| {
+        let hints = started_in(folder.path(), options, variables).hints();
+        hints.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(hints(&[], &[]), [""; 0]);
+    std::fs::write(folder.path().join("gunicorn.conf.py"), "workers = 4").unwrap();
+    let [hint] = &hints(&[], &[("GUNICORN_CMD_ARGS", "--preload")])[..] else { panic!() };
+    assert!(hint.starts_with("./gunicorn.conf.py and GUNICORN_CMD_ARGS found"), "{hint}");
+    assert_eq!(hints(&[(Setting::Config, "shop.toml")], &[]), [""; 0]);
+    assert_eq!(hints(&[], &[("ARCTOS_CONFIG", "shop.toml")]), [""; 0]);
+}
+
+#[test]
 fn sockets_from_systemd_are_there_the_second_time_too() {
     let pid = std::process::id().to_string();
     let source = source(&[], &[("LISTEN_PID", &pid), ("LISTEN_FDS", "1")]);

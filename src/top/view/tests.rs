@@ -4,6 +4,7 @@ use super::super::keys::Key;
 use super::super::sample::Sample;
 use super::super::screen::Input;
 use super::*;
+use crate::ctl::overview::Reload;
 
 const PATH: &str = "/a/rather/long/path/to/something/that/takes/its/time";
 
@@ -66,7 +67,7 @@ fn a_screen_of_80_by_24() {
     assert_eq!(
         shown[..7],
         [
-            "serving for 1m01s  generation 3  pid 6999  arctos 1.2.3  unix:/run/a",
+            "serving, up 1m01s  generation 3  pid 6999  arctos 1.2.3  unix:/run/a",
             "2 of 2 ready  1 busy  backlog 3 of 2048  restarts 2  reload none yet",
             "req/s 50.0  p50 500us  p90 900us  p99 990us  ███",
             "",
@@ -85,7 +86,7 @@ fn a_small_screen_has_what_matters_most() {
     assert_eq!(
         shown,
         [
-            "serving for 1m01s  generation 3",
+            "serving, up 1m01s  generation 3",
             "9 of 9 ready  1 busy  backlog 3 of 2048",
             "req/s 225  p50 500us  p90 900us",
             "",
@@ -106,6 +107,27 @@ fn a_wide_screen_has_everything() {
     assert_eq!(shown[4], heads);
     assert!(shown[5].starts_with("   0  7000  "), "{}", shown[5]);
     assert!(shown[5].ends_with(&format!("1.50s GET {PATH}")), "{}", shown[5]);
+}
+
+#[test]
+fn a_failed_reload_is_seen_on_every_screen() {
+    let mut screen = screen(2);
+    screen.sample.reload = Reload {
+        brief: "canary-failed, 5s ago".to_owned(),
+        report: Some("NameError: name 'shop' is not defined".to_owned()),
+        has_failed: true,
+    };
+    let second = |width| lines(&screen, width, 24)[1].clone();
+    let whole = "2 of 2 ready  1 busy  backlog 3 of 2048  restarts 2  reload canary-failed, 5s ago: \
+                 NameError: name 'shop' is not defined";
+    assert_eq!(second(200), whole);
+    assert_eq!(
+        second(110),
+        "2 of 2 ready  reload canary-failed, 5s ago  1 busy  backlog 3 of 2048  restarts 2  \
+         NameError: name 'shop' is …"
+    );
+    assert_eq!(second(80), "2 of 2 ready  reload canary-failed, 5s ago  1 busy  backlog 3 of 2048");
+    assert_eq!(second(44), "2 of 2 ready  reload canary-failed, 5s ago");
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! What an operator may have meant that is no mistake by itself: variables that look like ours and are no
+//! option, and a configuration of gunicorn's, which is not read.
+
+use std::fmt;
+
+use super::file::{Advice, advice};
+use super::{Origin, Source};
+use crate::options::{OPTIONS, OptionSpec, Setting};
+
+/// gunicorn's own file, which it reads from the current directory unasked.
+const GUNICORN_FILE: &str = "gunicorn.conf.py";
+const GUNICORN_VARIABLE: &str = "GUNICORN_CMD_ARGS";
+const PREFIX: &str = "ARCTOS_";
+
+/// See the module. The text is for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// A variable that is no option's: most likely misspelt.
+    UnknownVariable {
+        /// Its name.
+        name: String,
+        /// What may have been meant.
+        advice: Advice,
+    },
+    /// A configuration of gunicorn's.
+    Gunicorn {
+        /// What was found.
+        found: String,
+    },
+}
+
+impl Hint {
+    /// How the log calls it.
+    pub fn event(&self) -> &'static str {
+        match self {
+            Self::UnknownVariable { .. } => "config.unknown_variable",
+            Self::Gunicorn { .. } => "config.gunicorn_ignored",
+        }
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownVariable { name, advice } => {
+                write!(f, "{name} is set, and no option has that variable")?;
+                match advice {
+                    Advice::Near(long) => {
+                        write!(f, "; did you mean {}?", OptionSpec::variable_of(long))
+                    }
+                    Advice::Foreign(hint) => write!(f, ": {hint}"),
+                    Advice::None => Ok(()),
+                }
+            }
+            Self::Gunicorn { found } => write!(
+                f,
+                "{found} found, and not read: give the same settings as options, in ARCTOS_* \
+                 variables, or in a TOML file with --config"
+            ),
+        }
+    }
+}
+
+impl Source {
+    /// What is worth a line in the log, each thing once.
+    ///
+    /// Unknown variables are no errors, because Kubernetes sets `ARCTOS_SERVICE_HOST` and the like beside
+    /// a Service named `arctos`.
+    pub fn hints(&self) -> Vec<Hint> {
+        let unknown = self.unknown_variables().into_iter().map(|name| {
+            let key = name.trim_start_matches(PREFIX).to_lowercase().replace('_', "-");
+            Hint::UnknownVariable { name: name.to_owned(), advice: advice(&key) }
+        });
+        unknown.chain(self.gunicorn()).collect()
+    }
+
+    fn unknown_variables(&self) -> Vec<&str> {
+        let is_kubernetes = |name: &str| {
+            name == "ARCTOS_PORT"
+                || ["ARCTOS_SERVICE_", "ARCTOS_PORT_"].iter().any(|it| name.starts_with(it))
+        };
+        let known: Vec<_> = OPTIONS.iter().map(OptionSpec::variable).collect();
+        let ours = self.environment().names().filter(|name| name.starts_with(PREFIX));
+        ours.filter(|name| !is_kubernetes(name) && !known.iter().any(|it| it == name)).collect()
+    }
+
+    /// A program that calls `serve()`, or whoever gives a file of ours, does not expect gunicorn's.
+    fn gunicorn(&self) -> Option<Hint> {
+        let is_ours = self.has_explicit(Setting::Config)
+            || self.environment().value(&OptionSpec::of(Setting::Config).variable()).is_some();
+        let file = (!is_ours && self.folder().join(GUNICORN_FILE).is_file())
+            .then(|| format!("./{GUNICORN_FILE}"));
+        let variable =
+            self.environment().value(GUNICORN_VARIABLE).map(|_| GUNICORN_VARIABLE.to_owned());
+        let found: Vec<_> = file.into_iter().chain(variable).collect();
+        let is_command = *self.origin() == Origin::CommandLine;
+        (is_command && !found.is_empty()).then(|| Hint::Gunicorn { found: found.join(" and ") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn hints(options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Vec<String> {
+        let given = options.iter().map(|(setting, value)| (*setting, vec![OsString::from(value)]));
+        let source = Source::of_command_line(given, variables.iter().copied().collect()).unwrap();
+        source.hints().iter().map(Hint::to_string).collect()
+    }
+
+    #[test]
+    fn a_variable_of_no_option_is_told_with_the_near_one_or_with_what_to_do() {
+        let variables = [
+            ("ARCTOS_COLOUR", "x"),
+            ("ARCTOS_LOGLEVEL", "x"),
+            ("ARCTOS_PORT", "tcp://10.0.0.1:80"),
+            ("ARCTOS_SERVICE_HOST", "10.0.0.1"),
+            ("ARCTOS_THREADS", "4"),
+            ("ARCTOS_WORKER", "4"),
+            ("ARCTOS_WORKERS", "4"),
+        ];
+        let unknown = "is set, and no option has that variable";
+        assert_eq!(
+            hints(&[], &variables),
+            [
+                format!("ARCTOS_COLOUR {unknown}"),
+                format!("ARCTOS_LOGLEVEL {unknown}; did you mean ARCTOS_LOG_LEVEL?"),
+                format!(
+                    "ARCTOS_THREADS {unknown}: a worker runs one request at a time; raise --workers \
+                     instead"
+                ),
+                format!("ARCTOS_WORKER {unknown}; did you mean ARCTOS_WORKERS?"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_configuration_of_gunicorns_is_one_hint() {
+        let [hint] = &hints(&[], &[(GUNICORN_VARIABLE, "--workers 4")])[..] else { panic!() };
+        assert!(hint.starts_with("GUNICORN_CMD_ARGS found, and not read: "), "{hint}");
+        let keywords = [(Setting::Workers, vec![OsString::from("2")])];
+        let environment = [(GUNICORN_VARIABLE, "--workers 4")].into_iter().collect();
+        let program = Source::of_keywords(keywords, environment).unwrap();
+        assert_eq!(program.hints(), [], "a program that calls serve() expects none of it");
+    }
+}

@@ -1,0 +1,128 @@
+//! What a successor has from the server before it.
+
+use super::*;
+
+/// For a connection that is refused or not answered.
+const SOON: std::time::Duration = std::time::Duration::from_millis(100);
+
+fn bequeath(listeners: &Listeners) -> Heirlooms {
+    Heirlooms::from(listeners.heirlooms().unwrap())
+}
+
+fn inherit(binds: &[&str], options: &ListenOptions, heirlooms: Heirlooms) -> Listeners {
+    let binds: Vec<_> = binds.iter().map(|text| text.parse().unwrap()).collect();
+    Listeners::inherit(&binds, options, heirlooms).unwrap()
+}
+
+#[test]
+fn an_heirloom_is_the_same_socket_also_where_its_port_was_any() {
+    let before = bind(&["127.0.0.1:0", "127.0.0.1:0"]);
+    let port = inet(&before)[1].port();
+    let by_port = format!("127.0.0.1:{port}");
+    let after = inherit(&["127.0.0.1:0", &by_port], &options(), bequeath(&before));
+    assert_eq!(inet(&after), inet(&before));
+    assert_eq!(inode(&after, 0), inode(&before, 0));
+}
+
+#[test]
+fn what_is_not_among_the_heirlooms_is_bound_and_what_is_not_wanted_is_given_up() {
+    let before = bind(&["127.0.0.1:0"]);
+    let after = inherit(&["127.0.0.2:0"], &options(), bequeath(&before));
+    assert_ne!(inode(&after, 0), inode(&before, 0));
+    let address = inet(&before)[0];
+    assert!(TcpStream::connect(address).is_ok(), "it may be needed yet");
+    after.shut_leavings();
+    let refused = |_: &usize| TcpStream::connect_timeout(&address, SOON).is_err();
+    assert!((0..9).any(|n| refused(&n)), "its queue takes one more at most");
+}
+
+#[test]
+fn what_a_failed_successor_closed_is_open_again() {
+    let before = bind(&["127.0.0.1:0"]);
+    let after = inherit(&["127.0.0.2:0"], &options(), bequeath(&before));
+    after.shut_leavings();
+    drop(after);
+    let address = inet(&before)[0];
+    assert!(TcpStream::connect_timeout(&address, SOON).is_err());
+    before.reopen();
+    assert!(TcpStream::connect_timeout(&address, SOON).is_ok());
+}
+
+#[test]
+fn a_socket_that_a_server_before_left_closed_is_open_after_a_start() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    fd::close_queue(socket.as_fd()).unwrap();
+    assert!(TcpStream::connect_timeout(&address, SOON).is_err());
+    let _listeners = bind(&[&format!("fd://{}", socket.into_raw_fd())]);
+    assert!(TcpStream::connect_timeout(&address, SOON).is_ok());
+}
+
+#[test]
+fn a_path_is_unlinked_by_who_owns_it_in_the_end() {
+    let folder = TempDir::new().unwrap();
+    let [kept, left] = ["kept", "left"].map(|name| folder.path().join(name));
+    let binds = [&kept, &left].map(|path| format!("unix:{}", path.display()));
+    let mut before = bind(&[&binds[0], &binds[1]]);
+    // One that fails leaves both.
+    drop(inherit(&[&binds[0]], &options(), bequeath(&before)));
+    assert!(kept.exists() && left.exists());
+    let mut after = inherit(&[&binds[0]], &options(), bequeath(&before));
+    before.disown();
+    after.own();
+    assert!(kept.exists() && !left.exists());
+    drop(before);
+    assert!(UnixStream::connect(&kept).is_ok());
+    drop(after);
+    assert!(!kept.exists());
+}
+
+#[test]
+fn a_path_that_somebody_else_has_taken_since_is_left_to_them() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("socket");
+    let text = format!("unix:{}", path.display());
+    let mut before = bind(&[&text]);
+    let mut after = inherit(&[&text], &options(), bequeath(&before));
+    before.disown();
+    after.own();
+    std::fs::remove_file(&path).unwrap();
+    let _other = UnixListener::bind(&path).unwrap();
+    drop(after);
+    assert!(path.exists());
+}
+
+#[test]
+fn sockets_of_slots_are_inherited_slot_by_slot_and_no_further_one_is_bound_too_early() {
+    let before = try_bind(&["127.0.0.1:0"], &per_slot()).unwrap();
+    let more = ListenOptions { slots: 4, ..per_slot() };
+    let after = inherit(&["127.0.0.1:0"], &more, bequeath(&before));
+    for slot in 0..2 {
+        assert_eq!(inode(&after, slot), inode(&before, slot));
+    }
+    assert_eq!(after.heirlooms().unwrap().len(), 2, "nobody reads a third one yet");
+    assert_ne!(inode(&after, 2), inode(&before, 0));
+    assert_eq!(after.heirlooms().unwrap().len(), 3);
+}
+
+#[test]
+fn an_heirloom_that_is_told_of_by_number_is_taken_over() {
+    let before = bind(&["127.0.0.1:0"]);
+    let heirloom = before.heirlooms().unwrap().remove(0);
+    let described = heirloom.describe();
+    // As after execve(2), the number is nobody's yet.
+    std::mem::forget(heirloom);
+    let heirlooms = vec![Heirloom::take_over(&described).unwrap()];
+    let after = inherit(&["127.0.0.1:0"], &options(), Heirlooms::from(heirlooms));
+    assert_eq!(inode(&after, 0), inode(&before, 0));
+}
+
+#[test]
+fn what_is_no_listening_socket_is_no_heirloom() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let number = OwnedFd::from(reader).into_raw_fd();
+    for fd in [number, 2, 100_000] {
+        let described = serde_json::json!({"bind": "x", "fd": fd});
+        assert!(Heirloom::take_over(&described).is_none(), "{fd}");
+    }
+}

@@ -330,7 +330,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
             return self.serve(token, false);
         }
         channel.watched = Some(interest);
-        arm(&mut self.deadlines, channel, token, self.desk.clock.now());
+        let (now, persistence) = (self.desk.clock.now(), self.desk.persistence);
+        arm(&mut self.deadlines, channel, token, now, persistence);
     }
 
     /// Ends what has taken too long.
@@ -456,12 +457,14 @@ fn arm<B: AppBody>(
     channel: &mut Channel<B>,
     token: Token,
     now: Instant,
+    persistence: Persistence,
 ) {
     let progressed = std::mem::take(&mut channel.progressed);
     let wanted = channel.conn.timer().map(|timer| (timer, channel.conn.info().served));
     if channel.armed == wanted {
-        if let Some((timer @ (Timer::Body | Timer::Write | Timer::Linger), _)) = wanted
+        if let Some((timer, _)) = wanted
             && progressed
+            && moves_with_progress(timer, persistence)
         {
             deadlines.set(timer, token, now);
         }
@@ -480,6 +483,16 @@ fn arm<B: AppBody>(
         }
     }
     channel.armed = wanted;
+}
+
+/// Whether bytes that move give a connection more time. A worker that is to leave does not wait for a client
+/// that is refused and goes on sending.
+fn moves_with_progress(timer: Timer, persistence: Persistence) -> bool {
+    match timer {
+        Timer::Body | Timer::Write => true,
+        Timer::Linger => persistence == Persistence::KeepAlive,
+        Timer::KeepAlive | Timer::Head | Timer::BodyRate | Timer::LingerTotal => false,
+    }
 }
 
 /// The deadline that is set beside another one, and does not move with it.

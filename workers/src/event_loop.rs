@@ -354,7 +354,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
             return self.serve(token, false);
         }
         channel.watched = Some(interest);
-        arm(&mut self.deadlines, channel, token, self.desk.clock.now(), &self.absence);
+        let (now, persistence) = (self.desk.clock.now(), self.desk.persistence);
+        arm(&mut self.deadlines, channel, token, now, persistence, &self.absence);
     }
 
     /// Whether this turn ends before the rest of its work, which may be minutes: the worker is to leave at

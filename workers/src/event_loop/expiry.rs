@@ -8,6 +8,7 @@ use super::absence::Absence;
 use crate::application::{AppBody, Application};
 use crate::channel::Channel;
 use crate::deadlines::{Deadlines, Timer};
+use crate::http::Persistence;
 use crate::poller::Interest;
 use crate::table::Token;
 
@@ -66,13 +67,15 @@ pub(super) fn arm<B: AppBody>(
     channel: &mut Channel<B>,
     token: Token,
     now: Instant,
+    persistence: Persistence,
     absence: &Absence,
 ) {
     let progressed = std::mem::take(&mut channel.progressed);
     let wanted = channel.conn.timer().map(|timer| (timer, channel.conn.info().served));
     if channel.armed == wanted {
-        if let Some((timer @ (Timer::Body | Timer::Write | Timer::Linger), _)) = wanted
+        if let Some((timer, _)) = wanted
             && progressed
+            && moves_with_progress(timer, persistence)
         {
             deadlines.set(timer, token, now);
         }
@@ -92,6 +95,16 @@ pub(super) fn arm<B: AppBody>(
         }
     }
     channel.armed = wanted;
+}
+
+/// Whether bytes that move give a connection more time. A worker that is to leave does not wait for a client
+/// that is refused and goes on sending.
+fn moves_with_progress(timer: Timer, persistence: Persistence) -> bool {
+    match timer {
+        Timer::Body | Timer::Write => true,
+        Timer::Linger => persistence == Persistence::KeepAlive,
+        Timer::KeepAlive | Timer::Head | Timer::BodyRate | Timer::LingerTotal => false,
+    }
 }
 
 /// The deadline that is set beside another one, and does not move with it.

@@ -266,6 +266,13 @@ fn a_body_of_tiny_chunks_takes_many_turns_however_fast_it_came() {
 }
 
 #[test]
+fn a_refused_client_that_sends_on_gets_more_time_unless_the_worker_is_to_leave() {
+    assert!(moves_with_progress(Timer::Linger, Persistence::KeepAlive));
+    assert!(!moves_with_progress(Timer::Linger, Persistence::Close));
+    assert!(moves_with_progress(Timer::Body, Persistence::Close));
+}
+
+#[test]
 fn a_rehearsal_is_counted_nowhere() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);

@@ -120,17 +120,26 @@ pub enum Fatal {
         source: ListenError,
     },
     /// A worker failed to boot at first start.
-    #[error("a worker could not boot")]
-    NotBooted,
+    #[error("a worker could not boot{}", because(cause.as_ref()))]
+    NotBooted {
+        /// What became of it.
+        cause: Option<String>,
+    },
     /// A worker of a server that was to replace another one died before it did.
-    #[error("a worker died before this server has replaced the one before it")]
-    Unfit,
+    #[error("a worker died before this server has replaced the one before it{}", because(cause.as_ref()))]
+    Unfit {
+        /// What became of it.
+        cause: Option<String>,
+    },
     /// The application could not be imported at first start.
     #[error("the application could not be imported")]
     NotImportable,
     /// No worker was ready for too long.
-    #[error("no worker became ready for too long")]
-    CrashLoop,
+    #[error("no worker became ready for too long{}", because(cause.as_ref()))]
+    CrashLoop {
+        /// What became of the last one.
+        cause: Option<String>,
+    },
     /// The kernel refused something that needs no permission.
     #[error("{call} failed")]
     System {
@@ -139,6 +148,10 @@ pub enum Fatal {
         /// Why.
         source: io::Error,
     },
+}
+
+fn because(cause: Option<&String>) -> String {
+    cause.map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
 impl Fatal {
@@ -152,9 +165,9 @@ impl Fatal {
             | Self::UserDatabase { .. }
             | Self::Threads { .. }
             | Self::Admin { .. } => ExitCode::Configuration,
-            Self::NotBooted | Self::Unfit => ExitCode::NotBooted,
+            Self::NotBooted { .. } | Self::Unfit { .. } => ExitCode::NotBooted,
             Self::NotImportable => ExitCode::NotImportable,
-            Self::CrashLoop => ExitCode::CrashLoop,
+            Self::CrashLoop { .. } => ExitCode::CrashLoop,
             Self::System { .. } => ExitCode::Internal,
         }
     }
@@ -218,9 +231,14 @@ mod tests {
 
     #[test]
     fn each_way_of_not_starting_has_the_exit_code_that_is_documented() {
-        assert_eq!(Fatal::NotBooted.exit_code() as i32, 3);
+        assert_eq!(Fatal::NotBooted { cause: None }.exit_code() as i32, 3);
         assert_eq!(Fatal::NotImportable.exit_code() as i32, 4);
-        assert_eq!(Fatal::CrashLoop.exit_code() as i32, 5);
+        assert_eq!(Fatal::CrashLoop { cause: None }.exit_code() as i32, 5);
+        let cause = Some("it was too tired".to_owned());
+        assert_eq!(
+            Fatal::NotBooted { cause }.to_string(),
+            "a worker could not boot: it was too tired"
+        );
         let source = io::Error::from_raw_os_error(nix::libc::ENOMEM);
         assert_eq!(Fatal::System { call: "poll(2)", source }.exit_code() as i32, 70);
     }

@@ -8,6 +8,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `access_log` | opening it, and opening it anew on USR1 |
+//! | `blame` | what the last line says of a server that gives up |
 //! | `actions` | carrying out what the machine wants |
 //! | `control` | metrics, and the answers of the admin socket |
 //! | `descriptors` | what children close |
@@ -21,6 +22,7 @@
 
 mod access_log;
 mod actions;
+mod blame;
 mod control;
 mod descriptors;
 mod generations;
@@ -68,6 +70,7 @@ use crate::succession::Bequest;
 use crate::supervisor::{Event, Life, Policy, Standing, Supervisor, Verdict, Wish};
 use crate::watch::{Hang, Limits, Pardon};
 use crate::watchdog::Watchdog;
+use blame::Blame;
 use generations::{Generations, Loaded};
 use opening::Openings;
 use preload::Nursery;
@@ -143,6 +146,7 @@ struct Monitor<'a> {
     pardon: Pardon,
     /// Whom the last look found hanging, and in what.
     last_hang: Option<(Pid, Hang)>,
+    blame: Blame,
     /// Why the last boot failed, in the worker's own words.
     last_report: Option<String>,
     /// How the last reload ended.
@@ -239,6 +243,7 @@ impl<'a> Monitor<'a> {
             next_look: now,
             pardon: Pardon::default(),
             last_hang: None,
+            blame: Blame::default(),
             last_report: None,
             last_reload: None,
             waiting: Waiting::default(),
@@ -455,12 +460,13 @@ impl<'a> Monitor<'a> {
         self.log.line(Level::Info, "server.stopped", &pairs);
         self.tell_last_books();
         let scene = control::scene(&self.supervisor, &self.crew, self.listeners.as_ref());
+        self.blame_zygotes();
         self.nursery.close();
         self.meter.finish(&self.board, || scene);
         if self.succession.is_unfit() {
-            return Err(Fatal::Unfit);
+            return Err(Fatal::Unfit { cause: self.blame.take() });
         }
-        verdict.into_result()
+        verdict.into_result(self.blame.take())
     }
 }
 

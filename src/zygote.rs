@@ -245,6 +245,11 @@ impl Zygote {
         }
     }
 
+    /// Whether it is gone without having said why, killed where its socket alone was.
+    pub fn has_died(&self) -> bool {
+        matches!(self.state, State::Gone { ending: ZygoteEnding::Died })
+    }
+
     /// Readable when there is something to [`Zygote::listen`] to; `None` when nothing will come.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         match self.state {

@@ -1,10 +1,10 @@
 //! Whether a process is a child of this one.
 
 use nix::errno::Errno;
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd;
 
-use crate::slot::Pid;
+use crate::slot::{ExitStatus, Pid};
 
 /// Whether this process is a child of the caller that was not reaped yet: then its number is nobody else's.
 ///
@@ -13,6 +13,22 @@ pub fn is_child(pid: Pid) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     // EINVAL is nix's: it does not know real-time signals, which may have ended the child.
     pid.0 > 0 && waitid(Id::Pid(unistd::Pid::from_raw(pid.0)), flags) != Err(Errno::ECHILD)
+}
+
+/// How a child ends that was killed, or is about to end: this waits for it, and reaps nothing. `None` where
+/// that is not to be known.
+pub fn await_status(pid: Pid) -> Option<ExitStatus> {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    loop {
+        match waitid(Id::Pid(unistd::Pid::from_raw(pid.0)), flags) {
+            Ok(WaitStatus::Exited(_, code)) => return Some(ExitStatus::Code(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                return Some(ExitStatus::Signal(signal as i32));
+            }
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -27,8 +43,10 @@ mod tests {
         let pid = Pid(child.id().cast_signed());
         assert!(is_child(pid));
         child.kill().unwrap();
+        assert_eq!(await_status(pid), Some(ExitStatus::Signal(9)));
         assert!(is_child(pid));
         child.wait().unwrap();
+        assert_eq!(await_status(pid), None);
         assert!(!is_child(pid));
         for stranger in [1, 0, -1, i32::MAX, i32::MIN, std::process::id().cast_signed()] {
             assert!(!is_child(Pid(stranger)), "{stranger}");

@@ -134,6 +134,8 @@ impl Monitor<'_> {
             ("reason", Value::Display(error)),
         ];
         self.log.line(Level::Error, "worker.spawn_failed", &pairs);
+        let who = format!("worker {}", slot.0);
+        self.blame(&who, format!("{who} could not be started: {error}"));
         self.refuse(slot, side);
     }
 

@@ -154,6 +154,7 @@ impl Monitor<'_> {
     ) {
         let pairs = [("generation", Value::Number(i64::from(generation.0)))];
         self.log.block(Level::Error, "generation.not_opened", &pairs, &report);
+        self.blame_by_report("the process of --on-start");
         self.last_report = Some(report);
         for (slot, side) in held {
             self.refuse(slot, side);

@@ -12,17 +12,19 @@ use arctos_worker::identity::{Generation, SlotId};
 use arctos_worker::metrics::Side;
 use arctos_worker::post::WorkerExit;
 
-use super::Monitor;
 use super::actions::{Equipment, SpawnError};
 use super::generations::Loaded;
+use super::{Monitor, blame};
 use crate::crew::{Lines, Member};
 use crate::descriptors::OwnDescriptors;
-use crate::fork::child::is_child;
+use crate::fork::child::{await_status, is_child};
 use crate::fork::{self, Berth};
 use crate::opening::Opening;
 use crate::slot::{ExitStatus, Pid};
 use crate::supervisor::{Event, Verdict};
-use crate::zygote::{Admission, Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
+use crate::zygote::{
+    Admission, Delay, Inheritance, News, Order, SpawnCause, Zygote, ZygoteEnding, adopt_orphans,
+};
 
 /// The zygotes, and what they were asked for.
 #[derive(Default)]
@@ -168,9 +170,21 @@ impl Monitor<'_> {
         }
     }
 
+    /// A zygote that has ended while it loaded the application may not have been reaped yet.
+    pub(super) fn blame_zygotes(&mut self) {
+        let gone = self.nursery.zygotes.iter().filter(|zygote| zygote.has_died());
+        for pid in gone.map(Zygote::pid).collect::<Vec<_>>() {
+            let who = format!("the zygote (pid {})", pid.0);
+            if let Some(status) = await_status(pid) {
+                self.blame(&who, blame::not_booted(&who, status));
+            }
+        }
+    }
+
     fn heed(&mut self, index: usize, news: Vec<News>) {
         let zygote = &self.nursery.zygotes[index];
         let (pid, generation) = (zygote.pid(), zygote.generation());
+        let who = format!("the zygote (pid {})", pid.0);
         for news in news {
             news.write(&self.log, pid, generation);
             let event = match news {
@@ -184,7 +198,17 @@ impl Monitor<'_> {
                     Event::SpawnFailed { slot, side, verdict: verdict(cause) }
                 }
                 News::Failed { report, .. } => {
+                    self.blame_by_report(&who);
                     self.last_report = Some(report);
+                    continue;
+                }
+                News::Ended { status, ending: ZygoteEnding::Died } => {
+                    self.blame(&who, blame::not_booted(&who, status));
+                    continue;
+                }
+                News::Killed { reason: Delay::Load } => {
+                    let boot = self.generations.current().load.config.patience.boot;
+                    self.blame(&who, blame::late(&who, boot));
                     continue;
                 }
                 News::Ready { .. }

@@ -9,12 +9,12 @@ use arctos_worker::metrics::{Block, Counter, Side};
 
 use nix::sys::signal::Signal;
 
-use super::{Monitor, monotonic};
+use super::{Monitor, blame, monotonic};
 use crate::deaths;
 use crate::notice::{Notice, RunningRequest};
 use crate::pid_file::PidFile;
 use crate::postmortem;
-use crate::slot::{Ending, ExitStatus, Pid};
+use crate::slot::{Ending, ExitStatus, KillReason, Pid};
 use crate::watch::Hang;
 
 /// From the last deadline of a stop to the end of the process: reaping, and the last metrics.
@@ -94,11 +94,19 @@ impl Monitor<'_> {
                 notice.write(&self.log, running.as_ref());
                 self.tell_where_it_hangs(*slot, *pid);
             }
-            Notice::Killed { slot, side, .. } => {
+            Notice::Killed { slot, side, pid, reason, .. } => {
+                let boot = self.generations.current().load.config.patience.boot;
+                match reason {
+                    KillReason::BootTimeout => {
+                        let who = name(*slot, *pid);
+                        self.blame(&who, blame::late(&who, boot));
+                    }
+                    KillReason::BootFailed | KillReason::Overdue | KillReason::Hung => {}
+                }
                 let running = self.board.block(*slot, *side).and_then(running_request);
                 notice.write(&self.log, running.as_ref());
             }
-            Notice::Ended { slot, side, ending, generation, status, is_excused, .. } => {
+            Notice::Ended { slot, side, pid, ending, generation, status, is_excused } => {
                 let Some(block) = self.board.block(*slot, *side) else { return };
                 let running = running_request(block);
                 let is_oom = *status == ExitStatus::Signal(Signal::SIGKILL as i32)
@@ -124,6 +132,14 @@ impl Monitor<'_> {
                     Ending::Asked => {}
                 }
                 notice.write(&self.log, running.as_ref());
+                let who = name(*slot, *pid);
+                match ending {
+                    Ending::BootFailed => self.blame(&who, blame::not_booted(&who, *status)),
+                    Ending::Died | Ending::Hung => {
+                        self.blame(&who, format!("{who} died: {status}"));
+                    }
+                    Ending::Asked => {}
+                }
                 match ending {
                     Ending::Died | Ending::Hung => {
                         let request = running.as_ref().map(|running| running.line.as_str());
@@ -139,7 +155,8 @@ impl Monitor<'_> {
                 // Nobody is there: no request runs and no connection is open, whoever reads it.
                 block.assign(*generation);
             }
-            Notice::BootReport { report, .. } => {
+            Notice::BootReport { slot, pid, report, .. } => {
+                self.blame_by_report(&name(*slot, *pid));
                 self.last_report = Some(report.clone());
                 notice.write(&self.log, None);
             }
@@ -214,6 +231,11 @@ impl Monitor<'_> {
         let counts = blocks.flat_map(|block| counters.map(|counter| block.row.get(counter)));
         counts.fold(0, u64::saturating_add)
     }
+}
+
+/// A worker in a sentence.
+fn name(slot: SlotId, pid: Pid) -> String {
+    format!("worker {} (pid {})", slot.0, pid.0)
 }
 
 /// `worker.restarts` with its reason, for a worker that ended unasked.

@@ -109,13 +109,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The same as a result.
-    pub fn into_result(self) -> Result<(), Fatal> {
+    /// The same as a result. `cause` is what became of the workers.
+    pub fn into_result(self, cause: Option<String>) -> Result<(), Fatal> {
         match self {
             Self::Asked => Ok(()),
-            Self::NotBooted => Err(Fatal::NotBooted),
+            Self::NotBooted => Err(Fatal::NotBooted { cause }),
             Self::NotImportable => Err(Fatal::NotImportable),
-            Self::CrashLoop => Err(Fatal::CrashLoop),
+            Self::CrashLoop => Err(Fatal::CrashLoop { cause }),
         }
     }
 }

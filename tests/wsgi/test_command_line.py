@@ -293,3 +293,23 @@ def test_an_application_that_breaks_at_import_ends_the_start(tmp_path, how, work
         assert bool(late) == (how == "hangs") == ('breaks.py", line 1 in <module>' in server.log), server.log
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("import os; os._exit(9)", "ended with exit code 9 before it was ready"),
+        ("import ctypes; ctypes.string_at(0)", "was killed by SIGSEGV before it was ready"),
+        ("import time; time.sleep(60)", "was not ready within --boot-timeout (0.5 s)"),
+    ],
+    ids=["exit", "signal", "late"],
+)
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
+def test_a_worker_that_cannot_boot_is_named_with_what_became_of_it(tmp_path, line, words, preload):
+    (tmp_path / "shop.py").write_text(line + "\n")
+    options = ("--bind", "127.0.0.1:0", "--workers", 1, "--boot-timeout", "500ms", *preload)
+    status, _, log = run(*options, "shop:app", cwd=tmp_path)
+    assert status == 3
+    failed = next(line for line in log.splitlines() if "server.failed" in line)
+    who = "the zygote (pid " if preload else "worker 0 (pid "
+    assert f'reason="a worker could not boot: {who}' in failed and words in failed, failed

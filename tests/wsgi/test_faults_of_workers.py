@@ -270,6 +270,7 @@ def test_workers_that_never_serve_are_tried_every_half_second_and_the_server_giv
             took_s = time.monotonic() - killed_at
             assert 59 < took_s, f"it gave up after {took_s:.1f} s"
             assert hopeless.events("server.crash_loop") and hopeless.leftovers() == []
+            assert "worker 0 (pid" in hopeless.events("server.failed")[0].pairs["reason"]
             assert 10 < len(hopeless.events(WORKER_STARTED)) <= 4 + 2 * took_s
             # The other one goes on: there was a ready worker now and then.
             assert time.monotonic() - started_at >= 59

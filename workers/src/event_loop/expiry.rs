@@ -99,7 +99,7 @@ pub(super) fn arm<B: AppBody>(
 
 /// Whether bytes that move give a connection more time. A worker that is to leave does not wait for a client
 /// that is refused and goes on sending.
-fn moves_with_progress(timer: Timer, persistence: Persistence) -> bool {
+pub(super) fn moves_with_progress(timer: Timer, persistence: Persistence) -> bool {
     match timer {
         Timer::Body | Timer::Write => true,
         Timer::Linger => persistence == Persistence::KeepAlive,

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::eventfd::EventFd;
 
+use super::expiry::moves_with_progress;
 use super::*;
 use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::fd::send_descriptor;

@@ -12,8 +12,18 @@ use crate::slot::Jitter;
 /// An idle worker's loop turns every 2 s, and a busy one makes a step for each connection that it serves;
 /// one that has made none for so long is stopped or stuck.
 pub const LOOP_PATIENCE: Duration = Duration::from_secs(10);
-/// How long exit hooks and exit handlers may run.
-pub const EXIT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a worker may take for the end of its application, even where a stop may take less: one that leaves
+/// by itself is in no stop.
+const EXIT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a worker may take for what is the application's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// One call; `None` for any time.
+    pub request: Option<Duration>,
+    /// A graceful stop, of which exit hooks, threads that finish and exit handlers are a part.
+    pub stop: Duration,
+}
 
 /// What a worker hangs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +64,7 @@ impl Pulse {
     }
 }
 
-/// Judges one worker that is ready, of whose loop this was seen before. `request` is how long a call of the
-/// application may take; `None` for any time.
+/// Judges one worker that is ready, of whose loop this was seen before.
 ///
 /// A loop that calls the application is not judged as a loop: what the application takes is its own, and has
 /// limits of its own. So only a loop that stands still by itself, or a process that was stopped, hangs in
@@ -63,7 +72,7 @@ impl Pulse {
 pub fn hang(
     block: &Block,
     pulse: &mut Pulse,
-    request: Option<Duration>,
+    allowed: &Allowed,
     pardon: &Pardon,
     monotonic: Duration,
 ) -> Option<Hang> {
@@ -75,14 +84,14 @@ pub fn hang(
     let is_past = |moment: &Duration| *moment <= monotonic;
     if let Some(start) = block.exit_start().filter(is_past) {
         let age = since(start);
-        return (age > EXIT_PATIENCE).then_some(Hang::Exit(age));
+        return (age > allowed.stop.max(EXIT_PATIENCE)).then_some(Hang::Exit(age));
     }
     // Before the loop: a call that ends between the two looks is seen as a step.
     let call = block.call_start().filter(is_past);
     let still = since(pulse.look(block, monotonic));
     if let Some(start) = call {
         let age = since(start);
-        return request.filter(|longest| age > *longest).map(|_| Hang::Request(age));
+        return allowed.request.filter(|longest| age > *longest).map(|_| Hang::Request(age));
     }
     (pulse.ticks > 0 && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
 }
@@ -171,7 +180,7 @@ mod tests {
         block: &'static Block,
         pulse: Pulse,
         now: Duration,
-        request: Option<Duration>,
+        allowed: Allowed,
         pardon: Pardon,
     }
 
@@ -181,14 +190,14 @@ mod tests {
             let block = Block::detached();
             block.tick();
             let pardon = Pardon::default();
-            let mut watched =
-                Self { block, pulse: Pulse::default(), now, request: Some(s(30)), pardon };
+            let allowed = Allowed { request: Some(s(30)), stop: s(25) };
+            let mut watched = Self { block, pulse: Pulse::default(), now, allowed, pardon };
             assert_eq!(watched.look(), None);
             watched
         }
 
         fn look(&mut self) -> Option<Hang> {
-            hang(self.block, &mut self.pulse, self.request, &self.pardon, self.now)
+            hang(self.block, &mut self.pulse, &self.allowed, &self.pardon, self.now)
         }
 
         /// Nothing happens for so many seconds; the first complaint.
@@ -215,7 +224,7 @@ mod tests {
         assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
         worker.returns();
         assert_eq!(worker.wait(5), None);
-        worker.request = None;
+        worker.allowed.request = None;
         worker.calls();
         assert_eq!(worker.wait(10_000), None);
     }
@@ -226,7 +235,7 @@ mod tests {
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
         worker.block.tick();
         assert_eq!(worker.look(), None, "it goes on");
-        worker.request = None;
+        worker.allowed.request = None;
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
     }
 
@@ -271,12 +280,20 @@ mod tests {
     #[test]
     fn exit_hooks_have_their_own_time_however_long_the_last_request_took() {
         let mut worker = Watched::from(s(100));
-        worker.request = None;
+        worker.allowed.request = None;
         worker.calls();
         assert_eq!(worker.wait(60), None);
         worker.returns();
         worker.block.begin_exit(worker.now);
-        assert_eq!(worker.wait(20), Some(Hang::Exit(s(11))));
+        assert_eq!(worker.wait(40), Some(Hang::Exit(s(26))));
+    }
+
+    #[test]
+    fn exit_hooks_of_a_worker_that_leaves_by_itself_have_time_however_short_a_stop_is() {
+        let mut worker = Watched::from(s(100));
+        worker.allowed.stop = Duration::ZERO;
+        worker.block.begin_exit(worker.now);
+        assert_eq!(worker.wait(40), Some(Hang::Exit(s(11))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{Monitor, monotonic};
 use crate::crew::Member;
 use crate::slot::Pid;
 use crate::supervisor::Event;
-use crate::watch::{Hang, Pardon, Wear, hang};
+use crate::watch::{Allowed, Hang, Pardon, Wear, hang};
 
 /// From one look to the next.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
@@ -21,7 +21,7 @@ impl Monitor<'_> {
         }
         self.next_look = now + LOOK;
         let Some(monotonic) = monotonic() else { return };
-        let timeout = self.request_timeout();
+        let allowed = self.allowed();
         let is_weighed = |member: &&Member| member.lease.is_some_and(|lease| lease.wants_rss());
         let weighed = self.crew.iter().filter(is_weighed).map(|member| member.pid);
         self.resident.look(weighed, monotonic);
@@ -31,7 +31,7 @@ impl Monitor<'_> {
                 continue;
             }
             let Member { block, pulse, .. } = member;
-            if let Some(found) = hang(block, pulse, timeout, &self.pardon, monotonic) {
+            if let Some(found) = hang(block, pulse, &allowed, &self.pardon, monotonic) {
                 news.push((member.pid, Trouble::Hangs(found)));
                 continue;
             }
@@ -58,12 +58,12 @@ impl Monitor<'_> {
     /// Looks once more at those that are about to be killed because they hang: one that goes on by now was
     /// busy, and is let live.
     pub(super) fn look_again(&mut self, now: Instant) {
-        let timeout = self.request_timeout();
+        let allowed = self.allowed();
         let Some(monotonic) = monotonic() else { return };
         let mut busy = Vec::new();
         for Member { pid, block, pulse, .. } in &mut self.crew {
             if self.supervisor.is_condemned(*pid)
-                && hang(block, pulse, timeout, &self.pardon, monotonic).is_none()
+                && hang(block, pulse, &allowed, &self.pardon, monotonic).is_none()
             {
                 busy.push(*pid);
             }
@@ -73,10 +73,11 @@ impl Monitor<'_> {
         }
     }
 
-    /// How long a request may take; `None` for any time.
-    fn request_timeout(&self) -> Option<Duration> {
-        let timeout = self.generations.current().load.config.patience.request;
-        Some(timeout).filter(|timeout| !timeout.is_zero())
+    /// How long a worker may take for what is the application's.
+    fn allowed(&self) -> Allowed {
+        let patience = &self.generations.current().load.config.patience;
+        let request = Some(patience.request).filter(|timeout| !timeout.is_zero());
+        Allowed { request, stop: patience.graceful }
     }
 
     /// Who was stopped together with us is pardoned the time.

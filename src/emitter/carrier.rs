@@ -213,7 +213,7 @@ impl Carrier {
         };
         let error = match line.socket.send(datagram) {
             // What came back at once is read at once; that there is nothing to read is what counts.
-            Ok(_) => match line.socket.take_error() {
+            Ok(_) => match line.answer() {
                 Ok(None) => return Delivery::Accepted,
                 Ok(Some(error)) | Err(error) => error,
             },
@@ -392,6 +392,13 @@ impl Line {
         let own = socket.local_addr()?.as_socket().map(|own| own.ip());
         let is_here = address.ip().is_loopback() || own == Some(address.ip());
         Ok(Self { socket, distance: if is_here { Distance::Here } else { Distance::Away } })
+    }
+
+    /// The error that has come back for what was sent.
+    fn answer(&self) -> io::Result<Option<io::Error>> {
+        #[cfg(test)]
+        super::tests::refusals::await_refusal(&self.socket);
+        self.socket.take_error()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod exactness;
 mod flushes;
+pub(super) mod refusals;
 mod sockets;
 
 use std::collections::BTreeMap;

@@ -10,6 +10,7 @@ use arctos_worker::log::LogFormat;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::NamedTempFile;
 
+use super::refusals::await_answer;
 use super::*;
 
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -181,7 +182,9 @@ fn what_turns_out_to_be_lost_one_flush_late_is_sent_again() {
     stage.flush();
     drop(agent); // Unread.
     // Another host's answer comes when nobody looks, as that to this datagram does.
-    stage.emitter.carrier.socket().unwrap().send(b"x").unwrap();
+    let socket = stage.emitter.carrier.socket().unwrap();
+    socket.send(b"x").unwrap();
+    await_answer(socket); // A datagram that is still on its way would find the next agent.
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
     stage.flush();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -86,9 +87,7 @@ impl Stage {
 
     /// What arrives is what was counted of `req.done`.
     fn assert_told(&self, received: &[String], n: u64) {
-        let sums = counted(received.iter().flat_map(|datagram| datagram.lines()));
-        let done = sums.iter().filter(|(name, _)| name.starts_with("arctos.req.done"));
-        assert_eq!(done.map(|(_, n)| n).sum::<u64>(), n);
+        assert_eq!(done(&sums(received)), n);
     }
 
     fn count(&self, n: u64) {
@@ -105,6 +104,55 @@ fn sink() -> (UdpSocket, SocketAddr) {
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
     (socket, address)
+}
+
+/// Sums of counters by name and tags.
+type Sums = BTreeMap<String, u64>;
+
+const DROPPED: &str = "arctos.statsd.dropped|#zone:x,app:y";
+
+fn sums(received: &[String]) -> Sums {
+    counted(received.iter().flat_map(|datagram| datagram.lines()))
+}
+
+/// Everybody's `req.done`.
+fn done(sums: &Sums) -> u64 {
+    let done = sums.iter().filter(|(name, _)| name.starts_with("arctos.req.done"));
+    done.map(|(_, n)| n).sum()
+}
+
+/// Receives until that is true, and what is there besides. What was sent may still be on its way
+/// ([`super::refusals`]).
+fn receive_until(agent: &UdpSocket, received: &mut Vec<String>, is_all: impl Fn(&Sums) -> bool) {
+    loop {
+        received.extend(drain(|buffer| agent.recv(buffer)));
+        if is_all(&sums(received)) {
+            return;
+        }
+        await_datagram(agent);
+    }
+}
+
+/// The datagrams that say so much of `req.done`.
+fn told(agent: &UdpSocket, n: u64) -> Vec<String> {
+    let mut received = Vec::new();
+    receive_until(agent, &mut received, |sums| done(sums) >= n);
+    received
+}
+
+/// How many datagrams have come, at least as many as are expected.
+fn datagrams(agent: &UdpSocket, expected: usize) -> usize {
+    let mut count = 0;
+    while count < expected {
+        await_datagram(agent);
+        count += drain(|buffer| agent.recv(buffer)).len();
+    }
+    count
+}
+
+fn await_datagram(agent: &UdpSocket) {
+    let mut fds = [PollFd::new(agent.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "nothing comes");
 }
 
 /// Everything that is there.
@@ -130,7 +178,7 @@ fn an_agent_that_comes_late_or_again_misses_nothing_and_is_told_of_once() {
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
     stage.settle();
-    let mut received = drain(|buffer| agent.recv(buffer));
+    let mut received = told(&agent, 15);
     stage.assert_told(&received, 15);
     drop(agent);
     stage.count(2);
@@ -140,11 +188,10 @@ fn an_agent_that_comes_late_or_again_misses_nothing_and_is_told_of_once() {
     stage.flush();
     stage.count(1);
     stage.settle();
-    received.extend(drain(|buffer| agent.recv(buffer)));
+    receive_until(&agent, &mut received, |sums| done(sums) == 18 && sums.get(DROPPED) == Some(&4));
     stage.assert_told(&received, 18);
     // The drops are counted, and told like anything else.
-    let sums = counted(received.iter().flat_map(|datagram| datagram.lines()));
-    assert_eq!(sums["arctos.statsd.dropped|#zone:x,app:y"], 4);
+    assert_eq!(sums(&received)[DROPPED], 4);
     assert_eq!(stage.logged("statsd.unreachable").len(), 2);
     assert!(stage.logged("statsd.unreachable")[0].contains(&address.to_string()));
     assert_eq!(stage.logged("statsd.reachable").len(), 2);
@@ -177,9 +224,10 @@ fn what_turns_out_to_be_lost_one_flush_late_is_sent_again() {
     let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
     stage.count(5);
     stage.flush();
-    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 5);
+    stage.assert_told(&told(&agent, 5), 5);
     stage.count(7);
     stage.flush();
+    await_datagram(&agent);
     drop(agent); // Unread.
     // Another host's answer comes when nobody looks, as that to this datagram does.
     let socket = stage.emitter.carrier.socket().unwrap();
@@ -188,7 +236,7 @@ fn what_turns_out_to_be_lost_one_flush_late_is_sent_again() {
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
     stage.flush();
-    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 7);
+    stage.assert_told(&told(&agent, 7), 7);
     assert_eq!(stage.scene.dropped(), 1);
     assert_eq!(stage.logged("statsd.unreachable").len(), 1);
 }
@@ -200,7 +248,7 @@ fn an_agent_of_ipv6_is_reached_where_there_is_ipv6() {
     let mut stage = Stage::new(&Statsd { target: udp(agent.local_addr().unwrap()), ..tagged() });
     stage.count(3);
     stage.flush();
-    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 3);
+    stage.assert_told(&told(&agent, 3), 3);
 }
 
 /// A flush of more datagrams than the queue of a unix socket holds.
@@ -289,7 +337,7 @@ fn a_name_is_looked_up_and_its_second_address_tried() {
     // `::1` may be the first, where nobody listens.
     stage.flush();
     stage.flush();
-    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 6);
+    stage.assert_told(&told(&agent, 6), 6);
     assert_eq!(stage.logged("statsd.lookup_failed").len(), 0);
 }
 
@@ -304,7 +352,7 @@ fn where_nobody_is_at_a_names_first_address_the_others_are_tried_at_once() {
     stage.hear_lookup();
     stage.count(3);
     stage.flush();
-    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 3);
+    stage.assert_told(&told(&agent, 3), 3);
     assert_eq!(stage.logged("statsd.unreachable").len(), 0);
     drop(agent);
     stage.count(1);
@@ -353,7 +401,7 @@ fn while_a_name_cannot_be_looked_up_again_its_address_goes_on_being_used() {
     stage.hear_lookup();
     stage.count(1);
     stage.flush();
-    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 1);
+    stage.assert_told(&told(&agent, 1), 1);
     IS_GONE.store(true, Ordering::SeqCst);
     stage.now += Duration::from_secs(30);
     stage.turn();
@@ -361,7 +409,7 @@ fn while_a_name_cannot_be_looked_up_again_its_address_goes_on_being_used() {
     assert_eq!(stage.logged("statsd.lookup_failed").len(), 1);
     stage.count(2);
     stage.flush();
-    let received = drain(|buffer| agent.recv(buffer));
+    let received = told(&agent, 2);
     stage.assert_told(&received, 2);
     assert_eq!(stage.logged("statsd.unreachable").len(), 0);
 }
@@ -373,13 +421,13 @@ fn a_long_flush_is_sent_in_bursts() {
     count_a_lot(&stage.scene, 80);
     stage.now += INTERVAL;
     stage.turn();
-    assert_eq!(drain(|buffer| agent.recv(buffer)).len(), UDP_BURST);
+    assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
     assert_eq!(stage.emitter.next_deadline(), stage.now + PAUSE);
     stage.turn(); // Too early.
     assert_eq!(drain(|buffer| agent.recv(buffer)).len(), 0);
     stage.now += PAUSE;
     stage.turn();
-    assert_eq!(drain(|buffer| agent.recv(buffer)).len(), UDP_BURST);
+    assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
     assert!(!stage.emitter.begins_flush(stage.now + 2 * INTERVAL), "one is on its way");
 }
 
@@ -396,7 +444,7 @@ fn flushes_do_not_drift_and_do_not_come_in_bursts() {
     stage.turn();
     assert_eq!(stage.emitter.next_deadline(), start + Duration::from_secs(62));
     assert!(!stage.emitter.begins_flush(stage.now));
-    assert_eq!(drain(|buffer| agent.recv(buffer)).len(), 1);
+    assert_eq!(datagrams(&agent, 1), 1);
 }
 
 #[test]
@@ -410,7 +458,7 @@ fn the_last_flush_goes_out_at_once_whatever_is_due() {
     count_a_lot(&stage.scene, 40);
     let mut received = drain(|buffer| agent.recv(buffer));
     stage.finish(Duration::from_secs(30));
-    received.extend(drain(|buffer| agent.recv(buffer)));
+    receive_until(&agent, &mut received, |sums| done(sums) == 80);
     stage.assert_told(&received, 80);
     assert!(received.iter().all(|datagram| datagram.len() <= UDP_BYTES));
 }
@@ -423,7 +471,7 @@ fn the_last_flush_waits_for_a_first_lookup() {
     stage.turn();
     stage.count(8);
     stage.finish(Duration::from_secs(30));
-    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 8);
+    stage.assert_told(&told(&agent, 8), 8);
     assert_eq!(stage.logged("statsd.last_flush_cut").len(), 0);
 }
 
@@ -443,7 +491,7 @@ fn the_last_flush_asks_once_more_for_a_name_that_was_not_found() {
     IS_THERE.store(true, Ordering::SeqCst);
     stage.count(8);
     stage.finish(Duration::from_secs(30));
-    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 8);
+    stage.assert_told(&told(&agent, 8), 8);
 }
 
 #[test]

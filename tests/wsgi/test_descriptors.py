@@ -62,10 +62,11 @@ def kinds(links):
 
 # Standard input, output and error, and the log, which has opened the pipe of standard error once more.
 STREAMS = {"/dev/null": 1, "pipe": 3}
-# Beside them: life line and listener; the supervisor's process; the doorbell, and what signals ring it by; what it
-# waits with.
+# Beside them: the pipe that its stacks go into; life line and listener; the supervisor's process; the doorbell, and
+# what signals ring it by; what it waits with.
 WORKER = {
     **STREAMS,
+    "pipe": 4,
     "socket": 2,
     "anon_inode:[pidfd]": 1,
     "anon_inode:[eventfd]": 2,

@@ -216,7 +216,7 @@ fn serve(config: &Config, runtime: &dyn Runtime, mut bequest: Option<Bequest>) -
             monitor::succeed(load(config.clone()), &reread, listeners, log, bequest) as i32
         }
         Err(error) => {
-            let text = error.to_string();
+            let text = format!("--bind {error}");
             let code = ExitCode::Configuration as i32;
             let pairs =
                 [("reason", Value::Text(&text)), ("exit_code", Value::Number(i64::from(code)))];

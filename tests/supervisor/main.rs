@@ -422,7 +422,7 @@ fn an_admin_socket_that_cannot_be_bound_is_exit_1() {
     let mut server = Server::with("serves", |command| {
         command.env(ADMIN, &address);
     });
-    server.says(&["server.failed", "cannot open the admin socket", &address, "exit_code=1"]);
+    server.says(&["server.failed", "--admin-bind: ", &address, "exit_code=1"]);
     assert_eq!(server.ends(), Some(1));
     assert_eq!(server.seen_count("worker.started"), 0);
 }

@@ -165,7 +165,9 @@ fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
     });
     assert_eq!(server.ends(), Some(3));
     assert_eq!(server.seen_count("generation=1 message=\"the stage is on fire\""), 1);
-    assert_eq!(server.seen_count("exit code 70"), 1);
+    assert_eq!(server.seen_count("status=\"exit code 70\""), 1);
+    let last = "a worker could not boot: worker 0 (pid";
+    assert_eq!(server.seen_count(last), 1);
 }
 
 fn a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced() {

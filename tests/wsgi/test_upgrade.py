@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from account import Clients
 from load import Load
+from outcomes import wait_until
 from processes import children
 from server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY, Server
 from test_pid_one import UNSHARE, first_process  # noqa: F401  (a fixture)
@@ -494,9 +495,15 @@ def test_a_successor_goes_on_when_the_server_before_is_killed(waiting, shop, tmp
     server.ready()
     assert pid_file.read_text() == f"{successor}\n"
     assert json.loads(ask(admin, "/status"))["pid"] == successor
-    assert get(server, "/version") == "two"
-    with Wire(str(path)) as wire:
-        assert wire.get("/version").response().body == b"two"
+    # The worker of the old one may be the first to take a connection, until it has noticed.
+    server.wait_for("worker.orphaned")
+    wait_until(lambda: get(server, "/version") == "two")
+
+    def version():
+        with Wire(str(path)) as wire:
+            return wire.get("/version").response().body
+
+    wait_until(lambda: version() == b"two")
     # It is an orphan's time: then the workers of the old one are gone, too.
     assert server.process.wait() == -signal.SIGKILL
     server.stop()

@@ -293,12 +293,15 @@ def test_an_application_that_breaks_at_import_ends_the_start(tmp_path, how, work
     server = Server("breaks:app", "--boot-timeout", 1, workers=workers, cwd=tmp_path)
     try:
         assert server.wait() == expected, server.log
-        assert time.monotonic() - started < 1 + 2 + 1  # boot timeout, what is left to the others, Python itself
+        # Boot timeout, the moment for the stack, what is left to the others, Python itself.
+        assert time.monotonic() - started < 1 + 1 + 2 + 1
         assert server.log.count("Traceback (most recent call last)") == (expected == 4), server.log
         assert server.leftovers() == []
         assert not server.events(SERVER_READY)
         late = [line for line in server.events(WORKER_NOT_READY) if "--boot-timeout 1s" in line.pairs["reason"]]
-        assert bool(late) == (how == "hangs") == ('breaks.py", line 1 in <module>' in server.log), server.log
+        assert bool(late) == (how == "hangs"), server.log
+        # The stacks of several workers may stand in each other's lines.
+        assert how != "hangs" or "breaks.py" in server.log, server.log
     finally:
         server.kill()
 

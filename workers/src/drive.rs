@@ -31,7 +31,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// Calls, items and file pieces of one connection before the others get their turn.
 const TURN_STEPS: u32 = 64;
 /// Time one connection may use before the others get their turn.
-const TURN_TIME: Duration = Duration::from_millis(5);
+pub(crate) const TURN_TIME: Duration = Duration::from_millis(5);
 /// One sendfile(2) sends at most this.
 const FILE_BYTES: u64 = 1 << 20;
 /// Bytes that one connection may move before the others get their turn: a peer that is as fast as the
@@ -108,7 +108,10 @@ pub fn drive<A: Application>(
         let step = channel.conn.step(&mut input, &mut reading.head, &desk.rules());
         start += input.taken();
         match step {
-            Step::Read if is_drained || bytes_left == 0 => break Pause::Readable,
+            // Not even when a look would find something: what it reads now is only kept for the next turn.
+            Step::Read if is_drained || bytes_left == 0 || has_had_its_turn => {
+                break Pause::Readable;
+            }
             Step::Read => {
                 if start > 0 {
                     reading.buffer.copy_within(start..end, 0);

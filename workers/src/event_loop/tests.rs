@@ -17,10 +17,11 @@ use crate::metrics::{Block, Counter};
 use crate::post::{LIFE_ACCESS_LOG, stage};
 use crate::supervisor_process;
 
-/// Answers everything with as many bytes.
+/// Answers everything with as many bytes, and takes its time for it.
 struct App {
     reply: Vec<u8>,
     head: ResponseHead,
+    takes: Duration,
 }
 
 /// There is nothing behind the first item.
@@ -44,6 +45,7 @@ impl Application for App {
         _request: Request<'_>,
         _outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, Nothing>, AppError> {
+        std::thread::sleep(self.takes);
         self.head.start(b"200 OK").unwrap();
         Ok(Reply { head: &self.head, content: Content::Whole(self.reply.clone()) })
     }
@@ -54,7 +56,8 @@ impl Application for App {
 }
 
 fn app(reply_bytes: usize) -> App {
-    App { reply: vec![b'x'; reply_bytes], head: ResponseHead::default() }
+    let reply = vec![b'x'; reply_bytes];
+    App { reply, head: ResponseHead::default(), takes: Duration::ZERO }
 }
 
 /// Returns when so many descriptors have something for the loop: what a client sends takes a moment, also on

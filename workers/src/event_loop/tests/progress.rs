@@ -3,9 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::*;
 use crate::application::Stream;
 use crate::channel::Record;
+use crate::drive::TURN_TIME;
 use crate::http::Version;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -126,6 +129,31 @@ fn each_connection_of_a_batch_is_a_step() {
         event_loop.take_batch(8);
         assert_eq!(around.block.ticks() - before, 8);
     });
+}
+
+#[test]
+fn a_connection_that_has_had_its_turn_is_not_read_from_in_it() {
+    let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+    let mut app = App { takes: TURN_TIME + Duration::from_millis(1), ..app(2) };
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let mut client = TcpStream::connect(around.address).unwrap();
+    client.write_all(&request.repeat(3)).unwrap();
+    let answered = || around.block.row.get(Counter::RespDone);
+    while answered() == 0 {
+        event_loop.turn().unwrap();
+    }
+    // One when its event came, one when those that have had their turn were looked at again.
+    assert_eq!((answered(), event_loop.waiting.len()), (2, 1), "each uses a turn up");
+    client.write_all(request).unwrap();
+    let token = event_loop.waiting[0];
+    let socket = event_loop.channels.get(token).unwrap().socket.as_fd();
+    assert_eq!(poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::NONE), Ok(1));
+    event_loop.turn().unwrap();
+    assert_eq!(answered(), 3);
+    let channel = event_loop.channels.get(token).unwrap();
+    assert!(channel.pending.is_empty() && event_loop.waiting.is_empty(), "the fourth was read");
+    event_loop.turn().unwrap();
+    assert_eq!(answered(), 4, "its turn is the next");
 }
 
 #[test]

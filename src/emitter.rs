@@ -12,6 +12,7 @@
 //! | `compose` | what a flush says |
 //! | `flight` | a flush on its way |
 //! | `carrier` | address and socket |
+//! | `unsent` | what was counted and not sent |
 //! | `lookup` | a name's addresses, asked for in a child |
 //!
 //! What is lost all the same: what was accepted by an agent's host that answers nothing, or by an agent
@@ -26,6 +27,7 @@ mod packer;
 mod spread;
 #[cfg(test)]
 mod tests;
+mod unsent;
 
 use std::os::fd::BorrowedFd;
 use std::thread;
@@ -35,7 +37,7 @@ use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::metrics::{Counter, Row};
 
 use crate::descriptors::OwnDescriptors;
-use crate::metrics::{Gauges, Ledger};
+use crate::metrics::{Books, Gauges, Ledger};
 use crate::statsd::{Statsd, Target};
 use carrier::{Carrier, CarrierError, Delivery};
 use compose::Composer;
@@ -203,6 +205,16 @@ impl Emitter {
                 }
             }
         }
+    }
+
+    /// What was counted and has not been accepted, after [`Emitter::finish`].
+    pub fn unsent(&mut self, ledger: &Ledger) -> Books {
+        // On this host the news that nobody listens is there by now.
+        if self.carrier.late_error(Instant::now()).is_some() {
+            self.flight.take_back();
+        }
+        let is_per_worker = self.composer.is_per_worker();
+        unsent::unsent(ledger, self.flight.baselines_mut(), is_per_worker)
     }
 
     /// Hears what became of the last flush, and composes the next one: in this order, because what was

@@ -114,7 +114,7 @@ pub enum Fatal {
         names: Vec<String>,
     },
     /// The admin socket cannot be bound.
-    #[error("cannot open the admin socket")]
+    #[error("--admin-bind")]
     Admin {
         /// Which address, and why.
         source: ListenError,

@@ -118,6 +118,25 @@ impl Meter {
         Books::of(&self.ledger, self.before.as_ref())
     }
 
+    /// What this server alone has counted.
+    pub fn own_books(&mut self, board: &Board, now: Instant) -> Books {
+        self.read(board, now);
+        Books::of(&self.ledger, None)
+    }
+
+    /// Another server has counted this, told its agent, and is gone.
+    pub fn absorb(&mut self, counted: &Books) {
+        self.before.get_or_insert_default().add(counted);
+    }
+
+    /// Of what other servers have counted, this has not been sent, and is this one's to send.
+    pub fn inherit(&mut self, unsent: &Books) {
+        self.ledger.inherit(unsent);
+        if let Some(before) = &mut self.before {
+            before.subtract(unsent); // It is counted once.
+        }
+    }
+
     /// What the servers before this one have counted by now.
     pub fn follow(&mut self, before: Books) {
         self.before = Some(before);
@@ -128,15 +147,18 @@ impl Meter {
         self.is_beside = is_beside;
     }
 
-    /// Sends all that has not been sent, when no worker is left.
-    pub fn finish(mut self, board: &Board, scene: impl FnOnce() -> Scene) {
-        let Some(Sending { emitter, sampler, .. }) = &mut self.sending else { return };
+    /// Sends all that has not been sent, when no worker is left. What could not be sent.
+    pub fn finish(mut self, board: &Board, scene: impl FnOnce() -> Scene) -> Books {
+        let Some(Sending { emitter, sampler, .. }) = &mut self.sending else {
+            return Books::default();
+        };
         self.ledger.read(board);
         let gauges = match self.is_beside {
             true => Gauges::default(),
             false => sampler.sample(&scene()),
         };
         emitter.finish(&self.ledger, &gauges, &board.header().row, LAST_FLUSH);
+        emitter.unsent(&self.ledger)
     }
 
     fn read(&mut self, board: &Board, now: Instant) {

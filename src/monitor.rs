@@ -462,7 +462,8 @@ impl<'a> Monitor<'a> {
         let scene = control::scene(&self.supervisor, &self.crew, self.listeners.as_ref());
         self.blame_zygotes();
         self.nursery.close();
-        self.meter.finish(&self.board, || scene);
+        let unsent = self.meter.finish(&self.board, || scene);
+        self.succession.tell_unsent(&unsent);
         if self.succession.is_unfit() {
             return Err(Fatal::Unfit { cause: self.blame.take() });
         }

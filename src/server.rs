@@ -236,7 +236,7 @@ fn serve(
             monitor::succeed(load(config.clone()), &reread, listeners, log, bequest, folder) as i32
         }
         Err(error) => {
-            let text = error.to_string();
+            let text = format!("--bind {error}");
             let code = ExitCode::Configuration as i32;
             let pairs =
                 [("reason", Value::Text(&text)), ("exit_code", Value::Number(i64::from(code)))];

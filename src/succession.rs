@@ -8,6 +8,8 @@
 //! |---|---|---|---|
 //! | successor | [`READY`] | | it can serve |
 //! | server before | [`COUNTED`] | books | what it has counted by now |
+//! | successor, as long as it has nothing | [`COUNTED`] | books | the same |
+//! | either, at its end | [`UNSENT`] | books | of that, what no agent was told |
 //! | server before | [`YOURS`] | books | everything is the successor's |
 //! | server before | [`DYING`] | text | the requests that its workers die of |
 //!
@@ -41,8 +43,10 @@ use crate::slot::Pid;
 pub const VARIABLE: &str = "ARCTOS_UPGRADE";
 /// From the successor: it can serve.
 pub const READY: u8 = b'R';
-/// To the successor: what was counted by now.
+/// What was counted by now: by the successor alone, or by the server before it and those before that.
 pub const COUNTED: u8 = b'C';
+/// Of what was counted, what could not be sent to an agent.
+pub const UNSENT: u8 = b'U';
 /// To the successor: what the workers of the server before die of ([`crate::deaths::excuses`]).
 pub const DYING: u8 = b'D';
 /// To the successor: it has everything.

@@ -69,6 +69,11 @@ impl Composer {
         }
     }
 
+    /// Whether slots are sent one by one.
+    pub(super) fn is_per_worker(&self) -> bool {
+        self.layout == Layout::PerWorker
+    }
+
     /// One flush: gauges first, which are of this moment; then what has been counted, which can wait.
     pub(super) fn compose(
         &mut self,

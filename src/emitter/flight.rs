@@ -30,6 +30,11 @@ impl Flight {
         self.queue = compose(&mut self.baselines);
     }
 
+    /// What has been sent.
+    pub(super) fn baselines_mut(&mut self) -> &mut Baselines {
+        &mut self.baselines
+    }
+
     /// What is to be handed over next.
     pub(super) fn next(&self) -> Option<&str> {
         self.queue.front().map(|datagram| datagram.text.as_str())

@@ -49,6 +49,32 @@ impl Books {
         self.slots.iter().map(|(slot, totals)| (SlotId(*slot), totals))
     }
 
+    /// Those of a slot, or of the supervisor.
+    pub fn totals_mut(&mut self, slot: Option<SlotId>) -> &mut Totals {
+        match slot {
+            None => &mut self.supervisor,
+            Some(slot) => self.slots.entry(slot.0).or_default(),
+        }
+    }
+
+    /// Adds what others have counted.
+    pub fn add(&mut self, other: &Self) {
+        self.supervisor.add(&other.supervisor);
+        for (slot, totals) in &other.slots {
+            self.slots.entry(*slot).or_default().add(totals);
+        }
+    }
+
+    /// Takes off what others have; the sums of distributions stay.
+    pub fn subtract(&mut self, other: &Self) {
+        self.supervisor.subtract(&other.supervisor);
+        for (slot, totals) in &other.slots {
+            if let Some(own) = self.slots.get_mut(slot) {
+                own.subtract(totals);
+            }
+        }
+    }
+
     /// For the next server.
     pub fn encode(&self) -> String {
         let mut text = format!("{TITLE}\n");

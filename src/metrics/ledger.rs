@@ -13,7 +13,7 @@ use std::time::Duration;
 use arctos_worker::identity::SlotId;
 use arctos_worker::metrics::{Block, Board, Counter, Histogram, Row, Side};
 
-use super::Distribution;
+use super::{Books, Distribution};
 
 /// More than this between two reads was not counted: it is garbage. Nobody may have looked for long,
 /// and `bytes.out` rises fastest: this is over nine hours of a gigabyte a second. Pointers, which are what
@@ -79,12 +79,13 @@ impl Totals {
         }
     }
 
-    pub(super) fn add_count(&mut self, counter: Counter, n: u64) {
+    /// Adds to a counter.
+    pub fn add_count(&mut self, counter: Counter, n: u64) {
         gain(&mut self.counts[counter as usize], n);
     }
 
-    /// Buckets by their index; those that there are not are left out.
-    pub(super) fn add_spread(
+    /// Adds to a distribution. Buckets by their index; those that there are not are left out.
+    pub fn add_spread(
         &mut self,
         distribution: Distribution,
         sum: Duration,
@@ -96,6 +97,24 @@ impl Totals {
             if let Some(bucket) = spread.buckets.get_mut(index) {
                 gain(bucket, n);
                 gain(&mut spread.count, n);
+            }
+        }
+    }
+}
+
+impl Totals {
+    /// Takes off what another one has; sums stay.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        for counter in Counter::ALL {
+            let count = &mut self.counts[counter as usize];
+            *count = count.saturating_sub(other.count(counter));
+        }
+        for distribution in Distribution::ALL {
+            let spread = &mut self.spreads[distribution as usize];
+            for (bucket, n) in spread.buckets.iter_mut().zip(&other.spread(distribution).buckets) {
+                let n = (*bucket).min(*n);
+                *bucket -= n;
+                spread.count = spread.count.saturating_sub(n);
             }
         }
     }
@@ -134,6 +153,17 @@ impl Ledger {
                 if let Some(block) = board.block(slot, side) {
                     seen.read(block, totals);
                 }
+            }
+        }
+    }
+
+    /// Counts this as if it had been on the board. What is of slots that there are not is the supervisor's.
+    pub fn inherit(&mut self, books: &Books) {
+        self.supervisor.add(books.supervisor());
+        for (slot, counted) in books.slots() {
+            match self.slots.get_mut(usize::from(slot.0)) {
+                Some(totals) => totals.get_or_insert_with(Totals::new).add(counted),
+                None => self.supervisor.add(counted),
             }
         }
     }

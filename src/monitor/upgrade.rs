@@ -19,10 +19,11 @@ use super::Monitor;
 use crate::deaths::excuses::{self, Excuses};
 use crate::descriptors::OwnDescriptors;
 use crate::listener::Heirlooms;
+use crate::metrics::Books;
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
 use crate::slot::{ExitStatus, Pid};
-use crate::succession::{self, Bequest, COUNTED, DYING, Estate, READY, YOURS};
+use crate::succession::{self, Bequest, COUNTED, DYING, Estate, READY, UNSENT, YOURS};
 use crate::supervisor::{Event, Standing, Wish};
 use crate::upgrade::heir::{Heir, Taken};
 use crate::upgrade::{Action, Failure, Upgrade, patience};
@@ -44,6 +45,9 @@ pub(super) struct Succession {
     /// To the successor, as long as it is there.
     line: Option<UnixStream>,
     next_report: Instant,
+    /// What the successor has counted, and what of that it could not send: ours, should it fail.
+    its_counts: Option<Books>,
+    its_unsent: Option<Books>,
     /// What workers may die of before everything is this server's, because those of the server before do.
     excuses: Excuses,
 }
@@ -65,7 +69,19 @@ impl Succession {
         };
         let upgrade = Upgrade::idle();
         let excuses = Excuses::new(BTreeMap::new(), now);
-        (Self { heir, predecessor, upgrade, line: None, next_report: now, excuses }, admin)
+        (
+            Self {
+                heir,
+                predecessor,
+                upgrade,
+                line: None,
+                next_report: now,
+                its_counts: None,
+                its_unsent: None,
+                excuses,
+            },
+            admin,
+        )
     }
 
     /// Whether listeners, pid file and the like are this server's alone.
@@ -76,6 +92,14 @@ impl Succession {
     /// Whether this server was to replace another one, and one of its workers has died.
     pub(super) fn is_unfit(&self) -> bool {
         self.heir.is_unfit()
+    }
+
+    /// The last of all: what no agent was told, to whoever goes on.
+    pub(super) fn tell_unsent(&self, unsent: &Books) {
+        let before = self.predecessor.as_ref().filter(|_| !self.is_owner());
+        if let Some(line) = before.map(|before| &before.line).or(self.line.as_ref()) {
+            let _ = succession::tell(line, UNSENT, unsent); // It is gone: then nobody sends it.
+        }
     }
 
     /// Whether workers of the server before die of this request, too, and about as often.
@@ -100,7 +124,9 @@ impl Succession {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let report = self.line.as_ref().map(|_| self.next_report);
+        let before = self.predecessor.as_ref().filter(|_| !self.is_owner());
+        let is_told = self.line.is_some() || before.is_some();
+        let report = is_told.then_some(self.next_report);
         [self.heir.next_deadline(), self.upgrade.next_deadline(), report]
             .into_iter()
             .flatten()
@@ -209,6 +235,7 @@ impl Monitor<'_> {
                 let deadline = deadline.unwrap_or(now + Duration::from_secs(1 << 30));
                 self.succession.upgrade.launched(pid, deadline);
                 self.succession.line = Some(line);
+                (self.succession.its_counts, self.succession.its_unsent) = (None, None);
                 self.succession.next_report = now;
                 let pairs = [("pid", Value::Number(i64::from(pid.0)))];
                 self.log.line(Level::Info, "upgrade.started", &pairs);
@@ -257,6 +284,13 @@ impl Monitor<'_> {
                     let action = self.succession.upgrade.ready();
                     self.act(action, now);
                 }
+                Message::Said { word: COUNTED, descriptor } => {
+                    let books = descriptor.and_then(succession::read_books);
+                    self.succession.its_counts = books.or(self.succession.its_counts.take());
+                }
+                Message::Said { word: UNSENT, descriptor } => {
+                    self.succession.its_unsent = descriptor.and_then(succession::read_books);
+                }
                 Message::Said { .. } => {} // Of a later version: it is not needed here.
                 Message::Ended => self.succession.line = None,
             }
@@ -300,6 +334,13 @@ impl Monitor<'_> {
                 [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
             return self.log.line(Level::Critical, "upgrade.successor_ended", &pairs);
         }
+        // Its workers have served from the same queues: what they counted is not lost with it.
+        if let Some(counted) = self.succession.its_counts.take() {
+            self.meter.absorb(&counted);
+        }
+        if let Some(unsent) = self.succession.its_unsent.take() {
+            self.meter.inherit(&unsent);
+        }
         self.board.header().set_shares_listeners(false);
         if self.supervisor.standing() != Standing::Stopping
             && let Some(listeners) = &self.listeners
@@ -326,6 +367,13 @@ impl Monitor<'_> {
     }
 
     pub(super) fn tell_books(&mut self, now: Instant) {
+        if let Some(before) = &self.succession.predecessor
+            && !self.succession.is_owner()
+        {
+            let books = self.meter.own_books(&self.board, now);
+            // It is gone, and everything is ours; or it is told again.
+            let _ = succession::tell(&before.line, COUNTED, &books);
+        }
         if self.succession.line.is_none() {
             return;
         }
@@ -362,6 +410,11 @@ impl Monitor<'_> {
                 Message::Said { word: DYING, descriptor } => {
                     let text = descriptor.and_then(succession::read_text).unwrap_or_default();
                     self.succession.excuses.extend(excuses::decode(&text));
+                }
+                Message::Said { word: UNSENT, descriptor } => {
+                    if let Some(unsent) = descriptor.and_then(succession::read_books) {
+                        self.meter.inherit(&unsent);
+                    }
                 }
                 Message::Said { word, descriptor } => {
                     match descriptor.and_then(succession::read_books) {

@@ -154,8 +154,8 @@ pub const OPTIONS: &[OptionSpec] = {
             S::MaxConnections,
             T::Listening,
             "max-connections",
-            "Connections that one worker holds; above it the longest idle one is closed. The limit of open \
-             descriptors may allow fewer.",
+            "Maximum connections per worker; above it, the worker closes the one that has been idle longest. The \
+             limit of open descriptors may lower it.",
         )
         .once("N", "10000"),
         row(
@@ -261,7 +261,7 @@ pub const OPTIONS: &[OptionSpec] = {
             S::AllowNewPrivileges,
             T::Processes,
             "allow-new-privileges",
-            "Let workers of another `--user` gain privileges by the programs that they run: setuid \
+            "Let workers that run as another `--user` gain privileges through the programs that they run: setuid \
              and setgid ones, such as sudo and sendmail, and those with file capabilities.",
         )
         .switch(),

@@ -165,7 +165,9 @@ fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
     });
     assert_eq!(server.ends(), Some(3));
     assert_eq!(server.seen_count("generation=1 message=\"the stage is on fire\""), 1);
-    assert_eq!(server.seen_count("exit code 70"), 1);
+    assert_eq!(server.seen_count("status=\"exit code 70\""), 1);
+    let last = "a worker could not boot: worker 0 (pid";
+    assert_eq!(server.seen_count(last), 1);
 }
 
 fn a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced() {
@@ -422,7 +424,7 @@ fn an_admin_socket_that_cannot_be_bound_is_exit_1() {
     let mut server = Server::with("serves", |command| {
         command.env(ADMIN, &address);
     });
-    server.says(&["server.failed", "cannot open the admin socket", &address, "exit_code=1"]);
+    server.says(&["server.failed", "--admin-bind: ", &address, "exit_code=1"]);
     assert_eq!(server.ends(), Some(1));
     assert_eq!(server.seen_count("worker.started"), 0);
 }

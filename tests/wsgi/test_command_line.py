@@ -267,6 +267,14 @@ def test_an_unknown_user_is_refused_and_named():
     assert "nobody-of-that-name" in said
 
 
+@pytest.mark.parametrize("option", ["--bind", "--admin-bind"])
+def test_an_address_that_cannot_be_bound_is_told_with_its_option(option):
+    address = "unix:/no/such/x.sock"
+    status, _, said = run(option, address, *(["--bind", "127.0.0.1:0"] if option != "--bind" else []), "plain:app")
+    assert status == EXIT_CONFIGURATION
+    assert re.search(rf'{option}:? {address}: its folder cannot be used \(No such file or directory\)', said), said
+
+
 IMPORTS = {
     "raises": ("raise ValueError('on purpose')", 4),
     "exits": ("import sys; sys.exit(3)", 4),
@@ -285,7 +293,8 @@ def test_an_application_that_breaks_at_import_ends_the_start(tmp_path, how, work
     server = Server("breaks:app", "--boot-timeout", 1, workers=workers, cwd=tmp_path)
     try:
         assert server.wait() == expected, server.log
-        assert time.monotonic() - started < 1 + 2 + 1  # boot timeout, what is left to the others, Python itself
+        # Boot timeout, the moment for the stack, what is left to the others, Python itself.
+        assert time.monotonic() - started < 1 + 1 + 2 + 1
         assert server.log.count("Traceback (most recent call last)") == (expected == 4), server.log
         assert server.leftovers() == []
         assert not server.events(SERVER_READY)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from account import Clients
 from load import Load
+from outcomes import wait_until
 from processes import children
 from server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY, Server
 from test_pid_one import UNSHARE, first_process  # noqa: F401  (a fixture)
@@ -267,6 +268,64 @@ def test_metrics_never_fall_and_add_up_over_two_upgrades(serve, sink, books, tmp
     assert received.count("resp.done") == received.count("req.success.read") == books.answered
     assert received.count("conn.accept.success") == books.connections
     assert received.spread("request.duration")[0] == books.answered
+
+
+STATSD = ("--statsd-interval", "200ms", "--statsd-format", "dogstatsd")
+
+
+@pytest.mark.parametrize("tag", [(), ("--statsd-worker-tag", "off")], ids=["per-worker", "summed"])
+@pytest.mark.parametrize("kind", ["udp", "unix"])
+def test_what_the_old_server_could_not_send_is_sent_by_the_new_one(serve, make_sink, tmp_path, kind, tag):
+    """The agent is away from before the upgrade until after it."""
+    sink, admin = make_sink(tmp_path / "socket" if kind == "unix" else None), str(tmp_path / "admin")
+    server = serve("plain:app", "--statsd-host", sink.option, *STATSD, *tag, "--admin-bind", f"unix:{admin}")
+    for _ in range(5):
+        get(server, "/hello")
+    sink.wait_for(lambda received: received.count("req.done") == 5)
+    sink.close()
+    for _ in range(7):
+        get(server, "/hello")
+    server.upgrade()
+    for _ in range(3):
+        get(server, "/hello")
+    sink.open()
+    sink.wait_for(lambda received: received.count("req.done") == 15)
+    page = counters(ask(admin, "/metrics"))
+    assert sum(value for name, value in page.items() if name.startswith("arctos_req_done_total")) == 15
+    assert sum(value for name, value in page.items() if name.startswith("arctos_request_duration_seconds_count")) == 15
+    server.stop()
+    sink.close()
+    received = sink.check().look(lambda received: received)
+    assert received.count("req.done") == received.spread("request.duration")[0] == 15
+
+
+# The first worker serves, and the second one never does.
+HALF = """
+try:
+    os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    import time; time.sleep(1000)
+"""
+
+
+def test_what_a_server_counted_that_failed_to_replace_this_one_is_not_lost(serve, sink, shop, tmp_path):
+    admin = str(tmp_path / "admin")
+    options = ("--pythonpath", APPS, "--boot-timeout", "1s", "--statsd-host", sink.option, *STATSD)
+    server = serve("shop:app", *options, "--admin-bind", f"unix:{admin}", workers=2, cwd=shop("one"))
+    with Load(server, clients=8, target="/slow?ms=2") as load:
+        load.wait_for_answers(50)
+        shop("half", HALF)
+        server.send(signal.SIGUSR2)
+        server.wait_for(FAILED)
+        load.wait_for_answers(50)
+    answered = sum(record.outcome.name == "ANSWERED" for record in load.records)
+    new = {line.pairs["pid"] for line in server.events(WORKER_READY)} - set(map(str, server.worker_pids()))
+    assert any(str(record.worker) in new for record in load.records), "it has served nothing"
+    page = counters(ask(admin, "/metrics"))
+    assert sum(value for name, value in page.items() if name.startswith("arctos_resp_done_total")) == answered
+    server.stop()
+    sink.close()
+    assert sink.check().look(lambda received: received.count("resp.done")) == answered
 
 
 # --- F24: the new program is broken ---

@@ -14,7 +14,7 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use nix::libc;
 
@@ -24,6 +24,8 @@ const WORDS: usize = (1 << 20) / 64;
 /// One bit a descriptor of ours. Pages are touched only as descriptors are used.
 static OURS: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 static FORKED: AtomicBool = AtomicBool::new(false);
+/// What becomes standard error in children; -1 is none.
+static REPLACED: AtomicI32 = AtomicI32::new(-1);
 /// The process that guards; 0 is none.
 static GUARDING: AtomicU32 = AtomicU32::new(0);
 
@@ -72,7 +74,7 @@ fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: `in_child` is async-signal-safe: it reads atomics and a thread-local that was
-        // initialized at compile time, and calls close(2) only.
+        // initialized at compile time, and calls close(2) and dup3(2) only.
         let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         debug_assert_eq!(result, 0, "pthread_atfork only fails without memory");
     });
@@ -86,6 +88,12 @@ pub fn guard(fd: BorrowedFd<'_>) {
 /// Called before a guarded descriptor is closed or handed away.
 pub fn forget(fd: BorrowedFd<'_>) {
     mark(fd.as_raw_fd(), false);
+}
+
+/// This descriptor, which stays open to the end of the process, is a duplicate of standard error in children.
+/// It cannot be closed there: `faulthandler` goes on writing to its number, which would be somebody else's.
+pub fn replace_in_children(fd: BorrowedFd<'_>) {
+    REPLACED.store(fd.as_raw_fd(), Ordering::Relaxed);
 }
 
 /// A descriptor that is guarded as long as this lives. It is to be dropped before the descriptor is closed: the
@@ -179,5 +187,11 @@ extern "C" fn in_child() {
         if word.load(Ordering::Relaxed) != 0 {
             word.store(0, Ordering::Relaxed);
         }
+    }
+    let replaced = REPLACED.swap(-1, Ordering::Relaxed);
+    if replaced >= 0 {
+        // SAFETY: touches no memory. The number is of a descriptor of ours that is open to the end of the
+        // process. EBADF, where the application has closed standard error: then it stays what it is.
+        unsafe { libc::dup3(libc::STDERR_FILENO, replaced, libc::O_CLOEXEC) };
     }
 }

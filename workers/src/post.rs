@@ -93,10 +93,12 @@ pub const LIFE_STACKS: u8 = b'S';
 /// Takes what [`LIFE_STACKS`] has brought, before anything else is received. `None` if nothing has, or this
 /// process can have no more descriptors.
 pub fn receive_stacks_pipe(life: BorrowedFd<'_>) -> Option<OwnedFd> {
-    match fd::receive_message(life) {
+    let pipe = match fd::receive_message(life) {
         Message::Said { word: LIFE_STACKS, descriptor } => descriptor,
         Message::Said { .. } | Message::Nothing | Message::Ended => None,
-    }
+    }?;
+    fork_guard::replace_in_children(pipe.as_fd());
+    Some(pipe)
 }
 
 /// How a worker ends, and the exit status that says so.

@@ -1,7 +1,7 @@
 //! The way to the agent: its address and a socket that is connected to it. Nothing here waits.
 //!
 //! Connected, because only then does the kernel tell that nobody is there (udp(7)): it answers at once
-//! when the agent's place is this host, and one flush late when it is not.
+//! when the agent's place is this host and this host is not too busy, and one flush late otherwise.
 //!
 //! Two lives. The link is a socket: down, up, or stale, which is up until there is a new one. The search,
 //! for names alone, is a lookup that runs or rests. While it runs, the link is used as ever; what it
@@ -61,7 +61,7 @@ pub(super) enum Delivery {
     Refused {
         /// Why.
         error: CarrierError,
-        /// The error may as well be that of datagrams before it: it came from another host.
+        /// The error is, or may be, that of datagrams before it.
         is_late: bool,
     },
 }
@@ -95,7 +95,9 @@ struct Line {
 /// Where the other end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Distance {
-    /// On this host: an error is that of the datagram just sent.
+    /// A unix socket: send(2) itself finds it.
+    Path,
+    /// On this host: what comes back is there when send(2) returns, as a rule.
     Here,
     /// On another one: an error takes its time.
     Away,
@@ -211,18 +213,24 @@ impl Carrier {
             let error = CarrierError::Connect(io::ErrorKind::NotConnected.into());
             return Delivery::Refused { error, is_late: false };
         };
-        let error = match line.socket.send(datagram) {
+        let (error, was_sent) = match line.socket.send(datagram) {
             // What came back at once is read at once; that there is nothing to read is what counts.
             Ok(_) => match line.answer() {
                 Ok(None) => return Delivery::Accepted,
-                Ok(Some(error)) | Err(error) => error,
+                Ok(Some(error)) | Err(error) => (error, true),
             },
-            Err(error) => error,
+            Err(error) => (error, false),
         };
         if is_full(&error) {
             return Delivery::Full;
         }
-        let is_late = line.distance == Distance::Away;
+        let is_late = match line.distance {
+            Distance::Path => false,
+            // The kernel has handed the last datagrams over late (ksoftirqd), and their answer is found
+            // where this one should have been sent.
+            Distance::Here => !was_sent && error.kind() == io::ErrorKind::ConnectionRefused,
+            Distance::Away => true,
+        };
         self.fall(now);
         Delivery::Refused { error: CarrierError::Refused(error), is_late }
     }
@@ -384,7 +392,7 @@ impl Line {
             }
             None => SockAddr::unix(path)?,
         };
-        Ok(Self { socket: connected(Domain::UNIX, &address)?, distance: Distance::Here })
+        Ok(Self { socket: connected(Domain::UNIX, &address)?, distance: Distance::Path })
     }
 
     fn to_address(address: SocketAddr) -> io::Result<Self> {

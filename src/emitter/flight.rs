@@ -1,7 +1,8 @@
 //! A flush on its way, and what of the last one may yet turn out to be lost.
 //!
 //! What a datagram carries counts as sent when, and only when, the kernel has accepted it. A refusal by
-//! another host is heard later than that; until the next flush begins, everything can be taken back.
+//! another host, or by this one when it is busy, is heard later than that; until the next flush begins,
+//! everything can be taken back.
 
 use std::collections::VecDeque;
 

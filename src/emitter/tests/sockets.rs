@@ -242,6 +242,26 @@ fn what_turns_out_to_be_lost_one_flush_late_is_sent_again() {
 }
 
 #[test]
+fn an_answer_of_this_host_that_is_late_takes_back_what_was_sent_before_it() {
+    let (agent, address) = sink();
+    let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
+    count_a_lot(&stage.scene, 40); // All of it fits into the agent's receive buffer.
+    stage.now += INTERVAL;
+    stage.turn();
+    assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
+    drop(agent); // What it has read dies with it.
+    // The answer to the burst's last datagram, as far as the emitter can tell.
+    let socket = stage.emitter.carrier.socket().unwrap();
+    socket.send(b"x").unwrap();
+    await_answer(socket);
+    let agent = UdpSocket::bind(address).unwrap();
+    agent.set_nonblocking(true).unwrap();
+    stage.flush();
+    stage.flush();
+    stage.assert_told(&told(&agent, 40), 40);
+}
+
+#[test]
 fn an_agent_of_ipv6_is_reached_where_there_is_ipv6() {
     let Ok(agent) = UdpSocket::bind("[::1]:0") else { return };
     agent.set_nonblocking(true).unwrap();

@@ -25,6 +25,7 @@ impl Play {
         let zygote = Zygote {
             pid: Pid(process.id().cast_signed()),
             generation: Generation(1),
+            elders: Elders::default(),
             line,
             patience: PATIENCE,
             state: State::Booting { deadline: start + PATIENCE, is_late: false },
@@ -286,6 +287,21 @@ fn a_process_that_has_another_place_is_no_worker() {
 }
 
 #[test]
+fn a_child_that_was_there_before_the_zygote_is_no_worker() {
+    let mut play = Play::ready();
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let pid = Pid(child.id().cast_signed()); // `believe` takes it for a worker.
+    play.zygote.elders = Elders::of_caller();
+    play.order(0);
+    let number = play.told().unwrap().number;
+    play.says(Word::Started { number, pid });
+    let news = play.zygote.listen(&believe, play.start);
+    is_distrusted(&mut play, &news, Lie::Stranger { pid });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_process_that_never_becomes_the_supervisors_child_is_no_worker() {
     let mut play = Play::ready();
     play.order(0);
@@ -335,6 +351,15 @@ fn an_answer_to_an_order_that_it_was_not_given_is_a_lie() {
     play.order(0);
     let news = play.hears(Word::Started { number: 0, pid: Pid(7) });
     is_distrusted(&mut play, &news, Lie::Unordered);
+}
+
+#[test]
+fn a_zygote_that_cannot_be_told_an_order_any_more_is_killed() {
+    let mut play = Play::ready();
+    play.its = None; // The application has closed it, and the process lives.
+    let failed = News::SpawnFailed { slot: SlotId(0), side: Side::A, cause: SpawnCause::Gone };
+    assert_eq!(play.order(0), [failed]);
+    assert!(play.is_killed());
 }
 
 #[test]

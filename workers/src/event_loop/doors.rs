@@ -215,6 +215,11 @@ impl Doors {
         Some(queue.len)
     }
 
+    /// Whether what the clients in this queue have sent was dropped, and is still to come again.
+    pub(super) fn is_queue_closed(&self, index: usize) -> bool {
+        self.listeners.get(index).is_some_and(|it| fd::is_queue_closed(it.socket.as_fd()))
+    }
+
     /// Shuts the queues of an orphan's sockets for new connections, as the supervisor would have done.
     pub(super) fn shut(&self) {
         for socket in self.orphaned() {

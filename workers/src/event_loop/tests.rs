@@ -1,6 +1,7 @@
 mod deadlines;
 mod orders;
 mod progress;
+mod stop;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -73,6 +74,8 @@ const TOO_MUCH: usize = 64 << 20;
 struct Surroundings {
     block: &'static Block,
     address: SocketAddr,
+    /// A duplicate, as the supervisor has one.
+    listener: OwnedFd,
     doorbell: EventFd,
     supervisor: UnixStream,
 }
@@ -86,7 +89,9 @@ impl Surroundings {
         post.access_log = access_log;
         let block = post.block;
         let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
-        (EventLoop::new(post, app).unwrap(), Self { block, address, doorbell, supervisor })
+        let listener = post.listeners[0].socket.try_clone().unwrap();
+        let event_loop = EventLoop::new(post, app).unwrap();
+        (event_loop, Self { block, address, listener, doorbell, supervisor })
     }
 
     /// A client that has sent a request.

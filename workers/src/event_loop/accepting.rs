@@ -52,7 +52,7 @@ impl<A: Application> EventLoop<'_, A> {
                 if self.is_silent(token) {
                     self.note_dropped_bytes(index, token, waited);
                 }
-                let has_others = self.desk.settings.multiprocess;
+                let has_others = self.doors.has_other_acceptors(index);
                 let silent = Some(token).filter(|token| has_others && self.is_silent(*token));
                 self.doors.accepted(index, silent, &self.poller, &self.desk);
             }

@@ -95,6 +95,8 @@ pub struct EventLoop<'a, A: Application> {
     most_channels: usize,
     deadlines: Deadlines,
     absence: Absence,
+    /// Whether nothing was due before this turn.
+    has_slept: bool,
     /// Connections that used up their turn.
     waiting: VecDeque<Token>,
     /// The key of a listener that was ready, but behind something else.
@@ -146,6 +148,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             most_channels,
             deadlines,
             absence: Absence::since(now),
+            has_slept: false,
             waiting: VecDeque::new(),
             passed_over: None,
             phase: Phase::Serving,
@@ -229,7 +232,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
     fn wait(&mut self) -> io::Result<usize> {
         self.desk.block.tick();
         let count = self.poller.wait(Some(Duration::ZERO))?;
-        if count > 0 || !self.waiting.is_empty() {
+        self.has_slept = count == 0 && self.waiting.is_empty();
+        if !self.has_slept {
             return Ok(count);
         }
         let now = self.desk.clock.now();

@@ -290,10 +290,12 @@ pub fn arrival(socket: BorrowedFd<'_>) -> Option<Arrival> {
 /// that of one which has closed. But the former has nothing more to send, and ends its stream right behind
 /// its request; the latter has waited for an answer first. So an end that came [`GAVE_UP`] after the last
 /// byte, before anything was sent back, is that of a client which has given up. A unix socket tells exactly.
-pub fn has_left(socket: BorrowedFd<'_>) -> bool {
-    match tcp_info(socket) {
-        Ok(info) => info.has_left(),
-        Err(_) => {
+///
+/// One system call either way.
+pub fn has_left(socket: BorrowedFd<'_>, is_tcp: bool) -> bool {
+    match is_tcp {
+        true => tcp_info(socket).is_ok_and(|info| info.has_left()),
+        false => {
             let mut polled = [PollFd::new(socket, PollFlags::empty())];
             let is_there = poll(&mut polled, PollTimeout::ZERO) == Ok(0);
             !is_there && polled[0].revents().is_some_and(|events| !events.is_empty())

@@ -101,8 +101,8 @@ impl<A: Application> EventLoop<'_, A> {
         let Arrived { socket, info, arrival } = arrived;
         let mut channel = Channel::adopt(socket, info);
         channel.waited = arrival.map(|arrival| arrival.waited);
-        // A unix socket tells nothing by itself.
-        channel.is_suspect = arrival.is_none_or(|arrival| arrival.is_half_closed);
+        // A unix socket tells nothing by itself. But who comes to a loop that slept has not waited.
+        channel.is_suspect = arrival.map_or(!self.has_slept, |arrival| arrival.is_half_closed);
         if arrival.is_some_and(|arrival| arrival.is_reset) {
             channel.conn.failed(&self.desk.block.row);
         }

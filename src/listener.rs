@@ -209,9 +209,8 @@ impl Listeners {
             };
             let owner = match door.sockets {
                 Sockets::Inherited(_) => Owner::Outside,
-                Sockets::Shared(_) | Sockets::File { .. } | Sockets::PerSlot { .. } => {
-                    Owner::Supervisor
-                }
+                Sockets::Shared(_) | Sockets::File { .. } => Owner::Supervisor,
+                Sockets::PerSlot { .. } => Owner::Slot,
             };
             Ok(Listener { socket, name: door.name.clone(), owner })
         };

@@ -391,6 +391,8 @@ impl<'a> Monitor<'a> {
         while let Some((pid, status)) = fork::reap() {
             self.bury(pid, status, now);
         }
+        let count = self.crew.len().try_into().unwrap_or(u32::MAX);
+        self.board.header().set_worker_count(count);
     }
 
     fn hear_member(&mut self, index: usize, now: Instant) {

@@ -45,6 +45,7 @@ impl Brief {
         for (name, owner) in &self.listeners {
             out.push(match owner {
                 Owner::Supervisor => b's',
+                Owner::Slot => b'p',
                 Owner::Outside => b'o',
             });
             push_name(&mut out, name);
@@ -66,6 +67,7 @@ impl Brief {
         while !rest.is_empty() {
             let owner = match take(&mut rest)? {
                 [b's'] => Owner::Supervisor,
+                [b'p'] => Owner::Slot,
                 [b'o'] => Owner::Outside,
                 _ => return None,
             };
@@ -247,6 +249,7 @@ mod tests {
             has_access_log: true,
             listeners: vec![
                 (SocketName::Inet(SocketAddr::from(([127, 0, 0, 1], 80))), Owner::Outside),
+                (SocketName::Inet(SocketAddr::from(([127, 0, 0, 1], 81))), Owner::Slot),
                 (SocketName::Inet(v6.into()), Owner::Supervisor),
                 (SocketName::Unix("/run/bär.sock".to_owned()), Owner::Supervisor),
             ],
@@ -259,7 +262,7 @@ mod tests {
         for brief in [brief(), bare] {
             assert_eq!(Brief::decode(&brief.encode()), Some(brief));
         }
-        assert_eq!(brief().descriptor_count(), 6);
+        assert_eq!(brief().descriptor_count(), 7);
     }
 
     #[test]

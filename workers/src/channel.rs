@@ -35,6 +35,8 @@ pub struct Channel<B: AppBody> {
     /// How long what lies there had waited in the kernel when the connection was accepted; until its
     /// first request has come, or the peer is waited for.
     pub waited: Option<Duration>,
+    /// Until when the peer sends again what a closed queue has dropped, if the connection comes from one.
+    pub resends_until: Option<Instant>,
     /// The peer may have left, which is to be looked at before the application is called.
     pub is_suspect: bool,
     /// When the application was called for the reply that is on its way.
@@ -81,6 +83,7 @@ impl<B: AppBody> Channel<B> {
             file: None,
             record: None,
             waited: None,
+            resends_until: None,
             is_suspect: false,
             called: None,
             progressed: false,
@@ -112,6 +115,13 @@ impl<B: AppBody> Channel<B> {
     /// Whether no byte of a request is here.
     pub fn is_idle(&self) -> bool {
         self.conn.is_idle() && self.pending.is_empty()
+    }
+
+    /// Until when the peer may send again what a closed queue has dropped of its first request; `None` once
+    /// something has come, or the time is over.
+    pub fn awaits_resend(&self, now: Instant) -> Option<Instant> {
+        let is_silent = self.is_idle() && self.conn.awaits_first_request();
+        self.resends_until.filter(|until| is_silent && *until > now)
     }
 
     /// Closes the application's side of a reply: each iterable exactly once.

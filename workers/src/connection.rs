@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 
 use crate::http::response::{CONTINUE, refusal};
 use crate::http::{
-    BodyDecoder, BodyError, Framing, Head, HeadScan, HttpDate, Parsed, PartialHead, Persistence,
-    ReplyFraming, Status, Version,
+    BodyDecoder, BodyError, Framing, Head, HeadError, HeadScan, HttpDate, Parsed, PartialHead,
+    Persistence, ReplyFraming, Status, Version,
 };
 use crate::metrics::{Counter, Row};
 use crate::outbox::Outbox;
@@ -41,8 +41,10 @@ pub use refused::{RefusalReason, Refused};
 /// Bytes that are read and thrown away after the last answer, beside the rest of a refused body.
 const LINGER_BYTES: u64 = 64 * 1024;
 /// Bytes of a refused body that are thrown away, or as many as an allowed body may have if that is more: a
-/// client that sends its body before it reads would be reset, and would not get the answer. A longer
-/// one is not waited for.
+/// client that sends its body before it reads would be reset, and would not get the answer. Of a longer one, as
+/// many are: most clients look at the answer before that. [`Timer::LingerTotal`] bounds the time.
+///
+/// [`Timer::LingerTotal`]: crate::deadlines::Timer::LingerTotal
 const DISCARD_BYTES: u64 = 64 << 20;
 
 /// One end of a connection.
@@ -285,7 +287,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
             Ok(Parsed::Incomplete) => return Reading::Unfinished,
             Err(error) => {
                 let request = scan.read_part(input.rest());
-                return Reading::Refused { reason: error.into(), request, framing: Framing::None };
+                let framing = framing_behind(&error);
+                return Reading::Refused { reason: error.into(), request, framing };
             }
             Ok(Parsed::Complete) => {}
         }
@@ -496,13 +499,18 @@ enum Reading<'a> {
     Refused { reason: RefusalReason, request: PartialHead, framing: Framing },
 }
 
+/// What may come behind a head that was refused before its framing was known. A client whose request is well
+/// formed, but too large or not supported, may have a body to send; what is malformed has none.
+fn framing_behind(error: &HeadError) -> Framing {
+    if error.status() == Status(400) { Framing::None } else { Framing::Chunked }
+}
+
 /// How much a peer may send whose body of this framing is refused.
 fn discarded_bytes(framing: Framing, limits: &Limits) -> u64 {
     let most = limits.body_bytes.max(DISCARD_BYTES);
     match framing {
         Framing::None => LINGER_BYTES,
-        Framing::Length(length) if length <= most => length.saturating_add(LINGER_BYTES),
-        Framing::Length(_) => LINGER_BYTES,
+        Framing::Length(length) => length.saturating_add(LINGER_BYTES).min(most),
         Framing::Chunked => most,
     }
 }

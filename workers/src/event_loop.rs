@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | Serving | yes | what the client asked | told otherwise |
 //! | Announcing | yes | close | told otherwise |
-//! | Draining | what was queued at the start | close | nobody is busy, and idle peers had a moment |
+//! | Draining | what was queued at the start | close | nobody is busy, and idle peers had a moment (those of a closed queue had time to send again) |
 //! | Leaving | no | close | nobody is being answered, or its time is over |
 //!
 //! The listener is registered with EPOLLEXCLUSIVE and added anew after each accept: epoll(7) wakes the
@@ -75,7 +75,8 @@ const FIRST_DOOR_KEY: u64 = u64::MAX - 0x1_0000;
 /// What a worker left undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leftover {
-    /// Requests that were read, run or answered in part and then cut off.
+    /// Requests that were read, run or answered in part and then cut off, and connections whose first
+    /// request a closed queue may have dropped.
     pub abandoned_count: usize,
     /// When this process has to have ended, because nobody else looks after the time.
     pub exit_ends: Option<Instant>,
@@ -96,6 +97,8 @@ pub struct EventLoop<'a, A: Application> {
     most_channels: usize,
     deadlines: Deadlines,
     absence: Absence,
+    /// Whether nothing was due before this turn.
+    has_slept: bool,
     /// Connections that used up their turn.
     waiting: VecDeque<Token>,
     /// The key of a listener that was ready, but behind something else.
@@ -147,6 +150,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             most_channels,
             deadlines,
             absence: Absence::since(now),
+            has_slept: false,
             waiting: VecDeque::new(),
             passed_over: None,
             phase: Phase::Serving,
@@ -230,7 +234,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
     fn wait(&mut self) -> io::Result<usize> {
         self.desk.block.tick();
         let count = self.poller.wait(Some(Duration::ZERO))?;
-        if count > 0 || !self.waiting.is_empty() {
+        self.has_slept = count == 0 && self.waiting.is_empty();
+        if !self.has_slept {
             return Ok(count);
         }
         let now = self.desk.clock.now();
@@ -239,6 +244,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.deadlines.next(),
             self.doors.next_look(),
             self.phase.next_look(now),
+            self.next_resend_is_late(now),
             self.lifeline.next_look(now),
             companion,
         ];
@@ -442,10 +448,23 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Phase::Serving | Phase::Announcing => false,
             Phase::Draining { since, cause: _ } => {
                 let is_quiet = is_lull && now.saturating_duration_since(since) >= DRAIN_QUIET;
-                let is_served = self.waiting.is_empty() && !self.any(|c| !c.is_idle());
+                let is_served = self.waiting.is_empty()
+                    && !self.any(|c| !c.is_idle() || c.awaits_resend(now).is_some());
                 self.channels.is_empty() || (is_quiet && is_served)
             }
             Phase::Leaving { .. } => !self.any(|c| c.conn.is_replying()),
+        }
+    }
+
+    /// While draining, when the next of those that a closed queue has not heard has had its time.
+    fn next_resend_is_late(&self, now: Instant) -> Option<Instant> {
+        match self.phase {
+            Phase::Serving | Phase::Announcing | Phase::Leaving { .. } => None,
+            Phase::Draining { .. } => self
+                .channels
+                .tokens()
+                .filter_map(|token| self.channels.get(token)?.awaits_resend(now))
+                .min(),
         }
     }
 
@@ -456,10 +475,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Closes what is left and says what was cut off.
     fn leave(mut self) -> Leftover {
         let mut abandoned_count = 0;
+        let now = self.desk.clock.now();
         let tokens: Vec<Token> = self.channels.tokens().collect();
         for token in tokens {
             let Some(channel) = self.channels.get_mut(token) else { continue };
-            if channel.conn.is_busy() {
+            if channel.conn.is_busy() || channel.awaits_resend(now).is_some() {
                 abandoned_count += 1;
             }
             channel.conn.give_up(&self.desk.block.row);

@@ -290,10 +290,12 @@ pub fn arrival(socket: BorrowedFd<'_>) -> Option<Arrival> {
 /// that of one which has closed. But the former has nothing more to send, and ends its stream right behind
 /// its request; the latter has waited for an answer first. So an end that came [`GAVE_UP`] after the last
 /// byte, before anything was sent back, is that of a client which has given up. A unix socket tells exactly.
-pub fn has_left(socket: BorrowedFd<'_>) -> bool {
-    match tcp_info(socket) {
-        Ok(info) => info.has_left(),
-        Err(_) => {
+///
+/// One system call either way.
+pub fn has_left(socket: BorrowedFd<'_>, is_tcp: bool) -> bool {
+    match is_tcp {
+        true => tcp_info(socket).is_ok_and(|info| info.has_left()),
+        false => {
             let mut polled = [PollFd::new(socket, PollFlags::empty())];
             let is_there = poll(&mut polled, PollTimeout::ZERO) == Ok(0);
             !is_there && polled[0].revents().is_some_and(|events| !events.is_empty())
@@ -331,7 +333,8 @@ pub fn accept_queue(listener: BorrowedFd<'_>) -> Option<AcceptQueue> {
 /// one, because systems start at 64 or 128, also on loopback. (A neighbor that starts at 255 is
 /// not ignored; if it comes after the last accept(2), it is reset.) A handshake that has begun is not
 /// subject to the limit. Its connection is, until [`accept`] removes the limit: what the peer sends in
-/// between is dropped, and sent again by the peer after 0.2 s or more.
+/// between is dropped, and sent again by the peer after 0.2 s or more. It doubles its wait each time, so after
+/// a long time in the queue the next attempt is about as far away as the connection is old.
 ///
 /// A backlog of 0 would not do. It still queues one connection, and while somebody is in the queue it drops
 /// the last packet of other handshakes: their clients believe that they are connected, and are reset
@@ -344,6 +347,14 @@ pub fn close_queue(listener: BorrowedFd<'_>) -> io::Result<()> {
         Family::Inet { is_ipv6 } => set_min_ttl(listener, is_ipv6, u8::MAX)
             .or_else(|error| set_backlog_to_0(listener).and(Err(error))),
         Family::Other => set_backlog_to_0(listener),
+    }
+}
+
+/// Whether a listener drops what the clients of its queue send, after [`close_queue`].
+pub fn is_queue_closed(listener: BorrowedFd<'_>) -> bool {
+    match family(listener) {
+        Family::Inet { is_ipv6 } => min_ttl(listener, is_ipv6) == Ok(c_int::from(u8::MAX)),
+        Family::Other => false,
     }
 }
 
@@ -375,11 +386,27 @@ fn set_backlog_to_0(listener: BorrowedFd<'_>) -> io::Result<()> {
 
 /// The lowest TTL (IPv6: hop limit) of packets that a socket receives; 0 is no limit.
 fn set_min_ttl(socket: BorrowedFd<'_>, is_ipv6: bool, ttl: u8) -> io::Result<()> {
-    let (level, option) = match is_ipv6 {
+    let (level, option) = min_ttl_option(is_ipv6);
+    Ok(set_option(socket, level, option, c_int::from(ttl))?)
+}
+
+fn min_ttl(socket: BorrowedFd<'_>, is_ipv6: bool) -> nix::Result<c_int> {
+    let (level, option) = min_ttl_option(is_ipv6);
+    let mut value: c_int = 0;
+    let mut bytes = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: `value` and `bytes` live through the call; the kernel writes at most `bytes` bytes, which is
+    // the size of `value`, and any bytes are valid there.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut bytes)
+    };
+    Errno::result(result).map(|_| value)
+}
+
+fn min_ttl_option(is_ipv6: bool) -> (c_int, c_int) {
+    match is_ipv6 {
         false => (libc::IPPROTO_IP, libc::IP_MINTTL),
         true => (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT),
-    };
-    Ok(set_option(socket, level, option, c_int::from(ttl))?)
+    }
 }
 
 /// setsockopt(2) of an option that is an `int` and that nix does not have.

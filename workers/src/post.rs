@@ -73,6 +73,8 @@ pub struct Listener {
 pub enum Owner {
     /// The supervisor: when it is gone, nobody needs the socket.
     Supervisor,
+    /// The supervisor, for the workers of one slot alone (`--listen-mode per-slot`).
+    Slot,
     /// Somebody outside (systemd, `fd://N`), who may go on using it.
     Outside,
 }

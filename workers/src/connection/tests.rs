@@ -350,13 +350,26 @@ fn a_body_that_is_declared_too_large_may_be_sent_whole() {
     assert!(bench.is_closed.is_some(), "nobody may send for ever");
 }
 
+/// With a limit of 64 MB or more, each declared body that is refused is such a one.
 #[test]
-fn a_body_that_is_declared_above_all_bounds_is_not_waited_for() {
-    let mut bench = refused_body(&format!("Content-Length: {}", DISCARD_BYTES + 1));
-    bench.packet(&[b'x'; LINGER_BYTES as usize]);
-    assert_eq!(bench.is_closed, None);
-    bench.packet(b"x");
-    assert!(bench.is_closed.is_some());
+fn a_body_that_is_declared_above_all_bounds_may_be_sent_on_up_to_them() {
+    for (limit, head) in [
+        (10, format!("Content-Length: {}", u64::MAX)),
+        (DISCARD_BYTES, format!("Content-Length: {}", DISCARD_BYTES + 1)),
+        (1 << 20, format!("Content-Length: {DISCARD_BYTES}\r\nExpect: a miracle")),
+    ] {
+        let mut bench = Bench::new(vec![]);
+        bench.settings.limits.body_bytes = limit;
+        bench.packet(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}\r\n\r\n").as_bytes());
+        assert!(bench.text().starts_with("HTTP/1.1 41"), "{}", bench.text());
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..DISCARD_BYTES >> 20 {
+            bench.packet(&piece);
+        }
+        assert_eq!(bench.is_closed, None, "{head}");
+        bench.packet(b"x");
+        assert!(bench.is_closed.is_some(), "nobody may send for ever");
+    }
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 
 use super::EventLoop;
 use super::doors::{Arrived, Taken};
+use super::phase::resends_until;
 use crate::application::Application;
 use crate::channel::Channel;
 use crate::deadlines::Timer;
@@ -45,14 +46,28 @@ impl<A: Application> EventLoop<'_, A> {
         }
         match taken {
             Taken::Connection(arrived) => {
+                let waited = arrived.arrival.map(|arrival| arrival.waited);
                 let token = self.take_in(arrived);
                 self.serve(token, false);
-                let has_others = self.desk.settings.multiprocess;
+                if self.is_silent(token) {
+                    self.note_dropped_bytes(index, token, waited);
+                }
+                let has_others = self.doors.has_other_acceptors(index);
                 let silent = Some(token).filter(|token| has_others && self.is_silent(*token));
                 self.doors.accepted(index, silent, &self.poller, &self.desk);
             }
             Taken::Nobody => {}
             Taken::Exhausted(error) => self.doors.take_a_rest(&error, &self.poller, &self.desk),
+        }
+    }
+
+    /// Gives a client that waited in a closed queue the time to send again what the queue has dropped. A listener
+    /// may be closed before this loop hears of a stop, or of its supervisor's end.
+    fn note_dropped_bytes(&mut self, index: usize, token: Token, waited: Option<Duration>) {
+        let Some(waited) = waited.filter(|_| self.doors.is_queue_closed(index)) else { return };
+        if let Some(channel) = self.channels.get_mut(token) {
+            let accepted = channel.conn.info().accepted;
+            channel.resends_until = Some(resends_until(accepted, waited));
         }
     }
 
@@ -86,8 +101,8 @@ impl<A: Application> EventLoop<'_, A> {
         let Arrived { socket, info, arrival } = arrived;
         let mut channel = Channel::adopt(socket, info);
         channel.waited = arrival.map(|arrival| arrival.waited);
-        // A unix socket tells nothing by itself.
-        channel.is_suspect = arrival.is_none_or(|arrival| arrival.is_half_closed);
+        // A unix socket tells nothing by itself. But who comes to a loop that slept has not waited.
+        channel.is_suspect = arrival.map_or(!self.has_slept, |arrival| arrival.is_half_closed);
         if arrival.is_some_and(|arrival| arrival.is_reset) {
             channel.conn.failed(&self.desk.block.row);
         }
@@ -138,7 +153,12 @@ impl<A: Application> EventLoop<'_, A> {
             taken = self.doors.take_one(index, &self.desk);
         }
         match taken {
-            Taken::Connection(arrived) => Some(self.take_in(arrived)),
+            Taken::Connection(arrived) => {
+                let waited = arrived.arrival.map(|arrival| arrival.waited);
+                let token = self.take_in(arrived);
+                self.note_dropped_bytes(index, token, waited);
+                Some(token)
+            }
             Taken::Nobody | Taken::Exhausted(_) => None,
         }
     }

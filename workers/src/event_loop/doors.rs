@@ -137,6 +137,16 @@ impl Doors {
         }
     }
 
+    /// Whether another worker may take the next connection of this one. In an upgrade, those of the other
+    /// server may, even of a slot's own socket.
+    pub(super) fn has_other_acceptors(&self, index: usize) -> bool {
+        let is_of_several = match self.listeners.get(index).map(|listener| listener.owner) {
+            Some(Owner::Supervisor | Owner::Outside) => self.header.worker_count() > 1,
+            Some(Owner::Slot) | None => false,
+        };
+        is_of_several || self.header.shares_listeners()
+    }
+
     /// Accepts one connection. The listener is out of epoll until [`Doors::accepted`].
     pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Taken {
         let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
@@ -215,6 +225,11 @@ impl Doors {
         Some(queue.len)
     }
 
+    /// Whether what the clients in this queue have sent was dropped, and is still to come again.
+    pub(super) fn is_queue_closed(&self, index: usize) -> bool {
+        self.listeners.get(index).is_some_and(|it| fd::is_queue_closed(it.socket.as_fd()))
+    }
+
     /// Shuts the queues of an orphan's sockets for new connections, as the supervisor would have done.
     pub(super) fn shut(&self) {
         for socket in self.orphaned() {
@@ -235,8 +250,8 @@ impl Doors {
     fn orphaned(&self) -> impl Iterator<Item = &OwnedFd> {
         let is_shared = self.header.shares_listeners();
         self.listeners.iter().filter_map(move |listener| match listener.owner {
-            Owner::Supervisor if !is_shared => Some(&listener.socket),
-            Owner::Supervisor | Owner::Outside => None,
+            Owner::Supervisor | Owner::Slot if !is_shared => Some(&listener.socket),
+            Owner::Supervisor | Owner::Slot | Owner::Outside => None,
         })
     }
 

@@ -7,6 +7,13 @@ use std::time::{Duration, Instant};
 
 /// While draining, idle peers may send one more request for so long: closing at once would race it.
 pub(super) const DRAIN_QUIET: Duration = Duration::from_secs(1);
+/// Until when a client may send again what was dropped before its connection was accepted, after such a time in
+/// the queue. TCP doubles the wait between two attempts, so the next one comes at most as long after the
+/// last as that came after the first, and one first wait (0.2 s and a round trip) more.
+pub(super) fn resends_until(accepted: Instant, waited: Duration) -> Instant {
+    accepted + waited + DRAIN_QUIET
+}
+
 /// How long a worker without a supervisor finishes what it has.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long what comes after its loop may take, however late that was: a request may have taken longer than
@@ -184,6 +191,21 @@ mod tests {
             assert_eq!(draining.hurried(), Phase::Leaving { until: None });
         }
         assert!(!Phase::Leaving { until: None }.is_out_of_time(now + s(1000)));
+    }
+
+    /// Attempts at 0, R, 3R, 7R and so on, with a first wait R of 0.2 s and a round trip.
+    #[test]
+    fn the_next_attempt_of_a_client_comes_in_time_however_long_it_has_waited() {
+        let ms = Duration::from_millis;
+        let made = Instant::now();
+        for first_wait in [ms(200), ms(500), ms(900)] {
+            let attempt = |number: u32| made + first_wait * (2_u32.pow(number) - 1);
+            for number in 0..6 {
+                let just_missed = attempt(number) - made;
+                let until = resends_until(made + just_missed, just_missed);
+                assert!(attempt(number + 1) < until, "{first_wait:?} {number}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 mod deadlines;
 mod orders;
 mod progress;
+mod stop;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +15,7 @@ use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::fd::send_descriptor;
 use crate::http::ResponseHead;
 use crate::metrics::{Block, Counter};
-use crate::post::{LIFE_ACCESS_LOG, stage};
+use crate::post::{LIFE_ACCESS_LOG, Owner, stage};
 use crate::supervisor_process;
 
 /// Answers everything with as many bytes, and takes its time for it.
@@ -73,6 +74,8 @@ const TOO_MUCH: usize = 64 << 20;
 struct Surroundings {
     block: &'static Block,
     address: SocketAddr,
+    /// A duplicate, as the supervisor has one.
+    listener: OwnedFd,
     doorbell: EventFd,
     supervisor: UnixStream,
 }
@@ -84,9 +87,12 @@ impl Surroundings {
         // Nobody asks before the line has ended.
         post.supervisor = Arc::new(supervisor_process::stage::ended());
         post.access_log = access_log;
+        post.header.set_worker_count(2);
         let block = post.block;
         let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
-        (EventLoop::new(post, app).unwrap(), Self { block, address, doorbell, supervisor })
+        let listener = post.listeners[0].socket.try_clone().unwrap();
+        let event_loop = EventLoop::new(post, app).unwrap();
+        (event_loop, Self { block, address, listener, doorbell, supervisor })
     }
 
     /// A client that has sent a request.
@@ -228,6 +234,36 @@ fn a_worker_reads_what_it_accepted_before_it_accepts_again() {
     assert_eq!([Counter::ConnAcceptSuccess, Counter::RespDone].map(counted), [1, 1]);
     assert!(!event_loop.turn().unwrap());
     assert_eq!([Counter::ConnAcceptSuccess, Counter::RespDone].map(counted), [2, 2]);
+}
+
+/// The number of workers changes after the start (TTIN, `ctl scale`), and a slot's own socket is nobody else's.
+#[test]
+fn a_worker_defers_only_to_others_that_now_accept_from_the_same_listener() {
+    let cases = [
+        (1, Owner::Supervisor, false, false),
+        (2, Owner::Supervisor, false, true),
+        (1, Owner::Outside, false, false),
+        (2, Owner::Outside, false, true),
+        (2, Owner::Slot, false, false),
+        (1, Owner::Supervisor, true, true),
+        (1, Owner::Slot, true, true),
+    ];
+    for (worker_count, owner, is_upgrade, defers) in cases {
+        let (_supervisor, life) = UnixStream::pair().unwrap();
+        let (mut post, _doorbell) = stage::post(life.into());
+        post.listeners[0].owner = owner;
+        let (header, listener) = (post.header, &post.listeners[0]);
+        let SocketName::Inet(address) = listener.name else { panic!("no TCP") };
+        let mut app = app(2);
+        let mut event_loop = EventLoop::new(post, &mut app).unwrap();
+        header.set_worker_count(worker_count);
+        header.set_shares_listeners(is_upgrade);
+        let _silent = TcpStream::connect(address).unwrap();
+        await_events(&mut event_loop, 1);
+        event_loop.accept(0);
+        let is_deferring = event_loop.doors.deferring_to().is_some();
+        assert_eq!(is_deferring, defers, "{worker_count} {owner:?} {is_upgrade}");
+    }
 }
 
 #[test]

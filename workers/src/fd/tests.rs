@@ -431,25 +431,25 @@ fn a_client_has_left_that_was_reset_or_gave_up_and_not_one_that_half_closes() {
 
 #[test]
 fn an_open_or_half_closed_peer_has_not_left_and_a_reset_one_has() {
-    assert!(has_left(reset_socket_before_it_is_read().as_fd()));
+    assert!(has_left(reset_socket_before_it_is_read().as_fd(), true));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (socket, _) = accepted(&listener);
-    assert!(!has_left(socket.as_fd()));
+    assert!(!has_left(socket.as_fd(), true));
     assert!(!arrival(socket.as_fd()).unwrap().is_half_closed);
     client.shutdown(std::net::Shutdown::Write).unwrap();
-    assert!(!has_left(socket.as_fd()));
+    assert!(!has_left(socket.as_fd(), true));
     assert!(arrival(socket.as_fd()).unwrap().is_half_closed);
 }
 
 #[test]
 fn a_unix_peer_has_left_when_it_has_closed_and_not_when_it_half_closes() {
     let (ours, theirs) = pair();
-    assert!(!has_left(ours.as_fd()));
+    assert!(!has_left(ours.as_fd(), false));
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
-    assert!(!has_left(ours.as_fd()));
+    assert!(!has_left(ours.as_fd(), false));
     drop(theirs);
-    assert!(has_left(ours.as_fd()));
+    assert!(has_left(ours.as_fd(), false));
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Side {
 pub struct Header {
     state: AtomicU32,
     generation: AtomicU32,
-    idle_count: AtomicU32,
+    worker_count: AtomicU32,
     shares_listeners: AtomicU32,
     drain_deadline: Moment,
     /// What the supervisor counts of itself.
@@ -112,7 +112,7 @@ impl Header {
         Self {
             state: AtomicU32::new(ServerState::Starting as u32),
             generation: AtomicU32::new(0),
-            idle_count: AtomicU32::new(0),
+            worker_count: AtomicU32::new(0),
             shares_listeners: AtomicU32::new(0),
             drain_deadline: Moment::none(),
             row: Row::new(),
@@ -144,14 +144,14 @@ impl Header {
         self.generation.store(generation.0, Ordering::Relaxed);
     }
 
-    /// Ready workers that ran no request when the supervisor last looked.
-    pub fn idle_count(&self) -> u32 {
-        self.idle_count.load(Ordering::Relaxed)
+    /// Workers that lived when the supervisor last looked, booting and draining ones too.
+    pub fn worker_count(&self) -> u32 {
+        self.worker_count.load(Ordering::Relaxed)
     }
 
-    /// Supervisor: ready workers that run no request.
-    pub fn set_idle_count(&self, count: u32) {
-        self.idle_count.store(count, Ordering::Relaxed);
+    /// Supervisor: workers that live.
+    pub fn set_worker_count(&self, count: u32) {
+        self.worker_count.store(count, Ordering::Relaxed);
     }
 
     /// Whether another server has the same listening sockets, during an upgrade: then who is left alone
@@ -266,11 +266,11 @@ mod tests {
         let header = Header::detached();
         header.set_state(ServerState::Stopping);
         header.set_generation(Generation(9));
-        header.set_idle_count(4);
+        header.set_worker_count(4);
         header.set_drain_deadline(Some(Duration::from_secs(25)));
         assert_eq!(header.state(), ServerState::Stopping);
         assert_eq!(header.generation(), Generation(9));
-        assert_eq!(header.idle_count(), 4);
+        assert_eq!(header.worker_count(), 4);
         assert_eq!(header.drain_deadline(), Some(Duration::from_secs(25)));
         header.set_drain_deadline(None);
         assert_eq!(header.drain_deadline(), None);

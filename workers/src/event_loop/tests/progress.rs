@@ -101,10 +101,12 @@ fn with_loop(test: impl FnOnce(&mut EventLoop<'_, Streaming>, &Surroundings, &Se
     let (supervisor, life) = UnixStream::pair().unwrap();
     let (post, doorbell) = stage::post(life.into());
     let (block, seen) = (post.block, Seen::default());
+    let listener = post.listeners[0].socket.try_clone().unwrap();
     let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
     let mut app = Streaming { head: ResponseHead::default(), block, seen: seen.clone() };
     let mut event_loop = EventLoop::new(post, &mut app).unwrap();
-    test(&mut event_loop, &Surroundings { block, address, doorbell, supervisor }, &seen);
+    let around = Surroundings { block, address, listener, doorbell, supervisor };
+    test(&mut event_loop, &around, &seen);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{F_GETFD, F_GETFL, FdFlag, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 use tempfile::TempDir;
 
@@ -55,6 +56,17 @@ fn inet(listeners: &Listeners) -> Vec<SocketAddr> {
         SocketName::Unix(path) => panic!("{path} is no TCP address"),
     };
     listeners.names().into_iter().map(inet).collect()
+}
+
+/// Returns when a connection waits. On a busy machine, its client hears a moment earlier that it is connected.
+fn await_connection(socket: &Socket) {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "nobody connects");
+}
+
+fn accepted(socket: &Socket) -> Socket {
+    await_connection(socket);
+    socket.accept().unwrap().0
 }
 
 /// The kernel's number of the socket behind the first listener of a slot.
@@ -135,7 +147,7 @@ fn a_retired_slot_takes_no_connections_any_more() {
     let first = Socket::from(listeners.for_slot(SlotId(0)).unwrap().remove(0).socket);
     for _ in 0..16 {
         let _client = TcpStream::connect(inet(&listeners)[0]).unwrap();
-        first.accept().unwrap();
+        accepted(&first);
     }
 }
 
@@ -187,7 +199,7 @@ fn connections_in_time_wait_do_not_keep_a_server_from_starting() {
     let address = inet(&first)[0];
     let client = TcpStream::connect(address).unwrap();
     let socket = Socket::from(first.for_slot(SlotId(0)).unwrap().remove(0).socket);
-    drop(socket.accept().unwrap()); // who closes first is the one in TIME_WAIT
+    drop(accepted(&socket)); // who closes first is the one in TIME_WAIT
     drop(client);
     drop((first, socket));
     bind(&[&address.to_string()]);
@@ -216,7 +228,7 @@ fn all_addresses_are_those_of_both_families_and_ipv4_clients_keep_theirs() {
         let _client = TcpStream::connect(("127.0.0.1", addresses[ipv4].port())).unwrap();
         let sockets = listeners.for_slot(SlotId(0)).unwrap();
         let socket = Socket::from(sockets[ipv4].socket.try_clone().unwrap());
-        let (_, peer) = socket.accept().unwrap();
+        let peer = accepted(&socket).peer_addr().unwrap();
         assert!(peer.as_socket().unwrap().is_ipv4());
     }
 }
@@ -328,7 +340,7 @@ fn a_successor_takes_the_path_and_its_predecessor_does_not_unlink_it() {
     drop(first);
     let _client = UnixStream::connect(path(&bind)).unwrap();
     let socket = Socket::from(second.for_slot(SlotId(0)).unwrap().remove(0).socket);
-    socket.accept().unwrap();
+    accepted(&socket);
     assert_eq!(second.descriptions(), [bind.as_str()]);
     drop(second);
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
@@ -445,9 +457,10 @@ fn takes_two(path: &Path) -> bool {
 fn a_closed_door_keeps_who_waits_and_takes_nobody_more() {
     let listeners = bind(&["127.0.0.1:0"]);
     let _waiting = TcpStream::connect(inet(&listeners)[0]).unwrap();
-    listeners.close_door().unwrap();
     let socket = Socket::from(listeners.for_slot(SlotId(0)).unwrap().remove(0).socket);
-    socket.accept().unwrap();
+    await_connection(&socket);
+    listeners.close_door().unwrap();
+    accepted(&socket);
 
     let (_folder, bind) = folder();
     let listeners = self::bind(&[&bind]);

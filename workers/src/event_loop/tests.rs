@@ -67,6 +67,11 @@ fn await_events<A: Application>(event_loop: &mut EventLoop<'_, A>, count: usize)
     while event_loop.poller.wait(Some(Duration::from_secs(20))).unwrap() < count {}
 }
 
+/// For one write, so that it comes as a whole: write! sends each part of it by itself.
+fn request(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes()
+}
+
 /// More than any socket buffers.
 const TOO_MUCH: usize = 64 << 20;
 
@@ -98,7 +103,7 @@ impl Surroundings {
     /// A client that has sent a request.
     fn asks(&self, path: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.address).unwrap();
-        write!(client, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        client.write_all(&request(path)).unwrap();
         client
     }
 

@@ -83,7 +83,7 @@ fn with_clients(order: Order, count: usize, test: impl FnOnce(&mut EventLoop<'_,
 }
 
 fn ask(mut client: &TcpStream, path: &str) {
-    write!(client, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    client.write_all(&request(path)).unwrap();
 }
 
 fn answer(mut client: &TcpStream) -> String {

@@ -185,13 +185,17 @@ fn the_access_log_goes_to_the_file_that_came_last() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, Some(writer.into()));
     let _first = around.asks("/one");
-    event_loop.turn().unwrap();
+    while around.block.row.get(Counter::RespDone) < 1 {
+        event_loop.turn().unwrap();
+    }
     let (mut after, writer) = std::io::pipe().unwrap();
     send_descriptor(around.supervisor.as_fd(), LIFE_ACCESS_LOG, writer.as_fd()).unwrap();
     drop(writer);
     event_loop.turn().unwrap();
     let _second = around.asks("/two");
-    event_loop.turn().unwrap();
+    while around.block.row.get(Counter::RespDone) < 2 {
+        event_loop.turn().unwrap();
+    }
     drop(event_loop);
     let (mut old, mut new) = (String::new(), String::new());
     before.read_to_string(&mut old).unwrap();

@@ -94,10 +94,14 @@ impl Surroundings {
         (EventLoop::new(post, app).unwrap(), Self { block, address, doorbell, supervisor })
     }
 
-    /// A client that has sent a request.
+    /// A client whose request has arrived: on a busy machine also the loopback interface takes a moment.
     fn asks(&self, path: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.address).unwrap();
         client.write_all(&request(path)).unwrap();
+        // Of a connection, the kernel tells there how many segments have not been acknowledged.
+        while fd::accept_queue(client.as_fd()).unwrap().len > 0 {
+            std::thread::yield_now();
+        }
         client
     }
 

@@ -100,10 +100,14 @@ impl Surroundings {
         (event_loop, Self { block, address, listener, doorbell, supervisor })
     }
 
-    /// A client that has sent a request.
+    /// A client whose request has arrived: on a busy machine also the loopback interface takes a moment.
     fn asks(&self, path: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.address).unwrap();
         client.write_all(&request(path)).unwrap();
+        // Of a connection, the kernel tells there how many segments have not been acknowledged.
+        while fd::accept_queue(client.as_fd()).unwrap().len > 0 {
+            std::thread::yield_now();
+        }
         client
     }
 
@@ -191,13 +195,17 @@ fn the_access_log_goes_to_the_file_that_came_last() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, Some(writer.into()));
     let _first = around.asks("/one");
-    event_loop.turn().unwrap();
+    while around.block.row.get(Counter::RespDone) < 1 {
+        event_loop.turn().unwrap();
+    }
     let (mut after, writer) = std::io::pipe().unwrap();
     send_descriptor(around.supervisor.as_fd(), LIFE_ACCESS_LOG, writer.as_fd()).unwrap();
     drop(writer);
     event_loop.turn().unwrap();
     let _second = around.asks("/two");
-    event_loop.turn().unwrap();
+    while around.block.row.get(Counter::RespDone) < 2 {
+        event_loop.turn().unwrap();
+    }
     drop(event_loop);
     let (mut old, mut new) = (String::new(), String::new());
     before.read_to_string(&mut old).unwrap();

@@ -6,6 +6,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
 
@@ -438,6 +439,8 @@ fn an_open_or_half_closed_peer_has_not_left_and_a_reset_one_has() {
     assert!(!has_left(socket.as_fd(), true));
     assert!(!arrival(socket.as_fd()).unwrap().is_half_closed);
     client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "the end of the stream");
     assert!(!has_left(socket.as_fd(), true));
     assert!(arrival(socket.as_fd()).unwrap().is_half_closed);
 }

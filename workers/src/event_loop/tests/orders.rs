@@ -111,6 +111,7 @@ fn a_quick_stop_finishes_the_reply_that_is_on_its_way_and_begins_no_other() {
         assert!(!event_loop.turn().unwrap(), "a reply is on its way");
         ask(&stage.clients[1], "/");
         drop(stage.clients.pop());
+        await_events(event_loop, 2);
         for _ in 0..3 {
             stage.doorbell.write(1).unwrap(); // So that it does not sleep.
             assert!(!event_loop.turn().unwrap(), "it is still on its way");

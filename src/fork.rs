@@ -174,6 +174,11 @@ fn live(launch: &dyn Launch, mut post: Post, berth: &Berth<'_>, mask: &SigSet) -
         let prepared = prepare(launch, berth, &[], mask);
         let exit = match prepared {
             Ok(()) => {
+                // Until it is ready it has accepted nothing, and nobody else would end an import that hangs.
+                let _ = post.supervisor.bind(); // Without it the worker can do all that it is for.
+                if post.supervisor.is_gone() {
+                    return WorkerExit::NotBooted.code();
+                }
                 post.log = post.log.with_stacks_pipe(receive_stacks_pipe(post.life.as_fd()));
                 launch.work(post)
             }

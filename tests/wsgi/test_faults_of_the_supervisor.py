@@ -264,6 +264,55 @@ def test_kill_9_of_the_supervisor_cuts_nothing_off_and_a_new_start_succeeds_at_o
     new.stop()
 
 
+def kill_nine(server):
+    """The supervisor is gone, and reaped."""
+    server.send(signal.SIGKILL)
+    server.process.wait()
+
+
+def test_an_orphan_whose_application_has_a_thread_that_never_ends_leaves_all_the_same(serve, gate, connect):
+    """F15. It waits for the thread for the rest of its 10 s, which are a constant."""
+    server = serve("unruly:app", workers=1)
+    with connect(server) as wire:
+        assert wire.get(f"/threads?gate={gate.path}").response().status == 200
+    kill_nine(server)
+    server.wait_for("worker.joins_threads")
+    server.wait(timeout=PATIENCE_S)  # the end of the log: no process holds it any more
+    assert server.leftovers() == []
+
+
+def test_a_worker_that_waits_for_a_thread_in_its_exit_ends_with_its_supervisor(serve, gate, connect):
+    """F15. Nobody else would count its time."""
+    server = serve("unruly:app", "--graceful-timeout", "1h", workers=1)
+    with connect(server) as wire:
+        assert wire.get(f"/threads?gate={gate.path}").response().status == 200
+    os.kill(server.worker_pids()[0], signal.SIGTERM)
+    server.wait_for("worker.joins_threads")
+    kill_nine(server)
+    server.wait(timeout=PATIENCE_S)
+    assert server.leftovers() == []
+
+
+def test_a_worker_whose_import_hangs_ends_with_its_supervisor(serve, gate, tmp_path):
+    """F15. It has accepted nothing."""
+    hangs, begun = tmp_path / "hangs", tmp_path / "begun"
+    lines = [
+        "import os",
+        "from plain import app",
+        f"if os.path.exists({str(hangs)!r}):",
+        f"    open({str(begun)!r}, 'w').close()",
+        f"    open({gate.path!r})",
+    ]
+    (tmp_path / "slow.py").write_text("\n".join(lines))
+    server = serve("slow:app", "--pythonpath", tmp_path, "--boot-timeout", "1h", workers=1)
+    hangs.touch()
+    os.kill(server.worker_pids()[0], signal.SIGKILL)
+    wait_until(begun.exists)
+    kill_nine(server)
+    server.wait(timeout=PATIENCE_S)
+    assert server.leftovers() == []
+
+
 # --- Its sleep, and clocks: F16 ---
 
 

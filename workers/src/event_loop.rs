@@ -77,6 +77,8 @@ const FIRST_DOOR_KEY: u64 = u64::MAX - 0x1_0000;
 pub struct Leftover {
     /// Requests that were read, run or answered in part and then cut off.
     pub abandoned_count: usize,
+    /// When this process has to have ended, because nobody else looks after the time.
+    pub exit_ends: Option<Instant>,
 }
 
 /// One worker's loop.
@@ -468,7 +470,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.desk.log.line(Level::Warning, "worker.abandoned", &pairs);
         }
         self.desk.close_access_log();
-        Leftover { abandoned_count }
+        let now = Instant::now();
+        let exit_ends = self.lifeline.lost_at().map(|lost_at| phase::exit_ends(lost_at, now));
+        Leftover { abandoned_count, exit_ends }
     }
 }
 

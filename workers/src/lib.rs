@@ -15,6 +15,7 @@ pub mod drive;
 pub mod event_loop;
 pub mod fd;
 pub mod fork_guard;
+mod hard_end;
 pub mod http;
 pub mod identity;
 pub mod log;

@@ -10,7 +10,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getppid};
 
 use crate::fd;
@@ -42,6 +45,25 @@ impl SupervisorProcess {
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         // An error is EINTR or ENOMEM: whoever asks asks again.
         poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true)
+    }
+
+    /// Has the kernel kill the caller when the supervisor ends. Nothing is done in a process that is not its
+    /// child, or not yet: the kernel would look at whoever is its parent.
+    ///
+    /// To be called with the rights that the process keeps, because a change of them undoes it. Whoever has called
+    /// it looks at [`Self::is_gone`] then: an end that came before is not told.
+    ///
+    /// Source: PR_SET_PDEATHSIG of prctl(2); children of the caller do not inherit it.
+    pub fn bind(&self) -> Result<(), Errno> {
+        if getppid() != self.pid {
+            return Ok(());
+        }
+        prctl::set_pdeathsig(Signal::SIGKILL)
+    }
+
+    /// Undoes [`Self::bind`].
+    pub fn unbind(&self) -> Result<(), Errno> {
+        prctl::set_pdeathsig(None)
     }
 
     /// What it is asked through.

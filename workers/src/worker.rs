@@ -1,29 +1,53 @@
 //! Composition root of one worker: its life once its application is loaded.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::application::Application;
 use crate::clock::Clock;
 use crate::event_loop::{EventLoop, Leftover};
-use crate::log::{Level, Value};
+use crate::hard_end;
+use crate::log::{Level, Log, Value};
 use crate::signals;
+use crate::supervisor_process::SupervisorProcess;
 
 pub use crate::post::{LIFE_FAILED, LIFE_READY, Listener, Owner, Post, WorkerExit};
+
+/// How long the exit of a worker may take whose supervisor has ended just before.
+const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves until told to leave. The application is loaded; this installs the signal handlers, has the
 /// application answer one request if that is asked for ([`crate::rehearsal`]), tells it that it is about to
 /// serve, reports readiness and turns the loop.
 pub fn run<A: Application>(post: Post, app: &mut A) -> WorkerExit {
     let (block, log) = (post.block, post.log.clone());
-    let exit = serve(post, app).unwrap_or_else(|error| {
+    let supervisor = Arc::clone(&post.supervisor);
+    let (exit, exit_ends) = serve(post, app).unwrap_or_else(|error| {
         log.line(Level::Critical, "worker.failed", &[("error", Value::Display(&error))]);
-        WorkerExit::Internal
+        (WorkerExit::Internal, None)
     });
     // What comes now is the application's: its exit hooks, which have a limit of their own.
     block.begin_exit(Clock::start().monotonic());
+    bound_exit(&supervisor, exit_ends, &log);
     exit
+}
+
+/// Sees to it that the exit has an end, which is the application's: it may have a thread that never ends. The
+/// supervisor looks after that as long as it lives. A worker that has lost it has a time of its own; one that
+/// loses it from here on is killed by the kernel at once, because nobody is left to count its time: all that it
+/// had accepted is answered.
+fn bound_exit(supervisor: &SupervisorProcess, exit_ends: Option<Instant>, log: &Log) {
+    let bound = supervisor.bind().map_err(std::io::Error::from);
+    let now = Instant::now();
+    let exit_ends = exit_ends.or_else(|| supervisor.is_gone().then(|| now + EXIT_PATIENCE));
+    let limited =
+        exit_ends.map_or(Ok(()), |end| hard_end::kill_after(end.saturating_duration_since(now)));
+    if let Err(error) = bound.and(limited) {
+        log.line(Level::Error, "worker.exit_not_bounded", &[("error", Value::Display(&error))]);
+    }
 }
 
 /// Serves in a process that is somebody else's: it has no supervisor, so no signal handler is installed
@@ -51,12 +75,17 @@ pub fn tell_failure(life: BorrowedFd<'_>, report: &str) {
     }
 }
 
-fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit> {
+fn serve<A: Application>(
+    post: Post,
+    app: &mut A,
+) -> std::io::Result<(WorkerExit, Option<Instant>)> {
     for signal in signals::install(post.doorbell.as_fd())? {
         let pairs = [("signal", Value::Text(signal.as_str()))];
         post.log.line(Level::Warning, "worker.signal_handler_replaced", &pairs);
     }
-    let block = post.block;
+    let (block, log) = (post.block, post.log.clone());
+    let supervisor = Arc::clone(&post.supervisor);
+    let _ = supervisor.bind(); // A zygote's worker is its child only now. It does without, as well.
     block.occupy(std::process::id());
     let check = post.settings.reload_check.clone();
     let mut event_loop = EventLoop::new(post, app)?;
@@ -64,17 +93,22 @@ fn serve<A: Application>(post: Post, app: &mut A) -> std::io::Result<WorkerExit>
         && let Err(report) = event_loop.rehearse(path)
     {
         tell_failure(event_loop.life(), &report);
-        return Ok(WorkerExit::NotBooted);
+        return Ok((WorkerExit::NotBooted, None));
     }
     if let Err(report) = event_loop.make_ready() {
         tell_failure(event_loop.life(), &report);
-        return Ok(WorkerExit::NotBooted);
+        return Ok((WorkerExit::NotBooted, None));
+    }
+    // It was bound while it booted ([`SupervisorProcess::bind`]). From now on it finishes what it accepts.
+    if let Err(error) = supervisor.unbind() {
+        log.line(Level::Error, "worker.not_unbound", &[("error", Value::Display(&error))]);
     }
     block.set_ready();
     // EPIPE: the supervisor is gone; the loop hears of it at once and drains.
     let _ = send(event_loop.life().as_raw_fd(), &[LIFE_READY], MsgFlags::MSG_NOSIGNAL);
     let leftover = event_loop.run()?;
-    Ok(if leftover.abandoned_count == 0 { WorkerExit::Done } else { WorkerExit::Abandoned })
+    let exit = if leftover.abandoned_count == 0 { WorkerExit::Done } else { WorkerExit::Abandoned };
+    Ok((exit, leftover.exit_ends))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(10);
 pub(super) enum Lifeline {
     Held,
     Cut { since: Instant },
-    Over,
+    Over { since: Instant },
 }
 
 /// What the end of the line meant.
@@ -38,7 +38,7 @@ impl Lifeline {
     pub(super) fn cut(&mut self, now: Instant) {
         match self {
             Self::Held => *self = Self::Cut { since: now },
-            Self::Cut { .. } | Self::Over => {}
+            Self::Cut { .. } | Self::Over { .. } => {}
         }
     }
 
@@ -52,7 +52,7 @@ impl Lifeline {
         } else {
             return None;
         };
-        *self = Self::Over;
+        *self = Self::Over { since: now };
         Some(finding)
     }
 
@@ -60,7 +60,15 @@ impl Lifeline {
     pub(super) fn next_look(self, now: Instant) -> Option<Instant> {
         match self {
             Self::Cut { .. } => Some(now + LOOK),
-            Self::Held | Self::Over => None,
+            Self::Held | Self::Over { .. } => None,
+        }
+    }
+
+    /// Since when nobody looks after this worker, if so.
+    pub(super) fn lost_at(self) -> Option<Instant> {
+        match self {
+            Self::Held => None,
+            Self::Cut { since } | Self::Over { since } => Some(since),
         }
     }
 }

@@ -9,12 +9,20 @@ use std::time::{Duration, Instant};
 pub(super) const DRAIN_QUIET: Duration = Duration::from_secs(1);
 /// How long a worker without a supervisor finishes what it has.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long what comes after its loop may take, however late that was: a request may have taken longer than
+/// [`ORPHAN_PATIENCE`] by itself.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 /// And how long it takes connections from the queue before that.
 const ORPHAN_TAKES: Duration = Duration::from_secs(5);
 /// How long replies go on when the interpreter's signal handlers want an end
 /// ([`crate::application::Heard::Leave`]): nobody else looks after the time. As long as a supervisor gives
 /// them in a quick stop.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// When a worker has to be gone that has come out of its loop `now`, and that nobody looks after since `lost_at`.
+pub(super) fn exit_ends(lost_at: Instant, now: Instant) -> Instant {
+    (lost_at + ORPHAN_PATIENCE).max(now + EXIT_PATIENCE)
+}
 
 /// What the worker is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +155,14 @@ mod tests {
                 assert!(orphan.is_out_of_time(lost + s(10)), "{phase:?}");
                 assert_eq!(orphan.next_look(lost + s(5)), Some(lost + s(10)), "{phase:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_exit_of_an_orphan_has_the_rest_of_the_ten_seconds_and_at_least_one() {
+        let lost = Instant::now();
+        for (left, end) in [(s(0), s(10)), (s(8), s(10)), (s(10), s(11)), (s(60), s(61))] {
+            assert_eq!(exit_ends(lost, lost + left), lost + end, "{left:?}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! The end of a Python program, as CPython's own finalization goes about it: threads that are not daemons
 //! finish first, executors among them, then `atexit` handlers run, then output is written out.
 //!
-//! A worker ends by `_exit(2)`, which does none of this. The wait for threads has no limit here: whoever
-//! tells a worker to leave kills it when its time is over.
+//! A worker ends by `_exit(2)`, which does none of this. The wait for threads has no limit here: the
+//! supervisor kills a worker whose time is over, and the kernel one that has no supervisor (`worker::run`).
 
 use pyo3::prelude::*;
 

@@ -1,0 +1,50 @@
+//! The end of a worker that nobody looks after, whatever the application does meanwhile.
+//!
+//! A timer of the kernel's sends SIGKILL. So it works while a thread is waited for without the interpreter's
+//! lock, in C code that never returns, and where the application has taken SIGALRM and setitimer(2): it has no
+//! signal that anybody could handle or block, and is no child's (timer_create(2)).
+
+use std::io;
+use std::time::Duration;
+
+use nix::sys::signal::{SigEvent, SigevNotify, Signal};
+use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
+use nix::time::ClockId;
+
+/// Kills this process when that much time has passed, unless it has ended by then.
+///
+/// Errors: EAGAIN, where the user has no signal left to queue (RLIMIT_SIGPENDING).
+pub(crate) fn kill_after(time: Duration) -> io::Result<()> {
+    let notify = SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 };
+    let mut timer = Timer::new(ClockId::CLOCK_MONOTONIC, SigEvent::new(notify))?;
+    // A time of 0 would disarm it.
+    let time = time.max(Duration::from_millis(1));
+    timer.set(Expiration::OneShot(time.into()), TimerSetTimeFlags::empty())?;
+    std::mem::forget(timer); // Dropped, it would be disarmed. It ends with the process.
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    const ROLE: &str = "ARCTOS_TEST_HARD_END";
+
+    /// The process that is killed is this program once more.
+    #[test]
+    fn a_process_that_does_not_end_is_killed() {
+        if std::env::var_os(ROLE).is_some() {
+            kill_after(Duration::ZERO).unwrap();
+            loop {
+                std::thread::park();
+            }
+        }
+        let program = std::env::current_exe().unwrap();
+        let name = "hard_end::tests::a_process_that_does_not_end_is_killed";
+        let ended = Command::new(program).args(["--exact", name]).env(ROLE, "1").output().unwrap();
+        assert_eq!(ended.status.signal(), Some(Signal::SIGKILL as i32));
+    }
+}

@@ -38,6 +38,7 @@ use arctos_worker::metrics::{Counter, Row};
 
 use crate::descriptors::OwnDescriptors;
 use crate::metrics::{Books, Gauges, Ledger};
+use crate::slot::Pid;
 use crate::statsd::{Statsd, Target};
 use carrier::{Carrier, CarrierError, Delivery};
 use compose::Composer;
@@ -146,6 +147,11 @@ impl Emitter {
     /// Something that becomes readable when [`Emitter::turn`] has something to do.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         self.carrier.awaited()
+    }
+
+    /// A child that looks a name up.
+    pub fn child(&self) -> Option<Pid> {
+        self.carrier.child()
     }
 
     /// The descriptors that a child closes.

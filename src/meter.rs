@@ -13,6 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::descriptors::OwnDescriptors;
 use crate::emitter::Emitter;
 use crate::metrics::{Books, Gauges, Ledger, Sampler, Scene};
+use crate::slot::Pid;
 use crate::statsd::Statsd;
 
 /// The last flush may take so long: a stop waits for it.
@@ -75,6 +76,11 @@ impl Meter {
     /// Something that becomes readable when [`Meter::turn`] has something to do.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         self.sending.as_ref().and_then(|sending| sending.emitter.awaited())
+    }
+
+    /// A child that the emitter has at work.
+    pub fn child(&self) -> Option<Pid> {
+        self.sending.as_ref().and_then(|sending| sending.emitter.child())
     }
 
     /// The descriptors that a child closes.

@@ -27,8 +27,8 @@
 //!
 //! A zygote has fewer rights than the supervisor, and runs code of the application's, which can write to its
 //! socket. So a pid that it tells is believed only once the kernel says that it is a child of the supervisor's
-//! ([`Admission`]); a moment may pass, because the process between the two has to end first. A zygote that
-//! says what cannot be is killed, and the next worker that is wanted brings another one.
+//! ([`Admission`]) that was not there before the zygote ([`Elders`]), as the children are of a program that
+//! called `serve()`; a moment may pass, because the process between the two has to end first. A zygote that says what cannot be is killed, and the next worker that is wanted brings another one.
 
 mod message;
 mod news;
@@ -59,6 +59,7 @@ use nix::unistd;
 use thiserror::Error;
 
 use crate::descriptors::OwnDescriptors;
+use crate::fork::child::Elders;
 use crate::fork::{self, Berth, ForkError, Launch};
 use crate::slot::{ExitStatus, Pid};
 use crate::supervisor::LAST_WORDS;
@@ -139,6 +140,8 @@ pub enum Admission {
 pub struct Zygote {
     pid: Pid,
     generation: Generation,
+    /// Who cannot be a worker of its.
+    elders: Elders,
     /// Our end of its socket, non-blocking.
     line: OwnedFd,
     /// How long it may take, with whatever it does.
@@ -206,9 +209,11 @@ impl Zygote {
         let (line, its) = pair().map_err(StartError::Line)?;
         let ours = [line.as_fd()];
         let life = |prepared| process::live(launch, its, inheritance, prepared);
+        let elders = Elders::of_caller();
         let pid = fork::spawn_zygote(launch, berth, inheritance.log, &ours, life)?;
         Ok(Self {
             pid,
+            elders: elders.and_before(pid),
             generation: inheritance.generation,
             line,
             patience,
@@ -469,7 +474,8 @@ impl Zygote {
         let Some(order) = order else { return };
         let Some(told) = &mut order.told else { return };
         let (pid, number) = (told.pid, order.number);
-        match admit(pid) {
+        let admission = if self.elders.contain(pid) { Admission::Stranger } else { admit(pid) };
+        match admission {
             Admission::Child => {
                 if let Some(Underway { slot, side, .. }) = self.answered(number) {
                     news.push(News::Started { slot, side, pid });

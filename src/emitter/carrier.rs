@@ -21,6 +21,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use super::lookup::{Lookup, Progress, Resolve};
+use crate::slot::Pid;
 use crate::statsd::Target;
 
 /// From one lookup to the next.
@@ -145,6 +146,17 @@ impl Carrier {
             Destination::Name(name) => match &name.search {
                 Search::Resting { until, .. } => Some(*until),
                 Search::Running { lookup, .. } => lookup.deadline(),
+            },
+        }
+    }
+
+    /// The child that looks the name up, if one is at work.
+    pub(super) fn child(&self) -> Option<Pid> {
+        match &self.destination {
+            Destination::Unix(_) | Destination::Address(_) => None,
+            Destination::Name(name) => match &name.search {
+                Search::Resting { .. } => None,
+                Search::Running { lookup, .. } => lookup.pid(),
             },
         }
     }

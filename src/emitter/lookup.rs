@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::read;
 
 use crate::fork::{Errand, errand};
+use crate::slot::Pid;
 
 /// Whoever has not answered by then is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,6 +64,11 @@ impl Lookup {
     /// Readable when [`Lookup::turn`] has something to do.
     pub(super) fn awaited(&self) -> Option<BorrowedFd<'_>> {
         self.errand.as_ref().map(Errand::words)
+    }
+
+    /// The child that works.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        self.errand.as_ref().map(Errand::pid)
     }
 
     /// When it is given up.

@@ -67,6 +67,11 @@ fn prepare_errand(parent: unistd::Pid, mouth: &OwnedFd) -> io::Result<()> {
 }
 
 impl Errand {
+    /// Its process, which must not be taken for another child's.
+    pub fn pid(&self) -> Pid {
+        Pid(self.pid.as_raw())
+    }
+
     /// What it says, non-blocking; at its end, the child has ended.
     pub fn words(&self) -> BorrowedFd<'_> {
         self.words.as_fd()

@@ -134,7 +134,8 @@ impl Monitor<'_> {
         let crew = self.crew.iter().map(|member| member.pid);
         let zygotes = self.nursery.zygotes.iter().map(Zygote::pid);
         let opening = self.openings.opening().map(Opening::pid);
-        crew.chain(zygotes).chain(opening).chain(self.succession.successor()).collect()
+        let others = [self.succession.successor(), self.meter.child()].into_iter().flatten();
+        crew.chain(zygotes).chain(opening).chain(others).collect()
     }
 
     /// Whose time is up? Not to be called when we have been stopped ourselves.

@@ -25,6 +25,7 @@ impl Play {
         let zygote = Zygote {
             pid: Pid(process.id().cast_signed()),
             generation: Generation(1),
+            elders: Elders::default(),
             line,
             patience: PATIENCE,
             state: State::Booting { deadline: start + PATIENCE, is_late: false },
@@ -283,6 +284,21 @@ fn a_process_that_has_another_place_is_no_worker() {
     play.says(Word::Started { number, pid: Pid(7) });
     let news = play.zygote.listen(&|_| Admission::Stranger, play.start);
     is_distrusted(&mut play, &news, Lie::Stranger { pid: Pid(7) });
+}
+
+#[test]
+fn a_child_that_was_there_before_the_zygote_is_no_worker() {
+    let mut play = Play::ready();
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let pid = Pid(child.id().cast_signed()); // `believe` takes it for a worker.
+    play.zygote.elders = Elders::of_caller();
+    play.order(0);
+    let number = play.told().unwrap().number;
+    play.says(Word::Started { number, pid });
+    let news = play.zygote.listen(&believe, play.start);
+    is_distrusted(&mut play, &news, Lie::Stranger { pid });
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -36,6 +36,9 @@ impl Zygote {
                     self.state = State::Ready { underway };
                 }
                 Err(Errno::EPIPE) => {
+                    // The application may have closed our socket in a zygote that goes on living: nobody would
+                    // hear of its end.
+                    self.kill();
                     news.push(failed(order, SpawnCause::Gone));
                     self.give_up(SpawnCause::Gone, ZygoteEnding::Died, news);
                 }

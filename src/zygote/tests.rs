@@ -354,6 +354,15 @@ fn an_answer_to_an_order_that_it_was_not_given_is_a_lie() {
 }
 
 #[test]
+fn a_zygote_that_cannot_be_told_an_order_any_more_is_killed() {
+    let mut play = Play::ready();
+    play.its = None; // The application has closed it, and the process lives.
+    let failed = News::SpawnFailed { slot: SlotId(0), side: Side::A, cause: SpawnCause::Gone };
+    assert_eq!(play.order(0), [failed]);
+    assert!(play.is_killed());
+}
+
+#[test]
 fn a_second_ready_and_a_failure_after_it_are_lies() {
     let (threads, sockets) = (Vec::new(), Vec::new());
     let (exit, report) = (WorkerExit::NotBooted, String::new());

@@ -4,16 +4,21 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arctos_worker::log::{Level, Value};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, readlinkat};
 use nix::libc;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Uid, geteuid};
 
 use super::Monitor;
 use crate::config::AccessLog;
 use crate::error::Fatal;
+
+/// Links that lead to one another, of which the kernel follows 40.
+const MOST_LINKS: usize = 40;
 
 impl Monitor<'_> {
     /// USR1, after the file was moved away: opens it anew, and gives it to the workers.
@@ -55,21 +60,47 @@ pub(super) fn open(access: &AccessLog) -> Result<Option<OwnedFd>, Fatal> {
 }
 
 /// Root follows no link but root's own: in a folder that the workers' user can write to, a planted one would have
-/// lines that clients can shape appended to a file of root's.
+/// lines that clients can shape appended to a file of root's. Nor does it wait for the reader of a FIFO.
+///
+/// A link is looked at and read through one descriptor, and what it leads to is opened by the same rule: whoever
+/// can replace it in between gains nothing.
 fn open_file(path: &Path) -> io::Result<File> {
-    let open = |flags| OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
-    match open(libc::O_NOFOLLOW) {
-        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-            let owner = Uid::from_raw(std::fs::symlink_metadata(path)?.uid());
-            match may_follow(owner, geteuid()) {
-                true => open(0),
-                false => Err(io::Error::other(format!(
-                    "it is a link of user {owner}, which root does not follow; give its target"
-                ))),
-            }
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match open_at_once(&path, libc::O_NOFOLLOW) {
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {}
+            opened => return opened,
         }
-        opened => opened,
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let link = OpenOptions::new().read(true).custom_flags(flags).open(&path)?;
+        let owner = Uid::from_raw(link.metadata()?.uid());
+        if !may_follow(owner, geteuid()) {
+            return Err(io::Error::other(format!(
+                "it is a link of user {owner}, which root does not follow; give its target"
+            )));
+        }
+        // `/dev/stdout` leads there. Nobody can plant a link in /proc, and what it says is no path.
+        if fstatfs(&link)?.filesystem_type() == PROC_SUPER_MAGIC {
+            return open_at_once(&path, 0);
+        }
+        // EINVAL, or ENOENT: it was replaced by something that is no link.
+        let target = PathBuf::from(readlinkat(&link, "")?);
+        path = path.parent().map_or(target.clone(), |folder| folder.join(target));
     }
+    Err(Errno::ELOOP.into())
+}
+
+/// Without waiting, which open(2) does for the reader of a FIFO; who writes to it may.
+fn open_at_once(path: &Path, flags: i32) -> io::Result<File> {
+    let flags = flags | libc::O_NONBLOCK;
+    let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::other("it is a FIFO or a socket that nobody reads from"),
+        Some(_) | None => error,
+    })?;
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(file)
 }
 
 fn may_follow(owner: Uid, own: Uid) -> bool {
@@ -103,5 +134,34 @@ mod tests {
             assert!(open_file(&link).unwrap_err().to_string().contains("user 1234567"));
         }
         open_file(&folder.path().join("file")).unwrap();
+    }
+
+    #[test]
+    fn links_that_lead_to_links_are_followed_one_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name| folder.path().join(name);
+        symlink("second", at("first")).unwrap(); // relative
+        symlink(at("file"), at("second")).unwrap();
+        open_file(&at("first")).unwrap();
+        assert!(at("file").exists());
+        symlink(at("round"), at("round")).unwrap();
+        assert_eq!(open_file(&at("round")).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        symlink("/proc/self/fd/1", at("stdout")).unwrap();
+        let _ = open_file(&at("stdout")); // It may be anything.
+        symlink("/dev/null", at("null")).unwrap();
+        open_file(&at("null")).unwrap();
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_is_not_waited_for_and_a_read_one_is_written_to_as_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open_file(&path).unwrap_err().to_string().contains("nobody reads"));
+        let flags = libc::O_NONBLOCK;
+        let _reader = OpenOptions::new().read(true).custom_flags(flags).open(&path).unwrap();
+        let file = open_file(&path).unwrap();
+        let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL).unwrap());
+        assert!(flags.contains(OFlag::O_APPEND) && !flags.contains(OFlag::O_NONBLOCK));
     }
 }

@@ -69,7 +69,7 @@ impl Identity {
     /// (PR_SET_NO_NEW_PRIVS), nor by a capability that a program could give it (the bounding set).
     pub(crate) fn gives_up_privileges(&self) -> bool {
         match &self.change {
-            Change::User { .. } => !self.allow_new_privileges,
+            Change::User { user, .. } => !user.is_root() && !self.allow_new_privileges,
             Change::None | Change::Group(_) => false,
         }
     }
@@ -140,6 +140,8 @@ mod tests {
         assert!(!gives_up(user(), true));
         assert!(!gives_up(Change::None, false));
         assert!(!gives_up(Change::Group(GROUP), false), "it is root still");
+        let root = Change::User { user: ROOT, group: GROUP, groups: vec![GROUP] };
+        assert!(!gives_up(root, false), "so is it here");
     }
 
     #[test]

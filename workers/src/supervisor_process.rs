@@ -6,7 +6,9 @@
 //!
 //! A pidfd is asked where the kernel has them (Linux 5.3), because it names the process for good. Elsewhere
 //! getppid(2) has to do: a worker is its supervisor's child, or becomes it as soon as the process between them
-//! has ended. Either says so a moment later than the line, which is closed earlier in the end of a process.
+//! has ended. Before that its parent is another process although the supervisor lives, so that this is only a
+//! [`Presence::Doubtful`]. Either says so a moment later than the line, which is closed earlier in the end of a
+//! process.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -25,6 +27,17 @@ pub struct SupervisorProcess {
     pidfd: Option<OwnedFd>,
 }
 
+/// What can be said of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It lives.
+    There,
+    /// The parent is another process: it has ended, unless this worker has yet to become its child.
+    Doubtful,
+    /// It has ended.
+    Gone,
+}
+
 impl SupervisorProcess {
     /// The calling process; its children inherit this.
     pub fn this() -> Self {
@@ -37,14 +50,21 @@ impl SupervisorProcess {
         Self { pid, pidfd: fd::process(pid).ok() }
     }
 
-    /// Whether it has ended.
-    pub fn is_gone(&self) -> bool {
+    /// Whether it lives.
+    pub fn presence(&self) -> Presence {
         let Some(pidfd) = &self.pidfd else {
-            return getppid() != self.pid && getpid() != self.pid;
+            let is_known = getppid() == self.pid || getpid() == self.pid;
+            return if is_known { Presence::There } else { Presence::Doubtful };
         };
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         // An error is EINTR or ENOMEM: whoever asks asks again.
-        poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true)
+        let has_ended = poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true);
+        if has_ended { Presence::Gone } else { Presence::There }
+    }
+
+    /// Whether it has ended, as far as that can be said.
+    pub fn is_gone(&self) -> bool {
+        self.presence() != Presence::There
     }
 
     /// Has the kernel kill the caller when the supervisor ends. Nothing is done in a process that is not its
@@ -95,13 +115,14 @@ mod tests {
     fn a_process_is_gone_when_it_has_ended() {
         assert!(!SupervisorProcess::this().is_gone());
         assert!(stage::ended().is_gone());
+        assert_eq!(stage::ended().presence(), Presence::Gone);
     }
 
     #[test]
     fn without_a_pidfd_the_parent_is_asked_for() {
-        let asked = |pid| SupervisorProcess { pid, pidfd: None }.is_gone();
-        assert!(!asked(getppid()));
-        assert!(!asked(getpid()));
-        assert!(asked(Pid::from_raw(i32::MAX)));
+        let asked = |pid| SupervisorProcess { pid, pidfd: None }.presence();
+        assert_eq!(asked(getppid()), Presence::There);
+        assert_eq!(asked(getpid()), Presence::There);
+        assert_eq!(asked(Pid::from_raw(i32::MAX)), Presence::Doubtful);
     }
 }

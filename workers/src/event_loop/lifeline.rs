@@ -4,11 +4,14 @@
 //! |---|---|---|
 //! | Held | end of file | Cut |
 //! | Cut | the supervisor is found gone | Over, [`Finding::Orphaned`] |
+//! | Cut | its worker still has another parent after [`PATIENCE`] | Over, [`Finding::Orphaned`] |
 //! | Cut | it still lives after [`PATIENCE`] | Over, [`Finding::Disconnected`] |
 //!
 //! Pure: the time comes in.
 
 use std::time::{Duration, Instant};
+
+use crate::supervisor_process::Presence;
 
 /// How long after the end of its line a supervisor may still be seen. The kernel closes the files of a process
 /// before it says that the process has ended, and a machine under load may come to the second a little later.
@@ -43,14 +46,17 @@ impl Lifeline {
     }
 
     /// Looks for the supervisor, if that is due; a finding, once.
-    pub(super) fn look(&mut self, is_gone: impl FnOnce() -> bool, now: Instant) -> Option<Finding> {
+    pub(super) fn look(
+        &mut self,
+        presence: impl FnOnce() -> Presence,
+        now: Instant,
+    ) -> Option<Finding> {
         let Self::Cut { since } = *self else { return None };
-        let finding = if is_gone() {
-            Finding::Orphaned
-        } else if now >= since + PATIENCE {
-            Finding::Disconnected
-        } else {
-            return None;
+        let finding = match presence() {
+            Presence::Gone => Finding::Orphaned,
+            Presence::There | Presence::Doubtful if now < since + PATIENCE => return None,
+            Presence::Doubtful => Finding::Orphaned,
+            Presence::There => Finding::Disconnected,
         };
         *self = Self::Over { since: now };
         Some(finding)
@@ -81,11 +87,11 @@ mod tests {
     fn a_supervisor_that_is_gone_is_found_out_once() {
         let now = Instant::now();
         let mut line = Lifeline::Held;
-        assert_eq!(line.look(|| true, now), None, "nobody asks while the line is there");
+        assert_eq!(line.look(|| Presence::Gone, now), None, "nobody asks while the line is there");
         line.cut(now);
-        assert_eq!(line.look(|| true, now), Some(Finding::Orphaned));
+        assert_eq!(line.look(|| Presence::Gone, now), Some(Finding::Orphaned));
         line.cut(now);
-        assert_eq!(line.look(|| true, now), None);
+        assert_eq!(line.look(|| Presence::Gone, now), None);
         assert_eq!(line.next_look(now), None);
     }
 
@@ -94,9 +100,24 @@ mod tests {
         let now = Instant::now();
         let mut line = Lifeline::Held;
         line.cut(now);
-        assert_eq!(line.look(|| false, now), None);
+        assert_eq!(line.look(|| Presence::There, now), None);
         assert_eq!(line.next_look(now), Some(now + LOOK));
-        assert_eq!(line.look(|| true, now + LOOK), Some(Finding::Orphaned));
+        assert_eq!(line.look(|| Presence::Gone, now + LOOK), Some(Finding::Orphaned));
+    }
+
+    /// Without a pidfd, the worker of a zygote is at first the child of the process between them.
+    #[test]
+    fn another_parent_is_believed_to_be_the_supervisors_end_only_after_a_while() {
+        let now = Instant::now();
+        let mut line = Lifeline::Held;
+        line.cut(now);
+        assert_eq!(line.look(|| Presence::Doubtful, now + PATIENCE - LOOK), None);
+        let mut becomes_child = line;
+        assert_eq!(
+            becomes_child.look(|| Presence::There, now + PATIENCE),
+            Some(Finding::Disconnected)
+        );
+        assert_eq!(line.look(|| Presence::Doubtful, now + PATIENCE), Some(Finding::Orphaned));
     }
 
     #[test]
@@ -104,8 +125,8 @@ mod tests {
         let now = Instant::now();
         let mut line = Lifeline::Held;
         line.cut(now);
-        assert_eq!(line.look(|| false, now + PATIENCE - LOOK), None);
-        assert_eq!(line.look(|| false, now + PATIENCE), Some(Finding::Disconnected));
-        assert_eq!(line.look(|| true, now + PATIENCE), None);
+        assert_eq!(line.look(|| Presence::There, now + PATIENCE - LOOK), None);
+        assert_eq!(line.look(|| Presence::There, now + PATIENCE), Some(Finding::Disconnected));
+        assert_eq!(line.look(|| Presence::Gone, now + PATIENCE), None);
     }
 }

@@ -36,7 +36,7 @@ impl<A: Application> EventLoop<'_, A> {
     /// Finds out what the end of the life socket meant.
     pub(super) fn look_for_supervisor(&mut self) {
         let (supervisor, now) = (&self.supervisor, self.desk.clock.now());
-        let Some(finding) = self.lifeline.look(|| supervisor.is_gone(), now) else { return };
+        let Some(finding) = self.lifeline.look(|| supervisor.presence(), now) else { return };
         self.desk.persistence = Persistence::Close;
         match finding {
             Finding::Orphaned => {

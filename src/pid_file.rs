@@ -1,8 +1,8 @@
 //! The pid file: there from the moment the server is ready until it ends.
 //!
-//! It is prepared under another name before anything is started, so that a folder that cannot be
-//! written stops the start and not the finished server; and renamed into place, so that a reader
-//! never finds half a number.
+//! Before anything is started a file is written beside its place and removed again, so that a folder that cannot
+//! be written stops the start and not the finished server. Once the server is ready, another one is written and
+//! renamed into place at once, so that a reader never finds half a number.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -28,8 +28,8 @@ pub struct PidFile {
 }
 
 enum State {
-    /// Written beside its place.
-    Prepared(PathBuf),
+    /// Not there yet.
+    Prepared,
     /// In its place.
     Published,
     /// A successor's, as far as it is there.
@@ -37,24 +37,36 @@ enum State {
 }
 
 impl PidFile {
-    /// Writes `pid` to a new file beside `path`, whose name nobody can know before: in a folder that others can
-    /// write to, a link of theirs would have it written into a file of ours.
+    /// Finds out whether a file can be written beside `path`, and leaves none: a server that is killed while it
+    /// boots would never remove it.
     pub fn prepare(path: &Path, pid: u32) -> io::Result<Self> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let text = format!("{pid}\n");
+        let prepared =
+            Self { path: path.to_owned(), state: State::Prepared, text: format!("{pid}\n") };
+        fs::remove_file(prepared.write_beside()?)?;
+        Ok(prepared)
+    }
+
+    /// Writes a new file beside its place, whose name nobody can know before: in a folder that others can write to,
+    /// a link of theirs would have it written into a file of ours.
+    fn write_beside(&self) -> io::Result<PathBuf> {
+        let name = self.path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         for _ in 0..ATTEMPTS {
             let mut beside = name.to_os_string();
+            let pid = self.text.trim_end();
             beside.push(format!(".{pid}.{:016x}", RandomState::new().build_hasher().finish()));
-            let beside = path.with_file_name(beside);
+            let beside = self.path.with_file_name(beside);
             let made = File::options().write(true).create_new(true).mode(0o644).open(&beside);
             match made {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
                 Ok(mut file) => {
-                    let state = State::Prepared(beside);
-                    let prepared = Self { path: path.to_owned(), state, text };
-                    file.write_all(prepared.text.as_bytes())?;
-                    return Ok(prepared);
+                    return match file.write_all(self.text.as_bytes()) {
+                        Ok(()) => Ok(beside),
+                        Err(error) => {
+                            let _ = fs::remove_file(beside); // The failure is that it cannot be written.
+                            Err(error)
+                        }
+                    };
                 }
             }
         }
@@ -90,19 +102,25 @@ impl PidFile {
 
     /// Puts it in its place, over whatever an earlier server left there.
     pub fn publish(&mut self) -> io::Result<()> {
-        if let State::Prepared(beside) = &self.state {
-            fs::rename(beside, &self.path)?;
-            self.state = State::Published;
+        match self.state {
+            State::Prepared => {
+                let beside = self.write_beside()?;
+                if let Err(error) = fs::rename(&beside, &self.path) {
+                    let _ = fs::remove_file(beside); // The failure is that it cannot be renamed.
+                    return Err(error);
+                }
+                self.state = State::Published;
+                Ok(())
+            }
+            State::Published | State::GivenAway => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
         let ours = match &self.state {
-            State::Prepared(beside) => Some(beside),
-            State::GivenAway => None,
+            State::Prepared | State::GivenAway => None,
             // A successor may have put its own there.
             State::Published => match read(&self.path) {
                 Some(text) if text == self.text => Some(&self.path),
@@ -133,7 +151,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("arctos.pid");
         let mut file = PidFile::prepare(&path, 71).unwrap();
-        assert!(!path.exists());
+        let count = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(count, 0, "who is killed now leaves nothing");
         file.publish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "71\n");
         drop(file);

@@ -130,6 +130,7 @@ impl Launch for Actor {
             _ => {}
         }
         post.block.set_ready();
+        post.supervisor.unbind().unwrap(); // As a worker does, which was bound while it booted.
         let _ = write(&post.life, &[LIFE_READY]); // EPIPE: the supervisor is gone, as the loop hears.
         match self.0.as_str() {
             "exits" => std::process::exit(7),

@@ -8,7 +8,7 @@
 //! | Idle | first byte of a request | Head |
 //! | Idle, Head | head whole, body whole behind it | Ready ([`Step::Call`]) |
 //! | Idle, Head | head whole, body still to come | Body |
-//! | Body | body whole | Ready ([`Step::CallGathered`]) |
+//! | Body | body whole | Ready ([`Step::CallGathered`]), unless the client has left: Closed |
 //! | Idle, Head, Body | refused | Replying with an answer of ours, then Lingering ([`Step::Refused`] says why) |
 //! | Idle, Head, Body | end of stream, error | Closed |
 //! | Head, Body | deadline | Lingering, which sends 408 first |
@@ -354,7 +354,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// The peer has shut its sending direction.
     pub fn ended(&mut self, row: &Row) {
-        let reason = match self.state {
+        let reason = match &self.state {
+            State::Body(gathering) if gathering.is_whole() => CloseReason::Abandoned,
             State::Idle => CloseReason::IdlePeerLeft,
             State::Head(_) | State::Body(_) => CloseReason::PeerLeft,
             State::Ready(_) => CloseReason::Abandoned,
@@ -366,7 +367,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// Reading or writing failed: the connection is dead.
     pub fn failed(&mut self, row: &Row) {
-        let reason = match self.state {
+        let reason = match &self.state {
+            State::Body(gathering) if gathering.is_whole() => CloseReason::AbandonedByReset,
             State::Idle if self.info.served > 0 => CloseReason::IdleReset,
             State::Idle | State::Head(_) | State::Body(_) => CloseReason::ReadFailed,
             State::Ready(_) => CloseReason::AbandonedByReset,
@@ -452,7 +454,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// Gives the connection up for a reason of the worker's own.
     pub fn give_up(&mut self, row: &Row) {
-        let reason = match self.state {
+        let reason = match &self.state {
+            State::Body(gathering) if gathering.is_whole() => CloseReason::Abandoned,
             State::Idle => CloseReason::IdleGivenUp,
             State::Head(_) | State::Body(_) => CloseReason::PeerLeft,
             State::Ready(_) => CloseReason::Abandoned,
@@ -516,6 +519,11 @@ fn discarded_bytes(framing: Framing, limits: &Limits) -> u64 {
 }
 
 impl Gathering {
+    /// Whether all of the request is here: only the call is due.
+    fn is_whole(&self) -> bool {
+        self.progress == BodyProgress::Whole
+    }
+
     fn read_body<'i>(&mut self, input: &mut Cursor<'i>) -> Result<Step<'static, 'i>, BodyError> {
         while self.progress == BodyProgress::Receiving {
             let decoded = self.decoder.decode(input.rest())?;

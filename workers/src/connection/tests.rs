@@ -320,6 +320,38 @@ fn garbage_is_answered_400_and_lingers_until_the_peer_leaves() {
     assert!(bench.calls.is_empty());
 }
 
+/// A connection whose request has come whole in two pieces, and was not called for yet.
+fn gathered() -> Bench {
+    let mut bench = Bench::new(vec![]);
+    bench.packet(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na");
+    bench.conn.received();
+    let rules = Rules {
+        settings: &bench.settings,
+        date: &bench.date,
+        row: &bench.block.row,
+        persistence: bench.persistence,
+    };
+    let mut input = Cursor::new(b"b");
+    assert!(matches!(bench.conn.step(&mut input, &mut bench.head, &rules), Step::Store(b"b")));
+    assert!(matches!(bench.conn.step(&mut input, &mut bench.head, &rules), Step::CallGathered));
+    bench
+}
+
+#[test]
+fn a_gathered_request_whose_client_has_left_is_abandoned() {
+    let leave: [fn(&mut Bench); 3] = [
+        |bench| bench.conn.ended(&bench.block.row),
+        |bench| bench.conn.failed(&bench.block.row),
+        |bench| bench.conn.give_up(&bench.block.row),
+    ];
+    for leave in leave {
+        let mut bench = gathered();
+        leave(&mut bench);
+        assert_eq!(bench.block.row.get(Counter::ReqAbandoned), 1);
+        assert_eq!(bench.block.row.get(Counter::ReqAborted), 1);
+    }
+}
+
 #[test]
 fn lingering_ends_when_the_peer_sends_too_much() {
     let mut bench = Bench::new(vec![]);

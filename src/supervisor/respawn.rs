@@ -22,7 +22,8 @@ impl Supervisor {
             return; // An adopted orphan: reaped, and nothing to us, whatever its status.
         };
         let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
-        let Some(seat) = self.slots.iter_mut().chain(spare).nth(index) else { return };
+        let seats = self.slots.iter_mut().chain(spare).chain(&mut self.leavers);
+        let Some(seat) = seats.into_iter().nth(index) else { return };
         let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
         let Life { report, had_request, is_excused } = life;
         let Some(ending) = seat.exited(had_request, now, &mut self.jitter) else { return };
@@ -57,6 +58,7 @@ impl Supervisor {
                 now,
             );
         }
+        self.forget_leavers();
     }
 
     /// A worker could not boot: before the first full set that ends the server, later it does not.

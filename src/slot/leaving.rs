@@ -3,7 +3,20 @@
 
 use std::time::Instant;
 
-use super::{Before, Jitter, Pid, SERVED_AFTER, SlotState, WorkerSlot};
+use super::{Before, Ending, ExitStatus, Jitter, Pid, SERVED_AFTER, SlotState, WorkerSlot};
+
+impl Ending {
+    /// Whether it speaks against the code: a worker that nobody had asked to leave and that ended with status
+    /// 0 and without a request was sent TERM directly, or recycled itself.
+    pub fn is_failure(self, status: ExitStatus, had_running: bool) -> bool {
+        match (self, status) {
+            (Self::Asked, _) => false,
+            (Self::Died, ExitStatus::Code(0)) => had_running,
+            (Self::Died, ExitStatus::Code(_) | ExitStatus::Signal(_))
+            | (Self::BootFailed | Self::Hung, _) => true,
+        }
+    }
+}
 
 /// A worker that ended its loop although nobody had asked it to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -87,6 +87,8 @@ pub struct Life {
     pub report: Option<String>,
     /// Whether it was given a request.
     pub had_request: bool,
+    /// Whether one was running when it ended.
+    pub had_running: bool,
     /// Whether it died of what workers of the old code die of, too: that says nothing against the new one.
     pub is_excused: bool,
 }

@@ -25,7 +25,7 @@ impl Supervisor {
         let seats = self.slots.iter_mut().chain(spare).chain(&mut self.leavers);
         let Some(seat) = seats.into_iter().nth(index) else { return };
         let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
-        let Life { report, had_request, is_excused } = life;
+        let Life { report, had_request, had_running, is_excused } = life;
         let Some(ending) = seat.exited(had_request, now, &mut self.jitter) else { return };
         self.tell(Notice::Ended { slot: id, side, pid, generation, status, ending, is_excused });
         match ending {
@@ -34,7 +34,7 @@ impl Supervisor {
                 if had_request {
                     self.forget_delays(now);
                 }
-                if !is_excused {
+                if !is_excused && ending.is_failure(status, had_running) {
                     self.note_death(generation, now);
                 }
             }

@@ -52,8 +52,8 @@ pub struct Lines {
     life: UnixStream,
     doorbell: EventFd,
     block: &'static Block,
-    /// Requests that those before it in its block have answered.
-    answered_before: u64,
+    /// Requests that those before it in its block were given.
+    given_before: u64,
     /// What the worker's stacks come out of; `None` after its end, which poll(2) would report for ever.
     stacks: Option<OwnedFd>,
 }
@@ -70,10 +70,10 @@ impl Lines {
         of_worker.set_nonblocking(true)?;
         let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let of_worker_too = doorbell.as_fd().try_clone_to_owned()?;
-        let answered_before = answered(block);
+        let given_before = given(block);
         let (stacks, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         fd::send_descriptor(life.as_fd(), LIFE_STACKS, writer.as_fd())?;
-        let lines = Self { life, doorbell, block, answered_before, stacks: Some(stacks) };
+        let lines = Self { life, doorbell, block, given_before, stacks: Some(stacks) };
         Ok((lines, of_worker.into(), of_worker_too))
     }
 
@@ -181,7 +181,7 @@ impl Member {
     /// counts, because the next worker may get another one.
     pub fn had_request(&self) -> bool {
         let is_in_one = self.block.request_start().is_some();
-        is_in_one || answered(self.block) != self.lines.answered_before
+        is_in_one || given(self.block) != self.lines.given_before
     }
 
     /// What it said about its failure to boot.
@@ -248,7 +248,7 @@ impl Member {
     }
 }
 
-fn answered(block: &Block) -> u64 {
+fn given(block: &Block) -> u64 {
     block.row.get(Counter::ReqSuccessRead)
 }
 
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_answered_in_its_block_is_not_its_own() {
+    fn what_others_were_given_in_its_block_is_not_its_own() {
         let block = Block::detached();
         block.row.inc(Counter::ReqSuccessRead);
         let (lines, _life, _doorbell) = Lines::open(block).unwrap();

@@ -11,6 +11,8 @@ pub mod excuses;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use arctos_worker::identity::Generation;
+
 /// Deaths within [`PERIOD`] that are a storm.
 const STORM: u64 = 5;
 /// From one report to the next.
@@ -34,7 +36,7 @@ pub struct Deaths {
     /// Deaths of this period by the request that was running.
     causes: BTreeMap<String, u64>,
     /// The deaths in requests of the last minute, oldest first.
-    recent: VecDeque<(Instant, String)>,
+    recent: VecDeque<(Instant, Generation, String)>,
     /// `None` before the first death, and after a period without one.
     period: Option<Period>,
 }
@@ -59,8 +61,13 @@ pub struct Report {
 
 impl Deaths {
     /// A worker has died, in this request if it was in one.
-    pub fn note(&mut self, request: Option<&str>, now: Instant) -> Option<Report> {
-        self.remember(request, now);
+    pub fn note(
+        &mut self,
+        request: Option<&str>,
+        generation: Generation,
+        now: Instant,
+    ) -> Option<Report> {
+        self.remember(request.map(|request| (generation, request)), now);
         let period = *self.period.get_or_insert(Period { begin: now, is_storm: false });
         let cause = request.unwrap_or(NO_REQUEST);
         let is_known = self.causes.contains_key(cause) || self.causes.len() < REQUESTS;
@@ -70,11 +77,13 @@ impl Deaths {
         breaks_out.then(|| self.report(period, now))
     }
 
-    /// The requests that end workers again and again, and how many each ends in a minute.
-    pub fn rates(&mut self, now: Instant) -> BTreeMap<String, u64> {
+    /// The requests that end workers again and again, and how many each ends in a minute. What workers of
+    /// generations beyond the one in service have died of is forgotten: those were given up.
+    pub fn rates(&mut self, in_service: Generation, now: Instant) -> BTreeMap<String, u64> {
         self.remember(None, now);
+        self.recent.retain(|(_, generation, _)| *generation <= in_service);
         let mut known = BTreeMap::<_, (Instant, u64)>::new();
-        for (at, request) in &self.recent {
+        for (at, _, request) in &self.recent {
             known.entry(request.clone()).or_insert((*at, 0)).1 += 1;
         }
         known.retain(|_, (_, count)| *count >= AGAIN_AND_AGAIN);
@@ -86,9 +95,10 @@ impl Deaths {
         known.into_iter().map(|(request, counted)| (request, a_minute(counted))).collect()
     }
 
-    fn remember(&mut self, request: Option<&str>, now: Instant) {
-        self.recent.extend(request.map(|request| (now, request.to_owned())));
-        while let Some((at, _)) = self.recent.front()
+    fn remember(&mut self, death: Option<(Generation, &str)>, now: Instant) {
+        let death = death.map(|(generation, request)| (now, generation, request.to_owned()));
+        self.recent.extend(death);
+        while let Some((at, _, _)) = self.recent.front()
             && (self.recent.len() > REMEMBERED || *at + PERIOD <= now)
         {
             self.recent.pop_front();
@@ -140,6 +150,8 @@ impl Deaths {
 mod tests {
     use super::*;
 
+    const ONE: Generation = Generation(1);
+
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -148,10 +160,10 @@ mod tests {
     fn five_deaths_in_a_minute_are_a_storm_and_named_by_their_requests() {
         let (mut deaths, start) = (Deaths::default(), Instant::now());
         for (second, request) in [(0, "GET /a"), (9, "GET /crash"), (20, "GET /crash")] {
-            assert_eq!(deaths.note(Some(request), start + s(second)), None);
+            assert_eq!(deaths.note(Some(request), ONE, start + s(second)), None);
         }
-        assert_eq!(deaths.note(None, start + s(30)), None);
-        let report = deaths.note(Some("GET /crash"), start + s(40)).unwrap();
+        assert_eq!(deaths.note(None, ONE, start + s(30)), None);
+        let report = deaths.note(Some("GET /crash"), ONE, start + s(40)).unwrap();
         assert_eq!(report.deaths_count, 5);
         assert_eq!(report.within, s(40));
         assert_eq!(report.requests, "GET /crash (3), GET /a (1), no request (1)");
@@ -163,7 +175,7 @@ mod tests {
         let reported = (0..200).filter_map(|second| {
             let now = start + s(second);
             let judged = deaths.judge(now);
-            let noted = (second < 130).then(|| deaths.note(Some("GET /"), now)).flatten();
+            let noted = (second < 130).then(|| deaths.note(Some("GET /"), ONE, now)).flatten();
             let report = judged.or(noted)?;
             Some((second, report.deaths_count))
         });
@@ -177,18 +189,33 @@ mod tests {
     fn requests_that_end_workers_again_and_again_are_known_for_a_minute() {
         let (mut deaths, start) = (Deaths::default(), Instant::now());
         for second in 0..30 {
-            deaths.note(Some("GET /crash"), start + s(second));
-            deaths.note(None, start + s(second));
+            deaths.note(Some("GET /crash"), ONE, start + s(second));
+            deaths.note(None, ONE, start + s(second));
         }
-        deaths.note(Some("GET /once"), start + s(30));
-        assert_eq!(deaths.rates(start + s(30)), [("GET /crash".to_owned(), 60)].into());
-        assert_eq!(deaths.rates(start + s(59)), [("GET /crash".to_owned(), 30)].into());
-        assert_eq!(deaths.rates(start + s(80)), [("GET /crash".to_owned(), 9)].into());
-        assert_eq!(deaths.rates(start + s(91)), [].into());
+        deaths.note(Some("GET /once"), ONE, start + s(30));
+        assert_eq!(deaths.rates(ONE, start + s(30)), [("GET /crash".to_owned(), 60)].into());
+        assert_eq!(deaths.rates(ONE, start + s(59)), [("GET /crash".to_owned(), 30)].into());
+        assert_eq!(deaths.rates(ONE, start + s(80)), [("GET /crash".to_owned(), 9)].into());
+        assert_eq!(deaths.rates(ONE, start + s(91)), [].into());
         for number in 0..10_000 {
-            deaths.note(Some(&format!("GET /{number}")), start + s(91));
+            deaths.note(Some(&format!("GET /{number}")), ONE, start + s(91));
         }
         assert_eq!(deaths.recent.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn what_a_generation_that_was_given_up_has_died_of_is_forgotten() {
+        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        for second in 0..10 {
+            deaths.note(Some("GET /new"), Generation(2), start + s(second));
+        }
+        assert_eq!(deaths.rates(Generation(1), start + s(10)), [].into());
+        assert_eq!(deaths.rates(Generation(3), start + s(10)), [].into());
+        deaths.note(Some("GET /"), Generation(1), start + s(10));
+        for second in 11..20 {
+            deaths.note(Some("GET /"), Generation(3), start + s(second));
+        }
+        assert_eq!(deaths.rates(Generation(3), start + s(20)), [("GET /".to_owned(), 60)].into());
     }
 
     #[test]
@@ -198,7 +225,7 @@ mod tests {
             let now = start + s(60 * minute);
             assert_eq!(deaths.judge(now), None);
             for _ in 1..STORM {
-                assert_eq!(deaths.note(Some("GET /"), now), None);
+                assert_eq!(deaths.note(Some("GET /"), ONE, now), None);
             }
         }
     }
@@ -208,7 +235,7 @@ mod tests {
         let (mut deaths, start) = (Deaths::default(), Instant::now());
         let mut counted = 0;
         for number in 0..1000 {
-            let report = deaths.note(Some(&format!("GET /{number}")), start);
+            let report = deaths.note(Some(&format!("GET /{number}")), ONE, start);
             counted += report.map_or(0, |report| report.deaths_count);
             assert!(deaths.causes.len() <= REQUESTS + 1);
         }

@@ -437,8 +437,9 @@ impl<'a> Monitor<'a> {
         self.tell_last_stacks(pid, now);
         let member = self.crew.swap_remove(index);
         let (report, had_request) = (member.report(), member.had_request());
+        let had_running = running_request(member.block).is_some();
         let is_excused = self.excuses(member.block, now);
-        let life = Life { report, had_request, is_excused };
+        let life = Life { report, had_request, had_running, is_excused };
         self.supervisor.handle(Event::Exited { pid, status, life }, now);
     }
 

@@ -21,6 +21,8 @@
 //! | Starting, Recalled, Ready, Draining, Quitting | [`quit`](WorkerSlot::quit) | Quitting |
 //! | Ready, Draining, Quitting | [`condemn`](WorkerSlot::condemn) | Condemned |
 //! | Condemned | [`acquit`](WorkerSlot::acquit) | Ready, Draining or Quitting |
+//! | Ready | [`loop_ended`](WorkerSlot::loop_ended) | Draining, without having been asked to |
+//! | Draining, Quitting, Condemned after them | [`detach`](WorkerSlot::detach) | Empty, or Backoff if unasked |
 //! | Starting, Recalled, Failing, Ready, Draining, Quitting, Condemned | [`kill`](WorkerSlot::kill) | Killed |
 //! | Starting, Failing, Ready, Condemned, Killed while booting or for hanging | [`exited`](WorkerSlot::exited) | Backoff |
 //! | Recalled, Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
@@ -31,6 +33,7 @@
 
 mod backoff;
 mod condemned;
+mod leaving;
 mod state;
 
 use std::time::{Duration, Instant};
@@ -41,10 +44,12 @@ use arctos_worker::metrics::Side;
 use backoff::Backoff;
 pub use backoff::Jitter;
 pub use condemned::Before;
+use leaving::Unasked;
 pub use state::SlotState;
 
 /// A worker that was ready for this long has served, whether or not a request came.
 pub const SERVED_AFTER: Duration = Duration::from_secs(1);
+
 /// A process, as the kernel numbers it. Not nix's type, which can be asked for the caller's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub i32);
@@ -113,6 +118,8 @@ pub struct WorkerSlot {
     backoff: Backoff,
     /// Whether a worker of this slot has ever served and died, or served for long.
     was_served: bool,
+    /// Of a worker that leaves by itself.
+    unasked: Option<Unasked>,
 }
 
 impl WorkerSlot {
@@ -120,7 +127,8 @@ impl WorkerSlot {
     pub fn new(id: SlotId) -> Self {
         let generation = Generation(0);
         let (state, backoff) = (SlotState::Empty, Backoff::default());
-        Self { id, state, side: Side::B, generation, backoff, was_served: false }
+        let (side, was_served, unasked) = (Side::B, false, None);
+        Self { id, state, side, generation, backoff, was_served, unasked }
     }
 
     /// A stand-in beside the process that is here: it is spawned at once, in the other block. The backoff
@@ -134,6 +142,7 @@ impl WorkerSlot {
         std::mem::swap(&mut self.state, &mut understudy.state);
         std::mem::swap(&mut self.side, &mut understudy.side);
         std::mem::swap(&mut self.generation, &mut understudy.generation);
+        std::mem::swap(&mut self.unasked, &mut understudy.unasked);
     }
 
     /// The understudy could not boot: when to try the next one.
@@ -521,6 +530,7 @@ impl WorkerSlot {
         jitter: &mut Jitter,
     ) -> Option<Ending> {
         let mut has_served = had_request;
+        let unasked = self.unasked.take();
         let ending = match self.state {
             SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning => return None,
             SlotState::Starting { .. } | SlotState::Failing { .. } => Ending::BootFailed,
@@ -531,27 +541,39 @@ impl WorkerSlot {
             SlotState::Condemned { .. } => Ending::Hung,
             SlotState::Recalled { .. }
             | SlotState::Draining { .. }
-            | SlotState::Quitting { .. } => Ending::Asked,
+            | SlotState::Quitting { .. } => match unasked {
+                Some(Unasked { had_served }) => {
+                    has_served |= had_served;
+                    Ending::Died
+                }
+                None => Ending::Asked,
+            },
             SlotState::Killed { reason, .. } => match reason {
                 KillReason::BootTimeout | KillReason::BootFailed => Ending::BootFailed,
                 KillReason::Hung => Ending::Hung,
                 KillReason::Overdue => Ending::Asked,
             },
         };
-        self.state = match ending {
-            Ending::BootFailed => SlotState::Backoff { until: self.backoff.failed(now, jitter) },
-            Ending::Died if !has_served => {
-                SlotState::Backoff { until: self.backoff.failed(now, jitter) }
-            }
+        match ending {
+            Ending::BootFailed => self.follow_death(false, now, jitter),
+            Ending::Died => self.follow_death(has_served, now, jitter),
             // A worker hangs in a request that it was given, after its time-out: it has served.
-            Ending::Died | Ending::Hung => {
-                self.was_served = true;
-                self.backoff.forget();
-                SlotState::Backoff { until: now }
-            }
-            Ending::Asked => SlotState::Empty,
-        };
+            Ending::Hung => self.follow_death(true, now, jitter),
+            Ending::Asked => self.state = SlotState::Empty,
+        }
         Some(ending)
+    }
+
+    /// Nobody had asked its worker to leave: when the next one comes.
+    fn follow_death(&mut self, has_served: bool, now: Instant, jitter: &mut Jitter) {
+        let until = if has_served {
+            self.was_served = true;
+            self.backoff.forget();
+            now
+        } else {
+            self.backoff.failed(now, jitter)
+        };
+        self.state = SlotState::Backoff { until };
     }
 }
 

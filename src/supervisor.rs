@@ -35,6 +35,7 @@
 mod action;
 mod event;
 mod hang;
+mod leavers;
 mod respawn;
 mod roll;
 mod stop;
@@ -61,6 +62,7 @@ const PILOTS: u16 = 2;
 /// How long a worker that said it cannot boot may take to end: an application that left a thread
 /// running at its failed import would hold it for ever.
 const FAILING_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What the machine is told to do and to allow.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -130,6 +132,8 @@ pub struct Supervisor {
     /// A HUP came and its turn has not come.
     is_reload_wanted: bool,
     spare: Option<Spare>,
+    /// Workers whose loop is over, and that no seat waits for.
+    leavers: Vec<WorkerSlot>,
     /// Workers that are to be replaced because they are worn out.
     worn: Vec<Pid>,
     /// A replacement could not boot: not before this.
@@ -155,6 +159,7 @@ impl Supervisor {
             roll: Roll::Idle,
             is_reload_wanted: false,
             spare: None,
+            leavers: Vec::new(),
             worn: Vec::new(),
             next_replacement: None,
             target,
@@ -213,7 +218,7 @@ impl Supervisor {
         self.generation
     }
 
-    /// The slots, and the seat beside them, if it is taken.
+    /// The slots, and the seats beside them that are taken.
     pub fn places(&self) -> impl Iterator<Item = &WorkerSlot> {
         self.seats()
     }
@@ -238,6 +243,7 @@ impl Supervisor {
             }
             Event::Hung { pid } => self.hung(pid, now),
             Event::GoesOn { pid } => self.goes_on(pid),
+            Event::LoopEnded { pid, had_request } => self.loop_ended(pid, had_request, now),
             Event::Worn { pid } => self.worn(pid),
             Event::Exited { pid, status, life } => self.exited(pid, status, life, now),
             Event::Configured { policy } => self.configured(policy),
@@ -268,19 +274,20 @@ impl Supervisor {
         CRASH_LOOP.max(self.policy.boot)
     }
 
-    /// All places where a process may be: the slots, and the spare seat at the end.
+    /// All places where a process may be: the slots, the spare seat if it is taken, and those of the leavers.
     fn seats(&self) -> impl Iterator<Item = &WorkerSlot> {
-        self.slots.iter().chain(self.spare.iter().map(|spare| &spare.seat))
+        let spare = self.spare.iter().map(|spare| &spare.seat);
+        self.slots.iter().chain(spare).chain(&self.leavers)
     }
 
     fn seat_count(&self) -> usize {
-        self.slots.len() + usize::from(self.spare.is_some())
+        self.seats().count()
     }
 
     /// The seat of an index below [`Supervisor::seat_count`].
     fn seat_mut(&mut self, index: usize) -> Option<&mut WorkerSlot> {
         let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
-        self.slots.iter_mut().chain(spare).nth(index)
+        self.slots.iter_mut().chain(spare).chain(&mut self.leavers).nth(index)
     }
 
     fn index_of(&self, pid: Pid) -> Option<usize> {
@@ -288,7 +295,7 @@ impl Supervisor {
     }
 
     fn is_spare(&self, index: usize) -> bool {
-        index == self.slots.len()
+        self.spare.is_some() && index == self.slots.len()
     }
 
     /// The seat that asked for a spawn in this block.
@@ -462,12 +469,13 @@ impl Supervisor {
         self.advance_roll(now);
         for index in 0..self.slots.len() {
             let wanted = self.wants(self.slots[index].id().0);
-            let (generation, taken) = (self.generation, self.side_taken_by_spare(index));
+            let (generation, taken) = (self.generation, self.side_taken(index, Some(index)));
             let slot = &mut self.slots[index];
-            match wanted {
-                true => slot.fill(now),
-                false => slot.retire(),
-            }
+            let Some(taken) = taken.ok().filter(|_| wanted) else {
+                slot.retire();
+                continue;
+            };
+            slot.fill(now);
             if let Some(side) = slot.spawn_when_due(generation, taken, now) {
                 let slot = slot.id();
                 self.last_spawn = Some(now);
@@ -490,14 +498,11 @@ impl Supervisor {
         }
     }
 
-    /// The block that the spare seat's process has, if it is one of this slot's.
-    fn side_taken_by_spare(&self, index: usize) -> Option<Side> {
-        let seat = &self.spare.as_ref()?.seat;
-        (seat.id() == self.slots[index].id() && !seat.is_vacant()).then(|| seat.side())
-    }
-
     fn spawn_spare(&mut self, now: Instant) {
-        let Some(spare) = &mut self.spare else { return };
+        let Some(id) = self.spare.as_ref().map(|spare| spare.seat.id()) else { return };
+        // Its slot may have lost its process, and asked for another one, in the same moment.
+        let taken = self.side_taken(usize::from(id.0), Some(self.slots.len()));
+        let (Some(spare), Ok(taken)) = (&mut self.spare, taken) else { return };
         let generation = match (spare.role, &self.roll) {
             (Role::Canary, Roll::Canary { generation, .. }) => *generation,
             (Role::Replacement, _) => self.generation,
@@ -505,9 +510,7 @@ impl Supervisor {
         };
         if spare.seat.pid().is_none() {
             spare.seat.fill(now);
-            // Its slot may have lost its process, and asked for another one, in the same moment.
-            let taken = self.slots[usize::from(spare.seat.id().0)].side();
-            if let Some(side) = spare.seat.spawn_when_due(generation, Some(taken), now) {
+            if let Some(side) = spare.seat.spawn_when_due(generation, taken, now) {
                 let slot = spare.seat.id();
                 self.actions.push_back(Action::Spawn { slot, side, generation });
             }

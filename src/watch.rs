@@ -96,6 +96,12 @@ pub fn hang(
     (pulse.ticks > 0 && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
 }
 
+/// Whether the loop of a worker is over, so that it serves nobody any more.
+pub fn has_ended_loop(block: &Block, monotonic: Duration) -> bool {
+    // A worker that scribbles over its block can leave any moment; one that is still to come is none.
+    block.exit_start().is_some_and(|start| start <= monotonic)
+}
+
 /// After what a worker is replaced; `None` is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -294,6 +300,15 @@ mod tests {
         worker.allowed.stop = Duration::ZERO;
         worker.block.begin_exit(worker.now);
         assert_eq!(worker.wait(40), Some(Hang::Exit(s(11))));
+    }
+
+    #[test]
+    fn a_loop_is_over_when_the_exit_hooks_begin() {
+        let worker = Watched::from(s(100));
+        assert!(!has_ended_loop(worker.block, worker.now));
+        worker.block.begin_exit(s(101));
+        assert!(!has_ended_loop(worker.block, worker.now));
+        assert!(has_ended_loop(worker.block, s(101)));
     }
 
     #[test]

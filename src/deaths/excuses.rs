@@ -55,10 +55,13 @@ impl Excuses {
     }
 }
 
-/// Rates as they are told to another server: a line `N METHOD PATH` each.
+/// Rates as they are told to another server: a line `N METHOD PATH` each, the highest first, because not
+/// all of them may be told.
 pub fn encode(rates: &BTreeMap<String, u64>) -> String {
     let mut text = String::new();
-    for (request, rate) in rates {
+    let mut rates: Vec<_> = rates.iter().collect();
+    rates.sort_by(|(_, one), (_, other)| other.cmp(one));
+    for (request, rate) in rates.into_iter().take(REQUESTS) {
         let _ = writeln!(text, "{rate} {request}"); // A String takes all that is written to it.
     }
     text
@@ -109,6 +112,10 @@ mod tests {
         let rates: BTreeMap<_, _> = [("GET /a b".to_owned(), 3), ("POST /é".to_owned(), 60)].into();
         assert_eq!(decode(&encode(&rates)), rates);
         assert_eq!(decode("x GET /\n7\n\n"), BTreeMap::new());
+        let mut many: BTreeMap<_, _> = (0..1000).map(|n| (format!("GET /{n}"), 3)).collect();
+        many.insert("POST /worst".to_owned(), 60);
+        assert_eq!(decode(&encode(&many)).len(), REQUESTS);
+        assert_eq!(decode(&encode(&many)).get("POST /worst"), Some(&60));
         let mut excuses = Excuses::new(BTreeMap::new(), start);
         excuses.extend(rates);
         assert!(excuses.accept(Some("GET /a b"), start));

@@ -27,7 +27,8 @@ impl Monitor<'_> {
     /// Reads the configuration anew, and answers the machine.
     pub(super) fn configure(&mut self, generation: Generation) {
         let now = Instant::now();
-        self.excuses = Some(Excuses::new(self.deaths.rates(now), now));
+        let rates = self.deaths.rates(self.supervisor.generation(), now);
+        self.excuses = Some(Excuses::new(rates, now));
         self.last_report = None;
         self.waiting.begin();
         let usec = monotonic().unwrap_or_default().as_micros();

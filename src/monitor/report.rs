@@ -141,16 +141,19 @@ impl Monitor<'_> {
                     Ending::Asked => {}
                 }
                 match ending {
-                    Ending::Died | Ending::Hung => {
+                    Ending::Died | Ending::Hung
+                        if ending.is_failure(*status, running.is_some()) =>
+                    {
                         let request = running.as_ref().map(|running| running.line.as_str());
-                        if let Some(storm) = self.deaths.note(request, Instant::now()) {
+                        if let Some(storm) = self.deaths.note(request, *generation, Instant::now())
+                        {
                             self.tell_storm(&storm);
                         }
                         if !is_excused {
                             self.doubt();
                         }
                     }
-                    Ending::BootFailed | Ending::Asked => {}
+                    Ending::Died | Ending::Hung | Ending::BootFailed | Ending::Asked => {}
                 }
                 // Nobody is there: no request runs and no connection is open, whoever reads it.
                 block.assign(*generation);

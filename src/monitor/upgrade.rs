@@ -386,7 +386,7 @@ impl Monitor<'_> {
 
     /// The successor's workers get the same requests.
     fn tell_deaths(&mut self, now: Instant) {
-        let rates = self.deaths.rates(now);
+        let rates = self.deaths.rates(self.supervisor.generation(), now);
         if let Some(line) = self.succession.line.as_ref().filter(|_| !rates.is_empty()) {
             // As with the books: it is gone, or is told again.
             let _ = succession::tell_text(line, DYING, &excuses::encode(&rates));

@@ -1,4 +1,4 @@
-//! Looks at the workers a few times a second: who hangs, who is worn out.
+//! Looks at the workers a few times a second: who hangs, who is worn out, who has left its loop.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::{Monitor, monotonic};
 use crate::crew::Member;
 use crate::slot::Pid;
 use crate::supervisor::Event;
-use crate::watch::{Allowed, Hang, Pardon, Wear, hang};
+use crate::watch::{Allowed, Hang, Pardon, Wear, hang, has_ended_loop};
 
 /// From one look to the next.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
@@ -30,6 +30,9 @@ impl Monitor<'_> {
             if !member.block.is_ready() {
                 continue;
             }
+            if has_ended_loop(member.block, monotonic) {
+                news.push((member.pid, Trouble::Leaves { had_request: member.had_request() }));
+            }
             let Member { block, pulse, .. } = member;
             if let Some(found) = hang(block, pulse, &allowed, &self.pardon, monotonic) {
                 news.push((member.pid, Trouble::Hangs(found)));
@@ -46,6 +49,9 @@ impl Monitor<'_> {
                 Trouble::Hangs(found) => {
                     self.last_hang = Some((pid, found));
                     self.supervisor.handle(Event::Hung { pid }, now);
+                }
+                Trouble::Leaves { had_request } => {
+                    self.supervisor.handle(Event::LoopEnded { pid, had_request }, now);
                 }
                 Trouble::Worn(wear) => {
                     self.tell_wear(pid, wear);
@@ -113,5 +119,9 @@ impl Monitor<'_> {
 
 enum Trouble {
     Hangs(Hang),
+    /// Its loop is over, and its process is still there.
+    Leaves {
+        had_request: bool,
+    },
     Worn(Wear),
 }

@@ -52,7 +52,8 @@ pub enum SlotState {
         pid: Pid,
         /// Since when.
         since: Instant,
-        /// Whether it has been ready for [`SERVED_AFTER`](super::SERVED_AFTER), and [`WorkerSlot::has_served`](super::WorkerSlot::has_served) has said so.
+        /// Whether it has been ready for [`SERVED_AFTER`](super::SERVED_AFTER), and
+        /// [`WorkerSlot::has_served`](super::WorkerSlot::has_served) has said so.
         has_served: bool,
     },
     /// A worker that was told to finish what it took and leave.

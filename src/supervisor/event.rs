@@ -47,6 +47,14 @@ pub enum Event {
         /// Which.
         pid: Pid,
     },
+    /// The loop of a worker is over: it serves nobody any more. Its process ends once its exit hooks and its
+    /// threads have. It may be told more than once.
+    LoopEnded {
+        /// Which.
+        pid: Pid,
+        /// Whether it was given a request.
+        had_request: bool,
+    },
     /// A worker has reached one of its limits, and is to be replaced.
     Worn {
         /// Which.
@@ -79,6 +87,8 @@ pub struct Life {
     pub report: Option<String>,
     /// Whether it was given a request.
     pub had_request: bool,
+    /// Whether one was running when it ended.
+    pub had_running: bool,
     /// Whether it died of what workers of the old code die of, too: that says nothing against the new one.
     pub is_excused: bool,
 }

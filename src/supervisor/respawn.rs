@@ -22,9 +22,10 @@ impl Supervisor {
             return; // An adopted orphan: reaped, and nothing to us, whatever its status.
         };
         let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
-        let Some(seat) = self.slots.iter_mut().chain(spare).nth(index) else { return };
+        let seats = self.slots.iter_mut().chain(spare).chain(&mut self.leavers);
+        let Some(seat) = seats.into_iter().nth(index) else { return };
         let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
-        let Life { report, had_request, is_excused } = life;
+        let Life { report, had_request, had_running, is_excused } = life;
         let Some(ending) = seat.exited(had_request, now, &mut self.jitter) else { return };
         self.tell(Notice::Ended { slot: id, side, pid, generation, status, ending, is_excused });
         match ending {
@@ -33,7 +34,7 @@ impl Supervisor {
                 if had_request {
                     self.forget_delays(now);
                 }
-                if !is_excused {
+                if !is_excused && ending.is_failure(status, had_running) {
                     self.note_death(generation, now);
                 }
             }
@@ -57,6 +58,7 @@ impl Supervisor {
                 now,
             );
         }
+        self.forget_leavers();
     }
 
     /// A worker could not boot: before the first full set that ends the server, later it does not.

@@ -1,8 +1,9 @@
 //! Replacing workers that serve, one at a time: for a reload, or because one is worn out.
 //!
 //! There is one spare seat beside the slots. A new worker boots in it while the old one serves on; when
-//! it is ready the two change places, and the old one drains in the spare seat. So there is never a
-//! ready worker fewer than before, and never more than one process too many.
+//! it is ready the two change places, and the old one drains in the spare seat until its loop is over
+//! (what is left of it then is in `leavers`). So there is never a ready worker fewer than before, and never
+//! more than one process too many that serves.
 //!
 //! | roll | event | actions | next |
 //! |---|---|---|---|
@@ -120,10 +121,12 @@ impl Supervisor {
             }
             Phase::Resting => {
                 self.is_reload_wanted = true;
-                // Where somebody still leaves the spare seat there is no room for a canary before that.
-                self.phase = match self.spare {
-                    None => Phase::Returning,
-                    Some(_) => Phase::Serving { unready_since: None },
+                // Where somebody still leaves the spare seat, or both blocks of the canary's slot are in
+                // use, there is no room for a canary before that.
+                let has_room = self.spare.is_none() && self.side_taken(0, None).is_ok();
+                self.phase = match has_room {
+                    true => Phase::Returning,
+                    false => Phase::Serving { unready_since: None },
                 };
             }
             Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {}
@@ -309,7 +312,8 @@ impl Supervisor {
         };
         let is_worn = |slot: &WorkerSlot| slot.pid().is_some_and(|pid| self.worn.contains(&pid));
         serving.iter().position(|slot| {
-            slot.is_ready() && ((rolls && self.is_outdated(slot)) || is_worn(slot))
+            let is_due = (rolls && self.is_outdated(slot)) || is_worn(slot);
+            slot.is_ready() && is_due && self.has_room_beside(slot)
         })
     }
 
@@ -370,7 +374,7 @@ impl Supervisor {
         self.actions.extend(told);
     }
 
-    fn end_roll(&mut self, outcome: ReloadOutcome) {
+    pub(super) fn end_roll(&mut self, outcome: ReloadOutcome) {
         self.roll = Roll::Idle;
         self.bring_back();
         self.actions.push_back(Action::ReloadEnded { outcome });

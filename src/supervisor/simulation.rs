@@ -47,6 +47,8 @@ struct Process {
     /// Whether it was ready when it was found hanging.
     was_ready: bool,
     is_killed: bool,
+    /// Its loop is over.
+    is_over: bool,
 }
 
 /// A worker that a zygote was asked for.
@@ -186,6 +188,7 @@ impl World {
             51..=56 => Event::Hung { pid: any_pid },
             63..=68 => Event::GoesOn { pid: any_pid },
             57..=59 => Event::Worn { pid: any_pid },
+            69..=76 => Event::LoopEnded { pid: any_pid, had_request: false },
             60..=62 => {
                 let slot = SlotId(self.dice.draw() as u16 % 9);
                 Event::Wish(Wish::Recycle { slot })
@@ -252,14 +255,25 @@ impl World {
                     process.ready_since = process.ready_since.or(Some(self.now));
                     process.leaving.has_been_ready = true;
                     process.is_ready = process.told.is_none_or(|told| told == Command::Announce)
-                        && !process.is_killed;
+                        && !process.is_killed
+                        && !process.is_over;
                 }
             }
             Event::GoesOn { pid } if self.machine.is_condemned(*pid) => {
                 let process = self.processes.get_mut(&pid.0).expect("it is alive");
                 process.leaving.is_hung = false;
-                process.is_ready =
-                    process.was_ready && process.told.is_none_or(|told| told == Command::Announce);
+                process.is_ready = process.was_ready
+                    && !process.is_over
+                    && process.told.is_none_or(|told| told == Command::Announce);
+            }
+            Event::LoopEnded { pid, .. } => {
+                let process = self.processes.get_mut(&pid.0);
+                let has_loop = |process: &&mut Process| process.leaving.has_been_ready;
+                let Some(process) = process.filter(has_loop) else { return };
+                process.is_over = true;
+                process.is_ready = false;
+                process.was_ready = false;
+                process.leaving.since = process.leaving.since.or(Some(self.now));
             }
             Event::Wish(Wish::Terminate | Wish::Quit | Wish::Interrupt) => self.asked = true,
             Event::Failing { .. }

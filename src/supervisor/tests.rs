@@ -1,4 +1,5 @@
 mod held;
+mod leavers;
 mod reload;
 mod respawn;
 

@@ -76,8 +76,9 @@ impl Heir {
         is_proved
     }
 
-    /// A worker that was ready has died, of what those of the server before do not die of; true when this server has to leave for it. As a canary's death
-    /// ends a reload: the next worker would take requests to its grave as well.
+    /// A worker that was ready has died, of what those of the server before do not die of; true when this
+    /// server has to leave for it. As a canary's death ends a reload: the next worker would take requests to
+    /// its grave as well.
     pub fn died(&mut self) -> bool {
         match self.0 {
             State::Booting | State::Proving { .. } => {

@@ -1,8 +1,8 @@
 //! The log writer: never blocks, never panics, one write(2) a line.
 //!
 //! A line is an event name and `key=value` pairs, or the same as a JSON object. A line that cannot be
-//! written at once is dropped and counted, and the next one that can be says so; `sink` knows how to write without waiting. What stands in
-//! a value may come from anybody, so it is escaped and cut: `escape`.
+//! written at once is dropped and counted, and the next one that can be says so; `sink` knows how to write
+//! without waiting. What stands in a value may come from anybody, so it is escaped and cut: `escape`.
 //!
 //! Own code: a line must be dropped rather than waited for, and without a thread of its own, which must
 //! not exist in a process that forks. That is this file; formatting is the smaller part.

@@ -9,7 +9,9 @@ impl World {
         let coming = self.orders.iter().map(|order| (order.slot, order.side));
         let places: Vec<_> = alive.chain(coming).collect();
         assert!(!places.contains(&(slot, side)), "two in one block");
-        let slots: Vec<_> = places.into_iter().map(|(slot, _)| slot).collect();
+        let serve = self.processes.values().filter(|process| !process.is_over);
+        let coming = self.orders.iter().map(|order| order.slot);
+        let slots: Vec<_> = serve.map(|process| process.slot).chain(coming).collect();
         let is_double = |slot: &SlotId| slots.iter().filter(|other| *other == slot).count() > 1;
         let is_second = slots.contains(&slot);
         assert!(!is_second || !slots.iter().any(is_double), "more than one process too many");
@@ -52,6 +54,7 @@ impl World {
             was_ready: false,
             leaving: Leaving::default(),
             is_killed: false,
+            is_over: false,
         };
         self.processes.insert(pid.0, process);
         self.draw_fate(pid);
@@ -95,6 +98,7 @@ fn is_answer(event: &Event, to: &Order) -> bool {
         | Event::Failing { .. }
         | Event::Hung { .. }
         | Event::GoesOn { .. }
+        | Event::LoopEnded { .. }
         | Event::Worn { .. }
         | Event::Exited { .. }
         | Event::Configured { .. }

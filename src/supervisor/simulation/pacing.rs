@@ -49,7 +49,13 @@ impl World {
         let longest = Duration::from_millis(5_500);
         let wanted = &machine.slots[..usize::from(machine.target)];
         let is_serving = matches!(machine.phase, Phase::Filling | Phase::Serving { .. });
-        let waits: Vec<_> = wanted.iter().filter(|slot| slot.is_vacant()).collect();
+        // Where a canary and a leaver have both blocks of a slot, its own worker waits for one of them.
+        let has_block = |slot: &&WorkerSlot| {
+            let index = usize::from(slot.id().0);
+            machine.side_taken(index, Some(index)).is_ok()
+        };
+        let waits = wanted.iter().filter(|slot| slot.is_vacant()).filter(has_block);
+        let waits: Vec<_> = waits.collect();
         if !is_serving || waits.is_empty() {
             return;
         }

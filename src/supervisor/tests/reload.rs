@@ -75,6 +75,19 @@ fn a_canary_that_dies_in_its_probation_changes_nothing() {
     assert_eq!(rig.after(s(60.0)), []);
 }
 
+#[test]
+fn workers_that_were_sent_term_directly_halt_no_roll() {
+    let mut rig = Rig::serving(policy(3));
+    rig.hup(policy(3));
+    rig.ready(103);
+    rig.after(PROBATION);
+    rig.left(100); // The replacement of the second boots.
+    assert_eq!(rig.left(103), [Spawn(0)]);
+    rig.ready(105);
+    assert_eq!(rig.left(105), [Spawn(0)]);
+    assert!(matches!(rig.machine.reloading(), Some((Generation(2), Step::Rolling))));
+}
+
 impl Rig {
     /// A worker dies of what those of the old code die of, too.
     fn died_excused(&mut self, pid: i32) -> Vec<Did> {

@@ -31,6 +31,9 @@ pub enum Side {
 }
 
 impl Side {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
     /// The other one.
     pub fn other(self) -> Self {
         match self {

@@ -35,8 +35,8 @@ const NO_REQUEST: &str = "no request";
 pub struct Deaths {
     /// Deaths of this period by the request that was running.
     causes: BTreeMap<String, u64>,
-    /// The deaths in requests of the last minute, oldest first.
-    recent: VecDeque<(Instant, Generation, String)>,
+    /// The deaths of the last minute, oldest first, each with its request.
+    recent: VecDeque<(Instant, Generation, Option<String>)>,
     /// `None` before the first death, and after a period without one.
     period: Option<Period>,
 }
@@ -67,7 +67,8 @@ impl Deaths {
         generation: Generation,
         now: Instant,
     ) -> Option<Report> {
-        self.remember(request.map(|request| (generation, request)), now);
+        self.recent.push_back((now, generation, request.map(str::to_owned)));
+        self.forget_old(now);
         let period = *self.period.get_or_insert(Period { begin: now, is_storm: false });
         let cause = request.unwrap_or(NO_REQUEST);
         let is_known = self.causes.contains_key(cause) || self.causes.len() < REQUESTS;
@@ -77,15 +78,25 @@ impl Deaths {
         breaks_out.then(|| self.report(period, now))
     }
 
-    /// The requests that end workers again and again, and how many each ends in a minute. What workers of
+    /// The requests that end workers again and again, and how many each ends in a minute; what dies of anything
+    /// else is counted together, under a name that is no request. What workers of
     /// generations beyond the one in service have died of is forgotten: those were given up.
     pub fn rates(&mut self, in_service: Generation, now: Instant) -> BTreeMap<String, u64> {
-        self.remember(None, now);
+        self.forget_old(now);
         self.recent.retain(|(_, generation, _)| *generation <= in_service);
         let mut known = BTreeMap::<_, (Instant, u64)>::new();
         for (at, _, request) in &self.recent {
-            known.entry(request.clone()).or_insert((*at, 0)).1 += 1;
+            let request = request.as_deref().unwrap_or(NO_REQUEST);
+            known.entry(request.to_owned()).or_insert((*at, 0)).1 += 1;
         }
+        // Crashes that are spread over many requests, or come between them, count together.
+        let is_other = |(request, (_, count)): &(&String, &(Instant, u64))| {
+            *count < AGAIN_AND_AGAIN || *request == NO_REQUEST
+        };
+        let others = known.iter().filter(is_other).map(|(_, counted)| *counted);
+        let others = others.reduce(|(one, n), (other, m)| (one.min(other), n + m));
+        known.remove(NO_REQUEST);
+        known.extend(others.map(|others| (OTHERS.to_owned(), others)));
         known.retain(|_, (_, count)| *count >= AGAIN_AND_AGAIN);
         let a_minute = |(first, count): (Instant, u64)| {
             // What has begun just now goes on as it began.
@@ -95,9 +106,7 @@ impl Deaths {
         known.into_iter().map(|(request, counted)| (request, a_minute(counted))).collect()
     }
 
-    fn remember(&mut self, death: Option<(Generation, &str)>, now: Instant) {
-        let death = death.map(|(generation, request)| (now, generation, request.to_owned()));
-        self.recent.extend(death);
+    fn forget_old(&mut self, now: Instant) {
         while let Some((at, _, _)) = self.recent.front()
             && (self.recent.len() > REMEMBERED || *at + PERIOD <= now)
         {
@@ -190,7 +199,6 @@ mod tests {
         let (mut deaths, start) = (Deaths::default(), Instant::now());
         for second in 0..30 {
             deaths.note(Some("GET /crash"), ONE, start + s(second));
-            deaths.note(None, ONE, start + s(second));
         }
         deaths.note(Some("GET /once"), ONE, start + s(30));
         assert_eq!(deaths.rates(ONE, start + s(30)), [("GET /crash".to_owned(), 60)].into());
@@ -201,6 +209,18 @@ mod tests {
             deaths.note(Some(&format!("GET /{number}")), ONE, start + s(91));
         }
         assert_eq!(deaths.recent.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn deaths_in_ever_other_requests_or_in_none_count_together() {
+        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        for second in 0..30 {
+            deaths.note(Some("GET /crash"), ONE, start + s(second));
+            deaths.note(Some(&format!("GET /item/{second}")), ONE, start + s(second));
+            deaths.note(None, ONE, start + s(second));
+        }
+        let rates = [("GET /crash".to_owned(), 60), (OTHERS.to_owned(), 120)].into();
+        assert_eq!(deaths.rates(ONE, start + s(30)), rates);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! Without them, an application that loses a worker a second could not be repaired: whatever replaces it gets
 //! the same requests. A request excuses a death only if it ended old workers again and again in the minute
 //! before, and not many more new ones: new code that crashes in each request of a kind is worse than old code
-//! that does so now and then.
+//! that does so now and then. Crashes that are spread over many requests excuse one another, at the rate of
+//! all of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Instant;
 
-use super::REQUESTS;
+use super::{OTHERS, REQUESTS};
 
 /// Deaths that are excused whatever time has passed.
 const AT_ONCE: u64 = 2;
@@ -40,10 +41,11 @@ impl Excuses {
         }
     }
 
-    /// Whether the death of a new worker in this request is excused.
+    /// Whether the death of a new worker in this request is excused. One that is not known may be one of
+    /// those that the old ones die of now and then.
     pub fn accept(&mut self, request: Option<&str>, now: Instant) -> bool {
-        let Some((request, rate)) = request.and_then(|request| self.rates.get_key_value(request))
-        else {
+        let known = request.and_then(|request| self.rates.get_key_value(request));
+        let Some((request, rate)) = known.or_else(|| self.rates.get_key_value(OTHERS)) else {
             return false;
         };
         let elapsed_ms = now.saturating_duration_since(self.since).as_millis();
@@ -104,6 +106,19 @@ mod tests {
         let mut excuses = Excuses::new([("GET /crash".to_owned(), 60)].into(), start);
         assert!(!excuses.accept(Some("GET /"), start + s(9)));
         assert!(!excuses.accept(None, start + s(9)));
+    }
+
+    #[test]
+    fn crashes_that_are_spread_over_requests_excuse_about_as_many_new_ones() {
+        let start = Instant::now();
+        let excuses = Excuses::new([(OTHERS.to_owned(), 60)].into(), start);
+        let mut as_before = excuses.clone();
+        for second in 1..20 {
+            assert!(as_before.accept(Some(&format!("GET /item/{second}")), start + s(second)));
+        }
+        let mut worse = excuses;
+        let excused = (0..10).filter(|_| worse.accept(None, start + s(1)));
+        assert_eq!(excused.count(), 4);
     }
 
     #[test]

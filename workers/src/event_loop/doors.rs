@@ -35,7 +35,8 @@ pub(super) struct Arrived {
 pub(super) enum Taken {
     Connection(Arrived),
     Nobody,
-    /// There are not enough descriptors or memory, which is counted and logged.
+    /// There are not enough descriptors or memory. Nothing is counted or logged yet: there may be some when
+    /// another connection is closed.
     Exhausted(io::Error),
 }
 
@@ -98,6 +99,9 @@ impl Doors {
 
     /// Leaves them out of epoll: this worker has all the connections it may hold.
     pub(super) fn pause(&mut self, poller: &Poller) {
+        if self.are_closed() {
+            return;
+        }
         self.unwatch(poller);
         self.life = Life::Full;
     }
@@ -158,7 +162,7 @@ impl Doors {
                 Taken::Connection(self.admit(index, socket, peer, desk))
             }
             Accepted::Nobody => Taken::Nobody,
-            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Exhausted(error) => Taken::Exhausted(error),
             Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.take_a_rest(&error, poller, desk);
@@ -179,6 +183,7 @@ impl Doors {
         if self.life != Life::Watched {
             return;
         }
+        self.rest = FIRST_REST;
         let until = self.deference.until(desk.clock.now());
         if let (Some(to), Some(until)) = (silent, until) {
             for (_, other) in self.listeners.iter().enumerate().filter(|(it, _)| *it != index) {
@@ -190,9 +195,8 @@ impl Doors {
         }
         let Some(listener) = self.listeners.get(index) else { return };
         let key = FIRST_DOOR_KEY + index as u64;
-        match poller.add(&listener.socket, key, Interest::Accept) {
-            Ok(()) => self.rest = FIRST_REST,
-            Err(error) => self.take_a_rest(&error, poller, desk),
+        if let Err(error) = poller.add(&listener.socket, key, Interest::Accept) {
+            self.take_a_rest(&error, poller, desk);
         }
     }
 
@@ -204,7 +208,7 @@ impl Doors {
                 Taken::Connection(self.admit(index, socket, peer, desk))
             }
             Accepted::Nobody => Taken::Nobody,
-            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Exhausted(error) => Taken::Exhausted(error),
             Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.complain(&error, desk);
@@ -213,10 +217,10 @@ impl Doors {
         }
     }
 
-    fn exhausted(&mut self, error: io::Error, desk: &Desk) -> Taken {
+    /// A lack of resources that closing idle connections did not help against.
+    pub(super) fn note_exhausted(&mut self, error: &io::Error, desk: &Desk) {
         desk.block.row.inc(Counter::ConnAcceptError);
-        self.complain(&error, desk);
-        Taken::Exhausted(error)
+        self.complain(error, desk);
     }
 
     /// How many connections wait at one of them; `None` where the kernel does not tell.
@@ -272,6 +276,9 @@ impl Doors {
 
     /// Leaves them out of epoll for a while: there are not enough descriptors, memory or watches.
     pub(super) fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
+        if self.are_closed() {
+            return;
+        }
         self.complain(error, desk);
         self.unwatch(poller);
         self.life = Life::Resting { until: desk.clock.now() + self.rest };

@@ -8,7 +8,7 @@ use nix::libc;
 
 use super::EventLoop;
 use super::doors::{Arrived, Taken};
-use super::phase::resends_until;
+use super::phase::{Phase, resends_until};
 use crate::application::Application;
 use crate::channel::Channel;
 use crate::deadlines::Timer;
@@ -56,7 +56,9 @@ impl<A: Application> EventLoop<'_, A> {
                 let waited = arrived.arrival.map(|arrival| arrival.waited);
                 let token = self.take_in(arrived);
                 self.serve(token, false);
-                if self.is_silent(token) {
+                let is_stop =
+                    matches!(self.phase, Phase::Draining { .. }) || self.doors.are_leaving();
+                if is_stop && self.is_silent(token) {
                     self.note_dropped_bytes(index, token, waited);
                 }
                 let has_others = self.doors.has_other_acceptors(index);
@@ -72,7 +74,7 @@ impl<A: Application> EventLoop<'_, A> {
     }
 
     /// Gives a client that waited in a closed queue the time to send again what the queue has dropped. A listener
-    /// may be closed before this loop hears of a stop, or of its supervisor's end.
+    /// may be closed a moment before this loop hears of a stop.
     fn note_dropped_bytes(&mut self, index: usize, token: Token, waited: Option<Duration>) {
         let Some(waited) = waited.filter(|_| self.doors.is_queue_closed(index)) else { return };
         if let Some(channel) = self.channels.get_mut(token) {

@@ -14,6 +14,7 @@ use crate::drive::Desk;
 use crate::fd::{self, Accepted, Arrival, accept};
 use crate::fork_guard::Mark;
 use crate::log::{Level, Value};
+use crate::metrics::board::ServerState;
 use crate::metrics::{Counter, Header};
 use crate::poller::{Interest, Poller};
 use crate::post::{Listener, Owner};
@@ -227,6 +228,11 @@ impl Doors {
     pub(super) fn queued(&self, index: usize) -> Option<u32> {
         let queue = fd::accept_queue(self.listeners.get(index)?.socket.as_fd())?;
         Some(queue.len)
+    }
+
+    /// Whether the server stops, so that a queue may be closed before this worker hears why.
+    pub(super) fn are_leaving(&self) -> bool {
+        self.header.state() == ServerState::Stopping
     }
 
     /// Whether what the clients in this queue have sent was dropped, and is still to come again.

@@ -133,10 +133,9 @@ impl<B: AppBody> Channel<B> {
         self.record = None;
     }
 
-    /// Closes the descriptor. shutdown(2) comes first, so that the peer hears of it even where a child
+    /// Closes the descriptor; the application's side is closed already ([`Channel::close_reply`]). shutdown(2) comes first, so that the peer hears of it even where a child
     /// of the application holds a duplicate.
-    pub fn close(mut self, manner: CloseManner) {
-        self.close_reply();
+    pub fn close(self, manner: CloseManner) {
         match manner {
             CloseManner::Tidy => {
                 // The peer may be gone already: ENOTCONN says what close(2) is about to say.

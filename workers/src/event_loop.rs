@@ -270,8 +270,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let rest = (0..count).filter(|&index| Some(index) != first);
         for (place, index) in first.into_iter().chain(rest).enumerate() {
             let event = self.poller.event(index);
+            let began_requests = self.desk.begins_requests;
             self.take_event(event, place == 0);
-            if self.is_cut_short() {
+            if self.is_cut_short() || (began_requests && !self.desk.begins_requests) {
                 return;
             }
         }
@@ -326,14 +327,13 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Pause::Closed(manner) => {
                 self.deadlines.clear_all(token);
                 if let Some(mut channel) = self.channels.remove(token) {
-                    close_reply(&mut self.desk, &mut channel);
+                    close_reply(&mut self.desk, &mut channel); // Leaves where it has forked.
                     // Closing the descriptor takes it out of epoll; a child of the application may
                     // hold a duplicate of it, which would keep it in.
                     if channel.watched.is_some() {
                         let _ = self.poller.remove(&channel.socket);
                     }
                     channel.close(manner);
-                    self.desk.leave_if_forked();
                 }
                 return;
             }

@@ -227,6 +227,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
+    /// Whether everything is said, and the peer may only not have read it yet.
+    pub fn is_lingering(&self) -> bool {
+        matches!(self.state, State::Lingering(_))
+    }
+
     /// Whether a response is on its way.
     pub fn is_replying(&self) -> bool {
         matches!(self.state, State::Replying(_))

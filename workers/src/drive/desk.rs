@@ -78,7 +78,7 @@ impl Desk {
     }
 
     /// Whether no request is begun any more, also where the loop has not heard of it.
-    pub(super) fn is_told_to_leave(&self) -> bool {
+    pub fn is_told_to_leave(&self) -> bool {
         !self.begins_requests || self.order() == Command::Quick
     }
 

@@ -1,14 +1,14 @@
 //! How the loop takes connections: while it serves, and when it empties the queue before it leaves.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::libc;
 
 use super::EventLoop;
 use super::doors::{Arrived, Taken};
-use super::phase::resends_until;
+use super::phase::{Phase, resends_until};
 use crate::application::Application;
 use crate::channel::Channel;
 use crate::deadlines::Timer;
@@ -18,6 +18,8 @@ use crate::table::Token;
 
 /// Connections taken from one listener at the end: above the usual length of its queue.
 const LAST_ACCEPTS: u32 = 4096;
+/// Connections that are tried when a descriptor is wanted: the next request of one may have come meanwhile.
+const CANDIDATES: usize = 4;
 
 impl<A: Application> EventLoop<'_, A> {
     fn has_room(&self) -> bool {
@@ -26,13 +28,18 @@ impl<A: Application> EventLoop<'_, A> {
 
     /// Whether a new connection would find a place, if need be that of an idle one.
     pub(super) fn can_make_room(&self) -> bool {
-        self.has_room() || self.deadlines.oldest(Timer::KeepAlive).is_some()
+        self.has_room() || self.oldest_idle().is_some()
     }
 
     /// Accepts one connection and serves it in the same turn.
     pub(super) fn accept(&mut self, index: usize) {
+        if self.desk.is_told_to_leave() {
+            return; // It would only be closed; another worker, or the next server, may serve it.
+        }
         if !self.has_room() {
-            self.evict_idle();
+            if let Some(token) = self.oldest_idle() {
+                self.evict(token);
+            }
             if !self.has_room() {
                 self.doors.pause(&self.poller);
                 return;
@@ -49,7 +56,9 @@ impl<A: Application> EventLoop<'_, A> {
                 let waited = arrived.arrival.map(|arrival| arrival.waited);
                 let token = self.take_in(arrived);
                 self.serve(token, false);
-                if self.is_silent(token) {
+                let is_stop =
+                    matches!(self.phase, Phase::Draining { .. }) || self.doors.are_leaving();
+                if is_stop && self.is_silent(token) {
                     self.note_dropped_bytes(index, token, waited);
                 }
                 let has_others = self.doors.has_other_acceptors(index);
@@ -57,12 +66,15 @@ impl<A: Application> EventLoop<'_, A> {
                 self.doors.accepted(index, silent, &self.poller, &self.desk);
             }
             Taken::Nobody => {}
-            Taken::Exhausted(error) => self.doors.take_a_rest(&error, &self.poller, &self.desk),
+            Taken::Exhausted(error) => {
+                self.doors.note_exhausted(&error, &self.desk);
+                self.doors.take_a_rest(&error, &self.poller, &self.desk);
+            }
         }
     }
 
     /// Gives a client that waited in a closed queue the time to send again what the queue has dropped. A listener
-    /// may be closed before this loop hears of a stop, or of its supervisor's end.
+    /// may be closed a moment before this loop hears of a stop.
     fn note_dropped_bytes(&mut self, index: usize, token: Token, waited: Option<Duration>) {
         let Some(waited) = waited.filter(|_| self.doors.is_queue_closed(index)) else { return };
         if let Some(channel) = self.channels.get_mut(token) {
@@ -76,23 +88,26 @@ impl<A: Application> EventLoop<'_, A> {
         self.channels.get(token).is_some_and(|channel| channel.conn.awaits_first_request())
     }
 
-    /// Closes the connection that has been idle longest where that helps against an error of accept4(2).
+    /// Closes the connection that is missed least where that helps against an error of accept4(2).
     /// The application, or another process, may use more descriptors than was reserved for it.
     fn frees_a_descriptor(&mut self, error: &io::Error) -> bool {
-        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return false };
-        let Some(channel) = self.channels.get_mut(token) else { return false };
-        let number = channel.socket.as_raw_fd();
-        let helps = match error.raw_os_error() {
+        let limit = fd::descriptor_limit();
+        let helps = |number: RawFd| match error.raw_os_error() {
             // The limit may have been lowered meanwhile: a number above it is of no use again.
-            Some(libc::EMFILE) => u64::try_from(number).is_ok_and(|it| it < fd::descriptor_limit()),
+            Some(libc::EMFILE) => u64::try_from(number).is_ok_and(|number| number < limit),
             Some(libc::ENFILE) => true,
             Some(_) | None => false,
         };
+        let of = |token| self.channels.get(token).map(|channel| channel.socket.as_raw_fd());
+        let oldest = self.oldest_idle().into_iter();
+        let idle = oldest.chain(self.idle()).filter(|token| of(*token).is_some_and(helps));
+        // As a rule the first is as good as any.
+        let candidates: Vec<Token> = idle.take(CANDIDATES).collect();
         let count = self.channels.len();
-        if helps {
-            self.evict_idle();
-        }
-        self.channels.len() < count
+        candidates.into_iter().any(|token| {
+            self.evict(token);
+            self.channels.len() < count
+        })
     }
 
     /// Gives a new connection its place. One whose peer has reset it meanwhile never reaches the
@@ -109,15 +124,29 @@ impl<A: Application> EventLoop<'_, A> {
         self.channels.insert(channel)
     }
 
-    /// Closes the connection that has been idle longest, unless its next request has come meanwhile.
-    fn evict_idle(&mut self) {
-        let Some(token) = self.deadlines.oldest(Timer::KeepAlive) else { return };
+    /// The connection that is missed least: the oldest of those that are answered and only linger, else the
+    /// one that has been idle longest.
+    fn oldest_idle(&self) -> Option<Token> {
+        let oldest = |timer| self.deadlines.oldest(timer);
+        oldest(Timer::LingerTotal).or_else(|| oldest(Timer::KeepAlive))
+    }
+
+    /// All that could be missed.
+    fn idle(&self) -> impl Iterator<Item = Token> {
+        let is_idle = |channel: &Channel<A::Body>| channel.conn.is_lingering() || channel.is_idle();
+        self.channels.tokens().filter(move |token| self.channels.get(*token).is_some_and(is_idle))
+    }
+
+    /// Closes a connection, unless its next request has come meanwhile.
+    fn evict(&mut self, token: Token) {
+        let served = |channel: &Channel<A::Body>| channel.conn.info().served;
+        let before = self.channels.get(token).map(served);
         self.serve(token, false);
-        if self.deadlines.oldest(Timer::KeepAlive) != Some(token) {
-            return;
-        }
         match self.channels.get_mut(token) {
-            Some(channel) if channel.is_idle() => channel.conn.give_up(&self.desk.block.row),
+            Some(channel) if Some(served(channel)) != before => return,
+            Some(channel) if channel.conn.is_lingering() || channel.is_idle() => {
+                channel.conn.give_up(&self.desk.block.row);
+            }
             Some(_) | None => return,
         }
         self.serve(token, false)
@@ -159,7 +188,11 @@ impl<A: Application> EventLoop<'_, A> {
                 self.note_dropped_bytes(index, token, waited);
                 Some(token)
             }
-            Taken::Nobody | Taken::Exhausted(_) => None,
+            Taken::Exhausted(error) => {
+                self.doors.note_exhausted(&error, &self.desk);
+                None
+            }
+            Taken::Nobody => None,
         }
     }
 }

@@ -4,7 +4,8 @@
 //! moment would make the second client wait for the request of the first, though another worker may
 //! be idle. So it leaves the listeners out until the bytes are here, but not for longer than
 //! [`LONGEST`]. A client that stays silent for that long costs every other one as much where all workers
-//! do the same, and opening a connection is cheap: so it is done only once in [`INTERVAL`] in vain.
+//! do the same, and opening a connection is cheap: so after a wait in vain nothing is deferred for
+//! [`INTERVAL`].
 
 use std::time::{Duration, Instant};
 

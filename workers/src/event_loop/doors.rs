@@ -14,6 +14,7 @@ use crate::drive::Desk;
 use crate::fd::{self, Accepted, Arrival, accept};
 use crate::fork_guard::Mark;
 use crate::log::{Level, Value};
+use crate::metrics::board::ServerState;
 use crate::metrics::{Counter, Header};
 use crate::poller::{Interest, Poller};
 use crate::post::{Listener, Owner};
@@ -35,7 +36,8 @@ pub(super) struct Arrived {
 pub(super) enum Taken {
     Connection(Arrived),
     Nobody,
-    /// There are not enough descriptors or memory, which is counted and logged.
+    /// There are not enough descriptors or memory. Nothing is counted or logged yet: there may be some when
+    /// another connection is closed.
     Exhausted(io::Error),
 }
 
@@ -98,6 +100,9 @@ impl Doors {
 
     /// Leaves them out of epoll: this worker has all the connections it may hold.
     pub(super) fn pause(&mut self, poller: &Poller) {
+        if self.are_closed() {
+            return;
+        }
         self.unwatch(poller);
         self.life = Life::Full;
     }
@@ -158,7 +163,7 @@ impl Doors {
                 Taken::Connection(self.admit(index, socket, peer, desk))
             }
             Accepted::Nobody => Taken::Nobody,
-            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Exhausted(error) => Taken::Exhausted(error),
             Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.take_a_rest(&error, poller, desk);
@@ -179,6 +184,7 @@ impl Doors {
         if self.life != Life::Watched {
             return;
         }
+        self.rest = FIRST_REST;
         let until = self.deference.until(desk.clock.now());
         if let (Some(to), Some(until)) = (silent, until) {
             for (_, other) in self.listeners.iter().enumerate().filter(|(it, _)| *it != index) {
@@ -190,9 +196,8 @@ impl Doors {
         }
         let Some(listener) = self.listeners.get(index) else { return };
         let key = FIRST_DOOR_KEY + index as u64;
-        match poller.add(&listener.socket, key, Interest::Accept) {
-            Ok(()) => self.rest = FIRST_REST,
-            Err(error) => self.take_a_rest(&error, poller, desk),
+        if let Err(error) = poller.add(&listener.socket, key, Interest::Accept) {
+            self.take_a_rest(&error, poller, desk);
         }
     }
 
@@ -204,7 +209,7 @@ impl Doors {
                 Taken::Connection(self.admit(index, socket, peer, desk))
             }
             Accepted::Nobody => Taken::Nobody,
-            Accepted::Exhausted(error) => self.exhausted(error, desk),
+            Accepted::Exhausted(error) => Taken::Exhausted(error),
             Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.complain(&error, desk);
@@ -213,16 +218,21 @@ impl Doors {
         }
     }
 
-    fn exhausted(&mut self, error: io::Error, desk: &Desk) -> Taken {
+    /// A lack of resources that closing idle connections did not help against.
+    pub(super) fn note_exhausted(&mut self, error: &io::Error, desk: &Desk) {
         desk.block.row.inc(Counter::ConnAcceptError);
-        self.complain(&error, desk);
-        Taken::Exhausted(error)
+        self.complain(error, desk);
     }
 
     /// How many connections wait at one of them; `None` where the kernel does not tell.
     pub(super) fn queued(&self, index: usize) -> Option<u32> {
         let queue = fd::accept_queue(self.listeners.get(index)?.socket.as_fd())?;
         Some(queue.len)
+    }
+
+    /// Whether the server stops, so that a queue may be closed before this worker hears why.
+    pub(super) fn are_leaving(&self) -> bool {
+        self.header.state() == ServerState::Stopping
     }
 
     /// Whether what the clients in this queue have sent was dropped, and is still to come again.
@@ -272,6 +282,9 @@ impl Doors {
 
     /// Leaves them out of epoll for a while: there are not enough descriptors, memory or watches.
     pub(super) fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
+        if self.are_closed() {
+            return;
+        }
         self.complain(error, desk);
         self.unwatch(poller);
         self.life = Life::Resting { until: desk.clock.now() + self.rest };

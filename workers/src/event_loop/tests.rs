@@ -1,3 +1,4 @@
+mod accepting;
 mod deadlines;
 mod orders;
 mod progress;

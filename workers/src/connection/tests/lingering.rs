@@ -1,4 +1,4 @@
-//! How much, and for how long, a peer may go on sending after its last answer.
+//! What a peer may still send after its last answer.
 
 use super::*;
 

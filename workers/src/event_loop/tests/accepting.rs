@@ -1,0 +1,72 @@
+//! Which connections are taken, and which make room for them.
+
+use super::*;
+
+#[test]
+fn a_worker_that_is_to_leave_at_once_leaves_the_queue_to_others() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let _client = around.asks("/");
+    await_events(&mut event_loop, 1);
+    around.block.set_command(Command::Quick);
+    event_loop.accept(0);
+    assert_eq!(around.block.row.get(Counter::ConnAcceptSuccess), 0);
+}
+
+#[test]
+fn closed_listeners_stay_closed() {
+    let mut app = app(2);
+    let (mut event_loop, _around) = Surroundings::of(&mut app, None);
+    let EventLoop { doors, poller, desk, .. } = &mut event_loop;
+    doors.close(poller);
+    doors.pause(poller);
+    assert!(doors.are_closed());
+    doors.take_a_rest(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, desk);
+    assert!(doors.are_closed());
+}
+
+#[test]
+fn a_rest_is_short_again_once_a_connection_was_accepted() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    let rest = |event_loop: &mut EventLoop<'_, App>| {
+        let EventLoop { doors, poller, desk, .. } = event_loop;
+        doors.take_a_rest(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, desk);
+        let until = doors.next_look().unwrap() - desk.clock.now();
+        doors.open(poller).unwrap();
+        until
+    };
+    let first = rest(&mut event_loop);
+    assert!(rest(&mut event_loop) > first);
+    let _silent = TcpStream::connect(around.address).unwrap();
+    await_events(&mut event_loop, 1);
+    event_loop.accept(0);
+    assert!(event_loop.doors.deferring_to().is_some());
+    assert_eq!(rest(&mut event_loop), first);
+}
+
+#[test]
+fn a_connection_that_only_lingers_makes_room_before_one_that_is_kept() {
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    event_loop.most_channels = 2;
+    let answered = |event_loop: &mut EventLoop<'_, App>, count| {
+        while around.block.row.get(Counter::RespDone) < count {
+            event_loop.turn().unwrap();
+        }
+    };
+    let mut kept = around.asks("/");
+    answered(&mut event_loop, 1);
+    let mut refused = TcpStream::connect(around.address).unwrap();
+    refused.write_all(b"\n\n\n").unwrap();
+    answered(&mut event_loop, 2);
+    assert_eq!(event_loop.channels.len(), 2);
+    let _new = around.asks("/");
+    answered(&mut event_loop, 3);
+    assert_eq!(event_loop.channels.len(), 2);
+    let mut answer = [0; 1024];
+    assert!(kept.read(&mut answer).unwrap() > 0);
+    kept.set_nonblocking(true).unwrap();
+    let is_open = kept.read(&mut answer).unwrap_err().kind() == io::ErrorKind::WouldBlock;
+    assert!(is_open, "nothing more was said to it");
+}

@@ -137,6 +137,27 @@ def test_a_thread_that_never_ends_is_killed_with_its_worker_when_the_stop_is_ove
     assert server.events("worker.killed", reason="did not leave in time")
 
 
+def test_a_reload_waits_for_no_thread_that_does_not_end(serve, gate, tmp_path):
+    server, file = serve("unruly:app"), tmp_path / "file"
+    assert ask(server, f"/threads?gate={gate.path}&file={file}").status == 200
+    server.send(signal.SIGHUP)
+    server.wait_for("reload.done")
+    assert not server.events(WORKER_LEFT)
+    gate.open()
+    server.wait_for(WORKER_LEFT)
+    assert file.read_text() == "done"
+
+
+def test_a_worker_that_leaves_by_itself_is_replaced_while_its_threads_finish(serve, gate, tmp_path):
+    server, file = serve("unruly:app"), tmp_path / "file"
+    assert ask(server, f"/threads?gate={gate.path}&file={file}").status == 200
+    os.kill(server.worker_pids()[0], signal.SIGTERM)
+    server.wait_for(WORKER_READY, 2)
+    assert not server.events(WORKER_LEFT)
+    gate.open()
+    server.wait_for(WORKER_LEFT)
+
+
 def test_os_exit_in_requests_under_load_costs_those_requests_and_their_workers_connections(serve):
     """F20, as F1."""
     server = serve("unruly:app", workers=4)

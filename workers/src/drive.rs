@@ -40,7 +40,7 @@ const TURN_BYTES: usize = 2 << 20;
 /// A request that has waited in the loop for so long is not called for before a look at its client, which is a
 /// system call of about a microsecond. A whole batch of quick requests takes less than this, and so pays for
 /// none; a client seldom gives up sooner.
-const LOOK_AFTER: Duration = Duration::from_millis(100);
+const LOOK_AFTER: Duration = Duration::from_millis(20);
 /// Pieces of a body (chunks, as a rule) that are taken from one connection before the others get their
 /// turn. A buffer of one-byte chunks has 40 000, and keeps the worker busy for some milliseconds.
 const TURN_PIECES: u32 = 4096;

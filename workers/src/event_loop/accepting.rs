@@ -66,10 +66,7 @@ impl<A: Application> EventLoop<'_, A> {
                 self.doors.accepted(index, silent, &self.poller, &self.desk);
             }
             Taken::Nobody => {}
-            Taken::Exhausted(error) => {
-                self.doors.note_exhausted(&error, &self.desk);
-                self.doors.take_a_rest(&error, &self.poller, &self.desk);
-            }
+            Taken::Exhausted(error) => self.doors.take_a_rest(&error, &self.poller, &self.desk),
         }
     }
 
@@ -189,7 +186,7 @@ impl<A: Application> EventLoop<'_, A> {
                 Some(token)
             }
             Taken::Exhausted(error) => {
-                self.doors.note_exhausted(&error, &self.desk);
+                self.doors.complain(&error, &self.desk);
                 None
             }
             Taken::Nobody => None,

@@ -163,7 +163,10 @@ impl Doors {
                 Taken::Connection(self.admit(index, socket, peer, desk))
             }
             Accepted::Nobody => Taken::Nobody,
-            Accepted::Exhausted(error) => Taken::Exhausted(error),
+            Accepted::Exhausted(error) => {
+                desk.block.row.inc(Counter::ConnAcceptError);
+                Taken::Exhausted(error)
+            }
             Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.take_a_rest(&error, poller, desk);
@@ -209,19 +212,16 @@ impl Doors {
                 Taken::Connection(self.admit(index, socket, peer, desk))
             }
             Accepted::Nobody => Taken::Nobody,
-            Accepted::Exhausted(error) => Taken::Exhausted(error),
+            Accepted::Exhausted(error) => {
+                desk.block.row.inc(Counter::ConnAcceptError);
+                Taken::Exhausted(error)
+            }
             Accepted::Failed(error) => {
                 desk.block.row.inc(Counter::ConnAcceptError);
                 self.complain(&error, desk);
                 Taken::Nobody
             }
         }
-    }
-
-    /// A lack of resources that closing idle connections did not help against.
-    pub(super) fn note_exhausted(&mut self, error: &io::Error, desk: &Desk) {
-        desk.block.row.inc(Counter::ConnAcceptError);
-        self.complain(error, desk);
     }
 
     /// How many connections wait at one of them; `None` where the kernel does not tell.
@@ -311,7 +311,8 @@ impl Doors {
         Arrived { socket, info, arrival }
     }
 
-    fn complain(&mut self, error: &io::Error, desk: &Desk) {
+    /// Logs a failed accept, unless that was done a short time ago.
+    pub(super) fn complain(&mut self, error: &io::Error, desk: &Desk) {
         // accept(2): not listening. A fellow orphan has ended it ([`Doors::end`]); that the supervisor is
         // gone is in the same batch of events.
         if error.raw_os_error() == Some(nix::libc::EINVAL) {

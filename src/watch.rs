@@ -96,10 +96,15 @@ pub fn hang(
     (pulse.ticks > 0 && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
 }
 
-/// Whether the loop of a worker is over, so that it serves nobody any more.
+/// How long the end of a worker takes at most, as a rule. Who takes longer is not waited for.
+const EXIT_MOMENT: Duration = Duration::from_secs(2);
+
+/// Whether the loop of a worker is over, so that it serves nobody any more, while its process stays. Not at
+/// once: as a rule the process ends in a moment, and as long as it is waited for there is never more than
+/// one process too many.
 pub fn has_ended_loop(block: &Block, monotonic: Duration) -> bool {
     // A worker that scribbles over its block can leave any moment; one that is still to come is none.
-    block.exit_start().is_some_and(|start| start <= monotonic)
+    block.exit_start().is_some_and(|start| start.saturating_add(EXIT_MOMENT) <= monotonic)
 }
 
 /// After what a worker is replaced; `None` is never.
@@ -303,12 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_is_over_when_the_exit_hooks_begin() {
+    fn a_worker_is_not_waited_for_when_its_exit_takes_longer_than_a_moment() {
         let worker = Watched::from(s(100));
         assert!(!has_ended_loop(worker.block, worker.now));
         worker.block.begin_exit(s(101));
         assert!(!has_ended_loop(worker.block, worker.now));
-        assert!(has_ended_loop(worker.block, s(101)));
+        assert!(!has_ended_loop(worker.block, s(102)), "it may be gone in a moment");
+        assert!(has_ended_loop(worker.block, s(103)));
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub enum Event {
         /// Which.
         pid: Pid,
     },
-    /// The loop of a worker is over: it serves nobody any more. Its process ends once its exit hooks and its
-    /// threads have. It may be told more than once.
+    /// The loop of a worker has been over for a moment: it serves nobody any more, and its process has not ended,
+    /// because of exit hooks or threads. It may be told more than once.
     LoopEnded {
         /// Which.
         pid: Pid,

@@ -1,7 +1,9 @@
-//! Workers whose loop is over: they serve nobody, and their process stays until its threads have finished.
+//! Workers whose loop is over and whose process stays until its threads have finished. They serve nobody.
 //!
-//! Nobody waits for them: they give up their slot, or the spare seat, and get a seat of their own here. So
-//! a thread that does not end holds up neither a reload nor the replacement of a worker that left by itself.
+//! An ordinary exit is waited for: the shell tells of the end of a loop only when the process has not ended
+//! within two seconds ([`crate::watch::has_ended_loop`]). Such a worker gives up its slot, or the spare seat, and
+//! gets a seat of its own here. So a thread that does not end holds up neither a reload nor the replacement of a
+//! worker that left by itself.
 //! Each keeps its block until it is reaped, and a slot has two: so there is at most one leaver beside the
 //! process of each slot, and a slot of which both blocks are in use waits, while the others go on.
 

@@ -1,9 +1,9 @@
 //! Replacing workers that serve, one at a time: for a reload, or because one is worn out.
 //!
 //! There is one spare seat beside the slots. A new worker boots in it while the old one serves on; when
-//! it is ready the two change places, and the old one drains in the spare seat until its loop is over
-//! (what is left of it then is in `leavers`). So there is never a ready worker fewer than before, and never
-//! more than one process too many that serves.
+//! it is ready the two change places, and the old one drains in the spare seat until it has ended. One whose
+//! exit takes long gives the seat up before that (`leavers`). So there is never a ready worker fewer than
+//! before, and never more than one process too many that serves.
 //!
 //! | roll | event | actions | next |
 //! |---|---|---|---|

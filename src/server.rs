@@ -9,27 +9,27 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use arctos_worker::log::{Level, Log, Value};
 use arctos_worker::settings::AppSpec;
+use arctos_worker::shared::log::{Level, Log, Value};
 use arctos_worker::worker::WorkerExit;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{chdir, fchdir};
 
 use crate::cli::{self, Invocation};
+use crate::client::ctl::{self, Order};
+use crate::client::top::{self, Watch};
+use crate::config::options::Setting;
 use crate::config::{Config, ConfigError, Environment, Source};
-use crate::ctl::{self, Order};
-use crate::error::ExitCode;
-use crate::fork::{Disposition, Launch, set_disposition};
 use crate::listener::{Heirlooms, Holder, ListenError, ListenOptions, Listeners};
-use crate::load::Load;
 use crate::monitor;
-use crate::nofile::{self, raise_nofile, warn_of_connections};
-use crate::options::Setting;
-use crate::signals::Dispositions;
-use crate::standard_streams;
-use crate::succession::{self, Bequest};
-use crate::top::{self, Watch};
+use crate::monitor::fatal::ExitCode;
+use crate::monitor::revision::Load;
+use crate::process::fork::{Disposition, Launch, set_disposition};
+use crate::process::reexec::{self, Bequest};
+use crate::process::signals::Dispositions;
+use crate::system::rlimit::{self, raise_nofile, warn_of_connections};
+use crate::system::stdio;
 
 /// What can load and run applications.
 pub trait Runtime {
@@ -78,7 +78,7 @@ pub fn resolve_keywords(
 pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
     let inherited = Heirlooms::default().with_inherited(&config.binds, Holder::Program);
     let dispositions = Dispositions::save()?;
-    let limit = nofile::Limit::save()?;
+    let limit = rlimit::Limit::save()?;
     // `--preload` adopts the workers of zygotes; afterwards orphans of the program's children are not its business.
     let adopts_orphans = prctl::get_child_subreaper()?;
     let folder = File::open(".")?;
@@ -98,8 +98,8 @@ fn obey(
     runtime: &dyn Runtime,
 ) -> i32 {
     // Without /dev/null there is no more to be lost than there was: it goes on.
-    let _ = standard_streams::fill();
-    let bequest = environment.take(succession::VARIABLE);
+    let _ = stdio::fill();
+    let bequest = environment.take(reexec::VARIABLE);
     match cli::parse(arguments, environment) {
         Err(error) => {
             say(io::stderr(), &format!("error: {error}"));

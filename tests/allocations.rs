@@ -17,8 +17,8 @@ use arctos_worker::application::{
     AppBody, AppError, Application, Content, Outlet, Reply, Request, Stream,
 };
 use arctos_worker::http::ResponseHead;
-use arctos_worker::metrics::Counter;
 use arctos_worker::settings::Settings;
+use arctos_worker::shared::scoreboard::Counter;
 
 use server::Server;
 

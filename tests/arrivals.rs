@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::application::{AppBody, AppError, Application, Content, Outlet, Reply, Request};
 use arctos_worker::http::ResponseHead;
-use arctos_worker::metrics::{Block, Counter};
 use arctos_worker::settings::Settings;
+use arctos_worker::shared::scoreboard::{Block, Counter};
 use arctos_worker::worker::WorkerExit;
 use socket2::SockRef;
 

@@ -10,8 +10,8 @@ use std::os::fd::AsRawFd;
 
 use arctos_worker::application::{AppBody, AppError, Application, Content, Outlet, Reply, Request};
 use arctos_worker::http::ResponseHead;
-use arctos_worker::metrics::Counter;
 use arctos_worker::settings::Settings;
+use arctos_worker::shared::scoreboard::Counter;
 use arctos_worker::worker::WorkerExit;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use arctos_worker::application::{AppBody, AppError, Application, Content, Outlet, Reply, Request};
 use arctos_worker::http::ResponseHead;
-use arctos_worker::metrics::Counter;
 use arctos_worker::settings::Settings;
+use arctos_worker::shared::scoreboard::Counter;
 use arctos_worker::worker::WorkerExit;
 
 use server::Server;

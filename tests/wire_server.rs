@@ -17,8 +17,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
-use arctos_worker::metrics::{Counter, Row};
 use arctos_worker::settings::Settings;
+use arctos_worker::shared::scoreboard::{Counter, Row};
 use arctos_worker::worker::WorkerExit;
 
 use corpus::{Case, End};

@@ -34,7 +34,7 @@ use arctos_worker::http::{
 };
 use arctos_worker::settings::{HeaderMap, Limits};
 
-use super::doors::Trust;
+use super::acceptor::Trust;
 use super::{Answer, Method};
 
 /// A request has to be whole so long after its connection was accepted.

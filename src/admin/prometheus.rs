@@ -16,8 +16,8 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::{Counter, Histogram};
+use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::scoreboard::{Counter, Histogram};
 
 use crate::metrics::names::counter_prometheus_name;
 use crate::metrics::{Books, Distribution, Gauge, Gauges, Scope, Spread, Totals};

@@ -6,15 +6,15 @@
 
 use std::time::Duration;
 
-use arctos_worker::fd::AcceptQueue;
-use arctos_worker::identity::{Generation, SlotId};
+use arctos_worker::shared::fd::AcceptQueue;
+use arctos_worker::shared::identity::{Generation, SlotId};
 use serde_json::{Value, json};
 
 use super::Answer;
 use super::reload;
-use crate::notice::RunningRequest;
-use crate::slot::{Pid, SlotState};
 use crate::supervisor::ReloadOutcome;
+use crate::supervisor::log_event::RunningRequest;
+use crate::supervisor::slot::{Pid, SlotState};
 
 pub use crate::supervisor::{Standing as Phase, Step};
 

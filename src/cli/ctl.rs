@@ -2,17 +2,17 @@
 
 use std::ffi::OsString;
 
-use arctos_worker::identity::SlotId;
+use arctos_worker::shared::identity::SlotId;
 use clap::builder::ValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{Invocation, UsageError};
-use crate::address::BindAddress;
-use crate::admin::control::Haste;
+use crate::admin::verb::Haste;
+use crate::client::ctl::{Order, Verb};
 use crate::config::Environment;
-use crate::ctl::{Order, Verb};
-use crate::value::{Kind, Whole};
+use crate::config::value::{Kind, Whole};
+use crate::system::address::BindAddress;
 
 /// The first word that makes a command line one for a running server. A module of that name is served as
 /// `ctl:app`.

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use arctos_worker::log::{Level, LogFormat};
 use arctos_worker::settings::{HeaderMap, Settings};
+use arctos_worker::shared::log::{Level, LogFormat};
 
 use super::*;
-use crate::address::BindAddress;
 use crate::config::{AccessLog, ListenMode};
-use crate::watch::Limits;
+use crate::supervisor::health::Limits;
+use crate::system::address::BindAddress;
 
 /// Parses words separated by spaces, with these variables.
 fn parsed(line: &str, variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
@@ -438,9 +438,9 @@ fn a_prefix_can_be_emptied_on_the_command_line() {
 #[test]
 fn no_advice_is_for_an_option_that_exists() {
     for option in OPTIONS {
-        assert_eq!(foreign::hint(&option.flag()), None);
+        assert_eq!(gunicorn::hint(&option.flag()), None);
         let letter = option.short.map(|letter| format!("-{letter}"));
-        assert_eq!(letter.as_deref().and_then(foreign::hint), None);
+        assert_eq!(letter.as_deref().and_then(gunicorn::hint), None);
     }
 }
 

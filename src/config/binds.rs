@@ -5,10 +5,10 @@ use std::path::Path;
 use super::reader::{Reader, wrong};
 use super::resolve::bounded;
 use super::{ConfigError, Environment, Origin};
-use crate::address::{AddressError, BindAddress};
-use crate::options::Setting;
-use crate::systemd;
-use crate::value::{Kind, Whole};
+use crate::config::options::Setting;
+use crate::config::value::{Kind, Whole};
+use crate::system::address::{AddressError, BindAddress};
+use crate::system::listen_fds;
 
 /// Given; else what systemd has bound; else what a platform says with `$PORT`, as gunicorn does.
 pub(super) fn binds(
@@ -21,7 +21,7 @@ pub(super) fn binds(
     let (binds, origin) = if let Some(origin) = reader.given(Setting::Bind) {
         (given, origin.origin.clone())
     } else {
-        let inherited = systemd::inherited(environment, std::process::id())?;
+        let inherited = listen_fds::inherited(environment, std::process::id())?;
         if !inherited.is_empty() {
             (inherited.into_iter().map(BindAddress::Fd).collect(), Origin::Systemd)
         } else if let Some(text) = environment.value("PORT") {

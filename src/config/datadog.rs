@@ -3,9 +3,9 @@
 use super::reader::wrong;
 use super::resolve::bounded;
 use super::{ConfigError, Environment, Origin};
-use crate::options::Setting;
-use crate::statsd::{self, PORT, TagList, Target, tag, tags};
-use crate::value::{Kind, Whole};
+use crate::config::options::Setting;
+use crate::config::value::{Kind, Whole};
+use crate::metrics::statsd::{self, PORT, TagList, Target, tag, tags};
 
 const URL: &str = "DD_DOGSTATSD_URL";
 const HOST: &str = "DD_AGENT_HOST";

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use arctos_worker::log::Words;
+use arctos_worker::shared::log::Words;
 
 use super::{FileError, Origin};
-use crate::options::{OptionSpec, Setting};
-use crate::systemd::BadListenFds;
+use crate::config::options::{OptionSpec, Setting};
+use crate::system::listen_fds::BadListenFds;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -12,14 +12,14 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use arctos_worker::log::Words;
+use arctos_worker::shared::log::Words;
 use nix::fcntl::OFlag;
 use toml::de::{DeTable, DeValue};
 
 use super::error::source_of;
 use super::reader::wrong;
 use super::{ConfigError, Given, Origin};
-use crate::options::{OPTIONS, OptionSpec, Setting, Takes, foreign};
+use crate::config::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
 
 /// No list of options is longer; a log that is named by mistake is.
 const MOST_BYTES: usize = 1 << 20;
@@ -248,8 +248,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigEr
 
 /// The one kind of worker there is, which a file for gunicorn may name.
 fn is_only_worker_class(key: &str, value: &DeValue<'_>) -> bool {
-    key.replace('_', "-") == foreign::WORKER_CLASS
-        && matches!(value, DeValue::String(class) if class == foreign::ONLY_WORKER_CLASS)
+    key.replace('_', "-") == gunicorn::WORKER_CLASS
+        && matches!(value, DeValue::String(class) if class == gunicorn::ONLY_WORKER_CLASS)
 }
 
 fn option(key: &str, place: &Place) -> Result<&'static OptionSpec, FileError> {
@@ -268,10 +268,10 @@ fn option(key: &str, place: &Place) -> Result<&'static OptionSpec, FileError> {
 
 /// What may have been meant by a name that no option has.
 pub(super) fn advice(key: &str) -> Advice {
-    if let Some(name) = foreign::renamed(key) {
+    if let Some(name) = gunicorn::renamed(key) {
         return Advice::Near(name);
     }
-    if let Some(hint) = foreign::hint(&format!("--{key}")) {
+    if let Some(hint) = gunicorn::hint(&format!("--{key}")) {
         return Advice::Foreign(hint);
     }
     let names = OPTIONS.iter().filter(|option| option.setting != Setting::Config);

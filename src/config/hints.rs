@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::file::{Advice, advice};
 use super::{Origin, Source};
-use crate::options::{OPTIONS, OptionSpec, Setting};
+use crate::config::options::{OPTIONS, OptionSpec, Setting};
 
 /// gunicorn's own file, which it reads from the current directory unasked.
 const GUNICORN_FILE: &str = "gunicorn.conf.py";

@@ -5,8 +5,8 @@ use arctos_worker::settings::{HookName, Hooks};
 use super::app_name::{app_name, is_dotted_name};
 use super::reader::Reader;
 use super::{AppNameError, ConfigError, Origin};
-use crate::fork;
-use crate::options::Setting;
+use crate::config::options::Setting;
+use crate::process::fork;
 
 const FORM: &str = "MODULE:FUNCTION, both names in dots, such as shop.hooks:connect";
 

@@ -5,8 +5,8 @@ use nix::unistd::{Gid, Group, Uid, User};
 use super::reader::{Reader, wrong};
 use super::resolve::bounded;
 use super::{ConfigError, Origin, Privileges};
-use crate::options::Setting;
-use crate::value::{Kind, Permissions, Whole};
+use crate::config::options::Setting;
+use crate::config::value::{Kind, Permissions, Whole};
 
 /// `--user`, `--group`, `--allow-new-privileges` and `--umask`, as far as this process may take them on.
 pub(super) fn privileges(reader: &mut Reader<'_>) -> Result<Privileges, ConfigError> {

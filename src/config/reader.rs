@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::resolve::Effective;
 use super::{ConfigError, Given, Origin};
-use crate::options::{OptionSpec, Preset, Setting};
-use crate::value::{Kind, Switch};
+use crate::config::options::{OptionSpec, Preset, Setting};
+use crate::config::value::{Kind, Switch};
 
 /// Reads settings; each is asked for once.
 pub(super) struct Reader<'a> {

@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use arctos_worker::log::{Level, LogFormat};
 use arctos_worker::settings::{AppSpec, HeaderMap, Limits, Settings, Timeouts};
+use arctos_worker::shared::log::{Level, LogFormat};
 use nix::unistd::{AccessFlags, access};
 
 use super::app_name::app_name;
@@ -16,15 +16,15 @@ use super::binds::{admin_binds, binds};
 use super::hooks::hooks;
 use super::identity::privileges;
 use super::reader::{Reader, wrong};
+use super::recycle::wear;
 use super::statsd::{Metrics, metrics};
-use super::wear::wear;
 use super::{
     AccessLog, Config, ConfigError, Environment, ListenMode, Logging, Origin, Patience, Privileges,
     Source,
 };
-use crate::cgroup;
-use crate::options::{OptionSpec, Setting};
-use crate::value::{Choice, Kind, Permissions, Size, Span, Whole};
+use crate::config::options::{OptionSpec, Setting};
+use crate::config::value::{Choice, Kind, Permissions, Size, Span, Whole};
+use crate::system::cgroup;
 
 /// One setting as it came out.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::file;
 use super::resolve::{Resolved, resolve};
 use super::{Config, ConfigError, Environment, Given, Origin};
-use crate::options::{OPTIONS, Setting, Takes};
+use crate::config::options::{OPTIONS, Setting, Takes};
 
 /// See the module.
 #[derive(Clone, Debug)]

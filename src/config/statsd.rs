@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::datadog;
 use super::reader::{Reader, wrong};
 use super::{ConfigError, Environment, Origin};
-use crate::options::{OptionSpec, Setting};
-use crate::statsd::{
+use crate::config::options::{OptionSpec, Setting};
+use crate::config::value::{Choice, Kind, Span, Switch};
+use crate::metrics::statsd::{
     self, Format, PREFIX_MAX_CHARS, Statsd, TAGS_MAX_BYTES, TagList, Target, tag_bytes,
 };
-use crate::value::{Choice, Kind, Span, Switch};
 
 /// What the options say of metrics.
 pub(super) struct Metrics {

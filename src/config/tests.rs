@@ -3,7 +3,7 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 
 use super::*;
-use crate::options::Setting;
+use crate::config::options::Setting;
 
 fn resolved(
     options: &[(Setting, &str)],

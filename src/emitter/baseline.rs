@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::{Counter, Histogram};
+use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::scoreboard::{Counter, Histogram};
 
 use crate::metrics::{Distribution, Ledger, Totals};
 

@@ -4,15 +4,15 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 
-use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::Histogram;
+use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::scoreboard::Histogram;
 
 use super::baseline::{Baselines, Cell, Receipt, Source, Sums};
-use super::lines::{Shapes, Tails};
+use super::distribution::{Quantile, bits, has_bit, value_ms};
+use super::format::{Shapes, Tails};
 use super::packer::{Datagram, Packer};
-use super::spread::{Quantile, bits, has_bit, value_ms};
+use crate::metrics::statsd::{Format, Statsd};
 use crate::metrics::{Distribution, Gauge, Gauges, Ledger};
-use crate::statsd::{Format, Statsd};
 
 /// The longest value of a bucket with the colon before it: `:2113929.216`.
 const PACKED_VALUE_BYTES: usize = 12;
@@ -152,7 +152,7 @@ impl Composer {
         }
     }
 
-    /// A distribution bit by bit, as [`super::spread`] says.
+    /// A distribution bit by bit, as [`super::distribution`] says.
     fn packed(
         &mut self,
         packer: &mut Packer,

@@ -54,7 +54,7 @@ impl Packer {
 
 #[cfg(test)]
 mod tests {
-    use arctos_worker::metrics::Counter;
+    use arctos_worker::shared::scoreboard::Counter;
     use proptest::prelude::*;
 
     use super::super::baseline::{Cell, Source};

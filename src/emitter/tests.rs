@@ -7,11 +7,11 @@ mod sockets;
 
 use std::collections::BTreeMap;
 
-use arctos_worker::identity::{Generation, SlotId};
-use arctos_worker::metrics::{Block, Board, Side};
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::scoreboard::{Block, Board, Side};
 
 use super::*;
-use crate::statsd::Format;
+use crate::metrics::statsd::Format;
 
 /// No tags at all.
 pub(super) fn plain() -> Statsd {

@@ -1,6 +1,6 @@
 //! What was counted and has not been sent: for whoever takes this server's place.
 
-use arctos_worker::metrics::Counter;
+use arctos_worker::shared::scoreboard::Counter;
 
 use super::baseline::{Baselines, Sent, Source, Sums};
 use crate::metrics::{Books, Distribution, Ledger, Totals};
@@ -62,8 +62,8 @@ impl Rest {
 
 #[cfg(test)]
 mod tests {
-    use arctos_worker::identity::{Generation, SlotId};
-    use arctos_worker::metrics::{Board, Side};
+    use arctos_worker::shared::identity::{Generation, SlotId};
+    use arctos_worker::shared::scoreboard::{Board, Side};
 
     use super::super::baseline::{Cell, Receipt};
     use super::*;

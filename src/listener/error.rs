@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use arctos_worker::log::Words;
+use arctos_worker::shared::log::Words;
 use nix::libc;
 
-use crate::address::BindAddress;
+use crate::system::address::BindAddress;
 
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]

@@ -15,8 +15,8 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::error::{ListenError, is_in_use, is_not_here};
-use super::heirlooms::Heirlooms;
-use crate::address::BindAddress;
+use super::inherited::Heirlooms;
+use crate::system::address::BindAddress;
 
 /// One `--bind` and what it means: at least one address.
 pub(super) struct Target<'a> {

@@ -24,7 +24,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::ListenOptions;
 use super::error::{ListenError, is_in_use};
-use crate::address::BindAddress;
+use crate::system::address::BindAddress;
 
 /// `sizeof(sun_path)` less its closing NUL (unix(7)).
 const PATH_MAX_BYTES: usize = 107;

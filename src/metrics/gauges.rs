@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use arctos_worker::fd::AcceptQueue;
-use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::{Block, Board, Side};
+use arctos_worker::shared::fd::AcceptQueue;
+use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::scoreboard::{Block, Board, Side};
 
 use super::Gauge;
-use super::resident::ResidentSet;
-use crate::slot::Pid;
+use super::rss::ResidentSet;
+use crate::supervisor::slot::Pid;
 
 /// `fs.nr_open`, which bounds the descriptors of a process, unless somebody has raised it: a block that
 /// claims more connections holds garbage.

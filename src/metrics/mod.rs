@@ -10,17 +10,18 @@
 //! | `gauges` | what is worked out at the moment it is asked for |
 //! | `resident` | how much memory the workers have |
 //!
-//! Counting is the workers' ([`arctos_worker::metrics`]). Nothing here formats a line or sends one: that
+//! Counting is the workers' ([`arctos_worker::shared::scoreboard`]). Nothing here formats a line or sends one: that
 //! is [`crate::emitter`] and [`crate::admin`].
-pub mod books;
+pub mod carried_totals;
 pub mod gauges;
-pub mod ledger;
 pub mod names;
-pub mod resident;
+pub mod rss;
+pub mod statsd;
 pub mod table;
+pub mod totals;
 
-pub use books::Books;
+pub use carried_totals::Books;
 pub use gauges::{Gauges, Occupant, Sampler, Scene};
-pub use ledger::{Ledger, Spread, Totals};
 pub use names::{Distribution, Gauge, Scope};
-pub use resident::ResidentSet;
+pub use rss::ResidentSet;
+pub use totals::{Ledger, Spread, Totals};

@@ -3,7 +3,7 @@
 //! The counters' rows stand in [`Counter`]. Every name that leaves the process, to statsd or to
 //! Prometheus, comes from these two files.
 
-use arctos_worker::metrics::{Block, Counter, Histogram};
+use arctos_worker::shared::scoreboard::{Block, Counter, Histogram};
 
 /// A counter's name in Prometheus. Once released, an interface. Counters of one statsd name share it.
 pub fn counter_prometheus_name(counter: Counter) -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use arctos_worker::metrics::Counter;
+use arctos_worker::shared::scoreboard::Counter;
 
 use super::names::counter_prometheus_name;
 use super::{Distribution, Gauge, Scope};

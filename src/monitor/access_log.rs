@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use arctos_worker::log::{Level, Value};
+use arctos_worker::shared::log::{Level, Value};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, readlinkat};
 use nix::libc;
@@ -15,7 +15,7 @@ use nix::unistd::{Uid, geteuid};
 
 use super::Monitor;
 use crate::config::AccessLog;
-use crate::error::Fatal;
+use crate::monitor::fatal::Fatal;
 
 /// Links that lead to one another, of which the kernel follows 40.
 const MOST_LINKS: usize = 40;

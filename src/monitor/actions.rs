@@ -5,22 +5,22 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arctos_worker::identity::{Generation, SlotId};
-use arctos_worker::log::{Level, Value};
-use arctos_worker::metrics::{Block, Command, Side};
-use arctos_worker::post::{Listener, Post};
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::log::{Level, Value};
+use arctos_worker::shared::scoreboard::{Block, Command, Side};
+use arctos_worker::worker_init::{Listener, Post};
 use nix::errno::Errno;
 use thiserror::Error;
 
 use super::Monitor;
-use crate::crew::{Lines, Member};
-use crate::descriptors::OwnDescriptors;
-use crate::fork::{self, Berth, ForkError};
 use crate::listener::Listeners;
-use crate::opening::OpeningError;
-use crate::slot::Pid;
+use crate::monitor::children::{Lines, Member};
+use crate::process::fork::{self, Berth, ForkError};
+use crate::process::on_start::OpeningError;
+use crate::process::zygote::StartError;
+use crate::supervisor::slot::Pid;
 use crate::supervisor::{Action, Event, Verdict};
-use crate::zygote::StartError;
+use crate::system::descriptors::OwnDescriptors;
 
 /// What it means that the door could not be closed.
 const DOOR_OPEN: &str = "this kernel cannot ignore new TCP connections at a stop; those that come in its \

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use arctos_worker::metrics::board::ServerState;
+use arctos_worker::shared::scoreboard::entries::ServerState;
 
 use super::Monitor;
-use crate::slot::ExitStatus;
+use crate::supervisor::slot::ExitStatus;
 
 /// What became of the workers that there are not.
 #[derive(Debug, Default)]

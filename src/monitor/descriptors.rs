@@ -1,8 +1,8 @@
 //! What this process has open for itself, and a child closes.
 
 use super::Monitor;
-use crate::crew::Lines;
-use crate::descriptors::OwnDescriptors;
+use crate::monitor::children::Lines;
+use crate::system::descriptors::OwnDescriptors;
 
 impl Monitor<'_> {
     /// All of it, right before a fork. Each part lists its own; the log is not among them, because every child

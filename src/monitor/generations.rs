@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use arctos_worker::identity::Generation;
+use arctos_worker::shared::identity::Generation;
 
-use crate::error::Fatal;
-use crate::load::Load;
-use crate::privileges::Identity;
+use crate::monitor::fatal::Fatal;
+use crate::monitor::revision::Load;
+use crate::process::privileges::Identity;
 
 /// A load and who its workers run as.
 pub(super) struct Loaded {

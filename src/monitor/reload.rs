@@ -2,18 +2,18 @@
 
 use std::time::Instant;
 
-use arctos_worker::identity::Generation;
-use arctos_worker::log::{Level, Value};
-use arctos_worker::metrics::Counter;
+use arctos_worker::shared::identity::Generation;
+use arctos_worker::shared::log::{Level, Value};
+use arctos_worker::shared::scoreboard::Counter;
 
 use super::generations::Loaded;
 use super::{Monitor, monotonic, policy};
 use crate::admin;
 use crate::config::Config;
-use crate::deaths::excuses::Excuses;
-use crate::nofile::warn_of_connections;
-use crate::options::OptionSpec;
+use crate::config::options::OptionSpec;
+use crate::supervisor::deaths::excuses::Excuses;
 use crate::supervisor::{Event, ReloadOutcome};
+use crate::system::rlimit::warn_of_connections;
 
 /// How a reload ended.
 pub(super) struct EndedReload {

@@ -2,20 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use arctos_worker::identity::SlotId;
-use arctos_worker::log::{Level, Value};
-use arctos_worker::metrics::board::ServerState;
-use arctos_worker::metrics::{Block, Counter, Side};
+use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::log::{Level, Value};
+use arctos_worker::shared::scoreboard::entries::ServerState;
+use arctos_worker::shared::scoreboard::{Block, Counter, Side};
 
 use nix::sys::signal::Signal;
 
 use super::{Monitor, blame, monotonic};
-use crate::deaths;
-use crate::notice::{Notice, RunningRequest};
-use crate::pid_file::PidFile;
-use crate::postmortem;
-use crate::slot::{Ending, ExitStatus, KillReason, Pid};
-use crate::watch::Hang;
+use crate::supervisor::deaths;
+use crate::supervisor::health::Hang;
+use crate::supervisor::log_event::{Notice, RunningRequest};
+use crate::supervisor::slot::{Ending, ExitStatus, KillReason, Pid};
+use crate::system::exit_cause;
+use crate::system::pid_file::PidFile;
 
 /// From the last deadline of a stop to the end of the process: reaping, and the last metrics.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
@@ -194,7 +194,7 @@ impl Monitor<'_> {
             Some((hung, Hang::Exit(age))) if hung == pid => ("exit", age),
             Some(_) | None => return,
         };
-        let wchan = postmortem::wchan(pid).unwrap_or_default();
+        let wchan = exit_cause::wchan(pid).unwrap_or_default();
         let pairs = [
             ("slot", Value::Number(i64::from(slot.0))),
             ("pid", Value::Number(i64::from(pid.0))),

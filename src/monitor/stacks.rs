@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use arctos_worker::log::Value;
+use arctos_worker::shared::log::Value;
 use nix::errno::Errno;
 
 use super::Monitor;
-use crate::crew::Member;
-use crate::slot::Pid;
+use crate::monitor::children::Member;
+use crate::supervisor::slot::Pid;
 
 impl Monitor<'_> {
     /// SIGUSR2 makes a worker write down what its threads are doing.

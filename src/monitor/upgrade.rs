@@ -9,24 +9,24 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use arctos_worker::fd::{self, Message};
-use arctos_worker::log::{Level, Value};
+use arctos_worker::shared::fd::{self, Message};
+use arctos_worker::shared::log::{Level, Value};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd;
 
 use super::Monitor;
-use crate::deaths::excuses::{self, Excuses};
-use crate::descriptors::OwnDescriptors;
 use crate::listener::Heirlooms;
 use crate::metrics::Books;
-use crate::notify::Notifier;
-use crate::pid_file::PidFile;
-use crate::slot::{ExitStatus, Pid};
-use crate::succession::{self, Bequest, COUNTED, DYING, Estate, READY, UNSENT, YOURS};
+use crate::process::reexec::{self, Bequest, COUNTED, DYING, Estate, READY, UNSENT, YOURS};
+use crate::supervisor::deaths::excuses::{self, Excuses};
+use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::upgrade::successor::{Heir, Taken};
+use crate::supervisor::upgrade::{Action, Failure, Upgrade, patience};
 use crate::supervisor::{Event, Standing, Wish};
-use crate::upgrade::heir::{Heir, Taken};
-use crate::upgrade::{Action, Failure, Upgrade, patience};
+use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid_file::PidFile;
+use crate::system::sd_notify::Notifier;
 
 /// Most messages of another server that are read at a time.
 const MESSAGES_AT_A_TIME: usize = 64;
@@ -98,7 +98,7 @@ impl Succession {
     pub(super) fn tell_unsent(&self, unsent: &Books) {
         let before = self.predecessor.as_ref().filter(|_| !self.is_owner());
         if let Some(line) = before.map(|before| &before.line).or(self.line.as_ref()) {
-            let _ = succession::tell(line, UNSENT, unsent); // It is gone: then nobody sends it.
+            let _ = reexec::tell(line, UNSENT, unsent); // It is gone: then nobody sends it.
         }
     }
 
@@ -191,7 +191,7 @@ impl Monitor<'_> {
                 listeners.shut_leavings();
             }
             if let Some(before) = &self.succession.predecessor {
-                succession::tell_ready(&before.line);
+                reexec::tell_ready(&before.line);
             }
         }
     }
@@ -254,7 +254,7 @@ impl Monitor<'_> {
         self.board.header().set_shares_listeners(true);
         let loaded = self.generations.current();
         let listeners = self.listeners.as_ref().map_or(Ok(Vec::new()), |all| all.heirlooms())?;
-        succession::launch(Estate {
+        reexec::launch(Estate {
             folder: loaded.load.config.source.folder(),
             pid_file: self.pid_file.as_ref().map(PidFile::path),
             listeners,
@@ -285,11 +285,11 @@ impl Monitor<'_> {
                     self.act(action, now);
                 }
                 Message::Said { word: COUNTED, descriptor } => {
-                    let books = descriptor.and_then(succession::read_books);
+                    let books = descriptor.and_then(reexec::read_books);
                     self.succession.its_counts = books.or(self.succession.its_counts.take());
                 }
                 Message::Said { word: UNSENT, descriptor } => {
-                    self.succession.its_unsent = descriptor.and_then(succession::read_books);
+                    self.succession.its_unsent = descriptor.and_then(reexec::read_books);
                 }
                 Message::Said { .. } => {} // Of a later version: it is not needed here.
                 Message::Ended => self.succession.line = None,
@@ -305,7 +305,7 @@ impl Monitor<'_> {
         let books = self.meter.books(&self.board, now);
         let Some(line) = &self.succession.line else { return };
         let number = Value::Number(i64::from(pid.0));
-        if let Err(error) = succession::tell(line, YOURS, &books) {
+        if let Err(error) = reexec::tell(line, YOURS, &books) {
             let pairs = [("pid", number), ("reason", Value::Display(&error))];
             self.log.line(Level::Error, "upgrade.not_handed_over", &pairs);
             return self.signal_successor(pid, Signal::SIGTERM); // It will not ask again.
@@ -372,7 +372,7 @@ impl Monitor<'_> {
         {
             let books = self.meter.own_books(&self.board, now);
             // It is gone, and everything is ours; or it is told again.
-            let _ = succession::tell(&before.line, COUNTED, &books);
+            let _ = reexec::tell(&before.line, COUNTED, &books);
         }
         if self.succession.line.is_none() {
             return;
@@ -380,7 +380,7 @@ impl Monitor<'_> {
         let books = self.meter.books(&self.board, now);
         if let Some(line) = &self.succession.line {
             // It is gone, which is heard; or it has not listened for long: the next books have all of it.
-            let _ = succession::tell(line, COUNTED, &books);
+            let _ = reexec::tell(line, COUNTED, &books);
         }
     }
 
@@ -389,7 +389,7 @@ impl Monitor<'_> {
         let rates = self.deaths.rates(self.supervisor.generation(), now);
         if let Some(line) = self.succession.line.as_ref().filter(|_| !rates.is_empty()) {
             // As with the books: it is gone, or is told again.
-            let _ = succession::tell_text(line, DYING, &excuses::encode(&rates));
+            let _ = reexec::tell_text(line, DYING, &excuses::encode(&rates));
         }
     }
 
@@ -408,16 +408,16 @@ impl Monitor<'_> {
             match fd::receive_message(before.line.as_fd()) {
                 Message::Nothing => return,
                 Message::Said { word: DYING, descriptor } => {
-                    let text = descriptor.and_then(succession::read_text).unwrap_or_default();
+                    let text = descriptor.and_then(reexec::read_text).unwrap_or_default();
                     self.succession.excuses.extend(excuses::decode(&text));
                 }
                 Message::Said { word: UNSENT, descriptor } => {
-                    if let Some(unsent) = descriptor.and_then(succession::read_books) {
+                    if let Some(unsent) = descriptor.and_then(reexec::read_books) {
                         self.meter.inherit(&unsent);
                     }
                 }
                 Message::Said { word, descriptor } => {
-                    match descriptor.and_then(succession::read_books) {
+                    match descriptor.and_then(reexec::read_books) {
                         Some(books) => self.meter.follow(books),
                         None => self.log.line(Level::Warning, "upgrade.books_unread", &[]),
                     }

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use arctos_worker::identity::{Generation, SlotId};
-use arctos_worker::metrics::{Command, Side};
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::scoreboard::{Command, Side};
 
-use crate::error::Fatal;
-use crate::notice::Notice;
-use crate::slot::Pid;
+use crate::monitor::fatal::Fatal;
+use crate::supervisor::log_event::Notice;
+use crate::supervisor::slot::Pid;
 
 /// What is to be done, in this order.
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! What the machine is told. See [`crate::supervisor`].
 
-use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::Side;
+use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::scoreboard::Side;
 
 use super::{Policy, Verdict};
-use crate::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::{ExitStatus, Pid};
 
 /// What happened.
 #[derive(Clone, Debug)]

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Action, Supervisor};
-use crate::notice::Notice;
-use crate::slot::{Pid, WorkerSlot};
+use crate::supervisor::log_event::Notice;
+use crate::supervisor::slot::{Pid, WorkerSlot};
 
 /// How long a worker that hangs has to say where, and to go on after all, before it is killed.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -9,8 +9,8 @@
 use std::time::{Duration, Instant};
 
 use super::{Life, Phase, Supervisor, Verdict};
-use crate::notice::Notice;
-use crate::slot::{Ending, ExitStatus, Pid, SlotState, WorkerSlot};
+use crate::supervisor::log_event::Notice;
+use crate::supervisor::slot::{Ending, ExitStatus, Pid, SlotState, WorkerSlot};
 
 /// Between two tries of any slots while fewer than half of the wanted workers are ready.
 const PACE: Duration = Duration::from_millis(500);

@@ -12,7 +12,7 @@ mod orders;
 mod pacing;
 
 use super::*;
-use crate::slot::ExitStatus;
+use crate::supervisor::slot::ExitStatus;
 use leaving::Leaving;
 use pacing::Pacing;
 
@@ -389,7 +389,7 @@ impl World {
         let bound = match verdict {
             Verdict::Asked => self.policy.graceful.max(self.policy.quick),
             Verdict::NotBooted | Verdict::NotImportable | Verdict::CrashLoop => {
-                stop::GIVING_UP_PATIENCE
+                shutdown::GIVING_UP_PATIENCE
             }
         };
         // A zygote may be forking, and is waited for.

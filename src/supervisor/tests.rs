@@ -4,7 +4,7 @@ mod reload;
 mod respawn;
 
 use super::*;
-use crate::slot::ExitStatus;
+use crate::supervisor::slot::ExitStatus;
 
 /// A machine, its clock and the pids it was given.
 struct Rig {
@@ -264,7 +264,7 @@ fn a_worker_that_cannot_boot_and_does_not_end_is_killed() {
 
 #[test]
 fn giving_up_takes_less_than_two_seconds() {
-    assert!(FAILING_PATIENCE + stop::GIVING_UP_PATIENCE < s(2.0));
+    assert!(FAILING_PATIENCE + shutdown::GIVING_UP_PATIENCE < s(2.0));
 }
 
 #[test]

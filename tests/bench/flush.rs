@@ -11,11 +11,11 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use arctos::emitter::Emitter;
+use arctos::metrics::statsd::{Format, Statsd, Target};
 use arctos::metrics::{Gauge, Gauges, Ledger};
-use arctos::statsd::{Format, Statsd, Target};
-use arctos_worker::identity::{Generation, SlotId};
-use arctos_worker::log::Log;
-use arctos_worker::metrics::{Board, Counter, Side};
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::log::Log;
+use arctos_worker::shared::scoreboard::{Board, Counter, Side};
 
 const SLOTS: u16 = 64;
 const ROUNDS: usize = 300;

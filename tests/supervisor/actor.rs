@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use arctos::cli::{self, Invocation};
 use arctos::config::{Config, Environment};
-use arctos::fork::{Launch, LoadFailure};
 use arctos::listener::{ListenOptions, Listeners};
-use arctos::load::Load;
 use arctos::monitor;
+use arctos::monitor::revision::Load;
+use arctos::process::fork::{Launch, LoadFailure};
 use arctos::server::{self, CheckFailure, Runtime};
-use arctos_worker::identity::Generation;
-use arctos_worker::log::{Level, Log, LogFormat, Value};
-use arctos_worker::metrics::{self, Counter, ServerState};
-use arctos_worker::post::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
 use arctos_worker::settings::AppSpec;
+use arctos_worker::shared::identity::Generation;
+use arctos_worker::shared::log::{Level, Log, LogFormat, Value};
+use arctos_worker::shared::scoreboard::{self, Counter, ServerState};
+use arctos_worker::worker_init::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
@@ -156,9 +156,9 @@ impl Launch for Actor {
             let pairs = [("command", Value::Text(&format!("{command:?}")))];
             post.log.line(Level::Info, "actor.told", &pairs);
             match command {
-                metrics::Command::Serve | metrics::Command::Announce => {}
-                metrics::Command::Drain | metrics::Command::Quick if self.0 == "family" => {}
-                metrics::Command::Drain | metrics::Command::Quick => return WorkerExit::Done,
+                scoreboard::Command::Serve | scoreboard::Command::Announce => {}
+                scoreboard::Command::Drain | scoreboard::Command::Quick if self.0 == "family" => {}
+                scoreboard::Command::Drain | scoreboard::Command::Quick => return WorkerExit::Done,
             }
         }
     }

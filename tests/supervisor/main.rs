@@ -18,7 +18,7 @@ use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use arctos::ctl::{self, Order, Verb};
+use arctos::client::ctl::{self, Order, Verb};
 use nix::sys::signal::{Signal, kill};
 
 use actor::serve;

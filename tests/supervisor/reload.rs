@@ -1,6 +1,6 @@
 //! Reload, rest and hanging workers, with real processes.
 
-use arctos::ctl::{self, Order, Verb};
+use arctos::client::ctl::{self, Order, Verb};
 use nix::sys::signal::Signal;
 
 use crate::process::Server;

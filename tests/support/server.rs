@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use arctos_worker::application::Application;
 use arctos_worker::connection::SocketName;
-use arctos_worker::identity::{Generation, SlotId};
-use arctos_worker::log::Log;
-use arctos_worker::metrics::{Block, Board, Command, Side};
+use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
-use arctos_worker::supervisor_process::SupervisorProcess;
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::log::Log;
+use arctos_worker::shared::scoreboard::{Block, Board, Command, Side};
 use arctos_worker::worker::{self, LIFE_READY, Listener, Owner, Post, WorkerExit};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 

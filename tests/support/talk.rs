@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Instant;
 
-use arctos_worker::metrics::{Counter, Row};
+use arctos_worker::shared::scoreboard::{Counter, Row};
 
 use super::corpus::{Case, End, ExpectedRequest};
 use super::echo;

@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 
-use arctos::fork::{Disposition, Launch, LoadFailure, Preloaded, set_disposition};
-use arctos_worker::identity::{Generation, SlotId};
-use arctos_worker::log::{Level, Log, Value};
-use arctos_worker::metrics::Command;
-use arctos_worker::post::{LIFE_READY, Post, WorkerExit};
+use arctos::process::fork::{Disposition, Launch, LoadFailure, Preloaded, set_disposition};
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::log::{Level, Log, Value};
+use arctos_worker::shared::scoreboard::Command;
+use arctos_worker::worker_init::{LIFE_READY, Post, WorkerExit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};

@@ -7,21 +7,23 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arctos::config::Privileges;
-use arctos::crew::{Lines, Member, Word};
-use arctos::descriptors::OwnDescriptors;
-use arctos::fork::child::is_child;
-use arctos::fork::{self, Berth};
-use arctos::privileges::Identity;
-use arctos::signals::Signals;
-use arctos::slot::{ExitStatus, Pid};
-use arctos::zygote::{Admission, Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans};
+use arctos::monitor::children::{Lines, Member, Word};
+use arctos::process::fork::child::is_child;
+use arctos::process::fork::{self, Berth};
+use arctos::process::privileges::Identity;
+use arctos::process::signals::Signals;
+use arctos::process::zygote::{
+    Admission, Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans,
+};
+use arctos::supervisor::slot::{ExitStatus, Pid};
+use arctos::system::descriptors::OwnDescriptors;
 use arctos_worker::connection::SocketName;
-use arctos_worker::identity::{Generation, SlotId};
-use arctos_worker::log::{Level, Log, LogFormat, Value};
-use arctos_worker::metrics::{Board, Command, Side};
-use arctos_worker::post::{Listener, Owner};
+use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
-use arctos_worker::supervisor_process::SupervisorProcess;
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::log::{Level, Log, LogFormat, Value};
+use arctos_worker::shared::scoreboard::{Board, Command, Side};
+use arctos_worker::worker_init::{Listener, Owner};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid};

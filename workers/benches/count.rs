@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use arctos_worker::identity::SlotId;
-use arctos_worker::metrics::{Board, Counter, Side};
+use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::scoreboard::{Board, Counter, Side};
 
 const ROUNDS: usize = 101;
 const COUNTS: u32 = 1_000_000;

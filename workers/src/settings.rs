@@ -26,7 +26,7 @@ pub struct Settings {
     /// Whether other workers may run the same application at the same time (`wsgi.multiprocess`).
     pub multiprocess: bool,
     /// Path, and query if there is one, that a worker's own application must answer with a status below
-    /// 500 before the worker is ready ([`crate::rehearsal`]).
+    /// 500 before the worker is ready ([`crate::event_loop::readiness_check`]).
     pub reload_check: Option<String>,
 }
 

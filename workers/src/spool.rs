@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::fork_guard::Mark;
+use crate::process::fork_guard::Mark;
 
 /// Pieces of a body are gathered up to this before they are written: each chunk of a chunked body is a
 /// piece, and may have a single byte. Longer ones are written at once.

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::application::Application;
-use crate::clock::Clock;
+use crate::event_loop::clock::Clock;
 use crate::event_loop::{EventLoop, Leftover};
-use crate::hard_end;
-use crate::log::{Level, Log, Value};
-use crate::signals;
-use crate::supervisor_process::SupervisorProcess;
+use crate::process::hard_end;
+use crate::process::signals;
+use crate::process::supervisor_process::SupervisorProcess;
+use crate::shared::log::{Level, Log, Value};
 
-pub use crate::post::{LIFE_FAILED, LIFE_READY, Listener, Owner, Post, WorkerExit};
+pub use crate::worker_init::{LIFE_FAILED, LIFE_READY, Listener, Owner, Post, WorkerExit};
 
 /// How long the exit of a worker may take whose supervisor has ended just before.
 const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves until told to leave. The application is loaded; this installs the signal handlers, has the
-/// application answer one request if that is asked for ([`crate::rehearsal`]), tells it that it is about to
+/// application answer one request if that is asked for ([`crate::event_loop::readiness_check`]), tells it that it is about to
 /// serve, reports readiness and turns the loop.
 pub fn run<A: Application>(post: Post, app: &mut A) -> WorkerExit {
     let (block, log) = (post.block, post.log.clone());

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
-use arctos_worker::identity::Generation;
-use arctos_worker::metrics::{Block, Board, Side};
+use arctos_worker::shared::identity::Generation;
+use arctos_worker::shared::scoreboard::{Block, Board, Side};
 
 use super::*;
 use crate::metrics::Ledger;

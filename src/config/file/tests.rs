@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use super::super::{Config, Source};
 use super::*;
-use crate::address::BindAddress;
+use crate::system::address::BindAddress;
 
 /// A folder with `shop.toml`.
 fn folder_of(toml: impl AsRef<[u8]>) -> TempDir {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::address::BindAddress;
+use crate::system::address::BindAddress;
 
 fn source(options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
     let application = [(Setting::Application, vec!["shop:app".into()])];

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::super::{Config, Effective, Source};
 use super::*;
-use crate::statsd::{INTERVAL as DEFAULT_INTERVAL, PORT};
+use crate::metrics::statsd::{INTERVAL as DEFAULT_INTERVAL, PORT};
 
 const HOST: (Setting, &str) = (Setting::StatsdHost, "agent");
 const AUTO: (Setting, &str) = (Setting::Statsd, "auto");

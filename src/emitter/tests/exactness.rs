@@ -1,9 +1,9 @@
 //! Whatever is refused and taken back: what arrives adds up to what was counted.
 
-use arctos_worker::metrics::Histogram;
+use arctos_worker::shared::scoreboard::Histogram;
 use proptest::prelude::*;
 
-use super::super::spread::value_ms;
+use super::super::distribution::value_ms;
 use super::*;
 
 /// What happens to one flush.

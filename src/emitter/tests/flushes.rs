@@ -179,9 +179,9 @@ proptest! {
         for (place, (index, n)) in recorded.into_iter().enumerate() {
             let worker = scene.worker(place as u16 % 2);
             for _ in 0..n {
-                worker.request_duration.record(arctos_worker::metrics::Histogram::bounds(index).start);
+                worker.request_duration.record(arctos_worker::shared::scoreboard::Histogram::bounds(index).start);
             }
-            let value = super::super::spread::value_ms(index).to_string();
+            let value = super::super::distribution::value_ms(index).to_string();
             *expected.entry(("arctos.request.duration".to_owned(), value)).or_default() += u64::from(n);
         }
         let (ledger, gauges) = scene.read();

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arctos_worker::log::LogFormat;
+use arctos_worker::shared::log::LogFormat;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::NamedTempFile;
 
@@ -26,7 +26,7 @@ struct Stage {
 
 impl Stage {
     fn new(statsd: &Statsd) -> Self {
-        Self::resolving(statsd, lookup::resolve)
+        Self::resolving(statsd, resolver::resolve)
     }
 
     fn resolving(statsd: &Statsd, resolve: Resolve) -> Self {
@@ -389,7 +389,7 @@ fn a_lookup_that_hangs_is_killed_and_holds_up_nothing() {
     let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, hang);
     stage.turn();
     assert!(stage.emitter.awaited().is_some());
-    assert!(stage.emitter.child().is_some_and(crate::fork::child::is_child));
+    assert!(stage.emitter.child().is_some_and(crate::process::fork::child::is_child));
     stage.count(1);
     stage.flush();
     stage.flush();

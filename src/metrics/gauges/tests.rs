@@ -1,5 +1,5 @@
-use arctos_worker::identity::Generation;
-use arctos_worker::metrics::Counter;
+use arctos_worker::shared::identity::Generation;
+use arctos_worker::shared::scoreboard::Counter;
 
 use super::*;
 use crate::metrics::Scope;

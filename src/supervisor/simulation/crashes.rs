@@ -143,7 +143,7 @@ fn after_an_outage_all_workers_are_back_soon_however_long_it_was() {
     for (workers, boot_ms) in WORKERS.into_iter().flat_map(|n| BOOTS_MS.map(|ms| (n, ms))) {
         for outage_s in [1, 10, 50] {
             let took = recovery_of(workers, ms(boot_ms), ms(outage_s * 1_000));
-            let most = 3 * ms(boot_ms) + ms(500) + crate::slot::SERVED_AFTER;
+            let most = 3 * ms(boot_ms) + ms(500) + crate::supervisor::slot::SERVED_AFTER;
             assert!(took <= most, "{workers} workers, boot {boot_ms} ms: {took:?}");
         }
     }

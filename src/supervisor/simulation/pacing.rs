@@ -32,7 +32,8 @@ impl World {
             forgets |= life.had_request;
         }
         for process in self.processes.values_mut() {
-            let has_served = |since: Instant| since + crate::slot::SERVED_AFTER <= self.now;
+            let has_served =
+                |since: Instant| since + crate::supervisor::slot::SERVED_AFTER <= self.now;
             if process.ready_since.take_if(|since| has_served(*since)).is_some() {
                 forgets = true;
             }

@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
 use super::*;
-use crate::deadlines::Timer;
+use crate::event_loop::deadlines::Timer;
 use crate::http::ResponseHead;
-use crate::metrics::{Block, tape};
+use crate::shared::scoreboard::{Block, tape};
 
 /// The 15 counters by the letters that the golden sequences use.
 const LETTERS: [(&str, Counter); 15] = [

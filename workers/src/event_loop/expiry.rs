@@ -6,11 +6,11 @@ use std::time::Instant;
 use super::EventLoop;
 use super::absence::Absence;
 use crate::application::{AppBody, Application};
-use crate::channel::Channel;
-use crate::deadlines::{Deadlines, Timer};
+use crate::event_loop::client::Channel;
+use crate::event_loop::client_table::Token;
+use crate::event_loop::deadlines::{Deadlines, Timer};
+use crate::event_loop::poller::Interest;
 use crate::http::Persistence;
-use crate::poller::Interest;
-use crate::table::Token;
 
 impl<A: Application> EventLoop<'_, A> {
     /// Ends what has taken too long.

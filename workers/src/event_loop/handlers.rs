@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::complaint::Complaint;
-use crate::drive::Desk;
-use crate::log::{Level, Value};
-use crate::signals;
+use super::rate_limited_log::Complaint;
+use crate::event_loop::drive::Desk;
+use crate::process::signals;
+use crate::shared::log::{Level, Value};
 
 /// How long the application may have them, at least: looking costs three system calls.
 const INTERVAL: Duration = Duration::from_secs(1);

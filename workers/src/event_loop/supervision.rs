@@ -3,13 +3,13 @@
 use std::os::fd::AsFd;
 
 use super::EventLoop;
-use super::lifeline::Finding;
+use super::control_socket::Finding;
 use super::phase::Cause;
 use crate::application::Application;
-use crate::fd::{self, Message};
 use crate::http::Persistence;
-use crate::log::Level;
-use crate::post::LIFE_ACCESS_LOG;
+use crate::shared::fd::{self, Message};
+use crate::shared::log::Level;
+use crate::worker_init::LIFE_ACCESS_LOG;
 
 impl<A: Application> EventLoop<'_, A> {
     /// What comes on the life socket: a new access log, or its end.

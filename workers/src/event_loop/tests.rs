@@ -13,11 +13,11 @@ use nix::sys::eventfd::EventFd;
 use super::expiry::moves_with_progress;
 use super::*;
 use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
-use crate::fd::send_descriptor;
 use crate::http::ResponseHead;
-use crate::metrics::{Block, Counter};
-use crate::post::{LIFE_ACCESS_LOG, Owner, stage};
-use crate::supervisor_process;
+use crate::process::supervisor_process;
+use crate::shared::fd::send_descriptor;
+use crate::shared::scoreboard::{Block, Counter};
+use crate::worker_init::{LIFE_ACCESS_LOG, Owner, stage};
 
 /// Answers everything with as many bytes, and takes its time for it.
 struct App {

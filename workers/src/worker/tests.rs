@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use super::*;
 use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::http::ResponseHead;
-use crate::metrics::{Block, Command, Counter};
-use crate::post::stage;
+use crate::shared::scoreboard::{Block, Command, Counter};
+use crate::worker_init::stage;
 
 /// Answers every request with this status.
 struct App {

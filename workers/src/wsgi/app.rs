@@ -15,8 +15,8 @@ use super::finalize::flush_output;
 use super::forked::alone;
 use super::start_response::type_name;
 use super::unreadable;
-use crate::post::WorkerExit;
 use crate::settings::AppSpec;
+use crate::worker_init::WorkerExit;
 
 /// Most names that a hint lists.
 const LISTED_NAMES: usize = 12;

@@ -17,7 +17,7 @@ use pyo3::types::{PyDict, PyList, PyType};
 use super::app::BootFailure;
 use super::failure::traceback;
 use super::forked::alone;
-use crate::log::{Level, Log};
+use crate::shared::log::{Level, Log};
 
 /// Imports the URLconf and all that it includes.
 ///

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use pyo3::types::string::PyStringMethods;
 
-use crate::log::{BLOCK_BYTES, Level, Log, VALUE_BYTES, Value};
+use crate::shared::log::{BLOCK_BYTES, Level, Log, VALUE_BYTES, Value};
 
 /// More than this is not held back by one thread.
 const HELD_BYTES: usize = 64 * 1024;

@@ -13,8 +13,8 @@ use super::forked;
 use super::hooks::HookFailure;
 use super::start_response::type_name;
 use crate::application::AppError;
-use crate::fork_guard;
-use crate::log::{Level, Log, Value};
+use crate::process::fork_guard;
+use crate::shared::log::{Level, Log, Value};
 
 /// Why there is no (more) reply.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-use crate::fd;
+use crate::shared::fd;
 
 /// An iterable over the blocks of a file-like object.
 #[pyclass(frozen, module = "arctos.arctos", name = "FileWrapper")]

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use super::finalize;
-use crate::fork_guard;
+use crate::process::fork_guard;
 
 /// The status of a program that an exception has ended.
 const FAILED: i32 = 1;

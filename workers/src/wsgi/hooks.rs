@@ -8,9 +8,9 @@ use pyo3::prelude::*;
 
 use super::failure::traceback;
 use super::forked::alone;
-use crate::identity::{Generation, SlotId};
-use crate::log::{Level, Log, Value};
 use crate::settings::{HookName, Hooks, Moment};
+use crate::shared::identity::{Generation, SlotId};
+use crate::shared::log::{Level, Log, Value};
 
 /// The worker that a hook is called for.
 #[pyclass(frozen, get_all, name = "Worker", module = "arctos")]

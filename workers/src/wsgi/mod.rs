@@ -58,10 +58,10 @@ pub use reply::{Body, Chunk};
 
 use crate::application::{AppError, Application, Content, Heard, Outlet, Reply, Request};
 use crate::http::ResponseHead;
-use crate::identity::{Generation, SlotId};
-use crate::log::Log;
-use crate::post::WorkerExit;
 use crate::settings::{AppSpec, Hooks, Settings};
+use crate::shared::identity::{Generation, SlotId};
+use crate::shared::log::Log;
+use crate::worker_init::WorkerExit;
 use context::Context;
 use environ::Environs;
 use errors::{ErrorStream, ErrorText};

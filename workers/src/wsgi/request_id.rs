@@ -7,7 +7,7 @@ use pyo3::types::PyString;
 
 use super::ffi;
 use crate::application::Request;
-use crate::identity::{Generation, SlotId};
+use crate::shared::identity::{Generation, SlotId};
 
 /// Longest identifier that is taken over from a client.
 const LONGEST_BYTES: usize = 128;

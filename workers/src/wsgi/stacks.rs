@@ -15,8 +15,8 @@ use nix::sys::signal::Signal;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::log::{Level, Log, Value};
-use crate::signals;
+use crate::process::signals;
+use crate::shared::log::{Level, Log, Value};
 
 const SIGNAL: Signal = Signal::SIGUSR2;
 

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::*;
 use crate::application::RequestBody;
-use crate::rehearsal::{self, Refusal};
+use crate::event_loop::readiness_check::{self, Refusal};
 use crate::wsgi::tests::harness::{App, run};
 
 const HELLO: &str = "def app(environ, start_response):
@@ -98,7 +98,7 @@ def app(environ, start_response):
     let (settings, local) = (Settings::default(), app.conn.local.clone());
     let mut rehearse = |path| {
         let now = std::time::Instant::now();
-        rehearsal::rehearse(&mut app.bridge, &settings, path, local.clone(), now)
+        readiness_check::rehearse(&mut app.bridge, &settings, path, local.clone(), now)
     };
     assert_eq!(rehearse("/health?a=1"), Ok(()));
     assert_eq!(rehearse("/raise"), Err(Refusal::Failed(AppError::Raised)));

@@ -7,8 +7,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
 use crate::application::Stream;
-use crate::channel::Record;
-use crate::drive::TURN_TIME;
+use crate::event_loop::client::Record;
+use crate::event_loop::drive::TURN_TIME;
 use crate::http::Version;
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use nix::sys::socket::{
 };
 
 use super::*;
-use crate::fd;
+use crate::shared::fd;
 
 /// A client whose handshake has ended at a closed queue, which drops all that it sends: only the packets of the
 /// handshake had the TTL that the queue asks for.

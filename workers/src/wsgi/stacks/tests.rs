@@ -2,7 +2,7 @@ use std::fs::OpenOptions;
 use std::io::Read;
 
 use super::*;
-use crate::log::LogFormat;
+use crate::shared::log::LogFormat;
 use crate::wsgi::tests::harness::{readable_log, run, text_of};
 
 fn ask(py: Python<'_>) {

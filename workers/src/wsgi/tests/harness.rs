@@ -15,9 +15,9 @@ use crate::application::{
 };
 use crate::connection::{ConnInfo, SocketName};
 use crate::http::{Head, HeadScan, HttpDate, Parsed, Persistence, ResponseHead, Version};
-use crate::identity::{Generation, SlotId};
-use crate::log::{Level, Log, LogFormat};
 use crate::settings::{HeaderMap, Limits, Settings};
+use crate::shared::identity::{Generation, SlotId};
+use crate::shared::log::{Level, Log, LogFormat};
 use crate::wsgi::Bridge;
 
 /// A log that a test can read.

@@ -1,0 +1,276 @@
+//! The command line: `arctos [OPTIONS] MODULE:ATTR`, `arctos ctl VERB` or `arctos top`, over the environment, to an [`Invocation`].
+//!
+//! clap judges the syntax; values are read by [`crate::config`], so that a wrong one is told of in
+//! the same words whether it stood in an option or in a variable. Nothing here prints or exits.
+
+mod ctl;
+mod top;
+
+use std::ffi::OsString;
+
+use clap::builder::{OsStr as ArgName, ValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::client::ctl::Order;
+use crate::client::top::Watch;
+use crate::config::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
+use crate::config::{Config, ConfigError, Environment, Resolved, Source};
+
+pub use crate::config::options::markdown as options_markdown;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Serve until told to stop.
+    Serve(Box<Config>),
+    /// Load the application, say whether that works, and leave.
+    Check(Box<Config>),
+    /// Print this effective configuration and leave with 0.
+    PrintConfig(String),
+    /// Ask a running server.
+    Ctl(Order),
+    /// Show a running server, live.
+    Top(Watch),
+    /// Print this text (help, version) and leave.
+    Show {
+        /// For standard output.
+        text: String,
+        /// Exit code.
+        exit_code: i32,
+    },
+}
+
+/// Why nothing was started. The message is for standard error, after "error: ".
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// The command line is none of ours, in clap's words.
+    #[error("{0}")]
+    Syntax(String),
+    /// An option that gunicorn has and arctos does not.
+    #[error("{option}: {hint}")]
+    Foreign {
+        /// As written.
+        option: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// MODULE:ATTR is missing.
+    #[error(
+        "no application to serve\n\n  Usage: arctos [OPTIONS] MODULE:ATTR\n\n  \
+         arctos shop.wsgi:application   serves `application` of the module shop.wsgi\n  \
+         arctos 'shop:create_app()'     serves what the function returns\n\n\
+         It can also be given in ARCTOS_APP. For more, try --help."
+    )]
+    NoApplication,
+    /// `arctos ctl` without a verb that there is.
+    #[error("arctos ctl{given}: {}; the verbs are: {verbs}",
+        if .given.is_empty() { "a verb is missing" } else { "there is no such verb" })]
+    Verb {
+        /// What was given, with a space before it; empty for nothing.
+        given: String,
+        /// Those that there are.
+        verbs: String,
+    },
+    /// `arctos ctl` or `arctos top` does not know which server.
+    #[error(
+        "no server to ask: give --admin ADDRESS, where ADDRESS is what the server's --admin-bind says, \
+         or set ARCTOS_ADMIN_BIND\n\n  arctos ctl metrics --admin unix:/run/shop-admin.sock"
+    )]
+    NoAdmin,
+    /// What was given for the server of `arctos ctl` or `arctos top` is no address.
+    #[error("{origin} '{value}': expected {expected}")]
+    AdminAddress {
+        /// Option or variable.
+        origin: &'static str,
+        /// Its value.
+        value: String,
+        /// What would have been one.
+        expected: String,
+    },
+    /// A value is wrong, or cannot be on this machine.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl UsageError {
+    /// The exit code: 2, or 1 where only this machine stands in the way.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Syntax(_)
+            | Self::Foreign { .. }
+            | Self::NoApplication
+            | Self::Verb { .. }
+            | Self::NoAdmin
+            | Self::AdminAddress { .. } => 2,
+            Self::Config(error) => error.exit_code(),
+        }
+    }
+}
+
+/// Reads a command line, the program's name first, and the environment.
+///
+/// Errors: [`UsageError`]; its message has no "error: " in front and no newline at its end.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: Environment,
+) -> Result<Invocation, UsageError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let [_, word, rest @ ..] = arguments.as_slice()
+        && word == ctl::WORD
+    {
+        return ctl::parse(rest, &environment);
+    }
+    if let [_, word, rest @ ..] = arguments.as_slice()
+        && word == top::WORD
+    {
+        return top::parse(rest, &environment);
+    }
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return judge(&error),
+    };
+    if let Some(class) = matches.get_one::<OsString>(gunicorn::WORKER_CLASS)
+        && class != gunicorn::ONLY_WORKER_CLASS
+    {
+        let option = format!("--{}", gunicorn::WORKER_CLASS);
+        let hint = gunicorn::hint(&option).unwrap_or_default();
+        let option = format!("{option} '{}'", class.to_string_lossy());
+        return Err(UsageError::Foreign { option, hint });
+    }
+    let source = Source::of_command_line(given(&matches), environment)?;
+    let resolved = source.resolve()?;
+    if matches.get_flag(PRINT_CONFIG) {
+        return Ok(Invocation::PrintConfig(print(&resolved, &source)));
+    }
+    let config = Box::new(resolved.config.ok_or(UsageError::NoApplication)?);
+    Ok(if matches.get_flag(CHECK) { Invocation::Check(config) } else { Invocation::Serve(config) })
+}
+
+const CHECK: &str = "check";
+const PRINT_CONFIG: &str = "print-config";
+const ABOUT: &str = "Serves a WSGI application with prefork workers.";
+const VARIABLES: &str = "Every option with a value can also be given in the environment, \
+    --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP; \
+    the command line wins. \
+    Times are in seconds or have a unit (500ms, 30s, 2m), sizes in bytes or with K, M, G.";
+
+fn command() -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .help(help)
+            .action(ArgAction::SetTrue)
+            .help_heading("Instead of serving")
+    };
+    Command::new("arctos")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(VARIABLES)
+        .override_usage(
+            "arctos [OPTIONS] MODULE:ATTR\n       arctos ctl VERB [--admin ADDRESS]\n       \
+             arctos top [--admin ADDRESS]",
+        )
+        // The last one counts, so that a script can end in "$@".
+        .args_override_self(true)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(OPTIONS.iter().map(argument))
+        .arg(
+            flag(CHECK, "Check the configuration, load the application, and say whether it works")
+                .alias("check-config"),
+        )
+        .arg(
+            Arg::new(gunicorn::WORKER_CLASS)
+                .long(gunicorn::WORKER_CLASS)
+                .short('k')
+                .value_name("CLASS")
+                .value_parser(ValueParser::os_string())
+                .hide(true),
+        )
+        .arg(flag(PRINT_CONFIG, "Print every effective value and where it is from"))
+        .arg(flag("help", "Print this help").short('h').action(ArgAction::Help))
+        .arg(flag("version", "Print the version").short('v').action(ArgAction::Version))
+}
+
+fn argument(option: &OptionSpec) -> Arg {
+    let default = match option.default_text() {
+        "" => String::new(),
+        text => format!(" [default: {}]", text.replace('`', "")),
+    };
+    let argument = Arg::new(option.long)
+        .value_name(option.value)
+        .help(format!("{}{default}", option.meaning.replace('`', "")))
+        .help_heading(option.topic.title())
+        .value_parser(ValueParser::os_string())
+        // `-1` is then judged as a value, by us, and not as an unknown option.
+        .allow_negative_numbers(true);
+    let argument = match option.takes {
+        Takes::Positional => return argument.index(1),
+        Takes::Once => argument.action(ArgAction::Set),
+        Takes::Many(_) => argument.action(ArgAction::Append),
+        Takes::Switch => argument
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value(ArgName::from("on")),
+    };
+    let argument = if option.setting == Setting::LimitRequestFieldSize {
+        argument.alias("limit-request-field_size") // gunicorn spells it so
+    } else {
+        argument
+    };
+    let argument = argument.long(option.long);
+    match option.short {
+        Some(letter) => argument.short(letter),
+        None => argument,
+    }
+}
+
+/// What the command line holds, option by option.
+fn given(matches: &ArgMatches) -> impl Iterator<Item = (Setting, Vec<OsString>)> {
+    OPTIONS.iter().filter_map(|option| {
+        let values = matches.get_many::<OsString>(option.long)?;
+        Some((option.setting, values.cloned().collect()))
+    })
+}
+
+/// Sorts what clap stopped at: help and version, an option of gunicorn's, or a mistake.
+fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
+    let text = error.render().to_string();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Ok(Invocation::Show { text, exit_code: 0 });
+    }
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && let Some(hint) = gunicorn::hint(option)
+    {
+        return Err(UsageError::Foreign { option: option.clone(), hint });
+    }
+    Err(syntax(&text))
+}
+
+/// What clap says of a mistake, without its advice to give an unknown option as a value: an application
+/// is not called `--http2`.
+fn syntax(text: &str) -> UsageError {
+    let text = text.strip_prefix("error: ").unwrap_or(text);
+    let mut kept: Vec<&str> = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with("  tip: to pass '")) {
+        // The empty line in front of the advice is that behind the message.
+        if !(line.is_empty() && kept.last().is_some_and(|last| last.is_empty())) {
+            kept.push(line);
+        }
+    }
+    UsageError::Syntax(kept.join("\n").trim_end().to_owned())
+}
+
+fn print(resolved: &Resolved, source: &Source) -> String {
+    let mut page = resolved.print();
+    for hint in source.hints() {
+        page.push_str(&format!("# {hint}\n"));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! Clients of a running server's admin socket: `arctos ctl` and `arctos top`.
+pub mod ctl;
+pub mod top;

@@ -1,0 +1,100 @@
+//! What happened between two looks: the difference of their counts.
+
+use std::collections::BTreeMap;
+
+use super::sample::Sample;
+use crate::client::ctl::distribution::Spread;
+use crate::metrics::Distribution;
+
+/// Requests between two looks. Those that were finished, for their durations are counted then.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Pace {
+    /// Of all workers.
+    pub(super) all: Requests,
+    /// Of each slot.
+    pub(super) slots: BTreeMap<u16, Requests>,
+}
+
+/// How many, and how long they took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Requests {
+    pub(super) per_second: f64,
+    /// For a person; empty where there was none.
+    pub(super) p50: String,
+    pub(super) p90: String,
+    pub(super) p99: String,
+}
+
+impl Pace {
+    /// `None` where the two are not of the same server.
+    pub(super) fn between(earlier: &Sample, later: &Sample) -> Option<Self> {
+        let seconds = later.at.saturating_duration_since(earlier.at).as_secs_f64();
+        if earlier.pid != later.pid || seconds <= 0.0 {
+            return None;
+        }
+        let of = |slot| {
+            let spread =
+                |sample: &Sample| Spread::of(&sample.numbers, Distribution::RequestDuration, slot);
+            let spread = spread(later).since(&spread(earlier));
+            Requests {
+                per_second: spread.count() / seconds,
+                p50: spread.percentile(0.5),
+                p90: spread.percentile(0.9),
+                p99: spread.percentile(0.99),
+            }
+        };
+        let slots = later.workers.iter().map(|worker| (worker.slot, of(Some(worker.slot))));
+        Some(Self { all: of(None), slots: slots.collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn sample(at: Instant, pid: u32, counts: [[u32; 3]; 2]) -> Sample {
+        let status = format!(r#"{{"pid": {pid}, "workers": [{{"slot": 0}}, {{"slot": 1}}]}}"#);
+        let mut metrics = String::new();
+        for (slot, counts) in counts.iter().enumerate() {
+            for (bound, count) in ["0.001", "0.01", "+Inf"].iter().zip(counts) {
+                metrics.push_str(&format!(
+                    "arctos_request_duration_seconds_bucket{{worker=\"{slot}\",le=\"{bound}\"}} {count}\n"
+                ));
+            }
+        }
+        Sample::read(&status, &metrics, at).unwrap()
+    }
+
+    #[test]
+    fn rates_and_percentiles_are_those_of_the_time_between() {
+        let start = Instant::now();
+        let before = sample(start, 7, [[1000, 1000, 1000], [0, 0, 0]]);
+        let after = sample(start + Duration::from_secs(2), 7, [[1000, 1020, 1020], [20, 20, 20]]);
+        let pace = Pace::between(&before, &after).unwrap();
+        assert_eq!(pace.all.per_second, 20.0);
+        assert_eq!((pace.all.p50.as_str(), pace.all.p90.as_str()), ("1.00ms", "8.20ms"));
+        assert_eq!(pace.slots[&0].per_second, 10.0);
+        assert_eq!(pace.slots[&0].p50, "5.50ms");
+        assert_eq!(pace.slots[&1].p99, "990us");
+    }
+
+    #[test]
+    fn where_nothing_happened_there_are_no_percentiles() {
+        let start = Instant::now();
+        let [before, after] =
+            [0, 1].map(|s| sample(start + Duration::from_secs(s), 7, [[5, 5, 5], [5, 5, 5]]));
+        let pace = Pace::between(&before, &after).unwrap();
+        assert_eq!(pace.all, Requests::default());
+    }
+
+    #[test]
+    fn another_server_has_another_count() {
+        let start = Instant::now();
+        let [before, after] =
+            [7, 8].map(|pid| sample(start + Duration::from_secs(pid), pid as u32, [[5, 5, 5]; 2]));
+        assert_eq!(Pace::between(&before, &after), None);
+        assert_eq!(Pace::between(&before, &before), None, "no time has passed");
+    }
+}

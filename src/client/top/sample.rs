@@ -1,0 +1,185 @@
+//! What one look at a server has seen: its `/status` and its `/metrics`, as far as they are known here.
+//!
+//! Texts come in that a stranger has chosen, paths above all. What leaves here does nothing to a terminal,
+//! and has no query string, whatever the server is.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::client::ctl::overview::{Reload, cell, word};
+use crate::client::ctl::page::{self, Sample as Number};
+
+/// One look. What the server did not say is `None`, or "-" where it is a text.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sample {
+    /// When it was taken.
+    pub(super) at: Instant,
+    /// Of arctos.
+    pub(super) version: String,
+    /// Of the supervisor.
+    pub(super) pid: Option<u64>,
+    pub(super) state: String,
+    pub(super) generation: String,
+    pub(super) state_s: Option<f64>,
+    pub(super) age_s: Option<f64>,
+    pub(super) ready: String,
+    pub(super) target: String,
+    pub(super) backlog: Option<Backlog>,
+    /// How far the last reload has come.
+    pub(super) reload: Reload,
+    pub(super) workers: Vec<Worker>,
+    /// All metrics.
+    pub(super) numbers: Vec<Number>,
+}
+
+/// Connections that wait to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Backlog {
+    pub(super) len: u64,
+    pub(super) max: u64,
+}
+
+/// One worker, or a place that waits for one.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Worker {
+    pub(super) slot: u16,
+    pub(super) pid: Option<u64>,
+    pub(super) generation: String,
+    pub(super) state: String,
+    pub(super) age_s: Option<f64>,
+    pub(super) restarts: Option<u64>,
+    pub(super) requests: Option<u64>,
+    pub(super) open: Option<u64>,
+    pub(super) rss_bytes: Option<f64>,
+    pub(super) request: Option<Request>,
+}
+
+/// What a worker is busy with.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Request {
+    /// Method and path.
+    pub(super) line: String,
+    pub(super) age_s: f64,
+}
+
+impl Sample {
+    /// Reads both pages; `None` when one of them is none of ours.
+    pub(super) fn read(status: &str, metrics: &str, at: Instant) -> Option<Self> {
+        let status: Value = serde_json::from_str(status).ok()?;
+        let workers = status.get("workers")?.as_array()?;
+        let backlog = &status["backlog"];
+        Some(Self {
+            at,
+            version: word(&status["version"]),
+            pid: status["pid"].as_u64(),
+            state: word(&status["state"]),
+            generation: word(&status["generation"]),
+            state_s: status["state_s"].as_f64(),
+            age_s: status["age_s"].as_f64(),
+            ready: word(&status["workers_ready"]),
+            target: word(&status["workers_target"]),
+            backlog: backlog["len"]
+                .as_u64()
+                .zip(backlog["max"].as_u64())
+                .map(|(len, max)| Backlog { len, max }),
+            reload: Reload::read(&status["reload"]),
+            workers: workers.iter().filter_map(worker).collect(),
+            numbers: page::read(metrics)?,
+        })
+    }
+
+    /// Workers that run a request.
+    pub(super) fn busy_count(&self) -> usize {
+        self.workers.iter().filter(|worker| worker.request.is_some()).count()
+    }
+
+    /// Workers that ended unasked, in all slots that are shown.
+    pub(super) fn restarts(&self) -> u64 {
+        // A slot that is being replaced is there twice.
+        let mut slots: Vec<_> =
+            self.workers.iter().map(|worker| (worker.slot, worker.restarts)).collect();
+        slots.sort_unstable();
+        slots.dedup_by_key(|(slot, _)| *slot);
+        slots.into_iter().filter_map(|(_, restarts)| restarts).fold(0, u64::saturating_add)
+    }
+}
+
+fn worker(worker: &Value) -> Option<Worker> {
+    let request = &worker["request"];
+    Some(Worker {
+        slot: worker["slot"].as_u64()?.try_into().ok()?,
+        pid: worker["pid"].as_u64(),
+        generation: word(&worker["generation"]),
+        state: word(&worker["state"]),
+        age_s: worker["age_s"].as_f64(),
+        restarts: worker["restarts"].as_u64(),
+        requests: worker["requests"].as_u64(),
+        open: worker["connections_open"].as_u64(),
+        rss_bytes: worker["rss_bytes"].as_f64(),
+        request: request["line"].as_str().map(|line| Request {
+            line: cell(line.split('?').next().unwrap_or_default()),
+            age_s: request["age_s"].as_f64().unwrap_or_default(),
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_has_what_the_server_says() {
+        let status = r#"{"version": "1.2.3", "pid": 7, "state": "serving", "generation": 3,
+            "age_s": 61.2, "workers_ready": 1, "workers_target": 2,
+            "backlog": {"len": 3, "max": 2048}, "reload": {"state": "idle"}, "workers": [
+            {"slot": 0, "pid": 70, "generation": 3, "state": "ready", "age_s": 60.0, "restarts": 2,
+             "request": {"line": "GET /a", "age_s": 1.5}, "requests": 12, "connections_open": 3,
+             "rss_bytes": 1024},
+            {"slot": 0, "pid": 71, "generation": 2, "state": "draining", "restarts": 2},
+            {"slot": 1, "state": "waiting", "restarts": 1}]}"#;
+        let sample = Sample::read(status, "arctos_x 1\n", Instant::now()).unwrap();
+        assert_eq!(
+            (sample.pid, sample.state.as_str(), sample.ready.as_str()),
+            (Some(7), "serving", "1")
+        );
+        assert_eq!(sample.backlog, Some(Backlog { len: 3, max: 2048 }));
+        assert_eq!((sample.busy_count(), sample.restarts()), (1, 3));
+        let request = Request { line: "GET /a".to_owned(), age_s: 1.5 };
+        assert_eq!(sample.workers[0].request, Some(request));
+        assert_eq!((sample.workers[2].slot, sample.workers[2].pid), (1, None));
+        assert_eq!(sample.numbers.len(), 1);
+    }
+
+    #[test]
+    fn a_server_that_says_less_is_read_as_far_as_it_goes() {
+        let sample = Sample::read(r#"{"workers": [{"slot": 1}, {}]}"#, "", Instant::now()).unwrap();
+        assert_eq!(
+            (sample.state.as_str(), sample.reload.brief.as_str(), sample.backlog),
+            ("-", "-", None)
+        );
+        assert_eq!(sample.workers.len(), 1);
+    }
+
+    #[test]
+    fn what_is_none_of_our_pages_is_none() {
+        for (status, metrics) in [("", ""), ("{}", ""), (r#"{"workers": []}"#, "<html>")] {
+            assert_eq!(Sample::read(status, metrics, Instant::now()), None);
+        }
+    }
+
+    #[test]
+    fn no_text_moves_the_cursor_and_no_path_has_a_query() {
+        let status = r#"{"state": "a\u001b[2J\u009b", "workers": [{"slot": 0, "state": "b\r\u0007",
+            "request": {"line": "GET /\u001b]0;x\u0007\u202e\n/y?token=secret", "age_s": 1}}]}"#;
+        let sample = Sample::read(status, "", Instant::now()).unwrap();
+        let line = &sample.workers[0].request.as_ref().unwrap().line;
+        for text in [&sample.state, &sample.workers[0].state, line] {
+            assert!(
+                !text.contains(|letter: char| letter.is_control() || letter == '\u{202e}'),
+                "{text:?}"
+            );
+        }
+        assert!(line.ends_with(" /y"), "{line}");
+    }
+}

@@ -1,0 +1,377 @@
+//! The screen as cells: three lines on the server, a table of its workers, and a line for answers.
+//!
+//! What does not fit is left out by importance, whole: half a number is a wrong number. Only the request,
+//! the answer and the address end with the screen, where a "…" says so.
+
+use ratatui_core::buffer::Buffer;
+use ratatui_core::layout::Rect;
+use ratatui_core::style::{Modifier, Style};
+
+use super::sample::Worker;
+use super::screen::{Dialog, Reach, Screen};
+use crate::client::ctl::overview::standing;
+use crate::client::ctl::units::{age, duration, size};
+
+/// Between two columns, and between two facts.
+const GAP: usize = 2;
+/// What stands where there is nothing.
+const NOTHING: &str = "-";
+/// Lines above the workers: three on the server, an empty one, the heads.
+const ABOVE: u16 = 5;
+/// The least that is worth to be shown of a request.
+const REQUEST_WIDTH: usize = 16;
+/// The least that is worth to be shown of a failed reload's report.
+const REPORT_WIDTH: usize = 16;
+/// Wider than any line: nothing is cut for who reads it from a pipe. A request has 200 bytes at most.
+const UNBOUNDED: u16 = 400;
+
+const PLAIN: Style = Style::new();
+const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
+const DIM: Style = Style::new().add_modifier(Modifier::DIM);
+const REVERSED: Style = Style::new().add_modifier(Modifier::REVERSED);
+
+const KEYS: &str = "d dump  r recycle  R reload  s sort  ? help  q quit";
+const HELP: [&str; 11] = [
+    "arrows, j, k    select a worker",
+    "d               the selected worker writes its Python stack to the server's log",
+    "r               replaces the selected worker; the new one is ready before it leaves",
+    "R               reloads configuration and code, as HUP does; asks first",
+    "s               sorts by slot, req/s, rss, or the age of the running request",
+    "Ctrl-L          paints everything anew",
+    "Ctrl-Z          back to the shell; fg returns",
+    "q, Escape       the end; the server goes on",
+    "",
+    "req/s, p50, p90 and p99 are of the time between two looks; percentiles come from",
+    "buckets of an octave. restarts are workers that ended without having been asked to.",
+];
+
+/// A column: its head, whether it holds words, how important it is (0 most).
+struct Column {
+    head: &'static str,
+    is_word: bool,
+    importance: u8,
+    cell: fn(&Screen, &Worker) -> String,
+}
+
+const COLUMNS: [Column; 12] = [
+    number("slot", 0, |_, worker| worker.slot.to_string()),
+    number("pid", 8, |_, worker| shown(worker.pid, |pid| pid.to_string())),
+    number("generation", 5, |_, worker| worker.generation.clone()),
+    word("state", 1, |_, worker| worker.state.clone()),
+    number("age", 9, |_, worker| shown(worker.age_s, age)),
+    number("req/s", 3, |screen, worker| match pace_of(screen, worker) {
+        Some(requests) => rate(requests.per_second),
+        None => NOTHING.to_owned(),
+    }),
+    number("p99", 7, |screen, worker| match pace_of(screen, worker) {
+        Some(requests) if !requests.p99.is_empty() => requests.p99.clone(),
+        Some(_) | None => NOTHING.to_owned(),
+    }),
+    number("requests", 11, |_, worker| shown(worker.requests, |count| count.to_string())),
+    number("restarts", 6, |_, worker| shown(worker.restarts, |count| count.to_string())),
+    number("open", 10, |_, worker| shown(worker.open, |count| count.to_string())),
+    number("rss", 4, |_, worker| shown(worker.rss_bytes, size)),
+    word("request", 2, |_, worker| match &worker.request {
+        Some(request) => format!("{} {}", duration(request.age_s), request.line),
+        None => NOTHING.to_owned(),
+    }),
+];
+
+const fn number(
+    head: &'static str,
+    importance: u8,
+    cell: fn(&Screen, &Worker) -> String,
+) -> Column {
+    Column { head, is_word: false, importance, cell }
+}
+
+const fn word(head: &'static str, importance: u8, cell: fn(&Screen, &Worker) -> String) -> Column {
+    Column { head, is_word: true, importance, cell }
+}
+
+/// Draws a screen of this size.
+pub(super) fn draw(screen: &Screen, width: u16, height: u16) -> Buffer {
+    let mut page = Page::new(width, height);
+    server(screen, &mut page);
+    let bottom = height.saturating_sub(1);
+    match screen.dialog {
+        Dialog::Help => {
+            for (line, text) in (ABOVE - 1..bottom).zip(HELP) {
+                page.put(line, text, PLAIN);
+            }
+        }
+        Dialog::Nothing | Dialog::Reload => workers(screen, &mut page, bottom),
+    }
+    if height > 1 {
+        last_line(screen, &mut page, bottom);
+    }
+    page.buffer
+}
+
+/// The same without a terminal: all workers, nothing selected, nothing to press. `width` is where lines
+/// end, if anywhere.
+pub(super) fn plain(screen: &Screen, width: Option<u16>) -> String {
+    let count = u16::try_from(screen.sample.workers.len()).unwrap_or(u16::MAX);
+    // A line more than there are, for the last one is not of the workers.
+    let height = ABOVE.saturating_add(count).saturating_add(1);
+    let width = width.unwrap_or(UNBOUNDED);
+    let mut page = Page::new(width, height);
+    server(screen, &mut page);
+    workers(screen, &mut page, height - 1);
+    let lines = (0..height - 1).map(|line| page.text(line));
+    lines.map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// Cells, written line by line.
+struct Page {
+    buffer: Buffer,
+}
+
+impl Page {
+    fn new(width: u16, height: u16) -> Self {
+        Self { buffer: Buffer::empty(Rect::new(0, 0, width, height)) }
+    }
+
+    fn width(&self) -> usize {
+        usize::from(self.buffer.area.width)
+    }
+
+    /// Writes a line from its start, as far as it goes.
+    fn put(&mut self, line: u16, text: &str, style: Style) {
+        if line >= self.buffer.area.height || self.width() == 0 {
+            return;
+        }
+        let last = self.buffer.area.width - 1;
+        let (end, _) = self.buffer.set_stringn(0, line, text, self.width(), style);
+        let is_cut = end >= last && text.chars().count() > self.width();
+        if is_cut {
+            self.buffer.set_stringn(last, line, "…", 1, style);
+        }
+    }
+
+    fn restyle(&mut self, line: u16, style: Style) {
+        // Cut to the buffer: a line that is not there stays away.
+        let line = Rect::new(0, line, self.buffer.area.width, 1).intersection(self.buffer.area);
+        self.buffer.set_style(line, style);
+    }
+
+    fn text(&self, line: u16) -> String {
+        let width = self.buffer.area.width;
+        (0..width).filter_map(|x| self.buffer.cell((x, line)).map(|cell| cell.symbol())).collect()
+    }
+}
+
+/// The facts that fit, most important first.
+fn facts(facts: &[String], width: usize) -> String {
+    let mut line = String::new();
+    for fact in facts.iter().filter(|fact| !fact.is_empty()) {
+        let gap = if line.is_empty() { 0 } else { GAP };
+        if line.chars().count() + gap + fact.chars().count() <= width {
+            line.push_str(&" ".repeat(gap));
+            line.push_str(fact);
+        } else if line.is_empty() {
+            line.push_str(fact);
+        }
+    }
+    line
+}
+
+fn server(screen: &Screen, page: &mut Page) {
+    let sample = &screen.sample;
+    let width = page.width();
+    match &screen.reach {
+        Reach::Answers => {
+            let line = [
+                standing(&sample.state, sample.state_s, sample.age_s),
+                format!("generation {}", sample.generation),
+                sample.pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
+                format!("arctos {}", sample.version),
+                screen.address.clone(),
+            ];
+            page.put(0, &facts(&line, width), BOLD);
+        }
+        Reach::Gone { since_last, words } => {
+            let ago = age(since_last.as_secs_f64());
+            page.put(0, &format!("no answer for {ago}, trying again: {words}"), REVERSED);
+        }
+    }
+    let backlog = sample.backlog.map(|queue| format!("backlog {} of {}", queue.len, queue.max));
+    let ready = format!("{} of {} ready", sample.ready, sample.target);
+    let reload = format!("reload {}", sample.reload);
+    let others = [
+        format!("{} busy", sample.busy_count()),
+        backlog.unwrap_or_default(),
+        format!("restarts {}", sample.restarts()),
+    ];
+    let line = match sample.reload.has_failed {
+        // What failed matters most. It may be long: as the last one of its line it may be cut.
+        true => {
+            let brief = format!("reload {}", sample.reload.brief);
+            let gaps = GAP * (others.len() + 1);
+            let all = others.iter().chain([&ready]).map(|fact| fact.chars().count()).sum::<usize>();
+            if all + gaps + reload.chars().count() <= width {
+                facts(&[&[ready], &others[..], &[reload]].concat(), width)
+            } else {
+                let short = facts(&[&[ready, brief], &others[..]].concat(), width);
+                let report = sample.reload.report.as_deref().unwrap_or_default();
+                let room = width.saturating_sub(short.chars().count() + GAP);
+                match room < REPORT_WIDTH || report.is_empty() {
+                    true => short,
+                    false => format!("{short}{}{report}", " ".repeat(GAP)),
+                }
+            }
+        }
+        false => facts(&[&[ready], &others[..], &[reload]].concat(), width),
+    };
+    page.put(1, &line, PLAIN);
+    page.put(2, &requests(screen, width), PLAIN);
+    if screen.reach != Reach::Answers {
+        page.restyle(1, DIM);
+        page.restyle(2, DIM);
+    }
+}
+
+/// Rates, percentiles, and what is left of the line for the history.
+fn requests(screen: &Screen, width: usize) -> String {
+    let Some(pace) = &screen.pace else { return "req/s -".to_owned() };
+    let all = &pace.all;
+    let percentile = |name: &str, value: &str| {
+        format!("{name} {}", if value.is_empty() { NOTHING } else { value })
+    };
+    let line = [
+        format!("req/s {}", rate(all.per_second)),
+        percentile("p50", &all.p50),
+        percentile("p90", &all.p90),
+        percentile("p99", &all.p99),
+    ];
+    let mut line = facts(&line, width);
+    let room = width.saturating_sub(line.chars().count() + GAP);
+    // Only where all numbers have found room.
+    if screen.history.len() > 1 && room > 0 && line.contains("p99") {
+        line.push_str(&" ".repeat(GAP));
+        line.extend(history(screen, room));
+    }
+    line
+}
+
+/// Requests a second, look by look, as bars.
+fn history(screen: &Screen, room: usize) -> impl Iterator<Item = char> {
+    const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let values = screen.history.iter().skip(screen.history.len().saturating_sub(room));
+    let most = values.clone().copied().fold(0.0, f64::max);
+    values.map(move |value| {
+        let part = if most > 0.0 { value / most } else { 0.0 };
+        // Rounded up: a little is not nothing.
+        BARS[((part * 8.0).ceil() as usize).min(8)]
+    })
+}
+
+fn workers(screen: &Screen, page: &mut Page, bottom: u16) {
+    let rows = screen.rows();
+    let table: Vec<Vec<String>> = COLUMNS
+        .iter()
+        .map(|column| rows.iter().map(|row| (column.cell)(screen, row)).collect())
+        .collect();
+    let widths: Vec<usize> = COLUMNS
+        .iter()
+        .zip(&table)
+        .map(|(column, cells)| {
+            let widest = cells.iter().map(|cell| cell.chars().count()).max();
+            widest.unwrap_or_default().max(column.head.len())
+        })
+        .collect();
+    let kept = kept(&widths, page.width());
+    let line = |cell: &dyn Fn(usize) -> String| {
+        let cells = kept.iter().map(|index| {
+            let (cell, width) = (cell(*index), widths[*index]);
+            if COLUMNS[*index].is_word {
+                format!("{cell:<width$}")
+            } else {
+                format!("{cell:>width$}")
+            }
+        });
+        let line = cells.collect::<Vec<_>>().join(&" ".repeat(GAP));
+        line.trim_end().to_owned()
+    };
+    if ABOVE - 1 < bottom {
+        page.put(ABOVE - 1, &line(&|index| COLUMNS[index].head.to_owned()), BOLD);
+    }
+    let room = usize::from(bottom.saturating_sub(ABOVE));
+    let selected = screen.selected_line();
+    let first = first_shown(selected, room);
+    for (place, row) in (first..rows.len().min(first + room)).enumerate() {
+        let Ok(place) = u16::try_from(place) else { return };
+        let style = match &screen.reach {
+            Reach::Answers => PLAIN,
+            Reach::Gone { .. } => DIM,
+        };
+        page.put(ABOVE + place, &line(&|index| table[index][row].clone()), style);
+        if selected == Some(row) {
+            page.restyle(ABOVE + place, REVERSED);
+        }
+    }
+}
+
+/// The columns that fit, most important first; in their own order.
+fn kept(widths: &[usize], width: usize) -> Vec<usize> {
+    let mut by_importance: Vec<usize> = (0..COLUMNS.len()).collect();
+    by_importance.sort_by_key(|index| COLUMNS[*index].importance);
+    let mut used = 0;
+    let mut kept = Vec::new();
+    for index in by_importance {
+        // The last column may be cut.
+        let least = if index == COLUMNS.len() - 1 { REQUEST_WIDTH } else { widths[index] };
+        let gap = if kept.is_empty() { 0 } else { GAP };
+        if used + gap + least > width {
+            break;
+        }
+        used += gap + least;
+        kept.push(index);
+    }
+    kept.sort_unstable();
+    kept
+}
+
+/// The row that stands first, so that the selected one is seen.
+fn first_shown(selected: Option<usize>, room: usize) -> usize {
+    selected.unwrap_or_default().saturating_sub(room.saturating_sub(1))
+}
+
+fn last_line(screen: &Screen, page: &mut Page, bottom: u16) {
+    let (text, style) = match (screen.dialog, &screen.message) {
+        (Dialog::Reload, _) => {
+            ("Reload configuration and code, worker by worker? y/n".to_owned(), REVERSED)
+        }
+        (Dialog::Help, _) => ("any key returns".to_owned(), DIM),
+        (Dialog::Nothing, Some(message)) => (message.clone(), PLAIN),
+        (Dialog::Nothing, None) => (keys(screen, bottom), DIM),
+    };
+    page.put(bottom, &text, style);
+}
+
+fn keys(screen: &Screen, bottom: u16) -> String {
+    let room = usize::from(bottom.saturating_sub(ABOVE));
+    let count = screen.sample.workers.len();
+    let first = first_shown(screen.selected_line(), room);
+    let place = match count > room {
+        true => format!("  {}-{} of {count}", first + 1, (first + room).min(count)),
+        false => String::new(),
+    };
+    format!("by {}{place}  {KEYS}", screen.sort.word())
+}
+
+fn pace_of<'a>(screen: &'a Screen, worker: &Worker) -> Option<&'a super::pace::Requests> {
+    screen.pace.as_ref()?.slots.get(&worker.slot)
+}
+
+fn shown<T>(value: Option<T>, show: fn(T) -> String) -> String {
+    value.map_or_else(|| NOTHING.to_owned(), show)
+}
+
+/// Short, and with a digit behind the point where that says something.
+fn rate(per_second: f64) -> String {
+    if per_second < 100.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+use std::time::{Duration, Instant};
+
+use super::super::keys::Key;
+use super::super::sample::Sample;
+use super::super::screen::Input;
+use super::*;
+use crate::client::ctl::overview::Reload;
+
+const PATH: &str = "/a/rather/long/path/to/something/that/takes/its/time";
+
+/// A server with so many workers; the first runs a request, each has finished `count`.
+fn sample(at: Instant, workers: u16, count: u32) -> Sample {
+    let worker = |slot: u16| {
+        let request = match slot {
+            0 => format!(r#"{{"line": "GET {PATH}", "age_s": 1.5}}"#),
+            _ => "null".to_owned(),
+        };
+        format!(
+            r#"{{"slot": {slot}, "pid": {}, "generation": 3, "state": "ready", "age_s": 60.0,
+                "restarts": 1, "request": {request}, "requests": 1234, "connections_open": 3,
+                "rss_bytes": 36175872}}"#,
+            7000 + slot
+        )
+    };
+    let rows: Vec<String> = (0..workers).map(worker).collect();
+    let status = format!(
+        r#"{{"version": "1.2.3", "pid": 6999, "state": "serving", "generation": 3, "age_s": 61.2,
+            "workers_target": {workers}, "workers_ready": {workers},
+            "backlog": {{"len": 3, "max": 2048}}, "reload": {{"state": "idle"}},
+            "workers": [{}]}}"#,
+        rows.join(",")
+    );
+    let metrics = (0..workers).map(|slot| {
+        let name = "arctos_request_duration_seconds_bucket";
+        let below = format!("{name}{{worker=\"{slot}\",le=\"0.001\"}} {count}\n");
+        format!("{below}{name}{{worker=\"{slot}\",le=\"+Inf\"}} {count}\n")
+    });
+    Sample::read(&status, &metrics.collect::<String>(), at).unwrap()
+}
+
+fn screen(workers: u16) -> Screen {
+    let start = Instant::now();
+    let mut screen = Screen::new("unix:/run/a".to_owned(), sample(start, workers, 0));
+    for second in 1..=3 {
+        let at = start + Duration::from_secs(second);
+        screen.update(Input::Sample(Box::new(sample(at, workers, 25 * second as u32))));
+    }
+    screen
+}
+
+fn lines(screen: &Screen, width: u16, height: u16) -> Vec<String> {
+    let page = Page { buffer: draw(screen, width, height) };
+    (0..height).map(|line| page.text(line).trim_end().to_owned()).collect()
+}
+
+/// The text of the lines that are shown inverted.
+fn inverted(screen: &Screen, width: u16, height: u16) -> Vec<String> {
+    let page = Page { buffer: draw(screen, width, height) };
+    let is_inverted =
+        |line: &u16| page.buffer.cell((0, *line)).unwrap().modifier.contains(Modifier::REVERSED);
+    (0..height).filter(is_inverted).map(|line| page.text(line).trim_end().to_owned()).collect()
+}
+
+#[test]
+fn a_screen_of_80_by_24() {
+    let shown = lines(&screen(2), 80, 24);
+    assert_eq!(
+        shown[..7],
+        [
+            "serving, up 1m01s  generation 3  pid 6999  arctos 1.2.3  unix:/run/a",
+            "2 of 2 ready  1 busy  backlog 3 of 2048  restarts 2  reload none yet",
+            "req/s 50.0  p50 500us  p90 900us  p99 990us  ███",
+            "",
+            "slot   pid  generation  state  req/s    p99  restarts    rss  request",
+            "   0  7000           3  ready   25.0  990us         1  34.5M  1.50s GET /a/rath…",
+            "   1  7001           3  ready   25.0  990us         1  34.5M  -",
+        ]
+    );
+    assert_eq!(shown[23], "by slot  d dump  r recycle  R reload  s sort  ? help  q quit");
+    assert_eq!(shown.len(), 24);
+}
+
+#[test]
+fn a_small_screen_has_what_matters_most() {
+    let shown = lines(&screen(9), 40, 10);
+    assert_eq!(
+        shown,
+        [
+            "serving, up 1m01s  generation 3",
+            "9 of 9 ready  1 busy  backlog 3 of 2048",
+            "req/s 225  p50 500us  p90 900us",
+            "",
+            "slot  state  req/s  request",
+            "   0  ready   25.0  1.50s GET /a/rather…",
+            "   1  ready   25.0  -",
+            "   2  ready   25.0  -",
+            "   3  ready   25.0  -",
+            "by slot  1-4 of 9  d dump  r recycle  R…",
+        ]
+    );
+}
+
+#[test]
+fn a_wide_screen_has_everything() {
+    let shown = lines(&screen(2), 200, 60);
+    let heads = "slot   pid  generation  state    age  req/s    p99  requests  restarts  open    rss  request";
+    assert_eq!(shown[4], heads);
+    assert!(shown[5].starts_with("   0  7000  "), "{}", shown[5]);
+    assert!(shown[5].ends_with(&format!("1.50s GET {PATH}")), "{}", shown[5]);
+}
+
+#[test]
+fn a_failed_reload_is_seen_on_every_screen() {
+    let mut screen = screen(2);
+    screen.sample.reload = Reload {
+        brief: "canary-failed, 5s ago".to_owned(),
+        report: Some("NameError: name 'shop' is not defined".to_owned()),
+        has_failed: true,
+    };
+    let second = |width| lines(&screen, width, 24)[1].clone();
+    let whole = "2 of 2 ready  1 busy  backlog 3 of 2048  restarts 2  reload canary-failed, 5s ago: \
+                 NameError: name 'shop' is not defined";
+    assert_eq!(second(200), whole);
+    assert_eq!(
+        second(110),
+        "2 of 2 ready  reload canary-failed, 5s ago  1 busy  backlog 3 of 2048  restarts 2  \
+         NameError: name 'shop' is …"
+    );
+    assert_eq!(second(80), "2 of 2 ready  reload canary-failed, 5s ago  1 busy  backlog 3 of 2048");
+    assert_eq!(second(44), "2 of 2 ready  reload canary-failed, 5s ago");
+}
+
+#[test]
+fn the_selected_one_of_many_workers_is_seen() {
+    let mut screen = screen(64);
+    let selected = |screen: &Screen| inverted(screen, 80, 24)[0][..4].trim().to_owned();
+    assert_eq!(selected(&screen), "0");
+    for slot in 1..64 {
+        screen.update(Input::Key(Key::Down));
+        assert_eq!(selected(&screen), slot.to_string());
+    }
+    assert!(lines(&screen, 80, 24)[23].contains("47-64 of 64"), "{:?}", lines(&screen, 80, 24));
+    screen.update(Input::Key(Key::Home));
+    assert_eq!(selected(&screen), "0");
+    assert!(!lines(&screen, 200, 80)[79].contains("of 64"), "all are seen");
+}
+
+#[test]
+fn no_size_is_too_small() {
+    let mut screen = screen(3);
+    for dialog in [Dialog::Nothing, Dialog::Help, Dialog::Reload] {
+        screen.dialog = dialog;
+        for (width, height) in [(0, 0), (1, 1), (1, 9), (9, 1), (5, 2), (7, 5), (30, 6), (400, 3)] {
+            assert_eq!(draw(&screen, width, height).area, Rect::new(0, 0, width, height));
+        }
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_told_above_its_last_look() {
+    let mut screen = screen(1);
+    let at = screen.sample.at + Duration::from_secs(5);
+    let words = "cannot reach the server at unix:/run/a: Connection refused".to_owned();
+    screen.update(Input::Failure { words, at });
+    assert_eq!(
+        lines(&screen, 60, 24)[0],
+        "no answer for 5s, trying again: cannot reach the server at …"
+    );
+    assert!(lines(&screen, 80, 24)[5].contains("GET /a"));
+    assert!(inverted(&screen, 60, 24)[0].starts_with("no answer"));
+}
+
+#[test]
+fn questions_answers_and_help_have_their_place() {
+    let mut screen = screen(1);
+    screen.update(Input::Answer("worker 0 (pid 7000) writes its stack to the log".to_owned()));
+    assert!(lines(&screen, 80, 24)[23].starts_with("worker 0 (pid 7000) writes"));
+    screen.update(Input::Key(Key::Letter('R')));
+    assert!(inverted(&screen, 80, 24)[1].ends_with("? y/n"));
+    screen.update(Input::Key(Key::Letter('n')));
+    screen.update(Input::Key(Key::Letter('?')));
+    let shown = lines(&screen, 80, 24).join("\n");
+    assert!(shown.contains("as HUP does; asks first") && !shown.contains("GET /a"), "{shown}");
+}
+
+#[test]
+fn a_page_for_a_pipe_has_all_workers_and_no_keys() {
+    let text = plain(&screen(64), None);
+    assert_eq!(text.lines().count(), 5 + 64);
+    assert!(text.contains(&format!("GET {PATH}\n")));
+    assert!(text.is_ascii() || !text.contains('…'));
+    assert!(!text.contains("q quit") && !text.contains('\u{1b}'), "{text}");
+    assert!(plain(&screen(1), Some(40)).lines().all(|line| line.chars().count() <= 40));
+}
+
+#[test]
+fn what_a_stranger_wrote_does_nothing_to_a_terminal() {
+    let status = r#"{"workers": [{"slot": 0, "state": "ready",
+        "request": {"line": "GET /\u001b[2J\u009b\u202e\r\n?secret", "age_s": 1}}]}"#;
+    let sample = Sample::read(status, "", Instant::now()).unwrap();
+    let screen = Screen::new("unix:/run/a".to_owned(), sample);
+    for text in [lines(&screen, 80, 24).concat(), plain(&screen, None).replace('\n', "")] {
+        assert!(text.contains("GET /") && !text.contains("secret"), "{text}");
+        assert!(
+            !text.contains(|letter: char| letter.is_control() || letter == '\u{202e}'),
+            "{text:?}"
+        );
+    }
+}

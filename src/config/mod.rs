@@ -1,0 +1,245 @@
+//! The configuration: what was given, checked, with units resolved and defaults filled in, each
+//! value with its origin.
+//!
+//! A [`Source`] is what was given and where; it makes a [`Config`] of that or says, in a
+//! [`ConfigError`], which option stands in the way, and does so as often as it is asked: a reload is
+//! the same again. Syntax of the command line is [`crate::cli`]'s.
+
+mod app_name;
+mod binds;
+mod datadog;
+mod error;
+mod file;
+mod hints;
+mod hooks;
+mod identity;
+pub mod options;
+mod reader;
+mod recycle;
+mod resolve;
+mod restart_needed;
+mod source;
+mod statsd;
+pub mod value;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use arctos_worker::settings::{AppSpec, Settings};
+use arctos_worker::shared::log::{Level, LogFormat};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+
+use crate::config::options::{OptionSpec, Setting};
+use crate::metrics::statsd::Statsd;
+use crate::supervisor::health::Limits;
+use crate::system::address::BindAddress;
+
+pub use error::{AppNameError, ConfigError};
+pub use file::{FileError, Place};
+pub use hints::Hint;
+pub use resolve::{Effective, Resolved};
+pub use source::Source;
+
+/// Everything the supervisor needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What this was read from, to be read again for a reload.
+    pub source: Source,
+    /// What to serve.
+    pub application: AppSpec,
+    /// Where to listen; never empty. Sockets from systemd are here as [`BindAddress::Fd`].
+    pub binds: Vec<BindAddress>,
+    /// Whether another server may be bound to the same address already.
+    pub reuse_port: bool,
+    /// One shared socket an address, or one a slot.
+    pub listen_mode: ListenMode,
+    /// Length of the accept queue.
+    pub backlog: u32,
+    /// Permissions of `unix:/path`.
+    pub unix_socket_mode: Mode,
+    /// Workers at start.
+    pub workers: u16,
+    /// Whether workers are forked from a process that has the application.
+    pub preload: bool,
+    /// When workers are worn out.
+    pub limits: Limits,
+    /// Identity of the workers.
+    pub privileges: Privileges,
+    /// Name of the processes in ps(1).
+    pub name: Option<String>,
+    /// Where to write the supervisor's pid.
+    pub pid_file: Option<PathBuf>,
+    /// How long things may take.
+    pub patience: Patience,
+    /// Logging.
+    pub logging: Logging,
+    /// Where metrics are sent, if they are.
+    pub statsd: Option<Statsd>,
+    /// `--zone`, sanitised: a tag of metrics that are sent, a label of those that are looked at.
+    pub zone: Option<String>,
+    /// Where the admin socket listens; empty for nowhere.
+    pub admin_binds: Vec<BindAddress>,
+    /// What each worker gets.
+    pub worker: Settings,
+}
+
+/// How listening sockets are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenMode {
+    /// One socket an address, shared by all workers.
+    Shared,
+    /// One SO_REUSEPORT socket an address and slot, held by the supervisor.
+    PerSlot,
+}
+
+/// What workers run as.
+#[derive(Clone, Debug, Default)]
+pub struct Privileges {
+    /// User, dropped to before application code runs.
+    pub user: Option<Uid>,
+    /// Group; the user's own where only a user is given.
+    pub group: Option<Gid>,
+    /// Whether workers of another user may gain privileges by execve(2).
+    pub allow_new_privileges: bool,
+    /// File mode creation mask.
+    pub umask: Option<Mode>,
+}
+
+/// How long the supervisor waits for what.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// One request (`--timeout`); zero is unlimited.
+    pub request: Duration,
+    /// A worker's start until it is ready.
+    pub boot: Duration,
+    /// The whole of a graceful stop.
+    pub graceful: Duration,
+    /// On TERM: how long to go on accepting before the door closes.
+    pub drain_delay: Duration,
+    /// A quick stop.
+    pub quick: Duration,
+}
+
+/// Where log lines go and how they look.
+#[derive(Clone, Debug)]
+pub struct Logging {
+    /// Least level written.
+    pub level: Level,
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// `--access-logfile`.
+    pub access: AccessLog,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output (`-`).
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// The process's environment at start, as a value: reading options does no I/O and tests need no
+/// global state.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// A variable; one that is set to nothing counts as not set, as containers are full of these.
+    pub fn value(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.value(name)?.to_str()
+    }
+
+    /// Takes a variable out.
+    pub fn take(&mut self, name: &str) -> Option<OsString> {
+        self.0.remove(OsStr::new(name))
+    }
+
+    /// Names of all variables that are text.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter_map(|name| name.to_str())
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+/// The values of one option and where they come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// At least one.
+    pub values: Vec<OsString>,
+    /// From where.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An option.
+    CommandLine,
+    /// An argument of the Python function `serve()`.
+    Keyword,
+    /// This environment variable.
+    Environment(String),
+    /// This line of the configuration file.
+    File(Place),
+    /// The cgroup's CPU quota, or the affinity mask.
+    Cpus(crate::system::cgroup::Cpus),
+    /// Sockets that systemd has bound.
+    Systemd,
+    /// KUBERNETES_SERVICE_HOST is set.
+    Kubernetes,
+    /// The password database, for this user.
+    User(Uid),
+    /// What another option says.
+    Because(Setting),
+    /// A part from each of these.
+    Several(Vec<Self>),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::system::cgroup::Cpus;
+        match self {
+            Self::CommandLine => f.write_str("command line"),
+            Self::Keyword => f.write_str("argument of serve()"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File(place) => write!(f, "file {place}"),
+            Self::Cpus(Cpus::Quota { millis }) => {
+                write!(f, "cgroup: {}.{:03} CPUs", millis / 1000, millis % 1000)
+            }
+            Self::Cpus(Cpus::Affinity { count }) => write!(f, "CPUs: {count}"),
+            Self::Cpus(Cpus::Unknown) => f.write_str("CPUs: unknown"),
+            Self::Systemd => f.write_str("systemd LISTEN_FDS"),
+            Self::Kubernetes => f.write_str("Kubernetes"),
+            Self::User(uid) => write!(f, "group of user {uid}"),
+            Self::Because(setting) => write!(f, "because of {}", OptionSpec::of(*setting).flag()),
+            Self::Several(origins) => {
+                let origins: Vec<_> = origins.iter().map(Self::to_string).collect();
+                f.write_str(&origins.join(", "))
+            }
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! When a worker is worn out: `--max-requests` and its jitter, `--max-rss`, `--max-lifetime`.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::resolve::REQUESTS;
+use super::{ConfigError, Origin};
+use crate::config::options::Setting;
+use crate::config::value::{Kind, Size, Span};
+use crate::supervisor::health::Limits;
+
+/// An interpreter alone is larger: `512`, meant in megabytes, would replace every worker for ever.
+const RSS: Size = Size { least_bytes: 1 << 20, most_bytes: 1 << 50, takes_zero: true };
+const LIFETIME: Span = Span {
+    least: Duration::from_secs(1),
+    most: Duration::from_secs(30 * 86_400),
+    takes_zero: true,
+};
+/// Which part of `--max-requests` its jitter is where nobody says.
+const JITTER: u64 = 10;
+
+/// Reads the limits; 0 is none.
+pub(super) fn wear(reader: &mut Reader<'_>) -> Result<Limits, ConfigError> {
+    let requests = reader.one(Setting::MaxRequests, REQUESTS)?;
+    let requests_jitter = match reader.given_as(Setting::MaxRequestsJitter, REQUESTS)? {
+        Some(jitter) => jitter,
+        None => {
+            let jitter = requests / JITTER;
+            let origin = match requests {
+                0 => Origin::Default,
+                _ => Origin::Because(Setting::MaxRequests),
+            };
+            reader.note(Setting::MaxRequestsJitter, REQUESTS.show(&jitter), origin);
+            jitter
+        }
+    };
+    let rss_bytes = reader.one(Setting::MaxRss, RSS)?;
+    let lifetime = reader.one(Setting::MaxLifetime, LIFETIME)?;
+    Ok(Limits {
+        requests: Some(requests).filter(|most| *most > 0),
+        requests_jitter,
+        rss_bytes: Some(rss_bytes).filter(|most| *most > 0),
+        lifetime: Some(lifetime).filter(|longest| !longest.is_zero()),
+    })
+}

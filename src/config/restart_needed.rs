@@ -1,0 +1,213 @@
+//! What a reload can apply, and what only a restart can.
+//!
+//! What a worker is given, or the supervisor asks itself again, changes with a reload. What was bound,
+//! opened, looked up or handed to every part of the supervisor at the start does not: half of it changed
+//! would be worse than none.
+
+use super::{Config, Logging, Privileges};
+use crate::config::options::Setting;
+use crate::metrics::statsd::Statsd;
+
+impl Config {
+    /// Settings that `new` has otherwise and that a reload to it leaves as they are, in the order of the
+    /// table.
+    ///
+    /// Every field is named here, so that a new one cannot be forgotten: `_` is one that a reload applies.
+    pub fn restart_needed(&self, new: &Self) -> Vec<Setting> {
+        let Self {
+            source: _,
+            application: _,
+            binds,
+            reuse_port,
+            listen_mode,
+            backlog,
+            unix_socket_mode,
+            workers: _,
+            preload: _,
+            limits: _,
+            privileges: Privileges { user, group, allow_new_privileges: _, umask },
+            name: _,
+            pid_file,
+            patience: _,
+            logging: Logging { level, format, access },
+            statsd,
+            zone,
+            admin_binds,
+            worker: _,
+        } = self;
+        let changes = [
+            (*binds != new.binds, Setting::Bind),
+            (*reuse_port != new.reuse_port, Setting::ReusePort),
+            (*listen_mode != new.listen_mode, Setting::ListenMode),
+            (*backlog != new.backlog, Setting::Backlog),
+            (*unix_socket_mode != new.unix_socket_mode, Setting::UnixSocketMode),
+            (*admin_binds != new.admin_binds, Setting::AdminBind),
+            // Sockets belong to them, and the user database was read once.
+            (*user != new.privileges.user, Setting::User),
+            (*group != new.privileges.group, Setting::Group),
+            (*umask != new.privileges.umask, Setting::Umask),
+            (*pid_file != new.pid_file, Setting::Pid),
+            // Every part has a copy of the log.
+            (*level != new.logging.level, Setting::LogLevel),
+            (*format != new.logging.format, Setting::LogFormat),
+            (*access != new.logging.access, Setting::AccessLogfile),
+            (*zone != new.zone, Setting::Zone),
+        ];
+        let changes = changes.into_iter().chain(statsd_changes(statsd.as_ref(), new));
+        let mut settings: Vec<_> =
+            changes.filter(|(is_changed, _)| *is_changed).map(|(_, setting)| setting).collect();
+        settings.sort();
+        settings
+    }
+}
+
+fn statsd_changes(old: Option<&Statsd>, new: &Config) -> Vec<(bool, Setting)> {
+    let (Some(old), Some(new)) = (old, new.statsd.as_ref()) else {
+        return vec![(old.is_some() != new.statsd.is_some(), Setting::StatsdHost)];
+    };
+    let Statsd {
+        target,
+        prefix,
+        interval,
+        format,
+        worker_tag,
+        zone: _, // that of the configuration, where the format has tags
+        tags,
+        external_env,
+    } = old;
+    vec![
+        (*external_env != new.external_env, Setting::Statsd),
+        (*target != new.target, Setting::StatsdHost),
+        (*prefix != new.prefix, Setting::StatsdPrefix),
+        (*interval != new.interval, Setting::StatsdInterval),
+        (*format != new.format, Setting::StatsdFormat),
+        (*worker_tag != new.worker_tag, Setting::StatsdWorkerTag),
+        (*tags != new.tags, Setting::DogstatsdTags),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::{Gid, Uid};
+
+    use super::super::{Environment, Source};
+    use super::*;
+    use crate::config::options::{OPTIONS, OptionSpec};
+
+    /// A configuration of these, over one that sends metrics.
+    fn config(options: &[(Setting, &str)]) -> Config {
+        let ours = [(Setting::Application, "shop:app"), (Setting::StatsdHost, "a")];
+        let all = ours.iter().chain(options);
+        let given = all.map(|(setting, value)| (*setting, vec![(*value).into()]));
+        Source::of_command_line(given, Environment::default()).unwrap().read().unwrap()
+    }
+
+    /// A value of each option that is not its default; none for those that take root, or another option.
+    fn other(option: &OptionSpec) -> Option<&'static str> {
+        use Setting as S;
+        Some(match option.setting {
+            S::User | S::Group | S::Config | S::PreFork => return None,
+            S::Application | S::Name | S::StatsdPrefix | S::Zone => "other",
+            S::DogstatsdTags | S::OnStart | S::PostFork | S::WorkerReady | S::WorkerExit => "a:b",
+            S::Env => "A=1",
+            S::Chdir | S::PythonPath | S::ReloadCheck => "/",
+            S::BodyTempDir => ".",
+            S::RootPath | S::Pid | S::AccessLogfile => "/other",
+            S::Bind | S::AdminBind => "127.0.0.1:0",
+            S::ListenMode => "per-slot",
+            S::UnixSocketMode | S::Umask => "0600",
+            S::Factory | S::Statsd | S::ServerHeader | S::StatsdWorkerTag => "off",
+            S::ReusePort | S::Preload | S::AllowNewPrivileges => "on",
+            S::HeaderMap => "refuse",
+            S::LogLevel => "error",
+            S::LogFormat => "json",
+            S::StatsdFormat => "plain",
+            S::StatsdHost => "b",
+            S::MaxRss | S::LimitRequestLine => "1M",
+            S::Backlog
+            | S::MaxConnections
+            | S::Workers
+            | S::MaxRequests
+            | S::MaxRequestsJitter
+            | S::MaxLifetime
+            | S::Timeout
+            | S::GracefulTimeout
+            | S::DrainDelay
+            | S::BootTimeout
+            | S::KeepAlive
+            | S::HeaderTimeout
+            | S::BodyTimeout
+            | S::BodyMinRate
+            | S::WriteTimeout
+            | S::LimitRequestFields
+            | S::LimitRequestFieldSize
+            | S::LimitRequestHead
+            | S::LimitRequestBody
+            | S::BodyMemory
+            | S::MaxRequestsPerConnection
+            | S::StatsdInterval => "66",
+        })
+    }
+
+    #[test]
+    fn each_option_is_applied_by_a_reload_or_named() {
+        let old = config(&[(Setting::GracefulTimeout, "70")]);
+        assert_eq!(old.restart_needed(&old.source.read().unwrap()), []);
+        let mut named = Vec::new();
+        for option in OPTIONS {
+            let Some(value) = other(option) else { continue };
+            let new = config(&[(Setting::GracefulTimeout, "70"), (option.setting, value)]);
+            let settings = old.restart_needed(&new);
+            assert_eq!(settings, new.restart_needed(&old), "{}", option.long);
+            named.extend(settings.into_iter().map(|setting| OptionSpec::of(setting).long));
+        }
+        named.sort_unstable();
+        named.dedup();
+        assert_eq!(
+            named,
+            [
+                "access-logfile",
+                "admin-bind",
+                "backlog",
+                "bind",
+                "dogstatsd-tags",
+                "listen-mode",
+                "log-format",
+                "log-level",
+                "pid",
+                "reuse-port",
+                "statsd-format",
+                "statsd-host",
+                "statsd-interval",
+                "statsd-prefix",
+                "statsd-worker-tag",
+                "umask",
+                "unix-socket-mode",
+                "zone",
+            ]
+        );
+    }
+
+    #[test]
+    fn whom_workers_run_as_is_of_the_start() {
+        let old = config(&[]);
+        let mut new = old.clone();
+        new.privileges.user = Some(Uid::from_raw(12345));
+        new.privileges.group = Some(Gid::from_raw(12345));
+        assert_eq!(old.restart_needed(&new), [Setting::User, Setting::Group]);
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_in_the_order_of_the_table() {
+        let (old, new) = (config(&[]), config(&[(Setting::Zone, "z"), (Setting::Backlog, "9")]));
+        assert_eq!(old.restart_needed(&new), [Setting::Backlog, Setting::Zone]);
+    }
+
+    #[test]
+    fn metrics_that_begin_or_end_are_named_by_where_they_go() {
+        let (old, new) = (config(&[]), config(&[(Setting::Statsd, "off")]));
+        assert_eq!(old.restart_needed(&new), [Setting::StatsdHost]);
+        assert_eq!(new.restart_needed(&old), [Setting::StatsdHost]);
+        assert_eq!(new.restart_needed(&new), []);
+    }
+}

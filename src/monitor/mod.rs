@@ -1,0 +1,505 @@
+//! The shell around [`Supervisor`]: waits for signals, life sockets, dead children and deadlines,
+//! hands them in, and carries out what comes back.
+//!
+//! Owns everything that touches the kernel: handlers, the board, the crew, listeners, the pid file.
+//! Decides nothing about workers. It has one thread and waits in one place. Time is CLOCK_MONOTONIC
+//! throughout: a change of the wall clock moves nothing.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `access_log` | opening it, and opening it anew on USR1 |
+//! | `blame` | what the last line says of a server that gives up |
+//! | `actions` | carrying out what the machine wants |
+//! | `control` | metrics, and the answers of the admin socket |
+//! | `descriptors` | what children close |
+//! | `generations`, `reload` | what workers are made of, and its replacement |
+//! | `opening` | what comes before the first worker of a generation |
+//! | `preload` | the zygotes |
+//! | `report` | what is told to the world |
+//! | `stacks` | the stacks that workers write |
+//! | `upgrade` | the server that is to replace this one, and the one that this one replaces |
+//! | `watching` | who hangs, who is worn out |
+
+mod access_log;
+mod actions;
+mod admin;
+mod blame;
+pub mod children;
+mod descriptors;
+pub mod fatal;
+mod generations;
+mod health;
+mod on_start;
+mod reload;
+mod report;
+pub mod revision;
+mod stacks;
+mod upgrade;
+mod zygotes;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arctos_worker::process::supervisor_process::SupervisorProcess;
+use arctos_worker::shared::log::{Level, Log, Value};
+use arctos_worker::shared::scoreboard::entries::ServerState;
+use arctos_worker::shared::scoreboard::{Block, Board};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::admin::Admin;
+use crate::admin::reload::Waiting;
+use crate::config::Config;
+use crate::emitter::collector::Meter;
+use crate::listener::Listeners;
+use crate::metrics::ResidentSet;
+use crate::monitor::children::{Member, Word};
+use crate::monitor::fatal::{ExitCode, Fatal};
+use crate::monitor::revision::{Load, Reread};
+use crate::process::fork;
+use crate::process::on_start::Opening;
+use crate::process::reexec::Bequest;
+use crate::process::signals::{Signal, Signals};
+use crate::supervisor::deaths::Deaths;
+use crate::supervisor::deaths::excuses::Excuses;
+use crate::supervisor::health::{Hang, Limits, Pardon};
+use crate::supervisor::slot::{ExitStatus, Jitter, Pid};
+use crate::supervisor::{Event, Life, Policy, Standing, Supervisor, Verdict, Wish};
+use crate::system::exit_cause::OomWatch;
+use crate::system::pid_file::PidFile;
+use crate::system::sd_notify::Notifier;
+use crate::system::watchdog::Watchdog;
+use blame::Blame;
+use generations::{Generations, Loaded};
+use on_start::Openings;
+use reload::EndedReload;
+use report::running_request;
+use upgrade::Succession;
+use zygotes::Nursery;
+
+/// Least room on the board, so that TTIN has somewhere to go.
+const SLOTS_AT_LEAST: u16 = 64;
+/// A round that comes so much later than it should was not late: the supervisor was stopped.
+const SUSPENDED: Duration = Duration::from_secs(1);
+/// After that, deadlines are judged so much later: everybody else may have been stopped, too.
+const GRACE_ROUND: Duration = Duration::from_millis(250);
+
+/// Runs a server from the first fork to the last reaped process; its exit code. `reread` is asked at each
+/// reload.
+pub fn run(load: Load, reread: Reread<'_>, listeners: Listeners, log: Log) -> ExitCode {
+    succeed(load, reread, listeners, log, None, None)
+}
+
+/// The same for the successor of another server, which has left it this; or in the process of a program that goes
+/// back to a folder afterwards.
+pub fn succeed<'a>(
+    load: Load,
+    reread: Reread<'a>,
+    listeners: Listeners,
+    log: Log,
+    bequest: Option<Bequest>,
+    folder: Option<BorrowedFd<'a>>,
+) -> ExitCode {
+    let started = Monitor::start(load, reread, listeners, log.clone(), bequest, folder);
+    let outcome = started.and_then(Monitor::serve);
+    match outcome {
+        Ok(()) => ExitCode::Asked,
+        Err(fatal) => {
+            let code = fatal.exit_code();
+            let pairs = [
+                ("reason", Value::Text(&fatal.chain())),
+                ("exit_code", Value::Number(i64::from(code as i32))),
+            ];
+            log.line(Level::Critical, "server.failed", &pairs);
+            code
+        }
+    }
+}
+
+/// See the module.
+struct Monitor<'a> {
+    reread: Reread<'a>,
+    generations: Generations,
+    log: Log,
+    signals: Signals,
+    /// This process, as its workers see it.
+    process: Arc<SupervisorProcess>,
+    board: Board,
+    /// `None` once the door is closed and the workers know.
+    listeners: Option<Listeners>,
+    access_log: Option<OwnedFd>,
+    /// Where the program goes back to that this process belongs to; no child needs it.
+    folder: Option<BorrowedFd<'a>>,
+    notifier: Notifier,
+    watchdog: Option<Watchdog>,
+    pid_file: Option<PidFile>,
+    supervisor: Supervisor,
+    crew: Vec<Member>,
+    openings: Openings,
+    nursery: Nursery,
+    meter: Meter,
+    admin: Admin,
+    succession: Succession,
+    /// When the workers are looked at again.
+    next_look: Instant,
+    pardon: Pardon,
+    /// Whom the last look found hanging, and in what.
+    last_hang: Option<(Pid, Hang)>,
+    blame: Blame,
+    /// Why the last boot failed, in the worker's own words.
+    last_report: Option<String>,
+    /// How the last reload ended.
+    last_reload: Option<EndedReload>,
+    /// Who waits for a reload's end.
+    waiting: Waiting,
+    started: Instant,
+    /// Where the server stands, and since when.
+    standing: (Standing, Instant),
+    /// Memory of the workers that have a limit to it.
+    resident: ResidentSet,
+    oom: OomWatch,
+    deaths: Deaths,
+    /// What new workers may die of during a reload, because the old ones did when it began.
+    excuses: Option<Excuses>,
+    jitter: Jitter,
+    /// When the last round was over.
+    last_round: Instant,
+    /// Requests cut off before the stop began: those of crashes, not of the stop.
+    cut_off_before_stop: u64,
+}
+
+impl<'a> Monitor<'a> {
+    fn start(
+        load: Load,
+        reread: Reread<'a>,
+        listeners: Listeners,
+        log: Log,
+        bequest: Option<Bequest>,
+        folder: Option<BorrowedFd<'a>>,
+    ) -> Result<Self, Fatal> {
+        let system = |call| move |source| Fatal::System { call, source };
+        let names = fork::thread_names().map_err(system("reading /proc/self/task"))?;
+        if names.len() != 1 {
+            return Err(Fatal::Threads { names });
+        }
+        let loaded = Loaded::resolve(load)?;
+        let config = &loaded.load.config;
+        let access_log = access_log::open(&config.logging.access)?;
+        let pid_file = match &config.pid_file {
+            None => None,
+            Some(path) => {
+                let before = bequest.as_ref().and_then(|it| u32::try_from(it.predecessor.0).ok());
+                warn_of_occupant(path, before, &log);
+                let prepared = PidFile::prepare(path, std::process::id());
+                Some(prepared.map_err(|source| Fatal::PidFile { path: path.clone(), source })?)
+            }
+        };
+        let slots = config.workers.saturating_mul(2).max(SLOTS_AT_LEAST);
+        let board = Board::create(slots).map_err(system("mapping the board"))?;
+        board.header().set_state(ServerState::Starting);
+        let log = log.with_row(&board.header().row);
+        let signals = Signals::install().map_err(system("sigaction(2)"))?;
+        let now = Instant::now();
+        let mut meter = Meter::start(&board, config.statsd.as_ref(), &log, now);
+        let (succession, heirlooms) = Succession::begin(bequest, now);
+        let admin = Admin::inherit(&config.admin_binds, heirlooms);
+        let mut admin = admin.map_err(|source| Fatal::Admin { source })?;
+        if !succession.is_owner() {
+            board.header().set_shares_listeners(true);
+            meter.stand_beside(true);
+            admin.close();
+        }
+        for warning in admin.warnings() {
+            log.line(Level::Warning, "admin.warning", &[("warning", Value::Text(warning))]);
+        }
+        let environment = std::env::vars_os().collect();
+        let watchdog = Watchdog::of(&environment, std::process::id(), now).unwrap_or_else(|bad| {
+            log.line(Level::Warning, "watchdog.not_kept", &[("reason", Value::Display(&bad))]);
+            None
+        });
+        let seed = RandomState::new().build_hasher().finish();
+        let supervisor = Supervisor::start(policy(config, slots), seed, now);
+        Ok(Self {
+            reread,
+            generations: Generations::first(loaded),
+            log,
+            signals,
+            process: Arc::new(SupervisorProcess::this()),
+            board,
+            listeners: Some(listeners),
+            access_log,
+            folder,
+            notifier: Notifier::from_environment(),
+            watchdog,
+            pid_file,
+            supervisor,
+            crew: Vec::new(),
+            openings: Openings::default(),
+            nursery: Nursery::default(),
+            meter,
+            admin,
+            succession,
+            next_look: now,
+            pardon: Pardon::default(),
+            last_hang: None,
+            blame: Blame::default(),
+            last_report: None,
+            last_reload: None,
+            waiting: Waiting::default(),
+            started: now,
+            standing: (Standing::Starting, now),
+            resident: ResidentSet::default(),
+            oom: OomWatch::new(),
+            deaths: Deaths::default(),
+            excuses: None,
+            jitter: Jitter::new(seed),
+            last_round: now,
+            cut_off_before_stop: 0,
+        })
+    }
+
+    fn serve(mut self) -> Result<(), Fatal> {
+        let mut patience = Duration::ZERO;
+        let mut verdict = None;
+        loop {
+            verdict = verdict.or(self.carry_out());
+            // A successor that has nothing yet does not outlive this server.
+            if let Some(verdict) = verdict.filter(|_| !self.succession.is_pending()) {
+                return self.finish(verdict);
+            }
+            let timeout = self.timeout(patience);
+            let has_stacks = self.wait(timeout)?;
+            let now = Instant::now();
+            if has_stacks {
+                self.hear_stacks(now);
+            }
+            self.hear(now);
+            let is_late = |timeout| now.duration_since(self.last_round) > timeout + SUSPENDED;
+            patience = match timeout {
+                // What was missed meanwhile has been heard by now; who is still late may have been
+                // stopped as well, and gets another moment.
+                Some(timeout) if is_late(timeout) => {
+                    self.log.line(Level::Warning, "server.was_suspended", &[]);
+                    self.pardon(now.duration_since(self.last_round), now);
+                    GRACE_ROUND
+                }
+                Some(_) | None => {
+                    self.judge_opening(now);
+                    self.judge_zygotes(now);
+                    self.look_again(now);
+                    self.supervisor.handle(Event::Tick, now);
+                    Duration::ZERO
+                }
+            };
+            self.tell_stacks(now);
+            if self.standing.0 != self.supervisor.standing() {
+                self.standing = (self.supervisor.standing(), now);
+            }
+            self.beat(now);
+            self.watch(now);
+            if let Some(storm) = self.deaths.judge(now) {
+                self.tell_storm(&storm);
+            }
+            self.succeed(now);
+            self.measure(now);
+            self.last_round = Instant::now();
+        }
+    }
+
+    /// How long to wait: to the next deadline, and not less than `least`.
+    fn timeout(&self, least: Duration) -> Option<Duration> {
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.meter.next_deadline(),
+            self.admin.next_deadline(),
+            self.openings.next_deadline(),
+            self.watchdog.as_ref().map(Watchdog::next_deadline),
+            self.nursery.next_deadline(),
+            self.deaths.next_deadline(),
+            self.succession.next_deadline(),
+            self.next_stacks(),
+            Some(self.next_look),
+        ];
+        let deadline = deadlines.into_iter().flatten().min()?;
+        Some(deadline.saturating_duration_since(Instant::now()).max(least))
+    }
+
+    /// Waits until something has come; whether workers have written of their stacks.
+    fn wait(&self, timeout: Option<Duration>) -> Result<bool, Fatal> {
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let lives = self.crew.iter().filter_map(Member::awaited);
+        fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
+        let opening = self.openings.opening().and_then(Opening::awaited);
+        fds.extend(opening.map(|words| PollFd::new(words, PollFlags::POLLIN)));
+        fds.extend(self.nursery.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.succession.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
+        let others = fds.len();
+        let stacks = self.crew.iter().filter_map(Member::awaited_stacks);
+        fds.extend(stacks.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
+        // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
+        let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
+            let ms = timeout.as_millis() + 1;
+            PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) => Ok(fds[others..].iter().any(|fd| fd.any() == Some(true))),
+            Err(Errno::EINTR) => Ok(false),
+            Err(error) => Err(Fatal::System { call: "poll(2)", source: error.into() }),
+        }
+    }
+
+    /// Hands in all that has come. Signals first: a wish to stop is older than what it causes.
+    fn hear(&mut self, now: Instant) {
+        for signal in self.signals.take() {
+            let wish = match signal {
+                Signal::Int => {
+                    self.hasten_successor(now);
+                    Wish::Interrupt
+                }
+                Signal::Quit => Wish::Quit,
+                // Nobody sends requests to this server alone yet: there is nothing to announce.
+                Signal::Term if !self.succession.is_owner() => Wish::Quit,
+                Signal::Term => Wish::Terminate,
+                Signal::Ttin => Wish::More,
+                Signal::Ttou => Wish::Fewer,
+                Signal::Chld => continue, // It has woken us: children are reaped in every round.
+                Signal::Hup => Wish::Reload,
+                Signal::Winch => Wish::Rest,
+                Signal::Usr1 => {
+                    self.reopen_access_log();
+                    continue;
+                }
+                Signal::Usr2 => {
+                    self.upgrade(now);
+                    continue;
+                }
+            };
+            let pairs = [("signal", Value::Display(&signal.kernel()))];
+            self.log.line(Level::Info, "signal.received", &pairs);
+            self.supervisor.handle(Event::Wish(wish), now);
+        }
+        self.hear_opening();
+        self.hear_zygotes(None, now);
+        for index in 0..self.crew.len() {
+            self.hear_member(index, now);
+        }
+        self.hear_predecessor();
+        self.hear_successor(now);
+        while let Some((pid, status)) = fork::reap() {
+            self.bury(pid, status, now);
+        }
+        let count = self.crew.len().try_into().unwrap_or(u32::MAX);
+        self.board.header().set_worker_count(count);
+    }
+
+    fn hear_member(&mut self, index: usize, now: Instant) {
+        let member = &mut self.crew[index];
+        let pid = member.pid;
+        match member.listen() {
+            Some(Word::Ready) => {
+                if let Some(monotonic) = monotonic() {
+                    let generation = member.block.generation();
+                    let limits = self.generations.of(generation).map(|it| it.load.config.limits);
+                    let lease =
+                        |limits: Limits| limits.lease(member.block, monotonic, &mut self.jitter);
+                    member.lease = limits.map(lease);
+                }
+                self.supervisor.handle(Event::Ready { pid }, now);
+            }
+            Some(Word::Failing) => self.supervisor.handle(Event::Failing { pid }, now),
+            None => {}
+        }
+    }
+
+    fn bury(&mut self, pid: Pid, status: ExitStatus, now: Instant) {
+        if self.succession.successor() == Some(pid) {
+            return self.successor_exited(pid, status, now);
+        }
+        if self.bury_opening(pid, status) {
+            return;
+        }
+        if self.bury_zygote(pid, status, now) {
+            return;
+        }
+        if self.crew.iter().all(|member| member.pid != pid) {
+            self.hear_zygotes(Some(pid), now); // It may be a worker that we have not been told of.
+        }
+        let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
+            let pairs =
+                [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
+            self.log.line(Level::Debug, "orphan.reaped", &pairs);
+            return;
+        };
+        self.hear_member(index, now); // Its last words, said between our two looks.
+        self.tell_last_stacks(pid, now);
+        let member = self.crew.swap_remove(index);
+        let (report, had_request) = (member.report(), member.had_request());
+        let had_running = running_request(member.block).is_some();
+        let is_excused = self.excuses(member.block, now);
+        let life = Life { report, had_request, had_running, is_excused };
+        self.supervisor.handle(Event::Exited { pid, status, life }, now);
+    }
+
+    /// Whether a worker that has this block died of what workers of the code before die of, too.
+    fn excuses(&mut self, block: &'static Block, now: Instant) -> bool {
+        let request = running_request(block).map(|running| running.line);
+        if !self.succession.is_owner() {
+            return self.succession.excuses(request.as_deref(), now);
+        }
+        let is_new = self.supervisor.reloading().is_some_and(|(new, _)| new == block.generation());
+        let excuses = self.excuses.as_mut().filter(|_| is_new);
+        excuses.is_some_and(|excuses| excuses.accept(request.as_deref(), now))
+    }
+
+    fn finish(mut self, verdict: Verdict) -> Result<(), Fatal> {
+        let abandoned = self.cut_off().saturating_sub(self.cut_off_before_stop);
+        let pairs = [
+            ("abandoned", Value::Number(i64::try_from(abandoned).unwrap_or(i64::MAX))),
+            ("pid", Value::Number(i64::from(std::process::id()))),
+        ];
+        self.log.line(Level::Info, "server.stopped", &pairs);
+        self.tell_last_books();
+        let scene = admin::scene(&self.supervisor, &self.crew, self.listeners.as_ref());
+        self.blame_zygotes();
+        self.nursery.close();
+        let unsent = self.meter.finish(&self.board, || scene);
+        self.succession.tell_unsent(&unsent);
+        if self.succession.is_unfit() {
+            return Err(Fatal::Unfit { cause: self.blame.take() });
+        }
+        verdict.into_result(self.blame.take())
+    }
+}
+
+/// A pid file that names somebody else is replaced all the same: numbers are given out again, in a container after
+/// each restart. `before` is the server that this one is to replace.
+fn warn_of_occupant(path: &Path, before: Option<u32>, log: &Log) {
+    let occupant = PidFile::occupant(path, std::process::id());
+    if let Some(pid) = occupant.filter(|pid| Some(*pid) != before) {
+        let pairs =
+            [("path", Value::Display(&path.display())), ("names", Value::Number(i64::from(pid)))];
+        log.line(Level::Warning, "pid_file.names_another", &pairs);
+    }
+}
+
+fn policy(config: &Config, ceiling: u16) -> Policy {
+    Policy {
+        workers: config.workers,
+        ceiling,
+        boot: config.patience.boot,
+        graceful: config.patience.graceful,
+        quick: config.patience.quick,
+        drain_delay: config.patience.drain_delay,
+    }
+}
+
+/// CLOCK_MONOTONIC as the board has it; `None` never comes from a kernel that has the clock.
+fn monotonic() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(Duration::from)
+}

@@ -1,0 +1,15 @@
+//! A load of configuration and code: what one generation of workers is made of.
+
+use crate::config::Config;
+use crate::process::fork::Launch;
+
+/// A configuration, and what starts workers of it.
+pub struct Load {
+    /// What was configured.
+    pub config: Config,
+    /// What starts its workers. It loads the code as it is then.
+    pub launch: Box<dyn Launch>,
+}
+
+/// Reads everything anew, for a reload; or says, for the log, why that is not possible.
+pub type Reread<'a> = &'a dyn Fn() -> Result<Load, String>;

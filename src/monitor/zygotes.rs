@@ -1,0 +1,251 @@
+//! `--preload`: workers that a zygote forks, one zygote for each generation.
+//!
+//! A zygote is started when the first worker of its generation is wanted, and anew when one is wanted and
+//! the last one is gone. It ends when nobody can want a worker of its generation any more. What becomes of
+//! an order is told to the machine as if the worker had been forked here: [`Event::Started`] or
+//! [`Event::SpawnFailed`], only later.
+
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::scoreboard::Side;
+use arctos_worker::worker_init::WorkerExit;
+
+use super::actions::{Equipment, SpawnError};
+use super::generations::Loaded;
+use super::{Monitor, blame};
+use crate::monitor::children::{Lines, Member};
+use crate::process::fork::child::{await_status, is_child};
+use crate::process::fork::{self, Berth};
+use crate::process::on_start::Opening;
+use crate::process::zygote::{
+    Admission, Delay, Inheritance, News, Order, SpawnCause, Zygote, ZygoteEnding, adopt_orphans,
+};
+use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::{Event, Verdict};
+use crate::system::descriptors::OwnDescriptors;
+
+/// The zygotes, and what they were asked for.
+#[derive(Default)]
+pub(super) struct Nursery {
+    /// Those that were not reaped yet; no two of a generation take orders.
+    zygotes: Vec<Zygote>,
+    /// Our ends of the lines of workers that are not there yet.
+    ordered: Vec<(SlotId, Side, Lines)>,
+}
+
+impl Nursery {
+    /// Readable when one has something to say.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.zygotes.iter().filter_map(Zygote::awaited)
+    }
+
+    /// When [`Monitor::judge_zygotes`] is due at the latest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.zygotes.iter().filter_map(Zygote::next_deadline).min()
+    }
+
+    /// The descriptors that a child closes.
+    pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.zygotes.iter().for_each(|zygote| zygote.list_descriptors(own));
+        self.ordered.iter().for_each(|(_, _, lines)| lines.list_descriptors(own));
+    }
+
+    /// Kills and reaps what is left of them.
+    pub(super) fn close(self) {
+        self.zygotes.into_iter().for_each(Zygote::put_down);
+    }
+
+    /// Our ends of the lines of this order.
+    fn answered(&mut self, slot: SlotId, side: Side) -> Option<Lines> {
+        let is_its = |of: &(SlotId, Side, Lines)| (of.0, of.1) == (slot, side);
+        let index = self.ordered.iter().position(is_its)?;
+        Some(self.ordered.swap_remove(index).2)
+    }
+}
+
+impl Monitor<'_> {
+    /// Orders a worker of this generation, from a new zygote if there is none.
+    pub(super) fn order(
+        &mut self,
+        slot: SlotId,
+        side: Side,
+        generation: Generation,
+        loaded: &Loaded,
+        equipment: Equipment,
+    ) -> Result<(), SpawnError> {
+        let now = Instant::now();
+        let serves = |zygote: &Zygote| zygote.generation() == generation && zygote.takes_orders();
+        let index = match self.nursery.zygotes.iter().position(serves) {
+            Some(index) => index,
+            None => {
+                let zygote = self.start_zygote(generation, loaded, &equipment, now)?;
+                self.nursery.zygotes.push(zygote);
+                self.nursery.zygotes.len() - 1
+            }
+        };
+        let Equipment { lines, life, doorbell, listeners, access_log } = equipment;
+        self.nursery.ordered.push((slot, side, lines));
+        let order = Order { slot, side, life, doorbell, listeners, access_log };
+        let news = self.nursery.zygotes[index].spawn(order, now);
+        self.heed(index, news);
+        Ok(())
+    }
+
+    fn start_zygote(
+        &self,
+        generation: Generation,
+        loaded: &Loaded,
+        equipment: &Equipment,
+        now: Instant,
+    ) -> Result<Zygote, SpawnError> {
+        let config = &loaded.load.config;
+        let name = config.name.as_deref().unwrap_or(fork::NAME);
+        let inheritance = Inheritance {
+            generation,
+            name,
+            settings: &config.worker,
+            log: &self.log,
+            board: &self.board,
+            supervisor: &self.process,
+        };
+        let title = fork::zygote_title(name);
+        let mut own = self.own_descriptors_beside(&equipment.lines);
+        equipment.list_descriptors(&mut own);
+        let berth = Berth { signals: &self.signals, identity: &loaded.identity, title, own };
+        adopt_orphans().map_err(SpawnError::Orphans)?;
+        let launch = &*loaded.load.launch;
+        Ok(Zygote::start(launch, &inheritance, &berth, config.patience.boot, now)?)
+    }
+
+    /// Takes in what zygotes have said. `reaped` is a child that was reaped just now and is nobody's yet.
+    pub(super) fn hear_zygotes(&mut self, reaped: Option<Pid>, now: Instant) {
+        for index in 0..self.nursery.zygotes.len() {
+            let known = self.known();
+            let admit = |pid| admission(&known, reaped, pid);
+            let news = self.nursery.zygotes[index].listen(&admit, now);
+            self.heed(index, news);
+        }
+    }
+
+    /// The children that have a place already.
+    fn known(&self) -> Vec<Pid> {
+        let crew = self.crew.iter().map(|member| member.pid);
+        let zygotes = self.nursery.zygotes.iter().map(Zygote::pid);
+        let opening = self.openings.opening().map(Opening::pid);
+        let others = [self.succession.successor(), self.meter.child()].into_iter().flatten();
+        crew.chain(zygotes).chain(opening).chain(others).collect()
+    }
+
+    /// Whose time is up? Not to be called when we have been stopped ourselves.
+    pub(super) fn judge_zygotes(&mut self, now: Instant) {
+        for index in 0..self.nursery.zygotes.len() {
+            let news = self.nursery.zygotes[index].judge(now);
+            self.heed(index, news);
+        }
+    }
+
+    /// Whether the process that was reaped was a zygote.
+    pub(super) fn bury_zygote(&mut self, pid: Pid, status: ExitStatus, now: Instant) -> bool {
+        let Some(index) = self.nursery.zygotes.iter().position(|zygote| zygote.pid() == pid) else {
+            return false;
+        };
+        let known = self.known();
+        let admit = |pid| admission(&known, None, pid);
+        let news = self.nursery.zygotes[index].exited(status, &admit, now);
+        self.heed(index, news);
+        self.nursery.zygotes.swap_remove(index);
+        true
+    }
+
+    /// Nobody wants workers of these generations any more.
+    pub(super) fn end_zygotes(&mut self, is_over: impl Fn(Generation) -> bool) {
+        let now = Instant::now();
+        let patience = self.generations.current().load.config.patience.quick;
+        for index in 0..self.nursery.zygotes.len() {
+            if is_over(self.nursery.zygotes[index].generation()) {
+                let news = self.nursery.zygotes[index].end(patience, now);
+                self.heed(index, news);
+            }
+        }
+    }
+
+    /// A zygote that has ended while it loaded the application may not have been reaped yet.
+    pub(super) fn blame_zygotes(&mut self) {
+        let gone = self.nursery.zygotes.iter().filter(|zygote| zygote.has_died());
+        for pid in gone.map(Zygote::pid).collect::<Vec<_>>() {
+            let who = format!("the zygote (pid {})", pid.0);
+            if let Some(status) = await_status(pid) {
+                self.blame(&who, blame::not_booted(&who, status));
+            }
+        }
+    }
+
+    fn heed(&mut self, index: usize, news: Vec<News>) {
+        let zygote = &self.nursery.zygotes[index];
+        let (pid, generation) = (zygote.pid(), zygote.generation());
+        let who = format!("the zygote (pid {})", pid.0);
+        for news in news {
+            news.write(&self.log, pid, generation);
+            let event = match news {
+                News::Started { slot, side, pid } => {
+                    let Some(lines) = self.nursery.answered(slot, side) else { continue };
+                    self.crew.push(Member::new(pid, slot, lines, Instant::now()));
+                    Event::Started { slot, side, pid }
+                }
+                News::SpawnFailed { slot, side, cause } => {
+                    drop(self.nursery.answered(slot, side));
+                    Event::SpawnFailed { slot, side, verdict: verdict(cause) }
+                }
+                News::Failed { report, .. } => {
+                    self.blame_by_report(&who);
+                    self.last_report = Some(report);
+                    continue;
+                }
+                News::Ended { status, ending: ZygoteEnding::Died } => {
+                    self.blame(&who, blame::not_booted(&who, status));
+                    continue;
+                }
+                News::Killed { reason: Delay::Load } => {
+                    let boot = self.generations.current().load.config.patience.boot;
+                    self.blame(&who, blame::late(&who, boot));
+                    continue;
+                }
+                News::Ready { .. }
+                | News::NotReady { .. }
+                | News::Killed { .. }
+                | News::Distrusted { .. }
+                | News::Ended { .. } => continue,
+            };
+            self.supervisor.handle(event, Instant::now());
+        }
+    }
+}
+
+/// Whether a pid that a zygote tells is that of a worker.
+fn admission(known: &[Pid], reaped: Option<Pid>, pid: Pid) -> Admission {
+    if known.contains(&pid) {
+        Admission::Stranger
+    } else if reaped == Some(pid) || is_child(pid) {
+        Admission::Child
+    } else {
+        Admission::NotYet
+    }
+}
+
+/// How a server ends whose first workers there are not, for this cause.
+fn verdict(cause: SpawnCause) -> Verdict {
+    match cause {
+        SpawnCause::NotLoaded(WorkerExit::NotImportable) => Verdict::NotImportable,
+        SpawnCause::NotLoaded(
+            WorkerExit::Done | WorkerExit::Abandoned | WorkerExit::NotBooted | WorkerExit::Internal,
+        )
+        | SpawnCause::Fork(_)
+        | SpawnCause::Untold(_)
+        | SpawnCause::Late
+        | SpawnCause::Gone
+        | SpawnCause::Distrusted
+        | SpawnCause::Withdrawn => Verdict::NotBooted,
+    }
+}

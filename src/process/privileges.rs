@@ -1,0 +1,151 @@
+//! Who the workers run as, resolved once before the first fork.
+//!
+//! The user database is read here and not in the child: its modules (nsswitch.conf(5)) open sockets
+//! and files of their own, and each respawn would depend on a directory service.
+
+use std::ffi::CString;
+
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist, setgid, setgroups, setuid};
+
+use crate::config::Privileges;
+use crate::monitor::fatal::Fatal;
+
+/// What a child becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    change: Change,
+    allow_new_privileges: bool,
+    umask: Option<Mode>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    /// It stays what the supervisor is.
+    None,
+    /// As root: another group, and none beside it.
+    Group(Gid),
+    /// As root: another user, with all its groups.
+    User { user: Uid, group: Gid, groups: Vec<Gid> },
+}
+
+impl Identity {
+    /// Looks the user up.
+    ///
+    /// Errors: [`Fatal::NotRoot`], [`Fatal::UnknownUser`], [`Fatal::UserDatabase`].
+    pub fn resolve(privileges: &Privileges) -> Result<Self, Fatal> {
+        let change = Self::change(privileges, geteuid(), getegid())?;
+        let Privileges { allow_new_privileges, umask, .. } = *privileges;
+        Ok(Self { change, allow_new_privileges, umask })
+    }
+
+    fn change(privileges: &Privileges, uid: Uid, gid: Gid) -> Result<Change, Fatal> {
+        let is_other = privileges.user.is_some_and(|user| user != uid)
+            || privileges.group.is_some_and(|group| group != gid);
+        if !is_other {
+            return Ok(Change::None);
+        }
+        if !uid.is_root() {
+            return Err(Fatal::NotRoot);
+        }
+        let Some(user) = privileges.user else {
+            return Ok(privileges.group.map_or(Change::None, Change::Group));
+        };
+        let unreadable = |source| Fatal::UserDatabase { source };
+        let entry = User::from_uid(user).map_err(unreadable)?;
+        let (group, groups) = match (entry, privileges.group) {
+            (Some(entry), group) => {
+                let group = group.unwrap_or(entry.gid);
+                let name = CString::new(entry.name).expect("the name came from a C string");
+                (group, getgrouplist(&name, group).map_err(unreadable)?)
+            }
+            (None, Some(group)) => (group, vec![group]),
+            (None, None) => return Err(Fatal::UnknownUser { user }),
+        };
+        Ok(Change::User { user, group, groups })
+    }
+
+    /// Whether the child is to have no way back to what it gives up: neither by a program that it runs
+    /// (PR_SET_NO_NEW_PRIVS), nor by a capability that a program could give it (the bounding set).
+    pub(crate) fn gives_up_privileges(&self) -> bool {
+        match &self.change {
+            Change::User { user, .. } => !user.is_root() && !self.allow_new_privileges,
+            Change::None | Change::Group(_) => false,
+        }
+    }
+
+    /// In the child: takes the identity on. Groups first: without root they cannot be changed.
+    pub(crate) fn assume(&self) -> nix::Result<()> {
+        if let Some(mask) = self.umask {
+            umask(mask);
+        }
+        match &self.change {
+            Change::None => Ok(()),
+            Change::Group(group) => {
+                setgroups(&[*group])?;
+                setgid(*group)
+            }
+            Change::User { user, group, groups } => {
+                setgroups(groups)?;
+                setgid(*group)?;
+                setuid(*user)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: Uid = Uid::from_raw(0);
+    const SOMEBODY: Uid = Uid::from_raw(1_234_567);
+    const GROUP: Gid = Gid::from_raw(7_654_321);
+
+    fn change(user: Option<Uid>, group: Option<Gid>, uid: Uid) -> Result<Change, Fatal> {
+        let privileges = Privileges { user, group, ..Privileges::default() };
+        Identity::change(&privileges, uid, Gid::from_raw(0))
+    }
+
+    #[test]
+    fn nothing_changes_when_nothing_is_given() {
+        assert_eq!(change(None, None, SOMEBODY).unwrap(), Change::None);
+    }
+
+    #[test]
+    fn whoever_one_is_already_needs_no_root() {
+        assert_eq!(change(Some(SOMEBODY), None, SOMEBODY).unwrap(), Change::None);
+    }
+
+    #[test]
+    fn only_root_becomes_somebody_else() {
+        assert!(matches!(change(Some(ROOT), None, SOMEBODY), Err(Fatal::NotRoot)));
+    }
+
+    #[test]
+    fn a_user_outside_the_database_needs_a_group() {
+        let refused = change(Some(SOMEBODY), None, ROOT);
+        assert!(matches!(refused, Err(Fatal::UnknownUser { user: SOMEBODY })));
+        let expected = Change::User { user: SOMEBODY, group: GROUP, groups: vec![GROUP] };
+        assert_eq!(change(Some(SOMEBODY), Some(GROUP), ROOT).unwrap(), expected);
+    }
+
+    #[test]
+    fn only_who_becomes_another_user_gives_up_what_programs_could_give_back() {
+        let gives_up = |change, allow_new_privileges| {
+            Identity { change, allow_new_privileges, umask: None }.gives_up_privileges()
+        };
+        let user = || Change::User { user: SOMEBODY, group: GROUP, groups: vec![GROUP] };
+        assert!(gives_up(user(), false));
+        assert!(!gives_up(user(), true));
+        assert!(!gives_up(Change::None, false));
+        assert!(!gives_up(Change::Group(GROUP), false), "it is root still");
+        let root = Change::User { user: ROOT, group: GROUP, groups: vec![GROUP] };
+        assert!(!gives_up(root, false), "so is it here");
+    }
+
+    #[test]
+    fn a_group_alone_leaves_no_group_of_root() {
+        assert_eq!(change(None, Some(GROUP), ROOT).unwrap(), Change::Group(GROUP));
+    }
+}

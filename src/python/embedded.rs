@@ -1,0 +1,91 @@
+//! A server inside of the caller's process: [`crate::embedded`] with CPython's application and signals.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arctos_worker::wsgi::{Bridge, Caller};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use super::statsd::Statsd;
+use crate::embedded::{self, Plan};
+use crate::listener;
+
+/// Serves `application` at a listening socket that stays the caller's. Returns when a signal handler of the
+/// caller's raises, by raising the same.
+#[pyfunction]
+#[pyo3(signature = (fd, application, statsd=None))]
+pub(super) fn serve_socket(
+    py: Python<'_>,
+    fd: RawFd,
+    application: Py<PyAny>,
+    statsd: Option<Py<Statsd>>,
+) -> PyResult<()> {
+    let _running = Running::begin()?;
+    let (listener, name) = listener::borrow(fd).map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidInput {
+            return PyValueError::new_err(
+                "sock is no listening stream socket: call listen() on it",
+            );
+        }
+        os_error(&error)
+    })?;
+    let (settings, log) = (embedded::settings(), embedded::log());
+    let (caller, doorbell) = Caller::attend(py)?;
+    let caller = Rc::new(caller);
+    let mut bridge = Bridge::inside(py, application, &settings, log.clone(), Rc::clone(&caller))?;
+    let statsd = statsd.map(|statsd| statsd.get().0.clone());
+    let served =
+        embedded::serve(Plan { listener, name, doorbell, statsd, settings, log }, &mut bridge);
+    // First what the caller is waiting for: KeyboardInterrupt, or what a handler raised.
+    caller.depart(py)?;
+    served.map_err(|error| os_error(&error))
+}
+
+/// As Python's own calls raise it: with `errno`, and of the class that goes with that.
+pub(super) fn os_error(error: &io::Error) -> PyErr {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => {
+            let words = text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text);
+            PyOSError::new_err((number, words.to_owned()))
+        }
+        None => PyOSError::new_err(text),
+    }
+}
+
+/// Whether a server runs in this process; a worker is one from its boot on.
+#[pyfunction]
+pub(super) fn is_serving() -> bool {
+    PROCESS.load(Ordering::Relaxed) == std::process::id()
+}
+
+/// A server runs in this process: there is one at a time, for the loop's guards are the process's.
+pub(super) struct Running;
+
+/// The process that a server runs in. Its children are none of them, although they have a copy of this.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+impl Running {
+    pub(super) fn begin() -> PyResult<Self> {
+        let process = std::process::id();
+        if PROCESS.swap(process, Ordering::Relaxed) == process {
+            return Err(PyRuntimeError::new_err("a server runs in this process already"));
+        }
+        Ok(Self)
+    }
+
+    /// In a worker, to its end: an application that calls `run()` when it is imported, or in a request, is
+    /// told so. A worker is new, so there is none before it.
+    pub(super) fn begin_worker() {
+        PROCESS.store(std::process::id(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        PROCESS.store(0, Ordering::Relaxed);
+    }
+}

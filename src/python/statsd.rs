@@ -1,0 +1,51 @@
+//! bjoern's `statsd={...}`, its types checked by the Python side, as a [`Statsd`](statsd::Statsd).
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::metrics::statsd::{self, Target};
+
+/// Where metrics are sent, checked: what `serve_socket` takes.
+#[pyclass(frozen, module = "arctos.arctos")]
+pub(super) struct Statsd(pub(super) statsd::Statsd);
+
+#[pymethods]
+impl Statsd {
+    #[new]
+    fn new(host: &str, port: u16, ns: &str, tags: &str) -> PyResult<Self> {
+        let target = if host.contains(':') && !host.starts_with('[') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        };
+        let target = target.parse::<Target>().map_err(|error| {
+            PyValueError::new_err(format!(
+                "statsd['host'] and ['port'] '{target}': expected {error}"
+            ))
+        })?;
+        let most_chars = statsd::PREFIX_MAX_CHARS;
+        if ns.chars().count() > most_chars {
+            let message =
+                format!("statsd['ns']: expected a text of at most {most_chars} characters");
+            return Err(PyValueError::new_err(message));
+        }
+        let list = statsd::tags(tags);
+        let needed_bytes = statsd::tag_bytes(list.zone.as_deref(), &list.tags, None);
+        if needed_bytes > statsd::TAGS_MAX_BYTES {
+            return Err(PyValueError::new_err(format!(
+                "statsd['tags']: expected at most {} bytes, as each line has them; these are {needed_bytes}",
+                statsd::TAGS_MAX_BYTES
+            )));
+        }
+        Ok(Self(statsd::Statsd {
+            target,
+            prefix: statsd::prefix(ns),
+            interval: statsd::INTERVAL,
+            format: statsd::format(false, list.zone.as_deref(), &list.tags),
+            worker_tag: false,
+            zone: list.zone,
+            tags: list.tags,
+            external_env: None,
+        }))
+    }
+}

@@ -1,0 +1,100 @@
+//! Workers whose loop is over and whose process stays until its threads have finished. They serve nobody.
+//!
+//! An ordinary exit is waited for: the shell tells of the end of a loop only when the process has not ended
+//! within two seconds ([`crate::supervisor::health::has_ended_loop`]). Such a worker gives up its slot, or the spare seat, and
+//! gets a seat of its own here. So a thread that does not end holds up neither a reload nor the replacement of a
+//! worker that left by itself.
+//! Each keeps its block until it is reaped, and a slot has two: so there is at most one leaver beside the
+//! process of each slot, and a slot of which both blocks are in use waits, while the others go on.
+
+use std::time::{Duration, Instant};
+
+use arctos_worker::shared::scoreboard::Side;
+
+use super::{Action, LAST_WORDS, ReloadOutcome, Role, Roll, Spare, Supervisor};
+use crate::supervisor::slot::{Pid, WorkerSlot};
+
+/// How long a worker that left by itself may take for its end, where a graceful stop may take less. What
+/// holds it up is found and named before that, because it hangs at its exit.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Supervisor {
+    /// The loop of a worker is over. This may be said again and again until its process is gone.
+    pub(super) fn loop_ended(&mut self, pid: Pid, had_request: bool, now: Instant) {
+        let kill_at = now + self.policy.graceful.max(PATIENCE) + 2 * LAST_WORDS;
+        let Some(index) = self.index_of(pid) else { return };
+        let is_spare = self.is_spare(index);
+        let Some(seat) = self.seat_mut(index) else { return };
+        let is_unasked = seat.loop_ended(had_request, kill_at, now);
+        if is_unasked && had_request {
+            self.forget_delays(now);
+        }
+        if is_unasked && is_spare {
+            self.canary_left(now);
+        }
+        self.detach(index, now);
+    }
+
+    /// The canary has left by itself: what comes of its generation would, too.
+    fn canary_left(&mut self, now: Instant) {
+        if let Roll::Canary { generation, .. } = self.roll {
+            self.actions.push_back(Action::Discard { generation });
+            self.end_roll(ReloadOutcome::CanaryFailed);
+        }
+        self.dismiss_spare(now);
+    }
+
+    /// Frees the seat of a process whose loop is over, if its slot has a block for the next one.
+    fn detach(&mut self, index: usize, now: Instant) {
+        if index < self.slots.len() {
+            let has_room = Side::BOTH.iter().any(|side| !self.is_taken(index, *side, None));
+            let slot = &mut self.slots[index];
+            if has_room && slot.is_leaving() {
+                let leaver = slot.detach(now, &mut self.jitter);
+                self.leavers.push(leaver);
+            }
+        } else if self.is_spare(index) {
+            let is_over = |spare: &mut Spare| spare.role == Role::Leaver && spare.seat.is_leaving();
+            self.leavers.extend(self.spare.take_if(is_over).map(|spare| spare.seat));
+        }
+    }
+
+    /// A leaver is gone.
+    pub(super) fn forget_leavers(&mut self) {
+        self.leavers.retain(|seat| !seat.is_vacant());
+    }
+
+    /// Whether a block of the slot of this index is in use, by another seat than this one.
+    pub(super) fn is_taken(&self, slot: usize, side: Side, except: Option<usize>) -> bool {
+        self.seats().enumerate().any(|(index, seat)| {
+            Some(index) != except
+                && usize::from(seat.id().0) == slot
+                && seat.side() == side
+                && !seat.is_vacant()
+        })
+    }
+
+    /// The block of this slot that is in use by another seat than this one; `Err` where both are.
+    pub(super) fn side_taken(
+        &self,
+        slot: usize,
+        except: Option<usize>,
+    ) -> Result<Option<Side>, Full> {
+        let is_taken = |side| self.is_taken(slot, side, except);
+        match (is_taken(Side::A), is_taken(Side::B)) {
+            (true, true) => Err(Full),
+            (true, false) => Ok(Some(Side::A)),
+            (false, true) => Ok(Some(Side::B)),
+            (false, false) => Ok(None),
+        }
+    }
+
+    /// Whether a worker can be started beside the one in this slot.
+    pub(super) fn has_room_beside(&self, slot: &WorkerSlot) -> bool {
+        !self.leavers.iter().any(|leaver| leaver.id() == slot.id())
+    }
+}
+
+/// Both blocks of a slot are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;

@@ -1,0 +1,397 @@
+//! Whether a worker hangs, and whether it is worn out: judged by what it wrote on the board.
+//!
+//! Pure: the board's words and the time come in, a judgement goes out. Who looks how often, and what
+//! follows, is [`crate::monitor`]'s and the machine's.
+
+use std::time::Duration;
+
+use arctos_worker::shared::scoreboard::{Block, Counter};
+
+use crate::supervisor::slot::Jitter;
+
+/// An idle worker's loop turns every 2 s, and a busy one makes a step for each connection that it serves;
+/// one that has made none for so long is stopped or stuck.
+pub const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a worker may take for the end of its application, even where a stop may take less: one that leaves
+/// by itself is in no stop.
+const EXIT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a worker may take for what is the application's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// One call; `None` for any time.
+    pub request: Option<Duration>,
+    /// A graceful stop, of which exit hooks, threads that finish and exit handlers are a part.
+    pub stop: Duration,
+}
+
+/// What a worker hangs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hang {
+    /// A request, or another call of the application, for so long.
+    Request(Duration),
+    /// Its own loop, or it was stopped: it has not turned for so long.
+    Loop(Duration),
+    /// Its exit hooks, for so long.
+    Exit(Duration),
+}
+
+/// The supervisor was stopped for `gap`, until `until`, and the workers perhaps with it: what began
+/// before is so much younger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pardon {
+    /// When it went on; zero is never.
+    pub until: Duration,
+    /// For how long.
+    pub gap: Duration,
+}
+
+/// What was seen of one worker's loop: how many steps it had made, and since when it has made none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    ticks: u64,
+    since: Duration,
+}
+
+impl Pulse {
+    /// Looks at the loop; since when it has been seen to stand still.
+    fn look(&mut self, block: &Block, monotonic: Duration) -> Duration {
+        let ticks = block.ticks();
+        if ticks != self.ticks {
+            *self = Self { ticks, since: monotonic };
+        }
+        self.since
+    }
+}
+
+/// Judges one worker that is ready, of whose loop this was seen before.
+///
+/// A loop that calls the application is not judged as a loop: what the application takes is its own, and has
+/// limits of its own. So only a loop that stands still by itself, or a process that was stopped, hangs in
+/// its loop.
+pub fn hang(
+    block: &Block,
+    pulse: &mut Pulse,
+    allowed: &Allowed,
+    pardon: &Pardon,
+    monotonic: Duration,
+) -> Option<Hang> {
+    let since = |moment: Duration| {
+        let pardoned = if moment < pardon.until { pardon.gap } else { Duration::ZERO };
+        monotonic.saturating_sub(moment).saturating_sub(pardoned)
+    };
+    // A worker that scribbles over its block can leave any moment; one that is still to come is none.
+    let is_past = |moment: &Duration| *moment <= monotonic;
+    if let Some(start) = block.exit_start().filter(is_past) {
+        let age = since(start);
+        return (age > allowed.stop.max(EXIT_PATIENCE)).then_some(Hang::Exit(age));
+    }
+    // Before the loop: a call that ends between the two looks is seen as a step.
+    let call = block.call_start().filter(is_past);
+    let still = since(pulse.look(block, monotonic));
+    if let Some(start) = call {
+        let age = since(start);
+        return allowed.request.filter(|longest| age > *longest).map(|_| Hang::Request(age));
+    }
+    (pulse.ticks > 0 && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
+}
+
+/// How long the end of a worker takes at most, as a rule. Who takes longer is not waited for.
+const EXIT_MOMENT: Duration = Duration::from_secs(2);
+
+/// Whether the loop of a worker is over, so that it serves nobody any more, while its process stays. Not at
+/// once: as a rule the process ends in a moment, and as long as it is waited for there is never more than
+/// one process too many.
+pub fn has_ended_loop(block: &Block, monotonic: Duration) -> bool {
+    // A worker that scribbles over its block can leave any moment; one that is still to come is none.
+    block.exit_start().is_some_and(|start| start.saturating_add(EXIT_MOMENT) <= monotonic)
+}
+
+/// After what a worker is replaced; `None` is never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests given to the application.
+    pub requests: Option<u64>,
+    /// Resident memory, in bytes.
+    pub rss_bytes: Option<u64>,
+    /// How many requests more a worker may be given, each another number up to this, so that workers do
+    /// not wear out together.
+    pub requests_jitter: u64,
+    /// Time since it was ready; up to a tenth more, for the same reason.
+    pub lifetime: Option<Duration>,
+}
+
+/// Which limit a worker has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wear {
+    /// `--max-requests`.
+    Requests(u64),
+    /// `--max-rss`, in bytes.
+    Rss(u64),
+    /// `--max-lifetime`.
+    Lifetime(Duration),
+}
+
+/// One worker's own limits, and where it began.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    limits: Limits,
+    first_request: u64,
+    since: Duration,
+}
+
+impl Limits {
+    /// The limits of a worker that is ready now.
+    pub fn lease(&self, block: &Block, monotonic: Duration, jitter: &mut Jitter) -> Lease {
+        let more = jitter.draw() % self.requests_jitter.saturating_add(1);
+        let most_requests = self.requests.map(|most| most.saturating_add(more));
+        let thousandths = 1000 + (jitter.draw() % 101) as u32;
+        let lifetime = self.lifetime.map(|most| most.saturating_mul(thousandths) / 1000);
+        let limits = Self { requests: most_requests, lifetime, ..*self };
+        Lease { limits, first_request: requests(block), since: monotonic }
+    }
+}
+
+impl Lease {
+    /// Whether [`Lease::wear`] is to be given the resident memory.
+    pub fn wants_rss(&self) -> bool {
+        self.limits.rss_bytes.is_some()
+    }
+
+    /// The first limit that is reached.
+    pub fn wear(&self, block: &Block, rss_bytes: Option<u64>, monotonic: Duration) -> Option<Wear> {
+        let served = requests(block).saturating_sub(self.first_request);
+        let age = monotonic.saturating_sub(self.since);
+        let by_requests =
+            self.limits.requests.filter(|most| served >= *most).map(|_| Wear::Requests(served));
+        let by_rss = || {
+            let (most, has) = (self.limits.rss_bytes?, rss_bytes?);
+            (has > most).then_some(Wear::Rss(has))
+        };
+        let by_age =
+            || self.limits.lifetime.filter(|longest| age >= *longest).map(|_| Wear::Lifetime(age));
+        by_requests.or_else(by_rss).or_else(by_age)
+    }
+}
+
+fn requests(block: &Block) -> u64 {
+    block.row.get(Counter::ReqSuccessRead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A worker that is looked at every second.
+    struct Watched {
+        block: &'static Block,
+        pulse: Pulse,
+        now: Duration,
+        allowed: Allowed,
+        pardon: Pardon,
+    }
+
+    impl Watched {
+        /// Its loop has begun.
+        fn from(now: Duration) -> Self {
+            let block = Block::detached();
+            block.tick();
+            let pardon = Pardon::default();
+            let allowed = Allowed { request: Some(s(30)), stop: s(25) };
+            let mut watched = Self { block, pulse: Pulse::default(), now, allowed, pardon };
+            assert_eq!(watched.look(), None);
+            watched
+        }
+
+        fn look(&mut self) -> Option<Hang> {
+            hang(self.block, &mut self.pulse, &self.allowed, &self.pardon, self.now)
+        }
+
+        /// Nothing happens for so many seconds; the first complaint.
+        fn wait(&mut self, seconds: u64) -> Option<Hang> {
+            (0..seconds).find_map(|_| {
+                self.now += s(1);
+                self.look()
+            })
+        }
+
+        fn calls(&self) {
+            self.block.begin_request(self.now, b"GET", b"/");
+        }
+
+        fn returns(&self) {
+            self.block.end_call(self.now);
+        }
+    }
+
+    #[test]
+    fn a_request_hangs_when_it_takes_longer_than_allowed() {
+        let mut worker = Watched::from(s(100));
+        worker.calls();
+        assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
+        worker.returns();
+        assert_eq!(worker.wait(5), None);
+        worker.allowed.request = None;
+        worker.calls();
+        assert_eq!(worker.wait(10_000), None);
+    }
+
+    #[test]
+    fn a_loop_hangs_when_it_does_not_turn_between_requests() {
+        let mut worker = Watched::from(s(100));
+        assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
+        worker.block.tick();
+        assert_eq!(worker.look(), None, "it goes on");
+        worker.allowed.request = None;
+        assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
+    }
+
+    #[test]
+    fn a_process_that_has_no_loop_yet_does_not_hang_in_it() {
+        let mut worker = Watched::from(s(0));
+        worker.block = Block::detached();
+        worker.pulse = Pulse::default();
+        assert_eq!(worker.wait(100), None);
+    }
+
+    #[test]
+    fn a_loop_that_sleeps_after_a_long_request_does_not_hang() {
+        let mut worker = Watched::from(s(100));
+        worker.calls();
+        assert_eq!(worker.wait(29), None);
+        worker.returns();
+        assert_eq!(worker.wait(2), None, "an idle loop sleeps for so long");
+        worker.block.tick();
+        worker.calls();
+        assert_eq!(worker.wait(3), None, "nor does the next request");
+    }
+
+    #[test]
+    fn a_turn_of_many_requests_does_not_hang_however_long_it_takes() {
+        let mut worker = Watched::from(s(100));
+        for _ in 0..256 {
+            worker.calls();
+            assert_eq!(worker.wait(2), None);
+            worker.returns();
+            assert_eq!(worker.wait(1), None);
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_for_no_request_has_the_time_of_one() {
+        let mut worker = Watched::from(s(100));
+        worker.block.begin_call(worker.now);
+        assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
+    }
+
+    #[test]
+    fn exit_hooks_have_their_own_time_however_long_the_last_request_took() {
+        let mut worker = Watched::from(s(100));
+        worker.allowed.request = None;
+        worker.calls();
+        assert_eq!(worker.wait(60), None);
+        worker.returns();
+        worker.block.begin_exit(worker.now);
+        assert_eq!(worker.wait(40), Some(Hang::Exit(s(26))));
+    }
+
+    #[test]
+    fn exit_hooks_of_a_worker_that_leaves_by_itself_have_time_however_short_a_stop_is() {
+        let mut worker = Watched::from(s(100));
+        worker.allowed.stop = Duration::ZERO;
+        worker.block.begin_exit(worker.now);
+        assert_eq!(worker.wait(40), Some(Hang::Exit(s(11))));
+    }
+
+    #[test]
+    fn a_worker_is_not_waited_for_when_its_exit_takes_longer_than_a_moment() {
+        let worker = Watched::from(s(100));
+        assert!(!has_ended_loop(worker.block, worker.now));
+        worker.block.begin_exit(s(101));
+        assert!(!has_ended_loop(worker.block, worker.now));
+        assert!(!has_ended_loop(worker.block, s(102)), "it may be gone in a moment");
+        assert!(has_ended_loop(worker.block, s(103)));
+    }
+
+    #[test]
+    fn a_moment_that_is_still_to_come_hides_no_loop_that_stands_still() {
+        let mut worker = Watched::from(s(100));
+        worker.block.begin_exit(Duration::MAX);
+        worker.block.begin_call(Duration::MAX);
+        assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
+    }
+
+    #[test]
+    fn what_was_stopped_with_the_supervisor_is_pardoned_the_time() {
+        let mut worker = Watched::from(s(100));
+        worker.calls();
+        worker.now = s(170);
+        worker.pardon = Pardon { until: s(170), gap: s(60) };
+        assert_eq!(worker.look(), None);
+        assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
+        worker.returns();
+        worker.calls();
+        assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
+    }
+
+    #[test]
+    fn a_loop_that_was_stopped_with_the_supervisor_is_pardoned_the_time() {
+        let mut worker = Watched::from(s(100));
+        worker.now = s(170);
+        worker.pardon = Pardon { until: s(170), gap: s(69) };
+        assert_eq!(worker.look(), None);
+        assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
+    }
+
+    #[test]
+    fn each_limit_wears_a_worker_out() {
+        let block = Block::detached();
+        block.row.add(Counter::ReqSuccessRead, 1000);
+        let mut jitter = Jitter::new(1);
+        let lease = |limits: Limits, jitter: &mut Jitter| limits.lease(block, s(50), jitter);
+        let never = lease(Limits::default(), &mut jitter);
+        let requests = lease(Limits { requests: Some(10), ..Limits::default() }, &mut jitter);
+        let rss = lease(Limits { rss_bytes: Some(1 << 20), ..Limits::default() }, &mut jitter);
+        let lifetime = lease(Limits { lifetime: Some(s(60)), ..Limits::default() }, &mut jitter);
+        block.row.add(Counter::ReqSuccessRead, 9);
+        for lease in [never, requests, rss, lifetime] {
+            assert_eq!(lease.wear(block, Some(1 << 20), s(109)), None);
+        }
+        block.row.inc(Counter::ReqSuccessRead);
+        assert_eq!(never.wear(block, Some(2 << 20), s(110)), None);
+        assert_eq!(requests.wear(block, None, s(60)), Some(Wear::Requests(10)));
+        assert_eq!(rss.wear(block, Some((1 << 20) + 1), s(60)), Some(Wear::Rss((1 << 20) + 1)));
+        assert_eq!(rss.wear(block, None, s(60)), None);
+        assert_eq!(lifetime.wear(block, None, s(116)), Some(Wear::Lifetime(s(66))));
+    }
+
+    #[test]
+    fn jitter_gives_each_worker_up_to_so_many_requests_more() {
+        let block = Block::detached();
+        let mut jitter = Jitter::new(1);
+        let limits = Limits { requests: Some(1000), requests_jitter: 50, ..Limits::default() };
+        let drawn: Vec<_> = (0..500)
+            .filter_map(|_| limits.lease(block, s(0), &mut jitter).limits.requests)
+            .collect();
+        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&1000), Some(&1050)));
+        let never = Limits { requests: None, requests_jitter: 50, ..Limits::default() };
+        assert_eq!(never.lease(block, s(0), &mut jitter).limits.requests, None);
+        let endless = Limits { requests: Some(1), requests_jitter: u64::MAX, ..Limits::default() };
+        assert!(endless.lease(block, s(0), &mut jitter).limits.requests.is_some());
+    }
+
+    #[test]
+    fn a_lifetime_is_spread_over_a_tenth_more() {
+        let block = Block::detached();
+        let mut jitter = Jitter::new(1);
+        let limits = Limits { lifetime: Some(s(100)), ..Limits::default() };
+        let drawn: Vec<_> = (0..200)
+            .filter_map(|_| limits.lease(block, s(0), &mut jitter).limits.lifetime)
+            .collect();
+        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&s(100)), Some(&s(110))));
+    }
+}

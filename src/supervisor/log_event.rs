@@ -1,0 +1,303 @@
+//! What the supervisor's machine has to say, and the log line that says it.
+//!
+//! The machine names facts; how they read, and how important they are, is decided here. Every line on
+//! a worker carries its slot, pid and generation.
+
+use std::fmt;
+use std::time::Duration;
+
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::log::{Level, Log, Value};
+use arctos_worker::shared::scoreboard::Side;
+
+use crate::config::value;
+use crate::supervisor::slot::{Ending, ExitStatus, KillReason, Pid};
+
+/// Something worth a log line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A worker was forked.
+    Started {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+    },
+    /// A worker can serve.
+    Ready {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+    },
+    /// A worker's own words on why it cannot boot.
+    BootReport {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+        /// A traceback, as a rule.
+        report: String,
+    },
+    /// A worker is killed.
+    Killed {
+        /// Where.
+        slot: SlotId,
+        /// Its block.
+        side: Side,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+        /// Why.
+        reason: KillReason,
+    },
+    /// A worker hangs.
+    Hung {
+        /// Where.
+        slot: SlotId,
+        /// Its block.
+        side: Side,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+    },
+    /// A worker that hung goes on, and is not killed.
+    GoesOn {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+    },
+    /// A worker is not ready in time.
+    NotReady {
+        /// Where.
+        slot: SlotId,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+        /// `--boot-timeout`.
+        limit: Duration,
+    },
+    /// Workers of a new generation died: its roll is undone.
+    RollHalted {
+        /// The new one.
+        generation: Generation,
+    },
+    /// A worker is gone.
+    Ended {
+        /// Where.
+        slot: SlotId,
+        /// Its block.
+        side: Side,
+        /// Which.
+        pid: Pid,
+        /// Its load of the code.
+        generation: Generation,
+        /// How.
+        status: ExitStatus,
+        /// What that means.
+        ending: Ending,
+        /// Whether it died of what workers of the old code die of, too.
+        is_excused: bool,
+    },
+    /// An operator changed the number of workers.
+    Scaled {
+        /// To so many.
+        workers: u16,
+    },
+    /// There is no room for one more.
+    AtCeiling {
+        /// So many there are.
+        workers: u16,
+    },
+    /// The last worker stays.
+    AtFloor,
+    /// No worker was ready for too long.
+    CrashLoop {
+        /// How long.
+        unready: Duration,
+    },
+}
+
+/// The request that a worker was running when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningRequest {
+    /// Since when.
+    pub age: Duration,
+    /// Method and path.
+    pub line: String,
+}
+
+impl Notice {
+    /// Writes the line. `running` is what the worker of this notice was doing.
+    pub fn write(&self, log: &Log, running: Option<&RunningRequest>) {
+        match self {
+            Self::Started { slot, pid, generation } => {
+                log.line(Level::Info, "worker.started", &worker(slot, pid, generation));
+            }
+            Self::Ready { slot, pid, generation } => {
+                log.line(Level::Info, "worker.ready", &worker(slot, pid, generation));
+            }
+            Self::BootReport { slot, pid, generation, report } => {
+                let pairs = worker(slot, pid, generation);
+                log.block(Level::Error, "worker.boot_failed", &pairs, report);
+            }
+            Self::Killed { slot, side: _, pid, generation, reason } => {
+                let reason = match reason {
+                    KillReason::BootTimeout => "not ready within --boot-timeout",
+                    KillReason::BootFailed => "could not boot and did not end",
+                    KillReason::Overdue => "did not leave in time",
+                    KillReason::Hung => "hangs",
+                };
+                let mut pairs = worker(slot, pid, generation).to_vec();
+                pairs.push(("reason", Value::Text(reason)));
+                with_request(&mut pairs, running, |pairs| {
+                    log.line(Level::Error, "worker.killed", pairs);
+                });
+            }
+            Self::Hung { slot, side: _, pid, generation } => {
+                let mut pairs = worker(slot, pid, generation).to_vec();
+                with_request(&mut pairs, running, |pairs| {
+                    log.line(Level::Error, "worker.hangs", pairs);
+                });
+            }
+            Self::GoesOn { slot, pid, generation } => {
+                let pairs = worker(slot, pid, generation);
+                log.line(Level::Warning, "worker.recovered", &pairs);
+            }
+            Self::NotReady { slot, pid, generation, limit } => {
+                let reason = not_ready_within(*limit);
+                let mut pairs = worker(slot, pid, generation).to_vec();
+                pairs.push(("reason", Value::Text(&reason)));
+                log.line(Level::Error, "worker.not_ready", &pairs);
+            }
+            Self::RollHalted { generation } => {
+                let pairs = [("generation", Value::Number(i64::from(generation.0)))];
+                log.line(Level::Error, "reload.halted", &pairs);
+            }
+            Self::Ended { slot, side: _, pid, generation, status, ending, is_excused: _ } => {
+                let (level, event) = match (ending, status) {
+                    // It took the request with it that it was to finish.
+                    (Ending::Asked, _) if running.is_some() => (Level::Warning, "worker.left"),
+                    (Ending::Asked, _) => (Level::Info, "worker.left"),
+                    // It was sent TERM directly, or it recycled itself.
+                    (Ending::Died, ExitStatus::Code(0)) => (Level::Warning, "worker.left"),
+                    (Ending::Died, ExitStatus::Code(_) | ExitStatus::Signal(_))
+                    | (Ending::Hung, _) => (Level::Error, "worker.died"),
+                    (Ending::BootFailed, _) => (Level::Error, "worker.not_booted"),
+                };
+                let mut pairs = worker(slot, pid, generation).to_vec();
+                pairs.push(("status", Value::Display(status)));
+                with_request(&mut pairs, running, |pairs| log.line(level, event, pairs));
+            }
+            Self::Scaled { workers } => {
+                let pairs = [("workers", Value::Number(i64::from(*workers)))];
+                log.line(Level::Info, "server.scaled", &pairs);
+            }
+            Self::AtCeiling { workers } => {
+                let pairs = [("workers", Value::Number(i64::from(*workers)))];
+                log.line(Level::Warning, "server.at_most_workers", &pairs);
+            }
+            Self::AtFloor => {
+                log.line(
+                    Level::Warning,
+                    "server.at_least_workers",
+                    &[("workers", Value::Number(1))],
+                );
+            }
+            Self::CrashLoop { unready } => {
+                let seconds = i64::try_from(unready.as_secs()).unwrap_or(i64::MAX);
+                let pairs = [("no_worker_ready_for_s", Value::Number(seconds))];
+                log.line(Level::Critical, "server.crash_loop", &pairs);
+            }
+        }
+    }
+}
+
+/// What a process was too slow with, for an operator. It writes its Python stack below.
+pub fn not_ready_within(limit: Duration) -> String {
+    format!("not ready within --boot-timeout {}: see its Python stack", value::shown(limit))
+}
+
+/// The keys of every line on a worker.
+fn worker<'a>(slot: &SlotId, pid: &Pid, generation: &Generation) -> [(&'a str, Value<'a>); 3] {
+    [
+        ("slot", Value::Number(i64::from(slot.0))),
+        ("pid", Value::Number(i64::from(pid.0))),
+        ("generation", Value::Number(i64::from(generation.0))),
+    ]
+}
+
+fn with_request<'a>(
+    pairs: &mut Vec<(&'a str, Value<'a>)>,
+    running: Option<&'a RunningRequest>,
+    write: impl FnOnce(&[(&str, Value<'_>)]),
+) {
+    if let Some(running) = running {
+        let age = i64::try_from(running.age.as_millis()).unwrap_or(i64::MAX);
+        pairs.push(("request_ms", Value::Number(age)));
+        pairs.push(("request", Value::Text(&running.line)));
+    }
+    write(pairs);
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => match nix::sys::signal::Signal::try_from(*number) {
+                Ok(signal) => write!(f, "{signal}"),
+                Err(_) => write!(f, "signal {number}"), // A real-time signal has no name.
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arctos_worker::shared::log::LogFormat;
+    use std::io::Read;
+
+    use super::*;
+
+    /// The line that tells of a worker that was asked to leave.
+    fn left(running: Option<&RunningRequest>) -> String {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let log = Log::new(Level::Info, LogFormat::Text, writer.into());
+        let (slot, side, pid, generation) = (SlotId(0), Side::A, Pid(71), Generation(1));
+        let (status, ending) = (ExitStatus::Code(9), Ending::Asked);
+        Notice::Ended { slot, side, pid, generation, status, ending, is_excused: false }
+            .write(&log, running);
+        drop(log);
+        let mut line = String::new();
+        reader.read_to_string(&mut line).unwrap();
+        line
+    }
+
+    #[test]
+    fn a_leaving_worker_that_loses_its_request_is_warned_about() {
+        let running =
+            RunningRequest { age: Duration::from_millis(97), line: "GET /work".to_owned() };
+        let line = left(Some(&running));
+        assert!(line.contains(" WARNING worker.left ") && line.contains("GET /work"), "{line}");
+        assert!(left(None).contains(" INFO worker.left "));
+    }
+
+    #[test]
+    fn a_real_time_signal_has_a_number_for_a_name() {
+        assert_eq!(ExitStatus::Signal(9).to_string(), "SIGKILL");
+        assert_eq!(ExitStatus::Signal(40).to_string(), "signal 40");
+        assert_eq!(ExitStatus::Code(7).to_string(), "exit code 7");
+    }
+}

@@ -1,0 +1,568 @@
+//! The supervisor as a pure machine: events come in, actions go out.
+//!
+//! Owns which workers there should be, when the server counts as ready, how it stops and what exit
+//! code it ends with. Does no I/O, reads no clock, starts nothing: [`crate::monitor`] is the shell
+//! that feeds it and carries its actions out. So every order of deaths, signals and delays can be
+//! played through in a test. The life of one slot is [`crate::supervisor::slot`]'s.
+//!
+//! | phase | event | actions | next |
+//! |---|---|---|---|
+//! | Piloting | start | spawn the first two | Piloting |
+//! | Piloting | one is ready | spawn the rest | Filling |
+//! | Filling | each slot has a worker that is ready, or had one that served | report ready | Serving |
+//! | Piloting, Filling | a worker cannot boot, or fork fails | report, stop quickly | Leaving (3 or 4) |
+//! | Serving | a worker ends that has served | spawn | Serving |
+//! | Serving | a worker ends that never served | spawn after its backoff | Serving |
+//! | Serving | nobody ready for [`CRASH_LOOP`] | stop quickly | Leaving (5) |
+//! | Serving | TERM, with a drain delay | announce to all | Announcing |
+//! | Serving | TERM without one; QUIT | close the door, drain all | Leaving (0) |
+//! | Piloting, Filling | TERM, QUIT | close the door, drain all | Leaving (0) |
+//! | Announcing | the delay is over, TERM, QUIT, or nobody is left | close the door, drain all | Leaving (0) |
+//! | Serving | WINCH | drain all | Resting |
+//! | Resting | HUP | read the configuration, spawn the canary | Returning |
+//! | Returning | the canary has proved itself, or cannot | spawn all | Serving |
+//! | Piloting .. Announcing | INT | close the door, quit all | Leaving (0) |
+//! | Leaving, gracefully | INT | quit all | Leaving, quickly |
+//! | Leaving, quickly | INT | kill all | Leaving, quickly |
+//! | Leaving | the last process is gone | finish | Finished |
+//!
+//! In Resting, Announcing, Leaving and Finished nothing is spawned. Deadlines that cost a worker its life are
+//! judged on [`Event::Tick`] alone, so the shell can leave a round out after it was suspended itself.
+//!
+//! Processes are addressed by pid, never by slot: a late event finds nobody. How soon one that died is
+//! replaced is in `respawn`, how one that serves is replaced in `roll`, how all of them leave in `stop`.
+
+mod action;
+pub mod deaths;
+mod event;
+mod exiting;
+mod hang;
+pub mod health;
+pub mod log_event;
+mod respawn;
+mod rollout;
+mod shutdown;
+pub mod slot;
+pub mod stack_dump;
+pub mod upgrade;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::scoreboard::{Command, Side};
+
+use crate::supervisor::log_event::Notice;
+use crate::supervisor::slot::{Ending, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
+pub use action::{Action, ReloadOutcome, Verdict};
+pub use event::{Event, Life, Wish};
+pub use hang::LAST_WORDS;
+pub use rollout::{DEATHS_APART, PROBATION, Step};
+use rollout::{Role, Roll, Spare};
+use shutdown::Budget;
+
+/// Without a ready worker for so long (or for the boot timeout, if that is longer) the server gives up.
+pub const CRASH_LOOP: Duration = Duration::from_secs(60);
+/// Workers that boot before all others, so that a broken application prints one traceback, not N.
+const PILOTS: u16 = 2;
+/// How long a worker that said it cannot boot may take to end: an application that left a thread
+/// running at its failed import would hold it for ever.
+const FAILING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What the machine is told to do and to allow.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Workers at start.
+    pub workers: u16,
+    /// Most workers there is room for.
+    pub ceiling: u16,
+    /// From fork to ready.
+    pub boot: Duration,
+    /// The whole of a graceful stop.
+    pub graceful: Duration,
+    /// A quick stop.
+    pub quick: Duration,
+    /// On TERM: how long to go on accepting before the door closes.
+    pub drain_delay: Duration,
+}
+
+/// Where the server stands, for who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There was no full set of workers yet.
+    Starting,
+    /// There was.
+    Serving,
+    /// All workers were sent away, and the listeners stay.
+    Resting,
+    /// It was asked to stop; it may still accept.
+    Stopping,
+}
+
+/// How a stop is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Graceful,
+    Quick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The first two boot; none was ready yet.
+    Piloting,
+    /// The rest boot; there was no full set yet.
+    Filling,
+    /// There was a full set.
+    Serving { unready_since: Option<Instant> },
+    /// All workers were sent away; the listeners stay.
+    Resting,
+    /// They are to come back, of new code: the canary goes first, so that nobody boots twice.
+    Returning,
+    /// The stop has begun, the door is open.
+    Announcing { until: Instant, budget: Budget },
+    /// The door is closed.
+    Leaving { pace: Pace, budget: Budget, verdict: Verdict },
+    /// [`Action::Finish`] was given.
+    Finished,
+}
+
+/// See the module.
+pub struct Supervisor {
+    policy: Policy,
+    phase: Phase,
+    /// What a worker that is spawned now is of.
+    generation: Generation,
+    /// The highest that was ever given.
+    last_generation: Generation,
+    roll: Roll,
+    /// A HUP came and its turn has not come.
+    is_reload_wanted: bool,
+    spare: Option<Spare>,
+    /// Workers whose loop is over, and that no seat waits for.
+    leavers: Vec<WorkerSlot>,
+    /// Workers that are to be replaced because they are worn out.
+    worn: Vec<Pid>,
+    /// A replacement could not boot: not before this.
+    next_replacement: Option<Instant>,
+    /// Slots below this index are to have a worker.
+    target: u16,
+    /// When a slot was last given a new worker.
+    last_spawn: Option<Instant>,
+    /// At least `target`; a slot once made stays, and with it the memory of its failures.
+    slots: Vec<WorkerSlot>,
+    jitter: Jitter,
+    actions: VecDeque<Action>,
+}
+
+impl Supervisor {
+    /// A server that starts now. `seed` decides the jitter of backoffs.
+    pub fn start(policy: Policy, seed: u64, now: Instant) -> Self {
+        let target = policy.workers.min(policy.ceiling).max(1);
+        let mut supervisor = Self {
+            phase: Phase::Piloting,
+            generation: Generation(1),
+            last_generation: Generation(1),
+            roll: Roll::Idle,
+            is_reload_wanted: false,
+            spare: None,
+            leavers: Vec::new(),
+            worn: Vec::new(),
+            next_replacement: None,
+            target,
+            last_spawn: None,
+            slots: (0..target).map(|index| WorkerSlot::new(SlotId(index))).collect(),
+            jitter: Jitter::new(seed),
+            actions: VecDeque::new(),
+            policy,
+        };
+        supervisor.settle(now);
+        supervisor
+    }
+
+    /// The next thing to do; `None` until another event.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Event::Tick`] is due at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let of_phase = match self.phase {
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Resting
+            | Phase::Leaving { .. }
+            | Phase::Finished => None,
+            Phase::Returning => self.roll_deadline(),
+            Phase::Serving { unready_since } => {
+                let gives_up = unready_since.map(|since| since + self.crash_loop());
+                gives_up.into_iter().chain(self.roll_deadline()).min()
+            }
+            Phase::Announcing { until, .. } => Some(until),
+        };
+        self.seats().filter_map(WorkerSlot::deadline).chain(of_phase).min()
+    }
+
+    /// Workers that are wanted, for whoever shows it.
+    pub fn target(&self) -> u16 {
+        self.target
+    }
+
+    /// Where the server stands.
+    pub fn standing(&self) -> Standing {
+        match self.phase {
+            Phase::Piloting | Phase::Filling => Standing::Starting,
+            Phase::Serving { .. } | Phase::Returning => Standing::Serving,
+            Phase::Resting => Standing::Resting,
+            Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
+                Standing::Stopping
+            }
+        }
+    }
+
+    /// The generation of a worker that is spawned now.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The slots, and the seats beside them that are taken.
+    pub fn places(&self) -> impl Iterator<Item = &WorkerSlot> {
+        self.seats()
+    }
+
+    /// The slots, for whoever shows them.
+    pub fn slots(&self) -> &[WorkerSlot] {
+        &self.slots
+    }
+
+    /// Takes one event in; what follows from it is in [`Supervisor::next_action`].
+    pub fn handle(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Started { slot, side, pid } => self.started(slot, side, pid, now),
+            Event::SpawnFailed { slot, side, verdict } => {
+                self.spawn_failed(slot, side, verdict, now);
+            }
+            Event::Ready { pid } => self.ready(pid, now),
+            Event::Failing { pid } => {
+                if let Some(seat) = self.index_of(pid).and_then(|index| self.seat_mut(index)) {
+                    seat.failing(now + FAILING_PATIENCE);
+                }
+            }
+            Event::Hung { pid } => self.hung(pid, now),
+            Event::GoesOn { pid } => self.goes_on(pid),
+            Event::LoopEnded { pid, had_request } => self.loop_ended(pid, had_request, now),
+            Event::Worn { pid } => self.worn(pid),
+            Event::Exited { pid, status, life } => self.exited(pid, status, life, now),
+            Event::Configured { policy } => self.configured(policy),
+            Event::Wish(wish) => {
+                self.forget_delays(now);
+                self.wish(wish, now);
+            }
+            Event::Tick => self.judge(now),
+        }
+        self.settle(now);
+    }
+
+    fn wish(&mut self, wish: Wish, now: Instant) {
+        match wish {
+            Wish::Terminate => self.terminate(now),
+            Wish::Quit => self.stop_gracefully(now),
+            Wish::Interrupt => self.interrupt(now),
+            Wish::Reload => self.reload(now),
+            Wish::Rest => self.rest(now),
+            Wish::More => self.scale(self.target.saturating_add(1), now),
+            Wish::Fewer => self.scale(self.target - 1, now),
+            Wish::Scale { workers } => self.scale(workers, now),
+            Wish::Recycle { slot } => self.recycle(slot),
+        }
+    }
+
+    fn crash_loop(&self) -> Duration {
+        CRASH_LOOP.max(self.policy.boot)
+    }
+
+    /// All places where a process may be: the slots, the spare seat if it is taken, and those of the leavers.
+    fn seats(&self) -> impl Iterator<Item = &WorkerSlot> {
+        let spare = self.spare.iter().map(|spare| &spare.seat);
+        self.slots.iter().chain(spare).chain(&self.leavers)
+    }
+
+    fn seat_count(&self) -> usize {
+        self.seats().count()
+    }
+
+    /// The seat of an index below [`Supervisor::seat_count`].
+    fn seat_mut(&mut self, index: usize) -> Option<&mut WorkerSlot> {
+        let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
+        self.slots.iter_mut().chain(spare).chain(&mut self.leavers).nth(index)
+    }
+
+    fn index_of(&self, pid: Pid) -> Option<usize> {
+        self.seats().position(|seat| seat.pid() == Some(pid))
+    }
+
+    fn is_spare(&self, index: usize) -> bool {
+        self.spare.is_some() && index == self.slots.len()
+    }
+
+    /// The seat that asked for a spawn in this block.
+    fn spawning(&self, slot: SlotId, side: Side) -> Option<usize> {
+        self.seats().position(|seat| {
+            seat.id() == slot && seat.side() == side && seat.state() == SlotState::Spawning
+        })
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.actions.push_back(Action::Tell(notice));
+    }
+
+    /// Whether there should be a worker in the slot of this index, now.
+    fn wants(&self, index: u16) -> bool {
+        match self.phase {
+            Phase::Piloting => index < self.target.min(PILOTS),
+            Phase::Filling | Phase::Serving { .. } => index < self.target,
+            Phase::Resting
+            | Phase::Returning
+            | Phase::Announcing { .. }
+            | Phase::Leaving { .. }
+            | Phase::Finished => false,
+        }
+    }
+
+    fn started(&mut self, id: SlotId, side: Side, pid: Pid, now: Instant) {
+        let deadline = now + self.policy.boot;
+        let Some(index) = self.spawning(id, side) else { return };
+        let is_wanted = match self.spare.as_ref().filter(|_| self.is_spare(index)) {
+            Some(spare) => spare.role != Role::Leaver,
+            None => self.wants(id.0),
+        };
+        let Some(seat) = self.seat_mut(index) else { return };
+        seat.started(pid, deadline);
+        let generation = seat.generation();
+        self.tell(Notice::Started { slot: id, pid, generation });
+        match self.phase {
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning
+                if is_wanted => {}
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Serving { .. }
+            | Phase::Returning
+            | Phase::Resting => {
+                let budget = Budget::graceful(&self.policy, now);
+                self.dismiss(index, Pace::Graceful, budget, now);
+            }
+            Phase::Announcing { .. } => {
+                self.actions.push_back(Action::Command { pid, command: Command::Announce });
+            }
+            Phase::Leaving { pace, budget, .. } => self.dismiss(index, pace, budget, now),
+            Phase::Finished => {}
+        }
+    }
+
+    fn spawn_failed(&mut self, id: SlotId, side: Side, verdict: Verdict, now: Instant) {
+        let Some(index) = self.spawning(id, side) else { return };
+        if self.is_spare(index) {
+            return self.spare_exited(Ending::BootFailed, false, now);
+        }
+        if self.slots[index].spawn_failed(now, &mut self.jitter) {
+            self.boot_failed(verdict, now);
+        }
+    }
+
+    fn ready(&mut self, pid: Pid, now: Instant) {
+        let Some(index) = self.index_of(pid) else { return };
+        let Some(seat) = self.seat_mut(index) else { return };
+        if !seat.ready(now) {
+            return;
+        }
+        let (slot, generation) = (seat.id(), seat.generation());
+        self.tell(Notice::Ready { slot, pid, generation });
+        if self.is_spare(index) {
+            self.spare_ready(now);
+        }
+    }
+
+    fn dismiss(&mut self, index: usize, pace: Pace, budget: Budget, now: Instant) {
+        let soon = self.policy.quick;
+        let Some(seat) = self.seat_mut(index) else { return };
+        let told = dismiss(seat, soon, pace, budget, now);
+        self.actions.extend(told);
+    }
+
+    fn kill(&mut self, index: usize, reason: KillReason) {
+        let Some(seat) = self.seat_mut(index) else { return };
+        let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
+        let Some(pid) = seat.kill(reason) else { return };
+        self.tell(Notice::Killed { slot, side, pid, generation, reason });
+        self.actions.push_back(Action::Kill { pid });
+    }
+
+    /// So many workers are wanted from now on.
+    fn scale(&mut self, workers: u16, now: Instant) {
+        match self.phase {
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {}
+            Phase::Resting | Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
+                return;
+            }
+        }
+        if workers > self.policy.ceiling {
+            self.tell(Notice::AtCeiling { workers: self.policy.ceiling });
+        }
+        if workers == 0 {
+            self.tell(Notice::AtFloor);
+        }
+        let workers = workers.clamp(1, self.policy.ceiling);
+        if workers == self.target {
+            return;
+        }
+        while self.slots.len() < usize::from(workers) {
+            let next = u16::try_from(self.slots.len()).unwrap_or(u16::MAX);
+            self.slots.push(WorkerSlot::new(SlotId(next)));
+        }
+        let dismissed = workers..self.target;
+        self.target = workers;
+        self.tell(Notice::Scaled { workers });
+        let budget = Budget::graceful(&self.policy, now);
+        for index in dismissed.rev() {
+            self.dismiss(usize::from(index), Pace::Graceful, budget, now);
+            if self.spare.as_ref().is_some_and(|spare| spare.seat.id() == SlotId(index)) {
+                self.dismiss_spare(now);
+            }
+            self.actions.push_back(Action::Retire { slot: SlotId(index) });
+        }
+    }
+
+    /// Whose time is up?
+    fn judge(&mut self, now: Instant) {
+        for index in 0..self.seat_count() {
+            let lapse = self.seat_mut(index).and_then(|seat| seat.lapse(now));
+            match lapse {
+                Some(Lapse::Boot) => self.boot_late(index, now),
+                Some(Lapse::Late) => self.kill(index, KillReason::BootTimeout),
+                Some(Lapse::Failing) => self.kill(index, KillReason::BootFailed),
+                Some(Lapse::Drain) => {
+                    let patience = self.policy.quick;
+                    let Some(seat) = self.seat_mut(index) else { continue };
+                    let Some(pid) = seat.pid() else { continue };
+                    seat.quit(now + patience); // No later than the time it already has.
+                    self.actions.push_back(Action::Command { pid, command: Command::Quick });
+                }
+                Some(Lapse::Quit) => self.kill(index, KillReason::Overdue),
+                Some(Lapse::Hung) => self.kill(index, KillReason::Hung),
+                None => {}
+            }
+        }
+        match self.phase {
+            Phase::Serving { unready_since: Some(since) } if since + self.crash_loop() <= now => {
+                self.tell(Notice::CrashLoop { unready: now.saturating_duration_since(since) });
+                self.give_up(Verdict::CrashLoop, now);
+            }
+            Phase::Announcing { until, .. } if until <= now => self.stop_gracefully(now),
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Serving { .. }
+            | Phase::Resting
+            | Phase::Returning
+            | Phase::Announcing { .. }
+            | Phase::Leaving { .. }
+            | Phase::Finished => {}
+        }
+    }
+
+    /// What follows from the states, whatever the event was.
+    fn settle(&mut self, now: Instant) {
+        self.note_service(now);
+        self.advance_phase(now);
+        self.advance_roll(now);
+        for index in 0..self.slots.len() {
+            let wanted = self.wants(self.slots[index].id().0);
+            let (generation, taken) = (self.generation, self.side_taken(index, Some(index)));
+            let slot = &mut self.slots[index];
+            let Some(taken) = taken.ok().filter(|_| wanted) else {
+                slot.retire();
+                continue;
+            };
+            slot.fill(now);
+            if let Some(side) = slot.spawn_when_due(generation, taken, now) {
+                let slot = slot.id();
+                self.last_spawn = Some(now);
+                self.actions.push_back(Action::Spawn { slot, side, generation });
+            }
+        }
+        self.hasten_one(now);
+        self.spawn_spare(now);
+        // A worker that the drain delay has outlived leaves nothing to announce to.
+        if let Phase::Announcing { .. } = self.phase
+            && self.seats().all(WorkerSlot::is_vacant)
+        {
+            self.stop_gracefully(now);
+        }
+        if let Phase::Leaving { verdict, .. } = self.phase
+            && self.seats().all(WorkerSlot::is_vacant)
+        {
+            self.phase = Phase::Finished;
+            self.actions.push_back(Action::Finish(verdict));
+        }
+    }
+
+    fn spawn_spare(&mut self, now: Instant) {
+        let Some(id) = self.spare.as_ref().map(|spare| spare.seat.id()) else { return };
+        // Its slot may have lost its process, and asked for another one, in the same moment.
+        let taken = self.side_taken(usize::from(id.0), Some(self.slots.len()));
+        let (Some(spare), Ok(taken)) = (&mut self.spare, taken) else { return };
+        let generation = match (spare.role, &self.roll) {
+            (Role::Canary, Roll::Canary { generation, .. }) => *generation,
+            (Role::Replacement, _) => self.generation,
+            (Role::Canary | Role::Leaver, _) => return,
+        };
+        if spare.seat.pid().is_none() {
+            spare.seat.fill(now);
+            if let Some(side) = spare.seat.spawn_when_due(generation, taken, now) {
+                let slot = spare.seat.id();
+                self.actions.push_back(Action::Spawn { slot, side, generation });
+            }
+        }
+    }
+
+    fn advance_phase(&mut self, now: Instant) {
+        if self.phase == Phase::Piloting && self.slots.iter().any(WorkerSlot::is_ready) {
+            self.phase = Phase::Filling;
+        }
+        let wanted = &self.slots[..usize::from(self.target)];
+        let has_come = |slot: &WorkerSlot| slot.is_ready() || slot.was_served();
+        if self.phase == Phase::Filling && wanted.iter().all(has_come) {
+            self.phase = Phase::Serving { unready_since: None };
+            self.actions.push_back(Action::ReportReady);
+        }
+        if let Phase::Serving { unready_since } = self.phase {
+            let unready_since = match self.seats().any(WorkerSlot::is_ready) {
+                true => None,
+                false => unready_since.or(Some(now)),
+            };
+            self.phase = Phase::Serving { unready_since };
+        }
+    }
+}
+
+/// Tells a worker to leave. One that is not ready yet serves nobody and may not hear us: it gets the
+/// patience of a quick stop.
+fn dismiss(
+    seat: &mut WorkerSlot,
+    patience: Duration,
+    pace: Pace,
+    budget: Budget,
+    now: Instant,
+) -> Option<Action> {
+    let pid = seat.pid()?;
+    let (is_news, command) = match pace {
+        Pace::Graceful => {
+            (seat.drain(now + patience, budget.quick_at, budget.kill_at), Command::Drain)
+        }
+        Pace::Quick => (seat.quit(budget.kill_at), Command::Quick),
+    };
+    is_news.then_some(Action::Command { pid, command })
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

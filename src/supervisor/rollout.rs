@@ -1,0 +1,402 @@
+//! Replacing workers that serve, one at a time: for a reload, or because one is worn out.
+//!
+//! There is one spare seat beside the slots. A new worker boots in it while the old one serves on; when
+//! it is ready the two change places, and the old one drains in the spare seat until it has ended. One whose
+//! exit takes long gives the seat up before that (`leavers`). So there is never a ready worker fewer than
+//! before, and never more than one process too many that serves.
+//!
+//! | roll | event | actions | next |
+//! |---|---|---|---|
+//! | Idle | HUP | read the configuration | Configuring |
+//! | Configuring | it is wrong | end: misconfigured | Idle |
+//! | Configuring | it can be used | spawn the canary | Canary |
+//! | Canary | HUP | drain the canary; read the configuration once it is gone | Idle |
+//! | Canary | it ends, or is not ready in time | end: canary failed | Idle |
+//! | Canary | it has served for [`PROBATION`] | adopt its generation; it takes its slot | Rolling |
+//! | Rolling | no worker of another generation is left | end: done | Idle |
+//! | Rolling | two deaths of the generation within [`DEATHS_APART`] | go back to the old one | RollingBack |
+//! | RollingBack | no worker of another generation is left | end: halted | Idle |
+//!
+//! While the server stops or rests nothing of this happens. A HUP that comes too early is remembered.
+
+use std::time::{Duration, Instant};
+
+use arctos_worker::shared::identity::{Generation, SlotId};
+
+use super::{Action, Budget, Pace, Phase, Policy, ReloadOutcome, Supervisor};
+use crate::supervisor::log_event::Notice;
+use crate::supervisor::slot::{Ending, Pid, SlotState, WorkerSlot};
+
+/// How long a canary serves before the others follow it.
+pub const PROBATION: Duration = Duration::from_secs(1);
+/// Two workers of a new generation that die within so long halt its roll.
+pub const DEATHS_APART: Duration = Duration::from_secs(10);
+
+/// How far a replacement of all workers has come.
+#[derive(Clone, Debug)]
+pub(super) enum Roll {
+    /// None is under way.
+    Idle,
+    /// The new configuration is being read.
+    Configuring,
+    /// One worker of the new generation boots, or serves beside the old ones.
+    Canary {
+        /// What it is.
+        generation: Generation,
+        /// What holds once it has proved itself.
+        policy: Policy,
+        /// Since when it serves.
+        ready_since: Option<Instant>,
+        /// How long those have served before it that died of what the old workers die of, too.
+        served: Duration,
+    },
+    /// One slot after another.
+    Rolling {
+        /// What there was before, to go back to.
+        before: Generation,
+        /// What held before.
+        policy_before: Policy,
+        /// When one of the new generation died last.
+        last_death: Option<Instant>,
+    },
+    /// The same, back to the old generation.
+    RollingBack,
+}
+
+/// The process beside the slots.
+#[derive(Clone, Debug)]
+pub(super) struct Spare {
+    /// Whose slot it stands in for, and its life.
+    pub(super) seat: WorkerSlot,
+    pub(super) role: Role,
+}
+
+/// What the spare seat is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The first of a new generation.
+    Canary,
+    /// It will take its slot as soon as it is ready.
+    Replacement,
+    /// It was replaced, or is not wanted any more, and leaves.
+    Leaver,
+}
+
+/// What a reload is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The first worker boots, or serves beside the old ones.
+    Canary,
+    /// The others follow it.
+    Rolling,
+    /// All go back to the old generation.
+    RollingBack,
+}
+
+impl Supervisor {
+    /// What a reload is doing, if one is under way, and which generation it is about to bring.
+    pub fn reloading(&self) -> Option<(Generation, Step)> {
+        match self.roll {
+            Roll::Idle | Roll::Configuring => None,
+            Roll::Canary { generation, .. } => Some((generation, Step::Canary)),
+            Roll::Rolling { .. } => Some((self.generation, Step::Rolling)),
+            Roll::RollingBack => Some((self.generation, Step::RollingBack)),
+        }
+    }
+
+    /// HUP.
+    pub(super) fn reload(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {
+                self.is_reload_wanted = true;
+                if let Roll::Canary { generation, .. } = self.roll {
+                    if self.spare_serves() {
+                        self.bring_back(); // It may take long to leave.
+                    }
+                    self.actions.push_back(Action::Discard { generation });
+                    self.roll = Roll::Idle;
+                    // It may serve already, on probation: then it drains, as any other.
+                    self.dismiss_spare(now);
+                }
+            }
+            Phase::Resting => {
+                self.is_reload_wanted = true;
+                // Where somebody still leaves the spare seat, or both blocks of the canary's slot are in
+                // use, there is no room for a canary before that.
+                let has_room = self.spare.is_none() && self.side_taken(0, None).is_ok();
+                self.phase = match has_room {
+                    true => Phase::Returning,
+                    false => Phase::Serving { unready_since: None },
+                };
+            }
+            Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {}
+        }
+    }
+
+    /// Whoever waits for a canary after a rest waits no longer.
+    fn bring_back(&mut self) {
+        if self.phase == Phase::Returning {
+            self.phase = Phase::Serving { unready_since: None };
+        }
+    }
+
+    /// The new configuration was read; `None` when it cannot be used.
+    pub(super) fn configured(&mut self, policy: Option<Policy>) {
+        match (&self.roll, policy) {
+            (Roll::Configuring, Some(policy)) => {
+                let generation = self.last_generation;
+                self.roll =
+                    Roll::Canary { generation, policy, ready_since: None, served: Duration::ZERO };
+                let seat = self.slots[0].understudy();
+                self.spare = Some(Spare { seat, role: Role::Canary });
+            }
+            (Roll::Configuring, None) => self.end_roll(ReloadOutcome::Misconfigured),
+            (
+                Roll::Idle | Roll::Canary { .. } | Roll::Rolling { .. } | Roll::RollingBack,
+                Some(_) | None,
+            ) => {}
+        }
+    }
+
+    /// A worker has reached one of its limits.
+    pub(super) fn worn(&mut self, pid: Pid) {
+        let is_serving = |slot: &WorkerSlot| slot.is_ready() && slot.pid() == Some(pid);
+        if self.slots.iter().any(is_serving) && !self.worn.contains(&pid) {
+            self.worn.push(pid);
+        }
+    }
+
+    /// An operator has had enough of a worker. One that does not serve is on its way out or in already.
+    pub(super) fn recycle(&mut self, slot: SlotId) {
+        if let Some(pid) = self.slots.get(usize::from(slot.0)).and_then(WorkerSlot::pid) {
+            self.worn(pid);
+        }
+    }
+
+    /// When the roll has something to do.
+    pub(super) fn roll_deadline(&self) -> Option<Instant> {
+        match self.roll {
+            Roll::Canary { ready_since, served, .. } => {
+                let left = PROBATION.saturating_sub(served);
+                ready_since.filter(|_| self.spare_serves()).map(|since| since + left)
+            }
+            Roll::Idle | Roll::Configuring | Roll::Rolling { .. } | Roll::RollingBack => {
+                self.next_replacement.filter(|_| self.candidate().is_some())
+            }
+        }
+    }
+
+    /// Whether the spare seat's process serves, and nobody found fault with it.
+    fn spare_serves(&self) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.seat.is_ready())
+    }
+
+    /// The spare seat's process is ready.
+    pub(super) fn spare_ready(&mut self, now: Instant) {
+        let Some(spare) = &self.spare else { return };
+        match (spare.role, &mut self.roll) {
+            (Role::Canary, Roll::Canary { ready_since, .. }) => *ready_since = Some(now),
+            (Role::Replacement, _) => self.hand_over(now),
+            (Role::Canary | Role::Leaver, _) => {}
+        }
+    }
+
+    /// The spare seat's process is gone, in this way.
+    pub(super) fn spare_exited(&mut self, ending: Ending, is_excused: bool, now: Instant) {
+        let Some(spare) = self.spare.take() else { return };
+        match (spare.role, &mut self.roll) {
+            // Its time counts, because the next one may live no longer.
+            (Role::Canary, Roll::Canary { ready_since: ready_since @ Some(_), served, .. })
+                if is_excused =>
+            {
+                let since = ready_since.take().unwrap_or(now);
+                *served = served.saturating_add(now.saturating_duration_since(since));
+                let seat = self.slots[0].understudy();
+                self.spare = Some(Spare { seat, role: Role::Canary });
+            }
+            (Role::Canary, Roll::Canary { generation, .. }) => {
+                self.actions.push_back(Action::Discard { generation: *generation });
+                self.end_roll(ReloadOutcome::CanaryFailed);
+            }
+            (Role::Replacement, _) if ending != Ending::Asked => {
+                let slot = &mut self.slots[usize::from(spare.seat.id().0)];
+                self.next_replacement = Some(slot.understudy_failed(now, &mut self.jitter));
+            }
+            (Role::Canary | Role::Replacement | Role::Leaver, _) => {}
+        }
+    }
+
+    /// One of the generation that is being rolled out has ended unasked.
+    pub(super) fn note_death(&mut self, generation: Generation, now: Instant) {
+        if generation != self.generation {
+            return;
+        }
+        let Roll::Rolling { before, policy_before, last_death } = &mut self.roll else { return };
+        let is_second = last_death
+            .replace(now)
+            .is_some_and(|last| now.saturating_duration_since(last) < DEATHS_APART);
+        if is_second {
+            let (bad, good, policy) = (self.generation, *before, policy_before.clone());
+            self.generation = good;
+            self.roll = Roll::RollingBack;
+            self.actions.push_back(Action::Adopt { generation: good });
+            self.tell(Notice::RollHalted { generation: bad });
+            // A replacement that still boots would take the place of a worker that serves well.
+            let is_bad =
+                |spare: &&Spare| spare.role == Role::Replacement && spare.seat.generation() == bad;
+            if self.spare.as_ref().filter(is_bad).is_some() {
+                self.dismiss_spare(now);
+            }
+            self.adopt(policy, now);
+        }
+    }
+
+    /// What follows from the states: begins, proves, replaces, ends.
+    pub(super) fn advance_roll(&mut self, now: Instant) {
+        let is_serving = matches!(self.phase, Phase::Serving { .. } | Phase::Returning);
+        if let Some(spare) = &self.spare
+            && spare.seat.is_vacant()
+            && (spare.role == Role::Leaver || !is_serving)
+        {
+            self.spare = None;
+        }
+        if !is_serving {
+            return;
+        }
+        if let Roll::Canary { ready_since: Some(since), served, .. } = self.roll
+            && since + PROBATION.saturating_sub(served) <= now
+            && self.spare_serves()
+        {
+            self.prove(now);
+        }
+        self.worn.retain(|pid| {
+            let serves = |slot: &WorkerSlot| slot.is_ready() && slot.pid() == Some(*pid);
+            self.slots.iter().any(serves)
+        });
+        if self.spare.is_some() {
+            return;
+        }
+        let is_over = !self.slots[..usize::from(self.target)].iter().any(|s| self.is_outdated(s));
+        match self.roll {
+            Roll::Rolling { .. } if is_over => self.end_roll(ReloadOutcome::Done),
+            Roll::RollingBack if is_over => self.end_roll(ReloadOutcome::Halted),
+            Roll::Idle
+            | Roll::Configuring
+            | Roll::Canary { .. }
+            | Roll::Rolling { .. }
+            | Roll::RollingBack => {}
+        }
+        if self.is_reload_wanted && matches!(self.roll, Roll::Idle) {
+            self.is_reload_wanted = false;
+            self.roll = Roll::Configuring;
+            self.last_generation = Generation(self.last_generation.0.wrapping_add(1));
+            let generation = self.last_generation;
+            self.actions.push_back(Action::Configure { generation });
+        }
+        if self.next_replacement.is_none_or(|at| at <= now)
+            && let Some(index) = self.candidate()
+        {
+            self.next_replacement = None;
+            let seat = self.slots[index].understudy();
+            self.spare = Some(Spare { seat, role: Role::Replacement });
+        }
+    }
+
+    /// The slot to replace next.
+    fn candidate(&self) -> Option<usize> {
+        let serving = &self.slots[..usize::from(self.target)];
+        let rolls = match self.roll {
+            Roll::Rolling { .. } | Roll::RollingBack => true,
+            Roll::Idle => false,
+            Roll::Configuring | Roll::Canary { .. } => return None,
+        };
+        let is_worn = |slot: &WorkerSlot| slot.pid().is_some_and(|pid| self.worn.contains(&pid));
+        serving.iter().position(|slot| {
+            let is_due = (rolls && self.is_outdated(slot)) || is_worn(slot);
+            slot.is_ready() && is_due && self.has_room_beside(slot)
+        })
+    }
+
+    /// Whether a slot has a process of another generation than it should, or is about to have one.
+    fn is_outdated(&self, slot: &WorkerSlot) -> bool {
+        let is_taken = slot.pid().is_some() || slot.state() == SlotState::Spawning;
+        is_taken && slot.generation() != self.generation
+    }
+
+    /// The canary has proved itself: what it is, all are to be.
+    fn prove(&mut self, now: Instant) {
+        let idle = Roll::Idle;
+        let Roll::Canary { generation, policy, .. } = std::mem::replace(&mut self.roll, idle)
+        else {
+            return;
+        };
+        let (before, policy_before) = (self.generation, self.policy.clone());
+        self.roll = Roll::Rolling { before, policy_before, last_death: None };
+        self.generation = generation;
+        self.bring_back();
+        self.actions.push_back(Action::Adopt { generation });
+        self.hand_over(now);
+        self.adopt(policy, now);
+    }
+
+    /// What was configured holds from now on. The number of workers only where it has changed: TTIN and
+    /// TTOU are wishes, too.
+    fn adopt(&mut self, policy: Policy, now: Instant) {
+        self.forget_delays(now); // They were of other code.
+        let workers = policy.workers.min(policy.ceiling).max(1);
+        let is_news = workers != self.policy.workers;
+        self.policy = policy;
+        if is_news {
+            self.scale(workers, now);
+        }
+    }
+
+    /// The spare seat's process takes its slot; what was there leaves.
+    fn hand_over(&mut self, now: Instant) {
+        let Some(spare) = &mut self.spare else { return };
+        let Some(slot) = self.slots.get_mut(usize::from(spare.seat.id().0)) else { return };
+        slot.change_places(&mut spare.seat);
+        spare.role = Role::Leaver;
+        self.dismiss_spare(now);
+    }
+
+    /// Tells the spare seat's process to leave.
+    pub(super) fn dismiss_spare(&mut self, now: Instant) {
+        let Some(spare) = &mut self.spare else { return };
+        spare.role = Role::Leaver;
+        // Nobody there yet: it is told when it has started.
+        if let SlotState::Backoff { .. } | SlotState::Empty = spare.seat.state() {
+            self.spare = None;
+            return;
+        }
+        let (soon, budget) = (self.policy.quick, Budget::graceful(&self.policy, now));
+        let told = super::dismiss(&mut spare.seat, soon, Pace::Graceful, budget, now);
+        self.actions.extend(told);
+    }
+
+    pub(super) fn end_roll(&mut self, outcome: ReloadOutcome) {
+        self.roll = Roll::Idle;
+        self.bring_back();
+        self.actions.push_back(Action::ReloadEnded { outcome });
+    }
+
+    /// The roll is given up, because the server stops or rests.
+    pub(super) fn abandon_roll(&mut self) {
+        if let Roll::Canary { generation, .. } = self.roll {
+            self.actions.push_back(Action::Discard { generation });
+            // It may start yet: its zygote answers what it knows of.
+            if let Some(spare) = &mut self.spare {
+                spare.role = Role::Leaver;
+            }
+        }
+        match self.roll {
+            Roll::Idle if !self.is_reload_wanted => {}
+            Roll::Idle
+            | Roll::Configuring
+            | Roll::Canary { .. }
+            | Roll::Rolling { .. }
+            | Roll::RollingBack => self.end_roll(ReloadOutcome::Abandoned),
+        }
+        self.is_reload_wanted = false;
+    }
+}

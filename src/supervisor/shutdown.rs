@@ -1,0 +1,190 @@
+//! How the server stops: who is told what, by when, and what it ends with.
+
+use std::time::{Duration, Instant};
+
+use arctos_worker::shared::scoreboard::Command;
+
+use super::{Action, Pace, Phase, Policy, Supervisor, Verdict};
+use crate::supervisor::slot::KillReason;
+
+/// How long workers may take to leave when the server gives up. With the patience for a worker that says
+/// it cannot boot, below 2 s.
+pub(super) const GIVING_UP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The two times by which a stop is paced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Budget {
+    pub(super) quick_at: Instant,
+    pub(super) kill_at: Instant,
+}
+
+impl Budget {
+    /// A graceful stop that begins now. The last fiftieth is kept for reaping, so that the supervisor
+    /// too is gone when the whole is used up: what waits for it kills at that moment.
+    pub(super) fn graceful(policy: &Policy, now: Instant) -> Self {
+        let kill_after = policy.graceful * 49 / 50;
+        let quick_after = kill_after - policy.quick.min(kill_after / 4);
+        Self { quick_at: now + quick_after, kill_at: now + kill_after }
+    }
+
+    /// A stop that asks nobody to finish more than the running request.
+    pub(super) fn quick(now: Instant, patience: Duration) -> Self {
+        Self { quick_at: now, kill_at: now + patience }
+    }
+}
+
+impl Supervisor {
+    pub(super) fn give_up(&mut self, verdict: Verdict, now: Instant) {
+        let budget = Budget::quick(now, GIVING_UP_PATIENCE);
+        self.begin_stop(budget);
+        self.leave(Pace::Quick, budget, verdict, now);
+    }
+
+    /// TERM.
+    pub(super) fn terminate(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Serving { .. } | Phase::Returning if !self.policy.drain_delay.is_zero() => {
+                let budget = Budget::graceful(&self.policy, now);
+                self.begin_stop(budget);
+                let staffed = self.seats().filter(|seat| seat.is_staffed());
+                let told: Vec<_> = staffed.filter_map(|seat| seat.pid()).collect();
+                for pid in told {
+                    self.actions.push_back(Action::Command { pid, command: Command::Announce });
+                }
+                let until = (now + self.policy.drain_delay).min(budget.quick_at);
+                self.phase = Phase::Announcing { until, budget };
+            }
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Serving { .. }
+            | Phase::Returning
+            | Phase::Resting
+            | Phase::Announcing { .. }
+            | Phase::Leaving { .. }
+            | Phase::Finished => self.stop_gracefully(now),
+        }
+    }
+
+    /// QUIT.
+    pub(super) fn stop_gracefully(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Serving { .. }
+            | Phase::Returning
+            | Phase::Resting => {
+                let budget = Budget::graceful(&self.policy, now);
+                self.begin_stop(budget);
+                self.leave(Pace::Graceful, budget, Verdict::Asked, now);
+            }
+            Phase::Announcing { budget, .. } => {
+                self.leave(Pace::Graceful, budget, Verdict::Asked, now);
+            }
+            Phase::Leaving { .. } | Phase::Finished => {}
+        }
+    }
+
+    /// INT.
+    pub(super) fn interrupt(&mut self, now: Instant) {
+        let budget = Budget::quick(now, self.policy.quick);
+        match self.phase {
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Serving { .. }
+            | Phase::Returning
+            | Phase::Resting => {
+                self.begin_stop(budget);
+                self.leave(Pace::Quick, budget, Verdict::Asked, now);
+            }
+            Phase::Announcing { budget: before, .. } => {
+                let budget = Budget { kill_at: budget.kill_at.min(before.kill_at), ..budget };
+                self.leave(Pace::Quick, budget, Verdict::Asked, now);
+            }
+            Phase::Leaving { pace: Pace::Graceful, budget: before, verdict } => {
+                let kill_at = budget.kill_at.min(before.kill_at);
+                let budget = Budget { quick_at: now, kill_at };
+                self.phase = Phase::Leaving { pace: Pace::Quick, budget, verdict };
+                self.dismiss_all(Pace::Quick, budget, now);
+            }
+            Phase::Leaving { pace: Pace::Quick, verdict, .. } => {
+                let budget = Budget { quick_at: now, kill_at: now };
+                self.phase = Phase::Leaving { pace: Pace::Quick, budget, verdict };
+                for index in 0..self.seat_count() {
+                    self.kill(index, KillReason::Overdue);
+                }
+            }
+            Phase::Finished => {}
+        }
+    }
+
+    /// WINCH: all workers leave, the listeners stay.
+    pub(super) fn rest(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Serving { .. } | Phase::Returning => {
+                self.abandon_roll();
+                self.withdraw_spawns();
+                self.phase = Phase::Resting;
+                self.dismiss_all(Pace::Graceful, Budget::graceful(&self.policy, now), now);
+            }
+            Phase::Piloting
+            | Phase::Filling
+            | Phase::Resting
+            | Phase::Announcing { .. }
+            | Phase::Leaving { .. }
+            | Phase::Finished => {}
+        }
+    }
+
+    /// Takes back what was not carried out yet, and says that the end has begun.
+    fn begin_stop(&mut self, budget: Budget) {
+        self.abandon_roll();
+        self.withdraw_spawns();
+        self.actions.push_back(Action::ReportStopping { deadline: budget.kill_at });
+    }
+
+    fn withdraw_spawns(&mut self) {
+        let (slots, spare) = (&mut self.slots, &mut self.spare);
+        self.actions.retain(|action| match action {
+            Action::Spawn { slot, side, .. } => {
+                let spare = spare.iter_mut().map(|spare| &mut spare.seat);
+                let mut seats = slots.iter_mut().chain(spare);
+                if let Some(seat) = seats.find(|it| it.id() == *slot && it.side() == *side) {
+                    seat.withdraw();
+                }
+                false
+            }
+            Action::Command { .. }
+            | Action::Kill { .. }
+            | Action::DumpStack { .. }
+            | Action::ReportReady
+            | Action::ReportStopping { .. }
+            | Action::CloseDoor
+            | Action::Retire { .. }
+            | Action::DropListeners
+            | Action::Configure { .. }
+            | Action::Adopt { .. }
+            | Action::Discard { .. }
+            | Action::ReloadEnded { .. }
+            | Action::Tell(_)
+            | Action::Finish(_) => true,
+        });
+    }
+
+    /// Closes the door and tells everybody. Order matters: no new connection may enter the queue
+    /// before the workers empty it, and the queue lives as long as somebody holds the listener.
+    fn leave(&mut self, pace: Pace, budget: Budget, verdict: Verdict, now: Instant) {
+        self.phase = Phase::Leaving { pace, budget, verdict };
+        self.actions.push_back(Action::CloseDoor);
+        self.dismiss_all(pace, budget, now);
+        self.actions.push_back(Action::DropListeners);
+    }
+
+    fn dismiss_all(&mut self, pace: Pace, budget: Budget, now: Instant) {
+        for index in 0..self.seat_count() {
+            self.dismiss(index, pace, budget, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

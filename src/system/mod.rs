@@ -1,0 +1,11 @@
+//! The operating system around a server: addresses, limits, cgroups, the service manager, the pid file.
+pub mod address;
+pub mod cgroup;
+pub mod descriptors;
+pub mod exit_cause;
+pub mod listen_fds;
+pub mod pid_file;
+pub mod rlimit;
+pub mod sd_notify;
+pub mod stdio;
+pub mod watchdog;

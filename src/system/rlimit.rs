@@ -1,0 +1,74 @@
+//! The limit of open descriptors (RLIMIT_NOFILE).
+
+use arctos_worker::settings::Limits;
+use arctos_worker::shared::fd;
+use arctos_worker::shared::log::{Level, Log, Value};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+
+/// Raises the soft limit of open descriptors to the hard one, and says what it is now.
+///
+/// A connection is a descriptor, and the usual soft limit of 1024 is there for select(2), which
+/// nothing here uses. Called once at start: workers inherit it.
+///
+/// Errors: what getrlimit(2) and setrlimit(2) say; the old limit stays.
+pub fn raise_nofile() -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}
+
+/// Warns where a worker cannot hold as many connections as `--max-connections` says.
+pub fn warn_of_connections(limits: &Limits, log: &Log) {
+    let descriptors = fd::descriptor_limit();
+    let possible = limits.connections_within(descriptors);
+    if possible < limits.connections {
+        let number = |number: u64| Value::Number(i64::try_from(number).unwrap_or(i64::MAX));
+        let pairs = [
+            ("max_connections", number(limits.connections as u64)),
+            ("connections", number(possible as u64)),
+            ("descriptors", number(descriptors)),
+            ("reason", Value::Text(TOO_FEW)),
+        ];
+        log.line(Level::Warning, "server.connections_limited", &pairs);
+    }
+}
+
+const TOO_FEW: &str = "each worker holds fewer connections than --max-connections, because it may not open \
+                       enough descriptors; raise the hard limit (ulimit -Hn, systemd's LimitNOFILE=)";
+
+/// The limit that a program had before a server raised it.
+pub struct Limit {
+    soft: rlim_t,
+    hard: rlim_t,
+}
+
+impl Limit {
+    /// What it is now.
+    pub fn save() -> nix::Result<Self> {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(Self { soft, hard })
+    }
+
+    /// Puts it back.
+    pub fn restore(&self) -> nix::Result<()> {
+        setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one_and_is_put_back() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard.min(512), hard).unwrap();
+        let before = Limit::save().unwrap();
+        assert_eq!(raise_nofile(), Ok(hard));
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((hard, hard)));
+        before.restore().unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((hard.min(512), hard)));
+    }
+}

@@ -1,0 +1,355 @@
+//! The half of a [`Connection`] that answers: from the application's head to the last byte.
+
+use super::{
+    CloseReason, Connection, Cursor, ItemFate, LINGER_BYTES, Lingering, RefusalReason, Refused,
+    Rules, State, discarded_bytes,
+};
+use crate::connection::write_buffer::Outbox;
+use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, chunk_opening, refusal};
+use crate::http::{Framing, PartialHead, Persistence, ReplyFraming, ResponseHead, Status};
+use crate::shared::scoreboard::{Counter, Row};
+
+/// A response on its way.
+pub(super) struct Replying {
+    pub(super) status: Status,
+    pub(super) framing: ReplyFraming,
+    pub(super) source: Source,
+    ending: Ending,
+    flush: Flush,
+    pub(super) body_bytes: u64,
+}
+
+/// Where the rest of a response comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Items,
+    File { offset: u64, left: u64 },
+    Done,
+}
+
+/// What follows a response that was sent whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    KeepAlive,
+    /// The client asked for it, so it sends nothing more.
+    Close,
+    /// Our decision: the client may be sending already, and may send as many bytes.
+    Linger {
+        left_bytes: u64,
+    },
+}
+
+/// Whether the head has left; after that, whatever leaves before the end is counted as progress.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    Head,
+    Progress,
+}
+
+impl<C: AsRef<[u8]>> Connection<C> {
+    /// Answers a request whose body is not for the application; then the connection ends.
+    pub fn refuse(&mut self, reason: RefusalReason, rules: &Rules<'_>) {
+        let (request, framing) = match &self.state {
+            State::Body(gathering) => (gathering.request.part(), gathering.request.head.framing),
+            State::Idle
+            | State::Head(_)
+            | State::Ready(_)
+            | State::Replying(_)
+            | State::Lingering(_)
+            | State::Closed(_) => (PartialHead::default(), Framing::None),
+        };
+        self.refuse_read(reason, request, framing, rules);
+    }
+
+    /// The same for a request of which this is known, with a body of this framing still to come.
+    pub fn refuse_read(
+        &mut self,
+        reason: RefusalReason,
+        request: PartialHead,
+        framing: Framing,
+        rules: &Rules<'_>,
+    ) {
+        rules.row.inc(Counter::ReqErrorParse);
+        rules.row.inc(Counter::ReqDone);
+        let left_bytes = discarded_bytes(framing, &rules.settings.limits);
+        self.answer_ourselves(reason.status(), false, left_bytes, rules);
+        self.refused = Some(Box::new(Refused { reason, request }));
+    }
+
+    /// The application gave no answer. Before the head is out it becomes a 500, after it an abrupt
+    /// end: never a tidy one.
+    pub fn fail(&mut self, rules: &Rules<'_>) {
+        match self.state {
+            State::Ready(facts) => {
+                rules.row.inc(Counter::ReqSuccessRead);
+                rules.row.inc(Counter::ReqErrorInternal);
+                rules.row.inc(Counter::ReqDone);
+                self.answer_ourselves(Status(500), facts.is_head, LINGER_BYTES, rules);
+            }
+            State::Replying(_) => self.close(CloseReason::ReplyFailed, rules.row),
+            State::Idle
+            | State::Head(_)
+            | State::Body(_)
+            | State::Lingering(_)
+            | State::Closed(_) => {}
+        }
+    }
+
+    fn answer_ourselves(
+        &mut self,
+        status: Status,
+        is_head: bool,
+        left_bytes: u64,
+        rules: &Rules<'_>,
+    ) {
+        self.outbox.clear();
+        let server = rules.settings.server_header;
+        refusal(self.outbox.tail(), status, is_head, rules.date, server);
+        rules.row.inc(status_counter(status));
+        self.state = State::Replying(Replying {
+            status,
+            framing: ReplyFraming::NoBody,
+            source: Source::Done,
+            ending: Ending::Linger { left_bytes },
+            flush: Flush::Head,
+            body_bytes: 0,
+        });
+    }
+
+    /// Encodes the application's head, unless `write()` did so already.
+    ///
+    /// `length` is the body's length where it is known without a Content-Length.
+    pub fn begin_reply(&mut self, head: &ResponseHead, length: Option<u64>, rules: &Rules<'_>) {
+        let State::Ready(facts) = self.state else { return };
+        rules.row.inc(Counter::ReqSuccessRead);
+        rules.row.inc(Counter::ReqDone);
+        rules.row.inc(status_counter(head.status()));
+        let limit = rules.settings.limits.requests_per_connection;
+        let wanted = match (facts.persistence, rules.persistence) {
+            (Persistence::KeepAlive, Persistence::KeepAlive)
+                if limit == 0 || self.info.served + 1 < limit =>
+            {
+                Persistence::KeepAlive
+            }
+            (Persistence::KeepAlive | Persistence::Close, _) => Persistence::Close,
+        };
+        let (framing, persistence) = head.send(
+            self.outbox.tail(),
+            facts.is_head,
+            facts.version,
+            length,
+            wanted,
+            rules.date,
+            rules.settings.server_header,
+        );
+        let ending = match (persistence, facts.persistence) {
+            (Persistence::KeepAlive, _) => Ending::KeepAlive,
+            (Persistence::Close, Persistence::Close) => Ending::Close,
+            (Persistence::Close, Persistence::KeepAlive) => {
+                Ending::Linger { left_bytes: LINGER_BYTES }
+            }
+        };
+        self.state = State::Replying(Replying {
+            status: head.status(),
+            framing,
+            source: Source::Items,
+            ending,
+            flush: Flush::Head,
+            body_bytes: 0,
+        });
+    }
+
+    /// Queues one item of the response as its framing wants it.
+    pub fn push_item(&mut self, chunk: C) -> ItemFate {
+        let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
+        let (length, fate) = replying.admit(chunk.as_ref().len());
+        if length > 0 {
+            let closing = replying.open_chunk(length, &mut self.outbox);
+            self.outbox.push(chunk, length, closing);
+        }
+        fate
+    }
+
+    /// Queues bytes of `write()`, copied.
+    pub fn push_bytes(&mut self, bytes: &[u8]) -> ItemFate {
+        let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
+        let (length, fate) = replying.admit(bytes.len());
+        if length > 0 {
+            let closing = replying.open_chunk(length, &mut self.outbox);
+            let tail = self.outbox.tail();
+            tail.extend_from_slice(&bytes[..length]);
+            tail.extend_from_slice(closing);
+        }
+        fate
+    }
+
+    /// The rest of the response is `length` bytes of a file, from `offset`.
+    pub fn push_file(&mut self, offset: u64, length: u64) -> ItemFate {
+        let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
+        let (left, fate) = match replying.framing {
+            ReplyFraming::NoBody => (0, ItemFate::Unwanted),
+            ReplyFraming::Length(promised) if promised < length => (promised, ItemFate::Overlong),
+            ReplyFraming::Length(_) | ReplyFraming::Chunked | ReplyFraming::UntilClose => {
+                (length, ItemFate::Queued)
+            }
+        };
+        if left == 0 {
+            self.end_items();
+            return fate;
+        }
+        replying.source = Source::File { offset, left };
+        if replying.framing == ReplyFraming::Chunked {
+            // Only behind write(): the whole file is one chunk. `usize` is 64 bits wide here.
+            chunk_opening(self.outbox.tail(), left as usize);
+        }
+        fate
+    }
+
+    /// There are no more items.
+    pub fn end_items(&mut self) {
+        let State::Replying(replying) = &mut self.state else { return };
+        if replying.source != Source::Done && replying.framing == ReplyFraming::Chunked {
+            self.outbox.tail().extend_from_slice(LAST_CHUNK);
+        }
+        replying.source = Source::Done;
+    }
+
+    /// `count` bytes of the outbox are sent.
+    pub fn wrote(&mut self, count: usize, row: &Row) {
+        self.outbox.advance(count);
+        let State::Replying(replying) = &mut self.state else { return };
+        if !self.outbox.is_empty() {
+            row.inc(Counter::RespActive);
+            return;
+        }
+        let is_last =
+            replying.source == Source::Done || replying.framing == ReplyFraming::Length(0);
+        if replying.flush == Flush::Progress && !is_last {
+            row.inc(Counter::RespActive);
+        }
+        replying.flush = Flush::Progress;
+    }
+
+    /// `count` bytes of the file are sent.
+    pub fn wrote_file(&mut self, count: u64, row: &Row) {
+        let State::Replying(replying) = &mut self.state else { return };
+        let Source::File { offset, left } = replying.source else { return };
+        replying.body_bytes += count;
+        if let ReplyFraming::Length(promised) = &mut replying.framing {
+            *promised = promised.saturating_sub(count);
+        }
+        let left = left.saturating_sub(count);
+        if left > 0 {
+            row.inc(Counter::RespActive);
+            replying.source = Source::File { offset: offset + count, left };
+            return;
+        }
+        if replying.framing == ReplyFraming::Chunked {
+            self.outbox.tail().extend_from_slice(CHUNK_CLOSING);
+        }
+        self.end_items();
+    }
+
+    /// Whether the connection ends with this response, and at once.
+    pub fn parts_at_once(&self) -> bool {
+        matches!(&self.state, State::Replying(replying) if replying.ending == Ending::Close)
+    }
+
+    /// The peer has sent something behind its last request: the close has to linger, or the kernel
+    /// resets the response away (RFC 9112 §9.6).
+    pub fn overhear(&mut self) {
+        if let State::Replying(replying) = &mut self.state
+            && replying.ending == Ending::Close
+        {
+            replying.ending = Ending::Linger { left_bytes: LINGER_BYTES };
+        }
+    }
+
+    /// The response is sent, as far as the application gave it. Whether the connection lives on is in
+    /// the state afterwards.
+    pub fn finish(&mut self, row: &Row) {
+        let State::Replying(replying) = &self.state else { return };
+        if let ReplyFraming::Length(missing) = replying.framing
+            && missing > 0
+        {
+            self.close(CloseReason::ReplyShort, row);
+            return;
+        }
+        let ending = replying.ending;
+        row.inc(Counter::RespDone);
+        self.info.served = self.info.served.saturating_add(1);
+        match ending {
+            Ending::KeepAlive => {
+                row.inc(Counter::RespDoneKeepalive);
+                self.state = State::Idle;
+            }
+            Ending::Close => self.close(CloseReason::Answered, row),
+            Ending::Linger { left_bytes } => {
+                row.inc(Counter::RespConnClose);
+                self.state = State::Lingering(Lingering::Speaking { left_bytes });
+            }
+        }
+    }
+}
+
+impl Replying {
+    /// Nothing behind the last request of a connection is parsed. If something is there, the close
+    /// has to linger, or the kernel resets the response away.
+    pub(super) fn drop_input(&mut self, input: &mut Cursor<'_>) {
+        let count = input.rest().len();
+        if count == 0 {
+            return;
+        }
+        match self.ending {
+            Ending::KeepAlive => {}
+            Ending::Close => {
+                input.take(count);
+                self.ending = Ending::Linger { left_bytes: LINGER_BYTES };
+            }
+            // Not counted: it is what was read together with the request.
+            Ending::Linger { .. } => {
+                input.take(count);
+            }
+        }
+    }
+
+    /// How much of an item is sent, and what becomes of it.
+    fn admit(&mut self, length: usize) -> (usize, ItemFate) {
+        let (admitted, fate) = match &mut self.framing {
+            ReplyFraming::NoBody => (0, ItemFate::Unwanted),
+            ReplyFraming::Chunked | ReplyFraming::UntilClose => (length, ItemFate::Queued),
+            ReplyFraming::Length(promised) => {
+                let admitted = usize::try_from(*promised).unwrap_or(usize::MAX).min(length);
+                *promised -= admitted as u64;
+                if admitted < length {
+                    (admitted, ItemFate::Overlong)
+                } else {
+                    (admitted, ItemFate::Queued)
+                }
+            }
+        };
+        self.body_bytes += admitted as u64;
+        (admitted, fate)
+    }
+
+    /// Opens a chunk if the framing wants one; returns what closes it.
+    fn open_chunk<C: AsRef<[u8]>>(&self, length: usize, outbox: &mut Outbox<C>) -> &'static [u8] {
+        if self.framing == ReplyFraming::Chunked {
+            chunk_opening(outbox.tail(), length);
+            CHUNK_CLOSING
+        } else {
+            &[]
+        }
+    }
+}
+
+/// The counter of a status's class.
+pub(super) fn status_counter(status: Status) -> Counter {
+    match status.0 / 100 {
+        1 => Counter::RespStatus1xx,
+        2 => Counter::RespStatus2xx,
+        3 => Counter::RespStatus3xx,
+        4 => Counter::RespStatus4xx,
+        _ => Counter::RespStatus5xx,
+    }
+}

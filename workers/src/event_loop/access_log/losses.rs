@@ -1,0 +1,66 @@
+//! When it is said that lines were lost: at once the first time, then once a minute.
+
+use std::time::{Duration, Instant};
+
+use super::Lost;
+
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Lines that were lost and that nobody was told of.
+#[derive(Debug, Default)]
+pub struct Losses {
+    untold: Option<Lost>,
+    told_at: Option<Instant>,
+}
+
+impl Losses {
+    /// More were lost.
+    pub fn add(&mut self, lost: Lost) {
+        let before = self.untold.map_or(0, |untold| untold.lines);
+        self.untold = Some(Lost { lines: before.saturating_add(lost.lines), ..lost });
+    }
+
+    /// What is to be told now, if anything is.
+    pub fn due(&mut self, now: Instant) -> Option<Lost> {
+        let is_early =
+            self.told_at.is_some_and(|told| now.saturating_duration_since(told) < INTERVAL);
+        if is_early {
+            return None;
+        }
+        let lost = self.untold.take()?;
+        self.told_at = Some(now);
+        Some(lost)
+    }
+
+    /// What is to be told at the end.
+    pub fn take(&mut self) -> Option<Lost> {
+        self.untold.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_loop::access_log::LossCause;
+
+    #[test]
+    fn the_first_loss_is_told_at_once_and_later_ones_once_a_minute() {
+        let start = Instant::now();
+        let mut losses = Losses::default();
+        let mut lose = |second: u64, lines: u64| {
+            if lines > 0 {
+                losses.add(Lost { lines, cause: LossCause::SlowReader });
+            }
+            losses.due(start + Duration::from_secs(second)).map(|lost| lost.lines)
+        };
+        assert_eq!(lose(0, 0), None);
+        assert_eq!(lose(1, 2), Some(2));
+        assert_eq!(lose(2, 3), None);
+        assert_eq!(lose(60, 4), None);
+        assert_eq!(lose(61, 0), Some(7));
+        assert_eq!(lose(200, 0), None);
+        assert_eq!(lose(201, 1), Some(1));
+        assert_eq!(lose(202, 5), None);
+        assert_eq!(losses.take().map(|lost| lost.lines), Some(5));
+    }
+}

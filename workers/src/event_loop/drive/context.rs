@@ -1,0 +1,114 @@
+//! What all connections of a worker share: configuration, clock, counters, logs, and what it is told.
+
+use std::time::Duration;
+
+use super::refused;
+use crate::connection::Rules;
+use crate::event_loop::access_log::{AccessLog, Losses};
+use crate::event_loop::clock::Clock;
+use crate::http::Persistence;
+use crate::process::fork_guard;
+use crate::process::signals::{self, Asked};
+use crate::settings::Settings;
+use crate::shared::log::throttle::Throttle;
+use crate::shared::log::{Level, Log};
+use crate::shared::scoreboard::{Block, Command};
+
+/// What a worker works with: configuration, clock, counters, logs.
+pub struct Desk {
+    /// Limits, timeouts and options.
+    pub settings: Settings,
+    /// The worker's part of the board.
+    pub block: &'static Block,
+    /// The clock.
+    pub clock: Clock,
+    /// The log.
+    pub log: Log,
+    /// The access log.
+    pub access: Option<AccessLog>,
+    /// Whether connections may live on.
+    pub persistence: Persistence,
+    /// Whether requests are begun; not by a worker that is to leave at once.
+    pub begins_requests: bool,
+    /// Requests called so far.
+    pub sequence: u64,
+    /// When the loop woke up: what waits since then waits for us.
+    pub woke: Duration,
+    /// How often refused requests are logged.
+    pub(super) refusals: Throttle,
+    /// Lines that the access log has lost.
+    pub(super) losses: Losses,
+    pub(super) spare: Option<Vec<u8>>,
+}
+
+impl Desk {
+    /// A desk at the start of a worker's life.
+    pub fn new(
+        settings: Settings,
+        block: &'static Block,
+        log: Log,
+        access: Option<AccessLog>,
+    ) -> Self {
+        let clock = Clock::start();
+        let woke = clock.monotonic();
+        Self {
+            settings,
+            block,
+            clock,
+            log,
+            access,
+            persistence: Persistence::KeepAlive,
+            begins_requests: true,
+            sequence: 0,
+            woke,
+            refusals: Throttle::new(refused::LINES, refused::INTERVAL),
+            losses: Losses::default(),
+            spare: None,
+        }
+    }
+
+    /// What the supervisor and direct signals want by now.
+    pub fn order(&self) -> Command {
+        let word = self.block.command();
+        match signals::asked() {
+            Asked::Nothing => word,
+            Asked::Drain => word.max(Command::Drain),
+            Asked::Quick => Command::Quick,
+        }
+    }
+
+    /// Whether no request is begun any more, also where the loop has not heard of it.
+    pub fn is_told_to_leave(&self) -> bool {
+        !self.begins_requests || self.order() == Command::Quick
+    }
+
+    /// Calls the application for what is no request of its own, and marks the time as its own: whoever
+    /// watches the loop must not take it for one that stands still.
+    pub fn outside<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        self.block.begin_call(self.clock.monotonic());
+        let outcome = call();
+        self.leave_if_forked();
+        self.clock.read();
+        self.block.end_call(self.clock.monotonic());
+        outcome
+    }
+
+    /// Ends this process if it is a child that the application forked and did not end. Asked behind
+    /// whatever runs code of the application's, before anything is counted or sent.
+    pub fn leave_if_forked(&self) {
+        if fork_guard::is_forked() {
+            self.log.line(Level::Warning, "application.fork_returned", &[]);
+            fork_guard::leave();
+        }
+    }
+
+    /// What connections are held to at this moment.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules {
+            settings: &self.settings,
+            date: self.clock.date(),
+            row: &self.block.row,
+            persistence: self.persistence,
+        }
+    }
+}

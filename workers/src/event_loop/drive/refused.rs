@@ -1,0 +1,81 @@
+//! What is logged of a request that was refused. The counters and the answer are the connection's.
+
+use std::io;
+use std::time::Duration;
+
+use super::Desk;
+use crate::application::AppBody;
+use crate::connection::{ConnInfo, RefusalReason, Refused, SocketName};
+use crate::event_loop::access_log::{Entry, RequestLine};
+use crate::event_loop::client::Channel;
+use crate::shared::log::{Level, Value};
+
+/// Lines of one worker in each interval: anybody can cause as many as they like.
+pub(super) const LINES: u32 = 10;
+pub(super) const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Writes a line to the log, unless there were many, and one to the access log.
+pub(super) fn note(desk: &mut Desk, info: &ConnInfo, refused: &Refused) {
+    let line = RequestLine::of(&refused.request);
+    if let Some(access) = &mut desk.access {
+        access.record(&Entry {
+            at: desk.clock.wall(),
+            peer: &info.peer,
+            request: line,
+            status: refused.reason.status(),
+            body_bytes: 0,
+            referer: refused.request.referer.as_deref(),
+            user_agent: refused.request.user_agent.as_deref(),
+            duration: Duration::ZERO,
+            request_id: None,
+            refused: Some(refused.reason),
+        });
+    }
+    match refused.reason {
+        // An error line has said more than this one would.
+        RefusalReason::DiskFull | RefusalReason::NotStored => return,
+        RefusalReason::Head(_)
+        | RefusalReason::Body(_)
+        | RefusalReason::HeadLate
+        | RefusalReason::BodyLate
+        | RefusalReason::BodySlow => {}
+    }
+    if !desk.log.is_enabled(Level::Info) {
+        return;
+    }
+    let Some(held_back) = desk.refusals.pass(desk.clock.now()) else { return };
+    let address = match &info.peer {
+        SocketName::Inet(address) => address.ip().to_string(),
+        SocketName::Unix(path) => path.clone(),
+    };
+    let mut pairs = vec![
+        ("status", Value::Number(refused.reason.status().0.into())),
+        ("reason", Value::Display(&refused.reason)),
+    ];
+    // The peer of a unix socket has no name, as a rule.
+    if !address.is_empty() {
+        pairs.push(("remote_addr", Value::Text(&address)));
+    }
+    if let Some(RequestLine { method, path, version: _ }) = line {
+        pairs.push(("method", Value::Bytes(method)));
+        pairs.extend(path.map(|path| ("path", Value::Bytes(path))));
+    }
+    if held_back > 0 {
+        pairs.push(("not_logged", Value::Number(i64::try_from(held_back).unwrap_or(i64::MAX))));
+    }
+    desk.log.line(Level::Info, "request.refused", &pairs);
+}
+
+/// A body that the disk does not take is answered, and is nobody else's trouble.
+pub(super) fn not_stored<B: AppBody>(
+    channel: &mut Channel<B>,
+    desk: &Desk,
+    error: &io::Error,
+) -> RefusalReason {
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let dir = desk.settings.body_temp_dir.display();
+    let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
+    desk.log.line(Level::Error, "request.body_not_stored", &pairs);
+    channel.spool = None;
+    if is_full { RefusalReason::DiskFull } else { RefusalReason::NotStored }
+}

@@ -1,0 +1,397 @@
+//! The log writer: never blocks, never panics, one write(2) a line.
+//!
+//! A line is an event name and `key=value` pairs, or the same as a JSON object. A line that cannot be
+//! written at once is dropped and counted, and the next one that can be says so; `sink` knows how to write
+//! without waiting. What stands in a value may come from anybody, so it is escaped and cut: `escape`.
+//!
+//! Own code: a line must be dropped rather than waited for, and without a thread of its own, which must
+//! not exist in a process that forks. That is this file; formatting is the smaller part.
+pub(crate) mod escape;
+pub(crate) mod sink;
+pub(crate) mod throttle;
+pub(crate) mod timestamp;
+mod words;
+
+use std::fmt;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use crate::shared::identity::{Generation, SlotId};
+use crate::shared::scoreboard::{Counter, Row};
+use escape::{Style, cut, escape};
+use sink::Sink;
+use timestamp::Timestamp;
+
+pub use words::{Words, without_numbers};
+
+/// How important a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For developers of arctos.
+    Debug,
+    /// Normal life.
+    Info,
+    /// What the application says without a level, in `wsgi.errors`. It is always written: nobody but the
+    /// application knows how important it is.
+    Notice,
+    /// Something an operator may want to change.
+    Warning,
+    /// Something failed.
+    Error,
+    /// The server cannot go on.
+    Critical,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Notice => "NOTICE",
+            Self::Warning => "WARNING",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        }
+    }
+}
+
+/// How a line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `2026-11-22T13:39:57.123Z INFO worker.ready slot=0 pid=71 generation=1`
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A value of a line. Text is escaped: a line is always one line.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// A number.
+    Number(i64),
+    /// A short text.
+    Text(&'a str),
+    /// Bytes from outside, shown as text with everything unprintable escaped.
+    Bytes(&'a [u8]),
+    /// Anything that displays.
+    Display(&'a dyn fmt::Display),
+}
+
+/// The process's log. Set up once (and again in each child after fork). Clones share the descriptor.
+#[derive(Clone)]
+pub struct Log {
+    level: Level,
+    format: LogFormat,
+    /// `None` throws everything away.
+    sink: Option<Arc<Sink>>,
+    identity: Option<Identity>,
+    drops: Drops,
+    /// Where this process writes its stacks, for the supervisor to log.
+    stacks: Option<&'static OwnedFd>,
+}
+
+/// Who writes, on every line of a worker.
+#[derive(Clone, Copy)]
+struct Identity {
+    slot: SlotId,
+    pid: u32,
+    generation: Generation,
+}
+
+/// Where dropped lines are counted.
+#[derive(Clone)]
+enum Drops {
+    Own(Arc<AtomicU64>),
+    Row(&'static Row),
+}
+
+/// The longest value of a pair, in bytes before escaping: the path of a request may be 8 KB.
+pub(crate) const VALUE_BYTES: usize = 1024;
+/// The longest text of a block, in bytes before escaping. What is cut out of a longer one is its
+/// middle: a traceback says at its start where, and at its end what.
+const BLOCK_HEAD_BYTES: usize = 4 * 1024;
+const BLOCK_TAIL_BYTES: usize = 12 * 1024;
+/// The longest text of which nothing is cut out.
+pub(crate) const BLOCK_BYTES: usize = BLOCK_HEAD_BYTES + BLOCK_TAIL_BYTES;
+/// Stands where something was cut out.
+const CUT_MARK: &str = "[cut]";
+
+impl Log {
+    /// A log that writes lines of `level` and above to `fd`. A pipe or terminal is opened once more,
+    /// so the descriptor that is written to ([`Log::as_fd`]) may have another number.
+    pub fn new(level: Level, format: LogFormat, fd: OwnedFd) -> Self {
+        let sink = Some(Arc::new(Sink::new(fd)));
+        Self {
+            level,
+            format,
+            sink,
+            identity: None,
+            drops: Drops::Own(Arc::default()),
+            stacks: None,
+        }
+    }
+
+    /// A log that writes nothing: for tests, and for embedding without one.
+    pub fn discard() -> Self {
+        Self {
+            level: Level::Critical,
+            format: LogFormat::Text,
+            sink: None,
+            identity: None,
+            drops: Drops::Own(Arc::default()),
+            stacks: None,
+        }
+    }
+
+    /// How its lines are written.
+    pub fn format(&self) -> LogFormat {
+        self.format
+    }
+
+    /// The same log, with who writes on every line.
+    #[must_use]
+    pub fn with_identity(&self, slot: SlotId, pid: u32, generation: Generation) -> Self {
+        // What the parent of this process has lost, it tells itself.
+        let _ = self.sink.as_ref().map(|sink| sink.take_lost());
+        Self { identity: Some(Identity { slot, pid, generation }), ..self.clone() }
+    }
+
+    /// The same log, which counts dropped lines as [`Counter::LogDropped`] of `row`. Threads of the
+    /// application log only while they hold the interpreter's lock, so the row keeps a single writer.
+    #[must_use]
+    pub fn with_row(&self, row: &'static Row) -> Self {
+        Self { drops: Drops::Row(row), ..self.clone() }
+    }
+
+    /// The same log, of a process that writes its stacks to this pipe, where it has one. It stays open to the
+    /// end of the process, as the signal handler that writes to its number stays: once closed, the number
+    /// might be a file of the application.
+    #[must_use]
+    pub fn with_stacks_pipe(&self, pipe: Option<OwnedFd>) -> Self {
+        let stacks = pipe.map(|pipe| &*Box::leak(Box::new(pipe)));
+        Self { stacks, ..self.clone() }
+    }
+
+    /// Writes one line, if `level` is enabled: `log.line(Level::Info, "worker.ready", &[("slot", Value::Number(0))])`.
+    pub fn line(&self, level: Level, event: &str, pairs: &[(&str, Value<'_>)]) {
+        if self.is_enabled(level) {
+            let line = self.format_line(SystemTime::now(), level, event, pairs, None);
+            self.write(&line);
+        }
+    }
+
+    /// Writes an event and a block of text below it (a traceback), as one piece. In JSON the text is
+    /// one string, `text`; else its lines are indented, so that none can pass for a line of ours.
+    pub fn block(&self, level: Level, event: &str, pairs: &[(&str, Value<'_>)], text: &str) {
+        if self.is_enabled(level) {
+            let block = self.format_line(SystemTime::now(), level, event, pairs, Some(text));
+            self.write(&block);
+        }
+    }
+
+    /// Writes a block that somebody has asked for, whatever levels are enabled.
+    pub fn block_at_any_level(&self, event: &str, pairs: &[(&str, Value<'_>)], text: &str) {
+        if self.sink.is_some() {
+            let now = SystemTime::now();
+            let block = self.format_line(now, Level::Info, event, pairs, Some(text));
+            self.write(&block);
+        }
+    }
+
+    /// Whether lines of this level are written.
+    pub fn is_enabled(&self, level: Level) -> bool {
+        self.sink.is_some() && (level >= self.level || level == Level::Notice)
+    }
+
+    /// Lines dropped so far: of this log and its clones, or of the row it counts in.
+    pub fn dropped(&self) -> u64 {
+        match &self.drops {
+            Drops::Own(count) => count.load(Ordering::Relaxed),
+            Drops::Row(row) => row.get(Counter::LogDropped),
+        }
+    }
+
+    /// The descriptor that is written to, for those who close all others.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.sink.as_ref().map(|sink| sink.as_fd())
+    }
+
+    /// Where stacks are written, piece by piece and from a signal handler: to the pipe for them, without one
+    /// as they are to the log.
+    pub fn stacks_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self.stacks {
+            Some(pipe) => Some(pipe.as_fd()),
+            None => self.as_fd(),
+        }
+    }
+
+    fn write(&self, line: &[u8]) {
+        let Some(sink) = &self.sink else { return };
+        let lost = sink.take_lost();
+        let is_told = lost > 0 && self.is_enabled(Level::Warning);
+        let is_written = if is_told {
+            let lines = [("lines", Value::Number(i64::try_from(lost).unwrap_or(i64::MAX)))];
+            let (now, level) = (SystemTime::now(), Level::Warning);
+            let told = self.format_line(now, level, "log.lines_lost", &lines, None);
+            sink.write_whole(&[&told, line].concat())
+        } else {
+            sink.write_whole(line)
+        };
+        if is_written {
+            return;
+        }
+        sink.lose(if is_told { lost + 1 } else { 1 });
+        match &self.drops {
+            Drops::Own(count) => {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            Drops::Row(row) => row.inc(Counter::LogDropped),
+        }
+    }
+
+    fn format_line(
+        &self,
+        now: SystemTime,
+        level: Level,
+        event: &str,
+        pairs: &[(&str, Value<'_>)],
+        block: Option<&str>,
+    ) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        match self.format {
+            LogFormat::Text => {
+                Timestamp::from(now).rfc3339(&mut out);
+                // Ignored here and below: writing to a vector cannot fail.
+                let _ = write!(out, " {} {event}", level.name());
+                self.each_pair(pairs, |key, value| text_pair(&mut out, key, value));
+                out.push(b'\n');
+                if let Some(block) = block {
+                    text_block(&mut out, block);
+                }
+            }
+            LogFormat::Json => {
+                out.extend_from_slice(b"{\"time\":\"");
+                Timestamp::from(now).rfc3339(&mut out);
+                let _ = write!(out, "\",\"level\":\"{}\",\"event\":\"", level.name());
+                escape(&mut out, event.as_bytes(), Style::Json);
+                out.push(b'"');
+                self.each_pair(pairs, |key, value| json_pair(&mut out, key, value));
+                if let Some(block) = block {
+                    json_block(&mut out, block);
+                }
+                out.extend_from_slice(b"}\n");
+            }
+        }
+        out
+    }
+
+    fn each_pair(&self, pairs: &[(&str, Value<'_>)], mut write: impl FnMut(&str, Value<'_>)) {
+        if let Some(identity) = self.identity {
+            write("slot", Value::Number(identity.slot.0.into()));
+            write("pid", Value::Number(identity.pid.into()));
+            write("generation", Value::Number(identity.generation.0.into()));
+        }
+        for &(key, value) in pairs {
+            write(key, value);
+        }
+    }
+}
+
+fn text_pair(out: &mut Vec<u8>, key: &str, value: Value<'_>) {
+    let _ = write!(out, " {key}=");
+    with_bytes(value, |value| match value {
+        Plain::Number(number) => {
+            let _ = write!(out, "{number}");
+        }
+        Plain::Bytes(bytes) if stands_alone(bytes) => out.extend_from_slice(bytes),
+        Plain::Bytes(bytes) => quoted(out, bytes, Style::Quoted),
+    });
+}
+
+fn json_pair(out: &mut Vec<u8>, key: &str, value: Value<'_>) {
+    out.extend_from_slice(b",\"");
+    escape(out, key.as_bytes(), Style::Json);
+    out.extend_from_slice(b"\":");
+    with_bytes(value, |value| match value {
+        Plain::Number(number) => {
+            let _ = write!(out, "{number}");
+        }
+        Plain::Bytes(bytes) => quoted(out, bytes, Style::Json),
+    });
+}
+
+/// A [`Value`] that only needs to be written.
+enum Plain<'a> {
+    Number(i64),
+    Bytes(&'a [u8]),
+}
+
+fn with_bytes(value: Value<'_>, write: impl FnOnce(Plain<'_>)) {
+    match value {
+        Value::Number(number) => write(Plain::Number(number)),
+        Value::Text(text) => write(Plain::Bytes(text.as_bytes())),
+        Value::Bytes(bytes) => write(Plain::Bytes(bytes)),
+        Value::Display(display) => {
+            let mut text = String::new();
+            // Ignored: a `Display` that fails has said what it could. Not by io::Write and not by
+            // to_string(), which panic then.
+            let _ = fmt::Write::write_fmt(&mut text, format_args!("{display}"));
+            write(Plain::Bytes(without_numbers(text).as_bytes()));
+        }
+    }
+}
+
+fn quoted(out: &mut Vec<u8>, bytes: &[u8], style: Style) {
+    let (kept, is_cut) = cut(bytes, VALUE_BYTES);
+    out.push(b'"');
+    escape(out, kept, style);
+    if is_cut {
+        out.extend_from_slice(CUT_MARK.as_bytes());
+    }
+    out.push(b'"');
+}
+
+/// Whether a value needs no quotes to be told from what surrounds it.
+fn stands_alone(bytes: &[u8]) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\=".contains(byte);
+    !bytes.is_empty() && bytes.len() <= VALUE_BYTES && bytes.iter().all(is_word)
+}
+
+fn text_block(out: &mut Vec<u8>, text: &str) {
+    let (head, tail) = head_and_tail(text);
+    for part in [Some(head), tail.map(|_| CUT_MARK), tail].into_iter().flatten() {
+        for line in part.lines() {
+            out.extend_from_slice(b"    ");
+            escape(out, line.as_bytes(), Style::Line);
+            out.push(b'\n');
+        }
+    }
+}
+
+fn json_block(out: &mut Vec<u8>, text: &str) {
+    let (head, tail) = head_and_tail(text);
+    out.extend_from_slice(b",\"text\":\"");
+    escape(out, head.as_bytes(), Style::Json);
+    if let Some(tail) = tail {
+        escape(out, format!("\n{CUT_MARK}\n").as_bytes(), Style::Json);
+        escape(out, tail.as_bytes(), Style::Json);
+    }
+    out.push(b'"');
+}
+
+/// All of a text, or its first and last part.
+fn head_and_tail(text: &str) -> (&str, Option<&str>) {
+    if text.len() <= BLOCK_BYTES {
+        return (text, None);
+    }
+    let is_boundary = |index: &usize| text.is_char_boundary(*index);
+    let head_end = (0..=BLOCK_HEAD_BYTES).rev().find(is_boundary).unwrap_or(0);
+    let tail_start = (text.len() - BLOCK_TAIL_BYTES..).find(is_boundary).unwrap_or(text.len());
+    (&text[..head_end], Some(&text[tail_start..]))
+}
+
+#[cfg(test)]
+mod tests;

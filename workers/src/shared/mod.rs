@@ -1,0 +1,5 @@
+//! What the supervisor and its workers share: identities, the log, the scoreboard, system calls on descriptors.
+pub mod fd;
+pub mod identity;
+pub mod log;
+pub mod scoreboard;

@@ -1,0 +1,113 @@
+//! The counters of one worker.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::shared::scoreboard::Counter;
+use crate::shared::scoreboard::cell::bump;
+
+/// The counters of one worker, cumulative over all workers that had this place. Written by the worker
+/// alone, and by the supervisor when the worker is dead.
+#[repr(C, align(128))]
+pub struct Row {
+    counts: [AtomicU64; Counter::ALL.len()],
+}
+
+impl Row {
+    pub(super) const fn new() -> Self {
+        Self { counts: [const { AtomicU64::new(0) }; Counter::ALL.len()] }
+    }
+
+    /// Counts one.
+    #[inline]
+    pub fn inc(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts `n`.
+    #[inline]
+    pub fn add(&self, counter: Counter, n: u64) {
+        #[cfg(test)]
+        tape::note(counter);
+        bump(&self.counts[counter as usize], n);
+    }
+
+    /// The count so far.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counts[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// Connections that were accepted and not closed since: those that are open, and those that died
+    /// with their worker. 0 while a reader sees a close before its accept.
+    pub fn unclosed(&self) -> u64 {
+        const CLOSES: [Counter; 3] =
+            [Counter::RespConnClose, Counter::RespAborted, Counter::ReqAborted];
+        // Saturating throughout: a worker may have written anything here.
+        let closed = CLOSES.into_iter().map(|close| self.get(close)).fold(0, u64::saturating_add);
+        self.get(Counter::ConnAcceptSuccess).saturating_sub(closed)
+    }
+}
+
+/// What this thread has counted, in order: the counts alone do not tell it.
+#[cfg(test)]
+pub(crate) mod tape {
+    use std::cell::RefCell;
+
+    use super::Counter;
+
+    thread_local! {
+        static TAPE: RefCell<Vec<Counter>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(counter: Counter) {
+        TAPE.with_borrow_mut(|tape| tape.push(counter));
+    }
+
+    /// What was counted since the last look.
+    pub(crate) fn take() -> Vec<Counter> {
+        TAPE.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_do_not_touch_each_other() {
+        let row = Row::new();
+        for (n, counter) in (1..).zip(Counter::ALL) {
+            row.add(counter, n);
+            row.inc(counter);
+        }
+        for (n, counter) in (1..).zip(Counter::ALL) {
+            assert_eq!(row.get(counter), n + 1);
+        }
+    }
+
+    #[test]
+    fn a_connection_is_unclosed_from_its_accept_to_any_of_its_ends() {
+        for end in [Counter::RespConnClose, Counter::RespAborted, Counter::ReqAborted] {
+            let row = Row::new();
+            row.inc(Counter::ConnAcceptSuccess);
+            row.inc(Counter::RespDoneKeepalive);
+            assert_eq!(row.unclosed(), 1);
+            row.inc(end);
+            assert_eq!(row.unclosed(), 0);
+        }
+    }
+
+    #[test]
+    fn numbers_that_nobody_counted_are_no_overflow() {
+        let row = Row::new();
+        row.add(Counter::ReqAborted, u64::MAX);
+        row.add(Counter::RespAborted, u64::MAX);
+        assert_eq!(row.unclosed(), 0);
+    }
+
+    #[test]
+    fn a_close_seen_before_its_accept_is_no_underflow() {
+        let row = Row::new();
+        row.inc(Counter::ReqAborted);
+        assert_eq!(row.unclosed(), 0);
+    }
+}

@@ -1,0 +1,112 @@
+//! The MAP_SHARED mapping itself: a sealed memory file and typed references into it.
+//!
+//! The references live as long as the process, because nothing ever unmaps the pages; they stay valid
+//! because seals keep every process from changing the file's size (a shorter file would be SIGBUS).
+#![expect(unsafe_code, reason = "mmap(2), and references into what it returns")]
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+use nix::unistd::ftruncate;
+
+use crate::shared::scoreboard::{Block, Header};
+
+/// Marks what may lie in memory that other processes write.
+///
+/// # Safety
+/// Every field, however deep, is an atomic integer or an array of such: any bytes are a valid value,
+/// and another process may change them at any time.
+pub(super) unsafe trait Shared: Sync + 'static {}
+
+// SAFETY: `Header` is made of atomics only.
+unsafe impl Shared for Header {}
+// SAFETY: `Block` is made of atomics only, all the way down.
+unsafe impl Shared for Block {}
+
+/// A page boundary satisfies the alignment, and places one after another stay aligned.
+const fn is_laid_out<T>() -> bool {
+    align_of::<T>() == 128 && size_of::<T>().is_multiple_of(128)
+}
+const _: () = assert!(is_laid_out::<Header>() && is_laid_out::<Block>());
+
+/// A mapping of a memory file, zeroed at first. Dropping it closes the file and keeps the mapping.
+pub(super) struct Mapping {
+    file: OwnedFd,
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Mapping {
+    /// Makes the file, of a size that can never change, and maps it.
+    pub(super) fn create(bytes: usize) -> io::Result<Self> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let length = NonZeroUsize::new(bytes).ok_or_else(invalid)?;
+        let file =
+            memfd_create(c"arctos-board", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        ftruncate(&file, i64::try_from(bytes).map_err(|_| invalid())?)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses the address, so no memory in use is replaced.
+        let start = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, &file, 0) }?;
+        Ok(Self { file, start: start.cast(), bytes })
+    }
+
+    /// The value at `offset`; `None` if it does not fit there or is not aligned.
+    pub(super) fn at<T: Shared>(&self, offset: usize) -> Option<&'static T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        if end > self.bytes {
+            return None;
+        }
+        // SAFETY: `offset` lies within the mapping, which is one allocation of `bytes` bytes.
+        let place = unsafe { self.start.add(offset) }.cast::<T>();
+        if !place.is_aligned() {
+            return None;
+        }
+        // SAFETY: `place` is aligned and `T` fits in the mapping behind it (both checked above); the
+        // mapping is never unmapped and its file never shrinks, so the reference lives for ever; any
+        // bytes are a `T`, and all access is atomic, as `Shared` promises.
+        Some(unsafe { place.as_ref() })
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_found_where_it_fits_and_is_aligned() {
+        let header = size_of::<Header>();
+        let mapping = Mapping::create(2 * header).unwrap();
+        assert!(mapping.at::<Header>(0).is_some());
+        assert!(mapping.at::<Header>(header).is_some());
+        assert!(mapping.at::<Header>(64).is_none());
+        assert!(mapping.at::<Header>(header + 1).is_none());
+        assert!(mapping.at::<Header>(2 * header).is_none());
+        assert!(mapping.at::<Header>(usize::MAX).is_none());
+        assert!(mapping.at::<Block>(0).is_none());
+    }
+
+    #[test]
+    fn a_mapping_of_no_bytes_is_refused() {
+        assert!(Mapping::create(0).is_err());
+    }
+
+    #[test]
+    fn fresh_memory_reads_like_a_new_block() {
+        let mapping = Mapping::create(size_of::<Block>()).unwrap();
+        let block = mapping.at::<Block>(0).unwrap();
+        assert_eq!(block.command(), Block::detached().command());
+        assert_eq!(block.request_start(), None);
+        assert!(!block.is_ready());
+    }
+}

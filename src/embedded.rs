@@ -20,14 +20,14 @@ use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, LogFormat};
 use arctos_worker::shared::scoreboard::entries::ServerState;
-use arctos_worker::shared::scoreboard::{Block, Board, Side};
-use arctos_worker::ticker::Companion;
-use arctos_worker::worker::{self, Listener, Owner, Post};
+use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
+use arctos_worker::ticker::Ticker;
+use arctos_worker::worker::{self, Listener, Owner, WorkerInit};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::emitter::collector::Meter;
+use crate::emitter::collector::Collector;
 use crate::metrics::statsd::Statsd;
-use crate::metrics::{Occupant, Scene};
+use crate::metrics::{Snapshot, WorkerSample};
 use crate::supervisor::slot::Pid;
 
 /// What a server inside of a process needs.
@@ -66,24 +66,24 @@ pub fn settings() -> Settings {
 pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
     let Plan { listener, name, doorbell, statsd, settings, log } = plan;
     // Some KB, and never given back: the counters must outlive whoever reads them.
-    let board = Board::create(1)?;
+    let scoreboard = Scoreboard::create(1)?;
     let (slot, generation) = (SlotId(0), Generation(1));
-    let block = board.block(slot, Side::A).expect("a board of one slot has its blocks");
-    block.assign(generation);
-    let header = board.header();
+    let entry = scoreboard.entry(slot, Side::A).expect("a scoreboard of one slot has its entries");
+    entry.assign(generation);
+    let header = scoreboard.header();
     header.set_generation(generation);
     header.set_state(ServerState::Serving);
-    let log = log.with_row(&block.row);
-    let meter = Meter::start(&board, statsd.as_ref(), &log, Instant::now());
+    let log = log.with_row(&entry.counters);
+    let collector = Collector::start(&scoreboard, statsd.as_ref(), &log, Instant::now());
     let queue = listener.try_clone()?;
-    let metering = Rc::new(RefCell::new(Metering { meter, board, block, queue }));
+    let metering = Rc::new(RefCell::new(Metering { collector, scoreboard, entry, queue }));
     // A supervisor that never says anything, and is there to the end.
     let (life, _supervisor) = UnixStream::pair()?;
     life.set_nonblocking(true)?;
-    let post = Post {
+    let init = WorkerInit {
         slot,
         generation,
-        block,
+        entry,
         header,
         life: life.into(),
         supervisor: Arc::new(SupervisorProcess::this()),
@@ -92,42 +92,42 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
         settings,
         log,
         access_log: None,
-        companion: Some(Box::new(Tick(Rc::clone(&metering)))),
+        ticker: Some(Box::new(Tick(Rc::clone(&metering)))),
     };
-    let served = worker::run_inside(post, app);
+    let served = worker::run_inside(init, app);
     if let Some(metering) = Rc::into_inner(metering) {
         metering.into_inner().finish();
     }
     served.map(drop) // What was cut off, the loop has logged.
 }
 
-/// The meter and what it measures.
+/// The collector and what it measures.
 struct Metering {
-    meter: Meter,
-    board: Board,
-    block: &'static Block,
+    collector: Collector,
+    scoreboard: Scoreboard,
+    entry: &'static WorkerEntry,
     queue: OwnedFd,
 }
 
 impl Metering {
     fn turn(&mut self, now: Instant) {
-        let Self { meter, board, block, queue } = self;
-        meter.turn(board, || scene(block, queue.as_fd()), now);
+        let Self { collector, scoreboard, entry, queue } = self;
+        collector.turn(scoreboard, || scene(entry, queue.as_fd()), now);
     }
 
     fn finish(self) {
-        let Self { meter, board, block, queue } = self;
+        let Self { collector, scoreboard, entry, queue } = self;
         // There is nobody to send what could not be sent.
-        let _ = meter.finish(&board, || scene(block, queue.as_fd()));
+        let _ = collector.finish(&scoreboard, || scene(entry, queue.as_fd()));
     }
 }
 
 /// The loop's hold on it.
 struct Tick(Rc<RefCell<Metering>>);
 
-impl Companion for Tick {
+impl Ticker for Tick {
     fn next_deadline(&self) -> Option<Instant> {
-        self.0.borrow().meter.next_deadline()
+        self.0.borrow().collector.next_deadline()
     }
 
     fn turn(&mut self, now: Instant) {
@@ -135,11 +135,11 @@ impl Companion for Tick {
     }
 }
 
-fn scene(block: &'static Block, queue: BorrowedFd<'_>) -> Scene {
+fn scene(entry: &'static WorkerEntry, queue: BorrowedFd<'_>) -> Snapshot {
     let pid = Pid(std::process::id().cast_signed());
-    Scene {
+    Snapshot {
         target: 1,
-        occupants: vec![Occupant { slot: SlotId(0), pid, block }],
+        occupants: vec![WorkerSample { slot: SlotId(0), pid, entry }],
         queue: fd::accept_queue(queue),
         monotonic: clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from),
     }

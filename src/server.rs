@@ -21,12 +21,12 @@ use crate::client::ctl::{self, Order};
 use crate::client::top::{self, Watch};
 use crate::config::options::Setting;
 use crate::config::{Config, ConfigError, Environment, Source};
-use crate::listener::{Heirlooms, Holder, ListenError, ListenOptions, Listeners};
+use crate::listener::{Holder, InheritedSockets, ListenError, ListenOptions, Listeners};
 use crate::monitor;
 use crate::monitor::fatal::ExitCode;
-use crate::monitor::revision::Load;
+use crate::monitor::revision::Revision;
 use crate::process::fork::{Disposition, Launch, set_disposition};
-use crate::process::reexec::{self, Bequest};
+use crate::process::reexec::{self, Handover};
 use crate::process::signals::Dispositions;
 use crate::system::rlimit::{self, raise_nofile, warn_of_connections};
 use crate::system::stdio;
@@ -76,7 +76,7 @@ pub fn resolve_keywords(
 ///
 /// Errors: what it had before cannot be found out, or not be put back.
 pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
-    let inherited = Heirlooms::default().with_inherited(&config.binds, Holder::Program);
+    let inherited = InheritedSockets::default().with_inherited(&config.binds, Holder::Program);
     let dispositions = Dispositions::save()?;
     let limit = rlimit::Limit::save()?;
     // `--preload` adopts the workers of zygotes; afterwards orphans of the program's children are not its business.
@@ -99,7 +99,7 @@ fn obey(
 ) -> i32 {
     // Without /dev/null there is no more to be lost than there was: it goes on.
     let _ = stdio::fill();
-    let bequest = environment.take(reexec::VARIABLE);
+    let handover = environment.take(reexec::VARIABLE);
     match cli::parse(arguments, environment) {
         Err(error) => {
             say(io::stderr(), &format!("error: {error}"));
@@ -116,18 +116,20 @@ fn obey(
         Ok(Invocation::Ctl(order)) => ask(&order),
         Ok(Invocation::Top(watch)) => show(&watch),
         Ok(Invocation::Check(config)) => check(&config, runtime),
-        Ok(Invocation::Serve(config)) => match bequest.as_deref().map(Bequest::read).transpose() {
-            Ok(mut bequest) => {
-                let listeners = bequest.as_mut().map(|it| std::mem::take(&mut it.listeners));
-                let inherited = listeners.unwrap_or_default();
-                let inherited = inherited.with_inherited(&config.binds, Holder::Nobody);
-                serve(&config, runtime, inherited, bequest, None)
+        Ok(Invocation::Serve(config)) => {
+            match handover.as_deref().map(Handover::read).transpose() {
+                Ok(mut handover) => {
+                    let listeners = handover.as_mut().map(|it| std::mem::take(&mut it.listeners));
+                    let inherited = listeners.unwrap_or_default();
+                    let inherited = inherited.with_inherited(&config.binds, Holder::Nobody);
+                    serve(&config, runtime, inherited, handover, None)
+                }
+                Err(error) => {
+                    say(io::stderr(), &format!("error: {error}"));
+                    ExitCode::Configuration as i32
+                }
             }
-            Err(error) => {
-                say(io::stderr(), &format!("error: {error}"));
-                ExitCode::Configuration as i32
-            }
-        },
+        }
     }
 }
 
@@ -191,8 +193,8 @@ fn told(failure: CheckFailure) -> i32 {
 fn serve(
     config: &Config,
     runtime: &dyn Runtime,
-    inherited: Result<Heirlooms, ListenError>,
-    bequest: Option<Bequest>,
+    inherited: Result<InheritedSockets, ListenError>,
+    handover: Option<Handover>,
     folder: Option<BorrowedFd<'_>>,
 ) -> i32 {
     // CPython's handler only notes SIGINT for the next line of Python, of which there is none: Ctrl-C
@@ -216,8 +218,9 @@ fn serve(
     }
     warn_of_connections(&config.worker.limits, &log);
     let options = ListenOptions::from(config);
-    let bound =
-        inherited.and_then(|heirlooms| Listeners::inherit(&config.binds, &options, heirlooms));
+    let bound = inherited.and_then(|inherited_sockets| {
+        Listeners::inherit(&config.binds, &options, inherited_sockets)
+    });
     match bound {
         Ok(listeners) => {
             for warning in listeners.warnings() {
@@ -225,7 +228,7 @@ fn serve(
             }
             let load = |config: Config| {
                 let launch = runtime.launch(&config.application);
-                Load { config, launch }
+                Revision { config, launch }
             };
             let reread = || {
                 if let Some(reason) = runtime.launch(&config.application).reload_refusal() {
@@ -233,7 +236,7 @@ fn serve(
                 }
                 config.source.read().map(load).map_err(|error| error.to_string())
             };
-            monitor::succeed(load(config.clone()), &reread, listeners, log, bequest, folder) as i32
+            monitor::succeed(load(config.clone()), &reread, listeners, log, handover, folder) as i32
         }
         Err(error) => {
             let text = format!("--bind {error}");

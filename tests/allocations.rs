@@ -165,7 +165,7 @@ fn allocations(pieces: &[&str]) -> u64 {
         ask(&mut stream, pieces);
     }
     let count = told.load(Ordering::Acquire) - before;
-    let sent = server.block().row.get(Counter::ReqDone);
+    let sent = server.entry().counters.get(Counter::ReqDone);
     assert_eq!(sent, 1 + WARMING_COUNT + COUNTED, "all on one connection, each counted once");
     drop(stream);
     server.stop();

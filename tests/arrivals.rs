@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arctos_worker::application::{AppBody, AppError, Application, Content, Outlet, Reply, Request};
 use arctos_worker::http::ResponseHead;
 use arctos_worker::settings::Settings;
-use arctos_worker::shared::scoreboard::{Block, Counter};
+use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 use arctos_worker::worker::WorkerExit;
 use socket2::SockRef;
 
@@ -106,10 +106,10 @@ impl Stage {
     }
 
     /// Lets the worker leave; what it counted, and what else was asked of the application.
-    fn finish(self) -> (&'static Block, Vec<String>) {
-        let block = self.server.block();
+    fn finish(self) -> (&'static WorkerEntry, Vec<String>) {
+        let entry = self.server.entry();
         assert_eq!(self.server.stop(), WorkerExit::Done);
-        (block, self.calls.try_iter().map(|asked| asked.path).collect())
+        (entry, self.calls.try_iter().map(|asked| asked.path).collect())
     }
 }
 
@@ -132,14 +132,14 @@ fn reset(client: TcpStream) {
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
 }
 
-fn ends(block: &Block) -> [u64; 4] {
+fn ends(entry: &WorkerEntry) -> [u64; 4] {
     [
         Counter::ReqErrorRead,
         Counter::ReqErrorClientDisconnected,
         Counter::ReqAborted,
         Counter::ReqAbandoned,
     ]
-    .map(|counter| block.row.get(counter))
+    .map(|counter| entry.counters.get(counter))
 }
 
 #[test]
@@ -152,11 +152,11 @@ fn a_connection_that_was_reset_before_it_is_accepted_never_reaches_the_applicati
     stage.go_on();
     expect_hello(&mut held);
     drop(held);
-    let (block, calls) = stage.finish();
+    let (entry, calls) = stage.finish();
     assert_eq!(calls, [""; 0]);
-    assert_eq!(block.row.get(Counter::ConnAcceptSuccess), 2);
-    assert_eq!(block.row.get(Counter::ReqSuccessRead), 1);
-    assert_eq!(ends(block), [1, 1, 2, 0], "ER RX, and CD RX of the other");
+    assert_eq!(entry.counters.get(Counter::ConnAcceptSuccess), 2);
+    assert_eq!(entry.counters.get(Counter::ReqSuccessRead), 1);
+    assert_eq!(ends(entry), [1, 1, 2, 0], "ER RX, and CD RX of the other");
 }
 
 #[test]
@@ -185,9 +185,9 @@ fn a_client_that_gave_up_before_it_is_accepted_never_reaches_the_application() {
     stage.go_on();
     expect_hello(&mut held);
     drop(held);
-    let (block, calls) = stage.finish();
+    let (entry, calls) = stage.finish();
     assert_eq!(calls, [""; 0]);
-    assert_eq!(ends(block), [0, 2, 2, 1], "CD RX and abandoned, and CD RX of the other");
+    assert_eq!(ends(entry), [0, 2, 2, 1], "CD RX and abandoned, and CD RX of the other");
 }
 
 #[test]
@@ -213,9 +213,9 @@ fn a_client_that_is_reset_behind_others_of_its_batch_never_reaches_the_applicati
     stage.go_on();
     expect_hello(&mut kept[0]);
     drop((held, kept));
-    let (block, calls) = stage.finish();
+    let (entry, calls) = stage.finish();
     assert_eq!(calls, [""; 0]);
-    assert_eq!(ends(block)[3], 1, "abandoned");
+    assert_eq!(ends(entry)[3], 1, "abandoned");
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn a_kept_connection_that_sends_and_is_reset_never_reaches_the_application() {
     stage.go_on();
     expect_hello(&mut held);
     drop(held);
-    let (block, calls) = stage.finish();
+    let (entry, calls) = stage.finish();
     assert_eq!(calls, [""; 0]);
-    assert_eq!(ends(block), [1, 1, 2, 1], "ER RX and abandoned, and CD RX of the other");
+    assert_eq!(ends(entry), [1, 1, 2, 1], "ER RX and abandoned, and CD RX of the other");
 }
 
 #[test]
@@ -254,9 +254,9 @@ fn a_request_knows_how_long_it_waited_for_a_busy_worker() {
     let waited_again = stage.next_call().waited;
     assert!(waited_again < waited, "only the first request waited in the queue: {waited_again:?}");
     drop((held, patient));
-    let (block, _) = stage.finish();
-    assert_eq!(block.queue_wait.count(), 2, "one a connection");
-    assert!(block.queue_wait.sum() >= Duration::from_millis(200));
+    let (entry, _) = stage.finish();
+    assert_eq!(entry.queue_wait.count(), 2, "one a connection");
+    assert!(entry.queue_wait.sum() >= Duration::from_millis(200));
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn time_that_the_client_takes_for_its_request_is_no_waiting() {
     let mut slow = stage.server.connect();
     let start = Instant::now();
     slow.write_all(b"GET /slow HTTP/1.1\r\n").expect("the connection lives");
-    while stage.server.block().row.get(Counter::ReqActive) == 0 {
+    while stage.server.entry().counters.get(Counter::ReqActive) == 0 {
         assert!(start.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
@@ -288,7 +288,7 @@ fn what_is_sent_behind_the_last_request_costs_nothing_of_its_answer() {
     client.write_all(b"GET /behind HTTP/1.1\r\n").expect("the connection lives");
     stage.go_on();
     let start = Instant::now();
-    while stage.server.block().row.get(Counter::RespConnClose) == 0 {
+    while stage.server.entry().counters.get(Counter::RespConnClose) == 0 {
         assert!(start.elapsed() < PATIENCE, "the answer fits in the worker's send buffer");
         std::thread::yield_now();
     }

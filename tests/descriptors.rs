@@ -93,7 +93,7 @@ fn a_worker_without_a_free_descriptor_closes_the_longest_idle_connection_for_a_n
     assert!(is_answered(&mut new));
     assert_eq!(idle[0].read(&mut [0]).expect("a tidy end"), 0, "it was idle for longest");
     assert!(is_answered(&mut idle[1]), "one was enough");
-    assert_eq!(server.block().row.get(Counter::ConnAcceptError), 1);
+    assert_eq!(server.entry().counters.get(Counter::ConnAcceptError), 1);
     drop((others, idle, new));
     assert_eq!(server.stop(), WorkerExit::Done);
 }

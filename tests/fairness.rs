@@ -155,7 +155,7 @@ fn a_fast_upload_lets_others_have_their_turn() {
     }
     upload.join().expect("the upload is answered");
     // Each time it leaves off with the body incomplete, it counts; the others come after that.
-    let turns = server.block().row.get(Counter::ReqActive);
+    let turns = server.entry().counters.get(Counter::ReqActive);
     assert!(turns >= PIECES as u64 / 2, "an upload of {PIECES} MB was read in {turns} turns");
     drop(other);
     assert_eq!(server.stop(), WorkerExit::Done);
@@ -170,6 +170,6 @@ fn a_refusal_is_no_request_of_the_application_and_has_no_duration() {
     let mut answer = Vec::new();
     client.read_to_end(&mut answer).expect("an answer and the end");
     assert!(answer.starts_with(b"HTTP/1.1 505 "), "{}", String::from_utf8_lossy(&answer));
-    assert_eq!(server.block().request_duration.count(), 1);
+    assert_eq!(server.entry().request_duration.count(), 1);
     assert_eq!(server.stop(), WorkerExit::Done);
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 use arctos_worker::settings::Settings;
-use arctos_worker::shared::scoreboard::{Counter, Row};
+use arctos_worker::shared::scoreboard::{Counter, Counters};
 use arctos_worker::worker::WorkerExit;
 
 use corpus::{Case, End};
@@ -71,9 +71,9 @@ impl Trial {
             self.differences.len(),
             differences.join("\n")
         );
-        let row = &self.server.block().row;
+        let counters = &self.server.entry().counters;
         assert_eq!(self.server.stop(), WorkerExit::Done);
-        let count = |counter| row.get(counter);
+        let count = |counter| counters.get(counter);
         let [accepted, read, done, refused] = [
             Counter::ConnAcceptSuccess,
             Counter::ReqSuccessRead,
@@ -167,8 +167,8 @@ const COUNTERS: [(&str, Counter); 15] = [
 struct Counts([u64; 15]);
 
 impl Counts {
-    fn of(row: &Row) -> Self {
-        Self(COUNTERS.map(|(_, counter)| row.get(counter)))
+    fn of(counters: &Counters) -> Self {
+        Self(COUNTERS.map(|(_, counter)| counters.get(counter)))
     }
 
     fn parse(sequence: &str) -> Self {
@@ -192,29 +192,31 @@ impl fmt::Debug for Counts {
 /// The only connection of a worker, in step with it.
 struct Client {
     reader: ResponseReader<TcpStream>,
-    row: &'static Row,
+    counters: &'static Counters,
 }
 
 impl Client {
     fn connect(server: &Server) -> Self {
-        let client =
-            Self { reader: ResponseReader::new(server.connect()), row: &server.block().row };
-        client.wait("accepted", |row| row.get(Counter::ConnAcceptSuccess) == 1);
+        let client = Self {
+            reader: ResponseReader::new(server.connect()),
+            counters: &server.entry().counters,
+        };
+        client.wait("accepted", |counters| counters.get(Counter::ConnAcceptSuccess) == 1);
         client
     }
 
-    fn wait(&self, what: &str, is_so: impl Fn(&Row) -> bool) {
+    fn wait(&self, what: &str, is_so: impl Fn(&Counters) -> bool) {
         let start = Instant::now();
-        while !is_so(self.row) {
-            assert!(start.elapsed() < PATIENCE, "not {what}: {:?}", Counts::of(self.row));
+        while !is_so(self.counters) {
+            assert!(start.elapsed() < PATIENCE, "not {what}: {:?}", Counts::of(self.counters));
             thread::yield_now();
         }
     }
 
     fn send(&self, bytes: &[u8]) {
-        let read = self.row.get(Counter::BytesIn) + bytes.len() as u64;
+        let read = self.counters.get(Counter::BytesIn) + bytes.len() as u64;
         self.reader.get_ref().write_all(bytes).expect("the connection lives");
-        self.wait("read", |row| row.get(Counter::BytesIn) == read);
+        self.wait("read", |counters| counters.get(Counter::BytesIn) == read);
     }
 
     fn expect(&mut self, status: u16) {
@@ -227,9 +229,9 @@ impl Client {
 fn counts(talk: impl FnOnce(Client)) -> Counts {
     let server = Server::start(Settings::default(), Echo::default);
     talk(Client::connect(&server));
-    let row = &server.block().row;
+    let counters = &server.entry().counters;
     assert_eq!(server.stop(), WorkerExit::Done);
-    Counts::of(row)
+    Counts::of(counters)
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -16,7 +16,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::Uid;
 
 use crate::config::ListenMode;
-use crate::listener::{Heirloom, Heirlooms, ListenError, ListenOptions, Listeners};
+use crate::listener::{InheritedSocket, InheritedSockets, ListenError, ListenOptions, Listeners};
 use crate::system::address::BindAddress;
 use crate::system::descriptors::OwnDescriptors;
 
@@ -67,7 +67,7 @@ pub(super) struct Arrival {
 }
 
 /// All listeners of the admin socket.
-pub(super) struct Doors {
+pub(super) struct Acceptor {
     /// Owner of the paths, which its drop unlinks.
     bound: Listeners,
     listeners: Vec<Listener>,
@@ -86,17 +86,17 @@ enum Life {
     Closed,
 }
 
-impl Doors {
+impl Acceptor {
     /// Binds and listens; paths with mode 0600, whatever the umask.
     #[cfg(test)]
     pub(super) fn bind(addresses: &[BindAddress]) -> Result<Self, ListenError> {
-        Self::inherit(addresses, Heirlooms::default())
+        Self::inherit(addresses, InheritedSockets::default())
     }
 
     /// The same with what was inherited from the server before, in an upgrade.
     pub(super) fn inherit(
         addresses: &[BindAddress],
-        heirlooms: Heirlooms,
+        inherited_sockets: InheritedSockets,
     ) -> Result<Self, ListenError> {
         for address in addresses {
             match address {
@@ -113,7 +113,8 @@ impl Doors {
             user: None,
             group: None,
         };
-        let bound = Listeners::inherit(addresses, &options, heirlooms).map_err(in_our_words)?;
+        let bound =
+            Listeners::inherit(addresses, &options, inherited_sockets).map_err(in_our_words)?;
         // A shared socket is the same for each slot.
         let listeners = bound.for_slot(SlotId(0)).map_err(|error| {
             let address = bound.descriptions().join(" ");
@@ -139,8 +140,8 @@ impl Doors {
     }
 
     /// Duplicates of all of them, for a successor.
-    pub(super) fn heirlooms(&self) -> io::Result<Vec<Heirloom>> {
-        self.bound.heirlooms()
+    pub(super) fn inherited_sockets(&self) -> io::Result<Vec<InheritedSocket>> {
+        self.bound.inherited_sockets()
     }
 
     /// Leaves who comes in the queue.
@@ -266,17 +267,17 @@ mod tests {
 
     #[test]
     fn accepting_rests_for_longer_and_longer_while_it_fails() {
-        let mut doors = Doors::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
-        assert_eq!(doors.awaited().count(), 1);
+        let mut acceptor = Acceptor::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        assert_eq!(acceptor.awaited().count(), 1);
         // accept(2) is EINVAL from now on, and poll(2) says that there is something.
-        shutdown(doors.listeners[0].socket.as_raw_fd(), Shutdown::Read).unwrap();
+        shutdown(acceptor.listeners[0].socket.as_raw_fd(), Shutdown::Read).unwrap();
         let mut now = Instant::now();
         for rest in [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis) {
-            assert!(doors.accept(now).is_empty());
-            assert_eq!(doors.next_deadline(), Some(now + rest));
-            assert_eq!(doors.awaited().count(), 0);
-            assert!(doors.accept(now + rest / 2).is_empty());
-            assert_eq!(doors.next_deadline(), Some(now + rest));
+            assert!(acceptor.accept(now).is_empty());
+            assert_eq!(acceptor.next_deadline(), Some(now + rest));
+            assert_eq!(acceptor.awaited().count(), 0);
+            assert!(acceptor.accept(now + rest / 2).is_empty());
+            assert_eq!(acceptor.next_deadline(), Some(now + rest));
             now += rest;
         }
     }
@@ -284,18 +285,18 @@ mod tests {
     /// Who comes while nobody is let in is not turned away.
     #[test]
     fn doors_that_are_closed_keep_who_comes_in_the_queue() {
-        let mut doors = Doors::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
-        let SocketName::Inet(address) = doors.listeners[0].name else { panic!("no TCP") };
-        doors.close();
+        let mut acceptor = Acceptor::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let SocketName::Inet(address) = acceptor.listeners[0].name else { panic!("no TCP") };
+        acceptor.close();
         let _client = std::net::TcpStream::connect(address).unwrap();
         let now = Instant::now();
-        assert_eq!(doors.awaited().count(), 0);
-        assert!(doors.accept(now).is_empty());
-        doors.open();
-        assert_eq!(doors.awaited().count(), 1);
-        assert_eq!(doors.accept(now).len(), 1);
-        doors.give_away();
-        assert_eq!(doors.awaited().count(), 0);
+        assert_eq!(acceptor.awaited().count(), 0);
+        assert!(acceptor.accept(now).is_empty());
+        acceptor.open();
+        assert_eq!(acceptor.awaited().count(), 1);
+        assert_eq!(acceptor.accept(now).len(), 1);
+        acceptor.give_away();
+        assert_eq!(acceptor.awaited().count(), 0);
     }
 
     #[test]

@@ -315,20 +315,20 @@ fn read_head(
     let (method, allowed) = match head.method.of(buffer) {
         b"GET" => (Some(Method::Get), "POST"),
         b"HEAD" => (Some(Method::Head), "POST"),
-        b"POST" => (Some(Method::Post), "GET, HEAD"),
+        b"POST" => (Some(Method::WorkerInit), "GET, HEAD"),
         _ => (None, "GET, HEAD, POST"),
     };
     let shape = Shape { version: head.version, is_head: head.is_head(buffer), allowed };
     let refused = |status| Refused { status, shape };
     let has_body = head.framing != Framing::None;
     let method = match method {
-        Some(Method::Post) if trust == Trust::Anybody => return Err(refused(NOT_HERE)),
+        Some(Method::WorkerInit) if trust == Trust::Anybody => return Err(refused(NOT_HERE)),
         Some(Method::Get | Method::Head) if has_body => return Err(refused(Status(413))),
         // A client that asks first is told to send without asking: so short a body is worth no round trip.
-        Some(Method::Post) if has_body && head.expects_continue => {
+        Some(Method::WorkerInit) if has_body && head.expects_continue => {
             return Err(refused(Status(417)));
         }
-        Some(method @ (Method::Get | Method::Head | Method::Post)) => method,
+        Some(method @ (Method::Get | Method::Head | Method::WorkerInit)) => method,
         None => return Err(refused(Status(405))),
     };
     let decoder =

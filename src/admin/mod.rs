@@ -6,7 +6,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `doors` | the listeners, and who may come in |
+//! | `acceptor` | the listeners, and who may come in |
 //! | `connection` | one request and its answer, as a machine without I/O |
 //! | `control` | what a question asks for, who may, and what is answered |
 //! | `reload` | how a reload's end is told, and who waits for it |
@@ -33,11 +33,11 @@ use arctos_worker::shared::fd::{self, Io};
 use nix::poll::PollFlags;
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::listener::{Heirloom, Heirlooms, ListenError};
+use crate::listener::{InheritedSocket, InheritedSockets, ListenError};
 use crate::system::address::BindAddress;
 use crate::system::descriptors::OwnDescriptors;
 
-use acceptor::{Arrival, Doors};
+use acceptor::{Acceptor, Arrival};
 pub use acceptor::{Asker, Trust};
 use connection::{Awaits, Connection, Heard};
 
@@ -71,7 +71,7 @@ pub enum Method {
     /// Look at the head alone.
     Head,
     /// Do.
-    Post,
+    WorkerInit,
 }
 
 /// What is answered.
@@ -104,7 +104,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 
 /// The socket and its connections.
 pub struct Admin {
-    doors: Doors,
+    acceptor: Acceptor,
     /// In the order of their coming.
     peers: Vec<Peer>,
     next_id: u64,
@@ -125,54 +125,57 @@ impl Admin {
     ///
     /// Errors: [`ListenError`]; also for `fd://N`.
     pub fn bind(addresses: &[BindAddress]) -> Result<Self, ListenError> {
-        Self::inherit(addresses, Heirlooms::default())
+        Self::inherit(addresses, InheritedSockets::default())
     }
 
     /// The same with what was inherited from the server before, in an upgrade.
-    pub fn inherit(addresses: &[BindAddress], heirlooms: Heirlooms) -> Result<Self, ListenError> {
-        let doors = Doors::inherit(addresses, heirlooms)?;
-        Ok(Self { doors, peers: Vec::new(), next_id: 0 })
+    pub fn inherit(
+        addresses: &[BindAddress],
+        inherited_sockets: InheritedSockets,
+    ) -> Result<Self, ListenError> {
+        let acceptor = Acceptor::inherit(addresses, inherited_sockets)?;
+        Ok(Self { acceptor, peers: Vec::new(), next_id: 0 })
     }
 
     /// Duplicates of its listeners, for a successor.
-    pub fn heirlooms(&self) -> io::Result<Vec<Heirloom>> {
-        self.doors.heirlooms()
+    pub fn inherited_sockets(&self) -> io::Result<Vec<InheritedSocket>> {
+        self.acceptor.inherited_sockets()
     }
 
     /// Answers nobody who comes from now on, and leaves them in the queue.
     pub fn close(&mut self) {
-        self.doors.close();
+        self.acceptor.close();
     }
 
     /// The same for good: the listeners are a successor's. Who was let in is answered.
     pub fn give_away(&mut self) {
-        self.doors.give_away();
+        self.acceptor.give_away();
     }
 
     /// The listeners are this server's alone from now on, and it answers.
     pub fn open(&mut self) {
-        self.doors.open();
+        self.acceptor.open();
     }
 
     /// Where it can be reached, for the log; empty when it cannot.
     pub fn descriptions(&self) -> Vec<String> {
-        self.doors.descriptions()
+        self.acceptor.descriptions()
     }
 
     /// What an operator may want to know about its sockets, a sentence each, for the log.
     pub fn warnings(&self) -> &[String] {
-        self.doors.warnings()
+        self.acceptor.warnings()
     }
 
     /// The descriptors that a child closes.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        self.doors.list_descriptors(own);
+        self.acceptor.list_descriptors(own);
         own.extend(self.peers.iter().map(|peer| &peer.socket));
     }
 
     /// What [`Admin::turn`] waits for.
     pub fn awaited(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
-        let doors = self.doors.awaited().map(|door| (door, PollFlags::POLLIN));
+        let acceptor = self.acceptor.awaited().map(|door| (door, PollFlags::POLLIN));
         let peers = self.peers.iter().filter_map(|peer| {
             let flags = match peer.connection.awaits() {
                 Awaits::Bytes | Awaits::Answer => PollFlags::POLLIN,
@@ -181,13 +184,13 @@ impl Admin {
             };
             Some((peer.socket.as_fd(), flags))
         });
-        doors.chain(peers).collect()
+        acceptor.chain(peers).collect()
     }
 
     /// When [`Admin::turn`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         let peers = self.peers.iter().filter_map(|peer| peer.connection.deadline());
-        peers.chain(self.doors.next_deadline()).min()
+        peers.chain(self.acceptor.next_deadline()).min()
     }
 
     /// Accepts, reads, writes, gives up on who is late; what was asked, oldest connections first. Who is
@@ -201,7 +204,7 @@ impl Admin {
             questions.extend(peer.turn(now));
         }
         self.sweep();
-        for arrival in self.doors.accept(now) {
+        for arrival in self.acceptor.accept(now) {
             let peer = self.admit(arrival, now);
             // Its request is there already, as a rule.
             if questions.len() < QUESTIONS {

@@ -20,7 +20,9 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Counter, Histogram};
 
 use crate::metrics::names::counter_prometheus_name;
-use crate::metrics::{Books, Distribution, Gauge, Gauges, Scope, Spread, Totals};
+use crate::metrics::{
+    CarriedTotals, Distribution, DistributionTotals, Gauge, Gauges, Scope, SlotTotals,
+};
 
 /// The Content-Type of [`text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -32,10 +34,10 @@ const OCTAVES: std::ops::RangeInclusive<u32> = 1..=30;
 const BYTES_PER_WORKER: usize = 10 * 1024;
 
 /// Everything, with `# HELP` and `# TYPE`.
-pub fn text(books: &Books, gauges: &Gauges, zone: Option<&str>) -> String {
-    let workers = books.slots().map(|(slot, totals)| Source::worker(slot, totals, zone));
+pub fn text(carried: &CarriedTotals, gauges: &Gauges, zone: Option<&str>) -> String {
+    let workers = carried.slots().map(|(slot, totals)| Source::worker(slot, totals, zone));
     let workers: Vec<_> = workers.collect();
-    let supervisor = Source { labels: labels(None, zone), totals: books.supervisor() };
+    let supervisor = Source { labels: labels(None, zone), totals: carried.supervisor() };
     let mut page = Page { text: String::with_capacity((workers.len() + 2) * BYTES_PER_WORKER) };
     // Counters of one name stand together.
     let families = Counter::ALL.as_slice();
@@ -76,14 +78,14 @@ impl Home {
     }
 }
 
-/// Totals, and the labels that say whose they are: `worker="0",zone="a"`.
+/// SlotTotals, and the labels that say whose they are: `worker="0",zone="a"`.
 struct Source<'a> {
     labels: String,
-    totals: &'a Totals,
+    totals: &'a SlotTotals,
 }
 
 impl<'a> Source<'a> {
-    fn worker(slot: SlotId, totals: &'a Totals, zone: Option<&str>) -> Self {
+    fn worker(slot: SlotId, totals: &'a SlotTotals, zone: Option<&str>) -> Self {
         Self { labels: labels(Some(slot), zone), totals }
     }
 }
@@ -201,7 +203,7 @@ fn buckets_below(bound: Duration) -> usize {
     (0..Histogram::BUCKETS).take_while(|index| Histogram::bounds(*index).start < bound).count()
 }
 
-fn sum(spread: &Spread, buckets: std::ops::Range<usize>) -> u64 {
+fn sum(spread: &DistributionTotals, buckets: std::ops::Range<usize>) -> u64 {
     spread.buckets[buckets].iter().sum()
 }
 

@@ -1,6 +1,6 @@
 //! What `/livez`, `/readyz` and `/status` say.
 //!
-//! Values come in, answers go out; who fills the values in looks at slots, processes and the board. They
+//! Values come in, answers go out; who fills the values in looks at slots, processes and the scoreboard. They
 //! are two, because the probes are asked every few seconds by everybody: [`Health`] costs nothing to
 //! fill in, [`Status`] reads the memory of each worker.
 
@@ -118,7 +118,7 @@ impl Phase {
         match self {
             Self::Starting => "starting",
             Self::Serving => "serving",
-            Self::Resting => "resting",
+            Self::Paused => "resting",
             Self::Stopping => "stopping",
         }
     }
@@ -147,7 +147,7 @@ pub fn readyz(health: &Health) -> Answer {
     match health.phase {
         Phase::Serving => {}
         Phase::Starting => reasons.push("starting"),
-        Phase::Resting => reasons.push("resting"),
+        Phase::Paused => reasons.push("resting"),
         Phase::Stopping => reasons.push("stopping"),
     }
     if health.ready == 0 {
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(said(Phase::Starting, 1), (503, "starting\n".into()));
         assert_eq!(said(Phase::Starting, 0), (503, "starting\nno worker is ready\n".into()));
         assert_eq!(said(Phase::Stopping, 2), (503, "stopping\n".into()));
-        assert_eq!(said(Phase::Resting, 0), (503, "resting\nno worker is ready\n".into()));
+        assert_eq!(said(Phase::Paused, 0), (503, "resting\nno worker is ready\n".into()));
     }
 
     #[test]

@@ -360,5 +360,5 @@ fn a_post_is_handed_out_where_the_kernel_knows_who_it_is() {
     let mut admin = bind(&format!("unix:{}", path.display()));
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(post).unwrap();
-    assert_eq!(asked(&mut admin).method, Method::Post);
+    assert_eq!(asked(&mut admin).method, Method::WorkerInit);
 }

@@ -131,7 +131,7 @@ impl Request {
             (Self::Reload { .. } | Self::Scale { .. } | Self::Recycle { .. }, Phase::Stopping) => {
                 "the server is stopping"
             }
-            (Self::Scale { .. }, Phase::Resting) => "the server is resting; a reload ends that",
+            (Self::Scale { .. }, Phase::Paused) => "the server is resting; a reload ends that",
             (
                 Self::Livez
                 | Self::Readyz
@@ -143,7 +143,7 @@ impl Request {
                 | Self::Dump { .. }
                 | Self::Recycle { .. }
                 | Self::Refused(_),
-                Phase::Starting | Phase::Serving | Phase::Resting | Phase::Stopping,
+                Phase::Starting | Phase::Serving | Phase::Paused | Phase::Stopping,
             ) => return None,
         };
         Some(refused(409, words))
@@ -153,7 +153,7 @@ impl Request {
 fn show(question: &Question, request: Request) -> Request {
     match question.method {
         Method::Get | Method::Head => request,
-        Method::Post => Request::Refused(Answer::plain(405, "only GET and HEAD\n")),
+        Method::WorkerInit => Request::Refused(Answer::plain(405, "only GET and HEAD\n")),
     }
 }
 
@@ -164,7 +164,7 @@ fn change(
 ) -> Request {
     match question.method {
         Method::Get | Method::Head => Request::Refused(Answer::plain(405, "only POST\n")),
-        Method::Post => {
+        Method::WorkerInit => {
             let bad = || Request::Refused(refused(400, &format!("expected {expected}")));
             read(&question.query).unwrap_or_else(bad)
         }

@@ -24,7 +24,7 @@ pub use crate::config::options::markdown as options_markdown;
 pub enum Invocation {
     /// Serve until told to stop.
     Serve(Box<Config>),
-    /// Load the application, say whether that works, and leave.
+    /// Revision the application, say whether that works, and leave.
     Check(Box<Config>),
     /// Print this effective configuration and leave with 0.
     PrintConfig(String),

@@ -1,4 +1,4 @@
-//! What has been sent already, source by source: the next flush is what the ledger has beyond it.
+//! What has been sent already, source by source: the next flush is what the totals has beyond it.
 //!
 //! Moved only by receipts, which a line carries: what they say is added when the kernel has accepted
 //! the line's datagram, and taken off again when it turns out that the datagram arrived nowhere.
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Counter, Histogram};
 
-use crate::metrics::{Distribution, Ledger, Totals};
+use crate::metrics::{Distribution, SlotTotals, Totals};
 
 /// Whose sums a line tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) struct Receipt {
     pub n: u64,
 }
 
-/// The sums of a source as the ledger has them.
+/// The sums of a source as the totals has them.
 pub(super) struct Sums<'a> {
     counts: [u64; Counter::ALL.len()],
     buckets: [Cow<'a, [u64]>; Distribution::ALL.len()],
@@ -54,7 +54,7 @@ pub(super) struct Sums<'a> {
 
 impl<'a> Sums<'a> {
     /// Those of one slot, or of the supervisor.
-    pub(super) fn of(totals: &'a Totals) -> Self {
+    pub(super) fn of(totals: &'a SlotTotals) -> Self {
         let buckets = |distribution| Cow::Borrowed(&*totals.spread(distribution).buckets);
         Self {
             counts: Counter::ALL.map(|counter| totals.count(counter)),
@@ -63,9 +63,9 @@ impl<'a> Sums<'a> {
     }
 
     /// Those of everybody together.
-    pub(super) fn whole(ledger: &'a Ledger) -> Self {
-        let mut whole = Self::of(ledger.supervisor());
-        for (_, totals) in ledger.slots() {
+    pub(super) fn whole(totals: &'a Totals) -> Self {
+        let mut whole = Self::of(totals.supervisor());
+        for (_, totals) in totals.slots() {
             let one = Self::of(totals);
             add(&mut whole.counts, &one.counts);
             for (sum, buckets) in whole.buckets.iter_mut().zip(&one.buckets) {

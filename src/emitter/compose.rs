@@ -1,4 +1,4 @@
-//! What a flush says: the ledger beyond the baselines, and the gauges, as datagrams. Sends nothing, and
+//! What a flush says: the totals beyond the baselines, and the gauges, as datagrams. Sends nothing, and
 //! moves no baseline but that of quantiles.
 
 use std::collections::VecDeque;
@@ -9,10 +9,10 @@ use arctos_worker::shared::scoreboard::Histogram;
 
 use super::baseline::{Baselines, Cell, Receipt, Source, Sums};
 use super::distribution::{Quantile, bits, has_bit, value_ms};
-use super::format::{Shapes, Tails};
+use super::format::{LineFormat, LineSuffixes};
 use super::packer::{Datagram, Packer};
 use crate::metrics::statsd::{Format, Statsd};
-use crate::metrics::{Distribution, Gauge, Gauges, Ledger};
+use crate::metrics::{Distribution, Gauge, Gauges, Totals};
 
 /// The longest value of a bucket with the colon before it: `:2113929.216`.
 const PACKED_VALUE_BYTES: usize = 12;
@@ -31,11 +31,11 @@ pub(super) struct Composer {
     format: Format,
     layout: Layout,
     limit_bytes: usize,
-    shapes: Shapes,
+    shapes: LineFormat,
     /// Ends of lines that are of no worker.
-    common: Tails,
+    common: LineSuffixes,
     /// Ends of lines that are, by slot.
-    slots: Vec<Option<Tails>>,
+    slots: Vec<Option<LineSuffixes>>,
     /// The value of each bucket as text.
     values: Vec<String>,
     /// The line being written.
@@ -49,7 +49,7 @@ pub(super) struct Composer {
 impl Composer {
     /// As configured, for datagrams of at most `limit_bytes`.
     pub(super) fn new(statsd: &Statsd, limit_bytes: usize) -> Self {
-        let shapes = Shapes::new(statsd);
+        let shapes = LineFormat::new(statsd);
         let common = shapes.tails(None);
         let layout = match (statsd.format, statsd.worker_tag) {
             (Format::Dogstatsd, true) => Layout::PerWorker,
@@ -77,7 +77,7 @@ impl Composer {
     /// One flush: gauges first, which are of this moment; then what has been counted, which can wait.
     pub(super) fn compose(
         &mut self,
-        ledger: &Ledger,
+        totals: &Totals,
         gauges: &Gauges,
         baselines: &mut Baselines,
     ) -> VecDeque<Datagram> {
@@ -90,9 +90,9 @@ impl Composer {
                 for (slot, gauge, value) in &gauges.workers {
                     self.gauge(&mut packer, *gauge, *value, Some(*slot));
                 }
-                let sums = Sums::of(ledger.supervisor());
+                let sums = Sums::of(totals.supervisor());
                 self.source(&mut packer, Source::Supervisor, None, &sums, baselines);
-                for (slot, totals) in ledger.slots() {
+                for (slot, totals) in totals.slots() {
                     let source = Source::Slot(slot);
                     self.source(&mut packer, source, Some(slot), &Sums::of(totals), baselines);
                 }
@@ -105,7 +105,7 @@ impl Composer {
                         self.gauge(&mut packer, gauge, sum, None);
                     }
                 }
-                let sums = Sums::whole(ledger);
+                let sums = Sums::whole(totals);
                 self.source(&mut packer, Source::Whole, None, &sums, baselines);
             }
         }
@@ -204,11 +204,11 @@ impl Composer {
 
 /// Of a slot, or of none; made when it is first seen.
 fn tails<'a>(
-    shapes: &Shapes,
-    common: &'a Tails,
-    slots: &'a mut Vec<Option<Tails>>,
+    shapes: &LineFormat,
+    common: &'a LineSuffixes,
+    slots: &'a mut Vec<Option<LineSuffixes>>,
     slot: Option<SlotId>,
-) -> &'a Tails {
+) -> &'a LineSuffixes {
     let Some(slot) = slot else { return common };
     let index = usize::from(slot.0);
     if slots.len() <= index {

@@ -21,14 +21,14 @@ const NAME: &str = "name";
 const VALUE: u64 = 0;
 
 /// Begins of lines, `prefix.name:`.
-pub(super) struct Heads {
+pub(super) struct LinePrefixes {
     counters: [String; Counter::ALL.len()],
     gauges: [String; Gauge::ALL.len()],
     distributions: [String; Distribution::ALL.len()],
     quantiles: [[String; Quantile::ALL.len()]; Distribution::ALL.len()],
 }
 
-impl Heads {
+impl LinePrefixes {
     fn new(client: &StatsdClient) -> Self {
         let quantiles = |distribution: Distribution| {
             Quantile::ALL.map(|quantile| {
@@ -65,7 +65,7 @@ impl Heads {
 }
 
 /// Ends of lines with certain tags: `|c|#worker:3,zone:x`.
-pub(super) struct Tails {
+pub(super) struct LineSuffixes {
     counter: String,
     /// By the value of the tag `reason`.
     reasoned: Vec<(&'static str, String)>,
@@ -76,7 +76,7 @@ pub(super) struct Tails {
     distribution: [OnceCell<String>; u64::BITS as usize],
 }
 
-impl Tails {
+impl LineSuffixes {
     /// Of a counter, which may have one more tag.
     pub(super) fn counter(&self, counter: Counter) -> &str {
         let Some(reason) = counter.reason() else { return &self.counter };
@@ -90,13 +90,13 @@ impl Tails {
     }
 
     /// Of a distribution whose values each stand for 2^`bit`.
-    pub(super) fn distribution(&self, shapes: &Shapes, bit: u32) -> &str {
+    pub(super) fn distribution(&self, shapes: &LineFormat, bit: u32) -> &str {
         self.distribution[bit as usize].get_or_init(|| shapes.distribution_tail(&self.tags, bit))
     }
 }
 
 /// Writes heads and tails.
-pub(super) struct Shapes {
+pub(super) struct LineFormat {
     client: StatsdClient,
     format: Format,
     /// Tags of every line, joined.
@@ -106,10 +106,10 @@ pub(super) struct Shapes {
     /// `prefix.`[`NAME`]`:`
     head: String,
     /// All there are.
-    pub heads: Heads,
+    pub heads: LinePrefixes,
 }
 
-impl Shapes {
+impl LineFormat {
     /// As configured.
     pub(super) fn new(statsd: &Statsd) -> Self {
         let client = StatsdClient::from_sink(&statsd.prefix, NopMetricSink);
@@ -122,13 +122,13 @@ impl Shapes {
             }
             Format::Plain => (String::new(), String::new()),
         };
-        let heads = Heads::new(&client);
+        let heads = LinePrefixes::new(&client);
         let head = head(&client, NAME);
         Self { client, format: statsd.format, tags, end, head, heads }
     }
 
     /// Ends of lines with the tags of every line, after `own`, if there is one.
-    pub(super) fn tails(&self, own: Option<String>) -> Tails {
+    pub(super) fn tails(&self, own: Option<String>) -> LineSuffixes {
         let parts = own.into_iter().chain(Some(self.tags.clone()).filter(|tags| !tags.is_empty()));
         let tags = parts.collect::<Vec<_>>().join(",");
         let reasons = Counter::ALL.into_iter().filter_map(Counter::reason);
@@ -144,7 +144,7 @@ impl Shapes {
         if !tags.is_empty() {
             gauge = gauge.with_tag_value(&tags);
         }
-        Tails {
+        LineSuffixes {
             counter: counter(&[]),
             reasoned: reasons
                 .map(|reason| (reason, counter(&[&format!("reason:{reason}")])))
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_line_is_what_cadence_would_write_in_one_piece() {
-        let shapes = Shapes::new(&tagged());
+        let shapes = LineFormat::new(&tagged());
         let tails = shapes.tails(Some("worker:3".to_owned()));
         let counter = Counter::WorkerRestartsBoot;
         let line = format!("{}17{}", shapes.heads.counter(counter), tails.counter(counter));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn sample_rates_are_written_in_full_and_read_as_powers_of_two() {
-        let shapes = Shapes::new(&plain());
+        let shapes = LineFormat::new(&plain());
         let tails = shapes.tails(None);
         assert_eq!(tails.distribution(&shapes, 0), "|d");
         assert_eq!(tails.distribution(&shapes, 1), "|d|@0.5");
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn no_tags_at_all_leave_no_trace() {
-        let tails = Shapes::new(&plain()).tails(None);
+        let tails = LineFormat::new(&plain()).tails(None);
         assert_eq!(tails.counter(Counter::ReqDone), "|c");
         assert_eq!(tails.counter(Counter::WorkerRestartsExit), "|c");
         assert_eq!(tails.gauge(), "|g");
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn an_empty_prefix_has_no_dot_and_a_long_one_is_kept() {
         let name = |prefix: &str| {
-            let shapes = Shapes::new(&Statsd { prefix: prefix.to_owned(), ..plain() });
+            let shapes = LineFormat::new(&Statsd { prefix: prefix.to_owned(), ..plain() });
             shapes.heads.counter(Counter::ReqDone).to_owned()
         };
         assert_eq!(name(""), "req.done:");

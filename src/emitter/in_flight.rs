@@ -10,7 +10,7 @@ use super::baseline::Baselines;
 use super::packer::Datagram;
 
 /// See the module.
-pub(super) struct Flight {
+pub(super) struct InFlight {
     baselines: Baselines,
     /// Not yet handed over.
     queue: VecDeque<Datagram>,
@@ -18,7 +18,7 @@ pub(super) struct Flight {
     in_doubt: Vec<Datagram>,
 }
 
-impl Flight {
+impl InFlight {
     /// Nothing was ever sent.
     pub(super) fn new() -> Self {
         Self { baselines: Baselines::new(), queue: VecDeque::new(), in_doubt: Vec::new() }

@@ -1,6 +1,6 @@
-//! Sends what the ledger has gained to a statsd daemon: deltas and gauges to lines, lines to datagrams.
+//! Sends what the totals has gained to a statsd daemon: deltas and gauges to lines, lines to datagrams.
 //!
-//! Nothing here ever blocks, and nothing starts a thread. What a datagram carried counts as sent when the
+//! Nothing here ever entries, and nothing starts a thread. What a datagram carried counts as sent when the
 //! kernel has accepted it, and not before; until then it is part of the next flush.
 //!
 //! | file | owns |
@@ -10,8 +10,8 @@
 //! | `packer` | lines to datagrams |
 //! | `baseline` | what has been sent already |
 //! | `compose` | what a flush says |
-//! | `flight` | a flush on its way |
-//! | `carrier` | address and socket |
+//! | `in_flight` | a flush on its way |
+//! | `socket` | address and socket |
 //! | `unsent` | what was counted and not sent |
 //! | `lookup` | a name's addresses, asked for in a child |
 //!
@@ -35,16 +35,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arctos_worker::shared::log::{Level, Log, Value};
-use arctos_worker::shared::scoreboard::{Counter, Row};
+use arctos_worker::shared::scoreboard::{Counter, Counters};
 
 use crate::metrics::statsd::{Statsd, Target};
-use crate::metrics::{Books, Gauges, Ledger};
+use crate::metrics::{CarriedTotals, Gauges, Totals};
 use crate::supervisor::slot::Pid;
 use crate::system::descriptors::OwnDescriptors;
 use compose::Composer;
-use in_flight::Flight;
+use in_flight::InFlight;
 use resolver::Resolve;
-use socket::{Carrier, CarrierError, Delivery};
+use socket::{CarrierError, Delivery, StatsdSocket};
 
 /// What IPv6 leaves of the 1500 bytes of Ethernet when there are some further headers on the way, and
 /// what statsd's clients keep to.
@@ -67,8 +67,8 @@ pub struct Emitter {
     interval: Duration,
     burst: usize,
     composer: Composer,
-    flight: Flight,
-    carrier: Carrier,
+    in_flight: InFlight,
+    socket: StatsdSocket,
     agent: Agent,
     /// When a flush begins.
     due: Instant,
@@ -123,8 +123,8 @@ impl Emitter {
             interval: statsd.interval,
             burst,
             composer: Composer::new(statsd, limit_bytes),
-            flight: Flight::new(),
-            carrier: Carrier::new(&statsd.target, resolve, now),
+            in_flight: InFlight::new(),
+            socket: StatsdSocket::new(&statsd.target, resolve, now),
             agent: Agent::Reachable,
             due: now + statsd.interval,
             pace: Pace::Idle,
@@ -137,71 +137,77 @@ impl Emitter {
             Pace::Idle => self.due,
             Pace::Sending { resume } => resume,
         };
-        self.carrier.next_deadline().map_or(own, |deadline| deadline.min(own))
+        self.socket.next_deadline().map_or(own, |deadline| deadline.min(own))
     }
 
-    /// Whether a flush begins at the next [`Emitter::turn`], which then wants a fresh ledger and gauges.
+    /// Whether a flush begins at the next [`Emitter::turn`], which then wants a fresh totals and gauges.
     pub fn begins_flush(&self, now: Instant) -> bool {
         self.pace == Pace::Idle && now >= self.due
     }
 
     /// Something that becomes readable when [`Emitter::turn`] has something to do.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        self.carrier.awaited()
+        self.socket.awaited()
     }
 
     /// A child that looks a name up.
     pub fn child(&self) -> Option<Pid> {
-        self.carrier.child()
+        self.socket.child()
     }
 
     /// The descriptors that a child closes.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        own.extend(self.carrier.awaited());
-        own.extend(self.carrier.socket());
+        own.extend(self.socket.awaited());
+        own.extend(self.socket.socket());
     }
 
-    /// Does what is due: a flush, a piece of one, the end of a name's lookup. `row` is where datagrams
+    /// Does what is due: a flush, a piece of one, the end of a name's lookup. `counters` is where datagrams
     /// that were not accepted are counted.
-    pub fn turn(&mut self, ledger: &Ledger, gauges: &Gauges, row: &Row, now: Instant) {
-        if let Some(why) = self.carrier.turn(now) {
+    pub fn turn(&mut self, totals: &Totals, gauges: &Gauges, counters: &Counters, now: Instant) {
+        if let Some(why) = self.socket.turn(now) {
             // The address in use goes on being used: it is news only where there is none.
             self.tell(Level::Debug, "statsd.lookup_failed", Some(&why));
         }
         match self.pace {
             Pace::Sending { resume } if now < resume => {}
-            Pace::Sending { .. } => self.go_on(row, now),
+            Pace::Sending { .. } => self.go_on(counters, now),
             Pace::Idle if now < self.due => {}
             Pace::Idle => {
                 self.due = next_due(self.due, self.interval, now);
-                match self.begin(ledger, gauges, row, now) {
-                    Ok(()) => self.go_on(row, now),
-                    Err(error) => self.lose(&error, row),
+                match self.begin(totals, gauges, counters, now) {
+                    Ok(()) => self.go_on(counters, now),
+                    Err(error) => self.lose(&error, counters),
                 }
             }
         }
     }
 
     /// The last flush, all of it at once. Takes no longer than `patience`.
-    pub fn finish(&mut self, ledger: &Ledger, gauges: &Gauges, row: &Row, patience: Duration) {
+    pub fn finish(
+        &mut self,
+        totals: &Totals,
+        gauges: &Gauges,
+        counters: &Counters,
+        patience: Duration,
+    ) {
         let deadline = Instant::now() + patience;
-        self.carrier.await_address(deadline);
+        self.socket.await_address(deadline);
         // A name may have an address where nobody listens, and another one; and the socket of the last
         // flush may lead to a daemon that has gone, and a new one to its successor.
-        let attempts = self.carrier.address_count().max(1) + 1;
+        let attempts = self.socket.address_count().max(1) + 1;
         for attempt in 1..=attempts {
             let is_last = attempt == attempts;
-            let cut = match self.begin(ledger, gauges, row, Instant::now()) {
-                Ok(()) => self.send_all(row, deadline),
+            let cut = match self.begin(totals, gauges, counters, Instant::now()) {
+                Ok(()) => self.send_all(counters, deadline),
                 Err(error) => Some(error),
             };
             match cut {
                 None => return,
                 Some(CarrierError::Refused(_)) if !is_last => {}
                 Some(error) => {
-                    let count = self.flight.give_up();
-                    row.add(Counter::StatsdDropped, count);
-                    let target = self.carrier.to_string();
+                    let count = self.in_flight.give_up();
+                    counters.add(Counter::StatsdDropped, count);
+                    let target = self.socket.to_string();
                     let pairs = [
                         ("target", Value::Text(&target)),
                         ("datagrams", Value::Number(i64::try_from(count).unwrap_or(i64::MAX))),
@@ -215,27 +221,27 @@ impl Emitter {
     }
 
     /// What was counted and has not been accepted, after [`Emitter::finish`].
-    pub fn unsent(&mut self, ledger: &Ledger) -> Books {
+    pub fn unsent(&mut self, totals: &Totals) -> CarriedTotals {
         // On this host the news that nobody listens is there by now.
-        if self.carrier.late_error(Instant::now()).is_some() {
-            self.flight.take_back();
+        if self.socket.late_error(Instant::now()).is_some() {
+            self.in_flight.take_back();
         }
         let is_per_worker = self.composer.is_per_worker();
-        unsent::unsent(ledger, self.flight.baselines_mut(), is_per_worker)
+        unsent::unsent(totals, self.in_flight.baselines_mut(), is_per_worker)
     }
 
     /// Hears what became of the last flush, and composes the next one: in this order, because what was
     /// lost is in it again.
     fn begin(
         &mut self,
-        ledger: &Ledger,
+        totals: &Totals,
         gauges: &Gauges,
-        row: &Row,
+        counters: &Counters,
         now: Instant,
     ) -> Result<(), CarrierError> {
-        match (self.carrier.late_error(now), self.agent) {
+        match (self.socket.late_error(now), self.agent) {
             (Some(error), _) => {
-                row.add(Counter::StatsdDropped, self.flight.take_back());
+                counters.add(Counter::StatsdDropped, self.in_flight.take_back());
                 self.complain(&error);
             }
             (None, Agent::Recovering { since })
@@ -246,18 +252,18 @@ impl Emitter {
             }
             (None, Agent::Reachable | Agent::Unreachable | Agent::Recovering { .. }) => {}
         }
-        let Self { composer, flight, .. } = self;
-        flight.load(|baselines| composer.compose(ledger, gauges, baselines));
-        self.carrier.connect()
+        let Self { composer, in_flight, .. } = self;
+        in_flight.load(|baselines| composer.compose(totals, gauges, baselines));
+        self.socket.connect()
     }
 
     /// Sends a burst, and sees when the next one is due.
-    fn go_on(&mut self, row: &Row, now: Instant) {
+    fn go_on(&mut self, counters: &Counters, now: Instant) {
         let mut burst = self.burst(now);
         // `localhost` may have two addresses and an agent on one: nothing to complain of.
-        for _ in 1..self.carrier.address_count() {
+        for _ in 1..self.socket.address_count() {
             let is_nobody_there = matches!(burst, Burst::Refused { is_late: false, .. });
-            if !is_nobody_there || self.flight.has_carried() || self.carrier.connect().is_err() {
+            if !is_nobody_there || self.in_flight.has_carried() || self.socket.connect().is_err() {
                 break;
             }
             burst = self.burst(now);
@@ -265,17 +271,17 @@ impl Emitter {
         match burst {
             Burst::Over => {
                 self.pace = Pace::Idle;
-                if self.agent == Agent::Unreachable && self.flight.has_carried() {
+                if self.agent == Agent::Unreachable && self.in_flight.has_carried() {
                     self.agent = Agent::Recovering { since: now };
                 }
             }
             Burst::More => self.pace = Pace::Sending { resume: now + PAUSE },
-            Burst::Full => self.lose(&CarrierError::Full, row),
+            Burst::Full => self.lose(&CarrierError::Full, counters),
             Burst::Refused { error, is_late } => {
                 if is_late {
-                    row.add(Counter::StatsdDropped, self.flight.take_back());
+                    counters.add(Counter::StatsdDropped, self.in_flight.take_back());
                 }
-                self.lose(&error, row);
+                self.lose(&error, counters);
             }
         }
     }
@@ -283,29 +289,29 @@ impl Emitter {
     /// Hands over datagrams, as many as the agent's socket surely holds.
     fn burst(&mut self, now: Instant) -> Burst {
         for _ in 0..self.burst {
-            let Some(datagram) = self.flight.next() else { return Burst::Over };
-            match self.carrier.send(datagram.as_bytes(), now) {
-                Delivery::Accepted => self.flight.accepted(),
+            let Some(datagram) = self.in_flight.next() else { return Burst::Over };
+            match self.socket.send(datagram.as_bytes(), now) {
+                Delivery::Accepted => self.in_flight.accepted(),
                 Delivery::Full => return Burst::Full,
                 Delivery::Refused { error, is_late } => return Burst::Refused { error, is_late },
             }
         }
-        if self.flight.next().is_some() { Burst::More } else { Burst::Over }
+        if self.in_flight.next().is_some() { Burst::More } else { Burst::Over }
     }
 
     /// Burst after burst; what was in the way of the rest.
-    fn send_all(&mut self, row: &Row, deadline: Instant) -> Option<CarrierError> {
+    fn send_all(&mut self, counters: &Counters, deadline: Instant) -> Option<CarrierError> {
         loop {
             let now = Instant::now();
             let left = deadline.saturating_duration_since(now);
             match self.burst(now) {
                 Burst::Over => return None,
                 Burst::Full | Burst::More if left.is_zero() => return Some(CarrierError::Late),
-                Burst::Full => self.carrier.await_room(left),
+                Burst::Full => self.socket.await_room(left),
                 Burst::More => {}
                 Burst::Refused { error, is_late } => {
                     if is_late {
-                        row.add(Counter::StatsdDropped, self.flight.take_back());
+                        counters.add(Counter::StatsdDropped, self.in_flight.take_back());
                     }
                     return Some(error);
                 }
@@ -315,8 +321,8 @@ impl Emitter {
     }
 
     /// Gives up the rest of a flush: what it carries is in the next one.
-    fn lose(&mut self, error: &CarrierError, row: &Row) {
-        row.add(Counter::StatsdDropped, self.flight.give_up());
+    fn lose(&mut self, error: &CarrierError, counters: &Counters) {
+        counters.add(Counter::StatsdDropped, self.in_flight.give_up());
         self.pace = Pace::Idle;
         self.complain(error);
     }
@@ -330,7 +336,7 @@ impl Emitter {
     }
 
     fn tell(&self, level: Level, event: &str, error: Option<&str>) {
-        let target = self.carrier.to_string();
+        let target = self.socket.to_string();
         let mut pairs = vec![("target", Value::Text(&target))];
         pairs.extend(error.map(|error| ("error", Value::Text(error))));
         self.log.line(level, event, &pairs);

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::read;
 
-use crate::process::fork::{Errand, errand};
+use crate::process::fork::{HelperProcess, run_helper};
 use crate::supervisor::slot::Pid;
 
 /// Whoever has not answered by then is killed.
@@ -31,7 +31,7 @@ pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// A running lookup.
 pub(super) struct Lookup {
     /// `None` once it is reaped.
-    errand: Option<Errand>,
+    run_helper: Option<HelperProcess>,
     words: Vec<u8>,
     life: Life,
 }
@@ -56,19 +56,19 @@ pub(super) enum Progress {
 impl Lookup {
     /// Starts one.
     pub(super) fn start(resolve: Resolve, host: &str, port: u16, now: Instant) -> io::Result<Self> {
-        let errand = errand(|| encode(resolve(host, port)))?;
+        let run_helper = run_helper(|| encode(resolve(host, port)))?;
         let life = Life::Running { deadline: now + PATIENCE };
-        Ok(Self { errand: Some(errand), words: Vec::new(), life })
+        Ok(Self { run_helper: Some(run_helper), words: Vec::new(), life })
     }
 
     /// Readable when [`Lookup::turn`] has something to do.
     pub(super) fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        self.errand.as_ref().map(Errand::words)
+        self.run_helper.as_ref().map(HelperProcess::words)
     }
 
     /// The child that works.
     pub(super) fn pid(&self) -> Option<Pid> {
-        self.errand.as_ref().map(Errand::pid)
+        self.run_helper.as_ref().map(HelperProcess::pid)
     }
 
     /// When it is given up.
@@ -81,7 +81,9 @@ impl Lookup {
 
     /// Hears what was said so far. Not to be called again after its end.
     pub(super) fn turn(&mut self, now: Instant) -> Progress {
-        let Some(child) = &self.errand else { return Progress::Failed("it has ended".to_owned()) };
+        let Some(child) = &self.run_helper else {
+            return Progress::Failed("it has ended".to_owned());
+        };
         let mut part = [0; 1024];
         loop {
             match read(child.words(), &mut part) {
@@ -97,12 +99,12 @@ impl Lookup {
                 }
                 Err(error) => {
                     child.kill();
-                    self.errand = None;
+                    self.run_helper = None;
                     return Progress::Failed(error.to_string());
                 }
             }
         }
-        if let Some(child) = self.errand.take() {
+        if let Some(child) = self.run_helper.take() {
             child.reap();
         }
         match (decode(&self.words), &self.life) {
@@ -116,7 +118,7 @@ impl Lookup {
 impl Drop for Lookup {
     /// The child has nobody to tell any more.
     fn drop(&mut self) {
-        let Some(child) = self.errand.take() else { return };
+        let Some(child) = self.run_helper.take() else { return };
         child.kill();
         let mut fds = [PollFd::new(child.words(), PollFlags::empty())];
         // Killed, it ends at once, unless it hangs in the kernel: then whoever comes later reaps it.

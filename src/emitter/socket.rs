@@ -68,7 +68,7 @@ pub(super) enum Delivery {
 }
 
 /// See the module.
-pub(super) struct Carrier {
+pub(super) struct StatsdSocket {
     destination: Destination,
     link: Link,
 }
@@ -120,7 +120,7 @@ enum Search {
     Running { since: Instant, lookup: Lookup },
 }
 
-impl Carrier {
+impl StatsdSocket {
     /// Does nothing yet.
     ///
     /// A unix path that starts with `@` is an abstract name, as in `--bind`.
@@ -141,7 +141,7 @@ impl Carrier {
         Self { destination, link: Link::Down }
     }
 
-    /// When [`Carrier::turn`] has something to do.
+    /// When [`StatsdSocket::turn`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.destination {
             Destination::Unix(_) | Destination::Address(_) => None,
@@ -163,7 +163,7 @@ impl Carrier {
         }
     }
 
-    /// Becomes readable when [`Carrier::turn`] has something to do.
+    /// Becomes readable when [`StatsdSocket::turn`] has something to do.
     pub(super) fn awaited(&self) -> Option<BorrowedFd<'_>> {
         match &self.destination {
             Destination::Unix(_) | Destination::Address(_) => None,
@@ -304,7 +304,7 @@ impl Carrier {
     }
 }
 
-impl fmt::Display for Carrier {
+impl fmt::Display for StatsdSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.destination {
             Destination::Unix(path) => write!(f, "unix://{}", path.display()),
@@ -451,9 +451,9 @@ mod tests {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    fn carrier(host: &str, port: u16) -> Carrier {
+    fn carrier(host: &str, port: u16) -> StatsdSocket {
         let target = Target::Udp { host: host.to_owned(), port };
-        Carrier::new(&target, never, Instant::now())
+        StatsdSocket::new(&target, never, Instant::now())
     }
 
     fn nobody() -> SocketAddr {
@@ -516,12 +516,12 @@ mod tests {
         let now = Instant::now();
         let search = Search::Resting { since: Some(now), until: now + REFRESH, failure: None };
         let destination = Destination::Name(name(&[agent.local_addr().unwrap()], search));
-        let mut carrier = Carrier { destination, link: Link::Down };
+        let mut carrier = StatsdSocket { destination, link: Link::Down };
         carrier.connect().unwrap();
         let Link::Up(line) = std::mem::replace(&mut carrier.link, Link::Down) else {
             panic!("it is connected")
         };
-        let port = |carrier: &Carrier| carrier.socket().unwrap().local_addr().unwrap();
+        let port = |carrier: &StatsdSocket| carrier.socket().unwrap().local_addr().unwrap();
         carrier.link = Link::Stale(line);
         let old = port(&carrier);
         assert!(matches!(carrier.send(b"x", now), Delivery::Accepted));

@@ -8,7 +8,7 @@ mod sockets;
 use std::collections::BTreeMap;
 
 use arctos_worker::shared::identity::{Generation, SlotId};
-use arctos_worker::shared::scoreboard::{Block, Board, Side};
+use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 
 use super::*;
 use crate::metrics::statsd::Format;
@@ -38,39 +38,39 @@ pub(super) fn tagged() -> Statsd {
     }
 }
 
-/// A board and who reads it.
-struct Scene {
-    board: Board,
-    ledger: Ledger,
+/// A scoreboard and who reads it.
+struct Snapshot {
+    scoreboard: Scoreboard,
+    totals: Totals,
     gauges: Gauges,
 }
 
-impl Scene {
+impl Snapshot {
     fn new() -> Self {
-        let board = Board::create(80).unwrap();
-        let ledger = Ledger::open(&board);
-        Self { board, ledger, gauges: Gauges::default() }
+        let scoreboard = Scoreboard::create(80).unwrap();
+        let totals = Totals::open(&scoreboard);
+        Self { scoreboard, totals, gauges: Gauges::default() }
     }
 
-    /// A worker's block, from its first use on occupied.
-    fn worker(&self, slot: u16) -> &'static Block {
-        let block = self.board.block(SlotId(slot), Side::A).unwrap();
-        block.assign(Generation(1));
-        block.occupy(7);
-        block
+    /// A worker's entry, from its first use on occupied.
+    fn worker(&self, slot: u16) -> &'static WorkerEntry {
+        let entry = self.scoreboard.entry(SlotId(slot), Side::A).unwrap();
+        entry.assign(Generation(1));
+        entry.occupy(7);
+        entry
     }
 
-    fn read(&mut self) -> (&Ledger, &Gauges) {
-        self.ledger.read(&self.board);
-        (&self.ledger, &self.gauges)
+    fn read(&mut self) -> (&Totals, &Gauges) {
+        self.totals.read(&self.scoreboard);
+        (&self.totals, &self.gauges)
     }
 
-    fn row(&self) -> &'static Row {
-        &self.board.header().row
+    fn counters(&self) -> &'static Counters {
+        &self.scoreboard.header().counters
     }
 
     fn dropped(&self) -> u64 {
-        self.row().get(Counter::StatsdDropped)
+        self.counters().get(Counter::StatsdDropped)
     }
 }
 

@@ -17,7 +17,7 @@ use super::unix::{Inode, SocketFile};
 use crate::system::address::BindAddress;
 
 /// One of them: a duplicate, close-on-exec.
-pub struct Heirloom {
+pub struct InheritedSocket {
     /// As the configuration has it.
     pub(super) bind: String,
     /// Whose alone it was (per-slot mode).
@@ -27,7 +27,7 @@ pub struct Heirloom {
     pub(super) inode: Option<Inode>,
 }
 
-impl Heirloom {
+impl InheritedSocket {
     /// A duplicate of a socket that goes on being used here.
     pub(super) fn of(
         bind: &str,
@@ -73,7 +73,7 @@ impl Heirloom {
     }
 }
 
-impl AsFd for Heirloom {
+impl AsFd for InheritedSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -81,10 +81,10 @@ impl AsFd for Heirloom {
 
 /// See the module.
 #[derive(Default)]
-pub struct Heirlooms(Vec<Heirloom>);
+pub struct InheritedSockets(Vec<InheritedSocket>);
 
-impl From<Vec<Heirloom>> for Heirlooms {
-    fn from(all: Vec<Heirloom>) -> Self {
+impl From<Vec<InheritedSocket>> for InheritedSockets {
+    fn from(all: Vec<InheritedSocket>) -> Self {
         Self(all)
     }
 }
@@ -98,7 +98,7 @@ pub enum Holder {
     Program,
 }
 
-impl Heirlooms {
+impl InheritedSockets {
     /// Takes the sockets of all `fd://N` that are not among them. To be called before this process opens anything
     /// itself: what gets a free number would be taken for what was inherited under it.
     ///
@@ -112,9 +112,9 @@ impl Heirlooms {
         for bind in binds {
             let BindAddress::Fd(number) = bind else { continue };
             let bind = bind.to_string();
-            if self.0.iter().all(|heirloom| heirloom.bind != bind) {
+            if self.0.iter().all(|inherited_socket| inherited_socket.bind != bind) {
                 let socket = super::take_over(*number, holder)?;
-                self.0.push(Heirloom { bind, slot: None, socket, inode: None });
+                self.0.push(InheritedSocket { bind, slot: None, socket, inode: None });
             }
         }
         Ok(self)
@@ -122,34 +122,37 @@ impl Heirlooms {
 
     /// Whether an address is bound by one of them.
     pub(super) fn have(&self, bind: &BindAddress, address: SocketAddr) -> bool {
-        self.0.iter().any(|heirloom| heirloom.is_at(bind, address))
+        self.0.iter().any(|inherited_socket| inherited_socket.is_at(bind, address))
     }
 
     /// A TCP socket for this address; of several, that of the lowest slot.
     pub(super) fn take_tcp(&mut self, bind: &BindAddress, address: SocketAddr) -> Option<Socket> {
         let numbered = self.0.iter().enumerate();
-        let fitting = numbered.filter(|(_, heirloom)| heirloom.is_at(bind, address));
-        let (index, _) = fitting.min_by_key(|(_, heirloom)| heirloom.slot.map(|slot| slot.0))?;
+        let fitting =
+            numbered.filter(|(_, inherited_socket)| inherited_socket.is_at(bind, address));
+        let (index, _) =
+            fitting.min_by_key(|(_, inherited_socket)| inherited_socket.slot.map(|slot| slot.0))?;
         Some(self.0.remove(index).socket)
     }
 
     /// What was bound by these words: a path, an abstract name, a descriptor.
     pub(super) fn take(&mut self, bind: &BindAddress) -> Option<(Socket, Option<Inode>)> {
         let bind = bind.to_string();
-        let index = self.0.iter().position(|heirloom| heirloom.bind == bind)?;
-        let heirloom = self.0.remove(index);
-        Some((heirloom.socket, heirloom.inode))
+        let index = self.0.iter().position(|inherited_socket| inherited_socket.bind == bind)?;
+        let inherited_socket = self.0.remove(index);
+        Some((inherited_socket.socket, inherited_socket.inode))
     }
 
     /// What nobody has taken; descriptors of somebody outside are closed here and now.
     pub(super) fn leavings(self) -> Vec<Leaving> {
         let is_outside = |bind: &str| matches!(bind.parse::<BindAddress>(), Ok(BindAddress::Fd(_)));
-        let ours = self.0.into_iter().filter(|heirloom| !is_outside(&heirloom.bind));
-        let leaving = |heirloom: Heirloom| {
-            let path = heirloom.bind.strip_prefix("unix:").map(str::to_owned);
-            let file = path.zip(heirloom.inode);
+        let ours =
+            self.0.into_iter().filter(|inherited_socket| !is_outside(&inherited_socket.bind));
+        let leaving = |inherited_socket: InheritedSocket| {
+            let path = inherited_socket.bind.strip_prefix("unix:").map(str::to_owned);
+            let file = path.zip(inherited_socket.inode);
             let file = file.map(|(path, inode)| SocketFile::lent(path.as_ref(), inode));
-            Leaving { socket: heirloom.socket, file }
+            Leaving { socket: inherited_socket.socket, file }
         };
         ours.map(leaving).collect()
     }

@@ -33,7 +33,7 @@ use crate::system::descriptors::OwnDescriptors;
 
 pub use error::ListenError;
 use inherited::Leaving;
-pub use inherited::{Heirloom, Heirlooms, Holder};
+pub use inherited::{Holder, InheritedSocket, InheritedSockets};
 use unix::SocketFile;
 
 /// How to listen, whatever the address.
@@ -122,7 +122,7 @@ impl Listeners {
     ///
     /// Errors: [`ListenError`]; what was bound until then is closed, its paths unlinked.
     pub fn bind(binds: &[BindAddress], options: &ListenOptions) -> Result<Self, ListenError> {
-        Self::inherit(binds, options, Heirlooms::default())
+        Self::inherit(binds, options, InheritedSockets::default())
     }
 
     /// The same with what was inherited from the server before, in an upgrade: only what is new is bound.
@@ -130,14 +130,16 @@ impl Listeners {
     pub fn inherit(
         binds: &[BindAddress],
         options: &ListenOptions,
-        mut heirlooms: Heirlooms,
+        mut inherited_sockets: InheritedSockets,
     ) -> Result<Self, ListenError> {
         refuse_equal(binds)?;
         let mut warnings = queue_warning(options.backlog).into_iter().collect();
         let targets = tcp::plan(binds)?;
         if !options.reuse_port {
             let all = targets.iter().flat_map(tcp::Target::addresses);
-            for (bind, address) in all.filter(|(bind, address)| !heirlooms.have(bind, *address)) {
+            for (bind, address) in
+                all.filter(|(bind, address)| !inherited_sockets.have(bind, *address))
+            {
                 tcp::probe(bind, address)?;
             }
         }
@@ -147,10 +149,15 @@ impl Listeners {
             match bind {
                 BindAddress::Tcp { .. } => {
                     let target = targets.next().expect("each TCP address has been planned");
-                    doors.extend(tcp_doors(&target, options, &mut heirlooms, &mut warnings)?);
+                    doors.extend(tcp_doors(
+                        &target,
+                        options,
+                        &mut inherited_sockets,
+                        &mut warnings,
+                    )?);
                 }
                 BindAddress::Unix(path) => {
-                    let (socket, file) = match heirlooms.take(bind) {
+                    let (socket, file) = match inherited_sockets.take(bind) {
                         Some((socket, Some(inode))) => (socket, SocketFile::lent(path, inode)),
                         Some((_, None)) | None => unix::bind_path(path, options)?,
                     };
@@ -160,14 +167,14 @@ impl Listeners {
                     doors.push(Door { bind, name, sockets: Sockets::File { socket, file } });
                 }
                 BindAddress::Abstract(name) => {
-                    let socket = match heirlooms.take(bind) {
+                    let socket = match inherited_sockets.take(bind) {
                         Some((socket, _)) => socket,
                         None => unix::bind_abstract(bind, name)?,
                     };
                     doors.push(Door::of(bind, socket, Sockets::Shared)?);
                 }
                 BindAddress::Fd(number) => {
-                    let socket = match heirlooms.take(bind) {
+                    let socket = match inherited_sockets.take(bind) {
                         Some((socket, _)) => socket,
                         None => take_over(*number, Holder::Nobody)?,
                     };
@@ -175,7 +182,7 @@ impl Listeners {
                 }
             }
         }
-        let leavings = heirlooms.leavings();
+        let leavings = inherited_sockets.leavings();
         let listeners = Self { doors, options: options.clone(), warnings, leavings };
         listeners.listen(options.queue()).map_err(|(name, error)| {
             let address = describe(&name);
@@ -270,19 +277,19 @@ impl Listeners {
     /// Duplicates of all of them, for a successor.
     ///
     /// Errors: EMFILE and the like.
-    pub fn heirlooms(&self) -> io::Result<Vec<Heirloom>> {
+    pub fn inherited_sockets(&self) -> io::Result<Vec<InheritedSocket>> {
         let mut all = Vec::new();
         for Door { bind, sockets, .. } in &self.doors {
             match sockets {
                 Sockets::Shared(socket) | Sockets::Inherited(socket) => {
-                    all.push(Heirloom::of(bind, None, socket, None)?);
+                    all.push(InheritedSocket::of(bind, None, socket, None)?);
                 }
                 Sockets::File { socket, file } => {
-                    all.push(Heirloom::of(bind, None, socket, Some(file.inode()))?);
+                    all.push(InheritedSocket::of(bind, None, socket, Some(file.inode()))?);
                 }
                 Sockets::PerSlot { of, .. } => {
                     for (slot, socket) in of.borrow().iter() {
-                        all.push(Heirloom::of(bind, Some(*slot), socket, None)?);
+                        all.push(InheritedSocket::of(bind, Some(*slot), socket, None)?);
                     }
                 }
             }
@@ -415,12 +422,13 @@ impl Door {
 fn tcp_doors(
     target: &tcp::Target<'_>,
     options: &ListenOptions,
-    heirlooms: &mut Heirlooms,
+    inherited_sockets: &mut InheritedSockets,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Door>, ListenError> {
     let bind = target.bind();
-    let has_heirlooms = target.addresses().any(|(bind, address)| heirlooms.have(bind, address));
-    let opened = tcp::open_all(target, options.reuse_port, heirlooms, warnings)?;
+    let has_heirlooms =
+        target.addresses().any(|(bind, address)| inherited_sockets.have(bind, address));
+    let opened = tcp::open_all(target, options.reuse_port, inherited_sockets, warnings)?;
     let door = |(address, socket)| {
         let name = SocketName::Inet(address);
         let sockets = match options.mode {
@@ -428,7 +436,7 @@ fn tcp_doors(
             ListenMode::PerSlot => {
                 let mut of = BTreeMap::from([(SlotId(0), socket)]);
                 for slot in 1..options.slots {
-                    let socket = match heirlooms.take_tcp(bind, address) {
+                    let socket = match inherited_sockets.take_tcp(bind, address) {
                         Some(socket) => socket,
                         // Beside sockets that are read already, one that nobody reads would be given
                         // connections: it is made when its worker is.

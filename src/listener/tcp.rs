@@ -15,7 +15,7 @@ use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::error::{ListenError, is_in_use, is_not_here};
-use super::inherited::Heirlooms;
+use super::inherited::InheritedSockets;
 use crate::system::address::BindAddress;
 
 /// One `--bind` and what it means: at least one address.
@@ -122,7 +122,7 @@ pub(super) fn probe(bind: &BindAddress, address: SocketAddr) -> Result<(), Liste
 pub(super) fn open_all(
     target: &Target<'_>,
     reuse_port: bool,
-    heirlooms: &mut Heirlooms,
+    inherited_sockets: &mut InheritedSockets,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<(SocketAddr, Socket)>, ListenError> {
     let mut opened: Vec<(SocketAddr, Socket)> = Vec::new();
@@ -131,7 +131,7 @@ pub(super) fn open_all(
         if let Some((first, _)) = opened.first() {
             address.set_port(first.port());
         }
-        let socket = match heirlooms.take_tcp(bind, address) {
+        let socket = match inherited_sockets.take_tcp(bind, address) {
             Some(socket) => Ok(socket),
             None => open(address),
         };

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-mod heirlooms;
+mod inherited_sockets;
 
 fn options() -> ListenOptions {
     ListenOptions {
@@ -398,7 +398,7 @@ fn an_inherited_listener_is_taken_over() {
 fn a_program_keeps_the_listener_that_it_has_named() {
     let own = TcpListener::bind("127.0.0.1:0").unwrap();
     let binds = [format!("fd://{}", own.as_raw_fd()).parse().unwrap()];
-    let inherited = Heirlooms::default().with_inherited(&binds, Holder::Program).unwrap();
+    let inherited = InheritedSockets::default().with_inherited(&binds, Holder::Program).unwrap();
     let listeners = Listeners::inherit(&binds, &options(), inherited).unwrap();
     let workers = listeners.for_slot(SlotId(0)).unwrap();
     assert_eq!(workers[0].owner, Owner::Outside);

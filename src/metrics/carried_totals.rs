@@ -1,7 +1,7 @@
-//! Totals of a whole server and those before it, as they are handed from one to the next in an upgrade.
+//! SlotTotals of a whole server and those before it, as they are handed from one to the next in an upgrade.
 //!
-//! By name, and not as the board has them: a new version may have counters that the old one has not, and
-//! lay its board out otherwise. That is when upgrades are made, and no reason to begin at 0.
+//! By name, and not as the scoreboard has them: a new version may have counters that the old one has not, and
+//! lay its scoreboard out otherwise. That is when upgrades are made, and no reason to begin at 0.
 //!
 //! | line | meaning |
 //! |---|---|
@@ -16,41 +16,41 @@ use std::time::Duration;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Counter, Histogram};
 
-use super::{Distribution, Ledger, Totals};
+use super::{Distribution, SlotTotals, Totals};
 
 /// The first line, with the version of the notation.
-const TITLE: &str = "arctos books 2";
+const TITLE: &str = "arctos carried 2";
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Books {
-    supervisor: Totals,
-    slots: BTreeMap<u16, Totals>,
+pub struct CarriedTotals {
+    supervisor: SlotTotals,
+    slots: BTreeMap<u16, SlotTotals>,
 }
 
-impl Books {
+impl CarriedTotals {
     /// What this server has counted, over what those before it have.
-    pub fn of(ledger: &Ledger, before: Option<&Self>) -> Self {
-        let mut books = before.cloned().unwrap_or_default();
-        books.supervisor.add(ledger.supervisor());
+    pub fn of(ledger: &Totals, before: Option<&Self>) -> Self {
+        let mut carried = before.cloned().unwrap_or_default();
+        carried.supervisor.add(ledger.supervisor());
         for (slot, totals) in ledger.slots() {
-            books.slots.entry(slot.0).or_default().add(totals);
+            carried.slots.entry(slot.0).or_default().add(totals);
         }
-        books
+        carried
     }
 
     /// What supervisors count of themselves.
-    pub fn supervisor(&self) -> &Totals {
+    pub fn supervisor(&self) -> &SlotTotals {
         &self.supervisor
     }
 
     /// The slots that ever had a worker, in order.
-    pub fn slots(&self) -> impl Iterator<Item = (SlotId, &Totals)> {
+    pub fn slots(&self) -> impl Iterator<Item = (SlotId, &SlotTotals)> {
         self.slots.iter().map(|(slot, totals)| (SlotId(*slot), totals))
     }
 
     /// Those of a slot, or of the supervisor.
-    pub fn totals_mut(&mut self, slot: Option<SlotId>) -> &mut Totals {
+    pub fn totals_mut(&mut self, slot: Option<SlotId>) -> &mut SlotTotals {
         match slot {
             None => &mut self.supervisor,
             Some(slot) => self.slots.entry(slot.0).or_default(),
@@ -92,13 +92,13 @@ impl Books {
         if lines.next() != Some(TITLE) {
             return None;
         }
-        let mut books = Self::default();
+        let mut carried = Self::default();
         for line in lines {
             let mut words = line.split_ascii_whitespace();
             let (kind, slot) = (words.next()?, words.next()?);
             let totals = match slot {
-                "-" => &mut books.supervisor,
-                slot => books.slots.entry(slot.parse().ok()?).or_default(),
+                "-" => &mut carried.supervisor,
+                slot => carried.slots.entry(slot.parse().ok()?).or_default(),
             };
             match kind {
                 "count" => decode_count(words, totals)?,
@@ -106,11 +106,11 @@ impl Books {
                 _ => return None,
             }
         }
-        Some(books)
+        Some(carried)
     }
 }
 
-fn encode(text: &mut String, slot: &str, totals: &Totals) {
+fn encode(text: &mut String, slot: &str, totals: &SlotTotals) {
     // A String takes all that is written to it. Zeros, too: a slot without a count is a slot.
     for counter in Counter::ALL {
         let (name, reason) = (counter.statsd_name(), counter.reason().unwrap_or("-"));
@@ -131,7 +131,7 @@ fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn decode_count(mut words: SplitAsciiWhitespace<'_>, totals: &mut Totals) -> Option<()> {
+fn decode_count(mut words: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -> Option<()> {
     let (name, reason) = (words.next()?, words.next()?);
     let n = words.next()?.parse().ok()?;
     let is_meant = |counter: &&Counter| {
@@ -143,7 +143,7 @@ fn decode_count(mut words: SplitAsciiWhitespace<'_>, totals: &mut Totals) -> Opt
     Some(())
 }
 
-fn decode_spread(mut words: SplitAsciiWhitespace<'_>, totals: &mut Totals) -> Option<()> {
+fn decode_spread(mut words: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -> Option<()> {
     let name = words.next()?;
     let sum = Duration::from_nanos(words.next()?.parse().ok()?);
     let bucket = |word: &str| {
@@ -161,30 +161,30 @@ fn decode_spread(mut words: SplitAsciiWhitespace<'_>, totals: &mut Totals) -> Op
 
 #[cfg(test)]
 mod tests {
-    use arctos_worker::shared::scoreboard::{Board, Side};
+    use arctos_worker::shared::scoreboard::{Scoreboard, Side};
 
     use super::*;
 
     /// A server whose second slot has done something.
-    fn ledger() -> Ledger {
-        let board = Board::create(3).unwrap();
-        let mut ledger = Ledger::open(&board);
-        board.header().row.add(Counter::ReloadOk, 2);
-        let block = board.block(SlotId(1), Side::B).unwrap();
-        block.row.add(Counter::ReqDone, 7);
-        block.row.inc(Counter::WorkerRestartsOom);
+    fn ledger() -> Totals {
+        let scoreboard = Scoreboard::create(3).unwrap();
+        let mut ledger = Totals::open(&scoreboard);
+        scoreboard.header().counters.add(Counter::ReloadOk, 2);
+        let entry = scoreboard.entry(SlotId(1), Side::B).unwrap();
+        entry.counters.add(Counter::ReqDone, 7);
+        entry.counters.inc(Counter::WorkerRestartsOom);
         for us in [3, 300, 300, u64::from(u32::MAX)] {
-            block.request_duration.record(Duration::from_micros(us));
+            entry.request_duration.record(Duration::from_micros(us));
         }
-        ledger.read(&board);
+        ledger.read(&scoreboard);
         ledger
     }
 
     #[test]
     fn what_is_written_reads_as_the_same() {
-        let books = Books::of(&ledger(), None);
-        let read = Books::decode(&books.encode()).unwrap();
-        assert_eq!(read, books);
+        let carried = CarriedTotals::of(&ledger(), None);
+        let read = CarriedTotals::decode(&carried.encode()).unwrap();
+        assert_eq!(read, carried);
         assert_eq!(read.supervisor().count(Counter::ReloadOk), 2);
         let (slot, totals) = read.slots().next().unwrap();
         assert_eq!((slot, totals.count(Counter::ReqDone)), (SlotId(1), 7));
@@ -193,13 +193,13 @@ mod tests {
 
     #[test]
     fn a_server_adds_to_what_those_before_it_have_counted() {
-        let first = Books::of(&ledger(), None);
-        let second = Books::of(&ledger(), Some(&first));
-        let third = Books::of(&ledger(), Some(&second));
+        let first = CarriedTotals::of(&ledger(), None);
+        let second = CarriedTotals::of(&ledger(), Some(&first));
+        let third = CarriedTotals::of(&ledger(), Some(&second));
         let (_, totals) = third.slots().next().unwrap();
         assert_eq!(totals.count(Counter::ReqDone), 21);
         let (one, three) = (first.slots().next().unwrap().1, totals);
-        let spread = |of: &Totals| of.spread(Distribution::RequestDuration).clone();
+        let spread = |of: &SlotTotals| of.spread(Distribution::RequestDuration).clone();
         assert_eq!(spread(three).count, 3 * spread(one).count);
         assert_eq!(spread(three).sum, 3 * spread(one).sum);
     }
@@ -209,9 +209,9 @@ mod tests {
         let text = format!(
             "{TITLE}\ncount 0 req.done - 4\ncount 0 req.new - 9\nspread 0 new.time 5 1:1\n"
         );
-        let books = Books::decode(&text).unwrap();
-        let (_, totals) = books.slots().next().unwrap();
-        let expected = Totals::new();
+        let carried = CarriedTotals::decode(&text).unwrap();
+        let (_, totals) = carried.slots().next().unwrap();
+        let expected = SlotTotals::new();
         assert_eq!(totals.count(Counter::ReqDone), 4);
         assert_eq!(
             totals.spread(Distribution::QueueWait),
@@ -222,21 +222,21 @@ mod tests {
     #[test]
     fn a_bucket_is_told_by_its_duration_and_not_by_its_place() {
         let text = format!("{TITLE}\nspread 0 queue.wait 5 8100:2 {}:1\n", u64::MAX);
-        let books = Books::decode(&text).unwrap();
-        let buckets = &books.slots().next().unwrap().1.spread(Distribution::QueueWait).buckets;
+        let carried = CarriedTotals::decode(&text).unwrap();
+        let buckets = &carried.slots().next().unwrap().1.spread(Distribution::QueueWait).buckets;
         assert_eq!(buckets[Histogram::index_of(Duration::from_nanos(8100))], 2);
         assert_eq!(buckets[Histogram::BUCKETS - 1], 1);
     }
 
     #[test]
     fn what_is_no_such_text_is_refused() {
-        for text in ["", "arctos books 3\n", "x"] {
-            assert_eq!(Books::decode(text), None);
+        for text in ["", "arctos carried 3\n", "x"] {
+            assert_eq!(CarriedTotals::decode(text), None);
         }
         for line in
             ["count", "count x req.done - 1", "count 0 req.done - x", "spread 0 x 1 1", "?  1"]
         {
-            assert_eq!(Books::decode(&format!("{TITLE}\n{line}\n")), None, "{line}");
+            assert_eq!(CarriedTotals::decode(&format!("{TITLE}\n{line}\n")), None, "{line}");
         }
     }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use arctos_worker::shared::fd::AcceptQueue;
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Block, Board, Side};
+use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 
 use super::Gauge;
 use super::rss::ResidentSet;
 use crate::supervisor::slot::Pid;
 
-/// `fs.nr_open`, which bounds the descriptors of a process, unless somebody has raised it: a block that
+/// `fs.nr_open`, which bounds the descriptors of a process, unless somebody has raised it: a entry that
 /// claims more connections holds garbage.
 const MOST_CONNECTIONS: u64 = 1 << 20;
 /// `workers.utilization` looks back at least so far: of a shorter time it would say 0 or 1.
@@ -22,24 +22,24 @@ const LEAST_WINDOW: Duration = Duration::from_millis(500);
 
 /// A worker process as gauges see it. A slot has two while one replaces the other.
 #[derive(Clone, Copy)]
-pub struct Occupant {
+pub struct WorkerSample {
     /// Its place.
     pub slot: SlotId,
     /// Its process.
     pub pid: Pid,
-    /// Its part of the board.
-    pub block: &'static Block,
+    /// Its part of the scoreboard.
+    pub entry: &'static WorkerEntry,
 }
 
 /// What there is to look at.
-pub struct Scene {
+pub struct Snapshot {
     /// Workers that are wanted.
     pub target: u16,
     /// Those that are there.
-    pub occupants: Vec<Occupant>,
+    pub occupants: Vec<WorkerSample>,
     /// Queues of the TCP listeners together; `None` where there is no such listener.
     pub queue: Option<AcceptQueue>,
-    /// CLOCK_MONOTONIC, as the board has it.
+    /// CLOCK_MONOTONIC, as the scoreboard has it.
     pub monotonic: Duration,
 }
 
@@ -64,14 +64,14 @@ pub struct Sampler {
 /// What there was when busy times were last compared.
 struct Look {
     monotonic: Duration,
-    /// By block, not by process: its busy time goes on from one occupant to the next. Of all blocks that
+    /// By entry, not by process: its busy time goes on from one occupant to the next. Of all entries that
     /// were ever seen.
     busy: Vec<Busy>,
 }
 
-/// A block's [`Block::busy_time`] so far.
+/// A entry's [`WorkerEntry::busy_time`] so far.
 struct Busy {
-    block: &'static Block,
+    entry: &'static WorkerEntry,
     time: Duration,
 }
 
@@ -85,18 +85,19 @@ struct Slot {
 
 impl Sampler {
     /// The first sample looks back to this moment.
-    pub fn open(board: &Board, monotonic: Duration) -> Self {
-        let slots = (0..board.slot_count()).map(SlotId);
-        let blocks = slots.flat_map(|slot| [Side::A, Side::B].map(|side| board.block(slot, side)));
-        Self::since(monotonic, blocks.flatten(), ResidentSet::default())
+    pub fn open(scoreboard: &Scoreboard, monotonic: Duration) -> Self {
+        let slots = (0..scoreboard.slot_count()).map(SlotId);
+        let entries =
+            slots.flat_map(|slot| [Side::A, Side::B].map(|side| scoreboard.entry(slot, side)));
+        Self::since(monotonic, entries.flatten(), ResidentSet::default())
     }
 
     fn since(
         monotonic: Duration,
-        blocks: impl Iterator<Item = &'static Block>,
+        entries: impl Iterator<Item = &'static WorkerEntry>,
         resident: ResidentSet,
     ) -> Self {
-        let busy = blocks.map(|block| Busy { block, time: block.busy_time(monotonic) });
+        let busy = entries.map(|entry| Busy { entry, time: entry.busy_time(monotonic) });
         Self { last: Look { monotonic, busy: busy.collect() }, utilization: 0.0, resident }
     }
 
@@ -105,13 +106,13 @@ impl Sampler {
     /// `workers.utilization` is the last one again where there was one less than [`LEAST_WINDOW`] ago.
     /// `worker.rss` is from an earlier look where there are many workers, and left out where it is not
     /// known: see [`ResidentSet`].
-    pub fn sample(&mut self, scene: &Scene) -> Gauges {
+    pub fn sample(&mut self, scene: &Snapshot) -> Gauges {
         Gauges { server: self.server(scene), workers: self.workers(scene) }
     }
 
-    fn server(&mut self, scene: &Scene) -> Vec<(Gauge, f64)> {
-        let ready = || scene.occupants.iter().filter(|occupant| occupant.block.is_ready());
-        let is_busy = |occupant: &&Occupant| occupant.block.request_start().is_some();
+    fn server(&mut self, scene: &Snapshot) -> Vec<(Gauge, f64)> {
+        let ready = || scene.occupants.iter().filter(|occupant| occupant.entry.is_ready());
+        let is_busy = |occupant: &&WorkerSample| occupant.entry.request_start().is_some();
         let (len, max) = scene.queue.map_or((0, 0), |queue| (queue.len, queue.max));
         vec![
             (Gauge::WorkersTarget, f64::from(scene.target)),
@@ -123,15 +124,15 @@ impl Sampler {
         ]
     }
 
-    fn utilization(&mut self, scene: &Scene) -> f64 {
+    fn utilization(&mut self, scene: &Snapshot) -> f64 {
         let elapsed = scene.monotonic.saturating_sub(self.last.monotonic);
         if elapsed >= LEAST_WINDOW {
             self.last.monotonic = scene.monotonic;
             let mut there = Duration::ZERO;
             let mut spent = Duration::ZERO;
-            for Occupant { block, .. } in &scene.occupants {
-                let grown = self.last.growth(block, scene.monotonic);
-                if block.is_ready() {
+            for WorkerSample { entry, .. } in &scene.occupants {
+                let grown = self.last.growth(entry, scene.monotonic);
+                if entry.is_ready() {
                     there = there.saturating_add(elapsed);
                     spent = spent.saturating_add(grown.min(elapsed));
                 }
@@ -142,13 +143,13 @@ impl Sampler {
         self.utilization
     }
 
-    fn workers(&mut self, scene: &Scene) -> Vec<(SlotId, Gauge, f64)> {
+    fn workers(&mut self, scene: &Snapshot) -> Vec<(SlotId, Gauge, f64)> {
         let pids = scene.occupants.iter().map(|occupant| occupant.pid);
         self.resident.look(pids, scene.monotonic);
         let mut slots = BTreeMap::<SlotId, Slot>::new();
         for occupant in &scene.occupants {
             let slot = slots.entry(occupant.slot).or_default();
-            let open = occupant.block.open_connections();
+            let open = occupant.entry.open_connections();
             slot.open += if open <= MOST_CONNECTIONS { open } else { 0 };
             if let Some(bytes) = self.resident.bytes(occupant.pid) {
                 slot.resident_bytes = Some(slot.resident_bytes.unwrap_or(0).saturating_add(bytes));
@@ -166,14 +167,14 @@ impl Sampler {
 }
 
 impl Look {
-    /// By how much a block's busy time has risen since. It falls when a worker dies in a request. What is
+    /// By how much a entry's busy time has risen since. It falls when a worker dies in a request. What is
     /// seen for the first time has risen by nothing yet.
-    fn growth(&mut self, block: &'static Block, monotonic: Duration) -> Duration {
-        let time = block.busy_time(monotonic);
-        match self.busy.iter_mut().find(|busy| std::ptr::eq(busy.block, block)) {
+    fn growth(&mut self, entry: &'static WorkerEntry, monotonic: Duration) -> Duration {
+        let time = entry.busy_time(monotonic);
+        match self.busy.iter_mut().find(|busy| std::ptr::eq(busy.entry, entry)) {
             Some(busy) => time.saturating_sub(std::mem::replace(&mut busy.time, time)),
             None => {
-                self.busy.push(Busy { block, time });
+                self.busy.push(Busy { entry, time });
                 Duration::ZERO
             }
         }

@@ -1,12 +1,12 @@
-//! Metrics as a whole server has them: what is measured beside counting, and what the board's numbers
+//! Metrics as a whole server has them: what is measured beside counting, and what the scoreboard's numbers
 //! add up to.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `names` | gauges and distributions, and what everything is called in Prometheus |
 //! | `table` | the README's table of all metrics |
-//! | `ledger` | totals of each slot, read from the board and made plausible |
-//! | `books` | totals that are handed from one server to the next |
+//! | `totals` | totals of each slot, read from the scoreboard and made plausible |
+//! | `carried` | totals that are handed from one server to the next |
 //! | `gauges` | what is worked out at the moment it is asked for |
 //! | `resident` | how much memory the workers have |
 //!
@@ -20,8 +20,8 @@ pub mod statsd;
 pub mod table;
 pub mod totals;
 
-pub use carried_totals::Books;
-pub use gauges::{Gauges, Occupant, Sampler, Scene};
+pub use carried_totals::CarriedTotals;
+pub use gauges::{Gauges, Sampler, Snapshot, WorkerSample};
 pub use names::{Distribution, Gauge, Scope};
 pub use rss::ResidentSet;
-pub use totals::{Ledger, Spread, Totals};
+pub use totals::{DistributionTotals, SlotTotals, Totals};

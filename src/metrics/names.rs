@@ -3,7 +3,7 @@
 //! The counters' rows stand in [`Counter`]. Every name that leaves the process, to statsd or to
 //! Prometheus, comes from these two files.
 
-use arctos_worker::shared::scoreboard::{Block, Counter, Histogram};
+use arctos_worker::shared::scoreboard::{Counter, Histogram, WorkerEntry};
 
 /// A counter's name in Prometheus. Once released, an interface. Counters of one statsd name share it.
 pub fn counter_prometheus_name(counter: Counter) -> String {
@@ -125,10 +125,10 @@ impl Distribution {
     }
 
     /// Where a worker counts it.
-    pub fn of(self, block: &Block) -> &Histogram {
+    pub fn of(self, entry: &WorkerEntry) -> &Histogram {
         match self {
-            Self::RequestDuration => &block.request_duration,
-            Self::QueueWait => &block.queue_wait,
+            Self::RequestDuration => &entry.request_duration,
+            Self::QueueWait => &entry.queue_wait,
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What the board has said so far, slot by slot: totals that only rise.
+//! What the scoreboard has said so far, slot by slot: totals that only rise.
 //!
-//! A slot's two blocks add up to one total. A worker may have scribbled over its block: a value that
+//! A slot's two entries add up to one total. A worker may have scribbled over its entry: a value that
 //! fell, or rose by more than anybody can count, moves nothing, and counting goes on from it.
 //!
 //! A histogram is not read at one moment: its worker goes on recording, and the buckets, the count and
@@ -11,9 +11,11 @@
 use std::time::Duration;
 
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Block, Board, Counter, Histogram, Row, Side};
+use arctos_worker::shared::scoreboard::{
+    Counter, Counters, Histogram, Scoreboard, Side, WorkerEntry,
+};
 
-use super::{Books, Distribution};
+use super::{CarriedTotals, Distribution};
 
 /// More than this between two reads was not counted: it is garbage. Nobody may have looked for long,
 /// and `bytes.out` rises fastest: this is over nine hours of a gigabyte a second. Pointers, which are what
@@ -28,14 +30,14 @@ const SIDES: [Side; 2] = [Side::A, Side::B];
 
 /// The sums of one slot, or of the supervisor itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Totals {
+pub struct SlotTotals {
     counts: [u64; Counter::ALL.len()],
-    spreads: [Spread; Distribution::ALL.len()],
+    spreads: [DistributionTotals; Distribution::ALL.len()],
 }
 
 /// A histogram's sums.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spread {
+pub struct DistributionTotals {
     /// How many were recorded.
     pub count: u64,
     /// Their sum.
@@ -44,17 +46,20 @@ pub struct Spread {
     pub buckets: Box<[u64]>,
 }
 
-impl Spread {
+impl DistributionTotals {
     fn new() -> Self {
         let buckets = vec![0; Histogram::BUCKETS].into_boxed_slice();
         Self { count: 0, sum: Duration::ZERO, buckets }
     }
 }
 
-impl Totals {
+impl SlotTotals {
     /// Nothing counted yet.
     pub fn new() -> Self {
-        Self { counts: [0; Counter::ALL.len()], spreads: std::array::from_fn(|_| Spread::new()) }
+        Self {
+            counts: [0; Counter::ALL.len()],
+            spreads: std::array::from_fn(|_| DistributionTotals::new()),
+        }
     }
 
     /// A counter's sum.
@@ -63,7 +68,7 @@ impl Totals {
     }
 
     /// A distribution's sums.
-    pub fn spread(&self, distribution: Distribution) -> &Spread {
+    pub fn spread(&self, distribution: Distribution) -> &DistributionTotals {
         &self.spreads[distribution as usize]
     }
 
@@ -102,7 +107,7 @@ impl Totals {
     }
 }
 
-impl Totals {
+impl SlotTotals {
     /// Takes off what another one has; sums stay.
     pub(super) fn subtract(&mut self, other: &Self) {
         for counter in Counter::ALL {
@@ -120,102 +125,103 @@ impl Totals {
     }
 }
 
-impl Default for Totals {
+impl Default for SlotTotals {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// All totals.
-pub struct Ledger {
-    supervisor: Totals,
-    slots: Vec<Option<Totals>>,
+pub struct Totals {
+    supervisor: SlotTotals,
+    slots: Vec<Option<SlotTotals>>,
     seen: Seen,
 }
 
-impl Ledger {
-    /// Starts at what the board says now: of a board that was inherited, only what comes is news.
-    pub fn open(board: &Board) -> Self {
-        let slots = numbered(board).map(|slot| had_occupant(board, slot).then(Totals::new));
-        Self { supervisor: Totals::new(), slots: slots.collect(), seen: Seen::of(board) }
+impl Totals {
+    /// Starts at what the scoreboard says now: of a scoreboard that was inherited, only what comes is news.
+    pub fn open(scoreboard: &Scoreboard) -> Self {
+        let slots =
+            numbered(scoreboard).map(|slot| had_occupant(scoreboard, slot).then(SlotTotals::new));
+        Self { supervisor: SlotTotals::new(), slots: slots.collect(), seen: Seen::of(scoreboard) }
     }
 
-    /// Reads the board.
-    pub fn read(&mut self, board: &Board) {
-        let Seen { header, blocks } = &mut self.seen;
-        header.read(&board.header().row, &mut self.supervisor);
-        for ((slot, totals), seen) in numbered(board).zip(&mut self.slots).zip(blocks) {
-            if totals.is_none() && !had_occupant(board, slot) {
+    /// Reads the scoreboard.
+    pub fn read(&mut self, scoreboard: &Scoreboard) {
+        let Seen { header, entries } = &mut self.seen;
+        header.read(&scoreboard.header().counters, &mut self.supervisor);
+        for ((slot, totals), seen) in numbered(scoreboard).zip(&mut self.slots).zip(entries) {
+            if totals.is_none() && !had_occupant(scoreboard, slot) {
                 continue;
             }
-            let totals = totals.get_or_insert_with(Totals::new);
+            let totals = totals.get_or_insert_with(SlotTotals::new);
             for (side, seen) in SIDES.into_iter().zip(seen) {
-                if let Some(block) = board.block(slot, side) {
-                    seen.read(block, totals);
+                if let Some(entry) = scoreboard.entry(slot, side) {
+                    seen.read(entry, totals);
                 }
             }
         }
     }
 
-    /// Counts this as if it had been on the board. What is of slots that there are not is the supervisor's.
-    pub fn inherit(&mut self, books: &Books) {
-        self.supervisor.add(books.supervisor());
-        for (slot, counted) in books.slots() {
+    /// Counts this as if it had been on the scoreboard. What is of slots that there are not is the supervisor's.
+    pub fn inherit(&mut self, carried: &CarriedTotals) {
+        self.supervisor.add(carried.supervisor());
+        for (slot, counted) in carried.slots() {
             match self.slots.get_mut(usize::from(slot.0)) {
-                Some(totals) => totals.get_or_insert_with(Totals::new).add(counted),
+                Some(totals) => totals.get_or_insert_with(SlotTotals::new).add(counted),
                 None => self.supervisor.add(counted),
             }
         }
     }
 
     /// What the supervisor counts of itself; it has no distributions.
-    pub fn supervisor(&self) -> &Totals {
+    pub fn supervisor(&self) -> &SlotTotals {
         &self.supervisor
     }
 
     /// The slots that ever had a worker, in order.
-    pub fn slots(&self) -> impl Iterator<Item = (SlotId, &Totals)> {
+    pub fn slots(&self) -> impl Iterator<Item = (SlotId, &SlotTotals)> {
         let numbered = (0..).map(SlotId).zip(&self.slots);
         numbered.filter_map(|(slot, totals)| Some((slot, totals.as_ref()?)))
     }
 }
 
-fn numbered(board: &Board) -> impl Iterator<Item = SlotId> {
-    (0..board.slot_count()).map(SlotId)
+fn numbered(scoreboard: &Scoreboard) -> impl Iterator<Item = SlotId> {
+    (0..scoreboard.slot_count()).map(SlotId)
 }
 
-/// Whether a slot's blocks are more than zeros.
-fn had_occupant(board: &Board, slot: SlotId) -> bool {
-    let is_used = |block: &Block| {
-        block.pid() != 0 || Counter::ALL.into_iter().any(|counter| block.row.get(counter) != 0)
+/// Whether a slot's entries are more than zeros.
+fn had_occupant(scoreboard: &Scoreboard, slot: SlotId) -> bool {
+    let is_used = |entry: &WorkerEntry| {
+        entry.pid() != 0 || Counter::ALL.into_iter().any(|counter| entry.counters.get(counter) != 0)
     };
-    SIDES.into_iter().filter_map(|side| board.block(slot, side)).any(is_used)
+    SIDES.into_iter().filter_map(|side| scoreboard.entry(slot, side)).any(is_used)
 }
 
-/// The board as it was read last.
+/// The scoreboard as it was read last.
 struct Seen {
     header: SeenRow,
-    blocks: Vec<[SeenBlock; 2]>,
+    entries: Vec<[SeenBlock; 2]>,
 }
 
 impl Seen {
-    /// Takes whatever the board says for true.
-    fn of(board: &Board) -> Self {
+    /// Takes whatever the scoreboard says for true.
+    fn of(scoreboard: &Scoreboard) -> Self {
         let mut header = SeenRow::new();
-        header.take(&board.header().row);
+        header.take(&scoreboard.header().counters);
         let of_block = |slot, side| {
             let mut seen = SeenBlock::new();
-            if let Some(block) = board.block(slot, side) {
-                seen.take(block);
+            if let Some(entry) = scoreboard.entry(slot, side) {
+                seen.take(entry);
             }
             seen
         };
-        let blocks = numbered(board).map(|slot| SIDES.map(|side| of_block(slot, side)));
-        Self { header, blocks: blocks.collect() }
+        let entries = numbered(scoreboard).map(|slot| SIDES.map(|side| of_block(slot, side)));
+        Self { header, entries: entries.collect() }
     }
 }
 
-/// A row as it was read last.
+/// A counters as it was read last.
 struct SeenRow([u64; Counter::ALL.len()]);
 
 impl SeenRow {
@@ -223,45 +229,45 @@ impl SeenRow {
         Self([0; Counter::ALL.len()])
     }
 
-    fn take(&mut self, row: &Row) {
+    fn take(&mut self, counters: &Counters) {
         for (seen, counter) in self.0.iter_mut().zip(Counter::ALL) {
-            *seen = row.get(counter);
+            *seen = counters.get(counter);
         }
     }
 
-    fn read(&mut self, row: &Row, totals: &mut Totals) {
+    fn read(&mut self, counters: &Counters, totals: &mut SlotTotals) {
         for ((seen, counter), total) in self.0.iter_mut().zip(Counter::ALL).zip(&mut totals.counts)
         {
-            let before = std::mem::replace(seen, row.get(counter));
+            let before = std::mem::replace(seen, counters.get(counter));
             gain(total, rise(before, *seen).unwrap_or(0));
         }
     }
 }
 
-/// A block as it was read last.
+/// A entry as it was read last.
 struct SeenBlock {
-    row: SeenRow,
+    counters: SeenRow,
     histograms: [SeenHistogram; Distribution::ALL.len()],
 }
 
 impl SeenBlock {
     fn new() -> Self {
         let histograms = std::array::from_fn(|_| SeenHistogram::new());
-        Self { row: SeenRow::new(), histograms }
+        Self { counters: SeenRow::new(), histograms }
     }
 
-    fn take(&mut self, block: &Block) {
-        self.row.take(&block.row);
+    fn take(&mut self, entry: &WorkerEntry) {
+        self.counters.take(&entry.counters);
         for (seen, distribution) in self.histograms.iter_mut().zip(Distribution::ALL) {
-            seen.take(distribution.of(block));
+            seen.take(distribution.of(entry));
         }
     }
 
-    fn read(&mut self, block: &Block, totals: &mut Totals) {
-        self.row.read(&block.row, totals);
+    fn read(&mut self, entry: &WorkerEntry, totals: &mut SlotTotals) {
+        self.counters.read(&entry.counters, totals);
         let both = self.histograms.iter_mut().zip(&mut totals.spreads);
         for ((seen, spread), distribution) in both.zip(Distribution::ALL) {
-            seen.read(distribution.of(block), spread);
+            seen.read(distribution.of(entry), spread);
         }
     }
 }
@@ -292,7 +298,7 @@ impl SeenHistogram {
         }
     }
 
-    fn read(&mut self, histogram: &Histogram, spread: &mut Spread) {
+    fn read(&mut self, histogram: &Histogram, spread: &mut DistributionTotals) {
         let count = histogram.count();
         if count == self.count {
             return;
@@ -334,7 +340,7 @@ fn rise(before: u64, now: u64) -> Option<u64> {
     now.checked_sub(before).filter(|&rise| rise <= LARGEST_RISE)
 }
 
-/// Totals never fall, not even by wrapping after a lot of garbage that looked plausible.
+/// SlotTotals never fall, not even by wrapping after a lot of garbage that looked plausible.
 fn gain(total: &mut u64, risen: u64) {
     *total = total.saturating_add(risen);
 }

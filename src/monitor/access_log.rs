@@ -32,7 +32,7 @@ impl Monitor<'_> {
             }
         }
         if let Some(file) = &self.access_log {
-            for member in &self.crew {
+            for member in &self.children {
                 match member.give_access_log(file.as_fd()) {
                     Ok(()) | Err(Errno::EPIPE) => {} // EPIPE: it has ended.
                     Err(error) => self.complain("worker.access_log_not_given", member, error),

@@ -7,15 +7,15 @@ use std::time::Instant;
 
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Value};
-use arctos_worker::shared::scoreboard::{Block, Command, Side};
-use arctos_worker::worker_init::{Listener, Post};
+use arctos_worker::shared::scoreboard::{Command, Side, WorkerEntry};
+use arctos_worker::worker_init::{Listener, WorkerInit};
 use nix::errno::Errno;
 use thiserror::Error;
 
 use super::Monitor;
 use crate::listener::Listeners;
-use crate::monitor::children::{Lines, Member};
-use crate::process::fork::{self, Berth, ForkError};
+use crate::monitor::children::{Child, ControlSocket};
+use crate::process::fork::{self, ChildSetup, ForkError};
 use crate::process::on_start::OpeningError;
 use crate::process::zygote::StartError;
 use crate::supervisor::slot::Pid;
@@ -28,7 +28,7 @@ const DOOR_OPEN: &str = "this kernel cannot ignore new TCP connections at a stop
 
 /// What a worker is given, and the supervisor's ends of it.
 pub(super) struct Equipment {
-    pub(super) lines: Lines,
+    pub(super) lines: ControlSocket,
     pub(super) life: OwnedFd,
     pub(super) doorbell: OwnedFd,
     pub(super) listeners: Vec<Listener>,
@@ -47,19 +47,19 @@ impl Equipment {
 #[derive(Debug, Error)]
 pub(super) enum SpawnError {
     #[error("cannot make its life socket or doorbell: {0}")]
-    Lines(io::Error),
+    ControlSocket(io::Error),
     #[error("cannot duplicate its listeners: {0}")]
     Listeners(io::Error),
     #[error("cannot duplicate the access log: {0}")]
     AccessLog(io::Error),
     #[error("its generation has been given up")]
     Generation,
-    #[error("there is no block for it on the board")]
-    Board,
+    #[error("there is no entry for it on the scoreboard")]
+    Scoreboard,
     #[error(transparent)]
     Fork(#[from] ForkError),
     #[error("cannot begin --on-start: {0}")]
-    Opening(#[from] OpeningError),
+    OnStart(#[from] OpeningError),
     #[error("cannot become the parent of orphans: {0}")]
     Orphans(io::Error),
     #[error("cannot start its zygote: {0}")]
@@ -92,7 +92,7 @@ impl Monitor<'_> {
                 Action::ReportReady => self.report_ready(),
                 Action::ReportStopping { deadline } => self.report_stopping(deadline),
                 // During an upgrade, the queues are another server's, too: it takes what is in them.
-                Action::CloseDoor if self.board.header().shares_listeners() => {}
+                Action::CloseDoor if self.scoreboard.header().shares_listeners() => {}
                 Action::CloseDoor => {
                     let closed = self.listeners.as_ref().map_or(Ok(()), Listeners::close_door);
                     if let Err(error) = closed {
@@ -152,19 +152,19 @@ impl Monitor<'_> {
         side: Side,
         generation: Generation,
     ) -> Result<(), SpawnError> {
-        let block = self.board.block(slot, side).ok_or(SpawnError::Board)?;
+        let entry = self.scoreboard.entry(slot, side).ok_or(SpawnError::Scoreboard)?;
         let loaded = self.generations.of(generation).ok_or(SpawnError::Generation)?;
-        let equipment = self.equip(slot, block)?;
-        block.assign(generation);
+        let equipment = self.equip(slot, entry)?;
+        entry.assign(generation);
         if loaded.load.config.preload {
             return self.order(slot, side, generation, &loaded, equipment);
         }
         let Equipment { lines, life, doorbell, listeners, access_log } = equipment;
-        let post = Post {
+        let init = WorkerInit {
             slot,
             generation,
-            block,
-            header: self.board.header(),
+            entry,
+            header: self.scoreboard.header(),
             life,
             supervisor: Arc::clone(&self.process),
             doorbell,
@@ -172,23 +172,24 @@ impl Monitor<'_> {
             settings: loaded.load.config.worker.clone(),
             log: self.log.clone(),
             access_log,
-            companion: None,
+            ticker: None,
         };
-        let berth = Berth {
+        let setup = ChildSetup {
             signals: &self.signals,
             identity: &loaded.identity,
             title: fork::title(loaded.load.config.name.as_deref().unwrap_or(fork::NAME), slot),
             own: self.own_descriptors_beside(&lines),
         };
-        let pid = fork::spawn(&*loaded.load.launch, post, &berth)?;
+        let pid = fork::spawn(&*loaded.load.launch, init, &setup)?;
         let now = Instant::now();
-        self.crew.push(Member::new(pid, slot, lines, now));
+        self.children.push(Child::new(pid, slot, lines, now));
         self.supervisor.handle(Event::Started { slot, side, pid }, now);
         Ok(())
     }
 
-    fn equip(&self, slot: SlotId, block: &'static Block) -> Result<Equipment, SpawnError> {
-        let (lines, life, doorbell) = Lines::open(block).map_err(SpawnError::Lines)?;
+    fn equip(&self, slot: SlotId, entry: &'static WorkerEntry) -> Result<Equipment, SpawnError> {
+        let (lines, life, doorbell) =
+            ControlSocket::open(entry).map_err(SpawnError::ControlSocket)?;
         let listeners = match &self.listeners {
             Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
             None => Vec::new(),
@@ -199,7 +200,7 @@ impl Monitor<'_> {
     }
 
     fn command(&self, pid: Pid, command: Command) {
-        let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
+        let Some(member) = self.children.iter().find(|member| member.pid == pid) else { return };
         if let Err(error) = member.command(command) {
             self.complain("worker.command_failed", member, error);
         }
@@ -207,18 +208,18 @@ impl Monitor<'_> {
 
     fn kill(&mut self, pid: Pid) {
         self.tell_last_stacks(pid, Instant::now());
-        let Some(member) = self.crew.iter().find(|member| member.pid == pid) else { return };
+        let Some(member) = self.children.iter().find(|member| member.pid == pid) else { return };
         match member.kill() {
             Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: not with a pid that was not reaped.
             Err(error) => self.complain("worker.kill_failed", member, error),
         }
     }
 
-    pub(super) fn complain(&self, event: &str, member: &Member, error: Errno) {
+    pub(super) fn complain(&self, event: &str, member: &Child, error: Errno) {
         let pairs = [
             ("slot", Value::Number(i64::from(member.slot.0))),
             ("pid", Value::Number(i64::from(member.pid.0))),
-            ("generation", Value::Number(i64::from(member.block.generation().0))),
+            ("generation", Value::Number(i64::from(member.entry.generation().0))),
             ("reason", Value::Display(&error)),
         ];
         self.log.line(Level::Error, event, &pairs);

@@ -11,10 +11,10 @@ use crate::admin::status::{self, Health, Process, Reload, Status, Worker};
 use crate::admin::verb::{self, Deed, Haste, Request};
 use crate::admin::{Answer, Asker, Question, QuestionId, Trust, prometheus};
 use crate::listener::Listeners;
-use crate::metrics::{Occupant, ResidentSet, Scene};
-use crate::monitor::children::Member;
+use crate::metrics::{ResidentSet, Snapshot, WorkerSample};
+use crate::monitor::children::Child;
 use crate::supervisor::slot::WorkerSlot;
-use crate::supervisor::{Event, Supervisor, Wish};
+use crate::supervisor::{Event, OperatorCommand, Supervisor};
 
 /// What is done to the server, and who does it.
 #[derive(Clone, Copy)]
@@ -26,8 +26,8 @@ struct By {
 impl Monitor<'_> {
     /// Sends the metrics that are due and answers who asks.
     pub(super) fn measure(&mut self, now: Instant) {
-        let Self { meter, board, crew, supervisor, listeners, .. } = self;
-        meter.turn(board, || scene(supervisor, crew, listeners.as_ref()), now);
+        let Self { collector, scoreboard, children, supervisor, listeners, .. } = self;
+        collector.turn(scoreboard, || scene(supervisor, children, listeners.as_ref()), now);
         for question in self.admin.turn(now) {
             self.answer(&question, now);
         }
@@ -46,21 +46,22 @@ impl Monitor<'_> {
             Request::Status => status::answer(&self.status(question.trust, now)),
             Request::Metrics => self.metrics(now),
             Request::Reload { wait: false } => {
-                self.obey(by, Wish::Reload, now);
+                self.obey(by, OperatorCommand::Reload, now);
                 verb::reloading()
             }
             Request::Reload { wait: true } => return self.reload_and_answer(id, by, now),
             Request::Stop { haste } => {
                 let wish = match haste {
-                    Haste::Graceful => Wish::Terminate,
-                    Haste::Quick => Wish::Interrupt,
+                    Haste::Graceful => OperatorCommand::Terminate,
+                    Haste::Quick => OperatorCommand::Interrupt,
                 };
                 self.obey(by, wish, now);
                 verb::stopping()
             }
-            Request::Scale { workers } => match verb::scaled(workers, self.board.slot_count()) {
+            Request::Scale { workers } => match verb::scaled(workers, self.scoreboard.slot_count())
+            {
                 Ok(answer) => {
-                    self.obey(by, Wish::Scale { workers }, now);
+                    self.obey(by, OperatorCommand::Scale { workers }, now);
                     answer
                 }
                 Err(refusal) => refusal,
@@ -75,7 +76,7 @@ impl Monitor<'_> {
             },
             Request::Recycle { slot } => match verb::recycled(slot, self.supervisor.slots()) {
                 Ok(answer) => {
-                    self.obey(by, Wish::Recycle { slot }, now);
+                    self.obey(by, OperatorCommand::Recycle { slot }, now);
                     answer
                 }
                 Err(refusal) => refusal,
@@ -85,9 +86,9 @@ impl Monitor<'_> {
         self.admin.answer(id, answer);
     }
 
-    fn obey(&mut self, by: By, wish: Wish, now: Instant) {
+    fn obey(&mut self, by: By, wish: OperatorCommand, now: Instant) {
         self.log_deed(by);
-        self.supervisor.handle(Event::Wish(wish), now);
+        self.supervisor.handle(Event::OperatorCommand(wish), now);
     }
 
     /// Says who does what to the server.
@@ -107,17 +108,17 @@ impl Monitor<'_> {
         let admin = &self.admin;
         self.waiting.forget(|id| admin.is_waiting(id));
         match self.waiting.join(id) {
-            Ok(()) => self.obey(by, Wish::Reload, now),
+            Ok(()) => self.obey(by, OperatorCommand::Reload, now),
             Err(refusal) => self.admin.answer(id, refusal),
         }
     }
 
     fn metrics(&mut self, now: Instant) -> Answer {
         let zone = self.generations.current().load.config.zone.clone();
-        let Self { meter, board, crew, supervisor, listeners, .. } = self;
-        let scene = || scene(supervisor, crew, listeners.as_ref());
-        let (books, gauges) = meter.look(board, scene, now);
-        let body = prometheus::text(&books, gauges, zone.as_deref());
+        let Self { collector, scoreboard, children, supervisor, listeners, .. } = self;
+        let scene = || scene(supervisor, children, listeners.as_ref());
+        let (carried, gauges) = collector.look(scoreboard, scene, now);
+        let body = prometheus::text(&carried, gauges, zone.as_deref());
         // Whoever has read this may ask the successor next, which must not know less.
         self.tell_books(now);
         Answer { status: 200, content_type: prometheus::CONTENT_TYPE, body }
@@ -165,16 +166,16 @@ impl Monitor<'_> {
     }
 
     fn worker(&self, place: &WorkerSlot, now: Instant) -> Worker {
-        let member = self.crew.iter().find(|member| Some(member.pid) == place.pid());
-        let process = |member: &Member| {
+        let member = self.children.iter().find(|member| Some(member.pid) == place.pid());
+        let process = |member: &Child| {
             let mut resident = ResidentSet::default();
             resident.look(std::iter::once(member.pid), monotonic().unwrap_or_default());
             Process {
                 pid: member.pid,
                 age: now.saturating_duration_since(member.since),
-                request: running_request(member.block),
-                requests_count: member.block.row.get(Counter::ReqSuccessRead),
-                open_count: member.block.open_connections(),
+                request: running_request(member.entry),
+                requests_count: member.entry.counters.get(Counter::ReqSuccessRead),
+                open_count: member.entry.open_connections(),
                 rss_bytes: resident.bytes(member.pid),
             }
         };
@@ -191,14 +192,14 @@ impl Monitor<'_> {
 /// What there is to measure at this moment.
 pub(super) fn scene(
     supervisor: &Supervisor,
-    crew: &[Member],
+    children: &[Child],
     listeners: Option<&Listeners>,
-) -> Scene {
+) -> Snapshot {
     let occupant =
-        |member: &Member| Occupant { slot: member.slot, pid: member.pid, block: member.block };
-    Scene {
+        |member: &Child| WorkerSample { slot: member.slot, pid: member.pid, entry: member.entry };
+    Snapshot {
         target: supervisor.target(),
-        occupants: crew.iter().map(occupant).collect(),
+        occupants: children.iter().map(occupant).collect(),
         queue: listeners.and_then(Listeners::queue),
         monotonic: monotonic().unwrap_or_default(),
     }

@@ -45,14 +45,14 @@ impl Blame {
 impl Monitor<'_> {
     /// Somebody could not boot, or died.
     pub(super) fn blame(&mut self, who: &str, what: String) {
-        let has_served = self.board.header().state() == ServerState::Serving;
+        let has_served = self.scoreboard.header().state() == ServerState::Serving;
         self.blame.note(has_served, who, what);
     }
 
     /// Somebody could not boot, and has said why. That stands in the log, and is not said again.
     pub(super) fn blame_by_report(&mut self, who: &str) {
         let what = format!("{who} has failed, as its report above says");
-        let has_served = self.board.header().state() == ServerState::Serving;
+        let has_served = self.scoreboard.header().state() == ServerState::Serving;
         self.blame.quote(has_served, who, what);
     }
 }

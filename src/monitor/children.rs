@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Block, Command, Counter};
+use arctos_worker::shared::scoreboard::{Command, Counter, WorkerEntry};
 use arctos_worker::worker_init::{LIFE_ACCESS_LOG, LIFE_FAILED, LIFE_READY, LIFE_STACKS};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -18,7 +18,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
-use crate::supervisor::health::{Lease, Pulse};
+use crate::supervisor::health::{Pulse, WorkerLimits};
 use crate::supervisor::slot::Pid;
 use crate::supervisor::stack_dump::StackDump;
 use crate::system::descriptors::OwnDescriptors;
@@ -48,32 +48,32 @@ enum Told {
 }
 
 /// The supervisor's ends of a worker's lines, before there is a process.
-pub struct Lines {
+pub struct ControlSocket {
     life: UnixStream,
     doorbell: EventFd,
-    block: &'static Block,
-    /// Requests that those before it in its block were given.
+    entry: &'static WorkerEntry,
+    /// Requests that those before it in its entry were given.
     given_before: u64,
     /// What the worker's stacks come out of; `None` after its end, which poll(2) would report for ever.
     stacks: Option<OwnedFd>,
 }
 
-impl Lines {
-    /// Makes them for a worker that will have this block; the worker's ends of two are returned beside: life,
+impl ControlSocket {
+    /// Makes them for a worker that will have this entry; the worker's ends of two are returned beside: life,
     /// doorbell. Its end of the third, a pipe for its stacks, waits for it in its life socket ([`LIFE_STACKS`]).
     ///
     /// A pipe, because `faulthandler` writes a few bytes at a time: a pipe holds 64 KB of them, a socket a few
     /// hundred pieces. Non-blocking, because it writes in a signal handler.
-    pub fn open(block: &'static Block) -> io::Result<(Self, OwnedFd, OwnedFd)> {
+    pub fn open(entry: &'static WorkerEntry) -> io::Result<(Self, OwnedFd, OwnedFd)> {
         let (life, of_worker) = UnixStream::pair()?;
         life.set_nonblocking(true)?;
         of_worker.set_nonblocking(true)?;
         let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let of_worker_too = doorbell.as_fd().try_clone_to_owned()?;
-        let given_before = given(block);
+        let given_before = given(entry);
         let (stacks, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         fd::send_descriptor(life.as_fd(), LIFE_STACKS, writer.as_fd())?;
-        let lines = Self { life, doorbell, block, given_before, stacks: Some(stacks) };
+        let lines = Self { life, doorbell, entry, given_before, stacks: Some(stacks) };
         Ok((lines, of_worker.into(), of_worker_too))
     }
 
@@ -86,35 +86,35 @@ impl Lines {
 }
 
 /// One worker process, until it is reaped.
-pub struct Member {
+pub struct Child {
     /// Its process.
     pub pid: Pid,
     /// Its place.
     pub slot: SlotId,
-    /// Its part of the board.
-    pub block: &'static Block,
+    /// Its part of the scoreboard.
+    pub entry: &'static WorkerEntry,
     /// When it was forked.
     pub since: Instant,
     /// What was seen of its loop.
     pub pulse: Pulse,
     /// What wears it out; none before it is ready.
-    pub lease: Option<Lease>,
+    pub lease: Option<WorkerLimits>,
     /// Whether the log has been told that it is worn out.
     pub is_worn: bool,
     /// Its stacks, while they come in.
     pub stacks: StackDump,
-    lines: Lines,
+    lines: ControlSocket,
     told: Told,
     report: Vec<u8>,
 }
 
-impl Member {
+impl Child {
     /// A process that was just forked.
-    pub fn new(pid: Pid, slot: SlotId, lines: Lines, since: Instant) -> Self {
+    pub fn new(pid: Pid, slot: SlotId, lines: ControlSocket, since: Instant) -> Self {
         Self {
             pid,
             slot,
-            block: lines.block,
+            entry: lines.entry,
             since,
             pulse: Pulse::default(),
             lease: None,
@@ -180,8 +180,8 @@ impl Member {
     /// Whether it was given a request: then it has served, however short its life was. One that it died in
     /// counts, because the next worker may get another one.
     pub fn had_request(&self) -> bool {
-        let is_in_one = self.block.request_start().is_some();
-        is_in_one || given(self.block) != self.lines.given_before
+        let is_in_one = self.entry.request_start().is_some();
+        is_in_one || given(self.entry) != self.lines.given_before
     }
 
     /// What it said about its failure to boot.
@@ -194,7 +194,7 @@ impl Member {
 
     /// Changes the command word and rings.
     pub fn command(&self, command: Command) -> Result<(), Errno> {
-        self.block.set_command(command);
+        self.entry.set_command(command);
         match self.lines.doorbell.write(1) {
             Ok(_) => Ok(()),
             // The counter is full: it has rung often enough.
@@ -248,8 +248,8 @@ impl Member {
     }
 }
 
-fn given(block: &Block) -> u64 {
-    block.row.get(Counter::ReqSuccessRead)
+fn given(entry: &WorkerEntry) -> u64 {
+    entry.counters.get(Counter::ReqSuccessRead)
 }
 
 #[cfg(test)]
@@ -261,9 +261,9 @@ mod tests {
 
     use super::*;
 
-    fn member() -> (Member, UnixStream) {
-        let (lines, life, _doorbell) = Lines::open(Block::detached()).unwrap();
-        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
+    fn member() -> (Child, UnixStream) {
+        let (lines, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
+        let member = Child::new(Pid(1), SlotId(0), lines, Instant::now());
         assert!(worker_init::receive_stacks_pipe(life.as_fd()).is_some());
         (member, UnixStream::from(life))
     }
@@ -349,9 +349,9 @@ mod tests {
 
     #[test]
     fn what_a_worker_writes_of_its_stacks_is_read_without_waiting() {
-        let (lines, life, _doorbell) = Lines::open(Block::detached()).unwrap();
+        let (lines, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
         let now = Instant::now();
-        let mut member = Member::new(Pid(1), SlotId(0), lines, now);
+        let mut member = Child::new(Pid(1), SlotId(0), lines, now);
         let pipe = worker_init::receive_stacks_pipe(life.as_fd()).unwrap();
         member.read_stacks(now);
         assert_eq!(member.stacks.take(), None);
@@ -391,26 +391,26 @@ mod tests {
 
     #[test]
     fn what_others_were_given_in_its_block_is_not_its_own() {
-        let block = Block::detached();
-        block.row.inc(Counter::ReqSuccessRead);
-        let (lines, _life, _doorbell) = Lines::open(block).unwrap();
-        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
+        let entry = WorkerEntry::detached();
+        entry.counters.inc(Counter::ReqSuccessRead);
+        let (lines, _life, _doorbell) = ControlSocket::open(entry).unwrap();
+        let member = Child::new(Pid(1), SlotId(0), lines, Instant::now());
         assert!(!member.had_request());
-        block.row.inc(Counter::ReqSuccessRead);
+        entry.counters.inc(Counter::ReqSuccessRead);
         assert!(member.had_request());
-        let (lines, _life, _doorbell) = Lines::open(block).unwrap();
-        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
+        let (lines, _life, _doorbell) = ControlSocket::open(entry).unwrap();
+        let member = Child::new(Pid(1), SlotId(0), lines, Instant::now());
         assert!(!member.had_request());
-        block.begin_request(std::time::Duration::from_secs(1), b"GET", b"/crash");
+        entry.begin_request(std::time::Duration::from_secs(1), b"GET", b"/crash");
         assert!(member.had_request(), "it may have died in its first one");
     }
 
     #[test]
     fn a_command_is_stored_before_the_bell_rings() {
-        let (lines, _life, doorbell) = Lines::open(Block::detached()).unwrap();
-        let member = Member::new(Pid(1), SlotId(0), lines, Instant::now());
+        let (lines, _life, doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
+        let member = Child::new(Pid(1), SlotId(0), lines, Instant::now());
         member.command(Command::Drain).unwrap();
-        assert_eq!(member.block.command(), Command::Drain);
+        assert_eq!(member.entry.command(), Command::Drain);
         let mut bytes = [0; 8];
         assert_eq!(nix::unistd::read(&doorbell, &mut bytes), Ok(8));
     }

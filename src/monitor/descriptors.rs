@@ -1,7 +1,7 @@
 //! What this process has open for itself, and a child closes.
 
 use super::Monitor;
-use crate::monitor::children::Lines;
+use crate::monitor::children::ControlSocket;
 use crate::system::descriptors::OwnDescriptors;
 
 impl Monitor<'_> {
@@ -13,22 +13,22 @@ impl Monitor<'_> {
         if let Some(listeners) = &self.listeners {
             listeners.list_descriptors(&mut own);
         }
-        self.crew.iter().for_each(|member| member.list_descriptors(&mut own));
-        self.nursery.list_descriptors(&mut own);
+        self.children.iter().for_each(|member| member.list_descriptors(&mut own));
+        self.zygotes.list_descriptors(&mut own);
         if let Some(opening) = self.openings.opening() {
             opening.list_descriptors(&mut own);
         }
-        self.meter.list_descriptors(&mut own);
+        self.collector.list_descriptors(&mut own);
         self.admin.list_descriptors(&mut own);
         self.succession.list_descriptors(&mut own);
-        own.add(self.board.as_fd());
+        own.add(self.scoreboard.as_fd());
         own.extend(&self.access_log);
         own.extend(self.folder);
         own
     }
 
     /// The same for a worker, whose lines have their other ends here.
-    pub(super) fn own_descriptors_beside(&self, lines: &Lines) -> OwnDescriptors {
+    pub(super) fn own_descriptors_beside(&self, lines: &ControlSocket) -> OwnDescriptors {
         let mut own = self.own_descriptors();
         lines.list_descriptors(&mut own);
         own

@@ -7,18 +7,18 @@ use std::rc::Rc;
 use arctos_worker::shared::identity::Generation;
 
 use crate::monitor::fatal::Fatal;
-use crate::monitor::revision::Load;
+use crate::monitor::revision::Revision;
 use crate::process::privileges::Identity;
 
 /// A load and who its workers run as.
 pub(super) struct Loaded {
-    pub(super) load: Load,
+    pub(super) load: Revision,
     pub(super) identity: Identity,
 }
 
 impl Loaded {
     /// Looks up user and group.
-    pub(super) fn resolve(load: Load) -> Result<Self, Fatal> {
+    pub(super) fn resolve(load: Revision) -> Result<Self, Fatal> {
         let identity = Identity::resolve(&load.config.privileges)?;
         Ok(Self { load, identity })
     }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use arctos_worker::shared::log::{Level, Value};
 
 use super::{Monitor, monotonic};
-use crate::monitor::children::Member;
+use crate::monitor::children::Child;
 use crate::supervisor::Event;
-use crate::supervisor::health::{Allowed, Hang, Pardon, Wear, hang, has_ended_loop};
+use crate::supervisor::health::{Allowed, Grace, Hang, Wear, hang, has_ended_loop};
 use crate::supervisor::slot::Pid;
 
 /// From one look to the next.
@@ -22,25 +22,25 @@ impl Monitor<'_> {
         self.next_look = now + LOOK;
         let Some(monotonic) = monotonic() else { return };
         let allowed = self.allowed();
-        let is_weighed = |member: &&Member| member.lease.is_some_and(|lease| lease.wants_rss());
-        let weighed = self.crew.iter().filter(is_weighed).map(|member| member.pid);
+        let is_weighed = |member: &&Child| member.lease.is_some_and(|lease| lease.wants_rss());
+        let weighed = self.children.iter().filter(is_weighed).map(|member| member.pid);
         self.resident.look(weighed, monotonic);
         let mut news = Vec::new();
-        for member in &mut self.crew {
-            if !member.block.is_ready() {
+        for member in &mut self.children {
+            if !member.entry.is_ready() {
                 continue;
             }
-            if has_ended_loop(member.block, monotonic) {
+            if has_ended_loop(member.entry, monotonic) {
                 news.push((member.pid, Trouble::Leaves { had_request: member.had_request() }));
             }
-            let Member { block, pulse, .. } = member;
-            if let Some(found) = hang(block, pulse, &allowed, &self.pardon, monotonic) {
+            let Child { entry, pulse, .. } = member;
+            if let Some(found) = hang(entry, pulse, &allowed, &self.pardon, monotonic) {
                 news.push((member.pid, Trouble::Hangs(found)));
                 continue;
             }
             let Some(lease) = &member.lease else { continue };
             let rss = self.resident.bytes(member.pid);
-            if let Some(wear) = lease.wear(member.block, rss, monotonic) {
+            if let Some(wear) = lease.wear(member.entry, rss, monotonic) {
                 news.push((member.pid, Trouble::Worn(wear)));
             }
         }
@@ -67,9 +67,9 @@ impl Monitor<'_> {
         let allowed = self.allowed();
         let Some(monotonic) = monotonic() else { return };
         let mut busy = Vec::new();
-        for Member { pid, block, pulse, .. } in &mut self.crew {
+        for Child { pid, entry, pulse, .. } in &mut self.children {
             if self.supervisor.is_condemned(*pid)
-                && hang(block, pulse, &allowed, &self.pardon, monotonic).is_none()
+                && hang(entry, pulse, &allowed, &self.pardon, monotonic).is_none()
             {
                 busy.push(*pid);
             }
@@ -90,13 +90,15 @@ impl Monitor<'_> {
     pub(super) fn pardon(&mut self, gap: Duration, now: Instant) {
         self.next_look = now + LOOK;
         if let Some(until) = monotonic() {
-            self.pardon = Pardon { until, gap };
+            self.pardon = Grace { until, gap };
         }
     }
 
     /// Once for each worker: it is told again until it is replaced.
     fn tell_wear(&mut self, pid: Pid, wear: Wear) {
-        let Some(member) = self.crew.iter_mut().find(|member| member.pid == pid) else { return };
+        let Some(member) = self.children.iter_mut().find(|member| member.pid == pid) else {
+            return;
+        };
         if std::mem::replace(&mut member.is_worn, true) {
             return;
         }
@@ -109,7 +111,7 @@ impl Monitor<'_> {
         let pairs = [
             ("slot", Value::Number(i64::from(member.slot.0))),
             ("pid", Value::Number(i64::from(pid.0))),
-            ("generation", Value::Number(i64::from(member.block.generation().0))),
+            ("generation", Value::Number(i64::from(member.entry.generation().0))),
             ("limit", Value::Text(limit)),
             ("value", value),
         ];

@@ -1,7 +1,7 @@
 //! The shell around [`Supervisor`]: waits for signals, life sockets, dead children and deadlines,
 //! hands them in, and carries out what comes back.
 //!
-//! Owns everything that touches the kernel: handlers, the board, the crew, listeners, the pid file.
+//! Owns everything that touches the kernel: handlers, the scoreboard, the children, listeners, the pid file.
 //! Decides nothing about workers. It has one thread and waits in one place. Time is CLOCK_MONOTONIC
 //! throughout: a change of the wall clock moves nothing.
 //!
@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::shared::log::{Level, Log, Value};
 use arctos_worker::shared::scoreboard::entries::ServerState;
-use arctos_worker::shared::scoreboard::{Block, Board};
+use arctos_worker::shared::scoreboard::{Scoreboard, WorkerEntry};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
@@ -54,34 +54,34 @@ use nix::time::{ClockId, clock_gettime};
 use crate::admin::Admin;
 use crate::admin::reload::Waiting;
 use crate::config::Config;
-use crate::emitter::collector::Meter;
+use crate::emitter::collector::Collector;
 use crate::listener::Listeners;
 use crate::metrics::ResidentSet;
-use crate::monitor::children::{Member, Word};
+use crate::monitor::children::{Child, Word};
 use crate::monitor::fatal::{ExitCode, Fatal};
-use crate::monitor::revision::{Load, Reread};
+use crate::monitor::revision::{ReadRevision, Revision};
 use crate::process::fork;
-use crate::process::on_start::Opening;
-use crate::process::reexec::Bequest;
+use crate::process::on_start::OnStart;
+use crate::process::reexec::Handover;
 use crate::process::signals::{Signal, Signals};
 use crate::supervisor::deaths::Deaths;
 use crate::supervisor::deaths::excuses::Excuses;
-use crate::supervisor::health::{Hang, Limits, Pardon};
+use crate::supervisor::health::{Grace, Hang, Limits};
 use crate::supervisor::slot::{ExitStatus, Jitter, Pid};
-use crate::supervisor::{Event, Life, Policy, Standing, Supervisor, Verdict, Wish};
+use crate::supervisor::{Event, Life, OperatorCommand, Policy, Standing, Supervisor, Verdict};
 use crate::system::exit_cause::OomWatch;
 use crate::system::pid_file::PidFile;
 use crate::system::sd_notify::Notifier;
 use crate::system::watchdog::Watchdog;
 use blame::Blame;
 use generations::{Generations, Loaded};
-use on_start::Openings;
+use on_start::OnStartRuns;
 use reload::EndedReload;
 use report::running_request;
 use upgrade::Succession;
-use zygotes::Nursery;
+use zygotes::Zygotes;
 
-/// Least room on the board, so that TTIN has somewhere to go.
+/// Least room on the scoreboard, so that TTIN has somewhere to go.
 const SLOTS_AT_LEAST: u16 = 64;
 /// A round that comes so much later than it should was not late: the supervisor was stopped.
 const SUSPENDED: Duration = Duration::from_secs(1);
@@ -90,21 +90,21 @@ const GRACE_ROUND: Duration = Duration::from_millis(250);
 
 /// Runs a server from the first fork to the last reaped process; its exit code. `reread` is asked at each
 /// reload.
-pub fn run(load: Load, reread: Reread<'_>, listeners: Listeners, log: Log) -> ExitCode {
+pub fn run(load: Revision, reread: ReadRevision<'_>, listeners: Listeners, log: Log) -> ExitCode {
     succeed(load, reread, listeners, log, None, None)
 }
 
 /// The same for the successor of another server, which has left it this; or in the process of a program that goes
 /// back to a folder afterwards.
 pub fn succeed<'a>(
-    load: Load,
-    reread: Reread<'a>,
+    load: Revision,
+    reread: ReadRevision<'a>,
     listeners: Listeners,
     log: Log,
-    bequest: Option<Bequest>,
+    handover: Option<Handover>,
     folder: Option<BorrowedFd<'a>>,
 ) -> ExitCode {
-    let started = Monitor::start(load, reread, listeners, log.clone(), bequest, folder);
+    let started = Monitor::start(load, reread, listeners, log.clone(), handover, folder);
     let outcome = started.and_then(Monitor::serve);
     match outcome {
         Ok(()) => ExitCode::Asked,
@@ -122,13 +122,13 @@ pub fn succeed<'a>(
 
 /// See the module.
 struct Monitor<'a> {
-    reread: Reread<'a>,
+    reread: ReadRevision<'a>,
     generations: Generations,
     log: Log,
     signals: Signals,
     /// This process, as its workers see it.
     process: Arc<SupervisorProcess>,
-    board: Board,
+    scoreboard: Scoreboard,
     /// `None` once the door is closed and the workers know.
     listeners: Option<Listeners>,
     access_log: Option<OwnedFd>,
@@ -138,15 +138,15 @@ struct Monitor<'a> {
     watchdog: Option<Watchdog>,
     pid_file: Option<PidFile>,
     supervisor: Supervisor,
-    crew: Vec<Member>,
-    openings: Openings,
-    nursery: Nursery,
-    meter: Meter,
+    children: Vec<Child>,
+    openings: OnStartRuns,
+    zygotes: Zygotes,
+    collector: Collector,
     admin: Admin,
     succession: Succession,
     /// When the workers are looked at again.
     next_look: Instant,
-    pardon: Pardon,
+    pardon: Grace,
     /// Whom the last look found hanging, and in what.
     last_hang: Option<(Pid, Hang)>,
     blame: Blame,
@@ -174,11 +174,11 @@ struct Monitor<'a> {
 
 impl<'a> Monitor<'a> {
     fn start(
-        load: Load,
-        reread: Reread<'a>,
+        load: Revision,
+        reread: ReadRevision<'a>,
         listeners: Listeners,
         log: Log,
-        bequest: Option<Bequest>,
+        handover: Option<Handover>,
         folder: Option<BorrowedFd<'a>>,
     ) -> Result<Self, Fatal> {
         let system = |call| move |source| Fatal::System { call, source };
@@ -192,25 +192,25 @@ impl<'a> Monitor<'a> {
         let pid_file = match &config.pid_file {
             None => None,
             Some(path) => {
-                let before = bequest.as_ref().and_then(|it| u32::try_from(it.predecessor.0).ok());
+                let before = handover.as_ref().and_then(|it| u32::try_from(it.predecessor.0).ok());
                 warn_of_occupant(path, before, &log);
                 let prepared = PidFile::prepare(path, std::process::id());
                 Some(prepared.map_err(|source| Fatal::PidFile { path: path.clone(), source })?)
             }
         };
         let slots = config.workers.saturating_mul(2).max(SLOTS_AT_LEAST);
-        let board = Board::create(slots).map_err(system("mapping the board"))?;
-        board.header().set_state(ServerState::Starting);
-        let log = log.with_row(&board.header().row);
+        let scoreboard = Scoreboard::create(slots).map_err(system("mapping the scoreboard"))?;
+        scoreboard.header().set_state(ServerState::Starting);
+        let log = log.with_row(&scoreboard.header().counters);
         let signals = Signals::install().map_err(system("sigaction(2)"))?;
         let now = Instant::now();
-        let mut meter = Meter::start(&board, config.statsd.as_ref(), &log, now);
-        let (succession, heirlooms) = Succession::begin(bequest, now);
-        let admin = Admin::inherit(&config.admin_binds, heirlooms);
+        let mut collector = Collector::start(&scoreboard, config.statsd.as_ref(), &log, now);
+        let (succession, inherited_sockets) = Succession::begin(handover, now);
+        let admin = Admin::inherit(&config.admin_binds, inherited_sockets);
         let mut admin = admin.map_err(|source| Fatal::Admin { source })?;
         if !succession.is_owner() {
-            board.header().set_shares_listeners(true);
-            meter.stand_beside(true);
+            scoreboard.header().set_shares_listeners(true);
+            collector.stand_beside(true);
             admin.close();
         }
         for warning in admin.warnings() {
@@ -229,7 +229,7 @@ impl<'a> Monitor<'a> {
             log,
             signals,
             process: Arc::new(SupervisorProcess::this()),
-            board,
+            scoreboard,
             listeners: Some(listeners),
             access_log,
             folder,
@@ -237,14 +237,14 @@ impl<'a> Monitor<'a> {
             watchdog,
             pid_file,
             supervisor,
-            crew: Vec::new(),
-            openings: Openings::default(),
-            nursery: Nursery::default(),
-            meter,
+            children: Vec::new(),
+            openings: OnStartRuns::default(),
+            zygotes: Zygotes::default(),
+            collector,
             admin,
             succession,
             next_look: now,
-            pardon: Pardon::default(),
+            pardon: Grace::default(),
             last_hang: None,
             blame: Blame::default(),
             last_report: None,
@@ -314,11 +314,11 @@ impl<'a> Monitor<'a> {
     fn timeout(&self, least: Duration) -> Option<Duration> {
         let deadlines = [
             self.supervisor.next_deadline(),
-            self.meter.next_deadline(),
+            self.collector.next_deadline(),
             self.admin.next_deadline(),
             self.openings.next_deadline(),
             self.watchdog.as_ref().map(Watchdog::next_deadline),
-            self.nursery.next_deadline(),
+            self.zygotes.next_deadline(),
             self.deaths.next_deadline(),
             self.succession.next_deadline(),
             self.next_stacks(),
@@ -331,16 +331,16 @@ impl<'a> Monitor<'a> {
     /// Waits until something has come; whether workers have written of their stacks.
     fn wait(&self, timeout: Option<Duration>) -> Result<bool, Fatal> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let lives = self.crew.iter().filter_map(Member::awaited);
+        let lives = self.children.iter().filter_map(Child::awaited);
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
-        let opening = self.openings.opening().and_then(Opening::awaited);
+        let opening = self.openings.opening().and_then(OnStart::awaited);
         fds.extend(opening.map(|words| PollFd::new(words, PollFlags::POLLIN)));
-        fds.extend(self.nursery.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        fds.extend(self.meter.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.zygotes.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.collector.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.succession.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
         let others = fds.len();
-        let stacks = self.crew.iter().filter_map(Member::awaited_stacks);
+        let stacks = self.children.iter().filter_map(Child::awaited_stacks);
         fds.extend(stacks.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
         // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
@@ -360,17 +360,17 @@ impl<'a> Monitor<'a> {
             let wish = match signal {
                 Signal::Int => {
                     self.hasten_successor(now);
-                    Wish::Interrupt
+                    OperatorCommand::Interrupt
                 }
-                Signal::Quit => Wish::Quit,
+                Signal::Quit => OperatorCommand::Quit,
                 // Nobody sends requests to this server alone yet: there is nothing to announce.
-                Signal::Term if !self.succession.is_owner() => Wish::Quit,
-                Signal::Term => Wish::Terminate,
-                Signal::Ttin => Wish::More,
-                Signal::Ttou => Wish::Fewer,
+                Signal::Term if !self.succession.is_owner() => OperatorCommand::Quit,
+                Signal::Term => OperatorCommand::Terminate,
+                Signal::Ttin => OperatorCommand::More,
+                Signal::Ttou => OperatorCommand::Fewer,
                 Signal::Chld => continue, // It has woken us: children are reaped in every round.
-                Signal::Hup => Wish::Reload,
-                Signal::Winch => Wish::Rest,
+                Signal::Hup => OperatorCommand::Reload,
+                Signal::Winch => OperatorCommand::Rest,
                 Signal::Usr1 => {
                     self.reopen_access_log();
                     continue;
@@ -382,11 +382,11 @@ impl<'a> Monitor<'a> {
             };
             let pairs = [("signal", Value::Display(&signal.kernel()))];
             self.log.line(Level::Info, "signal.received", &pairs);
-            self.supervisor.handle(Event::Wish(wish), now);
+            self.supervisor.handle(Event::OperatorCommand(wish), now);
         }
         self.hear_opening();
         self.hear_zygotes(None, now);
-        for index in 0..self.crew.len() {
+        for index in 0..self.children.len() {
             self.hear_member(index, now);
         }
         self.hear_predecessor();
@@ -394,20 +394,20 @@ impl<'a> Monitor<'a> {
         while let Some((pid, status)) = fork::reap() {
             self.bury(pid, status, now);
         }
-        let count = self.crew.len().try_into().unwrap_or(u32::MAX);
-        self.board.header().set_worker_count(count);
+        let count = self.children.len().try_into().unwrap_or(u32::MAX);
+        self.scoreboard.header().set_worker_count(count);
     }
 
     fn hear_member(&mut self, index: usize, now: Instant) {
-        let member = &mut self.crew[index];
+        let member = &mut self.children[index];
         let pid = member.pid;
         match member.listen() {
             Some(Word::Ready) => {
                 if let Some(monotonic) = monotonic() {
-                    let generation = member.block.generation();
+                    let generation = member.entry.generation();
                     let limits = self.generations.of(generation).map(|it| it.load.config.limits);
                     let lease =
-                        |limits: Limits| limits.lease(member.block, monotonic, &mut self.jitter);
+                        |limits: Limits| limits.lease(member.entry, monotonic, &mut self.jitter);
                     member.lease = limits.map(lease);
                 }
                 self.supervisor.handle(Event::Ready { pid }, now);
@@ -427,10 +427,10 @@ impl<'a> Monitor<'a> {
         if self.bury_zygote(pid, status, now) {
             return;
         }
-        if self.crew.iter().all(|member| member.pid != pid) {
+        if self.children.iter().all(|member| member.pid != pid) {
             self.hear_zygotes(Some(pid), now); // It may be a worker that we have not been told of.
         }
-        let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
+        let Some(index) = self.children.iter().position(|member| member.pid == pid) else {
             let pairs =
                 [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
             self.log.line(Level::Debug, "orphan.reaped", &pairs);
@@ -438,21 +438,21 @@ impl<'a> Monitor<'a> {
         };
         self.hear_member(index, now); // Its last words, said between our two looks.
         self.tell_last_stacks(pid, now);
-        let member = self.crew.swap_remove(index);
+        let member = self.children.swap_remove(index);
         let (report, had_request) = (member.report(), member.had_request());
-        let had_running = running_request(member.block).is_some();
-        let is_excused = self.excuses(member.block, now);
+        let had_running = running_request(member.entry).is_some();
+        let is_excused = self.excuses(member.entry, now);
         let life = Life { report, had_request, had_running, is_excused };
         self.supervisor.handle(Event::Exited { pid, status, life }, now);
     }
 
-    /// Whether a worker that has this block died of what workers of the code before die of, too.
-    fn excuses(&mut self, block: &'static Block, now: Instant) -> bool {
-        let request = running_request(block).map(|running| running.line);
+    /// Whether a worker that has this entry died of what workers of the code before die of, too.
+    fn excuses(&mut self, entry: &'static WorkerEntry, now: Instant) -> bool {
+        let request = running_request(entry).map(|running| running.line);
         if !self.succession.is_owner() {
             return self.succession.excuses(request.as_deref(), now);
         }
-        let is_new = self.supervisor.reloading().is_some_and(|(new, _)| new == block.generation());
+        let is_new = self.supervisor.reloading().is_some_and(|(new, _)| new == entry.generation());
         let excuses = self.excuses.as_mut().filter(|_| is_new);
         excuses.is_some_and(|excuses| excuses.accept(request.as_deref(), now))
     }
@@ -465,10 +465,10 @@ impl<'a> Monitor<'a> {
         ];
         self.log.line(Level::Info, "server.stopped", &pairs);
         self.tell_last_books();
-        let scene = admin::scene(&self.supervisor, &self.crew, self.listeners.as_ref());
+        let scene = admin::scene(&self.supervisor, &self.children, self.listeners.as_ref());
         self.blame_zygotes();
-        self.nursery.close();
-        let unsent = self.meter.finish(&self.board, || scene);
+        self.zygotes.close();
+        let unsent = self.collector.finish(&self.scoreboard, || scene);
         self.succession.tell_unsent(&unsent);
         if self.succession.is_unfit() {
             return Err(Fatal::Unfit { cause: self.blame.take() });
@@ -499,7 +499,7 @@ fn policy(config: &Config, ceiling: u16) -> Policy {
     }
 }
 
-/// CLOCK_MONOTONIC as the board has it; `None` never comes from a kernel that has the clock.
+/// CLOCK_MONOTONIC as the scoreboard has it; `None` never comes from a kernel that has the clock.
 fn monotonic() -> Option<Duration> {
     clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(Duration::from)
 }

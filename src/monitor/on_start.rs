@@ -11,15 +11,15 @@ use arctos_worker::shared::scoreboard::Side;
 
 use super::Monitor;
 use crate::config::value;
-use crate::process::fork::{self, Berth};
-use crate::process::on_start::{Opening, OpeningError};
+use crate::process::fork::{self, ChildSetup};
+use crate::process::on_start::{OnStart, OpeningError};
 use crate::supervisor::LAST_WORDS;
 use crate::supervisor::log_event::not_ready_within;
 use crate::supervisor::slot::{ExitStatus, Pid};
 
 /// See the module. There is one at a time: a reload begins when what the one before began is gone.
 #[derive(Default)]
-pub(super) struct Openings {
+pub(super) struct OnStartRuns {
     under_way: Option<UnderWay>,
     /// All up to this one have been opened, or never will be. None at first.
     newest: Option<Generation>,
@@ -27,19 +27,19 @@ pub(super) struct Openings {
 
 struct UnderWay {
     generation: Generation,
-    opening: Opening,
+    opening: OnStart,
     /// Who waits for it.
     held: Vec<(SlotId, Side)>,
 }
 
-impl Openings {
+impl OnStartRuns {
     /// When [`Monitor::judge_opening`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.under_way.as_ref().map(|it| it.opening.deadline())
     }
 
     /// The process at work.
-    pub(super) fn opening(&self) -> Option<&Opening> {
+    pub(super) fn opening(&self) -> Option<&OnStart> {
         self.under_way.as_ref().map(|it| &it.opening)
     }
 }
@@ -69,7 +69,7 @@ impl Monitor<'_> {
         }
         let mut own = self.own_descriptors();
         own.extend(self.process.as_fd());
-        let berth = Berth {
+        let setup = ChildSetup {
             signals: &self.signals,
             identity: &loaded.identity,
             title: fork::opening_title(config.name.as_deref().unwrap_or(fork::NAME)),
@@ -77,7 +77,7 @@ impl Monitor<'_> {
         };
         let (launch, patience) = (&*loaded.load.launch, config.patience.boot);
         let now = Instant::now();
-        let opening = Opening::start(launch, generation, &berth, &self.log, patience, now)?;
+        let opening = OnStart::start(launch, generation, &setup, &self.log, patience, now)?;
         let number = Value::Number(i64::from(generation.0));
         let pairs = [("generation", number), ("pid", Value::Number(i64::from(opening.pid().0)))];
         self.log.line(Level::Info, "generation.opening", &pairs);

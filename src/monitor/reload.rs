@@ -39,7 +39,7 @@ impl Monitor<'_> {
             Ok(loaded) => {
                 self.tell_restart_needed(&loaded.load.config);
                 warn_of_connections(&loaded.load.config.worker.limits, &self.log);
-                let policy = policy(&loaded.load.config, self.board.slot_count());
+                let policy = policy(&loaded.load.config, self.scoreboard.slot_count());
                 self.generations.propose(generation, loaded);
                 Some(policy)
             }
@@ -65,7 +65,7 @@ impl Monitor<'_> {
     /// A generation has proved itself, or is gone back to.
     pub(super) fn adopt(&mut self, generation: Generation) {
         self.generations.adopt(generation);
-        self.board.header().set_generation(generation);
+        self.scoreboard.header().set_generation(generation);
     }
 
     /// Says how a reload has ended.
@@ -73,7 +73,7 @@ impl Monitor<'_> {
         self.generations.settle();
         let current = self.generations.number();
         self.end_zygotes(|generation| generation != current);
-        let row = &self.board.header().row;
+        let counters = &self.scoreboard.header().counters;
         let (counter, level, event) = match outcome {
             ReloadOutcome::Done => (Some(Counter::ReloadOk), Level::Info, "reload.done"),
             ReloadOutcome::Misconfigured | ReloadOutcome::CanaryFailed | ReloadOutcome::Halted => {
@@ -82,7 +82,7 @@ impl Monitor<'_> {
             ReloadOutcome::Abandoned => (None, Level::Warning, "reload.abandoned"),
         };
         if let Some(counter) = counter {
-            row.inc(counter);
+            counters.inc(counter);
         }
         let why = match outcome {
             ReloadOutcome::Done => None,

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::log::{Level, Value};
 use arctos_worker::shared::scoreboard::entries::ServerState;
-use arctos_worker::shared::scoreboard::{Block, Counter, Side};
+use arctos_worker::shared::scoreboard::{Counter, Side, WorkerEntry};
 
 use nix::sys::signal::Signal;
 
 use super::{Monitor, blame, monotonic};
 use crate::supervisor::deaths;
 use crate::supervisor::health::Hang;
-use crate::supervisor::log_event::{Notice, RunningRequest};
+use crate::supervisor::log_event::{LogEvent, RunningRequest};
 use crate::supervisor::slot::{Ending, ExitStatus, KillReason, Pid};
 use crate::system::exit_cause;
 use crate::system::pid_file::PidFile;
@@ -22,7 +22,7 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 impl Monitor<'_> {
     pub(super) fn report_ready(&mut self) {
-        let header = self.board.header();
+        let header = self.scoreboard.header();
         header.set_generation(self.generations.number());
         header.set_state(ServerState::Serving);
         if self.succession.serves() {
@@ -43,7 +43,7 @@ impl Monitor<'_> {
         let admin = self.admin.descriptions().join(" ");
         let mut pairs = vec![
             ("pid", Value::Number(i64::from(std::process::id()))),
-            ("workers", Value::Number(i64::try_from(self.crew.len()).unwrap_or(i64::MAX))),
+            ("workers", Value::Number(i64::try_from(self.children.len()).unwrap_or(i64::MAX))),
             ("listen", Value::Text(&addresses)),
         ];
         if !admin.is_empty() {
@@ -54,7 +54,7 @@ impl Monitor<'_> {
     }
 
     pub(super) fn report_stopping(&mut self, deadline: Instant) {
-        let header = self.board.header();
+        let header = self.scoreboard.header();
         header.set_state(ServerState::Stopping);
         self.end_opening(None);
         self.end_zygotes(|_| true);
@@ -87,14 +87,14 @@ impl Monitor<'_> {
     }
 
     /// Writes a notice; with the end of a worker comes what it was doing.
-    pub(super) fn tell(&mut self, notice: &Notice) {
+    pub(super) fn tell(&mut self, notice: &LogEvent) {
         match notice {
-            Notice::Hung { slot, side, pid, .. } => {
-                let running = self.board.block(*slot, *side).and_then(running_request);
+            LogEvent::Hung { slot, side, pid, .. } => {
+                let running = self.scoreboard.entry(*slot, *side).and_then(running_request);
                 notice.write(&self.log, running.as_ref());
                 self.tell_where_it_hangs(*slot, *pid);
             }
-            Notice::Killed { slot, side, pid, reason, .. } => {
+            LogEvent::Killed { slot, side, pid, reason, .. } => {
                 let boot = self.generations.current().load.config.patience.boot;
                 match reason {
                     KillReason::BootTimeout => {
@@ -103,30 +103,30 @@ impl Monitor<'_> {
                     }
                     KillReason::BootFailed | KillReason::Overdue | KillReason::Hung => {}
                 }
-                let running = self.board.block(*slot, *side).and_then(running_request);
+                let running = self.scoreboard.entry(*slot, *side).and_then(running_request);
                 notice.write(&self.log, running.as_ref());
             }
-            Notice::Ended { slot, side, pid, ending, generation, status, is_excused } => {
-                let Some(block) = self.board.block(*slot, *side) else { return };
-                let running = running_request(block);
+            LogEvent::Ended { slot, side, pid, ending, generation, status, is_excused } => {
+                let Some(entry) = self.scoreboard.entry(*slot, *side) else { return };
+                let running = running_request(entry);
                 let is_oom = *status == ExitStatus::Signal(Signal::SIGKILL as i32)
                     && *ending == Ending::Died
                     && self.oom.news();
-                // The row's only writer is dead.
+                // The counters's only writer is dead.
                 if running.is_some() {
-                    block.row.inc(Counter::ReqKilled);
+                    entry.counters.inc(Counter::ReqKilled);
                 }
                 if *ending == Ending::Hung {
-                    block.row.inc(Counter::WorkerTimeout);
+                    entry.counters.inc(Counter::WorkerTimeout);
                 }
                 match ending {
                     Ending::Died | Ending::Hung | Ending::BootFailed => {
                         if is_oom {
                             let pairs = [("slot", Value::Number(i64::from(slot.0)))];
                             self.log.line(Level::Error, "worker.out_of_memory", &pairs);
-                            block.row.inc(Counter::WorkerRestartsOom);
+                            entry.counters.inc(Counter::WorkerRestartsOom);
                         } else {
-                            block.row.inc(restart_reason(*ending, *status));
+                            entry.counters.inc(restart_reason(*ending, *status));
                         }
                     }
                     Ending::Asked => {}
@@ -156,22 +156,22 @@ impl Monitor<'_> {
                     Ending::Died | Ending::Hung | Ending::BootFailed | Ending::Asked => {}
                 }
                 // Nobody is there: no request runs and no connection is open, whoever reads it.
-                block.assign(*generation);
+                entry.assign(*generation);
             }
-            Notice::BootReport { slot, pid, report, .. } => {
+            LogEvent::BootReport { slot, pid, report, .. } => {
                 self.blame_by_report(&name(*slot, *pid));
                 self.last_report = Some(report.clone());
                 notice.write(&self.log, None);
             }
-            Notice::Started { .. }
-            | Notice::Ready { .. }
-            | Notice::GoesOn { .. }
-            | Notice::NotReady { .. }
-            | Notice::Scaled { .. }
-            | Notice::AtCeiling { .. }
-            | Notice::AtFloor
-            | Notice::RollHalted { .. }
-            | Notice::CrashLoop { .. } => notice.write(&self.log, None),
+            LogEvent::Started { .. }
+            | LogEvent::Ready { .. }
+            | LogEvent::GoesOn { .. }
+            | LogEvent::NotReady { .. }
+            | LogEvent::Scaled { .. }
+            | LogEvent::AtCeiling { .. }
+            | LogEvent::AtFloor
+            | LogEvent::RollHalted { .. }
+            | LogEvent::CrashLoop { .. } => notice.write(&self.log, None),
         }
     }
 
@@ -186,7 +186,7 @@ impl Monitor<'_> {
         self.log.line(Level::Error, "server.crash_storm", &pairs);
     }
 
-    /// What the kernel and the board know of a worker that hangs. Its Python stack follows, from itself.
+    /// What the kernel and the scoreboard know of a worker that hangs. Its Python stack follows, from itself.
     fn tell_where_it_hangs(&self, slot: SlotId, pid: Pid) {
         let (what, age) = match self.last_hang {
             Some((hung, Hang::Request(age))) if hung == pid => ("request", age),
@@ -208,7 +208,7 @@ impl Monitor<'_> {
     /// Requests that workers cut off, or that were lost with them.
     pub(super) fn cut_off(&self) -> u64 {
         const LOST: [Counter; 2] = [Counter::ReqAbandoned, Counter::ReqKilled];
-        self.sum((0..self.board.slot_count()).map(SlotId), LOST)
+        self.sum((0..self.scoreboard.slot_count()).map(SlotId), LOST)
     }
 
     /// Workers of this slot that ended unasked.
@@ -228,10 +228,10 @@ impl Monitor<'_> {
         slots: impl Iterator<Item = SlotId>,
         counters: [Counter; N],
     ) -> u64 {
-        let blocks = slots
-            .flat_map(|slot| [Side::A, Side::B].map(|side| self.board.block(slot, side)))
+        let entries = slots
+            .flat_map(|slot| [Side::A, Side::B].map(|side| self.scoreboard.entry(slot, side)))
             .flatten();
-        let counts = blocks.flat_map(|block| counters.map(|counter| block.row.get(counter)));
+        let counts = entries.flat_map(|entry| counters.map(|counter| entry.counters.get(counter)));
         counts.fold(0, u64::saturating_add)
     }
 }
@@ -251,8 +251,8 @@ fn restart_reason(ending: Ending, status: ExitStatus) -> Counter {
     }
 }
 
-/// What the occupant of a block is doing, or was doing when it died.
-pub(super) fn running_request(block: &'static Block) -> Option<RunningRequest> {
-    let age = monotonic()?.saturating_sub(block.request_start()?);
-    Some(RunningRequest { age, line: block.request_line().unwrap_or_default() })
+/// What the occupant of a entry is doing, or was doing when it died.
+pub(super) fn running_request(entry: &'static WorkerEntry) -> Option<RunningRequest> {
+    let age = monotonic()?.saturating_sub(entry.request_start()?);
+    Some(RunningRequest { age, line: entry.request_line().unwrap_or_default() })
 }

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::process::fork::Launch;
 
 /// A configuration, and what starts workers of it.
-pub struct Load {
+pub struct Revision {
     /// What was configured.
     pub config: Config,
     /// What starts its workers. It loads the code as it is then.
@@ -12,4 +12,4 @@ pub struct Load {
 }
 
 /// Reads everything anew, for a reload; or says, for the log, why that is not possible.
-pub type Reread<'a> = &'a dyn Fn() -> Result<Load, String>;
+pub type ReadRevision<'a> = &'a dyn Fn() -> Result<Revision, String>;

@@ -1,4 +1,4 @@
-//! USR2: the shell around [`Upgrade`], and, in a server that replaces another one, around [`Heir`].
+//! USR2: the shell around [`Upgrade`], and, in a server that replaces another one, around [`Successor`].
 //!
 //! Between the start of a successor and its readiness both serve, from the same queues. Whatever ends the
 //! successor until then, this server has lost nothing; and the other way round.
@@ -16,14 +16,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd;
 
 use super::Monitor;
-use crate::listener::Heirlooms;
-use crate::metrics::Books;
-use crate::process::reexec::{self, Bequest, COUNTED, DYING, Estate, READY, UNSENT, YOURS};
+use crate::listener::InheritedSockets;
+use crate::metrics::CarriedTotals;
+use crate::process::reexec::{self, COUNTED, DYING, Estate, Handover, READY, UNSENT, YOURS};
 use crate::supervisor::deaths::excuses::{self, Excuses};
 use crate::supervisor::slot::{ExitStatus, Pid};
-use crate::supervisor::upgrade::successor::{Heir, Taken};
+use crate::supervisor::upgrade::successor::{Successor, Taken};
 use crate::supervisor::upgrade::{Action, Failure, Upgrade, patience};
-use crate::supervisor::{Event, Standing, Wish};
+use crate::supervisor::{Event, OperatorCommand, Standing};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid_file::PidFile;
 use crate::system::sd_notify::Notifier;
@@ -38,7 +38,7 @@ const REAPING: Duration = Duration::from_secs(1);
 
 /// Who comes before and after this server.
 pub(super) struct Succession {
-    heir: Heir,
+    successor: Successor,
     /// Who came before, until its process is gone.
     predecessor: Option<Predecessor>,
     upgrade: Upgrade,
@@ -46,8 +46,8 @@ pub(super) struct Succession {
     line: Option<UnixStream>,
     next_report: Instant,
     /// What the successor has counted, and what of that it could not send: ours, should it fail.
-    its_counts: Option<Books>,
-    its_unsent: Option<Books>,
+    its_counts: Option<CarriedTotals>,
+    its_unsent: Option<CarriedTotals>,
     /// What workers may die of before everything is this server's, because those of the server before do.
     excuses: Excuses,
 }
@@ -60,18 +60,18 @@ struct Predecessor {
 
 impl Succession {
     /// What was left to this server; its admin socket's listeners are returned beside.
-    pub(super) fn begin(bequest: Option<Bequest>, now: Instant) -> (Self, Heirlooms) {
-        let (heir, predecessor, admin) = match bequest {
-            None => (Heir::of_nobody(), None, Heirlooms::default()),
-            Some(Bequest { predecessor: pid, line, pid_file, admin, .. }) => {
-                (Heir::booting(), Some(Predecessor { pid, line, pid_file }), admin)
+    pub(super) fn begin(handover: Option<Handover>, now: Instant) -> (Self, InheritedSockets) {
+        let (successor, predecessor, admin) = match handover {
+            None => (Successor::of_nobody(), None, InheritedSockets::default()),
+            Some(Handover { predecessor: pid, line, pid_file, admin, .. }) => {
+                (Successor::booting(), Some(Predecessor { pid, line, pid_file }), admin)
             }
         };
         let upgrade = Upgrade::idle();
         let excuses = Excuses::new(BTreeMap::new(), now);
         (
             Self {
-                heir,
+                successor,
                 predecessor,
                 upgrade,
                 line: None,
@@ -86,16 +86,16 @@ impl Succession {
 
     /// Whether listeners, pid file and the like are this server's alone.
     pub(super) fn is_owner(&self) -> bool {
-        self.heir.is_owner()
+        self.successor.is_owner()
     }
 
     /// Whether this server was to replace another one, and one of its workers has died.
     pub(super) fn is_unfit(&self) -> bool {
-        self.heir.is_unfit()
+        self.successor.is_unfit()
     }
 
     /// The last of all: what no agent was told, to whoever goes on.
-    pub(super) fn tell_unsent(&self, unsent: &Books) {
+    pub(super) fn tell_unsent(&self, unsent: &CarriedTotals) {
         let before = self.predecessor.as_ref().filter(|_| !self.is_owner());
         if let Some(line) = before.map(|before| &before.line).or(self.line.as_ref()) {
             let _ = reexec::tell(line, UNSENT, unsent); // It is gone: then nobody sends it.
@@ -109,8 +109,8 @@ impl Succession {
 
     /// The first full set is ready; whether the world is to know.
     pub(super) fn serves(&mut self) -> bool {
-        self.heir.serves();
-        self.heir.is_owner()
+        self.successor.serves();
+        self.successor.is_owner()
     }
 
     /// Whether there is a successor that has nothing yet.
@@ -127,7 +127,7 @@ impl Succession {
         let before = self.predecessor.as_ref().filter(|_| !self.is_owner());
         let is_told = self.line.is_some() || before.is_some();
         let report = is_told.then_some(self.next_report);
-        [self.heir.next_deadline(), self.upgrade.next_deadline(), report]
+        [self.successor.next_deadline(), self.upgrade.next_deadline(), report]
             .into_iter()
             .flatten()
             .min()
@@ -169,7 +169,7 @@ impl Monitor<'_> {
         }
         match self.supervisor.standing() {
             Standing::Starting => return Some("the server is not ready yet"),
-            Standing::Resting => return Some("the server rests; HUP brings its workers back"),
+            Standing::Paused => return Some("the server rests; HUP brings its workers back"),
             Standing::Stopping => return Some("the server stops"),
             Standing::Serving => {}
         }
@@ -186,7 +186,7 @@ impl Monitor<'_> {
             self.tell_deaths(now);
             self.tell_books(now);
         }
-        if self.succession.heir.look(now) {
+        if self.succession.successor.look(now) {
             if let Some(listeners) = &self.listeners {
                 listeners.shut_leavings();
             }
@@ -242,7 +242,7 @@ impl Monitor<'_> {
             }
             Err(reason) => {
                 self.succession.upgrade.not_launched();
-                self.board.header().set_shares_listeners(false);
+                self.scoreboard.header().set_shares_listeners(false);
                 let pairs = [("reason", Value::Text(&reason))];
                 self.log.line(Level::Error, "upgrade.failed", &pairs);
             }
@@ -251,14 +251,15 @@ impl Monitor<'_> {
 
     fn try_launch(&self) -> std::io::Result<(Pid, UnixStream)> {
         // Before there is anybody whom our orphans could harm.
-        self.board.header().set_shares_listeners(true);
+        self.scoreboard.header().set_shares_listeners(true);
         let loaded = self.generations.current();
-        let listeners = self.listeners.as_ref().map_or(Ok(Vec::new()), |all| all.heirlooms())?;
+        let listeners =
+            self.listeners.as_ref().map_or(Ok(Vec::new()), |all| all.inherited_sockets())?;
         reexec::launch(Estate {
             folder: loaded.load.config.source.folder(),
             pid_file: self.pid_file.as_ref().map(PidFile::path),
             listeners,
-            admin: self.admin.heirlooms()?,
+            admin: self.admin.inherited_sockets()?,
         })
     }
 
@@ -285,8 +286,8 @@ impl Monitor<'_> {
                     self.act(action, now);
                 }
                 Message::Said { word: COUNTED, descriptor } => {
-                    let books = descriptor.and_then(reexec::read_books);
-                    self.succession.its_counts = books.or(self.succession.its_counts.take());
+                    let carried = descriptor.and_then(reexec::read_books);
+                    self.succession.its_counts = carried.or(self.succession.its_counts.take());
                 }
                 Message::Said { word: UNSENT, descriptor } => {
                     self.succession.its_unsent = descriptor.and_then(reexec::read_books);
@@ -302,10 +303,10 @@ impl Monitor<'_> {
         if self.supervisor.standing() == Standing::Stopping {
             return; // Both end: it is told when the stop is carried out.
         }
-        let books = self.meter.books(&self.board, now);
+        let carried = self.collector.carried(&self.scoreboard, now);
         let Some(line) = &self.succession.line else { return };
         let number = Value::Number(i64::from(pid.0));
-        if let Err(error) = reexec::tell(line, YOURS, &books) {
+        if let Err(error) = reexec::tell(line, YOURS, &carried) {
             let pairs = [("pid", number), ("reason", Value::Display(&error))];
             self.log.line(Level::Error, "upgrade.not_handed_over", &pairs);
             return self.signal_successor(pid, Signal::SIGTERM); // It will not ask again.
@@ -321,9 +322,9 @@ impl Monitor<'_> {
         if let Some(listeners) = &mut self.listeners {
             listeners.disown();
         }
-        self.meter.stand_beside(true);
+        self.collector.stand_beside(true);
         self.log.line(Level::Info, "upgrade.handed_over", &[("pid", number)]);
-        self.supervisor.handle(Event::Wish(Wish::Quit), now);
+        self.supervisor.handle(Event::OperatorCommand(OperatorCommand::Quit), now);
     }
 
     pub(super) fn successor_exited(&mut self, pid: Pid, status: ExitStatus, now: Instant) {
@@ -336,12 +337,12 @@ impl Monitor<'_> {
         }
         // Its workers have served from the same queues: what they counted is not lost with it.
         if let Some(counted) = self.succession.its_counts.take() {
-            self.meter.absorb(&counted);
+            self.collector.absorb(&counted);
         }
         if let Some(unsent) = self.succession.its_unsent.take() {
-            self.meter.inherit(&unsent);
+            self.collector.inherit(&unsent);
         }
-        self.board.header().set_shares_listeners(false);
+        self.scoreboard.header().set_shares_listeners(false);
         if self.supervisor.standing() != Standing::Stopping
             && let Some(listeners) = &self.listeners
         {
@@ -370,17 +371,17 @@ impl Monitor<'_> {
         if let Some(before) = &self.succession.predecessor
             && !self.succession.is_owner()
         {
-            let books = self.meter.own_books(&self.board, now);
+            let carried = self.collector.own_books(&self.scoreboard, now);
             // It is gone, and everything is ours; or it is told again.
-            let _ = reexec::tell(&before.line, COUNTED, &books);
+            let _ = reexec::tell(&before.line, COUNTED, &carried);
         }
         if self.succession.line.is_none() {
             return;
         }
-        let books = self.meter.books(&self.board, now);
+        let carried = self.collector.carried(&self.scoreboard, now);
         if let Some(line) = &self.succession.line {
-            // It is gone, which is heard; or it has not listened for long: the next books have all of it.
-            let _ = reexec::tell(line, COUNTED, &books);
+            // It is gone, which is heard; or it has not listened for long: the next carried have all of it.
+            let _ = reexec::tell(line, COUNTED, &carried);
         }
     }
 
@@ -388,7 +389,7 @@ impl Monitor<'_> {
     fn tell_deaths(&mut self, now: Instant) {
         let rates = self.deaths.rates(self.supervisor.generation(), now);
         if let Some(line) = self.succession.line.as_ref().filter(|_| !rates.is_empty()) {
-            // As with the books: it is gone, or is told again.
+            // As with the carried: it is gone, or is told again.
             let _ = reexec::tell_text(line, DYING, &excuses::encode(&rates));
         }
     }
@@ -413,12 +414,12 @@ impl Monitor<'_> {
                 }
                 Message::Said { word: UNSENT, descriptor } => {
                     if let Some(unsent) = descriptor.and_then(reexec::read_books) {
-                        self.meter.inherit(&unsent);
+                        self.collector.inherit(&unsent);
                     }
                 }
                 Message::Said { word, descriptor } => {
                     match descriptor.and_then(reexec::read_books) {
-                        Some(books) => self.meter.follow(books),
+                        Some(carried) => self.collector.follow(carried),
                         None => self.log.line(Level::Warning, "upgrade.books_unread", &[]),
                     }
                     if word == YOURS {
@@ -435,22 +436,22 @@ impl Monitor<'_> {
 
     /// A worker that was ready has died. As long as there is another server that may go on, it should.
     pub(super) fn doubt(&mut self) {
-        if self.succession.heir.died() {
-            self.supervisor.handle(Event::Wish(Wish::Quit), Instant::now());
+        if self.succession.successor.died() {
+            self.supervisor.handle(Event::OperatorCommand(OperatorCommand::Quit), Instant::now());
         }
     }
 
     /// Everything is this server's.
     fn take_over(&mut self) {
-        let taken = self.succession.heir.take();
+        let taken = self.succession.successor.take();
         if taken == Taken::Already {
             return;
         }
-        self.board.header().set_shares_listeners(false);
+        self.scoreboard.header().set_shares_listeners(false);
         if let Some(listeners) = &mut self.listeners {
             listeners.own();
         }
-        self.meter.stand_beside(false);
+        self.collector.stand_beside(false);
         if self.watchdog.is_some() {
             self.notify("WATCHDOG=1"); // Those before were not said.
         }

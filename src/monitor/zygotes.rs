@@ -15,10 +15,10 @@ use arctos_worker::worker_init::WorkerExit;
 use super::actions::{Equipment, SpawnError};
 use super::generations::Loaded;
 use super::{Monitor, blame};
-use crate::monitor::children::{Lines, Member};
+use crate::monitor::children::{Child, ControlSocket};
 use crate::process::fork::child::{await_status, is_child};
-use crate::process::fork::{self, Berth};
-use crate::process::on_start::Opening;
+use crate::process::fork::{self, ChildSetup};
+use crate::process::on_start::OnStart;
 use crate::process::zygote::{
     Admission, Delay, Inheritance, News, Order, SpawnCause, Zygote, ZygoteEnding, adopt_orphans,
 };
@@ -28,14 +28,14 @@ use crate::system::descriptors::OwnDescriptors;
 
 /// The zygotes, and what they were asked for.
 #[derive(Default)]
-pub(super) struct Nursery {
+pub(super) struct Zygotes {
     /// Those that were not reaped yet; no two of a generation take orders.
     zygotes: Vec<Zygote>,
     /// Our ends of the lines of workers that are not there yet.
-    ordered: Vec<(SlotId, Side, Lines)>,
+    ordered: Vec<(SlotId, Side, ControlSocket)>,
 }
 
-impl Nursery {
+impl Zygotes {
     /// Readable when one has something to say.
     pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.zygotes.iter().filter_map(Zygote::awaited)
@@ -58,8 +58,8 @@ impl Nursery {
     }
 
     /// Our ends of the lines of this order.
-    fn answered(&mut self, slot: SlotId, side: Side) -> Option<Lines> {
-        let is_its = |of: &(SlotId, Side, Lines)| (of.0, of.1) == (slot, side);
+    fn answered(&mut self, slot: SlotId, side: Side) -> Option<ControlSocket> {
+        let is_its = |of: &(SlotId, Side, ControlSocket)| (of.0, of.1) == (slot, side);
         let index = self.ordered.iter().position(is_its)?;
         Some(self.ordered.swap_remove(index).2)
     }
@@ -77,18 +77,18 @@ impl Monitor<'_> {
     ) -> Result<(), SpawnError> {
         let now = Instant::now();
         let serves = |zygote: &Zygote| zygote.generation() == generation && zygote.takes_orders();
-        let index = match self.nursery.zygotes.iter().position(serves) {
+        let index = match self.zygotes.zygotes.iter().position(serves) {
             Some(index) => index,
             None => {
                 let zygote = self.start_zygote(generation, loaded, &equipment, now)?;
-                self.nursery.zygotes.push(zygote);
-                self.nursery.zygotes.len() - 1
+                self.zygotes.zygotes.push(zygote);
+                self.zygotes.zygotes.len() - 1
             }
         };
         let Equipment { lines, life, doorbell, listeners, access_log } = equipment;
-        self.nursery.ordered.push((slot, side, lines));
+        self.zygotes.ordered.push((slot, side, lines));
         let order = Order { slot, side, life, doorbell, listeners, access_log };
-        let news = self.nursery.zygotes[index].spawn(order, now);
+        let news = self.zygotes.zygotes[index].spawn(order, now);
         self.heed(index, news);
         Ok(())
     }
@@ -107,55 +107,55 @@ impl Monitor<'_> {
             name,
             settings: &config.worker,
             log: &self.log,
-            board: &self.board,
+            scoreboard: &self.scoreboard,
             supervisor: &self.process,
         };
         let title = fork::zygote_title(name);
         let mut own = self.own_descriptors_beside(&equipment.lines);
         equipment.list_descriptors(&mut own);
-        let berth = Berth { signals: &self.signals, identity: &loaded.identity, title, own };
+        let setup = ChildSetup { signals: &self.signals, identity: &loaded.identity, title, own };
         adopt_orphans().map_err(SpawnError::Orphans)?;
         let launch = &*loaded.load.launch;
-        Ok(Zygote::start(launch, &inheritance, &berth, config.patience.boot, now)?)
+        Ok(Zygote::start(launch, &inheritance, &setup, config.patience.boot, now)?)
     }
 
     /// Takes in what zygotes have said. `reaped` is a child that was reaped just now and is nobody's yet.
     pub(super) fn hear_zygotes(&mut self, reaped: Option<Pid>, now: Instant) {
-        for index in 0..self.nursery.zygotes.len() {
+        for index in 0..self.zygotes.zygotes.len() {
             let known = self.known();
             let admit = |pid| admission(&known, reaped, pid);
-            let news = self.nursery.zygotes[index].listen(&admit, now);
+            let news = self.zygotes.zygotes[index].listen(&admit, now);
             self.heed(index, news);
         }
     }
 
     /// The children that have a place already.
     fn known(&self) -> Vec<Pid> {
-        let crew = self.crew.iter().map(|member| member.pid);
-        let zygotes = self.nursery.zygotes.iter().map(Zygote::pid);
-        let opening = self.openings.opening().map(Opening::pid);
-        let others = [self.succession.successor(), self.meter.child()].into_iter().flatten();
-        crew.chain(zygotes).chain(opening).chain(others).collect()
+        let children = self.children.iter().map(|member| member.pid);
+        let zygotes = self.zygotes.zygotes.iter().map(Zygote::pid);
+        let opening = self.openings.opening().map(OnStart::pid);
+        let others = [self.succession.successor(), self.collector.child()].into_iter().flatten();
+        children.chain(zygotes).chain(opening).chain(others).collect()
     }
 
     /// Whose time is up? Not to be called when we have been stopped ourselves.
     pub(super) fn judge_zygotes(&mut self, now: Instant) {
-        for index in 0..self.nursery.zygotes.len() {
-            let news = self.nursery.zygotes[index].judge(now);
+        for index in 0..self.zygotes.zygotes.len() {
+            let news = self.zygotes.zygotes[index].judge(now);
             self.heed(index, news);
         }
     }
 
     /// Whether the process that was reaped was a zygote.
     pub(super) fn bury_zygote(&mut self, pid: Pid, status: ExitStatus, now: Instant) -> bool {
-        let Some(index) = self.nursery.zygotes.iter().position(|zygote| zygote.pid() == pid) else {
+        let Some(index) = self.zygotes.zygotes.iter().position(|zygote| zygote.pid() == pid) else {
             return false;
         };
         let known = self.known();
         let admit = |pid| admission(&known, None, pid);
-        let news = self.nursery.zygotes[index].exited(status, &admit, now);
+        let news = self.zygotes.zygotes[index].exited(status, &admit, now);
         self.heed(index, news);
-        self.nursery.zygotes.swap_remove(index);
+        self.zygotes.zygotes.swap_remove(index);
         true
     }
 
@@ -163,9 +163,9 @@ impl Monitor<'_> {
     pub(super) fn end_zygotes(&mut self, is_over: impl Fn(Generation) -> bool) {
         let now = Instant::now();
         let patience = self.generations.current().load.config.patience.quick;
-        for index in 0..self.nursery.zygotes.len() {
-            if is_over(self.nursery.zygotes[index].generation()) {
-                let news = self.nursery.zygotes[index].end(patience, now);
+        for index in 0..self.zygotes.zygotes.len() {
+            if is_over(self.zygotes.zygotes[index].generation()) {
+                let news = self.zygotes.zygotes[index].end(patience, now);
                 self.heed(index, news);
             }
         }
@@ -173,7 +173,7 @@ impl Monitor<'_> {
 
     /// A zygote that has ended while it loaded the application may not have been reaped yet.
     pub(super) fn blame_zygotes(&mut self) {
-        let gone = self.nursery.zygotes.iter().filter(|zygote| zygote.has_died());
+        let gone = self.zygotes.zygotes.iter().filter(|zygote| zygote.has_died());
         for pid in gone.map(Zygote::pid).collect::<Vec<_>>() {
             let who = format!("the zygote (pid {})", pid.0);
             if let Some(status) = await_status(pid) {
@@ -183,19 +183,19 @@ impl Monitor<'_> {
     }
 
     fn heed(&mut self, index: usize, news: Vec<News>) {
-        let zygote = &self.nursery.zygotes[index];
+        let zygote = &self.zygotes.zygotes[index];
         let (pid, generation) = (zygote.pid(), zygote.generation());
         let who = format!("the zygote (pid {})", pid.0);
         for news in news {
             news.write(&self.log, pid, generation);
             let event = match news {
                 News::Started { slot, side, pid } => {
-                    let Some(lines) = self.nursery.answered(slot, side) else { continue };
-                    self.crew.push(Member::new(pid, slot, lines, Instant::now()));
+                    let Some(lines) = self.zygotes.answered(slot, side) else { continue };
+                    self.children.push(Child::new(pid, slot, lines, Instant::now()));
                     Event::Started { slot, side, pid }
                 }
                 News::SpawnFailed { slot, side, cause } => {
-                    drop(self.nursery.answered(slot, side));
+                    drop(self.zygotes.answered(slot, side));
                     Event::SpawnFailed { slot, side, verdict: verdict(cause) }
                 }
                 News::Failed { report, .. } => {
@@ -207,7 +207,7 @@ impl Monitor<'_> {
                     self.blame(&who, blame::not_booted(&who, status));
                     continue;
                 }
-                News::Killed { reason: Delay::Load } => {
+                News::Killed { reason: Delay::Revision } => {
                     let boot = self.generations.current().load.config.patience.boot;
                     self.blame(&who, blame::late(&who, boot));
                     continue;

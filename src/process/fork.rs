@@ -1,5 +1,5 @@
 //! The one fork: what a child closes, resets and keeps. [`Launch`] is how this crate starts a worker
-//! without knowing Python; [`errand`] is for a child that is no worker.
+//! without knowing Python; [`run_helper`] is for a child that is no worker.
 //!
 //! Owns fork(2), waitpid(2), dispositions and the child's way from fork to [`Launch::work`]. Knows
 //! nothing of slots, backoffs or the reasons to start a worker.
@@ -24,7 +24,7 @@ use arctos_worker::process::fork_guard;
 use arctos_worker::process::signals;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, Value};
-use arctos_worker::worker_init::{LIFE_FAILED, Post, WorkerExit, receive_stacks_pipe};
+use arctos_worker::worker_init::{LIFE_FAILED, WorkerExit, WorkerInit, receive_stacks_pipe};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
@@ -32,7 +32,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
 use nix::unistd::{self, ForkResult, setpgid, write};
 use thiserror::Error;
 
-pub use helper::{Errand, errand};
+pub use helper::{HelperProcess, run_helper};
 
 use crate::process::privileges::Identity;
 use crate::process::signals::Signals;
@@ -58,7 +58,7 @@ pub trait Launch {
     }
     /// Runs a worker, in the child, to its end: loads the application, reports on the life socket,
     /// serves. The caller exits with the code; nothing of the supervisor's runs any more.
-    fn work(&self, post: Post) -> WorkerExit;
+    fn work(&self, init: WorkerInit) -> WorkerExit;
     /// Does once for a load of the code, in a process of its own, what is to be done before its first
     /// worker.
     fn open(&self, _generation: Generation, _log: &Log) -> Result<(), LoadFailure> {
@@ -81,7 +81,7 @@ pub trait Preloaded {
     /// Called in the zygote before a worker for this place is forked, while all is as it always was.
     fn before_fork(&self, _slot: SlotId) {}
     /// As [`Launch::work`], with nothing left to load.
-    fn work(&self, post: Post) -> WorkerExit;
+    fn work(&self, init: WorkerInit) -> WorkerExit;
 }
 
 /// Why an application cannot be loaded.
@@ -94,7 +94,7 @@ pub struct LoadFailure {
 }
 
 /// What a child needs on its way to what it is for.
-pub struct Berth<'a> {
+pub struct ChildSetup<'a> {
     /// The supervisor's handlers, to be undone.
     pub signals: &'a Signals,
     /// Who it runs as.
@@ -124,9 +124,13 @@ pub enum ForkError {
 
 /// Forks a worker.
 ///
-/// The parent's copies of the post's descriptors are closed on return. The child does not return.
-pub fn spawn(launch: &dyn Launch, post: Post, berth: &Berth<'_>) -> Result<Pid, ForkError> {
-    spawn_child(launch, |mask| live(launch, post, berth, mask))
+/// The parent's copies of the init's descriptors are closed on return. The child does not return.
+pub fn spawn(
+    launch: &dyn Launch,
+    init: WorkerInit,
+    setup: &ChildSetup<'_>,
+) -> Result<Pid, ForkError> {
+    spawn_child(launch, |mask| live(launch, init, setup, mask))
 }
 
 /// Forks a child that runs `life` to its end, and ends with its exit code.
@@ -163,30 +167,30 @@ fn block_signals() -> SigSet {
 }
 
 /// The child's life.
-fn live(launch: &dyn Launch, mut post: Post, berth: &Berth<'_>, mask: &SigSet) -> i32 {
-    let log = post.log.with_identity(post.slot, std::process::id(), post.generation);
-    post.log = log.with_row(&post.block.row);
-    let log = post.log.clone();
+fn live(launch: &dyn Launch, mut init: WorkerInit, setup: &ChildSetup<'_>, mask: &SigSet) -> i32 {
+    let log = init.log.with_identity(init.slot, std::process::id(), init.generation);
+    init.log = log.with_row(&init.entry.counters);
+    let log = init.log.clone();
     // Before the interpreter hears of the fork: what it calls then is foreign, too.
     let _guarded = fork_guard::begin();
-    post.guard();
+    init.guard();
     guarded(&log, "worker.panic", || {
-        let prepared = prepare(launch, berth, &[], mask);
+        let prepared = prepare(launch, setup, &[], mask);
         let exit = match prepared {
             Ok(()) => {
                 // Until it is ready it has accepted nothing, and nobody else would end an import that hangs.
-                let _ = post.supervisor.bind(); // Without it the worker can do all that it is for.
-                if post.supervisor.is_gone() {
+                let _ = init.supervisor.bind(); // Without it the worker can do all that it is for.
+                if init.supervisor.is_gone() {
                     return WorkerExit::NotBooted.code();
                 }
-                post.log = post.log.with_stacks_pipe(receive_stacks_pipe(post.life.as_fd()));
-                launch.work(post)
+                init.log = init.log.with_stacks_pipe(receive_stacks_pipe(init.life.as_fd()));
+                launch.work(init)
             }
             Err(error) => {
                 let mut words = vec![LIFE_FAILED];
                 words.extend(format!("{error}\n").bytes());
                 // Nobody there to hear it: then the exit status must do.
-                let _ = write(&post.life, &words);
+                let _ = write(&init.life, &words);
                 WorkerExit::NotBooted
             }
         };
@@ -209,18 +213,18 @@ pub(crate) fn guarded(log: &Log, event: &str, life: impl FnOnce() -> i32) -> i32
 /// made one. It dies with the supervisor, also where it hangs in an import.
 pub(crate) fn spawn_zygote(
     launch: &dyn Launch,
-    berth: &Berth<'_>,
+    setup: &ChildSetup<'_>,
     log: &Log,
     ours: &[BorrowedFd<'_>],
     life: impl FnOnce(Result<(), BerthError>) -> i32,
 ) -> Result<Pid, ForkError> {
-    spawn_bound(launch, berth, log, "zygote.panic", ours, life)
+    spawn_bound(launch, setup, log, "zygote.panic", ours, life)
 }
 
 /// The same for a child that does something else; `panic` is the line in the log where it panics.
 pub(crate) fn spawn_bound(
     launch: &dyn Launch,
-    berth: &Berth<'_>,
+    setup: &ChildSetup<'_>,
     log: &Log,
     panic: &str,
     ours: &[BorrowedFd<'_>],
@@ -229,7 +233,7 @@ pub(crate) fn spawn_bound(
     let supervisor = unistd::getpid();
     spawn_child(launch, |mask| {
         guarded(log, panic, || {
-            let prepared = prepare(launch, berth, ours, mask);
+            let prepared = prepare(launch, setup, ours, mask);
             // Only now: a change of the user undoes it (prctl(2)).
             life(prepared.and_then(|()| die_with(supervisor).map_err(BerthError::Parent)))
         })
@@ -263,12 +267,12 @@ pub(crate) enum BerthError {
 /// descriptor of the supervisor's and no right of root's is left when the application is loaded.
 fn prepare(
     launch: &dyn Launch,
-    berth: &Berth<'_>,
+    setup: &ChildSetup<'_>,
     ours: &[BorrowedFd<'_>],
     mask: &SigSet,
 ) -> Result<(), BerthError> {
-    berth.signals.forsake().map_err(BerthError::Signals)?;
-    close_own(&berth.own, ours);
+    setup.signals.forsake().map_err(BerthError::Signals)?;
+    close_own(&setup.own, ours);
     // Before the application is imported, which may take long: `pkill -HUP` must not kill a worker that
     // boots. TERM, QUIT and INT stay default until then, because nobody could be told to leave.
     signals::stand_by().map_err(|error| BerthError::Signals(error.into()))?;
@@ -280,8 +284,8 @@ fn prepare(
         // SAFETY: this process has one thread, so nobody else reads the environment.
         unsafe { std::env::remove_var(name) };
     }
-    become_somebody(berth.identity).map_err(BerthError::Identity)?;
-    let _ = prctl::set_name(&berth.title); // A name in ps(1), and no more.
+    become_somebody(setup.identity).map_err(BerthError::Identity)?;
+    let _ = prctl::set_name(&setup.title); // A name in ps(1), and no more.
     Ok(())
 }
 

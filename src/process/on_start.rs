@@ -20,7 +20,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{self, pipe2};
 use thiserror::Error;
 
-use crate::process::fork::{self, Berth, BerthError, ForkError, Launch, LoadFailure};
+use crate::process::fork::{self, BerthError, ChildSetup, ForkError, Launch, LoadFailure};
 use crate::supervisor::slot::{ExitStatus, Pid};
 use crate::system::descriptors::OwnDescriptors;
 
@@ -43,7 +43,7 @@ pub enum OpeningError {
 }
 
 /// See the module.
-pub struct Opening {
+pub struct OnStart {
     pid: Pid,
     words: File,
     /// Whether something may come from it.
@@ -55,14 +55,14 @@ pub struct Opening {
     is_late: bool,
 }
 
-impl Opening {
+impl OnStart {
     /// Forks the process, which begins at once. `patience` is how long it may take.
     ///
     /// Errors: [`OpeningError`]; then there is no process.
     pub fn start(
         launch: &dyn Launch,
         generation: Generation,
-        berth: &Berth<'_>,
+        setup: &ChildSetup<'_>,
         log: &Log,
         patience: Duration,
         now: Instant,
@@ -72,7 +72,7 @@ impl Opening {
         fcntl(&words, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(OpeningError::Pipe)?;
         let ours = [words.as_fd()];
         let life = |prepared| live(launch, generation, log, &mouth, prepared);
-        let pid = fork::spawn_bound(launch, berth, log, "opening.panic", &ours, life)?;
+        let pid = fork::spawn_bound(launch, setup, log, "opening.panic", &ours, life)?;
         let words = File::from(words);
         Ok(Self {
             pid,
@@ -85,7 +85,7 @@ impl Opening {
         })
     }
 
-    /// Its process, which the caller reaps, and then hands to [`Opening::ended`].
+    /// Its process, which the caller reaps, and then hands to [`OnStart::ended`].
     pub fn pid(&self) -> Pid {
         self.pid
     }
@@ -117,7 +117,7 @@ impl Opening {
         self.patience
     }
 
-    /// Readable when there is something to [`Opening::listen`] to.
+    /// Readable when there is something to [`OnStart::listen`] to.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         self.is_open.then(|| self.words.as_fd())
     }
@@ -212,7 +212,7 @@ mod tests {
         let words = File::from(words);
         let deadline = Instant::now();
         let report = Vec::new();
-        let mut opening = Opening {
+        let mut opening = OnStart {
             pid: Pid(2),
             words,
             is_open: true,

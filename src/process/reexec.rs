@@ -7,10 +7,10 @@
 //! | who | byte | with | meaning |
 //! |---|---|---|---|
 //! | successor | [`READY`] | | it can serve |
-//! | server before | [`COUNTED`] | books | what it has counted by now |
-//! | successor, as long as it has nothing | [`COUNTED`] | books | the same |
-//! | either, at its end | [`UNSENT`] | books | of that, what no agent was told |
-//! | server before | [`YOURS`] | books | everything is the successor's |
+//! | server before | [`COUNTED`] | carried | what it has counted by now |
+//! | successor, as long as it has nothing | [`COUNTED`] | carried | the same |
+//! | either, at its end | [`UNSENT`] | carried | of that, what no agent was told |
+//! | server before | [`YOURS`] | carried | everything is the successor's |
 //! | server before | [`DYING`] | text | the requests that its workers die of |
 //!
 //! The end of the stream is the end of the other process. A successor whose predecessor is gone has
@@ -35,8 +35,8 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::config::Environment;
-use crate::listener::{Heirloom, Heirlooms};
-use crate::metrics::Books;
+use crate::listener::{InheritedSocket, InheritedSockets};
+use crate::metrics::CarriedTotals;
 use crate::supervisor::slot::Pid;
 
 /// The variable.
@@ -56,11 +56,11 @@ pub const YOURS: u8 = b'Y';
 const VERSION: u64 = 1;
 /// Variables of service managers that name the process they speak to.
 const ADDRESSED: [&str; 2] = ["LISTEN_PID", "WATCHDOG_PID"];
-/// The longest books that are read: a thousand slots have 8 MB.
+/// The longest carried that are read: a thousand slots have 8 MB.
 const BOOKS_BYTES: u64 = 64 << 20;
 
 /// What a successor is given at its start.
-pub struct Bequest {
+pub struct Handover {
     /// From whom.
     pub predecessor: Pid,
     /// The socket to it.
@@ -68,9 +68,9 @@ pub struct Bequest {
     /// Where it has its pid file.
     pub pid_file: Option<PathBuf>,
     /// Where it serves.
-    pub listeners: Heirlooms,
+    pub listeners: InheritedSockets,
     /// Where it answers operators.
-    pub admin: Heirlooms,
+    pub admin: InheritedSockets,
 }
 
 /// The variable makes no sense.
@@ -84,7 +84,7 @@ pub enum BequestError {
     Descriptor,
 }
 
-impl Bequest {
+impl Handover {
     /// Takes over what the variable names.
     ///
     /// Errors: [`BequestError`].
@@ -99,8 +99,8 @@ impl Bequest {
             predecessor,
             line,
             pid_file: table["pid_file"].as_str().map(PathBuf::from),
-            listeners: heirlooms(&table["listeners"])?,
-            admin: heirlooms(&table["admin"])?,
+            listeners: inherited_sockets(&table["listeners"])?,
+            admin: inherited_sockets(&table["admin"])?,
         })
     }
 }
@@ -114,10 +114,10 @@ fn predecessor(table: &Value) -> Option<Pid> {
     table["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).map(Pid)
 }
 
-fn heirlooms(described: &Value) -> Result<Heirlooms, BequestError> {
+fn inherited_sockets(described: &Value) -> Result<InheritedSockets, BequestError> {
     let all = described.as_array().ok_or(BequestError::Notation)?;
-    let all = all.iter().map(Heirloom::take_over).collect::<Option<Vec<_>>>();
-    all.map(Heirlooms::from).ok_or(BequestError::Descriptor)
+    let all = all.iter().map(InheritedSocket::take_over).collect::<Option<Vec<_>>>();
+    all.map(InheritedSockets::from).ok_or(BequestError::Descriptor)
 }
 
 /// Variables that speak to the server before, as they speak to this process.
@@ -136,9 +136,9 @@ pub struct Estate<'a> {
     /// Where its pid file is.
     pub pid_file: Option<&'a Path>,
     /// Duplicates of its listeners; closed here when the successor runs.
-    pub listeners: Vec<Heirloom>,
+    pub listeners: Vec<InheritedSocket>,
     /// The same of the admin socket.
-    pub admin: Vec<Heirloom>,
+    pub admin: Vec<InheritedSocket>,
 }
 
 /// Starts the successor: its process, and our end of the socket to it.
@@ -151,11 +151,12 @@ pub fn launch(estate: Estate<'_>) -> io::Result<(Pid, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let all = estate.listeners.iter().chain(&estate.admin);
-    for descriptor in all.map(Heirloom::as_fd).chain([theirs.as_fd()]) {
+    for descriptor in all.map(InheritedSocket::as_fd).chain([theirs.as_fd()]) {
         // They are duplicates for this alone, and nothing is started before they are closed.
         fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
     }
-    let describe = |all: &[Heirloom]| all.iter().map(Heirloom::describe).collect::<Vec<_>>();
+    let describe =
+        |all: &[InheritedSocket]| all.iter().map(InheritedSocket::describe).collect::<Vec<_>>();
     let table = json!({
         "version": VERSION,
         "pid": std::process::id(),
@@ -198,13 +199,13 @@ fn program(first: &OsStr, folder: &Path) -> PathBuf {
 /// Tells the successor something, and what was counted by now.
 ///
 /// Errors: it is gone, or has not listened for long.
-pub fn tell(line: &UnixStream, word: u8, books: &Books) -> Result<(), Errno> {
-    tell_text(line, word, &books.encode())
+pub fn tell(line: &UnixStream, word: u8, carried: &CarriedTotals) -> Result<(), Errno> {
+    tell_text(line, word, &carried.encode())
 }
 
 /// The same with any text.
 pub fn tell_text(line: &UnixStream, word: u8, text: &str) -> Result<(), Errno> {
-    let memory = memfd_create(c"arctos-books", MFdFlags::MFD_CLOEXEC)?;
+    let memory = memfd_create(c"arctos-carried", MFdFlags::MFD_CLOEXEC)?;
     let mut memory = fs::File::from(memory);
     memory.write_all(text.as_bytes()).map_err(|error| errno(&error))?;
     fd::send_descriptor(line.as_fd(), word, memory.as_fd())
@@ -215,9 +216,9 @@ pub fn tell_ready(mut line: &UnixStream) {
     let _ = line.write(&[READY]);
 }
 
-/// The books that came with a word; `None` where they make no sense.
-pub fn read_books(memory: OwnedFd) -> Option<Books> {
-    Books::decode(&read_text(memory)?)
+/// The carried that came with a word; `None` where they make no sense.
+pub fn read_books(memory: OwnedFd) -> Option<CarriedTotals> {
+    CarriedTotals::decode(&read_text(memory)?)
 }
 
 /// The text that came with a word.
@@ -267,10 +268,10 @@ mod tests {
     #[test]
     fn a_variable_of_another_kind_is_refused() {
         for text in ["", "x", "{}", r#"{"version": 2, "pid": 1, "line": 5}"#] {
-            assert_eq!(Bequest::read(text.as_ref()).err(), Some(BequestError::Notation), "{text}");
+            assert_eq!(Handover::read(text.as_ref()).err(), Some(BequestError::Notation), "{text}");
         }
         let none = r#"{"version": 1, "pid": 1, "line": 100000, "listeners": [], "admin": []}"#;
-        assert_eq!(Bequest::read(none.as_ref()).err(), Some(BequestError::Descriptor));
+        assert_eq!(Handover::read(none.as_ref()).err(), Some(BequestError::Descriptor));
     }
 
     #[test]
@@ -285,15 +286,15 @@ mod tests {
     #[test]
     fn books_arrive_with_their_word() {
         let (before, after) = UnixStream::pair().unwrap();
-        tell(&before, YOURS, &Books::default()).unwrap();
+        tell(&before, YOURS, &CarriedTotals::default()).unwrap();
         let Message::Said { word: YOURS, descriptor: Some(memory) } =
             fd::receive_message(after.as_fd())
         else {
             panic!("nothing came");
         };
-        assert_eq!(read_books(memory), Some(Books::default()));
+        assert_eq!(read_books(memory), Some(CarriedTotals::default()));
         drop(after);
-        assert_eq!(tell(&before, YOURS, &Books::default()), Err(Errno::EPIPE));
+        assert_eq!(tell(&before, YOURS, &CarriedTotals::default()), Err(Errno::EPIPE));
     }
 
     #[test]

@@ -45,7 +45,7 @@ use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
-use arctos_worker::shared::scoreboard::{Board, Side};
+use arctos_worker::shared::scoreboard::{Scoreboard, Side};
 use arctos_worker::worker_init::Listener;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -59,7 +59,7 @@ use nix::unistd;
 use thiserror::Error;
 
 use crate::process::fork::child::Elders;
-use crate::process::fork::{self, Berth, ForkError, Launch};
+use crate::process::fork::{self, ChildSetup, ForkError, Launch};
 use crate::supervisor::LAST_WORDS;
 use crate::supervisor::slot::{ExitStatus, Pid};
 use crate::system::descriptors::OwnDescriptors;
@@ -92,8 +92,8 @@ pub struct Inheritance<'a> {
     pub settings: &'a Settings,
     /// The log. A worker puts its name on its lines, and counts in its own row.
     pub log: &'a Log,
-    /// Where they have their blocks.
-    pub board: &'a Board,
+    /// Where they have their entries.
+    pub scoreboard: &'a Scoreboard,
     /// Whose workers they are.
     pub supervisor: &'a Arc<SupervisorProcess>,
 }
@@ -102,9 +102,9 @@ pub struct Inheritance<'a> {
 pub struct Order {
     /// Where.
     pub slot: SlotId,
-    /// In which block, which the caller has assigned to the zygote's generation.
+    /// In which entry, which the caller has assigned to the zygote's generation.
     pub side: Side,
-    /// The worker's end of its life socket, as in [`arctos_worker::worker_init::Post`].
+    /// The worker's end of its life socket, as in [`arctos_worker::worker_init::WorkerInit`].
     pub life: OwnedFd,
     /// Its end of the doorbell.
     pub doorbell: OwnedFd,
@@ -202,7 +202,7 @@ impl Zygote {
     pub fn start(
         launch: &dyn Launch,
         inheritance: &Inheritance<'_>,
-        berth: &Berth<'_>,
+        setup: &ChildSetup<'_>,
         patience: Duration,
         now: Instant,
     ) -> Result<Self, StartError> {
@@ -210,7 +210,7 @@ impl Zygote {
         let ours = [line.as_fd()];
         let life = |prepared| process::live(launch, its, inheritance, prepared);
         let elders = Elders::of_caller();
-        let pid = fork::spawn_zygote(launch, berth, inheritance.log, &ours, life)?;
+        let pid = fork::spawn_zygote(launch, setup, inheritance.log, &ours, life)?;
         Ok(Self {
             pid,
             elders: elders.and_before(pid),
@@ -320,7 +320,7 @@ impl Zygote {
                 news.push(News::NotReady { limit: self.patience });
                 return news;
             }
-            State::Booting { deadline, .. } if *deadline <= now => Delay::Load,
+            State::Booting { deadline, .. } if *deadline <= now => Delay::Revision,
             State::Ready { underway: Some(order) } if order.deadline <= now => {
                 if let Some(Told { pid, .. }) = order.told {
                     self.distrust(Lie::Stranger { pid }, &mut news);

@@ -24,7 +24,7 @@ use arctos_worker::settings::{AppSpec, Hooks, Settings};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
 use arctos_worker::worker;
-use arctos_worker::worker_init::{Post, WorkerExit};
+use arctos_worker::worker_init::{WorkerExit, WorkerInit};
 use arctos_worker::wsgi::{self, BootFailure, Bridge, Loaded};
 
 use crate::config::{Config, Environment};
@@ -72,7 +72,7 @@ mod arctos {
 }
 
 /// The environment, in which what was said to the process before this one, in an upgrade, is said to this
-/// one. The bequest is in it for this call's caller alone: no child of this process is to take it for its own.
+/// one. The handover is in it for this call's caller alone: no child of this process is to take it for its own.
 fn succeed_in(py: Python<'_>) -> PyResult<Environment> {
     let environ = py.import("os")?.getattr("environ")?;
     for (name, value) in reexec::readdressed(&std::env::vars_os().collect()) {
@@ -234,12 +234,12 @@ impl Launch for CPython {
         }
     }
 
-    fn work(&self, post: Post) -> WorkerExit {
-        let log = post.log.clone();
+    fn work(&self, init: WorkerInit) -> WorkerExit {
+        let log = init.log.clone();
         self.settle_in();
-        let (slot, generation) = (post.slot, post.generation);
-        let booted = self.source.boot(&self.application, &post.settings, slot, generation, log);
-        serve(post, booted)
+        let (slot, generation) = (init.slot, init.generation);
+        let booted = self.source.boot(&self.application, &init.settings, slot, generation, log);
+        serve(init, booted)
     }
 
     fn open(&self, generation: Generation, log: &Log) -> Result<(), LoadFailure> {
@@ -279,25 +279,25 @@ impl Preloaded for Zygote<'_> {
         self.loaded.before_fork(self.hooks, slot, self.generation, &self.log);
     }
 
-    fn work(&self, post: Post) -> WorkerExit {
+    fn work(&self, init: WorkerInit) -> WorkerExit {
         Running::begin_worker();
-        let (slot, generation, log) = (post.slot, post.generation, post.log.clone());
+        let (slot, generation, log) = (init.slot, init.generation, init.log.clone());
         let booted =
-            Bridge::boot_loaded(&self.loaded, self.hooks, &post.settings, slot, generation, log);
-        serve(post, booted)
+            Bridge::boot_loaded(&self.loaded, self.hooks, &init.settings, slot, generation, log);
+        serve(init, booted)
     }
 }
 
 /// A worker's life from here on, or what there is to say about its failure.
-fn serve(post: Post, booted: Result<Bridge, BootFailure>) -> WorkerExit {
+fn serve(init: WorkerInit, booted: Result<Bridge, BootFailure>) -> WorkerExit {
     match booted {
         Ok(mut bridge) => {
-            let exit = worker::run(post, &mut bridge);
+            let exit = worker::run(init, &mut bridge);
             bridge.shutdown();
             exit
         }
         Err(failure) => {
-            worker::tell_failure(post.life.as_fd(), &failure.report);
+            worker::tell_failure(init.life.as_fd(), &failure.report);
             failure.exit
         }
     }

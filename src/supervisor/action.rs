@@ -6,7 +6,7 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::{Command, Side};
 
 use crate::monitor::fatal::Fatal;
-use crate::supervisor::log_event::Notice;
+use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::Pid;
 
 /// What is to be done, in this order.
@@ -16,7 +16,7 @@ pub enum Action {
     Spawn {
         /// Where.
         slot: SlotId,
-        /// In which block.
+        /// In which entry.
         side: Side,
         /// Of which load of the code.
         generation: Generation,
@@ -75,7 +75,7 @@ pub enum Action {
     /// The workers know: close the supervisor's own listeners.
     DropListeners,
     /// Tell the log.
-    Tell(Notice),
+    Tell(LogEvent),
     /// All is over.
     Finish(Verdict),
 }

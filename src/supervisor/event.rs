@@ -13,7 +13,7 @@ pub enum Event {
     Started {
         /// Where.
         slot: SlotId,
-        /// In which block.
+        /// In which entry.
         side: Side,
         /// Which.
         pid: Pid,
@@ -22,7 +22,7 @@ pub enum Event {
     SpawnFailed {
         /// Where.
         slot: SlotId,
-        /// In which block.
+        /// In which entry.
         side: Side,
         /// How a server ends that has not had a full set of workers yet.
         verdict: Verdict,
@@ -75,7 +75,7 @@ pub enum Event {
         policy: Option<Policy>,
     },
     /// An operator's wish.
-    Wish(Wish),
+    OperatorCommand(OperatorCommand),
     /// Time has passed: judge the deadlines.
     Tick,
 }
@@ -95,7 +95,7 @@ pub struct Life {
 
 /// What an operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum OperatorCommand {
     /// TERM: stop gracefully, after the drain delay.
     Terminate,
     /// QUIT: stop gracefully.

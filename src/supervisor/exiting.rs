@@ -4,8 +4,8 @@
 //! within two seconds ([`crate::supervisor::health::has_ended_loop`]). Such a worker gives up its slot, or the spare seat, and
 //! gets a seat of its own here. So a thread that does not end holds up neither a reload nor the replacement of a
 //! worker that left by itself.
-//! Each keeps its block until it is reaped, and a slot has two: so there is at most one leaver beside the
-//! process of each slot, and a slot of which both blocks are in use waits, while the others go on.
+//! Each keeps its entry until it is reaped, and a slot has two: so there is at most one leaver beside the
+//! process of each slot, and a slot of which both entries are in use waits, while the others go on.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ impl Supervisor {
         self.dismiss_spare(now);
     }
 
-    /// Frees the seat of a process whose loop is over, if its slot has a block for the next one.
+    /// Frees the seat of a process whose loop is over, if its slot has a entry for the next one.
     fn detach(&mut self, index: usize, now: Instant) {
         if index < self.slots.len() {
             let has_room = Side::BOTH.iter().any(|side| !self.is_taken(index, *side, None));
@@ -64,7 +64,7 @@ impl Supervisor {
         self.leavers.retain(|seat| !seat.is_vacant());
     }
 
-    /// Whether a block of the slot of this index is in use, by another seat than this one.
+    /// Whether a entry of the slot of this index is in use, by another seat than this one.
     pub(super) fn is_taken(&self, slot: usize, side: Side, except: Option<usize>) -> bool {
         self.seats().enumerate().any(|(index, seat)| {
             Some(index) != except
@@ -74,7 +74,7 @@ impl Supervisor {
         })
     }
 
-    /// The block of this slot that is in use by another seat than this one; `Err` where both are.
+    /// The entry of this slot that is in use by another seat than this one; `Err` where both are.
     pub(super) fn side_taken(
         &self,
         slot: usize,
@@ -95,6 +95,6 @@ impl Supervisor {
     }
 }
 
-/// Both blocks of a slot are in use.
+/// Both entries of a slot are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Action, Supervisor};
-use crate::supervisor::log_event::Notice;
+use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::{Pid, WorkerSlot};
 
 /// How long a worker that hangs has to say where, and to go on after all, before it is killed.
@@ -16,7 +16,7 @@ impl Supervisor {
         let Some(seat) = self.seat_mut(index) else { return };
         let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
         if seat.condemn(now + LAST_WORDS).is_some() {
-            self.tell(Notice::Hung { slot, side, pid, generation });
+            self.tell(LogEvent::Hung { slot, side, pid, generation });
             self.actions.push_back(Action::DumpStack { pid });
         }
     }
@@ -27,7 +27,7 @@ impl Supervisor {
         let Some(seat) = self.seat_mut(index) else { return };
         let (slot, generation) = (seat.id(), seat.generation());
         if seat.acquit() {
-            self.tell(Notice::GoesOn { slot, pid, generation });
+            self.tell(LogEvent::GoesOn { slot, pid, generation });
         }
     }
 
@@ -42,7 +42,7 @@ impl Supervisor {
         let (slot, generation) = (seat.id(), seat.generation());
         let Some(pid) = seat.late(now + LAST_WORDS) else { return };
         let limit = self.policy.boot;
-        self.tell(Notice::NotReady { slot, pid, generation, limit });
+        self.tell(LogEvent::NotReady { slot, pid, generation, limit });
         self.actions.push_back(Action::DumpStack { pid });
     }
 }

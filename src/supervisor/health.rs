@@ -1,11 +1,11 @@
-//! Whether a worker hangs, and whether it is worn out: judged by what it wrote on the board.
+//! Whether a worker hangs, and whether it is worn out: judged by what it wrote on the scoreboard.
 //!
-//! Pure: the board's words and the time come in, a judgement goes out. Who looks how often, and what
+//! Pure: the scoreboard's words and the time come in, a judgement goes out. Who looks how often, and what
 //! follows, is [`crate::monitor`]'s and the machine's.
 
 use std::time::Duration;
 
-use arctos_worker::shared::scoreboard::{Block, Counter};
+use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 
 use crate::supervisor::slot::Jitter;
 
@@ -39,7 +39,7 @@ pub enum Hang {
 /// The supervisor was stopped for `gap`, until `until`, and the workers perhaps with it: what began
 /// before is so much younger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pardon {
+pub struct Grace {
     /// When it went on; zero is never.
     pub until: Duration,
     /// For how long.
@@ -55,8 +55,8 @@ pub struct Pulse {
 
 impl Pulse {
     /// Looks at the loop; since when it has been seen to stand still.
-    fn look(&mut self, block: &Block, monotonic: Duration) -> Duration {
-        let ticks = block.ticks();
+    fn look(&mut self, entry: &WorkerEntry, monotonic: Duration) -> Duration {
+        let ticks = entry.ticks();
         if ticks != self.ticks {
             *self = Self { ticks, since: monotonic };
         }
@@ -70,25 +70,25 @@ impl Pulse {
 /// limits of its own. So only a loop that stands still by itself, or a process that was stopped, hangs in
 /// its loop.
 pub fn hang(
-    block: &Block,
+    entry: &WorkerEntry,
     pulse: &mut Pulse,
     allowed: &Allowed,
-    pardon: &Pardon,
+    pardon: &Grace,
     monotonic: Duration,
 ) -> Option<Hang> {
     let since = |moment: Duration| {
         let pardoned = if moment < pardon.until { pardon.gap } else { Duration::ZERO };
         monotonic.saturating_sub(moment).saturating_sub(pardoned)
     };
-    // A worker that scribbles over its block can leave any moment; one that is still to come is none.
+    // A worker that scribbles over its entry can leave any moment; one that is still to come is none.
     let is_past = |moment: &Duration| *moment <= monotonic;
-    if let Some(start) = block.exit_start().filter(is_past) {
+    if let Some(start) = entry.exit_start().filter(is_past) {
         let age = since(start);
         return (age > allowed.stop.max(EXIT_PATIENCE)).then_some(Hang::Exit(age));
     }
     // Before the loop: a call that ends between the two looks is seen as a step.
-    let call = block.call_start().filter(is_past);
-    let still = since(pulse.look(block, monotonic));
+    let call = entry.call_start().filter(is_past);
+    let still = since(pulse.look(entry, monotonic));
     if let Some(start) = call {
         let age = since(start);
         return allowed.request.filter(|longest| age > *longest).map(|_| Hang::Request(age));
@@ -102,9 +102,9 @@ const EXIT_MOMENT: Duration = Duration::from_secs(2);
 /// Whether the loop of a worker is over, so that it serves nobody any more, while its process stays. Not at
 /// once: as a rule the process ends in a moment, and as long as it is waited for there is never more than
 /// one process too many.
-pub fn has_ended_loop(block: &Block, monotonic: Duration) -> bool {
-    // A worker that scribbles over its block can leave any moment; one that is still to come is none.
-    block.exit_start().is_some_and(|start| start.saturating_add(EXIT_MOMENT) <= monotonic)
+pub fn has_ended_loop(entry: &WorkerEntry, monotonic: Duration) -> bool {
+    // A worker that scribbles over its entry can leave any moment; one that is still to come is none.
+    entry.exit_start().is_some_and(|start| start.saturating_add(EXIT_MOMENT) <= monotonic)
 }
 
 /// After what a worker is replaced; `None` is never.
@@ -134,7 +134,7 @@ pub enum Wear {
 
 /// One worker's own limits, and where it began.
 #[derive(Clone, Copy, Debug)]
-pub struct Lease {
+pub struct WorkerLimits {
     limits: Limits,
     first_request: u64,
     since: Duration,
@@ -142,25 +142,35 @@ pub struct Lease {
 
 impl Limits {
     /// The limits of a worker that is ready now.
-    pub fn lease(&self, block: &Block, monotonic: Duration, jitter: &mut Jitter) -> Lease {
+    pub fn lease(
+        &self,
+        entry: &WorkerEntry,
+        monotonic: Duration,
+        jitter: &mut Jitter,
+    ) -> WorkerLimits {
         let more = jitter.draw() % self.requests_jitter.saturating_add(1);
         let most_requests = self.requests.map(|most| most.saturating_add(more));
         let thousandths = 1000 + (jitter.draw() % 101) as u32;
         let lifetime = self.lifetime.map(|most| most.saturating_mul(thousandths) / 1000);
         let limits = Self { requests: most_requests, lifetime, ..*self };
-        Lease { limits, first_request: requests(block), since: monotonic }
+        WorkerLimits { limits, first_request: requests(entry), since: monotonic }
     }
 }
 
-impl Lease {
-    /// Whether [`Lease::wear`] is to be given the resident memory.
+impl WorkerLimits {
+    /// Whether [`WorkerLimits::wear`] is to be given the resident memory.
     pub fn wants_rss(&self) -> bool {
         self.limits.rss_bytes.is_some()
     }
 
     /// The first limit that is reached.
-    pub fn wear(&self, block: &Block, rss_bytes: Option<u64>, monotonic: Duration) -> Option<Wear> {
-        let served = requests(block).saturating_sub(self.first_request);
+    pub fn wear(
+        &self,
+        entry: &WorkerEntry,
+        rss_bytes: Option<u64>,
+        monotonic: Duration,
+    ) -> Option<Wear> {
+        let served = requests(entry).saturating_sub(self.first_request);
         let age = monotonic.saturating_sub(self.since);
         let by_requests =
             self.limits.requests.filter(|most| served >= *most).map(|_| Wear::Requests(served));
@@ -174,8 +184,8 @@ impl Lease {
     }
 }
 
-fn requests(block: &Block) -> u64 {
-    block.row.get(Counter::ReqSuccessRead)
+fn requests(entry: &WorkerEntry) -> u64 {
+    entry.counters.get(Counter::ReqSuccessRead)
 }
 
 #[cfg(test)]
@@ -188,27 +198,27 @@ mod tests {
 
     /// A worker that is looked at every second.
     struct Watched {
-        block: &'static Block,
+        entry: &'static WorkerEntry,
         pulse: Pulse,
         now: Duration,
         allowed: Allowed,
-        pardon: Pardon,
+        pardon: Grace,
     }
 
     impl Watched {
         /// Its loop has begun.
         fn from(now: Duration) -> Self {
-            let block = Block::detached();
-            block.tick();
-            let pardon = Pardon::default();
+            let entry = WorkerEntry::detached();
+            entry.tick();
+            let pardon = Grace::default();
             let allowed = Allowed { request: Some(s(30)), stop: s(25) };
-            let mut watched = Self { block, pulse: Pulse::default(), now, allowed, pardon };
+            let mut watched = Self { entry, pulse: Pulse::default(), now, allowed, pardon };
             assert_eq!(watched.look(), None);
             watched
         }
 
         fn look(&mut self) -> Option<Hang> {
-            hang(self.block, &mut self.pulse, &self.allowed, &self.pardon, self.now)
+            hang(self.entry, &mut self.pulse, &self.allowed, &self.pardon, self.now)
         }
 
         /// Nothing happens for so many seconds; the first complaint.
@@ -220,11 +230,11 @@ mod tests {
         }
 
         fn calls(&self) {
-            self.block.begin_request(self.now, b"GET", b"/");
+            self.entry.begin_request(self.now, b"GET", b"/");
         }
 
         fn returns(&self) {
-            self.block.end_call(self.now);
+            self.entry.end_call(self.now);
         }
     }
 
@@ -244,7 +254,7 @@ mod tests {
     fn a_loop_hangs_when_it_does_not_turn_between_requests() {
         let mut worker = Watched::from(s(100));
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
-        worker.block.tick();
+        worker.entry.tick();
         assert_eq!(worker.look(), None, "it goes on");
         worker.allowed.request = None;
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
@@ -253,7 +263,7 @@ mod tests {
     #[test]
     fn a_process_that_has_no_loop_yet_does_not_hang_in_it() {
         let mut worker = Watched::from(s(0));
-        worker.block = Block::detached();
+        worker.entry = WorkerEntry::detached();
         worker.pulse = Pulse::default();
         assert_eq!(worker.wait(100), None);
     }
@@ -265,7 +275,7 @@ mod tests {
         assert_eq!(worker.wait(29), None);
         worker.returns();
         assert_eq!(worker.wait(2), None, "an idle loop sleeps for so long");
-        worker.block.tick();
+        worker.entry.tick();
         worker.calls();
         assert_eq!(worker.wait(3), None, "nor does the next request");
     }
@@ -284,7 +294,7 @@ mod tests {
     #[test]
     fn a_call_that_is_for_no_request_has_the_time_of_one() {
         let mut worker = Watched::from(s(100));
-        worker.block.begin_call(worker.now);
+        worker.entry.begin_call(worker.now);
         assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
     }
 
@@ -295,7 +305,7 @@ mod tests {
         worker.calls();
         assert_eq!(worker.wait(60), None);
         worker.returns();
-        worker.block.begin_exit(worker.now);
+        worker.entry.begin_exit(worker.now);
         assert_eq!(worker.wait(40), Some(Hang::Exit(s(26))));
     }
 
@@ -303,25 +313,25 @@ mod tests {
     fn exit_hooks_of_a_worker_that_leaves_by_itself_have_time_however_short_a_stop_is() {
         let mut worker = Watched::from(s(100));
         worker.allowed.stop = Duration::ZERO;
-        worker.block.begin_exit(worker.now);
+        worker.entry.begin_exit(worker.now);
         assert_eq!(worker.wait(40), Some(Hang::Exit(s(11))));
     }
 
     #[test]
     fn a_worker_is_not_waited_for_when_its_exit_takes_longer_than_a_moment() {
         let worker = Watched::from(s(100));
-        assert!(!has_ended_loop(worker.block, worker.now));
-        worker.block.begin_exit(s(101));
-        assert!(!has_ended_loop(worker.block, worker.now));
-        assert!(!has_ended_loop(worker.block, s(102)), "it may be gone in a moment");
-        assert!(has_ended_loop(worker.block, s(103)));
+        assert!(!has_ended_loop(worker.entry, worker.now));
+        worker.entry.begin_exit(s(101));
+        assert!(!has_ended_loop(worker.entry, worker.now));
+        assert!(!has_ended_loop(worker.entry, s(102)), "it may be gone in a moment");
+        assert!(has_ended_loop(worker.entry, s(103)));
     }
 
     #[test]
     fn a_moment_that_is_still_to_come_hides_no_loop_that_stands_still() {
         let mut worker = Watched::from(s(100));
-        worker.block.begin_exit(Duration::MAX);
-        worker.block.begin_call(Duration::MAX);
+        worker.entry.begin_exit(Duration::MAX);
+        worker.entry.begin_call(Duration::MAX);
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
     }
 
@@ -330,7 +340,7 @@ mod tests {
         let mut worker = Watched::from(s(100));
         worker.calls();
         worker.now = s(170);
-        worker.pardon = Pardon { until: s(170), gap: s(60) };
+        worker.pardon = Grace { until: s(170), gap: s(60) };
         assert_eq!(worker.look(), None);
         assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
         worker.returns();
@@ -342,55 +352,55 @@ mod tests {
     fn a_loop_that_was_stopped_with_the_supervisor_is_pardoned_the_time() {
         let mut worker = Watched::from(s(100));
         worker.now = s(170);
-        worker.pardon = Pardon { until: s(170), gap: s(69) };
+        worker.pardon = Grace { until: s(170), gap: s(69) };
         assert_eq!(worker.look(), None);
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
     }
 
     #[test]
     fn each_limit_wears_a_worker_out() {
-        let block = Block::detached();
-        block.row.add(Counter::ReqSuccessRead, 1000);
+        let entry = WorkerEntry::detached();
+        entry.counters.add(Counter::ReqSuccessRead, 1000);
         let mut jitter = Jitter::new(1);
-        let lease = |limits: Limits, jitter: &mut Jitter| limits.lease(block, s(50), jitter);
+        let lease = |limits: Limits, jitter: &mut Jitter| limits.lease(entry, s(50), jitter);
         let never = lease(Limits::default(), &mut jitter);
         let requests = lease(Limits { requests: Some(10), ..Limits::default() }, &mut jitter);
         let rss = lease(Limits { rss_bytes: Some(1 << 20), ..Limits::default() }, &mut jitter);
         let lifetime = lease(Limits { lifetime: Some(s(60)), ..Limits::default() }, &mut jitter);
-        block.row.add(Counter::ReqSuccessRead, 9);
+        entry.counters.add(Counter::ReqSuccessRead, 9);
         for lease in [never, requests, rss, lifetime] {
-            assert_eq!(lease.wear(block, Some(1 << 20), s(109)), None);
+            assert_eq!(lease.wear(entry, Some(1 << 20), s(109)), None);
         }
-        block.row.inc(Counter::ReqSuccessRead);
-        assert_eq!(never.wear(block, Some(2 << 20), s(110)), None);
-        assert_eq!(requests.wear(block, None, s(60)), Some(Wear::Requests(10)));
-        assert_eq!(rss.wear(block, Some((1 << 20) + 1), s(60)), Some(Wear::Rss((1 << 20) + 1)));
-        assert_eq!(rss.wear(block, None, s(60)), None);
-        assert_eq!(lifetime.wear(block, None, s(116)), Some(Wear::Lifetime(s(66))));
+        entry.counters.inc(Counter::ReqSuccessRead);
+        assert_eq!(never.wear(entry, Some(2 << 20), s(110)), None);
+        assert_eq!(requests.wear(entry, None, s(60)), Some(Wear::Requests(10)));
+        assert_eq!(rss.wear(entry, Some((1 << 20) + 1), s(60)), Some(Wear::Rss((1 << 20) + 1)));
+        assert_eq!(rss.wear(entry, None, s(60)), None);
+        assert_eq!(lifetime.wear(entry, None, s(116)), Some(Wear::Lifetime(s(66))));
     }
 
     #[test]
     fn jitter_gives_each_worker_up_to_so_many_requests_more() {
-        let block = Block::detached();
+        let entry = WorkerEntry::detached();
         let mut jitter = Jitter::new(1);
         let limits = Limits { requests: Some(1000), requests_jitter: 50, ..Limits::default() };
         let drawn: Vec<_> = (0..500)
-            .filter_map(|_| limits.lease(block, s(0), &mut jitter).limits.requests)
+            .filter_map(|_| limits.lease(entry, s(0), &mut jitter).limits.requests)
             .collect();
         assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&1000), Some(&1050)));
         let never = Limits { requests: None, requests_jitter: 50, ..Limits::default() };
-        assert_eq!(never.lease(block, s(0), &mut jitter).limits.requests, None);
+        assert_eq!(never.lease(entry, s(0), &mut jitter).limits.requests, None);
         let endless = Limits { requests: Some(1), requests_jitter: u64::MAX, ..Limits::default() };
-        assert!(endless.lease(block, s(0), &mut jitter).limits.requests.is_some());
+        assert!(endless.lease(entry, s(0), &mut jitter).limits.requests.is_some());
     }
 
     #[test]
     fn a_lifetime_is_spread_over_a_tenth_more() {
-        let block = Block::detached();
+        let entry = WorkerEntry::detached();
         let mut jitter = Jitter::new(1);
         let limits = Limits { lifetime: Some(s(100)), ..Limits::default() };
         let drawn: Vec<_> = (0..200)
-            .filter_map(|_| limits.lease(block, s(0), &mut jitter).limits.lifetime)
+            .filter_map(|_| limits.lease(entry, s(0), &mut jitter).limits.lifetime)
             .collect();
         assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&s(100)), Some(&s(110))));
     }

@@ -15,7 +15,7 @@ use crate::supervisor::slot::{Ending, ExitStatus, KillReason, Pid};
 
 /// Something worth a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum LogEvent {
     /// A worker was forked.
     Started {
         /// Where.
@@ -49,7 +49,7 @@ pub enum Notice {
     Killed {
         /// Where.
         slot: SlotId,
-        /// Its block.
+        /// Its entry.
         side: Side,
         /// Which.
         pid: Pid,
@@ -62,7 +62,7 @@ pub enum Notice {
     Hung {
         /// Where.
         slot: SlotId,
-        /// Its block.
+        /// Its entry.
         side: Side,
         /// Which.
         pid: Pid,
@@ -98,7 +98,7 @@ pub enum Notice {
     Ended {
         /// Where.
         slot: SlotId,
-        /// Its block.
+        /// Its entry.
         side: Side,
         /// Which.
         pid: Pid,
@@ -139,7 +139,7 @@ pub struct RunningRequest {
     pub line: String,
 }
 
-impl Notice {
+impl LogEvent {
     /// Writes the line. `running` is what the worker of this notice was doing.
     pub fn write(&self, log: &Log, running: Option<&RunningRequest>) {
         match self {
@@ -277,7 +277,7 @@ mod tests {
         let log = Log::new(Level::Info, LogFormat::Text, writer.into());
         let (slot, side, pid, generation) = (SlotId(0), Side::A, Pid(71), Generation(1));
         let (status, ending) = (ExitStatus::Code(9), Ending::Asked);
-        Notice::Ended { slot, side, pid, generation, status, ending, is_excused: false }
+        LogEvent::Ended { slot, side, pid, generation, status, ending, is_excused: false }
             .write(&log, running);
         drop(log);
         let mut line = String::new();

@@ -7,26 +7,26 @@
 //!
 //! | phase | event | actions | next |
 //! |---|---|---|---|
-//! | Piloting | start | spawn the first two | Piloting |
-//! | Piloting | one is ready | spawn the rest | Filling |
+//! | Canary | start | spawn the first two | Canary |
+//! | Canary | one is ready | spawn the rest | Filling |
 //! | Filling | each slot has a worker that is ready, or had one that served | report ready | Serving |
-//! | Piloting, Filling | a worker cannot boot, or fork fails | report, stop quickly | Leaving (3 or 4) |
+//! | Canary, Filling | a worker cannot boot, or fork fails | report, stop quickly | Leaving (3 or 4) |
 //! | Serving | a worker ends that has served | spawn | Serving |
 //! | Serving | a worker ends that never served | spawn after its backoff | Serving |
 //! | Serving | nobody ready for [`CRASH_LOOP`] | stop quickly | Leaving (5) |
-//! | Serving | TERM, with a drain delay | announce to all | Announcing |
+//! | Serving | TERM, with a drain delay | announce to all | LameDuck |
 //! | Serving | TERM without one; QUIT | close the door, drain all | Leaving (0) |
-//! | Piloting, Filling | TERM, QUIT | close the door, drain all | Leaving (0) |
-//! | Announcing | the delay is over, TERM, QUIT, or nobody is left | close the door, drain all | Leaving (0) |
-//! | Serving | WINCH | drain all | Resting |
-//! | Resting | HUP | read the configuration, spawn the canary | Returning |
+//! | Canary, Filling | TERM, QUIT | close the door, drain all | Leaving (0) |
+//! | LameDuck | the delay is over, TERM, QUIT, or nobody is left | close the door, drain all | Leaving (0) |
+//! | Serving | WINCH | drain all | Paused |
+//! | Paused | HUP | read the configuration, spawn the canary | Returning |
 //! | Returning | the canary has proved itself, or cannot | spawn all | Serving |
-//! | Piloting .. Announcing | INT | close the door, quit all | Leaving (0) |
+//! | Canary .. LameDuck | INT | close the door, quit all | Leaving (0) |
 //! | Leaving, gracefully | INT | quit all | Leaving, quickly |
 //! | Leaving, quickly | INT | kill all | Leaving, quickly |
 //! | Leaving | the last process is gone | finish | Finished |
 //!
-//! In Resting, Announcing, Leaving and Finished nothing is spawned. Deadlines that cost a worker its life are
+//! In Paused, LameDuck, Leaving and Finished nothing is spawned. Deadlines that cost a worker its life are
 //! judged on [`Event::Tick`] alone, so the shell can leave a round out after it was suspended itself.
 //!
 //! Processes are addressed by pid, never by slot: a late event finds nobody. How soon one that died is
@@ -52,10 +52,10 @@ use std::time::{Duration, Instant};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::{Command, Side};
 
-use crate::supervisor::log_event::Notice;
+use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::{Ending, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
 pub use action::{Action, ReloadOutcome, Verdict};
-pub use event::{Event, Life, Wish};
+pub use event::{Event, Life, OperatorCommand};
 pub use hang::LAST_WORDS;
 pub use rollout::{DEATHS_APART, PROBATION, Step};
 use rollout::{Role, Roll, Spare};
@@ -94,7 +94,7 @@ pub enum Standing {
     /// There was.
     Serving,
     /// All workers were sent away, and the listeners stay.
-    Resting,
+    Paused,
     /// It was asked to stop; it may still accept.
     Stopping,
 }
@@ -109,17 +109,17 @@ enum Pace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The first two boot; none was ready yet.
-    Piloting,
+    Canary,
     /// The rest boot; there was no full set yet.
     Filling,
     /// There was a full set.
     Serving { unready_since: Option<Instant> },
     /// All workers were sent away; the listeners stay.
-    Resting,
+    Paused,
     /// They are to come back, of new code: the canary goes first, so that nobody boots twice.
     Returning,
     /// The stop has begun, the door is open.
-    Announcing { until: Instant, budget: Budget },
+    LameDuck { until: Instant, budget: Budget },
     /// The door is closed.
     Leaving { pace: Pace, budget: Budget, verdict: Verdict },
     /// [`Action::Finish`] was given.
@@ -159,7 +159,7 @@ impl Supervisor {
     pub fn start(policy: Policy, seed: u64, now: Instant) -> Self {
         let target = policy.workers.min(policy.ceiling).max(1);
         let mut supervisor = Self {
-            phase: Phase::Piloting,
+            phase: Phase::Canary,
             generation: Generation(1),
             last_generation: Generation(1),
             roll: Roll::Idle,
@@ -187,9 +187,9 @@ impl Supervisor {
     /// When [`Event::Tick`] is due at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         let of_phase = match self.phase {
-            Phase::Piloting
+            Phase::Canary
             | Phase::Filling
-            | Phase::Resting
+            | Phase::Paused
             | Phase::Leaving { .. }
             | Phase::Finished => None,
             Phase::Returning => self.roll_deadline(),
@@ -197,7 +197,7 @@ impl Supervisor {
                 let gives_up = unready_since.map(|since| since + self.crash_loop());
                 gives_up.into_iter().chain(self.roll_deadline()).min()
             }
-            Phase::Announcing { until, .. } => Some(until),
+            Phase::LameDuck { until, .. } => Some(until),
         };
         self.seats().filter_map(WorkerSlot::deadline).chain(of_phase).min()
     }
@@ -210,12 +210,10 @@ impl Supervisor {
     /// Where the server stands.
     pub fn standing(&self) -> Standing {
         match self.phase {
-            Phase::Piloting | Phase::Filling => Standing::Starting,
+            Phase::Canary | Phase::Filling => Standing::Starting,
             Phase::Serving { .. } | Phase::Returning => Standing::Serving,
-            Phase::Resting => Standing::Resting,
-            Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
-                Standing::Stopping
-            }
+            Phase::Paused => Standing::Paused,
+            Phase::LameDuck { .. } | Phase::Leaving { .. } | Phase::Finished => Standing::Stopping,
         }
     }
 
@@ -253,7 +251,7 @@ impl Supervisor {
             Event::Worn { pid } => self.worn(pid),
             Event::Exited { pid, status, life } => self.exited(pid, status, life, now),
             Event::Configured { policy } => self.configured(policy),
-            Event::Wish(wish) => {
+            Event::OperatorCommand(wish) => {
                 self.forget_delays(now);
                 self.wish(wish, now);
             }
@@ -262,17 +260,17 @@ impl Supervisor {
         self.settle(now);
     }
 
-    fn wish(&mut self, wish: Wish, now: Instant) {
+    fn wish(&mut self, wish: OperatorCommand, now: Instant) {
         match wish {
-            Wish::Terminate => self.terminate(now),
-            Wish::Quit => self.stop_gracefully(now),
-            Wish::Interrupt => self.interrupt(now),
-            Wish::Reload => self.reload(now),
-            Wish::Rest => self.rest(now),
-            Wish::More => self.scale(self.target.saturating_add(1), now),
-            Wish::Fewer => self.scale(self.target - 1, now),
-            Wish::Scale { workers } => self.scale(workers, now),
-            Wish::Recycle { slot } => self.recycle(slot),
+            OperatorCommand::Terminate => self.terminate(now),
+            OperatorCommand::Quit => self.stop_gracefully(now),
+            OperatorCommand::Interrupt => self.interrupt(now),
+            OperatorCommand::Reload => self.reload(now),
+            OperatorCommand::Rest => self.rest(now),
+            OperatorCommand::More => self.scale(self.target.saturating_add(1), now),
+            OperatorCommand::Fewer => self.scale(self.target - 1, now),
+            OperatorCommand::Scale { workers } => self.scale(workers, now),
+            OperatorCommand::Recycle { slot } => self.recycle(slot),
         }
     }
 
@@ -304,25 +302,25 @@ impl Supervisor {
         self.spare.is_some() && index == self.slots.len()
     }
 
-    /// The seat that asked for a spawn in this block.
+    /// The seat that asked for a spawn in this entry.
     fn spawning(&self, slot: SlotId, side: Side) -> Option<usize> {
         self.seats().position(|seat| {
             seat.id() == slot && seat.side() == side && seat.state() == SlotState::Spawning
         })
     }
 
-    fn tell(&mut self, notice: Notice) {
+    fn tell(&mut self, notice: LogEvent) {
         self.actions.push_back(Action::Tell(notice));
     }
 
     /// Whether there should be a worker in the slot of this index, now.
     fn wants(&self, index: u16) -> bool {
         match self.phase {
-            Phase::Piloting => index < self.target.min(PILOTS),
+            Phase::Canary => index < self.target.min(PILOTS),
             Phase::Filling | Phase::Serving { .. } => index < self.target,
-            Phase::Resting
+            Phase::Paused
             | Phase::Returning
-            | Phase::Announcing { .. }
+            | Phase::LameDuck { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => false,
         }
@@ -338,19 +336,19 @@ impl Supervisor {
         let Some(seat) = self.seat_mut(index) else { return };
         seat.started(pid, deadline);
         let generation = seat.generation();
-        self.tell(Notice::Started { slot: id, pid, generation });
+        self.tell(LogEvent::Started { slot: id, pid, generation });
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning
+            Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning
                 if is_wanted => {}
-            Phase::Piloting
+            Phase::Canary
             | Phase::Filling
             | Phase::Serving { .. }
             | Phase::Returning
-            | Phase::Resting => {
+            | Phase::Paused => {
                 let budget = Budget::graceful(&self.policy, now);
                 self.dismiss(index, Pace::Graceful, budget, now);
             }
-            Phase::Announcing { .. } => {
+            Phase::LameDuck { .. } => {
                 self.actions.push_back(Action::Command { pid, command: Command::Announce });
             }
             Phase::Leaving { pace, budget, .. } => self.dismiss(index, pace, budget, now),
@@ -375,7 +373,7 @@ impl Supervisor {
             return;
         }
         let (slot, generation) = (seat.id(), seat.generation());
-        self.tell(Notice::Ready { slot, pid, generation });
+        self.tell(LogEvent::Ready { slot, pid, generation });
         if self.is_spare(index) {
             self.spare_ready(now);
         }
@@ -392,23 +390,23 @@ impl Supervisor {
         let Some(seat) = self.seat_mut(index) else { return };
         let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
         let Some(pid) = seat.kill(reason) else { return };
-        self.tell(Notice::Killed { slot, side, pid, generation, reason });
+        self.tell(LogEvent::Killed { slot, side, pid, generation, reason });
         self.actions.push_back(Action::Kill { pid });
     }
 
     /// So many workers are wanted from now on.
     fn scale(&mut self, workers: u16, now: Instant) {
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {}
-            Phase::Resting | Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {
+            Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {}
+            Phase::Paused | Phase::LameDuck { .. } | Phase::Leaving { .. } | Phase::Finished => {
                 return;
             }
         }
         if workers > self.policy.ceiling {
-            self.tell(Notice::AtCeiling { workers: self.policy.ceiling });
+            self.tell(LogEvent::AtCeiling { workers: self.policy.ceiling });
         }
         if workers == 0 {
-            self.tell(Notice::AtFloor);
+            self.tell(LogEvent::AtFloor);
         }
         let workers = workers.clamp(1, self.policy.ceiling);
         if workers == self.target {
@@ -420,7 +418,7 @@ impl Supervisor {
         }
         let dismissed = workers..self.target;
         self.target = workers;
-        self.tell(Notice::Scaled { workers });
+        self.tell(LogEvent::Scaled { workers });
         let budget = Budget::graceful(&self.policy, now);
         for index in dismissed.rev() {
             self.dismiss(usize::from(index), Pace::Graceful, budget, now);
@@ -453,16 +451,16 @@ impl Supervisor {
         }
         match self.phase {
             Phase::Serving { unready_since: Some(since) } if since + self.crash_loop() <= now => {
-                self.tell(Notice::CrashLoop { unready: now.saturating_duration_since(since) });
+                self.tell(LogEvent::CrashLoop { unready: now.saturating_duration_since(since) });
                 self.give_up(Verdict::CrashLoop, now);
             }
-            Phase::Announcing { until, .. } if until <= now => self.stop_gracefully(now),
-            Phase::Piloting
+            Phase::LameDuck { until, .. } if until <= now => self.stop_gracefully(now),
+            Phase::Canary
             | Phase::Filling
             | Phase::Serving { .. }
-            | Phase::Resting
+            | Phase::Paused
             | Phase::Returning
-            | Phase::Announcing { .. }
+            | Phase::LameDuck { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => {}
         }
@@ -491,7 +489,7 @@ impl Supervisor {
         self.hasten_one(now);
         self.spawn_spare(now);
         // A worker that the drain delay has outlived leaves nothing to announce to.
-        if let Phase::Announcing { .. } = self.phase
+        if let Phase::LameDuck { .. } = self.phase
             && self.seats().all(WorkerSlot::is_vacant)
         {
             self.stop_gracefully(now);
@@ -524,7 +522,7 @@ impl Supervisor {
     }
 
     fn advance_phase(&mut self, now: Instant) {
-        if self.phase == Phase::Piloting && self.slots.iter().any(WorkerSlot::is_ready) {
+        if self.phase == Phase::Canary && self.slots.iter().any(WorkerSlot::is_ready) {
             self.phase = Phase::Filling;
         }
         let wanted = &self.slots[..usize::from(self.target)];

@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Life, Phase, Supervisor, Verdict};
-use crate::supervisor::log_event::Notice;
+use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::{Ending, ExitStatus, Pid, SlotState, WorkerSlot};
 
 /// Between two tries of any slots while fewer than half of the wanted workers are ready.
@@ -27,7 +27,7 @@ impl Supervisor {
         let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
         let Life { report, had_request, had_running, is_excused } = life;
         let Some(ending) = seat.exited(had_request, now, &mut self.jitter) else { return };
-        self.tell(Notice::Ended { slot: id, side, pid, generation, status, ending, is_excused });
+        self.tell(LogEvent::Ended { slot: id, side, pid, generation, status, ending, is_excused });
         match ending {
             Ending::Asked => {}
             Ending::Died | Ending::Hung | Ending::BootFailed => {
@@ -43,7 +43,7 @@ impl Supervisor {
             match (self.phase, report) {
                 (Phase::Leaving { .. } | Phase::Finished, _) | (_, None) => {}
                 (_, Some(report)) => {
-                    self.tell(Notice::BootReport { slot: id, pid, generation, report })
+                    self.tell(LogEvent::BootReport { slot: id, pid, generation, report })
                 }
             }
         }
@@ -64,11 +64,11 @@ impl Supervisor {
     /// A worker could not boot: before the first full set that ends the server, later it does not.
     pub(super) fn boot_failed(&mut self, verdict: Verdict, now: Instant) {
         match self.phase {
-            Phase::Piloting | Phase::Filling => self.give_up(verdict, now),
+            Phase::Canary | Phase::Filling => self.give_up(verdict, now),
             Phase::Serving { .. }
-            | Phase::Resting
+            | Phase::Paused
             | Phase::Returning
-            | Phase::Announcing { .. }
+            | Phase::LameDuck { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => {}
         }

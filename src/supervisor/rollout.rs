@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use arctos_worker::shared::identity::{Generation, SlotId};
 
 use super::{Action, Budget, Pace, Phase, Policy, ReloadOutcome, Supervisor};
-use crate::supervisor::log_event::Notice;
+use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::{Ending, Pid, SlotState, WorkerSlot};
 
 /// How long a canary serves before the others follow it.
@@ -107,7 +107,7 @@ impl Supervisor {
     /// HUP.
     pub(super) fn reload(&mut self, now: Instant) {
         match self.phase {
-            Phase::Piloting | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {
+            Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {
                 self.is_reload_wanted = true;
                 if let Roll::Canary { generation, .. } = self.roll {
                     if self.spare_serves() {
@@ -119,7 +119,7 @@ impl Supervisor {
                     self.dismiss_spare(now);
                 }
             }
-            Phase::Resting => {
+            Phase::Paused => {
                 self.is_reload_wanted = true;
                 // Where somebody still leaves the spare seat, or both blocks of the canary's slot are in
                 // use, there is no room for a canary before that.
@@ -129,7 +129,7 @@ impl Supervisor {
                     false => Phase::Serving { unready_since: None },
                 };
             }
-            Phase::Announcing { .. } | Phase::Leaving { .. } | Phase::Finished => {}
+            Phase::LameDuck { .. } | Phase::Leaving { .. } | Phase::Finished => {}
         }
     }
 
@@ -147,7 +147,7 @@ impl Supervisor {
                 let generation = self.last_generation;
                 self.roll =
                     Roll::Canary { generation, policy, ready_since: None, served: Duration::ZERO };
-                let seat = self.slots[0].understudy();
+                let seat = self.slots[0].replacement();
                 self.spare = Some(Spare { seat, role: Role::Canary });
             }
             (Roll::Configuring, None) => self.end_roll(ReloadOutcome::Misconfigured),
@@ -211,7 +211,7 @@ impl Supervisor {
             {
                 let since = ready_since.take().unwrap_or(now);
                 *served = served.saturating_add(now.saturating_duration_since(since));
-                let seat = self.slots[0].understudy();
+                let seat = self.slots[0].replacement();
                 self.spare = Some(Spare { seat, role: Role::Canary });
             }
             (Role::Canary, Roll::Canary { generation, .. }) => {
@@ -240,7 +240,7 @@ impl Supervisor {
             self.generation = good;
             self.roll = Roll::RollingBack;
             self.actions.push_back(Action::Adopt { generation: good });
-            self.tell(Notice::RollHalted { generation: bad });
+            self.tell(LogEvent::RollHalted { generation: bad });
             // A replacement that still boots would take the place of a worker that serves well.
             let is_bad =
                 |spare: &&Spare| spare.role == Role::Replacement && spare.seat.generation() == bad;
@@ -297,7 +297,7 @@ impl Supervisor {
             && let Some(index) = self.candidate()
         {
             self.next_replacement = None;
-            let seat = self.slots[index].understudy();
+            let seat = self.slots[index].replacement();
             self.spare = Some(Spare { seat, role: Role::Replacement });
         }
     }

@@ -52,14 +52,14 @@ impl Supervisor {
                     self.actions.push_back(Action::Command { pid, command: Command::Announce });
                 }
                 let until = (now + self.policy.drain_delay).min(budget.quick_at);
-                self.phase = Phase::Announcing { until, budget };
+                self.phase = Phase::LameDuck { until, budget };
             }
-            Phase::Piloting
+            Phase::Canary
             | Phase::Filling
             | Phase::Serving { .. }
             | Phase::Returning
-            | Phase::Resting
-            | Phase::Announcing { .. }
+            | Phase::Paused
+            | Phase::LameDuck { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => self.stop_gracefully(now),
         }
@@ -68,16 +68,16 @@ impl Supervisor {
     /// QUIT.
     pub(super) fn stop_gracefully(&mut self, now: Instant) {
         match self.phase {
-            Phase::Piloting
+            Phase::Canary
             | Phase::Filling
             | Phase::Serving { .. }
             | Phase::Returning
-            | Phase::Resting => {
+            | Phase::Paused => {
                 let budget = Budget::graceful(&self.policy, now);
                 self.begin_stop(budget);
                 self.leave(Pace::Graceful, budget, Verdict::Asked, now);
             }
-            Phase::Announcing { budget, .. } => {
+            Phase::LameDuck { budget, .. } => {
                 self.leave(Pace::Graceful, budget, Verdict::Asked, now);
             }
             Phase::Leaving { .. } | Phase::Finished => {}
@@ -88,15 +88,15 @@ impl Supervisor {
     pub(super) fn interrupt(&mut self, now: Instant) {
         let budget = Budget::quick(now, self.policy.quick);
         match self.phase {
-            Phase::Piloting
+            Phase::Canary
             | Phase::Filling
             | Phase::Serving { .. }
             | Phase::Returning
-            | Phase::Resting => {
+            | Phase::Paused => {
                 self.begin_stop(budget);
                 self.leave(Pace::Quick, budget, Verdict::Asked, now);
             }
-            Phase::Announcing { budget: before, .. } => {
+            Phase::LameDuck { budget: before, .. } => {
                 let budget = Budget { kill_at: budget.kill_at.min(before.kill_at), ..budget };
                 self.leave(Pace::Quick, budget, Verdict::Asked, now);
             }
@@ -123,13 +123,13 @@ impl Supervisor {
             Phase::Serving { .. } | Phase::Returning => {
                 self.abandon_roll();
                 self.withdraw_spawns();
-                self.phase = Phase::Resting;
+                self.phase = Phase::Paused;
                 self.dismiss_all(Pace::Graceful, Budget::graceful(&self.policy, now), now);
             }
-            Phase::Piloting
+            Phase::Canary
             | Phase::Filling
-            | Phase::Resting
-            | Phase::Announcing { .. }
+            | Phase::Paused
+            | Phase::LameDuck { .. }
             | Phase::Leaving { .. }
             | Phase::Finished => {}
         }

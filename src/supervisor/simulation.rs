@@ -150,7 +150,7 @@ impl World {
             self.check();
         }
         if self.finished.is_none() {
-            self.deliver(Event::Wish(Wish::Quit));
+            self.deliver(Event::OperatorCommand(OperatorCommand::Quit));
         }
         let mut patience = 100_000;
         while self.finished.is_none() {
@@ -160,7 +160,7 @@ impl World {
             assert!(patience > 0, "the stop goes round in circles");
         }
         self.deliver(Event::Tick);
-        self.deliver(Event::Wish(Wish::Terminate));
+        self.deliver(Event::OperatorCommand(OperatorCommand::Terminate));
         assert_eq!(self.machine.next_deadline(), None);
     }
 
@@ -177,21 +177,23 @@ impl World {
         let any_pid = Pid(100 + (self.dice.draw() % 40) as i32);
         let is_there = self.processes.contains_key(&any_pid.0);
         let event = match self.dice.draw() % 80 {
-            0 => Event::Wish(Wish::Terminate),
-            1 => Event::Wish(Wish::Quit),
-            2 => Event::Wish(Wish::Interrupt),
-            3..=8 => Event::Wish(Wish::More),
-            9..=14 => Event::Wish(Wish::Fewer),
-            40..=46 => Event::Wish(Wish::Reload),
-            47 => Event::Wish(Wish::Rest),
-            48..=50 => Event::Wish(Wish::Scale { workers: self.dice.draw() as u16 % 12 }),
+            0 => Event::OperatorCommand(OperatorCommand::Terminate),
+            1 => Event::OperatorCommand(OperatorCommand::Quit),
+            2 => Event::OperatorCommand(OperatorCommand::Interrupt),
+            3..=8 => Event::OperatorCommand(OperatorCommand::More),
+            9..=14 => Event::OperatorCommand(OperatorCommand::Fewer),
+            40..=46 => Event::OperatorCommand(OperatorCommand::Reload),
+            47 => Event::OperatorCommand(OperatorCommand::Rest),
+            48..=50 => Event::OperatorCommand(OperatorCommand::Scale {
+                workers: self.dice.draw() as u16 % 12,
+            }),
             51..=56 => Event::Hung { pid: any_pid },
             63..=68 => Event::GoesOn { pid: any_pid },
             57..=59 => Event::Worn { pid: any_pid },
             69..=76 => Event::LoopEnded { pid: any_pid, had_request: false },
             60..=62 => {
                 let slot = SlotId(self.dice.draw() as u16 % 9);
-                Event::Wish(Wish::Recycle { slot })
+                Event::OperatorCommand(OperatorCommand::Recycle { slot })
             }
             15..=20 if is_there => Event::Tick,
             15..=20 => Event::Ready { pid: any_pid },
@@ -236,7 +238,7 @@ impl World {
             life.is_excused = self.chance(30);
         }
         self.pace(&event);
-        self.interrupted |= matches!(event, Event::Wish(Wish::Interrupt));
+        self.interrupted |= matches!(event, Event::OperatorCommand(OperatorCommand::Interrupt));
         match &event {
             Event::Started { slot, side, pid } => {
                 let Some(order) = self.answered(*slot, *side) else { return }; // It was withdrawn.
@@ -275,15 +277,17 @@ impl World {
                 process.was_ready = false;
                 process.leaving.since = process.leaving.since.or(Some(self.now));
             }
-            Event::Wish(Wish::Terminate | Wish::Quit | Wish::Interrupt) => self.asked = true,
+            Event::OperatorCommand(
+                OperatorCommand::Terminate | OperatorCommand::Quit | OperatorCommand::Interrupt,
+            ) => self.asked = true,
             Event::Failing { .. }
-            | Event::Wish(
-                Wish::More
-                | Wish::Fewer
-                | Wish::Scale { .. }
-                | Wish::Recycle { .. }
-                | Wish::Reload
-                | Wish::Rest,
+            | Event::OperatorCommand(
+                OperatorCommand::More
+                | OperatorCommand::Fewer
+                | OperatorCommand::Scale { .. }
+                | OperatorCommand::Recycle { .. }
+                | OperatorCommand::Reload
+                | OperatorCommand::Rest,
             )
             | Event::Hung { .. }
             | Event::GoesOn { .. }
@@ -294,7 +298,7 @@ impl World {
         if self.processes.values().any(|process| process.is_ready) {
             self.last_ready = self.now;
         }
-        if let Event::Wish(Wish::Rest) = event {
+        if let Event::OperatorCommand(OperatorCommand::Rest) = event {
             self.rested = Some(self.now);
         }
         self.machine.handle(event, self.now);
@@ -374,7 +378,7 @@ impl World {
                     self.listeners_dropped = true;
                 }
                 Action::Retire { .. } => assert!(!self.listeners_dropped),
-                Action::Tell(Notice::Scaled { workers }) => self.told_target = workers,
+                Action::Tell(LogEvent::Scaled { workers }) => self.told_target = workers,
                 Action::Tell(_) => {}
                 Action::Finish(verdict) => self.finish(verdict),
             }
@@ -424,16 +428,16 @@ impl World {
 
     fn meddle_inside(&mut self) {
         let wish = match self.dice.draw() % 30 {
-            0 => Wish::Terminate,
-            1 => Wish::Quit,
-            2 => Wish::Interrupt,
-            3..=15 => Wish::More,
-            _ => Wish::Fewer,
+            0 => OperatorCommand::Terminate,
+            1 => OperatorCommand::Quit,
+            2 => OperatorCommand::Interrupt,
+            3..=15 => OperatorCommand::More,
+            _ => OperatorCommand::Fewer,
         };
-        self.asked |= !matches!(wish, Wish::More | Wish::Fewer);
-        self.interrupted |= wish == Wish::Interrupt;
+        self.asked |= !matches!(wish, OperatorCommand::More | OperatorCommand::Fewer);
+        self.interrupted |= wish == OperatorCommand::Interrupt;
         self.pacing.forget();
-        self.machine.handle(Event::Wish(wish), self.now);
+        self.machine.handle(Event::OperatorCommand(wish), self.now);
     }
 
     fn draw_fate(&mut self, pid: Pid) {

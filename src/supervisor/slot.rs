@@ -28,7 +28,7 @@
 //! | Recalled, Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
 //!
 //! Whatever is not in the table changes nothing. While one worker replaces another, a second
-//! [`WorkerSlot`] stands in for the slot ([`understudy`](WorkerSlot::understudy)), and the two
+//! [`WorkerSlot`] stands in for the slot ([`replacement`](WorkerSlot::replacement)), and the two
 //! [`change_places`](WorkerSlot::change_places) when the new one is ready.
 
 mod backoff;
@@ -111,7 +111,7 @@ pub enum Lapse {
 pub struct WorkerSlot {
     id: SlotId,
     state: SlotState,
-    /// The block of the present process, or of the last one.
+    /// The entry of the present process, or of the last one.
     side: Side,
     /// Of the present process, or of the last one.
     generation: Generation,
@@ -131,21 +131,21 @@ impl WorkerSlot {
         Self { id, state, side, generation, backoff, was_served, unasked }
     }
 
-    /// A stand-in beside the process that is here: it is spawned at once, in the other block. The backoff
+    /// A stand-in beside the process that is here: it is spawned at once, in the other entry. The backoff
     /// does not apply to it: it is an operator's wish, not a failure's echo.
-    pub fn understudy(&self) -> Self {
+    pub fn replacement(&self) -> Self {
         Self { side: self.side, ..Self::new(self.id) }
     }
 
-    /// Its understudy's process serves here from now on, and the understudy has what was here.
-    pub fn change_places(&mut self, understudy: &mut Self) {
-        std::mem::swap(&mut self.state, &mut understudy.state);
-        std::mem::swap(&mut self.side, &mut understudy.side);
-        std::mem::swap(&mut self.generation, &mut understudy.generation);
-        std::mem::swap(&mut self.unasked, &mut understudy.unasked);
+    /// Its replacement's process serves here from now on, and the replacement has what was here.
+    pub fn change_places(&mut self, replacement: &mut Self) {
+        std::mem::swap(&mut self.state, &mut replacement.state);
+        std::mem::swap(&mut self.side, &mut replacement.side);
+        std::mem::swap(&mut self.generation, &mut replacement.generation);
+        std::mem::swap(&mut self.unasked, &mut replacement.unasked);
     }
 
-    /// The understudy could not boot: when to try the next one.
+    /// The replacement could not boot: when to try the next one.
     pub fn understudy_failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
         self.backoff.failed(now, jitter)
     }
@@ -160,9 +160,9 @@ impl WorkerSlot {
         self.state
     }
 
-    /// The block of the present process, or of the last one.
+    /// The entry of the present process, or of the last one.
     ///
-    /// Each spawn takes the side that the one before did not use. A block is therefore written anew
+    /// Each spawn takes the side that the one before did not use. A entry is therefore written anew
     /// only at the second spawn after its last occupant was reaped: what a dead worker left (its
     /// request line, its last counts) can be read while its successor boots, and a process that the
     /// dead one had forked cannot scribble over its successor.

@@ -1,7 +1,7 @@
 //! An upgrade (USR2) as a pure machine, seen from the server that is to be replaced.
 //!
 //! Owns whether there is a successor and what is to be done about it. Starts nothing: `monitor/upgrade.rs`
-//! is the shell; the other side is [`heir`]. As long as the state is not HandedOver, this server serves as if nothing was.
+//! is the shell; the other side is [`successor`]. As long as the state is not HandedOver, this server serves as if nothing was.
 //!
 //! | state | event | action | next |
 //! |---|---|---|---|

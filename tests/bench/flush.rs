@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use arctos::emitter::Emitter;
 use arctos::metrics::statsd::{Format, Statsd, Target};
-use arctos::metrics::{Gauge, Gauges, Ledger};
+use arctos::metrics::{Gauge, Gauges, Totals};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
-use arctos_worker::shared::scoreboard::{Board, Counter, Side};
+use arctos_worker::shared::scoreboard::{Counter, Scoreboard, Side};
 
 const SLOTS: u16 = 64;
 const ROUNDS: usize = 300;
@@ -36,12 +36,12 @@ const COUNTERS: [Counter; 12] = [
 ];
 
 fn main() {
-    let board = Board::create(SLOTS).unwrap();
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
     let slots = || (0..SLOTS).map(SlotId);
     for slot in slots() {
-        board.block(slot, Side::A).unwrap().assign(Generation(1));
+        scoreboard.entry(slot, Side::A).unwrap().assign(Generation(1));
     }
-    let mut ledger = Ledger::open(&board);
+    let mut ledger = Totals::open(&scoreboard);
     let gauges = Gauges {
         server: vec![(Gauge::WorkersTarget, 64.0), (Gauge::WorkersUtilization, 0.734)],
         workers: slots()
@@ -67,14 +67,14 @@ fn main() {
     };
     let start = Instant::now();
     let mut emitter = Emitter::new(statsd, Log::discard(), start);
-    let row = &board.header().row;
+    let row = &scoreboard.header().counters;
     let mut now = start;
     let mut drained = Vec::new();
     let mut times = Times::default();
     for _ in 0..ROUNDS {
-        work(&board);
+        work(&scoreboard);
         now += INTERVAL;
-        let read = measure(|| ledger.read(&board));
+        let read = measure(|| ledger.read(&scoreboard));
         drained.clear();
         let mut sent = measure(|| emitter.turn(&ledger, &gauges, row, now));
         drain(&agent, &mut drained);
@@ -108,14 +108,14 @@ struct Times {
 }
 
 /// What 64 workers do in an interval: 30 requests of 8 buckets' durations.
-fn work(board: &Board) {
+fn work(scoreboard: &Scoreboard) {
     for slot in (0..SLOTS).map(SlotId) {
-        let block = board.block(slot, Side::A).unwrap();
+        let entry = scoreboard.entry(slot, Side::A).unwrap();
         for (n, counter) in (1..).zip(COUNTERS) {
-            block.row.add(counter, n * 37);
+            entry.counters.add(counter, n * 37);
         }
         for request in 0..30 {
-            block.request_duration.record(Duration::from_micros(900 << (request % 8)));
+            entry.request_duration.record(Duration::from_micros(900 << (request % 8)));
         }
     }
 }

@@ -11,14 +11,14 @@ use arctos::cli::{self, Invocation};
 use arctos::config::{Config, Environment};
 use arctos::listener::{ListenOptions, Listeners};
 use arctos::monitor;
-use arctos::monitor::revision::Load;
+use arctos::monitor::revision::Revision;
 use arctos::process::fork::{Launch, LoadFailure};
 use arctos::server::{self, CheckFailure, Runtime};
 use arctos_worker::settings::AppSpec;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::{Level, Log, LogFormat, Value};
 use arctos_worker::shared::scoreboard::{self, Counter, ServerState};
-use arctos_worker::worker_init::{LIFE_FAILED, LIFE_READY, Post, WorkerExit};
+use arctos_worker::worker_init::{LIFE_FAILED, LIFE_READY, WorkerExit, WorkerInit};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
@@ -57,7 +57,7 @@ pub(crate) fn serve(role: &str) -> i32 {
         "blocked" => SigSet::all().thread_block().unwrap(),
         _ => {}
     }
-    let load = || Load { config: (*config).clone(), launch: Box::new(Actor(role.into())) };
+    let load = || Revision { config: (*config).clone(), launch: Box::new(Actor(role.into())) };
     monitor::run(load(), &|| Ok(load()), listeners, log) as i32
 }
 
@@ -100,42 +100,42 @@ impl Launch for Actor {
         }
     }
 
-    fn work(&self, post: Post) -> WorkerExit {
-        post.block.occupy(std::process::id());
+    fn work(&self, init: WorkerInit) -> WorkerExit {
+        init.entry.occupy(std::process::id());
         let fail = |exit| {
             let words = [&[LIFE_FAILED][..], b"Traceback: no such module\n"].concat();
-            write(&post.life, &words).unwrap();
+            write(&init.life, &words).unwrap();
             exit
         };
         match self.0.as_str() {
             "not importable" => return fail(WorkerExit::NotImportable),
             "not booted" => return fail(WorkerExit::NotBooted),
             "panics" => panic!("the stage is on fire"),
-            "counted" | "exits" => tell_restarts(&post),
+            "counted" | "exits" => tell_restarts(&init),
             "boots once" => {
-                tell_restarts(&post);
-                if post.header.state() == ServerState::Serving {
+                tell_restarts(&init);
+                if init.header.state() == ServerState::Serving {
                     return fail(WorkerExit::NotBooted);
                 }
             }
-            "busy" => post.block.begin_request(monotonic(), b"GET", b"/slow"),
-            "hangs once" if post.block.row.get(Counter::ReqDone) == 0 && post.slot.0 == 0 => {
-                post.block.row.inc(Counter::ReqDone);
-                post.block.begin_request(monotonic(), b"GET", b"/for/ever");
+            "busy" => init.entry.begin_request(monotonic(), b"GET", b"/slow"),
+            "hangs once" if init.entry.counters.get(Counter::ReqDone) == 0 && init.slot.0 == 0 => {
+                init.entry.counters.inc(Counter::ReqDone);
+                init.entry.begin_request(monotonic(), b"GET", b"/for/ever");
             }
-            "breaks later" if post.generation.0 == 2 => return fail(WorkerExit::NotImportable),
+            "breaks later" if init.generation.0 == 2 => return fail(WorkerExit::NotImportable),
             "parent" => drop(Command::new("sh").args(["-c", "sh -c 'exit 4' &"]).status()),
             "family" => drop(Command::new("sleep").arg("1000").spawn().unwrap()),
-            "introspective" => introspect(&post),
+            "introspective" => introspect(&init),
             _ => {}
         }
-        post.block.set_ready();
-        post.supervisor.unbind().unwrap(); // As a worker does, which was bound while it booted.
-        let _ = write(&post.life, &[LIFE_READY]); // EPIPE: the supervisor is gone, as the loop hears.
+        init.entry.set_ready();
+        init.supervisor.unbind().unwrap(); // As a worker does, which was bound while it booted.
+        let _ = write(&init.life, &[LIFE_READY]); // EPIPE: the supervisor is gone, as the loop hears.
         match self.0.as_str() {
             "exits" => std::process::exit(7),
             "panics later" => panic!("the stage gives way"),
-            "dies later" if post.generation.0 == 2 => {
+            "dies later" if init.generation.0 == 2 => {
                 std::thread::sleep(Duration::from_millis(300)); // In its probation.
                 std::process::exit(7);
             }
@@ -143,18 +143,18 @@ impl Launch for Actor {
         }
         loop {
             let mut fds = [
-                PollFd::new(post.life.as_fd(), PollFlags::POLLIN),
-                PollFd::new(post.doorbell.as_fd(), PollFlags::POLLIN),
+                PollFd::new(init.life.as_fd(), PollFlags::POLLIN),
+                PollFd::new(init.doorbell.as_fd(), PollFlags::POLLIN),
             ];
             poll(&mut fds, PollTimeout::NONE).unwrap();
-            if read(&post.life, &mut [0; 8]) == Ok(0) {
-                post.log.line(Level::Info, "actor.orphaned", &[]);
+            if read(&init.life, &mut [0; 8]) == Ok(0) {
+                init.log.line(Level::Info, "actor.orphaned", &[]);
                 return WorkerExit::Done;
             }
-            let _ = read(&post.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
-            let command = post.block.command();
+            let _ = read(&init.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
+            let command = init.entry.command();
             let pairs = [("command", Value::Text(&format!("{command:?}")))];
-            post.log.line(Level::Info, "actor.told", &pairs);
+            init.log.line(Level::Info, "actor.told", &pairs);
             match command {
                 scoreboard::Command::Serve | scoreboard::Command::Announce => {}
                 scoreboard::Command::Drain | scoreboard::Command::Quick if self.0 == "family" => {}
@@ -164,7 +164,7 @@ impl Launch for Actor {
     }
 }
 
-/// CLOCK_MONOTONIC as the board has it.
+/// CLOCK_MONOTONIC as the scoreboard has it.
 fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap().into()
 }
@@ -182,22 +182,22 @@ impl Runtime for Stage {
     }
 }
 
-/// Logs how the workers ended that had this block before: every other one of a slot.
-fn tell_restarts(post: &Post) {
-    let count = |counter| Value::Number(post.block.row.get(counter).cast_signed());
+/// Logs how the workers ended that had this entry before: every other one of a slot.
+fn tell_restarts(init: &WorkerInit) {
+    let count = |counter| Value::Number(init.entry.counters.get(counter).cast_signed());
     let pairs = [
         ("boot", count(Counter::WorkerRestartsBoot)),
         ("exit", count(Counter::WorkerRestartsExit)),
         ("signal", count(Counter::WorkerRestartsSignal)),
         ("end", Value::Text("")),
     ];
-    post.log.line(Level::Info, "actor.restarts", &pairs);
+    init.log.line(Level::Info, "actor.restarts", &pairs);
 }
 
 /// Logs what this worker was given, and what it was not.
-fn introspect(post: &Post) {
-    let own = 2 + post.listeners.len() + usize::from(post.log.as_fd().is_some());
-    let own = own + usize::from(post.supervisor.as_fd().is_some());
+fn introspect(init: &WorkerInit) {
+    let own = 2 + init.listeners.len() + usize::from(init.log.as_fd().is_some());
+    let own = own + usize::from(init.supervisor.as_fd().is_some());
     let own = own + 1; // The pipe for its stacks.
     let open = open_count() - INHERITED.get().unwrap();
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -219,5 +219,5 @@ fn introspect(post: &Post) {
         ("notify", Value::Number(i64::from(std::env::var_os("NOTIFY_SOCKET").is_some()))),
         ("title", Value::Text(name.trim_start_matches("Name:\t"))),
     ];
-    post.log.line(Level::Info, "actor.found", &pairs);
+    init.log.line(Level::Info, "actor.found", &pairs);
 }

@@ -14,8 +14,8 @@ use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
-use arctos_worker::shared::scoreboard::{Block, Board, Command, Side};
-use arctos_worker::worker::{self, LIFE_READY, Listener, Owner, Post, WorkerExit};
+use arctos_worker::shared::scoreboard::{Command, Scoreboard, Side, WorkerEntry};
+use arctos_worker::worker::{self, LIFE_READY, Listener, Owner, WorkerExit, WorkerInit};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// How long a test waits for what must come at once, before it fails rather than hangs.
@@ -24,7 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A running worker.
 pub(crate) struct Server {
     address: SocketAddr,
-    block: &'static Block,
+    entry: &'static WorkerEntry,
     doorbell: EventFd,
     /// The supervisor's end: closing it tells the worker that the supervisor is gone.
     _life: UnixStream,
@@ -37,10 +37,10 @@ impl Server {
         settings: Settings,
         application: impl FnOnce() -> A + Send + 'static,
     ) -> Self {
-        let board = Board::create(1).expect("a board");
-        let header = board.header();
-        let block = board.block(SlotId(0), Side::A).expect("slot 0");
-        block.assign(Generation(1));
+        let scoreboard = Scoreboard::create(1).expect("a scoreboard");
+        let header = scoreboard.header();
+        let entry = scoreboard.entry(SlotId(0), Side::A).expect("slot 0");
+        entry.assign(Generation(1));
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         socket.set_nonblocking(true).expect("non-blocking");
         let address = socket.local_addr().expect("an address");
@@ -50,10 +50,10 @@ impl Server {
         let doorbell = EventFd::from_value_and_flags(0, flags).expect("an eventfd");
         let workers_doorbell = doorbell.as_fd().try_clone_to_owned().expect("a duplicate");
         let thread = thread::spawn(move || {
-            let post = Post {
+            let init = WorkerInit {
                 slot: SlotId(0),
                 generation: Generation(1),
-                block,
+                entry,
                 header,
                 life: OwnedFd::from(workers_life),
                 doorbell: workers_doorbell,
@@ -66,20 +66,20 @@ impl Server {
                 log: Log::discard(),
                 access_log: None,
                 supervisor: Arc::new(SupervisorProcess::this()),
-                companion: None,
+                ticker: None,
             };
-            worker::run(post, &mut application())
+            worker::run(init, &mut application())
         });
         life.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut said = [0];
         life.read_exact(&mut said).expect("the worker's first byte");
         assert_eq!(said[0], LIFE_READY, "the worker cannot boot");
-        Self { address, block, doorbell, _life: life, thread }
+        Self { address, entry, doorbell, _life: life, thread }
     }
 
     /// What the worker counts.
-    pub(crate) fn block(&self) -> &'static Block {
-        self.block
+    pub(crate) fn entry(&self) -> &'static WorkerEntry {
+        self.entry
     }
 
     /// A new connection. It sends at once what it is given, and fails rather than waits for ever.
@@ -93,7 +93,7 @@ impl Server {
 
     /// Asks the worker to leave, and waits until it has.
     pub(crate) fn stop(self) -> WorkerExit {
-        self.block.set_command(Command::Drain);
+        self.entry.set_command(Command::Drain);
         self.doorbell.write(1).expect("the doorbell");
         self.thread.join().expect("the worker does not panic")
     }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Instant;
 
-use arctos_worker::shared::scoreboard::{Counter, Row};
+use arctos_worker::shared::scoreboard::{Counter, Counters};
 
 use super::corpus::{Case, End, ExpectedRequest};
 use super::echo;
@@ -22,7 +22,7 @@ pub(crate) enum Pace {
 /// One connection that says what a file holds.
 pub(crate) struct Talk<'a> {
     case: &'a Case,
-    row: &'static Row,
+    counters: &'static Counters,
     reader: ResponseReader<TcpStream>,
     /// What the worker had read before.
     bytes_before: u64,
@@ -33,11 +33,11 @@ pub(crate) struct Talk<'a> {
 impl<'a> Talk<'a> {
     /// Connects.
     pub(crate) fn open(server: &Server, case: &'a Case) -> Self {
-        let row = &server.block().row;
-        let bytes_before = row.get(Counter::BytesIn);
-        let accepted_before = row.get(Counter::ConnAcceptSuccess);
+        let counters = &server.entry().counters;
+        let bytes_before = counters.get(Counter::BytesIn);
+        let accepted_before = counters.get(Counter::ConnAcceptSuccess);
         let reader = ResponseReader::new(server.connect());
-        Self { case, row, reader, bytes_before, accepted_before }
+        Self { case, counters, reader, bytes_before, accepted_before }
     }
 
     /// Sends the pieces, and holds everything that comes back against the file's expectation.
@@ -102,9 +102,11 @@ impl<'a> Talk<'a> {
     fn wait_until_read(&self, sent: usize) -> Result<(), String> {
         let wanted = self.bytes_before + sent as u64;
         let start = Instant::now();
-        while self.row.get(Counter::BytesIn) < wanted && !(self.may_reset() && self.is_closed()) {
+        while self.counters.get(Counter::BytesIn) < wanted
+            && !(self.may_reset() && self.is_closed())
+        {
             if start.elapsed() > PATIENCE {
-                let read = self.row.get(Counter::BytesIn) - self.bytes_before;
+                let read = self.counters.get(Counter::BytesIn) - self.bytes_before;
                 return Err(format!("the worker has read {read} bytes of {sent}"));
             }
             thread::yield_now();
@@ -115,7 +117,7 @@ impl<'a> Talk<'a> {
     /// Whether the worker has given up our connection: there is never another one open.
     fn is_closed(&self) -> bool {
         let closed = [Counter::RespConnClose, Counter::RespAborted, Counter::ReqAborted];
-        closed.map(|counter| self.row.get(counter)).iter().sum::<u64>() > self.accepted_before
+        closed.map(|counter| self.counters.get(counter)).iter().sum::<u64>() > self.accepted_before
     }
 
     fn shut(&self) -> Result<(), String> {

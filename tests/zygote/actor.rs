@@ -8,7 +8,7 @@ use arctos::process::fork::{Disposition, Launch, LoadFailure, Preloaded, set_dis
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, Value};
 use arctos_worker::shared::scoreboard::Command;
-use arctos_worker::worker_init::{LIFE_READY, Post, WorkerExit};
+use arctos_worker::worker_init::{LIFE_READY, WorkerExit, WorkerInit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
@@ -31,7 +31,7 @@ impl Actor {
 }
 
 impl Launch for Actor {
-    fn work(&self, _post: Post) -> WorkerExit {
+    fn work(&self, _post: WorkerInit) -> WorkerExit {
         WorkerExit::Internal // There is no worker but those of the zygote.
     }
 
@@ -99,42 +99,42 @@ impl Preloaded for Loaded<'_> {
         }
     }
 
-    fn work(&self, post: Post) -> WorkerExit {
+    fn work(&self, init: WorkerInit) -> WorkerExit {
         let number = |number: u32| Value::Number(i64::from(number));
         let pairs = [("loaded_by", number(self.loaded_by)), ("end", Value::Text(""))];
-        post.log.line(Level::Info, "actor.plays", &pairs);
-        post.block.occupy(std::process::id());
+        init.log.line(Level::Info, "actor.plays", &pairs);
+        init.entry.occupy(std::process::id());
         match self.role {
-            "introspective" => introspect(&post),
+            "introspective" => introspect(&init),
             "panics later" => panic!("the stage gives way"),
             "ignores usr2" => {
                 let ignores = i64::from(has_signal("SigIgn:", Signal::SIGUSR2));
-                post.log.line(Level::Info, "actor.ignores", &[("usr2", Value::Number(ignores))]);
+                init.log.line(Level::Info, "actor.ignores", &[("usr2", Value::Number(ignores))]);
             }
             "connected" => {
                 let (listener, stream) = self.open.as_ref().unwrap();
                 assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
-                post.log.line(Level::Info, "actor.connected", &[]);
+                init.log.line(Level::Info, "actor.connected", &[]);
             }
             _ => {}
         }
-        post.block.set_ready();
-        let _ = write(&post.life, &[LIFE_READY]); // Without a supervisor it ends below.
+        init.entry.set_ready();
+        let _ = write(&init.life, &[LIFE_READY]); // Without a supervisor it ends below.
         if self.role == "leaves at once" {
             return WorkerExit::Done;
         }
         loop {
             let mut fds = [
-                PollFd::new(post.life.as_fd(), PollFlags::POLLIN),
-                PollFd::new(post.doorbell.as_fd(), PollFlags::POLLIN),
+                PollFd::new(init.life.as_fd(), PollFlags::POLLIN),
+                PollFd::new(init.doorbell.as_fd(), PollFlags::POLLIN),
             ];
             let _ = poll(&mut fds, PollTimeout::NONE); // EINTR: nothing of ours.
-            if read(&post.life, &mut [0; 8]) == Ok(0) {
-                post.log.line(Level::Info, "actor.orphaned", &[]);
+            if read(&init.life, &mut [0; 8]) == Ok(0) {
+                init.log.line(Level::Info, "actor.orphaned", &[]);
                 return WorkerExit::Done;
             }
-            let _ = read(&post.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
-            match post.block.command() {
+            let _ = read(&init.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
+            match init.entry.command() {
                 Command::Serve | Command::Announce => {}
                 Command::Drain | Command::Quick => return WorkerExit::Done,
             }
@@ -143,11 +143,11 @@ impl Preloaded for Loaded<'_> {
 }
 
 /// Logs what this worker was given, and what it was not.
-fn introspect(post: &Post) {
-    let given = [&post.life, &post.doorbell, &post.listeners[0].socket];
-    let access_log = usize::from(post.access_log.is_some());
-    let own = given.len() + access_log + usize::from(post.log.as_fd().is_some());
-    let own = own + usize::from(post.supervisor.as_fd().is_some());
+fn introspect(init: &WorkerInit) {
+    let given = [&init.life, &init.doorbell, &init.listeners[0].socket];
+    let access_log = usize::from(init.access_log.is_some());
+    let own = given.len() + access_log + usize::from(init.log.as_fd().is_some());
+    let own = own + usize::from(init.supervisor.as_fd().is_some());
     let own = own + 1; // The pipe for its stacks.
     let open = open_count() - INHERITED.get().unwrap();
     let is_nonblocking = |fd: &&&std::os::fd::OwnedFd| {
@@ -178,7 +178,7 @@ fn introspect(post: &Post) {
         ("notify", Value::Number(i64::from(std::env::var_os("NOTIFY_SOCKET").is_some()))),
         ("title", Value::Text(title.trim_end())),
     ];
-    post.log.line(Level::Info, "actor.found", &pairs);
+    init.log.line(Level::Info, "actor.found", &pairs);
 }
 
 /// Whether a set of signals in /proc/PID/status has this one.

@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arctos::config::Privileges;
-use arctos::monitor::children::{Lines, Member, Word};
+use arctos::monitor::children::{Child, ControlSocket, Word};
 use arctos::process::fork::child::is_child;
-use arctos::process::fork::{self, Berth};
+use arctos::process::fork::{self, ChildSetup};
 use arctos::process::privileges::Identity;
 use arctos::process::signals::Signals;
 use arctos::process::zygote::{
@@ -22,7 +22,7 @@ use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, LogFormat, Value};
-use arctos_worker::shared::scoreboard::{Board, Command, Side};
+use arctos_worker::shared::scoreboard::{Command, Scoreboard, Side};
 use arctos_worker::worker_init::{Listener, Owner};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
@@ -36,12 +36,12 @@ const GENERATION: Generation = Generation(3);
 
 struct Keeper {
     log: Log,
-    board: Board,
+    scoreboard: Scoreboard,
     socket: TcpListener,
     zygote: Option<Zygote>,
     /// Our ends of the lines of those who were ordered and are not there yet.
-    ordered: Vec<(SlotId, Side, Lines)>,
-    crew: Vec<Member>,
+    ordered: Vec<(SlotId, Side, ControlSocket)>,
+    crew: Vec<Child>,
     /// The child that was reaped last.
     reaped: Option<Pid>,
 }
@@ -55,7 +55,7 @@ pub(crate) fn keep(role: &str) -> u8 {
     let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
     let log = Log::new(Level::Debug, LogFormat::Text, stderr);
     let signals = Signals::install().unwrap();
-    let board = Board::create(8).unwrap();
+    let scoreboard = Scoreboard::create(8).unwrap();
     adopt_orphans().unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -64,21 +64,21 @@ pub(crate) fn keep(role: &str) -> u8 {
     let mut own = OwnDescriptors::default();
     own.add(&signals);
     own.add(&socket);
-    own.add(board.as_fd());
-    let berth = Berth { signals: &signals, identity: &identity, title, own };
+    own.add(scoreboard.as_fd());
+    let setup = ChildSetup { signals: &signals, identity: &identity, title, own };
     let inheritance = Inheritance {
         generation: GENERATION,
         name: "test",
         settings: &Settings::default(),
         log: &log,
-        board: &board,
+        scoreboard: &scoreboard,
         supervisor: &Arc::new(SupervisorProcess::this()),
     };
     let actor = Actor::new(role, &log);
     let patience = Duration::from_secs(60);
-    let zygote = Zygote::start(&actor, &inheritance, &berth, patience, Instant::now()).unwrap();
+    let zygote = Zygote::start(&actor, &inheritance, &setup, patience, Instant::now()).unwrap();
     let (ordered, crew) = (Vec::new(), Vec::new());
-    Keeper { log, board, socket, zygote: Some(zygote), ordered, crew, reaped: None }
+    Keeper { log, scoreboard, socket, zygote: Some(zygote), ordered, crew, reaped: None }
         .serve(&signals);
     0
 }
@@ -107,7 +107,7 @@ impl Keeper {
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
             ];
-            let lives = self.crew.iter().filter_map(Member::awaited);
+            let lives = self.crew.iter().filter_map(Child::awaited);
             let zygote = self.zygote.as_ref().and_then(Zygote::awaited);
             fds.extend(lives.chain(zygote).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             let deadline = self.zygote.as_ref().and_then(Zygote::next_deadline);
@@ -163,9 +163,9 @@ impl Keeper {
 
     fn spawn(&mut self, slot: SlotId) {
         let side = Side::A;
-        let block = self.board.block(slot, side).unwrap();
-        block.assign(GENERATION);
-        let (lines, life, doorbell) = Lines::open(block).unwrap();
+        let entry = self.scoreboard.entry(slot, side).unwrap();
+        entry.assign(GENERATION);
+        let (lines, life, doorbell) = ControlSocket::open(entry).unwrap();
         self.ordered.push((slot, side, lines));
         let socket = OwnedFd::from(self.socket.try_clone().unwrap());
         let name = SocketName::Inet(self.socket.local_addr().unwrap());
@@ -201,7 +201,7 @@ impl Keeper {
             match news {
                 News::Started { slot, side, pid } => {
                     let lines = self.answered(slot, side);
-                    self.crew.push(Member::new(pid, slot, lines, Instant::now()));
+                    self.crew.push(Child::new(pid, slot, lines, Instant::now()));
                     self.say("keeper.started", pid, slot);
                 }
                 News::SpawnFailed { slot, side, cause } => {
@@ -220,8 +220,8 @@ impl Keeper {
         }
     }
 
-    fn answered(&mut self, slot: SlotId, side: Side) -> Lines {
-        let is_its = |of: &(SlotId, Side, Lines)| (of.0, of.1) == (slot, side);
+    fn answered(&mut self, slot: SlotId, side: Side) -> ControlSocket {
+        let is_its = |of: &(SlotId, Side, ControlSocket)| (of.0, of.1) == (slot, side);
         self.ordered.remove(self.ordered.iter().position(is_its).unwrap()).2
     }
 

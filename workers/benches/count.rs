@@ -1,4 +1,4 @@
-//! What counting costs: one line for a counter, one for a histogram, on a real board.
+//! What counting costs: one line for a counter, one for a histogram, on a real scoreboard.
 //!
 //! `cargo bench -p arctos-worker --no-default-features --bench count`. Own code instead of criterion:
 //! two numbers need no statistics beyond a median.
@@ -8,15 +8,15 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Board, Counter, Side};
+use arctos_worker::shared::scoreboard::{Counter, Scoreboard, Side};
 
 const ROUNDS: usize = 101;
 const COUNTS: u32 = 1_000_000;
 
 fn main() -> io::Result<()> {
-    let board = Board::create(1)?;
-    let block = board.block(SlotId(0), Side::A).ok_or(io::ErrorKind::NotFound)?;
-    let row = black_box(&block.row);
+    let scoreboard = Scoreboard::create(1)?;
+    let entry = scoreboard.entry(SlotId(0), Side::A).ok_or(io::ErrorKind::NotFound)?;
+    let counters = black_box(&entry.counters);
     // Different ones, as a request counts: the same one again and again would wait for its own store.
     let request = [
         Counter::BytesIn,
@@ -28,19 +28,23 @@ fn main() -> io::Result<()> {
         Counter::RespDoneKeepalive,
         Counter::ConnAcceptSuccess,
     ];
-    let count_ns = median_ns(|index| row.inc(black_box(request[index as usize % request.len()])));
-    let same_ns = median_ns(|_| row.inc(black_box(Counter::ReqDone)));
+    let count_ns =
+        median_ns(|index| counters.inc(black_box(request[index as usize % request.len()])));
+    let same_ns = median_ns(|_| counters.inc(black_box(Counter::ReqDone)));
     let durations: [Duration; 8] =
         [90, 140, 110, 3_000, 95, 250_000, 120, 700].map(Duration::from_micros);
-    let histogram = black_box(&block.request_duration);
+    let histogram = black_box(&entry.request_duration);
     let record_ns =
         median_ns(|index| histogram.record(black_box(durations[index as usize % durations.len()])));
     let nothing_ns = median_ns(|index| {
         black_box(request[index as usize % request.len()]);
     });
     let mut out = io::stdout();
-    writeln!(out, "row.inc            {count_ns:6.2} ns  (target: 1 ns above the empty loop)")?;
-    writeln!(out, "row.inc, same one  {same_ns:6.2} ns")?;
+    writeln!(
+        out,
+        "counters.inc            {count_ns:6.2} ns  (target: 1 ns above the empty loop)"
+    )?;
+    writeln!(out, "counters.inc, same one  {same_ns:6.2} ns")?;
     writeln!(out, "histogram.record   {record_ns:6.2} ns")?;
     writeln!(out, "empty loop         {nothing_ns:6.2} ns  (in each of the above)")
 }

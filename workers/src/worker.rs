@@ -14,7 +14,7 @@ use crate::process::signals;
 use crate::process::supervisor_process::SupervisorProcess;
 use crate::shared::log::{Level, Log, Value};
 
-pub use crate::worker_init::{LIFE_FAILED, LIFE_READY, Listener, Owner, Post, WorkerExit};
+pub use crate::worker_init::{LIFE_FAILED, LIFE_READY, Listener, Owner, WorkerExit, WorkerInit};
 
 /// How long the exit of a worker may take whose supervisor has ended just before.
 const EXIT_PATIENCE: Duration = Duration::from_secs(10);
@@ -22,15 +22,15 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 /// Serves until told to leave. The application is loaded; this installs the signal handlers, has the
 /// application answer one request if that is asked for ([`crate::event_loop::readiness_check`]), tells it that it is about to
 /// serve, reports readiness and turns the loop.
-pub fn run<A: Application>(post: Post, app: &mut A) -> WorkerExit {
-    let (block, log) = (post.block, post.log.clone());
-    let supervisor = Arc::clone(&post.supervisor);
-    let (exit, exit_ends) = serve(post, app).unwrap_or_else(|error| {
+pub fn run<A: Application>(init: WorkerInit, app: &mut A) -> WorkerExit {
+    let (entry, log) = (init.entry, init.log.clone());
+    let supervisor = Arc::clone(&init.supervisor);
+    let (exit, exit_ends) = serve(init, app).unwrap_or_else(|error| {
         log.line(Level::Critical, "worker.failed", &[("error", Value::Display(&error))]);
         (WorkerExit::Internal, None)
     });
     // What comes now is the application's: its exit hooks, which have a limit of their own.
-    block.begin_exit(Clock::start().monotonic());
+    entry.begin_exit(Clock::start().monotonic());
     bound_exit(&supervisor, exit_ends, &log);
     exit
 }
@@ -54,11 +54,11 @@ fn bound_exit(supervisor: &SupervisorProcess, exit_ends: Option<Instant>, log: &
 /// and nobody is told of readiness. Ends when [`Application::signalled`] says so.
 ///
 /// Errors: what epoll(7) refuses.
-pub fn run_inside<A: Application>(post: Post, app: &mut A) -> std::io::Result<Leftover> {
-    let block = post.block;
-    block.occupy(std::process::id());
-    let event_loop = EventLoop::new(post, app)?;
-    block.set_ready();
+pub fn run_inside<A: Application>(init: WorkerInit, app: &mut A) -> std::io::Result<Leftover> {
+    let entry = init.entry;
+    entry.occupy(std::process::id());
+    let event_loop = EventLoop::new(init, app)?;
+    entry.set_ready();
     event_loop.run()
 }
 
@@ -76,19 +76,19 @@ pub fn tell_failure(life: BorrowedFd<'_>, report: &str) {
 }
 
 fn serve<A: Application>(
-    post: Post,
+    init: WorkerInit,
     app: &mut A,
 ) -> std::io::Result<(WorkerExit, Option<Instant>)> {
-    for signal in signals::install(post.doorbell.as_fd())? {
+    for signal in signals::install(init.doorbell.as_fd())? {
         let pairs = [("signal", Value::Text(signal.as_str()))];
-        post.log.line(Level::Warning, "worker.signal_handler_replaced", &pairs);
+        init.log.line(Level::Warning, "worker.signal_handler_replaced", &pairs);
     }
-    let (block, log) = (post.block, post.log.clone());
-    let supervisor = Arc::clone(&post.supervisor);
+    let (entry, log) = (init.entry, init.log.clone());
+    let supervisor = Arc::clone(&init.supervisor);
     let _ = supervisor.bind(); // A zygote's worker is its child only now. It does without, as well.
-    block.occupy(std::process::id());
-    let check = post.settings.reload_check.clone();
-    let mut event_loop = EventLoop::new(post, app)?;
+    entry.occupy(std::process::id());
+    let check = init.settings.reload_check.clone();
+    let mut event_loop = EventLoop::new(init, app)?;
     if let Some(path) = &check
         && let Err(report) = event_loop.rehearse(path)
     {
@@ -103,7 +103,7 @@ fn serve<A: Application>(
     if let Err(error) = supervisor.unbind() {
         log.line(Level::Error, "worker.not_unbound", &[("error", Value::Display(&error))]);
     }
-    block.set_ready();
+    entry.set_ready();
     // EPIPE: the supervisor is gone; the loop hears of it at once and drains.
     let _ = send(event_loop.life().as_raw_fd(), &[LIFE_READY], MsgFlags::MSG_NOSIGNAL);
     let leftover = event_loop.run()?;

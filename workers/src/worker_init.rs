@@ -1,4 +1,4 @@
-//! A worker's post: all that the supervisor hands over when it starts one, and how the worker ends.
+//! A worker's init: all that the supervisor hands over when it starts one, and how the worker ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use crate::settings::Settings;
 use crate::shared::fd::{self, Message};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::Log;
-use crate::shared::scoreboard::{Block, Header};
-use crate::ticker::Companion;
+use crate::shared::scoreboard::{Header, WorkerEntry};
+use crate::ticker::Ticker;
 
-/// A worker's post: who it is, what it serves, and how it hears from the supervisor.
-pub struct Post {
+/// A worker's init: who it is, what it serves, and how it hears from the supervisor.
+pub struct WorkerInit {
     /// Its place.
     pub slot: SlotId,
     /// Its load of the code.
     pub generation: Generation,
-    /// Its part of the board.
-    pub block: &'static Block,
-    /// The board's common part.
+    /// Its part of the scoreboard.
+    pub entry: &'static WorkerEntry,
+    /// The scoreboard's common part.
     pub header: &'static Header,
     /// One end of a socketpair(2), non-blocking. End of file: the supervisor is gone, or has given this worker
     /// up. The worker sends
@@ -42,10 +42,10 @@ pub struct Post {
     /// The access log, if there is one.
     pub access_log: Option<OwnedFd>,
     /// Who else has something to do in this loop, if anybody.
-    pub companion: Option<Box<dyn Companion>>,
+    pub ticker: Option<Box<dyn Ticker>>,
 }
 
-impl Post {
+impl WorkerInit {
     /// Keeps all of it from children of the application, from its first line on. Who closes a descriptor forgets
     /// it before; the supervisor's process is asked for to the end.
     pub fn guard(&self) {
@@ -137,19 +137,19 @@ pub(crate) mod stage {
     use nix::sys::eventfd::{EfdFlags, EventFd};
 
     use super::*;
-    use crate::shared::scoreboard::Board;
+    use crate::shared::scoreboard::Scoreboard;
 
-    /// A post with a listener on the loopback interface, and its doorbell.
-    pub(crate) fn post(life: OwnedFd) -> (Post, EventFd) {
+    /// A init with a listener on the loopback interface, and its doorbell.
+    pub(crate) fn init(life: OwnedFd) -> (WorkerInit, EventFd) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let name = SocketName::Inet(socket.local_addr().unwrap());
         let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
-        let post = Post {
+        let init = WorkerInit {
             slot: SlotId(0),
             generation: Generation(1),
-            block: Block::detached(),
-            header: Board::create(1).unwrap().header(),
+            entry: WorkerEntry::detached(),
+            header: Scoreboard::create(1).unwrap().header(),
             life,
             supervisor: Arc::new(SupervisorProcess::this()),
             doorbell: doorbell.as_fd().try_clone_to_owned().unwrap(),
@@ -157,8 +157,8 @@ pub(crate) mod stage {
             settings: Settings::default(),
             log: Log::discard(),
             access_log: None,
-            companion: None,
+            ticker: None,
         };
-        (post, doorbell)
+        (init, doorbell)
     }
 }

@@ -72,7 +72,7 @@ fn a_request_that_comes_byte_by_byte_is_the_same_question() {
         assert_eq!(connection.receive(&[*byte]), Heard::Nothing);
         assert_eq!(connection.awaits(), Awaits::Bytes);
     }
-    assert_eq!(connection.receive(&[*last]), question(Method::Post, "/reload", ""));
+    assert_eq!(connection.receive(&[*last]), question(Method::WorkerInit, "/reload", ""));
     assert_eq!(connection.awaits(), Awaits::Answer);
 }
 
@@ -82,11 +82,11 @@ fn the_body_of_a_post_is_skipped_up_to_64_kb() {
         let head = format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
         head + &"x".repeat(length)
     };
-    assert_eq!(hear(&post(64 * 1024)), question(Method::Post, "/x", ""));
+    assert_eq!(hear(&post(64 * 1024)), question(Method::WorkerInit, "/x", ""));
     assert_eq!(refusal(&post(64 * 1024 + 1)), 413);
     let chunked = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
                    3\r\nabc\r\n0\r\n\r\n";
-    assert_eq!(hear(chunked), question(Method::Post, "/x", ""));
+    assert_eq!(hear(chunked), question(Method::WorkerInit, "/x", ""));
 }
 
 #[test]

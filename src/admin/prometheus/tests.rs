@@ -2,38 +2,38 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use arctos_worker::shared::identity::Generation;
-use arctos_worker::shared::scoreboard::{Block, Board, Side};
+use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 
 use super::*;
-use crate::metrics::Ledger;
+use crate::metrics::Totals;
 
-/// A board whose first `workers` slots have a worker, and its ledger.
-fn manned(slots: u16, workers: u16) -> (Board, Ledger) {
-    let board = Board::create(slots).unwrap();
-    let ledger = Ledger::open(&board);
+/// A scoreboard whose first `workers` slots have a worker, and its ledger.
+fn manned(slots: u16, workers: u16) -> (Scoreboard, Totals) {
+    let scoreboard = Scoreboard::create(slots).unwrap();
+    let ledger = Totals::open(&scoreboard);
     for slot in 0..workers {
-        let block = block(&board, slot);
-        block.assign(Generation(1));
-        block.occupy(100 + u32::from(slot));
+        let entry = entry(&scoreboard, slot);
+        entry.assign(Generation(1));
+        entry.occupy(100 + u32::from(slot));
     }
-    (board, ledger)
+    (scoreboard, ledger)
 }
 
-fn block(board: &Board, slot: u16) -> &'static Block {
-    board.block(SlotId(slot), Side::A).unwrap()
+fn entry(scoreboard: &Scoreboard, slot: u16) -> &'static WorkerEntry {
+    scoreboard.entry(SlotId(slot), Side::A).unwrap()
 }
 
 /// Two workers that have done a little.
-fn small() -> (Ledger, Gauges) {
-    let (board, mut ledger) = manned(2, 2);
-    block(&board, 0).row.add(Counter::ConnAcceptSuccess, 12);
-    block(&board, 1).row.add(Counter::ConnAcceptSuccess, 3);
-    block(&board, 1).row.inc(Counter::WorkerRestartsSignal);
-    board.header().row.add(Counter::LogDropped, 5);
+fn small() -> (Totals, Gauges) {
+    let (scoreboard, mut ledger) = manned(2, 2);
+    entry(&scoreboard, 0).counters.add(Counter::ConnAcceptSuccess, 12);
+    entry(&scoreboard, 1).counters.add(Counter::ConnAcceptSuccess, 3);
+    entry(&scoreboard, 1).counters.inc(Counter::WorkerRestartsSignal);
+    scoreboard.header().counters.add(Counter::LogDropped, 5);
     for us in [0, 63, 64, 128_000, 2_000_000_000, 4_000_000_000] {
-        block(&board, 0).request_duration.record(Duration::from_micros(us));
+        entry(&scoreboard, 0).request_duration.record(Duration::from_micros(us));
     }
-    ledger.read(&board);
+    ledger.read(&scoreboard);
     let gauges = Gauges {
         server: vec![(Gauge::WorkersTarget, 2.0), (Gauge::WorkersUtilization, 0.25)],
         workers: vec![
@@ -59,7 +59,7 @@ fn a_counter_of_workers_has_a_sample_a_slot() {
     let (ledger, gauges) = small();
     assert_eq!(
         family(
-            &text(&Books::of(&ledger, None), &gauges, Some("a")),
+            &text(&CarriedTotals::of(&ledger, None), &gauges, Some("a")),
             "arctos_conn_accept_success_total"
         ),
         "# HELP arctos_conn_accept_success_total Connections accepted.\n\
@@ -73,7 +73,10 @@ fn a_counter_of_workers_has_a_sample_a_slot() {
 fn counters_of_one_name_are_one_family_with_reasons() {
     let (ledger, gauges) = small();
     assert_eq!(
-        family(&text(&Books::of(&ledger, None), &gauges, None), "arctos_worker_restarts_total"),
+        family(
+            &text(&CarriedTotals::of(&ledger, None), &gauges, None),
+            "arctos_worker_restarts_total"
+        ),
         "# HELP arctos_worker_restarts_total Workers that ended without having been asked to.\n\
          # TYPE arctos_worker_restarts_total counter\n\
          arctos_worker_restarts_total{worker=\"0\",reason=\"boot\"} 0\n\
@@ -92,7 +95,7 @@ fn counters_of_one_name_are_one_family_with_reasons() {
 #[test]
 fn what_the_supervisor_counts_of_itself_has_no_worker() {
     let (ledger, gauges) = small();
-    let page = text(&Books::of(&ledger, None), &gauges, None);
+    let page = text(&CarriedTotals::of(&ledger, None), &gauges, None);
     let samples = |name| {
         let lines = family(&page, name);
         lines.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
@@ -110,11 +113,11 @@ fn what_the_supervisor_counts_of_itself_has_no_worker() {
 
 #[test]
 fn a_count_in_a_strange_place_is_shown_all_the_same() {
-    let (board, mut ledger) = manned(1, 1);
-    board.header().row.inc(Counter::ReqKilled);
-    block(&board, 0).row.inc(Counter::ReloadOk);
-    ledger.read(&board);
-    let page = text(&Books::of(&ledger, None), &Gauges::default(), Some("z"));
+    let (scoreboard, mut ledger) = manned(1, 1);
+    scoreboard.header().counters.inc(Counter::ReqKilled);
+    entry(&scoreboard, 0).counters.inc(Counter::ReloadOk);
+    ledger.read(&scoreboard);
+    let page = text(&CarriedTotals::of(&ledger, None), &Gauges::default(), Some("z"));
     assert!(page.contains("\narctos_req_killed_total{zone=\"z\"} 1\n"), "{page}");
     assert!(page.contains("\narctos_reload_ok_total{worker=\"0\",zone=\"z\"} 1\n"), "{page}");
 }
@@ -122,7 +125,7 @@ fn a_count_in_a_strange_place_is_shown_all_the_same() {
 #[test]
 fn gauges_are_of_the_server_or_of_a_worker_and_left_out_without_a_value() {
     let (ledger, gauges) = small();
-    let page = text(&Books::of(&ledger, None), &gauges, Some("a"));
+    let page = text(&CarriedTotals::of(&ledger, None), &gauges, Some("a"));
     assert!(
         page.contains("# TYPE arctos_workers_target gauge\narctos_workers_target{zone=\"a\"} 2\n")
     );
@@ -135,7 +138,7 @@ fn gauges_are_of_the_server_or_of_a_worker_and_left_out_without_a_value() {
 #[test]
 fn a_histogram_is_cumulative_in_seconds() {
     let (ledger, gauges) = small();
-    let page = text(&Books::of(&ledger, None), &gauges, None);
+    let page = text(&CarriedTotals::of(&ledger, None), &gauges, None);
     let lines = family(&page, "arctos_request_duration_seconds");
     let of_0: Vec<_> = lines.lines().filter(|line| line.contains("worker=\"0\"")).collect();
     assert_eq!(of_0.len(), 30 + 1 + 2);
@@ -170,7 +173,7 @@ fn each_bound_is_the_start_of_a_bucket() {
 #[test]
 fn what_an_operator_gives_cannot_break_out_of_its_label() {
     let (ledger, gauges) = small();
-    let page = text(&Books::of(&ledger, None), &gauges, Some("a\"} 1\n\\x"));
+    let page = text(&CarriedTotals::of(&ledger, None), &gauges, Some("a\"} 1\n\\x"));
     assert!(page.contains("arctos_workers_target{zone=\"a\\\"} 1\\n\\\\x\"} 2\n"));
     let help = Escaped { text: "a \"b\"\n\\", quotes: false };
     assert_eq!(help.to_string(), "a \"b\"\\n\\\\");
@@ -224,7 +227,7 @@ fn read_labels(mut text: &str) -> BTreeMap<String, String> {
 #[test]
 fn every_line_is_of_the_formats_grammar_and_families_are_contiguous() {
     let (ledger, gauges) = small();
-    let page = text(&Books::of(&ledger, None), &gauges, Some("quo\"te, }{=\\"));
+    let page = text(&CarriedTotals::of(&ledger, None), &gauges, Some("quo\"te, }{=\\"));
     assert!(page.ends_with('\n'));
     let (mut families, mut samples) = (HashSet::new(), HashSet::new());
     let mut current = ("", "");
@@ -267,20 +270,20 @@ fn every_line_is_of_the_formats_grammar_and_families_are_contiguous() {
 #[test]
 #[ignore = "a measurement"]
 fn how_long_64_workers_take() {
-    let (board, mut ledger) = manned(64, 64);
+    let (scoreboard, mut ledger) = manned(64, 64);
     for slot in 0..64 {
         for counter in Counter::ALL {
-            block(&board, slot).row.add(counter, 123_456_789);
+            entry(&scoreboard, slot).counters.add(counter, 123_456_789);
         }
         for us in 0..100_000 {
-            block(&board, slot).request_duration.record(Duration::from_micros(us));
+            entry(&scoreboard, slot).request_duration.record(Duration::from_micros(us));
         }
     }
     let begun = Instant::now();
-    ledger.read(&board);
+    ledger.read(&scoreboard);
     let read = begun.elapsed();
     let begun = Instant::now();
-    let page = text(&Books::of(&ledger, None), &Gauges::default(), Some("central-europe"));
+    let page = text(&CarriedTotals::of(&ledger, None), &Gauges::default(), Some("central-europe"));
     let took = begun.elapsed();
     let words = format!("read {read:?}, text {took:?}, {} bytes\n", page.len());
     std::io::Write::write_all(&mut std::io::stdout(), words.as_bytes()).unwrap();

@@ -34,7 +34,7 @@ fn what_shows_something_is_got() {
         for method in [Method::Get, Method::Head] {
             assert_eq!(read(method, target), request);
         }
-        assert_eq!(status_of(read(Method::Post, target)), 405);
+        assert_eq!(status_of(read(Method::WorkerInit, target)), 405);
     }
 }
 
@@ -51,7 +51,7 @@ fn what_changes_something_is_posted() {
         ("/dump?slot=0", Request::Dump { slot: SlotId(0) }),
         ("/recycle?slot=3", Request::Recycle { slot: SlotId(3) }),
     ] {
-        assert_eq!(read(Method::Post, target), request);
+        assert_eq!(read(Method::WorkerInit, target), request);
         assert_eq!(status_of(read(Method::Get, target)), 405);
         assert_eq!(status_of(read(Method::Head, target)), 405);
     }
@@ -77,13 +77,13 @@ fn what_is_not_understood_is_refused_with_what_would_be() {
         "/recycle",
         "/recycle?slot=-1",
     ] {
-        let Request::Refused(answer) = read(Method::Post, target) else { panic!("{target}") };
+        let Request::Refused(answer) = read(Method::WorkerInit, target) else { panic!("{target}") };
         assert_eq!(answer.status, 400, "{target}");
         let (path, _) = target.split_once('?').unwrap_or((target, ""));
         assert!(answer.body.starts_with(&format!("refused: expected {path}")), "{answer:?}");
     }
     for target in ["/", "/reload/", "/RELOAD", "/stop%3fquick=1", "*", ""] {
-        let Request::Refused(answer) = read(Method::Post, target) else { panic!("{target}") };
+        let Request::Refused(answer) = read(Method::WorkerInit, target) else { panic!("{target}") };
         assert_eq!(answer.status, 404, "{target}");
         for path in [
             "/livez", "/readyz", "/status", "/metrics", "/reload", "/stop", "/scale", "/dump",
@@ -102,8 +102,8 @@ fn a_server_that_stops_or_rests_refuses_what_it_would_not_do() {
     let stop = Request::Stop { haste: Haste::Quick };
     assert_eq!(refused(reload.clone(), Phase::Stopping), Some(409));
     assert_eq!(refused(scale.clone(), Phase::Stopping), Some(409));
-    assert_eq!(refused(scale.clone(), Phase::Resting), Some(409));
-    assert_eq!(refused(reload.clone(), Phase::Resting), None, "it ends the rest");
+    assert_eq!(refused(scale.clone(), Phase::Paused), Some(409));
+    assert_eq!(refused(reload.clone(), Phase::Paused), None, "it ends the rest");
     assert_eq!(refused(stop, Phase::Stopping), None, "it hastens the stop");
     for request in [reload, scale] {
         assert_eq!(refused(request.clone(), Phase::Serving), None);

@@ -31,23 +31,23 @@ pub(super) fn draw(samples: &[Sample], width: Option<usize>) -> String {
         let cells = std::iter::once("total".to_owned()).chain(slots).collect();
         Row { name: group.to_owned(), cells }
     };
-    let mut blocks: Vec<Vec<Row>> = Vec::new();
+    let mut entries: Vec<Vec<Row>> = Vec::new();
     for (group, rows) in groups {
         if !rows.is_empty() {
-            blocks.push(std::iter::once(heads(group)).chain(rows).collect());
+            entries.push(std::iter::once(heads(group)).chain(rows).collect());
         }
     }
-    let columns = column_widths(&blocks);
+    let columns = column_widths(&entries);
     let full: usize = columns.iter().sum::<usize>() + GAP.len() * columns.len().saturating_sub(1);
     let shown = match width {
         Some(width) if full > width => 2,
         Some(_) | None => columns.len(),
     };
-    let blocks = blocks.iter().map(|rows| {
+    let entries = entries.iter().map(|rows| {
         let lines = rows.iter().map(|row| row.line(&columns[..shown.min(columns.len())]));
         lines.collect::<String>()
     });
-    let mut page = blocks.collect::<Vec<_>>().join("\n");
+    let mut page = entries.collect::<Vec<_>>().join("\n");
     if shown < columns.len() {
         page.push_str(&format!(
             "\nWorker by worker it is {full} columns wide: pipe it to less -S.\n"
@@ -75,9 +75,9 @@ impl Row {
     }
 }
 
-fn column_widths(blocks: &[Vec<Row>]) -> Vec<usize> {
+fn column_widths(entries: &[Vec<Row>]) -> Vec<usize> {
     let mut widths: Vec<usize> = Vec::new();
-    for row in blocks.iter().flatten() {
+    for row in entries.iter().flatten() {
         let texts = std::iter::once(&row.name).chain(&row.cells);
         for (column, text) in texts.enumerate() {
             match widths.get_mut(column) {

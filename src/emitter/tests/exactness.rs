@@ -38,9 +38,9 @@ fn histories() -> impl Strategy<Value = Vec<Interval>> {
 }
 
 fn check(statsd: &Statsd, history: Vec<Interval>) -> Result<(), TestCaseError> {
-    let mut scene = Scene::new();
+    let mut scene = Snapshot::new();
     let mut composer = Composer::new(statsd, 256);
-    let mut flight = Flight::new();
+    let mut in_flight = InFlight::new();
     let mut arrived: Vec<String> = Vec::new();
     let mut counts = BTreeMap::<&str, u64>::new();
     let mut durations = BTreeMap::new();
@@ -49,27 +49,27 @@ fn check(statsd: &Statsd, history: Vec<Interval>) -> Result<(), TestCaseError> {
         for (slot, index, n) in countings {
             let worker = scene.worker(slot);
             let counter = Counter::ALL[index];
-            worker.row.add(counter, n);
+            worker.counters.add(counter, n);
             *counts.entry(counter.statsd_name()).or_default() += n;
             let bucket = n as usize % Histogram::BUCKETS;
             worker.queue_wait.record(Histogram::bounds(bucket).start);
             let told = ("arctos.queue.wait".to_owned(), value_ms(bucket).to_string());
             *durations.entry(told).or_default() += 1;
         }
-        let (ledger, gauges) = scene.read();
-        flight.load(|baselines| composer.compose(ledger, gauges, baselines));
+        let (totals, gauges) = scene.read();
+        in_flight.load(|baselines| composer.compose(totals, gauges, baselines));
         let accepted = match fate {
             Fate::Arrives => usize::MAX,
             Fate::CutAfter(count) | Fate::LostAfter(count) => count,
         };
         let mut texts = Vec::new();
-        while let Some(text) = flight.next().filter(|_| texts.len() < accepted) {
+        while let Some(text) = in_flight.next().filter(|_| texts.len() < accepted) {
             texts.push(text.to_owned());
-            flight.accepted();
+            in_flight.accepted();
         }
-        flight.give_up();
+        in_flight.give_up();
         match fate {
-            Fate::LostAfter(_) => prop_assert_eq!(flight.take_back(), texts.len() as u64),
+            Fate::LostAfter(_) => prop_assert_eq!(in_flight.take_back(), texts.len() as u64),
             Fate::Arrives | Fate::CutAfter(_) => arrived.extend(texts),
         }
     }

@@ -6,29 +6,29 @@ use super::super::baseline::Baselines;
 use super::*;
 use crate::metrics::Gauge;
 
-fn lines(statsd: &Statsd, scene: &mut Scene, limit_bytes: usize) -> Vec<String> {
-    let (ledger, gauges) = scene.read();
+fn lines(statsd: &Statsd, scene: &mut Snapshot, limit_bytes: usize) -> Vec<String> {
+    let (totals, gauges) = scene.read();
     let mut composer = Composer::new(statsd, limit_bytes);
-    let datagrams = composer.compose(ledger, gauges, &mut Baselines::new());
+    let datagrams = composer.compose(totals, gauges, &mut Baselines::new());
     let lines = datagrams.iter().flat_map(|datagram| datagram.text.split('\n'));
     lines.map(str::to_owned).collect()
 }
 
 /// Two slots, each with a bit of everything.
-fn busy() -> Scene {
-    let mut scene = Scene::new();
+fn busy() -> Snapshot {
+    let mut scene = Snapshot::new();
     let [first, second] = [scene.worker(0), scene.worker(3)];
-    first.row.add(Counter::ReqDone, 41);
-    first.row.inc(Counter::WorkerRestartsBoot);
-    second.row.add(Counter::ReqDone, 1);
-    second.row.inc(Counter::WorkerRestartsBoot);
+    first.counters.add(Counter::ReqDone, 41);
+    first.counters.inc(Counter::WorkerRestartsBoot);
+    second.counters.add(Counter::ReqDone, 1);
+    second.counters.inc(Counter::WorkerRestartsBoot);
     for _ in 0..5 {
         first.request_duration.record(Duration::from_micros(66_000));
     }
     first.request_duration.record(Duration::from_micros(16));
     second.request_duration.record(Duration::from_micros(16));
     second.queue_wait.record(Duration::from_micros(0));
-    scene.row().inc(Counter::ReloadOk);
+    scene.counters().inc(Counter::ReloadOk);
     scene.gauges.server = vec![
         (Gauge::WorkersTarget, 2.0),
         (Gauge::WorkersUtilization, 0.25),
@@ -41,8 +41,8 @@ fn busy() -> Scene {
 
 #[test]
 fn a_single_slot_without_other_tags_has_its_own_tag() {
-    let mut scene = Scene::new();
-    scene.worker(0).row.add(Counter::ReqDone, 3);
+    let mut scene = Snapshot::new();
+    scene.worker(0).counters.add(Counter::ReqDone, 3);
     let statsd = Statsd { zone: None, tags: Vec::new(), ..tagged() };
     assert_eq!(lines(&statsd, &mut scene, 1432), ["arctos.req.done:3|c|#worker:0"]);
 }
@@ -123,8 +123,8 @@ fn the_external_environment_ends_each_line() {
 
 #[test]
 fn a_prefix_is_kept_whole_and_an_empty_one_leaves_no_dot() {
-    let mut scene = Scene::new();
-    scene.worker(0).row.inc(Counter::ReqDone);
+    let mut scene = Snapshot::new();
+    scene.worker(0).counters.inc(Counter::ReqDone);
     let long = "p".repeat(90);
     let statsd = |prefix: &str| Statsd { prefix: prefix.to_owned(), ..plain() };
     assert_eq!(lines(&statsd(""), &mut scene, 1432), ["req.done:1|c"]);
@@ -135,28 +135,28 @@ fn a_prefix_is_kept_whole_and_an_empty_one_leaves_no_dot() {
 fn nothing_that_has_not_changed_is_sent_but_gauges() {
     let mut scene = busy();
     let mut composer = Composer::new(&tagged(), 1432);
-    let mut flight = Flight::new();
-    let (ledger, gauges) = scene.read();
-    flight.load(|baselines| composer.compose(ledger, gauges, baselines));
-    while flight.next().is_some() {
-        flight.accepted();
+    let mut in_flight = InFlight::new();
+    let (totals, gauges) = scene.read();
+    in_flight.load(|baselines| composer.compose(totals, gauges, baselines));
+    while in_flight.next().is_some() {
+        in_flight.accepted();
     }
-    flight.load(|baselines| composer.compose(ledger, gauges, baselines));
-    let text = flight.next().unwrap();
+    in_flight.load(|baselines| composer.compose(totals, gauges, baselines));
+    let text = in_flight.next().unwrap();
     assert_eq!(text.lines().count(), 4);
     assert!(text.lines().all(|line| line.contains("|g|")), "{text}");
 }
 
 #[test]
 fn quantiles_are_of_the_time_since_the_last_flush() {
-    let mut scene = Scene::new();
+    let mut scene = Snapshot::new();
     let worker = scene.worker(0);
     worker.request_duration.record(Duration::from_micros(66_000));
     let mut composer = Composer::new(&plain(), 1432);
     let mut baselines = Baselines::new();
-    let mut flush = |scene: &mut Scene| {
-        let (ledger, gauges) = scene.read();
-        composer.compose(ledger, gauges, &mut baselines)
+    let mut flush = |scene: &mut Snapshot| {
+        let (totals, gauges) = scene.read();
+        composer.compose(totals, gauges, &mut baselines)
     };
     let first = flush(&mut scene);
     assert!(first[0].text.starts_with("arctos.request.duration.p50:67.584|g\n"));
@@ -174,7 +174,7 @@ proptest! {
         recorded in prop::collection::vec((0..496usize, 1..40u32), 0..300),
         limit in prop::sample::select(vec![512, 1432, 8192]),
     ) {
-        let mut scene = Scene::new();
+        let mut scene = Snapshot::new();
         let mut expected = BTreeMap::new();
         for (place, (index, n)) in recorded.into_iter().enumerate() {
             let worker = scene.worker(place as u16 % 2);
@@ -184,8 +184,8 @@ proptest! {
             let value = super::super::distribution::value_ms(index).to_string();
             *expected.entry(("arctos.request.duration".to_owned(), value)).or_default() += u64::from(n);
         }
-        let (ledger, gauges) = scene.read();
-        let datagrams = Composer::new(&tagged(), limit).compose(ledger, gauges, &mut Baselines::new());
+        let (totals, gauges) = scene.read();
+        let datagrams = Composer::new(&tagged(), limit).compose(totals, gauges, &mut Baselines::new());
         for datagram in &datagrams {
             prop_assert!(datagram.text.len() <= limit);
         }

@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 
 /// An emitter, its scene, its log and its clock.
 struct Stage {
-    scene: Scene,
+    scene: Snapshot,
     emitter: Emitter,
     log: NamedTempFile,
     now: Instant,
@@ -34,15 +34,15 @@ impl Stage {
         let log = Log::new(Level::Debug, LogFormat::Text, file.reopen().unwrap().into());
         let now = Instant::now();
         let emitter = Emitter::resolving(statsd, log, resolve, now);
-        Self { scene: Scene::new(), emitter, log: file, now }
+        Self { scene: Snapshot::new(), emitter, log: file, now }
     }
 
     fn turn(&mut self) {
         if self.emitter.begins_flush(self.now) {
             self.scene.read();
         }
-        let Scene { ledger, gauges, board } = &self.scene;
-        self.emitter.turn(ledger, gauges, &board.header().row, self.now);
+        let Snapshot { totals, gauges, scoreboard } = &self.scene;
+        self.emitter.turn(totals, gauges, &scoreboard.header().counters, self.now);
     }
 
     /// One interval passes, and what is due in it happens.
@@ -64,9 +64,9 @@ impl Stage {
     }
 
     fn finish(&mut self, patience: Duration) {
-        let row = self.scene.row();
-        let (ledger, gauges) = self.scene.read();
-        self.emitter.finish(ledger, gauges, row, patience);
+        let counters = self.scene.counters();
+        let (totals, gauges) = self.scene.read();
+        self.emitter.finish(totals, gauges, counters, patience);
     }
 
     /// Turns until the running lookup has ended.
@@ -91,7 +91,7 @@ impl Stage {
     }
 
     fn count(&self, n: u64) {
-        self.scene.worker(0).row.add(Counter::ReqDone, n);
+        self.scene.worker(0).counters.add(Counter::ReqDone, n);
     }
 }
 
@@ -230,7 +230,7 @@ fn what_turns_out_to_be_lost_one_flush_late_is_sent_again() {
     await_datagram(&agent);
     drop(agent); // Unread.
     // Another host's answer comes when nobody looks, as that to this datagram does.
-    let socket = stage.emitter.carrier.socket().unwrap();
+    let socket = stage.emitter.socket.socket().unwrap();
     socket.send(b"x").unwrap();
     await_answer(socket); // A datagram that is still on its way would find the next agent.
     let agent = UdpSocket::bind(address).unwrap();
@@ -251,7 +251,7 @@ fn an_answer_of_this_host_that_is_late_takes_back_what_was_sent_before_it() {
     assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
     drop(agent); // What it has read dies with it.
     // The answer to the burst's last datagram, as far as the emitter can tell.
-    let socket = stage.emitter.carrier.socket().unwrap();
+    let socket = stage.emitter.socket.socket().unwrap();
     socket.send(b"x").unwrap();
     await_answer(socket);
     let agent = UdpSocket::bind(address).unwrap();
@@ -272,10 +272,10 @@ fn an_agent_of_ipv6_is_reached_where_there_is_ipv6() {
 }
 
 /// A flush of more datagrams than the queue of a unix socket holds.
-fn count_a_lot(scene: &Scene, slots: u16) {
+fn count_a_lot(scene: &Snapshot, slots: u16) {
     for slot in 0..slots {
         for counter in Counter::ALL {
-            scene.worker(slot).row.inc(counter);
+            scene.worker(slot).counters.inc(counter);
         }
     }
 }
@@ -399,7 +399,7 @@ fn a_lookup_that_hangs_is_killed_and_holds_up_nothing() {
     assert!(stage.logged("statsd.lookup_failed")[0].contains("no answer in 5s"));
     assert_eq!(stage.logged("statsd.unreachable").len(), 1);
     // The next one does not start at once.
-    assert_eq!(stage.emitter.carrier.next_deadline(), Some(stage.now + Duration::from_secs(5)));
+    assert_eq!(stage.emitter.socket.next_deadline(), Some(stage.now + Duration::from_secs(5)));
 }
 
 #[test]
@@ -533,7 +533,7 @@ fn the_last_flush_waits_for_an_agent_that_reads_and_gives_up_on_one_that_does_no
     assert!(stage.logged("statsd.last_flush_cut")[0].contains("there is no time left"));
     agent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let counted: u64 =
-        stage.scene.ledger.slots().map(|(_, totals)| totals.count(Counter::ReqDone)).sum();
+        stage.scene.totals.slots().map(|(_, totals)| totals.count(Counter::ReqDone)).sum();
     let reader = std::thread::spawn(move || {
         let mut received = Vec::new();
         let mut buffer = [0; 65536];

@@ -4,22 +4,22 @@ use arctos_worker::shared::scoreboard::Counter;
 use super::*;
 use crate::metrics::Scope;
 
-fn occupant(slot: u16, pid: i32, block: &'static Block) -> Occupant {
-    Occupant { slot: SlotId(slot), pid: Pid(pid), block }
+fn occupant(slot: u16, pid: i32, entry: &'static WorkerEntry) -> WorkerSample {
+    WorkerSample { slot: SlotId(slot), pid: Pid(pid), entry }
 }
 
-fn ready_block() -> &'static Block {
-    let block = Block::detached();
-    block.set_ready();
-    block
+fn ready_block() -> &'static WorkerEntry {
+    let entry = WorkerEntry::detached();
+    entry.set_ready();
+    entry
 }
 
 fn s(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-fn scene(at: Duration, occupants: &[Occupant]) -> Scene {
-    Scene { target: 4, occupants: occupants.to_vec(), queue: None, monotonic: at }
+fn scene(at: Duration, occupants: &[WorkerSample]) -> Snapshot {
+    Snapshot { target: 4, occupants: occupants.to_vec(), queue: None, monotonic: at }
 }
 
 /// A process has as many bytes as its number says; 0 is nobody.
@@ -66,14 +66,14 @@ fn a_server_without_workers_has_the_gauges_of_the_server() {
 #[test]
 fn the_queue_of_tcp_listeners_is_told() {
     let queue = Some(AcceptQueue { len: 3, max: 2048 });
-    let gauges = sampler().sample(&Scene { queue, ..scene(s(1), &[]) });
+    let gauges = sampler().sample(&Snapshot { queue, ..scene(s(1), &[]) });
     assert_eq!(value(&gauges, Gauge::BacklogLen), 3.0);
     assert_eq!(value(&gauges, Gauge::BacklogMax), 2048.0);
 }
 
 #[test]
 fn a_worker_that_is_not_ready_is_neither_ready_nor_busy() {
-    let (booting, idle, busy) = (Block::detached(), ready_block(), ready_block());
+    let (booting, idle, busy) = (WorkerEntry::detached(), ready_block(), ready_block());
     booting.begin_request(s(1), b"GET", b"/");
     busy.begin_request(s(1), b"GET", b"/");
     let occupants = [occupant(0, 1, booting), occupant(1, 2, idle), occupant(2, 3, busy)];
@@ -115,60 +115,60 @@ fn a_worker_that_was_not_there_at_the_last_look_adds_nothing_yet() {
 
 #[test]
 fn the_first_value_is_that_of_the_time_since_the_start() {
-    let board = Board::create(1).unwrap();
-    let block = board.block(SlotId(0), Side::B).unwrap();
-    block.set_ready();
-    block.begin_request(s(50), b"GET", b"/");
-    block.end_call(s(60));
-    let mut sampler = Sampler::open(&board, s(100));
-    block.begin_request(s(107), b"GET", b"/");
-    let gauges = sampler.sample(&scene(s(110), &[occupant(0, 1, block)]));
+    let scoreboard = Scoreboard::create(1).unwrap();
+    let entry = scoreboard.entry(SlotId(0), Side::B).unwrap();
+    entry.set_ready();
+    entry.begin_request(s(50), b"GET", b"/");
+    entry.end_call(s(60));
+    let mut sampler = Sampler::open(&scoreboard, s(100));
+    entry.begin_request(s(107), b"GET", b"/");
+    let gauges = sampler.sample(&scene(s(110), &[occupant(0, 1, entry)]));
     assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.3);
 }
 
 #[test]
 fn a_worker_in_the_place_of_one_that_left_counts_from_its_first_request_on() {
-    let block = ready_block();
+    let entry = ready_block();
     let mut sampler = sampler();
-    sampler.sample(&scene(s(100), &[occupant(0, 1, block)]));
+    sampler.sample(&scene(s(100), &[occupant(0, 1, entry)]));
     sampler.sample(&scene(s(110), &[]));
-    block.begin_request(s(115), b"GET", b"/");
-    let gauges = sampler.sample(&scene(s(120), &[occupant(0, 2, block)]));
+    entry.begin_request(s(115), b"GET", b"/");
+    let gauges = sampler.sample(&scene(s(120), &[occupant(0, 2, entry)]));
     assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5);
 }
 
 #[test]
 fn looks_in_quick_succession_say_the_same_and_take_no_time_from_each_other() {
     let ms = Duration::from_millis;
-    let block = ready_block();
-    let occupants = [occupant(0, 1, block)];
+    let entry = ready_block();
+    let occupants = [occupant(0, 1, entry)];
     let mut sampler = sampler();
     sampler.sample(&scene(s(100), &occupants));
-    block.begin_request(s(105), b"GET", b"/");
+    entry.begin_request(s(105), b"GET", b"/");
     let half = sampler.sample(&scene(s(110), &occupants));
     assert_eq!(value(&half, Gauge::WorkersUtilization), 0.5);
-    block.end_call(s(110));
+    entry.end_call(s(110));
     for later in [1, 499] {
         let gauges = sampler.sample(&scene(s(110) + ms(later), &occupants));
         assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5, "after {later} ms");
     }
-    block.begin_request(s(111), b"GET", b"/");
+    entry.begin_request(s(111), b"GET", b"/");
     let gauges = sampler.sample(&scene(s(112), &occupants));
     assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.5, "of all the time since");
 }
 
 #[test]
 fn a_worker_that_died_in_a_request_leaves_its_successor_no_debt_and_no_credit() {
-    let block = ready_block();
+    let entry = ready_block();
     let mut sampler = sampler();
-    block.begin_request(s(0), b"GET", b"/hangs");
-    sampler.sample(&scene(s(100), &[occupant(0, 1, block)]));
-    block.assign(Generation(1));
-    block.set_ready();
-    let gauges = sampler.sample(&scene(s(110), &[occupant(0, 2, block)]));
+    entry.begin_request(s(0), b"GET", b"/hangs");
+    sampler.sample(&scene(s(100), &[occupant(0, 1, entry)]));
+    entry.assign(Generation(1));
+    entry.set_ready();
+    let gauges = sampler.sample(&scene(s(110), &[occupant(0, 2, entry)]));
     assert_eq!(value(&gauges, Gauge::WorkersUtilization), 0.0);
-    block.begin_request(s(110), b"GET", b"/");
-    let gauges = sampler.sample(&scene(s(120), &[occupant(0, 2, block)]));
+    entry.begin_request(s(110), b"GET", b"/");
+    let gauges = sampler.sample(&scene(s(120), &[occupant(0, 2, entry)]));
     assert_eq!(value(&gauges, Gauge::WorkersUtilization), 1.0);
 }
 
@@ -197,9 +197,9 @@ fn two_looks_at_one_moment_are_no_division_by_zero() {
 
 #[test]
 fn a_slot_with_two_occupants_has_the_sum_of_both() {
-    let (old, new) = (ready_block(), Block::detached());
-    old.row.add(Counter::ConnAcceptSuccess, 5);
-    new.row.add(Counter::ConnAcceptSuccess, 2);
+    let (old, new) = (ready_block(), WorkerEntry::detached());
+    old.counters.add(Counter::ConnAcceptSuccess, 5);
+    new.counters.add(Counter::ConnAcceptSuccess, 2);
     let occupants = [occupant(3, 1000, old), occupant(1, 30, ready_block()), occupant(3, 500, new)];
     let gauges = sampler().sample(&scene(s(1), &occupants));
     assert_eq!(of_slot(&gauges, 3, Gauge::ConnOpen), Some(7.0));
@@ -211,8 +211,8 @@ fn a_slot_with_two_occupants_has_the_sum_of_both() {
 #[test]
 fn connections_that_nobody_can_have_are_left_out() {
     let (garbage, sane) = (ready_block(), ready_block());
-    garbage.row.add(Counter::ConnAcceptSuccess, 1 << 60);
-    sane.row.add(Counter::ConnAcceptSuccess, 9);
+    garbage.counters.add(Counter::ConnAcceptSuccess, 1 << 60);
+    sane.counters.add(Counter::ConnAcceptSuccess, 9);
     let occupants = [occupant(0, 1, garbage), occupant(0, 2, sane), occupant(1, 3, garbage)];
     let gauges = sampler().sample(&scene(s(1), &occupants));
     assert_eq!(of_slot(&gauges, 0, Gauge::ConnOpen), Some(9.0));

@@ -10,43 +10,43 @@ use super::*;
 
 const SLOTS: u16 = 3;
 
-fn block(board: &Board, slot: u16, side: Side) -> &'static Block {
-    board.block(SlotId(slot), side).unwrap()
+fn entry(scoreboard: &Scoreboard, slot: u16, side: Side) -> &'static WorkerEntry {
+    scoreboard.entry(SlotId(slot), side).unwrap()
 }
 
-fn totals(ledger: &Ledger, slot: u16) -> &Totals {
+fn totals(ledger: &Totals, slot: u16) -> &SlotTotals {
     let found = ledger.slots().find(|(id, _)| *id == SlotId(slot));
     found.map(|(_, totals)| totals).expect("the slot had a worker")
 }
 
-/// Writes into the board as a worker would that has lost its way.
-fn scribble<T>(board: &Board, place: &T, offset: usize, bytes: &[u8]) {
-    let start = std::ptr::from_ref(board.header()).addr();
+/// Writes into the scoreboard as a worker would that has lost its way.
+fn scribble<T>(scoreboard: &Scoreboard, place: &T, offset: usize, bytes: &[u8]) {
+    let start = std::ptr::from_ref(scoreboard.header()).addr();
     let offset = std::ptr::from_ref(place).addr() - start + offset;
-    let file = File::from(board.as_fd().try_clone_to_owned().unwrap());
+    let file = File::from(scoreboard.as_fd().try_clone_to_owned().unwrap());
     file.write_all_at(bytes, offset as u64).unwrap();
 }
 
-fn scribble_count(board: &Board, slot: u16, side: Side, counter: Counter, value: u64) {
-    let row = &block(board, slot, side).row;
-    scribble(board, row, counter as usize * size_of::<u64>(), &value.to_ne_bytes());
-    assert_eq!(row.get(counter), value);
+fn scribble_count(scoreboard: &Scoreboard, slot: u16, side: Side, counter: Counter, value: u64) {
+    let counters = &entry(scoreboard, slot, side).counters;
+    scribble(scoreboard, counters, counter as usize * size_of::<u64>(), &value.to_ne_bytes());
+    assert_eq!(counters.get(counter), value);
 }
 
 /// `Histogram` is its count, its sum, its buckets.
-fn scribble_bucket(board: &Board, histogram: &Histogram, bucket: usize, value: u32) {
+fn scribble_bucket(scoreboard: &Scoreboard, histogram: &Histogram, bucket: usize, value: u32) {
     let offset = 2 * size_of::<u64>() + bucket * size_of::<u32>();
-    scribble(board, histogram, offset, &value.to_ne_bytes());
+    scribble(scoreboard, histogram, offset, &value.to_ne_bytes());
     assert_eq!(histogram.buckets().nth(bucket), Some(value));
 }
 
-fn scribble_histogram_count(board: &Board, histogram: &Histogram, value: u64) {
-    scribble(board, histogram, 0, &value.to_ne_bytes());
+fn scribble_histogram_count(scoreboard: &Scoreboard, histogram: &Histogram, value: u64) {
+    scribble(scoreboard, histogram, 0, &value.to_ne_bytes());
     assert_eq!(histogram.count(), value);
 }
 
-fn scribble_histogram_sum(board: &Board, histogram: &Histogram, value_ns: u64) {
-    scribble(board, histogram, size_of::<u64>(), &value_ns.to_ne_bytes());
+fn scribble_histogram_sum(scoreboard: &Scoreboard, histogram: &Histogram, value_ns: u64) {
+    scribble(scoreboard, histogram, size_of::<u64>(), &value_ns.to_ne_bytes());
     assert_eq!(histogram.sum(), Duration::from_nanos(value_ns));
 }
 
@@ -56,85 +56,88 @@ fn ms(ms: u64) -> Duration {
 
 #[test]
 fn both_sides_of_a_slot_add_up() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
-    block(&board, 1, Side::A).row.add(Counter::ReqDone, 3);
-    block(&board, 1, Side::B).row.add(Counter::ReqDone, 4);
-    block(&board, 1, Side::A).queue_wait.record(ms(5));
-    block(&board, 1, Side::B).queue_wait.record(ms(7));
-    ledger.read(&board);
-    ledger.read(&board);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
+    entry(&scoreboard, 1, Side::A).counters.add(Counter::ReqDone, 3);
+    entry(&scoreboard, 1, Side::B).counters.add(Counter::ReqDone, 4);
+    entry(&scoreboard, 1, Side::A).queue_wait.record(ms(5));
+    entry(&scoreboard, 1, Side::B).queue_wait.record(ms(7));
+    ledger.read(&scoreboard);
+    ledger.read(&scoreboard);
     assert_eq!(totals(&ledger, 1).count(Counter::ReqDone), 7);
     let spread = totals(&ledger, 1).spread(Distribution::QueueWait);
     assert_eq!((spread.count, spread.sum), (2, ms(12)));
-    assert_eq!(totals(&ledger, 1).spread(Distribution::RequestDuration), &Spread::new());
+    assert_eq!(
+        totals(&ledger, 1).spread(Distribution::RequestDuration),
+        &DistributionTotals::new()
+    );
 }
 
 #[test]
 fn the_supervisors_own_counts_belong_to_no_slot() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
-    board.header().row.add(Counter::StatsdDropped, 2);
-    ledger.read(&board);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
+    scoreboard.header().counters.add(Counter::StatsdDropped, 2);
+    ledger.read(&scoreboard);
     assert_eq!(ledger.supervisor().count(Counter::StatsdDropped), 2);
     assert_eq!(ledger.slots().count(), 0);
 }
 
 #[test]
 fn a_slot_is_told_of_from_its_first_occupant_on() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
-    ledger.read(&board);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
+    ledger.read(&scoreboard);
     assert_eq!(ledger.slots().count(), 0);
-    block(&board, 2, Side::B).occupy(71);
-    ledger.read(&board);
-    block(&board, 2, Side::B).assign(Generation(2));
-    ledger.read(&board);
+    entry(&scoreboard, 2, Side::B).occupy(71);
+    ledger.read(&scoreboard);
+    entry(&scoreboard, 2, Side::B).assign(Generation(2));
+    ledger.read(&scoreboard);
     assert_eq!(ledger.slots().map(|(slot, _)| slot).collect::<Vec<_>>(), [SlotId(2)]);
 }
 
 #[test]
 fn a_worker_that_died_before_anybody_looked_is_told_of() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
-    block(&board, 0, Side::A).row.inc(Counter::WorkerRestartsBoot);
-    ledger.read(&board);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
+    entry(&scoreboard, 0, Side::A).counters.inc(Counter::WorkerRestartsBoot);
+    ledger.read(&scoreboard);
     assert_eq!(totals(&ledger, 0).count(Counter::WorkerRestartsBoot), 1);
 }
 
 #[test]
 fn what_an_inherited_board_says_is_not_counted_again() {
-    let board = Board::create(SLOTS).unwrap();
-    let old = block(&board, 0, Side::A);
-    old.row.add(Counter::ReqDone, 1000);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let old = entry(&scoreboard, 0, Side::A);
+    old.counters.add(Counter::ReqDone, 1000);
     old.request_duration.record(ms(9));
-    board.header().row.inc(Counter::ReloadOk);
-    let mut ledger = Ledger::open(&board);
-    assert_eq!(totals(&ledger, 0), &Totals::new());
-    ledger.read(&board);
-    assert_eq!(totals(&ledger, 0), &Totals::new());
-    assert_eq!(ledger.supervisor(), &Totals::new());
-    old.row.inc(Counter::ReqDone);
+    scoreboard.header().counters.inc(Counter::ReloadOk);
+    let mut ledger = Totals::open(&scoreboard);
+    assert_eq!(totals(&ledger, 0), &SlotTotals::new());
+    ledger.read(&scoreboard);
+    assert_eq!(totals(&ledger, 0), &SlotTotals::new());
+    assert_eq!(ledger.supervisor(), &SlotTotals::new());
+    old.counters.inc(Counter::ReqDone);
     old.request_duration.record(ms(9));
-    ledger.read(&board);
+    ledger.read(&scoreboard);
     assert_eq!(totals(&ledger, 0).count(Counter::ReqDone), 1);
     assert_eq!(totals(&ledger, 0).spread(Distribution::RequestDuration).count, 1);
 }
 
 #[test]
 fn a_count_that_fell_or_leapt_moves_nothing_and_counting_goes_on_from_it() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
-    let row = &block(&board, 0, Side::A).row;
-    row.add(Counter::ReqDone, 10);
-    ledger.read(&board);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
+    let counters = &entry(&scoreboard, 0, Side::A).counters;
+    counters.add(Counter::ReqDone, 10);
+    ledger.read(&scoreboard);
     for garbage in [3, 5 + LARGEST_RISE, 0x7fff_1234_5678, u64::MAX - 1, 0] {
         let before = totals(&ledger, 0).count(Counter::ReqDone);
-        scribble_count(&board, 0, Side::A, Counter::ReqDone, garbage);
-        ledger.read(&board);
+        scribble_count(&scoreboard, 0, Side::A, Counter::ReqDone, garbage);
+        ledger.read(&scoreboard);
         assert_eq!(totals(&ledger, 0).count(Counter::ReqDone), before, "{garbage}");
-        row.inc(Counter::ReqDone);
-        ledger.read(&board);
+        counters.inc(Counter::ReqDone);
+        ledger.read(&scoreboard);
         assert_eq!(totals(&ledger, 0).count(Counter::ReqDone), before + 1, "{garbage}");
     }
     assert_eq!(totals(&ledger, 0).count(Counter::RespDone), 0);
@@ -142,46 +145,48 @@ fn a_count_that_fell_or_leapt_moves_nothing_and_counting_goes_on_from_it() {
 
 #[test]
 fn much_that_was_counted_while_nobody_looked_is_not_lost() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
     let nine_hours_of_a_gigabyte_a_second = 9 * 3600 * 1_000_000_000;
-    block(&board, 0, Side::A).row.add(Counter::BytesOut, nine_hours_of_a_gigabyte_a_second);
-    ledger.read(&board);
+    entry(&scoreboard, 0, Side::A)
+        .counters
+        .add(Counter::BytesOut, nine_hours_of_a_gigabyte_a_second);
+    ledger.read(&scoreboard);
     let counted = totals(&ledger, 0).count(Counter::BytesOut);
     assert_eq!(counted, nine_hours_of_a_gigabyte_a_second);
 }
 
 #[test]
 fn a_bucket_goes_on_when_it_wraps() {
-    let board = Board::create(SLOTS).unwrap();
-    let histogram = &block(&board, 0, Side::A).queue_wait;
-    block(&board, 0, Side::A).occupy(71);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let histogram = &entry(&scoreboard, 0, Side::A).queue_wait;
+    entry(&scoreboard, 0, Side::A).occupy(71);
     let bucket = Histogram::index_of(Duration::from_micros(3));
-    scribble_bucket(&board, histogram, bucket, u32::MAX - 1);
-    let mut ledger = Ledger::open(&board);
+    scribble_bucket(&scoreboard, histogram, bucket, u32::MAX - 1);
+    let mut ledger = Totals::open(&scoreboard);
     for _ in 0..5 {
         histogram.record(Duration::from_micros(3));
     }
     assert_eq!(histogram.buckets().nth(bucket), Some(3));
-    ledger.read(&board);
+    ledger.read(&scoreboard);
     let spread = totals(&ledger, 0).spread(Distribution::QueueWait);
     assert_eq!((spread.count, spread.buckets[bucket]), (5, 5));
 }
 
 #[test]
 fn a_bucket_that_fell_or_rose_by_more_than_was_recorded_moves_nothing() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
-    let histogram = &block(&board, 0, Side::A).queue_wait;
-    block(&board, 0, Side::A).occupy(71);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
+    let histogram = &entry(&scoreboard, 0, Side::A).queue_wait;
+    entry(&scoreboard, 0, Side::A).occupy(71);
     histogram.record(Duration::from_micros(3));
-    ledger.read(&board);
+    ledger.read(&scoreboard);
     let [spoiled, other] = [3, 7].map(|us| Histogram::index_of(Duration::from_micros(us)));
     for garbage in [0, 1000, u32::MAX] {
         let before = totals(&ledger, 0).spread(Distribution::QueueWait).clone();
-        scribble_bucket(&board, histogram, spoiled, garbage);
+        scribble_bucket(&scoreboard, histogram, spoiled, garbage);
         histogram.record(Duration::from_micros(7));
-        ledger.read(&board);
+        ledger.read(&scoreboard);
         let after = totals(&ledger, 0).spread(Distribution::QueueWait);
         assert_eq!(after.buckets[spoiled], before.buckets[spoiled], "{garbage}");
         assert_eq!(after.buckets[other], before.buckets[other] + 1, "{garbage}");
@@ -191,35 +196,35 @@ fn a_bucket_that_fell_or_rose_by_more_than_was_recorded_moves_nothing() {
 
 #[test]
 fn a_histogram_whose_count_is_garbage_moves_nothing_and_goes_on_from_there() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
-    let histogram = &block(&board, 0, Side::A).queue_wait;
-    block(&board, 0, Side::A).occupy(71);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
+    let histogram = &entry(&scoreboard, 0, Side::A).queue_wait;
+    entry(&scoreboard, 0, Side::A).occupy(71);
     histogram.record(ms(1));
-    ledger.read(&board);
-    scribble_histogram_count(&board, histogram, u64::MAX / 2);
-    ledger.read(&board);
+    ledger.read(&scoreboard);
+    scribble_histogram_count(&scoreboard, histogram, u64::MAX / 2);
+    ledger.read(&scoreboard);
     histogram.record(ms(1));
-    ledger.read(&board);
+    ledger.read(&scoreboard);
     assert_eq!(totals(&ledger, 0).spread(Distribution::QueueWait).count, 2);
 }
 
 #[test]
 fn a_sum_that_rose_by_more_than_its_buckets_hold_moves_nothing_and_goes_on_from_there() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
-    let histogram = &block(&board, 0, Side::A).queue_wait;
-    block(&board, 0, Side::A).occupy(71);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
+    let histogram = &entry(&scoreboard, 0, Side::A).queue_wait;
+    entry(&scoreboard, 0, Side::A).occupy(71);
     histogram.record(ms(1));
-    ledger.read(&board);
+    ledger.read(&scoreboard);
     for garbage_ns in [0x5555_5555_0000, 0x7fff_1234_5678, u64::MAX - 10_000_000, 0] {
-        scribble_histogram_sum(&board, histogram, garbage_ns);
+        scribble_histogram_sum(&scoreboard, histogram, garbage_ns);
         histogram.record(ms(1));
-        ledger.read(&board);
+        ledger.read(&scoreboard);
         let before = totals(&ledger, 0).spread(Distribution::QueueWait).sum;
         assert!(before <= ms(4), "{garbage_ns}: {before:?}");
         histogram.record(ms(1));
-        ledger.read(&board);
+        ledger.read(&scoreboard);
         let after = totals(&ledger, 0).spread(Distribution::QueueWait).sum;
         assert_eq!(after, before + ms(1), "{garbage_ns}");
     }
@@ -227,43 +232,43 @@ fn a_sum_that_rose_by_more_than_its_buckets_hold_moves_nothing_and_goes_on_from_
 
 #[test]
 fn a_response_that_was_sent_for_days_is_in_the_sum() {
-    let board = Board::create(SLOTS).unwrap();
-    let mut ledger = Ledger::open(&board);
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
     let days = Duration::from_secs(30 * 24 * 60 * 60);
-    block(&board, 0, Side::A).occupy(71);
-    block(&board, 0, Side::A).request_duration.record(days);
-    ledger.read(&board);
+    entry(&scoreboard, 0, Side::A).occupy(71);
+    entry(&scoreboard, 0, Side::A).request_duration.record(days);
+    ledger.read(&scoreboard);
     assert_eq!(totals(&ledger, 0).spread(Distribution::RequestDuration).sum, days);
 }
 
 #[test]
 fn count_and_buckets_agree_while_a_worker_records_and_in_the_end_nothing_is_missing() {
     const RECORDS: u64 = 200_000;
-    let board = Board::create(1).unwrap();
-    let mut ledger = Ledger::open(&board);
-    let block = block(&board, 0, Side::A);
-    block.occupy(71);
+    let scoreboard = Scoreboard::create(1).unwrap();
+    let mut ledger = Totals::open(&scoreboard);
+    let entry = entry(&scoreboard, 0, Side::A);
+    entry.occupy(71);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             for us in 0..RECORDS {
-                block.request_duration.record(Duration::from_micros(us));
+                entry.request_duration.record(Duration::from_micros(us));
             }
             done.store(true, Ordering::Release);
         });
         while !done.load(Ordering::Acquire) {
-            ledger.read(&board);
+            ledger.read(&scoreboard);
             let spread = totals(&ledger, 0).spread(Distribution::RequestDuration);
             assert_eq!(spread.count, spread.buckets.iter().sum::<u64>());
         }
     });
-    ledger.read(&board);
+    ledger.read(&scoreboard);
     let spread = totals(&ledger, 0).spread(Distribution::RequestDuration);
     assert_eq!(spread.count, RECORDS);
     assert_eq!(spread.sum, Duration::from_micros((0..RECORDS).sum()));
 }
 
-/// Something that happens to a board.
+/// Something that happens to a scoreboard.
 #[derive(Clone, Debug)]
 enum Event {
     Add { slot: u16, side: Side, counter: usize, n: u64 },
@@ -307,42 +312,47 @@ fn garbage() -> impl Strategy<Value = Event> {
     prop_oneof![count, bucket]
 }
 
-fn happen(event: &Event, board: &Board, ledger: &mut Ledger, expected: &mut [Totals]) {
+fn happen(
+    event: &Event,
+    scoreboard: &Scoreboard,
+    ledger: &mut Totals,
+    expected: &mut [SlotTotals],
+) {
     match *event {
         Event::Add { slot, side, counter, n } => {
-            block(board, slot, side).row.add(Counter::ALL[counter], n);
+            entry(scoreboard, slot, side).counters.add(Counter::ALL[counter], n);
             expected[usize::from(slot)].counts[counter] += n;
         }
         Event::Record { slot, side, distribution, us } => {
-            distribution.of(block(board, slot, side)).record(Duration::from_micros(us));
+            distribution.of(entry(scoreboard, slot, side)).record(Duration::from_micros(us));
             let spread = &mut expected[usize::from(slot)].spreads[distribution as usize];
             spread.count += 1;
             spread.sum += Duration::from_micros(us);
             spread.buckets[Histogram::index_of(Duration::from_micros(us))] += 1;
         }
         Event::Assign { slot, side } => {
-            block(board, slot, side).assign(Generation(2));
-            block(board, slot, side).occupy(72);
+            entry(scoreboard, slot, side).assign(Generation(2));
+            entry(scoreboard, slot, side).occupy(72);
         }
-        Event::Read => ledger.read(board),
+        Event::Read => ledger.read(scoreboard),
         Event::Garbage { slot, side, counter, value } => {
-            scribble_count(board, slot, side, Counter::ALL[counter], value);
+            scribble_count(scoreboard, slot, side, Counter::ALL[counter], value);
         }
         Event::GarbageBucket { slot, side, bucket, value } => {
-            scribble_bucket(board, &block(board, slot, side).queue_wait, bucket, value);
+            scribble_bucket(scoreboard, &entry(scoreboard, slot, side).queue_wait, bucket, value);
         }
     }
 }
 
-fn occupied_board() -> Board {
-    let board = Board::create(SLOTS).unwrap();
+fn occupied_board() -> Scoreboard {
+    let scoreboard = Scoreboard::create(SLOTS).unwrap();
     for slot in 0..SLOTS {
-        block(&board, slot, Side::A).occupy(71);
+        entry(&scoreboard, slot, Side::A).occupy(71);
     }
-    board
+    scoreboard
 }
 
-fn snapshot(ledger: &Ledger) -> Vec<Totals> {
+fn snapshot(ledger: &Totals) -> Vec<SlotTotals> {
     ledger.slots().map(|(_, totals)| totals.clone()).collect()
 }
 
@@ -351,17 +361,17 @@ proptest! {
     fn totals_are_what_was_counted_whenever_they_are_read(
         events in prop::collection::vec(honest(), 0..60),
     ) {
-        let board = occupied_board();
-        let mut ledger = Ledger::open(&board);
-        ledger.read(&board);
-        let mut expected = vec![Totals::new(); usize::from(SLOTS)];
+        let scoreboard = occupied_board();
+        let mut ledger = Totals::open(&scoreboard);
+        ledger.read(&scoreboard);
+        let mut expected = vec![SlotTotals::new(); usize::from(SLOTS)];
         for event in &events {
-            happen(event, &board, &mut ledger, &mut expected);
+            happen(event, &scoreboard, &mut ledger, &mut expected);
             if matches!(event, Event::Read) {
                 prop_assert_eq!(&snapshot(&ledger), &expected);
             }
         }
-        ledger.read(&board);
+        ledger.read(&scoreboard);
         prop_assert_eq!(&snapshot(&ledger), &expected);
     }
 
@@ -369,14 +379,14 @@ proptest! {
     fn garbage_never_makes_a_total_fall_nor_rise_above_what_was_counted(
         events in prop::collection::vec(prop_oneof![3 => honest(), 1 => garbage()], 0..80),
     ) {
-        let board = occupied_board();
-        let mut ledger = Ledger::open(&board);
-        ledger.read(&board);
-        let mut counted = vec![Totals::new(); usize::from(SLOTS)];
+        let scoreboard = occupied_board();
+        let mut ledger = Totals::open(&scoreboard);
+        ledger.read(&scoreboard);
+        let mut counted = vec![SlotTotals::new(); usize::from(SLOTS)];
         let mut garbage_buckets = 0;
         for event in events.iter().chain([&Event::Read]) {
             let before = snapshot(&ledger);
-            happen(event, &board, &mut ledger, &mut counted);
+            happen(event, &scoreboard, &mut ledger, &mut counted);
             garbage_buckets += u64::from(matches!(event, Event::GarbageBucket { .. }));
             for ((after, before), counted) in snapshot(&ledger).iter().zip(&before).zip(&counted) {
                 for counter in Counter::ALL {

@@ -17,7 +17,7 @@ use super::{Disposition, await_end, die_with, set_disposition};
 use crate::supervisor::slot::Pid;
 
 /// A child that does one thing, says what came out of it, and ends.
-pub struct Errand {
+pub struct HelperProcess {
     pid: unistd::Pid,
     words: OwnedFd,
 }
@@ -31,7 +31,7 @@ pub struct Errand {
 /// Unlike [`spawn`](super::spawn) this also forks a process with threads, because a server in its caller's process
 /// has the caller's: one of them may hold a lock that `work` needs, so whoever waits has to limit how
 /// long, and to kill it then.
-pub fn errand(work: impl FnOnce() -> Vec<u8>) -> io::Result<Errand> {
+pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
     let (words, mouth) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let parent = unistd::getpid();
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
@@ -50,7 +50,7 @@ pub fn errand(work: impl FnOnce() -> Vec<u8>) -> io::Result<Errand> {
     }
     mask.thread_set_mask()?;
     match forked? {
-        ForkResult::Parent { child } => Ok(Errand { pid: child, words }),
+        ForkResult::Parent { child } => Ok(HelperProcess { pid: child, words }),
         ForkResult::Child => unreachable!("the child has exited"),
     }
 }
@@ -66,7 +66,7 @@ fn prepare_errand(parent: unistd::Pid, mouth: &OwnedFd) -> io::Result<()> {
     close_others(vec![0, 1, 2, mouth.as_raw_fd()])
 }
 
-impl Errand {
+impl HelperProcess {
     /// Its process, which must not be taken for another child's.
     pub fn pid(&self) -> Pid {
         Pid(self.pid.as_raw())
@@ -137,13 +137,13 @@ fn close_listed(kept: &[RawFd]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn words_of(errand: &Errand) -> Vec<u8> {
+    fn words_of(run_helper: &HelperProcess) -> Vec<u8> {
         let mut words = Vec::new();
         let mut part = [0; 64];
         loop {
-            let mut fds = [PollFd::new(errand.words(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(run_helper.words(), PollFlags::POLLIN)];
             assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1));
-            match unistd::read(errand.words(), &mut part).unwrap() {
+            match unistd::read(run_helper.words(), &mut part).unwrap() {
                 0 => return words,
                 n => words.extend(&part[..n]),
             }
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn an_errand_says_what_came_out_of_it() {
-        let errand = errand(|| b"forty-two".to_vec()).unwrap();
-        assert_eq!(words_of(&errand), b"forty-two");
-        errand.kill(); // It has ended: nobody is killed.
-        errand.reap();
+        let run_helper = run_helper(|| b"forty-two".to_vec()).unwrap();
+        assert_eq!(words_of(&run_helper), b"forty-two");
+        run_helper.kill(); // It has ended: nobody is killed.
+        run_helper.reap();
     }
 
     #[test]
@@ -164,11 +164,11 @@ mod tests {
             let entries = fs::read_dir("/proc/self/fd").unwrap();
             format!("{}", entries.count()).into_bytes()
         };
-        let errand = errand(open).unwrap();
-        let count: usize = String::from_utf8(words_of(&errand)).unwrap().parse().unwrap();
+        let run_helper = run_helper(open).unwrap();
+        let count: usize = String::from_utf8(words_of(&run_helper)).unwrap().parse().unwrap();
         // The standard ones, the pipe and the folder.
         assert!(count <= 5, "{count}");
-        errand.reap();
+        run_helper.reap();
     }
 
     #[test]
@@ -176,9 +176,9 @@ mod tests {
         let hang = || loop {
             unistd::pause();
         };
-        let errand = errand(hang).unwrap();
-        errand.kill();
-        assert_eq!(words_of(&errand), b"");
-        errand.reap();
+        let run_helper = run_helper(hang).unwrap();
+        run_helper.kill();
+        assert_eq!(words_of(&run_helper), b"");
+        run_helper.reap();
     }
 }

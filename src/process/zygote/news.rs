@@ -49,7 +49,7 @@ pub enum News {
     Started {
         /// Where.
         slot: SlotId,
-        /// In which block.
+        /// In which entry.
         side: Side,
         /// Which.
         pid: Pid,
@@ -58,7 +58,7 @@ pub enum News {
     SpawnFailed {
         /// Where.
         slot: SlotId,
-        /// In which block.
+        /// In which entry.
         side: Side,
         /// Why.
         cause: SpawnCause,
@@ -92,7 +92,7 @@ pub enum Lie {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delay {
     /// Loading the application.
-    Load,
+    Revision,
     /// Forking a worker.
     Fork,
     /// Leaving.
@@ -163,7 +163,7 @@ impl News {
             }
             Self::Killed { reason } => {
                 let reason = match reason {
-                    Delay::Load => "not ready within --boot-timeout",
+                    Delay::Revision => "not ready within --boot-timeout",
                     Delay::Fork => "did not fork a worker in time",
                     Delay::Leave => "did not leave in time",
                 };

@@ -15,7 +15,7 @@ use std::vec::IntoIter;
 
 use arctos_worker::process::fork_guard;
 use arctos_worker::shared::fd;
-use arctos_worker::worker_init::{Listener, Post, WorkerExit, receive_stacks_pipe};
+use arctos_worker::worker_init::{Listener, WorkerExit, WorkerInit, receive_stacks_pipe};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -118,29 +118,31 @@ fn work(
     mut descriptors: IntoIter<OwnedFd>,
     inheritance: &Inheritance<'_>,
 ) -> i32 {
-    let Inheritance { generation, name, settings, log, board, supervisor } = *inheritance;
+    let Inheritance { generation, name, settings, log, scoreboard, supervisor } = *inheritance;
     let slot = brief.slot;
-    // Neither lacks: the supervisor has looked for the block, and `hear` has counted.
-    let Some(block) = board.block(slot, brief.side) else { return WorkerExit::Internal.code() };
+    // Neither lacks: the supervisor has looked for the entry, and `hear` has counted.
+    let Some(entry) = scoreboard.entry(slot, brief.side) else {
+        return WorkerExit::Internal.code();
+    };
     let mut next = || descriptors.next();
     let (Some(life), Some(doorbell)) = (next(), next()) else {
         return WorkerExit::Internal.code();
     };
     let stacks = receive_stacks_pipe(life.as_fd());
-    // The supervisor may have given the order up meanwhile: the block is another's then.
+    // The supervisor may have given the order up meanwhile: the entry is another's then.
     if is_at_end(&life) {
         return WorkerExit::Done.code();
     }
     let access_log = if brief.has_access_log { next() } else { None };
     let listeners = brief.listeners.into_iter().zip(descriptors);
     let listeners = listeners.map(|((name, owner), socket)| Listener { socket, name, owner });
-    let log = log.with_identity(slot, std::process::id(), generation).with_row(&block.row);
+    let log = log.with_identity(slot, std::process::id(), generation).with_row(&entry.counters);
     let log = log.with_stacks_pipe(stacks);
-    let post = Post {
+    let init = WorkerInit {
         slot,
         generation,
-        block,
-        header: board.header(),
+        entry,
+        header: scoreboard.header(),
         life,
         supervisor: Arc::clone(supervisor),
         doorbell,
@@ -148,10 +150,10 @@ fn work(
         settings: settings.clone(),
         log: log.clone(),
         access_log,
-        companion: None,
+        ticker: None,
     };
     let _ = prctl::set_name(&fork::title(name, slot)); // A name in ps(1), and no more.
-    fork::guarded(&log, "worker.panic", || preloaded.work(post).code())
+    fork::guarded(&log, "worker.panic", || preloaded.work(init).code())
 }
 
 /// What came from the supervisor.

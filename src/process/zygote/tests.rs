@@ -197,7 +197,7 @@ fn an_import_without_end_is_killed_at_the_deadline() {
     assert_eq!(play.zygote.judge(play.t(60)), [late]);
     assert_eq!(play.zygote.judge(play.t(60)), []);
     let news = play.zygote.judge(play.t(61));
-    let killed = News::Killed { reason: Delay::Load };
+    let killed = News::Killed { reason: Delay::Revision };
     assert_eq!(news, [killed, not_started(0, SpawnCause::Late)]);
     assert_eq!(play.zygote.judge(play.t(62)), []);
     assert!(play.is_killed());

@@ -20,12 +20,12 @@ impl World {
         let leaving = &self.processes[&pid.0].leaving;
         let gives_up = match self.machine.phase {
             Phase::Leaving { verdict, .. } => verdict != Verdict::Asked,
-            Phase::Piloting
+            Phase::Canary
             | Phase::Filling
             | Phase::Serving { .. }
-            | Phase::Resting
+            | Phase::Paused
             | Phase::Returning
-            | Phase::Announcing { .. }
+            | Phase::LameDuck { .. }
             | Phase::Finished => false,
         };
         if !leaving.has_been_ready || leaving.is_hung || self.interrupted || gives_up {

@@ -102,7 +102,7 @@ fn is_answer(event: &Event, to: &Order) -> bool {
         | Event::Worn { .. }
         | Event::Exited { .. }
         | Event::Configured { .. }
-        | Event::Wish(_)
+        | Event::OperatorCommand(_)
         | Event::Tick => false,
     }
 }

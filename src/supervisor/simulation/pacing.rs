@@ -27,7 +27,7 @@ impl Pacing {
 impl World {
     /// Takes in what forgives failures. It may be generous: the exact rule is the slot's, and tested there.
     pub(super) fn pace(&mut self, event: &Event) {
-        let mut forgets = matches!(event, Event::Wish(_) | Event::Configured { .. });
+        let mut forgets = matches!(event, Event::OperatorCommand(_) | Event::Configured { .. });
         if let Event::Exited { life, .. } = event {
             forgets |= life.had_request;
         }

@@ -51,7 +51,7 @@ fn pilots_that_come_to_nothing_end_the_start_and_nobody_is_spawned_instead() {
 
 #[test]
 fn a_stop_has_ended_when_the_spawns_that_wait_are_refused() {
-    for wish in [Wish::Terminate, Wish::Quit, Wish::Interrupt] {
+    for wish in [OperatorCommand::Terminate, OperatorCommand::Quit, OperatorCommand::Interrupt] {
         let mut rig = Rig::new(policy(2)).holding();
         rig.run();
         assert_eq!(rig.wish(wish), [Stopping, CloseDoor, DropListeners]);
@@ -62,19 +62,19 @@ fn a_stop_has_ended_when_the_spawns_that_wait_are_refused() {
 #[test]
 fn a_canary_that_comes_to_nothing_changes_nothing() {
     let mut rig = Rig::serving(policy(2)).holding();
-    rig.event(Event::Wish(Wish::Reload));
+    rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     assert_eq!(rig.event(Event::Configured { policy: Some(policy(2)) }), [Spawn(0)]);
     assert_eq!(rig.after(s(59.0)), []);
     assert_eq!(rig.refused(), [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
-    assert_eq!(rig.event(Event::Wish(Wish::Reload)), [Configure]);
+    assert_eq!(rig.event(Event::OperatorCommand(OperatorCommand::Reload)), [Configure]);
 }
 
 #[test]
 fn a_hup_gives_up_a_canary_that_waits_and_begins_when_it_is_refused() {
     let mut rig = Rig::serving(policy(2)).holding();
-    rig.event(Event::Wish(Wish::Reload));
+    rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     rig.event(Event::Configured { policy: Some(policy(2)) });
-    assert_eq!(rig.event(Event::Wish(Wish::Reload)), [Discard(2)]);
+    assert_eq!(rig.event(Event::OperatorCommand(OperatorCommand::Reload)), [Discard(2)]);
     assert_eq!(rig.refused(), [Configure]);
     assert_eq!(rig.event(Event::Configured { policy: Some(policy(2)) }), [Spawn(0)]);
     assert_eq!(rig.spawned(), []);
@@ -85,9 +85,9 @@ fn a_hup_gives_up_a_canary_that_waits_and_begins_when_it_is_refused() {
 #[test]
 fn rest_gives_up_a_canary_that_waits() {
     let mut rig = Rig::serving(policy(1)).holding();
-    rig.event(Event::Wish(Wish::Reload));
+    rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     rig.event(Event::Configured { policy: Some(policy(1)) });
-    let did = rig.wish(Wish::Rest);
+    let did = rig.wish(OperatorCommand::Rest);
     assert_eq!(did, [Discard(2), Ended(ReloadOutcome::Abandoned), Tell(100, Command::Drain)]);
     assert_eq!(rig.refused(), []);
     assert_eq!(rig.left(100), []);

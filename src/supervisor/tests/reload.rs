@@ -3,7 +3,7 @@
 use super::*;
 
 fn reload() -> Event {
-    Event::Wish(Wish::Reload)
+    Event::OperatorCommand(OperatorCommand::Reload)
 }
 
 impl Rig {
@@ -174,10 +174,10 @@ fn a_canary_that_becomes_ready_at_the_moment_of_a_hup_finishes_what_it_took() {
 
 #[test]
 fn a_worker_that_becomes_ready_at_the_moment_of_winch_or_ttou_finishes_what_it_took() {
-    for wish in [Wish::Rest, Wish::Fewer, Wish::Terminate] {
+    for wish in [OperatorCommand::Rest, OperatorCommand::Fewer, OperatorCommand::Terminate] {
         let mut rig = Rig::serving(policy(2));
-        rig.wish(Wish::More); // 102
-        if wish == Wish::Rest {
+        rig.wish(OperatorCommand::More); // 102
+        if wish == OperatorCommand::Rest {
             assert!(rig.wish(wish).contains(&Tell(102, Command::Drain)));
         } else {
             rig.wish(wish);
@@ -267,7 +267,7 @@ fn a_new_number_of_workers_is_adopted_with_the_canary() {
 #[test]
 fn a_number_of_workers_that_did_not_change_leaves_ttin_alone() {
     let mut rig = Rig::serving(policy(1));
-    rig.wish(Wish::More); // 101
+    rig.wish(OperatorCommand::More); // 101
     rig.ready(101);
     rig.hup(policy(1));
     rig.ready(102);
@@ -288,7 +288,7 @@ fn worn_workers_are_replaced_one_at_a_time() {
 #[test]
 fn a_worker_is_recycled_as_one_that_is_worn() {
     let mut rig = Rig::serving(policy(2));
-    let recycle = |rig: &mut Rig, slot| rig.wish(Wish::Recycle { slot: SlotId(slot) });
+    let recycle = |rig: &mut Rig, slot| rig.wish(OperatorCommand::Recycle { slot: SlotId(slot) });
     assert_eq!(recycle(&mut rig, 1), [Spawn(1)]); // 102
     assert_eq!(recycle(&mut rig, 1), []);
     assert_eq!(recycle(&mut rig, 7), [], "nobody is there");
@@ -301,7 +301,7 @@ fn a_worker_is_recycled_as_one_that_is_worn() {
 fn a_recycling_waits_until_the_canary_has_proved_itself() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2)); // 102, of slot 0
-    assert_eq!(rig.wish(Wish::Recycle { slot: SlotId(1) }), []);
+    assert_eq!(rig.wish(OperatorCommand::Recycle { slot: SlotId(1) }), []);
     rig.ready(102);
     rig.after(s(1.0));
     assert_eq!(rig.left(100), [Spawn(1)]); // 103
@@ -356,7 +356,7 @@ fn a_stop_ends_a_roll_and_takes_the_spare_seat_with_it() {
         Tell(101, Command::Drain),
         DropListeners,
     ];
-    assert_eq!(rig.wish(Wish::Quit), expected);
+    assert_eq!(rig.wish(OperatorCommand::Quit), expected);
     assert_eq!(rig.left(101), []);
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
@@ -365,7 +365,7 @@ fn a_stop_ends_a_roll_and_takes_the_spare_seat_with_it() {
 fn resting() -> Rig {
     let mut rig = Rig::serving(policy(2));
     let all = [Tell(100, Command::Drain), Tell(101, Command::Drain)];
-    assert_eq!(rig.wish(Wish::Rest), all);
+    assert_eq!(rig.wish(OperatorCommand::Rest), all);
     rig.left(100);
     rig.left(101);
     assert_eq!(rig.after(s(600.0)), []);
@@ -414,7 +414,7 @@ fn a_hup_after_rest_waits_for_nobody_who_still_leaves() {
     rig.hup(policy(2)); // 102
     rig.ready(102);
     assert_eq!(rig.after(s(1.0)), [Adopt(2), Tell(100, Command::Drain)]);
-    rig.wish(Wish::Rest);
+    rig.wish(OperatorCommand::Rest);
     rig.left(102);
     rig.left(101);
     assert_eq!(rig.event(reload()), [Spawn(0), Spawn(1)], "the spare seat is taken by 100");
@@ -426,22 +426,22 @@ fn a_hup_after_rest_is_given_up_by_another_rest_and_by_a_stop() {
     let mut rig = resting();
     rig.event(reload());
     rig.configure(policy(2)); // 102
-    let did = rig.wish(Wish::Rest);
+    let did = rig.wish(OperatorCommand::Rest);
     assert_eq!(did, [Discard(2), Ended(ReloadOutcome::Abandoned), Tell(102, Command::Drain)]);
     rig.left(102);
     assert_eq!(rig.event(reload()), [Configure]);
     rig.configure(policy(2)); // 103
-    assert!(rig.wish(Wish::Quit).contains(&Tell(103, Command::Drain)));
+    assert!(rig.wish(OperatorCommand::Quit).contains(&Tell(103, Command::Drain)));
     assert_eq!(rig.left(103), [Finish(Verdict::Asked)]);
 }
 
 #[test]
 fn a_resting_server_stops_at_once() {
     let mut rig = Rig::serving(policy(1));
-    rig.wish(Wish::Rest);
+    rig.wish(OperatorCommand::Rest);
     rig.left(100);
     let expected = [Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)];
-    assert_eq!(rig.wish(Wish::Terminate), expected);
+    assert_eq!(rig.wish(OperatorCommand::Terminate), expected);
 }
 
 #[test]
@@ -474,12 +474,12 @@ fn a_worker_that_hangs_is_told_of_a_stop_and_obeys_if_it_goes_on() {
     let mut rig = Rig::serving(policy(1));
     rig.event(Event::Hung { pid: Pid(100) });
     let told = Tell(100, Command::Drain);
-    assert_eq!(rig.wish(Wish::Quit), [Stopping, CloseDoor, told, DropListeners]);
+    assert_eq!(rig.wish(OperatorCommand::Quit), [Stopping, CloseDoor, told, DropListeners]);
     rig.event(Event::GoesOn { pid: Pid(100) });
     assert_eq!(rig.after(s(1.0)), [], "it drains, and has the time for it");
-    assert_eq!(rig.wish(Wish::Interrupt), [Tell(100, Command::Quick)]);
+    assert_eq!(rig.wish(OperatorCommand::Interrupt), [Tell(100, Command::Quick)]);
     assert_eq!(rig.event(Event::Hung { pid: Pid(100) }), [DumpStack(100)]);
-    assert_eq!(rig.wish(Wish::Quit), [], "it knows");
+    assert_eq!(rig.wish(OperatorCommand::Quit), [], "it knows");
     rig.event(Event::GoesOn { pid: Pid(100) });
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
@@ -497,10 +497,10 @@ fn a_canary_that_hung_and_goes_on_proves_itself() {
 #[test]
 fn a_number_of_workers_can_be_asked_for() {
     let mut rig = Rig::serving(policy(1));
-    assert_eq!(rig.wish(Wish::Scale { workers: 3 }), [Spawn(1), Spawn(2)]);
+    assert_eq!(rig.wish(OperatorCommand::Scale { workers: 3 }), [Spawn(1), Spawn(2)]);
     rig.ready(101);
     rig.ready(102);
-    let did = rig.wish(Wish::Scale { workers: 1 });
+    let did = rig.wish(OperatorCommand::Scale { workers: 1 });
     let expected = [Tell(102, Command::Drain), Retire(2), Tell(101, Command::Drain), Retire(1)];
     assert_eq!(did, expected);
 }
@@ -519,8 +519,8 @@ fn a_canary_that_hangs_in_its_probation_changes_nothing() {
 #[test]
 fn a_second_signal_in_the_drain_delay_never_makes_the_stop_longer() {
     let mut rig = Rig::serving(Policy { graceful: s(3.0), drain_delay: s(1.0), ..policy(1) });
-    rig.wish(Wish::Terminate);
+    rig.wish(OperatorCommand::Terminate);
     rig.after(s(0.9));
-    rig.wish(Wish::Interrupt);
+    rig.wish(OperatorCommand::Interrupt);
     assert_eq!(rig.after(s(2.94 - 0.9)), [Kill(100)]);
 }

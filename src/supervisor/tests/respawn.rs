@@ -55,7 +55,11 @@ fn a_worker_that_serves_ends_the_wait_of_all_slots() {
 
 #[test]
 fn whatever_an_operator_says_ends_the_wait_of_all_slots() {
-    for wish in [Wish::Reload, Wish::More, Wish::Recycle { slot: SlotId(0) }] {
+    for wish in [
+        OperatorCommand::Reload,
+        OperatorCommand::More,
+        OperatorCommand::Recycle { slot: SlotId(0) },
+    ] {
         let mut rig = Rig::serving(policy(2));
         rig.after(s(1.0));
         rig.fails_to_boot();

@@ -28,7 +28,7 @@ enum State {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Heir(State);
+pub struct Successor(State);
 
 /// What a successor is to do when everything becomes its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Taken {
     Already,
 }
 
-impl Heir {
+impl Successor {
     /// A server that has a predecessor.
     pub fn booting() -> Self {
         Self(State::Booting)
@@ -95,7 +95,7 @@ impl Heir {
         self.0 == State::Unfit
     }
 
-    /// When [`Heir::look`] is due.
+    /// When [`Successor::look`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.0 {
             State::Proving { since } => since.map(|since| since + PROBATION),
@@ -125,38 +125,38 @@ mod tests {
 
     #[test]
     fn it_is_ready_once_its_workers_have_lived_for_a_while() {
-        let (mut heir, start) = (Heir::booting(), Instant::now());
-        assert!(!heir.look(start), "not all were there");
-        heir.serves();
-        assert!(!heir.look(start));
-        assert_eq!(heir.next_deadline(), Some(start + PROBATION));
-        assert!(!heir.look(start + ms(900)));
-        assert!(heir.look(start + ms(1000)));
-        assert!(!heir.look(start + ms(3000)), "it is said once");
-        assert!(!heir.is_owner());
-        assert_eq!(heir.take(), Taken::Serving);
-        assert!(heir.is_owner());
-        assert_eq!(heir.take(), Taken::Already);
+        let (mut successor, start) = (Successor::booting(), Instant::now());
+        assert!(!successor.look(start), "not all were there");
+        successor.serves();
+        assert!(!successor.look(start));
+        assert_eq!(successor.next_deadline(), Some(start + PROBATION));
+        assert!(!successor.look(start + ms(900)));
+        assert!(successor.look(start + ms(1000)));
+        assert!(!successor.look(start + ms(3000)), "it is said once");
+        assert!(!successor.is_owner());
+        assert_eq!(successor.take(), Taken::Serving);
+        assert!(successor.is_owner());
+        assert_eq!(successor.take(), Taken::Already);
     }
 
     #[test]
     fn a_worker_that_dies_before_everything_is_its_own_is_its_end() {
-        let (mut heir, start) = (Heir::booting(), Instant::now());
-        heir.serves();
-        heir.look(start);
-        assert!(heir.died());
-        assert!(heir.is_unfit());
-        assert!(!heir.died(), "once");
-        assert!(!heir.look(start + ms(5000)));
-        let mut owner = Heir::of_nobody();
+        let (mut successor, start) = (Successor::booting(), Instant::now());
+        successor.serves();
+        successor.look(start);
+        assert!(successor.died());
+        assert!(successor.is_unfit());
+        assert!(!successor.died(), "once");
+        assert!(!successor.look(start + ms(5000)));
+        let mut owner = Successor::of_nobody();
         assert!(!owner.died() && !owner.is_unfit());
     }
 
     #[test]
     fn it_goes_on_booting_when_the_server_before_is_gone() {
-        let mut heir = Heir::booting();
-        assert_eq!(heir.take(), Taken::Booting);
-        heir.serves();
-        assert!(heir.is_owner());
+        let mut successor = Successor::booting();
+        assert_eq!(successor.take(), Taken::Booting);
+        successor.serves();
+        assert!(successor.is_owner());
     }
 }

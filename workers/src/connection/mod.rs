@@ -25,14 +25,14 @@ pub mod write_buffer;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::connection::write_buffer::Outbox;
+use crate::connection::write_buffer::WriteBuffer;
 use crate::http::response::{CONTINUE, refusal};
 use crate::http::{
     BodyDecoder, BodyError, Framing, Head, HeadError, HeadScan, HttpDate, Parsed, PartialHead,
     Persistence, ReplyFraming, Status, Version,
 };
 use crate::settings::{Limits, Settings};
-use crate::shared::scoreboard::{Counter, Row};
+use crate::shared::scoreboard::{Counter, Counters};
 
 use reply::{Replying, Source, status_counter};
 
@@ -81,7 +81,7 @@ pub struct Rules<'a> {
     /// The current `Date`.
     pub date: &'a HttpDate,
     /// The worker's counters.
-    pub row: &'a Row,
+    pub counters: &'a Counters,
     /// Whether connections may live on; not while the worker drains.
     pub persistence: Persistence,
 }
@@ -105,7 +105,7 @@ impl Gathered {
 pub struct Connection<C> {
     info: ConnInfo,
     state: State,
-    outbox: Outbox<C>,
+    write_buffer: WriteBuffer<C>,
     /// Bytes came, and whether they are enough was not found out yet.
     is_fed: bool,
     /// A request that was refused, until the shell is told.
@@ -160,7 +160,7 @@ struct Facts {
 
 /// `left_bytes` is what the peer may still send.
 enum Lingering {
-    /// The last words are still in the outbox.
+    /// The last words are still in the write_buffer.
     Speaking { left_bytes: u64 },
     /// Our direction is shut.
     Listening { left_bytes: u64 },
@@ -169,7 +169,13 @@ enum Lingering {
 impl<C: AsRef<[u8]>> Connection<C> {
     /// A connection without a byte of a request: just accepted, or kept and handed over.
     pub fn new(info: ConnInfo) -> Self {
-        Self { info, state: State::Idle, outbox: Outbox::new(), is_fed: false, refused: None }
+        Self {
+            info,
+            state: State::Idle,
+            write_buffer: WriteBuffer::new(),
+            is_fed: false,
+            refused: None,
+        }
     }
 
     /// Who the peer is.
@@ -214,7 +220,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             }
             match self.read_head(input, head, rules) {
                 Reading::Unfinished => {
-                    self.await_rest(rules.row);
+                    self.await_rest(rules.counters);
                     return Step::Read;
                 }
                 Reading::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
@@ -225,12 +231,12 @@ impl<C: AsRef<[u8]>> Connection<C> {
             }
         }
         if let State::Body(gathering) = &mut self.state
-            && self.outbox.is_empty()
+            && self.write_buffer.is_empty()
         {
             match gathering.read_body(input) {
                 Ok(step) => {
                     if matches!(step, Step::Read) {
-                        self.await_rest(rules.row);
+                        self.await_rest(rules.counters);
                     }
                     return step;
                 }
@@ -242,10 +248,10 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
         match &mut self.state {
             State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking { .. })
-                if !self.outbox.is_empty() =>
+                if !self.write_buffer.is_empty() =>
             {
                 let is_end = matches!(&self.state, State::Replying(r) if r.source == Source::Done);
-                Step::Write { parts: self.outbox.parts(), is_end }
+                Step::Write { parts: self.write_buffer.parts(), is_end }
             }
             State::Replying(replying) => match replying.source {
                 Source::Items => Step::Pull,
@@ -259,7 +265,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 match left_bytes.checked_sub(count as u64) {
                     Some(left) => *left_bytes = left,
                     None => {
-                        self.close(CloseReason::Lingered, rules.row);
+                        self.close(CloseReason::Lingered, rules.counters);
                         return Step::Close(CloseManner::Tidy);
                     }
                 }
@@ -294,7 +300,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             Ok(Parsed::Complete) => {}
         }
         if head.dropped_count > 0 {
-            rules.row.add(Counter::ReqHeaderDropped, u64::from(head.dropped_count));
+            rules.counters.add(Counter::ReqHeaderDropped, u64::from(head.dropped_count));
         }
         let bytes = input.rest();
         let facts = Facts {
@@ -324,8 +330,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
         let head_bytes = input.take(head.len).into();
         if head.expects_continue && input.rest().is_empty() {
-            self.outbox.tail().extend_from_slice(CONTINUE);
-            rules.row.inc(Counter::RespStatus1xx);
+            self.write_buffer.tail().extend_from_slice(CONTINUE);
+            rules.counters.inc(Counter::RespStatus1xx);
         }
         self.state = State::Body(Box::new(Gathering {
             request: Gathered { head_bytes, head: head.clone() },
@@ -347,14 +353,14 @@ impl<C: AsRef<[u8]>> Connection<C> {
     }
 
     /// The request is still not whole.
-    fn await_rest(&mut self, row: &Row) {
+    fn await_rest(&mut self, counters: &Counters) {
         if std::mem::take(&mut self.is_fed) {
-            row.inc(Counter::ReqActive);
+            counters.inc(Counter::ReqActive);
         }
     }
 
     /// The peer has shut its sending direction.
-    pub fn ended(&mut self, row: &Row) {
+    pub fn ended(&mut self, counters: &Counters) {
         let reason = match &self.state {
             State::Body(gathering) if gathering.is_whole() => CloseReason::Abandoned,
             State::Idle => CloseReason::IdlePeerLeft,
@@ -363,11 +369,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Replying(_) => CloseReason::WriteFailed,
             State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
         };
-        self.close(reason, row);
+        self.close(reason, counters);
     }
 
     /// Reading or writing failed: the connection is dead.
-    pub fn failed(&mut self, row: &Row) {
+    pub fn failed(&mut self, counters: &Counters) {
         let reason = match &self.state {
             State::Body(gathering) if gathering.is_whole() => CloseReason::AbandonedByReset,
             State::Idle if self.info.served > 0 => CloseReason::IdleReset,
@@ -376,7 +382,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Replying(_) => CloseReason::WriteFailed,
             State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
         };
-        self.close(reason, row);
+        self.close(reason, counters);
     }
 
     /// Our sending direction is shut.
@@ -397,7 +403,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// A deadline has passed. `input` holds the bytes that were read and not yet used.
     pub fn expire(&mut self, expiry: Expiry, input: &[u8], rules: &Rules<'_>) {
         match (&mut self.state, expiry) {
-            (State::Idle, Expiry::KeepAlive) => self.close(CloseReason::IdleLong, rules.row),
+            (State::Idle, Expiry::KeepAlive) => self.close(CloseReason::IdleLong, rules.counters),
             (State::Head(scan), Expiry::Head) => {
                 let request = scan.read_part(input);
                 self.late(RefusalReason::HeadLate, request, rules);
@@ -406,9 +412,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 let request = gathering.request.part();
                 self.late(RefusalReason::BodyLate, request, rules);
             }
-            (State::Replying(_), Expiry::Write) => self.close(CloseReason::WriteFailed, rules.row),
+            (State::Replying(_), Expiry::Write) => {
+                self.close(CloseReason::WriteFailed, rules.counters)
+            }
             (State::Lingering(_), Expiry::Linger | Expiry::LingerTotal) => {
-                self.close(CloseReason::Lingered, rules.row);
+                self.close(CloseReason::Lingered, rules.counters);
             }
             // The deadline of a state that was left in the same turn.
             (
@@ -444,17 +452,17 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let status = reason.status();
         self.refused = Some(Box::new(Refused { reason, request }));
         for counter in CloseReason::PeerLeft.counters() {
-            rules.row.inc(*counter);
+            rules.counters.inc(*counter);
         }
         // Behind what is left of a `100 Continue`: a part of it may have left already.
         let server = rules.settings.server_header;
-        refusal(self.outbox.tail(), status, false, rules.date, server);
-        rules.row.inc(status_counter(status));
+        refusal(self.write_buffer.tail(), status, false, rules.date, server);
+        rules.counters.inc(status_counter(status));
         self.state = State::Lingering(Lingering::Speaking { left_bytes: LINGER_BYTES });
     }
 
     /// Gives the connection up for a reason of the worker's own.
-    pub fn give_up(&mut self, row: &Row) {
+    pub fn give_up(&mut self, counters: &Counters) {
         let reason = match &self.state {
             State::Body(gathering) if gathering.is_whole() => CloseReason::Abandoned,
             State::Idle => CloseReason::IdleGivenUp,
@@ -463,14 +471,14 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Replying(_) => CloseReason::Cut,
             State::Lingering(_) | State::Closed(_) => CloseReason::Lingered,
         };
-        self.close(reason, row);
+        self.close(reason, counters);
     }
 
     /// The one way into `Closed`: counts the reason, once.
-    fn close(&mut self, reason: CloseReason, row: &Row) {
+    fn close(&mut self, reason: CloseReason, counters: &Counters) {
         if !matches!(self.state, State::Closed(_)) {
             for counter in reason.counters() {
-                row.inc(*counter);
+                counters.inc(*counter);
             }
             let manner = match &self.state {
                 State::Replying(replying)
@@ -486,10 +494,10 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 | State::Lingering(_)
                 | State::Closed(_) => CloseManner::Tidy,
             };
-            let unsent: usize = self.outbox.parts().iter().map(|part| part.len()).sum();
+            let unsent: usize = self.write_buffer.parts().iter().map(|part| part.len()).sum();
             let broken_off =
                 self.reply().map(|(status, bytes)| (status, bytes.saturating_sub(unsent as u64)));
-            self.outbox.clear();
+            self.write_buffer.clear();
             self.state = State::Closed(Closing { manner, broken_off });
         }
     }

@@ -4,10 +4,10 @@ use super::{
     CloseReason, Connection, Cursor, ItemFate, LINGER_BYTES, Lingering, RefusalReason, Refused,
     Rules, State, discarded_bytes,
 };
-use crate::connection::write_buffer::Outbox;
+use crate::connection::write_buffer::WriteBuffer;
 use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, chunk_opening, refusal};
 use crate::http::{Framing, PartialHead, Persistence, ReplyFraming, ResponseHead, Status};
-use crate::shared::scoreboard::{Counter, Row};
+use crate::shared::scoreboard::{Counter, Counters};
 
 /// A response on its way.
 pub(super) struct Replying {
@@ -69,8 +69,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
         framing: Framing,
         rules: &Rules<'_>,
     ) {
-        rules.row.inc(Counter::ReqErrorParse);
-        rules.row.inc(Counter::ReqDone);
+        rules.counters.inc(Counter::ReqErrorParse);
+        rules.counters.inc(Counter::ReqDone);
         let left_bytes = discarded_bytes(framing, &rules.settings.limits);
         self.answer_ourselves(reason.status(), false, left_bytes, rules);
         self.refused = Some(Box::new(Refused { reason, request }));
@@ -81,12 +81,12 @@ impl<C: AsRef<[u8]>> Connection<C> {
     pub fn fail(&mut self, rules: &Rules<'_>) {
         match self.state {
             State::Ready(facts) => {
-                rules.row.inc(Counter::ReqSuccessRead);
-                rules.row.inc(Counter::ReqErrorInternal);
-                rules.row.inc(Counter::ReqDone);
+                rules.counters.inc(Counter::ReqSuccessRead);
+                rules.counters.inc(Counter::ReqErrorInternal);
+                rules.counters.inc(Counter::ReqDone);
                 self.answer_ourselves(Status(500), facts.is_head, LINGER_BYTES, rules);
             }
-            State::Replying(_) => self.close(CloseReason::ReplyFailed, rules.row),
+            State::Replying(_) => self.close(CloseReason::ReplyFailed, rules.counters),
             State::Idle
             | State::Head(_)
             | State::Body(_)
@@ -102,10 +102,10 @@ impl<C: AsRef<[u8]>> Connection<C> {
         left_bytes: u64,
         rules: &Rules<'_>,
     ) {
-        self.outbox.clear();
+        self.write_buffer.clear();
         let server = rules.settings.server_header;
-        refusal(self.outbox.tail(), status, is_head, rules.date, server);
-        rules.row.inc(status_counter(status));
+        refusal(self.write_buffer.tail(), status, is_head, rules.date, server);
+        rules.counters.inc(status_counter(status));
         self.state = State::Replying(Replying {
             status,
             framing: ReplyFraming::NoBody,
@@ -121,9 +121,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// `length` is the body's length where it is known without a Content-Length.
     pub fn begin_reply(&mut self, head: &ResponseHead, length: Option<u64>, rules: &Rules<'_>) {
         let State::Ready(facts) = self.state else { return };
-        rules.row.inc(Counter::ReqSuccessRead);
-        rules.row.inc(Counter::ReqDone);
-        rules.row.inc(status_counter(head.status()));
+        rules.counters.inc(Counter::ReqSuccessRead);
+        rules.counters.inc(Counter::ReqDone);
+        rules.counters.inc(status_counter(head.status()));
         let limit = rules.settings.limits.requests_per_connection;
         let wanted = match (facts.persistence, rules.persistence) {
             (Persistence::KeepAlive, Persistence::KeepAlive)
@@ -134,7 +134,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             (Persistence::KeepAlive | Persistence::Close, _) => Persistence::Close,
         };
         let (framing, persistence) = head.send(
-            self.outbox.tail(),
+            self.write_buffer.tail(),
             facts.is_head,
             facts.version,
             length,
@@ -164,8 +164,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
         let (length, fate) = replying.admit(chunk.as_ref().len());
         if length > 0 {
-            let closing = replying.open_chunk(length, &mut self.outbox);
-            self.outbox.push(chunk, length, closing);
+            let closing = replying.open_chunk(length, &mut self.write_buffer);
+            self.write_buffer.push(chunk, length, closing);
         }
         fate
     }
@@ -175,8 +175,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
         let (length, fate) = replying.admit(bytes.len());
         if length > 0 {
-            let closing = replying.open_chunk(length, &mut self.outbox);
-            let tail = self.outbox.tail();
+            let closing = replying.open_chunk(length, &mut self.write_buffer);
+            let tail = self.write_buffer.tail();
             tail.extend_from_slice(&bytes[..length]);
             tail.extend_from_slice(closing);
         }
@@ -200,7 +200,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         replying.source = Source::File { offset, left };
         if replying.framing == ReplyFraming::Chunked {
             // Only behind write(): the whole file is one chunk. `usize` is 64 bits wide here.
-            chunk_opening(self.outbox.tail(), left as usize);
+            chunk_opening(self.write_buffer.tail(), left as usize);
         }
         fate
     }
@@ -209,29 +209,29 @@ impl<C: AsRef<[u8]>> Connection<C> {
     pub fn end_items(&mut self) {
         let State::Replying(replying) = &mut self.state else { return };
         if replying.source != Source::Done && replying.framing == ReplyFraming::Chunked {
-            self.outbox.tail().extend_from_slice(LAST_CHUNK);
+            self.write_buffer.tail().extend_from_slice(LAST_CHUNK);
         }
         replying.source = Source::Done;
     }
 
-    /// `count` bytes of the outbox are sent.
-    pub fn wrote(&mut self, count: usize, row: &Row) {
-        self.outbox.advance(count);
+    /// `count` bytes of the write_buffer are sent.
+    pub fn wrote(&mut self, count: usize, counters: &Counters) {
+        self.write_buffer.advance(count);
         let State::Replying(replying) = &mut self.state else { return };
-        if !self.outbox.is_empty() {
-            row.inc(Counter::RespActive);
+        if !self.write_buffer.is_empty() {
+            counters.inc(Counter::RespActive);
             return;
         }
         let is_last =
             replying.source == Source::Done || replying.framing == ReplyFraming::Length(0);
         if replying.flush == Flush::Progress && !is_last {
-            row.inc(Counter::RespActive);
+            counters.inc(Counter::RespActive);
         }
         replying.flush = Flush::Progress;
     }
 
     /// `count` bytes of the file are sent.
-    pub fn wrote_file(&mut self, count: u64, row: &Row) {
+    pub fn wrote_file(&mut self, count: u64, counters: &Counters) {
         let State::Replying(replying) = &mut self.state else { return };
         let Source::File { offset, left } = replying.source else { return };
         replying.body_bytes += count;
@@ -240,12 +240,12 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
         let left = left.saturating_sub(count);
         if left > 0 {
-            row.inc(Counter::RespActive);
+            counters.inc(Counter::RespActive);
             replying.source = Source::File { offset: offset + count, left };
             return;
         }
         if replying.framing == ReplyFraming::Chunked {
-            self.outbox.tail().extend_from_slice(CHUNK_CLOSING);
+            self.write_buffer.tail().extend_from_slice(CHUNK_CLOSING);
         }
         self.end_items();
     }
@@ -267,25 +267,25 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// The response is sent, as far as the application gave it. Whether the connection lives on is in
     /// the state afterwards.
-    pub fn finish(&mut self, row: &Row) {
+    pub fn finish(&mut self, counters: &Counters) {
         let State::Replying(replying) = &self.state else { return };
         if let ReplyFraming::Length(missing) = replying.framing
             && missing > 0
         {
-            self.close(CloseReason::ReplyShort, row);
+            self.close(CloseReason::ReplyShort, counters);
             return;
         }
         let ending = replying.ending;
-        row.inc(Counter::RespDone);
+        counters.inc(Counter::RespDone);
         self.info.served = self.info.served.saturating_add(1);
         match ending {
             Ending::KeepAlive => {
-                row.inc(Counter::RespDoneKeepalive);
+                counters.inc(Counter::RespDoneKeepalive);
                 self.state = State::Idle;
             }
-            Ending::Close => self.close(CloseReason::Answered, row),
+            Ending::Close => self.close(CloseReason::Answered, counters),
             Ending::Linger { left_bytes } => {
-                row.inc(Counter::RespConnClose);
+                counters.inc(Counter::RespConnClose);
                 self.state = State::Lingering(Lingering::Speaking { left_bytes });
             }
         }
@@ -333,9 +333,13 @@ impl Replying {
     }
 
     /// Opens a chunk if the framing wants one; returns what closes it.
-    fn open_chunk<C: AsRef<[u8]>>(&self, length: usize, outbox: &mut Outbox<C>) -> &'static [u8] {
+    fn open_chunk<C: AsRef<[u8]>>(
+        &self,
+        length: usize,
+        write_buffer: &mut WriteBuffer<C>,
+    ) -> &'static [u8] {
         if self.framing == ReplyFraming::Chunked {
-            chunk_opening(outbox.tail(), length);
+            chunk_opening(write_buffer.tail(), length);
             CHUNK_CLOSING
         } else {
             &[]

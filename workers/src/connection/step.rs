@@ -2,7 +2,7 @@
 
 use super::reply::Source;
 use super::{Connection, Refused, State, Status};
-use crate::connection::write_buffer::Outbox;
+use crate::connection::write_buffer::WriteBuffer;
 use crate::event_loop::deadlines::Timer;
 use crate::shared::scoreboard::Counter;
 
@@ -242,7 +242,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
     pub fn wants_the_application(&self, has_input: bool) -> bool {
         match &self.state {
             State::Idle | State::Head(_) => has_input,
-            State::Replying(replying) => replying.source != Source::Done && self.outbox.is_empty(),
+            State::Replying(replying) => {
+                replying.source != Source::Done && self.write_buffer.is_empty()
+            }
             State::Body(_) | State::Ready(_) | State::Lingering(_) | State::Closed(_) => false,
         }
     }
@@ -250,7 +252,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// Whether the next step takes a piece of a body, given whether unused input is here.
     pub fn takes_a_piece(&self, has_input: bool) -> bool {
         match &self.state {
-            State::Body(_) => has_input && self.outbox.is_empty(),
+            State::Body(_) => has_input && self.write_buffer.is_empty(),
             State::Idle
             | State::Head(_)
             | State::Ready(_)
@@ -274,7 +276,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
     }
 
     /// The bytes that wait to be sent.
-    pub fn outbox(&mut self) -> &mut Outbox<C> {
-        &mut self.outbox
+    pub fn write_buffer(&mut self) -> &mut WriteBuffer<C> {
+        &mut self.write_buffer
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use super::*;
 use crate::event_loop::deadlines::Timer;
 use crate::http::ResponseHead;
-use crate::shared::scoreboard::{Block, tape};
+use crate::shared::scoreboard::{WorkerEntry, tape};
 
 /// The 15 counters by the letters that the golden sequences use.
 const LETTERS: [(&str, Counter); 15] = [
@@ -46,7 +46,7 @@ struct Bench {
     head: Head,
     settings: Settings,
     date: HttpDate,
-    block: &'static Block,
+    entry: &'static WorkerEntry,
     persistence: Persistence,
     answers: Vec<Answer>,
     items: Vec<Option<&'static [u8]>>,
@@ -62,9 +62,9 @@ struct Bench {
 impl Bench {
     fn new(answers: Vec<Answer>) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let block = Block::detached();
+        let entry = WorkerEntry::detached();
         tape::take();
-        block.row.inc(Counter::ConnAcceptSuccess);
+        entry.counters.inc(Counter::ConnAcceptSuccess);
         let mut answers = answers;
         answers.reverse();
         Self {
@@ -78,7 +78,7 @@ impl Bench {
             head: Head::new(),
             settings: Settings::default(),
             date: HttpDate::at(SystemTime::UNIX_EPOCH),
-            block,
+            entry,
             persistence: Persistence::KeepAlive,
             answers,
             items: Vec::new(),
@@ -105,7 +105,7 @@ impl Bench {
             let rules = Rules {
                 settings: &self.settings,
                 date: &self.date,
-                row: &self.block.row,
+                counters: &self.entry.counters,
                 persistence: self.persistence,
             };
             let mut input = Cursor::new(&self.pending);
@@ -146,10 +146,10 @@ impl Bench {
                     }
                     self.room -= count;
                     self.sent.extend_from_slice(&bytes[..count]);
-                    self.conn.wrote(count, &self.block.row);
+                    self.conn.wrote(count, &self.entry.counters);
                 }
-                Step::SendFile { length, .. } => self.conn.wrote_file(length, &self.block.row),
-                Step::Finish => self.conn.finish(&self.block.row),
+                Step::SendFile { length, .. } => self.conn.wrote_file(length, &self.entry.counters),
+                Step::Finish => self.conn.finish(&self.entry.counters),
                 Step::ShutWrite => self.conn.write_shut(),
                 Step::Close(manner) => {
                     self.is_closed = Some(manner);
@@ -162,13 +162,13 @@ impl Bench {
     }
 
     fn ends(&mut self) -> &mut Self {
-        self.conn.ended(&self.block.row);
+        self.conn.ended(&self.entry.counters);
         self.turn();
         self
     }
 
     fn resets(&mut self) -> &mut Self {
-        self.conn.failed(&self.block.row);
+        self.conn.failed(&self.entry.counters);
         self.turn();
         self
     }
@@ -177,7 +177,7 @@ impl Bench {
         let rules = Rules {
             settings: &self.settings,
             date: &self.date,
-            row: &self.block.row,
+            counters: &self.entry.counters,
             persistence: self.persistence,
         };
         self.conn.expire(timer, &self.pending, &rules);
@@ -190,7 +190,7 @@ impl Bench {
         let rules = Rules {
             settings: &self.settings,
             date: &self.date,
-            row: &self.block.row,
+            counters: &self.entry.counters,
             persistence: self.persistence,
         };
         self.conn.end_window(looked, &rules);
@@ -251,7 +251,7 @@ const GET_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\
 fn a_kept_get_then_the_client_leaves() {
     let mut bench = Bench::new(vec![]);
     assert_eq!(bench.packet(GET).ends().counts(), "AS RR RD SD SK CD RX");
-    assert_eq!(bench.block.row.get(Counter::ConnCloseIdle), 1);
+    assert_eq!(bench.entry.counters.get(Counter::ConnCloseIdle), 1);
 }
 
 #[test]
@@ -265,9 +265,9 @@ fn a_get_with_connection_close() {
 fn a_kept_connection_that_is_reset_ended_between_two_requests() {
     let mut bench = Bench::new(vec![]);
     assert_eq!(bench.packet(GET).resets().counts(), "AS RR RD SD SK ER RX");
-    assert_eq!(bench.block.row.get(Counter::ConnCloseIdle), 1);
+    assert_eq!(bench.entry.counters.get(Counter::ConnCloseIdle), 1);
     let mut fresh = Bench::new(vec![]);
-    assert_eq!(fresh.resets().block.row.get(Counter::ConnCloseIdle), 0);
+    assert_eq!(fresh.resets().entry.counters.get(Counter::ConnCloseIdle), 0);
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn gathered() -> Bench {
     let rules = Rules {
         settings: &bench.settings,
         date: &bench.date,
-        row: &bench.block.row,
+        counters: &bench.entry.counters,
         persistence: bench.persistence,
     };
     let mut input = Cursor::new(b"b");
@@ -341,15 +341,15 @@ fn gathered() -> Bench {
 #[test]
 fn a_gathered_request_whose_client_has_left_is_abandoned() {
     let leave: [fn(&mut Bench); 3] = [
-        |bench| bench.conn.ended(&bench.block.row),
-        |bench| bench.conn.failed(&bench.block.row),
-        |bench| bench.conn.give_up(&bench.block.row),
+        |bench| bench.conn.ended(&bench.entry.counters),
+        |bench| bench.conn.failed(&bench.entry.counters),
+        |bench| bench.conn.give_up(&bench.entry.counters),
     ];
     for leave in leave {
         let mut bench = gathered();
         leave(&mut bench);
-        assert_eq!(bench.block.row.get(Counter::ReqAbandoned), 1);
-        assert_eq!(bench.block.row.get(Counter::ReqAborted), 1);
+        assert_eq!(bench.entry.counters.get(Counter::ReqAbandoned), 1);
+        assert_eq!(bench.entry.counters.get(Counter::ReqAborted), 1);
     }
 }
 
@@ -458,13 +458,13 @@ fn continue_is_sent_only_when_the_body_is_not_there_already() {
     let mut waits = Bench::new(vec![]);
     waits.packet(head);
     assert_eq!(waits.text(), "HTTP/1.1 100 Continue\r\n\r\n");
-    assert_eq!(waits.block.row.get(Counter::RespStatus1xx), 1);
+    assert_eq!(waits.entry.counters.get(Counter::RespStatus1xx), 1);
     waits.packet(b"ab");
     assert!(waits.text().contains("200 OK"));
     let mut eager = Bench::new(vec![]);
     eager.packet(&[head.as_slice(), b"ab"].concat());
     assert!(eager.text().starts_with("HTTP/1.1 200 OK"), "{}", eager.text());
-    assert_eq!(eager.block.row.get(Counter::RespStatus1xx), 0);
+    assert_eq!(eager.entry.counters.get(Counter::RespStatus1xx), 0);
 }
 
 #[test]

@@ -11,7 +11,7 @@ const COPY_BYTES: usize = 8 * 1024;
 
 /// What waits to be sent: copied bytes, then at most one large piece, then its closing bytes.
 #[derive(Debug)]
-pub struct Outbox<C> {
+pub struct WriteBuffer<C> {
     front: Vec<u8>,
     front_sent: usize,
     piece: Option<Piece<C>>,
@@ -24,7 +24,7 @@ struct Piece<C> {
     unsent: Range<usize>,
 }
 
-impl<C: AsRef<[u8]>> Outbox<C> {
+impl<C: AsRef<[u8]>> WriteBuffer<C> {
     /// An empty one, without memory.
     pub fn new() -> Self {
         Self { front: Vec::new(), front_sent: 0, piece: None, back: &[] }
@@ -117,7 +117,7 @@ impl<C: AsRef<[u8]>> Outbox<C> {
     }
 }
 
-impl<C: AsRef<[u8]>> Default for Outbox<C> {
+impl<C: AsRef<[u8]>> Default for WriteBuffer<C> {
     fn default() -> Self {
         Self::new()
     }
@@ -127,13 +127,13 @@ impl<C: AsRef<[u8]>> Default for Outbox<C> {
 mod tests {
     use super::*;
 
-    fn drained(outbox: &mut Outbox<Vec<u8>>, step: usize) -> Vec<u8> {
+    fn drained(write_buffer: &mut WriteBuffer<Vec<u8>>, step: usize) -> Vec<u8> {
         let mut sent = Vec::new();
-        while !outbox.is_empty() {
-            let waiting = outbox.parts().concat();
+        while !write_buffer.is_empty() {
+            let waiting = write_buffer.parts().concat();
             let count = step.min(waiting.len());
             sent.extend_from_slice(&waiting[..count]);
-            outbox.advance(count);
+            write_buffer.advance(count);
         }
         sent
     }
@@ -142,34 +142,34 @@ mod tests {
     fn everything_leaves_in_order_however_little_the_kernel_takes() {
         let large = vec![b'x'; COPY_BYTES + 1];
         for step in [1, 7, COPY_BYTES, usize::MAX] {
-            let mut outbox = Outbox::new();
-            outbox.tail().extend_from_slice(b"head");
-            outbox.push(large.clone(), large.len(), b"\r\n");
-            outbox.push(b"small".to_vec(), 3, b"!");
-            outbox.push(large.clone(), 8193, b"");
+            let mut write_buffer = WriteBuffer::new();
+            write_buffer.tail().extend_from_slice(b"head");
+            write_buffer.push(large.clone(), large.len(), b"\r\n");
+            write_buffer.push(b"small".to_vec(), 3, b"!");
+            write_buffer.push(large.clone(), 8193, b"");
             let expected = [b"head".as_slice(), &large, b"\r\nsma!", &large[..8193]].concat();
-            assert_eq!(drained(&mut outbox, step), expected, "step {step}");
+            assert_eq!(drained(&mut write_buffer, step), expected, "step {step}");
         }
     }
 
     #[test]
     fn a_large_piece_is_kept_and_not_copied() {
-        let mut outbox = Outbox::new();
-        outbox.tail().extend_from_slice(b"head");
+        let mut write_buffer = WriteBuffer::new();
+        write_buffer.tail().extend_from_slice(b"head");
         let large = vec![b'x'; COPY_BYTES + 1];
         let address = large.as_ptr();
-        outbox.push(large, COPY_BYTES + 1, b"");
-        assert_eq!(outbox.parts()[1].as_ptr(), address);
+        write_buffer.push(large, COPY_BYTES + 1, b"");
+        assert_eq!(write_buffer.parts()[1].as_ptr(), address);
     }
 
     #[test]
     fn an_empty_box_gives_its_memory_back() {
-        let mut outbox: Outbox<Vec<u8>> = Outbox::new();
-        outbox.lend(Vec::with_capacity(100));
-        outbox.tail().extend_from_slice(b"abc");
-        assert!(outbox.reclaim().is_none());
-        outbox.advance(3);
-        assert_eq!(outbox.reclaim().map(|memory| memory.capacity()), Some(100));
-        assert!(outbox.is_empty());
+        let mut write_buffer: WriteBuffer<Vec<u8>> = WriteBuffer::new();
+        write_buffer.lend(Vec::with_capacity(100));
+        write_buffer.tail().extend_from_slice(b"abc");
+        assert!(write_buffer.reclaim().is_none());
+        write_buffer.advance(3);
+        assert_eq!(write_buffer.reclaim().map(|memory| memory.capacity()), Some(100));
+        assert!(write_buffer.is_empty());
     }
 }

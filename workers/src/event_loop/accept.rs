@@ -10,7 +10,7 @@ use super::EventLoop;
 use super::acceptor::{Arrived, Taken};
 use super::phase::{Phase, resends_until};
 use crate::application::Application;
-use crate::event_loop::client::Channel;
+use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
 use crate::event_loop::deadlines::Timer;
 use crate::shared::fd;
@@ -23,7 +23,7 @@ const CANDIDATES: usize = 4;
 
 impl<A: Application> EventLoop<'_, A> {
     fn has_room(&self) -> bool {
-        self.channels.len() < self.most_channels
+        self.clients.len() < self.most_channels
     }
 
     /// Whether a new connection would find a place, if need be that of an idle one.
@@ -33,7 +33,7 @@ impl<A: Application> EventLoop<'_, A> {
 
     /// Accepts one connection and serves it in the same turn.
     pub(super) fn accept(&mut self, index: usize) {
-        if self.desk.is_told_to_leave() {
+        if self.context.is_told_to_leave() {
             return; // It would only be closed; another worker, or the next server, may serve it.
         }
         if !self.has_room() {
@@ -41,15 +41,15 @@ impl<A: Application> EventLoop<'_, A> {
                 self.evict(token);
             }
             if !self.has_room() {
-                self.doors.pause(&self.poller);
+                self.acceptor.pause(&self.poller);
                 return;
             }
         }
-        let mut taken = self.doors.accept(index, &self.poller, &self.desk);
+        let mut taken = self.acceptor.accept(index, &self.poller, &self.context);
         if let Taken::Exhausted(error) = &taken
             && self.frees_a_descriptor(error)
         {
-            taken = self.doors.accept(index, &self.poller, &self.desk);
+            taken = self.acceptor.accept(index, &self.poller, &self.context);
         }
         match taken {
             Taken::Connection(arrived) => {
@@ -57,32 +57,34 @@ impl<A: Application> EventLoop<'_, A> {
                 let token = self.take_in(arrived);
                 self.serve(token, false);
                 let is_stop =
-                    matches!(self.phase, Phase::Draining { .. }) || self.doors.are_leaving();
+                    matches!(self.phase, Phase::Draining { .. }) || self.acceptor.are_leaving();
                 if is_stop && self.is_silent(token) {
                     self.note_dropped_bytes(index, token, waited);
                 }
-                let has_others = self.doors.has_other_acceptors(index);
+                let has_others = self.acceptor.has_other_acceptors(index);
                 let silent = Some(token).filter(|token| has_others && self.is_silent(*token));
-                self.doors.accepted(index, silent, &self.poller, &self.desk);
+                self.acceptor.accepted(index, silent, &self.poller, &self.context);
             }
             Taken::Nobody => {}
-            Taken::Exhausted(error) => self.doors.take_a_rest(&error, &self.poller, &self.desk),
+            Taken::Exhausted(error) => {
+                self.acceptor.take_a_rest(&error, &self.poller, &self.context)
+            }
         }
     }
 
     /// Gives a client that waited in a closed queue the time to send again what the queue has dropped. A listener
     /// may be closed a moment before this loop hears of a stop.
     fn note_dropped_bytes(&mut self, index: usize, token: Token, waited: Option<Duration>) {
-        let Some(waited) = waited.filter(|_| self.doors.is_queue_closed(index)) else { return };
-        if let Some(channel) = self.channels.get_mut(token) {
-            let accepted = channel.conn.info().accepted;
-            channel.resends_until = Some(resends_until(accepted, waited));
+        let Some(waited) = waited.filter(|_| self.acceptor.is_queue_closed(index)) else { return };
+        if let Some(client) = self.clients.get_mut(token) {
+            let accepted = client.conn.info().accepted;
+            client.resends_until = Some(resends_until(accepted, waited));
         }
     }
 
     /// Whether a connection has not sent its first request yet.
     pub(super) fn is_silent(&self, token: Token) -> bool {
-        self.channels.get(token).is_some_and(|channel| channel.conn.awaits_first_request())
+        self.clients.get(token).is_some_and(|client| client.conn.awaits_first_request())
     }
 
     /// Closes the connection that is missed least where that helps against an error of accept4(2).
@@ -95,15 +97,15 @@ impl<A: Application> EventLoop<'_, A> {
             Some(libc::ENFILE) => true,
             Some(_) | None => false,
         };
-        let of = |token| self.channels.get(token).map(|channel| channel.socket.as_raw_fd());
+        let of = |token| self.clients.get(token).map(|client| client.socket.as_raw_fd());
         let oldest = self.oldest_idle().into_iter();
         let idle = oldest.chain(self.idle()).filter(|token| of(*token).is_some_and(helps));
         // As a rule the first is as good as any.
         let candidates: Vec<Token> = idle.take(CANDIDATES).collect();
-        let count = self.channels.len();
+        let count = self.clients.len();
         candidates.into_iter().any(|token| {
             self.evict(token);
-            self.channels.len() < count
+            self.clients.len() < count
         })
     }
 
@@ -111,14 +113,14 @@ impl<A: Application> EventLoop<'_, A> {
     /// application, though its request could still be read.
     fn take_in(&mut self, arrived: Arrived) -> Token {
         let Arrived { socket, info, arrival } = arrived;
-        let mut channel = Channel::adopt(socket, info);
-        channel.waited = arrival.map(|arrival| arrival.waited);
+        let mut client = Client::adopt(socket, info);
+        client.waited = arrival.map(|arrival| arrival.waited);
         // A unix socket tells nothing by itself. But who comes to a loop that slept has not waited.
-        channel.is_suspect = arrival.map_or(!self.has_slept, |arrival| arrival.is_half_closed);
+        client.is_suspect = arrival.map_or(!self.has_slept, |arrival| arrival.is_half_closed);
         if arrival.is_some_and(|arrival| arrival.is_reset) {
-            channel.conn.failed(&self.desk.block.row);
+            client.conn.failed(&self.context.entry.counters);
         }
-        self.channels.insert(channel)
+        self.clients.insert(client)
     }
 
     /// The connection that is missed least: the oldest of those that are answered and only linger, else the
@@ -130,19 +132,19 @@ impl<A: Application> EventLoop<'_, A> {
 
     /// All that could be missed.
     fn idle(&self) -> impl Iterator<Item = Token> {
-        let is_idle = |channel: &Channel<A::Body>| channel.conn.is_lingering() || channel.is_idle();
-        self.channels.tokens().filter(move |token| self.channels.get(*token).is_some_and(is_idle))
+        let is_idle = |client: &Client<A::Body>| client.conn.is_lingering() || client.is_idle();
+        self.clients.tokens().filter(move |token| self.clients.get(*token).is_some_and(is_idle))
     }
 
     /// Closes a connection, unless its next request has come meanwhile.
     fn evict(&mut self, token: Token) {
-        let served = |channel: &Channel<A::Body>| channel.conn.info().served;
-        let before = self.channels.get(token).map(served);
+        let served = |client: &Client<A::Body>| client.conn.info().served;
+        let before = self.clients.get(token).map(served);
         self.serve(token, false);
-        match self.channels.get_mut(token) {
-            Some(channel) if Some(served(channel)) != before => return,
-            Some(channel) if channel.conn.is_lingering() || channel.is_idle() => {
-                channel.conn.give_up(&self.desk.block.row);
+        match self.clients.get_mut(token) {
+            Some(client) if Some(served(client)) != before => return,
+            Some(client) if client.conn.is_lingering() || client.is_idle() => {
+                client.conn.give_up(&self.context.entry.counters);
             }
             Some(_) | None => return,
         }
@@ -155,10 +157,10 @@ impl<A: Application> EventLoop<'_, A> {
     /// First each is served before the next is taken, so that the workers share them: as many as wait
     /// now, for under load there is always one more. Then what has come meanwhile, at one go.
     pub(super) fn empty_queue(&mut self, until: Option<Instant>) {
-        for index in 0..self.doors.len() {
-            for _ in 0..self.doors.queued(index).unwrap_or(LAST_ACCEPTS) {
-                let is_late = until.is_some_and(|until| until <= self.desk.clock.now());
-                if is_late || self.desk.order() == Command::Quick {
+        for index in 0..self.acceptor.len() {
+            for _ in 0..self.acceptor.queued(index).unwrap_or(LAST_ACCEPTS) {
+                let is_late = until.is_some_and(|until| until <= self.context.clock.now());
+                if is_late || self.context.order() == Command::Quick {
                     return;
                 }
                 let Some(token) = self.take_queued(index) else { break };
@@ -172,11 +174,11 @@ impl<A: Application> EventLoop<'_, A> {
     }
 
     pub(super) fn take_queued(&mut self, index: usize) -> Option<Token> {
-        let mut taken = self.doors.take_one(index, &self.desk);
+        let mut taken = self.acceptor.take_one(index, &self.context);
         if let Taken::Exhausted(error) = &taken
             && self.frees_a_descriptor(error)
         {
-            taken = self.doors.take_one(index, &self.desk);
+            taken = self.acceptor.take_one(index, &self.context);
         }
         match taken {
             Taken::Connection(arrived) => {
@@ -186,7 +188,7 @@ impl<A: Application> EventLoop<'_, A> {
                 Some(token)
             }
             Taken::Exhausted(error) => {
-                self.doors.complain(&error, &self.desk);
+                self.acceptor.complain(&error, &self.context);
                 None
             }
             Taken::Nobody => None,

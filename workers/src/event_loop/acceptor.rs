@@ -8,10 +8,10 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use super::FIRST_DOOR_KEY;
 use super::deference::Deference;
-use super::rate_limited_log::Complaint;
+use super::rate_limited_log::RateLimitedLog;
 use crate::connection::{ConnInfo, SocketName};
 use crate::event_loop::client_table::Token;
-use crate::event_loop::drive::Desk;
+use crate::event_loop::drive::WorkerContext;
 use crate::event_loop::poller::{Interest, Poller};
 use crate::process::fork_guard::Mark;
 use crate::shared::fd::{self, Accepted, Arrival, accept};
@@ -42,7 +42,7 @@ pub(super) enum Taken {
 }
 
 /// All listeners of this worker.
-pub(super) struct Doors {
+pub(super) struct Acceptor {
     /// Before the listeners, because they go first.
     guards: Vec<Mark>,
     listeners: Vec<Listener>,
@@ -52,7 +52,7 @@ pub(super) struct Doors {
     /// The next rest, when accepting fails for want of resources.
     rest: Duration,
     deference: Deference,
-    complaint: Complaint,
+    complaint: RateLimitedLog,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +69,10 @@ enum Life {
     Closed,
 }
 
-impl Doors {
+impl Acceptor {
     pub(super) fn new(listeners: Vec<Listener>, header: &'static Header) -> Self {
         let guards = listeners.iter().map(|listener| Mark::of(listener.socket.as_fd())).collect();
-        let (deference, complaint) = (Deference::default(), Complaint::default());
+        let (deference, complaint) = (Deference::default(), RateLimitedLog::default());
         Self { guards, listeners, header, life: Life::Full, rest: FIRST_REST, deference, complaint }
     }
 
@@ -117,8 +117,14 @@ impl Doors {
 
     /// Watches them again when the rest is over, or there is room, or the connection that they wait for has
     /// ceased to be silent.
-    pub(super) fn tend(&mut self, poller: &Poller, desk: &Desk, has_room: bool, is_silent: bool) {
-        let now = desk.clock.now();
+    pub(super) fn tend(
+        &mut self,
+        poller: &Poller,
+        context: &WorkerContext,
+        has_room: bool,
+        is_silent: bool,
+    ) {
+        let now = context.clock.now();
         let is_time = match self.life {
             Life::Resting { until } => now >= until,
             Life::Full => has_room,
@@ -130,7 +136,7 @@ impl Doors {
             Life::Watched | Life::Closed => false,
         };
         if is_time && let Err(error) = self.open(poller) {
-            self.take_a_rest(&error, poller, desk);
+            self.take_a_rest(&error, poller, context);
         }
     }
 
@@ -152,24 +158,29 @@ impl Doors {
         is_of_several || self.header.shares_listeners()
     }
 
-    /// Accepts one connection. The listener is out of epoll until [`Doors::accepted`].
-    pub(super) fn accept(&mut self, index: usize, poller: &Poller, desk: &Desk) -> Taken {
+    /// Accepts one connection. The listener is out of epoll until [`Acceptor::accepted`].
+    pub(super) fn accept(
+        &mut self,
+        index: usize,
+        poller: &Poller,
+        context: &WorkerContext,
+    ) -> Taken {
         let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
         match accept(listener.socket.as_fd()) {
             Accepted::Connection(socket, peer) => {
                 if let Err(error) = poller.remove(&listener.socket) {
-                    self.take_a_rest(&error, poller, desk);
+                    self.take_a_rest(&error, poller, context);
                 }
-                Taken::Connection(self.admit(index, socket, peer, desk))
+                Taken::Connection(self.admit(index, socket, peer, context))
             }
             Accepted::Nobody => Taken::Nobody,
             Accepted::Exhausted(error) => {
-                desk.block.row.inc(Counter::ConnAcceptError);
+                context.entry.counters.inc(Counter::ConnAcceptError);
                 Taken::Exhausted(error)
             }
             Accepted::Failed(error) => {
-                desk.block.row.inc(Counter::ConnAcceptError);
-                self.take_a_rest(&error, poller, desk);
+                context.entry.counters.inc(Counter::ConnAcceptError);
+                self.take_a_rest(&error, poller, context);
                 Taken::Nobody
             }
         }
@@ -182,13 +193,13 @@ impl Doors {
         index: usize,
         silent: Option<Token>,
         poller: &Poller,
-        desk: &Desk,
+        context: &WorkerContext,
     ) {
         if self.life != Life::Watched {
             return;
         }
         self.rest = FIRST_REST;
-        let until = self.deference.until(desk.clock.now());
+        let until = self.deference.until(context.clock.now());
         if let (Some(to), Some(until)) = (silent, until) {
             for (_, other) in self.listeners.iter().enumerate().filter(|(it, _)| *it != index) {
                 // ENOENT: epoll did not know it.
@@ -200,25 +211,25 @@ impl Doors {
         let Some(listener) = self.listeners.get(index) else { return };
         let key = FIRST_DOOR_KEY + index as u64;
         if let Err(error) = poller.add(&listener.socket, key, Interest::Accept) {
-            self.take_a_rest(&error, poller, desk);
+            self.take_a_rest(&error, poller, context);
         }
     }
 
     /// Accepts one connection of a queue that is being emptied.
-    pub(super) fn take_one(&mut self, index: usize, desk: &Desk) -> Taken {
+    pub(super) fn take_one(&mut self, index: usize, context: &WorkerContext) -> Taken {
         let Some(listener) = self.listeners.get(index) else { return Taken::Nobody };
         match accept(listener.socket.as_fd()) {
             Accepted::Connection(socket, peer) => {
-                Taken::Connection(self.admit(index, socket, peer, desk))
+                Taken::Connection(self.admit(index, socket, peer, context))
             }
             Accepted::Nobody => Taken::Nobody,
             Accepted::Exhausted(error) => {
-                desk.block.row.inc(Counter::ConnAcceptError);
+                context.entry.counters.inc(Counter::ConnAcceptError);
                 Taken::Exhausted(error)
             }
             Accepted::Failed(error) => {
-                desk.block.row.inc(Counter::ConnAcceptError);
-                self.complain(&error, desk);
+                context.entry.counters.inc(Counter::ConnAcceptError);
+                self.complain(&error, context);
                 Taken::Nobody
             }
         }
@@ -281,45 +292,56 @@ impl Doors {
     }
 
     /// Leaves them out of epoll for a while: there are not enough descriptors, memory or watches.
-    pub(super) fn take_a_rest(&mut self, error: &io::Error, poller: &Poller, desk: &Desk) {
+    pub(super) fn take_a_rest(
+        &mut self,
+        error: &io::Error,
+        poller: &Poller,
+        context: &WorkerContext,
+    ) {
         if self.are_closed() {
             return;
         }
-        self.complain(error, desk);
+        self.complain(error, context);
         self.unwatch(poller);
-        self.life = Life::Resting { until: desk.clock.now() + self.rest };
+        self.life = Life::Resting { until: context.clock.now() + self.rest };
         self.rest = (self.rest * 2).min(LONGEST_REST);
     }
 
     /// One getsockopt(2) a TCP connection tells how long it waited and whether anybody is still there.
-    fn admit(&self, index: usize, socket: OwnedFd, peer: SocketName, desk: &Desk) -> Arrived {
-        desk.block.row.inc(Counter::ConnAcceptSuccess);
+    fn admit(
+        &self,
+        index: usize,
+        socket: OwnedFd,
+        peer: SocketName,
+        context: &WorkerContext,
+    ) -> Arrived {
+        context.entry.counters.inc(Counter::ConnAcceptSuccess);
         let arrival = match peer {
             SocketName::Inet(_) => fd::arrival(socket.as_fd()),
             SocketName::Unix(_) => None,
         };
         if let Some(arrival) = arrival {
-            desk.block.queue_wait.record(arrival.waited);
+            context.entry.queue_wait.record(arrival.waited);
         }
         let info = ConnInfo {
             peer,
             local: self.listeners[index].name.clone(),
             listener: index as u16,
-            accepted: desk.clock.now(),
+            accepted: context.clock.now(),
             served: 0,
         };
         Arrived { socket, info, arrival }
     }
 
     /// Logs a failed accept, unless that was done a short time ago.
-    pub(super) fn complain(&mut self, error: &io::Error, desk: &Desk) {
-        // accept(2): not listening. A fellow orphan has ended it ([`Doors::end`]); that the supervisor is
+    pub(super) fn complain(&mut self, error: &io::Error, context: &WorkerContext) {
+        // accept(2): not listening. A fellow orphan has ended it ([`Acceptor::end`]); that the supervisor is
         // gone is in the same batch of events.
         if error.raw_os_error() == Some(nix::libc::EINVAL) {
             return;
         }
-        if self.complaint.is_due(desk.clock.now()) {
-            desk.log.line(Level::Error, "accept.failed", &[("error", Value::Display(error))]);
+        if self.complaint.is_due(context.clock.now()) {
+            context.log.line(Level::Error, "accept.failed", &[("error", Value::Display(error))]);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::process::fork_guard::{Mark, Private};
 use crate::spool::Spool;
 
 /// A connection and everything that belongs to its current request.
-pub struct Channel<B: AppBody> {
+pub struct Client<B: AppBody> {
     /// Before the socket, because it goes first.
     guard: Mark,
     /// The socket, non-blocking.
@@ -60,7 +60,7 @@ pub struct Record {
     pub path: Box<[u8]>,
     /// The version.
     pub version: Version,
-    /// When the application was called for it, as [`Channel::called`].
+    /// When the application was called for it, as [`Client::called`].
     pub called: Instant,
     /// The field `Referer`.
     pub referer: Option<Box<[u8]>>,
@@ -70,7 +70,7 @@ pub struct Record {
     pub id: Option<Box<[u8]>>,
 }
 
-impl<B: AppBody> Channel<B> {
+impl<B: AppBody> Client<B> {
     /// Takes a connection over: one just accepted, or one that another worker kept.
     pub fn adopt(socket: OwnedFd, info: ConnInfo) -> Self {
         Self {
@@ -133,7 +133,7 @@ impl<B: AppBody> Channel<B> {
         self.record = None;
     }
 
-    /// Closes the descriptor; the application's side is closed already ([`Channel::close_reply`]). shutdown(2) comes first, so that the peer hears of it even where a child
+    /// Closes the descriptor; the application's side is closed already ([`Client::close_reply`]). shutdown(2) comes first, so that the peer hears of it even where a child
     /// of the application holds a duplicate.
     pub fn close(self, manner: CloseManner) {
         match manner {
@@ -172,29 +172,29 @@ mod tests {
         fn close(self) {}
     }
 
-    fn adopted(served: u32) -> (Channel<NoBody>, UnixStream) {
+    fn adopted(served: u32) -> (Client<NoBody>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
         let (peer, local) = (address.clone(), address);
         let info = ConnInfo { peer, local, listener: 3, accepted: Instant::now(), served };
-        (Channel::adopt(ours.into(), info), theirs)
+        (Client::adopt(ours.into(), info), theirs)
     }
 
     #[test]
     fn an_idle_connection_passes_to_another_owner_with_all_that_is_known_of_it() {
-        let (channel, _theirs) = adopted(7);
-        let number = channel.socket.as_raw_fd();
-        let Ok((socket, info)) = channel.release() else { panic!("it was idle") };
+        let (client, _theirs) = adopted(7);
+        let number = client.socket.as_raw_fd();
+        let Ok((socket, info)) = client.release() else { panic!("it was idle") };
         assert_eq!((socket.as_raw_fd(), info.served, info.listener), (number, 7, 3));
-        let again: Channel<NoBody> = Channel::adopt(socket, info);
+        let again: Client<NoBody> = Client::adopt(socket, info);
         assert_eq!(again.conn.info().served, 7);
     }
 
     #[test]
     fn a_connection_with_unused_bytes_is_handed_back_whole() {
-        let (mut channel, _theirs) = adopted(0);
-        channel.pending = b"GET / HT".to_vec();
-        let Err(channel) = channel.release() else { panic!("its bytes would be lost") };
-        assert_eq!(channel.pending, b"GET / HT");
+        let (mut client, _theirs) = adopted(0);
+        client.pending = b"GET / HT".to_vec();
+        let Err(client) = client.release() else { panic!("its bytes would be lost") };
+        assert_eq!(client.pending, b"GET / HT");
     }
 }

@@ -52,7 +52,7 @@ impl Clock {
         self.now
     }
 
-    /// The last reading, as the board wants it: since boot.
+    /// The last reading, as the scoreboard wants it: since boot.
     pub fn monotonic(&self) -> Duration {
         self.monotonic
     }

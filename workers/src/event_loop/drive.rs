@@ -15,7 +15,7 @@ use crate::application::{
 };
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, SocketName, Step};
 use crate::event_loop::access_log::{Entry, RequestLine};
-use crate::event_loop::client::{Channel, Record};
+use crate::event_loop::client::{Client, Record};
 use crate::http::{Framing, Head, PartialHead, ResponseHead};
 use crate::process::fork_guard::{self, Private};
 use crate::settings::Settings;
@@ -24,7 +24,7 @@ use crate::shared::log::{Level, Log, Value};
 use crate::shared::scoreboard::Counter;
 use crate::spool::Spool;
 
-pub use context::Desk;
+pub use context::WorkerContext;
 
 /// One read takes at most this; also the largest piece of a body that goes to the spool at once.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -49,7 +49,7 @@ const SPARE_BYTES: usize = 64 * 1024;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
+pub enum Wait {
     /// Bytes of the peer.
     Readable,
     /// Room in the socket.
@@ -81,38 +81,38 @@ impl Reading {
 pub fn drive<A: Application>(
     app: &mut A,
     reading: &mut Reading,
-    desk: &mut Desk,
-    channel: &mut Channel<A::Body>,
+    context: &mut WorkerContext,
+    client: &mut Client<A::Body>,
     hung_up: bool,
-) -> Pause {
-    let turn_ends = desk.clock.now() + TURN_TIME;
-    let (mut start, mut end) = (0, channel.pending.len());
-    reading.buffer[..end].copy_from_slice(&channel.pending);
-    channel.pending = Vec::new();
-    let is_tcp = matches!(channel.conn.info().peer, SocketName::Inet(_));
+) -> Wait {
+    let turn_ends = context.clock.now() + TURN_TIME;
+    let (mut start, mut end) = (0, client.pending.len());
+    reading.buffer[..end].copy_from_slice(&client.pending);
+    client.pending = Vec::new();
+    let is_tcp = matches!(client.conn.info().peer, SocketName::Inet(_));
     let mut is_drained = false;
     let mut is_held_back = false;
     let mut steps_left = TURN_STEPS;
     let mut bytes_left = TURN_BYTES;
     let mut pieces_left = TURN_PIECES;
     let pause = loop {
-        if !hung_up && channel.conn.awaits_request() && desk.is_told_to_leave() {
-            break Pause::Held;
+        if !hung_up && client.conn.awaits_request() && context.is_told_to_leave() {
+            break Wait::Held;
         }
-        let has_had_its_turn = steps_left == 0 || desk.clock.now() > turn_ends;
-        if has_had_its_turn && channel.conn.wants_the_application(start < end) {
-            break Pause::Again;
+        let has_had_its_turn = steps_left == 0 || context.clock.now() > turn_ends;
+        if has_had_its_turn && client.conn.wants_the_application(start < end) {
+            break Wait::Again;
         }
-        if pieces_left == 0 && channel.conn.takes_a_piece(start < end) {
-            break Pause::Again;
+        if pieces_left == 0 && client.conn.takes_a_piece(start < end) {
+            break Wait::Again;
         }
         let mut input = Cursor::new(&reading.buffer[start..end]);
-        let step = channel.conn.step(&mut input, &mut reading.head, &desk.rules());
+        let step = client.conn.step(&mut input, &mut reading.head, &context.rules());
         start += input.taken();
         match step {
             // Not even when a look would find something: what it reads now is only kept for the next turn.
             Step::Read if is_drained || bytes_left == 0 || has_had_its_turn => {
-                break Pause::Readable;
+                break Wait::Readable;
             }
             Step::Read => {
                 if start > 0 {
@@ -121,110 +121,119 @@ pub fn drive<A: Application>(
                 }
                 let room = &mut reading.buffer[end..];
                 let room_bytes = room.len();
-                match fd::receive(channel.socket.as_fd(), room) {
+                match fd::receive(client.socket.as_fd(), room) {
                     Io::Bytes(count) => {
                         end += count;
                         bytes_left = bytes_left.saturating_sub(count);
                         is_drained = count < room_bytes;
-                        channel.progressed = true;
-                        channel.conn.received();
-                        desk.block.row.add(Counter::BytesIn, count as u64);
+                        client.progressed = true;
+                        client.conn.received();
+                        context.entry.counters.add(Counter::BytesIn, count as u64);
                         continue;
                     }
-                    Io::Blocked => break Pause::Readable,
-                    Io::Ended => channel.conn.ended(&desk.block.row),
-                    Io::Failed => channel.conn.failed(&desk.block.row),
+                    Io::Blocked => break Wait::Readable,
+                    Io::Ended => client.conn.ended(&context.entry.counters),
+                    Io::Failed => client.conn.failed(&context.entry.counters),
                 }
             }
             Step::Store(bytes) => {
                 pieces_left = pieces_left.saturating_sub(1);
-                if let Err(error) = store(channel, bytes, desk) {
-                    let reason = refused::not_stored(channel, desk, &error);
-                    channel.conn.refuse(reason, &desk.rules());
+                if let Err(error) = store(client, bytes, context) {
+                    let reason = refused::not_stored(client, context, &error);
+                    client.conn.refuse(reason, &context.rules());
                 }
             }
             Step::Call { .. } | Step::CallGathered
-                if hung_up || has_left(desk, &channel.socket, is_tcp, &mut channel.is_suspect) =>
+                if hung_up || has_left(context, &client.socket, is_tcp, &mut client.is_suspect) =>
             {
-                if fd::has_failed(channel.socket.as_fd()) {
-                    channel.conn.failed(&desk.block.row);
+                if fd::has_failed(client.socket.as_fd()) {
+                    client.conn.failed(&context.entry.counters);
                 } else {
-                    channel.conn.ended(&desk.block.row);
+                    client.conn.ended(&context.entry.counters);
                 }
             }
             Step::Call { head_bytes, body } => {
                 let body =
                     if body.is_empty() { RequestBody::Empty } else { RequestBody::Slice(body) };
-                answer(app, desk, channel, head_bytes, &reading.head, body);
+                answer(app, context, client, head_bytes, &reading.head, body);
                 steps_left = steps_left.saturating_sub(1);
             }
             Step::CallGathered => {
-                call_gathered(app, desk, channel);
+                call_gathered(app, context, client);
                 steps_left = steps_left.saturating_sub(1);
             }
-            Step::Refused(refused) => refused::note(desk, channel.conn.info(), &refused),
+            Step::Refused(refused) => refused::note(context, client.conn.info(), &refused),
             Step::Pull => {
-                pull(desk, channel);
+                pull(context, client);
                 steps_left = steps_left.saturating_sub(1);
             }
-            Step::Write { .. } | Step::SendFile { .. } if bytes_left == 0 => break Pause::Writable,
+            Step::Write { .. } | Step::SendFile { .. } if bytes_left == 0 => break Wait::Writable,
             Step::Write { parts, is_end } => {
                 // Answers to pipelined requests leave together, as far as the requests came together.
                 is_held_back = is_end && start < end;
                 let send = if is_held_back { fd::send_ahead } else { fd::send };
-                match send(channel.socket.as_fd(), parts) {
+                match send(client.socket.as_fd(), parts) {
                     Io::Bytes(count) => {
                         bytes_left = bytes_left.saturating_sub(count);
-                        channel.progressed = true;
-                        desk.block.row.add(Counter::BytesOut, count as u64);
-                        channel.conn.wrote(count, &desk.block.row);
+                        client.progressed = true;
+                        context.entry.counters.add(Counter::BytesOut, count as u64);
+                        client.conn.wrote(count, &context.entry.counters);
                     }
-                    Io::Blocked => break Pause::Writable,
-                    Io::Ended | Io::Failed => channel.conn.failed(&desk.block.row),
+                    Io::Blocked => break Wait::Writable,
+                    Io::Ended | Io::Failed => client.conn.failed(&context.entry.counters),
                 }
             }
             Step::SendFile { offset, length } => {
-                match send_file(channel, desk, offset, length.min(FILE_BYTES)) {
-                    Io::Blocked => break Pause::Writable,
+                match send_file(client, context, offset, length.min(FILE_BYTES)) {
+                    Io::Blocked => break Wait::Writable,
                     Io::Bytes(count) => bytes_left = bytes_left.saturating_sub(count),
                     Io::Ended | Io::Failed => {}
                 }
             }
-            Step::Finish => finish(desk, channel),
+            Step::Finish => finish(context, client),
             Step::ShutWrite => {
                 // ENOTCONN: the peer was faster; the next read says so.
-                let _ = shutdown(channel.socket.as_raw_fd(), Shutdown::Write);
-                channel.conn.write_shut();
+                let _ = shutdown(client.socket.as_raw_fd(), Shutdown::Write);
+                client.conn.write_shut();
             }
             Step::Close(manner) => {
-                book(desk, channel);
-                break Pause::Closed(manner);
+                book(context, client);
+                break Wait::Closed(manner);
             }
         }
     };
     if is_held_back {
-        fd::push(channel.socket.as_fd());
+        fd::push(client.socket.as_fd());
     }
     if start < end {
-        channel.pending = reading.buffer[start..end].to_vec();
+        client.pending = reading.buffer[start..end].to_vec();
     }
-    if pause == Pause::Readable {
-        channel.waited = None; // From here on it is the peer that takes its time.
+    if pause == Wait::Readable {
+        client.waited = None; // From here on it is the peer that takes its time.
     }
     pause
 }
 
 /// Whether nobody waits for the answer any more. Such a request is not called for: it would take the time of
 /// those who wait, and if it is one that crashes its worker, the next worker with it.
-fn has_left(desk: &Desk, socket: &OwnedFd, is_tcp: bool, is_suspect: &mut bool) -> bool {
-    let waited = desk.clock.monotonic().saturating_sub(desk.woke);
+fn has_left(
+    context: &WorkerContext,
+    socket: &OwnedFd,
+    is_tcp: bool,
+    is_suspect: &mut bool,
+) -> bool {
+    let waited = context.clock.monotonic().saturating_sub(context.woke);
     let is_due = std::mem::take(is_suspect) || waited >= LOOK_AFTER;
     is_due && fd::has_left(socket.as_fd(), is_tcp)
 }
 
-fn store<B: AppBody>(channel: &mut Channel<B>, bytes: &[u8], desk: &Desk) -> io::Result<()> {
-    let settings = &desk.settings;
-    channel
+fn store<B: AppBody>(
+    client: &mut Client<B>,
+    bytes: &[u8],
+    context: &WorkerContext,
+) -> io::Result<()> {
+    let settings = &context.settings;
+    client
         .spool
         .get_or_insert_with(|| {
             Spool::new(settings.limits.body_memory_bytes, &settings.body_temp_dir)
@@ -232,68 +241,72 @@ fn store<B: AppBody>(channel: &mut Channel<B>, bytes: &[u8], desk: &Desk) -> io:
         .append(bytes)
 }
 
-fn call_gathered<A: Application>(app: &mut A, desk: &mut Desk, channel: &mut Channel<A::Body>) {
-    let Some(gathered) = channel.conn.take_gathered() else { return };
-    let body = match channel.spool.take() {
+fn call_gathered<A: Application>(
+    app: &mut A,
+    context: &mut WorkerContext,
+    client: &mut Client<A::Body>,
+) {
+    let Some(gathered) = client.conn.take_gathered() else { return };
+    let body = match client.spool.take() {
         None => RequestBody::Empty,
         Some(mut spool) => match spool.rewind() {
             Ok(()) => RequestBody::Spooled(spool),
             Err(error) => {
-                let reason = refused::not_stored(channel, desk, &error);
+                let reason = refused::not_stored(client, context, &error);
                 let request = PartialHead::of(&gathered.head, &gathered.head_bytes);
                 // All of the body is here.
-                return channel.conn.refuse_read(reason, request, Framing::None, &desk.rules());
+                return client.conn.refuse_read(reason, request, Framing::None, &context.rules());
             }
         },
     };
-    answer(app, desk, channel, &gathered.head_bytes, &gathered.head, body);
+    answer(app, context, client, &gathered.head_bytes, &gathered.head, body);
 }
 
 /// Calls the application and begins its reply.
 fn answer<A: Application>(
     app: &mut A,
-    desk: &mut Desk,
-    channel: &mut Channel<A::Body>,
+    context: &mut WorkerContext,
+    client: &mut Client<A::Body>,
     head_bytes: &[u8],
     head: &Head,
     body: RequestBody<'_>,
 ) {
-    desk.sequence += 1;
-    let called = desk.clock.now();
-    channel.called = Some(called);
-    let before = desk.clock.monotonic();
-    let info = channel.conn.info().clone();
-    let queue_wait = match channel.waited.take() {
-        Some(in_kernel) => in_kernel + desk.clock.now().saturating_duration_since(info.accepted),
-        None => before.saturating_sub(desk.woke),
+    context.sequence += 1;
+    let called = context.clock.now();
+    client.called = Some(called);
+    let before = context.clock.monotonic();
+    let info = client.conn.info().clone();
+    let queue_wait = match client.waited.take() {
+        Some(in_kernel) => in_kernel + context.clock.now().saturating_duration_since(info.accepted),
+        None => before.saturating_sub(context.woke),
     };
     let request =
-        Request { head_bytes, head, body, conn: &info, sequence: desk.sequence, queue_wait };
+        Request { head_bytes, head, body, conn: &info, sequence: context.sequence, queue_wait };
     let method = head.method.of(head_bytes);
     let path = head.path.of(head_bytes);
-    if let Some(access) = &desk.access {
+    if let Some(access) = &context.access {
         let mut record = Record::of(head_bytes, head, called);
         if access.names_requests() {
             record.id = app.request_id(&request).map(Into::into);
         }
-        channel.record = Some(Box::new(record));
+        client.record = Some(Box::new(record));
     }
-    if let Some(memory) = desk.spare.take() {
-        channel.conn.outbox().lend(memory);
+    if let Some(memory) = context.spare.take() {
+        client.conn.write_buffer().lend(memory);
     }
-    desk.block.begin_request(before, method, path);
-    let rules = desk.rules();
+    context.entry.begin_request(before, method, path);
+    let rules = context.rules();
     let mut wire =
-        Wire { conn: &mut channel.conn, socket: channel.socket.as_fd(), rules, log: &desk.log };
+        Wire { conn: &mut client.conn, socket: client.socket.as_fd(), rules, log: &context.log };
     let answer = app.call(request, &mut wire);
-    desk.leave_if_forked();
+    context.leave_if_forked();
     match answer {
-        Err(AppError::ClientGone) => channel.conn.failed(&desk.block.row),
+        Err(AppError::ClientGone) => client.conn.failed(&context.entry.counters),
         Err(AppError::Raised | AppError::NotStarted | AppError::Invalid | AppError::BodyLost) => {
-            channel.conn.fail(&rules)
+            client.conn.fail(&rules)
         }
         Ok(reply) => {
-            let conn = &mut channel.conn;
+            let conn = &mut client.conn;
             let fate = match reply.content {
                 Content::Empty => {
                     conn.begin_reply(reply.head, Some(0), &rules);
@@ -307,53 +320,53 @@ fn answer<A: Application>(
                     fate
                 }
                 Content::Stream(stream) => {
-                    channel.body = Some(stream.rest);
+                    client.body = Some(stream.rest);
                     conn.begin_reply(reply.head, stream.length, &rules);
                     stream.first.map_or(ItemFate::Queued, |first| conn.push_item(first))
                 }
                 Content::File(span) => {
-                    channel.body = Some(span.owner);
-                    channel.file = Some(Private::new(span.file));
+                    client.body = Some(span.owner);
+                    client.file = Some(Private::new(span.file));
                     conn.begin_reply(reply.head, Some(span.length), &rules);
                     conn.push_file(span.offset, span.length)
                 }
             };
-            note_fate(conn, fate, &desk.log, method, path);
+            note_fate(conn, fate, &context.log, method, path);
             // What is still to be asked of the application, or closed, is named after its request.
-            if channel.body.is_some() && channel.record.is_none() {
-                channel.record = Some(Box::new(Record::of(head_bytes, head, called)));
+            if client.body.is_some() && client.record.is_none() {
+                client.record = Some(Box::new(Record::of(head_bytes, head, called)));
             }
         }
     }
-    desk.clock.read();
-    desk.block.end_call(desk.clock.monotonic());
+    context.clock.read();
+    context.entry.end_call(context.clock.monotonic());
 }
 
 /// Asks the application for its next item.
-fn pull<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
-    let Some(body) = &mut channel.body else {
-        channel.conn.end_items();
+fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
+    let Some(body) = &mut client.body else {
+        client.conn.end_items();
         return;
     };
-    let (method, path) = resume(desk, channel.record.as_deref());
-    let rules = desk.rules();
+    let (method, path) = resume(context, client.record.as_deref());
+    let rules = context.rules();
     let mut wire =
-        Wire { conn: &mut channel.conn, socket: channel.socket.as_fd(), rules, log: &desk.log };
+        Wire { conn: &mut client.conn, socket: client.socket.as_fd(), rules, log: &context.log };
     let item = body.pull(&mut wire);
-    desk.leave_if_forked();
+    context.leave_if_forked();
     match item {
         Ok(Some(chunk)) => {
-            let fate = channel.conn.push_item(chunk);
-            note_fate(&mut channel.conn, fate, &desk.log, method, path);
+            let fate = client.conn.push_item(chunk);
+            note_fate(&mut client.conn, fate, &context.log, method, path);
         }
-        Ok(None) => channel.conn.end_items(),
-        Err(AppError::ClientGone) => channel.conn.failed(&desk.block.row),
+        Ok(None) => client.conn.end_items(),
+        Err(AppError::ClientGone) => client.conn.failed(&context.entry.counters),
         Err(AppError::Raised | AppError::NotStarted | AppError::Invalid | AppError::BodyLost) => {
-            channel.conn.fail(&rules)
+            client.conn.fail(&rules)
         }
     }
-    desk.clock.read();
-    desk.block.end_call(desk.clock.monotonic());
+    context.clock.read();
+    context.entry.end_call(context.clock.monotonic());
 }
 
 /// An item that is not wanted ends the response: there is nothing more to ask the application for.
@@ -375,37 +388,42 @@ fn note_fate<C: AsRef<[u8]>>(
     }
 }
 
-fn send_file<B: AppBody>(channel: &mut Channel<B>, desk: &Desk, offset: u64, length: u64) -> Io {
-    let row = &desk.block.row;
-    let outcome = match &channel.file {
-        Some(file) => fd::send_file(channel.socket.as_fd(), file.as_fd(), offset, length),
+fn send_file<B: AppBody>(
+    client: &mut Client<B>,
+    context: &WorkerContext,
+    offset: u64,
+    length: u64,
+) -> Io {
+    let counters = &context.entry.counters;
+    let outcome = match &client.file {
+        Some(file) => fd::send_file(client.socket.as_fd(), file.as_fd(), offset, length),
         None => Io::Ended,
     };
     match outcome {
         Io::Bytes(count) => {
-            channel.progressed = true;
-            row.add(Counter::BytesOut, count as u64);
-            row.add(Counter::RespSendfileBytes, count as u64);
-            channel.conn.wrote_file(count as u64, row);
+            client.progressed = true;
+            counters.add(Counter::BytesOut, count as u64);
+            counters.add(Counter::RespSendfileBytes, count as u64);
+            client.conn.wrote_file(count as u64, counters);
         }
         Io::Blocked => {}
         // The file was cut short under us: the promise cannot be kept.
-        Io::Ended => channel.conn.fail(&desk.rules()),
-        Io::Failed => channel.conn.failed(row),
+        Io::Ended => client.conn.fail(&context.rules()),
+        Io::Failed => client.conn.failed(counters),
     }
     outcome
 }
 
-/// Books the reply's duration and its line in the access log, also where it was broken off. A request
+/// CarriedTotals the reply's duration and its line in the access log, also where it was broken off. A request
 /// that was refused has its line already: no application was called.
-fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
-    let Some(called) = channel.called.take() else { return };
-    let duration = desk.clock.now() - called;
-    if let (Some(access), Some((status, body_bytes))) = (&mut desk.access, channel.conn.reply()) {
-        let record = channel.record.as_deref();
+fn book<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
+    let Some(called) = client.called.take() else { return };
+    let duration = context.clock.now() - called;
+    if let (Some(access), Some((status, body_bytes))) = (&mut context.access, client.conn.reply()) {
+        let record = client.record.as_deref();
         access.record(&Entry {
-            at: desk.clock.wall(),
-            peer: &channel.conn.info().peer,
+            at: context.clock.wall(),
+            peer: &client.conn.info().peer,
             request: record.map(Record::request_line),
             status,
             body_bytes,
@@ -416,47 +434,47 @@ fn book<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
             refused: None,
         });
     }
-    desk.block.request_duration.record(duration);
+    context.entry.request_duration.record(duration);
 }
 
-fn finish<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
-    book(desk, channel);
-    if channel.conn.parts_at_once() && fd::has_unread(channel.socket.as_fd()) {
-        channel.conn.overhear();
+fn finish<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
+    book(context, client);
+    if client.conn.parts_at_once() && fd::has_unread(client.socket.as_fd()) {
+        client.conn.overhear();
     }
-    channel.conn.finish(&desk.block.row);
-    close_reply(desk, channel);
-    if let Some(memory) = channel.conn.outbox().reclaim()
+    client.conn.finish(&context.entry.counters);
+    close_reply(context, client);
+    if let Some(memory) = client.conn.write_buffer().reclaim()
         && memory.capacity() <= SPARE_BYTES
     {
-        desk.spare = Some(memory);
+        context.spare = Some(memory);
     }
 }
 
 /// Closes the application's side of a reply. The iterable's `close()` is the application's time, as long as
 /// it takes, and a part of the request.
-pub fn close_reply<B: AppBody>(desk: &mut Desk, channel: &mut Channel<B>) {
-    if channel.body.is_none() {
-        channel.close_reply();
-        return desk.leave_if_forked();
+pub fn close_reply<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
+    if client.body.is_none() {
+        client.close_reply();
+        return context.leave_if_forked();
     }
-    resume(desk, channel.record.as_deref());
-    channel.close_reply();
-    desk.leave_if_forked();
-    desk.clock.read();
-    desk.block.end_call(desk.clock.monotonic());
+    resume(context, client.record.as_deref());
+    client.close_reply();
+    context.leave_if_forked();
+    context.clock.read();
+    context.entry.end_call(context.clock.monotonic());
 }
 
 /// Shows that the application is called once more for a request; its method and path, as far as they were kept.
-fn resume<'r>(desk: &Desk, record: Option<&'r Record>) -> (&'r [u8], &'r [u8]) {
-    let (now, monotonic) = (desk.clock.now(), desk.clock.monotonic());
+fn resume<'r>(context: &WorkerContext, record: Option<&'r Record>) -> (&'r [u8], &'r [u8]) {
+    let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
     let Some(record) = record else {
-        desk.block.begin_request(monotonic, &[], &[]);
+        context.entry.begin_request(monotonic, &[], &[]);
         return (&[], &[]);
     };
     let age = now.saturating_duration_since(record.called);
     let since = monotonic.saturating_sub(age);
-    desk.block.resume_request(monotonic, since, &record.method, &record.path);
+    context.entry.resume_request(monotonic, since, &record.method, &record.path);
     (&record.method, &record.path)
 }
 
@@ -492,7 +510,7 @@ impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
         if fork_guard::is_forked() {
             return Err(ClientGone); // the descriptor is closed here, and its number may be another's
         }
-        let row = self.rules.row;
+        let counters = self.rules.counters;
         self.conn.begin_reply(head, None, &self.rules);
         match self.conn.push_bytes(data) {
             ItemFate::Queued | ItemFate::Unwanted => {}
@@ -500,15 +518,15 @@ impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
                 self.log.line(Level::Warning, "response.longer_than_content_length", &[]);
             }
         }
-        while !self.conn.outbox().is_empty() {
-            match fd::send(self.socket, self.conn.outbox().parts()) {
+        while !self.conn.write_buffer().is_empty() {
+            match fd::send(self.socket, self.conn.write_buffer().parts()) {
                 Io::Bytes(count) => {
-                    row.add(Counter::BytesOut, count as u64);
-                    self.conn.wrote(count, row);
+                    counters.add(Counter::BytesOut, count as u64);
+                    self.conn.wrote(count, counters);
                 }
                 Io::Blocked => break,
                 Io::Ended | Io::Failed => {
-                    self.conn.failed(row);
+                    self.conn.failed(counters);
                     return Err(ClientGone);
                 }
             }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::EventLoop;
 use super::absence::Absence;
 use crate::application::{AppBody, Application};
-use crate::event_loop::client::Channel;
+use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
 use crate::event_loop::deadlines::{Deadlines, Timer};
 use crate::event_loop::poller::Interest;
@@ -15,7 +15,7 @@ use crate::http::Persistence;
 impl<A: Application> EventLoop<'_, A> {
     /// Ends what has taken too long.
     pub(super) fn expire(&mut self) {
-        let now = self.desk.clock.now();
+        let now = self.context.clock.now();
         // All at once: what is set anew below may be due at the same moment.
         let due: Vec<_> = iter::from_fn(|| self.deadlines.pop_expired(now)).collect();
         for (timer, token) in due {
@@ -27,35 +27,35 @@ impl<A: Application> EventLoop<'_, A> {
     /// Judges one whose deadline has passed, by what the kernel has received of it until now: the loop may
     /// have been in the application since before that, and the peer cannot know.
     fn judge(&mut self, timer: Timer, token: Token) {
-        let Some(channel) = self.channels.get_mut(token) else { return };
-        let armed = channel.armed;
+        let Some(client) = self.clients.get_mut(token) else { return };
+        let armed = client.armed;
         let is_of = |armed: Timer| armed == timer || beside(armed) == Some(timer);
         if !armed.is_some_and(|(armed, _)| is_of(armed)) {
             return; // It was set for a state that has been left.
         }
-        let waits_for_its_turn = channel.watched == Some(Interest::Nothing)
-            && (channel.conn.is_replying() || self.desk.begins_requests);
+        let waits_for_its_turn = client.watched == Some(Interest::Nothing)
+            && (client.conn.is_replying() || self.context.begins_requests);
         if waits_for_its_turn {
-            return self.deadlines.set(timer, token, self.desk.clock.now());
+            return self.deadlines.set(timer, token, self.context.clock.now());
         }
         self.serve(token, false);
-        let Some(channel) = self.channels.get_mut(token) else { return };
-        if channel.armed != armed || self.deadlines.is_set(timer, token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if client.armed != armed || self.deadlines.is_set(timer, token) {
             return; // Something had come.
         }
-        let (rules, now) = (self.desk.rules(), self.desk.clock.now());
+        let (rules, now) = (self.context.rules(), self.context.clock.now());
         if timer == Timer::BodyRate {
             let away = self.absence.until(now);
-            let window = self.desk.settings.timeouts.body;
-            let missed = away.saturating_sub(channel.away_before);
-            channel.away_before = away;
-            channel.conn.end_window(window.saturating_sub(missed), &rules);
-            if channel.conn.timer() == Some(Timer::Body) {
+            let window = self.context.settings.timeouts.body;
+            let missed = away.saturating_sub(client.away_before);
+            client.away_before = away;
+            client.conn.end_window(window.saturating_sub(missed), &rules);
+            if client.conn.timer() == Some(Timer::Body) {
                 return self.deadlines.set(timer, token, now);
             }
         } else {
-            channel.armed = None;
-            channel.conn.expire(timer, &channel.pending, &rules);
+            client.armed = None;
+            client.conn.expire(timer, &client.pending, &rules);
         }
         self.serve(token, false);
     }
@@ -64,15 +64,15 @@ impl<A: Application> EventLoop<'_, A> {
 /// Sets the deadline of the state that the connection is in now.
 pub(super) fn arm<B: AppBody>(
     deadlines: &mut Deadlines,
-    channel: &mut Channel<B>,
+    client: &mut Client<B>,
     token: Token,
     now: Instant,
     persistence: Persistence,
     absence: &Absence,
 ) {
-    let progressed = std::mem::take(&mut channel.progressed);
-    let wanted = channel.conn.timer().map(|timer| (timer, channel.conn.info().served));
-    if channel.armed == wanted {
+    let progressed = std::mem::take(&mut client.progressed);
+    let wanted = client.conn.timer().map(|timer| (timer, client.conn.info().served));
+    if client.armed == wanted {
         if let Some((timer, _)) = wanted
             && progressed
             && moves_with_progress(timer, persistence)
@@ -81,7 +81,7 @@ pub(super) fn arm<B: AppBody>(
         }
         return;
     }
-    if let Some((old, _)) = channel.armed {
+    if let Some((old, _)) = client.armed {
         deadlines.clear(old, token);
         if let Some(beside) = beside(old) {
             deadlines.clear(beside, token);
@@ -91,10 +91,10 @@ pub(super) fn arm<B: AppBody>(
         deadlines.set(new, token, now);
         if let Some(beside) = beside(new) {
             deadlines.set(beside, token, now);
-            channel.away_before = absence.until(now);
+            client.away_before = absence.until(now);
         }
     }
-    channel.armed = wanted;
+    client.armed = wanted;
 }
 
 /// Whether bytes that move give a connection more time. A worker that is to leave does not wait for a client

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::rate_limited_log::Complaint;
-use crate::event_loop::drive::Desk;
+use super::rate_limited_log::RateLimitedLog;
+use crate::event_loop::drive::WorkerContext;
 use crate::process::signals;
 use crate::shared::log::{Level, Value};
 
@@ -13,18 +13,18 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// When the handlers were looked at last.
 pub(super) struct Handlers {
     last_look: Instant,
-    complaint: Complaint,
+    complaint: RateLimitedLog,
 }
 
 impl Handlers {
     /// They have just been installed.
     pub(super) fn installed(now: Instant) -> Self {
-        Self { last_look: now, complaint: Complaint::default() }
+        Self { last_look: now, complaint: RateLimitedLog::default() }
     }
 
     /// Looks at them, if it is time.
-    pub(super) fn tend(&mut self, desk: &Desk) {
-        let now = desk.clock.now();
+    pub(super) fn tend(&mut self, context: &WorkerContext) {
+        let now = context.clock.now();
         if now.saturating_duration_since(self.last_look) < INTERVAL {
             return;
         }
@@ -32,7 +32,7 @@ impl Handlers {
         for signal in signals::insist() {
             if self.complaint.is_due(now) {
                 let pairs = [("signal", Value::Text(signal.as_str()))];
-                desk.log.line(Level::Warning, "worker.signal_handler_replaced", &pairs);
+                context.log.line(Level::Warning, "worker.signal_handler_replaced", &pairs);
             }
         }
     }

@@ -47,10 +47,10 @@ use nix::unistd::read;
 use crate::application::{Application, Heard};
 use crate::connection::SocketName;
 use crate::event_loop::access_log::AccessLog;
-use crate::event_loop::client::Channel;
+use crate::event_loop::client::Client;
 use crate::event_loop::client_table::{ConnTable, Token};
 use crate::event_loop::deadlines::{Deadlines, Timer};
-use crate::event_loop::drive::{Desk, Pause, Reading, close_reply, drive};
+use crate::event_loop::drive::{Reading, Wait, WorkerContext, close_reply, drive};
 use crate::event_loop::poller::{Event, Interest, Poller};
 use crate::http::Persistence;
 use crate::process::fork_guard::{self, Guarded, Mark};
@@ -58,16 +58,16 @@ use crate::process::supervisor_process::SupervisorProcess;
 use crate::shared::fd;
 use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::Command;
-use crate::ticker::Companion;
-use crate::worker_init::Post;
+use crate::ticker::Ticker;
+use crate::worker_init::WorkerInit;
 
 use absence::Absence;
-use acceptor::Doors;
+use acceptor::Acceptor;
 use control_socket::Lifeline;
 use expiry::arm;
 use handlers::Handlers;
 use phase::{Cause, DRAIN_QUIET, Phase};
-use rate_limited_log::Complaint;
+use rate_limited_log::RateLimitedLog;
 
 /// Events taken from the kernel at once.
 const BATCH: usize = 256;
@@ -95,11 +95,11 @@ pub struct EventLoop<'a, A: Application> {
     _guards: [Mark; 3],
     _guarded: Guarded,
     app: &'a mut A,
-    desk: Desk,
+    context: WorkerContext,
     reading: Reading,
     poller: Poller,
-    doors: Doors,
-    channels: ConnTable<Channel<A::Body>>,
+    acceptor: Acceptor,
+    clients: ConnTable<Client<A::Body>>,
     /// How many of them it may hold.
     most_channels: usize,
     deadlines: Deadlines,
@@ -115,24 +115,24 @@ pub struct EventLoop<'a, A: Application> {
     life: OwnedFd,
     lifeline: Lifeline,
     supervisor: Arc<SupervisorProcess>,
-    companion: Option<Box<dyn Companion>>,
+    ticker: Option<Box<dyn Ticker>>,
     handlers: Handlers,
     /// That a connection could not be watched.
-    unwatched: Complaint,
+    unwatched: RateLimitedLog,
 }
 
 impl<'a, A: Application> EventLoop<'a, A> {
     /// Registers what there is to wait for.
-    pub fn new(post: Post, app: &'a mut A) -> io::Result<Self> {
-        let Post { block, header, life, doorbell, listeners, settings, .. } = post;
-        let Post { supervisor, log, access_log, companion, .. } = post;
+    pub fn new(init: WorkerInit, app: &'a mut A) -> io::Result<Self> {
+        let WorkerInit { entry, header, life, doorbell, listeners, settings, .. } = init;
+        let WorkerInit { supervisor, log, access_log, ticker, .. } = init;
         let poller = Poller::new(BATCH)?;
         let guarded = fork_guard::begin();
         let guards = [poller.as_fd(), doorbell.as_fd(), life.as_fd()].map(Mark::of);
         poller.add(&doorbell, DOORBELL_KEY, Interest::Read)?;
         poller.add(&life, LIFE_KEY, Interest::Read)?;
-        let mut doors = Doors::new(listeners, header);
-        doors.open(&poller)?;
+        let mut acceptor = Acceptor::new(listeners, header);
+        acceptor.open(&poller)?;
         let timeouts = settings.timeouts.clone();
         let deadlines = Deadlines::new(|timer| match timer {
             Timer::KeepAlive => timeouts.keep_alive,
@@ -150,10 +150,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
             _guarded: guarded,
             app,
             reading: Reading::new(&settings),
-            desk: Desk::new(settings, block, log, access),
+            context: WorkerContext::new(settings, entry, log, access),
             poller,
-            doors,
-            channels: ConnTable::new(),
+            acceptor,
+            clients: ConnTable::new(),
             most_channels,
             deadlines,
             absence: Absence::since(now),
@@ -165,9 +165,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
             life,
             lifeline: Lifeline::Held,
             supervisor,
-            companion,
+            ticker,
             handlers: Handlers::installed(now),
-            unwatched: Complaint::default(),
+            unwatched: RateLimitedLog::default(),
         })
     }
 
@@ -181,14 +181,14 @@ impl<'a, A: Application> EventLoop<'a, A> {
     ///
     /// Errors: why it is not, for a person, with what the application has told of it.
     pub fn rehearse(&mut self, path: &str) -> Result<(), String> {
-        let settings = &self.desk.settings;
-        let local = self.doors.first_name().unwrap_or(SocketName::Unix(String::new()));
-        let now = self.desk.clock.now();
+        let settings = &self.context.settings;
+        let local = self.acceptor.first_name().unwrap_or(SocketName::Unix(String::new()));
+        let now = self.context.clock.now();
         self.app.keep_failures();
         let outcome = readiness_check::rehearse(self.app, settings, path, local, now);
         let failures = self.app.take_failures();
-        self.desk.leave_if_forked();
-        self.desk.clock.read();
+        self.context.leave_if_forked();
+        self.context.clock.read();
         outcome.map_err(|refusal| format!("--reload-check: GET {path} {refusal}.\n{failures}"))
     }
 
@@ -197,8 +197,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Errors: as [`Application::ready`].
     pub fn make_ready(&mut self) -> Result<(), String> {
         let outcome = self.app.ready();
-        self.desk.leave_if_forked();
-        self.desk.clock.read();
+        self.context.leave_if_forked();
+        self.context.clock.read();
         outcome
     }
 
@@ -211,9 +211,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Turns once; whether that was the last time.
     fn turn(&mut self) -> io::Result<bool> {
         let count = self.wait()?;
-        self.desk.clock.read();
-        self.desk.woke = self.desk.clock.monotonic();
-        self.absence.looks(self.desk.clock.now());
+        self.context.clock.read();
+        self.context.woke = self.context.clock.monotonic();
+        self.absence.looks(self.context.clock.now());
         self.take_batch(count);
         for _ in 0..self.waiting.len() {
             if self.is_cut_short() {
@@ -226,12 +226,12 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.expire();
         self.look_for_supervisor();
         self.follow_orders();
-        let is_silent = self.doors.deferring_to().is_some_and(|token| self.is_silent(token));
-        self.doors.tend(&self.poller, &self.desk, self.can_make_room(), is_silent);
-        self.desk.flush_access_log();
-        self.handlers.tend(&self.desk);
-        if let Some(companion) = &mut self.companion {
-            companion.turn(self.desk.clock.now());
+        let is_silent = self.acceptor.deferring_to().is_some_and(|token| self.is_silent(token));
+        self.acceptor.tend(&self.poller, &self.context, self.can_make_room(), is_silent);
+        self.context.flush_access_log();
+        self.handlers.tend(&self.context);
+        if let Some(ticker) = &mut self.ticker {
+            ticker.turn(self.context.clock.now());
         }
         Ok(self.is_done(count == 0))
     }
@@ -239,21 +239,21 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Takes a batch of events. Looks without sleeping first, so that a busy worker never hands the
     /// interpreter's lock over, and an idle one lets the application's threads run.
     fn wait(&mut self) -> io::Result<usize> {
-        self.desk.block.tick();
+        self.context.entry.tick();
         let count = self.poller.wait(Some(Duration::ZERO))?;
         self.has_slept = count == 0 && self.waiting.is_empty();
         if !self.has_slept {
             return Ok(count);
         }
-        let now = self.desk.clock.now();
-        let companion = self.companion.as_ref().and_then(|companion| companion.next_deadline());
+        let now = self.context.clock.now();
+        let ticker = self.ticker.as_ref().and_then(|ticker| ticker.next_deadline());
         let next = [
             self.deadlines.next(),
-            self.doors.next_look(),
+            self.acceptor.next_look(),
             self.phase.next_look(now),
             self.next_resend_is_late(now),
             self.lifeline.next_look(now),
-            companion,
+            ticker,
         ];
         let sleep = next
             .into_iter()
@@ -264,7 +264,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.absence.sleeps(now, sleep);
         let poller = &mut self.poller;
         let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
-        self.desk.block.tick();
+        self.context.entry.tick();
         if count == 0 {
             self.signalled();
         }
@@ -277,9 +277,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let rest = (0..count).filter(|&index| Some(index) != first);
         for (place, index) in first.into_iter().chain(rest).enumerate() {
             let event = self.poller.event(index);
-            let began_requests = self.desk.begins_requests;
+            let began_requests = self.context.begins_requests;
             self.take_event(event, place == 0);
-            if self.is_cut_short() || (began_requests && !self.desk.begins_requests) {
+            if self.is_cut_short() || (began_requests && !self.context.begins_requests) {
                 return;
             }
         }
@@ -307,9 +307,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
             key => {
                 let token = Token::from_bits(key);
                 if event.half_closed
-                    && let Some(channel) = self.channels.get_mut(token)
+                    && let Some(client) = self.clients.get_mut(token)
                 {
-                    channel.is_suspect = true;
+                    client.is_suspect = true;
                 }
                 self.serve(token, event.hung_up);
             }
@@ -318,68 +318,68 @@ impl<'a, A: Application> EventLoop<'a, A> {
 
     /// Lets the interpreter run its signal handlers, which may be the application's.
     fn signalled(&mut self) {
-        self.desk.clock.read(); // It may have slept since.
-        match self.desk.outside(|| self.app.signalled()) {
+        self.context.clock.read(); // It may have slept since.
+        match self.context.outside(|| self.app.signalled()) {
             Heard::Nothing => {}
-            Heard::Leave => self.leave_soon(self.phase.dismissed(self.desk.clock.now())),
+            Heard::Leave => self.leave_soon(self.phase.dismissed(self.context.clock.now())),
         }
     }
 
     /// Carries a connection as far as it goes, then notes what it waits for.
     fn serve(&mut self, token: Token, hung_up: bool) {
-        let Some(channel) = self.channels.get_mut(token) else { return };
-        let pause = drive(self.app, &mut self.reading, &mut self.desk, channel, hung_up);
-        self.desk.block.tick();
+        let Some(client) = self.clients.get_mut(token) else { return };
+        let pause = drive(self.app, &mut self.reading, &mut self.context, client, hung_up);
+        self.context.entry.tick();
         let interest = match pause {
-            Pause::Closed(manner) => {
+            Wait::Closed(manner) => {
                 self.deadlines.clear_all(token);
-                if let Some(mut channel) = self.channels.remove(token) {
-                    close_reply(&mut self.desk, &mut channel); // Leaves where it has forked.
+                if let Some(mut client) = self.clients.remove(token) {
+                    close_reply(&mut self.context, &mut client); // Leaves where it has forked.
                     // Closing the descriptor takes it out of epoll; a child of the application may
                     // hold a duplicate of it, which would keep it in.
-                    if channel.watched.is_some() {
-                        let _ = self.poller.remove(&channel.socket);
+                    if client.watched.is_some() {
+                        let _ = self.poller.remove(&client.socket);
                     }
-                    channel.close(manner);
+                    client.close(manner);
                 }
                 return;
             }
-            Pause::Readable => Interest::Read,
-            Pause::Writable => Interest::Write,
-            Pause::Again => {
+            Wait::Readable => Interest::Read,
+            Wait::Writable => Interest::Write,
+            Wait::Again => {
                 self.waiting.push_back(token);
                 Interest::Nothing
             }
-            Pause::Held => Interest::Nothing,
+            Wait::Held => Interest::Nothing,
         };
-        let watched = match channel.watched {
-            None => self.poller.add(&channel.socket, token.to_bits(), interest),
+        let watched = match client.watched {
+            None => self.poller.add(&client.socket, token.to_bits(), interest),
             Some(watched) if watched != interest => {
-                self.poller.modify(&channel.socket, token.to_bits(), interest)
+                self.poller.modify(&client.socket, token.to_bits(), interest)
             }
             Some(_) => Ok(()),
         };
         if let Err(error) = watched {
             // ENOSPC, ENOMEM: there may be room again when it is closed.
-            channel.conn.give_up(&self.desk.block.row);
-            if self.unwatched.is_due(self.desk.clock.now()) {
+            client.conn.give_up(&self.context.entry.counters);
+            if self.unwatched.is_due(self.context.clock.now()) {
                 let pairs = [("error", Value::Display(&error))];
-                self.desk.log.line(Level::Error, "connection.not_watched", &pairs);
+                self.context.log.line(Level::Error, "connection.not_watched", &pairs);
             }
             return self.serve(token, false);
         }
-        channel.watched = Some(interest);
-        let (now, persistence) = (self.desk.clock.now(), self.desk.persistence);
-        arm(&mut self.deadlines, channel, token, now, persistence, &self.absence);
+        client.watched = Some(interest);
+        let (now, persistence) = (self.context.clock.now(), self.context.persistence);
+        arm(&mut self.deadlines, client, token, now, persistence, &self.absence);
     }
 
     /// Whether this turn ends before the rest of its work, which may be minutes: the worker is to leave at
     /// once, or its time is over. What is on its way is in the next turn's batch.
     fn is_cut_short(&mut self) -> bool {
-        let began_requests = self.desk.begins_requests;
+        let began_requests = self.context.begins_requests;
         self.hear_news();
-        (began_requests && !self.desk.begins_requests)
-            || self.phase.is_out_of_time(self.desk.clock.now())
+        (began_requests && !self.context.begins_requests)
+            || self.phase.is_out_of_time(self.context.clock.now())
     }
 
     /// Hears of orders, and of signal handlers that have run inside of a call.
@@ -394,35 +394,35 @@ impl<'a, A: Application> EventLoop<'a, A> {
     fn follow_orders(&mut self) {
         self.hear_orders();
         if let Phase::Draining { since, cause } = self.phase
-            && !self.doors.are_closed()
+            && !self.acceptor.are_closed()
         {
             match cause {
                 Cause::Command => self.empty_queue(None),
                 Cause::Orphaned => {
-                    self.doors.shut();
+                    self.acceptor.shut();
                     self.empty_queue(Some(Phase::takes_until(since)));
-                    self.doors.end();
+                    self.acceptor.end();
                 }
                 Cause::Signal | Cause::Disconnected => {}
             }
-            self.doors.close(&self.poller);
+            self.acceptor.close(&self.poller);
         }
     }
 
-    /// Hears of a new order. Asked after each connection of a turn: who is answered after it is answered as
+    /// Hears of a new order. Signalled after each connection of a turn: who is answered after it is answered as
     /// it says.
     fn hear_orders(&mut self) {
-        match (self.desk.order(), self.phase) {
+        match (self.context.order(), self.phase) {
             (Command::Serve, Phase::Announcing) => {
                 self.phase = Phase::Serving;
-                self.desk.persistence = Persistence::KeepAlive;
+                self.context.persistence = Persistence::KeepAlive;
             }
             (Command::Announce, Phase::Serving) => {
                 self.phase = Phase::Announcing;
-                self.desk.persistence = Persistence::Close;
+                self.context.persistence = Persistence::Close;
             }
             (Command::Drain, Phase::Serving | Phase::Announcing) => {
-                let is_told = self.desk.block.command() == Command::Drain;
+                let is_told = self.context.entry.command() == Command::Drain;
                 self.drain(if is_told { Cause::Command } else { Cause::Signal });
             }
             (Command::Quick, Phase::Serving | Phase::Announcing | Phase::Draining { .. }) => {
@@ -433,21 +433,21 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     fn leave_soon(&mut self, phase: Phase) {
-        self.desk.persistence = Persistence::Close;
-        self.desk.begins_requests = false;
-        self.doors.close(&self.poller);
+        self.context.persistence = Persistence::Close;
+        self.context.begins_requests = false;
+        self.acceptor.close(&self.poller);
         self.phase = phase;
     }
 
     fn drain(&mut self, cause: Cause) {
-        self.desk.persistence = Persistence::Close;
-        self.phase = Phase::Draining { since: self.desk.clock.now(), cause };
+        self.context.persistence = Persistence::Close;
+        self.phase = Phase::Draining { since: self.context.clock.now(), cause };
     }
 
     /// `is_lull`: nothing was due when this turn began, so no request is known to the kernel and not to
     /// us.
     fn is_done(&self, is_lull: bool) -> bool {
-        let now = self.desk.clock.now();
+        let now = self.context.clock.now();
         if self.phase.is_out_of_time(now) {
             return true;
         }
@@ -457,7 +457,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 let is_quiet = is_lull && now.saturating_duration_since(since) >= DRAIN_QUIET;
                 let is_served = self.waiting.is_empty()
                     && !self.any(|c| !c.is_idle() || c.awaits_resend(now).is_some());
-                self.channels.is_empty() || (is_quiet && is_served)
+                self.clients.is_empty() || (is_quiet && is_served)
             }
             Phase::Leaving { .. } => !self.any(|c| c.conn.is_replying()),
         }
@@ -468,35 +468,35 @@ impl<'a, A: Application> EventLoop<'a, A> {
         match self.phase {
             Phase::Serving | Phase::Announcing | Phase::Leaving { .. } => None,
             Phase::Draining { .. } => self
-                .channels
+                .clients
                 .tokens()
-                .filter_map(|token| self.channels.get(token)?.awaits_resend(now))
+                .filter_map(|token| self.clients.get(token)?.awaits_resend(now))
                 .min(),
         }
     }
 
-    fn any(&self, question: impl Fn(&Channel<A::Body>) -> bool) -> bool {
-        self.channels.tokens().any(|token| self.channels.get(token).is_some_and(&question))
+    fn any(&self, question: impl Fn(&Client<A::Body>) -> bool) -> bool {
+        self.clients.tokens().any(|token| self.clients.get(token).is_some_and(&question))
     }
 
     /// Closes what is left and says what was cut off.
     fn leave(mut self) -> Leftover {
         let mut abandoned_count = 0;
-        let now = self.desk.clock.now();
-        let tokens: Vec<Token> = self.channels.tokens().collect();
+        let now = self.context.clock.now();
+        let tokens: Vec<Token> = self.clients.tokens().collect();
         for token in tokens {
-            let Some(channel) = self.channels.get_mut(token) else { continue };
-            if channel.conn.is_busy() || channel.awaits_resend(now).is_some() {
+            let Some(client) = self.clients.get_mut(token) else { continue };
+            if client.conn.is_busy() || client.awaits_resend(now).is_some() {
                 abandoned_count += 1;
             }
-            channel.conn.give_up(&self.desk.block.row);
+            client.conn.give_up(&self.context.entry.counters);
             self.serve(token, false);
         }
         if abandoned_count > 0 {
             let pairs = [("requests", Value::Number(abandoned_count as i64))];
-            self.desk.log.line(Level::Warning, "worker.abandoned", &pairs);
+            self.context.log.line(Level::Warning, "worker.abandoned", &pairs);
         }
-        self.desk.close_access_log();
+        self.context.close_access_log();
         let now = Instant::now();
         let exit_ends = self.lifeline.lost_at().map(|lost_at| phase::exit_ends(lost_at, now));
         Leftover { abandoned_count, exit_ends }

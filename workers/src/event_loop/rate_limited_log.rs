@@ -6,11 +6,11 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// When one kind of complaint was logged last.
 #[derive(Default)]
-pub(super) struct Complaint {
+pub(super) struct RateLimitedLog {
     last: Option<Instant>,
 }
 
-impl Complaint {
+impl RateLimitedLog {
     /// Whether it may be logged now; the next one then waits.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= INTERVAL);
@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn the_same_complaint_is_due_once_a_minute() {
         let start = Instant::now();
-        let mut complaint = Complaint::default();
+        let mut complaint = RateLimitedLog::default();
         let due =
             [0, 1, 59, 60, 61, 119, 120].map(|s| complaint.is_due(start + Duration::from_secs(s)));
         assert_eq!(due, [true, false, false, true, false, false, true]);

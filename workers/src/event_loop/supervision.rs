@@ -19,14 +19,14 @@ impl<A: Application> EventLoop<'_, A> {
             Message::Ended => {
                 // Registered level-triggered, it would wake us for ever.
                 let _ = self.poller.remove(&self.life);
-                self.lifeline.cut(self.desk.clock.now());
+                self.lifeline.cut(self.context.clock.now());
             }
             Message::Said { word: LIFE_ACCESS_LOG, descriptor: Some(descriptor) } => {
-                self.desk.replace_access_log(descriptor);
+                self.context.replace_access_log(descriptor);
             }
             // All descriptors are in use (EMFILE): the old file is written to, wherever it is now.
             Message::Said { word: LIFE_ACCESS_LOG, descriptor: None } => {
-                self.desk.log.line(Level::Error, "access_log.not_reopened", &[]);
+                self.context.log.line(Level::Error, "access_log.not_reopened", &[]);
             }
             // Of a later version: not for us.
             Message::Said { .. } => {}
@@ -35,16 +35,16 @@ impl<A: Application> EventLoop<'_, A> {
 
     /// Finds out what the end of the life socket meant.
     pub(super) fn look_for_supervisor(&mut self) {
-        let (supervisor, now) = (&self.supervisor, self.desk.clock.now());
+        let (supervisor, now) = (&self.supervisor, self.context.clock.now());
         let Some(finding) = self.lifeline.look(|| supervisor.presence(), now) else { return };
-        self.desk.persistence = Persistence::Close;
+        self.context.persistence = Persistence::Close;
         match finding {
             Finding::Orphaned => {
-                self.desk.log.line(Level::Warning, "worker.orphaned", &[]);
+                self.context.log.line(Level::Warning, "worker.orphaned", &[]);
                 self.phase = self.phase.orphaned(now, Cause::Orphaned);
             }
             Finding::Disconnected => {
-                self.desk.log.line(Level::Warning, "worker.disconnected", &[]);
+                self.context.log.line(Level::Warning, "worker.disconnected", &[]);
                 self.phase = self.phase.orphaned(now, Cause::Disconnected);
             }
         }

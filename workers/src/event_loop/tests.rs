@@ -16,7 +16,7 @@ use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::http::ResponseHead;
 use crate::process::supervisor_process;
 use crate::shared::fd::send_descriptor;
-use crate::shared::scoreboard::{Block, Counter};
+use crate::shared::scoreboard::{Counter, WorkerEntry};
 use crate::worker_init::{LIFE_ACCESS_LOG, Owner, stage};
 
 /// Answers everything with as many bytes, and takes its time for it.
@@ -78,7 +78,7 @@ const TOO_MUCH: usize = 64 << 20;
 
 /// What is around a loop that a test turns by hand.
 struct Surroundings {
-    block: &'static Block,
+    entry: &'static WorkerEntry,
     address: SocketAddr,
     /// A duplicate, as the supervisor has one.
     listener: OwnedFd,
@@ -89,16 +89,16 @@ struct Surroundings {
 impl Surroundings {
     fn of(app: &mut App, access_log: Option<OwnedFd>) -> (EventLoop<'_, App>, Self) {
         let (supervisor, life) = UnixStream::pair().unwrap();
-        let (mut post, doorbell) = stage::post(life.into());
+        let (mut init, doorbell) = stage::init(life.into());
         // Nobody asks before the line has ended.
-        post.supervisor = Arc::new(supervisor_process::stage::ended());
-        post.access_log = access_log;
-        post.header.set_worker_count(2);
-        let block = post.block;
-        let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
-        let listener = post.listeners[0].socket.try_clone().unwrap();
-        let event_loop = EventLoop::new(post, app).unwrap();
-        (event_loop, Self { block, address, listener, doorbell, supervisor })
+        init.supervisor = Arc::new(supervisor_process::stage::ended());
+        init.access_log = access_log;
+        init.header.set_worker_count(2);
+        let entry = init.entry;
+        let SocketName::Inet(address) = init.listeners[0].name else { panic!("no TCP") };
+        let listener = init.listeners[0].socket.try_clone().unwrap();
+        let event_loop = EventLoop::new(init, app).unwrap();
+        (event_loop, Self { entry, address, listener, doorbell, supervisor })
     }
 
     /// A client whose request has arrived: on a busy machine also the loopback interface takes a moment.
@@ -113,7 +113,7 @@ impl Surroundings {
     }
 
     fn tell(&self, command: Command) {
-        self.block.set_command(command);
+        self.entry.set_command(command);
         self.doorbell.write(1).unwrap();
     }
 }
@@ -142,7 +142,7 @@ fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
     let _slow = around.asks("/");
     assert!(!event_loop.turn().unwrap());
     drop(around.supervisor);
-    around.block.set_command(Command::Quick);
+    around.entry.set_command(Command::Quick);
     assert!(!event_loop.turn().unwrap(), "a reply is on its way");
     let Phase::Leaving { until: Some(_) } = event_loop.phase else {
         panic!("{:?}", event_loop.phase)
@@ -154,16 +154,16 @@ fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
 fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
     for is_shared in [false, true] {
         let (supervisor, life) = UnixStream::pair().unwrap();
-        let (mut post, _doorbell) = stage::post(life.into());
-        post.supervisor = Arc::new(supervisor_process::stage::ended());
-        post.header.set_shares_listeners(is_shared);
-        let of_other = post.listeners[0].socket.try_clone().unwrap();
-        let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
+        let (mut init, _doorbell) = stage::init(life.into());
+        init.supervisor = Arc::new(supervisor_process::stage::ended());
+        init.header.set_shares_listeners(is_shared);
+        let of_other = init.listeners[0].socket.try_clone().unwrap();
+        let SocketName::Inet(address) = init.listeners[0].name else { panic!("no TCP") };
         let mut app = app(2);
-        let mut event_loop = EventLoop::new(post, &mut app).unwrap();
+        let mut event_loop = EventLoop::new(init, &mut app).unwrap();
         drop(supervisor);
         event_loop.turn().unwrap();
-        assert!(event_loop.doors.are_closed());
+        assert!(event_loop.acceptor.are_closed());
         assert_eq!(TcpStream::connect(address).is_ok(), is_shared);
         drop(of_other);
     }
@@ -172,11 +172,11 @@ fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
 #[test]
 fn a_worker_that_has_only_lost_the_line_leaves_the_listeners_to_the_others() {
     let (supervisor, life) = UnixStream::pair().unwrap();
-    let (post, _doorbell) = stage::post(life.into());
-    let of_others = post.listeners[0].socket.try_clone().unwrap();
-    let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
+    let (init, _doorbell) = stage::init(life.into());
+    let of_others = init.listeners[0].socket.try_clone().unwrap();
+    let SocketName::Inet(address) = init.listeners[0].name else { panic!("no TCP") };
     let mut app = app(2);
-    let mut event_loop = EventLoop::new(post, &mut app).unwrap();
+    let mut event_loop = EventLoop::new(init, &mut app).unwrap();
     drop(supervisor);
     assert!(!event_loop.turn().unwrap());
     assert_eq!(event_loop.phase, Phase::Serving, "the supervisor may be about to end");
@@ -185,7 +185,7 @@ fn a_worker_that_has_only_lost_the_line_leaves_the_listeners_to_the_others() {
     let Phase::Draining { cause: Cause::Disconnected, .. } = event_loop.phase else {
         panic!("{:?}", event_loop.phase)
     };
-    assert!(event_loop.doors.are_closed());
+    assert!(event_loop.acceptor.are_closed());
     assert!(TcpStream::connect(address).is_ok(), "another worker still accepts there");
     drop(of_others);
 }
@@ -196,7 +196,7 @@ fn the_access_log_goes_to_the_file_that_came_last() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, Some(writer.into()));
     let _first = around.asks("/one");
-    while around.block.row.get(Counter::RespDone) < 1 {
+    while around.entry.counters.get(Counter::RespDone) < 1 {
         event_loop.turn().unwrap();
     }
     let (mut after, writer) = std::io::pipe().unwrap();
@@ -204,7 +204,7 @@ fn the_access_log_goes_to_the_file_that_came_last() {
     drop(writer);
     event_loop.turn().unwrap();
     let _second = around.asks("/two");
-    while around.block.row.get(Counter::RespDone) < 2 {
+    while around.entry.counters.get(Counter::RespDone) < 2 {
         event_loop.turn().unwrap();
     }
     drop(event_loop);
@@ -239,7 +239,7 @@ fn what_is_no_access_log_changes_nothing() {
 fn a_worker_reads_what_it_accepted_before_it_accepts_again() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
-    let counted = |counter| around.block.row.get(counter);
+    let counted = |counter| around.entry.counters.get(counter);
     let mut first = TcpStream::connect(around.address).unwrap();
     assert!(!event_loop.turn().unwrap());
     let _second = around.asks("/second");
@@ -264,18 +264,18 @@ fn a_worker_defers_only_to_others_that_now_accept_from_the_same_listener() {
     ];
     for (worker_count, owner, is_upgrade, defers) in cases {
         let (_supervisor, life) = UnixStream::pair().unwrap();
-        let (mut post, _doorbell) = stage::post(life.into());
-        post.listeners[0].owner = owner;
-        let (header, listener) = (post.header, &post.listeners[0]);
+        let (mut init, _doorbell) = stage::init(life.into());
+        init.listeners[0].owner = owner;
+        let (header, listener) = (init.header, &init.listeners[0]);
         let SocketName::Inet(address) = listener.name else { panic!("no TCP") };
         let mut app = app(2);
-        let mut event_loop = EventLoop::new(post, &mut app).unwrap();
+        let mut event_loop = EventLoop::new(init, &mut app).unwrap();
         header.set_worker_count(worker_count);
         header.set_shares_listeners(is_upgrade);
         let _silent = TcpStream::connect(address).unwrap();
         await_events(&mut event_loop, 1);
         event_loop.accept(0);
-        let is_deferring = event_loop.doors.deferring_to().is_some();
+        let is_deferring = event_loop.acceptor.deferring_to().is_some();
         assert_eq!(is_deferring, defers, "{worker_count} {owner:?} {is_upgrade}");
     }
 }
@@ -287,7 +287,7 @@ fn a_client_that_stays_silent_keeps_nobody_out() {
     let _silent = TcpStream::connect(around.address).unwrap();
     assert!(!event_loop.turn().unwrap());
     let _second = around.asks("/second");
-    while around.block.row.get(Counter::RespDone) == 0 {
+    while around.entry.counters.get(Counter::RespDone) == 0 {
         assert!(!event_loop.turn().unwrap());
     }
 }
@@ -300,7 +300,7 @@ fn a_client_that_leaves_without_a_word_keeps_nobody_out() {
     assert!(!event_loop.turn().unwrap());
     drop(brief);
     assert!(!event_loop.turn().unwrap());
-    assert_eq!(event_loop.doors.deferring_to(), None);
+    assert_eq!(event_loop.acceptor.deferring_to(), None);
 }
 
 /// All of it fits a socket's buffer, so it is there when the loop turns.
@@ -311,7 +311,7 @@ fn a_body_of_tiny_chunks_takes_many_turns_however_fast_it_came() {
     let mut client = TcpStream::connect(around.address).unwrap();
     let head = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
     client.write_all(&[head, &*b"1\r\nx\r\n".repeat(10_000), b"0\r\n\r\n"].concat()).unwrap();
-    let is_answered = || around.block.row.get(Counter::RespDone) == 1;
+    let is_answered = || around.entry.counters.get(Counter::RespDone) == 1;
     assert!(!event_loop.turn().unwrap());
     assert!(!is_answered(), "others get their turn between two pieces of one body");
     while !is_answered() {
@@ -332,6 +332,6 @@ fn a_rehearsal_is_counted_nowhere() {
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     assert_eq!(event_loop.rehearse("/health"), Ok(()));
     assert!(event_loop.rehearse("/a b").is_err());
-    let counted = Counter::ALL.map(|counter| around.block.row.get(counter));
+    let counted = Counter::ALL.map(|counter| around.entry.counters.get(counter));
     assert!(counted.iter().all(|count| *count == 0));
 }

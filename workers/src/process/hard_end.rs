@@ -43,7 +43,7 @@ mod tests {
             }
         }
         let program = std::env::current_exe().unwrap();
-        let name = "hard_end::tests::a_process_that_does_not_end_is_killed";
+        let name = "process::hard_end::tests::a_process_that_does_not_end_is_killed";
         let ended = Command::new(program).args(["--exact", name]).env(ROLE, "1").output().unwrap();
         assert_eq!(ended.status.signal(), Some(Signal::SIGKILL as i32));
     }

@@ -42,7 +42,7 @@ const ORDERS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGINT];
 
 /// What a signal asked of this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Asked {
+pub enum Signalled {
     /// Nothing.
     Nothing,
     /// TERM, QUIT: finish what was taken and leave.
@@ -123,11 +123,11 @@ pub fn handler(signal: Signal) -> Option<usize> {
 }
 
 /// What was asked so far. It only ever rises.
-pub fn asked() -> Asked {
+pub fn asked() -> Signalled {
     match ASKED.load(Ordering::Relaxed) {
-        0 => Asked::Nothing,
-        DRAIN => Asked::Drain,
-        _ => Asked::Quick,
+        0 => Signalled::Nothing,
+        DRAIN => Signalled::Drain,
+        _ => Signalled::Quick,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who a worker is: the names that log lines, metrics and the shared board use for it.
+//! Who a worker is: the names that log lines, metrics and the shared scoreboard use for it.
 
 use std::fmt;
 

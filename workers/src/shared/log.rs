@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::shared::identity::{Generation, SlotId};
-use crate::shared::scoreboard::{Counter, Row};
+use crate::shared::scoreboard::{Counter, Counters};
 use escape::{Style, cut, escape};
 use sink::Sink;
 use timestamp::Timestamp;
@@ -105,7 +105,7 @@ struct Identity {
 #[derive(Clone)]
 enum Drops {
     Own(Arc<AtomicU64>),
-    Row(&'static Row),
+    Counters(&'static Counters),
 }
 
 /// The longest value of a pair, in bytes before escaping: the path of a request may be 8 KB.
@@ -159,11 +159,11 @@ impl Log {
         Self { identity: Some(Identity { slot, pid, generation }), ..self.clone() }
     }
 
-    /// The same log, which counts dropped lines as [`Counter::LogDropped`] of `row`. Threads of the
-    /// application log only while they hold the interpreter's lock, so the row keeps a single writer.
+    /// The same log, which counts dropped lines as [`Counter::LogDropped`] of `counters`. Threads of the
+    /// application log only while they hold the interpreter's lock, so the counters keeps a single writer.
     #[must_use]
-    pub fn with_row(&self, row: &'static Row) -> Self {
-        Self { drops: Drops::Row(row), ..self.clone() }
+    pub fn with_row(&self, counters: &'static Counters) -> Self {
+        Self { drops: Drops::Counters(counters), ..self.clone() }
     }
 
     /// The same log, of a process that writes its stacks to this pipe, where it has one. It stays open to the
@@ -206,11 +206,11 @@ impl Log {
         self.sink.is_some() && (level >= self.level || level == Level::Notice)
     }
 
-    /// Lines dropped so far: of this log and its clones, or of the row it counts in.
+    /// Lines dropped so far: of this log and its clones, or of the counters it counts in.
     pub fn dropped(&self) -> u64 {
         match &self.drops {
             Drops::Own(count) => count.load(Ordering::Relaxed),
-            Drops::Row(row) => row.get(Counter::LogDropped),
+            Drops::Counters(counters) => counters.get(Counter::LogDropped),
         }
     }
 
@@ -248,7 +248,7 @@ impl Log {
             Drops::Own(count) => {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            Drops::Row(row) => row.inc(Counter::LogDropped),
+            Drops::Counters(counters) => counters.inc(Counter::LogDropped),
         }
     }
 

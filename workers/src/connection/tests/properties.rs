@@ -1,4 +1,4 @@
-//! Whatever happens to many connections that count in one row, and in whatever order: the counts add
+//! Whatever happens to many connections that count in one counters, and in whatever order: the counts add
 //! up whenever nobody is in the middle of a step.
 
 use proptest::collection::vec;
@@ -85,7 +85,7 @@ struct Line {
 struct Shop {
     settings: Settings,
     date: HttpDate,
-    block: &'static Block,
+    entry: &'static WorkerEntry,
     persistence: Persistence,
 }
 
@@ -95,14 +95,14 @@ impl Shop {
         settings.limits.requests_per_connection = 4;
         let date = HttpDate::at(SystemTime::UNIX_EPOCH);
         let persistence = Persistence::KeepAlive;
-        Self { settings, date, block: Block::detached(), persistence }
+        Self { settings, date, entry: WorkerEntry::detached(), persistence }
     }
 
     fn rules(&self) -> Rules<'_> {
         Rules {
             settings: &self.settings,
             date: &self.date,
-            row: &self.block.row,
+            counters: &self.entry.counters,
             persistence: self.persistence,
         }
     }
@@ -113,7 +113,7 @@ impl Line {
         let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
         let (peer, local) = (address.clone(), address);
         // Outside the machine: the door counts it.
-        shop.block.row.inc(Counter::ConnAcceptSuccess);
+        shop.entry.counters.inc(Counter::ConnAcceptSuccess);
         let info = ConnInfo { peer, local, listener: 0, accepted: Instant::now(), served: 0 };
         Self {
             conn: Connection::new(info),
@@ -139,15 +139,15 @@ impl Line {
                     self.conn.received();
                 }
             }
-            Happening::Eof if self.reads() => self.conn.ended(&shop.block.row),
-            Happening::ReadError if self.reads() => self.conn.failed(&shop.block.row),
+            Happening::Eof if self.reads() => self.conn.ended(&shop.entry.counters),
+            Happening::ReadError if self.reads() => self.conn.failed(&shop.entry.counters),
             Happening::Bytes(_) | Happening::Eof | Happening::ReadError => {}
             Happening::Room(count) => self.room += count,
             Happening::WriteErrors => self.writes_fail = true,
             Happening::HangsUp => self.hung_up = true,
             Happening::DiskIsFull => self.disk_is_full = true,
             Happening::Expires(expiry) => self.conn.expire(*expiry, &self.pending, &shop.rules()),
-            Happening::GivenUp => self.conn.give_up(&shop.block.row),
+            Happening::GivenUp => self.conn.give_up(&shop.entry.counters),
         }
         self.turn(shop);
     }
@@ -156,7 +156,7 @@ impl Line {
     fn reads(&self) -> bool {
         match self.conn.state {
             State::Idle | State::Head(_) | State::Body(_) | State::Lingering(_) => {
-                self.conn.outbox.is_empty()
+                self.conn.write_buffer.is_empty()
             }
             State::Ready(_) | State::Replying(_) | State::Closed(_) => false,
         }
@@ -165,7 +165,7 @@ impl Line {
     /// As `drive` does it, until it would wait.
     fn turn(&mut self, shop: &Shop) {
         let rules = shop.rules();
-        let row = rules.row;
+        let counters = rules.counters;
         let mut head = Head::new();
         for _ in 0..10_000 {
             let mut input = Cursor::new(&self.pending);
@@ -184,7 +184,7 @@ impl Line {
                         assert!(self.conn.take_gathered().is_some());
                     }
                     if self.hung_up {
-                        self.conn.failed(row);
+                        self.conn.failed(counters);
                     } else {
                         self.answer(&rules);
                     }
@@ -197,23 +197,23 @@ impl Line {
                     },
                     (None, End::Tidy) => self.conn.end_items(),
                     (None, End::Fails) => self.conn.fail(&rules),
-                    (None, End::ClientGone) => self.conn.failed(row),
+                    (None, End::ClientGone) => self.conn.failed(counters),
                 },
                 Step::Write { parts, .. } => {
                     let count = parts.concat().len().min(self.room);
                     if self.writes_fail {
-                        self.conn.failed(row);
+                        self.conn.failed(counters);
                     } else if count == 0 {
                         is_resting = true;
                     } else {
                         self.room -= count;
-                        self.conn.wrote(count, row);
+                        self.conn.wrote(count, counters);
                     }
                 }
                 Step::SendFile { length, .. } => {
                     let count = length.min(self.room as u64);
                     if self.writes_fail {
-                        self.conn.failed(row);
+                        self.conn.failed(counters);
                     } else if self.file_left == 0 {
                         self.conn.fail(&rules); // It was cut short under us.
                     } else if count == 0 {
@@ -222,10 +222,10 @@ impl Line {
                         let count = count.min(self.file_left);
                         self.room -= count as usize;
                         self.file_left -= count;
-                        self.conn.wrote_file(count, row);
+                        self.conn.wrote_file(count, counters);
                     }
                 }
-                Step::Finish => self.conn.finish(row),
+                Step::Finish => self.conn.finish(counters),
                 Step::ShutWrite => self.conn.write_shut(),
             }
             self.pending.drain(..taken);
@@ -256,13 +256,13 @@ impl Line {
                 self.conn.begin_reply(&head, None, rules);
                 self.conn.push_bytes(&vec![b'b'; bytes]);
                 if self.writes_fail {
-                    self.conn.failed(rules.row);
+                    self.conn.failed(rules.counters);
                 }
                 (self.items, self.end) = (Vec::new(), end);
                 match end {
                     End::Tidy => {}
                     End::Fails => self.conn.fail(rules),
-                    End::ClientGone => self.conn.failed(rules.row),
+                    End::ClientGone => self.conn.failed(rules.counters),
                 }
             }
             Answer::File { length, there } => {
@@ -283,14 +283,14 @@ impl Line {
 /// The invariants of the 15 counters.
 fn assert_sums(shop: &Shop, lines: &[Line]) {
     use Counter as C;
-    let row = &shop.block.row;
-    let sum = |counters: &[C]| counters.iter().map(|&counter| row.get(counter)).sum::<u64>();
+    let counters = &shop.entry.counters;
+    let sum = |of: &[C]| of.iter().map(|&counter| counters.get(counter)).sum::<u64>();
     let count = |is_so: fn(&Line) -> bool| lines.iter().filter(|line| is_so(line)).count() as u64;
     let open = count(Line::is_open);
     let in_progress = count(|line| line.conn.is_replying());
     let closed = sum(&[C::RespConnClose, C::RespAborted, C::ReqAborted]);
     assert_eq!(sum(&[C::ConnAcceptSuccess]), closed + open, "AS = SC + SX + RX + open");
-    assert_eq!(row.unclosed(), open, "conn.open");
+    assert_eq!(counters.unclosed(), open, "conn.open");
     let done = sum(&[C::ReqDone]);
     assert_eq!(sum(&[C::ReqSuccessRead, C::ReqErrorParse]), done, "RR + EP = RD");
     let lost = sum(&[C::ReqErrorClientDisconnected, C::ReqErrorRead]);
@@ -352,14 +352,14 @@ proptest! {
             lines.push(Line::open(requests, answers, room, &shop));
             assert_sums(&shop, &lines);
         }
-        let mut before = Counter::ALL.map(|counter| shop.block.row.get(counter));
+        let mut before = Counter::ALL.map(|counter| shop.entry.counters.get(counter));
         for (at, (which, happening)) in happenings.iter().enumerate() {
             if at == drains_after {
                 shop.persistence = Persistence::Close;
             }
             which.get_mut(&mut lines).befalls(happening, &shop);
             assert_sums(&shop, &lines);
-            let now = Counter::ALL.map(|counter| shop.block.row.get(counter));
+            let now = Counter::ALL.map(|counter| shop.entry.counters.get(counter));
             prop_assert!(before.iter().zip(&now).all(|(before, now)| before <= now));
             before = now;
         }
@@ -368,6 +368,6 @@ proptest! {
             prop_assert!(matches!(lines[index].conn.state, State::Closed(_)));
             assert_sums(&shop, &lines);
         }
-        prop_assert_eq!(shop.block.row.unclosed(), 0);
+        prop_assert_eq!(shop.entry.counters.unclosed(), 0);
     }
 }

@@ -2,17 +2,17 @@
 
 use std::os::fd::OwnedFd;
 
-use super::Desk;
+use super::WorkerContext;
 use crate::event_loop::access_log::Lost;
 use crate::shared::log::{Level, Log, Value};
 use crate::shared::scoreboard::Counter;
 
-impl Desk {
+impl WorkerContext {
     /// Writes the access log's lines of this turn, and says from time to time how many were lost.
     pub fn flush_access_log(&mut self) {
         let Some(access) = &mut self.access else { return };
         if let Some(lost) = access.flush() {
-            self.block.row.add(Counter::LogDropped, lost.lines);
+            self.entry.counters.add(Counter::LogDropped, lost.lines);
             self.losses.add(lost);
         }
         if let Some(lost) = self.losses.due(self.clock.now()) {

@@ -8,18 +8,18 @@ use crate::event_loop::access_log::{AccessLog, Losses};
 use crate::event_loop::clock::Clock;
 use crate::http::Persistence;
 use crate::process::fork_guard;
-use crate::process::signals::{self, Asked};
+use crate::process::signals::{self, Signalled};
 use crate::settings::Settings;
 use crate::shared::log::throttle::Throttle;
 use crate::shared::log::{Level, Log};
-use crate::shared::scoreboard::{Block, Command};
+use crate::shared::scoreboard::{Command, WorkerEntry};
 
 /// What a worker works with: configuration, clock, counters, logs.
-pub struct Desk {
+pub struct WorkerContext {
     /// Limits, timeouts and options.
     pub settings: Settings,
-    /// The worker's part of the board.
-    pub block: &'static Block,
+    /// The worker's part of the scoreboard.
+    pub entry: &'static WorkerEntry,
     /// The clock.
     pub clock: Clock,
     /// The log.
@@ -41,11 +41,11 @@ pub struct Desk {
     pub(super) spare: Option<Vec<u8>>,
 }
 
-impl Desk {
-    /// A desk at the start of a worker's life.
+impl WorkerContext {
+    /// A context at the start of a worker's life.
     pub fn new(
         settings: Settings,
-        block: &'static Block,
+        entry: &'static WorkerEntry,
         log: Log,
         access: Option<AccessLog>,
     ) -> Self {
@@ -53,7 +53,7 @@ impl Desk {
         let woke = clock.monotonic();
         Self {
             settings,
-            block,
+            entry,
             clock,
             log,
             access,
@@ -69,11 +69,11 @@ impl Desk {
 
     /// What the supervisor and direct signals want by now.
     pub fn order(&self) -> Command {
-        let word = self.block.command();
+        let word = self.entry.command();
         match signals::asked() {
-            Asked::Nothing => word,
-            Asked::Drain => word.max(Command::Drain),
-            Asked::Quick => Command::Quick,
+            Signalled::Nothing => word,
+            Signalled::Drain => word.max(Command::Drain),
+            Signalled::Quick => Command::Quick,
         }
     }
 
@@ -85,15 +85,15 @@ impl Desk {
     /// Calls the application for what is no request of its own, and marks the time as its own: whoever
     /// watches the loop must not take it for one that stands still.
     pub fn outside<T>(&mut self, call: impl FnOnce() -> T) -> T {
-        self.block.begin_call(self.clock.monotonic());
+        self.entry.begin_call(self.clock.monotonic());
         let outcome = call();
         self.leave_if_forked();
         self.clock.read();
-        self.block.end_call(self.clock.monotonic());
+        self.entry.end_call(self.clock.monotonic());
         outcome
     }
 
-    /// Ends this process if it is a child that the application forked and did not end. Asked behind
+    /// Ends this process if it is a child that the application forked and did not end. Signalled behind
     /// whatever runs code of the application's, before anything is counted or sent.
     pub fn leave_if_forked(&self) {
         if fork_guard::is_forked() {
@@ -107,7 +107,7 @@ impl Desk {
         Rules {
             settings: &self.settings,
             date: self.clock.date(),
-            row: &self.block.row,
+            counters: &self.entry.counters,
             persistence: self.persistence,
         }
     }

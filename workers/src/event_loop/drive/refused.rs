@@ -3,11 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use super::Desk;
+use super::WorkerContext;
 use crate::application::AppBody;
 use crate::connection::{ConnInfo, RefusalReason, Refused, SocketName};
 use crate::event_loop::access_log::{Entry, RequestLine};
-use crate::event_loop::client::Channel;
+use crate::event_loop::client::Client;
 use crate::shared::log::{Level, Value};
 
 /// Lines of one worker in each interval: anybody can cause as many as they like.
@@ -15,11 +15,11 @@ pub(super) const LINES: u32 = 10;
 pub(super) const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Writes a line to the log, unless there were many, and one to the access log.
-pub(super) fn note(desk: &mut Desk, info: &ConnInfo, refused: &Refused) {
+pub(super) fn note(context: &mut WorkerContext, info: &ConnInfo, refused: &Refused) {
     let line = RequestLine::of(&refused.request);
-    if let Some(access) = &mut desk.access {
+    if let Some(access) = &mut context.access {
         access.record(&Entry {
-            at: desk.clock.wall(),
+            at: context.clock.wall(),
             peer: &info.peer,
             request: line,
             status: refused.reason.status(),
@@ -40,10 +40,10 @@ pub(super) fn note(desk: &mut Desk, info: &ConnInfo, refused: &Refused) {
         | RefusalReason::BodyLate
         | RefusalReason::BodySlow => {}
     }
-    if !desk.log.is_enabled(Level::Info) {
+    if !context.log.is_enabled(Level::Info) {
         return;
     }
-    let Some(held_back) = desk.refusals.pass(desk.clock.now()) else { return };
+    let Some(held_back) = context.refusals.pass(context.clock.now()) else { return };
     let address = match &info.peer {
         SocketName::Inet(address) => address.ip().to_string(),
         SocketName::Unix(path) => path.clone(),
@@ -63,19 +63,19 @@ pub(super) fn note(desk: &mut Desk, info: &ConnInfo, refused: &Refused) {
     if held_back > 0 {
         pairs.push(("not_logged", Value::Number(i64::try_from(held_back).unwrap_or(i64::MAX))));
     }
-    desk.log.line(Level::Info, "request.refused", &pairs);
+    context.log.line(Level::Info, "request.refused", &pairs);
 }
 
 /// A body that the disk does not take is answered, and is nobody else's trouble.
 pub(super) fn not_stored<B: AppBody>(
-    channel: &mut Channel<B>,
-    desk: &Desk,
+    client: &mut Client<B>,
+    context: &WorkerContext,
     error: &io::Error,
 ) -> RefusalReason {
     let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let dir = desk.settings.body_temp_dir.display();
+    let dir = context.settings.body_temp_dir.display();
     let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
-    desk.log.line(Level::Error, "request.body_not_stored", &pairs);
-    channel.spool = None;
+    context.log.line(Level::Error, "request.body_not_stored", &pairs);
+    client.spool = None;
     if is_full { RefusalReason::DiskFull } else { RefusalReason::NotStored }
 }

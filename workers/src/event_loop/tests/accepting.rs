@@ -8,21 +8,21 @@ fn a_worker_that_is_to_leave_at_once_leaves_the_queue_to_others() {
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     let _client = around.asks("/");
     await_events(&mut event_loop, 1);
-    around.block.set_command(Command::Quick);
+    around.entry.set_command(Command::Quick);
     event_loop.accept(0);
-    assert_eq!(around.block.row.get(Counter::ConnAcceptSuccess), 0);
+    assert_eq!(around.entry.counters.get(Counter::ConnAcceptSuccess), 0);
 }
 
 #[test]
 fn closed_listeners_stay_closed() {
     let mut app = app(2);
     let (mut event_loop, _around) = Surroundings::of(&mut app, None);
-    let EventLoop { doors, poller, desk, .. } = &mut event_loop;
-    doors.close(poller);
-    doors.pause(poller);
-    assert!(doors.are_closed());
-    doors.take_a_rest(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, desk);
-    assert!(doors.are_closed());
+    let EventLoop { acceptor, poller, context, .. } = &mut event_loop;
+    acceptor.close(poller);
+    acceptor.pause(poller);
+    assert!(acceptor.are_closed());
+    acceptor.take_a_rest(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, context);
+    assert!(acceptor.are_closed());
 }
 
 #[test]
@@ -30,10 +30,10 @@ fn a_rest_is_short_again_once_a_connection_was_accepted() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     let rest = |event_loop: &mut EventLoop<'_, App>| {
-        let EventLoop { doors, poller, desk, .. } = event_loop;
-        doors.take_a_rest(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, desk);
-        let until = doors.next_look().unwrap() - desk.clock.now();
-        doors.open(poller).unwrap();
+        let EventLoop { acceptor, poller, context, .. } = event_loop;
+        acceptor.take_a_rest(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, context);
+        let until = acceptor.next_look().unwrap() - context.clock.now();
+        acceptor.open(poller).unwrap();
         until
     };
     let first = rest(&mut event_loop);
@@ -41,7 +41,7 @@ fn a_rest_is_short_again_once_a_connection_was_accepted() {
     let _silent = TcpStream::connect(around.address).unwrap();
     await_events(&mut event_loop, 1);
     event_loop.accept(0);
-    assert!(event_loop.doors.deferring_to().is_some());
+    assert!(event_loop.acceptor.deferring_to().is_some());
     assert_eq!(rest(&mut event_loop), first);
 }
 
@@ -51,7 +51,7 @@ fn a_connection_that_only_lingers_makes_room_before_one_that_is_kept() {
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     event_loop.most_channels = 2;
     let answered = |event_loop: &mut EventLoop<'_, App>, count| {
-        while around.block.row.get(Counter::RespDone) < count {
+        while around.entry.counters.get(Counter::RespDone) < count {
             event_loop.turn().unwrap();
         }
     };
@@ -60,10 +60,10 @@ fn a_connection_that_only_lingers_makes_room_before_one_that_is_kept() {
     let mut refused = TcpStream::connect(around.address).unwrap();
     refused.write_all(b"\n\n\n").unwrap();
     answered(&mut event_loop, 2);
-    assert_eq!(event_loop.channels.len(), 2);
+    assert_eq!(event_loop.clients.len(), 2);
     let _new = around.asks("/");
     answered(&mut event_loop, 3);
-    assert_eq!(event_loop.channels.len(), 2);
+    assert_eq!(event_loop.clients.len(), 2);
     let mut answer = [0; 1024];
     assert!(kept.read(&mut answer).unwrap() > 0);
     kept.set_nonblocking(true).unwrap();

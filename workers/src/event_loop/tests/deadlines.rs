@@ -17,10 +17,10 @@ fn client(event_loop: &mut EventLoop<'_, App>, around: &Surroundings, said: &[u8
     let mut client = TcpStream::connect(around.address).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     client.write_all(said).unwrap();
-    while around.block.row.get(Counter::BytesIn) < said.len() as u64 {
+    while around.entry.counters.get(Counter::BytesIn) < said.len() as u64 {
         event_loop.turn().unwrap();
     }
-    assert_eq!(event_loop.channels.len(), 1);
+    assert_eq!(event_loop.clients.len(), 1);
     client
 }
 
@@ -33,7 +33,7 @@ fn comes(event_loop: &mut EventLoop<'_, App>, mut client: &TcpStream, said: &[u8
 
 /// What the loop does when it comes back: it judges by the clock, before it has asked the kernel.
 fn is_away(event_loop: &mut EventLoop<'_, App>) {
-    event_loop.desk.clock.pass(AWAY);
+    event_loop.context.clock.pass(AWAY);
     event_loop.expire();
 }
 
@@ -68,7 +68,7 @@ fn a_body_that_came_while_the_loop_was_away_is_not_late() {
         let mut client = client(event_loop, around, HEAD);
         // As much as the least rate wants for a whole window of 30 s.
         comes(event_loop, &client, &[b'x'; 20_000]);
-        assert_eq!(event_loop.channels.len(), 1);
+        assert_eq!(event_loop.clients.len(), 1);
         comes(event_loop, &client, &[b'x'; 20_000]);
         assert_eq!(status(&mut client), "HTTP/1.1 200");
     });
@@ -122,13 +122,13 @@ fn a_response_that_its_client_reads_while_the_loop_is_away_is_not_given_up() {
         read_bytes += client.read(&mut room).unwrap();
     }
     is_away(&mut event_loop);
-    assert_eq!(event_loop.channels.len(), 1, "it goes on after {read_bytes} bytes");
+    assert_eq!(event_loop.clients.len(), 1, "it goes on after {read_bytes} bytes");
     // What the client's kernel still takes is progress, too; that has an end.
-    while event_loop.channels.len() == 1 && read_bytes < TOO_MUCH {
+    while event_loop.clients.len() == 1 && read_bytes < TOO_MUCH {
         is_away(&mut event_loop);
         read_bytes += 1 << 20;
     }
-    assert_eq!(event_loop.channels.len(), 0, "nobody has read since");
+    assert_eq!(event_loop.clients.len(), 0, "nobody has read since");
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_connection_that_waits_for_its_turn_is_not_late() {
         while !event_loop.waiting.is_empty() {
             event_loop.turn().unwrap();
         }
-        assert_eq!(around.block.row.get(Counter::RespDone), 200);
+        assert_eq!(around.entry.counters.get(Counter::RespDone), 200);
         assert_eq!(status(&mut client), "HTTP/1.1 200");
     });
 }

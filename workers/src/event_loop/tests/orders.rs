@@ -17,7 +17,7 @@ enum Order {
 /// Answers everything; the first request is what a new order comes in.
 struct Ordered {
     head: ResponseHead,
-    block: &'static Block,
+    entry: &'static WorkerEntry,
     order: Order,
     is_interrupted: bool,
     asked: Rc<RefCell<Vec<String>>>,
@@ -32,7 +32,7 @@ impl Application for Ordered {
         _outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, Nothing>, AppError> {
         match self.order {
-            Order::Word(command) => self.block.set_command(command),
+            Order::Word(command) => self.entry.set_command(command),
             Order::Interrupt => self.is_interrupted = true,
         }
         let path = String::from_utf8_lossy(request.head.path.of(request.head_bytes)).into_owned();
@@ -64,21 +64,21 @@ struct Stage {
 
 fn with_clients(order: Order, count: usize, test: impl FnOnce(&mut EventLoop<'_, Ordered>, Stage)) {
     let (_supervisor, life) = UnixStream::pair().unwrap();
-    let (post, doorbell) = stage::post(life.into());
-    let (block, asked) = (post.block, Rc::new(RefCell::new(Vec::new())));
-    let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
+    let (init, doorbell) = stage::init(life.into());
+    let (entry, asked) = (init.entry, Rc::new(RefCell::new(Vec::new())));
+    let SocketName::Inet(address) = init.listeners[0].name else { panic!("no TCP") };
     let head = ResponseHead::default();
-    let mut app = Ordered { head, block, order, is_interrupted: false, asked: Rc::clone(&asked) };
-    let mut event_loop = EventLoop::new(post, &mut app).unwrap();
+    let mut app = Ordered { head, entry, order, is_interrupted: false, asked: Rc::clone(&asked) };
+    let mut event_loop = EventLoop::new(init, &mut app).unwrap();
     let mut clients = Vec::new();
     for index in 0..count {
         clients.push(TcpStream::connect(address).unwrap());
         // A silent connection delays the next accept by more than one turn.
-        while event_loop.channels.len() == index {
+        while event_loop.clients.len() == index {
             event_loop.turn().unwrap();
         }
     }
-    assert_eq!(event_loop.channels.len(), count);
+    assert_eq!(event_loop.clients.len(), count);
     test(&mut event_loop, Stage { clients, asked, doorbell });
 }
 

@@ -13,11 +13,11 @@ use crate::http::Version;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What the board showed each time that the application was called.
+/// What the scoreboard showed each time that the application was called.
 #[derive(Clone, Default)]
 struct Seen(Rc<RefCell<Vec<(&'static str, Showed)>>>);
 
-/// What the board showed.
+/// What the scoreboard showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Showed {
     is_call: bool,
@@ -28,12 +28,12 @@ struct Showed {
 }
 
 impl Seen {
-    fn note(&self, what: &'static str, block: &Block) {
+    fn note(&self, what: &'static str, entry: &WorkerEntry) {
         let showed = Showed {
-            is_call: block.call_start().is_some(),
-            is_request: block.request_start().is_some(),
-            line: block.request_line(),
-            age: block.call_start().zip(block.request_start()).map(|(call, start)| call - start),
+            is_call: entry.call_start().is_some(),
+            is_request: entry.request_start().is_some(),
+            line: entry.request_line(),
+            age: entry.call_start().zip(entry.request_start()).map(|(call, start)| call - start),
         };
         self.0.borrow_mut().push((what, showed));
     }
@@ -47,13 +47,13 @@ impl Seen {
 /// Answers with one item more than it begins with.
 struct Streaming {
     head: ResponseHead,
-    block: &'static Block,
+    entry: &'static WorkerEntry,
     seen: Seen,
 }
 
 struct Items {
     has_more: Cell<bool>,
-    block: &'static Block,
+    entry: &'static WorkerEntry,
     seen: Seen,
 }
 
@@ -61,12 +61,12 @@ impl AppBody for Items {
     type Chunk = &'static [u8];
 
     fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Self::Chunk>, AppError> {
-        self.seen.note("pull", self.block);
+        self.seen.note("pull", self.entry);
         Ok(self.has_more.replace(false).then_some(b"more"))
     }
 
     fn close(self) {
-        self.seen.note("close", self.block);
+        self.seen.note("close", self.entry);
     }
 }
 
@@ -78,10 +78,10 @@ impl Application for Streaming {
         _request: Request<'_>,
         _outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, Items>, AppError> {
-        self.seen.note("call", self.block);
+        self.seen.note("call", self.entry);
         self.head.start(b"200 OK").unwrap();
-        let (block, seen) = (self.block, self.seen.clone());
-        let rest = Items { has_more: Cell::new(true), block, seen };
+        let (entry, seen) = (self.entry, self.seen.clone());
+        let rest = Items { has_more: Cell::new(true), entry, seen };
         let stream = Stream { first: Some(&b"first"[..]), rest, length: None };
         Ok(Reply { head: &self.head, content: Content::Stream(stream) })
     }
@@ -91,7 +91,7 @@ impl Application for Streaming {
     }
 
     fn signalled(&mut self) -> Heard {
-        self.seen.note("signalled", self.block);
+        self.seen.note("signalled", self.entry);
         Heard::Nothing
     }
 }
@@ -99,13 +99,13 @@ impl Application for Streaming {
 /// The loop of such an application, its surroundings, and what it saw.
 fn with_loop(test: impl FnOnce(&mut EventLoop<'_, Streaming>, &Surroundings, &Seen)) {
     let (supervisor, life) = UnixStream::pair().unwrap();
-    let (post, doorbell) = stage::post(life.into());
-    let (block, seen) = (post.block, Seen::default());
-    let listener = post.listeners[0].socket.try_clone().unwrap();
-    let SocketName::Inet(address) = post.listeners[0].name else { panic!("no TCP") };
-    let mut app = Streaming { head: ResponseHead::default(), block, seen: seen.clone() };
-    let mut event_loop = EventLoop::new(post, &mut app).unwrap();
-    let around = Surroundings { block, address, listener, doorbell, supervisor };
+    let (init, doorbell) = stage::init(life.into());
+    let (entry, seen) = (init.entry, Seen::default());
+    let listener = init.listeners[0].socket.try_clone().unwrap();
+    let SocketName::Inet(address) = init.listeners[0].name else { panic!("no TCP") };
+    let mut app = Streaming { head: ResponseHead::default(), entry, seen: seen.clone() };
+    let mut event_loop = EventLoop::new(init, &mut app).unwrap();
+    let around = Surroundings { entry, address, listener, doorbell, supervisor };
     test(&mut event_loop, &around, &seen);
 }
 
@@ -116,20 +116,20 @@ fn each_connection_of_a_batch_is_a_step() {
             .map(|index| {
                 let client = TcpStream::connect(around.address).unwrap();
                 // A silent connection delays the next accept by more than one turn.
-                while event_loop.channels.len() == index {
+                while event_loop.clients.len() == index {
                     event_loop.turn().unwrap();
                 }
                 client
             })
             .collect();
-        assert_eq!(event_loop.channels.len(), 8);
+        assert_eq!(event_loop.clients.len(), 8);
         for client in &mut clients {
             client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
         }
         await_events(event_loop, 8);
-        let before = around.block.ticks();
+        let before = around.entry.ticks();
         event_loop.take_batch(8);
-        assert_eq!(around.block.ticks() - before, 8);
+        assert_eq!(around.entry.ticks() - before, 8);
     });
 }
 
@@ -140,7 +140,7 @@ fn a_connection_that_has_had_its_turn_is_not_read_from_in_it() {
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     let mut client = TcpStream::connect(around.address).unwrap();
     client.write_all(&request.repeat(3)).unwrap();
-    let answered = || around.block.row.get(Counter::RespDone);
+    let answered = || around.entry.counters.get(Counter::RespDone);
     while answered() == 0 {
         event_loop.turn().unwrap();
     }
@@ -148,12 +148,12 @@ fn a_connection_that_has_had_its_turn_is_not_read_from_in_it() {
     assert_eq!((answered(), event_loop.waiting.len()), (2, 1), "each uses a turn up");
     client.write_all(request).unwrap();
     let token = event_loop.waiting[0];
-    let socket = event_loop.channels.get(token).unwrap().socket.as_fd();
+    let socket = event_loop.clients.get(token).unwrap().socket.as_fd();
     assert_eq!(poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::NONE), Ok(1));
     event_loop.turn().unwrap();
     assert_eq!(answered(), 3);
-    let channel = event_loop.channels.get(token).unwrap();
-    assert!(channel.pending.is_empty() && event_loop.waiting.is_empty(), "the fourth was read");
+    let client = event_loop.clients.get(token).unwrap();
+    assert!(client.pending.is_empty() && event_loop.waiting.is_empty(), "the fourth was read");
     event_loop.turn().unwrap();
     assert_eq!(answered(), 4, "its turn is the next");
 }
@@ -169,7 +169,7 @@ fn what_the_application_is_called_for_is_its_own_time() {
             assert!(showed.is_call && showed.is_request, "{showed:?}");
             assert_eq!(showed.line.as_deref(), Some("GET /download"));
         }
-        assert_eq!((around.block.call_start(), around.block.request_start()), (None, None));
+        assert_eq!((around.entry.call_start(), around.entry.request_start()), (None, None));
     });
 }
 
@@ -179,20 +179,20 @@ fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time_and_its_r
     with_loop(|event_loop, around, seen| {
         let _client = around.asks("/download");
         let token = event_loop.take_queued(0).unwrap();
-        let channel = event_loop.channels.get_mut(token).unwrap();
-        let (block, seen_too) = (around.block, seen.clone());
-        channel.body = Some(Items { has_more: Cell::new(true), block, seen: seen_too });
-        channel.record = Some(Box::new(Record {
+        let client = event_loop.clients.get_mut(token).unwrap();
+        let (entry, seen_too) = (around.entry, seen.clone());
+        client.body = Some(Items { has_more: Cell::new(true), entry, seen: seen_too });
+        client.record = Some(Box::new(Record {
             id: None,
             method: b"GET".as_slice().into(),
             path: b"/download".as_slice().into(),
             version: Version::Http11,
-            called: event_loop.desk.clock.now(),
+            called: event_loop.context.clock.now(),
             referer: None,
             user_agent: None,
         }));
-        event_loop.desk.clock.pass(MINUTE);
-        channel.conn.give_up(&around.block.row);
+        event_loop.context.clock.pass(MINUTE);
+        client.conn.give_up(&around.entry.counters);
         event_loop.serve(token, false);
         let closed = seen.of("close");
         let expected = Showed {
@@ -202,7 +202,7 @@ fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time_and_its_r
             age: Some(MINUTE),
         };
         assert_eq!(closed, [expected]);
-        assert_eq!(around.block.call_start(), None);
+        assert_eq!(around.entry.call_start(), None);
     });
 }
 
@@ -216,6 +216,6 @@ fn signal_handlers_of_the_application_have_its_time_and_are_no_request() {
             matches!(seen.as_slice(), [Showed { is_call: true, is_request: false, .. }]),
             "{seen:?}"
         );
-        assert_eq!(around.block.call_start(), None);
+        assert_eq!(around.entry.call_start(), None);
     });
 }

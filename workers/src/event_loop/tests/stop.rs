@@ -42,7 +42,7 @@ fn a_request_that_a_closed_queue_has_dropped_is_answered_when_it_comes_again() {
     client.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     assert!(!event_loop.turn().unwrap());
     assert!(!event_loop.is_done(true), "the request is still to come");
-    while around.block.row.get(Counter::RespDone) == 0 {
+    while around.entry.counters.get(Counter::RespDone) == 0 {
         assert!(!event_loop.turn().unwrap());
     }
     let mut answer = String::new();

@@ -171,12 +171,12 @@ fn dropped_lines_are_counted_by_all_clones_together() {
 
 #[test]
 fn a_worker_counts_dropped_lines_in_its_row() {
-    let block = crate::shared::scoreboard::Block::detached();
+    let block = crate::shared::scoreboard::WorkerEntry::detached();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let log = Log::new(Level::Info, LogFormat::Text, writer.into()).with_row(&block.row);
+    let log = Log::new(Level::Info, LogFormat::Text, writer.into()).with_row(&block.counters);
     log.line(Level::Info, "lost", &[]);
-    assert_eq!(block.row.get(Counter::LogDropped), 1);
+    assert_eq!(block.counters.get(Counter::LogDropped), 1);
     assert_eq!(log.dropped(), 1);
 }
 

@@ -8,11 +8,11 @@ use crate::shared::scoreboard::cell::bump;
 /// The counters of one worker, cumulative over all workers that had this place. Written by the worker
 /// alone, and by the supervisor when the worker is dead.
 #[repr(C, align(128))]
-pub struct Row {
+pub struct Counters {
     counts: [AtomicU64; Counter::ALL.len()],
 }
 
-impl Row {
+impl Counters {
     pub(super) const fn new() -> Self {
         Self { counts: [const { AtomicU64::new(0) }; Counter::ALL.len()] }
     }
@@ -74,40 +74,40 @@ mod tests {
 
     #[test]
     fn counters_do_not_touch_each_other() {
-        let row = Row::new();
+        let counters = Counters::new();
         for (n, counter) in (1..).zip(Counter::ALL) {
-            row.add(counter, n);
-            row.inc(counter);
+            counters.add(counter, n);
+            counters.inc(counter);
         }
         for (n, counter) in (1..).zip(Counter::ALL) {
-            assert_eq!(row.get(counter), n + 1);
+            assert_eq!(counters.get(counter), n + 1);
         }
     }
 
     #[test]
     fn a_connection_is_unclosed_from_its_accept_to_any_of_its_ends() {
         for end in [Counter::RespConnClose, Counter::RespAborted, Counter::ReqAborted] {
-            let row = Row::new();
-            row.inc(Counter::ConnAcceptSuccess);
-            row.inc(Counter::RespDoneKeepalive);
-            assert_eq!(row.unclosed(), 1);
-            row.inc(end);
-            assert_eq!(row.unclosed(), 0);
+            let counters = Counters::new();
+            counters.inc(Counter::ConnAcceptSuccess);
+            counters.inc(Counter::RespDoneKeepalive);
+            assert_eq!(counters.unclosed(), 1);
+            counters.inc(end);
+            assert_eq!(counters.unclosed(), 0);
         }
     }
 
     #[test]
     fn numbers_that_nobody_counted_are_no_overflow() {
-        let row = Row::new();
-        row.add(Counter::ReqAborted, u64::MAX);
-        row.add(Counter::RespAborted, u64::MAX);
-        assert_eq!(row.unclosed(), 0);
+        let counters = Counters::new();
+        counters.add(Counter::ReqAborted, u64::MAX);
+        counters.add(Counter::RespAborted, u64::MAX);
+        assert_eq!(counters.unclosed(), 0);
     }
 
     #[test]
     fn a_close_seen_before_its_accept_is_no_underflow() {
-        let row = Row::new();
-        row.inc(Counter::ReqAborted);
-        assert_eq!(row.unclosed(), 0);
+        let counters = Counters::new();
+        counters.inc(Counter::ReqAborted);
+        assert_eq!(counters.unclosed(), 0);
     }
 }

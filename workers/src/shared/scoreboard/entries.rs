@@ -1,8 +1,8 @@
-//! The board: what workers tell and the supervisor reads, and the other way round, through shared
+//! The scoreboard: what workers tell and the supervisor reads, and the other way round, through shared
 //! memory. Every value is an atomic with a single writer, so all of it is plain safe Rust.
 //!
 //! The supervisor makes it before its first fork, and every process that comes from it sees the same
-//! pages. A successor program has a board of its own: its version may lay it out otherwise. What this one
+//! pages. A successor program has a scoreboard of its own: its version may lay it out otherwise. What this one
 //! has counted it is told by name.
 
 use std::io;
@@ -13,15 +13,15 @@ use std::time::Duration;
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::scoreboard::cell::Moment;
 use crate::shared::scoreboard::shared_memory::Mapping;
-use crate::shared::scoreboard::{Block, Row};
+use crate::shared::scoreboard::{Counters, WorkerEntry};
 
-/// The whole mapping: a [`Header`] and two [`Block`]s a slot. Never unmapped.
-pub struct Board {
+/// The whole mapping: a [`Header`] and two [`WorkerEntry`]s a slot. Never unmapped.
+pub struct Scoreboard {
     mapping: Mapping,
     slot_count: u16,
 }
 
-/// Which of a slot's two blocks: a replacement boots in one while its predecessor drains in the other.
+/// Which of a slot's two entries: a replacement boots in one while its predecessor drains in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The first.
@@ -52,7 +52,7 @@ pub struct Header {
     shares_listeners: AtomicU32,
     drain_deadline: Moment,
     /// What the supervisor counts of itself.
-    pub row: Row,
+    pub counters: Counters,
 }
 
 /// What the server as a whole is doing.
@@ -76,10 +76,10 @@ impl ServerState {
 }
 
 const HEADER_BYTES: usize = size_of::<Header>();
-const BLOCK_BYTES: usize = size_of::<Block>();
+const BLOCK_BYTES: usize = size_of::<WorkerEntry>();
 
-impl Board {
-    /// Maps a new board for up to `slots` slots: a sealed-size memfd_create(2), MAP_SHARED, zeroed.
+impl Scoreboard {
+    /// Maps a new scoreboard for up to `slots` slots: a sealed-size memfd_create(2), MAP_SHARED, zeroed.
     pub fn create(slots: u16) -> io::Result<Self> {
         let bytes = HEADER_BYTES + 2 * usize::from(slots) * BLOCK_BYTES;
         Ok(Self { mapping: Mapping::create(bytes)?, slot_count: slots })
@@ -90,8 +90,8 @@ impl Board {
         self.mapping.at(0).expect("the header is always there")
     }
 
-    /// One block; `None` past the last slot.
-    pub fn block(&self, slot: SlotId, side: Side) -> Option<&'static Block> {
+    /// One entry; `None` past the last slot.
+    pub fn entry(&self, slot: SlotId, side: Side) -> Option<&'static WorkerEntry> {
         if slot.0 >= self.slot_count {
             return None;
         }
@@ -118,7 +118,7 @@ impl Header {
             worker_count: AtomicU32::new(0),
             shares_listeners: AtomicU32::new(0),
             drain_deadline: Moment::none(),
-            row: Row::new(),
+            counters: Counters::new(),
         }
     }
 
@@ -192,73 +192,73 @@ mod tests {
 
     #[test]
     fn a_new_board_has_two_blocks_a_slot_and_no_more() {
-        let board = Board::create(3).unwrap();
-        let mut blocks = HashSet::new();
+        let scoreboard = Scoreboard::create(3).unwrap();
+        let mut entries = HashSet::new();
         for slot in 0..3 {
             for side in [Side::A, Side::B] {
-                let block = board.block(SlotId(slot), side).unwrap();
-                assert_eq!(block.command(), Command::Serve);
-                assert!(blocks.insert(std::ptr::from_ref(block)));
+                let entry = scoreboard.entry(SlotId(slot), side).unwrap();
+                assert_eq!(entry.command(), Command::Serve);
+                assert!(entries.insert(std::ptr::from_ref(entry)));
             }
         }
-        assert!(board.block(SlotId(3), Side::A).is_none());
-        assert!(board.block(SlotId(u16::MAX), Side::B).is_none());
-        assert_eq!(board.slot_count(), 3);
+        assert!(scoreboard.entry(SlotId(3), Side::A).is_none());
+        assert!(scoreboard.entry(SlotId(u16::MAX), Side::B).is_none());
+        assert_eq!(scoreboard.slot_count(), 3);
     }
 
     #[test]
     fn the_supervisor_has_counters_of_its_own() {
-        let board = Board::create(1).unwrap();
-        board.header().row.inc(Counter::LogDropped);
-        assert_eq!(board.header().row.get(Counter::LogDropped), 1);
-        let block = board.block(SlotId(0), Side::A).unwrap();
-        assert_eq!(block.row.get(Counter::LogDropped), 0);
-        assert_eq!(board.header().state(), ServerState::Starting);
+        let scoreboard = Scoreboard::create(1).unwrap();
+        scoreboard.header().counters.inc(Counter::LogDropped);
+        assert_eq!(scoreboard.header().counters.get(Counter::LogDropped), 1);
+        let entry = scoreboard.entry(SlotId(0), Side::A).unwrap();
+        assert_eq!(entry.counters.get(Counter::LogDropped), 0);
+        assert_eq!(scoreboard.header().state(), ServerState::Starting);
     }
 
     #[test]
     fn a_block_has_its_own_counters() {
-        let board = Board::create(2).unwrap();
-        let row = |slot, side| &board.block(SlotId(slot), side).unwrap().row;
-        row(0, Side::A).inc(Counter::ReqDone);
-        row(1, Side::B).add(Counter::ReqDone, 7);
-        assert_eq!(row(0, Side::A).get(Counter::ReqDone), 1);
-        assert_eq!(row(0, Side::B).get(Counter::ReqDone), 0);
-        assert_eq!(row(1, Side::A).get(Counter::ReqDone), 0);
-        assert_eq!(row(1, Side::B).get(Counter::ReqDone), 7);
+        let scoreboard = Scoreboard::create(2).unwrap();
+        let counters = |slot, side| &scoreboard.entry(SlotId(slot), side).unwrap().counters;
+        counters(0, Side::A).inc(Counter::ReqDone);
+        counters(1, Side::B).add(Counter::ReqDone, 7);
+        assert_eq!(counters(0, Side::A).get(Counter::ReqDone), 1);
+        assert_eq!(counters(0, Side::B).get(Counter::ReqDone), 0);
+        assert_eq!(counters(1, Side::A).get(Counter::ReqDone), 0);
+        assert_eq!(counters(1, Side::B).get(Counter::ReqDone), 7);
     }
 
     #[test]
     fn a_board_without_slots_has_a_header() {
-        let board = Board::create(0).unwrap();
-        assert_eq!(board.header().state(), ServerState::Starting);
-        assert!(board.block(SlotId(0), Side::A).is_none());
+        let scoreboard = Scoreboard::create(0).unwrap();
+        assert_eq!(scoreboard.header().state(), ServerState::Starting);
+        assert!(scoreboard.entry(SlotId(0), Side::A).is_none());
     }
 
     #[test]
     fn blocks_outlive_the_board() {
-        let board = Board::create(1).unwrap();
-        let block = board.block(SlotId(0), Side::A).unwrap();
-        drop(board);
-        block.row.inc(Counter::ReqDone);
-        assert_eq!(block.row.get(Counter::ReqDone), 1);
+        let scoreboard = Scoreboard::create(1).unwrap();
+        let entry = scoreboard.entry(SlotId(0), Side::A).unwrap();
+        drop(scoreboard);
+        entry.counters.inc(Counter::ReqDone);
+        assert_eq!(entry.counters.get(Counter::ReqDone), 1);
     }
 
     #[test]
     fn the_size_is_sealed() {
-        let board = Board::create(1).unwrap();
-        assert!(nix::unistd::ftruncate(board.as_fd(), 0).is_err());
-        assert!(nix::unistd::ftruncate(board.as_fd(), 1 << 20).is_err());
-        let seals = fcntl(board.as_fd(), FcntlArg::F_GET_SEALS).unwrap();
+        let scoreboard = Scoreboard::create(1).unwrap();
+        assert!(nix::unistd::ftruncate(scoreboard.as_fd(), 0).is_err());
+        assert!(nix::unistd::ftruncate(scoreboard.as_fd(), 1 << 20).is_err());
+        let seals = fcntl(scoreboard.as_fd(), FcntlArg::F_GET_SEALS).unwrap();
         let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
         assert!(SealFlag::from_bits_retain(seals).contains(size));
     }
 
     #[test]
     fn what_is_written_is_seen_through_another_mapping_of_the_file() {
-        let board = Board::create(1).unwrap();
-        board.header().set_generation(Generation(0x0102_0304));
-        let path = format!("/proc/self/fd/{}", board.as_fd().as_raw_fd());
+        let scoreboard = Scoreboard::create(1).unwrap();
+        scoreboard.header().set_generation(Generation(0x0102_0304));
+        let path = format!("/proc/self/fd/{}", scoreboard.as_fd().as_raw_fd());
         let bytes = std::fs::read(path).unwrap();
         assert_eq!(bytes.len(), HEADER_BYTES + 2 * BLOCK_BYTES);
         assert_eq!(bytes[4..8], 0x0102_0304u32.to_ne_bytes());

@@ -1,14 +1,14 @@
 //! What one worker and the supervisor tell each other.
 //!
-//! A block is cut into groups, each with one writer and on cache lines of its own: the supervisor's
+//! A entry is cut into groups, each with one writer and on cache lines of its own: the supervisor's
 //! orders, the worker's vitals, request line, counters and histograms. Readers take nothing for
-//! granted: a worker may have scribbled over its block, so a word that makes no sense reads as the
+//! granted: a worker may have scribbled over its entry, so a word that makes no sense reads as the
 //! harmless value.
 //!
 //! | written by | when | what |
 //! |---|---|---|
-//! | supervisor | before fork, nobody occupies the block | [`Block::assign`] |
-//! | supervisor | any time | [`Block::set_command`] |
+//! | supervisor | before fork, nobody occupies the entry | [`WorkerEntry::assign`] |
+//! | supervisor | any time | [`WorkerEntry::set_command`] |
 //! | worker | from start to exit | everything else |
 //! | supervisor | after it reaped the worker | its counters, to book what died with it |
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::shared::identity::Generation;
 use crate::shared::scoreboard::cell::{Moment, bump, whole_us};
 use crate::shared::scoreboard::request_line::RequestLine;
-use crate::shared::scoreboard::{Histogram, Row};
+use crate::shared::scoreboard::{Counters, Histogram};
 
 /// What the supervisor wants of a worker. Ordered: a later one is never taken back but by `Serve`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,14 +42,14 @@ impl Command {
     }
 }
 
-/// One worker's part of the board.
+/// One worker's part of the scoreboard.
 #[repr(C, align(128))]
-pub struct Block {
+pub struct WorkerEntry {
     orders: Orders,
     vitals: Vitals,
     request_line: RequestLine,
     /// Its counters.
-    pub row: Row,
+    pub counters: Counters,
     /// Application call to last byte handed over.
     pub request_duration: Histogram,
     /// Time a TCP connection, and as a rule its first request, sat in the kernel before it was accepted.
@@ -82,7 +82,7 @@ struct Vitals {
     busy_us: AtomicU64,
 }
 
-impl Block {
+impl WorkerEntry {
     pub(super) const fn new() -> Self {
         Self {
             orders: Orders {
@@ -100,13 +100,13 @@ impl Block {
                 busy_us: AtomicU64::new(0),
             },
             request_line: RequestLine::new(),
-            row: Row::new(),
+            counters: Counters::new(),
             request_duration: Histogram::new(),
             queue_wait: Histogram::new(),
         }
     }
 
-    /// A block outside shared memory, for tests and the in-process server. Never given back.
+    /// A entry outside shared memory, for tests and the in-process server. Never given back.
     pub fn detached() -> &'static Self {
         Box::leak(Box::new(Self::new()))
     }
@@ -116,7 +116,7 @@ impl Block {
     pub fn assign(&self, generation: Generation) {
         self.orders.command.store(Command::Serve as u32, Ordering::Relaxed);
         self.orders.generation.store(generation.0, Ordering::Relaxed);
-        self.orders.died.store(self.row.unclosed(), Ordering::Relaxed);
+        self.orders.died.store(self.counters.unclosed(), Ordering::Relaxed);
         self.vitals.pid.store(0, Ordering::Relaxed);
         self.vitals.ticks.store(0, Ordering::Relaxed);
         self.vitals.call_start.set(None);
@@ -169,12 +169,12 @@ impl Block {
         bump(&self.vitals.ticks, 1);
     }
 
-    /// How often [`Block::tick`] was called; 0 as long as there is no loop.
+    /// How often [`WorkerEntry::tick`] was called; 0 as long as there is no loop.
     pub fn ticks(&self) -> u64 {
         self.vitals.ticks.load(Ordering::Relaxed)
     }
 
-    /// Worker: a request starts; busy until [`Block::end_call`]. `method` and `path` (never the query) are
+    /// Worker: a request starts; busy until [`WorkerEntry::end_call`]. `method` and `path` (never the query) are
     /// cut to 200 bytes together.
     pub fn begin_request(&self, monotonic: Duration, method: &[u8], path: &[u8]) {
         self.resume_request(monotonic, monotonic, method, path);
@@ -188,7 +188,7 @@ impl Block {
         self.begin_call(monotonic);
     }
 
-    /// Worker: the application is called, be it for a request or not; busy until [`Block::end_call`].
+    /// Worker: the application is called, be it for a request or not; busy until [`WorkerEntry::end_call`].
     pub fn begin_call(&self, monotonic: Duration) {
         self.vitals.call_start.set(Some(monotonic));
     }
@@ -224,7 +224,7 @@ impl Block {
         self.vitals.exit_start.get()
     }
 
-    /// Time spent between the beginnings of calls and [`Block::end_call`], over all occupants, the running
+    /// Time spent between the beginnings of calls and [`WorkerEntry::end_call`], over all occupants, the running
     /// call included up to `monotonic`.
     ///
     /// It falls back a little when an occupant dies in a call, or when this reads between the two stores
@@ -244,7 +244,7 @@ impl Block {
 
     /// Connections that the occupant has open (`conn.open`).
     pub fn open_connections(&self) -> u64 {
-        self.row.unclosed().saturating_sub(self.orders.died.load(Ordering::Relaxed))
+        self.counters.unclosed().saturating_sub(self.orders.died.load(Ordering::Relaxed))
     }
 }
 
@@ -259,134 +259,134 @@ mod tests {
 
     #[test]
     fn a_new_block_is_unoccupied_idle_and_told_to_serve() {
-        let block = Block::detached();
-        assert_eq!(block.pid(), 0);
-        assert!(!block.is_ready());
-        assert_eq!(block.command(), Command::Serve);
-        assert_eq!(block.request_start(), None);
-        assert_eq!(block.ticks(), 0);
-        assert_eq!(block.request_line().unwrap(), "");
+        let entry = WorkerEntry::detached();
+        assert_eq!(entry.pid(), 0);
+        assert!(!entry.is_ready());
+        assert_eq!(entry.command(), Command::Serve);
+        assert_eq!(entry.request_start(), None);
+        assert_eq!(entry.ticks(), 0);
+        assert_eq!(entry.request_line().unwrap(), "");
     }
 
     #[test]
     fn each_command_arrives() {
-        let block = Block::detached();
+        let entry = WorkerEntry::detached();
         for command in [Command::Announce, Command::Drain, Command::Quick, Command::Serve] {
-            block.set_command(command);
-            assert_eq!(block.command(), command);
+            entry.set_command(command);
+            assert_eq!(entry.command(), command);
         }
     }
 
     #[test]
     fn a_command_word_that_nobody_wrote_reads_as_serve() {
-        let block = Block::detached();
+        let entry = WorkerEntry::detached();
         for word in [4, u32::MAX] {
-            block.orders.command.store(word, Ordering::Relaxed);
-            assert_eq!(block.command(), Command::Serve);
+            entry.orders.command.store(word, Ordering::Relaxed);
+            assert_eq!(entry.command(), Command::Serve);
         }
     }
 
     #[test]
     fn a_request_is_seen_from_its_start_to_its_end() {
-        let block = Block::detached();
-        block.begin_request(ms(0), b"GET", b"/slow");
-        assert_eq!(block.request_start(), Some(ms(0)));
-        assert_eq!(block.request_line().unwrap(), "GET /slow");
-        block.end_call(ms(3));
-        assert_eq!(block.request_start(), None);
-        assert_eq!(block.request_line().unwrap(), "GET /slow");
+        let entry = WorkerEntry::detached();
+        entry.begin_request(ms(0), b"GET", b"/slow");
+        assert_eq!(entry.request_start(), Some(ms(0)));
+        assert_eq!(entry.request_line().unwrap(), "GET /slow");
+        entry.end_call(ms(3));
+        assert_eq!(entry.request_start(), None);
+        assert_eq!(entry.request_line().unwrap(), "GET /slow");
     }
 
     #[test]
     fn a_request_that_is_resumed_is_as_old_as_it_is_and_its_call_is_new() {
-        let block = Block::detached();
-        block.begin_request(ms(10), b"GET", b"/download");
-        block.end_call(ms(11));
-        block.resume_request(ms(70), ms(10), b"GET", b"/download");
-        assert_eq!((block.request_start(), block.call_start()), (Some(ms(10)), Some(ms(70))));
-        block.end_call(ms(72));
-        assert_eq!(block.busy_time(ms(100)), ms(3), "what the client takes is not the worker's");
+        let entry = WorkerEntry::detached();
+        entry.begin_request(ms(10), b"GET", b"/download");
+        entry.end_call(ms(11));
+        entry.resume_request(ms(70), ms(10), b"GET", b"/download");
+        assert_eq!((entry.request_start(), entry.call_start()), (Some(ms(10)), Some(ms(70))));
+        entry.end_call(ms(72));
+        assert_eq!(entry.busy_time(ms(100)), ms(3), "what the client takes is not the worker's");
     }
 
     #[test]
     fn a_call_that_is_for_no_request_is_busy_and_shows_none() {
-        let block = Block::detached();
-        block.begin_call(ms(10));
-        assert_eq!((block.call_start(), block.request_start()), (Some(ms(10)), None));
-        assert_eq!(block.busy_time(ms(12)), ms(2));
-        block.end_call(ms(15));
-        assert_eq!((block.call_start(), block.busy_time(ms(20))), (None, ms(5)));
+        let entry = WorkerEntry::detached();
+        entry.begin_call(ms(10));
+        assert_eq!((entry.call_start(), entry.request_start()), (Some(ms(10)), None));
+        assert_eq!(entry.busy_time(ms(12)), ms(2));
+        entry.end_call(ms(15));
+        assert_eq!((entry.call_start(), entry.busy_time(ms(20))), (None, ms(5)));
     }
 
     #[test]
     fn the_end_of_a_call_is_a_step_of_the_loop() {
-        let block = Block::detached();
-        block.begin_request(ms(0), b"GET", b"/");
-        let before = block.ticks();
-        block.end_call(ms(1));
-        assert!(block.ticks() > before);
+        let entry = WorkerEntry::detached();
+        entry.begin_request(ms(0), b"GET", b"/");
+        let before = entry.ticks();
+        entry.end_call(ms(1));
+        assert!(entry.ticks() > before);
     }
 
     #[test]
     fn busy_time_adds_up_requests_and_the_running_one() {
-        let block = Block::detached();
-        block.begin_request(ms(10), b"GET", b"/");
-        block.end_call(ms(15));
-        block.begin_request(ms(100), b"GET", b"/");
-        assert_eq!(block.busy_time(ms(107)), ms(12));
-        block.end_call(ms(110));
-        assert_eq!(block.busy_time(ms(1000)), ms(15));
+        let entry = WorkerEntry::detached();
+        entry.begin_request(ms(10), b"GET", b"/");
+        entry.end_call(ms(15));
+        entry.begin_request(ms(100), b"GET", b"/");
+        assert_eq!(entry.busy_time(ms(107)), ms(12));
+        entry.end_call(ms(110));
+        assert_eq!(entry.busy_time(ms(1000)), ms(15));
     }
 
     #[test]
     fn ending_what_did_not_begin_is_no_busy_time() {
-        let block = Block::detached();
-        block.end_call(ms(500));
-        assert_eq!(block.busy_time(ms(1000)), Duration::ZERO);
+        let entry = WorkerEntry::detached();
+        entry.end_call(ms(500));
+        assert_eq!(entry.busy_time(ms(1000)), Duration::ZERO);
     }
 
     #[test]
     fn the_next_occupant_finds_cleared_vitals_and_kept_counters() {
-        let block = Block::detached();
-        block.assign(Generation(1));
-        block.occupy(71);
-        block.set_ready();
-        block.tick();
-        block.begin_request(ms(6), b"GET", b"/");
-        block.end_call(ms(7));
-        block.begin_request(ms(8), b"GET", b"/last");
-        block.begin_exit(ms(9));
-        block.set_command(Command::Drain);
-        block.row.inc(Counter::RespDone);
-        block.request_duration.record(ms(1));
-        block.queue_wait.record(ms(1));
+        let entry = WorkerEntry::detached();
+        entry.assign(Generation(1));
+        entry.occupy(71);
+        entry.set_ready();
+        entry.tick();
+        entry.begin_request(ms(6), b"GET", b"/");
+        entry.end_call(ms(7));
+        entry.begin_request(ms(8), b"GET", b"/last");
+        entry.begin_exit(ms(9));
+        entry.set_command(Command::Drain);
+        entry.counters.inc(Counter::RespDone);
+        entry.request_duration.record(ms(1));
+        entry.queue_wait.record(ms(1));
 
-        block.assign(Generation(2));
-        assert_eq!(block.generation(), Generation(2));
-        assert_eq!(block.pid(), 0);
-        assert!(!block.is_ready());
-        assert_eq!(block.ticks(), 0);
-        assert_eq!((block.call_start(), block.request_start()), (None, None));
-        assert_eq!(block.exit_start(), None);
-        assert_eq!(block.request_line().unwrap(), "");
-        assert_eq!(block.command(), Command::Serve);
-        assert_eq!(block.row.get(Counter::RespDone), 1);
-        assert_eq!(block.request_duration.count(), 1);
-        assert_eq!(block.queue_wait.count(), 1);
-        assert_eq!(block.busy_time(ms(1000)), ms(1));
+        entry.assign(Generation(2));
+        assert_eq!(entry.generation(), Generation(2));
+        assert_eq!(entry.pid(), 0);
+        assert!(!entry.is_ready());
+        assert_eq!(entry.ticks(), 0);
+        assert_eq!((entry.call_start(), entry.request_start()), (None, None));
+        assert_eq!(entry.exit_start(), None);
+        assert_eq!(entry.request_line().unwrap(), "");
+        assert_eq!(entry.command(), Command::Serve);
+        assert_eq!(entry.counters.get(Counter::RespDone), 1);
+        assert_eq!(entry.request_duration.count(), 1);
+        assert_eq!(entry.queue_wait.count(), 1);
+        assert_eq!(entry.busy_time(ms(1000)), ms(1));
     }
 
     #[test]
     fn connections_that_died_with_a_worker_are_not_open_in_the_next_one() {
-        let block = Block::detached();
-        block.row.add(Counter::ConnAcceptSuccess, 5);
-        block.row.add(Counter::RespConnClose, 2);
-        assert_eq!(block.open_connections(), 3);
-        block.assign(Generation(1));
-        assert_eq!(block.open_connections(), 0);
-        block.row.inc(Counter::ConnAcceptSuccess);
-        assert_eq!(block.open_connections(), 1);
-        block.assign(Generation(2));
-        assert_eq!(block.open_connections(), 0);
+        let entry = WorkerEntry::detached();
+        entry.counters.add(Counter::ConnAcceptSuccess, 5);
+        entry.counters.add(Counter::RespConnClose, 2);
+        assert_eq!(entry.open_connections(), 3);
+        entry.assign(Generation(1));
+        assert_eq!(entry.open_connections(), 0);
+        entry.counters.inc(Counter::ConnAcceptSuccess);
+        assert_eq!(entry.open_connections(), 1);
+        entry.assign(Generation(2));
+        assert_eq!(entry.open_connections(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Counting: one line, one add in memory.
 //!
 //! What is counted stands here; where it is counted, and what else workers and the supervisor tell
-//! each other through shared memory, in [`board`]. Nothing in this folder formats or sends: that is
+//! each other through shared memory, in [`scoreboard`]. Nothing in this folder formats or sends: that is
 //! the supervisor's emitter.
 mod cell;
 pub mod counters;
@@ -11,11 +11,11 @@ pub mod histogram;
 mod request_line;
 pub mod shared_memory;
 
-pub use counters::Row;
+pub use counters::Counters;
 #[cfg(test)]
 pub(crate) use counters::tape;
-pub use entries::{Board, Header, ServerState, Side};
-pub use entry::{Block, Command};
+pub use entries::{Header, Scoreboard, ServerState, Side};
+pub use entry::{Command, WorkerEntry};
 pub use histogram::Histogram;
 
 /// One line a counter: variant, statsd name without the prefix, the value of its tag `reason` if it has

@@ -14,7 +14,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::unistd::ftruncate;
 
-use crate::shared::scoreboard::{Block, Header};
+use crate::shared::scoreboard::{Header, WorkerEntry};
 
 /// Marks what may lie in memory that other processes write.
 ///
@@ -25,14 +25,14 @@ pub(super) unsafe trait Shared: Sync + 'static {}
 
 // SAFETY: `Header` is made of atomics only.
 unsafe impl Shared for Header {}
-// SAFETY: `Block` is made of atomics only, all the way down.
-unsafe impl Shared for Block {}
+// SAFETY: `WorkerEntry` is made of atomics only, all the way down.
+unsafe impl Shared for WorkerEntry {}
 
 /// A page boundary satisfies the alignment, and places one after another stay aligned.
 const fn is_laid_out<T>() -> bool {
     align_of::<T>() == 128 && size_of::<T>().is_multiple_of(128)
 }
-const _: () = assert!(is_laid_out::<Header>() && is_laid_out::<Block>());
+const _: () = assert!(is_laid_out::<Header>() && is_laid_out::<WorkerEntry>());
 
 /// A mapping of a memory file, zeroed at first. Dropping it closes the file and keeps the mapping.
 pub(super) struct Mapping {
@@ -46,8 +46,10 @@ impl Mapping {
     pub(super) fn create(bytes: usize) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let length = NonZeroUsize::new(bytes).ok_or_else(invalid)?;
-        let file =
-            memfd_create(c"arctos-board", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let file = memfd_create(
+            c"arctos-scoreboard",
+            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
+        )?;
         ftruncate(&file, i64::try_from(bytes).map_err(|_| invalid())?)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
@@ -93,7 +95,7 @@ mod tests {
         assert!(mapping.at::<Header>(header + 1).is_none());
         assert!(mapping.at::<Header>(2 * header).is_none());
         assert!(mapping.at::<Header>(usize::MAX).is_none());
-        assert!(mapping.at::<Block>(0).is_none());
+        assert!(mapping.at::<WorkerEntry>(0).is_none());
     }
 
     #[test]
@@ -103,10 +105,10 @@ mod tests {
 
     #[test]
     fn fresh_memory_reads_like_a_new_block() {
-        let mapping = Mapping::create(size_of::<Block>()).unwrap();
-        let block = mapping.at::<Block>(0).unwrap();
-        assert_eq!(block.command(), Block::detached().command());
-        assert_eq!(block.request_start(), None);
-        assert!(!block.is_ready());
+        let mapping = Mapping::create(size_of::<WorkerEntry>()).unwrap();
+        let entry = mapping.at::<WorkerEntry>(0).unwrap();
+        assert_eq!(entry.command(), WorkerEntry::detached().command());
+        assert_eq!(entry.request_start(), None);
+        assert!(!entry.is_ready());
     }
 }

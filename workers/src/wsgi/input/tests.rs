@@ -39,7 +39,7 @@ def app(environ, start_response):
     let mut app = App::new(&source);
     let bodies = [RequestBody::Slice(body), gathered(body), filed(body)];
     for sent in bodies {
-        let answer = app.post(sent).unwrap();
+        let answer = app.init(sent).unwrap();
         assert_eq!(String::from_utf8(answer.items.concat()).unwrap(), expected, "{expression}");
     }
 }
@@ -110,7 +110,7 @@ fn a_request_without_a_body_reads_nothing_each_time() {
          f.readline(), lambda f: f.readlines(), list, lambda f: f.close())]",
     ));
     for _ in 0..2 {
-        let answer = app.post(RequestBody::Empty).unwrap();
+        let answer = app.init(RequestBody::Empty).unwrap();
         assert_eq!(answer.items.concat(), b"[b'', b'', b'', [], [], None]");
     }
 }
@@ -130,9 +130,9 @@ shown = Shown()
 ",
     );
     let mut buffer = b"lent".to_vec();
-    app.post(RequestBody::Slice(&buffer)).unwrap();
+    app.init(RequestBody::Slice(&buffer)).unwrap();
     buffer.fill(b'?');
-    app.post(filed(b"filed")).unwrap();
+    app.init(filed(b"filed")).unwrap();
     assert_eq!(app.value("shown"), "[b'lent', b'filed']");
 }
 
@@ -147,6 +147,6 @@ fn a_read_only_buffer_is_refused() {
         return [str(error).encode()]
 ",
     );
-    let answer = app.post(RequestBody::Slice(b"abc")).unwrap();
+    let answer = app.init(RequestBody::Slice(b"abc")).unwrap();
     assert_eq!(answer.items.concat(), b"readinto() needs a writable buffer");
 }

@@ -142,7 +142,7 @@ impl App {
     }
 
     /// The reply to a POST with this body.
-    pub(in crate::wsgi) fn post(&mut self, body: RequestBody<'_>) -> Result<Answer, AppError> {
+    pub(in crate::wsgi) fn init(&mut self, body: RequestBody<'_>) -> Result<Answer, AppError> {
         self.send(b"POST / HTTP/1.1\r\nHost: example.org\r\n\r\n", body)
     }
 

@@ -5,13 +5,17 @@ use super::*;
 /// For a connection that is refused or not answered.
 const SOON: std::time::Duration = std::time::Duration::from_millis(100);
 
-fn bequeath(listeners: &Listeners) -> Heirlooms {
-    Heirlooms::from(listeners.heirlooms().unwrap())
+fn bequeath(listeners: &Listeners) -> InheritedSockets {
+    InheritedSockets::from(listeners.inherited_sockets().unwrap())
 }
 
-fn inherit(binds: &[&str], options: &ListenOptions, heirlooms: Heirlooms) -> Listeners {
+fn inherit(
+    binds: &[&str],
+    options: &ListenOptions,
+    inherited_sockets: InheritedSockets,
+) -> Listeners {
     let binds: Vec<_> = binds.iter().map(|text| text.parse().unwrap()).collect();
-    Listeners::inherit(&binds, options, heirlooms).unwrap()
+    Listeners::inherit(&binds, options, inherited_sockets).unwrap()
 }
 
 #[test]
@@ -100,20 +104,20 @@ fn sockets_of_slots_are_inherited_slot_by_slot_and_no_further_one_is_bound_too_e
     for slot in 0..2 {
         assert_eq!(inode(&after, slot), inode(&before, slot));
     }
-    assert_eq!(after.heirlooms().unwrap().len(), 2, "nobody reads a third one yet");
+    assert_eq!(after.inherited_sockets().unwrap().len(), 2, "nobody reads a third one yet");
     assert_ne!(inode(&after, 2), inode(&before, 0));
-    assert_eq!(after.heirlooms().unwrap().len(), 3);
+    assert_eq!(after.inherited_sockets().unwrap().len(), 3);
 }
 
 #[test]
 fn an_heirloom_that_is_told_of_by_number_is_taken_over() {
     let before = bind(&["127.0.0.1:0"]);
-    let heirloom = before.heirlooms().unwrap().remove(0);
-    let described = heirloom.describe();
+    let inherited_socket = before.inherited_sockets().unwrap().remove(0);
+    let described = inherited_socket.describe();
     // As after execve(2), the number is nobody's yet.
-    std::mem::forget(heirloom);
-    let heirlooms = vec![Heirloom::take_over(&described).unwrap()];
-    let after = inherit(&["127.0.0.1:0"], &options(), Heirlooms::from(heirlooms));
+    std::mem::forget(inherited_socket);
+    let inherited_sockets = vec![InheritedSocket::take_over(&described).unwrap()];
+    let after = inherit(&["127.0.0.1:0"], &options(), InheritedSockets::from(inherited_sockets));
     assert_eq!(inode(&after, 0), inode(&before, 0));
 }
 
@@ -123,6 +127,6 @@ fn what_is_no_listening_socket_is_no_heirloom() {
     let number = OwnedFd::from(reader).into_raw_fd();
     for fd in [number, 2, 100_000] {
         let described = serde_json::json!({"bind": "x", "fd": fd});
-        assert!(Heirloom::take_over(&described).is_none(), "{fd}");
+        assert!(InheritedSocket::take_over(&described).is_none(), "{fd}");
     }
 }

@@ -26,7 +26,27 @@ class RustSource:
     def __init__(self, text):
         self._code, self._with_strings = _blank(text)
         self._tests = _test_spans(self._code)
+        self.uses = []  # (name that a `use` outside of tests brings in, its path)
         self.paths = list(self._named())
+
+    def declared_modules(self):
+        """Names of `mod name;`, in their order."""
+        return re.findall(r"\bmod\s+(\w+)\s*;", self._code)
+
+    def functions(self):
+        """Functions with a body, outside of tests: (name, line, lines from `fn` to the closing brace)."""
+        for match in re.finditer(r"\bfn\s+(\w+)", self._code):
+            end = self._body_end(match.end())
+            if end is not None and not self._is_test(match.start()):
+                yield match[1], self._line(match.start()), self._line(end) - self._line(match.start()) + 1
+
+    def structs(self):
+        """Structs with named fields, outside of tests: (name, line, number of fields)."""
+        for match in re.finditer(r"\bstruct\s+(\w+)[^;{(]*\{", self._code):
+            end = self._body_end(match.end() - 1)
+            if end is not None and not self._is_test(match.start()):
+                fields = re.findall(r"(?:^|[{,\n])\s*(?:pub(?:\([^)]*\))?\s+)?(?:r#)?\w+\s*:(?!:)", self._flat(match.end(), end))
+                yield match[1], self._line(match.start()), len(fields)
 
     def lines_with(self, pattern, with_tests=False):
         """Lines of product code (or of all) on which `pattern` matches."""
@@ -44,6 +64,8 @@ class RustSource:
         for use in USE.finditer(self._code):
             for path, alias in _flatten(use[1]):
                 seen.append((path, use.start()))
+                if alias != "_" and not self._is_test(use.start()):
+                    self.uses.append((alias, path))
                 if alias != "_":
                     aliases.setdefault(alias, path)
         without_use = USE.sub(lambda use: _spaces(use[0]), self._code)
@@ -55,6 +77,27 @@ class RustSource:
                 seen.append((match[1], match.start()))
         for path, at in seen:
             yield Named(_resolve(path, aliases), self._line(at), self._is_test(at))
+
+    def _body_end(self, at):
+        """Where the braces that open next close again; None where a `;` comes first."""
+        depth = brackets = 0
+        for index in range(at, len(self._code)):
+            character = self._code[index]
+            if character == ";" and depth == brackets == 0:
+                return None
+            depth += {"{": 1, "}": -1}.get(character, 0)
+            brackets += {"(": 1, "[": 1, ")": -1, "]": -1}.get(character, 0)
+            if character == "}" and depth == 0:
+                return index
+        return None
+
+    def _flat(self, start, end):
+        """The code between two places without what stands in parentheses, brackets or inner braces."""
+        text, depth = [], 0
+        for character in self._code[start:end]:
+            depth += {"{": 1, "(": 1, "[": 1, "}": -1, ")": -1, "]": -1}.get(character, 0)
+            text.append(character if depth == 0 else "")
+        return "".join(text)
 
     def _line(self, at):
         return self._code.count("\n", 0, at) + 1

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arctos_worker::application::Application;
-use arctos_worker::connection::SocketName;
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::fd;
@@ -21,6 +20,7 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, LogFormat};
 use arctos_worker::shared::scoreboard::entries::ServerState;
 use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
+use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::ticker::Ticker;
 use arctos_worker::worker::{self, Listener, Owner, WorkerInit};
 use nix::time::{ClockId, clock_gettime};

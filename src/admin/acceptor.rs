@@ -7,9 +7,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use arctos_worker::connection::SocketName;
 use arctos_worker::shared::fd::{Accepted, accept};
 use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker::Listener;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::Mode;

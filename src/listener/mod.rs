@@ -19,9 +19,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use arctos_worker::connection::SocketName;
 use arctos_worker::shared::fd::{self, AcceptQueue};
 use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker::{Listener, Owner};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};

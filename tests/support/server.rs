@@ -9,12 +9,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arctos_worker::application::Application;
-use arctos_worker::connection::SocketName;
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
 use arctos_worker::shared::scoreboard::{Command, Scoreboard, Side, WorkerEntry};
+use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker::{self, LIFE_READY, Listener, Owner, WorkerExit, WorkerInit};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 

@@ -17,12 +17,12 @@ use arctos::process::zygote::{
 };
 use arctos::supervisor::slot::{ExitStatus, Pid};
 use arctos::system::descriptors::OwnDescriptors;
-use arctos_worker::connection::SocketName;
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, LogFormat, Value};
 use arctos_worker::shared::scoreboard::{Command, Scoreboard, Side};
+use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker_init::{Listener, Owner};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::connection::SocketName;
 use crate::process::fork_guard;
 use crate::process::supervisor_process::SupervisorProcess;
 use crate::settings::Settings;
@@ -11,6 +10,7 @@ use crate::shared::fd::{self, Message};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::Log;
 use crate::shared::scoreboard::{Header, WorkerEntry};
+use crate::shared::socket_name::SocketName;
 use crate::ticker::Ticker;
 
 /// A worker's init: who it is, what it serves, and how it hears from the supervisor.

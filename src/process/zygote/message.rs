@@ -5,9 +5,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use arctos_worker::connection::SocketName;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::Side;
+use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker_init::{Owner, WorkerExit};
 use nix::errno::Errno;
 

@@ -1,7 +1,7 @@
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 
-use arctos_worker::connection::SocketName;
+use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker_init::{Owner, WorkerExit};
 use nix::sys::socket::{MsgFlags, recv, send};
 

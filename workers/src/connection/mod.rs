@@ -20,9 +20,9 @@
 mod refused;
 mod reply;
 mod step;
+mod timer;
 pub mod write_buffer;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::connection::write_buffer::WriteBuffer;
@@ -33,29 +33,20 @@ use crate::http::{
 };
 use crate::settings::{Limits, Settings};
 use crate::shared::scoreboard::{Counter, Counters};
+use crate::shared::socket_name::SocketName;
 
 use reply::{Replying, Source, status_counter};
 
 pub use refused::{RefusalReason, Refused};
-pub use step::{CloseManner, CloseReason, Cursor, Expiry, ItemFate, Step};
+pub use step::{CloseManner, CloseReason, Cursor, ItemFate, Step};
+pub use timer::Timer;
 
 /// Bytes that are read and thrown away after the last answer, beside the rest of a refused body.
 const LINGER_BYTES: u64 = 64 * 1024;
 /// Bytes of a refused body that are thrown away, or as many as an allowed body may have if that is more: a
 /// client that sends its body before it reads would be reset, and would not get the answer. Of a longer one, as
 /// many are: most clients look at the answer before that. [`Timer::LingerTotal`] bounds the time.
-///
-/// [`Timer::LingerTotal`]: crate::event_loop::deadlines::Timer::LingerTotal
 const DISCARD_BYTES: u64 = 64 << 20;
-
-/// One end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SocketName {
-    /// TCP over IPv4 or IPv6.
-    Inet(SocketAddr),
-    /// A unix socket; the path, or `@` and the abstract name; empty for an unnamed peer.
-    Unix(String),
-}
 
 /// What a connection is between two requests, beside its descriptor: fixed in size, free of timers
 /// and of anything of the application's.
@@ -401,21 +392,21 @@ impl<C: AsRef<[u8]>> Connection<C> {
     }
 
     /// A deadline has passed. `input` holds the bytes that were read and not yet used.
-    pub fn expire(&mut self, expiry: Expiry, input: &[u8], rules: &Rules<'_>) {
-        match (&mut self.state, expiry) {
-            (State::Idle, Expiry::KeepAlive) => self.close(CloseReason::IdleLong, rules.counters),
-            (State::Head(scan), Expiry::Head) => {
+    pub fn expire(&mut self, timer: Timer, input: &[u8], rules: &Rules<'_>) {
+        match (&mut self.state, timer) {
+            (State::Idle, Timer::KeepAlive) => self.close(CloseReason::IdleLong, rules.counters),
+            (State::Head(scan), Timer::Head) => {
                 let request = scan.read_part(input);
                 self.late(RefusalReason::HeadLate, request, rules);
             }
-            (State::Body(gathering), Expiry::Body) => {
+            (State::Body(gathering), Timer::Body) => {
                 let request = gathering.request.part();
                 self.late(RefusalReason::BodyLate, request, rules);
             }
-            (State::Replying(_), Expiry::Write) => {
+            (State::Replying(_), Timer::Write) => {
                 self.close(CloseReason::WriteFailed, rules.counters)
             }
-            (State::Lingering(_), Expiry::Linger | Expiry::LingerTotal) => {
+            (State::Lingering(_), Timer::Linger | Timer::LingerTotal) => {
                 self.close(CloseReason::Lingered, rules.counters);
             }
             // The deadline of a state that was left in the same turn.

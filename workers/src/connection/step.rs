@@ -1,9 +1,8 @@
 //! The values that go in and out of a [`Connection`], and the questions it answers about itself.
 
 use super::reply::Source;
-use super::{Connection, Refused, State, Status};
+use super::{Connection, Refused, State, Status, Timer};
 use crate::connection::write_buffer::WriteBuffer;
-use crate::event_loop::deadlines::Timer;
 use crate::shared::scoreboard::Counter;
 
 /// Bytes that were read, and how many of them are used up.
@@ -177,9 +176,6 @@ pub enum ItemFate {
     /// The response has no body (HEAD, 204, 304), or has ended.
     Unwanted,
 }
-
-/// Which deadline has passed.
-pub type Expiry = Timer;
 
 impl<C: AsRef<[u8]>> Connection<C> {
     /// The deadline of this state.

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
 use super::*;
-use crate::event_loop::deadlines::Timer;
+use crate::connection::Timer;
 use crate::http::ResponseHead;
 use crate::shared::scoreboard::{WorkerEntry, tape};
 

@@ -10,9 +10,9 @@ use super::EventLoop;
 use super::acceptor::{Arrived, Taken};
 use super::phase::{Phase, resends_until};
 use crate::application::Application;
+use crate::connection::Timer;
 use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
-use crate::event_loop::deadlines::Timer;
 use crate::shared::fd;
 use crate::shared::scoreboard::Command;
 

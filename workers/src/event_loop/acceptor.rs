@@ -9,7 +9,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use super::FIRST_DOOR_KEY;
 use super::deference::Deference;
 use super::rate_limited_log::RateLimitedLog;
-use crate::connection::{ConnInfo, SocketName};
+use crate::connection::ConnInfo;
 use crate::event_loop::client_table::Token;
 use crate::event_loop::drive::WorkerContext;
 use crate::event_loop::poller::{Interest, Poller};
@@ -18,6 +18,7 @@ use crate::shared::fd::{self, Accepted, Arrival, accept};
 use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::entries::ServerState;
 use crate::shared::scoreboard::{Counter, Header};
+use crate::shared::socket_name::SocketName;
 use crate::worker_init::{Listener, Owner};
 
 /// First rest after a lack of descriptors or memory, and the longest.

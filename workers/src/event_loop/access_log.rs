@@ -16,13 +16,14 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::connection::{RefusalReason, SocketName};
+use crate::connection::RefusalReason;
 use crate::http::{PartialHead, Status, Version};
 use crate::process::fork_guard::{self, Mark};
 use crate::shared::log::LogFormat;
 use crate::shared::log::escape::{Style, cut, escape};
 use crate::shared::log::sink::{Sink, Written};
 use crate::shared::log::timestamp::Timestamp;
+use crate::shared::socket_name::SocketName;
 
 use buffer::LineBuffer;
 

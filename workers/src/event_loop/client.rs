@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
 use crate::application::AppBody;
+use crate::connection::Timer;
 use crate::connection::{CloseManner, ConnInfo, Connection};
-use crate::event_loop::deadlines::Timer;
 use crate::event_loop::poller::Interest;
 use crate::http::Version;
 use crate::process::fork_guard::{Mark, Private};
@@ -157,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::application::{AppError, Outlet};
-    use crate::connection::SocketName;
+    use crate::shared::socket_name::SocketName;
 
     /// A reply that is never made.
     struct NoBody;

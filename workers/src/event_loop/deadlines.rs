@@ -12,39 +12,8 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use crate::connection::Timer;
 use crate::event_loop::client_table::Token;
-
-/// Which timeout a deadline belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Timer {
-    /// Idle between requests ([`crate::settings::Timeouts::keep_alive`]).
-    KeepAlive,
-    /// Head incomplete.
-    Head,
-    /// Body stalled.
-    Body,
-    /// Body slower than the least rate: checked once a window.
-    BodyRate,
-    /// Response not progressing.
-    Write,
-    /// Closing, discarding what still comes: nothing comes any more.
-    Linger,
-    /// The same as a whole.
-    LingerTotal,
-}
-
-impl Timer {
-    /// All kinds.
-    pub const ALL: [Self; 7] = [
-        Self::KeepAlive,
-        Self::Head,
-        Self::Body,
-        Self::BodyRate,
-        Self::Write,
-        Self::Linger,
-        Self::LingerTotal,
-    ];
-}
 
 /// Longer durations count as this one, so that adding one to an [`Instant`] cannot overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

@@ -13,7 +13,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
 };
-use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, SocketName, Step};
+use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::event_loop::access_log::{Entry, RequestLine};
 use crate::event_loop::client::{Client, Record};
 use crate::http::{Framing, Head, PartialHead, ResponseHead};
@@ -22,6 +22,7 @@ use crate::settings::Settings;
 use crate::shared::fd::{self, Io};
 use crate::shared::log::{Level, Log, Value};
 use crate::shared::scoreboard::Counter;
+use crate::shared::socket_name::SocketName;
 use crate::spool::Spool;
 
 pub use context::WorkerContext;

@@ -6,9 +6,10 @@ use std::time::Instant;
 use super::EventLoop;
 use super::absence::Absence;
 use crate::application::{AppBody, Application};
+use crate::connection::Timer;
 use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
-use crate::event_loop::deadlines::{Deadlines, Timer};
+use crate::event_loop::deadlines::Deadlines;
 use crate::event_loop::poller::Interest;
 use crate::http::Persistence;
 

@@ -45,11 +45,11 @@ use std::time::{Duration, Instant};
 use nix::unistd::read;
 
 use crate::application::{Application, Heard};
-use crate::connection::SocketName;
+use crate::connection::Timer;
 use crate::event_loop::access_log::AccessLog;
 use crate::event_loop::client::Client;
 use crate::event_loop::client_table::{ConnTable, Token};
-use crate::event_loop::deadlines::{Deadlines, Timer};
+use crate::event_loop::deadlines::Deadlines;
 use crate::event_loop::drive::{Reading, Wait, WorkerContext, close_reply, drive};
 use crate::event_loop::poller::{Event, Interest, Poller};
 use crate::http::Persistence;
@@ -58,6 +58,7 @@ use crate::process::supervisor_process::SupervisorProcess;
 use crate::shared::fd;
 use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::Command;
+use crate::shared::socket_name::SocketName;
 use crate::ticker::Ticker;
 use crate::worker_init::WorkerInit;
 

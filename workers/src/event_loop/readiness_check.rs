@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody, Stream,
 };
-use crate::connection::{ConnInfo, SocketName};
+use crate::connection::ConnInfo;
 use crate::http::{Head, HeadError, HeadScan, Parsed, ResponseHead, Status};
 use crate::settings::Settings;
+use crate::shared::socket_name::SocketName;
 
 /// A longer body is not asked for to its end: by then it is clear that the application answers.
 const BODY_BYTES: usize = 1 << 20;

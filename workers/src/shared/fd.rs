@@ -26,7 +26,7 @@ use nix::sys::socket::{
 };
 use nix::unistd::Pid;
 
-use crate::connection::SocketName;
+use crate::shared::socket_name::SocketName;
 
 /// Outcome of one read(2) or write(2) on a non-blocking socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,3 +3,4 @@ pub mod fd;
 pub mod identity;
 pub mod log;
 pub mod scoreboard;
+pub mod socket_name;

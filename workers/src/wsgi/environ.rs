@@ -18,9 +18,9 @@ use super::input::Input;
 use super::names::{Keys, KnownFields, Treatment, key_text};
 use super::request_id::{self, RequestIds};
 use crate::application::{Request, RequestBody};
-use crate::connection::SocketName;
 use crate::http::{Framing, Version};
 use crate::settings::Settings;
+use crate::shared::socket_name::SocketName;
 
 /// Longest value of a header field that is kept for the next request with the same one.
 const KEPT_VALUE_BYTES: usize = 512;

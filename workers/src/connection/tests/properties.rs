@@ -61,7 +61,7 @@ enum Happening {
     HangsUp,
     /// The disk takes no body any more.
     DiskIsFull,
-    Expires(Expiry),
+    Expires(Timer),
     GivenUp,
 }
 
@@ -327,7 +327,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::WriteErrors),
         1 => Just(Happening::HangsUp),
         1 => Just(Happening::DiskIsFull),
-        2 => select(Expiry::ALL.to_vec()).prop_map(Happening::Expires),
+        2 => select(Timer::ALL.to_vec()).prop_map(Happening::Expires),
         1 => Just(Happening::GivenUp),
     ]
 }

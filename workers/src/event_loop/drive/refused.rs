@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::WorkerContext;
 use crate::application::AppBody;
-use crate::connection::{ConnInfo, RefusalReason, Refused, SocketName};
+use crate::connection::{ConnInfo, RefusalReason, Refused};
 use crate::event_loop::access_log::{Entry, RequestLine};
 use crate::event_loop::client::Client;
 use crate::shared::log::{Level, Value};
+use crate::shared::socket_name::SocketName;
 
 /// Lines of one worker in each interval: anybody can cause as many as they like.
 pub(super) const LINES: u32 = 10;

@@ -13,11 +13,12 @@ use pyo3::types::PyDict;
 use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
 };
-use crate::connection::{ConnInfo, SocketName};
+use crate::connection::ConnInfo;
 use crate::http::{Head, HeadScan, HttpDate, Parsed, Persistence, ResponseHead, Version};
 use crate::settings::{HeaderMap, Limits, Settings};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::{Level, Log, LogFormat};
+use crate::shared::socket_name::SocketName;
 use crate::wsgi::Bridge;
 
 /// A log that a test can read.

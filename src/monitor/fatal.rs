@@ -8,6 +8,7 @@ use nix::unistd::Uid;
 use thiserror::Error;
 
 use crate::listener::ListenError;
+use crate::supervisor::Verdict;
 
 /// The exit codes of a server, the same for any number of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +156,16 @@ fn because(cause: Option<&String>) -> String {
 }
 
 impl Fatal {
+    /// The result of a server that ended with this verdict. `cause` is what became of its workers.
+    pub(super) fn check(verdict: Verdict, cause: Option<String>) -> Result<(), Self> {
+        match verdict {
+            Verdict::Asked => Ok(()),
+            Verdict::NotBooted => Err(Self::NotBooted { cause }),
+            Verdict::NotImportable => Err(Self::NotImportable),
+            Verdict::CrashLoop => Err(Self::CrashLoop { cause }),
+        }
+    }
+
     /// The exit code that tells it.
     pub fn exit_code(&self) -> ExitCode {
         match self {

@@ -473,7 +473,7 @@ impl<'a> Monitor<'a> {
         if self.succession.is_unfit() {
             return Err(Fatal::Unfit { cause: self.blame.take() });
         }
-        verdict.into_result(self.blame.take())
+        Fatal::check(verdict, self.blame.take())
     }
 }
 

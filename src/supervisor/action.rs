@@ -5,7 +5,6 @@ use std::time::Instant;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::{Command, Side};
 
-use crate::monitor::fatal::Fatal;
 use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::Pid;
 
@@ -106,16 +105,4 @@ pub enum Verdict {
     NotImportable,
     /// No worker was ready for too long.
     CrashLoop,
-}
-
-impl Verdict {
-    /// The same as a result. `cause` is what became of the workers.
-    pub fn into_result(self, cause: Option<String>) -> Result<(), Fatal> {
-        match self {
-            Self::Asked => Ok(()),
-            Self::NotBooted => Err(Fatal::NotBooted { cause }),
-            Self::NotImportable => Err(Fatal::NotImportable),
-            Self::CrashLoop => Err(Fatal::CrashLoop { cause }),
-        }
-    }
 }

@@ -28,7 +28,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::emitter::collector::Collector;
 use crate::metrics::statsd::Statsd;
 use crate::metrics::{Snapshot, WorkerSample};
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// What a server inside of a process needs.
 pub struct Plan {

@@ -20,14 +20,15 @@ use crate::cli::{self, Invocation};
 use crate::client::ctl::{self, Order};
 use crate::client::top::{self, Watch};
 use crate::config::options::Setting;
-use crate::config::{Config, ConfigError, Environment, Source};
+use crate::config::{Config, ConfigError, Source};
 use crate::listener::{Holder, InheritedSockets, ListenError, ListenOptions, Listeners};
 use crate::monitor;
-use crate::monitor::fatal::ExitCode;
 use crate::monitor::revision::Revision;
 use crate::process::fork::{Disposition, Launch, set_disposition};
 use crate::process::reexec::{self, Handover};
 use crate::process::signals::Dispositions;
+use crate::system::environment::Environment;
+use crate::system::exit_code::ExitCode;
 use crate::system::rlimit::{self, raise_nofile, warn_of_connections};
 use crate::system::stdio;
 

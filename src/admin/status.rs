@@ -14,7 +14,8 @@ use super::Answer;
 use super::reload;
 use crate::supervisor::ReloadOutcome;
 use crate::supervisor::log_event::RunningRequest;
-use crate::supervisor::slot::{Pid, SlotState};
+use crate::supervisor::slot::SlotState;
+use crate::system::pid::Pid;
 
 pub use crate::supervisor::{Standing as Phase, Step};
 

@@ -16,7 +16,8 @@ use arctos_worker::shared::identity::SlotId;
 
 use super::status::Phase;
 use super::{Answer, Method, Question};
-use crate::supervisor::slot::{Pid, SlotState, WorkerSlot};
+use crate::supervisor::slot::{SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::client::ctl::Order;
 use crate::client::top::Watch;
 use crate::config::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
-use crate::config::{Config, ConfigError, Environment, Resolved, Source};
+use crate::config::{Config, ConfigError, Resolved, Source};
+use crate::system::environment::Environment;
 
 pub use crate::config::options::markdown as options_markdown;
 

@@ -22,8 +22,7 @@ mod source;
 mod statsd;
 pub mod value;
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +36,7 @@ use crate::config::options::{OptionSpec, Setting};
 use crate::metrics::statsd::Statsd;
 use crate::supervisor::health::Limits;
 use crate::system::address::BindAddress;
+use crate::system::environment::Environment;
 
 pub use error::{AppNameError, ConfigError};
 pub use file::{FileError, Place};
@@ -144,39 +144,6 @@ pub enum AccessLog {
     Stdout,
     /// A file, appended to.
     File(PathBuf),
-}
-
-/// The process's environment at start, as a value: reading options does no I/O and tests need no
-/// global state.
-#[derive(Clone, Debug, Default)]
-pub struct Environment(BTreeMap<OsString, OsString>);
-
-impl Environment {
-    /// A variable; one that is set to nothing counts as not set, as containers are full of these.
-    pub fn value(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
-    }
-
-    /// A variable that is text.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.value(name)?.to_str()
-    }
-
-    /// Takes a variable out.
-    pub fn take(&mut self, name: &str) -> Option<OsString> {
-        self.0.remove(OsStr::new(name))
-    }
-
-    /// Names of all variables that are text.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().filter_map(|name| name.to_str())
-    }
-}
-
-impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
-    }
 }
 
 /// The values of one option and where they come from.

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::read;
 
 use crate::process::fork::{HelperProcess, run_helper};
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// Whoever has not answered by then is killed.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -18,9 +18,9 @@ use crate::monitor::children::{Child, ControlSocket};
 use crate::process::fork::{self, ChildSetup, ForkError};
 use crate::process::on_start::OpeningError;
 use crate::process::zygote::StartError;
-use crate::supervisor::slot::Pid;
 use crate::supervisor::{Action, Event, Verdict};
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 
 /// What it means that the door could not be closed.
 const DOOR_OPEN: &str = "this kernel cannot ignore new TCP connections at a stop; those that come in its \

@@ -19,9 +19,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
 use crate::supervisor::health::{Pulse, WorkerLimits};
-use crate::supervisor::slot::Pid;
 use crate::supervisor::stack_dump::StackDump;
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 
 /// The longest report that is kept; the rest is not read, so that nobody who writes without end is listened to
 /// without end.

@@ -8,7 +8,7 @@ use super::{Monitor, monotonic};
 use crate::monitor::children::Child;
 use crate::supervisor::Event;
 use crate::supervisor::health::{Allowed, Grace, Hang, Wear, hang, has_ended_loop};
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// From one look to the next.
 pub(super) const LOOK: Duration = Duration::from_millis(250);

@@ -15,7 +15,8 @@ use crate::process::fork::{self, ChildSetup};
 use crate::process::on_start::{OnStart, OpeningError};
 use crate::supervisor::LAST_WORDS;
 use crate::supervisor::log_event::not_ready_within;
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
+use crate::system::pid::Pid;
 
 /// See the module. There is one at a time: a reload begins when what the one before began is gone.
 #[derive(Default)]

@@ -13,8 +13,9 @@ use super::{Monitor, blame, monotonic};
 use crate::supervisor::deaths;
 use crate::supervisor::health::Hang;
 use crate::supervisor::log_event::{LogEvent, RunningRequest};
-use crate::supervisor::slot::{Ending, ExitStatus, KillReason, Pid};
+use crate::supervisor::slot::{Ending, ExitStatus, KillReason};
 use crate::system::exit_cause;
+use crate::system::pid::Pid;
 use crate::system::pid_file::PidFile;
 
 /// From the last deadline of a stop to the end of the process: reaping, and the last metrics.

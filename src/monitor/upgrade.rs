@@ -20,11 +20,12 @@ use crate::listener::InheritedSockets;
 use crate::metrics::CarriedTotals;
 use crate::process::reexec::{self, COUNTED, DYING, Estate, Handover, READY, UNSENT, YOURS};
 use crate::supervisor::deaths::excuses::{self, Excuses};
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::upgrade::successor::{Successor, Taken};
 use crate::supervisor::upgrade::{Action, Failure, Upgrade, patience};
 use crate::supervisor::{Event, OperatorCommand, Standing};
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 use crate::system::pid_file::PidFile;
 use crate::system::sd_notify::Notifier;
 

@@ -22,9 +22,10 @@ use crate::process::on_start::OnStart;
 use crate::process::zygote::{
     Admission, Delay, Inheritance, News, Order, SpawnCause, Zygote, ZygoteEnding, adopt_orphans,
 };
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::{Event, Verdict};
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 
 /// The zygotes, and what they were asked for.
 #[derive(Default)]

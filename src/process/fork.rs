@@ -36,8 +36,9 @@ pub use helper::{HelperProcess, run_helper};
 
 use crate::process::privileges::Identity;
 use crate::process::signals::Signals;
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 use crate::system::sd_notify;
 
 /// Starts workers: the extension module implements it for CPython, tests for plain Rust.

@@ -21,8 +21,9 @@ use nix::unistd::{self, pipe2};
 use thiserror::Error;
 
 use crate::process::fork::{self, BerthError, ChildSetup, ForkError, Launch, LoadFailure};
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 
 /// The longest report that is kept; the rest is read and thrown away.
 const REPORT_BYTES: usize = 64 * 1024;

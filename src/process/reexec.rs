@@ -34,10 +34,10 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::config::Environment;
 use crate::listener::{InheritedSocket, InheritedSockets};
 use crate::metrics::CarriedTotals;
-use crate::supervisor::slot::Pid;
+use crate::system::environment::Environment;
+use crate::system::pid::Pid;
 
 /// The variable.
 pub const VARIABLE: &str = "ARCTOS_UPGRADE";

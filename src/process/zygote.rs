@@ -61,8 +61,9 @@ use thiserror::Error;
 use crate::process::fork::child::Elders;
 use crate::process::fork::{self, ChildSetup, ForkError, Launch};
 use crate::supervisor::LAST_WORDS;
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 use message::{Brief, MESSAGE_BYTES, Word};
 pub use news::{Delay, Lie, News, SpawnCause, ZygoteEnding};
 

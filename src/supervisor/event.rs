@@ -4,7 +4,8 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::Side;
 
 use super::{Policy, Verdict};
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
+use crate::system::pid::Pid;
 
 /// What happened.
 #[derive(Clone, Debug)]

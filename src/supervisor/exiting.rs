@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use arctos_worker::shared::scoreboard::Side;
 
 use super::{Action, LAST_WORDS, ReloadOutcome, Role, Roll, Spare, Supervisor};
-use crate::supervisor::slot::{Pid, WorkerSlot};
+use crate::supervisor::slot::WorkerSlot;
+use crate::system::pid::Pid;
 
 /// How long a worker that left by itself may take for its end, where a graceful stop may take less. What
 /// holds it up is found and named before that, because it hangs at its exit.

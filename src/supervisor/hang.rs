@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Supervisor};
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Pid, WorkerSlot};
+use crate::supervisor::slot::WorkerSlot;
+use crate::system::pid::Pid;
 
 /// How long a worker that hangs has to say where, and to go on after all, before it is killed.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);

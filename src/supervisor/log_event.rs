@@ -11,7 +11,8 @@ use arctos_worker::shared::log::{Level, Log, Value};
 use arctos_worker::shared::scoreboard::Side;
 
 use crate::config::value;
-use crate::supervisor::slot::{Ending, ExitStatus, KillReason, Pid};
+use crate::supervisor::slot::{Ending, ExitStatus, KillReason};
+use crate::system::pid::Pid;
 
 /// Something worth a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -53,7 +53,8 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::{Command, Side};
 
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Ending, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
+use crate::supervisor::slot::{Ending, Jitter, KillReason, Lapse, SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 pub use action::{Action, ReloadOutcome, Verdict};
 pub use event::{Event, Life, OperatorCommand};
 pub use hang::LAST_WORDS;

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::{Life, Phase, Supervisor, Verdict};
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Ending, ExitStatus, Pid, SlotState, WorkerSlot};
+use crate::supervisor::slot::{Ending, ExitStatus, SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 /// Between two tries of any slots while fewer than half of the wanted workers are ready.
 const PACE: Duration = Duration::from_millis(500);

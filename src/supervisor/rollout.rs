@@ -25,7 +25,8 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 
 use super::{Action, Budget, Pace, Phase, Policy, ReloadOutcome, Supervisor};
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Ending, Pid, SlotState, WorkerSlot};
+use crate::supervisor::slot::{Ending, SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 /// How long a canary serves before the others follow it.
 pub const PROBATION: Duration = Duration::from_secs(1);

@@ -41,6 +41,8 @@ use std::time::{Duration, Instant};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::Side;
 
+use crate::system::pid::Pid;
+
 use backoff::Backoff;
 pub use backoff::Jitter;
 use exiting::Unasked;
@@ -49,10 +51,6 @@ pub use state::SlotState;
 
 /// A worker that was ready for this long has served, whether or not a request came.
 pub const SERVED_AFTER: Duration = Duration::from_secs(1);
-
-/// A process, as the kernel numbers it. Not nix's type, which can be asked for the caller's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pid(pub i32);
 
 /// How a process ended, as wait(2) tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,7 +26,8 @@ pub mod successor;
 
 use std::time::{Duration, Instant};
 
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
+use crate::system::pid::Pid;
 
 /// Beside the boots of its workers: for the program to start, and for its workers to prove themselves.
 const START: Duration = Duration::from_secs(10);

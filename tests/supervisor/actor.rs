@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arctos::cli::{self, Invocation};
-use arctos::config::{Config, Environment};
+use arctos::config::Config;
 use arctos::listener::{ListenOptions, Listeners};
 use arctos::monitor;
 use arctos::monitor::revision::Revision;
 use arctos::process::fork::{Launch, LoadFailure};
 use arctos::server::{self, CheckFailure, Runtime};
+use arctos::system::environment::Environment;
 use arctos_worker::settings::AppSpec;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::{Level, Log, LogFormat, Value};

@@ -15,8 +15,9 @@ use arctos::process::signals::Signals;
 use arctos::process::zygote::{
     Admission, Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans,
 };
-use arctos::supervisor::slot::{ExitStatus, Pid};
+use arctos::supervisor::slot::ExitStatus;
 use arctos::system::descriptors::OwnDescriptors;
+use arctos::system::pid::Pid;
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::identity::{Generation, SlotId};

@@ -15,7 +15,7 @@ use nix::libc;
 use nix::unistd::{self, ForkResult, setpgid};
 
 use super::{Launch, SELF, block_signals};
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// Which process goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

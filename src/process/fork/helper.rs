@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::{self, ForkResult, write};
 
 use super::{Disposition, await_end, die_with, set_disposition};
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// A child that does one thing, says what came out of it, and ends.
 pub struct HelperProcess {

@@ -11,7 +11,7 @@ use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker_init::{Owner, WorkerExit};
 use nix::errno::Errno;
 
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// No message is longer.
 pub(super) const MESSAGE_BYTES: usize = 64 * 1024;

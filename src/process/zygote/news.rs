@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use thiserror::Error;
 
 use crate::supervisor::log_event::not_ready_within;
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
+use crate::system::pid::Pid;
 
 /// What has become of a zygote or of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-use super::{Before, Ending, ExitStatus, Jitter, Pid, SERVED_AFTER, SlotState, WorkerSlot};
+use super::{Before, Ending, ExitStatus, Jitter, SERVED_AFTER, SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 impl Ending {
     /// Whether it speaks against the code: a worker that nobody had asked to leave and that ended with status

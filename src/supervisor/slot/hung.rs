@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Pid, SlotState, WorkerSlot};
+use super::{SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 /// What a worker that hangs was, and is again if it goes on. It is told to leave all the same meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Before, KillReason, Pid};
+use super::{Before, KillReason};
+use crate::system::pid::Pid;
 
 /// What is in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,6 @@ use super::app_name::{app_name, is_dotted_name};
 use super::reader::Reader;
 use super::{AppNameError, ConfigError, Origin};
 use crate::config::options::Setting;
-use crate::process::fork;
 
 const FORM: &str = "MODULE:FUNCTION, both names in dots, such as shop.hooks:connect";
 
@@ -31,7 +30,7 @@ pub(super) fn hooks(
         post_fork: names(reader, Setting::PostFork)?,
         worker_ready: names(reader, Setting::WorkerReady)?,
         worker_exit: names(reader, Setting::WorkerExit)?,
-        server_name: name.unwrap_or(fork::NAME).to_owned(),
+        server_name: name.unwrap_or(super::SERVER_NAME).to_owned(),
     })
 }
 

@@ -44,6 +44,9 @@ pub use hints::Hint;
 pub use resolve::{Effective, Resolved};
 pub use source::Source;
 
+/// The name of a server in ps(1) and to its hooks where `--name` gives none.
+pub const SERVER_NAME: &str = "arctos";
+
 /// Everything the supervisor needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::read;
 
-use crate::process::fork::{HelperProcess, run_helper};
+use crate::process::fork::helper::{HelperProcess, run_helper};
 use crate::system::pid::Pid;
 
 /// Whoever has not answered by then is killed.

@@ -13,10 +13,12 @@ use nix::errno::Errno;
 use thiserror::Error;
 
 use super::Monitor;
+use crate::config::SERVER_NAME;
 use crate::listener::Listeners;
 use crate::monitor::children::{Child, ControlSocket};
 use crate::process::fork::{self, ChildSetup, ForkError};
 use crate::process::on_start::OpeningError;
+use crate::process::title::title;
 use crate::process::zygote::StartError;
 use crate::supervisor::{Action, Event, Verdict};
 use crate::system::descriptors::OwnDescriptors;
@@ -177,7 +179,7 @@ impl Monitor<'_> {
         let setup = ChildSetup {
             signals: &self.signals,
             identity: &loaded.identity,
-            title: fork::title(loaded.load.config.name.as_deref().unwrap_or(fork::NAME), slot),
+            title: title(loaded.load.config.name.as_deref().unwrap_or(SERVER_NAME), slot),
             own: self.own_descriptors_beside(&lines),
         };
         let pid = fork::spawn(&*loaded.load.launch, init, &setup)?;

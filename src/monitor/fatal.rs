@@ -4,10 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use arctos_worker::shared::log::without_numbers;
-use nix::unistd::Uid;
 use thiserror::Error;
 
 use crate::listener::ListenError;
+use crate::process::privileges::IdentityError;
 use crate::supervisor::Verdict;
 use crate::system::exit_code::ExitCode;
 
@@ -30,21 +30,9 @@ pub enum Fatal {
         /// Why.
         source: io::Error,
     },
-    /// Only root can run workers as somebody else.
-    #[error("only root can run workers as another user or group")]
-    NotRoot,
-    /// The user has no entry in the user database, so its group is unknown.
-    #[error("user {user} is not in the user database: its group must be given, too")]
-    UnknownUser {
-        /// Which user.
-        user: Uid,
-    },
-    /// The user database cannot be read.
-    #[error("cannot read the user database")]
-    UserDatabase {
-        /// Why.
-        source: nix::Error,
-    },
+    /// The identity of the workers cannot be resolved.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// Something has started threads in this process, so fork(2) would copy locks that nobody opens.
     #[error("cannot fork: this process has threads beside the main one: {}", names.join(", "))]
     Threads {
@@ -108,9 +96,7 @@ impl Fatal {
         match self {
             Self::AccessLog { .. }
             | Self::PidFile { .. }
-            | Self::NotRoot
-            | Self::UnknownUser { .. }
-            | Self::UserDatabase { .. }
+            | Self::Identity(_)
             | Self::Threads { .. }
             | Self::Admin { .. } => ExitCode::Configuration,
             Self::NotBooted { .. } | Self::Unfit { .. } => ExitCode::NotBooted,

@@ -60,10 +60,11 @@ use crate::metrics::ResidentSet;
 use crate::monitor::children::{Child, Word};
 use crate::monitor::fatal::Fatal;
 use crate::monitor::revision::{ReadRevision, Revision};
-use crate::process::fork;
+use crate::process::fork::wait;
 use crate::process::on_start::OnStart;
 use crate::process::reexec::Handover;
 use crate::process::signals::{Signal, Signals};
+use crate::process::threads::thread_names;
 use crate::supervisor::deaths::Deaths;
 use crate::supervisor::deaths::excuses::Excuses;
 use crate::supervisor::health::{Grace, Hang, Limits};
@@ -184,7 +185,7 @@ impl<'a> Monitor<'a> {
         folder: Option<BorrowedFd<'a>>,
     ) -> Result<Self, Fatal> {
         let system = |call| move |source| Fatal::System { call, source };
-        let names = fork::thread_names().map_err(system("reading /proc/self/task"))?;
+        let names = thread_names().map_err(system("reading /proc/self/task"))?;
         if names.len() != 1 {
             return Err(Fatal::Threads { names });
         }
@@ -393,7 +394,7 @@ impl<'a> Monitor<'a> {
         }
         self.hear_predecessor();
         self.hear_successor(now);
-        while let Some((pid, status)) = fork::reap() {
+        while let Some((pid, status)) = wait::reap() {
             self.bury(pid, status, now);
         }
         let count = self.children.len().try_into().unwrap_or(u32::MAX);

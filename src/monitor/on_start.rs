@@ -10,9 +10,11 @@ use arctos_worker::shared::log::{Level, Value};
 use arctos_worker::shared::scoreboard::Side;
 
 use super::Monitor;
+use crate::config::SERVER_NAME;
 use crate::config::value;
-use crate::process::fork::{self, ChildSetup};
+use crate::process::fork::ChildSetup;
 use crate::process::on_start::{OnStart, OpeningError};
+use crate::process::title::opening_title;
 use crate::supervisor::LAST_WORDS;
 use crate::supervisor::log_event::not_ready_within;
 use crate::supervisor::slot::ExitStatus;
@@ -73,7 +75,7 @@ impl Monitor<'_> {
         let setup = ChildSetup {
             signals: &self.signals,
             identity: &loaded.identity,
-            title: fork::opening_title(config.name.as_deref().unwrap_or(fork::NAME)),
+            title: opening_title(config.name.as_deref().unwrap_or(SERVER_NAME)),
             own,
         };
         let (launch, patience) = (&*loaded.load.launch, config.patience.boot);

@@ -15,10 +15,12 @@ use arctos_worker::worker_init::WorkerExit;
 use super::actions::{Equipment, SpawnError};
 use super::generations::Loaded;
 use super::{Monitor, blame};
+use crate::config::SERVER_NAME;
 use crate::monitor::children::{Child, ControlSocket};
-use crate::process::fork::child::{await_status, is_child};
-use crate::process::fork::{self, ChildSetup};
+use crate::process::fork::ChildSetup;
+use crate::process::fork::wait::{await_status, is_child};
 use crate::process::on_start::OnStart;
+use crate::process::title::zygote_title;
 use crate::process::zygote::{
     Admission, Delay, Inheritance, News, Order, SpawnCause, Zygote, ZygoteEnding, adopt_orphans,
 };
@@ -102,7 +104,7 @@ impl Monitor<'_> {
         now: Instant,
     ) -> Result<Zygote, SpawnError> {
         let config = &loaded.load.config;
-        let name = config.name.as_deref().unwrap_or(fork::NAME);
+        let name = config.name.as_deref().unwrap_or(SERVER_NAME);
         let inheritance = Inheritance {
             generation,
             name,
@@ -111,7 +113,7 @@ impl Monitor<'_> {
             scoreboard: &self.scoreboard,
             supervisor: &self.process,
         };
-        let title = fork::zygote_title(name);
+        let title = zygote_title(name);
         let mut own = self.own_descriptors_beside(&equipment.lines);
         equipment.list_descriptors(&mut own);
         let setup = ChildSetup { signals: &self.signals, identity: &loaded.identity, title, own };

@@ -20,7 +20,10 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{self, pipe2};
 use thiserror::Error;
 
-use crate::process::fork::{self, BerthError, ChildSetup, ForkError, Launch, LoadFailure};
+use crate::process::fork::child_setup::{BerthError, ChildSetup};
+use crate::process::fork::spawn::{ForkError, spawn_bound};
+use crate::process::fork::wait::await_end;
+use crate::process::launch::{Launch, LoadFailure};
 use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
@@ -73,7 +76,7 @@ impl OnStart {
         fcntl(&words, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(OpeningError::Pipe)?;
         let ours = [words.as_fd()];
         let life = |prepared| live(launch, generation, log, &mouth, prepared);
-        let pid = fork::spawn_bound(launch, setup, log, "opening.panic", &ours, life)?;
+        let pid = spawn_bound(launch, setup, log, "opening.panic", &ours, life)?;
         let words = File::from(words);
         Ok(Self {
             pid,
@@ -165,7 +168,7 @@ impl OnStart {
         if killpg(pid, Signal::SIGKILL).is_err() {
             let _ = kill(pid, Signal::SIGKILL); // It has ended, and waits to be reaped.
         }
-        fork::await_end(self.pid);
+        await_end(self.pid);
     }
 }
 

@@ -7,9 +7,29 @@ use std::ffi::CString;
 
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist, setgid, setgroups, setuid};
+use thiserror::Error;
 
 use crate::config::Privileges;
-use crate::monitor::fatal::Fatal;
+
+/// Why the identity of the workers cannot be resolved.
+#[derive(Debug, Error)]
+pub enum IdentityError {
+    /// Only root can run workers as somebody else.
+    #[error("only root can run workers as another user or group")]
+    NotRoot,
+    /// The user has no entry in the user database, so its group is unknown.
+    #[error("user {user} is not in the user database: its group must be given, too")]
+    UnknownUser {
+        /// The `--user` that was looked up.
+        user: Uid,
+    },
+    /// The user database cannot be read.
+    #[error("cannot read the user database")]
+    UserDatabase {
+        /// The error of getpwuid_r(3) or getgrouplist(3).
+        source: nix::Error,
+    },
+}
 
 /// What a child becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,26 +52,26 @@ enum Change {
 impl Identity {
     /// Looks the user up.
     ///
-    /// Errors: [`Fatal::NotRoot`], [`Fatal::UnknownUser`], [`Fatal::UserDatabase`].
-    pub fn resolve(privileges: &Privileges) -> Result<Self, Fatal> {
+    /// Errors: [`IdentityError::NotRoot`], [`IdentityError::UnknownUser`], [`IdentityError::UserDatabase`].
+    pub fn resolve(privileges: &Privileges) -> Result<Self, IdentityError> {
         let change = Self::change(privileges, geteuid(), getegid())?;
         let Privileges { allow_new_privileges, umask, .. } = *privileges;
         Ok(Self { change, allow_new_privileges, umask })
     }
 
-    fn change(privileges: &Privileges, uid: Uid, gid: Gid) -> Result<Change, Fatal> {
+    fn change(privileges: &Privileges, uid: Uid, gid: Gid) -> Result<Change, IdentityError> {
         let is_other = privileges.user.is_some_and(|user| user != uid)
             || privileges.group.is_some_and(|group| group != gid);
         if !is_other {
             return Ok(Change::None);
         }
         if !uid.is_root() {
-            return Err(Fatal::NotRoot);
+            return Err(IdentityError::NotRoot);
         }
         let Some(user) = privileges.user else {
             return Ok(privileges.group.map_or(Change::None, Change::Group));
         };
-        let unreadable = |source| Fatal::UserDatabase { source };
+        let unreadable = |source| IdentityError::UserDatabase { source };
         let entry = User::from_uid(user).map_err(unreadable)?;
         let (group, groups) = match (entry, privileges.group) {
             (Some(entry), group) => {
@@ -60,7 +80,7 @@ impl Identity {
                 (group, getgrouplist(&name, group).map_err(unreadable)?)
             }
             (None, Some(group)) => (group, vec![group]),
-            (None, None) => return Err(Fatal::UnknownUser { user }),
+            (None, None) => return Err(IdentityError::UnknownUser { user }),
         };
         Ok(Change::User { user, group, groups })
     }
@@ -102,7 +122,7 @@ mod tests {
     const SOMEBODY: Uid = Uid::from_raw(1_234_567);
     const GROUP: Gid = Gid::from_raw(7_654_321);
 
-    fn change(user: Option<Uid>, group: Option<Gid>, uid: Uid) -> Result<Change, Fatal> {
+    fn change(user: Option<Uid>, group: Option<Gid>, uid: Uid) -> Result<Change, IdentityError> {
         let privileges = Privileges { user, group, ..Privileges::default() };
         Identity::change(&privileges, uid, Gid::from_raw(0))
     }
@@ -119,13 +139,13 @@ mod tests {
 
     #[test]
     fn only_root_becomes_somebody_else() {
-        assert!(matches!(change(Some(ROOT), None, SOMEBODY), Err(Fatal::NotRoot)));
+        assert!(matches!(change(Some(ROOT), None, SOMEBODY), Err(IdentityError::NotRoot)));
     }
 
     #[test]
     fn a_user_outside_the_database_needs_a_group() {
         let refused = change(Some(SOMEBODY), None, ROOT);
-        assert!(matches!(refused, Err(Fatal::UnknownUser { user: SOMEBODY })));
+        assert!(matches!(refused, Err(IdentityError::UnknownUser { user: SOMEBODY })));
         let expected = Change::User { user: SOMEBODY, group: GROUP, groups: vec![GROUP] };
         assert_eq!(change(Some(SOMEBODY), Some(GROUP), ROOT).unwrap(), expected);
     }

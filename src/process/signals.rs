@@ -19,7 +19,7 @@ use nix::sys::signal::{self, SigSet};
 use signal_hook::SigId;
 use signal_hook::low_level;
 
-use crate::process::fork::{Action, Disposition, set_disposition};
+use crate::process::sigaction::{Action, Disposition, set_disposition};
 use crate::system::descriptors::OwnDescriptors;
 
 /// signal-hook's handler, which it installs once in a process and then takes for granted.

@@ -33,6 +33,7 @@
 mod message;
 mod news;
 mod orders;
+mod preexisting;
 mod process;
 
 use std::collections::VecDeque;
@@ -58,14 +59,17 @@ use nix::sys::socket::{
 use nix::unistd;
 use thiserror::Error;
 
-use crate::process::fork::child::Elders;
-use crate::process::fork::{self, ChildSetup, ForkError, Launch};
+use crate::process::fork::child_setup::ChildSetup;
+use crate::process::fork::spawn::{ForkError, spawn_zygote};
+use crate::process::fork::wait::await_end;
+use crate::process::launch::Launch;
 use crate::supervisor::LAST_WORDS;
 use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 use message::{Brief, MESSAGE_BYTES, Word};
 pub use news::{Delay, Lie, News, SpawnCause, ZygoteEnding};
+use preexisting::Elders;
 
 /// How long a worker may take to become the supervisor's child after its pid was told: that of one exit.
 const ARRIVAL: Duration = Duration::from_secs(5);
@@ -211,7 +215,7 @@ impl Zygote {
         let ours = [line.as_fd()];
         let life = |prepared| process::live(launch, its, inheritance, prepared);
         let elders = Elders::of_caller();
-        let pid = fork::spawn_zygote(launch, setup, inheritance.log, &ours, life)?;
+        let pid = spawn_zygote(launch, setup, inheritance.log, &ours, life)?;
         Ok(Self {
             pid,
             elders: elders.and_before(pid),
@@ -384,7 +388,7 @@ impl Zygote {
     /// Kills and reaps it.
     pub fn put_down(self) {
         self.kill();
-        fork::await_end(self.pid);
+        await_end(self.pid);
     }
 
     /// Whether the socket has ended.

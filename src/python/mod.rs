@@ -28,7 +28,7 @@ use arctos_worker::worker_init::{WorkerExit, WorkerInit};
 use arctos_worker::wsgi::{self, BootFailure, Bridge, Loaded};
 
 use crate::config::Config;
-use crate::process::fork::{Launch, LoadFailure, Preloaded};
+use crate::process::launch::{Launch, LoadFailure, Preloaded};
 use crate::process::reexec;
 use crate::server::{self, CheckFailure, Runtime};
 use crate::system::environment::Environment;

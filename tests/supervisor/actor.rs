@@ -12,7 +12,7 @@ use arctos::config::Config;
 use arctos::listener::{ListenOptions, Listeners};
 use arctos::monitor;
 use arctos::monitor::revision::Revision;
-use arctos::process::fork::{Launch, LoadFailure};
+use arctos::process::launch::{Launch, LoadFailure};
 use arctos::server::{self, CheckFailure, Runtime};
 use arctos::system::environment::Environment;
 use arctos_worker::settings::AppSpec;

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 
-use arctos::process::fork::{Disposition, Launch, LoadFailure, Preloaded, set_disposition};
+use arctos::process::launch::{Launch, LoadFailure, Preloaded};
+use arctos::process::sigaction::{Disposition, set_disposition};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, Value};
 use arctos_worker::shared::scoreboard::Command;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use arctos::config::Privileges;
 use arctos::monitor::children::{Child, ControlSocket, Word};
-use arctos::process::fork::child::is_child;
-use arctos::process::fork::{self, ChildSetup};
+use arctos::process::fork::ChildSetup;
+use arctos::process::fork::wait::{is_child, reap};
 use arctos::process::privileges::Identity;
 use arctos::process::signals::Signals;
+use arctos::process::title::zygote_title;
 use arctos::process::zygote::{
     Admission, Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans,
 };
@@ -61,7 +62,7 @@ pub(crate) fn keep(role: &str) -> u8 {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let identity = Identity::resolve(&privileges()).unwrap();
-    let title = fork::zygote_title("test");
+    let title = zygote_title("test");
     let mut own = OwnDescriptors::default();
     own.add(&signals);
     own.add(&socket);
@@ -138,7 +139,7 @@ impl Keeper {
             for index in 0..self.crew.len() {
                 self.hear_member(index);
             }
-            while let Some((pid, status)) = fork::reap() {
+            while let Some((pid, status)) = reap() {
                 self.bury(pid, status);
             }
         }

@@ -14,7 +14,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{self, ForkResult, setpgid};
 
-use super::{Launch, SELF, block_signals};
+use super::child_setup::{SELF, block_signals};
+use crate::process::launch::Launch;
 use crate::system::pid::Pid;
 
 /// Which process goes on.

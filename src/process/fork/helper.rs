@@ -13,7 +13,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::{self, ForkResult, write};
 
-use super::{Disposition, await_end, die_with, set_disposition};
+use super::child_setup::die_with;
+use crate::process::fork::wait::await_end;
+use crate::process::sigaction::{Disposition, set_disposition};
 use crate::system::pid::Pid;
 
 /// A child that does one thing, says what came out of it, and ends.

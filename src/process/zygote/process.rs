@@ -26,10 +26,11 @@ use nix::sys::socket::{
 
 use super::message::{Brief, MESSAGE_BYTES, Word};
 use super::{Inheritance, MOST_DESCRIPTORS};
+use crate::process::fork::child_setup::{BerthError, guarded};
 use crate::process::fork::double::{Branch, fork_twice};
-use crate::process::fork::{
-    self, BerthError, Launch, LoadFailure, Preloaded, further_thread_names,
-};
+use crate::process::launch::{Launch, LoadFailure, Preloaded};
+use crate::process::threads::further_thread_names;
+use crate::process::title::title;
 
 /// Lives, in the child, to the end; the exit code. In a worker that was forked on the way it is the
 /// worker's.
@@ -152,8 +153,8 @@ fn work(
         access_log,
         ticker: None,
     };
-    let _ = prctl::set_name(&fork::title(name, slot)); // A name in ps(1), and no more.
-    fork::guarded(&log, "worker.panic", || preloaded.work(init).code())
+    let _ = prctl::set_name(&title(name, slot)); // A name in ps(1), and no more.
+    guarded(&log, "worker.panic", || preloaded.work(init).code())
 }
 
 /// What came from the supervisor.

@@ -77,14 +77,14 @@ impl<A: Application> EventLoop<'_, A> {
     fn note_dropped_bytes(&mut self, index: usize, token: Token, waited: Option<Duration>) {
         let Some(waited) = waited.filter(|_| self.acceptor.is_queue_closed(index)) else { return };
         if let Some(client) = self.clients.get_mut(token) {
-            let accepted = client.conn.info().accepted;
-            client.resends_until = Some(resends_until(accepted, waited));
+            let accepted = client.conn().info().accepted;
+            client.expect_resend(resends_until(accepted, waited));
         }
     }
 
     /// Whether a connection has not sent its first request yet.
     pub(super) fn is_silent(&self, token: Token) -> bool {
-        self.clients.get(token).is_some_and(|client| client.conn.awaits_first_request())
+        self.clients.get(token).is_some_and(|client| client.conn().awaits_first_request())
     }
 
     /// Closes the connection that is missed least where that helps against an error of accept4(2).
@@ -97,7 +97,7 @@ impl<A: Application> EventLoop<'_, A> {
             Some(libc::ENFILE) => true,
             Some(_) | None => false,
         };
-        let of = |token| self.clients.get(token).map(|client| client.socket.as_raw_fd());
+        let of = |token| self.clients.get(token).map(|client| client.socket().as_raw_fd());
         let oldest = self.oldest_idle().into_iter();
         let idle = oldest.chain(self.idle()).filter(|token| of(*token).is_some_and(helps));
         // As a rule the first is as good as any.
@@ -113,12 +113,10 @@ impl<A: Application> EventLoop<'_, A> {
     /// application, though its request could still be read.
     fn take_in(&mut self, arrived: Arrived) -> Token {
         let Arrived { socket, info, arrival } = arrived;
-        let mut client = Client::adopt(socket, info);
-        client.waited = arrival.map(|arrival| arrival.waited);
-        // A unix socket tells nothing by itself. But who comes to a loop that slept has not waited.
-        client.is_suspect = arrival.map_or(!self.has_slept, |arrival| arrival.is_half_closed);
+        // A client that arrives while the loop sleeps has not waited.
+        let mut client = Client::accepted(socket, info, arrival, !self.has_slept);
         if arrival.is_some_and(|arrival| arrival.is_reset) {
-            client.conn.failed(&self.context.entry.counters);
+            client.conn_mut().failed(&self.context.entry.counters);
         }
         self.clients.insert(client)
     }
@@ -132,19 +130,19 @@ impl<A: Application> EventLoop<'_, A> {
 
     /// All that could be missed.
     fn idle(&self) -> impl Iterator<Item = Token> {
-        let is_idle = |client: &Client<A::Body>| client.conn.is_lingering() || client.is_idle();
+        let is_idle = |client: &Client<A::Body>| client.conn().is_lingering() || client.is_idle();
         self.clients.tokens().filter(move |token| self.clients.get(*token).is_some_and(is_idle))
     }
 
     /// Closes a connection, unless its next request has come meanwhile.
     fn evict(&mut self, token: Token) {
-        let served = |client: &Client<A::Body>| client.conn.info().served;
+        let served = |client: &Client<A::Body>| client.conn().info().served;
         let before = self.clients.get(token).map(served);
         self.serve(token, false);
         match self.clients.get_mut(token) {
             Some(client) if Some(served(client)) != before => return,
-            Some(client) if client.conn.is_lingering() || client.is_idle() => {
-                client.conn.give_up(&self.context.entry.counters);
+            Some(client) if client.conn().is_lingering() || client.is_idle() => {
+                client.conn_mut().give_up(&self.context.entry.counters);
             }
             Some(_) | None => return,
         }

@@ -17,12 +17,12 @@
 //! so behind a connection that always has a request the listener would never come first. One that was
 //! passed over goes first from then on, until a batch comes without it.
 
-mod absence;
 mod accept;
 mod acceptor;
 pub mod access_log;
 pub mod client;
 pub mod client_table;
+mod client_timer;
 pub mod clock;
 mod control_socket;
 pub mod deadlines;
@@ -34,6 +34,7 @@ mod phase;
 pub mod poller;
 mod rate_limited_log;
 pub mod readiness_check;
+mod stalls;
 mod supervision;
 
 use std::collections::VecDeque;
@@ -62,13 +63,12 @@ use crate::shared::socket_name::SocketName;
 use crate::ticker::Ticker;
 use crate::worker_init::WorkerInit;
 
-use absence::Absence;
 use acceptor::Acceptor;
 use control_socket::Lifeline;
-use expiry::arm;
 use handlers::Handlers;
 use phase::{Cause, DRAIN_QUIET, Phase};
 use rate_limited_log::RateLimitedLog;
+use stalls::Stalls;
 
 /// Events taken from the kernel at once.
 const BATCH: usize = 256;
@@ -104,7 +104,7 @@ pub struct EventLoop<'a, A: Application> {
     /// How many of them it may hold.
     most_channels: usize,
     deadlines: Deadlines,
-    absence: Absence,
+    stalls: Stalls,
     /// Whether nothing was due before this turn.
     has_slept: bool,
     /// Connections that used up their turn.
@@ -157,7 +157,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             clients: ConnTable::new(),
             most_channels,
             deadlines,
-            absence: Absence::since(now),
+            stalls: Stalls::starting(now),
             has_slept: false,
             waiting: VecDeque::new(),
             passed_over: None,
@@ -214,7 +214,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let count = self.wait()?;
         self.context.clock.read();
         self.context.woke = self.context.clock.monotonic();
-        self.absence.looks(self.context.clock.now());
+        self.stalls.look(self.context.clock.now());
         self.take_batch(count);
         for _ in 0..self.waiting.len() {
             if self.is_cut_short() {
@@ -224,7 +224,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.serve(token, false);
             }
         }
-        self.expire();
+        self.check_deadlines();
         self.look_for_supervisor();
         self.follow_orders();
         let is_silent = self.acceptor.deferring_to().is_some_and(|token| self.is_silent(token));
@@ -262,7 +262,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             .map(|at| at.saturating_duration_since(now))
             .min()
             .map_or(LONGEST_SLEEP, |sleep| sleep.min(LONGEST_SLEEP));
-        self.absence.sleeps(now, sleep);
+        self.stalls.sleep(now, sleep);
         let poller = &mut self.poller;
         let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
         self.context.entry.tick();
@@ -310,7 +310,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 if event.half_closed
                     && let Some(client) = self.clients.get_mut(token)
                 {
-                    client.is_suspect = true;
+                    client.suspect();
                 }
                 self.serve(token, event.hung_up);
             }
@@ -336,11 +336,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.deadlines.clear_all(token);
                 if let Some(mut client) = self.clients.remove(token) {
                     close_reply(&mut self.context, &mut client); // Leaves where it has forked.
-                    // Closing the descriptor takes it out of epoll; a child of the application may
-                    // hold a duplicate of it, which would keep it in.
-                    if client.watched.is_some() {
-                        let _ = self.poller.remove(&client.socket);
-                    }
+                    client.unwatch(&self.poller);
                     client.close(manner);
                 }
                 return;
@@ -353,38 +349,30 @@ impl<'a, A: Application> EventLoop<'a, A> {
             }
             Wait::Held => Interest::Nothing,
         };
-        let watched = match client.watched {
-            None => self.poller.add(&client.socket, token.to_bits(), interest),
-            Some(watched) if watched != interest => {
-                self.poller.modify(&client.socket, token.to_bits(), interest)
-            }
-            Some(_) => Ok(()),
-        };
-        if let Err(error) = watched {
+        if let Err(error) = client.watch(&self.poller, token.to_bits(), interest) {
             // ENOSPC, ENOMEM: there may be room again when it is closed.
-            client.conn.give_up(&self.context.entry.counters);
+            client.conn_mut().give_up(&self.context.entry.counters);
             if self.unwatched.is_due(self.context.clock.now()) {
                 let pairs = [("error", Value::Display(&error))];
                 self.context.log.line(Level::Error, "connection.not_watched", &pairs);
             }
             return self.serve(token, false);
         }
-        client.watched = Some(interest);
         let (now, persistence) = (self.context.clock.now(), self.context.persistence);
-        arm(&mut self.deadlines, client, token, now, persistence, &self.absence);
+        client.arm(&mut self.deadlines, token, now, persistence, &self.stalls);
     }
 
     /// Whether this turn ends before the rest of its work, which may be minutes: the worker is to leave at
     /// once, or its time is over. What is on its way is in the next turn's batch.
     fn is_cut_short(&mut self) -> bool {
         let began_requests = self.context.begins_requests;
-        self.hear_news();
+        self.poll_commands();
         (began_requests && !self.context.begins_requests)
             || self.phase.is_out_of_time(self.context.clock.now())
     }
 
     /// Hears of orders, and of signal handlers that have run inside of a call.
-    fn hear_news(&mut self) {
+    fn poll_commands(&mut self) {
         if self.app.is_signalled() {
             self.signalled();
         }
@@ -460,7 +448,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                     && !self.any(|c| !c.is_idle() || c.awaits_resend(now).is_some());
                 self.clients.is_empty() || (is_quiet && is_served)
             }
-            Phase::Leaving { .. } => !self.any(|c| c.conn.is_replying()),
+            Phase::Leaving { .. } => !self.any(|c| c.conn().is_replying()),
         }
     }
 
@@ -487,10 +475,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let tokens: Vec<Token> = self.clients.tokens().collect();
         for token in tokens {
             let Some(client) = self.clients.get_mut(token) else { continue };
-            if client.conn.is_busy() || client.awaits_resend(now).is_some() {
+            if client.conn().is_busy() || client.awaits_resend(now).is_some() {
                 abandoned_count += 1;
             }
-            client.conn.give_up(&self.context.entry.counters);
+            client.conn_mut().give_up(&self.context.entry.counters);
             self.serve(token, false);
         }
         if abandoned_count > 0 {

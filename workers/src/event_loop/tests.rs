@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::eventfd::EventFd;
 
-use super::expiry::moves_with_progress;
+use super::client_timer::moves_with_progress;
 use super::*;
 use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
 use crate::http::ResponseHead;

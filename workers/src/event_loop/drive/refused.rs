@@ -77,6 +77,6 @@ pub(super) fn not_stored<B: AppBody>(
     let dir = context.settings.body_temp_dir.display();
     let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
     context.log.line(Level::Error, "request.body_not_stored", &pairs);
-    client.spool = None;
+    client.take_spool();
     if is_full { RefusalReason::DiskFull } else { RefusalReason::NotStored }
 }

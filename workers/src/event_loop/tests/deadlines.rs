@@ -34,7 +34,7 @@ fn comes(event_loop: &mut EventLoop<'_, App>, mut client: &TcpStream, said: &[u8
 /// What the loop does when it comes back: it judges by the clock, before it has asked the kernel.
 fn is_away(event_loop: &mut EventLoop<'_, App>) {
     event_loop.context.clock.pass(AWAY);
-    event_loop.expire();
+    event_loop.check_deadlines();
 }
 
 fn status(client: &mut TcpStream) -> String {

@@ -148,12 +148,12 @@ fn a_connection_that_has_had_its_turn_is_not_read_from_in_it() {
     assert_eq!((answered(), event_loop.waiting.len()), (2, 1), "each uses a turn up");
     client.write_all(request).unwrap();
     let token = event_loop.waiting[0];
-    let socket = event_loop.clients.get(token).unwrap().socket.as_fd();
+    let socket = event_loop.clients.get(token).unwrap().socket();
     assert_eq!(poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::NONE), Ok(1));
     event_loop.turn().unwrap();
     assert_eq!(answered(), 3);
     let client = event_loop.clients.get(token).unwrap();
-    assert!(client.pending.is_empty() && event_loop.waiting.is_empty(), "the fourth was read");
+    assert!(client.unread().is_empty() && event_loop.waiting.is_empty(), "the fourth was read");
     event_loop.turn().unwrap();
     assert_eq!(answered(), 4, "its turn is the next");
 }
@@ -181,8 +181,7 @@ fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time_and_its_r
         let token = event_loop.take_queued(0).unwrap();
         let client = event_loop.clients.get_mut(token).unwrap();
         let (entry, seen_too) = (around.entry, seen.clone());
-        client.body = Some(Items { has_more: Cell::new(true), entry, seen: seen_too });
-        client.record = Some(Box::new(Record {
+        let record = Record {
             id: None,
             method: b"GET".as_slice().into(),
             path: b"/download".as_slice().into(),
@@ -190,9 +189,11 @@ fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time_and_its_r
             called: event_loop.context.clock.now(),
             referer: None,
             user_agent: None,
-        }));
+        };
+        let body = Items { has_more: Cell::new(true), entry, seen: seen_too };
+        client.stream(body, || record);
         event_loop.context.clock.pass(MINUTE);
-        client.conn.give_up(&around.entry.counters);
+        client.conn_mut().give_up(&around.entry.counters);
         event_loop.serve(token, false);
         let closed = seen.of("close");
         let expected = Showed {

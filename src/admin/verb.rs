@@ -232,7 +232,7 @@ pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answe
             SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
             | SlotState::Quitting { pid, .. }
-            | SlotState::Condemned { pid, .. },
+            | SlotState::Hung { pid, .. },
         ) => {
             let words = format!("worker {} (pid {}) writes its stack to the log\n", slot.0, pid.0);
             Ok((pid, Answer::plain(200, &words)))
@@ -269,7 +269,7 @@ pub fn recycled(slot: SlotId, slots: &[WorkerSlot]) -> Result<Answer, Answer> {
             SlotState::Recalled { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
-            | SlotState::Condemned { .. }
+            | SlotState::Hung { .. }
             | SlotState::Killed { .. },
         ) => Err(refused(409, &format!("worker {} is leaving", slot.0))),
         Some(SlotState::Empty | SlotState::Backoff { .. }) | None => {

@@ -34,7 +34,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::config::options::{OptionSpec, Setting};
 use crate::metrics::statsd::Statsd;
-use crate::supervisor::health::Limits;
+use crate::supervisor::health::RecycleLimits;
 use crate::system::address::BindAddress;
 use crate::system::environment::Environment;
 
@@ -69,7 +69,7 @@ pub struct Config {
     /// Whether workers are forked from a process that has the application.
     pub preload: bool,
     /// When workers are worn out.
-    pub limits: Limits,
+    pub limits: RecycleLimits,
     /// Identity of the workers.
     pub privileges: Privileges,
     /// Name of the processes in ps(1).

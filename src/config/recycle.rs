@@ -7,7 +7,7 @@ use super::resolve::REQUESTS;
 use super::{ConfigError, Origin};
 use crate::config::options::Setting;
 use crate::config::value::{Kind, Size, Span};
-use crate::supervisor::health::Limits;
+use crate::supervisor::health::RecycleLimits;
 
 /// An interpreter alone is larger: `512`, meant in megabytes, would replace every worker for ever.
 const RSS: Size = Size { least_bytes: 1 << 20, most_bytes: 1 << 50, takes_zero: true };
@@ -20,7 +20,7 @@ const LIFETIME: Span = Span {
 const JITTER: u64 = 10;
 
 /// Reads the limits; 0 is none.
-pub(super) fn wear(reader: &mut Reader<'_>) -> Result<Limits, ConfigError> {
+pub(super) fn wear(reader: &mut Reader<'_>) -> Result<RecycleLimits, ConfigError> {
     let requests = reader.one(Setting::MaxRequests, REQUESTS)?;
     let requests_jitter = match reader.given_as(Setting::MaxRequestsJitter, REQUESTS)? {
         Some(jitter) => jitter,
@@ -36,7 +36,7 @@ pub(super) fn wear(reader: &mut Reader<'_>) -> Result<Limits, ConfigError> {
     };
     let rss_bytes = reader.one(Setting::MaxRss, RSS)?;
     let lifetime = reader.one(Setting::MaxLifetime, LIFETIME)?;
-    Ok(Limits {
+    Ok(RecycleLimits {
         requests: Some(requests).filter(|most| *most > 0),
         requests_jitter,
         rss_bytes: Some(rss_bytes).filter(|most| *most > 0),

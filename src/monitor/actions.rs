@@ -109,7 +109,7 @@ impl Monitor<'_> {
                     }
                 }
                 Action::DropListeners => self.listeners = None,
-                Action::Tell(notice) => self.tell(&notice),
+                Action::Log(notice) => self.tell(&notice),
                 Action::Finish(verdict) => return Some(verdict),
             }
         }

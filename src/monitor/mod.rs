@@ -65,11 +65,13 @@ use crate::process::on_start::OnStart;
 use crate::process::reexec::Handover;
 use crate::process::signals::{Signal, Signals};
 use crate::process::threads::thread_names;
-use crate::supervisor::deaths::Deaths;
-use crate::supervisor::deaths::excuses::Excuses;
-use crate::supervisor::health::{Grace, Hang, Limits};
+use crate::supervisor::health::{Grace, Hang, RecycleLimits};
+use crate::supervisor::restart_storm::RestartStorm;
+use crate::supervisor::restart_storm::crash_baseline::CrashBaseline;
 use crate::supervisor::slot::{ExitStatus, Jitter};
-use crate::supervisor::{Event, Life, OperatorCommand, Policy, Standing, Supervisor, Verdict};
+use crate::supervisor::{
+    Event, ExitDetails, OperatorCommand, Policy, ServiceState, Supervisor, Verdict,
+};
 use crate::system::exit_cause::OomWatch;
 use crate::system::exit_code::ExitCode;
 use crate::system::pid::Pid;
@@ -161,13 +163,13 @@ struct Monitor<'a> {
     waiting: Waiting,
     started: Instant,
     /// Where the server stands, and since when.
-    standing: (Standing, Instant),
+    service_state: (ServiceState, Instant),
     /// Memory of the workers that have a limit to it.
     resident: ResidentSet,
     oom: OomWatch,
-    deaths: Deaths,
+    deaths: RestartStorm,
     /// What new workers may die of during a reload, because the old ones did when it began.
-    excuses: Option<Excuses>,
+    excuses: Option<CrashBaseline>,
     jitter: Jitter,
     /// When the last round was over.
     last_round: Instant,
@@ -254,10 +256,10 @@ impl<'a> Monitor<'a> {
             last_reload: None,
             waiting: Waiting::default(),
             started: now,
-            standing: (Standing::Starting, now),
+            service_state: (ServiceState::Starting, now),
             resident: ResidentSet::default(),
             oom: OomWatch::new(),
-            deaths: Deaths::default(),
+            deaths: RestartStorm::default(),
             excuses: None,
             jitter: Jitter::new(seed),
             last_round: now,
@@ -299,12 +301,12 @@ impl<'a> Monitor<'a> {
                 }
             };
             self.tell_stacks(now);
-            if self.standing.0 != self.supervisor.standing() {
-                self.standing = (self.supervisor.standing(), now);
+            if self.service_state.0 != self.supervisor.service_state() {
+                self.service_state = (self.supervisor.service_state(), now);
             }
             self.beat(now);
             self.watch(now);
-            if let Some(storm) = self.deaths.judge(now) {
+            if let Some(storm) = self.deaths.check_deadlines(now) {
                 self.tell_storm(&storm);
             }
             self.succeed(now);
@@ -373,7 +375,7 @@ impl<'a> Monitor<'a> {
                 Signal::Ttou => OperatorCommand::Fewer,
                 Signal::Chld => continue, // It has woken us: children are reaped in every round.
                 Signal::Hup => OperatorCommand::Reload,
-                Signal::Winch => OperatorCommand::Rest,
+                Signal::Winch => OperatorCommand::Pause,
                 Signal::Usr1 => {
                     self.reopen_access_log();
                     continue;
@@ -409,8 +411,9 @@ impl<'a> Monitor<'a> {
                 if let Some(monotonic) = monotonic() {
                     let generation = member.entry.generation();
                     let limits = self.generations.of(generation).map(|it| it.load.config.limits);
-                    let lease =
-                        |limits: Limits| limits.lease(member.entry, monotonic, &mut self.jitter);
+                    let lease = |limits: RecycleLimits| {
+                        limits.worker_limits(member.entry, monotonic, &mut self.jitter)
+                    };
                     member.lease = limits.map(lease);
                 }
                 self.supervisor.handle(Event::Ready { pid }, now);
@@ -443,10 +446,10 @@ impl<'a> Monitor<'a> {
         self.tell_last_stacks(pid, now);
         let member = self.children.swap_remove(index);
         let (report, had_request) = (member.report(), member.had_request());
-        let had_running = running_request(member.entry).is_some();
-        let is_excused = self.excuses(member.entry, now);
-        let life = Life { report, had_request, had_running, is_excused };
-        self.supervisor.handle(Event::Exited { pid, status, life }, now);
+        let was_in_request = running_request(member.entry).is_some();
+        let is_baseline = self.excuses(member.entry, now);
+        let life = ExitDetails { report, had_request, was_in_request, is_baseline };
+        self.supervisor.handle(Event::Exited { pid, status, details: life }, now);
     }
 
     /// Whether a worker that has this entry died of what workers of the code before die of, too.

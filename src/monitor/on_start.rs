@@ -15,7 +15,7 @@ use crate::config::value;
 use crate::process::fork::ChildSetup;
 use crate::process::on_start::{OnStart, OpeningError};
 use crate::process::title::opening_title;
-use crate::supervisor::LAST_WORDS;
+use crate::supervisor::STACK_DUMP_TIME;
 use crate::supervisor::log_event::not_ready_within;
 use crate::supervisor::slot::ExitStatus;
 use crate::system::pid::Pid;
@@ -117,7 +117,7 @@ impl Monitor<'_> {
         let is_late = |it: &mut UnderWay| it.opening.deadline() <= now;
         if let Some(it) = self.openings.under_way.as_mut()
             && is_late(it)
-            && let Some(limit) = it.opening.ask_where(now + LAST_WORDS)
+            && let Some(limit) = it.opening.ask_where(now + STACK_DUMP_TIME)
         {
             let pairs = [
                 ("generation", Value::Number(i64::from(it.generation.0))),

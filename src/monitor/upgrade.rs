@@ -19,11 +19,11 @@ use super::Monitor;
 use crate::listener::InheritedSockets;
 use crate::metrics::CarriedTotals;
 use crate::process::reexec::{self, COUNTED, DYING, Estate, Handover, READY, UNSENT, YOURS};
-use crate::supervisor::deaths::excuses::{self, Excuses};
+use crate::supervisor::restart_storm::crash_baseline::{self, CrashBaseline};
 use crate::supervisor::slot::ExitStatus;
-use crate::supervisor::upgrade::successor::{Successor, Taken};
+use crate::supervisor::upgrade::successor::{Successor, TakeOver};
 use crate::supervisor::upgrade::{Action, Failure, Upgrade, patience};
-use crate::supervisor::{Event, OperatorCommand, Standing};
+use crate::supervisor::{Event, OperatorCommand, ServiceState};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 use crate::system::pid_file::PidFile;
@@ -50,7 +50,7 @@ pub(super) struct Succession {
     its_counts: Option<CarriedTotals>,
     its_unsent: Option<CarriedTotals>,
     /// What workers may die of before everything is this server's, because those of the server before do.
-    excuses: Excuses,
+    excuses: CrashBaseline,
 }
 
 struct Predecessor {
@@ -63,13 +63,13 @@ impl Succession {
     /// What was left to this server; its admin socket's listeners are returned beside.
     pub(super) fn begin(handover: Option<Handover>, now: Instant) -> (Self, InheritedSockets) {
         let (successor, predecessor, admin) = match handover {
-            None => (Successor::of_nobody(), None, InheritedSockets::default()),
+            None => (Successor::without_predecessor(), None, InheritedSockets::default()),
             Some(Handover { predecessor: pid, line, pid_file, admin, .. }) => {
                 (Successor::booting(), Some(Predecessor { pid, line, pid_file }), admin)
             }
         };
         let upgrade = Upgrade::idle();
-        let excuses = Excuses::new(BTreeMap::new(), now);
+        let excuses = CrashBaseline::new(BTreeMap::new(), now);
         (
             Self {
                 successor,
@@ -154,7 +154,7 @@ impl Monitor<'_> {
             return self.log.line(Level::Error, "upgrade.refused", &pairs);
         }
         let graceful = self.generations.current().load.config.patience.graceful;
-        let action = self.succession.upgrade.wish(graceful, now);
+        let action = self.succession.upgrade.request(graceful, now);
         self.act(action, now);
     }
 
@@ -168,11 +168,11 @@ impl Monitor<'_> {
         if self.succession.predecessor.is_some() {
             return Some("the server before this one has not ended yet");
         }
-        match self.supervisor.standing() {
-            Standing::Starting => return Some("the server is not ready yet"),
-            Standing::Paused => return Some("the server rests; HUP brings its workers back"),
-            Standing::Stopping => return Some("the server stops"),
-            Standing::Serving => {}
+        match self.supervisor.service_state() {
+            ServiceState::Starting => return Some("the server is not ready yet"),
+            ServiceState::Paused => return Some("the server rests; HUP brings its workers back"),
+            ServiceState::Stopping => return Some("the server stops"),
+            ServiceState::Serving => {}
         }
         self.supervisor.reloading().map(|_| "a reload is under way")
     }
@@ -180,7 +180,7 @@ impl Monitor<'_> {
     /// The successor's turn in each round: deadlines, and what it is told; and our own as one.
     pub(super) fn succeed(&mut self, now: Instant) {
         let graceful = self.generations.current().load.config.patience.graceful;
-        let action = self.succession.upgrade.judge(graceful, now);
+        let action = self.succession.upgrade.check_deadlines(graceful, now);
         self.act(action, now);
         if now >= self.succession.next_report {
             self.succession.next_report = now + REPORT;
@@ -201,7 +201,7 @@ impl Monitor<'_> {
         let Some(action) = action else { return };
         match action {
             Action::Launch => self.launch(now),
-            Action::Dismiss { pid } => self.signal_successor(pid, Signal::SIGTERM),
+            Action::Terminate { pid } => self.signal_successor(pid, Signal::SIGTERM),
             Action::Kill { pid } => self.signal_successor(pid, Signal::SIGKILL),
             Action::HandOver { pid } => self.hand_over(pid, now),
             Action::Fail(failure) => {
@@ -301,7 +301,7 @@ impl Monitor<'_> {
 
     /// Gives everything away and leaves. Where it cannot be told, nothing has changed.
     fn hand_over(&mut self, pid: Pid, now: Instant) {
-        if self.supervisor.standing() == Standing::Stopping {
+        if self.supervisor.service_state() == ServiceState::Stopping {
             return; // Both end: it is told when the stop is carried out.
         }
         let carried = self.collector.carried(&self.scoreboard, now);
@@ -344,7 +344,7 @@ impl Monitor<'_> {
             self.collector.inherit(&unsent);
         }
         self.scoreboard.header().set_shares_listeners(false);
-        if self.supervisor.standing() != Standing::Stopping
+        if self.supervisor.service_state() != ServiceState::Stopping
             && let Some(listeners) = &self.listeners
         {
             listeners.reopen();
@@ -391,7 +391,7 @@ impl Monitor<'_> {
         let rates = self.deaths.rates(self.supervisor.generation(), now);
         if let Some(line) = self.succession.line.as_ref().filter(|_| !rates.is_empty()) {
             // As with the carried: it is gone, or is told again.
-            let _ = reexec::tell_text(line, DYING, &excuses::encode(&rates));
+            let _ = reexec::tell_text(line, DYING, &crash_baseline::encode(&rates));
         }
     }
 
@@ -411,7 +411,7 @@ impl Monitor<'_> {
                 Message::Nothing => return,
                 Message::Said { word: DYING, descriptor } => {
                     let text = descriptor.and_then(reexec::read_text).unwrap_or_default();
-                    self.succession.excuses.extend(excuses::decode(&text));
+                    self.succession.excuses.extend(crash_baseline::decode(&text));
                 }
                 Message::Said { word: UNSENT, descriptor } => {
                     if let Some(unsent) = descriptor.and_then(reexec::read_books) {
@@ -445,7 +445,7 @@ impl Monitor<'_> {
     /// Everything is this server's.
     fn take_over(&mut self) {
         let taken = self.succession.successor.take();
-        if taken == Taken::Already {
+        if taken == TakeOver::Already {
             return;
         }
         self.scoreboard.header().set_shares_listeners(false);
@@ -462,8 +462,8 @@ impl Monitor<'_> {
         let pairs = [("predecessor", Value::Number(i64::from(pid.0)))];
         self.log.line(Level::Info, "upgrade.taken_over", &pairs);
         match taken {
-            Taken::Serving => self.tell_ready(),
-            Taken::Booting | Taken::Already => {}
+            TakeOver::Serving => self.tell_ready(),
+            TakeOver::Booting | TakeOver::Already => {}
         }
         if let (Some(path), Ok(pid)) = (pid_file, u32::try_from(pid.0)) {
             drop(PidFile::take_over(&path, pid));

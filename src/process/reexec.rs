@@ -47,7 +47,7 @@ pub const READY: u8 = b'R';
 pub const COUNTED: u8 = b'C';
 /// Of what was counted, what could not be sent to an agent.
 pub const UNSENT: u8 = b'U';
-/// To the successor: what the workers of the server before die of ([`crate::supervisor::deaths::excuses`]).
+/// To the successor: what the workers of the server before die of ([`crate::supervisor::restart_storm::crash_baseline`]).
 pub const DYING: u8 = b'D';
 /// To the successor: it has everything.
 pub const YOURS: u8 = b'Y';

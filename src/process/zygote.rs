@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | Booting | it says that it is ready | Ready |
 //! | Booting | it says that it cannot load the application | Gone |
-//! | Booting | the boot timeout is over; it is asked where it is | Booting, for [`LAST_WORDS`] |
+//! | Booting | the boot timeout is over; it is asked where it is | Booting, for [`STACK_DUMP_TIME`] |
 //! | Booting | that is over, too; [`Zygote::end`] | Gone, killed |
 //! | Ready | an order is not answered within the boot timeout | Gone, killed |
 //! | Ready | [`Zygote::end`]: the socket is shut in our direction | Ending |
@@ -63,7 +63,7 @@ use crate::process::fork::child_setup::ChildSetup;
 use crate::process::fork::spawn::{ForkError, spawn_zygote};
 use crate::process::fork::wait::await_end;
 use crate::process::launch::Launch;
-use crate::supervisor::LAST_WORDS;
+use crate::supervisor::STACK_DUMP_TIME;
 use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
@@ -318,7 +318,7 @@ impl Zygote {
         let mut news = Vec::new();
         let reason = match &mut self.state {
             State::Booting { deadline, is_late } if *deadline <= now && !*is_late => {
-                (*deadline, *is_late) = (now + LAST_WORDS, true);
+                (*deadline, *is_late) = (now + STACK_DUMP_TIME, true);
                 // SIGUSR2 makes it write its Python stack to the log. Its pid is its own until it is
                 // reaped; ESRCH: it waits for that.
                 let _ = kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2);

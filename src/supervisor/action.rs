@@ -74,7 +74,7 @@ pub enum Action {
     /// The workers know: close the supervisor's own listeners.
     DropListeners,
     /// Tell the log.
-    Tell(LogEvent),
+    Log(LogEvent),
     /// All is over.
     Finish(Verdict),
 }

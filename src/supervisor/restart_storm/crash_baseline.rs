@@ -1,4 +1,4 @@
-//! Deaths of new workers that the old ones die of too: they say nothing against the new code.
+//! RestartStorm of new workers that the old ones die of too: they say nothing against the new code.
 //!
 //! Without them, an application that loses a worker a second could not be repaired: whatever replaces it gets
 //! the same requests. A request excuses a death only if it ended old workers again and again in the minute
@@ -12,14 +12,14 @@ use std::time::Instant;
 
 use super::{OTHERS, REQUESTS};
 
-/// Deaths that are excused whatever time has passed.
+/// RestartStorm that are excused whatever time has passed.
 const AT_ONCE: u64 = 2;
 /// How many times as often as old workers new ones may die: they are fewer moments to count in.
 const FACTOR: u64 = 2;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Excuses {
+pub struct CrashBaseline {
     /// How many workers each request ended in a minute.
     rates: BTreeMap<String, u64>,
     /// How many deaths each has excused.
@@ -27,7 +27,7 @@ pub struct Excuses {
     since: Instant,
 }
 
-impl Excuses {
+impl CrashBaseline {
     /// New workers are watched from now on, for what old ones die of.
     pub fn new(rates: BTreeMap<String, u64>, now: Instant) -> Self {
         Self { rates, used: BTreeMap::new(), since: now }
@@ -91,11 +91,11 @@ mod tests {
     #[test]
     fn what_old_workers_die_of_excuses_about_as_many_new_ones() {
         let start = Instant::now();
-        let mut excuses = Excuses::new([("GET /crash".to_owned(), 60)].into(), start);
+        let mut excuses = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
         for second in 1..20 {
             assert!(excuses.accept(Some("GET /crash"), start + s(second)));
         }
-        let mut worse = Excuses::new([("GET /crash".to_owned(), 60)].into(), start);
+        let mut worse = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
         let excused = (0..10).filter(|_| worse.accept(Some("GET /crash"), start + s(1)));
         assert_eq!(excused.count(), 4);
     }
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn another_request_or_none_excuses_nothing() {
         let start = Instant::now();
-        let mut excuses = Excuses::new([("GET /crash".to_owned(), 60)].into(), start);
+        let mut excuses = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
         assert!(!excuses.accept(Some("GET /"), start + s(9)));
         assert!(!excuses.accept(None, start + s(9)));
     }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn crashes_that_are_spread_over_requests_excuse_about_as_many_new_ones() {
         let start = Instant::now();
-        let excuses = Excuses::new([(OTHERS.to_owned(), 60)].into(), start);
+        let excuses = CrashBaseline::new([(OTHERS.to_owned(), 60)].into(), start);
         let mut as_before = excuses.clone();
         for second in 1..20 {
             assert!(as_before.accept(Some(&format!("GET /item/{second}")), start + s(second)));
@@ -131,7 +131,7 @@ mod tests {
         many.insert("POST /worst".to_owned(), 60);
         assert_eq!(decode(&encode(&many)).len(), REQUESTS);
         assert_eq!(decode(&encode(&many)).get("POST /worst"), Some(&60));
-        let mut excuses = Excuses::new(BTreeMap::new(), start);
+        let mut excuses = CrashBaseline::new(BTreeMap::new(), start);
         excuses.extend(rates);
         assert!(excuses.accept(Some("GET /a b"), start));
     }

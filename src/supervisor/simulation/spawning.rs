@@ -52,7 +52,7 @@ impl World {
             is_ready: false,
             ready_since: None,
             was_ready: false,
-            leaving: Leaving::default(),
+            leaving: ExitState::default(),
             is_killed: false,
             is_over: false,
         };
@@ -99,7 +99,7 @@ fn is_answer(event: &Event, to: &Order) -> bool {
         | Event::Hung { .. }
         | Event::GoesOn { .. }
         | Event::LoopEnded { .. }
-        | Event::Worn { .. }
+        | Event::LimitReached { .. }
         | Event::Exited { .. }
         | Event::Configured { .. }
         | Event::OperatorCommand(_)

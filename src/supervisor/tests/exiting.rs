@@ -11,7 +11,7 @@ impl Rig {
 #[test]
 fn a_reload_waits_for_no_worker_whose_loop_is_over() {
     let mut rig = Rig::serving(policy(2));
-    assert_eq!(rig.wish(OperatorCommand::Reload), [Configure]);
+    assert_eq!(rig.command(OperatorCommand::Reload), [Configure]);
     rig.event(Event::Configured { policy: Some(policy(2)) });
     rig.ready(102);
     assert_eq!(rig.after(PROBATION), [Adopt(2), Tell(100, Command::Drain)]);
@@ -30,7 +30,7 @@ fn a_reload_waits_for_no_worker_whose_loop_is_over() {
 fn the_next_reload_waits_while_both_blocks_of_its_slot_are_in_use() {
     let mut rig = Rig::serving(policy(1));
     for _ in 0..2 {
-        assert_eq!(rig.wish(OperatorCommand::Reload), [Configure]);
+        assert_eq!(rig.command(OperatorCommand::Reload), [Configure]);
         rig.event(Event::Configured { policy: Some(policy(1)) });
         rig.ready(101);
         rig.after(PROBATION);
@@ -47,7 +47,7 @@ fn a_worker_that_leaves_by_itself_is_replaced_when_its_loop_is_over() {
     assert!(!rig.machine.slots()[0].is_ready());
     assert_eq!(rig.ready(102), []);
     assert_eq!(rig.left(100), []);
-    assert_eq!(rig.wish(OperatorCommand::Quit)[..2], [Stopping, CloseDoor]);
+    assert_eq!(rig.command(OperatorCommand::Quit)[..2], [Stopping, CloseDoor]);
 }
 
 #[test]
@@ -67,11 +67,11 @@ fn a_worker_that_leaves_by_itself_before_it_has_served_is_not_followed_without_e
 #[test]
 fn a_canary_that_leaves_by_itself_ends_its_reload_at_once() {
     let mut rig = Rig::serving(policy(1));
-    rig.wish(OperatorCommand::Reload);
+    rig.command(OperatorCommand::Reload);
     rig.event(Event::Configured { policy: Some(policy(1)) });
     rig.ready(101);
     assert_eq!(rig.loop_ended(101), [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
-    assert_eq!(rig.wish(OperatorCommand::Reload), [Configure]);
+    assert_eq!(rig.command(OperatorCommand::Reload), [Configure]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_stop_waits_for_workers_whose_loop_is_over() {
     let mut rig = Rig::serving(policy(1));
     rig.loop_ended(100);
     rig.ready(101);
-    rig.wish(OperatorCommand::Quit);
+    rig.command(OperatorCommand::Quit);
     assert_eq!(rig.left(101), []);
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }

@@ -5,7 +5,7 @@ use super::*;
 
 /// What a process was told, and what it is worth.
 #[derive(Default)]
-pub(super) struct Leaving {
+pub(super) struct ExitState {
     /// It has said that it can serve, be it after it was told to leave.
     pub(super) has_been_ready: bool,
     /// It was found hanging.
@@ -19,7 +19,7 @@ impl World {
     pub(super) fn check_patience(&self, pid: Pid) {
         let leaving = &self.processes[&pid.0].leaving;
         let gives_up = match self.machine.phase {
-            Phase::Leaving { verdict, .. } => verdict != Verdict::Asked,
+            Phase::Exiting { verdict, .. } => verdict != Verdict::Asked,
             Phase::Canary
             | Phase::Filling
             | Phase::Serving { .. }

@@ -54,7 +54,7 @@ fn a_stop_has_ended_when_the_spawns_that_wait_are_refused() {
     for wish in [OperatorCommand::Terminate, OperatorCommand::Quit, OperatorCommand::Interrupt] {
         let mut rig = Rig::new(policy(2)).holding();
         rig.run();
-        assert_eq!(rig.wish(wish), [Stopping, CloseDoor, DropListeners]);
+        assert_eq!(rig.command(wish), [Stopping, CloseDoor, DropListeners]);
         assert_eq!(rig.refused(), [Finish(Verdict::Asked)]);
     }
 }
@@ -87,7 +87,7 @@ fn rest_gives_up_a_canary_that_waits() {
     let mut rig = Rig::serving(policy(1)).holding();
     rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     rig.event(Event::Configured { policy: Some(policy(1)) });
-    let did = rig.wish(OperatorCommand::Rest);
+    let did = rig.command(OperatorCommand::Pause);
     assert_eq!(did, [Discard(2), Ended(ReloadOutcome::Abandoned), Tell(100, Command::Drain)]);
     assert_eq!(rig.refused(), []);
     assert_eq!(rig.left(100), []);

@@ -6,14 +6,14 @@
 //!
 //! Pure: deaths and the time come in, reports go out.
 
-pub mod excuses;
+pub mod crash_baseline;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::Generation;
 
-/// Deaths within [`PERIOD`] that are a storm.
+/// RestartStorm within [`PERIOD`] that are a storm.
 const STORM: u64 = 5;
 /// From one report to the next.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 const REQUESTS: usize = 64;
 /// Most requests that a report names.
 const NAMED: usize = 5;
-/// Deaths in the same request within [`PERIOD`] that are no accident.
+/// RestartStorm in the same request within [`PERIOD`] that are no accident.
 const AGAIN_AND_AGAIN: u64 = 3;
 /// Most deaths that are remembered for that.
 const REMEMBERED: usize = 512;
@@ -32,8 +32,8 @@ const NO_REQUEST: &str = "no request";
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Deaths {
-    /// Deaths of this period by the request that was running.
+pub struct RestartStorm {
+    /// RestartStorm of this period by the request that was running.
     causes: BTreeMap<String, u64>,
     /// The deaths of the last minute, oldest first, each with its request.
     recent: VecDeque<(Instant, Generation, Option<String>)>,
@@ -59,7 +59,7 @@ pub struct Report {
     pub requests: String,
 }
 
-impl Deaths {
+impl RestartStorm {
     /// A worker has died, in this request if it was in one.
     pub fn note(
         &mut self,
@@ -115,7 +115,7 @@ impl Deaths {
     }
 
     /// Is a report due?
-    pub fn judge(&mut self, now: Instant) -> Option<Report> {
+    pub fn check_deadlines(&mut self, now: Instant) -> Option<Report> {
         let period = self.period.filter(|period| period.begin + PERIOD <= now)?;
         match (self.count(), period.is_storm) {
             (0, _) | (_, false) => {
@@ -127,7 +127,7 @@ impl Deaths {
         }
     }
 
-    /// When [`Deaths::judge`] has something to do.
+    /// When [`RestartStorm::judge`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.period.map(|period| period.begin + PERIOD)
     }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn five_deaths_in_a_minute_are_a_storm_and_named_by_their_requests() {
-        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
         for (second, request) in [(0, "GET /a"), (9, "GET /crash"), (20, "GET /crash")] {
             assert_eq!(deaths.note(Some(request), ONE, start + s(second)), None);
         }
@@ -180,23 +180,23 @@ mod tests {
 
     #[test]
     fn a_storm_is_reported_once_a_minute_until_a_minute_without_a_death() {
-        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
         let reported = (0..200).filter_map(|second| {
             let now = start + s(second);
-            let judged = deaths.judge(now);
+            let judged = deaths.check_deadlines(now);
             let noted = (second < 130).then(|| deaths.note(Some("GET /"), ONE, now)).flatten();
             let report = judged.or(noted)?;
             Some((second, report.deaths_count))
         });
         let reported: Vec<_> = reported.collect();
         assert_eq!(reported, [(4, 5), (64, 59), (124, 60), (184, 6)]);
-        assert_eq!(deaths.judge(start + s(300)), None);
+        assert_eq!(deaths.check_deadlines(start + s(300)), None);
         assert_eq!(deaths.next_deadline(), None);
     }
 
     #[test]
     fn requests_that_end_workers_again_and_again_are_known_for_a_minute() {
-        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
         for second in 0..30 {
             deaths.note(Some("GET /crash"), ONE, start + s(second));
         }
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn deaths_in_ever_other_requests_or_in_none_count_together() {
-        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
         for second in 0..30 {
             deaths.note(Some("GET /crash"), ONE, start + s(second));
             deaths.note(Some(&format!("GET /item/{second}")), ONE, start + s(second));
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_a_generation_that_was_given_up_has_died_of_is_forgotten() {
-        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
         for second in 0..10 {
             deaths.note(Some("GET /new"), Generation(2), start + s(second));
         }
@@ -240,10 +240,10 @@ mod tests {
 
     #[test]
     fn now_and_then_a_death_is_no_storm() {
-        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
         for minute in 0..100 {
             let now = start + s(60 * minute);
-            assert_eq!(deaths.judge(now), None);
+            assert_eq!(deaths.check_deadlines(now), None);
             for _ in 1..STORM {
                 assert_eq!(deaths.note(Some("GET /"), ONE, now), None);
             }
@@ -252,14 +252,14 @@ mod tests {
 
     #[test]
     fn clients_that_think_of_ever_new_requests_fill_no_memory_and_no_line() {
-        let (mut deaths, start) = (Deaths::default(), Instant::now());
+        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
         let mut counted = 0;
         for number in 0..1000 {
             let report = deaths.note(Some(&format!("GET /{number}")), ONE, start);
             counted += report.map_or(0, |report| report.deaths_count);
             assert!(deaths.causes.len() <= REQUESTS + 1);
         }
-        let report = deaths.judge(start + PERIOD).unwrap();
+        let report = deaths.check_deadlines(start + PERIOD).unwrap();
         assert_eq!(counted + report.deaths_count, 1000);
         assert_eq!(report.requests.split(", ").count(), NAMED + 1);
     }

@@ -88,7 +88,7 @@ pub struct Gathered {
 
 impl Gathered {
     fn part(&self) -> PartialHead {
-        PartialHead::of(&self.head, &self.head_bytes)
+        self.head.to_partial(&self.head_bytes)
     }
 }
 
@@ -302,7 +302,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let decoder = match BodyDecoder::new(head.framing, &settings.limits) {
             Ok(decoder) => decoder,
             Err(error) => {
-                let request = PartialHead::of(head, bytes);
+                let request = head.to_partial(bytes);
                 let framing = head.framing;
                 return Reading::Refused { reason: error.into(), request, framing };
             }

@@ -16,7 +16,7 @@ use crate::application::{
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::event_loop::access_log::{AccessLog, Entry, RequestLine};
 use crate::event_loop::client::{Client, Record, Streaming};
-use crate::http::{Framing, Head, PartialHead, ResponseHead};
+use crate::http::{Framing, Head, ResponseHead};
 use crate::process::fork_guard;
 use crate::settings::Settings;
 use crate::shared::fd::{self, Io};
@@ -251,7 +251,7 @@ fn call_gathered<A: Application>(
             Ok(()) => RequestBody::Spooled(spool),
             Err(error) => {
                 let reason = refused::not_stored(client, context, &error);
-                let request = PartialHead::of(&gathered.head, &gathered.head_bytes);
+                let request = gathered.head.to_partial(&gathered.head_bytes);
                 // All of the body is here.
                 return client.conn_mut().refuse_read(
                     reason,

@@ -30,7 +30,7 @@
 //!
 //! Anything else is an error.
 
-use crate::http::body::BodyError;
+use crate::http::body_error::BodyError;
 use crate::http::byte_class::{self, TOKEN, VALUE};
 
 /// How far the extensions of one chunk have been read.

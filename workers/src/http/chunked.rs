@@ -18,7 +18,7 @@
 //!
 //! Anything else is an error.
 
-use crate::http::body::{BodyError, Decoded};
+use crate::http::body_error::{BodyError, Decoded};
 use crate::http::chunk_extension::{ExtensionScan, ExtensionStep};
 use crate::http::fields::{FieldLimits, FieldScan, LineEnd};
 

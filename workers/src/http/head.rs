@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use crate::http::byte_class::{self, TARGET};
 use crate::http::facts::{self, Facts, Fate};
 use crate::http::framing::Framing;
+use crate::http::partial_head::PartialHead;
 use crate::http::request_line::{METHOD_BYTES, RequestLine, VERSION_BYTES};
 use crate::http::scan::{self, Judged};
 use crate::http::span::Span;
@@ -121,6 +122,17 @@ impl Head {
             .iter()
             .find(|field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))?;
         Some(field.value.of(bytes))
+    }
+
+    /// Copies the parts that a log names, for a request that is refused after its head.
+    pub fn to_partial(&self, head_bytes: &[u8]) -> PartialHead {
+        PartialHead {
+            method: Some(self.method.of(head_bytes).into()),
+            path: Some(self.path.of(head_bytes).into()),
+            version: Some(self.version),
+            referer: self.find(head_bytes, "referer").map(Into::into),
+            user_agent: self.find(head_bytes, "user-agent").map(Into::into),
+        }
     }
 
     /// Whether the method is HEAD.

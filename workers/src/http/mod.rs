@@ -6,6 +6,7 @@
 //! A request goes through [`head`] (`request_line`, `target`, `host`, `fields`, `facts`, and `scan`
 //! for one that comes in pieces), [`framing`] and [`body`]; the answer through [`response`].
 pub mod body;
+pub mod body_error;
 mod byte_class;
 mod chunk_extension;
 pub mod chunked;
@@ -25,7 +26,8 @@ pub mod status;
 mod target;
 pub mod version;
 
-pub use body::{BodyDecoder, BodyError, Decoded};
+pub use body::BodyDecoder;
+pub use body_error::{BodyError, Decoded};
 pub use date::HttpDate;
 pub use fields::FieldError;
 pub use framing::Framing;

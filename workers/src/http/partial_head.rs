@@ -1,7 +1,6 @@
 //! What was read of a request that is refused, for the log: a copy, because the request is thrown away.
 
 use crate::http::byte_class;
-use crate::http::head::Head;
 use crate::http::version::Version;
 
 /// The parts of a head that a log names, as far as they were read. At most as long as a head may be.
@@ -20,17 +19,6 @@ pub struct PartialHead {
 }
 
 impl PartialHead {
-    /// All of a head that is good: what follows it is refused.
-    pub fn of(head: &Head, head_bytes: &[u8]) -> Self {
-        Self {
-            method: Some(head.method.of(head_bytes).into()),
-            path: Some(head.path.of(head_bytes).into()),
-            version: Some(head.version),
-            referer: head.find(head_bytes, "referer").map(Into::into),
-            user_agent: head.find(head_bytes, "user-agent").map(Into::into),
-        }
-    }
-
     /// Takes one line, known to be `name ":" value`; of two fields of the same name the first stays.
     pub(super) fn note_field(&mut self, line: &[u8]) {
         let Some(colon) = memchr::memchr(b':', line) else { return };
@@ -66,7 +54,7 @@ pub(super) fn path_of(target: &[u8], extent: Extent) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::{HeadError, HeadScan};
+    use crate::http::head::{Head, HeadError, HeadScan};
     use crate::settings::{HeaderMap, Limits};
 
     fn refuse(input: &[u8], limits: &Limits) -> (Result<(), HeadError>, PartialHead) {

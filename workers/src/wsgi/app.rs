@@ -6,14 +6,14 @@ use std::path::Path;
 
 use pyo3::exceptions::PyModuleNotFoundError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
+use pyo3::types::{PyCFunction, PyFunction, PyList, PyModule};
 
 use super::asgi;
 use super::django;
-use super::failure::traceback;
-use super::finalize::flush_output;
 use super::forked::alone;
 use super::start_response::type_name;
+use super::streams::{flush_output, line_buffer};
+use super::traceback::traceback;
 use super::unreadable;
 use crate::settings::AppSpec;
 use crate::worker_init::WorkerExit;
@@ -149,35 +149,6 @@ fn set_path(py: Python<'_>, pythonpath: &[std::path::PathBuf]) -> PyResult<()> {
 fn set_environment(py: Python<'_>, env: &[(String, String)]) -> PyResult<()> {
     let environ = py.import("os")?.getattr("environ")?;
     env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
-}
-
-/// What the application prints appears when its line ends, also where stdout is a pipe.
-fn line_buffer(py: Python<'_>) -> PyResult<()> {
-    for stream in open_streams(py)? {
-        if let Some(reconfigure) = stream.getattr_opt("reconfigure")? {
-            let options = PyDict::new(py);
-            options.set_item("line_buffering", true)?;
-            reconfigure.call((), Some(&options))?;
-        }
-    }
-    Ok(())
-}
-
-/// Standard output and error, as far as a program that called `serve()` has not closed them.
-pub(super) fn open_streams(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
-    let sys = py.import("sys")?;
-    let mut streams = Vec::with_capacity(2);
-    for name in ["stdout", "stderr"] {
-        let stream = sys.getattr(name)?;
-        let is_closed = match stream.getattr_opt("closed")? {
-            Some(closed) => closed.is_truthy()?,
-            None => stream.is_none(),
-        };
-        if !is_closed {
-            streams.push(stream);
-        }
-    }
-    Ok(streams)
 }
 
 fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, BootFailure> {

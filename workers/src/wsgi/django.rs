@@ -15,8 +15,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
 
 use super::app::BootFailure;
-use super::failure::traceback;
 use super::forked::alone;
+use super::traceback::traceback;
 use crate::shared::log::{Level, Log};
 
 /// Imports the URLconf and all that it includes.

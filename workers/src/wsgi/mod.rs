@@ -15,10 +15,10 @@
 //! | `start_response` | `start_response`, `write`, and the head they make |
 //! | `context` | whose context variables the application finds |
 //! | `reply` | iterables, their items and their `close()` |
-//! | `finalize` | threads, exit handlers and output at the end of a worker |
+//! | `finalize`, `threads`, `streams` | threads, exit handlers and output at the end of a worker |
 //! | `forked` | a child that the application forked and that comes back |
 //! | `hooks` | functions of the application's that are called beside it |
-//! | `failure` | what went wrong, and how the log names it |
+//! | `failure`, `traceback` | what went wrong, and how the log names it |
 //! | `unreadable` | which directories a boot that failed cannot read |
 //! | `stacks` | the stacks of all threads, where SIGUSR2 asks for them |
 //! | `caller` | the program around a server without a supervisor, and its signal handlers |
@@ -43,6 +43,9 @@ mod reply;
 mod request_id;
 mod stacks;
 mod start_response;
+mod streams;
+mod threads;
+mod traceback;
 mod unreadable;
 
 use std::rc::Rc;

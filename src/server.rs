@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::settings::AppSpec;
 use arctos_worker::shared::log::{Level, Log, Value};
-use arctos_worker::worker::WorkerExit;
+use arctos_worker::worker_init::BootFailure;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{chdir, fchdir};
@@ -38,15 +38,7 @@ pub trait Runtime {
     /// What starts workers for this application.
     fn launch(&self, application: &AppSpec) -> Box<dyn Launch>;
     /// Loads the application in this process, without serving it.
-    fn check(&self, config: &Config, log: &Log) -> Result<(), CheckFailure>;
-}
-
-/// Why an application cannot be loaded.
-pub struct CheckFailure {
-    /// How a worker would have ended.
-    pub exit: WorkerExit,
-    /// For a person.
-    pub report: String,
+    fn check(&self, config: &Config, log: &Log) -> Result<(), BootFailure>;
 }
 
 /// Does what a command line asks for; returns the exit code. A panic is a defect of ours, and has the exit
@@ -187,7 +179,7 @@ fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
     }
 }
 
-fn told(failure: CheckFailure) -> i32 {
+fn told(failure: BootFailure) -> i32 {
     say(io::stderr(), failure.report.trim_end());
     failure.exit.code()
 }

@@ -2,7 +2,7 @@
 
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
-use arctos_worker::worker_init::{WorkerExit, WorkerInit};
+use arctos_worker::worker_init::{BootFailure, WorkerExit, WorkerInit};
 
 /// Starts workers: the extension module implements it for CPython, tests for plain Rust.
 pub trait Launch {
@@ -25,7 +25,7 @@ pub trait Launch {
     fn work(&self, init: WorkerInit) -> WorkerExit;
     /// Does once for a load of the code, in a process of its own, what is to be done before its first
     /// worker.
-    fn open(&self, _generation: Generation, _log: &Log) -> Result<(), LoadFailure> {
+    fn open(&self, _generation: Generation, _log: &Log) -> Result<(), BootFailure> {
         Ok(())
     }
     /// Loads the application in a zygote, whose workers are then forked with it; before that, does what
@@ -34,9 +34,9 @@ pub trait Launch {
         &self,
         _generation: Generation,
         _log: &Log,
-    ) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
+    ) -> Result<Box<dyn Preloaded + '_>, BootFailure> {
         let report = "This application cannot be loaded before its workers are forked.".to_owned();
-        Err(LoadFailure { exit: WorkerExit::NotBooted, report })
+        Err(BootFailure::not_booted(report))
     }
 }
 
@@ -46,13 +46,4 @@ pub trait Preloaded {
     fn before_fork(&self, _slot: SlotId) {}
     /// As [`Launch::work`], with nothing left to load.
     fn work(&self, init: WorkerInit) -> WorkerExit;
-}
-
-/// Why an application cannot be loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadFailure {
-    /// How a worker would have ended.
-    pub exit: WorkerExit,
-    /// For a person: a traceback, as a rule.
-    pub report: String,
 }

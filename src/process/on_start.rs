@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use arctos_worker::process::fork_guard;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::Log;
-use arctos_worker::worker_init::WorkerExit;
+use arctos_worker::worker_init::{BootFailure, WorkerExit};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -23,7 +23,7 @@ use thiserror::Error;
 use crate::process::fork::child_setup::{BerthError, ChildSetup};
 use crate::process::fork::spawn::{ForkError, spawn_bound};
 use crate::process::fork::wait::await_end;
-use crate::process::launch::{Launch, LoadFailure};
+use crate::process::launch::Launch;
 use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
@@ -184,13 +184,11 @@ fn live(
     fork_guard::guard(mouth.as_fd());
     let done = match prepared {
         Ok(()) => launch.open(generation, log),
-        Err(error) => {
-            Err(LoadFailure { exit: WorkerExit::NotBooted, report: format!("{error}\n") })
-        }
+        Err(error) => Err(BootFailure::not_booted(format!("{error}\n"))),
     };
     let (exit, words) = match done {
         Ok(()) => (WorkerExit::Done, vec![DONE]),
-        Err(LoadFailure { exit, report }) => (exit, report.into_bytes()),
+        Err(BootFailure { exit, report }) => (exit, report.into_bytes()),
     };
     // Fails only without memory: then the exit status has to do. A supervisor that is gone has taken us
     // along.

@@ -12,14 +12,14 @@ use arctos::config::Config;
 use arctos::listener::{ListenOptions, Listeners};
 use arctos::monitor;
 use arctos::monitor::revision::Revision;
-use arctos::process::launch::{Launch, LoadFailure};
-use arctos::server::{self, CheckFailure, Runtime};
+use arctos::process::launch::Launch;
+use arctos::server::{self, Runtime};
 use arctos::system::environment::Environment;
 use arctos_worker::settings::AppSpec;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::{Level, Log, LogFormat, Value};
 use arctos_worker::shared::scoreboard::{self, Counter, ServerState};
-use arctos_worker::worker_init::{LIFE_FAILED, LIFE_READY, WorkerExit, WorkerInit};
+use arctos_worker::worker_init::{BootFailure, LIFE_FAILED, LIFE_READY, WorkerExit, WorkerInit};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
@@ -72,7 +72,7 @@ impl Launch for Actor {
         assert!(is_first || self.0 != "defective", "the roof comes down");
     }
 
-    fn open(&self, generation: Generation, _log: &Log) -> Result<(), LoadFailure> {
+    fn open(&self, generation: Generation, _log: &Log) -> Result<(), BootFailure> {
         let number = |number: i64| Value::Number(number);
         let pairs = [
             ("generation", number(i64::from(generation.0))),
@@ -84,11 +84,11 @@ impl Launch for Actor {
         match self.0.as_str() {
             "opens badly" => {
                 let report = "Traceback: no such table\n".to_owned();
-                Err(LoadFailure { exit: WorkerExit::NotBooted, report })
+                Err(BootFailure::not_booted(report))
             }
             "opens badly later" if generation.0 == 2 => {
                 let report = "Traceback: no such table\n".repeat(10_000);
-                Err(LoadFailure { exit: WorkerExit::NotBooted, report })
+                Err(BootFailure::not_booted(report))
             }
             "aborts in its opening" => std::process::abort(),
             "opens for ever" => loop {
@@ -178,7 +178,7 @@ impl Runtime for Stage {
         Box::new(Actor(self.0.clone()))
     }
 
-    fn check(&self, _config: &Config, _log: &Log) -> Result<(), CheckFailure> {
+    fn check(&self, _config: &Config, _log: &Log) -> Result<(), BootFailure> {
         Ok(())
     }
 }

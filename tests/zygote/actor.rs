@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 
-use arctos::process::launch::{Launch, LoadFailure, Preloaded};
+use arctos::process::launch::{Launch, Preloaded};
 use arctos::process::sigaction::{Disposition, set_disposition};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, Value};
 use arctos_worker::shared::scoreboard::Command;
-use arctos_worker::worker_init::{LIFE_READY, WorkerExit, WorkerInit};
+use arctos_worker::worker_init::{BootFailure, LIFE_READY, WorkerExit, WorkerInit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
@@ -40,13 +40,13 @@ impl Launch for Actor {
         &self,
         _generation: Generation,
         _log: &Log,
-    ) -> Result<Box<dyn Preloaded + '_>, LoadFailure> {
+    ) -> Result<Box<dyn Preloaded + '_>, BootFailure> {
         let loaded_by = std::process::id();
         let mut loaded = Loaded { role: &self.role, log: &self.log, loaded_by, open: None };
         match self.role.as_str() {
             "not importable" => {
                 let report = "Traceback: no such module\n".to_owned();
-                return Err(LoadFailure { exit: WorkerExit::NotImportable, report });
+                return Err(BootFailure::not_importable(report));
             }
             "aborts" => raise(Signal::SIGABRT).unwrap(),
             "exits" => std::process::exit(7),

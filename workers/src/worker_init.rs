@@ -130,6 +130,29 @@ impl WorkerExit {
     }
 }
 
+/// Why a process could not load the application or prepare to serve it.
+///
+/// Workers, zygotes, the run of `--on-start` and `arctos --check` fail with it alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFailure {
+    /// How the process ends.
+    pub exit: WorkerExit,
+    /// The text for the log: what failed, the traceback where there is one, and what to do.
+    pub report: String,
+}
+
+impl BootFailure {
+    /// The application itself cannot be loaded.
+    pub fn not_importable(report: String) -> Self {
+        Self { exit: WorkerExit::NotImportable, report }
+    }
+
+    /// Something other than the application failed.
+    pub fn not_booted(report: String) -> Self {
+        Self { exit: WorkerExit::NotBooted, report }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod stage {
     use std::net::TcpListener;

@@ -15,7 +15,9 @@ use std::vec::IntoIter;
 
 use arctos_worker::process::fork_guard;
 use arctos_worker::shared::fd;
-use arctos_worker::worker_init::{Listener, WorkerExit, WorkerInit, receive_stacks_pipe};
+use arctos_worker::worker_init::{
+    BootFailure, Listener, WorkerExit, WorkerInit, receive_stacks_pipe,
+};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -28,7 +30,7 @@ use super::message::{Brief, MESSAGE_BYTES, Word};
 use super::{Inheritance, MOST_DESCRIPTORS};
 use crate::process::fork::child_setup::{BerthError, guarded};
 use crate::process::fork::double::{Branch, fork_twice};
-use crate::process::launch::{Launch, LoadFailure, Preloaded};
+use crate::process::launch::{Launch, Preloaded};
 use crate::process::threads::further_thread_names;
 use crate::process::title::title;
 
@@ -51,13 +53,11 @@ pub(super) fn live(
     own.extend(inheritance.log.as_fd().iter().map(AsRawFd::as_raw_fd));
     let loaded = match prepared {
         Ok(()) => launch.preload(inheritance.generation, inheritance.log),
-        Err(error) => {
-            Err(LoadFailure { exit: WorkerExit::NotBooted, report: format!("{error}\n") })
-        }
+        Err(error) => Err(BootFailure::not_booted(format!("{error}\n"))),
     };
     let preloaded = match loaded {
         Ok(preloaded) => preloaded,
-        Err(LoadFailure { exit, report }) => {
+        Err(BootFailure { exit, report }) => {
             say(&line, &Word::Failed { exit, report });
             return exit.code();
         }

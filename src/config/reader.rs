@@ -4,10 +4,21 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::resolve::Effective;
-use super::{ConfigError, Given, Origin};
-use crate::config::options::{OptionSpec, Preset, Setting};
-use crate::config::value::{Kind, Switch};
+use super::error::ConfigError;
+use super::options::{OptionSpec, Preset, Setting};
+use super::origin::{Given, Origin};
+use super::value::{Kind, Switch};
+
+/// One setting as it came out.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// Which.
+    pub setting: Setting,
+    /// Its value; empty for nothing.
+    pub value: String,
+    /// Where it is from.
+    pub origin: Origin,
+}
 
 /// Reads settings; each is asked for once.
 pub(super) struct Reader<'a> {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use super::error::ConfigError;
+use super::options::Setting;
+use super::origin::Origin;
 use super::reader::Reader;
-use super::resolve::REQUESTS;
-use super::{ConfigError, Origin};
-use crate::config::options::Setting;
-use crate::config::value::{Kind, Size, Span};
+use super::value::{Kind, Size, Span, Whole};
 use crate::supervisor::health::RecycleLimits;
 
+/// A number of requests; 0 is no limit.
+pub(super) const REQUESTS: Whole = Whole { least: 0, most: u32::MAX as u64 };
 /// An interpreter alone is larger: `512`, meant in megabytes, would replace every worker for ever.
 const RSS: Size = Size { least_bytes: 1 << 20, most_bytes: 1 << 50, takes_zero: true };
 const LIFETIME: Span = Span {

@@ -13,29 +13,19 @@ use nix::unistd::{AccessFlags, access};
 
 use super::app_name::app_name;
 use super::binds::{admin_binds, binds};
+use super::error::ConfigError;
 use super::hooks::hooks;
 use super::identity::privileges;
-use super::reader::{Reader, wrong};
-use super::recycle::wear;
+use super::options::{OptionSpec, Setting};
+use super::origin::Origin;
+use super::reader::{Effective, Reader, wrong};
+use super::recycle::{REQUESTS, wear};
+use super::source::Source;
 use super::statsd::{Metrics, metrics};
-use super::{
-    AccessLog, Config, ConfigError, Environment, ListenMode, Logging, Origin, Patience, Privileges,
-    Source,
-};
-use crate::config::options::{OptionSpec, Setting};
-use crate::config::value::{Choice, Kind, Permissions, Size, Span, Whole};
+use super::value::{Choice, Kind, Permissions, Size, Span, Whole, bounded};
+use super::{AccessLog, Config, ListenMode, Logging, Patience, Privileges};
 use crate::system::cgroup;
-
-/// One setting as it came out.
-#[derive(Clone, Debug)]
-pub struct Effective {
-    /// Which.
-    pub setting: Setting,
-    /// Its value; empty for nothing.
-    pub value: String,
-    /// Where it is from.
-    pub origin: Origin,
-}
+use crate::system::environment::Environment;
 
 /// A configuration and how it came about.
 #[derive(Debug)]
@@ -84,16 +74,31 @@ const BODY: Size = Size { least_bytes: 1, most_bytes: 1 << 50, takes_zero: true 
 const BODY_MEMORY: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
 const RATE: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
 const CONNECTIONS: Whole = Whole { least: 1, most: 1_000_000 };
-pub(super) const REQUESTS: Whole = Whole { least: 0, most: u32::MAX as u64 };
 /// How long `--drain-delay auto` is in Kubernetes, whose endpoints lag behind its signals.
 const KUBERNETES_DRAIN: Duration = Duration::from_secs(5);
 /// A quick stop, and what a refused peer may still send: no options.
 const QUICK: Duration = Duration::from_secs(2);
 
+impl Source {
+    /// Reads everything, as it is now.
+    ///
+    /// Errors: the first [`ConfigError`] in the order of the table.
+    pub fn resolve(&self) -> Result<Resolved, ConfigError> {
+        resolve(self)
+    }
+
+    /// The same where there has to be an application.
+    ///
+    /// Errors: also [`ConfigError::NoApplication`].
+    pub fn read(&self) -> Result<Config, ConfigError> {
+        self.resolve()?.config.ok_or(ConfigError::NoApplication)
+    }
+}
+
 /// Checks what was given and fills in the rest.
 ///
 /// Errors: the first [`ConfigError`] in the order of the table.
-pub(super) fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
+fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let given = source.given()?;
     let environment = source.environment();
     let mut reader = Reader::new(&given, source.folder().to_owned());
@@ -165,11 +170,6 @@ pub(super) fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
         worker,
     });
     Ok(Resolved { config, effective: reader.into_effective() })
-}
-
-/// A number that its kind has bounded to what fits.
-pub(super) fn bounded<T: TryFrom<u64>>(number: u64) -> T {
-    T::try_from(number).ok().expect("the kinds above bound every number to its type")
 }
 
 fn application(reader: &mut Reader<'_>) -> Result<Option<AppSpec>, ConfigError> {

@@ -222,6 +222,13 @@ impl Kind for Permissions {
     }
 }
 
+/// A number that its kind has bounded to what fits.
+pub(super) fn bounded<T: TryFrom<u64>>(number: u64) -> T {
+    T::try_from(number)
+        .ok()
+        .expect("each kind of number is bounded to the type that it is read into")
+}
+
 /// Only digits, at least one: `str::parse` would also take a sign.
 fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)

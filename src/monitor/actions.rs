@@ -13,7 +13,6 @@ use nix::errno::Errno;
 use thiserror::Error;
 
 use super::Monitor;
-use crate::config::SERVER_NAME;
 use crate::listener::Listeners;
 use crate::monitor::children::{Child, ControlSocket};
 use crate::process::fork::{self, ChildSetup, ForkError};
@@ -179,7 +178,7 @@ impl Monitor<'_> {
         let setup = ChildSetup {
             signals: &self.signals,
             identity: &loaded.identity,
-            title: title(loaded.load.config.name.as_deref().unwrap_or(SERVER_NAME), slot),
+            title: title(loaded.load.config.process_name(), slot),
             own: self.own_descriptors_beside(&lines),
         };
         let pid = fork::spawn(&*loaded.load.launch, init, &setup)?;

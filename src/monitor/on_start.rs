@@ -10,7 +10,6 @@ use arctos_worker::shared::log::{Level, Value};
 use arctos_worker::shared::scoreboard::Side;
 
 use super::Monitor;
-use crate::config::SERVER_NAME;
 use crate::config::value;
 use crate::process::fork::ChildSetup;
 use crate::process::on_start::{OnStart, OpeningError};
@@ -75,7 +74,7 @@ impl Monitor<'_> {
         let setup = ChildSetup {
             signals: &self.signals,
             identity: &loaded.identity,
-            title: opening_title(config.name.as_deref().unwrap_or(SERVER_NAME)),
+            title: opening_title(config.process_name()),
             own,
         };
         let (launch, patience) = (&*loaded.load.launch, config.patience.boot);

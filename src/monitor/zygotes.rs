@@ -15,7 +15,6 @@ use arctos_worker::worker_init::WorkerExit;
 use super::actions::{Equipment, SpawnError};
 use super::generations::Loaded;
 use super::{Monitor, blame};
-use crate::config::SERVER_NAME;
 use crate::monitor::children::{Child, ControlSocket};
 use crate::process::fork::ChildSetup;
 use crate::process::fork::wait::{await_status, is_child};
@@ -104,7 +103,7 @@ impl Monitor<'_> {
         now: Instant,
     ) -> Result<Zygote, SpawnError> {
         let config = &loaded.load.config;
-        let name = config.name.as_deref().unwrap_or(SERVER_NAME);
+        let name = config.process_name();
         let inheritance = Inheritance {
             generation,
             name,

@@ -18,7 +18,7 @@ use arctos_worker::settings::Settings;
 use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, LogFormat};
-use arctos_worker::shared::scoreboard::entries::ServerState;
+use arctos_worker::shared::scoreboard::ServerState;
 use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::ticker::Ticker;

@@ -147,7 +147,7 @@ impl Collector {
 
     /// Of what other servers have counted, this has not been sent, and is this one's to send.
     pub fn inherit(&mut self, unsent: &CarriedTotals) {
-        self.totals.inherit(unsent);
+        unsent.add_to(&mut self.totals);
         if let Some(before) = &mut self.before {
             before.subtract(unsent); // It is counted once.
         }

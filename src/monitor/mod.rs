@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::shared::log::{Level, Log, Value};
-use arctos_worker::shared::scoreboard::entries::ServerState;
+use arctos_worker::shared::scoreboard::ServerState;
 use arctos_worker::shared::scoreboard::{Scoreboard, WorkerEntry};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -10,13 +10,13 @@ use arctos_worker::shared::log::{Level, Value};
 use arctos_worker::shared::scoreboard::Side;
 
 use super::Monitor;
-use crate::config::value;
 use crate::process::fork::ChildSetup;
 use crate::process::on_start::{OnStart, OpeningError};
 use crate::process::title::opening_title;
 use crate::supervisor::STACK_DUMP_TIME;
 use crate::supervisor::log_event::not_ready_within;
 use crate::supervisor::slot::ExitStatus;
+use crate::system::duration::shown;
 use crate::system::pid::Pid;
 
 /// See the module. There is one at a time: a reload begins when what the one before began is gone.
@@ -128,7 +128,7 @@ impl Monitor<'_> {
         }
         let late = self.openings.under_way.take_if(is_late);
         let Some(UnderWay { generation, opening, held }) = late else { return };
-        let limit = value::shown(opening.patience());
+        let limit = shown(opening.patience());
         opening.put_down();
         let report =
             format!("The hooks of --on-start were not done within --boot-timeout {limit}.\n");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::log::{Level, Value};
-use arctos_worker::shared::scoreboard::entries::ServerState;
+use arctos_worker::shared::scoreboard::ServerState;
 use arctos_worker::shared::scoreboard::{Counter, Side, WorkerEntry};
 
 use nix::sys::signal::Signal;

@@ -10,8 +10,8 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, Value};
 use arctos_worker::shared::scoreboard::Side;
 
-use crate::config::value;
 use crate::supervisor::slot::{Ending, ExitStatus, KillReason};
+use crate::system::duration::shown;
 use crate::system::pid::Pid;
 
 /// Something worth a log line.
@@ -228,7 +228,7 @@ impl LogEvent {
 
 /// What a process was too slow with, for an operator. It writes its Python stack below.
 pub fn not_ready_within(limit: Duration) -> String {
-    format!("not ready within --boot-timeout {}: see its Python stack", value::shown(limit))
+    format!("not ready within --boot-timeout {}: see its Python stack", shown(limit))
 }
 
 /// The keys of every line on a worker.

@@ -2,6 +2,7 @@
 pub mod address;
 pub mod cgroup;
 pub mod descriptors;
+pub mod duration;
 pub mod environment;
 pub mod exit_cause;
 pub mod exit_code;

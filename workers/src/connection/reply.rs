@@ -19,6 +19,13 @@ pub(super) struct Replying {
     pub(super) body_bytes: u64,
 }
 
+impl Replying {
+    /// Whether all bytes of the response are in the write buffer or sent.
+    pub(super) fn is_done(&self) -> bool {
+        self.source == Source::Done
+    }
+}
+
 /// Where the rest of a response comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {

@@ -1,6 +1,5 @@
 //! The values that go in and out of a [`Connection`], and the questions it answers about itself.
 
-use super::reply::Source;
 use super::{Connection, Refused, State, Status, Timer};
 use crate::connection::write_buffer::WriteBuffer;
 use crate::shared::scoreboard::Counter;
@@ -238,9 +237,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
     pub fn wants_the_application(&self, has_input: bool) -> bool {
         match &self.state {
             State::Idle | State::Head(_) => has_input,
-            State::Replying(replying) => {
-                replying.source != Source::Done && self.write_buffer.is_empty()
-            }
+            State::Replying(replying) => !replying.is_done() && self.write_buffer.is_empty(),
             State::Body(_) | State::Ready(_) | State::Lingering(_) | State::Closed(_) => false,
         }
     }

@@ -16,7 +16,7 @@ use crate::event_loop::poller::{Interest, Poller};
 use crate::process::fork_guard::Mark;
 use crate::shared::fd::{self, Accepted, Arrival, accept};
 use crate::shared::log::{Level, Value};
-use crate::shared::scoreboard::entries::ServerState;
+use crate::shared::scoreboard::ServerState;
 use crate::shared::scoreboard::{Counter, Header};
 use crate::shared::socket_name::SocketName;
 use crate::worker_init::{Listener, Owner};

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::refused;
 use crate::connection::Rules;
 use crate::event_loop::access_log::{AccessLog, Losses};
 use crate::event_loop::clock::Clock;
@@ -13,6 +12,10 @@ use crate::settings::Settings;
 use crate::shared::log::throttle::Throttle;
 use crate::shared::log::{Level, Log};
 use crate::shared::scoreboard::{Command, WorkerEntry};
+
+/// Refused requests that one worker logs in each interval: any client can cause as many as it likes.
+const REFUSALS_LOGGED: u32 = 10;
+const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a worker works with: configuration, clock, counters, logs.
 pub struct WorkerContext {
@@ -61,7 +64,7 @@ impl WorkerContext {
             begins_requests: true,
             sequence: 0,
             woke,
-            refusals: Throttle::new(refused::LINES, refused::INTERVAL),
+            refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
             losses: Losses::default(),
             spare: None,
         }

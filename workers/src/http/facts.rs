@@ -5,7 +5,7 @@
 //! cannot come to different answers.
 
 use crate::http::byte_class;
-use crate::http::framing::{Coding, Framing};
+use crate::http::framing::{self, Framing, TransferCoding};
 use crate::http::head_error::HeadError;
 use crate::http::host;
 use crate::http::version::Version;
@@ -17,7 +17,7 @@ pub(super) struct Facts {
     /// One bit for each [`Known`] that came.
     seen: u32,
     content_length: Option<u64>,
-    coding: Coding,
+    coding: TransferCoding,
     wish: Wish,
     expects_continue: bool,
     /// Fields left out because of `_` in their name.
@@ -150,8 +150,7 @@ impl Facts {
                 return Ok(());
             }
             Known::ContentLength => {
-                let length = byte_class::decimal(value).ok_or(HeadError::BadContentLength)?;
-                self.content_length = Some(length);
+                self.content_length = Some(framing::content_length(value)?);
             }
             Known::Host => {
                 if !host::is_host_port(value) {
@@ -208,15 +207,7 @@ impl Facts {
         if version == Version::Http11 && self.seen & bit(Known::Host) == 0 {
             return Err(HeadError::NoHost);
         }
-        match (self.coding, self.content_length) {
-            (Coding::Unsaid, None | Some(0)) => Ok(Framing::None),
-            (Coding::Unsaid, Some(length)) => Ok(Framing::Length(length)),
-            (Coding::Chunked, _) if version == Version::Http10 => {
-                Err(HeadError::TransferEncodingIn10)
-            }
-            (Coding::Chunked, Some(_)) => Err(HeadError::TwoFramings),
-            (Coding::Chunked, None) => Ok(Framing::Chunked),
-        }
+        Framing::of_request(self.coding, self.content_length, version)
     }
 
     /// Whether the client lets the connection live on: asked for in HTTP/1.0, the rule in 1.1.

@@ -7,6 +7,7 @@
 
 mod advice;
 mod app_name;
+mod application;
 mod binds;
 mod datadog;
 mod error;
@@ -17,13 +18,16 @@ mod hooks;
 mod identity;
 pub mod options;
 mod origin;
+mod paths;
 mod reader;
 mod recycle;
 mod resolve;
 mod restart_needed;
 mod source;
 mod statsd;
+mod times;
 pub mod value;
+mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;

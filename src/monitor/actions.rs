@@ -166,7 +166,7 @@ impl Monitor<'_> {
             generation,
             entry,
             header: self.scoreboard.header(),
-            life,
+            control_fd: life,
             supervisor: Arc::clone(&self.process),
             doorbell,
             listeners,

@@ -178,7 +178,7 @@ fn serve(init: WorkerInit, booted: Result<Bridge, BootFailure>) -> WorkerExit {
             exit
         }
         Err(failure) => {
-            worker::tell_failure(init.life.as_fd(), &failure.report);
+            worker::report_boot_failure(init.control_fd.as_fd(), &failure.report);
             failure.exit
         }
     }

@@ -19,7 +19,9 @@ use arctos_worker::settings::AppSpec;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::{Level, Log, LogFormat, Value};
 use arctos_worker::shared::scoreboard::{self, Counter, ServerState};
-use arctos_worker::worker_init::{BootFailure, LIFE_FAILED, LIFE_READY, WorkerExit, WorkerInit};
+use arctos_worker::worker_init::{
+    BootFailure, CONTROL_BOOT_FAILED, CONTROL_READY, WorkerExit, WorkerInit,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
@@ -104,8 +106,8 @@ impl Launch for Actor {
     fn work(&self, init: WorkerInit) -> WorkerExit {
         init.entry.occupy(std::process::id());
         let fail = |exit| {
-            let words = [&[LIFE_FAILED][..], b"Traceback: no such module\n"].concat();
-            write(&init.life, &words).unwrap();
+            let words = [&[CONTROL_BOOT_FAILED][..], b"Traceback: no such module\n"].concat();
+            write(&init.control_fd, &words).unwrap();
             exit
         };
         match self.0.as_str() {
@@ -132,7 +134,7 @@ impl Launch for Actor {
         }
         init.entry.set_ready();
         init.supervisor.unbind().unwrap(); // As a worker does, which was bound while it booted.
-        let _ = write(&init.life, &[LIFE_READY]); // EPIPE: the supervisor is gone, as the loop hears.
+        let _ = write(&init.control_fd, &[CONTROL_READY]); // EPIPE: the supervisor is gone, as the loop hears.
         match self.0.as_str() {
             "exits" => std::process::exit(7),
             "panics later" => panic!("the stage gives way"),
@@ -144,11 +146,11 @@ impl Launch for Actor {
         }
         loop {
             let mut fds = [
-                PollFd::new(init.life.as_fd(), PollFlags::POLLIN),
+                PollFd::new(init.control_fd.as_fd(), PollFlags::POLLIN),
                 PollFd::new(init.doorbell.as_fd(), PollFlags::POLLIN),
             ];
             poll(&mut fds, PollTimeout::NONE).unwrap();
-            if read(&init.life, &mut [0; 8]) == Ok(0) {
+            if read(&init.control_fd, &mut [0; 8]) == Ok(0) {
                 init.log.line(Level::Info, "actor.orphaned", &[]);
                 return WorkerExit::Done;
             }

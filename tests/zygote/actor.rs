@@ -9,7 +9,7 @@ use arctos::process::sigaction::{Disposition, set_disposition};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, Value};
 use arctos_worker::shared::scoreboard::Command;
-use arctos_worker::worker_init::{BootFailure, LIFE_READY, WorkerExit, WorkerInit};
+use arctos_worker::worker_init::{BootFailure, CONTROL_READY, WorkerExit, WorkerInit};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
@@ -120,17 +120,17 @@ impl Preloaded for Loaded<'_> {
             _ => {}
         }
         init.entry.set_ready();
-        let _ = write(&init.life, &[LIFE_READY]); // Without a supervisor it ends below.
+        let _ = write(&init.control_fd, &[CONTROL_READY]); // Without a supervisor it ends below.
         if self.role == "leaves at once" {
             return WorkerExit::Done;
         }
         loop {
             let mut fds = [
-                PollFd::new(init.life.as_fd(), PollFlags::POLLIN),
+                PollFd::new(init.control_fd.as_fd(), PollFlags::POLLIN),
                 PollFd::new(init.doorbell.as_fd(), PollFlags::POLLIN),
             ];
             let _ = poll(&mut fds, PollTimeout::NONE); // EINTR: nothing of ours.
-            if read(&init.life, &mut [0; 8]) == Ok(0) {
+            if read(&init.control_fd, &mut [0; 8]) == Ok(0) {
                 init.log.line(Level::Info, "actor.orphaned", &[]);
                 return WorkerExit::Done;
             }
@@ -145,7 +145,7 @@ impl Preloaded for Loaded<'_> {
 
 /// Logs what this worker was given, and what it was not.
 fn introspect(init: &WorkerInit) {
-    let given = [&init.life, &init.doorbell, &init.listeners[0].socket];
+    let given = [&init.control_fd, &init.doorbell, &init.listeners[0].socket];
     let access_log = usize::from(init.access_log.is_some());
     let own = given.len() + access_log + usize::from(init.log.as_fd().is_some());
     let own = own + usize::from(init.supervisor.as_fd().is_some());

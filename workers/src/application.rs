@@ -44,9 +44,10 @@ pub trait Application {
         Ok(())
     }
 
-    /// Whether a signal handler that ran inside of a call wants something that [`Application::signalled`] tells.
-    /// Asked after each connection, so it costs next to nothing.
-    fn is_signalled(&self) -> bool {
+    /// Whether a signal handler that ran inside of a call requested a shutdown, which
+    /// [`Application::run_signal_handlers`] then returns. The loop asks after each connection, so this has to be
+    /// cheap.
+    fn has_shutdown_request(&self) -> bool {
         false
     }
 
@@ -59,20 +60,20 @@ pub trait Application {
         String::new()
     }
 
-    /// Called once a loop turn after the process was woken by a signal: a place for the interpreter
-    /// to run its own deferred signal handlers.
-    fn signalled(&mut self) -> Heard {
-        Heard::Nothing
+    /// Lets the interpreter run its deferred signal handlers. The loop calls this at most once per turn, after a
+    /// signal woke the process.
+    fn run_signal_handlers(&mut self) -> ShutdownRequest {
+        ShutdownRequest::None
     }
 }
 
-/// What the interpreter's signal handlers want of the loop.
+/// Whether the interpreter's signal handlers requested the loop to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// Nothing: it goes on.
-    Nothing,
-    /// To leave: running replies are finished, nothing new is begun.
-    Leave,
+pub enum ShutdownRequest {
+    /// They did not.
+    None,
+    /// They did: replies under way are finished, and no further request is begun.
+    Exit,
 }
 
 /// One whole request: its head, its body and whom it came from.

@@ -25,9 +25,9 @@ pub struct WorkerInit {
     pub header: &'static Header,
     /// One end of a socketpair(2), non-blocking. End of file: the supervisor is gone, or has given this worker
     /// up. The worker sends
-    /// [`LIFE_READY`] when it can serve, or [`LIFE_FAILED`] and the text of its failure before it
+    /// [`CONTROL_READY`] when it can serve, or [`CONTROL_BOOT_FAILED`] and the text of its failure before it
     /// exits.
-    pub life: OwnedFd,
+    pub control_fd: OwnedFd,
     /// The supervisor's process, shared with all who were forked from it.
     pub supervisor: Arc<SupervisorProcess>,
     /// eventfd(2), non-blocking: rung after every change of the command word, and by the worker's own
@@ -49,7 +49,7 @@ impl WorkerInit {
     /// Keeps all of it from children of the application, from its first line on. Who closes a descriptor forgets
     /// it before; the supervisor's process is asked for to the end.
     pub fn guard(&self) {
-        let own = [&self.life, &self.doorbell].into_iter().chain(&self.access_log);
+        let own = [&self.control_fd, &self.doorbell].into_iter().chain(&self.access_log);
         let listeners = self.listeners.iter().map(|listener| &listener.socket);
         own.chain(listeners).for_each(|own| fork_guard::guard(own.as_fd()));
         if let Some(process) = self.supervisor.as_fd() {
@@ -80,23 +80,23 @@ pub enum Owner {
 }
 
 /// First byte on the life socket: this worker is ready.
-pub const LIFE_READY: u8 = b'R';
+pub const CONTROL_READY: u8 = b'R';
 /// First byte on the life socket: this worker cannot boot; UTF-8 text follows up to end of file.
-pub const LIFE_FAILED: u8 = b'F';
+pub const CONTROL_BOOT_FAILED: u8 = b'F';
 
 /// From the supervisor, on the life socket: the access log was opened anew. A byte that has the new
 /// descriptor with it (SCM_RIGHTS), because a worker may have given up the right to open the file itself.
-pub const LIFE_ACCESS_LOG: u8 = b'L';
+pub const CONTROL_ACCESS_LOG: u8 = b'L';
 
 /// From the supervisor, and first of all, on the life socket: a byte that has the writing end of a pipe with
 /// it, for the worker's stacks. The supervisor logs what comes out of it.
-pub const LIFE_STACKS: u8 = b'S';
+pub const CONTROL_STACKS: u8 = b'S';
 
-/// Takes what [`LIFE_STACKS`] has brought, before anything else is received. `None` if nothing has, or this
+/// Takes what [`CONTROL_STACKS`] has brought, before anything else is received. `None` if nothing has, or this
 /// process can have no more descriptors.
-pub fn receive_stacks_pipe(life: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let pipe = match fd::receive_message(life) {
-        Message::Said { word: LIFE_STACKS, descriptor } => descriptor,
+pub fn receive_stacks_pipe(control_fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let pipe = match fd::receive_message(control_fd) {
+        Message::Said { word: CONTROL_STACKS, descriptor } => descriptor,
         Message::Said { .. } | Message::Nothing | Message::Ended => None,
     }?;
     fork_guard::replace_in_children(pipe.as_fd());
@@ -163,7 +163,7 @@ pub(crate) mod stage {
     use crate::shared::scoreboard::Scoreboard;
 
     /// A init with a listener on the loopback interface, and its doorbell.
-    pub(crate) fn init(life: OwnedFd) -> (WorkerInit, EventFd) {
+    pub(crate) fn init(control_fd: OwnedFd) -> (WorkerInit, EventFd) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let name = SocketName::Inet(socket.local_addr().unwrap());
@@ -173,7 +173,7 @@ pub(crate) mod stage {
             generation: Generation(1),
             entry: WorkerEntry::detached(),
             header: Scoreboard::create(1).unwrap().header(),
-            life,
+            control_fd,
             supervisor: Arc::new(SupervisorProcess::this()),
             doorbell: doorbell.as_fd().try_clone_to_owned().unwrap(),
             listeners: vec![Listener { socket: socket.into(), name, owner: Owner::Supervisor }],

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use arctos_worker::process::fork_guard;
 use arctos_worker::shared::log::Log;
-use arctos_worker::worker_init::{LIFE_FAILED, WorkerExit, WorkerInit, receive_stacks_pipe};
+use arctos_worker::worker_init::{
+    CONTROL_BOOT_FAILED, WorkerExit, WorkerInit, receive_stacks_pipe,
+};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::SigSet;
@@ -91,14 +93,14 @@ fn live(launch: &dyn Launch, mut init: WorkerInit, setup: &ChildSetup<'_>, mask:
                 if init.supervisor.is_gone() {
                     return WorkerExit::NotBooted.code();
                 }
-                init.log = init.log.with_stacks_pipe(receive_stacks_pipe(init.life.as_fd()));
+                init.log = init.log.with_stacks_pipe(receive_stacks_pipe(init.control_fd.as_fd()));
                 launch.work(init)
             }
             Err(error) => {
-                let mut words = vec![LIFE_FAILED];
+                let mut words = vec![CONTROL_BOOT_FAILED];
                 words.extend(format!("{error}\n").bytes());
                 // Nobody there to hear it: then the exit status must do.
-                let _ = write(&init.life, &words);
+                let _ = write(&init.control_fd, &words);
                 WorkerExit::NotBooted
             }
         };

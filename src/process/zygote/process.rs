@@ -144,7 +144,7 @@ fn work(
         generation,
         entry,
         header: scoreboard.header(),
-        life,
+        control_fd: life,
         supervisor: Arc::clone(supervisor),
         doorbell,
         listeners: listeners.collect(),

@@ -94,7 +94,7 @@ pub fn drive<A: Application>(
     let mut bytes_left = TURN_BYTES;
     let mut pieces_left = TURN_PIECES;
     let pause = loop {
-        if !hung_up && client.conn().awaits_request() && context.is_told_to_leave() {
+        if !hung_up && client.conn().awaits_request() && context.is_quick_stop() {
             break Wait::Held;
         }
         let has_had_its_turn = steps_left == 0 || context.clock.now() > turn_ends;

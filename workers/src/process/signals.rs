@@ -98,7 +98,7 @@ pub fn install(doorbell: BorrowedFd<'_>) -> io::Result<Vec<Signal>> {
 /// Puts back the handlers that the application has replaced since then; returns whose.
 ///
 /// Nothing where they were never installed: in a process whose signals are somebody else's.
-pub fn insist() -> Vec<Signal> {
+pub fn reinstall() -> Vec<Signal> {
     let is_ours = |signal: &Signal| handler(*signal) == Some(on_signal as *const () as usize);
     let mut replaced = Vec::new();
     if !is_worker() {
@@ -123,7 +123,7 @@ pub fn handler(signal: Signal) -> Option<usize> {
 }
 
 /// What was asked so far. It only ever rises.
-pub fn asked() -> Signalled {
+pub fn requested() -> Signalled {
     match ASKED.load(Ordering::Relaxed) {
         0 => Signalled::Nothing,
         DRAIN => Signalled::Drain,

@@ -7,7 +7,7 @@
 //! A pidfd is asked where the kernel has them (Linux 5.3), because it names the process for good. Elsewhere
 //! getppid(2) has to do: a worker is its supervisor's child, or becomes it as soon as the process between them
 //! has ended. Before that its parent is another process although the supervisor lives, so that this is only a
-//! [`Presence::Doubtful`]. Either says so a moment later than the line, which is closed earlier in the end of a
+//! [`Presence::Uncertain`]. Either says so a moment later than the line, which is closed earlier in the end of a
 //! process.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,9 +31,9 @@ pub struct SupervisorProcess {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// It lives.
-    There,
+    Alive,
     /// The parent is another process: it has ended, unless this worker has yet to become its child.
-    Doubtful,
+    Uncertain,
     /// It has ended.
     Gone,
 }
@@ -54,17 +54,17 @@ impl SupervisorProcess {
     pub fn presence(&self) -> Presence {
         let Some(pidfd) = &self.pidfd else {
             let is_known = getppid() == self.pid || getpid() == self.pid;
-            return if is_known { Presence::There } else { Presence::Doubtful };
+            return if is_known { Presence::Alive } else { Presence::Uncertain };
         };
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         // An error is EINTR or ENOMEM: whoever asks asks again.
         let has_ended = poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true);
-        if has_ended { Presence::Gone } else { Presence::There }
+        if has_ended { Presence::Gone } else { Presence::Alive }
     }
 
     /// Whether it has ended, as far as that can be said.
     pub fn is_gone(&self) -> bool {
-        self.presence() != Presence::There
+        self.presence() != Presence::Alive
     }
 
     /// Has the kernel kill the caller when the supervisor ends. Nothing is done in a process that is not its
@@ -121,8 +121,8 @@ mod tests {
     #[test]
     fn without_a_pidfd_the_parent_is_asked_for() {
         let asked = |pid| SupervisorProcess { pid, pidfd: None }.presence();
-        assert_eq!(asked(getppid()), Presence::There);
-        assert_eq!(asked(getpid()), Presence::There);
-        assert_eq!(asked(Pid::from_raw(i32::MAX)), Presence::Doubtful);
+        assert_eq!(asked(getppid()), Presence::Alive);
+        assert_eq!(asked(getpid()), Presence::Alive);
+        assert_eq!(asked(Pid::from_raw(i32::MAX)), Presence::Uncertain);
     }
 }

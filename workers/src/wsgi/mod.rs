@@ -59,7 +59,7 @@ pub use caller::Caller;
 pub use hooks::{GenerationArgument, WorkerArgument};
 pub use reply::{Body, Chunk};
 
-use crate::application::{AppError, Application, Content, Heard, Outlet, Reply, Request};
+use crate::application::{AppError, Application, Content, Outlet, Reply, Request, ShutdownRequest};
 use crate::http::ResponseHead;
 use crate::settings::{AppSpec, Hooks, Settings};
 use crate::shared::identity::{Generation, SlotId};
@@ -340,7 +340,7 @@ impl Application for Bridge {
         Python::attach(|py| self.hooks.ready(py)).map_err(|failure| failure.report())
     }
 
-    fn is_signalled(&self) -> bool {
+    fn has_shutdown_request(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.has_news())
     }
 
@@ -354,7 +354,7 @@ impl Application for Bridge {
         self.reporter.take_kept() + &caught.unwrap_or_default()
     }
 
-    fn signalled(&mut self) -> Heard {
+    fn run_signal_handlers(&mut self) -> ShutdownRequest {
         Python::attach(|py| {
             let raised = py.check_signals();
             if let Some(caller) = &self.caller {
@@ -365,7 +365,7 @@ impl Application for Bridge {
             if let Err(error) = raised {
                 self.reporter.signal_failed(py, &error);
             }
-            Heard::Nothing
+            ShutdownRequest::None
         })
     }
 }

@@ -70,19 +70,19 @@ impl WorkerContext {
         }
     }
 
-    /// What the supervisor and direct signals want by now.
-    pub fn order(&self) -> Command {
+    /// The current command: that of the supervisor, or of a signal to this worker if it is stricter.
+    pub fn command(&self) -> Command {
         let word = self.entry.command();
-        match signals::asked() {
+        match signals::requested() {
             Signalled::Nothing => word,
             Signalled::Drain => word.max(Command::Drain),
             Signalled::Quick => Command::Quick,
         }
     }
 
-    /// Whether no request is begun any more, also where the loop has not heard of it.
-    pub fn is_told_to_leave(&self) -> bool {
-        !self.begins_requests || self.order() == Command::Quick
+    /// Whether no further request is begun, even if the loop has not polled the command yet.
+    pub fn is_quick_stop(&self) -> bool {
+        !self.begins_requests || self.command() == Command::Quick
     }
 
     /// Calls the application for what is no request of its own, and marks the time as its own: whoever

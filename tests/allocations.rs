@@ -3,9 +3,6 @@
 //! allocates nothing itself.
 #![expect(unsafe_code, reason = "a global allocator that counts")]
 
-#[path = "support/server.rs"]
-mod server;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -20,7 +17,7 @@ use arctos_worker::http::ResponseHead;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::Counter;
 
-use server::Server;
+use crate::support::server::Server;
 
 /// Requests that a connection has sent before any is counted, after one that takes more than a turn: the
 /// worker's buffers have their size then, and so have the lists of who waits for another turn or a deadline.

@@ -1,8 +1,5 @@
 //! What a worker makes of clients that come, send and go while it is in the middle of a request.
 
-#[path = "support/server.rs"]
-mod server;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,7 +12,7 @@ use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 use arctos_worker::worker::WorkerExit;
 use socket2::SockRef;
 
-use server::{PATIENCE, Server};
+use crate::support::server::{PATIENCE, Server};
 
 /// More than a client's receive buffer takes, less than a worker's send buffer holds.
 const LARGE_BYTES: usize = 256 * 1024;

@@ -1,9 +1,6 @@
 //! No client holds a worker for itself: not one that always has a request, not one that is as fast as
 //! the worker, not those that fill it up to its limit.
 
-#[path = "support/server.rs"]
-mod server;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -17,7 +14,7 @@ use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::Counter;
 use arctos_worker::worker::WorkerExit;
 
-use server::Server;
+use crate::support::server::Server;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 

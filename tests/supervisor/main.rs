@@ -8,6 +8,7 @@
 
 mod actor;
 mod opening;
+#[path = "../support/process.rs"]
 mod process;
 mod reload;
 

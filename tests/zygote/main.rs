@@ -7,7 +7,7 @@
 
 mod actor;
 mod keeper;
-#[path = "../supervisor/process.rs"]
+#[path = "../support/process.rs"]
 #[allow(dead_code, reason = "the tests of the supervisor use more of it")]
 mod process;
 

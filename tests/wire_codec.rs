@@ -1,15 +1,10 @@
 //! Every request of `tests/wire`, fed to the pure codec whole, byte by byte, and cut in two at every
-//! place. `wire_server.rs` sends the same to a running worker.
-
-#[path = "support/codec.rs"]
-mod codec;
-#[path = "support/corpus.rs"]
-mod corpus;
+//! place. `wire_worker.rs` sends the same to a running worker.
 
 use arctos_worker::settings::HeaderMap;
 
-use codec::{Codec, Outcome};
-use corpus::{Case, End};
+use crate::support::codec::{Codec, Outcome};
+use crate::support::corpus::{Case, End, load};
 
 fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut codec = Codec::new(HeaderMap::Drop);
@@ -21,7 +16,7 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
 
 /// Panics with all differences at once: one run shows the whole picture.
 fn check(compare: impl Fn(&Case) -> Result<(), String>) {
-    let differences: Vec<String> = corpus::load()
+    let differences: Vec<String> = load()
         .iter()
         .filter_map(|case| {
             compare(case).err().map(|difference| format!("{}: {difference}", case.name))
@@ -32,7 +27,7 @@ fn check(compare: impl Fn(&Case) -> Result<(), String>) {
 
 #[test]
 fn the_corpus_is_whole() {
-    let cases = corpus::load();
+    let cases = load();
     assert!(cases.len() >= 150, "{} cases", cases.len());
     let refused = cases.iter().filter(|case| matches!(case.end, End::Refused(_))).count();
     assert!(refused >= 75, "{refused} refusals");
@@ -40,7 +35,7 @@ fn the_corpus_is_whole() {
 
 #[test]
 fn no_two_files_of_the_corpus_are_the_same() {
-    let mut cases = corpus::load();
+    let mut cases = load();
     cases.sort_by(|a, b| a.bytes.cmp(&b.bytes));
     for pair in cases.windows(2) {
         assert_ne!(pair[0].bytes, pair[1].bytes, "{} and {}", pair[0].name, pair[1].name);
@@ -225,7 +220,7 @@ fn each_byte_is_taken_or_refused_for_what_it_is_wherever_it_stands() {
 #[test]
 fn a_name_with_an_underscore_is_refused_when_so_configured() {
     let mut count = 0;
-    for case in corpus::load() {
+    for case in load() {
         let Some(before) = case.requests.iter().position(|request| request.dropped_count > 0)
         else {
             continue;

@@ -1,17 +1,6 @@
 //! Every request of `tests/wire`, sent to a running worker whole, byte by byte, and cut in two.
 //! What the application saw, what the client gets and what the worker counts must all be as expected.
 
-#[path = "support/corpus.rs"]
-mod corpus;
-#[path = "support/echo.rs"]
-mod echo;
-#[path = "support/response.rs"]
-mod response;
-#[path = "support/server.rs"]
-mod server;
-#[path = "support/talk.rs"]
-mod talk;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -21,11 +10,11 @@ use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::{Counter, Counters};
 use arctos_worker::worker::WorkerExit;
 
-use corpus::{Case, End};
-use echo::Echo;
-use response::ResponseReader;
-use server::{PATIENCE, Server};
-use talk::{Pace, Talk};
+use crate::support::corpus::{Case, End, load};
+use crate::support::echo::Echo;
+use crate::support::response::ResponseReader;
+use crate::support::server::{PATIENCE, Server};
+use crate::support::talk::{Pace, Talk};
 
 /// Files below this wait for the worker to have read each byte before they send the next.
 const IN_STEP_BELOW: usize = 300;
@@ -108,7 +97,7 @@ impl Trial {
 #[test]
 fn each_file_sent_whole_is_answered_as_expected() {
     let mut trial = Trial::start();
-    for case in corpus::load() {
+    for case in load() {
         trial.send(&case, &[&case.bytes], Pace::AtOnce);
     }
     trial.finish();
@@ -117,7 +106,7 @@ fn each_file_sent_whole_is_answered_as_expected() {
 #[test]
 fn each_file_sent_byte_by_byte_is_answered_as_expected() {
     let mut trial = Trial::start();
-    for case in corpus::load() {
+    for case in load() {
         let pace = if case.bytes.len() < IN_STEP_BELOW { Pace::InStep } else { Pace::AtOnce };
         trial.send(&case, &case.bytes.chunks(1).collect::<Vec<_>>(), pace);
     }
@@ -126,7 +115,7 @@ fn each_file_sent_byte_by_byte_is_answered_as_expected() {
 
 #[test]
 fn each_file_sent_in_two_pieces_is_answered_as_expected() {
-    let cases = &corpus::load();
+    let cases = &load();
     thread::scope(|scope| {
         for part in 0..TRIALS {
             scope.spawn(move || {

@@ -6,6 +6,7 @@
 
 mod allocations;
 mod arrivals;
+mod counters;
 mod descriptors;
 mod fairness;
 mod support;

@@ -5,13 +5,14 @@ use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use arctos_worker::application::{AppBody, AppError, Application, Content, Outlet, Reply, Request};
+use arctos_worker::application::{AppError, Application, Content, Outlet, Reply, Request};
 use arctos_worker::http::ResponseHead;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 use arctos_worker::worker::WorkerExit;
 use socket2::SockRef;
 
+use crate::support::ok::NoItems;
 use crate::support::server::{PATIENCE, Server};
 
 /// More than a client's receive buffer takes, less than a worker's send buffer holds.
@@ -28,19 +29,6 @@ struct Held {
     head: ResponseHead,
     calls: Sender<Asked>,
     go: Receiver<()>,
-}
-
-/// Items that are never made.
-struct NoItems;
-
-impl AppBody for NoItems {
-    type Chunk = Vec<u8>;
-
-    fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Vec<u8>>, AppError> {
-        Ok(None)
-    }
-
-    fn close(self) {}
 }
 
 impl Application for Held {

@@ -1,82 +1,21 @@
 //! No client holds a worker for itself: not one that always has a request, not one that is as fast as
 //! the worker, not those that fill it up to its limit.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use arctos_worker::application::{AppBody, AppError, Application, Content, Outlet, Reply, Request};
-use arctos_worker::http::ResponseHead;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::Counter;
 use arctos_worker::worker::WorkerExit;
 
+use crate::support::ok::{GET, OkApplication, has_answer, is_answered};
 use crate::support::server::Server;
 
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
-
-/// Answers `ok` after a time, whatever it is asked.
-struct Busy {
-    takes: Duration,
-    head: ResponseHead,
-}
-
-/// There is nothing behind `ok`.
-struct Nothing;
-
-impl AppBody for Nothing {
-    type Chunk = &'static [u8];
-
-    fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<&'static [u8]>, AppError> {
-        Ok(None)
-    }
-
-    fn close(self) {}
-}
-
-impl Application for Busy {
-    type Body = Nothing;
-
-    fn call(
-        &mut self,
-        _request: Request<'_>,
-        _outlet: &mut dyn Outlet,
-    ) -> Result<Reply<'_, Nothing>, AppError> {
-        thread::sleep(self.takes);
-        self.head.start(b"200 OK").map_err(|_| AppError::Invalid)?;
-        Ok(Reply { head: &self.head, content: Content::Whole(&b"ok"[..]) })
-    }
-
-    fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
-        wait()
-    }
-}
-
-fn start(settings: Settings, takes: Duration) -> Server {
-    Server::start(settings, move || Busy { takes, head: ResponseHead::default() })
-}
-
-/// Sends a request and waits for its answer, which is the last thing that comes.
-fn is_answered(client: &mut TcpStream, request: &[u8]) -> bool {
-    client.write_all(request).expect("the request is sent");
-    has_answer(client)
-}
-
-fn has_answer(client: &mut TcpStream) -> bool {
-    let mut answer = Vec::new();
-    let mut piece = [0; 1024];
-    while !answer.ends_with(b"\r\n\r\nok") {
-        match client.read(&mut piece) {
-            Ok(0) => return false,
-            Ok(count) => answer.extend_from_slice(&piece[..count]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return false,
-        }
-    }
-    true
+fn start(settings: Settings, delay: Duration) -> Server {
+    Server::start(settings, move || OkApplication::with_delay(delay))
 }
 
 #[test]

@@ -7,15 +7,15 @@
 #![expect(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod actor;
+#[path = "../support/harness.rs"]
+mod harness;
 mod opening;
 #[path = "../support/process.rs"]
 mod process;
 mod reload;
 
-use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
-use std::panic::catch_unwind;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -23,13 +23,14 @@ use arctos::client::ctl::{self, Order, Verb};
 use nix::sys::signal::{Signal, kill};
 
 use actor::serve;
+use harness::{Test, tests};
 use opening::{
     a_generation_is_opened_once_before_its_first_worker,
     a_generation_that_cannot_be_opened_changes_nothing, a_hup_during_an_opening_starts_over,
     a_server_that_cannot_be_opened_is_exit_3_and_one_report, a_stop_does_not_wait_for_an_opening,
     an_opening_that_takes_too_long_is_killed,
 };
-use process::{PATIENCE, Server};
+use process::{PATIENCE, ROLE, Server};
 use reload::{
     a_worker_that_hangs_in_a_request_is_killed_and_replaced,
     hup_replaces_all_workers_one_after_the_other,
@@ -38,40 +39,18 @@ use reload::{
     winch_sends_all_workers_away_and_hup_brings_them_back,
 };
 
-pub(crate) const ROLE: &str = "ARCTOS_TEST_ROLE";
 pub(crate) const OPTIONS: &str = "ARCTOS_TEST_OPTIONS";
 /// Addresses of the server's admin socket, separated by spaces.
 pub(crate) const ADMIN: &str = "ARCTOS_TEST_ADMIN";
 
 fn main() -> ExitCode {
-    if let Ok(role) = std::env::var(ROLE) {
-        let code = serve(&role);
-        return ExitCode::from(u8::try_from(code).unwrap());
+    match std::env::var(ROLE) {
+        Ok(role) => ExitCode::from(u8::try_from(serve(&role)).unwrap()),
+        Err(_) => harness::run(TESTS),
     }
-    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let mut out = io::stdout();
-    let mut failed_count = 0;
-    for (name, test) in TESTS {
-        if !words.iter().all(|word| name.contains(word.as_str())) {
-            continue;
-        }
-        let outcome = match catch_unwind(test) {
-            Ok(()) => "ok",
-            Err(_) => {
-                failed_count += 1;
-                "FAILED"
-            }
-        };
-        writeln!(out, "test {name} ... {outcome}").unwrap();
-    }
-    ExitCode::from(failed_count)
 }
 
-macro_rules! tests {
-    ($($name:ident)*) => { &[$((stringify!($name), $name as fn())),*] };
-}
-
-const TESTS: &[(&str, fn())] = tests![
+const TESTS: &[Test] = tests![
     a_server_becomes_ready_and_stops_on_term
     a_killed_worker_is_replaced_in_its_slot
     the_request_that_a_dead_worker_was_running_is_named

@@ -9,7 +9,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::ROLE;
+/// Names the role that a second process of the program plays.
+pub(crate) const ROLE: &str = "ARCTOS_TEST_ROLE";
 
 /// A test that waits so long for a line has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,15 +6,16 @@
 #![expect(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod actor;
+#[path = "../support/harness.rs"]
+mod harness;
 mod keeper;
 #[path = "../support/process.rs"]
 #[allow(dead_code, reason = "the tests of the supervisor use more of it")]
 mod process;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::panic::catch_unwind;
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -22,42 +23,22 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, geteuid, mkfifo};
 use tempfile::TempDir;
 
-use process::{Server, pid_of};
+use harness::{Test, tests};
+use process::{ROLE, Server, pid_of};
 
-pub(crate) const ROLE: &str = "ARCTOS_TEST_ROLE";
 /// Who the processes run as, and how many processes that user may have.
 pub(crate) const LIMIT: &str = "ARCTOS_TEST_LIMIT";
 /// The FIFO at which an application that loads slowly waits.
 pub(crate) const GATE: &str = "ARCTOS_TEST_GATE";
 
 fn main() -> ExitCode {
-    if let Ok(role) = std::env::var(ROLE) {
-        return ExitCode::from(keeper::keep(&role));
+    match std::env::var(ROLE) {
+        Ok(role) => ExitCode::from(keeper::keep(&role)),
+        Err(_) => harness::run(TESTS),
     }
-    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let mut out = io::stdout();
-    let mut failed_count = 0;
-    for (name, test) in TESTS {
-        if !words.iter().all(|word| name.contains(word.as_str())) {
-            continue;
-        }
-        let outcome = match catch_unwind(test) {
-            Ok(()) => "ok",
-            Err(_) => {
-                failed_count += 1;
-                "FAILED"
-            }
-        };
-        writeln!(out, "test {name} ... {outcome}").unwrap();
-    }
-    ExitCode::from(failed_count)
 }
 
-macro_rules! tests {
-    ($($name:ident)*) => { &[$((stringify!($name), $name as fn())),*] };
-}
-
-const TESTS: &[(&str, fn())] = tests![
+const TESTS: &[Test] = tests![
     workers_have_what_the_zygote_has_loaded_and_are_children_of_the_supervisor
     orders_that_come_before_the_application_is_loaded_are_carried_out_after_it
     a_hundred_workers_are_each_known_before_they_are_reaped_and_leave_no_zombie

@@ -170,20 +170,20 @@ fn allocations(pieces: &[&str]) -> u64 {
 }
 
 #[test]
-fn a_request_on_a_kept_connection_allocates_nothing() {
+fn a_request_on_a_keep_alive_connection_allocates_nothing() {
     for request in [PLAIN, FIELDS, UPLOAD] {
         assert_eq!(allocations(&[request]), 0, "{request}");
     }
 }
 
 #[test]
-fn items_asked_for_one_by_one_allocate_the_record_that_names_their_request() {
+fn a_streamed_reply_allocates_only_the_record_of_its_request() {
     // The record and in it method and path.
     assert_eq!(allocations(&[ITEMS]), 3);
 }
 
 #[test]
-fn a_request_that_comes_in_two_pieces_allocates_a_bounded_number_of_times() {
+fn a_request_in_two_pieces_allocates_a_bounded_number_of_times() {
     // What came first, until the rest is here.
     let (first, second) = FIELDS.split_at(100);
     assert!(allocations(&[first, second]) <= 1);

@@ -128,7 +128,7 @@ fn ends(entry: &WorkerEntry) -> [u64; 4] {
 }
 
 #[test]
-fn a_connection_that_was_reset_before_it_is_accepted_never_reaches_the_application() {
+fn a_connection_reset_before_accept_never_reaches_the_application() {
     let stage = Stage::start();
     let mut held = stage.hold();
     let mut hasty = stage.server.connect();
@@ -145,7 +145,7 @@ fn a_connection_that_was_reset_before_it_is_accepted_never_reaches_the_applicati
 }
 
 #[test]
-fn a_client_that_sent_its_request_and_closed_before_it_is_accepted_is_served() {
+fn a_client_that_half_closes_before_accept_is_served() {
     let stage = Stage::start();
     let mut held = stage.hold();
     let mut brief = stage.server.connect();
@@ -159,7 +159,7 @@ fn a_client_that_sent_its_request_and_closed_before_it_is_accepted_is_served() {
 }
 
 #[test]
-fn a_client_that_gave_up_before_it_is_accepted_never_reaches_the_application() {
+fn a_client_that_gives_up_before_accept_never_reaches_the_application() {
     let stage = Stage::start();
     let mut held = stage.hold();
     let mut impatient = stage.server.connect();
@@ -176,7 +176,7 @@ fn a_client_that_gave_up_before_it_is_accepted_never_reaches_the_application() {
 }
 
 #[test]
-fn a_client_that_is_reset_behind_others_of_its_batch_never_reaches_the_application() {
+fn a_client_reset_while_others_are_served_never_reaches_the_application() {
     let stage = Stage::start();
     let mut kept: Vec<_> = (0..2)
         .map(|_| {
@@ -204,7 +204,7 @@ fn a_client_that_is_reset_behind_others_of_its_batch_never_reaches_the_applicati
 }
 
 #[test]
-fn a_kept_connection_that_sends_and_is_reset_never_reaches_the_application() {
+fn a_keep_alive_request_that_is_reset_never_reaches_the_application() {
     let stage = Stage::start();
     let mut kept = stage.server.connect();
     ask(&mut kept, "/first", "");
@@ -222,7 +222,7 @@ fn a_kept_connection_that_sends_and_is_reset_never_reaches_the_application() {
 }
 
 #[test]
-fn a_request_knows_how_long_it_waited_for_a_busy_worker() {
+fn queue_wait_is_the_time_that_a_request_waits_for_a_busy_worker() {
     let stage = Stage::start();
     let mut held = stage.hold();
     let mut patient = stage.server.connect();
@@ -245,7 +245,7 @@ fn a_request_knows_how_long_it_waited_for_a_busy_worker() {
 }
 
 #[test]
-fn time_that_the_client_takes_for_its_request_is_no_waiting() {
+fn queue_wait_excludes_the_time_that_a_client_takes_to_send() {
     let stage = Stage::start();
     let mut slow = stage.server.connect();
     let start = Instant::now();
@@ -264,7 +264,7 @@ fn time_that_the_client_takes_for_its_request_is_no_waiting() {
 }
 
 #[test]
-fn what_is_sent_behind_the_last_request_costs_nothing_of_its_answer() {
+fn bytes_after_the_last_request_do_not_truncate_its_response() {
     let stage = Stage::start();
     let mut client = stage.server.connect();
     SockRef::from(&client).set_recv_buffer_size(32 * 1024).expect("SO_RCVBUF");

@@ -109,7 +109,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const GET_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 #[test]
-fn a_kept_connection_that_the_client_closes_counts_as_bjoern_does() {
+fn a_keep_alive_connection_closed_by_the_client_counts_as_in_bjoern() {
     let counts = counts(|mut client| {
         client.send(GET);
         client.expect(200);
@@ -127,7 +127,7 @@ fn a_connection_closed_by_request_counts_no_abort() {
 }
 
 #[test]
-fn each_request_of_a_kept_connection_is_counted() {
+fn each_request_of_a_keep_alive_connection_is_counted() {
     let counts = counts(|mut client| {
         for _ in 0..2 {
             client.send(GET);
@@ -148,7 +148,7 @@ fn both_of_two_pipelined_requests_are_counted() {
 }
 
 #[test]
-fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
+fn a_response_does_not_wait_for_the_rest_of_a_pipelined_request() {
     let server = Server::start(Settings::default(), Echo::default);
     // What is held back for a next answer leaves after 200 ms in any case; how long it takes otherwise
     // is up to how busy the machine is.
@@ -178,7 +178,7 @@ fn a_connection_that_is_reset_counts_a_read_error() {
 }
 
 #[test]
-fn a_head_in_three_packets_is_active_twice() {
+fn a_head_in_three_packets_counts_as_active_twice() {
     let counts = counts(|mut client| {
         let (first, rest) = GET_CLOSE.split_at(10);
         let (second, third) = rest.split_at(10);
@@ -205,7 +205,7 @@ fn an_interim_response_is_not_counted() {
 }
 
 #[test]
-fn garbage_is_a_parse_error_and_is_answered() {
+fn garbage_counts_a_parse_error_and_is_answered() {
     let counts = counts(|mut client| {
         client.send(b"\x16\x03\x01\x00\xa5");
         client.expect(400);
@@ -214,7 +214,7 @@ fn garbage_is_a_parse_error_and_is_answered() {
 }
 
 #[test]
-fn half_a_body_is_no_request() {
+fn a_request_with_an_incomplete_body_is_not_counted() {
     let counts = counts(|client| {
         client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
     });
@@ -222,7 +222,7 @@ fn half_a_body_is_no_request() {
 }
 
 #[test]
-fn an_application_that_raises_is_an_internal_error() {
+fn an_application_that_raises_counts_an_internal_error() {
     let counts = counts(|mut client| {
         client.send(b"GET /raise HTTP/1.1\r\nHost: a\r\n\r\n");
         client.expect(500);
@@ -231,7 +231,7 @@ fn an_application_that_raises_is_an_internal_error() {
 }
 
 #[test]
-fn an_application_that_fails_behind_its_head_is_an_aborted_response() {
+fn a_failure_after_the_response_head_counts_an_aborted_response() {
     let counts = counts(|mut client| {
         client.send(b"GET /break HTTP/1.1\r\nHost: a\r\n\r\n");
         let response = client.reader.next_response(false);

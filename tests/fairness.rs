@@ -19,7 +19,7 @@ fn start(settings: Settings, delay: Duration) -> Server {
 }
 
 #[test]
-fn a_new_connection_is_accepted_beside_others_that_always_have_a_request() {
+fn a_new_connection_is_accepted_while_others_send_without_pause() {
     let server = start(Settings::default(), Duration::from_millis(1));
     let is_over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..16)
@@ -43,7 +43,7 @@ fn a_new_connection_is_accepted_beside_others_that_always_have_a_request() {
 }
 
 #[test]
-fn a_full_worker_takes_a_new_connection_when_another_becomes_idle() {
+fn a_full_worker_evicts_an_idle_connection_for_a_new_one() {
     let mut settings = Settings::default();
     settings.limits.connections = 2;
     let server = start(settings, Duration::ZERO);
@@ -66,7 +66,7 @@ fn a_full_worker_takes_a_new_connection_when_another_becomes_idle() {
 }
 
 #[test]
-fn a_fast_upload_lets_others_have_their_turn() {
+fn a_fast_upload_does_not_starve_other_connections() {
     const PIECES: usize = 256;
     let server = start(Settings::default(), Duration::ZERO);
     let mut uploader = server.connect();
@@ -98,7 +98,7 @@ fn a_fast_upload_lets_others_have_their_turn() {
 }
 
 #[test]
-fn a_refusal_is_no_request_of_the_application_and_has_no_duration() {
+fn a_rejected_request_has_no_request_duration() {
     let server = start(Settings::default(), Duration::ZERO);
     let mut client = server.connect();
     assert!(is_answered(&mut client, GET));

@@ -26,7 +26,7 @@ fn check(compare: impl Fn(&Case) -> Result<(), String>) {
 }
 
 #[test]
-fn the_corpus_is_whole() {
+fn the_corpus_is_complete() {
     let cases = load();
     assert!(cases.len() >= 150, "{} cases", cases.len());
     let refused = cases.iter().filter(|case| matches!(case.end, End::Refused(_))).count();
@@ -34,7 +34,7 @@ fn the_corpus_is_whole() {
 }
 
 #[test]
-fn no_two_files_of_the_corpus_are_the_same() {
+fn no_two_files_of_the_corpus_are_equal() {
     let mut cases = load();
     cases.sort_by(|a, b| a.bytes.cmp(&b.bytes));
     for pair in cases.windows(2) {
@@ -43,17 +43,17 @@ fn no_two_files_of_the_corpus_are_the_same() {
 }
 
 #[test]
-fn each_file_fed_whole_has_its_outcome() {
+fn each_file_fed_whole_has_the_expected_outcome() {
     check(|case| feed([&case.bytes[..]]).compare(case));
 }
 
 #[test]
-fn each_file_fed_byte_by_byte_has_its_outcome() {
+fn each_file_fed_byte_by_byte_has_the_expected_outcome() {
     check(|case| feed(case.bytes.chunks(1)).compare(case));
 }
 
 #[test]
-fn each_file_cut_in_two_anywhere_ends_as_in_one_piece() {
+fn each_file_cut_in_two_at_any_place_ends_as_in_one_piece() {
     check(|case| {
         let whole = feed([&case.bytes[..]]);
         for at in 1..case.bytes.len() {
@@ -68,7 +68,7 @@ fn each_file_cut_in_two_anywhere_ends_as_in_one_piece() {
 }
 
 #[test]
-fn a_request_is_whole_with_its_last_byte_and_not_before_or_after() {
+fn a_request_is_complete_exactly_at_its_last_byte() {
     check(|case| {
         let mut codec = Codec::new(HeaderMap::Drop);
         for byte in case.bytes.chunks(1) {
@@ -201,7 +201,7 @@ const STANDS: [Stand; 10] = [
 
 /// Runs are long enough for a parser that looks at 16 or 32 bytes at once to have an inside.
 #[test]
-fn each_byte_is_taken_or_refused_for_what_it_is_wherever_it_stands() {
+fn each_byte_is_accepted_or_rejected_by_the_grammar_at_every_place() {
     for stand in STANDS {
         for at in 0..stand.run.len() {
             for byte in 0..=u8::MAX {
@@ -218,7 +218,7 @@ fn each_byte_is_taken_or_refused_for_what_it_is_wherever_it_stands() {
 }
 
 #[test]
-fn a_name_with_an_underscore_is_refused_when_so_configured() {
+fn a_field_name_with_an_underscore_is_rejected_if_configured() {
     let mut count = 0;
     for case in load() {
         let Some(before) = case.requests.iter().position(|request| request.dropped_count > 0)

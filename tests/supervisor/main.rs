@@ -25,18 +25,19 @@ use nix::sys::signal::{Signal, kill};
 use actor::serve;
 use harness::{Test, tests};
 use opening::{
-    a_generation_is_opened_once_before_its_first_worker,
-    a_generation_that_cannot_be_opened_changes_nothing, a_hup_during_an_opening_starts_over,
-    a_server_that_cannot_be_opened_is_exit_3_and_one_report, a_stop_does_not_wait_for_an_opening,
-    an_opening_that_takes_too_long_is_killed,
+    a_stop_does_not_wait_for_on_start, an_on_start_failure_exits_with_3_and_is_reported_once,
+    an_on_start_failure_in_a_reload_keeps_the_old_workers,
+    on_start_is_killed_after_the_boot_timeout,
+    on_start_runs_once_in_a_generation_before_its_first_worker,
+    sighup_during_on_start_runs_it_again,
 };
 use process::{PATIENCE, ROLE, Server};
 use reload::{
     a_worker_that_hangs_in_a_request_is_killed_and_replaced,
-    hup_replaces_all_workers_one_after_the_other,
-    hup_with_code_that_cannot_be_imported_changes_nothing,
-    hup_with_code_that_dies_in_its_probation_changes_nothing,
-    winch_sends_all_workers_away_and_hup_brings_them_back,
+    sighup_fails_if_the_canary_dies_in_its_probation,
+    sighup_performs_a_rolling_restart_of_all_workers,
+    sighup_with_an_import_failure_keeps_the_old_workers,
+    sigwinch_stops_all_workers_and_sighup_starts_them_again,
 };
 
 pub(crate) const OPTIONS: &str = "ARCTOS_TEST_OPTIONS";
@@ -51,44 +52,44 @@ fn main() -> ExitCode {
 }
 
 const TESTS: &[Test] = tests![
-    a_server_becomes_ready_and_stops_on_term
+    a_server_becomes_ready_and_stops_on_sigterm
     a_killed_worker_is_replaced_in_its_slot
-    the_request_that_a_dead_worker_was_running_is_named
-    an_application_that_cannot_be_imported_is_exit_4_and_one_report
-    a_worker_that_cannot_boot_is_exit_3_and_one_report
-    a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged
-    a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced
-    a_supervisor_that_panics_is_exit_70_and_leaves_no_worker
-    the_end_of_a_worker_that_nobody_asked_for_is_counted_with_its_reason
-    the_end_of_a_worker_that_was_asked_for_is_no_restart
-    ttin_and_ttou_change_the_number_of_workers
-    an_adopted_orphan_is_reaped_and_nothing_else
-    workers_hear_that_the_supervisor_was_killed
-    a_worker_keeps_only_what_is_its_own
-    a_second_term_skips_the_drain_delay
-    a_second_int_kills_a_stubborn_worker_and_what_it_started
-    usr2_to_a_program_that_cannot_start_itself_anew_is_refused
+    the_log_names_the_request_that_a_crashed_worker_was_running
+    an_import_failure_exits_with_4_and_is_reported_once
+    a_boot_failure_exits_with_3_and_is_reported_once
+    a_panic_at_boot_exits_with_3_and_its_message_is_logged
+    a_worker_that_panics_while_serving_exits_with_70_and_is_replaced
+    a_supervisor_that_panics_exits_with_70_and_leaves_no_worker
+    an_unexpected_worker_exit_counts_a_restart_with_its_reason
+    a_requested_worker_exit_does_not_count_a_restart
+    sigttin_and_sigttou_change_the_number_of_workers
+    an_adopted_orphan_is_reaped_and_nothing_is_restarted
+    workers_notice_that_the_supervisor_was_killed
+    a_worker_inherits_only_its_own_descriptors_and_signals
+    a_second_sigterm_skips_the_drain_delay
+    a_second_sigint_kills_an_unresponsive_worker_and_its_children
+    sigusr2_is_refused_if_the_program_cannot_execute_itself_again
     a_worker_killed_by_a_real_time_signal_is_replaced
-    a_process_with_a_thread_does_not_fork
-    signals_that_were_blocked_at_the_start_are_heard
-    the_service_manager_hears_when_the_server_is_ready_and_when_it_stops
-    the_pid_file_is_there_while_the_server_is_ready
-    a_server_is_asked_for_its_metrics_while_it_runs
-    an_admin_socket_that_cannot_be_bound_is_exit_1
-    hup_replaces_all_workers_one_after_the_other
-    hup_with_code_that_cannot_be_imported_changes_nothing
-    hup_with_code_that_dies_in_its_probation_changes_nothing
-    winch_sends_all_workers_away_and_hup_brings_them_back
+    a_process_with_threads_refuses_to_fork
+    signals_that_were_blocked_at_startup_are_handled
+    systemd_is_notified_when_the_server_is_ready_and_when_it_stops
+    the_pid_file_exists_while_the_server_is_ready
+    a_running_server_reports_its_metrics
+    a_failure_to_bind_the_admin_socket_exits_with_1
+    sighup_performs_a_rolling_restart_of_all_workers
+    sighup_with_an_import_failure_keeps_the_old_workers
+    sighup_fails_if_the_canary_dies_in_its_probation
+    sigwinch_stops_all_workers_and_sighup_starts_them_again
     a_worker_that_hangs_in_a_request_is_killed_and_replaced
-    a_generation_is_opened_once_before_its_first_worker
-    a_server_that_cannot_be_opened_is_exit_3_and_one_report
-    a_generation_that_cannot_be_opened_changes_nothing
-    an_opening_that_takes_too_long_is_killed
-    a_stop_does_not_wait_for_an_opening
-    a_hup_during_an_opening_starts_over
+    on_start_runs_once_in_a_generation_before_its_first_worker
+    an_on_start_failure_exits_with_3_and_is_reported_once
+    an_on_start_failure_in_a_reload_keeps_the_old_workers
+    on_start_is_killed_after_the_boot_timeout
+    a_stop_does_not_wait_for_on_start
+    sighup_during_on_start_runs_it_again
 ];
 
-fn a_server_becomes_ready_and_stops_on_term() {
+fn a_server_becomes_ready_and_stops_on_sigterm() {
     let mut server = Server::start("serves").awaited();
     assert_eq!(server.seen_count("worker.ready"), 2);
     server.signal(Signal::SIGTERM);
@@ -109,7 +110,7 @@ fn a_killed_worker_is_replaced_in_its_slot() {
     assert_eq!(server.seen_count("server.ready"), 1);
 }
 
-fn the_request_that_a_dead_worker_was_running_is_named() {
+fn the_log_names_the_request_that_a_crashed_worker_was_running() {
     let mut server = Server::start("busy").awaited();
     kill(server.pid_in(0), Signal::SIGABRT).unwrap();
     server.says(&["worker.died", "slot=0", "SIGABRT", "GET /slow"]);
@@ -117,7 +118,7 @@ fn the_request_that_a_dead_worker_was_running_is_named() {
     assert_eq!(server.ends(), Some(0));
 }
 
-fn an_application_that_cannot_be_imported_is_exit_4_and_one_report() {
+fn an_import_failure_exits_with_4_and_is_reported_once() {
     for workers in ["1", "8"] {
         let mut server = Server::with("not importable", |command| {
             command.env(OPTIONS, format!("--workers {workers}"));
@@ -129,7 +130,7 @@ fn an_application_that_cannot_be_imported_is_exit_4_and_one_report() {
     }
 }
 
-fn a_worker_that_cannot_boot_is_exit_3_and_one_report() {
+fn a_boot_failure_exits_with_3_and_is_reported_once() {
     for workers in ["1", "8"] {
         let mut server = Server::with("not booted", |command| {
             command.env(OPTIONS, format!("--workers {workers}"));
@@ -139,7 +140,7 @@ fn a_worker_that_cannot_boot_is_exit_3_and_one_report() {
     }
 }
 
-fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
+fn a_panic_at_boot_exits_with_3_and_its_message_is_logged() {
     let mut server = Server::with("panics", |command| {
         command.env(OPTIONS, "--workers 1");
     });
@@ -150,7 +151,7 @@ fn a_worker_that_panics_at_boot_is_exit_3_and_its_message_is_logged() {
     assert_eq!(server.seen_count(last), 1);
 }
 
-fn a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced() {
+fn a_worker_that_panics_while_serving_exits_with_70_and_is_replaced() {
     let mut server = Server::with("panics later", |command| {
         command.env(OPTIONS, "--workers 1");
     });
@@ -161,14 +162,14 @@ fn a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced() {
     assert_eq!(server.ends(), Some(0));
 }
 
-fn a_supervisor_that_panics_is_exit_70_and_leaves_no_worker() {
+fn a_supervisor_that_panics_exits_with_70_and_leaves_no_worker() {
     let mut server = Server::start("defective");
     assert_eq!(server.ends(), Some(70));
     assert_eq!(server.seen_count("the roof comes down"), 1);
     assert_eq!(server.seen_count("actor.orphaned"), 1, "the first worker had been forked");
 }
 
-fn the_end_of_a_worker_that_nobody_asked_for_is_counted_with_its_reason() {
+fn an_unexpected_worker_exit_counts_a_restart_with_its_reason() {
     let started = |role| {
         Server::with(role, |command| {
             command.env(OPTIONS, "--workers 1");
@@ -195,7 +196,7 @@ fn the_end_of_a_worker_that_nobody_asked_for_is_counted_with_its_reason() {
     }
 }
 
-fn the_end_of_a_worker_that_was_asked_for_is_no_restart() {
+fn a_requested_worker_exit_does_not_count_a_restart() {
     let mut server = Server::with("counted", |command| {
         command.env(OPTIONS, "--workers 1");
     })
@@ -214,7 +215,7 @@ fn the_end_of_a_worker_that_was_asked_for_is_no_restart() {
     assert_eq!(server.seen_count("boot=0 exit=0 signal=0 "), 4);
 }
 
-fn ttin_and_ttou_change_the_number_of_workers() {
+fn sigttin_and_sigttou_change_the_number_of_workers() {
     let mut server = Server::start("serves").awaited();
     server.signal(Signal::SIGTTIN);
     server.says(&["worker.ready", "slot=2"]);
@@ -225,7 +226,7 @@ fn ttin_and_ttou_change_the_number_of_workers() {
     assert_eq!(server.ends(), Some(0));
 }
 
-fn an_adopted_orphan_is_reaped_and_nothing_else() {
+fn an_adopted_orphan_is_reaped_and_nothing_is_restarted() {
     let mut server = Server::start("parent");
     server.says(&["orphan.reaped", "exit code 4"]);
     server.says(&["orphan.reaped", "exit code 4"]);
@@ -238,14 +239,14 @@ fn an_adopted_orphan_is_reaped_and_nothing_else() {
     assert_eq!(server.seen_count("worker.started"), 2);
 }
 
-fn workers_hear_that_the_supervisor_was_killed() {
+fn workers_notice_that_the_supervisor_was_killed() {
     let mut server = Server::start("serves").awaited();
     server.signal(Signal::SIGKILL);
     server.says(&["actor.orphaned"]);
     server.says(&["actor.orphaned"]);
 }
 
-fn a_worker_keeps_only_what_is_its_own() {
+fn a_worker_inherits_only_its_own_descriptors_and_signals() {
     let mut server = Server::with("introspective", |command| {
         command.env("NOTIFY_SOCKET", "/nonexistent").env(ADMIN, "127.0.0.1:0");
     });
@@ -259,7 +260,7 @@ fn a_worker_keeps_only_what_is_its_own() {
     assert_eq!(server.ends(), Some(0));
 }
 
-fn a_second_term_skips_the_drain_delay() {
+fn a_second_sigterm_skips_the_drain_delay() {
     let mut server = Server::with("serves", |command| {
         command.env(OPTIONS, "--workers 2 --drain-delay 1000 --graceful-timeout 2000");
     })
@@ -272,7 +273,7 @@ fn a_second_term_skips_the_drain_delay() {
     assert_eq!(server.seen_count("command=Drain"), 2);
 }
 
-fn a_second_int_kills_a_stubborn_worker_and_what_it_started() {
+fn a_second_sigint_kills_an_unresponsive_worker_and_its_children() {
     let mut server = Server::with("family", |command| {
         command.env(OPTIONS, "--workers 1");
     })
@@ -285,7 +286,7 @@ fn a_second_int_kills_a_stubborn_worker_and_what_it_started() {
     assert_eq!(server.ends(), Some(0));
 }
 
-fn usr2_to_a_program_that_cannot_start_itself_anew_is_refused() {
+fn sigusr2_is_refused_if_the_program_cannot_execute_itself_again() {
     let mut server = Server::start("serves").awaited();
     server.signal(Signal::SIGUSR2);
     server.says(&["upgrade.refused", "cannot be started anew"]);
@@ -306,20 +307,20 @@ fn a_worker_killed_by_a_real_time_signal_is_replaced() {
     assert_eq!(server.ends(), Some(0));
 }
 
-fn a_process_with_a_thread_does_not_fork() {
+fn a_process_with_threads_refuses_to_fork() {
     let mut server = Server::start("threaded");
     assert_eq!(server.ends(), Some(1));
     assert_eq!(server.seen_count("worker.started"), 0);
     assert_eq!(server.seen_count("server.failed"), 1);
 }
 
-fn signals_that_were_blocked_at_the_start_are_heard() {
+fn signals_that_were_blocked_at_startup_are_handled() {
     let mut server = Server::start("blocked").awaited();
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
 }
 
-fn the_service_manager_hears_when_the_server_is_ready_and_when_it_stops() {
+fn systemd_is_notified_when_the_server_is_ready_and_when_it_stops() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
@@ -342,7 +343,7 @@ fn the_service_manager_hears_when_the_server_is_ready_and_when_it_stops() {
     assert_eq!(server.ends(), Some(0));
 }
 
-fn the_pid_file_is_there_while_the_server_is_ready() {
+fn the_pid_file_exists_while_the_server_is_ready() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("test.pid");
     let started = |role| {
@@ -367,7 +368,7 @@ pub(crate) fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
     cells.unwrap_or_else(|| panic!("no {name}\n{table}")).split_whitespace().collect()
 }
 
-fn a_server_is_asked_for_its_metrics_while_it_runs() {
+fn a_running_server_reports_its_metrics() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let mut server = Server::with("serves", |command| {
@@ -398,7 +399,7 @@ fn a_server_is_asked_for_its_metrics_while_it_runs() {
     assert!(message.starts_with("cannot reach the server at 127.0.0.1:"), "{message}");
 }
 
-fn an_admin_socket_that_cannot_be_bound_is_exit_1() {
+fn a_failure_to_bind_the_admin_socket_exits_with_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut server = Server::with("serves", |command| {

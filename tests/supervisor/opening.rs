@@ -12,7 +12,7 @@ fn server(role: &str) -> Server {
     })
 }
 
-pub(crate) fn a_generation_is_opened_once_before_its_first_worker() {
+pub(crate) fn on_start_runs_once_in_a_generation_before_its_first_worker() {
     let mut server = server("serves");
     server.says(&["actor.opens", "generation=1", "leads_group=1"]);
     assert_eq!(server.seen_count("worker.started"), 0);
@@ -29,7 +29,7 @@ pub(crate) fn a_generation_is_opened_once_before_its_first_worker() {
     assert_eq!(server.seen_count("orphan.reaped"), 0);
 }
 
-pub(crate) fn a_server_that_cannot_be_opened_is_exit_3_and_one_report() {
+pub(crate) fn an_on_start_failure_exits_with_3_and_is_reported_once() {
     for (role, report) in [
         ("opens badly", "Traceback: no such table"),
         ("aborts in its opening", "ended without a word: SIGABRT"),
@@ -42,7 +42,7 @@ pub(crate) fn a_server_that_cannot_be_opened_is_exit_3_and_one_report() {
     }
 }
 
-pub(crate) fn a_generation_that_cannot_be_opened_changes_nothing() {
+pub(crate) fn an_on_start_failure_in_a_reload_keeps_the_old_workers() {
     let mut server = server("opens badly later").awaited();
     let before = [server.pid_in(0), server.pid_in(1)];
     server.signal(Signal::SIGHUP);
@@ -56,7 +56,7 @@ pub(crate) fn a_generation_that_cannot_be_opened_changes_nothing() {
     assert_eq!(server.ends(), Some(0));
 }
 
-pub(crate) fn an_opening_that_takes_too_long_is_killed() {
+pub(crate) fn on_start_is_killed_after_the_boot_timeout() {
     let mut server = server("opens for ever");
     let pid = pid_of(&server.says(&["generation.opening"]));
     assert_eq!(server.ends(), Some(3));
@@ -64,7 +64,7 @@ pub(crate) fn an_opening_that_takes_too_long_is_killed() {
     assert!(kill(pid, None).is_err());
 }
 
-pub(crate) fn a_stop_does_not_wait_for_an_opening() {
+pub(crate) fn a_stop_does_not_wait_for_on_start() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
         let mut server = server("opens for ever later").awaited();
         server.signal(Signal::SIGHUP);
@@ -78,7 +78,7 @@ pub(crate) fn a_stop_does_not_wait_for_an_opening() {
     }
 }
 
-pub(crate) fn a_hup_during_an_opening_starts_over() {
+pub(crate) fn sighup_during_on_start_runs_it_again() {
     let mut server = server("opens for ever later").awaited();
     server.signal(Signal::SIGHUP);
     let pid = pid_of(&server.says(&["actor.opens", "generation=2"]));

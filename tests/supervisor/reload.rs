@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use crate::process::Server;
 use crate::{ADMIN, OPTIONS, row};
 
-pub(crate) fn hup_replaces_all_workers_one_after_the_other() {
+pub(crate) fn sighup_performs_a_rolling_restart_of_all_workers() {
     let mut server = Server::start("serves").awaited();
     let before = [server.pid_in(0), server.pid_in(1)];
     server.signal(Signal::SIGHUP);
@@ -20,7 +20,7 @@ pub(crate) fn hup_replaces_all_workers_one_after_the_other() {
     assert_eq!(server.ends(), Some(0));
 }
 
-pub(crate) fn hup_with_code_that_cannot_be_imported_changes_nothing() {
+pub(crate) fn sighup_with_an_import_failure_keeps_the_old_workers() {
     let mut server = Server::start("breaks later").awaited();
     let before = [server.pid_in(0), server.pid_in(1)];
     server.signal(Signal::SIGHUP);
@@ -34,7 +34,7 @@ pub(crate) fn hup_with_code_that_cannot_be_imported_changes_nothing() {
     assert_eq!(server.ends(), Some(0));
 }
 
-pub(crate) fn hup_with_code_that_dies_in_its_probation_changes_nothing() {
+pub(crate) fn sighup_fails_if_the_canary_dies_in_its_probation() {
     let mut server = Server::start("dies later").awaited();
     let before = [server.pid_in(0), server.pid_in(1)];
     server.signal(Signal::SIGHUP);
@@ -47,7 +47,7 @@ pub(crate) fn hup_with_code_that_dies_in_its_probation_changes_nothing() {
     assert_eq!(server.ends(), Some(0));
 }
 
-pub(crate) fn winch_sends_all_workers_away_and_hup_brings_them_back() {
+pub(crate) fn sigwinch_stops_all_workers_and_sighup_starts_them_again() {
     let mut server = Server::start("serves").awaited();
     server.signal(Signal::SIGWINCH);
     server.says(&["worker.left"]);

@@ -39,26 +39,26 @@ fn main() -> ExitCode {
 }
 
 const TESTS: &[Test] = tests![
-    workers_have_what_the_zygote_has_loaded_and_are_children_of_the_supervisor
-    orders_that_come_before_the_application_is_loaded_are_carried_out_after_it
-    a_hundred_workers_are_each_known_before_they_are_reaped_and_leave_no_zombie
-    a_worker_keeps_only_what_is_its_own
-    a_zygote_keeps_only_what_is_its_own
-    a_killed_worker_is_reaped_and_the_next_one_is_forked
-    a_killed_zygote_leaves_its_workers_and_orders_fail
-    a_zygote_that_is_not_needed_any_more_leaves_its_workers
-    zygote_and_workers_hear_that_the_supervisor_was_killed
-    a_zygote_that_loads_for_ever_dies_with_the_supervisor
-    an_order_is_withdrawn_from_a_zygote_that_still_loads
-    an_application_that_cannot_be_loaded_is_reported_once
-    a_crash_at_the_import_is_the_end_of_the_zygote_alone
-    a_worker_that_panics_is_exit_70_of_that_worker
-    threads_of_the_application_are_named_and_workers_forked_all_the_same
-    sockets_of_the_application_are_named_and_stay_open
-    signals_for_the_supervisor_do_no_harm_to_a_zygote_or_its_workers
-    what_the_application_does_with_a_signal_is_left_to_its_workers
-    what_the_application_does_before_a_fork_is_done_in_the_zygote_each_time
-    a_fork_that_fails_is_reported_and_the_next_one_may_succeed
+    workers_share_the_loaded_code_and_are_children_of_the_supervisor
+    spawn_orders_are_carried_out_once_the_application_is_loaded
+    a_hundred_short_lived_workers_are_reaped_and_leave_no_zombie
+    a_worker_inherits_only_its_own_descriptors_and_signals
+    a_zygote_keeps_only_its_own_descriptors
+    a_killed_worker_is_reaped_and_the_next_one_is_spawned
+    workers_outlive_a_killed_zygote_and_spawn_orders_fail
+    workers_outlive_a_zygote_that_is_no_longer_needed
+    zygote_and_workers_exit_when_the_supervisor_is_killed
+    a_zygote_that_loads_forever_dies_with_the_supervisor
+    a_spawn_order_is_withdrawn_from_a_zygote_that_is_still_loading
+    a_failure_to_load_the_application_is_reported_once
+    a_crash_at_import_ends_only_the_zygote
+    a_worker_that_panics_exits_with_70
+    threads_of_the_application_are_logged_and_do_not_prevent_forks
+    sockets_of_the_application_are_logged_and_stay_open
+    signals_for_the_supervisor_do_not_harm_a_zygote_or_its_workers
+    workers_inherit_the_signal_dispositions_of_the_application
+    before_fork_runs_in_the_zygote_for_each_worker
+    a_failed_fork_is_reported_and_the_next_one_can_succeed
 ];
 
 /// A keeper whose zygote plays a role.
@@ -121,7 +121,7 @@ fn children(parent: Pid) -> Vec<Pid> {
     pids.filter(|&pid| stat(pid).is_some_and(|(_, found)| found == parent)).collect()
 }
 
-fn workers_have_what_the_zygote_has_loaded_and_are_children_of_the_supervisor() {
+fn workers_share_the_loaded_code_and_are_children_of_the_supervisor() {
     let mut keeper = keeper("serves");
     let zygote = loaded(&mut keeper);
     let workers = [0, 1].map(|slot| spawned(&mut keeper, slot));
@@ -138,7 +138,7 @@ fn workers_have_what_the_zygote_has_loaded_and_are_children_of_the_supervisor() 
     assert_eq!(keeper.seen_count("actor.orphaned"), 2);
 }
 
-fn what_the_application_does_before_a_fork_is_done_in_the_zygote_each_time() {
+fn before_fork_runs_in_the_zygote_for_each_worker() {
     let mut keeper = keeper("prepares");
     loaded(&mut keeper);
     for slot in [0, 3] {
@@ -149,7 +149,7 @@ fn what_the_application_does_before_a_fork_is_done_in_the_zygote_each_time() {
     quits(keeper);
 }
 
-fn orders_that_come_before_the_application_is_loaded_are_carried_out_after_it() {
+fn spawn_orders_are_carried_out_once_the_application_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let mut keeper = slow_keeper(&folder);
     for slot in 0..3 {
@@ -167,7 +167,7 @@ fn orders_that_come_before_the_application_is_loaded_are_carried_out_after_it() 
     quits(keeper);
 }
 
-fn a_hundred_workers_are_each_known_before_they_are_reaped_and_leave_no_zombie() {
+fn a_hundred_short_lived_workers_are_reaped_and_leave_no_zombie() {
     let mut keeper = keeper("leaves at once");
     let zygote = loaded(&mut keeper);
     for slot in 0..100 {
@@ -188,7 +188,7 @@ fn a_hundred_workers_are_each_known_before_they_are_reaped_and_leave_no_zombie()
     quits(keeper);
 }
 
-fn a_worker_keeps_only_what_is_its_own() {
+fn a_worker_inherits_only_its_own_descriptors_and_signals() {
     let mut keeper = keeper("introspective");
     loaded(&mut keeper);
     for slot in 0..2 {
@@ -202,7 +202,7 @@ fn a_worker_keeps_only_what_is_its_own() {
     quits(keeper);
 }
 
-fn a_zygote_keeps_only_what_is_its_own() {
+fn a_zygote_keeps_only_its_own_descriptors() {
     let mut keeper = keeper("introspective");
     let zygote = loaded(&mut keeper);
     for slot in 0..3 {
@@ -229,7 +229,7 @@ fn inherited_count() -> usize {
     flags.filter(|flags| flags & 0o2_000_000 == 0).count()
 }
 
-fn a_killed_worker_is_reaped_and_the_next_one_is_forked() {
+fn a_killed_worker_is_reaped_and_the_next_one_is_spawned() {
     let mut keeper = keeper("serves");
     loaded(&mut keeper);
     for _ in 0..2 {
@@ -241,7 +241,7 @@ fn a_killed_worker_is_reaped_and_the_next_one_is_forked() {
     quits(keeper);
 }
 
-fn a_killed_zygote_leaves_its_workers_and_orders_fail() {
+fn workers_outlive_a_killed_zygote_and_spawn_orders_fail() {
     let mut keeper = keeper("serves");
     let zygote = loaded(&mut keeper);
     spawned(&mut keeper, 0);
@@ -254,7 +254,7 @@ fn a_killed_zygote_leaves_its_workers_and_orders_fail() {
     quits(keeper);
 }
 
-fn a_zygote_that_is_not_needed_any_more_leaves_its_workers() {
+fn workers_outlive_a_zygote_that_is_no_longer_needed() {
     let mut keeper = keeper("serves");
     loaded(&mut keeper);
     spawned(&mut keeper, 0);
@@ -265,7 +265,7 @@ fn a_zygote_that_is_not_needed_any_more_leaves_its_workers() {
     quits(keeper);
 }
 
-fn zygote_and_workers_hear_that_the_supervisor_was_killed() {
+fn zygote_and_workers_exit_when_the_supervisor_is_killed() {
     let mut keeper = keeper("serves");
     loaded(&mut keeper);
     spawned(&mut keeper, 0);
@@ -276,7 +276,7 @@ fn zygote_and_workers_hear_that_the_supervisor_was_killed() {
     assert_eq!(keeper.seen_count("actor.orphaned"), 2);
 }
 
-fn a_zygote_that_loads_for_ever_dies_with_the_supervisor() {
+fn a_zygote_that_loads_forever_dies_with_the_supervisor() {
     let folder = tempfile::tempdir().unwrap();
     let mut keeper = slow_keeper(&folder);
     keeper.says(&["actor.loads"]);
@@ -284,7 +284,7 @@ fn a_zygote_that_loads_for_ever_dies_with_the_supervisor() {
     assert_eq!(keeper.ends(), None);
 }
 
-fn an_order_is_withdrawn_from_a_zygote_that_still_loads() {
+fn a_spawn_order_is_withdrawn_from_a_zygote_that_is_still_loading() {
     let folder = tempfile::tempdir().unwrap();
     let mut keeper = slow_keeper(&folder);
     tell(&mut keeper, "spawn 0");
@@ -295,7 +295,7 @@ fn an_order_is_withdrawn_from_a_zygote_that_still_loads() {
     quits(keeper);
 }
 
-fn an_application_that_cannot_be_loaded_is_reported_once() {
+fn a_failure_to_load_the_application_is_reported_once() {
     let mut keeper = keeper("not importable");
     tell(&mut keeper, "spawn 0");
     tell(&mut keeper, "spawn 1");
@@ -306,7 +306,7 @@ fn an_application_that_cannot_be_loaded_is_reported_once() {
     assert_eq!(keeper.seen_count("worker.spawn_failed"), 2);
 }
 
-fn a_crash_at_the_import_is_the_end_of_the_zygote_alone() {
+fn a_crash_at_import_ends_only_the_zygote() {
     for (role, status) in [("aborts", "SIGABRT"), ("exits", "exit code 7"), ("panics", "code 70")] {
         let mut keeper = keeper(role);
         tell(&mut keeper, "spawn 0");
@@ -318,7 +318,7 @@ fn a_crash_at_the_import_is_the_end_of_the_zygote_alone() {
     }
 }
 
-fn a_worker_that_panics_is_exit_70_of_that_worker() {
+fn a_worker_that_panics_exits_with_70() {
     let mut keeper = keeper("panics later");
     loaded(&mut keeper);
     for _ in 0..2 {
@@ -329,7 +329,7 @@ fn a_worker_that_panics_is_exit_70_of_that_worker() {
     quits(keeper);
 }
 
-fn threads_of_the_application_are_named_and_workers_forked_all_the_same() {
+fn threads_of_the_application_are_logged_and_do_not_prevent_forks() {
     let mut keeper = keeper("threaded");
     loaded(&mut keeper);
     keeper.says(&["zygote.threads", "threads=\"stray, stray\""]);
@@ -337,7 +337,7 @@ fn threads_of_the_application_are_named_and_workers_forked_all_the_same() {
     quits(keeper);
 }
 
-fn sockets_of_the_application_are_named_and_stay_open() {
+fn sockets_of_the_application_are_logged_and_stay_open() {
     let mut keeper = keeper("connected");
     loaded(&mut keeper);
     let line = keeper.says(&["zygote.sockets"]);
@@ -349,7 +349,7 @@ fn sockets_of_the_application_are_named_and_stay_open() {
     assert_eq!(keeper.seen_count("actor.connected"), 1);
 }
 
-fn signals_for_the_supervisor_do_no_harm_to_a_zygote_or_its_workers() {
+fn signals_for_the_supervisor_do_not_harm_a_zygote_or_its_workers() {
     let mut keeper = keeper("serves");
     let zygote = loaded(&mut keeper);
     let worker = spawned(&mut keeper, 0);
@@ -363,7 +363,7 @@ fn signals_for_the_supervisor_do_no_harm_to_a_zygote_or_its_workers() {
     quits(keeper);
 }
 
-fn what_the_application_does_with_a_signal_is_left_to_its_workers() {
+fn workers_inherit_the_signal_dispositions_of_the_application() {
     let mut keeper = keeper("ignores usr2");
     loaded(&mut keeper);
     tell(&mut keeper, "spawn 0");
@@ -371,7 +371,7 @@ fn what_the_application_does_with_a_signal_is_left_to_its_workers() {
     quits(keeper);
 }
 
-fn a_fork_that_fails_is_reported_and_the_next_one_may_succeed() {
+fn a_failed_fork_is_reported_and_the_next_one_can_succeed() {
     if !geteuid().is_root() {
         return; // RLIMIT_NPROC is counted by user, and ours has other processes.
     }

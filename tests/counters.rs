@@ -1,4 +1,6 @@
-//! What a worker counts for one connection, in the terms of the state table of bjoern's 15 counters.
+//! Checks what a worker counts for one connection.
+//!
+//! The sequences are those of the state table of bjoern's 15 counters, with its abbreviations.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -14,7 +16,7 @@ use crate::support::echo::Echo;
 use crate::support::response::ResponseReader;
 use crate::support::server::{PATIENCE, Server};
 
-/// The abbreviations of the 15 counters' state table, in its order.
+/// The 15 counters with their abbreviations, in the order of the state table.
 const COUNTERS: [(&str, Counter); 15] = [
     ("AS", Counter::ConnAcceptSuccess),
     ("AE", Counter::ConnAcceptError),
@@ -33,7 +35,7 @@ const COUNTERS: [(&str, Counter); 15] = [
     ("SX", Counter::RespAborted),
 ];
 
-/// How often each of the 15 has been counted.
+/// The value of each of the 15 counters.
 #[derive(PartialEq, Eq)]
 struct Counts([u64; 15]);
 
@@ -60,7 +62,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-/// The only connection of a worker, in step with it.
+/// The only client of a worker, which waits for the worker after each step.
 struct Client {
     reader: ResponseReader<TcpStream>,
     counters: &'static Counters,
@@ -86,7 +88,7 @@ impl Client {
 
     fn send(&self, bytes: &[u8]) {
         let read = self.counters.get(Counter::BytesIn) + bytes.len() as u64;
-        self.reader.get_ref().write_all(bytes).expect("the connection lives");
+        self.reader.get_ref().write_all(bytes).expect("the connection is open");
         self.wait("read", |counters| counters.get(Counter::BytesIn) == read);
     }
 
@@ -96,10 +98,10 @@ impl Client {
     }
 }
 
-/// What a worker counts for one connection.
-fn counts(talk: impl FnOnce(Client)) -> Counts {
+/// Returns what a worker counts for the connection of one client.
+fn counts(converse: impl FnOnce(Client)) -> Counts {
     let server = Server::start(Settings::default(), Echo::default);
-    talk(Client::connect(&server));
+    converse(Client::connect(&server));
     let counters = &server.entry().counters;
     assert_eq!(server.stop(), WorkerExit::Done);
     Counts::of(counters)
@@ -150,13 +152,13 @@ fn both_of_two_pipelined_requests_are_counted() {
 #[test]
 fn a_response_does_not_wait_for_the_rest_of_a_pipelined_request() {
     let server = Server::start(Settings::default(), Echo::default);
-    // What is held back for a next answer leaves after 200 ms in any case; how long it takes otherwise
-    // is up to how busy the machine is.
+    // The kernel sends a response that was corked for the next one after 200 ms. Without a cork, it takes as
+    // long as the machine is busy, so the shortest of ten counts.
     let waits = (0..10).map(|_| {
         let mut stream = server.connect();
         let sent = Instant::now();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTT").expect("the worker reads");
-        stream.read_exact(&mut [0; 16]).expect("an answer");
+        stream.read_exact(&mut [0; 16]).expect("a response");
         sent.elapsed()
     });
     assert!(waits.min() < Some(Duration::from_millis(150)));
@@ -235,7 +237,7 @@ fn a_failure_after_the_response_head_counts_an_aborted_response() {
     let counts = counts(|mut client| {
         client.send(b"GET /break HTTP/1.1\r\nHost: a\r\n\r\n");
         let response = client.reader.next_response(false);
-        assert!(response.is_err(), "a response cut short looks whole: {response:?}");
+        assert!(response.is_err(), "a truncated response looks complete: {response:?}");
     });
     assert_eq!(counts, Counts::parse("AS RR RD SX"));
 }

@@ -47,7 +47,7 @@ fn a_worker_without_free_descriptors_evicts_the_longest_idle_connection() {
     for client in &mut idle {
         assert!(is_answered(client, GET));
     }
-    let new = Socket::new(Domain::IPV4, Type::STREAM, None).expect("the last but a few");
+    let new = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     new.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("RLIMIT_NOFILE");
     let mut others = vec![File::open("/dev/null").expect("/dev/null")];
@@ -57,11 +57,15 @@ fn a_worker_without_free_descriptors_evicts_the_longest_idle_connection() {
         others.push(other);
     }
     let address = idle[0].peer_addr().expect("the server's");
-    new.connect(&SockAddr::from(address)).expect("the queue has room");
+    new.connect(&SockAddr::from(address)).expect("the backlog has room");
     let mut new = TcpStream::from(new);
     assert!(is_answered(&mut new, GET));
-    assert_eq!(idle[0].read(&mut [0]).expect("a tidy end"), 0, "it was idle for longest");
-    assert!(is_answered(&mut idle[1], GET), "one was enough");
+    assert_eq!(
+        idle[0].read(&mut [0]).expect("an orderly close"),
+        0,
+        "it was idle for the longest time"
+    );
+    assert!(is_answered(&mut idle[1], GET), "one eviction is enough");
     assert_eq!(server.entry().counters.get(Counter::ConnAcceptError), 1);
     drop((others, idle, new));
     assert_eq!(server.stop(), WorkerExit::Done);

@@ -1,5 +1,5 @@
-//! No client holds a worker for itself: not one that always has a request, not one that is as fast as
-//! the worker, not those that fill it up to its limit.
+//! No client monopolizes a worker: neither one that always has a request, nor one that sends as fast as the
+//! worker reads, nor idle clients that fill the worker up to its connection limit.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -32,11 +32,11 @@ fn a_new_connection_is_accepted_while_others_send_without_pause() {
             })
         })
         .collect();
-    thread::sleep(Duration::from_millis(200)); // all of them are at it
+    thread::sleep(Duration::from_millis(200)); // all of them are sending
     let answered = (0..5).filter(|_| is_answered(&mut server.connect(), GET)).count();
     is_over.store(true, Ordering::Relaxed);
     for client in clients {
-        client.join().expect("a client is answered as long as it asks");
+        client.join().expect("each request of a client is answered");
     }
     assert_eq!(answered, 5);
     assert_eq!(server.stop(), WorkerExit::Done);
@@ -53,13 +53,17 @@ fn a_full_worker_evicts_an_idle_connection_for_a_new_one() {
         assert!(is_answered(client, GET));
         client.write_all(first).expect("half a request is sent");
     }
-    thread::sleep(Duration::from_millis(100)); // both are busy from now on
+    thread::sleep(Duration::from_millis(100)); // the worker has read both halves
     let mut late = server.connect();
     late.write_all(GET).expect("the request is sent");
-    thread::sleep(Duration::from_millis(100)); // there is no room for it yet
+    thread::sleep(Duration::from_millis(100)); // the worker has no room for it yet
     assert!(is_answered(&mut held[0], second));
-    assert!(has_answer(&mut late), "the idle connection did not make room");
-    assert_eq!(held[0].read(&mut [0; 1]).expect("a tidy end"), 0, "the idle one is still there");
+    assert!(has_answer(&mut late), "the idle connection was not evicted");
+    assert_eq!(
+        held[0].read(&mut [0; 1]).expect("an orderly close"),
+        0,
+        "the idle one is still open"
+    );
     assert!(is_answered(&mut held[1], second), "the busy one is gone");
     drop((held, late));
     assert_eq!(server.stop(), WorkerExit::Done);
@@ -90,7 +94,7 @@ fn a_fast_upload_does_not_starve_other_connections() {
         assert!(is_answered(&mut other, GET));
     }
     upload.join().expect("the upload is answered");
-    // Each time it leaves off with the body incomplete, it counts; the others come after that.
+    // The worker counts each turn that ends with an incomplete body, and then serves the others.
     let turns = server.entry().counters.get(Counter::ReqActive);
     assert!(turns >= PIECES as u64 / 2, "an upload of {PIECES} MB was read in {turns} turns");
     drop(other);

@@ -1,5 +1,7 @@
-//! Every request of `tests/wire`, sent to a running worker whole, byte by byte, and cut in two.
-//! What the application saw, what the client gets and what the worker counts must all be as expected.
+//! Sends every file of `tests/wire` to a running worker: whole, byte by byte, and cut in two at every place.
+//!
+//! The tests compare what the application receives, what the client receives and what the worker counts with
+//! the expectation beside each file.
 
 use std::thread;
 
@@ -7,18 +9,18 @@ use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::Counter;
 use arctos_worker::worker::WorkerExit;
 
+use crate::support::conversation::{Conversation, Pace};
 use crate::support::corpus::{Case, End, load};
 use crate::support::echo::Echo;
 use crate::support::server::Server;
-use crate::support::talk::{Pace, Talk};
 
-/// Files below this wait for the worker to have read each byte before they send the next.
-const IN_STEP_BELOW: usize = 300;
+/// Files of fewer bytes are sent in lockstep: the worker has read each byte before the next is sent.
+const LOCKSTEP_LIMIT_BYTES: usize = 300;
 
-/// Workers that share what is long: one after the other, its files would take minutes.
-const TRIALS: usize = 4;
+/// Number of workers that share the longest test, which takes half a million connections.
+const TRIAL_COUNT: usize = 4;
 
-/// A worker, and what it should have counted by now.
+/// A worker, and the counts that it should have reached.
 struct Trial {
     server: Server,
     accepted: u64,
@@ -37,7 +39,7 @@ impl Trial {
         self.accepted += 1;
         self.answered += case.requests.len() as u64;
         self.refused += u64::from(matches!(case.end, End::Refused(_)));
-        if let Err(difference) = Talk::open(&self.server, case).converse(pieces, pace) {
+        if let Err(difference) = Conversation::open(&self.server, case).run(pieces, pace) {
             let first = pieces.first().map_or(0, |piece| piece.len());
             let count = pieces.len();
             let name = &case.name;
@@ -46,8 +48,7 @@ impl Trial {
         }
     }
 
-    /// The worker leaves with nothing undone, and its counters add up (the state table of the 15
-    /// counters, and its invariants).
+    /// Stops the worker, which must have nothing left to do, and checks the invariants of its counters.
     fn finish(self) {
         let differences = &self.differences[..self.differences.len().min(40)];
         assert!(
@@ -103,7 +104,8 @@ fn each_file_sent_whole_is_answered_as_expected() {
 fn each_file_sent_byte_by_byte_is_answered_as_expected() {
     let mut trial = Trial::start();
     for case in load() {
-        let pace = if case.bytes.len() < IN_STEP_BELOW { Pace::InStep } else { Pace::AtOnce };
+        let pace =
+            if case.bytes.len() < LOCKSTEP_LIMIT_BYTES { Pace::Lockstep } else { Pace::AtOnce };
         trial.send(&case, &case.bytes.chunks(1).collect::<Vec<_>>(), pace);
     }
     trial.finish();
@@ -113,13 +115,13 @@ fn each_file_sent_byte_by_byte_is_answered_as_expected() {
 fn each_file_sent_in_two_pieces_is_answered_as_expected() {
     let cases = &load();
     thread::scope(|scope| {
-        for part in 0..TRIALS {
+        for part in 0..TRIAL_COUNT {
             scope.spawn(move || {
                 let mut trial = Trial::start();
-                for case in cases.iter().skip(part).step_by(TRIALS) {
+                for case in cases.iter().skip(part).step_by(TRIAL_COUNT) {
                     for at in 1..case.bytes.len() {
                         let (first, second) = case.bytes.split_at(at);
-                        trial.send(case, &[first, second], Pace::InStep);
+                        trial.send(case, &[first, second], Pace::Lockstep);
                     }
                 }
                 trial.finish();

@@ -6,10 +6,10 @@
 //! name has the word.
 #![expect(clippy::unwrap_used, reason = "all of it is test code")]
 
-mod actor;
+mod application;
 #[path = "../support/harness.rs"]
 mod harness;
-mod opening;
+mod on_start;
 #[path = "../support/process.rs"]
 mod process;
 mod reload;
@@ -22,9 +22,9 @@ use std::process::{Command, ExitCode};
 use arctos::client::ctl::{self, Order, Verb};
 use nix::sys::signal::{Signal, kill};
 
-use actor::serve;
+use application::serve;
 use harness::{Test, tests};
-use opening::{
+use on_start::{
     a_stop_does_not_wait_for_on_start, an_on_start_failure_exits_with_3_and_is_reported_once,
     an_on_start_failure_in_a_reload_keeps_the_old_workers,
     on_start_is_killed_after_the_boot_timeout,

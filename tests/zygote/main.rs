@@ -5,13 +5,13 @@
 //! with threads. `cargo test --test zygote -- WORD` runs the tests whose name has the word.
 #![expect(clippy::unwrap_used, reason = "all of it is test code")]
 
-mod actor;
+mod application;
 #[path = "../support/harness.rs"]
 mod harness;
-mod keeper;
 #[path = "../support/process.rs"]
 #[allow(dead_code, reason = "the tests of the supervisor use more of it")]
 mod process;
+mod supervisor;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -33,7 +33,7 @@ pub(crate) const GATE: &str = "ARCTOS_TEST_GATE";
 
 fn main() -> ExitCode {
     match std::env::var(ROLE) {
-        Ok(role) => ExitCode::from(keeper::keep(&role)),
+        Ok(role) => ExitCode::from(supervisor::keep(&role)),
         Err(_) => harness::run(TESTS),
     }
 }

@@ -31,7 +31,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid};
 
 use crate::LIMIT;
-use crate::actor::Actor;
+use crate::application::Actor;
 use crate::process::open_count;
 
 const GENERATION: Generation = Generation(3);

@@ -16,8 +16,8 @@ use nix::sys::signal::{Signal, raise};
 use nix::unistd::{Pid, getpgrp, read, write};
 
 use crate::GATE;
-use crate::keeper::INHERITED;
 use crate::process::open_count;
+use crate::supervisor::INHERITED;
 
 /// Loads a role.
 pub(crate) struct Actor {

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -18,23 +17,19 @@ use arctos::system::environment::Environment;
 use arctos_worker::settings::AppSpec;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::{Level, Log, LogFormat, Value};
-use arctos_worker::shared::scoreboard::{self, Counter, ServerState};
+use arctos_worker::shared::scoreboard::{Counter, ServerState};
 use arctos_worker::worker_init::{BootFailure, LIFE_FAILED, LIFE_READY, WorkerExit, WorkerInit};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{Pid, getpgrp, pause, read, write};
+use nix::unistd::{Pid, getpgrp, pause, write};
 
-use crate::process::open_count;
+use crate::test_worker::{self, count_inherited_descriptors, log_inheritance};
 use crate::{ADMIN, OPTIONS};
-
-/// The standard streams, and what whoever started the tests has left open: it is not ours to close.
-static INHERITED: OnceLock<usize> = OnceLock::new();
 
 /// Runs a server in this process; its exit code.
 pub(crate) fn serve(role: &str) -> i32 {
-    INHERITED.set(open_count()).unwrap();
+    count_inherited_descriptors();
     let line = std::env::var(OPTIONS).unwrap_or("--workers 2".into());
     let words = "arctos none:app --bind 127.0.0.1:0 --name test ".to_owned() + &line;
     if role == "defective" {
@@ -127,7 +122,7 @@ impl Launch for Actor {
             "breaks later" if init.generation.0 == 2 => return fail(WorkerExit::NotImportable),
             "parent" => drop(Command::new("sh").args(["-c", "sh -c 'exit 4' &"]).status()),
             "family" => drop(Command::new("sleep").arg("1000").spawn().unwrap()),
-            "introspective" => introspect(&init),
+            "introspective" => log_inheritance(&init),
             _ => {}
         }
         init.entry.set_ready();
@@ -142,26 +137,7 @@ impl Launch for Actor {
             }
             _ => {}
         }
-        loop {
-            let mut fds = [
-                PollFd::new(init.life.as_fd(), PollFlags::POLLIN),
-                PollFd::new(init.doorbell.as_fd(), PollFlags::POLLIN),
-            ];
-            poll(&mut fds, PollTimeout::NONE).unwrap();
-            if read(&init.life, &mut [0; 8]) == Ok(0) {
-                init.log.line(Level::Info, "actor.orphaned", &[]);
-                return WorkerExit::Done;
-            }
-            let _ = read(&init.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
-            let command = init.entry.command();
-            let pairs = [("command", Value::Text(&format!("{command:?}")))];
-            init.log.line(Level::Info, "actor.told", &pairs);
-            match command {
-                scoreboard::Command::Serve | scoreboard::Command::Announce => {}
-                scoreboard::Command::Drain | scoreboard::Command::Quick if self.0 == "family" => {}
-                scoreboard::Command::Drain | scoreboard::Command::Quick => return WorkerExit::Done,
-            }
-        }
+        test_worker::serve(&init, self.0 == "family")
     }
 }
 
@@ -193,32 +169,4 @@ fn tell_restarts(init: &WorkerInit) {
         ("end", Value::Text("")),
     ];
     init.log.line(Level::Info, "actor.restarts", &pairs);
-}
-
-/// Logs what this worker was given, and what it was not.
-fn introspect(init: &WorkerInit) {
-    let own = 2 + init.listeners.len() + usize::from(init.log.as_fd().is_some());
-    let own = own + usize::from(init.supervisor.as_fd().is_some());
-    let own = own + 1; // The pipe for its stacks.
-    let open = open_count() - INHERITED.get().unwrap();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = |key: &str| status.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
-    let hex = |key| u64::from_str_radix(line(key).split_whitespace().last().unwrap(), 16).unwrap();
-    let count = |key, signals: &[Signal]| {
-        signals.iter().filter(|&&signal| hex(key) >> (signal as i32 - 1) & 1 == 1).count() as i64
-    };
-    // What a worker does catch from its start is its own, and nothing that it executes inherits.
-    let caught = count("SigCgt:", &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
-    let ignored = count("SigIgn:", &[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2]);
-    let name = line("Name:");
-    let pairs = [
-        ("excess", Value::Number(open as i64 - own as i64)),
-        ("caught", Value::Number(caught)),
-        ("ignored", Value::Number(ignored)),
-        ("blocked", Value::Number(hex("SigBlk:") as i64)),
-        ("leads_group", Value::Number(i64::from(getpgrp() == Pid::this()))),
-        ("notify", Value::Number(i64::from(std::env::var_os("NOTIFY_SOCKET").is_some()))),
-        ("title", Value::Text(name.trim_start_matches("Name:\t"))),
-    ];
-    init.log.line(Level::Info, "actor.found", &pairs);
 }

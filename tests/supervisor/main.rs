@@ -13,6 +13,8 @@ mod on_start;
 #[path = "../support/process.rs"]
 mod process;
 mod reload;
+#[path = "../support/test_worker.rs"]
+mod test_worker;
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
@@ -166,7 +168,7 @@ fn a_supervisor_that_panics_exits_with_70_and_leaves_no_worker() {
     let mut server = Server::start("defective");
     assert_eq!(server.ends(), Some(70));
     assert_eq!(server.seen_count("the roof comes down"), 1);
-    assert_eq!(server.seen_count("actor.orphaned"), 1, "the first worker had been forked");
+    assert_eq!(server.seen_count("app.orphaned"), 1, "the first worker had been forked");
 }
 
 fn an_unexpected_worker_exit_counts_a_restart_with_its_reason() {
@@ -220,7 +222,7 @@ fn sigttin_and_sigttou_change_the_number_of_workers() {
     server.signal(Signal::SIGTTIN);
     server.says(&["worker.ready", "slot=2"]);
     server.signal(Signal::SIGTTOU);
-    server.says(&["actor.told", "Drain"]);
+    server.says(&["app.command", "Drain"]);
     server.says(&["worker.left", "slot=2"]);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
@@ -242,8 +244,8 @@ fn an_adopted_orphan_is_reaped_and_nothing_is_restarted() {
 fn workers_notice_that_the_supervisor_was_killed() {
     let mut server = Server::start("serves").awaited();
     server.signal(Signal::SIGKILL);
-    server.says(&["actor.orphaned"]);
-    server.says(&["actor.orphaned"]);
+    server.says(&["app.orphaned"]);
+    server.says(&["app.orphaned"]);
 }
 
 fn a_worker_inherits_only_its_own_descriptors_and_signals() {
@@ -251,8 +253,8 @@ fn a_worker_inherits_only_its_own_descriptors_and_signals() {
         command.env("NOTIFY_SOCKET", "/nonexistent").env(ADMIN, "127.0.0.1:0");
     });
     for slot in 0..2 {
-        let line = server.says(&["actor.found"]);
-        let expected = "excess=0 caught=0 ignored=0 blocked=0 leads_group=1 notify=0";
+        let line = server.says(&["app.inherited"]);
+        let expected = "excess=0 nonblocking=3 caught=0 ignored=0 blocked=0 leads_group=1 notify=0";
         assert!(line.contains(expected), "{slot}: {line}");
         assert!(line.contains("test: w"), "{line}");
     }
@@ -266,8 +268,8 @@ fn a_second_sigterm_skips_the_drain_delay() {
     })
     .awaited();
     server.signal(Signal::SIGTERM);
-    server.says(&["actor.told", "Announce"]);
-    server.says(&["actor.told", "Announce"]);
+    server.says(&["app.command", "Announce"]);
+    server.says(&["app.command", "Announce"]);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
     assert_eq!(server.seen_count("command=Drain"), 2);
@@ -279,7 +281,7 @@ fn a_second_sigint_kills_an_unresponsive_worker_and_its_children() {
     })
     .awaited();
     server.signal(Signal::SIGINT);
-    server.says(&["actor.told", "Quick"]);
+    server.says(&["app.command", "Quick"]);
     server.signal(Signal::SIGINT);
     server.says(&["worker.killed", "slot=0"]);
     // The pipe of its log ends only when the worker's own child, which has it, too, is gone.

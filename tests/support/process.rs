@@ -1,6 +1,5 @@
 //! The test's side: a server as a child process, awaited by what its log says.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -101,10 +100,4 @@ impl Drop for Server {
 pub(crate) fn pid_of(line: &str) -> Pid {
     let (_, rest) = line.split_once("pid=").unwrap();
     Pid::from_raw(rest.split(' ').next().unwrap().parse().unwrap())
-}
-
-/// How many descriptors this process has.
-pub(crate) fn open_count() -> usize {
-    // One more is the directory itself.
-    fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }

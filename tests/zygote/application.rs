@@ -1,23 +1,18 @@
 //! The application's side: what a zygote loads, and the workers that play with it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
 
 use arctos::process::launch::{Launch, Preloaded};
 use arctos::process::sigaction::{Disposition, set_disposition};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, Value};
-use arctos_worker::shared::scoreboard::Command;
 use arctos_worker::worker_init::{BootFailure, LIFE_READY, WorkerExit, WorkerInit};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
-use nix::unistd::{Pid, getpgrp, read, write};
+use nix::unistd::write;
 
 use crate::GATE;
-use crate::process::open_count;
-use crate::supervisor::INHERITED;
+use crate::test_worker::{self, is_ignored, log_inheritance};
 
 /// Loads a role.
 pub(crate) struct Actor {
@@ -106,10 +101,10 @@ impl Preloaded for Loaded<'_> {
         init.log.line(Level::Info, "actor.plays", &pairs);
         init.entry.occupy(std::process::id());
         match self.role {
-            "introspective" => introspect(&init),
+            "introspective" => log_inheritance(&init),
             "panics later" => panic!("the stage gives way"),
             "ignores usr2" => {
-                let ignores = i64::from(has_signal("SigIgn:", Signal::SIGUSR2));
+                let ignores = i64::from(is_ignored(Signal::SIGUSR2));
                 init.log.line(Level::Info, "actor.ignores", &[("usr2", Value::Number(ignores))]);
             }
             "connected" => {
@@ -124,67 +119,6 @@ impl Preloaded for Loaded<'_> {
         if self.role == "leaves at once" {
             return WorkerExit::Done;
         }
-        loop {
-            let mut fds = [
-                PollFd::new(init.life.as_fd(), PollFlags::POLLIN),
-                PollFd::new(init.doorbell.as_fd(), PollFlags::POLLIN),
-            ];
-            let _ = poll(&mut fds, PollTimeout::NONE); // EINTR: nothing of ours.
-            if read(&init.life, &mut [0; 8]) == Ok(0) {
-                init.log.line(Level::Info, "actor.orphaned", &[]);
-                return WorkerExit::Done;
-            }
-            let _ = read(&init.doorbell, &mut [0; 8]); // EAGAIN: it was the other one.
-            match init.entry.command() {
-                Command::Serve | Command::Announce => {}
-                Command::Drain | Command::Quick => return WorkerExit::Done,
-            }
-        }
+        test_worker::serve(&init, false)
     }
-}
-
-/// Logs what this worker was given, and what it was not.
-fn introspect(init: &WorkerInit) {
-    let given = [&init.life, &init.doorbell, &init.listeners[0].socket];
-    let access_log = usize::from(init.access_log.is_some());
-    let own = given.len() + access_log + usize::from(init.log.as_fd().is_some());
-    let own = own + usize::from(init.supervisor.as_fd().is_some());
-    let own = own + 1; // The pipe for its stacks.
-    let open = open_count() - INHERITED.get().unwrap();
-    let is_nonblocking = |fd: &&&std::os::fd::OwnedFd| {
-        let flags = fcntl(fd.as_fd(), FcntlArg::F_GETFL).unwrap();
-        OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)
-    };
-    let nonblocking = given.iter().filter(is_nonblocking).count();
-    // All are closed when the application runs a program.
-    for fd in given.map(AsRawFd::as_raw_fd) {
-        let flags = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
-        let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
-        assert_ne!(u32::from_str_radix(flags.trim(), 8).unwrap() & 0o2_000_000, 0, "{flags}");
-    }
-    let count = |key, signals: &[Signal]| {
-        signals.iter().filter(|&&signal| has_signal(key, signal)).count() as i64
-    };
-    let caught = count("SigCgt:", &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
-    let ignored = count("SigIgn:", &[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2]);
-    let blocked = Signal::iterator().filter(|&signal| has_signal("SigBlk:", signal)).count();
-    let title = fs::read_to_string("/proc/self/comm").unwrap();
-    let pairs = [
-        ("excess", Value::Number(open as i64 - own as i64)),
-        ("nonblocking", Value::Number(nonblocking as i64)),
-        ("caught", Value::Number(caught)),
-        ("ignored", Value::Number(ignored)),
-        ("blocked", Value::Number(blocked as i64)),
-        ("leads_group", Value::Number(i64::from(getpgrp() == Pid::this()))),
-        ("notify", Value::Number(i64::from(std::env::var_os("NOTIFY_SOCKET").is_some()))),
-        ("title", Value::Text(title.trim_end())),
-    ];
-    init.log.line(Level::Info, "actor.found", &pairs);
-}
-
-/// Whether a set of signals in /proc/PID/status has this one.
-fn has_signal(key: &str, signal: Signal) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-    u64::from_str_radix(line.trim(), 16).unwrap() >> (signal as i32 - 1) & 1 == 1
 }

@@ -12,6 +12,8 @@ mod harness;
 #[allow(dead_code, reason = "the tests of the supervisor use more of it")]
 mod process;
 mod supervisor;
+#[path = "../support/test_worker.rs"]
+mod test_worker;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -135,7 +137,7 @@ fn workers_share_the_loaded_code_and_are_children_of_the_supervisor() {
     assert!(!children(zygote).contains(&third));
     let keeper = quits(keeper);
     assert_eq!(keeper.seen_count(&format!(" loaded_by={zygote} ")), 3);
-    assert_eq!(keeper.seen_count("actor.orphaned"), 2);
+    assert_eq!(keeper.seen_count("app.orphaned"), 2);
 }
 
 fn before_fork_runs_in_the_zygote_for_each_worker() {
@@ -193,7 +195,7 @@ fn a_worker_inherits_only_its_own_descriptors_and_signals() {
     loaded(&mut keeper);
     for slot in 0..2 {
         tell(&mut keeper, &format!("spawn {slot}"));
-        let line = keeper.says(&["actor.found", &format!("slot={slot} ")]);
+        let line = keeper.says(&["app.inherited", &format!("slot={slot} ")]);
         // One descriptor of the application's, which is the worker's as well.
         let expected = "excess=1 nonblocking=3 caught=0 ignored=0 blocked=0 leads_group=1 notify=0";
         assert!(line.contains(expected), "{line}");
@@ -273,7 +275,7 @@ fn zygote_and_workers_exit_when_the_supervisor_is_killed() {
     keeper.signal(Signal::SIGKILL);
     // The pipe of their log ends when the last of them has.
     assert_eq!(keeper.ends(), None);
-    assert_eq!(keeper.seen_count("actor.orphaned"), 2);
+    assert_eq!(keeper.seen_count("app.orphaned"), 2);
 }
 
 fn a_zygote_that_loads_forever_dies_with_the_supervisor() {

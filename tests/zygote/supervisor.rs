@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arctos::config::Privileges;
@@ -32,7 +32,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::LIMIT;
 use crate::application::Actor;
-use crate::process::open_count;
+use crate::test_worker::count_inherited_descriptors;
 
 const GENERATION: Generation = Generation(3);
 
@@ -48,12 +48,9 @@ struct Keeper {
     reaped: Option<Pid>,
 }
 
-/// The standard streams, and what whoever started the tests has left open: it is not ours to close.
-pub(crate) static INHERITED: OnceLock<usize> = OnceLock::new();
-
 /// Lives; the exit code.
 pub(crate) fn keep(role: &str) -> u8 {
-    INHERITED.set(open_count()).unwrap();
+    count_inherited_descriptors();
     let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
     let log = Log::new(Level::Debug, LogFormat::Text, stderr);
     let signals = Signals::install().unwrap();

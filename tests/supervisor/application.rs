@@ -1,4 +1,4 @@
-//! The server's side of the tests: a supervisor whose workers are a few lines of Rust.
+//! The server that the tests start: a supervisor whose application is a few lines of Rust.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -27,18 +27,18 @@ use nix::unistd::{Pid, getpgrp, pause, write};
 use crate::test_worker::{self, count_inherited_descriptors, log_inheritance};
 use crate::{ADMIN, OPTIONS};
 
-/// Runs a server in this process; its exit code.
+/// Runs a server in this process and returns its exit code.
 pub(crate) fn serve(role: &str) -> i32 {
     count_inherited_descriptors();
     let line = std::env::var(OPTIONS).unwrap_or("--workers 2".into());
     let words = "arctos none:app --bind 127.0.0.1:0 --name test ".to_owned() + &line;
-    if role == "defective" {
+    if role == "supervisor panics" {
         let words = words.split_whitespace().map(Into::into);
-        return server::run(words, Environment::default(), &Stage(role.into()));
+        return server::run(words, Environment::default(), &TestRuntime(role.into()));
     }
     let parsed = cli::parse(words.split_whitespace().map(Into::into), Environment::default());
     let Ok(Invocation::Serve(mut config)) = parsed else { panic!("{words}: {parsed:?}") };
-    config.patience.quick = Duration::from_secs(20); // Longer than a test takes.
+    config.patience.quick = Duration::from_secs(20); // No test takes that long.
     let admin = std::env::var(ADMIN).unwrap_or_default();
     config.admin_binds = admin.split_whitespace().map(|bind| bind.parse().unwrap()).collect();
     let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
@@ -46,25 +46,26 @@ pub(crate) fn serve(role: &str) -> i32 {
     let listeners = Listeners::bind(&config.binds, &ListenOptions::from(&*config)).unwrap();
     prctl::set_child_subreaper(true).unwrap();
     match role {
-        "opens for ever" => config.patience.boot = Duration::from_millis(300),
-        "threaded" => {
+        "on_start never ends" => config.patience.boot = Duration::from_millis(300),
+        "has a thread" => {
             std::thread::Builder::new().name("stray".into()).spawn(std::thread::park).unwrap();
         }
-        "blocked" => SigSet::all().thread_block().unwrap(),
+        "blocks signals" => SigSet::all().thread_block().unwrap(),
         _ => {}
     }
-    let load = || Revision { config: (*config).clone(), launch: Box::new(Actor(role.into())) };
+    let load =
+        || Revision { config: (*config).clone(), launch: Box::new(TestApplication(role.into())) };
     monitor::run(load(), &|| Ok(load()), listeners, log) as i32
 }
 
-/// A worker that plays its role.
-struct Actor(String);
+/// An application that plays the given role.
+struct TestApplication(String);
 
-impl Launch for Actor {
+impl Launch for TestApplication {
     fn before_fork(&self) {
         static FORKS: AtomicU32 = AtomicU32::new(0);
         let is_first = FORKS.fetch_add(1, Ordering::Relaxed) == 0;
-        assert!(is_first || self.0 != "defective", "the roof comes down");
+        assert!(is_first || self.0 != "supervisor panics", "deliberate panic in the supervisor");
     }
 
     fn open(&self, generation: Generation, _log: &Log) -> Result<(), BootFailure> {
@@ -75,21 +76,21 @@ impl Launch for Actor {
             ("leads_group", number(i64::from(getpgrp() == Pid::this()))),
         ];
         let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
-        Log::new(Level::Debug, LogFormat::Text, stderr).line(Level::Info, "actor.opens", &pairs);
+        Log::new(Level::Debug, LogFormat::Text, stderr).line(Level::Info, "app.on_start", &pairs);
         match self.0.as_str() {
-            "opens badly" => {
+            "on_start fails" => {
                 let report = "Traceback: no such table\n".to_owned();
                 Err(BootFailure::not_booted(report))
             }
-            "opens badly later" if generation.0 == 2 => {
+            "on_start fails in generation 2" if generation.0 == 2 => {
                 let report = "Traceback: no such table\n".repeat(10_000);
                 Err(BootFailure::not_booted(report))
             }
-            "aborts in its opening" => std::process::abort(),
-            "opens for ever" => loop {
+            "on_start aborts" => std::process::abort(),
+            "on_start never ends" => loop {
                 pause();
             },
-            "opens for ever later" if generation.0 == 2 => loop {
+            "on_start never ends in generation 2" if generation.0 == 2 => loop {
                 pause();
             },
             _ => Ok(()),
@@ -104,54 +105,58 @@ impl Launch for Actor {
             exit
         };
         match self.0.as_str() {
-            "not importable" => return fail(WorkerExit::NotImportable),
-            "not booted" => return fail(WorkerExit::NotBooted),
-            "panics" => panic!("the stage is on fire"),
-            "counted" | "exits" => tell_restarts(&init),
+            "import fails" => return fail(WorkerExit::NotImportable),
+            "boot fails" => return fail(WorkerExit::NotBooted),
+            "boot panics" => panic!("deliberate panic at boot"),
+            "logs restarts" | "exits" => log_restarts(&init),
             "boots once" => {
-                tell_restarts(&init);
+                log_restarts(&init);
                 if init.header.state() == ServerState::Serving {
                     return fail(WorkerExit::NotBooted);
                 }
             }
-            "busy" => init.entry.begin_request(monotonic(), b"GET", b"/slow"),
+            "is in a request" => init.entry.begin_request(monotonic(), b"GET", b"/slow"),
             "hangs once" if init.entry.counters.get(Counter::ReqDone) == 0 && init.slot.0 == 0 => {
                 init.entry.counters.inc(Counter::ReqDone);
                 init.entry.begin_request(monotonic(), b"GET", b"/for/ever");
             }
-            "breaks later" if init.generation.0 == 2 => return fail(WorkerExit::NotImportable),
-            "parent" => drop(Command::new("sh").args(["-c", "sh -c 'exit 4' &"]).status()),
-            "family" => drop(Command::new("sleep").arg("1000").spawn().unwrap()),
-            "introspective" => log_inheritance(&init),
+            "import fails in generation 2" if init.generation.0 == 2 => {
+                return fail(WorkerExit::NotImportable);
+            }
+            "leaves an orphan" => {
+                drop(Command::new("sh").args(["-c", "sh -c 'exit 4' &"]).status())
+            }
+            "ignores stops" => drop(Command::new("sleep").arg("1000").spawn().unwrap()),
+            "logs its inheritance" => log_inheritance(&init),
             _ => {}
         }
         init.entry.set_ready();
-        init.supervisor.unbind().unwrap(); // As a worker does, which was bound while it booted.
-        let _ = write(&init.life, &[LIFE_READY]); // EPIPE: the supervisor is gone, as the loop hears.
+        init.supervisor.unbind().unwrap(); // A worker is bound to its supervisor only while it boots.
+        let _ = write(&init.life, &[LIFE_READY]); // EPIPE: the supervisor is gone, which the loop notices.
         match self.0.as_str() {
             "exits" => std::process::exit(7),
-            "panics later" => panic!("the stage gives way"),
-            "dies later" if init.generation.0 == 2 => {
-                std::thread::sleep(Duration::from_millis(300)); // In its probation.
+            "panics" => panic!("deliberate panic"),
+            "exits in generation 2" if init.generation.0 == 2 => {
+                std::thread::sleep(Duration::from_millis(300)); // It exits in its probation.
                 std::process::exit(7);
             }
             _ => {}
         }
-        test_worker::serve(&init, self.0 == "family")
+        test_worker::serve(&init, self.0 == "ignores stops")
     }
 }
 
-/// CLOCK_MONOTONIC as the scoreboard has it.
+/// Reads CLOCK_MONOTONIC, the clock of the scoreboard.
 fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap().into()
 }
 
-/// Runs actors for [`server::run`].
-struct Stage(String);
+/// Runs the test application for [`server::run`].
+struct TestRuntime(String);
 
-impl Runtime for Stage {
+impl Runtime for TestRuntime {
     fn launch(&self, _application: &AppSpec) -> Box<dyn Launch> {
-        Box::new(Actor(self.0.clone()))
+        Box::new(TestApplication(self.0.clone()))
     }
 
     fn check(&self, _config: &Config, _log: &Log) -> Result<(), BootFailure> {
@@ -159,8 +164,8 @@ impl Runtime for Stage {
     }
 }
 
-/// Logs how the workers ended that had this entry before: every other one of a slot.
-fn tell_restarts(init: &WorkerInit) {
+/// Logs how the previous workers with this scoreboard entry exited, which are every other one of the slot.
+fn log_restarts(init: &WorkerInit) {
     let count = |counter| Value::Number(init.entry.counters.get(counter).cast_signed());
     let pairs = [
         ("boot", count(Counter::WorkerRestartsBoot)),
@@ -168,5 +173,5 @@ fn tell_restarts(init: &WorkerInit) {
         ("signal", count(Counter::WorkerRestartsSignal)),
         ("end", Value::Text("")),
     ];
-    init.log.line(Level::Info, "actor.restarts", &pairs);
+    init.log.line(Level::Info, "app.restarts", &pairs);
 }

@@ -1,4 +1,4 @@
-//! A worker on a thread of the test's process, with an application in plain Rust.
+//! A worker on a thread of the test's process, which runs an application in plain Rust.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker::{self, CONTROL_READY, Listener, Owner, WorkerExit, WorkerInit};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// How long a test waits for what must come at once, before it fails rather than hangs.
+/// Time limit for an event that must happen at once, so that a test fails rather than hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running worker.
@@ -32,7 +32,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a worker and waits until it says that it is ready.
+    /// Starts a worker and waits until it reports that it is ready.
     pub(crate) fn start<A: Application>(
         settings: Settings,
         application: impl FnOnce() -> A + Send + 'static,
@@ -77,12 +77,12 @@ impl Server {
         Self { address, entry, doorbell, _control: control, thread }
     }
 
-    /// What the worker counts.
+    /// The worker's entry in the scoreboard.
     pub(crate) fn entry(&self) -> &'static WorkerEntry {
         self.entry
     }
 
-    /// A new connection. It sends at once what it is given, and fails rather than waits for ever.
+    /// Opens a connection that sends without delay, and whose reads and writes have a time limit.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("the listener");
         stream.set_nodelay(true).expect("TCP_NODELAY");
@@ -91,7 +91,7 @@ impl Server {
         stream
     }
 
-    /// Asks the worker to leave, and waits until it has.
+    /// Tells the worker to drain, and waits until it has exited.
     pub(crate) fn stop(self) -> WorkerExit {
         self.entry.set_command(Command::Drain);
         self.doorbell.write(1).expect("the doorbell");

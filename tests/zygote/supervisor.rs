@@ -1,9 +1,9 @@
-//! A supervisor that does what is written to it, and says on its log what happens.
+//! A small supervisor that carries out the commands on its standard input and logs what happens.
 
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arctos::config::Privileges;
@@ -31,29 +31,26 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid};
 
 use crate::LIMIT;
-use crate::actor::Actor;
-use crate::process::open_count;
+use crate::application::TestApplication;
+use crate::test_worker::count_inherited_descriptors;
 
 const GENERATION: Generation = Generation(3);
 
-struct Keeper {
+struct TestSupervisor {
     log: Log,
     scoreboard: Scoreboard,
     socket: TcpListener,
     zygote: Option<Zygote>,
-    /// Our ends of the lines of those who were ordered and are not there yet.
+    /// Our ends of the control sockets of workers that were ordered but have not started.
     ordered: Vec<(SlotId, Side, ControlSocket)>,
-    crew: Vec<Child>,
-    /// The child that was reaped last.
+    children: Vec<Child>,
+    /// The child that we reaped last.
     reaped: Option<Pid>,
 }
 
-/// The standard streams, and what whoever started the tests has left open: it is not ours to close.
-pub(crate) static INHERITED: OnceLock<usize> = OnceLock::new();
-
-/// Lives; the exit code.
-pub(crate) fn keep(role: &str) -> u8 {
-    INHERITED.set(open_count()).unwrap();
+/// Runs a supervisor until its standard input ends.
+pub(crate) fn run(role: &str) {
+    count_inherited_descriptors();
     let stderr = io::stderr().as_fd().try_clone_to_owned().unwrap();
     let log = Log::new(Level::Debug, LogFormat::Text, stderr);
     let signals = Signals::install().unwrap();
@@ -76,16 +73,24 @@ pub(crate) fn keep(role: &str) -> u8 {
         scoreboard: &scoreboard,
         supervisor: &Arc::new(SupervisorProcess::this()),
     };
-    let actor = Actor::new(role, &log);
+    let application = TestApplication::new(role, &log);
     let patience = Duration::from_secs(60);
-    let zygote = Zygote::start(&actor, &inheritance, &setup, patience, Instant::now()).unwrap();
-    let (ordered, crew) = (Vec::new(), Vec::new());
-    Keeper { log, scoreboard, socket, zygote: Some(zygote), ordered, crew, reaped: None }
-        .serve(&signals);
-    0
+    let zygote =
+        Zygote::start(&application, &inheritance, &setup, patience, Instant::now()).unwrap();
+    let (ordered, children) = (Vec::new(), Vec::new());
+    TestSupervisor {
+        log,
+        scoreboard,
+        socket,
+        zygote: Some(zygote),
+        ordered,
+        children,
+        reaped: None,
+    }
+    .serve(&signals);
 }
 
-/// Who the zygote runs as; our own limit on processes becomes that user's.
+/// Returns the user that the zygote runs as, and sets the process limit that this user inherits from us.
 fn privileges() -> Privileges {
     let Ok(words) = std::env::var(LIMIT) else {
         return Privileges::default();
@@ -100,7 +105,7 @@ fn privileges() -> Privileges {
     }
 }
 
-impl Keeper {
+impl TestSupervisor {
     fn serve(mut self, signals: &Signals) {
         let mut input = String::new();
         let stdin = io::stdin();
@@ -109,14 +114,14 @@ impl Keeper {
                 PollFd::new(signals.as_fd(), PollFlags::POLLIN),
                 PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
             ];
-            let lives = self.crew.iter().filter_map(Child::awaited);
+            let controls = self.children.iter().filter_map(Child::awaited);
             let zygote = self.zygote.as_ref().and_then(Zygote::awaited);
-            fds.extend(lives.chain(zygote).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            fds.extend(controls.chain(zygote).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             let deadline = self.zygote.as_ref().and_then(Zygote::next_deadline);
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let ms = left.and_then(|left| i32::try_from(left.as_millis() + 1).ok());
             let timeout = ms.and_then(|ms| PollTimeout::try_from(ms).ok());
-            // EINTR: the signal has rung, too.
+            // EINTR: the signal also makes its descriptor readable.
             let _ = poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE));
             let is_input = fds[1].any() == Some(true);
             signals.take();
@@ -131,35 +136,35 @@ impl Keeper {
                     if line == "quit" {
                         return;
                     }
-                    self.obey(line);
+                    self.carry_out(line);
                     input = rest.to_owned();
                 }
             }
-            self.hear_zygote();
-            for index in 0..self.crew.len() {
-                self.hear_member(index);
+            self.poll_zygote();
+            for index in 0..self.children.len() {
+                self.poll_child(index);
             }
             while let Some((pid, status)) = reap() {
-                self.bury(pid, status);
+                self.reap(pid, status);
             }
         }
     }
 
-    fn obey(&mut self, line: &str) {
+    fn carry_out(&mut self, line: &str) {
         let (verb, object) = line.split_once(' ').unwrap_or((line, ""));
         match verb {
             "spawn" => self.spawn(SlotId(object.parse().unwrap())),
             "end" => {
                 let news =
                     self.zygote.as_mut().unwrap().end(Duration::from_secs(60), Instant::now());
-                self.heed(news);
+                self.handle(news);
             }
             "drain" => {
                 let slot = SlotId(object.parse().unwrap());
-                let member = self.crew.iter().find(|member| member.slot == slot).unwrap();
-                member.command(Command::Drain).unwrap();
+                let child = self.children.iter().find(|child| child.slot == slot).unwrap();
+                child.command(Command::Drain).unwrap();
             }
-            _ => self.log.line(Level::Info, "keeper.says", &[("word", Value::Text(object))]),
+            _ => self.log.line(Level::Info, "test.echo", &[("word", Value::Text(object))]),
         }
     }
 
@@ -167,8 +172,8 @@ impl Keeper {
         let side = Side::A;
         let entry = self.scoreboard.entry(slot, side).unwrap();
         entry.assign(GENERATION);
-        let (lines, life, doorbell) = ControlSocket::open(entry).unwrap();
-        self.ordered.push((slot, side, lines));
+        let (control, life, doorbell) = ControlSocket::open(entry).unwrap();
+        self.ordered.push((slot, side, control));
         let socket = OwnedFd::from(self.socket.try_clone().unwrap());
         let name = SocketName::Inet(self.socket.local_addr().unwrap());
         let listeners = vec![Listener { socket, name, owner: Owner::Outside }];
@@ -178,15 +183,15 @@ impl Keeper {
             Some(zygote) => zygote.spawn(order, Instant::now()),
             None => vec![News::SpawnFailed { slot, side, cause: SpawnCause::Gone }],
         };
-        self.heed(news);
+        self.handle(news);
     }
 
-    fn hear_zygote(&mut self) {
+    fn poll_zygote(&mut self) {
         let mut zygote = self.zygote.take();
         let admit = |pid| self.admission(pid);
         let news = zygote.as_mut().map(|zygote| zygote.listen(&admit, Instant::now()));
         self.zygote = zygote;
-        self.heed(news.unwrap_or_default());
+        self.handle(news.unwrap_or_default());
     }
 
     fn admission(&self, pid: Pid) -> Admission {
@@ -196,20 +201,20 @@ impl Keeper {
         }
     }
 
-    fn heed(&mut self, news: Vec<News>) {
+    fn handle(&mut self, news: Vec<News>) {
         for news in news {
             let pid = self.zygote.as_ref().map_or(Pid(0), Zygote::pid);
             news.write(&self.log, pid, GENERATION);
             match news {
                 News::Started { slot, side, pid } => {
-                    let lines = self.answered(slot, side);
-                    self.crew.push(Child::new(pid, slot, lines, Instant::now()));
-                    self.say("keeper.started", pid, slot);
+                    let control = self.take_ordered(slot, side);
+                    self.children.push(Child::new(pid, slot, control, Instant::now()));
+                    self.log_event("test.worker_started", pid, slot);
                 }
                 News::SpawnFailed { slot, side, cause } => {
-                    drop(self.answered(slot, side));
+                    drop(self.take_ordered(slot, side));
                     if cause == SpawnCause::Withdrawn {
-                        self.say("keeper.withdrawn", Pid(0), slot);
+                        self.log_event("test.order_withdrawn", Pid(0), slot);
                     }
                 }
                 News::Ready { .. }
@@ -222,38 +227,38 @@ impl Keeper {
         }
     }
 
-    fn answered(&mut self, slot: SlotId, side: Side) -> ControlSocket {
+    fn take_ordered(&mut self, slot: SlotId, side: Side) -> ControlSocket {
         let is_its = |of: &(SlotId, Side, ControlSocket)| (of.0, of.1) == (slot, side);
         self.ordered.remove(self.ordered.iter().position(is_its).unwrap()).2
     }
 
-    fn hear_member(&mut self, index: usize) {
-        let member = &mut self.crew[index];
-        let (pid, slot) = (member.pid, member.slot);
-        if member.listen() == Some(Word::Ready) {
-            self.say("keeper.ready", pid, slot);
+    fn poll_child(&mut self, index: usize) {
+        let child = &mut self.children[index];
+        let (pid, slot) = (child.pid, child.slot);
+        if child.listen() == Some(Word::Ready) {
+            self.log_event("test.worker_ready", pid, slot);
         }
     }
 
-    fn bury(&mut self, pid: Pid, status: ExitStatus) {
+    fn reap(&mut self, pid: Pid, status: ExitStatus) {
         if self.zygote.as_ref().is_some_and(|zygote| zygote.pid() == pid) {
             let mut zygote = self.zygote.take().unwrap();
             let news = zygote.exited(status, &|pid| self.admission(pid), Instant::now());
-            self.heed(news);
+            self.handle(news);
             return;
         }
         self.reaped = Some(pid);
-        self.hear_zygote(); // Who has ended may be somebody that it has not told us of.
+        self.poll_zygote(); // The zygote may not have reported this worker before.
         let pairs = [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
-        let Some(index) = self.crew.iter().position(|member| member.pid == pid) else {
-            return self.log.line(Level::Info, "keeper.orphan", &pairs);
+        let Some(index) = self.children.iter().position(|child| child.pid == pid) else {
+            return self.log.line(Level::Info, "test.orphan_reaped", &pairs);
         };
-        self.hear_member(index);
-        self.crew.swap_remove(index);
-        self.log.line(Level::Info, "keeper.reaped", &pairs);
+        self.poll_child(index);
+        self.children.swap_remove(index);
+        self.log.line(Level::Info, "test.worker_reaped", &pairs);
     }
 
-    fn say(&self, event: &str, pid: Pid, slot: SlotId) {
+    fn log_event(&self, event: &str, pid: Pid, slot: SlotId) {
         let pairs = [
             ("pid", Value::Number(i64::from(pid.0))),
             ("slot", Value::Number(i64::from(slot.0))),

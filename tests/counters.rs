@@ -1,149 +1,22 @@
-//! Every request of `tests/wire`, sent to a running worker whole, byte by byte, and cut in two.
-//! What the application saw, what the client gets and what the worker counts must all be as expected.
+//! Checks what a worker counts for one connection.
+//!
+//! The sequences are those of the state table of bjoern's 15 counters, with its abbreviations.
 
-#[path = "support/corpus.rs"]
-mod corpus;
-#[path = "support/echo.rs"]
-mod echo;
-#[path = "support/response.rs"]
-mod response;
-#[path = "support/server.rs"]
-mod server;
-#[path = "support/talk.rs"]
-mod talk;
-
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fmt, thread};
 
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::{Counter, Counters};
 use arctos_worker::worker::WorkerExit;
 
-use corpus::{Case, End};
-use echo::Echo;
-use response::ResponseReader;
-use server::{PATIENCE, Server};
-use talk::{Pace, Talk};
+use crate::support::echo::Echo;
+use crate::support::response::ResponseReader;
+use crate::support::server::{PATIENCE, Server};
 
-/// Files below this wait for the worker to have read each byte before they send the next.
-const IN_STEP_BELOW: usize = 300;
-
-/// Workers that share what is long: one after the other, its files would take minutes.
-const TRIALS: usize = 4;
-
-/// A worker, and what it should have counted by now.
-struct Trial {
-    server: Server,
-    accepted: u64,
-    answered: u64,
-    refused: u64,
-    differences: Vec<String>,
-}
-
-impl Trial {
-    fn start() -> Self {
-        let server = Server::start(Settings::default(), Echo::default);
-        Self { server, accepted: 0, answered: 0, refused: 0, differences: Vec::new() }
-    }
-
-    fn send(&mut self, case: &Case, pieces: &[&[u8]], pace: Pace) {
-        self.accepted += 1;
-        self.answered += case.requests.len() as u64;
-        self.refused += u64::from(matches!(case.end, End::Refused(_)));
-        if let Err(difference) = Talk::open(&self.server, case).converse(pieces, pace) {
-            let first = pieces.first().map_or(0, |piece| piece.len());
-            let count = pieces.len();
-            let name = &case.name;
-            self.differences
-                .push(format!("{name} ({count} pieces, the first of {first} bytes): {difference}"));
-        }
-    }
-
-    /// The worker leaves with nothing undone, and its counters add up (the state table of the 15
-    /// counters, and its invariants).
-    fn finish(self) {
-        let differences = &self.differences[..self.differences.len().min(40)];
-        assert!(
-            differences.is_empty(),
-            "{} differences:\n{}",
-            self.differences.len(),
-            differences.join("\n")
-        );
-        let counters = &self.server.entry().counters;
-        assert_eq!(self.server.stop(), WorkerExit::Done);
-        let count = |counter| counters.get(counter);
-        let [accepted, read, done, refused] = [
-            Counter::ConnAcceptSuccess,
-            Counter::ReqSuccessRead,
-            Counter::ReqDone,
-            Counter::ReqErrorParse,
-        ]
-        .map(count);
-        let [kept, closed, sent, cut] = [
-            Counter::RespDoneKeepalive,
-            Counter::RespConnClose,
-            Counter::RespDone,
-            Counter::RespAborted,
-        ]
-        .map(count);
-        let [gone, failed, aborted] =
-            [Counter::ReqErrorClientDisconnected, Counter::ReqErrorRead, Counter::ReqAborted]
-                .map(count);
-        assert_eq!(accepted, self.accepted, "conn.accept.success");
-        assert_eq!(read, self.answered, "req.success.read");
-        assert_eq!(refused, self.refused, "req.error.parse");
-        assert_eq!(accepted, closed + cut + aborted, "AS = SC + SX + RX");
-        assert_eq!(read + refused, done, "RR + EP = RD");
-        assert_eq!(gone + failed, aborted, "CD + ER = RX");
-        assert_eq!(sent, kept + closed, "SD = SK + SC");
-        assert_eq!(done, sent + cut, "RD = SD + SX");
-        assert_eq!([cut, failed, count(Counter::ReqErrorInternal)], [0; 3], "SX, ER, EI");
-        assert_eq!(count(Counter::ConnAcceptError), 0, "conn.accept.error");
-        assert_eq!(count(Counter::RespStatus2xx), read, "resp.status.2xx");
-    }
-}
-
-#[test]
-fn each_file_sent_whole_is_answered_as_expected() {
-    let mut trial = Trial::start();
-    for case in corpus::load() {
-        trial.send(&case, &[&case.bytes], Pace::AtOnce);
-    }
-    trial.finish();
-}
-
-#[test]
-fn each_file_sent_byte_by_byte_is_answered_as_expected() {
-    let mut trial = Trial::start();
-    for case in corpus::load() {
-        let pace = if case.bytes.len() < IN_STEP_BELOW { Pace::InStep } else { Pace::AtOnce };
-        trial.send(&case, &case.bytes.chunks(1).collect::<Vec<_>>(), pace);
-    }
-    trial.finish();
-}
-
-#[test]
-fn each_file_sent_in_two_pieces_is_answered_as_expected() {
-    let cases = &corpus::load();
-    thread::scope(|scope| {
-        for part in 0..TRIALS {
-            scope.spawn(move || {
-                let mut trial = Trial::start();
-                for case in cases.iter().skip(part).step_by(TRIALS) {
-                    for at in 1..case.bytes.len() {
-                        let (first, second) = case.bytes.split_at(at);
-                        trial.send(case, &[first, second], Pace::InStep);
-                    }
-                }
-                trial.finish();
-            });
-        }
-    });
-}
-
-/// The abbreviations of the 15 counters' state table, in its order.
+/// The 15 counters with their abbreviations, in the order of the state table.
 const COUNTERS: [(&str, Counter); 15] = [
     ("AS", Counter::ConnAcceptSuccess),
     ("AE", Counter::ConnAcceptError),
@@ -162,7 +35,7 @@ const COUNTERS: [(&str, Counter); 15] = [
     ("SX", Counter::RespAborted),
 ];
 
-/// How often each of the 15 has been counted.
+/// The value of each of the 15 counters.
 #[derive(PartialEq, Eq)]
 struct Counts([u64; 15]);
 
@@ -189,7 +62,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-/// The only connection of a worker, in step with it.
+/// The only client of a worker, which waits for the worker after each step.
 struct Client {
     reader: ResponseReader<TcpStream>,
     counters: &'static Counters,
@@ -215,7 +88,7 @@ impl Client {
 
     fn send(&self, bytes: &[u8]) {
         let read = self.counters.get(Counter::BytesIn) + bytes.len() as u64;
-        self.reader.get_ref().write_all(bytes).expect("the connection lives");
+        self.reader.get_ref().write_all(bytes).expect("the connection is open");
         self.wait("read", |counters| counters.get(Counter::BytesIn) == read);
     }
 
@@ -225,10 +98,10 @@ impl Client {
     }
 }
 
-/// What a worker counts for one connection.
-fn counts(talk: impl FnOnce(Client)) -> Counts {
+/// Returns what a worker counts for the connection of one client.
+fn counts(converse: impl FnOnce(Client)) -> Counts {
     let server = Server::start(Settings::default(), Echo::default);
-    talk(Client::connect(&server));
+    converse(Client::connect(&server));
     let counters = &server.entry().counters;
     assert_eq!(server.stop(), WorkerExit::Done);
     Counts::of(counters)
@@ -238,7 +111,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const GET_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 #[test]
-fn a_kept_connection_that_the_client_closes_counts_as_bjoern_does() {
+fn a_keep_alive_connection_closed_by_the_client_counts_as_in_bjoern() {
     let counts = counts(|mut client| {
         client.send(GET);
         client.expect(200);
@@ -256,7 +129,7 @@ fn a_connection_closed_by_request_counts_no_abort() {
 }
 
 #[test]
-fn each_request_of_a_kept_connection_is_counted() {
+fn each_request_of_a_keep_alive_connection_is_counted() {
     let counts = counts(|mut client| {
         for _ in 0..2 {
             client.send(GET);
@@ -277,15 +150,15 @@ fn both_of_two_pipelined_requests_are_counted() {
 }
 
 #[test]
-fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
+fn a_response_does_not_wait_for_the_rest_of_a_pipelined_request() {
     let server = Server::start(Settings::default(), Echo::default);
-    // What is held back for a next answer leaves after 200 ms in any case; how long it takes otherwise
-    // is up to how busy the machine is.
+    // The kernel sends a response that was corked for the next one after 200 ms. Without a cork, it takes as
+    // long as the machine is busy, so the shortest of ten counts.
     let waits = (0..10).map(|_| {
         let mut stream = server.connect();
         let sent = Instant::now();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTT").expect("the worker reads");
-        stream.read_exact(&mut [0; 16]).expect("an answer");
+        stream.read_exact(&mut [0; 16]).expect("a response");
         sent.elapsed()
     });
     assert!(waits.min() < Some(Duration::from_millis(150)));
@@ -307,7 +180,7 @@ fn a_connection_that_is_reset_counts_a_read_error() {
 }
 
 #[test]
-fn a_head_in_three_packets_is_active_twice() {
+fn a_head_in_three_packets_counts_as_active_twice() {
     let counts = counts(|mut client| {
         let (first, rest) = GET_CLOSE.split_at(10);
         let (second, third) = rest.split_at(10);
@@ -334,7 +207,7 @@ fn an_interim_response_is_not_counted() {
 }
 
 #[test]
-fn garbage_is_a_parse_error_and_is_answered() {
+fn garbage_counts_a_parse_error_and_is_answered() {
     let counts = counts(|mut client| {
         client.send(b"\x16\x03\x01\x00\xa5");
         client.expect(400);
@@ -343,7 +216,7 @@ fn garbage_is_a_parse_error_and_is_answered() {
 }
 
 #[test]
-fn half_a_body_is_no_request() {
+fn a_request_with_an_incomplete_body_is_not_counted() {
     let counts = counts(|client| {
         client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
     });
@@ -351,7 +224,7 @@ fn half_a_body_is_no_request() {
 }
 
 #[test]
-fn an_application_that_raises_is_an_internal_error() {
+fn an_application_that_raises_counts_an_internal_error() {
     let counts = counts(|mut client| {
         client.send(b"GET /raise HTTP/1.1\r\nHost: a\r\n\r\n");
         client.expect(500);
@@ -360,11 +233,11 @@ fn an_application_that_raises_is_an_internal_error() {
 }
 
 #[test]
-fn an_application_that_fails_behind_its_head_is_an_aborted_response() {
+fn a_failure_after_the_response_head_counts_an_aborted_response() {
     let counts = counts(|mut client| {
         client.send(b"GET /break HTTP/1.1\r\nHost: a\r\n\r\n");
         let response = client.reader.next_response(false);
-        assert!(response.is_err(), "a response cut short looks whole: {response:?}");
+        assert!(response.is_err(), "a truncated response looks complete: {response:?}");
     });
     assert_eq!(counts, Counts::parse("AS RR RD SX"));
 }

@@ -1,6 +1,5 @@
-//! The test's side: a server as a child process, awaited by what its log says.
+//! A server as a child process of a test, which waits for lines of its log.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -9,19 +8,20 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::ROLE;
+/// The environment variable with the role that a second process of this program plays.
+pub(crate) const ROLE: &str = "ARCTOS_TEST_ROLE";
 
-/// A test that waits so long for a line has failed.
+/// A test fails if it waits longer than this for a line.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server in a process of its own, and the lines of its log.
-pub(crate) struct Server {
+/// A second process of this program, and the lines of its log.
+pub(crate) struct TestProcess {
     pub(crate) process: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
 }
 
-impl Server {
+impl TestProcess {
     pub(crate) fn start(role: &str) -> Self {
         Self::with(role, |_| {})
     }
@@ -35,17 +35,17 @@ impl Server {
         let stderr = BufReader::new(process.stderr.take().unwrap());
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                let _ = sender.send(line); // The test is over.
+                let _ = sender.send(line); // The test may be over.
             }
         });
         Self { process, lines, seen: Vec::new() }
     }
 
-    /// The next line of the log with all these words.
-    pub(crate) fn says(&mut self, words: &[&str]) -> String {
+    /// Waits for the next line of the log with all these words.
+    pub(crate) fn wait_for(&mut self, words: &[&str]) -> String {
         loop {
             let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
-                panic!("never said {words:?}, but:\n{}", self.seen.join("\n"));
+                panic!("no line has {words:?}, but these were logged:\n{}", self.seen.join("\n"));
             };
             self.seen.push(line.clone());
             if words.iter().all(|word| line.contains(word)) {
@@ -54,8 +54,8 @@ impl Server {
         }
     }
 
-    pub(crate) fn awaited(mut self) -> Self {
-        self.says(&["server.ready"]);
+    pub(crate) fn until_ready(mut self) -> Self {
+        self.wait_for(&["server.ready"]);
         self
     }
 
@@ -63,25 +63,28 @@ impl Server {
         kill(Pid::from_raw(self.process.id().cast_signed()), signal).unwrap();
     }
 
-    /// The exit code of the server, with all its lines in `seen`.
-    pub(crate) fn ends(&mut self) -> Option<i32> {
+    /// Waits for the process to exit and for the end of its log; returns its exit code.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => self.seen.push(line),
-                // Nobody has the pipe any more: neither the server nor a worker.
+                // The pipe ends once the process and all its workers have closed it.
                 Err(RecvTimeoutError::Disconnected) => return self.process.wait().unwrap().code(),
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("does not end, but said:\n{}", self.seen.join("\n"));
+                    panic!(
+                        "the process does not exit, but these lines were logged:\n{}",
+                        self.seen.join("\n")
+                    );
                 }
             }
         }
     }
 
-    pub(crate) fn seen_count(&self, word: &str) -> usize {
+    pub(crate) fn line_count(&self, word: &str) -> usize {
         self.seen.iter().filter(|line| line.contains(word)).count()
     }
 
-    /// The pid of the worker that became ready last in this slot.
+    /// The pid of the worker in this slot that became ready last.
     pub(crate) fn pid_in(&self, slot: u16) -> Pid {
         let slot = format!("slot={slot} ");
         let mut lines = self.seen.iter().rev();
@@ -90,9 +93,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for TestProcess {
     fn drop(&mut self) {
-        let _ = self.process.kill(); // It has ended, as a rule.
+        let _ = self.process.kill(); // It usually has exited already.
         let _ = self.process.wait();
     }
 }
@@ -100,10 +103,4 @@ impl Drop for Server {
 pub(crate) fn pid_of(line: &str) -> Pid {
     let (_, rest) = line.split_once("pid=").unwrap();
     Pid::from_raw(rest.split(' ').next().unwrap().parse().unwrap())
-}
-
-/// How many descriptors this process has.
-pub(crate) fn open_count() -> usize {
-    // One more is the directory itself.
-    fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }

@@ -4,13 +4,17 @@ import os
 import select
 import signal
 import socket
+import sys
 from contextlib import ExitStack
 
 import pytest
 from account import Books
 from etsy_statsd import EtsyStatsd
+from namespaces import UNSHARE, require_pid_namespace
+from processes import children, state
 from server import PATIENCE_S, Server
 from statsd_sink import Sink
+from upgradable import UpgradableServer
 from wire import Wire
 
 # A shell starts what is in the background with SIGINT ignored, nohup(1) with SIGHUP; so would be all that starts here.
@@ -24,6 +28,25 @@ def serve():
     """Starts servers for one test; each is stopped after it, with exit status 0 and nothing left."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(Server(*arguments, **options))
+
+
+@pytest.fixture
+def serve_upgradable():
+    """The same for servers that can be upgraded."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(UpgradableServer(*arguments, **options))
+
+
+@pytest.fixture
+def first_process():
+    """A server in a PID namespace of its own, and the pid that its first process has outside."""
+    require_pid_namespace()
+    with Server("plain:app", workers=2, command=[*UNSHARE, sys.executable, "-m", "arctos"]) as server:
+        (first,) = children(server.pid)
+        yield server, first
+        if state(first) not in "XZ":
+            os.kill(first, signal.SIGTERM)
+        assert server.wait() == 0
 
 
 @pytest.fixture(scope="module")

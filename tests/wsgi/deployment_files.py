@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import yaml
-from server import APPS
+from server import APPS, ROOT
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-KUBERNETES = SCRIPTS / "kubernetes"
-SYSTEMD = SCRIPTS / "systemd"
+KUBERNETES = ROOT / "scripts" / "kubernetes"
+SYSTEMD = ROOT / "scripts" / "systemd"
 # The program as pip installs it.
 ARCTOS = str(Path(sys.executable).with_name("arctos"))
 # What Kubernetes puts in place of a `valueFrom`.

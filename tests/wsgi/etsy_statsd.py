@@ -11,10 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from server import PATIENCE_S
+from server import PATIENCE_S, ROOT
 
-TREE = Path(__file__).resolve().parent.parent.parent
-STATSD = TREE / "target" / "npm" / "node_modules" / "statsd" / "stats.js"
+STATSD = ROOT / "target" / "npm" / "node_modules" / "statsd" / "stats.js"
 FLUSH_MS = 100
 ATTEMPTS = 5
 MARK = "test.mark"
@@ -61,7 +60,7 @@ class EtsyStatsd:
                     "flushInterval": FLUSH_MS,
                     "deleteCounters": True,
                     "automaticConfigReload": False,
-                    "backends": [str(TREE / "tests" / "statsd" / "dump.js")],
+                    "backends": [str(ROOT / "tests" / "statsd" / "dump.js")],
                 }
             )
         )

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from enum import Enum
 from itertools import count
-from pathlib import Path
 from typing import NamedTuple
 
 from server import APPS, PATIENCE_S
@@ -206,12 +205,3 @@ class Code:
     def serve(self, serve, *options, **more):
         """A server of it."""
         return serve("shop:app", "--pythonpath", APPS, *options, **self.options, **more)
-
-
-def wait_until(holds, timeout=PATIENCE_S):
-    """For what no event tells."""
-    deadline = time.monotonic() + timeout
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.02)
-    return found

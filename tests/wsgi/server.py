@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 from processes import processes_with
 
-APPS = Path(__file__).resolve().parent.parent / "apps"
+ROOT = Path(__file__).resolve().parents[2]
+APPS = ROOT / "tests" / "apps"
+README = (ROOT / "README.md").read_text()
 PATIENCE_S = 60  # nothing takes as long on a machine that works; it bounds a test that hangs
 
 # Events of the log.
@@ -288,3 +290,11 @@ def run(*arguments, timeout=PATIENCE_S, **popen):
         **popen,
     )
     return ended.returncode, ended.stdout, ended.stderr
+
+
+def printed_configuration(arguments, **env):
+    """The effective configuration of a command line."""
+    code, out, error = run(*arguments, "--print-config", env=env)
+    assert (code, error) == (0, ""), (arguments, error)
+    rows = (re.match(r"(\S+) +(.*?)(?: {2,}.*)?$", line) for line in out.splitlines())
+    return {row[1]: row[2] for row in rows}

@@ -16,12 +16,15 @@ import socket
 import threading
 from collections import Counter
 
+import pytest
 from server import PATIENCE_S
 from yellowbox_statsd.metrics import CapturedMetricsCollection, Metric
 
 # Most bytes of a datagram: what an Ethernet frame holds behind IPv6, and what agents read of a socket.
 UDP_BYTES = 1432
 UNIX_BYTES = 8192
+# Options with which a server sends often, in lines of this format.
+DOGSTATSD = ("--statsd-interval", "200ms", "--statsd-format", "dogstatsd")
 SO_RCVBUFFORCE = 33  # socket(7); the socket module has no name for it
 
 
@@ -183,3 +186,19 @@ class Sink:
             assert self._received.refused == []
             assert max(map(len, self._received.datagrams), default=0) <= self.limit_bytes
         return self
+
+
+def finish(server, sink):
+    """What had been received when the server was gone."""
+    server.stop()
+    sink.close()
+    return sink.check().look(lambda received: received)
+
+
+def fill(path):
+    """Sends until the kernel takes no more for this unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as to:
+        to.connect(path)
+        with pytest.raises(BlockingIOError):
+            while True:
+                to.send(b"arctos.test.filler:1|c")

@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from admin_client import ask, status
 from server import (
     APPS,
     EXIT_DONE,
     EXIT_USAGE,
-    PATIENCE_S,
     SERVER_READY,
     SERVER_STOPPING,
     WORKER_DIED,
@@ -20,6 +19,7 @@ from server import (
     Server,
     run,
 )
+from waiting import wait_until
 from wire import Wire
 
 EXIT_FAILED = 1
@@ -75,33 +75,9 @@ def code(tmp_path):
     return write
 
 
-def ask(address, target, method="GET", *fields):
-    """One answer of the admin socket."""
-    with Wire(address) as wire:
-        answer = wire.get(target, *fields, method=method).response(method)
-        assert wire.is_closed()
-    return answer
-
-
-def status(address):
-    """What `/status` says."""
-    answer = ask(address, "/status")
-    assert (answer.status, answer.field("Content-Type")) == (200, "application/json")
-    return json.loads(answer.body)
-
-
 def said(answer):
     """Its status and the lines of its body."""
     return answer.status, answer.body.decode().splitlines()
-
-
-def wait_until(holds):
-    """For what no event tells."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.02)
-    return found
 
 
 def rows(table):

@@ -3,13 +3,12 @@
 import hashlib
 import os
 import sys
-from pathlib import Path
 
 import pytest
 import requests
-from server import Server
+from server import ROOT, Server
 
-DEMO = Path(__file__).resolve().parents[2] / "scripts" / "demo"
+DEMO = ROOT / "scripts" / "demo"
 
 
 @pytest.fixture(scope="module")

@@ -35,13 +35,14 @@ from server import (
     EXIT_NOT_IMPORTABLE,
     EXIT_USAGE,
     PATIENCE_S,
+    README,
     SERVER_READY,
     SERVER_STOPPING,
     Server,
     clean_environment,
+    printed_configuration,
     run,
 )
-from test_readme import README, printed
 from wire import Wire
 
 # The oldest and the newest that the files are meant for.
@@ -74,7 +75,7 @@ def container(pod):
 def config(container):
     """The configuration that its command comes to, untouched."""
     assert container["command"] == ["arctos"]
-    return printed(container["args"], **environment(container))
+    return printed_configuration(container["args"], **environment(container))
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +357,7 @@ def test_systemd_takes_the_units(tmp_path):
 def unit_config(service):
     """What ExecStart comes to."""
     _, *words = words_of(service, "ExecStart")
-    return printed(words, **unit_environment(service))
+    return printed_configuration(words, **unit_environment(service))
 
 
 def test_units_agree_with_the_configuration(service):

@@ -12,7 +12,7 @@ import pytest
 from processes import children
 from script import Script
 from server import SERVER_READY, WORKER_READY, LogLine, Server
-from test_ctl import wait_until
+from waiting import wait_until
 
 # What a program has opened before it serves, or a site what it has opened before the command begins.
 OPENS = """

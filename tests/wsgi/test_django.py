@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from server import EXIT_DONE, EXIT_NOT_IMPORTABLE, run
+from server import APPS, EXIT_DONE, EXIT_NOT_IMPORTABLE, run
 from wire import Wire
 
 BROKEN = "urlpatterns = [\n    path('broken'\n"
@@ -115,8 +115,7 @@ def test_a_failed_reload_check_shows_what_django_keeps_to_itself(serve, shop, tm
 def test_an_application_that_only_has_django_s_models_needs_no_urlconf(serve, shop):
     shop.add("settings.py", "ROOT_URLCONF = 'nowhere'\n")
     shop.write("wsgi.py", "import django\ndjango.setup()\nimport django.core.handlers.wsgi\nfrom plain import app\n")
-    assert run("--pythonpath", os.path.dirname(__file__) + "/../apps", "--check", "shop.wsgi",
-               cwd=shop.folder, env=shop.environment)[0] == EXIT_DONE  # fmt: skip
+    assert run("--pythonpath", APPS, "--check", "shop.wsgi", cwd=shop.folder, env=shop.environment)[0] == EXIT_DONE
 
 
 def test_check_fails_with_what_django_s_checks_find_wrong_and_tells_what_they_warn_of(shop):

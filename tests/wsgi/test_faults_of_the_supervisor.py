@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 from account import Clients
+from admin_client import ask, status
 from load import Load, Outcome
 from nameserver import Nameserver
 from processes import state
@@ -28,9 +29,8 @@ from server import (
     clean_environment,
     run,
 )
-from test_ctl import ask, status, wait_until
-from test_log import wait_for_file
-from test_statsd import DOGSTATSD, fill, finish
+from statsd_sink import DOGSTATSD, fill, finish
+from waiting import wait_for_file, wait_until
 from wire import Ended, Wire
 
 SUSPENDED = "server.was_suspended"

@@ -16,7 +16,7 @@ from datetime import datetime
 
 import pytest
 from counters import abbreviated, check_invariants
-from outcomes import Code, Traffic, given, wait_until
+from outcomes import Code, Traffic, given
 from processes import cpu_ticks
 from server import (
     ACCEPT_FAILED,
@@ -28,6 +28,8 @@ from server import (
     WORKER_READY,
     Server,
 )
+from statsd_sink import DOGSTATSD
+from waiting import wait_until
 from wire import Ended, Wire
 
 WORKERS = 4
@@ -36,7 +38,6 @@ EXIT_CRASH_LOOP = 5
 WORKER_STARTED = "worker.started"  # slot, pid, generation: forked, and not ready
 WORKER_HANGS = "worker.hangs"  # slot, pid, generation, request_ms, request
 WORKER_STUCK = "worker.stuck"  # slot, pid, in, for_ms, kernel
-DOGSTATSD = ("--statsd-interval", "200ms", "--statsd-format", "dogstatsd")
 NOBODY_ELSES = 61235  # a user without processes: RLIMIT_NPROC counts by user
 
 

@@ -5,18 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from server import APPLICATION_RAISED, APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY, LogLine, Server, clean_environment
+from waiting import wait_for_file
 from wire import Wire
-
-
-def wait_for_file(path, process):
-    """For a server that cannot say it is ready: its pid file is written when it is."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not path.exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
 
 
 def wait_for_json(server, event):

@@ -9,10 +9,10 @@ import time
 from account import Clients, kill_in_request
 from counters import abbreviated, check_invariants
 from server import WORKER_DIED, WORKER_READY
+from statsd_sink import DOGSTATSD
 
 WORKERS = 4
 ABSENT_S = 5
-DOGSTATSD = ("--statsd-interval", "200ms", "--statsd-format", "dogstatsd")
 
 
 def finish(server, sink):

@@ -6,23 +6,24 @@ import random
 import signal
 import time
 
-from outcomes import Code, Traffic, wait_until
+from outcomes import Code, Traffic
 from server import SERVER_READY, WORKER_DIED, run
-from test_upgrade import REFUSED, STARTED, STOPPED, TAKEN_OVER, serve  # noqa: F401  (a fixture)
+from upgradable import SERVER_STOPPED, UPGRADE_REFUSED, UPGRADE_STARTED, UPGRADE_TAKEN_OVER
+from waiting import wait_until
 
 RELOAD_FAILED = "reload.failed"
 WORKERS = 3
 STEPS = 24
 
 
-def test_reloads_rests_scales_recycles_and_an_upgrade_in_any_order_lose_nothing(serve, tmp_path):  # noqa: F811
+def test_reloads_rests_scales_recycles_and_an_upgrade_in_any_order_lose_nothing(serve_upgradable, tmp_path):
     """F27: also while a first new worker proves itself, and while another order is carried out."""
     seed = int(os.environ.get("ARCTOS_TEST_SEED", random.randrange(1 << 32)))
     print(f"replay with ARCTOS_TEST_SEED={seed}")
     dice = random.Random(seed)
     code, admin = Code(tmp_path), tmp_path / "admin"
     code.good("0")
-    server = code.serve(serve, "--admin-bind", f"unix:{admin}", workers=WORKERS)
+    server = code.serve(serve_upgradable, "--admin-bind", f"unix:{admin}", workers=WORKERS)
 
     def rest():
         server.send(signal.SIGWINCH)
@@ -46,13 +47,13 @@ def test_reloads_rests_scales_recycles_and_an_upgrade_in_any_order_lose_nothing(
 
         def begins():  # It is refused while something else is under way.
             server.send(signal.SIGUSR2)
-            return wait_until(lambda: server.events((REFUSED, STARTED), since=since))[-1].event == STARTED
+            return wait_until(lambda: server.events((UPGRADE_REFUSED, UPGRADE_STARTED), since=since))[-1].event == UPGRADE_STARTED
 
         wait_until(begins)
         press_keys([recycle, more, fewer], 2)
-        server.wait_for(TAKEN_OVER, since=since, predecessor=before)
+        server.wait_for(UPGRADE_TAKEN_OVER, since=since, predecessor=before)
         server.main = int(server.wait_for(SERVER_READY, since=since).pairs["pid"])
-        server.wait_for(STOPPED, since=since, pid=before)
+        server.wait_for(SERVER_STOPPED, since=since, pid=before)
 
     with Traffic(server, code.folder, clients=6) as traffic:
         traffic.wait_for_each()

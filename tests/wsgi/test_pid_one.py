@@ -1,30 +1,10 @@
 """arctos as the first process of a PID namespace: what a container is."""
 
 import os
-import shutil
+import select
 import signal
-import subprocess
-import sys
 
-import pytest
 from processes import children, state, zombies
-from server import Server
-
-UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
-
-
-@pytest.fixture
-def first_process():
-    """The server, and the pid that its first process has outside."""
-    if shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0:
-        pytest.skip("no PID namespace to be had here")
-    with Server("plain:app", workers=2, command=[*UNSHARE, sys.executable, "-m", "arctos"]) as server:
-        (first,) = children(server.pid)
-        yield server, first
-        if state(first) not in "XZ":
-            os.kill(first, signal.SIGTERM)
-        assert server.wait() == 0
-
 
 def test_it_stops_on_term(first_process):
     server, first = first_process
@@ -57,8 +37,6 @@ def test_it_reaps_orphans_whatever_they_exit_with(first_process, connect, make_g
 
 
 def _wait_until_reaped(pidfd, pid):
-    import select
-
     # Readable when the process ends (pidfd_open(2)); its parent reaps it right behind that.
     assert select.select([pidfd], [], [], 20)[0]
     os.close(pidfd)

@@ -5,15 +5,12 @@ import ast
 import re
 import shlex
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
-from server import run
+from server import README, ROOT, printed_configuration, run
 from yellowbox_statsd.metrics import Metric
 
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text()
 # Files that make up one deployment have tests of their own.
 DEPLOYED = {"deployment.yaml", "hpa.yaml", "pdb.yaml", "prometheus-adapter.yaml", "service.yaml"}
 KUBERNETES = sorted((ROOT / "scripts" / "kubernetes").glob("*.yaml"))
@@ -61,14 +58,6 @@ def blocks(language):
     return [text for its_language, text in found if its_language == language]
 
 
-def printed(arguments, **env):
-    """The effective configuration of a command line."""
-    code, out, error = run(*arguments, "--print-config", env=env)
-    assert (code, error) == (0, ""), (arguments, error)
-    rows = (re.match(r"(\S+) +(.*?)(?: {2,}.*)?$", line) for line in out.splitlines())
-    return {row[1]: row[2] for row in rows}
-
-
 @pytest.fixture(scope="module")
 def options():
     """All that --help has, that of the server and those of the verbs."""
@@ -99,14 +88,14 @@ def test_every_command_of_arctos_is_accepted():
     served = [words for words in commands("arctos") if words[0] not in ("ctl", "top")]
     assert len(served) >= 5
     for words in served:
-        printed([word for word in words if word not in ("--check", "--print-config")])
+        printed_configuration([word for word in words if word not in ("--check", "--print-config")])
 
 
 def test_every_command_of_the_demonstration_is_accepted():
     given = [words for words in commands("scripts/serve") if words]
     assert given
     for words in given:
-        printed(words, ARCTOS_APP="demo:app")
+        printed_configuration(words, ARCTOS_APP="demo:app")
 
 
 def test_every_command_of_ctl_and_top_is_accepted():
@@ -229,13 +218,13 @@ def test_a_recipe_comes_to_the_configuration_that_it_claims(path):
             # As the shell makes it of the file that the init container leaves.
             assert script == 'exec arctos --zone "$(cat /zone/name)" "$@"'
             words = ["--zone", "zone-of-the-file", *words]
-    found = printed(words, **env)
+    found = printed_configuration(words, **env)
     assert {option: found[option] for option in EXPECTED[path.name]} == EXPECTED[path.name]
 
 
 def test_where_the_label_is_not_copied_there_is_no_zone():
-    assert printed(["plain:app"], ARCTOS_ZONE="")["--zone"] == "-"
-    assert printed(["--dogstatsd-tags", "zone:x", "plain:app"], ARCTOS_ZONE="")["--zone"] == "x"
+    assert printed_configuration(["plain:app"], ARCTOS_ZONE="")["--zone"] == "-"
+    assert printed_configuration(["--dogstatsd-tags", "zone:x", "plain:app"], ARCTOS_ZONE="")["--zone"] == "x"
 
 
 def test_scripts_in_recipes_are_python():

@@ -6,8 +6,9 @@ import signal
 import time
 
 import pytest
-from outcomes import Code, Traffic, wait_until
+from outcomes import Code, Traffic
 from server import WORKER_DIED, WORKER_LEFT, WORKER_READY, LogLine
+from waiting import wait_until
 
 WORKER_STARTED = "worker.started"
 NOT_BOOTED = "worker.not_booted"

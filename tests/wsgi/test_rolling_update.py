@@ -2,17 +2,15 @@
 before an old one is told to stop, and the balancer hears of both too late."""
 
 import os
-import shutil
 import signal
-import subprocess
 import sys
 from contextlib import ExitStack
 
 import pytest
 from balancer import LAG_S, Balancer, Crowd, Instance, is_ready
+from namespaces import UNSHARE, require_pid_namespace
 from processes import children, state
 from server import SERVER_STOPPING, Server
-from test_pid_one import UNSHARE
 
 REQUESTS = 20_000
 IN_KUBERNETES = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}  # which makes the drain delay 5 s
@@ -52,8 +50,7 @@ class Pod:
 @pytest.fixture
 def start(tmp_path):
     """Starts instances by name."""
-    if shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0:
-        pytest.skip("no PID namespace to be had here")
+    require_pid_namespace()
     with ExitStack() as stack:
 
         def make(name):

@@ -5,21 +5,14 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from processes import children, state
 from server import APPS, PATIENCE_S, WORKER_DIED, WORKER_READY, Server, clean_environment
+from waiting import wait_until
 from wire import Wire
 
 ARCTOS = [sys.executable, "-m", "arctos"]
-
-
-def wait_until(question):
-    deadline = time.monotonic() + PATIENCE_S
-    while not question():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_closed_standard_streams_are_dev_null_and_no_socket_of_ours(tmp_path):

@@ -2,18 +2,17 @@
 the daemon is not as it should be."""
 
 import re
-import socket
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from account import Clients, kill_in_request
 from counters import check_invariants
 from prometheus_client.parser import text_string_to_metric_families
+from server import README
+from statsd_sink import DOGSTATSD, fill, finish
 from wire import Wire
 
 OFTEN = ("--statsd-interval", "200ms")
-DOGSTATSD = (*OFTEN, "--statsd-format", "dogstatsd")
 PLAIN = (*OFTEN, "--statsd-format", "plain")
 PERCENTILES = ("p50", "p90", "p99", "max")
 # Gauges of the whole server, and of each worker. A unix listener alone has no backlog.
@@ -27,22 +26,6 @@ def ask(server, requests, path="/", connections=1):
         with Wire(("127.0.0.1", server.port)) as wire:
             for _ in range(requests):
                 assert wire.get(path).response().status == 200
-
-
-def finish(server, sink):
-    """What had been received when the server was gone."""
-    server.stop()
-    sink.close()
-    return sink.check().look(lambda received: received)
-
-
-def fill(path):
-    """Sends until the kernel takes no more for this unix socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as to:
-        to.connect(path)
-        with pytest.raises(BlockingIOError):
-            while True:
-                to.send(b"arctos.test.filler:1|c")
 
 
 # --- Lines ---
@@ -166,7 +149,7 @@ KINDS = {"c": "counter", "g": "gauge", "d": "distribution"}
 
 def readme_table():
     """Kind and tags of each metric."""
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    text = README
     rows = text.partition("<!-- metrics:begin -->")[2].partition("<!-- metrics:end -->")[0]
     found = {}
     for row in re.finditer(r"^\| `([a-z0-9_.]+)` \| ([a-z]+) \| ([^|]*) \|", rows, re.M):

@@ -11,16 +11,14 @@ import sys
 import termios
 import threading
 import time
-from pathlib import Path
 
 import pyte
 import pytest
 from load import Load, Outcome
 from processes import state
-from server import EXIT_DONE, PATIENCE_S, WORKER_LEFT, Server, clean_environment, run
+from server import EXIT_DONE, PATIENCE_S, README, WORKER_LEFT, Server, clean_environment, run
 
 EXIT_FAILED = 1
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 # To the shell's page, with its cursor.
 LEAVE = b"\x1b[?25h\x1b[?1049l"
 # Makes the terminal the session's own, as a shell's is: only then a change of its size is a signal.

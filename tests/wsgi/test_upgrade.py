@@ -15,17 +15,11 @@ from pathlib import Path
 import pytest
 from account import Clients
 from load import Load
-from outcomes import wait_until
 from processes import children
-from server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY, Server
-from test_pid_one import UNSHARE, first_process  # noqa: F401  (a fixture)
+from server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY
+from upgradable import SERVER_STOPPED, UPGRADE_FAILED, UPGRADE_REFUSED, UPGRADE_STARTED, UPGRADE_TAKEN_OVER
 from wire import Wire
 
-STARTED = "upgrade.started"
-FAILED = "upgrade.failed"
-REFUSED = "upgrade.refused"
-TAKEN_OVER = "upgrade.taken_over"
-STOPPED = "server.stopped"
 
 VERSIONED = """
 import os, plain
@@ -40,43 +34,10 @@ def app(environ, start_response):
 """
 
 
-class Line(Server):
-    """A server and those that take its place: signals go to the one that serves."""
-
-    main = None
-
-    @property
-    def pid(self):
-        return self.main or self.process.pid
-
-    def send(self, number):
-        os.kill(self.pid, number)
-
-    def upgrade(self):
-        """Returns when the successor has everything and the server before is gone."""
-        since, before = self.position(), self.pid
-        self.send(signal.SIGUSR2)
-        self.wait_for(TAKEN_OVER, since=since, predecessor=before)
-        self.main = int(self.wait_for(SERVER_READY, since=since).pairs["pid"])
-        self.wait_for(STOPPED, since=since, pid=before)
-        assert self.process.wait(PATIENCE_S) == 0
-        return self
-
-    def stop(self, number=signal.SIGTERM, timeout=PATIENCE_S):
-        if self.main is None:
-            return super().stop(number, timeout)
-        self.send(number)
-        self.wait_for(STOPPED, pid=self.pid)
-        self.wait()  # until nobody has its standard error any more
-        assert self.leftovers() == [], f"processes are left\n{self.log}"
-        return self
-
-
 @pytest.fixture
-def serve():
+def serve(serve_upgradable):
     """Starts servers that can be upgraded."""
-    with ExitStack() as stack:
-        yield lambda *arguments, **options: stack.enter_context(Line(*arguments, **options))
+    return serve_upgradable
 
 
 @pytest.fixture
@@ -135,11 +96,11 @@ def test_a_request_that_runs_when_the_successor_is_ready_is_finished_by_who_has_
     ear.hear()
     since = server.position()
     server.send(signal.SIGUSR2)
-    server.wait_for(TAKEN_OVER, since=since)
+    server.wait_for(UPGRADE_TAKEN_OVER, since=since)
     server.main = int(server.wait_for(SERVER_READY, since=since).pairs["pid"])
     gate.open()
     assert wire.response().status == 200
-    server.wait_for(STOPPED, abandoned=0, pid=server.process.pid)
+    server.wait_for(SERVER_STOPPED, abandoned=0, pid=server.process.pid)
 
 
 def test_new_code_and_new_configuration_are_served(serve, shop):
@@ -316,7 +277,7 @@ def test_what_a_server_counted_that_failed_to_replace_this_one_is_not_lost(serve
         load.wait_for_answers(50)
         shop("half", HALF)
         server.send(signal.SIGUSR2)
-        server.wait_for(FAILED)
+        server.wait_for(UPGRADE_FAILED)
         load.wait_for_answers(50)
     answered = sum(record.outcome.name == "ANSWERED" for record in load.records)
     new = {line.pairs["pid"] for line in server.events(WORKER_READY)} - set(map(str, server.worker_pids()))
@@ -359,7 +320,7 @@ def test_whatever_is_wrong_with_the_new_program_the_old_one_goes_on(serve, shop,
     def fails():
         since = server.position()
         server.send(signal.SIGUSR2)
-        line = server.wait_for(FAILED, since=since)
+        line = server.wait_for(UPGRADE_FAILED, since=since)
         assert (sorted(server.worker_pids()), descriptors(server.pid)) == (pids, open_before)
         assert sorted(children(server.pid)) == pids, "reaped"
         assert pid_file.read_text() == f"{server.pid}\n"
@@ -402,7 +363,7 @@ def test_a_successor_that_never_serves_costs_nothing(serve, shop, tmp_path, at_i
         load.wait_for_answers(50)
         shop("broken", at_import)
         server.send(signal.SIGUSR2)
-        assert server.wait_for(FAILED).pairs["status"] in ("exit code 3", "exit code 4")
+        assert server.wait_for(UPGRADE_FAILED).pairs["status"] in ("exit code 3", "exit code 4")
         load.wait_for_answers(50)
     assert set(load.summary()) == {"ANSWERED"}, load.summary()
     assert longest and longest[0] in ask(admin, "/metrics").splitlines()
@@ -415,7 +376,7 @@ def test_a_program_that_is_no_server_is_ended_when_it_is_not_ready_in_time(serve
     server = serve("plain:app", "--boot-timeout", "2s", "--pythonpath", APPS, command=[sys.executable, str(start)])
     start.write_text("import time\ntime.sleep(1000)\n")
     server.send(signal.SIGUSR2)
-    line = server.wait_for(FAILED)
+    line = server.wait_for(UPGRADE_FAILED)
     assert "not ready in time" in line.pairs["reason"]
     assert get(server, "/hello") == "Hello, world!\n"
     assert len(children(server.pid)) == 1
@@ -437,7 +398,7 @@ def waiting(serve, shop, make_gate, tmp_path):
             end = os.open(gate.path, os.O_WRONLY)  # returns once the successor's worker imports
             release = stack.enter_context(ExitStack())
             release.callback(os.close, end)
-            return server, int(server.wait_for(STARTED).pairs["pid"]), release.close
+            return server, int(server.wait_for(UPGRADE_STARTED).pairs["pid"]), release.close
 
         yield begin
 
@@ -464,7 +425,7 @@ def test_a_killed_successor_takes_nothing_with_it(waiting, tmp_path):
     with Load(server, clients=4) as load:
         load.wait_for_answers(20)
         os.kill(successor, signal.SIGKILL)
-        assert "SIGKILL" in server.wait_for(FAILED).pairs["status"]
+        assert "SIGKILL" in server.wait_for(UPGRADE_FAILED).pairs["status"]
         load.wait_for_answers(50)
     assert set(load.summary()) == {"ANSWERED"}, load.summary()
 
@@ -475,10 +436,10 @@ def test_a_successor_killed_while_it_proves_itself_leaves_the_sockets_alone(serv
     for _ in range(3):
         since = server.position()
         server.send(signal.SIGUSR2)
-        successor = int(server.wait_for(STARTED, since=since).pairs["pid"])
+        successor = int(server.wait_for(UPGRADE_STARTED, since=since).pairs["pid"])
         server.wait_for(WORKER_READY, count=2, since=since)
         os.kill(successor, signal.SIGKILL)
-        server.wait_for(FAILED, since=since)
+        server.wait_for(UPGRADE_FAILED, since=since)
         server.wait_for("worker.orphaned", count=2, since=since)
         for _ in range(20):
             assert get(server, "/hello") == "Hello, world!\n"
@@ -491,7 +452,7 @@ def test_a_successor_goes_on_when_the_server_before_is_killed(waiting, shop, tmp
     [orphan] = server.worker_pids()
     orphan_ends = os.pidfd_open(orphan)
     server.send(signal.SIGKILL)
-    server.wait_for(TAKEN_OVER)
+    server.wait_for(UPGRADE_TAKEN_OVER)
     server.main = successor
     release()
     server.wait_for(SERVER_READY, pid=successor)
@@ -523,17 +484,17 @@ def test_an_upgrade_of_a_server_that_rests_or_reloads_is_refused(serve, shop, ma
         server.send(wish)
         server.wait_for("worker.left")
     server.send(signal.SIGUSR2)
-    reason = server.wait_for(REFUSED).pairs["reason"]
+    reason = server.wait_for(UPGRADE_REFUSED).pairs["reason"]
     assert ("rests" if wish == signal.SIGWINCH else "reload") in reason
     if end is not None:
         os.close(end)
-    assert server.events(STARTED) == []
+    assert server.events(UPGRADE_STARTED) == []
 
 
 def test_an_upgrade_of_process_1_is_refused(first_process):  # noqa: F811
     server, first = first_process
     os.kill(first, signal.SIGUSR2)
-    assert "process 1" in server.wait_for(REFUSED).pairs["reason"]
+    assert "process 1" in server.wait_for(UPGRADE_REFUSED).pairs["reason"]
 
 
 def test_an_upgrade_of_a_program_that_called_serve_is_refused(serve, tmp_path):
@@ -543,7 +504,7 @@ def test_an_upgrade_of_a_program_that_called_serve_is_refused(serve, tmp_path):
     )
     server = serve(None, str(APPS), bind=[], workers=None, command=[sys.executable, str(tmp_path / "program.py")])
     server.send(signal.SIGUSR2)
-    assert "serve()" in server.wait_for(REFUSED).pairs["reason"]
+    assert "serve()" in server.wait_for(UPGRADE_REFUSED).pairs["reason"]
 
 
 @pytest.fixture
@@ -576,12 +537,12 @@ def test_what_loses_workers_to_a_request_can_be_replaced_although_new_workers_ar
     server.wait_for(WORKER_DIED, 20)
     since = server.position()
     server.send(signal.SIGUSR2)
-    server.wait_for(TAKEN_OVER, since=since)
+    server.wait_for(UPGRADE_TAKEN_OVER, since=since)
     server.main = int(server.wait_for(SERVER_READY, since=since).pairs["pid"])
-    server.wait_for(STOPPED, since=since, pid=server.process.pid)
+    server.wait_for(SERVER_STOPPED, since=since, pid=server.process.pid)
     assert server.process.wait(PATIENCE_S) == 0
     server.wait_for(WORKER_DIED, 20, since=server.position())
     since = server.position()
     server.send(signal.SIGHUP)
     server.wait_for("reload.done", since=since)
-    assert not server.events((FAILED, "reload.failed"))
+    assert not server.events((UPGRADE_FAILED, "reload.failed"))

@@ -2,9 +2,10 @@
 
 import struct
 import zipfile
-from pathlib import Path
 
-WHEELS = Path(__file__).resolve().parents[2] / "target" / "wheels"
+from server import ROOT
+
+WHEELS = ROOT / "target" / "wheels"
 
 
 def section_names(library):

@@ -8,14 +8,14 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-from account import Books
-from etsy_statsd import EtsyStatsd
-from namespaces import UNSHARE, require_pid_namespace
-from processes import children, state
-from server import PATIENCE_S, Server
-from statsd_sink import Sink
-from upgradable import UpgradableServer
-from wire import Wire
+from support.account import Books
+from support.etsy_statsd import EtsyStatsd
+from support.namespaces import UNSHARE, require_pid_namespace
+from support.processes import children, state
+from support.server import PATIENCE_S, Server
+from support.statsd_sink import Sink
+from support.upgradable import UpgradableServer
+from support.wire import Wire
 
 # A shell starts what is in the background with SIGINT ignored, nohup(1) with SIGHUP; so would be all that starts here.
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):

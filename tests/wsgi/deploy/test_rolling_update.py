@@ -1,0 +1,89 @@
+"""A Deployment's rolling update: each instance is the first process of a PID namespace, a new one is ready
+before an old one is told to stop, and the balancer hears of both too late."""
+
+import os
+import signal
+import sys
+from contextlib import ExitStack
+
+import pytest
+from support.balancer import LAG_S, Balancer, Crowd, Instance, is_ready
+from support.namespaces import UNSHARE, require_pid_namespace
+from support.processes import children, state
+from support.server import SERVER_STOPPING, Server
+
+REQUESTS = 20_000
+IN_KUBERNETES = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}  # which makes the drain delay 5 s
+
+
+class Pod:
+    """One instance, from its start to its end."""
+
+    def __init__(self, name, folder):
+        admin = str(folder / name)
+        command = [*UNSHARE, sys.executable, "-m", "arctos"]
+        self.server = Server("plain:app", "--admin-bind", f"unix:{admin}", workers=2, command=command, env=IN_KUBERNETES)
+        try:
+            self.server.ready()
+        except BaseException:
+            self.server.kill()
+            raise
+        (self.first,) = children(self.server.pid)
+        self.instance = Instance(name, self.server.port, admin)
+
+    def terminate(self):
+        """Tells it to stop."""
+        os.kill(self.first, signal.SIGTERM)
+
+    def wait(self):
+        """Its end: exit status 0, nothing left."""
+        assert self.server.wait() == 0, self.server.log
+        assert self.server.leftovers() == []
+
+    def close(self):
+        """Ends it, if it has not."""
+        if state(self.first) not in "XZ":
+            os.kill(self.first, signal.SIGKILL)
+        self.server.kill()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts instances by name."""
+    require_pid_namespace()
+    with ExitStack() as stack:
+
+        def make(name):
+            pod = Pod(name, tmp_path)
+            stack.callback(pod.close)
+            return pod
+
+        yield make
+
+
+def test_two_instances_replaced_one_after_the_other_fail_none_of_20_000_requests(start):
+    """The balancer goes on sending to an instance for 3 s after it was told to stop."""
+    with Balancer() as balancer:
+        olds = [start("old-1"), start("old-2")]
+        for old in olds:
+            balancer.add(old.instance)
+        balancer.wait_for("old-1", "old-2")
+        with Crowd(balancer, clients=10, targets=("/slow?ms=0", "/slow?ms=0", "/slow?ms=1", "/slow?ms=1", "/slow?ms=100")) as crowd:
+            crowd.wait_for(100)
+            late = 0
+            for number, old in enumerate(olds, 1):
+                new = start(f"new-{number}")
+                assert is_ready(new.instance)
+                balancer.add(new.instance)
+                old.terminate()
+                old.server.wait_for(SERVER_STOPPING)
+                before = crowd.answered[old.instance.name]
+                assert old.instance in balancer.ready(), "it does not know yet"
+                old.wait()
+                late += crowd.answered[old.instance.name] - before
+            balancer.wait_for("new-1", "new-2")
+            crowd.wait_for(REQUESTS)
+    print(f"{crowd.count()} requests {dict(crowd.answered)}, {late} of them to instances that were stopping (for {LAG_S} s)")
+    assert crowd.failed == []
+    assert crowd.answered.total() >= REQUESTS
+    assert late > 100 and crowd.answered.keys() == {"old-1", "old-2", "new-1", "new-2"}

@@ -8,12 +8,12 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-from support.account import Books
 from support.etsy_statsd import EtsyStatsd
 from support.namespaces import UNSHARE, require_pid_namespace
 from support.processes import children, state
 from support.server import PATIENCE_S, Server
 from support.statsd_sink import Sink
+from support.traffic import Journal
 from support.upgradable import UpgradableServer
 from support.wire import Wire
 
@@ -156,6 +156,6 @@ def etsy(tmp_path):
 
 
 @pytest.fixture
-def books(tmp_path):
+def journal(tmp_path):
     """What a test's clients write down."""
-    return Books(tmp_path)
+    return Journal(tmp_path)

@@ -14,9 +14,9 @@ import time
 
 import pyte
 import pytest
-from support.load import Load, Outcome
 from support.processes import state
 from support.server import EXIT_DONE, PATIENCE_S, README, WORKER_LEFT, Server, clean_environment, run
+from support.traffic import Outcome, traffic
 
 EXIT_FAILED = 1
 # To the shell's page, with its cursor.
@@ -160,7 +160,7 @@ def test_top_shows_the_server_and_its_workers(server, top):
 
 
 def test_top_shows_rates_and_percentiles(server, top):
-    with Load(server, clients=2) as load:
+    with traffic(server, clients=2) as load:
         load.wait_for_answers(20)
         at_work = r"req/s [1-9][0-9.]*  p50 [0-9.]+[mu]s  p90 [0-9.]+[mu]s  p99 [0-9.]+[mu]s"
         top.wait_for(lambda lines: re.match(at_work, lines[2]))
@@ -212,7 +212,7 @@ def test_d_dumps_the_stack_of_the_selected_worker(server, connect, gate, ear, to
 
 def test_r_replaces_the_selected_worker_and_no_request_fails(server, top):
     before = table(top.wait_for_text("by slot"))
-    with Load(server, clients=8) as load:
+    with traffic(server, clients=8) as load:
         load.wait_for_answers(50)
         top.press("\x1b[Br")
         top.wait_for_text(f"worker 1 (pid {before[1]['pid']}) leaves when its replacement is ready")

@@ -7,13 +7,19 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-from support.balancer import LAG_S, Balancer, Crowd, Instance, is_ready
+from support.balancer import LAG_S, Balancer, Instance, is_ready
 from support.namespaces import UNSHARE, require_pid_namespace
 from support.processes import children, state
 from support.server import SERVER_STOPPING, Server
+from support.traffic import traffic_to
 
 REQUESTS = 20_000
 IN_KUBERNETES = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}  # which makes the drain delay 5 s
+
+
+def of_a_client(client, number):
+    """Four of five clients send short requests, and one sends long ones."""
+    return f"/slow?ms={(0, 0, 1, 1, 100)[client % 5]}"
 
 
 class Pod:
@@ -68,8 +74,8 @@ def test_two_instances_replaced_one_after_the_other_fail_none_of_20_000_requests
         for old in olds:
             balancer.add(old.instance)
         balancer.wait_for("old-1", "old-2")
-        with Crowd(balancer, clients=10, targets=("/slow?ms=0", "/slow?ms=0", "/slow?ms=1", "/slow?ms=1", "/slow?ms=100")) as crowd:
-            crowd.wait_for(100)
+        with traffic_to(balancer, clients=10, target=of_a_client) as journal:
+            journal.wait_for_requests(100)
             late = 0
             for number, old in enumerate(olds, 1):
                 new = start(f"new-{number}")
@@ -77,13 +83,14 @@ def test_two_instances_replaced_one_after_the_other_fail_none_of_20_000_requests
                 balancer.add(new.instance)
                 old.terminate()
                 old.server.wait_for(SERVER_STOPPING)
-                before = crowd.answered[old.instance.name]
+                before = journal.answered_at[old.instance.name]
                 assert old.instance in balancer.ready(), "it does not know yet"
                 old.wait()
-                late += crowd.answered[old.instance.name] - before
+                late += journal.answered_at[old.instance.name] - before
             balancer.wait_for("new-1", "new-2")
-            crowd.wait_for(REQUESTS)
-    print(f"{crowd.count()} requests {dict(crowd.answered)}, {late} of them to instances that were stopping (for {LAG_S} s)")
-    assert crowd.failed == []
-    assert crowd.answered.total() >= REQUESTS
-    assert late > 100 and crowd.answered.keys() == {"old-1", "old-2", "new-1", "new-2"}
+            journal.wait_for_requests(REQUESTS)
+    answered = journal.answered_at
+    print(f"{len(journal.records)} requests {dict(answered)}, {late} of them to instances that were stopping (for {LAG_S} s)")
+    assert journal.failed() == []
+    assert answered.total() >= REQUESTS
+    assert late > 100 and answered.keys() == {"old-1", "old-2", "new-1", "new-2"}

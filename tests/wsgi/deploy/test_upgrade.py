@@ -13,10 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.account import Clients
-from support.load import Load
 from support.processes import children
 from support.server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY
+from support.traffic import traffic
 from support.upgradable import SERVER_STOPPED, UPGRADE_FAILED, UPGRADE_REFUSED, UPGRADE_STARTED, UPGRADE_TAKEN_OVER
 from support.wire import Wire
 
@@ -76,7 +75,7 @@ def descriptors(pid):
 @pytest.mark.parametrize("mode", ["shared", "per-slot"])
 def test_an_upgrade_under_load_loses_no_request(serve, mode):
     server = serve("plain:app", "--listen-mode", mode, workers=2)
-    with Load(server, clients=16) as load:
+    with traffic(server, clients=16) as load:
         load.wait_for_answers(200)
         before = server.worker_pids()
         server.upgrade()
@@ -143,7 +142,7 @@ def test_an_address_that_is_not_wanted_any_more_is_given_up_and_a_new_one_bound(
     config.write_text(f'bind = ["127.0.0.1:0", "unix:{old}", "unix:{kept}"]\npid = "{pid_file}"\n')
     server = serve("plain:app", "--config", config, bind=[])
     config.write_text(f'bind = ["unix:{kept}", "unix:{new}", "127.0.0.1:0"]\n')
-    with Load(server, clients=4) as load:
+    with traffic(server, clients=4) as load:
         load.wait_for_answers(50)
         server.upgrade()
         load.wait_for_answers(50)
@@ -187,11 +186,11 @@ def test_systemds_sockets_are_inherited(serve):
             assert get(server, "/hello") == "Hello, world!\n"
 
 
-def test_metrics_never_fall_and_add_up_over_two_upgrades(serve, sink, books, tmp_path):
+def test_metrics_never_fall_and_add_up_over_two_upgrades(serve, sink, journal, tmp_path):
     admin = str(tmp_path / "admin")
     options = ("--admin-bind", f"unix:{admin}", "--statsd-host", sink.option, "--statsd-interval", "200ms")
     format_ = ("--statsd-format", "dogstatsd")
-    server = serve("counted:app", *options, *format_, workers=2, env=books.environment)
+    server = serve("counted:app", *options, *format_, workers=2, env=journal.environment)
     pages, done = [], threading.Event()
 
     def look():
@@ -201,7 +200,7 @@ def test_metrics_never_fall_and_add_up_over_two_upgrades(serve, sink, books, tmp
     looker = threading.Thread(target=look)
     looker.start()
     try:
-        with Clients(server, books) as clients:
+        with traffic(server, journal=journal) as clients:
             for _ in range(2):
                 clients.wait_for_each(10)
                 server.upgrade()
@@ -209,7 +208,7 @@ def test_metrics_never_fall_and_add_up_over_two_upgrades(serve, sink, books, tmp
     finally:
         done.set()
         looker.join(PATIENCE_S)
-    assert books.failed == [] and books.refused == 0
+    assert journal.failed() == []
     falls = [
         (name, before[name], after.get(name))
         for before, after in zip(pages, pages[1:])
@@ -219,15 +218,15 @@ def test_metrics_never_fall_and_add_up_over_two_upgrades(serve, sink, books, tmp
     assert falls == []
     last = counters(ask(admin, "/metrics"))
     total = sum(value for name, value in last.items() if name.startswith("arctos_resp_done_total"))
-    assert total == books.answered
+    assert total == len(journal.answered())
     durations = sum(value for name, value in last.items() if name.startswith("arctos_request_duration_seconds_count"))
-    assert durations == books.answered
+    assert durations == len(journal.answered())
     server.stop()
     sink.close()
     received = sink.check().look(lambda received: received)
-    assert received.count("resp.done") == received.count("req.success.read") == books.answered
-    assert received.count("conn.accept.success") == books.connections
-    assert received.spread("request.duration")[0] == books.answered
+    assert received.count("resp.done") == received.count("req.success.read") == len(journal.answered())
+    assert received.count("conn.accept.success") == journal.connections
+    assert received.spread("request.duration")[0] == len(journal.answered())
 
 
 STATSD = ("--statsd-interval", "200ms", "--statsd-format", "dogstatsd")
@@ -272,7 +271,7 @@ def test_what_a_server_counted_that_failed_to_replace_this_one_is_not_lost(serve
     admin = str(tmp_path / "admin")
     options = ("--pythonpath", APPS, "--boot-timeout", "1s", "--statsd-host", sink.option, *STATSD)
     server = serve("shop:app", *options, "--admin-bind", f"unix:{admin}", workers=2, cwd=shop("one"))
-    with Load(server, clients=8, target="/slow?ms=2") as load:
+    with traffic(server, clients=8, target="/slow?ms=2") as load:
         load.wait_for_answers(50)
         shop("half", HALF)
         server.send(signal.SIGUSR2)
@@ -326,7 +325,7 @@ def test_whatever_is_wrong_with_the_new_program_the_old_one_goes_on(serve, shop,
         assert path.exists()
         return line
 
-    with Load(server, clients=8) as load:
+    with traffic(server, clients=8) as load:
         load.wait_for_answers(50)
         for at_import in BROKEN.values():
             shop("broken", at_import)
@@ -358,7 +357,7 @@ def test_a_successor_that_never_serves_costs_nothing(serve, shop, tmp_path, at_i
     options = ("--boot-timeout", 1, "--pythonpath", APPS, "--admin-bind", f"unix:{admin}")
     server = serve("shop:app", *options, workers=2, cwd=folder)
     longest = [line for line in ask(admin, "/metrics").splitlines() if line.startswith("arctos_backlog_max")]
-    with Load(server, clients=8) as load:
+    with traffic(server, clients=8) as load:
         load.wait_for_answers(50)
         shop("broken", at_import)
         server.send(signal.SIGUSR2)
@@ -421,7 +420,7 @@ def test_a_second_usr2_starts_over_with_what_is_there_now(waiting, shop):
 
 def test_a_killed_successor_takes_nothing_with_it(waiting, tmp_path):
     server, successor, _ = waiting()
-    with Load(server, clients=4) as load:
+    with traffic(server, clients=4) as load:
         load.wait_for_answers(20)
         os.kill(successor, signal.SIGKILL)
         assert "SIGKILL" in server.wait_for(UPGRADE_FAILED).pairs["status"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.load import Load, Outcome
 from support.server import PATIENCE_S, WORKER_DIED, WORKER_LEFT, WORKER_READY
+from support.traffic import Outcome, traffic
 from support.wire import Ended, Wire
 
 HANDLER_REPLACED = "worker.signal_handler_replaced"  # signal: the application had it
@@ -43,7 +43,7 @@ def only_of(load, *pids):
 def test_an_application_that_takes_signals_in_a_request_is_stopped_all_the_same(serve):
     """F20. The supervisor gives its orders by other means, and the worker takes its signals back."""
     server = serve("unruly:app", workers=2)
-    with Load(server) as load:
+    with traffic(server) as load:
         load.wait_for_answers(50)
         taken = set()
         while taken != set(server.worker_pids()):
@@ -68,7 +68,7 @@ def test_an_application_that_starts_processes_in_requests_costs_nobody_anything(
     """F20."""
     server = serve("unruly:app", workers=2)
     workers = server.worker_pids()
-    with Load(server) as load:
+    with traffic(server) as load:
         for _ in range(10):
             assert ask(server, path).status == 200
             load.wait_for_answers(10)
@@ -80,7 +80,7 @@ def test_sys_exit_in_a_request_is_a_500_and_its_worker_serves_on(serve):
     """F20. It ends a thread's work, not the worker."""
     server = serve("unruly:app", workers=2)
     workers = server.worker_pids()
-    with Load(server) as load:
+    with traffic(server) as load:
         for _ in range(10):
             assert ask(server, "/system-exit").status == 500
             load.wait_for_answers(10)
@@ -161,7 +161,7 @@ def test_a_worker_that_leaves_by_itself_is_replaced_while_its_threads_finish(ser
 def test_os_exit_in_requests_under_load_costs_those_requests_and_their_workers_connections(serve):
     """F20, as F1."""
     server = serve("unruly:app", workers=4)
-    with Load(server, clients=12) as load:
+    with traffic(server, clients=12) as load:
         for number in range(1, 4):
             load.wait_for_answers(50)
             with pytest.raises(Ended):
@@ -240,7 +240,7 @@ def test_an_oom_kill_costs_what_a_kill_costs_and_the_log_names_the_cause(group, 
     command = ["sh", "-c", join, f"{group}/cgroup.procs", sys.executable, "-m", "arctos"]
     server = serve("unruly:app", "--admin-bind", f"unix:{admin}", workers=4, command=command)
     assert str(server.pid) in (group / "cgroup.procs").read_text().split()
-    with Load(server, clients=12) as load:
+    with traffic(server, clients=12) as load:
         load.wait_for_answers(100)
         since = server.position()
         with pytest.raises(Ended):
@@ -322,7 +322,7 @@ def test_a_worker_that_scribbles_over_its_block_spoils_its_own_slots_metrics_unt
     """F22."""
     admin = str(tmp_path / "admin")
     server = serve("unruly:app", "--admin-bind", f"unix:{admin}", workers=3)
-    with Load(server, clients=9) as load:
+    with traffic(server, clients=9) as load:
         load.wait_for_answers(60)
         scribbler = int(ask(server, f"/scribble?how={how}").body)
         slot = next(line.pairs["slot"] for line in server.events(WORKER_READY, pid=scribbler))
@@ -339,7 +339,7 @@ def test_a_worker_that_scribbles_over_its_block_spoils_its_own_slots_metrics_unt
     told = Told(server).add(load).settle()
     spoilt = counted(admin)
     assert [spoilt[other] for other in "012" if other != slot] == [told[other] for other in "012" if other != slot]
-    with Load(server, clients=9) as load:
+    with traffic(server, clients=9) as load:
         load.wait_for_answers(200)
     assert set(load.summary()) == {"ANSWERED"}, load.summary()
     told = Told(server).add(load).settle()

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 
-from support.outcomes import Code, Traffic
+from support.application_code import Code
 from support.server import SERVER_READY, WORKER_DIED, run
 from support.upgradable import SERVER_STOPPED, UPGRADE_REFUSED, UPGRADE_STARTED, UPGRADE_TAKEN_OVER
 from support.waiting import wait_until
@@ -55,7 +55,7 @@ def test_reloads_rests_scales_recycles_and_an_upgrade_in_any_order_lose_nothing(
         server.main = int(server.wait_for(SERVER_READY, since=since).pairs["pid"])
         server.wait_for(SERVER_STOPPED, since=since, pid=before)
 
-    with Traffic(server, code.folder, clients=6) as traffic:
+    with code.traffic(server, clients=6) as traffic:
         traffic.wait_for_each()
         press_keys([hup, hup, hup, rest, recycle, more, fewer], STEPS)
         upgrade()

@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from support.outcomes import Code, Traffic
+from support.application_code import Code
 from support.server import WORKER_DIED, WORKER_LEFT, WORKER_READY, LogLine
 from support.waiting import wait_until
 
@@ -54,7 +54,7 @@ def test_a_reload_of_code_that_breaks_at_import_loses_nothing_and_the_next_one_w
     """F5: it raises, hangs or crashes. The workers are the same afterwards, and its traceback is there once."""
     server = code.serve(serve, "--boot-timeout", "1s", workers=4)
     before = server.worker_pids()
-    with Traffic(server, code.folder) as traffic:
+    with code.traffic(server) as traffic:
         traffic.wait_for_each()
         code.write(IMPORTS[how] + "\n")
         server.send(signal.SIGHUP)
@@ -96,7 +96,7 @@ def test_a_reload_of_code_that_dies_in_its_probation_loses_only_what_its_first_w
     """F6: it dies 0.5 s after it is ready. The others are not touched."""
     server = code.serve(serve, workers=4)
     before = server.worker_pids()
-    with Traffic(server, code.folder) as traffic:
+    with code.traffic(server) as traffic:
         traffic.wait_for_each()
         code.write(DIES.format(after_s=0.5))
         server.send(signal.SIGHUP)
@@ -131,7 +131,7 @@ def test_a_roll_whose_workers_die_is_taken_back_and_loses_only_what_they_were_gi
     configuration.write_text("workers = 4\n")
     code.good("good", DIES_LATER)
     server = code.serve(serve, "--config", configuration, workers=None)
-    with Traffic(server, code.folder) as traffic:
+    with code.traffic(server) as traffic:
         traffic.wait_for_each()
         configuration.write_text('workers = 4\n[env]\nDIES = "yes"\n')
         server.send(signal.SIGHUP)
@@ -189,7 +189,7 @@ def test_a_hup_while_the_first_new_worker_proves_itself_cuts_none_of_its_connect
 def test_50_reloads_in_a_second_lose_nothing_and_the_last_one_counts(serve, code):
     """F7: never more than two generations, and one worker more than are wanted."""
     server = code.serve(serve, workers=2)
-    with Traffic(server, code.folder) as traffic:
+    with code.traffic(server) as traffic:
         traffic.wait_for_each()
         for number in range(50):
             code.good(str(number))
@@ -226,7 +226,7 @@ def test_100_reloads_under_load_lose_nothing_and_the_last_good_code_serves(serve
     served = {"0": [0.0, float("inf")]}  # version -> from when, until when it may have answered
     generation = last_good = 1
     latest = "0"
-    with Traffic(server, code.folder, clients=6) as traffic:
+    with code.traffic(server, clients=6) as traffic:
         traffic.wait_for_each()
         for number in range(1, 101):
             kind = ("good", "raises", "hangs", "crashes")[number % 4]

@@ -12,9 +12,7 @@ from contextlib import ExitStack, contextmanager
 from email.utils import parsedate_to_datetime
 
 import pytest
-from support.account import Clients
 from support.admin_client import ask, status
-from support.load import Load, Outcome
 from support.nameserver import Nameserver
 from support.processes import state
 from support.server import (
@@ -30,6 +28,7 @@ from support.server import (
     run,
 )
 from support.statsd_sink import DOGSTATSD, fill, finish
+from support.traffic import Outcome, traffic
 from support.waiting import wait_for_file, wait_until
 from support.wire import Ended, Wire
 
@@ -42,7 +41,7 @@ LIMIT = ("--timeout", "2s")
 @contextmanager
 def mixed(server):
     """Requests of 1 and 100 ms, of each half on new connections and half on kept ones."""
-    with Load(server, 6, "/slow?ms=1") as quick, Load(server, 4, "/slow?ms=100") as slow:
+    with traffic(server, 6, "/slow?ms=1") as quick, traffic(server, 4, "/slow?ms=100") as slow:
         yield quick, slow
 
 
@@ -202,16 +201,16 @@ class Mute:
 
 
 @pytest.mark.parametrize("log", [on_a_full_disk, with_a_stopped_reader, with_a_reader_that_is_gone, closed])
-def test_a_log_that_cannot_be_written_costs_no_request_and_no_worker(tmp_path, path, books, log):
+def test_a_log_that_cannot_be_written_costs_no_request_and_no_worker(tmp_path, path, journal, log):
     """F14. The application writes two lines a request, and a worker dies meanwhile."""
     with log() as (to, given):
         server = Mute(tmp_path, path, to)
         try:
             if given:
                 given()
-            with Clients(server, books, path="/errors"):
-                books.wait_for_answers(1000)  # a pipe holds 64 KB, and each writes two lines
-            assert books.failed == [] and books.refused == 0
+            with traffic(server, journal=journal, target="/errors", names_worker=False):
+                journal.wait_for_answers(1000)  # a pipe holds 64 KB, and each writes two lines
+            assert journal.failed() == []
             victim, other = [worker["pid"] for worker in status(path)["workers"]]
             os.kill(victim, signal.SIGKILL)
             wait_until(lambda: victim not in ready_pids(path) and len(ready_pids(path)) == 2)
@@ -486,7 +485,7 @@ def test_a_second_server_on_the_port_takes_no_request_from_the_first_unless_it_i
     """F23."""
     server = serve("plain:app", workers=2)
     address = f"127.0.0.1:{server.port}"
-    with Load(server) as load:
+    with traffic(server) as load:
         for _ in range(3):
             load.wait_for_answers(20)
             code, _, said = run("--bind", address, "plain:app", cwd=APPS)
@@ -511,7 +510,7 @@ def test_workers_that_are_worn_out_together_are_replaced_one_by_one_and_lose_not
     )
     first = server.worker_pids()
     fewest, most = [], []
-    with Load(server, clients=12, target="/slow?ms=1") as load:
+    with traffic(server, clients=12, target="/slow?ms=1") as load:
         deadline = time.monotonic() + PATIENCE_S
         while set(first) & set(server.worker_pids()):
             assert time.monotonic() < deadline, server.log

@@ -11,9 +11,9 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from support.load import Load, Outcome
 from support.processes import cpu_ticks
 from support.server import ACCEPT_FAILED, APPS, SPAWN_FAILED, WORKER_DIED, WORKER_LEFT, WORKER_ORPHANED, WORKER_READY
+from support.traffic import Outcome, traffic
 from support.wire import Ended, Wire
 
 NOBODY_ELSES = 61234  # a user without processes: RLIMIT_NPROC counts by user
@@ -26,7 +26,7 @@ def worker_pid(connect, server):
 def test_kill_9_of_a_worker_under_load_fails_only_the_requests_on_its_connections(serve):
     server = serve("plain:app", workers=4)
     victim = server.worker_pids()[0]
-    with Load(server, clients=16) as load:
+    with traffic(server, clients=16) as load:
         load.wait_for_answers(200)
         since = server.position()
         os.kill(victim, signal.SIGKILL)
@@ -49,7 +49,7 @@ def test_kill_9_of_a_worker_under_load_fails_only_the_requests_on_its_connection
 
 def test_kill_9_of_all_workers_never_refuses_a_connection(serve):
     server = serve("plain:app", workers=2)
-    with Load(server, clients=8) as load:
+    with traffic(server, clients=8) as load:
         load.wait_for_answers(100)
         since = server.position()
         for pid in server.worker_pids():
@@ -167,7 +167,7 @@ def test_a_new_server_starts_at_once_when_the_supervisor_is_killed(serve, connec
 
 def test_workers_without_a_supervisor_leave_however_many_clients_come(serve):
     server = serve("plain:app", workers=2)
-    with Load(server, clients=24, target="/slow?ms=30") as load:  # there is always one more in the queue
+    with traffic(server, clients=24, target="/slow?ms=30") as load:  # there is always one more in the queue
         load.wait_for_answers(50)
         server.send(signal.SIGKILL)
         killed_at = time.monotonic()

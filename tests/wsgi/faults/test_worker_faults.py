@@ -15,8 +15,8 @@ import time
 from datetime import datetime
 
 import pytest
+from support.application_code import Code
 from support.counters import abbreviated, check_invariants
-from support.outcomes import Code, Traffic, given
 from support.processes import cpu_ticks
 from support.server import (
     ACCEPT_FAILED,
@@ -29,6 +29,7 @@ from support.server import (
     Server,
 )
 from support.statsd_sink import DOGSTATSD
+from support.traffic import begun_names, mixed, traffic
 from support.waiting import wait_until
 from support.wire import Ended, Wire
 
@@ -64,7 +65,7 @@ def test_workers_that_are_killed_cost_what_they_had_and_the_counters_tell(serve,
     """F1, F2: kill -9 of one worker, of all. A connection that was lost in the queue would not have been
     counted as accepted; one count a kill may be missing, as it died between a system call and the count."""
     server = code.serve(serve, "--statsd-host", sink.option, *DOGSTATSD, workers=WORKERS)
-    with Traffic(server, code.folder, clients=16) as traffic:
+    with code.traffic(server, clients=16) as traffic:
         traffic.wait_for_each()
         killed = server.worker_pids()[:victims]
         since = server.position()
@@ -98,7 +99,7 @@ def test_a_worker_that_is_stopped_for_a_while_loses_nothing(serve, code):
         os.kill(idle, signal.SIGSTOP)
         stopped_at = time.monotonic()
         kept.get("/work")
-        with Traffic(server, code.folder) as traffic:
+        with code.traffic(server) as traffic:
             traffic.wait_for_each()
             busy = next(pid for pid in server.worker_pids() if pid != idle)
             os.kill(busy, signal.SIGSTOP)
@@ -123,7 +124,7 @@ def test_a_worker_that_is_stopped_for_ever_is_killed_and_costs_what_it_had(serve
         victim = int(kept.get("/work").response().body.split()[0])
         os.kill(victim, signal.SIGSTOP)
         kept.get("/work?id=late")
-        with Traffic(server, code.folder) as traffic:
+        with code.traffic(server) as traffic:
             stuck = server.wait_for(WORKER_STUCK)
             died = server.wait_for(WORKER_DIED)
             with pytest.raises(Ended):
@@ -135,7 +136,7 @@ def test_a_worker_that_is_stopped_for_ever_is_killed_and_costs_what_it_had(serve
     assert (int(died.pairs["pid"]), died.pairs["status"]) == (victim, "SIGKILL")
     traffic.assert_nothing_lost()
     assert victim not in {record.worker for record in traffic.answered()}
-    assert "id=late" not in given(code.folder)
+    assert "id=late" not in begun_names(code.folder)
     assert len(server.events(WORKER_DIED)) == 1 and len(server.worker_pids()) == WORKERS
 
 
@@ -155,7 +156,7 @@ HANGS_AT = {
 def test_a_request_that_hangs_is_named_with_its_stack_and_costs_its_worker_alone(serve, code, way):
     """F4: `while True`, C code that holds the interpreter's lock, a deadlock of Python's and of C's."""
     server = code.serve(serve, "--timeout", "1500ms", workers=WORKERS)
-    with Traffic(server, code.folder) as traffic:
+    with code.traffic(server) as traffic:
         traffic.wait_for_each()
         since = server.position()
         ask_in_vain(server, f"/{way}?secret=hunter2")
@@ -187,7 +188,7 @@ def test_a_request_that_hangs_is_named_with_its_stack_and_costs_its_worker_alone
 def test_a_request_that_crashes_is_named_and_costs_its_worker_alone(serve, code):
     """F8: a segmentation fault in a request."""
     server = code.serve(serve, workers=WORKERS)
-    with Traffic(server, code.folder) as traffic:
+    with code.traffic(server) as traffic:
         traffic.wait_for_each()
         since = server.position()
         ask_in_vain(server, "/crash?secret=hunter2")
@@ -297,7 +298,7 @@ def test_requests_that_crash_their_workers_again_and_again_cost_what_those_had_a
     are there in the end and nobody else has lost a request."""
     server = code.serve(serve, workers=WORKERS)
     crashes = 10 * WORKERS
-    with Traffic(server, code.folder, clients=4) as traffic:
+    with code.traffic(server, clients=4) as traffic:
         for number in range(crashes):
             ask_in_vain(server, f"/crash?id=crash{number}")
             traffic.wait_for_each(1)
@@ -325,8 +326,8 @@ def test_a_fork_that_fails_loses_nothing_and_is_tried_again(serve, code):
     _, hard = resource.prlimit(0, resource.RLIMIT_NPROC)
     limit = "import resource, sys; resource.prlimit(int(sys.argv[1]), resource.RLIMIT_NPROC, (int(sys.argv[2]), int(sys.argv[3])))"
     allow = lambda most: subprocess.run([*as_nobody_else, "-c", limit, *map(str, (server.pid, most, hard))], check=True)  # noqa: E731
-    with Traffic(server) as traffic:
-        traffic.wait_for_each()
+    with traffic(server, target=mixed("/work")) as clients:
+        clients.wait_for_each()
         allow(0)
         since = server.position()
         server.send(signal.SIGTTIN)
@@ -337,8 +338,8 @@ def test_a_fork_that_fails_loses_nothing_and_is_tried_again(serve, code):
         assert sorted(server.worker_pids()) == sorted(before)
         allow(hard)
         server.wait_for(WORKER_READY, since=since, slot=2, generation=1)
-        traffic.wait_for_each()
-    traffic.assert_nothing_lost()
+        clients.wait_for_each()
+    clients.assert_nothing_lost()
     assert len(server.worker_pids()) == 3 and not server.events(WORKER_DIED)
 
 
@@ -373,7 +374,7 @@ def test_one_worker_without_descriptors_loses_nothing(serve, code):
     """F12: in one worker. The others take what it cannot; new connections only, so that it has no work."""
     server = code.serve(serve, workers=2)
     starved, other = server.worker_pids()
-    with Traffic(server, code.folder, clients=4, kept=False) as traffic:
+    with code.traffic(server, clients=4, kept=False) as traffic:
         traffic.wait_for_each()
         with Starved(starved) as one:
             server.wait_for(ACCEPT_FAILED, pid=starved)
@@ -395,7 +396,7 @@ def test_all_workers_without_descriptors_lose_nothing(serve, code):
     server = code.serve(serve, workers=2)
     with Wire(("127.0.0.1", server.port)) as kept:
         assert kept.get("/work").response().status == 200
-        with Traffic(server, code.folder, clients=4, kept=False) as traffic:
+        with code.traffic(server, clients=4, kept=False) as traffic:
             traffic.wait_for_each()
             with Starved(*server.worker_pids()) as all_of_them:
                 for pid in server.worker_pids():

@@ -10,7 +10,6 @@ import sys
 import uuid
 
 import pytest
-from support.load import Load
 from support.server import (
     APPS,
     EXIT_CONFIGURATION,
@@ -21,6 +20,7 @@ from support.server import (
     clean_environment,
     run,
 )
+from support.traffic import traffic
 from support.wire import Wire
 
 
@@ -161,7 +161,7 @@ def test_a_second_server_may_share_the_port_when_it_is_asked_to(serve, connect):
 
 def test_a_socket_a_slot_loses_no_connection_when_a_worker_dies(serve):
     server = serve("plain:app", "--listen-mode", "per-slot", workers=2)
-    with Load(server, clients=8) as load:
+    with traffic(server, clients=8) as load:
         load.wait_for_answers(100)
         since = server.position()
         victim = server.worker_pids()[0]

@@ -5,8 +5,8 @@ import signal
 import sys
 
 import pytest
-from support.load import Load, Outcome
 from support.server import SERVER_STOPPING, WORKER_LEFT, WORKER_READY, Server
+from support.traffic import Outcome, traffic
 from support.wire import Ended
 
 WITHOUT_PRIVILEGES = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
@@ -19,7 +19,7 @@ def test_a_stop_leaves_nothing_behind_and_exits_0(serve, number):
 
 def test_term_under_load_fails_no_request_that_was_accepted(serve):
     server = serve("plain:app", workers=2)
-    with Load(server, clients=16) as load:
+    with traffic(server, clients=16) as load:
         load.wait_for_answers(300)
         server.send(signal.SIGTERM)
         assert server.wait() == 0
@@ -90,7 +90,7 @@ def test_during_the_drain_delay_clients_are_accepted_and_told_to_close(serve, co
 
 def test_a_balancer_that_goes_on_sending_for_a_part_of_the_drain_delay_loses_nothing(serve):
     server = serve("plain:app", "--drain-delay", "2s", workers=2)
-    with Load(server, clients=8) as load:
+    with traffic(server, clients=8) as load:
         load.wait_for_answers(100)
         server.send(signal.SIGTERM)
         server.wait_for(SERVER_STOPPING)
@@ -170,7 +170,7 @@ def test_ttou_never_takes_the_last_worker(serve, connect):
 
 def test_ttou_under_load_fails_no_request(serve):
     server = serve("plain:app", workers=3)
-    with Load(server, clients=12) as load:
+    with traffic(server, clients=12) as load:
         load.wait_for_answers(100)
         since = server.position()
         server.send(signal.SIGTTOU)

@@ -10,10 +10,10 @@ import threading
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.account import Clients
 from support.counters import abbreviated, check_invariants
 from support.processes import status_kb
 from support.server import SERVER_READY, WORKER_LEFT, WORKER_READY
+from support.traffic import traffic
 from support.wire import Ended, Wire
 
 DOGSTATSD = ("--statsd-interval", "100ms", "--statsd-format", "dogstatsd")
@@ -27,12 +27,12 @@ def finish(server, sink):
     return sink.check().look(lambda received: received)
 
 
-def check_sums(received, books):
+def check_sums(received, journal):
     """The daemon's sums are the clients'."""
     n = abbreviated(received.counts())
-    assert books.failed == [] and books.refused == 0
-    assert n["AS"] == books.connections
-    assert n["RR"] == n["RD"] == n["SD"] == books.answered == received.spread("request.duration")[0]
+    assert journal.failed() == []
+    assert n["AS"] == journal.connections
+    assert n["RR"] == n["RD"] == n["SD"] == len(journal.answered()) == received.spread("request.duration")[0]
     check_invariants(received.counts())
 
 
@@ -52,9 +52,9 @@ def admin_port(server):
 # --- Places ---
 
 
-def test_places_that_are_filled_and_left_and_filled_again_keep_their_sums(serve, sink, books):
-    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=books.environment)
-    with Clients(server, books, clients=6) as clients:
+def test_places_that_are_filled_and_left_and_filled_again_keep_their_sums(serve, sink, journal):
+    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=journal.environment)
+    with traffic(server, journal=journal, clients=6) as clients:
         ready, left = 2, 0
         for number, by in ((signal.SIGTTIN, 2), (signal.SIGTTOU, 3), (signal.SIGTTIN, 3)):
             clients.wait_for_each(10)
@@ -71,39 +71,39 @@ def test_places_that_are_filled_and_left_and_filled_again_keep_their_sums(serve,
             sink.wait_for(lambda received, target=target: received.gauge("workers.ready") == target)
         clients.wait_for_each(10)
     received = finish(server, sink)
-    check_sums(received, books)
+    check_sums(received, journal)
     assert received.tag_values("worker") == ["0", "1", "2", "3"]
-    assert sum(received.count("req.done", worker=slot) for slot in range(4)) == books.answered
+    assert sum(received.count("req.done", worker=slot) for slot in range(4)) == len(journal.answered())
     # Who leaves because it is asked to is no restart.
     assert received.count("worker.restarts") == 0
 
 
-def test_a_place_whose_worker_is_told_to_leave_counts_on_from_both_of_its_blocks(serve, sink, books):
-    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=1, env=books.environment)
-    with Clients(server, books, clients=4) as clients:
+def test_a_place_whose_worker_is_told_to_leave_counts_on_from_both_of_its_blocks(serve, sink, journal):
+    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=1, env=journal.environment)
+    with traffic(server, journal=journal, clients=4) as clients:
         for generation in range(3):
             clients.wait_for_each(10)
             os.kill(server.worker_pids()[0], signal.SIGTERM)
             server.wait_for(WORKER_READY, 2 + generation)
         clients.wait_for_each(10)
     received = finish(server, sink)
-    check_sums(received, books)
+    check_sums(received, journal)
     assert received.tag_values("worker") == ["0"]
 
 
-def test_64_workers_add_up(serve, sink, books):
-    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=64, env=books.environment)
-    with Clients(server, books, clients=16) as clients:
+def test_64_workers_add_up(serve, sink, journal):
+    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=64, env=journal.environment)
+    with traffic(server, journal=journal, clients=16) as clients:
         clients.wait_for_each(40)
     # Each has been told of: its gauges, whether or not it got a request.
     sink.wait_for(lambda received: len(received.tag_values("worker")) == 64)
     received = finish(server, sink)
-    check_sums(received, books)
+    check_sums(received, journal)
 
 
-def test_what_happens_while_the_supervisor_is_stopped_comes_afterwards(serve, sink, books):
-    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=books.environment)
-    with Clients(server, books, clients=4) as clients:
+def test_what_happens_while_the_supervisor_is_stopped_comes_afterwards(serve, sink, journal):
+    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=journal.environment)
+    with traffic(server, journal=journal, clients=4) as clients:
         clients.wait_for_each(10)
         server.send(signal.SIGSTOP)
         clients.wait_for_each(300)
@@ -111,7 +111,7 @@ def test_what_happens_while_the_supervisor_is_stopped_comes_afterwards(serve, si
         clients.wait_for_each(10)
         sink.wait_for(lambda received: received.count("req.done") >= 4 * 310)
     received = finish(server, sink)
-    check_sums(received, books)
+    check_sums(received, journal)
     values = [float(metric.values[0]) for metric in received.metrics if metric.name == "arctos.workers.utilization"]
     assert 0 < max(values) <= 1 and min(values) >= 0
 

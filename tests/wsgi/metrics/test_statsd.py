@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.account import Clients, kill_in_request
 from support.counters import check_invariants
 from support.server import README
 from support.statsd_sink import DOGSTATSD, fill, finish
+from support.traffic import kill_in_request, traffic
 from support.wire import Wire
 
 OFTEN = ("--statsd-interval", "200ms")
@@ -129,11 +129,11 @@ def test_the_restart_of_a_worker_says_its_reason(serve, sink):
     assert received.count("req.killed") == 1
 
 
-def test_each_name_that_is_sent_stands_in_the_readme_with_its_kind_and_tags(serve, sink, books, make_gate, ear):
-    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=books.environment)
+def test_each_name_that_is_sent_stands_in_the_readme_with_its_kind_and_tags(serve, sink, journal, make_gate, ear):
+    server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=journal.environment)
     ask(server, 2)
     ask(server, 1, path="/file?bytes=10000")
-    kill_in_request(server, books, make_gate(), ear)
+    kill_in_request(server, journal, make_gate(), ear)
     server.wait_for("worker.ready", 3)
     sink.wait_for(lambda received: received.count("worker.restarts") == 1)
     received = finish(server, sink)
@@ -316,11 +316,11 @@ def test_a_stop_does_not_wait_for_a_daemon_that_does_not_read(serve, make_sink, 
 
 
 @pytest.mark.parametrize("target", ["statsd.invalid", "127.0.0.1:1", "unix:///nowhere/at/all", "[::1]:1"])
-def test_a_daemon_that_is_nowhere_costs_no_request(serve, books, target):
-    server = serve("counted:app", "--statsd-host", target, *DOGSTATSD, workers=2, env=books.environment)
-    with Clients(server, books, clients=4):
-        books.wait_for_answers(200)
-    assert books.failed == [] and books.refused == 0
+def test_a_daemon_that_is_nowhere_costs_no_request(serve, journal, target):
+    server = serve("counted:app", "--statsd-host", target, *DOGSTATSD, workers=2, env=journal.environment)
+    with traffic(server, journal=journal, clients=4):
+        journal.wait_for_answers(200)
+    assert journal.failed() == []
     server.stop()
 
 
@@ -334,26 +334,26 @@ def test_a_name_is_looked_up(serve, sink):
 # --- Plain statsd: Etsy's daemon ---
 
 
-def test_etsys_statsd_adds_up_to_what_the_clients_counted(serve, etsy, books):
-    server = serve("counted:app", "--statsd-host", etsy.option, *PLAIN, workers=2, env=books.environment)
-    with Clients(server, books) as clients:
+def test_etsys_statsd_adds_up_to_what_the_clients_counted(serve, etsy, journal):
+    server = serve("counted:app", "--statsd-host", etsy.option, *PLAIN, workers=2, env=journal.environment)
+    with traffic(server, journal=journal) as clients:
         clients.wait_for_each(50)
     # The clients are at rest: what was counted has been sent, and only gauges can fall into the gap.
-    etsy.wait_for(lambda: etsy.counters["arctos.req.done"] == books.answered)
-    etsy.wait_for(lambda: etsy.counters["arctos.conn.close.idle"] == books.left_open)
+    etsy.wait_for(lambda: etsy.counters["arctos.req.done"] == len(journal.answered()))
+    etsy.wait_for(lambda: etsy.counters["arctos.conn.close.idle"] == journal.left_open)
     etsy.stop()
-    with Clients(server, books) as clients:
+    with traffic(server, journal=journal) as clients:
         clients.wait_for_each(20)
     etsy.start()
-    with Clients(server, books) as clients:
+    with traffic(server, journal=journal) as clients:
         clients.wait_for_each(20)
     server.stop()
     etsy.drain().stop()
-    assert books.failed == [] and books.refused == 0
-    assert etsy.count("arctos.conn.accept.success") == books.connections
-    assert etsy.count("arctos.req.done") == books.answered
-    assert etsy.count("arctos.resp.done") == books.answered
-    assert etsy.count("arctos.conn.close.idle") == books.left_open
+    assert journal.failed() == []
+    assert etsy.count("arctos.conn.accept.success") == journal.connections
+    assert etsy.count("arctos.req.done") == len(journal.answered())
+    assert etsy.count("arctos.resp.done") == len(journal.answered())
+    assert etsy.count("arctos.conn.close.idle") == journal.left_open
     assert etsy.count("statsd.bad_lines_seen") == 0
     ours = [name for name in etsy.counters | etsy.gauges if name.startswith("arctos.")]
     assert not any(";" in name or "=" in name for name in ours)

@@ -3,7 +3,7 @@ a while to reach those who send."""
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import NamedTuple
 
 from support.server import PATIENCE_S
@@ -58,6 +58,10 @@ class Balancer:
             self._turn += 1
             return found[self._turn % len(found)]
 
+    def sends_to(self, instance):
+        """Whether it still sends to this instance."""
+        return instance in self.ready()
+
     def wait_for(self, *names):
         """Returns once it sends to these and to no others."""
         with self._changed:
@@ -91,73 +95,3 @@ def is_ready(instance):
             return wire.get("/readyz").response().status == 200
     except (OSError, Ended):
         return False
-
-
-class Crowd:
-    """Clients of a balancer: half of them keep their connection as long as the balancer sends to its
-    instance, half take a new one for each request. Nothing is tried twice."""
-
-    def __init__(self, balancer, clients=8, targets=("/slow?ms=0",)):
-        self.balancer = balancer
-        self._changed = threading.Condition()
-        self.answered, self.failed = Counter(), []
-        self._done = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(number % 2 == 0, targets[number % len(targets)]), daemon=True)
-            for number in range(clients)
-        ]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._done.set()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
-
-    def count(self):
-        """Requests that ended, one way or another."""
-        with self._changed:
-            return self.answered.total() + len(self.failed)
-
-    def wait_for(self, count):
-        """Returns once so many have."""
-        with self._changed:
-            enough = lambda: self.answered.total() + len(self.failed) >= count  # noqa: E731
-            assert self._changed.wait_for(enough, 2 * PATIENCE_S), self.answered
-
-    def _run(self, keeps, target):
-        while not self._done.is_set():
-            instance = self.balancer.pick()
-            try:
-                wire = Wire(("127.0.0.1", instance.port))
-            except OSError as error:
-                self._record(instance, repr(error))
-                continue
-            with wire:
-                carried = 0
-                while self._request(wire, instance, carried, target, keeps) and not self._done.is_set():
-                    carried += 1
-                    if instance not in self.balancer.ready():
-                        break
-
-    def _request(self, wire, instance, carried, target, keeps):
-        """Whether another may follow."""
-        try:
-            wire.get(target, *(() if keeps else ("Connection: close",)))
-            answer = wire.response()
-        except (Ended, OSError) as error:
-            self._record(instance, f"{error!r}, request {carried} of the connection")
-            return False
-        self._record(instance, None if answer.status == 200 and answer.is_whole else repr(answer))
-        return keeps and answer.field("Connection") != "close"
-
-    def _record(self, instance, error):
-        with self._changed:
-            if error is None:
-                self.answered[instance.name] += 1
-            else:
-                self.failed.append((instance.name, error))
-            self._changed.notify_all()

@@ -52,7 +52,7 @@ def assert_ended_by_interrupt(script):
 # --- Programs ---
 
 
-def test_hello_answers_in_all_shapes_that_bjoern_takes_and_ends_by_ctrl_c(start):
+def test_a_program_serves_every_kind_of_body_and_ends_with_ctrl_c(start):
     port = free_port()
     script = start("hello.py", "127.0.0.1", port)
     with connected(("127.0.0.1", port), script) as wire:
@@ -66,7 +66,7 @@ def test_hello_answers_in_all_shapes_that_bjoern_takes_and_ends_by_ctrl_c(start)
 
 
 @pytest.mark.parametrize("host", ["localhost", ""])
-def test_a_name_is_bound_at_its_ipv4_address_and_nothing_at_all_of_them(start, host):
+def test_a_name_binds_its_ipv4_address_and_an_empty_host_binds_all(start, host):
     port = free_port()
     script = start("hello.py", host, port)
     with connected(("127.0.0.1", port), script) as wire:
@@ -92,7 +92,7 @@ def test_a_unix_socket_is_served_and_its_file_removed(start, tmp_path):
     assert not path.exists()
 
 
-def test_the_file_of_somebody_else_stays(start, tmp_path):
+def test_a_file_of_another_program_is_not_removed(start, tmp_path):
     path = tmp_path / "hello.sock"
     script = start("hello_unix.py", path)
     connected(str(path), script).socket.close()
@@ -112,7 +112,7 @@ def test_an_abstract_socket_is_served(start):
     assert_ended_by_interrupt(script)
 
 
-def test_listen_and_run_can_come_again_after_the_end(start):
+def test_listen_and_run_can_be_called_again_after_the_end(start):
     script = start("listen.py")
     for _ in range(2):
         assert get(script.port()) == "Hello world"
@@ -168,7 +168,7 @@ def test_receive_steering_spreads_connections_over_processes(start):
 
 
 @pytest.mark.parametrize("kind", ["object", "number"])
-def test_a_socket_of_the_programs_own_stays_open(start, kind):
+def test_a_socket_that_the_program_opened_stays_open(start, kind):
     script = start("own_socket.py", kind)
     port = script.port()
     assert get(port) == str(port)
@@ -204,7 +204,7 @@ def test_metrics_are_sent_with_the_tags_that_were_given(start, tags, line):
         assert re.fullmatch(line, received(daemon, "bjoern.resp.done"))
 
 
-def test_what_was_counted_last_is_sent_at_the_end(start):
+def test_the_last_counts_are_sent_at_the_end(start):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
         daemon.bind(("127.0.0.1", 0))
         script = start("statsd.py", daemon.getsockname()[1])
@@ -278,7 +278,7 @@ def test_a_handler_that_returns_does_not_disturb_the_server(start):
 
 
 @pytest.mark.parametrize("is_in_request", [False, True])
-def test_what_a_handler_raises_leaves_run(start, make_gate, is_in_request):
+def test_an_exception_of_a_signal_handler_leaves_run(start, make_gate, is_in_request):
     script = start("signals.py")
     wire = waiting_request(script, make_gate)[0] if is_in_request else served(script)
     with wire:
@@ -299,7 +299,7 @@ def test_a_handler_that_exits_ends_the_program(start, make_gate, is_in_request):
 
 
 @pytest.mark.parametrize(("path", "status"), [("/told", 500), ("/length", 200)])
-def test_what_a_handler_raises_leaves_run_wherever_python_code_was_called(start, path, status):
+def test_an_exception_of_a_handler_leaves_run_from_any_python_call(start, path, status):
     script = start("signals.py")
     with Wire(("127.0.0.1", script.port())) as wire:
         assert wire.get(path).response().status == status
@@ -307,7 +307,7 @@ def test_what_a_handler_raises_leaves_run_wherever_python_code_was_called(start,
     assert script.wait() == 0
 
 
-def test_what_the_application_raises_itself_is_a_500_and_no_more(start):
+def test_an_exception_of_the_application_is_only_a_500(start):
     script = start("signals.py")
     port = script.port()
     for path in ("/raise", "/exit", "/count-and-exit"):
@@ -343,7 +343,7 @@ def test_children_of_the_application_and_of_the_program_are_on_their_own(start):
     assert script.wait() == 0, script.errors
 
 
-def test_an_application_that_starts_a_server_is_refused_and_served_on(start, tmp_path):
+def test_an_application_that_starts_a_server_is_refused_and_still_served(start, tmp_path):
     path = tmp_path / "nested.sock"
     script = start("nested.py", path)
     for _ in range(2):
@@ -368,7 +368,7 @@ def test_a_subinterpreter_is_refused():
     assert "subinterpreter" in ended.stdout
 
 
-def test_a_server_in_a_thread_ends_with_the_program_and_there_is_one_at_a_time(start):
+def test_a_server_in_a_thread_ends_with_the_program_and_excludes_another(start):
     script = start("in_thread.py")
     assert script.hears() == "from a thread"
     assert script.hears() == "refused: a server runs in this process already"
@@ -422,7 +422,7 @@ def test_there_is_one_server_at_a_time():
         ((app,), TypeError, "host"),
     ],
 )
-def test_an_argument_that_cannot_be_is_named(arguments, error, words):
+def test_an_invalid_argument_is_named(arguments, error, words):
     for call in (arctos.listen, arctos.run):
         with pytest.raises(error, match=re.escape(words)):
             call(*arguments)
@@ -430,7 +430,7 @@ def test_an_argument_that_cannot_be_is_named(arguments, error, words):
         arctos.run()
 
 
-def test_an_application_of_asgi_is_refused_with_what_to_do():
+def test_an_asgi_application_is_refused_with_advice():
     async def asks(scope, receive, send):
         pass
 
@@ -443,7 +443,7 @@ def test_an_unknown_keyword_is_refused():
         arctos.run(app, "127.0.0.1", 0, enable_statsd=True)
 
 
-def test_what_means_nothing_at_a_unix_socket_is_told_of_where_it_is_written(tmp_path):
+def test_arguments_without_meaning_for_a_unix_socket_warn_at_the_call(tmp_path):
     with pytest.warns(UserWarning, match="port has no meaning for the unix socket") as port:
         arctos.bind_and_listen(f"unix:{tmp_path}/a", 80).close()
     with pytest.warns(UserWarning, match="reuse_port has no meaning") as reuse_port:
@@ -463,7 +463,7 @@ def test_what_means_nothing_at_a_unix_socket_is_told_of_where_it_is_written(tmp_
         (-1, OSError, r"^\[Errno 9\] Bad file descriptor$"),
     ],
 )
-def test_what_is_no_socket_is_refused(sock, error, words):
+def test_an_object_that_is_no_socket_is_refused(sock, error, words):
     with pytest.raises(error, match=words):
         arctos.server_run(sock, app)
 
@@ -497,7 +497,7 @@ GOOD = {"enable": False, "host": "127.0.0.1", "port": 8125, "ns": "", "tags": "a
         ({"tags": ",".join(f"tag{n}:{n:0100}" for n in range(20))}, ValueError, "statsd['tags']: expected at most"),
     ],
 )
-def test_a_wrong_statsd_is_refused_and_named_also_where_nothing_is_sent(change, error, words):
+def test_an_invalid_statsd_argument_is_refused_even_if_disabled(change, error, words):
     with pytest.raises(error, match=re.escape(words)):
         arctos.run(app, "127.0.0.1", 0, statsd={**GOOD, **change})
     with socket.socket() as sock, pytest.raises(error, match=re.escape(words)):
@@ -512,6 +512,6 @@ def test_a_statsd_without_enable_is_refused():
 
 
 @pytest.mark.parametrize("statsd", [None, {}, GOOD, {"enable": True}, {**GOOD, "host": None, "ns": None, "tags": None}])
-def test_a_good_statsd_goes_as_far_as_the_socket(statsd):
+def test_a_valid_statsd_argument_is_accepted(statsd):
     with socket.socket() as sock, pytest.raises(ValueError, match="no listening stream socket"):
         arctos.server_run(sock, app, statsd)

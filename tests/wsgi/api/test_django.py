@@ -61,7 +61,7 @@ def shop(tmp_path):
 
 
 @pytest.mark.parametrize("options", [[], ["--preload"], ["--check"]], ids=str)
-def test_a_mistake_in_an_included_urlconf_ends_the_start_with_one_traceback(shop, options):
+def test_a_broken_included_urlconf_fails_the_start_with_one_traceback(shop, options):
     shop.write("more.py", BROKEN)
     bind = [] if options == ["--check"] else ["--bind", "127.0.0.1:0"]
     status, _, said = shop.run(*bind, *options)
@@ -71,7 +71,7 @@ def test_a_mistake_in_an_included_urlconf_ends_the_start_with_one_traceback(shop
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_it_is_found_behind_a_wrapper(shop, wrapper):
+def test_django_is_found_behind_a_wrapper(shop, wrapper):
     shop.add("wsgi.py", WRAPPERS[wrapper])
     assert shop.run("--check")[0] == EXIT_DONE
     shop.write("urls.py", BROKEN)
@@ -79,14 +79,14 @@ def test_it_is_found_behind_a_wrapper(shop, wrapper):
     assert status == EXIT_NOT_IMPORTABLE and "ROOT_URLCONF" in said
 
 
-def test_patterns_that_are_none_are_found_before_a_request(shop):
+def test_invalid_url_patterns_are_found_before_a_request(shop):
     shop.write("more.py", "urlpatterns = None\n")
     status, _, said = shop.run("--check")
     assert status == EXIT_NOT_IMPORTABLE and "ImproperlyConfigured" in said
 
 
 @pytest.mark.parametrize("options", [[], ["--preload"]], ids=str)
-def test_a_reload_of_a_broken_urlconf_changes_nothing_and_shows_its_traceback(serve, shop, tmp_path, options):
+def test_a_reload_of_a_broken_urlconf_only_shows_its_traceback(serve, shop, tmp_path, options):
     admin = f"unix:{tmp_path / 'admin'}"
     server = shop.serve(serve, "--admin-bind", admin, *options)
     before = server.worker_pids()
@@ -101,7 +101,7 @@ def test_a_reload_of_a_broken_urlconf_changes_nothing_and_shows_its_traceback(se
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_failed_reload_check_shows_what_django_keeps_to_itself(serve, shop, tmp_path, debug):
+def test_a_failed_reload_check_shows_the_error_that_django_hides(serve, shop, tmp_path, debug):
     admin = f"unix:{tmp_path / 'admin'}"
     shop.add("settings.py", f"DEBUG = {debug}\nLOGGING_CONFIG = None\n")
     server = shop.serve(serve, "--admin-bind", admin, "--reload-check", "/more/")
@@ -112,13 +112,13 @@ def test_a_failed_reload_check_shows_what_django_keeps_to_itself(serve, shop, tm
     assert shop.is_fine(server)
 
 
-def test_an_application_that_only_has_django_s_models_needs_no_urlconf(serve, shop):
+def test_an_application_that_uses_only_django_models_needs_no_urlconf(serve, shop):
     shop.add("settings.py", "ROOT_URLCONF = 'nowhere'\n")
     shop.write("wsgi.py", "import django\ndjango.setup()\nimport django.core.handlers.wsgi\nfrom plain import app\n")
     assert run("--pythonpath", APPS, "--check", "shop.wsgi", cwd=shop.folder, env=shop.environment)[0] == EXIT_DONE
 
 
-def test_check_fails_with_what_django_s_checks_find_wrong_and_tells_what_they_warn_of(shop):
+def test_check_fails_on_errors_of_django_checks_and_logs_their_warnings(shop):
     register = "from django.core import checks\n@checks.register\ndef look(app_configs, **_):\n    return [{}]\n"
     shop.add("wsgi.py", register.format("checks.Warning('a small thing', id='shop.W001')"))
     status, _, said = shop.run("--check")
@@ -131,12 +131,12 @@ def test_check_fails_with_what_django_s_checks_find_wrong_and_tells_what_they_wa
     assert shop.run("--check")[0] == EXIT_DONE
 
 
-def test_an_error_of_the_checks_alone_does_not_keep_a_worker_from_serving(serve, shop):
+def test_errors_of_django_checks_alone_do_not_keep_a_worker_from_serving(serve, shop):
     shop.add("wsgi.py", "from django.core import checks\n@checks.register\ndef look(**_): 1 / 0\n")
     assert shop.is_fine(shop.serve(serve))
 
 
-def test_a_connection_that_views_open_at_import_is_not_shared_by_the_workers(serve, shop):
+def test_workers_do_not_share_a_connection_opened_by_importing_views(serve, shop):
     database = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(shop.folder / "db")}}
     shop.add("settings.py", f"DATABASES = {database!r}\n")
     shop.write("views.py", "from django.db import connection\nconnection.ensure_connection()\n"

@@ -103,7 +103,7 @@ def shop(tmp_path):
     return tmp_path
 
 
-def test_each_hook_runs_in_its_process_and_at_its_moment(serve, shop):
+def test_each_hook_runs_in_its_process_and_at_its_time(serve, shop):
     server = serve("shop:app", *ALL, "--name", "till", "--env", "SHOP=open", workers=2, cwd=shop)
     workers = set(server.worker_pids())
     server.stop()
@@ -123,7 +123,7 @@ def test_each_hook_runs_in_its_process_and_at_its_moment(serve, shop):
     assert slots == {"Worker(slot=0", "Worker(slot=1"}
 
 
-def test_a_worker_is_ready_for_others_after_its_hook(serve, shop, make_gate):
+def test_a_worker_becomes_ready_after_its_hook(serve, shop, make_gate):
     gate = make_gate()
     (shop / "waits.py").write_text(f"def ready(worker):\n    open({gate.path!r}).read()\n")
     with Unawaited("shop:app", "--worker-ready", "waits:ready", cwd=shop) as server:
@@ -135,7 +135,7 @@ def test_a_worker_is_ready_for_others_after_its_hook(serve, shop, make_gate):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
-def test_hooks_have_no_right_of_roots_left():
+def test_hooks_run_without_root_privileges():
     folder = Path(tempfile.mkdtemp())
     try:
         folder.chmod(0o755)
@@ -150,7 +150,7 @@ def test_hooks_have_no_right_of_roots_left():
         shutil.rmtree(folder)
 
 
-def test_an_option_that_is_repeated_runs_all_its_hooks_in_their_order(serve, shop):
+def test_a_repeated_option_runs_all_its_hooks_in_order(serve, shop):
     options = [word for name in OPTIONS for word in (name, "hooks:again")]
     server = serve("shop:app", *options, *ALL, cwd=shop).stop()
     hooks = [one.hook for one in told(server) if one.hook not in ("import", "atexit")]
@@ -170,7 +170,7 @@ def test_a_hook_that_fails_at_the_first_start_ends_it_with_one_traceback(shop, o
 
 
 @pytest.mark.parametrize("option", OPTIONS[:3])
-def test_a_hook_that_leaves_by_sys_exit_has_failed(shop, option):
+def test_a_hook_that_calls_sys_exit_has_failed(shop, option):
     status, _, log = run("--bind", "127.0.0.1:0", option, "hooks:leaves", "shop:app", cwd=shop)
     assert status == EXIT_NOT_BOOTED, log
     assert "SystemExit: 0" in log
@@ -178,13 +178,13 @@ def test_a_hook_that_leaves_by_sys_exit_has_failed(shop, option):
 
 @pytest.mark.parametrize("name", ["nowhere:hook", "hooks:nothing"])
 @pytest.mark.parametrize("option", OPTIONS[:3])
-def test_a_hook_that_is_not_there_has_failed(shop, option, name):
+def test_a_hook_that_does_not_exist_has_failed(shop, option, name):
     status, _, log = run("--bind", "127.0.0.1:0", option, name, "shop:app", cwd=shop)
     assert status == EXIT_NOT_BOOTED, log
     assert log.count(f"The hook {option} {name} failed:") == 1
 
 
-def test_a_worker_whose_last_hook_fails_has_left_as_it_was_told(serve, shop):
+def test_a_failing_exit_hook_does_not_change_how_a_worker_exited(serve, shop):
     server = serve("shop:app", "--worker-exit", "hooks:fails", cwd=shop).stop()
     (line,) = server.events(HOOK_FAILED)
     assert (line.pairs["option"], line.pairs["hook"]) == ("--worker-exit", "hooks:fails")
@@ -193,7 +193,7 @@ def test_a_worker_whose_last_hook_fails_has_left_as_it_was_told(serve, shop):
     assert told(server, "atexit"), "exit handlers run all the same"
 
 
-def test_the_last_hook_comes_after_the_last_request(serve, shop, connect, gate):
+def test_the_exit_hook_runs_after_the_last_request(serve, shop, connect, gate):
     server = serve("shop:app", *ALL, cwd=shop)
     wire = connect(server).get(f"/wait?{gate.path}")
     gate_end = os.open(gate.path, os.O_WRONLY)  # returns once the application waits there
@@ -216,7 +216,7 @@ def test_a_child_that_a_hook_leaves_behind_is_no_second_worker(serve, shop, conn
     assert len(server.events(WORKER_READY)) == 1
 
 
-def test_a_start_that_hangs_is_ended_by_the_boot_timeout(shop):
+def test_a_hanging_start_is_ended_by_the_boot_timeout(shop):
     (shop / "hangs.py").write_text("import time\ndef hook(generation):\n    time.sleep(1000)\n")
     words = ["--bind", "127.0.0.1:0", "--boot-timeout", "500ms", "--on-start", "hangs:hook", "shop:app"]
     status, _, log = run(*words, cwd=shop)
@@ -224,7 +224,7 @@ def test_a_start_that_hangs_is_ended_by_the_boot_timeout(shop):
     assert "not done within --boot-timeout" in log
 
 
-def test_a_reload_reads_hooks_and_their_code_anew(serve, shop):
+def test_a_reload_reads_hooks_and_their_code_again(serve, shop):
     config = shop / "shop.toml"
     config.write_text('on-start = "hooks:on_start"\npost-fork = ["hooks:post_fork", "hooks:again"]\n')
     server = serve("shop:app", "--config", config, workers=2, cwd=shop)
@@ -256,7 +256,7 @@ def test_a_reload_whose_hook_fails_changes_nothing(serve, shop, connect, option)
     assert len(told(server, "again")) == (1 if option == "--on-start" else 2)
 
 
-def test_a_worker_that_is_replaced_has_its_hooks_and_the_load_of_the_code_has_not(serve, shop):
+def test_a_replaced_worker_runs_its_hooks_but_not_those_of_a_code_load(serve, shop):
     server = serve("shop:app", *ALL, cwd=shop)
     since = server.position()
     os.kill(server.worker_pids()[0], signal.SIGKILL)
@@ -265,7 +265,7 @@ def test_a_worker_that_is_replaced_has_its_hooks_and_the_load_of_the_code_has_no
     assert counts == {"on_start": 1, "post_fork": 2, "worker_ready": 2, "worker_exit": 0}
 
 
-def test_check_looks_hooks_up_and_calls_none(shop):
+def test_check_looks_up_hooks_and_calls_none(shop):
     status, output, log = run("--check", *ALL, "shop:app", cwd=shop)
     assert (status, output) == (EXIT_DONE, "shop:app can be served\n"), log
     assert [literal_eval(line[5:])["hook"] for line in log.splitlines()] == ["import", "atexit"]
@@ -274,7 +274,7 @@ def test_check_looks_hooks_up_and_calls_none(shop):
     assert "The hook --worker-exit hooks:nothing failed:" in log
 
 
-def test_print_config_shows_hooks_and_where_they_are_from(shop):
+def test_print_config_shows_hooks_and_their_sources(shop):
     env = {"ARCTOS_POST_FORK": "hooks:post_fork,hooks:again"}
     status, output, _ = run("--print-config", *ALL[:2], "shop:app", cwd=shop, env=env)
     assert status == EXIT_DONE
@@ -284,7 +284,7 @@ def test_print_config_shows_hooks_and_where_they_are_from(shop):
     assert shown["--post-fork"].endswith("environment ARCTOS_POST_FORK")
 
 
-def test_a_hook_before_forks_needs_the_zygote(shop):
+def test_a_pre_fork_hook_requires_preload(shop):
     status, _, log = run("--pre-fork", "hooks:pre_fork", "shop:app", cwd=shop)
     assert status == EXIT_USAGE
     assert "--pre-fork 'hooks:pre_fork'" in log and "--preload" in log
@@ -323,7 +323,7 @@ def preload(shop):
         server.kill()
 
 
-def test_with_preload_the_load_and_each_fork_are_the_zygotes(preload):
+def test_with_preload_the_zygote_runs_the_hooks_of_load_and_fork(preload):
     server = preload(*ALL, "--pre-fork", "hooks:pre_fork").ready()
     workers = set(server.worker_pids())
     server.stop()
@@ -342,7 +342,7 @@ def test_with_preload_the_load_and_each_fork_are_the_zygotes(preload):
         assert all(one.imported and f"pid={pid}" in one.about for one in mine[:3])
 
 
-def test_a_hook_before_a_fork_that_fails_is_told_and_the_fork_goes_on(preload, connect):
+def test_a_failing_pre_fork_hook_is_logged_and_the_fork_goes_on(preload, connect):
     server = preload("--pre-fork", "hooks:fails", workers=1).ready()
     (line,) = server.events(HOOK_FAILED)
     assert (line.pairs["option"], line.pairs["hook"]) == ("--pre-fork", "hooks:fails")
@@ -359,12 +359,12 @@ def test_with_preload_a_hook_that_fails_at_the_first_start_ends_it(preload, opti
     assert server.leftovers() == []
 
 
-def test_a_process_of_on_start_that_vanishes_has_not_done_its_work(shop):
+def test_an_on_start_process_that_vanishes_has_failed(shop):
     status, _, log = run("--on-start", "hooks:vanishes", "--bind", "127.0.0.1:0", "shop:app", cwd=shop)
     assert status == EXIT_NOT_BOOTED and "ended without a word" in log
 
 
-def test_a_helper_that_pre_fork_starts_does_not_hold_the_port(preload, serve):
+def test_a_process_started_by_pre_fork_does_not_hold_the_port(preload, serve):
     server = preload("--pre-fork", "hooks:leaves_a_helper", workers=1).ready()
     helper = int(re.search(r"HELPER (\d+)", server.log)[1])
     try:

@@ -71,7 +71,7 @@ def test_a_path_is_imported_by_the_workers(start):
     assert_program_goes_on(script)
 
 
-def test_the_environment_holds_for_what_is_left_out(start):
+def test_environment_variables_apply_to_omitted_arguments(start):
     script = start("app", workers=None, environment={"ARCTOS_WORKERS": "3"})
     assert event(script, SERVER_READY)["workers"] == "3"
     script.send(signal.SIGTERM)
@@ -88,7 +88,7 @@ def test_a_reload_of_an_object_is_refused_with_the_reason(start):
     assert_program_goes_on(script)
 
 
-def test_exit_handlers_folder_and_limit_of_the_program_are_its_own():
+def test_the_program_keeps_its_exit_handlers_directory_and_limits():
     with Script("supervised_home.py") as script:
         theirs = Path(get(ports(script)[0]))
         assert theirs.is_dir()
@@ -142,7 +142,7 @@ print(before, adopts_orphans(), flush=True)
 """
 
 
-def test_orphans_of_the_programs_children_are_not_its_own_afterwards(tmp_path):
+def test_the_program_does_not_adopt_orphans_afterwards(tmp_path):
     (tmp_path / "adopts.py").write_text(SERVES_AND_TELLS_WHETHER_IT_ADOPTS)
     with Script("adopts.py", folder=tmp_path) as script:
         event(script, SERVER_READY)
@@ -151,7 +151,7 @@ def test_orphans_of_the_programs_children_are_not_its_own_afterwards(tmp_path):
         assert script.wait() == 0, script.errors
 
 
-def test_a_socket_of_the_programs_is_its_own_again_afterwards(tmp_path):
+def test_the_program_gets_its_socket_back_afterwards(tmp_path):
     (tmp_path / "own.py").write_text(SERVES_ITS_OWN_SOCKET)
     with Script("own.py", folder=tmp_path) as script:
         assert get(script.port()) == "hello"
@@ -174,7 +174,7 @@ def test_other_threads_are_named():
 
 
 @pytest.mark.parametrize(("what", "code"), [("no_such_module:app", 4), ("hello:nothing", 4)])
-def test_a_start_that_fails_is_an_exit_code(start, what, code):
+def test_a_failed_start_returns_an_exit_code(start, what, code):
     assert_program_goes_on(start(what), code)
 
 
@@ -216,6 +216,6 @@ def test_a_wrong_option_is_named(options, error, words):
         ("shop:a b", ValueError, "expected MODULE:ATTR"),
     ],
 )
-def test_what_cannot_be_served_is_named(what, error, words):
+def test_an_object_that_cannot_be_served_is_named(what, error, words):
     with pytest.raises(error, match=re.escape(words)):
         arctos.serve(what)

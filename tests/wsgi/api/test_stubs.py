@@ -26,7 +26,7 @@ def test_a_program_that_uses_the_package_passes_a_strict_type_check(tmp_path):
     run("mypy", "--strict", str(program), folder=tmp_path)
 
 
-def test_all_that_is_public_has_a_docstring():
+def test_every_public_name_has_a_docstring():
     for module in (arctos, arctos.arctos):
         for name, value in vars(module).items():
             if not name.startswith("_") and (inspect.isroutine(value) or inspect.isclass(value)):

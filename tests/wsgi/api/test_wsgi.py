@@ -23,7 +23,7 @@ def test_environ_is_a_dict_with_the_types_of_the_pep(wire):
     assert needed <= set(strings)
 
 
-def test_environ_has_what_the_request_said(plain, wire):
+def test_environ_has_the_values_of_the_request(plain, wire):
     wire.get("/headers/caf%C3%A9%2Fx?q=%20a", "X-Two: a", "X-Two: b", "X_Posing: 1", "Authorization: Basic eA==", "X-High: \xff")
     found = json.loads(wire.response().body)
     assert found["PATH_INFO"] == "/headers/caf\u00c3\u00a9/x"  # decoded once; bytes as latin-1
@@ -65,7 +65,7 @@ def test_errors_go_to_the_log_as_one_event(plain, wire):
     assert len(plain.events(APPLICATION_ERRORS, since=since)) == 1
 
 
-def test_a_warning_of_logging_is_not_called_an_error(serve):
+def test_a_warning_of_logging_is_not_logged_as_an_error(serve):
     """Flask's logger writes to wsgi.errors."""
     server = serve("flask_app:app", "--log-level", "info")
     assert requests.get(f"{server.url}/warn", timeout=30).status_code == 200
@@ -75,7 +75,7 @@ def test_a_warning_of_logging_is_not_called_an_error(serve):
     assert len(server.events(APPLICATION_ERRORS)) == 1
 
 
-def test_write_sends_at_once_and_before_what_is_returned(wire, gate):
+def test_write_sends_at_once_and_before_the_returned_iterable(wire, gate):
     wire.get(f"/written?gate={gate.path}")
     assert wire.head()[0] == 200
     assert b"first\n" in wire.until(b"first\n")
@@ -83,19 +83,19 @@ def test_write_sends_at_once_and_before_what_is_returned(wire, gate):
     assert wire.until(b"0\r\n\r\n").replace(b"\r\n", b"|").count(b"second\n") == 1
 
 
-def test_write_keeps_the_order_also_when_it_is_more_than_the_socket_takes(plain, connect):
+def test_write_keeps_the_order_when_the_socket_is_full(plain, connect):
     wire = connect(plain, receive_buffer_bytes=4096)
     wire.get("/written-large?count=64")
     assert wire.response().body == b"".join(bytes([number]) * 65536 for number in range(64))
 
 
-def test_the_second_start_response_replaces_all_of_the_first_before_the_head_is_out(wire):
+def test_a_second_start_response_replaces_the_first_until_headers_are_sent(wire):
     answer = wire.get("/restart").response()
     assert (answer.status, answer.body) == (503, b"sorry\n")
     assert (answer.field("X-First"), answer.field("X-Second")) == (None, "2")
 
 
-def test_the_second_start_response_raises_again_once_the_head_is_out(plain, wire):
+def test_a_late_second_start_response_raises_its_exc_info(plain, wire):
     since = plain.position()
     wire.get("/restart-late")
     assert wire.head()[0] == 200
@@ -105,7 +105,7 @@ def test_the_second_start_response_raises_again_once_the_head_is_out(plain, wire
 
 
 @pytest.mark.parametrize("path", ["fail", "fail-first", "never-starts", "starts-twice", "system-exit", "interrupt"])
-def test_an_application_that_fails_before_its_head_is_answered_500_and_its_worker_goes_on(plain, connect, path):
+def test_a_failure_before_the_headers_is_a_500_and_the_worker_goes_on(plain, connect, path):
     since = plain.position()
     before = json.loads(connect(plain).get("/worker").response().body)["now"]["pid"]
     wire = connect(plain)

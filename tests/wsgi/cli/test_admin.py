@@ -127,7 +127,7 @@ def test_without_the_option_there_is_none(serve):
     assert "admin" not in server.wait_for(SERVER_READY).pairs
 
 
-def test_what_is_not_asked_well_is_told(serve, path):
+def test_a_malformed_request_is_refused_with_the_reason(serve, path):
     serve("plain:app", "--admin-bind", f"unix:{path}")
     head = ask(path, method="HEAD")
     assert head.status == 200 and int(head.field("Content-Length")) > 1000
@@ -197,7 +197,7 @@ def test_ctl_tells_the_applications_port_from_the_admin_socket(serve):
     assert f"127.0.0.1:{server.port}" in said
 
 
-def test_ctl_gives_up_on_a_server_that_says_nothing(path):
+def test_ctl_gives_up_on_a_silent_server(path):
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(path)
         silent.listen()
@@ -223,7 +223,7 @@ def test_ctl_says_what_is_wrong_and_exits_2(words, named):
         assert word in said
 
 
-def test_help_knows_ctl():
+def test_help_lists_ctl():
     assert "arctos ctl VERB" in run("--help")[1]
     for words in (["ctl", "--help"], ["ctl", "metrics", "--help"]):
         status, output, _ = run(*words)

@@ -29,7 +29,7 @@ WORKER_NOT_READY = "worker.not_ready"  # slot, pid, generation, reason; its Pyth
 SCRIPT = str(Path(sys.executable).parent / "arctos")
 
 
-def test_the_version_is_the_wheels():
+def test_the_version_is_that_of_the_wheel():
     assert run("--version") == (EXIT_DONE, f"arctos {arctos.__version__}\n", "")
 
 
@@ -102,7 +102,7 @@ def test_the_traceback_of_a_broken_application_is_printed_once():
         server.kill()
 
 
-def test_a_missing_attribute_is_answered_with_those_that_could_be_meant():
+def test_a_missing_attribute_is_reported_with_similar_names():
     _, _, said = run("--bind", "127.0.0.1:0", "plain:ap")
     assert re.search(r"\bapp\b", said) and re.search(r"\bapplication\b", said)
 
@@ -123,7 +123,7 @@ def test_chdir_and_pythonpath_and_env_reach_the_application(serve, connect, tmp_
     assert found["environment"] == {"PLAIN_A": "1", "PLAIN_B": "x=y"}
 
 
-def test_a_configuration_file_is_read_where_the_start_was_and_its_paths_start_at_chdir(serve, connect, tmp_path):
+def test_a_config_file_is_found_from_the_cwd_and_its_paths_from_chdir(serve, connect, tmp_path):
     (tmp_path / "bodies").mkdir()
     (tmp_path / "shop.toml").write_text(
         f'workers = 1\nchdir = "{tmp_path}"\npythonpath = ["{APPS}"]\nbody_temp_dir = "bodies"\n'
@@ -145,13 +145,13 @@ def test_a_configuration_file_that_is_wrong_or_missing_is_named(tmp_path):
     assert (status, f"{file}:2: " in said) == (EXIT_USAGE, True), said
 
 
-def test_umask_is_the_workers(serve, connect):
+def test_the_umask_applies_to_the_workers(serve, connect):
     server = serve("plain:app", "--umask", "027")
     assert json.loads(connect(server).get("/worker").response().body)["umask"] == 0o027
 
 
 @pytest.mark.parametrize("options", [["--check"], ["--bind", "127.0.0.1:0"], ["--bind", "127.0.0.1:0", "--preload"]])
-def test_an_application_of_asgi_is_refused_with_what_to_do(options):
+def test_an_asgi_application_is_refused_with_advice(options):
     status, _, said = run(*options, "falcon_app:make_asgi()")
     assert status == EXIT_NOT_IMPORTABLE
     assert "What the factory returned is an ASGI application" in said and "a2wsgi" in said
@@ -169,7 +169,7 @@ def test_check_imports_the_application_and_serves_nothing():
     assert said.count("RuntimeError: broken on purpose") == 1
 
 
-def test_print_config_tells_each_value_and_where_it_came_from():
+def test_print_config_shows_each_value_and_its_source():
     status, output, said = run("--workers", "3", "--print-config", "plain:app", env={"ARCTOS_KEEP_ALIVE": "7"})
     assert status == EXIT_DONE, said
     lines = {line.split()[0].strip("=:-"): line for line in output.splitlines() if line.split()}
@@ -235,7 +235,7 @@ def test_a_directory_that_the_user_cannot_read_is_named(how):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-def test_workers_of_another_user_have_no_way_back_unless_that_is_asked_for(connect, preload):
+def test_workers_cannot_regain_root_unless_configured_to(connect, preload):
     def status(*options):
         with Server("may:app", *options, *preload, cwd=folder) as server:
             fields = connect(server).get("/").response().body.decode().splitlines()
@@ -269,7 +269,7 @@ def test_an_unknown_user_is_refused_and_named():
 
 
 @pytest.mark.parametrize("option", ["--bind", "--admin-bind"])
-def test_an_address_that_cannot_be_bound_is_told_with_its_option(option):
+def test_an_address_that_cannot_be_bound_is_reported_with_its_option(option):
     address = "unix:/no/such/x.sock"
     status, _, said = run(option, address, *(["--bind", "127.0.0.1:0"] if option != "--bind" else []), "plain:app")
     assert status == EXIT_CONFIGURATION
@@ -315,7 +315,7 @@ def test_an_application_that_breaks_at_import_ends_the_start(tmp_path, how, work
     ids=["exit", "signal", "late"],
 )
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-def test_a_worker_that_cannot_boot_is_named_with_what_became_of_it(tmp_path, line, words, preload):
+def test_a_worker_that_cannot_boot_is_logged_with_its_exit_cause(tmp_path, line, words, preload):
     (tmp_path / "shop.py").write_text(line + "\n")
     options = ("--bind", "127.0.0.1:0", "--workers", 1, "--boot-timeout", "500ms", *preload)
     status, _, log = run(*options, "shop:app", cwd=tmp_path)

@@ -245,7 +245,7 @@ def test_dump_writes_the_stack_of_a_worker_to_the_log(serve, connect, ctl, gate,
     assert stacks.pairs["pid"] == pid
 
 
-def test_what_an_operator_does_is_logged_with_who_and_what_is_refused_is_not(serve, ctl, path):
+def test_commands_are_logged_with_who_gave_them_and_refused_ones_are_not(serve, ctl, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     for words in (["scale", 60_000], ["dump", 7], ["status"]):
         ctl(*words)
@@ -258,7 +258,7 @@ def test_what_an_operator_does_is_logged_with_who_and_what_is_refused_is_not(ser
     assert asked == [{"verb": "scale", "workers": "2"}, {"verb": "reload", "wait": "1"}, {"verb": "recycle", "slot": "0"}, {"verb": "stop", "quick": "1"}]
 
 
-def test_dump_looks_into_an_import_that_hangs(ctl, gate, ear, path, tmp_path):
+def test_dump_shows_an_import_that_hangs(ctl, gate, ear, path, tmp_path):
     (tmp_path / "hangs.py").write_text(
         "import os, socket\n"
         f"socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), {ear.path!r})\n"
@@ -277,7 +277,7 @@ def test_dump_looks_into_an_import_that_hangs(ctl, gate, ear, path, tmp_path):
         server.kill()
 
 
-def test_dump_of_nobody_fails(serve, ctl, path):
+def test_dump_of_an_unknown_worker_fails(serve, ctl, path):
     serve("plain:app", "--admin-bind", f"unix:{path}")
     exit_code, _, errors = ctl("dump", 7)
     assert exit_code == EXIT_FAILED and "there is no worker 7" in errors
@@ -300,7 +300,7 @@ def test_recycle_replaces_one_worker_by_another_of_the_same_generation(serve, ct
     assert [(it["generation"], it["state"], it["restarts"]) for it in after] == [(1, "ready", 0)] * 2
 
 
-def test_recycle_of_nobody_fails(serve, ctl, path):
+def test_recycle_of_an_unknown_worker_fails(serve, ctl, path):
     serve("plain:app", "--admin-bind", f"unix:{path}")
     exit_code, _, errors = ctl("recycle", 7)
     assert exit_code == EXIT_FAILED and "there is no worker 7" in errors
@@ -329,7 +329,7 @@ def test_reload_with_wait_ends_when_all_workers_are_new(serve, ctl, code, path):
     assert len(ready(found)) == 2 and not before & {worker["pid"] for worker in ready(found)}
 
 
-def test_reload_of_broken_code_fails_with_its_traceback_and_changes_nothing(serve, ctl, code, path):
+def test_reloading_broken_code_shows_its_traceback_and_changes_nothing(serve, ctl, code, path):
     folder = code(CODE.format(letter="a"))
     server = serve("shop:app", "--admin-bind", f"unix:{path}", workers=2, cwd=folder)
     before = server.worker_pids()
@@ -349,7 +349,7 @@ def test_reload_of_broken_code_fails_with_its_traceback_and_changes_nothing(serv
 
 
 @pytest.mark.parametrize("how", ["raises", "answers 500"])
-def test_a_reload_whose_check_fails_is_told_with_what_the_application_says(serve, ctl, code, path, how):
+def test_a_failed_reload_check_reports_the_error_of_the_application(serve, ctl, code, path, how):
     folder = code(CODE.format(letter="a"))
     server = serve("shop:app", "--admin-bind", f"unix:{path}", "--reload-check", "/health", cwd=folder)
     before = server.worker_pids()
@@ -375,7 +375,7 @@ def test_reload_without_wait_returns_at_once(serve, ctl, code, gate, path):
     assert letter(server) == "b"
 
 
-def test_who_waits_for_a_reload_is_told_when_the_server_stops(serve, code, gate, path):
+def test_a_client_waiting_for_a_reload_learns_that_the_server_stops(serve, code, gate, path):
     folder = code(CODE.format(letter="a"))
     server = serve("shop:app", "--admin-bind", f"unix:{path}", cwd=folder)
     code(f"open({gate.path!r}).read()\n{CODE.format(letter='b')}")
@@ -388,7 +388,7 @@ def test_who_waits_for_a_reload_is_told_when_the_server_stops(serve, code, gate,
     assert server.wait() == EXIT_DONE
 
 
-def test_at_most_16_wait_and_those_who_have_gone_do_not_count(serve, code, gate, path):
+def test_at_most_16_clients_wait_and_disconnected_ones_do_not_count(serve, code, gate, path):
     folder = code(CODE.format(letter="a"))
     server = serve("shop:app", "--admin-bind", f"unix:{path}", cwd=folder)
     code(f"open({gate.path!r}).read()\n{CODE.format(letter='b')}")
@@ -445,7 +445,7 @@ def posted(port, target, *fields):
         return wire.send(head + "\r\n").response("POST").status
 
 
-def test_over_tcp_nobody_changes_anything(serve):
+def test_commands_are_refused_over_tcp(serve):
     server = serve("plain:app", "--admin-bind", "127.0.0.1:0")
     port = int(server.wait_for(SERVER_READY).pairs["admin"].rsplit(":", 1)[1])
     own = f"Host: 127.0.0.1:{port}"
@@ -457,6 +457,6 @@ def test_over_tcp_nobody_changes_anything(serve):
 
 
 @pytest.mark.parametrize("words", [["scale"], ["scale", "0"], ["scale", "x"], ["dump"], ["recycle"], ["stop", "--wait"]], ids=" ".join)
-def test_what_is_not_understood_exits_2(ctl, words):
+def test_unknown_commands_exit_2(ctl, words):
     exit_code, output, errors = ctl(*words)
     assert (exit_code, output) == (EXIT_USAGE, "") and errors.startswith("error: ")

@@ -45,7 +45,7 @@ def test_the_log_has_one_line_an_event_and_names_slot_pid_and_generation(serve):
     assert len(server.events(SERVER_READY)) == 1
 
 
-def test_ready_is_said_when_all_workers_are(serve):
+def test_ready_is_logged_when_all_workers_are_ready(serve):
     server = serve("plain:app", workers=4)
     server.stop()
     events = [LogLine.parse(line).event for line in server.log.splitlines()]
@@ -68,7 +68,7 @@ def test_the_log_can_be_json(serve):
     assert any(line["event"] == WORKER_READY and isinstance(line["pid"], int) for line in seen)
 
 
-def test_an_error_only_log_is_silent_when_all_is_well(tmp_path):
+def test_a_log_of_errors_only_is_empty_when_nothing_fails(tmp_path):
     path = tmp_path / "pid"
     server = Server("plain:app", "--log-level", "error", "--pid", path, workers=1)
     try:
@@ -127,7 +127,7 @@ def test_a_refused_request_is_logged_with_its_rule_as_far_as_it_was_read(serve, 
     assert "hunter2" not in server.log + "".join(lines)
 
 
-def test_a_request_that_came_too_late_has_its_line_too(serve, connect, tmp_path):
+def test_a_request_that_timed_out_has_a_line(serve, connect, tmp_path):
     path = tmp_path / "access.log"
     server = serve("plain:app", "--access-logfile", path, "--header-timeout", "0.1")
     wire = connect(server)
@@ -160,7 +160,7 @@ def test_refused_requests_are_logged_ten_times_a_minute_at_most(serve, connect):
     assert len(server.events("request.refused")) == 10
 
 
-def test_a_json_access_line_has_the_id_that_the_application_and_the_log_have(serve, connect, tmp_path):
+def test_a_json_access_line_has_the_request_id_of_application_and_log(serve, connect, tmp_path):
     (tmp_path / "tells.py").write_text(
         "def app(environ, start_response):\n"
         "    if environ['PATH_INFO'] == '/raise':\n"
@@ -185,7 +185,7 @@ def test_a_json_access_line_has_the_id_that_the_application_and_the_log_have(ser
     assert seen[3] == raised["request_id"]
 
 
-def test_a_response_that_is_broken_off_has_its_line_and_the_bytes_that_left(serve, connect, tmp_path):
+def test_an_aborted_response_has_a_line_with_the_bytes_that_were_sent(serve, connect, tmp_path):
     path = tmp_path / "access.log"
     server = serve("plain:app", "--access-logfile", path, "-w", "1")
     wire = connect(server)
@@ -202,7 +202,7 @@ def test_the_access_log_goes_to_standard_output_when_asked_to(serve, connect):
     assert b"/hello" in server.output and "/hello" not in server.log
 
 
-def test_lost_lines_of_the_access_log_are_told_at_once_and_then_counted(serve, connect):
+def test_lost_access_log_lines_are_reported_at_once_and_then_counted(serve, connect):
     server = serve("plain:app", "--access-logfile", "/dev/full", workers=1)
     for _ in range(5):
         assert connect(server).get("/hello").response().status == 200
@@ -213,7 +213,7 @@ def test_lost_lines_of_the_access_log_are_told_at_once_and_then_counted(serve, c
     assert first.level == "WARNING" and first.pairs["reason"] == "No space left on device"
 
 
-def test_what_a_client_sends_cannot_make_a_line_of_its_own(serve, connect, tmp_path):
+def test_a_client_cannot_inject_log_lines(serve, connect, tmp_path):
     path = tmp_path / "access.log"
     server = serve("plain:app", "--access-logfile", path)
     connect(server).get("/status/%0Aforged%0D%1b[31m?body=x", 'User-Agent: "quoted" \\ \xff').response()
@@ -241,14 +241,14 @@ def test_a_full_standard_error_costs_log_lines_only(connect, tmp_path):
             os.kill(process.pid, signal.SIGKILL)
 
 
-def test_a_worker_that_ends_is_logged_with_how(serve):
+def test_a_worker_exit_is_logged_with_its_cause(serve):
     server = serve("plain:app", workers=1)
     os.kill(server.worker_pids()[0], signal.SIGKILL)
     said = server.wait_for(WORKER_DIED)
     assert "KILL" in said.text or "9" in said.pairs.values()
 
 
-def test_lines_of_a_worker_name_it(serve, connect):
+def test_log_lines_of_a_worker_name_it(serve, connect):
     server = serve("plain:app", workers=1)
     (worker,) = server.worker_pids()
     connect(server).get("/fail").response()

@@ -157,7 +157,7 @@ def test_the_captured_flush_has_lines_and_names_that_are_sent():
     assert sum(count / rate for rate, count in durations.items()) == 30
 
 
-def test_the_shown_table_has_rows_that_there_are():
+def test_the_example_table_has_rows_that_exist():
     rows, kind = table(), None
     for line in filter(None, sample("counters")):
         name = line.split()[0]
@@ -204,7 +204,7 @@ def test_a_recipe_is_complete(path):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
-def test_a_recipe_comes_to_the_configuration_that_it_claims(path):
+def test_a_recipe_results_in_the_configuration_that_it_claims(path):
     [container] = containers(path)[1]
     env = {}
     for variable in container.get("env", []):
@@ -222,7 +222,7 @@ def test_a_recipe_comes_to_the_configuration_that_it_claims(path):
     assert {option: found[option] for option in EXPECTED[path.name]} == EXPECTED[path.name]
 
 
-def test_where_the_label_is_not_copied_there_is_no_zone():
+def test_without_the_copied_label_there_is_no_zone():
     assert printed_configuration(["plain:app"], ARCTOS_ZONE="")["--zone"] == "-"
     assert printed_configuration(["--dogstatsd-tags", "zone:x", "plain:app"], ARCTOS_ZONE="")["--zone"] == "x"
 

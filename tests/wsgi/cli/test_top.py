@@ -229,7 +229,7 @@ def test_r_replaces_the_selected_worker_and_no_request_fails(server, top):
     assert (rows[0]["pid"], rows[1]["generation"]) == (before[0]["pid"], "1")
 
 
-def test_a_reload_is_asked_about_and_brings_a_generation(server, top):
+def test_a_reload_is_confirmed_and_starts_a_generation(server, top):
     top.press("R")
     top.wait_for_text("worker by worker? y/n")
     top.press("n")
@@ -272,7 +272,7 @@ def test_a_signal_ends_it_and_the_terminal_is_as_before(server, top, number):
 
 
 @pytest.mark.parametrize("how", ["key", "signal"])
-def test_suspended_it_gives_the_terminal_back_until_it_goes_on(server, top, how):
+def test_while_suspended_it_releases_the_terminal(server, top, how):
     if how == "key":
         top.press("\x1a")
     else:
@@ -296,7 +296,7 @@ def test_suspended_it_gives_the_terminal_back_until_it_goes_on(server, top, how)
 # --- A server that is not there ---
 
 
-def test_a_server_that_goes_away_is_told_of_and_waited_for(server, address, top):
+def test_a_server_that_goes_away_is_reported_and_waited_for(server, address, top):
     before = table(top.wait_for_text("by slot"))
     server.stop()
     lines = top.wait_for_text("trying again: cannot reach the server")
@@ -308,7 +308,7 @@ def test_a_server_that_goes_away_is_told_of_and_waited_for(server, address, top)
         assert len(table(top.wait_for_text("1 of 1 ready"))) == 1
 
 
-def test_a_server_that_stands_still_leaves_the_keys_alone(server, top):
+def test_keys_work_while_the_server_does_not_answer(server, top):
     server.send(signal.SIGSTOP)
     try:
         top.press("?")
@@ -320,7 +320,7 @@ def test_a_server_that_stands_still_leaves_the_keys_alone(server, top):
         server.send(signal.SIGCONT)
 
 
-def test_a_server_that_was_never_there_is_an_error(address):
+def test_a_server_that_never_existed_is_an_error(address):
     code, output, error = run("top", "--admin", address)
     assert (code, output) == (EXIT_FAILED, "")
     assert error.startswith(f"error: cannot reach the server at {address}: ")

@@ -169,7 +169,7 @@ def test_workers_have_the_cpus_and_the_memory_of_the_container(container, config
     assert replaced <= size_bytes(resources["limits"]["memory"])
 
 
-def test_what_is_written_to_is_mounted(pod, container, config):
+def test_every_written_path_is_mounted(pod, container, config):
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     assert set(mounts.values()) == {volume["name"] for volume in pod["spec"]["volumes"]}
@@ -177,7 +177,7 @@ def test_what_is_written_to_is_mounted(pod, container, config):
     assert {os.path.dirname(path), config["--body-temp-dir"]} == set(mounts)
 
 
-def test_the_container_is_nobody_and_may_nothing(pod, container):
+def test_the_container_runs_as_nobody_without_privileges(pod, container):
     of_pod, of_container = pod["spec"]["securityContext"], container["securityContext"]
     assert of_pod["runAsNonRoot"] is True and of_pod["runAsUser"] > 0
     assert of_container["allowPrivilegeEscalation"] is False
@@ -236,7 +236,7 @@ def test_commands_in_the_container_need_no_further_words(deploy, shop, container
     assert run("ctl", "scale", "3", env=env)[0] == 0
 
 
-def test_a_stop_is_as_readme_tells(deploy, container, connect, gate, ear):
+def test_a_stop_proceeds_as_the_readme_says(deploy, container, connect, gate, ear):
     server = deploy(env={"ARCTOS_DRAIN_DELAY": "20s"})
     admin = admin_port(server)
     paths = {name: probe["httpGet"]["path"] for name, probe in probes(container).items()}
@@ -278,7 +278,7 @@ if os.getuid() != 0:
 WITHOUT_RIGHTS = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
 
 
-def test_it_is_the_first_process_of_a_container_that_can_write_to_its_volumes_alone(deploy, shop, connect):
+def test_process_1_of_the_container_can_write_only_to_its_volumes(deploy, shop, connect):
     tmp = shop.folder / "tmp"
     tmp.mkdir()
     # Volumes first, then the root, which they are no part of.
@@ -313,7 +313,7 @@ def rules():
     return {re.match(r"([a-z_]+)\{", rule["seriesQuery"])[1]: rule for rule in found}
 
 
-def test_the_adapter_has_a_rule_for_what_the_scaler_asks_for():
+def test_the_adapter_has_a_rule_for_each_metric_of_the_autoscaler():
     asked = {metric["pods"]["metric"]["name"] for metric in document("hpa.yaml")["spec"]["metrics"]}
     assert asked == set(rules())
     for series, rule in rules().items():
@@ -323,7 +323,7 @@ def test_the_adapter_has_a_rule_for_what_the_scaler_asks_for():
         assert rule["metricsQuery"].count("(") == rule["metricsQuery"].count(")")
 
 
-def test_the_server_has_the_metrics_that_the_scaler_asks_for(deploy):
+def test_the_server_has_the_metrics_that_the_autoscaler_uses(deploy):
     _, page = ask(admin_port(deploy()), "/metrics")
     families = {family.name: family for family in text_string_to_metric_families(page)}
     for series in rules():
@@ -335,7 +335,7 @@ def test_the_server_has_the_metrics_that_the_scaler_asks_for(deploy):
 # --- systemd: the files ---
 
 
-def test_units_are_well_formed_and_about_each_other():
+def test_units_are_well_formed_and_refer_to_each_other():
     service, sockets = unit("arctos.service"), unit("arctos.socket")
     assert set(service) == {"Unit", "Service", "Install"} and set(sockets) == {"Unit", "Socket", "Install"}
     # By their names: arctos.socket is for arctos.service.
@@ -370,18 +370,18 @@ def test_units_agree_with_the_configuration(service):
     assert unit("arctos.socket")["Socket"]["Backlog"] == config["--backlog"]
 
 
-def test_who_tells_and_who_is_told_is_the_supervisor(service):
+def test_the_supervisor_is_the_process_that_notifies_and_is_signaled(service):
     assert (service["Type"], service["NotifyAccess"], service["KillMode"]) == ("notify", "main", "mixed")
     assert service["OOMPolicy"] == "continue"
     assert service["Restart"] == "on-failure"
 
 
-def test_what_may_heal_is_tried_for_ever(service):
+def test_a_failure_that_may_pass_is_retried_forever(service):
     limits = unit("arctos.service")["Unit"]
     assert seconds(limits["StartLimitIntervalSec"]) / seconds(service["RestartSec"]) < int(limits["StartLimitBurst"])
 
 
-def test_it_is_not_started_again_after_exit_codes_that_do_not_heal(service):
+def test_it_is_not_restarted_after_permanent_failures(service):
     table = README.partition("<!-- exit-codes:begin -->")[2].partition("<!-- exit-codes:end -->")[0]
     rows = re.findall(r"^\| (\d+) \|.*\| (yes|no) \|$", table, re.M)
     assert len(rows) == 7
@@ -432,7 +432,7 @@ def reload(shop, service):
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
-def test_a_reload_of_the_unit_tells_how_it_ended(activate, shop, service, listening, ear, connect):
+def test_reloading_the_unit_reports_the_result(activate, shop, service, listening, ear, connect):
     server = activate(listening)
     hear(ear, "READY=1")
     ended = reload(shop, service)
@@ -448,7 +448,7 @@ def test_a_reload_of_the_unit_tells_how_it_ended(activate, shop, service, listen
     hear(ear, "STOPPING=1")
 
 
-def test_who_comes_between_two_starts_of_the_unit_waits_and_is_served(activate, listening):
+def test_a_client_between_two_starts_of_the_unit_waits_and_is_served(activate, listening):
     port = listening.getsockname()[1]
     first = activate(listening)
     assert first.ports == [port]
@@ -493,7 +493,7 @@ def allowed_calls(names):
     return found
 
 
-def test_the_units_filter_leaves_the_system_calls_that_there_are(activate, shop, service, listening, tmp_path, connect):
+def test_the_system_call_filter_of_the_unit_names_existing_calls(activate, shop, service, listening, tmp_path, connect):
     if shutil.which("strace") is None or shutil.which("systemd-analyze") is None:
         pytest.skip("no strace, or no systemd-analyze")
     lines = tmp_path / "calls"

@@ -38,7 +38,7 @@ def until(ear, state):
     return heard
 
 
-def test_ready_reloading_and_stopping_are_told_with_a_status(serve, ear):
+def test_ready_reloading_and_stopping_are_sent_with_a_status(serve, ear):
     server = serve("plain:app", workers=2, env={"NOTIFY_SOCKET": ear.path})
     assert told(ear) == {"READY": "1", "STATUS": "Serving"}
     before_usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
@@ -55,7 +55,7 @@ def test_ready_reloading_and_stopping_are_told_with_a_status(serve, ear):
     assert not ear.heard_more()
 
 
-def test_a_reload_that_fails_is_over_and_says_so(serve, ear, tmp_path):
+def test_a_failed_reload_is_reported_as_finished(serve, ear, tmp_path):
     code = tmp_path / "shop.py"
     code.write_text("def app(environ, start_response): ...\n")
     server = serve("shop:app", cwd=tmp_path, env={"NOTIFY_SOCKET": ear.path})
@@ -67,7 +67,7 @@ def test_a_reload_that_fails_is_over_and_says_so(serve, ear, tmp_path):
     assert after.pop("READY") == "1" and "failed" in after["STATUS"]
 
 
-def test_the_watchdog_hears_from_the_start_to_the_stop(serve, ear):
+def test_the_watchdog_is_notified_from_start_to_stop(serve, ear):
     server = serve("plain:app", command=MEANT, env={"NOTIFY_SOCKET": ear.path, "WATCHDOG_USEC": "100000"})
     assert told(ear) == ALIVE
     server.wait_for(SERVER_READY)
@@ -80,7 +80,7 @@ def test_the_watchdog_hears_from_the_start_to_the_stop(serve, ear):
     assert server.wait() == 0
 
 
-def test_the_watchdog_hears_while_no_worker_answers(serve, ear):
+def test_the_watchdog_is_notified_while_no_worker_answers(serve, ear):
     server = serve("plain:app", env={"NOTIFY_SOCKET": ear.path, "WATCHDOG_USEC": "100000"})
     (worker,) = server.worker_pids()
     until(ear, "READY")
@@ -92,7 +92,7 @@ def test_the_watchdog_hears_while_no_worker_answers(serve, ear):
     server.wait_for(WORKER_READY, count=2)
 
 
-def test_a_watchdog_of_another_process_hears_nothing(ear):
+def test_a_watchdog_of_another_process_is_not_notified(ear):
     env = {"NOTIFY_SOCKET": ear.path, "WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}
     with Server("plain:app", env=env) as server:
         server.stop()
@@ -101,7 +101,7 @@ def test_a_watchdog_of_another_process_hears_nothing(ear):
 
 
 @pytest.mark.parametrize(("name", "value"), [("WATCHDOG_USEC", "30s"), ("WATCHDOG_USEC", "0"), ("WATCHDOG_PID", "me")])
-def test_a_watchdog_that_makes_no_sense_is_a_warning_with_its_value(serve, ear, name, value):
+def test_an_invalid_watchdog_interval_is_a_warning_with_its_value(serve, ear, name, value):
     env = {"NOTIFY_SOCKET": ear.path, "WATCHDOG_USEC": "100000", name: value}
     server = serve("plain:app", env=env)
     (line,) = server.events(NOT_KEPT)
@@ -109,7 +109,7 @@ def test_a_watchdog_that_makes_no_sense_is_a_warning_with_its_value(serve, ear, 
     assert told(ear)["READY"] == "1"
 
 
-def test_the_application_inherits_nothing_that_was_told_the_supervisor(serve, ear, tmp_path, connect):
+def test_the_application_inherits_no_variable_of_the_service_manager(serve, ear, tmp_path, connect):
     (tmp_path / "shop.py").write_text(ENVIRONMENT)
     env = {"NOTIFY_SOCKET": ear.path, "WATCHDOG_USEC": "5000000", "LISTEN_FDS": "0", "LISTEN_FDNAMES": "a"}
     server = serve("shop:app", command=MEANT, cwd=tmp_path, env=env)

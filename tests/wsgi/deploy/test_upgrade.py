@@ -87,7 +87,7 @@ def test_an_upgrade_under_load_loses_no_request(serve, mode):
     assert not set(before) & set(server.worker_pids())
 
 
-def test_a_request_that_runs_when_the_successor_is_ready_is_finished_by_who_has_it(serve, connect, gate, ear):
+def test_a_request_that_runs_during_takeover_is_finished_by_its_own_worker(serve, connect, gate, ear):
     server = serve("plain:app", workers=1)
     wire = connect(server)
     wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
@@ -118,7 +118,7 @@ def test_nothing_of_the_upgrade_reaches_the_application(serve, shop):
     assert not [name for name in json.loads(get(server, "/environ")) if name.startswith("ARCTOS_")]
 
 
-def test_paths_and_the_pid_file_are_the_successors(serve, tmp_path):
+def test_paths_and_the_pid_file_belong_to_the_successor(serve, tmp_path):
     path, admin, pid_file = (tmp_path / name for name in ("socket", "admin", "pid"))
     abstract = f"arctos-{os.getpid()}-upgrade"
     binds = [f"unix:{path}", "127.0.0.1:0", f"unix:@{abstract}", "localhost:0"]
@@ -136,7 +136,7 @@ def test_paths_and_the_pid_file_are_the_successors(serve, tmp_path):
     assert not path.exists() and not admin.exists() and not pid_file.exists()
 
 
-def test_an_address_that_is_not_wanted_any_more_is_given_up_and_a_new_one_bound(serve, tmp_path):
+def test_an_upgrade_releases_a_removed_address_and_binds_a_new_one(serve, tmp_path):
     config, pid_file = tmp_path / "arctos.toml", tmp_path / "pid"
     old, new, kept = (tmp_path / name for name in ("old", "new", "kept"))
     config.write_text(f'bind = ["127.0.0.1:0", "unix:{old}", "unix:{kept}"]\npid = "{pid_file}"\n')
@@ -158,7 +158,7 @@ def first_line(message):
     return message.splitlines()[0]
 
 
-def test_the_service_manager_is_told_who_serves(serve, ear):
+def test_the_service_manager_learns_the_new_main_process(serve, ear):
     server = serve("plain:app", env={"NOTIFY_SOCKET": ear.path})
     assert first_line(ear.hear()) == "READY=1"
     server.upgrade()
@@ -234,7 +234,7 @@ STATSD = ("--statsd-interval", "200ms", "--statsd-format", "dogstatsd")
 
 @pytest.mark.parametrize("tag", [(), ("--statsd-worker-tag", "off")], ids=["per-worker", "summed"])
 @pytest.mark.parametrize("kind", ["udp", "unix"])
-def test_what_the_old_server_could_not_send_is_sent_by_the_new_one(serve, make_sink, tmp_path, kind, tag):
+def test_the_successor_sends_the_metrics_its_predecessor_could_not(serve, make_sink, tmp_path, kind, tag):
     """The agent is away from before the upgrade until after it."""
     sink, admin = make_sink(tmp_path / "socket" if kind == "unix" else None), str(tmp_path / "admin")
     server = serve("plain:app", "--statsd-host", sink.option, *STATSD, *tag, "--admin-bind", f"unix:{admin}")
@@ -267,7 +267,7 @@ except FileExistsError:
 """
 
 
-def test_what_a_server_counted_that_failed_to_replace_this_one_is_not_lost(serve, sink, shop, tmp_path):
+def test_the_counts_of_a_failed_successor_are_not_lost(serve, sink, shop, tmp_path):
     admin = str(tmp_path / "admin")
     options = ("--pythonpath", APPS, "--boot-timeout", "1s", "--statsd-host", sink.option, *STATSD)
     server = serve("shop:app", *options, "--admin-bind", f"unix:{admin}", workers=2, cwd=shop("one"))
@@ -297,7 +297,7 @@ BROKEN = {
 }
 
 
-def test_whatever_is_wrong_with_the_new_program_the_old_one_goes_on(serve, shop, tmp_path):
+def test_the_old_server_goes_on_whatever_is_wrong_with_the_new_one(serve, shop, tmp_path):
     # The interpreter is started by a name of its own, so that it can go away.
     environment, venv = tmp_path / "venv", Path(sys.prefix)
     (environment / "bin").mkdir(parents=True)
@@ -409,7 +409,7 @@ def test_a_stop_ends_a_successor_that_is_not_ready(waiting, number, tmp_path):
     assert not (tmp_path / "pid").exists()
 
 
-def test_a_second_usr2_starts_over_with_what_is_there_now(waiting, shop):
+def test_a_second_usr2_starts_over_with_the_current_program(waiting, shop):
     server, successor, _ = waiting()
     shop("three")
     server.upgrade()
@@ -428,7 +428,7 @@ def test_a_killed_successor_takes_nothing_with_it(waiting, tmp_path):
     assert set(load.summary()) == {"ANSWERED"}, load.summary()
 
 
-def test_a_successor_killed_while_it_proves_itself_leaves_the_sockets_alone(serve):
+def test_a_successor_killed_in_probation_leaves_the_sockets_alone(serve):
     """Its workers serve by then, and outlive it."""
     server = serve("plain:app", workers=2)
     for _ in range(3):
@@ -444,7 +444,7 @@ def test_a_successor_killed_while_it_proves_itself_leaves_the_sockets_alone(serv
     server.upgrade()
 
 
-def test_a_successor_goes_on_when_the_server_before_is_killed(waiting, shop, tmp_path):
+def test_a_successor_goes_on_when_its_predecessor_is_killed(waiting, shop, tmp_path):
     admin, pid_file, path = str(tmp_path / "admin"), tmp_path / "pid", tmp_path / "socket"
     server, successor, release = waiting("--admin-bind", f"unix:{admin}", "--pid", pid_file, "--bind", f"unix:{path}")
     [orphan] = server.worker_pids()
@@ -470,7 +470,7 @@ def test_a_successor_goes_on_when_the_server_before_is_killed(waiting, shop, tmp
 
 
 @pytest.mark.parametrize("wish", [signal.SIGWINCH, signal.SIGHUP])
-def test_an_upgrade_of_a_server_that_rests_or_reloads_is_refused(serve, shop, make_gate, wish):
+def test_an_upgrade_is_refused_while_the_server_is_paused_or_reloads(serve, shop, make_gate, wish):
     gate = make_gate()
     server = serve("shop:app", "--pythonpath", APPS, cwd=shop("one"))
     end = None
@@ -528,7 +528,7 @@ def crashes():
         yield begin
 
 
-def test_what_loses_workers_to_a_request_can_be_replaced_although_new_workers_are_lost_to_it_too(serve, crashes):
+def test_an_upgrade_succeeds_although_a_request_keeps_crashing_workers(serve, crashes):
     """An application that loses a worker every moment has to be repaired: the same requests come to the new one."""
     server = serve("faulty:app", workers=2)
     crashes(server)

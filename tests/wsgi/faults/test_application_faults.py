@@ -40,7 +40,7 @@ def only_of(load, *pids):
 # --- Signals and processes: F20 ---
 
 
-def test_an_application_that_takes_signals_in_a_request_is_stopped_all_the_same(serve):
+def test_an_application_that_takes_over_signals_can_still_be_stopped(serve):
     """F20. The supervisor gives its orders by other means, and the worker takes its signals back."""
     server = serve("unruly:app", workers=2)
     with traffic(server) as load:
@@ -64,7 +64,7 @@ def test_an_application_that_takes_signals_in_a_request_is_stopped_all_the_same(
 
 
 @pytest.mark.parametrize("path", ["/fork", "/pool", "/fork-and-forget"])
-def test_an_application_that_starts_processes_in_requests_costs_nobody_anything(serve, path):
+def test_processes_started_in_requests_cost_no_other_request_anything(serve, path):
     """F20."""
     server = serve("unruly:app", workers=2)
     workers = server.worker_pids()
@@ -76,7 +76,7 @@ def test_an_application_that_starts_processes_in_requests_costs_nobody_anything(
     assert server.worker_pids() == workers
 
 
-def test_sys_exit_in_a_request_is_a_500_and_its_worker_serves_on(serve):
+def test_sys_exit_in_a_request_is_a_500_and_the_worker_goes_on(serve):
     """F20. It ends a thread's work, not the worker."""
     server = serve("unruly:app", workers=2)
     workers = server.worker_pids()
@@ -91,21 +91,21 @@ def test_sys_exit_in_a_request_is_a_500_and_its_worker_serves_on(serve):
 
 
 @pytest.mark.parametrize("out_of", ["call", "item"])
-def test_a_forked_child_that_leaves_by_sys_exit_has_that_status(serve, out_of):
+def test_a_forked_child_exits_with_the_status_of_sys_exit(serve, out_of):
     server = serve("unruly:app")
     assert ask(server, f"/fork-and-exit?by=exit&out_of={out_of}").body == b"[7]\n"
     assert ask(server, "/hello").status == 200
     assert not server.events(("application.raised", "application.fork_raised", "application.fork_returned"))
 
 
-def test_a_forked_child_that_leaves_a_close_by_sys_exit_has_that_status(serve, ear):
+def test_a_forked_child_exits_with_the_status_of_sys_exit_in_close(serve, ear):
     server = serve("unruly:app")
     ask(server, f"/fork-and-exit?by=exit&out_of=close&tell={ear.path}")
     assert ear.hear() == "[7]"
 
 
 @pytest.mark.parametrize("out_of", ["call", "item"])
-def test_a_forked_child_that_raises_has_status_1_and_its_traceback_in_the_log(serve, out_of):
+def test_a_forked_child_that_raises_exits_1_and_its_traceback_is_logged(serve, out_of):
     server = serve("unruly:app")
     assert ask(server, f"/fork-and-exit?by=raise&out_of={out_of}").body == b"[1]\n"
     said = server.wait_for("application.fork_raised", method="GET", path="/fork-and-exit")
@@ -120,7 +120,7 @@ def test_a_forked_child_that_returns_has_status_0_and_is_warned_about(serve):
 
 
 @pytest.mark.parametrize("kind", ["thread", "executor"])
-def test_a_worker_that_leaves_waits_for_the_threads_of_its_application(serve, gate, tmp_path, kind):
+def test_an_exiting_worker_waits_for_the_threads_of_its_application(serve, gate, tmp_path, kind):
     server, file = serve("unruly:app"), tmp_path / "file"
     assert ask(server, f"/threads?kind={kind}&gate={gate.path}&file={file}").status == 200
     server.send(signal.SIGTERM)
@@ -130,7 +130,7 @@ def test_a_worker_that_leaves_waits_for_the_threads_of_its_application(serve, ga
     assert file.read_text() == "done"
 
 
-def test_a_thread_that_never_ends_is_killed_with_its_worker_when_the_stop_is_over(serve, gate, tmp_path):
+def test_a_thread_that_never_ends_is_killed_with_its_worker_at_a_stop(serve, gate, tmp_path):
     server = serve("unruly:app", "--graceful-timeout", "2s")
     assert ask(server, f"/threads?gate={gate.path}&file={tmp_path / 'file'}").status == 200
     server.stop(timeout=10)
@@ -148,7 +148,7 @@ def test_a_reload_waits_for_no_thread_that_does_not_end(serve, gate, tmp_path):
     assert file.read_text() == "done"
 
 
-def test_a_worker_that_leaves_by_itself_is_replaced_while_its_threads_finish(serve, gate, tmp_path):
+def test_an_exiting_worker_is_replaced_while_its_threads_finish(serve, gate, tmp_path):
     server, file = serve("unruly:app"), tmp_path / "file"
     assert ask(server, f"/threads?gate={gate.path}&file={file}").status == 200
     os.kill(server.worker_pids()[0], signal.SIGTERM)
@@ -158,7 +158,7 @@ def test_a_worker_that_leaves_by_itself_is_replaced_while_its_threads_finish(ser
     server.wait_for(WORKER_LEFT)
 
 
-def test_os_exit_in_requests_under_load_costs_those_requests_and_their_workers_connections(serve):
+def test_os_exit_under_load_costs_only_the_connections_of_those_workers(serve):
     """F20, as F1."""
     server = serve("unruly:app", workers=4)
     with traffic(server, clients=12) as load:
@@ -179,7 +179,7 @@ def test_os_exit_in_requests_under_load_costs_those_requests_and_their_workers_c
 
 
 @pytest.mark.parametrize("how", ["read", "readline", "readlines"])
-def test_a_body_without_memory_for_it_is_a_memory_error_and_the_worker_serves_on(serve, connect, how):
+def test_a_body_that_exceeds_memory_is_a_memory_error_the_worker_survives(serve, connect, how):
     server = serve("unruly:app")
     wire = connect(server).post(f"/read-without-memory?how={how}", bytes(64 << 20))
     assert wire.response().body == b"MemoryError"
@@ -318,7 +318,7 @@ class Told:
 
 
 @pytest.mark.parametrize("how", ["00", "ff", "7f", "random&seed=1", "random&seed=2", "random&seed=3"])
-def test_a_worker_that_scribbles_over_its_block_spoils_its_own_slots_metrics_until_it_is_replaced(serve, tmp_path, how):
+def test_corrupted_counters_affect_one_slot_until_its_worker_is_replaced(serve, tmp_path, how):
     """F22."""
     admin = str(tmp_path / "admin")
     server = serve("unruly:app", "--admin-bind", f"unix:{admin}", workers=3)

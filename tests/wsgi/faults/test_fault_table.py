@@ -42,59 +42,59 @@ import pytest
 
 SUITE = Path(__file__).parents[1]
 WORKERS, RELOADS = "faults/test_worker_faults.py::test_", "faults/test_reload_faults.py::test_"
-FAULTS, STOP = "faults/test_worker_deaths.py::test_", "lifecycle/test_stop.py::test_"
+DEATHS, STOP = "faults/test_worker_deaths.py::test_", "lifecycle/test_stop.py::test_"
 SUPERVISOR, APPLICATION = "faults/test_supervisor_faults.py::test_", "faults/test_application_faults.py::test_"
 ROLLING, UPGRADE = "deploy/test_rolling_update.py::test_", "deploy/test_upgrade.py::test_"
 LOAD, STATSD, LOG = "metrics/test_metrics_under_load.py::test_", "metrics/test_statsd.py::test_", "cli/test_log.py::test_"
 
 TESTS = {
     "F1": [
-        WORKERS + "workers_that_are_killed_cost_what_they_had_and_the_counters_tell",
-        FAULTS + "kill_9_of_a_worker_under_load_fails_only_the_requests_on_its_connections",
+        WORKERS + "killed_workers_cost_their_own_requests_and_are_counted",
+        DEATHS + "kill_9_of_a_worker_fails_only_requests_on_its_own_connections",
         LOAD + "with_workers_killed_in_requests_every_request_is_accounted_for",
-        LOAD + "with_workers_killed_at_any_moment_at_most_one_count_a_kill_is_missing",
+        LOAD + "each_worker_killed_at_any_moment_loses_at_most_one_count",
     ],
     "F2": [
-        WORKERS + "workers_that_are_killed_cost_what_they_had_and_the_counters_tell",
-        FAULTS + "kill_9_of_all_workers_never_refuses_a_connection",
+        WORKERS + "killed_workers_cost_their_own_requests_and_are_counted",
+        DEATHS + "kill_9_of_all_workers_never_refuses_a_connection",
     ],
     "F3": [
         WORKERS + "a_worker_that_is_stopped_for_a_while_loses_nothing",
-        WORKERS + "a_worker_that_is_stopped_for_ever_is_killed_and_costs_what_it_had",
+        WORKERS + "a_worker_stopped_forever_is_killed_and_costs_its_own_requests",
     ],
-    "F4": [WORKERS + "a_request_that_hangs_is_named_with_its_stack_and_costs_its_worker_alone"],
+    "F4": [WORKERS + "a_hung_request_is_logged_with_its_stack_and_costs_one_worker"],
     "F5": [
-        RELOADS + "a_reload_of_code_that_breaks_at_import_loses_nothing_and_the_next_one_works",
+        RELOADS + "a_reload_that_fails_at_import_loses_nothing_and_the_next_works",
         RELOADS + "100_reloads_under_load_lose_nothing_and_the_last_good_code_serves",
     ],
     "F6": [
-        RELOADS + "a_reload_of_code_that_dies_in_its_probation_loses_only_what_its_first_worker_was_given",
-        RELOADS + "a_roll_whose_workers_die_is_taken_back_and_loses_only_what_they_were_given",
+        RELOADS + "code_that_dies_in_probation_loses_only_the_requests_of_its_canary",
+        RELOADS + "a_rollout_whose_workers_die_rolls_back_and_loses_only_their_own",
     ],
     "F7": [RELOADS + "50_reloads_in_a_second_lose_nothing_and_the_last_one_counts"],
-    "F8": [WORKERS + "a_request_that_crashes_is_named_and_costs_its_worker_alone"],
+    "F8": [WORKERS + "a_crashing_request_is_logged_and_costs_one_worker"],
     "F9": [
         WORKERS + "a_first_start_that_is_broken_ends_soon_and_leaves_nothing",
         "cli/test_command_line.py::test_an_application_that_breaks_at_import_ends_the_start",
     ],
     "F10": [
-        WORKERS + "workers_that_never_serve_are_tried_every_half_second_and_the_server_gives_up_after_60_s_without_any"
+        WORKERS + "the_server_gives_up_after_60_s_of_workers_that_never_serve"
     ],
     "F11": [
         WORKERS + "a_fork_that_fails_loses_nothing_and_is_tried_again",
-        FAULTS + "a_fork_that_fails_is_tried_again_while_the_others_serve",
+        DEATHS + "a_fork_that_fails_is_tried_again_while_the_others_serve",
     ],
     "F12": [
         WORKERS + "one_worker_without_descriptors_loses_nothing",
         WORKERS + "all_workers_without_descriptors_lose_nothing",
-        FAULTS + "a_worker_out_of_descriptors_waits_for_one_without_spinning",
+        DEATHS + "a_worker_out_of_descriptors_waits_for_one_without_spinning",
     ],
     "F13": [
-        SUPERVISOR + "a_daemon_that_cannot_be_reached_costs_neither_a_metric_nor_a_request_nor_a_probe",
-        STATSD + "what_was_counted_while_the_daemon_was_away_is_not_lost",
+        SUPERVISOR + "an_unreachable_daemon_costs_no_metric_no_request_and_no_probe",
+        STATSD + "counts_made_while_the_daemon_was_away_are_not_lost",
         STATSD + "a_daemon_that_comes_after_the_server_gets_all",
-        STATSD + "a_daemon_that_does_not_read_holds_nobody_up",
-        STATSD + "a_daemon_that_is_nowhere_costs_no_request",
+        STATSD + "a_daemon_that_does_not_read_delays_no_request",
+        STATSD + "an_absent_daemon_costs_no_request",
     ],
     "F14": [
         SUPERVISOR + "a_log_that_cannot_be_written_costs_no_request_and_no_worker",
@@ -102,63 +102,63 @@ TESTS = {
         LOG + "a_log_that_nobody_reads_costs_log_lines_only",
     ],
     "F15": [
-        SUPERVISOR + "kill_9_of_the_supervisor_cuts_nothing_off_and_a_new_start_succeeds_at_once",
-        FAULTS + "a_new_server_starts_at_once_when_the_supervisor_is_killed",
-        FAULTS + "workers_without_a_supervisor_leave_however_many_clients_come",
-        FAULTS + "workers_leave_when_the_supervisor_is_killed",
+        SUPERVISOR + "after_kill_9_of_the_supervisor_nothing_is_cut_and_a_start_works",
+        DEATHS + "a_new_server_starts_at_once_when_the_supervisor_is_killed",
+        DEATHS + "orphaned_workers_exit_however_many_clients_connect",
+        DEATHS + "workers_exit_when_the_supervisor_is_killed",
     ],
     "F16": [
-        SUPERVISOR + "nobody_is_killed_for_a_stop_of",
+        SUPERVISOR + "no_worker_is_killed_because_of_a_suspension_of",
         SUPERVISOR + "a_wall_clock_that_jumps_moves_nothing",
-        "metrics/test_metrics_across_restarts.py::test_what_happens_while_the_supervisor_is_stopped_comes_afterwards",
+        "metrics/test_metrics_across_restarts.py::test_counts_made_while_the_supervisor_is_suspended_come_later",
     ],
     "F17": [
-        SUPERVISOR + "with_kubernetes_delay_a_balancer_that_stops_after_3_s_loses_nothing",
+        SUPERVISOR + "with_kubernetes_delay_a_balancer_that_lags_3_s_loses_nothing",
         SUPERVISOR + "without_a_delay_clients_are_refused_and_never_cut_off",
-        ROLLING + "two_instances_replaced_one_after_the_other_fail_none_of_20_000_requests",
+        ROLLING + "replacing_two_instances_in_turn_fails_none_of_20_000_requests",
         STOP + "term_under_load_fails_no_request_that_was_accepted",
-        STOP + "a_balancer_that_goes_on_sending_for_a_part_of_the_drain_delay_loses_nothing",
+        STOP + "a_balancer_that_keeps_sending_in_the_drain_delay_loses_nothing",
     ],
     "F18": [
-        SUPERVISOR + "a_request_longer_than_the_budget_is_the_only_one_cut_off_and_is_counted",
-        STOP + "a_request_longer_than_the_budget_is_abandoned_and_the_exit_status_is_0",
+        SUPERVISOR + "only_a_request_beyond_the_graceful_timeout_is_aborted_and_counted",
+        STOP + "a_request_beyond_the_graceful_timeout_is_aborted_and_exit_is_0",
     ],
     "F19": ["deploy/test_pid_one.py::test_it_reaps_orphans_whatever_they_exit_with"],
     "F20": [
-        APPLICATION + "an_application_that_takes_signals_in_a_request_is_stopped_all_the_same",
-        APPLICATION + "an_application_that_starts_processes_in_requests_costs_nobody_anything",
-        APPLICATION + "sys_exit_in_a_request_is_a_500_and_its_worker_serves_on",
-        APPLICATION + "os_exit_in_requests_under_load_costs_those_requests_and_their_workers_connections",
-        FAULTS + "os_exit_in_a_request_costs_that_request_and_its_worker_is_replaced",
-        FAULTS + "an_application_that_forks_and_waits_is_answered",
-        FAULTS + "a_forked_child_that_comes_back_is_no_second_worker",
-        FAULTS + "a_process_of_multiprocessing_can_be_terminated",
-        FAULTS + "a_signal_handler_that_the_application_replaced_at_import_is_put_back",
+        APPLICATION + "an_application_that_takes_over_signals_can_still_be_stopped",
+        APPLICATION + "processes_started_in_requests_cost_no_other_request_anything",
+        APPLICATION + "sys_exit_in_a_request_is_a_500_and_the_worker_goes_on",
+        APPLICATION + "os_exit_under_load_costs_only_the_connections_of_those_workers",
+        DEATHS + "os_exit_costs_its_own_request_and_the_worker_is_replaced",
+        DEATHS + "an_application_that_forks_and_waits_is_answered",
+        DEATHS + "a_forked_child_that_returns_is_no_second_worker",
+        DEATHS + "a_process_of_multiprocessing_can_be_terminated",
+        DEATHS + "signal_handlers_replaced_by_the_import_are_reinstalled",
     ],
     "F21": [
         APPLICATION + "an_oom_kill_costs_what_a_kill_costs_and_the_log_names_the_cause",
     ],
     "F22": [
-        APPLICATION + "a_worker_that_scribbles_over_its_block_spoils_its_own_slots_metrics_until_it_is_replaced",
+        APPLICATION + "corrupted_counters_affect_one_slot_until_its_worker_is_replaced",
     ],
     "F23": [
-        SUPERVISOR + "a_second_server_on_the_port_takes_no_request_from_the_first_unless_it_is_to_share",
+        SUPERVISOR + "a_second_server_on_the_port_gets_requests_only_if_told_to_share",
         "http/test_binds.py::test_a_second_server_on_the_port_exits_1_and_the_first_goes_on",
         "http/test_binds.py::test_a_second_server_may_share_the_port_when_it_is_asked_to",
     ],
     "F24": [
-        UPGRADE + "whatever_is_wrong_with_the_new_program_the_old_one_goes_on",
+        UPGRADE + "the_old_server_goes_on_whatever_is_wrong_with_the_new_one",
         UPGRADE + "a_successor_that_never_serves_costs_nothing",
     ],
     "F25": [
-        SUPERVISOR + "workers_that_are_worn_out_together_are_replaced_one_by_one_and_lose_nothing",
+        SUPERVISOR + "workers_due_for_recycling_together_are_replaced_one_by_one",
     ],
     "F26": [
-        WORKERS + "requests_that_crash_their_workers_again_and_again_cost_what_those_had_and_the_log_sums_them_up",
+        WORKERS + "repeated_crashes_cost_their_own_requests_and_are_summed_up",
     ],
     "F27": [
-        RELOADS + "a_hup_while_the_first_new_worker_proves_itself_cuts_none_of_its_connections",
-        "faults/test_operator_commands.py::test_reloads_rests_scales_recycles_and_an_upgrade_in_any_order_lose_nothing",
+        RELOADS + "a_hup_during_probation_cuts_no_connection_of_the_canary",
+        "faults/test_operator_commands.py::test_any_order_of_reload_pause_scale_recycle_upgrade_loses_nothing",
     ],
 }
 
@@ -172,7 +172,7 @@ def collected():
     return {line.split("[")[0] for line in found.stdout.splitlines() if "::" in line}
 
 
-def test_the_table_has_a_line_a_row():
+def test_the_table_and_its_text_have_the_same_rows():
     lines = [line.split("|")[1].strip() for line in __doc__.splitlines() if line.startswith("| F")]
     assert lines == list(TESTS) == [f"F{number}" for number in range(1, 28)]
 

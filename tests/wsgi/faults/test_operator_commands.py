@@ -16,7 +16,7 @@ WORKERS = 3
 STEPS = 24
 
 
-def test_reloads_rests_scales_recycles_and_an_upgrade_in_any_order_lose_nothing(serve_upgradable, tmp_path):
+def test_any_order_of_reload_pause_scale_recycle_upgrade_loses_nothing(serve_upgradable, tmp_path):
     """F27: also while a first new worker proves itself, and while another order is carried out."""
     seed = int(os.environ.get("ARCTOS_TEST_SEED", random.randrange(1 << 32)))
     print(f"replay with ARCTOS_TEST_SEED={seed}")

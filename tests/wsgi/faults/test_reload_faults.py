@@ -50,7 +50,7 @@ def lives(log):
 
 
 @pytest.mark.parametrize("how", IMPORTS)
-def test_a_reload_of_code_that_breaks_at_import_loses_nothing_and_the_next_one_works(serve, code, how):
+def test_a_reload_that_fails_at_import_loses_nothing_and_the_next_works(serve, code, how):
     """F5: it raises, hangs or crashes. The workers are the same afterwards, and its traceback is there once."""
     server = code.serve(serve, "--boot-timeout", "1s", workers=4)
     before = server.worker_pids()
@@ -92,7 +92,7 @@ def app(environ, start_response):
 """
 
 
-def test_a_reload_of_code_that_dies_in_its_probation_loses_only_what_its_first_worker_was_given(serve, code):
+def test_code_that_dies_in_probation_loses_only_the_requests_of_its_canary(serve, code):
     """F6: it dies 0.5 s after it is ready. The others are not touched."""
     server = code.serve(serve, workers=4)
     before = server.worker_pids()
@@ -124,7 +124,7 @@ if 'DIES' in os.environ:
 """
 
 
-def test_a_roll_whose_workers_die_is_taken_back_and_loses_only_what_they_were_given(serve, code):
+def test_a_rollout_whose_workers_die_rolls_back_and_loses_only_their_own(serve, code):
     """F6: those die that follow the first. It is the configuration that kills them, so that the old one heals:
     the code on disk is one."""
     configuration = code.folder / "shop.toml"
@@ -158,7 +158,7 @@ def test_a_roll_whose_workers_die_is_taken_back_and_loses_only_what_they_were_gi
 # --- F27 ---
 
 
-def test_a_hup_while_the_first_new_worker_proves_itself_cuts_none_of_its_connections(serve, code, connect):
+def test_a_hup_during_probation_cuts_no_connection_of_the_canary(serve, code, connect):
     """F27: it serves already, so it drains as any other: a half-sent upload is answered, and so is a request
     that comes late on an open connection."""
     server = code.serve(serve, workers=1)

@@ -121,7 +121,7 @@ def nameless(make_sink, tmp_path):
 
 
 @pytest.mark.parametrize("fault", [absent, full, nameless])
-def test_a_daemon_that_cannot_be_reached_costs_neither_a_metric_nor_a_request_nor_a_probe(
+def test_an_unreachable_daemon_costs_no_metric_no_request_and_no_probe(
     serve, make_sink, tmp_path, path, fault
 ):
     """F13. The name server's silence ends when it has been seen to harm nobody; what becomes of a lookup
@@ -243,7 +243,7 @@ def as_soon_as_it_is_free(start):
     return start()
 
 
-def test_kill_9_of_the_supervisor_cuts_nothing_off_and_a_new_start_succeeds_at_once(serve):
+def test_after_kill_9_of_the_supervisor_nothing_is_cut_and_a_start_works(serve):
     """F15."""
     server = serve("plain:app", workers=4)
     with mixed(server) as loads:
@@ -269,7 +269,7 @@ def kill_nine(server):
     server.process.wait()
 
 
-def test_an_orphan_whose_application_has_a_thread_that_never_ends_leaves_all_the_same(serve, gate, connect):
+def test_an_orphaned_worker_with_an_endless_thread_still_exits(serve, gate, connect):
     """F15. It waits for the thread for the rest of its 10 s, which are a constant."""
     server = serve("unruly:app", workers=1)
     with connect(server) as wire:
@@ -280,7 +280,7 @@ def test_an_orphan_whose_application_has_a_thread_that_never_ends_leaves_all_the
     assert server.leftovers() == []
 
 
-def test_a_worker_that_waits_for_a_thread_in_its_exit_ends_with_its_supervisor(serve, gate, connect):
+def test_an_exiting_worker_that_waits_for_a_thread_ends_with_supervisor(serve, gate, connect):
     """F15. Nobody else would count its time."""
     server = serve("unruly:app", "--graceful-timeout", "1h", workers=1)
     with connect(server) as wire:
@@ -327,7 +327,7 @@ def sleep_through(pids):
 
 
 @pytest.mark.parametrize("who", ["the supervisor", "all"])
-def test_nobody_is_killed_for_a_stop_of(serve, who, ear, gate, connect):
+def test_no_worker_is_killed_because_of_a_suspension_of(serve, who, ear, gate, connect):
     """F16. A request runs all the while, whose time is over when the supervisor goes on, but for the stop."""
     server = serve("plain:app", *LIMIT, workers=4)
     workers = server.worker_pids()
@@ -432,7 +432,7 @@ def test_a_wall_clock_that_jumps_moves_nothing(serve, clock, path):
 # --- Its stop: F17, F18 ---
 
 
-def test_with_kubernetes_delay_a_balancer_that_stops_after_3_s_loses_nothing(serve):
+def test_with_kubernetes_delay_a_balancer_that_lags_3_s_loses_nothing(serve):
     """F17, delay 5."""
     server = serve("plain:app", workers=4, env={"KUBERNETES_SERVICE_HOST": "127.0.0.1"})
     with mixed(server) as loads:
@@ -459,7 +459,7 @@ def test_without_a_delay_clients_are_refused_and_never_cut_off(serve):
     assert outcomes(loads) <= {Outcome.ANSWERED, Outcome.REFUSED, Outcome.STALE}, [load.summary() for load in loads]
 
 
-def test_a_request_longer_than_the_budget_is_the_only_one_cut_off_and_is_counted(serve, connect, gate, ear):
+def test_only_a_request_beyond_the_graceful_timeout_is_aborted_and_counted(serve, connect, gate, ear):
     """F18. What was sent on connections of the worker that runs it goes with it; nobody else is cut off."""
     server = serve("plain:app", "--graceful-timeout", "3s", workers=4)
     with mixed(server) as loads:
@@ -481,7 +481,7 @@ def test_a_request_longer_than_the_budget_is_the_only_one_cut_off_and_is_counted
 # --- Its double: F23 ---
 
 
-def test_a_second_server_on_the_port_takes_no_request_from_the_first_unless_it_is_to_share(serve, path):
+def test_a_second_server_on_the_port_gets_requests_only_if_told_to_share(serve, path):
     """F23."""
     server = serve("plain:app", workers=2)
     address = f"127.0.0.1:{server.port}"
@@ -503,7 +503,7 @@ def test_a_second_server_on_the_port_takes_no_request_from_the_first_unless_it_i
 # --- Recycling: F25 ---
 
 
-def test_workers_that_are_worn_out_together_are_replaced_one_by_one_and_lose_nothing(serve, path):
+def test_workers_due_for_recycling_together_are_replaced_one_by_one(serve, path):
     """F25."""
     server = serve(
         "plain:app", "--max-requests", 150, "--max-requests-jitter", 0, "--admin-bind", f"unix:{path}", workers=4
@@ -574,7 +574,7 @@ def stray(found):
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["", "preload"])
-def test_a_worker_that_lost_the_line_to_a_living_supervisor_closes_nobody_elses_listener(
+def test_a_worker_without_control_socket_closes_no_listener_of_others(
     serve, connect, tmp_path, options
 ):
     (tmp_path / "cuts.py").write_text(CUTS_THE_LINE)
@@ -588,7 +588,7 @@ def test_a_worker_that_lost_the_line_to_a_living_supervisor_closes_nobody_elses_
     assert server.events(WORKER_ORPHANED) == []
 
 
-def test_a_pid_file_that_names_somebody_who_lives_is_not_replaced_in_silence(serve, tmp_path):
+def test_a_pid_file_of_a_live_process_is_not_replaced_silently(serve, tmp_path):
     path = tmp_path / "server.pid"
     path.write_text(f"{os.getpid()}\n")
     server = serve("plain:app", "--pid", path)

@@ -23,7 +23,7 @@ def worker_pid(connect, server):
     return json.loads(connect(server).get("/worker").response().body)["now"]["pid"]
 
 
-def test_kill_9_of_a_worker_under_load_fails_only_the_requests_on_its_connections(serve):
+def test_kill_9_of_a_worker_fails_only_requests_on_its_own_connections(serve):
     server = serve("plain:app", workers=4)
     victim = server.worker_pids()[0]
     with traffic(server, clients=16) as load:
@@ -59,7 +59,7 @@ def test_kill_9_of_all_workers_never_refuses_a_connection(serve):
     assert load.summary()["REFUSED"] == 0, load.summary()
 
 
-def test_os_exit_in_a_request_costs_that_request_and_its_worker_is_replaced(serve, connect):
+def test_os_exit_costs_its_own_request_and_the_worker_is_replaced(serve, connect):
     server = serve("plain:app", workers=2)
     since = server.position()
     wire = connect(server)
@@ -74,7 +74,7 @@ def test_os_exit_in_a_request_costs_that_request_and_its_worker_is_replaced(serv
     assert "hunter2" not in server.log
 
 
-def test_a_worker_that_is_told_to_leave_is_replaced_and_finishes_its_request(serve, connect, gate, ear):
+def test_a_worker_that_is_told_to_exit_is_replaced_after_its_request(serve, connect, gate, ear):
     server = serve("plain:app", workers=1)
     wire = connect(server)
     wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
@@ -102,7 +102,7 @@ def test_an_application_that_forks_and_waits_is_answered(serve, connect):
     assert wire.get("/hello").response().status == 200
 
 
-def test_a_forked_child_that_comes_back_is_no_second_worker(serve, connect):
+def test_a_forked_child_that_returns_is_no_second_worker(serve, connect):
     server = serve("plain:app", workers=1)
     for path in ["/fork-and-come-back", "/fork-and-come-back?in_close=yes"]:
         wire = connect(server)
@@ -123,7 +123,7 @@ def test_programs_of_the_application_can_use_hup_and_usr1(serve, connect):
     assert not {signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGWINCH} & set(ignored)
 
 
-def test_a_child_that_the_application_leaves_behind_holds_no_connection_open(serve, connect, gate):
+def test_a_child_left_behind_by_the_application_holds_no_connection(serve, connect, gate):
     server = serve("plain:app", workers=1)
     wire = connect(server)
     wire.get(f"/fork-and-stay?gate={gate.path}", "Connection: close")
@@ -133,7 +133,7 @@ def test_a_child_that_the_application_leaves_behind_holds_no_connection_open(ser
     gate.open()
 
 
-def test_the_port_is_free_after_the_stop_although_the_applications_child_lives(serve, connect, gate):
+def test_the_port_is_free_after_a_stop_although_a_child_still_runs(serve, connect, gate):
     server = serve("plain:app", workers=1)
     wire = connect(server)
     child = int(wire.get(f"/fork-and-stay?gate={gate.path}").response().body)
@@ -165,7 +165,7 @@ def test_a_new_server_starts_at_once_when_the_supervisor_is_killed(serve, connec
     assert server.leftovers() == []
 
 
-def test_workers_without_a_supervisor_leave_however_many_clients_come(serve):
+def test_orphaned_workers_exit_however_many_clients_connect(serve):
     server = serve("plain:app", workers=2)
     with traffic(server, clients=24, target="/slow?ms=30") as load:  # there is always one more in the queue
         load.wait_for_answers(50)
@@ -177,7 +177,7 @@ def test_workers_without_a_supervisor_leave_however_many_clients_come(serve):
     assert set(load.summary()) <= {"ANSWERED", "REFUSED", "STALE"}, load.summary()
 
 
-def test_workers_leave_when_the_supervisor_is_killed(serve, connect, gate, ear):
+def test_workers_exit_when_the_supervisor_is_killed(serve, connect, gate, ear):
     server = serve("plain:app", workers=2)
     workers = server.worker_pids()
     wire = connect(server)
@@ -192,7 +192,7 @@ def test_workers_leave_when_the_supervisor_is_killed(serve, connect, gate, ear):
     assert serve("plain:app", bind=f"127.0.0.1:{server.port}").port == server.port
 
 
-def test_a_worker_whose_supervisor_is_killed_in_a_quick_stop_does_not_wait_for_a_slow_client(serve, connect):
+def test_an_orphan_of_a_quick_stop_does_not_wait_for_a_slow_client(serve, connect):
     server = serve("plain:app", workers=2)
     slow = connect(server, receive_buffer_bytes=4096).get(f"/file?bytes={1 << 30}")
     assert slow.socket.recv(1) == b"H"  # and no more
@@ -206,7 +206,7 @@ def test_a_worker_whose_supervisor_is_killed_in_a_quick_stop_does_not_wait_for_a
     assert server.leftovers() == []
 
 
-def test_a_signal_handler_that_the_application_replaced_at_import_is_put_back(serve, tmp_path):
+def test_signal_handlers_replaced_by_the_import_are_reinstalled(serve, tmp_path):
     (tmp_path / "takes.py").write_text(
         "import signal\nfrom plain import app\nsignal.signal(signal.SIGTERM, lambda *_: None)\n"
     )

@@ -61,7 +61,7 @@ def ask_in_vain(server, target):
 
 
 @pytest.mark.parametrize("victims", [1, WORKERS], ids=["F1", "F2"])
-def test_workers_that_are_killed_cost_what_they_had_and_the_counters_tell(serve, sink, code, victims):
+def test_killed_workers_cost_their_own_requests_and_are_counted(serve, sink, code, victims):
     """F1, F2: kill -9 of one worker, of all. A connection that was lost in the queue would not have been
     counted as accepted; one count a kill may be missing, as it died between a system call and the count."""
     server = code.serve(serve, "--statsd-host", sink.option, *DOGSTATSD, workers=WORKERS)
@@ -116,7 +116,7 @@ def test_a_worker_that_is_stopped_for_a_while_loses_nothing(serve, code):
     assert {idle, busy} <= set(server.worker_pids()) and not server.events(WORKER_HANGS)
 
 
-def test_a_worker_that_is_stopped_for_ever_is_killed_and_costs_what_it_had(serve, code):
+def test_a_worker_stopped_forever_is_killed_and_costs_its_own_requests(serve, code):
     """F3: SIGSTOP for ever, between two requests. It is killed when its loop has not turned for 10 s; lost is
     what had been sent on its connection, and nobody else is killed."""
     server = code.serve(serve, workers=WORKERS)
@@ -153,7 +153,7 @@ HANGS_AT = {
 
 
 @pytest.mark.parametrize("way", HANGS_AT)
-def test_a_request_that_hangs_is_named_with_its_stack_and_costs_its_worker_alone(serve, code, way):
+def test_a_hung_request_is_logged_with_its_stack_and_costs_one_worker(serve, code, way):
     """F4: `while True`, C code that holds the interpreter's lock, a deadlock of Python's and of C's."""
     server = code.serve(serve, "--timeout", "1500ms", workers=WORKERS)
     with code.traffic(server) as traffic:
@@ -185,7 +185,7 @@ def test_a_request_that_hangs_is_named_with_its_stack_and_costs_its_worker_alone
 # --- F8: crashing ---
 
 
-def test_a_request_that_crashes_is_named_and_costs_its_worker_alone(serve, code):
+def test_a_crashing_request_is_logged_and_costs_one_worker(serve, code):
     """F8: a segmentation fault in a request."""
     server = code.serve(serve, workers=WORKERS)
     with code.traffic(server) as traffic:
@@ -247,7 +247,7 @@ def test_a_first_start_that_is_broken_ends_soon_and_leaves_nothing(code, gate, h
 
 
 @pytest.mark.slow
-def test_workers_that_never_serve_are_tried_every_half_second_and_the_server_gives_up_after_60_s_without_any(tmp_path):
+def test_the_server_gives_up_after_60_s_of_workers_that_never_serve(tmp_path):
     """F10: one server whose workers die 0.3 s after they are ready, and one whose only worker is killed
     and cannot boot again. Both at the same time, because it takes the minute."""
     dying, unready = tmp_path / "dying", tmp_path / "unready"
@@ -293,7 +293,7 @@ def moment_s(line):
 # --- F26: a storm of crashes ---
 
 
-def test_requests_that_crash_their_workers_again_and_again_cost_what_those_had_and_the_log_sums_them_up(serve, code):
+def test_repeated_crashes_cost_their_own_requests_and_are_summed_up(serve, code):
     """F26: more crashes than any backoff would bear. Each worker that has served is replaced at once, so all
     are there in the end and nobody else has lost a request."""
     server = code.serve(serve, workers=WORKERS)

@@ -70,7 +70,7 @@ def test_a_unix_socket_in_use_and_a_file_of_another_kind_are_left_alone(serve, t
     assert file.read_text() == "mine"
 
 
-def test_a_socket_that_somebody_else_has_bound_since_is_not_removed(serve, tmp_path):
+def test_a_socket_that_another_process_has_bound_is_not_removed(serve, tmp_path):
     path = tmp_path / "socket"
     server = serve("plain:app", bind=f"unix:{path}")
     path.unlink()
@@ -123,7 +123,7 @@ def test_a_descriptor_that_is_no_listening_socket_exits_1_and_is_named():
     assert "77" in said
 
 
-def test_a_descriptor_that_was_not_inherited_is_named_although_the_log_would_get_its_number(tmp_path):
+def test_a_missing_descriptor_is_named_even_if_the_log_takes_its_number(tmp_path):
     command = [sys.executable, "-m", "arctos", "--bind", "fd://3", "plain:app"]
     with open(tmp_path / "log", "wb") as log:
         ended = subprocess.run(command, cwd=APPS, env=clean_environment(), stderr=log, timeout=PATIENCE_S)
@@ -159,7 +159,7 @@ def test_a_second_server_may_share_the_port_when_it_is_asked_to(serve, connect):
     assert connect(second).get("/hello").response().status == 200
 
 
-def test_a_socket_a_slot_loses_no_connection_when_a_worker_dies(serve):
+def test_one_socket_per_slot_loses_no_connection_when_a_worker_dies(serve):
     server = serve("plain:app", "--listen-mode", "per-slot", workers=2)
     with traffic(server, clients=8) as load:
         load.wait_for_answers(100)

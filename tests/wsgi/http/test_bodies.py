@@ -73,12 +73,12 @@ def test_a_file_goes_out_by_sendfile(serve, tmp_path):
     assert sum(sent) == LARGE_BYTES
 
 
-def test_a_file_is_sent_from_where_it_stands(serve):
+def test_a_file_is_sent_from_its_current_offset(serve):
     server = serve("plain:app")
     assert download(server, "/file?bytes=100000&offset=99990&mark=yes")[::2] == (10, b"end")
 
 
-def test_a_file_that_the_kernel_makes_up_is_read(serve, connect):
+def test_a_file_that_the_kernel_generates_is_read(serve, connect):
     server = serve("plain:app")
     assert connect(server).get("/kernel-file").response().body == Path("/proc/version").read_bytes()
 
@@ -89,7 +89,7 @@ def test_a_file_without_content_length_is_framed_by_its_size_or_by_chunks(serve,
     assert (len(answer.body), answer.body[:5], answer.body[-3:]) == (70000, b"begin", b"end")
 
 
-def test_the_first_item_of_a_generator_is_with_the_client_before_the_second_is_made(serve, connect, gate):
+def test_the_client_has_the_first_item_before_the_second_is_generated(serve, connect, gate):
     wire = connect(serve("plain:app"))
     wire.get(f"/gated?gate={gate.path}")
     assert wire.head()[0] == 200
@@ -98,7 +98,7 @@ def test_the_first_item_of_a_generator_is_with_the_client_before_the_second_is_m
     assert b"second\n" in wire.until(b"0\r\n\r\n")
 
 
-def test_responses_that_are_made_by_turns_keep_their_context_variables_apart(serve, connect, ear):
+def test_interleaved_responses_keep_their_own_context_variables(serve, connect, ear):
     """One thread makes items of one response between those of another: what frameworks keep of a
     request in context variables (Flask does) must be each request's own."""
     server = serve("plain:app", workers=1)
@@ -113,7 +113,7 @@ def test_responses_that_are_made_by_turns_keep_their_context_variables_apart(ser
     assert ear.hear() == "Ada"
 
 
-def test_a_slow_reader_is_not_handed_more_than_the_socket_takes(serve, connect):
+def test_a_slow_reader_gets_no_more_than_the_socket_takes(serve, connect):
     server = serve("plain:app", workers=1)
     (worker,) = server.worker_pids()
     connect(server).get("/hello").response()

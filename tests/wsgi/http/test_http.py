@@ -13,18 +13,18 @@ def test_three_pipelined_requests_in_one_packet_are_answered_in_order(wire):
     assert [wire.response().body for _ in range(3)] == [b"one", b"two", b"three"]
 
 
-def test_a_body_and_the_next_request_in_one_packet_are_told_apart(wire):
+def test_a_body_and_the_next_request_in_one_packet_are_separated(wire):
     wire.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nbodyGET /status?body=next HTTP/1.1\r\nHost: test\r\n\r\n")
     assert [wire.response().body for _ in range(2)] == [b"body", b"next"]
 
 
-def test_a_body_the_application_did_not_read_is_not_taken_for_the_next_request(wire):
+def test_an_unread_body_is_not_taken_for_the_next_request(wire):
     wire.post("/unread", b"GET /hard-exit HTTP/1.1\r\nHost: test\r\n\r\n").get("/hello")
     assert wire.response().body == b"not read\n"
     assert wire.response().body == b"Hello, world!\n"
 
 
-def test_connection_close_is_honoured_and_what_is_behind_it_is_not_executed(wire, ear):
+def test_after_connection_close_no_further_request_is_executed(wire, ear):
     wire.get("/hello", "Connection: close").get(f"/gate?tell={ear.path}")
     answer = wire.response()
     assert (answer.status, answer.field("Connection")) == (200, "close")
@@ -46,7 +46,7 @@ def test_head_has_the_length_and_no_body(wire):
 
 
 @pytest.mark.parametrize("line", ["204 No Content", "304 Not Modified"])
-def test_a_status_without_body_has_none_whatever_the_application_yields(wire, line):
+def test_a_status_without_a_body_discards_what_the_application_yields(wire, line):
     wire.get(f"/status?line={line.replace(' ', '+')}&body=unwanted").get("/hello")
     answer = wire.response()
     assert (f"{answer.status} {answer.reason}", answer.field("Transfer-Encoding")) == (line, None)
@@ -100,7 +100,7 @@ def test_curl_with_expect_100_continue_is_answered(plain):
     assert b"HTTP/1.1 100 Continue" in found.stderr
 
 
-def test_another_expectation_is_417(wire):
+def test_an_unknown_expectation_is_417(wire):
     wire.post("/echo", b"", "Expect: tea")
     assert wire.response().status == 417
 
@@ -159,7 +159,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("why", REFUSED)
-def test_a_request_that_could_be_read_in_two_ways_is_refused_and_the_next_never_executed(plain, connect, ear, why):
+def test_an_ambiguous_request_is_refused_and_nothing_after_it_is_executed(plain, connect, ear, why):
     request, status = REFUSED[why]
     wire = connect(plain)
     wire.send(request).get(f"/gate?tell={ear.path}")
@@ -172,7 +172,7 @@ def test_a_request_that_could_be_read_in_two_ways_is_refused_and_the_next_never_
     assert not ear.heard_more()
 
 
-def test_a_client_that_vanishes_while_it_is_answered_closes_the_iterable_once(plain, connect, ear):
+def test_a_client_gone_during_the_response_closes_the_iterable_once(plain, connect, ear):
     wire = connect(plain)
     wire.get(f"/closing?items=500&repeat=20000&tell={ear.path}")
     wire.exactly(1000)
@@ -190,7 +190,7 @@ def test_the_head_is_the_applications_in_spelling_and_order(wire):
     assert answer.field("Date").endswith(" GMT") and answer.field("Server").startswith("arctos")
 
 
-def test_a_failing_application_is_a_500_that_shows_nothing_of_it_and_closes(plain, wire):
+def test_a_failing_application_is_a_500_that_reveals_nothing_and_closes(plain, wire):
     since = plain.position()
     wire.get("/fail")
     answer = wire.response()

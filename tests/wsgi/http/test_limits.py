@@ -34,7 +34,7 @@ def refused(wire, status):
     return True
 
 
-def test_what_is_just_within_the_limits_is_answered(strict, connect):
+def test_a_request_just_within_the_limits_is_answered(strict, connect):
     target = "/hello?" + "q" * (100 - len("GET /hello? HTTP/1.1"))
     fields = ["X: " + "v" * 61, "A: 1", "B: 2", "C: 3"]
     assert connect(strict).get(target, *fields).response().status == 200
@@ -73,7 +73,7 @@ def test_a_refused_client_that_goes_on_sending_still_reads_the_refusal(strict, c
 
 
 @pytest.mark.parametrize("framing", ["Content-Length", "Transfer-Encoding"])
-def test_a_client_that_sends_all_of_a_refused_body_before_it_reads_gets_the_refusal(strict, framing):
+def test_a_client_that_sends_all_before_it_reads_still_gets_the_refusal(strict, framing):
     piece, count = bytes(1 << 20), 20  # more than the sockets' buffers hold
     value = len(piece) * count if framing == "Content-Length" else "chunked"
     client = http.client.HTTPConnection("127.0.0.1", strict.port, timeout=30)
@@ -101,13 +101,13 @@ def test_a_body_that_stops_is_408_and_the_application_is_not_called(impatient, c
     assert not ear.heard_more()
 
 
-def test_an_idle_kept_connection_is_closed_without_a_word(impatient, connect):
+def test_an_idle_kept_connection_is_closed_without_a_response(impatient, connect):
     wire = connect(impatient)
     assert wire.get("/hello").response().status == 200
     assert wire.is_closed()
 
 
-def test_a_connection_that_never_says_anything_is_closed_without_a_word(impatient, connect):
+def test_a_silent_connection_is_closed_without_a_response(impatient, connect):
     assert connect(impatient).is_closed()
 
 

@@ -37,7 +37,7 @@ def leaves(worker):
 '''
 
 
-def test_a_worker_is_not_killed_for_what_the_application_takes(serve, tmp_path, gate):
+def test_a_worker_is_not_killed_for_the_time_the_application_takes(serve, tmp_path, gate):
     """A close() of 1.5 s behind a request of 11 s; a connection that is kept after 10.5 s, and asks again; an
     exit hook of 1.5 s behind a request of more than 10 s. It takes so long because 10 s is what a loop may stand still."""
     (tmp_path / "busy.py").write_text(BUSY)

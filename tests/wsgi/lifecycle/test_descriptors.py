@@ -184,7 +184,7 @@ MOMENTS = ["on_start", "pre_fork", "import", "post_fork", "worker_ready", "reque
 
 
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
-def test_a_child_of_the_application_has_nothing_of_the_servers_whenever_it_is_forked(tmp_path, connect, preload):
+def test_a_child_of_the_application_never_has_a_descriptor_of_the_server(tmp_path, connect, preload):
     (tmp_path / "forks.py").write_text(FORKS)
     moments = [moment for moment in MOMENTS if preload or moment != "pre_fork"]
     hooks = [f"--{name.replace('_', '-')}=forks:{name}" for name in moments if name not in ("import", "request")]
@@ -197,7 +197,7 @@ def test_a_child_of_the_application_has_nothing_of_the_servers_whenever_it_is_fo
         assert kinds(set(found)) == DISTINCT_STREAMS, moment
 
 
-def test_a_child_of_the_application_has_neither_the_bodies_nor_the_files_of_other_requests(tmp_path, connect):
+def test_a_child_has_neither_bodies_nor_files_of_other_requests(tmp_path, connect):
     (tmp_path / "forks.py").write_text(FORKS)
     (tmp_path / "sent").write_bytes(bytes(64 << 20))  # more than sockets hold, so that it is still being sent
     (tmp_path / "bodies").mkdir()
@@ -238,7 +238,7 @@ def app(environ, start_response):
 """
 
 
-def test_a_signal_during_the_hooks_of_the_end_writes_into_no_file_of_the_applications(tmp_path):
+def test_a_signal_during_exit_hooks_writes_into_no_file_of_the_application(tmp_path):
     (tmp_path / "exits.py").write_text(EXITS)
     options = ("--worker-exit", "exits:worker_exit")
     with Server("exits:app", *options, cwd=tmp_path, env={"FILES": str(tmp_path)}) as server:

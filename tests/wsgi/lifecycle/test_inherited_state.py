@@ -15,7 +15,7 @@ from support.wire import Wire
 ARCTOS = [sys.executable, "-m", "arctos"]
 
 
-def test_closed_standard_streams_are_dev_null_and_no_socket_of_ours(tmp_path):
+def test_closed_standard_streams_become_dev_null(tmp_path):
     path, pid_file = str(tmp_path / "socket"), tmp_path / "pid"
     closing = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     options = ["--bind", f"unix:{path}", "--pid", pid_file, "--workers", "1", "plain:app"]
@@ -32,7 +32,7 @@ def test_closed_standard_streams_are_dev_null_and_no_socket_of_ours(tmp_path):
         process.kill()
 
 
-def test_signals_that_the_parent_ignored_work_all_the_same(serve):
+def test_signals_that_the_parent_ignored_still_work(serve):
     ignoring = ["sh", "-c", "trap '' HUP INT QUIT TERM CHLD; exec \"$@\"", "sh"]
     server = serve("plain:app", command=[*ignoring, *ARCTOS])
     since = server.position()
@@ -41,7 +41,7 @@ def test_signals_that_the_parent_ignored_work_all_the_same(serve):
     server.stop()
 
 
-def test_signals_that_the_parent_blocked_work_all_the_same(serve):
+def test_signals_that_the_parent_blocked_still_work(serve):
     blocking = (
         "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); "
         "os.execv(sys.executable, [sys.executable, '-m', 'arctos', *sys.argv[1:]])"
@@ -56,7 +56,7 @@ def test_signals_that_the_parent_blocked_work_all_the_same(serve):
 IGNORED = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH]
 
 
-def test_a_worker_that_boots_ignores_what_a_worker_ignores(tmp_path, gate):
+def test_a_booting_worker_ignores_the_same_signals_as_a_ready_one(tmp_path, gate):
     (tmp_path / "waits.py").write_text(f"from plain import app\nopen({gate.path!r}).read()\n")
     server = Server("waits:app", "--pythonpath", APPS, workers=1, cwd=tmp_path)
     try:
@@ -100,7 +100,7 @@ def test_a_key_on_the_terminal_stops_it_and_its_workers(tmp_path, key):
         os.close(terminal)
 
 
-def test_a_supervisor_that_is_stopped_and_continued_has_lost_nothing(serve, connect):
+def test_a_suspended_and_resumed_supervisor_loses_nothing(serve, connect):
     server = serve("plain:app", workers=2)
     before = server.worker_pids()
     server.send(signal.SIGSTOP)  # Ctrl-Z, where there is a shell to come back to

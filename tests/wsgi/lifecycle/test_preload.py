@@ -75,7 +75,7 @@ def zygote_pid(server):
     return int(server.events(ZYGOTE_READY)[-1].pairs["pid"])
 
 
-def test_the_zygote_imports_the_application_and_the_workers_are_the_supervisors_children(serve, tmp_path):
+def test_the_zygote_imports_and_the_workers_are_children_of_the_supervisor(serve, tmp_path):
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path))
     zygote = zygote_pid(server)
     answers = ask_all(server, 2)
@@ -117,7 +117,7 @@ def test_hup_with_code_that_cannot_be_imported_changes_nothing(serve, tmp_path):
     assert set(server.worker_pids()) == workers
 
 
-def test_an_application_that_cannot_be_imported_is_exit_4_and_one_report(tmp_path):
+def test_a_failed_import_exits_4_with_one_report(tmp_path):
     write(tmp_path, more="1 / 0")
     server = Server("preloaded:app", "--preload", workers=4, cwd=tmp_path)
     try:
@@ -155,7 +155,7 @@ def test_a_worker_that_dies_is_replaced_without_an_import(serve, tmp_path):
     assert {answer["imported_by"] for answer in ask_all(server, 2)} == {zygote}
 
 
-def test_a_zygote_that_dies_costs_nothing_and_is_replaced_when_a_worker_is_wanted(serve, tmp_path):
+def test_a_dead_zygote_costs_nothing_and_is_replaced_when_needed(serve, tmp_path):
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path))
     first = zygote_pid(server)
     os.kill(first, signal.SIGKILL)
@@ -167,7 +167,7 @@ def test_a_zygote_that_dies_costs_nothing_and_is_replaced_when_a_worker_is_wante
     assert {answer["imported_by"] for answer in ask_all(server, 2)} == {first, zygote_pid(server)}
 
 
-def test_all_end_when_the_supervisor_is_killed(tmp_path):
+def test_all_processes_end_when_the_supervisor_is_killed(tmp_path):
     with Server("preloaded:app", "--preload", workers=2, **write(tmp_path)) as server:
         server.process.kill()
         server.wait()  # the pipe of their log ends when the last of them has
@@ -198,7 +198,7 @@ def test_sockets_that_an_import_has_opened_are_named(serve, tmp_path):
     assert "listening at 127.0.0.1:" in named and "connected to 127.0.0.1:" in named
 
 
-def test_an_import_without_threads_and_sockets_is_not_warned_of(serve, tmp_path):
+def test_an_import_without_threads_and_sockets_warns_of_nothing(serve, tmp_path):
     server = serve("preloaded:app", "--preload", **write(tmp_path))
     assert server.events(ZYGOTE_THREADS) + server.events(ZYGOTE_SOCKETS) == []
 
@@ -215,7 +215,7 @@ atexit.register(leave)
 """
 
 
-def test_exit_handlers_of_the_import_run_in_each_worker_and_not_in_the_zygote(serve, tmp_path, ear):
+def test_exit_handlers_of_the_import_run_in_workers_not_in_the_zygote(serve, tmp_path, ear):
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path, more=TELLS.format(path=ear.path)))
     workers = set(server.worker_pids())
     server.stop()
@@ -233,7 +233,7 @@ def test_faulthandler_and_signals_are_those_of_a_worker_forked_directly(serve, t
     assert caught("--preload") == caught()
 
 
-def test_wsgi_is_told_the_truth_about_processes(serve, connect):
+def test_wsgi_multiprocess_and_multithread_are_correct(serve, connect):
     server = serve("plain:app", "--preload", workers=2)
     pids = json.loads(connect(server).get("/worker").response().body)
     assert pids["now"]["pid"] in server.worker_pids()
@@ -272,7 +272,7 @@ def test_four_workers_of_a_django_application_need_much_less_memory(serve, tmp_p
     assert with_all < 0.75 * without_all
 
 
-def test_a_hup_while_new_code_hangs_at_import_starts_over_with_what_is_there_now(serve, tmp_path, ear):
+def test_a_hup_while_an_import_hangs_starts_over_with_the_current_code(serve, tmp_path, ear):
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path))
     write(tmp_path, more=HANGS.format(path=ear.path))
     server.send(signal.SIGHUP)
@@ -297,7 +297,7 @@ def test_new_code_that_hangs_or_crashes_at_import_changes_nothing(serve, tmp_pat
     assert set(server.worker_pids()) == workers
 
 
-def test_who_waits_for_a_reload_is_shown_the_traceback(serve, tmp_path):
+def test_a_client_waiting_for_a_reload_gets_the_traceback(serve, tmp_path):
     admin = f"unix:{tmp_path / 'admin.sock'}"
     serve("preloaded:app", "--preload", "--admin-bind", admin, **write(tmp_path))
     write(tmp_path, more="1 / 0")
@@ -305,7 +305,7 @@ def test_who_waits_for_a_reload_is_shown_the_traceback(serve, tmp_path):
     assert exit_code == 1 and "ZeroDivisionError" in errors
 
 
-def test_a_reload_can_turn_it_on_and_off(serve, tmp_path):
+def test_a_reload_can_turn_preloading_on_and_off(serve, tmp_path):
     (tmp_path / "arctos.toml").write_text("workers = 2\n")
     server = serve("preloaded:app", "--config", "arctos.toml", workers=None, **write(tmp_path))
     for text, is_shared in (("preload = true", True), ("preload = false", False)):
@@ -327,7 +327,7 @@ def spin(environ, start_response):
 """
 
 
-def test_a_worker_that_hangs_says_where_and_is_replaced(serve, connect, tmp_path, ear):
+def test_a_hung_worker_is_logged_with_its_stack_and_replaced(serve, connect, tmp_path, ear):
     options = write(tmp_path, more=LOOPS.format(path=ear.path))
     server = serve("preloaded:spin", "--preload", "--timeout", "1s", **options)
     connect(server).get("/endless")
@@ -337,7 +337,7 @@ def test_a_worker_that_hangs_says_where_and_is_replaced(serve, connect, tmp_path
     assert "in spin" in server.log and int(stuck) not in server.worker_pids()
 
 
-def test_a_zygote_that_is_stopped_holds_up_no_stop(serve, tmp_path):
+def test_a_suspended_zygote_does_not_delay_a_stop(serve, tmp_path):
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path))
     os.kill(zygote_pid(server), signal.SIGSTOP)
     os.kill(server.worker_pids()[0], signal.SIGKILL)
@@ -345,7 +345,7 @@ def test_a_zygote_that_is_stopped_holds_up_no_stop(serve, tmp_path):
     server.stop()
 
 
-def test_a_child_that_comes_back_from_the_import_is_no_second_zygote(serve, tmp_path):
+def test_a_child_that_returns_from_the_import_is_no_second_zygote(serve, tmp_path):
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path, more="os.fork()"))
     assert {answer["imported_by"] for answer in ask_all(server, 2)} == {zygote_pid(server)}
     assert set(processes_with(server.mark)) == {server.pid, zygote_pid(server), *server.worker_pids()}
@@ -368,7 +368,7 @@ def forge(_worker):
 """
 
 
-def test_a_process_that_the_application_names_as_its_worker_is_not_believed_and_lives(tmp_path):
+def test_a_process_that_the_application_claims_as_worker_is_left_alone(tmp_path):
     """The supervisor may have root's rights, so a pid from a zygote has to be that of a child of its own. This
     one would be killed as soon as it is not ready in time."""
     (tmp_path / "shop.py").write_text(FORGES)

@@ -95,7 +95,7 @@ def test_threads_are_shown_too(serve, connect, tmp_path, ear):
     assert connect(server).get("/hello").response().status == 200
 
 
-def test_c_code_that_holds_the_interpreters_lock_is_looked_into(serve, connect, tmp_path, ear):
+def test_c_code_that_holds_the_gil_is_shown(serve, connect, tmp_path, ear):
     (tmp_path / "locked.py").write_text(
         f"{TOLD}import ctypes\n"
         "def holds_the_lock(): ctypes.PyDLL(None).pause()\n"  # until a signal has been handled
@@ -117,7 +117,7 @@ def test_c_code_that_holds_the_interpreters_lock_is_looked_into(serve, connect, 
     assert wire.response().body == b"ok"
 
 
-def test_an_import_that_hangs_is_looked_into(tmp_path, gate, ear):
+def test_an_import_that_hangs_is_shown(tmp_path, gate, ear):
     (tmp_path / "hangs.py").write_text(f"{TOLD}tell({ear.path!r})\nopen({gate.path!r}).read()\nfrom plain import app\n")
     server = Server("hangs:app", "--pythonpath", APPS, workers=1, cwd=tmp_path)
     try:
@@ -129,7 +129,7 @@ def test_an_import_that_hangs_is_looked_into(tmp_path, gate, ear):
         server.kill()
 
 
-def test_sigusr2_that_the_application_took_at_import_is_put_back(serve, connect, tmp_path):
+def test_a_sigusr2_handler_replaced_by_the_import_is_reinstalled(serve, connect, tmp_path):
     (tmp_path / "takes.py").write_text(
         "import signal\nfrom plain import app\nsignal.signal(signal.SIGUSR2, lambda *_: None)\n"
     )
@@ -141,7 +141,7 @@ def test_sigusr2_that_the_application_took_at_import_is_put_back(serve, connect,
     assert len(server.events(WORKER_READY)) == 1
 
 
-def test_a_worker_without_a_standard_error_lives(tmp_path, ear):
+def test_a_worker_without_standard_error_survives_a_dump(tmp_path, ear):
     path = str(tmp_path / "socket")
     (tmp_path / "told.py").write_text(f"{TOLD}tell({ear.path!r})\nfrom plain import app\n")
     command = [sys.executable, "-m", "arctos", "--bind", f"unix:{path}", "-w", "1", "--pythonpath", str(APPS), "told:app"]

@@ -31,7 +31,7 @@ def test_term_under_load_fails_no_request_that_was_accepted(serve):
     assert ended["STALE"] <= 8, ended  # once a kept connection: a client that is told to leave leaves
 
 
-def test_a_stop_without_privileges_closes_the_door_as_one_with_them_does(serve):
+def test_a_stop_without_privileges_also_closes_the_listener(serve):
     command = [*WITHOUT_PRIVILEGES, sys.executable, "-m", "arctos"]
     server = serve("plain:app", "--log-level", "debug", bind=["127.0.0.1:0", "[::1]:0"], command=command)
     server.stop()
@@ -39,7 +39,7 @@ def test_a_stop_without_privileges_closes_the_door_as_one_with_them_does(serve):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
-def test_a_graceful_stop_finishes_the_running_request_and_announces_the_end(serve, connect, gate, ear, number):
+def test_a_graceful_stop_finishes_the_running_request_and_closes(serve, connect, gate, ear, number):
     server = serve("plain:app", workers=1)
     wire = connect(server)
     wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
@@ -60,7 +60,7 @@ def test_a_graceful_stop_does_not_wait_for_idle_connections(serve, connect):
     assert wire.is_closed()
 
 
-def test_a_request_longer_than_the_budget_is_abandoned_and_the_exit_status_is_0(serve, connect, gate, ear):
+def test_a_request_beyond_the_graceful_timeout_is_aborted_and_exit_is_0(serve, connect, gate, ear):
     server = serve("plain:app", "--graceful-timeout", 1, workers=1)
     wire = connect(server)
     wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
@@ -88,7 +88,7 @@ def test_during_the_drain_delay_clients_are_accepted_and_told_to_close(serve, co
     server.stop(signal.SIGTERM, timeout=15)  # a second one ends the delay
 
 
-def test_a_balancer_that_goes_on_sending_for_a_part_of_the_drain_delay_loses_nothing(serve):
+def test_a_balancer_that_keeps_sending_in_the_drain_delay_loses_nothing(serve):
     server = serve("plain:app", "--drain-delay", "2s", workers=2)
     with traffic(server, clients=8) as load:
         load.wait_for_answers(100)

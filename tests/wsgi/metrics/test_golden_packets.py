@@ -161,7 +161,7 @@ def test_packets_add_up_to_the_golden_sequence(serve, sink, talk, letters, besid
     assert {name: counts[name] for name in beside} == beside
 
 
-def test_packets_tell_of_a_large_response_whose_reader_resets(serve, sink):
+def test_packets_count_a_large_response_whose_reader_resets(serve, sink):
     server = start(serve, sink)
     client = Client(server, sink, receive_buffer_bytes=4096)
     with client.wire:

@@ -42,13 +42,13 @@ def test_a_sink_adds_up_counters_by_tag_and_values_by_rate(any_sink):
 
 
 @pytest.mark.parametrize("line", [b"a:1|c|#", b"a:1|c\n", b"a:|c", b"a:1|c|#b|c", b"a:1|c|@0.5|@0.5", b"a b:1|c", b""])
-def test_a_sink_refuses_what_is_no_line(line):
+def test_a_sink_refuses_malformed_lines(line):
     received = Received("")
     received.take(line)
     assert received.refused
 
 
-def test_a_sink_that_goes_loses_nothing_and_is_absent_until_it_is_back(any_sink):
+def test_a_closed_sink_loses_nothing_and_is_absent_until_it_reopens(any_sink):
     sent = 0
     for _ in range(200):
         sent += len(send(any_sink.option, b"arctos.req.done:1|c"))
@@ -73,7 +73,7 @@ def test_etsys_statsd_adds_up_over_flushes_and_restarts(etsy):
     assert etsy.count("statsd.bad_lines_seen") == 0
 
 
-def test_etsys_statsd_sees_tags_where_there_are_some(etsy):
+def test_etsys_statsd_receives_tags(etsy):
     send(etsy.option, b"arctos.req.done:3|c|#worker:0")
     etsy.drain()
     assert etsy.count("arctos.req.done;worker=0") == 3

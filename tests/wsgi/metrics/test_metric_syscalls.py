@@ -68,7 +68,7 @@ def test_metrics_that_are_sent_cost_a_worker_no_system_call(serve, connect, tmp_
     _assert_only_requests(_steady_calls(server, connect, tmp_path / "trace", two_flushes))
 
 
-def test_a_new_connection_is_asked_once_how_long_it_waited(serve, connect, tmp_path):
+def test_the_wait_of_a_new_connection_is_read_once(serve, connect, tmp_path):
     server = serve("plain:app")
     assert connect(server).get("/hello").response().status == 200
     (worker,) = server.worker_pids()
@@ -82,7 +82,7 @@ def test_a_new_connection_is_asked_once_how_long_it_waited(serve, connect, tmp_p
     assert len(lines) == 5 and all("TCP_INFO" in line for line in lines), lines
 
 
-def test_a_connection_that_epoll_has_no_room_for_is_closed_and_the_worker_lives(serve, connect, tmp_path):
+def test_a_connection_that_epoll_cannot_take_is_closed_the_worker_lives(serve, connect, tmp_path):
     server = serve("plain:app")
     assert connect(server).get("/hello").response().status == 200
     (worker,) = server.worker_pids()
@@ -95,7 +95,7 @@ def test_a_connection_that_epoll_has_no_room_for_is_closed_and_the_worker_lives(
     assert server.worker_pids() == [worker]
 
 
-def test_a_listener_that_epoll_has_no_room_for_rests_and_comes_back(serve, connect, tmp_path):
+def test_a_listener_that_epoll_cannot_take_pauses_and_resumes(serve, connect, tmp_path):
     server = serve("plain:app")
     assert connect(server).get("/hello").response().status == 200
     (worker,) = server.worker_pids()

@@ -52,7 +52,7 @@ def admin_port(server):
 # --- Places ---
 
 
-def test_places_that_are_filled_and_left_and_filled_again_keep_their_sums(serve, sink, journal):
+def test_slots_that_are_emptied_and_filled_again_keep_their_sums(serve, sink, journal):
     server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=journal.environment)
     with traffic(server, journal=journal, clients=6) as clients:
         ready, left = 2, 0
@@ -78,7 +78,7 @@ def test_places_that_are_filled_and_left_and_filled_again_keep_their_sums(serve,
     assert received.count("worker.restarts") == 0
 
 
-def test_a_place_whose_worker_is_told_to_leave_counts_on_from_both_of_its_blocks(serve, sink, journal):
+def test_a_slot_counts_both_its_exiting_worker_and_the_replacement(serve, sink, journal):
     server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=1, env=journal.environment)
     with traffic(server, journal=journal, clients=4) as clients:
         for generation in range(3):
@@ -101,7 +101,7 @@ def test_64_workers_add_up(serve, sink, journal):
     check_sums(received, journal)
 
 
-def test_what_happens_while_the_supervisor_is_stopped_comes_afterwards(serve, sink, journal):
+def test_counts_made_while_the_supervisor_is_suspended_come_later(serve, sink, journal):
     server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=journal.environment)
     with traffic(server, journal=journal, clients=4) as clients:
         clients.wait_for_each(10)
@@ -116,7 +116,7 @@ def test_what_happens_while_the_supervisor_is_stopped_comes_afterwards(serve, si
     assert 0 < max(values) <= 1 and min(values) >= 0
 
 
-def test_a_datadog_agent_is_found_and_tagged_for_from_the_environment(serve):
+def test_a_datadog_agent_and_its_tags_are_found_in_the_environment(serve):
     # Not the tests' daemon: who reads its lines does not know the field `|e:`.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
         agent.bind(("127.0.0.1", 0))
@@ -166,7 +166,7 @@ def pestered(serve, tmp_path):
     assert "panic" not in server.log
 
 
-def test_a_thousand_connections_from_outside_keep_the_owner_out_of_nothing(pestered):
+def test_a_thousand_foreign_connections_do_not_lock_out_the_owner(pestered):
     crowd = []
     try:
         for number in range(1000):
@@ -207,7 +207,7 @@ def test_clients_that_do_not_read_reset_or_talk_nonsense_change_nothing(pestered
         assert scrape(pestered.admin_path)["arctos_workers_target"] == 2
 
 
-def test_many_who_ask_at_once_are_all_answered(pestered):
+def test_many_concurrent_requests_are_all_answered(pestered):
     good, failed = [], []
 
     def ask():

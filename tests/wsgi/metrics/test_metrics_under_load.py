@@ -72,7 +72,7 @@ def test_with_workers_killed_in_requests_every_request_is_accounted_for(serve, s
         assert received.count("resp.done", worker=slot) > 0
 
 
-def test_with_workers_killed_at_any_moment_at_most_one_count_a_kill_is_missing(serve, sink, journal):
+def test_each_worker_killed_at_any_moment_loses_at_most_one_count(serve, sink, journal):
     """A worker killed between write(2) and the count of it has sent an answer that nobody counts, and so
     with accept4(2): one for each kill is tolerated, and neither a second nor one too many."""
     server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=WORKERS, env=journal.environment)

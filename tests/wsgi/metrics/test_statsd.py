@@ -50,7 +50,7 @@ def test_each_line_of_a_worker_has_its_number_the_zone_and_the_static_tags(serve
         check_invariants(received.counts(worker=slot))
 
 
-def test_without_any_tag_there_is_no_mark_of_tags_and_a_gauge_is_of_all_workers(serve, sink, connect):
+def test_without_tags_lines_have_no_tag_marker_and_gauges_are_sums(serve, sink, connect):
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, "--statsd-worker-tag", "off", workers=2)
     ask(server, 3, connections=4)
     for _ in range(5):
@@ -83,7 +83,7 @@ def test_a_counter_is_sent_when_it_rose_and_a_gauge_with_every_flush(serve, sink
     }
 
 
-def test_gauges_say_how_many_workers_there_are_and_what_they_hold(serve, sink, connect):
+def test_gauges_show_the_workers_and_what_they_hold(serve, sink, connect):
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2)
     connect(server)
     connect(server)
@@ -94,7 +94,7 @@ def test_gauges_say_how_many_workers_there_are_and_what_they_hold(serve, sink, c
     assert sink.look(lambda received: received.gauge("backlog.len")) == 0
 
 
-def test_durations_come_as_often_as_there_were_requests(serve, sink):
+def test_there_are_as_many_durations_as_requests(serve, sink):
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD)
     ask(server, 300, connections=2)
     ask(server, 5, path="/slow?ms=40")
@@ -112,14 +112,14 @@ def test_durations_come_as_often_as_there_were_requests(serve, sink):
     assert 5 <= slow < durations
 
 
-def test_the_wait_of_each_connection_is_told(serve, sink):
+def test_the_wait_of_each_connection_is_sent(serve, sink):
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2)
     ask(server, 2, connections=9)
     received = finish(server, sink)
     assert received.spread("queue.wait")[0] == received.count("conn.accept.success") == 9
 
 
-def test_the_restart_of_a_worker_says_its_reason(serve, sink):
+def test_the_restart_of_a_worker_has_its_reason(serve, sink):
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD)
     with Wire(("127.0.0.1", server.port)) as wire:
         wire.get("/hard-exit").to_end()
@@ -129,7 +129,7 @@ def test_the_restart_of_a_worker_says_its_reason(serve, sink):
     assert received.count("req.killed") == 1
 
 
-def test_each_name_that_is_sent_stands_in_the_readme_with_its_kind_and_tags(serve, sink, journal, make_gate, ear):
+def test_each_metric_sent_is_in_the_readme_with_its_kind_and_tags(serve, sink, journal, make_gate, ear):
     server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=journal.environment)
     ask(server, 2)
     ask(server, 1, path="/file?bytes=10000")
@@ -158,7 +158,7 @@ def readme_table():
     return found
 
 
-def test_prometheus_is_shown_what_statsd_was_sent(serve, sink, tmp_path):
+def test_prometheus_shows_the_values_that_statsd_was_sent(serve, sink, tmp_path):
     path = f"{tmp_path}/admin"
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, "--admin-bind", f"unix:{path}", workers=2)
     ask(server, 5, connections=4)
@@ -252,7 +252,7 @@ def test_one_datagram_carries_many_lines(serve, sink):
 
 
 @pytest.mark.parametrize("kind", ["udp", "unix"])
-def test_what_was_counted_while_the_daemon_was_away_is_not_lost(serve, make_sink, tmp_path, kind):
+def test_counts_made_while_the_daemon_was_away_are_not_lost(serve, make_sink, tmp_path, kind):
     sink = make_sink(tmp_path / "socket" if kind == "unix" else None)
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2)
     ask(server, 5)
@@ -289,7 +289,7 @@ def test_a_daemon_that_comes_after_the_server_gets_all(serve, make_sink, tmp_pat
     finish(server, sink)
 
 
-def test_a_daemon_that_does_not_read_holds_nobody_up(serve, make_sink, tmp_path):
+def test_a_daemon_that_does_not_read_delays_no_request(serve, make_sink, tmp_path):
     sink = make_sink(tmp_path / "socket")
     sink.close()
     sink.open(reading=False)
@@ -316,7 +316,7 @@ def test_a_stop_does_not_wait_for_a_daemon_that_does_not_read(serve, make_sink, 
 
 
 @pytest.mark.parametrize("target", ["statsd.invalid", "127.0.0.1:1", "unix:///nowhere/at/all", "[::1]:1"])
-def test_a_daemon_that_is_nowhere_costs_no_request(serve, journal, target):
+def test_an_absent_daemon_costs_no_request(serve, journal, target):
     server = serve("counted:app", "--statsd-host", target, *DOGSTATSD, workers=2, env=journal.environment)
     with traffic(server, journal=journal, clients=4):
         journal.wait_for_answers(200)
@@ -324,7 +324,7 @@ def test_a_daemon_that_is_nowhere_costs_no_request(serve, journal, target):
     server.stop()
 
 
-def test_a_name_is_looked_up(serve, sink):
+def test_a_host_name_is_resolved(serve, sink):
     server = serve("plain:app", "--statsd-host", f"localhost:{sink.port}", *DOGSTATSD)
     ask(server, 7)
     sink.wait_for(lambda received: received.count("req.done") == 7)

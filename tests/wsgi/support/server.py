@@ -180,6 +180,14 @@ class Server:
                     raise AssertionError(f"no {event} {shown}: {why}\n{''.join(self._lines)}")
         return found[count - 1]
 
+    def wait_for_text(self, event, text, since=0, timeout=PATIENCE_S, **pairs):
+        """The first line of an event with this text below it. The server writes both at once, but a pipe may
+        deliver them in pieces."""
+        found = lambda: [one for one in self._events(event, since, pairs) if text in one.text]  # noqa: E731
+        with self._said:
+            assert self._said.wait_for(found, timeout), f"no {event} with {text!r}\n{''.join(self._lines)}"
+            return found()[0]
+
     # --- Where it is ---
 
     def ready(self):

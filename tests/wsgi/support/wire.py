@@ -84,10 +84,13 @@ class Wire:
 
     def until(self, mark):
         """Everything up to and including `mark`."""
-        while mark not in self.held:
+        end = -1
+        while (end := self.held.find(mark, max(0, end))) < 0:
+            end = len(self.held) - len(mark) + 1  # what was searched is not searched again
             self.more()
-        found, self.held = self.held.split(mark, 1)
-        return found + mark
+        end += len(mark)
+        found, self.held = self.held[:end], self.held[end:]
+        return found
 
     def exactly(self, count):
         """That many bytes."""

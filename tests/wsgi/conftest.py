@@ -23,6 +23,11 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items):
+    """Starts the longest tests first, so that none is left over when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def serve():
     """Starts servers for one test; each is stopped after it, with exit status 0 and nothing left."""

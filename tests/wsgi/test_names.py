@@ -3,6 +3,11 @@
 import ast
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.smoke
+
+
 MOST_CHARACTERS = 70
 
 

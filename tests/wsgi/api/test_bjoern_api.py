@@ -52,6 +52,7 @@ def assert_ended_by_interrupt(script):
 # --- Programs ---
 
 
+@pytest.mark.smoke
 def test_a_program_serves_every_kind_of_body_and_ends_with_ctrl_c(start):
     port = free_port()
     script = start("hello.py", "127.0.0.1", port)
@@ -121,6 +122,7 @@ def test_listen_and_run_can_be_called_again_after_the_end(start):
     assert script.wait() == 0
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_forked_processes_share_one_socket_and_stop_together(start, number):
     script = start("fork.py")

@@ -103,6 +103,7 @@ def shop(tmp_path):
     return tmp_path
 
 
+@pytest.mark.smoke
 def test_each_hook_runs_in_its_process_and_at_its_time(serve, shop):
     server = serve("shop:app", *ALL, "--name", "till", "--env", "SHOP=open", workers=2, cwd=shop)
     workers = set(server.worker_pids())

@@ -47,6 +47,7 @@ def assert_program_goes_on(script, code=0):
     assert script.wait() == code, script.errors
 
 
+@pytest.mark.smoke
 def test_an_application_is_served_by_workers_that_were_forked_with_it(start):
     script = start("app", workers=2, env={"SHOP": "tea"}, graceful_timeout=5.5, server_header=False, chdir="/")
     (port,) = ports(script)

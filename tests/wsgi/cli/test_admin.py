@@ -43,6 +43,7 @@ def value(found, family, name=None, **labels):
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
+@pytest.mark.smoke
 def test_metrics_are_what_prometheus_reads(serve, connect, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}", "--zone", "central-europe", workers=2)
     for _ in range(7):

@@ -39,6 +39,7 @@ def test_the_script_and_the_module_are_the_same():
         assert found.stdout == f"arctos {arctos.__version__}\n"
 
 
+@pytest.mark.smoke
 def test_help_names_every_option_and_exits_0():
     status, output, _ = run("--help")
     assert status == EXIT_DONE
@@ -79,6 +80,7 @@ NOT_IMPORTABLE = [
 ]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("workers", [1, 8])
 @pytest.mark.parametrize(("application", "error", "hint"), NOT_IMPORTABLE, ids=lambda value: str(value))
 def test_an_application_that_cannot_be_imported_exits_4_and_says_so_once(application, error, hint, workers):

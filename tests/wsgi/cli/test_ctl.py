@@ -158,6 +158,7 @@ def test_a_server_without_workers_is_alive_and_not_ready(serve, path):
 # --- status ---
 
 
+@pytest.mark.smoke
 def test_status_shows_the_server_and_its_workers(serve, connect, ctl, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}", workers=2)
     wire = connect(server)
@@ -205,6 +206,7 @@ def test_status_shows_the_request_that_a_worker_is_busy_with(serve, connect, ctl
 # --- scale ---
 
 
+@pytest.mark.smoke
 def test_scale_changes_the_number_of_workers(serve, ctl, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     assert ctl("scale", 3)[0] == EXIT_DONE
@@ -315,6 +317,7 @@ def letter(server):
         return wire.get("/", "Connection: close").response().body.decode().strip()
 
 
+@pytest.mark.smoke
 def test_reload_with_wait_ends_when_all_workers_are_new(serve, ctl, code, path):
     folder = code(CODE.format(letter="a"))
     server = serve("shop:app", "--admin-bind", f"unix:{path}", workers=2, cwd=folder)

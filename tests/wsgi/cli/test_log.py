@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from support.server import (
     APPLICATION_RAISED,
     APPS,
@@ -80,6 +81,7 @@ def test_a_log_of_errors_only_is_empty_when_nothing_fails(tmp_path):
         server.kill()
 
 
+@pytest.mark.smoke
 def test_the_access_log_has_a_line_a_request_without_its_query(serve, connect, tmp_path):
     path = tmp_path / "access.log"
     server = serve("plain:app", "--access-logfile", path)

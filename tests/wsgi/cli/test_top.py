@@ -147,6 +147,7 @@ def server(serve, address):
 # --- What it shows ---
 
 
+@pytest.mark.smoke
 def test_top_shows_the_server_and_its_workers(server, top):
     lines = top.wait_for_text("by slot  d dump")
     assert re.match(rf"serving, up \d+s  generation 1  pid {server.pid}  arctos ", lines[0])

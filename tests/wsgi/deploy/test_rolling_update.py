@@ -67,6 +67,7 @@ def start(tmp_path):
         yield make
 
 
+@pytest.mark.slow
 def test_replacing_two_instances_in_turn_fails_none_of_20_000_requests(start):
     """The balancer goes on sending to an instance for 3 s after it was told to stop."""
     with Balancer() as balancer:

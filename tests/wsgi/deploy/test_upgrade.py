@@ -72,6 +72,7 @@ def descriptors(pid):
     return sorted(os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0] for fd in os.listdir(f"/proc/{pid}/fd"))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("mode", ["shared", "per-slot"])
 def test_an_upgrade_under_load_loses_no_request(serve, mode):
     server = serve("plain:app", "--listen-mode", mode, workers=2)
@@ -101,6 +102,7 @@ def test_a_request_that_runs_during_takeover_is_finished_by_its_own_worker(serve
     server.wait_for(SERVER_STOPPED, abandoned=0, pid=server.process.pid)
 
 
+@pytest.mark.smoke
 def test_new_code_and_new_configuration_are_served(serve, shop):
     folder = shop("one")
     (folder / "arctos.toml").write_text("workers = 1\n")

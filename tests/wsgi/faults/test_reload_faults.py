@@ -49,6 +49,7 @@ def lives(log):
 # --- F5 ---
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("how", IMPORTS)
 def test_a_reload_that_fails_at_import_loses_nothing_and_the_next_works(serve, code, how):
     """F5: it raises, hangs or crashes. The workers are the same afterwards, and its traceback is there once."""
@@ -218,6 +219,7 @@ def lives_of_one_generation(server):
 # --- 100 of them ---
 
 
+@pytest.mark.slow
 def test_100_reloads_under_load_lose_nothing_and_the_last_good_code_serves(serve, code):
     """F5: code that works, raises, hangs and crashes, in turns. Each answer is of the code that served while
     its request ran: the last that works, or while that is rolled out, the one before."""

@@ -23,6 +23,7 @@ def worker_pid(connect, server):
     return json.loads(connect(server).get("/worker").response().body)["now"]["pid"]
 
 
+@pytest.mark.smoke
 def test_kill_9_of_a_worker_fails_only_requests_on_its_own_connections(serve):
     server = serve("plain:app", workers=4)
     victim = server.worker_pids()[0]
@@ -177,6 +178,7 @@ def test_orphaned_workers_exit_however_many_clients_connect(serve):
     assert set(load.summary()) <= {"ANSWERED", "REFUSED", "STALE"}, load.summary()
 
 
+@pytest.mark.smoke
 def test_workers_exit_when_the_supervisor_is_killed(serve, connect, gate, ear):
     server = serve("plain:app", workers=2)
     workers = server.worker_pids()

@@ -29,6 +29,7 @@ def answers(address):
         return wire.get("/hello").response().body == b"Hello, world!\n"
 
 
+@pytest.mark.smoke
 def test_a_unix_socket_is_served_and_removed(serve, tmp_path):
     path = tmp_path / "socket"
     server = serve("plain:app", bind=f"unix:{path}")
@@ -110,6 +111,7 @@ def test_a_name_is_resolved(serve):
     assert answers(("127.0.0.1", serve("plain:app", bind="localhost:0").port))
 
 
+@pytest.mark.smoke
 def test_an_inherited_descriptor_is_served(serve):
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         port = inherited.getsockname()[1]

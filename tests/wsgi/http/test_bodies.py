@@ -63,6 +63,7 @@ def test_a_200_mb_file_arrives_whole_while_memory_stays_flat(serve):
     assert peak.growth_mb() < GROWTH_LIMIT_MB
 
 
+@pytest.mark.smoke
 def test_a_file_goes_out_by_sendfile(serve, tmp_path):
     server = serve("plain:app", workers=1)
     (worker,) = server.worker_pids()

@@ -7,6 +7,8 @@ import subprocess
 import pytest
 from support.server import APPLICATION_FAILED, TOO_LONG
 
+pytestmark = pytest.mark.smoke
+
 
 def test_three_pipelined_requests_in_one_packet_are_answered_in_order(wire):
     wire.send("".join(f"GET /status?body={word} HTTP/1.1\r\nHost: test\r\n\r\n" for word in ("one", "two", "three")))
@@ -197,4 +199,4 @@ def test_a_failing_application_is_a_500_that_reveals_nothing_and_closes(plain, w
     assert (answer.status, answer.is_whole, answer.field("Connection")) == (500, True, "close")
     assert b"Traceback" not in answer.body and b"ValueError" not in answer.body
     assert wire.is_closed()
-    assert plain.wait_for(APPLICATION_FAILED, since=since)
+    assert plain.wait_for(APPLICATION_FAILED, since=since, path="/fail")

@@ -41,6 +41,7 @@ def test_a_request_just_within_the_limits_is_answered(strict, connect):
     assert connect(strict).post("/echo", b"x" * 1000).response().body == b"x" * 1000
 
 
+@pytest.mark.smoke
 def test_a_longer_request_line_is_414(strict, connect):
     assert refused(connect(strict).get("/hello?" + "q" * (101 - len("GET /hello? HTTP/1.1"))), 414)
 

@@ -3,6 +3,7 @@
 import statistics
 import time
 
+import pytest
 from support.slow_clients import SlowClients
 
 SLOW_COUNT = 200  # of each kind
@@ -28,6 +29,7 @@ def percentile(times, part):
     return statistics.quantiles(times, n=100)[part - 1]
 
 
+@pytest.mark.alone
 def test_200_slow_readers_and_200_slow_senders_do_not_delay_a_fast_client(serve, connect):
     server = serve("plain:app", workers=1)
     alone = fast_client(server, connect)

@@ -75,6 +75,7 @@ def zygote_pid(server):
     return int(server.events(ZYGOTE_READY)[-1].pairs["pid"])
 
 
+@pytest.mark.smoke
 def test_the_zygote_imports_and_the_workers_are_children_of_the_supervisor(serve, tmp_path):
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path))
     zygote = zygote_pid(server)

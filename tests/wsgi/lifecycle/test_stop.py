@@ -12,11 +12,13 @@ from support.wire import Ended
 WITHOUT_PRIVILEGES = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_stop_leaves_nothing_behind_and_exits_0(serve, number):
     serve("plain:app", workers=4).stop(number)
 
 
+@pytest.mark.smoke
 def test_term_under_load_fails_no_request_that_was_accepted(serve):
     server = serve("plain:app", workers=2)
     with traffic(server, clients=16) as load:
@@ -38,6 +40,7 @@ def test_a_stop_without_privileges_also_closes_the_listener(serve):
     assert server.events("listener.door_open") == []
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
 def test_a_graceful_stop_finishes_the_running_request_and_closes(serve, connect, gate, ear, number):
     server = serve("plain:app", workers=1)

@@ -31,6 +31,7 @@ def ask(server, requests, path="/", connections=1):
 # --- Lines ---
 
 
+@pytest.mark.smoke
 def test_each_line_of_a_worker_has_its_number_the_zone_and_the_static_tags(serve, sink):
     tags = ("--zone", "central-europe", "--dogstatsd-tags", "app:shop,canary")
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, *tags, workers=2)

@@ -112,7 +112,7 @@ def own_block():
     """Address and size of the block that names this process. The supervisor's workers have every other
     block, from the first on, as long as none was replaced: that gives the size."""
     with open("/proc/self/maps") as maps:
-        line = next(line for line in maps if "memfd:arctos-board" in line)
+        line = next(line for line in maps if "memfd:arctos-scoreboard" in line)
     begin, end = (int(number, 16) for number in re.match(r"(\w+)-(\w+) ", line).groups())
     with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as children:
         workers = {int(pid) for pid in children.read().split()}

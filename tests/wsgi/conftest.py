@@ -4,14 +4,18 @@ import os
 import select
 import signal
 import socket
+import sys
 from contextlib import ExitStack
 
 import pytest
-from account import Books
-from etsy_statsd import EtsyStatsd
-from server import PATIENCE_S, Server
-from statsd_sink import Sink
-from wire import Wire
+from support.etsy_statsd import EtsyStatsd
+from support.namespaces import UNSHARE, require_pid_namespace
+from support.processes import children, state
+from support.server import PATIENCE_S, Server
+from support.statsd_sink import Sink
+from support.traffic import Journal
+from support.upgradable import UpgradableServer
+from support.wire import Wire
 
 # A shell starts what is in the background with SIGINT ignored, nohup(1) with SIGHUP; so would be all that starts here.
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
@@ -19,11 +23,35 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items):
+    """Starts the longest tests first, so that none is left over when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def serve():
     """Starts servers for one test; each is stopped after it, with exit status 0 and nothing left."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(Server(*arguments, **options))
+
+
+@pytest.fixture
+def serve_upgradable():
+    """The same for servers that can be upgraded."""
+    with ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(UpgradableServer(*arguments, **options))
+
+
+@pytest.fixture
+def first_process():
+    """A server in a PID namespace of its own, and the pid that its first process has outside."""
+    require_pid_namespace()
+    with Server("plain:app", workers=2, command=[*UNSHARE, sys.executable, "-m", "arctos"]) as server:
+        (first,) = children(server.pid)
+        yield server, first
+        if state(first) not in "XZ":
+            os.kill(first, signal.SIGTERM)
+        assert server.wait() == 0
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +161,6 @@ def etsy(tmp_path):
 
 
 @pytest.fixture
-def books(tmp_path):
+def journal(tmp_path):
     """What a test's clients write down."""
-    return Books(tmp_path)
+    return Journal(tmp_path)

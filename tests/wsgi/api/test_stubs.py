@@ -1,0 +1,64 @@
+"""Annotations and docstrings of the Python package are those of what is installed."""
+
+import inspect
+import subprocess
+import sys
+
+import arctos
+import arctos.arctos
+
+
+def run(*arguments, folder):
+    """A module of Python's, which is expected to be content."""
+    ended = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_stubtest_finds_no_difference(tmp_path):
+    run("mypy.stubtest", "arctos", folder=tmp_path)
+
+
+def test_a_program_that_uses_the_package_passes_a_strict_type_check(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    run("mypy", "--strict", str(program), folder=tmp_path)
+
+
+def test_every_public_name_has_a_docstring():
+    for module in (arctos, arctos.arctos):
+        for name, value in vars(module).items():
+            if not name.startswith("_") and (inspect.isroutine(value) or inspect.isclass(value)):
+                assert inspect.getdoc(value), f"{module.__name__}.{name}"
+
+
+PROGRAM = '''
+from typing import Any, Callable, Iterable
+
+import arctos
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+def worker_ready(worker: arctos.Worker) -> tuple[int, int, int | None, str]:
+    return worker.slot, worker.generation, worker.pid, worker.name
+
+
+def on_start(generation: arctos.Generation) -> tuple[int, str]:
+    return generation.number, generation.name
+
+
+arctos.run(app, "127.0.0.1", 8000, statsd={"enable": True, "port": 8125, "tags": "app:shop"})
+arctos.run(app, "unix:/run/shop", reuse_port=False)
+sock = arctos.listen(app, "127.0.0.1", port=8000, listen_backlog=16)
+arctos.run()
+arctos.run(statsd=None)
+arctos.server_run(sock, app)
+arctos.server_run(sock.fileno(), app, {"enable": False})
+code: int = arctos.serve("shop:app", bind=["127.0.0.1:8000"], workers=4, graceful_timeout=30, env={"A": "b"})
+code = arctos.serve(app, bind="127.0.0.1:8000", factory=False, post_fork=["shop.hooks:connect"])
+'''

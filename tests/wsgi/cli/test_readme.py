@@ -1,0 +1,266 @@
+"""What README and the recipes beside it claim: their options, commands, names and samples are those of
+the installed wheel."""
+
+import ast
+import re
+import shlex
+from collections import Counter
+
+import pytest
+import yaml
+from support.server import README, ROOT, printed_configuration, run
+from yellowbox_statsd.metrics import Metric
+
+# Files that make up one deployment have tests of their own.
+DEPLOYED = {"deployment.yaml", "hpa.yaml", "pdb.yaml", "prometheus-adapter.yaml", "service.yaml"}
+KUBERNETES = sorted((ROOT / "scripts" / "kubernetes").glob("*.yaml"))
+RECIPES = [path for path in KUBERNETES if path.name not in DEPLOYED]
+
+# Options in README that are another program's, and gunicorn's that arctos does not have.
+FOREIGN = {"--rounds", "--peers", "--reload"}
+# What Kubernetes puts in place of a `valueFrom`.
+DOWNWARD = {
+    "status.hostIP": "10.1.2.3",
+    "metadata.uid": "8b1c-uid",
+    "metadata.labels['topology.kubernetes.io/zone']": "central-europe",
+    "metadata.labels['tags.datadoghq.com/env']": "production",
+    "metadata.labels['tags.datadoghq.com/service']": "shop",
+    "metadata.labels['tags.datadoghq.com/version']": "1.4.2",
+}
+# The configuration that a recipe comes to.
+EXPECTED = {
+    "datadog-socket.yaml": {
+        "--statsd-host": "unix:///var/run/datadog/dsd.socket",
+        "--statsd-format": "auto (dogstatsd)",
+        "--dogstatsd-tags": "service:shop,env:production",
+        "--zone": "central-europe",
+    },
+    "datadog-udp.yaml": {
+        "--statsd-host": "10.1.2.3:8125",
+        "--statsd-format": "auto (dogstatsd)",
+        "--dogstatsd-tags": "env:production,service:shop,version:1.4.2,dd.internal.entity_id:8b1c-uid",
+        "--zone": "central-europe",
+    },
+    "prometheus.yaml": {"--admin-bind": ":9000", "--statsd-host": "-", "--zone": "central-europe"},
+    "statsd-exporter.yaml": {
+        "--statsd-host": "127.0.0.1:8125",
+        "--statsd-format": "dogstatsd",
+        "--statsd-prefix": "arctos",
+        "--zone": "central-europe",
+    },
+    "zone-init.yaml": {"--statsd-host": "statsd.monitoring:8125", "--zone": "zone-of-the-file"},
+}
+
+
+def blocks(language):
+    """The code blocks of a language; those without one have the language ''."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
+    return [text for its_language, text in found if its_language == language]
+
+
+@pytest.fixture(scope="module")
+def options():
+    """All that --help has, that of the server and those of the verbs."""
+    verbs = [("ctl", verb) for verb in ("status", "reload", "stop", "scale", "dump", "recycle", "metrics")]
+    helps = [run(*words, "--help")[1] for words in [(), ("top",), *verbs]]
+    return {option for text in helps for option in re.findall(r"--[a-z][a-z-]+", text)}
+
+
+def table():
+    """README's table of all metrics: kind and name in Prometheus, by name."""
+    text = README.partition("<!-- metrics:begin -->")[2].partition("<!-- metrics:end -->")[0]
+    rows = re.findall(r"^\| `([a-z0-9_.]+)` \| ([a-z]+) \| [^|]* \| `([a-z0-9_]+)` \|", text, re.M)
+    assert len(rows) > 40
+    return {name: (kind, prometheus_name) for name, kind, prometheus_name in rows}
+
+
+# --- Commands and options ---
+
+
+def commands(program):
+    """Command lines of README's shell blocks that start this program, without it."""
+    lines = "".join(blocks("sh")).splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if re.match(rf"(\S+/)?{program}\b", line)]
+    return [[word for word in line[1:] if word != "&"] for line in words]
+
+
+def test_every_command_of_arctos_is_accepted():
+    served = [words for words in commands("arctos") if words[0] not in ("ctl", "top")]
+    assert len(served) >= 5
+    for words in served:
+        printed_configuration([word for word in words if word not in ("--check", "--print-config")])
+
+
+def test_every_command_of_the_demonstration_is_accepted():
+    given = [words for words in commands("scripts/serve") if words]
+    assert given
+    for words in given:
+        printed_configuration(words, ARCTOS_APP="demo:app")
+
+
+def test_every_command_of_ctl_and_top_is_accepted():
+    asked = [words for words in commands("arctos") if words[0] in ("ctl", "top")]
+    assert asked
+    for words in asked:
+        code, _, error = run(*words)
+        assert (code, error.partition(":")[0]) == (1, "error") and "cannot reach" in error
+
+
+def test_every_option_that_is_named_exists(options):
+    named = set(re.findall(r"`[^`\n]*`", README))
+    named = {option for text in named for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+    assert len(named) > 40
+    assert named - options - FOREIGN == set()
+    assert FOREIGN & options == set()
+
+
+def test_every_option_has_a_variable_as_readme_names_it(options):
+    named = set(re.findall(r"ARCTOS_[A-Z_]+\b", README)) - {"ARCTOS_", "ARCTOS_APP"}
+    flags = {"ARCTOS_" + option[2:].replace("-", "_").upper() for option in options}
+    assert named - flags == set()
+
+
+def test_python_blocks_are_python():
+    assert len(blocks("python")) >= 2
+    for block in blocks("python"):
+        ast.parse(block)
+
+
+def test_links_lead_somewhere():
+    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)", README, re.M)}
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target[1:] in anchors if target.startswith("#") else (ROOT / target).exists(), target
+
+
+# --- Samples of metrics ---
+
+
+def sample(first_line):
+    """The block that begins so."""
+    [found] = [block for block in blocks("") if block.startswith(first_line)]
+    return found.splitlines()
+
+
+def test_the_captured_flush_has_lines_and_names_that_are_sent():
+    rows, durations = table(), Counter()
+    kinds = {"c": "counter", "g": "gauge", "d": "distribution"}
+    for line in sample("arctos.workers.target"):
+        if line.startswith("["):
+            continue
+        metric = Metric.parse(line)
+        name = metric.name.removeprefix("arctos.")
+        assert kinds[metric.type] == rows[name][0], line
+        if name == "request.duration":
+            durations[metric.sample_rate or 1] += len(metric.values)
+    assert durations == {1: 8, 0.5: 7, 0.25: 2}
+    assert "These are 30 durations: eight that count once, seven that count twice (`@0.5`), two that count four" in README
+    assert sum(count / rate for rate, count in durations.items()) == 30
+
+
+def test_the_example_table_has_rows_that_exist():
+    rows, kind = table(), None
+    for line in filter(None, sample("counters")):
+        name = line.split()[0]
+        if line.split()[1] == "total":
+            kind = name
+        else:
+            assert rows[name][0] + "s" == kind, line
+
+
+# --- Recipes ---
+
+
+def documents(path):
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def containers(path):
+    """All containers of a recipe's Deployment: those for the init phase, and the others."""
+    [pod] = [document["spec"]["template"]["spec"] for document in documents(path) if document["kind"] == "Deployment"]
+    return pod.get("initContainers", []), pod["containers"]
+
+
+def test_every_recipe_is_linked_and_expected():
+    names = [path.name for path in RECIPES]
+    assert names == sorted(EXPECTED)
+    linked = re.findall(r"\]\(scripts/kubernetes/([^)]+)\)", README)
+    assert sorted(linked) == [path.name for path in KUBERNETES]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_is_complete(path):
+    for document in documents(path):
+        assert {"apiVersion", "kind", "metadata"} <= document.keys()
+        if document["kind"] == "Deployment":
+            labels = document["spec"]["template"]["metadata"]["labels"]
+            assert document["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        if document["kind"] == "PodMonitor":
+            ports = {port["name"] for container in containers(path)[1] for port in container["ports"]}
+            assert {endpoint["port"] for endpoint in document["spec"]["podMetricsEndpoints"]} <= ports
+    volumes = [document["spec"]["template"]["spec"] for document in documents(path) if document["kind"] == "Deployment"]
+    made = {volume["name"] for pod in volumes for volume in pod.get("volumes", [])}
+    mounted = {mount["name"] for part in containers(path) for one in part for mount in one.get("volumeMounts", [])}
+    assert mounted == made
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_results_in_the_configuration_that_it_claims(path):
+    [container] = containers(path)[1]
+    env = {}
+    for variable in container.get("env", []):
+        given = variable.get("valueFrom")
+        env[variable["name"]] = DOWNWARD[given["fieldRef"]["fieldPath"]] if given else variable["value"]
+    words = container["args"]
+    match container["command"]:
+        case ["arctos"]:
+            pass
+        case ["sh", "-c", script, "arctos"]:
+            # As the shell makes it of the file that the init container leaves.
+            assert script == 'exec arctos --zone "$(cat /zone/name)" "$@"'
+            words = ["--zone", "zone-of-the-file", *words]
+    found = printed_configuration(words, **env)
+    assert {option: found[option] for option in EXPECTED[path.name]} == EXPECTED[path.name]
+
+
+def test_without_the_copied_label_there_is_no_zone():
+    assert printed_configuration(["plain:app"], ARCTOS_ZONE="")["--zone"] == "-"
+    assert printed_configuration(["--dogstatsd-tags", "zone:x", "plain:app"], ARCTOS_ZONE="")["--zone"] == "x"
+
+
+def test_scripts_in_recipes_are_python():
+    scripts = [
+        container["command"][2]
+        for path in RECIPES
+        for container in containers(path)[0]
+        if container.get("command", [""])[0] == "python3"
+    ]
+    assert len(scripts) == 1
+    ast.parse(scripts[0])
+
+
+def mapped(rules, name, kind):
+    """What statsd_exporter makes of a name: rules without wildcards first, then those with regular
+    expressions, in their order; what is no letter, digit or underscore becomes one."""
+    exact = [rule for rule in rules if "match_type" not in rule and rule["match"] == name]
+    matching = [
+        rule
+        for rule in rules
+        if rule.get("match_type") == "regex"
+        and rule.get("match_metric_type", kind) == kind
+        and re.search(rule["match"], name)
+    ]
+    made, scale = name, 1
+    for rule in (exact + matching)[:1]:
+        found = re.search(rule["match"], name)
+        made = re.sub(r"\$\{(\d+)\}", lambda group: found[int(group[1])], rule["name"])
+        scale = rule.get("scale", 1)
+    return re.sub(r"[^A-Za-z0-9_]", "_", made), scale
+
+
+def test_statsd_exporter_makes_the_names_of_the_admin_socket():
+    path = ROOT / "scripts" / "kubernetes" / "statsd-exporter.yaml"
+    [config] = [document for document in documents(path) if document["kind"] == "ConfigMap"]
+    rules = yaml.safe_load(config["data"]["mapping.yaml"])["mappings"]
+    for name, (kind, prometheus_name) in table().items():
+        in_seconds = 0.001 if kind == "distribution" else 1
+        assert mapped(rules, f"arctos.{name}", kind) == (prometheus_name, in_seconds)

@@ -1,0 +1,76 @@
+"""The application that scripts/serve shows to a newcomer."""
+
+import hashlib
+import os
+import sys
+
+import pytest
+import requests
+from support.server import ROOT, Server
+
+DEMO = ROOT / "scripts" / "demo"
+
+
+@pytest.fixture(scope="module")
+def demo():
+    with Server("demo:app", workers=2, cwd=DEMO) as server:
+        yield server
+
+
+def test_the_page_shows_the_environ_and_hides_credentials(demo):
+    page = requests.get(demo.url, headers={"Authorization": "Basic hunter2", "Cookie": "a=hunter3", "X-Shown": "<shown>"})
+    assert page.status_code == 200
+    assert "HTTP_AUTHORIZATION" in page.text and "HTTP_COOKIE" in page.text
+    assert "hunter2" not in page.text and "hunter3" not in page.text
+    assert "&lt;shown&gt;" in page.text and "<shown>" not in page.text
+
+
+def test_an_upload_is_measured_and_hashed(demo):
+    body = b"\r\n--" + os.urandom(1_000_000) + b"\r\n--"
+    page = requests.post(f"{demo.url}/upload", data={"before": "1"}, files={"file": ("a <b>.bin", body)})
+    assert hashlib.sha256(body).hexdigest() in page.text and f"{len(body)} bytes" in page.text
+    assert "a &lt;b&gt;.bin" in page.text
+
+
+def test_a_form_without_a_file_is_answered_400(demo):
+    assert requests.post(f"{demo.url}/upload", data={"a": "b"}).status_code == 400
+    assert requests.post(f"{demo.url}/upload", files={"other": (None, b"x")}).status_code == 400
+
+
+def test_the_streamed_response_arrives_in_pieces(demo, connect):
+    wire = connect(demo)
+    wire.get("/ticks")
+    head = wire.until(b"\r\n\r\n")
+    assert b"Transfer-Encoding: chunked" in head
+    wire.until(b" 1 of 10")
+    assert b" 2 of 10" not in wire.held
+    assert b"The end." in wire.until(b"0\r\n\r\n")
+
+
+def test_the_download_is_whole(demo):
+    answer = requests.get(f"{demo.url}/download")
+    assert len(answer.content) == int(answer.headers["Content-Length"]) == 32 * 2**20
+
+
+@pytest.mark.parametrize("path", ["/", "/worker", "/style.css", "/bear.svg"])
+def test_every_page_answers_head_and_refuses_other_methods(demo, path):
+    assert requests.head(demo.url + path).status_code == 200
+    assert requests.delete(demo.url + path).status_code == 405
+
+
+def test_the_script_listens_where_the_platform_says(serve, tmp_path):
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / "serve").write_text((DEMO.parent / "serve").read_text())
+    (scripts / "install").write_text("#!/bin/sh\n")  # it is installed
+    for script in scripts.iterdir():
+        script.chmod(0o755)
+    (scripts / "demo").symlink_to(DEMO)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    server = serve(None, command=[scripts / "serve"], bind=[], workers=None, env={"PORT": "0"})
+    assert server.addresses[0].startswith("http://0.0.0.0:") and server.port != 8000
+    assert requests.get(server.url).status_code == 200
+
+
+def test_an_unknown_page_is_404(demo):
+    assert requests.get(f"{demo.url}/nowhere").status_code == 404

@@ -1,0 +1,517 @@
+"""The files of scripts/kubernetes that make up a deployment, and the units of scripts/systemd: that they
+are well-formed, agree with each other and with the installed wheel, and do what their comments say."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from support.deployment_files import (
+    ARCTOS,
+    KUBERNETES,
+    SYSTEMD,
+    Shop,
+    document,
+    documents,
+    environment,
+    seconds,
+    size_bytes,
+    unit,
+    unit_environment,
+)
+from support.processes import children
+from support.server import (
+    EXIT_CONFIGURATION,
+    EXIT_NOT_IMPORTABLE,
+    EXIT_USAGE,
+    PATIENCE_S,
+    README,
+    SERVER_READY,
+    SERVER_STOPPING,
+    Server,
+    clean_environment,
+    printed_configuration,
+    run,
+)
+from support.wire import Wire
+
+# The oldest and the newest that the files are meant for.
+VERSIONS = ["1.33", "1.37"]
+ALL_YAML = sorted(path.name for path in KUBERNETES.glob("*.yaml"))
+# Of the Prometheus operator: Kubernetes has no schema for it.
+FOREIGN_KINDS = {"PodMonitor"}
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """The application that the files serve."""
+    return Shop(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pod():
+    """The pod of the Deployment."""
+    return document("deployment.yaml")["spec"]["template"]
+
+
+@pytest.fixture(scope="module")
+def container(pod):
+    """Its only container."""
+    [found] = pod["spec"]["containers"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def config(container):
+    """The configuration that its command comes to, untouched."""
+    assert container["command"] == ["arctos"]
+    return printed_configuration(container["args"], **environment(container))
+
+
+@pytest.fixture(scope="module")
+def service():
+    """[Service] of arctos.service."""
+    return unit("arctos.service")["Service"]
+
+
+def words_of(service, key):
+    """A command of a unit."""
+    return shlex.split(service[key])
+
+
+def admin_port(server):
+    """The TCP port of the admin sockets."""
+    admin = server.wait_for(SERVER_READY).pairs["admin"]
+    return int(re.search(r"http://127\.0\.0\.1:(\d+)", admin)[1])
+
+
+def ask(port, path):
+    """Status and body of an answer of the admin port."""
+    with Wire(("127.0.0.1", port)) as wire:
+        answer = wire.get(path).response()
+    return answer.status, answer.body.decode()
+
+
+def probes(container):
+    """All of them, by name."""
+    return {name: probe for name, probe in container.items() if name.endswith("Probe")}
+
+
+# --- Kubernetes: the files ---
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ALL_YAML)
+def test_kubernetes_takes_every_object(name, version):
+    checked = [found for found in documents(name) if found["kind"] not in FOREIGN_KINDS]
+    assert checked
+    for found in checked:
+        assert kubernetes_validate.validate(found, version, strict=True) == version
+
+
+def test_objects_are_about_the_same_pods(pod):
+    deployment, service = document("deployment.yaml"), document("service.yaml")
+    budget, scaler = document("pdb.yaml"), document("hpa.yaml")
+    labels = pod["metadata"]["labels"]
+    selectors = [deployment["spec"]["selector"], budget["spec"]["selector"]]
+    for selector in [*(one["matchLabels"] for one in selectors), service["spec"]["selector"]]:
+        assert selector and selector.items() <= labels.items()
+    target = scaler["spec"]["scaleTargetRef"]
+    assert (target["apiVersion"], target["kind"]) == (deployment["apiVersion"], deployment["kind"])
+    assert target["name"] == deployment["metadata"]["name"]
+
+
+def test_a_rollout_and_a_drained_node_leave_pods_in_service():
+    deployment, scaler = document("deployment.yaml")["spec"], document("hpa.yaml")["spec"]
+    rolling = deployment["strategy"]["rollingUpdate"]
+    assert rolling["maxUnavailable"] == 0 and rolling["maxSurge"] >= 1
+    assert "replicas" not in deployment
+    assert scaler["minReplicas"] > document("pdb.yaml")["spec"]["maxUnavailable"]
+
+
+def test_ports_agree(container, config):
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert config["--bind"] == f":{ports['http']}"
+    assert config["--admin-bind"].split(",")[-1].strip() == f":{ports['admin']}"
+    assert {probe["httpGet"]["port"] for probe in probes(container).values()} == {"admin"}
+    assert [port["targetPort"] for port in document("service.yaml")["spec"]["ports"]] == ["http"]
+
+
+def test_times_agree(pod, container, config):
+    grace, graceful = pod["spec"]["terminationGracePeriodSeconds"], seconds(config["--graceful-timeout"])
+    delay = re.fullmatch(r"auto \((.*)\)", config["--drain-delay"])[1]
+    assert seconds(delay) < graceful < grace
+    assert "lifecycle" not in container
+    # Hooks or a zygote come first, then two workers, then the others.
+    boot = 3 * seconds(config["--boot-timeout"])
+    startup = container["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] > boot
+    # Balancers know of the end by then, and the probe that tells them has been asked.
+    readiness = container["readinessProbe"]
+    assert readiness["periodSeconds"] * readiness["failureThreshold"] <= seconds(delay)
+
+
+def test_workers_have_the_cpus_and_the_memory_of_the_container(container, config):
+    resources = container["resources"]
+    workers = int(config["--workers"])
+    assert workers == int(resources["requests"]["cpu"])
+    replaced = size_bytes(config["--max-rss"]) * (workers + 1)
+    assert replaced <= size_bytes(resources["limits"]["memory"])
+
+
+def test_every_written_path_is_mounted(pod, container, config):
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert set(mounts.values()) == {volume["name"] for volume in pod["spec"]["volumes"]}
+    path = config["--admin-bind"].split(",")[0].strip().removeprefix("unix:")
+    assert {os.path.dirname(path), config["--body-temp-dir"]} == set(mounts)
+
+
+def test_the_container_runs_as_nobody_without_privileges(pod, container):
+    of_pod, of_container = pod["spec"]["securityContext"], container["securityContext"]
+    assert of_pod["runAsNonRoot"] is True and of_pod["runAsUser"] > 0
+    assert of_container["allowPrivilegeEscalation"] is False
+    assert of_container["capabilities"] == {"drop": ["ALL"]}
+
+
+# --- Kubernetes: its server ---
+
+
+@pytest.fixture
+def deploy(serve, shop, container):
+    """Starts the container's command with its variables."""
+
+    def start(*prefix, **more):
+        options = shop.words(container["args"])
+        # Without the drain delay, which a test that is about it gives.
+        env = shop.variables(environment(container)) | {"ARCTOS_DRAIN_DELAY": "0"} | more.pop("env", {})
+        command = [*prefix, ARCTOS, *options]
+        return serve(None, command=command, bind=[], workers=None, cwd=shop.folder, env=env, **more)
+
+    return start
+
+
+def test_probes_are_answered(deploy, container):
+    port = admin_port(deploy())
+    for probe in probes(container).values():
+        assert ask(port, probe["httpGet"]["path"])[0] == 200
+
+
+def test_probes_tell_a_start_from_a_failure(shop, container, gate):
+    shop.module.write_text(f"from plain import app\nopen({gate.path!r}).read()\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    env = shop.variables(environment(container)) | {"ARCTOS_ADMIN_BIND": f"127.0.0.1:{port}", "ARCTOS_WORKERS": "1"}
+    command = [ARCTOS, *shop.words(container["args"])]
+    server = Server(None, command=command, bind=[], workers=None, cwd=shop.folder, env=env)
+    try:
+        held = os.open(gate.path, os.O_WRONLY)  # returns once the worker imports
+        paths = {name: probe["httpGet"]["path"] for name, probe in probes(container).items()}
+        assert ask(port, paths["startupProbe"])[0] == ask(port, paths["readinessProbe"])[0] == 503
+        assert ask(port, paths["livenessProbe"])[0] == 200
+        os.close(held)
+        server.ready()
+        assert ask(port, paths["startupProbe"])[0] == 200
+        server.stop(signal.SIGINT)
+    finally:
+        server.kill()
+
+
+def test_commands_in_the_container_need_no_further_words(deploy, shop, container):
+    server = deploy()
+    env = shop.variables(environment(container))
+    code, out, error = run("ctl", "status", "--json", env=env)
+    assert (code, error) == (0, "")
+    assert f'"pid": {server.pid}' in out
+    assert run("ctl", "scale", "3", env=env)[0] == 0
+
+
+def test_a_stop_proceeds_as_the_readme_says(deploy, container, connect, gate, ear):
+    server = deploy(env={"ARCTOS_DRAIN_DELAY": "20s"})
+    admin = admin_port(server)
+    paths = {name: probe["httpGet"]["path"] for name, probe in probes(container).items()}
+    held = connect(server)
+    held.get(f"/gate?tell={ear.path}&gate={gate.path}")
+    ear.hear()
+    server.send(signal.SIGTERM)
+    server.wait_for(SERVER_STOPPING)
+    assert ask(admin, paths["readinessProbe"]) == (503, "stopping\n")
+    assert ask(admin, paths["livenessProbe"])[0] == 200
+    # The log is the supervisor's: its workers hear of it a little later.
+    for _ in range(10_000):
+        if connect(server).get("/hello").response().field("Connection") == "close":
+            break
+    else:
+        raise AssertionError("no response says Connection: close")
+    server.send(signal.SIGTERM)  # ends the delay
+    _until_refused(server.port)
+    assert ask(admin, paths["livenessProbe"])[0] == 200
+    gate.open()
+    assert held.response().status == 200
+    assert server.wait() == 0
+
+
+def _until_refused(port):
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            # Until a worker empties the queue, there is room for one: that one waits, or is reset.
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except (ConnectionRefusedError, ConnectionResetError, TimeoutError):
+            return
+    raise AssertionError("the door stays open")
+
+
+ISOLATED = ["unshare", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child"]
+if os.getuid() != 0:
+    ISOLATED += ["--user", "--map-root-user"]
+WITHOUT_RIGHTS = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+
+
+def test_process_1_of_the_container_can_write_only_to_its_volumes(deploy, shop, connect):
+    tmp = shop.folder / "tmp"
+    tmp.mkdir()
+    # Volumes first, then the root, which they are no part of.
+    mount = (
+        f"mount --make-rprivate / && mount -t tmpfs tmpfs {tmp} && mount -t tmpfs tmpfs {shop.run} && "
+        'mount -o remount,bind,ro / && exec "$@"'
+    )
+    contained = [*ISOLATED, "sh", "-c", mount, "sh", *WITHOUT_RIGHTS]
+    if shutil.which("unshare") is None or subprocess.run([*contained, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no namespaces to be had here")
+    server = deploy(*contained, env={"TMPDIR": str(tmp)})
+    # Only in its namespace: outside, the volumes' folders are empty.
+    assert os.listdir(shop.run) == os.listdir(tmp) == []
+    [first] = children(server.pid)
+    status = Path(f"/proc/{first}/status").read_text().splitlines()
+    assert "CapEff:\t0000000000000000" in status and "NoNewPrivs:\t1" in status
+    mounts = Path(f"/proc/{first}/mounts").read_text().splitlines()
+    assert any(line.split()[1] == "/" and "ro" in line.split()[3].split(",") for line in mounts)
+    body = b"x" * (1 << 20)  # above --body-memory, so in a file
+    assert connect(server).post("/echo", body).response().body == body
+    assert ask(admin_port(server), "/readyz") == (200, "ready\n")
+    os.kill(first, signal.SIGTERM)
+    assert server.wait() == 0
+
+
+# --- Kubernetes: metrics ---
+
+
+def rules():
+    """Those of prometheus-adapter, by the series that they are for."""
+    found = yaml.safe_load(document("prometheus-adapter.yaml")["data"]["config.yaml"])["rules"]
+    return {re.match(r"([a-z_]+)\{", rule["seriesQuery"])[1]: rule for rule in found}
+
+
+def test_the_adapter_has_a_rule_for_each_metric_of_the_autoscaler():
+    asked = {metric["pods"]["metric"]["name"] for metric in document("hpa.yaml")["spec"]["metrics"]}
+    assert asked == set(rules())
+    for series, rule in rules().items():
+        labels = set(re.findall(r'([a-z]+)!=""', rule["seriesQuery"]))
+        assert labels == set(rule["resources"]["overrides"]) == {"namespace", "pod"}
+        assert re.findall(r"<<\.(\w+)>>", rule["metricsQuery"]) == ["GroupBy", "Series", "LabelMatchers"], series
+        assert rule["metricsQuery"].count("(") == rule["metricsQuery"].count(")")
+
+
+def test_the_server_has_the_metrics_that_the_autoscaler_uses(deploy):
+    _, page = ask(admin_port(deploy()), "/metrics")
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    for series in rules():
+        assert families[series].type == "gauge"
+        # One value a pod: a rule adds up nothing.
+        assert [sample.labels for sample in families[series].samples] == [{"zone": "central-europe"}]
+
+
+# --- systemd: the files ---
+
+
+def test_units_are_well_formed_and_refer_to_each_other():
+    service, sockets = unit("arctos.service"), unit("arctos.socket")
+    assert set(service) == {"Unit", "Service", "Install"} and set(sockets) == {"Unit", "Socket", "Install"}
+    # By their names: arctos.socket is for arctos.service.
+    assert service["Unit"]["Requires"] == "arctos.socket"
+    assert "arctos.socket" in service["Unit"]["After"].split()
+    assert sockets["Install"]["WantedBy"] == "sockets.target"
+
+
+def test_systemd_takes_the_units(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze")
+    for path in SYSTEMD.iterdir():
+        (tmp_path / path.name).write_text(path.read_text().replace("/srv/shop/venv/bin/arctos", ARCTOS))
+    units = [tmp_path / "arctos.service", tmp_path / "arctos.socket"]
+    said = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
+    assert (said.returncode, said.stdout + said.stderr) == (0, "")
+
+
+def unit_config(service):
+    """What ExecStart comes to."""
+    _, *words = words_of(service, "ExecStart")
+    return printed_configuration(words, **unit_environment(service))
+
+
+def test_units_agree_with_the_configuration(service):
+    config = unit_config(service)
+    assert seconds(config["--graceful-timeout"]) < seconds(service["TimeoutStopSec"])
+    assert 3 * seconds(config["--boot-timeout"]) < seconds(service["TimeoutStartSec"])
+    assert int(config["--max-connections"]) < int(service["LimitNOFILE"])
+    admin = config["--admin-bind"].removeprefix("unix:")
+    assert os.path.dirname(admin) == f"/run/{service['RuntimeDirectory']}"
+    assert unit("arctos.socket")["Socket"]["Backlog"] == config["--backlog"]
+
+
+def test_the_supervisor_is_the_process_that_notifies_and_is_signaled(service):
+    assert (service["Type"], service["NotifyAccess"], service["KillMode"]) == ("notify", "main", "mixed")
+    assert service["OOMPolicy"] == "continue"
+    assert service["Restart"] == "on-failure"
+
+
+def test_a_failure_that_may_pass_is_retried_forever(service):
+    limits = unit("arctos.service")["Unit"]
+    assert seconds(limits["StartLimitIntervalSec"]) / seconds(service["RestartSec"]) < int(limits["StartLimitBurst"])
+
+
+def test_it_is_not_restarted_after_permanent_failures(service):
+    table = README.partition("<!-- exit-codes:begin -->")[2].partition("<!-- exit-codes:end -->")[0]
+    rows = re.findall(r"^\| (\d+) \|.*\| (yes|no) \|$", table, re.M)
+    assert len(rows) == 7
+    given_up = {code for code, again in rows if again == "no"} - {"0"}
+    assert set(service["RestartPreventExitStatus"].split()) == given_up
+
+
+# --- systemd: its server ---
+
+
+@pytest.fixture
+def activate(serve, shop, service, ear):
+    """Starts ExecStart as systemd does: with a socket that it holds, and told where to notify."""
+
+    def start(listening, *prefix, **env):
+        fd = listening.fileno()
+        place = "os.set_inheritable(3, True)" if fd == 3 else f"os.dup2({fd}, 3)"
+        pass_on = (
+            f"import os, sys; {place}; os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        env = shop.variables(unit_environment(service)) | {"NOTIFY_SOCKET": ear.path} | env
+        command = [*prefix, sys.executable, "-c", pass_on, *shop.words(words_of(service, "ExecStart"))]
+        return serve(None, command=command, bind=[], workers=2, cwd=shop.folder, env=env, pass_fds=[fd])
+
+    return start
+
+
+@pytest.fixture
+def listening():
+    """The socket of arctos.socket, on a free port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as held:
+        yield held
+
+
+def hear(ear, state):
+    """What it is told up to this state, all of it."""
+    told = []
+    while state not in told:
+        told += ear.hear().splitlines()
+    return told
+
+
+def reload(shop, service):
+    """ExecReload, with the variables of the unit."""
+    environ = clean_environment() | shop.variables(unit_environment(service))
+    command = shop.words(words_of(service, "ExecReload"))
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_S)
+
+
+def test_reloading_the_unit_reports_the_result(activate, shop, service, listening, ear, connect):
+    server = activate(listening)
+    hear(ear, "READY=1")
+    ended = reload(shop, service)
+    assert ended.returncode == 0, ended.stderr
+    told = hear(ear, "READY=1")
+    assert "RELOADING=1" in told and any(re.fullmatch(r"MONOTONIC_USEC=\d+", line) for line in told)
+    shop.module.write_text("raise RuntimeError('broken on purpose')\n")
+    ended = reload(shop, service)
+    assert ended.returncode == 1 and "RuntimeError: broken on purpose" in ended.stderr
+    assert "RELOADING=1" in hear(ear, "READY=1")
+    assert connect(server).get("/hello").response().status == 200
+    server.stop()
+    hear(ear, "STOPPING=1")
+
+
+def test_a_client_between_two_starts_of_the_unit_waits_and_is_served(activate, listening):
+    port = listening.getsockname()[1]
+    first = activate(listening)
+    assert first.ports == [port]
+    first.stop()
+    with Wire(("127.0.0.1", port)) as waits:
+        waits.get("/hello")
+        activate(listening)
+        assert waits.response().status == 200
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [("variable", EXIT_USAGE), ("folder", EXIT_CONFIGURATION), ("application", EXIT_NOT_IMPORTABLE)],
+)
+def test_a_unit_that_cannot_start_ends_with_the_code_that_is_documented(shop, service, broken, code):
+    env = shop.variables(unit_environment(service))
+    match broken:
+        case "variable":
+            env["ARCTOS_WORKERS"] = "many"
+        case "folder":
+            shop.run.rmdir()
+        case "application":
+            shop.module.write_text("import no_such_module\n")
+    _, *words = shop.words(words_of(service, "ExecStart"))
+    assert run("--bind", "127.0.0.1:0", *words, cwd=shop.folder, env=env)[0] == code
+
+
+def allowed_calls(names):
+    """The system calls of SystemCallFilter=, groups within groups included."""
+    said = subprocess.run(["systemd-analyze", "syscall-filter"], capture_output=True, text=True, check=True).stdout
+    groups, members = {}, set()
+    for line in said.splitlines():
+        if line.startswith("@"):
+            members = groups.setdefault(line.strip(), set())
+        elif line.startswith(" ") and not line.strip().startswith("#"):
+            members.add(line.strip())
+    found, left = set(), set(names)
+    while left:
+        name = left.pop()
+        found.add(name)
+        left |= groups.get(name, set()) - found
+    return found
+
+
+def test_the_system_call_filter_of_the_unit_names_existing_calls(activate, shop, service, listening, tmp_path, connect):
+    if shutil.which("strace") is None or shutil.which("systemd-analyze") is None:
+        pytest.skip("no strace, or no systemd-analyze")
+    lines = tmp_path / "calls"
+    tracer = ["strace", "--follow-forks", "--quiet=all", "--output", str(lines)]
+    if subprocess.run([*tracer, "true"], capture_output=True).returncode != 0:
+        pytest.skip("strace cannot trace here")
+    server = activate(listening, *tracer)
+    assert connect(server).post("/echo", b"x" * (1 << 20)).response().status == 200
+    assert reload(shop, service).returncode == 0
+    [traced] = children(server.pid)
+    os.kill(traced, signal.SIGTERM)
+    assert server.wait() == 0
+    # Each line has the process' number in front; a call that was interrupted goes on in a line of its own.
+    made = {found[1] for line in lines.read_text().splitlines() if (found := re.match(r"\d+ +([a-z_0-9]+)\(", line))}
+    assert {"accept4", "epoll_wait", "memfd_create"} & made
+    assert made - allowed_calls(service["SystemCallFilter"].split()) == set()
+
+
+def test_readme_links_the_units():
+    linked = set(re.findall(r"\]\(scripts/systemd/([^)]+)\)", README))
+    assert linked == {path.name for path in SYSTEMD.iterdir()}

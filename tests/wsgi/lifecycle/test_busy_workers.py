@@ -1,0 +1,67 @@
+"""A worker that is merely busy is no worker that hangs."""
+
+import signal
+import threading
+import time
+
+from support.server import APPS, SERVER_STOPPING, WORKER_DIED
+from support.wire import Wire
+
+WORKER_HANGS = "worker.hangs"
+
+BUSY = '''
+import os, time
+from urllib.parse import parse_qs
+
+class Closes:
+    """An iterable whose close() takes its time."""
+
+    def __iter__(self):
+        return iter([b"closing\\n"])
+
+    def close(self):
+        time.sleep(1.5)
+        os.write(2, b"CLOSED\\n")
+
+def app(environ, start_response):
+    query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
+    if gate := query.get("gate"):
+        open(gate).read()
+    time.sleep(float(query.get("s", "0")))
+    start_response("200 OK", [])
+    return Closes() if environ["PATH_INFO"] == "/closes" else [b"done\\n"]
+
+def leaves(worker):
+    time.sleep(1.5)
+    os.write(2, b"HOOKED\\n")
+'''
+
+
+def test_a_worker_is_not_killed_for_the_time_the_application_takes(serve, tmp_path, gate):
+    """A close() of 1.5 s behind a request of 11 s; a connection that is kept after 10.5 s, and asks again; an
+    exit hook of 1.5 s behind a request of more than 10 s. It takes so long because 10 s is what a loop may stand still."""
+    (tmp_path / "busy.py").write_text(BUSY)
+    server = serve("busy:app", "--pythonpath", tmp_path, "--worker-exit", "busy:leaves", workers=3, cwd=APPS)
+    address = ("127.0.0.1", server.port)
+
+    def ask(wire, target, *fields):
+        assert wire.get(target, *fields).response().status == 200
+
+    with Wire(address) as closing, Wire(address) as kept, Wire(address) as last:
+        for wire in (closing, kept, last):
+            wire.socket.settimeout(60)
+        last.get(f"/last?gate={gate.path}", "Connection: close")
+        threads = [threading.Thread(target=ask, args=(closing, "/closes?s=11"), daemon=True)]
+        threads[0].start()
+        ask(kept, "/kept?s=10.5")
+        time.sleep(0.6)  # in which an idle loop sleeps
+        ask(kept, "/kept?s=3")
+        threads[0].join()
+        assert not server.events(WORKER_HANGS), server.log
+        server.send(signal.SIGTERM)
+        server.wait_for(SERVER_STOPPING)
+        gate.open()
+        assert last.response().status == 200
+    server.stop()
+    assert not server.events(WORKER_HANGS) and not server.events(WORKER_DIED), server.log
+    assert server.log.count("CLOSED") == 1 and server.log.count("HOOKED") == 3, server.log

@@ -1,0 +1,113 @@
+"""What metrics cost a worker: nothing that the kernel sees. It counts in memory, the supervisor sends."""
+
+import socket
+import time
+
+import pytest
+from support.server import PATIENCE_S, run
+from support.tracing import calls, traced
+
+REQUESTS = 200
+# Of a request on a kept connection: waits for it, reads it, answers it. What strace itself interrupts by
+# attaching goes on with restart_syscall.
+STEADY = {"epoll_wait", "recvfrom", "sendto"}
+ATTACHING = {"restart_syscall"}
+# Once a second, a worker looks whether the application has replaced its signal handlers.
+EACH_SECOND = {"getpid": 1, "rt_sigaction": 3}
+
+
+@pytest.fixture
+def agent():
+    """A UDP socket that metrics are sent to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
+        agent.bind(("127.0.0.1", 0))
+        agent.settimeout(PATIENCE_S)
+        yield agent
+
+
+def _steady_calls(server, connect, path, meanwhile=lambda: None):
+    """The system calls of the only worker while one client sends request after request."""
+    wire = connect(server)
+    for _ in range(20):
+        assert wire.get("/hello").response().status == 200
+    (worker,) = server.worker_pids()
+    begun = time.monotonic()
+    with traced(worker, path):
+        for _ in range(REQUESTS):
+            assert wire.get("/hello").response().status == 200
+        meanwhile()
+    return calls(path), time.monotonic() - begun
+
+
+def _assert_only_requests(counts, seconds):
+    for name, most in EACH_SECOND.items():
+        assert counts.pop(name, 0) <= most * (seconds + 1), counts
+    assert set(counts) - ATTACHING == STEADY, counts
+    # The last may be cut off by the end of the trace, and idle turns wait, too.
+    assert abs(counts["sendto"] - REQUESTS) <= 1, counts
+    assert counts["recvfrom"] <= 2 * REQUESTS + 2, counts
+
+
+def test_a_worker_waits_reads_and_answers_and_nothing_else(serve, connect, tmp_path):
+    server = serve("plain:app")
+    _assert_only_requests(*_steady_calls(server, connect, tmp_path / "trace"))
+
+
+def test_metrics_that_are_sent_cost_a_worker_no_system_call(serve, connect, tmp_path, agent):
+    if "--statsd-host" not in run("--help")[1]:
+        pytest.skip("no --statsd-host in this version")
+    port = agent.getsockname()[1]
+    server = serve("plain:app", "--statsd-host", f"127.0.0.1:{port}", "--statsd-interval", "0.1")
+    agent.recv(65536)  # It is being sent to before the trace, and in the middle of it.
+    agent.setblocking(False)
+
+    def two_flushes():
+        while True:
+            try:
+                agent.recv(65536)
+            except BlockingIOError:
+                break
+        agent.settimeout(PATIENCE_S)
+        agent.recv(65536)
+        agent.recv(65536)
+
+    _assert_only_requests(*_steady_calls(server, connect, tmp_path / "trace", two_flushes))
+
+
+def test_the_wait_of_a_new_connection_is_read_once(serve, connect, tmp_path):
+    server = serve("plain:app")
+    assert connect(server).get("/hello").response().status == 200
+    (worker,) = server.worker_pids()
+    path = tmp_path / "trace"
+    with traced(worker, path):
+        for _ in range(5):
+            wire = connect(server).get("/hello", "Connection: close")
+            assert wire.response().status == 200
+            assert wire.is_closed()
+    lines = [line for line in path.read_text().splitlines() if "getsockopt(" in line]
+    assert len(lines) == 5 and all("TCP_INFO" in line for line in lines), lines
+
+
+def test_a_connection_that_epoll_cannot_take_is_closed_the_worker_lives(serve, connect, tmp_path):
+    server = serve("plain:app")
+    assert connect(server).get("/hello").response().status == 200
+    (worker,) = server.worker_pids()
+    # The listener is taken out, the connection put in, and the listener put in again.
+    inject = ("-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=2")
+    with traced(worker, tmp_path / "trace", *inject):
+        assert connect(server).is_closed()
+        assert connect(server).get("/hello").response().status == 200
+    assert server.events("connection.not_watched", error="No space left on device")
+    assert server.worker_pids() == [worker]
+
+
+def test_a_listener_that_epoll_cannot_take_pauses_and_resumes(serve, connect, tmp_path):
+    server = serve("plain:app")
+    assert connect(server).get("/hello").response().status == 200
+    (worker,) = server.worker_pids()
+    inject = ("-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=3")
+    with traced(worker, tmp_path / "trace", *inject):
+        for _ in range(2):
+            assert connect(server).get("/hello").response().status == 200
+    assert server.events("accept.failed")
+    assert server.worker_pids() == [worker]

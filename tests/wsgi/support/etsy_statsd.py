@@ -1,0 +1,134 @@
+"""Etsy's statsd (package `statsd` of npm), which many others were made after, with a backend that says
+what it aggregated."""
+
+import json
+import select
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from support.server import PATIENCE_S, ROOT
+
+STATSD = ROOT / "target" / "npm" / "node_modules" / "statsd" / "stats.js"
+FLUSH_MS = 100
+ATTEMPTS = 5
+MARK = "test.mark"
+
+
+def free_port(kind):
+    """One that nobody has now: statsd takes 0 for its default."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class EtsyStatsd:
+    """One after the other, at one port: what each of them aggregated adds up."""
+
+    def __init__(self, folder):
+        if not STATSD.exists():
+            pytest.fail(f"{STATSD} is missing: scripts/test installs it", pytrace=False)
+        self.folder = Path(folder)
+        self.counters, self.gauges = Counter(), {}
+        self._flushed, self._said, self.marks = threading.Condition(), [], 0
+        self.process = None
+        self.port = 0
+        for _ in range(ATTEMPTS):
+            self.port = free_port(socket.SOCK_DGRAM)
+            if self._start():
+                return
+        raise AssertionError("".join(self._said))
+
+    @property
+    def option(self):
+        """As `--statsd-host` takes it."""
+        return f"127.0.0.1:{self.port}"
+
+    def _start(self):
+        config = self.folder / "statsd.json"
+        config.write_text(
+            json.dumps(
+                {
+                    "address": "127.0.0.1",
+                    "port": self.port,
+                    "mgmt_address": "127.0.0.1",
+                    "mgmt_port": free_port(socket.SOCK_STREAM),
+                    "flushInterval": FLUSH_MS,
+                    "deleteCounters": True,
+                    "automaticConfigReload": False,
+                    "backends": [str(ROOT / "tests" / "statsd" / "dump.js")],
+                }
+            )
+        )
+        self.process = subprocess.Popen(
+            ["node", "--no-deprecation", str(STATSD), str(config)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
+        return self._is_up()
+
+    def _is_up(self):
+        """It does not say when its socket is bound: it is asked until it answers, or has left."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                self.drain(timeout=3 * FLUSH_MS / 1000)
+                return True
+            except (AssertionError, ConnectionRefusedError):
+                select.select([], [], [], 0.02)  # not bound yet
+        return False
+
+    def _read(self, output):
+        with output:
+            for line in output:
+                with self._flushed:
+                    if line.startswith("{"):
+                        seen = json.loads(line)
+                        self.counters.update(seen["counters"])
+                        self.gauges.update(seen["gauges"])
+                    else:
+                        self._said.append(line)
+                    self._flushed.notify_all()
+
+    def drain(self, timeout=PATIENCE_S):
+        """Returns once it has flushed all that was sent to it until now: a mark behind it came through."""
+        self.marks += 1
+        mark = f"{MARK}.{self.marks}"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("127.0.0.1", self.port))
+            probe.send(f"{mark}:1|c".encode())
+            probe.send(b"")  # tells of a refusal of the first
+        self.wait_for(lambda: self.counters[mark], timeout)
+        return self
+
+    def wait_for(self, question, timeout=PATIENCE_S):
+        """Returns once a question about its sums has a true answer."""
+        with self._flushed:
+            if not self._flushed.wait_for(question, timeout):
+                raise AssertionError(f"not within {timeout} s: {dict(self.counters)}\n{''.join(self._said)}")
+
+    def count(self, name):
+        """Sum of a counter over all flushes."""
+        with self._flushed:
+            return self.counters[name]
+
+    def stop(self):
+        """It flushes a last time, and leaves."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return self
+
+    def start(self):
+        """The next one, at the same port."""
+        assert self._start(), "".join(self._said)
+        return self

@@ -511,6 +511,6 @@ def test_the_units_filter_leaves_the_system_calls_that_there_are(activate, shop,
     assert made - allowed_calls(service["SystemCallFilter"].split()) == set()
 
 
-def test_readme_links_the_units():
-    linked = set(re.findall(r"\]\(scripts/systemd/([^)]+)\)", README))
+def test_the_guide_links_the_units():
+    linked = set(re.findall(r"\]\(../../scripts/systemd/([^)]+)\)", README))
     assert linked == {path.name for path in SYSTEMD.iterdir()}

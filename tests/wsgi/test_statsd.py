@@ -154,7 +154,7 @@ def test_each_name_that_is_sent_stands_in_the_readme_with_its_kind_and_tags(serv
     server.wait_for("worker.ready", 3)
     sink.wait_for(lambda received: received.count("worker.restarts") == 1)
     received = finish(server, sink)
-    table = readme_table()
+    table = guide_table()
     for metric in received.metrics:
         kind, tags = table[metric.name.removeprefix("arctos.")]
         assert KINDS[metric.type] == kind, metric
@@ -164,9 +164,9 @@ def test_each_name_that_is_sent_stands_in_the_readme_with_its_kind_and_tags(serv
 KINDS = {"c": "counter", "g": "gauge", "d": "distribution"}
 
 
-def readme_table():
+def guide_table():
     """Kind and tags of each metric."""
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "src" / "guide" / "metrics.md").read_text()
     rows = text.partition("<!-- metrics:begin -->")[2].partition("<!-- metrics:end -->")[0]
     found = {}
     for row in re.finditer(r"^\| `([a-z0-9_.]+)` \| ([a-z]+) \| ([^|]*) \|", rows, re.M):

@@ -20,7 +20,7 @@ from processes import state
 from server import EXIT_DONE, PATIENCE_S, WORKER_LEFT, Server, clean_environment, run
 
 EXIT_FAILED = 1
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+GUIDE = (Path(__file__).resolve().parents[2] / "src" / "guide" / "admin.md").read_text()
 # To the shell's page, with its cursor.
 LEAVE = b"\x1b[?25h\x1b[?1049l"
 # Makes the terminal the session's own, as a shell's is: only then a change of its size is a signal.
@@ -356,8 +356,8 @@ def test_once_prints_on_a_terminal_and_leaves_it_alone(server, address):
         os.close(master)
 
 
-def test_readme_shows_a_real_screen(server, address):
-    section = README.partition("### Watching it: arctos top")[2].partition("\n#")[0]
+def test_the_guide_shows_a_real_screen(server, address):
+    section = GUIDE.partition("\n## arctos top\n")[2].partition("\n#")[0]
     (block,) = [text for language, text in re.findall(r"^```(\w*)\n(.*?)^```$", section, re.M | re.S) if not language]
 
     def facts(line):

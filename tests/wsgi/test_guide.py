@@ -169,6 +169,17 @@ def test_the_commands_of_a_page_work(page, tmp_path):
     assert ended.returncode == 0, ended.stderr
 
 
+# --- Refusals ---
+
+
+def test_the_table_of_refusals_has_every_status_that_the_sources_have():
+    rows = re.findall(r"^\| (\d{3}) \|", (ROOT / "src" / "guide" / "http.md").read_text(), re.M)
+    # Whatever refuses a request says with which status, in a method of that name beside its definition.
+    methods = re.findall(r"fn status\(self\) -> Status \{(.*?)^    \}", "\n".join(sources()), re.M | re.S)
+    assert len(methods) >= 4
+    assert rows == sorted({status for method in methods for status in re.findall(r"Status\((\d+)\)", method)})
+
+
 # --- Troubleshooting ---
 
 TROUBLESHOOTING = ROOT / "src" / "guide" / "troubleshooting.md"

@@ -57,6 +57,12 @@ def test_links_lead_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("page", LINKED, ids=name)
+def test_paths_of_the_sources_exist(page):
+    for path in re.findall(r"`((?:src|workers|tests|scripts)/[^`\s]*)`", page.read_text()):
+        assert (ROOT / path).exists(), path
+
+
 def test_readme_is_short_and_links_every_page_of_the_guide():
     assert README.stat().st_size <= README_BYTES
     linked = set(re.findall(r"\]\(src/guide/([a-z]+)\.md\)", README.read_text()))

@@ -32,6 +32,8 @@ COLORS = {
     "black": "#3a332e", "red": "#e5786d", "green": "#95c76f", "brown": "#e3b15a", "yellow": "#e3b15a",
     "blue": "#7aa6da", "magenta": "#c397d8", "cyan": "#70c0b1", "white": "#f3efe9", "brightblack": "#8d857d",
 }  # fmt: skip
+FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
+SVG, XHTML = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml"
 PAGE_WIDTH, PAGE_HEIGHT = 940, 550
 SECONDS_OF_LOAD = 14
 
@@ -43,9 +45,8 @@ class Server:
         self.directory = directory
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ARCTOS_")}
         command = [sys.executable, "-m", "arctos", "--workers", "4", "--bind", "127.0.0.1:0", "demo:app"]
-        self.process = subprocess.Popen(
-            [*command, "--admin-bind", f"unix:{directory}/admin.sock"], cwd=HERE, env=environment, stderr=subprocess.PIPE, text=True
-        )
+        command += ["--admin-bind", f"unix:{directory}/admin.sock"]
+        self.process = subprocess.Popen(command, cwd=HERE, env=environment, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if found := re.search(r"server\.ready .*listen=\S*?(127\.0\.0\.1:\d+)", line):
                 self.url = f"http://{found[1]}"
@@ -125,7 +126,9 @@ def look(cell):
 
 
 def color(name, default):
-    return default if name == "default" else COLORS.get(name, f"#{name}" if re.fullmatch("[0-9a-f]{6}", name) else default)
+    if re.fullmatch("[0-9a-f]{6}", name):
+        return f"#{name}"
+    return COLORS.get(name, default)
 
 
 def terminal_svg(shown):
@@ -133,10 +136,10 @@ def terminal_svg(shown):
         shown = shown[:-1]
     width, height = COLUMNS * CELL_WIDTH + 2 * MARGIN, len(shown) * CELL_HEIGHT + 2 * MARGIN
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
-        f' role="img" aria-label="The live screen of arctos top">',
+        f'<svg xmlns="{SVG}" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
+        ' role="img" aria-label="The live screen of arctos top">',
         f'<rect width="100%" height="100%" rx="10" fill="{PAPER}"/>',
-        f'<g font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, monospace" font-size="{FONT_SIZE}">',
+        f'<g font-family="{FONTS}" font-size="{FONT_SIZE}">',
     ]
     for y, cells in enumerate(shown):
         top = MARGIN + y * CELL_HEIGHT
@@ -147,7 +150,8 @@ def terminal_svg(shown):
             if text.strip():
                 weight = ' font-weight="bold"' if is_bold else ""
                 text = escape(text).replace(" ", "\xa0")  # A plain space would be collapsed.
-                parts.append(f'<text x="{left:g}" y="{top + 13}" textLength="{length:g}" fill="{ink}"{weight}>{text}</text>')
+                place = f'x="{left:g}" y="{top + 13}" textLength="{length:g}"'
+                parts.append(f'<text {place} fill="{ink}"{weight}>{text}</text>')
     return "\n".join([*parts, "</g></svg>\n"])
 
 
@@ -162,12 +166,12 @@ def page_svg(server):
     body = re.sub(r"<(input|br)([^>]*?)( required)?>", r"<\1\2/>", body)
     body = re.sub(r"<iframe[^>]*></iframe>", '<div class="frame"></div>', body)
     css += ".page { height: 100%; overflow: hidden; } main { padding-top: 1.6rem; } .frame { display: none; }"
-    body = body.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
+    body = body.replace("<svg ", f'<svg xmlns="{SVG}" ')
     body = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", body)
     svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {PAGE_WIDTH} {PAGE_HEIGHT}" width="{PAGE_WIDTH}"'
+        f'<svg xmlns="{SVG}" viewBox="0 0 {PAGE_WIDTH} {PAGE_HEIGHT}" width="{PAGE_WIDTH}"'
         f' height="{PAGE_HEIGHT}" role="img" aria-label="The demonstration page of scripts/serve">\n'
-        f'<foreignObject width="{PAGE_WIDTH}" height="{PAGE_HEIGHT}"><div xmlns="http://www.w3.org/1999/xhtml" class="page">'
+        f'<foreignObject width="{PAGE_WIDTH}" height="{PAGE_HEIGHT}"><div xmlns="{XHTML}" class="page">'
         f"<style>{css}</style>{body}</div></foreignObject></svg>\n"
     )
     ElementTree.fromstring(svg)  # It must be well-formed: a browser shows nothing of it otherwise.

@@ -1,11 +1,13 @@
 """README, CONTRIBUTING, the guide and the map of the sources: their links, commands and entries.
 
 A code block marked `sh` is a script that a reader can type, and a test runs it here, each page in a network
-and a /run of its own. A block marked `sh example` belongs to another machine or takes too long.
+and a /run of its own. A block marked `console` shows a command and its output. A block marked `sh example`
+belongs to another machine or takes too long.
 """
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -98,7 +100,9 @@ def test_an_unknown_topic_is_named_with_those_that_exist():
 
 def test_help_ends_quietly_when_its_reader_has_left():
     command = f"{sys.executable} -m arctos help options | head -1; exit ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=clean_environment(), timeout=PATIENCE_S)
+    ended = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=clean_environment(), timeout=PATIENCE_S
+    )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "# Options\n", "")
 
 
@@ -152,7 +156,7 @@ def scripts(page):
 
 def test_every_block_of_commands_is_run_or_marked_as_an_example():
     marks = {mark for page in LINKED for mark, _ in blocks(page)}
-    assert marks <= {"", "sh", "sh example", "python", "toml", "yaml", "rust"}
+    assert marks <= {"", "sh", "sh example", "console", "python", "toml", "yaml"}
     assert sum(len(scripts(page)) for page in [README, *GUIDE]) >= 15
 
 
@@ -170,9 +174,23 @@ def test_the_commands_of_a_page_work(page, tmp_path):
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     script = "\n".join([PRELUDE, *scripts(page), "stop_server"])
     ended = subprocess.run(
-        [*NAMESPACES, "bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
+        [*NAMESPACES, "bash", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_command_that_is_shown_with_its_output_has_that_output():
+    shown = [text for page in [README, *GUIDE] for mark, text in blocks(page) if mark == "console"]
+    assert shown
+    for text in shown:
+        for command, output in re.findall(r"^\$ arctos (.*)\n((?:(?!\$ ).*\n)*)", text, re.M):
+            _, out, error = run(*shlex.split(command))
+            assert out + error == output, command
 
 
 # --- Refusals ---

@@ -1,5 +1,5 @@
 //! The options: one table from which the command line, the environment variables, the help, the
-//! README and the effective configuration all come.
+//! guide and the effective configuration all come.
 //!
 //! A default is a text here, read like one that a user wrote; [`crate::config`] reads both.
 
@@ -213,7 +213,7 @@ impl OptionSpec {
     }
 }
 
-/// The table of options as Markdown, for README.
+/// The table of options as Markdown, for the guide.
 pub fn markdown() -> String {
     let mut page = String::new();
     for topic in Topic::ALL {

@@ -41,7 +41,7 @@ impl ExitCode {
             Self::NotBooted => {
                 "at the first start, a worker could not boot: it crashed, was killed, a hook failed, \
                  or it was not ready within `--boot-timeout`; or one died before an \
-                 [upgrade](#upgrade) was over"
+                 [upgrade](reload.md#upgrade) was over"
             }
             Self::NotImportable => {
                 "at the first start, the application could not be imported, or left by \
@@ -82,10 +82,10 @@ mod tests {
 
     /// `ARCTOS_BLESS=1 cargo test -p arctos --lib --no-default-features exit_codes` rewrites the table.
     #[test]
-    fn the_readme_holds_the_table_of_exit_codes() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = std::fs::read_to_string(path).unwrap();
-        let (before, rest) = readme.split_once(BEGIN).unwrap();
+    fn the_guide_holds_the_table_of_exit_codes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/signals.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
         let (table, after) = rest.split_once(END).unwrap();
         if std::env::var_os("ARCTOS_BLESS").is_some() {
             let text = format!("{before}{BEGIN}\n{}\n\n{END}{after}", markdown());

@@ -20,7 +20,9 @@ from support.processes import processes_with
 
 ROOT = Path(__file__).resolve().parents[3]
 APPS = ROOT / "tests" / "apps"
-README = (ROOT / "README.md").read_text()
+GUIDE = sorted((ROOT / "src" / "guide").glob("*.md"))
+# README and all pages of the guide.
+MANUAL = "\n".join(page.read_text() for page in [ROOT / "README.md", *GUIDE])
 PATIENCE_S = 60  # nothing takes as long on a machine that works; it bounds a test that hangs
 
 # Events of the log.

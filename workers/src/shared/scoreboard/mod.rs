@@ -35,7 +35,7 @@ macro_rules! counters {
         }
 
         impl Counter {
-            /// All of them, in the order of the README's table.
+            /// All of them, in the order of the guide's table.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
 
             /// Its name in statsd, without the prefix. Once released, an interface.

@@ -74,7 +74,7 @@ impl Launch for Actor {
         assert!(is_first || self.0 != "defective", "the roof comes down");
     }
 
-    fn open(&self, generation: Generation, _log: &Log) -> Result<(), BootFailure> {
+    fn run_on_start(&self, generation: Generation, _log: &Log) -> Result<(), BootFailure> {
         let number = |number: i64| Value::Number(number);
         let pairs = [
             ("generation", number(i64::from(generation.0))),

@@ -174,7 +174,7 @@ fn a_worker_that_panics_later_is_exit_70_of_that_worker_and_is_replaced() {
     let mut server = Server::with("panics later", |command| {
         command.env(OPTIONS, "--workers 1");
     });
-    server.says(&["worker.panic", "slot=0", "message=\"the stage gives way\""]);
+    server.says(&["worker.panicked", "slot=0", "message=\"the stage gives way\""]);
     server.says(&["worker.died", "slot=0", "exit code 70"]);
     server.says(&["worker.started", "slot=0"]);
     server.signal(Signal::SIGTERM);
@@ -308,7 +308,7 @@ fn a_second_int_kills_a_stubborn_worker_and_what_it_started() {
 fn usr2_to_a_program_that_cannot_start_itself_anew_is_refused() {
     let mut server = Server::start("serves").awaited();
     server.signal(Signal::SIGUSR2);
-    server.says(&["upgrade.refused", "cannot be started anew"]);
+    server.says(&["upgrade.refused", "cannot be started again"]);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.ends(), Some(0));
     assert_eq!(server.seen_count("worker.started"), 2);

@@ -32,7 +32,7 @@ pub(crate) fn a_generation_is_opened_once_before_its_first_worker() {
 pub(crate) fn a_server_that_cannot_be_opened_is_exit_3_and_one_report() {
     for (role, report) in [
         ("opens badly", "Traceback: no such table"),
-        ("aborts in its opening", "ended without a word: SIGABRT"),
+        ("aborts in its opening", "ended without a report: SIGABRT"),
     ] {
         let mut server = server(role);
         assert_eq!(server.ends(), Some(3), "{role}");

@@ -380,6 +380,6 @@ def test_a_process_that_the_application_names_as_its_worker_is_not_believed_and_
             env={"FORGES_VICTIM": str(sleeper.pid)},
         )
         assert status == 3, log
-        assert f"told_pid={sleeper.pid}" in log and "zygote.distrusted" in log, log
+        assert f"reported_pid={sleeper.pid}" in log and "zygote.distrusted" in log, log
         assert sleeper.poll() is None
         sleeper.kill()

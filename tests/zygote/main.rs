@@ -333,7 +333,7 @@ fn a_crash_at_the_import_is_the_end_of_the_zygote_alone() {
         keeper.says(&["zygote.died", status]);
         let keeper = quits(keeper);
         let panics = usize::from(role == "panics");
-        assert_eq!(keeper.seen_count("zygote.panic message=\"the stage is on fire\""), panics);
+        assert_eq!(keeper.seen_count("zygote.panicked message=\"the stage is on fire\""), panics);
     }
 }
 
@@ -342,7 +342,11 @@ fn a_worker_that_panics_is_exit_70_of_that_worker() {
     loaded(&mut keeper);
     for _ in 0..2 {
         tell(&mut keeper, "spawn 0");
-        keeper.says(&["worker.panic", "slot=0 ", "generation=3 message=\"the stage gives way\""]);
+        keeper.says(&[
+            "worker.panicked",
+            "slot=0 ",
+            "generation=3 message=\"the stage gives way\"",
+        ]);
         keeper.says(&["keeper.reaped", "exit code 70"]);
     }
     quits(keeper);

@@ -16,9 +16,9 @@ use super::Monitor;
 use crate::listener::Listeners;
 use crate::monitor::children::{Child, ControlSocket};
 use crate::process::fork::{self, ChildSetup, ForkError};
-use crate::process::on_start::OpeningError;
-use crate::process::title::title;
-use crate::process::zygote::StartError;
+use crate::process::on_start::OnStartError;
+use crate::process::title::worker_title;
+use crate::process::zygote::ZygoteStartError;
 use crate::supervisor::{Action, Event, Verdict};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
@@ -60,11 +60,11 @@ pub(super) enum SpawnError {
     #[error(transparent)]
     Fork(#[from] ForkError),
     #[error("cannot begin --on-start: {0}")]
-    OnStart(#[from] OpeningError),
+    OnStart(#[from] OnStartError),
     #[error("cannot become the parent of orphans: {0}")]
     Orphans(io::Error),
     #[error("cannot start its zygote: {0}")]
-    Zygote(#[from] StartError),
+    Zygote(#[from] ZygoteStartError),
 }
 
 impl Monitor<'_> {
@@ -178,7 +178,7 @@ impl Monitor<'_> {
         let setup = ChildSetup {
             signals: &self.signals,
             identity: &loaded.identity,
-            title: title(loaded.load.config.process_name(), slot),
+            title: worker_title(loaded.load.config.process_name(), slot),
             own: self.own_descriptors_beside(&lines),
         };
         let pid = fork::spawn(&*loaded.load.launch, init, &setup)?;

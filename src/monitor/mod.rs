@@ -338,7 +338,7 @@ impl<'a> Monitor<'a> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let lives = self.children.iter().filter_map(Child::awaited);
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
-        let opening = self.openings.opening().and_then(OnStart::awaited);
+        let opening = self.openings.opening().and_then(OnStart::poll_fd);
         fds.extend(opening.map(|words| PollFd::new(words, PollFlags::POLLIN)));
         fds.extend(self.zygotes.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.collector.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));

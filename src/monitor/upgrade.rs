@@ -18,7 +18,9 @@ use nix::unistd;
 use super::Monitor;
 use crate::listener::InheritedSockets;
 use crate::metrics::CarriedTotals;
-use crate::process::reexec::{self, COUNTED, DYING, Estate, Handover, READY, UNSENT, YOURS};
+use crate::process::reexec::{
+    self, COUNTED, DYING, Handover, READY, SuccessorSetup, UNSENT, YOURS,
+};
 use crate::supervisor::restart_storm::crash_baseline::{self, CrashBaseline};
 use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::upgrade::successor::{Successor, TakeOver};
@@ -64,7 +66,7 @@ impl Succession {
     pub(super) fn begin(handover: Option<Handover>, now: Instant) -> (Self, InheritedSockets) {
         let (successor, predecessor, admin) = match handover {
             None => (Successor::without_predecessor(), None, InheritedSockets::default()),
-            Some(Handover { predecessor: pid, line, pid_file, admin, .. }) => {
+            Some(Handover { predecessor: pid, socket: line, pid_file, admin, .. }) => {
                 (Successor::booting(), Some(Predecessor { pid, line, pid_file }), admin)
             }
         };
@@ -99,7 +101,7 @@ impl Succession {
     pub(super) fn tell_unsent(&self, unsent: &CarriedTotals) {
         let before = self.predecessor.as_ref().filter(|_| !self.is_owner());
         if let Some(line) = before.map(|before| &before.line).or(self.line.as_ref()) {
-            let _ = reexec::tell(line, UNSENT, unsent); // It is gone: then nobody sends it.
+            let _ = reexec::send_totals(line, UNSENT, unsent); // It is gone: then nobody sends it.
         }
     }
 
@@ -192,7 +194,7 @@ impl Monitor<'_> {
                 listeners.shut_leavings();
             }
             if let Some(before) = &self.succession.predecessor {
-                reexec::tell_ready(&before.line);
+                reexec::send_ready(&before.line);
             }
         }
     }
@@ -256,8 +258,8 @@ impl Monitor<'_> {
         let loaded = self.generations.current();
         let listeners =
             self.listeners.as_ref().map_or(Ok(Vec::new()), |all| all.inherited_sockets())?;
-        reexec::launch(Estate {
-            folder: loaded.load.config.source.folder(),
+        reexec::launch(SuccessorSetup {
+            directory: loaded.load.config.source.folder(),
             pid_file: self.pid_file.as_ref().map(PidFile::path),
             listeners,
             admin: self.admin.inherited_sockets()?,
@@ -287,11 +289,11 @@ impl Monitor<'_> {
                     self.act(action, now);
                 }
                 Message::Said { word: COUNTED, descriptor } => {
-                    let carried = descriptor.and_then(reexec::read_books);
+                    let carried = descriptor.and_then(reexec::read_totals);
                     self.succession.its_counts = carried.or(self.succession.its_counts.take());
                 }
                 Message::Said { word: UNSENT, descriptor } => {
-                    self.succession.its_unsent = descriptor.and_then(reexec::read_books);
+                    self.succession.its_unsent = descriptor.and_then(reexec::read_totals);
                 }
                 Message::Said { .. } => {} // Of a later version: it is not needed here.
                 Message::Ended => self.succession.line = None,
@@ -307,7 +309,7 @@ impl Monitor<'_> {
         let carried = self.collector.carried(&self.scoreboard, now);
         let Some(line) = &self.succession.line else { return };
         let number = Value::Number(i64::from(pid.0));
-        if let Err(error) = reexec::tell(line, YOURS, &carried) {
+        if let Err(error) = reexec::send_totals(line, YOURS, &carried) {
             let pairs = [("pid", number), ("reason", Value::Display(&error))];
             self.log.line(Level::Error, "upgrade.not_handed_over", &pairs);
             return self.signal_successor(pid, Signal::SIGTERM); // It will not ask again.
@@ -374,7 +376,7 @@ impl Monitor<'_> {
         {
             let carried = self.collector.own_books(&self.scoreboard, now);
             // It is gone, and everything is ours; or it is told again.
-            let _ = reexec::tell(&before.line, COUNTED, &carried);
+            let _ = reexec::send_totals(&before.line, COUNTED, &carried);
         }
         if self.succession.line.is_none() {
             return;
@@ -382,7 +384,7 @@ impl Monitor<'_> {
         let carried = self.collector.carried(&self.scoreboard, now);
         if let Some(line) = &self.succession.line {
             // It is gone, which is heard; or it has not listened for long: the next carried have all of it.
-            let _ = reexec::tell(line, COUNTED, &carried);
+            let _ = reexec::send_totals(line, COUNTED, &carried);
         }
     }
 
@@ -391,7 +393,7 @@ impl Monitor<'_> {
         let rates = self.deaths.rates(self.supervisor.generation(), now);
         if let Some(line) = self.succession.line.as_ref().filter(|_| !rates.is_empty()) {
             // As with the carried: it is gone, or is told again.
-            let _ = reexec::tell_text(line, DYING, &crash_baseline::encode(&rates));
+            let _ = reexec::send_text(line, DYING, &crash_baseline::encode(&rates));
         }
     }
 
@@ -414,12 +416,12 @@ impl Monitor<'_> {
                     self.succession.excuses.extend(crash_baseline::decode(&text));
                 }
                 Message::Said { word: UNSENT, descriptor } => {
-                    if let Some(unsent) = descriptor.and_then(reexec::read_books) {
+                    if let Some(unsent) = descriptor.and_then(reexec::read_totals) {
                         self.collector.inherit(&unsent);
                     }
                 }
                 Message::Said { word, descriptor } => {
-                    match descriptor.and_then(reexec::read_books) {
+                    match descriptor.and_then(reexec::read_totals) {
                         Some(carried) => self.collector.follow(carried),
                         None => self.log.line(Level::Warning, "upgrade.books_unread", &[]),
                     }

@@ -1,35 +1,34 @@
-//! What this crate asks of the program around it: how a worker, a zygote and the hooks of `--on-start` run.
+//! The traits by which the supervisor runs application code in its children without knowing Python.
 
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
 use arctos_worker::worker_init::{BootFailure, WorkerExit, WorkerInit};
 
-/// Starts workers: the extension module implements it for CPython, tests for plain Rust.
+/// Runs workers, zygotes and `--on-start`. The extension module implements it for CPython, tests in plain Rust.
 pub trait Launch {
     /// Called in the supervisor right before fork (PyOS_BeforeFork).
     fn before_fork(&self) {}
-    /// Called in the supervisor right after fork, also when it failed (PyOS_AfterFork_Parent).
+    /// Called in the supervisor right after fork, even if it failed (PyOS_AfterFork_Parent).
     fn after_fork_parent(&self) {}
     /// Called in the child right after fork (PyOS_AfterFork_Child).
     fn after_fork_child(&self) {}
-    /// Why new code cannot be loaded, where it cannot.
+    /// The reason why new code cannot be loaded, if it cannot.
     fn reload_refusal(&self) -> Option<&'static str> {
         None
     }
-    /// Why this program cannot start itself anew as a process of its own, where it cannot.
+    /// The reason why this program cannot start a successor of itself, if it cannot.
     fn upgrade_refusal(&self) -> Option<&'static str> {
-        Some("this program cannot be started anew")
+        Some("this program cannot be started again")
     }
-    /// Runs a worker, in the child, to its end: loads the application, reports on the life socket,
-    /// serves. The caller exits with the code; nothing of the supervisor's runs any more.
+    /// Runs a worker to its end in the child: loads the application, reports on the control socket, and serves.
+    /// The caller exits with the returned code; no code of the supervisor runs after that.
     fn work(&self, init: WorkerInit) -> WorkerExit;
-    /// Does once for a load of the code, in a process of its own, what is to be done before its first
-    /// worker.
-    fn open(&self, _generation: Generation, _log: &Log) -> Result<(), BootFailure> {
+    /// Runs the `--on-start` hooks of a generation, in a process of their own, before its first worker.
+    fn run_on_start(&self, _generation: Generation, _log: &Log) -> Result<(), BootFailure> {
         Ok(())
     }
-    /// Loads the application in a zygote, whose workers are then forked with it; before that, does what
-    /// [`Launch::open`] would do. What goes wrong later goes to this log.
+    /// Loads the application in a zygote, whose workers are then forked with it. Before that, it does what
+    /// [`Launch::run_on_start`] does. Later failures are written to this log.
     fn preload(
         &self,
         _generation: Generation,
@@ -40,10 +39,10 @@ pub trait Launch {
     }
 }
 
-/// An application that was loaded before its workers.
+/// An application that a zygote has loaded.
 pub trait Preloaded {
-    /// Called in the zygote before a worker for this place is forked, while all is as it always was.
+    /// Called in the zygote before a worker for this slot is forked.
     fn before_fork(&self, _slot: SlotId) {}
-    /// As [`Launch::work`], with nothing left to load.
+    /// Runs a worker like [`Launch::work`], without loading the application.
     fn work(&self, init: WorkerInit) -> WorkerExit;
 }

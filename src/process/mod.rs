@@ -1,4 +1,5 @@
-//! Processes: how they are forked and replaced, whose rights they have, which signals they take.
+//! Processes: how children are forked, how a new program takes over, and which privileges and signal handlers each
+//! process has.
 
 pub mod on_start;
 

@@ -1,6 +1,6 @@
-//! Who the workers run as, resolved once before the first fork.
+//! The user and groups of the workers, resolved once before the first fork.
 //!
-//! The user database is read here and not in the child: its modules (nsswitch.conf(5)) open sockets
+//! The user database is read here and not in the child, because its modules (nsswitch.conf(5)) open sockets
 //! and files of their own, and each respawn would depend on a directory service.
 
 use std::ffi::CString;
@@ -14,7 +14,7 @@ use crate::config::Privileges;
 /// Why the identity of the workers cannot be resolved.
 #[derive(Debug, Error)]
 pub enum IdentityError {
-    /// Only root can run workers as somebody else.
+    /// `--user` or `--group` differs from the supervisor's, which does not run as root.
     #[error("only root can run workers as another user or group")]
     NotRoot,
     /// The user has no entry in the user database, so its group is unknown.
@@ -31,7 +31,7 @@ pub enum IdentityError {
     },
 }
 
-/// What a child becomes.
+/// The user, groups and umask of the children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     change: Change,
@@ -41,18 +41,18 @@ pub struct Identity {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Change {
-    /// It stays what the supervisor is.
+    /// The child keeps the identity of the supervisor.
     None,
-    /// As root: another group, and none beside it.
+    /// As root: another group, and no supplementary groups.
     Group(Gid),
-    /// As root: another user, with all its groups.
+    /// As root: another user, with all of its groups.
     User { user: Uid, group: Gid, groups: Vec<Gid> },
 }
 
 impl Identity {
-    /// Looks the user up.
+    /// Looks up the user and its groups.
     ///
-    /// Errors: [`IdentityError::NotRoot`], [`IdentityError::UnknownUser`], [`IdentityError::UserDatabase`].
+    /// Errors: [`IdentityError`].
     pub fn resolve(privileges: &Privileges) -> Result<Self, IdentityError> {
         let change = Self::change(privileges, geteuid(), getegid())?;
         let Privileges { allow_new_privileges, umask, .. } = *privileges;
@@ -85,8 +85,8 @@ impl Identity {
         Ok(Change::User { user, group, groups })
     }
 
-    /// Whether the child is to have no way back to what it gives up: neither by a program that it runs
-    /// (PR_SET_NO_NEW_PRIVS), nor by a capability that a program could give it (the bounding set).
+    /// Whether the child must not be able to regain the privileges that it gives up: neither by a program that it
+    /// runs (PR_SET_NO_NEW_PRIVS), nor by a capability that a program could give it (the bounding set).
     pub(crate) fn gives_up_privileges(&self) -> bool {
         match &self.change {
             Change::User { user, .. } => !user.is_root() && !self.allow_new_privileges,
@@ -94,7 +94,7 @@ impl Identity {
         }
     }
 
-    /// In the child: takes the identity on. Groups first: without root they cannot be changed.
+    /// Takes on the identity, in the child. Groups come first, because only root can change them.
     pub(crate) fn assume(&self) -> nix::Result<()> {
         if let Some(mask) = self.umask {
             umask(mask);
@@ -133,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_one_is_already_needs_no_root() {
+    fn the_current_user_needs_no_root() {
         assert_eq!(change(Some(SOMEBODY), None, SOMEBODY).unwrap(), Change::None);
     }
 
     #[test]
-    fn only_root_becomes_somebody_else() {
+    fn only_root_becomes_another_user() {
         assert!(matches!(change(Some(ROOT), None, SOMEBODY), Err(IdentityError::NotRoot)));
     }
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_becomes_another_user_gives_up_what_programs_could_give_back() {
+    fn only_a_child_that_becomes_another_user_gives_up_privileges() {
         let gives_up = |change, allow_new_privileges| {
             Identity { change, allow_new_privileges, umask: None }.gives_up_privileges()
         };
@@ -159,13 +159,13 @@ mod tests {
         assert!(gives_up(user(), false));
         assert!(!gives_up(user(), true));
         assert!(!gives_up(Change::None, false));
-        assert!(!gives_up(Change::Group(GROUP), false), "it is root still");
+        assert!(!gives_up(Change::Group(GROUP), false), "it still is root");
         let root = Change::User { user: ROOT, group: GROUP, groups: vec![GROUP] };
-        assert!(!gives_up(root, false), "so is it here");
+        assert!(!gives_up(root, false), "root keeps its privileges");
     }
 
     #[test]
-    fn a_group_alone_leaves_no_group_of_root() {
+    fn a_group_alone_drops_the_groups_of_root() {
         assert_eq!(change(None, Some(GROUP), ROOT).unwrap(), Change::Group(GROUP));
     }
 }

@@ -7,15 +7,15 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// What the kernel does with a signal, handler and all: to be put back later.
+/// The action for a signal, including its handler, to be restored later.
 #[derive(Clone, Copy)]
-pub struct Action(libc::sigaction);
+pub struct SignalAction(libc::sigaction);
 
-impl Action {
-    /// What it does at present.
+impl SignalAction {
+    /// The current action.
     pub fn of(number: Signal) -> io::Result<Self> {
         let mut found = std::mem::MaybeUninit::uninit();
-        // SAFETY: a null action changes nothing; the kernel writes the present one to `found`.
+        // SAFETY: a null action changes nothing; the kernel writes the current one to `found`.
         let asked =
             unsafe { libc::sigaction(number as libc::c_int, std::ptr::null(), found.as_mut_ptr()) };
         Errno::result(asked)?;
@@ -23,17 +23,17 @@ impl Action {
         Ok(Self(unsafe { found.assume_init() }))
     }
 
-    /// Does it from now on.
-    pub fn put(&self, number: Signal) -> io::Result<()> {
-        // SAFETY: whoever installed this handler before vouched for it; it was in force in this process.
-        let put = unsafe {
+    /// Makes this the action for the signal.
+    pub fn install(&self, number: Signal) -> io::Result<()> {
+        // SAFETY: the handler was installed in this process before, by code that vouched for it.
+        let installed = unsafe {
             libc::sigaction(number as libc::c_int, &raw const self.0, std::ptr::null_mut())
         };
-        Ok(Errno::result(put).map(drop)?)
+        Ok(Errno::result(installed).map(drop)?)
     }
 }
 
-/// What the kernel does with a signal, without a handler.
+/// A disposition without a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// SIG_DFL.
@@ -42,13 +42,13 @@ pub enum Disposition {
     Ignore,
 }
 
-/// Replaces whatever handler there is.
+/// Sets the disposition of a signal, and removes its handler.
 pub fn set_disposition(number: Signal, disposition: Disposition) -> io::Result<()> {
     let handler = match disposition {
         Disposition::Default => SigHandler::SigDfl,
         Disposition::Ignore => SigHandler::SigIgn,
     };
-    // SAFETY: installs no function, so none can be run at a bad time.
+    // SAFETY: no function is installed, so none can run at a bad time.
     unsafe { signal(number, handler) }?;
     Ok(())
 }

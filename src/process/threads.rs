@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 
-/// The names of the threads of this process.
+/// The names of all threads of this process.
 pub fn thread_names() -> io::Result<Vec<String>> {
     Ok(threads()?.into_iter().map(|(_, name)| name).collect())
 }
 
-/// The names of the threads beside the main one.
-pub(crate) fn further_thread_names() -> io::Result<Vec<String>> {
+/// The names of all threads except the main one.
+pub(crate) fn other_thread_names() -> io::Result<Vec<String>> {
     Ok(without_main(threads()?).into_iter().map(|(_, name)| name).collect())
 }
 
@@ -19,12 +19,12 @@ fn without_main(threads: Vec<(OsString, String)>) -> Vec<(OsString, String)> {
     threads.into_iter().filter(|(id, _)| *id != *main).collect()
 }
 
-/// The threads of this process: number and name.
+/// The id and name of each thread of this process.
 fn threads() -> io::Result<Vec<(OsString, String)>> {
     let mut threads = Vec::new();
     for entry in fs::read_dir("/proc/self/task")? {
         let entry = entry?;
-        // A thread that ends while it is listed has no name any more.
+        // A thread that ends while it is listed has lost its name.
         let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
         threads.push((entry.file_name(), name.trim_end().to_owned()));
     }
@@ -46,9 +46,9 @@ mod tests {
         let thread = std::thread::Builder::new().name("stray".into()).spawn(wait).unwrap();
         is_named.recv().unwrap();
         assert!(thread_names().unwrap().contains(&"stray".to_owned()));
-        let further = further_thread_names().unwrap();
-        assert!(further.contains(&"stray".to_owned()));
-        let all = threads().unwrap(); // Once: other tests have threads that come and go.
+        let others = other_thread_names().unwrap();
+        assert!(others.contains(&"stray".to_owned()));
+        let all = threads().unwrap(); // Read once, because threads of other tests come and go.
         assert_eq!(without_main(all.clone()).len() + 1, all.len(), "all but the main one");
         drop(sender);
         thread.join().unwrap();

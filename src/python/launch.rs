@@ -128,7 +128,7 @@ impl Launch for CPython {
         serve(init, booted)
     }
 
-    fn open(&self, generation: Generation, log: &Log) -> Result<(), BootFailure> {
+    fn run_on_start(&self, generation: Generation, log: &Log) -> Result<(), BootFailure> {
         self.settle_in();
         wsgi::show_stacks(log);
         wsgi::start_generation(&self.application, generation)

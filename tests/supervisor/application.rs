@@ -70,7 +70,7 @@ impl Launch for TestApplication {
         assert!(is_first || self.0 != "supervisor panics", "deliberate panic in the supervisor");
     }
 
-    fn open(&self, generation: Generation, _log: &Log) -> Result<(), BootFailure> {
+    fn run_on_start(&self, generation: Generation, _log: &Log) -> Result<(), BootFailure> {
         let number = |number: i64| Value::Number(number);
         let pairs = [
             ("generation", number(i64::from(generation.0))),

@@ -156,7 +156,7 @@ fn a_worker_that_panics_while_serving_exits_with_70_and_is_replaced() {
     let mut server = TestProcess::with("panics", |command| {
         command.env(OPTIONS, "--workers 1");
     });
-    server.wait_for(&["worker.panic", "slot=0", "message=\"deliberate panic\""]);
+    server.wait_for(&["worker.panicked", "slot=0", "message=\"deliberate panic\""]);
     server.wait_for(&["worker.died", "slot=0", "exit code 70"]);
     server.wait_for(&["worker.started", "slot=0"]);
     server.signal(Signal::SIGTERM);
@@ -290,7 +290,7 @@ fn a_second_sigint_kills_an_unresponsive_worker_and_its_children() {
 fn sigusr2_is_refused_if_the_program_cannot_execute_itself_again() {
     let mut server = TestProcess::start("serves").until_ready();
     server.signal(Signal::SIGUSR2);
-    server.wait_for(&["upgrade.refused", "cannot be started anew"]);
+    server.wait_for(&["upgrade.refused", "cannot be started again"]);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));
     assert_eq!(server.line_count("worker.started"), 2);

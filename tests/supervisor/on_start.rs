@@ -32,7 +32,7 @@ pub(crate) fn on_start_runs_once_in_a_generation_before_its_first_worker() {
 pub(crate) fn an_on_start_failure_exits_with_3_and_is_reported_once() {
     for (role, report) in [
         ("on_start fails", "Traceback: no such table"),
-        ("on_start aborts", "ended without a word: SIGABRT"),
+        ("on_start aborts", "ended without a report: SIGABRT"),
     ] {
         let mut server = server(role);
         assert_eq!(server.exit_code(), Some(3), "{role}");

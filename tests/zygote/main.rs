@@ -325,7 +325,7 @@ fn a_crash_at_import_ends_only_the_zygote() {
         let supervisor = quit(supervisor);
         let panics = usize::from(role == "import panics");
         assert_eq!(
-            supervisor.line_count("zygote.panic message=\"deliberate panic at boot\""),
+            supervisor.line_count("zygote.panicked message=\"deliberate panic at boot\""),
             panics
         );
     }
@@ -337,7 +337,7 @@ fn a_worker_that_panics_exits_with_70() {
     for _ in 0..2 {
         send(&mut supervisor, "spawn 0");
         supervisor.wait_for(&[
-            "worker.panic",
+            "worker.panicked",
             "slot=0 ",
             "generation=3 message=\"deliberate panic\"",
         ]);

@@ -14,7 +14,7 @@ use arctos::process::privileges::Identity;
 use arctos::process::signals::Signals;
 use arctos::process::title::zygote_title;
 use arctos::process::zygote::{
-    Admission, Inheritance, News, Order, SpawnCause, Zygote, adopt_orphans,
+    Parentage, SpawnFailure, SpawnOrder, Zygote, ZygoteEvent, ZygoteInit, adopt_orphans,
 };
 use arctos::supervisor::slot::ExitStatus;
 use arctos::system::descriptors::OwnDescriptors;
@@ -65,7 +65,7 @@ pub(crate) fn run(role: &str) {
     own.add(&socket);
     own.add(scoreboard.as_fd());
     let setup = ChildSetup { signals: &signals, identity: &identity, title, own };
-    let inheritance = Inheritance {
+    let inheritance = ZygoteInit {
         generation: GENERATION,
         name: "test",
         settings: &Settings::default(),
@@ -115,7 +115,7 @@ impl TestSupervisor {
                 PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
             ];
             let controls = self.children.iter().filter_map(Child::awaited);
-            let zygote = self.zygote.as_ref().and_then(Zygote::awaited);
+            let zygote = self.zygote.as_ref().and_then(Zygote::poll_fd);
             fds.extend(controls.chain(zygote).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             let deadline = self.zygote.as_ref().and_then(Zygote::next_deadline);
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
@@ -155,9 +155,12 @@ impl TestSupervisor {
         match verb {
             "spawn" => self.spawn(SlotId(object.parse().unwrap())),
             "end" => {
-                let news =
-                    self.zygote.as_mut().unwrap().end(Duration::from_secs(60), Instant::now());
-                self.handle(news);
+                let events = self
+                    .zygote
+                    .as_mut()
+                    .unwrap()
+                    .shut_down(Duration::from_secs(60), Instant::now());
+                self.handle(events);
             }
             "drain" => {
                 let slot = SlotId(object.parse().unwrap());
@@ -178,51 +181,51 @@ impl TestSupervisor {
         let name = SocketName::Inet(self.socket.local_addr().unwrap());
         let listeners = vec![Listener { socket, name, owner: Owner::Outside }];
         let access_log = Some(io::stdout().as_fd().try_clone_to_owned().unwrap());
-        let order = Order { slot, side, life, doorbell, listeners, access_log };
-        let news = match &mut self.zygote {
+        let order = SpawnOrder { slot, side, control_fd: life, doorbell, listeners, access_log };
+        let events = match &mut self.zygote {
             Some(zygote) => zygote.spawn(order, Instant::now()),
-            None => vec![News::SpawnFailed { slot, side, cause: SpawnCause::Gone }],
+            None => vec![ZygoteEvent::SpawnFailed { slot, side, cause: SpawnFailure::Gone }],
         };
-        self.handle(news);
+        self.handle(events);
     }
 
     fn poll_zygote(&mut self) {
         let mut zygote = self.zygote.take();
         let admit = |pid| self.admission(pid);
-        let news = zygote.as_mut().map(|zygote| zygote.listen(&admit, Instant::now()));
+        let events = zygote.as_mut().map(|zygote| zygote.receive(&admit, Instant::now()));
         self.zygote = zygote;
-        self.handle(news.unwrap_or_default());
+        self.handle(events.unwrap_or_default());
     }
 
-    fn admission(&self, pid: Pid) -> Admission {
+    fn admission(&self, pid: Pid) -> Parentage {
         match self.reaped == Some(pid) || is_child(pid) {
-            true => Admission::Child,
-            false => Admission::NotYet,
+            true => Parentage::OurChild,
+            false => Parentage::NotYetOurs,
         }
     }
 
-    fn handle(&mut self, news: Vec<News>) {
-        for news in news {
+    fn handle(&mut self, events: Vec<ZygoteEvent>) {
+        for event in events {
             let pid = self.zygote.as_ref().map_or(Pid(0), Zygote::pid);
-            news.write(&self.log, pid, GENERATION);
-            match news {
-                News::Started { slot, side, pid } => {
+            event.log(&self.log, pid, GENERATION);
+            match event {
+                ZygoteEvent::Started { slot, side, pid } => {
                     let control = self.take_ordered(slot, side);
                     self.children.push(Child::new(pid, slot, control, Instant::now()));
                     self.log_event("test.worker_started", pid, slot);
                 }
-                News::SpawnFailed { slot, side, cause } => {
+                ZygoteEvent::SpawnFailed { slot, side, cause } => {
                     drop(self.take_ordered(slot, side));
-                    if cause == SpawnCause::Withdrawn {
+                    if cause == SpawnFailure::Withdrawn {
                         self.log_event("test.order_withdrawn", Pid(0), slot);
                     }
                 }
-                News::Ready { .. }
-                | News::Failed { .. }
-                | News::Killed { .. }
-                | News::Distrusted { .. }
-                | News::NotReady { .. }
-                | News::Ended { .. } => {}
+                ZygoteEvent::Ready { .. }
+                | ZygoteEvent::Failed { .. }
+                | ZygoteEvent::Killed { .. }
+                | ZygoteEvent::Distrusted { .. }
+                | ZygoteEvent::NotReady { .. }
+                | ZygoteEvent::Ended { .. } => {}
             }
         }
     }
@@ -243,8 +246,8 @@ impl TestSupervisor {
     fn reap(&mut self, pid: Pid, status: ExitStatus) {
         if self.zygote.as_ref().is_some_and(|zygote| zygote.pid() == pid) {
             let mut zygote = self.zygote.take().unwrap();
-            let news = zygote.exited(status, &|pid| self.admission(pid), Instant::now());
-            self.handle(news);
+            let events = zygote.exited(status, &|pid| self.admission(pid), Instant::now());
+            self.handle(events);
             return;
         }
         self.reaped = Some(pid);

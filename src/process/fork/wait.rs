@@ -1,5 +1,4 @@
-//! Children that ended: waitpid(2) and waitid(2).
-#![expect(unsafe_code, reason = "waitpid(2)")]
+//! Reaps children, and looks at them without reaping: waitpid(2) and waitid(2).
 
 use nix::errno::Errno;
 use nix::libc;
@@ -9,24 +8,24 @@ use nix::unistd;
 use crate::supervisor::slot::ExitStatus;
 use crate::system::pid::Pid;
 
-/// Reaps a child that is about to end: this waits for it.
-pub fn await_end(pid: Pid) {
+/// Blocks until this child exits, and reaps it. To be called for a child that is about to exit.
+pub fn await_exit(pid: Pid) {
     let mut status = 0;
     // SAFETY: writes to `status` and nothing else.
     while unsafe { libc::waitpid(pid.0, &raw mut status, 0) } < 0 && Errno::last() == Errno::EINTR {
     }
 }
 
-/// One child that has ended, whoever started it; `None` when there is none at present.
+/// Reaps one child that has exited, whatever started it; `None` if there is none at present.
 ///
-/// Not nix's waitpid(2): it fails on a status with a real-time signal, after the child was reaped.
+/// This does not use nix's waitpid, which fails on a status with a real-time signal after the child was reaped.
 pub fn reap() -> Option<(Pid, ExitStatus)> {
     loop {
         let mut status = 0;
         // SAFETY: writes to `status` and nothing else.
         let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
         if pid <= 0 {
-            return None; // 0: none has ended; ECHILD: there is none.
+            return None; // 0: none has exited. ECHILD: there is none.
         }
         if libc::WIFEXITED(status) {
             return Some((Pid(pid), ExitStatus::Code(libc::WEXITSTATUS(status))));
@@ -34,21 +33,21 @@ pub fn reap() -> Option<(Pid, ExitStatus)> {
         if libc::WIFSIGNALED(status) {
             return Some((Pid(pid), ExitStatus::Signal(libc::WTERMSIG(status))));
         }
-        // Stopped under a debugger that is ourselves: not an end.
+        // The child was stopped, not ended: we are its debugger.
     }
 }
 
-/// Whether this process is a child of the caller that was not reaped yet: then its number is nobody else's.
+/// Whether this process is a child of the caller that is not reaped yet, so that its pid cannot be reused.
 ///
-/// Reaps nothing. Source: waitid(2), which knows no child by a number that is not positive.
+/// Reaps nothing. Source: waitid(2), for which only a positive number names a single child.
 pub fn is_child(pid: Pid) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    // EINVAL is nix's: it does not know real-time signals, which may have ended the child.
+    // EINVAL comes from nix, which does not know the real-time signals that may have killed the child.
     pid.0 > 0 && waitid(Id::Pid(unistd::Pid::from_raw(pid.0)), flags) != Err(Errno::ECHILD)
 }
 
-/// How a child ends that was killed, or is about to end: this waits for it, and reaps nothing. `None` where
-/// that is not to be known.
+/// Blocks until a child that was killed or is about to exit has done so, and returns its exit status without reaping
+/// it; `None` if the status is not known.
 pub fn await_status(pid: Pid) -> Option<ExitStatus> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
     loop {
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_is_one_until_it_is_reaped_and_nobody_else_ever_is() {
+    fn a_process_is_a_child_until_it_is_reaped_and_no_other_ever_is() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = Pid(child.id().cast_signed());
         assert!(is_child(pid));

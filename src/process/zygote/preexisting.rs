@@ -1,17 +1,17 @@
-//! Which processes were there before a zygote.
+//! Processes that existed before a zygote was forked, so that none of them passes for one of its workers.
 
 use std::fs;
 
 use crate::system::pid::Pid;
 
-/// When a process started, as the kernel counts: in ticks since boot, 10 ms each.
+/// The start time of a process in clock ticks since boot (10 ms each).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct StartTime(u64);
 
 impl StartTime {
-    /// `None` where there is no such process.
+    /// `None` if there is no such process.
     ///
-    /// Source: the 22nd field of /proc/PID/stat; the name of the program, before it, may hold anything.
+    /// Source: field 22 of /proc/PID/stat. The program name, which comes before it, may contain anything.
     fn of(pid: Pid) -> Option<Self> {
         let stat = fs::read(format!("/proc/{}/stat", pid.0)).ok()?;
         let name_end = stat.iter().rposition(|&byte| byte == b')')?;
@@ -20,21 +20,21 @@ impl StartTime {
     }
 }
 
-/// Processes that were there before a child was forked, and so are not what the child has forked.
+/// Processes that existed before a child was forked, and therefore cannot be the child's own children.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Elders {
-    /// Children of the caller. Not by their number alone, which may be another's later.
+pub(super) struct PreexistingProcesses {
+    /// Children of the caller, with their start times, because a pid may be reused.
     children: Vec<(Pid, StartTime)>,
-    /// All that started earlier than the child.
-    before: Option<StartTime>,
+    /// Every process that started before this time existed before the child, too.
+    started_before: Option<StartTime>,
 }
 
-impl Elders {
-    /// To be called right before the fork.
+impl PreexistingProcesses {
+    /// Records the children of the caller; to be called right before the fork.
     ///
-    /// Without CONFIG_PROC_CHILDREN the kernel does not list them: then only what has started in an earlier tick
-    /// than the child is recognized.
-    pub(super) fn of_caller() -> Self {
+    /// A kernel without CONFIG_PROC_CHILDREN does not list them. Then only processes that started in an earlier
+    /// tick than the child are recognized.
+    pub(super) fn record() -> Self {
         let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
         let listed: String = tasks
             .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
@@ -42,18 +42,17 @@ impl Elders {
             .join(" ");
         let pids = listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid);
         let children = pids.filter_map(|pid| Some((pid, StartTime::of(pid)?))).collect();
-        Self { children, before: None }
+        Self { children, started_before: None }
     }
 
-    /// And those that are older than this child, which was not reaped yet.
-    pub(super) fn and_before(self, child: Pid) -> Self {
-        Self { before: StartTime::of(child), ..self }
+    /// Adds all processes that are older than this child, which must not be reaped yet.
+    pub(super) fn and_older_than(self, child: Pid) -> Self {
+        Self { started_before: StartTime::of(child), ..self }
     }
 
-    /// Whether this process is one of them.
     pub(super) fn contain(&self, pid: Pid) -> bool {
         StartTime::of(pid).is_some_and(|start| {
-            self.before.is_some_and(|before| start < before)
+            self.started_before.is_some_and(|before| start < before)
                 || self.children.contains(&(pid, start))
         })
     }
@@ -66,21 +65,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_there_before_a_child_is_told_from_who_comes_after_it() {
+    fn processes_from_before_the_fork_are_told_apart_from_later_ones() {
         let start = || Command::new("sleep").arg("1000").spawn().unwrap();
         let pid_of = |child: &std::process::Child| Pid(child.id().cast_signed());
         let mut before = start();
-        let elders = Elders::of_caller();
+        let preexisting = PreexistingProcesses::record();
         let mut child = start();
         let mut after = start();
-        // As a rule all three have started in the same tick.
-        let elders = elders.and_before(pid_of(&child));
-        assert!(elders.contain(pid_of(&before)));
-        assert!(!elders.contain(pid_of(&after)));
+        // All three usually start in the same tick.
+        let preexisting = preexisting.and_older_than(pid_of(&child));
+        assert!(preexisting.contain(pid_of(&before)));
+        assert!(!preexisting.contain(pid_of(&after)));
         for child in [&mut before, &mut child, &mut after] {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        assert!(!elders.contain(pid_of(&before)), "the number may be another's now");
+        assert!(!preexisting.contain(pid_of(&before)), "the pid may have been reused");
     }
 }

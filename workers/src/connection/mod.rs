@@ -284,7 +284,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         match head.parse(input.rest(), scan, &settings.limits, settings.header_map) {
             Ok(Parsed::Incomplete) => return Reading::Unfinished,
             Err(error) => {
-                let request = scan.read_part(input.rest());
+                let request = scan.to_partial(input.rest());
                 let framing = framing_behind(&error);
                 return Reading::Refused { reason: error.into(), request, framing };
             }
@@ -396,7 +396,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         match (&mut self.state, timer) {
             (State::Idle, Timer::KeepAlive) => self.close(CloseReason::IdleLong, rules.counters),
             (State::Head(scan), Timer::Head) => {
-                let request = scan.read_part(input);
+                let request = scan.to_partial(input);
                 self.late(RefusalReason::HeadLate, request, rules);
             }
             (State::Body(gathering), Timer::Body) => {

@@ -5,7 +5,7 @@ use super::{
     Rules, State, discarded_bytes,
 };
 use crate::connection::write_buffer::WriteBuffer;
-use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, chunk_opening, refusal};
+use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, put_chunk_size, refusal};
 use crate::http::{Framing, PartialHead, Persistence, ReplyFraming, ResponseHead, Status};
 use crate::shared::scoreboard::{Counter, Counters};
 
@@ -207,7 +207,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         replying.source = Source::File { offset, left };
         if replying.framing == ReplyFraming::Chunked {
             // Only behind write(): the whole file is one chunk. `usize` is 64 bits wide here.
-            chunk_opening(self.write_buffer.tail(), left as usize);
+            put_chunk_size(self.write_buffer.tail(), left as usize);
         }
         fate
     }
@@ -346,7 +346,7 @@ impl Replying {
         write_buffer: &mut WriteBuffer<C>,
     ) -> &'static [u8] {
         if self.framing == ReplyFraming::Chunked {
-            chunk_opening(write_buffer.tail(), length);
+            put_chunk_size(write_buffer.tail(), length);
             CHUNK_CLOSING
         } else {
             &[]

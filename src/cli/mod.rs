@@ -212,8 +212,8 @@ fn command() -> Command {
 }
 
 fn argument(option: &OptionSpec) -> Arg {
-    let default = match option.default_text() {
-        "" => String::new(),
+    let default = match option.default.in_words() {
+        text if text.is_empty() => String::new(),
         text => format!(" [default: {}]", text.replace('`', "")),
     };
     let argument = Arg::new(option.long)

@@ -1,12 +1,18 @@
 //! The options: one table from which the command line, the environment variables, the help, the
 //! guide and the effective configuration all come.
 //!
-//! A default is a text here, read like one that a user wrote; [`crate::config`] reads both.
+//! A default stands in the table and nowhere else, or is a constant of the setting that it is the default of. It is
+//! read as the text that a user would have written.
 
 pub mod gunicorn;
 mod table;
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::time::Duration;
+
+use super::value::{shown_size, shown_switch};
+use crate::system::duration;
 
 pub use table::OPTIONS;
 
@@ -92,7 +98,7 @@ pub struct OptionSpec {
     /// How often it is given.
     pub takes: Takes,
     /// What holds without it.
-    pub default: Preset,
+    pub default: DefaultValue,
     /// Where it stands in the help.
     pub topic: Topic,
     /// What it does.
@@ -112,15 +118,50 @@ pub enum Takes {
     Many(char),
 }
 
-/// What holds without an option.
+/// The value of an option that is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
-    /// This value.
-    Text(&'static str),
-    /// A value that is worked out at start, in words.
+pub enum DefaultValue {
+    /// A word, as the option takes it.
+    Word(&'static str),
+    /// A number.
+    Count(u64),
+    /// A number of bytes.
+    Size(u64),
+    /// A duration.
+    Time(Duration),
+    /// Whether it is on.
+    Switch(bool),
+    /// A value that is worked out at start, described in words.
     Derived(&'static str),
-    /// Nothing.
-    Nothing,
+    /// No value.
+    None,
+}
+
+impl DefaultValue {
+    /// The text that the option would be given for the same value; empty where only the start can tell, or none is.
+    pub fn text(&self) -> Cow<'static, str> {
+        match *self {
+            Self::Word(text) => text.into(),
+            Self::Count(number) => number.to_string().into(),
+            Self::Size(bytes) => shown_size(bytes).into(),
+            Self::Time(time) => duration::shown(time).into(),
+            Self::Switch(is_on) => shown_switch(is_on).into(),
+            Self::Derived(_) | Self::None => "".into(),
+        }
+    }
+
+    /// What the help says; empty for no value.
+    pub fn in_words(&self) -> Cow<'static, str> {
+        match *self {
+            Self::Derived(words) => words.into(),
+            Self::Word(_)
+            | Self::Count(_)
+            | Self::Size(_)
+            | Self::Time(_)
+            | Self::Switch(_)
+            | Self::None => self.text(),
+        }
+    }
 }
 
 /// Headings of the help.
@@ -203,14 +244,6 @@ impl OptionSpec {
             Takes::Once | Takes::Switch | Takes::Many(_) => self.long.replace('-', "_"),
         }
     }
-
-    /// What holds without it, as the help says it; empty for nothing.
-    pub fn default_text(&self) -> &'static str {
-        match self.default {
-            Preset::Text(text) | Preset::Derived(text) => text,
-            Preset::Nothing => "",
-        }
-    }
 }
 
 /// The table of options as Markdown, for the guide.
@@ -235,9 +268,9 @@ pub fn markdown() -> String {
                 Takes::Positional | Takes::Once | Takes::Switch => "",
             };
             let default = match option.default {
-                Preset::Text(text) => format!("`{text}`"),
-                Preset::Derived(words) => words.to_owned(),
-                Preset::Nothing => String::new(),
+                DefaultValue::Derived(words) => words.to_owned(),
+                DefaultValue::None => String::new(),
+                value => format!("`{}`", value.text()),
             };
             let meaning = option.meaning.replace('|', "\\|");
             let usage = usage.replace('|', "\\|");

@@ -73,8 +73,7 @@ pub(super) fn metrics(
     let prefix = reader.one(Setting::StatsdPrefix, Prefix)?;
     let interval = reader.one(Setting::StatsdInterval, INTERVAL)?;
 
-    let (asked, format_origin) =
-        reader.look(Setting::StatsdFormat, &FORMAT)?.unwrap_or((None, Origin::Default));
+    let (asked, format_origin) = reader.look_or_default(Setting::StatsdFormat, &FORMAT)?;
     let is_plain = asked == Some(Format::Plain);
     if is_plain {
         nothing_to_tag(reader, has_admin)?;

@@ -7,7 +7,7 @@ use arctos_worker::settings::Timeouts;
 
 use super::Patience;
 use super::error::ConfigError;
-use super::options::Setting;
+use super::options::{OptionSpec, Setting};
 use super::origin::Origin;
 use super::reader::{Reader, wrong};
 use super::value::{Kind, Size, Span};
@@ -39,9 +39,10 @@ fn drain_delay(
     environment: &Environment,
     graceful: Duration,
 ) -> Result<Duration, ConfigError> {
-    let auto = OsStr::new("auto");
-    let (text, origin) = reader.last(Setting::DrainDelay).unwrap_or((auto, &Origin::Default));
-    if text.eq_ignore_ascii_case(auto) {
+    let default = OptionSpec::of(Setting::DrainDelay).default.text();
+    let default = (OsStr::new(&*default), &Origin::Default);
+    let (text, origin) = reader.last(Setting::DrainDelay).unwrap_or(default);
+    if text.eq_ignore_ascii_case("auto") {
         let is_kubernetes = environment.value("KUBERNETES_SERVICE_HOST").is_some();
         // Never more than half of the budget: requests need the other half.
         let delay = if is_kubernetes { KUBERNETES_DRAIN.min(graceful / 2) } else { Duration::ZERO };
@@ -75,7 +76,7 @@ pub(super) fn timeouts(reader: &mut Reader<'_>) -> Result<Timeouts, ConfigError>
         body_rate_bytes: u64::try_from(window_bytes).expect("1 GB/s for a day fits 64 bits"),
         keep_alive,
         write: reader.one(Setting::WriteTimeout, TIME)?,
-        linger: Timeouts::default().linger,
-        linger_total: Timeouts::default().linger_total,
+        linger: Timeouts::DEFAULT.linger,
+        linger_total: Timeouts::DEFAULT.linger_total,
     })
 }

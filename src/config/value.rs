@@ -80,11 +80,16 @@ impl Kind for Size {
     }
 
     fn show(&self, value: &u64) -> String {
-        let unit = SIZE_UNITS.iter().find(|(_, bytes)| *value > 0 && value.is_multiple_of(*bytes));
-        match unit {
-            Some((letter, bytes)) => format!("{}{letter}", value / bytes),
-            None => value.to_string(),
-        }
+        shown_size(*value)
+    }
+}
+
+/// A number of bytes as an option takes it.
+pub fn shown_size(value: u64) -> String {
+    let unit = SIZE_UNITS.iter().find(|(_, bytes)| value > 0 && value.is_multiple_of(*bytes));
+    match unit {
+        Some((letter, bytes)) => format!("{}{letter}", value / bytes),
+        None => value.to_string(),
     }
 }
 
@@ -175,8 +180,13 @@ impl Kind for Switch {
     }
 
     fn show(&self, value: &bool) -> String {
-        if *value { "on" } else { "off" }.to_owned()
+        shown_switch(*value).to_owned()
     }
+}
+
+/// A switch as an option takes it.
+pub fn shown_switch(is_on: bool) -> &'static str {
+    if is_on { "on" } else { "off" }
 }
 
 /// Permission bits: octal with a leading 0 (`022`, `0o22`), or hexadecimal (`0x12`).

@@ -46,15 +46,16 @@ pub(super) fn worker(
         body_bytes: reader.one(Setting::LimitRequestBody, BODY)?,
         body_memory_bytes: bounded(reader.one(Setting::BodyMemory, BODY_MEMORY)?),
         connections,
-        ..Limits::default()
+        ..Limits::DEFAULT
     };
     let body_temp_dir = body_temp_dir(reader, environment, privileges)?;
     let requests_per_connection = bounded(reader.one(Setting::MaxRequestsPerConnection, REQUESTS)?);
-    let maps = Choice(&[("drop", HeaderMap::Drop), ("refuse", HeaderMap::Refuse)]);
+    const MAPS: [(&str, HeaderMap); 2] =
+        [(HeaderMap::Drop.word(), HeaderMap::Drop), (HeaderMap::Refuse.word(), HeaderMap::Refuse)];
     Ok(Settings {
         limits: Limits { requests_per_connection, ..limits },
         timeouts,
-        header_map: reader.one(Setting::HeaderMap, maps)?,
+        header_map: reader.one(Setting::HeaderMap, Choice(&MAPS))?,
         server_header: reader.switch(Setting::ServerHeader)?,
         root_path: root_path(reader)?,
         body_temp_dir,

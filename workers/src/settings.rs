@@ -1,7 +1,8 @@
 //! What one worker is configured to do: checked and resolved by the supervisor, read by all of this
 //! crate.
 //!
-//! [`Settings::default`] is the product's default; the command line's help is printed from it.
+//! The defaults of these settings stand here and nowhere else: the table of options, and with it the help and the
+//! guide, takes them from [`Limits::DEFAULT`], [`Timeouts::DEFAULT`] and the constants of [`Settings`].
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -30,13 +31,20 @@ pub struct Settings {
     pub reload_check: Option<String>,
 }
 
+impl Settings {
+    /// The default of [`Settings::header_map`].
+    pub const HEADER_MAP: HeaderMap = HeaderMap::Drop;
+    /// The default of [`Settings::server_header`].
+    pub const SERVER_HEADER: bool = true;
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-            header_map: HeaderMap::Drop,
-            server_header: true,
+            limits: Limits::DEFAULT,
+            timeouts: Timeouts::DEFAULT,
+            header_map: Self::HEADER_MAP,
+            server_header: Self::SERVER_HEADER,
             root_path: String::new(),
             body_temp_dir: std::env::temp_dir(),
             multiprocess: true,
@@ -72,6 +80,18 @@ pub struct Limits {
 const RESERVED_DESCRIPTORS: RangeInclusive<u64> = 32..=256;
 
 impl Limits {
+    /// The limits of a server that is given none.
+    pub const DEFAULT: Self = Self {
+        request_line_bytes: 8190,
+        header_count: 100,
+        header_field_bytes: 8190,
+        head_bytes: 64 * 1024,
+        body_bytes: 1 << 30,
+        body_memory_bytes: 512 * 1024,
+        requests_per_connection: 0,
+        connections: 10_000,
+    };
+
     /// How many connections a worker holds that may open so many descriptors: [`Limits::connections`], but
     /// no more than leave something for all else.
     pub fn connections_within(&self, descriptors: u64) -> usize {
@@ -84,16 +104,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            request_line_bytes: 8190,
-            header_count: 100,
-            header_field_bytes: 8190,
-            head_bytes: 64 * 1024,
-            body_bytes: 1 << 30,
-            body_memory_bytes: 512 * 1024,
-            requests_per_connection: 0,
-            connections: 10_000,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -117,17 +128,25 @@ pub struct Timeouts {
     pub linger_total: Duration,
 }
 
+impl Timeouts {
+    /// The default of `--body-min-rate`, in bytes per second.
+    pub const BODY_MIN_RATE_BYTES: u64 = 512;
+    /// The timeouts of a server that is given none.
+    pub const DEFAULT: Self = Self {
+        head: Duration::from_secs(30),
+        body: Duration::from_secs(Self::BODY_SECONDS),
+        body_rate_bytes: Self::BODY_MIN_RATE_BYTES * Self::BODY_SECONDS,
+        keep_alive: Duration::from_secs(75),
+        write: Duration::from_secs(60),
+        linger: Duration::from_secs(2),
+        linger_total: Duration::from_secs(30),
+    };
+    const BODY_SECONDS: u64 = 30;
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            head: Duration::from_secs(30),
-            body: Duration::from_secs(30),
-            body_rate_bytes: 512 * 30,
-            keep_alive: Duration::from_secs(75),
-            write: Duration::from_secs(60),
-            linger: Duration::from_secs(2),
-            linger_total: Duration::from_secs(30),
-        }
+        Self::DEFAULT
     }
 }
 
@@ -138,6 +157,16 @@ pub enum HeaderMap {
     Drop,
     /// The request is answered 400.
     Refuse,
+}
+
+impl HeaderMap {
+    /// How `--header-map` writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Refuse => "refuse",
+        }
+    }
 }
 
 /// `MODULE:ATTR` and how to load it.

@@ -1,6 +1,18 @@
 //! The rows of the table, and how they are written.
 
-use super::{OptionSpec, Preset, Setting, Takes, Topic};
+use std::time::Duration;
+
+use arctos_worker::settings::{Limits, Settings, Timeouts};
+
+use super::{DefaultValue, OptionSpec, Setting, Takes, Topic};
+use crate::metrics::statsd;
+
+const LIMITS: Limits = Limits::DEFAULT;
+const TIMEOUTS: Timeouts = Timeouts::DEFAULT;
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
 
 /// A row; its value, how often it is given and its letter are set by the methods below.
 const fn row(
@@ -15,7 +27,7 @@ const fn row(
         short: None,
         value: "",
         takes: Takes::Once,
-        default: Preset::Nothing,
+        default: DefaultValue::None,
         topic,
         meaning,
     }
@@ -27,31 +39,31 @@ impl OptionSpec {
         self
     }
 
-    const fn takes(mut self, value: &'static str, takes: Takes, default: Preset) -> Self {
+    const fn takes(mut self, value: &'static str, takes: Takes, default: DefaultValue) -> Self {
         self.value = value;
         self.takes = takes;
         self.default = default;
         self
     }
 
-    const fn once(self, value: &'static str, default: &'static str) -> Self {
-        self.takes(value, Takes::Once, Preset::Text(default))
+    const fn once(self, value: &'static str, default: DefaultValue) -> Self {
+        self.takes(value, Takes::Once, default)
     }
 
     const fn optional(self, value: &'static str) -> Self {
-        self.takes(value, Takes::Once, Preset::Nothing)
+        self.takes(value, Takes::Once, DefaultValue::None)
     }
 
     const fn derived(self, value: &'static str, default: &'static str) -> Self {
-        self.takes(value, Takes::Once, Preset::Derived(default))
+        self.takes(value, Takes::Once, DefaultValue::Derived(default))
     }
 
     const fn hook(self) -> Self {
-        self.takes("MODULE:FUNCTION", Takes::Many(','), Preset::Nothing)
+        self.takes("MODULE:FUNCTION", Takes::Many(','), DefaultValue::None)
     }
 
     const fn switch(self) -> Self {
-        self.takes("on|off", Takes::Switch, Preset::Text("off"))
+        self.takes("on|off", Takes::Switch, DefaultValue::Switch(false))
     }
 }
 
@@ -60,6 +72,7 @@ impl OptionSpec {
 /// No variable may be `ARCTOS_PORT` or begin with `ARCTOS_SERVICE_` or `ARCTOS_PORT_`: Kubernetes
 /// sets these in every pod beside a Service named `arctos`.
 pub const OPTIONS: &[OptionSpec] = {
+    use DefaultValue::{Count, Size, Switch, Time, Word};
     use Setting as S;
     use Topic as T;
     &[
@@ -70,7 +83,7 @@ pub const OPTIONS: &[OptionSpec] = {
             "Module, in dots, and the WSGI callable in it; without `:ATTR` its `app`, then its \
              `application`. `MODULE:create_app()` calls a factory.",
         )
-        .takes("MODULE:ATTR", Takes::Positional, Preset::Nothing),
+        .takes("MODULE:ATTR", Takes::Positional, DefaultValue::None),
         row(
             S::Config,
             T::Application,
@@ -102,7 +115,7 @@ pub const OPTIONS: &[OptionSpec] = {
             "pythonpath",
             "Further folders to import from, before that one; separated by commas.",
         )
-        .takes("DIR", Takes::Many(','), Preset::Nothing),
+        .takes("DIR", Takes::Many(','), DefaultValue::None),
         row(
             S::Env,
             T::Application,
@@ -110,7 +123,7 @@ pub const OPTIONS: &[OptionSpec] = {
             "Sets an environment variable of the workers. `ARCTOS_ENV` has one in a line.",
         )
         .letter('e')
-        .takes("KEY=VALUE", Takes::Many('\n'), Preset::Nothing),
+        .takes("KEY=VALUE", Takes::Many('\n'), DefaultValue::None),
         row(
             S::Bind,
             T::Listening,
@@ -123,7 +136,7 @@ pub const OPTIONS: &[OptionSpec] = {
         .takes(
             "ADDRESS",
             Takes::Many(','),
-            Preset::Derived("systemd's sockets; else `0.0.0.0:$PORT`; else `127.0.0.1:8000`"),
+            DefaultValue::Derived("systemd's sockets; else `0.0.0.0:$PORT`; else `127.0.0.1:8000`"),
         ),
         row(
             S::ReusePort,
@@ -139,9 +152,9 @@ pub const OPTIONS: &[OptionSpec] = {
             "One socket for all workers, so that an idle one takes the next connection; or one \
              for each.",
         )
-        .once("shared|per-slot", "shared"),
+        .once("shared|per-slot", Word("shared")),
         row(S::Backlog, T::Listening, "backlog", "Connections that may wait to be accepted.")
-            .once("N", "2048"),
+            .once("N", Count(2048)),
         row(
             S::UnixSocketMode,
             T::Listening,
@@ -149,7 +162,7 @@ pub const OPTIONS: &[OptionSpec] = {
             "Permissions of `unix:/path`; to connect takes the right to write. The socket belongs \
              to `--user` and `--group`.",
         )
-        .once("MODE", "0660"),
+        .once("MODE", Word("0660")),
         row(
             S::MaxConnections,
             T::Listening,
@@ -157,7 +170,7 @@ pub const OPTIONS: &[OptionSpec] = {
             "Maximum connections per worker; above it, the worker closes the one that has been idle longest. The \
              limit of open descriptors may lower it.",
         )
-        .once("N", "10000"),
+        .once("N", Count(LIMITS.connections as u64)),
         row(
             S::AdminBind,
             T::Listening,
@@ -166,7 +179,7 @@ pub const OPTIONS: &[OptionSpec] = {
              `unix:@abstract` and no `fd://N`. `unix:/path` is for the owner alone; TCP asks nobody \
              who they are. `ARCTOS_ADMIN_BIND` separates by commas.",
         )
-        .takes("ADDRESS", Takes::Many(','), Preset::Nothing),
+        .takes("ADDRESS", Takes::Many(','), DefaultValue::None),
         row(S::Workers, T::Processes, "workers", "Worker processes at start.")
             .letter('w')
             .derived("N", "`$WEB_CONCURRENCY`; else the CPUs of the cgroup quota, at least 2"),
@@ -184,7 +197,7 @@ pub const OPTIONS: &[OptionSpec] = {
             "max-requests",
             "Replace a worker after so many requests, when its successor is ready. 0: never.",
         )
-        .once("N", "0"),
+        .once("N", Count(0)),
         row(
             S::MaxRequestsJitter,
             T::Processes,
@@ -199,14 +212,14 @@ pub const OPTIONS: &[OptionSpec] = {
             "max-rss",
             "Replace a worker whose resident memory is above this. 0: never.",
         )
-        .once("SIZE", "0"),
+        .once("SIZE", Size(0)),
         row(
             S::MaxLifetime,
             T::Processes,
             "max-lifetime",
             "Replace a worker after this and up to a tenth more, another part for each. 0: never.",
         )
-        .once("TIME", "0"),
+        .once("TIME", Time(Duration::ZERO)),
         row(
             S::ReloadCheck,
             T::Processes,
@@ -287,14 +300,14 @@ pub const OPTIONS: &[OptionSpec] = {
              and the worker's Python stack are in the log. 0: no limit.",
         )
         .letter('t')
-        .once("TIME", "30s"),
+        .once("TIME", Time(seconds(30))),
         row(
             S::GracefulTimeout,
             T::Times,
             "graceful-timeout",
             "For a graceful stop as a whole; what still runs then is abandoned.",
         )
-        .once("TIME", "25s"),
+        .once("TIME", Time(seconds(25))),
         row(
             S::DrainDelay,
             T::Times,
@@ -302,14 +315,14 @@ pub const OPTIONS: &[OptionSpec] = {
             "How long to go on accepting after SIGTERM, while balancers still send. `auto`: 5s in \
              Kubernetes, else 0.",
         )
-        .once("auto|TIME", "auto"),
+        .once("auto|TIME", Word("auto")),
         row(
             S::BootTimeout,
             T::Times,
             "boot-timeout",
             "For a worker to import the application and be ready.",
         )
-        .once("TIME", "60s"),
+        .once("TIME", Time(seconds(60))),
         row(
             S::KeepAlive,
             T::Times,
@@ -317,21 +330,21 @@ pub const OPTIONS: &[OptionSpec] = {
             "An idle connection is closed after this; keep it longer than the proxy in front \
              does.",
         )
-        .once("TIME", "75s"),
+        .once("TIME", Time(TIMEOUTS.keep_alive)),
         row(
             S::HeaderTimeout,
             T::Times,
             "header-timeout",
             "From the first byte of a request's head to its last; then 408.",
         )
-        .once("TIME", "30s"),
+        .once("TIME", Time(TIMEOUTS.head)),
         row(
             S::BodyTimeout,
             T::Times,
             "body-timeout",
             "Without a byte of a request's body; then 408. Also the window of `--body-min-rate`.",
         )
-        .once("TIME", "30s"),
+        .once("TIME", Time(TIMEOUTS.body)),
         row(
             S::BodyMinRate,
             T::Times,
@@ -339,56 +352,56 @@ pub const OPTIONS: &[OptionSpec] = {
             "Least bytes a second of a request's body, over `--body-timeout`; then 408. 0: no \
              least rate.",
         )
-        .once("SIZE", "512"),
+        .once("SIZE", Size(Timeouts::BODY_MIN_RATE_BYTES)),
         row(
             S::WriteTimeout,
             T::Times,
             "write-timeout",
             "Without any progress of a response; then the connection is closed.",
         )
-        .once("TIME", "60s"),
+        .once("TIME", Time(TIMEOUTS.write)),
         row(
             S::LimitRequestLine,
             T::Limits,
             "limit-request-line",
             "Longest request line; above it 414.",
         )
-        .once("SIZE", "8190"),
+        .once("SIZE", Size(LIMITS.request_line_bytes as u64)),
         row(
             S::LimitRequestFields,
             T::Limits,
             "limit-request-fields",
             "Most header fields; above it 431.",
         )
-        .once("N", "100"),
+        .once("N", Count(LIMITS.header_count as u64)),
         row(
             S::LimitRequestFieldSize,
             T::Limits,
             "limit-request-field-size",
             "Longest header field; above it 431.",
         )
-        .once("SIZE", "8190"),
+        .once("SIZE", Size(LIMITS.header_field_bytes as u64)),
         row(
             S::LimitRequestHead,
             T::Limits,
             "limit-request-head",
             "Longest request line and header fields together; above it 431.",
         )
-        .once("SIZE", "64K"),
+        .once("SIZE", Size(LIMITS.head_bytes as u64)),
         row(
             S::LimitRequestBody,
             T::Limits,
             "limit-request-body",
             "Longest request body; above it 413. 0: no limit.",
         )
-        .once("SIZE", "1G"),
+        .once("SIZE", Size(LIMITS.body_bytes)),
         row(
             S::BodyMemory,
             T::Limits,
             "body-memory",
             "A longer request body goes to an unlinked file.",
         )
-        .once("SIZE", "512K"),
+        .once("SIZE", Size(LIMITS.body_memory_bytes as u64)),
         row(S::BodyTempDir, T::Limits, "body-temp-dir", "Folder of these files.")
             .derived("DIR", "`$TMPDIR`, else `/tmp`"),
         row(
@@ -397,7 +410,7 @@ pub const OPTIONS: &[OptionSpec] = {
             "max-requests-per-connection",
             "Requests that one connection may send. 0: no limit; 1: no keep-alive.",
         )
-        .once("N", "0"),
+        .once("N", Count(LIMITS.requests_per_connection as u64)),
         row(
             S::HeaderMap,
             T::Http,
@@ -405,9 +418,9 @@ pub const OPTIONS: &[OptionSpec] = {
             "A header with `_` in its name, which could pose as one with `-`: leave it out, or \
              answer 400.",
         )
-        .once("drop|refuse", "drop"),
+        .once("drop|refuse", Word(Settings::HEADER_MAP.word())),
         row(S::ServerHeader, T::Http, "server-header", "Whether responses say `Server: arctos`.")
-            .once("on|off", "on"),
+            .once("on|off", Switch(Settings::SERVER_HEADER)),
         row(
             S::RootPath,
             T::Http,
@@ -416,9 +429,9 @@ pub const OPTIONS: &[OptionSpec] = {
         )
         .optional("PATH"),
         row(S::LogLevel, T::Logging, "log-level", "Least level written to standard error.")
-            .once("LEVEL", "info"),
+            .once("LEVEL", Word("info")),
         row(S::LogFormat, T::Logging, "log-format", "How lines are written.")
-            .once("text|json", "text"),
+            .once("text|json", Word("text")),
         row(
             S::AccessLogfile,
             T::Logging,
@@ -434,7 +447,7 @@ pub const OPTIONS: &[OptionSpec] = {
              agent that `DD_DOGSTATSD_URL`, or `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`, names, and \
              tagged as `DD_*` says; with `off` nowhere.",
         )
-        .once("on|off|auto", "on"),
+        .once("on|off|auto", Word("on")),
         row(
             S::StatsdHost,
             T::Metrics,
@@ -449,9 +462,9 @@ pub const OPTIONS: &[OptionSpec] = {
             "statsd-prefix",
             "What every name begins with, before a dot. `''`, or `.` in a variable: nothing.",
         )
-        .once("PREFIX", "arctos"),
+        .once("PREFIX", Word("arctos")),
         row(S::StatsdInterval, T::Metrics, "statsd-interval", "How often metrics are sent.")
-            .once("TIME", "2s"),
+            .once("TIME", Time(statsd::INTERVAL)),
         row(
             S::StatsdFormat,
             T::Metrics,
@@ -459,14 +472,14 @@ pub const OPTIONS: &[OptionSpec] = {
             "`dogstatsd` has tags and distributions; `plain` has neither, and sums over workers. \
              `auto`: `dogstatsd` where there is anything to tag or the agent is Datadog's.",
         )
-        .once("dogstatsd|plain|auto", "auto"),
+        .once("dogstatsd|plain|auto", Word("auto")),
         row(
             S::StatsdWorkerTag,
             T::Metrics,
             "statsd-worker-tag",
             "Tag what is sent of one worker with its number, as `worker:0`.",
         )
-        .once("on|off", "on"),
+        .once("on|off", Switch(true)),
         row(
             S::DogstatsdTags,
             T::Metrics,

@@ -450,8 +450,8 @@ fn account<B: AppBody>(context: &mut WorkerContext, client: &Client<B>) {
 fn finish<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
     account(context, client);
     let (conn, socket) = client.conn_and_socket();
-    if conn.parts_at_once() && fd::has_unread(socket) {
-        conn.overhear();
+    if conn.closes_at_once() && fd::has_unread(socket) {
+        conn.linger_after();
     }
     conn.finish(&context.entry.counters);
     close_reply(context, client);

@@ -1,4 +1,4 @@
-//! Decoding a request's body, whatever its framing.
+//! Decodes the body of a request, whatever its framing.
 
 use crate::http::body_error::{BodyError, Decoded};
 use crate::http::chunked::ChunkedDecoder;
@@ -8,12 +8,12 @@ use crate::settings::Limits;
 /// Decodes one body, piece by piece.
 #[derive(Clone, Debug)]
 pub struct BodyDecoder {
-    state: State,
+    state: BodyState,
 }
 
 #[derive(Clone, Debug)]
-enum State {
-    /// That many bytes are still to come; 0 for a message without a body.
+enum BodyState {
+    /// `left` more bytes belong to the body; 0 for a message without a body.
     Length {
         left: u64,
     },
@@ -21,37 +21,38 @@ enum State {
 }
 
 impl BodyDecoder {
-    /// For a body of this framing; [`BodyError::TooLarge`] at once when the declared length is over
-    /// the limit.
+    /// Starts a body of this framing.
+    ///
+    /// Errors: [`BodyError::TooLarge`], at once, for a declared length above the limit.
     pub fn new(framing: Framing, limits: &Limits) -> Result<Self, BodyError> {
         let limit = (limits.body_bytes != 0).then_some(limits.body_bytes);
         let state = match framing {
-            Framing::None => State::Length { left: 0 },
+            Framing::None => BodyState::Length { left: 0 },
             Framing::Length(length) if limit.is_some_and(|limit| length > limit) => {
                 return Err(BodyError::TooLarge);
             }
-            Framing::Length(length) => State::Length { left: length },
+            Framing::Length(length) => BodyState::Length { left: length },
             Framing::Chunked => {
-                State::Chunked(ChunkedDecoder::new(limit, limits.header_field_bytes))
+                BodyState::Chunked(ChunkedDecoder::new(limit, limits.header_field_bytes))
             }
         };
         Ok(Self { state })
     }
 
-    /// Decodes the next piece at the start of `input`. With `consumed` 0 and not `is_end`, more input
-    /// is needed. Call again with what lies behind `consumed`.
+    /// Decodes the next piece at the start of `input`. The caller passes what follows `consumed` to the next
+    /// call; `consumed` 0 without `is_end` means that more input is needed.
     ///
-    /// The piece is the longest that lies in one place: the rest of the input, or of the chunk.
-    /// Nothing behind the body's last byte is looked at. After `is_end` it says so again; after an
-    /// error it is not to be called.
+    /// A piece is as long as possible without a copy: the rest of the input, or of the chunk. The decoder
+    /// never looks at bytes after the body. It repeats `is_end` when called again after the end, and must
+    /// not be called after an error.
     pub fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Decoded<'a>, BodyError> {
         match &mut self.state {
-            State::Length { left } => {
+            BodyState::Length { left } => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= count as u64;
                 Ok(Decoded { data: &input[..count], consumed: count, is_end: *left == 0 })
             }
-            State::Chunked(decoder) => decoder.decode(input),
+            BodyState::Chunked(decoder) => decoder.decode(input),
         }
     }
 }

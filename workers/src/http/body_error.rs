@@ -6,51 +6,51 @@ use crate::http::status::Status;
 /// What one call of [`decode`](super::BodyDecoder::decode) found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded<'a> {
-    /// Body bytes, a part of the input; may be empty.
+    /// Body bytes, borrowed from the input; may be empty.
     pub data: &'a [u8],
-    /// Bytes of the input used up, framing included.
+    /// The number of input bytes that were used, framing included.
     pub consumed: usize,
-    /// Whether the body (with its trailers) is whole.
+    /// Whether the body is complete, with its trailers.
     pub is_end: bool,
 }
 
-/// Why a body is refused. One variant a cause.
+/// Why a body is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// The declared length, or the sizes of the chunks so far, are above the limit.
+    /// The declared length, or the sum of the chunk sizes so far, exceeds the limit.
     #[error("the body is too large")]
     TooLarge,
-    /// A chunk without a size.
+    /// A chunk has no size.
     #[error("a chunk has no size")]
     NoSize,
-    /// A size of more digits than fit 64 bits.
+    /// A chunk size has more digits than fit into 64 bits.
     #[error("a chunk size is too long")]
     SizeTooLong,
-    /// Something behind the size that is neither an extension nor CRLF.
+    /// A chunk size is followed by something that is neither an extension nor CRLF.
     #[error("a chunk size is malformed")]
     BadSize,
-    /// Something after the size that does not follow the grammar of extensions.
+    /// A chunk extension does not follow the grammar.
     #[error("a chunk extension is malformed")]
     BadExtension,
-    /// A line end in the quoted value of an extension.
+    /// A line ends within a quoted extension value.
     #[error("a quoted string in a chunk extension is not closed")]
     OpenQuote,
-    /// Extensions above the limit of one chunk or of one body.
+    /// The extensions exceed the limit of one chunk or of one body.
     #[error("the chunk extensions are too long")]
     ExtensionTooLong,
-    /// CR without LF behind it.
-    #[error("a chunk holds a bare CR")]
+    /// A CR is not followed by LF.
+    #[error("a chunk contains a bare CR")]
     BareCr,
-    /// Chunk data that goes on where CRLF should be.
+    /// Chunk data is not followed by CRLF.
     #[error("the data of a chunk does not end with CRLF")]
     DataNotClosed,
-    /// What is wrong with the trailer section.
+    /// The trailer section is malformed or too long.
     #[error(transparent)]
     Trailer(#[from] FieldError),
 }
 
 impl BodyError {
-    /// The status that answers it: 400, 413 or 431.
+    /// The status of the response: 400, 413 or 431.
     pub fn status(self) -> Status {
         match self {
             Self::TooLarge => Status(413),

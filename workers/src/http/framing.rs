@@ -1,22 +1,22 @@
-//! The length of a request's body (RFC 9112 §6.3), decided once, from the head alone.
+//! The length of a request's body (RFC 9112 §6.3), decided once, from the head.
 //!
 //! Section 6.3 lists eight rules in order of precedence. This server is stricter wherever a rule leaves a
 //! choice: a request that two implementations could frame differently is refused, and every refusal closes
-//! the connection, so that no byte behind such a head is ever read as a request.
+//! the connection, so that no byte after such a head is ever read as a request.
 //!
 //! | rule | says | here |
 //! |---|---|---|
 //! | 1 | A response to HEAD, and one with 1xx, 204 or 304, has no body. | [`ResponseHead::send`] |
 //! | 2 | A 2xx response to CONNECT opens a tunnel. | CONNECT gets 501, in [`request_line`]. |
 //! | 3 | Transfer-Encoding overrides Content-Length, and both together ought to be handled as an error. | 400, in [`Framing::of_request`] |
-//! | 4 | A body whose final transfer coding is chunked ends where the chunked data ends. In a request, another final coding is a 400. | [`Framing::Chunked`]; [`TransferCoding::with`] refuses all but `chunked` alone. |
+//! | 4 | A body whose final transfer coding is chunked ends where the chunked data ends. In a request, another final coding is a 400. | [`Framing::Chunked`]; [`TransferCoding::with`] accepts `chunked` only. |
 //! | 5 | An invalid Content-Length is a 400, unless it is a list of one valid number, repeated. | 400, in [`content_length`]. A list is refused, too: RFC 9110 §8.6 allows that. |
 //! | 6 | A valid Content-Length is the number of bytes. | [`Framing::Length`] |
 //! | 7 | A request without either has no body. | [`Framing::None`] |
 //! | 8 | A response without a declared length ends with the connection. | [`ReplyFraming::UntilClose`], to HTTP/1.0 only |
 //!
 //! Two rules of §6.1 come in. Transfer-Encoding in HTTP/1.0 means faulty framing, which is a 400 here. A
-//! coding that the server does not know is a 501, also where rule 4 alone would make it a 400. nginx does the
+//! coding that the server does not know is a 501, even where rule 4 asks for a 400. nginx does the
 //! same, and the connection closes either way.
 //!
 //! [`ResponseHead::send`]: super::ResponseHead::send
@@ -88,7 +88,7 @@ impl TransferCoding {
     /// Shape:  the list of all Transfer-Encoding fields together is exactly `chunked`, in any case. There are
     ///         no parameters and no empty elements: a reader that ignores them frames the body differently
     ///         from one that does not.
-    /// Errors: 501 for an unknown coding (RFC 9112 §6.1). It is a 400 behind `chunked`, which must be the
+    /// Errors: 501 for an unknown coding (RFC 9112 §6.1). After `chunked`, it is a 400: `chunked` must be the
     ///         last coding and come once.
     pub(super) fn with(self, value: &[u8]) -> Result<Self, HeadError> {
         let mut coding = self;
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunked_alone_in_any_case_is_understood() {
+    fn chunked_alone_is_understood_in_any_case() {
         for good in ["chunked", "Chunked", "CHUNKED"] {
             assert_eq!(TransferCoding::Absent.with(good.as_bytes()), Ok(TransferCoding::Chunked));
         }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn chunked_twice_not_last_or_dressed_up_is_refused() {
+    fn chunked_twice_not_last_or_decorated_is_refused() {
         for bad in [
             "",
             ",",

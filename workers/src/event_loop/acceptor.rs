@@ -13,7 +13,7 @@ use crate::connection::ConnInfo;
 use crate::event_loop::client_table::Token;
 use crate::event_loop::drive::WorkerContext;
 use crate::event_loop::poller::{Interest, Poller};
-use crate::process::fork_guard::Mark;
+use crate::process::fork_guard::FdGuard;
 use crate::shared::fd::{self, Accepted, Arrival, accept};
 use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::ServerState;
@@ -46,7 +46,7 @@ pub(super) enum Outcome {
 /// All listeners of this worker.
 pub(super) struct Acceptor {
     /// Declared before the listeners, because they have to be dropped first.
-    guards: Vec<Mark>,
+    guards: Vec<FdGuard>,
     listeners: Vec<Listener>,
     /// Says whether another server has the listeners, too.
     header: &'static Header,
@@ -73,7 +73,8 @@ enum AcceptorState {
 
 impl Acceptor {
     pub(super) fn new(listeners: Vec<Listener>, header: &'static Header) -> Self {
-        let guards = listeners.iter().map(|listener| Mark::of(listener.socket.as_fd())).collect();
+        let guards =
+            listeners.iter().map(|listener| FdGuard::of(listener.socket.as_fd())).collect();
         Self {
             guards,
             listeners,

@@ -29,14 +29,14 @@ use crate::event_loop::client_table::Token;
 use crate::event_loop::deadlines::Deadlines;
 use crate::event_loop::poller::{Interest, Poller};
 use crate::http::{Head, Persistence, Version};
-use crate::process::fork_guard::{Mark, Private};
+use crate::process::fork_guard::{FdGuard, GuardedFd};
 use crate::shared::fd::Arrival;
 use crate::spool::Spool;
 
 /// A connection and everything that belongs to its current request.
 pub struct Client<B: AppBody> {
     /// Declared before the socket, because it has to be dropped first.
-    guard: Mark,
+    guard: FdGuard,
     socket: OwnedFd,
     conn: Connection<B::Chunk>,
     /// Bytes that were read but not used before the loop went on to other clients.
@@ -59,7 +59,7 @@ enum Activity<B: AppBody> {
     Receiving { spool: Option<Spool> },
     Called { at: Instant, record: Option<Box<Record>> },
     Streaming { body: B, record: Box<Record> },
-    SendingFile { owner: B, file: Private<OwnedFd>, record: Box<Record> },
+    SendingFile { owner: B, file: GuardedFd<OwnedFd>, record: Box<Record> },
 }
 
 /// What is kept of a request while it is answered: for the access log, and for the scoreboard while the
@@ -109,7 +109,7 @@ impl<B: AppBody> Client<B> {
     /// Takes over a connection that was just accepted, or that another worker kept.
     pub fn adopt(socket: OwnedFd, info: ConnInfo) -> Self {
         Self {
-            guard: Mark::of(socket.as_fd()),
+            guard: FdGuard::of(socket.as_fd()),
             socket,
             conn: Connection::new(info),
             unread: Vec::new(),
@@ -275,7 +275,7 @@ impl<B: AppBody> Client<B> {
     /// [`Client::stream`].
     pub fn send_file(&mut self, file: OwnedFd, owner: B, record: impl FnOnce() -> Record) {
         let record = self.take_record().unwrap_or_else(|| Box::new(record()));
-        self.activity = Activity::SendingFile { owner, file: Private::new(file), record };
+        self.activity = Activity::SendingFile { owner, file: GuardedFd::new(file), record };
     }
 
     fn take_record(&mut self) -> Option<Box<Record>> {

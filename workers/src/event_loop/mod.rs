@@ -51,7 +51,7 @@ use crate::event_loop::client_table::Token;
 use crate::event_loop::drive::{Reading, Wait, WorkerContext, close_reply, drive};
 use crate::event_loop::poller::{Event, Interest, Poller};
 use crate::http::Persistence;
-use crate::process::fork_guard::{self, Guarded, Mark};
+use crate::process::fork_guard::{self, FdGuard, ForkGuard};
 use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::Command;
 use crate::shared::socket_name::SocketName;
@@ -104,8 +104,8 @@ pub struct EventLoop<'a, A: Application> {
 
 /// Keeps the loop's own descriptors from children of the application.
 struct ForkGuards {
-    _marks: [Mark; 3],
-    _guarded: Guarded,
+    _marks: [FdGuard; 3],
+    _guarded: ForkGuard,
 }
 
 /// What is due in this turn and in the next one.
@@ -126,7 +126,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let WorkerInit { supervisor, log, access_log, ticker, .. } = init;
         let poller = Poller::new(BATCH)?;
         let guarded = fork_guard::begin();
-        let marks = [poller.as_fd(), doorbell.as_fd(), control_fd.as_fd()].map(Mark::of);
+        let marks = [poller.as_fd(), doorbell.as_fd(), control_fd.as_fd()].map(FdGuard::of);
         let link = SupervisorLink::new(doorbell, control_fd, supervisor);
         link.watch(&poller)?;
         let mut acceptor = Acceptor::new(listeners, header);

@@ -3,7 +3,7 @@ use super::*;
 const BEGIN: &str = "<!-- options:begin -->\n";
 const END: &str = "<!-- options:end -->";
 
-/// `ARCTOS_BLESS=1 cargo test -p arctos --no-default-features options` writes the table anew.
+/// `ARCTOS_BLESS=1 cargo test -p arctos --lib --no-default-features table_of_options` rewrites the table.
 #[test]
 fn the_guide_holds_the_table_of_options() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/options.md");

@@ -1,5 +1,5 @@
-"""Hooks: functions of the application's that are called beside it. Where each runs, in which order, and what
-becomes of one that fails."""
+"""Hooks: functions of the application that the server calls. Where each runs, in which order, and what happens
+if one fails."""
 
 import os
 import re
@@ -22,7 +22,7 @@ RELOAD_DONE = "reload.done"
 RELOAD_FAILED = "reload.failed"
 OPTIONS = ("--on-start", "--post-fork", "--worker-ready", "--worker-exit")
 
-# What they import is there already: whoever is not root may not be able to read the interpreter's library.
+# Their imports are loaded already: another user may not be able to read the library of the interpreter.
 HOOKS = '''
 import os, sys
 
@@ -70,7 +70,7 @@ ALL = tuple(word for name in OPTIONS for word in (name, "hooks:" + name.strip("-
 
 
 class Told(NamedTuple):
-    """What a hook said."""
+    """What a hook reported."""
 
     hook: str
     pid: int
@@ -82,14 +82,14 @@ class Told(NamedTuple):
 
 
 class Unawaited(Server):
-    """A server that a test awaits itself."""
+    """A server whose start the test awaits itself."""
 
     def __enter__(self):
         return self
 
 
 def told(server, hook=None):
-    """What hooks have said so far, or one of them."""
+    """Returns the reports of all hooks so far, or those of one hook."""
     lines = [line[5:] for line in server.log.splitlines() if line.startswith("HOOK ")]
     said = [Told(**literal_eval(line)) for line in lines]
     return [one for one in said if hook in (None, one.hook)]
@@ -97,7 +97,7 @@ def told(server, hook=None):
 
 @pytest.fixture
 def shop(tmp_path):
-    """A folder with an application and hooks."""
+    """A directory with an application and hooks."""
     (tmp_path / "shop.py").write_text(SHOP)
     (tmp_path / "hooks.py").write_text(HOOKS)
     return tmp_path
@@ -129,7 +129,7 @@ def test_a_worker_becomes_ready_after_its_hook(serve, shop, make_gate):
     (shop / "waits.py").write_text(f"def ready(worker):\n    open({gate.path!r}).read()\n")
     with Unawaited("shop:app", "--worker-ready", "waits:ready", cwd=shop) as server:
         server.wait_for("worker.started")
-        gate_end = os.open(gate.path, os.O_WRONLY)  # returns once the hook waits there
+        gate_end = os.open(gate.path, os.O_WRONLY)  # returns once the hook waits at the other end
         assert server.events(WORKER_READY) == []
         os.close(gate_end)
         server.ready()
@@ -137,18 +137,18 @@ def test_a_worker_becomes_ready_after_its_hook(serve, shop, make_gate):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 def test_hooks_run_without_root_privileges():
-    folder = Path(tempfile.mkdtemp())
+    directory = Path(tempfile.mkdtemp())
     try:
-        folder.chmod(0o755)
+        directory.chmod(0o755)
         for name, source in (("shop.py", SHOP), ("hooks.py", HOOKS)):
-            (folder / name).write_text(source)
-        with Server("shop:app", *ALL, "-u", "nobody", "-g", "nogroup", cwd=folder) as server:
+            (directory / name).write_text(source)
+        with Server("shop:app", *ALL, "-u", "nobody", "-g", "nogroup", cwd=directory) as server:
             server.stop()
             hooks = {one.hook for one in told(server)}
             assert hooks == {"on_start", "post_fork", "import", "worker_ready", "worker_exit", "atexit"}
             assert {one.uid for one in told(server)} == {65534}
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
 def test_a_repeated_option_runs_all_its_hooks_in_order(serve, shop):
@@ -197,7 +197,7 @@ def test_a_failing_exit_hook_does_not_change_how_a_worker_exited(serve, shop):
 def test_the_exit_hook_runs_after_the_last_request(serve, shop, connect, gate):
     server = serve("shop:app", *ALL, cwd=shop)
     wire = connect(server).get(f"/wait?{gate.path}")
-    gate_end = os.open(gate.path, os.O_WRONLY)  # returns once the application waits there
+    gate_end = os.open(gate.path, os.O_WRONLY)  # returns once the application waits at the other end
     server.send(signal.SIGTERM)
     server.wait_for("server.stopping")
     os.close(gate_end)

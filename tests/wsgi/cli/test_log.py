@@ -1,4 +1,4 @@
-"""The logs: one line an event, on standard error; the access log, without the query."""
+"""The logs: one line per event on standard error, and the access log, without the query."""
 
 import json
 import os
@@ -23,14 +23,14 @@ from support.wire import Wire
 
 
 def wait_for_json(server, event):
-    """Waits until a log of JSON has the event, and returns all its lines so far."""
+    """Waits until the JSON log has the event, and returns all lines so far."""
     with server._said:
         assert server._said.wait_for(lambda: any(f'"event":"{event}"' in line for line in server._lines), PATIENCE_S), server.log
     return [json.loads(line) for line in server.log.splitlines()]
 
 
 def address_of(lines):
-    """Where a server listens, by the lines of its JSON log."""
+    """Returns the address of a server from the lines of its JSON log."""
     listen = next(line["listen"] for line in lines if line["event"] == SERVER_READY)
     return "127.0.0.1", int(listen.rpartition(":")[2].rstrip("/"))
 
@@ -73,7 +73,7 @@ def test_a_log_of_errors_only_is_empty_when_nothing_fails(tmp_path):
     path = tmp_path / "pid"
     server = Server("plain:app", "--log-level", "error", "--pid", path, workers=1)
     try:
-        # It says nothing, so it is awaited by its pid file, which is written when it is ready.
+        # It logs nothing. Its pid file, which is written when it is ready, is awaited instead.
         wait_for_file(path, server.process)
         server.stop()
         assert server.log == ""
@@ -269,7 +269,7 @@ def test_a_log_that_nobody_reads_costs_log_lines_only(tmp_path):
     try:
         wait_for_file(pid_file, process)
         with Wire(path) as wire:
-            for _ in range(500):  # a pipe holds 64 KB, and each writes two lines
+            for _ in range(500):  # a pipe holds 64 KB, and each request writes two lines
                 assert wire.get("/errors").response().status == 200
         process.terminate()
         assert process.wait(PATIENCE_S) == 0

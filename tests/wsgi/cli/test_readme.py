@@ -1,5 +1,4 @@
-"""What README and the recipes beside it claim: their options, commands, names and samples are those of
-the installed wheel."""
+"""The options, commands, names and samples in the README and in the recipes match the installed wheel."""
 
 import ast
 import re
@@ -11,14 +10,14 @@ import yaml
 from support.server import README, ROOT, printed_configuration, run
 from yellowbox_statsd.metrics import Metric
 
-# Files that make up one deployment have tests of their own.
+# The files that make up one deployment have tests of their own.
 DEPLOYED = {"deployment.yaml", "hpa.yaml", "pdb.yaml", "prometheus-adapter.yaml", "service.yaml"}
 KUBERNETES = sorted((ROOT / "scripts" / "kubernetes").glob("*.yaml"))
 RECIPES = [path for path in KUBERNETES if path.name not in DEPLOYED]
 
-# Options in README that are another program's, and gunicorn's that arctos does not have.
+# Options in the README of other programs, and Gunicorn options that arctos does not have.
 FOREIGN = {"--rounds", "--peers", "--reload"}
-# What Kubernetes puts in place of a `valueFrom`.
+# The values that Kubernetes substitutes for a `valueFrom`.
 DOWNWARD = {
     "status.hostIP": "10.1.2.3",
     "metadata.uid": "8b1c-uid",
@@ -27,7 +26,7 @@ DOWNWARD = {
     "metadata.labels['tags.datadoghq.com/service']": "shop",
     "metadata.labels['tags.datadoghq.com/version']": "1.4.2",
 }
-# The configuration that a recipe comes to.
+# The configuration that a recipe results in.
 EXPECTED = {
     "datadog-socket.yaml": {
         "--statsd-host": "unix:///var/run/datadog/dsd.socket",
@@ -53,21 +52,21 @@ EXPECTED = {
 
 
 def blocks(language):
-    """The code blocks of a language; those without one have the language ''."""
+    """Returns the code blocks of a language; `''` selects those without one."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
     return [text for its_language, text in found if its_language == language]
 
 
 @pytest.fixture(scope="module")
 def options():
-    """All that --help has, that of the server and those of the verbs."""
+    """All options in --help of the server and of its verbs."""
     verbs = [("ctl", verb) for verb in ("status", "reload", "stop", "scale", "dump", "recycle", "metrics")]
     helps = [run(*words, "--help")[1] for words in [(), ("top",), *verbs]]
     return {option for text in helps for option in re.findall(r"--[a-z][a-z-]+", text)}
 
 
 def table():
-    """README's table of all metrics: kind and name in Prometheus, by name."""
+    """The table of all metrics in the README: kind and Prometheus name by name."""
     text = README.partition("<!-- metrics:begin -->")[2].partition("<!-- metrics:end -->")[0]
     rows = re.findall(r"^\| `([a-z0-9_.]+)` \| ([a-z]+) \| [^|]* \| `([a-z0-9_]+)` \|", text, re.M)
     assert len(rows) > 40
@@ -78,7 +77,7 @@ def table():
 
 
 def commands(program):
-    """Command lines of README's shell blocks that start this program, without it."""
+    """Returns the arguments of each command line in a shell block of the README that starts this program."""
     lines = "".join(blocks("sh")).splitlines()
     words = [shlex.split(line, comments=True) for line in lines if re.match(rf"(\S+/)?{program}\b", line)]
     return [[word for word in line[1:] if word != "&"] for line in words]
@@ -136,7 +135,7 @@ def test_links_lead_somewhere():
 
 
 def sample(first_line):
-    """The block that begins so."""
+    """Returns the block that begins with this text."""
     [found] = [block for block in blocks("") if block.startswith(first_line)]
     return found.splitlines()
 
@@ -175,7 +174,7 @@ def documents(path):
 
 
 def containers(path):
-    """All containers of a recipe's Deployment: those for the init phase, and the others."""
+    """Returns the init containers and the other containers in the Deployment of a recipe."""
     [pod] = [document["spec"]["template"]["spec"] for document in documents(path) if document["kind"] == "Deployment"]
     return pod.get("initContainers", []), pod["containers"]
 
@@ -215,7 +214,7 @@ def test_a_recipe_results_in_the_configuration_that_it_claims(path):
         case ["arctos"]:
             pass
         case ["sh", "-c", script, "arctos"]:
-            # As the shell makes it of the file that the init container leaves.
+            # As the shell reads it from the file that the init container writes.
             assert script == 'exec arctos --zone "$(cat /zone/name)" "$@"'
             words = ["--zone", "zone-of-the-file", *words]
     found = printed_configuration(words, **env)
@@ -239,8 +238,8 @@ def test_scripts_in_recipes_are_python():
 
 
 def mapped(rules, name, kind):
-    """What statsd_exporter makes of a name: rules without wildcards first, then those with regular
-    expressions, in their order; what is no letter, digit or underscore becomes one."""
+    """Maps a name as statsd_exporter does: rules without wildcards first, then regular expressions in order.
+    A character that is no letter, digit or underscore becomes an underscore."""
     exact = [rule for rule in rules if "match_type" not in rule and rule["match"] == name]
     matching = [
         rule

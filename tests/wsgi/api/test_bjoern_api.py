@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from support.ports import free_port
 from support.script import SCRIPTS, Script, get
 from support.server import PATIENCE_S, run
 from support.wire import Wire
@@ -22,13 +23,6 @@ def start():
     """Starts programs, and kills what is left of them after the test."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(Script(*arguments, **options))
-
-
-def free_port():
-    """Returns a free port for a program that needs a number."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def connected(address, script):

@@ -135,7 +135,7 @@ def test_a_worker_becomes_ready_after_its_hook(serve, shop, make_gate):
         server.ready()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 def test_hooks_run_without_root_privileges():
     directory = Path(tempfile.mkdtemp())
     try:

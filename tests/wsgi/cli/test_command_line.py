@@ -194,7 +194,7 @@ def test_an_address_that_cannot_be_bound_exits_1_and_is_named():
     assert "203.0.113.1:1" in said
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 def test_the_application_is_imported_as_the_user_it_runs_as(connect):
     directory = Path(tempfile.mkdtemp())
     try:
@@ -218,7 +218,7 @@ def test_the_application_is_imported_as_the_user_it_runs_as(connect):
         shutil.rmtree(directory)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 @pytest.mark.parametrize("how", ["current", "--chdir", "--pythonpath"])
 def test_a_directory_that_the_user_cannot_read_is_named(how):
     directory = Path(tempfile.mkdtemp())  # readable by its owner only
@@ -235,7 +235,7 @@ def test_a_directory_that_the_user_cannot_read_is_named(how):
         shutil.rmtree(directory)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
 def test_workers_cannot_regain_root_unless_configured_to(connect, preload):
     def status(*options):

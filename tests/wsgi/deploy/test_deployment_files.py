@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from support.activation import activated
 from support.deployment_files import (
     ARCTOS,
     KUBERNETES,
@@ -269,7 +269,7 @@ def _until_refused(port):
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except (ConnectionRefusedError, ConnectionResetError, TimeoutError):
             return
-    raise AssertionError("the door stays open")
+    raise AssertionError("the listener stays open")
 
 
 ISOLATED = ["unshare", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child"]
@@ -398,13 +398,8 @@ def activate(serve, shop, service, inbox):
 
     def start(listening, *prefix, **env):
         fd = listening.fileno()
-        place = "os.set_inheritable(3, True)" if fd == 3 else f"os.dup2({fd}, 3)"
-        pass_on = (
-            f"import os, sys; {place}; os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
-            "os.execv(sys.argv[1], sys.argv[1:])"
-        )
         env = shop.variables(unit_environment(service)) | {"NOTIFY_SOCKET": inbox.path} | env
-        command = [*prefix, sys.executable, "-c", pass_on, *shop.words(words_of(service, "ExecStart"))]
+        command = [*prefix, *activated(fd, *shop.words(words_of(service, "ExecStart")))]
         return serve(None, command=command, bind=[], workers=2, cwd=shop.directory, env=env, pass_fds=[fd])
 
     return start

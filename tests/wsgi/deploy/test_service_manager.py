@@ -32,10 +32,10 @@ def told(inbox):
 
 def until(inbox, state):
     """Receives all notifications up to this state."""
-    heard = [told(inbox)]
-    while state not in heard[-1]:
-        heard.append(told(inbox))
-    return heard
+    received = [told(inbox)]
+    while state not in received[-1]:
+        received.append(told(inbox))
+    return received
 
 
 def test_ready_reloading_and_stopping_are_sent_with_a_status(serve, inbox):
@@ -71,8 +71,8 @@ def test_the_watchdog_is_notified_from_start_to_stop(serve, inbox):
     server = serve("plain:app", command=MEANT, env={"NOTIFY_SOCKET": inbox.path, "WATCHDOG_USEC": "100000"})
     assert told(inbox) == ALIVE
     server.wait_for(SERVER_READY)
-    heard = [told(inbox) for _ in range(10)]
-    assert {"READY": "1", "STATUS": "Serving"} in heard and heard.count(ALIVE) >= 8
+    received = [told(inbox) for _ in range(10)]
+    assert {"READY": "1", "STATUS": "Serving"} in received and received.count(ALIVE) >= 8
     for number, states in ((signal.SIGHUP, ("RELOADING", "READY")), (signal.SIGTERM, ("STOPPING",))):
         server.send(number)
         for state in states:

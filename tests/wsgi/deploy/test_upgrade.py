@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.activation import activated
 from support.processes import children
 from support.server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY
 from support.traffic import traffic
@@ -176,12 +177,8 @@ def test_systemds_sockets_are_inherited(serve):
     """This includes sockets that no option names: LISTEN_PID is the pid of the first process."""
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         port, fd = inherited.getsockname()[1], inherited.fileno()
-        place = "os.set_inheritable(3, True)" if fd == 3 else f"os.dup2({fd}, 3)"
-        activate = (
-            f"import os, sys; {place}; os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
-            "os.execv(sys.executable, [sys.executable, '-m', 'arctos', *sys.argv[1:]])"
-        )
-        server = serve("plain:app", bind=[], command=[sys.executable, "-c", activate], pass_fds=[fd])
+        command = activated(fd, sys.executable, "-m", "arctos")
+        server = serve("plain:app", bind=[], command=command, pass_fds=[fd])
         for _ in range(2):
             server.upgrade()
             assert server.ready().ports == [port]

@@ -10,6 +10,7 @@ import sys
 import uuid
 
 import pytest
+from support.activation import activated
 from support.server import (
     APPS,
     EXIT_CONFIGURATION,
@@ -137,12 +138,8 @@ def test_systemds_sockets_are_served(serve):
     """systemd(1) passes descriptors from 3 on, and names the process they are for (sd_listen_fds(3))."""
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         port, fd = inherited.getsockname()[1], inherited.fileno()
-        place = "os.set_inheritable(3, True)" if fd == 3 else f"os.dup2({fd}, 3)"
-        activate = (
-            f"import os, sys; {place}; os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
-            "os.execv(sys.executable, [sys.executable, '-m', 'arctos', *sys.argv[1:]])"
-        )
-        serve("plain:app", bind=[], command=[sys.executable, "-c", activate], pass_fds=[fd])
+        command = activated(fd, sys.executable, "-m", "arctos")
+        serve("plain:app", bind=[], command=command, pass_fds=[fd])
         assert answers(("127.0.0.1", port))
 
 

@@ -11,19 +11,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.ports import free_port
 from support.server import PATIENCE_S, ROOT
 
 STATSD = ROOT / "target" / "npm" / "node_modules" / "statsd" / "stats.js"
 FLUSH_MS = 100
 ATTEMPTS = 5
 MARK = "test.mark"
-
-
-def free_port(kind):
-    """Returns a port that is free now. statsd replaces 0 by its default port."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class EtsyStatsd:
@@ -38,7 +32,7 @@ class EtsyStatsd:
         self.process = None
         self.port = 0
         for _ in range(ATTEMPTS):
-            self.port = free_port(socket.SOCK_DGRAM)
+            self.port = free_port(socket.SOCK_DGRAM)  # statsd replaces 0 by its default port
             if self._start():
                 return
         raise AssertionError("".join(self._said))

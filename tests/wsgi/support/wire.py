@@ -138,7 +138,7 @@ class Wire:
         while size := int(self.until(b"\r\n"), 16):
             body += self.exactly(size)
             assert self.exactly(2) == b"\r\n"
-        assert self.exactly(2) == b"\r\n", "trailers nobody asked for"
+        assert self.exactly(2) == b"\r\n", "unexpected trailers"
         return body
 
     def is_closed(self):

@@ -1,7 +1,7 @@
 """Plain WSGI applications, one per path: `plain:app` routes to all of them.
 
 An application that waits for the test reads a FIFO that the test writes to (`?gate=PATH`). One that notifies the
-test sends a datagram to a unix socket (`?tell=PATH`). Neither side sleeps or polls.
+test sends a datagram to a unix socket (`?notify=PATH`). Neither side sleeps or polls.
 """
 
 import contextvars
@@ -45,7 +45,7 @@ def wait_for_gate(environ):
         gate.read()
 
 
-def tell(path, text):
+def notify(path, text):
     """Sends a datagram to the test."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
         to.sendto(text.encode(), path)
@@ -165,7 +165,7 @@ class Named:
     """Yields many bytes and then the value of the context variable, which it sends to the test when it is closed."""
 
     def __init__(self, environ):
-        self.tell = query(environ, "tell")
+        self.notify = query(environ, "notify")
         self.items = iter((b"x" * int(query(environ, "bytes")), None))
 
     def __iter__(self):
@@ -175,7 +175,7 @@ class Named:
         return next(self.items) or NAME.get().encode()
 
     def close(self):
-        tell(self.tell, NAME.get())
+        notify(self.notify, NAME.get())
 
 
 def named(environ, start_response):
@@ -259,14 +259,14 @@ class Closing:
             raise
 
     def close(self):
-        tell(self.path, "closed")
+        notify(self.path, "closed")
 
 
 def closing(environ, start_response):
     """Notifies the test when it is closed. Yields `?items=` items, and raises after the last with `?failing=yes`."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     items = [b"item\n" * int(query(environ, "repeat", "1"))] * int(query(environ, "items", "2"))
-    return Closing(query(environ, "tell"), items, query(environ, "failing") == "yes")
+    return Closing(query(environ, "notify"), items, query(environ, "failing") == "yes")
 
 
 def header_lines(environ, start_response):
@@ -385,9 +385,9 @@ def slow(environ, start_response):
 
 
 def gate(environ, start_response):
-    """Reports over `?tell=` that it runs, and occupies its worker until the test opens the gate."""
-    if query(environ, "tell"):
-        tell(query(environ, "tell"), str(os.getpid()))
+    """Reports over `?notify=` that it runs, and occupies its worker until the test opens the gate."""
+    if query(environ, "notify"):
+        notify(query(environ, "notify"), str(os.getpid()))
     wait_for_gate(environ)
     return text(start_response, f"{os.getpid()}\n")
 
@@ -481,7 +481,7 @@ def orphan(environ, start_response):
     if child == 0:
         if os.fork() == 0:
             os.setsid()
-            tell(query(environ, "tell"), str(os.getpid()))
+            notify(query(environ, "notify"), str(os.getpid()))
             wait_for_gate(environ)
             os._exit(int(query(environ, "status", "0")))
         os._exit(0)

@@ -69,7 +69,7 @@ def fork_and_exit(environ, start_response):
         def close(self):
             if out_of == "close":
                 fork()
-                plain.tell(plain.query(environ, "tell"), f"{statuses}")
+                plain.notify(plain.query(environ, "notify"), f"{statuses}")
 
     statuses, out_of = [], plain.query(environ, "out_of")
     start_response("200 OK", [("Content-Type", "text/plain")])

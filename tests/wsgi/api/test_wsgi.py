@@ -140,7 +140,7 @@ def test_start_response_may_be_called_as_late_as_the_first_item(wire):
 
 @pytest.mark.parametrize("failing", ["no", "yes"])
 def test_the_iterable_is_closed_exactly_once(plain, connect, inbox, failing):
-    connect(plain).get(f"/closing?tell={inbox.path}&failing={failing}", "Connection: close").to_end()
+    connect(plain).get(f"/closing?notify={inbox.path}&failing={failing}", "Connection: close").to_end()
     assert inbox.receive() == "closed"
     assert connect(plain).get("/hello").response().status == 200
     assert not inbox.has_more()

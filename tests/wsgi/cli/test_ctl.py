@@ -131,7 +131,7 @@ def test_a_server_that_starts_is_alive_and_not_ready(code, gate, path):
 def test_a_server_that_stops_is_alive_and_not_ready(serve, connect, gate, inbox, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     server.send(signal.SIGTERM)
     server.wait_for(SERVER_STOPPING)
@@ -193,7 +193,7 @@ def test_status_shows_the_server_and_its_workers(serve, connect, ctl, path):
 def test_status_shows_the_request_that_a_worker_is_busy_with(serve, connect, ctl, gate, inbox, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     (worker,) = status(path)["workers"]
     assert worker["request"]["line"].startswith("GET /gate")
@@ -233,7 +233,7 @@ def test_scale_to_more_than_there_is_room_for_changes_nothing(serve, ctl, path):
 def test_dump_writes_the_stack_of_a_worker_to_the_log(serve, connect, ctl, gate, inbox, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     pid = inbox.receive()
     exit_code, output, _ = ctl("dump", 0)
     assert exit_code == EXIT_DONE and pid in output
@@ -428,7 +428,7 @@ def test_stop_ends_the_server(serve, ctl, path, words):
 def test_a_graceful_stop_finishes_the_running_request(serve, connect, ctl, gate, inbox, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     assert ctl("stop")[0] == EXIT_DONE
     exit_code, _, errors = ctl("reload", "--wait")

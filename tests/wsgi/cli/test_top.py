@@ -170,7 +170,7 @@ def test_top_shows_rates_and_percentiles(server, top):
 
 def test_top_shows_a_running_request_without_its_query(server, connect, gate, inbox, top):
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     lines = top.wait_for_text("GET /gate")
     (row,) = [row for row in table(lines) if "GET" in row["request"]]
@@ -179,7 +179,7 @@ def test_top_shows_a_running_request_without_its_query(server, connect, gate, in
     gate.open()
     assert wire.response().status == 200
     top.wait_for(lambda lines: not any("GET /gate" in line for line in lines))
-    assert b"tell=" not in top.raw and inbox.path.encode() not in top.raw
+    assert b"notify=" not in top.raw and inbox.path.encode() not in top.raw
 
 
 def test_top_follows_the_size_of_its_terminal(server, top):
@@ -197,7 +197,7 @@ def test_top_follows_the_size_of_its_terminal(server, top):
 
 def test_d_dumps_the_stack_of_the_selected_worker(server, connect, gate, inbox, top):
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     pid = inbox.receive()
     lines = top.wait_for_text("GET /gate")
     (slot,) = [int(row["slot"]) for row in table(lines) if row["pid"] == pid]

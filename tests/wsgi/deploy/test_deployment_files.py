@@ -241,7 +241,7 @@ def test_a_stop_proceeds_as_the_readme_says(deploy, container, connect, gate, in
     admin = admin_port(server)
     paths = {name: probe["httpGet"]["path"] for name, probe in probes(container).items()}
     held = connect(server)
-    held.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    held.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     server.send(signal.SIGTERM)
     server.wait_for(SERVER_STOPPING)
@@ -414,10 +414,10 @@ def listening():
 
 def receive(inbox, state):
     """Returns all notifications up to this state."""
-    told = []
-    while state not in told:
-        told += inbox.receive().splitlines()
-    return told
+    notified = []
+    while state not in notified:
+        notified += inbox.receive().splitlines()
+    return notified
 
 
 def reload(shop, service):
@@ -432,8 +432,8 @@ def test_reloading_the_unit_reports_the_result(activate, shop, service, listenin
     receive(inbox, "READY=1")
     ended = reload(shop, service)
     assert ended.returncode == 0, ended.stderr
-    told = receive(inbox, "READY=1")
-    assert "RELOADING=1" in told and any(re.fullmatch(r"MONOTONIC_USEC=\d+", line) for line in told)
+    notified = receive(inbox, "READY=1")
+    assert "RELOADING=1" in notified and any(re.fullmatch(r"MONOTONIC_USEC=\d+", line) for line in notified)
     shop.module.write_text("raise RuntimeError('broken on purpose')\n")
     ended = reload(shop, service)
     assert ended.returncode == 1 and "RuntimeError: broken on purpose" in ended.stderr

@@ -25,7 +25,7 @@ def test_it_reaps_orphans_whatever_they_exit_with(first_process, connect, make_g
     workers = [pid for pid in children(first) if state(pid) != "Z"]
     for status in (0, 3, 4):
         gate = make_gate()
-        connect(server).get(f"/orphan?status={status}&gate={gate.path}&tell={inbox.path}").response()
+        connect(server).get(f"/orphan?status={status}&gate={gate.path}&notify={inbox.path}").response()
         inbox.receive()
         orphans = [pid for pid in children(first) if pid not in workers]
         assert len(orphans) == 1, "the first process adopts orphans"

@@ -92,7 +92,7 @@ def test_an_upgrade_under_load_loses_no_request(serve, mode):
 def test_a_request_that_runs_during_takeover_is_finished_by_its_own_worker(serve, connect, gate, inbox):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     since = server.position()
     server.send(signal.SIGUSR2)

@@ -100,7 +100,7 @@ def test_a_forked_child_exits_with_the_status_of_sys_exit(serve, out_of):
 
 def test_a_forked_child_exits_with_the_status_of_sys_exit_in_close(serve, inbox):
     server = serve("unruly:app")
-    ask(server, f"/fork-and-exit?by=exit&out_of=close&tell={inbox.path}")
+    ask(server, f"/fork-and-exit?by=exit&out_of=close&notify={inbox.path}")
     assert inbox.receive() == "[7]"
 
 
@@ -286,7 +286,7 @@ def counted(admin):
     return Counter({labels["worker"]: value for labels, value in samples(admin, "arctos_resp_done")})
 
 
-class Told:
+class Received:
     """The answers that clients received from the workers of each slot."""
 
     def __init__(self, server):
@@ -336,12 +336,12 @@ def test_corrupted_counters_affect_one_slot_until_its_worker_is_replaced(serve, 
         load.wait_for_answers(60)
     only_of(load, scribbler)
     assert len(server.worker_pids()) == 3 and scribbler not in server.worker_pids()
-    told = Told(server).add(load).settle()
+    received = Received(server).add(load).settle()
     spoilt = counted(admin)
-    assert [spoilt[other] for other in "012" if other != slot] == [told[other] for other in "012" if other != slot]
+    assert [spoilt[other] for other in "012" if other != slot] == [received[other] for other in "012" if other != slot]
     with traffic(server, clients=9) as load:
         load.wait_for_answers(200)
     assert set(load.summary()) == {"ANSWERED"}, load.summary()
-    told = Told(server).add(load).settle()
-    assert counted(admin) - spoilt == told, "all are right again"
-    assert told[slot] > 0
+    received = Received(server).add(load).settle()
+    assert counted(admin) - spoilt == received, "all are right again"
+    assert received[slot] > 0

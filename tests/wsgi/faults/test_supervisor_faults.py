@@ -334,7 +334,7 @@ def test_no_worker_is_killed_because_of_a_suspension_of(serve, who, inbox, gate,
     with mixed(server) as loads:
         for load in loads:
             load.wait_for_answers(20)
-        long = connect(server).get(f"/gate?tell={inbox.path}&gate={gate.path}")
+        long = connect(server).get(f"/gate?notify={inbox.path}&gate={gate.path}")
         inbox.receive()
         sleep_through([server.pid, *(workers if who == "all" else [])])
         server.wait_for(SUSPENDED)
@@ -465,7 +465,7 @@ def test_only_a_request_beyond_the_graceful_timeout_is_aborted_and_counted(serve
     with mixed(server) as loads:
         for load in loads:
             load.wait_for_answers(20)
-        long = connect(server).get(f"/gate?tell={inbox.path}&gate={gate.path}")
+        long = connect(server).get(f"/gate?notify={inbox.path}&gate={gate.path}")
         busy = int(inbox.receive())
         server.send(signal.SIGTERM)
         assert server.wait(timeout=10) == 0

@@ -104,9 +104,9 @@ def test_interleaved_responses_keep_their_own_context_variables(serve, connect, 
     keep the request, must belong to one request each."""
     server = serve("plain:app", workers=1)
     slow, fast = connect(server, receive_buffer_bytes=4096), connect(server)
-    slow.get(f"/named?name=Ada&bytes=8000000&tell={inbox.path}")
+    slow.get(f"/named?name=Ada&bytes=8000000&notify={inbox.path}")
     slow.exactly(1000)  # it has begun, and is larger than the socket buffers
-    answer = fast.get(f"/named?name=Bob&bytes=1&tell={inbox.path}").response()
+    answer = fast.get(f"/named?name=Bob&bytes=1&notify={inbox.path}").response()
     assert (answer.field("X-Before"), answer.body) == ("nobody", b"xBob")
     assert inbox.receive() == "Bob"
     slow.until(b"x" * 1000 + b"\r\n")  # the end of the first item

@@ -27,7 +27,7 @@ def test_an_unread_body_is_not_taken_for_the_next_request(wire):
 
 
 def test_after_connection_close_no_further_request_is_executed(wire, inbox):
-    wire.get("/hello", "Connection: close").get(f"/gate?tell={inbox.path}")
+    wire.get("/hello", "Connection: close").get(f"/gate?notify={inbox.path}")
     answer = wire.response()
     assert (answer.status, answer.field("Connection")) == (200, "close")
     assert wire.is_closed()
@@ -164,7 +164,7 @@ REFUSED = {
 def test_an_ambiguous_request_is_refused_and_nothing_after_it_is_executed(plain, connect, inbox, why):
     request, status = REFUSED[why]
     wire = connect(plain)
-    wire.send(request).get(f"/gate?tell={inbox.path}")
+    wire.send(request).get(f"/gate?notify={inbox.path}")
     answer = wire.response()
     assert (answer.status, answer.field("Connection")) == (status, "close")
     assert answer.is_whole and answer.field("Date")
@@ -176,7 +176,7 @@ def test_an_ambiguous_request_is_refused_and_nothing_after_it_is_executed(plain,
 
 def test_a_client_gone_during_the_response_closes_the_iterable_once(plain, connect, inbox):
     wire = connect(plain)
-    wire.get(f"/closing?items=500&repeat=20000&tell={inbox.path}")
+    wire.get(f"/closing?items=500&repeat=20000&notify={inbox.path}")
     wire.exactly(1000)
     wire.socket.close()
     assert inbox.receive() == "closed"

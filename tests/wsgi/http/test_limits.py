@@ -97,7 +97,7 @@ def test_a_head_that_is_not_whole_in_time_is_408(impatient, connect):
 
 
 def test_a_body_that_stops_is_408_and_the_application_is_not_called(impatient, connect, inbox):
-    wire = connect(impatient).send(f"POST /gate?tell={inbox.path} HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nabc")
+    wire = connect(impatient).send(f"POST /gate?notify={inbox.path} HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nabc")
     assert refused(wire, 408)
     assert not inbox.has_more()
 
@@ -114,13 +114,13 @@ def test_a_silent_connection_is_closed_without_a_response(impatient, connect):
 
 def test_a_client_that_does_not_read_is_cut_off_and_its_iterable_closed(impatient, connect, inbox):
     wire = connect(impatient, receive_buffer_bytes=4096)
-    wire.get(f"/closing?items=500&repeat=20000&tell={inbox.path}")
+    wire.get(f"/closing?items=500&repeat=20000&notify={inbox.path}")
     assert inbox.receive() == "closed"  # only the write timeout does that: this client keeps its connection open
     assert connect(impatient).get("/hello").response().status == 200
 
 
 def test_a_body_that_ends_early_never_reaches_the_application(impatient, connect, inbox):
-    wire = connect(impatient).send(f"POST /gate?tell={inbox.path} HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nabc")
+    wire = connect(impatient).send(f"POST /gate?notify={inbox.path} HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nabc")
     wire.socket.shutdown(socket.SHUT_WR)
     wire.to_end()
     assert connect(impatient).get("/hello").response().status == 200

@@ -35,7 +35,7 @@ def test_200_slow_readers_and_200_slow_senders_do_not_delay_a_fast_client(serve,
     alone = fast_client(server, connect)
     with SlowClients(server.port, SLOW_COUNT) as slow:
         beside = fast_client(server, connect)
-    told = ", ".join(
+    figures = ", ".join(
         f"{name}: median {statistics.median(times):.1f} ms, p95 {percentile(times, 95):.1f} ms"
         for name, times in (("alone", alone), ("beside slow clients", beside))
     )
@@ -44,6 +44,6 @@ def test_200_slow_readers_and_200_slow_senders_do_not_delay_a_fast_client(serve,
     # At most 50 ms may be added to the time of the application. What the machine itself adds (this process runs
     # 400 clients on the same cores) is measured without the slow clients.
     machine_ms = percentile(alone, 95) - APPLICATION_MS
-    assert statistics.median(beside) - APPLICATION_MS < ALLOWED_DELAY_MS, told
-    assert percentile(beside, 95) - APPLICATION_MS - machine_ms < ALLOWED_DELAY_MS, told
-    print(told)
+    assert statistics.median(beside) - APPLICATION_MS < ALLOWED_DELAY_MS, figures
+    assert percentile(beside, 95) - APPLICATION_MS - machine_ms < ALLOWED_DELAY_MS, figures
+    print(figures)

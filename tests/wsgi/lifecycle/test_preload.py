@@ -39,11 +39,11 @@ IMPORTED_BY = os.getpid()
 {more}
 
 def app(environ, start_response):
-    told = {{
+    facts = {{
         "word": WORD, "imported_by": IMPORTED_BY, "pid": os.getpid(), "random": random.random(),
         "threads": threading.active_count(),
     }}
-    body = json.dumps(told).encode()
+    body = json.dumps(facts).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """

@@ -12,7 +12,7 @@ from support.processes import state
 from support.server import APPS, PATIENCE_S, WORKER_READY, Server, clean_environment
 from support.wire import Wire
 
-TOLD = "import os, socket\ndef tell(path):\n    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), path)\n"
+NOTIFY = "import os, socket\ndef notify(path):\n    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), path)\n"
 FIRST = "most recent call first"  # of each thread's stack
 
 
@@ -26,7 +26,7 @@ def wait_for_text(server, *words):
 def test_a_worker_that_waits_in_a_request_shows_the_line(serve, connect, gate, inbox):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     os.kill(int(inbox.receive()), signal.SIGUSR2)
     wait_for_text(server, FIRST, "in gate", "in app")
     gate.open()
@@ -37,7 +37,7 @@ def test_a_worker_that_waits_in_a_request_shows_the_line(serve, connect, gate, i
 def test_a_dump_is_one_event_of_its_worker(serve, connect, gate, inbox, options):
     server = serve("plain:app", *options, workers=2)
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     pid = int(inbox.receive())
     os.kill(pid, signal.SIGUSR2)
     event = server.wait_for("worker.stacks")
@@ -57,7 +57,7 @@ def test_a_dump_is_one_object_where_the_log_is_json(serve, gate, inbox):
     try:
         (ready,) = [json.loads(line) for line in wait_for_text(server, '"server.ready"').splitlines() if '"server.ready"' in line]
         with Wire(("127.0.0.1", int(ready["listen"].rpartition(":")[2].rstrip("/")))) as wire:
-            wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+            wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
             pid = int(inbox.receive())
             os.kill(pid, signal.SIGUSR2)
             wait_for_text(server, '"worker.stacks"')
@@ -72,7 +72,7 @@ def test_a_dump_is_one_object_where_the_log_is_json(serve, gate, inbox):
 
 
 def test_a_dump_is_shown_at_any_level(tmp_path, gate, inbox):
-    (tmp_path / "hangs.py").write_text(f"{TOLD}tell({inbox.path!r})\nopen({gate.path!r}).read()\nfrom plain import app\n")
+    (tmp_path / "hangs.py").write_text(f"{NOTIFY}notify({inbox.path!r})\nopen({gate.path!r}).read()\nfrom plain import app\n")
     server = Server("hangs:app", "--log-level", "critical", "--pythonpath", APPS, workers=1, cwd=tmp_path)
     try:
         os.kill(int(inbox.receive()), signal.SIGUSR2)
@@ -83,11 +83,11 @@ def test_a_dump_is_shown_at_any_level(tmp_path, gate, inbox):
 
 def test_threads_are_shown_too(serve, connect, tmp_path, inbox):
     (tmp_path / "threaded.py").write_text(
-        f"{TOLD}import threading\n"
+        f"{NOTIFY}import threading\n"
         "def waits_in_a_thread(): threading.Event().wait()\n"
         "threading.Thread(target=waits_in_a_thread, daemon=True).start()\n"
         "from plain import app\n"
-        f"tell({inbox.path!r})\n"
+        f"notify({inbox.path!r})\n"
     )
     server = serve("threaded:app", "--pythonpath", APPS, workers=1, cwd=tmp_path)
     os.kill(int(inbox.receive()), signal.SIGUSR2)
@@ -97,10 +97,10 @@ def test_threads_are_shown_too(serve, connect, tmp_path, inbox):
 
 def test_c_code_that_holds_the_gil_is_shown(serve, connect, tmp_path, inbox):
     (tmp_path / "locked.py").write_text(
-        f"{TOLD}import ctypes\n"
+        f"{NOTIFY}import ctypes\n"
         "def holds_the_lock(): ctypes.PyDLL(None).pause()\n"  # until a signal has been handled
         "def app(environ, start_response):\n"
-        f"    tell({inbox.path!r})\n"
+        f"    notify({inbox.path!r})\n"
         "    holds_the_lock()\n"
         "    start_response('200 OK', [('Content-Length', '2')])\n"
         "    return [b'ok']\n"
@@ -118,7 +118,7 @@ def test_c_code_that_holds_the_gil_is_shown(serve, connect, tmp_path, inbox):
 
 
 def test_an_import_that_hangs_is_shown(tmp_path, gate, inbox):
-    (tmp_path / "hangs.py").write_text(f"{TOLD}tell({inbox.path!r})\nopen({gate.path!r}).read()\nfrom plain import app\n")
+    (tmp_path / "hangs.py").write_text(f"{NOTIFY}notify({inbox.path!r})\nopen({gate.path!r}).read()\nfrom plain import app\n")
     server = Server("hangs:app", "--pythonpath", APPS, workers=1, cwd=tmp_path)
     try:
         os.kill(int(inbox.receive()), signal.SIGUSR2)
@@ -143,8 +143,8 @@ def test_a_sigusr2_handler_replaced_by_the_import_is_reinstalled(serve, connect,
 
 def test_a_worker_without_standard_error_survives_a_dump(tmp_path, inbox):
     path = str(tmp_path / "socket")
-    (tmp_path / "told.py").write_text(f"{TOLD}tell({inbox.path!r})\nfrom plain import app\n")
-    command = [sys.executable, "-m", "arctos", "--bind", f"unix:{path}", "-w", "1", "--pythonpath", str(APPS), "told:app"]
+    (tmp_path / "notifies.py").write_text(f"{NOTIFY}notify({inbox.path!r})\nfrom plain import app\n")
+    command = [sys.executable, "-m", "arctos", "--bind", f"unix:{path}", "-w", "1", "--pythonpath", str(APPS), "notifies:app"]
     for redirection in ("2>/dev/full", "2>&-"):
         process = subprocess.Popen(
             ["sh", "-c", f'exec "$@" {redirection}', "sh", *command], cwd=tmp_path, env=clean_environment()

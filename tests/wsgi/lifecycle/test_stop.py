@@ -45,7 +45,7 @@ def test_a_stop_without_privileges_also_closes_the_listener(serve):
 def test_a_graceful_stop_finishes_the_running_request_and_closes(serve, connect, gate, inbox, number):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     server.send(number)
     gate.open()
@@ -66,7 +66,7 @@ def test_a_graceful_stop_does_not_wait_for_idle_connections(serve, connect):
 def test_a_request_beyond_the_graceful_timeout_is_aborted_and_exit_is_0(serve, connect, gate, inbox):
     server = serve("plain:app", "--graceful-timeout", 1, workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     server.stop(timeout=20)
     with pytest.raises(Ended):
@@ -116,7 +116,7 @@ def test_systemd_is_told_when_all_workers_are_ready_and_when_they_stop(serve, in
 def test_int_lets_a_running_request_finish_if_it_is_quick(serve, connect, gate, inbox):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     server.send(signal.SIGINT)
     gate.open()
@@ -127,7 +127,7 @@ def test_int_lets_a_running_request_finish_if_it_is_quick(serve, connect, gate, 
 def test_a_second_int_does_not_wait_for_the_running_request(serve, connect, gate, inbox):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={inbox.path}&gate={gate.path}")
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
     inbox.receive()
     server.send(signal.SIGINT)
     server.send(signal.SIGINT)

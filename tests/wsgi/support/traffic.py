@@ -298,6 +298,6 @@ def kill_in_request(server, journal, gate, inbox):
     with journal.connect(("127.0.0.1", server.port)) as wire:
         killer = threading.Thread(target=lambda: os.kill(int(inbox.receive()), signal.SIGKILL))
         killer.start()
-        killed = journal.request(wire, f"/gate?tell={inbox.path}&gate={gate.path}", "Connection: close")
+        killed = journal.request(wire, f"/gate?notify={inbox.path}&gate={gate.path}", "Connection: close")
         assert killed.outcome is not Outcome.ANSWERED
         killer.join()

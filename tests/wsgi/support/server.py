@@ -125,13 +125,17 @@ class Server:
     # --- Log and output ---
 
     def _read_log(self):
+        rest = b""
         with self.process.stderr as said:
-            for raw in said:
-                line = raw.decode("utf-8", "backslashreplace")
+            # An event and the text below it are one write(2). Whoever waits for the event gets the text too, because
+            # all lines that come at once are added at once.
+            while came := said.read1(1 << 16):
+                *lines, rest = (rest + came).split(b"\n")
                 with self._said:
-                    self._lines.append(line)
+                    self._lines += [line.decode("utf-8", "backslashreplace") + "\n" for line in lines]
                     self._said.notify_all()
         with self._said:
+            self._lines += [rest.decode("utf-8", "backslashreplace")] if rest else []
             self._log_ended = True
             self._said.notify_all()
 

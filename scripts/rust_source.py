@@ -34,10 +34,10 @@ class RustSource:
         return re.findall(r"\bmod\s+(\w+)\s*;", self._code)
 
     def functions(self):
-        """Functions with a body, outside of tests: (name, line, lines from `fn` to the closing brace)."""
+        """Functions with a body, those of tests too: (name, line, lines from `fn` to the closing brace)."""
         for match in re.finditer(r"\bfn\s+(\w+)", self._code):
             end = self._body_end(match.end())
-            if end is not None and not self._is_test(match.start()):
+            if end is not None:
                 yield match[1], self._line(match.start()), self._line(end) - self._line(match.start()) + 1
 
     def structs(self):

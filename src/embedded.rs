@@ -18,7 +18,7 @@ use arctos_worker::settings::Settings;
 use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, LogFormat};
-use arctos_worker::shared::scoreboard::entries::ServerState;
+use arctos_worker::shared::scoreboard::ServerState;
 use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::ticker::Ticker;
@@ -28,7 +28,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::emitter::collector::Collector;
 use crate::metrics::statsd::Statsd;
 use crate::metrics::{Snapshot, WorkerSample};
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// What a server inside of a process needs.
 pub struct Plan {
@@ -36,7 +36,7 @@ pub struct Plan {
     pub listener: OwnedFd,
     /// Where that is bound.
     pub name: SocketName,
-    /// Becomes readable when [`Application::signalled`] should be called; non-blocking.
+    /// Becomes readable when [`Application::run_signal_handlers`] should be called; non-blocking.
     pub doorbell: OwnedFd,
     /// Where metrics are sent, if they are.
     pub statsd: Option<Statsd>,
@@ -78,14 +78,14 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
     let queue = listener.try_clone()?;
     let metering = Rc::new(RefCell::new(Metering { collector, scoreboard, entry, queue }));
     // A supervisor that never says anything, and is there to the end.
-    let (life, _supervisor) = UnixStream::pair()?;
-    life.set_nonblocking(true)?;
+    let (control, _supervisor) = UnixStream::pair()?;
+    control.set_nonblocking(true)?;
     let init = WorkerInit {
         slot,
         generation,
         entry,
         header,
-        life: life.into(),
+        control_fd: control.into(),
         supervisor: Arc::new(SupervisorProcess::this()),
         doorbell,
         listeners: vec![Listener { socket: listener, name, owner: Owner::Outside }],
@@ -94,7 +94,7 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
         access_log: None,
         ticker: Some(Box::new(Tick(Rc::clone(&metering)))),
     };
-    let served = worker::run_inside(init, app);
+    let served = worker::run_embedded(init, app);
     if let Some(metering) = Rc::into_inner(metering) {
         metering.into_inner().finish();
     }

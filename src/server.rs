@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arctos_worker::settings::AppSpec;
 use arctos_worker::shared::log::{Level, Log, Value};
-use arctos_worker::worker::WorkerExit;
+use arctos_worker::worker_init::BootFailure;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{chdir, fchdir};
@@ -20,14 +20,16 @@ use crate::cli::{self, Invocation};
 use crate::client::ctl::{self, Order};
 use crate::client::top::{self, Watch};
 use crate::config::options::Setting;
-use crate::config::{Config, ConfigError, Environment, Source};
+use crate::config::{Config, ConfigError, Source};
 use crate::listener::{Holder, InheritedSockets, ListenError, ListenOptions, Listeners};
 use crate::monitor;
-use crate::monitor::fatal::ExitCode;
 use crate::monitor::revision::Revision;
-use crate::process::fork::{Disposition, Launch, set_disposition};
+use crate::process::launch::Launch;
 use crate::process::reexec::{self, Handover};
+use crate::process::sigaction::{Disposition, set_disposition};
 use crate::process::signals::Dispositions;
+use crate::system::environment::Environment;
+use crate::system::exit_code::ExitCode;
 use crate::system::rlimit::{self, raise_nofile, warn_of_connections};
 use crate::system::stdio;
 
@@ -36,15 +38,7 @@ pub trait Runtime {
     /// What starts workers for this application.
     fn launch(&self, application: &AppSpec) -> Box<dyn Launch>;
     /// Loads the application in this process, without serving it.
-    fn check(&self, config: &Config, log: &Log) -> Result<(), CheckFailure>;
-}
-
-/// Why an application cannot be loaded.
-pub struct CheckFailure {
-    /// How a worker would have ended.
-    pub exit: WorkerExit,
-    /// For a person.
-    pub report: String,
+    fn check(&self, config: &Config, log: &Log) -> Result<(), BootFailure>;
 }
 
 /// Does what a command line asks for; returns the exit code. A panic is a defect of ours, and has the exit
@@ -185,7 +179,7 @@ fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
     }
 }
 
-fn told(failure: CheckFailure) -> i32 {
+fn told(failure: BootFailure) -> i32 {
     say(io::stderr(), failure.report.trim_end());
     failure.exit.code()
 }

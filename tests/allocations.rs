@@ -1,10 +1,9 @@
-//! From its first byte to its last a request on a kept connection costs a bounded number of
-//! allocations: none of ours for the usual one. Counted over the real loop, with an application that
-//! allocates nothing itself.
+//! Counts the allocations that one request on a keep-alive connection costs a worker.
+//!
+//! The usual request costs none, and any request a bounded number. The tests run the real event loop with
+//! an application that does not allocate. The allocator below serves the whole program but counts by
+//! thread, and each worker has a thread of its own, so the tests beside these do not add to a count.
 #![expect(unsafe_code, reason = "a global allocator that counts")]
-
-#[path = "support/server.rs"]
-mod server;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -20,13 +19,14 @@ use arctos_worker::http::ResponseHead;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::Counter;
 
-use server::Server;
+use crate::support::server::Server;
 
-/// Requests that a connection has sent before any is counted, after one that takes more than a turn: the
-/// worker's buffers have their size then, and so have the lists of who waits for another turn or a deadline.
-/// Whether a counted request gets there depends on how often its worker loses the processor.
-const WARMING_COUNT: u64 = 64;
-/// Requests that are counted.
+/// Number of requests that a connection sends before any is counted, after one that takes more than one
+/// turn of the loop. They bring the worker's buffers to their final size, and so the lists of clients that
+/// wait for another turn or a deadline. Whether a counted request grows such a list would otherwise depend
+/// on how often the kernel preempts the worker.
+const WARMUP_COUNT: u64 = 64;
+/// Number of requests whose allocations are counted.
 const COUNTED: u64 = 256;
 
 const PLAIN: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -41,22 +41,22 @@ const FIELDS: &str = "GET /shop/cart?item=17 HTTP/1.1\r\nHost: shop.example.com\
     Accept-Language: de-DE,de;q=0.9\r\nCookie: session=6f1d2c3b4a59687786950a1b2c3d4e5f\r\n\r\n";
 
 thread_local! {
-    /// Allocations of this thread.
+    /// Number of allocations that this thread has made.
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, counting.
-struct Counting;
+/// The system's allocator, which also counts.
+struct CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-// SAFETY: each method passes its arguments on to the system's allocator, whose contract is the same;
-// the count is a `const` thread local without a destructor, which allocates nothing.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: each method passes its arguments on to the system's allocator, whose contract is the same.
+// The count is a `const` thread local without a destructor, so that using it does not allocate.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
         unsafe { System.alloc(layout) }
     }
 
@@ -78,14 +78,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Answers `/items` with four items, `/many` with more than a turn has steps, everything else with one;
-/// tells at each call what its thread has allocated so far.
-struct Thrifty {
+/// Answers `/items` with four items, `/many` with more items than one turn of the loop sends, and every
+/// other path with a single body. Publishes at each call how often its thread has allocated so far.
+struct NonAllocating {
     head: ResponseHead,
     allocated: Arc<AtomicU64>,
 }
 
-/// The items behind the first.
+/// The items after the first.
 struct Items {
     left: u32,
 }
@@ -102,7 +102,7 @@ impl AppBody for Items {
     fn close(self) {}
 }
 
-impl Application for Thrifty {
+impl Application for NonAllocating {
     type Body = Items;
 
     fn call(
@@ -127,11 +127,11 @@ impl Application for Thrifty {
     }
 }
 
-/// Sends one request, in as many pieces as given, and reads its answer to the end.
-fn ask(stream: &mut TcpStream, pieces: &[&str]) {
+/// Sends one request in the given pieces and reads the whole response.
+fn exchange(stream: &mut TcpStream, pieces: &[&str]) {
     for (index, piece) in pieces.iter().enumerate() {
         if index > 0 {
-            // Not for the answer, which does not depend on it: so that the pieces come apart.
+            // The response does not depend on this pause: it makes the pieces arrive one by one.
             std::thread::sleep(std::time::Duration::from_micros(200));
         }
         stream.write_all(piece.as_bytes()).expect("the worker reads");
@@ -139,7 +139,7 @@ fn ask(stream: &mut TcpStream, pieces: &[&str]) {
     let mut answer = Vec::new();
     while !answer.ends_with(b"Hello, World!") && !answer.ends_with(b"0\r\n\r\n") {
         let mut room = [0; 1024];
-        match stream.read(&mut room).expect("an answer") {
+        match stream.read(&mut room).expect("a response") {
             0 => panic!("the worker closed: {:?}", String::from_utf8_lossy(&answer)),
             count => answer.extend_from_slice(&room[..count]),
         }
@@ -147,50 +147,50 @@ fn ask(stream: &mut TcpStream, pieces: &[&str]) {
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
 }
 
-/// Allocations of the worker for one such request, rounded up.
+/// Returns how many allocations one such request costs the worker, rounded up.
 fn allocations(pieces: &[&str]) -> u64 {
     let allocated = Arc::new(AtomicU64::new(0));
-    let told = Arc::clone(&allocated);
-    let server = Server::start(Settings::default(), move || Thrifty {
+    let published = Arc::clone(&allocated);
+    let server = Server::start(Settings::default(), move || NonAllocating {
         head: ResponseHead::default(),
         allocated,
     });
     let mut stream = server.connect();
-    ask(&mut stream, &[MANY]);
-    for _ in 0..WARMING_COUNT {
-        ask(&mut stream, pieces);
+    exchange(&mut stream, &[MANY]);
+    for _ in 0..WARMUP_COUNT {
+        exchange(&mut stream, pieces);
     }
-    let before = told.load(Ordering::Acquire);
+    let before = published.load(Ordering::Acquire);
     for _ in 0..COUNTED {
-        ask(&mut stream, pieces);
+        exchange(&mut stream, pieces);
     }
-    let count = told.load(Ordering::Acquire) - before;
+    let count = published.load(Ordering::Acquire) - before;
     let sent = server.entry().counters.get(Counter::ReqDone);
-    assert_eq!(sent, 1 + WARMING_COUNT + COUNTED, "all on one connection, each counted once");
+    assert_eq!(sent, 1 + WARMUP_COUNT + COUNTED, "each request is counted once");
     drop(stream);
     server.stop();
     count.div_ceil(COUNTED)
 }
 
 #[test]
-fn a_request_on_a_kept_connection_allocates_nothing() {
+fn a_request_on_a_keep_alive_connection_allocates_nothing() {
     for request in [PLAIN, FIELDS, UPLOAD] {
         assert_eq!(allocations(&[request]), 0, "{request}");
     }
 }
 
 #[test]
-fn items_asked_for_one_by_one_allocate_the_record_that_names_their_request() {
-    // The record and in it method and path.
+fn a_streamed_reply_allocates_only_the_record_of_its_request() {
+    // The record itself, and the method and the path in it.
     assert_eq!(allocations(&[ITEMS]), 3);
 }
 
 #[test]
-fn a_request_that_comes_in_two_pieces_allocates_a_bounded_number_of_times() {
-    // What came first, until the rest is here.
+fn a_request_in_two_pieces_allocates_a_bounded_number_of_times() {
+    // The first piece is kept until the rest arrives.
     let (first, second) = FIELDS.split_at(100);
     assert!(allocations(&[first, second]) <= 1);
-    // The head, its fields, what gathers them, and the body's memory.
+    // The head, its fields, the buffer that gathers them, and the memory of the body.
     let (head, body) = UPLOAD.split_at(UPLOAD.len() - 2);
     assert!(allocations(&[head, body]) <= 6);
 }

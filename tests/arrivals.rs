@@ -1,52 +1,38 @@
-//! What a worker makes of clients that come, send and go while it is in the middle of a request.
-
-#[path = "support/server.rs"]
-mod server;
+//! Clients that connect, send and disconnect while the worker is busy with the request of another.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use arctos_worker::application::{AppBody, AppError, Application, Content, Outlet, Reply, Request};
+use arctos_worker::application::{AppError, Application, Content, Outlet, Reply, Request};
 use arctos_worker::http::ResponseHead;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 use arctos_worker::worker::WorkerExit;
 use socket2::SockRef;
 
-use server::{PATIENCE, Server};
+use crate::support::ok::NoItems;
+use crate::support::server::{PATIENCE, Server};
 
-/// More than a client's receive buffer takes, less than a worker's send buffer holds.
+/// Size of the large response: too large for the client's receive buffer, and small enough for the worker's
+/// send buffer.
 const LARGE_BYTES: usize = 256 * 1024;
 
-/// What the application was asked, and how long that had waited.
-struct Asked {
+/// One call of the application: the requested path and the time that the request waited in the queue.
+struct Call {
     path: String,
-    waited: Duration,
+    queue_wait: Duration,
 }
 
-/// Tells of each call; in `/hold` and `/large` it waits until it is told to go on.
-struct Held {
+/// Reports each call to the test. A call of `/hold` or `/large` blocks until the test releases it.
+struct Blocking {
     head: ResponseHead,
-    calls: Sender<Asked>,
-    go: Receiver<()>,
+    calls: Sender<Call>,
+    release: Receiver<()>,
 }
 
-/// Items that are never made.
-struct NoItems;
-
-impl AppBody for NoItems {
-    type Chunk = Vec<u8>;
-
-    fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Vec<u8>>, AppError> {
-        Ok(None)
-    }
-
-    fn close(self) {}
-}
-
-impl Application for Held {
+impl Application for Blocking {
     type Body = NoItems;
 
     fn call(
@@ -56,10 +42,10 @@ impl Application for Held {
     ) -> Result<Reply<'_, NoItems>, AppError> {
         let path = String::from_utf8_lossy(request.head.path.of(request.head_bytes)).into_owned();
         let bytes = if path == "/large" { vec![b'x'; LARGE_BYTES] } else { b"hello".to_vec() };
-        let waits = path == "/hold" || path == "/large";
-        let _ = self.calls.send(Asked { path, waited: request.queue_wait }); // The test is over.
-        if waits {
-            let _ = self.go.recv_timeout(PATIENCE);
+        let blocks = path == "/hold" || path == "/large";
+        let _ = self.calls.send(Call { path, queue_wait: request.queue_wait }); // The test may be over.
+        if blocks {
+            let _ = self.release.recv_timeout(PATIENCE);
         }
         self.head.start(b"200 OK").map_err(|_| AppError::Invalid)?;
         Ok(Reply { head: &self.head, content: Content::Whole(bytes) })
@@ -70,50 +56,50 @@ impl Application for Held {
     }
 }
 
-/// A worker and its application's strings.
-struct Stage {
-    server: Server,
-    calls: Receiver<Asked>,
-    go: Sender<()>,
+/// A worker whose application the test observes and blocks.
+struct BlockingServer {
+    worker: Server,
+    calls: Receiver<Call>,
+    release: Sender<()>,
 }
 
-impl Stage {
+impl BlockingServer {
     fn start() -> Self {
-        let (told, calls) = channel();
-        let (go, hears) = channel();
-        let server = Server::start(Settings::default(), move || Held {
+        let (calls_sender, calls) = channel();
+        let (release, release_receiver) = channel();
+        let worker = Server::start(Settings::default(), move || Blocking {
             head: ResponseHead::default(),
-            calls: told,
-            go: hears,
+            calls: calls_sender,
+            release: release_receiver,
         });
-        Self { server, calls, go }
+        Self { worker, calls, release }
     }
 
-    fn next_call(&self) -> Asked {
+    fn next_call(&self) -> Call {
         self.calls.recv_timeout(PATIENCE).expect("a call")
     }
 
-    /// A connection whose request the worker is in, until it is let go on.
+    /// Opens a connection whose request blocks the worker until the test releases it.
     fn hold(&self) -> TcpStream {
-        let mut client = self.server.connect();
-        ask(&mut client, "/hold", "");
+        let mut client = self.worker.connect();
+        send_get(&mut client, "/hold", "");
         assert_eq!(self.next_call().path, "/hold");
         client
     }
 
-    fn go_on(&self) {
-        self.go.send(()).expect("the application waits");
+    fn release(&self) {
+        self.release.send(()).expect("the application waits");
     }
 
-    /// Lets the worker leave; what it counted, and what else was asked of the application.
+    /// Stops the worker; returns its counters and the paths of the calls that the test has not taken.
     fn finish(self) -> (&'static WorkerEntry, Vec<String>) {
-        let entry = self.server.entry();
-        assert_eq!(self.server.stop(), WorkerExit::Done);
-        (entry, self.calls.try_iter().map(|asked| asked.path).collect())
+        let entry = self.worker.entry();
+        assert_eq!(self.worker.stop(), WorkerExit::Done);
+        (entry, self.calls.try_iter().map(|call| call.path).collect())
     }
 }
 
-fn ask(client: &mut TcpStream, path: &str, fields: &str) {
+fn send_get(client: &mut TcpStream, path: &str, fields: &str) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
     client.write_all(request.as_bytes()).expect("the connection lives");
 }
@@ -122,7 +108,7 @@ fn expect_hello(client: &mut TcpStream) {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nhello") {
         let mut room = [0; 512];
-        let count = client.read(&mut room).expect("an answer");
+        let count = client.read(&mut room).expect("a response");
         assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
         answer.extend_from_slice(&room[..count]);
     }
@@ -132,7 +118,8 @@ fn reset(client: TcpStream) {
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
 }
 
-fn ends(entry: &WorkerEntry) -> [u64; 4] {
+/// Returns the counts of ER, CD, RX (as in `counters.rs`) and of abandoned requests.
+fn aborts(entry: &WorkerEntry) -> [u64; 4] {
     [
         Counter::ReqErrorRead,
         Counter::ReqErrorClientDisconnected,
@@ -143,153 +130,155 @@ fn ends(entry: &WorkerEntry) -> [u64; 4] {
 }
 
 #[test]
-fn a_connection_that_was_reset_before_it_is_accepted_never_reaches_the_application() {
-    let stage = Stage::start();
-    let mut held = stage.hold();
-    let mut hasty = stage.server.connect();
-    ask(&mut hasty, "/hasty", "");
+fn a_connection_reset_before_accept_never_reaches_the_application() {
+    let server = BlockingServer::start();
+    let mut held = server.hold();
+    let mut hasty = server.worker.connect();
+    send_get(&mut hasty, "/hasty", "");
     reset(hasty);
-    stage.go_on();
+    server.release();
     expect_hello(&mut held);
     drop(held);
-    let (entry, calls) = stage.finish();
+    let (entry, calls) = server.finish();
     assert_eq!(calls, [""; 0]);
     assert_eq!(entry.counters.get(Counter::ConnAcceptSuccess), 2);
     assert_eq!(entry.counters.get(Counter::ReqSuccessRead), 1);
-    assert_eq!(ends(entry), [1, 1, 2, 0], "ER RX, and CD RX of the other");
+    assert_eq!(aborts(entry), [1, 1, 2, 0], "ER RX, and CD RX for the other client");
 }
 
 #[test]
-fn a_client_that_sent_its_request_and_closed_before_it_is_accepted_is_served() {
-    let stage = Stage::start();
-    let mut held = stage.hold();
-    let mut brief = stage.server.connect();
-    ask(&mut brief, "/brief", "Connection: close\r\n");
+fn a_client_that_half_closes_before_accept_is_served() {
+    let server = BlockingServer::start();
+    let mut held = server.hold();
+    let mut brief = server.worker.connect();
+    send_get(&mut brief, "/brief", "Connection: close\r\n");
     brief.shutdown(std::net::Shutdown::Write).expect("half a close");
-    stage.go_on();
+    server.release();
     expect_hello(&mut held);
     expect_hello(&mut brief);
-    let (_, calls) = stage.finish();
+    let (_, calls) = server.finish();
     assert_eq!(calls, ["/brief"]);
 }
 
 #[test]
-fn a_client_that_gave_up_before_it_is_accepted_never_reaches_the_application() {
-    let stage = Stage::start();
-    let mut held = stage.hold();
-    let mut impatient = stage.server.connect();
-    ask(&mut impatient, "/impatient", "");
-    // The kernel's clock is what tells a client that waited from one that half-closes.
+fn a_client_that_gives_up_before_accept_never_reaches_the_application() {
+    let server = BlockingServer::start();
+    let mut held = server.hold();
+    let mut impatient = server.worker.connect();
+    send_get(&mut impatient, "/impatient", "");
+    // An end of stream that follows the request at once is a half-close; one that follows a second later
+    // means that the client gave up. The worker tells them apart by the kernel's clock.
     std::thread::sleep(Duration::from_millis(1100));
     drop(impatient);
-    stage.go_on();
+    server.release();
     expect_hello(&mut held);
     drop(held);
-    let (entry, calls) = stage.finish();
+    let (entry, calls) = server.finish();
     assert_eq!(calls, [""; 0]);
-    assert_eq!(ends(entry), [0, 2, 2, 1], "CD RX and abandoned, and CD RX of the other");
+    assert_eq!(aborts(entry), [0, 2, 2, 1], "CD RX and abandoned, and CD RX for the other client");
 }
 
 #[test]
-fn a_client_that_is_reset_behind_others_of_its_batch_never_reaches_the_application() {
-    let stage = Stage::start();
+fn a_client_reset_while_others_are_served_never_reaches_the_application() {
+    let server = BlockingServer::start();
     let mut kept: Vec<_> = (0..2)
         .map(|_| {
-            let mut kept = stage.server.connect();
-            ask(&mut kept, "/first", "");
+            let mut kept = server.worker.connect();
+            send_get(&mut kept, "/first", "");
             expect_hello(&mut kept);
-            assert_eq!(stage.next_call().path, "/first");
+            assert_eq!(server.next_call().path, "/first");
             kept
         })
         .collect();
-    let mut held = stage.hold();
-    ask(&mut kept[0], "/hold", "");
-    ask(&mut kept[1], "/hasty", "");
-    stage.go_on();
+    let mut held = server.hold();
+    send_get(&mut kept[0], "/hold", "");
+    send_get(&mut kept[1], "/hasty", "");
+    server.release();
     expect_hello(&mut held);
-    assert_eq!(stage.next_call().path, "/hold");
+    assert_eq!(server.next_call().path, "/hold");
     reset(kept.remove(1));
-    std::thread::sleep(Duration::from_millis(40)); // A client that has just been heard of is not looked at.
-    stage.go_on();
+    // The worker checks a client only if its request has waited for 20 ms.
+    std::thread::sleep(Duration::from_millis(40));
+    server.release();
     expect_hello(&mut kept[0]);
     drop((held, kept));
-    let (entry, calls) = stage.finish();
+    let (entry, calls) = server.finish();
     assert_eq!(calls, [""; 0]);
-    assert_eq!(ends(entry)[3], 1, "abandoned");
+    assert_eq!(aborts(entry)[3], 1, "abandoned");
 }
 
 #[test]
-fn a_kept_connection_that_sends_and_is_reset_never_reaches_the_application() {
-    let stage = Stage::start();
-    let mut kept = stage.server.connect();
-    ask(&mut kept, "/first", "");
+fn a_keep_alive_request_that_is_reset_never_reaches_the_application() {
+    let server = BlockingServer::start();
+    let mut kept = server.worker.connect();
+    send_get(&mut kept, "/first", "");
     expect_hello(&mut kept);
-    assert_eq!(stage.next_call().path, "/first");
-    let mut held = stage.hold();
-    ask(&mut kept, "/second", "");
+    assert_eq!(server.next_call().path, "/first");
+    let mut held = server.hold();
+    send_get(&mut kept, "/second", "");
     reset(kept);
-    stage.go_on();
+    server.release();
     expect_hello(&mut held);
     drop(held);
-    let (entry, calls) = stage.finish();
+    let (entry, calls) = server.finish();
     assert_eq!(calls, [""; 0]);
-    assert_eq!(ends(entry), [1, 1, 2, 1], "ER RX and abandoned, and CD RX of the other");
+    assert_eq!(aborts(entry), [1, 1, 2, 1], "ER RX and abandoned, and CD RX for the other client");
 }
 
 #[test]
-fn a_request_knows_how_long_it_waited_for_a_busy_worker() {
-    let stage = Stage::start();
-    let mut held = stage.hold();
-    let mut patient = stage.server.connect();
-    ask(&mut patient, "/patient", "");
-    // What is measured is time; nothing is synchronised by it. The kernel counts in steps of 4 ms.
+fn queue_wait_is_the_time_that_a_request_waits_for_a_busy_worker() {
+    let server = BlockingServer::start();
+    let mut held = server.hold();
+    let mut patient = server.worker.connect();
+    send_get(&mut patient, "/patient", "");
+    // The sleep is what the test measures, and synchronizes nothing. The kernel counts in steps of 4 ms.
     std::thread::sleep(Duration::from_millis(300));
-    stage.go_on();
+    server.release();
     expect_hello(&mut held);
     expect_hello(&mut patient);
-    let waited = stage.next_call().waited;
+    let waited = server.next_call().queue_wait;
     assert!(waited >= Duration::from_millis(200), "{waited:?}");
-    ask(&mut patient, "/again", "");
+    send_get(&mut patient, "/again", "");
     expect_hello(&mut patient);
-    let waited_again = stage.next_call().waited;
-    assert!(waited_again < waited, "only the first request waited in the queue: {waited_again:?}");
+    let waited_again = server.next_call().queue_wait;
+    assert!(waited_again < waited, "only the first request was queued: {waited_again:?}");
     drop((held, patient));
-    let (entry, _) = stage.finish();
-    assert_eq!(entry.queue_wait.count(), 2, "one a connection");
+    let (entry, _) = server.finish();
+    assert_eq!(entry.queue_wait.count(), 2, "once for each connection");
     assert!(entry.queue_wait.sum() >= Duration::from_millis(200));
 }
 
 #[test]
-fn time_that_the_client_takes_for_its_request_is_no_waiting() {
-    let stage = Stage::start();
-    let mut slow = stage.server.connect();
+fn queue_wait_excludes_the_time_that_a_client_takes_to_send() {
+    let server = BlockingServer::start();
+    let mut slow = server.worker.connect();
     let start = Instant::now();
     slow.write_all(b"GET /slow HTTP/1.1\r\n").expect("the connection lives");
-    while stage.server.entry().counters.get(Counter::ReqActive) == 0 {
+    while server.worker.entry().counters.get(Counter::ReqActive) == 0 {
         assert!(start.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
-    std::thread::sleep(Duration::from_millis(300)); // Measured, as above.
+    std::thread::sleep(Duration::from_millis(300)); // This is measured, too.
     slow.write_all(b"Host: a\r\n\r\n").expect("the connection lives");
     expect_hello(&mut slow);
-    let waited = stage.next_call().waited;
+    let waited = server.next_call().queue_wait;
     assert!(waited < Duration::from_millis(300), "{waited:?}");
     drop(slow);
-    stage.finish();
+    server.finish();
 }
 
 #[test]
-fn what_is_sent_behind_the_last_request_costs_nothing_of_its_answer() {
-    let stage = Stage::start();
-    let mut client = stage.server.connect();
+fn bytes_after_the_last_request_do_not_truncate_its_response() {
+    let server = BlockingServer::start();
+    let mut client = server.worker.connect();
     SockRef::from(&client).set_recv_buffer_size(32 * 1024).expect("SO_RCVBUF");
-    ask(&mut client, "/large", "Connection: close\r\n");
-    assert_eq!(stage.next_call().path, "/large");
+    send_get(&mut client, "/large", "Connection: close\r\n");
+    assert_eq!(server.next_call().path, "/large");
     client.write_all(b"GET /behind HTTP/1.1\r\n").expect("the connection lives");
-    stage.go_on();
+    server.release();
     let start = Instant::now();
-    while stage.server.entry().counters.get(Counter::RespConnClose) == 0 {
-        assert!(start.elapsed() < PATIENCE, "the answer fits in the worker's send buffer");
+    while server.worker.entry().counters.get(Counter::RespConnClose) == 0 {
+        assert!(start.elapsed() < PATIENCE, "the response fits into the worker's send buffer");
         std::thread::yield_now();
     }
     let mut answer = Vec::new();
@@ -307,6 +296,6 @@ fn what_is_sent_behind_the_last_request_costs_nothing_of_its_answer() {
     let body_start = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head") + 4;
     assert_eq!(answer.len() - body_start, LARGE_BYTES);
     drop(client);
-    let (_, calls) = stage.finish();
-    assert_eq!(calls, [""; 0], "nothing behind it is parsed");
+    let (_, calls) = server.finish();
+    assert_eq!(calls, [""; 0], "nothing after it is parsed");
 }

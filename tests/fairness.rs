@@ -1,89 +1,25 @@
-//! No client holds a worker for itself: not one that always has a request, not one that is as fast as
-//! the worker, not those that fill it up to its limit.
+//! No client monopolizes a worker: neither one that always has a request, nor one that sends as fast as the
+//! worker reads, nor idle clients that fill the worker up to its connection limit.
 
-#[path = "support/server.rs"]
-mod server;
-
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use arctos_worker::application::{AppBody, AppError, Application, Content, Outlet, Reply, Request};
-use arctos_worker::http::ResponseHead;
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::Counter;
 use arctos_worker::worker::WorkerExit;
 
-use server::Server;
+use crate::support::ok::{GET, OkApplication, has_answer, is_answered};
+use crate::support::server::Server;
 
-const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
-
-/// Answers `ok` after a time, whatever it is asked.
-struct Busy {
-    takes: Duration,
-    head: ResponseHead,
-}
-
-/// There is nothing behind `ok`.
-struct Nothing;
-
-impl AppBody for Nothing {
-    type Chunk = &'static [u8];
-
-    fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<&'static [u8]>, AppError> {
-        Ok(None)
-    }
-
-    fn close(self) {}
-}
-
-impl Application for Busy {
-    type Body = Nothing;
-
-    fn call(
-        &mut self,
-        _request: Request<'_>,
-        _outlet: &mut dyn Outlet,
-    ) -> Result<Reply<'_, Nothing>, AppError> {
-        thread::sleep(self.takes);
-        self.head.start(b"200 OK").map_err(|_| AppError::Invalid)?;
-        Ok(Reply { head: &self.head, content: Content::Whole(&b"ok"[..]) })
-    }
-
-    fn unlocked<T: Send>(&self, wait: impl FnOnce() -> T + Send) -> T {
-        wait()
-    }
-}
-
-fn start(settings: Settings, takes: Duration) -> Server {
-    Server::start(settings, move || Busy { takes, head: ResponseHead::default() })
-}
-
-/// Sends a request and waits for its answer, which is the last thing that comes.
-fn is_answered(client: &mut TcpStream, request: &[u8]) -> bool {
-    client.write_all(request).expect("the request is sent");
-    has_answer(client)
-}
-
-fn has_answer(client: &mut TcpStream) -> bool {
-    let mut answer = Vec::new();
-    let mut piece = [0; 1024];
-    while !answer.ends_with(b"\r\n\r\nok") {
-        match client.read(&mut piece) {
-            Ok(0) => return false,
-            Ok(count) => answer.extend_from_slice(&piece[..count]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return false,
-        }
-    }
-    true
+fn start(settings: Settings, delay: Duration) -> Server {
+    Server::start(settings, move || OkApplication::with_delay(delay))
 }
 
 #[test]
-fn a_new_connection_is_accepted_beside_others_that_always_have_a_request() {
+fn a_new_connection_is_accepted_while_others_send_without_pause() {
     let server = start(Settings::default(), Duration::from_millis(1));
     let is_over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..16)
@@ -96,18 +32,18 @@ fn a_new_connection_is_accepted_beside_others_that_always_have_a_request() {
             })
         })
         .collect();
-    thread::sleep(Duration::from_millis(200)); // all of them are at it
+    thread::sleep(Duration::from_millis(200)); // all of them are sending
     let answered = (0..5).filter(|_| is_answered(&mut server.connect(), GET)).count();
     is_over.store(true, Ordering::Relaxed);
     for client in clients {
-        client.join().expect("a client is answered as long as it asks");
+        client.join().expect("each request of a client is answered");
     }
     assert_eq!(answered, 5);
     assert_eq!(server.stop(), WorkerExit::Done);
 }
 
 #[test]
-fn a_full_worker_takes_a_new_connection_when_another_becomes_idle() {
+fn a_full_worker_evicts_an_idle_connection_for_a_new_one() {
     let mut settings = Settings::default();
     settings.limits.connections = 2;
     let server = start(settings, Duration::ZERO);
@@ -117,20 +53,24 @@ fn a_full_worker_takes_a_new_connection_when_another_becomes_idle() {
         assert!(is_answered(client, GET));
         client.write_all(first).expect("half a request is sent");
     }
-    thread::sleep(Duration::from_millis(100)); // both are busy from now on
+    thread::sleep(Duration::from_millis(100)); // the worker has read both halves
     let mut late = server.connect();
     late.write_all(GET).expect("the request is sent");
-    thread::sleep(Duration::from_millis(100)); // there is no room for it yet
+    thread::sleep(Duration::from_millis(100)); // the worker has no room for it yet
     assert!(is_answered(&mut held[0], second));
-    assert!(has_answer(&mut late), "the idle connection did not make room");
-    assert_eq!(held[0].read(&mut [0; 1]).expect("a tidy end"), 0, "the idle one is still there");
+    assert!(has_answer(&mut late), "the idle connection was not evicted");
+    assert_eq!(
+        held[0].read(&mut [0; 1]).expect("an orderly close"),
+        0,
+        "the idle one is still open"
+    );
     assert!(is_answered(&mut held[1], second), "the busy one is gone");
     drop((held, late));
     assert_eq!(server.stop(), WorkerExit::Done);
 }
 
 #[test]
-fn a_fast_upload_lets_others_have_their_turn() {
+fn a_fast_upload_does_not_starve_other_connections() {
     const PIECES: usize = 256;
     let server = start(Settings::default(), Duration::ZERO);
     let mut uploader = server.connect();
@@ -154,7 +94,7 @@ fn a_fast_upload_lets_others_have_their_turn() {
         assert!(is_answered(&mut other, GET));
     }
     upload.join().expect("the upload is answered");
-    // Each time it leaves off with the body incomplete, it counts; the others come after that.
+    // The worker counts each turn that ends with an incomplete body, and then serves the others.
     let turns = server.entry().counters.get(Counter::ReqActive);
     assert!(turns >= PIECES as u64 / 2, "an upload of {PIECES} MB was read in {turns} turns");
     drop(other);
@@ -162,7 +102,7 @@ fn a_fast_upload_lets_others_have_their_turn() {
 }
 
 #[test]
-fn a_refusal_is_no_request_of_the_application_and_has_no_duration() {
+fn a_rejected_request_has_no_request_duration() {
     let server = start(Settings::default(), Duration::ZERO);
     let mut client = server.connect();
     assert!(is_answered(&mut client, GET));

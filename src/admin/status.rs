@@ -14,9 +14,10 @@ use super::Answer;
 use super::reload;
 use crate::supervisor::ReloadOutcome;
 use crate::supervisor::log_event::RunningRequest;
-use crate::supervisor::slot::{Pid, SlotState};
+use crate::supervisor::slot::SlotState;
+use crate::system::pid::Pid;
 
-pub use crate::supervisor::{Standing as Phase, Step};
+pub use crate::supervisor::{ReloadStep as Step, ServiceState as Phase};
 
 /// What the probes want to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +230,7 @@ fn state(state: SlotState) -> &'static str {
         SlotState::Ready { .. } => "ready",
         SlotState::Recalled { .. } | SlotState::Draining { .. } => "draining",
         SlotState::Quitting { .. } => "quitting",
-        SlotState::Condemned { .. } => "hanging",
+        SlotState::Hung { .. } => "hanging",
         SlotState::Killed { .. } => "killed",
     }
 }

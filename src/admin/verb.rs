@@ -16,7 +16,8 @@ use arctos_worker::shared::identity::SlotId;
 
 use super::status::Phase;
 use super::{Answer, Method, Question};
-use crate::supervisor::slot::{Pid, SlotState, WorkerSlot};
+use crate::supervisor::slot::{SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,7 +232,7 @@ pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answe
             SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
             | SlotState::Quitting { pid, .. }
-            | SlotState::Condemned { pid, .. },
+            | SlotState::Hung { pid, .. },
         ) => {
             let words = format!("worker {} (pid {}) writes its stack to the log\n", slot.0, pid.0);
             Ok((pid, Answer::plain(200, &words)))
@@ -268,7 +269,7 @@ pub fn recycled(slot: SlotId, slots: &[WorkerSlot]) -> Result<Answer, Answer> {
             SlotState::Recalled { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
-            | SlotState::Condemned { .. }
+            | SlotState::Hung { .. }
             | SlotState::Killed { .. },
         ) => Err(refused(409, &format!("worker {} is leaving", slot.0))),
         Some(SlotState::Empty | SlotState::Backoff { .. }) | None => {

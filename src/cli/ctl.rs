@@ -10,9 +10,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::{Invocation, UsageError};
 use crate::admin::verb::Haste;
 use crate::client::ctl::{Order, Verb};
-use crate::config::Environment;
 use crate::config::value::{Kind, Whole};
 use crate::system::address::BindAddress;
+use crate::system::environment::Environment;
 
 /// The first word that makes a command line one for a running server. A module of that name is served as
 /// `ctl:app`.

@@ -1,9 +1,11 @@
-//! The command line: `arctos [OPTIONS] MODULE:ATTR`, `arctos ctl VERB` or `arctos top`, over the environment, to an [`Invocation`].
+//! The command line: `arctos [OPTIONS] MODULE:ATTR`, `arctos ctl VERB`, `arctos top` or
+//! `arctos help [TOPIC]`, over the environment, to an [`Invocation`].
 //!
 //! clap judges the syntax; values are read by [`crate::config`], so that a wrong one is told of in
 //! the same words whether it stood in an option or in a variable. Nothing here prints or exits.
 
 mod ctl;
+mod help;
 mod top;
 
 use std::ffi::OsString;
@@ -15,7 +17,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::client::ctl::Order;
 use crate::client::top::Watch;
 use crate::config::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
-use crate::config::{Config, ConfigError, Environment, Resolved, Source};
+use crate::config::{Config, ConfigError, Resolved, Source};
+use crate::system::environment::Environment;
 
 pub use crate::config::options::markdown as options_markdown;
 
@@ -72,6 +75,14 @@ pub enum UsageError {
         /// Those that there are.
         verbs: String,
     },
+    /// `arctos help` with a topic that has no page.
+    #[error("arctos help '{given}': there is no such topic; the topics are: {topics}")]
+    Topic {
+        /// What was given.
+        given: String,
+        /// Those that have a page.
+        topics: String,
+    },
     /// `arctos ctl` or `arctos top` does not know which server.
     #[error(
         "no server to ask: give --admin ADDRESS, where ADDRESS is what the server's --admin-bind says, \
@@ -101,6 +112,7 @@ impl UsageError {
             | Self::Foreign { .. }
             | Self::NoApplication
             | Self::Verb { .. }
+            | Self::Topic { .. }
             | Self::NoAdmin
             | Self::AdminAddress { .. } => 2,
             Self::Config(error) => error.exit_code(),
@@ -125,6 +137,11 @@ pub fn parse(
         && word == top::WORD
     {
         return top::parse(rest, &environment);
+    }
+    if let [_, word, rest @ ..] = arguments.as_slice()
+        && word == help::WORD
+    {
+        return help::parse(rest);
     }
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -153,7 +170,8 @@ const ABOUT: &str = "Serves a WSGI application with prefork workers.";
 const VARIABLES: &str = "Every option with a value can also be given in the environment, \
     --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP; \
     the command line wins. \
-    Times are in seconds or have a unit (500ms, 30s, 2m), sizes in bytes or with K, M, G.";
+    Times are in seconds or have a unit (500ms, 30s, 2m), sizes in bytes or with K, M, G.\n\n\
+    arctos help lists the topics of the guide.";
 
 fn command() -> Command {
     let flag = |name: &'static str, help: &'static str| {
@@ -169,7 +187,7 @@ fn command() -> Command {
         .after_help(VARIABLES)
         .override_usage(
             "arctos [OPTIONS] MODULE:ATTR\n       arctos ctl VERB [--admin ADDRESS]\n       \
-             arctos top [--admin ADDRESS]",
+             arctos top [--admin ADDRESS]\n       arctos help [TOPIC]",
         )
         // The last one counts, so that a script can end in "$@".
         .args_override_self(true)
@@ -194,8 +212,8 @@ fn command() -> Command {
 }
 
 fn argument(option: &OptionSpec) -> Arg {
-    let default = match option.default_text() {
-        "" => String::new(),
+    let default = match option.default.in_words() {
+        text if text.is_empty() => String::new(),
         text => format!(" [default: {}]", text.replace('`', "")),
     };
     let argument = Arg::new(option.long)

@@ -5,7 +5,7 @@ use arctos_worker::shared::log::{Level, LogFormat};
 
 use super::*;
 use crate::config::{AccessLog, ListenMode};
-use crate::supervisor::health::Limits;
+use crate::supervisor::health::RecycleLimits;
 use crate::system::address::BindAddress;
 
 /// Parses words separated by spaces, with these variables.
@@ -58,7 +58,7 @@ fn without_options_the_defaults_are_those_of_settings() {
     assert_eq!(config.worker.server_header, plain.server_header);
     assert_eq!(config.worker.root_path, plain.root_path);
     assert_eq!(config.worker.reload_check, plain.reload_check);
-    assert_eq!((config.limits, config.preload), (Limits::default(), false));
+    assert_eq!((config.limits, config.preload), (RecycleLimits::default(), false));
     assert_eq!(config.backlog, 2048);
     assert_eq!(config.patience.request, Duration::from_secs(30));
     assert_eq!(config.patience.graceful, Duration::from_secs(25));
@@ -115,7 +115,7 @@ fn every_option_reaches_its_place() {
     assert_eq!(config.privileges.umask.map(|mask| mask.bits()), Some(0o27));
     assert_eq!(config.unix_socket_mode.bits(), 0o666);
     assert_eq!(config.name.as_deref(), Some("shop"));
-    let limits = Limits {
+    let limits = RecycleLimits {
         requests: Some(1000),
         requests_jitter: 50,
         rss_bytes: Some(512 << 20),

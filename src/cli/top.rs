@@ -9,8 +9,8 @@ use clap::{Arg, ArgAction, Command};
 
 use super::{Invocation, UsageError, ctl};
 use crate::client::top::Watch;
-use crate::config::Environment;
 use crate::config::value::{Kind, Span};
+use crate::system::environment::Environment;
 
 /// The first word that makes a command line one for the live screen. A module of that name is served as
 /// `top:app`.

@@ -25,8 +25,8 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::log::Words;
 
 use crate::admin::verb::Haste;
-use crate::monitor::fatal::ExitCode;
 use crate::system::address::BindAddress;
+use crate::system::exit_code::ExitCode;
 
 use client::{Answer, Patience};
 

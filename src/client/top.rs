@@ -33,8 +33,8 @@ use std::time::Duration;
 use arctos_worker::shared::log::Words;
 
 use crate::client::ctl::CtlError;
-use crate::monitor::fatal::ExitCode;
 use crate::system::address::BindAddress;
+use crate::system::exit_code::ExitCode;
 
 use errand::{Errand, look};
 use screen::{Effect, Input, Screen};

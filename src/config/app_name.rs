@@ -2,7 +2,7 @@
 
 use arctos_worker::settings::{AppSpec, Hooks};
 
-use super::AppNameError;
+use super::error::AppNameError;
 
 /// Shape: `MODULE [ ":" ATTR [ "()" ] ]`, both in dots.
 pub(super) fn app_name(text: &str, is_factory: bool) -> Result<AppSpec, AppNameError> {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use super::error::ConfigError;
+use super::options::Setting;
+use super::origin::Origin;
 use super::reader::{Reader, wrong};
-use super::resolve::bounded;
-use super::{ConfigError, Environment, Origin};
-use crate::config::options::Setting;
-use crate::config::value::{Kind, Whole};
+use super::value::{Kind, Whole, bounded};
 use crate::system::address::{AddressError, BindAddress};
+use crate::system::environment::Environment;
 use crate::system::listen_fds;
 
 /// Given; else what systemd has bound; else what a platform says with `$PORT`, as gunicorn does.

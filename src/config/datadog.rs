@@ -1,11 +1,12 @@
 //! What a Datadog agent's surroundings say in `DD_*`. Read with `--statsd auto` only.
 
+use super::error::ConfigError;
+use super::options::Setting;
+use super::origin::Origin;
 use super::reader::wrong;
-use super::resolve::bounded;
-use super::{ConfigError, Environment, Origin};
-use crate::config::options::Setting;
-use crate::config::value::{Kind, Whole};
+use super::value::{Kind, Whole, bounded};
 use crate::metrics::statsd::{self, PORT, TagList, Target, tag, tags};
+use crate::system::environment::Environment;
 
 const URL: &str = "DD_DOGSTATSD_URL";
 const HOST: &str = "DD_AGENT_HOST";

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use arctos_worker::shared::log::Words;
 
-use super::{FileError, Origin};
-use crate::config::options::{OptionSpec, Setting};
+use super::file_error::FileError;
+use super::options::{OptionSpec, Setting};
+use super::origin::{Origin, source_of};
 use crate::system::listen_fds::BadListenFds;
 
 /// Why a configuration cannot be used.
@@ -161,22 +162,4 @@ pub enum AppNameError {
     /// `--factory` without a name.
     #[error("--factory needs the function's name, such as shop:create_app")]
     NamelessFactory,
-}
-
-/// `--workers 'many'`, `ARCTOS_WORKERS='many'`, `workers='many'` or `/etc/shop.toml:3: workers='many'`,
-/// so that one finds what to change.
-pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String {
-    match origin {
-        Origin::Keyword => format!("{}='{text}'", OptionSpec::of(setting).keyword()),
-        Origin::Environment(variable) => format!("{variable}='{text}'"),
-        Origin::File(place) => format!("{place}: {}='{text}'", OptionSpec::of(setting).long),
-        Origin::CommandLine
-        | Origin::Cpus(_)
-        | Origin::Systemd
-        | Origin::Kubernetes
-        | Origin::User(_)
-        | Origin::Because(_)
-        | Origin::Several(_)
-        | Origin::Default => format!("{} '{text}'", OptionSpec::of(setting).flag()),
-    }
 }

@@ -6,172 +6,20 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use arctos_worker::shared::log::Words;
 use nix::fcntl::OFlag;
 use toml::de::{DeTable, DeValue};
 
-use super::error::source_of;
+use super::advice::advice;
+use super::error::ConfigError;
+use super::file_error::{FileError, MOST_BYTES};
+use super::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
+use super::origin::{FileLine, Given, Origin};
 use super::reader::wrong;
-use super::{ConfigError, Given, Origin};
-use crate::config::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
-
-/// No list of options is longer; a log that is named by mistake is.
-const MOST_BYTES: usize = 1 << 20;
-/// From this likeness on a name may have been meant: clap's own measure for options.
-const LIKENESS: f64 = 0.7;
-
-/// A line of a configuration file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
-    pub path: PathBuf,
-    /// From 1 on.
-    pub line: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.path.display(), self.line)
-    }
-}
-
-/// Why a configuration file cannot be used. A value that its option refuses is no case of these.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// A file of gunicorn's, which is a program.
-    #[error(
-        "{reason}. A configuration file is TOML, and Python in it is not executed: write each setting \
-         under its option's long name into a file such as arctos.toml (workers = 4, bind = \
-         ['0.0.0.0:8000'], timeout = '30s'), a function as MODULE:FUNCTION (post-fork = \
-         'shop.hooks:post_fork'), and give that file with --config"
-    )]
-    Python {
-        /// What stopped the parser.
-        reason: String,
-    },
-    /// It is not there, or may not be read.
-    #[error("{}: {} cannot be read: {}", source_of(Setting::Config, .origin, .text), .path.display(), Words(.error))]
-    Unreadable {
-        /// Where it was named.
-        origin: Origin,
-        /// As named.
-        text: String,
-        /// The file.
-        path: PathBuf,
-        /// What the kernel says of it.
-        error: io::Error,
-    },
-    /// A folder, a pipe or a device: nothing that a reload could read again.
-    #[error("{}: {} is no regular file", source_of(Setting::Config, .origin, .text), .path.display())]
-    NoFile {
-        /// Where it was named.
-        origin: Origin,
-        /// As named.
-        text: String,
-        /// What is there.
-        path: PathBuf,
-    },
-    /// Nobody wrote that as a configuration.
-    #[error("{}: expected at most {MOST_BYTES} bytes of TOML", .path.display())]
-    Long {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Not in UTF-8.
-    #[error("{place}: expected TOML in UTF-8")]
-    Encoding {
-        /// Where the first wrong byte stands.
-        place: Place,
-    },
-    /// No TOML.
-    #[error("{place}: {reason}")]
-    Syntax {
-        /// Where the parser stopped.
-        place: Place,
-        /// What the parser says.
-        reason: String,
-    },
-    /// No option is called so.
-    #[error("{place}: there is no option '{key}'{advice}")]
-    UnknownKey {
-        /// Where it stands.
-        place: Place,
-        /// As written.
-        key: String,
-        /// What may have been meant.
-        advice: Advice,
-    },
-    /// Once with dashes, once with underscores.
-    #[error("{place}: {key} is given a second time")]
-    Twice {
-        /// Where it stands the second time.
-        place: Place,
-        /// The option.
-        key: &'static str,
-    },
-    /// A file that names another one.
-    #[error("{place}: config cannot stand in a configuration file; give it on the command line")]
-    Nested {
-        /// Where it stands.
-        place: Place,
-    },
-    /// TOML has types, and this option takes another one.
-    #[error("{place}: {key}: expected {expected}, not {found}")]
-    Type {
-        /// Where the value stands.
-        place: Place,
-        /// The option, and the variable of `env`.
-        key: String,
-        /// What would have been accepted.
-        expected: String,
-        /// What is there.
-        found: String,
-    },
-}
-
-/// What may have been meant by a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advice {
-    /// An option of that name.
-    Near(&'static str),
-    /// Another server's, and what to do instead.
-    Foreign(&'static str),
-    /// Nothing that one could guess.
-    None,
-}
-
-impl fmt::Display for Advice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Near(name) => write!(f, "; did you mean '{name}'?"),
-            Self::Foreign(hint) => write!(f, ": {hint}"),
-            Self::None => Ok(()),
-        }
-    }
-}
-
-impl FileError {
-    /// The exit code: 2 for what is wrong everywhere, 1 for what cannot be on this machine.
-    pub fn exit_code(&self) -> i32 {
-        match self {
-            Self::Unreadable { .. } | Self::NoFile { .. } => 1,
-            Self::Python { .. }
-            | Self::Long { .. }
-            | Self::Encoding { .. }
-            | Self::Syntax { .. }
-            | Self::UnknownKey { .. }
-            | Self::Twice { .. }
-            | Self::Nested { .. }
-            | Self::Type { .. } => 2,
-        }
-    }
-}
 
 /// Reads the file that `origin` names as `text`, relative to `folder`.
 pub(super) fn read(
@@ -212,7 +60,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigEr
     let place = |offset: usize| {
         let before = bytes.get(..offset).unwrap_or(bytes);
         let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        Place { path: path.to_owned(), line }
+        FileLine { path: path.to_owned(), line }
     };
     let text = str::from_utf8(bytes)
         .map_err(|error| FileError::Encoding { place: place(error.valid_up_to()) })?;
@@ -252,7 +100,7 @@ fn is_only_worker_class(key: &str, value: &DeValue<'_>) -> bool {
         && matches!(value, DeValue::String(class) if class == gunicorn::ONLY_WORKER_CLASS)
 }
 
-fn option(key: &str, place: &Place) -> Result<&'static OptionSpec, FileError> {
+fn option(key: &str, place: &FileLine) -> Result<&'static OptionSpec, FileError> {
     let long = key.replace('_', "-");
     match OPTIONS.iter().find(|option| option.long == long) {
         Some(option) if option.setting == Setting::Config => {
@@ -266,28 +114,11 @@ fn option(key: &str, place: &Place) -> Result<&'static OptionSpec, FileError> {
     }
 }
 
-/// What may have been meant by a name that no option has.
-pub(super) fn advice(key: &str) -> Advice {
-    if let Some(name) = gunicorn::renamed(key) {
-        return Advice::Near(name);
-    }
-    if let Some(hint) = gunicorn::hint(&format!("--{key}")) {
-        return Advice::Foreign(hint);
-    }
-    let names = OPTIONS.iter().filter(|option| option.setting != Setting::Config);
-    let near = names.map(|option| (strsim::jaro(key, option.long), option.long));
-    let nearest = near.max_by(|(one, _), (other, _)| one.total_cmp(other));
-    match nearest {
-        Some((likeness, name)) if likeness > LIKENESS => Advice::Near(name),
-        Some(_) | None => Advice::None,
-    }
-}
-
 /// What the command line would have held.
 fn values(
     option: &OptionSpec,
     value: &DeValue<'_>,
-    place: &Place,
+    place: &FileLine,
 ) -> Result<Vec<OsString>, FileError> {
     let refused = |found: &DeValue<'_>| FileError::Type {
         place: place.clone(),
@@ -312,7 +143,7 @@ fn values(
 }
 
 /// One variable of the table `env`.
-fn variable(name: &str, value: &DeValue<'_>, place: &Place) -> Result<OsString, FileError> {
+fn variable(name: &str, value: &DeValue<'_>, place: &FileLine) -> Result<OsString, FileError> {
     let refused = |key: String, expected: &str, found: String| FileError::Type {
         place: place.clone(),
         key,

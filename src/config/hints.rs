@@ -3,9 +3,10 @@
 
 use std::fmt;
 
-use super::file::{Advice, advice};
-use super::{Origin, Source};
-use crate::config::options::{OPTIONS, OptionSpec, Setting};
+use super::advice::{Advice, advice};
+use super::options::{OPTIONS, OptionSpec, Setting};
+use super::origin::Origin;
+use super::source::Source;
 
 /// gunicorn's own file, which it reads from the current directory unasked.
 const GUNICORN_FILE: &str = "gunicorn.conf.py";

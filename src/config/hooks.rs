@@ -2,11 +2,12 @@
 
 use arctos_worker::settings::{HookName, Hooks};
 
+use super::SERVER_NAME;
 use super::app_name::{app_name, is_dotted_name};
+use super::error::{AppNameError, ConfigError};
+use super::options::Setting;
+use super::origin::Origin;
 use super::reader::Reader;
-use super::{AppNameError, ConfigError, Origin};
-use crate::config::options::Setting;
-use crate::process::fork;
 
 const FORM: &str = "MODULE:FUNCTION, both names in dots, such as shop.hooks:connect";
 
@@ -31,7 +32,7 @@ pub(super) fn hooks(
         post_fork: names(reader, Setting::PostFork)?,
         worker_ready: names(reader, Setting::WorkerReady)?,
         worker_exit: names(reader, Setting::WorkerExit)?,
-        server_name: name.unwrap_or(fork::NAME).to_owned(),
+        server_name: name.unwrap_or(SERVER_NAME).to_owned(),
     })
 }
 
@@ -58,8 +59,9 @@ fn hook_name(text: &str) -> Result<HookName, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Environment, Source};
     use super::*;
+    use crate::config::Source;
+    use crate::system::environment::Environment;
 
     fn read(options: &[(Setting, &[&str])]) -> Result<Hooks, ConfigError> {
         let application = (Setting::Application, vec!["shop:app".into()]);

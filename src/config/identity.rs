@@ -2,11 +2,12 @@
 
 use nix::unistd::{Gid, Group, Uid, User};
 
+use super::Privileges;
+use super::error::ConfigError;
+use super::options::Setting;
+use super::origin::Origin;
 use super::reader::{Reader, wrong};
-use super::resolve::bounded;
-use super::{ConfigError, Origin, Privileges};
-use crate::config::options::Setting;
-use crate::config::value::{Kind, Permissions, Whole};
+use super::value::{Kind, Permissions, Whole, bounded};
 
 /// `--user`, `--group`, `--allow-new-privileges` and `--umask`, as far as this process may take them on.
 pub(super) fn privileges(reader: &mut Reader<'_>) -> Result<Privileges, ConfigError> {

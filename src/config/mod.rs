@@ -5,26 +5,30 @@
 //! [`ConfigError`], which option stands in the way, and does so as often as it is asked: a reload is
 //! the same again. Syntax of the command line is [`crate::cli`]'s.
 
+mod advice;
 mod app_name;
+mod application;
 mod binds;
 mod datadog;
 mod error;
 mod file;
+mod file_error;
 mod hints;
 mod hooks;
 mod identity;
 pub mod options;
+mod origin;
+mod paths;
 mod reader;
 mod recycle;
 mod resolve;
 mod restart_needed;
 mod source;
 mod statsd;
+mod times;
 pub mod value;
+mod worker;
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,16 +37,20 @@ use arctos_worker::shared::log::{Level, LogFormat};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
-use crate::config::options::{OptionSpec, Setting};
 use crate::metrics::statsd::Statsd;
-use crate::supervisor::health::Limits;
+use crate::supervisor::health::RecycleLimits;
 use crate::system::address::BindAddress;
 
 pub use error::{AppNameError, ConfigError};
-pub use file::{FileError, Place};
+pub use file_error::FileError;
 pub use hints::Hint;
-pub use resolve::{Effective, Resolved};
+pub use origin::{FileLine, Given, Origin};
+pub use reader::Effective;
+pub use resolve::Resolved;
 pub use source::Source;
+
+/// The name of a server in ps(1) and to its hooks where `--name` gives none.
+pub(crate) const SERVER_NAME: &str = "arctos";
 
 /// Everything the supervisor needs to know.
 #[derive(Clone, Debug)]
@@ -66,7 +74,7 @@ pub struct Config {
     /// Whether workers are forked from a process that has the application.
     pub preload: bool,
     /// When workers are worn out.
-    pub limits: Limits,
+    pub limits: RecycleLimits,
     /// Identity of the workers.
     pub privileges: Privileges,
     /// Name of the processes in ps(1).
@@ -85,6 +93,13 @@ pub struct Config {
     pub admin_binds: Vec<BindAddress>,
     /// What each worker gets.
     pub worker: Settings,
+}
+
+impl Config {
+    /// Name of the processes in ps(1), the default filled in.
+    pub fn process_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(SERVER_NAME)
+    }
 }
 
 /// How listening sockets are shared.
@@ -144,101 +159,6 @@ pub enum AccessLog {
     Stdout,
     /// A file, appended to.
     File(PathBuf),
-}
-
-/// The process's environment at start, as a value: reading options does no I/O and tests need no
-/// global state.
-#[derive(Clone, Debug, Default)]
-pub struct Environment(BTreeMap<OsString, OsString>);
-
-impl Environment {
-    /// A variable; one that is set to nothing counts as not set, as containers are full of these.
-    pub fn value(&self, name: &str) -> Option<&OsStr> {
-        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
-    }
-
-    /// A variable that is text.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.value(name)?.to_str()
-    }
-
-    /// Takes a variable out.
-    pub fn take(&mut self, name: &str) -> Option<OsString> {
-        self.0.remove(OsStr::new(name))
-    }
-
-    /// Names of all variables that are text.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().filter_map(|name| name.to_str())
-    }
-}
-
-impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
-    }
-}
-
-/// The values of one option and where they come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given {
-    /// At least one.
-    pub values: Vec<OsString>,
-    /// From where.
-    pub origin: Origin,
-}
-
-/// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// An option.
-    CommandLine,
-    /// An argument of the Python function `serve()`.
-    Keyword,
-    /// This environment variable.
-    Environment(String),
-    /// This line of the configuration file.
-    File(Place),
-    /// The cgroup's CPU quota, or the affinity mask.
-    Cpus(crate::system::cgroup::Cpus),
-    /// Sockets that systemd has bound.
-    Systemd,
-    /// KUBERNETES_SERVICE_HOST is set.
-    Kubernetes,
-    /// The password database, for this user.
-    User(Uid),
-    /// What another option says.
-    Because(Setting),
-    /// A part from each of these.
-    Several(Vec<Self>),
-    /// Nobody said anything.
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use crate::system::cgroup::Cpus;
-        match self {
-            Self::CommandLine => f.write_str("command line"),
-            Self::Keyword => f.write_str("argument of serve()"),
-            Self::Environment(name) => write!(f, "environment {name}"),
-            Self::File(place) => write!(f, "file {place}"),
-            Self::Cpus(Cpus::Quota { millis }) => {
-                write!(f, "cgroup: {}.{:03} CPUs", millis / 1000, millis % 1000)
-            }
-            Self::Cpus(Cpus::Affinity { count }) => write!(f, "CPUs: {count}"),
-            Self::Cpus(Cpus::Unknown) => f.write_str("CPUs: unknown"),
-            Self::Systemd => f.write_str("systemd LISTEN_FDS"),
-            Self::Kubernetes => f.write_str("Kubernetes"),
-            Self::User(uid) => write!(f, "group of user {uid}"),
-            Self::Because(setting) => write!(f, "because of {}", OptionSpec::of(*setting).flag()),
-            Self::Several(origins) => {
-                let origins: Vec<_> = origins.iter().map(Self::to_string).collect();
-                f.write_str(&origins.join(", "))
-            }
-            Self::Default => f.write_str("default"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,18 @@
-//! The options: one table from which the command line, the environment variables, the help, the
-//! README and the effective configuration all come.
+//! The options: one table that the command line, the environment variables, the help, the guide and the effective
+//! configuration all read.
 //!
-//! A default is a text here, read like one that a user wrote; [`crate::config`] reads both.
+//! A default stands in the table and nowhere else, or is a constant of the setting that it is the default of. It is
+//! read as the text that a user would have written.
 
 pub mod gunicorn;
 mod table;
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::time::Duration;
+
+use super::value::{shown_size, shown_switch};
+use crate::system::duration;
 
 pub use table::OPTIONS;
 
@@ -81,66 +87,94 @@ pub enum Setting {
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionSpec {
-    /// Which option.
+    /// The option that this row describes.
     pub setting: Setting,
-    /// Its long name without dashes.
+    /// Its long name, without the leading dashes.
     pub long: &'static str,
-    /// Its letter.
+    /// Its one-letter name.
     pub short: Option<char>,
-    /// What its value is called.
+    /// The placeholder of its value in the help.
     pub value: &'static str,
-    /// How often it is given.
+    /// How often it may be given.
     pub takes: Takes,
-    /// What holds without it.
-    pub default: Preset,
-    /// Where it stands in the help.
+    /// Its value when it is not given.
+    pub default: DefaultValue,
+    /// The heading of the help that it stands under.
     pub topic: Topic,
-    /// What it does.
+    /// The help text.
     pub meaning: &'static str,
 }
 
-/// How often an option is given, and how its environment variable holds several values.
+/// How often an option may be given, and how its environment variable separates several values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// The word that belongs to no option: MODULE:ATTR.
+    /// The positional argument, MODULE:ATTR.
     Positional,
     /// Once; the last one counts.
     Once,
     /// `--flag`, `--flag=on`, `--flag=off`.
     Switch,
-    /// Repeatedly; the environment variable separates by this.
+    /// Any number of times; this character separates the values in the environment variable.
     Many(char),
 }
 
-/// What holds without an option.
+/// The value of an option that is not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
-    /// This value.
-    Text(&'static str),
-    /// A value that is worked out at start, in words.
+pub enum DefaultValue {
+    /// A word, as the option takes it.
+    Word(&'static str),
+    /// A number.
+    Count(u64),
+    /// A number of bytes.
+    Size(u64),
+    /// A duration.
+    Time(Duration),
+    /// Whether it is on.
+    Switch(bool),
+    /// A value that is worked out at start, described in words.
     Derived(&'static str),
-    /// Nothing.
-    Nothing,
+    /// No value.
+    None,
+}
+
+impl DefaultValue {
+    /// The value as a user would write it; empty if there is none, or if it is worked out at start.
+    pub fn text(&self) -> Cow<'static, str> {
+        match *self {
+            Self::Word(text) => text.into(),
+            Self::Count(number) => number.to_string().into(),
+            Self::Size(bytes) => shown_size(bytes).into(),
+            Self::Time(time) => duration::shown(time).into(),
+            Self::Switch(is_on) => shown_switch(is_on).into(),
+            Self::Derived(_) | Self::None => "".into(),
+        }
+    }
+
+    /// The default as the help shows it; empty if there is none.
+    pub fn in_words(&self) -> Cow<'static, str> {
+        match *self {
+            Self::Derived(words) => words.into(),
+            Self::Word(_)
+            | Self::Count(_)
+            | Self::Size(_)
+            | Self::Time(_)
+            | Self::Switch(_)
+            | Self::None => self.text(),
+        }
+    }
 }
 
 /// Headings of the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "`title` shows what each is called")]
 pub enum Topic {
-    /// What is served.
     Application,
-    /// Where it is served.
     Listening,
-    /// Who serves it.
     Processes,
-    /// How long things take.
     Times,
-    /// How large things are.
     Limits,
-    /// How HTTP is spoken.
     Http,
-    /// What is written down.
     Logging,
-    /// What is counted, and where that goes.
     Metrics,
 }
 
@@ -157,7 +191,7 @@ impl Topic {
         Self::Metrics,
     ];
 
-    /// The heading.
+    /// The text of the heading.
     pub fn title(self) -> &'static str {
         match self {
             Self::Application => "Application",
@@ -173,12 +207,12 @@ impl Topic {
 }
 
 impl OptionSpec {
-    /// The row of a setting.
+    /// Returns the row of a setting.
     pub fn of(setting: Setting) -> &'static Self {
         OPTIONS.iter().find(|option| option.setting == setting).expect("a test finds every setting")
     }
 
-    /// How it is written on the command line, without its value.
+    /// The option as the command line writes it, without its value.
     pub fn flag(&self) -> String {
         match self.takes {
             Takes::Positional => self.value.to_owned(),
@@ -186,39 +220,31 @@ impl OptionSpec {
         }
     }
 
-    /// Its environment variable.
+    /// The name of its environment variable.
     pub fn variable(&self) -> String {
         Self::variable_of(self.long)
     }
 
-    /// The environment variable of the option that is called so.
+    /// The name of the environment variable of an option, given the option's long name.
     pub fn variable_of(long: &str) -> String {
         format!("ARCTOS_{}", long.replace('-', "_").to_ascii_uppercase())
     }
 
-    /// The argument of the Python function `serve()`.
+    /// The name of the corresponding argument of the Python function `serve()`.
     pub fn keyword(&self) -> String {
         match self.takes {
             Takes::Positional => "app_or_path".to_owned(),
             Takes::Once | Takes::Switch | Takes::Many(_) => self.long.replace('-', "_"),
         }
     }
-
-    /// What holds without it, as the help says it; empty for nothing.
-    pub fn default_text(&self) -> &'static str {
-        match self.default {
-            Preset::Text(text) | Preset::Derived(text) => text,
-            Preset::Nothing => "",
-        }
-    }
 }
 
-/// The table of options as Markdown, for README.
+/// The table of options as Markdown, for the guide.
 pub fn markdown() -> String {
     let mut page = String::new();
     for topic in Topic::ALL {
         let heading = topic.title();
-        // A String takes all.
+        // Writing to a String cannot fail.
         let _ = write!(page, "### {heading}\n\n| option | default | meaning |\n");
         page.push_str("|---|---|---|\n");
         for option in OPTIONS.iter().filter(|option| option.topic == topic) {
@@ -234,14 +260,13 @@ pub fn markdown() -> String {
                 Takes::Many(_) => " Repeatable.",
                 Takes::Positional | Takes::Once | Takes::Switch => "",
             };
-            let default = match option.default {
-                Preset::Text(text) => format!("`{text}`"),
-                Preset::Derived(words) => words.to_owned(),
-                Preset::Nothing => String::new(),
+            let default = match option.default.text() {
+                text if text.is_empty() => option.default.in_words().into_owned(),
+                text => format!("`{text}`"),
             };
             let meaning = option.meaning.replace('|', "\\|");
             let usage = usage.replace('|', "\\|");
-            // A String takes all.
+            // Writing to a String cannot fail.
             let _ = writeln!(page, "| {usage} | {default} | {meaning}{repeats} |");
         }
         page.push('\n');

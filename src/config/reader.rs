@@ -4,10 +4,21 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::resolve::Effective;
-use super::{ConfigError, Given, Origin};
-use crate::config::options::{OptionSpec, Preset, Setting};
-use crate::config::value::{Kind, Switch};
+use super::error::ConfigError;
+use super::options::{OptionSpec, Setting};
+use super::origin::{Given, Origin};
+use super::value::{Kind, Switch};
+
+/// One setting as it came out.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// Which.
+    pub setting: Setting,
+    /// Its value; empty for nothing.
+    pub value: String,
+    /// Where it is from.
+    pub origin: Origin,
+}
 
 /// Reads settings; each is asked for once.
 pub(super) struct Reader<'a> {
@@ -58,14 +69,22 @@ impl<'a> Reader<'a> {
         setting: Setting,
         kind: K,
     ) -> Result<K::Value, ConfigError> {
-        let preset = match OptionSpec::of(setting).default {
-            Preset::Text(text) => text,
-            Preset::Derived(_) | Preset::Nothing => "",
-        };
-        let (text, origin) = self.last(setting).unwrap_or((OsStr::new(preset), &Origin::Default));
-        let value = read(setting, &kind, text, origin)?;
-        self.note(setting, kind.show(&value), origin.clone());
+        let (value, origin) = self.look_or_default(setting, &kind)?;
+        self.note(setting, kind.show(&value), origin);
         Ok(value)
+    }
+
+    /// A value of a kind and its origin, given or the default of the table; the caller notes what it comes to.
+    pub(super) fn look_or_default<K: Kind>(
+        &self,
+        setting: Setting,
+        kind: &K,
+    ) -> Result<(K::Value, Origin), ConfigError> {
+        if let Some(given) = self.look(setting, kind)? {
+            return Ok(given);
+        }
+        let text = OptionSpec::of(setting).default.text();
+        Ok((read(setting, kind, OsStr::new(&*text), &Origin::Default)?, Origin::Default))
     }
 
     /// A value of a kind, if one was given; the caller knows what holds else, and notes it.

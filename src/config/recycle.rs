@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use super::error::ConfigError;
+use super::options::Setting;
+use super::origin::Origin;
 use super::reader::Reader;
-use super::resolve::REQUESTS;
-use super::{ConfigError, Origin};
-use crate::config::options::Setting;
-use crate::config::value::{Kind, Size, Span};
-use crate::supervisor::health::Limits;
+use super::value::{Kind, Size, Span, Whole};
+use crate::supervisor::health::RecycleLimits;
 
+/// A number of requests; 0 is no limit.
+pub(super) const REQUESTS: Whole = Whole { least: 0, most: u32::MAX as u64 };
 /// An interpreter alone is larger: `512`, meant in megabytes, would replace every worker for ever.
 const RSS: Size = Size { least_bytes: 1 << 20, most_bytes: 1 << 50, takes_zero: true };
 const LIFETIME: Span = Span {
@@ -20,7 +22,7 @@ const LIFETIME: Span = Span {
 const JITTER: u64 = 10;
 
 /// Reads the limits; 0 is none.
-pub(super) fn wear(reader: &mut Reader<'_>) -> Result<Limits, ConfigError> {
+pub(super) fn wear(reader: &mut Reader<'_>) -> Result<RecycleLimits, ConfigError> {
     let requests = reader.one(Setting::MaxRequests, REQUESTS)?;
     let requests_jitter = match reader.given_as(Setting::MaxRequestsJitter, REQUESTS)? {
         Some(jitter) => jitter,
@@ -36,7 +38,7 @@ pub(super) fn wear(reader: &mut Reader<'_>) -> Result<Limits, ConfigError> {
     };
     let rss_bytes = reader.one(Setting::MaxRss, RSS)?;
     let lifetime = reader.one(Setting::MaxLifetime, LIFETIME)?;
-    Ok(Limits {
+    Ok(RecycleLimits {
         requests: Some(requests).filter(|most| *most > 0),
         requests_jitter,
         rss_bytes: Some(rss_bytes).filter(|most| *most > 0),

@@ -4,8 +4,8 @@
 //! opened, looked up or handed to every part of the supervisor at the start does not: half of it changed
 //! would be worse than none.
 
+use super::options::Setting;
 use super::{Config, Logging, Privileges};
-use crate::config::options::Setting;
 use crate::metrics::statsd::Statsd;
 
 impl Config {
@@ -90,9 +90,10 @@ fn statsd_changes(old: Option<&Statsd>, new: &Config) -> Vec<(bool, Setting)> {
 mod tests {
     use nix::unistd::{Gid, Uid};
 
-    use super::super::{Environment, Source};
+    use super::super::Source;
     use super::*;
     use crate::config::options::{OPTIONS, OptionSpec};
+    use crate::system::environment::Environment;
 
     /// A configuration of these, over one that sends metrics.
     fn config(options: &[(Setting, &str)]) -> Config {

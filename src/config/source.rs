@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::error::ConfigError;
 use super::file;
-use super::resolve::{Resolved, resolve};
-use super::{Config, ConfigError, Environment, Given, Origin};
-use crate::config::options::{OPTIONS, Setting, Takes};
+use super::options::{OPTIONS, Setting, Takes};
+use super::origin::{Given, Origin};
+use crate::system::environment::Environment;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -50,20 +51,6 @@ impl Source {
     ) -> Result<Self, ConfigError> {
         let folder = std::env::current_dir().map_err(ConfigError::NoCurrentFolder)?;
         Ok(Self { explicit: explicit.into_iter().collect(), origin, environment, folder })
-    }
-
-    /// Reads everything, as it is now.
-    ///
-    /// Errors: the first [`ConfigError`] in the order of the table.
-    pub fn resolve(&self) -> Result<Resolved, ConfigError> {
-        resolve(self)
-    }
-
-    /// The same where there has to be an application.
-    ///
-    /// Errors: also [`ConfigError::NoApplication`].
-    pub fn read(&self) -> Result<Config, ConfigError> {
-        self.resolve()?.config.ok_or(ConfigError::NoApplication)
     }
 
     /// Where relative paths start: the current folder at the start.

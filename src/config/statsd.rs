@@ -8,13 +8,15 @@ use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::datadog;
+use super::error::ConfigError;
+use super::options::{OptionSpec, Setting};
+use super::origin::Origin;
 use super::reader::{Reader, wrong};
-use super::{ConfigError, Environment, Origin};
-use crate::config::options::{OptionSpec, Setting};
-use crate::config::value::{Choice, Kind, Span, Switch};
+use super::value::{Choice, Kind, Span, Switch};
 use crate::metrics::statsd::{
     self, Format, PREFIX_MAX_CHARS, Statsd, TAGS_MAX_BYTES, TagList, Target, tag_bytes,
 };
+use crate::system::environment::Environment;
 
 /// What the options say of metrics.
 pub(super) struct Metrics {
@@ -71,8 +73,7 @@ pub(super) fn metrics(
     let prefix = reader.one(Setting::StatsdPrefix, Prefix)?;
     let interval = reader.one(Setting::StatsdInterval, INTERVAL)?;
 
-    let (asked, format_origin) =
-        reader.look(Setting::StatsdFormat, &FORMAT)?.unwrap_or((None, Origin::Default));
+    let (asked, format_origin) = reader.look_or_default(Setting::StatsdFormat, &FORMAT)?;
     let is_plain = asked == Some(Format::Plain);
     if is_plain {
         nothing_to_tag(reader, has_admin)?;

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::time::Duration;
 
 use nix::unistd::{Uid, User};

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::system::duration::shown;
 use nix::sys::stat::Mode;
 
 /// A kind of value.
@@ -79,11 +80,16 @@ impl Kind for Size {
     }
 
     fn show(&self, value: &u64) -> String {
-        let unit = SIZE_UNITS.iter().find(|(_, bytes)| *value > 0 && value.is_multiple_of(*bytes));
-        match unit {
-            Some((letter, bytes)) => format!("{}{letter}", value / bytes),
-            None => value.to_string(),
-        }
+        shown_size(*value)
+    }
+}
+
+/// A number of bytes as an option takes it.
+pub fn shown_size(value: u64) -> String {
+    let unit = SIZE_UNITS.iter().find(|(_, bytes)| value > 0 && value.is_multiple_of(*bytes));
+    match unit {
+        Some((letter, bytes)) => format!("{}{letter}", value / bytes),
+        None => value.to_string(),
     }
 }
 
@@ -125,20 +131,6 @@ impl Kind for Span {
 
     fn show(&self, value: &Duration) -> String {
         shown(*value)
-    }
-}
-
-/// A length of time as an option takes it.
-pub fn shown(value: Duration) -> String {
-    match (value.as_secs(), value.subsec_nanos()) {
-        (0, 0) => "0".to_owned(),
-        (seconds, 0) if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
-        (seconds, 0) => format!("{seconds}s"),
-        (_, nanos) if nanos.is_multiple_of(1_000_000) => format!("{}ms", value.as_millis()),
-        (_, _) => {
-            let decimal = format!("{}.{:09}", value.as_secs(), value.subsec_nanos());
-            format!("{}s", decimal.trim_end_matches('0'))
-        }
     }
 }
 
@@ -188,8 +180,13 @@ impl Kind for Switch {
     }
 
     fn show(&self, value: &bool) -> String {
-        if *value { "on" } else { "off" }.to_owned()
+        shown_switch(*value).to_owned()
     }
+}
+
+/// A switch as an option takes it.
+pub fn shown_switch(is_on: bool) -> &'static str {
+    if is_on { "on" } else { "off" }
 }
 
 /// Permission bits: octal with a leading 0 (`022`, `0o22`), or hexadecimal (`0x12`).
@@ -220,6 +217,13 @@ impl Kind for Permissions {
     fn show(&self, value: &Mode) -> String {
         format!("{:#05o}", value.bits()).replacen("0o", "0", 1)
     }
+}
+
+/// A number that its kind has bounded to what fits.
+pub(super) fn bounded<T: TryFrom<u64>>(number: u64) -> T {
+    T::try_from(number)
+        .ok()
+        .expect("each kind of number is bounded to the type that it is read into")
 }
 
 /// Only digits, at least one: `str::parse` would also take a sign.

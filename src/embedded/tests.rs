@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::thread;
 
 use arctos_worker::application::{
-    AppBody, AppError, Content, Heard, Outlet, Reply, Request, Stream,
+    AppBody, AppError, Content, Outlet, Reply, Request, ShutdownRequest, Stream,
 };
 use arctos_worker::http::ResponseHead;
 use arctos_worker::process::fork_guard;
@@ -55,9 +55,9 @@ impl Application for Hello {
         wait()
     }
 
-    fn signalled(&mut self) -> Heard {
+    fn run_signal_handlers(&mut self) -> ShutdownRequest {
         self.heard_count += 1;
-        Heard::Leave
+        ShutdownRequest::Exit
     }
 }
 

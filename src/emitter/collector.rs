@@ -13,8 +13,8 @@ use nix::time::{ClockId, clock_gettime};
 use crate::emitter::Emitter;
 use crate::metrics::statsd::Statsd;
 use crate::metrics::{CarriedTotals, Gauges, Sampler, Snapshot, Totals};
-use crate::supervisor::slot::Pid;
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 
 /// The last flush may take so long: a stop waits for it.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
@@ -147,7 +147,7 @@ impl Collector {
 
     /// Of what other servers have counted, this has not been sent, and is this one's to send.
     pub fn inherit(&mut self, unsent: &CarriedTotals) {
-        self.totals.inherit(unsent);
+        unsent.add_to(&mut self.totals);
         if let Some(before) = &mut self.before {
             before.subtract(unsent); // It is counted once.
         }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::metrics::WorkerSample;
     use crate::metrics::statsd::{Format, Target};
-    use crate::supervisor::slot::Pid;
+    use crate::system::pid::Pid;
 
     fn empty_scene() -> Snapshot {
         Snapshot { target: 0, occupants: Vec::new(), queue: None, monotonic: Duration::ZERO }

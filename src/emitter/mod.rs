@@ -39,8 +39,8 @@ use arctos_worker::shared::scoreboard::{Counter, Counters};
 
 use crate::metrics::statsd::{Statsd, Target};
 use crate::metrics::{CarriedTotals, Gauges, Totals};
-use crate::supervisor::slot::Pid;
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 use compose::Composer;
 use in_flight::InFlight;
 use resolver::Resolve;

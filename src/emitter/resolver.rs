@@ -12,8 +12,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::read;
 
-use crate::process::fork::{HelperProcess, run_helper};
-use crate::supervisor::slot::Pid;
+use crate::process::fork::helper::{HelperProcess, run_helper};
+use crate::system::pid::Pid;
 
 /// Whoever has not answered by then is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ impl Lookup {
 
     /// Readable when [`Lookup::turn`] has something to do.
     pub(super) fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        self.run_helper.as_ref().map(HelperProcess::words)
+        self.run_helper.as_ref().map(HelperProcess::output)
     }
 
     /// The child that works.
@@ -86,7 +86,7 @@ impl Lookup {
         };
         let mut part = [0; 1024];
         loop {
-            match read(child.words(), &mut part) {
+            match read(child.output(), &mut part) {
                 Ok(0) => break,
                 Ok(n) => self.words.extend(&part[..n]),
                 Err(Errno::EINTR) => {}
@@ -120,7 +120,7 @@ impl Drop for Lookup {
     fn drop(&mut self) {
         let Some(child) = self.run_helper.take() else { return };
         child.kill();
-        let mut fds = [PollFd::new(child.words(), PollFlags::empty())];
+        let mut fds = [PollFd::new(child.output(), PollFlags::empty())];
         // Killed, it ends at once, unless it hangs in the kernel: then whoever comes later reaps it.
         if let Ok(1..) = poll(&mut fds, PollTimeout::from(100_u8)) {
             child.reap();

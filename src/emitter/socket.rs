@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use super::resolver::{Lookup, Progress, Resolve};
 use crate::metrics::statsd::Target;
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// From one lookup to the next.
 const REFRESH: Duration = Duration::from_secs(30);

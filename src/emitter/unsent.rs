@@ -117,7 +117,7 @@ mod tests {
     fn who_inherits_it_counts_and_sends_it_and_shows_it_once() {
         let mut own = totals();
         let left = unsent(&totals(), &mut Baselines::new(), true);
-        own.inherit(&left);
+        left.add_to(&mut own);
         assert_eq!(count(&CarriedTotals::of(&own, None)), (24, 24));
         let mut before = CarriedTotals::of(&totals(), None);
         before.subtract(&left);

@@ -39,6 +39,11 @@ impl CarriedTotals {
         carried
     }
 
+    /// Adds these to the totals of the server that has taken over.
+    pub fn add_to(&self, totals: &mut Totals) {
+        totals.add(&self.supervisor, self.slots());
+    }
+
     /// What supervisors count of themselves.
     pub fn supervisor(&self) -> &SlotTotals {
         &self.supervisor

@@ -12,7 +12,7 @@ use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 
 use super::Gauge;
 use super::rss::ResidentSet;
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// `fs.nr_open`, which bounds the descriptors of a process, unless somebody has raised it: a entry that
 /// claims more connections holds garbage.

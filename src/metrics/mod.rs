@@ -4,7 +4,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `names` | gauges and distributions, and what everything is called in Prometheus |
-//! | `table` | the README's table of all metrics |
+//! | `table` | the guide's table of all metrics |
 //! | `totals` | totals of each slot, read from the scoreboard and made plausible |
 //! | `carried` | totals that are handed from one server to the next |
 //! | `gauges` | what is worked out at the moment it is asked for |

@@ -35,7 +35,7 @@ macro_rules! gauges {
         }
 
         impl Gauge {
-            /// All of them, in the order of the README's table.
+            /// All of them, in the order of the guide's table.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
 
             /// Its name in statsd, without the prefix. Once released, an interface.
@@ -96,7 +96,7 @@ pub enum Distribution {
 }
 
 impl Distribution {
-    /// All of them, in the order of the README's table.
+    /// All of them, in the order of the guide's table.
     pub const ALL: [Self; 2] = [Self::RequestDuration, Self::QueueWait];
 
     /// Its name in statsd, without the prefix. Once released, an interface. Values are milliseconds.

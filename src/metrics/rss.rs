@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// Processes that a look reads at least.
 const READS: usize = 8;

@@ -1,4 +1,4 @@
-//! The table of all metrics as Markdown, for README.
+//! The table of all metrics as Markdown, for the guide.
 
 use std::fmt::Write;
 
@@ -94,10 +94,10 @@ mod tests {
 
     /// `ARCTOS_BLESS=1 cargo test -p arctos --no-default-features metrics` writes the table anew.
     #[test]
-    fn the_readme_holds_the_table_of_metrics() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-        let readme = std::fs::read_to_string(path).unwrap();
-        let (before, rest) = readme.split_once(BEGIN).unwrap();
+    fn the_guide_holds_the_table_of_metrics() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/metrics.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
         let (table, after) = rest.split_once(END).unwrap();
         if std::env::var_os("ARCTOS_BLESS").is_some() {
             let text = format!("{before}{BEGIN}\n{}\n{END}{after}", markdown());

@@ -15,7 +15,7 @@ use arctos_worker::shared::scoreboard::{
     Counter, Counters, Histogram, Scoreboard, Side, WorkerEntry,
 };
 
-use super::{CarriedTotals, Distribution};
+use super::Distribution;
 
 /// More than this between two reads was not counted: it is garbage. Nobody may have looked for long,
 /// and `bytes.out` rises fastest: this is over nine hours of a gigabyte a second. Pointers, which are what
@@ -163,10 +163,15 @@ impl Totals {
         }
     }
 
-    /// Counts this as if it had been on the scoreboard. What is of slots that there are not is the supervisor's.
-    pub fn inherit(&mut self, carried: &CarriedTotals) {
-        self.supervisor.add(carried.supervisor());
-        for (slot, counted) in carried.slots() {
+    /// Adds totals as if they had been counted on the scoreboard. Those of slots that do not exist are added to
+    /// the supervisor's.
+    pub(super) fn add<'a>(
+        &mut self,
+        supervisor: &SlotTotals,
+        slots: impl Iterator<Item = (SlotId, &'a SlotTotals)>,
+    ) {
+        self.supervisor.add(supervisor);
+        for (slot, counted) in slots {
             match self.slots.get_mut(usize::from(slot.0)) {
                 Some(totals) => totals.get_or_insert_with(SlotTotals::new).add(counted),
                 None => self.supervisor.add(counted),

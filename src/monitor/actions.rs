@@ -16,11 +16,12 @@ use super::Monitor;
 use crate::listener::Listeners;
 use crate::monitor::children::{Child, ControlSocket};
 use crate::process::fork::{self, ChildSetup, ForkError};
-use crate::process::on_start::OpeningError;
-use crate::process::zygote::StartError;
-use crate::supervisor::slot::Pid;
+use crate::process::on_start::OnStartError;
+use crate::process::title::worker_title;
+use crate::process::zygote::ZygoteStartError;
 use crate::supervisor::{Action, Event, Verdict};
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 
 /// What it means that the door could not be closed.
 const DOOR_OPEN: &str = "this kernel cannot ignore new TCP connections at a stop; those that come in its \
@@ -59,11 +60,11 @@ pub(super) enum SpawnError {
     #[error(transparent)]
     Fork(#[from] ForkError),
     #[error("cannot begin --on-start: {0}")]
-    OnStart(#[from] OpeningError),
+    OnStart(#[from] OnStartError),
     #[error("cannot become the parent of orphans: {0}")]
     Orphans(io::Error),
     #[error("cannot start its zygote: {0}")]
-    Zygote(#[from] StartError),
+    Zygote(#[from] ZygoteStartError),
 }
 
 impl Monitor<'_> {
@@ -107,7 +108,7 @@ impl Monitor<'_> {
                     }
                 }
                 Action::DropListeners => self.listeners = None,
-                Action::Tell(notice) => self.tell(&notice),
+                Action::Log(notice) => self.tell(&notice),
                 Action::Finish(verdict) => return Some(verdict),
             }
         }
@@ -165,7 +166,7 @@ impl Monitor<'_> {
             generation,
             entry,
             header: self.scoreboard.header(),
-            life,
+            control_fd: life,
             supervisor: Arc::clone(&self.process),
             doorbell,
             listeners,
@@ -177,7 +178,7 @@ impl Monitor<'_> {
         let setup = ChildSetup {
             signals: &self.signals,
             identity: &loaded.identity,
-            title: fork::title(loaded.load.config.name.as_deref().unwrap_or(fork::NAME), slot),
+            title: worker_title(loaded.load.config.process_name(), slot),
             own: self.own_descriptors_beside(&lines),
         };
         let pid = fork::spawn(&*loaded.load.launch, init, &setup)?;

@@ -36,7 +36,7 @@ impl Monitor<'_> {
     fn answer(&mut self, question: &Question, now: Instant) {
         let id = question.id;
         let request = Request::read(question);
-        if let Some(refusal) = request.refusal(self.supervisor.standing()) {
+        if let Some(refusal) = request.refusal(self.supervisor.service_state()) {
             return self.admin.answer(id, refusal);
         }
         let by = By { deed: request.deed(), asker: question.asker };
@@ -127,7 +127,7 @@ impl Monitor<'_> {
     fn health(&self) -> Health {
         let ready = self.supervisor.places().filter(|place| place.is_ready()).count();
         Health {
-            phase: self.supervisor.standing(),
+            phase: self.supervisor.service_state(),
             target: self.supervisor.target(),
             ready: u16::try_from(ready).unwrap_or(u16::MAX),
         }
@@ -146,8 +146,8 @@ impl Monitor<'_> {
         };
         let listen = self.listeners.as_ref().map_or_else(Vec::new, Listeners::descriptions);
         let taken = self.supervisor.places().filter(|place| !place.is_unused());
-        let standing_since = match self.standing {
-            (standing, since) if standing == self.supervisor.standing() => since,
+        let standing_since = match self.service_state {
+            (standing, since) if standing == self.supervisor.service_state() => since,
             (_, _) => now, // It has changed in this round.
         };
         Status {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use arctos_worker::shared::scoreboard::entries::ServerState;
+use arctos_worker::shared::scoreboard::ServerState;
 
 use super::Monitor;
 use crate::supervisor::slot::ExitStatus;

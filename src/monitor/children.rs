@@ -11,7 +11,9 @@ use std::time::Instant;
 use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Command, Counter, WorkerEntry};
-use arctos_worker::worker_init::{LIFE_ACCESS_LOG, LIFE_FAILED, LIFE_READY, LIFE_STACKS};
+use arctos_worker::worker_init::{
+    CONTROL_ACCESS_LOG, CONTROL_BOOT_FAILED, CONTROL_READY, CONTROL_STACKS,
+};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -19,9 +21,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
 use crate::supervisor::health::{Pulse, WorkerLimits};
-use crate::supervisor::slot::Pid;
 use crate::supervisor::stack_dump::StackDump;
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 
 /// The longest report that is kept; the rest is not read, so that nobody who writes without end is listened to
 /// without end.
@@ -60,7 +62,7 @@ pub struct ControlSocket {
 
 impl ControlSocket {
     /// Makes them for a worker that will have this entry; the worker's ends of two are returned beside: life,
-    /// doorbell. Its end of the third, a pipe for its stacks, waits for it in its life socket ([`LIFE_STACKS`]).
+    /// doorbell. Its end of the third, a pipe for its stacks, waits for it in its life socket ([`CONTROL_STACKS`]).
     ///
     /// A pipe, because `faulthandler` writes a few bytes at a time: a pipe holds 64 KB of them, a socket a few
     /// hundred pieces. Non-blocking, because it writes in a signal handler.
@@ -72,7 +74,7 @@ impl ControlSocket {
         let of_worker_too = doorbell.as_fd().try_clone_to_owned()?;
         let given_before = given(entry);
         let (stacks, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        fd::send_descriptor(life.as_fd(), LIFE_STACKS, writer.as_fd())?;
+        fd::send_descriptor(life.as_fd(), CONTROL_STACKS, writer.as_fd())?;
         let lines = Self { life, doorbell, entry, given_before, stacks: Some(stacks) };
         Ok((lines, of_worker.into(), of_worker_too))
     }
@@ -154,11 +156,11 @@ impl Child {
             };
             match (self.told, &bytes[..count]) {
                 (_, []) => self.told = Told::All,
-                (Told::Nothing, [LIFE_READY, ..]) => {
+                (Told::Nothing, [CONTROL_READY, ..]) => {
                     self.told = Told::All;
                     news = Some(Word::Ready);
                 }
-                (Told::Nothing, [LIFE_FAILED, text @ ..]) => {
+                (Told::Nothing, [CONTROL_BOOT_FAILED, text @ ..]) => {
                     self.told = Told::Failure;
                     self.report.extend_from_slice(text);
                     news = Some(Word::Failing);
@@ -233,7 +235,7 @@ impl Child {
     ///
     /// Errors: EPIPE: it has ended; EAGAIN: it has not heard of very many before.
     pub fn give_access_log(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
-        fd::send_descriptor(self.lines.life.as_fd(), LIFE_ACCESS_LOG, file)
+        fd::send_descriptor(self.lines.life.as_fd(), CONTROL_ACCESS_LOG, file)
     }
 
     /// SIGKILL to the worker and the processes that it started. The pid is ours until it is reaped,
@@ -333,7 +335,7 @@ mod tests {
         for (mut reader, writer) in opened {
             drop(writer);
             let heard = fd::receive_message(worker.as_fd());
-            let Message::Said { word: LIFE_ACCESS_LOG, descriptor: Some(descriptor) } = heard
+            let Message::Said { word: CONTROL_ACCESS_LOG, descriptor: Some(descriptor) } = heard
             else {
                 panic!("{heard:?}");
             };

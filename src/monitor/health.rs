@@ -7,8 +7,8 @@ use arctos_worker::shared::log::{Level, Value};
 use super::{Monitor, monotonic};
 use crate::monitor::children::Child;
 use crate::supervisor::Event;
-use crate::supervisor::health::{Allowed, Grace, Hang, Wear, hang, has_ended_loop};
-use crate::supervisor::slot::Pid;
+use crate::supervisor::health::{Allowed, Grace, Hang, RecycleReason, hang, has_ended_loop};
+use crate::system::pid::Pid;
 
 /// From one look to the next.
 pub(super) const LOOK: Duration = Duration::from_millis(250);
@@ -40,7 +40,7 @@ impl Monitor<'_> {
             }
             let Some(lease) = &member.lease else { continue };
             let rss = self.resident.bytes(member.pid);
-            if let Some(wear) = lease.wear(member.entry, rss, monotonic) {
+            if let Some(wear) = lease.reached(member.entry, rss, monotonic) {
                 news.push((member.pid, Trouble::Worn(wear)));
             }
         }
@@ -55,7 +55,7 @@ impl Monitor<'_> {
                 }
                 Trouble::Worn(wear) => {
                     self.tell_wear(pid, wear);
-                    self.supervisor.handle(Event::Worn { pid }, now);
+                    self.supervisor.handle(Event::LimitReached { pid }, now);
                 }
             }
         }
@@ -68,7 +68,7 @@ impl Monitor<'_> {
         let Some(monotonic) = monotonic() else { return };
         let mut busy = Vec::new();
         for Child { pid, entry, pulse, .. } in &mut self.children {
-            if self.supervisor.is_condemned(*pid)
+            if self.supervisor.is_hung(*pid)
                 && hang(entry, pulse, &allowed, &self.pardon, monotonic).is_none()
             {
                 busy.push(*pid);
@@ -95,7 +95,7 @@ impl Monitor<'_> {
     }
 
     /// Once for each worker: it is told again until it is replaced.
-    fn tell_wear(&mut self, pid: Pid, wear: Wear) {
+    fn tell_wear(&mut self, pid: Pid, wear: RecycleReason) {
         let Some(member) = self.children.iter_mut().find(|member| member.pid == pid) else {
             return;
         };
@@ -104,9 +104,9 @@ impl Monitor<'_> {
         }
         let number = |n: u64| Value::Number(i64::try_from(n).unwrap_or(i64::MAX));
         let (limit, value) = match wear {
-            Wear::Requests(count) => ("--max-requests", number(count)),
-            Wear::Rss(bytes) => ("--max-rss", number(bytes)),
-            Wear::Lifetime(age) => ("--max-lifetime", number(age.as_secs())),
+            RecycleReason::Requests(count) => ("--max-requests", number(count)),
+            RecycleReason::Rss(bytes) => ("--max-rss", number(bytes)),
+            RecycleReason::Lifetime(age) => ("--max-lifetime", number(age.as_secs())),
         };
         let pairs = [
             ("slot", Value::Number(i64::from(member.slot.0))),
@@ -125,5 +125,5 @@ enum Trouble {
     Leaves {
         had_request: bool,
     },
-    Worn(Wear),
+    Worn(RecycleReason),
 }

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::process::supervisor_process::SupervisorProcess;
 use arctos_worker::shared::log::{Level, Log, Value};
-use arctos_worker::shared::scoreboard::entries::ServerState;
+use arctos_worker::shared::scoreboard::ServerState;
 use arctos_worker::shared::scoreboard::{Scoreboard, WorkerEntry};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -58,18 +58,23 @@ use crate::emitter::collector::Collector;
 use crate::listener::Listeners;
 use crate::metrics::ResidentSet;
 use crate::monitor::children::{Child, Word};
-use crate::monitor::fatal::{ExitCode, Fatal};
+use crate::monitor::fatal::Fatal;
 use crate::monitor::revision::{ReadRevision, Revision};
-use crate::process::fork;
+use crate::process::fork::wait;
 use crate::process::on_start::OnStart;
 use crate::process::reexec::Handover;
 use crate::process::signals::{Signal, Signals};
-use crate::supervisor::deaths::Deaths;
-use crate::supervisor::deaths::excuses::Excuses;
-use crate::supervisor::health::{Grace, Hang, Limits};
-use crate::supervisor::slot::{ExitStatus, Jitter, Pid};
-use crate::supervisor::{Event, Life, OperatorCommand, Policy, Standing, Supervisor, Verdict};
+use crate::process::threads::thread_names;
+use crate::supervisor::health::{Grace, Hang, RecycleLimits};
+use crate::supervisor::restart_storm::RestartStorm;
+use crate::supervisor::restart_storm::crash_baseline::CrashBaseline;
+use crate::supervisor::slot::{ExitStatus, Jitter};
+use crate::supervisor::{
+    Event, ExitDetails, OperatorCommand, Policy, ServiceState, Supervisor, Verdict,
+};
 use crate::system::exit_cause::OomWatch;
+use crate::system::exit_code::ExitCode;
+use crate::system::pid::Pid;
 use crate::system::pid_file::PidFile;
 use crate::system::sd_notify::Notifier;
 use crate::system::watchdog::Watchdog;
@@ -158,13 +163,13 @@ struct Monitor<'a> {
     waiting: Waiting,
     started: Instant,
     /// Where the server stands, and since when.
-    standing: (Standing, Instant),
+    service_state: (ServiceState, Instant),
     /// Memory of the workers that have a limit to it.
     resident: ResidentSet,
     oom: OomWatch,
-    deaths: Deaths,
+    deaths: RestartStorm,
     /// What new workers may die of during a reload, because the old ones did when it began.
-    excuses: Option<Excuses>,
+    excuses: Option<CrashBaseline>,
     jitter: Jitter,
     /// When the last round was over.
     last_round: Instant,
@@ -182,7 +187,7 @@ impl<'a> Monitor<'a> {
         folder: Option<BorrowedFd<'a>>,
     ) -> Result<Self, Fatal> {
         let system = |call| move |source| Fatal::System { call, source };
-        let names = fork::thread_names().map_err(system("reading /proc/self/task"))?;
+        let names = thread_names().map_err(system("reading /proc/self/task"))?;
         if names.len() != 1 {
             return Err(Fatal::Threads { names });
         }
@@ -251,10 +256,10 @@ impl<'a> Monitor<'a> {
             last_reload: None,
             waiting: Waiting::default(),
             started: now,
-            standing: (Standing::Starting, now),
+            service_state: (ServiceState::Starting, now),
             resident: ResidentSet::default(),
             oom: OomWatch::new(),
-            deaths: Deaths::default(),
+            deaths: RestartStorm::default(),
             excuses: None,
             jitter: Jitter::new(seed),
             last_round: now,
@@ -296,12 +301,12 @@ impl<'a> Monitor<'a> {
                 }
             };
             self.tell_stacks(now);
-            if self.standing.0 != self.supervisor.standing() {
-                self.standing = (self.supervisor.standing(), now);
+            if self.service_state.0 != self.supervisor.service_state() {
+                self.service_state = (self.supervisor.service_state(), now);
             }
             self.beat(now);
             self.watch(now);
-            if let Some(storm) = self.deaths.judge(now) {
+            if let Some(storm) = self.deaths.check_deadlines(now) {
                 self.tell_storm(&storm);
             }
             self.succeed(now);
@@ -333,7 +338,7 @@ impl<'a> Monitor<'a> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let lives = self.children.iter().filter_map(Child::awaited);
         fds.extend(lives.map(|life| PollFd::new(life, PollFlags::POLLIN)));
-        let opening = self.openings.opening().and_then(OnStart::awaited);
+        let opening = self.openings.opening().and_then(OnStart::poll_fd);
         fds.extend(opening.map(|words| PollFd::new(words, PollFlags::POLLIN)));
         fds.extend(self.zygotes.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.collector.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
@@ -370,7 +375,7 @@ impl<'a> Monitor<'a> {
                 Signal::Ttou => OperatorCommand::Fewer,
                 Signal::Chld => continue, // It has woken us: children are reaped in every round.
                 Signal::Hup => OperatorCommand::Reload,
-                Signal::Winch => OperatorCommand::Rest,
+                Signal::Winch => OperatorCommand::Pause,
                 Signal::Usr1 => {
                     self.reopen_access_log();
                     continue;
@@ -391,7 +396,7 @@ impl<'a> Monitor<'a> {
         }
         self.hear_predecessor();
         self.hear_successor(now);
-        while let Some((pid, status)) = fork::reap() {
+        while let Some((pid, status)) = wait::reap() {
             self.bury(pid, status, now);
         }
         let count = self.children.len().try_into().unwrap_or(u32::MAX);
@@ -406,8 +411,9 @@ impl<'a> Monitor<'a> {
                 if let Some(monotonic) = monotonic() {
                     let generation = member.entry.generation();
                     let limits = self.generations.of(generation).map(|it| it.load.config.limits);
-                    let lease =
-                        |limits: Limits| limits.lease(member.entry, monotonic, &mut self.jitter);
+                    let lease = |limits: RecycleLimits| {
+                        limits.worker_limits(member.entry, monotonic, &mut self.jitter)
+                    };
                     member.lease = limits.map(lease);
                 }
                 self.supervisor.handle(Event::Ready { pid }, now);
@@ -440,10 +446,10 @@ impl<'a> Monitor<'a> {
         self.tell_last_stacks(pid, now);
         let member = self.children.swap_remove(index);
         let (report, had_request) = (member.report(), member.had_request());
-        let had_running = running_request(member.entry).is_some();
-        let is_excused = self.excuses(member.entry, now);
-        let life = Life { report, had_request, had_running, is_excused };
-        self.supervisor.handle(Event::Exited { pid, status, life }, now);
+        let was_in_request = running_request(member.entry).is_some();
+        let is_baseline = self.excuses(member.entry, now);
+        let life = ExitDetails { report, had_request, was_in_request, is_baseline };
+        self.supervisor.handle(Event::Exited { pid, status, details: life }, now);
     }
 
     /// Whether a worker that has this entry died of what workers of the code before die of, too.

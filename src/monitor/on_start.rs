@@ -10,12 +10,14 @@ use arctos_worker::shared::log::{Level, Value};
 use arctos_worker::shared::scoreboard::Side;
 
 use super::Monitor;
-use crate::config::value;
-use crate::process::fork::{self, ChildSetup};
-use crate::process::on_start::{OnStart, OpeningError};
-use crate::supervisor::LAST_WORDS;
+use crate::process::fork::ChildSetup;
+use crate::process::on_start::{OnStart, OnStartError};
+use crate::process::title::on_start_title;
+use crate::supervisor::STACK_DUMP_TIME;
 use crate::supervisor::log_event::not_ready_within;
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
+use crate::system::duration::shown;
+use crate::system::pid::Pid;
 
 /// See the module. There is one at a time: a reload begins when what the one before began is gone.
 #[derive(Default)]
@@ -53,7 +55,7 @@ impl Monitor<'_> {
         slot: SlotId,
         side: Side,
         generation: Generation,
-    ) -> Result<bool, OpeningError> {
+    ) -> Result<bool, OnStartError> {
         let Some(loaded) = self.generations.of(generation) else { return Ok(false) };
         let config = &loaded.load.config;
         // A zygote opens its generation itself.
@@ -72,7 +74,7 @@ impl Monitor<'_> {
         let setup = ChildSetup {
             signals: &self.signals,
             identity: &loaded.identity,
-            title: fork::opening_title(config.name.as_deref().unwrap_or(fork::NAME)),
+            title: on_start_title(config.process_name()),
             own,
         };
         let (launch, patience) = (&*loaded.load.launch, config.patience.boot);
@@ -89,7 +91,7 @@ impl Monitor<'_> {
     /// Takes in what the process said.
     pub(super) fn hear_opening(&mut self) {
         if let Some(under_way) = &mut self.openings.under_way {
-            under_way.opening.listen();
+            under_way.opening.receive();
         }
     }
 
@@ -97,7 +99,7 @@ impl Monitor<'_> {
     pub(super) fn bury_opening(&mut self, pid: Pid, status: ExitStatus) -> bool {
         let ours = self.openings.under_way.take_if(|it| it.opening.pid() == pid);
         let Some(UnderWay { generation, opening, held }) = ours else { return false };
-        match opening.ended(status) {
+        match opening.finish(status) {
             Ok(()) => {
                 self.openings.newest = Some(generation);
                 for (slot, side) in held {
@@ -114,7 +116,7 @@ impl Monitor<'_> {
         let is_late = |it: &mut UnderWay| it.opening.deadline() <= now;
         if let Some(it) = self.openings.under_way.as_mut()
             && is_late(it)
-            && let Some(limit) = it.opening.ask_where(now + LAST_WORDS)
+            && let Some(limit) = it.opening.request_stack(now + STACK_DUMP_TIME)
         {
             let pairs = [
                 ("generation", Value::Number(i64::from(it.generation.0))),
@@ -126,8 +128,8 @@ impl Monitor<'_> {
         }
         let late = self.openings.under_way.take_if(is_late);
         let Some(UnderWay { generation, opening, held }) = late else { return };
-        let limit = value::shown(opening.patience());
-        opening.put_down();
+        let limit = shown(opening.timeout());
+        opening.kill_and_reap();
         let report =
             format!("The hooks of --on-start were not done within --boot-timeout {limit}.\n");
         self.give_up_opening(generation, held, report);
@@ -140,7 +142,7 @@ impl Monitor<'_> {
         let Some(UnderWay { opening, held, .. }) = self.openings.under_way.take_if(unwanted) else {
             return;
         };
-        opening.put_down();
+        opening.kill_and_reap();
         for (slot, side) in held {
             self.refuse(slot, side);
         }

@@ -11,7 +11,7 @@ use super::{Monitor, monotonic, policy};
 use crate::admin;
 use crate::config::Config;
 use crate::config::options::OptionSpec;
-use crate::supervisor::deaths::excuses::Excuses;
+use crate::supervisor::restart_storm::crash_baseline::CrashBaseline;
 use crate::supervisor::{Event, ReloadOutcome};
 use crate::system::rlimit::warn_of_connections;
 
@@ -28,7 +28,7 @@ impl Monitor<'_> {
     pub(super) fn configure(&mut self, generation: Generation) {
         let now = Instant::now();
         let rates = self.deaths.rates(self.supervisor.generation(), now);
-        self.excuses = Some(Excuses::new(rates, now));
+        self.excuses = Some(CrashBaseline::new(rates, now));
         self.last_report = None;
         self.waiting.begin();
         let usec = monotonic().unwrap_or_default().as_micros();

@@ -4,17 +4,18 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::log::{Level, Value};
-use arctos_worker::shared::scoreboard::entries::ServerState;
+use arctos_worker::shared::scoreboard::ServerState;
 use arctos_worker::shared::scoreboard::{Counter, Side, WorkerEntry};
 
 use nix::sys::signal::Signal;
 
 use super::{Monitor, blame, monotonic};
-use crate::supervisor::deaths;
 use crate::supervisor::health::Hang;
 use crate::supervisor::log_event::{LogEvent, RunningRequest};
-use crate::supervisor::slot::{Ending, ExitStatus, KillReason, Pid};
+use crate::supervisor::restart_storm;
+use crate::supervisor::slot::{Ending, ExitStatus, KillReason};
 use crate::system::exit_cause;
+use crate::system::pid::Pid;
 use crate::system::pid_file::PidFile;
 
 /// From the last deadline of a stop to the end of the process: reaping, and the last metrics.
@@ -106,7 +107,7 @@ impl Monitor<'_> {
                 let running = self.scoreboard.entry(*slot, *side).and_then(running_request);
                 notice.write(&self.log, running.as_ref());
             }
-            LogEvent::Ended { slot, side, pid, ending, generation, status, is_excused } => {
+            LogEvent::Ended { slot, side, pid, ending, generation, status, is_baseline } => {
                 let Some(entry) = self.scoreboard.entry(*slot, *side) else { return };
                 let running = running_request(entry);
                 let is_oom = *status == ExitStatus::Signal(Signal::SIGKILL as i32)
@@ -149,7 +150,7 @@ impl Monitor<'_> {
                         {
                             self.tell_storm(&storm);
                         }
-                        if !is_excused {
+                        if !is_baseline {
                             self.doubt();
                         }
                     }
@@ -170,13 +171,13 @@ impl Monitor<'_> {
             | LogEvent::Scaled { .. }
             | LogEvent::AtCeiling { .. }
             | LogEvent::AtFloor
-            | LogEvent::RollHalted { .. }
+            | LogEvent::RolloutHalted { .. }
             | LogEvent::CrashLoop { .. } => notice.write(&self.log, None),
         }
     }
 
     /// Workers die again and again, and are replaced as fast.
-    pub(super) fn tell_storm(&self, storm: &deaths::Report) {
+    pub(super) fn tell_storm(&self, storm: &restart_storm::Report) {
         let number = |n: u64| Value::Number(i64::try_from(n).unwrap_or(i64::MAX));
         let pairs = [
             ("deaths", number(storm.deaths_count)),

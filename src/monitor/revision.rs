@@ -1,7 +1,7 @@
 //! A load of configuration and code: what one generation of workers is made of.
 
 use crate::config::Config;
-use crate::process::fork::Launch;
+use crate::process::launch::Launch;
 
 /// A configuration, and what starts workers of it.
 pub struct Revision {

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::Monitor;
 use crate::monitor::children::Child;
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 impl Monitor<'_> {
     /// SIGUSR2 makes a worker write down what its threads are doing.

@@ -18,13 +18,16 @@ use nix::unistd;
 use super::Monitor;
 use crate::listener::InheritedSockets;
 use crate::metrics::CarriedTotals;
-use crate::process::reexec::{self, COUNTED, DYING, Estate, Handover, READY, UNSENT, YOURS};
-use crate::supervisor::deaths::excuses::{self, Excuses};
-use crate::supervisor::slot::{ExitStatus, Pid};
-use crate::supervisor::upgrade::successor::{Successor, Taken};
+use crate::process::reexec::{
+    self, COUNTED, DYING, Handover, READY, SuccessorSetup, UNSENT, YOURS,
+};
+use crate::supervisor::restart_storm::crash_baseline::{self, CrashBaseline};
+use crate::supervisor::slot::ExitStatus;
+use crate::supervisor::upgrade::successor::{Successor, TakeOver};
 use crate::supervisor::upgrade::{Action, Failure, Upgrade, patience};
-use crate::supervisor::{Event, OperatorCommand, Standing};
+use crate::supervisor::{Event, OperatorCommand, ServiceState};
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 use crate::system::pid_file::PidFile;
 use crate::system::sd_notify::Notifier;
 
@@ -49,7 +52,7 @@ pub(super) struct Succession {
     its_counts: Option<CarriedTotals>,
     its_unsent: Option<CarriedTotals>,
     /// What workers may die of before everything is this server's, because those of the server before do.
-    excuses: Excuses,
+    excuses: CrashBaseline,
 }
 
 struct Predecessor {
@@ -62,13 +65,13 @@ impl Succession {
     /// What was left to this server; its admin socket's listeners are returned beside.
     pub(super) fn begin(handover: Option<Handover>, now: Instant) -> (Self, InheritedSockets) {
         let (successor, predecessor, admin) = match handover {
-            None => (Successor::of_nobody(), None, InheritedSockets::default()),
-            Some(Handover { predecessor: pid, line, pid_file, admin, .. }) => {
+            None => (Successor::without_predecessor(), None, InheritedSockets::default()),
+            Some(Handover { predecessor: pid, socket: line, pid_file, admin, .. }) => {
                 (Successor::booting(), Some(Predecessor { pid, line, pid_file }), admin)
             }
         };
         let upgrade = Upgrade::idle();
-        let excuses = Excuses::new(BTreeMap::new(), now);
+        let excuses = CrashBaseline::new(BTreeMap::new(), now);
         (
             Self {
                 successor,
@@ -98,7 +101,7 @@ impl Succession {
     pub(super) fn tell_unsent(&self, unsent: &CarriedTotals) {
         let before = self.predecessor.as_ref().filter(|_| !self.is_owner());
         if let Some(line) = before.map(|before| &before.line).or(self.line.as_ref()) {
-            let _ = reexec::tell(line, UNSENT, unsent); // It is gone: then nobody sends it.
+            let _ = reexec::send_totals(line, UNSENT, unsent); // It is gone: then nobody sends it.
         }
     }
 
@@ -153,7 +156,7 @@ impl Monitor<'_> {
             return self.log.line(Level::Error, "upgrade.refused", &pairs);
         }
         let graceful = self.generations.current().load.config.patience.graceful;
-        let action = self.succession.upgrade.wish(graceful, now);
+        let action = self.succession.upgrade.request(graceful, now);
         self.act(action, now);
     }
 
@@ -167,11 +170,11 @@ impl Monitor<'_> {
         if self.succession.predecessor.is_some() {
             return Some("the server before this one has not ended yet");
         }
-        match self.supervisor.standing() {
-            Standing::Starting => return Some("the server is not ready yet"),
-            Standing::Paused => return Some("the server rests; HUP brings its workers back"),
-            Standing::Stopping => return Some("the server stops"),
-            Standing::Serving => {}
+        match self.supervisor.service_state() {
+            ServiceState::Starting => return Some("the server is not ready yet"),
+            ServiceState::Paused => return Some("the server rests; HUP brings its workers back"),
+            ServiceState::Stopping => return Some("the server stops"),
+            ServiceState::Serving => {}
         }
         self.supervisor.reloading().map(|_| "a reload is under way")
     }
@@ -179,7 +182,7 @@ impl Monitor<'_> {
     /// The successor's turn in each round: deadlines, and what it is told; and our own as one.
     pub(super) fn succeed(&mut self, now: Instant) {
         let graceful = self.generations.current().load.config.patience.graceful;
-        let action = self.succession.upgrade.judge(graceful, now);
+        let action = self.succession.upgrade.check_deadlines(graceful, now);
         self.act(action, now);
         if now >= self.succession.next_report {
             self.succession.next_report = now + REPORT;
@@ -191,7 +194,7 @@ impl Monitor<'_> {
                 listeners.shut_leavings();
             }
             if let Some(before) = &self.succession.predecessor {
-                reexec::tell_ready(&before.line);
+                reexec::send_ready(&before.line);
             }
         }
     }
@@ -200,7 +203,7 @@ impl Monitor<'_> {
         let Some(action) = action else { return };
         match action {
             Action::Launch => self.launch(now),
-            Action::Dismiss { pid } => self.signal_successor(pid, Signal::SIGTERM),
+            Action::Terminate { pid } => self.signal_successor(pid, Signal::SIGTERM),
             Action::Kill { pid } => self.signal_successor(pid, Signal::SIGKILL),
             Action::HandOver { pid } => self.hand_over(pid, now),
             Action::Fail(failure) => {
@@ -255,8 +258,8 @@ impl Monitor<'_> {
         let loaded = self.generations.current();
         let listeners =
             self.listeners.as_ref().map_or(Ok(Vec::new()), |all| all.inherited_sockets())?;
-        reexec::launch(Estate {
-            folder: loaded.load.config.source.folder(),
+        reexec::launch(SuccessorSetup {
+            directory: loaded.load.config.source.folder(),
             pid_file: self.pid_file.as_ref().map(PidFile::path),
             listeners,
             admin: self.admin.inherited_sockets()?,
@@ -286,11 +289,11 @@ impl Monitor<'_> {
                     self.act(action, now);
                 }
                 Message::Said { word: COUNTED, descriptor } => {
-                    let carried = descriptor.and_then(reexec::read_books);
+                    let carried = descriptor.and_then(reexec::read_totals);
                     self.succession.its_counts = carried.or(self.succession.its_counts.take());
                 }
                 Message::Said { word: UNSENT, descriptor } => {
-                    self.succession.its_unsent = descriptor.and_then(reexec::read_books);
+                    self.succession.its_unsent = descriptor.and_then(reexec::read_totals);
                 }
                 Message::Said { .. } => {} // Of a later version: it is not needed here.
                 Message::Ended => self.succession.line = None,
@@ -300,13 +303,13 @@ impl Monitor<'_> {
 
     /// Gives everything away and leaves. Where it cannot be told, nothing has changed.
     fn hand_over(&mut self, pid: Pid, now: Instant) {
-        if self.supervisor.standing() == Standing::Stopping {
+        if self.supervisor.service_state() == ServiceState::Stopping {
             return; // Both end: it is told when the stop is carried out.
         }
         let carried = self.collector.carried(&self.scoreboard, now);
         let Some(line) = &self.succession.line else { return };
         let number = Value::Number(i64::from(pid.0));
-        if let Err(error) = reexec::tell(line, YOURS, &carried) {
+        if let Err(error) = reexec::send_totals(line, YOURS, &carried) {
             let pairs = [("pid", number), ("reason", Value::Display(&error))];
             self.log.line(Level::Error, "upgrade.not_handed_over", &pairs);
             return self.signal_successor(pid, Signal::SIGTERM); // It will not ask again.
@@ -343,7 +346,7 @@ impl Monitor<'_> {
             self.collector.inherit(&unsent);
         }
         self.scoreboard.header().set_shares_listeners(false);
-        if self.supervisor.standing() != Standing::Stopping
+        if self.supervisor.service_state() != ServiceState::Stopping
             && let Some(listeners) = &self.listeners
         {
             listeners.reopen();
@@ -373,7 +376,7 @@ impl Monitor<'_> {
         {
             let carried = self.collector.own_books(&self.scoreboard, now);
             // It is gone, and everything is ours; or it is told again.
-            let _ = reexec::tell(&before.line, COUNTED, &carried);
+            let _ = reexec::send_totals(&before.line, COUNTED, &carried);
         }
         if self.succession.line.is_none() {
             return;
@@ -381,7 +384,7 @@ impl Monitor<'_> {
         let carried = self.collector.carried(&self.scoreboard, now);
         if let Some(line) = &self.succession.line {
             // It is gone, which is heard; or it has not listened for long: the next carried have all of it.
-            let _ = reexec::tell(line, COUNTED, &carried);
+            let _ = reexec::send_totals(line, COUNTED, &carried);
         }
     }
 
@@ -390,7 +393,7 @@ impl Monitor<'_> {
         let rates = self.deaths.rates(self.supervisor.generation(), now);
         if let Some(line) = self.succession.line.as_ref().filter(|_| !rates.is_empty()) {
             // As with the carried: it is gone, or is told again.
-            let _ = reexec::tell_text(line, DYING, &excuses::encode(&rates));
+            let _ = reexec::send_text(line, DYING, &crash_baseline::encode(&rates));
         }
     }
 
@@ -410,15 +413,15 @@ impl Monitor<'_> {
                 Message::Nothing => return,
                 Message::Said { word: DYING, descriptor } => {
                     let text = descriptor.and_then(reexec::read_text).unwrap_or_default();
-                    self.succession.excuses.extend(excuses::decode(&text));
+                    self.succession.excuses.extend(crash_baseline::decode(&text));
                 }
                 Message::Said { word: UNSENT, descriptor } => {
-                    if let Some(unsent) = descriptor.and_then(reexec::read_books) {
+                    if let Some(unsent) = descriptor.and_then(reexec::read_totals) {
                         self.collector.inherit(&unsent);
                     }
                 }
                 Message::Said { word, descriptor } => {
-                    match descriptor.and_then(reexec::read_books) {
+                    match descriptor.and_then(reexec::read_totals) {
                         Some(carried) => self.collector.follow(carried),
                         None => self.log.line(Level::Warning, "upgrade.books_unread", &[]),
                     }
@@ -444,7 +447,7 @@ impl Monitor<'_> {
     /// Everything is this server's.
     fn take_over(&mut self) {
         let taken = self.succession.successor.take();
-        if taken == Taken::Already {
+        if taken == TakeOver::Already {
             return;
         }
         self.scoreboard.header().set_shares_listeners(false);
@@ -461,8 +464,8 @@ impl Monitor<'_> {
         let pairs = [("predecessor", Value::Number(i64::from(pid.0)))];
         self.log.line(Level::Info, "upgrade.taken_over", &pairs);
         match taken {
-            Taken::Serving => self.tell_ready(),
-            Taken::Booting | Taken::Already => {}
+            TakeOver::Serving => self.tell_ready(),
+            TakeOver::Booting | TakeOver::Already => {}
         }
         if let (Some(path), Ok(pid)) = (pid_file, u32::try_from(pid.0)) {
             drop(PidFile::take_over(&path, pid));

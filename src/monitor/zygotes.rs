@@ -16,15 +16,18 @@ use super::actions::{Equipment, SpawnError};
 use super::generations::Loaded;
 use super::{Monitor, blame};
 use crate::monitor::children::{Child, ControlSocket};
-use crate::process::fork::child::{await_status, is_child};
-use crate::process::fork::{self, ChildSetup};
+use crate::process::fork::ChildSetup;
+use crate::process::fork::wait::{await_status, is_child};
 use crate::process::on_start::OnStart;
+use crate::process::title::zygote_title;
 use crate::process::zygote::{
-    Admission, Delay, Inheritance, News, Order, SpawnCause, Zygote, ZygoteEnding, adopt_orphans,
+    Parentage, SpawnFailure, SpawnOrder, Zygote, ZygoteDelay, ZygoteEnding, ZygoteEvent,
+    ZygoteInit, adopt_orphans,
 };
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::{Event, Verdict};
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 
 /// The zygotes, and what they were asked for.
 #[derive(Default)]
@@ -38,7 +41,7 @@ pub(super) struct Zygotes {
 impl Zygotes {
     /// Readable when one has something to say.
     pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.zygotes.iter().filter_map(Zygote::awaited)
+        self.zygotes.iter().filter_map(Zygote::poll_fd)
     }
 
     /// When [`Monitor::judge_zygotes`] is due at the latest.
@@ -54,7 +57,7 @@ impl Zygotes {
 
     /// Kills and reaps what is left of them.
     pub(super) fn close(self) {
-        self.zygotes.into_iter().for_each(Zygote::put_down);
+        self.zygotes.into_iter().for_each(Zygote::kill_and_reap);
     }
 
     /// Our ends of the lines of this order.
@@ -76,7 +79,7 @@ impl Monitor<'_> {
         equipment: Equipment,
     ) -> Result<(), SpawnError> {
         let now = Instant::now();
-        let serves = |zygote: &Zygote| zygote.generation() == generation && zygote.takes_orders();
+        let serves = |zygote: &Zygote| zygote.generation() == generation && zygote.accepts_orders();
         let index = match self.zygotes.zygotes.iter().position(serves) {
             Some(index) => index,
             None => {
@@ -87,9 +90,9 @@ impl Monitor<'_> {
         };
         let Equipment { lines, life, doorbell, listeners, access_log } = equipment;
         self.zygotes.ordered.push((slot, side, lines));
-        let order = Order { slot, side, life, doorbell, listeners, access_log };
-        let news = self.zygotes.zygotes[index].spawn(order, now);
-        self.heed(index, news);
+        let order = SpawnOrder { slot, side, control_fd: life, doorbell, listeners, access_log };
+        let events = self.zygotes.zygotes[index].spawn(order, now);
+        self.heed(index, events);
         Ok(())
     }
 
@@ -101,8 +104,8 @@ impl Monitor<'_> {
         now: Instant,
     ) -> Result<Zygote, SpawnError> {
         let config = &loaded.load.config;
-        let name = config.name.as_deref().unwrap_or(fork::NAME);
-        let inheritance = Inheritance {
+        let name = config.process_name();
+        let inheritance = ZygoteInit {
             generation,
             name,
             settings: &config.worker,
@@ -110,7 +113,7 @@ impl Monitor<'_> {
             scoreboard: &self.scoreboard,
             supervisor: &self.process,
         };
-        let title = fork::zygote_title(name);
+        let title = zygote_title(name);
         let mut own = self.own_descriptors_beside(&equipment.lines);
         equipment.list_descriptors(&mut own);
         let setup = ChildSetup { signals: &self.signals, identity: &loaded.identity, title, own };
@@ -124,8 +127,8 @@ impl Monitor<'_> {
         for index in 0..self.zygotes.zygotes.len() {
             let known = self.known();
             let admit = |pid| admission(&known, reaped, pid);
-            let news = self.zygotes.zygotes[index].listen(&admit, now);
-            self.heed(index, news);
+            let events = self.zygotes.zygotes[index].receive(&admit, now);
+            self.heed(index, events);
         }
     }
 
@@ -141,8 +144,8 @@ impl Monitor<'_> {
     /// Whose time is up? Not to be called when we have been stopped ourselves.
     pub(super) fn judge_zygotes(&mut self, now: Instant) {
         for index in 0..self.zygotes.zygotes.len() {
-            let news = self.zygotes.zygotes[index].judge(now);
-            self.heed(index, news);
+            let events = self.zygotes.zygotes[index].check_deadlines(now);
+            self.heed(index, events);
         }
     }
 
@@ -153,8 +156,8 @@ impl Monitor<'_> {
         };
         let known = self.known();
         let admit = |pid| admission(&known, None, pid);
-        let news = self.zygotes.zygotes[index].exited(status, &admit, now);
-        self.heed(index, news);
+        let events = self.zygotes.zygotes[index].exited(status, &admit, now);
+        self.heed(index, events);
         self.zygotes.zygotes.swap_remove(index);
         true
     }
@@ -165,8 +168,8 @@ impl Monitor<'_> {
         let patience = self.generations.current().load.config.patience.quick;
         for index in 0..self.zygotes.zygotes.len() {
             if is_over(self.zygotes.zygotes[index].generation()) {
-                let news = self.zygotes.zygotes[index].end(patience, now);
-                self.heed(index, news);
+                let events = self.zygotes.zygotes[index].shut_down(patience, now);
+                self.heed(index, events);
             }
         }
     }
@@ -182,41 +185,41 @@ impl Monitor<'_> {
         }
     }
 
-    fn heed(&mut self, index: usize, news: Vec<News>) {
+    fn heed(&mut self, index: usize, events: Vec<ZygoteEvent>) {
         let zygote = &self.zygotes.zygotes[index];
         let (pid, generation) = (zygote.pid(), zygote.generation());
         let who = format!("the zygote (pid {})", pid.0);
-        for news in news {
-            news.write(&self.log, pid, generation);
-            let event = match news {
-                News::Started { slot, side, pid } => {
+        for event in events {
+            event.log(&self.log, pid, generation);
+            let event = match event {
+                ZygoteEvent::Started { slot, side, pid } => {
                     let Some(lines) = self.zygotes.answered(slot, side) else { continue };
                     self.children.push(Child::new(pid, slot, lines, Instant::now()));
                     Event::Started { slot, side, pid }
                 }
-                News::SpawnFailed { slot, side, cause } => {
+                ZygoteEvent::SpawnFailed { slot, side, cause } => {
                     drop(self.zygotes.answered(slot, side));
                     Event::SpawnFailed { slot, side, verdict: verdict(cause) }
                 }
-                News::Failed { report, .. } => {
+                ZygoteEvent::Failed { report, .. } => {
                     self.blame_by_report(&who);
                     self.last_report = Some(report);
                     continue;
                 }
-                News::Ended { status, ending: ZygoteEnding::Died } => {
+                ZygoteEvent::Ended { status, ending: ZygoteEnding::Died } => {
                     self.blame(&who, blame::not_booted(&who, status));
                     continue;
                 }
-                News::Killed { reason: Delay::Revision } => {
+                ZygoteEvent::Killed { reason: ZygoteDelay::Boot } => {
                     let boot = self.generations.current().load.config.patience.boot;
                     self.blame(&who, blame::late(&who, boot));
                     continue;
                 }
-                News::Ready { .. }
-                | News::NotReady { .. }
-                | News::Killed { .. }
-                | News::Distrusted { .. }
-                | News::Ended { .. } => continue,
+                ZygoteEvent::Ready { .. }
+                | ZygoteEvent::NotReady { .. }
+                | ZygoteEvent::Killed { .. }
+                | ZygoteEvent::Distrusted { .. }
+                | ZygoteEvent::Ended { .. } => continue,
             };
             self.supervisor.handle(event, Instant::now());
         }
@@ -224,28 +227,28 @@ impl Monitor<'_> {
 }
 
 /// Whether a pid that a zygote tells is that of a worker.
-fn admission(known: &[Pid], reaped: Option<Pid>, pid: Pid) -> Admission {
+fn admission(known: &[Pid], reaped: Option<Pid>, pid: Pid) -> Parentage {
     if known.contains(&pid) {
-        Admission::Stranger
+        Parentage::Foreign
     } else if reaped == Some(pid) || is_child(pid) {
-        Admission::Child
+        Parentage::OurChild
     } else {
-        Admission::NotYet
+        Parentage::NotYetOurs
     }
 }
 
 /// How a server ends whose first workers there are not, for this cause.
-fn verdict(cause: SpawnCause) -> Verdict {
+fn verdict(cause: SpawnFailure) -> Verdict {
     match cause {
-        SpawnCause::NotLoaded(WorkerExit::NotImportable) => Verdict::NotImportable,
-        SpawnCause::NotLoaded(
+        SpawnFailure::NotLoaded(WorkerExit::NotImportable) => Verdict::NotImportable,
+        SpawnFailure::NotLoaded(
             WorkerExit::Done | WorkerExit::Abandoned | WorkerExit::NotBooted | WorkerExit::Internal,
         )
-        | SpawnCause::Fork(_)
-        | SpawnCause::Untold(_)
-        | SpawnCause::Late
-        | SpawnCause::Gone
-        | SpawnCause::Distrusted
-        | SpawnCause::Withdrawn => Verdict::NotBooted,
+        | SpawnFailure::Fork(_)
+        | SpawnFailure::NotSent(_)
+        | SpawnFailure::TimedOut
+        | SpawnFailure::Gone
+        | SpawnFailure::Distrusted
+        | SpawnFailure::Withdrawn => Verdict::NotBooted,
     }
 }

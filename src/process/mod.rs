@@ -1,7 +1,18 @@
-//! Processes: how they are forked and replaced, whose rights they have, which signals they take.
-pub mod fork;
+//! Processes: how children are forked, how a new program takes over, and which privileges and signal handlers each
+//! process has.
+
 pub mod on_start;
-pub mod privileges;
-pub mod reexec;
-pub mod signals;
+
 pub mod zygote;
+
+pub mod reexec;
+
+pub mod fork;
+
+pub mod launch;
+pub mod privileges;
+pub mod signals;
+
+pub mod sigaction;
+pub mod threads;
+pub mod title;

@@ -1,9 +1,9 @@
-//! The opening of a generation: what is done once for a load of the code, before its first worker
-//! (`--on-start`), in a process of its own, because the supervisor runs nothing of the application's.
+//! The run of the `--on-start` hooks: once per generation, before its first worker, in a process of its own,
+//! because the supervisor never runs the application's code.
 //!
-//! The process has the rights, the folder and the descriptors of a worker without listeners. It says on a
-//! pipe what went wrong, and its exit status tells whether anything did. Nothing here waits, but for the end
-//! of a process that was killed.
+//! The process has the privileges, the working directory and the descriptors of a worker, but no listeners. It
+//! writes a failure to a pipe, and its exit status says whether it failed. Nothing here blocks, except for the
+//! exit of a process that was killed.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -13,143 +13,146 @@ use std::time::{Duration, Instant};
 use arctos_worker::process::fork_guard;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::Log;
-use arctos_worker::worker_init::WorkerExit;
+use arctos_worker::worker_init::{BootFailure, WorkerExit};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{self, pipe2};
 use thiserror::Error;
 
-use crate::process::fork::{self, BerthError, ChildSetup, ForkError, Launch, LoadFailure};
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::process::fork::child_setup::{ChildSetup, ChildSetupError};
+use crate::process::fork::spawn::{ForkError, spawn_bound};
+use crate::process::fork::wait::await_exit;
+use crate::process::launch::Launch;
+use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
 
-/// The longest report that is kept; the rest is read and thrown away.
+/// Maximum length of a report that is kept; the rest is read and discarded.
 const REPORT_BYTES: usize = 64 * 1024;
-/// Most that is read at a time: the child, and what it has started, may write without end.
-const BYTES_AT_A_TIME: usize = REPORT_BYTES;
-/// What the child says when all its hooks have returned; no report starts with it.
+/// Maximum that is read per call, because the child and its children may write without end.
+const BYTES_PER_CALL: usize = REPORT_BYTES;
+/// The byte that the child writes when all its hooks have returned; no report starts with it.
 const DONE: u8 = 0;
 
-/// Why there is no process for it.
+/// Why the process was not started.
 #[derive(Debug, Error)]
-pub enum OpeningError {
-    /// It could not say anything.
+pub enum OnStartError {
+    /// The pipe for its report cannot be made.
     #[error("cannot make its pipe: {0}")]
     Pipe(Errno),
-    /// It was not forked.
+    /// The process was not forked.
     #[error(transparent)]
     Fork(#[from] ForkError),
 }
 
-/// See the module.
+/// The running process of the `--on-start` hooks.
 pub struct OnStart {
     pid: Pid,
-    words: File,
-    /// Whether something may come from it.
+    pipe: File,
+    /// Whether the pipe has not ended yet.
     is_open: bool,
     report: Vec<u8>,
-    patience: Duration,
+    timeout: Duration,
     deadline: Instant,
-    /// Whether the deadline was put off once, so that it can tell where it is.
+    /// Whether the deadline was extended once, so that the process can log its stack.
     is_late: bool,
 }
 
 impl OnStart {
-    /// Forks the process, which begins at once. `patience` is how long it may take.
+    /// Forks the process, which begins at once and has to finish within `timeout`.
     ///
-    /// Errors: [`OpeningError`]; then there is no process.
+    /// Errors: [`OnStartError`]; then there is no process.
     pub fn start(
         launch: &dyn Launch,
         generation: Generation,
         setup: &ChildSetup<'_>,
         log: &Log,
-        patience: Duration,
+        timeout: Duration,
         now: Instant,
-    ) -> Result<Self, OpeningError> {
-        let (words, mouth) = pipe2(OFlag::O_CLOEXEC).map_err(OpeningError::Pipe)?;
-        // The child waits for us to read, we never for it to write.
-        fcntl(&words, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(OpeningError::Pipe)?;
-        let ours = [words.as_fd()];
-        let life = |prepared| live(launch, generation, log, &mouth, prepared);
-        let pid = fork::spawn_bound(launch, setup, log, "opening.panic", &ours, life)?;
-        let words = File::from(words);
+    ) -> Result<Self, OnStartError> {
+        let (pipe, writer) = pipe2(OFlag::O_CLOEXEC).map_err(OnStartError::Pipe)?;
+        // The child may block until we read; we never block until it writes.
+        fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(OnStartError::Pipe)?;
+        let ours = [pipe.as_fd()];
+        let run = |prepared| run_hooks(launch, generation, log, &writer, prepared);
+        let pid = spawn_bound(launch, setup, log, "on_start.panicked", &ours, run)?;
         Ok(Self {
             pid,
-            words,
+            pipe: File::from(pipe),
             is_open: true,
             report: Vec::new(),
-            patience,
-            deadline: now + patience,
+            timeout,
+            deadline: now + timeout,
             is_late: false,
         })
     }
 
-    /// Its process, which the caller reaps, and then hands to [`OnStart::ended`].
+    /// The process, which the caller reaps and then passes to [`OnStart::finish`].
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// By when it has to be done.
+    /// When the process has to be done.
     pub fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// The descriptors that other children close.
+    /// Adds the descriptors that other children close.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        own.add(&self.words);
+        own.add(&self.pipe);
     }
 
-    /// The first time that its time is up: it writes its Python stack to the log, and is to be killed
-    /// at `kill_at`. How long it has had; `None` if it was asked before.
-    pub fn ask_where(&mut self, kill_at: Instant) -> Option<Duration> {
+    /// Makes the process write its Python stack to the log when its deadline expires for the first time, and
+    /// extends the deadline to `kill_at`. Returns the time that it had, or `None` if this was called before.
+    pub fn request_stack(&mut self, kill_at: Instant) -> Option<Duration> {
         if std::mem::replace(&mut self.is_late, true) {
             return None;
         }
         self.deadline = kill_at;
-        // ESRCH: it has ended, and waits to be reaped.
+        // ESRCH: it has exited, and waits to be reaped.
         let _ = kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2);
-        Some(self.patience)
+        Some(self.timeout)
     }
 
-    /// How long it may take.
-    pub fn patience(&self) -> Duration {
-        self.patience
+    /// The time limit of the process.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
-    /// Readable when there is something to [`OnStart::listen`] to.
-    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        self.is_open.then(|| self.words.as_fd())
+    /// The descriptor to poll for reading before [`OnStart::receive`]; `None` once the pipe has ended.
+    pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.is_open.then(|| self.pipe.as_fd())
     }
 
-    /// Takes in what it said, or a part of it if that is long.
-    pub fn listen(&mut self) {
+    /// Reads what the process wrote, or part of it if that is long.
+    pub fn receive(&mut self) {
         let mut bytes = [0; 4096];
-        let mut heard_bytes = 0;
-        while self.is_open && heard_bytes < BYTES_AT_A_TIME {
-            match self.words.read(&mut bytes) {
+        let mut read_bytes = 0;
+        while self.is_open && read_bytes < BYTES_PER_CALL {
+            match self.pipe.read(&mut bytes) {
                 Ok(0) => self.is_open = false,
                 Ok(count) => {
-                    heard_bytes += count;
+                    read_bytes += count;
                     let room = REPORT_BYTES.saturating_sub(self.report.len());
                     self.report.extend_from_slice(&bytes[..count.min(room)]);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => self.is_open = false, // Not of a pipe.
+                Err(_) => self.is_open = false, // A pipe has no other errors.
             }
         }
     }
 
-    /// It was reaped.
+    /// Takes note that the process was reaped.
     ///
-    /// Errors: the report.
-    pub fn ended(mut self, status: ExitStatus) -> Result<(), String> {
-        self.listen();
+    /// Errors: the report of the failure.
+    pub fn finish(mut self, status: ExitStatus) -> Result<(), String> {
+        self.receive();
         match (status, self.report.as_slice()) {
             (ExitStatus::Code(0), [DONE]) => Ok(()),
             (ExitStatus::Code(_) | ExitStatus::Signal(_), []) => {
-                Err(format!("The process of --on-start ended without a word: {status}.\n"))
+                Err(format!("The process of --on-start ended without a report: {status}.\n"))
             }
             (ExitStatus::Code(_) | ExitStatus::Signal(_), text) => {
                 Err(String::from_utf8_lossy(text).into_owned())
@@ -157,41 +160,39 @@ impl OnStart {
         }
     }
 
-    /// Kills it, with what it has started, and reaps it.
-    pub fn put_down(self) {
+    /// Kills the process and its children, and reaps it.
+    pub fn kill_and_reap(self) {
         let pid = unistd::Pid::from_raw(self.pid.0);
-        // It is ours until it is reaped. ESRCH: its group does not exist yet.
+        // The pid cannot be reused until it is reaped. ESRCH: its group does not exist yet.
         if killpg(pid, Signal::SIGKILL).is_err() {
-            let _ = kill(pid, Signal::SIGKILL); // It has ended, and waits to be reaped.
+            let _ = kill(pid, Signal::SIGKILL); // It has exited, and waits to be reaped.
         }
-        fork::await_end(self.pid);
+        await_exit(self.pid);
     }
 }
 
-/// The child's life; the exit code.
-fn live(
+/// Runs the hooks in the child, and returns its exit code.
+fn run_hooks(
     launch: &dyn Launch,
     generation: Generation,
     log: &Log,
-    mouth: &OwnedFd,
-    prepared: Result<(), BerthError>,
+    writer: &OwnedFd,
+    prepared: Result<(), ChildSetupError>,
 ) -> i32 {
     let _guarded = fork_guard::begin();
-    fork_guard::guard(mouth.as_fd());
+    fork_guard::guard(writer.as_fd());
     let done = match prepared {
-        Ok(()) => launch.open(generation, log),
-        Err(error) => {
-            Err(LoadFailure { exit: WorkerExit::NotBooted, report: format!("{error}\n") })
-        }
+        Ok(()) => launch.run_on_start(generation, log),
+        Err(error) => Err(BootFailure::not_booted(format!("{error}\n"))),
     };
-    let (exit, words) = match done {
+    let (exit, message) = match done {
         Ok(()) => (WorkerExit::Done, vec![DONE]),
-        Err(LoadFailure { exit, report }) => (exit, report.into_bytes()),
+        Err(BootFailure { exit, report }) => (exit, report.into_bytes()),
     };
-    // Fails only without memory: then the exit status has to do. A supervisor that is gone has taken us
-    // along.
-    if let Ok(mouth) = mouth.try_clone() {
-        let _ = File::from(mouth).write_all(&words);
+    // This fails only without memory, and then the exit status is all that remains. A supervisor that is gone has
+    // taken this process along.
+    if let Ok(writer) = writer.try_clone() {
+        let _ = File::from(writer).write_all(&message);
     }
     exit.code()
 }
@@ -201,31 +202,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_writes_without_end_is_listened_to_for_a_part_of_it_at_a_time() {
-        let (words, mouth) = pipe2(OFlag::O_NONBLOCK).unwrap();
-        fcntl(&words, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
+    fn a_process_that_writes_without_end_is_read_in_parts() {
+        let (pipe, writer) = pipe2(OFlag::O_NONBLOCK).unwrap();
+        fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(1 << 20)).unwrap();
         let mut written_bytes = 0;
-        while let Ok(count) = unistd::write(&mouth, &[b'x'; 4096]) {
+        while let Ok(count) = unistd::write(&writer, &[b'x'; 4096]) {
             written_bytes += count;
         }
-        assert!(written_bytes > 2 * BYTES_AT_A_TIME);
-        let words = File::from(words);
+        assert!(written_bytes > 2 * BYTES_PER_CALL);
+        let pipe = File::from(pipe);
         let deadline = Instant::now();
         let report = Vec::new();
-        let mut opening = OnStart {
+        let mut on_start = OnStart {
             pid: Pid(2),
-            words,
+            pipe,
             is_open: true,
             report,
-            patience: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
             deadline,
             is_late: false,
         };
-        opening.listen();
-        assert_eq!(opening.report.len(), REPORT_BYTES);
+        on_start.receive();
+        assert_eq!(on_start.report.len(), REPORT_BYTES);
         let mut rest = Vec::new();
-        drop(mouth);
-        opening.words.read_to_end(&mut rest).unwrap();
-        assert_eq!(rest.len(), written_bytes - BYTES_AT_A_TIME);
+        drop(writer);
+        on_start.pipe.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest.len(), written_bytes - BYTES_PER_CALL);
     }
 }

@@ -1,20 +1,19 @@
-//! How a successor program is started, and what it is given: the other half of an upgrade.
+//! Reexec: starting the successor of this server for an upgrade, and handing over to it.
 //!
-//! It is started like this process was: the same command line, in the same folder, whatever is found
-//! there by now. One environment variable tells it what is its; the sockets themselves it has inherited by
-//! number. From then on the two speak over a socket pair, one byte a time:
+//! The successor is started as this process was: with the same command line, in the same directory, from the program
+//! file that is there now. It inherits the sockets by number, and one environment variable names them.
+//! After that, the two processes talk over a socket pair. Each message is one byte, some with a memfd:
 //!
-//! | who | byte | with | meaning |
+//! | sender | byte | memfd | meaning |
 //! |---|---|---|---|
-//! | successor | [`READY`] | | it can serve |
-//! | server before | [`COUNTED`] | carried | what it has counted by now |
-//! | successor, as long as it has nothing | [`COUNTED`] | carried | the same |
-//! | either, at its end | [`UNSENT`] | carried | of that, what no agent was told |
-//! | server before | [`YOURS`] | carried | everything is the successor's |
-//! | server before | [`DYING`] | text | the requests that its workers die of |
+//! | successor | [`READY`] | | the successor can serve |
+//! | predecessor | [`COUNTED`] | totals | the counts so far |
+//! | successor, before it owns everything | [`COUNTED`] | totals | the counts so far |
+//! | either, at its end | [`UNSENT`] | totals | the part of the counts that was not sent to an agent |
+//! | predecessor | [`YOURS`] | totals | everything now belongs to the successor |
+//! | predecessor | [`DYING`] | text | the requests that its dying workers were handling |
 //!
-//! The end of the stream is the end of the other process. A successor whose predecessor is gone has
-//! everything, too.
+//! The stream ends when the other process does. Everything belongs to a successor whose predecessor is gone, too.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -34,70 +33,70 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::config::Environment;
 use crate::listener::{InheritedSocket, InheritedSockets};
 use crate::metrics::CarriedTotals;
-use crate::supervisor::slot::Pid;
+use crate::system::environment::Environment;
+use crate::system::pid::Pid;
 
-/// The variable.
+/// The environment variable that names the inherited sockets.
 pub const VARIABLE: &str = "ARCTOS_UPGRADE";
-/// From the successor: it can serve.
+/// Sent by the successor: it can serve.
 pub const READY: u8 = b'R';
-/// What was counted by now: by the successor alone, or by the server before it and those before that.
+/// The counts so far: those of the successor alone, or those of the predecessor and all servers before it.
 pub const COUNTED: u8 = b'C';
-/// Of what was counted, what could not be sent to an agent.
+/// The part of the counts that could not be sent to an agent.
 pub const UNSENT: u8 = b'U';
-/// To the successor: what the workers of the server before die of ([`crate::supervisor::deaths::excuses`]).
+/// Sent to the successor: the requests that dying workers of the predecessor were handling ([`crate::supervisor::restart_storm::crash_baseline`]).
 pub const DYING: u8 = b'D';
-/// To the successor: it has everything.
+/// Sent to the successor: everything belongs to it now.
 pub const YOURS: u8 = b'Y';
 
-/// Of the notation of the variable.
+/// The version of the format of [`VARIABLE`].
 const VERSION: u64 = 1;
-/// Variables of service managers that name the process they speak to.
-const ADDRESSED: [&str; 2] = ["LISTEN_PID", "WATCHDOG_PID"];
-/// The longest carried that are read: a thousand slots have 8 MB.
-const BOOKS_BYTES: u64 = 64 << 20;
+/// Variables of service managers that hold the pid of the process that they are meant for.
+const ADDRESSED_TO_PID: [&str; 2] = ["LISTEN_PID", "WATCHDOG_PID"];
+/// Maximum size of the totals that are read; a thousand slots have 8 MB.
+const MAX_TOTALS_BYTES: u64 = 64 << 20;
 
-/// What a successor is given at its start.
+/// What a successor receives at its start.
 pub struct Handover {
-    /// From whom.
+    /// The server that started this one.
     pub predecessor: Pid,
-    /// The socket to it.
-    pub line: UnixStream,
-    /// Where it has its pid file.
+    /// The socket to the predecessor.
+    pub socket: UnixStream,
+    /// The pid file of the predecessor.
     pub pid_file: Option<PathBuf>,
-    /// Where it serves.
+    /// The listeners of the predecessor.
     pub listeners: InheritedSockets,
-    /// Where it answers operators.
+    /// The admin socket of the predecessor.
     pub admin: InheritedSockets,
 }
 
-/// The variable makes no sense.
+/// Why [`VARIABLE`] cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum BequestError {
-    /// Not of this notation.
+pub enum HandoverError {
+    /// Its format is not the one of this version.
     #[error("{VARIABLE} is not from a server that this version can replace")]
-    Notation,
-    /// A descriptor that it names.
+    Format,
+    /// A descriptor that it names is not usable.
     #[error("{VARIABLE} names a descriptor that is not there, or nothing of the kind")]
     Descriptor,
 }
 
 impl Handover {
-    /// Takes over what the variable names.
+    /// Takes over the sockets that the variable names.
     ///
-    /// Errors: [`BequestError`].
-    pub fn read(text: &OsStr) -> Result<Self, BequestError> {
-        let table = parse(text).ok_or(BequestError::Notation)?;
-        let predecessor = predecessor(&table).ok_or(BequestError::Notation)?;
-        let line = table["line"].as_i64().and_then(|number| i32::try_from(number).ok());
-        let line = line.filter(|number| *number > 2).ok_or(BequestError::Notation)?;
-        let line = UnixStream::from(fd::adopt(line).map_err(|_| BequestError::Descriptor)?);
-        line.set_nonblocking(true).map_err(|_| BequestError::Descriptor)?;
+    /// Errors: [`HandoverError`].
+    pub fn read(text: &OsStr) -> Result<Self, HandoverError> {
+        let table = parse(text).ok_or(HandoverError::Format)?;
+        let predecessor = predecessor(&table).ok_or(HandoverError::Format)?;
+        let number = table["line"].as_i64().and_then(|number| i32::try_from(number).ok());
+        let number = number.filter(|number| *number > 2).ok_or(HandoverError::Format)?;
+        let socket = UnixStream::from(fd::adopt(number).map_err(|_| HandoverError::Descriptor)?);
+        socket.set_nonblocking(true).map_err(|_| HandoverError::Descriptor)?;
         Ok(Self {
             predecessor,
-            line,
+            socket,
             pid_file: table["pid_file"].as_str().map(PathBuf::from),
             listeners: inherited_sockets(&table["listeners"])?,
             admin: inherited_sockets(&table["admin"])?,
@@ -114,45 +113,45 @@ fn predecessor(table: &Value) -> Option<Pid> {
     table["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).map(Pid)
 }
 
-fn inherited_sockets(described: &Value) -> Result<InheritedSockets, BequestError> {
-    let all = described.as_array().ok_or(BequestError::Notation)?;
+fn inherited_sockets(described: &Value) -> Result<InheritedSockets, HandoverError> {
+    let all = described.as_array().ok_or(HandoverError::Format)?;
     let all = all.iter().map(InheritedSocket::take_over).collect::<Option<Vec<_>>>();
-    all.map(InheritedSockets::from).ok_or(BequestError::Descriptor)
+    all.map(InheritedSockets::from).ok_or(HandoverError::Descriptor)
 }
 
-/// Variables that speak to the server before, as they speak to this process.
+/// The service manager's variables that were meant for the predecessor, readdressed to this process.
 pub fn readdressed(environment: &Environment) -> Vec<(&'static str, String)> {
     let table = environment.value(VARIABLE).and_then(parse);
-    let Some(before) = table.as_ref().and_then(predecessor) else { return Vec::new() };
+    let Some(predecessor) = table.as_ref().and_then(predecessor) else { return Vec::new() };
     let own = std::process::id().to_string();
-    let is_meant = |name: &&str| environment.text(name) == Some(&*before.0.to_string());
-    ADDRESSED.into_iter().filter(is_meant).map(|name| (name, own.clone())).collect()
+    let is_meant = |name: &&str| environment.text(name) == Some(&*predecessor.0.to_string());
+    ADDRESSED_TO_PID.into_iter().filter(is_meant).map(|name| (name, own.clone())).collect()
 }
 
-/// What is left to a successor.
-pub struct Estate<'a> {
-    /// The folder that this process was started in.
-    pub folder: &'a Path,
-    /// Where its pid file is.
+/// What a successor is given.
+pub struct SuccessorSetup<'a> {
+    /// The directory that this process was started in.
+    pub directory: &'a Path,
+    /// The pid file of this server.
     pub pid_file: Option<&'a Path>,
-    /// Duplicates of its listeners; closed here when the successor runs.
+    /// Duplicates of the listeners, closed here once the successor runs.
     pub listeners: Vec<InheritedSocket>,
-    /// The same of the admin socket.
+    /// Duplicates of the admin socket.
     pub admin: Vec<InheritedSocket>,
 }
 
-/// Starts the successor: its process, and our end of the socket to it.
+/// Starts the successor. Returns its process, and our end of the socket to it.
 ///
-/// Signals are as at any start: no handler outlives execve(2), and none is blocked. Of our descriptors it
-/// has the standard ones and what it is given.
+/// Its signals are as at any start: no handler survives execve(2), and none is blocked. It inherits the standard
+/// descriptors and those of `setup`.
 ///
-/// Errors: whatever stands in the way of execve(2), or /proc.
-pub fn launch(estate: Estate<'_>) -> io::Result<(Pid, UnixStream)> {
+/// Errors: those of execve(2), and of reading /proc/self/cmdline.
+pub fn launch(setup: SuccessorSetup<'_>) -> io::Result<(Pid, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let all = estate.listeners.iter().chain(&estate.admin);
+    let all = setup.listeners.iter().chain(&setup.admin);
     for descriptor in all.map(InheritedSocket::as_fd).chain([theirs.as_fd()]) {
-        // They are duplicates for this alone, and nothing is started before they are closed.
+        // These duplicates exist only for the successor, and are closed before another program is started.
         fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
     }
     let describe =
@@ -161,72 +160,72 @@ pub fn launch(estate: Estate<'_>) -> io::Result<(Pid, UnixStream)> {
         "version": VERSION,
         "pid": std::process::id(),
         "line": theirs.as_raw_fd(),
-        "pid_file": estate.pid_file.and_then(Path::to_str),
-        "listeners": describe(&estate.listeners),
-        "admin": describe(&estate.admin),
+        "pid_file": setup.pid_file.and_then(Path::to_str),
+        "listeners": describe(&setup.listeners),
+        "admin": describe(&setup.admin),
     });
-    let words = command_line(fs::read("/proc/self/cmdline")?);
-    let Some((first, rest)) = words.split_first() else {
+    let arguments = command_line(fs::read("/proc/self/cmdline")?);
+    let Some((first, rest)) = arguments.split_first() else {
         return Err(io::ErrorKind::NotFound.into());
     };
-    let child = Command::new(program(first, estate.folder))
+    let child = Command::new(program(first, setup.directory))
         .arg0(first)
         .args(rest)
-        .current_dir(estate.folder)
+        .current_dir(setup.directory)
         .env(VARIABLE, table.to_string())
         .spawn()?;
     let pid = i32::try_from(child.id()).map_err(|_| io::ErrorKind::Unsupported)?;
     Ok((Pid(pid), ours))
 }
 
-/// The words of a command line, as proc(5) has them: each ends with a NUL.
+/// Splits a command line from /proc, where each argument ends with a NUL (proc(5)).
 fn command_line(mut bytes: Vec<u8>) -> Vec<OsString> {
     if bytes.pop_if(|last| *last == 0).is_none() && bytes.is_empty() {
         return Vec::new();
     }
-    bytes.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect()
+    bytes.split(|byte| *byte == 0).map(|argument| OsString::from_vec(argument.to_vec())).collect()
 }
 
-/// Where a program is: as it was found at the start, by a path or by `PATH`.
-fn program(first: &OsStr, folder: &Path) -> PathBuf {
+/// The path of a program, found as at the start: relative to the directory of the start, or by `PATH`.
+fn program(first: &OsStr, directory: &Path) -> PathBuf {
     let path = Path::new(first);
     match path.components().count() {
         0 | 1 => path.to_owned(),
-        _ => folder.join(path),
+        _ => directory.join(path),
     }
 }
 
-/// Tells the successor something, and what was counted by now.
+/// Sends a message with totals to the other server.
 ///
-/// Errors: it is gone, or has not listened for long.
-pub fn tell(line: &UnixStream, word: u8, carried: &CarriedTotals) -> Result<(), Errno> {
-    tell_text(line, word, &carried.encode())
+/// Errors: EPIPE if it is gone; EAGAIN if it has not read for long.
+pub fn send_totals(socket: &UnixStream, message: u8, totals: &CarriedTotals) -> Result<(), Errno> {
+    send_text(socket, message, &totals.encode())
 }
 
-/// The same with any text.
-pub fn tell_text(line: &UnixStream, word: u8, text: &str) -> Result<(), Errno> {
+/// Sends a message with a text, like [`send_totals`].
+pub fn send_text(socket: &UnixStream, message: u8, text: &str) -> Result<(), Errno> {
     let memory = memfd_create(c"arctos-carried", MFdFlags::MFD_CLOEXEC)?;
     let mut memory = fs::File::from(memory);
     memory.write_all(text.as_bytes()).map_err(|error| errno(&error))?;
-    fd::send_descriptor(line.as_fd(), word, memory.as_fd())
+    fd::send_descriptor(socket.as_fd(), message, memory.as_fd())
 }
 
-/// Tells the server before that this one can serve. EPIPE: it is gone, which is heard anyway.
-pub fn tell_ready(mut line: &UnixStream) {
-    let _ = line.write(&[READY]);
+/// Tells the predecessor that this server can serve. EPIPE: it is gone, which the socket reports anyway.
+pub fn send_ready(mut socket: &UnixStream) {
+    let _ = socket.write(&[READY]);
 }
 
-/// The carried that came with a word; `None` where they make no sense.
-pub fn read_books(memory: OwnedFd) -> Option<CarriedTotals> {
+/// Reads the totals that came with a message; `None` if they do not decode.
+pub fn read_totals(memory: OwnedFd) -> Option<CarriedTotals> {
     CarriedTotals::decode(&read_text(memory)?)
 }
 
-/// The text that came with a word.
+/// Reads the text that came with a message; `None` if it is too long or not UTF-8.
 pub fn read_text(memory: OwnedFd) -> Option<String> {
     let memory = fs::File::from(memory);
     let bytes = memory.metadata().ok()?.len();
-    // The offset is the writer's, too, and at the end.
-    let mut text = vec![0; usize::try_from(bytes).ok().filter(|_| bytes <= BOOKS_BYTES)?];
+    // The offset is shared with the writer, who left it at the end.
+    let mut text = vec![0; usize::try_from(bytes).ok().filter(|_| bytes <= MAX_TOTALS_BYTES)?];
     memory.read_exact_at(&mut text, 0).ok()?;
     String::from_utf8(text).ok()
 }
@@ -242,40 +241,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_line_has_its_empty_words() {
-        let words = |bytes: &[u8]| command_line(bytes.to_vec());
+    fn a_command_line_keeps_its_empty_arguments() {
+        let arguments = |bytes: &[u8]| command_line(bytes.to_vec());
         assert_eq!(
-            words(b"python\0-m\0arctos\0\0--zone\0"),
+            arguments(b"python\0-m\0arctos\0\0--zone\0"),
             ["python", "-m", "arctos", "", "--zone"]
         );
-        assert_eq!(words(b"a\0"), ["a"]);
-        assert_eq!(words(b""), [] as [&str; 0]);
+        assert_eq!(arguments(b"a\0"), ["a"]);
+        assert_eq!(arguments(b""), [] as [&str; 0]);
     }
 
     #[test]
-    fn a_program_is_looked_for_where_it_was_at_the_start() {
-        let folder = Path::new("/srv/shop");
+    fn a_program_is_found_as_it_was_at_the_start() {
+        let directory = Path::new("/srv/shop");
         for (first, expected) in [
             ("/usr/bin/python3", "/usr/bin/python3"),
             (".venv/bin/python", "/srv/shop/.venv/bin/python"),
             ("./arctos", "/srv/shop/./arctos"),
             ("python3", "python3"),
         ] {
-            assert_eq!(program(first.as_ref(), folder), Path::new(expected));
+            assert_eq!(program(first.as_ref(), directory), Path::new(expected));
         }
     }
 
     #[test]
-    fn a_variable_of_another_kind_is_refused() {
+    fn a_variable_in_another_format_is_rejected() {
         for text in ["", "x", "{}", r#"{"version": 2, "pid": 1, "line": 5}"#] {
-            assert_eq!(Handover::read(text.as_ref()).err(), Some(BequestError::Notation), "{text}");
+            assert_eq!(Handover::read(text.as_ref()).err(), Some(HandoverError::Format), "{text}");
         }
         let none = r#"{"version": 1, "pid": 1, "line": 100000, "listeners": [], "admin": []}"#;
-        assert_eq!(Handover::read(none.as_ref()).err(), Some(BequestError::Descriptor));
+        assert_eq!(Handover::read(none.as_ref()).err(), Some(HandoverError::Descriptor));
     }
 
     #[test]
-    fn what_a_service_manager_has_said_to_the_server_before_is_said_to_this_one() {
+    fn service_manager_variables_of_the_predecessor_are_readdressed() {
         let table = r#"{"version": 1, "pid": 42}"#;
         let environment = [(VARIABLE, table), ("LISTEN_PID", "42"), ("WATCHDOG_PID", "7")];
         let own = std::process::id().to_string();
@@ -284,22 +283,22 @@ mod tests {
     }
 
     #[test]
-    fn books_arrive_with_their_word() {
+    fn totals_arrive_with_their_message() {
         let (before, after) = UnixStream::pair().unwrap();
-        tell(&before, YOURS, &CarriedTotals::default()).unwrap();
+        send_totals(&before, YOURS, &CarriedTotals::default()).unwrap();
         let Message::Said { word: YOURS, descriptor: Some(memory) } =
             fd::receive_message(after.as_fd())
         else {
             panic!("nothing came");
         };
-        assert_eq!(read_books(memory), Some(CarriedTotals::default()));
+        assert_eq!(read_totals(memory), Some(CarriedTotals::default()));
         drop(after);
-        assert_eq!(tell(&before, YOURS, &CarriedTotals::default()), Err(Errno::EPIPE));
+        assert_eq!(send_totals(&before, YOURS, &CarriedTotals::default()), Err(Errno::EPIPE));
     }
 
     #[test]
-    fn what_is_no_memory_with_books_is_none() {
+    fn a_descriptor_without_totals_is_rejected() {
         let (reader, _writer) = io::pipe().unwrap();
-        assert_eq!(read_books(reader.into()), None);
+        assert_eq!(read_totals(reader.into()), None);
     }
 }

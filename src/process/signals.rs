@@ -1,13 +1,13 @@
-//! Signals to the supervisor, turned into values behind a descriptor that poll(2) can wait for.
+//! The supervisor's signals, as values behind a descriptor for poll(2).
 //!
-//! Owns the handlers (signal-hook's: each sets a flag and writes a byte to one socket pair) and their
-//! end in a child. Knows nothing of what a signal means.
+//! This module owns the handlers and removes them in a child. Each handler, which comes from signal-hook, sets a flag
+//! and writes a byte to one socket pair. What a signal means is decided elsewhere.
 //!
-//! Two of the same signal between two looks are one, as in the kernel (signal(7)); the order among
-//! different ones is that of [`Signal`]'s variants.
+//! Two equal signals between two calls of [`Signals::take`] count as one, as in the kernel (signal(7)). Different
+//! signals are ordered by the variants of [`Signal`].
 //!
-//! The process may be a program that goes on when the server has ended: [`Dispositions`] remembers what
-//! was there before.
+//! The process may be a program that continues after the server has ended, so [`Dispositions`] saves and restores
+//! the previous handlers.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,13 +19,13 @@ use nix::sys::signal::{self, SigSet};
 use signal_hook::SigId;
 use signal_hook::low_level;
 
-use crate::process::fork::{Action, Disposition, set_disposition};
+use crate::process::sigaction::{Disposition, SignalAction, set_disposition};
 use crate::system::descriptors::OwnDescriptors;
 
-/// signal-hook's handler, which it installs once in a process and then takes for granted.
-static HANDLER: OnceLock<Action> = OnceLock::new();
+/// signal-hook's handler. signal-hook installs it once per process, and then expects it to be there.
+static HANDLER: OnceLock<SignalAction> = OnceLock::new();
 
-/// A signal that the supervisor acts on; first those that say more.
+/// A signal that the supervisor acts on; the strongest come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGINT.
@@ -51,7 +51,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    /// All of them.
+    /// All signals, in order.
     pub const ALL: [Self; 10] = [
         Self::Int,
         Self::Quit,
@@ -65,7 +65,7 @@ impl Signal {
         Self::Chld,
     ];
 
-    /// As the kernel knows it.
+    /// The signal of the kernel.
     pub fn kernel(self) -> signal::Signal {
         match self {
             Self::Int => signal::Signal::SIGINT,
@@ -84,25 +84,25 @@ impl Signal {
 
 /// The installed handlers.
 pub struct Signals {
-    bell: UnixStream,
+    receiver: UnixStream,
     caught: Vec<Caught>,
 }
 
 struct Caught {
     signal: Signal,
     flag: Arc<AtomicBool>,
-    /// The two actions of the handler, to be undone in a child.
+    /// The two actions of the handler, which a child removes.
     actions: [SigId; 2],
 }
 
 impl Signals {
-    /// Installs the handlers, ignores SIGPIPE, and unblocks what whoever started us had blocked.
+    /// Installs the handlers, ignores SIGPIPE, and unblocks signals that the parent process had blocked.
     ///
     /// signal-hook calls the handler that it replaces. CPython has one for SIGINT, which would raise
-    /// KeyboardInterrupt in whatever Python runs next; so the dispositions are made default first.
+    /// KeyboardInterrupt in whatever Python code runs next, so the dispositions are reset first.
     pub fn install() -> io::Result<Self> {
-        let (bell, ringer) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
         set_disposition(signal::Signal::SIGPIPE, Disposition::Ignore)?;
         let mut caught = Vec::with_capacity(Signal::ALL.len());
         let mut mask = SigSet::empty();
@@ -110,41 +110,41 @@ impl Signals {
             let kernel = signal.kernel();
             set_disposition(kernel, Disposition::Default)?;
             let flag = Arc::new(AtomicBool::new(false));
-            // In this order: whoever hears the bell finds the flag set.
+            // The order matters: when the byte arrives, the flag is set.
             let actions = [
                 signal_hook::flag::register(kernel as i32, Arc::clone(&flag))?,
-                low_level::pipe::register(kernel as i32, ringer.try_clone()?)?,
+                low_level::pipe::register(kernel as i32, sender.try_clone()?)?,
             ];
             caught.push(Caught { signal, flag, actions });
             match HANDLER.get() {
-                Some(handler) => handler.put(kernel)?,
-                // Just installed by the first of the two; whoever is here meanwhile has the same.
-                None => drop(HANDLER.set(Action::of(kernel)?)),
+                Some(handler) => handler.install(kernel)?,
+                // The first registration has just installed it. Another thread here stores the same value.
+                None => drop(HANDLER.set(SignalAction::of(kernel)?)),
             }
             mask.add(kernel);
         }
         mask.thread_unblock()?;
-        Ok(Self { bell, caught })
+        Ok(Self { receiver, caught })
     }
 
-    /// What came since the last call.
+    /// The signals that arrived since the last call.
     pub fn take(&self) -> Vec<Signal> {
         use io::Read;
         let mut bytes = [0; 64];
-        // Emptied before the flags are read, so that a signal in between rings again. An error is
-        // EAGAIN: it is empty.
-        while let Ok(1..) = (&self.bell).read(&mut bytes) {}
+        // The socket is emptied before the flags are read, so that a signal in between makes it readable again. An
+        // error is EAGAIN: it is empty.
+        while let Ok(1..) = (&self.receiver).read(&mut bytes) {}
         let set = self.caught.iter().filter(|caught| caught.flag.swap(false, Ordering::SeqCst));
         set.map(|caught| caught.signal).collect()
     }
 
-    /// The descriptors that a child closes, beside those that [`Signals::forsake`] does.
+    /// Adds the descriptors that a child closes, beside those that [`Signals::reset_in_child`] closes.
     pub(crate) fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        own.add(&self.bell);
+        own.add(&self.receiver);
     }
 
-    /// In a child, with all signals blocked: default dispositions, and no way to the parent's bell.
-    pub(crate) fn forsake(&self) -> io::Result<()> {
+    /// Resets all dispositions in a child, while all signals are blocked, and closes the parent's socket.
+    pub(crate) fn reset_in_child(&self) -> io::Result<()> {
         for caught in &self.caught {
             set_disposition(caught.signal.kernel(), Disposition::Default)?;
             for action in caught.actions {
@@ -163,34 +163,34 @@ impl Drop for Signals {
     }
 }
 
-/// What a process did with its signals before a server took them.
+/// The dispositions and the signal mask of a process before a server changed them.
 pub struct Dispositions {
-    actions: Vec<(signal::Signal, Action)>,
+    actions: Vec<(signal::Signal, SignalAction)>,
     mask: SigSet,
 }
 
 impl Dispositions {
-    /// Looks at all that [`Signals::install`] changes.
+    /// Saves everything that [`Signals::install`] changes.
     pub fn save() -> io::Result<Self> {
         let kernel = Signal::ALL.map(Signal::kernel);
         let all = kernel.into_iter().chain([signal::Signal::SIGPIPE]);
-        let actions = all.map(|number| Ok((number, Action::of(number)?)));
+        let actions = all.map(|number| Ok((number, SignalAction::of(number)?)));
         Ok(Self { actions: actions.collect::<io::Result<_>>()?, mask: SigSet::thread_get_mask()? })
     }
 
-    /// Puts it all back; the handlers of [`Signals`] are gone by then.
+    /// Restores everything; the handlers of [`Signals`] must be removed by then.
     pub fn restore(&self) -> io::Result<()> {
         for (number, action) in &self.actions {
-            action.put(*number)?;
+            action.install(*number)?;
         }
         Ok(self.mask.thread_set_mask()?)
     }
 }
 
 impl AsFd for Signals {
-    /// Readable when a signal came.
+    /// The descriptor that becomes readable when a signal arrives.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.receiver.as_fd()
     }
 }
 
@@ -200,31 +200,31 @@ mod tests {
 
     use super::*;
 
-    /// One test, because handlers are the process's and the harness runs tests in threads.
+    /// This is a single test, because handlers belong to the process and the harness runs tests in threads.
     #[test]
-    fn a_signal_rings_once_is_told_once_and_strong_ones_come_first_also_the_second_time() {
+    fn a_signal_is_reported_once_and_the_strongest_first_twice_over() {
         for _ in 0..2 {
             set_disposition(signal::Signal::SIGHUP, Disposition::Ignore).unwrap();
             let before = Dispositions::save().unwrap();
-            rings_once();
+            reports_once();
             before.restore().unwrap();
-            low_level::raise(signal::Signal::SIGHUP as i32).unwrap(); // Ignored: we live.
+            low_level::raise(signal::Signal::SIGHUP as i32).unwrap(); // Ignored, as before.
         }
     }
 
-    fn rings_once() {
+    fn reports_once() {
         let signals = Signals::install().unwrap();
-        let is_rung = || {
+        let is_readable = || {
             let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
         };
-        assert!(!is_rung());
+        assert!(!is_readable());
         for signal in [Signal::Ttin, Signal::Hup, Signal::Ttin, Signal::Int] {
             low_level::raise(signal.kernel() as i32).unwrap();
         }
-        assert!(is_rung());
+        assert!(is_readable());
         assert_eq!(signals.take(), [Signal::Int, Signal::Hup, Signal::Ttin]);
-        assert!(!is_rung());
+        assert!(!is_readable());
         assert_eq!(signals.take(), []);
     }
 }

@@ -1,533 +1,491 @@
-//! A zygote: a process that has loaded the application and forks workers on command, so that they share
-//! the memory of it (`--preload`). There is one for each generation, because a generation is a load of the
-//! code.
+//! A zygote: a process that has loaded the application and forks workers on request, so that they share its
+//! memory (`--preload`). Each generation has a zygote of its own, because each generation loads the code again.
 //!
-//! This file is the supervisor's side: what has become of the process, what it was told and what it
-//! said. Nothing here waits. The process's own life is in `process`, what the two write to each other in
-//! `message`, what the supervisor learns of it in `news`.
+//! This file is the supervisor's side. It holds the state of the process, the orders that wait for it and the
+//! order that it has. Nothing here blocks. The zygote's own code is in `process`, the messages between the two in
+//! `message`, the events for the supervisor in `event`.
 //!
 //! | state | event | next |
 //! |---|---|---|
-//! | Booting | it says that it is ready | Ready |
-//! | Booting | it says that it cannot load the application | Gone |
-//! | Booting | the boot timeout is over; it is asked where it is | Booting, for [`LAST_WORDS`] |
-//! | Booting | that is over, too; [`Zygote::end`] | Gone, killed |
+//! | Booting | the zygote reports that it is ready | Ready |
+//! | Booting | the zygote reports that it cannot load the application | Gone |
+//! | Booting | the boot timeout expires: the zygote is asked for its stack | Booting, for [`STACK_DUMP_TIME`] |
+//! | Booting | that time expires, too; or [`Zygote::shut_down`] | Gone, killed |
 //! | Ready | an order is not answered within the boot timeout | Gone, killed |
-//! | Ready | [`Zygote::end`]: the socket is shut in our direction | Ending |
-//! | Ending | it does not leave in time | Gone, killed |
-//! | Booting, Ready, Ending | its socket ends, or it is reaped | Gone |
+//! | Ready | [`Zygote::shut_down`]: the socket is shut for writing | Ending |
+//! | Ending | the zygote does not exit in time | Gone, killed |
+//! | Booting, Ready, Ending | the zygote's socket ends, or the zygote is reaped | Gone |
 //!
-//! Each order is answered exactly once, by [`News::Started`] or [`News::SpawnFailed`], whatever happens to
-//! the zygote. Orders wait here until it is ready, and then until the one before is answered: so no queue
-//! of the kernel's can be full, and no more than one order's descriptors are under way.
+//! Each order is answered exactly once, by [`ZygoteEvent::Started`] or [`ZygoteEvent::SpawnFailed`], whatever
+//! happens to the zygote. Orders wait here until the zygote is ready and has answered the previous order. So
+//! no socket buffer can be full, and the descriptors of at most one order are in flight.
 //!
-//! A worker is an orphan from its start, and so the supervisor's child: [`adopt_orphans`]. Its pid can be
-//! read from the zygote's socket before it can be reaped, but maybe after the worker has said that it is
-//! ready: whoever reaps a pid that is nobody's listens to the zygotes before they take it for a stranger's.
+//! A worker is an orphan from its start, and thereby a child of the supervisor ([`adopt_orphans`]). Its pid can be
+//! read from the zygote's socket before the worker can be reaped, but possibly only after the worker has
+//! reported that it is ready. Code that reaps an unknown pid therefore polls the zygotes first.
 //!
-//! A zygote has fewer rights than the supervisor, and runs code of the application's, which can write to its
-//! socket. So a pid that it tells is believed only once the kernel says that it is a child of the supervisor's
-//! ([`Admission`]) that was not there before the zygote ([`Elders`]), as the children are of a program that
-//! called `serve()`; a moment may pass, because the process between the two has to end first. A zygote that says what cannot be is killed, and the next worker that is wanted brings another one.
+//! A zygote has fewer rights than the supervisor, and it runs the application's code, which can write to its
+//! socket. A pid that it reports is therefore accepted only once the kernel confirms that the process is a child
+//! of the supervisor ([`Parentage`]) and did not exist before the zygote, as the children of a program
+//! that called `serve()` did. The confirmation may take a moment, because the intermediate process has to exit
+//! first. A zygote that breaks the protocol is killed, and the next worker starts a new zygote.
 
+mod event;
 mod message;
-mod news;
-mod orders;
+mod order;
+mod preexisting;
 mod process;
+mod state;
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arctos_worker::process::supervisor_process::SupervisorProcess;
-use arctos_worker::settings::Settings;
-use arctos_worker::shared::identity::{Generation, SlotId};
-use arctos_worker::shared::log::Log;
-use arctos_worker::shared::scoreboard::{Scoreboard, Side};
-use arctos_worker::worker_init::Listener;
+use arctos_worker::shared::identity::Generation;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::socket::{
-    self, AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, shutdown,
-    socketpair,
+    self, AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, shutdown, socketpair,
 };
 use nix::unistd;
 use thiserror::Error;
 
-use crate::process::fork::child::Elders;
-use crate::process::fork::{self, ChildSetup, ForkError, Launch};
-use crate::supervisor::LAST_WORDS;
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::process::fork::child_setup::ChildSetup;
+use crate::process::fork::spawn::{ForkError, spawn_zygote};
+use crate::process::fork::wait::await_exit;
+use crate::process::launch::Launch;
+use crate::supervisor::STACK_DUMP_TIME;
+use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
-use message::{Brief, MESSAGE_BYTES, Word};
-pub use news::{Delay, Lie, News, SpawnCause, ZygoteEnding};
+use crate::system::pid::Pid;
+pub use event::{ProtocolViolation, SpawnFailure, ZygoteDelay, ZygoteEnding, ZygoteEvent};
+use message::{MESSAGE_BYTES, ZygoteMessage};
+pub use order::SpawnOrder;
+use order::{PendingOrder, ReportedPid};
+use preexisting::PreexistingProcesses;
+pub use process::ZygoteInit;
+use state::State;
 
-/// How long a worker may take to become the supervisor's child after its pid was told: that of one exit.
-const ARRIVAL: Duration = Duration::from_secs(5);
-/// How often it is looked for meanwhile.
-const LOOK: Duration = Duration::from_millis(2);
-/// Most messages that are read at a time, so that nobody who writes without end keeps us from all else.
-const MESSAGES_AT_A_TIME: usize = 64;
-/// Most descriptors of a packet (SCM_MAX_FD of the kernel).
-const MOST_DESCRIPTORS: usize = 253;
+/// How long a worker may take to become the supervisor's child after its pid was reported. Only the exit of
+/// the intermediate process lies between.
+const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often its parent is checked meanwhile.
+const ADOPTION_CHECK: Duration = Duration::from_millis(2);
+/// Most messages that are read in one call, so that a zygote that writes without end blocks nothing else.
+const MESSAGES_PER_CALL: usize = 64;
 
-/// From now on orphans below this process are its children, among them the workers of zygotes. To be called
-/// once, before the first zygote is started; it holds also across execve(2).
+/// Makes orphans below this process its children, among them the workers of zygotes. To be called once, before
+/// the first zygote is started; it survives execve(2).
 pub fn adopt_orphans() -> io::Result<()> {
     Ok(prctl::set_child_subreaper(true)?)
 }
 
-/// What a zygote hands on to each of its workers, beside the application.
-#[derive(Clone, Copy)]
-pub struct Inheritance<'a> {
-    /// Their load of the code.
-    pub generation: Generation,
-    /// The server's name, for theirs in ps(1).
-    pub name: &'a str,
-    /// Their configuration.
-    pub settings: &'a Settings,
-    /// The log. A worker puts its name on its lines, and counts in its own row.
-    pub log: &'a Log,
-    /// Where they have their entries.
-    pub scoreboard: &'a Scoreboard,
-    /// Whose workers they are.
-    pub supervisor: &'a Arc<SupervisorProcess>,
-}
-
-/// A worker that is wanted.
-pub struct Order {
-    /// Where.
-    pub slot: SlotId,
-    /// In which entry, which the caller has assigned to the zygote's generation.
-    pub side: Side,
-    /// The worker's end of its life socket, as in [`arctos_worker::worker_init::WorkerInit`].
-    pub life: OwnedFd,
-    /// Its end of the doorbell.
-    pub doorbell: OwnedFd,
-    /// Its listeners.
-    pub listeners: Vec<Listener>,
-    /// Its access log, if there is one.
-    pub access_log: Option<OwnedFd>,
-}
-
 /// Why there is no zygote.
 #[derive(Debug, Error)]
-pub enum StartError {
-    /// It cannot be spoken to.
+pub enum ZygoteStartError {
+    /// The socket to the zygote cannot be made.
     #[error("cannot make its socket: {0}")]
-    Line(Errno),
-    /// It was not forked.
+    Socket(Errno),
+    /// The zygote was not forked.
     #[error(transparent)]
     Fork(#[from] ForkError),
 }
 
-/// Whether a pid that a zygote tells is to be believed.
+/// What the kernel and the supervisor's bookkeeping say about a pid that a zygote reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// It is a child of the supervisor's, and has no other place there.
-    Child,
-    /// It is none, and may yet become one.
-    NotYet,
-    /// It is somebody else.
-    Stranger,
+pub enum Parentage {
+    /// The process is a child of the supervisor, and nothing else that the supervisor knows.
+    OurChild,
+    /// The process is not a child of the supervisor, but may still become one.
+    NotYetOurs,
+    /// The process is something else.
+    Foreign,
 }
 
-/// See the module.
+/// The supervisor's side of a zygote; see the module.
 pub struct Zygote {
     pid: Pid,
     generation: Generation,
-    /// Who cannot be a worker of its.
-    elders: Elders,
-    /// Our end of its socket, non-blocking.
-    line: OwnedFd,
-    /// How long it may take, with whatever it does.
-    patience: Duration,
+    /// Processes that cannot be its workers.
+    preexisting: PreexistingProcesses,
+    /// Our end of the zygote's socket, non-blocking.
+    socket: OwnedFd,
+    /// Time limit for each step of the zygote.
+    timeout: Duration,
     state: State,
-    /// Orders that it does not know of yet.
-    queue: VecDeque<Order>,
-    /// The number of the last order that it was told.
+    /// Orders that were not sent yet.
+    queue: VecDeque<SpawnOrder>,
+    /// The number of the order that was sent last.
     last_number: u32,
 }
 
-enum State {
-    /// It loads the application.
-    Booting { deadline: Instant, is_late: bool },
-    /// It forks workers.
-    Ready { underway: Option<Underway> },
-    /// It has been told to leave, and may still answer what it was told before.
-    Ending { underway: Option<Underway>, kill_at: Instant },
-    /// Nothing will come from it any more; it may have to be reaped yet.
-    Gone { ending: ZygoteEnding },
-}
-
-/// An order that it was told.
-#[derive(Clone, Copy)]
-struct Underway {
-    number: u32,
-    slot: SlotId,
-    side: Side,
-    deadline: Instant,
-    told: Option<Told>,
-}
-
-/// It says that this process is the worker.
-#[derive(Clone, Copy)]
-struct Told {
-    pid: Pid,
-    look_at: Instant,
-}
-
-/// What is to be read from its socket.
-enum Read {
-    Word(Option<Word>),
+/// The outcome of one read from the zygote's socket.
+enum Received {
+    /// A packet, decoded; `None` if it does not decode.
+    Message(Option<ZygoteMessage>),
     Nothing,
     End,
 }
 
-impl Underway {
-    fn next_deadline(&self) -> Instant {
-        self.told.map_or(self.deadline, |told| told.look_at.min(self.deadline))
-    }
-}
-
 impl Zygote {
-    /// Forks it: it loads the application at once. `patience` is how long that may take, and whatever it
-    /// does later.
+    /// Forks the zygote, which loads the application at once. `timeout` limits that and each later step.
     ///
-    /// Errors: [`StartError`]; then there is no process.
+    /// Errors: [`ZygoteStartError`]; then there is no process.
     pub fn start(
         launch: &dyn Launch,
-        inheritance: &Inheritance<'_>,
+        init: &ZygoteInit<'_>,
         setup: &ChildSetup<'_>,
-        patience: Duration,
+        timeout: Duration,
         now: Instant,
-    ) -> Result<Self, StartError> {
-        let (line, its) = pair().map_err(StartError::Line)?;
-        let ours = [line.as_fd()];
-        let life = |prepared| process::live(launch, its, inheritance, prepared);
-        let elders = Elders::of_caller();
-        let pid = fork::spawn_zygote(launch, setup, inheritance.log, &ours, life)?;
+    ) -> Result<Self, ZygoteStartError> {
+        let (socket, its) = socket_pair().map_err(ZygoteStartError::Socket)?;
+        let ours = [socket.as_fd()];
+        let run = |prepared| process::run(launch, its, init, prepared);
+        let preexisting = PreexistingProcesses::record();
+        let pid = spawn_zygote(launch, setup, init.log, &ours, run)?;
         Ok(Self {
             pid,
-            elders: elders.and_before(pid),
-            generation: inheritance.generation,
-            line,
-            patience,
-            state: State::Booting { deadline: now + patience, is_late: false },
+            preexisting: preexisting.and_older_than(pid),
+            generation: init.generation,
+            socket,
+            timeout,
+            state: State::Booting { deadline: now + timeout, is_late: false },
             queue: VecDeque::new(),
             last_number: 0,
         })
     }
 
-    /// Its process, which the caller reaps, and then tells by [`Zygote::exited`].
+    /// The process, which the caller reaps and then passes to [`Zygote::exited`].
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// The load of the code that its workers have.
+    /// The generation of its workers.
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Whether orders are of use: it is, or will be, ready.
-    pub fn takes_orders(&self) -> bool {
+    /// Whether the zygote is, or may become, ready to fork workers.
+    pub fn accepts_orders(&self) -> bool {
         match self.state {
             State::Booting { .. } | State::Ready { .. } => true,
             State::Ending { .. } | State::Gone { .. } => false,
         }
     }
 
-    /// The descriptors that other children close: its socket, and those of orders that it was not told.
+    /// Adds the descriptors that other children close: its socket, and those of orders that were not sent yet.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        own.add(&self.line);
-        for order in &self.queue {
-            own.extend([&order.life, &order.doorbell].into_iter().chain(&order.access_log));
-            own.extend(order.listeners.iter().map(|listener| &listener.socket));
-        }
+        own.add(&self.socket);
+        self.queue.iter().for_each(|order| order.list_descriptors(own));
     }
 
-    /// Whether it is gone without having said why, killed where its socket alone was.
+    /// Whether the zygote ended unexpectedly, or was killed because its socket did.
     pub fn has_died(&self) -> bool {
         matches!(self.state, State::Gone { ending: ZygoteEnding::Died })
     }
 
-    /// Readable when there is something to [`Zygote::listen`] to; `None` when nothing will come.
-    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        match self.state {
-            State::Booting { .. } | State::Ready { .. } | State::Ending { .. } => {
-                Some(self.line.as_fd())
-            }
-            State::Gone { .. } => None,
-        }
+    /// The descriptor to poll for reading before [`Zygote::receive`]; `None` when nothing more comes.
+    pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.state.is_connected().then(|| self.socket.as_fd())
     }
 
-    /// When [`Zygote::judge`] is due at the latest.
+    /// When [`Zygote::check_deadlines`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        match &self.state {
-            State::Booting { deadline, .. } => Some(*deadline),
-            State::Ready { underway } => underway.as_ref().map(Underway::next_deadline),
-            State::Ending { underway, kill_at } => {
-                let look = underway.as_ref().map(Underway::next_deadline);
-                Some(look.map_or(*kill_at, |look| look.min(*kill_at)))
-            }
-            State::Gone { .. } => None,
-        }
+        self.state.next_deadline()
     }
 
-    /// Orders a worker. What is returned is what came of it at once: nothing, as a rule.
-    pub fn spawn(&mut self, order: Order, now: Instant) -> Vec<News> {
-        let mut news = Vec::new();
+    /// Orders a worker. Returns the events that follow at once, usually none.
+    pub fn spawn(&mut self, order: SpawnOrder, now: Instant) -> Vec<ZygoteEvent> {
+        let mut events = Vec::new();
         match self.state {
-            State::Booting { .. } | State::Ready { underway: Some(_) } => {
+            State::Booting { .. } | State::Ready { pending: Some(_) } => {
                 self.queue.push_back(order);
             }
-            State::Ready { underway: None } => {
+            State::Ready { pending: None } => {
                 self.queue.push_back(order);
-                self.pass_on(now, &mut news);
+                self.send_next(now, &mut events);
             }
-            State::Ending { .. } => news.push(failed(order, SpawnCause::Withdrawn)),
-            State::Gone { ending } => news.push(failed(order, cause_of(ending))),
+            State::Ending { .. } => events.push(failed(order, SpawnFailure::Withdrawn)),
+            State::Gone { ending } => events.push(failed(order, failure_after(ending))),
         }
-        news
+        events
     }
 
-    /// Takes in what it said. `admit` says whether a pid is to be believed.
-    pub fn listen(&mut self, admit: &dyn Fn(Pid) -> Admission, now: Instant) -> Vec<News> {
-        let mut news = Vec::new();
-        self.look(admit, now, &mut news);
-        if self.hear(admit, now, &mut news) {
-            // Without its socket it is of no use; as a rule, it is about to be gone. Its pid is its own
+    /// Reads what the zygote sent. `parentage` classifies the pids that it reports.
+    pub fn receive(
+        &mut self,
+        parentage: &dyn Fn(Pid) -> Parentage,
+        now: Instant,
+    ) -> Vec<ZygoteEvent> {
+        let mut events = Vec::new();
+        self.check_reported(parentage, now, &mut events);
+        if self.read_messages(parentage, now, &mut events) {
+            // Without its socket the zygote is useless, and usually about to exit. Its pid cannot be reused
             // until it is reaped.
             self.kill();
-            self.lose(&mut news);
+            self.lose(&mut events);
         }
-        news
+        events
     }
 
-    /// Whose time is up? Not to be called when we have been stopped ourselves.
-    pub fn judge(&mut self, now: Instant) -> Vec<News> {
-        let mut news = Vec::new();
+    /// Acts on expired deadlines. Not to be called right after the supervisor itself was stopped.
+    pub fn check_deadlines(&mut self, now: Instant) -> Vec<ZygoteEvent> {
+        let mut events = Vec::new();
         let reason = match &mut self.state {
             State::Booting { deadline, is_late } if *deadline <= now && !*is_late => {
-                (*deadline, *is_late) = (now + LAST_WORDS, true);
-                // SIGUSR2 makes it write its Python stack to the log. Its pid is its own until it is
-                // reaped; ESRCH: it waits for that.
+                (*deadline, *is_late) = (now + STACK_DUMP_TIME, true);
+                // SIGUSR2 makes the zygote write its Python stack to the log. Its pid cannot be reused until it
+                // is reaped. ESRCH: it has exited, and waits to be reaped.
                 let _ = kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2);
-                news.push(News::NotReady { limit: self.patience });
-                return news;
+                events.push(ZygoteEvent::NotReady { limit: self.timeout });
+                return events;
             }
-            State::Booting { deadline, .. } if *deadline <= now => Delay::Revision,
-            State::Ready { underway: Some(order) } if order.deadline <= now => {
-                if let Some(Told { pid, .. }) = order.told {
-                    self.distrust(Lie::Stranger { pid }, &mut news);
-                    return news;
+            State::Booting { deadline, .. } if *deadline <= now => ZygoteDelay::Boot,
+            State::Ready { pending: Some(order) } if order.deadline <= now => {
+                if let Some(ReportedPid { pid, .. }) = order.reported {
+                    self.distrust(ProtocolViolation::ForeignProcess { pid }, &mut events);
+                    return events;
                 }
-                Delay::Fork
+                ZygoteDelay::Fork
             }
-            State::Ending { kill_at, .. } if *kill_at <= now => Delay::Leave,
+            State::Ending { kill_at, .. } if *kill_at <= now => ZygoteDelay::Exit,
             State::Booting { .. }
             | State::Ready { .. }
             | State::Ending { .. }
-            | State::Gone { .. } => return news,
+            | State::Gone { .. } => return events,
         };
         self.kill();
-        news.push(News::Killed { reason });
-        self.give_up(SpawnCause::Late, ZygoteEnding::Told, &mut news);
-        news
+        events.push(ZygoteEvent::Killed { reason });
+        self.give_up(SpawnFailure::TimedOut, ZygoteEnding::Explained, &mut events);
+        events
     }
 
-    /// It is not needed any more. Orders that it does not know of are given up; one that it knows of is
-    /// still answered. It may take so long to leave.
-    pub fn end(&mut self, patience: Duration, now: Instant) -> Vec<News> {
-        let mut news = Vec::new();
+    /// Asks the zygote to exit within `timeout`. Orders that were not sent yet fail; the one that the zygote has
+    /// is still answered.
+    pub fn shut_down(&mut self, timeout: Duration, now: Instant) -> Vec<ZygoteEvent> {
+        let mut events = Vec::new();
         match &mut self.state {
-            // It would not hear us: killing it loses nothing.
+            // A zygote does not read its socket while it boots. Killing it then loses nothing.
             State::Booting { .. } => {
                 self.kill();
-                self.give_up(SpawnCause::Withdrawn, ZygoteEnding::Asked, &mut news);
+                self.give_up(SpawnFailure::Withdrawn, ZygoteEnding::Requested, &mut events);
             }
-            State::Ready { underway } => {
-                let underway = underway.take();
-                self.state = State::Ending { underway, kill_at: now + patience };
-                // ENOTCONN: it is gone already, as its socket will tell.
-                let _ = shutdown(self.line.as_raw_fd(), Shutdown::Write);
+            State::Ready { pending } => {
+                let pending = pending.take();
+                self.state = State::Ending { pending, kill_at: now + timeout };
+                // ENOTCONN: the zygote is gone already, which the next read finds.
+                let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
                 let orders = self.queue.drain(..);
-                news.extend(orders.map(|order| failed(order, SpawnCause::Withdrawn)));
+                events.extend(orders.map(|order| failed(order, SpawnFailure::Withdrawn)));
             }
             State::Ending { .. } | State::Gone { .. } => {}
         }
-        news
+        events
     }
 
-    /// It was reaped. The last news are among what is returned: [`News::Ended`] is the very last.
+    /// Takes note that the zygote was reaped. The last of the returned events is [`ZygoteEvent::Ended`].
     pub fn exited(
         &mut self,
         status: ExitStatus,
-        admit: &dyn Fn(Pid) -> Admission,
+        parentage: &dyn Fn(Pid) -> Parentage,
         now: Instant,
-    ) -> Vec<News> {
-        let mut news = Vec::new();
-        // What it said before its end. A process that the application has forked off it may hold its
-        // socket open: that is not its end, but there is nothing to wait for.
-        self.look(admit, now, &mut news);
-        self.hear(admit, now, &mut news);
-        let ending = self.lose(&mut news);
-        news.push(News::Ended { status, ending });
-        news
+    ) -> Vec<ZygoteEvent> {
+        let mut events = Vec::new();
+        // The zygote may have sent something before it exited. The end of its socket is not awaited, because a
+        // process that the application forked may hold the socket open.
+        self.check_reported(parentage, now, &mut events);
+        self.read_messages(parentage, now, &mut events);
+        let ending = self.lose(&mut events);
+        events.push(ZygoteEvent::Ended { status, ending });
+        events
     }
 
-    /// Kills and reaps it.
-    pub fn put_down(self) {
+    /// Kills the zygote and reaps it.
+    pub fn kill_and_reap(self) {
         self.kill();
-        fork::await_end(self.pid);
+        await_exit(self.pid);
     }
 
-    /// Whether the socket has ended.
-    fn hear(
+    /// Sends the next order, unless one is pending.
+    fn send_next(&mut self, now: Instant, events: &mut Vec<ZygoteEvent>) {
+        while let State::Ready { pending: None } = self.state {
+            let Some(order) = self.queue.pop_front() else { return };
+            self.last_number = self.last_number.wrapping_add(1);
+            match order.send(&self.socket, self.last_number) {
+                Ok(()) => {
+                    let pending = PendingOrder::new(self.last_number, &order, self.timeout, now);
+                    self.state = State::Ready { pending: Some(pending) };
+                }
+                Err(Errno::EPIPE) => {
+                    // The application may have closed the socket in a zygote that lives on. Nothing would report
+                    // the end of that zygote.
+                    self.kill();
+                    events.push(failed(order, SpawnFailure::Gone));
+                    self.give_up(SpawnFailure::Gone, ZygoteEnding::Died, events);
+                }
+                Err(error) => events.push(failed(order, SpawnFailure::NotSent(error))),
+            }
+        }
+    }
+
+    /// Returns whether the socket has ended.
+    fn read_messages(
         &mut self,
-        admit: &dyn Fn(Pid) -> Admission,
+        parentage: &dyn Fn(Pid) -> Parentage,
         now: Instant,
-        news: &mut Vec<News>,
+        events: &mut Vec<ZygoteEvent>,
     ) -> bool {
         let mut buffer = vec![0; MESSAGE_BYTES];
-        for _ in 0..MESSAGES_AT_A_TIME {
-            if self.awaited().is_none() {
+        for _ in 0..MESSAGES_PER_CALL {
+            if !self.state.is_connected() {
                 return false;
             }
-            match self.read(&mut buffer) {
-                Read::Word(Some(word)) => self.heed(word, admit, now, news),
-                Read::Word(None) => self.distrust(Lie::Nonsense, news),
-                Read::End => return true,
-                Read::Nothing => return false,
+            match self.read_message(&mut buffer) {
+                Received::Message(Some(message)) => self.accept(message, parentage, now, events),
+                Received::Message(None) => self.distrust(ProtocolViolation::Malformed, events),
+                Received::End => return true,
+                Received::Nothing => return false,
             }
         }
         false
     }
 
-    fn read(&self, buffer: &mut [u8]) -> Read {
+    fn read_message(&self, buffer: &mut [u8]) -> Received {
         loop {
-            match socket::recv(self.line.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) => return Read::End,
-                Ok(length) => return Read::Word(Word::decode(&buffer[..length])),
+            match socket::recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Received::End,
+                Ok(length) => return Received::Message(ZygoteMessage::decode(&buffer[..length])),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return Read::Nothing,
-                Err(_) => return Read::End, // ECONNRESET: it died with an order unread.
+                Err(Errno::EAGAIN) => return Received::Nothing,
+                Err(_) => return Received::End, // ECONNRESET: it died before it read an order.
             }
         }
     }
 
-    fn heed(
+    fn accept(
         &mut self,
-        word: Word,
-        admit: &dyn Fn(Pid) -> Admission,
+        message: ZygoteMessage,
+        parentage: &dyn Fn(Pid) -> Parentage,
         now: Instant,
-        news: &mut Vec<News>,
+        events: &mut Vec<ZygoteEvent>,
     ) {
         let is_booting = matches!(self.state, State::Booting { .. });
-        match word {
-            Word::Ready { threads, sockets } if is_booting => {
-                news.push(News::Ready { threads, sockets });
-                self.state = State::Ready { underway: None };
-                self.pass_on(now, news);
+        match message {
+            ZygoteMessage::Ready { threads, sockets } if is_booting => {
+                events.push(ZygoteEvent::Ready { threads, sockets });
+                self.state = State::Ready { pending: None };
+                self.send_next(now, events);
             }
-            Word::Failed { exit, report } if is_booting => {
-                news.push(News::Failed { exit, report });
-                self.give_up(SpawnCause::NotLoaded(exit), ZygoteEnding::Told, news);
+            ZygoteMessage::Failed { exit, report } if is_booting => {
+                events.push(ZygoteEvent::Failed { exit, report });
+                self.give_up(SpawnFailure::NotLoaded(exit), ZygoteEnding::Explained, events);
             }
-            Word::Ready { .. } | Word::Failed { .. } => self.distrust(Lie::Belated, news),
-            Word::Started { number, .. } | Word::NotStarted { number, .. }
+            ZygoteMessage::Ready { .. } | ZygoteMessage::Failed { .. } => {
+                self.distrust(ProtocolViolation::RepeatedBootResult, events);
+            }
+            ZygoteMessage::Started { number, .. } | ZygoteMessage::NotStarted { number, .. }
                 if is_booting || self.last_number.wrapping_sub(number) > u32::MAX / 2 =>
             {
-                self.distrust(Lie::Unordered, news);
+                self.distrust(ProtocolViolation::UnknownOrder, events);
             }
-            Word::Started { number, pid } => {
-                if let Some(order) = self.underway(number)
-                    && order.told.is_none()
+            ZygoteMessage::Started { number, pid } => {
+                if let Some(order) = self.state.pending()
+                    && order.number == number
+                    && order.reported.is_none()
                 {
-                    order.told = Some(Told { pid, look_at: now });
-                    order.deadline = order.deadline.min(now + ARRIVAL);
-                    self.look(admit, now, news);
+                    order.reported = Some(ReportedPid { pid, check_at: now });
+                    order.deadline = order.deadline.min(now + ADOPTION_TIMEOUT);
+                    self.check_reported(parentage, now, events);
                 }
             }
-            Word::NotStarted { number, error } => {
-                // The process between may have been killed right after it had told: then there is one.
-                self.look(admit, now, news);
-                if let Some(Underway { slot, side, .. }) = self.answered(number) {
-                    let cause = SpawnCause::Fork(error);
-                    news.push(News::SpawnFailed { slot, side, cause });
-                    self.pass_on(now, news);
+            ZygoteMessage::NotStarted { number, error } => {
+                // The intermediate process may have been killed right after it reported the worker: then the
+                // worker exists.
+                self.check_reported(parentage, now, events);
+                if let Some(PendingOrder { slot, side, .. }) = self.state.take_pending(number) {
+                    let cause = SpawnFailure::Fork(error);
+                    events.push(ZygoteEvent::SpawnFailed { slot, side, cause });
+                    self.send_next(now, events);
                 }
             }
         }
     }
 
-    /// Looks whether the process that it has told of is the supervisor's child.
-    fn look(&mut self, admit: &dyn Fn(Pid) -> Admission, now: Instant, news: &mut Vec<News>) {
-        let order = match &mut self.state {
-            State::Ready { underway } | State::Ending { underway, .. } => underway.as_mut(),
-            State::Booting { .. } | State::Gone { .. } => None,
-        };
-        let Some(order) = order else { return };
-        let Some(told) = &mut order.told else { return };
-        let (pid, number) = (told.pid, order.number);
-        let admission = if self.elders.contain(pid) { Admission::Stranger } else { admit(pid) };
-        match admission {
-            Admission::Child => {
-                if let Some(Underway { slot, side, .. }) = self.answered(number) {
-                    news.push(News::Started { slot, side, pid });
-                    self.pass_on(now, news);
+    /// Checks whether the process that the zygote reported has become the supervisor's child.
+    fn check_reported(
+        &mut self,
+        parentage: &dyn Fn(Pid) -> Parentage,
+        now: Instant,
+        events: &mut Vec<ZygoteEvent>,
+    ) {
+        let Some(order) = self.state.pending() else { return };
+        let Some(reported) = &mut order.reported else { return };
+        let (pid, number) = (reported.pid, order.number);
+        let is_preexisting = self.preexisting.contain(pid);
+        match if is_preexisting { Parentage::Foreign } else { parentage(pid) } {
+            Parentage::OurChild => {
+                if let Some(PendingOrder { slot, side, .. }) = self.state.take_pending(number) {
+                    events.push(ZygoteEvent::Started { slot, side, pid });
+                    self.send_next(now, events);
                 }
             }
-            Admission::NotYet => told.look_at = now + LOOK,
-            Admission::Stranger => self.distrust(Lie::Stranger { pid }, news),
+            Parentage::NotYetOurs => reported.check_at = now + ADOPTION_CHECK,
+            Parentage::Foreign => {
+                self.distrust(ProtocolViolation::ForeignProcess { pid }, events);
+            }
         }
     }
 
-    /// It has said what cannot be.
-    fn distrust(&mut self, lie: Lie, news: &mut Vec<News>) {
+    /// Kills a zygote that broke the protocol.
+    fn distrust(&mut self, violation: ProtocolViolation, events: &mut Vec<ZygoteEvent>) {
         self.kill();
-        news.push(News::Distrusted { lie });
-        self.give_up(SpawnCause::Distrusted, ZygoteEnding::Told, news);
+        events.push(ZygoteEvent::Distrusted { violation });
+        self.give_up(SpawnFailure::Distrusted, ZygoteEnding::Explained, events);
     }
 
-    /// Its socket has ended, or it has.
-    fn lose(&mut self, news: &mut Vec<News>) -> ZygoteEnding {
+    /// Takes note that the socket or the process has ended.
+    fn lose(&mut self, events: &mut Vec<ZygoteEvent>) -> ZygoteEnding {
         let ending = match self.state {
             State::Booting { .. } | State::Ready { .. } => ZygoteEnding::Died,
-            State::Ending { .. } => ZygoteEnding::Asked,
+            State::Ending { .. } => ZygoteEnding::Requested,
             State::Gone { ending } => ending,
         };
-        self.give_up(SpawnCause::Gone, ending, news);
+        self.give_up(SpawnFailure::Gone, ending, events);
         ending
     }
 
-    /// Nothing is expected of it any more.
-    fn give_up(&mut self, cause: SpawnCause, ending: ZygoteEnding, news: &mut Vec<News>) {
+    /// Fails all orders, and expects nothing more from the zygote.
+    fn give_up(
+        &mut self,
+        cause: SpawnFailure,
+        ending: ZygoteEnding,
+        events: &mut Vec<ZygoteEvent>,
+    ) {
         let before = std::mem::replace(&mut self.state, State::Gone { ending });
         match before {
-            State::Ready { underway: Some(Underway { slot, side, .. }) }
-            | State::Ending { underway: Some(Underway { slot, side, .. }), .. } => {
-                news.push(News::SpawnFailed { slot, side, cause });
+            State::Ready { pending: Some(PendingOrder { slot, side, .. }) }
+            | State::Ending { pending: Some(PendingOrder { slot, side, .. }), .. } => {
+                events.push(ZygoteEvent::SpawnFailed { slot, side, cause });
             }
             State::Booting { .. }
-            | State::Ready { underway: None }
-            | State::Ending { underway: None, .. }
+            | State::Ready { pending: None }
+            | State::Ending { pending: None, .. }
             | State::Gone { .. } => {}
         }
-        news.extend(self.queue.drain(..).map(|order| failed(order, cause)));
+        events.extend(self.queue.drain(..).map(|order| failed(order, cause)));
     }
 
-    /// SIGKILL. While it loads the application, to what that has started, too; later the workers may need
-    /// those. Only before it is reaped: its pid is not another's yet.
+    /// Sends SIGKILL. While the application is being loaded, its whole process group gets it; later the
+    /// workers may need the other processes of the group. Only valid before the zygote is reaped, because
+    /// its pid may be reused after that.
     fn kill(&self) {
         let pid = unistd::Pid::from_raw(self.pid.0);
         let killed = match self.state {
             State::Booting { .. } => match killpg(pid, Signal::SIGKILL) {
-                // Its group does not exist yet.
+                // The group does not exist yet.
                 Err(Errno::ESRCH) => kill(pid, Signal::SIGKILL),
                 killed => killed,
             },
@@ -535,27 +493,28 @@ impl Zygote {
                 kill(pid, Signal::SIGKILL)
             }
         };
-        let _ = killed; // It fails only for one that was reaped.
+        let _ = killed; // It fails only for a process that was reaped.
     }
 }
 
-fn failed(order: Order, cause: SpawnCause) -> News {
-    News::SpawnFailed { slot: order.slot, side: order.side, cause }
+fn failed(order: SpawnOrder, cause: SpawnFailure) -> ZygoteEvent {
+    ZygoteEvent::SpawnFailed { slot: order.slot, side: order.side, cause }
 }
 
-fn cause_of(ending: ZygoteEnding) -> SpawnCause {
+/// The failure of an order that comes after the end of the zygote.
+fn failure_after(ending: ZygoteEnding) -> SpawnFailure {
     match ending {
-        ZygoteEnding::Asked => SpawnCause::Withdrawn,
-        ZygoteEnding::Told | ZygoteEnding::Died => SpawnCause::Gone,
+        ZygoteEnding::Requested => SpawnFailure::Withdrawn,
+        ZygoteEnding::Explained | ZygoteEnding::Died => SpawnFailure::Gone,
     }
 }
 
-/// Our end, non-blocking, and the zygote's.
-fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
-    let (line, its) =
+/// The supervisor's end, which is non-blocking, and the zygote's.
+fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (ours, its) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    fcntl(&line, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((line, its))
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((ours, its))
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use arctos_worker::settings::AppSpec;
+use arctos_worker::wsgi::ApplicationSource;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::embedded::{Running, os_error};
-use super::{Host, Interpreter, Source};
+use super::embedded::os_error;
+use super::launch::{Host, Interpreter};
+use super::running::Running;
 use crate::config::options::{OPTIONS, OptionSpec, Takes};
 use crate::server;
 
@@ -42,11 +44,11 @@ pub(super) fn serve_supervised(
     let mut config = server::resolve_keywords(name, keywords, environment)
         .map_err(|error| PyValueError::new_err(error.to_string()))?;
     let source = if path.is_ok() {
-        Source::Path
+        ApplicationSource::Path
     } else {
         let module = name_of(application);
         config.application = AppSpec { module, attribute: None, ..config.application };
-        Source::Inherited(application.clone().unbind())
+        ApplicationSource::Object(application.clone().unbind())
     };
     server::serve_inside(&config, &Interpreter { source, host: Host::Program })
         .map_err(|error| os_error(&error))

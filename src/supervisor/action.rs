@@ -6,7 +6,7 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::{Command, Side};
 
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
 /// What is to be done, in this order.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub enum Action {
     /// The workers know: close the supervisor's own listeners.
     DropListeners,
     /// Tell the log.
-    Tell(LogEvent),
+    Log(LogEvent),
     /// All is over.
     Finish(Verdict),
 }

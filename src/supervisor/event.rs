@@ -4,7 +4,8 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::Side;
 
 use super::{Policy, Verdict};
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
+use crate::system::pid::Pid;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ pub enum Event {
         had_request: bool,
     },
     /// A worker has reached one of its limits, and is to be replaced.
-    Worn {
+    LimitReached {
         /// Which.
         pid: Pid,
     },
@@ -67,7 +68,7 @@ pub enum Event {
         /// How.
         status: ExitStatus,
         /// What its life was.
-        life: Life,
+        details: ExitDetails,
     },
     /// [`Action::Configure`] was carried out.
     Configured {
@@ -82,15 +83,15 @@ pub enum Event {
 
 /// What is known of the life of a worker that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Life {
+pub struct ExitDetails {
     /// What it said about its failure to boot.
     pub report: Option<String>,
     /// Whether it was given a request.
     pub had_request: bool,
     /// Whether one was running when it ended.
-    pub had_running: bool,
+    pub was_in_request: bool,
     /// Whether it died of what workers of the old code die of, too: that says nothing against the new one.
-    pub is_excused: bool,
+    pub is_baseline: bool,
 }
 
 /// What an operator wants.
@@ -105,7 +106,7 @@ pub enum OperatorCommand {
     /// HUP: configuration and code anew.
     Reload,
     /// WINCH: send all workers away and keep listening.
-    Rest,
+    Pause,
     /// TTIN: one worker more.
     More,
     /// TTOU: one worker fewer.

@@ -4,15 +4,16 @@
 //! within two seconds ([`crate::supervisor::health::has_ended_loop`]). Such a worker gives up its slot, or the spare seat, and
 //! gets a seat of its own here. So a thread that does not end holds up neither a reload nor the replacement of a
 //! worker that left by itself.
-//! Each keeps its entry until it is reaped, and a slot has two: so there is at most one leaver beside the
+//! Each keeps its entry until it is reaped, and a slot has two: so there is at most one exiting beside the
 //! process of each slot, and a slot of which both entries are in use waits, while the others go on.
 
 use std::time::{Duration, Instant};
 
 use arctos_worker::shared::scoreboard::Side;
 
-use super::{Action, LAST_WORDS, ReloadOutcome, Role, Roll, Spare, Supervisor};
-use crate::supervisor::slot::{Pid, WorkerSlot};
+use super::{Action, ReloadOutcome, Role, Rollout, STACK_DUMP_TIME, Spare, Supervisor};
+use crate::supervisor::slot::WorkerSlot;
+use crate::system::pid::Pid;
 
 /// How long a worker that left by itself may take for its end, where a graceful stop may take less. What
 /// holds it up is found and named before that, because it hangs at its exit.
@@ -21,13 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Supervisor {
     /// The loop of a worker is over. This may be said again and again until its process is gone.
     pub(super) fn loop_ended(&mut self, pid: Pid, had_request: bool, now: Instant) {
-        let kill_at = now + self.policy.graceful.max(PATIENCE) + 2 * LAST_WORDS;
+        let kill_at = now + self.policy.graceful.max(PATIENCE) + 2 * STACK_DUMP_TIME;
         let Some(index) = self.index_of(pid) else { return };
         let is_spare = self.is_spare(index);
         let Some(seat) = self.seat_mut(index) else { return };
         let is_unasked = seat.loop_ended(had_request, kill_at, now);
         if is_unasked && had_request {
-            self.forget_delays(now);
+            self.reset_backoffs(now);
         }
         if is_unasked && is_spare {
             self.canary_left(now);
@@ -37,11 +38,11 @@ impl Supervisor {
 
     /// The canary has left by itself: what comes of its generation would, too.
     fn canary_left(&mut self, now: Instant) {
-        if let Roll::Canary { generation, .. } = self.roll {
+        if let Rollout::Canary { generation, .. } = self.rollout {
             self.actions.push_back(Action::Discard { generation });
-            self.end_roll(ReloadOutcome::CanaryFailed);
+            self.end_rollout(ReloadOutcome::CanaryFailed);
         }
-        self.dismiss_spare(now);
+        self.stop_spare(now);
     }
 
     /// Frees the seat of a process whose loop is over, if its slot has a entry for the next one.
@@ -49,19 +50,20 @@ impl Supervisor {
         if index < self.slots.len() {
             let has_room = Side::BOTH.iter().any(|side| !self.is_taken(index, *side, None));
             let slot = &mut self.slots[index];
-            if has_room && slot.is_leaving() {
-                let leaver = slot.detach(now, &mut self.jitter);
-                self.leavers.push(leaver);
+            if has_room && slot.is_exiting() {
+                let exiting = slot.detach(now, &mut self.jitter);
+                self.exiting.push(exiting);
             }
         } else if self.is_spare(index) {
-            let is_over = |spare: &mut Spare| spare.role == Role::Leaver && spare.seat.is_leaving();
-            self.leavers.extend(self.spare.take_if(is_over).map(|spare| spare.seat));
+            let is_over =
+                |spare: &mut Spare| spare.role == Role::Exiting && spare.seat.is_exiting();
+            self.exiting.extend(self.spare.take_if(is_over).map(|spare| spare.seat));
         }
     }
 
-    /// A leaver is gone.
-    pub(super) fn forget_leavers(&mut self) {
-        self.leavers.retain(|seat| !seat.is_vacant());
+    /// A exiting is gone.
+    pub(super) fn forget_exited(&mut self) {
+        self.exiting.retain(|seat| !seat.is_vacant());
     }
 
     /// Whether a entry of the slot of this index is in use, by another seat than this one.
@@ -91,7 +93,7 @@ impl Supervisor {
 
     /// Whether a worker can be started beside the one in this slot.
     pub(super) fn has_room_beside(&self, slot: &WorkerSlot) -> bool {
-        !self.leavers.iter().any(|leaver| leaver.id() == slot.id())
+        !self.exiting.iter().any(|exiting| exiting.id() == slot.id())
     }
 }
 

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Supervisor};
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Pid, WorkerSlot};
+use crate::supervisor::slot::WorkerSlot;
+use crate::system::pid::Pid;
 
 /// How long a worker that hangs has to say where, and to go on after all, before it is killed.
-pub const LAST_WORDS: Duration = Duration::from_secs(1);
+pub const STACK_DUMP_TIME: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// A worker hangs: it is asked where, and killed after that.
@@ -15,8 +16,8 @@ impl Supervisor {
         let Some(index) = self.index_of(pid) else { return };
         let Some(seat) = self.seat_mut(index) else { return };
         let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
-        if seat.condemn(now + LAST_WORDS).is_some() {
-            self.tell(LogEvent::Hung { slot, side, pid, generation });
+        if seat.mark_hung(now + STACK_DUMP_TIME).is_some() {
+            self.log(LogEvent::Hung { slot, side, pid, generation });
             self.actions.push_back(Action::DumpStack { pid });
         }
     }
@@ -26,23 +27,23 @@ impl Supervisor {
         let Some(index) = self.index_of(pid) else { return };
         let Some(seat) = self.seat_mut(index) else { return };
         let (slot, generation) = (seat.id(), seat.generation());
-        if seat.acquit() {
-            self.tell(LogEvent::GoesOn { slot, pid, generation });
+        if seat.recover() {
+            self.log(LogEvent::GoesOn { slot, pid, generation });
         }
     }
 
     /// Whether a process is about to be killed because it hangs.
-    pub fn is_condemned(&self, pid: Pid) -> bool {
-        self.seats().any(|seat| seat.pid() == Some(pid) && WorkerSlot::is_condemned(seat))
+    pub fn is_hung(&self, pid: Pid) -> bool {
+        self.seats().any(|seat| seat.pid() == Some(pid) && WorkerSlot::is_hung(seat))
     }
 
     /// A worker is not ready in time. It has a moment to tell where it is.
     pub(super) fn boot_late(&mut self, index: usize, now: Instant) {
         let Some(seat) = self.seat_mut(index) else { return };
         let (slot, generation) = (seat.id(), seat.generation());
-        let Some(pid) = seat.late(now + LAST_WORDS) else { return };
+        let Some(pid) = seat.late(now + STACK_DUMP_TIME) else { return };
         let limit = self.policy.boot;
-        self.tell(LogEvent::NotReady { slot, pid, generation, limit });
+        self.log(LogEvent::NotReady { slot, pid, generation, limit });
         self.actions.push_back(Action::DumpStack { pid });
     }
 }

@@ -109,7 +109,7 @@ pub fn has_ended_loop(entry: &WorkerEntry, monotonic: Duration) -> bool {
 
 /// After what a worker is replaced; `None` is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct RecycleLimits {
     /// Requests given to the application.
     pub requests: Option<u64>,
     /// Resident memory, in bytes.
@@ -123,7 +123,7 @@ pub struct Limits {
 
 /// Which limit a worker has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wear {
+pub enum RecycleReason {
     /// `--max-requests`.
     Requests(u64),
     /// `--max-rss`, in bytes.
@@ -135,14 +135,14 @@ pub enum Wear {
 /// One worker's own limits, and where it began.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerLimits {
-    limits: Limits,
+    limits: RecycleLimits,
     first_request: u64,
     since: Duration,
 }
 
-impl Limits {
+impl RecycleLimits {
     /// The limits of a worker that is ready now.
-    pub fn lease(
+    pub fn worker_limits(
         &self,
         entry: &WorkerEntry,
         monotonic: Duration,
@@ -164,22 +164,29 @@ impl WorkerLimits {
     }
 
     /// The first limit that is reached.
-    pub fn wear(
+    pub fn reached(
         &self,
         entry: &WorkerEntry,
         rss_bytes: Option<u64>,
         monotonic: Duration,
-    ) -> Option<Wear> {
+    ) -> Option<RecycleReason> {
         let served = requests(entry).saturating_sub(self.first_request);
         let age = monotonic.saturating_sub(self.since);
-        let by_requests =
-            self.limits.requests.filter(|most| served >= *most).map(|_| Wear::Requests(served));
+        let by_requests = self
+            .limits
+            .requests
+            .filter(|most| served >= *most)
+            .map(|_| RecycleReason::Requests(served));
         let by_rss = || {
             let (most, has) = (self.limits.rss_bytes?, rss_bytes?);
-            (has > most).then_some(Wear::Rss(has))
+            (has > most).then_some(RecycleReason::Rss(has))
         };
-        let by_age =
-            || self.limits.lifetime.filter(|longest| age >= *longest).map(|_| Wear::Lifetime(age));
+        let by_age = || {
+            self.limits
+                .lifetime
+                .filter(|longest| age >= *longest)
+                .map(|_| RecycleReason::Lifetime(age))
+        };
         by_requests.or_else(by_rss).or_else(by_age)
     }
 }
@@ -362,45 +369,64 @@ mod tests {
         let entry = WorkerEntry::detached();
         entry.counters.add(Counter::ReqSuccessRead, 1000);
         let mut jitter = Jitter::new(1);
-        let lease = |limits: Limits, jitter: &mut Jitter| limits.lease(entry, s(50), jitter);
-        let never = lease(Limits::default(), &mut jitter);
-        let requests = lease(Limits { requests: Some(10), ..Limits::default() }, &mut jitter);
-        let rss = lease(Limits { rss_bytes: Some(1 << 20), ..Limits::default() }, &mut jitter);
-        let lifetime = lease(Limits { lifetime: Some(s(60)), ..Limits::default() }, &mut jitter);
+        let worker_limits =
+            |limits: RecycleLimits, jitter: &mut Jitter| limits.worker_limits(entry, s(50), jitter);
+        let never = worker_limits(RecycleLimits::default(), &mut jitter);
+        let requests = worker_limits(
+            RecycleLimits { requests: Some(10), ..RecycleLimits::default() },
+            &mut jitter,
+        );
+        let rss = worker_limits(
+            RecycleLimits { rss_bytes: Some(1 << 20), ..RecycleLimits::default() },
+            &mut jitter,
+        );
+        let lifetime = worker_limits(
+            RecycleLimits { lifetime: Some(s(60)), ..RecycleLimits::default() },
+            &mut jitter,
+        );
         entry.counters.add(Counter::ReqSuccessRead, 9);
-        for lease in [never, requests, rss, lifetime] {
-            assert_eq!(lease.wear(entry, Some(1 << 20), s(109)), None);
+        for worker_limits in [never, requests, rss, lifetime] {
+            assert_eq!(worker_limits.reached(entry, Some(1 << 20), s(109)), None);
         }
         entry.counters.inc(Counter::ReqSuccessRead);
-        assert_eq!(never.wear(entry, Some(2 << 20), s(110)), None);
-        assert_eq!(requests.wear(entry, None, s(60)), Some(Wear::Requests(10)));
-        assert_eq!(rss.wear(entry, Some((1 << 20) + 1), s(60)), Some(Wear::Rss((1 << 20) + 1)));
-        assert_eq!(rss.wear(entry, None, s(60)), None);
-        assert_eq!(lifetime.wear(entry, None, s(116)), Some(Wear::Lifetime(s(66))));
+        assert_eq!(never.reached(entry, Some(2 << 20), s(110)), None);
+        assert_eq!(requests.reached(entry, None, s(60)), Some(RecycleReason::Requests(10)));
+        assert_eq!(
+            rss.reached(entry, Some((1 << 20) + 1), s(60)),
+            Some(RecycleReason::Rss((1 << 20) + 1))
+        );
+        assert_eq!(rss.reached(entry, None, s(60)), None);
+        assert_eq!(lifetime.reached(entry, None, s(116)), Some(RecycleReason::Lifetime(s(66))));
     }
 
     #[test]
     fn jitter_gives_each_worker_up_to_so_many_requests_more() {
         let entry = WorkerEntry::detached();
         let mut jitter = Jitter::new(1);
-        let limits = Limits { requests: Some(1000), requests_jitter: 50, ..Limits::default() };
+        let limits =
+            RecycleLimits { requests: Some(1000), requests_jitter: 50, ..RecycleLimits::default() };
         let drawn: Vec<_> = (0..500)
-            .filter_map(|_| limits.lease(entry, s(0), &mut jitter).limits.requests)
+            .filter_map(|_| limits.worker_limits(entry, s(0), &mut jitter).limits.requests)
             .collect();
         assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&1000), Some(&1050)));
-        let never = Limits { requests: None, requests_jitter: 50, ..Limits::default() };
-        assert_eq!(never.lease(entry, s(0), &mut jitter).limits.requests, None);
-        let endless = Limits { requests: Some(1), requests_jitter: u64::MAX, ..Limits::default() };
-        assert!(endless.lease(entry, s(0), &mut jitter).limits.requests.is_some());
+        let never =
+            RecycleLimits { requests: None, requests_jitter: 50, ..RecycleLimits::default() };
+        assert_eq!(never.worker_limits(entry, s(0), &mut jitter).limits.requests, None);
+        let endless = RecycleLimits {
+            requests: Some(1),
+            requests_jitter: u64::MAX,
+            ..RecycleLimits::default()
+        };
+        assert!(endless.worker_limits(entry, s(0), &mut jitter).limits.requests.is_some());
     }
 
     #[test]
     fn a_lifetime_is_spread_over_a_tenth_more() {
         let entry = WorkerEntry::detached();
         let mut jitter = Jitter::new(1);
-        let limits = Limits { lifetime: Some(s(100)), ..Limits::default() };
+        let limits = RecycleLimits { lifetime: Some(s(100)), ..RecycleLimits::default() };
         let drawn: Vec<_> = (0..200)
-            .filter_map(|_| limits.lease(entry, s(0), &mut jitter).limits.lifetime)
+            .filter_map(|_| limits.worker_limits(entry, s(0), &mut jitter).limits.lifetime)
             .collect();
         assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&s(100)), Some(&s(110))));
     }

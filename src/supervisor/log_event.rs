@@ -10,8 +10,9 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Log, Value};
 use arctos_worker::shared::scoreboard::Side;
 
-use crate::config::value;
-use crate::supervisor::slot::{Ending, ExitStatus, KillReason, Pid};
+use crate::supervisor::slot::{Ending, ExitStatus, KillReason};
+use crate::system::duration::shown;
+use crate::system::pid::Pid;
 
 /// Something worth a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +91,7 @@ pub enum LogEvent {
         limit: Duration,
     },
     /// Workers of a new generation died: its roll is undone.
-    RollHalted {
+    RolloutHalted {
         /// The new one.
         generation: Generation,
     },
@@ -109,7 +110,7 @@ pub enum LogEvent {
         /// What that means.
         ending: Ending,
         /// Whether it died of what workers of the old code die of, too.
-        is_excused: bool,
+        is_baseline: bool,
     },
     /// An operator changed the number of workers.
     Scaled {
@@ -182,11 +183,11 @@ impl LogEvent {
                 pairs.push(("reason", Value::Text(&reason)));
                 log.line(Level::Error, "worker.not_ready", &pairs);
             }
-            Self::RollHalted { generation } => {
+            Self::RolloutHalted { generation } => {
                 let pairs = [("generation", Value::Number(i64::from(generation.0)))];
                 log.line(Level::Error, "reload.halted", &pairs);
             }
-            Self::Ended { slot, side: _, pid, generation, status, ending, is_excused: _ } => {
+            Self::Ended { slot, side: _, pid, generation, status, ending, is_baseline: _ } => {
                 let (level, event) = match (ending, status) {
                     // It took the request with it that it was to finish.
                     (Ending::Asked, _) if running.is_some() => (Level::Warning, "worker.left"),
@@ -227,7 +228,7 @@ impl LogEvent {
 
 /// What a process was too slow with, for an operator. It writes its Python stack below.
 pub fn not_ready_within(limit: Duration) -> String {
-    format!("not ready within --boot-timeout {}: see its Python stack", value::shown(limit))
+    format!("not ready within --boot-timeout {}: see its Python stack", shown(limit))
 }
 
 /// The keys of every line on a worker.
@@ -277,7 +278,7 @@ mod tests {
         let log = Log::new(Level::Info, LogFormat::Text, writer.into());
         let (slot, side, pid, generation) = (SlotId(0), Side::A, Pid(71), Generation(1));
         let (status, ending) = (ExitStatus::Code(9), Ending::Asked);
-        LogEvent::Ended { slot, side, pid, generation, status, ending, is_excused: false }
+        LogEvent::Ended { slot, side, pid, generation, status, ending, is_baseline: false }
             .write(&log, running);
         drop(log);
         let mut line = String::new();

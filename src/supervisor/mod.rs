@@ -10,36 +10,36 @@
 //! | Canary | start | spawn the first two | Canary |
 //! | Canary | one is ready | spawn the rest | Filling |
 //! | Filling | each slot has a worker that is ready, or had one that served | report ready | Serving |
-//! | Canary, Filling | a worker cannot boot, or fork fails | report, stop quickly | Leaving (3 or 4) |
+//! | Canary, Filling | a worker cannot boot, or fork fails | report, stop quickly | Exiting (3 or 4) |
 //! | Serving | a worker ends that has served | spawn | Serving |
 //! | Serving | a worker ends that never served | spawn after its backoff | Serving |
-//! | Serving | nobody ready for [`CRASH_LOOP`] | stop quickly | Leaving (5) |
+//! | Serving | nobody ready for [`CRASH_LOOP`] | stop quickly | Exiting (5) |
 //! | Serving | TERM, with a drain delay | announce to all | LameDuck |
-//! | Serving | TERM without one; QUIT | close the door, drain all | Leaving (0) |
-//! | Canary, Filling | TERM, QUIT | close the door, drain all | Leaving (0) |
-//! | LameDuck | the delay is over, TERM, QUIT, or nobody is left | close the door, drain all | Leaving (0) |
+//! | Serving | TERM without one; QUIT | close the door, drain all | Exiting (0) |
+//! | Canary, Filling | TERM, QUIT | close the door, drain all | Exiting (0) |
+//! | LameDuck | the delay is over, TERM, QUIT, or nobody is left | close the door, drain all | Exiting (0) |
 //! | Serving | WINCH | drain all | Paused |
 //! | Paused | HUP | read the configuration, spawn the canary | Returning |
 //! | Returning | the canary has proved itself, or cannot | spawn all | Serving |
-//! | Canary .. LameDuck | INT | close the door, quit all | Leaving (0) |
-//! | Leaving, gracefully | INT | quit all | Leaving, quickly |
-//! | Leaving, quickly | INT | kill all | Leaving, quickly |
-//! | Leaving | the last process is gone | finish | Finished |
+//! | Canary .. LameDuck | INT | close the door, quit all | Exiting (0) |
+//! | Exiting, gracefully | INT | quit all | Exiting, quickly |
+//! | Exiting, quickly | INT | kill all | Exiting, quickly |
+//! | Exiting | the last process is gone | finish | Finished |
 //!
-//! In Paused, LameDuck, Leaving and Finished nothing is spawned. Deadlines that cost a worker its life are
+//! In Paused, LameDuck, Exiting and Finished nothing is spawned. Deadlines that cost a worker its life are
 //! judged on [`Event::Tick`] alone, so the shell can leave a round out after it was suspended itself.
 //!
 //! Processes are addressed by pid, never by slot: a late event finds nobody. How soon one that died is
 //! replaced is in `respawn`, how one that serves is replaced in `roll`, how all of them leave in `stop`.
 
 mod action;
-pub mod deaths;
 mod event;
 mod exiting;
 mod hang;
 pub mod health;
 pub mod log_event;
 mod respawn;
+pub mod restart_storm;
 mod rollout;
 mod shutdown;
 pub mod slot;
@@ -53,21 +53,22 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::{Command, Side};
 
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Ending, Jitter, KillReason, Lapse, Pid, SlotState, WorkerSlot};
+use crate::supervisor::slot::{Ending, Expired, Jitter, KillReason, SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 pub use action::{Action, ReloadOutcome, Verdict};
-pub use event::{Event, Life, OperatorCommand};
-pub use hang::LAST_WORDS;
-pub use rollout::{DEATHS_APART, PROBATION, Step};
-use rollout::{Role, Roll, Spare};
+pub use event::{Event, ExitDetails, OperatorCommand};
+pub use hang::STACK_DUMP_TIME;
+pub use rollout::{CRASH_WINDOW, PROBATION, ReloadStep};
+use rollout::{Role, Rollout, Spare};
 use shutdown::Budget;
 
 /// Without a ready worker for so long (or for the boot timeout, if that is longer) the server gives up.
 pub const CRASH_LOOP: Duration = Duration::from_secs(60);
 /// Workers that boot before all others, so that a broken application prints one traceback, not N.
-const PILOTS: u16 = 2;
+const CANARIES: u16 = 2;
 /// How long a worker that said it cannot boot may take to end: an application that left a thread
 /// running at its failed import would hold it for ever.
-const FAILING_PATIENCE: Duration = Duration::from_millis(500);
+const FAILING_TIME: Duration = Duration::from_millis(500);
 
 /// What the machine is told to do and to allow.
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ pub struct Policy {
 
 /// Where the server stands, for who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ServiceState {
     /// There was no full set of workers yet.
     Starting,
     /// There was.
@@ -121,7 +122,7 @@ enum Phase {
     /// The stop has begun, the door is open.
     LameDuck { until: Instant, budget: Budget },
     /// The door is closed.
-    Leaving { pace: Pace, budget: Budget, verdict: Verdict },
+    Exiting { pace: Pace, budget: Budget, verdict: Verdict },
     /// [`Action::Finish`] was given.
     Finished,
 }
@@ -134,14 +135,14 @@ pub struct Supervisor {
     generation: Generation,
     /// The highest that was ever given.
     last_generation: Generation,
-    roll: Roll,
+    rollout: Rollout,
     /// A HUP came and its turn has not come.
     is_reload_wanted: bool,
     spare: Option<Spare>,
     /// Workers whose loop is over, and that no seat waits for.
-    leavers: Vec<WorkerSlot>,
+    exiting: Vec<WorkerSlot>,
     /// Workers that are to be replaced because they are worn out.
-    worn: Vec<Pid>,
+    recycling: Vec<Pid>,
     /// A replacement could not boot: not before this.
     next_replacement: Option<Instant>,
     /// Slots below this index are to have a worker.
@@ -162,11 +163,11 @@ impl Supervisor {
             phase: Phase::Canary,
             generation: Generation(1),
             last_generation: Generation(1),
-            roll: Roll::Idle,
+            rollout: Rollout::Idle,
             is_reload_wanted: false,
             spare: None,
-            leavers: Vec::new(),
-            worn: Vec::new(),
+            exiting: Vec::new(),
+            recycling: Vec::new(),
             next_replacement: None,
             target,
             last_spawn: None,
@@ -190,12 +191,12 @@ impl Supervisor {
             Phase::Canary
             | Phase::Filling
             | Phase::Paused
-            | Phase::Leaving { .. }
+            | Phase::Exiting { .. }
             | Phase::Finished => None,
-            Phase::Returning => self.roll_deadline(),
+            Phase::Returning => self.rollout_deadline(),
             Phase::Serving { unready_since } => {
                 let gives_up = unready_since.map(|since| since + self.crash_loop());
-                gives_up.into_iter().chain(self.roll_deadline()).min()
+                gives_up.into_iter().chain(self.rollout_deadline()).min()
             }
             Phase::LameDuck { until, .. } => Some(until),
         };
@@ -208,12 +209,14 @@ impl Supervisor {
     }
 
     /// Where the server stands.
-    pub fn standing(&self) -> Standing {
+    pub fn service_state(&self) -> ServiceState {
         match self.phase {
-            Phase::Canary | Phase::Filling => Standing::Starting,
-            Phase::Serving { .. } | Phase::Returning => Standing::Serving,
-            Phase::Paused => Standing::Paused,
-            Phase::LameDuck { .. } | Phase::Leaving { .. } | Phase::Finished => Standing::Stopping,
+            Phase::Canary | Phase::Filling => ServiceState::Starting,
+            Phase::Serving { .. } | Phase::Returning => ServiceState::Serving,
+            Phase::Paused => ServiceState::Paused,
+            Phase::LameDuck { .. } | Phase::Exiting { .. } | Phase::Finished => {
+                ServiceState::Stopping
+            }
         }
     }
 
@@ -242,35 +245,35 @@ impl Supervisor {
             Event::Ready { pid } => self.ready(pid, now),
             Event::Failing { pid } => {
                 if let Some(seat) = self.index_of(pid).and_then(|index| self.seat_mut(index)) {
-                    seat.failing(now + FAILING_PATIENCE);
+                    seat.failing(now + FAILING_TIME);
                 }
             }
             Event::Hung { pid } => self.hung(pid, now),
             Event::GoesOn { pid } => self.goes_on(pid),
             Event::LoopEnded { pid, had_request } => self.loop_ended(pid, had_request, now),
-            Event::Worn { pid } => self.worn(pid),
-            Event::Exited { pid, status, life } => self.exited(pid, status, life, now),
+            Event::LimitReached { pid } => self.recycle_worker(pid),
+            Event::Exited { pid, status, details } => self.exited(pid, status, details, now),
             Event::Configured { policy } => self.configured(policy),
-            Event::OperatorCommand(wish) => {
-                self.forget_delays(now);
-                self.wish(wish, now);
+            Event::OperatorCommand(command) => {
+                self.reset_backoffs(now);
+                self.command(command, now);
             }
-            Event::Tick => self.judge(now),
+            Event::Tick => self.check_deadlines(now),
         }
         self.settle(now);
     }
 
-    fn wish(&mut self, wish: OperatorCommand, now: Instant) {
-        match wish {
+    fn command(&mut self, command: OperatorCommand, now: Instant) {
+        match command {
             OperatorCommand::Terminate => self.terminate(now),
             OperatorCommand::Quit => self.stop_gracefully(now),
             OperatorCommand::Interrupt => self.interrupt(now),
             OperatorCommand::Reload => self.reload(now),
-            OperatorCommand::Rest => self.rest(now),
+            OperatorCommand::Pause => self.pause(now),
             OperatorCommand::More => self.scale(self.target.saturating_add(1), now),
             OperatorCommand::Fewer => self.scale(self.target - 1, now),
             OperatorCommand::Scale { workers } => self.scale(workers, now),
-            OperatorCommand::Recycle { slot } => self.recycle(slot),
+            OperatorCommand::Recycle { slot } => self.recycle_slot(slot),
         }
     }
 
@@ -281,7 +284,7 @@ impl Supervisor {
     /// All places where a process may be: the slots, the spare seat if it is taken, and those of the leavers.
     fn seats(&self) -> impl Iterator<Item = &WorkerSlot> {
         let spare = self.spare.iter().map(|spare| &spare.seat);
-        self.slots.iter().chain(spare).chain(&self.leavers)
+        self.slots.iter().chain(spare).chain(&self.exiting)
     }
 
     fn seat_count(&self) -> usize {
@@ -291,7 +294,7 @@ impl Supervisor {
     /// The seat of an index below [`Supervisor::seat_count`].
     fn seat_mut(&mut self, index: usize) -> Option<&mut WorkerSlot> {
         let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
-        self.slots.iter_mut().chain(spare).chain(&mut self.leavers).nth(index)
+        self.slots.iter_mut().chain(spare).chain(&mut self.exiting).nth(index)
     }
 
     fn index_of(&self, pid: Pid) -> Option<usize> {
@@ -309,19 +312,19 @@ impl Supervisor {
         })
     }
 
-    fn tell(&mut self, notice: LogEvent) {
-        self.actions.push_back(Action::Tell(notice));
+    fn log(&mut self, event: LogEvent) {
+        self.actions.push_back(Action::Log(event));
     }
 
     /// Whether there should be a worker in the slot of this index, now.
     fn wants(&self, index: u16) -> bool {
         match self.phase {
-            Phase::Canary => index < self.target.min(PILOTS),
+            Phase::Canary => index < self.target.min(CANARIES),
             Phase::Filling | Phase::Serving { .. } => index < self.target,
             Phase::Paused
             | Phase::Returning
             | Phase::LameDuck { .. }
-            | Phase::Leaving { .. }
+            | Phase::Exiting { .. }
             | Phase::Finished => false,
         }
     }
@@ -330,13 +333,13 @@ impl Supervisor {
         let deadline = now + self.policy.boot;
         let Some(index) = self.spawning(id, side) else { return };
         let is_wanted = match self.spare.as_ref().filter(|_| self.is_spare(index)) {
-            Some(spare) => spare.role != Role::Leaver,
+            Some(spare) => spare.role != Role::Exiting,
             None => self.wants(id.0),
         };
         let Some(seat) = self.seat_mut(index) else { return };
         seat.started(pid, deadline);
         let generation = seat.generation();
-        self.tell(LogEvent::Started { slot: id, pid, generation });
+        self.log(LogEvent::Started { slot: id, pid, generation });
         match self.phase {
             Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning
                 if is_wanted => {}
@@ -346,12 +349,12 @@ impl Supervisor {
             | Phase::Returning
             | Phase::Paused => {
                 let budget = Budget::graceful(&self.policy, now);
-                self.dismiss(index, Pace::Graceful, budget, now);
+                self.stop_worker(index, Pace::Graceful, budget, now);
             }
             Phase::LameDuck { .. } => {
                 self.actions.push_back(Action::Command { pid, command: Command::Announce });
             }
-            Phase::Leaving { pace, budget, .. } => self.dismiss(index, pace, budget, now),
+            Phase::Exiting { pace, budget, .. } => self.stop_worker(index, pace, budget, now),
             Phase::Finished => {}
         }
     }
@@ -373,13 +376,13 @@ impl Supervisor {
             return;
         }
         let (slot, generation) = (seat.id(), seat.generation());
-        self.tell(LogEvent::Ready { slot, pid, generation });
+        self.log(LogEvent::Ready { slot, pid, generation });
         if self.is_spare(index) {
             self.spare_ready(now);
         }
     }
 
-    fn dismiss(&mut self, index: usize, pace: Pace, budget: Budget, now: Instant) {
+    fn stop_worker(&mut self, index: usize, pace: Pace, budget: Budget, now: Instant) {
         let soon = self.policy.quick;
         let Some(seat) = self.seat_mut(index) else { return };
         let told = dismiss(seat, soon, pace, budget, now);
@@ -390,7 +393,7 @@ impl Supervisor {
         let Some(seat) = self.seat_mut(index) else { return };
         let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
         let Some(pid) = seat.kill(reason) else { return };
-        self.tell(LogEvent::Killed { slot, side, pid, generation, reason });
+        self.log(LogEvent::Killed { slot, side, pid, generation, reason });
         self.actions.push_back(Action::Kill { pid });
     }
 
@@ -398,15 +401,15 @@ impl Supervisor {
     fn scale(&mut self, workers: u16, now: Instant) {
         match self.phase {
             Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {}
-            Phase::Paused | Phase::LameDuck { .. } | Phase::Leaving { .. } | Phase::Finished => {
+            Phase::Paused | Phase::LameDuck { .. } | Phase::Exiting { .. } | Phase::Finished => {
                 return;
             }
         }
         if workers > self.policy.ceiling {
-            self.tell(LogEvent::AtCeiling { workers: self.policy.ceiling });
+            self.log(LogEvent::AtCeiling { workers: self.policy.ceiling });
         }
         if workers == 0 {
-            self.tell(LogEvent::AtFloor);
+            self.log(LogEvent::AtFloor);
         }
         let workers = workers.clamp(1, self.policy.ceiling);
         if workers == self.target {
@@ -418,40 +421,40 @@ impl Supervisor {
         }
         let dismissed = workers..self.target;
         self.target = workers;
-        self.tell(LogEvent::Scaled { workers });
+        self.log(LogEvent::Scaled { workers });
         let budget = Budget::graceful(&self.policy, now);
         for index in dismissed.rev() {
-            self.dismiss(usize::from(index), Pace::Graceful, budget, now);
+            self.stop_worker(usize::from(index), Pace::Graceful, budget, now);
             if self.spare.as_ref().is_some_and(|spare| spare.seat.id() == SlotId(index)) {
-                self.dismiss_spare(now);
+                self.stop_spare(now);
             }
             self.actions.push_back(Action::Retire { slot: SlotId(index) });
         }
     }
 
     /// Whose time is up?
-    fn judge(&mut self, now: Instant) {
+    fn check_deadlines(&mut self, now: Instant) {
         for index in 0..self.seat_count() {
-            let lapse = self.seat_mut(index).and_then(|seat| seat.lapse(now));
-            match lapse {
-                Some(Lapse::Boot) => self.boot_late(index, now),
-                Some(Lapse::Late) => self.kill(index, KillReason::BootTimeout),
-                Some(Lapse::Failing) => self.kill(index, KillReason::BootFailed),
-                Some(Lapse::Drain) => {
+            let expired = self.seat_mut(index).and_then(|seat| seat.expired(now));
+            match expired {
+                Some(Expired::Boot) => self.boot_late(index, now),
+                Some(Expired::Late) => self.kill(index, KillReason::BootTimeout),
+                Some(Expired::Failing) => self.kill(index, KillReason::BootFailed),
+                Some(Expired::Drain) => {
                     let patience = self.policy.quick;
                     let Some(seat) = self.seat_mut(index) else { continue };
                     let Some(pid) = seat.pid() else { continue };
                     seat.quit(now + patience); // No later than the time it already has.
                     self.actions.push_back(Action::Command { pid, command: Command::Quick });
                 }
-                Some(Lapse::Quit) => self.kill(index, KillReason::Overdue),
-                Some(Lapse::Hung) => self.kill(index, KillReason::Hung),
+                Some(Expired::Quit) => self.kill(index, KillReason::Overdue),
+                Some(Expired::Hung) => self.kill(index, KillReason::Hung),
                 None => {}
             }
         }
         match self.phase {
             Phase::Serving { unready_since: Some(since) } if since + self.crash_loop() <= now => {
-                self.tell(LogEvent::CrashLoop { unready: now.saturating_duration_since(since) });
+                self.log(LogEvent::CrashLoop { unready: now.saturating_duration_since(since) });
                 self.give_up(Verdict::CrashLoop, now);
             }
             Phase::LameDuck { until, .. } if until <= now => self.stop_gracefully(now),
@@ -461,7 +464,7 @@ impl Supervisor {
             | Phase::Paused
             | Phase::Returning
             | Phase::LameDuck { .. }
-            | Phase::Leaving { .. }
+            | Phase::Exiting { .. }
             | Phase::Finished => {}
         }
     }
@@ -470,7 +473,7 @@ impl Supervisor {
     fn settle(&mut self, now: Instant) {
         self.note_service(now);
         self.advance_phase(now);
-        self.advance_roll(now);
+        self.advance_rollout(now);
         for index in 0..self.slots.len() {
             let wanted = self.wants(self.slots[index].id().0);
             let (generation, taken) = (self.generation, self.side_taken(index, Some(index)));
@@ -494,7 +497,7 @@ impl Supervisor {
         {
             self.stop_gracefully(now);
         }
-        if let Phase::Leaving { verdict, .. } = self.phase
+        if let Phase::Exiting { verdict, .. } = self.phase
             && self.seats().all(WorkerSlot::is_vacant)
         {
             self.phase = Phase::Finished;
@@ -507,10 +510,10 @@ impl Supervisor {
         // Its slot may have lost its process, and asked for another one, in the same moment.
         let taken = self.side_taken(usize::from(id.0), Some(self.slots.len()));
         let (Some(spare), Ok(taken)) = (&mut self.spare, taken) else { return };
-        let generation = match (spare.role, &self.roll) {
-            (Role::Canary, Roll::Canary { generation, .. }) => *generation,
+        let generation = match (spare.role, &self.rollout) {
+            (Role::Canary, Rollout::Canary { generation, .. }) => *generation,
             (Role::Replacement, _) => self.generation,
-            (Role::Canary | Role::Leaver, _) => return,
+            (Role::Canary | Role::Exiting, _) => return,
         };
         if spare.seat.pid().is_none() {
             spare.seat.fill(now);

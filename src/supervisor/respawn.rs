@@ -8,47 +8,54 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Life, Phase, Supervisor, Verdict};
+use super::{ExitDetails, Phase, Supervisor, Verdict};
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Ending, ExitStatus, Pid, SlotState, WorkerSlot};
+use crate::supervisor::slot::{Ending, ExitStatus, SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 /// Between two tries of any slots while fewer than half of the wanted workers are ready.
 const PACE: Duration = Duration::from_millis(500);
 
 impl Supervisor {
     /// A child was reaped.
-    pub(super) fn exited(&mut self, pid: Pid, status: ExitStatus, life: Life, now: Instant) {
+    pub(super) fn exited(
+        &mut self,
+        pid: Pid,
+        status: ExitStatus,
+        details: ExitDetails,
+        now: Instant,
+    ) {
         let Some(index) = self.index_of(pid) else {
             return; // An adopted orphan: reaped, and nothing to us, whatever its status.
         };
         let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
-        let seats = self.slots.iter_mut().chain(spare).chain(&mut self.leavers);
+        let seats = self.slots.iter_mut().chain(spare).chain(&mut self.exiting);
         let Some(seat) = seats.into_iter().nth(index) else { return };
         let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
-        let Life { report, had_request, had_running, is_excused } = life;
+        let ExitDetails { report, had_request, was_in_request, is_baseline } = details;
         let Some(ending) = seat.exited(had_request, now, &mut self.jitter) else { return };
-        self.tell(LogEvent::Ended { slot: id, side, pid, generation, status, ending, is_excused });
+        self.log(LogEvent::Ended { slot: id, side, pid, generation, status, ending, is_baseline });
         match ending {
             Ending::Asked => {}
             Ending::Died | Ending::Hung | Ending::BootFailed => {
                 if had_request {
-                    self.forget_delays(now);
+                    self.reset_backoffs(now);
                 }
-                if !is_excused && ending.is_failure(status, had_running) {
-                    self.note_death(generation, now);
+                if !is_baseline && ending.is_failure(status, was_in_request) {
+                    self.record_crash(generation, now);
                 }
             }
         }
         if ending == Ending::BootFailed {
             match (self.phase, report) {
-                (Phase::Leaving { .. } | Phase::Finished, _) | (_, None) => {}
+                (Phase::Exiting { .. } | Phase::Finished, _) | (_, None) => {}
                 (_, Some(report)) => {
-                    self.tell(LogEvent::BootReport { slot: id, pid, generation, report })
+                    self.log(LogEvent::BootReport { slot: id, pid, generation, report })
                 }
             }
         }
         if self.is_spare(index) {
-            self.spare_exited(ending, is_excused, now);
+            self.spare_exited(ending, is_baseline, now);
         } else if ending == Ending::BootFailed {
             self.boot_failed(
                 match status {
@@ -58,7 +65,7 @@ impl Supervisor {
                 now,
             );
         }
-        self.forget_leavers();
+        self.forget_exited();
     }
 
     /// A worker could not boot: before the first full set that ends the server, later it does not.
@@ -69,7 +76,7 @@ impl Supervisor {
             | Phase::Paused
             | Phase::Returning
             | Phase::LameDuck { .. }
-            | Phase::Leaving { .. }
+            | Phase::Exiting { .. }
             | Phase::Finished => {}
         }
     }
@@ -79,12 +86,12 @@ impl Supervisor {
         let spare = self.spare.iter_mut().map(|spare| &mut spare.seat);
         let seats = self.slots.iter_mut().chain(spare);
         if seats.filter_map(|seat| seat.has_served(now).then_some(())).count() > 0 {
-            self.forget_delays(now);
+            self.reset_backoffs(now);
         }
     }
 
     /// A worker has served, or an operator has said something: what failed before proves nothing any more.
-    pub(super) fn forget_delays(&mut self, now: Instant) {
+    pub(super) fn reset_backoffs(&mut self, now: Instant) {
         for slot in &mut self.slots {
             slot.forget_failures(now);
         }

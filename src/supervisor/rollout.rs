@@ -14,7 +14,7 @@
 //! | Canary | it ends, or is not ready in time | end: canary failed | Idle |
 //! | Canary | it has served for [`PROBATION`] | adopt its generation; it takes its slot | Rolling |
 //! | Rolling | no worker of another generation is left | end: done | Idle |
-//! | Rolling | two deaths of the generation within [`DEATHS_APART`] | go back to the old one | RollingBack |
+//! | Rolling | two deaths of the generation within [`CRASH_WINDOW`] | go back to the old one | RollingBack |
 //! | RollingBack | no worker of another generation is left | end: halted | Idle |
 //!
 //! While the server stops or rests nothing of this happens. A HUP that comes too early is remembered.
@@ -25,16 +25,17 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 
 use super::{Action, Budget, Pace, Phase, Policy, ReloadOutcome, Supervisor};
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Ending, Pid, SlotState, WorkerSlot};
+use crate::supervisor::slot::{Ending, SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 /// How long a canary serves before the others follow it.
 pub const PROBATION: Duration = Duration::from_secs(1);
-/// Two workers of a new generation that die within so long halt its roll.
-pub const DEATHS_APART: Duration = Duration::from_secs(10);
+/// Two workers of a new generation that die within so long halt its rollout.
+pub const CRASH_WINDOW: Duration = Duration::from_secs(10);
 
 /// How far a replacement of all workers has come.
 #[derive(Clone, Debug)]
-pub(super) enum Roll {
+pub(super) enum Rollout {
     /// None is under way.
     Idle,
     /// The new configuration is being read.
@@ -66,7 +67,7 @@ pub(super) enum Roll {
 /// The process beside the slots.
 #[derive(Clone, Debug)]
 pub(super) struct Spare {
-    /// Whose slot it stands in for, and its life.
+    /// Whose slot it stands in for, and its details.
     pub(super) seat: WorkerSlot,
     pub(super) role: Role,
 }
@@ -79,12 +80,12 @@ pub(super) enum Role {
     /// It will take its slot as soon as it is ready.
     Replacement,
     /// It was replaced, or is not wanted any more, and leaves.
-    Leaver,
+    Exiting,
 }
 
 /// What a reload is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ReloadStep {
     /// The first worker boots, or serves beside the old ones.
     Canary,
     /// The others follow it.
@@ -95,12 +96,12 @@ pub enum Step {
 
 impl Supervisor {
     /// What a reload is doing, if one is under way, and which generation it is about to bring.
-    pub fn reloading(&self) -> Option<(Generation, Step)> {
-        match self.roll {
-            Roll::Idle | Roll::Configuring => None,
-            Roll::Canary { generation, .. } => Some((generation, Step::Canary)),
-            Roll::Rolling { .. } => Some((self.generation, Step::Rolling)),
-            Roll::RollingBack => Some((self.generation, Step::RollingBack)),
+    pub fn reloading(&self) -> Option<(Generation, ReloadStep)> {
+        match self.rollout {
+            Rollout::Idle | Rollout::Configuring => None,
+            Rollout::Canary { generation, .. } => Some((generation, ReloadStep::Canary)),
+            Rollout::Rolling { .. } => Some((self.generation, ReloadStep::Rolling)),
+            Rollout::RollingBack => Some((self.generation, ReloadStep::RollingBack)),
         }
     }
 
@@ -109,14 +110,14 @@ impl Supervisor {
         match self.phase {
             Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {
                 self.is_reload_wanted = true;
-                if let Roll::Canary { generation, .. } = self.roll {
+                if let Rollout::Canary { generation, .. } = self.rollout {
                     if self.spare_serves() {
-                        self.bring_back(); // It may take long to leave.
+                        self.resume(); // It may take long to leave.
                     }
                     self.actions.push_back(Action::Discard { generation });
-                    self.roll = Roll::Idle;
+                    self.rollout = Rollout::Idle;
                     // It may serve already, on probation: then it drains, as any other.
-                    self.dismiss_spare(now);
+                    self.stop_spare(now);
                 }
             }
             Phase::Paused => {
@@ -129,12 +130,12 @@ impl Supervisor {
                     false => Phase::Serving { unready_since: None },
                 };
             }
-            Phase::LameDuck { .. } | Phase::Leaving { .. } | Phase::Finished => {}
+            Phase::LameDuck { .. } | Phase::Exiting { .. } | Phase::Finished => {}
         }
     }
 
     /// Whoever waits for a canary after a rest waits no longer.
-    fn bring_back(&mut self) {
+    fn resume(&mut self) {
         if self.phase == Phase::Returning {
             self.phase = Phase::Serving { unready_since: None };
         }
@@ -142,47 +143,55 @@ impl Supervisor {
 
     /// The new configuration was read; `None` when it cannot be used.
     pub(super) fn configured(&mut self, policy: Option<Policy>) {
-        match (&self.roll, policy) {
-            (Roll::Configuring, Some(policy)) => {
+        match (&self.rollout, policy) {
+            (Rollout::Configuring, Some(policy)) => {
                 let generation = self.last_generation;
-                self.roll =
-                    Roll::Canary { generation, policy, ready_since: None, served: Duration::ZERO };
+                self.rollout = Rollout::Canary {
+                    generation,
+                    policy,
+                    ready_since: None,
+                    served: Duration::ZERO,
+                };
                 let seat = self.slots[0].replacement();
                 self.spare = Some(Spare { seat, role: Role::Canary });
             }
-            (Roll::Configuring, None) => self.end_roll(ReloadOutcome::Misconfigured),
+            (Rollout::Configuring, None) => self.end_rollout(ReloadOutcome::Misconfigured),
             (
-                Roll::Idle | Roll::Canary { .. } | Roll::Rolling { .. } | Roll::RollingBack,
+                Rollout::Idle
+                | Rollout::Canary { .. }
+                | Rollout::Rolling { .. }
+                | Rollout::RollingBack,
                 Some(_) | None,
             ) => {}
         }
     }
 
     /// A worker has reached one of its limits.
-    pub(super) fn worn(&mut self, pid: Pid) {
+    pub(super) fn recycle_worker(&mut self, pid: Pid) {
         let is_serving = |slot: &WorkerSlot| slot.is_ready() && slot.pid() == Some(pid);
-        if self.slots.iter().any(is_serving) && !self.worn.contains(&pid) {
-            self.worn.push(pid);
+        if self.slots.iter().any(is_serving) && !self.recycling.contains(&pid) {
+            self.recycling.push(pid);
         }
     }
 
     /// An operator has had enough of a worker. One that does not serve is on its way out or in already.
-    pub(super) fn recycle(&mut self, slot: SlotId) {
+    pub(super) fn recycle_slot(&mut self, slot: SlotId) {
         if let Some(pid) = self.slots.get(usize::from(slot.0)).and_then(WorkerSlot::pid) {
-            self.worn(pid);
+            self.recycle_worker(pid);
         }
     }
 
     /// When the roll has something to do.
-    pub(super) fn roll_deadline(&self) -> Option<Instant> {
-        match self.roll {
-            Roll::Canary { ready_since, served, .. } => {
+    pub(super) fn rollout_deadline(&self) -> Option<Instant> {
+        match self.rollout {
+            Rollout::Canary { ready_since, served, .. } => {
                 let left = PROBATION.saturating_sub(served);
                 ready_since.filter(|_| self.spare_serves()).map(|since| since + left)
             }
-            Roll::Idle | Roll::Configuring | Roll::Rolling { .. } | Roll::RollingBack => {
-                self.next_replacement.filter(|_| self.candidate().is_some())
-            }
+            Rollout::Idle
+            | Rollout::Configuring
+            | Rollout::Rolling { .. }
+            | Rollout::RollingBack => self.next_replacement.filter(|_| self.candidate().is_some()),
         }
     }
 
@@ -194,82 +203,84 @@ impl Supervisor {
     /// The spare seat's process is ready.
     pub(super) fn spare_ready(&mut self, now: Instant) {
         let Some(spare) = &self.spare else { return };
-        match (spare.role, &mut self.roll) {
-            (Role::Canary, Roll::Canary { ready_since, .. }) => *ready_since = Some(now),
+        match (spare.role, &mut self.rollout) {
+            (Role::Canary, Rollout::Canary { ready_since, .. }) => *ready_since = Some(now),
             (Role::Replacement, _) => self.hand_over(now),
-            (Role::Canary | Role::Leaver, _) => {}
+            (Role::Canary | Role::Exiting, _) => {}
         }
     }
 
     /// The spare seat's process is gone, in this way.
-    pub(super) fn spare_exited(&mut self, ending: Ending, is_excused: bool, now: Instant) {
+    pub(super) fn spare_exited(&mut self, ending: Ending, is_baseline: bool, now: Instant) {
         let Some(spare) = self.spare.take() else { return };
-        match (spare.role, &mut self.roll) {
+        match (spare.role, &mut self.rollout) {
             // Its time counts, because the next one may live no longer.
-            (Role::Canary, Roll::Canary { ready_since: ready_since @ Some(_), served, .. })
-                if is_excused =>
+            (Role::Canary, Rollout::Canary { ready_since: ready_since @ Some(_), served, .. })
+                if is_baseline =>
             {
                 let since = ready_since.take().unwrap_or(now);
                 *served = served.saturating_add(now.saturating_duration_since(since));
                 let seat = self.slots[0].replacement();
                 self.spare = Some(Spare { seat, role: Role::Canary });
             }
-            (Role::Canary, Roll::Canary { generation, .. }) => {
+            (Role::Canary, Rollout::Canary { generation, .. }) => {
                 self.actions.push_back(Action::Discard { generation: *generation });
-                self.end_roll(ReloadOutcome::CanaryFailed);
+                self.end_rollout(ReloadOutcome::CanaryFailed);
             }
             (Role::Replacement, _) if ending != Ending::Asked => {
                 let slot = &mut self.slots[usize::from(spare.seat.id().0)];
-                self.next_replacement = Some(slot.understudy_failed(now, &mut self.jitter));
+                self.next_replacement = Some(slot.replacement_failed(now, &mut self.jitter));
             }
-            (Role::Canary | Role::Replacement | Role::Leaver, _) => {}
+            (Role::Canary | Role::Replacement | Role::Exiting, _) => {}
         }
     }
 
     /// One of the generation that is being rolled out has ended unasked.
-    pub(super) fn note_death(&mut self, generation: Generation, now: Instant) {
+    pub(super) fn record_crash(&mut self, generation: Generation, now: Instant) {
         if generation != self.generation {
             return;
         }
-        let Roll::Rolling { before, policy_before, last_death } = &mut self.roll else { return };
+        let Rollout::Rolling { before, policy_before, last_death } = &mut self.rollout else {
+            return;
+        };
         let is_second = last_death
             .replace(now)
-            .is_some_and(|last| now.saturating_duration_since(last) < DEATHS_APART);
+            .is_some_and(|last| now.saturating_duration_since(last) < CRASH_WINDOW);
         if is_second {
             let (bad, good, policy) = (self.generation, *before, policy_before.clone());
             self.generation = good;
-            self.roll = Roll::RollingBack;
+            self.rollout = Rollout::RollingBack;
             self.actions.push_back(Action::Adopt { generation: good });
-            self.tell(LogEvent::RollHalted { generation: bad });
+            self.log(LogEvent::RolloutHalted { generation: bad });
             // A replacement that still boots would take the place of a worker that serves well.
             let is_bad =
                 |spare: &&Spare| spare.role == Role::Replacement && spare.seat.generation() == bad;
             if self.spare.as_ref().filter(is_bad).is_some() {
-                self.dismiss_spare(now);
+                self.stop_spare(now);
             }
             self.adopt(policy, now);
         }
     }
 
     /// What follows from the states: begins, proves, replaces, ends.
-    pub(super) fn advance_roll(&mut self, now: Instant) {
+    pub(super) fn advance_rollout(&mut self, now: Instant) {
         let is_serving = matches!(self.phase, Phase::Serving { .. } | Phase::Returning);
         if let Some(spare) = &self.spare
             && spare.seat.is_vacant()
-            && (spare.role == Role::Leaver || !is_serving)
+            && (spare.role == Role::Exiting || !is_serving)
         {
             self.spare = None;
         }
         if !is_serving {
             return;
         }
-        if let Roll::Canary { ready_since: Some(since), served, .. } = self.roll
+        if let Rollout::Canary { ready_since: Some(since), served, .. } = self.rollout
             && since + PROBATION.saturating_sub(served) <= now
             && self.spare_serves()
         {
-            self.prove(now);
+            self.promote_canary(now);
         }
-        self.worn.retain(|pid| {
+        self.recycling.retain(|pid| {
             let serves = |slot: &WorkerSlot| slot.is_ready() && slot.pid() == Some(*pid);
             self.slots.iter().any(serves)
         });
@@ -277,18 +288,18 @@ impl Supervisor {
             return;
         }
         let is_over = !self.slots[..usize::from(self.target)].iter().any(|s| self.is_outdated(s));
-        match self.roll {
-            Roll::Rolling { .. } if is_over => self.end_roll(ReloadOutcome::Done),
-            Roll::RollingBack if is_over => self.end_roll(ReloadOutcome::Halted),
-            Roll::Idle
-            | Roll::Configuring
-            | Roll::Canary { .. }
-            | Roll::Rolling { .. }
-            | Roll::RollingBack => {}
+        match self.rollout {
+            Rollout::Rolling { .. } if is_over => self.end_rollout(ReloadOutcome::Done),
+            Rollout::RollingBack if is_over => self.end_rollout(ReloadOutcome::Halted),
+            Rollout::Idle
+            | Rollout::Configuring
+            | Rollout::Canary { .. }
+            | Rollout::Rolling { .. }
+            | Rollout::RollingBack => {}
         }
-        if self.is_reload_wanted && matches!(self.roll, Roll::Idle) {
+        if self.is_reload_wanted && matches!(self.rollout, Rollout::Idle) {
             self.is_reload_wanted = false;
-            self.roll = Roll::Configuring;
+            self.rollout = Rollout::Configuring;
             self.last_generation = Generation(self.last_generation.0.wrapping_add(1));
             let generation = self.last_generation;
             self.actions.push_back(Action::Configure { generation });
@@ -305,12 +316,13 @@ impl Supervisor {
     /// The slot to replace next.
     fn candidate(&self) -> Option<usize> {
         let serving = &self.slots[..usize::from(self.target)];
-        let rolls = match self.roll {
-            Roll::Rolling { .. } | Roll::RollingBack => true,
-            Roll::Idle => false,
-            Roll::Configuring | Roll::Canary { .. } => return None,
+        let rolls = match self.rollout {
+            Rollout::Rolling { .. } | Rollout::RollingBack => true,
+            Rollout::Idle => false,
+            Rollout::Configuring | Rollout::Canary { .. } => return None,
         };
-        let is_worn = |slot: &WorkerSlot| slot.pid().is_some_and(|pid| self.worn.contains(&pid));
+        let is_worn =
+            |slot: &WorkerSlot| slot.pid().is_some_and(|pid| self.recycling.contains(&pid));
         serving.iter().position(|slot| {
             let is_due = (rolls && self.is_outdated(slot)) || is_worn(slot);
             slot.is_ready() && is_due && self.has_room_beside(slot)
@@ -324,16 +336,16 @@ impl Supervisor {
     }
 
     /// The canary has proved itself: what it is, all are to be.
-    fn prove(&mut self, now: Instant) {
-        let idle = Roll::Idle;
-        let Roll::Canary { generation, policy, .. } = std::mem::replace(&mut self.roll, idle)
+    fn promote_canary(&mut self, now: Instant) {
+        let idle = Rollout::Idle;
+        let Rollout::Canary { generation, policy, .. } = std::mem::replace(&mut self.rollout, idle)
         else {
             return;
         };
         let (before, policy_before) = (self.generation, self.policy.clone());
-        self.roll = Roll::Rolling { before, policy_before, last_death: None };
+        self.rollout = Rollout::Rolling { before, policy_before, last_death: None };
         self.generation = generation;
-        self.bring_back();
+        self.resume();
         self.actions.push_back(Action::Adopt { generation });
         self.hand_over(now);
         self.adopt(policy, now);
@@ -342,7 +354,7 @@ impl Supervisor {
     /// What was configured holds from now on. The number of workers only where it has changed: TTIN and
     /// TTOU are wishes, too.
     fn adopt(&mut self, policy: Policy, now: Instant) {
-        self.forget_delays(now); // They were of other code.
+        self.reset_backoffs(now); // They were of other code.
         let workers = policy.workers.min(policy.ceiling).max(1);
         let is_news = workers != self.policy.workers;
         self.policy = policy;
@@ -356,14 +368,14 @@ impl Supervisor {
         let Some(spare) = &mut self.spare else { return };
         let Some(slot) = self.slots.get_mut(usize::from(spare.seat.id().0)) else { return };
         slot.change_places(&mut spare.seat);
-        spare.role = Role::Leaver;
-        self.dismiss_spare(now);
+        spare.role = Role::Exiting;
+        self.stop_spare(now);
     }
 
     /// Tells the spare seat's process to leave.
-    pub(super) fn dismiss_spare(&mut self, now: Instant) {
+    pub(super) fn stop_spare(&mut self, now: Instant) {
         let Some(spare) = &mut self.spare else { return };
-        spare.role = Role::Leaver;
+        spare.role = Role::Exiting;
         // Nobody there yet: it is told when it has started.
         if let SlotState::Backoff { .. } | SlotState::Empty = spare.seat.state() {
             self.spare = None;
@@ -374,28 +386,28 @@ impl Supervisor {
         self.actions.extend(told);
     }
 
-    pub(super) fn end_roll(&mut self, outcome: ReloadOutcome) {
-        self.roll = Roll::Idle;
-        self.bring_back();
+    pub(super) fn end_rollout(&mut self, outcome: ReloadOutcome) {
+        self.rollout = Rollout::Idle;
+        self.resume();
         self.actions.push_back(Action::ReloadEnded { outcome });
     }
 
     /// The roll is given up, because the server stops or rests.
-    pub(super) fn abandon_roll(&mut self) {
-        if let Roll::Canary { generation, .. } = self.roll {
+    pub(super) fn abandon_rollout(&mut self) {
+        if let Rollout::Canary { generation, .. } = self.rollout {
             self.actions.push_back(Action::Discard { generation });
             // It may start yet: its zygote answers what it knows of.
             if let Some(spare) = &mut self.spare {
-                spare.role = Role::Leaver;
+                spare.role = Role::Exiting;
             }
         }
-        match self.roll {
-            Roll::Idle if !self.is_reload_wanted => {}
-            Roll::Idle
-            | Roll::Configuring
-            | Roll::Canary { .. }
-            | Roll::Rolling { .. }
-            | Roll::RollingBack => self.end_roll(ReloadOutcome::Abandoned),
+        match self.rollout {
+            Rollout::Idle if !self.is_reload_wanted => {}
+            Rollout::Idle
+            | Rollout::Configuring
+            | Rollout::Canary { .. }
+            | Rollout::Rolling { .. }
+            | Rollout::RollingBack => self.end_rollout(ReloadOutcome::Abandoned),
         }
         self.is_reload_wanted = false;
     }

@@ -9,7 +9,7 @@ use crate::supervisor::slot::KillReason;
 
 /// How long workers may take to leave when the server gives up. With the patience for a worker that says
 /// it cannot boot, below 2 s.
-pub(super) const GIVING_UP_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const GIVE_UP_TIME: Duration = Duration::from_secs(1);
 
 /// The two times by which a stop is paced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +35,9 @@ impl Budget {
 
 impl Supervisor {
     pub(super) fn give_up(&mut self, verdict: Verdict, now: Instant) {
-        let budget = Budget::quick(now, GIVING_UP_PATIENCE);
+        let budget = Budget::quick(now, GIVE_UP_TIME);
         self.begin_stop(budget);
-        self.leave(Pace::Quick, budget, verdict, now);
+        self.exit(Pace::Quick, budget, verdict, now);
     }
 
     /// TERM.
@@ -60,7 +60,7 @@ impl Supervisor {
             | Phase::Returning
             | Phase::Paused
             | Phase::LameDuck { .. }
-            | Phase::Leaving { .. }
+            | Phase::Exiting { .. }
             | Phase::Finished => self.stop_gracefully(now),
         }
     }
@@ -75,12 +75,12 @@ impl Supervisor {
             | Phase::Paused => {
                 let budget = Budget::graceful(&self.policy, now);
                 self.begin_stop(budget);
-                self.leave(Pace::Graceful, budget, Verdict::Asked, now);
+                self.exit(Pace::Graceful, budget, Verdict::Asked, now);
             }
             Phase::LameDuck { budget, .. } => {
-                self.leave(Pace::Graceful, budget, Verdict::Asked, now);
+                self.exit(Pace::Graceful, budget, Verdict::Asked, now);
             }
-            Phase::Leaving { .. } | Phase::Finished => {}
+            Phase::Exiting { .. } | Phase::Finished => {}
         }
     }
 
@@ -94,21 +94,21 @@ impl Supervisor {
             | Phase::Returning
             | Phase::Paused => {
                 self.begin_stop(budget);
-                self.leave(Pace::Quick, budget, Verdict::Asked, now);
+                self.exit(Pace::Quick, budget, Verdict::Asked, now);
             }
             Phase::LameDuck { budget: before, .. } => {
                 let budget = Budget { kill_at: budget.kill_at.min(before.kill_at), ..budget };
-                self.leave(Pace::Quick, budget, Verdict::Asked, now);
+                self.exit(Pace::Quick, budget, Verdict::Asked, now);
             }
-            Phase::Leaving { pace: Pace::Graceful, budget: before, verdict } => {
+            Phase::Exiting { pace: Pace::Graceful, budget: before, verdict } => {
                 let kill_at = budget.kill_at.min(before.kill_at);
                 let budget = Budget { quick_at: now, kill_at };
-                self.phase = Phase::Leaving { pace: Pace::Quick, budget, verdict };
-                self.dismiss_all(Pace::Quick, budget, now);
+                self.phase = Phase::Exiting { pace: Pace::Quick, budget, verdict };
+                self.stop_all(Pace::Quick, budget, now);
             }
-            Phase::Leaving { pace: Pace::Quick, verdict, .. } => {
+            Phase::Exiting { pace: Pace::Quick, verdict, .. } => {
                 let budget = Budget { quick_at: now, kill_at: now };
-                self.phase = Phase::Leaving { pace: Pace::Quick, budget, verdict };
+                self.phase = Phase::Exiting { pace: Pace::Quick, budget, verdict };
                 for index in 0..self.seat_count() {
                     self.kill(index, KillReason::Overdue);
                 }
@@ -118,26 +118,26 @@ impl Supervisor {
     }
 
     /// WINCH: all workers leave, the listeners stay.
-    pub(super) fn rest(&mut self, now: Instant) {
+    pub(super) fn pause(&mut self, now: Instant) {
         match self.phase {
             Phase::Serving { .. } | Phase::Returning => {
-                self.abandon_roll();
+                self.abandon_rollout();
                 self.withdraw_spawns();
                 self.phase = Phase::Paused;
-                self.dismiss_all(Pace::Graceful, Budget::graceful(&self.policy, now), now);
+                self.stop_all(Pace::Graceful, Budget::graceful(&self.policy, now), now);
             }
             Phase::Canary
             | Phase::Filling
             | Phase::Paused
             | Phase::LameDuck { .. }
-            | Phase::Leaving { .. }
+            | Phase::Exiting { .. }
             | Phase::Finished => {}
         }
     }
 
     /// Takes back what was not carried out yet, and says that the end has begun.
     fn begin_stop(&mut self, budget: Budget) {
-        self.abandon_roll();
+        self.abandon_rollout();
         self.withdraw_spawns();
         self.actions.push_back(Action::ReportStopping { deadline: budget.kill_at });
     }
@@ -165,23 +165,23 @@ impl Supervisor {
             | Action::Adopt { .. }
             | Action::Discard { .. }
             | Action::ReloadEnded { .. }
-            | Action::Tell(_)
+            | Action::Log(_)
             | Action::Finish(_) => true,
         });
     }
 
     /// Closes the door and tells everybody. Order matters: no new connection may enter the queue
     /// before the workers empty it, and the queue lives as long as somebody holds the listener.
-    fn leave(&mut self, pace: Pace, budget: Budget, verdict: Verdict, now: Instant) {
-        self.phase = Phase::Leaving { pace, budget, verdict };
+    fn exit(&mut self, pace: Pace, budget: Budget, verdict: Verdict, now: Instant) {
+        self.phase = Phase::Exiting { pace, budget, verdict };
         self.actions.push_back(Action::CloseDoor);
-        self.dismiss_all(pace, budget, now);
+        self.stop_all(pace, budget, now);
         self.actions.push_back(Action::DropListeners);
     }
 
-    fn dismiss_all(&mut self, pace: Pace, budget: Budget, now: Instant) {
+    fn stop_all(&mut self, pace: Pace, budget: Budget, now: Instant) {
         for index in 0..self.seat_count() {
-            self.dismiss(index, pace, budget, now);
+            self.stop_worker(index, pace, budget, now);
         }
     }
 }

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 mod crashes;
-mod leaving;
-mod orders;
+mod exiting;
 mod pacing;
+mod spawning;
 
 use super::*;
 use crate::supervisor::slot::ExitStatus;
-use leaving::Leaving;
+use exiting::ExitState;
 use pacing::Pacing;
 
 const LIVES: u64 = 10_000;
@@ -38,7 +38,7 @@ fn every_simulated_life_keeps_the_promises() {
 struct Process {
     /// Since when it serves, until it has for long enough to have served.
     ready_since: Option<Instant>,
-    leaving: Leaving,
+    leaving: ExitState,
     slot: SlotId,
     side: Side,
     generation: Generation,
@@ -183,13 +183,13 @@ impl World {
             3..=8 => Event::OperatorCommand(OperatorCommand::More),
             9..=14 => Event::OperatorCommand(OperatorCommand::Fewer),
             40..=46 => Event::OperatorCommand(OperatorCommand::Reload),
-            47 => Event::OperatorCommand(OperatorCommand::Rest),
+            47 => Event::OperatorCommand(OperatorCommand::Pause),
             48..=50 => Event::OperatorCommand(OperatorCommand::Scale {
                 workers: self.dice.draw() as u16 % 12,
             }),
             51..=56 => Event::Hung { pid: any_pid },
             63..=68 => Event::GoesOn { pid: any_pid },
-            57..=59 => Event::Worn { pid: any_pid },
+            57..=59 => Event::LimitReached { pid: any_pid },
             69..=76 => Event::LoopEnded { pid: any_pid, had_request: false },
             60..=62 => {
                 let slot = SlotId(self.dice.draw() as u16 % 9);
@@ -201,7 +201,7 @@ impl World {
             21..=26 => Event::Failing { pid: any_pid },
             _ => {
                 let status = ExitStatus::Code([0, 3, 4][self.dice.draw() as usize % 3]);
-                Event::Exited { pid: Pid(9_999), status, life: Life::default() }
+                Event::Exited { pid: Pid(9_999), status, details: ExitDetails::default() }
             }
         };
         self.deliver(event);
@@ -231,11 +231,11 @@ impl World {
     }
 
     fn deliver(&mut self, mut event: Event) {
-        if let Event::Exited { pid, life, .. } = &mut event {
+        if let Event::Exited { pid, details, .. } = &mut event {
             let process = self.processes.get(&pid.0);
             let is_young = process.is_some_and(|process| process.ready_since.is_some());
-            life.had_request = is_young && self.chance(50);
-            life.is_excused = self.chance(30);
+            details.had_request = is_young && self.chance(50);
+            details.is_baseline = self.chance(30);
         }
         self.pace(&event);
         self.interrupted |= matches!(event, Event::OperatorCommand(OperatorCommand::Interrupt));
@@ -261,7 +261,7 @@ impl World {
                         && !process.is_over;
                 }
             }
-            Event::GoesOn { pid } if self.machine.is_condemned(*pid) => {
+            Event::GoesOn { pid } if self.machine.is_hung(*pid) => {
                 let process = self.processes.get_mut(&pid.0).expect("it is alive");
                 process.leaving.is_hung = false;
                 process.is_ready = process.was_ready
@@ -287,18 +287,18 @@ impl World {
                 | OperatorCommand::Scale { .. }
                 | OperatorCommand::Recycle { .. }
                 | OperatorCommand::Reload
-                | OperatorCommand::Rest,
+                | OperatorCommand::Pause,
             )
             | Event::Hung { .. }
             | Event::GoesOn { .. }
-            | Event::Worn { .. }
+            | Event::LimitReached { .. }
             | Event::Configured { .. }
             | Event::Tick => {}
         }
         if self.processes.values().any(|process| process.is_ready) {
             self.last_ready = self.now;
         }
-        if let Event::OperatorCommand(OperatorCommand::Rest) = event {
+        if let Event::OperatorCommand(OperatorCommand::Pause) = event {
             self.rested = Some(self.now);
         }
         self.machine.handle(event, self.now);
@@ -378,8 +378,8 @@ impl World {
                     self.listeners_dropped = true;
                 }
                 Action::Retire { .. } => assert!(!self.listeners_dropped),
-                Action::Tell(LogEvent::Scaled { workers }) => self.told_target = workers,
-                Action::Tell(_) => {}
+                Action::Log(LogEvent::Scaled { workers }) => self.told_target = workers,
+                Action::Log(_) => {}
                 Action::Finish(verdict) => self.finish(verdict),
             }
         }
@@ -393,7 +393,7 @@ impl World {
         let bound = match verdict {
             Verdict::Asked => self.policy.graceful.max(self.policy.quick),
             Verdict::NotBooted | Verdict::NotImportable | Verdict::CrashLoop => {
-                shutdown::GIVING_UP_PATIENCE
+                shutdown::GIVE_UP_TIME
             }
         };
         // A zygote may be forking, and is waited for.
@@ -427,17 +427,17 @@ impl World {
     }
 
     fn meddle_inside(&mut self) {
-        let wish = match self.dice.draw() % 30 {
+        let command = match self.dice.draw() % 30 {
             0 => OperatorCommand::Terminate,
             1 => OperatorCommand::Quit,
             2 => OperatorCommand::Interrupt,
             3..=15 => OperatorCommand::More,
             _ => OperatorCommand::Fewer,
         };
-        self.asked |= !matches!(wish, OperatorCommand::More | OperatorCommand::Fewer);
-        self.interrupted |= wish == OperatorCommand::Interrupt;
+        self.asked |= !matches!(command, OperatorCommand::More | OperatorCommand::Fewer);
+        self.interrupted |= command == OperatorCommand::Interrupt;
         self.pacing.forget();
-        self.machine.handle(Event::OperatorCommand(wish), self.now);
+        self.machine.handle(Event::OperatorCommand(command), self.now);
     }
 
     fn draw_fate(&mut self, pid: Pid) {
@@ -448,8 +448,8 @@ impl World {
                 self.coming.push((self.now + boot + ms(1), Event::Ready { pid }));
             }
             if self.chance(self.misfortune) {
-                let life = self.up_to(100_000);
-                self.will_exit(pid, boot + life, ExitStatus::Signal(11));
+                let lifetime = self.up_to(100_000);
+                self.will_exit(pid, boot + lifetime, ExitStatus::Signal(11));
             }
             return;
         }
@@ -473,7 +473,7 @@ impl World {
             return;
         }
         self.coming.retain(|(_, event)| !is_end(event));
-        self.coming.push((at, Event::Exited { pid, status, life: Life::default() }));
+        self.coming.push((at, Event::Exited { pid, status, details: ExitDetails::default() }));
     }
 
     fn command(&mut self, pid: Pid, command: Command) {
@@ -517,7 +517,7 @@ impl World {
         self.check_waits();
         let canary = self.machine.spare.as_ref().filter(|spare| spare.role == Role::Canary);
         if canary.is_some_and(|spare| spare.seat.is_ready()) {
-            let is_its = matches!(self.machine.roll, Roll::Canary { .. });
+            let is_its = matches!(self.machine.rollout, Rollout::Canary { .. });
             assert!(is_its, "a canary of no reload holds up all that come");
         }
     }

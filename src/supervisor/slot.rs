@@ -19,12 +19,12 @@
 //! | Recalled | [`ready`](WorkerSlot::ready) | Draining |
 //! | Ready, Draining | [`drain`](WorkerSlot::drain) | Draining |
 //! | Starting, Recalled, Ready, Draining, Quitting | [`quit`](WorkerSlot::quit) | Quitting |
-//! | Ready, Draining, Quitting | [`condemn`](WorkerSlot::condemn) | Condemned |
-//! | Condemned | [`acquit`](WorkerSlot::acquit) | Ready, Draining or Quitting |
+//! | Ready, Draining, Quitting | [`mark_hung`](WorkerSlot::mark_hung) | Hung |
+//! | Hung | [`recover`](WorkerSlot::recover) | Ready, Draining or Quitting |
 //! | Ready | [`loop_ended`](WorkerSlot::loop_ended) | Draining, without having been asked to |
-//! | Draining, Quitting, Condemned after them | [`detach`](WorkerSlot::detach) | Empty, or Backoff if unasked |
-//! | Starting, Recalled, Failing, Ready, Draining, Quitting, Condemned | [`kill`](WorkerSlot::kill) | Killed |
-//! | Starting, Failing, Ready, Condemned, Killed while booting or for hanging | [`exited`](WorkerSlot::exited) | Backoff |
+//! | Draining, Quitting, Hung after them | [`detach`](WorkerSlot::detach) | Empty, or Backoff if unasked |
+//! | Starting, Recalled, Failing, Ready, Draining, Quitting, Hung | [`kill`](WorkerSlot::kill) | Killed |
+//! | Starting, Failing, Ready, Hung, Killed while booting or for hanging | [`exited`](WorkerSlot::exited) | Backoff |
 //! | Recalled, Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
 //!
 //! Whatever is not in the table changes nothing. While one worker replaces another, a second
@@ -41,18 +41,16 @@ use std::time::{Duration, Instant};
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::Side;
 
+use crate::system::pid::Pid;
+
 use backoff::Backoff;
 pub use backoff::Jitter;
 use exiting::Unasked;
-pub use hung::Before;
+pub use hung::BeforeHang;
 pub use state::SlotState;
 
 /// A worker that was ready for this long has served, whether or not a request came.
 pub const SERVED_AFTER: Duration = Duration::from_secs(1);
-
-/// A process, as the kernel numbers it. Not nix's type, which can be asked for the caller's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pid(pub i32);
 
 /// How a process ended, as wait(2) tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +89,7 @@ pub enum Ending {
 
 /// Whose time is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lapse {
+pub enum Expired {
     /// A worker that should have been ready by now.
     Boot,
     /// The same, after its moment to tell where it is.
@@ -106,7 +104,7 @@ pub enum Lapse {
     Hung,
 }
 
-/// A place for one worker; see the module for its life.
+/// A place for one worker; see the module for its details.
 #[derive(Clone, Debug)]
 pub struct WorkerSlot {
     id: SlotId,
@@ -146,7 +144,7 @@ impl WorkerSlot {
     }
 
     /// The replacement could not boot: when to try the next one.
-    pub fn understudy_failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
+    pub fn replacement_failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
         self.backoff.failed(now, jitter)
     }
 
@@ -185,7 +183,7 @@ impl WorkerSlot {
             | SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
             | SlotState::Quitting { pid, .. }
-            | SlotState::Condemned { pid, .. }
+            | SlotState::Hung { pid, .. }
             | SlotState::Killed { pid, .. } => Some(pid),
         }
     }
@@ -214,7 +212,7 @@ impl WorkerSlot {
     pub fn is_staffed(&self) -> bool {
         match self.state {
             SlotState::Starting { .. } | SlotState::Ready { .. } => true,
-            SlotState::Condemned { before, .. } => matches!(before, Before::Ready { .. }),
+            SlotState::Hung { before, .. } => matches!(before, BeforeHang::Ready { .. }),
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
@@ -240,26 +238,26 @@ impl WorkerSlot {
             SlotState::Recalled { kill_at, .. }
             | SlotState::Failing { kill_at, .. }
             | SlotState::Quitting { kill_at, .. }
-            | SlotState::Condemned { kill_at, .. } => Some(kill_at),
+            | SlotState::Hung { kill_at, .. } => Some(kill_at),
         }
     }
 
     /// Whose time is up.
-    pub fn lapse(&self, now: Instant) -> Option<Lapse> {
+    pub fn expired(&self, now: Instant) -> Option<Expired> {
         match self.state {
             SlotState::Starting { deadline, is_late, .. } if deadline <= now => {
-                Some(if is_late { Lapse::Late } else { Lapse::Boot })
+                Some(if is_late { Expired::Late } else { Expired::Boot })
             }
-            SlotState::Failing { kill_at, .. } if kill_at <= now => Some(Lapse::Failing),
+            SlotState::Failing { kill_at, .. } if kill_at <= now => Some(Expired::Failing),
             SlotState::Draining { quick_at, kill_at, .. } if quick_at.min(kill_at) <= now => {
-                Some(Lapse::Drain)
+                Some(Expired::Drain)
             }
             SlotState::Recalled { kill_at, .. } | SlotState::Quitting { kill_at, .. }
                 if kill_at <= now =>
             {
-                Some(Lapse::Quit)
+                Some(Expired::Quit)
             }
-            SlotState::Condemned { kill_at, .. } if kill_at <= now => Some(Lapse::Hung),
+            SlotState::Hung { kill_at, .. } if kill_at <= now => Some(Expired::Hung),
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
@@ -269,7 +267,7 @@ impl WorkerSlot {
             | SlotState::Ready { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
-            | SlotState::Condemned { .. }
+            | SlotState::Hung { .. }
             | SlotState::Killed { .. } => None,
         }
     }
@@ -294,7 +292,7 @@ impl WorkerSlot {
         self.hasten(now);
     }
 
-    /// Whether the worker has been ready for [`SERVED_AFTER`]; true once in its life.
+    /// Whether the worker has been ready for [`SERVED_AFTER`]; true once in its details.
     pub fn has_served(&mut self, now: Instant) -> bool {
         match &mut self.state {
             SlotState::Ready { since, has_served, .. } => {
@@ -310,7 +308,7 @@ impl WorkerSlot {
             | SlotState::Failing { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
-            | SlotState::Condemned { .. }
+            | SlotState::Hung { .. }
             | SlotState::Killed { .. } => false,
         }
     }
@@ -348,7 +346,7 @@ impl WorkerSlot {
             | SlotState::Ready { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
-            | SlotState::Condemned { .. }
+            | SlotState::Hung { .. }
             | SlotState::Killed { .. } => None,
         }
     }
@@ -397,7 +395,7 @@ impl WorkerSlot {
             | SlotState::Ready { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. }
-            | SlotState::Condemned { .. }
+            | SlotState::Hung { .. }
             | SlotState::Killed { .. } => false,
         }
     }
@@ -455,9 +453,9 @@ impl WorkerSlot {
                 self.state = SlotState::Failing { pid, kill_at: kill.min(kill_at) };
                 false
             }
-            SlotState::Condemned { pid, kill_at: kill, mut before } => {
+            SlotState::Hung { pid, kill_at: kill, mut before } => {
                 let is_news = before.drain(quick_at, kill_at);
-                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at), before };
+                self.state = SlotState::Hung { pid, kill_at: kill.min(kill_at), before };
                 is_news
             }
             SlotState::Empty
@@ -489,9 +487,9 @@ impl WorkerSlot {
                 self.state = SlotState::Failing { pid, kill_at: kill.min(kill_at) };
                 false
             }
-            SlotState::Condemned { pid, kill_at: kill, mut before } => {
+            SlotState::Hung { pid, kill_at: kill, mut before } => {
                 let is_news = before.quit(kill_at);
-                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at), before };
+                self.state = SlotState::Hung { pid, kill_at: kill.min(kill_at), before };
                 is_news
             }
             SlotState::Empty
@@ -510,7 +508,7 @@ impl WorkerSlot {
             | SlotState::Ready { pid, .. }
             | SlotState::Draining { pid, .. }
             | SlotState::Quitting { pid, .. }
-            | SlotState::Condemned { pid, .. } => {
+            | SlotState::Hung { pid, .. } => {
                 self.state = SlotState::Killed { pid, reason };
                 Some(pid)
             }
@@ -538,7 +536,7 @@ impl WorkerSlot {
                 has_served |= now.saturating_duration_since(since) >= SERVED_AFTER;
                 Ending::Died
             }
-            SlotState::Condemned { .. } => Ending::Hung,
+            SlotState::Hung { .. } => Ending::Hung,
             SlotState::Recalled { .. }
             | SlotState::Draining { .. }
             | SlotState::Quitting { .. } => match unasked {

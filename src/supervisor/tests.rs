@@ -1,5 +1,5 @@
-mod held;
-mod leavers;
+mod deferred_spawns;
+mod exiting;
 mod reload;
 mod respawn;
 
@@ -101,8 +101,8 @@ impl Rig {
                 Action::CloseDoor => CloseDoor,
                 Action::Retire { slot } => Retire(slot.0),
                 Action::DropListeners => DropListeners,
-                Action::Tell(LogEvent::BootReport { report, .. }) => Report(report),
-                Action::Tell(_) => continue,
+                Action::Log(LogEvent::BootReport { report, .. }) => Report(report),
+                Action::Log(_) => continue,
                 Action::Finish(verdict) => Finish(verdict),
             });
         }
@@ -118,7 +118,7 @@ impl Rig {
     }
 
     fn exited(&mut self, pid: i32, status: ExitStatus) -> Vec<Did> {
-        self.event(Event::Exited { pid: Pid(pid), status, life: Life::default() })
+        self.event(Event::Exited { pid: Pid(pid), status, details: ExitDetails::default() })
     }
 
     fn failed(&mut self, pid: i32, code: i32, report: &str) -> Vec<Did> {
@@ -126,7 +126,7 @@ impl Rig {
         self.event(Event::Exited {
             pid,
             status,
-            life: Life { report: Some(report.into()), ..Life::default() },
+            details: ExitDetails { report: Some(report.into()), ..ExitDetails::default() },
         })
     }
 
@@ -134,8 +134,8 @@ impl Rig {
         self.exited(pid, ExitStatus::Code(0))
     }
 
-    fn wish(&mut self, wish: OperatorCommand) -> Vec<Did> {
-        self.event(Event::OperatorCommand(wish))
+    fn command(&mut self, command: OperatorCommand) -> Vec<Did> {
+        self.event(Event::OperatorCommand(command))
     }
 
     /// Lets time pass and ticks once.
@@ -170,9 +170,9 @@ fn a_set_whose_workers_crash_in_requests_now_and_then_is_full_although_they_are_
     let mut rig = Rig::new(policy(2));
     rig.run();
     rig.ready(100);
-    let life = Life { had_request: true, ..Life::default() };
+    let details = ExitDetails { had_request: true, ..ExitDetails::default() };
     let status = ExitStatus::Signal(11);
-    assert_eq!(rig.event(Event::Exited { pid: Pid(100), status, life }), [Spawn(0)]);
+    assert_eq!(rig.event(Event::Exited { pid: Pid(100), status, details }), [Spawn(0)]);
     assert_eq!(rig.ready(101), [Ready]);
 }
 
@@ -252,11 +252,11 @@ fn a_worker_that_cannot_boot_and_does_not_end_is_killed() {
     let mut rig = Rig::new(policy(1));
     rig.run();
     rig.failing(100);
-    assert_eq!(rig.after(FAILING_PATIENCE), [Kill(100)]);
+    assert_eq!(rig.after(FAILING_TIME), [Kill(100)]);
     let did = rig.event(Event::Exited {
         pid: Pid(100),
         status: ExitStatus::Signal(9),
-        life: Life { report: Some("Traceback".into()), ..Life::default() },
+        details: ExitDetails { report: Some("Traceback".into()), ..ExitDetails::default() },
     });
     assert_eq!(did[0], Report("Traceback".into()));
     assert_eq!(did.last(), Some(&Finish(Verdict::NotBooted)));
@@ -264,7 +264,7 @@ fn a_worker_that_cannot_boot_and_does_not_end_is_killed() {
 
 #[test]
 fn giving_up_takes_less_than_two_seconds() {
-    assert!(FAILING_PATIENCE + shutdown::GIVING_UP_PATIENCE < s(2.0));
+    assert!(FAILING_TIME + shutdown::GIVE_UP_TIME < s(2.0));
 }
 
 #[test]
@@ -280,7 +280,11 @@ fn a_later_failure_to_boot_is_told_and_tried_again() {
 fn a_later_fork_that_fails_is_tried_again() {
     let mut rig = Rig::serving(policy(1));
     rig.machine.handle(
-        Event::Exited { pid: Pid(100), status: ExitStatus::Signal(9), life: Life::default() },
+        Event::Exited {
+            pid: Pid(100),
+            status: ExitStatus::Signal(9),
+            details: ExitDetails::default(),
+        },
         rig.now,
     );
     while let Some(action) = rig.machine.next_action() {
@@ -339,7 +343,7 @@ fn term_closes_the_door_before_it_tells_the_workers_and_then_lets_go_of_it() {
     let mut rig = Rig::serving(policy(2));
     let expected =
         [Stopping, CloseDoor, Tell(100, Command::Drain), Tell(101, Command::Drain), DropListeners];
-    assert_eq!(rig.wish(OperatorCommand::Terminate), expected);
+    assert_eq!(rig.command(OperatorCommand::Terminate), expected);
     assert_eq!(rig.left(100), []);
     assert_eq!(rig.left(101), [Finish(Verdict::Asked)]);
 }
@@ -347,7 +351,7 @@ fn term_closes_the_door_before_it_tells_the_workers_and_then_lets_go_of_it() {
 #[test]
 fn term_with_a_drain_delay_goes_on_accepting_for_that_long() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
-    assert_eq!(rig.wish(OperatorCommand::Terminate), [Stopping, Tell(100, Command::Announce)]);
+    assert_eq!(rig.command(OperatorCommand::Terminate), [Stopping, Tell(100, Command::Announce)]);
     assert_eq!(rig.after(s(4.9)), []);
     let expected = [CloseDoor, Tell(100, Command::Drain), DropListeners];
     assert_eq!(rig.after(s(0.1)), expected);
@@ -356,23 +360,23 @@ fn term_with_a_drain_delay_goes_on_accepting_for_that_long() {
 #[test]
 fn a_second_term_skips_the_rest_of_the_delay() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
-    rig.wish(OperatorCommand::Terminate);
+    rig.command(OperatorCommand::Terminate);
     let expected = [CloseDoor, Tell(100, Command::Drain), DropListeners];
-    assert_eq!(rig.wish(OperatorCommand::Terminate), expected);
-    assert_eq!(rig.wish(OperatorCommand::Terminate), []);
+    assert_eq!(rig.command(OperatorCommand::Terminate), expected);
+    assert_eq!(rig.command(OperatorCommand::Terminate), []);
 }
 
 #[test]
 fn quit_knows_no_delay() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
     let expected = [Stopping, CloseDoor, Tell(100, Command::Drain), DropListeners];
-    assert_eq!(rig.wish(OperatorCommand::Quit), expected);
+    assert_eq!(rig.command(OperatorCommand::Quit), expected);
 }
 
 #[test]
 fn a_worker_that_dies_in_the_delay_is_not_replaced() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(2) });
-    rig.wish(OperatorCommand::Terminate);
+    rig.command(OperatorCommand::Terminate);
     assert_eq!(rig.exited(100, ExitStatus::Signal(9)), []);
     let did = rig.exited(101, ExitStatus::Signal(9));
     assert_eq!(did, [CloseDoor, DropListeners, Finish(Verdict::Asked)]);
@@ -381,7 +385,7 @@ fn a_worker_that_dies_in_the_delay_is_not_replaced() {
 #[test]
 fn delay_drain_quick_and_kill_share_one_budget() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
-    rig.wish(OperatorCommand::Terminate);
+    rig.command(OperatorCommand::Terminate);
     rig.after(s(5.0));
     assert_eq!(rig.after(s(17.4)), []);
     assert_eq!(rig.after(s(0.1)), [Tell(100, Command::Quick)]);
@@ -393,7 +397,7 @@ fn delay_drain_quick_and_kill_share_one_budget() {
 #[test]
 fn a_delay_longer_than_the_budget_ends_before_it() {
     let mut rig = Rig::serving(Policy { drain_delay: s(100.0), ..policy(1) });
-    rig.wish(OperatorCommand::Terminate);
+    rig.command(OperatorCommand::Terminate);
     let did = rig.after(s(22.5));
     assert_eq!(did[..2], [CloseDoor, Tell(100, Command::Drain)]);
 }
@@ -402,7 +406,7 @@ fn a_delay_longer_than_the_budget_ends_before_it() {
 fn int_gives_running_requests_the_quick_time_and_kills() {
     let mut rig = Rig::serving(policy(1));
     let expected = [Stopping, CloseDoor, Tell(100, Command::Quick), DropListeners];
-    assert_eq!(rig.wish(OperatorCommand::Interrupt), expected);
+    assert_eq!(rig.command(OperatorCommand::Interrupt), expected);
     assert_eq!(rig.after(s(1.9)), []);
     assert_eq!(rig.after(s(0.1)), [Kill(100)]);
     assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Finish(Verdict::Asked)]);
@@ -411,16 +415,16 @@ fn int_gives_running_requests_the_quick_time_and_kills() {
 #[test]
 fn a_second_int_kills_now() {
     let mut rig = Rig::serving(policy(2));
-    rig.wish(OperatorCommand::Interrupt);
-    assert_eq!(rig.wish(OperatorCommand::Interrupt), [Kill(100), Kill(101)]);
-    assert_eq!(rig.wish(OperatorCommand::Interrupt), []);
+    rig.command(OperatorCommand::Interrupt);
+    assert_eq!(rig.command(OperatorCommand::Interrupt), [Kill(100), Kill(101)]);
+    assert_eq!(rig.command(OperatorCommand::Interrupt), []);
 }
 
 #[test]
 fn int_hastens_a_graceful_stop() {
     let mut rig = Rig::serving(policy(1));
-    rig.wish(OperatorCommand::Terminate);
-    assert_eq!(rig.wish(OperatorCommand::Interrupt), [Tell(100, Command::Quick)]);
+    rig.command(OperatorCommand::Terminate);
+    assert_eq!(rig.command(OperatorCommand::Interrupt), [Tell(100, Command::Quick)]);
     assert_eq!(rig.after(s(2.0)), [Kill(100)]);
 }
 
@@ -428,7 +432,7 @@ fn int_hastens_a_graceful_stop() {
 fn a_stop_while_booting_waits_for_nobody_who_serves_nobody() {
     let mut rig = Rig::new(Policy { drain_delay: s(5.0), ..policy(4) });
     rig.run();
-    let did = rig.wish(OperatorCommand::Terminate);
+    let did = rig.command(OperatorCommand::Terminate);
     assert_eq!(did[..2], [Stopping, CloseDoor]);
     assert_eq!(rig.after(s(2.0)), [Kill(100), Kill(101)]);
     rig.exited(100, ExitStatus::Signal(9));
@@ -439,7 +443,7 @@ fn a_stop_while_booting_waits_for_nobody_who_serves_nobody() {
 fn a_worker_that_fails_to_boot_during_a_stop_does_not_change_its_exit_code() {
     let mut rig = Rig::new(policy(1));
     rig.run();
-    rig.wish(OperatorCommand::Terminate);
+    rig.command(OperatorCommand::Terminate);
     assert_eq!(rig.failed(100, 4, "Traceback"), [Finish(Verdict::Asked)]);
 }
 
@@ -454,7 +458,7 @@ fn a_spawn_that_nobody_carried_out_yet_is_taken_back_by_a_stop() {
 fn a_process_that_appears_during_a_stop_is_told_to_leave() {
     let mut rig = Rig::new(policy(1));
     let Some(Action::Spawn { slot, .. }) = rig.machine.next_action() else { panic!() };
-    assert_eq!(rig.wish(OperatorCommand::Quit), [Stopping, CloseDoor, DropListeners]);
+    assert_eq!(rig.command(OperatorCommand::Quit), [Stopping, CloseDoor, DropListeners]);
     let did = rig.event(Event::Started { slot, side: Side::A, pid: Pid(100) });
     assert_eq!(did, [Tell(100, Command::Drain)]);
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
@@ -463,24 +467,24 @@ fn a_process_that_appears_during_a_stop_is_told_to_leave() {
 #[test]
 fn ttin_adds_a_worker_up_to_the_ceiling() {
     let mut rig = Rig::serving(Policy { ceiling: 3, ..policy(2) });
-    assert_eq!(rig.wish(OperatorCommand::More), [Spawn(2)]);
-    assert_eq!(rig.wish(OperatorCommand::More), []);
+    assert_eq!(rig.command(OperatorCommand::More), [Spawn(2)]);
+    assert_eq!(rig.command(OperatorCommand::More), []);
 }
 
 #[test]
 fn ttou_drains_the_highest_slot_and_leaves_the_last_worker_alone() {
     let mut rig = Rig::serving(policy(2));
-    assert_eq!(rig.wish(OperatorCommand::Fewer), [Tell(101, Command::Drain), Retire(1)]);
+    assert_eq!(rig.command(OperatorCommand::Fewer), [Tell(101, Command::Drain), Retire(1)]);
     assert_eq!(rig.left(101), []);
-    assert_eq!(rig.wish(OperatorCommand::Fewer), []);
+    assert_eq!(rig.command(OperatorCommand::Fewer), []);
     assert_eq!(rig.after(s(1000.0)), []);
 }
 
 #[test]
 fn ttin_while_the_slot_still_drains_fills_it_when_it_is_empty() {
     let mut rig = Rig::serving(policy(2));
-    rig.wish(OperatorCommand::Fewer);
-    assert_eq!(rig.wish(OperatorCommand::More), []);
+    rig.command(OperatorCommand::Fewer);
+    assert_eq!(rig.command(OperatorCommand::More), []);
     assert_eq!(rig.left(101), [Spawn(1)]);
 }
 
@@ -490,16 +494,16 @@ fn ttou_can_complete_the_first_full_set() {
     rig.run();
     rig.ready(100);
     rig.ready(101);
-    assert_eq!(rig.wish(OperatorCommand::Fewer), [Tell(102, Command::Drain), Retire(2), Ready]);
+    assert_eq!(rig.command(OperatorCommand::Fewer), [Tell(102, Command::Drain), Retire(2), Ready]);
 }
 
 #[test]
 fn a_removed_worker_keeps_its_time_when_the_server_stops() {
     let mut rig = Rig::serving(policy(2));
-    rig.wish(OperatorCommand::Fewer);
+    rig.command(OperatorCommand::Fewer);
     rig.now += s(10.0);
     let expected = [Stopping, CloseDoor, Tell(100, Command::Drain), DropListeners];
-    assert_eq!(rig.wish(OperatorCommand::Terminate), expected);
+    assert_eq!(rig.command(OperatorCommand::Terminate), expected);
     assert_eq!(rig.after(s(12.4)), []);
     assert_eq!(rig.after(s(0.1)), [Tell(101, Command::Quick)]);
 }

@@ -26,7 +26,8 @@ pub mod successor;
 
 use std::time::{Duration, Instant};
 
-use crate::supervisor::slot::{ExitStatus, Pid};
+use crate::supervisor::slot::ExitStatus;
+use crate::system::pid::Pid;
 
 /// Beside the boots of its workers: for the program to start, and for its workers to prove themselves.
 const START: Duration = Duration::from_secs(10);
@@ -72,7 +73,7 @@ pub enum Action {
     /// Start a successor, and answer with [`Upgrade::launched`] or [`Upgrade::not_launched`].
     Launch,
     /// Tell it to leave.
-    Dismiss {
+    Terminate {
         /// Whom.
         pid: Pid,
     },
@@ -150,7 +151,7 @@ impl Upgrade {
     }
 
     /// USR2. `graceful` is how long a successor that is not wanted any more may take to leave.
-    pub fn wish(&mut self, graceful: Duration, now: Instant) -> Option<Action> {
+    pub fn request(&mut self, graceful: Duration, now: Instant) -> Option<Action> {
         match self.0 {
             State::Idle => {
                 self.0 = State::Launching;
@@ -237,7 +238,7 @@ impl Upgrade {
     }
 
     /// Is its time up? `graceful` as for [`Upgrade::wish`].
-    pub fn judge(&mut self, graceful: Duration, now: Instant) -> Option<Action> {
+    pub fn check_deadlines(&mut self, graceful: Duration, now: Instant) -> Option<Action> {
         match self.0 {
             State::Booting { pid, deadline } if deadline <= now => {
                 self.dismiss(pid, Why::Overdue, now + graceful)
@@ -256,7 +257,7 @@ impl Upgrade {
 
     fn dismiss(&mut self, pid: Pid, why: Why, kill_at: Instant) -> Option<Action> {
         self.0 = State::Ending { pid, why, kill_at: Some(kill_at) };
-        Some(Action::Dismiss { pid })
+        Some(Action::Terminate { pid })
     }
 }
 
@@ -275,7 +276,7 @@ mod tests {
     /// A machine, and the time its story begins at.
     fn booting() -> (Upgrade, Instant) {
         let (mut upgrade, start) = (Upgrade::idle(), Instant::now());
-        assert_eq!(upgrade.wish(GRACEFUL, start), Some(Action::Launch));
+        assert_eq!(upgrade.request(GRACEFUL, start), Some(Action::Launch));
         assert!(upgrade.is_pending());
         upgrade.launched(PID, start + s(60));
         assert_eq!(upgrade.pid(), Some(PID));
@@ -291,7 +292,7 @@ mod tests {
         assert!(upgrade.is_handed_over() && !upgrade.is_pending());
         assert_eq!(upgrade.next_deadline(), None);
         assert_eq!(upgrade.stop(start), None);
-        assert_eq!(upgrade.wish(GRACEFUL, start), None);
+        assert_eq!(upgrade.request(GRACEFUL, start), None);
         assert_eq!(upgrade.exited(ENDED), None);
     }
 
@@ -301,28 +302,34 @@ mod tests {
         let failure = Failure::Ended { pid: PID, status: ENDED };
         assert_eq!(upgrade.exited(ENDED), Some(Action::Fail(failure)));
         assert!(!upgrade.is_pending());
-        assert_eq!(upgrade.wish(GRACEFUL, start), Some(Action::Launch));
+        assert_eq!(upgrade.request(GRACEFUL, start), Some(Action::Launch));
     }
 
     #[test]
     fn a_successor_that_cannot_be_started_leaves_all_as_it_was() {
         let (mut upgrade, start) = (Upgrade::idle(), Instant::now());
-        upgrade.wish(GRACEFUL, start);
+        upgrade.request(GRACEFUL, start);
         upgrade.not_launched();
         assert!(!upgrade.is_pending());
-        assert_eq!(upgrade.wish(GRACEFUL, start), Some(Action::Launch));
+        assert_eq!(upgrade.request(GRACEFUL, start), Some(Action::Launch));
     }
 
     #[test]
     fn a_successor_that_is_never_ready_is_told_to_leave_then_killed_then_told_of() {
         let (mut upgrade, start) = booting();
         assert_eq!(upgrade.next_deadline(), Some(start + s(60)));
-        assert_eq!(upgrade.judge(GRACEFUL, start + s(59)), None);
-        assert_eq!(upgrade.judge(GRACEFUL, start + s(60)), Some(Action::Dismiss { pid: PID }));
+        assert_eq!(upgrade.check_deadlines(GRACEFUL, start + s(59)), None);
+        assert_eq!(
+            upgrade.check_deadlines(GRACEFUL, start + s(60)),
+            Some(Action::Terminate { pid: PID })
+        );
         assert_eq!(upgrade.ready(), None, "it is too late");
-        assert_eq!(upgrade.judge(GRACEFUL, start + s(84)), None);
-        assert_eq!(upgrade.judge(GRACEFUL, start + s(85)), Some(Action::Kill { pid: PID }));
-        assert_eq!(upgrade.judge(GRACEFUL, start + s(99)), None);
+        assert_eq!(upgrade.check_deadlines(GRACEFUL, start + s(84)), None);
+        assert_eq!(
+            upgrade.check_deadlines(GRACEFUL, start + s(85)),
+            Some(Action::Kill { pid: PID })
+        );
+        assert_eq!(upgrade.check_deadlines(GRACEFUL, start + s(99)), None);
         assert_eq!(upgrade.next_deadline(), None);
         let failure = Failure::Overdue { pid: PID };
         assert_eq!(upgrade.exited(ENDED), Some(Action::Fail(failure)));
@@ -332,8 +339,8 @@ mod tests {
     #[test]
     fn a_second_wish_ends_the_successor_that_boots_and_starts_over() {
         let (mut upgrade, start) = booting();
-        assert_eq!(upgrade.wish(GRACEFUL, start), Some(Action::Dismiss { pid: PID }));
-        assert_eq!(upgrade.wish(GRACEFUL, start), None, "one is as good as two");
+        assert_eq!(upgrade.request(GRACEFUL, start), Some(Action::Terminate { pid: PID }));
+        assert_eq!(upgrade.request(GRACEFUL, start), None, "one is as good as two");
         assert_eq!(upgrade.exited(ENDED), Some(Action::Launch));
         upgrade.launched(Pid(8), start + s(60));
         assert_eq!(upgrade.ready(), Some(Action::HandOver { pid: Pid(8) }));
@@ -342,16 +349,16 @@ mod tests {
     #[test]
     fn a_wish_while_a_late_successor_leaves_is_for_the_next_one() {
         let (mut upgrade, start) = booting();
-        upgrade.judge(GRACEFUL, start + s(60));
-        assert_eq!(upgrade.wish(GRACEFUL, start + s(61)), None);
+        upgrade.check_deadlines(GRACEFUL, start + s(60));
+        assert_eq!(upgrade.request(GRACEFUL, start + s(61)), None);
         assert_eq!(upgrade.exited(ENDED), Some(Action::Launch));
     }
 
     #[test]
     fn a_stop_ends_the_successor_and_starts_no_other() {
         let (mut upgrade, start) = booting();
-        assert_eq!(upgrade.stop(start + s(25)), Some(Action::Dismiss { pid: PID }));
-        assert_eq!(upgrade.wish(GRACEFUL, start), None);
+        assert_eq!(upgrade.stop(start + s(25)), Some(Action::Terminate { pid: PID }));
+        assert_eq!(upgrade.request(GRACEFUL, start), None);
         assert!(upgrade.is_pending(), "it is waited for");
         assert_eq!(upgrade.exited(ENDED), None);
         assert!(!upgrade.is_pending());
@@ -360,9 +367,12 @@ mod tests {
     #[test]
     fn a_stop_while_a_successor_leaves_shortens_its_time_and_starts_no_other() {
         let (mut upgrade, start) = booting();
-        upgrade.wish(GRACEFUL, start);
+        upgrade.request(GRACEFUL, start);
         assert_eq!(upgrade.stop(start + s(2)), None);
-        assert_eq!(upgrade.judge(GRACEFUL, start + s(2)), Some(Action::Kill { pid: PID }));
+        assert_eq!(
+            upgrade.check_deadlines(GRACEFUL, start + s(2)),
+            Some(Action::Kill { pid: PID })
+        );
         assert_eq!(upgrade.exited(ENDED), None);
         assert!(!upgrade.is_pending());
     }

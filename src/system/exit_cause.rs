@@ -6,8 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::supervisor::slot::Pid;
 use crate::system::cgroup::{self, Version};
+use crate::system::pid::Pid;
 
 /// Reads a file of /proc or /sys; `None` where it cannot be.
 fn read_file(path: &Path) -> Option<String> {

@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use crate::config::Environment;
+use crate::system::environment::Environment;
 
 /// Variables of this protocol. They speak to one process only: whoever starts workers, or anything
 /// else, leaves them out of its environment.

@@ -2,8 +2,12 @@
 pub mod address;
 pub mod cgroup;
 pub mod descriptors;
+pub mod duration;
+pub mod environment;
 pub mod exit_cause;
+pub mod exit_code;
 pub mod listen_fds;
+pub mod pid;
 pub mod pid_file;
 pub mod rlimit;
 pub mod sd_notify;

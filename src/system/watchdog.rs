@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::Environment;
+use crate::system::environment::Environment;
 
 /// Variables of this protocol. They speak to one process only, as those of
 /// [`crate::system::listen_fds`].

@@ -1,11 +1,16 @@
-//! What one flush costs the supervisor: 64 workers, of which each has counted 12 counters and timed 30
-//! requests since the last one.
+//! Measures what one flush to statsd costs the supervisor, with 64 workers of which each has changed 12
+//! counters and timed 30 requests since the previous flush.
 //!
-//! `cargo bench --no-default-features --bench flush`. The agent is a UDP socket on loopback, drained
-//! between bursts, so that none is measured with a full buffer. Medians; the whole flush is what its
-//! turns take together, the pauses between them left out. The parts: `read` is the ledger, `send` as many
-//! datagrams of the same sizes by bare send(2) and SO_ERROR, `format` the rest.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark's report")]
+//! Run it with `cargo bench --no-default-features --bench flush`. The agent is a UDP socket on loopback. It
+//! is drained between bursts, so that no burst meets a full buffer. All figures are medians. `flush` is the
+//! time of all turns of one flush, without the pauses between them. `read` is the part that reads the
+//! scoreboard, `send` the time of as many datagrams of the same sizes by bare send(2) and SO_ERROR, and
+//! `format` the rest.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark reports on standard output"
+)]
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -78,7 +83,7 @@ fn main() {
         drained.clear();
         let mut sent = measure(|| emitter.turn(&ledger, &gauges, row, now));
         drain(&agent, &mut drained);
-        // Until the flush is over, the next deadline is the next burst's.
+        // The next deadline is that of the next burst, until the flush is complete.
         while emitter.next_deadline() < now + INTERVAL / 2 {
             now = emitter.next_deadline();
             sent += measure(|| emitter.turn(&ledger, &gauges, row, now));
@@ -96,7 +101,7 @@ fn main() {
     println!("read    {:6.1} us", median(times.read));
     println!("format  {:6.1} us", median(times.format));
     println!("send    {:6.1} us", median(times.send));
-    println!("flush   {:6.1} us, all of it", median(times.flush));
+    println!("flush   {:6.1} us in total", median(times.flush));
 }
 
 #[derive(Default)]
@@ -107,7 +112,7 @@ struct Times {
     flush: Vec<Duration>,
 }
 
-/// What 64 workers do in an interval: 30 requests of 8 buckets' durations.
+/// Does the work of 64 workers in one interval: 30 requests each, with durations in 8 buckets.
 fn work(scoreboard: &Scoreboard) {
     for slot in (0..SLOTS).map(SlotId) {
         let entry = scoreboard.entry(slot, Side::A).unwrap();
@@ -126,7 +131,7 @@ fn measure(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// Takes everything that is there, and notes how long it is.
+/// Receives all waiting datagrams and appends their lengths.
 fn drain(agent: &UdpSocket, lengths: &mut Vec<usize>) {
     let mut buffer = [0; 65536];
     while let Ok(n) = agent.recv(&mut buffer) {
@@ -134,7 +139,7 @@ fn drain(agent: &UdpSocket, lengths: &mut Vec<usize>) {
     }
 }
 
-/// Datagrams of these lengths, by the system calls alone.
+/// Measures the system calls alone for datagrams of these lengths.
 fn bare_sends(agent: &UdpSocket, lengths: &[usize]) -> Duration {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(agent.local_addr().unwrap()).unwrap();

@@ -1,41 +1,41 @@
-//! The pure codec, driven as a connection drives it, without one.
+//! Drives the pure codec as a connection does, but without a socket.
 
 use arctos_worker::http::{BodyDecoder, Head, HeadScan, Parsed, Status, Version};
 use arctos_worker::settings::{HeaderMap, Limits};
 
 use super::corpus::{Body, Case, End, ExpectedRequest, Place};
 
-/// A connection that has nothing but the codec.
+/// A connection that consists of the codec alone.
 pub(crate) struct Codec {
     limits: Limits,
     header_map: HeaderMap,
     head: Head,
-    /// Bytes that came and are not used up.
+    /// Received bytes that are not consumed yet.
     buffer: Vec<u8>,
     state: State,
-    requests: Vec<Seen>,
-    /// Bytes that came.
+    requests: Vec<ReceivedRequest>,
+    /// Number of bytes received.
     fed: usize,
-    /// Bytes used up.
+    /// Number of bytes consumed.
     consumed: usize,
 }
 
 enum State {
     Head(HeadScan),
     Body(Box<InBody>),
-    /// The last request does not keep the connection.
+    /// The last request does not keep the connection alive.
     Closed,
     Refused(Status),
 }
 
 struct InBody {
     decoder: BodyDecoder,
-    request: Seen,
+    request: ReceivedRequest,
 }
 
-/// A request that would have reached the application.
+/// A request that would reach the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedRequest {
     method: Vec<u8>,
     target: Vec<u8>,
     path: Vec<u8>,
@@ -47,19 +47,19 @@ pub(crate) struct Seen {
     expects_continue: bool,
     keeps_alive: bool,
     body: Vec<u8>,
-    /// Bytes of the connection used up when it was whole.
+    /// Number of bytes of the connection that were consumed when the request was complete.
     pub(crate) ends: usize,
 }
 
-/// What became of a connection.
+/// The result of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    pub(crate) requests: Vec<Seen>,
+    pub(crate) requests: Vec<ReceivedRequest>,
     pub(crate) end: End,
 }
 
 impl Codec {
-    /// A new connection.
+    /// Opens a connection.
     pub(crate) fn new(header_map: HeaderMap) -> Self {
         Self {
             limits: Limits::default(),
@@ -73,24 +73,24 @@ impl Codec {
         }
     }
 
-    /// Some bytes come.
+    /// Receives some bytes.
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.fed += bytes.len();
         self.buffer.extend_from_slice(bytes);
-        while self.turn() {}
+        while self.step() {}
     }
 
-    /// Requests that are whole by now.
-    pub(crate) fn requests(&self) -> &[Seen] {
+    /// The requests that are complete so far.
+    pub(crate) fn requests(&self) -> &[ReceivedRequest] {
         &self.requests
     }
 
-    /// Bytes that came by now.
+    /// Number of bytes received so far.
     pub(crate) fn fed(&self) -> usize {
         self.fed
     }
 
-    /// The client closes.
+    /// Closes the connection.
     pub(crate) fn finish(self) -> Outcome {
         let end = match self.state {
             State::Head(_) if self.buffer.is_empty() => End::Rest(0),
@@ -102,8 +102,8 @@ impl Codec {
         Outcome { requests: self.requests, end }
     }
 
-    /// Goes one step on; false when there is nothing to do before more bytes come.
-    fn turn(&mut self) -> bool {
+    /// Takes one step; returns false if the next one needs more bytes.
+    fn step(&mut self) -> bool {
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Head(scan) => self.parse_head(scan),
             State::Body(in_body) => self.decode_body(in_body),
@@ -126,9 +126,9 @@ impl Codec {
                 false
             }
             Ok(Parsed::Complete) => {
-                let request = Seen::of(&self.head, &self.buffer);
+                let request = ReceivedRequest::of(&self.head, &self.buffer);
                 let framing = self.head.framing;
-                self.use_up(self.head.len);
+                self.consume(self.head.len);
                 self.state = match BodyDecoder::new(framing, &self.limits) {
                     Ok(decoder) => State::Body(Box::new(InBody { decoder, request })),
                     Err(error) => State::Refused(error.status()),
@@ -150,11 +150,11 @@ impl Codec {
                 return false;
             }
         };
-        assert!(decoded.data.len() <= decoded.consumed, "data is a part of what is used up");
-        assert!(decoded.consumed <= self.buffer.len(), "no more than there is can be used up");
+        assert!(decoded.data.len() <= decoded.consumed, "the data is a part of the consumed bytes");
+        assert!(decoded.consumed <= self.buffer.len(), "no more bytes are consumed than received");
         in_body.request.body.extend_from_slice(decoded.data);
         let (consumed, is_end) = (decoded.consumed, decoded.is_end);
-        self.use_up(consumed);
+        self.consume(consumed);
         if !is_end {
             self.state = State::Body(in_body);
             return consumed > 0;
@@ -167,13 +167,13 @@ impl Codec {
         true
     }
 
-    fn use_up(&mut self, count: usize) {
+    fn consume(&mut self, count: usize) {
         self.buffer.drain(..count);
         self.consumed += count;
     }
 }
 
-impl Seen {
+impl ReceivedRequest {
     fn of(head: &Head, bytes: &[u8]) -> Self {
         Self {
             method: head.method.of(bytes).to_vec(),
@@ -221,7 +221,7 @@ impl Seen {
         if let Some((name, _)) =
             expected.fields.iter().find(|&expected| !fields.any(|field| field == expected))
         {
-            return Err(format!("field `{}` is not there as expected", text(name)));
+            return Err(format!("field `{}` is missing, different or out of order", text(name)));
         }
         if self.dropped_count != expected.dropped_count {
             return Err(format!("{} fields dropped", self.dropped_count));
@@ -240,10 +240,12 @@ impl Seen {
 }
 
 impl Outcome {
-    /// Whether this is what the corpus expects; if not, the difference in words.
+    /// Compares the outcome with the expectation. The error describes the difference.
     pub(crate) fn compare(&self, case: &Case) -> Result<(), String> {
-        for (at, (seen, expected)) in self.requests.iter().zip(&case.requests).enumerate() {
-            seen.compare(expected).map_err(|difference| format!("request {at}: {difference}"))?;
+        for (at, (request, expected)) in self.requests.iter().zip(&case.requests).enumerate() {
+            request
+                .compare(expected)
+                .map_err(|difference| format!("request {at}: {difference}"))?;
         }
         if (self.requests.len(), self.end) != (case.requests.len(), case.end) {
             return Err(format!(

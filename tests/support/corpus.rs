@@ -1,43 +1,43 @@
-//! The corpus of `tests/wire`: requests as raw files, each with what must become of it.
+//! Reads the corpus of `tests/wire`: raw bytes of connections, each with the expected outcome.
 //!
-//! `valid/NAME.http` and `invalid/NAME.http` hold the bytes of one connection, from its first to the
-//! client's half-close. `NAME.expect` beside it says the outcome, a line a statement:
+//! `valid/NAME.http` and `invalid/NAME.http` hold the bytes that a client sends on one connection before it
+//! half-closes. `NAME.expect` beside it describes the outcome, with one statement on each line:
 //!
 //! ```text
-//! # why, with the standard
+//! # the reason, with the section of the standard
 //! request METHOD TARGET HTTP/1.1     the next request that reaches the application
-//! authority TEXT                     Head::authority; none without this line
-//! path TEXT                          Head::path; not compared without this line
-//! query TEXT                         Head::query; not compared without this line
-//! fields N                           how many fields it has; not compared without this line
-//! field NAME: VALUE                  fields it has, in this order, others between them
-//! dropped N                          fields left out because of `_`; 0 without this line
-//! expects-continue                   it is 1.1 and sent `Expect: 100-continue`
-//! body TEXT                          its whole decoded body; empty without this line
-//! body-hash LENGTH FNV               the same for a long one: bytes, and their 64 bit FNV-1a
-//! then keep-alive | close            ends the request: what becomes of the connection
-//! rest N                             ends a valid file: bytes left unread behind the last request
-//! refused STATUS                     ends an invalid file: what answers the request that is refused
+//! authority TEXT                     Head::authority; without this line, there is none
+//! path TEXT                          Head::path; without this line, it is not compared
+//! query TEXT                         Head::query; without this line, it is not compared
+//! fields N                           number of fields; without this line, it is not compared
+//! field NAME: VALUE                  a field; listed fields are in this order, with others between
+//! dropped N                          number of fields dropped because of `_`; without this line, 0
+//! expects-continue                   an HTTP/1.1 request has `Expect: 100-continue`
+//! body TEXT                          the whole decoded body; without this line, it is empty
+//! body-hash LENGTH FNV               the same for a long body: its bytes, and their 64-bit FNV-1a
+//! then keep-alive | close            ends the request: what happens to the connection
+//! rest N                             ends a valid file: number of bytes left unread after the last request
+//! refused STATUS                     ends an invalid file: the status that rejects the next request
 //! incomplete head | body             ends an invalid file: where its bytes end; nothing is executed
 //! ```
 //!
-//! TEXT, METHOD, TARGET, NAME and VALUE are printable ASCII with `\r`, `\n`, `\t`, `\\` and `\xHH`
-//! for the rest. 1.2 is spelt `HTTP/1.1` here, because it is taken as that.
+//! TEXT, METHOD, TARGET, NAME and VALUE are printable ASCII, with `\r`, `\n`, `\t`, `\\` and `\xHH` for other
+//! bytes. A request of version 1.2 is listed as `HTTP/1.1`, because it is handled as one.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One connection: its bytes and what must become of them.
+/// One connection: its bytes and the expected outcome.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// Folder and name without extension, as in `invalid/chunk-size-lf`.
+    /// Directory and file name without extension, as in `invalid/chunk-size-lf`.
     pub(crate) name: String,
-    /// What the client sends before it half-closes.
+    /// The bytes that the client sends before it half-closes.
     pub(crate) bytes: Vec<u8>,
     /// The requests that reach the application.
     pub(crate) requests: Vec<ExpectedRequest>,
-    /// What happens behind the last of them.
+    /// What happens after the last of them.
     pub(crate) end: End,
 }
 
@@ -59,21 +59,21 @@ pub(crate) struct ExpectedRequest {
     pub(crate) keeps_alive: bool,
 }
 
-/// A body, by its length and a hash of its bytes.
+/// The length of a body and a hash of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Body {
     pub(crate) length: usize,
     pub(crate) fnv: u64,
 }
 
-/// What happens behind the last request that reaches the application.
+/// What happens after the last request that reaches the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The bytes end, or the connection closes, between two requests; that many are left unread.
+    /// The bytes end between two requests, or the connection is closed there with this many bytes unread.
     Rest(usize),
-    /// A request is refused with this status.
+    /// A request is rejected with this status.
     Refused(u16),
-    /// The client closes before its request is whole.
+    /// The client closes before its request is complete.
     Incomplete(Place),
 }
 
@@ -85,7 +85,7 @@ pub(crate) enum Place {
 }
 
 impl Body {
-    /// Describes a body.
+    /// Measures and hashes a body.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self { length: bytes.len(), fnv: fnv1a(bytes) }
     }
@@ -97,46 +97,50 @@ impl Default for Body {
     }
 }
 
-/// The 64 bit FNV-1a hash.
+/// The 64-bit FNV-1a hash.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-/// Reads the whole corpus, in order of name. Panics on a file without its partner and on anything
-/// that is not in the format.
+/// Reads the whole corpus in the order of its names. Panics on a file without its counterpart and on a file
+/// that does not follow the format.
 pub(crate) fn load() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire");
     let mut cases = Vec::new();
     for kind in ["valid", "invalid"] {
-        for stem in stems(&folder.join(kind)) {
-            let path = folder.join(kind).join(&stem);
+        for stem in stems(&directory.join(kind)) {
+            let path = directory.join(kind).join(&stem);
             let bytes = read(&path.with_extension("http"));
             let text = String::from_utf8(read(&path.with_extension("expect"))).expect("UTF-8");
             let name = format!("{kind}/{stem}");
             let (requests, end) = parse(&text, &name);
             let is_valid = matches!(end, End::Rest(_));
-            assert_eq!(is_valid, kind == "valid", "{name}: it is in the wrong folder");
+            assert_eq!(is_valid, kind == "valid", "{name}: the file is in the wrong directory");
             cases.push(Case { name, bytes, requests, end });
         }
     }
     cases
 }
 
-/// The names of a folder without their extensions, each of which has both of its files.
-fn stems(folder: &Path) -> BTreeSet<String> {
-    let paths: BTreeSet<PathBuf> = fs::read_dir(folder)
-        .expect("the folder")
+/// Lists the names in a directory without their extensions, and checks that each has both of its files.
+fn stems(directory: &Path) -> BTreeSet<String> {
+    let paths: BTreeSet<PathBuf> = fs::read_dir(directory)
+        .expect("the directory")
         .map(|entry| entry.expect("an entry").path())
         .collect();
     for path in &paths {
         let partner = match path.extension().and_then(|extension| extension.to_str()) {
             Some("http") => "expect",
             Some("expect") => "http",
-            other => panic!("{}: {other:?} is no extension of the corpus", path.display()),
+            other => panic!("{}: {other:?} is not an extension of the corpus", path.display()),
         };
-        assert!(paths.contains(&path.with_extension(partner)), "{} stands alone", path.display());
+        assert!(
+            paths.contains(&path.with_extension(partner)),
+            "{} has no counterpart",
+            path.display()
+        );
     }
     paths
         .iter()
@@ -153,7 +157,7 @@ fn parse(text: &str, name: &str) -> (Vec<ExpectedRequest>, End) {
     let mut open: Option<ExpectedRequest> = None;
     let mut end = None;
     for line in text.lines().filter(|line| !line.starts_with('#')) {
-        assert!(end.is_none(), "{name}: `{line}` stands behind the end");
+        assert!(end.is_none(), "{name}: `{line}` follows the end");
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match (word, &mut open) {
             ("request", None) => open = Some(request_line(rest, name)),
@@ -210,15 +214,15 @@ fn request_line(text: &str, name: &str) -> ExpectedRequest {
 }
 
 fn number<N: std::str::FromStr>(text: &str, name: &str) -> N {
-    text.parse().unwrap_or_else(|_| panic!("{name}: {text} is no number"))
+    text.parse().unwrap_or_else(|_| panic!("{name}: {text} is not a number"))
 }
 
 fn unescape(text: &str, name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text;
-    while let Some((before, behind)) = rest.split_once('\\') {
+    while let Some((before, after)) = rest.split_once('\\') {
         bytes.extend_from_slice(before.as_bytes());
-        let mut chars = behind.chars();
+        let mut chars = after.chars();
         match chars.next() {
             Some('r') => bytes.push(b'\r'),
             Some('n') => bytes.push(b'\n'),
@@ -228,7 +232,7 @@ fn unescape(text: &str, name: &str) -> Vec<u8> {
                 let digits: String = chars.by_ref().take(2).collect();
                 bytes.push(u8::from_str_radix(&digits, 16).expect("two hexadecimal digits"));
             }
-            other => panic!("{name}: \\{other:?} is no escape"),
+            other => panic!("{name}: \\{other:?} is not an escape sequence"),
         }
         rest = chars.as_str();
     }

@@ -1,4 +1,4 @@
-//! An application that answers with what it was asked, so that the client can compare.
+//! An application that returns the request in its response, so that the client can compare them.
 
 use arctos_worker::application::{
     AppBody, AppError, Application, Content, Outlet, Reply, Request, RequestBody, Stream,
@@ -7,15 +7,14 @@ use arctos_worker::http::{ResponseHead, Version};
 
 use super::corpus::Body;
 
-/// The application. Its answer is a line `METHOD TARGET VERSION`, a line `body LENGTH FNV`, then a
-/// line `NAME: VALUE` for each field. It raises when asked for `/raise`, and behind its first item
-/// when asked for `/break`.
+/// Answers with a line `METHOD TARGET VERSION`, a line `body LENGTH FNV` and a line `NAME: VALUE` for each
+/// field. It raises for the target `/raise`, and after its first item for the target `/break`.
 #[derive(Default)]
 pub(crate) struct Echo {
     head: ResponseHead,
 }
 
-/// What comes behind the first item of `/break`: a failure.
+/// The iterator of `/break`, which fails after the first item.
 pub(crate) struct Broken;
 
 impl AppBody for Broken {
@@ -61,14 +60,14 @@ impl Application for Echo {
     }
 }
 
-/// The answer but for the fields.
+/// The lines of the response that precede the fields.
 pub(crate) fn first_lines(method: &[u8], target: &[u8], version: &str, body: Body) -> Vec<u8> {
     let mut text = [method, b" ", target, b" ", version.as_bytes(), b"\n"].concat();
     text.extend_from_slice(format!("body {} {:016x}\n", body.length, body.fnv).as_bytes());
     text
 }
 
-/// The line of one field.
+/// The line for one field.
 pub(crate) fn field_line(name: &[u8], value: &[u8]) -> Vec<u8> {
     [name, b": ", value, b"\n"].concat()
 }
@@ -78,7 +77,7 @@ fn whole(body: RequestBody<'_>) -> Result<Vec<u8>, AppError> {
         RequestBody::Empty => Ok(Vec::new()),
         RequestBody::Slice(bytes) => Ok(bytes.to_vec()),
         RequestBody::Spooled(mut spool) => {
-            let length = usize::try_from(spool.len()).expect("a body of a test fits");
+            let length = usize::try_from(spool.len()).expect("the body of a test fits into memory");
             let mut bytes = vec![0; length];
             let mut count = 0;
             loop {

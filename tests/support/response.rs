@@ -1,35 +1,35 @@
-//! A reader of HTTP/1.1 responses that takes nothing on trust: a response that is cut short, framed
-//! twice or not at all is an error, so that a test cannot mistake it for a whole one.
+//! A strict reader of HTTP/1.1 responses. A response that is truncated, or framed twice or not at all, is an
+//! error, so that a test cannot mistake it for a complete one.
 
 use std::io::{self, Read};
 
-/// One response, interim ones included.
+/// One response, which may be an interim one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
-    /// `HTTP/1.1 200 OK`
+    /// The status line, as in `HTTP/1.1 200 OK`.
     pub(crate) line: String,
-    /// Names as sent, values without surrounding white space; latin-1.
+    /// The names as sent, and the values without surrounding whitespace, both decoded as Latin-1.
     pub(crate) fields: Vec<(String, String)>,
     /// The decoded body.
     pub(crate) body: Vec<u8>,
-    /// How the end of the body was told.
+    /// How the response delimits its body.
     pub(crate) framing: ResponseFraming,
 }
 
-/// How the end of a response's body is told (RFC 9112 section 6.3).
+/// How a response delimits its body (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseFraming {
-    /// It never has one: the answer to HEAD, 1xx, 204, 304.
+    /// It has no body: a response to HEAD, or 1xx, 204 or 304.
     NoBody,
     Length,
     Chunked,
-    /// By the end of the connection.
+    /// The end of the connection ends the body.
     UntilClose,
 }
 
 impl Response {
-    /// The value of a field that comes at most once.
+    /// The value of a field that may appear once.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self
             .fields
@@ -37,37 +37,36 @@ impl Response {
             .filter(|(field, _)| field.eq_ignore_ascii_case(name))
             .map(|(_, value)| &value[..]);
         let value = values.next();
-        assert_eq!(values.next(), None, "{name} comes twice");
+        assert_eq!(values.next(), None, "{name} appears twice");
         value
     }
 
-    /// Whether it announces the end of the connection.
+    /// Whether the response announces that the server closes the connection.
     pub(crate) fn says_close(&self) -> bool {
         self.field("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
     }
 }
 
-/// Reads the responses of one connection in turn.
+/// Reads the responses of one connection one after the other.
 pub(crate) struct ResponseReader<R> {
     stream: R,
-    /// Bytes that were read and belong to what comes next.
+    /// Bytes that were read but not consumed.
     buffer: Vec<u8>,
 }
 
 impl<R: Read> ResponseReader<R> {
-    /// Reads from `stream`.
+    /// Creates a reader of `stream`.
     pub(crate) fn new(stream: R) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// The stream.
     pub(crate) fn get_ref(&self) -> &R {
         &self.stream
     }
 
-    /// The next response; `None` when the connection ends between two.
+    /// Reads the next response, or `None` if the connection ends before it.
     ///
-    /// Errors: `UnexpectedEof` when it ends within one, `InvalidData` when it is not a response.
+    /// Errors: `UnexpectedEof` if the connection ends within the response, `InvalidData` if it is not one.
     pub(crate) fn next_response(&mut self, request_is_head: bool) -> io::Result<Option<Response>> {
         if self.buffer.is_empty() && self.fill()? == 0 {
             return Ok(None);
@@ -88,7 +87,7 @@ impl<R: Read> ResponseReader<R> {
         Ok(Some(response))
     }
 
-    /// Everything up to the end of the connection.
+    /// Reads everything up to the end of the connection.
     pub(crate) fn rest(&mut self) -> io::Result<Vec<u8>> {
         while self.fill()? > 0 {}
         Ok(std::mem::take(&mut self.buffer))
@@ -134,12 +133,12 @@ impl<R: Read> ResponseReader<R> {
             }
             let end = self.take(2)?;
             if end != b"\r\n" {
-                return Err(invalid("no CRLF behind a chunk"));
+                return Err(invalid("no CRLF after a chunk"));
             }
         }
     }
 
-    /// Field lines, and the empty line behind them.
+    /// Reads field lines and the empty line after them.
     fn fields(&mut self) -> io::Result<Vec<(String, String)>> {
         let mut fields = Vec::new();
         loop {
@@ -152,7 +151,7 @@ impl<R: Read> ResponseReader<R> {
         }
     }
 
-    /// A line without its CRLF, taken as latin-1.
+    /// Reads a line without its CRLF, decoded as Latin-1.
     fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(at) = self.buffer.windows(2).position(|pair| pair == b"\r\n") {
@@ -174,7 +173,7 @@ impl<R: Read> ResponseReader<R> {
         match self.fill()? {
             0 => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("it ends behind `{}`", self.buffer.escape_ascii()),
+                format!("the connection ends after `{}`", self.buffer.escape_ascii()),
             )),
             _ => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! A worker on a thread of the test's process, with an application in plain Rust.
+//! A worker on a thread of the test's process, which runs an application in plain Rust.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,10 +15,10 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::Log;
 use arctos_worker::shared::scoreboard::{Command, Scoreboard, Side, WorkerEntry};
 use arctos_worker::shared::socket_name::SocketName;
-use arctos_worker::worker::{self, LIFE_READY, Listener, Owner, WorkerExit, WorkerInit};
+use arctos_worker::worker::{self, CONTROL_READY, Listener, Owner, WorkerExit, WorkerInit};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// How long a test waits for what must come at once, before it fails rather than hangs.
+/// Time limit for an event that must happen at once, so that a test fails rather than hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running worker.
@@ -27,12 +27,12 @@ pub(crate) struct Server {
     entry: &'static WorkerEntry,
     doorbell: EventFd,
     /// The supervisor's end: closing it tells the worker that the supervisor is gone.
-    _life: UnixStream,
+    _control: UnixStream,
     thread: JoinHandle<WorkerExit>,
 }
 
 impl Server {
-    /// Starts a worker and waits until it says that it is ready.
+    /// Starts a worker and waits until it reports that it is ready.
     pub(crate) fn start<A: Application>(
         settings: Settings,
         application: impl FnOnce() -> A + Send + 'static,
@@ -44,8 +44,8 @@ impl Server {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         socket.set_nonblocking(true).expect("non-blocking");
         let address = socket.local_addr().expect("an address");
-        let (mut life, workers_life) = UnixStream::pair().expect("a pair");
-        workers_life.set_nonblocking(true).expect("non-blocking");
+        let (mut control, workers_end) = UnixStream::pair().expect("a pair");
+        workers_end.set_nonblocking(true).expect("non-blocking");
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let doorbell = EventFd::from_value_and_flags(0, flags).expect("an eventfd");
         let workers_doorbell = doorbell.as_fd().try_clone_to_owned().expect("a duplicate");
@@ -55,7 +55,7 @@ impl Server {
                 generation: Generation(1),
                 entry,
                 header,
-                life: OwnedFd::from(workers_life),
+                control_fd: OwnedFd::from(workers_end),
                 doorbell: workers_doorbell,
                 listeners: vec![Listener {
                     owner: Owner::Supervisor,
@@ -70,19 +70,19 @@ impl Server {
             };
             worker::run(init, &mut application())
         });
-        life.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        control.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let mut said = [0];
-        life.read_exact(&mut said).expect("the worker's first byte");
-        assert_eq!(said[0], LIFE_READY, "the worker cannot boot");
-        Self { address, entry, doorbell, _life: life, thread }
+        control.read_exact(&mut said).expect("the worker's first byte");
+        assert_eq!(said[0], CONTROL_READY, "the worker cannot boot");
+        Self { address, entry, doorbell, _control: control, thread }
     }
 
-    /// What the worker counts.
+    /// The worker's entry in the scoreboard.
     pub(crate) fn entry(&self) -> &'static WorkerEntry {
         self.entry
     }
 
-    /// A new connection. It sends at once what it is given, and fails rather than waits for ever.
+    /// Opens a connection that sends without delay, and whose reads and writes have a time limit.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("the listener");
         stream.set_nodelay(true).expect("TCP_NODELAY");
@@ -91,7 +91,7 @@ impl Server {
         stream
     }
 
-    /// Asks the worker to leave, and waits until it has.
+    /// Tells the worker to drain, and waits until it has exited.
     pub(crate) fn stop(self) -> WorkerExit {
         self.entry.set_command(Command::Drain);
         self.doorbell.write(1).expect("the doorbell");

@@ -1,20 +1,23 @@
-//! A zygote with real processes and no Python.
+//! Tests of the zygote with real processes and without Python.
 //!
-//! Each test starts this program once more as a keeper (`ARCTOS_TEST_ROLE`): a supervisor that does what
-//! is written to it and says what happens. No harness: a keeper forks, which arctos refuses in a process
-//! with threads. `cargo test --test zygote -- WORD` runs the tests whose name has the word.
-#![expect(clippy::unwrap_used, reason = "all of it is test code")]
+//! Each test starts this program once more as a small supervisor (`ARCTOS_TEST_ROLE`), which reads commands
+//! from its standard input and logs what happens. `cargo test --test zygote -- WORD` runs the tests whose
+//! name contains the word.
+#![expect(clippy::unwrap_used, reason = "the whole program is test code")]
 
-mod actor;
-mod keeper;
-#[path = "../supervisor/process.rs"]
+mod application;
+#[path = "../support/harness.rs"]
+mod harness;
+#[path = "../support/process.rs"]
 #[allow(dead_code, reason = "the tests of the supervisor use more of it")]
 mod process;
+mod supervisor;
+#[path = "../support/test_worker.rs"]
+mod test_worker;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::panic::catch_unwind;
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -22,109 +25,92 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, geteuid, mkfifo};
 use tempfile::TempDir;
 
-use process::{Server, pid_of};
+use harness::{Test, tests};
+use process::{ROLE, TestProcess, pid_of};
 
-pub(crate) const ROLE: &str = "ARCTOS_TEST_ROLE";
-/// Who the processes run as, and how many processes that user may have.
+/// The environment variable with the user that the zygote runs as, and its limit of processes.
 pub(crate) const LIMIT: &str = "ARCTOS_TEST_LIMIT";
-/// The FIFO at which an application that loads slowly waits.
+/// The environment variable with the path of the FIFO that blocks an application that loads slowly.
 pub(crate) const GATE: &str = "ARCTOS_TEST_GATE";
 
 fn main() -> ExitCode {
-    if let Ok(role) = std::env::var(ROLE) {
-        return ExitCode::from(keeper::keep(&role));
-    }
-    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let mut out = io::stdout();
-    let mut failed_count = 0;
-    for (name, test) in TESTS {
-        if !words.iter().all(|word| name.contains(word.as_str())) {
-            continue;
+    match std::env::var(ROLE) {
+        Ok(role) => {
+            supervisor::run(&role);
+            ExitCode::SUCCESS
         }
-        let outcome = match catch_unwind(test) {
-            Ok(()) => "ok",
-            Err(_) => {
-                failed_count += 1;
-                "FAILED"
-            }
-        };
-        writeln!(out, "test {name} ... {outcome}").unwrap();
+        Err(_) => harness::run(TESTS),
     }
-    ExitCode::from(failed_count)
 }
 
-macro_rules! tests {
-    ($($name:ident)*) => { &[$((stringify!($name), $name as fn())),*] };
-}
-
-const TESTS: &[(&str, fn())] = tests![
-    workers_have_what_the_zygote_has_loaded_and_are_children_of_the_supervisor
-    orders_that_come_before_the_application_is_loaded_are_carried_out_after_it
-    a_hundred_workers_are_each_known_before_they_are_reaped_and_leave_no_zombie
-    a_worker_keeps_only_what_is_its_own
-    a_zygote_keeps_only_what_is_its_own
-    a_killed_worker_is_reaped_and_the_next_one_is_forked
-    a_killed_zygote_leaves_its_workers_and_orders_fail
-    a_zygote_that_is_not_needed_any_more_leaves_its_workers
-    zygote_and_workers_hear_that_the_supervisor_was_killed
-    a_zygote_that_loads_for_ever_dies_with_the_supervisor
-    an_order_is_withdrawn_from_a_zygote_that_still_loads
-    an_application_that_cannot_be_loaded_is_reported_once
-    a_crash_at_the_import_is_the_end_of_the_zygote_alone
-    a_worker_that_panics_is_exit_70_of_that_worker
-    threads_of_the_application_are_named_and_workers_forked_all_the_same
-    sockets_of_the_application_are_named_and_stay_open
-    signals_for_the_supervisor_do_no_harm_to_a_zygote_or_its_workers
-    what_the_application_does_with_a_signal_is_left_to_its_workers
-    what_the_application_does_before_a_fork_is_done_in_the_zygote_each_time
-    a_fork_that_fails_is_reported_and_the_next_one_may_succeed
+const TESTS: &[Test] = tests![
+    workers_share_the_loaded_code_and_are_children_of_the_supervisor
+    spawn_orders_are_carried_out_once_the_application_is_loaded
+    a_hundred_short_lived_workers_are_reaped_and_leave_no_zombie
+    a_worker_inherits_only_its_own_descriptors_and_signals
+    a_zygote_keeps_only_its_own_descriptors
+    a_killed_worker_is_reaped_and_the_next_one_is_spawned
+    workers_outlive_a_killed_zygote_and_spawn_orders_fail
+    workers_outlive_a_zygote_that_is_no_longer_needed
+    zygote_and_workers_exit_when_the_supervisor_is_killed
+    a_zygote_that_loads_forever_dies_with_the_supervisor
+    a_spawn_order_is_withdrawn_from_a_zygote_that_is_still_loading
+    a_failure_to_load_the_application_is_reported_once
+    a_crash_at_import_ends_only_the_zygote
+    a_worker_that_panics_exits_with_70
+    threads_of_the_application_are_logged_and_do_not_prevent_forks
+    sockets_of_the_application_are_logged_and_stay_open
+    signals_for_the_supervisor_do_not_harm_a_zygote_or_its_workers
+    workers_inherit_the_signal_dispositions_of_the_application
+    before_fork_runs_in_the_zygote_for_each_worker
+    a_failed_fork_is_reported_and_the_next_one_can_succeed
 ];
 
-/// A keeper whose zygote plays a role.
-fn keeper(role: &str) -> Server {
-    keeper_with(role, |_| {})
+/// Starts a supervisor whose zygote plays a role.
+fn start(role: &str) -> TestProcess {
+    start_with(role, |_| {})
 }
 
-fn keeper_with(role: &str, prepare: impl FnOnce(&mut Command)) -> Server {
-    Server::with(role, |command| {
+fn start_with(role: &str, prepare: impl FnOnce(&mut Command)) -> TestProcess {
+    TestProcess::with(role, |command| {
         command.stdin(Stdio::piped());
         prepare(command);
     })
 }
 
-/// A keeper whose zygote loads until the gate is opened.
-fn slow_keeper(folder: &TempDir) -> Server {
-    let gate = folder.path().join("gate");
+/// Starts a supervisor whose zygote loads until the test opens the FIFO in `directory`.
+fn start_loading_slowly(directory: &TempDir) -> TestProcess {
+    let gate = directory.path().join("gate");
     mkfifo(&gate, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-    keeper_with("loads slowly", |command| {
+    start_with("loads slowly", |command| {
         command.env(GATE, &gate);
     })
 }
 
-/// Tells a keeper to do something.
-fn tell(keeper: &mut Server, words: &str) {
-    writeln!(keeper.process.stdin.as_mut().unwrap(), "{words}").unwrap();
+/// Sends a command to the supervisor.
+fn send(supervisor: &mut TestProcess, words: &str) {
+    writeln!(supervisor.process.stdin.as_mut().unwrap(), "{words}").unwrap();
 }
 
-/// Waits until the zygote has loaded its application; its pid.
-fn loaded(keeper: &mut Server) -> Pid {
-    pid_of(&keeper.says(&["zygote.ready"]))
+/// Waits until the zygote has loaded its application; returns the pid of the zygote.
+fn wait_until_loaded(supervisor: &mut TestProcess) -> Pid {
+    pid_of(&supervisor.wait_for(&["zygote.ready"]))
 }
 
-/// A worker that is ready; its pid.
-fn spawned(keeper: &mut Server, slot: u16) -> Pid {
-    tell(keeper, &format!("spawn {slot}"));
-    pid_of(&keeper.says(&["keeper.ready", &format!("slot={slot} ")]))
+/// Spawns a worker and waits until it is ready; returns its pid.
+fn spawn(supervisor: &mut TestProcess, slot: u16) -> Pid {
+    send(supervisor, &format!("spawn {slot}"));
+    pid_of(&supervisor.wait_for(&["test.worker_ready", &format!("slot={slot} ")]))
 }
 
-/// The keeper ends, without a word to anybody; and so do all.
-fn quits(mut keeper: Server) -> Server {
-    tell(&mut keeper, "quit");
-    assert_eq!(keeper.ends(), Some(0));
-    keeper
+/// Makes the supervisor exit without telling the other processes, and waits until all of them have exited.
+fn quit(mut supervisor: TestProcess) -> TestProcess {
+    send(&mut supervisor, "quit");
+    assert_eq!(supervisor.exit_code(), Some(0));
+    supervisor
 }
 
-/// State and parent of a process (proc(5)).
+/// Reads the state and the parent of a process (proc(5)).
 fn stat(pid: Pid) -> Option<(char, Pid)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(") ")?;
@@ -140,104 +126,105 @@ fn children(parent: Pid) -> Vec<Pid> {
     pids.filter(|&pid| stat(pid).is_some_and(|(_, found)| found == parent)).collect()
 }
 
-fn workers_have_what_the_zygote_has_loaded_and_are_children_of_the_supervisor() {
-    let mut keeper = keeper("serves");
-    let zygote = loaded(&mut keeper);
-    let workers = [0, 1].map(|slot| spawned(&mut keeper, slot));
-    tell(&mut keeper, "drain 0");
-    let line = keeper.says(&["keeper.reaped", "exit code 0"]);
+fn workers_share_the_loaded_code_and_are_children_of_the_supervisor() {
+    let mut supervisor = start("serves");
+    let zygote = wait_until_loaded(&mut supervisor);
+    let workers = [0, 1].map(|slot| spawn(&mut supervisor, slot));
+    send(&mut supervisor, "drain 0");
+    let line = supervisor.wait_for(&["test.worker_reaped", "exit code 0"]);
     assert_eq!(pid_of(&line), workers[0]);
-    let supervisor = Pid::from_raw(keeper.process.id().cast_signed());
-    // The middle of the second has been reaped: the answer to an order to the zygote comes after it.
-    let third = spawned(&mut keeper, 2);
-    assert_eq!(stat(workers[1]).unwrap().1, supervisor);
+    let supervisor_pid = Pid::from_raw(supervisor.process.id().cast_signed());
+    // The zygote carries out an order only once it has reaped the middle process of the previous double fork.
+    let third = spawn(&mut supervisor, 2);
+    assert_eq!(stat(workers[1]).unwrap().1, supervisor_pid);
     assert!(!children(zygote).contains(&third));
-    let keeper = quits(keeper);
-    assert_eq!(keeper.seen_count(&format!(" loaded_by={zygote} ")), 3);
-    assert_eq!(keeper.seen_count("actor.orphaned"), 2);
+    let supervisor = quit(supervisor);
+    assert_eq!(supervisor.line_count(&format!(" loaded_by={zygote} ")), 3);
+    assert_eq!(supervisor.line_count("app.orphaned"), 2);
 }
 
-fn what_the_application_does_before_a_fork_is_done_in_the_zygote_each_time() {
-    let mut keeper = keeper("prepares");
-    loaded(&mut keeper);
+fn before_fork_runs_in_the_zygote_for_each_worker() {
+    let mut supervisor = start("has before_fork");
+    wait_until_loaded(&mut supervisor);
     for slot in [0, 3] {
-        tell(&mut keeper, &format!("spawn {slot}"));
-        keeper.says(&["actor.prepares", "in_zygote=1", &format!("for_slot={slot}")]);
-        keeper.says(&["keeper.ready", &format!("slot={slot} ")]);
+        send(&mut supervisor, &format!("spawn {slot}"));
+        supervisor.wait_for(&["app.before_fork", "in_zygote=1", &format!("for_slot={slot}")]);
+        supervisor.wait_for(&["test.worker_ready", &format!("slot={slot} ")]);
     }
-    quits(keeper);
+    quit(supervisor);
 }
 
-fn orders_that_come_before_the_application_is_loaded_are_carried_out_after_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut keeper = slow_keeper(&folder);
+fn spawn_orders_are_carried_out_once_the_application_is_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut supervisor = start_loading_slowly(&directory);
     for slot in 0..3 {
-        tell(&mut keeper, &format!("spawn {slot}"));
+        send(&mut supervisor, &format!("spawn {slot}"));
     }
-    tell(&mut keeper, "say ordered");
-    keeper.says(&["keeper.says", "ordered"]);
-    assert_eq!(keeper.seen_count("zygote.ready"), 0);
-    // Opening it waits for the reader.
-    drop(File::options().write(true).open(folder.path().join("gate")).unwrap());
-    loaded(&mut keeper);
+    send(&mut supervisor, "say ordered");
+    supervisor.wait_for(&["test.echo", "ordered"]);
+    assert_eq!(supervisor.line_count("zygote.ready"), 0);
+    // Opening a FIFO for writing waits for its reader.
+    drop(File::options().write(true).open(directory.path().join("gate")).unwrap());
+    wait_until_loaded(&mut supervisor);
     for slot in 0..3 {
-        keeper.says(&["keeper.started", &format!("slot={slot} ")]);
+        supervisor.wait_for(&["test.worker_started", &format!("slot={slot} ")]);
     }
-    quits(keeper);
+    quit(supervisor);
 }
 
-fn a_hundred_workers_are_each_known_before_they_are_reaped_and_leave_no_zombie() {
-    let mut keeper = keeper("leaves at once");
-    let zygote = loaded(&mut keeper);
+fn a_hundred_short_lived_workers_are_reaped_and_leave_no_zombie() {
+    let mut supervisor = start("exits at once");
+    let zygote = wait_until_loaded(&mut supervisor);
     for slot in 0..100 {
-        tell(&mut keeper, &format!("spawn {}", slot % 8));
+        send(&mut supervisor, &format!("spawn {}", slot % 8));
     }
     for _ in 0..100 {
-        keeper.says(&["keeper.reaped", "exit code 0"]);
+        supervisor.wait_for(&["test.worker_reaped", "exit code 0"]);
     }
-    assert_eq!(keeper.seen_count("keeper.started"), 100);
-    assert_eq!(keeper.seen_count("keeper.orphan"), 0);
-    // Its answer comes when the zygote has reaped the middle of the hundredth.
-    spawned(&mut keeper, 0);
-    keeper.says(&["keeper.reaped"]);
+    assert_eq!(supervisor.line_count("test.worker_started"), 100);
+    assert_eq!(supervisor.line_count("test.orphan_reaped"), 0);
+    // The zygote answers this order once it has reaped the middle process of the hundredth worker.
+    spawn(&mut supervisor, 0);
+    supervisor.wait_for(&["test.worker_reaped"]);
     let left = children(zygote);
-    assert!(left.len() <= 1, "the last middle may be there yet, but {left:?}");
-    let supervisor = Pid::from_raw(keeper.process.id().cast_signed());
-    assert_eq!(children(supervisor), [zygote]);
-    quits(keeper);
+    assert!(left.len() <= 1, "only the last middle process may be left, not {left:?}");
+    let supervisor_pid = Pid::from_raw(supervisor.process.id().cast_signed());
+    assert_eq!(children(supervisor_pid), [zygote]);
+    quit(supervisor);
 }
 
-fn a_worker_keeps_only_what_is_its_own() {
-    let mut keeper = keeper("introspective");
-    loaded(&mut keeper);
+fn a_worker_inherits_only_its_own_descriptors_and_signals() {
+    let mut supervisor = start("logs its inheritance");
+    wait_until_loaded(&mut supervisor);
     for slot in 0..2 {
-        tell(&mut keeper, &format!("spawn {slot}"));
-        let line = keeper.says(&["actor.found", &format!("slot={slot} ")]);
-        // One descriptor of the application's, which is the worker's as well.
+        send(&mut supervisor, &format!("spawn {slot}"));
+        let line = supervisor.wait_for(&["app.inherited", &format!("slot={slot} ")]);
+        // The one in excess is the descriptor that the application opened before the fork.
         let expected = "excess=1 nonblocking=3 caught=0 ignored=0 blocked=0 leads_group=1 notify=0";
         assert!(line.contains(expected), "{line}");
         assert!(line.contains(&format!("title=\"test: w{slot}\"")), "{line}");
     }
-    quits(keeper);
+    quit(supervisor);
 }
 
-fn a_zygote_keeps_only_what_is_its_own() {
-    let mut keeper = keeper("introspective");
-    let zygote = loaded(&mut keeper);
+fn a_zygote_keeps_only_its_own_descriptors() {
+    let mut supervisor = start("logs its inheritance");
+    let zygote = wait_until_loaded(&mut supervisor);
     for slot in 0..3 {
-        spawned(&mut keeper, slot);
+        spawn(&mut supervisor, slot);
     }
-    // An answer comes before the zygote closes what the order had brought: the next order is read after.
+    // The zygote answers an order before it closes the descriptors that the order brought, so those of the
+    // last order may still be open.
     let open = fs::read_dir(format!("/proc/{zygote}/fd")).unwrap().count();
-    // The log's, its socket, the supervisor's process, the application's; at most one order's four.
+    // Four of its own: log, socket, the supervisor's pidfd and the application's file. Four of an order.
     assert!(open <= inherited_count() + 4 + 4, "{open}");
     let name = fs::read_to_string(format!("/proc/{zygote}/comm")).unwrap();
     assert_eq!(name, "test: zygote\n");
-    quits(keeper);
+    quit(supervisor);
 }
 
-/// How many descriptors a program has that this process starts: the standard streams, and what whoever started the
-/// tests has left open.
+/// Returns how many descriptors a program inherits that this process starts: the standard streams, and any
+/// that the caller of the tests has left open.
 fn inherited_count() -> usize {
     let infos = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
     let texts = infos.filter_map(|info| fs::read_to_string(info.path()).ok());
@@ -248,169 +235,181 @@ fn inherited_count() -> usize {
     flags.filter(|flags| flags & 0o2_000_000 == 0).count()
 }
 
-fn a_killed_worker_is_reaped_and_the_next_one_is_forked() {
-    let mut keeper = keeper("serves");
-    loaded(&mut keeper);
+fn a_killed_worker_is_reaped_and_the_next_one_is_spawned() {
+    let mut supervisor = start("serves");
+    wait_until_loaded(&mut supervisor);
     for _ in 0..2 {
-        let worker = spawned(&mut keeper, 0);
+        let worker = spawn(&mut supervisor, 0);
         kill(worker, Signal::SIGKILL).unwrap();
-        let line = keeper.says(&["keeper.reaped", "SIGKILL"]);
+        let line = supervisor.wait_for(&["test.worker_reaped", "SIGKILL"]);
         assert_eq!(pid_of(&line), worker);
     }
-    quits(keeper);
+    quit(supervisor);
 }
 
-fn a_killed_zygote_leaves_its_workers_and_orders_fail() {
-    let mut keeper = keeper("serves");
-    let zygote = loaded(&mut keeper);
-    spawned(&mut keeper, 0);
+fn workers_outlive_a_killed_zygote_and_spawn_orders_fail() {
+    let mut supervisor = start("serves");
+    let zygote = wait_until_loaded(&mut supervisor);
+    spawn(&mut supervisor, 0);
     kill(zygote, Signal::SIGKILL).unwrap();
-    keeper.says(&["zygote.died", "SIGKILL"]);
-    tell(&mut keeper, "spawn 1");
-    keeper.says(&["worker.spawn_failed", "slot=1 ", "the zygote is gone"]);
-    tell(&mut keeper, "drain 0");
-    keeper.says(&["keeper.reaped", "exit code 0"]);
-    quits(keeper);
+    supervisor.wait_for(&["zygote.died", "SIGKILL"]);
+    send(&mut supervisor, "spawn 1");
+    supervisor.wait_for(&["worker.spawn_failed", "slot=1 ", "the zygote is gone"]);
+    send(&mut supervisor, "drain 0");
+    supervisor.wait_for(&["test.worker_reaped", "exit code 0"]);
+    quit(supervisor);
 }
 
-fn a_zygote_that_is_not_needed_any_more_leaves_its_workers() {
-    let mut keeper = keeper("serves");
-    loaded(&mut keeper);
-    spawned(&mut keeper, 0);
-    tell(&mut keeper, "end");
-    keeper.says(&["zygote.left", "exit code 0"]);
-    tell(&mut keeper, "drain 0");
-    keeper.says(&["keeper.reaped", "exit code 0"]);
-    quits(keeper);
+fn workers_outlive_a_zygote_that_is_no_longer_needed() {
+    let mut supervisor = start("serves");
+    wait_until_loaded(&mut supervisor);
+    spawn(&mut supervisor, 0);
+    send(&mut supervisor, "end");
+    supervisor.wait_for(&["zygote.left", "exit code 0"]);
+    send(&mut supervisor, "drain 0");
+    supervisor.wait_for(&["test.worker_reaped", "exit code 0"]);
+    quit(supervisor);
 }
 
-fn zygote_and_workers_hear_that_the_supervisor_was_killed() {
-    let mut keeper = keeper("serves");
-    loaded(&mut keeper);
-    spawned(&mut keeper, 0);
-    spawned(&mut keeper, 1);
-    keeper.signal(Signal::SIGKILL);
-    // The pipe of their log ends when the last of them has.
-    assert_eq!(keeper.ends(), None);
-    assert_eq!(keeper.seen_count("actor.orphaned"), 2);
+fn zygote_and_workers_exit_when_the_supervisor_is_killed() {
+    let mut supervisor = start("serves");
+    wait_until_loaded(&mut supervisor);
+    spawn(&mut supervisor, 0);
+    spawn(&mut supervisor, 1);
+    supervisor.signal(Signal::SIGKILL);
+    // The log is a pipe, which ends once the last process has exited.
+    assert_eq!(supervisor.exit_code(), None);
+    assert_eq!(supervisor.line_count("app.orphaned"), 2);
 }
 
-fn a_zygote_that_loads_for_ever_dies_with_the_supervisor() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut keeper = slow_keeper(&folder);
-    keeper.says(&["actor.loads"]);
-    keeper.signal(Signal::SIGKILL);
-    assert_eq!(keeper.ends(), None);
+fn a_zygote_that_loads_forever_dies_with_the_supervisor() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut supervisor = start_loading_slowly(&directory);
+    supervisor.wait_for(&["app.loading"]);
+    supervisor.signal(Signal::SIGKILL);
+    assert_eq!(supervisor.exit_code(), None);
 }
 
-fn an_order_is_withdrawn_from_a_zygote_that_still_loads() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut keeper = slow_keeper(&folder);
-    tell(&mut keeper, "spawn 0");
-    keeper.says(&["actor.loads"]);
-    tell(&mut keeper, "end");
-    keeper.says(&["keeper.withdrawn", "slot=0"]);
-    keeper.says(&["zygote.left", "SIGKILL"]);
-    quits(keeper);
+fn a_spawn_order_is_withdrawn_from_a_zygote_that_is_still_loading() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut supervisor = start_loading_slowly(&directory);
+    send(&mut supervisor, "spawn 0");
+    supervisor.wait_for(&["app.loading"]);
+    send(&mut supervisor, "end");
+    supervisor.wait_for(&["test.order_withdrawn", "slot=0"]);
+    supervisor.wait_for(&["zygote.left", "SIGKILL"]);
+    quit(supervisor);
 }
 
-fn an_application_that_cannot_be_loaded_is_reported_once() {
-    let mut keeper = keeper("not importable");
-    tell(&mut keeper, "spawn 0");
-    tell(&mut keeper, "spawn 1");
-    keeper.says(&["zygote.left", "exit code 4"]);
-    let keeper = quits(keeper);
-    assert_eq!(keeper.seen_count("zygote.boot_failed"), 1);
-    assert_eq!(keeper.seen_count("    Traceback: no such module"), 1);
-    assert_eq!(keeper.seen_count("worker.spawn_failed"), 2);
+fn a_failure_to_load_the_application_is_reported_once() {
+    let mut supervisor = start("import fails");
+    send(&mut supervisor, "spawn 0");
+    send(&mut supervisor, "spawn 1");
+    supervisor.wait_for(&["zygote.left", "exit code 4"]);
+    let supervisor = quit(supervisor);
+    assert_eq!(supervisor.line_count("zygote.boot_failed"), 1);
+    assert_eq!(supervisor.line_count("    Traceback: no such module"), 1);
+    assert_eq!(supervisor.line_count("worker.spawn_failed"), 2);
 }
 
-fn a_crash_at_the_import_is_the_end_of_the_zygote_alone() {
-    for (role, status) in [("aborts", "SIGABRT"), ("exits", "exit code 7"), ("panics", "code 70")] {
-        let mut keeper = keeper(role);
-        tell(&mut keeper, "spawn 0");
-        keeper.says(&["worker.spawn_failed", "slot=0 "]);
-        keeper.says(&["zygote.died", status]);
-        let keeper = quits(keeper);
-        let panics = usize::from(role == "panics");
-        assert_eq!(keeper.seen_count("zygote.panic message=\"the stage is on fire\""), panics);
+fn a_crash_at_import_ends_only_the_zygote() {
+    for (role, status) in [
+        ("import aborts", "SIGABRT"),
+        ("import exits", "exit code 7"),
+        ("import panics", "code 70"),
+    ] {
+        let mut supervisor = start(role);
+        send(&mut supervisor, "spawn 0");
+        supervisor.wait_for(&["worker.spawn_failed", "slot=0 "]);
+        supervisor.wait_for(&["zygote.died", status]);
+        let supervisor = quit(supervisor);
+        let panics = usize::from(role == "import panics");
+        assert_eq!(
+            supervisor.line_count("zygote.panicked message=\"deliberate panic at boot\""),
+            panics
+        );
     }
 }
 
-fn a_worker_that_panics_is_exit_70_of_that_worker() {
-    let mut keeper = keeper("panics later");
-    loaded(&mut keeper);
+fn a_worker_that_panics_exits_with_70() {
+    let mut supervisor = start("panics");
+    wait_until_loaded(&mut supervisor);
     for _ in 0..2 {
-        tell(&mut keeper, "spawn 0");
-        keeper.says(&["worker.panic", "slot=0 ", "generation=3 message=\"the stage gives way\""]);
-        keeper.says(&["keeper.reaped", "exit code 70"]);
+        send(&mut supervisor, "spawn 0");
+        supervisor.wait_for(&[
+            "worker.panicked",
+            "slot=0 ",
+            "generation=3 message=\"deliberate panic\"",
+        ]);
+        supervisor.wait_for(&["test.worker_reaped", "exit code 70"]);
     }
-    quits(keeper);
+    quit(supervisor);
 }
 
-fn threads_of_the_application_are_named_and_workers_forked_all_the_same() {
-    let mut keeper = keeper("threaded");
-    loaded(&mut keeper);
-    keeper.says(&["zygote.threads", "threads=\"stray, stray\""]);
-    spawned(&mut keeper, 0);
-    quits(keeper);
+fn threads_of_the_application_are_logged_and_do_not_prevent_forks() {
+    let mut supervisor = start("has threads");
+    wait_until_loaded(&mut supervisor);
+    supervisor.wait_for(&["zygote.threads", "threads=\"stray, stray\""]);
+    spawn(&mut supervisor, 0);
+    quit(supervisor);
 }
 
-fn sockets_of_the_application_are_named_and_stay_open() {
-    let mut keeper = keeper("connected");
-    loaded(&mut keeper);
-    let line = keeper.says(&["zygote.sockets"]);
+fn sockets_of_the_application_are_logged_and_stay_open() {
+    let mut supervisor = start("has sockets");
+    wait_until_loaded(&mut supervisor);
+    let line = supervisor.wait_for(&["zygote.sockets"]);
     assert_eq!(line.matches("listening at 127.0.0.1:").count(), 1, "{line}");
     assert_eq!(line.matches("connected to 127.0.0.1:").count(), 1, "{line}");
-    spawned(&mut keeper, 0);
-    let keeper = quits(keeper);
-    assert_eq!(keeper.seen_count("zygote.threads"), 0);
-    assert_eq!(keeper.seen_count("actor.connected"), 1);
+    spawn(&mut supervisor, 0);
+    let supervisor = quit(supervisor);
+    assert_eq!(supervisor.line_count("zygote.threads"), 0);
+    assert_eq!(supervisor.line_count("app.connected"), 1);
 }
 
-fn signals_for_the_supervisor_do_no_harm_to_a_zygote_or_its_workers() {
-    let mut keeper = keeper("serves");
-    let zygote = loaded(&mut keeper);
-    let worker = spawned(&mut keeper, 0);
+fn signals_for_the_supervisor_do_not_harm_a_zygote_or_its_workers() {
+    let mut supervisor = start("serves");
+    let zygote = wait_until_loaded(&mut supervisor);
+    let worker = spawn(&mut supervisor, 0);
     for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGTTIN] {
         kill(zygote, signal).unwrap();
         kill(worker, signal).unwrap();
     }
-    spawned(&mut keeper, 1);
-    tell(&mut keeper, "drain 0");
-    keeper.says(&["keeper.reaped", "exit code 0"]);
-    quits(keeper);
+    spawn(&mut supervisor, 1);
+    send(&mut supervisor, "drain 0");
+    supervisor.wait_for(&["test.worker_reaped", "exit code 0"]);
+    quit(supervisor);
 }
 
-fn what_the_application_does_with_a_signal_is_left_to_its_workers() {
-    let mut keeper = keeper("ignores usr2");
-    loaded(&mut keeper);
-    tell(&mut keeper, "spawn 0");
-    keeper.says(&["actor.ignores", "usr2=1"]);
-    quits(keeper);
+fn workers_inherit_the_signal_dispositions_of_the_application() {
+    let mut supervisor = start("ignores SIGUSR2");
+    wait_until_loaded(&mut supervisor);
+    send(&mut supervisor, "spawn 0");
+    supervisor.wait_for(&["app.ignores", "usr2=1"]);
+    quit(supervisor);
 }
 
-fn a_fork_that_fails_is_reported_and_the_next_one_may_succeed() {
+fn a_failed_fork_is_reported_and_the_next_one_can_succeed() {
     if !geteuid().is_root() {
-        return; // RLIMIT_NPROC is counted by user, and ours has other processes.
+        return; // RLIMIT_NPROC counts all processes of a user, and ours has others.
     }
-    // With as many others of this user, not the middle; and the middle, but not the worker.
+    // With two other processes of this user, the fork of the middle process fails. With one, the middle
+    // process is forked, but its own fork of the worker fails.
     for others in [2, 1] {
-        // Nobody else's: an earlier test's may be counted until init has reaped them.
+        // A user of this run alone: processes of an earlier run may count until init has reaped them.
         let user = 100_000_000 + 10 * std::process::id() + others;
         let other = || Command::new("sleep").arg("1000").uid(user).spawn().unwrap();
         let others: Vec<_> = (0..others).map(|_| other()).collect();
-        let mut keeper = keeper_with("serves", |command| {
+        let mut supervisor = start_with("serves", |command| {
             command.env(LIMIT, format!("{user} 3"));
         });
-        loaded(&mut keeper);
-        tell(&mut keeper, "spawn 0");
-        keeper.says(&["worker.spawn_failed", "slot=0 ", "fork: EAGAIN"]);
+        wait_until_loaded(&mut supervisor);
+        send(&mut supervisor, "spawn 0");
+        supervisor.wait_for(&["worker.spawn_failed", "slot=0 ", "fork: EAGAIN"]);
         for mut other in others {
             other.kill().unwrap();
             other.wait().unwrap();
         }
-        spawned(&mut keeper, 0);
-        quits(keeper);
+        spawn(&mut supervisor, 0);
+        quit(supervisor);
     }
 }

@@ -1,8 +1,9 @@
-//! One worker of arctos: a single-threaded process that accepts, parses, calls the application and
-//! answers.
+//! One worker of arctos: a single-threaded process that accepts connections, parses requests, calls the
+//! application and sends its responses.
 //!
-//! The modules stand in reading order; each imports only modules that stand below it.
-//! `scripts/check-layers` proves it.
+//! The modules stand in reading order. Each one imports only modules that stand below it, and `settings` imports
+//! none. `http` and `connection` are pure: they do no I/O and read no clock. Only `wsgi` names Python. `shared` is
+//! what the supervisor uses as well. `scripts/check-layers` proves these rules.
 pub mod worker;
 
 pub mod event_loop;

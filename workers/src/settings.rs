@@ -1,42 +1,50 @@
-//! What one worker is configured to do: checked and resolved by the supervisor, read by all of this
-//! crate.
+//! The configuration of one worker. The supervisor checks and resolves it, and this whole crate reads it.
 //!
-//! [`Settings::default`] is the product's default; the command line's help is printed from it.
+//! Plain values: nothing here imports anything else from this crate. Their defaults stand here and nowhere else: the
+//! table of options, and with it the help and the guide, takes them from [`Limits::DEFAULT`], [`Timeouts::DEFAULT`]
+//! and the constants of [`Settings`].
 
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything a worker needs to know that is not a socket or shared memory.
+/// Everything that configures a worker, except for its sockets and shared memory.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bounds on what a request may carry.
+    /// Limits on requests and connections.
     pub limits: Limits,
     /// How long a peer may take.
     pub timeouts: Timeouts,
-    /// What happens to a field name with `_` in it.
+    /// What happens to a header field with `_` in its name.
     pub header_map: HeaderMap,
     /// Whether responses carry `Server: arctos`.
     pub server_header: bool,
-    /// SCRIPT_NAME of the application: empty, or a path with a leading and without a final slash.
+    /// SCRIPT_NAME: empty, or a path with a leading slash and without a trailing one.
     pub root_path: String,
-    /// Folder of the unlinked files that hold large request bodies.
+    /// The directory of the unlinked files that hold large request bodies.
     pub body_temp_dir: PathBuf,
     /// Whether other workers may run the same application at the same time (`wsgi.multiprocess`).
     pub multiprocess: bool,
-    /// Path, and query if there is one, that a worker's own application must answer with a status below
-    /// 500 before the worker is ready ([`crate::event_loop::readiness_check`]).
+    /// The path, and the query if there is one, that the application must answer with a status below 500 before
+    /// the worker is ready ([`crate::event_loop::readiness_check`]).
     pub reload_check: Option<String>,
+}
+
+impl Settings {
+    /// The default of [`Settings::header_map`].
+    pub const HEADER_MAP: HeaderMap = HeaderMap::Drop;
+    /// The default of [`Settings::server_header`].
+    pub const SERVER_HEADER: bool = true;
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-            header_map: HeaderMap::Drop,
-            server_header: true,
+            limits: Limits::DEFAULT,
+            timeouts: Timeouts::DEFAULT,
+            header_map: Self::HEADER_MAP,
+            server_header: Self::SERVER_HEADER,
             root_path: String::new(),
             body_temp_dir: std::env::temp_dir(),
             multiprocess: true,
@@ -45,38 +53,50 @@ impl Default for Settings {
     }
 }
 
-/// Bounds on what one peer can make a worker hold or do. Bytes, unless the name says otherwise.
+/// Limits on what one peer can make a worker hold or do.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Longest request line, its CRLF not counted; above it 414.
+    /// Maximum length of a request line without its CRLF; a longer one gets 414.
     pub request_line_bytes: usize,
-    /// Most header fields; above it 431.
+    /// Maximum number of header fields; more get 431.
     pub header_count: usize,
-    /// Longest header field line, its CRLF not counted; above it 431.
+    /// Maximum length of a header field line without its CRLF; a longer one gets 431.
     pub header_field_bytes: usize,
-    /// Longest whole head; above it 431.
+    /// Maximum length of the whole head; a longer one gets 431.
     pub head_bytes: usize,
-    /// Longest request body; above it 413; 0 is unlimited.
+    /// Maximum length of a request body; a longer one gets 413 (0 is unlimited).
     pub body_bytes: u64,
-    /// A body up to this size stays in memory; a longer one goes to an unlinked file.
+    /// A body up to this length stays in memory; a longer one goes to an unlinked file.
     pub body_memory_bytes: usize,
-    /// Requests that one connection may send; 0 is unlimited.
+    /// Maximum number of requests on one connection (0 is unlimited).
     pub requests_per_connection: u32,
-    /// Connections one worker holds; above it the longest idle one is closed. Descriptors may set a lower
-    /// bound ([`Limits::connections_within`]).
+    /// Maximum number of connections of one worker; beyond it the longest idle one is closed. The limit of
+    /// descriptors may allow fewer ([`Limits::connections_within`]).
     pub connections: usize,
 }
 
-/// Descriptors that a worker leaves to its listeners, spools and the application: a quarter of all, but no
-/// fewer and no more than these.
+/// How many descriptors a worker reserves for its listeners, spools and the application: a quarter of all, within
+/// these bounds.
 const RESERVED_DESCRIPTORS: RangeInclusive<u64> = 32..=256;
 
 impl Limits {
-    /// How many connections a worker holds that may open so many descriptors: [`Limits::connections`], but
-    /// no more than leave something for all else.
+    /// The limits of a server that is given none.
+    pub const DEFAULT: Self = Self {
+        request_line_bytes: 8190,
+        header_count: 100,
+        header_field_bytes: 8190,
+        head_bytes: 64 * 1024,
+        body_bytes: 1 << 30,
+        body_memory_bytes: 512 * 1024,
+        requests_per_connection: 0,
+        connections: 10_000,
+    };
+
+    /// The maximum number of connections of a worker with this limit of descriptors: [`Limits::connections`], but
+    /// not more than leave the reserved ones.
     pub fn connections_within(&self, descriptors: u64) -> usize {
-        let (least, most) = RESERVED_DESCRIPTORS.into_inner();
-        let reserved = (descriptors / 4).clamp(least, most);
+        let (min, max) = RESERVED_DESCRIPTORS.into_inner();
+        let reserved = (descriptors / 4).clamp(min, max);
         let possible = usize::try_from(descriptors.saturating_sub(reserved)).unwrap_or(usize::MAX);
         self.connections.min(possible.max(1))
     }
@@ -84,60 +104,69 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            request_line_bytes: 8190,
-            header_count: 100,
-            header_field_bytes: 8190,
-            head_bytes: 64 * 1024,
-            body_bytes: 1 << 30,
-            body_memory_bytes: 512 * 1024,
-            requests_per_connection: 0,
-            connections: 10_000,
-        }
+        Self::DEFAULT
     }
 }
 
-/// How long a peer may take before its connection is given up.
+/// How long a peer may take before the worker gives its connection up.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// From the first byte of a head to its last, whatever trickles in between; then 408.
+    /// From the first byte of a head to its last; then 408.
     pub head: Duration,
-    /// Between two pieces of a body; also the window over which [`Timeouts::body_rate_bytes`] is
-    /// measured; then 408.
+    /// For the next byte of a body, and the window over which [`Timeouts::body_rate_bytes`] is measured; then
+    /// 408.
     pub body: Duration,
-    /// Least bytes of body in one window of [`Timeouts::body`].
+    /// Minimum number of body bytes in one window of [`Timeouts::body`].
     pub body_rate_bytes: u64,
-    /// An idle kept connection is closed after this, without a word.
+    /// For the next request of a kept connection; then the connection is closed.
     pub keep_alive: Duration,
-    /// Without any progress of a response; then the connection is closed.
+    /// For the next progress of a response; then the connection is closed.
     pub write: Duration,
-    /// How long the next bytes of a refused request are waited for, to be thrown away (RFC 9112 §9.6).
+    /// For the next bytes of a refused request, which are discarded (RFC 9112 §9.6).
     pub linger: Duration,
-    /// How long they are thrown away in all.
+    /// For all of these bytes together.
     pub linger_total: Duration,
+}
+
+impl Timeouts {
+    /// The default of `--body-min-rate`, in bytes per second.
+    pub const BODY_MIN_RATE_BYTES: u64 = 512;
+    /// The timeouts of a server that is given none.
+    pub const DEFAULT: Self = Self {
+        head: Duration::from_secs(30),
+        body: Duration::from_secs(Self::BODY_SECONDS),
+        body_rate_bytes: Self::BODY_MIN_RATE_BYTES * Self::BODY_SECONDS,
+        keep_alive: Duration::from_secs(75),
+        write: Duration::from_secs(60),
+        linger: Duration::from_secs(2),
+        linger_total: Duration::from_secs(30),
+    };
+    const BODY_SECONDS: u64 = 30;
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            head: Duration::from_secs(30),
-            body: Duration::from_secs(30),
-            body_rate_bytes: 512 * 30,
-            keep_alive: Duration::from_secs(75),
-            write: Duration::from_secs(60),
-            linger: Duration::from_secs(2),
-            linger_total: Duration::from_secs(30),
-        }
+        Self::DEFAULT
     }
 }
 
-/// What happens to a request header whose name has `_`, and so would pose as one with `-` in environ.
+/// What happens to a header field whose name contains `_`: in `environ` it would look like one with `-`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderMap {
-    /// The field is left out and counted.
+    /// The field is dropped and counted.
     Drop,
     /// The request is answered 400.
     Refuse,
+}
+
+impl HeaderMap {
+    /// How `--header-map` writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Refuse => "refuse",
+        }
+    }
 }
 
 /// `MODULE:ATTR` and how to load it.
@@ -145,24 +174,24 @@ pub enum HeaderMap {
 pub struct AppSpec {
     /// Dotted module path.
     pub module: String,
-    /// Dotted attribute; `None` tries `app`, then `application`.
+    /// Dotted attribute; `None` tries `app` and then `application`.
     pub attribute: Option<String>,
-    /// Whether the attribute is called without arguments to make the application.
+    /// Whether the application is what a call of the attribute without arguments returns.
     pub is_factory: bool,
-    /// Folder to change to first; the current one otherwise. It goes to the front of `sys.path`.
+    /// The directory to change to first, by default the current one. It goes to the front of `sys.path`.
     pub chdir: Option<PathBuf>,
-    /// Further folders for `sys.path`, before that one.
+    /// Further directories for `sys.path`, before that one.
     pub pythonpath: Vec<PathBuf>,
-    /// Environment of the workers, over the inherited one.
+    /// Environment variables of the workers, beside the inherited ones.
     pub env: Vec<(String, String)>,
-    /// What else of the application's is called, and when.
+    /// Further functions of the application to call, and when.
     pub hooks: Hooks,
 }
 
-/// Functions of the application's that are called beside it.
+/// Functions of the application that arctos calls at certain moments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// `--on-start`: once for a load of the code, before the first worker.
+    /// `--on-start`: once per generation, before its first worker.
     pub on_start: Vec<HookName>,
     /// `--pre-fork`: in the zygote, before each worker.
     pub pre_fork: Vec<HookName>,
@@ -170,9 +199,9 @@ pub struct Hooks {
     pub post_fork: Vec<HookName>,
     /// `--worker-ready`: in each worker, before it serves.
     pub worker_ready: Vec<HookName>,
-    /// `--worker-exit`: in each worker that is told to leave, after its last request.
+    /// `--worker-exit`: in each worker that exits on request, after its last request.
     pub worker_exit: Vec<HookName>,
-    /// What the server is called, for them to be told.
+    /// The name of the server, which the hooks get as an argument.
     pub server_name: String,
 }
 
@@ -194,24 +223,24 @@ impl fmt::Display for HookName {
 /// When a hook is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// Once for a load of the code.
+    /// Once per generation.
     OnStart,
     /// Before a worker is forked with the application.
     PreFork,
-    /// At the beginning of a worker.
+    /// When a worker starts, before it loads the application.
     PostFork,
-    /// A worker has the application, and is about to serve.
+    /// When a worker has loaded the application and is about to serve.
     WorkerReady,
-    /// A worker has served, and is about to end.
+    /// When a worker has served its last request and is about to exit.
     WorkerExit,
 }
 
 impl Moment {
-    /// All of them, in the order in which they come.
+    /// All moments, in their order.
     pub const ALL: [Self; 5] =
         [Self::OnStart, Self::PreFork, Self::PostFork, Self::WorkerReady, Self::WorkerExit];
 
-    /// The option that names its hooks.
+    /// The option that names the hooks of this moment.
     pub fn option(self) -> &'static str {
         match self {
             Self::OnStart => "--on-start",
@@ -224,7 +253,7 @@ impl Moment {
 }
 
 impl Hooks {
-    /// Those of a moment, in their order.
+    /// The hooks of a moment, in their order.
     pub fn of(&self, moment: Moment) -> &[HookName] {
         match moment {
             Moment::OnStart => &self.on_start,
@@ -241,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_leave_descriptors_for_all_else() {
+    fn connections_leave_descriptors_for_everything_else() {
         let limits = |connections| Limits { connections, ..Limits::default() };
         let of_10_000 = |descriptors| limits(10_000).connections_within(descriptors);
         assert_eq!(of_10_000(128), 96);

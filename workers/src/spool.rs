@@ -1,8 +1,8 @@
-//! A request body: in memory up to a limit, then in an unlinked temporary file.
+//! The spool of a request body: in memory up to a limit, then in an unlinked temporary file.
 //!
-//! The file comes from the crate tempfile: O_TMPFILE where the file system has it, else a file that
-//! is unlinked at once. The spool keeps its own position and uses pread(2) and
-//! pwrite(2), so rewinding costs nothing and an append that failed half-way leaves what was there.
+//! The crate tempfile creates the file: with O_TMPFILE if the file system supports it, otherwise a file that it
+//! unlinks at once. The spool keeps its own position and uses pread(2) and pwrite(2), so rewinding costs nothing,
+//! and an append that fails half-way leaves what was there.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -10,45 +10,47 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::process::fork_guard::Mark;
+use crate::process::fork_guard::FdGuard;
 
-/// Pieces of a body are gathered up to this before they are written: each chunk of a chunked body is a
-/// piece, and may have a single byte. Longer ones are written at once.
+/// Small pieces of a body are collected up to this length before they are written. Each chunk of a chunked body is
+/// a piece, and may have a single byte. Longer pieces are written at once.
 const GATHER_BYTES: usize = 16 * 1024;
 
-/// A request body, first written, then rewound and read.
+/// A request body that is first written, then rewound and read.
 pub struct Spool {
     memory_bytes: usize,
     dir: PathBuf,
     store: Store,
-    /// The next byte to read; at most the length.
+    /// The next byte to read, at most the length.
     position: u64,
 }
 
 enum Store {
     Memory(Vec<u8>),
     File {
-        /// Until it is the application's: a child that it forks then has that file like any other of its own.
-        guard: Option<Mark>,
+        /// Guards the file until the application gets it. A child that the application forks then has the file
+        /// like any other one.
+        guard: Option<FdGuard>,
         file: File,
-        /// Bytes in the file.
+        /// The number of bytes in the file.
         written: u64,
-        /// What follows them and is not written yet: less than [`GATHER_BYTES`].
+        /// The bytes after those, which are not written yet: less than [`GATHER_BYTES`].
         gathered: Vec<u8>,
     },
 }
 
 impl Spool {
-    /// An empty spool that keeps up to `memory_bytes` in memory; the file, if one is needed, is made
-    /// in `dir` (mode 0600, unlinked at once).
+    /// An empty spool that keeps up to `memory_bytes` in memory. If it needs a file, it creates it in `dir` with
+    /// mode 0600, and unlinks it at once.
     pub fn new(memory_bytes: usize, dir: &Path) -> Self {
         let store = Store::Memory(Vec::new());
         Self { memory_bytes, dir: dir.to_owned(), store, position: 0 }
     }
 
-    /// Appends; small pieces may be written with a later call, or by [`Spool::rewind`].
-    /// `ErrorKind::StorageFull` and `QuotaExceeded` are the caller's 507. After an error the spool is as it
-    /// was before.
+    /// Appends bytes. Small pieces may be written by a later call or by [`Spool::rewind`].
+    ///
+    /// Errors: those of the file. The caller answers `StorageFull` and `QuotaExceeded` with 507. After an error the
+    /// spool is as it was before.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.store {
             Store::Memory(memory) if memory.len() + bytes.len() <= self.memory_bytes => {
@@ -60,7 +62,7 @@ impl Spool {
                 file.write_all_at(memory, 0)?;
                 file.write_all_at(bytes, memory.len() as u64)?;
                 let written = (memory.len() + bytes.len()) as u64;
-                let guard = Some(Mark::of(file.as_fd()));
+                let guard = Some(FdGuard::of(file.as_fd()));
                 self.store = Store::File { guard, file, written, gathered: Vec::new() };
             }
             Store::File { gathered, .. } if gathered.len() + bytes.len() < GATHER_BYTES => {
@@ -77,7 +79,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Bytes appended.
+    /// The number of bytes appended.
     pub fn len(&self) -> u64 {
         match &self.store {
             Store::Memory(memory) => memory.len() as u64,
@@ -90,8 +92,8 @@ impl Spool {
         self.len() == 0
     }
 
-    /// Writes what was gathered and goes to the first byte, for the application to read. Children that it forks
-    /// from now on have the file, too.
+    /// Writes what was collected and goes to the first byte, for the application to read. Children that the
+    /// application forks from now on have the file, too.
     pub fn rewind(&mut self) -> io::Result<()> {
         self.write_gathered()?;
         if let Store::File { guard, .. } = &mut self.store {
@@ -112,7 +114,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Reads up to `out.len()` bytes from the current position; 0 only at the end.
+    /// Reads up to `out.len()` bytes from the current position, and returns 0 only at the end.
     pub fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.write_gathered()?;
         let count = match &self.store {
@@ -133,7 +135,7 @@ impl Spool {
         Ok(count)
     }
 
-    /// The unread bytes, where the body lies in memory.
+    /// The unread bytes, if the body lies in memory.
     pub fn in_memory(&self) -> Option<&[u8]> {
         match &self.store {
             Store::Memory(memory) => Some(&memory[self.position as usize..]),
@@ -141,15 +143,15 @@ impl Spool {
         }
     }
 
-    /// Moves the position `count` bytes on; at most to the end.
+    /// Moves the position forward by `count` bytes, at most to the end.
     pub fn skip(&mut self, count: u64) -> io::Result<()> {
         self.position = self.position.saturating_add(count).min(self.len());
         Ok(())
     }
 }
 
-/// Grows by doubling like a vector does, but never past the limit: a body of 300 KB under a limit of
-/// 512 KB must not cost 600.
+/// Grows by doubling as a vector does, but never beyond the limit: with a limit of 512 KB, a body of 300 KB must
+/// not take 600.
 fn reserve(memory: &mut Vec<u8>, more: usize, limit: usize) {
     let needed = memory.len() + more;
     if needed > memory.capacity() {
@@ -158,16 +160,16 @@ fn reserve(memory: &mut Vec<u8>, more: usize, limit: usize) {
     }
 }
 
-/// tempfile leaves the mode of an O_TMPFILE to the umask, which would let others in by way of
-/// /proc/PID/fd.
+/// Creates a temporary file that only its owner can open. tempfile leaves the mode of an O_TMPFILE to the umask,
+/// and other users could open the file through /proc/PID/fd.
 fn unlinked_file(dir: &Path) -> io::Result<File> {
     let file = tempfile::tempfile_in(dir)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
 
-/// pread(2) until something came. The kernel ends early only where the file ends, and the file is as
-/// long as what was written: an early end means that somebody cut it.
+/// Calls pread(2) until it returns bytes. The file is as long as what was written, so an early end means that
+/// something truncated it.
 fn read_some(file: &File, out: &mut [u8], position: u64) -> io::Result<usize> {
     if out.is_empty() {
         return Ok(0);
@@ -244,7 +246,7 @@ mod tests {
     #[test]
     fn small_pieces_are_gathered_before_they_are_written() {
         let mut spool = spool(0);
-        spool.append(b"first").unwrap(); // it makes the file
+        spool.append(b"first").unwrap(); // creates the file
         let in_file = |spool: &Spool| file(spool).unwrap().metadata().unwrap().len();
         for _ in 1..GATHER_BYTES {
             spool.append(b"x").unwrap();
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_has_no_name_and_is_its_owners_alone() {
+    fn the_file_has_no_name_and_only_its_owner_can_open_it() {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::new(0, dir.path());
         spool.append(b"secret").unwrap();
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dir_that_does_not_exist_fails_once_it_is_needed_and_keeps_what_was_there() {
+    fn a_missing_directory_fails_once_it_is_needed_and_loses_nothing() {
         let mut spool = Spool::new(4, Path::new("/nonexistent/dir"));
         spool.append(b"abcd").unwrap();
         assert_eq!(spool.append(b"e").unwrap_err().kind(), io::ErrorKind::NotFound);
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_somebody_cut_is_an_error_not_an_end() {
+    fn a_truncated_file_is_an_error_and_no_end() {
         let mut spool = spool(0);
         spool.append(b"0123456789").unwrap();
         file(&spool).unwrap().set_len(5).unwrap();

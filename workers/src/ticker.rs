@@ -1,16 +1,14 @@
-//! Somebody who lives in the loop's process and has something to do from time to time.
+//! Work of the surrounding process that the event loop does between two turns.
 //!
-//! A worker has none. Where there is no supervisor, as in a server inside its caller's process, the
-//! ticker does what the supervisor would have done between two requests.
+//! A worker has none. An embedded server has no supervisor, and its ticker does what the supervisor would do.
 
 use std::time::Instant;
 
-/// See the module.
+/// Periodic work on the thread of the event loop.
 pub trait Ticker {
-    /// When [`Ticker::turn`] should be called at the latest.
+    /// When [`Ticker::turn`] has to be called at the latest.
     fn next_deadline(&self) -> Option<Instant>;
 
-    /// Called at the end of each turn of the loop: must return at once when nothing is due, and soon
-    /// when something is.
+    /// Called at the end of each turn of the loop. It must return at once if nothing is due, and soon otherwise.
     fn turn(&mut self, now: Instant);
 }

@@ -1,4 +1,30 @@
-//! A worker's init: all that the supervisor hands over when it starts one, and how the worker ends.
+//! Everything that the supervisor hands to a worker when it starts one, and how the worker ends.
+//!
+//! # What makes a worker exit
+//!
+//! | cause | who sends it | what the worker does | exit status |
+//! |---|---|---|---|
+//! | command word `Drain`: graceful stop, reload, scaling down, `ctl recycle`, or a limit is reached (`--max-requests`, `--max-rss`, `--max-lifetime`) | the supervisor, on the scoreboard, with the doorbell | drains: takes what is in the accept queue, closes the listeners, finishes every request, exits | 0 |
+//! | command word `Quick`: quick stop, or a graceful one that runs out of time | the supervisor, likewise | finishes the replies under way and begins no further request | 0 |
+//! | SIGTERM or SIGQUIT | anyone, to this process | drains, but leaves the accept queue to the other workers | 0 |
+//! | SIGINT | anyone, to this process | as for `Quick` | 0 |
+//! | SIGTERM, SIGQUIT or SIGINT before the application is loaded | anyone, to this process | the default action, as nothing was accepted yet | killed by that signal |
+//! | SIGKILL: the time limit of a stop, `--timeout`, `--boot-timeout` or the exit is over, or the loop hangs | the supervisor, to the process group | nothing | killed by SIGKILL |
+//! | end of the control socket, and the supervisor is gone | the kernel | becomes an orphan (`worker.orphaned`): closes and empties the accept queue, shuts the listeners down unless somebody else needs them, and exits within 10 s | 0, or killed by its own timer ([`crate::process::hard_end`]) |
+//! | end of the control socket, but the supervisor runs | the supervisor gave the worker up, or the application closed the descriptor | leaves the accept queue to the other workers (`worker.disconnected`) and exits within 10 s | 0, or killed by its own timer |
+//! | the supervisor ends before the worker is ready, or after its loop | the kernel (PR_SET_PDEATHSIG) | nothing | killed by SIGKILL |
+//! | the application cannot be imported | the worker itself | sends [`CONTROL_BOOT_FAILED`] with the report | 4 |
+//! | user, group, signals, a hook or `--reload-check` fails | the worker itself | sends [`CONTROL_BOOT_FAILED`] with the report | 3 |
+//! | epoll(7) fails, or arctos panics | the worker itself | logs `worker.failed` or `worker.panic` | 70 |
+//! | the application ends the process (`os._exit()`, a crash in C) | the application | nothing: the kernel closes everything | as the application chose, or the signal |
+//! | [`ShutdownRequest::Exit`] in an embedded server | the calling program's signal handler | finishes the replies under way within 2 s; a second request ends it at once | none: [`crate::worker::run_embedded`] returns |
+//!
+//! A worker never recycles itself: it counts, and the supervisor decides. After its loop it runs the application's
+//! exit hooks, threads and `atexit` handlers, which the supervisor limits as it limits a hanging request. A drain that comes before
+//! the worker is ready begins with its first turn. Exit status 0 stands for [`WorkerExit::Done`] and for
+//! [`WorkerExit::Abandoned`]; the latter has logged `worker.abandoned`.
+//!
+//! [`ShutdownRequest::Exit`]: crate::application::ShutdownRequest::Exit
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -13,43 +39,35 @@ use crate::shared::scoreboard::{Header, WorkerEntry};
 use crate::shared::socket_name::SocketName;
 use crate::ticker::Ticker;
 
-/// A worker's init: who it is, what it serves, and how it hears from the supervisor.
+/// Everything that a worker gets: its identity, what it serves, and its connection to the supervisor.
+#[expect(missing_docs, reason = "the types of the other fields say what they are")]
 pub struct WorkerInit {
-    /// Its place.
     pub slot: SlotId,
-    /// Its load of the code.
     pub generation: Generation,
-    /// Its part of the scoreboard.
     pub entry: &'static WorkerEntry,
-    /// The scoreboard's common part.
     pub header: &'static Header,
-    /// One end of a socketpair(2), non-blocking. End of file: the supervisor is gone, or has given this worker
-    /// up. The worker sends
-    /// [`LIFE_READY`] when it can serve, or [`LIFE_FAILED`] and the text of its failure before it
-    /// exits.
-    pub life: OwnedFd,
-    /// The supervisor's process, shared with all who were forked from it.
+    /// The control socket: one end of a socketpair(2), non-blocking. At end of file, the supervisor is gone or
+    /// has given this worker up. The worker sends [`CONTROL_READY`] when it can serve, or
+    /// [`CONTROL_BOOT_FAILED`] and a report before it exits.
+    pub control_fd: OwnedFd,
     pub supervisor: Arc<SupervisorProcess>,
-    /// eventfd(2), non-blocking: rung after every change of the command word, and by the worker's own
-    /// signal handlers.
+    /// eventfd(2), non-blocking. The supervisor rings it after every change of the command word, and the worker's
+    /// own signal handlers do so, too.
     pub doorbell: OwnedFd,
-    /// The listening sockets, shared with all workers, non-blocking.
+    /// Non-blocking, and shared with the other workers.
     pub listeners: Vec<Listener>,
-    /// Configuration.
     pub settings: Settings,
-    /// The log.
     pub log: Log,
-    /// The access log, if there is one.
     pub access_log: Option<OwnedFd>,
-    /// Who else has something to do in this loop, if anybody.
+    /// Work of the surrounding process that the loop does between two turns.
     pub ticker: Option<Box<dyn Ticker>>,
 }
 
 impl WorkerInit {
-    /// Keeps all of it from children of the application, from its first line on. Who closes a descriptor forgets
-    /// it before; the supervisor's process is asked for to the end.
+    /// Keeps every descriptor from children of the application, from its first line on. Whoever closes one
+    /// forgets it first; that of the supervisor's process stays to the end.
     pub fn guard(&self) {
-        let own = [&self.life, &self.doorbell].into_iter().chain(&self.access_log);
+        let own = [&self.control_fd, &self.doorbell].into_iter().chain(&self.access_log);
         let listeners = self.listeners.iter().map(|listener| &listener.socket);
         own.chain(listeners).for_each(|own| fork_guard::guard(own.as_fd()));
         if let Some(process) = self.supervisor.as_fd() {
@@ -58,68 +76,67 @@ impl WorkerInit {
     }
 }
 
-/// A listening socket as a worker sees it.
+/// A listening socket of a worker.
+#[expect(missing_docs, reason = "the types say what the fields are")]
 pub struct Listener {
-    /// The socket.
     pub socket: OwnedFd,
-    /// The address it is bound to (port 0 resolved).
+    /// The address that it is bound to, with port 0 resolved.
     pub name: SocketName,
-    /// Whose it is.
     pub owner: Owner,
 }
 
-/// Who has bound a listening socket, and so may end it.
+/// The process that has bound a listening socket, and so may shut it down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The supervisor: when it is gone, nobody needs the socket.
+    /// The supervisor: once it is gone, nobody needs the socket.
     Supervisor,
-    /// The supervisor, for the workers of one slot alone (`--listen-mode per-slot`).
+    /// The supervisor, for the workers of one slot only (`--listen-mode per-slot`).
     Slot,
-    /// Somebody outside (systemd, `fd://N`), who may go on using it.
+    /// Another process (systemd, `fd://N`), which may go on using the socket.
     Outside,
 }
 
-/// First byte on the life socket: this worker is ready.
-pub const LIFE_READY: u8 = b'R';
-/// First byte on the life socket: this worker cannot boot; UTF-8 text follows up to end of file.
-pub const LIFE_FAILED: u8 = b'F';
+/// First byte from the worker on the control socket: it is ready.
+pub const CONTROL_READY: u8 = b'R';
+/// First byte from the worker on the control socket: it cannot boot. A report in UTF-8 follows up to end of file.
+pub const CONTROL_BOOT_FAILED: u8 = b'F';
 
-/// From the supervisor, on the life socket: the access log was opened anew. A byte that has the new
-/// descriptor with it (SCM_RIGHTS), because a worker may have given up the right to open the file itself.
-pub const LIFE_ACCESS_LOG: u8 = b'L';
+/// From the supervisor on the control socket: the access log was reopened. The new descriptor comes with this
+/// byte (SCM_RIGHTS), because the worker may have given up the permission to open the file itself.
+pub const CONTROL_ACCESS_LOG: u8 = b'L';
 
-/// From the supervisor, and first of all, on the life socket: a byte that has the writing end of a pipe with
-/// it, for the worker's stacks. The supervisor logs what comes out of it.
-pub const LIFE_STACKS: u8 = b'S';
+/// The first message from the supervisor on the control socket. The writing end of a pipe comes with this byte:
+/// the worker writes its stacks there, and the supervisor logs them.
+pub const CONTROL_STACKS: u8 = b'S';
 
-/// Takes what [`LIFE_STACKS`] has brought, before anything else is received. `None` if nothing has, or this
-/// process can have no more descriptors.
-pub fn receive_stacks_pipe(life: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let pipe = match fd::receive_message(life) {
-        Message::Said { word: LIFE_STACKS, descriptor } => descriptor,
+/// Receives the pipe of [`CONTROL_STACKS`], before anything else is received. `None` if it did not come, or if
+/// this process cannot have another descriptor.
+pub fn receive_stacks_pipe(control_fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let pipe = match fd::receive_message(control_fd) {
+        Message::Said { word: CONTROL_STACKS, descriptor } => descriptor,
         Message::Said { .. } | Message::Nothing | Message::Ended => None,
     }?;
     fork_guard::replace_in_children(pipe.as_fd());
     Some(pipe)
 }
 
-/// How a worker ends, and the exit status that says so.
+/// How a worker ends. The module has the table of causes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerExit {
-    /// It was asked to leave and nothing was abandoned.
+    /// It was asked to exit, and every request was finished.
     Done,
-    /// It was asked to leave; requests were cut off.
+    /// It was asked to exit, and requests were aborted.
     Abandoned,
     /// The application could not be imported.
     NotImportable,
-    /// It could not start for another reason.
+    /// It could not boot for another reason.
     NotBooted,
     /// A defect of arctos.
     Internal,
 }
 
 impl WorkerExit {
-    /// The exit status.
+    /// The exit status of the process.
     pub fn code(self) -> i32 {
         match self {
             Self::Done | Self::Abandoned => 0,
@@ -127,6 +144,29 @@ impl WorkerExit {
             Self::NotBooted => 3,
             Self::Internal => 70,
         }
+    }
+}
+
+/// Why a process could not load the application or prepare to serve it.
+///
+/// Workers, zygotes, the run of `--on-start` and `arctos --check` fail with it alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFailure {
+    /// How the process ends.
+    pub exit: WorkerExit,
+    /// The text for the log: what failed, the traceback where there is one, and what to do.
+    pub report: String,
+}
+
+impl BootFailure {
+    /// The application itself cannot be loaded.
+    pub fn not_importable(report: String) -> Self {
+        Self { exit: WorkerExit::NotImportable, report }
+    }
+
+    /// Something other than the application failed.
+    pub fn not_booted(report: String) -> Self {
+        Self { exit: WorkerExit::NotBooted, report }
     }
 }
 
@@ -139,8 +179,8 @@ pub(crate) mod stage {
     use super::*;
     use crate::shared::scoreboard::Scoreboard;
 
-    /// A init with a listener on the loopback interface, and its doorbell.
-    pub(crate) fn init(life: OwnedFd) -> (WorkerInit, EventFd) {
+    /// An init with a listener on the loopback interface, and its doorbell.
+    pub(crate) fn init(control_fd: OwnedFd) -> (WorkerInit, EventFd) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let name = SocketName::Inet(socket.local_addr().unwrap());
@@ -150,7 +190,7 @@ pub(crate) mod stage {
             generation: Generation(1),
             entry: WorkerEntry::detached(),
             header: Scoreboard::create(1).unwrap().header(),
-            life,
+            control_fd,
             supervisor: Arc::new(SupervisorProcess::this()),
             doorbell: doorbell.as_fd().try_clone_to_owned().unwrap(),
             listeners: vec![Listener { socket: socket.into(), name, owner: Owner::Supervisor }],

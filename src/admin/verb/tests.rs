@@ -135,7 +135,7 @@ fn a_worker_that_has_a_process_can_say_where_it_is_also_while_it_starts() {
     slot.ready(now);
     let (pid, answer) = dumped(&slot).unwrap();
     assert_eq!((pid, answer.status), (Pid(70), 200));
-    slot.condemn(now);
+    slot.mark_hung(now);
     assert!(dumped(&slot).is_ok(), "one that hangs is the one to ask");
     assert_eq!(super::dumped(SlotId(2), &[slot]).unwrap_err().status, 404);
 }

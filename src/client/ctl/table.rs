@@ -1,6 +1,6 @@
 //! Samples as a table: a row a metric, its total, and a column a worker where they fit.
 //!
-//! Metrics have the names that the README's table has. Of a distribution, five numbers are shown; its
+//! Metrics have the names that the guide's table has. Of a distribution, five numbers are shown; its
 //! percentiles come from buckets of an octave, in which values are taken to lie evenly, so they can be
 //! wrong by up to a factor of two.
 

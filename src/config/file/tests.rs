@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -5,6 +6,7 @@ use tempfile::TempDir;
 use super::super::{Config, Source};
 use super::*;
 use crate::system::address::BindAddress;
+use crate::system::environment::Environment;
 
 /// A folder with `shop.toml`.
 fn folder_of(toml: impl AsRef<[u8]>) -> TempDir {
@@ -232,7 +234,7 @@ fn a_python_file_is_told_to_be_one() {
     let read = |text: &str| {
         std::fs::write(&path, text).unwrap();
         let options = [(Setting::Config, vec![path.clone().into_os_string()])];
-        let source = Source::of_command_line(options, super::super::Environment::default());
+        let source = Source::of_command_line(options, Environment::default());
         source.unwrap().resolve()
     };
     for text in
@@ -263,7 +265,7 @@ fn a_file_that_cannot_be_read_exits_with_one_and_is_named() {
     let folder = folder_of("");
     let named = |path: &str| {
         let options = [(Setting::Config, vec![path.into()])];
-        let source = Source::of_command_line(options, super::super::Environment::default());
+        let source = Source::of_command_line(options, Environment::default());
         let error = source.unwrap().resolve().unwrap_err();
         (error.to_string(), error.exit_code())
     };

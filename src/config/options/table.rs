@@ -1,8 +1,20 @@
-//! The rows of the table, and how they are written.
+//! The rows of the table of options.
 
-use super::{OptionSpec, Preset, Setting, Takes, Topic};
+use std::time::Duration;
 
-/// A row; its value, how often it is given and its letter are set by the methods below.
+use arctos_worker::settings::{Limits, Settings, Timeouts};
+
+use super::{DefaultValue, OptionSpec, Setting, Takes, Topic};
+use crate::metrics::statsd;
+
+const LIMITS: Limits = Limits::DEFAULT;
+const TIMEOUTS: Timeouts = Timeouts::DEFAULT;
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A row; the methods below set its value, how often it may be given, and its letter.
 const fn row(
     setting: Setting,
     topic: Topic,
@@ -15,7 +27,7 @@ const fn row(
         short: None,
         value: "",
         takes: Takes::Once,
-        default: Preset::Nothing,
+        default: DefaultValue::None,
         topic,
         meaning,
     }
@@ -27,39 +39,40 @@ impl OptionSpec {
         self
     }
 
-    const fn takes(mut self, value: &'static str, takes: Takes, default: Preset) -> Self {
+    const fn takes(mut self, value: &'static str, takes: Takes, default: DefaultValue) -> Self {
         self.value = value;
         self.takes = takes;
         self.default = default;
         self
     }
 
-    const fn once(self, value: &'static str, default: &'static str) -> Self {
-        self.takes(value, Takes::Once, Preset::Text(default))
+    const fn once(self, value: &'static str, default: DefaultValue) -> Self {
+        self.takes(value, Takes::Once, default)
     }
 
     const fn optional(self, value: &'static str) -> Self {
-        self.takes(value, Takes::Once, Preset::Nothing)
+        self.takes(value, Takes::Once, DefaultValue::None)
     }
 
     const fn derived(self, value: &'static str, default: &'static str) -> Self {
-        self.takes(value, Takes::Once, Preset::Derived(default))
+        self.takes(value, Takes::Once, DefaultValue::Derived(default))
     }
 
     const fn hook(self) -> Self {
-        self.takes("MODULE:FUNCTION", Takes::Many(','), Preset::Nothing)
+        self.takes("MODULE:FUNCTION", Takes::Many(','), DefaultValue::None)
     }
 
     const fn switch(self) -> Self {
-        self.takes("on|off", Takes::Switch, Preset::Text("off"))
+        self.takes("on|off", Takes::Switch, DefaultValue::Switch(false))
     }
 }
 
-/// All options, in the order of the help. Names and meanings are gunicorn's where it has them.
+/// All options, in the order of the help. An option that gunicorn also has carries gunicorn's name and meaning.
 ///
-/// No variable may be `ARCTOS_PORT` or begin with `ARCTOS_SERVICE_` or `ARCTOS_PORT_`: Kubernetes
-/// sets these in every pod beside a Service named `arctos`.
+/// No variable may be `ARCTOS_PORT` or begin with `ARCTOS_SERVICE_` or `ARCTOS_PORT_`: Kubernetes sets these in
+/// every pod beside a Service named `arctos`.
 pub const OPTIONS: &[OptionSpec] = {
+    use DefaultValue::{Count, Size, Switch, Time, Word};
     use Setting as S;
     use Topic as T;
     &[
@@ -67,17 +80,19 @@ pub const OPTIONS: &[OptionSpec] = {
             S::Application,
             T::Application,
             "app",
-            "Module, in dots, and the WSGI callable in it; without `:ATTR` its `app`, then its \
-             `application`. `MODULE:create_app()` calls a factory.",
+            "WSGI callable to serve: a dotted module name and the callable in it. Without \
+             `:ATTR`, arctos looks for `app`, then for `application`. `MODULE:create_app()` \
+             calls a factory.",
         )
-        .takes("MODULE:ATTR", Takes::Positional, Preset::Nothing),
+        .takes("MODULE:ATTR", Takes::Positional, DefaultValue::None),
         row(
             S::Config,
             T::Application,
             "config",
-            "TOML file of options, each under its long name: `workers = 4`. The command line and \
-             `ARCTOS_*` win over it, a list as a whole. A reload reads it again. A relative FILE \
-             starts in the folder of the start; paths in it start where those of all options do.",
+            "Read options from this TOML file, each under its long name: `workers = 4`. The \
+             command line and `ARCTOS_*` take precedence; a list replaces the file's list. A \
+             reload reads the file again. A relative FILE starts in the directory that arctos \
+             was started in; paths inside the file start where those of all options do.",
         )
         .letter('c')
         .optional("FILE"),
@@ -85,170 +100,182 @@ pub const OPTIONS: &[OptionSpec] = {
             S::Factory,
             T::Application,
             "factory",
-            "ATTR is a function without arguments that makes the application.",
+            "Call ATTR, a function without arguments, to get the application.",
         )
         .switch(),
         row(
             S::Chdir,
             T::Application,
             "chdir",
-            "Folder that the application runs in and is imported from. Relative paths of all \
-             options start there.",
+            "Change to this directory before the application is loaded, and import from it. \
+             Relative paths of all options start there.",
         )
-        .derived("DIR", "the current one"),
+        .derived("DIR", "the current directory"),
         row(
             S::PythonPath,
             T::Application,
             "pythonpath",
-            "Further folders to import from, before that one; separated by commas.",
+            "Additional directories to import from, searched before `--chdir`; separated by \
+             commas.",
         )
-        .takes("DIR", Takes::Many(','), Preset::Nothing),
+        .takes("DIR", Takes::Many(','), DefaultValue::None),
         row(
             S::Env,
             T::Application,
             "env",
-            "Sets an environment variable of the workers. `ARCTOS_ENV` has one in a line.",
+            "Set an environment variable in the workers. `ARCTOS_ENV` takes one per line.",
         )
         .letter('e')
-        .takes("KEY=VALUE", Takes::Many('\n'), Preset::Nothing),
+        .takes("KEY=VALUE", Takes::Many('\n'), DefaultValue::None),
         row(
             S::Bind,
             T::Listening,
             "bind",
-            "Where to listen: `HOST:PORT`, `[IPv6]:PORT`, `:PORT` (all addresses), `PORT` \
-             (127.0.0.1), `unix:/path`, `unix:@abstract`, `fd://N`. A name is bound at each of \
-             its addresses. `ARCTOS_BIND` separates by commas.",
+            "Address to listen on: `HOST:PORT`, `[IPv6]:PORT`, `:PORT` (all addresses), \
+             `PORT` (127.0.0.1), `unix:/path`, `unix:@abstract` or `fd://N`. A host name is \
+             bound at each of its addresses. `ARCTOS_BIND` separates addresses by commas.",
         )
         .letter('b')
         .takes(
             "ADDRESS",
             Takes::Many(','),
-            Preset::Derived("systemd's sockets; else `0.0.0.0:$PORT`; else `127.0.0.1:8000`"),
+            DefaultValue::Derived("systemd's sockets, else `0.0.0.0:$PORT`, else `127.0.0.1:8000`"),
         ),
         row(
             S::ReusePort,
             T::Listening,
             "reuse-port",
-            "Share the address with another server of the same user that is bound there already.",
+            "Share the address with another server of the same user that already listens \
+             there.",
         )
         .switch(),
         row(
             S::ListenMode,
             T::Listening,
             "listen-mode",
-            "One socket for all workers, so that an idle one takes the next connection; or one \
-             for each.",
+            "Open one socket for all workers (`shared`), so that an idle worker takes the \
+             next connection, or one for each worker (`per-slot`).",
         )
-        .once("shared|per-slot", "shared"),
-        row(S::Backlog, T::Listening, "backlog", "Connections that may wait to be accepted.")
-            .once("N", "2048"),
+        .once("shared|per-slot", Word("shared")),
+        row(
+            S::Backlog,
+            T::Listening,
+            "backlog",
+            "Maximum number of connections that wait to be accepted, per socket.",
+        )
+        .once("N", Count(2048)),
         row(
             S::UnixSocketMode,
             T::Listening,
             "unix-socket-mode",
-            "Permissions of `unix:/path`; to connect takes the right to write. The socket belongs \
-             to `--user` and `--group`.",
+            "Permissions of `unix:/path`; connecting requires write permission. The socket \
+             belongs to `--user` and `--group`.",
         )
-        .once("MODE", "0660"),
+        .once("MODE", Word("0660")),
         row(
             S::MaxConnections,
             T::Listening,
             "max-connections",
-            "Maximum connections per worker; above it, the worker closes the one that has been idle longest. The \
-             limit of open descriptors may lower it.",
+            "Maximum connections per worker; above it, the worker closes the connection that \
+             has been idle longest. The limit of open descriptors may lower it.",
         )
-        .once("N", "10000"),
+        .once("N", Count(LIMITS.connections as u64)),
         row(
             S::AdminBind,
             T::Listening,
             "admin-bind",
-            "Where the supervisor answers operators, in the notation of `--bind`; no \
-             `unix:@abstract` and no `fd://N`. `unix:/path` is for the owner alone; TCP asks nobody \
-             who they are. `ARCTOS_ADMIN_BIND` separates by commas.",
+            "Serve `/status`, `/metrics` and `arctos ctl` at this address, in the notation of \
+             `--bind` except `unix:@abstract` and `fd://N`. Only the owner can connect to \
+             `unix:/path`; TCP authenticates nobody. `ARCTOS_ADMIN_BIND` separates addresses \
+             by commas.",
         )
-        .takes("ADDRESS", Takes::Many(','), Preset::Nothing),
-        row(S::Workers, T::Processes, "workers", "Worker processes at start.")
+        .takes("ADDRESS", Takes::Many(','), DefaultValue::None),
+        row(S::Workers, T::Processes, "workers", "Number of worker processes at start.")
             .letter('w')
-            .derived("N", "`$WEB_CONCURRENCY`; else the CPUs of the cgroup quota, at least 2"),
+            .derived("N", "`$WEB_CONCURRENCY`, else the CPUs of the cgroup quota, at least 2"),
         row(
             S::Preload,
             T::Processes,
             "preload",
-            "Import the application once, in a zygote that forks the workers, so that they share its \
-             memory. A reload imports the new code in a new zygote.",
+            "Import the application once, in a zygote process that forks the workers, so that \
+             they share its memory. A reload imports the new code in a new zygote.",
         )
         .switch(),
         row(
             S::MaxRequests,
             T::Processes,
             "max-requests",
-            "Replace a worker after so many requests, when its successor is ready. 0: never.",
+            "Recycle a worker after N requests, once its replacement is ready (0 disables).",
         )
-        .once("N", "0"),
+        .once("N", Count(0)),
         row(
             S::MaxRequestsJitter,
             T::Processes,
             "max-requests-jitter",
-            "Each worker gets a number of requests more, between 0 and this, so that they are not \
-             replaced together.",
+            "Add up to N requests to `--max-requests`, at random for each worker, so that \
+             workers are not recycled together.",
         )
         .derived("N", "a tenth of `--max-requests`"),
         row(
             S::MaxRss,
             T::Processes,
             "max-rss",
-            "Replace a worker whose resident memory is above this. 0: never.",
+            "Recycle a worker whose resident memory exceeds this size (0 disables).",
         )
-        .once("SIZE", "0"),
+        .once("SIZE", Size(0)),
         row(
             S::MaxLifetime,
             T::Processes,
             "max-lifetime",
-            "Replace a worker after this and up to a tenth more, another part for each. 0: never.",
+            "Recycle a worker after this time plus up to a tenth, at random for each worker \
+             (0 disables).",
         )
-        .once("TIME", "0"),
+        .once("TIME", Time(Duration::ZERO)),
         row(
             S::ReloadCheck,
             T::Processes,
             "reload-check",
-            "Before the first worker of a reload takes part, its application must answer a GET of \
-             this path, such as `/health`, with a status below 500; else the old code serves on.",
+            "Before the first worker of a reload serves, require a status below 500 from its \
+             application for a GET of this path, such as `/health`; otherwise the old code \
+             stays.",
         )
         .optional("PATH"),
         row(
             S::OnStart,
             T::Processes,
             "on-start",
-            "Function to call once for a load of the code, before its first worker: in a process of its \
-             own, or with `--preload` in the zygote, before the application is imported.",
+            "Function to call once per load of the code, before the first worker starts: in a \
+             process of its own, or with `--preload` in the zygote before it imports the \
+             application.",
         )
         .hook(),
         row(
             S::PreFork,
             T::Processes,
             "pre-fork",
-            "Function to call in the zygote of `--preload`, which it needs, before each fork.",
+            "Function to call in the zygote before each fork; requires `--preload`.",
         )
         .hook(),
         row(
             S::PostFork,
             T::Processes,
             "post-fork",
-            "Function to call in each worker first, before it imports the application.",
+            "Function to call first in each worker, before it imports the application.",
         )
         .hook(),
         row(
             S::WorkerReady,
             T::Processes,
             "worker-ready",
-            "Function to call in each worker that has the application, before it serves.",
+            "Function to call in each worker once it has loaded the application, before it \
+             serves.",
         )
         .hook(),
         row(
             S::WorkerExit,
             T::Processes,
             "worker-exit",
-            "Function to call in each worker that was told to leave, after its last request.",
+            "Function to call in each worker that was asked to exit, after its last request.",
         )
         .hook(),
         row(S::User, T::Processes, "user", "User, by name or number, that workers run as.")
@@ -256,231 +283,257 @@ pub const OPTIONS: &[OptionSpec] = {
             .optional("USER"),
         row(S::Group, T::Processes, "group", "Group, by name or number, that workers run as.")
             .letter('g')
-            .derived("GROUP", "the user's"),
+            .derived("GROUP", "the user's group"),
         row(
             S::AllowNewPrivileges,
             T::Processes,
             "allow-new-privileges",
-            "Let workers that run as another `--user` gain privileges through the programs that they run: setuid \
-             and setgid ones, such as sudo and sendmail, and those with file capabilities.",
+            "Let workers that run as another `--user` gain privileges through programs that \
+             they execute: setuid and setgid programs such as sudo and sendmail, and programs \
+             with file capabilities.",
         )
         .switch(),
         row(
             S::Umask,
             T::Processes,
             "umask",
-            "File mode creation mask of the workers, octal with a leading 0.",
+            "File mode creation mask of the workers, in octal with a leading 0.",
         )
         .letter('m')
         .optional("MASK"),
         row(S::Name, T::Processes, "name", "Name of the processes in ps(1).")
             .letter('n')
             .optional("NAME"),
-        row(S::Pid, T::Processes, "pid", "File for the supervisor's process id.")
+        row(S::Pid, T::Processes, "pid", "File to write the supervisor's process ID to.")
             .letter('p')
             .optional("FILE"),
         row(
             S::Timeout,
             T::Times,
             "timeout",
-            "For one request. A worker in one that takes longer is killed and replaced; the request \
-             and the worker's Python stack are in the log. 0: no limit.",
+            "Time limit for one request. A worker that takes longer is killed and replaced; \
+             the log names the request and shows the worker's Python stack (0 disables).",
         )
         .letter('t')
-        .once("TIME", "30s"),
+        .once("TIME", Time(seconds(30))),
         row(
             S::GracefulTimeout,
             T::Times,
             "graceful-timeout",
-            "For a graceful stop as a whole; what still runs then is abandoned.",
+            "Time limit for a graceful stop; requests still running then are aborted.",
         )
-        .once("TIME", "25s"),
+        .once("TIME", Time(seconds(25))),
         row(
             S::DrainDelay,
             T::Times,
             "drain-delay",
-            "How long to go on accepting after SIGTERM, while balancers still send. `auto`: 5s in \
-             Kubernetes, else 0.",
+            "Time to keep accepting connections after SIGTERM, while load balancers still \
+             send them. `auto` is 5s in Kubernetes and 0 elsewhere.",
         )
-        .once("auto|TIME", "auto"),
+        .once("auto|TIME", Word("auto")),
         row(
             S::BootTimeout,
             T::Times,
             "boot-timeout",
-            "For a worker to import the application and be ready.",
+            "Time limit for a worker to import the application and become ready.",
         )
-        .once("TIME", "60s"),
+        .once("TIME", Time(seconds(60))),
         row(
             S::KeepAlive,
             T::Times,
             "keep-alive",
-            "An idle connection is closed after this; keep it longer than the proxy in front \
-             does.",
+            "Maximum idle time of a connection between requests; then it is closed. Keep it \
+             longer than that of the proxy in front.",
         )
-        .once("TIME", "75s"),
+        .once("TIME", Time(TIMEOUTS.keep_alive)),
         row(
             S::HeaderTimeout,
             T::Times,
             "header-timeout",
-            "From the first byte of a request's head to its last; then 408.",
+            "Time limit for receiving a request head, from its first byte to its last; then \
+             408.",
         )
-        .once("TIME", "30s"),
+        .once("TIME", Time(TIMEOUTS.head)),
         row(
             S::BodyTimeout,
             T::Times,
             "body-timeout",
-            "Without a byte of a request's body; then 408. Also the window of `--body-min-rate`.",
+            "Maximum wait for the next byte of a request body; then 408. Also the window of \
+             `--body-min-rate`.",
         )
-        .once("TIME", "30s"),
+        .once("TIME", Time(TIMEOUTS.body)),
         row(
             S::BodyMinRate,
             T::Times,
             "body-min-rate",
-            "Least bytes a second of a request's body, over `--body-timeout`; then 408. 0: no \
-             least rate.",
+            "Minimum request-body rate in bytes per second, averaged over `--body-timeout`; \
+             slower requests get 408 (0 disables).",
         )
-        .once("SIZE", "512"),
+        .once("SIZE", Size(Timeouts::BODY_MIN_RATE_BYTES)),
         row(
             S::WriteTimeout,
             T::Times,
             "write-timeout",
-            "Without any progress of a response; then the connection is closed.",
+            "Maximum time without progress of a response; then the connection is closed.",
         )
-        .once("TIME", "60s"),
+        .once("TIME", Time(TIMEOUTS.write)),
         row(
             S::LimitRequestLine,
             T::Limits,
             "limit-request-line",
-            "Longest request line; above it 414.",
+            "Maximum length of the request line; longer ones get 414.",
         )
-        .once("SIZE", "8190"),
+        .once("SIZE", Size(LIMITS.request_line_bytes as u64)),
         row(
             S::LimitRequestFields,
             T::Limits,
             "limit-request-fields",
-            "Most header fields; above it 431.",
+            "Maximum number of header fields; requests with more get 431.",
         )
-        .once("N", "100"),
+        .once("N", Count(LIMITS.header_count as u64)),
         row(
             S::LimitRequestFieldSize,
             T::Limits,
             "limit-request-field-size",
-            "Longest header field; above it 431.",
+            "Maximum length of a header field; longer ones get 431.",
         )
-        .once("SIZE", "8190"),
+        .once("SIZE", Size(LIMITS.header_field_bytes as u64)),
         row(
             S::LimitRequestHead,
             T::Limits,
             "limit-request-head",
-            "Longest request line and header fields together; above it 431.",
+            "Maximum length of the request line and the header fields together; longer heads \
+             get 431.",
         )
-        .once("SIZE", "64K"),
+        .once("SIZE", Size(LIMITS.head_bytes as u64)),
         row(
             S::LimitRequestBody,
             T::Limits,
             "limit-request-body",
-            "Longest request body; above it 413. 0: no limit.",
+            "Maximum length of a request body; longer ones get 413 (0 disables).",
         )
-        .once("SIZE", "1G"),
+        .once("SIZE", Size(LIMITS.body_bytes)),
         row(
             S::BodyMemory,
             T::Limits,
             "body-memory",
-            "A longer request body goes to an unlinked file.",
+            "Maximum length of a request body that is kept in memory; longer ones go to an \
+             unlinked temporary file.",
         )
-        .once("SIZE", "512K"),
-        row(S::BodyTempDir, T::Limits, "body-temp-dir", "Folder of these files.")
-            .derived("DIR", "`$TMPDIR`, else `/tmp`"),
+        .once("SIZE", Size(LIMITS.body_memory_bytes as u64)),
+        row(
+            S::BodyTempDir,
+            T::Limits,
+            "body-temp-dir",
+            "Directory for the temporary files of request bodies.",
+        )
+        .derived("DIR", "`$TMPDIR`, else `/tmp`"),
         row(
             S::MaxRequestsPerConnection,
             T::Limits,
             "max-requests-per-connection",
-            "Requests that one connection may send. 0: no limit; 1: no keep-alive.",
+            "Maximum number of requests per connection (0 disables; 1 turns keep-alive off).",
         )
-        .once("N", "0"),
+        .once("N", Count(LIMITS.requests_per_connection as u64)),
         row(
             S::HeaderMap,
             T::Http,
             "header-map",
-            "A header with `_` in its name, which could pose as one with `-`: leave it out, or \
-             answer 400.",
+            "Drop, or refuse with 400, a header whose name contains `_`, because environ \
+             cannot tell it from one with `-`.",
         )
-        .once("drop|refuse", "drop"),
-        row(S::ServerHeader, T::Http, "server-header", "Whether responses say `Server: arctos`.")
-            .once("on|off", "on"),
+        .once("drop|refuse", Word(Settings::HEADER_MAP.word())),
+        row(S::ServerHeader, T::Http, "server-header", "Send `Server: arctos` in responses.")
+            .once("on|off", Switch(Settings::SERVER_HEADER)),
         row(
             S::RootPath,
             T::Http,
             "root-path",
-            "SCRIPT_NAME: the path that a proxy serves the application under, such as `/shop`.",
+            "SCRIPT_NAME: the path that a proxy serves the application under, such as \
+             `/shop`.",
         )
         .optional("PATH"),
-        row(S::LogLevel, T::Logging, "log-level", "Least level written to standard error.")
-            .once("LEVEL", "info"),
-        row(S::LogFormat, T::Logging, "log-format", "How lines are written.")
-            .once("text|json", "text"),
+        row(
+            S::LogLevel,
+            T::Logging,
+            "log-level",
+            "Minimum level of the lines that are written to standard error: `debug`, `info`, \
+             `warning`, `error` or `critical`.",
+        )
+        .once("LEVEL", Word("info")),
+        row(S::LogFormat, T::Logging, "log-format", "Format of log lines.")
+            .once("text|json", Word("text")),
         row(
             S::AccessLogfile,
             T::Logging,
             "access-logfile",
-            "Write a line for each request to this file, or `-` for standard output.",
+            "Write a line for each request to this file, or to standard output if FILE is \
+             `-`.",
         )
         .optional("FILE"),
         row(
             S::Statsd,
             T::Metrics,
             "statsd",
-            "Send metrics: to `--statsd-host` where that is given; with `auto` also to the Datadog \
-             agent that `DD_DOGSTATSD_URL`, or `DD_AGENT_HOST` and `DD_DOGSTATSD_PORT`, names, and \
-             tagged as `DD_*` says; with `off` nowhere.",
+            "Send metrics to `--statsd-host`, if that is given. `auto` falls back to the \
+             Datadog agent that `DD_DOGSTATSD_URL`, or `DD_AGENT_HOST` and \
+             `DD_DOGSTATSD_PORT`, names, and adds the tags of `DD_*`; `off` sends nothing.",
         )
-        .once("on|off|auto", "on"),
+        .once("on|off|auto", Word("on")),
         row(
             S::StatsdHost,
             T::Metrics,
             "statsd-host",
-            "Where to send metrics: `HOST`, `HOST:PORT`, `[IPv6]:PORT`, over UDP, port 8125 if \
-             none is given; or `unix:///path`, a datagram socket.",
+            "Address to send metrics to: `HOST`, `HOST:PORT` or `[IPv6]:PORT` over UDP (port \
+             8125 if none is given), or `unix:///path`, a datagram socket.",
         )
         .optional("ADDRESS"),
         row(
             S::StatsdPrefix,
             T::Metrics,
             "statsd-prefix",
-            "What every name begins with, before a dot. `''`, or `.` in a variable: nothing.",
+            "Prefix of every metric name, followed by a dot (`''`, or `.` in a variable, \
+             disables it).",
         )
-        .once("PREFIX", "arctos"),
-        row(S::StatsdInterval, T::Metrics, "statsd-interval", "How often metrics are sent.")
-            .once("TIME", "2s"),
+        .once("PREFIX", Word("arctos")),
+        row(
+            S::StatsdInterval,
+            T::Metrics,
+            "statsd-interval",
+            "Interval at which metrics are sent.",
+        )
+        .once("TIME", Time(statsd::INTERVAL)),
         row(
             S::StatsdFormat,
             T::Metrics,
             "statsd-format",
-            "`dogstatsd` has tags and distributions; `plain` has neither, and sums over workers. \
-             `auto`: `dogstatsd` where there is anything to tag or the agent is Datadog's.",
+            "Format of metrics: `dogstatsd` has tags and distributions; `plain` has neither \
+             and sums over workers. `auto` chooses `dogstatsd` if there is a tag to send or \
+             the agent is Datadog's.",
         )
-        .once("dogstatsd|plain|auto", "auto"),
+        .once("dogstatsd|plain|auto", Word("auto")),
         row(
             S::StatsdWorkerTag,
             T::Metrics,
             "statsd-worker-tag",
-            "Tag what is sent of one worker with its number, as `worker:0`.",
+            "Tag the metrics of a single worker with its slot, such as `worker:0`.",
         )
-        .once("on|off", "on"),
+        .once("on|off", Switch(true)),
         row(
             S::DogstatsdTags,
             T::Metrics,
             "dogstatsd-tags",
-            "Tags of everything that is sent, separated by commas, such as \
-             `app:shop,zone:central-europe`; its `zone:` is the zone.",
+            "Tags of all metrics, separated by commas, such as `app:shop,zone:central- \
+             europe`; a `zone:` tag sets the zone.",
         )
         .optional("TAGS"),
         row(
             S::Zone,
             T::Metrics,
             "zone",
-            "The tag `zone` of everything that is sent, and a label of what is looked at.",
+            "Zone of this server: the tag `zone` of all metrics that are sent, and a label of \
+             those that `/metrics` shows.",
         )
-        .derived("ZONE", "that of `--dogstatsd-tags`"),
+        .derived("ZONE", "the `zone:` of `--dogstatsd-tags`"),
     ]
 };

@@ -3,12 +3,12 @@ use super::*;
 const BEGIN: &str = "<!-- options:begin -->\n";
 const END: &str = "<!-- options:end -->";
 
-/// `ARCTOS_BLESS=1 cargo test -p arctos --no-default-features options` writes the table anew.
+/// `ARCTOS_BLESS=1 cargo test -p arctos --lib --no-default-features table_of_options` rewrites the table.
 #[test]
-fn the_readme_holds_the_table_of_options() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = readme.split_once(BEGIN).unwrap();
+fn the_guide_holds_the_table_of_options() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/options.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
     let (table, after) = rest.split_once(END).unwrap();
     if std::env::var_os("ARCTOS_BLESS").is_some() {
         std::fs::write(path, format!("{before}{BEGIN}\n{}\n{END}{after}", markdown())).unwrap();

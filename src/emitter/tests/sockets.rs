@@ -389,7 +389,7 @@ fn a_lookup_that_hangs_is_killed_and_holds_up_nothing() {
     let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, hang);
     stage.turn();
     assert!(stage.emitter.awaited().is_some());
-    assert!(stage.emitter.child().is_some_and(crate::process::fork::child::is_child));
+    assert!(stage.emitter.child().is_some_and(crate::process::fork::wait::is_child));
     stage.count(1);
     stage.flush();
     stage.flush();

@@ -1,91 +1,91 @@
-//! How a zygote forks a worker: twice, so that the worker is an orphan from its start, and so becomes
-//! the child of the supervisor (PR_SET_CHILD_SUBREAPER of prctl(2)), which reaps it like any other.
+//! The double fork by which a zygote forks a worker: the worker is an orphan from its start, and thereby becomes
+//! a child of the supervisor (PR_SET_CHILD_SUBREAPER of prctl(2)), which reaps it like any other child.
 //!
-//! The process in the middle lives for three system calls: it forks, tells the worker's pid, exits. It
-//! runs nothing of the interpreter's. The worker is its child until it has told, so nobody can reap
+//! The intermediate process makes three system calls: it forks, reports the worker's pid, and exits. It does not
+//! run the interpreter. The worker remains its child until the pid is reported, so that no process can reap
 //! the worker before its pid is known.
 //!
-//! A zygote may have threads, which the application has started: they are not in the worker, and a
-//! lock that one of them held stays locked there. The operator is warned; nothing else can be done.
-#![expect(unsafe_code, reason = "fork(2), waitpid(2), _exit(2)")]
+//! A zygote may have threads that the application started. They do not exist in the worker, and a lock that one
+//! of them held stays locked there. The operator is warned; nothing else can be done.
 
 use arctos_worker::process::{fork_guard, signals};
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{self, ForkResult, setpgid};
 
-use super::{Launch, SELF, block_signals};
-use crate::supervisor::slot::Pid;
+use super::child_setup::{SELF, block_signals};
+use crate::process::launch::Launch;
+use crate::system::pid::Pid;
 
-/// Which process goes on.
+/// The process in which a double fork returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Branch {
-    /// The one that called.
+    /// The caller.
     Zygote,
-    /// The new one.
+    /// The new worker.
     Worker,
 }
 
-/// Forks a worker, which goes on at the same place: it shares nothing with the zygote but what it
-/// inherits, and is to end with what ends the zygote's own life.
+/// Forks a worker. This function returns in both processes; the worker has to end with the return value of the
+/// function that runs the zygote.
 ///
-/// `tell` is called once, in the middle or here, with what came of it; and once more here if the middle
-/// was killed, which then may have told already or not.
-pub(crate) fn fork_twice(launch: &dyn Launch, tell: impl Fn(Result<Pid, Errno>)) -> Branch {
+/// `report` is called once with the outcome, in the intermediate process or here. If the intermediate process is
+/// killed, which may happen before or after its report, `report` is called here as well.
+pub(crate) fn double_fork(launch: &dyn Launch, report: impl Fn(Result<Pid, Errno>)) -> Branch {
     launch.before_fork();
     let mask = block_signals();
-    // SAFETY: the child forks again, and of these two one exits after two system calls. In the other, the
+    // SAFETY: the child forks again. One of these two processes exits after two system calls. In the other, the
     // C library makes its allocator usable, and the interpreter its own locks (`after_fork_child`).
     match fork_guard::pass(|| unsafe { unistd::fork() }) {
-        Ok(ForkResult::Child) => middle(&tell),
+        Ok(ForkResult::Child) => fork_worker(&report),
         Ok(ForkResult::Parent { child }) => {
             mask.thread_set_mask().expect("the mask is valid");
             launch.after_fork_parent();
             if !ended_well(child) {
-                tell(Err(Errno::ECANCELED));
+                report(Err(Errno::ECANCELED));
             }
             return Branch::Zygote;
         }
         Err(error) => {
             mask.thread_set_mask().expect("the mask is valid");
             launch.after_fork_parent();
-            tell(Err(error));
+            report(Err(error));
             return Branch::Zygote;
         }
     }
     signals::inherit();
     mask.thread_set_mask().expect("the mask is valid");
     launch.after_fork_child();
-    let _ = setpgid(SELF, SELF); // The middle does the same.
+    let _ = setpgid(SELF, SELF); // The intermediate process does the same.
     Branch::Worker
 }
 
-/// Returns in the worker.
-fn middle(tell: &impl Fn(Result<Pid, Errno>)) {
-    // SAFETY: as in `fork_twice`; this process has one thread.
+/// Runs in the intermediate process, and returns in the worker.
+fn fork_worker(report: &impl Fn(Result<Pid, Errno>)) {
+    // SAFETY: as in `double_fork`; this process has one thread.
     match fork_guard::pass(|| unsafe { unistd::fork() }) {
         Ok(ForkResult::Child) => return,
         Ok(ForkResult::Parent { child }) => {
-            // The group is there when somebody hears of the worker.
+            // The group exists before the worker is reported.
             let _ = setpgid(child, child); // It may have exited already, and needs no group.
-            tell(Ok(Pid(child.as_raw())));
+            report(Ok(Pid(child.as_raw())));
         }
-        Err(error) => tell(Err(error)),
+        Err(error) => report(Err(error)),
     }
     // SAFETY: ends the process without destructors or atexit handlers, which are the zygote's.
     unsafe { libc::_exit(0) }
 }
 
-/// Reaps the middle. Whether it came to its end.
-fn ended_well(middle: unistd::Pid) -> bool {
+/// Reaps the intermediate process. Returns whether it ran to its end.
+fn ended_well(intermediate: unistd::Pid) -> bool {
     let mut status = 0;
     loop {
         // SAFETY: writes to `status` and nothing else.
-        let reaped = unsafe { libc::waitpid(middle.as_raw(), &raw mut status, 0) };
+        let reaped = unsafe { libc::waitpid(intermediate.as_raw(), &raw mut status, 0) };
         match Errno::result(reaped) {
             Ok(_) => return libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
             Err(Errno::EINTR) => {}
-            // ECHILD: the application has told the kernel to reap for it. It has ended, that is all.
+            // ECHILD: the application lets the kernel reap its children (SIGCHLD ignored). The process has ended.
             Err(_) => return true,
         }
     }

@@ -1,5 +1,4 @@
-//! A child that does one thing, says what came out of it, and ends.
-#![expect(unsafe_code, reason = "fork(2), close_range(2), _exit(2)")]
+//! A helper process: a child that computes one result, writes it to a pipe, and exits.
 
 use std::fs;
 use std::io;
@@ -13,36 +12,38 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::{self, ForkResult, write};
 
-use super::{Disposition, await_end, die_with, set_disposition};
-use crate::supervisor::slot::Pid;
+use super::child_setup::die_with;
+use crate::process::fork::wait::await_exit;
+use crate::process::sigaction::{Disposition, set_disposition};
+use crate::system::pid::Pid;
 
-/// A child that does one thing, says what came out of it, and ends.
+/// A running helper process.
 pub struct HelperProcess {
     pid: unistd::Pid,
-    words: OwnedFd,
+    output: OwnedFd,
 }
 
-/// Does `work` in a child, for a call that waits and cannot be told not to; its words come through a
-/// pipe. They are at most 64 KB, the room of one.
+/// Runs `work` in a helper process, for a call that blocks and has no non-blocking form. Its result, at most 64 KB
+/// (the capacity of a pipe), arrives on [`HelperProcess::output`].
 ///
-/// No interpreter is told of this fork, so `work` is nothing of Python's. It has no descriptors but the
-/// standard ones. The child dies with this thread.
+/// The interpreter does not learn of this fork, so `work` must not use Python. The helper process has only the
+/// standard descriptors, and dies with this thread.
 ///
-/// Unlike [`spawn`](super::spawn) this also forks a process with threads, because a server in its caller's process
-/// has the caller's: one of them may hold a lock that `work` needs, so whoever waits has to limit how
-/// long, and to kill it then.
+/// Unlike [`spawn`](super::spawn), this also forks a process with threads, because an embedded server has those of
+/// its caller. One of them may hold a lock that `work` needs, so the caller has to set a time limit, and to
+/// kill the helper process when it expires.
 pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
-    let (words, mouth) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let (output, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let parent = unistd::getpid();
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    // SAFETY: the C library makes its allocator usable in the child of a process with threads; all else
-    // that the child may wait for in vain is why it is killed when it takes too long.
+    // SAFETY: the C library makes its allocator usable in the child of a process with threads. For any other lock
+    // the child may wait forever, which is why it is killed when it takes too long.
     let forked = unsafe { unistd::fork() };
     if let Ok(ForkResult::Child) = forked {
         let _ = catch_unwind(AssertUnwindSafe(|| {
-            if prepare_errand(parent, &mouth).is_ok() {
-                // A parent that has gone away is why the child ends.
-                let _ = write(&mouth, &work());
+            if prepare(parent, &writer).is_ok() {
+                // It fails only without a parent, and then nobody needs the result.
+                let _ = write(&writer, &work());
             }
         }));
         // SAFETY: ends the process without destructors or atexit handlers, which are the parent's.
@@ -50,53 +51,53 @@ pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
     }
     mask.thread_set_mask()?;
     match forked? {
-        ForkResult::Parent { child } => Ok(HelperProcess { pid: child, words }),
+        ForkResult::Parent { child } => Ok(HelperProcess { pid: child, output }),
         ForkResult::Child => unreachable!("the child has exited"),
     }
 }
 
-/// From fork to the work: nothing of the parent's is run, kept open or outlived.
-fn prepare_errand(parent: unistd::Pid, mouth: &OwnedFd) -> io::Result<()> {
+/// Resets the signals, binds the life of the child to its parent's, and closes the parent's descriptors.
+fn prepare(parent: unistd::Pid, writer: &OwnedFd) -> io::Result<()> {
     for number in Signal::iterator() {
-        // SIGKILL and SIGSTOP have only the default disposition, and say EINVAL.
+        // EINVAL: SIGKILL and SIGSTOP always have the default disposition.
         let _ = set_disposition(number, Disposition::Default);
     }
     SigSet::empty().thread_set_mask()?;
     die_with(parent)?;
-    close_others(vec![0, 1, 2, mouth.as_raw_fd()])
+    close_others(vec![0, 1, 2, writer.as_raw_fd()])
 }
 
 impl HelperProcess {
-    /// Its process, which must not be taken for another child's.
+    /// The pid, by which the code that reaps all children recognizes it.
     pub fn pid(&self) -> Pid {
         Pid(self.pid.as_raw())
     }
 
-    /// What it says, non-blocking; at its end, the child has ended.
-    pub fn words(&self) -> BorrowedFd<'_> {
-        self.words.as_fd()
+    /// The non-blocking pipe with the result. It ends when the child exits.
+    pub fn output(&self) -> BorrowedFd<'_> {
+        self.output.as_fd()
     }
 
-    /// SIGKILL, unless it has ended: it may have been reaped then, and its pid be another's.
+    /// Sends SIGKILL, unless the child has exited: then it may have been reaped, and its pid reused.
     pub fn kill(&self) {
-        let mut fds = [PollFd::new(self.words(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(self.output(), PollFlags::POLLIN)];
         let polled = poll(&mut fds, PollTimeout::ZERO);
         let events = fds[0].revents().unwrap_or(PollFlags::empty());
         if polled.is_ok() && !events.contains(PollFlags::POLLHUP) {
-            let _ = kill(self.pid, Signal::SIGKILL); // ESRCH: it has ended just now.
+            let _ = kill(self.pid, Signal::SIGKILL); // ESRCH: it has exited just now.
         }
     }
 
-    /// Reaps it, after the end of its words: between that and its end the kernel has next to nothing to
-    /// do, so this waits for nobody. ECHILD: whoever reaps all children was faster.
+    /// Reaps the child after the end of its output. The kernel has next to nothing left to do between that and
+    /// the exit, so this call does not block noticeably. It may have been reaped elsewhere (ECHILD).
     pub fn reap(self) {
-        await_end(Pid(self.pid.as_raw()));
+        await_exit(Pid(self.pid.as_raw()));
     }
 }
 
-/// Closes all descriptors but these, which are in order: it would hold connections and pipes of the caller's
-/// open for as long as a name server takes. That they are closed by number does no harm here, unlike in a child
-/// of [`spawn`](super::spawn): their owners' code does not run in this process, which ends when its work is done.
+/// Closes all descriptors except `kept`, which is sorted. Otherwise the child would hold connections and pipes of
+/// the caller open for as long as a name server takes. Closing by number is harmless here, unlike in a child of
+/// [`spawn`](super::spawn), because the owners' code never runs in this process.
 fn close_others(kept: Vec<RawFd>) -> io::Result<()> {
     let mut first = 0;
     for fd in kept.iter().copied().chain([RawFd::MAX]) {
@@ -115,7 +116,7 @@ fn close_others(kept: Vec<RawFd>) -> io::Result<()> {
 
 /// close_range(2) as a bare system call: its wrapper came with glibc 2.34, and wheels run on older ones.
 fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
-    // SAFETY: touches no memory; the descriptors are the supervisor's, as `close_others` says.
+    // SAFETY: touches no memory; `close_others` says why the descriptors may be closed.
     let outcome = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     Errno::result(outcome).map(drop)
 }
@@ -127,7 +128,7 @@ fn close_listed(kept: &[RawFd]) -> io::Result<()> {
         open.extend(fd.filter(|fd| !kept.contains(fd)));
     }
     for fd in open {
-        // SAFETY: as in `close_range`. The folder's own descriptor is closed already: EBADF.
+        // SAFETY: as in `close_range`. EBADF: the descriptor of the directory itself is closed already.
         unsafe { libc::close(fd) };
     }
     Ok(())
@@ -137,48 +138,48 @@ fn close_listed(kept: &[RawFd]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn words_of(run_helper: &HelperProcess) -> Vec<u8> {
-        let mut words = Vec::new();
+    fn output_of(helper: &HelperProcess) -> Vec<u8> {
+        let mut output = Vec::new();
         let mut part = [0; 64];
         loop {
-            let mut fds = [PollFd::new(run_helper.words(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(helper.output(), PollFlags::POLLIN)];
             assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1));
-            match unistd::read(run_helper.words(), &mut part).unwrap() {
-                0 => return words,
-                n => words.extend(&part[..n]),
+            match unistd::read(helper.output(), &mut part).unwrap() {
+                0 => return output,
+                n => output.extend(&part[..n]),
             }
         }
     }
 
     #[test]
-    fn an_errand_says_what_came_out_of_it() {
-        let run_helper = run_helper(|| b"forty-two".to_vec()).unwrap();
-        assert_eq!(words_of(&run_helper), b"forty-two");
-        run_helper.kill(); // It has ended: nobody is killed.
-        run_helper.reap();
+    fn a_helper_process_delivers_its_result() {
+        let helper = run_helper(|| b"forty-two".to_vec()).unwrap();
+        assert_eq!(output_of(&helper), b"forty-two");
+        helper.kill(); // It has exited, so no signal is sent.
+        helper.reap();
     }
 
     #[test]
-    fn an_errand_has_no_descriptors_of_its_parents() {
+    fn a_helper_process_keeps_no_descriptor_of_its_parent() {
         let open = || {
             let entries = fs::read_dir("/proc/self/fd").unwrap();
             format!("{}", entries.count()).into_bytes()
         };
-        let run_helper = run_helper(open).unwrap();
-        let count: usize = String::from_utf8(words_of(&run_helper)).unwrap().parse().unwrap();
-        // The standard ones, the pipe and the folder.
+        let helper = run_helper(open).unwrap();
+        let count: usize = String::from_utf8(output_of(&helper)).unwrap().parse().unwrap();
+        // The standard ones, the pipe and the directory.
         assert!(count <= 5, "{count}");
-        run_helper.reap();
+        helper.reap();
     }
 
     #[test]
-    fn an_errand_that_hangs_can_be_killed() {
+    fn a_helper_process_that_hangs_can_be_killed() {
         let hang = || loop {
             unistd::pause();
         };
-        let run_helper = run_helper(hang).unwrap();
-        run_helper.kill();
-        assert_eq!(words_of(&run_helper), b"");
-        run_helper.reap();
+        let helper = run_helper(hang).unwrap();
+        helper.kill();
+        assert_eq!(output_of(&helper), b"");
+        helper.reap();
     }
 }

@@ -1,7 +1,7 @@
-//! What the supervisor and a zygote write to each other: one message a packet of their socket, numbers
-//! in native order, for both are the same program.
+//! The messages between the supervisor and a zygote: one per packet of their socket. Numbers are in native byte
+//! order, because both processes run the same program.
 //!
-//! What does not decode is `None`: it came from somebody else who has the descriptor.
+//! A message that does not decode is `None`: it came from other code that has the descriptor.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -11,20 +11,22 @@ use arctos_worker::shared::socket_name::SocketName;
 use arctos_worker::worker_init::{Owner, WorkerExit};
 use nix::errno::Errno;
 
-use crate::supervisor::slot::Pid;
+use crate::system::pid::Pid;
 
-/// No message is longer.
+/// Maximum length of a message.
 pub(super) const MESSAGE_BYTES: usize = 64 * 1024;
-/// The longest report that is sent; the rest is cut.
+/// Maximum length of a report; the rest is cut.
 const REPORT_BYTES: usize = MESSAGE_BYTES - 8;
-/// Most names of a list that are sent.
-const NAMES: usize = 64;
+/// Maximum number of descriptors in a packet (SCM_MAX_FD of the kernel).
+pub(super) const MAX_DESCRIPTORS: usize = 253;
+/// Maximum number of names in a list; the rest is cut.
+const MAX_NAMES: usize = 64;
 
-/// Start a worker. The descriptors come beside it, in this order: life, doorbell, access log if there is
-/// one, listeners.
+/// A request to fork a worker. Its descriptors come in the same packet, in this order: control socket, doorbell,
+/// access log if there is one, listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Brief {
-    /// What the answer names.
+pub(super) struct SpawnRequest {
+    /// The number that the answer repeats.
     pub(super) number: u32,
     pub(super) slot: SlotId,
     pub(super) side: Side,
@@ -32,7 +34,7 @@ pub(super) struct Brief {
     pub(super) listeners: Vec<(SocketName, Owner)>,
 }
 
-impl Brief {
+impl SpawnRequest {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(self.number.to_ne_bytes());
@@ -76,26 +78,26 @@ impl Brief {
         Some(Self { number, slot, side, has_access_log, listeners })
     }
 
-    /// How many descriptors come with it.
+    /// The number of descriptors in its packet.
     pub(super) fn descriptor_count(&self) -> usize {
         2 + usize::from(self.has_access_log) + self.listeners.len()
     }
 }
 
-/// What a zygote says.
+/// A message from a zygote.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Word {
-    /// The application is loaded, and has left these behind.
+pub(super) enum ZygoteMessage {
+    /// The application is loaded, and has these threads and sockets open.
     Ready { threads: Vec<String>, sockets: Vec<String> },
-    /// It cannot be loaded: this is the end.
+    /// The application cannot be loaded, and the zygote exits.
     Failed { exit: WorkerExit, report: String },
-    /// The worker of this order.
+    /// The worker for this order was forked.
     Started { number: u32, pid: Pid },
     /// There is no worker for this order.
     NotStarted { number: u32, error: Errno },
 }
 
-impl Word {
+impl ZygoteMessage {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
@@ -125,7 +127,7 @@ impl Word {
 
     pub(super) fn decode(message: &[u8]) -> Option<Self> {
         let mut rest = message;
-        let word = match take(&mut rest)? {
+        let message = match take(&mut rest)? {
             [b'R'] => {
                 Self::Ready { threads: take_list(&mut rest)?, sockets: take_list(&mut rest)? }
             }
@@ -141,7 +143,7 @@ impl Word {
             [b'S'] => {
                 let number = u32::from_ne_bytes(take(&mut rest)?);
                 let pid = Pid(i32::from_ne_bytes(take(&mut rest)?));
-                // Others are no process to kill(2), but many.
+                // Any other number would mean a group of processes to kill(2).
                 (pid.0 > 1).then_some(Self::Started { number, pid })?
             }
             [b'N'] => {
@@ -151,18 +153,18 @@ impl Word {
             }
             _ => return None,
         };
-        rest.is_empty().then_some(word)
+        rest.is_empty().then_some(message)
     }
 }
 
-/// The next bytes, taken off.
+/// Takes the next bytes off.
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (first, behind) = rest.split_first_chunk()?;
     *rest = behind;
     Some(*first)
 }
 
-/// A text of at most 64 KB, with its length before it.
+/// Writes a text of at most 64 KB, preceded by its length.
 fn push_text(out: &mut Vec<u8>, text: &str) {
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
     out.extend(length.to_ne_bytes());
@@ -177,7 +179,7 @@ fn take_text(rest: &mut &[u8]) -> Option<String> {
 }
 
 fn push_list(out: &mut Vec<u8>, texts: &[String]) {
-    let texts = &texts[..texts.len().min(NAMES)];
+    let texts = &texts[..texts.len().min(MAX_NAMES)];
     out.push(texts.len() as u8);
     for text in texts {
         push_text(out, text);
@@ -229,9 +231,9 @@ fn take_name(rest: &mut &[u8]) -> Option<SocketName> {
     })
 }
 
-/// A text, or as many whole characters from its start as these bytes hold.
-fn cut(text: &str, most_bytes: usize) -> &str {
-    let end = most_bytes.min(text.len());
+/// The longest start of the text that fits into this number of bytes and ends with a whole character.
+fn cut(text: &str, max_bytes: usize) -> &str {
+    let end = max_bytes.min(text.len());
     let boundary = (0..=end).rev().find(|&index| text.is_char_boundary(index));
     &text[..boundary.unwrap_or(0)]
 }
@@ -240,9 +242,9 @@ fn cut(text: &str, most_bytes: usize) -> &str {
 mod tests {
     use super::*;
 
-    fn brief() -> Brief {
+    fn request() -> SpawnRequest {
         let v6 = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 8000, 7, 3);
-        Brief {
+        SpawnRequest {
             number: 70_000,
             slot: SlotId(513),
             side: Side::B,
@@ -257,69 +259,83 @@ mod tests {
     }
 
     #[test]
-    fn an_order_arrives_as_it_was_sent() {
-        let bare = Brief { side: Side::A, has_access_log: false, listeners: Vec::new(), ..brief() };
-        for brief in [brief(), bare] {
-            assert_eq!(Brief::decode(&brief.encode()), Some(brief));
+    fn a_spawn_request_arrives_as_it_was_sent() {
+        let bare = SpawnRequest {
+            side: Side::A,
+            has_access_log: false,
+            listeners: Vec::new(),
+            ..request()
+        };
+        for request in [request(), bare] {
+            assert_eq!(SpawnRequest::decode(&request.encode()), Some(request));
         }
-        assert_eq!(brief().descriptor_count(), 7);
+        assert_eq!(request().descriptor_count(), 7);
     }
 
     #[test]
-    fn an_order_that_is_cut_is_none_or_one_with_fewer_descriptors_than_came() {
-        let whole = brief().encode();
+    fn a_truncated_request_is_rejected_or_names_fewer_descriptors() {
+        let whole = request().encode();
         for end in 0..whole.len() {
-            let cut = Brief::decode(&whole[..end]);
-            assert!(cut.is_none_or(|cut| cut.descriptor_count() < brief().descriptor_count()));
+            let cut = SpawnRequest::decode(&whole[..end]);
+            assert!(cut.is_none_or(|cut| cut.descriptor_count() < request().descriptor_count()));
         }
     }
 
     #[test]
-    fn each_word_arrives_as_it_was_said_and_cut_it_says_nothing() {
-        let words = [
-            Word::Ready { threads: vec!["a".to_owned(), String::new()], sockets: vec![] },
-            Word::Started { number: u32::MAX, pid: Pid(71) },
-            Word::NotStarted { number: 3, error: Errno::EAGAIN },
+    fn each_message_arrives_as_it_was_sent_and_is_rejected_when_truncated() {
+        let messages = [
+            ZygoteMessage::Ready { threads: vec!["a".to_owned(), String::new()], sockets: vec![] },
+            ZygoteMessage::Started { number: u32::MAX, pid: Pid(71) },
+            ZygoteMessage::NotStarted { number: 3, error: Errno::EAGAIN },
         ];
-        for word in words {
-            let whole = word.encode();
+        for message in messages {
+            let whole = message.encode();
             for end in 0..whole.len() {
-                assert_eq!(Word::decode(&whole[..end]), None, "{word:?}");
+                assert_eq!(ZygoteMessage::decode(&whole[..end]), None, "{message:?}");
             }
-            assert_eq!(Word::decode(&whole), Some(word));
+            assert_eq!(ZygoteMessage::decode(&whole), Some(message));
         }
     }
 
     #[test]
-    fn a_failure_arrives_with_its_exit_and_what_a_packet_holds_of_its_report() {
+    fn a_failure_arrives_with_its_exit_and_as_much_report_as_fits() {
         for exit in [WorkerExit::NotImportable, WorkerExit::NotBooted, WorkerExit::Internal] {
-            let word = Word::Failed { exit, report: "Traceback".to_owned() };
-            assert_eq!(Word::decode(&word.encode()), Some(word));
+            let message = ZygoteMessage::Failed { exit, report: "Traceback".to_owned() };
+            assert_eq!(ZygoteMessage::decode(&message.encode()), Some(message));
         }
         let report = "ä".repeat(MESSAGE_BYTES);
-        let whole = Word::Failed { exit: WorkerExit::NotBooted, report }.encode();
+        let whole = ZygoteMessage::Failed { exit: WorkerExit::NotBooted, report }.encode();
         assert!(whole.len() <= MESSAGE_BYTES);
-        let Some(Word::Failed { report, .. }) = Word::decode(&whole) else { panic!("no failure") };
+        let Some(ZygoteMessage::Failed { report, .. }) = ZygoteMessage::decode(&whole) else {
+            panic!("no failure")
+        };
         assert!(report.len() > MESSAGE_BYTES / 2 && report.chars().all(|c| c == 'ä'));
     }
 
     #[test]
-    fn a_longer_list_than_anybody_reads_is_cut() {
+    fn a_long_list_of_names_is_cut() {
         let threads = vec!["x".repeat(300); 1000];
-        let whole = Word::Ready { threads, sockets: Vec::new() }.encode();
+        let whole = ZygoteMessage::Ready { threads, sockets: Vec::new() }.encode();
         assert!(whole.len() <= MESSAGE_BYTES);
-        let Some(Word::Ready { threads, .. }) = Word::decode(&whole) else { panic!("not ready") };
-        assert_eq!(threads.len(), NAMES);
+        let Some(ZygoteMessage::Ready { threads, .. }) = ZygoteMessage::decode(&whole) else {
+            panic!("not ready")
+        };
+        assert_eq!(threads.len(), MAX_NAMES);
     }
 
     #[test]
-    fn what_nobody_of_us_says_is_none() {
+    fn a_malformed_message_is_rejected() {
         for message in [&b""[..], b"X", b"S", b"R\x01\xff\xff", b"N\0\0\0\0\0\0\0\0!"] {
-            assert_eq!(Word::decode(message), None);
+            assert_eq!(ZygoteMessage::decode(message), None);
         }
         for pid in [1, 0, -1, -4711, i32::MIN] {
-            assert_eq!(Word::decode(&Word::Started { number: 1, pid: Pid(pid) }.encode()), None);
+            assert_eq!(
+                ZygoteMessage::decode(
+                    &ZygoteMessage::Started { number: 1, pid: Pid(pid) }.encode()
+                ),
+                None
+            );
         }
-        assert_eq!(Brief::decode(b"\0\0\0\0\0\0C\0"), None);
+        assert_eq!(SpawnRequest::decode(b"\0\0\0\0\0\0C\0"), None);
     }
 }

@@ -1,10 +1,10 @@
-//! The zygote itself: loads the application, and forks a worker for each order that it hears.
+//! The code of the zygote process: it loads the application, and forks a worker for each request.
 //!
-//! It serves nothing and runs no code of the application's once that is loaded, but for its hooks and what
-//! the interpreter calls around a fork. It ends, without running exit handlers, when its socket does.
+//! A zygote serves no connections. Once the application is loaded, it runs only the application's hooks and what the
+//! interpreter calls around a fork. It exits when its socket ends, without running exit handlers.
 //!
-//! What the application has opened stays open in each worker, because it may need it. The zygote's own
-//! descriptors do not: its socket is closed in a worker, and the worker's in the zygote.
+//! Descriptors that the application opened stay open in each worker, because it may need them. The zygote's own
+//! socket is closed in a worker, and the descriptors of a worker are closed in the zygote.
 
 use std::fs;
 use std::io::IoSliceMut;
@@ -14,8 +14,15 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use arctos_worker::process::fork_guard;
+use arctos_worker::process::supervisor_process::SupervisorProcess;
+use arctos_worker::settings::Settings;
 use arctos_worker::shared::fd;
-use arctos_worker::worker_init::{Listener, WorkerExit, WorkerInit, receive_stacks_pipe};
+use arctos_worker::shared::identity::Generation;
+use arctos_worker::shared::log::Log;
+use arctos_worker::shared::scoreboard::Scoreboard;
+use arctos_worker::worker_init::{
+    BootFailure, Listener, WorkerExit, WorkerInit, receive_stacks_pipe,
+};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -24,117 +31,132 @@ use nix::sys::socket::{
     sockopt,
 };
 
-use super::message::{Brief, MESSAGE_BYTES, Word};
-use super::{Inheritance, MOST_DESCRIPTORS};
-use crate::process::fork::double::{Branch, fork_twice};
-use crate::process::fork::{
-    self, BerthError, Launch, LoadFailure, Preloaded, further_thread_names,
-};
+use super::message::{MAX_DESCRIPTORS, MESSAGE_BYTES, SpawnRequest, ZygoteMessage};
+use crate::process::fork::child_setup::{ChildSetupError, catch_panic};
+use crate::process::fork::double::{Branch, double_fork};
+use crate::process::launch::{Launch, Preloaded};
+use crate::process::threads::other_thread_names;
+use crate::process::title::worker_title;
 
-/// Lives, in the child, to the end; the exit code. In a worker that was forked on the way it is the
-/// worker's.
-pub(super) fn live(
+/// What a zygote passes on to each of its workers, in addition to the application.
+#[derive(Clone, Copy)]
+pub struct ZygoteInit<'a> {
+    /// The generation of the workers.
+    pub generation: Generation,
+    /// The name of the server, which becomes part of their names in ps(1).
+    pub name: &'a str,
+    /// The configuration of the workers.
+    pub settings: &'a Settings,
+    /// The log. Each worker adds its identity to its lines and counts them in its own entry.
+    pub log: &'a Log,
+    /// The scoreboard that holds their entries.
+    pub scoreboard: &'a Scoreboard,
+    /// The supervisor's process, whose end the workers notice.
+    pub supervisor: &'a Arc<SupervisorProcess>,
+}
+
+/// Runs the zygote in the child, and returns its exit code. In a worker forked on the way, this returns
+/// the worker's exit code.
+pub(super) fn run(
     launch: &dyn Launch,
-    line: OwnedFd,
-    inheritance: &Inheritance<'_>,
-    prepared: Result<(), BerthError>,
+    socket: OwnedFd,
+    init: &ZygoteInit<'_>,
+    prepared: Result<(), ChildSetupError>,
 ) -> i32 {
-    // Closed by the kernel, when all is over: the end of the line is the end of this process.
-    let line = ManuallyDrop::new(line);
-    // What the application starts by fork(2) alone has nothing of ours: neither when it is loaded, nor by its
-    // hooks before a worker is forked.
+    // The kernel closes it, so that the socket ends when this process does.
+    let socket = ManuallyDrop::new(socket);
+    // A process that the application forks on its own, while it is loaded or in a hook, must not keep our
+    // descriptors.
     let _guarded = fork_guard::begin();
-    fork_guard::guard(line.as_fd());
-    inheritance.supervisor.as_fd().map(fork_guard::guard);
-    let mut own = vec![0, 1, 2, line.as_raw_fd()];
-    own.extend(inheritance.log.as_fd().iter().map(AsRawFd::as_raw_fd));
+    fork_guard::guard(socket.as_fd());
+    init.supervisor.as_fd().map(fork_guard::guard);
+    let mut own = vec![0, 1, 2, socket.as_raw_fd()];
+    own.extend(init.log.as_fd().iter().map(AsRawFd::as_raw_fd));
     let loaded = match prepared {
-        Ok(()) => launch.preload(inheritance.generation, inheritance.log),
-        Err(error) => {
-            Err(LoadFailure { exit: WorkerExit::NotBooted, report: format!("{error}\n") })
-        }
+        Ok(()) => launch.preload(init.generation, init.log),
+        Err(error) => Err(BootFailure::not_booted(format!("{error}\n"))),
     };
     let preloaded = match loaded {
         Ok(preloaded) => preloaded,
-        Err(LoadFailure { exit, report }) => {
-            say(&line, &Word::Failed { exit, report });
+        Err(BootFailure { exit, report }) => {
+            send(&socket, &ZygoteMessage::Failed { exit, report });
             return exit.code();
         }
     };
-    // Without /proc there is nothing to warn of.
-    let threads = further_thread_names().unwrap_or_default();
-    say(&line, &Word::Ready { threads, sockets: sockets_beside(&own) });
-    attend(launch, &*preloaded, line, inheritance)
+    // Without /proc no threads are known, and no warning is given.
+    let threads = other_thread_names().unwrap_or_default();
+    send(&socket, &ZygoteMessage::Ready { threads, sockets: sockets_except(&own) });
+    serve_requests(launch, &*preloaded, socket, init)
 }
 
-/// Forks a worker for each order.
-fn attend(
+/// Forks a worker for each request.
+fn serve_requests(
     launch: &dyn Launch,
     preloaded: &dyn Preloaded,
-    line: ManuallyDrop<OwnedFd>,
-    inheritance: &Inheritance<'_>,
+    socket: ManuallyDrop<OwnedFd>,
+    init: &ZygoteInit<'_>,
 ) -> i32 {
     let mut buffer = vec![0; MESSAGE_BYTES];
     loop {
-        let (brief, descriptors) = match hear(&line, &mut buffer) {
-            Heard::Order(brief, descriptors) => (brief, descriptors),
-            Heard::Cut(brief) => {
-                // Some of its descriptors came, and nobody knows their numbers: they would stay open
-                // in all workers to come.
-                let number = brief.number;
-                say(&line, &Word::NotStarted { number, error: Errno::EMFILE });
+        let (request, descriptors) = match receive(&socket, &mut buffer) {
+            Received::Request { request, descriptors } => (request, descriptors),
+            Received::Truncated(request) => {
+                // Some of its descriptors arrived under unknown numbers. They would stay open in all later
+                // workers.
+                let number = request.number;
+                send(&socket, &ZygoteMessage::NotStarted { number, error: Errno::EMFILE });
                 return WorkerExit::NotBooted.code();
             }
-            Heard::Nonsense => return WorkerExit::Internal.code(),
-            Heard::End => return WorkerExit::Done.code(),
+            Received::Malformed => return WorkerExit::Internal.code(),
+            Received::End => return WorkerExit::Done.code(),
         };
-        let number = brief.number;
-        let tell = |forked: Result<_, Errno>| {
-            let word = match forked {
-                Ok(pid) => Word::Started { number, pid },
-                Err(error) => Word::NotStarted { number, error },
+        let number = request.number;
+        let report = |forked: Result<_, Errno>| {
+            let message = match forked {
+                Ok(pid) => ZygoteMessage::Started { number, pid },
+                Err(error) => ZygoteMessage::NotStarted { number, error },
             };
-            say(&line, &word);
+            send(&socket, &message);
         };
         descriptors.as_slice().iter().for_each(|own| fork_guard::guard(own.as_fd()));
-        preloaded.before_fork(brief.slot);
-        match fork_twice(launch, tell) {
+        preloaded.before_fork(request.slot);
+        match double_fork(launch, report) {
             Branch::Zygote => {
                 descriptors.as_slice().iter().for_each(|own| fork_guard::forget(own.as_fd()));
             }
             Branch::Worker => {
-                fork_guard::forget(line.as_fd());
-                drop(ManuallyDrop::into_inner(line));
-                return work(preloaded, brief, descriptors, inheritance);
+                fork_guard::forget(socket.as_fd());
+                drop(ManuallyDrop::into_inner(socket));
+                return run_worker(preloaded, request, descriptors, init);
             }
         }
     }
 }
 
-/// The worker's life.
-fn work(
+/// Runs the worker.
+fn run_worker(
     preloaded: &dyn Preloaded,
-    brief: Brief,
+    request: SpawnRequest,
     mut descriptors: IntoIter<OwnedFd>,
-    inheritance: &Inheritance<'_>,
+    init: &ZygoteInit<'_>,
 ) -> i32 {
-    let Inheritance { generation, name, settings, log, scoreboard, supervisor } = *inheritance;
-    let slot = brief.slot;
-    // Neither lacks: the supervisor has looked for the entry, and `hear` has counted.
-    let Some(entry) = scoreboard.entry(slot, brief.side) else {
+    let ZygoteInit { generation, name, settings, log, scoreboard, supervisor } = *init;
+    let slot = request.slot;
+    // Neither is missing: the supervisor has looked up the entry, and `receive` has counted the descriptors.
+    let Some(entry) = scoreboard.entry(slot, request.side) else {
         return WorkerExit::Internal.code();
     };
     let mut next = || descriptors.next();
-    let (Some(life), Some(doorbell)) = (next(), next()) else {
+    let (Some(control_fd), Some(doorbell)) = (next(), next()) else {
         return WorkerExit::Internal.code();
     };
-    let stacks = receive_stacks_pipe(life.as_fd());
-    // The supervisor may have given the order up meanwhile: the entry is another's then.
-    if is_at_end(&life) {
+    let stacks = receive_stacks_pipe(control_fd.as_fd());
+    // The supervisor may have given up the order meanwhile, and reassigned the entry.
+    if is_at_end(&control_fd) {
         return WorkerExit::Done.code();
     }
-    let access_log = if brief.has_access_log { next() } else { None };
-    let listeners = brief.listeners.into_iter().zip(descriptors);
+    let access_log = if request.has_access_log { next() } else { None };
+    let listeners = request.listeners.into_iter().zip(descriptors);
     let listeners = listeners.map(|((name, owner), socket)| Listener { socket, name, owner });
     let log = log.with_identity(slot, std::process::id(), generation).with_row(&entry.counters);
     let log = log.with_stacks_pipe(stacks);
@@ -143,7 +165,7 @@ fn work(
         generation,
         entry,
         header: scoreboard.header(),
-        life,
+        control_fd,
         supervisor: Arc::clone(supervisor),
         doorbell,
         listeners: listeners.collect(),
@@ -152,45 +174,45 @@ fn work(
         access_log,
         ticker: None,
     };
-    let _ = prctl::set_name(&fork::title(name, slot)); // A name in ps(1), and no more.
-    fork::guarded(&log, "worker.panic", || preloaded.work(init).code())
+    let _ = prctl::set_name(&worker_title(name, slot)); // Cosmetic: a name in ps(1).
+    catch_panic(&log, "worker.panicked", || preloaded.work(init).code())
 }
 
-/// What came from the supervisor.
-enum Heard {
-    /// An order, with all its descriptors.
-    Order(Brief, IntoIter<OwnedFd>),
-    /// An order, with fewer descriptors than there should be: this process can have no more.
-    Cut(Brief),
-    /// Nothing of ours.
-    Nonsense,
-    /// The supervisor is gone, or needs no zygote any more.
+/// The outcome of one read from the supervisor's socket.
+enum Received {
+    /// A request, with all its descriptors.
+    Request { request: SpawnRequest, descriptors: IntoIter<OwnedFd> },
+    /// A request with missing descriptors, because this process cannot have more open.
+    Truncated(SpawnRequest),
+    /// A packet that does not decode.
+    Malformed,
+    /// The supervisor is gone, or no longer needs this zygote.
     End,
 }
 
-fn hear(line: &OwnedFd, buffer: &mut [u8]) -> Heard {
-    let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Received {
+    let mut space = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
     let (length, numbers) = loop {
         let mut parts = [IoSliceMut::new(buffer)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        match socket::recvmsg::<()>(line.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+        match socket::recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
             Ok(message) => break (message.bytes, numbers_in(message.cmsgs())),
             Err(Errno::EINTR) => {}
-            Err(_) => return Heard::End, // ECONNRESET: it was gone before all was read.
+            Err(_) => return Received::End, // ECONNRESET: the supervisor died before it read everything.
         }
     };
     if length == 0 {
-        return Heard::End;
+        return Received::End;
     }
-    let Some(brief) = Brief::decode(&buffer[..length]) else { return Heard::Nonsense };
+    let Some(request) = SpawnRequest::decode(&buffer[..length]) else { return Received::Malformed };
     let descriptors: Vec<_> = numbers.into_iter().flat_map(fd::adopt).collect();
-    match descriptors.len() == brief.descriptor_count() {
-        true => Heard::Order(brief, descriptors.into_iter()),
-        false => Heard::Cut(brief),
+    match descriptors.len() == request.descriptor_count() {
+        true => Received::Request { request, descriptors: descriptors.into_iter() },
+        false => Received::Truncated(request),
     }
 }
 
-/// The descriptors of a message; none when not all of them came (MSG_CTRUNC).
+/// The descriptors of a message; none if the kernel truncated them (MSG_CTRUNC).
 fn numbers_in(messages: nix::Result<socket::CmsgIterator<'_>>) -> Vec<RawFd> {
     let mut all = Vec::new();
     for message in messages.into_iter().flatten() {
@@ -201,27 +223,27 @@ fn numbers_in(messages: nix::Result<socket::CmsgIterator<'_>>) -> Vec<RawFd> {
     all
 }
 
-fn say(line: &OwnedFd, word: &Word) {
-    let packet = word.encode();
-    // EPIPE: the supervisor is gone, as the next look at the line will tell.
-    while socket::send(line.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL) == Err(Errno::EINTR) {}
+fn send(socket: &OwnedFd, message: &ZygoteMessage) {
+    let packet = message.encode();
+    // EPIPE: the supervisor is gone, which the next read from the socket finds.
+    while socket::send(socket.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL) == Err(Errno::EINTR) {}
 }
 
-/// Whether the other end is closed.
+/// Whether the peer has closed its end.
 fn is_at_end(socket: &OwnedFd) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     socket::recv(socket.as_raw_fd(), &mut [0], flags) == Ok(0)
 }
 
-/// The sockets that are open beside these: which listen, and which are connected, to what.
-fn sockets_beside(own: &[RawFd]) -> Vec<String> {
-    // Without /proc there is nothing to warn of.
+/// Describes the open sockets except these: the listening ones, and the connected ones with their peers.
+fn sockets_except(own: &[RawFd]) -> Vec<String> {
+    // Without /proc no sockets are known, and no warning is given.
     let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     open.filter(|number| !own.contains(number)).filter_map(describe).collect()
 }
 
-/// `None` for what is neither: then there is no peer that would hear several of us.
+/// `None` for any other descriptor: no peer is confused when several processes share it.
 fn describe(number: RawFd) -> Option<String> {
     if let Ok(peer) = getpeername::<SockaddrStorage>(number) {
         return Some(format!("connected to {peer}"));

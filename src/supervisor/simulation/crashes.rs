@@ -62,7 +62,7 @@ impl Storm {
     fn carry_out(&mut self) {
         while let Some(action) = self.machine.next_action() {
             let Action::Spawn { slot, side, .. } = action else {
-                let is_told = matches!(action, Action::ReportReady | Action::Tell(_));
+                let is_told = matches!(action, Action::ReportReady | Action::Log(_));
                 assert!(is_told, "nobody has asked for {action:?}");
                 continue;
             };
@@ -85,7 +85,11 @@ impl Storm {
                 let pid_of = Pid(pid);
                 if self.now < self.broken_until {
                     let status = ExitStatus::Code(3);
-                    self.deliver(Event::Exited { pid: pid_of, status, life: Life::default() });
+                    self.deliver(Event::Exited {
+                        pid: pid_of,
+                        status,
+                        details: ExitDetails::default(),
+                    });
                 } else {
                     self.ready.insert(pid, self.now);
                     self.deliver(Event::Ready { pid: pid_of });
@@ -114,7 +118,7 @@ impl Storm {
         self.deliver(Event::Exited {
             pid,
             status,
-            life: Life { had_request: true, ..Life::default() },
+            details: ExitDetails { had_request: true, ..ExitDetails::default() },
         });
     }
 }

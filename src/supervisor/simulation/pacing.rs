@@ -28,8 +28,8 @@ impl World {
     /// Takes in what forgives failures. It may be generous: the exact rule is the slot's, and tested there.
     pub(super) fn pace(&mut self, event: &Event) {
         let mut forgets = matches!(event, Event::OperatorCommand(_) | Event::Configured { .. });
-        if let Event::Exited { life, .. } = event {
-            forgets |= life.had_request;
+        if let Event::Exited { details, .. } = event {
+            forgets |= details.had_request;
         }
         for process in self.processes.values_mut() {
             let has_served =
@@ -50,7 +50,7 @@ impl World {
         let longest = Duration::from_millis(5_500);
         let wanted = &machine.slots[..usize::from(machine.target)];
         let is_serving = matches!(machine.phase, Phase::Filling | Phase::Serving { .. });
-        // Where a canary and a leaver have both blocks of a slot, its own worker waits for one of them.
+        // Where a canary and a exiting have both blocks of a slot, its own worker waits for one of them.
         let has_block = |slot: &&WorkerSlot| {
             let index = usize::from(slot.id().0);
             machine.side_taken(index, Some(index)).is_ok()

@@ -3,15 +3,16 @@
 
 use std::time::Instant;
 
-use super::{Before, Ending, ExitStatus, Jitter, Pid, SERVED_AFTER, SlotState, WorkerSlot};
+use super::{BeforeHang, Ending, ExitStatus, Jitter, SERVED_AFTER, SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 impl Ending {
     /// Whether it speaks against the code: a worker that nobody had asked to leave and that ended with status
     /// 0 and without a request was sent TERM directly, or recycled itself.
-    pub fn is_failure(self, status: ExitStatus, had_running: bool) -> bool {
+    pub fn is_failure(self, status: ExitStatus, was_in_request: bool) -> bool {
         match (self, status) {
             (Self::Asked, _) => false,
-            (Self::Died, ExitStatus::Code(0)) => had_running,
+            (Self::Died, ExitStatus::Code(0)) => was_in_request,
             (Self::Died, ExitStatus::Code(_) | ExitStatus::Signal(_))
             | (Self::BootFailed | Self::Hung, _) => true,
         }
@@ -32,12 +33,12 @@ impl WorkerSlot {
         let draining = |pid: Pid| SlotState::Draining { pid, quick_at: kill_at, kill_at };
         let (since, next) = match self.state {
             SlotState::Ready { pid, since, .. } => (since, draining(pid)),
-            SlotState::Condemned { pid, kill_at: kill, before: Before::Ready { since, .. } } => {
-                let before = Before::Draining { quick_at: kill_at, kill_at };
-                (since, SlotState::Condemned { pid, kill_at: kill, before })
+            SlotState::Hung { pid, kill_at: kill, before: BeforeHang::Ready { since, .. } } => {
+                let before = BeforeHang::Draining { quick_at: kill_at, kill_at };
+                (since, SlotState::Hung { pid, kill_at: kill, before })
             }
-            SlotState::Condemned {
-                before: Before::Draining { .. } | Before::Quitting { .. },
+            SlotState::Hung {
+                before: BeforeHang::Draining { .. } | BeforeHang::Quitting { .. },
                 ..
             }
             | SlotState::Empty
@@ -57,10 +58,10 @@ impl WorkerSlot {
     }
 
     /// Whether its worker is on its way out and can be followed without being waited for.
-    pub fn is_leaving(&self) -> bool {
+    pub fn is_exiting(&self) -> bool {
         match self.state {
             SlotState::Draining { .. } | SlotState::Quitting { .. } => true,
-            SlotState::Condemned { before, .. } => !matches!(before, Before::Ready { .. }),
+            SlotState::Hung { before, .. } => !matches!(before, BeforeHang::Ready { .. }),
             SlotState::Empty
             | SlotState::Backoff { .. }
             | SlotState::Spawning
@@ -75,13 +76,13 @@ impl WorkerSlot {
     /// The process that leaves gets a seat of its own, which is returned, and this slot is free for the next
     /// one, as after its end.
     pub fn detach(&mut self, now: Instant, jitter: &mut Jitter) -> Self {
-        let mut leaver =
+        let mut exiting =
             Self { side: self.side, generation: self.generation, ..Self::new(self.id) };
-        std::mem::swap(&mut self.state, &mut leaver.state);
-        leaver.unasked = self.unasked.take();
-        if let Some(Unasked { had_served }) = leaver.unasked {
+        std::mem::swap(&mut self.state, &mut exiting.state);
+        exiting.unasked = self.unasked.take();
+        if let Some(Unasked { had_served }) = exiting.unasked {
             self.follow_death(had_served, now, jitter);
         }
-        leaver
+        exiting
     }
 }

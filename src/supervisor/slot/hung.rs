@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::{Pid, SlotState, WorkerSlot};
+use super::{SlotState, WorkerSlot};
+use crate::system::pid::Pid;
 
 /// What a worker that hangs was, and is again if it goes on. It is told to leave all the same meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
+pub enum BeforeHang {
     /// As [`SlotState::Ready`].
     Ready {
         /// Since when.
@@ -28,7 +29,7 @@ pub enum Before {
     },
 }
 
-impl Before {
+impl BeforeHang {
     /// As [`WorkerSlot::drain`].
     pub(super) fn drain(&mut self, quick_at: Instant, kill_at: Instant) -> bool {
         match self {
@@ -66,27 +67,27 @@ impl Before {
 
 impl WorkerSlot {
     /// Whether its worker hangs, and is about to be killed for it.
-    pub fn is_condemned(&self) -> bool {
-        matches!(self.state, SlotState::Condemned { .. })
+    pub fn is_hung(&self) -> bool {
+        matches!(self.state, SlotState::Hung { .. })
     }
 
     /// The worker hangs: it is asked where, and has until `kill_at` to be killed. Its process, if that
     /// is news.
-    pub fn condemn(&mut self, kill_at: Instant) -> Option<Pid> {
+    pub fn mark_hung(&mut self, kill_at: Instant) -> Option<Pid> {
         match self.state {
             SlotState::Ready { pid, since, has_served } => {
-                let before = Before::Ready { since, has_served };
-                self.state = SlotState::Condemned { pid, kill_at, before };
+                let before = BeforeHang::Ready { since, has_served };
+                self.state = SlotState::Hung { pid, kill_at, before };
                 Some(pid)
             }
             SlotState::Draining { pid, quick_at, kill_at: kill } => {
-                let before = Before::Draining { quick_at, kill_at: kill };
-                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at), before };
+                let before = BeforeHang::Draining { quick_at, kill_at: kill };
+                self.state = SlotState::Hung { pid, kill_at: kill.min(kill_at), before };
                 Some(pid)
             }
             SlotState::Quitting { pid, kill_at: kill } => {
-                let before = Before::Quitting { kill_at: kill };
-                self.state = SlotState::Condemned { pid, kill_at: kill.min(kill_at), before };
+                let before = BeforeHang::Quitting { kill_at: kill };
+                self.state = SlotState::Hung { pid, kill_at: kill.min(kill_at), before };
                 Some(pid)
             }
             SlotState::Empty
@@ -95,21 +96,21 @@ impl WorkerSlot {
             | SlotState::Starting { .. }
             | SlotState::Recalled { .. }
             | SlotState::Failing { .. }
-            | SlotState::Condemned { .. }
+            | SlotState::Hung { .. }
             | SlotState::Killed { .. } => None,
         }
     }
 
     /// The worker that hung goes on: it is again what it was, or what it was told to be meanwhile. Whether
     /// there was one.
-    pub fn acquit(&mut self) -> bool {
-        let SlotState::Condemned { pid, before, .. } = self.state else { return false };
+    pub fn recover(&mut self) -> bool {
+        let SlotState::Hung { pid, before, .. } = self.state else { return false };
         self.state = match before {
-            Before::Ready { since, has_served } => SlotState::Ready { pid, since, has_served },
-            Before::Draining { quick_at, kill_at } => {
+            BeforeHang::Ready { since, has_served } => SlotState::Ready { pid, since, has_served },
+            BeforeHang::Draining { quick_at, kill_at } => {
                 SlotState::Draining { pid, quick_at, kill_at }
             }
-            Before::Quitting { kill_at } => SlotState::Quitting { pid, kill_at },
+            BeforeHang::Quitting { kill_at } => SlotState::Quitting { pid, kill_at },
         };
         true
     }

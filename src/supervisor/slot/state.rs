@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Before, KillReason, Pid};
+use super::{BeforeHang, KillReason};
+use crate::system::pid::Pid;
 
 /// What is in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +74,13 @@ pub enum SlotState {
         kill_at: Instant,
     },
     /// A worker that hangs: it was asked where, and is about to be killed.
-    Condemned {
+    Hung {
         /// Its process.
         pid: Pid,
         /// When it is killed.
         kill_at: Instant,
         /// What it goes back to if it goes on before that.
-        before: Before,
+        before: BeforeHang,
     },
     /// A process that SIGKILL was sent to; its end was not seen yet.
     Killed {

@@ -67,7 +67,7 @@ fn a_worker_that_hangs_in_a_request_delays_nothing() {
     let (mut slot, mut jitter, mut now) = failed();
     now = spawn(&mut slot, now);
     slot.ready(now);
-    slot.condemn(now);
+    slot.mark_hung(now);
     slot.kill(KillReason::Hung);
     assert_eq!(slot.exited(false, now, &mut jitter), Some(Ending::Hung));
     assert_eq!(slot.deadline(), Some(now));
@@ -150,7 +150,7 @@ fn a_worker_that_does_not_serve_yet_is_not_waited_for() {
     spawn(&mut slot, now);
     slot.drain(now + s(2.0), now + s(20.0), now + s(25.0));
     assert_eq!(slot.deadline(), Some(now + s(2.0)));
-    assert_eq!(slot.lapse(now + s(2.0)), Some(Lapse::Quit));
+    assert_eq!(slot.expired(now + s(2.0)), Some(Expired::Quit));
     let (mut in_a_hurry, _, now) = self::slot();
     spawn(&mut in_a_hurry, now);
     in_a_hurry.drain(now + s(2.0), now + s(0.5), now + s(1.0));
@@ -163,9 +163,9 @@ fn a_worker_that_turns_out_to_serve_when_it_is_told_to_leave_has_the_time_of_one
     spawn(&mut slot, now);
     slot.drain(now + s(2.0), now + s(20.0), now + s(25.0));
     assert!(!slot.ready(now + s(1.0)));
-    assert_eq!(slot.lapse(now + s(2.0)), None);
+    assert_eq!(slot.expired(now + s(2.0)), None);
     assert_eq!(slot.deadline(), Some(now + s(20.0)));
-    assert_eq!(slot.lapse(now + s(20.0)), Some(Lapse::Drain));
+    assert_eq!(slot.expired(now + s(20.0)), Some(Expired::Drain));
 }
 
 #[test]

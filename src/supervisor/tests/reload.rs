@@ -85,14 +85,15 @@ fn workers_that_were_sent_term_directly_halt_no_roll() {
     assert_eq!(rig.left(103), [Spawn(0)]);
     rig.ready(105);
     assert_eq!(rig.left(105), [Spawn(0)]);
-    assert!(matches!(rig.machine.reloading(), Some((Generation(2), Step::Rolling))));
+    assert!(matches!(rig.machine.reloading(), Some((Generation(2), ReloadStep::Rolling))));
 }
 
 impl Rig {
     /// A worker dies of what those of the old code die of, too.
     fn died_excused(&mut self, pid: i32) -> Vec<Did> {
-        let life = Life { had_request: true, is_excused: true, ..Life::default() };
-        self.event(Event::Exited { pid: Pid(pid), status: ExitStatus::Signal(11), life })
+        let details =
+            ExitDetails { had_request: true, is_baseline: true, ..ExitDetails::default() };
+        self.event(Event::Exited { pid: Pid(pid), status: ExitStatus::Signal(11), details })
     }
 }
 
@@ -174,13 +175,13 @@ fn a_canary_that_becomes_ready_at_the_moment_of_a_hup_finishes_what_it_took() {
 
 #[test]
 fn a_worker_that_becomes_ready_at_the_moment_of_winch_or_ttou_finishes_what_it_took() {
-    for wish in [OperatorCommand::Rest, OperatorCommand::Fewer, OperatorCommand::Terminate] {
+    for wish in [OperatorCommand::Pause, OperatorCommand::Fewer, OperatorCommand::Terminate] {
         let mut rig = Rig::serving(policy(2));
-        rig.wish(OperatorCommand::More); // 102
-        if wish == OperatorCommand::Rest {
-            assert!(rig.wish(wish).contains(&Tell(102, Command::Drain)));
+        rig.command(OperatorCommand::More); // 102
+        if wish == OperatorCommand::Pause {
+            assert!(rig.command(wish).contains(&Tell(102, Command::Drain)));
         } else {
-            rig.wish(wish);
+            rig.command(wish);
         }
         rig.ready(102);
         let did = rig.after(s(20.0));
@@ -267,7 +268,7 @@ fn a_new_number_of_workers_is_adopted_with_the_canary() {
 #[test]
 fn a_number_of_workers_that_did_not_change_leaves_ttin_alone() {
     let mut rig = Rig::serving(policy(1));
-    rig.wish(OperatorCommand::More); // 101
+    rig.command(OperatorCommand::More); // 101
     rig.ready(101);
     rig.hup(policy(1));
     rig.ready(102);
@@ -278,9 +279,9 @@ fn a_number_of_workers_that_did_not_change_leaves_ttin_alone() {
 #[test]
 fn worn_workers_are_replaced_one_at_a_time() {
     let mut rig = Rig::serving(policy(2));
-    assert_eq!(rig.event(Event::Worn { pid: Pid(101) }), [Spawn(1)]); // 102
-    assert_eq!(rig.event(Event::Worn { pid: Pid(100) }), []);
-    assert_eq!(rig.event(Event::Worn { pid: Pid(101) }), []);
+    assert_eq!(rig.event(Event::LimitReached { pid: Pid(101) }), [Spawn(1)]); // 102
+    assert_eq!(rig.event(Event::LimitReached { pid: Pid(100) }), []);
+    assert_eq!(rig.event(Event::LimitReached { pid: Pid(101) }), []);
     assert_eq!(rig.ready(102), [Tell(101, Command::Drain)]);
     assert_eq!(rig.left(101), [Spawn(0)]);
 }
@@ -288,7 +289,8 @@ fn worn_workers_are_replaced_one_at_a_time() {
 #[test]
 fn a_worker_is_recycled_as_one_that_is_worn() {
     let mut rig = Rig::serving(policy(2));
-    let recycle = |rig: &mut Rig, slot| rig.wish(OperatorCommand::Recycle { slot: SlotId(slot) });
+    let recycle =
+        |rig: &mut Rig, slot| rig.command(OperatorCommand::Recycle { slot: SlotId(slot) });
     assert_eq!(recycle(&mut rig, 1), [Spawn(1)]); // 102
     assert_eq!(recycle(&mut rig, 1), []);
     assert_eq!(recycle(&mut rig, 7), [], "nobody is there");
@@ -301,7 +303,7 @@ fn a_worker_is_recycled_as_one_that_is_worn() {
 fn a_recycling_waits_until_the_canary_has_proved_itself() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2)); // 102, of slot 0
-    assert_eq!(rig.wish(OperatorCommand::Recycle { slot: SlotId(1) }), []);
+    assert_eq!(rig.command(OperatorCommand::Recycle { slot: SlotId(1) }), []);
     rig.ready(102);
     rig.after(s(1.0));
     assert_eq!(rig.left(100), [Spawn(1)]); // 103
@@ -312,7 +314,7 @@ fn a_recycling_waits_until_the_canary_has_proved_itself() {
 #[test]
 fn a_replacement_that_cannot_boot_is_tried_again_later() {
     let mut rig = Rig::serving(policy(1));
-    rig.event(Event::Worn { pid: Pid(100) }); // 101
+    rig.event(Event::LimitReached { pid: Pid(100) }); // 101
     let did = rig.failed(101, 4, "Traceback");
     assert_eq!(did, [Report("Traceback".into()), Spawn(0)]); // 102
     assert_eq!(rig.failed(102, 4, "Traceback"), [Report("Traceback".into())]);
@@ -356,7 +358,7 @@ fn a_stop_ends_a_roll_and_takes_the_spare_seat_with_it() {
         Tell(101, Command::Drain),
         DropListeners,
     ];
-    assert_eq!(rig.wish(OperatorCommand::Quit), expected);
+    assert_eq!(rig.command(OperatorCommand::Quit), expected);
     assert_eq!(rig.left(101), []);
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
@@ -365,7 +367,7 @@ fn a_stop_ends_a_roll_and_takes_the_spare_seat_with_it() {
 fn resting() -> Rig {
     let mut rig = Rig::serving(policy(2));
     let all = [Tell(100, Command::Drain), Tell(101, Command::Drain)];
-    assert_eq!(rig.wish(OperatorCommand::Rest), all);
+    assert_eq!(rig.command(OperatorCommand::Pause), all);
     rig.left(100);
     rig.left(101);
     assert_eq!(rig.after(s(600.0)), []);
@@ -414,7 +416,7 @@ fn a_hup_after_rest_waits_for_nobody_who_still_leaves() {
     rig.hup(policy(2)); // 102
     rig.ready(102);
     assert_eq!(rig.after(s(1.0)), [Adopt(2), Tell(100, Command::Drain)]);
-    rig.wish(OperatorCommand::Rest);
+    rig.command(OperatorCommand::Pause);
     rig.left(102);
     rig.left(101);
     assert_eq!(rig.event(reload()), [Spawn(0), Spawn(1)], "the spare seat is taken by 100");
@@ -426,22 +428,22 @@ fn a_hup_after_rest_is_given_up_by_another_rest_and_by_a_stop() {
     let mut rig = resting();
     rig.event(reload());
     rig.configure(policy(2)); // 102
-    let did = rig.wish(OperatorCommand::Rest);
+    let did = rig.command(OperatorCommand::Pause);
     assert_eq!(did, [Discard(2), Ended(ReloadOutcome::Abandoned), Tell(102, Command::Drain)]);
     rig.left(102);
     assert_eq!(rig.event(reload()), [Configure]);
     rig.configure(policy(2)); // 103
-    assert!(rig.wish(OperatorCommand::Quit).contains(&Tell(103, Command::Drain)));
+    assert!(rig.command(OperatorCommand::Quit).contains(&Tell(103, Command::Drain)));
     assert_eq!(rig.left(103), [Finish(Verdict::Asked)]);
 }
 
 #[test]
 fn a_resting_server_stops_at_once() {
     let mut rig = Rig::serving(policy(1));
-    rig.wish(OperatorCommand::Rest);
+    rig.command(OperatorCommand::Pause);
     rig.left(100);
     let expected = [Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)];
-    assert_eq!(rig.wish(OperatorCommand::Terminate), expected);
+    assert_eq!(rig.command(OperatorCommand::Terminate), expected);
 }
 
 #[test]
@@ -460,7 +462,7 @@ fn a_worker_that_hung_and_goes_on_is_not_killed() {
     let mut rig = Rig::serving(policy(1));
     let (hung, goes_on) = (Event::Hung { pid: Pid(100) }, Event::GoesOn { pid: Pid(100) });
     assert_eq!(rig.event(hung.clone()), [DumpStack(100)]);
-    assert!(rig.machine.is_condemned(Pid(100)));
+    assert!(rig.machine.is_hung(Pid(100)));
     assert_eq!(rig.event(goes_on), []);
     assert_eq!(rig.after(s(60.0)), []);
     assert!(rig.machine.slots()[0].is_ready());
@@ -474,12 +476,12 @@ fn a_worker_that_hangs_is_told_of_a_stop_and_obeys_if_it_goes_on() {
     let mut rig = Rig::serving(policy(1));
     rig.event(Event::Hung { pid: Pid(100) });
     let told = Tell(100, Command::Drain);
-    assert_eq!(rig.wish(OperatorCommand::Quit), [Stopping, CloseDoor, told, DropListeners]);
+    assert_eq!(rig.command(OperatorCommand::Quit), [Stopping, CloseDoor, told, DropListeners]);
     rig.event(Event::GoesOn { pid: Pid(100) });
     assert_eq!(rig.after(s(1.0)), [], "it drains, and has the time for it");
-    assert_eq!(rig.wish(OperatorCommand::Interrupt), [Tell(100, Command::Quick)]);
+    assert_eq!(rig.command(OperatorCommand::Interrupt), [Tell(100, Command::Quick)]);
     assert_eq!(rig.event(Event::Hung { pid: Pid(100) }), [DumpStack(100)]);
-    assert_eq!(rig.wish(OperatorCommand::Quit), [], "it knows");
+    assert_eq!(rig.command(OperatorCommand::Quit), [], "it knows");
     rig.event(Event::GoesOn { pid: Pid(100) });
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
@@ -497,10 +499,10 @@ fn a_canary_that_hung_and_goes_on_proves_itself() {
 #[test]
 fn a_number_of_workers_can_be_asked_for() {
     let mut rig = Rig::serving(policy(1));
-    assert_eq!(rig.wish(OperatorCommand::Scale { workers: 3 }), [Spawn(1), Spawn(2)]);
+    assert_eq!(rig.command(OperatorCommand::Scale { workers: 3 }), [Spawn(1), Spawn(2)]);
     rig.ready(101);
     rig.ready(102);
-    let did = rig.wish(OperatorCommand::Scale { workers: 1 });
+    let did = rig.command(OperatorCommand::Scale { workers: 1 });
     let expected = [Tell(102, Command::Drain), Retire(2), Tell(101, Command::Drain), Retire(1)];
     assert_eq!(did, expected);
 }
@@ -519,8 +521,8 @@ fn a_canary_that_hangs_in_its_probation_changes_nothing() {
 #[test]
 fn a_second_signal_in_the_drain_delay_never_makes_the_stop_longer() {
     let mut rig = Rig::serving(Policy { graceful: s(3.0), drain_delay: s(1.0), ..policy(1) });
-    rig.wish(OperatorCommand::Terminate);
+    rig.command(OperatorCommand::Terminate);
     rig.after(s(0.9));
-    rig.wish(OperatorCommand::Interrupt);
+    rig.command(OperatorCommand::Interrupt);
     assert_eq!(rig.after(s(2.94 - 0.9)), [Kill(100)]);
 }

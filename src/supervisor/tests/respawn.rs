@@ -25,7 +25,7 @@ fn a_worker_that_was_given_a_request_is_replaced_at_once_however_often_it_happen
         let did = rig.event(Event::Exited {
             pid,
             status,
-            life: Life { had_request: true, ..Life::default() },
+            details: ExitDetails { had_request: true, ..ExitDetails::default() },
         });
         assert_eq!(did, [Spawn(1)]);
         rig.ready(rig.next_pid - 1);
@@ -41,7 +41,7 @@ fn a_worker_that_serves_ends_the_wait_of_all_slots() {
     let did = rig.event(Event::Exited {
         pid,
         status,
-        life: Life { had_request: true, ..Life::default() },
+        details: ExitDetails { had_request: true, ..ExitDetails::default() },
     });
     assert_eq!(did, [Spawn(0), Spawn(1)]);
     let (one, other) = (rig.next_pid - 2, rig.next_pid - 1);
@@ -63,7 +63,7 @@ fn whatever_an_operator_says_ends_the_wait_of_all_slots() {
         let mut rig = Rig::serving(policy(2));
         rig.after(s(1.0));
         rig.fails_to_boot();
-        assert!(rig.wish(wish).contains(&Spawn(1)), "{wish:?}");
+        assert!(rig.command(wish).contains(&Spawn(1)), "{wish:?}");
     }
 }
 

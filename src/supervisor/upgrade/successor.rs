@@ -32,7 +32,7 @@ pub struct Successor(State);
 
 /// What a successor is to do when everything becomes its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum TakeOver {
     /// It serves already: tell the world.
     Serving,
     /// It boots: that is told when it serves.
@@ -48,7 +48,7 @@ impl Successor {
     }
 
     /// A server that has none.
-    pub fn of_nobody() -> Self {
+    pub fn without_predecessor() -> Self {
         Self(State::Owner)
     }
 
@@ -104,11 +104,11 @@ impl Successor {
     }
 
     /// Everything is its own.
-    pub fn take(&mut self) -> Taken {
+    pub fn take(&mut self) -> TakeOver {
         match std::mem::replace(&mut self.0, State::Owner) {
-            State::Booting | State::Unfit => Taken::Booting,
-            State::Proving { .. } | State::Waiting => Taken::Serving,
-            State::Owner => Taken::Already,
+            State::Booting | State::Unfit => TakeOver::Booting,
+            State::Proving { .. } | State::Waiting => TakeOver::Serving,
+            State::Owner => TakeOver::Already,
         }
     }
 }
@@ -134,9 +134,9 @@ mod tests {
         assert!(successor.look(start + ms(1000)));
         assert!(!successor.look(start + ms(3000)), "it is said once");
         assert!(!successor.is_owner());
-        assert_eq!(successor.take(), Taken::Serving);
+        assert_eq!(successor.take(), TakeOver::Serving);
         assert!(successor.is_owner());
-        assert_eq!(successor.take(), Taken::Already);
+        assert_eq!(successor.take(), TakeOver::Already);
     }
 
     #[test]
@@ -148,14 +148,14 @@ mod tests {
         assert!(successor.is_unfit());
         assert!(!successor.died(), "once");
         assert!(!successor.look(start + ms(5000)));
-        let mut owner = Successor::of_nobody();
+        let mut owner = Successor::without_predecessor();
         assert!(!owner.died() && !owner.is_unfit());
     }
 
     #[test]
     fn it_goes_on_booting_when_the_server_before_is_gone() {
         let mut successor = Successor::booting();
-        assert_eq!(successor.take(), Taken::Booting);
+        assert_eq!(successor.take(), TakeOver::Booting);
         successor.serves();
         assert!(successor.is_owner());
     }

@@ -362,7 +362,7 @@ def test_with_preload_a_hook_that_fails_at_the_first_start_ends_it(preload, opti
 
 def test_an_on_start_process_that_vanishes_has_failed(shop):
     status, _, log = run("--on-start", "hooks:vanishes", "--bind", "127.0.0.1:0", "shop:app", cwd=shop)
-    assert status == EXIT_NOT_BOOTED and "ended without a word" in log
+    assert status == EXIT_NOT_BOOTED and "ended without a report" in log
 
 
 def test_a_process_started_by_pre_fork_does_not_hold_the_port(preload, serve):

@@ -15,7 +15,7 @@ import time
 import pyte
 import pytest
 from support.processes import state
-from support.server import EXIT_DONE, PATIENCE_S, README, WORKER_LEFT, Server, clean_environment, run
+from support.server import EXIT_DONE, MANUAL, PATIENCE_S, WORKER_LEFT, Server, clean_environment, run
 from support.traffic import Outcome, traffic
 
 EXIT_FAILED = 1
@@ -355,8 +355,8 @@ def test_once_prints_on_a_terminal_and_leaves_it_alone(server, address):
         os.close(master)
 
 
-def test_readme_shows_a_real_screen(server, address):
-    section = README.partition("### Watching it: arctos top")[2].partition("\n#")[0]
+def test_the_guide_shows_a_real_screen(server, address):
+    section = MANUAL.partition("\n## arctos top\n")[2].partition("\n#")[0]
     (block,) = [text for language, text in re.findall(r"^```(\w*)\n(.*?)^```$", section, re.M | re.S) if not language]
 
     def facts(line):

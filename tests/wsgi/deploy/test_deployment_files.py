@@ -35,7 +35,7 @@ from support.server import (
     EXIT_NOT_IMPORTABLE,
     EXIT_USAGE,
     PATIENCE_S,
-    README,
+    MANUAL,
     SERVER_READY,
     SERVER_STOPPING,
     Server,
@@ -382,7 +382,7 @@ def test_a_failure_that_may_pass_is_retried_forever(service):
 
 
 def test_it_is_not_restarted_after_permanent_failures(service):
-    table = README.partition("<!-- exit-codes:begin -->")[2].partition("<!-- exit-codes:end -->")[0]
+    table = MANUAL.partition("<!-- exit-codes:begin -->")[2].partition("<!-- exit-codes:end -->")[0]
     rows = re.findall(r"^\| (\d+) \|.*\| (yes|no) \|$", table, re.M)
     assert len(rows) == 7
     given_up = {code for code, again in rows if again == "no"} - {"0"}
@@ -507,6 +507,6 @@ def test_the_system_call_filter_of_the_unit_names_existing_calls(activate, shop,
     assert made - allowed_calls(service["SystemCallFilter"].split()) == set()
 
 
-def test_readme_links_the_units():
-    linked = set(re.findall(r"\]\(scripts/systemd/([^)]+)\)", README))
+def test_the_guide_links_the_units():
+    linked = set(re.findall(r"\]\(../../scripts/systemd/([^)]+)\)", MANUAL))
     assert linked == {path.name for path in SYSTEMD.iterdir()}

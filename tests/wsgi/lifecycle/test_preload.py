@@ -381,6 +381,6 @@ def test_a_process_that_the_application_claims_as_worker_is_left_alone(tmp_path)
             env={"FORGES_VICTIM": str(sleeper.pid)},
         )
         assert status == 3, log
-        assert f"told_pid={sleeper.pid}" in log and "zygote.distrusted" in log, log
+        assert f"reported_pid={sleeper.pid}" in log and "zygote.distrusted" in log, log
         assert sleeper.poll() is None
         sleeper.kill()

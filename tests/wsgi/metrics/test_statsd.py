@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.counters import check_invariants
-from support.server import README
+from support.server import MANUAL
 from support.statsd_sink import DOGSTATSD, fill, finish
 from support.traffic import kill_in_request, traffic
 from support.wire import Wire
@@ -137,7 +137,7 @@ def test_each_metric_sent_is_in_the_readme_with_its_kind_and_tags(serve, sink, j
     server.wait_for("worker.ready", 3)
     sink.wait_for(lambda received: received.count("worker.restarts") == 1)
     received = finish(server, sink)
-    table = readme_table()
+    table = guide_table()
     for metric in received.metrics:
         kind, tags = table[metric.name.removeprefix("arctos.")]
         assert KINDS[metric.type] == kind, metric
@@ -147,9 +147,9 @@ def test_each_metric_sent_is_in_the_readme_with_its_kind_and_tags(serve, sink, j
 KINDS = {"c": "counter", "g": "gauge", "d": "distribution"}
 
 
-def readme_table():
-    """Returns the kind and the tags of each metric in the README."""
-    text = README
+def guide_table():
+    """Returns the kind and the tags of each metric in the guide."""
+    text = MANUAL
     rows = text.partition("<!-- metrics:begin -->")[2].partition("<!-- metrics:end -->")[0]
     found = {}
     for row in re.finditer(r"^\| `([a-z0-9_.]+)` \| ([a-z]+) \| ([^|]*) \|", rows, re.M):

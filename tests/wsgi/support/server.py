@@ -19,7 +19,9 @@ from support.processes import processes_with
 
 ROOT = Path(__file__).resolve().parents[3]
 APPS = ROOT / "tests" / "apps"
-README = (ROOT / "README.md").read_text()
+GUIDE = sorted((ROOT / "src" / "guide").glob("*.md"))
+# The README and all pages of the guide.
+MANUAL = "\n".join(page.read_text() for page in [ROOT / "README.md", *GUIDE])
 PATIENCE_S = 60  # bounds a test that hangs; nothing takes this long on a working machine
 
 # Events of the log.

@@ -1,19 +1,19 @@
-//! One connection as a pure machine: bytes and time come in, [`Step`]s come out.
+//! One connection as a pure state machine: bytes and time go in, [`Step`]s come out.
 //!
-//! It owns what is due next on a connection and every count of the 15 counters of requests and
-//! responses; it knows no socket, no clock, no application. `drive` carries its steps out.
+//! It decides what is due next on a connection, and counts the 15 counters of requests and responses. It knows no
+//! socket, no clock and no application: [`crate::event_loop::drive`] carries its steps out.
 //!
 //! | state | event | next |
 //! |---|---|---|
-//! | Idle | first byte of a request | Head |
-//! | Idle, Head | head whole, body whole behind it | Ready ([`Step::Call`]) |
-//! | Idle, Head | head whole, body still to come | Body |
-//! | Body | body whole | Ready ([`Step::CallGathered`]), unless the client has left: Closed |
-//! | Idle, Head, Body | refused | Replying with an answer of ours, then Lingering ([`Step::Refused`] says why) |
+//! | Idle | the first byte of a request arrives | Head |
+//! | Idle, Head | the head is complete, and the body behind it, too | Ready ([`Step::Call`]) |
+//! | Idle, Head | the head is complete, the body is not | Body |
+//! | Body | the body is complete | Ready ([`Step::CallGathered`]), or Closed if the client has left |
+//! | Idle, Head, Body | the request is refused | Replying with an answer of the server, then Lingering ([`Step::Refused`] says why) |
 //! | Idle, Head, Body | end of stream, error | Closed |
 //! | Head, Body | deadline | Lingering, which sends 408 first |
 //! | Ready | the application answers, or fails | Replying |
-//! | Replying | sent whole | Idle, Lingering or Closed |
+//! | Replying | everything is sent | Idle, Lingering or Closed |
 //! | Replying | write error, failing application, deadline | Closed |
 //! | Lingering | end of stream, deadline, too many bytes | Closed |
 
@@ -35,36 +35,37 @@ use crate::settings::{Limits, Settings};
 use crate::shared::scoreboard::{Counter, Counters};
 use crate::shared::socket_name::SocketName;
 
-use reply::{Replying, Source, status_counter};
+use reply::{BodySource, Replying, status_counter};
 
 pub use refused::{RefusalReason, Refused};
 pub use step::{CloseManner, CloseReason, Cursor, ItemFate, Step};
 pub use timer::Timer;
 
-/// Bytes that are read and thrown away after the last answer, beside the rest of a refused body.
+/// How many bytes are read and discarded after the last response, beside the rest of a refused body.
 const LINGER_BYTES: u64 = 64 * 1024;
-/// Bytes of a refused body that are thrown away, or as many as an allowed body may have if that is more: a
-/// client that sends its body before it reads would be reset, and would not get the answer. Of a longer one, as
-/// many are: most clients look at the answer before that. [`Timer::LingerTotal`] bounds the time.
+/// How many bytes of a refused body are read and discarded, or as many as an allowed body may have if that is
+/// more. A client that sends its whole body before it reads would be reset otherwise, and would not get the
+/// response. Most clients of a longer body look at the response before that. [`Timer::LingerTotal`] limits the
+/// time.
 const DISCARD_BYTES: u64 = 64 << 20;
 
-/// What a connection is between two requests, beside its descriptor: fixed in size, free of timers
-/// and of anything of the application's.
+/// What is known of a connection between two requests, beside its descriptor: fixed in size, and free of timers
+/// and of anything that belongs to the application.
 #[derive(Clone, Debug)]
 pub struct ConnInfo {
     /// The peer's address.
     pub peer: SocketName,
-    /// Our own address, as the listener that took the connection names it.
+    /// The server's address: that of the listener that accepted the connection.
     pub local: SocketName,
-    /// Index of that listener.
+    /// The index of that listener.
     pub listener: u16,
     /// When the connection was accepted.
     pub accepted: Instant,
-    /// Requests answered so far.
+    /// The number of requests answered so far.
     pub served: u32,
 }
 
-/// What a connection is held to, and where it counts.
+/// The limits of a connection, and its counters.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
     /// Limits and options.
@@ -73,57 +74,57 @@ pub struct Rules<'a> {
     pub date: &'a HttpDate,
     /// The worker's counters.
     pub counters: &'a Counters,
-    /// Whether connections may live on; not while the worker drains.
+    /// Whether connections may be kept alive; not while the worker drains.
     pub persistence: Persistence,
 }
 
-/// A request that was gathered over several reads: its own copy of its head.
+/// The head of a request that arrived in several reads.
 #[derive(Debug)]
 pub struct Gathered {
-    /// The head's bytes.
+    /// The bytes of the head.
     pub head_bytes: Box<[u8]>,
-    /// The head, in offsets into them.
+    /// The parsed head: offsets into these bytes.
     pub head: Head,
 }
 
 impl Gathered {
     fn part(&self) -> PartialHead {
-        PartialHead::of(&self.head, &self.head_bytes)
+        self.head.to_partial(&self.head_bytes)
     }
 }
 
-/// The machine. `C` is one item of a response, kept until it is sent.
+/// The state machine. `C` is one item of a response, kept until it is sent.
 pub struct Connection<C> {
     info: ConnInfo,
     state: State,
     write_buffer: WriteBuffer<C>,
-    /// Bytes came, and whether they are enough was not found out yet.
-    is_fed: bool,
-    /// A request that was refused, until the shell is told.
+    /// Whether bytes have arrived that were not parsed yet.
+    has_new_bytes: bool,
+    /// A refused request, until [`Step::Refused`] has reported it.
     refused: Option<Box<Refused>>,
 }
 
 enum State {
-    /// Between requests; no byte of the next one is here.
+    /// Between requests: no byte of the next one is here.
     Idle,
-    /// A part of a head is here.
+    /// Part of a head is here.
     Head(HeadScan),
-    /// The head is whole, the body is not.
+    /// The head is complete, the body is not.
     Body(Box<Gathering>),
-    /// The application has the request.
+    /// The request is with the application.
     Ready(Facts),
-    /// A response is on its way.
+    /// A response is being sent.
     Replying(Replying),
-    /// Everything is said; what the peer still sends is thrown away (RFC 9112 §9.6).
+    /// The last response is complete. What the peer still sends is discarded (RFC 9112 §9.6).
     Lingering(Lingering),
     Closed(Closing),
 }
 
-/// What is left of a connection.
+/// What remains of a connection.
 struct Closing {
     manner: CloseManner,
-    /// Status and body bytes of a response that was broken off.
-    broken_off: Option<(Status, u64)>,
+    /// Status and body bytes of an aborted response.
+    aborted: Option<(Status, u64)>,
 }
 
 struct Gathering {
@@ -131,7 +132,7 @@ struct Gathering {
     decoder: BodyDecoder,
     facts: Facts,
     progress: BodyProgress,
-    /// Body bytes since the least rate was last checked.
+    /// Body bytes since the minimum rate was last checked.
     window_bytes: u64,
 }
 
@@ -141,7 +142,7 @@ enum BodyProgress {
     Whole,
 }
 
-/// What the response needs to know of its request.
+/// What the response depends on of its request.
 #[derive(Clone, Copy)]
 struct Facts {
     is_head: bool,
@@ -149,32 +150,32 @@ struct Facts {
     persistence: Persistence,
 }
 
-/// `left_bytes` is what the peer may still send.
+/// `left_bytes` is how much the peer may still send.
 enum Lingering {
-    /// The last words are still in the write_buffer.
-    Speaking { left_bytes: u64 },
-    /// Our direction is shut.
-    Listening { left_bytes: u64 },
+    /// The rest of the last response is still in the write buffer.
+    Sending { left_bytes: u64 },
+    /// The sending direction is shut down.
+    Discarding { left_bytes: u64 },
 }
 
 impl<C: AsRef<[u8]>> Connection<C> {
-    /// A connection without a byte of a request: just accepted, or kept and handed over.
+    /// A connection without a byte of a request: just accepted, or taken over from another worker.
     pub fn new(info: ConnInfo) -> Self {
         Self {
             info,
             state: State::Idle,
             write_buffer: WriteBuffer::new(),
-            is_fed: false,
+            has_new_bytes: false,
             refused: None,
         }
     }
 
-    /// Who the peer is.
+    /// What is known of the connection.
     pub fn info(&self) -> &ConnInfo {
         &self.info
     }
 
-    /// What outlives requests, if there is no request: nothing is lost by giving up the machine.
+    /// Returns what outlives requests, unless there is a request: then giving up the state machine would lose it.
     #[expect(clippy::result_large_err, reason = "a busy connection is handed back as it was")]
     pub fn release(self) -> Result<ConnInfo, Self> {
         match self.state {
@@ -188,13 +189,13 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    /// Bytes came. If they do not complete a request, the step that asks for more counts them.
+    /// Bytes have arrived. If they do not complete a request, the step that asks for more counts that.
     pub fn received(&mut self) {
-        self.is_fed = true;
+        self.has_new_bytes = true;
     }
 
-    /// What is due next. `input` holds the bytes that were read and not yet used; `head` is scratch
-    /// that describes the request after [`Step::Call`].
+    /// What is due next. `input` holds the bytes that were read but not used yet. After [`Step::Call`], `head`
+    /// describes the request.
     pub fn step<'c, 'i>(
         &'c mut self,
         input: &mut Cursor<'i>,
@@ -206,19 +207,19 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
         if matches!(self.state, State::Idle | State::Head(_)) {
             if input.rest().is_empty() {
-                self.is_fed = false;
+                self.has_new_bytes = false;
                 return Step::Read;
             }
             match self.read_head(input, head, rules) {
-                Reading::Unfinished => {
+                HeadOutcome::Unfinished => {
                     self.await_rest(rules.counters);
                     return Step::Read;
                 }
-                Reading::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
-                Reading::Refused { reason, request, framing } => {
+                HeadOutcome::Whole { head_bytes, body } => return Step::Call { head_bytes, body },
+                HeadOutcome::Refused { reason, request, framing } => {
                     self.refuse_read(reason, request, framing, rules);
                 }
-                Reading::Gathering => {}
+                HeadOutcome::Gathering => {}
             }
         }
         if let State::Body(gathering) = &mut self.state
@@ -238,32 +239,28 @@ impl<C: AsRef<[u8]>> Connection<C> {
             return Step::Refused(refused);
         }
         match &mut self.state {
-            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Speaking { .. })
+            State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Sending { .. })
                 if !self.write_buffer.is_empty() =>
             {
-                let is_end = matches!(&self.state, State::Replying(r) if r.source == Source::Done);
+                let is_end =
+                    matches!(&self.state, State::Replying(r) if r.source == BodySource::Done);
                 Step::Write { parts: self.write_buffer.parts(), is_end }
             }
             State::Replying(replying) => match replying.source {
-                Source::Items => Step::Pull,
-                Source::File { offset, left } => Step::SendFile { offset, length: left },
-                Source::Done => Step::Finish,
+                BodySource::Items => Step::Pull,
+                BodySource::File { offset, left } => Step::SendFile { offset, length: left },
+                BodySource::Done => Step::Finish,
             },
-            State::Lingering(Lingering::Speaking { .. }) => Step::ShutWrite,
-            State::Lingering(Lingering::Listening { left_bytes }) => {
-                let count = input.rest().len();
-                input.take(count);
-                match left_bytes.checked_sub(count as u64) {
-                    Some(left) => *left_bytes = left,
-                    None => {
-                        self.close(CloseReason::Lingered, rules.counters);
-                        return Step::Close(CloseManner::Tidy);
-                    }
+            State::Lingering(Lingering::Sending { .. }) => Step::ShutWrite,
+            State::Lingering(Lingering::Discarding { left_bytes }) => {
+                if discard(input, left_bytes) {
+                    return Step::Read;
                 }
-                Step::Read
+                self.close(CloseReason::Lingered, rules.counters);
+                Step::Close(CloseManner::Tidy)
             }
             State::Closed(closing) => Step::Close(closing.manner),
-            // The shell answers every call before it asks again.
+            // Unreachable: the shell answers every call before it takes another step.
             State::Ready(_) | State::Idle | State::Head(_) | State::Body(_) => {
                 Step::Close(CloseManner::Reset)
             }
@@ -275,18 +272,18 @@ impl<C: AsRef<[u8]>> Connection<C> {
         input: &mut Cursor<'a>,
         head: &mut Head,
         rules: &Rules<'_>,
-    ) -> Reading<'a> {
+    ) -> HeadOutcome<'a> {
         if matches!(self.state, State::Idle) {
             self.state = State::Head(HeadScan::default());
         }
-        let State::Head(scan) = &mut self.state else { return Reading::Unfinished };
+        let State::Head(scan) = &mut self.state else { return HeadOutcome::Unfinished };
         let settings = rules.settings;
         match head.parse(input.rest(), scan, &settings.limits, settings.header_map) {
-            Ok(Parsed::Incomplete) => return Reading::Unfinished,
+            Ok(Parsed::Incomplete) => return HeadOutcome::Unfinished,
             Err(error) => {
-                let request = scan.read_part(input.rest());
+                let request = scan.to_partial(input.rest());
                 let framing = framing_behind(&error);
-                return Reading::Refused { reason: error.into(), request, framing };
+                return HeadOutcome::Refused { reason: error.into(), request, framing };
             }
             Ok(Parsed::Complete) => {}
         }
@@ -302,9 +299,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let decoder = match BodyDecoder::new(head.framing, &settings.limits) {
             Ok(decoder) => decoder,
             Err(error) => {
-                let request = PartialHead::of(head, bytes);
+                let request = head.to_partial(bytes);
                 let framing = head.framing;
-                return Reading::Refused { reason: error.into(), request, framing };
+                return HeadOutcome::Refused { reason: error.into(), request, framing };
             }
         };
         let body_bytes = match head.framing {
@@ -317,7 +314,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         if let Some(length) = body_bytes {
             let head_bytes = input.take(head.len);
             self.state = State::Ready(facts);
-            return Reading::Whole { head_bytes, body: input.take(length) };
+            return HeadOutcome::Whole { head_bytes, body: input.take(length) };
         }
         let head_bytes = input.take(head.len).into();
         if head.expects_continue && input.rest().is_empty() {
@@ -331,10 +328,10 @@ impl<C: AsRef<[u8]>> Connection<C> {
             progress: BodyProgress::Receiving,
             window_bytes: 0,
         }));
-        Reading::Gathering
+        HeadOutcome::Gathering
     }
 
-    /// The head that goes with [`Step::CallGathered`].
+    /// The head that belongs to [`Step::CallGathered`].
     pub fn take_gathered(&mut self) -> Option<Gathered> {
         let State::Body(gathering) = &self.state else { return None };
         let facts = gathering.facts;
@@ -343,14 +340,14 @@ impl<C: AsRef<[u8]>> Connection<C> {
         Some(gathering.request)
     }
 
-    /// The request is still not whole.
+    /// The request is still incomplete.
     fn await_rest(&mut self, counters: &Counters) {
-        if std::mem::take(&mut self.is_fed) {
+        if std::mem::take(&mut self.has_new_bytes) {
             counters.inc(Counter::ReqActive);
         }
     }
 
-    /// The peer has shut its sending direction.
+    /// The peer has shut down its sending direction.
     pub fn ended(&mut self, counters: &Counters) {
         let reason = match &self.state {
             State::Body(gathering) if gathering.is_whole() => CloseReason::Abandoned,
@@ -363,7 +360,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.close(reason, counters);
     }
 
-    /// Reading or writing failed: the connection is dead.
+    /// Reading or writing failed: the connection is broken.
     pub fn failed(&mut self, counters: &Counters) {
         let reason = match &self.state {
             State::Body(gathering) if gathering.is_whole() => CloseReason::AbandonedByReset,
@@ -376,32 +373,32 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.close(reason, counters);
     }
 
-    /// Our sending direction is shut.
+    /// The sending direction is shut down.
     pub fn write_shut(&mut self) {
         let left_bytes = match &self.state {
-            State::Lingering(Lingering::Speaking { left_bytes }) => *left_bytes,
+            State::Lingering(Lingering::Sending { left_bytes }) => *left_bytes,
             State::Idle
             | State::Head(_)
             | State::Body(_)
             | State::Ready(_)
             | State::Replying(_)
-            | State::Lingering(Lingering::Listening { .. })
+            | State::Lingering(Lingering::Discarding { .. })
             | State::Closed(_) => LINGER_BYTES,
         };
-        self.state = State::Lingering(Lingering::Listening { left_bytes });
+        self.state = State::Lingering(Lingering::Discarding { left_bytes });
     }
 
-    /// A deadline has passed. `input` holds the bytes that were read and not yet used.
+    /// A deadline has passed. `input` holds the bytes that were read but not used yet.
     pub fn expire(&mut self, timer: Timer, input: &[u8], rules: &Rules<'_>) {
         match (&mut self.state, timer) {
             (State::Idle, Timer::KeepAlive) => self.close(CloseReason::IdleLong, rules.counters),
             (State::Head(scan), Timer::Head) => {
-                let request = scan.read_part(input);
-                self.late(RefusalReason::HeadLate, request, rules);
+                let request = scan.to_partial(input);
+                self.time_out(RefusalReason::HeadLate, request, rules);
             }
             (State::Body(gathering), Timer::Body) => {
                 let request = gathering.request.part();
-                self.late(RefusalReason::BodyLate, request, rules);
+                self.time_out(RefusalReason::BodyLate, request, rules);
             }
             (State::Replying(_), Timer::Write) => {
                 self.close(CloseReason::WriteFailed, rules.counters)
@@ -409,7 +406,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             (State::Lingering(_), Timer::Linger | Timer::LingerTotal) => {
                 self.close(CloseReason::Lingered, rules.counters);
             }
-            // The deadline of a state that was left in the same turn.
+            // The deadline belongs to a state that was left in the same turn.
             (
                 State::Idle
                 | State::Head(_)
@@ -423,36 +420,37 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    /// A window is over in which a body has its least rate to keep. The loop looked at the connection for a
-    /// part of it only, and holds the peer to no more.
-    pub fn end_window(&mut self, looked: Duration, rules: &Rules<'_>) {
+    /// A window is over over which the rate of a body is measured. The loop watched the connection for only a part
+    /// of it, `watched`, and expects no more of the peer.
+    pub fn end_window(&mut self, watched: Duration, rules: &Rules<'_>) {
         let State::Body(gathering) = &mut self.state else { return };
         let timeouts = &rules.settings.timeouts;
-        let part = looked.min(timeouts.body).as_nanos();
-        let least = u128::from(timeouts.body_rate_bytes) * part / timeouts.body.as_nanos().max(1);
-        if u128::from(gathering.window_bytes) < least {
+        let part_ns = watched.min(timeouts.body).as_nanos();
+        let minimum =
+            u128::from(timeouts.body_rate_bytes) * part_ns / timeouts.body.as_nanos().max(1);
+        if u128::from(gathering.window_bytes) < minimum {
             let request = gathering.request.part();
-            self.late(RefusalReason::BodySlow, request, rules);
+            self.time_out(RefusalReason::BodySlow, request, rules);
         } else {
             gathering.window_bytes = 0;
         }
     }
 
-    /// 408, counted as a peer that went away: what it did not send is lost the same way.
-    fn late(&mut self, reason: RefusalReason, request: PartialHead, rules: &Rules<'_>) {
+    /// Answers 408. This counts like a peer that left: what it did not send is lost in the same way.
+    fn time_out(&mut self, reason: RefusalReason, request: PartialHead, rules: &Rules<'_>) {
         let status = reason.status();
         self.refused = Some(Box::new(Refused { reason, request }));
         for counter in CloseReason::PeerLeft.counters() {
             rules.counters.inc(*counter);
         }
-        // Behind what is left of a `100 Continue`: a part of it may have left already.
+        // Appended to the rest of a `100 Continue`, of which a part may have been sent already.
         let server = rules.settings.server_header;
         refusal(self.write_buffer.tail(), status, false, rules.date, server);
         rules.counters.inc(status_counter(status));
-        self.state = State::Lingering(Lingering::Speaking { left_bytes: LINGER_BYTES });
+        self.state = State::Lingering(Lingering::Sending { left_bytes: LINGER_BYTES });
     }
 
-    /// Gives the connection up for a reason of the worker's own.
+    /// Gives the connection up because of the worker, not of the peer.
     pub fn give_up(&mut self, counters: &Counters) {
         let reason = match &self.state {
             State::Body(gathering) if gathering.is_whole() => CloseReason::Abandoned,
@@ -465,7 +463,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.close(reason, counters);
     }
 
-    /// The one way into `Closed`: counts the reason, once.
+    /// Enters `Closed`, and counts the reason once. Nothing else does.
     fn close(&mut self, reason: CloseReason, counters: &Counters) {
         if !matches!(self.state, State::Closed(_)) {
             for counter in reason.counters() {
@@ -486,40 +484,51 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 | State::Closed(_) => CloseManner::Tidy,
             };
             let unsent: usize = self.write_buffer.parts().iter().map(|part| part.len()).sum();
-            let broken_off =
+            let aborted =
                 self.reply().map(|(status, bytes)| (status, bytes.saturating_sub(unsent as u64)));
             self.write_buffer.clear();
-            self.state = State::Closed(Closing { manner, broken_off });
+            self.state = State::Closed(Closing { manner, aborted });
         }
     }
 }
 
-/// Outcome of looking for a head.
-enum Reading<'a> {
+/// The outcome of parsing a head.
+enum HeadOutcome<'a> {
     Unfinished,
     Whole { head_bytes: &'a [u8], body: &'a [u8] },
     Gathering,
     Refused { reason: RefusalReason, request: PartialHead, framing: Framing },
 }
 
-/// What may come behind a head that was refused before its framing was known. A client whose request is well
-/// formed, but too large or not supported, may have a body to send; what is malformed has none.
+/// The framing to expect behind a head that was refused before its framing was known. If the request is well
+/// formed but too large or not supported, a body may follow; behind a malformed one there is none.
 fn framing_behind(error: &HeadError) -> Framing {
     if error.status() == Status(400) { Framing::None } else { Framing::Chunked }
 }
 
-/// How much a peer may send whose body of this framing is refused.
+/// How many bytes of a refused body with this framing are discarded.
 fn discarded_bytes(framing: Framing, limits: &Limits) -> u64 {
-    let most = limits.body_bytes.max(DISCARD_BYTES);
+    let maximum = limits.body_bytes.max(DISCARD_BYTES);
     match framing {
         Framing::None => LINGER_BYTES,
-        Framing::Length(length) => length.saturating_add(LINGER_BYTES).min(most),
-        Framing::Chunked => most,
+        Framing::Length(length) => length.saturating_add(LINGER_BYTES).min(maximum),
+        Framing::Chunked => maximum,
     }
 }
 
+/// Discards the input; whether the peer may send more.
+fn discard(input: &mut Cursor<'_>, left_bytes: &mut u64) -> bool {
+    let count = input.rest().len();
+    input.take(count);
+    match left_bytes.checked_sub(count as u64) {
+        Some(left) => *left_bytes = left,
+        None => return false,
+    }
+    true
+}
+
 impl Gathering {
-    /// Whether all of the request is here: only the call is due.
+    /// Whether the request is complete, so that only the call is due.
     fn is_whole(&self) -> bool {
         self.progress == BodyProgress::Whole
     }

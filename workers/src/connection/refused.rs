@@ -1,26 +1,26 @@
-//! A request that is not for the application: which rule it broke, and what was read of it.
+//! A request that does not reach the application: the rule that it broke, and what was read of it.
 
 use crate::http::{BodyError, HeadError, PartialHead, Status};
 
-/// The rule that a refused request broke. Displays as a sentence without a byte of the request.
+/// The rule that a refused request broke. Its text contains no byte of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RefusalReason {
-    /// Its head is malformed, too long, or asks for what is not served.
+    /// The head is malformed, too long, or asks for something that is not supported.
     #[error(transparent)]
     Head(#[from] HeadError),
-    /// Its body is malformed or too long.
+    /// The body is malformed or too long.
     #[error(transparent)]
     Body(#[from] BodyError),
-    /// The head was not whole in time.
+    /// The head was not complete in time.
     #[error("the head did not arrive in time")]
     HeadLate,
-    /// No byte of the body came for too long.
+    /// No byte of the body arrived for too long.
     #[error("the body did not arrive in time")]
     BodyLate,
-    /// The body came too slowly.
+    /// The body arrived more slowly than the minimum rate.
     #[error("the body arrived too slowly")]
     BodySlow,
-    /// The disk has no room for the body.
+    /// The disk is full, or the quota is used up.
     #[error("there is no room to store the body")]
     DiskFull,
     /// The body could not be stored or read back.
@@ -29,7 +29,7 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
-    /// The status that answers it.
+    /// The status of the response.
     pub fn status(self) -> Status {
         match self {
             Self::Head(error) => error.status(),
@@ -44,7 +44,7 @@ impl RefusalReason {
 /// A refused request, for the logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The rule that it broke.
+    /// The rule that the request broke.
     pub reason: RefusalReason,
     /// What was read of it.
     pub request: PartialHead,

@@ -1,45 +1,52 @@
-//! The half of a [`Connection`] that answers: from the application's head to the last byte.
+//! The half of a [`Connection`] that responds: from the application's head to the last byte.
 
 use super::{
     CloseReason, Connection, Cursor, ItemFate, LINGER_BYTES, Lingering, RefusalReason, Refused,
     Rules, State, discarded_bytes,
 };
 use crate::connection::write_buffer::WriteBuffer;
-use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, chunk_opening, refusal};
+use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, put_chunk_size, refusal};
 use crate::http::{Framing, PartialHead, Persistence, ReplyFraming, ResponseHead, Status};
 use crate::shared::scoreboard::{Counter, Counters};
 
-/// A response on its way.
+/// A response that is being sent.
 pub(super) struct Replying {
     pub(super) status: Status,
     pub(super) framing: ReplyFraming,
-    pub(super) source: Source,
+    pub(super) source: BodySource,
     ending: Ending,
     flush: Flush,
     pub(super) body_bytes: u64,
 }
 
+impl Replying {
+    /// Whether every byte of the response is in the write buffer or sent.
+    pub(super) fn is_done(&self) -> bool {
+        self.source == BodySource::Done
+    }
+}
+
 /// Where the rest of a response comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum BodySource {
     Items,
     File { offset: u64, left: u64 },
     Done,
 }
 
-/// What follows a response that was sent whole.
+/// What follows a complete response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
     KeepAlive,
     /// The client asked for it, so it sends nothing more.
     Close,
-    /// Our decision: the client may be sending already, and may send as many bytes.
+    /// The server decided it: the client may be sending already, and may send this many bytes.
     Linger {
         left_bytes: u64,
     },
 }
 
-/// Whether the head has left; after that, whatever leaves before the end is counted as progress.
+/// Whether the head was sent. Afterwards, everything that is sent before the end counts as progress.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flush {
     Head,
@@ -47,7 +54,7 @@ enum Flush {
 }
 
 impl<C: AsRef<[u8]>> Connection<C> {
-    /// Answers a request whose body is not for the application; then the connection ends.
+    /// Refuses a request whose body does not reach the application; then the connection ends.
     pub fn refuse(&mut self, reason: RefusalReason, rules: &Rules<'_>) {
         let (request, framing) = match &self.state {
             State::Body(gathering) => (gathering.request.part(), gathering.request.head.framing),
@@ -61,7 +68,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.refuse_read(reason, request, framing, rules);
     }
 
-    /// The same for a request of which this is known, with a body of this framing still to come.
+    /// Refuses a request that was read in part, and whose body with this framing is still to come.
     pub fn refuse_read(
         &mut self,
         reason: RefusalReason,
@@ -72,19 +79,19 @@ impl<C: AsRef<[u8]>> Connection<C> {
         rules.counters.inc(Counter::ReqErrorParse);
         rules.counters.inc(Counter::ReqDone);
         let left_bytes = discarded_bytes(framing, &rules.settings.limits);
-        self.answer_ourselves(reason.status(), false, left_bytes, rules);
+        self.answer_without_application(reason.status(), false, left_bytes, rules);
         self.refused = Some(Box::new(Refused { reason, request }));
     }
 
-    /// The application gave no answer. Before the head is out it becomes a 500, after it an abrupt
-    /// end: never a tidy one.
+    /// The application failed. Before the head was sent, the response is a 500; afterwards it ends abruptly, never
+    /// as if it were complete.
     pub fn fail(&mut self, rules: &Rules<'_>) {
         match self.state {
             State::Ready(facts) => {
                 rules.counters.inc(Counter::ReqSuccessRead);
                 rules.counters.inc(Counter::ReqErrorInternal);
                 rules.counters.inc(Counter::ReqDone);
-                self.answer_ourselves(Status(500), facts.is_head, LINGER_BYTES, rules);
+                self.answer_without_application(Status(500), facts.is_head, LINGER_BYTES, rules);
             }
             State::Replying(_) => self.close(CloseReason::ReplyFailed, rules.counters),
             State::Idle
@@ -95,7 +102,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    fn answer_ourselves(
+    fn answer_without_application(
         &mut self,
         status: Status,
         is_head: bool,
@@ -109,7 +116,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.state = State::Replying(Replying {
             status,
             framing: ReplyFraming::NoBody,
-            source: Source::Done,
+            source: BodySource::Done,
             ending: Ending::Linger { left_bytes },
             flush: Flush::Head,
             body_bytes: 0,
@@ -118,7 +125,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// Encodes the application's head, unless `write()` did so already.
     ///
-    /// `length` is the body's length where it is known without a Content-Length.
+    /// `length` is the length of the body, if it is known without a Content-Length.
     pub fn begin_reply(&mut self, head: &ResponseHead, length: Option<u64>, rules: &Rules<'_>) {
         let State::Ready(facts) = self.state else { return };
         rules.counters.inc(Counter::ReqSuccessRead);
@@ -152,14 +159,14 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.state = State::Replying(Replying {
             status: head.status(),
             framing,
-            source: Source::Items,
+            source: BodySource::Items,
             ending,
             flush: Flush::Head,
             body_bytes: 0,
         });
     }
 
-    /// Queues one item of the response as its framing wants it.
+    /// Queues one item of the response, in the framing of the response.
     pub fn push_item(&mut self, chunk: C) -> ItemFate {
         let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
         let (length, fate) = replying.admit(chunk.as_ref().len());
@@ -170,7 +177,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         fate
     }
 
-    /// Queues bytes of `write()`, copied.
+    /// Queues a copy of the bytes of `write()`.
     pub fn push_bytes(&mut self, bytes: &[u8]) -> ItemFate {
         let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
         let (length, fate) = replying.admit(bytes.len());
@@ -197,10 +204,10 @@ impl<C: AsRef<[u8]>> Connection<C> {
             self.end_items();
             return fate;
         }
-        replying.source = Source::File { offset, left };
+        replying.source = BodySource::File { offset, left };
         if replying.framing == ReplyFraming::Chunked {
-            // Only behind write(): the whole file is one chunk. `usize` is 64 bits wide here.
-            chunk_opening(self.write_buffer.tail(), left as usize);
+            // This happens only after write(): the whole file is one chunk. `usize` has 64 bits here.
+            put_chunk_size(self.write_buffer.tail(), left as usize);
         }
         fate
     }
@@ -208,13 +215,13 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// There are no more items.
     pub fn end_items(&mut self) {
         let State::Replying(replying) = &mut self.state else { return };
-        if replying.source != Source::Done && replying.framing == ReplyFraming::Chunked {
+        if replying.source != BodySource::Done && replying.framing == ReplyFraming::Chunked {
             self.write_buffer.tail().extend_from_slice(LAST_CHUNK);
         }
-        replying.source = Source::Done;
+        replying.source = BodySource::Done;
     }
 
-    /// `count` bytes of the write_buffer are sent.
+    /// `count` bytes of the write buffer are sent.
     pub fn wrote(&mut self, count: usize, counters: &Counters) {
         self.write_buffer.advance(count);
         let State::Replying(replying) = &mut self.state else { return };
@@ -223,7 +230,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             return;
         }
         let is_last =
-            replying.source == Source::Done || replying.framing == ReplyFraming::Length(0);
+            replying.source == BodySource::Done || replying.framing == ReplyFraming::Length(0);
         if replying.flush == Flush::Progress && !is_last {
             counters.inc(Counter::RespActive);
         }
@@ -233,7 +240,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// `count` bytes of the file are sent.
     pub fn wrote_file(&mut self, count: u64, counters: &Counters) {
         let State::Replying(replying) = &mut self.state else { return };
-        let Source::File { offset, left } = replying.source else { return };
+        let BodySource::File { offset, left } = replying.source else { return };
         replying.body_bytes += count;
         if let ReplyFraming::Length(promised) = &mut replying.framing {
             *promised = promised.saturating_sub(count);
@@ -241,7 +248,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let left = left.saturating_sub(count);
         if left > 0 {
             counters.inc(Counter::RespActive);
-            replying.source = Source::File { offset: offset + count, left };
+            replying.source = BodySource::File { offset: offset + count, left };
             return;
         }
         if replying.framing == ReplyFraming::Chunked {
@@ -250,14 +257,14 @@ impl<C: AsRef<[u8]>> Connection<C> {
         self.end_items();
     }
 
-    /// Whether the connection ends with this response, and at once.
-    pub fn parts_at_once(&self) -> bool {
+    /// Whether the connection is closed after this response without lingering.
+    pub fn closes_at_once(&self) -> bool {
         matches!(&self.state, State::Replying(replying) if replying.ending == Ending::Close)
     }
 
-    /// The peer has sent something behind its last request: the close has to linger, or the kernel
-    /// resets the response away (RFC 9112 §9.6).
-    pub fn overhear(&mut self) {
+    /// The peer has sent something behind its last request. So the close has to linger: otherwise the kernel sends
+    /// a reset, and the peer may lose the response (RFC 9112 §9.6).
+    pub fn linger_after(&mut self) {
         if let State::Replying(replying) = &mut self.state
             && replying.ending == Ending::Close
         {
@@ -265,8 +272,8 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    /// The response is sent, as far as the application gave it. Whether the connection lives on is in
-    /// the state afterwards.
+    /// The response is sent, as far as the application gave it. The state afterwards says whether the connection
+    /// is kept.
     pub fn finish(&mut self, counters: &Counters) {
         let State::Replying(replying) = &self.state else { return };
         if let ReplyFraming::Length(missing) = replying.framing
@@ -286,15 +293,15 @@ impl<C: AsRef<[u8]>> Connection<C> {
             Ending::Close => self.close(CloseReason::Answered, counters),
             Ending::Linger { left_bytes } => {
                 counters.inc(Counter::RespConnClose);
-                self.state = State::Lingering(Lingering::Speaking { left_bytes });
+                self.state = State::Lingering(Lingering::Sending { left_bytes });
             }
         }
     }
 }
 
 impl Replying {
-    /// Nothing behind the last request of a connection is parsed. If something is there, the close
-    /// has to linger, or the kernel resets the response away.
+    /// Discards what follows the last request of a connection. If there is something, the close has to linger, as
+    /// in [`Connection::linger_after`].
     pub(super) fn drop_input(&mut self, input: &mut Cursor<'_>) {
         let count = input.rest().len();
         if count == 0 {
@@ -306,14 +313,14 @@ impl Replying {
                 input.take(count);
                 self.ending = Ending::Linger { left_bytes: LINGER_BYTES };
             }
-            // Not counted: it is what was read together with the request.
+            // Not counted, because it was read together with the request.
             Ending::Linger { .. } => {
                 input.take(count);
             }
         }
     }
 
-    /// How much of an item is sent, and what becomes of it.
+    /// How many bytes of an item are sent, and what happens to the item.
     fn admit(&mut self, length: usize) -> (usize, ItemFate) {
         let (admitted, fate) = match &mut self.framing {
             ReplyFraming::NoBody => (0, ItemFate::Unwanted),
@@ -332,14 +339,14 @@ impl Replying {
         (admitted, fate)
     }
 
-    /// Opens a chunk if the framing wants one; returns what closes it.
+    /// Opens a chunk if the framing is chunked. Returns what closes the chunk.
     fn open_chunk<C: AsRef<[u8]>>(
         &self,
         length: usize,
         write_buffer: &mut WriteBuffer<C>,
     ) -> &'static [u8] {
         if self.framing == ReplyFraming::Chunked {
-            chunk_opening(write_buffer.tail(), length);
+            put_chunk_size(write_buffer.tail(), length);
             CHUNK_CLOSING
         } else {
             &[]
@@ -347,7 +354,7 @@ impl Replying {
     }
 }
 
-/// The counter of a status's class.
+/// The counter of the class of a status.
 pub(super) fn status_counter(status: Status) -> Counter {
     match status.0 / 100 {
         1 => Counter::RespStatus1xx,

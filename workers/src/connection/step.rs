@@ -1,11 +1,10 @@
-//! The values that go in and out of a [`Connection`], and the questions it answers about itself.
+//! The values that go into and come out of a [`Connection`], and the questions that it answers.
 
-use super::reply::Source;
 use super::{Connection, Refused, State, Status, Timer};
 use crate::connection::write_buffer::WriteBuffer;
 use crate::shared::scoreboard::Counter;
 
-/// Bytes that were read, and how many of them are used up.
+/// Bytes that were read, and how many of them are used.
 #[derive(Debug)]
 pub struct Cursor<'a> {
     bytes: &'a [u8],
@@ -18,63 +17,64 @@ impl<'a> Cursor<'a> {
         Self { bytes, taken: 0 }
     }
 
-    /// What is not used up.
+    /// The bytes that are not used yet.
     pub fn rest(&self) -> &'a [u8] {
         &self.bytes[self.taken..]
     }
 
-    /// Uses up the next `count` bytes.
+    /// Uses the next `count` bytes.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
         let taken = &self.rest()[..count];
         self.taken += count;
         taken
     }
 
-    /// How many bytes are used up.
+    /// How many bytes are used.
     pub fn taken(&self) -> usize {
         self.taken
     }
 }
 
-/// What the shell is to do next.
+/// What the shell has to do next.
 #[derive(Debug)]
 pub enum Step<'c, 'i> {
-    /// Read more; what is left of the input stays where it is.
+    /// Read more; the unused input stays where it is.
     Read,
-    /// Append to the spool.
+    /// Append to the spool of the body.
     Store(&'i [u8]),
-    /// Call the application: the request lies in the input, its head in the scratch.
+    /// Call the application: the request lies in the input, and its parsed head is the one given to
+    /// [`Connection::step`].
     Call {
         /// The bytes that the head points into.
         head_bytes: &'i [u8],
-        /// The whole body.
+        /// The complete body.
         body: &'i [u8],
     },
     /// Call the application with [`Connection::take_gathered`] and the spool.
     CallGathered,
-    /// Log that a request was refused; its answer is on its way.
+    /// Log that a request was refused; its response follows.
     Refused(Box<Refused>),
     /// Ask the application for its next item.
     Pull,
-    /// Send.
+    /// Send these bytes.
     Write {
-        /// In order and not all empty.
+        /// In order, and not all empty.
         parts: [&'c [u8]; 3],
-        /// Whether a response ends with them.
+        /// Whether a response ends with these bytes.
         is_end: bool,
     },
-    /// Send a piece of the file.
+    /// Send a part of the file.
     SendFile {
-        /// From this byte.
+        /// The first byte to send.
         offset: u64,
-        /// At most so many.
+        /// The maximum number of bytes to send.
         length: u64,
     },
-    /// The response is sent: close the application's side, then [`Connection::finish`].
+    /// The response is sent: close the application's side of it, then call [`Connection::finish`].
     Finish,
-    /// shutdown(SHUT_WR), then [`Connection::write_shut`].
+    /// Call shutdown(2) with SHUT_WR, then [`Connection::write_shut`].
     ShutWrite,
-    /// Close the descriptor; everything is counted.
+    /// Close the descriptor; everything is counted already.
     Close(CloseManner),
 }
 
@@ -85,11 +85,11 @@ pub enum CloseReason {
     IdlePeerLeft,
     /// The peer reset a kept connection between requests.
     IdleReset,
-    /// Idle for longer than the keep-alive timeout.
+    /// The connection was idle for longer than the keep-alive timeout.
     IdleLong,
-    /// Idle, and the worker needs the place or leaves.
+    /// The connection was idle, and the worker exits or needs the room.
     IdleGivenUp,
-    /// The peer left, or fell silent, within a request.
+    /// The peer left, or sent nothing more, within a request.
     PeerLeft,
     /// recv(2) failed.
     ReadFailed,
@@ -97,22 +97,22 @@ pub enum CloseReason {
     Abandoned,
     /// The client had reset the connection before the application was called.
     AbandonedByReset,
-    /// The response is out and the connection was not to be kept.
+    /// The response is sent, and the connection was not to be kept.
     Answered,
-    /// The application failed after its head was out.
+    /// The application failed after the head of its response was sent.
     ReplyFailed,
-    /// The application gave fewer bytes than its Content-Length promised.
+    /// The application gave fewer bytes than its Content-Length.
     ReplyShort,
-    /// send(2) failed, or nothing moved for the write timeout.
+    /// send(2) failed, or made no progress within the write timeout.
     WriteFailed,
-    /// The worker left in the middle of a response.
+    /// The worker exited in the middle of a response.
     Cut,
-    /// The end of a lingering close; counted when the lingering began.
+    /// A lingering close ended; it was counted when it began.
     Lingered,
 }
 
 impl CloseReason {
-    /// What it counts, in order.
+    /// The counters that it increments, in order.
     pub fn counters(self) -> &'static [Counter] {
         match self {
             Self::IdlePeerLeft | Self::IdleLong | Self::IdleGivenUp => {
@@ -137,11 +137,11 @@ impl CloseReason {
         }
     }
 
-    /// Whether the peer must not take what it got for a whole response, so that a reset is needed
-    /// where only the end of the connection ends the body.
+    /// Whether the peer must not take what it received for a complete response. If only the end of the connection
+    /// ends the body, that takes a reset.
     pub fn is_abrupt(self) -> bool {
         match self {
-            // A write that failed finds nobody to mislead; one that timed out may.
+            // After a failed write nobody is left to mislead, but after a write timeout somebody may be.
             Self::ReplyFailed | Self::ReplyShort | Self::WriteFailed | Self::Cut => true,
             Self::IdlePeerLeft
             | Self::IdleReset
@@ -160,13 +160,13 @@ impl CloseReason {
 /// How a descriptor is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseManner {
-    /// With a FIN: the peer knows from the framing whether it got everything.
+    /// With a FIN: the framing says whether the peer got everything.
     Tidy,
-    /// With a reset: the end of the connection would pass for the end of the body.
+    /// With a reset: a FIN would look like the end of the body.
     Reset,
 }
 
-/// What became of an item of a response.
+/// What happens to an item of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemFate {
     /// It is on its way.
@@ -178,7 +178,7 @@ pub enum ItemFate {
 }
 
 impl<C: AsRef<[u8]>> Connection<C> {
-    /// The deadline of this state.
+    /// The kind of deadline of this state.
     pub fn timer(&self) -> Option<Timer> {
         match &self.state {
             State::Idle => Some(Timer::KeepAlive),
@@ -195,7 +195,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         matches!(self.state, State::Idle)
     }
 
-    /// Whether the first request of this connection has still to come, or its head to be whole.
+    /// Whether the head of the first request is still incomplete, or has not arrived at all.
     pub fn awaits_first_request(&self) -> bool {
         match &self.state {
             State::Idle | State::Head(_) => self.info.served == 0,
@@ -215,7 +215,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    /// Whether a request, or the rest of one, is still to come.
+    /// Whether the connection waits for a request or for the rest of one.
     pub fn awaits_request(&self) -> bool {
         match &self.state {
             State::Idle | State::Head(_) | State::Body(_) => true,
@@ -223,29 +223,27 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    /// Whether everything is said, and the peer may only not have read it yet.
+    /// Whether the last response is complete, and the peer may only not have read it yet.
     pub fn is_lingering(&self) -> bool {
         matches!(self.state, State::Lingering(_))
     }
 
-    /// Whether a response is on its way.
+    /// Whether a response is being sent.
     pub fn is_replying(&self) -> bool {
         matches!(self.state, State::Replying(_))
     }
 
-    /// Whether the next step asks something of the application (or of a file), given whether unused
-    /// input is here: the moment to let others have their turn.
+    /// Whether the next step calls the application (or reads a file), given whether there is unused input. Then
+    /// the loop lets other clients have their turn.
     pub fn wants_the_application(&self, has_input: bool) -> bool {
         match &self.state {
             State::Idle | State::Head(_) => has_input,
-            State::Replying(replying) => {
-                replying.source != Source::Done && self.write_buffer.is_empty()
-            }
+            State::Replying(replying) => !replying.is_done() && self.write_buffer.is_empty(),
             State::Body(_) | State::Ready(_) | State::Lingering(_) | State::Closed(_) => false,
         }
     }
 
-    /// Whether the next step takes a piece of a body, given whether unused input is here.
+    /// Whether the next step takes a piece of a body, given whether there is unused input.
     pub fn takes_a_piece(&self, has_input: bool) -> bool {
         match &self.state {
             State::Body(_) => has_input && self.write_buffer.is_empty(),
@@ -258,11 +256,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    /// Status and body bytes of the response so far, or of the one that was broken off.
+    /// Status and body bytes of the response so far, or of the aborted one.
     pub fn reply(&self) -> Option<(Status, u64)> {
         match &self.state {
             State::Replying(replying) => Some((replying.status, replying.body_bytes)),
-            State::Closed(closing) => closing.broken_off,
+            State::Closed(closing) => closing.aborted,
             State::Idle
             | State::Head(_)
             | State::Body(_)
@@ -271,7 +269,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    /// The bytes that wait to be sent.
+    /// The bytes that are still to be sent.
     pub fn write_buffer(&mut self) -> &mut WriteBuffer<C> {
         &mut self.write_buffer
     }

@@ -10,7 +10,7 @@ use crate::connection::Timer;
 use crate::http::ResponseHead;
 use crate::shared::scoreboard::{WorkerEntry, tape};
 
-/// The 15 counters by the letters that the golden sequences use.
+/// The 15 counters, and the letters that the golden sequences use for them.
 const LETTERS: [(&str, Counter); 15] = [
     ("AS", Counter::ConnAcceptSuccess),
     ("AE", Counter::ConnAcceptError),
@@ -31,16 +31,16 @@ const LETTERS: [(&str, Counter); 15] = [
 
 /// What a scripted application answers.
 enum Answer {
-    /// One item whose length is known.
+    /// One item, whose length is known.
     Whole(&'static [u8]),
     /// Items of unknown length; `None` is a failure of the iterator.
     Items(Vec<Option<&'static [u8]>>),
-    /// With this Content-Length.
+    /// Items with this Content-Length.
     Promised(&'static [u8], Vec<&'static [u8]>),
     Raises,
 }
 
-/// A shell around the machine, without a socket: what is sent is kept.
+/// A shell around the state machine without a socket. It keeps what is sent.
 struct Bench {
     conn: Connection<Vec<u8>>,
     head: Head,
@@ -185,20 +185,20 @@ impl Bench {
         self
     }
 
-    /// A window of the body's rate ends, of which the loop looked for this part.
-    fn window_ends(&mut self, looked: Duration) -> &mut Self {
+    /// A window over which the rate of the body is measured ends. The loop watched for this part of it.
+    fn window_ends(&mut self, watched: Duration) -> &mut Self {
         let rules = Rules {
             settings: &self.settings,
             date: &self.date,
             counters: &self.entry.counters,
             persistence: self.persistence,
         };
-        self.conn.end_window(looked, &rules);
+        self.conn.end_window(watched, &rules);
         self.turn();
         self
     }
 
-    /// What was counted since the last look, in order.
+    /// What was counted since the last call, in order.
     fn counts(&mut self) -> String {
         let letters = |counted: &Counter| {
             LETTERS.iter().find(|(_, counter)| counter == counted).map(|(letters, _)| *letters)
@@ -262,7 +262,7 @@ fn a_get_with_connection_close() {
 }
 
 #[test]
-fn a_kept_connection_that_is_reset_ended_between_two_requests() {
+fn a_reset_kept_connection_ended_between_two_requests() {
     let mut bench = Bench::new(vec![]);
     assert_eq!(bench.packet(GET).resets().counts(), "AS RR RD SD SK ER RX");
     assert_eq!(bench.entry.counters.get(Counter::ConnCloseIdle), 1);
@@ -271,7 +271,7 @@ fn a_kept_connection_that_is_reset_ended_between_two_requests() {
 }
 
 #[test]
-fn what_a_read_leaves_incomplete_is_counted_once_however_long_its_turn_takes() {
+fn an_incomplete_read_is_counted_once_however_long_its_turn_takes() {
     let mut bench = Bench::new(vec![]);
     bench.packet(&GET_CLOSE[..5]);
     bench.turn();
@@ -286,7 +286,7 @@ fn what_a_read_leaves_incomplete_is_counted_once_however_long_its_turn_takes() {
 }
 
 #[test]
-fn a_request_behind_another_is_active_when_its_rest_is_waited_for() {
+fn a_pipelined_request_is_active_while_its_rest_is_awaited() {
     let mut bench = Bench::new(vec![]);
     bench.room = 0;
     bench.packet(&[GET, &GET[..9]].concat());
@@ -304,7 +304,7 @@ fn connect_and_close_or_reset() {
 }
 
 #[test]
-fn a_head_in_three_packets_counts_two_that_were_not_enough() {
+fn a_head_in_three_packets_is_active_twice() {
     let mut bench = Bench::new(vec![]);
     bench.packet(&GET_CLOSE[..5]).packet(&GET_CLOSE[5..20]).packet(&GET_CLOSE[20..]);
     assert_eq!(bench.counts(), "AS RA RA RR RD SD SC");
@@ -321,7 +321,7 @@ fn garbage_is_answered_400_and_lingers_until_the_peer_leaves() {
     assert!(bench.calls.is_empty());
 }
 
-/// A connection whose request has come whole in two pieces, and was not called for yet.
+/// A connection whose complete request arrived in two pieces, but has not reached the application yet.
 fn gathered() -> Bench {
     let mut bench = Bench::new(vec![]);
     bench.packet(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na");
@@ -369,14 +369,14 @@ fn an_iterator_that_fails_at_its_second_item_ends_abruptly() {
 }
 
 #[test]
-fn where_only_the_end_ends_the_body_a_failure_is_a_reset() {
+fn a_failure_is_a_reset_if_only_the_end_ends_the_body() {
     let mut bench = Bench::new(vec![Answer::Items(vec![Some(b"a"), None])]);
     bench.packet(b"GET / HTTP/1.0\r\n\r\n");
     assert_eq!(bench.is_closed, Some(CloseManner::Reset));
 }
 
 #[test]
-fn where_only_the_end_ends_the_body_a_late_reader_is_reset() {
+fn a_late_reader_is_reset_if_only_the_end_ends_the_body() {
     let mut bench = Bench::new(vec![Answer::Items(vec![Some(b"a"), Some(b"b")])]);
     bench.room = 1;
     bench.packet(b"GET / HTTP/1.0\r\n\r\n");
@@ -476,7 +476,7 @@ fn a_body_that_ends_early_never_reaches_the_application() {
 }
 
 #[test]
-fn a_draining_worker_says_close_and_lingers() {
+fn a_draining_worker_sends_close_and_lingers() {
     let mut bench = Bench::new(vec![]);
     bench.persistence = Persistence::Close;
     assert_eq!(bench.packet(GET).counts(), "AS RR RD SD SC");
@@ -485,7 +485,7 @@ fn a_draining_worker_says_close_and_lingers() {
 }
 
 #[test]
-fn the_last_allowed_request_of_a_connection_says_close() {
+fn the_last_allowed_response_of_a_connection_says_close() {
     let mut bench = Bench::new(vec![]);
     bench.settings.limits.requests_per_connection = 2;
     assert_eq!(bench.packet(&[GET, GET, GET].concat()).counts(), "AS RR RD SD SK RR RD SD SC");
@@ -502,7 +502,7 @@ fn only_an_idle_connection_can_be_released() {
 }
 
 #[test]
-fn a_response_that_is_broken_off_tells_how_many_of_its_bytes_left() {
+fn an_aborted_response_says_how_many_of_its_bytes_were_sent() {
     let mut bench = Bench::new(vec![Answer::Promised(b"100000", vec![&[b'x'; 100_000]])]);
     bench.room = 60_000;
     bench.packet(GET).resets();
@@ -528,7 +528,7 @@ fn assert_refused(bench: &Bench, reason: &str, request: &str) {
 }
 
 #[test]
-fn a_refused_request_is_told_with_its_rule_and_what_was_read_of_it() {
+fn a_refused_request_is_reported_with_its_rule_and_what_was_read() {
     let chunked = b"POST /p?q HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut bench = Bench::new(vec![]);
     bench.packet(chunked).packet(b"5;\r\n");
@@ -545,7 +545,7 @@ fn a_refused_request_is_told_with_its_rule_and_what_was_read_of_it() {
 }
 
 #[test]
-fn a_request_that_came_too_late_is_told_too() {
+fn a_late_request_is_reported_too() {
     let mut bench = Bench::new(vec![]);
     bench.packet(b"GET /x HTTP/1.1\r\nHo").expires(Timer::Head);
     assert_refused(&bench, "the head did not arrive in time", "GET /x");
@@ -561,7 +561,7 @@ fn a_request_that_came_too_late_is_told_too() {
 }
 
 #[test]
-fn a_request_that_is_answered_is_not_told_as_refused() {
+fn an_answered_request_is_not_reported_as_refused() {
     let mut bench = Bench::new(vec![Answer::Whole(b"ok"), Answer::Raises]);
     bench.packet(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(bench.calls.len(), 2);

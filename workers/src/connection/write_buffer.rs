@@ -1,15 +1,15 @@
-//! Bytes of a response that the kernel has not taken yet, in order, in at most three parts.
+//! The write buffer of a connection: bytes of a response that the kernel has not taken yet, in order, in at most
+//! three parts.
 //!
-//! Small pieces are copied behind one another, so that a head and a short body leave in one send(2).
-//! A large piece is kept as the application's own object and leaves by sendmsg(2) without a copy. Pure:
-//! it moves bytes about and knows no socket.
+//! Small pieces are copied one after another, so that one send(2) takes a head and a short body. A large piece
+//! stays the application's own object, and sendmsg(2) takes it without a copy. Pure: it knows no socket.
 
 use std::ops::Range;
 
-/// A piece up to this size is copied: below it the copy is cheaper than a second part of sendmsg(2).
+/// A piece up to this size is copied: that is cheaper than a second part of sendmsg(2).
 const COPY_BYTES: usize = 8 * 1024;
 
-/// What waits to be sent: copied bytes, then at most one large piece, then its closing bytes.
+/// The bytes to be sent: copied ones, then at most one large piece, then the bytes that close it.
 #[derive(Debug)]
 pub struct WriteBuffer<C> {
     front: Vec<u8>,
@@ -25,12 +25,12 @@ struct Piece<C> {
 }
 
 impl<C: AsRef<[u8]>> WriteBuffer<C> {
-    /// An empty one, without memory.
+    /// An empty buffer, which has allocated nothing.
     pub fn new() -> Self {
         Self { front: Vec::new(), front_sent: 0, piece: None, back: &[] }
     }
 
-    /// Whether everything has been sent.
+    /// Whether everything is sent.
     pub fn is_empty(&self) -> bool {
         self.front_sent == self.front.len() && self.piece.is_none() && self.back.is_empty()
     }
@@ -44,7 +44,7 @@ impl<C: AsRef<[u8]>> WriteBuffer<C> {
         [&self.front[self.front_sent..], piece, self.back]
     }
 
-    /// Takes note that the first `count` unsent bytes are sent.
+    /// The first `count` unsent bytes are sent.
     pub fn advance(&mut self, count: usize) {
         let front = count.min(self.front.len() - self.front_sent);
         self.front_sent += front;
@@ -64,7 +64,7 @@ impl<C: AsRef<[u8]>> WriteBuffer<C> {
         }
     }
 
-    /// Where bytes to be copied are appended, behind everything that waits already.
+    /// Where to append bytes that are copied, behind everything that is unsent.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         if self.piece.is_some() || !self.back.is_empty() {
             self.flatten();
@@ -88,19 +88,19 @@ impl<C: AsRef<[u8]>> WriteBuffer<C> {
         self.back = closing;
     }
 
-    /// Gives an empty box memory to copy into.
+    /// Gives an empty buffer memory to copy into.
     pub fn lend(&mut self, memory: Vec<u8>) {
         if self.front.capacity() == 0 {
             self.front = memory;
         }
     }
 
-    /// Takes the memory of an empty box back, so that an idle connection holds none.
+    /// Takes the memory of an empty buffer back, so that an idle connection holds none.
     pub fn reclaim(&mut self) -> Option<Vec<u8>> {
         (self.is_empty() && self.front.capacity() > 0).then(|| std::mem::take(&mut self.front))
     }
 
-    /// Throws everything unsent away.
+    /// Discards everything unsent.
     pub fn clear(&mut self) {
         self.front.clear();
         self.front_sent = 0;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_leaves_in_order_however_little_the_kernel_takes() {
+    fn everything_is_sent_in_order_however_little_the_kernel_takes() {
         let large = vec![b'x'; COPY_BYTES + 1];
         for step in [1, 7, COPY_BYTES, usize::MAX] {
             let mut write_buffer = WriteBuffer::new();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_box_gives_its_memory_back() {
+    fn an_empty_write_buffer_gives_its_memory_back() {
         let mut write_buffer: WriteBuffer<Vec<u8>> = WriteBuffer::new();
         write_buffer.lend(Vec::with_capacity(100));
         write_buffer.tail().extend_from_slice(b"abc");

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::connection::RefusalReason;
 use crate::http::{PartialHead, Status, Version};
-use crate::process::fork_guard::{self, Mark};
+use crate::process::fork_guard::{self, FdGuard};
 use crate::shared::log::LogFormat;
 use crate::shared::log::escape::{Style, cut, escape};
 use crate::shared::log::sink::{Sink, Written};
@@ -78,7 +78,7 @@ impl<'a> RequestLine<'a> {
 /// The access log of one worker.
 pub struct AccessLog {
     /// Before the sink, because it goes first.
-    guard: Mark,
+    guard: FdGuard,
     sink: Sink,
     format: LogFormat,
     buffer: LineBuffer,
@@ -119,7 +119,7 @@ impl AccessLog {
         let buffer = LineBuffer::with_capacity(2 * FULL_BYTES);
         fork_guard::forget(fd.as_fd()); // The sink may have another one of its own.
         let sink = Sink::new(fd);
-        let guard = Mark::of(sink.as_fd());
+        let guard = FdGuard::of(sink.as_fd());
         Self { guard, sink, format, buffer, date: Date::default() }
     }
 
@@ -137,7 +137,7 @@ impl AccessLog {
         self.write();
         self.buffer.start_afresh();
         let sink = Sink::new(fd);
-        self.guard = Mark::of(sink.as_fd());
+        self.guard = FdGuard::of(sink.as_fd());
         self.sink = sink;
     }
 

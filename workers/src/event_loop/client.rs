@@ -1,103 +1,147 @@
-//! One connection as the event loop holds it: the descriptor, the pure machine, and what the
-//! application still owes.
+//! One client of the worker: its socket, its [`Connection`], and what it is doing.
+//!
+//! [`Connection`] is the pure protocol machine, and says what is due next. The client adds what that takes
+//! outside of the protocol: the descriptor, unread bytes, the spool of a request body, and what the application
+//! still owes. What belongs to one request only lives in its activity:
+//!
+//! | activity | what it holds | ends with |
+//! |---|---|---|
+//! | Receiving | the spool of a request body that came in several reads | [`Client::begin_call`]: Called |
+//! | Called | when the call began, and the request's [`Record`] if the access log needs it | [`Client::stream`]: Streaming; [`Client::send_file`]: SendingFile; [`Client::close_reply`]: Receiving |
+//! | Streaming | the rest of the application's reply, and the [`Record`] | [`Client::close_reply`]: Receiving |
+//! | SendingFile | the file, its owner in the application, and the [`Record`] | [`Client::close_reply`]: Receiving |
+//!
+//! A client is Receiving as well while the connection answers by itself (408, 413 and the like) and while it
+//! lingers: the application has no part in that. Whoever removes a client calls [`Client::close_reply`] first.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
+use super::client_timer::{Armed, ClientTimer};
+use super::stalls::Stalls;
 use crate::application::AppBody;
-use crate::connection::Timer;
-use crate::connection::{CloseManner, ConnInfo, Connection};
-use crate::event_loop::poller::Interest;
-use crate::http::Version;
-use crate::process::fork_guard::{Mark, Private};
+use crate::connection::{CloseManner, ConnInfo, Connection, Rules, Timer};
+use crate::event_loop::client_table::Token;
+use crate::event_loop::deadlines::Deadlines;
+use crate::event_loop::poller::{Interest, Poller};
+use crate::http::{Head, Persistence, Version};
+use crate::process::fork_guard::{FdGuard, GuardedFd};
+use crate::shared::fd::Arrival;
 use crate::spool::Spool;
 
 /// A connection and everything that belongs to its current request.
 pub struct Client<B: AppBody> {
-    /// Before the socket, because it goes first.
-    guard: Mark,
-    /// The socket, non-blocking.
-    pub socket: OwnedFd,
-    /// What is due next.
-    pub conn: Connection<B::Chunk>,
-    /// Bytes that were read and not used before the loop went on to others.
-    pub pending: Vec<u8>,
-    /// The body of the request that is being gathered.
-    pub spool: Option<Spool>,
-    /// The rest of the application's reply.
-    pub body: Option<B>,
-    /// The file that is being sent.
-    pub file: Option<Private<OwnedFd>>,
-    /// The request that is being answered, where somebody will want to know.
-    pub record: Option<Box<Record>>,
-    /// How long what lies there had waited in the kernel when the connection was accepted; until its
-    /// first request has come, or the peer is waited for.
-    pub waited: Option<Duration>,
-    /// Until when the peer sends again what a closed queue has dropped, if the connection comes from one.
-    pub resends_until: Option<Instant>,
-    /// The peer may have left, which is to be looked at before the application is called.
-    pub is_suspect: bool,
-    /// When the application was called for the reply that is on its way.
-    pub called: Option<Instant>,
-    /// Whether bytes moved since the deadline was last set.
-    pub progressed: bool,
+    /// Declared before the socket, because it has to be dropped first.
+    guard: FdGuard,
+    socket: OwnedFd,
+    conn: Connection<B::Chunk>,
+    /// Bytes that were read but not used before the loop went on to other clients.
+    unread: Vec<u8>,
+    activity: Activity<B>,
+    /// How long the first request waited in the kernel before the connection was accepted. Unknown once the
+    /// first request has been called, or once the loop waits for the peer.
+    queue_wait: Option<Duration>,
+    /// Until when the peer retransmits what a closed accept queue dropped, if the connection comes from one.
+    resends_until: Option<Instant>,
+    /// Whether the peer may have left, so that the socket has to be checked before the application is called.
+    may_have_left: bool,
     /// What epoll(7) watches for; `None` while it does not know the socket.
-    pub watched: Option<Interest>,
-    /// The deadline that is set, and the request it was set for.
-    pub armed: Option<(Timer, u32)>,
-    /// How long the loop had been away when the window began over which the body's rate is measured.
-    pub away_before: Duration,
+    watched: Option<Interest>,
+    timer: ClientTimer,
 }
 
-/// What is kept of a request while it is answered: for the access log, and to name it while its
-/// items are asked for.
+/// What a client is doing. The module has the table of transitions.
+enum Activity<B: AppBody> {
+    Receiving { spool: Option<Spool> },
+    Called { at: Instant, record: Option<Box<Record>> },
+    Streaming { body: B, record: Box<Record> },
+    SendingFile { owner: B, file: GuardedFd<OwnedFd>, record: Box<Record> },
+}
+
+/// What is kept of a request while it is answered: for the access log, and for the scoreboard while the
+/// application produces further items.
+#[expect(missing_docs, reason = "the fields are those of the request")]
 pub struct Record {
-    /// The method.
     pub method: Box<[u8]>,
-    /// The path, without the query.
+    /// Without the query.
     pub path: Box<[u8]>,
-    /// The version.
     pub version: Version,
-    /// When the application was called for it, as [`Client::called`].
+    /// When the application was called.
     pub called: Instant,
-    /// The field `Referer`.
     pub referer: Option<Box<[u8]>>,
-    /// The field `User-Agent`.
     pub user_agent: Option<Box<[u8]>>,
-    /// The identifier that the application knows it by, where the access log names it.
+    /// The application's own identifier of the request, if the access log writes it.
     pub id: Option<Box<[u8]>>,
 }
 
+impl Record {
+    /// Copies from the head of a request.
+    pub fn of(head_bytes: &[u8], head: &Head, called: Instant) -> Self {
+        Self {
+            called,
+            method: head.method.of(head_bytes).into(),
+            path: head.path.of(head_bytes).into(),
+            version: head.version,
+            referer: head.find(head_bytes, "referer").map(Into::into),
+            user_agent: head.find(head_bytes, "user-agent").map(Into::into),
+            id: None,
+        }
+    }
+}
+
+/// The parts of a client that produce and send the next item of a streamed reply.
+pub struct Streaming<'c, B: AppBody> {
+    /// The rest of the reply.
+    pub body: &'c mut B,
+    /// The request that it answers.
+    pub record: &'c Record,
+    /// Where items go.
+    pub conn: &'c mut Connection<B::Chunk>,
+    /// Where `write()` sends directly.
+    pub socket: BorrowedFd<'c>,
+}
+
 impl<B: AppBody> Client<B> {
-    /// Takes a connection over: one just accepted, or one that another worker kept.
+    /// Takes over a connection that was just accepted, or that another worker kept.
     pub fn adopt(socket: OwnedFd, info: ConnInfo) -> Self {
         Self {
-            guard: Mark::of(socket.as_fd()),
+            guard: FdGuard::of(socket.as_fd()),
             socket,
             conn: Connection::new(info),
-            pending: Vec::new(),
-            spool: None,
-            body: None,
-            file: None,
-            record: None,
-            waited: None,
+            unread: Vec::new(),
+            activity: Activity::Receiving { spool: None },
+            queue_wait: None,
             resends_until: None,
-            is_suspect: false,
-            called: None,
-            progressed: false,
+            may_have_left: false,
             watched: None,
-            armed: None,
-            away_before: Duration::ZERO,
+            timer: ClientTimer::default(),
         }
     }
 
-    /// Gives an idle connection up to another owner; nothing but the descriptor and [`ConnInfo`] is
-    /// left of it. A connection with a request under way is handed back.
+    /// Takes over an accepted connection. A Unix socket has no `arrival`: its client may have left if it had to
+    /// wait for a busy loop, `has_waited`.
+    pub fn accepted(
+        socket: OwnedFd,
+        info: ConnInfo,
+        arrival: Option<Arrival>,
+        has_waited: bool,
+    ) -> Self {
+        Self {
+            queue_wait: arrival.map(|arrival| arrival.waited),
+            may_have_left: arrival.map_or(has_waited, |arrival| arrival.is_half_closed),
+            ..Self::adopt(socket, info)
+        }
+    }
+
+    /// Gives an idle connection to another owner; nothing but the descriptor and [`ConnInfo`] is left of it. A
+    /// connection with a request under way is handed back.
     #[expect(clippy::result_large_err, reason = "a busy connection is handed back as it was")]
     pub fn release(mut self) -> Result<(OwnedFd, ConnInfo), Self> {
-        if !self.pending.is_empty() {
+        if !self.unread.is_empty() {
             return Err(self);
         }
         match self.conn.release() {
@@ -112,29 +156,265 @@ impl<B: AppBody> Client<B> {
         }
     }
 
-    /// Whether no byte of a request is here.
-    pub fn is_idle(&self) -> bool {
-        self.conn.is_idle() && self.pending.is_empty()
+    /// The protocol machine.
+    pub fn conn(&self) -> &Connection<B::Chunk> {
+        &self.conn
     }
 
-    /// Until when the peer may send again what a closed queue has dropped of its first request; `None` once
-    /// something has come, or the time is over.
+    /// The protocol machine, to take a step.
+    pub fn conn_mut(&mut self) -> &mut Connection<B::Chunk> {
+        &mut self.conn
+    }
+
+    /// The descriptor, non-blocking.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The protocol machine and the descriptor that its bytes go to.
+    pub fn conn_and_socket(&mut self) -> (&mut Connection<B::Chunk>, BorrowedFd<'_>) {
+        (&mut self.conn, self.socket.as_fd())
+    }
+
+    /// Moves the unread bytes to the front of `buffer`, and says how many they are.
+    pub fn take_unread(&mut self, buffer: &mut [u8]) -> usize {
+        let unread = mem::take(&mut self.unread);
+        buffer[..unread.len()].copy_from_slice(&unread);
+        unread.len()
+    }
+
+    /// Keeps bytes that were read but not used until the client's next turn.
+    pub fn keep_unread(&mut self, bytes: &[u8]) {
+        self.unread = bytes.to_vec();
+    }
+
+    /// Bytes that were read but not used.
+    pub fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
+    /// Whether no byte of a request is here.
+    pub fn is_idle(&self) -> bool {
+        self.conn.is_idle() && self.unread.is_empty()
+    }
+}
+
+/// Before and between requests.
+impl<B: AppBody> Client<B> {
+    /// The peer may have left: check the socket before the next call of the application.
+    pub fn suspect(&mut self) {
+        self.may_have_left = true;
+    }
+
+    /// Whether the socket has to be checked before this call; not for the next one.
+    pub fn take_suspicion(&mut self) -> bool {
+        mem::take(&mut self.may_have_left)
+    }
+
+    /// From now on the loop waits for the peer, not the request for the loop.
+    pub fn await_peer(&mut self) {
+        self.queue_wait = None;
+    }
+
+    /// How long the first request waited in the kernel; for one request only.
+    pub fn take_queue_wait(&mut self) -> Option<Duration> {
+        self.queue_wait.take()
+    }
+
+    /// The connection comes from a closed accept queue, which dropped what its peer has sent. The peer
+    /// retransmits it before `until`.
+    pub fn expect_resend(&mut self, until: Instant) {
+        self.resends_until = Some(until);
+    }
+
+    /// Until when the peer may retransmit its first request, which a closed accept queue dropped; `None` once
+    /// something has arrived, or the time is over.
     pub fn awaits_resend(&self, now: Instant) -> Option<Instant> {
         let is_silent = self.is_idle() && self.conn.awaits_first_request();
         self.resends_until.filter(|until| is_silent && *until > now)
     }
+}
 
-    /// Closes the application's side of a reply: each iterable exactly once.
-    pub fn close_reply(&mut self) {
-        if let Some(body) = self.body.take() {
-            body.close();
+/// One request and its reply: the transitions of the activity.
+impl<B: AppBody> Client<B> {
+    /// Appends to the spool of the request body. Up to `memory_bytes` of it stay in memory.
+    pub fn store(&mut self, bytes: &[u8], memory_bytes: usize, temp_dir: &Path) -> io::Result<()> {
+        match &mut self.activity {
+            Activity::Receiving { spool } => {
+                spool.get_or_insert_with(|| Spool::new(memory_bytes, temp_dir)).append(bytes)
+            }
+            Activity::Called { .. } | Activity::Streaming { .. } | Activity::SendingFile { .. } => {
+                unreachable!("the connection stores no body while a reply is on its way")
+            }
         }
-        self.file = None;
-        self.record = None;
     }
 
-    /// Closes the descriptor; the application's side is closed already ([`Client::close_reply`]). shutdown(2) comes first, so that the peer hears of it even where a child
-    /// of the application holds a duplicate.
+    /// The spooled request body, if there is one.
+    pub fn take_spool(&mut self) -> Option<Spool> {
+        match &mut self.activity {
+            Activity::Receiving { spool } => spool.take(),
+            Activity::Called { .. } | Activity::Streaming { .. } | Activity::SendingFile { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The application is about to be called.
+    pub fn begin_call(&mut self, at: Instant, record: Option<Record>) {
+        self.activity = Activity::Called { at, record: record.map(Box::new) };
+    }
+
+    /// The application returned items that it produces one by one. `record` makes the record of the request, if
+    /// the access log has not.
+    pub fn stream(&mut self, body: B, record: impl FnOnce() -> Record) {
+        let record = self.take_record().unwrap_or_else(|| Box::new(record()));
+        self.activity = Activity::Streaming { body, record };
+    }
+
+    /// The application returned a file; `owner` is to be closed once it is sent. `record` as in
+    /// [`Client::stream`].
+    pub fn send_file(&mut self, file: OwnedFd, owner: B, record: impl FnOnce() -> Record) {
+        let record = self.take_record().unwrap_or_else(|| Box::new(record()));
+        self.activity = Activity::SendingFile { owner, file: GuardedFd::new(file), record };
+    }
+
+    fn take_record(&mut self) -> Option<Box<Record>> {
+        match &mut self.activity {
+            Activity::Called { record, .. } => record.take(),
+            Activity::Receiving { .. }
+            | Activity::Streaming { .. }
+            | Activity::SendingFile { .. } => None,
+        }
+    }
+
+    /// When the application was called for the reply that is on its way.
+    pub fn called(&self) -> Option<Instant> {
+        match &self.activity {
+            Activity::Receiving { .. } => None,
+            Activity::Called { at, .. } => Some(*at),
+            Activity::Streaming { record, .. } | Activity::SendingFile { record, .. } => {
+                Some(record.called)
+            }
+        }
+    }
+
+    /// The request that is being answered, if it is recorded.
+    pub fn record(&self) -> Option<&Record> {
+        match &self.activity {
+            Activity::Receiving { .. } => None,
+            Activity::Called { record, .. } => record.as_deref(),
+            Activity::Streaming { record, .. } | Activity::SendingFile { record, .. } => {
+                Some(record)
+            }
+        }
+    }
+
+    /// What the next item of the reply takes, if the application still produces items.
+    pub fn streaming(&mut self) -> Option<Streaming<'_, B>> {
+        match &mut self.activity {
+            Activity::Streaming { body, record } => {
+                let (conn, socket) = (&mut self.conn, self.socket.as_fd());
+                Some(Streaming { body, record, conn, socket })
+            }
+            Activity::Receiving { .. } | Activity::Called { .. } | Activity::SendingFile { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The file that is being sent.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.activity {
+            Activity::SendingFile { file, .. } => Some(file.as_fd()),
+            Activity::Receiving { .. } | Activity::Called { .. } | Activity::Streaming { .. } => {
+                None
+            }
+        }
+    }
+
+    /// Whether closing the reply calls the application's `close()`.
+    pub fn owes_close(&self) -> bool {
+        match &self.activity {
+            Activity::Streaming { .. } | Activity::SendingFile { .. } => true,
+            Activity::Receiving { .. } | Activity::Called { .. } => false,
+        }
+    }
+
+    /// Closes the application's side of a reply: each iterable exactly once. The client then receives the next
+    /// request.
+    pub fn close_reply(&mut self) {
+        match mem::replace(&mut self.activity, Activity::Receiving { spool: None }) {
+            Activity::Receiving { .. } | Activity::Called { .. } => {}
+            Activity::Streaming { body, .. } => body.close(),
+            Activity::SendingFile { owner, .. } => owner.close(),
+        }
+    }
+}
+
+/// What the loop waits for.
+impl<B: AppBody> Client<B> {
+    /// What epoll watches for.
+    pub fn watched(&self) -> Option<Interest> {
+        self.watched
+    }
+
+    /// Has epoll watch for this.
+    pub(super) fn watch(
+        &mut self,
+        poller: &Poller,
+        key: u64,
+        interest: Interest,
+    ) -> io::Result<()> {
+        match self.watched {
+            None => poller.add(&self.socket, key, interest)?,
+            Some(watched) if watched != interest => {
+                poller.modify(&self.socket, key, interest)?;
+            }
+            Some(_) => {}
+        }
+        self.watched = Some(interest);
+        Ok(())
+    }
+
+    /// Takes the socket out of epoll. Closing it would not: a child of the application may hold a duplicate.
+    pub(super) fn unwatch(&mut self, poller: &Poller) {
+        if self.watched.take().is_some() {
+            // Ignored: nothing can be done about an entry that stays.
+            let _ = poller.remove(&self.socket);
+        }
+    }
+
+    /// The deadline that is armed.
+    pub(super) fn timer(&mut self) -> &mut ClientTimer {
+        &mut self.timer
+    }
+
+    /// A deadline has passed.
+    pub fn expire(&mut self, timer: Timer, rules: &Rules<'_>) {
+        self.conn.expire(timer, &self.unread, rules);
+    }
+
+    /// Arms the deadline of the state that the connection is in now.
+    pub(super) fn arm(
+        &mut self,
+        deadlines: &mut Deadlines,
+        token: Token,
+        now: Instant,
+        persistence: Persistence,
+        stalls: &Stalls,
+    ) {
+        let served = self.conn.info().served;
+        let wanted = self.conn.timer().map(|timer| Armed { timer, served });
+        self.timer.arm(wanted, deadlines, token, now, persistence, stalls);
+    }
+
+    /// Bytes have moved: the peer gets more time.
+    pub fn progressed(&mut self) {
+        self.timer.progressed();
+    }
+
+    /// Closes the descriptor; the application's side is closed already ([`Client::close_reply`]). shutdown(2)
+    /// comes first, so that the peer learns of it even if a child of the application holds a duplicate.
     pub fn close(self, manner: CloseManner) {
         match manner {
             CloseManner::Tidy => {
@@ -143,7 +423,7 @@ impl<B: AppBody> Client<B> {
             }
             CloseManner::Reset => {
                 let abort = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-                // Without it the close is tidy: worse for the peer, but nothing here can mend it.
+                // If it fails, the close is tidy: worse for the peer, but nothing here can mend that.
                 let _ = setsockopt(&self.socket, sockopt::Linger, &abort);
             }
         }
@@ -151,50 +431,4 @@ impl<B: AppBody> Client<B> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-    use crate::application::{AppError, Outlet};
-    use crate::shared::socket_name::SocketName;
-
-    /// A reply that is never made.
-    struct NoBody;
-
-    impl AppBody for NoBody {
-        type Chunk = Vec<u8>;
-
-        fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Vec<u8>>, AppError> {
-            Ok(None)
-        }
-
-        fn close(self) {}
-    }
-
-    fn adopted(served: u32) -> (Client<NoBody>, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
-        let (peer, local) = (address.clone(), address);
-        let info = ConnInfo { peer, local, listener: 3, accepted: Instant::now(), served };
-        (Client::adopt(ours.into(), info), theirs)
-    }
-
-    #[test]
-    fn an_idle_connection_passes_to_another_owner_with_all_that_is_known_of_it() {
-        let (client, _theirs) = adopted(7);
-        let number = client.socket.as_raw_fd();
-        let Ok((socket, info)) = client.release() else { panic!("it was idle") };
-        assert_eq!((socket.as_raw_fd(), info.served, info.listener), (number, 7, 3));
-        let again: Client<NoBody> = Client::adopt(socket, info);
-        assert_eq!(again.conn.info().served, 7);
-    }
-
-    #[test]
-    fn a_connection_with_unused_bytes_is_handed_back_whole() {
-        let (mut client, _theirs) = adopted(0);
-        client.pending = b"GET / HT".to_vec();
-        let Err(client) = client.release() else { panic!("its bytes would be lost") };
-        assert_eq!(client.pending, b"GET / HT");
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@
 //! Own code instead of the crate slab, whose keys are bare indices: the generation is the point. A
 //! place whose generations are used up is retired, so a token is never given out twice.
 
-/// Names one entry of a [`ConnTable`]; never valid again once the entry is removed.
+/// Names one entry of a [`ClientTable`]; never valid again once the entry is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     index: u32,
@@ -21,14 +21,14 @@ impl Token {
     pub fn from_bits(bits: u64) -> Self {
         Self { index: bits as u32, generation: (bits >> 32) as u32 }
     }
-    /// The place in the slab: dense, below [`ConnTable::capacity`]; reused after removal.
+    /// The place in the slab: dense, below [`ClientTable::capacity`]; reused after removal.
     pub fn index(self) -> usize {
         self.index as usize
     }
 }
 
 /// Connections by [`Token`].
-pub struct ConnTable<T> {
+pub struct ClientTable<T> {
     places: Vec<Place<T>>,
     /// The place to use next: a stack through the vacant places, so that the warmest is reused first.
     vacant: Option<u32>,
@@ -50,7 +50,7 @@ enum Content<T> {
 /// A place is never used with this generation: it is the last, and marks foreign keys.
 const NO_GENERATION: u32 = u32::MAX;
 
-impl<T> ConnTable<T> {
+impl<T> ClientTable<T> {
     /// An empty table.
     pub fn new() -> Self {
         Self { places: Vec::new(), vacant: None, len: 0 }
@@ -134,7 +134,7 @@ impl<T> ConnTable<T> {
     }
 }
 
-impl<T> Default for ConnTable<T> {
+impl<T> Default for ClientTable<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_found_by_its_token() {
-        let mut table = ConnTable::new();
+        let mut table = ClientTable::new();
         let token = table.insert("a");
         assert_eq!(table.get(token), Some(&"a"));
         assert_eq!(table.get_mut(token), Some(&mut "a"));
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_late_event_finds_nobody_although_the_place_is_reused() {
-        let mut table = ConnTable::new();
+        let mut table = ClientTable::new();
         let old = table.insert("old");
         assert_eq!(table.remove(old), Some("old"));
         let new = table.insert("new");
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn bits_from_elsewhere_find_nobody() {
-        let mut table = ConnTable::new();
+        let mut table = ClientTable::new();
         table.insert(());
         assert_eq!(table.get(Token::from_bits(u64::MAX)), None);
         assert_eq!(table.get(Token::from_bits(u64::from(NO_GENERATION) << 32)), None);
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_place_whose_generations_are_used_up_is_not_used_again() {
-        let mut table = ConnTable::new();
+        let mut table = ClientTable::new();
         let first = table.insert("first");
         table.places[0].generation = NO_GENERATION - 1;
         let last = Token { generation: NO_GENERATION - 1, ..first };
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn tokens_come_in_order_of_place() {
-        let mut table = ConnTable::new();
+        let mut table = ClientTable::new();
         let tokens: Vec<_> = (0..4).map(|n| table.insert(n)).collect();
         table.remove(tokens[1]);
         assert_eq!(table.tokens().collect::<Vec<_>>(), [tokens[0], tokens[2], tokens[3]]);
@@ -209,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_table_behaves_like_a_map(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..200)) {
-            let mut table = ConnTable::new();
+            let mut table = ClientTable::new();
             let mut model = HashMap::new();
             let mut given = Vec::new();
             for (number, (insert, which)) in steps.into_iter().enumerate() {

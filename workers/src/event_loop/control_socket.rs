@@ -1,80 +1,81 @@
-//! The line to the supervisor, when it has ended: is the supervisor gone, or only the line?
+//! The control socket after its end of file: is the supervisor gone, or only the connection to it?
 //!
 //! | state | event | next |
 //! |---|---|---|
-//! | Held | end of file | Cut |
-//! | Cut | the supervisor is found gone | Over, [`Finding::Orphaned`] |
-//! | Cut | its worker still has another parent after [`PATIENCE`] | Over, [`Finding::Orphaned`] |
-//! | Cut | it still lives after [`PATIENCE`] | Over, [`Finding::Disconnected`] |
+//! | Open | end of file | Ended |
+//! | Ended | the supervisor has exited | Resolved, [`ControlLoss::Orphaned`] |
+//! | Ended | the parent is still another process after [`GRACE`] | Resolved, [`ControlLoss::Orphaned`] |
+//! | Ended | the supervisor still runs after [`GRACE`] | Resolved, [`ControlLoss::Disconnected`] |
 //!
-//! Pure: the time comes in.
+//! Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
 use crate::process::supervisor_process::Presence;
 
-/// How long after the end of its line a supervisor may still be seen. The kernel closes the files of a process
-/// before it says that the process has ended, and a machine under load may come to the second a little later.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is looked for meanwhile.
-const LOOK: Duration = Duration::from_millis(10);
+/// How long a supervisor may still seem to run after the end of file. The kernel closes the files of a process
+/// before it reports its exit, and under load the latter may come a little later.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often the worker checks meanwhile.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// See the module.
+/// The state of a worker's control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lifeline {
-    Held,
-    Cut { since: Instant },
-    Over { since: Instant },
+pub(super) enum ControlSocket {
+    Open,
+    Ended { since: Instant },
+    Resolved { since: Instant },
 }
 
-/// What the end of the line meant.
+/// What the end of the control socket meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum ControlLoss {
     /// The supervisor is gone: nobody else looks after what the workers share.
     Orphaned,
-    /// It lives, and has given this worker up or cannot reach it. What the workers share is not touched.
+    /// The supervisor runs, but has given this worker up or cannot reach it. The worker does not touch what the
+    /// workers share.
     Disconnected,
 }
 
-impl Lifeline {
-    /// End of file.
-    pub(super) fn cut(&mut self, now: Instant) {
+impl ControlSocket {
+    /// Reads end of file.
+    pub(super) fn end(&mut self, now: Instant) {
         match self {
-            Self::Held => *self = Self::Cut { since: now },
-            Self::Cut { .. } | Self::Over { .. } => {}
+            Self::Open => *self = Self::Ended { since: now },
+            Self::Ended { .. } | Self::Resolved { .. } => {}
         }
     }
 
-    /// Looks for the supervisor, if that is due; a finding, once.
-    pub(super) fn look(
+    /// Checks whether the supervisor is gone, if the socket has ended. Returns what its end meant, once.
+    pub(super) fn resolve(
         &mut self,
         presence: impl FnOnce() -> Presence,
         now: Instant,
-    ) -> Option<Finding> {
-        let Self::Cut { since } = *self else { return None };
-        let finding = match presence() {
-            Presence::Gone => Finding::Orphaned,
-            Presence::There | Presence::Doubtful if now < since + PATIENCE => return None,
-            Presence::Doubtful => Finding::Orphaned,
-            Presence::There => Finding::Disconnected,
+    ) -> Option<ControlLoss> {
+        let Self::Ended { since } = *self else { return None };
+        let loss = match presence() {
+            Presence::Gone => ControlLoss::Orphaned,
+            Presence::Alive | Presence::Uncertain if now < since + GRACE => return None,
+            Presence::Uncertain => ControlLoss::Orphaned,
+            Presence::Alive => ControlLoss::Disconnected,
         };
-        *self = Self::Over { since: now };
-        Some(finding)
+        *self = Self::Resolved { since: now };
+        Some(loss)
     }
 
-    /// When to look again.
-    pub(super) fn next_look(self, now: Instant) -> Option<Instant> {
+    /// When to check again.
+    pub(super) fn next_deadline(self, now: Instant) -> Option<Instant> {
         match self {
-            Self::Cut { .. } => Some(now + LOOK),
-            Self::Held | Self::Over { .. } => None,
+            Self::Ended { .. } => Some(now + CHECK_INTERVAL),
+            Self::Open | Self::Resolved { .. } => None,
         }
     }
 
-    /// Since when nobody looks after this worker, if so.
+    /// Since when the supervisor does not look after this worker.
     pub(super) fn lost_at(self) -> Option<Instant> {
         match self {
-            Self::Held => None,
-            Self::Cut { since } | Self::Over { since } => Some(since),
+            Self::Open => None,
+            Self::Ended { since } | Self::Resolved { since } => Some(since),
         }
     }
 }
@@ -84,49 +85,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_supervisor_that_is_gone_is_found_out_once() {
+    fn an_exited_supervisor_is_reported_once() {
         let now = Instant::now();
-        let mut line = Lifeline::Held;
-        assert_eq!(line.look(|| Presence::Gone, now), None, "nobody asks while the line is there");
-        line.cut(now);
-        assert_eq!(line.look(|| Presence::Gone, now), Some(Finding::Orphaned));
-        line.cut(now);
-        assert_eq!(line.look(|| Presence::Gone, now), None);
-        assert_eq!(line.next_look(now), None);
+        let mut socket = ControlSocket::Open;
+        assert_eq!(socket.resolve(|| Presence::Gone, now), None, "an open socket is not checked");
+        socket.end(now);
+        assert_eq!(socket.resolve(|| Presence::Gone, now), Some(ControlLoss::Orphaned));
+        socket.end(now);
+        assert_eq!(socket.resolve(|| Presence::Gone, now), None);
+        assert_eq!(socket.next_deadline(now), None);
     }
 
     #[test]
-    fn a_supervisor_that_is_seen_a_moment_longer_than_its_line_is_gone_all_the_same() {
+    fn a_supervisor_that_exits_a_moment_after_its_socket_is_gone_all_the_same() {
         let now = Instant::now();
-        let mut line = Lifeline::Held;
-        line.cut(now);
-        assert_eq!(line.look(|| Presence::There, now), None);
-        assert_eq!(line.next_look(now), Some(now + LOOK));
-        assert_eq!(line.look(|| Presence::Gone, now + LOOK), Some(Finding::Orphaned));
+        let mut socket = ControlSocket::Open;
+        socket.end(now);
+        assert_eq!(socket.resolve(|| Presence::Alive, now), None);
+        assert_eq!(socket.next_deadline(now), Some(now + CHECK_INTERVAL));
+        let loss = socket.resolve(|| Presence::Gone, now + CHECK_INTERVAL);
+        assert_eq!(loss, Some(ControlLoss::Orphaned));
     }
 
     /// Without a pidfd, the worker of a zygote is at first the child of the process between them.
     #[test]
-    fn another_parent_is_believed_to_be_the_supervisors_end_only_after_a_while() {
+    fn another_parent_means_that_the_supervisor_is_gone_only_after_a_while() {
         let now = Instant::now();
-        let mut line = Lifeline::Held;
-        line.cut(now);
-        assert_eq!(line.look(|| Presence::Doubtful, now + PATIENCE - LOOK), None);
-        let mut becomes_child = line;
-        assert_eq!(
-            becomes_child.look(|| Presence::There, now + PATIENCE),
-            Some(Finding::Disconnected)
-        );
-        assert_eq!(line.look(|| Presence::Doubtful, now + PATIENCE), Some(Finding::Orphaned));
+        let mut socket = ControlSocket::Open;
+        socket.end(now);
+        let early = now + GRACE - CHECK_INTERVAL;
+        assert_eq!(socket.resolve(|| Presence::Uncertain, early), None);
+        let mut becomes_child = socket;
+        let loss = becomes_child.resolve(|| Presence::Alive, now + GRACE);
+        assert_eq!(loss, Some(ControlLoss::Disconnected));
+        let loss = socket.resolve(|| Presence::Uncertain, now + GRACE);
+        assert_eq!(loss, Some(ControlLoss::Orphaned));
     }
 
     #[test]
-    fn a_supervisor_that_goes_on_living_has_only_lost_the_line() {
+    fn a_supervisor_that_goes_on_running_has_only_lost_the_connection() {
         let now = Instant::now();
-        let mut line = Lifeline::Held;
-        line.cut(now);
-        assert_eq!(line.look(|| Presence::There, now + PATIENCE - LOOK), None);
-        assert_eq!(line.look(|| Presence::There, now + PATIENCE), Some(Finding::Disconnected));
-        assert_eq!(line.look(|| Presence::Gone, now + PATIENCE), None);
+        let mut socket = ControlSocket::Open;
+        socket.end(now);
+        assert_eq!(socket.resolve(|| Presence::Alive, now + GRACE - CHECK_INTERVAL), None);
+        let loss = socket.resolve(|| Presence::Alive, now + GRACE);
+        assert_eq!(loss, Some(ControlLoss::Disconnected));
+        assert_eq!(socket.resolve(|| Presence::Gone, now + GRACE), None);
     }
 }

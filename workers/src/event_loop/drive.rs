@@ -5,25 +5,24 @@ mod context;
 mod refused;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::application::{
-    AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
+    AppBody, AppError, Application, ClientGone, Content, Outlet, Reply, Request, RequestBody,
 };
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
-use crate::event_loop::access_log::{Entry, RequestLine};
-use crate::event_loop::client::{Client, Record};
-use crate::http::{Framing, Head, PartialHead, ResponseHead};
-use crate::process::fork_guard::{self, Private};
+use crate::event_loop::access_log::{AccessLog, Entry, RequestLine};
+use crate::event_loop::client::{Client, Record, Streaming};
+use crate::http::{Framing, Head, ResponseHead};
+use crate::process::fork_guard;
 use crate::settings::Settings;
 use crate::shared::fd::{self, Io};
 use crate::shared::log::{Level, Log, Value};
 use crate::shared::scoreboard::Counter;
 use crate::shared::socket_name::SocketName;
-use crate::spool::Spool;
 
 pub use context::WorkerContext;
 
@@ -87,28 +86,27 @@ pub fn drive<A: Application>(
     hung_up: bool,
 ) -> Wait {
     let turn_ends = context.clock.now() + TURN_TIME;
-    let (mut start, mut end) = (0, client.pending.len());
-    reading.buffer[..end].copy_from_slice(&client.pending);
-    client.pending = Vec::new();
-    let is_tcp = matches!(client.conn.info().peer, SocketName::Inet(_));
+    let (mut start, mut end) = (0, client.take_unread(&mut reading.buffer));
+    let is_tcp = matches!(client.conn().info().peer, SocketName::Inet(_));
     let mut is_drained = false;
     let mut is_held_back = false;
     let mut steps_left = TURN_STEPS;
     let mut bytes_left = TURN_BYTES;
     let mut pieces_left = TURN_PIECES;
     let pause = loop {
-        if !hung_up && client.conn.awaits_request() && context.is_told_to_leave() {
+        if !hung_up && client.conn().awaits_request() && context.is_quick_stop() {
             break Wait::Held;
         }
         let has_had_its_turn = steps_left == 0 || context.clock.now() > turn_ends;
-        if has_had_its_turn && client.conn.wants_the_application(start < end) {
+        if has_had_its_turn && client.conn().wants_the_application(start < end) {
             break Wait::Again;
         }
-        if pieces_left == 0 && client.conn.takes_a_piece(start < end) {
+        if pieces_left == 0 && client.conn().takes_a_piece(start < end) {
             break Wait::Again;
         }
         let mut input = Cursor::new(&reading.buffer[start..end]);
-        let step = client.conn.step(&mut input, &mut reading.head, &context.rules());
+        let (conn, socket) = client.conn_and_socket();
+        let step = conn.step(&mut input, &mut reading.head, &context.rules());
         start += input.taken();
         match step {
             // Not even when a look would find something: what it reads now is only kept for the next turn.
@@ -122,48 +120,43 @@ pub fn drive<A: Application>(
                 }
                 let room = &mut reading.buffer[end..];
                 let room_bytes = room.len();
-                match fd::receive(client.socket.as_fd(), room) {
+                match fd::receive(socket, room) {
                     Io::Bytes(count) => {
                         end += count;
                         bytes_left = bytes_left.saturating_sub(count);
                         is_drained = count < room_bytes;
-                        client.progressed = true;
-                        client.conn.received();
+                        client.progressed();
+                        client.conn_mut().received();
                         context.entry.counters.add(Counter::BytesIn, count as u64);
                         continue;
                     }
                     Io::Blocked => break Wait::Readable,
-                    Io::Ended => client.conn.ended(&context.entry.counters),
-                    Io::Failed => client.conn.failed(&context.entry.counters),
+                    Io::Ended => conn.ended(&context.entry.counters),
+                    Io::Failed => conn.failed(&context.entry.counters),
                 }
             }
             Step::Store(bytes) => {
                 pieces_left = pieces_left.saturating_sub(1);
                 if let Err(error) = store(client, bytes, context) {
                     let reason = refused::not_stored(client, context, &error);
-                    client.conn.refuse(reason, &context.rules());
-                }
-            }
-            Step::Call { .. } | Step::CallGathered
-                if hung_up || has_left(context, &client.socket, is_tcp, &mut client.is_suspect) =>
-            {
-                if fd::has_failed(client.socket.as_fd()) {
-                    client.conn.failed(&context.entry.counters);
-                } else {
-                    client.conn.ended(&context.entry.counters);
+                    client.conn_mut().refuse(reason, &context.rules());
                 }
             }
             Step::Call { head_bytes, body } => {
-                let body =
-                    if body.is_empty() { RequestBody::Empty } else { RequestBody::Slice(body) };
-                answer(app, context, client, head_bytes, &reading.head, body);
-                steps_left = steps_left.saturating_sub(1);
+                if !abandons(context, client, hung_up, is_tcp) {
+                    let body =
+                        if body.is_empty() { RequestBody::Empty } else { RequestBody::Slice(body) };
+                    answer(app, context, client, head_bytes, &reading.head, body);
+                    steps_left = steps_left.saturating_sub(1);
+                }
             }
             Step::CallGathered => {
-                call_gathered(app, context, client);
-                steps_left = steps_left.saturating_sub(1);
+                if !abandons(context, client, hung_up, is_tcp) {
+                    call_gathered(app, context, client);
+                    steps_left = steps_left.saturating_sub(1);
+                }
             }
-            Step::Refused(refused) => refused::note(context, client.conn.info(), &refused),
+            Step::Refused(refused) => refused::note(context, client.conn().info(), &refused),
             Step::Pull => {
                 pull(context, client);
                 steps_left = steps_left.saturating_sub(1);
@@ -173,15 +166,15 @@ pub fn drive<A: Application>(
                 // Answers to pipelined requests leave together, as far as the requests came together.
                 is_held_back = is_end && start < end;
                 let send = if is_held_back { fd::send_ahead } else { fd::send };
-                match send(client.socket.as_fd(), parts) {
+                match send(socket, parts) {
                     Io::Bytes(count) => {
                         bytes_left = bytes_left.saturating_sub(count);
-                        client.progressed = true;
                         context.entry.counters.add(Counter::BytesOut, count as u64);
-                        client.conn.wrote(count, &context.entry.counters);
+                        conn.wrote(count, &context.entry.counters);
+                        client.progressed();
                     }
                     Io::Blocked => break Wait::Writable,
-                    Io::Ended | Io::Failed => client.conn.failed(&context.entry.counters),
+                    Io::Ended | Io::Failed => conn.failed(&context.entry.counters),
                 }
             }
             Step::SendFile { offset, length } => {
@@ -194,38 +187,47 @@ pub fn drive<A: Application>(
             Step::Finish => finish(context, client),
             Step::ShutWrite => {
                 // ENOTCONN: the peer was faster; the next read says so.
-                let _ = shutdown(client.socket.as_raw_fd(), Shutdown::Write);
-                client.conn.write_shut();
+                let _ = shutdown(socket.as_raw_fd(), Shutdown::Write);
+                conn.write_shut();
             }
             Step::Close(manner) => {
-                book(context, client);
+                account(context, client);
                 break Wait::Closed(manner);
             }
         }
     };
     if is_held_back {
-        fd::push(client.socket.as_fd());
+        fd::push(client.socket());
     }
     if start < end {
-        client.pending = reading.buffer[start..end].to_vec();
+        client.keep_unread(&reading.buffer[start..end]);
     }
     if pause == Wait::Readable {
-        client.waited = None; // From here on it is the peer that takes its time.
+        client.await_peer();
     }
     pause
 }
 
-/// Whether nobody waits for the answer any more. Such a request is not called for: it would take the time of
-/// those who wait, and if it is one that crashes its worker, the next worker with it.
-fn has_left(
+/// Abandons a request if its client has left, and says whether it did. Calling the application for it would take
+/// the time of those who wait, and if this request crashes its worker, it would take the next worker down, too.
+fn abandons<B: AppBody>(
     context: &WorkerContext,
-    socket: &OwnedFd,
+    client: &mut Client<B>,
+    hung_up: bool,
     is_tcp: bool,
-    is_suspect: &mut bool,
 ) -> bool {
     let waited = context.clock.monotonic().saturating_sub(context.woke);
-    let is_due = std::mem::take(is_suspect) || waited >= LOOK_AFTER;
-    is_due && fd::has_left(socket.as_fd(), is_tcp)
+    let is_check_due = hung_up || client.take_suspicion() || waited >= LOOK_AFTER;
+    if !is_check_due || !(hung_up || fd::has_left(client.socket(), is_tcp)) {
+        return false;
+    }
+    let (conn, socket) = client.conn_and_socket();
+    if fd::has_failed(socket) {
+        conn.failed(&context.entry.counters);
+    } else {
+        conn.ended(&context.entry.counters);
+    }
+    true
 }
 
 fn store<B: AppBody>(
@@ -234,12 +236,7 @@ fn store<B: AppBody>(
     context: &WorkerContext,
 ) -> io::Result<()> {
     let settings = &context.settings;
-    client
-        .spool
-        .get_or_insert_with(|| {
-            Spool::new(settings.limits.body_memory_bytes, &settings.body_temp_dir)
-        })
-        .append(bytes)
+    client.store(bytes, settings.limits.body_memory_bytes, &settings.body_temp_dir)
 }
 
 fn call_gathered<A: Application>(
@@ -247,16 +244,21 @@ fn call_gathered<A: Application>(
     context: &mut WorkerContext,
     client: &mut Client<A::Body>,
 ) {
-    let Some(gathered) = client.conn.take_gathered() else { return };
-    let body = match client.spool.take() {
+    let Some(gathered) = client.conn_mut().take_gathered() else { return };
+    let body = match client.take_spool() {
         None => RequestBody::Empty,
         Some(mut spool) => match spool.rewind() {
             Ok(()) => RequestBody::Spooled(spool),
             Err(error) => {
                 let reason = refused::not_stored(client, context, &error);
-                let request = PartialHead::of(&gathered.head, &gathered.head_bytes);
+                let request = gathered.head.to_partial(&gathered.head_bytes);
                 // All of the body is here.
-                return client.conn.refuse_read(reason, request, Framing::None, &context.rules());
+                return client.conn_mut().refuse_read(
+                    reason,
+                    request,
+                    Framing::None,
+                    &context.rules(),
+                );
             }
         },
     };
@@ -274,100 +276,107 @@ fn answer<A: Application>(
 ) {
     context.sequence += 1;
     let called = context.clock.now();
-    client.called = Some(called);
     let before = context.clock.monotonic();
-    let info = client.conn.info().clone();
-    let queue_wait = match client.waited.take() {
-        Some(in_kernel) => in_kernel + context.clock.now().saturating_duration_since(info.accepted),
+    let info = client.conn().info().clone();
+    let queue_wait = match client.take_queue_wait() {
+        Some(in_kernel) => in_kernel + called.saturating_duration_since(info.accepted),
         None => before.saturating_sub(context.woke),
     };
     let request =
         Request { head_bytes, head, body, conn: &info, sequence: context.sequence, queue_wait };
-    let method = head.method.of(head_bytes);
-    let path = head.path.of(head_bytes);
-    if let Some(access) = &context.access {
-        let mut record = Record::of(head_bytes, head, called);
-        if access.names_requests() {
-            record.id = app.request_id(&request).map(Into::into);
-        }
-        client.record = Some(Box::new(record));
-    }
+    let record = context.access.as_ref().map(AccessLog::names_requests).map(|names_requests| {
+        let id = if names_requests { app.request_id(&request).map(Into::into) } else { None };
+        Record { id, ..Record::of(head_bytes, head, called) }
+    });
+    client.begin_call(called, record);
     if let Some(memory) = context.spare.take() {
-        client.conn.write_buffer().lend(memory);
+        client.conn_mut().write_buffer().lend(memory);
     }
-    context.entry.begin_request(before, method, path);
+    let request_line = (head.method.of(head_bytes), head.path.of(head_bytes));
+    context.entry.begin_request(before, request_line.0, request_line.1);
     let rules = context.rules();
-    let mut wire =
-        Wire { conn: &mut client.conn, socket: client.socket.as_fd(), rules, log: &context.log };
-    let answer = app.call(request, &mut wire);
+    let (conn, socket) = client.conn_and_socket();
+    let answer = app.call(request, &mut Wire { conn, socket, rules, log: &context.log });
     context.leave_if_forked();
     match answer {
-        Err(AppError::ClientGone) => client.conn.failed(&context.entry.counters),
-        Err(AppError::Raised | AppError::NotStarted | AppError::Invalid | AppError::BodyLost) => {
-            client.conn.fail(&rules)
-        }
         Ok(reply) => {
-            let conn = &mut client.conn;
-            let fate = match reply.content {
-                Content::Empty => {
-                    conn.begin_reply(reply.head, Some(0), &rules);
-                    conn.end_items();
-                    ItemFate::Queued
-                }
-                Content::Whole(chunk) => {
-                    conn.begin_reply(reply.head, Some(chunk.as_ref().len() as u64), &rules);
-                    let fate = conn.push_item(chunk);
-                    conn.end_items();
-                    fate
-                }
-                Content::Stream(stream) => {
-                    client.body = Some(stream.rest);
-                    conn.begin_reply(reply.head, stream.length, &rules);
-                    stream.first.map_or(ItemFate::Queued, |first| conn.push_item(first))
-                }
-                Content::File(span) => {
-                    client.body = Some(span.owner);
-                    client.file = Some(Private::new(span.file));
-                    conn.begin_reply(reply.head, Some(span.length), &rules);
-                    conn.push_file(span.offset, span.length)
-                }
-            };
-            note_fate(conn, fate, &context.log, method, path);
-            // What is still to be asked of the application, or closed, is named after its request.
-            if client.body.is_some() && client.record.is_none() {
-                client.record = Some(Box::new(Record::of(head_bytes, head, called)));
-            }
+            let record = || Record::of(head_bytes, head, called);
+            let fate = begin_reply(client, reply, record, &rules);
+            note_fate(client.conn_mut(), fate, &context.log, request_line);
         }
+        Err(error) => fail(client.conn_mut(), error, &rules),
     }
     context.clock.read();
     context.entry.end_call(context.clock.monotonic());
 }
 
+/// Queues what the application returned. What it still owes, or has to be closed, stays with the client, named
+/// after its request.
+fn begin_reply<B: AppBody>(
+    client: &mut Client<B>,
+    reply: Reply<'_, B>,
+    record: impl FnOnce() -> Record,
+    rules: &Rules<'_>,
+) -> ItemFate {
+    match reply.content {
+        Content::Empty => {
+            let conn = client.conn_mut();
+            conn.begin_reply(reply.head, Some(0), rules);
+            conn.end_items();
+            ItemFate::Queued
+        }
+        Content::Whole(chunk) => {
+            let conn = client.conn_mut();
+            conn.begin_reply(reply.head, Some(chunk.as_ref().len() as u64), rules);
+            let fate = conn.push_item(chunk);
+            conn.end_items();
+            fate
+        }
+        Content::Stream(stream) => {
+            client.stream(stream.rest, record);
+            let conn = client.conn_mut();
+            conn.begin_reply(reply.head, stream.length, rules);
+            stream.first.map_or(ItemFate::Queued, |first| conn.push_item(first))
+        }
+        Content::File(span) => {
+            client.send_file(span.file, span.owner, record);
+            let conn = client.conn_mut();
+            conn.begin_reply(reply.head, Some(span.length), rules);
+            conn.push_file(span.offset, span.length)
+        }
+    }
+}
+
 /// Asks the application for its next item.
 fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
-    let Some(body) = &mut client.body else {
-        client.conn.end_items();
+    let Some(Streaming { body, record, conn, socket }) = client.streaming() else {
+        client.conn_mut().end_items();
         return;
     };
-    let (method, path) = resume(context, client.record.as_deref());
+    resume(context, record);
     let rules = context.rules();
-    let mut wire =
-        Wire { conn: &mut client.conn, socket: client.socket.as_fd(), rules, log: &context.log };
-    let item = body.pull(&mut wire);
+    let item = body.pull(&mut Wire { conn, socket, rules, log: &context.log });
     context.leave_if_forked();
     match item {
         Ok(Some(chunk)) => {
-            let fate = client.conn.push_item(chunk);
-            note_fate(&mut client.conn, fate, &context.log, method, path);
+            let fate = conn.push_item(chunk);
+            note_fate(conn, fate, &context.log, (&record.method, &record.path));
         }
-        Ok(None) => client.conn.end_items(),
-        Err(AppError::ClientGone) => client.conn.failed(&context.entry.counters),
-        Err(AppError::Raised | AppError::NotStarted | AppError::Invalid | AppError::BodyLost) => {
-            client.conn.fail(&rules)
-        }
+        Ok(None) => conn.end_items(),
+        Err(error) => fail(conn, error, &rules),
     }
     context.clock.read();
     context.entry.end_call(context.clock.monotonic());
+}
+
+/// Ends a reply that the application did not give, or not to its end.
+fn fail<C: AsRef<[u8]>>(conn: &mut Connection<C>, error: AppError, rules: &Rules<'_>) {
+    match error {
+        AppError::ClientGone => conn.failed(rules.counters),
+        AppError::Raised | AppError::NotStarted | AppError::Invalid | AppError::BodyLost => {
+            conn.fail(rules);
+        }
+    }
 }
 
 /// An item that is not wanted ends the response: there is nothing more to ask the application for.
@@ -375,8 +384,7 @@ fn note_fate<C: AsRef<[u8]>>(
     conn: &mut Connection<C>,
     fate: ItemFate,
     log: &Log,
-    method: &[u8],
-    path: &[u8],
+    (method, path): (&[u8], &[u8]),
 ) {
     match fate {
         ItemFate::Queued => {}
@@ -396,36 +404,37 @@ fn send_file<B: AppBody>(
     length: u64,
 ) -> Io {
     let counters = &context.entry.counters;
-    let outcome = match &client.file {
-        Some(file) => fd::send_file(client.socket.as_fd(), file.as_fd(), offset, length),
+    let outcome = match client.file() {
+        Some(file) => fd::send_file(client.socket(), file, offset, length),
         None => Io::Ended,
     };
     match outcome {
         Io::Bytes(count) => {
-            client.progressed = true;
+            client.progressed();
             counters.add(Counter::BytesOut, count as u64);
             counters.add(Counter::RespSendfileBytes, count as u64);
-            client.conn.wrote_file(count as u64, counters);
+            client.conn_mut().wrote_file(count as u64, counters);
         }
         Io::Blocked => {}
         // The file was cut short under us: the promise cannot be kept.
-        Io::Ended => client.conn.fail(&context.rules()),
-        Io::Failed => client.conn.failed(counters),
+        Io::Ended => client.conn_mut().fail(&context.rules()),
+        Io::Failed => client.conn_mut().failed(counters),
     }
     outcome
 }
 
-/// CarriedTotals the reply's duration and its line in the access log, also where it was broken off. A request
-/// that was refused has its line already: no application was called.
-fn book<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
-    let Some(called) = client.called.take() else { return };
+/// Records the duration of a reply and writes its line of the access log, even if it was broken off. The line
+/// of a refused request was written already: no application was called for it.
+fn account<B: AppBody>(context: &mut WorkerContext, client: &Client<B>) {
+    let Some(called) = client.called() else { return };
     let duration = context.clock.now() - called;
-    if let (Some(access), Some((status, body_bytes))) = (&mut context.access, client.conn.reply()) {
-        let record = client.record.as_deref();
+    if let (Some(access), Some((status, body_bytes))) = (&mut context.access, client.conn().reply())
+    {
+        let record = client.record();
         access.record(&Entry {
             at: context.clock.wall(),
-            peer: &client.conn.info().peer,
-            request: record.map(Record::request_line),
+            peer: &client.conn().info().peer,
+            request: record.map(request_line),
             status,
             body_bytes,
             referer: record.and_then(|record| record.referer.as_deref()),
@@ -439,63 +448,45 @@ fn book<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
 }
 
 fn finish<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
-    book(context, client);
-    if client.conn.parts_at_once() && fd::has_unread(client.socket.as_fd()) {
-        client.conn.overhear();
+    account(context, client);
+    let (conn, socket) = client.conn_and_socket();
+    if conn.closes_at_once() && fd::has_unread(socket) {
+        conn.linger_after();
     }
-    client.conn.finish(&context.entry.counters);
+    conn.finish(&context.entry.counters);
     close_reply(context, client);
-    if let Some(memory) = client.conn.write_buffer().reclaim()
+    if let Some(memory) = client.conn_mut().write_buffer().reclaim()
         && memory.capacity() <= SPARE_BYTES
     {
         context.spare = Some(memory);
     }
 }
 
-/// Closes the application's side of a reply. The iterable's `close()` is the application's time, as long as
-/// it takes, and a part of the request.
+/// Closes the application's side of a reply. The iterable's `close()` counts as a call of the application, and
+/// as a part of the request.
 pub fn close_reply<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
-    if client.body.is_none() {
+    let Some(record) = client.record().filter(|_| client.owes_close()) else {
         client.close_reply();
         return context.leave_if_forked();
-    }
-    resume(context, client.record.as_deref());
+    };
+    resume(context, record);
     client.close_reply();
     context.leave_if_forked();
     context.clock.read();
     context.entry.end_call(context.clock.monotonic());
 }
 
-/// Shows that the application is called once more for a request; its method and path, as far as they were kept.
-fn resume<'r>(context: &WorkerContext, record: Option<&'r Record>) -> (&'r [u8], &'r [u8]) {
+/// Shows on the scoreboard that the application is called once more for a request.
+fn resume(context: &WorkerContext, record: &Record) {
     let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
-    let Some(record) = record else {
-        context.entry.begin_request(monotonic, &[], &[]);
-        return (&[], &[]);
-    };
     let age = now.saturating_duration_since(record.called);
     let since = monotonic.saturating_sub(age);
     context.entry.resume_request(monotonic, since, &record.method, &record.path);
-    (&record.method, &record.path)
 }
 
-impl Record {
-    fn of(head_bytes: &[u8], head: &Head, called: Instant) -> Self {
-        Self {
-            called,
-            method: head.method.of(head_bytes).into(),
-            path: head.path.of(head_bytes).into(),
-            version: head.version,
-            referer: head.find(head_bytes, "referer").map(Into::into),
-            user_agent: head.find(head_bytes, "user-agent").map(Into::into),
-            id: None,
-        }
-    }
-
-    fn request_line(&self) -> RequestLine<'_> {
-        let (path, version) = (Some(&*self.path), Some(self.version));
-        RequestLine { method: &self.method, path, version }
-    }
+fn request_line(record: &Record) -> RequestLine<'_> {
+    let (path, version) = (Some(&*record.path), Some(record.version));
+    RequestLine { method: &record.method, path, version }
 }
 
 /// What `write()` writes to.

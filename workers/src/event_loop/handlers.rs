@@ -1,4 +1,4 @@
-//! The worker's signals, where the application takes them in a request: they are put back, with a warning.
+//! Reinstalls the worker's signal handlers if the application replaced them in a request, and logs a warning.
 
 use std::time::{Duration, Instant};
 
@@ -7,30 +7,30 @@ use crate::event_loop::drive::WorkerContext;
 use crate::process::signals;
 use crate::shared::log::{Level, Value};
 
-/// How long the application may have them, at least: looking costs three system calls.
+/// The minimum time between two checks: one takes three system calls.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// When the handlers were looked at last.
-pub(super) struct Handlers {
-    last_look: Instant,
-    complaint: RateLimitedLog,
+/// The check of the signal handlers.
+pub(super) struct SignalHandlers {
+    checked_at: Instant,
+    log: RateLimitedLog,
 }
 
-impl Handlers {
-    /// They have just been installed.
+impl SignalHandlers {
+    /// The handlers have just been installed.
     pub(super) fn installed(now: Instant) -> Self {
-        Self { last_look: now, complaint: RateLimitedLog::default() }
+        Self { checked_at: now, log: RateLimitedLog::default() }
     }
 
-    /// Looks at them, if it is time.
-    pub(super) fn tend(&mut self, context: &WorkerContext) {
+    /// Checks the handlers if the interval is over, and reinstalls them.
+    pub(super) fn reinstall(&mut self, context: &WorkerContext) {
         let now = context.clock.now();
-        if now.saturating_duration_since(self.last_look) < INTERVAL {
+        if now.saturating_duration_since(self.checked_at) < INTERVAL {
             return;
         }
-        self.last_look = now;
-        for signal in signals::insist() {
-            if self.complaint.is_due(now) {
+        self.checked_at = now;
+        for signal in signals::reinstall() {
+            if self.log.is_due(now) {
                 let pairs = [("signal", Value::Text(signal.as_str()))];
                 context.log.line(Level::Warning, "worker.signal_handler_replaced", &pairs);
             }

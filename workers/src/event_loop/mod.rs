@@ -1,32 +1,35 @@
-//! The worker's loop: wait, accept, drive, expire, and in the end drain. The only reader of the clock.
+//! The worker's event loop: wait, accept, drive, expire, and in the end drain. Only this loop reads the clock.
 //!
-//! | phase | accepts | responses say | ends when |
+//! | phase | accepts | connections | ends when |
 //! |---|---|---|---|
-//! | Serving | yes | what the client asked | told otherwise |
-//! | Announcing | yes | close | told otherwise |
-//! | Draining | what was queued at the start | close | nobody is busy, and idle peers had a moment (those of a closed queue had time to send again) |
-//! | Leaving | no | close | nobody is being answered, or its time is over |
+//! | Serving | yes | as the client asked | commanded otherwise |
+//! | LameDuck | yes | close after the reply | commanded otherwise |
+//! | Draining | what was in the accept queue at the start | close after the reply | no client is busy, and idle clients had a moment for one more request (those of a closed accept queue had the time to retransmit) |
+//! | Exiting | no | close after the reply | no reply is on its way, or the time limit is over |
 //!
-//! The listener is registered with EPOLLEXCLUSIVE and added anew after each accept: epoll(7) wakes the
-//! waiter at the head of the listener's queue, and adding goes to its tail. Without it all connections
-//! of a pool opened while the workers are idle land on one worker.
+//! [`crate::worker_init`] lists everything that makes a worker exit.
 //!
-//! A connection is accepted only where nothing else is due before it: a worker that takes two at once
-//! makes the second wait for the first. For the same reason none is accepted while the first request of
-//! the one before is on its way ([`deference`]). But epoll reports what stays ready in the same order each time,
-//! so behind a connection that always has a request the listener would never come first. One that was
-//! passed over goes first from then on, until a batch comes without it.
+//! **Sharing the accept queue.** The listener is registered with EPOLLEXCLUSIVE and registered anew after each
+//! accept: epoll(7) wakes the waiter at the head of the listener's queue, and registration goes to its tail.
+//! Otherwise all connections of a pool that is opened while the workers are idle would land on one worker.
+//!
+//! **Order within a batch.** The worker accepts a connection only if no other event is due before it: if it took
+//! two at once, the second would wait for the first. For the same reason it does not accept while the first
+//! request of the previous connection is on its way ([`accept_delay`]). But epoll reports descriptors that stay
+//! ready in the same order each time, so behind a connection that always has a request the listener would never
+//! come first. A listener that was passed over therefore goes first until a batch comes without it.
 
-mod absence;
 mod accept;
+mod accept_delay;
 mod acceptor;
 pub mod access_log;
 pub mod client;
 pub mod client_table;
+mod client_timer;
+mod clients;
 pub mod clock;
 mod control_socket;
 pub mod deadlines;
-mod deference;
 pub mod drive;
 mod expiry;
 mod handlers;
@@ -34,168 +37,142 @@ mod phase;
 pub mod poller;
 mod rate_limited_log;
 pub mod readiness_check;
+mod stalls;
 mod supervision;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use nix::unistd::read;
-
-use crate::application::{Application, Heard};
-use crate::connection::Timer;
+use crate::application::{Application, ShutdownRequest};
 use crate::event_loop::access_log::AccessLog;
-use crate::event_loop::client::Client;
-use crate::event_loop::client_table::{ConnTable, Token};
-use crate::event_loop::deadlines::Deadlines;
+use crate::event_loop::client_table::Token;
 use crate::event_loop::drive::{Reading, Wait, WorkerContext, close_reply, drive};
 use crate::event_loop::poller::{Event, Interest, Poller};
 use crate::http::Persistence;
-use crate::process::fork_guard::{self, Guarded, Mark};
-use crate::process::supervisor_process::SupervisorProcess;
-use crate::shared::fd;
+use crate::process::fork_guard::{self, FdGuard, ForkGuard};
 use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::Command;
 use crate::shared::socket_name::SocketName;
 use crate::ticker::Ticker;
 use crate::worker_init::WorkerInit;
 
-use absence::Absence;
 use acceptor::Acceptor;
-use control_socket::Lifeline;
-use expiry::arm;
-use handlers::Handlers;
-use phase::{Cause, DRAIN_QUIET, Phase};
-use rate_limited_log::RateLimitedLog;
+use clients::Clients;
+use handlers::SignalHandlers;
+use phase::{DRAIN_QUIET, DrainCause, Phase};
+use supervision::SupervisorLink;
 
-/// Events taken from the kernel at once.
+/// The maximum number of events taken from the kernel at once.
 const BATCH: usize = 256;
-/// The loop turns at least this often, so that the supervisor sees it live.
-const LONGEST_SLEEP: Duration = Duration::from_secs(2);
+/// The loop turns at least this often, so that the supervisor sees that it is alive.
+const MAX_SLEEP: Duration = Duration::from_secs(2);
 
-/// Keys that epoll carries for what is not a connection; no token is that large.
+/// Keys that epoll carries for descriptors that are no connection; no token is that large.
 const DOORBELL_KEY: u64 = u64::MAX;
-const LIFE_KEY: u64 = u64::MAX - 1;
-const FIRST_DOOR_KEY: u64 = u64::MAX - 0x1_0000;
+const CONTROL_KEY: u64 = u64::MAX - 1;
+const FIRST_LISTENER_KEY: u64 = u64::MAX - 0x1_0000;
 
-/// What a worker left undone.
+/// What a worker left unfinished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leftover {
-    /// Requests that were read, run or answered in part and then cut off, and connections whose first
-    /// request a closed queue may have dropped.
+pub struct Unfinished {
+    /// Requests that were aborted while they were read, run or answered, and connections whose first request a
+    /// closed accept queue may have dropped.
     pub abandoned_count: usize,
-    /// When this process has to have ended, because nobody else looks after the time.
-    pub exit_ends: Option<Instant>,
+    /// The deadline for the exit of this process, if nobody else looks after it.
+    pub exit_deadline: Option<Instant>,
 }
 
-/// One worker's loop.
+/// One worker's event loop.
 pub struct EventLoop<'a, A: Application> {
-    /// First, because they go first: a number that is closed may at once be somebody else's.
-    _guards: [Mark; 3],
-    _guarded: Guarded,
+    /// Declared first, because they have to be dropped first: once a descriptor is closed, its number may at once
+    /// belong to something else.
+    _guards: ForkGuards,
     app: &'a mut A,
     context: WorkerContext,
     reading: Reading,
     poller: Poller,
     acceptor: Acceptor,
-    clients: ConnTable<Client<A::Body>>,
-    /// How many of them it may hold.
-    most_channels: usize,
-    deadlines: Deadlines,
-    absence: Absence,
+    clients: Clients<A::Body>,
+    schedule: Schedule,
+    phase: Phase,
+    link: SupervisorLink,
+    ticker: Option<Box<dyn Ticker>>,
+    handlers: SignalHandlers,
+}
+
+/// Keeps the loop's own descriptors from children of the application.
+struct ForkGuards {
+    _marks: [FdGuard; 3],
+    _guarded: ForkGuard,
+}
+
+/// What is due in this turn and in the next one.
+#[derive(Default)]
+struct Schedule {
     /// Whether nothing was due before this turn.
     has_slept: bool,
-    /// Connections that used up their turn.
-    waiting: VecDeque<Token>,
+    /// Clients that yielded after they used up their turn.
+    yielded: VecDeque<Token>,
     /// The key of a listener that was ready, but behind something else.
     passed_over: Option<u64>,
-    phase: Phase,
-    doorbell: OwnedFd,
-    life: OwnedFd,
-    lifeline: Lifeline,
-    supervisor: Arc<SupervisorProcess>,
-    ticker: Option<Box<dyn Ticker>>,
-    handlers: Handlers,
-    /// That a connection could not be watched.
-    unwatched: RateLimitedLog,
 }
 
 impl<'a, A: Application> EventLoop<'a, A> {
-    /// Registers what there is to wait for.
+    /// Registers everything that the loop waits for.
     pub fn new(init: WorkerInit, app: &'a mut A) -> io::Result<Self> {
-        let WorkerInit { entry, header, life, doorbell, listeners, settings, .. } = init;
+        let WorkerInit { entry, header, control_fd, doorbell, listeners, settings, .. } = init;
         let WorkerInit { supervisor, log, access_log, ticker, .. } = init;
         let poller = Poller::new(BATCH)?;
         let guarded = fork_guard::begin();
-        let guards = [poller.as_fd(), doorbell.as_fd(), life.as_fd()].map(Mark::of);
-        poller.add(&doorbell, DOORBELL_KEY, Interest::Read)?;
-        poller.add(&life, LIFE_KEY, Interest::Read)?;
+        let marks = [poller.as_fd(), doorbell.as_fd(), control_fd.as_fd()].map(FdGuard::of);
+        let link = SupervisorLink::new(doorbell, control_fd, supervisor);
+        link.watch(&poller)?;
         let mut acceptor = Acceptor::new(listeners, header);
         acceptor.open(&poller)?;
-        let timeouts = settings.timeouts.clone();
-        let deadlines = Deadlines::new(|timer| match timer {
-            Timer::KeepAlive => timeouts.keep_alive,
-            Timer::Head => timeouts.head,
-            Timer::Body | Timer::BodyRate => timeouts.body,
-            Timer::Write => timeouts.write,
-            Timer::Linger => timeouts.linger,
-            Timer::LingerTotal => timeouts.linger_total,
-        });
         let now = Instant::now();
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
-        let most_channels = settings.limits.connections_within(fd::descriptor_limit());
         Ok(Self {
-            _guards: guards,
-            _guarded: guarded,
+            _guards: ForkGuards { _marks: marks, _guarded: guarded },
             app,
             reading: Reading::new(&settings),
+            clients: Clients::new(&settings, now),
             context: WorkerContext::new(settings, entry, log, access),
             poller,
             acceptor,
-            clients: ConnTable::new(),
-            most_channels,
-            deadlines,
-            absence: Absence::since(now),
-            has_slept: false,
-            waiting: VecDeque::new(),
-            passed_over: None,
+            schedule: Schedule::default(),
             phase: Phase::Serving,
-            doorbell,
-            life,
-            lifeline: Lifeline::Held,
-            supervisor,
+            link,
             ticker,
-            handlers: Handlers::installed(now),
-            unwatched: RateLimitedLog::default(),
+            handlers: SignalHandlers::installed(now),
         })
     }
 
     /// The socket to the supervisor.
-    pub fn life(&self) -> BorrowedFd<'_> {
-        self.life.as_fd()
+    pub fn control_fd(&self) -> BorrowedFd<'_> {
+        self.link.control_fd()
     }
 
-    /// Makes the request that the application has to answer before this worker is ready. Here, because a
-    /// child that the application forks meanwhile must have nothing of ours.
+    /// Makes the request that the application has to answer before this worker is ready. The loop does this,
+    /// because a child that the application forks meanwhile must not hold any descriptor of the worker.
     ///
-    /// Errors: why it is not, for a person, with what the application has told of it.
-    pub fn rehearse(&mut self, path: &str) -> Result<(), String> {
+    /// Errors: why the worker is not ready, for a person, with the tracebacks of the application.
+    pub fn check_readiness(&mut self, path: &str) -> Result<(), String> {
         let settings = &self.context.settings;
         let local = self.acceptor.first_name().unwrap_or(SocketName::Unix(String::new()));
         let now = self.context.clock.now();
         self.app.keep_failures();
-        let outcome = readiness_check::rehearse(self.app, settings, path, local, now);
+        let outcome = readiness_check::run(self.app, settings, path, local, now);
         let failures = self.app.take_failures();
         self.context.leave_if_forked();
         self.context.clock.read();
-        outcome.map_err(|refusal| format!("--reload-check: GET {path} {refusal}.\n{failures}"))
+        outcome.map_err(|failure| format!("--reload-check: GET {path} {failure}.\n{failures}"))
     }
 
-    /// Tells the application that it is about to serve. Here for the same reason.
+    /// Calls [`Application::ready`]. The loop does this for the same reason.
     ///
-    /// Errors: as [`Application::ready`].
+    /// Errors: those of [`Application::ready`].
     pub fn make_ready(&mut self) -> Result<(), String> {
         let outcome = self.app.ready();
         self.context.leave_if_forked();
@@ -203,114 +180,118 @@ impl<'a, A: Application> EventLoop<'a, A> {
         outcome
     }
 
-    /// Turns until told to leave.
-    pub fn run(mut self) -> io::Result<Leftover> {
+    /// Serves until the worker has to exit.
+    pub fn run(mut self) -> io::Result<Unfinished> {
         while !self.turn()? {}
-        Ok(self.leave())
+        Ok(self.close_clients())
     }
 
-    /// Turns once; whether that was the last time.
+    /// Turns once, and returns whether that was the last turn.
     fn turn(&mut self) -> io::Result<bool> {
         let count = self.wait()?;
         self.context.clock.read();
         self.context.woke = self.context.clock.monotonic();
-        self.absence.looks(self.context.clock.now());
+        self.clients.stalls.look(self.context.clock.now());
         self.take_batch(count);
-        for _ in 0..self.waiting.len() {
-            if self.is_cut_short() {
+        for _ in 0..self.schedule.yielded.len() {
+            if self.ends_turn_early() {
                 break;
             }
-            if let Some(token) = self.waiting.pop_front() {
+            if let Some(token) = self.schedule.yielded.pop_front() {
                 self.serve(token, false);
             }
         }
-        self.expire();
-        self.look_for_supervisor();
-        self.follow_orders();
-        let is_silent = self.acceptor.deferring_to().is_some_and(|token| self.is_silent(token));
-        self.acceptor.tend(&self.poller, &self.context, self.can_make_room(), is_silent);
+        self.check_deadlines();
+        self.check_supervisor();
+        self.follow_command();
+        let awaits_bytes = self.acceptor.awaits_bytes_from();
+        let is_silent = awaits_bytes.is_some_and(|token| self.clients.is_silent(token));
+        let can_make_room = self.clients.can_make_room();
+        self.acceptor.resume(&self.poller, &self.context, can_make_room, is_silent);
         self.context.flush_access_log();
-        self.handlers.tend(&self.context);
+        self.handlers.reinstall(&self.context);
         if let Some(ticker) = &mut self.ticker {
             ticker.turn(self.context.clock.now());
         }
         Ok(self.is_done(count == 0))
     }
 
-    /// Takes a batch of events. Looks without sleeping first, so that a busy worker never hands the
-    /// interpreter's lock over, and an idle one lets the application's threads run.
+    /// Takes a batch of events. It polls without sleeping first, so that a busy worker never releases the
+    /// interpreter's lock, and an idle one lets the application's threads run.
     fn wait(&mut self) -> io::Result<usize> {
         self.context.entry.tick();
         let count = self.poller.wait(Some(Duration::ZERO))?;
-        self.has_slept = count == 0 && self.waiting.is_empty();
-        if !self.has_slept {
+        self.schedule.has_slept = count == 0 && self.schedule.yielded.is_empty();
+        if !self.schedule.has_slept {
             return Ok(count);
         }
         let now = self.context.clock.now();
-        let ticker = self.ticker.as_ref().and_then(|ticker| ticker.next_deadline());
-        let next = [
-            self.deadlines.next(),
-            self.acceptor.next_look(),
-            self.phase.next_look(now),
-            self.next_resend_is_late(now),
-            self.lifeline.next_look(now),
-            ticker,
-        ];
-        let sleep = next
-            .into_iter()
-            .flatten()
-            .map(|at| at.saturating_duration_since(now))
-            .min()
-            .map_or(LONGEST_SLEEP, |sleep| sleep.min(LONGEST_SLEEP));
-        self.absence.sleeps(now, sleep);
+        let sleep = self.time_to_sleep(now);
+        self.clients.stalls.sleep(now, sleep);
         let poller = &mut self.poller;
         let count = self.app.unlocked(|| poller.wait(Some(sleep)))?;
         self.context.entry.tick();
         if count == 0 {
-            self.signalled();
+            self.run_signal_handlers();
         }
         Ok(count)
     }
 
+    /// How long nothing is due.
+    fn time_to_sleep(&self, now: Instant) -> Duration {
+        let next = [
+            self.clients.deadlines.next(),
+            self.acceptor.next_deadline(),
+            self.phase.next_deadline(now),
+            self.next_resend_deadline(now),
+            self.link.control.next_deadline(now),
+            self.ticker.as_ref().and_then(|ticker| ticker.next_deadline()),
+        ];
+        next.into_iter()
+            .flatten()
+            .map(|at| at.saturating_duration_since(now))
+            .min()
+            .map_or(MAX_SLEEP, |sleep| sleep.min(MAX_SLEEP))
+    }
+
     fn take_batch(&mut self, count: usize) {
-        let owed = self.passed_over.take();
+        let owed = self.schedule.passed_over.take();
         let first = (0..count).find(|&index| Some(self.poller.event(index).key) == owed);
         let rest = (0..count).filter(|&index| Some(index) != first);
         for (place, index) in first.into_iter().chain(rest).enumerate() {
             let event = self.poller.event(index);
             let began_requests = self.context.begins_requests;
             self.take_event(event, place == 0);
-            if self.is_cut_short() || (began_requests && !self.context.begins_requests) {
+            if self.ends_turn_early() || (began_requests && !self.context.begins_requests) {
                 return;
             }
         }
-        // Its turn has come when nobody waits there any more, or another listener waits as well. A
-        // full batch may have left it out.
-        if self.passed_over.is_none() && (first.is_some() || count == BATCH) {
-            self.passed_over = owed;
+        // The listener had its turn if nobody waits there any more, or if another listener was passed over. A
+        // full batch may not have contained it.
+        if self.schedule.passed_over.is_none() && (first.is_some() || count == BATCH) {
+            self.schedule.passed_over = owed;
         }
     }
 
     fn take_event(&mut self, event: Event, is_first: bool) {
         match event.key {
             DOORBELL_KEY => {
-                // EAGAIN: somebody rang and it was heard already.
-                let _ = read(&self.doorbell, &mut [0; 8]);
-                self.signalled();
+                self.link.clear_doorbell();
+                self.run_signal_handlers();
             }
-            LIFE_KEY => self.hear_supervisor(),
-            key if key >= FIRST_DOOR_KEY => {
+            CONTROL_KEY => self.receive_control_message(),
+            key if key >= FIRST_LISTENER_KEY => {
                 if is_first {
-                    return self.accept((key - FIRST_DOOR_KEY) as usize);
+                    return self.accept((key - FIRST_LISTENER_KEY) as usize);
                 }
-                self.passed_over.get_or_insert(key);
+                self.schedule.passed_over.get_or_insert(key);
             }
             key => {
                 let token = Token::from_bits(key);
                 if event.half_closed
-                    && let Some(client) = self.clients.get_mut(token)
+                    && let Some(client) = self.clients.table.get_mut(token)
                 {
-                    client.is_suspect = true;
+                    client.suspect();
                 }
                 self.serve(token, event.hung_up);
             }
@@ -318,29 +299,27 @@ impl<'a, A: Application> EventLoop<'a, A> {
     }
 
     /// Lets the interpreter run its signal handlers, which may be the application's.
-    fn signalled(&mut self) {
-        self.context.clock.read(); // It may have slept since.
-        match self.context.outside(|| self.app.signalled()) {
-            Heard::Nothing => {}
-            Heard::Leave => self.leave_soon(self.phase.dismissed(self.context.clock.now())),
+    fn run_signal_handlers(&mut self) {
+        self.context.clock.read(); // The loop may have slept since.
+        match self.context.outside(|| self.app.run_signal_handlers()) {
+            ShutdownRequest::None => {}
+            ShutdownRequest::Exit => {
+                self.begin_exit(self.phase.exit_requested(self.context.clock.now()));
+            }
         }
     }
 
-    /// Carries a connection as far as it goes, then notes what it waits for.
+    /// Carries a client as far as it goes, then watches for what it waits for.
     fn serve(&mut self, token: Token, hung_up: bool) {
-        let Some(client) = self.clients.get_mut(token) else { return };
-        let pause = drive(self.app, &mut self.reading, &mut self.context, client, hung_up);
+        let Some(client) = self.clients.table.get_mut(token) else { return };
+        let wait = drive(self.app, &mut self.reading, &mut self.context, client, hung_up);
         self.context.entry.tick();
-        let interest = match pause {
+        let interest = match wait {
             Wait::Closed(manner) => {
-                self.deadlines.clear_all(token);
-                if let Some(mut client) = self.clients.remove(token) {
-                    close_reply(&mut self.context, &mut client); // Leaves where it has forked.
-                    // Closing the descriptor takes it out of epoll; a child of the application may
-                    // hold a duplicate of it, which would keep it in.
-                    if client.watched.is_some() {
-                        let _ = self.poller.remove(&client.socket);
-                    }
+                self.clients.deadlines.clear_all(token);
+                if let Some(mut client) = self.clients.table.remove(token) {
+                    close_reply(&mut self.context, &mut client); // Exits here if the application forked.
+                    client.unwatch(&self.poller);
                     client.close(manner);
                 }
                 return;
@@ -348,149 +327,134 @@ impl<'a, A: Application> EventLoop<'a, A> {
             Wait::Readable => Interest::Read,
             Wait::Writable => Interest::Write,
             Wait::Again => {
-                self.waiting.push_back(token);
+                self.schedule.yielded.push_back(token);
                 Interest::Nothing
             }
             Wait::Held => Interest::Nothing,
         };
-        let watched = match client.watched {
-            None => self.poller.add(&client.socket, token.to_bits(), interest),
-            Some(watched) if watched != interest => {
-                self.poller.modify(&client.socket, token.to_bits(), interest)
-            }
-            Some(_) => Ok(()),
-        };
-        if let Err(error) = watched {
-            // ENOSPC, ENOMEM: there may be room again when it is closed.
-            client.conn.give_up(&self.context.entry.counters);
-            if self.unwatched.is_due(self.context.clock.now()) {
+        if let Err(error) = client.watch(&self.poller, token.to_bits(), interest) {
+            // ENOSPC or ENOMEM: there may be room again once this client is closed.
+            client.conn_mut().give_up(&self.context.entry.counters);
+            if self.clients.watch_failures.is_due(self.context.clock.now()) {
                 let pairs = [("error", Value::Display(&error))];
                 self.context.log.line(Level::Error, "connection.not_watched", &pairs);
             }
             return self.serve(token, false);
         }
-        client.watched = Some(interest);
         let (now, persistence) = (self.context.clock.now(), self.context.persistence);
-        arm(&mut self.deadlines, client, token, now, persistence, &self.absence);
+        client.arm(&mut self.clients.deadlines, token, now, persistence, &self.clients.stalls);
     }
 
-    /// Whether this turn ends before the rest of its work, which may be minutes: the worker is to leave at
-    /// once, or its time is over. What is on its way is in the next turn's batch.
-    fn is_cut_short(&mut self) -> bool {
+    /// Whether this turn ends before the rest of its work, which may take minutes: a quick stop was requested, or
+    /// the worker's time is over. What is left is in the next turn's batch.
+    fn ends_turn_early(&mut self) -> bool {
         let began_requests = self.context.begins_requests;
-        self.hear_news();
+        self.poll_shutdown();
         (began_requests && !self.context.begins_requests)
-            || self.phase.is_out_of_time(self.context.clock.now())
+            || self.phase.has_expired(self.context.clock.now())
     }
 
-    /// Hears of orders, and of signal handlers that have run inside of a call.
-    fn hear_news(&mut self) {
-        if self.app.is_signalled() {
-            self.signalled();
+    /// Checks for commands, and for signal handlers that ran inside of a call of the application.
+    fn poll_shutdown(&mut self) {
+        if self.app.has_shutdown_request() {
+            self.run_signal_handlers();
         }
-        self.hear_orders();
+        self.poll_command();
     }
 
-    /// Does what the supervisor's command word and direct signals ask.
-    fn follow_orders(&mut self) {
-        self.hear_orders();
+    /// Polls the command word and direct signals, and empties and closes the accept queue when the worker begins
+    /// to drain.
+    fn follow_command(&mut self) {
+        self.poll_command();
         if let Phase::Draining { since, cause } = self.phase
-            && !self.acceptor.are_closed()
+            && !self.acceptor.is_closed()
         {
             match cause {
-                Cause::Command => self.empty_queue(None),
-                Cause::Orphaned => {
-                    self.acceptor.shut();
-                    self.empty_queue(Some(Phase::takes_until(since)));
-                    self.acceptor.end();
+                DrainCause::Command => self.empty_queue(None),
+                DrainCause::Orphaned => {
+                    self.acceptor.close_queues();
+                    self.empty_queue(Some(Phase::accepts_until(since)));
+                    self.acceptor.shut_down();
                 }
-                Cause::Signal | Cause::Disconnected => {}
+                DrainCause::Signal | DrainCause::Disconnected => {}
             }
             self.acceptor.close(&self.poller);
         }
     }
 
-    /// Hears of a new order. Signalled after each connection of a turn: who is answered after it is answered as
-    /// it says.
-    fn hear_orders(&mut self) {
-        match (self.context.order(), self.phase) {
-            (Command::Serve, Phase::Announcing) => {
+    /// Enters the phase that a new command asks for. This happens after each connection of a turn, so that
+    /// clients served later in the same turn are answered accordingly.
+    fn poll_command(&mut self) {
+        match (self.context.command(), self.phase) {
+            (Command::Serve, Phase::LameDuck) => {
                 self.phase = Phase::Serving;
                 self.context.persistence = Persistence::KeepAlive;
             }
             (Command::Announce, Phase::Serving) => {
-                self.phase = Phase::Announcing;
+                self.phase = Phase::LameDuck;
                 self.context.persistence = Persistence::Close;
             }
-            (Command::Drain, Phase::Serving | Phase::Announcing) => {
-                let is_told = self.context.entry.command() == Command::Drain;
-                self.drain(if is_told { Cause::Command } else { Cause::Signal });
+            (Command::Drain, Phase::Serving | Phase::LameDuck) => {
+                let is_command = self.context.entry.command() == Command::Drain;
+                self.begin_drain(if is_command { DrainCause::Command } else { DrainCause::Signal });
             }
-            (Command::Quick, Phase::Serving | Phase::Announcing | Phase::Draining { .. }) => {
-                self.leave_soon(self.phase.hurried());
+            (Command::Quick, Phase::Serving | Phase::LameDuck | Phase::Draining { .. }) => {
+                self.begin_exit(self.phase.quick_stop());
             }
             (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
         }
     }
 
-    fn leave_soon(&mut self, phase: Phase) {
+    fn begin_exit(&mut self, phase: Phase) {
         self.context.persistence = Persistence::Close;
         self.context.begins_requests = false;
         self.acceptor.close(&self.poller);
         self.phase = phase;
     }
 
-    fn drain(&mut self, cause: Cause) {
+    fn begin_drain(&mut self, cause: DrainCause) {
         self.context.persistence = Persistence::Close;
         self.phase = Phase::Draining { since: self.context.clock.now(), cause };
     }
 
-    /// `is_lull`: nothing was due when this turn began, so no request is known to the kernel and not to
-    /// us.
+    /// Whether the worker has nothing left to do. `is_lull` says that nothing was due when this turn began, so
+    /// the kernel holds no request that the loop does not know.
     fn is_done(&self, is_lull: bool) -> bool {
         let now = self.context.clock.now();
-        if self.phase.is_out_of_time(now) {
+        if self.phase.has_expired(now) {
             return true;
         }
         match self.phase {
-            Phase::Serving | Phase::Announcing => false,
+            Phase::Serving | Phase::LameDuck => false,
             Phase::Draining { since, cause: _ } => {
                 let is_quiet = is_lull && now.saturating_duration_since(since) >= DRAIN_QUIET;
-                let is_served = self.waiting.is_empty()
-                    && !self.any(|c| !c.is_idle() || c.awaits_resend(now).is_some());
-                self.clients.is_empty() || (is_quiet && is_served)
+                let is_served = self.schedule.yielded.is_empty()
+                    && !self.clients.any(|c| !c.is_idle() || c.awaits_resend(now).is_some());
+                self.clients.table.is_empty() || (is_quiet && is_served)
             }
-            Phase::Leaving { .. } => !self.any(|c| c.conn.is_replying()),
+            Phase::Exiting { .. } => !self.clients.any(|c| c.conn().is_replying()),
         }
     }
 
-    /// While draining, when the next of those that a closed queue has not heard has had its time.
-    fn next_resend_is_late(&self, now: Instant) -> Option<Instant> {
+    /// While draining, when the next client of a closed accept queue has had the time to retransmit.
+    fn next_resend_deadline(&self, now: Instant) -> Option<Instant> {
         match self.phase {
-            Phase::Serving | Phase::Announcing | Phase::Leaving { .. } => None,
-            Phase::Draining { .. } => self
-                .clients
-                .tokens()
-                .filter_map(|token| self.clients.get(token)?.awaits_resend(now))
-                .min(),
+            Phase::Serving | Phase::LameDuck | Phase::Exiting { .. } => None,
+            Phase::Draining { .. } => self.clients.next_resend_deadline(now),
         }
     }
 
-    fn any(&self, question: impl Fn(&Client<A::Body>) -> bool) -> bool {
-        self.clients.tokens().any(|token| self.clients.get(token).is_some_and(&question))
-    }
-
-    /// Closes what is left and says what was cut off.
-    fn leave(mut self) -> Leftover {
+    /// Closes the remaining clients, and reports how many requests that aborted.
+    fn close_clients(mut self) -> Unfinished {
         let mut abandoned_count = 0;
         let now = self.context.clock.now();
-        let tokens: Vec<Token> = self.clients.tokens().collect();
+        let tokens: Vec<Token> = self.clients.table.tokens().collect();
         for token in tokens {
-            let Some(client) = self.clients.get_mut(token) else { continue };
-            if client.conn.is_busy() || client.awaits_resend(now).is_some() {
+            let Some(client) = self.clients.table.get_mut(token) else { continue };
+            if client.conn().is_busy() || client.awaits_resend(now).is_some() {
                 abandoned_count += 1;
             }
-            client.conn.give_up(&self.context.entry.counters);
+            client.conn_mut().give_up(&self.context.entry.counters);
             self.serve(token, false);
         }
         if abandoned_count > 0 {
@@ -499,8 +463,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
         self.context.close_access_log();
         let now = Instant::now();
-        let exit_ends = self.lifeline.lost_at().map(|lost_at| phase::exit_ends(lost_at, now));
-        Leftover { abandoned_count, exit_ends }
+        let lost_at = self.link.control.lost_at();
+        let exit_deadline = lost_at.map(|lost_at| phase::exit_deadline(lost_at, now));
+        Unfinished { abandoned_count, exit_deadline }
     }
 }
 

@@ -1,135 +1,137 @@
-//! What the worker is about, and how long that may last. Pure: the time comes in.
+//! What the worker is doing, and how long that may last. Pure: time is an argument.
 //!
-//! Where there is a supervisor it looks after the time, and kills. An orphan has only itself: whatever it
-//! was about, it is gone [`ORPHAN_PATIENCE`] later.
+//! As long as there is a supervisor, it looks after the time limits and kills the worker. An orphan has only
+//! itself: whatever it was doing, it exits within [`ORPHAN_LIMIT`].
 
 use std::time::{Duration, Instant};
 
-/// While draining, idle peers may send one more request for so long: closing at once would race it.
+/// While a worker drains, idle clients may send one more request for this long: closing at once would race it.
 pub(super) const DRAIN_QUIET: Duration = Duration::from_secs(1);
-/// Until when a client may send again what was dropped before its connection was accepted, after such a time in
-/// the queue. TCP doubles the wait between two attempts, so the next one comes at most as long after the
-/// last as that came after the first, and one first wait (0.2 s and a round trip) more.
+
+/// Until when a client may retransmit what was dropped before its connection was accepted, if it had waited in
+/// the accept queue for this long. TCP doubles the wait between two attempts, so the next one comes at most as
+/// long after the last as the last came after the first, plus one initial wait (0.2 s and a round trip).
 pub(super) fn resends_until(accepted: Instant, waited: Duration) -> Instant {
     accepted + waited + DRAIN_QUIET
 }
 
 /// How long a worker without a supervisor finishes what it has.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
-/// How long what comes after its loop may take, however late that was: a request may have taken longer than
-/// [`ORPHAN_PATIENCE`] by itself.
-const EXIT_PATIENCE: Duration = Duration::from_secs(1);
-/// And how long it takes connections from the queue before that.
-const ORPHAN_TAKES: Duration = Duration::from_secs(5);
-/// How long replies go on when the interpreter's signal handlers want an end
-/// ([`crate::application::Heard::Leave`]): nobody else looks after the time. As long as a supervisor gives
-/// them in a quick stop.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
+/// How long the exit of an orphan may take after its loop has ended, however late that was: a single request may
+/// have taken longer than [`ORPHAN_LIMIT`].
+const ORPHAN_EXIT_LIMIT: Duration = Duration::from_secs(1);
+/// How long an orphan takes connections from the accept queue.
+const ORPHAN_ACCEPTS: Duration = Duration::from_secs(5);
+/// How long replies go on after the interpreter's signal handlers have requested an exit
+/// ([`crate::application::ShutdownRequest::Exit`]): nobody else looks after the time. A supervisor grants as much
+/// in a quick stop.
+const EXIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// When a worker has to be gone that has come out of its loop `now`, and that nobody looks after since `lost_at`.
-pub(super) fn exit_ends(lost_at: Instant, now: Instant) -> Instant {
-    (lost_at + ORPHAN_PATIENCE).max(now + EXIT_PATIENCE)
+/// The deadline for the exit of a worker that left its loop `now` and lost its supervisor at `lost_at`.
+pub(super) fn exit_deadline(lost_at: Instant, now: Instant) -> Instant {
+    (lost_at + ORPHAN_LIMIT).max(now + ORPHAN_EXIT_LIMIT)
 }
 
-/// What the worker is about.
+/// What the worker is doing. [`super`] has the table of phases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Serving,
-    Announcing,
+    LameDuck,
     Draining {
         since: Instant,
-        cause: Cause,
+        cause: DrainCause,
     },
-    /// `until` is `None` where the supervisor looks after the time.
-    Leaving {
+    /// `until` is `None` if the supervisor looks after the time.
+    Exiting {
         until: Option<Instant>,
     },
 }
 
-/// Who wants the worker to drain.
+/// Why a worker drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// The supervisor: all workers empty the queue, and it looks after the time.
+pub(super) enum DrainCause {
+    /// The supervisor's command: all workers empty the accept queue, and the supervisor looks after the time.
     Command,
-    /// A signal to this worker alone, which leaves the queue to the others.
+    /// A signal to this worker alone, which leaves the accept queue to the others.
     Signal,
-    /// The supervisor's end: nobody else looks after the time.
+    /// The supervisor is gone: nobody else looks after the time.
     Orphaned,
-    /// The end of the line to a supervisor that lives: it does not look after this worker any more, but it
-    /// does after all that the workers share.
+    /// The control socket has ended although the supervisor runs: it does not look after this worker any more,
+    /// but it does after all that the workers share.
     Disconnected,
 }
 
 impl Phase {
-    /// Nobody looks after this worker any more, for this cause. A worker that leaves goes on leaving, but within a
-    /// time of its own.
-    pub(super) fn orphaned(self, now: Instant, cause: Cause) -> Self {
+    /// The supervisor does not look after this worker any more. An exiting worker goes on exiting, but within a
+    /// limit of its own.
+    pub(super) fn orphaned(self, now: Instant, cause: DrainCause) -> Self {
         match self {
-            Self::Serving | Self::Announcing | Self::Draining { .. } => {
+            Self::Serving | Self::LameDuck | Self::Draining { .. } => {
                 Self::Draining { since: now, cause }
             }
-            Self::Leaving { until } => {
-                let end = now + ORPHAN_PATIENCE;
-                Self::Leaving { until: Some(until.map_or(end, |until| until.min(end))) }
+            Self::Exiting { until } => {
+                let end = now + ORPHAN_LIMIT;
+                Self::Exiting { until: Some(until.map_or(end, |until| until.min(end))) }
             }
         }
     }
 
-    /// Told to be quick. The word of a supervisor that is gone still says so to its orphans, whose time
-    /// runs on.
-    pub(super) fn hurried(self) -> Self {
+    /// A quick stop was requested. The command word of a supervisor that is gone still requests one of its
+    /// orphans, whose time runs on.
+    pub(super) fn quick_stop(self) -> Self {
         match self {
             Self::Serving
-            | Self::Announcing
-            | Self::Draining { cause: Cause::Command | Cause::Signal, .. } => {
-                Self::Leaving { until: None }
+            | Self::LameDuck
+            | Self::Draining { cause: DrainCause::Command | DrainCause::Signal, .. } => {
+                Self::Exiting { until: None }
             }
-            Self::Draining { since, cause: Cause::Orphaned | Cause::Disconnected } => {
-                Self::Leaving { until: Some(since + ORPHAN_PATIENCE) }
+            Self::Draining { since, cause: DrainCause::Orphaned | DrainCause::Disconnected } => {
+                Self::Exiting { until: Some(since + ORPHAN_LIMIT) }
             }
-            Self::Leaving { .. } => self,
+            Self::Exiting { .. } => self,
         }
     }
 
-    /// Told to leave within a time of its own; who asks again is out of patience.
-    pub(super) fn dismissed(self, now: Instant) -> Self {
+    /// The interpreter's signal handlers have requested an exit, which the worker limits itself. A second request
+    /// ends it at once.
+    pub(super) fn exit_requested(self, now: Instant) -> Self {
         let until = match self {
-            Self::Leaving { .. } => now,
-            Self::Serving | Self::Announcing | Self::Draining { .. } => now + LEAVE_PATIENCE,
+            Self::Exiting { .. } => now,
+            Self::Serving | Self::LameDuck | Self::Draining { .. } => now + EXIT_LIMIT,
         };
-        Self::Leaving { until: Some(until) }
+        Self::Exiting { until: Some(until) }
     }
 
-    /// Whether it ends now, whoever is still being answered.
-    pub(super) fn is_out_of_time(self, now: Instant) -> bool {
-        self.ends().is_some_and(|end| end <= now)
+    /// Whether the worker exits now, even if it is still answering.
+    pub(super) fn has_expired(self, now: Instant) -> bool {
+        self.deadline().is_some_and(|end| end <= now)
     }
 
-    /// Until when an orphan takes connections from the queue.
-    pub(super) fn takes_until(since: Instant) -> Instant {
-        since + ORPHAN_TAKES
+    /// Until when an orphan takes connections from the accept queue.
+    pub(super) fn accepts_until(since: Instant) -> Instant {
+        since + ORPHAN_ACCEPTS
     }
 
     /// When this phase may end without anything happening.
-    pub(super) fn next_look(self, now: Instant) -> Option<Instant> {
+    pub(super) fn next_deadline(self, now: Instant) -> Option<Instant> {
         match self {
             Self::Draining { since, .. } if since + DRAIN_QUIET > now => Some(since + DRAIN_QUIET),
-            Self::Serving | Self::Announcing | Self::Draining { .. } | Self::Leaving { .. } => {
-                self.ends()
+            Self::Serving | Self::LameDuck | Self::Draining { .. } | Self::Exiting { .. } => {
+                self.deadline()
             }
         }
     }
 
-    /// When it ends at the latest, where nobody else looks after that.
-    fn ends(self) -> Option<Instant> {
+    /// When the worker exits at the latest, if it limits that itself.
+    fn deadline(self) -> Option<Instant> {
         match self {
-            Self::Draining { since, cause: Cause::Orphaned | Cause::Disconnected } => {
-                Some(since + ORPHAN_PATIENCE)
+            Self::Draining { since, cause: DrainCause::Orphaned | DrainCause::Disconnected } => {
+                Some(since + ORPHAN_LIMIT)
             }
-            Self::Leaving { until } => until,
+            Self::Exiting { until } => until,
             Self::Serving
-            | Self::Announcing
-            | Self::Draining { cause: Cause::Command | Cause::Signal, .. } => None,
+            | Self::LameDuck
+            | Self::Draining { cause: DrainCause::Command | DrainCause::Signal, .. } => None,
         }
     }
 }
@@ -143,59 +145,60 @@ mod tests {
     }
 
     #[test]
-    fn an_orphan_is_gone_after_ten_seconds_whatever_it_was_about() {
+    fn an_orphan_exits_after_ten_seconds_whatever_it_was_doing() {
         let start = Instant::now();
         let draining = |cause| Phase::Draining { since: start, cause };
         let phases = [
             Phase::Serving,
-            Phase::Announcing,
-            draining(Cause::Command),
-            draining(Cause::Signal),
-            Phase::Leaving { until: None },
-            Phase::Leaving { until: Some(start + s(60)) },
+            Phase::LameDuck,
+            draining(DrainCause::Command),
+            draining(DrainCause::Signal),
+            Phase::Exiting { until: None },
+            Phase::Exiting { until: Some(start + s(60)) },
         ];
         let lost = start + s(20);
         for phase in phases {
-            let orphans = [Cause::Orphaned, Cause::Disconnected].map(|it| phase.orphaned(lost, it));
-            for orphan in orphans.into_iter().flat_map(|orphan| [orphan, orphan.hurried()]) {
-                assert!(!orphan.is_out_of_time(lost + s(9)), "{phase:?}");
-                assert!(orphan.is_out_of_time(lost + s(10)), "{phase:?}");
-                assert_eq!(orphan.next_look(lost + s(5)), Some(lost + s(10)), "{phase:?}");
+            let orphans =
+                [DrainCause::Orphaned, DrainCause::Disconnected].map(|it| phase.orphaned(lost, it));
+            for orphan in orphans.into_iter().flat_map(|orphan| [orphan, orphan.quick_stop()]) {
+                assert!(!orphan.has_expired(lost + s(9)), "{phase:?}");
+                assert!(orphan.has_expired(lost + s(10)), "{phase:?}");
+                assert_eq!(orphan.next_deadline(lost + s(5)), Some(lost + s(10)), "{phase:?}");
             }
         }
     }
 
     #[test]
-    fn the_exit_of_an_orphan_has_the_rest_of_the_ten_seconds_and_at_least_one() {
+    fn an_orphan_has_the_rest_of_the_ten_seconds_to_exit_but_at_least_one() {
         let lost = Instant::now();
         for (left, end) in [(s(0), s(10)), (s(8), s(10)), (s(10), s(11)), (s(60), s(61))] {
-            assert_eq!(exit_ends(lost, lost + left), lost + end, "{left:?}");
+            assert_eq!(exit_deadline(lost, lost + left), lost + end, "{left:?}");
         }
     }
 
     #[test]
-    fn an_orphan_that_was_to_leave_earlier_does() {
+    fn an_orphan_that_had_to_exit_earlier_does() {
         let now = Instant::now();
-        let phase = Phase::Leaving { until: Some(now + s(2)) };
-        assert_eq!(phase.orphaned(now, Cause::Orphaned), phase);
+        let phase = Phase::Exiting { until: Some(now + s(2)) };
+        assert_eq!(phase.orphaned(now, DrainCause::Orphaned), phase);
     }
 
     #[test]
-    fn a_worker_with_a_supervisor_is_never_out_of_time_by_itself() {
+    fn a_worker_with_a_supervisor_never_expires_by_itself() {
         let now = Instant::now();
-        for cause in [Cause::Command, Cause::Signal] {
+        for cause in [DrainCause::Command, DrainCause::Signal] {
             let draining = Phase::Draining { since: now, cause };
-            assert!(!draining.is_out_of_time(now + s(1000)));
-            assert_eq!(draining.next_look(now), Some(now + DRAIN_QUIET));
-            assert_eq!(draining.next_look(now + s(2)), None);
-            assert_eq!(draining.hurried(), Phase::Leaving { until: None });
+            assert!(!draining.has_expired(now + s(1000)));
+            assert_eq!(draining.next_deadline(now), Some(now + DRAIN_QUIET));
+            assert_eq!(draining.next_deadline(now + s(2)), None);
+            assert_eq!(draining.quick_stop(), Phase::Exiting { until: None });
         }
-        assert!(!Phase::Leaving { until: None }.is_out_of_time(now + s(1000)));
+        assert!(!Phase::Exiting { until: None }.has_expired(now + s(1000)));
     }
 
     /// Attempts at 0, R, 3R, 7R and so on, with a first wait R of 0.2 s and a round trip.
     #[test]
-    fn the_next_attempt_of_a_client_comes_in_time_however_long_it_has_waited() {
+    fn the_next_attempt_of_a_client_is_in_time_however_long_it_waited() {
         let ms = Duration::from_millis;
         let made = Instant::now();
         for first_wait in [ms(200), ms(500), ms(900)] {
@@ -209,11 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn who_is_dismissed_twice_leaves_at_once() {
+    fn a_second_exit_request_ends_the_worker_at_once() {
         let now = Instant::now();
-        let leaving = Phase::Serving.dismissed(now);
-        assert!(!leaving.is_out_of_time(now + s(1)));
-        assert!(leaving.is_out_of_time(now + s(2)));
-        assert!(leaving.dismissed(now + s(1)).is_out_of_time(now + s(1)));
+        let exiting = Phase::Serving.exit_requested(now);
+        assert!(!exiting.has_expired(now + s(1)));
+        assert!(exiting.has_expired(now + s(2)));
+        assert!(exiting.exit_requested(now + s(1)).has_expired(now + s(1)));
     }
 }

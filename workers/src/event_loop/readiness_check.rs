@@ -22,7 +22,7 @@ const FIRST_FAILURE: Status = Status(500);
 
 /// Why a worker is not ready after all. Displays as what comes after the request's name in a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ReadinessFailure {
     /// The path is not one: the request would have another shape.
     #[error("is not one request")]
     NoRequest,
@@ -40,14 +40,14 @@ pub enum Refusal {
 /// Makes the request `GET path` and takes the answer to its end. `local` is the address that the
 /// application should think it came to.
 ///
-/// Errors: [`Refusal`].
-pub fn rehearse<A: Application>(
+/// Errors: [`ReadinessFailure`].
+pub fn run<A: Application>(
     app: &mut A,
     settings: &Settings,
     path: &str,
     local: SocketName,
     now: Instant,
-) -> Result<(), Refusal> {
+) -> Result<(), ReadinessFailure> {
     let text = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: arctos-reload-check\r\n\
          Connection: close\r\n\r\n"
@@ -59,8 +59,8 @@ pub fn rehearse<A: Application>(
     match parsed {
         // A path with an empty line in it would make two requests.
         Ok(Parsed::Complete) if head.len == head_bytes.len() => {}
-        Ok(Parsed::Complete | Parsed::Incomplete) => return Err(Refusal::NoRequest),
-        Err(error) => return Err(Refusal::Malformed(error)),
+        Ok(Parsed::Complete | Parsed::Incomplete) => return Err(ReadinessFailure::NoRequest),
+        Err(error) => return Err(ReadinessFailure::Malformed(error)),
     }
     let peer = SocketName::Unix(String::new());
     let conn = ConnInfo { peer, local, listener: 0, accepted: now, served: 0 };
@@ -72,14 +72,14 @@ pub fn rehearse<A: Application>(
         sequence: 0, // The first of a client has 1.
         queue_wait: Duration::ZERO,
     };
-    let reply = app.call(request, &mut Nowhere).map_err(Refusal::Failed)?;
+    let reply = app.call(request, &mut Nowhere).map_err(ReadinessFailure::Failed)?;
     let status = reply.head.status();
     match reply.content {
         Content::Empty | Content::Whole(_) => {}
         Content::File(span) => span.owner.close(),
-        Content::Stream(stream) => take(stream).map_err(Refusal::Failed)?,
+        Content::Stream(stream) => take(stream).map_err(ReadinessFailure::Failed)?,
     }
-    if status < FIRST_FAILURE { Ok(()) } else { Err(Refusal::Answered(status)) }
+    if status < FIRST_FAILURE { Ok(()) } else { Err(ReadinessFailure::Answered(status)) }
 }
 
 /// Asks for items up to the end or [`BODY_BYTES`], and closes.

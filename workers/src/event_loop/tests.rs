@@ -6,18 +6,22 @@ mod stop;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use nix::sys::eventfd::EventFd;
 
-use super::expiry::moves_with_progress;
+use super::client_timer::moves_with_progress;
+use super::control_socket::ControlSocket;
 use super::*;
 use crate::application::{AppBody, AppError, Content, Outlet, Reply, Request};
+use crate::connection::Timer;
 use crate::http::ResponseHead;
 use crate::process::supervisor_process;
-use crate::shared::fd::send_descriptor;
+use crate::shared::fd::{self, send_descriptor};
 use crate::shared::scoreboard::{Counter, WorkerEntry};
-use crate::worker_init::{LIFE_ACCESS_LOG, Owner, stage};
+use crate::worker_init::{CONTROL_ACCESS_LOG, Owner, stage};
 
 /// Answers everything with as many bytes, and takes its time for it.
 struct App {
@@ -88,8 +92,8 @@ struct Surroundings {
 
 impl Surroundings {
     fn of(app: &mut App, access_log: Option<OwnedFd>) -> (EventLoop<'_, App>, Self) {
-        let (supervisor, life) = UnixStream::pair().unwrap();
-        let (mut init, doorbell) = stage::init(life.into());
+        let (supervisor, control) = UnixStream::pair().unwrap();
+        let (mut init, doorbell) = stage::init(control.into());
         // Nobody asks before the line has ended.
         init.supervisor = Arc::new(supervisor_process::stage::ended());
         init.access_log = access_log;
@@ -112,7 +116,7 @@ impl Surroundings {
         client
     }
 
-    fn tell(&self, command: Command) {
+    fn command(&self, command: Command) {
         self.entry.set_command(command);
         self.doorbell.write(1).unwrap();
     }
@@ -124,15 +128,15 @@ fn a_worker_that_leaves_while_a_client_is_slow_has_an_end_when_the_supervisor_is
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     let _slow = around.asks("/");
     assert!(!event_loop.turn().unwrap());
-    around.tell(Command::Quick);
+    around.command(Command::Quick);
     assert!(!event_loop.turn().unwrap(), "a reply is on its way");
-    assert_eq!(event_loop.phase, Phase::Leaving { until: None });
+    assert_eq!(event_loop.phase, Phase::Exiting { until: None });
     drop(around.supervisor);
     assert!(!event_loop.turn().unwrap(), "it is still on its way");
-    let Phase::Leaving { until: Some(_) } = event_loop.phase else {
+    let Phase::Exiting { until: Some(_) } = event_loop.phase else {
         panic!("{:?}", event_loop.phase)
     };
-    assert_eq!(event_loop.leave().abandoned_count, 1);
+    assert_eq!(event_loop.close_clients().abandoned_count, 1);
 }
 
 #[test]
@@ -144,7 +148,7 @@ fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
     drop(around.supervisor);
     around.entry.set_command(Command::Quick);
     assert!(!event_loop.turn().unwrap(), "a reply is on its way");
-    let Phase::Leaving { until: Some(_) } = event_loop.phase else {
+    let Phase::Exiting { until: Some(_) } = event_loop.phase else {
         panic!("{:?}", event_loop.phase)
     };
 }
@@ -153,8 +157,8 @@ fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
 #[test]
 fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
     for is_shared in [false, true] {
-        let (supervisor, life) = UnixStream::pair().unwrap();
-        let (mut init, _doorbell) = stage::init(life.into());
+        let (supervisor, control) = UnixStream::pair().unwrap();
+        let (mut init, _doorbell) = stage::init(control.into());
         init.supervisor = Arc::new(supervisor_process::stage::ended());
         init.header.set_shares_listeners(is_shared);
         let of_other = init.listeners[0].socket.try_clone().unwrap();
@@ -163,7 +167,7 @@ fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
         let mut event_loop = EventLoop::new(init, &mut app).unwrap();
         drop(supervisor);
         event_loop.turn().unwrap();
-        assert!(event_loop.acceptor.are_closed());
+        assert!(event_loop.acceptor.is_closed());
         assert_eq!(TcpStream::connect(address).is_ok(), is_shared);
         drop(of_other);
     }
@@ -171,8 +175,8 @@ fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
 
 #[test]
 fn a_worker_that_has_only_lost_the_line_leaves_the_listeners_to_the_others() {
-    let (supervisor, life) = UnixStream::pair().unwrap();
-    let (init, _doorbell) = stage::init(life.into());
+    let (supervisor, control) = UnixStream::pair().unwrap();
+    let (init, _doorbell) = stage::init(control.into());
     let of_others = init.listeners[0].socket.try_clone().unwrap();
     let SocketName::Inet(address) = init.listeners[0].name else { panic!("no TCP") };
     let mut app = app(2);
@@ -180,12 +184,13 @@ fn a_worker_that_has_only_lost_the_line_leaves_the_listeners_to_the_others() {
     drop(supervisor);
     assert!(!event_loop.turn().unwrap());
     assert_eq!(event_loop.phase, Phase::Serving, "the supervisor may be about to end");
-    event_loop.lifeline = Lifeline::Cut { since: Instant::now() - Duration::from_secs(60) };
+    event_loop.link.control =
+        ControlSocket::Ended { since: Instant::now() - Duration::from_secs(60) };
     assert!(event_loop.turn().is_ok());
-    let Phase::Draining { cause: Cause::Disconnected, .. } = event_loop.phase else {
+    let Phase::Draining { cause: DrainCause::Disconnected, .. } = event_loop.phase else {
         panic!("{:?}", event_loop.phase)
     };
-    assert!(event_loop.acceptor.are_closed());
+    assert!(event_loop.acceptor.is_closed());
     assert!(TcpStream::connect(address).is_ok(), "another worker still accepts there");
     drop(of_others);
 }
@@ -200,7 +205,7 @@ fn the_access_log_goes_to_the_file_that_came_last() {
         event_loop.turn().unwrap();
     }
     let (mut after, writer) = std::io::pipe().unwrap();
-    send_descriptor(around.supervisor.as_fd(), LIFE_ACCESS_LOG, writer.as_fd()).unwrap();
+    send_descriptor(around.supervisor.as_fd(), CONTROL_ACCESS_LOG, writer.as_fd()).unwrap();
     drop(writer);
     event_loop.turn().unwrap();
     let _second = around.asks("/two");
@@ -221,7 +226,7 @@ fn what_is_no_access_log_changes_nothing() {
     let mut app = app(2);
     let (mut event_loop, mut around) = Surroundings::of(&mut app, Some(writer.into()));
     let (_other, stray) = std::io::pipe().unwrap();
-    around.supervisor.write_all(&[b'?', LIFE_ACCESS_LOG]).unwrap();
+    around.supervisor.write_all(&[b'?', CONTROL_ACCESS_LOG]).unwrap();
     send_descriptor(around.supervisor.as_fd(), b'!', stray.as_fd()).unwrap();
     for _ in 0..3 {
         assert!(!event_loop.turn().unwrap());
@@ -263,8 +268,8 @@ fn a_worker_defers_only_to_others_that_now_accept_from_the_same_listener() {
         (1, Owner::Slot, true, true),
     ];
     for (worker_count, owner, is_upgrade, defers) in cases {
-        let (_supervisor, life) = UnixStream::pair().unwrap();
-        let (mut init, _doorbell) = stage::init(life.into());
+        let (_supervisor, control) = UnixStream::pair().unwrap();
+        let (mut init, _doorbell) = stage::init(control.into());
         init.listeners[0].owner = owner;
         let (header, listener) = (init.header, &init.listeners[0]);
         let SocketName::Inet(address) = listener.name else { panic!("no TCP") };
@@ -275,8 +280,8 @@ fn a_worker_defers_only_to_others_that_now_accept_from_the_same_listener() {
         let _silent = TcpStream::connect(address).unwrap();
         await_events(&mut event_loop, 1);
         event_loop.accept(0);
-        let is_deferring = event_loop.acceptor.deferring_to().is_some();
-        assert_eq!(is_deferring, defers, "{worker_count} {owner:?} {is_upgrade}");
+        let is_delaying = event_loop.acceptor.awaits_bytes_from().is_some();
+        assert_eq!(is_delaying, defers, "{worker_count} {owner:?} {is_upgrade}");
     }
 }
 
@@ -300,7 +305,7 @@ fn a_client_that_leaves_without_a_word_keeps_nobody_out() {
     assert!(!event_loop.turn().unwrap());
     drop(brief);
     assert!(!event_loop.turn().unwrap());
-    assert_eq!(event_loop.acceptor.deferring_to(), None);
+    assert_eq!(event_loop.acceptor.awaits_bytes_from(), None);
 }
 
 /// All of it fits a socket's buffer, so it is there when the loop turns.
@@ -327,11 +332,11 @@ fn a_refused_client_that_sends_on_gets_more_time_unless_the_worker_is_to_leave()
 }
 
 #[test]
-fn a_rehearsal_is_counted_nowhere() {
+fn a_readiness_check_is_not_counted() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
-    assert_eq!(event_loop.rehearse("/health"), Ok(()));
-    assert!(event_loop.rehearse("/a b").is_err());
+    assert_eq!(event_loop.check_readiness("/health"), Ok(()));
+    assert!(event_loop.check_readiness("/a b").is_err());
     let counted = Counter::ALL.map(|counter| around.entry.counters.get(counter));
     assert!(counted.iter().all(|count| *count == 0));
 }

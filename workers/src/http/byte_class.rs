@@ -1,13 +1,13 @@
-//! Which bytes may stand where: one table look-up a byte.
+//! Classes of bytes, and other byte-level tests: one table lookup per byte.
 
-/// `tchar` (RFC 9110 §5.6.2): methods and field names.
+/// `tchar` (RFC 9110 §5.6.2): the bytes of methods and field names.
 pub(super) const TOKEN: u8 = 1;
-/// What a request target may consist of: visible ASCII without `#`, which starts a fragment and is
-/// never sent (RFC 9110 §4.2.5).
+/// The bytes of a request target: visible ASCII except `#`, which starts a fragment and is never sent
+/// (RFC 9110 §4.2.5).
 pub(super) const TARGET: u8 = 2;
-/// What a field value may consist of, white space and obs-text included (RFC 9110 §5.5).
+/// The bytes of a field value, white space and obs-text included (RFC 9110 §5.5).
 pub(super) const VALUE: u8 = 4;
-/// `unreserved` and `sub-delims` (RFC 3986 §2): a registered name, `%` aside.
+/// `unreserved` and `sub-delims` (RFC 3986 §2): the bytes of a registered name, except `%`.
 pub(super) const NAME: u8 = 8;
 
 static CLASSES: [u8; 256] = classes();
@@ -71,31 +71,31 @@ const fn classes() -> [u8; 256] {
     table
 }
 
-/// Whether `byte` is of the class.
+/// Whether `byte` belongs to the class.
 #[inline]
 pub(super) fn is(byte: u8, class: u8) -> bool {
     CLASSES[byte as usize] & class != 0
 }
 
-/// How many bytes at the start of `bytes` are of the class.
+/// The number of leading bytes that belong to the class.
 #[inline]
 pub(super) fn run(bytes: &[u8], class: u8) -> usize {
     bytes.iter().position(|&byte| !is(byte, class)).unwrap_or(bytes.len())
 }
 
-/// Whether there is a byte, and all are of the class. Looks at all of them, which is cheaper than to ask
-/// of each whether it is the last good one; for what is short.
+/// Whether `bytes` is not empty and all of it belongs to the class. Always reads all bytes, which is faster
+/// for short input than a branch per byte.
 #[inline]
 pub(super) fn are(bytes: &[u8], class: u8) -> bool {
     !bytes.is_empty()
         && bytes.iter().fold(class, |common, &byte| common & CLASSES[byte as usize]) != 0
 }
 
-/// Whether all bytes are of the class [`VALUE`]. Eight at a time.
+/// Whether all bytes belong to the class [`VALUE`]. Tests eight bytes at a time.
 #[inline]
 pub(super) fn is_value(bytes: &[u8]) -> bool {
-    // The high bit of some byte is left where a byte is below 0x20, HTAB among them, or is DEL. A borrow
-    // may leave one too many, never one too few.
+    // A high bit stays set where a byte is below 0x20 (HTAB, too) or is DEL. A borrow may set one too many,
+    // never one too few.
     let is_suspect = |word: &[u8; 8]| {
         let word = u64::from_ne_bytes(*word);
         let controls = word.wrapping_sub(each(0x20)) & !word;
@@ -108,11 +108,10 @@ pub(super) fn is_value(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether `name` is `lower`, which holds small letters and `-` alone, in any case.
+/// Whether `name` equals `lower` without regard to case. `lower` consists of lower-case letters and `-`.
 #[inline]
 pub(super) fn is_name(name: &[u8], lower: &[u8]) -> bool {
-    // The bit that tells capitals from small letters is let go where `lower` has a letter: those have
-    // bit 6, which `-` has not.
+    // Ignores the case bit where `lower` has a letter. Letters have bit 6 set, `-` does not.
     let is_same = |name: &[u8; 8], lower: &[u8; 8]| {
         let (name, lower) = (u64::from_ne_bytes(*name), u64::from_ne_bytes(*lower));
         (name ^ lower) & !((lower & each(0x40)) >> 1) == 0
@@ -132,13 +131,13 @@ pub(super) fn is_name(name: &[u8], lower: &[u8]) -> bool {
     }
 }
 
-/// A word with this byte in each place.
+/// A word that repeats this byte.
 #[inline]
 const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
 }
 
-/// Whether `byte` is a control character; white space is not.
+/// Whether `byte` is a control character other than HTAB.
 #[inline]
 pub(super) fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
@@ -153,7 +152,7 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     &bytes[first..=last]
 }
 
-/// A decimal number: digits only, no sign, no space, no overflow.
+/// Parses a decimal number of digits only: no sign, no space, no overflow.
 #[inline]
 pub(super) fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() {
@@ -172,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decimal_is_digits_alone() {
+    fn a_decimal_consists_of_digits_only() {
         assert_eq!(decimal(b"0"), Some(0));
         assert_eq!(decimal(b"0042"), Some(42));
         assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
@@ -182,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn trimming_takes_space_and_tab_at_both_ends() {
+    fn trimming_removes_space_and_tab_at_both_ends() {
         assert_eq!(trim(b" \t a b\t "), b"a b");
         assert_eq!(trim(b" \t "), b"");
         assert_eq!(trim(b"\x0ba\x0b"), b"\x0ba\x0b");
     }
 
     #[test]
-    fn a_value_with_any_byte_anywhere_is_judged_by_its_class() {
+    fn a_value_with_any_byte_anywhere_is_checked_by_its_class() {
         for length in 1..=24 {
             for at in 0..length {
                 for byte in 0..=u8::MAX {
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_with_any_byte_anywhere_is_judged_by_its_class() {
+    fn a_token_with_any_byte_anywhere_is_checked_by_its_class() {
         for at in 0..12 {
             for byte in 0..=u8::MAX {
                 let mut name = *b"X-Some-Field";
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_itself_in_any_case_and_nothing_else() {
+    fn a_name_equals_itself_in_any_case_and_nothing_else() {
         for lower in ["te", "date", "x-a-b-c", "trailers", "content-length", "proxy-authenticate"] {
             let lower = lower.as_bytes();
             assert!(is_name(lower, lower) && is_name(&lower.to_ascii_uppercase(), lower));
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn del_and_controls_are_nothing() {
+    fn del_and_controls_belong_to_no_class() {
         for byte in (0..0x20).chain([0x7f]).filter(|&byte| byte != b'\t') {
             assert!(!is(byte, TOKEN | TARGET | VALUE | NAME));
         }

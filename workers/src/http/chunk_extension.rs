@@ -1,8 +1,8 @@
-//! The extensions of one chunk (RFC 9112 §7.1.1), read byte by byte and thrown away.
+//! The extensions of one chunk (RFC 9112 §7.1.1), checked byte by byte and discarded.
 //!
-//! They mean nothing here, but where they end matters: a reader before us that sees a quoted string
-//! go on over a line end finds other chunks than one that does not (the request smuggling of
-//! CVE-2026-33870). So everything that the grammar does not have is refused.
+//! They mean nothing to this server, but their end matters: a proxy that lets a quoted string continue over a
+//! line end finds other chunks than one that does not (the request smuggling of CVE-2026-33870). So the
+//! scanner refuses everything that the grammar does not allow.
 //!
 //! ```text
 //! chunk-ext     = *( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )
@@ -10,7 +10,7 @@
 //! quoted-pair   = "\" ( HTAB / SP / VCHAR / obs-text )
 //! ```
 //!
-//! | place | byte | next |
+//! | state | byte | next |
 //! |---|---|---|
 //! | `Gap` | HTAB, SP | `Gap` |
 //! | `Gap`, `Name`, `AfterName`, `Token`, `AfterQuoted` | `;` | `BeforeName` |
@@ -30,13 +30,13 @@
 //!
 //! Anything else is an error.
 
-use crate::http::body::BodyError;
+use crate::http::body_error::BodyError;
 use crate::http::byte_class::{self, TOKEN, VALUE};
 
-/// How far the extensions of one chunk have been read.
+/// The position in the extensions of one chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExtensionScan {
-    /// In white space, which only `;` may follow.
+    /// White space that only `;` may follow.
     Gap,
     BeforeName,
     Name,
@@ -49,17 +49,17 @@ pub(super) enum ExtensionScan {
     AfterQuoted,
 }
 
-/// What a byte that belongs there leads to.
+/// The step that a valid byte takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExtensionStep {
-    /// More of the extensions.
+    /// The extensions go on.
     Within(ExtensionScan),
     /// The byte was the CR that ends the line.
     Cr,
 }
 
 impl ExtensionScan {
-    /// Reads the byte that follows the chunk size, where it can open an extension at all.
+    /// Reads the byte that follows the chunk size; `None` if it cannot start an extension.
     pub(super) fn open(byte: u8) -> Option<Self> {
         match byte {
             b';' => Some(Self::BeforeName),
@@ -70,8 +70,8 @@ impl ExtensionScan {
 
     /// Reads the next byte.
     ///
-    /// Errors: [`BodyError::OpenQuote`] for a line that ends within a quoted string, else
-    ///         [`BodyError::BadExtension`].
+    /// Errors: [`BodyError::OpenQuote`] for a line that ends within a quoted string,
+    ///         [`BodyError::BadExtension`] otherwise.
     pub(super) fn next(self, byte: u8) -> Result<ExtensionStep, BodyError> {
         let is_token = byte_class::is(byte, TOKEN);
         let within = match (self, byte) {

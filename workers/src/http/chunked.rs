@@ -1,10 +1,10 @@
-//! The chunked coding (RFC 9112 §7.1), decoded by our own machine.
+//! A decoder for the chunked transfer coding (RFC 9112 §7.1).
 //!
-//! httparse's `parse_chunk_size` reads an empty size as 0 and swallows LF in extensions: a reader
-//! before us would see other chunks than we do. Here a byte is judged when it comes, so the outcome
-//! does not depend on where a read ended.
+//! httparse's `parse_chunk_size` reads an empty size as 0 and skips LF in extensions, so a proxy could see
+//! other chunks than this server. This state machine checks each byte as it arrives, which also makes the
+//! outcome independent of where a read ended.
 //!
-//! | place | byte | next |
+//! | state | byte | next |
 //! |---|---|---|
 //! | `Size` | HEXDIG, at most 16 | `Size` |
 //! | `Size` | `;`, HTAB, SP (not first) | `Extension` |
@@ -18,36 +18,36 @@
 //!
 //! Anything else is an error.
 
-use crate::http::body::{BodyError, Decoded};
+use crate::http::body_error::{BodyError, Decoded};
 use crate::http::chunk_extension::{ExtensionScan, ExtensionStep};
 use crate::http::fields::{FieldLimits, FieldScan, LineEnd};
 
-/// Hexadecimal digits of a size: as many as fit 64 bits, so that no size can overflow.
+/// Maximum hexadecimal digits of a chunk size: as many as fit into 64 bits, so that no size can overflow.
 const SIZE_DIGITS: u8 = 16;
-/// Extension bytes of one chunk, from behind its size to its CR.
+/// Maximum extension bytes of one chunk, between its size and its CR.
 const CHUNK_EXTENSION_BYTES: usize = 256;
-/// Extension bytes of one body.
+/// Maximum extension bytes of one body.
 const BODY_EXTENSION_BYTES: usize = 16 * 1024;
-/// Bytes of the whole trailer section, its empty line included.
+/// Maximum bytes of the trailer section, its empty line included.
 const TRAILER_BYTES: usize = 16 * 1024;
-/// Lines of the trailer section.
+/// Maximum lines of the trailer section.
 const TRAILER_LINES: usize = 100;
 
 /// Decodes one chunked body.
 #[derive(Clone, Debug)]
 pub(super) struct ChunkedDecoder {
-    place: Place,
-    /// Bytes of chunk data that all sizes so far announce.
+    state: ChunkState,
+    /// The sum of all chunk sizes so far.
     announced_bytes: u64,
-    /// Most of them; `None` is unlimited.
+    /// The maximum of `announced_bytes`; `None` is unlimited.
     limit_bytes: Option<u64>,
-    /// Extension bytes of the whole body so far.
+    /// The extension bytes of all chunks so far.
     extension_bytes: usize,
     trailer_limits: FieldLimits,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum ChunkState {
     Size { digits: u8, size: u64 },
     Extension { size: u64, bytes: usize, scan: ExtensionScan },
     SizeLf { size: u64 },
@@ -58,13 +58,13 @@ enum Place {
     End,
 }
 
-const SIZE: Place = Place::Size { digits: 0, size: 0 };
+const SIZE: ChunkState = ChunkState::Size { digits: 0, size: 0 };
 
 impl ChunkedDecoder {
-    /// For a body of at most `limit_bytes`, with trailer lines of at most `line_bytes`.
+    /// Starts a body of at most `limit_bytes`, with trailer lines of at most `line_bytes`.
     pub(super) fn new(limit_bytes: Option<u64>, line_bytes: usize) -> Self {
         Self {
-            place: SIZE,
+            state: SIZE,
             announced_bytes: 0,
             limit_bytes,
             extension_bytes: 0,
@@ -72,12 +72,12 @@ impl ChunkedDecoder {
         }
     }
 
-    /// As [`super::BodyDecoder::decode`].
+    /// Decodes the next piece, as [`super::BodyDecoder::decode`] does.
     pub(super) fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Decoded<'a>, BodyError> {
         let mut at = 0;
         loop {
-            match &mut self.place {
-                Place::Data { left } => {
+            match &mut self.state {
+                ChunkState::Data { left } => {
                     let rest = &input[at..];
                     if rest.is_empty() {
                         return Ok(Decoded { data: &[], consumed: at, is_end: false });
@@ -85,12 +85,12 @@ impl ChunkedDecoder {
                     let count = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                     *left -= count as u64;
                     if *left == 0 {
-                        self.place = Place::DataCr;
+                        self.state = ChunkState::DataCr;
                     }
                     let consumed = at + count;
                     return Ok(Decoded { data: &rest[..count], consumed, is_end: false });
                 }
-                Place::Trailers { scan, room_bytes } => {
+                ChunkState::Trailers { scan, room_bytes } => {
                     let (count, end) =
                         scan.next_line(&input[at..], *room_bytes, &self.trailer_limits)?;
                     at += count;
@@ -99,18 +99,18 @@ impl ChunkedDecoder {
                         LineEnd::Unfinished => {
                             return Ok(Decoded { data: &[], consumed: at, is_end: false });
                         }
-                        // Thrown away: merged into the environ, a trailer could pose as a header
-                        // that the proxy before us has checked (RFC 9110 §6.5.1).
+                        // Trailers are discarded: merged into the environ, one could pose as a header
+                        // that the proxy in front of us has checked (RFC 9110 §6.5.1).
                         LineEnd::Field { .. } => {}
-                        LineEnd::Last => self.place = Place::End,
+                        LineEnd::Last => self.state = ChunkState::End,
                     }
                 }
-                Place::End => return Ok(Decoded { data: &[], consumed: at, is_end: true }),
-                Place::Size { .. }
-                | Place::Extension { .. }
-                | Place::SizeLf { .. }
-                | Place::DataCr
-                | Place::DataLf => {
+                ChunkState::End => return Ok(Decoded { data: &[], consumed: at, is_end: true }),
+                ChunkState::Size { .. }
+                | ChunkState::Extension { .. }
+                | ChunkState::SizeLf { .. }
+                | ChunkState::DataCr
+                | ChunkState::DataLf => {
                     let Some(&byte) = input.get(at) else {
                         return Ok(Decoded { data: &[], consumed: at, is_end: false });
                     };
@@ -121,65 +121,75 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Judges one byte of what surrounds the data.
+    /// Checks one byte of what surrounds the data.
     fn step(&mut self, byte: u8) -> Result<(), BodyError> {
-        self.place = match self.place {
-            Place::Size { digits, size } => match (hex_digit(byte), byte) {
+        self.state = match self.state {
+            ChunkState::Size { digits, size } => match (hex_digit(byte), byte) {
                 (Some(_), _) if digits == SIZE_DIGITS => return Err(BodyError::SizeTooLong),
                 (Some(digit), _) => {
-                    Place::Size { digits: digits + 1, size: (size << 4) | u64::from(digit) }
+                    ChunkState::Size { digits: digits + 1, size: (size << 4) | u64::from(digit) }
                 }
                 (None, _) if digits == 0 => return Err(BodyError::NoSize),
-                (None, b'\r') => Place::SizeLf { size },
+                (None, b'\r') => ChunkState::SizeLf { size },
                 (None, byte) => match ExtensionScan::open(byte) {
                     Some(scan) => self.extend(size, 0, scan)?,
                     None => return Err(BodyError::BadSize),
                 },
             },
-            Place::Extension { size, bytes, scan } => match scan.next(byte)? {
+            ChunkState::Extension { size, bytes, scan } => match scan.next(byte)? {
                 ExtensionStep::Within(scan) => self.extend(size, bytes, scan)?,
-                ExtensionStep::Cr => Place::SizeLf { size },
+                ExtensionStep::Cr => ChunkState::SizeLf { size },
             },
-            Place::SizeLf { size } => {
-                judge_lf(byte)?;
+            ChunkState::SizeLf { size } => {
+                expect_lf(byte)?;
                 self.announce(size)?
             }
-            Place::DataCr if byte == b'\r' => Place::DataLf,
-            Place::DataCr => return Err(BodyError::DataNotClosed),
-            Place::DataLf => {
-                judge_lf(byte)?;
+            ChunkState::DataCr if byte == b'\r' => ChunkState::DataLf,
+            ChunkState::DataCr => return Err(BodyError::DataNotClosed),
+            ChunkState::DataLf => {
+                expect_lf(byte)?;
                 SIZE
             }
-            // `decode` has no step for these.
-            Place::Data { .. } | Place::Trailers { .. } | Place::End => return Ok(()),
+            // `decode` handles these itself.
+            ChunkState::Data { .. } | ChunkState::Trailers { .. } | ChunkState::End => {
+                return Ok(());
+            }
         };
         Ok(())
     }
 
-    /// Counts one byte of an extension; `bytes` were there before it.
-    fn extend(&mut self, size: u64, bytes: usize, scan: ExtensionScan) -> Result<Place, BodyError> {
+    /// Counts one more byte of an extension that had `bytes` so far.
+    fn extend(
+        &mut self,
+        size: u64,
+        bytes: usize,
+        scan: ExtensionScan,
+    ) -> Result<ChunkState, BodyError> {
         self.extension_bytes += 1;
         if bytes == CHUNK_EXTENSION_BYTES || self.extension_bytes > BODY_EXTENSION_BYTES {
             return Err(BodyError::ExtensionTooLong);
         }
-        Ok(Place::Extension { size, bytes: bytes + 1, scan })
+        Ok(ChunkState::Extension { size, bytes: bytes + 1, scan })
     }
 
-    /// What comes behind a whole size line.
-    fn announce(&mut self, size: u64) -> Result<Place, BodyError> {
+    /// Returns the state that follows a complete size line.
+    fn announce(&mut self, size: u64) -> Result<ChunkState, BodyError> {
         if size == 0 {
-            return Ok(Place::Trailers { scan: FieldScan::default(), room_bytes: TRAILER_BYTES });
+            return Ok(ChunkState::Trailers {
+                scan: FieldScan::default(),
+                room_bytes: TRAILER_BYTES,
+            });
         }
         let announced = self.announced_bytes.checked_add(size).ok_or(BodyError::TooLarge)?;
         if self.limit_bytes.is_some_and(|limit| announced > limit) {
             return Err(BodyError::TooLarge);
         }
         self.announced_bytes = announced;
-        Ok(Place::Data { left: size })
+        Ok(ChunkState::Data { left: size })
     }
 }
 
-fn judge_lf(byte: u8) -> Result<(), BodyError> {
+fn expect_lf(byte: u8) -> Result<(), BodyError> {
     if byte == b'\n' { Ok(()) } else { Err(BodyError::BareCr) }
 }
 

@@ -1,22 +1,21 @@
-//! The `Date` field (RFC 9110 §6.6.1), rendered once a second.
+//! The value of the `Date` field (RFC 9110 §6.6.1), rendered once per second.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Seconds from the epoch to the last second of the year 9999, the last that an IMF-fixdate can name.
+/// The last second of the year 9999, since the epoch: the last one that an IMF-fixdate can express.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, 29 bytes.
+/// A date such as `Sun, 06 Nov 1994 08:49:37 GMT`, always 29 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpDate {
     text: [u8; 29],
 }
 
 impl HttpDate {
-    /// Renders a moment. A clock set before 1970 or after 9999, which the format cannot name, is
-    /// brought to the nearest moment that it can.
+    /// Renders a time. A time before 1970 or after 9999 becomes the nearest one that the format can express.
     pub fn at(time: SystemTime) -> Self {
-        // httpdate panics outside its range, and the clock is the machine's, not ours.
+        // httpdate panics outside its range, and the clock may be set to anything.
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let second = UNIX_EPOCH + Duration::from_secs(since.as_secs().min(LAST_SECOND));
         let mut text = [b' '; 29];
@@ -25,7 +24,7 @@ impl HttpDate {
         Self { text }
     }
 
-    /// The text.
+    /// The text as bytes.
     pub fn as_bytes(&self) -> &[u8; 29] {
         &self.text
     }

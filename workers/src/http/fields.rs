@@ -1,10 +1,10 @@
-//! Header and trailer field lines, judged byte by byte as they come (RFC 9112 §5, §7.1.2).
+//! Header and trailer field lines, checked byte by byte as they arrive (RFC 9112 §5, §7.1.2).
 //!
-//! One machine for both, so that a trailer is held to what a header is held to. It keeps no bytes:
-//! whoever needs the field has them. The first offence in byte order decides, and the limits are
-//! offences of the byte that goes beyond them: so the answer cannot depend on where a read ended.
+//! One state machine serves both, so trailers are checked as strictly as headers. It keeps no bytes: the
+//! caller has them. The first offense in byte order decides, and exceeding a limit is an offense of the byte
+//! that does so. The result can therefore not depend on where a read ended.
 //!
-//! | place | byte | next |
+//! | state | byte | next |
 //! |---|---|---|
 //! | `Start` | tchar | `Name` |
 //! | `Start` | CR | `LastLf` |
@@ -12,7 +12,7 @@
 //! | `Name` | `:` | `Value` |
 //! | `Value` | HTAB, SP, VCHAR, obs-text | `Value` |
 //! | `Value` | CR | `ValueLf` |
-//! | `ValueLf` | LF | `Start`, and the line is told |
+//! | `ValueLf` | LF | `Start`, and the line is returned |
 //! | `LastLf` | LF | the section ends |
 //!
 //! Anything else is an error.
@@ -23,46 +23,46 @@ use crate::http::status::Status;
 /// Why a header or trailer section is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {
-    /// A line ends with LF alone.
+    /// A line ends with LF only.
     #[error("a field line ends with a bare LF")]
     BareLf,
-    /// CR without LF behind it.
-    #[error("a field line holds a bare CR")]
+    /// A CR is not followed by LF.
+    #[error("a field line contains a bare CR")]
     BareCr,
-    /// NUL, DEL or another control character.
-    #[error("a field line holds a control character")]
+    /// A line has NUL, DEL or another control character.
+    #[error("a field line contains a control character")]
     Control,
-    /// White space before the name of the first field.
-    #[error("white space stands before the first field")]
+    /// White space precedes the name of the first field.
+    #[error("white space precedes the first field")]
     LeadingSpace,
-    /// obs-fold: a line that continues the one before it.
+    /// A line continues the previous one (obs-fold).
     #[error("a field is folded over two lines")]
     Fold,
-    /// A colon without a name.
+    /// A line starts with its colon.
     #[error("a field has no name")]
     NoName,
-    /// A name that is not a token.
+    /// A name is not a token.
     #[error("a field name is not a token")]
     BadName,
-    /// White space between name and colon.
-    #[error("white space stands before a field's colon")]
+    /// White space separates a name from its colon.
+    #[error("white space precedes a field's colon")]
     SpaceBeforeColon,
-    /// A line without a colon.
+    /// A line has no colon.
     #[error("a field line has no colon")]
     NoColon,
-    /// A line above its limit.
+    /// A line exceeds its limit.
     #[error("a field line is too long")]
     LineTooLong,
-    /// More lines than the limit.
+    /// The section has more lines than the limit.
     #[error("there are too many fields")]
     TooMany,
-    /// The whole section, or the whole head, above its limit.
+    /// The whole section, or the whole head, exceeds its limit.
     #[error("the header section is too long")]
     SectionTooLong,
 }
 
 impl FieldError {
-    /// The status that answers it.
+    /// The status of the response: 400 or 431.
     pub fn status(self) -> Status {
         match self {
             Self::BareLf
@@ -79,29 +79,29 @@ impl FieldError {
     }
 }
 
-/// Bounds on a section of field lines.
+/// The limits of one section of field lines.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FieldLimits {
-    /// Longest line, its CRLF not counted.
+    /// Maximum bytes of a line without its CRLF.
     pub(super) line_bytes: usize,
-    /// Most lines.
+    /// Maximum number of lines.
     pub(super) line_count: usize,
 }
 
-/// How far a section of field lines has been judged.
+/// The scanner's position in a section of field lines.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FieldScan {
-    place: Place,
-    /// Bytes of the current line so far, its CR not counted.
+    state: LineState,
+    /// The bytes of the current line so far, without its CR.
     line_bytes: usize,
-    /// Bytes of the current line's name.
+    /// The bytes of the current line's name.
     name_bytes: usize,
-    /// Lines begun.
+    /// The number of lines begun.
     line_count: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-enum Place {
+enum LineState {
     #[default]
     Start,
     Name,
@@ -110,23 +110,23 @@ enum Place {
     LastLf,
 }
 
-/// What [`FieldScan::next_line`] came to.
+/// Where [`FieldScan::next_line`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineEnd {
-    /// The end of the input, within a line.
+    /// The input ended within a line.
     Unfinished,
-    /// The end of a field line whose name has that many bytes.
+    /// A field line ended; its name has `name_bytes`.
     Field { name_bytes: usize },
-    /// The empty line that ends the section.
+    /// The empty line ended the section.
     Last,
 }
 
 impl FieldScan {
-    /// Judges `input`, the bytes behind those judged before, up to the end of one line.
+    /// Scans `input`, which follows the bytes scanned before, up to the end of one line.
     ///
-    /// Units:  `room_bytes` is what the whole section may still take. The number returned is the
-    ///         bytes judged: all of `input` when the line is [`LineEnd::Unfinished`].
-    /// Errors: the first offence in byte order.
+    /// Units:  `room_bytes` is what the section may still take. The number returned is the bytes scanned:
+    ///         all of `input` if the line is [`LineEnd::Unfinished`].
+    /// Errors: the first offense in byte order.
     pub(super) fn next_line(
         &mut self,
         input: &[u8],
@@ -135,10 +135,10 @@ impl FieldScan {
     ) -> Result<(usize, LineEnd), FieldError> {
         let mut at = 0usize;
         loop {
-            let class = match self.place {
-                Place::Name => TOKEN,
-                Place::Value => VALUE,
-                Place::Start | Place::ValueLf | Place::LastLf => 0,
+            let class = match self.state {
+                LineState::Name => TOKEN,
+                LineState::Value => VALUE,
+                LineState::Start | LineState::ValueLf | LineState::LastLf => 0,
             };
             if class != 0 {
                 let line_room = limits.line_bytes.saturating_sub(self.line_bytes);
@@ -152,18 +152,18 @@ impl FieldScan {
                 return Err(FieldError::SectionTooLong);
             }
             at += 1;
-            match self.place {
-                Place::Start => self.start(byte, limits)?,
-                Place::Name => self.name(byte, limits)?,
-                Place::Value => self.value(byte, limits)?,
-                Place::ValueLf => {
+            match self.state {
+                LineState::Start => self.start(byte, limits)?,
+                LineState::Name => self.name(byte, limits)?,
+                LineState::Value => self.value(byte, limits)?,
+                LineState::ValueLf => {
                     if byte != b'\n' {
                         return Err(FieldError::BareCr);
                     }
-                    self.place = Place::Start;
+                    self.state = LineState::Start;
                     return Ok((at, LineEnd::Field { name_bytes: self.name_bytes }));
                 }
-                Place::LastLf => {
+                LineState::LastLf => {
                     if byte != b'\n' {
                         return Err(FieldError::BareCr);
                     }
@@ -175,7 +175,7 @@ impl FieldScan {
 
     fn start(&mut self, byte: u8, limits: &FieldLimits) -> Result<(), FieldError> {
         if byte == b'\r' {
-            self.place = Place::LastLf;
+            self.state = LineState::LastLf;
             return Ok(());
         }
         if self.line_count >= limits.line_count {
@@ -196,11 +196,11 @@ impl FieldScan {
         }
         self.line_count += 1;
         self.line_bytes = 1;
-        self.place = Place::Name;
+        self.state = LineState::Name;
         Ok(())
     }
 
-    /// A byte that does not belong to the name, or a name at the limit.
+    /// Takes the byte that ends the name, or the first one above the limit.
     fn name(&mut self, byte: u8, limits: &FieldLimits) -> Result<(), FieldError> {
         if byte == b'\r' {
             return Err(FieldError::NoColon);
@@ -218,14 +218,14 @@ impl FieldScan {
         }
         self.name_bytes = self.line_bytes;
         self.line_bytes += 1;
-        self.place = Place::Value;
+        self.state = LineState::Value;
         Ok(())
     }
 
-    /// A byte that does not belong to the value, or a value at the limit.
+    /// Takes the byte that ends the value, or the first one above the limit.
     fn value(&mut self, byte: u8, limits: &FieldLimits) -> Result<(), FieldError> {
         if byte == b'\r' {
-            self.place = Place::ValueLf;
+            self.state = LineState::ValueLf;
             return Ok(());
         }
         if self.line_bytes >= limits.line_bytes {

@@ -1,17 +1,18 @@
-//! The head of a request: httparse, and every rule that makes it strict.
+//! The head of a request: httparse, and the rules that make it strict.
 //!
-//! Two ways lead to a [`Head`]. A head that is whole when first seen goes through httparse, and what
-//! httparse is too kind about is checked on its slices. Whatever that way does not take, because it
-//! is incomplete, refused or rare, goes to the judge in `scan`, whose answer stands. The
-//! first way takes nothing that the judge would refuse; the tests hold the two against each other.
+//! A [`Head`] is parsed in one of two ways. The fast path takes a head that is complete when first seen: it
+//! runs httparse and checks on the resulting slices what httparse accepts too easily. Whatever the fast path
+//! does not take, because it is incomplete, malformed or rare, goes to the scanner in `scan`, which decides.
+//! The fast path accepts nothing that the scanner would refuse; property tests compare the two.
 
 use std::mem::MaybeUninit;
 
 use crate::http::byte_class::{self, TARGET};
-use crate::http::facts::{self, Facts, Fate};
+use crate::http::facts::{self, Facts, FieldFate};
 use crate::http::framing::Framing;
+use crate::http::partial_head::PartialHead;
 use crate::http::request_line::{METHOD_BYTES, RequestLine, VERSION_BYTES};
-use crate::http::scan::{self, Judged};
+use crate::http::scan::{self, CheckedHead};
 use crate::http::span::Span;
 use crate::http::version::Version;
 use crate::settings::{HeaderMap, Limits};
@@ -19,16 +20,16 @@ use crate::settings::{HeaderMap, Limits};
 pub use crate::http::head_error::HeadError;
 pub use crate::http::scan::HeadScan;
 
-/// Fields that the fast way has room for, on the stack. More are allowed if the limits say so, and
-/// go the other way: no head that matters for speed has as many.
+/// The number of fields that the fast path has room for, on the stack. If the limits allow more, such heads go
+/// to the scanner: no head that matters for speed has as many.
 const FAST_FIELDS: usize = 128;
 
 /// One header field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// Its name as sent.
+    /// The name as sent.
     pub name: Span,
-    /// Its value without surrounding white space.
+    /// The value without surrounding white space.
     pub value: Span,
 }
 
@@ -43,35 +44,35 @@ pub struct Head {
     pub path: Span,
     /// What follows the first `?`; empty without one.
     pub query: Span,
-    /// The authority of an absolute-form target, which stands for Host.
+    /// The authority of an absolute-form target, which replaces Host.
     pub authority: Option<Span>,
     /// The version.
     pub version: Version,
-    /// Header fields in order; those with `_` in the name are left out and counted in `dropped_count`.
+    /// Header fields in order. Those with `_` in the name are dropped and counted in `dropped_count`.
     pub fields: Vec<Field>,
-    /// Fields left out because of `_` in their name.
+    /// The number of fields dropped because of `_` in their name.
     pub dropped_count: u32,
     /// Where the body ends.
     pub framing: Framing,
-    /// Whether the client lets the connection live on (Connection, version).
+    /// Whether the client wants the connection to persist (Connection, version).
     pub keeps_alive: bool,
-    /// Whether it sent `Expect: 100-continue` (and is HTTP/1.1).
+    /// Whether the client sent `Expect: 100-continue` in HTTP/1.1.
     pub expects_continue: bool,
-    /// Bytes of the whole head, leading empty lines and the final empty line included.
+    /// The bytes of the whole head, with leading empty lines and the final empty line.
     pub len: usize,
 }
 
-/// Outcome of looking at the start of a request.
+/// Whether a head is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// More bytes are needed.
     Incomplete,
-    /// The head is whole and described by the [`Head`].
+    /// The head is complete and described by the [`Head`].
     Complete,
 }
 
 impl Head {
-    /// An empty one to parse into.
+    /// Creates an empty head to parse into.
     pub fn new() -> Self {
         Self {
             method: Span::default(),
@@ -89,13 +90,12 @@ impl Head {
         }
     }
 
-    /// Looks at `input`, which starts with the first byte of a request, and fills in `self` when the
-    /// head is whole; before that, and for a head that is refused, `self` means nothing.
+    /// Parses `input`, which starts with the first byte of a request, and fills in `self` once the head is
+    /// complete. Until then, and for a head that is refused, `self` has no meaning.
     ///
-    /// `scan` is fresh for a new request and is handed back, with the same bytes and more behind them,
-    /// after `Incomplete`; it is fresh again after `Complete`. The answer for a request does not
-    /// depend on where its bytes were cut: the first offence in byte order decides. Nothing behind
-    /// the head is looked at.
+    /// `scan` is new for a new request. After `Incomplete`, the caller passes it again with the same bytes and
+    /// more after them; after `Complete` it is reset. The result does not depend on where the input was cut:
+    /// the first offense in byte order decides. Bytes after the head are never read.
     pub fn parse(
         &mut self,
         input: &[u8],
@@ -106,15 +106,15 @@ impl Head {
         if scan.is_fresh() && self.parse_whole(input, limits, header_map).is_some() {
             return Ok(Parsed::Complete);
         }
-        let Some(judged) = scan.advance(input, limits, header_map)? else {
+        let Some(checked) = scan.advance(input, limits, header_map)? else {
             return Ok(Parsed::Incomplete);
         };
         *scan = HeadScan::default();
-        self.fill(input, &judged);
+        self.fill(input, &checked);
         Ok(Parsed::Complete)
     }
 
-    /// The first field of this name, compared without regard to case.
+    /// Returns the value of the first field of this name, compared without regard to case.
     pub fn find<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
         let field = self
             .fields
@@ -123,19 +123,29 @@ impl Head {
         Some(field.value.of(bytes))
     }
 
+    /// Copies the parts that a log names, for a request that is refused after its head.
+    pub fn to_partial(&self, head_bytes: &[u8]) -> PartialHead {
+        PartialHead {
+            method: Some(self.method.of(head_bytes).into()),
+            path: Some(self.path.of(head_bytes).into()),
+            version: Some(self.version),
+            referer: self.find(head_bytes, "referer").map(Into::into),
+            user_agent: self.find(head_bytes, "user-agent").map(Into::into),
+        }
+    }
+
     /// Whether the method is HEAD.
     pub fn is_head(&self, bytes: &[u8]) -> bool {
         self.method.of(bytes) == b"HEAD"
     }
 
-    /// The fast way: one pass of httparse, then our rules. `None` says nothing about the head, only
-    /// that the judge is to be asked.
+    /// The fast path: one pass of httparse, then our rules. `None` only means that the scanner has to decide.
     fn parse_whole(
         &mut self,
         input: &[u8],
         limits: &Limits,
         header_map: HeaderMap,
-    ) -> Option<Judged> {
+    ) -> Option<CheckedHead> {
         let mut slots = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; FAST_FIELDS];
         let slots = &mut slots[..limits.header_count.min(FAST_FIELDS)];
         let mut request = httparse::Request::new(&mut []);
@@ -143,7 +153,7 @@ impl Head {
         else {
             return None;
         };
-        if len > scan::longest_head(limits) {
+        if len > scan::max_head_bytes(limits) {
             return None;
         }
         let span_of = |part: &[u8]| {
@@ -151,8 +161,8 @@ impl Head {
             Span::between(start, start + part.len())
         };
 
-        // httparse skips any number of empty lines, takes any method and target, and a bare LF
-        // wherever CRLF should be.
+        // httparse skips any number of empty lines, and accepts any method and target and a bare LF in place
+        // of CRLF.
         let method = span_of(request.method?.as_bytes());
         let target = span_of(request.path?.as_bytes());
         let version_start = target.end as usize + 1;
@@ -167,7 +177,7 @@ impl Head {
             return None;
         }
         let version = &input[version_start..line_end];
-        let line = RequestLine::judge(input, method, target, version).ok()?;
+        let line = RequestLine::parse(input, method, target, version).ok()?;
 
         let fields_start = line_end + 2;
         let mut facts = Facts::default();
@@ -176,36 +186,36 @@ impl Head {
         for header in request.headers.iter() {
             let name = span_of(header.name.as_bytes());
             let start = name.start as usize;
-            // The line before this one; for the first field, the empty piece before it.
+            // Checks the previous line; there is none before the first field.
             if start > previous_start {
                 is_line(input, previous_start, start, limits).then_some(())?;
                 previous_start = start;
             }
             let name_bytes = header.name.as_bytes();
             match facts.note(name_bytes, header.value, line.version, header_map).ok()? {
-                Fate::Kept => self.fields.push(Field { name, value: span_of(header.value) }),
-                Fate::Dropped => {}
+                FieldFate::Kept => self.fields.push(Field { name, value: span_of(header.value) }),
+                FieldFate::Dropped => {}
             }
         }
         if !request.headers.is_empty() {
             is_line(input, previous_start, len - 2, limits).then_some(())?;
         }
         let framing = facts.framing(line.version).ok()?;
-        let judged = Judged { request_line: line, facts, framing, fields_start, len };
-        self.describe(&judged);
-        Some(judged)
+        let checked = CheckedHead { request_line: line, facts, framing, fields_start, len };
+        self.describe(&checked);
+        Some(checked)
     }
 
-    /// Fills in everything from a head that the judge found good.
-    fn fill(&mut self, input: &[u8], judged: &Judged) {
+    /// Fills in everything from a head that the scanner accepted.
+    fn fill(&mut self, input: &[u8], checked: &CheckedHead) {
         self.fields.clear();
-        let mut start = judged.fields_start;
-        // Each line is known to be `name ":" value CRLF`, and the last of all to be empty.
-        while start < judged.len - 2 {
-            let rest = &input[start..judged.len];
-            let end = start + memchr::memchr(b'\r', rest).expect("a judged line has its CR");
+        let mut start = checked.fields_start;
+        // The scanner has checked that each line is `name ":" value CRLF` and that the last one is empty.
+        while start < checked.len - 2 {
+            let rest = &input[start..checked.len];
+            let end = start + memchr::memchr(b'\r', rest).expect("a checked line has its CR");
             let line = &input[start..end];
-            let colon = memchr::memchr(b':', line).expect("a judged line has its colon");
+            let colon = memchr::memchr(b':', line).expect("a checked line has its colon");
             if !facts::is_ambiguous(&line[..colon]) {
                 let value = byte_class::trim(&line[colon + 1..]);
                 let value_start = value.as_ptr().addr() - input.as_ptr().addr();
@@ -216,24 +226,24 @@ impl Head {
             }
             start = end + 2;
         }
-        self.describe(judged);
+        self.describe(checked);
     }
 
-    /// Fills in all but the fields.
+    /// Fills in everything except the fields.
     #[inline]
-    fn describe(&mut self, judged: &Judged) {
-        let line = &judged.request_line;
+    fn describe(&mut self, checked: &CheckedHead) {
+        let line = &checked.request_line;
         self.method = line.method;
         self.target = line.target;
         self.path = line.parts.path;
         self.query = line.parts.query;
         self.authority = line.parts.authority;
         self.version = line.version;
-        self.dropped_count = judged.facts.dropped_count;
-        self.framing = judged.framing;
-        self.keeps_alive = judged.facts.keeps_alive(line.version);
-        self.expects_continue = judged.facts.expects_continue();
-        self.len = judged.len;
+        self.dropped_count = checked.facts.dropped_count;
+        self.framing = checked.framing;
+        self.keeps_alive = checked.facts.keeps_alive(line.version);
+        self.expects_continue = checked.facts.expects_continue();
+        self.len = checked.len;
     }
 }
 
@@ -243,10 +253,10 @@ impl Default for Head {
     }
 }
 
-/// Whether the field line from `start` to `end` closes with CRLF and is within its limit.
+/// Whether the field line from `start` to `end` ends with CRLF and is within its limit.
 #[inline]
 fn is_line(input: &[u8], start: usize, end: usize, limits: &Limits) -> bool {
-    // httparse has seen that the line ends, and took CR nowhere but before LF.
+    // httparse has found the end of the line, and accepts CR only before LF.
     input[end - 2] == b'\r' && end - 2 - start <= limits.header_field_bytes
 }
 

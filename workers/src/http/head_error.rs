@@ -1,90 +1,90 @@
-//! Why the head of a request is refused, and what answers it.
+//! Why the head of a request is refused, and with which status.
 
 use crate::http::fields::FieldError;
 use crate::http::status::Status;
 
-/// Why a head is refused. One variant a cause.
+/// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
-    /// The request line, or an empty one before it, ends with LF alone.
+    /// The request line, or an empty line before it, ends with LF only.
     #[error("the request line ends with a bare LF")]
     BareLf,
-    /// CR without LF behind it in or before the request line.
-    #[error("the request line holds a bare CR")]
+    /// A CR in or before the request line is not followed by LF.
+    #[error("the request line contains a bare CR")]
     BareCr,
-    /// NUL, DEL or another control character in the request line.
-    #[error("the request line holds a control character")]
+    /// The request line has NUL, DEL or another control character.
+    #[error("the request line contains a control character")]
     Control,
-    /// More empty lines before the request line than are skipped.
-    #[error("too many empty lines stand before the request line")]
+    /// More empty lines precede the request line than are skipped.
+    #[error("too many empty lines precede the request line")]
     EmptyLines,
     /// The method is empty or not a token.
     #[error("the method is not a token")]
     BadMethod,
-    /// The method is longer than any sensible one.
+    /// The method is longer than any real one.
     #[error("the method is too long")]
     MethodTooLong,
-    /// CONNECT, which is for proxies.
-    #[error("CONNECT is not served")]
+    /// The method is CONNECT, which is for proxies.
+    #[error("the method CONNECT is not supported")]
     Connect,
-    /// The target is empty, holds a byte that it must not, or is of no form that fits the method.
+    /// The target is empty, has a forbidden byte, or has a form that does not fit the method.
     #[error("the request target is malformed")]
     BadTarget,
     /// The authority of an absolute-form target is not `host[:port]`.
     #[error("the authority of the request target is malformed")]
     BadAuthority,
     /// The authority of an absolute-form target has user information (RFC 9110 §4.2.4).
-    #[error("the request target carries user information")]
+    #[error("the request target contains user information")]
     UserInfo,
-    /// A request line of two parts, as HTTP/0.9 had it.
+    /// The request line has two parts, as in HTTP/0.9.
     #[error("the request line has no version")]
     NoVersion,
-    /// Not exactly `HTTP/` DIGIT `.` DIGIT, or a major version before 1.
+    /// The version is not exactly `HTTP/` DIGIT `.` DIGIT, or its major version is 0.
     #[error("the version is malformed")]
     BadVersion,
-    /// A major version above 1, the preface of HTTP/2 included.
+    /// The major version is above 1. The preface of HTTP/2 is such a request line.
     #[error("the version is not supported")]
     UnsupportedVersion,
-    /// The request line is above its limit.
+    /// The request line exceeds its limit.
     #[error("the request line is too long")]
     RequestLineTooLong,
-    /// What is wrong with the form of a field line, or of all.
+    /// A field line, or the section as a whole, is malformed or too long.
     #[error(transparent)]
     Field(#[from] FieldError),
-    /// A name with `_` where the configuration refuses it.
-    #[error("a field name holds an underscore")]
+    /// A field name has an underscore, and the configuration refuses that.
+    #[error("a field name contains an underscore")]
     Underscore,
-    /// A field that steers the request, such as Host or Content-Length, came twice.
+    /// A field that may come only once, such as Host or Content-Length, is repeated.
     #[error("a field that may come only once is repeated")]
     Repeated,
-    /// HTTP/1.1 without Host.
+    /// An HTTP/1.1 request has no Host.
     #[error("Host is missing")]
     NoHost,
     /// Host is not `host[:port]`.
     #[error("Host is malformed")]
     BadHost,
-    /// Content-Length is not a number in digits, or one beyond counting.
+    /// Content-Length is not a decimal number of at most 64 bits.
     #[error("Content-Length is malformed")]
     BadContentLength,
     /// Transfer-Encoding is not exactly `chunked`.
     #[error("Transfer-Encoding is malformed")]
     BadTransferEncoding,
-    /// Transfer-Encoding names a coding that is not ours.
+    /// Transfer-Encoding names a coding that the server does not know.
     #[error("Transfer-Encoding names an unknown coding")]
     UnknownTransferCoding,
-    /// Transfer-Encoding in HTTP/1.0, which has none (RFC 9112 §6.1).
-    #[error("Transfer-Encoding in HTTP/1.0")]
+    /// An HTTP/1.0 request has Transfer-Encoding (RFC 9112 §6.1).
+    #[error("an HTTP/1.0 request has Transfer-Encoding")]
     TransferEncodingIn10,
-    /// Both Content-Length and Transfer-Encoding.
-    #[error("both Content-Length and Transfer-Encoding")]
+    /// The request has both Content-Length and Transfer-Encoding.
+    #[error("the request has both Content-Length and Transfer-Encoding")]
     TwoFramings,
-    /// An expectation other than `100-continue`.
-    #[error("an unknown expectation")]
+    /// Expect names an expectation other than `100-continue`.
+    #[error("Expect names an unknown expectation")]
     UnknownExpectation,
 }
 
 impl HeadError {
-    /// The status that answers it.
+    /// The status of the response.
     pub fn status(self) -> Status {
         match self {
             Self::Field(error) => error.status(),

@@ -7,11 +7,11 @@ use crate::http::byte_class::{self, NAME};
 
 /// Whether `value` is a host with an optional port.
 ///
-/// Shape:  `( reg-name / IPv4address / "[" IPv6address "]" ) [ ":" *DIGIT ]` of RFC 3986 §3.2.2, the
-///         port at most 65535. No user information, no zone, no IPvFuture.
-/// Empty:  refused. RFC 9112 §3.2 has an empty Host sent only for a target without authority, and an
-///         http or https target is never without one (RFC 9110 §4.2.1: such a URI MUST be rejected);
-///         RFC 9112 §3.3 leaves the refusal to us, and nginx does the same.
+/// Shape:  `( reg-name / IPv4address / "[" IPv6address "]" ) [ ":" *DIGIT ]` of RFC 3986 §3.2.2, with a port of
+///         at most 65535. No user information, no zone, no IPvFuture.
+/// Empty:  refused. RFC 9112 §3.2 allows an empty Host only for a target without authority, and an http or
+///         https URI always has one (RFC 9110 §4.2.1: a URI without MUST be rejected). RFC 9112 §3.3 leaves the
+///         refusal to the server, and nginx refuses, too.
 #[inline]
 pub(super) fn is_host_port(value: &[u8]) -> bool {
     if let Some(literal) = value.strip_prefix(b"[") {
@@ -26,7 +26,7 @@ pub(super) fn is_host_port(value: &[u8]) -> bool {
     }
 }
 
-/// The rest of an IPv6 literal, behind its `[`.
+/// Whether `rest` is an IPv6 literal after its `[`, with an optional port.
 fn is_bracketed(rest: &[u8]) -> bool {
     let Some(close) = memchr::memchr(b']', rest) else { return false };
     let is_address =
@@ -38,7 +38,7 @@ fn is_bracketed(rest: &[u8]) -> bool {
     }
 }
 
-/// A registered name with percent-encoded bytes in it.
+/// Whether `value` is a registered name with percent-encoded bytes, with an optional port.
 fn is_escaped(value: &[u8]) -> bool {
     let colon = memchr::memchr(b':', value);
     let mut name = &value[..colon.unwrap_or(value.len())];
@@ -55,7 +55,7 @@ fn is_escaped(value: &[u8]) -> bool {
     colon.is_none_or(|colon| is_port(&value[colon + 1..]))
 }
 
-/// `*DIGIT`: an empty port is the scheme's own (RFC 3986 §3.2.3).
+/// Whether `port` is `*DIGIT`. An empty port is the default of the scheme (RFC 3986 §3.2.3).
 fn is_port(port: &[u8]) -> bool {
     port.is_empty()
         || (port.len() <= 5
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_not() {
+    fn anything_else_is_no_host() {
         for bad in [
             "",
             ":",

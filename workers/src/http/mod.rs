@@ -1,11 +1,11 @@
-//! HTTP/1.1 as bytes and values: no socket, no clock, no Python (RFC 9110, RFC 9112).
+//! HTTP/1.1 as bytes and values (RFC 9110, RFC 9112): no socket, no clock, no Python.
 //!
-//! Whether two readers could disagree about where a request ends is decided here, and such a request
-//! is refused.
+//! This directory refuses every request about whose end two implementations could disagree.
 //!
-//! A request goes through [`head`] (`request_line`, `target`, `host`, `fields`, `facts`, and `scan`
-//! for one that comes in pieces), [`framing`] and [`body`]; the answer through [`response`].
+//! A request passes through [`head`] (with `request_line`, `target`, `host`, `fields` and `facts`, and with
+//! `scan` when it arrives in pieces), then [`framing`] and [`body`]. A response passes through [`response`].
 pub mod body;
+pub mod body_error;
 mod byte_class;
 mod chunk_extension;
 pub mod chunked;
@@ -25,7 +25,8 @@ pub mod status;
 mod target;
 pub mod version;
 
-pub use body::{BodyDecoder, BodyError, Decoded};
+pub use body::BodyDecoder;
+pub use body_error::{BodyError, Decoded};
 pub use date::HttpDate;
 pub use fields::FieldError;
 pub use framing::Framing;

@@ -1,37 +1,26 @@
-//! What was read of a request that is refused, for the log: a copy, because the request is thrown away.
+//! What was read of a refused request, for the log: a copy, because the request itself is discarded.
 
 use crate::http::byte_class;
-use crate::http::head::Head;
 use crate::http::version::Version;
 
-/// The parts of a head that a log names, as far as they were read. At most as long as a head may be.
+/// The parts of a head that a log names, as far as they were read. Never larger than the limit of a head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartialHead {
-    /// The method, if it was read to its end.
+    /// The method, if it was read completely.
     pub method: Option<Box<[u8]>>,
-    /// The path of the target without the query; it may be cut off where the offense is.
+    /// The path of the target without the query; it may be cut off at the offense.
     pub path: Option<Box<[u8]>>,
-    /// The version, if the request line is good.
+    /// The version, if the request line is valid.
     pub version: Option<Version>,
-    /// The field `Referer`.
+    /// The value of `Referer`.
     pub referer: Option<Box<[u8]>>,
-    /// The field `User-Agent`.
+    /// The value of `User-Agent`.
     pub user_agent: Option<Box<[u8]>>,
 }
 
 impl PartialHead {
-    /// All of a head that is good: what follows it is refused.
-    pub fn of(head: &Head, head_bytes: &[u8]) -> Self {
-        Self {
-            method: Some(head.method.of(head_bytes).into()),
-            path: Some(head.path.of(head_bytes).into()),
-            version: Some(head.version),
-            referer: head.find(head_bytes, "referer").map(Into::into),
-            user_agent: head.find(head_bytes, "user-agent").map(Into::into),
-        }
-    }
-
-    /// Takes one line, known to be `name ":" value`; of two fields of the same name the first stays.
+    /// Takes note of one line, which is known to be `name ":" value`. Of two fields with the same name, the
+    /// first one counts.
     pub(super) fn note_field(&mut self, line: &[u8]) {
         let Some(colon) = memchr::memchr(b':', line) else { return };
         let (name, value) = (&line[..colon], byte_class::trim(&line[colon + 1..]));
@@ -43,15 +32,15 @@ impl PartialHead {
     }
 }
 
-/// How much of a target was read.
+/// Whether a target was read completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     Whole,
     CutOff,
 }
 
-/// The path of a target that was not found good. A target with an authority may hold a password before
-/// its `@`, which may not have been read yet: it is shown only where it is whole and has none.
+/// Returns the path of a target that was not found valid. A target with an authority may have a password
+/// before its `@`, which may not have been read yet, so it is shown only if it is complete and has no `@`.
 pub(super) fn path_of(target: &[u8], extent: Extent) -> Option<&[u8]> {
     let end = memchr::memchr2(b'?', b'#', target).unwrap_or(target.len());
     let path = &target[..end];
@@ -66,16 +55,16 @@ pub(super) fn path_of(target: &[u8], extent: Extent) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::{HeadError, HeadScan};
+    use crate::http::head::{Head, HeadError, HeadScan};
     use crate::settings::{HeaderMap, Limits};
 
     fn refuse(input: &[u8], limits: &Limits) -> (Result<(), HeadError>, PartialHead) {
         let mut scan = HeadScan::default();
         let outcome = Head::new().parse(input, &mut scan, limits, HeaderMap::Drop).map(drop);
-        (outcome, scan.read_part(input))
+        (outcome, scan.to_partial(input))
     }
 
-    /// Method, path, whether the version is known, Referer and User-Agent.
+    /// Returns method, path, version, Referer and User-Agent.
     #[track_caller]
     fn read(input: &str) -> [Option<String>; 5] {
         let (outcome, part) = refuse(input.as_bytes(), &Limits::default());
@@ -114,13 +103,13 @@ mod tests {
         assert_eq!(
             read(&format!("{line}Host: a\r\nhost: a\r\n{named}\r\n")),
             known(["GET", "/a", "Http11"]),
-            "the offense stands before them"
+            "the offense precedes them"
         );
         assert_eq!(read(&format!("{line}User-Agent: m\0\r\n")), known(["GET", "/a", "Http11"]));
     }
 
     #[test]
-    fn a_target_that_is_not_good_shows_no_password() {
+    fn an_invalid_target_shows_no_password() {
         assert_eq!(read("GET http://me:secret@h/ HTTP/1.1\r\n"), known(["GET"]));
         assert_eq!(read("GET http://me:sec\0ret@h/ HTTP/1.1\r\n"), known(["GET"]));
         assert_eq!(read("CONNECT me:secret@h:443 HTTP/1.1\r\n"), known(["CONNECT"]));

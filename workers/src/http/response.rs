@@ -1,4 +1,4 @@
-//! The head of a response, checked as it is built, and its framing decided as it is sent.
+//! The head of a response: checked as it is built, and framed as it is sent.
 
 use std::ops::Range;
 
@@ -7,18 +7,19 @@ use crate::http::date::HttpDate;
 use crate::http::status::Status;
 use crate::http::version::Version;
 
-/// Status line and fields as the application gave them, checked and encoded; framing, `Date` and
-/// `Server` are added when it is sent. Reusable: [`ResponseHead::start`] clears it and keeps its memory.
+/// The status line and fields of the application, checked and encoded. [`ResponseHead::send`] adds framing,
+/// `Date` and `Server`; [`ResponseHead::start`] clears the head for reuse and keeps its memory.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
-    /// The status line and the fields, each with its CRLF, in the application's order and spelling.
+    /// Status line and fields, each with its CRLF, in the application's order and spelling.
     encoded: Vec<u8>,
     code: u16,
     length: Option<DeclaredLength>,
-    /// What the application sent of the fields that are ours otherwise.
+    /// Whether the application sent `Date`, which the server adds otherwise.
     has_date: bool,
+    /// Whether the application sent `Server`, which the server adds otherwise.
     has_server: bool,
-    /// Whether it sent `Connection: close`.
+    /// Whether the application sent `Connection: close`.
     closes: bool,
 }
 
@@ -29,64 +30,65 @@ struct DeclaredLength {
     line: Range<usize>,
 }
 
-/// Why a response head of the application's is not sent. One variant a cause; the text is what the
-/// application's developer reads.
+/// Why the application's response head is not sent. The developer of the application reads the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
-    /// Not three digits and a space.
+    /// The status is not three digits, a space and a reason.
     #[error("the status must be three digits, a space and a reason, such as '200 OK'")]
     StatusForm,
-    /// Outside 200-599: a final 1xx too, which is an interim response and never an answer.
+    /// The code is outside 200 to 599. A 1xx is an interim response and never an answer.
     #[error("the status code must be from 200 to 599")]
     StatusRange,
-    /// A control character in the reason.
-    #[error("the status must not hold CR, LF or other control characters")]
+    /// The reason has a control character.
+    #[error("the status must not contain CR, LF or other control characters")]
     StatusControl,
-    /// An empty name, or one with a byte that names cannot have.
+    /// A name is empty or has a byte that names cannot have.
     #[error("a header name must be a token: letters, digits and !#$%&'*+-.^_`|~")]
     Name,
-    /// A control character in a value; HTAB is none.
-    #[error("a header value must not hold CR, LF or other control characters")]
+    /// A value has a control character other than HTAB.
+    #[error("a header value must not contain CR, LF or other control characters")]
     Value,
-    /// A Content-Length that is not a number.
-    #[error("Content-Length must be a number in digits alone")]
+    /// Content-Length is not a number.
+    #[error("Content-Length must be a number of digits only")]
     ContentLength,
-    /// Content-Length twice.
-    #[error("Content-Length must come once")]
+    /// Content-Length is repeated.
+    #[error("Content-Length must not be repeated")]
     ContentLengthRepeated,
-    /// A hop-by-hop field.
-    #[error("hop-by-hop headers (PEP 3333), save 'Connection: close', are the server's to send")]
+    /// The field is a hop-by-hop field.
+    #[error(
+        "an application must not send hop-by-hop headers (PEP 3333), except 'Connection: close'"
+    )]
     HopByHop,
 }
 
-/// How the end of a response's body is told (RFC 9112 §6).
+/// How a client finds the end of a response's body (RFC 9112 §6.3, rules 1, 4, 6 and 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyFraming {
-    /// HEAD, 204, 304: whatever the application yields is thrown away.
+    /// The response has no body (HEAD, 204, 304). What the application yields is discarded.
     NoBody,
-    /// Content-Length: that many bytes are still to come.
+    /// The body has this many bytes (Content-Length).
     Length(u64),
-    /// Transfer-Encoding: chunked.
+    /// The body is chunked (Transfer-Encoding).
     Chunked,
-    /// The end of the connection.
+    /// The body ends with the connection.
     UntilClose,
 }
 
-/// Whether the connection lives on after a response.
+/// Whether the connection persists after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// Kept for further requests.
+    /// The connection stays open for further requests.
     KeepAlive,
-    /// Closed after the response.
+    /// The connection closes after the response.
     Close,
 }
 
 impl ResponseHead {
-    /// Begins anew with a status such as `200 OK`, latin-1 bytes.
+    /// Clears the head and starts it with a status such as `200 OK`, in latin-1 bytes.
     ///
-    /// Shape:  three digits and a space, as PEP 3333 and RFC 9112 §4 have it; the reason may be empty
-    ///         (`200 `: RFC 9112 makes it optional, but not the space).
-    /// Errors: leave it as if never started.
+    /// Shape:  three digits, a space and a reason, as in PEP 3333 and RFC 9112 §4. The reason may be empty, but
+    ///         the space is required.
+    /// Errors: the head is then as if it had never been started.
     pub fn start(&mut self, status: &[u8]) -> Result<(), ResponseError> {
         self.encoded.clear();
         self.code = 0;
@@ -114,8 +116,8 @@ impl ResponseHead {
         Ok(())
     }
 
-    /// Adds one field; name and value in latin-1 bytes. To be called after a [`ResponseHead::start`]
-    /// that succeeded.
+    /// Adds one field, with name and value in latin-1 bytes. Call it only after a successful
+    /// [`ResponseHead::start`].
     pub fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), ResponseError> {
         if !byte_class::are(name, TOKEN) {
             return Err(ResponseError::Name);
@@ -123,23 +125,23 @@ impl ResponseHead {
         if !byte_class::is_value(value) {
             return Err(ResponseError::Value);
         }
-        let known = Known::of(name);
+        let known = KnownField::of(name);
         let mut declared = None;
         match known {
-            Known::Other => {}
-            Known::Date => self.has_date = true,
-            Known::Server => self.has_server = true,
-            Known::ContentLength if self.length.is_some() => {
+            KnownField::Other => {}
+            KnownField::Date => self.has_date = true,
+            KnownField::Server => self.has_server = true,
+            KnownField::ContentLength if self.length.is_some() => {
                 return Err(ResponseError::ContentLengthRepeated);
             }
-            Known::ContentLength => {
+            KnownField::ContentLength => {
                 declared = Some(byte_class::decimal(value).ok_or(ResponseError::ContentLength)?);
             }
-            Known::Connection if value.eq_ignore_ascii_case(b"close") => {
+            KnownField::Connection if value.eq_ignore_ascii_case(b"close") => {
                 self.closes = true;
                 return Ok(());
             }
-            Known::Connection | Known::HopByHop => return Err(ResponseError::HopByHop),
+            KnownField::Connection | KnownField::HopByHop => return Err(ResponseError::HopByHop),
         }
         let start = self.encoded.len();
         self.encoded.reserve(name.len() + value.len() + 4);
@@ -153,21 +155,21 @@ impl ResponseHead {
         Ok(())
     }
 
-    /// The status; `Status(0)` before [`ResponseHead::start`].
+    /// Returns the status; `Status(0)` before [`ResponseHead::start`].
     pub fn status(&self) -> Status {
         Status(self.code)
     }
 
-    /// The application's Content-Length.
+    /// Returns the application's Content-Length.
     pub fn content_length(&self) -> Option<u64> {
         self.length.as_ref().map(|length| length.bytes)
     }
 
-    /// Decides the framing, and encodes the whole head, its empty line included, onto `out`.
+    /// Decides the framing and appends the encoded head, with its empty line, to `out`.
     ///
-    /// `length` is the length of the body where it is known without a Content-Length of the
-    /// application's. `persistence` is what the request, the configuration and the drain allow; the
-    /// one returned is what the response says.
+    /// `length` is the length of the body, if it is known without a Content-Length from the application.
+    /// `persistence` is what the request, the configuration and a drain allow; the returned one is what the
+    /// response says.
     ///
     /// | response | sent | framing |
     /// |---|---|---|
@@ -178,9 +180,9 @@ impl ResponseHead {
     /// | other, to HTTP/1.1 | Transfer-Encoding: chunked | `Chunked` |
     /// | other, to HTTP/1.0 | nothing | `UntilClose`, which closes |
     ///
-    /// To HEAD, a `length` of 0 says nothing: an application that leaves the body out for HEAD gives
-    /// the same, and its GET would have another length. `Transfer-Encoding` is left out there too,
-    /// as RFC 9112 §6.1 allows: a client never waits for more than the head.
+    /// A response to HEAD with a `length` of 0 gets no Content-Length: an application that omits the body for
+    /// HEAD has the same length, and its GET would have another. Transfer-Encoding is omitted for HEAD, too, as
+    /// RFC 9112 §6.1 allows: a client never waits for more than the head.
     #[expect(
         clippy::too_many_arguments,
         reason = "one call, one moment: everything that decides a head"
@@ -240,8 +242,8 @@ impl ResponseHead {
             Persistence::KeepAlive | Persistence::Close => persistence,
         };
         match (persistence, version) {
-            // To HTTP/1.0 too, where it goes without saying: a client that asked for keep-alive is
-            // told that it is not given.
+            // HTTP/1.0 closes by default, but a client that asked for keep-alive should learn that it
+            // did not get it.
             (Persistence::Close, Version::Http10 | Version::Http11) => {
                 out.extend_from_slice(b"Connection: close\r\n");
             }
@@ -255,21 +257,21 @@ impl ResponseHead {
     }
 }
 
-/// A field of the application's that is not merely passed on.
+/// What the server does with a field from the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
+enum KnownField {
     Other,
     Connection,
     ContentLength,
     Date,
     Server,
-    /// Of wsgiref's `is_hop_by_hop`, which PEP 3333 has applications not send, and `Trailer` and
-    /// `Proxy-Connection`, which belong with them. `Trailers` is wsgiref's spelling of RFC 2616.
+    /// PEP 3333 forbids applications to send these: the names in wsgiref's `is_hop_by_hop`, and `Trailer` and
+    /// `Proxy-Connection`. `Trailers` is wsgiref's spelling, from RFC 2616.
     HopByHop,
 }
 
-impl Known {
-    /// What the field of this name is. The length and the first letter leave one candidate.
+impl KnownField {
+    /// Classifies the field of this name. Length and first letter leave one candidate.
     #[inline]
     fn of(name: &[u8]) -> Self {
         let (known, text): (Self, &[u8]) = match (name.len(), name.first().map(|b| b | 0x20)) {
@@ -292,9 +294,9 @@ impl Known {
     }
 }
 
-/// `Server`, if it is sent. Without a version: it tells an attacker more than a client.
+/// The `Server` field. It names no version, which would help attackers more than clients.
 const SERVER: &[u8] = b"Server: arctos\r\n";
-/// Most that is added to what the application gave: framing, Date, Server, Connection, empty line.
+/// Maximum bytes that the server adds to a head: framing, Date, Server, Connection, empty line.
 const OWN_BYTES: usize = 160;
 
 fn put_length(out: &mut Vec<u8>, length: u64) {
@@ -309,8 +311,8 @@ fn put_date(out: &mut Vec<u8>, date: &HttpDate) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Encodes the whole answer to a refused request: status, Date, Content-Length, `Connection: close`,
-/// a one-line text body naming the status (not for HEAD).
+/// Appends the complete response to a refused request: status, Date, Content-Length, `Connection: close`, and a
+/// one-line text body with the status, except for HEAD.
 pub fn refusal(
     out: &mut Vec<u8>,
     status: Status,
@@ -340,8 +342,8 @@ pub fn refusal(
     }
 }
 
-/// Encodes the `chunk-size CRLF` that opens a chunk of `length` bytes (never 0).
-pub fn chunk_opening(out: &mut Vec<u8>, length: usize) {
+/// Appends `chunk-size CRLF`, which starts a chunk of `length` bytes (never 0).
+pub fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
     debug_assert!(length > 0, "a chunk of no bytes would end the body");
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 2 * size_of::<usize>() + 2];
@@ -359,7 +361,7 @@ pub fn chunk_opening(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(&text[start..]);
 }
 
-/// What closes each chunk.
+/// The end of each chunk.
 pub const CHUNK_CLOSING: &[u8] = b"\r\n";
 /// The last chunk and the empty trailer section.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";

@@ -1,11 +1,11 @@
-//! The judge of a head that comes in pieces, and of one that the fast way would not take.
+//! The scanner: it parses a head that arrives in pieces, or that the fast path in [`head`](super::head) did not
+//! take.
 //!
-//! It goes through the bytes once, in order, and remembers where it is: a byte is judged when it
-//! comes, a line when its LF comes, the head when its empty line comes. What is wrong with it is
-//! therefore the same wherever the reads were cut, and garbage is refused with its first byte, not
-//! at the timeout.
+//! It reads each byte once, in order, and remembers its position. It checks a byte when it arrives, a line when
+//! its LF arrives, and the head when its empty line arrives. An error is therefore the same wherever reads were
+//! cut, and garbage is refused with its first byte instead of at the timeout.
 //!
-//! | place | byte | next |
+//! | state | byte | next |
 //! |---|---|---|
 //! | `Before` | CR | `BeforeLf` |
 //! | `Before` | tchar | `Method` |
@@ -13,10 +13,10 @@
 //! | `Method` | SP | `Target` |
 //! | `Target` | SP | `Version` |
 //! | `Version` | CR | `VersionLf` |
-//! | `VersionLf` | LF | `Fields`, if the request line as a whole is good |
+//! | `VersionLf` | LF | `Fields`, if the request line as a whole is valid |
 //! | `Fields` | | as in [`super::fields`], to its end |
 //!
-//! Anything else is an error, or another byte of the same kind.
+//! Any other byte is an error, or one more of the same part.
 
 use crate::http::byte_class::{self, TARGET, TOKEN};
 use crate::http::facts::Facts;
@@ -28,30 +28,30 @@ use crate::http::request_line::{METHOD_BYTES, RequestLine, VERSION_BYTES};
 use crate::http::span::Span;
 use crate::settings::{HeaderMap, Limits};
 
-/// Empty lines skipped before a request line (RFC 9112 §2.2 asks for at least one).
+/// The number of empty lines skipped before a request line (RFC 9112 §2.2 asks for at least one).
 const EMPTY_LINES: u8 = 2;
 
-/// How far an unfinished head has been looked at, so that a byte is judged once. Kept by the
-/// connection while its head is incomplete.
+/// The scanner's position in an unfinished head, so that it reads each byte once. The connection keeps it while
+/// the head is incomplete.
 #[derive(Clone, Debug, Default)]
 pub struct HeadScan {
-    place: Place,
-    /// The next byte to judge.
+    state: HeadState,
+    /// The next byte to read.
     at: usize,
-    /// First byte of the current line.
+    /// The first byte of the current line.
     line: usize,
     empty_lines: u8,
     method: Span,
     target: Span,
     request_line: Option<RequestLine>,
-    /// First byte behind the request line.
+    /// The first byte after the request line.
     fields_start: usize,
     fields: FieldScan,
     facts: Facts,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum HeadState {
     #[default]
     Before,
     BeforeLf,
@@ -62,40 +62,42 @@ enum Place {
     Fields,
 }
 
-/// A whole head that is good.
+/// A complete, valid head.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Judged {
+pub(super) struct CheckedHead {
     pub(super) request_line: RequestLine,
     pub(super) facts: Facts,
     pub(super) framing: Framing,
-    /// First byte of the first field line.
+    /// The first byte of the first field line.
     pub(super) fields_start: usize,
-    /// One past the head's last byte.
+    /// The bytes of the head.
     pub(super) len: usize,
 }
 
-/// The longest head that the limits allow, in bytes: offsets are of 32 bits.
+/// Returns the maximum bytes of a head. Offsets have 32 bits.
 #[inline]
-pub(super) fn longest_head(limits: &Limits) -> usize {
+pub(super) fn max_head_bytes(limits: &Limits) -> usize {
     limits.head_bytes.min(u32::MAX as usize)
 }
 
 impl HeadScan {
-    /// Whether no byte has been judged.
+    /// Whether no byte has been read.
     #[inline]
     pub(super) fn is_fresh(&self) -> bool {
         self.at == 0
     }
 
-    /// What has been read of a head that is incomplete or refused. `input` holds the bytes that were
-    /// judged.
-    pub fn read_part(&self, input: &[u8]) -> PartialHead {
-        let (method, target, extent) = match self.place {
-            Place::Before | Place::BeforeLf | Place::Method => return PartialHead::default(),
-            Place::Target => {
+    /// Copies the parts that a log names from a head that is incomplete or refused. `input` has the bytes that
+    /// were read.
+    pub fn to_partial(&self, input: &[u8]) -> PartialHead {
+        let (method, target, extent) = match self.state {
+            HeadState::Before | HeadState::BeforeLf | HeadState::Method => {
+                return PartialHead::default();
+            }
+            HeadState::Target => {
                 (self.method, Span::between(self.part_start(), self.at), Extent::CutOff)
             }
-            Place::Version | Place::VersionLf | Place::Fields => {
+            HeadState::Version | HeadState::VersionLf | HeadState::Fields => {
                 (self.method, self.target, Extent::Whole)
             }
         };
@@ -109,8 +111,8 @@ impl HeadScan {
             version: self.request_line.map(|line| line.version),
             ..PartialHead::default()
         };
-        if self.place == Place::Fields {
-            // The lines before the current one are good, and each ends with CRLF.
+        if self.state == HeadState::Fields {
+            // The lines before the current one are valid, and each ends with CRLF.
             let mut rest = &input[self.fields_start..self.line];
             while let Some(end) = memchr::memchr(b'\r', rest) {
                 part.note_field(&rest[..end]);
@@ -120,35 +122,37 @@ impl HeadScan {
         part
     }
 
-    /// Judges what is new in `input`; `None` while the head is incomplete.
+    /// Reads what is new in `input`; `None` while the head is incomplete.
     pub(super) fn advance(
         &mut self,
         input: &[u8],
         limits: &Limits,
         header_map: HeaderMap,
-    ) -> Result<Option<Judged>, HeadError> {
-        while self.place != Place::Fields {
+    ) -> Result<Option<CheckedHead>, HeadError> {
+        while self.state != HeadState::Fields {
             let Some(byte) = self.skip_run(input, limits)? else { return Ok(None) };
             self.step(byte, input)?;
         }
-        self.judge_fields(input, limits, header_map)
+        self.scan_fields(input, limits, header_map)
     }
 
-    /// Goes over the bytes that may follow in the same place, and returns the first other one, which
-    /// may also be the first one beyond a limit of the place: `step` tells.
+    /// Skips the bytes that belong to the current part, and returns the first one that does not. That may also
+    /// be the first byte above a limit; `step` decides.
     fn skip_run(&mut self, input: &[u8], limits: &Limits) -> Result<Option<u8>, HeadError> {
-        let (class, longest) = match self.place {
-            Place::Method => (TOKEN, METHOD_BYTES),
-            Place::Target => (TARGET, usize::MAX),
-            Place::Version => (TARGET, VERSION_BYTES),
-            Place::Before | Place::BeforeLf | Place::VersionLf | Place::Fields => (0, 0),
+        let (class, max_bytes) = match self.state {
+            HeadState::Method => (TOKEN, METHOD_BYTES),
+            HeadState::Target => (TARGET, usize::MAX),
+            HeadState::Version => (TARGET, VERSION_BYTES),
+            HeadState::Before | HeadState::BeforeLf | HeadState::VersionLf | HeadState::Fields => {
+                (0, 0)
+            }
         };
-        let head_fence = longest_head(limits);
+        let head_fence = max_head_bytes(limits);
         let line_fence = self.line.saturating_add(limits.request_line_bytes);
         if class != 0 {
             let fence = self
                 .part_start()
-                .saturating_add(longest)
+                .saturating_add(max_bytes)
                 .min(line_fence)
                 .min(head_fence)
                 .min(input.len());
@@ -158,88 +162,91 @@ impl HeadScan {
         if self.at >= head_fence {
             return Err(FieldError::SectionTooLong.into());
         }
-        let ends_line = byte == b'\r' || matches!(self.place, Place::BeforeLf | Place::VersionLf);
+        let ends_line =
+            byte == b'\r' || matches!(self.state, HeadState::BeforeLf | HeadState::VersionLf);
         if self.at >= line_fence && !ends_line {
             return Err(HeadError::RequestLineTooLong);
         }
         Ok(Some(byte))
     }
 
-    /// First byte of the method, target or version.
+    /// The first byte of the method, target or version.
     fn part_start(&self) -> usize {
-        match self.place {
-            Place::Target => self.method.end as usize + 1,
-            Place::Version => self.target.end as usize + 1,
-            Place::Before | Place::BeforeLf | Place::Method | Place::VersionLf | Place::Fields => {
-                self.line
-            }
+        match self.state {
+            HeadState::Target => self.method.end as usize + 1,
+            HeadState::Version => self.target.end as usize + 1,
+            HeadState::Before
+            | HeadState::BeforeLf
+            | HeadState::Method
+            | HeadState::VersionLf
+            | HeadState::Fields => self.line,
         }
     }
 
-    /// Judges the byte at `self.at`, which ends a run or stands alone.
+    /// Takes the byte at `self.at`, which ends a part or is one of its own.
     fn step(&mut self, byte: u8, input: &[u8]) -> Result<(), HeadError> {
         let part = Span::between(self.part_start(), self.at);
         let is_empty = part.start == part.end;
-        self.place = match self.place {
-            Place::Before => match byte {
+        self.state = match self.state {
+            HeadState::Before => match byte {
                 b'\r' if self.empty_lines == EMPTY_LINES => return Err(HeadError::EmptyLines),
-                b'\r' => Place::BeforeLf,
-                byte if byte_class::is(byte, TOKEN) => Place::Method,
-                byte => return Err(offence(byte, HeadError::BadMethod)),
+                b'\r' => HeadState::BeforeLf,
+                byte if byte_class::is(byte, TOKEN) => HeadState::Method,
+                byte => return Err(offense(byte, HeadError::BadMethod)),
             },
-            Place::BeforeLf => {
-                judge_lf(byte)?;
+            HeadState::BeforeLf => {
+                expect_lf(byte)?;
                 self.empty_lines += 1;
                 self.line = self.at + 1;
-                Place::Before
+                HeadState::Before
             }
-            Place::Method => match byte {
+            HeadState::Method => match byte {
                 b' ' => {
                     self.method = part;
-                    Place::Target
+                    HeadState::Target
                 }
                 byte if byte_class::is(byte, TOKEN) => return Err(HeadError::MethodTooLong),
-                byte => return Err(offence(byte, HeadError::BadMethod)),
+                byte => return Err(offense(byte, HeadError::BadMethod)),
             },
-            Place::Target => match byte {
+            HeadState::Target => match byte {
                 b' ' if !is_empty => {
                     self.target = part;
-                    Place::Version
+                    HeadState::Version
                 }
                 b'\r' => return Err(HeadError::NoVersion),
-                byte => return Err(offence(byte, HeadError::BadTarget)),
+                byte => return Err(offense(byte, HeadError::BadTarget)),
             },
-            Place::Version => match byte {
-                b'\r' if !is_empty => Place::VersionLf,
-                byte => return Err(offence(byte, HeadError::BadVersion)),
+            HeadState::Version => match byte {
+                b'\r' if !is_empty => HeadState::VersionLf,
+                byte => return Err(offense(byte, HeadError::BadVersion)),
             },
-            Place::VersionLf => {
-                judge_lf(byte)?;
+            HeadState::VersionLf => {
+                expect_lf(byte)?;
                 let version = &input[self.target.end as usize + 1..self.at - 1];
-                let line = RequestLine::judge(input, self.method, self.target, version)?;
+                let line = RequestLine::parse(input, self.method, self.target, version)?;
                 self.request_line = Some(line);
                 self.line = self.at + 1;
                 self.fields_start = self.line;
-                Place::Fields
+                HeadState::Fields
             }
-            // `advance` has no step for these.
-            Place::Fields => Place::Fields,
+            // `advance` handles the fields itself.
+            HeadState::Fields => HeadState::Fields,
         };
         self.at += 1;
         Ok(())
     }
 
-    fn judge_fields(
+    fn scan_fields(
         &mut self,
         input: &[u8],
         limits: &Limits,
         header_map: HeaderMap,
-    ) -> Result<Option<Judged>, HeadError> {
-        let request_line = self.request_line.expect("the fields come behind a request line");
+    ) -> Result<Option<CheckedHead>, HeadError> {
+        let request_line = self.request_line.expect("the fields follow a request line");
         let field_limits =
             FieldLimits { line_bytes: limits.header_field_bytes, line_count: limits.header_count };
         loop {
-            let room_bytes = longest_head(limits).saturating_sub(self.at);
+            let room_bytes = max_head_bytes(limits).saturating_sub(self.at);
             let (count, end) =
                 self.fields.next_line(&input[self.at..], room_bytes, &field_limits)?;
             self.at += count;
@@ -249,13 +256,12 @@ impl HeadScan {
                     let line = &input[self.line..self.at - 2];
                     let value = byte_class::trim(&line[name_bytes + 1..]);
                     let name = &line[..name_bytes];
-                    // The fate is asked for again when the head is whole: fields are kept nowhere
-                    // until then.
+                    // `Head::fill` decides again which fields to keep, once the head is complete.
                     let _ = self.facts.note(name, value, request_line.version, header_map)?;
                     self.line = self.at;
                 }
                 LineEnd::Last => {
-                    return Ok(Some(Judged {
+                    return Ok(Some(CheckedHead {
                         request_line,
                         facts: self.facts,
                         framing: self.facts.framing(request_line.version)?,
@@ -268,13 +274,13 @@ impl HeadScan {
     }
 }
 
-/// Behind CR there is LF.
-fn judge_lf(byte: u8) -> Result<(), HeadError> {
+/// Checks that LF follows a CR.
+fn expect_lf(byte: u8) -> Result<(), HeadError> {
     if byte == b'\n' { Ok(()) } else { Err(HeadError::BareCr) }
 }
 
-/// What is wrong with a byte that does not belong where it stands.
-fn offence(byte: u8, otherwise: HeadError) -> HeadError {
+/// Returns the error for a byte that is not allowed at its position.
+fn offense(byte: u8, otherwise: HeadError) -> HeadError {
     match byte {
         b'\n' => HeadError::BareLf,
         byte if byte_class::is_control(byte) && byte != b'\r' => HeadError::Control,

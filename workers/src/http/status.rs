@@ -1,11 +1,11 @@
 //! Status codes (RFC 9110 §15).
 
-/// A status code of a response, 200-599 (or 100 for the interim response).
+/// The status code of a response: 200 to 599, or 100 for the interim response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Status(pub u16);
 
 impl Status {
-    /// The reason phrase of RFC 9110 §15 or of the IANA registry, or `Unknown`.
+    /// Returns the reason phrase of RFC 9110 §15 or of the IANA registry, or `Unknown`.
     pub fn reason(self) -> &'static str {
         match self.0 {
             100 => "Continue",
@@ -65,7 +65,7 @@ impl Status {
         }
     }
 
-    /// Whether a response with it never has a body (RFC 9110 §6.4.1).
+    /// Whether a response with this status never has a body (RFC 9110 §6.4.1).
     pub fn is_bodyless(self) -> bool {
         matches!(self.0, 100..=199 | 204 | 304)
     }
@@ -76,13 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_has_the_reason_of_the_registry() {
+    fn a_status_has_the_reason_phrase_of_the_registry() {
         assert_eq!(Status(431).reason(), "Request Header Fields Too Large");
         assert_eq!(Status(299).reason(), "Unknown");
     }
 
     #[test]
-    fn no_body_goes_with_1xx_204_and_304() {
+    fn responses_with_1xx_204_and_304_have_no_body() {
         let bodyless: Vec<u16> = (100..600).filter(|&code| Status(code).is_bodyless()).collect();
         assert_eq!(bodyless, (100..200).chain([204, 304]).collect::<Vec<u16>>());
     }

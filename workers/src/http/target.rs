@@ -4,24 +4,24 @@ use crate::http::head_error::HeadError;
 use crate::http::host;
 use crate::http::span::Span;
 
-/// A request target taken apart, in offsets into the head.
+/// A parsed request target, in offsets into the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Target {
-    /// The path, `/` where an absolute-form target has none, `*` for `OPTIONS *`.
+    /// The path: `/` for an absolute-form target without one, `*` for `OPTIONS *`.
     pub(super) path: Span,
-    /// What follows the first `?`.
+    /// The query after the first `?`.
     pub(super) query: Span,
-    /// The authority of absolute-form.
+    /// The authority of an absolute-form target.
     pub(super) authority: Option<Span>,
 }
 
 impl Target {
-    /// Judges the form of the target; its bytes are known to be of [`TARGET`](super::byte_class::TARGET).
+    /// Parses a target whose bytes belong to the class [`TARGET`](super::byte_class::TARGET).
     ///
-    /// Shape:  `/…` as it is, `//` too; `http://host…` or `https://host…`, the scheme in any case;
-    ///         `*` alone with OPTIONS. authority-form is CONNECT's alone, which is refused before.
+    /// Shape:  `/…` as it is, also with `//`; `http://host…` or `https://host…`, with the scheme in any case;
+    ///         `*` with OPTIONS only. Only CONNECT, which is refused earlier, has the authority-form.
     #[inline]
-    pub(super) fn judge(head: &[u8], method: &[u8], target: Span) -> Result<Self, HeadError> {
+    pub(super) fn parse(head: &[u8], method: &[u8], target: Span) -> Result<Self, HeadError> {
         let text = target.of(head);
         match text {
             [b'/', ..] => Ok(Self::from_path(head, target, None)),
@@ -51,16 +51,16 @@ impl Target {
         }
         let start = target.start as usize + prefix.len();
         let authority = Span::between(start, start + length);
-        let behind = Span { start: authority.end, end: target.end };
-        let mut parts = Self::from_path(head, behind, Some(authority));
+        let rest = Span { start: authority.end, end: target.end };
+        let mut parts = Self::from_path(head, rest, Some(authority));
         if parts.path.start == parts.path.end {
-            // An empty path is `/` (RFC 9110 §4.2.3); the last one of `://` lends its byte.
+            // An empty path means `/` (RFC 9110 §4.2.3); the last byte of `://` stands in for it.
             parts.path = Span { start: authority.start - 1, end: authority.start };
         }
         Ok(parts)
     }
 
-    /// Cuts at the first `?`.
+    /// Splits path and query at the first `?`.
     #[inline]
     fn from_path(head: &[u8], rest: Span, authority: Option<Span>) -> Self {
         let (start, end) = (rest.start as usize, rest.end as usize);

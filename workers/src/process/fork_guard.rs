@@ -1,14 +1,14 @@
-//! What a fork of the application's must not share with its worker.
+//! Keeps the worker's descriptors from children that the application forks.
 //!
-//! An application may fork (os.fork, multiprocessing, a C library). The child must not hold our
-//! listeners, connections and epoll instance open, and must never go on as a second worker. A
-//! pthread_atfork(3) handler closes our descriptors in the child, whoever forked; after each call of the
-//! application the loop asks [`is_forked`], before it counts or sends anything.
+//! An application may fork (`os.fork()`, multiprocessing, a C library). The child must not hold the worker's
+//! listeners, connections and epoll instance open, and must never go on as a second worker. A pthread_atfork(3)
+//! handler closes the guarded descriptors in the child, whoever forked. After each call of the application the
+//! loop checks [`is_forked`], before it counts or sends anything.
 //!
-//! In a worker this holds from the moment it is forked ([`begin`]), before the first line of the application's
-//! code: its imports and hooks may fork as well. Where the loop is not all that its process does, it holds as
-//! long as the loop runs: a fork before or after it is nobody's business, and such a child may have a loop of its
-//! own. A fork of ours, in a zygote, is let through ([`pass`]): its child is the next worker.
+//! A worker guards its descriptors from the moment it is forked ([`begin`]), before the first line of the
+//! application's code runs, because imports and hooks may fork as well. If the loop runs in the process of another
+//! program, it guards them only while it runs: a fork before or after is none of its business, and such a child may
+//! run a loop of its own. A zygote lets its own forks through ([`pass`]): the child is the next worker.
 #![expect(unsafe_code, reason = "pthread_atfork(3), and closing by number in the child it runs in")]
 
 use std::cell::Cell;
@@ -18,50 +18,50 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use nix::libc;
 
-/// Descriptors above this are not guarded; it is above the usual RLIMIT_NOFILE.
+/// Descriptors above this are not guarded. It is above the usual RLIMIT_NOFILE.
 const WORDS: usize = (1 << 20) / 64;
 
-/// One bit a descriptor of ours. Pages are touched only as descriptors are used.
-static OURS: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+/// One bit per guarded descriptor. A page is touched only once its descriptors are used.
+static GUARDED: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 static FORKED: AtomicBool = AtomicBool::new(false);
-/// What becomes standard error in children; -1 is none.
+/// The descriptor that becomes standard error in children; -1 is none.
 static REPLACED: AtomicI32 = AtomicI32::new(-1);
-/// The process that guards; 0 is none.
+/// The process that guards its descriptors; 0 is none.
 static GUARDING: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
-    /// Whether this thread's fork is ours.
+    /// Whether this thread forks by [`pass`].
     static PASSING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// This process guards its descriptors. When the outermost of these is dropped, it guards none any more.
-pub struct Guarded {
-    /// What held before this process began; `None` where it had begun already.
+/// While this lives, the process guards its descriptors. Dropping the outermost one ends that.
+pub struct ForkGuard {
+    /// The state before; `None` if this process guarded already.
     before: Option<Before>,
 }
 
 struct Before {
-    /// A child that came out of one loop may run another before it goes back there.
+    /// A child that was forked within one loop may run another one before it returns there.
     was_forked: bool,
     guarding: u32,
 }
 
-/// From now on this process guards, and is not the child of another one that does.
-pub fn begin() -> Guarded {
+/// From now on this process guards its descriptors, and is not the child of another one that does.
+pub fn begin() -> ForkGuard {
     install();
     let process = std::process::id();
     let guarding = GUARDING.swap(process, Ordering::Relaxed);
     if guarding == process {
-        return Guarded { before: None };
+        return ForkGuard { before: None };
     }
     let was_forked = FORKED.swap(false, Ordering::Relaxed);
-    Guarded { before: Some(Before { was_forked, guarding }) }
+    ForkGuard { before: Some(Before { was_forked, guarding }) }
 }
 
-impl Drop for Guarded {
+impl Drop for ForkGuard {
     fn drop(&mut self) {
         let Some(Before { was_forked, guarding }) = self.before else { return };
-        for word in OURS.iter().filter(|word| word.load(Ordering::Relaxed) != 0) {
+        for word in GUARDED.iter().filter(|word| word.load(Ordering::Relaxed) != 0) {
             word.store(0, Ordering::Relaxed);
         }
         FORKED.store(was_forked, Ordering::Relaxed);
@@ -69,7 +69,7 @@ impl Drop for Guarded {
     }
 }
 
-/// Installs the handler in this process, once.
+/// Installs the handler in this process, but only once.
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -80,62 +80,62 @@ fn install() {
     });
 }
 
-/// This descriptor is closed in children.
+/// Has children close this descriptor.
 pub fn guard(fd: BorrowedFd<'_>) {
-    mark(fd.as_raw_fd(), true);
+    set_guarded(fd.as_raw_fd(), true);
 }
 
-/// Called before a guarded descriptor is closed or handed away.
+/// Undoes [`guard`]. Called before a descriptor is closed or given to another owner.
 pub fn forget(fd: BorrowedFd<'_>) {
-    mark(fd.as_raw_fd(), false);
+    set_guarded(fd.as_raw_fd(), false);
 }
 
-/// This descriptor, which stays open to the end of the process, is a duplicate of standard error in children.
-/// It cannot be closed there: `faulthandler` goes on writing to its number, which would be somebody else's.
+/// Has children replace this descriptor, which stays open to the end of the process, with a duplicate of standard
+/// error. They cannot close it: `faulthandler` goes on writing to its number, which might then be another file.
 pub fn replace_in_children(fd: BorrowedFd<'_>) {
     REPLACED.store(fd.as_raw_fd(), Ordering::Relaxed);
 }
 
-/// A descriptor that is guarded as long as this lives. It is to be dropped before the descriptor is closed: the
-/// number may be somebody else's a moment later.
+/// Guards a descriptor while this lives. It has to be dropped before the descriptor is closed, because the number
+/// may belong to another file a moment later.
 #[must_use]
-pub struct Mark(RawFd);
+pub struct FdGuard(RawFd);
 
-impl Mark {
-    /// Guards it.
+impl FdGuard {
+    /// Guards a descriptor.
     pub fn of(fd: BorrowedFd<'_>) -> Self {
         guard(fd);
         Self(fd.as_raw_fd())
     }
 }
 
-impl Drop for Mark {
+impl Drop for FdGuard {
     fn drop(&mut self) {
-        mark(self.0, false);
+        set_guarded(self.0, false);
     }
 }
 
-/// The owner of a descriptor that is guarded as long as it is open.
-pub struct Private<F> {
-    /// First, because it goes first.
-    _mark: Mark,
-    own: F,
+/// An open descriptor that is guarded until it is closed.
+pub struct GuardedFd<F> {
+    /// Declared first, because it has to be dropped first.
+    _guard: FdGuard,
+    fd: F,
 }
 
-impl<F: AsFd> Private<F> {
-    /// Guards it.
-    pub fn new(own: F) -> Self {
-        Self { _mark: Mark::of(own.as_fd()), own }
+impl<F: AsFd> GuardedFd<F> {
+    /// Guards a descriptor.
+    pub fn new(fd: F) -> Self {
+        Self { _guard: FdGuard::of(fd.as_fd()), fd }
     }
 }
 
-impl<F: AsFd> AsFd for Private<F> {
+impl<F: AsFd> AsFd for GuardedFd<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.own.as_fd()
+        self.fd.as_fd()
     }
 }
 
-/// Calls fork(2) for a child that goes on with the guarded descriptors, and guards them in turn.
+/// Calls fork(2) for a child that keeps the guarded descriptors, and guards them in turn.
 pub fn pass<T>(fork: impl FnOnce() -> T) -> T {
     PASSING.set(true);
     let outcome = fork();
@@ -144,30 +144,30 @@ pub fn pass<T>(fork: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// Whether this process is a child that the application forked off the loop's process.
+/// Whether this process is a child that the application forked.
 pub fn is_forked() -> bool {
     FORKED.load(Ordering::Relaxed)
 }
 
-/// Ends a child that came back from the application, without any cleaning up: everything it has is
-/// its parent's, the counters among it.
+/// Ends a child that returned from the application, without any cleanup: everything that it has belongs to its
+/// parent, including the counters.
 pub fn leave() -> ! {
     leave_with(0)
 }
 
-/// The same with an exit status, which the child's parent may wait for.
+/// The same with an exit status, for which the parent of the child may wait.
 pub fn leave_with(status: i32) -> ! {
-    // SAFETY: _exit(2) never returns and touches no memory of ours.
+    // SAFETY: _exit(2) never returns and touches no memory.
     unsafe { libc::_exit(status) }
 }
 
-fn mark(fd: RawFd, is_ours: bool) {
+fn set_guarded(fd: RawFd, is_guarded: bool) {
     let Ok(index) = usize::try_from(fd) else { return };
-    let Some(word) = OURS.get(index / 64) else { return };
+    let Some(word) = GUARDED.get(index / 64) else { return };
     let bit = 1_u64 << (index % 64);
-    // One thread of the worker writes; a plain load and store is enough.
+    // Only one thread of the worker writes, so a plain load and store is enough.
     let before = word.load(Ordering::Relaxed);
-    word.store(if is_ours { before | bit } else { before & !bit }, Ordering::Relaxed);
+    word.store(if is_guarded { before | bit } else { before & !bit }, Ordering::Relaxed);
 }
 
 extern "C" fn in_child() {
@@ -175,11 +175,11 @@ extern "C" fn in_child() {
         return;
     }
     FORKED.store(true, Ordering::Relaxed);
-    for (index, word) in OURS.iter().enumerate() {
+    for (index, word) in GUARDED.iter().enumerate() {
         let mut bits = word.load(Ordering::Relaxed);
         while bits != 0 {
             let fd = index * 64 + bits.trailing_zeros() as usize;
-            // SAFETY: the descriptor is this child's duplicate of one of ours; nothing in the child
+            // SAFETY: the descriptor is this child's duplicate of a guarded one. Nothing in the child
             // uses it, because the loop never runs again here (`is_forked`).
             unsafe { libc::close(fd as RawFd) };
             bits &= bits - 1;
@@ -190,8 +190,8 @@ extern "C" fn in_child() {
     }
     let replaced = REPLACED.swap(-1, Ordering::Relaxed);
     if replaced >= 0 {
-        // SAFETY: touches no memory. The number is of a descriptor of ours that is open to the end of the
-        // process. EBADF, where the application has closed standard error: then it stays what it is.
+        // SAFETY: touches no memory. The descriptor stays open to the end of the process. EBADF, if the
+        // application has closed standard error, leaves it as it is.
         unsafe { libc::dup3(libc::STDERR_FILENO, replaced, libc::O_CLOEXEC) };
     }
 }

@@ -1,8 +1,8 @@
-//! The end of a worker that nobody looks after, whatever the application does meanwhile.
+//! The hard limit of an exit that no supervisor looks after, whatever the application does meanwhile.
 //!
-//! A timer of the kernel's sends SIGKILL. So it works while a thread is waited for without the interpreter's
-//! lock, in C code that never returns, and where the application has taken SIGALRM and setitimer(2): it has no
-//! signal that anybody could handle or block, and is no child's (timer_create(2)).
+//! A timer of the kernel sends SIGKILL. It works while the process waits for a thread without the interpreter's
+//! lock, in C code that never returns, and if the application uses SIGALRM and setitimer(2). Nobody can handle or
+//! block its signal, and children do not inherit it (timer_create(2)).
 
 use std::io;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use nix::sys::signal::{SigEvent, SigevNotify, Signal};
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::ClockId;
 
-/// Kills this process when that much time has passed, unless it has ended by then.
+/// Kills this process after `time`, unless it has ended by then.
 ///
-/// Errors: EAGAIN, where the user has no signal left to queue (RLIMIT_SIGPENDING).
+/// Errors: EAGAIN, if the user cannot queue another signal (RLIMIT_SIGPENDING).
 pub(crate) fn kill_after(time: Duration) -> io::Result<()> {
     let notify = SigevNotify::SigevSignal { signal: Signal::SIGKILL, si_value: 0 };
     let mut timer = Timer::new(ClockId::CLOCK_MONOTONIC, SigEvent::new(notify))?;
-    // A time of 0 would disarm it.
+    // A time of 0 would disarm the timer.
     let time = time.max(Duration::from_millis(1));
     timer.set(Expiration::OneShot(time.into()), TimerSetTimeFlags::empty())?;
-    std::mem::forget(timer); // Dropped, it would be disarmed. It ends with the process.
+    std::mem::forget(timer); // Dropping it would disarm it. It ends with the process.
     Ok(())
 }
 
@@ -33,7 +33,7 @@ mod tests {
 
     const ROLE: &str = "ARCTOS_TEST_HARD_END";
 
-    /// The process that is killed is this program once more.
+    /// The process that is killed is another run of this test program.
     #[test]
     fn a_process_that_does_not_end_is_killed() {
         if std::env::var_os(ROLE).is_some() {

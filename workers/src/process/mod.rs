@@ -1,4 +1,4 @@
-//! The worker as a process: its signals, its forks, its supervisor, and its end.
+//! The worker as a process: its signals, its forks, its supervisor, and the hard limit of its exit.
 pub mod fork_guard;
 pub mod hard_end;
 pub mod signals;

@@ -1,13 +1,13 @@
-//! Signals that reach a worker directly: a handler stores a word and rings the doorbell.
+//! Signals that are sent to a worker directly: a handler stores the request and rings the doorbell.
 //!
-//! Plain sigaction(2) with SA_RESTART, not signalfd(2): a blocked mask is inherited by the
-//! application's subprocesses and makes `Popen.terminate()` do nothing. Installed after the application
-//! is loaded, so that what it did to our signals at import can be seen and put right.
+//! The worker uses sigaction(2) with SA_RESTART, not signalfd(2): the application's subprocesses would inherit the
+//! blocked mask, and `Popen.terminate()` would do nothing. The handlers are installed after the application is
+//! loaded, so that the worker sees and corrects what the application did to its signals at import.
 //!
-//! A child of the application starts with our handlers. In one of fork(2) they take the default action,
-//! or `multiprocessing.Process.terminate()` would do nothing; those of execve(2) lose them by
-//! themselves. That is why what is of no use here is caught and not ignored: SIG_IGN would pass to
-//! every program that the application runs, and a shell cannot trap what was ignored at its start.
+//! A child of the application starts with these handlers. After fork(2) they take the default action, because
+//! otherwise `multiprocessing.Process.terminate()` would do nothing; execve(2) removes them. That is why the worker
+//! catches the signals that it does not use, and does not ignore them: SIG_IGN would pass to every program that the
+//! application runs, and a shell cannot trap a signal that was ignored when it started.
 #![expect(unsafe_code, reason = "sigaction(2) takes a handler that runs at any moment")]
 
 use std::io;
@@ -21,38 +21,38 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use crate::process::fork_guard;
 use crate::shared::fd;
 
-/// A duplicate of the doorbell, which is never closed: a signal may come until the process has ended, and a
-/// number that is closed may be a file of the application's a moment later.
+/// A duplicate of the doorbell. It is never closed: a signal may come until the process has ended, and a closed
+/// number may belong to a file of the application a moment later.
 static DOORBELL: AtomicI32 = AtomicI32::new(-1);
 /// The process that installed the handlers.
 static WORKER: AtomicU32 = AtomicU32::new(0);
-static ASKED: AtomicU8 = AtomicU8::new(0);
+static REQUESTED: AtomicU8 = AtomicU8::new(0);
 const DRAIN: u8 = 1;
 const QUICK: u8 = 2;
 
-/// What does nothing to a worker from the moment it is forked, so that `pkill -HUP` meant for the
-/// supervisor does not kill workers. Who boots the application may have a use for SIGUSR2 (CPython's stacks);
-/// the others are caught anew when it is loaded. WINCH does nothing by default.
+/// Signals that do nothing to a worker from the moment it is forked, so that a `pkill -HUP` meant for the
+/// supervisor does not kill workers. SIGUSR2 may be taken over while the application is loaded (CPython's stacks);
+/// the others are caught again afterwards. WINCH does nothing by default.
 const UNUSED: [Signal; 3] = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
-/// Caught, the first two would make a read of the terminal start over for ever; ignored, it fails.
+/// If the first two were caught, a read of the terminal would restart for ever; if they are ignored, it fails.
 const IGNORED: [Signal; 3] = [Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGPIPE];
 
-/// What the supervisor's owner may send to a worker.
-const ORDERS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGINT];
+/// Signals that make a worker exit.
+const EXIT_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGQUIT, Signal::SIGINT];
 
-/// What a signal asked of this worker.
+/// What signals have requested of this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signalled {
     /// Nothing.
     Nothing,
-    /// TERM, QUIT: finish what was taken and leave.
+    /// TERM, QUIT: finish every accepted request, then exit.
     Drain,
-    /// INT: leave after the running request.
+    /// INT: finish the replies under way, then exit.
     Quick,
 }
 
-/// The dispositions of a worker that is still loading its application: it cannot leave tidily yet, so
-/// that TERM, QUIT and INT are left at their defaults.
+/// Installs the dispositions of a worker that is still loading its application. It cannot exit gracefully yet, so
+/// TERM, QUIT and INT keep their default action.
 pub fn stand_by() -> nix::Result<()> {
     WORKER.store(std::process::id(), Ordering::Relaxed);
     for signal in UNUSED {
@@ -64,13 +64,13 @@ pub fn stand_by() -> nix::Result<()> {
     Ok(())
 }
 
-/// In a worker that was forked with its application loaded, by a process that stands by: the handlers are
-/// there, and are this process's from now on. What the application took for itself stays.
+/// Takes over the handlers in a worker that was forked with its application loaded, by a process that has called
+/// [`stand_by`]. Signals that the application handles itself stay as they are.
 pub fn inherit() {
     WORKER.store(std::process::id(), Ordering::Relaxed);
 }
 
-/// Installs the worker's dispositions; returns the signals whose disposition the application had
+/// Installs the dispositions of a worker that serves. Returns the signals whose disposition the application had
 /// changed.
 ///
 /// Errors: EMFILE.
@@ -81,7 +81,7 @@ pub fn install(doorbell: BorrowedFd<'_>) -> io::Result<Vec<Signal>> {
     WORKER.store(std::process::id(), Ordering::Relaxed);
     let handler = SigHandler::Handler(on_signal);
     let mut replaced = Vec::new();
-    for signal in ORDERS {
+    for signal in EXIT_SIGNALS {
         if was_changed(set(signal, handler)?, signal) {
             replaced.push(signal);
         }
@@ -95,16 +95,16 @@ pub fn install(doorbell: BorrowedFd<'_>) -> io::Result<Vec<Signal>> {
     Ok(replaced)
 }
 
-/// Puts back the handlers that the application has replaced since then; returns whose.
+/// Reinstalls the handlers that the application has replaced since then, and returns their signals.
 ///
-/// Nothing where they were never installed: in a process whose signals are somebody else's.
-pub fn insist() -> Vec<Signal> {
+/// Does nothing in a process in which they were never installed, because its signals belong to another program.
+pub fn reinstall() -> Vec<Signal> {
     let is_ours = |signal: &Signal| handler(*signal) == Some(on_signal as *const () as usize);
     let mut replaced = Vec::new();
     if !is_worker() {
         return replaced;
     }
-    for signal in ORDERS.into_iter().filter(|signal| !is_ours(signal)) {
+    for signal in EXIT_SIGNALS.into_iter().filter(|signal| !is_ours(signal)) {
         if set(signal, SigHandler::Handler(on_signal)).is_ok() {
             replaced.push(signal);
         }
@@ -112,30 +112,30 @@ pub fn insist() -> Vec<Signal> {
     replaced
 }
 
-/// Where the handler of a signal is, to be compared; `None` where the kernel knows no such signal.
+/// The address of the handler of a signal, for comparison; `None` if the kernel knows no such signal.
 pub fn handler(signal: Signal) -> Option<usize> {
     let mut found = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: a null action changes nothing; the kernel writes the present one to `found`.
-    let asked =
+    // SAFETY: a null action changes nothing; the kernel writes the current one to `found`.
+    let result =
         unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), found.as_mut_ptr()) };
     // SAFETY: the call succeeded, so it was written.
-    (asked == 0).then(|| unsafe { found.assume_init() }.sa_sigaction)
+    (result == 0).then(|| unsafe { found.assume_init() }.sa_sigaction)
 }
 
-/// What was asked so far. It only ever rises.
-pub fn asked() -> Signalled {
-    match ASKED.load(Ordering::Relaxed) {
+/// What was requested so far. It only becomes stricter.
+pub fn requested() -> Signalled {
+    match REQUESTED.load(Ordering::Relaxed) {
         0 => Signalled::Nothing,
         DRAIN => Signalled::Drain,
         _ => Signalled::Quick,
     }
 }
 
-/// SIGINT is CPython's own until the application or we take it; any other handler on these three was
-/// put there by the application.
+/// Whether the application installed this handler. CPython has one of its own for SIGINT, for none of the other
+/// signals.
 fn was_changed(before: SigAction, signal: Signal) -> bool {
     match before.handler() {
-        // Ignored is what nohup(1) and shells' background jobs hand down.
+        // nohup(1) and the background jobs of a shell ignore signals.
         SigHandler::SigDfl | SigHandler::SigIgn => false,
         SigHandler::Handler(_) | SigHandler::SigAction(_) => signal != Signal::SIGINT,
     }
@@ -158,23 +158,23 @@ extern "C" fn on_signal(signal: libc::c_int) {
     if !is_worker() {
         return take_default_action(signal);
     }
-    let asked = if signal == libc::SIGINT { QUICK } else { DRAIN };
-    ASKED.fetch_max(asked, Ordering::Relaxed);
+    let requested = if signal == libc::SIGINT { QUICK } else { DRAIN };
+    REQUESTED.fetch_max(requested, Ordering::Relaxed);
     let errno = Errno::last_raw();
     let one = 1_u64.to_ne_bytes();
-    // SAFETY: write(2) is async-signal-safe and the buffer is eight bytes, as eventfd(2) wants. The number is
-    // the doorbell's as long as the process lives (`install`); a full one is an error that needs no answer.
+    // SAFETY: write(2) is async-signal-safe, and eventfd(2) takes eight bytes. The number is the doorbell's as
+    // long as the process lives (`install`). A full doorbell is an error that can be ignored.
     unsafe { libc::write(DOORBELL.load(Ordering::Relaxed), one.as_ptr().cast(), one.len()) };
     Errno::set_raw(errno);
 }
 
-/// Whether this process installed the handlers. A child cannot be told so by pthread_atfork(3): a
-/// signal may come before that has run.
+/// Whether this process installed the handlers. A pthread_atfork(3) handler could not record that, because a
+/// signal may come before it has run.
 fn is_worker() -> bool {
     WORKER.load(Ordering::Relaxed) == std::process::id()
 }
 
-/// What the signal does to a process that has no handler for it, once this handler returns.
+/// Has the signal take its default action once this handler returns.
 fn take_default_action(signal: libc::c_int) {
     // SAFETY: signal(2) is async-signal-safe, and SIG_DFL is no function.
     unsafe { libc::signal(signal, libc::SIG_DFL) };

@@ -1,14 +1,14 @@
-//! The supervisor as a process: whether it still lives, whatever has become of the line to it.
+//! The supervisor as a process: whether it still runs, whatever happened to the control socket.
 //!
-//! A worker's end of the line may end although the supervisor lives: an order to a zygote was given up while its
-//! worker was on its way, or the application has shut down a socket that is not its own. Who is an orphan may
-//! end what all workers share; who has only lost the line must not.
+//! A control socket may end although the supervisor runs: a zygote's order was given up while its worker was being
+//! started, or the application shut down a socket that is not its own. An orphan may shut down what all workers
+//! share; a worker that has only lost its control socket must not.
 //!
-//! A pidfd is asked where the kernel has them (Linux 5.3), because it names the process for good. Elsewhere
-//! getppid(2) has to do: a worker is its supervisor's child, or becomes it as soon as the process between them
-//! has ended. Before that its parent is another process although the supervisor lives, so that this is only a
-//! [`Presence::Doubtful`]. Either says so a moment later than the line, which is closed earlier in the end of a
-//! process.
+//! If the kernel has pidfds (Linux 5.3), the worker asks one, because it names the process for good. Otherwise
+//! getppid(2) has to do: a worker is its supervisor's child, or becomes it as soon as the process between them has
+//! exited. Until then its parent is another process although the supervisor runs, so the answer is only
+//! [`Presence::Uncertain`]. Both report an exit a moment after the end of the control socket, because the kernel
+//! closes that earlier.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -27,51 +27,51 @@ pub struct SupervisorProcess {
     pidfd: Option<OwnedFd>,
 }
 
-/// What can be said of the supervisor.
+/// What is known of the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It lives.
-    There,
-    /// The parent is another process: it has ended, unless this worker has yet to become its child.
-    Doubtful,
-    /// It has ended.
+    /// It runs.
+    Alive,
+    /// The parent is another process: the supervisor has exited, unless this worker is yet to become its child.
+    Uncertain,
+    /// It has exited.
     Gone,
 }
 
 impl SupervisorProcess {
-    /// The calling process; its children inherit this.
+    /// The calling process, for its children to inherit.
     pub fn this() -> Self {
         Self::of(getpid())
     }
 
     /// A process that has not been reaped.
     pub(crate) fn of(pid: Pid) -> Self {
-        // ENOSYS, or EPERM of a seccomp filter that does not know the call.
+        // Ignored: ENOSYS, or EPERM from a seccomp filter that does not know the call.
         Self { pid, pidfd: fd::process(pid).ok() }
     }
 
-    /// Whether it lives.
+    /// Whether the supervisor runs.
     pub fn presence(&self) -> Presence {
         let Some(pidfd) = &self.pidfd else {
             let is_known = getppid() == self.pid || getpid() == self.pid;
-            return if is_known { Presence::There } else { Presence::Doubtful };
+            return if is_known { Presence::Alive } else { Presence::Uncertain };
         };
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        // An error is EINTR or ENOMEM: whoever asks asks again.
+        // EINTR or ENOMEM: the caller asks again.
         let has_ended = poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].any() == Some(true);
-        if has_ended { Presence::Gone } else { Presence::There }
+        if has_ended { Presence::Gone } else { Presence::Alive }
     }
 
-    /// Whether it has ended, as far as that can be said.
+    /// Whether the supervisor has exited, as far as that is known.
     pub fn is_gone(&self) -> bool {
-        self.presence() != Presence::There
+        self.presence() != Presence::Alive
     }
 
-    /// Has the kernel kill the caller when the supervisor ends. Nothing is done in a process that is not its
-    /// child, or not yet: the kernel would look at whoever is its parent.
+    /// Has the kernel kill the caller when the supervisor exits. Does nothing in a process that is not, or not yet,
+    /// the supervisor's child, because the kernel would watch another parent.
     ///
-    /// To be called with the rights that the process keeps, because a change of them undoes it. Whoever has called
-    /// it looks at [`Self::is_gone`] then: an end that came before is not told.
+    /// Call this with the user and group that the process keeps, because a change of them undoes it. Then check
+    /// [`Self::is_gone`]: the kernel does not report an earlier exit.
     ///
     /// Source: PR_SET_PDEATHSIG of prctl(2); children of the caller do not inherit it.
     pub fn bind(&self) -> Result<(), Errno> {
@@ -86,7 +86,7 @@ impl SupervisorProcess {
         prctl::set_pdeathsig(None)
     }
 
-    /// What it is asked through.
+    /// The pidfd, if there is one.
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
@@ -98,7 +98,7 @@ pub(crate) mod stage {
 
     use super::*;
 
-    /// One that has ended.
+    /// A process that has exited.
     pub(crate) fn ended() -> SupervisorProcess {
         let mut child = Command::new("true").spawn().unwrap();
         let process = SupervisorProcess::of(Pid::from_raw(child.id().cast_signed()));
@@ -112,17 +112,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_gone_when_it_has_ended() {
+    fn an_exited_process_is_gone() {
         assert!(!SupervisorProcess::this().is_gone());
         assert!(stage::ended().is_gone());
         assert_eq!(stage::ended().presence(), Presence::Gone);
     }
 
     #[test]
-    fn without_a_pidfd_the_parent_is_asked_for() {
-        let asked = |pid| SupervisorProcess { pid, pidfd: None }.presence();
-        assert_eq!(asked(getppid()), Presence::There);
-        assert_eq!(asked(getpid()), Presence::There);
-        assert_eq!(asked(Pid::from_raw(i32::MAX)), Presence::Doubtful);
+    fn without_a_pidfd_the_parent_is_compared() {
+        let presence = |pid| SupervisorProcess { pid, pidfd: None }.presence();
+        assert_eq!(presence(getppid()), Presence::Alive);
+        assert_eq!(presence(getpid()), Presence::Alive);
+        assert_eq!(presence(Pid::from_raw(i32::MAX)), Presence::Uncertain);
     }
 }

@@ -48,51 +48,54 @@ impl Application for App {
     }
 }
 
-/// A worker that is told to leave from the start: how it ended, what it said, and its entry.
-fn lived(status: &'static [u8], check: Option<&str>) -> (WorkerExit, String, &'static WorkerEntry) {
-    lived_as(App { status, head: ResponseHead::default(), ready: Ok(()) }, check)
+/// Runs a worker that has to drain from the start. Returns how it ended, what it sent, and its entry.
+fn run_worker(
+    status: &'static [u8],
+    check: Option<&str>,
+) -> (WorkerExit, String, &'static WorkerEntry) {
+    run_app(App { status, head: ResponseHead::default(), ready: Ok(()) }, check)
 }
 
-fn lived_as(mut app: App, check: Option<&str>) -> (WorkerExit, String, &'static WorkerEntry) {
-    let (mut supervisor, life) = UnixStream::pair().unwrap();
-    let (mut init, doorbell) = stage::init(OwnedFd::from(life));
+fn run_app(mut app: App, check: Option<&str>) -> (WorkerExit, String, &'static WorkerEntry) {
+    let (mut supervisor, control) = UnixStream::pair().unwrap();
+    let (mut init, doorbell) = stage::init(OwnedFd::from(control));
     let entry = init.entry;
     entry.set_command(Command::Drain);
     doorbell.write(1).unwrap();
     init.settings.reload_check = check.map(str::to_owned);
     let exit = run(init, &mut app);
-    let mut said = String::new();
-    supervisor.read_to_string(&mut said).unwrap();
-    (exit, said, entry)
+    let mut sent = String::new();
+    supervisor.read_to_string(&mut sent).unwrap();
+    (exit, sent, entry)
 }
 
 #[test]
-fn a_worker_whose_check_is_answered_is_ready() {
+fn a_worker_whose_readiness_check_is_answered_is_ready() {
     for check in [None, Some("/health")] {
-        let (exit, said, entry) = lived(b"200 OK", check);
-        assert_eq!((exit, said.as_str(), entry.is_ready()), (WorkerExit::Done, "R", true));
+        let (exit, sent, entry) = run_worker(b"200 OK", check);
+        assert_eq!((exit, sent.as_str(), entry.is_ready()), (WorkerExit::Done, "R", true));
     }
 }
 
 #[test]
-fn a_worker_whose_check_fails_is_never_ready_and_says_why() {
-    let (exit, said, entry) = lived(b"503 Not yet", Some("/health"));
+fn a_worker_whose_readiness_check_fails_reports_why() {
+    let (exit, sent, entry) = run_worker(b"503 Not yet", Some("/health"));
     assert_eq!((exit, entry.is_ready()), (WorkerExit::NotBooted, false));
-    assert_eq!(said, "F--reload-check: GET /health was answered 503 Service Unavailable.\n");
+    assert_eq!(sent, "F--reload-check: GET /health was answered 503 Service Unavailable.\n");
     assert!(Counter::ALL.into_iter().all(|counter| entry.counters.get(counter) == 0));
 }
 
 #[test]
-fn a_worker_whose_application_is_not_ready_after_all_says_why() {
+fn a_worker_whose_application_is_not_ready_reports_why() {
     let ready = Err("its hook failed\n");
     let app = App { status: b"200 OK", head: ResponseHead::default(), ready };
-    let (exit, said, entry) = lived_as(app, Some("/health"));
+    let (exit, sent, entry) = run_app(app, Some("/health"));
     assert_eq!((exit, entry.is_ready()), (WorkerExit::NotBooted, false));
-    assert_eq!(said, "Fits hook failed\n");
+    assert_eq!(sent, "Fits hook failed\n");
 }
 
 #[test]
-fn a_worker_that_has_left_its_loop_says_so_because_exit_hooks_follow() {
-    let (_, _, entry) = lived(b"200 OK", None);
+fn a_worker_that_left_its_loop_says_so_on_the_scoreboard() {
+    let (_, _, entry) = run_worker(b"200 OK", None);
     assert!(entry.exit_start().is_some());
 }

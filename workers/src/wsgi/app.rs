@@ -6,45 +6,62 @@ use std::path::Path;
 
 use pyo3::exceptions::PyModuleNotFoundError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyFunction, PyList, PyModule};
+use pyo3::types::{PyCFunction, PyFunction, PyList, PyModule};
 
 use super::asgi;
 use super::django;
-use super::failure::traceback;
-use super::finalize::flush_output;
 use super::forked::alone;
 use super::start_response::type_name;
+use super::streams::{flush_output, line_buffer};
+use super::traceback::traceback;
 use super::unreadable;
 use crate::settings::AppSpec;
-use crate::worker_init::WorkerExit;
+use crate::worker_init::BootFailure;
 
 /// Most names that a hint lists.
 const LISTED_NAMES: usize = 12;
 
-/// Why a worker cannot serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootFailure {
-    /// How the worker ends.
-    pub exit: WorkerExit,
-    /// For the log: what failed, the traceback where there is one, and what to do.
-    pub report: String,
+/// The failure of a step other than loading the application, with the exception that it raised.
+pub(super) fn not_booted(py: Python<'_>, what: &str, error: &PyErr) -> BootFailure {
+    BootFailure::not_booted(format!("{what}\n{}", traceback(py, error)))
 }
 
-impl BootFailure {
-    /// Of the application itself.
-    pub(super) fn not_importable(report: String) -> Self {
-        Self { exit: WorkerExit::NotImportable, report }
-    }
+/// Where a process takes the application from.
+pub enum ApplicationSource {
+    /// The process imports it by its path.
+    Path,
+    /// A Python program passed it to `serve()`: the application itself, or its factory.
+    Object(Py<PyAny>),
+    /// The zygote that forked this process loaded it.
+    Zygote(Py<PyAny>),
+}
 
-    /// Of something beside the application.
-    pub(super) fn not_booted(py: Python<'_>, what: &str, error: &PyErr) -> Self {
-        let report = format!("{what}\n{}", traceback(py, error));
-        Self { exit: WorkerExit::NotBooted, report }
+impl ApplicationSource {
+    /// Copies the source; an object is shared.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Path => Self::Path,
+            Self::Object(object) => Self::Object(object.clone_ref(py)),
+            Self::Zygote(application) => Self::Zygote(application.clone_ref(py)),
+        }
     }
 }
 
-/// Loads the application into a process that is prepared: import, attribute, factory, in this order.
-pub(super) fn load<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, BootFailure> {
+/// Loads the application into a prepared process.
+pub(super) fn load<'py>(
+    py: Python<'py>,
+    source: &ApplicationSource,
+    spec: &AppSpec,
+) -> Result<Bound<'py, PyAny>, BootFailure> {
+    match source {
+        ApplicationSource::Path => load_path(py, spec),
+        ApplicationSource::Object(object) => adopt(py, spec, object.bind(py)),
+        ApplicationSource::Zygote(application) => Ok(application.bind(py).clone()),
+    }
+}
+
+/// Imports the module, takes its attribute and calls it if it is a factory.
+fn load_path<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, BootFailure> {
     let boot = || {
         let module = import(py, spec)?;
         let (name, object) = attribute(py, spec, &module)?;
@@ -66,8 +83,8 @@ pub(super) fn freeze(py: Python<'_>) -> PyResult<()> {
     flush_output(py)
 }
 
-/// Takes an application that was there before this process, which is prepared: all but the import.
-pub(super) fn adopt<'py>(
+/// Takes an application that existed before this process, and calls it if it is a factory.
+fn adopt<'py>(
     py: Python<'py>,
     spec: &AppSpec,
     inherited: &Bound<'py, PyAny>,
@@ -109,15 +126,14 @@ fn set_up(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     if let Some(folder) = &spec.chdir {
         change_folder(py, folder).map_err(|error| {
             let what = format!("Cannot change to the folder {}.", folder.display());
-            BootFailure::not_booted(py, &what, &error)
+            not_booted(py, &what, &error)
         })?;
     }
     set_path(py, &spec.pythonpath)
-        .map_err(|error| BootFailure::not_booted(py, "Cannot set sys.path.", &error))?;
+        .map_err(|error| not_booted(py, "Cannot set sys.path.", &error))?;
     set_environment(py, &spec.env)
-        .map_err(|error| BootFailure::not_booted(py, "Cannot set the environment.", &error))?;
-    line_buffer(py)
-        .map_err(|error| BootFailure::not_booted(py, "Cannot set up sys.stdout.", &error))
+        .map_err(|error| not_booted(py, "Cannot set the environment.", &error))?;
+    line_buffer(py).map_err(|error| not_booted(py, "Cannot set up sys.stdout.", &error))
 }
 
 fn change_folder(py: Python<'_>, folder: &Path) -> PyResult<()> {
@@ -149,35 +165,6 @@ fn set_path(py: Python<'_>, pythonpath: &[std::path::PathBuf]) -> PyResult<()> {
 fn set_environment(py: Python<'_>, env: &[(String, String)]) -> PyResult<()> {
     let environ = py.import("os")?.getattr("environ")?;
     env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
-}
-
-/// What the application prints appears when its line ends, also where stdout is a pipe.
-fn line_buffer(py: Python<'_>) -> PyResult<()> {
-    for stream in open_streams(py)? {
-        if let Some(reconfigure) = stream.getattr_opt("reconfigure")? {
-            let options = PyDict::new(py);
-            options.set_item("line_buffering", true)?;
-            reconfigure.call((), Some(&options))?;
-        }
-    }
-    Ok(())
-}
-
-/// Standard output and error, as far as a program that called `serve()` has not closed them.
-pub(super) fn open_streams(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
-    let sys = py.import("sys")?;
-    let mut streams = Vec::with_capacity(2);
-    for name in ["stdout", "stderr"] {
-        let stream = sys.getattr(name)?;
-        let is_closed = match stream.getattr_opt("closed")? {
-            Some(closed) => closed.is_truthy()?,
-            None => stream.is_none(),
-        };
-        if !is_closed {
-            streams.push(stream);
-        }
-    }
-    Ok(streams)
 }
 
 fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, BootFailure> {

@@ -22,7 +22,7 @@ use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict};
 
-use crate::application::Heard;
+use crate::application::ShutdownRequest;
 
 /// Signals that are looked at together; a byte each.
 const RINGS: usize = 64;
@@ -122,12 +122,16 @@ impl Caller {
     }
 
     /// What the loop is to do after a look at the signals, which raised this or nothing.
-    pub(super) fn heard(&self, looked: PyResult<()>) -> Heard {
+    pub(super) fn heard(&self, looked: PyResult<()>) -> ShutdownRequest {
         if let Err(error) = looked {
             self.note(error);
         }
         let count = self.noted_count();
-        if self.told_count.replace(count) == count { Heard::Nothing } else { Heard::Leave }
+        if self.told_count.replace(count) == count {
+            ShutdownRequest::None
+        } else {
+            ShutdownRequest::Exit
+        }
     }
 
     /// Whether something was noted that the loop was not told of.

@@ -14,10 +14,10 @@ use std::ffi::CStr;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
 
-use super::app::BootFailure;
-use super::failure::traceback;
 use super::forked::alone;
+use super::traceback::traceback;
 use crate::shared::log::{Level, Log};
+use crate::worker_init::BootFailure;
 
 /// Imports the URLconf and all that it includes.
 ///

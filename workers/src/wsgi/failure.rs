@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyBrokenPipeError, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use super::caller::Caller;
 use super::errors::ErrorText;
 use super::forked;
 use super::hooks::HookFailure;
-use super::start_response::type_name;
+use super::traceback::{formatted, traceback, untold};
 use crate::application::AppError;
 use crate::process::fork_guard;
 use crate::shared::log::{Level, Log, Value};
@@ -204,26 +203,4 @@ impl Reporter {
 /// Whether an exception is the one that `write()` raises when the client is gone.
 pub(super) fn is_broken_pipe(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyBrokenPipeError>(py)
-}
-
-/// The traceback as Python prints it.
-pub(super) fn traceback(py: Python<'_>, error: &PyErr) -> String {
-    formatted(py, error).unwrap_or_else(|_| untold(py, error))
-}
-
-/// Formatting runs code of the application's, which may fail in its turn (out of memory, a broken import
-/// system).
-fn formatted(py: Python<'_>, error: &PyErr) -> PyResult<String> {
-    // Three arguments: before Python 3.12 the value alone does not know its traceback yet.
-    let triple = (error.get_type(py), error.value(py), error.traceback(py));
-    let lines = py.import("traceback")?.call_method1("format_exception", triple)?;
-    let text = PyString::new(py, "").call_method1("join", (lines,))?;
-    Ok(text.cast_into::<PyString>()?.to_string_lossy().into_owned())
-}
-
-/// The type is named all the same, and the message where it has one.
-fn untold(py: Python<'_>, error: &PyErr) -> String {
-    let message = error.value(py).str().map(|text| text.to_string_lossy().into_owned());
-    let message = message.map_or(String::new(), |text| format!("{text} "));
-    format!("{}: {message}(its traceback cannot be shown)", type_name(error.value(py)))
 }

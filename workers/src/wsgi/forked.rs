@@ -10,7 +10,8 @@ use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
-use super::finalize;
+use super::streams::flush_output;
+use super::threads;
 use crate::process::fork_guard;
 
 /// The status of a program that an exception has ended.
@@ -35,8 +36,8 @@ pub(super) fn alone<T>(py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> Py
 pub(super) fn leave(py: Python<'_>, error: Option<&PyErr>) -> ! {
     let status = error.map_or(0, |error| exit_status(py, error));
     // The status is what counts: whatever fails from here on has nobody to hear of it.
-    let _ = finalize::join_threads(py, |_| {});
-    let _ = finalize::flush_output(py);
+    let _ = alone(py, || threads::join(py, |_| {}));
+    let _ = flush_output(py);
     fork_guard::leave_with(status)
 }
 

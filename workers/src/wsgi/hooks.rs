@@ -6,8 +6,8 @@
 
 use pyo3::prelude::*;
 
-use super::failure::traceback;
 use super::forked::alone;
+use super::traceback::traceback;
 use crate::settings::{HookName, Hooks, Moment};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::{Level, Log, Value};

@@ -15,10 +15,10 @@
 //! | `start_response` | `start_response`, `write`, and the head they make |
 //! | `context` | whose context variables the application finds |
 //! | `reply` | iterables, their items and their `close()` |
-//! | `finalize` | threads, exit handlers and output at the end of a worker |
+//! | `finalize`, `threads`, `streams` | threads, exit handlers and output at the end of a worker |
 //! | `forked` | a child that the application forked and that comes back |
 //! | `hooks` | functions of the application's that are called beside it |
-//! | `failure` | what went wrong, and how the log names it |
+//! | `failure`, `traceback` | what went wrong, and how the log names it |
 //! | `unreadable` | which directories a boot that failed cannot read |
 //! | `stacks` | the stacks of all threads, where SIGUSR2 asks for them |
 //! | `caller` | the program around a server without a supervisor, and its signal handlers |
@@ -43,6 +43,9 @@ mod reply;
 mod request_id;
 mod stacks;
 mod start_response;
+mod streams;
+mod threads;
+mod traceback;
 mod unreadable;
 
 use std::rc::Rc;
@@ -51,17 +54,17 @@ use std::sync::Arc;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-pub use app::BootFailure;
+pub use app::ApplicationSource;
 pub use caller::Caller;
 pub use hooks::{GenerationArgument, WorkerArgument};
 pub use reply::{Body, Chunk};
 
-use crate::application::{AppError, Application, Content, Heard, Outlet, Reply, Request};
+use crate::application::{AppError, Application, Content, Outlet, Reply, Request, ShutdownRequest};
 use crate::http::ResponseHead;
 use crate::settings::{AppSpec, Hooks, Settings};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::Log;
-use crate::worker_init::WorkerExit;
+use crate::worker_init::BootFailure;
 use context::Context;
 use environ::Environs;
 use errors::{ErrorStream, ErrorText};
@@ -89,9 +92,6 @@ pub struct Bridge {
     head: ResponseHead,
 }
 
-/// An application that was loaded before the processes that serve it were forked.
-pub struct Loaded(Py<PyAny>);
-
 /// From now on SIGUSR2 shows the Python stacks of this process, which is no worker's. Before the first
 /// line of the application's, so that one which hangs can be looked into.
 pub fn show_stacks(log: &Log) {
@@ -108,9 +108,7 @@ pub fn start_generation(spec: &AppSpec, generation: Generation) -> Result<(), Bo
         app::prepare(py, spec)?;
         hooks::on_start(py, &spec.hooks, generation)?;
         let ended = finalize::finalize(py, |_| {});
-        ended.map_err(|error| {
-            BootFailure::not_booted(py, "An exit handler of --on-start failed.", &error)
-        })
+        ended.map_err(|error| app::not_booted(py, "An exit handler of --on-start failed.", &error))
     })
 }
 
@@ -123,63 +121,49 @@ pub fn find_hooks(hooks: &Hooks) -> Result<(), BootFailure> {
 
 impl From<HookFailure> for BootFailure {
     fn from(failure: HookFailure) -> Self {
-        Self { exit: WorkerExit::NotBooted, report: failure.report() }
+        Self::not_booted(failure.report())
     }
 }
 
-impl Loaded {
-    /// Loads it into this process, a zygote: import, factory and all, behind the hooks of `--on-start`. Exit
-    /// handlers that it registers are never run here, but at the end of each worker, as if that had
-    /// imported it.
-    ///
-    /// Errors: as [`Bridge::boot`].
-    pub fn load(spec: &AppSpec, generation: Generation) -> Result<Self, BootFailure> {
-        Python::attach(|py| {
-            app::prepare(py, spec)?;
-            hooks::on_start(py, &spec.hooks, generation)?;
-            Self::freeze(py, app::load(py, spec)?)
-        })
-    }
-
-    /// Takes one that was there before this process, or what that makes, if it is a factory.
-    ///
-    /// Errors: as [`Bridge::boot`].
-    pub fn adopt(
-        inherited: &Py<PyAny>,
-        spec: &AppSpec,
-        generation: Generation,
-    ) -> Result<Self, BootFailure> {
-        Python::attach(|py| {
-            app::prepare(py, spec)?;
-            hooks::on_start(py, &spec.hooks, generation)?;
-            Self::freeze(py, app::adopt(py, spec, inherited.bind(py))?)
-        })
-    }
-
-    /// Calls the hooks of `--pre-fork`: this zygote is about to fork a worker, whatever comes of them.
-    pub fn before_fork(&self, hooks: &Hooks, slot: SlotId, generation: Generation, log: &Log) {
-        Python::attach(|py| {
-            if let Err(failure) = WorkerHooks::new(hooks, slot, generation).pre_fork(py) {
-                failure.tell(log);
-            }
-        });
-    }
-
-    fn freeze(py: Python<'_>, application: Bound<'_, PyAny>) -> Result<Self, BootFailure> {
+/// Loads the application into this process, a zygote, after the hooks of `--on-start`. Exit handlers that
+/// the application registers never run here: each worker runs them at its own end, as if it had imported
+/// the application itself.
+///
+/// Errors: as [`Bridge::boot`].
+pub fn preload(
+    source: &ApplicationSource,
+    spec: &AppSpec,
+    generation: Generation,
+) -> Result<ApplicationSource, BootFailure> {
+    Python::attach(|py| {
+        app::prepare(py, spec)?;
+        hooks::on_start(py, &spec.hooks, generation)?;
+        let application = app::load(py, source, spec)?;
         django::close_connections(py);
-        app::freeze(py).map_err(|error| {
-            BootFailure::not_booted(py, "Cannot get ready to fork workers.", &error)
-        })?;
-        Ok(Self(application.unbind()))
-    }
+        app::freeze(py)
+            .map_err(|error| app::not_booted(py, "Cannot prepare to fork workers.", &error))?;
+        Ok(ApplicationSource::Zygote(application.unbind()))
+    })
+}
+
+/// Calls the hooks of `--pre-fork` in a zygote that is about to fork a worker. Their failure is logged and
+/// does not keep the worker from being forked.
+pub fn before_fork(hooks: &Hooks, slot: SlotId, generation: Generation, log: &Log) {
+    Python::attach(|py| {
+        if let Err(failure) = WorkerHooks::new(hooks, slot, generation).pre_fork(py) {
+            failure.tell(log);
+        }
+    });
 }
 
 impl Bridge {
-    /// Loads the application into this process, which must be a worker's: the code is imported here
-    /// and nowhere before. SIGUSR2 shows Python's stacks from then on.
+    /// Gets the application into this process, which must be a worker's. The code of the application runs
+    /// here and nowhere before, except in the zygote that loaded it. SIGUSR2 shows Python's stacks from
+    /// then on.
     ///
     /// Errors: [`BootFailure`], with the report for the supervisor's log.
     pub fn boot(
+        source: &ApplicationSource,
         spec: &AppSpec,
         settings: &Settings,
         slot: SlotId,
@@ -188,71 +172,26 @@ impl Bridge {
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
             let stacks = Stacks::offer(py, &log);
-            app::prepare(py, spec)?;
             let hooks = WorkerHooks::new(&spec.hooks, slot, generation);
-            hooks.post_fork(py)?;
-            let application = app::load(py, spec)?.unbind();
-            stacks.insist(py, &log);
-            Self::of_worker(py, application, settings, (slot, generation), log, hooks)
+            let application = match source {
+                // The zygote has prepared this process, and imported what could replace the handler.
+                ApplicationSource::Zygote(application) => {
+                    hooks.post_fork(py)?;
+                    application.clone_ref(py)
+                }
+                ApplicationSource::Path | ApplicationSource::Object(_) => {
+                    app::prepare(py, spec)?;
+                    hooks.post_fork(py)?;
+                    let application = app::load(py, source, spec)?.unbind();
+                    stacks.insist(py, &log);
+                    application
+                }
+            };
+            match Self::around(py, application, settings, (slot, generation), log, None) {
+                Ok(bridge) => Ok(Self { hooks, ..bridge }),
+                Err(error) => Err(app::not_booted(py, "Cannot set up WSGI.", &error)),
+            }
         })
-    }
-
-    /// Around an application that this process, which must be a worker's, was forked with; or around what
-    /// it makes, if it is a factory.
-    ///
-    /// Errors: as [`Bridge::boot`].
-    pub fn boot_inherited(
-        inherited: &Py<PyAny>,
-        spec: &AppSpec,
-        settings: &Settings,
-        slot: SlotId,
-        generation: Generation,
-        log: Log,
-    ) -> Result<Self, BootFailure> {
-        Python::attach(|py| {
-            let stacks = Stacks::offer(py, &log);
-            app::prepare(py, spec)?;
-            let hooks = WorkerHooks::new(&spec.hooks, slot, generation);
-            hooks.post_fork(py)?;
-            let application = app::adopt(py, spec, inherited.bind(py))?.unbind();
-            stacks.insist(py, &log);
-            Self::of_worker(py, application, settings, (slot, generation), log, hooks)
-        })
-    }
-
-    /// Around an application that was loaded in the zygote which has forked this process, a worker's.
-    ///
-    /// Errors: as [`Bridge::boot`].
-    pub fn boot_loaded(
-        Loaded(application): &Loaded,
-        hooks: &Hooks,
-        settings: &Settings,
-        slot: SlotId,
-        generation: Generation,
-        log: Log,
-    ) -> Result<Self, BootFailure> {
-        Python::attach(|py| {
-            // What the import put in that place is the zygote's.
-            Stacks::offer(py, &log);
-            let hooks = WorkerHooks::new(hooks, slot, generation);
-            hooks.post_fork(py)?;
-            let application = application.clone_ref(py);
-            Self::of_worker(py, application, settings, (slot, generation), log, hooks)
-        })
-    }
-
-    fn of_worker(
-        py: Python<'_>,
-        application: Py<PyAny>,
-        settings: &Settings,
-        identity: (SlotId, Generation),
-        log: Log,
-        hooks: WorkerHooks,
-    ) -> Result<Self, BootFailure> {
-        match Self::around(py, application, settings, identity, log, None) {
-            Ok(bridge) => Ok(Self { hooks, ..bridge }),
-            Err(error) => Err(BootFailure::not_booted(py, "Cannot set up WSGI.", &error)),
-        }
     }
 
     /// Around an application that the program has which this process belongs to. Nothing of the
@@ -401,7 +340,7 @@ impl Application for Bridge {
         Python::attach(|py| self.hooks.ready(py)).map_err(|failure| failure.report())
     }
 
-    fn is_signalled(&self) -> bool {
+    fn has_shutdown_request(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.has_news())
     }
 
@@ -415,7 +354,7 @@ impl Application for Bridge {
         self.reporter.take_kept() + &caught.unwrap_or_default()
     }
 
-    fn signalled(&mut self) -> Heard {
+    fn run_signal_handlers(&mut self) -> ShutdownRequest {
         Python::attach(|py| {
             let raised = py.check_signals();
             if let Some(caller) = &self.caller {
@@ -426,7 +365,7 @@ impl Application for Bridge {
             if let Err(error) = raised {
                 self.reporter.signal_failed(py, &error);
             }
-            Heard::Nothing
+            ShutdownRequest::None
         })
     }
 }

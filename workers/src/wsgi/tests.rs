@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::*;
 use crate::application::RequestBody;
-use crate::event_loop::readiness_check::{self, Refusal};
+use crate::event_loop::readiness_check::{self, ReadinessFailure};
 use crate::wsgi::tests::harness::{App, run};
 
 const HELLO: &str = "def app(environ, start_response):
@@ -98,10 +98,10 @@ def app(environ, start_response):
     let (settings, local) = (Settings::default(), app.conn.local.clone());
     let mut rehearse = |path| {
         let now = std::time::Instant::now();
-        readiness_check::rehearse(&mut app.bridge, &settings, path, local.clone(), now)
+        readiness_check::run(&mut app.bridge, &settings, path, local.clone(), now)
     };
     assert_eq!(rehearse("/health?a=1"), Ok(()));
-    assert_eq!(rehearse("/raise"), Err(Refusal::Failed(AppError::Raised)));
+    assert_eq!(rehearse("/raise"), Err(ReadinessFailure::Failed(AppError::Raised)));
     assert_eq!(
         app.value("seen"),
         "['GET', '/health', 'a=1', '', '192.0.2.1', '8000', 'localhost', 'arctos-reload-check']"

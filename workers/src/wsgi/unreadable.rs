@@ -10,8 +10,8 @@ use nix::unistd::{AccessFlags, Uid, access};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::app::BootFailure;
 use crate::settings::AppSpec;
+use crate::worker_init::BootFailure;
 
 /// Adds to the report which directories of the application's or of Python's cannot be read, if any.
 pub(super) fn explain(py: Python<'_>, spec: &AppSpec, mut failure: BootFailure) -> BootFailure {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_request_that_is_late_gets_a_408() {
+fn a_late_request_gets_a_408() {
     let mut bench = Bench::new(vec![]);
     bench.packet(b"GET / HT").expires(Timer::Head);
     assert_eq!(bench.counts(), "AS RA CD RX");
@@ -11,7 +11,7 @@ fn a_request_that_is_late_gets_a_408() {
 }
 
 #[test]
-fn a_body_is_late_when_it_is_slower_than_the_least_rate() {
+fn a_body_slower_than_the_minimum_rate_is_late() {
     let mut bench = Bench::new(vec![]);
     bench.settings.timeouts.body_rate_bytes = 4;
     bench.packet(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90\r\n\r\nabcd");
@@ -23,7 +23,7 @@ fn a_body_is_late_when_it_is_slower_than_the_least_rate() {
 }
 
 #[test]
-fn a_body_is_held_to_its_rate_for_the_time_in_which_the_loop_looked() {
+fn a_body_needs_its_rate_only_while_the_loop_watches() {
     let mut bench = Bench::new(vec![]);
     bench.settings.timeouts.body_rate_bytes = 8;
     let window = bench.settings.timeouts.body;
@@ -36,7 +36,7 @@ fn a_body_is_held_to_its_rate_for_the_time_in_which_the_loop_looked() {
 }
 
 #[test]
-fn a_deadline_never_cuts_a_100_that_is_half_sent() {
+fn a_deadline_never_truncates_a_half_sent_100() {
     const HEAD: &[u8] =
         b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
     for sent in [0, 5] {
@@ -51,7 +51,7 @@ fn a_deadline_never_cuts_a_100_that_is_half_sent() {
 }
 
 #[test]
-fn an_idle_connection_ends_without_a_word() {
+fn an_idle_connection_is_closed_without_a_response() {
     let mut bench = Bench::new(vec![]);
     bench.expires(Timer::KeepAlive);
     assert_eq!(bench.counts(), "AS CD RX");

@@ -1,4 +1,4 @@
-//! What a peer may still send after its last answer.
+//! How much a peer may still send after its last response.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn lingering_ends_when_the_peer_sends_too_much() {
     assert!(bench.is_closed.is_some());
 }
 
-/// A connection whose request with such a body has been refused.
+/// A connection that has refused a request with this body.
 fn refused_body(head: &str) -> Bench {
     let mut bench = Bench::new(vec![]);
     bench.settings.limits.body_bytes = 10;
@@ -29,12 +29,12 @@ fn a_body_that_is_declared_too_large_may_be_sent_whole() {
     bench.packet(&[b'x'; LINGER_BYTES as usize]);
     assert_eq!(bench.is_closed, None);
     bench.packet(b"x");
-    assert!(bench.is_closed.is_some(), "nobody may send for ever");
+    assert!(bench.is_closed.is_some(), "there is a limit");
 }
 
-/// With a limit of 64 MB or more, each declared body that is refused is such a one.
+/// With a limit of 64 MB or more, this applies to every declared body that is refused.
 #[test]
-fn a_body_that_is_declared_above_all_bounds_may_be_sent_on_up_to_them() {
+fn a_body_declared_above_all_limits_may_be_sent_up_to_them() {
     for (limit, head) in [
         (10, format!("Content-Length: {}", u64::MAX)),
         (DISCARD_BYTES, format!("Content-Length: {}", DISCARD_BYTES + 1)),
@@ -50,12 +50,12 @@ fn a_body_that_is_declared_above_all_bounds_may_be_sent_on_up_to_them() {
         }
         assert_eq!(bench.is_closed, None, "{head}");
         bench.packet(b"x");
-        assert!(bench.is_closed.is_some(), "nobody may send for ever");
+        assert!(bench.is_closed.is_some(), "there is a limit");
     }
 }
 
 #[test]
-fn a_chunked_body_that_grows_too_large_may_be_sent_on_up_to_a_bound() {
+fn a_chunked_body_that_grows_too_large_may_be_sent_up_to_a_limit() {
     let mut bench = refused_body("Transfer-Encoding: chunked");
     bench.packet(b"b\r\n");
     assert!(bench.text().starts_with("HTTP/1.1 413 "), "{}", bench.text());
@@ -69,7 +69,7 @@ fn a_chunked_body_that_grows_too_large_may_be_sent_on_up_to_a_bound() {
 }
 
 #[test]
-fn lingering_ends_when_its_time_is_over_though_the_peer_sends() {
+fn lingering_ends_at_its_deadline_though_the_peer_sends() {
     for timer in [Timer::Linger, Timer::LingerTotal] {
         let mut bench = refused_body("Content-Length: 1000000");
         bench.packet(&[b'x'; 1000]).expires(timer);

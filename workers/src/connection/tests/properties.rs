@@ -1,5 +1,5 @@
-//! Whatever happens to many connections that count in one counters, and in whatever order: the counts add
-//! up whenever nobody is in the middle of a step.
+//! Many connections share one set of counters. Whatever happens to them, and in whatever order, the counts add up
+//! whenever no connection is in the middle of a step.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -22,17 +22,17 @@ const REQUESTS: &[&[u8]] = &[
     b"\x16\x03\x01\x00\xa5",
 ];
 
-/// What the application makes of a request.
+/// What the application does with a request.
 #[derive(Clone, Debug)]
 enum Answer {
     /// One item, whose length is known.
     Whole(usize),
     /// Items one by one, and then an end or a failure.
     Items { promised: Option<&'static str>, lengths: Vec<usize>, end: End },
-    /// `write()` of so much, then an end or a failure.
+    /// `write()` of this many bytes, then an end or a failure.
     Written { bytes: usize, end: End },
-    /// A file of this length, of which so much is there.
-    File { length: u64, there: u64 },
+    /// A file of this length, of which only a part exists.
+    File { length: u64, existing: u64 },
     /// It raises.
     Raises,
 }
@@ -45,30 +45,30 @@ enum End {
     ClientGone,
 }
 
-/// What befalls a connection.
+/// What happens to a connection.
 #[derive(Clone, Debug)]
-enum Happening {
-    /// So many bytes of its requests come.
+enum Event {
+    /// This many bytes of its requests arrive.
     Bytes(usize),
-    /// The peer shuts its sending direction.
+    /// The peer shuts down its sending direction.
     Eof,
     ReadError,
-    /// The socket takes so much more.
+    /// The socket takes this many more bytes.
     Room(usize),
-    /// From now on each write fails.
+    /// From now on every write fails.
     WriteErrors,
-    /// The peer is known to be gone when the application is to be called.
+    /// The peer is known to have left when the application is about to be called.
     HangsUp,
-    /// The disk takes no body any more.
+    /// The disk is full from now on.
     DiskIsFull,
     Expires(Timer),
     GivenUp,
 }
 
 /// One connection and its peer, without a socket.
-struct Line {
+struct Peer {
     conn: Connection<Vec<u8>>,
-    /// What the peer has still to send.
+    /// What the peer will still send.
     unsent: Vec<u8>,
     pending: Vec<u8>,
     answers: Vec<Answer>,
@@ -81,15 +81,15 @@ struct Line {
     disk_is_full: bool,
 }
 
-/// What all connections share.
-struct Shop {
+/// Everything that the connections share.
+struct Shared {
     settings: Settings,
     date: HttpDate,
     entry: &'static WorkerEntry,
     persistence: Persistence,
 }
 
-impl Shop {
+impl Shared {
     fn new() -> Self {
         let mut settings = Settings::default();
         settings.limits.requests_per_connection = 4;
@@ -108,12 +108,12 @@ impl Shop {
     }
 }
 
-impl Line {
-    fn open(unsent: Vec<u8>, answers: Vec<Answer>, room: usize, shop: &Shop) -> Self {
+impl Peer {
+    fn open(unsent: Vec<u8>, answers: Vec<Answer>, room: usize, shared: &Shared) -> Self {
         let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
         let (peer, local) = (address.clone(), address);
-        // Outside the machine: the door counts it.
-        shop.entry.counters.inc(Counter::ConnAcceptSuccess);
+        // Not the state machine but the acceptor counts it.
+        shared.entry.counters.inc(Counter::ConnAcceptSuccess);
         let info = ConnInfo { peer, local, listener: 0, accepted: Instant::now(), served: 0 };
         Self {
             conn: Connection::new(info),
@@ -130,29 +130,29 @@ impl Line {
         }
     }
 
-    fn befalls(&mut self, happening: &Happening, shop: &Shop) {
-        match happening {
-            Happening::Bytes(count) if self.reads() => {
+    fn handle(&mut self, event: &Event, shared: &Shared) {
+        match event {
+            Event::Bytes(count) if self.reads() => {
                 let count = (*count).min(self.unsent.len());
                 self.pending.extend(self.unsent.drain(..count));
                 if count > 0 {
                     self.conn.received();
                 }
             }
-            Happening::Eof if self.reads() => self.conn.ended(&shop.entry.counters),
-            Happening::ReadError if self.reads() => self.conn.failed(&shop.entry.counters),
-            Happening::Bytes(_) | Happening::Eof | Happening::ReadError => {}
-            Happening::Room(count) => self.room += count,
-            Happening::WriteErrors => self.writes_fail = true,
-            Happening::HangsUp => self.hung_up = true,
-            Happening::DiskIsFull => self.disk_is_full = true,
-            Happening::Expires(expiry) => self.conn.expire(*expiry, &self.pending, &shop.rules()),
-            Happening::GivenUp => self.conn.give_up(&shop.entry.counters),
+            Event::Eof if self.reads() => self.conn.ended(&shared.entry.counters),
+            Event::ReadError if self.reads() => self.conn.failed(&shared.entry.counters),
+            Event::Bytes(_) | Event::Eof | Event::ReadError => {}
+            Event::Room(count) => self.room += count,
+            Event::WriteErrors => self.writes_fail = true,
+            Event::HangsUp => self.hung_up = true,
+            Event::DiskIsFull => self.disk_is_full = true,
+            Event::Expires(timer) => self.conn.expire(*timer, &self.pending, &shared.rules()),
+            Event::GivenUp => self.conn.give_up(&shared.entry.counters),
         }
-        self.turn(shop);
+        self.turn(shared);
     }
 
-    /// Whether the shell reads in this state; it never does while a response waits for room.
+    /// Whether the shell reads in this state. It never does while a response waits for room.
     fn reads(&self) -> bool {
         match self.conn.state {
             State::Idle | State::Head(_) | State::Body(_) | State::Lingering(_) => {
@@ -162,18 +162,18 @@ impl Line {
         }
     }
 
-    /// As `drive` does it, until it would wait.
-    fn turn(&mut self, shop: &Shop) {
-        let rules = shop.rules();
+    /// Takes steps until it has to wait, as `drive` does.
+    fn turn(&mut self, shared: &Shared) {
+        let rules = shared.rules();
         let counters = rules.counters;
         let mut head = Head::new();
         for _ in 0..10_000 {
             let mut input = Cursor::new(&self.pending);
             let step = self.conn.step(&mut input, &mut head, &rules);
             let taken = input.taken();
-            let mut is_resting = false;
+            let mut is_waiting = false;
             match step {
-                Step::Read | Step::Close(_) => is_resting = true,
+                Step::Read | Step::Close(_) => is_waiting = true,
                 Step::Store(_) => {
                     if self.disk_is_full {
                         self.conn.refuse(RefusalReason::DiskFull, &rules);
@@ -190,21 +190,13 @@ impl Line {
                     }
                 }
                 Step::Refused(_) => {}
-                Step::Pull => match (self.items.pop(), self.end) {
-                    (Some(length), _) => match self.conn.push_item(vec![b'i'; length]) {
-                        ItemFate::Queued => {}
-                        ItemFate::Overlong | ItemFate::Unwanted => self.conn.end_items(),
-                    },
-                    (None, End::Tidy) => self.conn.end_items(),
-                    (None, End::Fails) => self.conn.fail(&rules),
-                    (None, End::ClientGone) => self.conn.failed(counters),
-                },
+                Step::Pull => self.pull(&rules),
                 Step::Write { parts, .. } => {
                     let count = parts.concat().len().min(self.room);
                     if self.writes_fail {
                         self.conn.failed(counters);
                     } else if count == 0 {
-                        is_resting = true;
+                        is_waiting = true;
                     } else {
                         self.room -= count;
                         self.conn.wrote(count, counters);
@@ -215,9 +207,9 @@ impl Line {
                     if self.writes_fail {
                         self.conn.failed(counters);
                     } else if self.file_left == 0 {
-                        self.conn.fail(&rules); // It was cut short under us.
+                        self.conn.fail(&rules); // The file was truncated.
                     } else if count == 0 {
-                        is_resting = true;
+                        is_waiting = true;
                     } else {
                         let count = count.min(self.file_left);
                         self.room -= count as usize;
@@ -229,11 +221,23 @@ impl Line {
                 Step::ShutWrite => self.conn.write_shut(),
             }
             self.pending.drain(..taken);
-            if is_resting {
+            if is_waiting {
                 return;
             }
         }
-        panic!("the machine does not come to rest");
+        panic!("the state machine never waits");
+    }
+
+    fn pull(&mut self, rules: &Rules<'_>) {
+        match (self.items.pop(), self.end) {
+            (Some(length), _) => match self.conn.push_item(vec![b'i'; length]) {
+                ItemFate::Queued => {}
+                ItemFate::Overlong | ItemFate::Unwanted => self.conn.end_items(),
+            },
+            (None, End::Tidy) => self.conn.end_items(),
+            (None, End::Fails) => self.conn.fail(rules),
+            (None, End::ClientGone) => self.conn.failed(rules.counters),
+        }
     }
 
     fn answer(&mut self, rules: &Rules<'_>) {
@@ -265,29 +269,29 @@ impl Line {
                     End::ClientGone => self.conn.failed(rules.counters),
                 }
             }
-            Answer::File { length, there } => {
+            Answer::File { length, existing } => {
                 self.conn.begin_reply(&head, Some(length), rules);
-                self.file_left = there;
+                self.file_left = existing;
                 self.conn.push_file(0, length);
             }
             Answer::Raises => self.conn.fail(rules),
         }
     }
 
-    /// Whether its end has not been counted: what lingers was closed when the lingering began.
+    /// Whether the end of the connection was not counted yet. Lingering was counted when it began.
     fn is_open(&self) -> bool {
         !matches!(self.conn.state, State::Lingering(_) | State::Closed(_))
     }
 }
 
 /// The invariants of the 15 counters.
-fn assert_sums(shop: &Shop, lines: &[Line]) {
+fn assert_sums(shared: &Shared, peers: &[Peer]) {
     use Counter as C;
-    let counters = &shop.entry.counters;
+    let counters = &shared.entry.counters;
     let sum = |of: &[C]| of.iter().map(|&counter| counters.get(counter)).sum::<u64>();
-    let count = |is_so: fn(&Line) -> bool| lines.iter().filter(|line| is_so(line)).count() as u64;
-    let open = count(Line::is_open);
-    let in_progress = count(|line| line.conn.is_replying());
+    let count = |is_so: fn(&Peer) -> bool| peers.iter().filter(|peer| is_so(peer)).count() as u64;
+    let open = count(Peer::is_open);
+    let in_progress = count(|peer| peer.conn.is_replying());
     let closed = sum(&[C::RespConnClose, C::RespAborted, C::ReqAborted]);
     assert_eq!(sum(&[C::ConnAcceptSuccess]), closed + open, "AS = SC + SX + RX + open");
     assert_eq!(counters.unclosed(), open, "conn.open");
@@ -313,27 +317,27 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         (promised, vec(1..20_usize, 0..4), any_end())
             .prop_map(|(promised, lengths, end)| Answer::Items { promised, lengths, end }),
         (0..40_usize, any_end()).prop_map(|(bytes, end)| Answer::Written { bytes, end }),
-        (0..40_u64, 0..60_u64).prop_map(|(length, there)| Answer::File { length, there }),
+        (0..40_u64, 0..60_u64).prop_map(|(length, existing)| Answer::File { length, existing }),
         Just(Answer::Raises),
     ]
 }
 
-fn any_happening() -> impl Strategy<Value = Happening> {
+fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        12 => (1..80_usize).prop_map(Happening::Bytes),
-        6 => (1..400_usize).prop_map(Happening::Room),
-        1 => Just(Happening::Eof),
-        1 => Just(Happening::ReadError),
-        1 => Just(Happening::WriteErrors),
-        1 => Just(Happening::HangsUp),
-        1 => Just(Happening::DiskIsFull),
-        2 => select(Timer::ALL.to_vec()).prop_map(Happening::Expires),
-        1 => Just(Happening::GivenUp),
+        12 => (1..80_usize).prop_map(Event::Bytes),
+        6 => (1..400_usize).prop_map(Event::Room),
+        1 => Just(Event::Eof),
+        1 => Just(Event::ReadError),
+        1 => Just(Event::WriteErrors),
+        1 => Just(Event::HangsUp),
+        1 => Just(Event::DiskIsFull),
+        2 => select(Timer::ALL.to_vec()).prop_map(Event::Expires),
+        1 => Just(Event::GivenUp),
     ]
 }
 
-/// Requests of one connection, what they are answered, and the room in its socket at first.
-fn any_talk() -> impl Strategy<Value = (Vec<u8>, Vec<Answer>, usize)> {
+/// The requests of one connection, their answers, and the room in its socket at first.
+fn any_exchange() -> impl Strategy<Value = (Vec<u8>, Vec<Answer>, usize)> {
     let requests = vec(select(REQUESTS), 1..6).prop_map(|requests| requests.concat());
     let room = select(vec![0, 10, 300, 1_000_000]);
     (requests, vec(any_answer(), 0..6), room)
@@ -342,32 +346,32 @@ fn any_talk() -> impl Strategy<Value = (Vec<u8>, Vec<Answer>, usize)> {
 proptest! {
     #[test]
     fn the_counts_of_many_connections_add_up_whatever_happens(
-        talks in vec(any_talk(), 1..10),
-        happenings in vec((any::<proptest::sample::Index>(), any_happening()), 0..150),
+        exchanges in vec(any_exchange(), 1..10),
+        events in vec((any::<proptest::sample::Index>(), any_event()), 0..150),
         drains_after in 0..300_usize,
     ) {
-        let mut shop = Shop::new();
-        let mut lines = Vec::new();
-        for (requests, answers, room) in talks {
-            lines.push(Line::open(requests, answers, room, &shop));
-            assert_sums(&shop, &lines);
+        let mut shared = Shared::new();
+        let mut peers = Vec::new();
+        for (requests, answers, room) in exchanges {
+            peers.push(Peer::open(requests, answers, room, &shared));
+            assert_sums(&shared, &peers);
         }
-        let mut before = Counter::ALL.map(|counter| shop.entry.counters.get(counter));
-        for (at, (which, happening)) in happenings.iter().enumerate() {
+        let mut before = Counter::ALL.map(|counter| shared.entry.counters.get(counter));
+        for (at, (which, event)) in events.iter().enumerate() {
             if at == drains_after {
-                shop.persistence = Persistence::Close;
+                shared.persistence = Persistence::Close;
             }
-            which.get_mut(&mut lines).befalls(happening, &shop);
-            assert_sums(&shop, &lines);
-            let now = Counter::ALL.map(|counter| shop.entry.counters.get(counter));
+            which.get_mut(&mut peers).handle(event, &shared);
+            assert_sums(&shared, &peers);
+            let now = Counter::ALL.map(|counter| shared.entry.counters.get(counter));
             prop_assert!(before.iter().zip(&now).all(|(before, now)| before <= now));
             before = now;
         }
-        for index in 0..lines.len() {
-            lines[index].befalls(&Happening::GivenUp, &shop);
-            prop_assert!(matches!(lines[index].conn.state, State::Closed(_)));
-            assert_sums(&shop, &lines);
+        for index in 0..peers.len() {
+            peers[index].handle(&Event::GivenUp, &shared);
+            prop_assert!(matches!(peers[index].conn.state, State::Closed(_)));
+            assert_sums(&shared, &peers);
         }
-        prop_assert_eq!(shop.entry.counters.unclosed(), 0);
+        prop_assert_eq!(shared.entry.counters.unclosed(), 0);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::refused;
 use crate::connection::Rules;
 use crate::event_loop::access_log::{AccessLog, Losses};
 use crate::event_loop::clock::Clock;
@@ -13,6 +12,10 @@ use crate::settings::Settings;
 use crate::shared::log::throttle::Throttle;
 use crate::shared::log::{Level, Log};
 use crate::shared::scoreboard::{Command, WorkerEntry};
+
+/// Refused requests that one worker logs in each interval: any client can cause as many as it likes.
+const REFUSALS_LOGGED: u32 = 10;
+const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a worker works with: configuration, clock, counters, logs.
 pub struct WorkerContext {
@@ -61,25 +64,25 @@ impl WorkerContext {
             begins_requests: true,
             sequence: 0,
             woke,
-            refusals: Throttle::new(refused::LINES, refused::INTERVAL),
+            refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
             losses: Losses::default(),
             spare: None,
         }
     }
 
-    /// What the supervisor and direct signals want by now.
-    pub fn order(&self) -> Command {
+    /// The current command: that of the supervisor, or of a signal to this worker if it is stricter.
+    pub fn command(&self) -> Command {
         let word = self.entry.command();
-        match signals::asked() {
+        match signals::requested() {
             Signalled::Nothing => word,
             Signalled::Drain => word.max(Command::Drain),
             Signalled::Quick => Command::Quick,
         }
     }
 
-    /// Whether no request is begun any more, also where the loop has not heard of it.
-    pub fn is_told_to_leave(&self) -> bool {
-        !self.begins_requests || self.order() == Command::Quick
+    /// Whether no further request is begun, even if the loop has not polled the command yet.
+    pub fn is_quick_stop(&self) -> bool {
+        !self.begins_requests || self.command() == Command::Quick
     }
 
     /// Calls the application for what is no request of its own, and marks the time as its own: whoever

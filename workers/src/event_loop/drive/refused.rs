@@ -11,10 +11,6 @@ use crate::event_loop::client::Client;
 use crate::shared::log::{Level, Value};
 use crate::shared::socket_name::SocketName;
 
-/// Lines of one worker in each interval: anybody can cause as many as they like.
-pub(super) const LINES: u32 = 10;
-pub(super) const INTERVAL: Duration = Duration::from_secs(60);
-
 /// Writes a line to the log, unless there were many, and one to the access log.
 pub(super) fn note(context: &mut WorkerContext, info: &ConnInfo, refused: &Refused) {
     let line = RequestLine::of(&refused.request);
@@ -77,6 +73,6 @@ pub(super) fn not_stored<B: AppBody>(
     let dir = context.settings.body_temp_dir.display();
     let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
     context.log.line(Level::Error, "request.body_not_stored", &pairs);
-    client.spool = None;
+    client.take_spool();
     if is_full { RefusalReason::DiskFull } else { RefusalReason::NotStored }
 }

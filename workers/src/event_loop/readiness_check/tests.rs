@@ -98,9 +98,9 @@ fn actor(role: Role) -> Actor {
     Actor { role, head: ResponseHead::default(), asked: String::new(), seen: Rc::default() }
 }
 
-fn outcome(app: &mut Actor, path: &str) -> Result<(), Refusal> {
+fn outcome(app: &mut Actor, path: &str) -> Result<(), ReadinessFailure> {
     let local = SocketName::Inet("127.0.0.1:8000".parse().unwrap());
-    rehearse(app, &Settings::default(), path, local, Instant::now())
+    run(app, &Settings::default(), path, local, Instant::now())
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn only_a_status_from_500_on_is_a_refusal() {
     }
     for (status, code) in [(&b"500 Oops"[..], 500), (b"503 Not yet", 503), (b"599 ", 599)] {
         let refusal = outcome(&mut actor(Role::Answers(status)), "/");
-        assert_eq!(refusal, Err(Refusal::Answered(Status(code))));
+        assert_eq!(refusal, Err(ReadinessFailure::Answered(Status(code))));
     }
 }
 
@@ -146,7 +146,7 @@ fn a_stream_is_taken_to_its_end_and_closed_once() {
 #[test]
 fn a_stream_that_breaks_off_is_a_refusal_and_closed_once() {
     let mut app = actor(Role::Streams(Ending::Raises));
-    assert_eq!(outcome(&mut app, "/"), Err(Refusal::Failed(AppError::Raised)));
+    assert_eq!(outcome(&mut app, "/"), Err(ReadinessFailure::Failed(AppError::Raised)));
     assert_eq!(app.seen.closed_count.get(), 1);
 }
 

@@ -20,9 +20,9 @@ fn closed_listeners_stay_closed() {
     let EventLoop { acceptor, poller, context, .. } = &mut event_loop;
     acceptor.close(poller);
     acceptor.pause(poller);
-    assert!(acceptor.are_closed());
-    acceptor.take_a_rest(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, context);
-    assert!(acceptor.are_closed());
+    assert!(acceptor.is_closed());
+    acceptor.back_off(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, context);
+    assert!(acceptor.is_closed());
 }
 
 #[test]
@@ -31,8 +31,8 @@ fn a_rest_is_short_again_once_a_connection_was_accepted() {
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     let rest = |event_loop: &mut EventLoop<'_, App>| {
         let EventLoop { acceptor, poller, context, .. } = event_loop;
-        acceptor.take_a_rest(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, context);
-        let until = acceptor.next_look().unwrap() - context.clock.now();
+        acceptor.back_off(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, context);
+        let until = acceptor.next_deadline().unwrap() - context.clock.now();
         acceptor.open(poller).unwrap();
         until
     };
@@ -41,7 +41,7 @@ fn a_rest_is_short_again_once_a_connection_was_accepted() {
     let _silent = TcpStream::connect(around.address).unwrap();
     await_events(&mut event_loop, 1);
     event_loop.accept(0);
-    assert!(event_loop.acceptor.deferring_to().is_some());
+    assert!(event_loop.acceptor.awaits_bytes_from().is_some());
     assert_eq!(rest(&mut event_loop), first);
 }
 
@@ -49,7 +49,7 @@ fn a_rest_is_short_again_once_a_connection_was_accepted() {
 fn a_connection_that_only_lingers_makes_room_before_one_that_is_kept() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
-    event_loop.most_channels = 2;
+    event_loop.clients.limit = 2;
     let answered = |event_loop: &mut EventLoop<'_, App>, count| {
         while around.entry.counters.get(Counter::RespDone) < count {
             event_loop.turn().unwrap();
@@ -60,10 +60,10 @@ fn a_connection_that_only_lingers_makes_room_before_one_that_is_kept() {
     let mut refused = TcpStream::connect(around.address).unwrap();
     refused.write_all(b"\n\n\n").unwrap();
     answered(&mut event_loop, 2);
-    assert_eq!(event_loop.clients.len(), 2);
+    assert_eq!(event_loop.clients.table.len(), 2);
     let _new = around.asks("/");
     answered(&mut event_loop, 3);
-    assert_eq!(event_loop.clients.len(), 2);
+    assert_eq!(event_loop.clients.table.len(), 2);
     let mut answer = [0; 1024];
     assert!(kept.read(&mut answer).unwrap() > 0);
     kept.set_nonblocking(true).unwrap();

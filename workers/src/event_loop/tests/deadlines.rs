@@ -20,7 +20,7 @@ fn client(event_loop: &mut EventLoop<'_, App>, around: &Surroundings, said: &[u8
     while around.entry.counters.get(Counter::BytesIn) < said.len() as u64 {
         event_loop.turn().unwrap();
     }
-    assert_eq!(event_loop.clients.len(), 1);
+    assert_eq!(event_loop.clients.table.len(), 1);
     client
 }
 
@@ -34,7 +34,7 @@ fn comes(event_loop: &mut EventLoop<'_, App>, mut client: &TcpStream, said: &[u8
 /// What the loop does when it comes back: it judges by the clock, before it has asked the kernel.
 fn is_away(event_loop: &mut EventLoop<'_, App>) {
     event_loop.context.clock.pass(AWAY);
-    event_loop.expire();
+    event_loop.check_deadlines();
 }
 
 fn status(client: &mut TcpStream) -> String {
@@ -68,7 +68,7 @@ fn a_body_that_came_while_the_loop_was_away_is_not_late() {
         let mut client = client(event_loop, around, HEAD);
         // As much as the least rate wants for a whole window of 30 s.
         comes(event_loop, &client, &[b'x'; 20_000]);
-        assert_eq!(event_loop.clients.len(), 1);
+        assert_eq!(event_loop.clients.table.len(), 1);
         comes(event_loop, &client, &[b'x'; 20_000]);
         assert_eq!(status(&mut client), "HTTP/1.1 200");
     });
@@ -122,13 +122,13 @@ fn a_response_that_its_client_reads_while_the_loop_is_away_is_not_given_up() {
         read_bytes += client.read(&mut room).unwrap();
     }
     is_away(&mut event_loop);
-    assert_eq!(event_loop.clients.len(), 1, "it goes on after {read_bytes} bytes");
+    assert_eq!(event_loop.clients.table.len(), 1, "it goes on after {read_bytes} bytes");
     // What the client's kernel still takes is progress, too; that has an end.
-    while event_loop.clients.len() == 1 && read_bytes < TOO_MUCH {
+    while event_loop.clients.table.len() == 1 && read_bytes < TOO_MUCH {
         is_away(&mut event_loop);
         read_bytes += 1 << 20;
     }
-    assert_eq!(event_loop.clients.len(), 0, "nobody has read since");
+    assert_eq!(event_loop.clients.table.len(), 0, "nobody has read since");
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn a_connection_that_waits_for_its_turn_is_not_late() {
     with_loop(|event_loop, around| {
         let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let mut client = client(event_loop, around, &request.repeat(200));
-        assert_eq!(event_loop.waiting.len(), 1, "a turn is 64 requests, and this had two");
+        assert_eq!(event_loop.schedule.yielded.len(), 1, "a turn is 64 requests, and this had two");
         is_away(event_loop);
-        assert_eq!(event_loop.waiting.len(), 1);
-        while !event_loop.waiting.is_empty() {
+        assert_eq!(event_loop.schedule.yielded.len(), 1);
+        while !event_loop.schedule.yielded.is_empty() {
             event_loop.turn().unwrap();
         }
         assert_eq!(around.entry.counters.get(Counter::RespDone), 200);

@@ -46,12 +46,16 @@ impl Application for Ordered {
         wait()
     }
 
-    fn is_signalled(&self) -> bool {
+    fn has_shutdown_request(&self) -> bool {
         self.is_interrupted
     }
 
-    fn signalled(&mut self) -> Heard {
-        if std::mem::take(&mut self.is_interrupted) { Heard::Leave } else { Heard::Nothing }
+    fn run_signal_handlers(&mut self) -> ShutdownRequest {
+        if std::mem::take(&mut self.is_interrupted) {
+            ShutdownRequest::Exit
+        } else {
+            ShutdownRequest::None
+        }
     }
 }
 
@@ -63,8 +67,8 @@ struct Stage {
 }
 
 fn with_clients(order: Order, count: usize, test: impl FnOnce(&mut EventLoop<'_, Ordered>, Stage)) {
-    let (_supervisor, life) = UnixStream::pair().unwrap();
-    let (init, doorbell) = stage::init(life.into());
+    let (_supervisor, control) = UnixStream::pair().unwrap();
+    let (init, doorbell) = stage::init(control.into());
     let (entry, asked) = (init.entry, Rc::new(RefCell::new(Vec::new())));
     let SocketName::Inet(address) = init.listeners[0].name else { panic!("no TCP") };
     let head = ResponseHead::default();
@@ -74,11 +78,11 @@ fn with_clients(order: Order, count: usize, test: impl FnOnce(&mut EventLoop<'_,
     for index in 0..count {
         clients.push(TcpStream::connect(address).unwrap());
         // A silent connection delays the next accept by more than one turn.
-        while event_loop.clients.len() == index {
+        while event_loop.clients.table.len() == index {
             event_loop.turn().unwrap();
         }
     }
-    assert_eq!(event_loop.clients.len(), count);
+    assert_eq!(event_loop.clients.table.len(), count);
     test(&mut event_loop, Stage { clients, asked, doorbell });
 }
 

@@ -90,16 +90,16 @@ impl Application for Streaming {
         wait()
     }
 
-    fn signalled(&mut self) -> Heard {
-        self.seen.note("signalled", self.entry);
-        Heard::Nothing
+    fn run_signal_handlers(&mut self) -> ShutdownRequest {
+        self.seen.note("run_signal_handlers", self.entry);
+        ShutdownRequest::None
     }
 }
 
 /// The loop of such an application, its surroundings, and what it saw.
 fn with_loop(test: impl FnOnce(&mut EventLoop<'_, Streaming>, &Surroundings, &Seen)) {
-    let (supervisor, life) = UnixStream::pair().unwrap();
-    let (init, doorbell) = stage::init(life.into());
+    let (supervisor, control) = UnixStream::pair().unwrap();
+    let (init, doorbell) = stage::init(control.into());
     let (entry, seen) = (init.entry, Seen::default());
     let listener = init.listeners[0].socket.try_clone().unwrap();
     let SocketName::Inet(address) = init.listeners[0].name else { panic!("no TCP") };
@@ -116,13 +116,13 @@ fn each_connection_of_a_batch_is_a_step() {
             .map(|index| {
                 let client = TcpStream::connect(around.address).unwrap();
                 // A silent connection delays the next accept by more than one turn.
-                while event_loop.clients.len() == index {
+                while event_loop.clients.table.len() == index {
                     event_loop.turn().unwrap();
                 }
                 client
             })
             .collect();
-        assert_eq!(event_loop.clients.len(), 8);
+        assert_eq!(event_loop.clients.table.len(), 8);
         for client in &mut clients {
             client.write_all(b"GET / HTTP/1.1\r\n").unwrap();
         }
@@ -145,15 +145,18 @@ fn a_connection_that_has_had_its_turn_is_not_read_from_in_it() {
         event_loop.turn().unwrap();
     }
     // One when its event came, one when those that have had their turn were looked at again.
-    assert_eq!((answered(), event_loop.waiting.len()), (2, 1), "each uses a turn up");
+    assert_eq!((answered(), event_loop.schedule.yielded.len()), (2, 1), "each uses a turn up");
     client.write_all(request).unwrap();
-    let token = event_loop.waiting[0];
-    let socket = event_loop.clients.get(token).unwrap().socket.as_fd();
+    let token = event_loop.schedule.yielded[0];
+    let socket = event_loop.clients.table.get(token).unwrap().socket();
     assert_eq!(poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::NONE), Ok(1));
     event_loop.turn().unwrap();
     assert_eq!(answered(), 3);
-    let client = event_loop.clients.get(token).unwrap();
-    assert!(client.pending.is_empty() && event_loop.waiting.is_empty(), "the fourth was read");
+    let client = event_loop.clients.table.get(token).unwrap();
+    assert!(
+        client.unread().is_empty() && event_loop.schedule.yielded.is_empty(),
+        "the fourth was read"
+    );
     event_loop.turn().unwrap();
     assert_eq!(answered(), 4, "its turn is the next");
 }
@@ -179,10 +182,9 @@ fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time_and_its_r
     with_loop(|event_loop, around, seen| {
         let _client = around.asks("/download");
         let token = event_loop.take_queued(0).unwrap();
-        let client = event_loop.clients.get_mut(token).unwrap();
+        let client = event_loop.clients.table.get_mut(token).unwrap();
         let (entry, seen_too) = (around.entry, seen.clone());
-        client.body = Some(Items { has_more: Cell::new(true), entry, seen: seen_too });
-        client.record = Some(Box::new(Record {
+        let record = Record {
             id: None,
             method: b"GET".as_slice().into(),
             path: b"/download".as_slice().into(),
@@ -190,9 +192,11 @@ fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time_and_its_r
             called: event_loop.context.clock.now(),
             referer: None,
             user_agent: None,
-        }));
+        };
+        let body = Items { has_more: Cell::new(true), entry, seen: seen_too };
+        client.stream(body, || record);
         event_loop.context.clock.pass(MINUTE);
-        client.conn.give_up(&around.entry.counters);
+        client.conn_mut().give_up(&around.entry.counters);
         event_loop.serve(token, false);
         let closed = seen.of("close");
         let expected = Showed {
@@ -211,7 +215,7 @@ fn signal_handlers_of_the_application_have_its_time_and_are_no_request() {
     with_loop(|event_loop, around, seen| {
         around.doorbell.write(1).unwrap();
         event_loop.turn().unwrap();
-        let seen = seen.of("signalled");
+        let seen = seen.of("run_signal_handlers");
         assert!(
             matches!(seen.as_slice(), [Showed { is_call: true, is_request: false, .. }]),
             "{seen:?}"

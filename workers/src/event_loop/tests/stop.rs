@@ -28,8 +28,8 @@ fn late_client(address: SocketAddr) -> TcpStream {
 fn busy_for_long<'a>(app: &'a mut App) -> (EventLoop<'a, App>, Surroundings) {
     let (mut event_loop, around) = Surroundings::of(app, None);
     let since = Instant::now() - Duration::from_secs(60);
-    event_loop.drain(Cause::Command);
-    event_loop.phase = Phase::Draining { since, cause: Cause::Command };
+    event_loop.begin_drain(DrainCause::Command);
+    event_loop.phase = Phase::Draining { since, cause: DrainCause::Command };
     (event_loop, around)
 }
 
@@ -57,9 +57,9 @@ fn a_connection_of_a_closed_queue_that_is_cut_before_it_could_send_again_is_aban
     fd::close_queue(around.listener.as_fd()).unwrap();
     let _client = late_client(around.address);
     assert!(!event_loop.turn().unwrap());
-    around.tell(Command::Quick);
+    around.command(Command::Quick);
     assert!(event_loop.turn().unwrap());
-    assert_eq!(event_loop.leave().abandoned_count, 1);
+    assert_eq!(event_loop.close_clients().abandoned_count, 1);
 }
 
 /// Nothing of what it might have sent was dropped.
@@ -68,7 +68,7 @@ fn a_silent_connection_of_an_open_queue_holds_up_nobody() {
     let mut app = app(2);
     let (mut event_loop, around) = busy_for_long(&mut app);
     let _client = TcpStream::connect(around.address).unwrap();
-    event_loop.follow_orders();
+    event_loop.follow_command();
     assert!(event_loop.is_done(true));
-    assert_eq!(event_loop.leave().abandoned_count, 0);
+    assert_eq!(event_loop.close_clients().abandoned_count, 0);
 }

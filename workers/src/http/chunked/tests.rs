@@ -9,14 +9,14 @@ use crate::http::framing::Framing;
 use crate::http::status::Status;
 use crate::settings::Limits;
 
-/// A body that ended: its bytes, and how many of the input it took.
+/// A complete body: its bytes, and how many bytes of the input it took.
 type Ended = (Vec<u8>, usize);
 
 fn limits() -> Limits {
     Limits { body_bytes: 1000, header_field_bytes: 200, ..Limits::default() }
 }
 
-/// Decodes what comes in the given pieces, as the connection does; `None` is an unfinished body.
+/// Decodes input that arrives in these pieces, as the connection does; `None` is an unfinished body.
 fn decode_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Option<Ended>, BodyError> {
     let mut decoder = BodyDecoder::new(Framing::Chunked, &limits()).unwrap();
     let (mut data, mut total) = (Vec::new(), 0);
@@ -62,12 +62,12 @@ fn chunks_are_joined_up_to_the_last() {
 }
 
 #[test]
-fn what_stands_behind_the_body_is_left() {
+fn bytes_after_the_body_are_not_consumed() {
     assert_eq!(decode(b"1\r\na\r\n0\r\n\r\nGET /"), Ok(Some((b"a".to_vec(), 11))));
 }
 
 #[test]
-fn a_piece_is_the_longest_that_lies_in_one_place() {
+fn a_piece_is_as_long_as_possible_without_a_copy() {
     let mut decoder = BodyDecoder::new(Framing::Chunked, &limits()).unwrap();
     let decoded = decoder.decode(b"5\r\nhello\r\n").unwrap();
     assert_eq!(decoded, Decoded { data: b"hello", consumed: 8, is_end: false });
@@ -76,7 +76,7 @@ fn a_piece_is_the_longest_that_lies_in_one_place() {
 }
 
 #[test]
-fn the_end_is_told_again() {
+fn the_end_is_reported_again() {
     let mut decoder = BodyDecoder::new(Framing::Chunked, &limits()).unwrap();
     assert!(decoder.decode(b"0\r\n\r\n").unwrap().is_end);
     let decoded = decoder.decode(b"GET").unwrap();
@@ -99,7 +99,7 @@ fn a_chunk_without_a_size_is_refused() {
 }
 
 #[test]
-fn a_size_with_anything_behind_it_is_refused() {
+fn a_size_followed_by_anything_else_is_refused() {
     for bad in ["0x5\r\n", "5\n", "5\0", "5,", "5g", "5_0", "5.", "5\u{e9}"] {
         refuses(bad, BodyError::BadSize, 400);
     }
@@ -181,7 +181,7 @@ fn an_extension_that_does_not_follow_the_grammar_is_refused() {
 }
 
 #[test]
-fn an_extension_with_controls_is_refused() {
+fn an_extension_with_control_characters_is_refused() {
     for bad in ["1;a\n", "1;\0", "1;a\u{7f}", "1 \n", "1;a=b\n", "1;a=\"\0", "1;a=\"\\\u{7f}"] {
         refuses(bad, BodyError::BadExtension, 400);
     }
@@ -209,7 +209,7 @@ fn the_extensions_of_a_body_have_at_most_16_kb() {
 }
 
 #[test]
-fn a_body_over_the_limit_is_refused_with_the_size_that_says_so() {
+fn a_body_over_the_limit_is_refused_at_the_chunk_size() {
     let half = format!("1f4\r\n{}\r\n", "x".repeat(500));
     ends(&format!("{half}{half}0\r\n\r\n"), &"x".repeat(1000));
     refuses(&format!("{half}{half}1\r\n"), BodyError::TooLarge, 413);
@@ -217,7 +217,7 @@ fn a_body_over_the_limit_is_refused_with_the_size_that_says_so() {
 }
 
 #[test]
-fn sizes_that_overflow_together_are_too_large_even_without_a_limit() {
+fn sizes_whose_sum_overflows_are_too_large_even_without_a_limit() {
     let limits = Limits { body_bytes: 0, ..Limits::default() };
     let mut decoder = BodyDecoder::new(Framing::Chunked, &limits).unwrap();
     decoder.decode(b"1\r\na").unwrap();
@@ -225,7 +225,7 @@ fn sizes_that_overflow_together_are_too_large_even_without_a_limit() {
 }
 
 #[test]
-fn trailers_are_checked_and_thrown_away() {
+fn trailers_are_checked_and_discarded() {
     ends("1\r\na\r\n0\r\nA: b\r\nContent-Length: 7\r\nX_Y:\r\n\r\n", "a");
     for (trailer, error) in [
         ("A : b\r\n", FieldError::SpaceBeforeColon),
@@ -242,7 +242,7 @@ fn trailers_are_checked_and_thrown_away() {
 }
 
 #[test]
-fn trailers_are_limited_in_bytes_lines_and_length_of_a_line() {
+fn trailers_are_limited_in_bytes_lines_and_line_length() {
     let trailers = |count: usize| format!("0\r\n{}\r\n", "A: b\r\n".repeat(count));
     ends(&trailers(100), "");
     refuses(&trailers(101), BodyError::Trailer(FieldError::TooMany), 431);
@@ -252,15 +252,15 @@ fn trailers_are_limited_in_bytes_lines_and_length_of_a_line() {
     let too_long = BodyError::Trailer(FieldError::LineTooLong);
     refuses(&format!("0\r\nA: {}\r\n", "x".repeat(198)), too_long, 431);
 
-    // 81 lines of 202 bytes are 16362: 22 are left, 2 of them for the empty one.
+    // 81 lines of 202 bytes are 16,362 bytes. 22 are left, 2 of them for the empty line.
     let block = line.repeat(81);
     ends(&format!("0\r\n{block}{}\r\n\r\n", "A: 456789012345678"), "");
     let too_long = BodyError::Trailer(FieldError::SectionTooLong);
     refuses(&format!("0\r\n{block}{}\r\n\r\n", "A: 4567890123456789"), too_long, 431);
 }
 
-/// What follows the quoted string at the start of `text`.
-fn behind_quoted(text: &str) -> Option<&str> {
+/// Returns what follows the quoted string at the start of `text`.
+fn after_quoted(text: &str) -> Option<&str> {
     let mut chars = text.strip_prefix('"')?.chars();
     loop {
         match chars.next()? {
@@ -273,7 +273,7 @@ fn behind_quoted(text: &str) -> Option<&str> {
     }
 }
 
-/// Whether a text without controls is `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )`.
+/// Whether a text without control characters is `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )`.
 fn is_extension(text: &str) -> bool {
     let blank = |text: &str| text.trim_start_matches([' ', '\t']).to_owned();
     let token = |text: &str| {
@@ -287,7 +287,7 @@ fn is_extension(text: &str) -> bool {
         let Some(rest) = name.and_then(|name| token(&name)) else { return false };
         text = rest;
         if let Some(value) = blank(&text).strip_prefix('=').map(blank) {
-            let quoted = || behind_quoted(&value).map(ToOwned::to_owned);
+            let quoted = || after_quoted(&value).map(ToOwned::to_owned);
             let Some(rest) = token(&value).or_else(quoted) else { return false };
             text = rest;
         }
@@ -295,7 +295,7 @@ fn is_extension(text: &str) -> bool {
     true
 }
 
-/// A plain reader of a whole body, without limits of size: lines, found by their CRLF.
+/// A simple decoder of a complete body, without limits: it finds lines by their CRLF.
 fn reference(input: &[u8]) -> Option<Ended> {
     let line = |at: usize| {
         let length = input[at..].windows(2).position(|pair| pair == b"\r\n")?;
@@ -304,14 +304,14 @@ fn reference(input: &[u8]) -> Option<Ended> {
     };
     let (mut data, mut at) = (Vec::new(), 0);
     loop {
-        let (text, behind) = line(at)?;
+        let (text, end) = line(at)?;
         let digits = text.find([';', ' ', '\t']).unwrap_or(text.len());
         let (digits, extension) = text.split_at(digits);
         if digits.starts_with('+') || digits.len() > 16 || !is_extension(extension) {
             return None;
         }
         let size = usize::from_str_radix(digits, 16).ok()?;
-        at = behind;
+        at = end;
         if size == 0 {
             break;
         }
@@ -323,8 +323,8 @@ fn reference(input: &[u8]) -> Option<Ended> {
         at += 2;
     }
     loop {
-        let (text, behind) = line(at)?;
-        at = behind;
+        let (text, end) = line(at)?;
+        at = end;
         if text.is_empty() {
             return Some((data, at));
         }
@@ -397,14 +397,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_changed_body_is_what_a_plain_reader_sees_however_it_comes(
+    fn a_changed_body_is_what_a_plain_reader_sees_at_any_cut(
         input in changed_body(), cut in any::<Index>(),
     ) {
         assert_one_answer(&input, cut.index(input.len() + 1));
     }
 
     #[test]
-    fn pieces_of_bodies_in_any_order_are_what_a_plain_reader_sees_however_they_come(
+    fn shuffled_body_pieces_are_what_a_plain_reader_sees_at_any_cut(
         pieces in vec(select(PIECES), 0..12), cut in any::<Index>(),
     ) {
         let input = pieces.concat();
@@ -412,7 +412,7 @@ proptest! {
     }
 
     #[test]
-    fn an_extension_of_any_marks_is_what_a_plain_reader_sees_however_it_comes(
+    fn any_extension_is_what_a_plain_reader_sees_at_any_cut(
         marks in vec(select(&b"aZ0;;=\"\"\\\\ \t,\r\n"[..]), 0..12), cut in any::<Index>(),
     ) {
         let input = [b"1;a=", &marks[..], b"\r\nx\r\n0\r\n\r\n"].concat();
@@ -420,12 +420,12 @@ proptest! {
     }
 
     #[test]
-    fn what_is_sent_in_chunks_comes_out_whole(
+    fn what_is_encoded_in_chunks_decodes_to_the_same_bytes(
         chunks in vec(vec(any::<u8>(), 1..40), 0..8), cut in any::<Index>(),
     ) {
         let mut input = Vec::new();
         for chunk in &chunks {
-            crate::http::response::chunk_opening(&mut input, chunk.len());
+            crate::http::response::put_chunk_size(&mut input, chunk.len());
             input.extend_from_slice(chunk);
             input.extend_from_slice(crate::http::response::CHUNK_CLOSING);
         }

@@ -1,4 +1,4 @@
-//! The two ways through a head hold for the same heads, and cuts change nothing.
+//! Fast path and scanner accept the same heads, and cuts change nothing.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,22 +8,22 @@ use super::*;
 
 type Outcome = Result<Option<Head>, HeadError>;
 
-/// As the connection does it: fast way first, the judge where that does not take it.
+/// Parses as the connection does: on the fast path, or with the scanner where that does not take the head.
 fn whole(input: &[u8], limits: &Limits, header_map: HeaderMap) -> Outcome {
     in_pieces(input, &[], limits, header_map)
 }
 
-/// By the judge alone.
-fn judged(input: &[u8], limits: &Limits, header_map: HeaderMap) -> Outcome {
-    let judged = HeadScan::default().advance(input, limits, header_map)?;
-    Ok(judged.map(|judged| {
+/// Parses with the scanner only.
+fn scanned(input: &[u8], limits: &Limits, header_map: HeaderMap) -> Outcome {
+    let checked = HeadScan::default().advance(input, limits, header_map)?;
+    Ok(checked.map(|checked| {
         let mut head = Head::new();
-        head.fill(input, &judged);
+        head.fill(input, &checked);
         head
     }))
 }
 
-/// With the input growing to each of the cuts, then to its end.
+/// Parses with the input growing to each of the cuts, then to its end.
 fn in_pieces(input: &[u8], cuts: &[usize], limits: &Limits, header_map: HeaderMap) -> Outcome {
     let (mut head, mut scan) = (Head::new(), HeadScan::default());
     for &end in cuts.iter().chain([&input.len()]) {
@@ -37,10 +37,10 @@ fn in_pieces(input: &[u8], cuts: &[usize], limits: &Limits, header_map: HeaderMa
 
 /// Reuses the [`Head`], as a worker does.
 fn assert_all_ways_agree(input: &[u8], cuts: &[usize], limits: &Limits, header_map: HeaderMap) {
-    let expected = judged(input, limits, header_map);
+    let expected = scanned(input, limits, header_map);
     let fast = Head::new().parse_whole(input, limits, header_map);
     if fast.is_some() {
-        assert!(matches!(expected, Ok(Some(_))), "the fast way takes what the judge refuses");
+        assert!(matches!(expected, Ok(Some(_))), "the fast path takes what the scanner refuses");
     }
     assert_eq!(whole(input, limits, header_map), expected, "whole");
     let every: Vec<usize> = (0..input.len()).collect();
@@ -63,7 +63,7 @@ const HEADS: &[&[u8]] = &[
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEF / HTTP/1.0\r\n\r\n",
 ];
 
-/// What heads are made of, and what breaks them.
+/// Pieces of which heads consist, and some that break them.
 const PIECES: &[&[u8]] = &[
     b"\r",
     b"\n",
@@ -112,8 +112,7 @@ const PIECES: &[&[u8]] = &[
     b"\r\n\n",
 ];
 
-/// The product's limits, small ones, or ones that some line of the input, or all of it, just meets
-/// or just does not.
+/// The default limits, small ones, or ones that a line of the input, or all of it, just meets or just exceeds.
 #[derive(Clone, Debug)]
 enum LimitsOf {
     Default,
@@ -132,7 +131,7 @@ impl LimitsOf {
                 let lines: Vec<_> = input.split(|&byte| byte == b'\r').collect();
                 let first = lines.iter().find(|line| line.len() > 1).map_or(0, |line| line.len());
                 let line = lines[line.index(lines.len())].len();
-                // A line but the first still has the LF of the one before.
+                // Each line except the first still starts with the LF of the previous one.
                 (
                     (first + request_line).saturating_sub(3),
                     100,
@@ -170,7 +169,7 @@ fn header_map() -> impl Strategy<Value = HeaderMap> {
     prop_oneof![Just(HeaderMap::Drop), Just(HeaderMap::Refuse)]
 }
 
-/// One change of a head: what stands at a place, for a number of bytes, becomes a piece.
+/// One change of a head: a number of bytes at an index is replaced by a piece.
 type Change = (Index, usize, &'static [u8]);
 
 fn changed_head() -> impl Strategy<Value = Vec<u8>> {
@@ -230,14 +229,14 @@ proptest! {
         assert_all_ways_agree(&input, &[], &limits.input(&input), HeaderMap::Drop);
     }
 
-    /// The fast way is for speed only, and is of no use if it sends common heads to the judge.
+    /// The fast path exists for speed only, and is useless if it sends common heads to the scanner.
     #[test]
-    fn the_fast_way_takes_what_the_judge_takes_but_rarities(
+    fn the_fast_path_takes_what_the_scanner_takes_except_rare_heads(
         input in changed_head(), limits in limits(), header_map in header_map(),
     ) {
         let limits = limits.input(&input);
         let fast = Head::new().parse_whole(&input, &limits, header_map).is_some();
-        let good = matches!(judged(&input, &limits, header_map), Ok(Some(_)));
+        let good = matches!(scanned(&input, &limits, header_map), Ok(Some(_)));
         let is_rare = input.starts_with(b"\r\n") || {
             let line = input.split(|&byte| byte == b'\r').next().unwrap_or_default();
             !line.ends_with(b"HTTP/1.1") && !line.ends_with(b"HTTP/1.0")
@@ -247,12 +246,12 @@ proptest! {
 }
 
 #[test]
-fn every_head_of_the_list_gets_one_answer_at_every_cut_in_two_and_three() {
+fn every_listed_head_gets_one_answer_in_two_or_three_pieces() {
     let limits = Limits::default();
     for input in HEADS {
         for first in 0..=input.len() {
             for second in first..=input.len() {
-                let expected = judged(input, &limits, HeaderMap::Drop);
+                let expected = scanned(input, &limits, HeaderMap::Drop);
                 let cut = in_pieces(input, &[first, second], &limits, HeaderMap::Drop);
                 assert_eq!(cut, expected, "{first} {second}");
             }

@@ -32,7 +32,7 @@ fn refuses(input: &str, error: HeadError, status: u16) {
     assert_eq!(error.status(), Status(status), "{input:?}");
 }
 
-/// A request with these fields behind its Host.
+/// Returns a request with these fields after its Host.
 fn with_fields(version: &str, fields: &str) -> String {
     format!("GET / {version}\r\nHost: a\r\n{fields}\r\n")
 }
@@ -68,7 +68,7 @@ fn a_head_is_described_in_offsets() {
 }
 
 #[test]
-fn a_head_that_is_not_whole_is_incomplete() {
+fn a_head_without_its_end_is_incomplete() {
     let input = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     for end in 0..input.len() {
         assert_eq!(parse(&input[..end]), Ok(None), "{end}");
@@ -76,7 +76,7 @@ fn a_head_that_is_not_whole_is_incomplete() {
 }
 
 #[test]
-fn a_scan_is_fresh_again_after_a_whole_head() {
+fn a_scan_is_reset_after_a_complete_head() {
     let input = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let (mut head, mut scan) = (Head::new(), HeadScan::default());
     let limits = Limits::default();
@@ -112,7 +112,7 @@ fn a_bare_cr_is_refused() {
 }
 
 #[test]
-fn a_control_character_is_refused_wherever_it_stands() {
+fn a_control_character_is_refused_at_any_position() {
     for control in (0..0x20u8).chain([0x7f]).filter(|byte| !b"\t\r\n".contains(byte)) {
         let control = char::from(control);
         refuses(&format!("{control}GET / HTTP/1.1\r\n"), HeadError::Control, 400);
@@ -206,7 +206,7 @@ fn origin_form_is_kept_as_it_is() {
 }
 
 #[test]
-fn the_authority_of_absolute_form_is_told() {
+fn an_absolute_form_target_yields_its_authority() {
     for (target, authority, path, query) in [
         ("http://h", "h", "/", ""),
         ("https://h:8443/", "h:8443", "/", ""),
@@ -223,7 +223,7 @@ fn the_authority_of_absolute_form_is_told() {
 }
 
 #[test]
-fn absolute_form_does_not_excuse_from_host() {
+fn an_absolute_form_target_still_needs_host() {
     refuses("GET http://h/ HTTP/1.1\r\n\r\n", HeadError::NoHost, 400);
     refuses("GET http://h/ HTTP/1.1\r\nHost: a b\r\n\r\n", HeadError::BadHost, 400);
 }
@@ -241,7 +241,7 @@ fn an_authority_is_a_host_without_user_information() {
 }
 
 #[test]
-fn an_asterisk_is_for_options_alone() {
+fn an_asterisk_is_for_options_only() {
     let input = "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
     let head = head(input);
     assert_eq!((text(head.path, input), text(head.query, input)), ("*", ""));
@@ -260,7 +260,7 @@ fn any_other_target_is_refused() {
 }
 
 #[test]
-fn a_higher_1_x_is_taken_as_1_1() {
+fn a_higher_1_x_is_treated_as_1_1() {
     assert_eq!(head(&with_fields("HTTP/1.2", "")).version, Version::Http11);
     assert_eq!(head(&with_fields("HTTP/1.0", "")).version, Version::Http10);
 }
@@ -332,7 +332,7 @@ fn chunked_frames_the_body() {
 }
 
 #[test]
-fn a_transfer_encoding_that_leaves_doubt_is_refused() {
+fn an_ambiguous_transfer_encoding_is_refused() {
     refuses_fields(
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         HeadError::BadTransferEncoding,
@@ -352,7 +352,7 @@ fn a_transfer_encoding_that_leaves_doubt_is_refused() {
 }
 
 #[test]
-fn connection_options_of_all_fields_decide_and_close_wins() {
+fn options_of_all_connection_fields_count_and_close_wins() {
     for (version, fields, keeps_alive) in [
         ("HTTP/1.1", "", true),
         ("HTTP/1.0", "", false),
@@ -374,7 +374,7 @@ fn connection_options_of_all_fields_decide_and_close_wins() {
 }
 
 #[test]
-fn one_expectation_is_known_and_1_0_has_none() {
+fn one_expectation_is_known_and_1_0_ignores_it() {
     let expects = |version, value: &str| {
         head(&with_fields(version, &format!("Expect: {value}\r\n"))).expects_continue
     };
@@ -410,7 +410,7 @@ fn a_name_with_an_underscore_is_dropped_and_counted() {
 }
 
 #[test]
-fn a_name_with_an_underscore_is_refused_if_so_configured() {
+fn a_name_with_an_underscore_is_refused_if_configured() {
     let input = with_fields("HTTP/1.1", "X_Auth: a\r\n");
     let refused = parse_with(input.as_bytes(), &Limits::default(), HeaderMap::Refuse);
     assert_eq!(refused, Err(HeadError::Underscore));
@@ -432,7 +432,7 @@ fn a_name_with_an_underscore_frames_nothing() {
 }
 
 #[test]
-fn a_field_that_steers_the_request_comes_once() {
+fn a_field_with_a_meaning_for_the_server_comes_once() {
     for name in [
         "Authorization",
         "Content-Range",
@@ -548,13 +548,13 @@ fn the_first_offence_decides() {
 }
 
 #[test]
-fn nothing_behind_the_head_is_looked_at() {
+fn bytes_after_the_head_are_not_read() {
     let input = with_fields("HTTP/1.1", "") + "\0\n\r garbage";
     assert_eq!(head(&input).len, input.len() - 11);
 }
 
 #[test]
-fn a_head_that_is_parsed_into_again_forgets_the_last() {
+fn a_reused_head_forgets_the_previous_request() {
     let mut head = Head::new();
     let limits = Limits::default();
     for input in [

@@ -17,25 +17,25 @@ fn head(status: &str, fields: &[(&str, &str)]) -> ResponseHead {
     head
 }
 
-/// What a request is and allows.
+/// The properties of a request that shape its response.
 #[derive(Clone, Copy)]
-struct Asked {
+struct RequestKind {
     is_head: bool,
     version: Version,
     length: Option<u64>,
     persistence: Persistence,
 }
 
-const GET: Asked = Asked {
+const GET: RequestKind = RequestKind {
     is_head: false,
     version: Version::Http11,
     length: None,
     persistence: Persistence::KeepAlive,
 };
 
-fn send(head: &ResponseHead, asked: Asked) -> (String, ReplyFraming, Persistence) {
+fn send(head: &ResponseHead, kind: RequestKind) -> (String, ReplyFraming, Persistence) {
     let mut out = Vec::new();
-    let Asked { is_head, version, length, persistence } = asked;
+    let RequestKind { is_head, version, length, persistence } = kind;
     let (framing, persistence) =
         head.send(&mut out, is_head, version, length, persistence, &date(), true);
     (String::from_utf8(out).unwrap(), framing, persistence)
@@ -55,12 +55,12 @@ fn refuses(name: &str, value: &str, error: ResponseError) {
     assert_eq!(
         send(&head, GET).0,
         send(&self::head("200 OK", &[]), GET).0,
-        "nothing of it is sent"
+        "no part of it is sent"
     );
 }
 
 #[test]
-fn order_and_spelling_of_the_application_are_kept() {
+fn the_applications_order_and_spelling_are_kept() {
     let fields = [("x-B", "2"), ("X-a", " 1\t2 "), ("Content-Length", "3"), ("x-B", "")];
     let head = head("299 Ça va", &fields);
     let (sent, framing, persistence) = send(&head, GET);
@@ -71,7 +71,7 @@ fn order_and_spelling_of_the_application_are_kept() {
 }
 
 #[test]
-fn date_and_server_of_the_application_replace_ours() {
+fn the_applications_date_and_server_replace_ours() {
     let head = head("200 OK", &[("date", "today"), ("SERVER", "mine")]);
     let sent = send(&head, GET).0;
     assert_eq!(
@@ -81,7 +81,7 @@ fn date_and_server_of_the_application_replace_ours() {
 }
 
 #[test]
-fn server_is_left_out_if_so_configured() {
+fn server_is_omitted_if_the_configuration_says_so() {
     let mut out = Vec::new();
     let head = head("200 OK", &[]);
     head.send(&mut out, false, Version::Http11, Some(0), Persistence::KeepAlive, &date(), false);
@@ -109,7 +109,7 @@ fn a_status_is_from_200_to_599() {
 }
 
 #[test]
-fn a_reason_holds_no_controls() {
+fn a_reason_has_no_control_characters() {
     for control in (0..0x20).chain([0x7f]) {
         let status = [b"200 O", &[control][..], b"K"].concat();
         assert_eq!(error_of_status(&status), ResponseError::StatusControl);
@@ -124,7 +124,7 @@ fn a_name_is_a_token() {
 }
 
 #[test]
-fn a_value_holds_no_controls_but_tab() {
+fn a_value_has_no_control_characters_except_tab() {
     for control in (0..0x20u8).chain([0x7f]).filter(|&byte| byte != b'\t') {
         refuses("A", &format!("b{}c", char::from(control)), ResponseError::Value);
     }
@@ -174,10 +174,11 @@ fn hop_by_hop_fields_are_refused() {
 }
 
 #[test]
-fn connection_close_of_the_application_is_honoured_and_sent_once() {
+fn connection_close_of_the_application_is_honored_and_sent_once() {
     for persistence in [Persistence::KeepAlive, Persistence::Close] {
         let head = head("200 OK", &[("connection", "Close"), ("Connection", "close")]);
-        let (sent, _, persistence) = send(&head, Asked { persistence, length: Some(0), ..GET });
+        let (sent, _, persistence) =
+            send(&head, RequestKind { persistence, length: Some(0), ..GET });
         assert_eq!(persistence, Persistence::Close);
         let own = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n";
         assert_eq!(sent, format!("{own}{OWN}Connection: close\r\n\r\n"));
@@ -185,18 +186,19 @@ fn connection_close_of_the_application_is_honoured_and_sent_once() {
 }
 
 #[test]
-fn a_length_that_is_known_is_sent() {
+fn a_known_length_is_sent() {
     for length in [0, 7, u64::MAX] {
-        let (sent, framing, _) = send(&head("200 OK", &[]), Asked { length: Some(length), ..GET });
+        let (sent, framing, _) =
+            send(&head("200 OK", &[]), RequestKind { length: Some(length), ..GET });
         assert_eq!(framing, ReplyFraming::Length(length));
         assert_eq!(sent, format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{OWN}\r\n"));
     }
 }
 
 #[test]
-fn the_length_of_the_application_wins() {
+fn the_applications_content_length_takes_precedence() {
     let head = head("200 OK", &[("Content-Length", "5")]);
-    let (sent, framing, _) = send(&head, Asked { length: Some(7), ..GET });
+    let (sent, framing, _) = send(&head, RequestKind { length: Some(7), ..GET });
     assert_eq!(framing, ReplyFraming::Length(5));
     assert_eq!(sent.matches("Content-Length").count(), 1);
 }
@@ -210,44 +212,44 @@ fn a_body_of_unknown_length_is_chunked_for_1_1() {
 
 #[test]
 fn a_body_of_unknown_length_ends_with_the_connection_for_1_0() {
-    let asked = Asked { version: Version::Http10, ..GET };
-    let (sent, framing, persistence) = send(&head("200 OK", &[]), asked);
+    let kind = RequestKind { version: Version::Http10, ..GET };
+    let (sent, framing, persistence) = send(&head("200 OK", &[]), kind);
     assert_eq!((framing, persistence), (ReplyFraming::UntilClose, Persistence::Close));
     assert_eq!(sent, format!("HTTP/1.1 200 OK\r\n{OWN}Connection: close\r\n\r\n"));
 }
 
 #[test]
-fn a_connection_kept_in_1_0_says_so() {
-    let asked = Asked { version: Version::Http10, length: Some(1), ..GET };
-    let (sent, framing, persistence) = send(&head("200 OK", &[]), asked);
+fn a_response_that_keeps_a_1_0_connection_says_so() {
+    let kind = RequestKind { version: Version::Http10, length: Some(1), ..GET };
+    let (sent, framing, persistence) = send(&head("200 OK", &[]), kind);
     assert_eq!((framing, persistence), (ReplyFraming::Length(1), Persistence::KeepAlive));
     assert!(sent.ends_with("Connection: keep-alive\r\n\r\n"));
 }
 
 #[test]
-fn a_connection_that_is_closed_says_so() {
-    let asked = Asked { persistence: Persistence::Close, ..GET };
-    let (sent, framing, persistence) = send(&head("200 OK", &[]), asked);
+fn a_response_that_closes_the_connection_says_so() {
+    let kind = RequestKind { persistence: Persistence::Close, ..GET };
+    let (sent, framing, persistence) = send(&head("200 OK", &[]), kind);
     assert_eq!((framing, persistence), (ReplyFraming::Chunked, Persistence::Close));
     assert!(sent.ends_with("Connection: close\r\n\r\n"));
 }
 
 #[test]
-fn the_answer_to_head_keeps_its_length_and_has_no_body() {
+fn a_response_to_head_keeps_its_length_and_has_no_body() {
     let with_length = head("200 OK", &[("Content-Length", "5")]);
     for length in [None, Some(0), Some(5)] {
-        let (sent, framing, _) = send(&with_length, Asked { is_head: true, length, ..GET });
+        let (sent, framing, _) = send(&with_length, RequestKind { is_head: true, length, ..GET });
         assert_eq!(framing, ReplyFraming::NoBody);
         assert_eq!(sent, format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{OWN}\r\n"));
     }
 }
 
 #[test]
-fn the_answer_to_head_invents_no_framing() {
+fn a_response_to_head_has_no_framing_of_the_servers() {
     for version in [Version::Http10, Version::Http11] {
         for (length, line) in [(None, ""), (Some(0), ""), (Some(5), "Content-Length: 5\r\n")] {
-            let asked = Asked { is_head: true, length, version, ..GET };
-            let (sent, framing, persistence) = send(&head("200 OK", &[]), asked);
+            let kind = RequestKind { is_head: true, length, version, ..GET };
+            let (sent, framing, persistence) = send(&head("200 OK", &[]), kind);
             assert_eq!((framing, persistence), (ReplyFraming::NoBody, Persistence::KeepAlive));
             assert!(sent.starts_with(&format!("HTTP/1.1 200 OK\r\n{line}{OWN}")), "{sent}");
         }
@@ -258,7 +260,7 @@ fn the_answer_to_head_invents_no_framing() {
 fn a_204_has_neither_body_nor_length() {
     let head = head("204 No Content", &[("A", "1"), ("Content-Length", "0"), ("B", "2")]);
     for (is_head, length) in [(false, None), (false, Some(5)), (true, Some(5))] {
-        let (sent, framing, _) = send(&head, Asked { is_head, length, ..GET });
+        let (sent, framing, _) = send(&head, RequestKind { is_head, length, ..GET });
         assert_eq!(framing, ReplyFraming::NoBody);
         assert_eq!(sent, format!("HTTP/1.1 204 No Content\r\nA: 1\r\nB: 2\r\n{OWN}\r\n"));
     }
@@ -266,7 +268,7 @@ fn a_204_has_neither_body_nor_length() {
 
 #[test]
 fn a_304_has_no_body_and_only_the_length_of_the_application() {
-    let (sent, framing, _) = send(&head("304 x", &[]), Asked { length: Some(5), ..GET });
+    let (sent, framing, _) = send(&head("304 x", &[]), RequestKind { length: Some(5), ..GET });
     assert_eq!((sent, framing), (format!("HTTP/1.1 304 x\r\n{OWN}\r\n"), ReplyFraming::NoBody));
     let (sent, framing, _) = send(&head("304 x", &[("Content-Length", "9")]), GET);
     assert_eq!(framing, ReplyFraming::NoBody);
@@ -274,14 +276,14 @@ fn a_304_has_no_body_and_only_the_length_of_the_application() {
 }
 
 #[test]
-fn a_bodyless_answer_keeps_a_1_0_connection() {
-    let asked = Asked { version: Version::Http10, ..GET };
-    let (_, framing, persistence) = send(&head("304 x", &[]), asked);
+fn a_bodyless_response_keeps_a_1_0_connection() {
+    let kind = RequestKind { version: Version::Http10, ..GET };
+    let (_, framing, persistence) = send(&head("304 x", &[]), kind);
     assert_eq!((framing, persistence), (ReplyFraming::NoBody, Persistence::KeepAlive));
 }
 
 #[test]
-fn starting_anew_forgets_the_first_head() {
+fn starting_again_forgets_the_first_head() {
     let fields = [("Content-Length", "5"), ("Date", "d"), ("Server", "s"), ("Connection", "close")];
     let mut used = head("200 OK", &fields);
     used.start(b"500 Oops").unwrap();
@@ -290,7 +292,7 @@ fn starting_anew_forgets_the_first_head() {
 }
 
 #[test]
-fn a_head_is_put_behind_what_is_there() {
+fn a_head_is_appended_to_the_buffer() {
     let mut out = b"before".to_vec();
     head("200 OK", &[]).send(
         &mut out,
@@ -305,14 +307,14 @@ fn a_head_is_put_behind_what_is_there() {
 }
 
 #[test]
-fn what_is_added_fits_what_is_reserved() {
-    let asked = Asked { length: Some(u64::MAX), persistence: Persistence::Close, ..GET };
+fn what_the_server_adds_fits_the_reserved_bytes() {
+    let kind = RequestKind { length: Some(u64::MAX), persistence: Persistence::Close, ..GET };
     let head = head("200 OK", &[]);
-    assert!(send(&head, asked).0.len() - head.encoded.len() <= OWN_BYTES);
+    assert!(send(&head, kind).0.len() - head.encoded.len() <= OWN_BYTES);
 }
 
 #[test]
-fn a_refusal_is_a_whole_answer_that_closes() {
+fn a_refusal_is_a_complete_response_that_closes() {
     let mut out = Vec::new();
     refusal(&mut out, Status(431), false, &date(), true);
     let body = "431 Request Header Fields Too Large\n";
@@ -325,7 +327,7 @@ fn a_refusal_is_a_whole_answer_that_closes() {
 }
 
 #[test]
-fn a_refusal_of_head_has_no_body_and_server_can_be_left_out() {
+fn a_refusal_of_head_has_no_body_and_may_omit_server() {
     let mut out = Vec::new();
     refusal(&mut out, Status(400), true, &date(), false);
     let sent = String::from_utf8(out).unwrap();
@@ -334,12 +336,12 @@ fn a_refusal_of_head_has_no_body_and_server_can_be_left_out() {
 }
 
 #[test]
-fn a_chunk_opens_with_its_size_in_hexadecimal() {
+fn a_chunk_starts_with_its_size_in_hexadecimal() {
     for (length, expected) in
         [(1, "1\r\n"), (10, "a\r\n"), (0x1f40, "1f40\r\n"), (usize::MAX, "ffffffffffffffff\r\n")]
     {
         let mut out = Vec::new();
-        chunk_opening(&mut out, length);
+        put_chunk_size(&mut out, length);
         assert_eq!(out, expected.as_bytes());
     }
 }

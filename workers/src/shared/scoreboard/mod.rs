@@ -7,6 +7,7 @@ mod cell;
 pub mod counters;
 pub mod entries;
 pub mod entry;
+mod header;
 pub mod histogram;
 mod request_line;
 pub mod shared_memory;
@@ -14,8 +15,9 @@ pub mod shared_memory;
 pub use counters::Counters;
 #[cfg(test)]
 pub(crate) use counters::tape;
-pub use entries::{Header, Scoreboard, ServerState, Side};
+pub use entries::{Scoreboard, Side};
 pub use entry::{Command, WorkerEntry};
+pub use header::{Header, ServerState};
 pub use histogram::Histogram;
 
 /// One line a counter: variant, statsd name without the prefix, the value of its tag `reason` if it has
@@ -33,7 +35,7 @@ macro_rules! counters {
         }
 
         impl Counter {
-            /// All of them, in the order of the README's table.
+            /// All of them, in the order of the guide's table.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
 
             /// Its name in statsd, without the prefix. Once released, an interface.

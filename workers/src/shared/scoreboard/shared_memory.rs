@@ -14,7 +14,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::unistd::ftruncate;
 
-use crate::shared::scoreboard::{Header, WorkerEntry};
+use crate::shared::scoreboard::entry::WorkerEntry;
+use crate::shared::scoreboard::header::Header;
 
 /// Marks what may lie in memory that other processes write.
 ///

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::settings::Hooks;
+use crate::worker_init::WorkerExit;
 
 /// Folder, `sys.path` and the environment are the process's.
 static PROCESS: Mutex<()> = Mutex::new(());
@@ -46,7 +47,7 @@ impl Site {
         Python::attach(|py| {
             let sys = py.import("sys").unwrap();
             let path = sys.getattr("path").unwrap().call_method0("copy").unwrap();
-            let loaded = prepare(py, spec).and_then(|()| load(py, spec));
+            let loaded = prepare(py, spec).and_then(|()| load_path(py, spec));
             let loaded = loaded.map(|app| app.repr().unwrap().to_string());
             sys.setattr("path", path).unwrap();
             loaded

@@ -1,0 +1,139 @@
+//! The command line of `arctos help [TOPIC]`: the pages of the guide, which are a part of the binary, so that
+//! they describe the version that runs.
+
+use std::ffi::OsString;
+
+use super::{Invocation, UsageError};
+
+/// The first word that asks for the guide. A module of that name is served as `help:app`.
+pub(super) const WORD: &str = "help";
+
+/// A page of the guide.
+struct Topic {
+    name: &'static str,
+    answers: &'static str,
+    page: &'static str,
+}
+
+macro_rules! topics {
+    ($($name:literal: $answers:literal,)+) => {
+        /// All of them, in the order of README.
+        const TOPICS: &[Topic] = &[$(Topic {
+            name: $name,
+            answers: $answers,
+            page: include_str!(concat!("../guide/", $name, ".md")),
+        }),+];
+    };
+}
+
+topics! {
+    "options": "every option, its default and its environment variable",
+    "workers": "how many workers, --preload, recycling, hangs and crashes",
+    "reload": "new code, a new configuration or a new arctos without losing a request",
+    "signals": "signals, what a stop does, exit codes",
+    "admin": "health checks, arctos ctl, arctos top",
+    "metrics": "statsd, DogStatsD, Prometheus, and every metric",
+    "logs": "the log, the access log, the application's output",
+    "troubleshooting": "symptoms, and every warning and error",
+    "kubernetes": "containers, a rollout second by second, manifests",
+    "systemd": "the units, and what systemd is told",
+    "proxies": "HAProxy, nginx, keep-alive, forwarded headers",
+    "hooks": "code that runs beside the application",
+    "applications": "the environ, streaming, forks",
+    "http": "which requests are accepted and refused, and the limits",
+    "security": "privileges, the admin socket, what logs contain",
+    "python": "arctos.serve(), and coming from bjoern",
+    "gunicorn": "coming from gunicorn or uWSGI",
+    "performance": "how to measure, and what to tune",
+}
+
+/// Reads what follows `help`.
+pub(super) fn parse(words: &[OsString]) -> Result<Invocation, UsageError> {
+    let text = match words {
+        [] => list(),
+        [word] if word == "--help" || word == "-h" => list(),
+        [word] => {
+            let topic = TOPICS.iter().find(|topic| word == topic.name);
+            topic.ok_or_else(|| unknown(words))?.page.to_owned()
+        }
+        [_, _, ..] => return Err(unknown(words)),
+    };
+    Ok(Invocation::Show { text, exit_code: 0 })
+}
+
+fn list() -> String {
+    let mut text = "Prints a page of the guide: arctos help TOPIC\n\nTopics:\n".to_owned();
+    for Topic { name, answers, page: _ } in TOPICS {
+        text.push_str(&format!("  {name:<15}  {answers}\n"));
+    }
+    text.push_str("\nThe options in short: arctos --help\n");
+    text
+}
+
+fn unknown(words: &[OsString]) -> UsageError {
+    let given: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let topics: Vec<_> = TOPICS.iter().map(|topic| topic.name).collect();
+    UsageError::Topic { given: given.join(" "), topics: topics.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse as parse_all;
+    use super::*;
+
+    fn shown(line: &str) -> Result<String, UsageError> {
+        let words = std::iter::once("arctos").chain(line.split_whitespace()).map(OsString::from);
+        match parse_all(words, std::iter::empty::<(&str, &str)>().collect()) {
+            Ok(Invocation::Show { text, exit_code: 0 }) => Ok(text),
+            Err(error) => Err(error),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_page_opens_with_a_title_and_ends_its_last_line() {
+        for topic in TOPICS {
+            let page = shown(&format!("help {}", topic.name)).unwrap();
+            assert!(page.starts_with("# ") && page.ends_with('\n'), "{}", topic.name);
+        }
+    }
+
+    #[test]
+    fn every_page_of_the_guide_is_a_topic() {
+        let guide = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide")).unwrap();
+        let mut pages: Vec<_> = guide.map(|page| page.unwrap().file_name()).collect();
+        let mut topics: Vec<_> =
+            TOPICS.iter().map(|topic| OsString::from(format!("{}.md", topic.name))).collect();
+        pages.sort();
+        topics.sort();
+        assert_eq!(pages, topics);
+    }
+
+    #[test]
+    fn the_list_has_a_line_for_every_topic() {
+        let list = shown("help").unwrap();
+        assert_eq!(shown("help --help").unwrap(), list);
+        for topic in TOPICS {
+            assert!(list.contains(&format!("\n  {:<15}  {}\n", topic.name, topic.answers)));
+        }
+    }
+
+    #[test]
+    fn an_unknown_topic_is_refused_with_those_that_exist() {
+        for line in ["help optoins", "help options metrics", "help --options"] {
+            let error = shown(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            let given = line.strip_prefix("help ").unwrap();
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("arctos help '{given}': there is no such topic")));
+            assert!(text.contains("options, workers,"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_module_named_help_can_be_served() {
+        let words = ["arctos", "help:app"].map(OsString::from);
+        let parsed = parse_all(words, std::iter::empty::<(&str, &str)>().collect());
+        assert!(matches!(parsed, Ok(Invocation::Serve(_))), "{parsed:?}");
+    }
+}

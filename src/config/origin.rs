@@ -1,0 +1,104 @@
+//! What was given for an option, and where.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use nix::unistd::Uid;
+
+use super::options::{OptionSpec, Setting};
+use crate::system::cgroup::Cpus;
+
+/// The values of one option and where they come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// At least one.
+    pub values: Vec<OsString>,
+    /// From where.
+    pub origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An option.
+    CommandLine,
+    /// An argument of the Python function `serve()`.
+    Keyword,
+    /// This environment variable.
+    Environment(String),
+    /// This line of the configuration file.
+    File(FileLine),
+    /// The cgroup's CPU quota, or the affinity mask.
+    Cpus(Cpus),
+    /// Sockets that systemd has bound.
+    Systemd,
+    /// KUBERNETES_SERVICE_HOST is set.
+    Kubernetes,
+    /// The password database, for this user.
+    User(Uid),
+    /// What another option says.
+    Because(Setting),
+    /// A part from each of these.
+    Several(Vec<Self>),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandLine => f.write_str("command line"),
+            Self::Keyword => f.write_str("argument of serve()"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File(place) => write!(f, "file {place}"),
+            Self::Cpus(Cpus::Quota { millis }) => {
+                write!(f, "cgroup: {}.{:03} CPUs", millis / 1000, millis % 1000)
+            }
+            Self::Cpus(Cpus::Affinity { count }) => write!(f, "CPUs: {count}"),
+            Self::Cpus(Cpus::Unknown) => f.write_str("CPUs: unknown"),
+            Self::Systemd => f.write_str("systemd LISTEN_FDS"),
+            Self::Kubernetes => f.write_str("Kubernetes"),
+            Self::User(uid) => write!(f, "group of user {uid}"),
+            Self::Because(setting) => write!(f, "because of {}", OptionSpec::of(*setting).flag()),
+            Self::Several(origins) => {
+                let origins: Vec<_> = origins.iter().map(Self::to_string).collect();
+                f.write_str(&origins.join(", "))
+            }
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A line of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileLine {
+    /// The file.
+    pub path: PathBuf,
+    /// From 1 on.
+    pub line: usize,
+}
+
+impl fmt::Display for FileLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path.display(), self.line)
+    }
+}
+
+/// `--workers 'many'`, `ARCTOS_WORKERS='many'`, `workers='many'` or `/etc/shop.toml:3: workers='many'`,
+/// so that one finds what to change.
+pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String {
+    match origin {
+        Origin::Keyword => format!("{}='{text}'", OptionSpec::of(setting).keyword()),
+        Origin::Environment(variable) => format!("{variable}='{text}'"),
+        Origin::File(place) => format!("{place}: {}='{text}'", OptionSpec::of(setting).long),
+        Origin::CommandLine
+        | Origin::Cpus(_)
+        | Origin::Systemd
+        | Origin::Kubernetes
+        | Origin::User(_)
+        | Origin::Because(_)
+        | Origin::Several(_)
+        | Origin::Default => format!("{} '{text}'", OptionSpec::of(setting).flag()),
+    }
+}

@@ -1,0 +1,82 @@
+//! How long things may take.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use arctos_worker::settings::Timeouts;
+
+use super::Patience;
+use super::error::ConfigError;
+use super::options::{OptionSpec, Setting};
+use super::origin::Origin;
+use super::reader::{Reader, wrong};
+use super::value::{Kind, Size, Span};
+use crate::system::environment::Environment;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+const TIME: Span = Span { least: MILLISECOND, most: DAY, takes_zero: false };
+const TIME_OR_ZERO: Span = Span { takes_zero: true, ..TIME };
+const RATE: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
+/// How long `--drain-delay auto` is in Kubernetes, whose endpoints lag behind its signals.
+const KUBERNETES_DRAIN: Duration = Duration::from_secs(5);
+/// A quick stop, and what a refused peer may still send: no options.
+const QUICK: Duration = Duration::from_secs(2);
+
+pub(super) fn patience(
+    reader: &mut Reader<'_>,
+    environment: &Environment,
+) -> Result<Patience, ConfigError> {
+    let request = reader.one(Setting::Timeout, TIME_OR_ZERO)?;
+    let graceful = reader.one(Setting::GracefulTimeout, TIME)?;
+    let drain_delay = drain_delay(reader, environment, graceful)?;
+    let boot = reader.one(Setting::BootTimeout, TIME)?;
+    Ok(Patience { request, boot, graceful, drain_delay, quick: QUICK })
+}
+
+fn drain_delay(
+    reader: &mut Reader<'_>,
+    environment: &Environment,
+    graceful: Duration,
+) -> Result<Duration, ConfigError> {
+    let default = OptionSpec::of(Setting::DrainDelay).default.text();
+    let default = (OsStr::new(&*default), &Origin::Default);
+    let (text, origin) = reader.last(Setting::DrainDelay).unwrap_or(default);
+    if text.eq_ignore_ascii_case("auto") {
+        let is_kubernetes = environment.value("KUBERNETES_SERVICE_HOST").is_some();
+        // Never more than half of the budget: requests need the other half.
+        let delay = if is_kubernetes { KUBERNETES_DRAIN.min(graceful / 2) } else { Duration::ZERO };
+        let origin = if is_kubernetes { Origin::Kubernetes } else { origin.clone() };
+        reader.note(Setting::DrainDelay, format!("auto ({})", TIME.show(&delay)), origin);
+        return Ok(delay);
+    }
+    let delay = text.to_str().and_then(|text| TIME_OR_ZERO.read(text)).ok_or_else(|| {
+        wrong(Setting::DrainDelay, origin, text, format!("auto, or {}", TIME_OR_ZERO.expected()))
+    })?;
+    if delay >= graceful {
+        return Err(ConfigError::DelayTooLong {
+            origin: origin.clone(),
+            text: text.to_string_lossy().into_owned(),
+            graceful: TIME.show(&graceful),
+        });
+    }
+    reader.note(Setting::DrainDelay, TIME.show(&delay), origin.clone());
+    Ok(delay)
+}
+
+pub(super) fn timeouts(reader: &mut Reader<'_>) -> Result<Timeouts, ConfigError> {
+    let keep_alive = reader.one(Setting::KeepAlive, TIME)?;
+    let head = reader.one(Setting::HeaderTimeout, TIME)?;
+    let body = reader.one(Setting::BodyTimeout, TIME)?;
+    let rate_bytes = u128::from(reader.one(Setting::BodyMinRate, RATE)?);
+    let window_bytes = rate_bytes * body.as_millis() / 1000;
+    Ok(Timeouts {
+        head,
+        body,
+        body_rate_bytes: u64::try_from(window_bytes).expect("1 GB/s for a day fits 64 bits"),
+        keep_alive,
+        write: reader.one(Setting::WriteTimeout, TIME)?,
+        linger: Timeouts::DEFAULT.linger,
+        linger_total: Timeouts::DEFAULT.linger_total,
+    })
+}

@@ -1,0 +1,54 @@
+//! Signal dispositions, read and set by sigaction(2).
+#![expect(unsafe_code, reason = "sigaction(2) and signal(2)")]
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
+
+/// The action for a signal, including its handler, to be restored later.
+#[derive(Clone, Copy)]
+pub struct SignalAction(libc::sigaction);
+
+impl SignalAction {
+    /// The current action.
+    pub fn of(number: Signal) -> io::Result<Self> {
+        let mut found = std::mem::MaybeUninit::uninit();
+        // SAFETY: a null action changes nothing; the kernel writes the current one to `found`.
+        let asked =
+            unsafe { libc::sigaction(number as libc::c_int, std::ptr::null(), found.as_mut_ptr()) };
+        Errno::result(asked)?;
+        // SAFETY: the call succeeded, so it was written.
+        Ok(Self(unsafe { found.assume_init() }))
+    }
+
+    /// Makes this the action for the signal.
+    pub fn install(&self, number: Signal) -> io::Result<()> {
+        // SAFETY: the handler was installed in this process before, by code that vouched for it.
+        let installed = unsafe {
+            libc::sigaction(number as libc::c_int, &raw const self.0, std::ptr::null_mut())
+        };
+        Ok(Errno::result(installed).map(drop)?)
+    }
+}
+
+/// A disposition without a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// SIG_DFL.
+    Default,
+    /// SIG_IGN.
+    Ignore,
+}
+
+/// Sets the disposition of a signal, and removes its handler.
+pub fn set_disposition(number: Signal, disposition: Disposition) -> io::Result<()> {
+    let handler = match disposition {
+        Disposition::Default => SigHandler::SigDfl,
+        Disposition::Ignore => SigHandler::SigIgn,
+    };
+    // SAFETY: no function is installed, so none can run at a bad time.
+    unsafe { signal(number, handler) }?;
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! RestartStorm of new workers that the old ones die of too: they say nothing against the new code.
+//!
+//! Without them, an application that loses a worker a second could not be repaired: whatever replaces it gets
+//! the same requests. A request excuses a death only if it ended old workers again and again in the minute
+//! before, and not many more new ones: new code that crashes in each request of a kind is worse than old code
+//! that does so now and then. Crashes that are spread over many requests excuse one another, at the rate of
+//! all of them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Instant;
+
+use super::{OTHERS, REQUESTS};
+
+/// RestartStorm that are excused whatever time has passed.
+const AT_ONCE: u64 = 2;
+/// How many times as often as old workers new ones may die: they are fewer moments to count in.
+const FACTOR: u64 = 2;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct CrashBaseline {
+    /// How many workers each request ended in a minute.
+    rates: BTreeMap<String, u64>,
+    /// How many deaths each has excused.
+    used: BTreeMap<String, u64>,
+    since: Instant,
+}
+
+impl CrashBaseline {
+    /// New workers are watched from now on, for what old ones die of.
+    pub fn new(rates: BTreeMap<String, u64>, now: Instant) -> Self {
+        Self { rates, used: BTreeMap::new(), since: now }
+    }
+
+    /// The old ones go on dying.
+    pub fn extend(&mut self, rates: BTreeMap<String, u64>) {
+        for (request, rate) in rates.into_iter().take(REQUESTS) {
+            let known = self.rates.entry(request).or_default();
+            *known = rate.max(*known);
+        }
+    }
+
+    /// Whether the death of a new worker in this request is excused. One that is not known may be one of
+    /// those that the old ones die of now and then.
+    pub fn accept(&mut self, request: Option<&str>, now: Instant) -> bool {
+        let known = request.and_then(|request| self.rates.get_key_value(request));
+        let Some((request, rate)) = known.or_else(|| self.rates.get_key_value(OTHERS)) else {
+            return false;
+        };
+        let elapsed_ms = now.saturating_duration_since(self.since).as_millis();
+        let elapsed_ms = u64::try_from(elapsed_ms).unwrap_or(u64::MAX);
+        let expected = rate.saturating_mul(FACTOR).saturating_mul(elapsed_ms) / 60_000;
+        let used = self.used.entry(request.clone()).or_default();
+        *used += 1;
+        *used <= AT_ONCE + expected
+    }
+}
+
+/// Rates as they are told to another server: a line `N METHOD PATH` each, the highest first, because not
+/// all of them may be told.
+pub fn encode(rates: &BTreeMap<String, u64>) -> String {
+    let mut text = String::new();
+    let mut rates: Vec<_> = rates.iter().collect();
+    rates.sort_by(|(_, one), (_, other)| other.cmp(one));
+    for (request, rate) in rates.into_iter().take(REQUESTS) {
+        let _ = writeln!(text, "{rate} {request}"); // A String takes all that is written to it.
+    }
+    text
+}
+
+/// The reverse; lines that make no sense are left out.
+pub fn decode(text: &str) -> BTreeMap<String, u64> {
+    let line = |line: &str| {
+        let (rate, request) = line.split_once(' ')?;
+        Some((request.to_owned(), rate.parse().ok()?))
+    };
+    text.lines().filter_map(line).take(REQUESTS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_old_workers_die_of_excuses_about_as_many_new_ones() {
+        let start = Instant::now();
+        let mut excuses = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
+        for second in 1..20 {
+            assert!(excuses.accept(Some("GET /crash"), start + s(second)));
+        }
+        let mut worse = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
+        let excused = (0..10).filter(|_| worse.accept(Some("GET /crash"), start + s(1)));
+        assert_eq!(excused.count(), 4);
+    }
+
+    #[test]
+    fn another_request_or_none_excuses_nothing() {
+        let start = Instant::now();
+        let mut excuses = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
+        assert!(!excuses.accept(Some("GET /"), start + s(9)));
+        assert!(!excuses.accept(None, start + s(9)));
+    }
+
+    #[test]
+    fn crashes_that_are_spread_over_requests_excuse_about_as_many_new_ones() {
+        let start = Instant::now();
+        let excuses = CrashBaseline::new([(OTHERS.to_owned(), 60)].into(), start);
+        let mut as_before = excuses.clone();
+        for second in 1..20 {
+            assert!(as_before.accept(Some(&format!("GET /item/{second}")), start + s(second)));
+        }
+        let mut worse = excuses;
+        let excused = (0..10).filter(|_| worse.accept(None, start + s(1)));
+        assert_eq!(excused.count(), 4);
+    }
+
+    #[test]
+    fn what_is_told_to_another_server_arrives() {
+        let start = Instant::now();
+        let rates: BTreeMap<_, _> = [("GET /a b".to_owned(), 3), ("POST /é".to_owned(), 60)].into();
+        assert_eq!(decode(&encode(&rates)), rates);
+        assert_eq!(decode("x GET /\n7\n\n"), BTreeMap::new());
+        let mut many: BTreeMap<_, _> = (0..1000).map(|n| (format!("GET /{n}"), 3)).collect();
+        many.insert("POST /worst".to_owned(), 60);
+        assert_eq!(decode(&encode(&many)).len(), REQUESTS);
+        assert_eq!(decode(&encode(&many)).get("POST /worst"), Some(&60));
+        let mut excuses = CrashBaseline::new(BTreeMap::new(), start);
+        excuses.extend(rates);
+        assert!(excuses.accept(Some("GET /a b"), start));
+    }
+}

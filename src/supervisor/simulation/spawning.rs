@@ -1,0 +1,108 @@
+//! Processes that the machine asks for: they appear at once, or when a zygote answers.
+
+use super::*;
+
+impl World {
+    pub(super) fn spawn(&mut self, slot: SlotId, side: Side, generation: Generation) {
+        assert!(!self.asked && self.stopping_since.is_none(), "a spawn while stopping");
+        let alive = self.processes.values().map(|process| (process.slot, process.side));
+        let coming = self.orders.iter().map(|order| (order.slot, order.side));
+        let places: Vec<_> = alive.chain(coming).collect();
+        assert!(!places.contains(&(slot, side)), "two in one block");
+        let serve = self.processes.values().filter(|process| !process.is_over);
+        let coming = self.orders.iter().map(|order| order.slot);
+        let slots: Vec<_> = serve.map(|process| process.slot).chain(coming).collect();
+        let is_double = |slot: &SlotId| slots.iter().filter(|other| *other == slot).count() > 1;
+        let is_second = slots.contains(&slot);
+        assert!(!is_second || !slots.iter().any(is_double), "more than one process too many");
+        // A stand-in is somebody's wish; what the slot does by itself is paced.
+        if generation == self.in_service && !is_second {
+            self.pacing.spawned(slot, self.now);
+        }
+        if self.chance(2) {
+            self.meddle_inside(); // Between the action and its outcome.
+        }
+        let order = Order { slot, side, generation };
+        let pid = Pid(self.next_pid);
+        let event = if self.chance(self.misfortune / 8) {
+            Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted }
+        } else {
+            self.next_pid += 1;
+            Event::Started { slot, side, pid }
+        };
+        if self.is_preloaded {
+            let wait = self.up_to(3_000);
+            self.orders.push(order);
+            self.coming.push((self.now + wait, event));
+            return;
+        }
+        if let Event::Started { .. } = event {
+            self.appears(order, pid);
+        }
+        self.machine.handle(event, self.now);
+    }
+
+    pub(super) fn appears(&mut self, order: Order, pid: Pid) {
+        let Order { slot, side, generation } = order;
+        let process = Process {
+            slot,
+            side,
+            generation,
+            told: None,
+            is_ready: false,
+            ready_since: None,
+            was_ready: false,
+            leaving: ExitState::default(),
+            is_killed: false,
+            is_over: false,
+        };
+        self.processes.insert(pid.0, process);
+        self.draw_fate(pid);
+    }
+
+    pub(super) fn answered(&mut self, slot: SlotId, side: Side) -> Option<Order> {
+        let index = self.orders.iter().position(|it| it.slot == slot && it.side == side)?;
+        Some(self.orders.swap_remove(index))
+    }
+
+    /// The zygote of these is told to leave: what it does not know of yet is given up, what it knows of is
+    /// answered soon.
+    pub(super) fn withdraw(&mut self, is_withdrawn: impl Fn(&Order) -> bool) {
+        let (withdrawn, kept) = self.orders.iter().partition(|order| is_withdrawn(order));
+        self.orders = kept;
+        let mut withdrawn: Vec<Order> = withdrawn;
+        let soon = self.now + self.policy.quick;
+        if let Some(known) = withdrawn.pop() {
+            self.orders.push(known);
+            for (at, event) in &mut self.coming {
+                if is_answer(event, &known) {
+                    *at = soon.min(*at);
+                }
+            }
+        }
+        for order in withdrawn {
+            self.coming.retain(|(_, event)| !is_answer(event, &order));
+            let (slot, side) = (order.slot, order.side);
+            let event = Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted };
+            self.machine.handle(event, self.now);
+        }
+    }
+}
+
+fn is_answer(event: &Event, to: &Order) -> bool {
+    match event {
+        Event::Started { slot, side, .. } | Event::SpawnFailed { slot, side, .. } => {
+            (*slot, *side) == (to.slot, to.side)
+        }
+        Event::Ready { .. }
+        | Event::Failing { .. }
+        | Event::Hung { .. }
+        | Event::GoesOn { .. }
+        | Event::LoopEnded { .. }
+        | Event::LimitReached { .. }
+        | Event::Exited { .. }
+        | Event::Configured { .. }
+        | Event::OperatorCommand(_)
+        | Event::Tick => false,
+    }
+}

@@ -1,0 +1,85 @@
+//! Workers whose loop is over while their process stays.
+
+use super::*;
+
+impl Rig {
+    fn loop_ended(&mut self, pid: i32) -> Vec<Did> {
+        self.event(Event::LoopEnded { pid: Pid(pid), had_request: true })
+    }
+}
+
+#[test]
+fn a_reload_waits_for_no_worker_whose_loop_is_over() {
+    let mut rig = Rig::serving(policy(2));
+    assert_eq!(rig.command(OperatorCommand::Reload), [Configure]);
+    rig.event(Event::Configured { policy: Some(policy(2)) });
+    rig.ready(102);
+    assert_eq!(rig.after(PROBATION), [Adopt(2), Tell(100, Command::Drain)]);
+    assert_eq!(rig.loop_ended(100), [Spawn(1)]);
+    assert_eq!(rig.loop_ended(100), [], "it is told more than once");
+    assert_eq!(rig.ready(103), [Tell(101, Command::Drain)]);
+    assert_eq!(rig.loop_ended(101), [Ended(ReloadOutcome::Done)]);
+    assert_eq!(rig.left(101), []);
+    assert_eq!(rig.after(s(23.0)), [Tell(100, Command::Quick)], "it has its own time");
+    assert_eq!(rig.after(s(2.0)), [Kill(100)]);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), []);
+    assert_eq!(rig.machine.seats().count(), 2);
+}
+
+#[test]
+fn the_next_reload_waits_while_both_blocks_of_its_slot_are_in_use() {
+    let mut rig = Rig::serving(policy(1));
+    for _ in 0..2 {
+        assert_eq!(rig.command(OperatorCommand::Reload), [Configure]);
+        rig.event(Event::Configured { policy: Some(policy(1)) });
+        rig.ready(101);
+        rig.after(PROBATION);
+        rig.loop_ended(100);
+    }
+    assert_eq!(rig.machine.seats().filter_map(WorkerSlot::pid).count(), 2);
+    assert_eq!(rig.left(100), [Spawn(0)]);
+}
+
+#[test]
+fn a_worker_that_leaves_by_itself_is_replaced_when_its_loop_is_over() {
+    let mut rig = Rig::serving(policy(2));
+    assert_eq!(rig.loop_ended(100), [Spawn(0)]);
+    assert!(!rig.machine.slots()[0].is_ready());
+    assert_eq!(rig.ready(102), []);
+    assert_eq!(rig.left(100), []);
+    assert_eq!(rig.command(OperatorCommand::Quit)[..2], [Stopping, CloseDoor]);
+}
+
+#[test]
+fn a_worker_that_leaves_by_itself_before_it_has_served_is_not_followed_without_end() {
+    let mut rig = Rig::serving(policy(2));
+    let mut spawns_count = 0;
+    for pid in 102..110 {
+        let first = rig.machine.slots()[0].pid().map_or(0, |pid| pid.0);
+        let ended = Event::LoopEnded { pid: Pid(first), had_request: false };
+        spawns_count += rig.event(ended).iter().filter(|did| **did == Spawn(0)).count();
+        rig.left(first);
+        rig.ready(pid);
+    }
+    assert_eq!(spawns_count, 1);
+}
+
+#[test]
+fn a_canary_that_leaves_by_itself_ends_its_reload_at_once() {
+    let mut rig = Rig::serving(policy(1));
+    rig.command(OperatorCommand::Reload);
+    rig.event(Event::Configured { policy: Some(policy(1)) });
+    rig.ready(101);
+    assert_eq!(rig.loop_ended(101), [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+    assert_eq!(rig.command(OperatorCommand::Reload), [Configure]);
+}
+
+#[test]
+fn a_stop_waits_for_workers_whose_loop_is_over() {
+    let mut rig = Rig::serving(policy(1));
+    rig.loop_ended(100);
+    rig.ready(101);
+    rig.command(OperatorCommand::Quit);
+    assert_eq!(rig.left(101), []);
+    assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
+}

@@ -1,0 +1,97 @@
+//! The exit codes of `arctos`, for a server and for the commands that ask one.
+
+/// The exit codes of a server, the same for any number of workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum ExitCode {
+    /// It was asked to stop.
+    Asked = 0,
+    /// Configuration, bind or permissions.
+    Configuration = 1,
+    /// A command line that cannot be understood; no server was started.
+    Usage = 2,
+    /// A worker failed to boot at first start.
+    NotBooted = 3,
+    /// The application could not be imported at first start.
+    NotImportable = 4,
+    /// No worker was ready for too long.
+    CrashLoop = 5,
+    /// A defect of arctos, or a kernel that refuses what every server needs.
+    Internal = 70,
+}
+
+impl ExitCode {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Asked,
+        Self::Configuration,
+        Self::Usage,
+        Self::NotBooted,
+        Self::NotImportable,
+        Self::CrashLoop,
+        Self::Internal,
+    ];
+
+    /// What it tells an operator.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Asked => "it was asked to stop",
+            Self::Configuration => "configuration, address or permissions: the message names which",
+            Self::Usage => "usage: a wrong option or value",
+            Self::NotBooted => {
+                "at the first start, a worker could not boot: it crashed, was killed, a hook failed, \
+                 or it was not ready within `--boot-timeout`; or one died before an \
+                 [upgrade](reload.md#upgrade) was over"
+            }
+            Self::NotImportable => {
+                "at the first start, the application could not be imported, or left by \
+                 `sys.exit()`; the reason is printed once, with a hint"
+            }
+            Self::CrashLoop => {
+                "no worker has been ready for 60 s, or for `--boot-timeout` where that is longer"
+            }
+            Self::Internal => "a defect of arctos",
+        }
+    }
+
+    /// Whether the same command may succeed a little later, with nothing changed by hand: an import may
+    /// have needed a database that was away. Who starts servers gives up on the others.
+    pub fn may_heal(self) -> bool {
+        match self {
+            Self::NotBooted | Self::NotImportable | Self::CrashLoop | Self::Internal => true,
+            Self::Asked | Self::Configuration | Self::Usage => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGIN: &str = "<!-- exit-codes:begin -->\n";
+    const END: &str = "<!-- exit-codes:end -->";
+
+    fn markdown() -> String {
+        let mut text = "| code | meaning | start it again? |\n|---|---|---|".to_owned();
+        for code in ExitCode::ALL {
+            let again = if code.may_heal() { "yes" } else { "no" };
+            text.push_str(&format!("\n| {} | {} | {again} |", code as i32, code.meaning()));
+        }
+        text
+    }
+
+    /// `ARCTOS_BLESS=1 cargo test -p arctos --lib --no-default-features exit_codes` rewrites the table.
+    #[test]
+    fn the_guide_holds_the_table_of_exit_codes() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/signals.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = page.split_once(BEGIN).unwrap();
+        let (table, after) = rest.split_once(END).unwrap();
+        if std::env::var_os("ARCTOS_BLESS").is_some() {
+            let text = format!("{before}{BEGIN}\n{}\n\n{END}{after}", markdown());
+            std::fs::write(path, text).unwrap();
+            return;
+        }
+        assert_eq!(table, format!("\n{}\n\n", markdown()), "run this test with ARCTOS_BLESS=1");
+    }
+}

@@ -1,0 +1,33 @@
+//! The threads of the application, for which the end of a process waits.
+
+use pyo3::prelude::*;
+
+/// Waits for threads as the interpreter does, which knows executors as well: they end when their work is
+/// done. Where nobody has imported `threading`, there is nobody to wait for.
+///
+/// Source: `wait_for_thread_shutdown()` of CPython, which calls the same function.
+pub(super) fn join(py: Python<'_>, announce: impl FnOnce(&str)) -> PyResult<()> {
+    let modules = py.import("sys")?.getattr("modules")?;
+    let threading = modules.call_method1("get", ("threading",))?;
+    if threading.is_none() {
+        return Ok(());
+    }
+    let names = running(&threading).unwrap_or_default(); // They are for the log alone.
+    if !names.is_empty() {
+        announce(&names.join(", "));
+    }
+    threading.call_method0("_shutdown").map(drop)
+}
+
+/// The names of threads that the end of the program waits for.
+fn running(threading: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    let own = threading.call_method0("current_thread")?;
+    let mut names = Vec::new();
+    for thread in threading.call_method0("enumerate")?.try_iter()? {
+        let thread = thread?;
+        if !thread.is(&own) && !thread.getattr("daemon")?.is_truthy()? {
+            names.push(thread.getattr("name")?.extract()?);
+        }
+    }
+    Ok(names)
+}

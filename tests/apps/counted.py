@@ -1,5 +1,5 @@
-"""plain:app, which first writes down each request that it is given: one line, its query, at the end of
-the file `$COUNTED_BEGUN`. The file outlives the worker that was killed in the request."""
+"""plain:app, which first appends the query of each request to the file `$COUNTED_BEGUN`, one line each. The file
+survives a worker that is killed in the request."""
 
 import os
 
@@ -9,5 +9,5 @@ BEGUN = os.open(os.environ["COUNTED_BEGUN"], os.O_WRONLY | os.O_APPEND | os.O_CR
 
 
 def app(environ, start_response):
-    os.write(BEGUN, environ["QUERY_STRING"].encode() + b"\n")  # O_APPEND: whole, wherever others write
+    os.write(BEGUN, environ["QUERY_STRING"].encode() + b"\n")  # O_APPEND: lines of several workers do not mix
     return plain.app(environ, start_response)

@@ -1,15 +1,15 @@
-"""Applications that are made, and ones that lie deeper in a module."""
+"""Application factories, and applications that are attributes of an object in a module."""
 
 import plain
 
 
 def create_app():
-    """Makes an application."""
+    """Returns an application."""
     return plain.app
 
 
 def failing_factory():
-    """Cannot make one."""
+    """Raises."""
     raise LookupError("nothing to make an application of")
 
 

@@ -1,4 +1,4 @@
-"""Falcon: JSON, a streamed upload, a streamed answer, errors of its own."""
+"""Falcon: JSON, a streamed upload, a streamed response, its own errors."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ import falcon
 
 
 class Items:
-    """A collection in the worker's memory."""
+    """A collection in the memory of the worker."""
 
     def on_get(self, req, resp):
         resp.media = {"limit": req.get_param_as_int("limit", default=10)}
@@ -18,7 +18,7 @@ class Items:
 
 
 class Item:
-    """One of it."""
+    """An item of the collection."""
 
     def on_get(self, req, resp, number):
         if number > 100:
@@ -34,7 +34,7 @@ class Blob:
 
     def on_put(self, req, resp):
         sha256 = hashlib.sha256()
-        # What Falcon recommends: it reads as much as CONTENT_LENGTH says.
+        # As Falcon recommends: it reads CONTENT_LENGTH bytes.
         while piece := req.bounded_stream.read(65536):
             sha256.update(piece)
         resp.media = {"sha256": sha256.hexdigest()}
@@ -45,7 +45,7 @@ class Blob:
 
 
 def make_asgi():
-    """What a user of ASGI names by mistake."""
+    """An ASGI application, which a user may name by mistake."""
     import falcon.asgi
 
     return falcon.asgi.App()

@@ -1,7 +1,7 @@
-"""An application for faults: most requests work, and each of the others is a way to fail.
+"""An application for faults: most requests work, and each of the others fails in its own way.
 
-Answers are `PID VERSION`. The query of each request is appended to the file `$FAULTY_BEGUN` before
-anything else is done, so that it is known of a request without an answer whether anybody had it.
+Answers are `PID VERSION`. The query of each request is first appended to the file `$FAULTY_BEGUN`, which shows
+whether an unanswered request had reached the application.
 """
 
 import collections
@@ -16,12 +16,12 @@ BEGUN = os.environ.get("FAULTY_BEGUN")
 
 
 def application(version):
-    """One that answers with this version."""
+    """Returns an application that answers with this version."""
     begun = os.open(BEGUN, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if BEGUN else None
 
     def app(environ, start_response):
         if begun is not None:
-            os.write(begun, environ["QUERY_STRING"].encode() + b"\n")  # O_APPEND: whole, wherever others write
+            os.write(begun, environ["QUERY_STRING"].encode() + b"\n")  # O_APPEND: lines of several workers do not mix
         WAYS[environ["PATH_INFO"]](parse_qs(environ["QUERY_STRING"]))
         body = f"{os.getpid()} {version}\n".encode()
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
@@ -31,7 +31,7 @@ def application(version):
 
 
 def work(query):
-    """Keeps its worker for `?ms=` milliseconds."""
+    """Occupies its worker for `?ms=` milliseconds."""
     time.sleep(int(query.get("ms", ["0"])[0]) / 1000)
 
 
@@ -41,19 +41,19 @@ def spin(_):
 
 
 def hold_the_lock(_):
-    """A loop in C, which neither gives the interpreter's lock away nor looks for signals."""
+    """Loops in C, without releasing the GIL or checking for signals."""
     collections.deque(itertools.repeat(None), maxlen=0)
 
 
 def wait_for_itself(_):
-    """A lock of Python's, taken twice: waits without the interpreter's lock."""
+    """Acquires a Python lock twice: waits without the GIL."""
     lock = threading.Lock()
     lock.acquire()
     lock.acquire()
 
 
 def wait_in_c(_):
-    """A mutex of C's, taken twice: waits with the interpreter's lock, as extensions do that forgot it."""
+    """Locks a C mutex twice: waits with the GIL, like an extension that forgot to release it."""
     libc = ctypes.PyDLL(None)
     mutex = ctypes.create_string_buffer(64)  # all zero: PTHREAD_MUTEX_INITIALIZER
     libc.pthread_mutex_lock(mutex)

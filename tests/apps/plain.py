@@ -1,8 +1,7 @@
-"""Plain WSGI applications, one a path: `plain:app` routes to all of them.
+"""Plain WSGI applications, one per path: `plain:app` routes to all of them.
 
-An application that has to wait for the test reads a FIFO that the test writes to (`?gate=PATH`); one
-that has to tell the test something sends a datagram to a unix socket of the test's (`?tell=PATH`).
-Neither side sleeps or asks again and again.
+An application that waits for the test reads a FIFO that the test writes to (`?gate=PATH`). One that notifies the
+test sends a datagram to a unix socket (`?notify=PATH`). Neither side sleeps or polls.
 """
 
 import contextvars
@@ -35,7 +34,7 @@ application = app
 
 
 def query(environ, name, default=None):
-    """One value of the query string."""
+    """Returns one value of the query string."""
     values = parse_qs(environ.get("QUERY_STRING", "")).get(name)
     return default if values is None else values[0]
 
@@ -46,8 +45,8 @@ def wait_for_gate(environ):
         gate.read()
 
 
-def tell(path, text):
-    """One datagram to the test."""
+def notify(path, text):
+    """Sends a datagram to the test."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
         to.sendto(text.encode(), path)
 
@@ -72,13 +71,13 @@ def hello(environ, start_response):
 
 
 def echo(environ, start_response):
-    """The body back, and its SHA-256 in a field."""
+    """Returns the request body, and its SHA-256 in a field."""
     body = environ["wsgi.input"].read(-1)  # wsgiref.validate wants an argument
     return text(start_response, body, fields=[("X-SHA256", hashlib.sha256(body).hexdigest())])
 
 
 def digest(environ, start_response):
-    """Size and SHA-256 of the body, read piece by piece."""
+    """Returns the size and the SHA-256 of the body, which is read in pieces."""
     sha256, size_bytes = hashlib.sha256(), 0
     while piece := environ["wsgi.input"].read(PIECE_BYTES):
         sha256.update(piece)
@@ -87,12 +86,12 @@ def digest(environ, start_response):
 
 
 def headers(environ, start_response):
-    """The environ, whatever in it is a string."""
+    """Returns the strings in the environ."""
     return as_json(start_response, {name: value for name, value in environ.items() if isinstance(value, str)})
 
 
 def environ_types(environ, start_response):
-    """The types in the environ, and what is not a string in it."""
+    """Returns the types in the environ, and its values that are no strings."""
     return as_json(
         start_response,
         {
@@ -108,7 +107,7 @@ def environ_types(environ, start_response):
 
 
 def read_all_ways(environ, start_response):
-    """read(n), readline(), readline(n), readlines(hint), iteration and reading past the end."""
+    """Reads with read(n), readline(), readline(n), readlines(hint), by iteration and past the end."""
     stream = environ["wsgi.input"]
     found = {
         "read3": stream.read(3),
@@ -125,12 +124,12 @@ def read_all_ways(environ, start_response):
 
 
 def unread(environ, start_response):
-    """Answers without looking at the body."""
+    """Answers without reading the body."""
     return text(start_response, "not read\n")
 
 
 def errors(environ, start_response):
-    """Two lines for the error log."""
+    """Writes two lines to the error log."""
     environ["wsgi.errors"].write("first line\nsecond ")
     environ["wsgi.errors"].writelines(["line\n"])
     environ["wsgi.errors"].flush()
@@ -141,7 +140,7 @@ def errors(environ, start_response):
 
 
 def status(environ, start_response):
-    """Whatever status `?line=` names; with a body where the test asks for one."""
+    """Answers with the status `?line=`, and with a body if the test asks for one."""
     start_response(query(environ, "line", "200 OK"), [("Content-Type", "text/plain")])
     return [query(environ, "body", "").encode()]
 
@@ -155,7 +154,7 @@ def length(environ, start_response):
 
 
 def gated(environ, start_response):
-    """Two items; the second is made only once the test has had the first."""
+    """Yields two items, the second only after the test has received the first."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield b"first\n"
     wait_for_gate(environ)
@@ -163,10 +162,10 @@ def gated(environ, start_response):
 
 
 class Named:
-    """Yields many bytes, then whom the context variable names; tells it once more when it is closed."""
+    """Yields many bytes and then the value of the context variable, which it sends to the test when it is closed."""
 
     def __init__(self, environ):
-        self.tell = query(environ, "tell")
+        self.notify = query(environ, "notify")
         self.items = iter((b"x" * int(query(environ, "bytes")), None))
 
     def __iter__(self):
@@ -176,11 +175,11 @@ class Named:
         return next(self.items) or NAME.get().encode()
 
     def close(self):
-        tell(self.tell, NAME.get())
+        notify(self.notify, NAME.get())
 
 
 def named(environ, start_response):
-    """Sets a context variable to `?name=`, and says in a field what it was before."""
+    """Sets a context variable to `?name=`, and returns its previous value in a field."""
     before = NAME.get()
     NAME.set(query(environ, "name"))
     start_response("200 OK", [("Content-Type", "text/plain"), ("X-Before", before)])
@@ -188,7 +187,7 @@ def named(environ, start_response):
 
 
 def written(environ, start_response):
-    """Through write(), the second piece only once the test has had the first."""
+    """Uses write(), with a second piece only after the test has received the first."""
     write = start_response("200 OK", [("Content-Type", "text/plain")])
     write(b"first\n")
     if query(environ, "gate"):
@@ -198,7 +197,7 @@ def written(environ, start_response):
 
 
 def written_large(environ, start_response):
-    """More through write() than a socket takes."""
+    """Sends more through write() than the socket takes."""
     write = start_response("200 OK", [("Content-Type", "application/octet-stream")])
     for number in range(int(query(environ, "count", "64"))):
         write(bytes([number % 256]) * PIECE_BYTES)
@@ -206,7 +205,7 @@ def written_large(environ, start_response):
 
 
 def chunks(environ, start_response):
-    """`?count=` items of `?size=` bytes, with empty ones between."""
+    """Yields `?count=` items of `?size=` bytes, with empty ones in between."""
     start_response("200 OK", [("Content-Type", "application/octet-stream")])
     for number in range(int(query(environ, "count", "3"))):
         yield bytes([ord("a") + number % 26]) * int(query(environ, "size", "5"))
@@ -214,17 +213,17 @@ def chunks(environ, start_response):
 
 
 def empty(environ, start_response):
-    """No item at all."""
+    """Yields no item."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return iter(())
 
 
 def file(environ, start_response):
-    """A file of `?bytes=` zeros (sparse), from `?offset=`, by sendfile(2)."""
+    """Returns a sparse file of `?bytes=` zeros from `?offset=`, for sendfile(2)."""
     size_bytes, offset = int(query(environ, "bytes")), int(query(environ, "offset", "0"))
     found = tempfile.TemporaryFile()
     found.truncate(size_bytes)
-    if query(environ, "mark"):  # something to recognise at both ends
+    if query(environ, "mark"):  # to recognize both ends
         found.write(b"begin")
         found.seek(size_bytes - 3)
         found.write(b"end")
@@ -237,13 +236,13 @@ def file(environ, start_response):
 
 
 def kernel_file(environ, start_response):
-    """A file that the kernel makes up when it is read, and whose size is 0."""
+    """Returns a file that the kernel generates when it is read, and whose size is 0."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return environ["wsgi.file_wrapper"](open("/proc/version", "rb"))
 
 
 class Closing:
-    """An iterable that tells the test each time it is closed."""
+    """An iterable that notifies the test each time it is closed."""
 
     def __init__(self, path, items, failing=False):
         self.path, self.items, self.failing = path, iter(items), failing
@@ -260,25 +259,25 @@ class Closing:
             raise
 
     def close(self):
-        tell(self.path, "closed")
+        notify(self.path, "closed")
 
 
 def closing(environ, start_response):
-    """Tells when it is closed; `?items=` of them, `?failing=yes` to raise after the last."""
+    """Notifies the test when it is closed. Yields `?items=` items, and raises after the last with `?failing=yes`."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     items = [b"item\n" * int(query(environ, "repeat", "1"))] * int(query(environ, "items", "2"))
-    return Closing(query(environ, "tell"), items, query(environ, "failing") == "yes")
+    return Closing(query(environ, "notify"), items, query(environ, "failing") == "yes")
 
 
 def header_lines(environ, start_response):
-    """Spelling and order of these fields are the application's."""
+    """Returns fields whose spelling and order must not change."""
     fields = [("x-lower", "1"), ("X-UPPER", "2"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Content-Length", "0")]
     start_response("200 OK", fields)
     return []
 
 
 def bad_head(environ, start_response):
-    """What PEP 3333 does not allow, by `?kind=`."""
+    """Violates PEP 3333 by `?kind=`."""
     kinds = {
         "status-int": (200, []),
         "status-short": ("20", []),
@@ -299,7 +298,7 @@ def bad_head(environ, start_response):
 
 
 def body_kinds(environ, start_response):
-    """Bodies that are no iterable of bytes, by `?kind=`."""
+    """Returns a body that is no iterable of bytes, by `?kind=`."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     return {"str": "text", "none": None, "items-str": ["text"], "bytes": b"bytes", "number": 5}[query(environ, "kind")]
 
@@ -337,7 +336,7 @@ def starts_twice(environ, start_response):
 
 
 def restart(environ, start_response):
-    """An error handler's second start_response, before the head is out."""
+    """Calls start_response again with exc_info before the headers are sent."""
     start_response("200 OK", [("Content-Type", "text/plain"), ("X-First", "1"), ("Content-Length", "999")])
     try:
         raise ValueError("caught")
@@ -347,7 +346,7 @@ def restart(environ, start_response):
 
 
 def restart_late(environ, start_response):
-    """The same after the head is out: raised again."""
+    """Calls start_response again with exc_info after the headers were sent, which raises it."""
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield b"first\n"
     try:
@@ -358,7 +357,7 @@ def restart_late(environ, start_response):
 
 
 def starts_late(environ, start_response):
-    """Calls start_response when asked for the first item, after empty ones."""
+    """Calls start_response when the first item is requested, after empty ones."""
     yield b""
     start_response("200 OK", [("Content-Type", "text/plain")])
     yield b"late\n"
@@ -380,28 +379,28 @@ def hard_exit(environ, start_response):
 
 
 def slow(environ, start_response):
-    """Keeps its worker for `?ms=` milliseconds."""
+    """Occupies its worker for `?ms=` milliseconds."""
     time.sleep(int(query(environ, "ms", "100")) / 1000)
     return text(start_response, f"{os.getpid()}\n")
 
 
 def gate(environ, start_response):
-    """Says over `?tell=` that it runs, and keeps its worker until the test opens the gate."""
-    if query(environ, "tell"):
-        tell(query(environ, "tell"), str(os.getpid()))
+    """Reports over `?notify=` that it runs, and occupies its worker until the test opens the gate."""
+    if query(environ, "notify"):
+        notify(query(environ, "notify"), str(os.getpid()))
     wait_for_gate(environ)
     return text(start_response, f"{os.getpid()}\n")
 
 
 def umask():
-    """This process's; it can only be read by setting another."""
+    """Returns the umask, which can only be read by setting another."""
     found = os.umask(0o077)
     os.umask(found)
     return found
 
 
 def worker(environ, start_response):
-    """Who answers."""
+    """Returns facts about the worker."""
     now = {"pid": os.getpid(), "ppid": os.getppid(), "uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups()}
     return as_json(
         start_response,
@@ -417,7 +416,7 @@ def worker(environ, start_response):
 
 
 def fork(environ, start_response):
-    """Forks a child that leaves at once, and waits for it."""
+    """Forks a child that exits at once, and waits for it."""
     child = os.fork()
     if child == 0:
         os._exit(5)
@@ -426,7 +425,7 @@ def fork(environ, start_response):
 
 
 def fork_and_come_back(environ, start_response):
-    """Forks, and both sides answer: while the application is called, or when its iterable is closed."""
+    """Forks, and both processes answer: in the call of the application, or when the iterable is closed."""
 
     class Answer(list):
         def close(self):
@@ -445,7 +444,7 @@ def fork_and_come_back(environ, start_response):
 
 
 def terminate(environ, start_response):
-    """Ends a process of multiprocessing's with SIGTERM; says which signal ended it."""
+    """Terminates a process of multiprocessing, and returns the signal that ended it."""
     import multiprocessing
 
     child = multiprocessing.get_context("fork").Process(target=signal.pause)
@@ -458,7 +457,7 @@ def terminate(environ, start_response):
 
 
 def signals_of_a_program(environ, start_response):
-    """What a program that the application runs ignores from its start, by number."""
+    """Returns the numbers of the signals that a child program ignores from its start."""
     import subprocess
 
     lines = subprocess.run(["cat", "/proc/self/status"], check=True, capture_output=True).stdout.decode().splitlines()
@@ -467,7 +466,7 @@ def signals_of_a_program(environ, start_response):
 
 
 def fork_and_stay(environ, start_response):
-    """Forks a child that outlives the request: it keeps no connection open, whatever it inherited."""
+    """Forks a child that outlives the request and must not keep the connection open."""
     child = os.fork()
     if child == 0:
         with open(query(environ, "gate"), "rb") as held:
@@ -477,12 +476,12 @@ def fork_and_stay(environ, start_response):
 
 
 def orphan(environ, start_response):
-    """Forks twice: the grandchild's parent is gone, and it leaves with `?status=` when the gate opens."""
+    """Forks twice: the orphaned grandchild exits with `?status=` when the gate opens."""
     child = os.fork()
     if child == 0:
         if os.fork() == 0:
             os.setsid()
-            tell(query(environ, "tell"), str(os.getpid()))
+            notify(query(environ, "notify"), str(os.getpid()))
             wait_for_gate(environ)
             os._exit(int(query(environ, "status", "0")))
         os._exit(0)

@@ -1,5 +1,5 @@
-"""plain:app, and what no application should do in a request: it takes signals, writes over memory that is
-not its own, takes more than there is."""
+"""plain:app, and what no application should do in a request: replace signal handlers, overwrite foreign memory,
+exhaust memory."""
 
 import ctypes
 import concurrent.futures
@@ -15,7 +15,7 @@ import time
 
 import plain
 
-ALIGNMENT_BYTES = 128  # of everything on the board
+ALIGNMENT_BYTES = 128  # of everything on the scoreboard
 
 
 def app(environ, start_response):
@@ -24,7 +24,7 @@ def app(environ, start_response):
 
 
 def take_signals(environ, start_response):
-    """Takes what the server needs, and from now on heeds none of it."""
+    """Ignores the signals that the server needs."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     return plain.text(start_response, f"{os.getpid()}\n")
@@ -35,21 +35,21 @@ def _square(number):
 
 
 def pool(environ, start_response):
-    """Work for processes of multiprocessing's."""
+    """Runs processes of multiprocessing."""
     with multiprocessing.get_context("fork").Pool(2) as workers:
         return plain.text(start_response, f"{sum(workers.map(_square, range(100)))}\n")
 
 
 def fork_and_forget(environ, start_response):
-    """A child that ends, and that nobody waits for."""
+    """Forks a child that exits and is not reaped."""
     if os.fork() == 0:
         os._exit(9)
     return plain.text(start_response, f"{os.getpid()}\n")
 
 
 def fork_and_exit(environ, start_response):
-    """A child that comes back to the server `?by=` an exception, out of the call, an item or close(), `?out_of=`
-    says which. The answer is the status that its parent waited for."""
+    """Forks a child that returns to the server `?by=` an exception or otherwise, `?out_of=` the call, an item or
+    close(). The answer is the exit status of the child."""
 
     def fork():
         child = os.fork()
@@ -69,7 +69,7 @@ def fork_and_exit(environ, start_response):
         def close(self):
             if out_of == "close":
                 fork()
-                plain.tell(plain.query(environ, "tell"), f"{statuses}")
+                plain.notify(plain.query(environ, "notify"), f"{statuses}")
 
     statuses, out_of = [], plain.query(environ, "out_of")
     start_response("200 OK", [("Content-Type", "text/plain")])
@@ -79,7 +79,7 @@ def fork_and_exit(environ, start_response):
 
 
 def threads(environ, start_response):
-    """Work that goes on behind the answer, in a thread or an executor: it writes `?file=` when the gate opens."""
+    """Continues after the answer in a thread or an executor, which writes `?file=` when the gate opens."""
 
     def work():
         plain.wait_for_gate(environ)
@@ -97,8 +97,8 @@ EXECUTOR = concurrent.futures.ThreadPoolExecutor(1)
 
 
 def scribble(environ, start_response):
-    """Writes over this worker's own part of the board, by `?how=`."""
-    place, size_bytes = own_block()
+    """Overwrites the counters of this worker on the scoreboard, by `?how=`."""
+    place, size_bytes = own_entry()
     how = plain.query(environ, "how")
     if how == "random":
         noise = random.Random(int(plain.query(environ, "seed"))).randbytes(size_bytes)
@@ -108,9 +108,9 @@ def scribble(environ, start_response):
     return plain.text(start_response, f"{os.getpid()}\n")
 
 
-def own_block():
-    """Address and size of the block that names this process. The supervisor's workers have every other
-    block, from the first on, as long as none was replaced: that gives the size."""
+def own_entry():
+    """Returns the address and the size of the entry that names this process. As long as no worker was replaced,
+    workers use every other entry from the first on, which gives the size."""
     with open("/proc/self/maps") as maps:
         line = next(line for line in maps if "memfd:arctos-scoreboard" in line)
     begin, end = (int(number, 16) for number in re.match(r"(\w+)-(\w+) ", line).groups())
@@ -118,23 +118,23 @@ def own_block():
         workers = {int(pid) for pid in children.read().split()}
     word = lambda place: ctypes.c_uint32.from_address(place).value  # noqa: E731
     names = {word(place): place for place in range(begin, end, ALIGNMENT_BYTES) if word(place) in workers}
-    assert names.keys() == workers, "each worker's block names it"
+    assert names.keys() == workers, "each worker has an entry"
     places = sorted(names.values())
     sizes = {(after - before) // 2 for before, after in zip(places, places[1:])}
-    assert len(sizes) == 1, "the blocks are of one size"
-    # The orders to the worker stand before its own words.
+    assert len(sizes) == 1, "the entries have the same size"
+    # The orders to the worker come before its own words.
     return names[os.getpid()] - ALIGNMENT_BYTES, sizes.pop()
 
 
 def allocate(environ, start_response):
-    """Takes memory until there is none."""
+    """Allocates memory until none is left."""
     held = []
     while True:
         held.append(bytearray(os.urandom(1 << 20)))
 
 
 def read_without_memory(environ, start_response):
-    """Reads a body that there is no memory for, by `?how=` a method of wsgi.input."""
+    """Reads a body that exceeds the memory limit, with the method `?how=` of wsgi.input."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm") as file:
         taken_bytes = int(file.read().split()[0]) * resource.getpagesize()
@@ -156,7 +156,7 @@ def spin(environ, start_response):
 
 
 def sleep(environ, start_response):
-    """Does not return for an hour."""
+    """Sleeps for an hour."""
     time.sleep(3600)
 
 

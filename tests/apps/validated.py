@@ -1,4 +1,4 @@
-"""plain:app and a few more behind wsgiref.validate: its complaints are AssertionErrors, so a 500."""
+"""plain:app and others behind wsgiref.validate, whose AssertionErrors become a 500."""
 
 from wsgiref.validate import validator
 

@@ -1,4 +1,4 @@
-"""Fixtures: servers that are always stopped, and ways in which applications and tests wait."""
+"""Fixtures: servers that are always stopped, connections, and synchronization with applications."""
 
 import os
 import select
@@ -17,7 +17,7 @@ from support.traffic import Journal
 from support.upgradable import UpgradableServer
 from support.wire import Wire
 
-# A shell starts what is in the background with SIGINT ignored, nohup(1) with SIGHUP; so would be all that starts here.
+# A shell starts background jobs with SIGINT ignored, nohup(1) with SIGHUP. Servers of the tests would inherit that.
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
@@ -30,21 +30,21 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def serve():
-    """Starts servers for one test; each is stopped after it, with exit status 0 and nothing left."""
+    """Starts servers for one test. Afterwards each must exit with status 0 and leave no process."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(Server(*arguments, **options))
 
 
 @pytest.fixture
 def serve_upgradable():
-    """The same for servers that can be upgraded."""
+    """Starts servers that can be upgraded, like `serve`."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(UpgradableServer(*arguments, **options))
 
 
 @pytest.fixture
 def first_process():
-    """A server in a PID namespace of its own, and the pid that its first process has outside."""
+    """A server that is the first process of a PID namespace, and the pid of this process outside."""
     require_pid_namespace()
     with Server("plain:app", workers=2, command=[*UNSHARE, sys.executable, "-m", "arctos"]) as server:
         (first,) = children(server.pid)
@@ -56,41 +56,40 @@ def first_process():
 
 @pytest.fixture(scope="module")
 def plain():
-    """One server for a module's tests: plain:app on one worker, so that what is behind an answered
-    request has been done."""
+    """A server for all tests of a module: plain:app on one worker, which has finished a request before it answers
+    the next one."""
     with Server("plain:app") as server:
         yield server
 
 
 @pytest.fixture
 def wire(plain):
-    """A connection to it."""
+    """A connection to the server `plain`."""
     with Wire(("127.0.0.1", plain.port)) as connection:
         yield connection
 
 
 @pytest.fixture
 def connect():
-    """Connections to any server, closed after the test."""
+    """Opens connections to any server, and closes them after the test."""
     with ExitStack() as stack:
         yield lambda server, **options: stack.enter_context(Wire(("127.0.0.1", server.port), **options))
 
 
 class Gate:
-    """A FIFO: the application waits at it until the test opens it."""
+    """A FIFO at which the application waits until the test opens it."""
 
     def __init__(self, path):
         self.path = str(path)
         os.mkfifo(path)
 
     def open(self):
-        """Lets one waiting application go on. Returns once it waits there: fifo(7) blocks until both
-        ends are open."""
+        """Lets one application continue, once it waits: fifo(7) blocks until both ends are open."""
         os.close(os.open(self.path, os.O_WRONLY))
 
 
-class Ear:
-    """A unix datagram socket: the application tells, the test hears."""
+class Inbox:
+    """A unix datagram socket on which the test receives messages of the application."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -98,18 +97,18 @@ class Ear:
         self.socket.bind(self.path)
         self.socket.settimeout(PATIENCE_S)
 
-    def hear(self):
-        """The next thing told."""
+    def receive(self):
+        """Waits for the next message, and returns it."""
         return self.socket.recv(65536).decode()
 
-    def heard_more(self):
-        """Whether there is something untold of."""
+    def has_more(self):
+        """Whether another message has arrived."""
         return bool(select.select([self.socket], [], [], 0)[0])
 
 
 @pytest.fixture
 def make_gate(tmp_path):
-    """Makes gates."""
+    """Creates gates."""
     made = []
 
     def make():
@@ -121,21 +120,21 @@ def make_gate(tmp_path):
 
 @pytest.fixture
 def gate(make_gate):
-    """One gate."""
+    """A gate."""
     return make_gate()
 
 
 @pytest.fixture
-def ear(tmp_path):
-    """One ear."""
-    heard = Ear(tmp_path / "ear")
-    yield heard
-    heard.socket.close()
+def inbox(tmp_path):
+    """An inbox."""
+    made = Inbox(tmp_path / "inbox")
+    yield made
+    made.socket.close()
 
 
 @pytest.fixture
 def make_sink():
-    """Makes daemons that keep what they receive; after the test, all of it must have been sane."""
+    """Creates statsd sinks; after the test, everything they received must have been well-formed."""
     with ExitStack() as stack:
 
         def make(*arguments, **options):
@@ -148,13 +147,13 @@ def make_sink():
 
 @pytest.fixture
 def sink(make_sink):
-    """One of them, over UDP."""
+    """A statsd sink over UDP."""
     return make_sink()
 
 
 @pytest.fixture
 def etsy(tmp_path):
-    """Etsy's statsd."""
+    """The statsd daemon of Etsy."""
     daemon = EtsyStatsd(tmp_path)
     yield daemon
     daemon.stop()
@@ -162,5 +161,5 @@ def etsy(tmp_path):
 
 @pytest.fixture
 def journal(tmp_path):
-    """What a test's clients write down."""
+    """The journal of the requests of a test."""
     return Journal(tmp_path)

@@ -1,4 +1,4 @@
-"""A program for bjoern that a worker imports although it serves when it is imported."""
+"""A program for bjoern that serves at import, and that a worker imports."""
 
 import arctos as bjoern
 

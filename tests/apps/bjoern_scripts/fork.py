@@ -1,4 +1,4 @@
-"""Several processes at one socket, which was there before them."""
+"""Several processes serve one socket that was opened before they were forked."""
 
 import os
 import signal

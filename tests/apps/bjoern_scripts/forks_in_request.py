@@ -1,4 +1,4 @@
-"""An application that forks: the child ends by itself, comes back, or serves in its turn."""
+"""An application that forks: the child exits, returns, or serves itself."""
 
 import os
 
@@ -13,7 +13,7 @@ def inner(environ, start_response):
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/returns" and (pid := os.fork()) != 0:
-        os.waitpid(pid, 0)  # it comes back from here, and must not answer, too
+        os.waitpid(pid, 0)  # it returns from here, and must not answer as well
     if path == "/serves":
         mine = bjoern.bind_and_listen("127.0.0.1", 0)
         if os.fork() == 0:
@@ -34,7 +34,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 
-# Afterwards a child of this program has nothing to do with the server that was.
+# Afterwards, a child of this program is independent of the former server.
 reader, writer = os.pipe()
 if os.fork() == 0:
     again = bjoern.listen(inner, "127.0.0.1", 0)

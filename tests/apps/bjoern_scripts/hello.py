@@ -1,4 +1,4 @@
-"""The usual program: an application, an address, `run`. Its answers come in the shapes that bjoern takes."""
+"""The usual program: an application, an address, `run`. It answers with every kind of body that bjoern accepts."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A server in a thread, where no signal handler runs: it ends with the program."""
+"""A server in a thread, where no signal handler runs. It ends with the program."""
 
 import threading
 import urllib.request

@@ -1,4 +1,4 @@
-"""`listen`, then a bare `run`; at the end, once more."""
+"""`listen`, then `run` without arguments, and both again afterwards."""
 
 import arctos as bjoern
 

@@ -1,4 +1,4 @@
-"""An application that starts a server while it is served: there is one at a time, and it goes on."""
+"""An application that starts a server while it is served, which is refused, and goes on."""
 
 import sys
 

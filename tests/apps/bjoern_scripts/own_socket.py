@@ -1,4 +1,4 @@
-"""A socket of the program's own, which is there afterwards: given as an object and as a number."""
+"""A socket that the program opened, passed as an object and as a number, stays open afterwards."""
 
 import socket
 import sys

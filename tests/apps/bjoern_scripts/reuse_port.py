@@ -1,4 +1,4 @@
-"""Receive steering: each such process has a socket of its own at the same address."""
+"""Receive steering: each process has a socket of its own at the same address."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
-"""Signal handlers of the program's own, which run while it serves: one counts, some raise.
+"""Signal handlers of the program that run while it serves: one counts, some raise.
 
-The application can be made to wait: it says so, and goes on when the FIFO that it is given opens. Or a signal
-comes in the midst of it, and where the server looks at what it gave.
+The application can be made to wait: it reports that, and continues when its FIFO opens. A signal can also come
+while the application or the server runs Python code.
 """
 
 import os
@@ -15,7 +15,7 @@ count = 0
 
 
 class Stop(Exception):
-    """What a handler raises."""
+    """The exception of a handler."""
 
 
 def on_usr1(*_):
@@ -33,7 +33,7 @@ def on_term(*_):
 
 
 class Sized:
-    """Has one item, and a length that a signal comes in."""
+    """An iterable of one item, during whose `__len__` a signal comes."""
 
     def __iter__(self):
         return iter([b"sized"])

@@ -1,4 +1,4 @@
-"""Metrics to a statsd daemon; with a third argument, with these tags."""
+"""Sends metrics to a statsd daemon, with the tags of the third argument."""
 
 import sys
 

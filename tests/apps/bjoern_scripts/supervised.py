@@ -1,4 +1,4 @@
-"""The supervisor as a function of a program: the first argument is what to serve, the second its options."""
+"""Calls the supervisor from a program: the first argument is what to serve, the second its options."""
 
 import json
 import os
@@ -19,10 +19,10 @@ def make_app():
 
 what, options = sys.argv[1], json.loads(sys.argv[2])
 signal.signal(signal.SIGHUP, lambda *_: print("hung up", flush=True))
-print("before")  # no flush: only once, whatever is forked
+print("before")  # not flushed, and still printed only once, although processes are forked
 code = arctos.serve({"app": app, "make_app": make_app}.get(what, what), **options)
 print("code", code, flush=True)
-# The signals are the program's again, and Python knows it.
+# The program has its signal handlers back, and Python knows it.
 os.kill(os.getpid(), signal.SIGHUP)
 try:
     os.kill(os.getpid(), signal.SIGINT)

@@ -1,5 +1,5 @@
-"""What a program has when it calls `serve()`, and finds again: exit handlers, a temporary folder, its limit of
-descriptors. A worker has its own.
+"""Exit handlers, a temporary directory and a descriptor limit that a program has before `serve()` and finds
+unchanged afterwards. A worker has its own.
 """
 
 import atexit

@@ -1,10 +1,10 @@
-"""Django: admin, sessions, static files through WhiteNoise, models on SQLite. What it writes goes to
-the folder that the environment names."""
+"""Django: admin, sessions, static files through WhiteNoise, models on SQLite. It writes to the directory that the
+environment names."""
 
 import os
 from pathlib import Path
 
-FOLDER = Path(os.environ["DJANGO_PROJECT_FOLDER"])
+DIRECTORY = Path(os.environ["DJANGO_PROJECT_DIRECTORY"])
 SECRET_KEY = "only for tests"
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
@@ -44,16 +44,16 @@ TEMPLATES = [
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": FOLDER / "notes.sqlite3",
+        "NAME": DIRECTORY / "notes.sqlite3",
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "/static/"
-STATIC_ROOT = FOLDER / "static"
+STATIC_ROOT = DIRECTORY / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
-FILE_UPLOAD_TEMP_DIR = FOLDER
+FILE_UPLOAD_TEMP_DIR = DIRECTORY
 USE_TZ = True

@@ -1,4 +1,4 @@
-"""Real applications of four frameworks, each on two workers, asked by requests, http.client and curl."""
+"""Real applications of four frameworks, each on two workers, with requests, http.client and curl as clients."""
 
 import hashlib
 import http.client
@@ -39,8 +39,8 @@ def bottle():
 
 @pytest.fixture(scope="module")
 def django(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("django")
-    environment = {"DJANGO_PROJECT_FOLDER": str(folder), "DJANGO_SETTINGS_MODULE": "django_project.settings"}
+    directory = tmp_path_factory.mktemp("django")
+    environment = {"DJANGO_PROJECT_DIRECTORY": str(directory), "DJANGO_SETTINGS_MODULE": "django_project.settings"}
     for command in (["migrate"], ["collectstatic", "--noinput"]):
         subprocess.run(
             [sys.executable, "-m", "django", *command, "--verbosity", "0"],
@@ -51,12 +51,12 @@ def django(tmp_path_factory):
 
 
 def curl(*arguments):
-    """What curl prints."""
+    """Returns the output of curl."""
     return subprocess.run(["curl", "-sS", "--max-time", "60", *arguments], check=True, capture_output=True).stdout
 
 
 def in_chunks(url, **content):
-    """The answer to a POST whose body, of whatever kind requests makes it, is sent in chunks."""
+    """Sends a POST whose body, as requests encodes it, goes out in chunks. Returns the response."""
     prepared = requests.Request("POST", url, **content).prepare()
     body = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
     pieces = (body[at : at + 7000] for at in range(0, len(body), 7000))
@@ -66,7 +66,7 @@ def in_chunks(url, **content):
 
 
 def in_parallel(one_client):
-    """`one_client(number)` for 16 clients at once; every one of them must succeed."""
+    """Runs `one_client(number)` for 16 clients at once, each of which must succeed."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         return list(pool.map(one_client, range(CLIENTS)))
 

@@ -1,4 +1,4 @@
-"""bjoern's API: the programs that its users write, started as they start them."""
+"""The API of bjoern: programs as its users write them, started as they start them."""
 
 import os
 import re
@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from support.ports import free_port
 from support.script import SCRIPTS, Script, get
 from support.server import PATIENCE_S, run
 from support.wire import Wire
@@ -19,20 +20,13 @@ import arctos
 
 @pytest.fixture
 def start():
-    """Starts programs; what is left of one is killed after the test."""
+    """Starts programs, and kills what is left of them after the test."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(Script(*arguments, **options))
 
 
-def free_port():
-    """A port for a program that has to be told one."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 def connected(address, script):
-    """A connection, once the program listens."""
+    """Connects as soon as the program listens."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -40,11 +34,11 @@ def connected(address, script):
         except (ConnectionRefusedError, FileNotFoundError):
             assert script.process.poll() is None, script.errors
             assert time.monotonic() < deadline
-            time.sleep(0.01)  # nothing tells when another process listens
+            time.sleep(0.01)  # no event announces that another process listens
 
 
 def assert_ended_by_interrupt(script):
-    """KeyboardInterrupt left `run` and the program, as Python shows it."""
+    """KeyboardInterrupt left `run` and ended the program, with the traceback of Python."""
     assert script.wait() == -signal.SIGINT, script.errors
     assert script.errors.rstrip().endswith("KeyboardInterrupt")
 
@@ -118,7 +112,7 @@ def test_listen_and_run_can_be_called_again_after_the_end(start):
     for _ in range(2):
         assert get(script.port()) == "Hello world"
         script.send()
-        assert script.hears() == "interrupted -1"
+        assert script.next_line() == "interrupted -1"
     assert script.wait() == 0
 
 
@@ -134,12 +128,12 @@ def test_forked_processes_share_one_socket_and_stop_together(start, number):
     assert len(pids) == 3 and script.process.pid not in pids
     if number == signal.SIGINT:
         script.send()
-        assert [script.hears() for _ in range(3)] == ["left 0"] * 3
+        assert [script.next_line() for _ in range(3)] == ["left 0"] * 3
         assert script.wait() == 0
     else:
         for pid in pids:
             os.kill(pid, number)
-        assert script.wait() == 0  # the parent waits for them and for nothing else
+        assert script.wait() == 0  # the parent waits for its children and for nothing else
     with pytest.raises(ConnectionRefusedError):
         Wire(("127.0.0.1", port))
 
@@ -175,7 +169,7 @@ def test_a_socket_that_the_program_opened_stays_open(start, kind):
     port = script.port()
     assert get(port) == str(port)
     script.send()
-    assert script.hears() == "interrupted True"
+    assert script.next_line() == "interrupted True"
     assert script.wait() == 0
 
 
@@ -183,7 +177,7 @@ def test_a_socket_that_the_program_opened_stays_open(start, kind):
 
 
 def received(sock, name):
-    """Datagrams until one has this metric; its line."""
+    """Receives datagrams until one has this metric, and returns its line."""
     sock.settimeout(PATIENCE_S)
     while True:
         for line in sock.recv(65536).decode().splitlines():
@@ -221,24 +215,24 @@ def test_the_last_counts_are_sent_at_the_end(start):
 
 def test_ctrl_c_during_a_request_lets_it_end(start):
     script = start("interrupt_during_request.py")
-    assert script.hears() == "b'chunk1chunk2chunk3'"
-    assert script.hears() == "interrupted"
+    assert script.next_line() == "b'chunk1chunk2chunk3'"
+    assert script.next_line() == "interrupted"
     assert script.wait() == 0, script.errors
 
 
 def served(script):
-    """A connection on which a request was answered: until then, the program may not have come to serve."""
+    """Opens a connection and sends a request on it: only then is it certain that the program serves."""
     wire = Wire(("127.0.0.1", script.port()))
     assert wire.get("/").response().status == 200
     return wire
 
 
 def waiting_request(script, make_gate):
-    """A request whose application waits: connection and gate."""
+    """Sends a request whose application waits. Returns the connection and the gate."""
     gate = make_gate()
     wire = served(script)
     wire.get(f"/wait?{gate.path}")
-    assert script.hears() == "waiting"
+    assert script.next_line() == "waiting"
     return wire, gate
 
 
@@ -250,7 +244,7 @@ def test_ctrl_c_while_the_application_waits_lets_the_request_end(start, make_gat
         gate.open()
         assert wire.response().status == 200
         assert wire.is_closed()
-    assert script.hears() == "interrupted"
+    assert script.next_line() == "interrupted"
     assert script.wait() == 0
 
 
@@ -259,10 +253,10 @@ def test_a_second_ctrl_c_ends_the_request(start, make_gate):
     wire, _ = waiting_request(script, make_gate)
     with wire:
         script.send()
-        script.send(signal.SIGUSR1)  # Two of the same at once are one; this one tells that the first has come.
-        assert script.hears().startswith("counted")
+        script.send(signal.SIGUSR1)  # Two equal signals at once become one; this one shows that the first has arrived.
+        assert script.next_line().startswith("counted")
         script.send()
-        assert script.hears() == "interrupted"
+        assert script.next_line() == "interrupted"
         assert wire.response().status == 500
     assert script.wait() == 0
 
@@ -273,9 +267,9 @@ def test_a_handler_that_returns_does_not_disturb_the_server(start):
     for count in range(3):
         assert get(port) == f"{count} times"
         script.send(signal.SIGUSR1)
-        assert script.hears() == f"counted {count + 1}"
+        assert script.next_line() == f"counted {count + 1}"
     script.send()
-    assert script.hears() == "interrupted"
+    assert script.next_line() == "interrupted"
     assert script.wait() == 0
 
 
@@ -285,7 +279,7 @@ def test_an_exception_of_a_signal_handler_leaves_run(start, make_gate, is_in_req
     wire = waiting_request(script, make_gate)[0] if is_in_request else served(script)
     with wire:
         script.send(signal.SIGUSR2)
-        assert script.hears() == "stopped from the handler"
+        assert script.next_line() == "stopped from the handler"
         if is_in_request:
             assert wire.response().status == 500
     assert script.wait() == 0
@@ -305,7 +299,7 @@ def test_an_exception_of_a_handler_leaves_run_from_any_python_call(start, path, 
     script = start("signals.py")
     with Wire(("127.0.0.1", script.port())) as wire:
         assert wire.get(path).response().status == status
-    assert script.hears() == "stopped from the handler"
+    assert script.next_line() == "stopped from the handler"
     assert script.wait() == 0
 
 
@@ -315,10 +309,10 @@ def test_an_exception_of_the_application_is_only_a_500(start):
     for path in ("/raise", "/exit", "/count-and-exit"):
         with Wire(("127.0.0.1", port)) as wire:
             assert wire.get(path).response().status == 500
-    assert script.hears() == "counted 1"
+    assert script.next_line() == "counted 1"
     assert get(port) == "1 times"
     script.send()
-    assert script.hears() == "interrupted"
+    assert script.next_line() == "interrupted"
     assert script.wait() == 0
     assert "Stop: from the application" in script.errors
     assert "SystemExit: 5" in script.errors
@@ -337,11 +331,11 @@ def test_children_of_the_application_and_of_the_program_are_on_their_own(start):
     os.kill(pid, signal.SIGINT)
     assert get(port) == str(script.process.pid)
     script.send()
-    assert script.hears() == "interrupted"
+    assert script.next_line() == "interrupted"
     later = script.port()
     pid = int(get(later).removeprefix("inner "))
     os.kill(pid, signal.SIGINT)
-    assert re.fullmatch("left [07]", script.hears())
+    assert re.fullmatch("left [07]", script.next_line())
     assert script.wait() == 0, script.errors
 
 
@@ -372,12 +366,12 @@ def test_a_subinterpreter_is_refused():
 
 def test_a_server_in_a_thread_ends_with_the_program_and_excludes_another(start):
     script = start("in_thread.py")
-    assert script.hears() == "from a thread"
-    assert script.hears() == "refused: a server runs in this process already"
+    assert script.next_line() == "from a thread"
+    assert script.next_line() == "refused: a server runs in this process already"
     assert script.wait() == 0, script.errors
 
 
-# --- What is refused ---
+# --- Refused arguments ---
 
 
 def app(environ, start_response):
@@ -394,7 +388,7 @@ def test_there_is_one_server_at_a_time():
         with pytest.raises(RuntimeError, match="only one can listen"):
             arctos.run(app, "127.0.0.1", 0)
     finally:
-        # A server that fails to run is one no more.
+        # A server that failed to run does not count as running.
         sock.close()
         with pytest.raises(OSError, match="Bad file descriptor"):
             arctos.run()

@@ -1,4 +1,4 @@
-"""Django's usual mistakes, which it finds at the first request, are found before a worker serves."""
+"""The usual mistakes in a Django project, which Django reports at the first request, are found before a worker serves."""
 
 import os
 import signal
@@ -26,29 +26,29 @@ WRAPPERS = {
 
 
 class Shop:
-    """A project in a folder of the test's."""
+    """A project in a temporary directory."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, directory):
+        self.directory = directory
         self.environment = {"DJANGO_SETTINGS_MODULE": "shop.settings"}
-        (folder / "shop").mkdir()
+        (directory / "shop").mkdir()
         for name, source in FILES.items():
             self.write(name, source)
 
     def write(self, name, source):
-        path = self.folder / "shop" / name
+        path = self.directory / "shop" / name
         before = path.stat().st_mtime if path.exists() else 0
         path.write_text(source)
-        os.utime(path, (before + 10, before + 10))  # no cached code passes for it
+        os.utime(path, (before + 10, before + 10))  # so that no cached bytecode is taken for it
 
     def add(self, name, source):
         self.write(name, FILES[name] + source)
 
     def serve(self, serve, *options, **more):
-        return serve("shop.wsgi", *options, cwd=self.folder, env=self.environment, **more)
+        return serve("shop.wsgi", *options, cwd=self.directory, env=self.environment, **more)
 
     def run(self, *options):
-        return run(*options, "shop.wsgi", cwd=self.folder, env=self.environment)
+        return run(*options, "shop.wsgi", cwd=self.directory, env=self.environment)
 
     def is_fine(self, server):
         with Wire(("127.0.0.1", server.port)) as wire:
@@ -115,7 +115,7 @@ def test_a_failed_reload_check_shows_the_error_that_django_hides(serve, shop, tm
 def test_an_application_that_uses_only_django_models_needs_no_urlconf(serve, shop):
     shop.add("settings.py", "ROOT_URLCONF = 'nowhere'\n")
     shop.write("wsgi.py", "import django\ndjango.setup()\nimport django.core.handlers.wsgi\nfrom plain import app\n")
-    assert run("--pythonpath", APPS, "--check", "shop.wsgi", cwd=shop.folder, env=shop.environment)[0] == EXIT_DONE
+    assert run("--pythonpath", APPS, "--check", "shop.wsgi", cwd=shop.directory, env=shop.environment)[0] == EXIT_DONE
 
 
 def test_check_fails_on_errors_of_django_checks_and_logs_their_warnings(shop):
@@ -137,7 +137,7 @@ def test_errors_of_django_checks_alone_do_not_keep_a_worker_from_serving(serve, 
 
 
 def test_workers_do_not_share_a_connection_opened_by_importing_views(serve, shop):
-    database = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(shop.folder / "db")}}
+    database = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(shop.directory / "db")}}
     shop.add("settings.py", f"DATABASES = {database!r}\n")
     shop.write("views.py", "from django.db import connection\nconnection.ensure_connection()\n"
                "from django.http import HttpResponse\n"

@@ -1,5 +1,5 @@
-"""Hooks: functions of the application's that are called beside it. Where each runs, in which order, and what
-becomes of one that fails."""
+"""Hooks: functions of the application that the server calls. Where each runs, in which order, and what happens
+if one fails."""
 
 import os
 import re
@@ -22,23 +22,23 @@ RELOAD_DONE = "reload.done"
 RELOAD_FAILED = "reload.failed"
 OPTIONS = ("--on-start", "--post-fork", "--worker-ready", "--worker-exit")
 
-# What they import is there already: whoever is not root may not be able to read the interpreter's library.
+# Their imports are loaded already: another user may not be able to read the library of the interpreter.
 HOOKS = '''
 import os, sys
 
-def tell(hook, about=None):
+def report(hook, about=None):
     said = {
         "hook": hook, "pid": os.getpid(), "parent": os.getppid(), "uid": os.getuid(), "about": repr(about),
         "imported": "shop" in sys.modules, "variable": os.environ.get("SHOP"),
     }
     os.write(2, f"HOOK {said!r}\\n".encode())
 
-def on_start(generation): tell("on_start", generation)
-def pre_fork(worker): tell("pre_fork", worker)
-def post_fork(worker): tell("post_fork", worker)
-def worker_ready(worker): tell("worker_ready", worker)
-def worker_exit(worker): tell("worker_exit", worker)
-def again(about): tell("again", about)
+def on_start(generation): report("on_start", generation)
+def pre_fork(worker): report("pre_fork", worker)
+def post_fork(worker): report("post_fork", worker)
+def worker_ready(worker): report("worker_ready", worker)
+def worker_exit(worker): report("worker_exit", worker)
+def again(about): report("again", about)
 def fails(about): raise RuntimeError("no such pool")
 def leaves(about): sys.exit(0)
 def vanishes(about): os._exit(0)
@@ -48,29 +48,29 @@ def leaves_a_helper(about):
         __import__("signal").pause()
     os.write(2, f"HELPER {helper}\\n".encode())
 def forks(about):
-    tell("forks", about)
+    report("forks", about)
     os.fork()
 '''
 
 SHOP = """
 import atexit, hooks
-hooks.tell("import")
-atexit.register(hooks.tell, "atexit")
+hooks.report("import")
+atexit.register(hooks.report, "atexit")
 
 def app(environ, start_response):
     if environ["PATH_INFO"] == "/wait":
-        hooks.tell("begun")
+        hooks.report("begun")
         open(environ["QUERY_STRING"]).read()
     start_response("200 OK", [])
-    hooks.tell("request")
+    hooks.report("request")
     return [b"x"]
 """
 
 ALL = tuple(word for name in OPTIONS for word in (name, "hooks:" + name.strip("-").replace("-", "_")))
 
 
-class Told(NamedTuple):
-    """What a hook said."""
+class Report(NamedTuple):
+    """What a hook reported."""
 
     hook: str
     pid: int
@@ -82,22 +82,22 @@ class Told(NamedTuple):
 
 
 class Unawaited(Server):
-    """A server that a test awaits itself."""
+    """A server whose start the test awaits itself."""
 
     def __enter__(self):
         return self
 
 
-def told(server, hook=None):
-    """What hooks have said so far, or one of them."""
+def reports(server, hook=None):
+    """Returns the reports of all hooks so far, or those of one hook."""
     lines = [line[5:] for line in server.log.splitlines() if line.startswith("HOOK ")]
-    said = [Told(**literal_eval(line)) for line in lines]
+    said = [Report(**literal_eval(line)) for line in lines]
     return [one for one in said if hook in (None, one.hook)]
 
 
 @pytest.fixture
 def shop(tmp_path):
-    """A folder with an application and hooks."""
+    """A directory with an application and hooks."""
     (tmp_path / "shop.py").write_text(SHOP)
     (tmp_path / "hooks.py").write_text(HOOKS)
     return tmp_path
@@ -108,19 +108,19 @@ def test_each_hook_runs_in_its_process_and_at_its_time(serve, shop):
     server = serve("shop:app", *ALL, "--name", "till", "--env", "SHOP=open", workers=2, cwd=shop)
     workers = set(server.worker_pids())
     server.stop()
-    (start,) = told(server, "on_start")
+    (start,) = reports(server, "on_start")
     assert start.pid not in {server.pid, *workers} and start.parent == server.pid
     assert (start.about, start.imported) == ('Generation(number=1, name="till")', False)
-    assert told(server)[0] == start, "before the first worker"
+    assert reports(server)[0] == start, "before the first worker"
     for pid in workers:
-        mine = [one for one in told(server) if one.pid == pid]
+        mine = [one for one in reports(server) if one.pid == pid]
         assert [one.hook for one in mine] == ["post_fork", "import", "worker_ready", "worker_exit", "atexit"]
         abouts = {one.about for one in mine if one.about != "None"}
         assert len(abouts) == 1 and f'generation=1, pid={pid}, name="till")' in abouts.pop()
         assert [one.imported for one in mine] == [False, True, True, True, True]
         assert {one.parent for one in mine} == {server.pid}
-    assert {one.variable for one in told(server)} == {"open"}, "--env is set before"
-    slots = {one.about.split(",")[0] for one in told(server, "post_fork")}
+    assert {one.variable for one in reports(server)} == {"open"}, "--env is set before"
+    slots = {one.about.split(",")[0] for one in reports(server, "post_fork")}
     assert slots == {"Worker(slot=0", "Worker(slot=1"}
 
 
@@ -129,32 +129,32 @@ def test_a_worker_becomes_ready_after_its_hook(serve, shop, make_gate):
     (shop / "waits.py").write_text(f"def ready(worker):\n    open({gate.path!r}).read()\n")
     with Unawaited("shop:app", "--worker-ready", "waits:ready", cwd=shop) as server:
         server.wait_for("worker.started")
-        gate_end = os.open(gate.path, os.O_WRONLY)  # returns once the hook waits there
+        gate_end = os.open(gate.path, os.O_WRONLY)  # returns once the hook waits at the other end
         assert server.events(WORKER_READY) == []
         os.close(gate_end)
         server.ready()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 def test_hooks_run_without_root_privileges():
-    folder = Path(tempfile.mkdtemp())
+    directory = Path(tempfile.mkdtemp())
     try:
-        folder.chmod(0o755)
+        directory.chmod(0o755)
         for name, source in (("shop.py", SHOP), ("hooks.py", HOOKS)):
-            (folder / name).write_text(source)
-        with Server("shop:app", *ALL, "-u", "nobody", "-g", "nogroup", cwd=folder) as server:
+            (directory / name).write_text(source)
+        with Server("shop:app", *ALL, "-u", "nobody", "-g", "nogroup", cwd=directory) as server:
             server.stop()
-            hooks = {one.hook for one in told(server)}
+            hooks = {one.hook for one in reports(server)}
             assert hooks == {"on_start", "post_fork", "import", "worker_ready", "worker_exit", "atexit"}
-            assert {one.uid for one in told(server)} == {65534}
+            assert {one.uid for one in reports(server)} == {65534}
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
 def test_a_repeated_option_runs_all_its_hooks_in_order(serve, shop):
     options = [word for name in OPTIONS for word in (name, "hooks:again")]
     server = serve("shop:app", *options, *ALL, cwd=shop).stop()
-    hooks = [one.hook for one in told(server) if one.hook not in ("import", "atexit")]
+    hooks = [one.hook for one in reports(server) if one.hook not in ("import", "atexit")]
     pairs = [["again", name.strip("-").replace("-", "_")] for name in OPTIONS]
     assert hooks == sum(pairs, [])
 
@@ -191,19 +191,19 @@ def test_a_failing_exit_hook_does_not_change_how_a_worker_exited(serve, shop):
     assert (line.pairs["option"], line.pairs["hook"]) == ("--worker-exit", "hooks:fails")
     assert "RuntimeError: no such pool" in line.text and line.pairs["slot"] == "0"
     assert server.events(WORKER_LEFT)[0].pairs["status"] == "exit code 0"
-    assert told(server, "atexit"), "exit handlers run all the same"
+    assert reports(server, "atexit"), "exit handlers run all the same"
 
 
 def test_the_exit_hook_runs_after_the_last_request(serve, shop, connect, gate):
     server = serve("shop:app", *ALL, cwd=shop)
     wire = connect(server).get(f"/wait?{gate.path}")
-    gate_end = os.open(gate.path, os.O_WRONLY)  # returns once the application waits there
+    gate_end = os.open(gate.path, os.O_WRONLY)  # returns once the application waits at the other end
     server.send(signal.SIGTERM)
     server.wait_for("server.stopping")
     os.close(gate_end)
     assert wire.response().status == 200
     server.stop()
-    assert [one.hook for one in told(server)][-4:] == ["begun", "request", "worker_exit", "atexit"]
+    assert [one.hook for one in reports(server)][-4:] == ["begun", "request", "worker_exit", "atexit"]
 
 
 def test_a_child_that_a_hook_leaves_behind_is_no_second_worker(serve, shop, connect):
@@ -211,9 +211,9 @@ def test_a_child_that_a_hook_leaves_behind_is_no_second_worker(serve, shop, conn
     server = serve("shop:app", *options, *ALL, cwd=shop)
     assert connect(server).get("/").response().status == 200
     server.stop()
-    assert len(told(server, "forks")) == 4
+    assert len(reports(server, "forks")) == 4
     for hook in ("on_start", "post_fork", "import", "worker_ready", "worker_exit", "atexit"):
-        assert len(told(server, hook)) == 1, hook
+        assert len(reports(server, hook)) == 1, hook
     assert len(server.events(WORKER_READY)) == 1
 
 
@@ -229,14 +229,14 @@ def test_a_reload_reads_hooks_and_their_code_again(serve, shop):
     config = shop / "shop.toml"
     config.write_text('on-start = "hooks:on_start"\npost-fork = ["hooks:post_fork", "hooks:again"]\n')
     server = serve("shop:app", "--config", config, workers=2, cwd=shop)
-    assert len(told(server, "again")) == 2
+    assert len(reports(server, "again")) == 2
     config.write_text('on-start = "hooks:on_start"\nworker-ready = "hooks:fresh"\n')
-    (shop / "hooks.py").write_text(HOOKS + 'def fresh(worker): tell("fresh", worker)\n')
+    (shop / "hooks.py").write_text(HOOKS + 'def fresh(worker): report("fresh", worker)\n')
     server.send(signal.SIGHUP)
     server.wait_for(RELOAD_DONE)
-    assert [one.about[:19] for one in told(server, "on_start")] == ["Generation(number=1", "Generation(number=2"]
-    assert len(told(server, "again")) == 2
-    assert ["generation=2" in one.about for one in told(server, "fresh")] == [True, True]
+    assert [one.about[:19] for one in reports(server, "on_start")] == ["Generation(number=1", "Generation(number=2"]
+    assert len(reports(server, "again")) == 2
+    assert ["generation=2" in one.about for one in reports(server, "fresh")] == [True, True]
 
 
 @pytest.mark.parametrize("option", OPTIONS[:3])
@@ -254,7 +254,7 @@ def test_a_reload_whose_hook_fails_changes_nothing(serve, shop, connect, option)
     server.send(signal.SIGHUP)
     server.wait_for(RELOAD_DONE)
     assert connect(server).get("/").response().status == 200
-    assert len(told(server, "again")) == (1 if option == "--on-start" else 2)
+    assert len(reports(server, "again")) == (1 if option == "--on-start" else 2)
 
 
 def test_a_replaced_worker_runs_its_hooks_but_not_those_of_a_code_load(serve, shop):
@@ -262,7 +262,7 @@ def test_a_replaced_worker_runs_its_hooks_but_not_those_of_a_code_load(serve, sh
     since = server.position()
     os.kill(server.worker_pids()[0], signal.SIGKILL)
     server.wait_for(WORKER_READY, since=since)
-    counts = {hook: len(told(server, hook)) for hook in ("on_start", "post_fork", "worker_ready", "worker_exit")}
+    counts = {hook: len(reports(server, hook)) for hook in ("on_start", "post_fork", "worker_ready", "worker_exit")}
     assert counts == {"on_start": 1, "post_fork": 2, "worker_ready": 2, "worker_exit": 0}
 
 
@@ -299,11 +299,11 @@ def test_serve_takes_hooks_as_keywords(shop):
     with Server(None, bind=[], workers=None, command=[sys.executable, "-c", program], cwd=shop) as server:
         (worker,) = server.worker_pids()
         server.stop()
-    assert [one.hook for one in told(server)] == [
+    assert [one.hook for one in reports(server)] == [
         "on_start", "post_fork", "again", "import", "worker_exit", "atexit",
     ]  # fmt: skip
-    assert {one.pid for one in told(server)[1:]} == {worker}
-    assert told(server)[0].pid != server.pid
+    assert {one.pid for one in reports(server)[1:]} == {worker}
+    assert reports(server)[0].pid != server.pid
 
 
 # --- With --preload ---
@@ -328,9 +328,9 @@ def test_with_preload_the_zygote_runs_the_hooks_of_load_and_fork(preload):
     server = preload(*ALL, "--pre-fork", "hooks:pre_fork").ready()
     workers = set(server.worker_pids())
     server.stop()
-    zygote = told(server)[0].pid
+    zygote = reports(server)[0].pid
     assert zygote not in {server.pid, *workers}
-    mine = [one for one in told(server) if one.pid == zygote]
+    mine = [one for one in reports(server) if one.pid == zygote]
     assert [one.hook for one in mine] == ["on_start", "import", "pre_fork", "pre_fork"]
     assert [one.imported for one in mine] == [False, True, True, True]
     assert {one.about for one in mine[2:]} == {
@@ -338,7 +338,7 @@ def test_with_preload_the_zygote_runs_the_hooks_of_load_and_fork(preload):
         'Worker(slot=1, generation=1, pid=None, name="arctos")',
     }
     for pid in workers:
-        mine = [one for one in told(server) if one.pid == pid]
+        mine = [one for one in reports(server) if one.pid == pid]
         assert [one.hook for one in mine] == ["post_fork", "worker_ready", "worker_exit", "atexit"]
         assert all(one.imported and f"pid={pid}" in one.about for one in mine[:3])
 

@@ -16,7 +16,7 @@ import arctos
 
 @pytest.fixture
 def start():
-    """Starts a program that calls serve(); what is left of it is killed after the test."""
+    """Starts a program that calls serve(), and kills what is left of it after the test."""
     with ExitStack() as stack:
 
         def begin(what, **options):
@@ -28,20 +28,20 @@ def start():
 
 
 def event(script, name):
-    """The pairs of the first line of an event, waited for."""
+    """Waits for the first line of an event, and returns its pairs."""
     line = script.error_line(lambda text: (found := LogLine.parse(text)) is not None and found.event == name)
     return LogLine.parse(line).pairs
 
 
 def ports(script):
-    """The ports that it says it listens at."""
+    """Returns the ports that it logs as its addresses."""
     return [int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", event(script, SERVER_READY)["listen"])]
 
 
 def assert_program_goes_on(script, code=0):
-    """Printed once what was to be printed once, with signals and folder as before."""
+    """The program printed everything once, with its signal handlers and directory restored."""
     said = []
-    while (line := script.hears()) is not None:
+    while (line := script.next_line()) is not None:
         said.append(line)
     assert said == ["before", f"code {code}", "hung up", f"interrupted {SCRIPTS}"]
     assert script.wait() == code, script.errors
@@ -94,9 +94,9 @@ def test_the_program_keeps_its_exit_handlers_directory_and_limits():
         theirs = Path(get(ports(script)[0]))
         assert theirs.is_dir()
         script.send(signal.SIGTERM)
-        assert script.hears() == "end of a worker True"
-        assert script.hears() == "code 0 True True"
-        assert script.hears() == "end of the program True"
+        assert script.next_line() == "end of a worker True"
+        assert script.next_line() == "code 0 True True"
+        assert script.next_line() == "end of the program True"
         assert script.wait() == 0, script.errors
         assert not theirs.exists()
 
@@ -105,7 +105,7 @@ def test_a_program_without_standard_output_is_served():
     with Script("supervised_home.py", "closed") as script:
         assert get(ports(script)[0])
         script.send(signal.SIGTERM)
-        assert script.hears() == "code 0 True True"
+        assert script.next_line() == "code 0 True True"
         assert script.wait() == 0, script.errors
 
 
@@ -145,20 +145,20 @@ print(before, adopts_orphans(), flush=True)
 
 def test_the_program_does_not_adopt_orphans_afterwards(tmp_path):
     (tmp_path / "adopts.py").write_text(SERVES_AND_TELLS_WHETHER_IT_ADOPTS)
-    with Script("adopts.py", folder=tmp_path) as script:
+    with Script("adopts.py", directory=tmp_path) as script:
         event(script, SERVER_READY)
         script.send(signal.SIGTERM)
-        assert script.hears() == "0 0"
+        assert script.next_line() == "0 0"
         assert script.wait() == 0, script.errors
 
 
 def test_the_program_gets_its_socket_back_afterwards(tmp_path):
     (tmp_path / "own.py").write_text(SERVES_ITS_OWN_SOCKET)
-    with Script("own.py", folder=tmp_path) as script:
+    with Script("own.py", directory=tmp_path) as script:
         assert get(script.port()) == "hello"
         event(script, SERVER_READY)
         script.send(signal.SIGTERM)
-        assert script.hears() == "code 0 and its own again"
+        assert script.next_line() == "code 0 and its own again"
         assert script.wait() == 0, script.errors
 
 

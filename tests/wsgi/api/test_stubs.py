@@ -1,4 +1,4 @@
-"""Annotations and docstrings of the Python package are those of what is installed."""
+"""The annotations and docstrings of the Python package match what is installed."""
 
 import inspect
 import subprocess
@@ -8,22 +8,22 @@ import arctos
 import arctos.arctos
 
 
-def run(*arguments, folder):
-    """A module of Python's, which is expected to be content."""
+def run(*arguments, directory):
+    """Runs a Python module that must exit with status 0."""
     ended = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, "-m", *arguments], cwd=directory, capture_output=True, text=True, timeout=200, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_stubtest_finds_no_difference(tmp_path):
-    run("mypy.stubtest", "arctos", folder=tmp_path)
+    run("mypy.stubtest", "arctos", directory=tmp_path)
 
 
 def test_a_program_that_uses_the_package_passes_a_strict_type_check(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    run("mypy", "--strict", str(program), folder=tmp_path)
+    run("mypy", "--strict", str(program), directory=tmp_path)
 
 
 def test_every_public_name_has_a_docstring():

@@ -1,4 +1,4 @@
-"""PEP 3333 as an application sees it, and as its client does."""
+"""PEP 3333, as an application and its client see it."""
 
 import json
 
@@ -139,11 +139,11 @@ def test_start_response_may_be_called_as_late_as_the_first_item(wire):
 
 
 @pytest.mark.parametrize("failing", ["no", "yes"])
-def test_the_iterable_is_closed_exactly_once(plain, connect, ear, failing):
-    connect(plain).get(f"/closing?tell={ear.path}&failing={failing}", "Connection: close").to_end()
-    assert ear.hear() == "closed"
+def test_the_iterable_is_closed_exactly_once(plain, connect, inbox, failing):
+    connect(plain).get(f"/closing?notify={inbox.path}&failing={failing}", "Connection: close").to_end()
+    assert inbox.receive() == "closed"
     assert connect(plain).get("/hello").response().status == 200
-    assert not ear.heard_more()
+    assert not inbox.has_more()
 
 
 def test_the_error_log_names_method_and_path_and_not_the_query(plain, connect):
@@ -156,7 +156,7 @@ def test_the_error_log_names_method_and_path_and_not_the_query(plain, connect):
 
 
 def test_a_whole_module_of_requests_passes_wsgiref_validate():
-    """Every request here must be answered as without the validator: its complaints would be a 500."""
+    """Every request must be answered as without the validator, whose AssertionError would be a 500."""
     with Server("validated:app") as server, Wire(("127.0.0.1", server.port)) as wire:
         asked = [
             ("GET", "/hello", b"", b"Hello, world!\n"),

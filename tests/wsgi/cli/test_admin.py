@@ -1,4 +1,4 @@
-"""The admin socket: what it answers, to whom, while workers work, hang or leave; and `arctos ctl`."""
+"""The admin socket: what it answers and to whom, while workers serve, hang or exit; and `arctos ctl`."""
 
 import os
 import re
@@ -16,12 +16,12 @@ EXIT_UNREACHABLE = 1
 
 @pytest.fixture
 def path(tmp_path):
-    """Where the admin socket is."""
+    """The path of the admin socket."""
     return str(tmp_path / "admin.sock")
 
 
 def ask(address, target="/metrics", method="GET"):
-    """One answer; the server closes after it."""
+    """Returns the response to one request, after which the server closes the connection."""
     with Wire(address) as wire:
         answer = wire.get(target, method=method).response(method)
         assert wire.is_closed()
@@ -29,7 +29,7 @@ def ask(address, target="/metrics", method="GET"):
 
 
 def families(address):
-    """All metrics, by the name of their family."""
+    """Returns all metric families by name."""
     answer = ask(address)
     assert (answer.status, answer.field("Content-Type")) == (200, "text/plain; version=0.0.4; charset=utf-8")
     read = list(text_string_to_metric_families(answer.body.decode()))
@@ -38,7 +38,7 @@ def families(address):
 
 
 def value(found, family, name=None, **labels):
-    """The sum of the samples with these labels."""
+    """Returns the sum of the samples with these labels."""
     samples = [sample for sample in found[family].samples if sample.name == (name or sample.name)]
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
@@ -78,7 +78,7 @@ def test_histograms_are_cumulative_and_add_up(serve, path):
     with Wire(("127.0.0.1", server.port)) as wire:
         for _ in range(4):
             assert wire.get("/hello").response().status == 200
-        # What is behind a connection that was closed has been counted.
+        # Once a connection is closed, everything on it has been counted.
         assert wire.get("/hello", "Connection: close").response().status == 200
         assert wire.is_closed()
     found = families(path)
@@ -162,7 +162,7 @@ def test_silent_connections_do_not_keep_others_out(serve, path):
 
 
 def rows(table):
-    """Cells by the name of their row."""
+    """Returns the cells by the name of their row."""
     lines = (re.split(r"  +", line) for line in table.splitlines() if line)
     return {name: cells for name, *cells in lines}
 

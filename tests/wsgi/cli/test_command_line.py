@@ -1,4 +1,4 @@
-"""The command line: what it refuses, and what it says then."""
+"""The command line: what it refuses, and with which messages."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from support.server import (
 import arctos
 
 EXIT_NOT_BOOTED = 3
-WORKER_NOT_READY = "worker.not_ready"  # slot, pid, generation, reason; its Python stack follows
+WORKER_NOT_READY = "worker.not_ready"  # slot, pid, generation, reason; the Python stack follows
 SCRIPT = str(Path(sys.executable).parent / "arctos")
 
 
@@ -189,17 +189,17 @@ def test_the_pid_file_names_the_supervisor_while_it_runs(serve, tmp_path):
 
 
 def test_an_address_that_cannot_be_bound_exits_1_and_is_named():
-    status, _, said = run("--bind", "203.0.113.1:1", "plain:app")  # TEST-NET-3 (RFC 5737): nobody has it
+    status, _, said = run("--bind", "203.0.113.1:1", "plain:app")  # TEST-NET-3 (RFC 5737), which no machine has
     assert status == EXIT_CONFIGURATION
     assert "203.0.113.1:1" in said
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 def test_the_application_is_imported_as_the_user_it_runs_as(connect):
-    folder = Path(tempfile.mkdtemp())
+    directory = Path(tempfile.mkdtemp())
     try:
-        folder.chmod(0o755)
-        (folder / "who.py").write_text(
+        directory.chmod(0o755)
+        (directory / "who.py").write_text(
             "import os\n"
             "AT_IMPORT = [*os.getresuid(), *os.getresgid(), *os.getgroups()]\n"
             "def app(environ, start_response):\n"
@@ -210,43 +210,43 @@ def test_the_application_is_imported_as_the_user_it_runs_as(connect):
         import pwd
 
         user, group = pwd.getpwnam("nobody"), grp.getgrnam("nogroup")
-        with Server("who:app", "-u", "nobody", "-g", "nogroup", cwd=folder) as server:
+        with Server("who:app", "-u", "nobody", "-g", "nogroup", cwd=directory) as server:
             at_import, now = eval(connect(server).get("/").response().body)
             assert at_import == now
             assert set(now[:3]) == {user.pw_uid} and set(now[3:]) == {group.gr_gid}
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 @pytest.mark.parametrize("how", ["current", "--chdir", "--pythonpath"])
 def test_a_directory_that_the_user_cannot_read_is_named(how):
-    folder = Path(tempfile.mkdtemp())  # for its owner alone
+    directory = Path(tempfile.mkdtemp())  # readable by its owner only
     try:
-        shop = folder / "shop"
+        shop = directory / "shop"
         shop.mkdir()
         (shop / "closed.py").write_text("from plain import app\n")
         options = [] if how == "current" else [how, shop]
         where = {"cwd": shop} if how == "current" else {"cwd": "/"}
         status, _, said = run("--user", "nobody", "--bind", "127.0.0.1:0", *options, "closed:app", **where)
         assert status in (EXIT_NOT_IMPORTABLE, EXIT_NOT_BOOTED), said
-        assert f"cannot read the application's directory {shop}: it has no access to {folder}." in said
+        assert f"cannot read the application's directory {shop}: it has no access to {directory}." in said
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
 def test_workers_cannot_regain_root_unless_configured_to(connect, preload):
     def status(*options):
-        with Server("may:app", *options, *preload, cwd=folder) as server:
+        with Server("may:app", *options, *preload, cwd=directory) as server:
             fields = connect(server).get("/").response().body.decode().splitlines()
             return dict(field.split(":\t") for field in fields if field.startswith(("NoNewPrivs", "Cap")))
 
-    folder = Path(tempfile.mkdtemp())
+    directory = Path(tempfile.mkdtemp())
     try:
-        folder.chmod(0o755)
-        (folder / "may.py").write_text(
+        directory.chmod(0o755)
+        (directory / "may.py").write_text(
             "def app(environ, start_response):\n"
             "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
             "    return [open('/proc/self/status', 'rb').read()]\n"
@@ -260,7 +260,7 @@ def test_workers_cannot_regain_root_unless_configured_to(connect, preload):
             name: before[name] for name in ("CapBnd", "NoNewPrivs")
         }
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(directory)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="for others it is refused for another reason")
@@ -296,7 +296,7 @@ def test_an_application_that_breaks_at_import_ends_the_start(tmp_path, how, work
     server = Server("breaks:app", "--boot-timeout", 1, workers=workers, cwd=tmp_path)
     try:
         assert server.wait() == expected, server.log
-        # Boot timeout, the moment for the stack, what is left to the others, Python itself.
+        # The boot timeout, the wait for the stack, the grace of the other workers, and Python itself.
         assert time.monotonic() - started < 1 + 1 + 2 + 1
         assert server.log.count("Traceback (most recent call last)") == (expected == 4), server.log
         assert server.leftovers() == []

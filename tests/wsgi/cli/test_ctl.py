@@ -1,4 +1,4 @@
-"""What operators ask and tell a running server: the probes, `/status`, and the verbs of `arctos ctl`."""
+"""How operators query and control a running server: the probes, `/status`, and the verbs of `arctos ctl`."""
 
 import json
 import os
@@ -23,10 +23,10 @@ from support.waiting import wait_until
 from support.wire import Wire
 
 EXIT_FAILED = 1
-WORKER_STARTED = "worker.started"  # slot, pid, generation: forked, and not ready
+WORKER_STARTED = "worker.started"  # slot, pid, generation: forked, and not ready yet
 SERVER_SCALED = "server.scaled"  # workers
 
-# Says over which generation of the code it is.
+# Answers with the generation of the code.
 CODE = """
 def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "2")])
@@ -54,19 +54,19 @@ BROKEN = "import a_module_that_is_not_there\n"
 
 @pytest.fixture
 def path(tmp_path):
-    """Where the admin socket is."""
+    """The path of the admin socket."""
     return str(tmp_path / "admin.sock")
 
 
 @pytest.fixture
 def ctl(path):
-    """Runs one verb: exit status, standard output, standard error."""
+    """Runs a verb. Returns exit status, standard output and standard error."""
     return lambda *words: run("ctl", *words, "--admin", f"unix:{path}")
 
 
 @pytest.fixture
 def code(tmp_path):
-    """Writes the module `shop`, which a server with this folder serves."""
+    """Writes the module `shop`, and returns the directory that a server runs in."""
 
     def write(text):
         (tmp_path / "shop.py").write_text(text)
@@ -76,24 +76,24 @@ def code(tmp_path):
 
 
 def said(answer):
-    """Its status and the lines of its body."""
+    """Returns the status and the lines of the body."""
     return answer.status, answer.body.decode().splitlines()
 
 
 def rows(table):
-    """The cells of each worker, by the name of their column."""
+    """Returns the cells of each worker by the name of their column."""
     heads, *lines = table.split("\n\n")[1].splitlines()
     return [dict(zip(heads.split(), line.split(maxsplit=9), strict=True)) for line in lines]
 
 
 def ready(found):
-    """The workers of a `/status` that serve."""
+    """Returns the workers in `/status` that are ready."""
     return [worker for worker in found["workers"] if worker["state"] == "ready"]
 
 
 @contextmanager
 def booting(*arguments, **options):
-    """A server that is not ready yet; what is left of it is killed in the end."""
+    """A server that is not ready yet, and is killed in the end."""
     server = Server(*arguments, **options)
     try:
         server.wait_for(WORKER_STARTED)
@@ -115,8 +115,8 @@ def test_a_server_that_serves_is_alive_and_ready(serve, path):
 
 
 def test_a_server_that_starts_is_alive_and_not_ready(code, gate, path):
-    folder = code(f"open({gate.path!r}).read()\n{CODE.format(letter='a')}")
-    with booting("shop:app", "--admin-bind", f"unix:{path}", cwd=folder) as server:
+    directory = code(f"open({gate.path!r}).read()\n{CODE.format(letter='a')}")
+    with booting("shop:app", "--admin-bind", f"unix:{path}", cwd=directory) as server:
         assert said(ask(path, "/livez")) == (200, ["alive"])
         assert said(ask(path, "/readyz")) == (503, ["starting", "no worker is ready"])
         found = status(path)
@@ -128,11 +128,11 @@ def test_a_server_that_starts_is_alive_and_not_ready(code, gate, path):
         server.stop()
 
 
-def test_a_server_that_stops_is_alive_and_not_ready(serve, connect, gate, ear, path):
+def test_a_server_that_stops_is_alive_and_not_ready(serve, connect, gate, inbox, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     server.send(signal.SIGTERM)
     server.wait_for(SERVER_STOPPING)
     assert said(ask(path, "/livez")) == (200, ["alive"])
@@ -190,11 +190,11 @@ def test_status_shows_the_server_and_its_workers(serve, connect, ctl, path):
     assert {row["state"] for row in shown} == {"ready"}
 
 
-def test_status_shows_the_request_that_a_worker_is_busy_with(serve, connect, ctl, gate, ear, path):
+def test_status_shows_the_request_that_a_worker_is_busy_with(serve, connect, ctl, gate, inbox, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     (worker,) = status(path)["workers"]
     assert worker["request"]["line"].startswith("GET /gate")
     assert worker["request"]["age_s"] >= 0
@@ -230,11 +230,11 @@ def test_scale_to_more_than_there_is_room_for_changes_nothing(serve, ctl, path):
 # --- dump ---
 
 
-def test_dump_writes_the_stack_of_a_worker_to_the_log(serve, connect, ctl, gate, ear, path):
+def test_dump_writes_the_stack_of_a_worker_to_the_log(serve, connect, ctl, gate, inbox, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    pid = ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    pid = inbox.receive()
     exit_code, output, _ = ctl("dump", 0)
     assert exit_code == EXIT_DONE and pid in output
     wait_until(lambda: "in wait_for_gate" in server.log)
@@ -260,16 +260,16 @@ def test_commands_are_logged_with_who_gave_them_and_refused_ones_are_not(serve, 
     assert asked == [{"verb": "scale", "workers": "2"}, {"verb": "reload", "wait": "1"}, {"verb": "recycle", "slot": "0"}, {"verb": "stop", "quick": "1"}]
 
 
-def test_dump_shows_an_import_that_hangs(ctl, gate, ear, path, tmp_path):
+def test_dump_shows_an_import_that_hangs(ctl, gate, inbox, path, tmp_path):
     (tmp_path / "hangs.py").write_text(
         "import os, socket\n"
-        f"socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), {ear.path!r})\n"
+        f"socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(str(os.getpid()).encode(), {inbox.path!r})\n"
         f"open({gate.path!r}).read()\n"
         "from plain import app\n"
     )
     server = Server("hangs:app", "--pythonpath", APPS, "--admin-bind", f"unix:{path}", cwd=tmp_path)
     try:
-        pid = ear.hear()
+        pid = inbox.receive()
         exit_code, output, errors = ctl("dump", 0)
         assert exit_code == EXIT_DONE and pid in output, errors
         assert server.wait_for("worker.stacks").pairs["pid"] == pid
@@ -312,15 +312,15 @@ def test_recycle_of_an_unknown_worker_fails(serve, ctl, path):
 
 
 def letter(server):
-    """Which code answers."""
+    """Returns the letter of the code that answers."""
     with Wire(("127.0.0.1", server.port)) as wire:
         return wire.get("/", "Connection: close").response().body.decode().strip()
 
 
 @pytest.mark.smoke
 def test_reload_with_wait_ends_when_all_workers_are_new(serve, ctl, code, path):
-    folder = code(CODE.format(letter="a"))
-    server = serve("shop:app", "--admin-bind", f"unix:{path}", workers=2, cwd=folder)
+    directory = code(CODE.format(letter="a"))
+    server = serve("shop:app", "--admin-bind", f"unix:{path}", workers=2, cwd=directory)
     before = set(server.worker_pids())
     assert letter(server) == "a"
     code(CODE.format(letter="b"))
@@ -333,8 +333,8 @@ def test_reload_with_wait_ends_when_all_workers_are_new(serve, ctl, code, path):
 
 
 def test_reloading_broken_code_shows_its_traceback_and_changes_nothing(serve, ctl, code, path):
-    folder = code(CODE.format(letter="a"))
-    server = serve("shop:app", "--admin-bind", f"unix:{path}", workers=2, cwd=folder)
+    directory = code(CODE.format(letter="a"))
+    server = serve("shop:app", "--admin-bind", f"unix:{path}", workers=2, cwd=directory)
     before = server.worker_pids()
     code(BROKEN)
     exit_code, output, errors = ctl("reload", "--wait")
@@ -353,8 +353,8 @@ def test_reloading_broken_code_shows_its_traceback_and_changes_nothing(serve, ct
 
 @pytest.mark.parametrize("how", ["raises", "answers 500"])
 def test_a_failed_reload_check_reports_the_error_of_the_application(serve, ctl, code, path, how):
-    folder = code(CODE.format(letter="a"))
-    server = serve("shop:app", "--admin-bind", f"unix:{path}", "--reload-check", "/health", cwd=folder)
+    directory = code(CODE.format(letter="a"))
+    server = serve("shop:app", "--admin-bind", f"unix:{path}", "--reload-check", "/health", cwd=directory)
     before = server.worker_pids()
     code(CHECKED[how])
     exit_code, _, errors = ctl("reload", "--wait")
@@ -364,8 +364,8 @@ def test_a_failed_reload_check_reports_the_error_of_the_application(serve, ctl, 
 
 
 def test_reload_without_wait_returns_at_once(serve, ctl, code, gate, path):
-    folder = code(CODE.format(letter="a"))
-    server = serve("shop:app", "--admin-bind", f"unix:{path}", cwd=folder)
+    directory = code(CODE.format(letter="a"))
+    server = serve("shop:app", "--admin-bind", f"unix:{path}", cwd=directory)
     code(f"open({gate.path!r}).read()\n{CODE.format(letter='b')}")
     exit_code, output, _ = ctl("reload")
     assert exit_code == EXIT_DONE and output.startswith("reloading")
@@ -379,8 +379,8 @@ def test_reload_without_wait_returns_at_once(serve, ctl, code, gate, path):
 
 
 def test_a_client_waiting_for_a_reload_learns_that_the_server_stops(serve, code, gate, path):
-    folder = code(CODE.format(letter="a"))
-    server = serve("shop:app", "--admin-bind", f"unix:{path}", cwd=folder)
+    directory = code(CODE.format(letter="a"))
+    server = serve("shop:app", "--admin-bind", f"unix:{path}", cwd=directory)
     code(f"open({gate.path!r}).read()\n{CODE.format(letter='b')}")
     with Wire(path) as wire:
         wire.get("/reload?wait=1", method="POST")
@@ -392,8 +392,8 @@ def test_a_client_waiting_for_a_reload_learns_that_the_server_stops(serve, code,
 
 
 def test_at_most_16_clients_wait_and_disconnected_ones_do_not_count(serve, code, gate, path):
-    folder = code(CODE.format(letter="a"))
-    server = serve("shop:app", "--admin-bind", f"unix:{path}", cwd=folder)
+    directory = code(CODE.format(letter="a"))
+    server = serve("shop:app", "--admin-bind", f"unix:{path}", cwd=directory)
     code(f"open({gate.path!r}).read()\n{CODE.format(letter='b')}")
     with ExitStack() as stack:
 
@@ -407,7 +407,7 @@ def test_at_most_16_clients_wait_and_disconnected_ones_do_not_count(serve, code,
         server.wait_for(WORKER_STARTED, count=2)
         server.send(signal.SIGTERM)
         answers = [wire.response("POST") for wire in waiting]
-    # One that is read after the signal is refused.
+    # A request that is read after the signal is refused.
     assert {answer.status for answer in answers} == {409}
     assert {answer.body.split(b":")[0] for answer in answers} <= {b"abandoned", b"refused"}
     assert server.wait() == EXIT_DONE
@@ -425,11 +425,11 @@ def test_stop_ends_the_server(serve, ctl, path, words):
     assert ctl("status")[0] == EXIT_FAILED
 
 
-def test_a_graceful_stop_finishes_the_running_request(serve, connect, ctl, gate, ear, path):
+def test_a_graceful_stop_finishes_the_running_request(serve, connect, ctl, gate, inbox, path):
     server = serve("plain:app", "--admin-bind", f"unix:{path}")
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     assert ctl("stop")[0] == EXIT_DONE
     exit_code, _, errors = ctl("reload", "--wait")
     assert exit_code == EXIT_FAILED and "the server is stopping" in errors
@@ -438,11 +438,11 @@ def test_a_graceful_stop_finishes_the_running_request(serve, connect, ctl, gate,
     assert server.wait() == EXIT_DONE
 
 
-# --- Who may ---
+# --- Permissions ---
 
 
 def posted(port, target, *fields):
-    """The status of a POST over TCP."""
+    """Sends a POST over TCP, and returns the status."""
     with Wire(("127.0.0.1", port)) as wire:
         head = "".join(f"{line}\r\n" for line in (f"POST {target} HTTP/1.1", *fields, "Content-Length: 0"))
         return wire.send(head + "\r\n").response("POST").status

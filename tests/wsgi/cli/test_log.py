@@ -1,4 +1,4 @@
-"""The logs: one line an event, on standard error; the access log, without the query."""
+"""The logs: one line per event on standard error, and the access log, without the query."""
 
 import json
 import os
@@ -23,14 +23,14 @@ from support.wire import Wire
 
 
 def wait_for_json(server, event):
-    """Waits until a log of JSON has the event, and returns all its lines so far."""
+    """Waits until the JSON log has the event, and returns all lines so far."""
     with server._said:
         assert server._said.wait_for(lambda: any(f'"event":"{event}"' in line for line in server._lines), PATIENCE_S), server.log
     return [json.loads(line) for line in server.log.splitlines()]
 
 
 def address_of(lines):
-    """Where a server listens, by the lines of its JSON log."""
+    """Returns the address of a server from the lines of its JSON log."""
     listen = next(line["listen"] for line in lines if line["event"] == SERVER_READY)
     return "127.0.0.1", int(listen.rpartition(":")[2].rstrip("/"))
 
@@ -73,7 +73,7 @@ def test_a_log_of_errors_only_is_empty_when_nothing_fails(tmp_path):
     path = tmp_path / "pid"
     server = Server("plain:app", "--log-level", "error", "--pid", path, workers=1)
     try:
-        # It says nothing, so it is awaited by its pid file, which is written when it is ready.
+        # It logs nothing. Its pid file, which is written when it is ready, is awaited instead.
         wait_for_file(path, server.process)
         server.stop()
         assert server.log == ""
@@ -123,9 +123,9 @@ def test_a_refused_request_is_logged_with_its_rule_as_far_as_it_was_read(serve, 
     assert len(lines) == len(refused)
     for line, (_, _, expected, reason) in zip(lines, refused):
         assert expected in line and line.endswith(f' 0.000 "{reason}"'), line
-    told = server.events("request.refused")
-    assert [line.pairs["reason"] for line in told] == [reason for _, status, _, reason in refused if status != 500]
-    assert told[3].level == "INFO" and told[3].has("request.refused", {"status": 400, "method": "POST", "path": "/p", "remote_addr": "127.0.0.1"})
+    logged = server.events("request.refused")
+    assert [line.pairs["reason"] for line in logged] == [reason for _, status, _, reason in refused if status != 500]
+    assert logged[3].level == "INFO" and logged[3].has("request.refused", {"status": 400, "method": "POST", "path": "/p", "remote_addr": "127.0.0.1"})
     assert "hunter2" not in server.log + "".join(lines)
 
 
@@ -163,7 +163,7 @@ def test_refused_requests_are_logged_ten_times_a_minute_at_most(serve, connect):
 
 
 def test_a_json_access_line_has_the_request_id_of_application_and_log(serve, connect, tmp_path):
-    (tmp_path / "tells.py").write_text(
+    (tmp_path / "echoes.py").write_text(
         "def app(environ, start_response):\n"
         "    if environ['PATH_INFO'] == '/raise':\n"
         "        raise ValueError\n"
@@ -171,19 +171,19 @@ def test_a_json_access_line_has_the_request_id_of_application_and_log(serve, con
         "    return [environ['arctos.request_id'].encode()]\n"
     )
     path = tmp_path / "access.log"
-    server = Server("tells:app", "--log-format", "json", "--access-logfile", path, "--pid", tmp_path / "pid", cwd=tmp_path)
+    server = Server("echoes:app", "--log-format", "json", "--access-logfile", path, "--pid", tmp_path / "pid", cwd=tmp_path)
     try:
         lines = wait_for_json(server, SERVER_READY)
-        told = []
+        answered = []
         for target, field in (("/", None), ("/", "X-Request-Id: from-the-proxy"), ("/", "X-Request-Id: not sane"), ("/raise", None)):
             with Wire(address_of(lines)) as wire:
-                told.append(wire.get(target, *([field] if field else [])).response().body.decode())
+                answered.append(wire.get(target, *([field] if field else [])).response().body.decode())
         (raised,) = [line for line in wait_for_json(server, APPLICATION_RAISED) if line["event"] == APPLICATION_RAISED]
         server.stop()
     finally:
         server.kill()
     seen = [json.loads(line)["request_id"] for line in path.read_text().splitlines()]
-    assert seen[:3] == told[:3] and seen[1] == "from-the-proxy" and len(set(seen)) == 4
+    assert seen[:3] == answered[:3] and seen[1] == "from-the-proxy" and len(set(seen)) == 4
     assert seen[3] == raised["request_id"]
 
 
@@ -210,8 +210,8 @@ def test_lost_access_log_lines_are_reported_at_once_and_then_counted(serve, conn
         assert connect(server).get("/hello").response().status == 200
     first = server.wait_for("access_log.lines_lost")
     server.stop()
-    told = server.events("access_log.lines_lost")
-    assert len(told) == 2 and sum(int(line.pairs["lines"]) for line in told) == 5
+    lost = server.events("access_log.lines_lost")
+    assert len(lost) == 2 and sum(int(line.pairs["lines"]) for line in lost) == 5
     assert first.level == "WARNING" and first.pairs["reason"] == "No space left on device"
 
 
@@ -269,7 +269,7 @@ def test_a_log_that_nobody_reads_costs_log_lines_only(tmp_path):
     try:
         wait_for_file(pid_file, process)
         with Wire(path) as wire:
-            for _ in range(500):  # a pipe holds 64 KB, and each writes two lines
+            for _ in range(500):  # a pipe holds 64 KB, and each request writes two lines
                 assert wire.get("/errors").response().status == 200
         process.terminate()
         assert process.wait(PATIENCE_S) == 0

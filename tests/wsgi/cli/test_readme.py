@@ -1,5 +1,4 @@
-"""What README, the guide and the recipes claim: their options, commands, names and samples are those of
-the installed wheel."""
+"""The options, commands, names and samples in the README, the guide and the recipes match the installed wheel."""
 
 import ast
 import re
@@ -11,17 +10,17 @@ import yaml
 from support.server import MANUAL, ROOT, printed_configuration, run
 from yellowbox_statsd.metrics import Metric
 
-# Files that make up one deployment have tests of their own.
+# The files that make up one deployment have tests of their own.
 DEPLOYED = {"deployment.yaml", "hpa.yaml", "pdb.yaml", "prometheus-adapter.yaml", "service.yaml"}
 KUBERNETES = sorted((ROOT / "scripts" / "kubernetes").glob("*.yaml"))
 RECIPES = [path for path in KUBERNETES if path.name not in DEPLOYED]
 
-# Options in the guide that are another program's, and those of other servers that arctos does not have.
+# Options in the guide of other programs, and options of other servers that arctos does not have.
 FOREIGN = {
     "--rounds", "--peers", "--reload", "--threads", "--worker-connections", "--certfile", "--keyfile", "--daemon",
     "--forwarded-allow-ips", "--proxy-protocol", "--access-logformat", "--respawn-failed-workers",
 }  # fmt: skip
-# What Kubernetes puts in place of a `valueFrom`.
+# The values that Kubernetes substitutes for a `valueFrom`.
 DOWNWARD = {
     "status.hostIP": "10.1.2.3",
     "metadata.uid": "8b1c-uid",
@@ -30,7 +29,7 @@ DOWNWARD = {
     "metadata.labels['tags.datadoghq.com/service']": "shop",
     "metadata.labels['tags.datadoghq.com/version']": "1.4.2",
 }
-# The configuration that a recipe comes to.
+# The configuration that a recipe results in.
 EXPECTED = {
     "datadog-socket.yaml": {
         "--statsd-host": "unix:///var/run/datadog/dsd.socket",
@@ -56,21 +55,21 @@ EXPECTED = {
 
 
 def blocks(language):
-    """The code blocks of a language; those without one have the language ''."""
+    """Returns the code blocks of a language; `''` selects those without one."""
     found = re.findall(r"^```(\w*(?: example)?)\n(.*?)^```$", MANUAL, re.M | re.S)
     return [text for its_language, text in found if its_language == language]
 
 
 @pytest.fixture(scope="module")
 def options():
-    """All that --help has, that of the server and those of the verbs."""
+    """All options in --help of the server and of its verbs."""
     verbs = [("ctl", verb) for verb in ("status", "reload", "stop", "scale", "dump", "recycle", "metrics")]
     helps = [run(*words, "--help")[1] for words in [(), ("top",), *verbs]]
     return {option for text in helps for option in re.findall(r"--[a-z][a-z-]+", text)}
 
 
 def table():
-    """The guide's table of all metrics: kind and name in Prometheus, by name."""
+    """The table of all metrics in the guide: kind and Prometheus name by name."""
     text = MANUAL.partition("<!-- metrics:begin -->")[2].partition("<!-- metrics:end -->")[0]
     rows = re.findall(r"^\| `([a-z0-9_.]+)` \| ([a-z]+) \| [^|]* \| `([a-z0-9_]+)` \|", text, re.M)
     assert len(rows) > 40
@@ -81,7 +80,7 @@ def table():
 
 
 def commands(program):
-    """Command lines of the guide's shell blocks that start this program, without it."""
+    """Returns the arguments of each command line in a shell block of the guide that starts this program."""
     lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines if re.match(rf"(\S+/)?{program}\b", line)]
     return [[word for word in line[1:] if word != "&"] for line in words]
@@ -133,7 +132,7 @@ def test_python_blocks_are_python():
 
 
 def sample(first_line):
-    """The block that begins so."""
+    """Returns the block that begins with this text."""
     [found] = [block for block in blocks("") if block.startswith(first_line)]
     return found.splitlines()
 
@@ -172,7 +171,7 @@ def documents(path):
 
 
 def containers(path):
-    """All containers of a recipe's Deployment: those for the init phase, and the others."""
+    """Returns the init containers and the other containers in the Deployment of a recipe."""
     [pod] = [document["spec"]["template"]["spec"] for document in documents(path) if document["kind"] == "Deployment"]
     return pod.get("initContainers", []), pod["containers"]
 
@@ -212,7 +211,7 @@ def test_a_recipe_results_in_the_configuration_that_it_claims(path):
         case ["arctos"]:
             pass
         case ["sh", "-c", script, "arctos"]:
-            # As the shell makes it of the file that the init container leaves.
+            # As the shell reads it from the file that the init container writes.
             assert script == 'exec arctos --zone "$(cat /zone/name)" "$@"'
             words = ["--zone", "zone-of-the-file", *words]
     found = printed_configuration(words, **env)
@@ -236,8 +235,8 @@ def test_scripts_in_recipes_are_python():
 
 
 def mapped(rules, name, kind):
-    """What statsd_exporter makes of a name: rules without wildcards first, then those with regular
-    expressions, in their order; what is no letter, digit or underscore becomes one."""
+    """Maps a name as statsd_exporter does: rules without wildcards first, then regular expressions in order.
+    A character that is no letter, digit or underscore becomes an underscore."""
     exact = [rule for rule in rules if "match_type" not in rule and rule["match"] == name]
     matching = [
         rule

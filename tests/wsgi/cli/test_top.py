@@ -1,4 +1,4 @@
-"""`arctos top` under a pseudo-terminal, read by a terminal emulator that is not ours."""
+"""`arctos top` in a pseudo-terminal, read by an independent terminal emulator."""
 
 import fcntl
 import os
@@ -19,9 +19,9 @@ from support.server import EXIT_DONE, MANUAL, PATIENCE_S, WORKER_LEFT, Server, c
 from support.traffic import Outcome, traffic
 
 EXIT_FAILED = 1
-# To the shell's page, with its cursor.
+# Back to the main screen of the shell, with its cursor.
 LEAVE = b"\x1b[?25h\x1b[?1049l"
-# Makes the terminal the session's own, as a shell's is: only then a change of its size is a signal.
+# Makes it the controlling terminal, as for a shell: only then does a change of its size send a signal.
 OWN_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -33,12 +33,12 @@ HEADS = ["slot", "pid", "generation", "state", "age", "req/s", "p99", "requests"
 
 @pytest.fixture
 def address(tmp_path):
-    """Where the admin socket is."""
+    """The path of the admin socket."""
     return f"unix:{tmp_path}/admin.sock"
 
 
 class Top:
-    """One `arctos top` and its terminal."""
+    """A running `arctos top` and its terminal."""
 
     def __init__(self, address, columns=160, lines=24):
         self.master, self.slave = pty.openpty()
@@ -63,7 +63,7 @@ class Top:
         while True:
             try:
                 data = os.read(self.master, 65536)
-            except OSError:  # EIO: nobody has the other side open any more
+            except OSError:  # EIO: no process has the other side open any more
                 return
             with self._painted:
                 self.raw += data
@@ -71,15 +71,15 @@ class Top:
                 self._painted.notify_all()
 
     def resize(self, columns, lines):
-        """What a window's corner does."""
+        """Changes the size of the terminal."""
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def press(self, keys):
-        """Keys as the terminal sends them."""
+        """Sends keys as the terminal does."""
         os.write(self.master, keys.encode())
 
     def wait_for(self, holds):
-        """The lines of the screen, once they are such; `holds` may say more than yes."""
+        """Waits until `holds(lines)` is true for the lines of the screen, and returns its result."""
         deadline = time.monotonic() + PATIENCE_S
         with self._painted:
             while not holds(self._screen.display):
@@ -90,16 +90,16 @@ class Top:
             return [line.rstrip() for line in self._screen.display]
 
     def wait_for_text(self, text):
-        """The lines of the screen, once this is on it."""
+        """Waits until the text is on the screen, and returns the lines."""
         return self.wait_for(lambda lines: any(text in line for line in lines))
 
     def wait_until_left(self):
-        """Returns when it has given the page back."""
+        """Waits until it has switched back to the main screen."""
         with self._painted:
             assert self._painted.wait_for(lambda: self.raw.endswith(LEAVE), PATIENCE_S), self.raw
 
     def wait(self):
-        """Its exit status, when all that it wrote has been read."""
+        """Waits for its exit and returns the status. All of its output has been read then."""
         code = self.process.wait(PATIENCE_S)
         if self.slave is not None:
             self.after = termios.tcgetattr(self.slave)
@@ -109,7 +109,7 @@ class Top:
         return code
 
     def is_restored(self):
-        """Whether the terminal is as it was, on its first page and with its cursor."""
+        """Whether the terminal is restored: its modes, its main screen and its cursor."""
         return self.after == self.cooked and self.raw.endswith(LEAVE)
 
     def __enter__(self):
@@ -124,14 +124,14 @@ class Top:
 
 @pytest.fixture
 def top(address):
-    """One that shows its first rates."""
+    """An `arctos top` that shows its first rates."""
     with Top(address) as shown:
         shown.wait_for_text("p99 ")
         yield shown
 
 
 def table(lines):
-    """The cells of each worker, by the name of their column."""
+    """Returns the cells of each worker by the name of their column."""
     at = next(index for index, line in enumerate(lines) if line.split()[:1] == ["slot"])
     heads = lines[at].split()
     rows = [line.split(maxsplit=len(heads) - 1) for line in lines[at + 1 :]]
@@ -140,11 +140,11 @@ def table(lines):
 
 @pytest.fixture
 def server(serve, address):
-    """Two workers to look at."""
+    """A server with two workers."""
     return serve("plain:app", "--admin-bind", address, workers=2)
 
 
-# --- What it shows ---
+# --- Display ---
 
 
 @pytest.mark.smoke
@@ -168,10 +168,10 @@ def test_top_shows_rates_and_percentiles(server, top):
     top.wait_for(lambda lines: re.match(r"req/s 0.0  p50 -  p90 -  p99 -", lines[2]))
 
 
-def test_top_shows_a_running_request_without_its_query(server, connect, gate, ear, top):
+def test_top_shows_a_running_request_without_its_query(server, connect, gate, inbox, top):
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     lines = top.wait_for_text("GET /gate")
     (row,) = [row for row in table(lines) if "GET" in row["request"]]
     assert re.fullmatch(r"[0-9.]+(us|ms|s) GET /gate", row["request"])
@@ -179,7 +179,7 @@ def test_top_shows_a_running_request_without_its_query(server, connect, gate, ea
     gate.open()
     assert wire.response().status == 200
     top.wait_for(lambda lines: not any("GET /gate" in line for line in lines))
-    assert b"tell=" not in top.raw and ear.path.encode() not in top.raw
+    assert b"notify=" not in top.raw and inbox.path.encode() not in top.raw
 
 
 def test_top_follows_the_size_of_its_terminal(server, top):
@@ -192,13 +192,13 @@ def test_top_follows_the_size_of_its_terminal(server, top):
     assert [row["slot"] for row in table(lines)] == ["0", "1"]
 
 
-# --- What its keys do ---
+# --- Keys ---
 
 
-def test_d_dumps_the_stack_of_the_selected_worker(server, connect, gate, ear, top):
+def test_d_dumps_the_stack_of_the_selected_worker(server, connect, gate, inbox, top):
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    pid = ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    pid = inbox.receive()
     lines = top.wait_for_text("GET /gate")
     (slot,) = [int(row["slot"]) for row in table(lines) if row["pid"] == pid]
     top.press("j" * slot + "d")
@@ -219,7 +219,7 @@ def test_r_replaces_the_selected_worker_and_no_request_fails(server, top):
         top.wait_for_text(f"worker 1 (pid {before[1]['pid']}) leaves when its replacement is ready")
         server.wait_for(WORKER_LEFT, pid=before[1]["pid"])
         load.wait_for_answers(50)
-    # A kept connection that was idle may be closed while its client begins to write.
+    # An idle kept connection may be closed while its client starts to write.
     assert {record.outcome for record in load.failed()} <= {Outcome.STALE}, load.summary()
 
     def is_replaced(lines):
@@ -255,7 +255,7 @@ def test_s_sorts_and_a_question_mark_helps(server, top):
     assert top.process.poll() is None
 
 
-# --- Its end ---
+# --- Exit ---
 
 
 @pytest.mark.parametrize("key", ["q", "\x1b", "\x03"], ids=["q", "Escape", "Ctrl-C"])
@@ -294,7 +294,7 @@ def test_while_suspended_it_releases_the_terminal(server, top, how):
     assert top.is_restored()
 
 
-# --- A server that is not there ---
+# --- Without a server ---
 
 
 def test_a_server_that_goes_away_is_reported_and_waited_for(server, address, top):
@@ -360,7 +360,7 @@ def test_the_guide_shows_a_real_screen(server, address):
     (block,) = [text for language, text in re.findall(r"^```(\w*)\n(.*?)^```$", section, re.M | re.S) if not language]
 
     def facts(line):
-        """The words of a line, without what differs from look to look."""
+        """Returns the words of a line without the values that change."""
         return [word for word in re.findall(r"[a-z][a-z0-9/]*", line) if not re.fullmatch(r"[mu]?s|m|[0-9]+", word)]
 
     shown = run("top", "--admin", address, "--once", *INTERVAL)[1].splitlines()

@@ -1,4 +1,4 @@
-"""The application that scripts/serve shows to a newcomer."""
+"""The demonstration application of scripts/serve."""
 
 import hashlib
 import os
@@ -62,7 +62,7 @@ def test_the_script_listens_where_the_platform_says(serve, tmp_path):
     scripts = tmp_path / "scripts"
     scripts.mkdir()
     (scripts / "serve").write_text((DEMO.parent / "serve").read_text())
-    (scripts / "install").write_text("#!/bin/sh\n")  # it is installed
+    (scripts / "install").write_text("#!/bin/sh\n")  # so that nothing is built
     for script in scripts.iterdir():
         script.chmod(0o755)
     (scripts / "demo").symlink_to(DEMO)

@@ -1,5 +1,5 @@
-"""The files of scripts/kubernetes that make up a deployment, and the units of scripts/systemd: that they
-are well-formed, agree with each other and with the installed wheel, and do what their comments say."""
+"""The deployment in scripts/kubernetes and the units in scripts/systemd are well-formed, agree with each other
+and with the installed wheel, and do what their comments say."""
 
 import os
 import re
@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from support.activation import activated
 from support.deployment_files import (
     ARCTOS,
     KUBERNETES,
@@ -45,10 +45,10 @@ from support.server import (
 )
 from support.wire import Wire
 
-# The oldest and the newest that the files are meant for.
+# The oldest and the newest Kubernetes that the files are for.
 VERSIONS = ["1.33", "1.37"]
 ALL_YAML = sorted(path.name for path in KUBERNETES.glob("*.yaml"))
-# Of the Prometheus operator: Kubernetes has no schema for it.
+# Kinds of the Prometheus operator, for which Kubernetes has no schema.
 FOREIGN_KINDS = {"PodMonitor"}
 
 
@@ -73,37 +73,37 @@ def container(pod):
 
 @pytest.fixture(scope="module")
 def config(container):
-    """The configuration that its command comes to, untouched."""
+    """The configuration that its command results in, unchanged."""
     assert container["command"] == ["arctos"]
     return printed_configuration(container["args"], **environment(container))
 
 
 @pytest.fixture(scope="module")
 def service():
-    """[Service] of arctos.service."""
+    """The section [Service] of arctos.service."""
     return unit("arctos.service")["Service"]
 
 
 def words_of(service, key):
-    """A command of a unit."""
+    """Returns a command of a unit as words."""
     return shlex.split(service[key])
 
 
 def admin_port(server):
-    """The TCP port of the admin sockets."""
+    """The TCP port among the admin sockets."""
     admin = server.wait_for(SERVER_READY).pairs["admin"]
     return int(re.search(r"http://127\.0\.0\.1:(\d+)", admin)[1])
 
 
 def ask(port, path):
-    """Status and body of an answer of the admin port."""
+    """Sends a request to the admin port. Returns status and body."""
     with Wire(("127.0.0.1", port)) as wire:
         answer = wire.get(path).response()
     return answer.status, answer.body.decode()
 
 
 def probes(container):
-    """All of them, by name."""
+    """The probes by name."""
     return {name: probe for name, probe in container.items() if name.endswith("Probe")}
 
 
@@ -152,11 +152,11 @@ def test_times_agree(pod, container, config):
     delay = re.fullmatch(r"auto \((.*)\)", config["--drain-delay"])[1]
     assert seconds(delay) < graceful < grace
     assert "lifecycle" not in container
-    # Hooks or a zygote come first, then two workers, then the others.
+    # Hooks or a zygote start first, then two workers, then the others.
     boot = 3 * seconds(config["--boot-timeout"])
     startup = container["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] > boot
-    # Balancers know of the end by then, and the probe that tells them has been asked.
+    # By then, balancers have stopped sending, and the probe that tells them has run.
     readiness = container["readinessProbe"]
     assert readiness["periodSeconds"] * readiness["failureThreshold"] <= seconds(delay)
 
@@ -189,14 +189,14 @@ def test_the_container_runs_as_nobody_without_privileges(pod, container):
 
 @pytest.fixture
 def deploy(serve, shop, container):
-    """Starts the container's command with its variables."""
+    """Starts the command of the container with its variables."""
 
     def start(*prefix, **more):
         options = shop.words(container["args"])
-        # Without the drain delay, which a test that is about it gives.
+        # Without the drain delay, except in the test of it.
         env = shop.variables(environment(container)) | {"ARCTOS_DRAIN_DELAY": "0"} | more.pop("env", {})
         command = [*prefix, ARCTOS, *options]
-        return serve(None, command=command, bind=[], workers=None, cwd=shop.folder, env=env, **more)
+        return serve(None, command=command, bind=[], workers=None, cwd=shop.directory, env=env, **more)
 
     return start
 
@@ -213,7 +213,7 @@ def test_probes_tell_a_start_from_a_failure(shop, container, gate):
         port = free.getsockname()[1]
     env = shop.variables(environment(container)) | {"ARCTOS_ADMIN_BIND": f"127.0.0.1:{port}", "ARCTOS_WORKERS": "1"}
     command = [ARCTOS, *shop.words(container["args"])]
-    server = Server(None, command=command, bind=[], workers=None, cwd=shop.folder, env=env)
+    server = Server(None, command=command, bind=[], workers=None, cwd=shop.directory, env=env)
     try:
         held = os.open(gate.path, os.O_WRONLY)  # returns once the worker imports
         paths = {name: probe["httpGet"]["path"] for name, probe in probes(container).items()}
@@ -236,18 +236,18 @@ def test_commands_in_the_container_need_no_further_words(deploy, shop, container
     assert run("ctl", "scale", "3", env=env)[0] == 0
 
 
-def test_a_stop_proceeds_as_the_readme_says(deploy, container, connect, gate, ear):
+def test_a_stop_proceeds_as_the_readme_says(deploy, container, connect, gate, inbox):
     server = deploy(env={"ARCTOS_DRAIN_DELAY": "20s"})
     admin = admin_port(server)
     paths = {name: probe["httpGet"]["path"] for name, probe in probes(container).items()}
     held = connect(server)
-    held.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    held.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     server.send(signal.SIGTERM)
     server.wait_for(SERVER_STOPPING)
     assert ask(admin, paths["readinessProbe"]) == (503, "stopping\n")
     assert ask(admin, paths["livenessProbe"])[0] == 200
-    # The log is the supervisor's: its workers hear of it a little later.
+    # The supervisor writes the log. Its workers receive the order a little later.
     for _ in range(10_000):
         if connect(server).get("/hello").response().field("Connection") == "close":
             break
@@ -265,11 +265,11 @@ def _until_refused(port):
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
-            # Until a worker empties the queue, there is room for one: that one waits, or is reset.
+            # Until a worker empties the queue, it has room for one connection, which waits or is reset.
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except (ConnectionRefusedError, ConnectionResetError, TimeoutError):
             return
-    raise AssertionError("the door stays open")
+    raise AssertionError("the listener stays open")
 
 
 ISOLATED = ["unshare", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child"]
@@ -279,9 +279,9 @@ WITHOUT_RIGHTS = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-cap
 
 
 def test_process_1_of_the_container_can_write_only_to_its_volumes(deploy, shop, connect):
-    tmp = shop.folder / "tmp"
+    tmp = shop.directory / "tmp"
     tmp.mkdir()
-    # Volumes first, then the root, which they are no part of.
+    # The volumes first, and then the root, which does not include them.
     mount = (
         f"mount --make-rprivate / && mount -t tmpfs tmpfs {tmp} && mount -t tmpfs tmpfs {shop.run} && "
         'mount -o remount,bind,ro / && exec "$@"'
@@ -290,14 +290,14 @@ def test_process_1_of_the_container_can_write_only_to_its_volumes(deploy, shop, 
     if shutil.which("unshare") is None or subprocess.run([*contained, "true"], capture_output=True).returncode != 0:
         pytest.skip("no namespaces to be had here")
     server = deploy(*contained, env={"TMPDIR": str(tmp)})
-    # Only in its namespace: outside, the volumes' folders are empty.
+    # Only in its namespace: outside, the directories of the volumes are empty.
     assert os.listdir(shop.run) == os.listdir(tmp) == []
     [first] = children(server.pid)
     status = Path(f"/proc/{first}/status").read_text().splitlines()
     assert "CapEff:\t0000000000000000" in status and "NoNewPrivs:\t1" in status
     mounts = Path(f"/proc/{first}/mounts").read_text().splitlines()
     assert any(line.split()[1] == "/" and "ro" in line.split()[3].split(",") for line in mounts)
-    body = b"x" * (1 << 20)  # above --body-memory, so in a file
+    body = b"x" * (1 << 20)  # above --body-memory, so it is spooled to a file
     assert connect(server).post("/echo", body).response().body == body
     assert ask(admin_port(server), "/readyz") == (200, "ready\n")
     os.kill(first, signal.SIGTERM)
@@ -308,7 +308,7 @@ def test_process_1_of_the_container_can_write_only_to_its_volumes(deploy, shop, 
 
 
 def rules():
-    """Those of prometheus-adapter, by the series that they are for."""
+    """The rules of prometheus-adapter, by their series."""
     found = yaml.safe_load(document("prometheus-adapter.yaml")["data"]["config.yaml"])["rules"]
     return {re.match(r"([a-z_]+)\{", rule["seriesQuery"])[1]: rule for rule in found}
 
@@ -328,7 +328,7 @@ def test_the_server_has_the_metrics_that_the_autoscaler_uses(deploy):
     families = {family.name: family for family in text_string_to_metric_families(page)}
     for series in rules():
         assert families[series].type == "gauge"
-        # One value a pod: a rule adds up nothing.
+        # One value per pod: a rule adds nothing up.
         assert [sample.labels for sample in families[series].samples] == [{"zone": "central-europe"}]
 
 
@@ -338,7 +338,7 @@ def test_the_server_has_the_metrics_that_the_autoscaler_uses(deploy):
 def test_units_are_well_formed_and_refer_to_each_other():
     service, sockets = unit("arctos.service"), unit("arctos.socket")
     assert set(service) == {"Unit", "Service", "Install"} and set(sockets) == {"Unit", "Socket", "Install"}
-    # By their names: arctos.socket is for arctos.service.
+    # The names match: arctos.socket belongs to arctos.service.
     assert service["Unit"]["Requires"] == "arctos.socket"
     assert "arctos.socket" in service["Unit"]["After"].split()
     assert sockets["Install"]["WantedBy"] == "sockets.target"
@@ -355,7 +355,7 @@ def test_systemd_takes_the_units(tmp_path):
 
 
 def unit_config(service):
-    """What ExecStart comes to."""
+    """The configuration that ExecStart results in."""
     _, *words = words_of(service, "ExecStart")
     return printed_configuration(words, **unit_environment(service))
 
@@ -393,19 +393,14 @@ def test_it_is_not_restarted_after_permanent_failures(service):
 
 
 @pytest.fixture
-def activate(serve, shop, service, ear):
-    """Starts ExecStart as systemd does: with a socket that it holds, and told where to notify."""
+def activate(serve, shop, service, inbox):
+    """Starts ExecStart as systemd does: with a socket that systemd holds, and with NOTIFY_SOCKET."""
 
     def start(listening, *prefix, **env):
         fd = listening.fileno()
-        place = "os.set_inheritable(3, True)" if fd == 3 else f"os.dup2({fd}, 3)"
-        pass_on = (
-            f"import os, sys; {place}; os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
-            "os.execv(sys.argv[1], sys.argv[1:])"
-        )
-        env = shop.variables(unit_environment(service)) | {"NOTIFY_SOCKET": ear.path} | env
-        command = [*prefix, sys.executable, "-c", pass_on, *shop.words(words_of(service, "ExecStart"))]
-        return serve(None, command=command, bind=[], workers=2, cwd=shop.folder, env=env, pass_fds=[fd])
+        env = shop.variables(unit_environment(service)) | {"NOTIFY_SOCKET": inbox.path} | env
+        command = [*prefix, *activated(fd, *shop.words(words_of(service, "ExecStart")))]
+        return serve(None, command=command, bind=[], workers=2, cwd=shop.directory, env=env, pass_fds=[fd])
 
     return start
 
@@ -417,35 +412,35 @@ def listening():
         yield held
 
 
-def hear(ear, state):
-    """What it is told up to this state, all of it."""
-    told = []
-    while state not in told:
-        told += ear.hear().splitlines()
-    return told
+def receive(inbox, state):
+    """Returns all notifications up to this state."""
+    notified = []
+    while state not in notified:
+        notified += inbox.receive().splitlines()
+    return notified
 
 
 def reload(shop, service):
-    """ExecReload, with the variables of the unit."""
+    """Runs ExecReload with the variables of the unit."""
     environ = clean_environment() | shop.variables(unit_environment(service))
     command = shop.words(words_of(service, "ExecReload"))
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
-def test_reloading_the_unit_reports_the_result(activate, shop, service, listening, ear, connect):
+def test_reloading_the_unit_reports_the_result(activate, shop, service, listening, inbox, connect):
     server = activate(listening)
-    hear(ear, "READY=1")
+    receive(inbox, "READY=1")
     ended = reload(shop, service)
     assert ended.returncode == 0, ended.stderr
-    told = hear(ear, "READY=1")
-    assert "RELOADING=1" in told and any(re.fullmatch(r"MONOTONIC_USEC=\d+", line) for line in told)
+    notified = receive(inbox, "READY=1")
+    assert "RELOADING=1" in notified and any(re.fullmatch(r"MONOTONIC_USEC=\d+", line) for line in notified)
     shop.module.write_text("raise RuntimeError('broken on purpose')\n")
     ended = reload(shop, service)
     assert ended.returncode == 1 and "RuntimeError: broken on purpose" in ended.stderr
-    assert "RELOADING=1" in hear(ear, "READY=1")
+    assert "RELOADING=1" in receive(inbox, "READY=1")
     assert connect(server).get("/hello").response().status == 200
     server.stop()
-    hear(ear, "STOPPING=1")
+    receive(inbox, "STOPPING=1")
 
 
 def test_a_client_between_two_starts_of_the_unit_waits_and_is_served(activate, listening):
@@ -461,23 +456,23 @@ def test_a_client_between_two_starts_of_the_unit_waits_and_is_served(activate, l
 
 @pytest.mark.parametrize(
     ("broken", "code"),
-    [("variable", EXIT_USAGE), ("folder", EXIT_CONFIGURATION), ("application", EXIT_NOT_IMPORTABLE)],
+    [("variable", EXIT_USAGE), ("directory", EXIT_CONFIGURATION), ("application", EXIT_NOT_IMPORTABLE)],
 )
 def test_a_unit_that_cannot_start_ends_with_the_code_that_is_documented(shop, service, broken, code):
     env = shop.variables(unit_environment(service))
     match broken:
         case "variable":
             env["ARCTOS_WORKERS"] = "many"
-        case "folder":
+        case "directory":
             shop.run.rmdir()
         case "application":
             shop.module.write_text("import no_such_module\n")
     _, *words = shop.words(words_of(service, "ExecStart"))
-    assert run("--bind", "127.0.0.1:0", *words, cwd=shop.folder, env=env)[0] == code
+    assert run("--bind", "127.0.0.1:0", *words, cwd=shop.directory, env=env)[0] == code
 
 
 def allowed_calls(names):
-    """The system calls of SystemCallFilter=, groups within groups included."""
+    """Returns the system calls of SystemCallFilter=, including those of nested groups."""
     said = subprocess.run(["systemd-analyze", "syscall-filter"], capture_output=True, text=True, check=True).stdout
     groups, members = {}, set()
     for line in said.splitlines():
@@ -506,7 +501,7 @@ def test_the_system_call_filter_of_the_unit_names_existing_calls(activate, shop,
     [traced] = children(server.pid)
     os.kill(traced, signal.SIGTERM)
     assert server.wait() == 0
-    # Each line has the process' number in front; a call that was interrupted goes on in a line of its own.
+    # Each line starts with the pid. An interrupted call continues in a line of its own.
     made = {found[1] for line in lines.read_text().splitlines() if (found := re.match(r"\d+ +([a-z_0-9]+)\(", line))}
     assert {"accept4", "epoll_wait", "memfd_create"} & made
     assert made - allowed_calls(service["SystemCallFilter"].split()) == set()

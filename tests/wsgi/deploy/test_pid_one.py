@@ -1,4 +1,4 @@
-"""arctos as the first process of a PID namespace: what a container is."""
+"""arctos as the first process of a PID namespace, as in a container."""
 
 import os
 import select
@@ -20,25 +20,25 @@ def test_it_stops_on_int(first_process):
     assert server.wait() == 0
 
 
-def test_it_reaps_orphans_whatever_they_exit_with(first_process, connect, make_gate, ear):
+def test_it_reaps_orphans_whatever_they_exit_with(first_process, connect, make_gate, inbox):
     server, first = first_process
     workers = [pid for pid in children(first) if state(pid) != "Z"]
     for status in (0, 3, 4):
         gate = make_gate()
-        connect(server).get(f"/orphan?status={status}&gate={gate.path}&tell={ear.path}").response()
-        ear.hear()
+        connect(server).get(f"/orphan?status={status}&gate={gate.path}&notify={inbox.path}").response()
+        inbox.receive()
         orphans = [pid for pid in children(first) if pid not in workers]
-        assert len(orphans) == 1, "the first process adopts what has no parent"
+        assert len(orphans) == 1, "the first process adopts orphans"
         ended = os.pidfd_open(orphans[0])
         gate.open()
         _wait_until_reaped(ended, orphans[0])
     assert zombies(first) == []
-    assert sorted(pid for pid in children(first)) == sorted(workers), "no worker was taken for dead"
+    assert sorted(pid for pid in children(first)) == sorted(workers), "a worker was taken for dead"
     assert connect(server).get("/hello").response().status == 200
 
 
 def _wait_until_reaped(pidfd, pid):
-    # Readable when the process ends (pidfd_open(2)); its parent reaps it right behind that.
+    # A pidfd is readable when the process exits (pidfd_open(2)). Its parent reaps it right after that.
     assert select.select([pidfd], [], [], 20)[0]
     os.close(pidfd)
     for _ in range(200):

@@ -1,5 +1,5 @@
-"""A Deployment's rolling update: each instance is the first process of a PID namespace, a new one is ready
-before an old one is told to stop, and the balancer hears of both too late."""
+"""A rolling update of a Deployment: each instance is the first process of a PID namespace, a new instance is
+ready before an old one is stopped, and the balancer learns of both with a delay."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from support.server import SERVER_STOPPING, Server
 from support.traffic import traffic_to
 
 REQUESTS = 20_000
-IN_KUBERNETES = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}  # which makes the drain delay 5 s
+IN_KUBERNETES = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}  # sets the default drain delay to 5 s
 
 
 def of_a_client(client, number):
@@ -23,10 +23,10 @@ def of_a_client(client, number):
 
 
 class Pod:
-    """One instance, from its start to its end."""
+    """One instance, from its start to its exit."""
 
-    def __init__(self, name, folder):
-        admin = str(folder / name)
+    def __init__(self, name, directory):
+        admin = str(directory / name)
         command = [*UNSHARE, sys.executable, "-m", "arctos"]
         self.server = Server("plain:app", "--admin-bind", f"unix:{admin}", workers=2, command=command, env=IN_KUBERNETES)
         try:
@@ -38,16 +38,16 @@ class Pod:
         self.instance = Instance(name, self.server.port, admin)
 
     def terminate(self):
-        """Tells it to stop."""
+        """Sends SIGTERM to its first process."""
         os.kill(self.first, signal.SIGTERM)
 
     def wait(self):
-        """Its end: exit status 0, nothing left."""
+        """Waits for its exit with status 0, and checks that no process is left."""
         assert self.server.wait() == 0, self.server.log
         assert self.server.leftovers() == []
 
     def close(self):
-        """Ends it, if it has not."""
+        """Kills it if it still runs."""
         if state(self.first) not in "XZ":
             os.kill(self.first, signal.SIGKILL)
         self.server.kill()
@@ -69,7 +69,7 @@ def start(tmp_path):
 
 @pytest.mark.slow
 def test_replacing_two_instances_in_turn_fails_none_of_20_000_requests(start):
-    """The balancer goes on sending to an instance for 3 s after it was told to stop."""
+    """The balancer keeps sending to an instance for 3 s after SIGTERM."""
     with Balancer() as balancer:
         olds = [start("old-1"), start("old-2")]
         for old in olds:
@@ -85,7 +85,7 @@ def test_replacing_two_instances_in_turn_fails_none_of_20_000_requests(start):
                 old.terminate()
                 old.server.wait_for(SERVER_STOPPING)
                 before = journal.answered_at[old.instance.name]
-                assert old.instance in balancer.ready(), "it does not know yet"
+                assert old.instance in balancer.ready(), "the balancer knows already"
                 old.wait()
                 late += journal.answered_at[old.instance.name] - before
             balancer.wait_for("new-1", "new-2")

@@ -1,5 +1,5 @@
-"""USR2: a new program takes the place of the old one, and nobody notices. Whatever is wrong with the new
-one, the old one goes on (F24)."""
+"""USR2: a new program takes over, and no client notices. Whatever is wrong with the new program, the old one
+goes on (F24)."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.activation import activated
 from support.processes import children
 from support.server import APPS, PATIENCE_S, SERVER_READY, WORKER_DIED, WORKER_READY
 from support.traffic import traffic
@@ -40,7 +41,7 @@ def serve(serve_upgradable):
 
 @pytest.fixture
 def shop(tmp_path):
-    """Writes an application of some version into a folder."""
+    """Writes an application of this version into a directory, and returns it."""
 
     def write(version, at_import=""):
         (tmp_path / "shop.py").write_text(VERSIONED.format(version=version, at_import=at_import))
@@ -55,7 +56,7 @@ def get(server, path):
 
 
 def ask(path, question):
-    """The answer of an admin socket at a path."""
+    """Sends a request to the admin socket at this path, and returns the body."""
     with Wire(path) as wire:
         answer = wire.get(question).response()
         assert (answer.status, answer.is_whole) == (200, True)
@@ -63,7 +64,7 @@ def ask(path, question):
 
 
 def counters(page):
-    """All samples of counters and histograms of a page of metrics."""
+    """Returns the samples of all counters and histograms on a page of metrics."""
     lines = [line.rpartition(" ") for line in page.splitlines() if not line.startswith("#")]
     return {name: float(value) for name, _, value in lines if "_total" in name or "_count" in name or "_bucket" in name}
 
@@ -88,11 +89,11 @@ def test_an_upgrade_under_load_loses_no_request(serve, mode):
     assert not set(before) & set(server.worker_pids())
 
 
-def test_a_request_that_runs_during_takeover_is_finished_by_its_own_worker(serve, connect, gate, ear):
+def test_a_request_that_runs_during_takeover_is_finished_by_its_own_worker(serve, connect, gate, inbox):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     since = server.position()
     server.send(signal.SIGUSR2)
     server.wait_for(UPGRADE_TAKEN_OVER, since=since)
@@ -104,12 +105,12 @@ def test_a_request_that_runs_during_takeover_is_finished_by_its_own_worker(serve
 
 @pytest.mark.smoke
 def test_new_code_and_new_configuration_are_served(serve, shop):
-    folder = shop("one")
-    (folder / "arctos.toml").write_text("workers = 1\n")
-    server = serve("shop:app", "--config", "arctos.toml", "--pythonpath", APPS, workers=None, cwd=folder)
+    directory = shop("one")
+    (directory / "arctos.toml").write_text("workers = 1\n")
+    server = serve("shop:app", "--config", "arctos.toml", "--pythonpath", APPS, workers=None, cwd=directory)
     assert get(server, "/version") == "one"
     shop("two")
-    (folder / "arctos.toml").write_text("workers = 3\nserver-header = false\n")
+    (directory / "arctos.toml").write_text("workers = 3\nserver-header = false\n")
     server.upgrade()
     assert get(server, "/version") == "two"
     assert len(server.worker_pids()) == 3
@@ -156,32 +157,28 @@ def test_an_upgrade_releases_a_removed_address_and_binds_a_new_one(serve, tmp_pa
 
 
 def first_line(message):
-    """What a message to the service manager is about; what comes below is for people."""
+    """Returns the first line of a notification. The lines below it are for people."""
     return message.splitlines()[0]
 
 
-def test_the_service_manager_learns_the_new_main_process(serve, ear):
-    server = serve("plain:app", env={"NOTIFY_SOCKET": ear.path})
-    assert first_line(ear.hear()) == "READY=1"
+def test_the_service_manager_learns_the_new_main_process(serve, inbox):
+    server = serve("plain:app", env={"NOTIFY_SOCKET": inbox.path})
+    assert first_line(inbox.receive()) == "READY=1"
     server.upgrade()
-    # Two processes tell; what systemd does not take from the new one before it knows it says nothing new.
-    said = {first_line(ear.hear()), first_line(ear.hear())}
+    # Two processes notify. systemd ignores the new one until MAINPID names it; what it sends before says nothing new.
+    said = {first_line(inbox.receive()), first_line(inbox.receive())}
     assert said == {f"MAINPID={server.pid}", "READY=1"}
-    assert not ear.heard_more(), "the old one is not the service any more, and does not stop it"
+    assert not inbox.has_more(), "the old one is not the service any more, and does not stop it"
     server.stop()
-    assert first_line(ear.hear()) == "STOPPING=1"
+    assert first_line(inbox.receive()) == "STOPPING=1"
 
 
 def test_systemds_sockets_are_inherited(serve):
-    """Also those that no option names: LISTEN_PID is the pid of the first process."""
+    """This includes sockets that no option names: LISTEN_PID is the pid of the first process."""
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         port, fd = inherited.getsockname()[1], inherited.fileno()
-        place = "os.set_inheritable(3, True)" if fd == 3 else f"os.dup2({fd}, 3)"
-        activate = (
-            f"import os, sys; {place}; os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
-            "os.execv(sys.executable, [sys.executable, '-m', 'arctos', *sys.argv[1:]])"
-        )
-        server = serve("plain:app", bind=[], command=[sys.executable, "-c", activate], pass_fds=[fd])
+        command = activated(fd, sys.executable, "-m", "arctos")
+        server = serve("plain:app", bind=[], command=command, pass_fds=[fd])
         for _ in range(2):
             server.upgrade()
             assert server.ready().ports == [port]
@@ -237,7 +234,7 @@ STATSD = ("--statsd-interval", "200ms", "--statsd-format", "dogstatsd")
 @pytest.mark.parametrize("tag", [(), ("--statsd-worker-tag", "off")], ids=["per-worker", "summed"])
 @pytest.mark.parametrize("kind", ["udp", "unix"])
 def test_the_successor_sends_the_metrics_its_predecessor_could_not(serve, make_sink, tmp_path, kind, tag):
-    """The agent is away from before the upgrade until after it."""
+    """The agent is absent from before the upgrade until after it."""
     sink, admin = make_sink(tmp_path / "socket" if kind == "unix" else None), str(tmp_path / "admin")
     server = serve("plain:app", "--statsd-host", sink.option, *STATSD, *tag, "--admin-bind", f"unix:{admin}")
     for _ in range(5):
@@ -260,7 +257,7 @@ def test_the_successor_sends_the_metrics_its_predecessor_could_not(serve, make_s
     assert received.count("req.done") == received.spread("request.duration")[0] == 15
 
 
-# The first worker serves, and the second one never does.
+# The first worker becomes ready, and the second never does.
 HALF = """
 try:
     os.close(os.open("first", os.O_CREAT | os.O_EXCL))
@@ -281,7 +278,7 @@ def test_the_counts_of_a_failed_successor_are_not_lost(serve, sink, shop, tmp_pa
         load.wait_for_answers(50)
     answered = sum(record.outcome.name == "ANSWERED" for record in load.records)
     new = {line.pairs["pid"] for line in server.events(WORKER_READY)} - set(map(str, server.worker_pids()))
-    assert any(str(record.worker) in new for record in load.records), "it has served nothing"
+    assert any(str(record.worker) in new for record in load.records), "the successor has served nothing"
     page = counters(ask(admin, "/metrics"))
     assert sum(value for name, value in page.items() if name.startswith("arctos_resp_done_total")) == answered
     server.stop()
@@ -300,7 +297,7 @@ BROKEN = {
 
 
 def test_the_old_server_goes_on_whatever_is_wrong_with_the_new_one(serve, shop, tmp_path):
-    # The interpreter is started by a name of its own, so that it can go away.
+    # The interpreter is started through a link, so that it can disappear.
     environment, venv = tmp_path / "venv", Path(sys.prefix)
     (environment / "bin").mkdir(parents=True)
     shutil.copy(venv / "pyvenv.cfg", environment)
@@ -313,8 +310,8 @@ def test_the_old_server_goes_on_whatever_is_wrong_with_the_new_one(serve, shop, 
     options = ["--config", config, "--boot-timeout", 2, "--pythonpath", APPS, "--pid", pid_file]
     binds = ["127.0.0.1:0", f"unix:{path}"]
     command = [str(program), "-m", "arctos"]
-    folder = shop("one")
-    server = serve("shop:app", *options, workers=None, bind=binds, command=command, cwd=folder)
+    directory = shop("one")
+    server = serve("shop:app", *options, workers=None, bind=binds, command=command, cwd=directory)
     pids, open_before = sorted(server.worker_pids()), descriptors(server.pid)
 
     def fails():
@@ -346,7 +343,7 @@ def test_the_old_server_goes_on_whatever_is_wrong_with_the_new_one(serve, shop, 
         load.wait_for_answers(50)
         server.upgrade()
         load.wait_for_answers(50)
-    # Workers that die of themselves lose what they run, one request of each client at most.
+    # Workers that die lose the request they run: at most one of each client.
     lost = sum(record.outcome.name != "ANSWERED" for record in load.records)
     assert lost <= 8, load.summary()
     assert get(server, "/version") == "two"
@@ -354,10 +351,10 @@ def test_the_old_server_goes_on_whatever_is_wrong_with_the_new_one(serve, shop, 
 
 @pytest.mark.parametrize("at_import", [BROKEN[name] for name in ("raises", "hangs", "segfaults")])
 def test_a_successor_that_never_serves_costs_nothing(serve, shop, tmp_path, at_import):
-    """Nor is the queue, which it has too, shorter afterwards."""
-    folder, admin = shop("one"), str(tmp_path / "admin")
+    """Nor is the queue, which it inherited, shorter afterwards."""
+    directory, admin = shop("one"), str(tmp_path / "admin")
     options = ("--boot-timeout", 1, "--pythonpath", APPS, "--admin-bind", f"unix:{admin}")
-    server = serve("shop:app", *options, workers=2, cwd=folder)
+    server = serve("shop:app", *options, workers=2, cwd=directory)
     longest = [line for line in ask(admin, "/metrics").splitlines() if line.startswith("arctos_backlog_max")]
     with traffic(server, clients=8) as load:
         load.wait_for_answers(50)
@@ -370,7 +367,7 @@ def test_a_successor_that_never_serves_costs_nothing(serve, shop, tmp_path, at_i
 
 
 def test_a_program_that_is_no_server_is_ended_when_it_is_not_ready_in_time(serve, tmp_path):
-    """The deadline is twice the boot timeout and 10 s."""
+    """The deadline is twice the boot timeout plus 10 s."""
     start = tmp_path / "start.py"
     start.write_text("from arctos import main\nraise SystemExit(main())\n")
     server = serve("plain:app", "--boot-timeout", "2s", "--pythonpath", APPS, command=[sys.executable, str(start)])
@@ -387,7 +384,7 @@ def test_a_program_that_is_no_server_is_ended_when_it_is_not_ready_in_time(serve
 
 @pytest.fixture
 def waiting(serve, shop, make_gate, tmp_path):
-    """A server whose successor waits at its import; the successor's pid, and what lets it go on."""
+    """A server whose successor waits in its import, the pid of the successor, and a function that releases it."""
     gate = make_gate()
     with ExitStack() as stack:
 
@@ -395,7 +392,7 @@ def waiting(serve, shop, make_gate, tmp_path):
             server = serve("shop:app", "--pythonpath", APPS, *options, workers=1, cwd=shop("one"), **popen)
             shop("two", f"open({gate.path!r}).read()")
             server.send(signal.SIGUSR2)
-            end = os.open(gate.path, os.O_WRONLY)  # returns once the successor's worker imports
+            end = os.open(gate.path, os.O_WRONLY)  # returns once the worker of the successor imports
             release = stack.enter_context(ExitStack())
             release.callback(os.close, end)
             return server, int(server.wait_for(UPGRADE_STARTED).pairs["pid"]), release.close
@@ -431,7 +428,7 @@ def test_a_killed_successor_takes_nothing_with_it(waiting, tmp_path):
 
 
 def test_a_successor_killed_in_probation_leaves_the_sockets_alone(serve):
-    """Its workers serve by then, and outlive it."""
+    """Its workers serve by then, and survive it."""
     server = serve("plain:app", workers=2)
     for _ in range(3):
         since = server.position()
@@ -459,8 +456,8 @@ def test_a_successor_goes_on_when_its_predecessor_is_killed(waiting, shop, tmp_p
     server.ready()
     assert pid_file.read_text() == f"{successor}\n"
     assert json.loads(ask(admin, "/status"))["pid"] == successor
-    # The worker of the server before shares the queues. It may notice late that it is an orphan, and it answers
-    # what it finds in them then; it does both before it ends.
+    # A worker of the predecessor shares the queues. It may notice late that it is orphaned, and it answers
+    # what it finds in them then. It does both before it exits.
     assert select.select([orphan_ends], [], [], PATIENCE_S)[0], "the orphan leaves"
     os.close(orphan_ends)
     assert get(server, "/version") == "two"
@@ -509,7 +506,7 @@ def test_an_upgrade_of_a_program_that_called_serve_is_refused(serve, tmp_path):
 
 @pytest.fixture
 def crashes():
-    """Requests to `/crash` of a server, one after the other, until the test ends."""
+    """Sends requests to `/crash`, one after the other, until the test ends."""
     with ExitStack() as stack:
 
         def begin(server):
@@ -521,7 +518,7 @@ def crashes():
                         with Wire(("127.0.0.1", server.port)) as wire:
                             wire.get("/crash").to_end()
                     except OSError:
-                        pass  # it was reset while it was written
+                        pass  # it was reset during the write
 
             thread = threading.Thread(target=crash, daemon=True)
             thread.start()
@@ -531,7 +528,7 @@ def crashes():
 
 
 def test_an_upgrade_succeeds_although_a_request_keeps_crashing_workers(serve, crashes):
-    """An application that loses a worker every moment has to be repaired: the same requests come to the new one."""
+    """An application that crashes all the time must be replaceable, although the same requests reach the new one."""
     server = serve("faulty:app", workers=2)
     crashes(server)
     server.wait_for(WORKER_DIED, 20)

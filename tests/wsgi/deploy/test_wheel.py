@@ -1,4 +1,4 @@
-"""What the built wheel carries."""
+"""The contents of the release wheel."""
 
 import struct
 import zipfile
@@ -9,7 +9,7 @@ WHEELS = ROOT / "target" / "wheels"
 
 
 def section_names(library):
-    """Of a 64-bit ELF file: the string table that its header points at (elf(5))."""
+    """Returns the string table of the section names of a 64-bit ELF file (elf(5))."""
     (headers,) = struct.unpack_from("<Q", library, 0x28)
     size, _, index = struct.unpack_from("<3H", library, 0x3A)
     begin, length = struct.unpack_from("<2Q", library, headers + index * size + 0x18)

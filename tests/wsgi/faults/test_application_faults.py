@@ -1,5 +1,5 @@
-"""Applications that take what is the server's: its signals, its processes, its memory. What that costs,
-counted by clients that have nothing to do with it."""
+"""Applications that interfere with the server's signals, processes and memory, and what that costs other
+clients."""
 
 import os
 import signal
@@ -16,20 +16,20 @@ from support.server import PATIENCE_S, WORKER_DIED, WORKER_LEFT, WORKER_READY
 from support.traffic import Outcome, traffic
 from support.wire import Ended, Wire
 
-HANDLER_REPLACED = "worker.signal_handler_replaced"  # signal: the application had it
+HANDLER_REPLACED = "worker.signal_handler_replaced"  # signal: the application had replaced its handler
 OUT_OF_MEMORY = "worker.out_of_memory"  # slot
 GROUP_BYTES = 192 << 20
 
 
 def ask(server, path):
-    """One answer, on a connection of its own."""
+    """Sends a request on a new connection, and returns the response."""
     with Wire(("127.0.0.1", server.port)) as wire:
         return wire.get(path, "Connection: close").response()
 
 
 def only_of(load, *pids):
-    """Nothing failed but what was on these workers' connections: requests on kept ones, and for each
-    worker at most one new connection of each client."""
+    """Only requests on connections of these workers failed: those on kept connections, and for each worker at
+    most one new connection of each client."""
     kept = [record for record in load.failed() if record.is_kept]
     new = [record for record in load.failed() if not record.is_kept]
     assert all(record.worker in pids for record in kept), load.summary()
@@ -41,7 +41,7 @@ def only_of(load, *pids):
 
 
 def test_an_application_that_takes_over_signals_can_still_be_stopped(serve):
-    """F20. The supervisor gives its orders by other means, and the worker takes its signals back."""
+    """F20. The supervisor uses the control socket for its orders, and the worker reinstalls its signal handlers."""
     server = serve("unruly:app", workers=2)
     with traffic(server) as load:
         load.wait_for_answers(50)
@@ -60,7 +60,7 @@ def test_an_application_that_takes_over_signals_can_still_be_stopped(serve):
         server.wait_for(WORKER_LEFT, since=since)
     assert {record.outcome for record in load.failed()} <= {Outcome.STALE}, load.summary()
     assert not server.events(WORKER_DIED)
-    server.stop(timeout=15)  # well before the budget ends
+    server.stop(timeout=15)  # well before the graceful timeout
 
 
 @pytest.mark.parametrize("path", ["/fork", "/pool", "/fork-and-forget"])
@@ -77,7 +77,7 @@ def test_processes_started_in_requests_cost_no_other_request_anything(serve, pat
 
 
 def test_sys_exit_in_a_request_is_a_500_and_the_worker_goes_on(serve):
-    """F20. It ends a thread's work, not the worker."""
+    """F20. SystemExit ends the request, not the worker."""
     server = serve("unruly:app", workers=2)
     workers = server.worker_pids()
     with traffic(server) as load:
@@ -98,10 +98,10 @@ def test_a_forked_child_exits_with_the_status_of_sys_exit(serve, out_of):
     assert not server.events(("application.raised", "application.fork_raised", "application.fork_returned"))
 
 
-def test_a_forked_child_exits_with_the_status_of_sys_exit_in_close(serve, ear):
+def test_a_forked_child_exits_with_the_status_of_sys_exit_in_close(serve, inbox):
     server = serve("unruly:app")
-    ask(server, f"/fork-and-exit?by=exit&out_of=close&tell={ear.path}")
-    assert ear.hear() == "[7]"
+    ask(server, f"/fork-and-exit?by=exit&out_of=close&notify={inbox.path}")
+    assert inbox.receive() == "[7]"
 
 
 @pytest.mark.parametrize("out_of", ["call", "item"])
@@ -188,7 +188,7 @@ def test_a_body_that_exceeds_memory_is_a_memory_error_the_worker_survives(serve,
 
 
 def v1_group(name):
-    """A cgroup below this process's own, with a limit to its memory; `None` where version 1 has no memory."""
+    """Makes a memory cgroup of version 1 below that of this process; `None` where there is no such controller."""
     groups = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
     own = next((path for controllers, path in groups.items() if "memory" in controllers.split(",")), None)
     if own is None:
@@ -200,7 +200,7 @@ def v1_group(name):
 
 
 def v2_group(name):
-    """The same of version 2."""
+    """Makes a memory cgroup of version 2."""
     own = Path("/proc/self/cgroup").read_text().partition("0::")[2].splitlines()[0]
     group = Path(f"/sys/fs/cgroup{own}") / name
     group.mkdir()
@@ -214,7 +214,7 @@ def v2_group(name):
 
 @contextmanager
 def memory_group():
-    """A memory cgroup to put a server in."""
+    """Makes a memory cgroup for a server."""
     name = f"arctos-test-{uuid.uuid4()}"
     try:
         group = v1_group(name) or v2_group(name)
@@ -228,7 +228,7 @@ def memory_group():
 
 @pytest.fixture
 def group():
-    """One, removed when the test's server is gone."""
+    """A memory cgroup that is removed after the server of the test has exited."""
     with memory_group() as made:
         yield made
 
@@ -253,7 +253,7 @@ def test_an_oom_kill_costs_what_a_kill_costs_and_the_log_names_the_cause(group, 
     assert len(server.events(WORKER_DIED)) == len(server.events(OUT_OF_MEMORY)) == 1
     only_of(load, int(died.pairs["pid"]))
     assert restarts(admin) == {"oom": 1}
-    # Not everybody's SIGKILL is the kernel's.
+    # A SIGKILL that does not come from the kernel.
     since = server.position()
     os.kill(server.worker_pids()[0], signal.SIGKILL)
     server.wait_for(WORKER_READY, since=since)
@@ -262,7 +262,7 @@ def test_an_oom_kill_costs_what_a_kill_costs_and_the_log_names_the_cause(group, 
 
 
 def samples(admin, family):
-    """The labels and values of one family of `/metrics`."""
+    """Returns the labels and values of one family in `/metrics`."""
     with Wire(admin) as wire:
         page = wire.get("/metrics").response().body.decode()
     return [
@@ -274,7 +274,7 @@ def samples(admin, family):
 
 
 def restarts(admin):
-    """How many workers ended unasked, by reason."""
+    """Returns how many workers died, by reason."""
     found = {}
     for labels, value in samples(admin, "arctos_worker_restarts"):
         found[labels["reason"]] = found.get(labels["reason"], 0) + value
@@ -282,27 +282,27 @@ def restarts(admin):
 
 
 def counted(admin):
-    """Responses of each slot."""
+    """Returns the number of responses of each slot."""
     return Counter({labels["worker"]: value for labels, value in samples(admin, "arctos_resp_done")})
 
 
-class Told:
-    """What the clients had from each slot's workers."""
+class Received:
+    """The answers that clients received from the workers of each slot."""
 
     def __init__(self, server):
         self.server = server
         self.answers = Counter()
 
     def add(self, load):
-        """A load that has ended."""
+        """Adds the requests of a load that has ended."""
         for record in load.records:
             if record.outcome is Outcome.ANSWERED:
                 self.answers[self._slot(record.worker)] += 1
         return self
 
     def settle(self):
-        """Asks each worker once more. A worker counts a response a moment after it is sent, but before it
-        closes the connection or serves another."""
+        """Sends one more request to each worker. A worker counts a response a moment after it is sent, but before
+        it closes the connection or serves another."""
         waiting, deadline = set(self.server.worker_pids()), time.monotonic() + PATIENCE_S
         while waiting:
             assert time.monotonic() < deadline, f"{waiting} take no connection"
@@ -327,21 +327,21 @@ def test_corrupted_counters_affect_one_slot_until_its_worker_is_replaced(serve, 
         scribbler = int(ask(server, f"/scribble?how={how}").body)
         slot = next(line.pairs["slot"] for line in server.events(WORKER_READY, pid=scribbler))
         load.wait_for_answers(60)
-        assert samples(admin, "arctos_workers_target") == [({}, 3)]  # it is asked, and answers
+        assert samples(admin, "arctos_workers_target") == [({}, 3)]  # it is probed, and answers
         try:
             os.kill(scribbler, signal.SIGKILL)
         except ProcessLookupError:
-            pass  # it went by an order that it had given to itself
+            pass  # it exited by an order that it had forged itself
         server.wait_for(WORKER_READY, count=4)
         load.wait_for_answers(60)
     only_of(load, scribbler)
     assert len(server.worker_pids()) == 3 and scribbler not in server.worker_pids()
-    told = Told(server).add(load).settle()
+    received = Received(server).add(load).settle()
     spoilt = counted(admin)
-    assert [spoilt[other] for other in "012" if other != slot] == [told[other] for other in "012" if other != slot]
+    assert [spoilt[other] for other in "012" if other != slot] == [received[other] for other in "012" if other != slot]
     with traffic(server, clients=9) as load:
         load.wait_for_answers(200)
     assert set(load.summary()) == {"ANSWERED"}, load.summary()
-    told = Told(server).add(load).settle()
-    assert counted(admin) - spoilt == told, "all are right again"
-    assert told[slot] > 0
+    received = Received(server).add(load).settle()
+    assert counted(admin) - spoilt == received, "all are right again"
+    assert received[slot] > 0

@@ -1,37 +1,37 @@
-"""The fault table: what may happen, what nobody loses then, and which tests prove it.
+"""The fault table: what may happen, what is not lost then, and which tests prove it.
 
 | row | fault | nothing is lost, except |
 |---|---|---|
 | F1 | kill -9 of one worker | the request it ran, and what was sent on its connections; counters exact to 1 |
-| F2 | kill -9 of all workers | as F1 for each; nobody is refused |
-| F3 | SIGSTOP of a worker, for 5 s and for ever | its own connections wait, or it is killed, as F1 |
-| F4 | `while True`, a C loop with the interpreter's lock, a deadlock | that request; the log has it, and the stack |
+| F2 | kill -9 of all workers | as F1 for each; no connection is refused |
+| F3 | SIGSTOP of a worker, for 5 s and forever | its own connections wait, or it is killed, as F1 |
+| F4 | `while True`, a C loop that holds the GIL, a deadlock | that request; the log has it and the stack |
 | F5 | HUP: new code raises, hangs or crashes at import | nothing; same pids; one traceback; the next HUP works |
-| F6 | HUP: new code dies 0.5 s after it is ready | requests given to the canary; the roll halts |
-| F7 | 50 HUPs in 1 s | nothing; at most two generations, and one worker too many |
+| F6 | HUP: new code dies 0.5 s after it is ready | the requests of the canary; the rollout halts |
+| F7 | 50 HUPs in 1 s | nothing; at most two generations and one extra worker |
 | F8 | segmentation fault in a request | that request; the log names it |
 | F9 | the first start is broken | exit 4 or 3; one traceback; port closed; nothing left; the same for 1 and 8 workers |
-| F10 | workers die 0.3 s after they are ready, always | one is tried every 0.5 s; exit 5 only after 60 s without any |
+| F10 | workers always die 0.3 s after they are ready | one is tried every 0.5 s; exit 5 only after 60 s without any |
 | F11 | fork fails (RLIMIT_NPROC) | nothing; tried again; recovers by itself |
 | F12 | EMFILE in one worker, in all | nothing; hardly any processor time; recovers |
 | F13 | statsd: absent, then present; does not read; name servers hang | no metric; requests go on |
 | F14 | standard error full, its reader stopped, closed | log lines |
-| F15 | kill -9 of the supervisor | what was accepted is finished; workers leave; a new start succeeds |
-| F16 | SIGSTOP of the supervisor, suspend, another wall clock | nothing; nobody is killed for it |
+| F15 | kill -9 of the supervisor | accepted requests are finished; workers exit; a new start succeeds |
+| F16 | SIGSTOP of the supervisor, suspend, another wall clock | nothing; no worker is killed for it |
 | F17 | TERM under load, with and without a drain delay | with: nothing; without: refused, never reset |
-| F18 | TERM with a request longer than the budget | that request; exit 0 |
+| F18 | TERM with a request beyond the graceful timeout | that request; exit 0 |
 | F19 | first process of a PID namespace, with orphans | nothing |
 | F20 | the application takes signals, forks, exits in a request | that request; the worker is replaced |
 | F21 | out of memory in a cgroup | as F1; the cause is named |
-| F22 | a worker scribbles over its own block | that slot's metrics until it is replaced |
+| F22 | a worker overwrites its own counters | the metrics of that slot until it is replaced |
 | F23 | two supervisors on one port | the second exits 1, unless `--reuse-port` |
 | F24 | USR2 with a broken new program | nothing; the old one goes on |
 | F25 | all workers reach `--max-requests` together | nothing; never fewer ready than wanted |
-| F26 | requests crash their workers again and again | as F1 for each; nobody waits for a backoff |
-| F27 | HUP, WINCH, scale, recycle, upgrade in any order and at any distance | nothing |
+| F26 | requests crash their workers repeatedly | as F1 for each; no client waits for a backoff |
+| F27 | HUP, WINCH, scale, recycle and upgrade in any order at any time | nothing |
 
-F1, F5, F6, F9 and F10 are also played with real processes and no Python in `tests/supervisor`, and in thousands of
-orders in the simulation of the supervisor's machine.
+F1, F5, F6, F9 and F10 also run with real processes and without Python in `tests/supervisor`, and in thousands of
+orders in the simulation of the supervisor.
 """
 
 import subprocess
@@ -165,7 +165,7 @@ TESTS = {
 
 @pytest.fixture(scope="module")
 def collected():
-    """All tests of the suite, without their parameters."""
+    """The names of all tests of the suite, without their parameters."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "--color=no", "."]
     found = subprocess.run(command, cwd=SUITE, capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stdout

@@ -1,5 +1,4 @@
-"""Operators who press every key (row F27 of the fault table): whatever they ask for, in any order and at any
-distance, no request is lost."""
+"""Operators give every command in any order and at any time (row F27 of the fault table), and no request is lost."""
 
 import os
 import random
@@ -17,7 +16,7 @@ STEPS = 24
 
 
 def test_any_order_of_reload_pause_scale_recycle_upgrade_loses_nothing(serve_upgradable, tmp_path):
-    """F27: also while a first new worker proves itself, and while another order is carried out."""
+    """F27. Commands also come during the probation of a canary, and while another command is carried out."""
     seed = int(os.environ.get("ARCTOS_TEST_SEED", random.randrange(1 << 32)))
     print(f"replay with ARCTOS_TEST_SEED={seed}")
     dice = random.Random(seed)
@@ -27,7 +26,7 @@ def test_any_order_of_reload_pause_scale_recycle_upgrade_loses_nothing(serve_upg
 
     def rest():
         server.send(signal.SIGWINCH)
-        time.sleep(dice.choice([0, 0.05]))  # workers are away, or on their way
+        time.sleep(dice.choice([0, 0.05]))  # workers have exited, or are exiting
         server.send(signal.SIGHUP)
 
     def recycle():
@@ -40,12 +39,12 @@ def test_any_order_of_reload_pause_scale_recycle_upgrade_loses_nothing(serve_upg
     def press_keys(keys, steps):
         for _ in range(steps):
             dice.choice(keys)()
-            time.sleep(dice.choice([0, 0.01, 0.1, 0.4]))  # what the fault is
+            time.sleep(dice.choice([0, 0.01, 0.1, 0.4]))  # the fault itself
 
     def upgrade():
         since, before = server.position(), server.pid
 
-        def begins():  # It is refused while something else is under way.
+        def begins():  # It is refused while another command is carried out.
             server.send(signal.SIGUSR2)
             return wait_until(lambda: server.events((UPGRADE_REFUSED, UPGRADE_STARTED), since=since))[-1].event == UPGRADE_STARTED
 

@@ -1,5 +1,5 @@
-"""Reloads under load whose new code is broken, in any way and in any order (rows F5 to F7 of the fault
-table): no request is lost to it, and the last code that works is the one that serves."""
+"""Reloads of broken code under load (rows F5 to F7 of the fault table): no request is lost, and the last code
+that works serves."""
 
 import os
 import signal
@@ -25,14 +25,14 @@ IMPORTS = {
 
 @pytest.fixture
 def code(tmp_path):
-    """The application, in a folder of the test's."""
+    """The application, in a temporary directory."""
     made = Code(tmp_path)
     made.good("good")
     return made
 
 
 def lives(log):
-    """How many workers there were at a time, and of how many generations, by the log: most of each."""
+    """Returns the maximum number of workers and of generations at a time, according to the log."""
     alive, most, most_generations = {}, 0, 0
     for line in log.splitlines():
         parsed = LogLine.parse(line)
@@ -52,7 +52,7 @@ def lives(log):
 @pytest.mark.smoke
 @pytest.mark.parametrize("how", IMPORTS)
 def test_a_reload_that_fails_at_import_loses_nothing_and_the_next_works(serve, code, how):
-    """F5: it raises, hangs or crashes. The workers are the same afterwards, and its traceback is there once."""
+    """F5. The code raises, hangs or crashes. The workers stay the same, and the traceback is logged once."""
     server = code.serve(serve, "--boot-timeout", "1s", workers=4)
     before = server.worker_pids()
     with code.traffic(server) as traffic:
@@ -81,7 +81,7 @@ def test_a_reload_that_fails_at_import_loses_nothing_and_the_next_works(serve, c
 
 # --- F6 ---
 
-# Half a second after its first request, which under load is half a second after it is ready.
+# Half a second after its first request; under load, that is half a second after it is ready.
 DIES = """
 import os, threading
 from faulty import application
@@ -94,7 +94,7 @@ def app(environ, start_response):
 
 
 def test_code_that_dies_in_probation_loses_only_the_requests_of_its_canary(serve, code):
-    """F6: it dies 0.5 s after it is ready. The others are not touched."""
+    """F6. The canary dies 0.5 s after it is ready. The other workers are not affected."""
     server = code.serve(serve, workers=4)
     before = server.worker_pids()
     with code.traffic(server) as traffic:
@@ -113,7 +113,7 @@ def test_code_that_dies_in_probation_loses_only_the_requests_of_its_canary(serve
     assert lives(server.log) == (5, 2)
 
 
-# The first lives; all others take a moment to boot, so that the roll lasts, and die a moment later.
+# The first worker survives. All others boot slowly, so that the rollout lasts, and die soon after.
 DIES_LATER = """
 import os, threading, time
 if 'DIES' in os.environ:
@@ -126,9 +126,9 @@ if 'DIES' in os.environ:
 
 
 def test_a_rollout_whose_workers_die_rolls_back_and_loses_only_their_own(serve, code):
-    """F6: those die that follow the first. It is the configuration that kills them, so that the old one heals:
-    the code on disk is one."""
-    configuration = code.folder / "shop.toml"
+    """F6. The workers after the canary die. Their configuration kills them, so that the old one works again: both
+    share the code on disk."""
+    configuration = code.directory / "shop.toml"
     configuration.write_text("workers = 4\n")
     code.good("good", DIES_LATER)
     server = code.serve(serve, "--config", configuration, workers=None)
@@ -138,17 +138,17 @@ def test_a_rollout_whose_workers_die_rolls_back_and_loses_only_their_own(serve, 
         server.send(signal.SIGHUP)
         halted = server.wait_for(RELOAD_HALTED)
         failed = server.wait_for(RELOAD_FAILED)
-        # A slot whose worker died twice comes back after a moment.
+        # A slot whose worker died twice is filled again after a backoff.
         serving = wait_until(lambda: len(pids := server.worker_pids()) == 4 and pids)
         position = server.position()
         traffic.wait_for_each()
     assert (halted.pairs["generation"], failed.pairs["generation_in_service"]) == ("2", "1")
     died = [*server.events(WORKER_DIED), *server.events(NOT_BOOTED)]
-    # One that was already asked to leave when it died is told of as such.
+    # A worker that had already been told to exit when it died is logged as such.
     died += [line for line in server.events(WORKER_LEFT) if line.pairs["status"] == "exit code 9"]
     assert len(died) >= 2 and {line.pairs["generation"] for line in died} == {"2"}
     traffic.assert_lost_with(*(int(line.pairs["pid"]) for line in died))
-    # All are of the old generation again, and stay.
+    # All workers are of the old generation again, and stay.
     assert len(serving) == 4 and not server.events(WORKER_DIED, since=position)
     ready = {int(line.pairs["pid"]): line.pairs["generation"] for line in server.events(WORKER_READY)}
     assert {ready[pid] for pid in serving} == {"1"}
@@ -160,11 +160,11 @@ def test_a_rollout_whose_workers_die_rolls_back_and_loses_only_their_own(serve, 
 
 
 def test_a_hup_during_probation_cuts_no_connection_of_the_canary(serve, code, connect):
-    """F27: it serves already, so it drains as any other: a half-sent upload is answered, and so is a request
-    that comes late on an open connection."""
+    """F27. The canary serves already, so it drains like any worker: a half-sent upload is answered, and so is a
+    late request on an open connection."""
     server = code.serve(serve, workers=1)
     old = server.worker_pids()[0]
-    os.kill(old, signal.SIGSTOP)  # all that comes is the new one's
+    os.kill(old, signal.SIGSTOP)  # the new worker gets all connections
     try:
         server.send(signal.SIGHUP)
         canary = server.wait_for(WORKER_READY, generation=2).pairs["pid"]
@@ -188,15 +188,15 @@ def test_a_hup_during_probation_cuts_no_connection_of_the_canary(serve, code, co
 
 
 def test_50_reloads_in_a_second_lose_nothing_and_the_last_one_counts(serve, code):
-    """F7: never more than two generations, and one worker more than are wanted."""
+    """F7. There are never more than two generations and one extra worker."""
     server = code.serve(serve, workers=2)
     with code.traffic(server) as traffic:
         traffic.wait_for_each()
         for number in range(50):
             code.good(str(number))
             server.send(signal.SIGHUP)
-            time.sleep(0.02)  # what the fault is
-        # All that came in a second may be one reload in the end, or one more for those that came in a roll.
+            time.sleep(0.02)  # the fault itself
+        # All signals of a second may become one reload, plus one for those that came during a rollout.
         wait_until(lambda: traffic.records[-1].version == "49")
         wait_until(lambda: lives_of_one_generation(server))
         traffic.wait_for_each()
@@ -211,7 +211,7 @@ def test_50_reloads_in_a_second_lose_nothing_and_the_last_one_counts(serve, code
 
 
 def lives_of_one_generation(server):
-    """Whether the last thing that happened is that a reload is done."""
+    """Whether the latest event is the end of a reload."""
     events = [parsed.event for line in server.log.splitlines() if (parsed := LogLine.parse(line))]
     return events[-1] == RELOAD_DONE
 
@@ -221,11 +221,11 @@ def lives_of_one_generation(server):
 
 @pytest.mark.slow
 def test_100_reloads_under_load_lose_nothing_and_the_last_good_code_serves(serve, code):
-    """F5: code that works, raises, hangs and crashes, in turns. Each answer is of the code that served while
-    its request ran: the last that works, or while that is rolled out, the one before."""
+    """F5. Code that works, raises, hangs and crashes, in turn. Each answer comes from code in service during the
+    request: the last that works, or its predecessor during the rollout."""
     code.good("0")
     server = code.serve(serve, "--boot-timeout", "1s", workers=2)
-    served = {"0": [0.0, float("inf")]}  # version -> from when, until when it may have answered
+    served = {"0": [0.0, float("inf")]}  # version -> the time in which it may have answered
     generation = last_good = 1
     latest = "0"
     with code.traffic(server, clients=6) as traffic:
@@ -245,7 +245,7 @@ def test_100_reloads_under_load_lose_nothing_and_the_last_good_code_serves(serve
                 served[latest][1] = time.monotonic()
                 latest, last_good = str(number), generation
             elif kind == "hangs" and number % 20 != 2:
-                # The next reload does not wait for it.
+                # The next reload does not wait for this one.
                 server.wait_for(WORKER_STARTED, since=since, generation=generation)
                 continue
             else:
@@ -256,7 +256,7 @@ def test_100_reloads_under_load_lose_nothing_and_the_last_good_code_serves(serve
     for record in traffic.answered():
         begin, end = served[record.version]
         assert begin <= record.ended and record.begun <= end, (record, served[record.version])
-    # All that worked have answered.
+    # All versions that work have answered.
     assert {record.version for record in traffic.answered()} == served.keys()
     assert len(server.events(RELOAD_DONE)) == 25 and not server.events(WORKER_DIED)
     assert lives(server.log) == (3, 2)

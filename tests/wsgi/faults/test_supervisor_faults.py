@@ -1,5 +1,5 @@
-"""What happens to the supervisor and around it: its daemons, its log, its clock, its end. The clients are at
-work meanwhile, and each of their requests has an outcome."""
+"""Faults of the supervisor and of its environment: daemons, the log, clocks, its death. Clients send requests
+meanwhile, and each request has an outcome."""
 
 import os
 import shutil
@@ -33,30 +33,30 @@ from support.waiting import wait_for_file, wait_until
 from support.wire import Ended, Wire
 
 SUSPENDED = "server.was_suspended"
-STOPPED = "server.stopped"  # abandoned: requests that were cut off
-STOPPED_S = 6  # three times the limit of a request below: who does not pardon it, kills
+STOPPED = "server.stopped"  # abandoned: the number of aborted requests
+STOPPED_S = 6  # three times the request timeout below: a supervisor without grace would kill
 LIMIT = ("--timeout", "2s")
 
 
 @contextmanager
 def mixed(server):
-    """Requests of 1 and 100 ms, of each half on new connections and half on kept ones."""
+    """Sends requests of 1 and 100 ms, half of each on new connections and half on kept ones."""
     with traffic(server, 6, "/slow?ms=1") as quick, traffic(server, 4, "/slow?ms=100") as slow:
         yield quick, slow
 
 
 def outcomes(loads):
-    """How all requests ended."""
+    """Returns the outcomes of all requests."""
     return {record.outcome for load in loads for record in load.records}
 
 
 def answered(loads):
-    """How many were answered."""
+    """Returns the number of answered requests."""
     return sum(record.outcome is Outcome.ANSWERED for load in loads for record in load.records)
 
 
 def probe(path, count):
-    """Asks `/livez` and `/readyz` in turn, each of which must answer; how long each took, in ms."""
+    """Requests `/livez` and `/readyz` in turn, which must answer. Returns the times in ms."""
     took_ms = []
     for number in range(count):
         target = ("/livez", "/readyz")[number % 2]
@@ -68,14 +68,14 @@ def probe(path, count):
 
 
 def show(what, took_ms):
-    """Figures for whoever looks: pytest -s."""
+    """Prints figures, which `pytest -s` shows."""
     middle, worst = statistics.median(took_ms), max(took_ms)
     print(f"{what}: {len(took_ms)} answers, median {middle:.2f} ms, worst {worst:.2f} ms")
 
 
 @pytest.fixture
 def path(tmp_path):
-    """Where the admin socket is."""
+    """The path of the admin socket."""
     return str(tmp_path / "admin")
 
 
@@ -84,7 +84,7 @@ def path(tmp_path):
 
 @contextmanager
 def absent(make_sink, tmp_path):
-    """Nobody listens."""
+    """No process listens."""
     sink = make_sink()
     sink.close()
     yield sink, sink.option, None, sink.open
@@ -92,7 +92,7 @@ def absent(make_sink, tmp_path):
 
 @contextmanager
 def full(make_sink, tmp_path):
-    """A unix socket that is full, and nobody reads."""
+    """A unix socket that is full and has no reader."""
     sink = make_sink(tmp_path / "sink")
     sink.close()
     sink.open(reading=False)
@@ -102,7 +102,7 @@ def full(make_sink, tmp_path):
 
 @contextmanager
 def nameless(make_sink, tmp_path):
-    """The name server takes the question, and says nothing."""
+    """The name server accepts the query and does not answer."""
     mount = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', "/etc/resolv.conf"]
     if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True).returncode != 0:
         pytest.skip("no mount namespace to be had here, for another /etc/resolv.conf")
@@ -115,7 +115,7 @@ def nameless(make_sink, tmp_path):
     mount[-1] = str(tmp_path / "resolv.conf")
     try:
         yield sink, f"sink.arctos.test:{sink.port}", [*mount, sys.executable, "-m", "arctos"], server.answer
-        server.wait_for_question()  # else nothing was tested
+        server.wait_for_question()  # otherwise nothing was tested
     finally:
         server.close()
 
@@ -124,8 +124,8 @@ def nameless(make_sink, tmp_path):
 def test_an_unreachable_daemon_costs_no_metric_no_request_and_no_probe(
     serve, make_sink, tmp_path, path, fault
 ):
-    """F13. The name server's silence ends when it has been seen to harm nobody; what becomes of a lookup
-    that takes longer than 5 s is the emitter's own tests' matter."""
+    """F13. The name server answers once its silence was seen to be harmless. The tests of the emitter cover a
+    lookup that takes longer than 5 s."""
     with ExitStack() as stack:
         sink, target, command, mend = stack.enter_context(fault(make_sink, tmp_path))
         options = ("--statsd-host", target, *DOGSTATSD, "--admin-bind", f"unix:{path}")
@@ -149,14 +149,14 @@ def test_an_unreachable_daemon_costs_no_metric_no_request_and_no_probe(
 
 @contextmanager
 def on_a_full_disk():
-    """Each write is ENOSPC."""
+    """Each write fails with ENOSPC."""
     with open("/dev/full", "wb") as log:
         yield log, None
 
 
 @contextmanager
 def with_a_stopped_reader():
-    """A pipe that is full soon."""
+    """A pipe that soon is full."""
     unread, log = os.pipe()
     yield log, lambda: os.close(log)
     os.close(unread)
@@ -164,7 +164,7 @@ def with_a_stopped_reader():
 
 @contextmanager
 def with_a_reader_that_is_gone():
-    """Each write is EPIPE, and SIGPIPE where that is not ignored."""
+    """Each write fails with EPIPE, and raises SIGPIPE where it is not ignored."""
     unread, log = os.pipe()
     os.close(unread)
     yield log, lambda: os.close(log)
@@ -172,12 +172,12 @@ def with_a_reader_that_is_gone():
 
 @contextmanager
 def closed():
-    """There is no standard error."""
+    """Standard error is closed."""
     yield "closed", None
 
 
 class Mute:
-    """A server that cannot be heard: the admin socket and the pid file tell of it."""
+    """A server without a log: the test watches its admin socket and its pid file."""
 
     def __init__(self, tmp_path, path, log):
         pid_file = tmp_path / "pid"
@@ -195,7 +195,7 @@ class Mute:
         self.port = int(status(path)["listen"][0].rpartition(":")[2].rstrip("/"))
 
     def kill(self):
-        """Ends it, whatever it is at."""
+        """Kills it, whatever its state."""
         self.process.kill()
         self.process.wait()
 
@@ -209,7 +209,7 @@ def test_a_log_that_cannot_be_written_costs_no_request_and_no_worker(tmp_path, p
             if given:
                 given()
             with traffic(server, journal=journal, target="/errors", names_worker=False):
-                journal.wait_for_answers(1000)  # a pipe holds 64 KB, and each writes two lines
+                journal.wait_for_answers(1000)  # a pipe holds 64 KB, and each request writes two lines
             assert journal.failed() == []
             victim, other = [worker["pid"] for worker in status(path)["workers"]]
             os.kill(victim, signal.SIGKILL)
@@ -225,15 +225,15 @@ def test_a_log_that_cannot_be_written_costs_no_request_and_no_worker(tmp_path, p
 
 
 def ready_pids(path):
-    """The workers that serve."""
+    """Returns the pids of the workers that serve."""
     return {worker["pid"] for worker in status(path)["workers"] if worker["state"] == "ready"}
 
 
-# --- Its death: F15 ---
+# --- Death of the supervisor: F15 ---
 
 
 def as_soon_as_it_is_free(start):
-    """A start succeeds when one of the old workers has come out of its request: they take 100 ms at most."""
+    """Starts a server as soon as an old worker has finished its request, which takes 100 ms at most."""
     for _ in range(20):
         try:
             return start()
@@ -256,7 +256,7 @@ def test_after_kill_9_of_the_supervisor_nothing_is_cut_and_a_start_works(serve):
         new = as_soon_as_it_is_free(lambda: serve("plain:app", workers=4, bind=f"127.0.0.1:{server.port}"))
         for load in loads:
             load.wait_for_answers(20)
-        server.wait(timeout=PATIENCE_S)  # the end of the log: no process holds it any more
+        server.wait(timeout=PATIENCE_S)  # the log ends when no process holds it any more
         assert time.monotonic() - killed_at < 10
     assert server.leftovers() == []
     assert outcomes(loads) <= {Outcome.ANSWERED, Outcome.REFUSED, Outcome.STALE}, [load.summary() for load in loads]
@@ -264,24 +264,24 @@ def test_after_kill_9_of_the_supervisor_nothing_is_cut_and_a_start_works(serve):
 
 
 def kill_nine(server):
-    """The supervisor is gone, and reaped."""
+    """Kills the supervisor, and reaps it."""
     server.send(signal.SIGKILL)
     server.process.wait()
 
 
 def test_an_orphaned_worker_with_an_endless_thread_still_exits(serve, gate, connect):
-    """F15. It waits for the thread for the rest of its 10 s, which are a constant."""
+    """F15. It waits for the thread for the rest of its constant 10 s."""
     server = serve("unruly:app", workers=1)
     with connect(server) as wire:
         assert wire.get(f"/threads?gate={gate.path}").response().status == 200
     kill_nine(server)
     server.wait_for("worker.joins_threads")
-    server.wait(timeout=PATIENCE_S)  # the end of the log: no process holds it any more
+    server.wait(timeout=PATIENCE_S)  # the log ends when no process holds it any more
     assert server.leftovers() == []
 
 
 def test_an_exiting_worker_that_waits_for_a_thread_ends_with_supervisor(serve, gate, connect):
-    """F15. Nobody else would count its time."""
+    """F15. No other process would enforce its timeout."""
     server = serve("unruly:app", "--graceful-timeout", "1h", workers=1)
     with connect(server) as wire:
         assert wire.get(f"/threads?gate={gate.path}").response().status == 200
@@ -293,7 +293,7 @@ def test_an_exiting_worker_that_waits_for_a_thread_ends_with_supervisor(serve, g
 
 
 def test_a_worker_whose_import_hangs_ends_with_its_supervisor(serve, gate, tmp_path):
-    """F15. It has accepted nothing."""
+    """F15. It has accepted no connection."""
     hangs, begun = tmp_path / "hangs", tmp_path / "begun"
     lines = [
         "import os",
@@ -312,11 +312,11 @@ def test_a_worker_whose_import_hangs_ends_with_its_supervisor(serve, gate, tmp_p
     assert server.leftovers() == []
 
 
-# --- Its sleep, and clocks: F16 ---
+# --- Suspension and clocks: F16 ---
 
 
 def sleep_through(pids):
-    """They are stopped for a while, and so is whoever waits for them."""
+    """Suspends these processes for a while."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -327,15 +327,15 @@ def sleep_through(pids):
 
 
 @pytest.mark.parametrize("who", ["the supervisor", "all"])
-def test_no_worker_is_killed_because_of_a_suspension_of(serve, who, ear, gate, connect):
-    """F16. A request runs all the while, whose time is over when the supervisor goes on, but for the stop."""
+def test_no_worker_is_killed_because_of_a_suspension_of(serve, who, inbox, gate, connect):
+    """F16. A request runs all the time. Without grace, its timeout would have expired when the supervisor resumes."""
     server = serve("plain:app", *LIMIT, workers=4)
     workers = server.worker_pids()
     with mixed(server) as loads:
         for load in loads:
             load.wait_for_answers(20)
-        long = connect(server).get(f"/gate?tell={ear.path}&gate={gate.path}")
-        ear.hear()
+        long = connect(server).get(f"/gate?notify={inbox.path}&gate={gate.path}")
+        inbox.receive()
         sleep_through([server.pid, *(workers if who == "all" else [])])
         server.wait_for(SUSPENDED)
         gate.open()
@@ -390,7 +390,7 @@ time_t time(time_t *to) {
 
 @pytest.fixture
 def clock(tmp_path):
-    """A wall clock of one server's own: the environment that gives it, and what sets it."""
+    """A wall clock for one server: the environment that provides it, and a function that sets it."""
     source, library, shift = (tmp_path / name for name in ("clock.c", "clock.so", "shift"))
     source.write_text(SHIFTED_CLOCK)
     shift.write_bytes(bytes(8))
@@ -406,7 +406,7 @@ def clock(tmp_path):
 
 
 def hour(server):
-    """What the server's answers say the time is, in hours."""
+    """Returns the hour in the Date field of an answer."""
     with Wire(("127.0.0.1", server.port)) as wire:
         return parsedate_to_datetime(wire.get("/hello").response().field("Date")).timestamp() / 3600
 
@@ -420,7 +420,7 @@ def test_a_wall_clock_that_jumps_moves_nothing(serve, clock, path):
         for hours in (1, -1, 0):
             set_to(hours * 3600)
             begun = time.monotonic()
-            while time.monotonic() - begun < 1:  # some rounds in which the supervisor looks at its workers
+            while time.monotonic() - begun < 1:  # some rounds of the watchdog of the supervisor
                 loads[0].wait_for_answers(20)
                 probe(path, 2)
             assert round(hour(server) - time.time() / 3600, 1) == hours
@@ -429,11 +429,11 @@ def test_a_wall_clock_that_jumps_moves_nothing(serve, clock, path):
     assert not server.events(SUSPENDED) and not server.events("worker.hangs")
 
 
-# --- Its stop: F17, F18 ---
+# --- Shutdown: F17, F18 ---
 
 
 def test_with_kubernetes_delay_a_balancer_that_lags_3_s_loses_nothing(serve):
-    """F17, delay 5."""
+    """F17 with a drain delay of 5 s."""
     server = serve("plain:app", workers=4, env={"KUBERNETES_SERVICE_HOST": "127.0.0.1"})
     with mixed(server) as loads:
         loads[0].wait_for_answers(100)
@@ -447,7 +447,7 @@ def test_with_kubernetes_delay_a_balancer_that_lags_3_s_loses_nothing(serve):
 
 
 def test_without_a_delay_clients_are_refused_and_never_cut_off(serve):
-    """F17, delay 0. A kept connection may be closed just before its client writes; it had been told."""
+    """F17 without a drain delay. A kept connection may be closed just before its client writes."""
     server = serve("plain:app", "--drain-delay", "0s", workers=4)
     with mixed(server) as loads:
         for load in loads:
@@ -459,14 +459,14 @@ def test_without_a_delay_clients_are_refused_and_never_cut_off(serve):
     assert outcomes(loads) <= {Outcome.ANSWERED, Outcome.REFUSED, Outcome.STALE}, [load.summary() for load in loads]
 
 
-def test_only_a_request_beyond_the_graceful_timeout_is_aborted_and_counted(serve, connect, gate, ear):
-    """F18. What was sent on connections of the worker that runs it goes with it; nobody else is cut off."""
+def test_only_a_request_beyond_the_graceful_timeout_is_aborted_and_counted(serve, connect, gate, inbox):
+    """F18. Requests on connections of the worker that runs it are lost with it; no other request is cut."""
     server = serve("plain:app", "--graceful-timeout", "3s", workers=4)
     with mixed(server) as loads:
         for load in loads:
             load.wait_for_answers(20)
-        long = connect(server).get(f"/gate?tell={ear.path}&gate={gate.path}")
-        busy = int(ear.hear())
+        long = connect(server).get(f"/gate?notify={inbox.path}&gate={gate.path}")
+        busy = int(inbox.receive())
         server.send(signal.SIGTERM)
         assert server.wait(timeout=10) == 0
     assert server.leftovers() == []
@@ -478,7 +478,7 @@ def test_only_a_request_beyond_the_graceful_timeout_is_aborted_and_counted(serve
     assert server.wait_for(STOPPED).pairs["abandoned"] == "1"
 
 
-# --- Its double: F23 ---
+# --- A second server: F23 ---
 
 
 def test_a_second_server_on_the_port_gets_requests_only_if_told_to_share(serve, path):
@@ -523,12 +523,12 @@ def test_workers_due_for_recycling_together_are_replaced_one_by_one(serve, path)
     assert not server.events(WORKER_DIED)
 
 
-# --- Probes while nobody works ---
+# --- Probes while no worker serves ---
 
 
 @pytest.mark.parametrize("hang", ["/spin", "/sleep", "stopped"])
 def test_probes_are_answered_while_every_worker_hangs(serve, connect, path, hang):
-    """In Python, in the kernel, or stopped. The figures are for whoever looks: pytest -s."""
+    """The workers hang in Python or in the kernel, or are stopped. `pytest -s` shows the figures."""
     server = serve("unruly:app", "--admin-bind", f"unix:{path}", "--graceful-timeout", "1s", workers=4)
     workers = server.worker_pids()
     if hang == "stopped":
@@ -548,12 +548,12 @@ def test_probes_are_answered_while_every_worker_hangs(serve, connect, path, hang
 
 
 def busy(path):
-    """How many workers are in a request."""
+    """Returns the number of workers that run a request."""
     return sum(worker["request"] is not None for worker in status(path)["workers"])
 
 
-# Shuts down every socket of the worker's that is a connected stream, but the one that it answers on: as code does
-# that takes a number for its own.
+# Shuts down every connected stream socket of the worker except the one that it answers on, like code that mistakes
+# a descriptor for its own.
 CUTS_THE_LINE = """
 import os, socket
 

@@ -1,4 +1,4 @@
-"""Workers that die, and applications that do what a server's application should not."""
+"""Workers that die, and applications that misbehave."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from support.server import ACCEPT_FAILED, APPS, SPAWN_FAILED, WORKER_DIED, WORKE
 from support.traffic import Outcome, traffic
 from support.wire import Ended, Wire
 
-NOBODY_ELSES = 61234  # a user without processes: RLIMIT_NPROC counts by user
+NOBODY_ELSES = 61234  # a user without processes, because RLIMIT_NPROC counts per user
 
 
 def worker_pid(connect, server):
@@ -40,7 +40,7 @@ def test_kill_9_of_a_worker_fails_only_requests_on_its_own_connections(serve):
     kept = [record for record in load.failed() if record.is_kept]
     new = [record for record in load.failed() if not record.is_kept]
     assert all(record.worker == victim for record in kept), load.summary()
-    # Of the new connections those are lost that it had accepted: at most one of each client.
+    # The new connections that it had accepted are lost: at most one of each client.
     assert len(new) <= load.connecting and all(record.outcome is not Outcome.REFUSED for record in new), load.summary()
     assert all(record.outcome in (Outcome.STALE, Outcome.HELD, Outcome.LOST, Outcome.CUT) for record in load.failed())
     # plain:app is imported in some tens of ms.
@@ -75,11 +75,11 @@ def test_os_exit_costs_its_own_request_and_the_worker_is_replaced(serve, connect
     assert "hunter2" not in server.log
 
 
-def test_a_worker_that_is_told_to_exit_is_replaced_after_its_request(serve, connect, gate, ear):
+def test_a_worker_that_is_told_to_exit_is_replaced_after_its_request(serve, connect, gate, inbox):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    pid = int(ear.hear())
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    pid = int(inbox.receive())
     since = server.position()
     os.kill(pid, signal.SIGTERM)
     gate.open()
@@ -129,7 +129,7 @@ def test_a_child_left_behind_by_the_application_holds_no_connection(serve, conne
     wire = connect(server)
     wire.get(f"/fork-and-stay?gate={gate.path}", "Connection: close")
     child = int(wire.response().body)
-    assert wire.is_closed()  # although the child still has what it inherited
+    assert wire.is_closed()  # although the child still has the descriptors that it inherited
     os.kill(child, 0)
     gate.open()
 
@@ -139,26 +139,26 @@ def test_the_port_is_free_after_a_stop_although_a_child_still_runs(serve, connec
     wire = connect(server)
     child = int(wire.get(f"/fork-and-stay?gate={gate.path}").response().body)
     server.send(signal.SIGTERM)
-    assert server.process.wait(30) == 0  # not the end of its log: the child still holds that
+    assert server.process.wait(30) == 0  # not the end of its log, which the child still holds
     try:
         assert serve("plain:app", bind=f"127.0.0.1:{server.port}").stop()
     finally:
         try:
             os.kill(child, signal.SIGKILL)
         except ProcessLookupError:
-            pass  # it went with its worker
+            pass  # it ended with its worker
 
 
-def test_a_new_server_starts_at_once_when_the_supervisor_is_killed(serve, connect, gate, ear):
+def test_a_new_server_starts_at_once_when_the_supervisor_is_killed(serve, connect, gate, inbox):
     server = serve("plain:app", workers=2)
     busy = connect(server)
-    busy.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    worker = int(ear.hear())
+    busy.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    worker = int(inbox.receive())
     server.send(signal.SIGKILL)
     server.process.wait()
     said = server.wait_for(WORKER_ORPHANED)
     assert {"slot", "pid", "generation"} <= set(said.pairs) and int(said.pairs["pid"]) != worker
-    new = serve("plain:app", bind=f"127.0.0.1:{server.port}")  # although one still answers, and has the socket
+    new = serve("plain:app", bind=f"127.0.0.1:{server.port}")  # although one worker still answers and has the socket
     assert connect(new).get("/hello").response().status == 200
     gate.open()
     assert busy.response().body == f"{worker}\n".encode()
@@ -168,28 +168,28 @@ def test_a_new_server_starts_at_once_when_the_supervisor_is_killed(serve, connec
 
 def test_orphaned_workers_exit_however_many_clients_connect(serve):
     server = serve("plain:app", workers=2)
-    with traffic(server, clients=24, target="/slow?ms=30") as load:  # there is always one more in the queue
+    with traffic(server, clients=24, target="/slow?ms=30") as load:  # the queue is never empty
         load.wait_for_answers(50)
         server.send(signal.SIGKILL)
         killed_at = time.monotonic()
-        server.wait(timeout=30)  # the end of the log: no process holds it any more
+        server.wait(timeout=30)  # the log ends when no process holds it any more
         assert time.monotonic() - killed_at < 10
     assert server.leftovers() == []
     assert set(load.summary()) <= {"ANSWERED", "REFUSED", "STALE"}, load.summary()
 
 
 @pytest.mark.smoke
-def test_workers_exit_when_the_supervisor_is_killed(serve, connect, gate, ear):
+def test_workers_exit_when_the_supervisor_is_killed(serve, connect, gate, inbox):
     server = serve("plain:app", workers=2)
     workers = server.worker_pids()
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     server.send(signal.SIGKILL)
     server.process.wait()
     gate.open()
-    assert wire.response().status == 200  # what was accepted is finished
-    server.wait()  # the end of the log: no process holds it any more
+    assert wire.response().status == 200  # accepted requests are finished
+    server.wait()  # the log ends when no process holds it any more
     assert server.leftovers() == [], workers
     assert serve("plain:app", bind=f"127.0.0.1:{server.port}").port == server.port
 
@@ -199,11 +199,11 @@ def test_an_orphan_of_a_quick_stop_does_not_wait_for_a_slow_client(serve, connec
     slow = connect(server, receive_buffer_bytes=4096).get(f"/file?bytes={1 << 30}")
     assert slow.socket.recv(1) == b"H"  # and no more
     server.send(signal.SIGINT)
-    server.wait_for(WORKER_LEFT)  # the other one; both were told at once
+    server.wait_for(WORKER_LEFT)  # the other worker; both were told at the same time
     server.send(signal.SIGKILL)
     killed_at = time.monotonic()
     server.wait_for(WORKER_ORPHANED)
-    server.wait(timeout=30)  # the end of the log: no process holds it any more
+    server.wait(timeout=30)  # the log ends when no process holds it any more
     assert time.monotonic() - killed_at < 15
     assert server.leftovers() == []
 
@@ -263,7 +263,7 @@ def test_a_worker_out_of_descriptors_waits_for_one_without_spinning(serve):
         wire.get("/hello")
         server.wait_for(ACCEPT_FAILED, slot=0, pid=worker)
         before, started = cpu_ticks(worker), time.monotonic()
-        time.sleep(1)  # the time in which it could spin
+        time.sleep(1)  # the worker could spin meanwhile
         used_s = (cpu_ticks(worker) - before) / os.sysconf("SC_CLK_TCK")
         assert used_s < 0.05 * (time.monotonic() - started) + 0.02
         resource.prlimit(worker, resource.RLIMIT_NOFILE, limits)

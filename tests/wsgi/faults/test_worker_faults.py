@@ -1,7 +1,7 @@
-"""Faults of workers under load: what it costs the clients (rows F1 to F4, F8 to F12 of the fault table).
+"""Faults of workers under load and what they cost the clients (rows F1 to F4, F8 to F12 of the fault table).
 
-What is killed or hangs takes with it the request it runs, and what had been sent on connections of its
-own; every other request is answered. See test_fault_table.py for which test proves which row."""
+A worker that is killed or hangs loses the request it runs and those sent on its own connections. Every other
+request is answered. test_fault_table.py lists which test proves which row."""
 
 import os
 import re
@@ -36,22 +36,22 @@ from support.wire import Ended, Wire
 WORKERS = 4
 EXIT_NOT_BOOTED = 3
 EXIT_CRASH_LOOP = 5
-WORKER_STARTED = "worker.started"  # slot, pid, generation: forked, and not ready
+WORKER_STARTED = "worker.started"  # slot, pid, generation: forked, and not ready yet
 WORKER_HANGS = "worker.hangs"  # slot, pid, generation, request_ms, request
 WORKER_STUCK = "worker.stuck"  # slot, pid, in, for_ms, kernel
-NOBODY_ELSES = 61235  # a user without processes: RLIMIT_NPROC counts by user
+NOBODY_ELSES = 61235  # a user without processes, because RLIMIT_NPROC counts per user
 
 
 @pytest.fixture
 def code(tmp_path):
-    """The application, in a folder of the test's."""
+    """The application, in a temporary directory."""
     made = Code(tmp_path)
     made.good("0")
     return made
 
 
 def ask_in_vain(server, target):
-    """Sends a request that gets no answer; returns when its connection has ended."""
+    """Sends a request that is never answered, and returns when its connection has ended."""
     with Wire(("127.0.0.1", server.port)) as wire, pytest.raises(Ended) as ended:
         wire.get(target).response()
     assert ended.value.held == b""
@@ -62,8 +62,8 @@ def ask_in_vain(server, target):
 
 @pytest.mark.parametrize("victims", [1, WORKERS], ids=["F1", "F2"])
 def test_killed_workers_cost_their_own_requests_and_are_counted(serve, sink, code, victims):
-    """F1, F2: kill -9 of one worker, of all. A connection that was lost in the queue would not have been
-    counted as accepted; one count a kill may be missing, as it died between a system call and the count."""
+    """F1, F2: kill -9 of one worker and of all. A connection lost in the queue would not be counted as accepted.
+    One count per kill may be missing, because a worker may die between a system call and its count."""
     server = code.serve(serve, "--statsd-host", sink.option, *DOGSTATSD, workers=WORKERS)
     with code.traffic(server, clients=16) as traffic:
         traffic.wait_for_each()
@@ -83,7 +83,7 @@ def test_killed_workers_cost_their_own_requests_and_are_counted(serve, sink, cod
     assert traffic.connections - victims <= n["AS"] <= traffic.connections
     assert answered - victims <= n["SD"] <= answered
     assert abs(counts["req.killed"] - len(traffic.begun(traffic.failed()))) <= victims
-    # What the clients still had open at the end they closed, so only what died with a worker is lost.
+    # The clients closed what was still open at the end, so only connections that died with a worker are lost.
     check_invariants(counts, lost=len(traffic.failed()), torn=victims)
 
 
@@ -91,8 +91,8 @@ def test_killed_workers_cost_their_own_requests_and_are_counted(serve, sink, cod
 
 
 def test_a_worker_that_is_stopped_for_a_while_loses_nothing(serve, code):
-    """F3: SIGSTOP for 5 s, of one between two requests and of one under load. What is on their connections
-    waits, and is answered."""
+    """F3: SIGSTOP for 5 s, of one worker between two requests and of one under load. Requests on their connections
+    wait, and are answered."""
     server = code.serve(serve, workers=WORKERS)
     with Wire(("127.0.0.1", server.port)) as kept:
         idle = int(kept.get("/work").response().body.split()[0])
@@ -103,22 +103,22 @@ def test_a_worker_that_is_stopped_for_a_while_loses_nothing(serve, code):
             traffic.wait_for_each()
             busy = next(pid for pid in server.worker_pids() if pid != idle)
             os.kill(busy, signal.SIGSTOP)
-            time.sleep(max(0, stopped_at + 5 - time.monotonic()))  # what the fault is
+            time.sleep(max(0, stopped_at + 5 - time.monotonic()))  # the fault itself
             before = time.monotonic()
             for pid in (idle, busy):
                 os.kill(pid, signal.SIGCONT)
             assert int(kept.response().body.split()[0]) == idle
             traffic.wait_for_each()
     traffic.assert_nothing_lost()
-    # It was stopped, and the others answered meanwhile.
+    # It was stopped, and the other workers answered meanwhile.
     meanwhile = {record.worker for record in traffic.answered() if record.ended < before}
     assert meanwhile and idle not in meanwhile
     assert {idle, busy} <= set(server.worker_pids()) and not server.events(WORKER_HANGS)
 
 
 def test_a_worker_stopped_forever_is_killed_and_costs_its_own_requests(serve, code):
-    """F3: SIGSTOP for ever, between two requests. It is killed when its loop has not turned for 10 s; lost is
-    what had been sent on its connection, and nobody else is killed."""
+    """F3: SIGSTOP forever, between two requests. The worker is killed when its event loop has stalled for 10 s. Only
+    what was sent on its connection is lost, and no other worker is killed."""
     server = code.serve(serve, workers=WORKERS)
     with Wire(("127.0.0.1", server.port)) as kept:
         victim = int(kept.get("/work").response().body.split()[0])
@@ -136,14 +136,14 @@ def test_a_worker_stopped_forever_is_killed_and_costs_its_own_requests(serve, co
     assert (int(died.pairs["pid"]), died.pairs["status"]) == (victim, "SIGKILL")
     traffic.assert_nothing_lost()
     assert victim not in {record.worker for record in traffic.answered()}
-    assert "id=late" not in begun_names(code.folder)
+    assert "id=late" not in begun_names(code.directory)
     assert len(server.events(WORKER_DIED)) == 1 and len(server.worker_pids()) == WORKERS
 
 
 # --- F4: hanging ---
 
 
-# The way to hang -> the lines of the application that it may be at.
+# The way to hang -> the lines of the application that the stack may show.
 HANGS_AT = {
     "spin": {"while True:", "pass"},
     "hold-the-lock": {"collections.deque(itertools.repeat(None), maxlen=0)"},
@@ -154,7 +154,7 @@ HANGS_AT = {
 
 @pytest.mark.parametrize("way", HANGS_AT)
 def test_a_hung_request_is_logged_with_its_stack_and_costs_one_worker(serve, code, way):
-    """F4: `while True`, C code that holds the interpreter's lock, a deadlock of Python's and of C's."""
+    """F4: `while True`, C code that holds the GIL, and deadlocks in Python and in C."""
     server = code.serve(serve, "--timeout", "1500ms", workers=WORKERS)
     with code.traffic(server) as traffic:
         traffic.wait_for_each()
@@ -170,13 +170,13 @@ def test_a_hung_request_is_logged_with_its_stack_and_costs_one_worker(serve, cod
     (stacks,) = server.events("worker.stacks")
     assert int(stacks.pairs["pid"]) == victim
     assert server.log.index("worker.stacks") < server.log.index("worker.killed")
-    # The innermost line of the stack is one of the function's.
+    # The innermost line of the stack is in this function.
     log, source = server.log, (APPS / "faulty.py").read_text().splitlines()
     found = re.search(r"most recent call first\):\n +File \S*faulty.py\", line (\d+) in (\w+)", log)
     assert found is not None, log
     assert found[2] == way.replace("-", "_") and source[int(found[1]) - 1].strip() in HANGS_AT[way], log
     assert "hunter2" not in log
-    # Given to the application was that request alone; it is none of the load's.
+    # Only that request had reached the application, and it is not part of the load.
     failed = traffic.assert_lost_with(victim)
     assert not traffic.begun(failed)
     assert len(server.events(WORKER_DIED)) == 1 and len(server.worker_pids()) == WORKERS
@@ -213,11 +213,10 @@ BROKEN = {
 @pytest.mark.parametrize("workers", [1, 8])
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_first_start_that_is_broken_ends_soon_and_leaves_nothing(code, gate, how, workers):
-    """F9: the same for one worker and for eight. The port is open while the import runs, and closed
-    afterwards."""
+    """F9: the same for one worker and for eight. The port is open during the import, and closed afterwards."""
     last_words, expected = BROKEN[how]
     code.write(f"open({gate.path!r}).read()\n{last_words}\n")
-    with socket.socket() as held:  # a port that nobody else is given: it is bound and does not listen
+    with socket.socket() as held:  # reserves the port: it is bound and does not listen
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(("127.0.0.1", 0))
         address = held.getsockname()
@@ -228,8 +227,8 @@ def test_a_first_start_that_is_broken_ends_soon_and_leaves_nothing(code, gate, h
             pilots = min(workers, 2)
             server.wait_for(WORKER_STARTED, pilots)
             with Wire(address):
-                pass  # it waits in the queue: nobody is refused before it is known to be broken
-            gate.open()  # for all who wait at it
+                pass  # it waits in the queue: no client is refused before the code is known to be broken
+            gate.open()  # for all clients in the queue
             assert server.process.wait(2) == expected, server.log
             server.wait()
             with pytest.raises(ConnectionRefusedError):
@@ -248,11 +247,11 @@ def test_a_first_start_that_is_broken_ends_soon_and_leaves_nothing(code, gate, h
 
 @pytest.mark.slow
 def test_the_server_gives_up_after_60_s_of_workers_that_never_serve(tmp_path):
-    """F10: one server whose workers die 0.3 s after they are ready, and one whose only worker is killed
-    and cannot boot again. Both at the same time, because it takes the minute."""
+    """F10: one server whose workers die 0.3 s after they are ready, and one whose only worker is killed and cannot
+    boot again. Both run at the same time, because it takes a minute."""
     dying, unready = tmp_path / "dying", tmp_path / "unready"
-    for folder in (dying, unready):
-        folder.mkdir()
+    for directory in (dying, unready):
+        directory.mkdir()
     dying, unready = Code(dying), Code(unready)
     dying.good("0", "import os, threading", "threading.Timer(0.3, os._exit, [9]).start()")
     unready.good("0")
@@ -274,7 +273,7 @@ def test_the_server_gives_up_after_60_s_of_workers_that_never_serve(tmp_path):
             assert hopeless.events("server.crash_loop") and hopeless.leftovers() == []
             assert "worker 0 (pid" in hopeless.events("server.failed")[0].pairs["reason"]
             assert 10 < len(hopeless.events(WORKER_STARTED)) <= 4 + 2 * took_s
-            # The other one goes on: there was a ready worker now and then.
+            # The other server goes on, because a worker was ready from time to time.
             assert time.monotonic() - started_at >= 59
             assert looping.process.poll() is None, looping.log
             moments = [moment_s(line) for line in looping.events(WORKER_STARTED)]
@@ -286,7 +285,7 @@ def test_the_server_gives_up_after_60_s_of_workers_that_never_serve(tmp_path):
 
 
 def moment_s(line):
-    """When a line was written."""
+    """Returns the time at which a line was written, in seconds."""
     return datetime.fromisoformat(line.text.split()[0].replace("Z", "+00:00")).timestamp()
 
 
@@ -294,8 +293,8 @@ def moment_s(line):
 
 
 def test_repeated_crashes_cost_their_own_requests_and_are_summed_up(serve, code):
-    """F26: more crashes than any backoff would bear. Each worker that has served is replaced at once, so all
-    are there in the end and nobody else has lost a request."""
+    """F26: so many crashes that any backoff would show. A worker that has served is replaced at once, so all workers
+    are ready in the end and no other request is lost."""
     server = code.serve(serve, workers=WORKERS)
     crashes = 10 * WORKERS
     with code.traffic(server, clients=4) as traffic:
@@ -312,12 +311,12 @@ def test_repeated_crashes_cost_their_own_requests_and_are_summed_up(serve, code)
     assert (storm.pairs["deaths"], storm.pairs["requests"]) == ("5", "GET /crash (5)")
 
 
-# --- F11: no process to be had ---
+# --- F11: fork fails ---
 
 
 def test_a_fork_that_fails_loses_nothing_and_is_tried_again(serve, code):
-    """F11: RLIMIT_NPROC. A worker more and a reload both want a process: the one is tried again until it
-    is there, the other has failed."""
+    """F11: RLIMIT_NPROC. An additional worker and a reload both need a process: the first is retried until it
+    succeeds, and the second fails."""
     as_nobody_else = ["setpriv", f"--reuid={NOBODY_ELSES}", f"--regid={NOBODY_ELSES}", "--clear-groups", sys.executable]
     if shutil.which("setpriv") is None or subprocess.run([*as_nobody_else, "-c", ""], capture_output=True).returncode != 0:
         pytest.skip("takes another user, who can run this Python")
@@ -343,11 +342,11 @@ def test_a_fork_that_fails_loses_nothing_and_is_tried_again(serve, code):
     assert len(server.worker_pids()) == 3 and not server.events(WORKER_DIED)
 
 
-# --- F12: no descriptor to be had ---
+# --- F12: no free descriptor ---
 
 
 class Starved:
-    """Workers that can open no descriptor until the `with` block ends, and the processor time they take."""
+    """Workers that can open no descriptor until the `with` block ends, and their processor time."""
 
     def __init__(self, *pids):
         self.pids = pids
@@ -363,15 +362,15 @@ class Starved:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
 
     def assert_idle(self, seconds=1.5):
-        """Less than a twentieth of the time is theirs; a bound on work done, whatever time it took."""
+        """They use less than a twentieth of the time."""
         ticks = {pid: cpu_ticks(pid) for pid in self.pids}
-        time.sleep(seconds)  # in which they could spin
+        time.sleep(seconds)  # they could spin meanwhile
         used_s = {pid: (cpu_ticks(pid) - before) / os.sysconf("SC_CLK_TCK") for pid, before in ticks.items()}
         assert all(used < 0.05 * seconds + 0.02 for used in used_s.values()), used_s
 
 
 def test_one_worker_without_descriptors_loses_nothing(serve, code):
-    """F12: in one worker. The others take what it cannot; new connections only, so that it has no work."""
+    """F12 in one worker. The others accept what it cannot. All connections are new, so that it has no work."""
     server = code.serve(serve, workers=2)
     starved, other = server.worker_pids()
     with code.traffic(server, clients=4, kept=False) as traffic:
@@ -391,8 +390,8 @@ def test_one_worker_without_descriptors_loses_nothing(serve, code):
 
 
 def test_all_workers_without_descriptors_lose_nothing(serve, code):
-    """F12: in all. New connections wait in the queue until there are descriptors again; kept ones are
-    answered all the time."""
+    """F12 in all workers. New connections wait in the queue until descriptors are free; kept ones are answered all
+    the time."""
     server = code.serve(serve, workers=2)
     with Wire(("127.0.0.1", server.port)) as kept:
         assert kept.get("/work").response().status == 200

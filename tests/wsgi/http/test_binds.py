@@ -1,4 +1,4 @@
-"""Where the server listens: TCP, unix sockets, inherited descriptors, several at once, one owner each."""
+"""Where the server listens: TCP, unix sockets and inherited descriptors, several at once, with one owner each."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import sys
 import uuid
 
 import pytest
+from support.activation import activated
 from support.server import (
     APPS,
     EXIT_CONFIGURATION,
@@ -54,7 +55,7 @@ def test_an_environ_of_a_unix_socket_has_strings_where_the_pep_wants_them(serve,
 def test_a_stale_unix_socket_is_replaced(serve, tmp_path):
     path = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as left:
-        left.bind(path)  # closed without unlink: what a killed server leaves
+        left.bind(path)  # closed without unlink, as a killed server leaves it
     serve("plain:app", bind=f"unix:{path}")
     assert answers(path)
 
@@ -134,15 +135,11 @@ def test_a_missing_descriptor_is_named_even_if_the_log_takes_its_number(tmp_path
 
 
 def test_systemds_sockets_are_served(serve):
-    """systemd(1) passes descriptors from 3 on and names the process they are meant for: sd_listen_fds(3)."""
+    """systemd(1) passes descriptors from 3 on, and names the process they are for (sd_listen_fds(3))."""
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         port, fd = inherited.getsockname()[1], inherited.fileno()
-        place = "os.set_inheritable(3, True)" if fd == 3 else f"os.dup2({fd}, 3)"
-        activate = (
-            f"import os, sys; {place}; os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
-            "os.execv(sys.executable, [sys.executable, '-m', 'arctos', *sys.argv[1:]])"
-        )
-        serve("plain:app", bind=[], command=[sys.executable, "-c", activate], pass_fds=[fd])
+        command = activated(fd, sys.executable, "-m", "arctos")
+        serve("plain:app", bind=[], command=command, pass_fds=[fd])
         assert answers(("127.0.0.1", port))
 
 

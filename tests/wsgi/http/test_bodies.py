@@ -1,4 +1,4 @@
-"""Large bodies, both ways: right to the last byte, and never held in memory. Streams, as they are made."""
+"""Large bodies in both directions: complete, and never held in memory. Streams are sent as they are generated."""
 
 import hashlib
 import http.client
@@ -16,7 +16,7 @@ GROWTH_LIMIT_MB = 20
 
 
 def pieces(sha256):
-    """200 MB, no two MB alike, hashed on their way."""
+    """Yields 200 MB, of which no two megabytes are equal, and hashes them."""
     block = bytes(range(256)) * (PIECE_BYTES // 256)
     for number in range(LARGE_BYTES // PIECE_BYTES):
         piece = number.to_bytes(8, "big") + block[8:]
@@ -29,7 +29,7 @@ def test_a_200_mb_upload_arrives_whole_while_memory_stays_flat(serve, coding):
     server = serve("plain:app", workers=1)
     (worker,) = server.worker_pids()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
-    connection.request("POST", "/digest", b"warm up")  # imports, buffers and the like
+    connection.request("POST", "/digest", b"warm up")  # imports, buffers and so on
     connection.getresponse().read()
     peak = Peak(worker)
     sha256 = hashlib.sha256()
@@ -42,7 +42,7 @@ def test_a_200_mb_upload_arrives_whole_while_memory_stays_flat(serve, coding):
 
 
 def download(server, target):
-    """Length and last bytes of a response that is not kept."""
+    """Returns the length and the last bytes of a response without holding it in memory."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
     connection.request("GET", target)
     answer = connection.getresponse()
@@ -95,23 +95,23 @@ def test_the_client_has_the_first_item_before_the_second_is_generated(serve, con
     wire.get(f"/gated?gate={gate.path}")
     assert wire.head()[0] == 200
     assert b"first\n" in wire.until(b"first\n")
-    gate.open()  # only now can the second be made
+    gate.open()  # only now can the second item be generated
     assert b"second\n" in wire.until(b"0\r\n\r\n")
 
 
-def test_interleaved_responses_keep_their_own_context_variables(serve, connect, ear):
-    """One thread makes items of one response between those of another: what frameworks keep of a
-    request in context variables (Flask does) must be each request's own."""
+def test_interleaved_responses_keep_their_own_context_variables(serve, connect, inbox):
+    """One thread generates items of two responses in turn. Context variables, in which frameworks such as Flask
+    keep the request, must belong to one request each."""
     server = serve("plain:app", workers=1)
     slow, fast = connect(server, receive_buffer_bytes=4096), connect(server)
-    slow.get(f"/named?name=Ada&bytes=8000000&tell={ear.path}")
-    slow.exactly(1000)  # begun, and more than the socket takes
-    answer = fast.get(f"/named?name=Bob&bytes=1&tell={ear.path}").response()
+    slow.get(f"/named?name=Ada&bytes=8000000&notify={inbox.path}")
+    slow.exactly(1000)  # it has begun, and is larger than the socket buffers
+    answer = fast.get(f"/named?name=Bob&bytes=1&notify={inbox.path}").response()
     assert (answer.field("X-Before"), answer.body) == ("nobody", b"xBob")
-    assert ear.hear() == "Bob"
+    assert inbox.receive() == "Bob"
     slow.until(b"x" * 1000 + b"\r\n")  # the end of the first item
     assert b"Ada" in slow.until(b"0\r\n\r\n")
-    assert ear.hear() == "Ada"
+    assert inbox.receive() == "Ada"
 
 
 def test_a_slow_reader_gets_no_more_than_the_socket_takes(serve, connect):
@@ -120,7 +120,7 @@ def test_a_slow_reader_gets_no_more_than_the_socket_takes(serve, connect):
     connect(server).get("/hello").response()
     peak = Peak(worker)
     wire = connect(server, receive_buffer_bytes=4096)
-    wire.get("/chunks?count=2000&size=100000")  # 200 MB, if it were all made
+    wire.get("/chunks?count=2000&size=100000")  # 200 MB if all of it were generated
     wire.exactly(1000)
     for _ in range(20):  # turns of the loop, while the reader reads nothing
         assert connect(server).get("/hello").response().status == 200

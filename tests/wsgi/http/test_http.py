@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a client on a real socket sees it."""
+"""HTTP/1.1, as a client on a real socket sees it."""
 
 import json
 import socket
@@ -26,12 +26,12 @@ def test_an_unread_body_is_not_taken_for_the_next_request(wire):
     assert wire.response().body == b"Hello, world!\n"
 
 
-def test_after_connection_close_no_further_request_is_executed(wire, ear):
-    wire.get("/hello", "Connection: close").get(f"/gate?tell={ear.path}")
+def test_after_connection_close_no_further_request_is_executed(wire, inbox):
+    wire.get("/hello", "Connection: close").get(f"/gate?notify={inbox.path}")
     answer = wire.response()
     assert (answer.status, answer.field("Connection")) == (200, "close")
     assert wire.is_closed()
-    assert not ear.heard_more()
+    assert not inbox.has_more()
 
 
 def test_http_1_0_closes_and_is_answered_without_chunks(wire):
@@ -161,27 +161,27 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("why", REFUSED)
-def test_an_ambiguous_request_is_refused_and_nothing_after_it_is_executed(plain, connect, ear, why):
+def test_an_ambiguous_request_is_refused_and_nothing_after_it_is_executed(plain, connect, inbox, why):
     request, status = REFUSED[why]
     wire = connect(plain)
-    wire.send(request).get(f"/gate?tell={ear.path}")
+    wire.send(request).get(f"/gate?notify={inbox.path}")
     answer = wire.response()
     assert (answer.status, answer.field("Connection")) == (status, "close")
     assert answer.is_whole and answer.field("Date")
     assert wire.is_closed()
-    # One worker, one thread: once it has answered another connection, it would have executed the request.
+    # The only thread of the only worker has answered another connection. It would have executed the request by now.
     assert connect(plain).get("/hello").response().status == 200
-    assert not ear.heard_more()
+    assert not inbox.has_more()
 
 
-def test_a_client_gone_during_the_response_closes_the_iterable_once(plain, connect, ear):
+def test_a_client_gone_during_the_response_closes_the_iterable_once(plain, connect, inbox):
     wire = connect(plain)
-    wire.get(f"/closing?items=500&repeat=20000&tell={ear.path}")
+    wire.get(f"/closing?items=500&repeat=20000&notify={inbox.path}")
     wire.exactly(1000)
     wire.socket.close()
-    assert ear.hear() == "closed"
+    assert inbox.receive() == "closed"
     assert connect(plain).get("/hello").response().status == 200
-    assert not ear.heard_more()
+    assert not inbox.has_more()
 
 
 def test_the_head_is_the_applications_in_spelling_and_order(wire):

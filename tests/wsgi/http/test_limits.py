@@ -1,5 +1,5 @@
-"""What a peer may send and how long it may take. Each limit is an option; each refusal names itself by
-its status and closes."""
+"""Limits on what a peer sends and how long it takes. Each limit is an option; each refusal has its own status
+and closes the connection."""
 
 import http.client
 import socket
@@ -21,7 +21,7 @@ from support.server import (
 
 @pytest.fixture(scope="module")
 def strict():
-    """A server that allows little."""
+    """A server with small limits."""
     options = [LIMIT_LINE, 100, LIMIT_COUNT, 5, LIMIT_FIELD, 64, LIMIT_BODY, 1000]
     with Server("plain:app", *options, workers=1) as server:
         yield server
@@ -75,7 +75,7 @@ def test_a_refused_client_that_goes_on_sending_still_reads_the_refusal(strict, c
 
 @pytest.mark.parametrize("framing", ["Content-Length", "Transfer-Encoding"])
 def test_a_client_that_sends_all_before_it_reads_still_gets_the_refusal(strict, framing):
-    piece, count = bytes(1 << 20), 20  # more than the sockets' buffers hold
+    piece, count = bytes(1 << 20), 20  # more than the socket buffers hold
     value = len(piece) * count if framing == "Content-Length" else "chunked"
     client = http.client.HTTPConnection("127.0.0.1", strict.port, timeout=30)
     with closing(client):
@@ -86,7 +86,7 @@ def test_a_client_that_sends_all_before_it_reads_still_gets_the_refusal(strict, 
 
 @pytest.fixture(scope="module")
 def impatient():
-    """A server that waits for nobody."""
+    """A server with short timeouts."""
     options = [HEAD_TIMEOUT, 1, BODY_TIMEOUT, 1, KEEP_ALIVE, 1, WRITE_TIMEOUT, 1]
     with Server("plain:app", *options, workers=1) as server:
         yield server
@@ -96,10 +96,10 @@ def test_a_head_that_is_not_whole_in_time_is_408(impatient, connect):
     assert refused(connect(impatient).send("GET /hello HTTP/1.1\r\nHost:"), 408)
 
 
-def test_a_body_that_stops_is_408_and_the_application_is_not_called(impatient, connect, ear):
-    wire = connect(impatient).send(f"POST /gate?tell={ear.path} HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nabc")
+def test_a_body_that_stops_is_408_and_the_application_is_not_called(impatient, connect, inbox):
+    wire = connect(impatient).send(f"POST /gate?notify={inbox.path} HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nabc")
     assert refused(wire, 408)
-    assert not ear.heard_more()
+    assert not inbox.has_more()
 
 
 def test_an_idle_kept_connection_is_closed_without_a_response(impatient, connect):
@@ -112,16 +112,16 @@ def test_a_silent_connection_is_closed_without_a_response(impatient, connect):
     assert connect(impatient).is_closed()
 
 
-def test_a_client_that_does_not_read_is_cut_off_and_its_iterable_closed(impatient, connect, ear):
+def test_a_client_that_does_not_read_is_cut_off_and_its_iterable_closed(impatient, connect, inbox):
     wire = connect(impatient, receive_buffer_bytes=4096)
-    wire.get(f"/closing?items=500&repeat=20000&tell={ear.path}")
-    assert ear.hear() == "closed"  # by nobody but the write deadline: this client holds its connection open
+    wire.get(f"/closing?items=500&repeat=20000&notify={inbox.path}")
+    assert inbox.receive() == "closed"  # only the write timeout does that: this client keeps its connection open
     assert connect(impatient).get("/hello").response().status == 200
 
 
-def test_a_body_that_ends_early_never_reaches_the_application(impatient, connect, ear):
-    wire = connect(impatient).send(f"POST /gate?tell={ear.path} HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nabc")
+def test_a_body_that_ends_early_never_reaches_the_application(impatient, connect, inbox):
+    wire = connect(impatient).send(f"POST /gate?notify={inbox.path} HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nabc")
     wire.socket.shutdown(socket.SHUT_WR)
     wire.to_end()
     assert connect(impatient).get("/hello").response().status == 200
-    assert not ear.heard_more()
+    assert not inbox.has_more()

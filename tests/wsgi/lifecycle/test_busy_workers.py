@@ -1,4 +1,4 @@
-"""A worker that is merely busy is no worker that hangs."""
+"""A busy worker is not taken for a hung one."""
 
 import signal
 import threading
@@ -38,8 +38,8 @@ def leaves(worker):
 
 
 def test_a_worker_is_not_killed_for_the_time_the_application_takes(serve, tmp_path, gate):
-    """A close() of 1.5 s behind a request of 11 s; a connection that is kept after 10.5 s, and asks again; an
-    exit hook of 1.5 s behind a request of more than 10 s. It takes so long because 10 s is what a loop may stand still."""
+    """A close() of 1.5 s after a request of 11 s; another request on a connection that was kept after 10.5 s; an
+    exit hook of 1.5 s after a request of more than 10 s. The times exceed the 10 s that an event loop may stall."""
     (tmp_path / "busy.py").write_text(BUSY)
     server = serve("busy:app", "--pythonpath", tmp_path, "--worker-exit", "busy:leaves", workers=3, cwd=APPS)
     address = ("127.0.0.1", server.port)
@@ -54,7 +54,7 @@ def test_a_worker_is_not_killed_for_the_time_the_application_takes(serve, tmp_pa
         threads = [threading.Thread(target=ask, args=(closing, "/closes?s=11"), daemon=True)]
         threads[0].start()
         ask(kept, "/kept?s=10.5")
-        time.sleep(0.6)  # in which an idle loop sleeps
+        time.sleep(0.6)  # the event loop is idle meanwhile
         ask(kept, "/kept?s=3")
         threads[0].join()
         assert not server.events(WORKER_HANGS), server.log

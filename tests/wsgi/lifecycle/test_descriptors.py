@@ -1,5 +1,5 @@
-"""Which descriptors a process has: what the server made for itself stays in the supervisor, and what a program
-or an application has opened stays open, under its number, wherever it was opened."""
+"""Which descriptors a process has: those of the server stay in the supervisor, and those that a program or an
+application has opened stay open under their numbers, wherever they were opened."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from support.script import Script
 from support.server import SERVER_READY, WORKER_READY, LogLine, Server
 from support.waiting import wait_until
 
-# What a program has opened before it serves, or a site what it has opened before the command begins.
+# Descriptors that a program opens before it serves, or a sitecustomize module before the command starts.
 OPENS = """
 import os
 from pathlib import Path
@@ -51,19 +51,19 @@ def write_down(generation):
 
 
 def descriptors(pid):
-    """What is behind each number."""
+    """Returns the target of each descriptor."""
     return {int(fd): os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
 
 
 def kinds(links):
-    """How many of each kind; files by their names."""
+    """Counts the descriptors of each kind, and files by name."""
     return Counter(re.sub(r":\[\d+\]$", "", link) for link in links)
 
 
-# Standard input, output and error, and the log, which has opened the pipe of standard error once more.
+# Standard input, output and error, and the log, which has opened the pipe of standard error again.
 STREAMS = {"/dev/null": 1, "pipe": 3}
-# Beside them: the pipe that its stacks go into; life line and listener; the supervisor's process; the doorbell, and
-# what signals ring it by; what it waits with.
+# In addition: the pipe for its stacks, the control socket and the listener, the pidfd of the supervisor, the
+# doorbell and the descriptor with which signals ring it, and epoll.
 WORKER = {
     **STREAMS,
     "pipe": 4,
@@ -72,27 +72,27 @@ WORKER = {
     "anon_inode:[eventfd]": 2,
     "anon_inode:[eventpoll]": 1,
 }
-# The line to the supervisor, and its process.
+# The control socket, and the pidfd of the supervisor.
 ZYGOTE = {**STREAMS, "socket": 1, "anon_inode:[pidfd]": 1}
-# The pipe that tells what came of it.
+# The pipe that reports the result.
 ON_START = {**STREAMS, "pipe": 4}
 
 
 @contextmanager
-def command(folder, *options):
-    """The command, where a site has files open; the pids of all workers."""
-    (folder / "sitecustomize.py").write_text(OPENS)
-    environment = {"FILES": str(folder), "PYTHONPATH": str(folder)}
-    with Server("held:app", *options, workers=3, cwd=folder, env=environment) as server:
+def command(directory, *options):
+    """Runs the command with files that sitecustomize has opened. Returns the pids of all workers."""
+    (directory / "sitecustomize.py").write_text(OPENS)
+    environment = {"FILES": str(directory), "PYTHONPATH": str(directory)}
+    with Server("held:app", *options, workers=3, cwd=directory, env=environment) as server:
         yield server.pid, [int(line.pairs["pid"]) for line in server.events(WORKER_READY)]
 
 
 @contextmanager
-def program(folder, application, **options):
-    """A program that has files open and calls serve()."""
-    (folder / "program.py").write_text(PROGRAM.format(opens=OPENS))
+def program(directory, application, **options):
+    """Runs a program that has files open and calls serve()."""
+    (directory / "program.py").write_text(PROGRAM.format(opens=OPENS))
     options = {"bind": "127.0.0.1:0", "workers": 3, **options}
-    with Script("program.py", application, json.dumps(options), folder=folder, FILES=str(folder)) as script:
+    with Script("program.py", application, json.dumps(options), directory=directory, FILES=str(directory)) as script:
         script.error_line(lambda line: (found := LogLine.parse(line)) is not None and found.event == SERVER_READY)
         events = [found for line in script.errors.splitlines() if (found := LogLine.parse(line))]
         yield script.process.pid, [int(line.pairs["pid"]) for line in events if line.event == WORKER_READY]
@@ -100,13 +100,13 @@ def program(folder, application, **options):
         assert script.wait() == 0, script.errors
 
 
-def given(folder, options):
-    """What makes the supervisor hold as much as it can: as options of the command, or of serve()."""
+def given(directory, options):
+    """Returns options, for the command and for serve(), with which the supervisor holds as many descriptors as it can."""
     everything = {
-        "admin_bind": f"unix:{folder}/admin.sock",
+        "admin_bind": f"unix:{directory}/admin.sock",
         "statsd_host": "127.0.0.1:9",
-        "access_logfile": f"{folder}/access.log",
-        "pid": f"{folder}/server.pid",
+        "access_logfile": f"{directory}/access.log",
+        "pid": f"{directory}/server.pid",
         "on_start": "held:write_down",
         **options,
     }
@@ -116,9 +116,9 @@ def given(folder, options):
 
 
 WAYS = {
-    "command": lambda folder, words, _: command(folder, *words),
-    "path": lambda folder, _, options: program(folder, "held:app", **options),
-    "object": lambda folder, _, options: program(folder, "app", **options),
+    "command": lambda directory, words, _: command(directory, *words),
+    "path": lambda directory, _, options: program(directory, "held:app", **options),
+    "object": lambda directory, _, options: program(directory, "app", **options),
 }
 
 
@@ -141,14 +141,14 @@ def test_a_child_has_its_own_descriptors_and_those_of_the_program(tmp_path, way,
         zygotes = [pid for pid in children(supervisor) if pid not in workers]
         assert len(zygotes) == int(preload)
         for zygote in zygotes:
-            # Its last order is answered before it closes what came with it.
+            # Its last order is answered before it closes the descriptors that came with it.
             wait_until(lambda zygote=zygote: len(descriptors(zygote)) == len(held) + sum(ZYGOTE.values()))
             assert_has(descriptors(zygote), ZYGOTE)
         started = json.loads((tmp_path / "started.json").read_text())
         assert_has({int(fd): link for fd, link in started.items()}, ZYGOTE if preload else ON_START)
 
 
-# A child writes down what it has, wherever it is forked.
+# A child records its descriptors, wherever it is forked.
 FORKS = """
 import json, os, re
 from pathlib import Path
@@ -178,7 +178,7 @@ def app(environ, start_response):
     return []
 """
 
-# The log and, in place of the pipe that its parent's stacks go into, a further number are standard error once more.
+# The log is standard error, and so is the number of the pipe for the stacks of its parent.
 DISTINCT_STREAMS = {"/dev/null": 1, "pipe": 2}
 MOMENTS = ["on_start", "pre_fork", "import", "post_fork", "worker_ready", "request", "worker_exit"]
 
@@ -199,7 +199,7 @@ def test_a_child_of_the_application_never_has_a_descriptor_of_the_server(tmp_pat
 
 def test_a_child_has_neither_bodies_nor_files_of_other_requests(tmp_path, connect):
     (tmp_path / "forks.py").write_text(FORKS)
-    (tmp_path / "sent").write_bytes(bytes(64 << 20))  # more than sockets hold, so that it is still being sent
+    (tmp_path / "sent").write_bytes(bytes(64 << 20))  # more than the socket buffers hold, so that it is still being sent
     (tmp_path / "bodies").mkdir()
     options = ["--body-temp-dir", tmp_path / "bodies", "--body-memory", "4K"]
     environment = {"FILES": str(tmp_path), "SENT": str(tmp_path / "sent")}
@@ -212,13 +212,13 @@ def test_a_child_has_neither_bodies_nor_files_of_other_requests(tmp_path, connec
         wait_until(lambda: sum(str(tmp_path) in link for link in descriptors(worker).values()) == 3)
         assert connect(server).get("/").response().status == 200
         found = json.loads((tmp_path / "request.json").read_text())
-        # The application's own file is open in its child like any other of its files.
+        # The file that the application opened is open in its child, like any other file.
         assert kinds(set(found)) == {**DISTINCT_STREAMS, str(tmp_path / "sent"): 1}
         upload.socket.close()
         download.socket.close()
 
 
-# Takes the number that the doorbell had, and all others that are free, and has a signal come.
+# Takes the number that the doorbell had and all other free ones, and sends a signal.
 EXITS = """
 import os, signal
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What whoever starts the server has done to its descriptors and signals, and what a terminal does."""
+"""Descriptors and signals that the server inherits from its parent, and signals of a terminal."""
 
 import os
 import pty
@@ -79,7 +79,7 @@ def test_a_booting_worker_ignores_the_same_signals_as_a_ready_one(tmp_path, gate
 
 @pytest.mark.parametrize("key", ["\x03", "\x1c"], ids=["Ctrl-C", "Ctrl-\\"])
 def test_a_key_on_the_terminal_stops_it_and_its_workers(tmp_path, key):
-    """The terminal signals its foreground process group; workers are in groups of their own."""
+    """The terminal signals its foreground process group. Workers have process groups of their own."""
     pid_file = tmp_path / "pid"
     os.environ.update(clean_environment())
     child, terminal = pty.fork()
@@ -103,7 +103,7 @@ def test_a_key_on_the_terminal_stops_it_and_its_workers(tmp_path, key):
 def test_a_suspended_and_resumed_supervisor_loses_nothing(serve, connect):
     server = serve("plain:app", workers=2)
     before = server.worker_pids()
-    server.send(signal.SIGSTOP)  # Ctrl-Z, where there is a shell to come back to
+    server.send(signal.SIGSTOP)  # Ctrl-Z in a shell
     wait_until(lambda: state(server.pid) == "T")
     assert connect(server).get("/hello").response().status == 200
     os.kill(before[0], signal.SIGKILL)

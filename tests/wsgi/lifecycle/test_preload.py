@@ -22,11 +22,11 @@ from support.server import (
 )
 
 ZYGOTE_READY = "zygote.ready"  # pid, generation: the application is loaded
-ZYGOTE_LEFT = "zygote.left"  # pid, generation, status: it was not needed any more, or has told why
-ZYGOTE_DIED = "zygote.died"  # pid, generation, status: nobody had asked it to
+ZYGOTE_LEFT = "zygote.left"  # pid, generation, status: it was no longer needed, or has reported why
+ZYGOTE_DIED = "zygote.died"  # pid, generation, status: it had not been told to exit
 ZYGOTE_FAILED = "zygote.boot_failed"  # pid, generation; the report below
-ZYGOTE_THREADS = "zygote.threads"  # pid, generation, threads: names of those that workers do not have
-ZYGOTE_SOCKETS = "zygote.sockets"  # pid, generation, sockets: those that all workers share
+ZYGOTE_THREADS = "zygote.threads"  # pid, generation, threads: the names of threads that workers do not have
+ZYGOTE_SOCKETS = "zygote.sockets"  # pid, generation, sockets: the sockets that all workers share
 RELOAD_DONE = "reload.done"  # generation_in_service
 RELOAD_FAILED = "reload.failed"  # generation_in_service, reason
 WORKER_HANGS = "worker.hangs"  # slot, pid, generation, and the request; its stack follows
@@ -39,29 +39,29 @@ IMPORTED_BY = os.getpid()
 {more}
 
 def app(environ, start_response):
-    told = {{
+    facts = {{
         "word": WORD, "imported_by": IMPORTED_BY, "pid": os.getpid(), "random": random.random(),
         "threads": threading.active_count(),
     }}
-    body = json.dumps(told).encode()
+    body = json.dumps(facts).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 """
 
 
-def write(folder, word="old", more=""):
-    """The application, into a folder that the server then runs in."""
-    (folder / "preloaded.py").write_text(APPLICATION.format(word=word, more=more))
-    return {"cwd": folder}
+def write(directory, word="old", more=""):
+    """Writes the application into the directory that the server runs in."""
+    (directory / "preloaded.py").write_text(APPLICATION.format(word=word, more=more))
+    return {"cwd": directory}
 
 
 def ask(server):
-    """One answer, on a connection of its own."""
+    """Sends a request on a new connection, and returns the response."""
     return requests.get(server.url, timeout=30).json()
 
 
 def ask_all(server, count):
-    """An answer of each of so many workers."""
+    """Returns one answer of each of `count` workers."""
     answers = {}
     for _ in range(1000):
         answer = ask(server)
@@ -136,11 +136,11 @@ threading.Event().wait()
 """
 
 
-def test_a_stop_does_not_wait_for_an_import(tmp_path, ear):
-    write(tmp_path, more=HANGS.format(path=ear.path))
+def test_a_stop_does_not_wait_for_an_import(tmp_path, inbox):
+    write(tmp_path, more=HANGS.format(path=inbox.path))
     server = Server("preloaded:app", "--preload", workers=2, cwd=tmp_path)
     try:
-        assert ear.hear() == "importing"
+        assert inbox.receive() == "importing"
         server.stop()
     finally:
         server.kill()
@@ -171,7 +171,7 @@ def test_a_dead_zygote_costs_nothing_and_is_replaced_when_needed(serve, tmp_path
 def test_all_processes_end_when_the_supervisor_is_killed(tmp_path):
     with Server("preloaded:app", "--preload", workers=2, **write(tmp_path)) as server:
         server.process.kill()
-        server.wait()  # the pipe of their log ends when the last of them has
+        server.wait()  # the pipe of the log ends when the last process has exited
         assert [pid for pid in processes_with(server.mark) if state(pid) != "Z"] == []
 
 
@@ -182,7 +182,7 @@ threading.Thread(target=threading.Event().wait, name="sweeper", daemon=True).sta
 
 def test_threads_that_an_import_has_started_are_named(serve, tmp_path):
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path, more=THREAD))
-    # Before 3.14, CPython does not tell the kernel what its threads are called.
+    # Before 3.14, CPython does not set the names of its threads in the kernel.
     assert server.wait_for(ZYGOTE_THREADS).pairs["threads"] != ""
     assert [answer["threads"] for answer in ask_all(server, 2)] == [1, 1]
 
@@ -216,13 +216,13 @@ atexit.register(leave)
 """
 
 
-def test_exit_handlers_of_the_import_run_in_workers_not_in_the_zygote(serve, tmp_path, ear):
-    server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path, more=TELLS.format(path=ear.path)))
+def test_exit_handlers_of_the_import_run_in_workers_not_in_the_zygote(serve, tmp_path, inbox):
+    server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path, more=TELLS.format(path=inbox.path)))
     workers = set(server.worker_pids())
     server.stop()
-    assert {int(ear.hear()), int(ear.hear())} == workers
-    assert not ear.heard_more()
-    assert server.output == b"imported"  # once: it was not left in a buffer that all would write out
+    assert {int(inbox.receive()), int(inbox.receive())} == workers
+    assert not inbox.has_more()
+    assert server.output == b"imported"  # once: it was not left in a buffer that every process would flush
 
 
 def test_faulthandler_and_signals_are_those_of_a_worker_forked_directly(serve, tmp_path):
@@ -242,7 +242,7 @@ def test_wsgi_multiprocess_and_multithread_are_correct(serve, connect):
 
 
 def pss_kb(pids):
-    """Memory of processes, what several share divided among them (proc(5))."""
+    """Returns the memory of processes, with shared pages divided among them (proc(5))."""
     total = 0
     for pid in pids:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -252,7 +252,7 @@ def pss_kb(pids):
 
 @pytest.mark.timeout(300)
 def test_four_workers_of_a_django_application_need_much_less_memory(serve, tmp_path):
-    environment = {"DJANGO_PROJECT_FOLDER": str(tmp_path), "DJANGO_SETTINGS_MODULE": "django_project.settings"}
+    environment = {"DJANGO_PROJECT_DIRECTORY": str(tmp_path), "DJANGO_SETTINGS_MODULE": "django_project.settings"}
     for command in (["migrate"], ["collectstatic", "--noinput"]):
         subprocess.run(
             [sys.executable, "-m", "django", *command, "--verbosity", "0"],
@@ -273,11 +273,11 @@ def test_four_workers_of_a_django_application_need_much_less_memory(serve, tmp_p
     assert with_all < 0.75 * without_all
 
 
-def test_a_hup_while_an_import_hangs_starts_over_with_the_current_code(serve, tmp_path, ear):
+def test_a_hup_while_an_import_hangs_starts_over_with_the_current_code(serve, tmp_path, inbox):
     server = serve("preloaded:app", "--preload", workers=2, **write(tmp_path))
-    write(tmp_path, more=HANGS.format(path=ear.path))
+    write(tmp_path, more=HANGS.format(path=inbox.path))
     server.send(signal.SIGHUP)
-    assert ear.hear() == "importing"
+    assert inbox.receive() == "importing"
     assert ask(server)["word"] == "old"
     write(tmp_path, word="new")
     server.send(signal.SIGHUP)
@@ -286,10 +286,10 @@ def test_a_hup_while_an_import_hangs_starts_over_with_the_current_code(serve, tm
     assert set(children(server.pid)) == set(server.worker_pids()) | {zygote_pid(server)}
 
 
-def test_new_code_that_hangs_or_crashes_at_import_changes_nothing(serve, tmp_path, ear):
+def test_new_code_that_hangs_or_crashes_at_import_changes_nothing(serve, tmp_path, inbox):
     server = serve("preloaded:app", "--preload", "--boot-timeout", "2s", workers=2, **write(tmp_path))
     workers = set(server.worker_pids())
-    for more in (HANGS.format(path=ear.path), "import ctypes; ctypes.string_at(0)"):
+    for more in (HANGS.format(path=inbox.path), "import ctypes; ctypes.string_at(0)"):
         write(tmp_path, word="new", more=more)
         since = server.position()
         server.send(signal.SIGHUP)
@@ -328,11 +328,11 @@ def spin(environ, start_response):
 """
 
 
-def test_a_hung_worker_is_logged_with_its_stack_and_replaced(serve, connect, tmp_path, ear):
-    options = write(tmp_path, more=LOOPS.format(path=ear.path))
+def test_a_hung_worker_is_logged_with_its_stack_and_replaced(serve, connect, tmp_path, inbox):
+    options = write(tmp_path, more=LOOPS.format(path=inbox.path))
     server = serve("preloaded:spin", "--preload", "--timeout", "1s", **options)
     connect(server).get("/endless")
-    stuck = ear.hear()
+    stuck = inbox.receive()
     server.wait_for(WORKER_HANGS, pid=stuck)
     server.wait_for(WORKER_READY, count=2)
     assert "in spin" in server.log and int(stuck) not in server.worker_pids()
@@ -352,7 +352,7 @@ def test_a_child_that_returns_from_the_import_is_no_second_zygote(serve, tmp_pat
     assert set(processes_with(server.mark)) == {server.pid, zygote_pid(server), *server.worker_pids()}
 
 
-# --- An application that speaks for its zygote ---
+# --- An application that forges messages of its zygote ---
 
 FORGES = """
 import os, socket, struct
@@ -370,8 +370,8 @@ def forge(_worker):
 
 
 def test_a_process_that_the_application_claims_as_worker_is_left_alone(tmp_path):
-    """The supervisor may have root's rights, so a pid from a zygote has to be that of a child of its own. This
-    one would be killed as soon as it is not ready in time."""
+    """The supervisor may run as root, so it accepts a pid from a zygote only if the process is its own child.
+    Otherwise this process would be killed when it is not ready in time."""
     (tmp_path / "shop.py").write_text(FORGES)
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as sleeper:
         status, _, log = run(

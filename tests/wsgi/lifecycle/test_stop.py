@@ -1,4 +1,4 @@
-"""Signals: how the server stops, and how it grows and shrinks."""
+"""Signals: how the server stops, and how the number of workers changes."""
 
 import os
 import signal
@@ -27,10 +27,10 @@ def test_term_under_load_fails_no_request_that_was_accepted(serve):
         assert server.wait() == 0
     assert server.leftovers() == []
     ended = load.summary()
-    # Once the door is closed, new clients are refused: they know that nothing was done for them. A kept
-    # connection that was idle is closed at the end; its client may have been about to write.
+    # Once the listener is closed, new clients are refused and know that nothing was executed. An idle kept connection
+    # is closed at the end, when its client may have been about to write.
     assert set(ended) <= {"ANSWERED", "REFUSED", "STALE"}, ended
-    assert ended["STALE"] <= 8, ended  # once a kept connection: a client that is told to leave leaves
+    assert ended["STALE"] <= 8, ended  # once per kept connection: the client then reconnects
 
 
 def test_a_stop_without_privileges_also_closes_the_listener(serve):
@@ -42,11 +42,11 @@ def test_a_stop_without_privileges_also_closes_the_listener(serve):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
-def test_a_graceful_stop_finishes_the_running_request_and_closes(serve, connect, gate, ear, number):
+def test_a_graceful_stop_finishes_the_running_request_and_closes(serve, connect, gate, inbox, number):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     server.send(number)
     gate.open()
     answer = wire.response()
@@ -59,15 +59,15 @@ def test_a_graceful_stop_does_not_wait_for_idle_connections(serve, connect):
     server = serve("plain:app", workers=1)
     wire = connect(server)
     assert wire.get("/hello").response().status == 200
-    server.stop(timeout=15)  # well before the keep-alive timeout and the budget
+    server.stop(timeout=15)  # well before the keep-alive timeout and the graceful timeout
     assert wire.is_closed()
 
 
-def test_a_request_beyond_the_graceful_timeout_is_aborted_and_exit_is_0(serve, connect, gate, ear):
+def test_a_request_beyond_the_graceful_timeout_is_aborted_and_exit_is_0(serve, connect, gate, inbox):
     server = serve("plain:app", "--graceful-timeout", 1, workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     server.stop(timeout=20)
     with pytest.raises(Ended):
         wire.response()
@@ -79,7 +79,7 @@ def test_during_the_drain_delay_clients_are_accepted_and_told_to_close(serve, co
     assert kept.get("/hello").response().field("Connection") != "close"
     server.send(signal.SIGTERM)
     server.wait_for(SERVER_STOPPING)
-    # The log is the supervisor's: its worker hears of it a little later, between two requests.
+    # The supervisor writes the log. Its worker receives the order a little later, between two requests.
     for _ in range(10_000):
         answer = kept.get("/hello").response()
         if answer.field("Connection") == "close":
@@ -106,29 +106,29 @@ def test_quit_skips_the_drain_delay(serve):
     serve("plain:app", "--drain-delay", "20s").stop(signal.SIGQUIT, timeout=15)
 
 
-def test_systemd_is_told_when_all_workers_are_ready_and_when_they_stop(serve, ear):
-    server = serve("plain:app", workers=2, env={"NOTIFY_SOCKET": ear.path})
-    assert "READY=1" in ear.hear().splitlines()
+def test_systemd_is_told_when_all_workers_are_ready_and_when_they_stop(serve, inbox):
+    server = serve("plain:app", workers=2, env={"NOTIFY_SOCKET": inbox.path})
+    assert "READY=1" in inbox.receive().splitlines()
     server.stop()
-    assert "STOPPING=1" in ear.hear().splitlines()
+    assert "STOPPING=1" in inbox.receive().splitlines()
 
 
-def test_int_lets_a_running_request_finish_if_it_is_quick(serve, connect, gate, ear):
+def test_int_lets_a_running_request_finish_if_it_is_quick(serve, connect, gate, inbox):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     server.send(signal.SIGINT)
     gate.open()
     assert wire.response().status == 200
     assert server.wait() == 0
 
 
-def test_a_second_int_does_not_wait_for_the_running_request(serve, connect, gate, ear):
+def test_a_second_int_does_not_wait_for_the_running_request(serve, connect, gate, inbox):
     server = serve("plain:app", workers=1)
     wire = connect(server)
-    wire.get(f"/gate?tell={ear.path}&gate={gate.path}")
-    ear.hear()
+    wire.get(f"/gate?notify={inbox.path}&gate={gate.path}")
+    inbox.receive()
     server.send(signal.SIGINT)
     server.send(signal.SIGINT)
     assert server.wait(timeout=10) == 0

@@ -1,8 +1,8 @@
-"""The golden sequences of the 15 counters, from the packets that a statsd daemon receives of the real
-server: one worker, one connection, and after the last flush the sums are the sequence's. In which order
-it was counted cannot be seen in packets; tests of the worker look at that.
+"""The golden sequences of the 15 counters, in the packets that a statsd daemon receives from a real server.
 
-A client that has to be in step with the worker waits for what the daemon has been told so far.
+With one worker and one connection, the sums after the last flush are those of the sequence. Packets do not show
+the order of the counts, which the tests of the worker check. A client that must be in step with the worker waits
+for the counts that the daemon has received.
 """
 
 import socket
@@ -18,7 +18,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # socket(7): SO_LINGER of 0 s
 
 
 class Client:
-    """The only connection of a worker."""
+    """A client with the only connection of a worker."""
 
     def __init__(self, server, sink, **options):
         self.sink, self.sent_bytes = sink, 0
@@ -26,22 +26,22 @@ class Client:
         self.wait_for("conn.accept.success", 1)
 
     def wait_for(self, name, least):
-        """Until the daemon has been told of so many."""
+        """Waits until the daemon has received this count."""
         self.sink.wait_for(lambda received: received.count(name) >= least)
 
     def send(self, data):
-        """Returns when the worker has read it."""
+        """Sends data, and returns when the worker has read it."""
         self.wire.send(data)
         self.sent_bytes += len(data)
         self.wait_for("bytes.in", self.sent_bytes)
 
     def expect(self, status):
-        """A whole response of this status."""
+        """Reads a complete response with this status."""
         response = self.wire.response()
         assert (response.status, response.is_whole) == (status, True)
 
     def reset(self):
-        """Ends it at once."""
+        """Resets the connection."""
         self.wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.wire.socket.close()
 
@@ -142,7 +142,7 @@ def start(serve, sink):
 
 
 def finish(server, sink):
-    """The sums after the last flush."""
+    """Stops the server, and returns the sums after the last flush."""
     server.stop()
     sink.close()
     counts = sink.check().look(lambda received: received.counts())

@@ -1,5 +1,5 @@
-"""The daemons that tests of metrics send to, with packets made by hand: what they say of those must be
-right before what they say of the server's can mean anything."""
+"""The statsd daemons of the tests, with handmade packets: they must add these up correctly before their sums for
+the server mean anything."""
 
 import socket
 
@@ -8,7 +8,7 @@ from support.statsd_sink import Received
 
 
 def send(option, *datagrams):
-    """From a socket of its own."""
+    """Sends from a new socket."""
     if option.startswith("unix://"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
             to.connect(option.removeprefix("unix://"))

@@ -1,4 +1,4 @@
-"""What metrics cost a worker: nothing that the kernel sees. It counts in memory, the supervisor sends."""
+"""Metrics cost a worker no system call: it counts in memory, and the supervisor sends."""
 
 import socket
 import time
@@ -8,8 +8,8 @@ from support.server import PATIENCE_S, run
 from support.tracing import calls, traced
 
 REQUESTS = 200
-# Of a request on a kept connection: waits for it, reads it, answers it. What strace itself interrupts by
-# attaching goes on with restart_syscall.
+# A request on a kept connection is awaited, read and answered. The call that strace interrupts when it attaches
+# continues as restart_syscall.
 STEADY = {"epoll_wait", "recvfrom", "sendto"}
 ATTACHING = {"restart_syscall"}
 # Once a second, a worker looks whether the application has replaced its signal handlers.
@@ -26,7 +26,7 @@ def agent():
 
 
 def _steady_calls(server, connect, path, meanwhile=lambda: None):
-    """The system calls of the only worker while one client sends request after request."""
+    """Returns the system calls of the only worker while one client sends requests, and the duration in seconds."""
     wire = connect(server)
     for _ in range(20):
         assert wire.get("/hello").response().status == 200
@@ -43,7 +43,7 @@ def _assert_only_requests(counts, seconds):
     for name, most in EACH_SECOND.items():
         assert counts.pop(name, 0) <= most * (seconds + 1), counts
     assert set(counts) - ATTACHING == STEADY, counts
-    # The last may be cut off by the end of the trace, and idle turns wait, too.
+    # The end of the trace may cut off the last call, and idle turns wait too.
     assert abs(counts["sendto"] - REQUESTS) <= 1, counts
     assert counts["recvfrom"] <= 2 * REQUESTS + 2, counts
 
@@ -58,7 +58,7 @@ def test_metrics_that_are_sent_cost_a_worker_no_system_call(serve, connect, tmp_
         pytest.skip("no --statsd-host in this version")
     port = agent.getsockname()[1]
     server = serve("plain:app", "--statsd-host", f"127.0.0.1:{port}", "--statsd-interval", "0.1")
-    agent.recv(65536)  # It is being sent to before the trace, and in the middle of it.
+    agent.recv(65536)  # Metrics are sent before the trace and during it.
     agent.setblocking(False)
 
     def two_flushes():
@@ -92,12 +92,12 @@ def test_a_connection_that_epoll_cannot_take_is_closed_the_worker_lives(serve, c
     server = serve("plain:app")
     assert connect(server).get("/hello").response().status == 200
     (worker,) = server.worker_pids()
-    # The listener is taken out, the connection put in, and the listener put in again.
+    # The listener is removed, the connection added, and the listener added again.
     inject = ("-e", "trace=epoll_ctl", "-e", "inject=epoll_ctl:error=ENOSPC:when=2")
     with traced(worker, tmp_path / "trace", *inject):
         assert connect(server).is_closed()
         assert connect(server).get("/hello").response().status == 200
-    assert server.events("connection.not_watched", error="No space left on device")
+    assert server.wait_for("connection.not_watched", error="No space left on device")
     assert server.worker_pids() == [worker]
 
 
@@ -109,5 +109,5 @@ def test_a_listener_that_epoll_cannot_take_pauses_and_resumes(serve, connect, tm
     with traced(worker, tmp_path / "trace", *inject):
         for _ in range(2):
             assert connect(server).get("/hello").response().status == 200
-    assert server.events("accept.failed")
+    assert server.wait_for("accept.failed")
     assert server.worker_pids() == [worker]

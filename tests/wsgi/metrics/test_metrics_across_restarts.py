@@ -1,5 +1,5 @@
-"""Metrics while the crew changes: places that are filled and left, a supervisor that is stopped for a
-while, many workers, and an admin socket that is pestered. Sums stay exact, and the supervisor answers."""
+"""Metrics while workers start and exit, while the supervisor is suspended, with many workers, and with abusive
+clients of the admin socket. Sums stay exact, and the supervisor answers."""
 
 import os
 import re
@@ -21,14 +21,14 @@ REQUEST = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def finish(server, sink):
-    """What had been received when the server was gone."""
+    """Stops the server, and returns everything that was received."""
     server.stop()
     sink.close()
     return sink.check().look(lambda received: received)
 
 
 def check_sums(received, journal):
-    """The daemon's sums are the clients'."""
+    """The sums of the daemon match the journal of the clients."""
     n = abbreviated(received.counts())
     assert journal.failed() == []
     assert n["AS"] == journal.connections
@@ -37,7 +37,7 @@ def check_sums(received, journal):
 
 
 def scrape(address):
-    """The values of a page without labels other than `zone`, by name."""
+    """Returns the values with no label other than `zone` by name."""
     with Wire(address) as wire:
         page = wire.get("/metrics").response().body.decode()
     families = text_string_to_metric_families(page)
@@ -45,11 +45,11 @@ def scrape(address):
 
 
 def admin_port(server):
-    """The TCP port of its admin socket."""
+    """Returns the TCP port of the admin socket."""
     return int(re.search(r"http://127\.0\.0\.1:(\d+)", server.wait_for(SERVER_READY).pairs["admin"])[1])
 
 
-# --- Places ---
+# --- Slots ---
 
 
 def test_slots_that_are_emptied_and_filled_again_keep_their_sums(serve, sink, journal):
@@ -74,7 +74,7 @@ def test_slots_that_are_emptied_and_filled_again_keep_their_sums(serve, sink, jo
     check_sums(received, journal)
     assert received.tag_values("worker") == ["0", "1", "2", "3"]
     assert sum(received.count("req.done", worker=slot) for slot in range(4)) == len(journal.answered())
-    # Who leaves because it is asked to is no restart.
+    # A worker that exits because it was told to is no restart.
     assert received.count("worker.restarts") == 0
 
 
@@ -95,7 +95,7 @@ def test_64_workers_add_up(serve, sink, journal):
     server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=64, env=journal.environment)
     with traffic(server, journal=journal, clients=16) as clients:
         clients.wait_for_each(40)
-    # Each has been told of: its gauges, whether or not it got a request.
+    # Each worker has gauges, whether or not it got a request.
     sink.wait_for(lambda received: len(received.tag_values("worker")) == 64)
     received = finish(server, sink)
     check_sums(received, journal)
@@ -117,7 +117,7 @@ def test_counts_made_while_the_supervisor_is_suspended_come_later(serve, sink, j
 
 
 def test_a_datadog_agent_and_its_tags_are_found_in_the_environment(serve):
-    # Not the tests' daemon: who reads its lines does not know the field `|e:`.
+    # Not the sink of the tests, whose parser does not know the field `|e:`.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as agent:
         agent.bind(("127.0.0.1", 0))
         agent.setblocking(False)
@@ -148,12 +148,12 @@ def test_a_datadog_agent_and_its_tags_are_found_in_the_environment(serve):
         assert line.endswith((f"#{static}{end}", f",{static}{end}")), line
 
 
-# --- The admin socket, pestered ---
+# --- Abusive clients of the admin socket ---
 
 
 @pytest.fixture
 def pestered(serve, tmp_path):
-    """A server with an admin socket at a path and one on TCP; afterwards it has lost nothing."""
+    """A server with an admin socket at a path and one on TCP. It must have lost nothing afterwards."""
     path = str(tmp_path / "admin.sock")
     server = serve("plain:app", "--admin-bind", "127.0.0.1:0", "--admin-bind", f"unix:{path}", workers=2)
     before_kb = status_kb(server.pid, "VmRSS")
@@ -201,7 +201,7 @@ def test_clients_that_do_not_read_reset_or_talk_nonsense_change_nothing(pestered
                 try:
                     one.sendall(piece)
                 except OSError:
-                    pass  # it was refused before it was whole
+                    pass  # it was refused before it was complete
                 if resets:
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert scrape(pestered.admin_path)["arctos_workers_target"] == 2

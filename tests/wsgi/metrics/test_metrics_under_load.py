@@ -1,5 +1,5 @@
-"""Workers die, the daemon goes and comes back, signals arrive: afterwards what the daemon received adds up
-to what the clients wrote down, to the request."""
+"""Workers die, the daemon goes away and comes back, signals arrive: afterwards the sums of the daemon match the
+journal of the clients exactly."""
 
 import os
 import random
@@ -16,21 +16,20 @@ ABSENT_S = 5
 
 
 def finish(server, sink):
-    """The sums after the last flush."""
+    """Stops the server, and returns the sums after the last flush."""
     server.stop()
     sink.close()
     return sink.check().look(lambda received: received)
 
 
-def test_with_workers_killed_in_requests_every_request_is_accounted_for(serve, sink, journal, make_gate, ear):
-    """Each victim runs a request and waits in it, so that none is between a system call and the count of
-    it: nothing is tolerated."""
+def test_with_workers_killed_in_requests_every_request_is_accounted_for(serve, sink, journal, make_gate, inbox):
+    """Each victim waits in a request, so that none dies between a system call and its count. The sums are exact."""
     server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=WORKERS, env=journal.environment)
     kills, gate = 0, make_gate()
 
     def kill():
         nonlocal kills
-        kill_in_request(server, journal, gate, ear)
+        kill_in_request(server, journal, gate, inbox)
         kills += 1
 
     with traffic(server, journal=journal) as clients:
@@ -39,7 +38,7 @@ def test_with_workers_killed_in_requests_every_request_is_accounted_for(serve, s
         clients.wait_for_each(20)
         server.send(signal.SIGHUP)
         kill()
-        # The daemon is away, and workers die meanwhile.
+        # The daemon is absent, and workers die meanwhile.
         sink.close()
         gone = time.monotonic()
         kill()
@@ -64,7 +63,7 @@ def test_with_workers_killed_in_requests_every_request_is_accounted_for(serve, s
     assert n["AS"] == journal.connections
     assert n["RR"] == n["RD"] == n["SD"] == counts["resp.status.2xx"] == len(journal.answered())
     assert counts["req.killed"] == len(journal.begun(journal.failed())) == kills
-    # A failed request's connection died with its worker, whether or not the request had been read.
+    # The connection of a failed request died with its worker, whether or not the request had been read.
     check_invariants(counts, lost=len(journal.failed()))
     assert counts["conn.close.idle"] == journal.left_open
     assert received.spread("request.duration")[0] == len(journal.answered())
@@ -73,8 +72,8 @@ def test_with_workers_killed_in_requests_every_request_is_accounted_for(serve, s
 
 
 def test_each_worker_killed_at_any_moment_loses_at_most_one_count(serve, sink, journal):
-    """A worker killed between write(2) and the count of it has sent an answer that nobody counts, and so
-    with accept4(2): one for each kill is tolerated, and neither a second nor one too many."""
+    """A worker killed between write(2) or accept4(2) and the count of it leaves that count out. One missing count per
+    kill is tolerated, and no surplus."""
     server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=WORKERS, env=journal.environment)
     kills = 8
     with traffic(server, journal=journal) as clients:
@@ -93,8 +92,8 @@ def test_each_worker_killed_at_any_moment_loses_at_most_one_count(serve, sink, j
     assert journal.connections - kills <= n["AS"] <= journal.connections
     assert len(journal.answered()) - kills <= n["SD"] <= len(journal.answered())
     assert len(journal.answered()) - kills <= n["RD"] <= len(journal.answered()) + kills
-    # Given to the application and not answered. The worker tells of a request a moment before the
-    # application hears of it, and until a moment after it has returned.
+    # Requests that reached the application and were not answered. The worker marks a request a moment before the
+    # application gets it, until a moment after the application has returned.
     assert abs(counts["req.killed"] - len(journal.begun(journal.failed()))) <= kills
     assert counts["req.killed"] <= kills
     check_invariants(counts, lost=len(journal.failed()), torn=kills)

@@ -1,5 +1,4 @@
-"""Metrics as a statsd daemon gets them: what stands in lines and datagrams, and what becomes of it where
-the daemon is not as it should be."""
+"""Metrics as a statsd daemon receives them: lines, datagrams, and daemons that are absent or do not read."""
 
 import re
 from collections import Counter
@@ -15,13 +14,13 @@ from support.wire import Wire
 OFTEN = ("--statsd-interval", "200ms")
 PLAIN = (*OFTEN, "--statsd-format", "plain")
 PERCENTILES = ("p50", "p90", "p99", "max")
-# Gauges of the whole server, and of each worker. A unix listener alone has no backlog.
+# Gauges of the server and of each worker. A server with only unix listeners has no backlog.
 SERVER_GAUGES = ("workers.target", "workers.ready", "workers.busy", "workers.utilization", "backlog.len", "backlog.max")
 WORKER_GAUGES = ("conn.open", "worker.rss")
 
 
 def ask(server, requests, path="/", connections=1):
-    """Requests on some connections; each must be answered."""
+    """Sends requests on some connections, each of which must be answered."""
     for _ in range(connections):
         with Wire(("127.0.0.1", server.port)) as wire:
             for _ in range(requests):
@@ -36,7 +35,7 @@ def test_each_line_of_a_worker_has_its_number_the_zone_and_the_static_tags(serve
     tags = ("--zone", "central-europe", "--dogstatsd-tags", "app:shop,canary")
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, *tags, workers=2)
     ask(server, 3, connections=4)
-    # The last flush may be the only one, and then there is no worker left that has gauges.
+    # The last flush may be the only one, and no worker is left then that has gauges.
     sink.wait_for(lambda received: received.tag_values("worker") == ["0", "1"])
     received = finish(server, sink)
     static = {"zone:central-europe", "app:shop", "canary"}
@@ -102,7 +101,7 @@ def test_there_are_as_many_durations_as_requests(serve, sink):
     received = finish(server, sink)
     durations, _ = received.spread("request.duration")
     assert durations == received.count("resp.done") == 605
-    # A value stands for up to 1/16 more or less.
+    # A value is exact to 1/16.
     slow = sum(
         1 / (metric.sample_rate or 1)
         for metric in received.metrics
@@ -130,11 +129,11 @@ def test_the_restart_of_a_worker_has_its_reason(serve, sink):
     assert received.count("req.killed") == 1
 
 
-def test_each_metric_sent_is_in_the_readme_with_its_kind_and_tags(serve, sink, journal, make_gate, ear):
+def test_each_metric_sent_is_in_the_readme_with_its_kind_and_tags(serve, sink, journal, make_gate, inbox):
     server = serve("counted:app", "--statsd-host", sink.option, *DOGSTATSD, workers=2, env=journal.environment)
     ask(server, 2)
     ask(server, 1, path="/file?bytes=10000")
-    kill_in_request(server, journal, make_gate(), ear)
+    kill_in_request(server, journal, make_gate(), inbox)
     server.wait_for("worker.ready", 3)
     sink.wait_for(lambda received: received.count("worker.restarts") == 1)
     received = finish(server, sink)
@@ -149,7 +148,7 @@ KINDS = {"c": "counter", "g": "gauge", "d": "distribution"}
 
 
 def guide_table():
-    """Kind and tags of each metric."""
+    """Returns the kind and the tags of each metric in the guide."""
     text = MANUAL
     rows = text.partition("<!-- metrics:begin -->")[2].partition("<!-- metrics:end -->")[0]
     found = {}
@@ -164,7 +163,7 @@ def test_prometheus_shows_the_values_that_statsd_was_sent(serve, sink, tmp_path)
     server = serve("plain:app", "--statsd-host", sink.option, *DOGSTATSD, "--admin-bind", f"unix:{path}", workers=2)
     ask(server, 5, connections=4)
     ask(server, 1, path="/file?bytes=10000")
-    # The connections are closed for the server, too, and nothing more can be counted.
+    # The server has closed the connections too, and nothing more can be counted.
     sink.wait_for(lambda received: received.count("conn.close.idle") == 5)
     with Wire(path) as wire:
         page = wire.get("/metrics").response().body.decode()
@@ -214,7 +213,7 @@ def test_a_hostile_value_neither_makes_a_metric_nor_a_tag(serve, make_sink, host
     assert sum(int(metric.values[0]) for metric in dones) == 2
     for metric in received.metrics:
         keys = {tag.partition(":")[0] for tag in metric.tags}
-        of_commas = {"b_c"} if "," in hostile else set()  # a comma does separate tags, where it stands in a list
+        of_commas = {"b_c"} if "," in hostile else set()  # in a list, a comma separates tags
         assert keys - {"worker", "reason"} == {"zone", "app", "last"} | of_commas, metric
         assert metric.tags["last"] == {"one"}
         assert len(metric.tags["zone"]) == 1
@@ -234,7 +233,7 @@ def test_datagrams_are_full_of_lines_and_within_the_limit(serve, make_sink, tmp_
     ask(server, 3, path="/slow?ms=5")
     received = finish(server, sink)
     sizes = [len(datagram) for datagram in received.datagrams]
-    # With tags of 700 bytes, a line more would have been too much for most; and few are left so short.
+    # With tags of 700 bytes, most datagrams have no room for another line, and few are that short.
     assert max(sizes) > sink.limit_bytes - 900
     assert max(sizes) <= sink.limit_bytes
     assert len(received.metrics) / len(sizes) > (1.5 if kind == "udp" else 5)
@@ -249,7 +248,7 @@ def test_one_datagram_carries_many_lines(serve, sink):
     assert not any(datagram.endswith(b"\n") for datagram in received.datagrams)
 
 
-# --- Daemons that are not as they should be ---
+# --- Absent and stalled daemons ---
 
 
 @pytest.mark.parametrize("kind", ["udp", "unix"])
@@ -259,7 +258,7 @@ def test_counts_made_while_the_daemon_was_away_are_not_lost(serve, make_sink, tm
     ask(server, 5)
     sink.close()
     ask(server, 7, connections=3)
-    server.wait_for("statsd.unreachable")  # a flush was in vain
+    server.wait_for("statsd.unreachable")  # a flush has failed
     ask(server, 4)
     sink.open()
     sink.wait_for(lambda received: received.count("req.done") == 30)
@@ -339,7 +338,7 @@ def test_etsys_statsd_adds_up_to_what_the_clients_counted(serve, etsy, journal):
     server = serve("counted:app", "--statsd-host", etsy.option, *PLAIN, workers=2, env=journal.environment)
     with traffic(server, journal=journal) as clients:
         clients.wait_for_each(50)
-    # The clients are at rest: what was counted has been sent, and only gauges can fall into the gap.
+    # The clients are idle: all counts have been sent, and only gauges can fall into the gap.
     etsy.wait_for(lambda: etsy.counters["arctos.req.done"] == len(journal.answered()))
     etsy.wait_for(lambda: etsy.counters["arctos.conn.close.idle"] == journal.left_open)
     etsy.stop()

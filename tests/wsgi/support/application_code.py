@@ -7,30 +7,30 @@ from support.traffic import Journal, mixed, traffic
 
 
 class Code:
-    """The module `shop` in a folder, and what a server needs to serve it."""
+    """The module `shop` in a directory, and the options with which a server serves it."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, directory):
+        self.directory = directory
         self.options = {
-            "cwd": folder,
-            "env": {"FAULTY_BEGUN": str(folder / "begun")},
+            "cwd": directory,
+            "env": {"FAULTY_BEGUN": str(directory / "begun")},
         }
-        (folder / "begun").touch()
+        (directory / "begun").touch()
 
     def write(self, text):
-        """Whole, at one go: a worker may import it at any moment."""
-        new = self.folder / "shop.new"
+        """Replaces the module in one step, because a worker may import it at any moment."""
+        new = self.directory / "shop.new"
         new.write_text(text)
-        os.replace(new, self.folder / "shop.py")
+        os.replace(new, self.directory / "shop.py")
 
     def good(self, version, *before):
-        """Code that works."""
+        """Deploys code that works."""
         self.write("\n".join([*before, f"from faulty import application\napp = application({version!r})\n"]))
 
     def serve(self, serve, *options, **more):
-        """A server of it."""
+        """Starts a server of this code."""
         return serve("shop:app", "--pythonpath", APPS, *options, **self.options, **more)
 
     def traffic(self, server, clients=8, **options):
-        """Clients of such a server."""
-        return traffic(server, clients, mixed("/work"), journal=Journal(self.folder), **options)
+        """Runs clients of such a server."""
+        return traffic(server, clients, mixed("/work"), journal=Journal(self.directory), **options)

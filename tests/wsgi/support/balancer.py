@@ -1,5 +1,4 @@
-"""A load balancer as clusters have it: it knows which instances are ready, but late. What it learns takes
-a while to reach those who send."""
+"""A load balancer like that of a cluster: it learns with a delay which instances are ready."""
 
 import threading
 import time
@@ -14,7 +13,7 @@ LAG_S = 3
 
 
 class Instance(NamedTuple):
-    """One of those that requests can be sent to."""
+    """A server that requests can be sent to."""
 
     name: str
     port: int
@@ -22,7 +21,7 @@ class Instance(NamedTuple):
 
 
 class Balancer:
-    """Asks `/readyz` of each instance it was told of, and hands out those that were ready `LAG_S` ago."""
+    """Polls `/readyz` of each known instance, and sends to those that were ready `LAG_S` ago."""
 
     def __init__(self):
         self._instances = []
@@ -41,20 +40,20 @@ class Balancer:
         self._thread.join(PATIENCE_S)
 
     def add(self, instance):
-        """Asks this one, too, from now on."""
+        """Polls this instance too from now on."""
         with self._changed:
             self._instances.append(instance)
 
     def ready(self):
-        """Those it sends to now."""
+        """Returns the instances it sends to now."""
         with self._changed:
             return self._ready()
 
     def pick(self):
-        """The next one's turn."""
+        """Returns the next instance in turn."""
         with self._changed:
             found = self._ready()
-            assert found, "there is nobody to send to"
+            assert found, "no instance is ready"
             self._turn += 1
             return found[self._turn % len(found)]
 
@@ -63,7 +62,7 @@ class Balancer:
         return instance in self.ready()
 
     def wait_for(self, *names):
-        """Returns once it sends to these and to no others."""
+        """Returns once it sends to exactly these instances."""
         with self._changed:
             known = lambda: {instance.name for instance in self._ready()} == set(names)  # noqa: E731
             deadline = time.monotonic() + PATIENCE_S
@@ -89,7 +88,7 @@ class Balancer:
 
 
 def is_ready(instance):
-    """What it says itself; one that does not answer is not."""
+    """Whether `/readyz` of the instance answers 200."""
     try:
         with Wire(instance.admin) as wire:
             return wire.get("/readyz").response().status == 200

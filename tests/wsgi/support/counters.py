@@ -1,5 +1,4 @@
-"""The 15 counters' specification: their abbreviations, sequences of them, and what always holds
-between them."""
+"""The 15 specified counters: their abbreviations, sequences of them, and their invariants."""
 
 from collections import Counter
 
@@ -23,21 +22,23 @@ NAMES = {
 
 
 def sequence(letters):
-    """How often each is in it."""
+    """Counts the abbreviations in a sequence."""
     found = Counter(letters.split())
     assert found.keys() <= NAMES.keys()
     return found
 
 
 def abbreviated(counts):
-    """Of all counters' sums, the 15."""
+    """Selects the 15 specified counters from the sums of all."""
     return +Counter({letters: counts[name] for letters, name in NAMES.items()})
 
 
 def check_invariants(counts, lost=0, torn=0):
-    """What holds when a worker is quiet, of its sums or of all workers'. `lost`: connections that died
-    with killed workers. `torn`: workers killed at any moment, which may have been between a system call
-    and the count of it, or between two counts that belong together."""
+    """Checks what holds for the sums of one idle worker or of all.
+
+    `lost` is the number of connections that died with killed workers. `torn` is the number of workers killed at
+    an arbitrary moment: such a worker may have died between a system call and its count, or between two counts
+    that belong together."""
     n = abbreviated(counts)
     equal = {
         "AS = SC + SX + RX + lost": (n["AS"], n["SC"] + n["SX"] + n["RX"] + lost),

@@ -1,5 +1,5 @@
-"""The files for Kubernetes and systemd, read strictly, and what a real server makes of them: their
-commands and variables, with free ports and folders of the test's in place of theirs."""
+"""Reads the files for Kubernetes and systemd strictly, and adapts their commands and variables to a test:
+free ports and temporary directories replace those of the files."""
 
 import math
 import re
@@ -14,20 +14,20 @@ KUBERNETES = ROOT / "scripts" / "kubernetes"
 SYSTEMD = ROOT / "scripts" / "systemd"
 # The program as pip installs it.
 ARCTOS = str(Path(sys.executable).with_name("arctos"))
-# What Kubernetes puts in place of a `valueFrom`.
+# The values that Kubernetes substitutes for a `valueFrom`.
 DOWNWARD = {"metadata.labels['topology.kubernetes.io/zone']": "central-europe"}
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "": 1}
 BYTES = {"": 1, "K": 2**10, "Ki": 2**10, "M": 2**20, "Mi": 2**20, "G": 2**30, "Gi": 2**30}
 
 
 def seconds(text):
-    """A time of arctos' or systemd's notation."""
+    """Parses a duration in the notation of arctos or systemd."""
     number, unit = re.fullmatch(r"([0-9.]+)([a-z]*)", str(text)).groups()
     return float(number) * SECONDS[unit]
 
 
 def size_bytes(text):
-    """A size of arctos' notation, or of Kubernetes' powers of 1024."""
+    """Parses a size in the notation of arctos or in powers of 1024 as Kubernetes writes them."""
     number, unit = re.fullmatch(r"([0-9]+)([A-Za-z]*)", str(text)).groups()
     return int(number) * BYTES[unit]
 
@@ -36,27 +36,27 @@ def size_bytes(text):
 
 
 class Strict(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML's loader would take the last."""
+    """Refuses a duplicate key, of which the YAML loader would silently take the last."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        assert len(set(keys)) == len(keys), f"a key is there twice: {keys}, {node.start_mark}"
+        assert len(set(keys)) == len(keys), f"duplicate key: {keys}, {node.start_mark}"
         return super().construct_mapping(node, deep)
 
 
 def documents(name):
-    """All objects of one file."""
+    """Returns all objects of one file."""
     return list(yaml.load_all((KUBERNETES / name).read_text(), Loader=Strict))
 
 
 def document(name):
-    """The only object of a file."""
+    """Returns the only object of a file."""
     [found] = documents(name)
     return found
 
 
 def environment(container):
-    """Its variables as Kubernetes sets them, that of every pod included."""
+    """Returns the environment of a container as Kubernetes sets it, including what every pod gets."""
     made = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
     for variable in container["env"]:
         given = variable.get("valueFrom", {})
@@ -74,12 +74,12 @@ def environment(container):
 
 # --- systemd ---
 
-# What may stand in a section more than once.
+# Keys that a section may repeat.
 REPEATED = {"Environment", "EnvironmentFile", "After"}
 
 
 def unit(name):
-    """A unit by its sections. Stricter than systemd: what is no assignment, or is there twice, fails."""
+    """Parses a unit into its sections. Unlike systemd, refuses lines that are no assignment and duplicate keys."""
     sections, section = {}, None
     for line in (SYSTEMD / name).read_text().splitlines():
         if not line or line.startswith("#"):
@@ -95,7 +95,7 @@ def unit(name):
 
 
 def unit_environment(service):
-    """The variables of its Environment=."""
+    """Returns the variables of `Environment=`."""
     return dict(word.split("=", 1) for word in shlex.split(service["Environment"]))
 
 
@@ -103,26 +103,26 @@ def unit_environment(service):
 
 
 class Shop:
-    """The application of the files, and the places that they name, in a folder of the test's."""
+    """The application and the paths that the files name, in a temporary directory."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.run = folder / "run"
+    def __init__(self, directory):
+        self.directory = directory
+        self.run = directory / "run"
         self.run.mkdir()
-        self.module = folder / "shop" / "wsgi.py"
+        self.module = directory / "shop" / "wsgi.py"
         self.module.parent.mkdir()
         self.module.write_text("from plain import app\n")
 
     def here(self, text):
-        """Ports and paths of the files in a text, replaced."""
+        """Replaces the ports and paths of the files in a text."""
         text = re.sub(r"(^|,):(8000|9000)\b", r"\g<1>127.0.0.1:0", text)
         return text.replace("/srv/shop/venv/bin/arctos", ARCTOS).replace("/run/arctos", str(self.run))
 
     def words(self, words):
-        """A command line."""
+        """Adapts a command line."""
         return [self.here(word) for word in words]
 
     def variables(self, variables):
-        """An environment, where the tests' applications are, and a log that tests can read."""
+        """Adapts an environment, so that the applications of the tests are found and the log can be parsed."""
         own = {"ARCTOS_PYTHONPATH": str(APPS), "ARCTOS_LOG_FORMAT": "text"}
         return {name: self.here(value) for name, value in variables.items()} | own

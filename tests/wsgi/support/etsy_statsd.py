@@ -1,5 +1,5 @@
-"""Etsy's statsd (package `statsd` of npm), which many others were made after, with a backend that says
-what it aggregated."""
+"""The statsd daemon of Etsy (npm package `statsd`), the model of many others, with a backend that prints what
+it aggregated."""
 
 import json
 import select
@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.ports import free_port
 from support.server import PATIENCE_S, ROOT
 
 STATSD = ROOT / "target" / "npm" / "node_modules" / "statsd" / "stats.js"
@@ -19,37 +20,30 @@ ATTEMPTS = 5
 MARK = "test.mark"
 
 
-def free_port(kind):
-    """One that nobody has now: statsd takes 0 for its default."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class EtsyStatsd:
-    """One after the other, at one port: what each of them aggregated adds up."""
+    """Daemons that run one after the other at the same port; their sums add up."""
 
-    def __init__(self, folder):
+    def __init__(self, directory):
         if not STATSD.exists():
             pytest.fail(f"{STATSD} is missing: scripts/test installs it", pytrace=False)
-        self.folder = Path(folder)
+        self.directory = Path(directory)
         self.counters, self.gauges = Counter(), {}
         self._flushed, self._said, self.marks = threading.Condition(), [], 0
         self.process = None
         self.port = 0
         for _ in range(ATTEMPTS):
-            self.port = free_port(socket.SOCK_DGRAM)
+            self.port = free_port(socket.SOCK_DGRAM)  # statsd replaces 0 by its default port
             if self._start():
                 return
         raise AssertionError("".join(self._said))
 
     @property
     def option(self):
-        """As `--statsd-host` takes it."""
+        """The value of `--statsd-host`."""
         return f"127.0.0.1:{self.port}"
 
     def _start(self):
-        config = self.folder / "statsd.json"
+        config = self.directory / "statsd.json"
         config.write_text(
             json.dumps(
                 {
@@ -76,7 +70,7 @@ class EtsyStatsd:
         return self._is_up()
 
     def _is_up(self):
-        """It does not say when its socket is bound: it is asked until it answers, or has left."""
+        """Probes the daemon until it answers or has exited: it does not log when its socket is bound."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -99,29 +93,29 @@ class EtsyStatsd:
                     self._flushed.notify_all()
 
     def drain(self, timeout=PATIENCE_S):
-        """Returns once it has flushed all that was sent to it until now: a mark behind it came through."""
+        """Returns once it has flushed everything sent so far: a marker sent last has come through."""
         self.marks += 1
         mark = f"{MARK}.{self.marks}"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(("127.0.0.1", self.port))
             probe.send(f"{mark}:1|c".encode())
-            probe.send(b"")  # tells of a refusal of the first
+            probe.send(b"")  # fails if the first was refused
         self.wait_for(lambda: self.counters[mark], timeout)
         return self
 
     def wait_for(self, question, timeout=PATIENCE_S):
-        """Returns once a question about its sums has a true answer."""
+        """Returns once `question()` about the sums is true."""
         with self._flushed:
             if not self._flushed.wait_for(question, timeout):
                 raise AssertionError(f"not within {timeout} s: {dict(self.counters)}\n{''.join(self._said)}")
 
     def count(self, name):
-        """Sum of a counter over all flushes."""
+        """Returns the sum of a counter over all flushes."""
         with self._flushed:
             return self.counters[name]
 
     def stop(self):
-        """It flushes a last time, and leaves."""
+        """Stops the daemon, which flushes a last time."""
         if self.process.poll() is None:
             self.process.terminate()
         self.process.wait(PATIENCE_S)
@@ -129,6 +123,6 @@ class EtsyStatsd:
         return self
 
     def start(self):
-        """The next one, at the same port."""
+        """Starts the next daemon at the same port."""
         assert self._start(), "".join(self._said)
         return self

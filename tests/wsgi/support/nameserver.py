@@ -1,4 +1,4 @@
-"""A name server that takes questions, and answers none until it is let."""
+"""A name server that accepts queries but holds back its answers until a test releases them."""
 
 import os
 import socket
@@ -11,27 +11,26 @@ QUESTION_TYPE_A = 1
 
 
 class Nameserver:
-    """At an address of the loopback interface that no other run of the tests has. Every name's address is
-    127.0.0.1."""
+    """Listens at a loopback address that no other test process uses, and resolves every name to 127.0.0.1."""
 
     def __init__(self):
         self.address = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((self.address, PORT))  # root's
+        self._socket.bind((self.address, PORT))  # requires root
         self._asked, self._let = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def wait_for_question(self):
-        """Returns once somebody waits for an answer."""
-        assert self._asked.wait(PATIENCE_S), "nobody asked"
+        """Returns once a client waits for an answer."""
+        assert self._asked.wait(PATIENCE_S), "no query came"
 
     def answer(self):
-        """Answers from now on, beginning with the questions that wait."""
+        """Answers the pending queries and all later ones."""
         self._let.set()
 
     def close(self):
-        """Takes no more."""
+        """Stops the server."""
         self._let.set()
         self._socket.sendto(b"", (self.address, PORT))
         self._thread.join(PATIENCE_S)
@@ -48,7 +47,7 @@ class Nameserver:
 
 
 def _answer(question):
-    """RFC 1035 §4.1: the question back, and for type A one address; for others none."""
+    """Builds the response (RFC 1035 §4.1): the question, with one address for type A and none for other types."""
     end = 12
     while question[end]:
         end += 1 + question[end]

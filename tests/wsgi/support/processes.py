@@ -1,11 +1,11 @@
-"""What /proc says of processes: who descends from whom, and how much memory they hold."""
+"""Facts about processes from /proc: parents, states, processor time and memory."""
 
 import os
 from pathlib import Path
 
 
 def pids():
-    """All processes."""
+    """Returns the pids of all processes."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
@@ -13,43 +13,43 @@ def _read(pid, name):
     try:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return b""  # it has ended, or is somebody else's
+        return b""  # it has exited, or belongs to another user
 
 
 def _stat(pid):
-    """State, parent and process group (proc(5)); the name before them may hold anything."""
+    """Returns state, parent and process group (proc(5)). The name before them may contain any character."""
     fields = _read(pid, "stat").rpartition(b")")[2].split()
     return (fields[0].decode(), int(fields[1]), int(fields[2])) if fields else ("X", 0, 0)
 
 
 def state(pid):
-    """One letter: R, S, T, Z ..; X when it is gone."""
+    """Returns the state as one letter (R, S, T, Z), or X if the process does not exist."""
     return _stat(pid)[0]
 
 
 def children(pid):
-    """Its children, zombies included."""
+    """Returns the children of a process, including zombies."""
     return [found for found in pids() if _stat(found)[1] == pid]
 
 
 def zombies(pid):
-    """Its children that ended and were not reaped."""
+    """Returns the children that have exited and were not reaped."""
     return [found for found in children(pid) if state(found) == "Z"]
 
 
 def processes_with(mark):
-    """Live processes that were started with `mark` in their environment."""
+    """Returns the live processes with `mark` in their initial environment."""
     return [pid for pid in pids() if mark.encode() in _read(pid, "environ").split(b"\0") and state(pid) not in "ZX"]
 
 
 def cpu_ticks(pid):
-    """Processor time used so far, in ticks of sysconf(3)'s _SC_CLK_TCK."""
+    """Returns the processor time used so far, in ticks of `_SC_CLK_TCK` (sysconf(3))."""
     fields = _read(pid, "stat").rpartition(b")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def status_kb(pid, field):
-    """A size from /proc/PID/status, in KB."""
+    """Returns a size from /proc/PID/status, in KB."""
     for line in _read(pid, "status").decode().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1])
@@ -57,7 +57,7 @@ def status_kb(pid, field):
 
 
 class Peak:
-    """How far a process's memory rises above where it was when this was made."""
+    """Measures how far the memory of a process rises above its size at creation."""
 
     def __init__(self, pid):
         self.pid = pid
@@ -65,5 +65,5 @@ class Peak:
         self.before_kb = status_kb(pid, "VmRSS")
 
     def growth_mb(self):
-        """Peak since then over the size then."""
+        """Returns the peak since creation minus the size at creation."""
         return (status_kb(self.pid, "VmHWM") - self.before_kb) / 1024

@@ -1,4 +1,4 @@
-"""A program of ours that serves by itself, as a test sees it: what it prints, and how it ends."""
+"""A program that calls the Python API of arctos: what it prints, and how it exits."""
 
 import os
 import queue
@@ -16,14 +16,14 @@ SCRIPTS = APPS / "bjoern_scripts"
 
 
 class Script:
-    """One such program, running."""
+    """A running program."""
 
-    def __init__(self, name, *arguments, folder=SCRIPTS, **environment):
+    def __init__(self, name, *arguments, directory=SCRIPTS, **environment):
         self.mark = f"TEST_SCRIPT_MARK={uuid.uuid4()}"
         key, value = self.mark.split("=")
         self.process = subprocess.Popen(
-            [sys.executable, folder / name, *map(str, arguments)],
-            cwd=folder,
+            [sys.executable, directory / name, *map(str, arguments)],
+            cwd=directory,
             env={**clean_environment(), **environment, key: value},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -54,32 +54,32 @@ class Script:
 
     @property
     def errors(self):
-        """What it wrote to standard error so far."""
+        """Everything it wrote to standard error so far."""
         return "".join(self._errors)
 
     def error_line(self, is_it):
-        """The first line on standard error that is it, once it is there."""
+        """Waits for a line on standard error for which `is_it(line)` is true, and returns the first one."""
         with self._erred:
             is_there = self._erred.wait_for(lambda: any(map(is_it, self._errors)), PATIENCE_S)
             assert is_there, self.errors
             return next(filter(is_it, self._errors))
 
-    def hears(self):
-        """The next line that it prints; `None` at the end."""
+    def next_line(self):
+        """Waits for the next line of its output; `None` at the end."""
         return self._said.get(timeout=PATIENCE_S)
 
     def port(self):
-        """The next line, which is a port."""
-        line = self.hears()
+        """Waits for the next line, which is a port."""
+        line = self.next_line()
         assert line is not None, self.errors
         return int(line)
 
     def send(self, number=signal.SIGINT):
-        """A signal to the program."""
+        """Sends a signal to the program."""
         self.process.send_signal(number)
 
     def wait(self):
-        """Its exit status, with all it said read and nothing of it left."""
+        """Waits for its exit and returns the status. All of its output has been read then, and no process is left."""
         status = self.process.wait(PATIENCE_S)
         for reader in self._readers:
             reader.join(PATIENCE_S)
@@ -99,7 +99,7 @@ class Script:
 
 
 def get(address, path="/", patience_s=PATIENCE_S):
-    """The body of one answer, from a TCP port or a unix address."""
+    """Returns the body of one response, from a TCP port or a unix socket."""
     with Wire(("127.0.0.1", address) if isinstance(address, int) else address) as wire:
         wire.socket.settimeout(patience_s)
         answer = wire.get(path).response()

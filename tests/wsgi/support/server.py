@@ -1,8 +1,7 @@
-"""A running arctos, as a test sees it: started from the installed wheel, awaited by what it says, and
-stopped so that nothing of it is left.
+"""A running arctos: started from the installed wheel, awaited by its log, and stopped without leaving a
+process behind.
 
-What the tests take for granted about the server's words stands here and nowhere else: the events of
-its log, the spelling of its options, its exit codes.
+The interface that tests rely on is spelled here once: log events, names of options, exit codes.
 """
 
 import os
@@ -21,22 +20,22 @@ from support.processes import processes_with
 ROOT = Path(__file__).resolve().parents[3]
 APPS = ROOT / "tests" / "apps"
 GUIDE = sorted((ROOT / "src" / "guide").glob("*.md"))
-# README and all pages of the guide.
+# The README and all pages of the guide.
 MANUAL = "\n".join(page.read_text() for page in [ROOT / "README.md", *GUIDE])
-PATIENCE_S = 60  # nothing takes as long on a machine that works; it bounds a test that hangs
+PATIENCE_S = 60  # bounds a test that hangs; nothing takes this long on a working machine
 
 # Events of the log.
 SERVER_READY = "server.ready"  # the first full set of workers serves; `listen` names every address
 SERVER_STOPPING = "server.stopping"  # it was asked to stop; with a drain delay, it still accepts
 WORKER_READY = "worker.ready"  # slot, pid, generation
-WORKER_LEFT = "worker.left"  # slot, pid, generation, status: it was asked to
-WORKER_DIED = "worker.died"  # slot, pid, generation, status: it was not
-SPAWN_FAILED = "worker.spawn_failed"  # slot, generation, reason: there is no process
-WORKER_ORPHANED = "worker.orphaned"  # slot, pid, generation: its supervisor is gone
+WORKER_LEFT = "worker.left"  # slot, pid, generation, status: it had been told to exit
+WORKER_DIED = "worker.died"  # slot, pid, generation, status: it had not been told to exit
+SPAWN_FAILED = "worker.spawn_failed"  # slot, generation, reason: no process was created
+WORKER_ORPHANED = "worker.orphaned"  # slot, pid, generation: its supervisor has died
 ACCEPT_FAILED = "accept.failed"  # slot, pid, generation, error
-APPLICATION_RAISED = "application.raised"  # method, path, request_id; the traceback below
+APPLICATION_RAISED = "application.raised"  # method, path, request_id; the traceback follows
 APPLICATION_FAILED = (APPLICATION_RAISED, "application.not_started", "application.invalid")
-APPLICATION_ERRORS = "wsgi.errors"  # one write to it
+APPLICATION_ERRORS = "wsgi.errors"  # one event per write
 TOO_LONG = "response.longer_than_content_length"
 
 # Exit codes.
@@ -45,7 +44,7 @@ EXIT_CONFIGURATION = 1
 EXIT_USAGE = 2
 EXIT_NOT_IMPORTABLE = 4
 
-# Options whose names are arctos's own, by what they bound. Gunicorn's, where it has one.
+# Options by what they limit. Where Gunicorn has the option, the name is the same.
 LIMIT_LINE = "--limit-request-line"
 LIMIT_COUNT = "--limit-request-fields"
 LIMIT_FIELD = "--limit-request-field-size"
@@ -61,7 +60,7 @@ PAIR = re.compile(r'([A-Za-z_0-9]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
 class LogLine(NamedTuple):
-    """One event of the log, and the block of text below it."""
+    """One event of the log, with the block of text below it."""
 
     level: str
     event: str
@@ -70,7 +69,7 @@ class LogLine(NamedTuple):
 
     @classmethod
     def parse(cls, line):
-        """`None` for what is no line of the log's own, such as one of a traceback."""
+        """Returns `None` for a line that starts no event, such as one of a traceback."""
         match = LINE.fullmatch(line.rstrip("\n"))
         if match is None:
             return None
@@ -78,7 +77,7 @@ class LogLine(NamedTuple):
         return cls(match["level"], match["event"], pairs, line)
 
     def has(self, event, pairs):
-        """Whether it is this event, with these pairs."""
+        """Whether it is this event and has these pairs."""
         events = (event,) if isinstance(event, str) else event
         return self.event in events and all(self.pairs.get(key) == str(value) for key, value in pairs.items())
 
@@ -125,16 +124,20 @@ class Server:
         for reader in self._readers:
             reader.start()
 
-    # --- What it says ---
+    # --- Log and output ---
 
     def _read_log(self):
+        rest = b""
         with self.process.stderr as said:
-            for raw in said:
-                line = raw.decode("utf-8", "backslashreplace")
+            # An event and the text below it are one write(2). Whoever waits for the event gets the text too, because
+            # all lines that come at once are added at once.
+            while came := said.read1(1 << 16):
+                *lines, rest = (rest + came).split(b"\n")
                 with self._said:
-                    self._lines.append(line)
+                    self._lines += [line.decode("utf-8", "backslashreplace") + "\n" for line in lines]
                     self._said.notify_all()
         with self._said:
+            self._lines += [rest.decode("utf-8", "backslashreplace")] if rest else []
             self._log_ended = True
             self._said.notify_all()
 
@@ -149,12 +152,12 @@ class Server:
             return "".join(self._lines)
 
     def position(self):
-        """Where the log stands now; a later wait can start from here."""
+        """Returns the current end of the log, from which a later wait can start."""
         with self._said:
             return len(self._lines)
 
     def events(self, event, since=0, **pairs):
-        """The lines of one event, each with the text below it."""
+        """Returns all lines of an event so far, each with the text below it."""
         with self._said:
             return self._events(event, since, pairs)
 
@@ -171,7 +174,7 @@ class Server:
         return found
 
     def wait_for(self, event, count=1, since=0, timeout=PATIENCE_S, **pairs):
-        """The `count`th line of an event, once it is there."""
+        """Waits for the `count`th line of an event, and returns it."""
         deadline = time.monotonic() + timeout
         with self._said:
             while len(found := self._events(event, since, pairs)) < count:
@@ -183,67 +186,67 @@ class Server:
         return found[count - 1]
 
     def wait_for_text(self, event, text, since=0, timeout=PATIENCE_S, **pairs):
-        """The first line of an event with this text below it. The server writes both at once, but a pipe may
-        deliver them in pieces."""
+        """Waits for the first line of an event that has this text below it. The server writes both at once, but
+        a pipe may deliver them in pieces."""
         found = lambda: [one for one in self._events(event, since, pairs) if text in one.text]  # noqa: E731
         with self._said:
             assert self._said.wait_for(found, timeout), f"no {event} with {text!r}\n{''.join(self._lines)}"
             return found()[0]
 
-    # --- Where it is ---
+    # --- Addresses and processes ---
 
     def ready(self):
-        """Waits until it serves."""
+        """Waits until the server is ready."""
         self.addresses = self.wait_for(SERVER_READY).pairs["listen"].split()
         assert self.addresses, f"{SERVER_READY} names no address\n{self.log}"
         return self
 
     @property
     def ports(self):
-        """The ports of its TCP addresses."""
+        """The ports of the TCP addresses."""
         return [int(found[1]) for address in self.addresses if (found := TCP_ADDRESS.fullmatch(address))]
 
     @property
     def port(self):
-        """The first of them."""
+        """The port of the first TCP address."""
         return self.ports[0]
 
     @property
     def url(self):
-        """The first TCP address."""
+        """The URL of the first TCP address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self):
-        """The process that was started."""
+        """The pid of the supervisor."""
         return self.process.pid
 
     def worker_pids(self):
-        """The workers that said they are ready and still live."""
+        """Returns the pids of the workers that became ready and are still alive."""
         said = [int(line.pairs["pid"]) for line in self.events(WORKER_READY)]
-        # Whether they are its children would be asked too early: one that a zygote has forked may be ready
-        # before the process between them has ended.
+        # Not the children of the supervisor: a worker that a zygote has forked may be ready before the process
+        # between them has exited.
         return [pid for pid in said if os.path.exists(f"/proc/{pid}")]
 
-    # --- Its end ---
+    # --- Exit ---
 
     def send(self, number):
-        """A signal to the supervisor."""
+        """Sends a signal to the supervisor."""
         self.process.send_signal(number)
 
     def wait(self, timeout=PATIENCE_S):
-        """Its exit status, with all it said read."""
+        """Waits for its exit and returns the status. All of its output has been read then."""
         status = self.process.wait(timeout)
         for reader in self._readers:
             reader.join(PATIENCE_S)
         return status
 
     def leftovers(self):
-        """Processes that descend from it and still live, whatever session or parent they have now."""
+        """Returns the live processes that descend from it, whatever session or parent they have now."""
         return processes_with(self.mark)
 
     def stop(self, number=signal.SIGTERM, timeout=PATIENCE_S):
-        """Stops it: exit status 0, and no process left."""
+        """Stops the server, and checks that it exits with status 0 and leaves no process."""
         if self.process.poll() is None:
             self.send(number)
         status = self.wait(timeout)
@@ -252,7 +255,7 @@ class Server:
         return self
 
     def kill(self):
-        """Ends everything that is left of it; for the end of a failed test."""
+        """Kills everything that is left of it after a failed test."""
         for pid in [self.pid, *self.leftovers()]:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -280,14 +283,14 @@ class Server:
 
 
 def clean_environment():
-    """The tests' environment, without what would configure a server."""
+    """Returns the environment of the tests without the variables that would configure a server."""
     configures = ("ARCTOS_", "LISTEN_", "KUBERNETES_", "NOTIFY_SOCKET", "WEB_CONCURRENCY", "PYTHONPATH")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(configures)}
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def run(*arguments, timeout=PATIENCE_S, **popen):
-    """An arctos that is expected to end by itself: exit status, standard output, standard error."""
+    """Runs an arctos that exits by itself. Returns its exit status, standard output and standard error."""
     environment = {**clean_environment(), **popen.pop("env", {})}
     ended = subprocess.run(
         [sys.executable, "-m", "arctos", *map(str, arguments)],
@@ -303,7 +306,7 @@ def run(*arguments, timeout=PATIENCE_S, **popen):
 
 
 def printed_configuration(arguments, **env):
-    """The effective configuration of a command line."""
+    """Returns the effective configuration of a command line."""
     code, out, error = run(*arguments, "--print-config", env=env)
     assert (code, error) == (0, ""), (arguments, error)
     rows = (re.match(r"(\S+) +(.*?)(?: {2,}.*)?$", line) for line in out.splitlines())

@@ -1,5 +1,5 @@
-"""Slow clients, all in one thread: readers that take a little of a large response now and then, and
-senders that never finish their request."""
+"""Slow clients in one thread: readers that take a large response in small pieces, and senders that never
+finish their request."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ READER_HEAD = b"GET /chunks?count=40&size=100000 HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 class SlowClients:
-    """`count` readers and as many senders, at work until the `with` block ends."""
+    """`count` readers and as many senders that work until the `with` block ends."""
 
     def __init__(self, port, count):
         self.done = threading.Event()
@@ -52,7 +52,7 @@ class SlowClients:
                     self.broken.append(f"a reader was cut off: {error}")
             for sender in self.senders:
                 try:
-                    # 16 bytes in 20 ms: well above the least rate at which a body may come.
+                    # 16 bytes in 20 ms: well above the minimum rate of a request body.
                     self.bytes_sent += sender.send(b"x" * 16, socket.MSG_DONTWAIT)
                 except OSError as error:
                     self.broken.append(f"a sender was cut off: {error}")

@@ -1,4 +1,4 @@
-"""The system calls of a running process, by strace(1)."""
+"""System calls of a running process, recorded by strace(1)."""
 
 import re
 import shutil
@@ -12,8 +12,7 @@ CALL = re.compile(r"^\d+ +(?:<\.\.\. )?([a-z_0-9]+)[( ]")
 
 @contextmanager
 def traced(pid, path, *options):
-    """strace on all threads of one process, from when it is attached to the end of the block. The lines
-    are in `path` then."""
+    """Traces all threads of a process, from when strace is attached to the end of the block, into the file `path`."""
     if shutil.which("strace") is None:
         pytest.skip("no strace")
     strace = subprocess.Popen(
@@ -30,7 +29,7 @@ def traced(pid, path, *options):
 
 
 def calls(path):
-    """How often each system call was begun or gone on with, signals and exits left out."""
+    """Counts the system calls by name, without signals and exits."""
     counts = {}
     for line in path.read_text().splitlines():
         found = CALL.match(line)

@@ -293,11 +293,11 @@ def traffic_to(destination, clients, target, kept=True, new=True, journal=None, 
     assert not any(thread.is_alive() for thread in threads)
 
 
-def kill_in_request(server, journal, gate, ear):
+def kill_in_request(server, journal, gate, inbox):
     """Kills the worker that runs a request: it has said that it runs one, and waits at the gate."""
     with journal.connect(("127.0.0.1", server.port)) as wire:
-        killer = threading.Thread(target=lambda: os.kill(int(ear.hear()), signal.SIGKILL))
+        killer = threading.Thread(target=lambda: os.kill(int(inbox.receive()), signal.SIGKILL))
         killer.start()
-        killed = journal.request(wire, f"/gate?tell={ear.path}&gate={gate.path}", "Connection: close")
+        killed = journal.request(wire, f"/gate?notify={inbox.path}&gate={gate.path}", "Connection: close")
         assert killed.outcome is not Outcome.ANSWERED
         killer.join()

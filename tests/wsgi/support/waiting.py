@@ -1,4 +1,4 @@
-"""Waiting for what no event tells of."""
+"""Waiting for conditions that no event announces."""
 
 import time
 

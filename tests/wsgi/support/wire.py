@@ -1,4 +1,4 @@
-"""A client that sees every byte: one socket, what was sent, what came, and how it ended."""
+"""An HTTP client that exposes every byte it receives and how the connection ended."""
 
 import socket
 from typing import NamedTuple
@@ -7,7 +7,7 @@ PATIENCE_S = 20
 
 
 class Response(NamedTuple):
-    """One response, its body decoded."""
+    """One response with its decoded body."""
 
     status: int
     reason: str
@@ -16,18 +16,18 @@ class Response(NamedTuple):
     is_whole: bool
 
     def field(self, name):
-        """The value of the one field of this name; `None` without."""
+        """Returns the value of the only field of this name, or `None`."""
         values = self.values(name)
         assert len(values) <= 1, f"{name} came {len(values)} times"
         return values[0] if values else None
 
     def values(self, name):
-        """All values of a field."""
+        """Returns all values of a field."""
         return [value for key, value in self.fields if key.lower() == name.lower()]
 
 
 class Ended(Exception):
-    """The server closed the connection before what was awaited had come."""
+    """The server closed the connection before the awaited bytes had come."""
 
     def __init__(self, held, was_reset):
         super().__init__(f"ended ({'reset' if was_reset else 'closed'}) after {held[:200]!r}")
@@ -58,22 +58,22 @@ class Wire:
         self.socket.close()
 
     def send(self, data):
-        """All of it."""
+        """Sends all of `data`."""
         self.socket.sendall(data.encode("latin-1") if isinstance(data, str) else data)
         return self
 
     def get(self, target, *fields, method="GET"):
-        """A request without a body."""
+        """Sends a request without a body."""
         head = "".join(f"{line}\r\n" for line in (f"{method} {target} HTTP/1.1", "Host: test", *fields))
         return self.send(head + "\r\n")
 
     def post(self, target, body, *fields):
-        """A request with a body of known length."""
+        """Sends a request with a body of known length."""
         head = "".join(f"{line}\r\n" for line in (f"POST {target} HTTP/1.1", "Host: test", *fields))
         return self.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
 
     def more(self):
-        """Takes in what comes next."""
+        """Receives the next bytes."""
         try:
             came = self.socket.recv(256 * 1024)
         except ConnectionResetError:
@@ -83,7 +83,7 @@ class Wire:
         self.held += came
 
     def until(self, mark):
-        """Everything up to and including `mark`."""
+        """Returns everything up to and including `mark`."""
         end = -1
         while (end := self.held.find(mark, max(0, end))) < 0:
             end = len(self.held) - len(mark) + 1  # what was searched is not searched again
@@ -93,14 +93,14 @@ class Wire:
         return found
 
     def exactly(self, count):
-        """That many bytes."""
+        """Returns `count` bytes."""
         while len(self.held) < count:
             self.more()
         found, self.held = self.held[:count], self.held[count:]
         return found
 
     def to_end(self):
-        """Everything until the server closes."""
+        """Returns everything until the server closes, and whether it reset the connection."""
         try:
             while True:
                 self.more()
@@ -109,14 +109,14 @@ class Wire:
             return found, ended.was_reset
 
     def head(self):
-        """Status line and fields."""
+        """Returns the status, the reason and the fields."""
         lines = self.until(b"\r\n\r\n").decode("latin-1").split("\r\n")[:-2]
         version, status, reason = lines[0].split(" ", 2)
         assert version == "HTTP/1.1", lines[0]
         return int(status), reason, [tuple(line.split(": ", 1)) for line in lines[1:]]
 
     def response(self, method="GET"):
-        """One whole response; one that the server breaks off is not `is_whole`."""
+        """Returns one response; `is_whole` is false if the server aborted it."""
         status, reason, fields = self.head()
         found = Response(status, reason, fields, b"", True)
         coding, length = found.field("Transfer-Encoding"), found.field("Content-Length")
@@ -138,9 +138,9 @@ class Wire:
         while size := int(self.until(b"\r\n"), 16):
             body += self.exactly(size)
             assert self.exactly(2) == b"\r\n"
-        assert self.exactly(2) == b"\r\n", "trailers nobody asked for"
+        assert self.exactly(2) == b"\r\n", "unexpected trailers"
         return body
 
     def is_closed(self):
-        """Waits for the end of the connection; whether nothing came before it."""
+        """Waits for the end of the connection. Whether no byte came before it."""
         return self.to_end()[0] == b""

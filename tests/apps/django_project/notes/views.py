@@ -1,4 +1,4 @@
-"""Views of the notes, and what else a server has to carry for Django."""
+"""Views of the notes, and others that exercise the server for Django."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from django_project.notes.models import Note
 
 @csrf_exempt
 def notes(request):
-    """All notes, or a new one."""
+    """Lists all notes, or creates one."""
     if request.method == "GET":
         return JsonResponse({"notes": list(Note.objects.order_by("id").values_list("text", flat=True))})
     if request.method == "POST":
@@ -29,13 +29,13 @@ def note(request, number):
 
 @csrf_exempt
 def form(request):
-    """The fields of a form."""
+    """Returns the fields of a form."""
     return JsonResponse(request.POST.dict())
 
 
 @csrf_exempt
 def upload(request):
-    """An uploaded file, measured."""
+    """Returns the size and the hash of an uploaded file."""
     sent = request.FILES["file"]
     sha256 = hashlib.sha256()
     for piece in sent.chunks():
@@ -44,10 +44,10 @@ def upload(request):
 
 
 def stream(request):
-    """A thousand lines, one by one."""
+    """Streams a thousand lines."""
     return StreamingHttpResponse((f"line {number}\n" for number in range(1000)), content_type="text/plain")
 
 
 def file(request):
-    """This file; Django hands it to wsgi.file_wrapper."""
+    """Sends this file, which Django passes to wsgi.file_wrapper."""
     return FileResponse(open(__file__, "rb"), content_type="text/x-python")

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Creates it."""
+    """Creates the table."""
 
     initial = True
     dependencies = []

@@ -126,7 +126,8 @@ stop_server() {{
 }}
 start_server() {{
     stop_server
-    command arctos "$@" 2>log &
+    : >log  # What the server before has said must not be taken for this one's.
+    command arctos "$@" 2>>log &
     server=$!
     until grep -q server.ready log; do
         kill -0 "$server" || {{ cat log >&2; return 1; }}

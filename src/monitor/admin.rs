@@ -7,20 +7,20 @@ use arctos_worker::shared::scoreboard::Counter;
 
 use super::report::running_request;
 use super::{Monitor, monotonic};
-use crate::admin::status::{self, Health, Process, Reload, Status, Worker};
-use crate::admin::verb::{self, Deed, Haste, Request};
-use crate::admin::{Answer, Asker, Question, QuestionId, Trust, prometheus};
+use crate::admin::status::{self, Health, ProcessStatus, ReloadStatus, ServerStatus, WorkerStatus};
+use crate::admin::verb::{self, StopMode, Verb};
+use crate::admin::{AdminRequest, AdminResponse, PeerProcess, RequestId, Trust, prometheus};
 use crate::listener::Listeners;
 use crate::metrics::{ResidentSet, Snapshot, WorkerSample};
 use crate::monitor::children::Child;
 use crate::supervisor::slot::WorkerSlot;
 use crate::supervisor::{Event, OperatorCommand, Supervisor};
 
-/// What is done to the server, and who does it.
+/// A verb, and the process that sent it.
 #[derive(Clone, Copy)]
-struct By {
-    deed: Option<Deed>,
-    asker: Option<Asker>,
+struct SentVerb {
+    verb: Verb,
+    peer: Option<PeerProcess>,
 }
 
 impl Monitor<'_> {
@@ -28,45 +28,47 @@ impl Monitor<'_> {
     pub(super) fn measure(&mut self, now: Instant) {
         let Self { collector, scoreboard, children, supervisor, listeners, .. } = self;
         collector.turn(scoreboard, || scene(supervisor, children, listeners.as_ref()), now);
-        for question in self.admin.turn(now) {
-            self.answer(&question, now);
+        for request in self.admin.turn(now) {
+            self.respond(&request, now);
         }
     }
 
-    fn answer(&mut self, question: &Question, now: Instant) {
-        let id = question.id;
-        let request = Request::read(question);
-        if let Some(refusal) = request.refusal(self.supervisor.service_state()) {
-            return self.admin.answer(id, refusal);
+    fn respond(&mut self, request: &AdminRequest, now: Instant) {
+        let id = request.id;
+        let verb = match Verb::read(request) {
+            Ok(verb) => verb,
+            Err(refusal) => return self.admin.respond(id, &refusal),
+        };
+        if let Some(refusal) = verb.refusal(self.supervisor.service_state()) {
+            return self.admin.respond(id, &refusal);
         }
-        let by = By { deed: request.deed(), asker: question.asker };
-        let answer = match request {
-            Request::Livez => status::livez(),
-            Request::Readyz => status::readyz(&self.health()),
-            Request::Status => status::answer(&self.status(question.trust, now)),
-            Request::Metrics => self.metrics(now),
-            Request::Reload { wait: false } => {
+        let by = SentVerb { verb, peer: request.peer };
+        let response = match verb {
+            Verb::Livez => status::livez(),
+            Verb::Readyz => status::readyz(&self.health()),
+            Verb::Status => status::response(&self.status(request.trust, now)),
+            Verb::Metrics => self.metrics(now),
+            Verb::Reload { wait: false } => {
                 self.obey(by, OperatorCommand::Reload, now);
                 verb::reloading()
             }
-            Request::Reload { wait: true } => return self.reload_and_answer(id, by, now),
-            Request::Stop { haste } => {
-                let wish = match haste {
-                    Haste::Graceful => OperatorCommand::Terminate,
-                    Haste::Quick => OperatorCommand::Interrupt,
+            Verb::Reload { wait: true } => return self.reload_and_answer(id, by, now),
+            Verb::Stop { mode } => {
+                let wish = match mode {
+                    StopMode::Graceful => OperatorCommand::Terminate,
+                    StopMode::Quick => OperatorCommand::Interrupt,
                 };
                 self.obey(by, wish, now);
                 verb::stopping()
             }
-            Request::Scale { workers } => match verb::scaled(workers, self.scoreboard.slot_count())
-            {
+            Verb::Scale { workers } => match verb::scaled(workers, self.scoreboard.slot_count()) {
                 Ok(answer) => {
                     self.obey(by, OperatorCommand::Scale { workers }, now);
                     answer
                 }
                 Err(refusal) => refusal,
             },
-            Request::Dump { slot } => match verb::dumped(slot, self.supervisor.slots()) {
+            Verb::Dump { slot } => match verb::dumped(slot, self.supervisor.slots()) {
                 Ok((pid, answer)) => {
                     self.log_deed(by);
                     self.dump_stack(pid);
@@ -74,46 +76,46 @@ impl Monitor<'_> {
                 }
                 Err(refusal) => refusal,
             },
-            Request::Recycle { slot } => match verb::recycled(slot, self.supervisor.slots()) {
+            Verb::Recycle { slot } => match verb::recycled(slot, self.supervisor.slots()) {
                 Ok(answer) => {
                     self.obey(by, OperatorCommand::Recycle { slot }, now);
                     answer
                 }
                 Err(refusal) => refusal,
             },
-            Request::Refused(answer) => answer,
         };
-        self.admin.answer(id, answer);
+        self.admin.respond(id, &response);
     }
 
-    fn obey(&mut self, by: By, wish: OperatorCommand, now: Instant) {
+    fn obey(&mut self, by: SentVerb, wish: OperatorCommand, now: Instant) {
         self.log_deed(by);
         self.supervisor.handle(Event::OperatorCommand(wish), now);
     }
 
     /// Says who does what to the server.
-    fn log_deed(&self, by: By) {
-        let Some(deed) = by.deed else { return };
-        let mut pairs = vec![("verb", Value::Text(deed.verb))];
-        pairs.extend(deed.with.map(|(key, value)| (key, Value::Number(value))));
-        if let Some(asker) = by.asker {
-            pairs.extend(asker.pid.map(|pid| ("by_pid", Value::Number(pid.into()))));
-            pairs.push(("by_uid", Value::Number(asker.uid.into())));
+    fn log_deed(&self, by: SentVerb) {
+        let SentVerb { verb, peer } = by;
+        let mut pairs = vec![("verb", Value::Text(verb.name()))];
+        let argument = verb.argument();
+        pairs.extend(argument.map(|(key, value)| (key, Value::Number(value.into()))));
+        if let Some(peer) = peer {
+            pairs.extend(peer.pid.map(|pid| ("by_pid", Value::Number(pid.into()))));
+            pairs.push(("by_uid", Value::Number(peer.uid.into())));
         }
         self.log.line(Level::Info, "admin.asked", &pairs);
     }
 
     /// The answer comes when the reload has ended.
-    fn reload_and_answer(&mut self, id: QuestionId, by: By, now: Instant) {
+    fn reload_and_answer(&mut self, id: RequestId, by: SentVerb, now: Instant) {
         let admin = &self.admin;
-        self.waiting.forget(|id| admin.is_waiting(id));
+        self.waiting.retain(|id| admin.is_waiting(id));
         match self.waiting.join(id) {
             Ok(()) => self.obey(by, OperatorCommand::Reload, now),
-            Err(refusal) => self.admin.answer(id, refusal),
+            Err(refusal) => self.admin.respond(id, &refusal),
         }
     }
 
-    fn metrics(&mut self, now: Instant) -> Answer {
+    fn metrics(&mut self, now: Instant) -> AdminResponse {
         let zone = self.generations.current().load.config.zone.clone();
         let Self { collector, scoreboard, children, supervisor, listeners, .. } = self;
         let scene = || scene(supervisor, children, listeners.as_ref());
@@ -121,28 +123,28 @@ impl Monitor<'_> {
         let body = prometheus::text(&carried, gauges, zone.as_deref());
         // Whoever has read this may ask the successor next, which must not know less.
         self.tell_books(now);
-        Answer { status: 200, content_type: prometheus::CONTENT_TYPE, body }
+        AdminResponse { status: 200, content_type: prometheus::CONTENT_TYPE, body }
     }
 
     fn health(&self) -> Health {
         let ready = self.supervisor.places().filter(|place| place.is_ready()).count();
         Health {
-            phase: self.supervisor.service_state(),
+            state: self.supervisor.service_state(),
             target: self.supervisor.target(),
             ready: u16::try_from(ready).unwrap_or(u16::MAX),
         }
     }
 
-    fn status(&self, trust: Trust, now: Instant) -> Status {
+    fn status(&self, trust: Trust, now: Instant) -> ServerStatus {
         let reload = match (self.supervisor.reloading(), &self.last_reload) {
-            (Some((generation, step)), _) => Reload::Running { generation, step },
-            (None, Some(ended)) => Reload::Ended {
+            (Some((generation, step)), _) => ReloadStatus::Running { generation, step },
+            (None, Some(ended)) => ReloadStatus::Ended {
                 outcome: ended.outcome,
                 ago: now.saturating_duration_since(ended.at),
                 // A traceback may hold a secret: it is for who may read the log.
                 report: ended.report.clone().filter(|_| trust == Trust::Owner),
             },
-            (None, None) => Reload::Idle,
+            (None, None) => ReloadStatus::Idle,
         };
         let listen = self.listeners.as_ref().map_or_else(Vec::new, Listeners::descriptions);
         let taken = self.supervisor.places().filter(|place| !place.is_unused());
@@ -150,13 +152,13 @@ impl Monitor<'_> {
             (standing, since) if standing == self.supervisor.service_state() => since,
             (_, _) => now, // It has changed in this round.
         };
-        Status {
+        ServerStatus {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             health: self.health(),
             generation: self.supervisor.generation(),
             age: now.saturating_duration_since(self.started),
-            standing_for: now.saturating_duration_since(standing_since),
+            state_age: now.saturating_duration_since(standing_since),
             listen,
             admin: self.admin.descriptions(),
             backlog: self.listeners.as_ref().and_then(Listeners::queue),
@@ -165,12 +167,12 @@ impl Monitor<'_> {
         }
     }
 
-    fn worker(&self, place: &WorkerSlot, now: Instant) -> Worker {
+    fn worker(&self, place: &WorkerSlot, now: Instant) -> WorkerStatus {
         let member = self.children.iter().find(|member| Some(member.pid) == place.pid());
         let process = |member: &Child| {
             let mut resident = ResidentSet::default();
             resident.look(std::iter::once(member.pid), monotonic().unwrap_or_default());
-            Process {
+            ProcessStatus {
                 pid: member.pid,
                 age: now.saturating_duration_since(member.since),
                 request: running_request(member.entry),
@@ -179,7 +181,7 @@ impl Monitor<'_> {
                 rss_bytes: resident.bytes(member.pid),
             }
         };
-        Worker {
+        WorkerStatus {
             slot: place.id(),
             generation: place.generation(),
             state: place.state(),

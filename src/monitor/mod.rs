@@ -52,7 +52,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::admin::Admin;
-use crate::admin::reload::Waiting;
+use crate::admin::reload::ReloadWaiters;
 use crate::config::Config;
 use crate::emitter::collector::Collector;
 use crate::listener::Listeners;
@@ -160,7 +160,7 @@ struct Monitor<'a> {
     /// How the last reload ended.
     last_reload: Option<EndedReload>,
     /// Who waits for a reload's end.
-    waiting: Waiting,
+    waiting: ReloadWaiters,
     started: Instant,
     /// Where the server stands, and since when.
     service_state: (ServiceState, Instant),
@@ -254,7 +254,7 @@ impl<'a> Monitor<'a> {
             blame: Blame::default(),
             last_report: None,
             last_reload: None,
-            waiting: Waiting::default(),
+            waiting: ReloadWaiters::default(),
             started: now,
             service_state: (ServiceState::Starting, now),
             resident: ResidentSet::default(),
@@ -343,7 +343,7 @@ impl<'a> Monitor<'a> {
         fds.extend(self.zygotes.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.collector.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.succession.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        fds.extend(self.admin.awaited().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
+        fds.extend(self.admin.poll_fds().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
         let others = fds.len();
         let stacks = self.children.iter().filter_map(Child::awaited_stacks);
         fds.extend(stacks.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));

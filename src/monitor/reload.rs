@@ -110,7 +110,7 @@ impl Monitor<'_> {
             }
         };
         for id in self.waiting.end(outcome) {
-            self.admin.answer(id, admin::reload::answer(outcome, report.as_deref()));
+            self.admin.respond(id, &admin::reload::response(outcome, report.as_deref()));
         }
         self.last_reload = Some(EndedReload { outcome, at: Instant::now(), report });
     }

@@ -10,7 +10,7 @@ use pyo3::types::{PyCFunction, PyFunction, PyList, PyModule};
 
 use super::asgi;
 use super::django;
-use super::forked::alone;
+use super::forked::guarded;
 use super::start_response::type_name;
 use super::streams::{flush_output, line_buffer};
 use super::traceback::traceback;
@@ -55,7 +55,7 @@ pub(super) fn load<'py>(
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
     match source {
         ApplicationSource::Path => load_path(py, spec),
-        ApplicationSource::Object(object) => adopt(py, spec, object.bind(py)),
+        ApplicationSource::Object(object) => take_object(py, spec, object.bind(py)),
         ApplicationSource::Zygote(application) => Ok(application.bind(py).clone()),
     }
 }
@@ -65,7 +65,8 @@ fn load_path<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, 
     let boot = || {
         let module = import(py, spec)?;
         let (name, object) = attribute(py, spec, &module)?;
-        let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
+        let application =
+            if spec.is_factory { call_factory(py, spec, &name, &object)? } else { object };
         check_callable(py, spec, &name, &module, &application)?;
         django::load_urlconf(py, &application)?;
         Ok(application)
@@ -84,22 +85,22 @@ pub(super) fn freeze(py: Python<'_>) -> PyResult<()> {
 }
 
 /// Takes an application that existed before this process, and calls it if it is a factory.
-fn adopt<'py>(
+fn take_object<'py>(
     py: Python<'py>,
     spec: &AppSpec,
     inherited: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
     let name = &spec.module;
     if !spec.is_factory {
-        return match asgi::mistake(inherited) {
+        return match asgi::problem(inherited) {
             None => django::load_urlconf(py, inherited).map(|()| inherited.clone()),
-            Some(mistake) => Err(BootFailure::not_importable(format!(
-                "{name} {mistake}.\n{}",
+            Some(problem) => Err(BootFailure::not_importable(format!(
+                "{name} {problem}.\n{}",
                 asgi::advice(inherited)
             ))),
         };
     }
-    let application = alone(py, || inherited.call0()).map_err(|error| {
+    let application = guarded(py, || inherited.call0()).map_err(|error| {
         let report = format!("The factory {name} failed:\n{}", traceback(py, &error));
         BootFailure::not_importable(report)
     })?;
@@ -108,24 +109,24 @@ fn adopt<'py>(
         let report = format!("The factory {name} returned no WSGI application, but {kind}.");
         return Err(BootFailure::not_importable(report));
     }
-    match asgi::mistake(&application) {
+    match asgi::problem(&application) {
         None => django::load_urlconf(py, &application).map(|()| application),
-        Some(mistake) => Err(BootFailure::not_importable(format!(
-            "The factory {name} returned no WSGI application. It {mistake}.\n{}",
+        Some(problem) => Err(BootFailure::not_importable(format!(
+            "The factory {name} returned no WSGI application. It {problem}.\n{}",
             asgi::advice(&application)
         ))),
     }
 }
 
-/// Changes the folder, and sets `sys.path` and the environment, before any code of the application's.
+/// Changes the directory, and sets `sys.path` and the environment, before any code of the application's.
 pub(super) fn prepare(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     set_up(py, spec).map_err(|failure| unreadable::explain(py, spec, failure))
 }
 
 fn set_up(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
-    if let Some(folder) = &spec.chdir {
-        change_folder(py, folder).map_err(|error| {
-            let what = format!("Cannot change to the folder {}.", folder.display());
+    if let Some(directory) = &spec.chdir {
+        change_directory(py, directory).map_err(|error| {
+            let what = format!("Cannot change to the directory {}.", directory.display());
             not_booted(py, &what, &error)
         })?;
     }
@@ -136,27 +137,27 @@ fn set_up(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     line_buffer(py).map_err(|error| not_booted(py, "Cannot set up sys.stdout.", &error))
 }
 
-fn change_folder(py: Python<'_>, folder: &Path) -> PyResult<()> {
+fn change_directory(py: Python<'_>, directory: &Path) -> PyResult<()> {
     // As text: a `Path` becomes one of pathlib's, which has to be imported first.
-    py.import("os")?.call_method1("chdir", (folder.as_os_str(),)).map(drop)
+    py.import("os")?.call_method1("chdir", (directory.as_os_str(),)).map(drop)
 }
 
-/// `pythonpath`, then the current folder, then what was there.
+/// `pythonpath`, then the current directory, then what was there.
 fn set_path(py: Python<'_>, pythonpath: &[std::path::PathBuf]) -> PyResult<()> {
     let os = py.import("os")?;
     let path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
     let abspath = os.getattr("path")?.getattr("abspath")?;
-    let mut folders = Vec::with_capacity(pythonpath.len() + 1);
-    for folder in pythonpath {
-        folders.push(abspath.call1((folder.as_os_str(),))?);
+    let mut directories = Vec::with_capacity(pythonpath.len() + 1);
+    for directory in pythonpath {
+        directories.push(abspath.call1((directory.as_os_str(),))?);
     }
-    folders.push(os.call_method0("getcwd")?);
-    for folder in folders.into_iter().rev() {
+    directories.push(os.call_method0("getcwd")?);
+    for directory in directories.into_iter().rev() {
         // Once is enough, and the place in front is the one that counts.
-        while path.contains(&folder)? {
-            path.call_method1("remove", (&folder,))?;
+        while path.contains(&directory)? {
+            path.call_method1("remove", (&directory,))?;
         }
-        path.insert(0, folder)?;
+        path.insert(0, directory)?;
     }
     Ok(())
 }
@@ -172,7 +173,7 @@ fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, 
     if name.contains('/') || Path::new(name).is_file() {
         return Err(BootFailure::not_importable(file_hint(name)));
     }
-    alone(py, || py.import(name)).map_err(|error| {
+    guarded(py, || py.import(name)).map_err(|error| {
         let report = if is_itself_missing(py, name, &error) {
             missing_module(py, name, &error)
         } else {
@@ -201,10 +202,12 @@ fn is_itself_missing(py: Python<'_>, name: &str, error: &PyErr) -> bool {
 /// The report for a module that is not there.
 fn missing_module(py: Python<'_>, name: &str, error: &PyErr) -> String {
     let mut report = format!("There is no module {name:?}: {}.\n", error.value(py));
-    let folder = current_folder(py);
+    let directory = current_directory(py);
     // Writing to a String cannot fail.
-    let _ =
-        writeln!(report, "Looked for in {folder} (the current folder) and the rest of sys.path.");
+    let _ = writeln!(
+        report,
+        "Looked for in {directory} (the current directory) and the rest of sys.path."
+    );
     if let Some((parent, child)) = name.rsplit_once('.')
         && py.import(parent).is_ok_and(|parent| parent.hasattr(child).unwrap_or(false))
     {
@@ -213,13 +216,13 @@ fn missing_module(py: Python<'_>, name: &str, error: &PyErr) -> String {
         return report;
     }
     let top = name.split('.').next().unwrap_or(name);
-    let modules = modules_in(py, &folder);
+    let modules = modules_in(py, &directory);
     if let Some(near) = nearest(py, top, &modules) {
         let _ = writeln!(report, "Did you mean {near}?");
     } else if !modules.is_empty() {
         let _ = writeln!(report, "Modules there: {}.", listed(&modules));
     }
-    report.push_str("Use --chdir or --pythonpath to name the folder that holds it.");
+    report.push_str("Use --chdir or --pythonpath to name the directory that holds it.");
     report
 }
 
@@ -227,11 +230,11 @@ fn missing_module(py: Python<'_>, name: &str, error: &PyErr) -> String {
 fn file_hint(name: &str) -> String {
     let path = Path::new(name);
     let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder {
-        Some(folder) => format!(
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    match directory {
+        Some(directory) => format!(
             "{name:?} is the path of a file, not of a module. Name the module {stem:?}, with --chdir {}.",
-            folder.display()
+            directory.display()
         ),
         None => {
             format!("{name:?} is the name of a file, not of a module. Name the module {stem:?}.")
@@ -258,7 +261,7 @@ fn attribute<'py>(
     };
     let mut object = module.as_any().clone();
     for name in dotted.split('.') {
-        object = alone(py, || object.getattr(name)).map_err(|error| {
+        object = guarded(py, || object.getattr(name)).map_err(|error| {
             let mut report = format!("Cannot get {}:{dotted}: {}.\n", spec.module, error.value(py));
             if let Some((called, _)) = dotted.split_once('(') {
                 let _ = writeln!(
@@ -279,13 +282,13 @@ fn attribute<'py>(
 }
 
 /// Calls the factory.
-fn make<'py>(
+fn call_factory<'py>(
     py: Python<'py>,
     spec: &AppSpec,
     name: &str,
     factory: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
-    alone(py, || factory.call0()).map_err(|error| {
+    guarded(py, || factory.call0()).map_err(|error| {
         let mut report =
             format!("The factory {}:{name} failed:\n{}", spec.module, traceback(py, &error));
         if !factory.is_callable() {
@@ -312,10 +315,10 @@ fn check_callable(
         push_callables(py, &mut report, spec, module);
         return Err(BootFailure::not_importable(report));
     }
-    if let Some(mistake) = asgi::mistake(application) {
+    if let Some(problem) = asgi::problem(application) {
         let advice = asgi::advice(application);
         return Err(BootFailure::not_importable(format!(
-            "{place} is no WSGI application. {what} {mistake}.\n{advice}"
+            "{place} is no WSGI application. {what} {problem}.\n{advice}"
         )));
     }
     if takes_two(application) {
@@ -389,16 +392,16 @@ fn attributes_of(object: &Bound<'_, PyAny>) -> Vec<String> {
     names.iter().filter_map(|name| name.extract().ok()).collect()
 }
 
-fn current_folder(py: Python<'_>) -> String {
-    let folder = py.import("os").and_then(|os| os.call_method0("getcwd"));
-    folder.and_then(|folder| folder.extract()).unwrap_or_else(|_| ".".to_owned())
+fn current_directory(py: Python<'_>) -> String {
+    let directory = py.import("os").and_then(|os| os.call_method0("getcwd"));
+    directory.and_then(|directory| directory.extract()).unwrap_or_else(|_| ".".to_owned())
 }
 
-/// The importable names in a folder.
-fn modules_in(py: Python<'_>, folder: &str) -> Vec<String> {
+/// The importable names in a directory.
+fn modules_in(py: Python<'_>, directory: &str) -> Vec<String> {
     let found = py
         .import("pkgutil")
-        .and_then(|pkgutil| pkgutil.call_method1("iter_modules", ([folder],)))
+        .and_then(|pkgutil| pkgutil.call_method1("iter_modules", ([directory],)))
         .and_then(|modules| modules.try_iter())
         .map(|modules| {
             modules.filter_map(|module| module.ok()?.getattr("name").ok()?.extract().ok()).collect()

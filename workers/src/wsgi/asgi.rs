@@ -18,7 +18,7 @@ const LAYERS: usize = 16;
 
 /// What it is, as the end of a sentence that begins with its name; `None` for what may be an application of
 /// WSGI.
-pub(super) fn mistake(application: &Bound<'_, PyAny>) -> Option<&'static str> {
+pub(super) fn problem(application: &Bound<'_, PyAny>) -> Option<&'static str> {
     // What cannot be looked at is taken for good.
     let (code, bound) = code_of(application.clone()).ok().flatten()?;
     let names: Vec<String> = code.getattr("co_varnames").and_then(|names| names.extract()).ok()?;

@@ -3,8 +3,8 @@
 //!
 //! CPython runs handlers in the main thread, between two instructions of whatever Python code comes
 //! next. Where the server sleeps none comes: so a pipe is rung (`signal.set_wakeup_fd`) that the loop
-//! waits at, and [`Caller::heard`] is told what the handlers raised. Where a handler ran inside of the
-//! application, its exception looks like one of the application's; [`Caller::overhear`] tells them
+//! waits at, and [`Caller::take_raised`] is told what the handlers raised. Where a handler ran inside of the
+//! application, its exception looks like one of the application's; [`Caller::note_if_of_handler`] tells them
 //! apart.
 //!
 //! Ctrl-C is not to break off the request that runs. So while the handler of SIGINT is the
@@ -25,14 +25,14 @@ use pyo3::types::{PyCFunction, PyDict};
 use crate::application::ShutdownRequest;
 
 /// Signals that are looked at together; a byte each.
-const RINGS: usize = 64;
+const SIGNALS_AT_ONCE: usize = 64;
 
 /// See the module.
 pub struct Caller {
-    /// The loop's end of the bell, which is looked at here and emptied there.
-    bell: UnixStream,
+    /// The loop's end of the wakeup, which is looked at here and emptied there.
+    wakeup: UnixStream,
     /// The other end, which CPython writes to.
-    ringer: UnixStream,
+    wakeup_writer: UnixStream,
     /// `_signal`: its functions are C, so that no handler runs inside of them; those of `signal` are not.
     signal: Py<PyModule>,
     /// What is to be put back; `None` outside of the main thread, where there are no handlers.
@@ -43,7 +43,7 @@ pub struct Caller {
     raised: RefCell<Option<PyErr>>,
     raised_count: Cell<u32>,
     /// Of `interrupts` and `raised_count` together, those that the loop was told of.
-    told_count: Cell<u32>,
+    reported_count: Cell<u32>,
 }
 
 /// What was there before.
@@ -60,26 +60,26 @@ struct StandIn {
 }
 
 impl Caller {
-    /// Attends to the signals of this process; [`Caller::depart`] undoes it. With it comes the doorbell for
+    /// Attends to the signals of this process; [`Caller::detach`] undoes it. With it comes the doorbell for
     /// the loop.
     ///
     /// Errors: want of descriptors, as OSError.
-    pub fn attend(py: Python<'_>) -> PyResult<(Self, OwnedFd)> {
-        let (bell, ringer) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        ringer.set_nonblocking(true)?;
-        let doorbell = OwnedFd::from(bell.try_clone()?);
+    pub fn attach(py: Python<'_>) -> PyResult<(Self, OwnedFd)> {
+        let (wakeup, wakeup_writer) = UnixStream::pair()?;
+        wakeup.set_nonblocking(true)?;
+        wakeup_writer.set_nonblocking(true)?;
+        let doorbell = OwnedFd::from(wakeup.try_clone()?);
         let caller = Self {
-            bell,
-            ringer,
+            wakeup,
+            wakeup_writer,
             signal: py.import("_signal")?.unbind(),
             former: RefCell::new(None),
             interrupts: Arc::default(),
             raised: RefCell::new(None),
             raised_count: Cell::new(0),
-            told_count: Cell::new(0),
+            reported_count: Cell::new(0),
         };
-        if let Some(wakeup_fd) = caller.ring_at(py, caller.ringer.as_raw_fd())? {
+        if let Some(wakeup_fd) = caller.set_wakeup_fd(py, caller.wakeup_writer.as_raw_fd())? {
             // From here on there is something to undo, whatever fails.
             caller.former.replace(Some(Former { wakeup_fd, interrupt: None }));
             let interrupt = caller.stand_in(py)?;
@@ -90,7 +90,7 @@ impl Caller {
 
     /// Lets CPython write to a descriptor when a signal comes; the one before, or `None` where this is
     /// not the main thread.
-    fn ring_at(&self, py: Python<'_>, fd: i32) -> PyResult<Option<i32>> {
+    fn set_wakeup_fd(&self, py: Python<'_>, fd: i32) -> PyResult<Option<i32>> {
         let options = PyDict::new(py);
         options.set_item("warn_on_full_buffer", false)?;
         let set = self.signal.bind(py).getattr("set_wakeup_fd")?;
@@ -122,12 +122,12 @@ impl Caller {
     }
 
     /// What the loop is to do after a look at the signals, which raised this or nothing.
-    pub(super) fn heard(&self, looked: PyResult<()>) -> ShutdownRequest {
+    pub(super) fn take_raised(&self, looked: PyResult<()>) -> ShutdownRequest {
         if let Err(error) = looked {
             self.note(error);
         }
         let count = self.noted_count();
-        if self.told_count.replace(count) == count {
+        if self.reported_count.replace(count) == count {
             ShutdownRequest::None
         } else {
             ShutdownRequest::Exit
@@ -135,8 +135,8 @@ impl Caller {
     }
 
     /// Whether something was noted that the loop was not told of.
-    pub(super) fn has_news(&self) -> bool {
-        self.noted_count() != self.told_count.get()
+    pub(super) fn has_pending(&self) -> bool {
+        self.noted_count() != self.reported_count.get()
     }
 
     fn noted_count(&self) -> u32 {
@@ -144,12 +144,12 @@ impl Caller {
     }
 
     /// Notes what the application raised, if it was a signal handler that raised it.
-    pub(super) fn overhear(&self, py: Python<'_>, error: &PyErr) {
-        let mut rings = [0; RINGS];
+    pub(super) fn note_if_of_handler(&self, py: Python<'_>, error: &PyErr) {
+        let mut signals = [0; SIGNALS_AT_ONCE];
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         // EAGAIN: no signal came.
-        let Ok(count) = recv(self.bell.as_raw_fd(), &mut rings, flags) else { return };
-        if rings[..count].iter().any(|&number| self.is_of_handler(py, error, number)) {
+        let Ok(count) = recv(self.wakeup.as_raw_fd(), &mut signals, flags) else { return };
+        if signals[..count].iter().any(|&number| self.is_of_handler(py, error, number)) {
             self.note(error.clone_ref(py));
         }
     }
@@ -172,12 +172,12 @@ impl Caller {
             let Some(code) = code_of(&handler)? else {
                 return Ok(!error.is_instance_of::<PyException>(py));
             };
-            let mut place = error.traceback(py).map(Bound::into_any);
-            while let Some(here) = place.filter(|here| !here.is_none()) {
+            let mut entry = error.traceback(py).map(Bound::into_any);
+            while let Some(here) = entry.filter(|here| !here.is_none()) {
                 if here.getattr("tb_frame")?.getattr("f_code")?.is(&code) {
                     return Ok(true);
                 }
-                place = here.getattr_opt("tb_next")?;
+                entry = here.getattr_opt("tb_next")?;
             }
             Ok(false)
         };
@@ -186,7 +186,7 @@ impl Caller {
 
     /// Puts back what was there before. What a handler raised, or KeyboardInterrupt for a Ctrl-C that
     /// was noted, is the error: the server was ended by it.
-    pub fn depart(&self, py: Python<'_>) -> PyResult<()> {
+    pub fn detach(&self, py: Python<'_>) -> PyResult<()> {
         let restored = self.restore(py);
         if let Some(error) = self.raised.take() {
             return Err(error);
@@ -206,8 +206,10 @@ impl Caller {
                 signal.call_method1("signal", (libc::SIGINT, former))?;
             }
         }
-        match self.ring_at(py, wakeup_fd)? {
-            Some(other) if other != self.ringer.as_raw_fd() => self.ring_at(py, other).map(drop),
+        match self.set_wakeup_fd(py, wakeup_fd)? {
+            Some(other) if other != self.wakeup_writer.as_raw_fd() => {
+                self.set_wakeup_fd(py, other).map(drop)
+            }
             Some(_) | None => Ok(()),
         }
     }

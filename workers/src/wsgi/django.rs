@@ -14,7 +14,7 @@ use std::ffi::CStr;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
 
-use super::forked::alone;
+use super::forked::guarded;
 use super::traceback::traceback;
 use crate::shared::log::{Level, Log};
 use crate::worker_init::BootFailure;
@@ -27,7 +27,7 @@ pub(super) fn load_urlconf(
     application: &Bound<'_, PyAny>,
 ) -> Result<(), BootFailure> {
     let Some(urlconf) = urlconf(py, application) else { return Ok(()) };
-    alone(py, || load_patterns(py)).map_err(|error| {
+    guarded(py, || load_patterns(py)).map_err(|error| {
         BootFailure::not_importable(format!(
             "The application was imported, but loading Django's URLconf {urlconf} (ROOT_URLCONF) failed:\n{}",
             traceback(py, &error)
@@ -47,7 +47,7 @@ pub(super) fn check(
     if urlconf(py, application).is_none() {
         return Ok(());
     }
-    let found = alone(py, || run_checks(py)).map_err(|error| {
+    let found = guarded(py, || run_checks(py)).map_err(|error| {
         let report = format!("Django's system checks failed:\n{}", traceback(py, &error));
         BootFailure::not_importable(report)
     })?;

@@ -247,7 +247,7 @@ impl Environs {
                 let separator: &[u8] = match known.treatment {
                     Treatment::Cookie => b"; ",
                     Treatment::Plain
-                    | Treatment::Fleeting
+                    | Treatment::Uncached
                     | Treatment::Host
                     | Treatment::RequestId => b",",
                     Treatment::Dropped => continue,
@@ -260,7 +260,7 @@ impl Environs {
                     let text = kept_value(py, &mut known.last, value)?;
                     environ.set_item(&known.key, text)?;
                 }
-                Treatment::Fleeting | Treatment::Cookie => {
+                Treatment::Uncached | Treatment::Cookie => {
                     environ.set_item(&known.key, ffi::latin1(py, value)?)?;
                 }
                 Treatment::Host => {
@@ -272,7 +272,7 @@ impl Environs {
                 Treatment::RequestId => {
                     let text = ffi::latin1(py, value)?;
                     environ.set_item(&known.key, &text)?;
-                    sent_id = request_id::is_sane(value).then_some(text);
+                    sent_id = request_id::is_valid(value).then_some(text);
                 }
                 Treatment::Dropped => {}
             }

@@ -36,14 +36,14 @@ pub(super) struct ErrorText {
     /// Whether there is anything in `held`: asked behind each call of the application, without a lock.
     is_holding: AtomicBool,
     /// Never locked over a call into Python.
-    held: Mutex<Vec<Held>>,
+    held: Mutex<Vec<PendingText>>,
     /// What went wrong in a request that nobody has made but the server; `None` in all others. Locked as
     /// `held` is.
     kept: Mutex<Option<String>>,
 }
 
 /// What one thread has written and not completed.
-struct Held {
+struct PendingText {
     writer: ThreadId,
     text: String,
     /// Whether a traceback begins in it.
@@ -91,14 +91,14 @@ impl ErrorText {
         if self.is_holding.load(Ordering::Relaxed) {
             let held = std::mem::take(&mut *self.lock());
             self.is_holding.store(false, Ordering::Relaxed);
-            held.iter().for_each(|held| self.tell(&held.text));
+            held.iter().for_each(|held| self.log_text(&held.text));
         }
     }
 
     fn write(&self, writer: ThreadId, text: &str) {
         let mut held = self.lock();
         let index = held.iter().position(|held| held.writer == writer).unwrap_or_else(|| {
-            held.push(Held { writer, text: String::new(), has_traceback: false });
+            held.push(PendingText { writer, text: String::new(), has_traceback: false });
             held.len() - 1
         });
         held[index].append(text);
@@ -106,7 +106,7 @@ impl ErrorText {
         self.is_holding.store(!held.is_empty(), Ordering::Relaxed);
         drop(held);
         if let Some(complete) = complete {
-            self.tell(&complete.text);
+            self.log_text(&complete.text);
         }
     }
 
@@ -118,15 +118,15 @@ impl ErrorText {
         self.is_holding.store(!held.is_empty(), Ordering::Relaxed);
         drop(held);
         if let Some(begun) = begun {
-            self.tell(&begun.text);
+            self.log_text(&begun.text);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Held>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<PendingText>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, text: &str) {
+    fn log_text(&self, text: &str) {
         let text = text.trim_matches('\n');
         if text.is_empty() {
             return;
@@ -143,7 +143,7 @@ impl ErrorText {
     }
 }
 
-impl Held {
+impl PendingText {
     fn append(&mut self, text: &str) {
         self.text.push_str(text);
         self.has_traceback |= text.contains(TRACEBACK);

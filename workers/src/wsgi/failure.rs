@@ -17,7 +17,7 @@ use crate::shared::log::{Level, Log, Value};
 
 /// Why there is no (more) reply.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum CallFailure {
     /// The application, its iterator or its `close()` raised.
     Raised(PyErr),
     /// There is something to send and no head.
@@ -28,7 +28,7 @@ pub(super) enum Failure {
     ClientGone,
 }
 
-impl From<PyErr> for Failure {
+impl From<PyErr> for CallFailure {
     fn from(error: PyErr) -> Self {
         Self::Raised(error)
     }
@@ -36,13 +36,13 @@ impl From<PyErr> for Failure {
 
 /// Which request a line of the log is about. One allocation, for it is made for every streamed reply.
 #[derive(Clone)]
-pub(super) struct Label {
+pub(super) struct RequestLabel {
     text: Box<[u8]>,
     method_end: usize,
     path_end: usize,
 }
 
-impl Label {
+impl RequestLabel {
     /// Of a request; the path is without its query.
     pub(super) fn new(method: &[u8], path: &[u8], request_id: &[u8]) -> Self {
         Self {
@@ -98,33 +98,38 @@ impl Reporter {
     }
 
     /// Logs a failure and says what it is to the loop.
-    pub(super) fn report(&self, py: Python<'_>, label: &Label, failure: Failure) -> AppError {
+    pub(super) fn report(
+        &self,
+        py: Python<'_>,
+        label: &RequestLabel,
+        failure: CallFailure,
+    ) -> AppError {
         match failure {
-            Failure::Raised(error) => {
+            CallFailure::Raised(error) => {
                 let text = self.text_of(py, label, &error);
                 self.log_text("application.raised", label, &text);
                 AppError::Raised
             }
-            Failure::NotStarted => {
+            CallFailure::NotStarted => {
                 self.log_text(
-                    "application.not_started",
+                    "application.response_not_started",
                     label,
                     "The application returned, or yielded its first item, without having called \
                      start_response(status, headers).",
                 );
                 AppError::NotStarted
             }
-            Failure::Invalid(text) => {
-                self.log_text("application.invalid", label, &text);
+            CallFailure::Invalid(text) => {
+                self.log_text("application.response_rejected", label, &text);
                 AppError::Invalid
             }
             // The client's affair, and counted by the loop.
-            Failure::ClientGone => AppError::ClientGone,
+            CallFailure::ClientGone => AppError::ClientGone,
         }
     }
 
     /// Logs an exception that changes nothing for the reply: one of `close()`.
-    pub(super) fn close_failed(&self, py: Python<'_>, label: &Label, error: &PyErr) {
+    pub(super) fn close_failed(&self, py: Python<'_>, label: &RequestLabel, error: &PyErr) {
         let text = self.text_of(py, label, error);
         self.errors.kept(&text); // A copy: the reply is none the worse.
         self.log.block(Level::Error, "application.close_raised", &label.pairs(), &text);
@@ -132,7 +137,7 @@ impl Reporter {
 
     /// Logs an exception that belongs to no request: one of a signal handler of the application's.
     pub(super) fn signal_failed(&self, py: Python<'_>, error: &PyErr) {
-        self.leave_if_forked(py, Label::none, Some(error));
+        self.leave_if_forked(py, RequestLabel::none, Some(error));
         self.log.block(
             Level::Error,
             "application.signal_handler_raised",
@@ -142,8 +147,8 @@ impl Reporter {
     }
 
     /// Says for which threads the end of the worker waits.
-    pub(super) fn joins_threads(&self, names: &str) {
-        self.log.line(Level::Info, "worker.joins_threads", &[("threads", Value::Text(names))]);
+    pub(super) fn awaits_threads(&self, names: &str) {
+        self.log.line(Level::Info, "worker.threads_awaited", &[("threads", Value::Text(names))]);
     }
 
     /// Asked after each call of the application, with what it raised: ends this process if it is a child that
@@ -151,7 +156,7 @@ impl Reporter {
     pub(super) fn leave_if_forked(
         &self,
         py: Python<'_>,
-        label: impl FnOnce() -> Label,
+        label: impl FnOnce() -> RequestLabel,
         error: Option<&PyErr>,
     ) {
         if !fork_guard::is_forked() {
@@ -171,29 +176,29 @@ impl Reporter {
 
     /// Logs a failure that comes too late to change anything.
     pub(super) fn hook_failed(&self, failure: &HookFailure) {
-        failure.tell(&self.log);
+        failure.log(&self.log);
     }
 
     /// An exception that the application's own is not known to be: a signal handler may have raised it.
-    pub(super) fn overhear(&self, py: Python<'_>, error: &PyErr) {
+    pub(super) fn note_if_of_handler(&self, py: Python<'_>, error: &PyErr) {
         if let Some(caller) = &self.caller {
-            caller.overhear(py, error);
+            caller.note_if_of_handler(py, error);
         }
     }
 
     /// What the log says of an exception. Where a child of the application has brought it, that ends here.
-    fn text_of(&self, py: Python<'_>, label: &Label, error: &PyErr) -> String {
+    fn text_of(&self, py: Python<'_>, label: &RequestLabel, error: &PyErr) -> String {
         self.leave_if_forked(py, || label.clone(), Some(error));
-        self.overhear(py, error);
+        self.note_if_of_handler(py, error);
         formatted(py, error).unwrap_or_else(|failed| {
             // Most of the time that an exception takes, so that this is where a signal comes.
-            self.overhear(py, &failed);
+            self.note_if_of_handler(py, &failed);
             untold(py, error)
         })
     }
 
     /// Of what leaves a request without its reply: it is logged, or kept in place of that.
-    fn log_text(&self, event: &str, label: &Label, text: &str) {
+    fn log_text(&self, event: &str, label: &RequestLabel, text: &str) {
         if !self.errors.kept(text) {
             self.log.block(Level::Error, event, &label.pairs(), text);
         }

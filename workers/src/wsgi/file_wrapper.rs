@@ -59,7 +59,7 @@ impl FileWrapper {
 }
 
 /// What of a file is to be sent.
-pub(super) struct Span {
+pub(super) struct FileSlice {
     /// The file, a descriptor of our own.
     pub(super) file: OwnedFd,
     /// Where the application had got to.
@@ -71,7 +71,7 @@ pub(super) struct Span {
 impl FileWrapper {
     /// The wrapped file from its current position on, if sendfile(2) can send it; `None` if it has to
     /// be read.
-    pub(super) fn span(&self, py: Python<'_>) -> PyResult<Option<Span>> {
+    pub(super) fn slice(&self, py: Python<'_>) -> PyResult<Option<FileSlice>> {
         let Some(file) = plain_file(self.filelike.bind(py))? else {
             return Ok(None);
         };
@@ -88,7 +88,7 @@ impl FileWrapper {
             // A file of proc(5) has a size of 0 and yet something to read.
             return Ok(None);
         }
-        Ok(Some(Span { file: descriptor.into(), offset, length }))
+        Ok(Some(FileSlice { file: descriptor.into(), offset, length }))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use pyo3::prelude::*;
 
-use super::forked::alone;
+use super::forked::guarded;
 use super::streams::flush_output;
 use super::threads;
 
@@ -15,7 +15,7 @@ use super::threads;
 ///
 /// Errors: the first exception, once everything has been tried.
 pub(super) fn finalize(py: Python<'_>, announce: impl FnOnce(&str)) -> PyResult<()> {
-    let joined = alone(py, || threads::join(py, announce));
-    let ran = alone(py, || py.import("atexit")?.call_method0("_run_exitfuncs").map(drop));
+    let joined = guarded(py, || threads::join(py, announce));
+    let ran = guarded(py, || py.import("atexit")?.call_method0("_run_exitfuncs").map(drop));
     joined.and(ran).and(flush_output(py))
 }

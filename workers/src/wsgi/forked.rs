@@ -18,7 +18,7 @@ use crate::process::fork_guard;
 const FAILED: i32 = 1;
 
 /// Calls what may fork; a child that comes back from it is ended here.
-pub(super) fn alone<T>(py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+pub(super) fn guarded<T>(py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     let process = std::process::id();
     let outcome = call();
     if std::process::id() != process {
@@ -36,7 +36,7 @@ pub(super) fn alone<T>(py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> Py
 pub(super) fn leave(py: Python<'_>, error: Option<&PyErr>) -> ! {
     let status = error.map_or(0, |error| exit_status(py, error));
     // The status is what counts: whatever fails from here on has nobody to hear of it.
-    let _ = alone(py, || threads::join(py, |_| {}));
+    let _ = guarded(py, || threads::join(py, |_| {}));
     let _ = flush_output(py);
     fork_guard::leave_with(status)
 }

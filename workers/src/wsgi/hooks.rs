@@ -6,7 +6,7 @@
 
 use pyo3::prelude::*;
 
-use super::forked::alone;
+use super::forked::guarded;
 use super::traceback::traceback;
 use crate::settings::{HookName, Hooks, Moment};
 use crate::shared::identity::{Generation, SlotId};
@@ -65,7 +65,7 @@ impl HookFailure {
     }
 
     /// Where it changes nothing else.
-    pub(super) fn tell(&self, log: &Log) {
+    pub(super) fn log(&self, log: &Log) {
         let name = self.name.to_string();
         let pairs = [("option", Value::Text(self.moment.option())), ("hook", Value::Text(&name))];
         log.block(Level::Error, "hook.failed", &pairs, &self.traceback);
@@ -152,7 +152,7 @@ fn call_all<'py>(
     let Some(first) = names.first() else { return Ok(()) };
     let subject = subject().map_err(|error| failure(py, moment, first, &error))?;
     for name in names {
-        let called = alone(py, || find(py, name).and_then(|hook| hook.call1((&subject,))));
+        let called = guarded(py, || find(py, name).and_then(|hook| hook.call1((&subject,))));
         called.map_err(|error| failure(py, moment, name, &error))?;
     }
     Ok(())

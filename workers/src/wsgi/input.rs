@@ -18,27 +18,27 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// The body of one request.
 #[pyclass(module = "arctos.arctos", name = "Input")]
 pub(super) struct Input {
-    source: Source,
+    source: InputSource,
 }
 
 /// Where the bytes are.
-enum Source {
+enum InputSource {
     /// There are none (any more).
     Exhausted,
     /// In memory.
-    Memory(Memory),
+    Memory(MemoryBody),
     /// In a file.
-    File(Filed),
+    File(FileBody),
 }
 
 /// A body in memory.
-struct Memory {
+struct MemoryBody {
     bytes: Py<PyBytes>,
     position: usize,
 }
 
 /// A body in a file.
-struct Filed {
+struct FileBody {
     spool: Spool,
     /// Bytes of the spool behind what is in `buffer`.
     left: u64,
@@ -51,7 +51,7 @@ struct Filed {
 impl Input {
     /// A body of no bytes; it never changes, so all requests without a body share one.
     pub(super) fn empty() -> Self {
-        Self { source: Source::Exhausted }
+        Self { source: InputSource::Exhausted }
     }
 
     /// A body copied out of the loop's buffer, which is only lent.
@@ -59,7 +59,7 @@ impl Input {
     /// Errors: MemoryError.
     pub(super) fn copied(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
         let bytes = copy(py, bytes)?.unbind();
-        Ok(Self { source: Source::Memory(Memory { bytes, position: 0 }) })
+        Ok(Self { source: InputSource::Memory(MemoryBody { bytes, position: 0 }) })
     }
 
     /// A body that was gathered.
@@ -70,8 +70,8 @@ impl Input {
             return Self::copied(py, bytes);
         }
         let left = spool.len();
-        let file = Filed { spool, left, buffer: Vec::new(), taken: 0 };
-        Ok(Self { source: Source::File(file) })
+        let file = FileBody { spool, left, buffer: Vec::new(), taken: 0 };
+        Ok(Self { source: InputSource::File(file) })
     }
 
     /// Up to `limit` bytes; all that are left without one.
@@ -81,12 +81,12 @@ impl Input {
         limit: Option<usize>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         match &mut self.source {
-            Source::Exhausted => Ok(PyBytes::new(py, b"")),
-            Source::Memory(memory) => {
+            InputSource::Exhausted => Ok(PyBytes::new(py, b"")),
+            InputSource::Memory(memory) => {
                 let left = memory.bytes.as_bytes(py).len() - memory.position;
                 memory.take(py, limit.map_or(left, |limit| limit.min(left)))
             }
-            Source::File(file) => file.take(py, limit),
+            InputSource::File(file) => file.take(py, limit),
         }
     }
 
@@ -97,19 +97,19 @@ impl Input {
         limit: Option<usize>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         match &mut self.source {
-            Source::Exhausted => Ok(PyBytes::new(py, b"")),
-            Source::Memory(memory) => {
+            InputSource::Exhausted => Ok(PyBytes::new(py, b"")),
+            InputSource::Memory(memory) => {
                 let rest = &memory.bytes.as_bytes(py)[memory.position..];
                 let rest = &rest[..limit.map_or(rest.len(), |limit| limit.min(rest.len()))];
                 let count = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
                 memory.take(py, count)
             }
-            Source::File(file) => file.take_line(py, limit),
+            InputSource::File(file) => file.take_line(py, limit),
         }
     }
 }
 
-impl Memory {
+impl MemoryBody {
     /// `count` bytes, which must be there; the whole body without a copy.
     fn take<'py>(&mut self, py: Python<'py>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.bytes.bind(py);
@@ -124,7 +124,7 @@ impl Memory {
     }
 }
 
-impl Filed {
+impl FileBody {
     fn buffered(&self) -> &[u8] {
         &self.buffer[self.taken..]
     }

@@ -57,7 +57,7 @@ use pyo3::prelude::*;
 pub use app::ApplicationSource;
 pub use caller::Caller;
 pub use hooks::{GenerationArgument, WorkerArgument};
-pub use reply::{Body, Chunk};
+pub use reply::{ReplyBody, ReplyChunk};
 
 use crate::application::{AppError, Application, Content, Outlet, Reply, Request, ShutdownRequest};
 use crate::http::ResponseHead;
@@ -68,7 +68,7 @@ use crate::worker_init::BootFailure;
 use context::Context;
 use environ::Environs;
 use errors::{ErrorStream, ErrorText};
-use failure::{Failure, Label, Reporter};
+use failure::{CallFailure, Reporter, RequestLabel};
 use hooks::{HookFailure, WorkerHooks};
 use request_id::RequestIds;
 use stacks::Stacks;
@@ -94,16 +94,16 @@ pub struct Bridge {
 
 /// From now on SIGUSR2 shows the Python stacks of this process, which is no worker's. Before the first
 /// line of the application's, so that one which hangs can be looked into.
-pub fn show_stacks(log: &Log) {
+pub fn install_stack_dump(log: &Log) {
     Python::attach(|py| {
-        Stacks::offer(py, log);
+        Stacks::install(py, log);
     });
 }
 
 /// Calls the hooks of `--on-start` in this process, which does nothing else and is about to end.
 ///
 /// Errors: as [`Bridge::boot`].
-pub fn start_generation(spec: &AppSpec, generation: Generation) -> Result<(), BootFailure> {
+pub fn run_on_start(spec: &AppSpec, generation: Generation) -> Result<(), BootFailure> {
     Python::attach(|py| {
         app::prepare(py, spec)?;
         hooks::on_start(py, &spec.hooks, generation)?;
@@ -151,7 +151,7 @@ pub fn preload(
 pub fn before_fork(hooks: &Hooks, slot: SlotId, generation: Generation, log: &Log) {
     Python::attach(|py| {
         if let Err(failure) = WorkerHooks::new(hooks, slot, generation).pre_fork(py) {
-            failure.tell(log);
+            failure.log(log);
         }
     });
 }
@@ -171,7 +171,7 @@ impl Bridge {
         log: Log,
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
-            let stacks = Stacks::offer(py, &log);
+            let stacks = Stacks::install(py, &log);
             let hooks = WorkerHooks::new(&spec.hooks, slot, generation);
             let application = match source {
                 // The zygote has prepared this process, and imported what could replace the handler.
@@ -183,7 +183,7 @@ impl Bridge {
                     app::prepare(py, spec)?;
                     hooks.post_fork(py)?;
                     let application = app::load(py, source, spec)?.unbind();
-                    stacks.insist(py, &log);
+                    stacks.reinstall(py, &log);
                     application
                 }
             };
@@ -203,9 +203,9 @@ impl Bridge {
         log: Log,
         caller: Rc<Caller>,
     ) -> PyResult<Self> {
-        if let Some(mistake) = asgi::mistake(application.bind(py)) {
+        if let Some(problem) = asgi::problem(application.bind(py)) {
             let advice = asgi::advice(application.bind(py));
-            return Err(PyTypeError::new_err(format!("wsgi_app {mistake}. {advice}")));
+            return Err(PyTypeError::new_err(format!("wsgi_app {problem}. {advice}")));
         }
         let identity = (SlotId(0), Generation(1));
         Self::around(py, application, settings, identity, log, Some(caller))
@@ -251,7 +251,8 @@ impl Bridge {
             if let Err(failure) = self.hooks.exit(py) {
                 self.reporter.hook_failed(&failure);
             }
-            if let Err(error) = finalize::finalize(py, |names| self.reporter.joins_threads(names)) {
+            if let Err(error) = finalize::finalize(py, |names| self.reporter.awaits_threads(names))
+            {
                 self.reporter.signal_failed(py, &error);
             }
             self.reporter.end_call();
@@ -264,7 +265,7 @@ impl Bridge {
         py: Python<'_>,
         mut request: Request<'_>,
         outlet: &mut dyn Outlet,
-    ) -> Result<Reply<'_, Body>, AppError> {
+    ) -> Result<Reply<'_, ReplyBody>, AppError> {
         let (head, head_bytes, sequence) = (request.head, request.head_bytes, request.sequence);
         let (method, path) = (head.method.of(head_bytes), head.path.of(head_bytes));
         let prepared = self.environs.build(py, &mut request, &mut self.ids);
@@ -272,11 +273,12 @@ impl Bridge {
         let ((environ, request_id), starter) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                let label = Label::new(method, path, self.ids.text(sequence));
-                return Err(self.reporter.report(py, &label, Failure::Raised(error)));
+                let label = RequestLabel::new(method, path, self.ids.text(sequence));
+                return Err(self.reporter.report(py, &label, CallFailure::Raised(error)));
             }
         };
-        let label = || Label::new(method, path, ffi::latin1_bytes(&request_id).unwrap_or_default());
+        let label =
+            || RequestLabel::new(method, path, ffi::latin1_bytes(&request_id).unwrap_or_default());
         let responder = starter.responder.bind(py);
         let call = || {
             let start_response = starter.start_response.bind(py);
@@ -318,13 +320,13 @@ impl Bridge {
 }
 
 impl Application for Bridge {
-    type Body = Body;
+    type Body = ReplyBody;
 
     fn call(
         &mut self,
         request: Request<'_>,
         outlet: &mut dyn Outlet,
-    ) -> Result<Reply<'_, Body>, AppError> {
+    ) -> Result<Reply<'_, ReplyBody>, AppError> {
         Python::attach(|py| self.answer(py, request, outlet))
     }
 
@@ -341,7 +343,7 @@ impl Application for Bridge {
     }
 
     fn has_shutdown_request(&self) -> bool {
-        self.caller.as_ref().is_some_and(|caller| caller.has_news())
+        self.caller.as_ref().is_some_and(|caller| caller.has_pending())
     }
 
     fn keep_failures(&mut self) {
@@ -358,7 +360,7 @@ impl Application for Bridge {
         Python::attach(|py| {
             let raised = py.check_signals();
             if let Some(caller) = &self.caller {
-                return caller.heard(raised);
+                return caller.take_raised(raised);
             }
             // KeyboardInterrupt, or what a handler of the application's raised: it would end a program
             // of its own, but a worker is ended by its supervisor.

@@ -61,7 +61,7 @@ pub(super) enum Treatment {
     /// those that are no lists.
     Plain,
     /// As [`Treatment::Plain`], but the value is a secret, or differs each time: it is not kept.
-    Fleeting,
+    Uncached,
     /// Repeated ones are joined with `; ` (RFC 9113 §8.2.3).
     Cookie,
     /// Host: an absolute-form target stands for it (RFC 9112 §3.2.2).
@@ -74,7 +74,7 @@ pub(super) enum Treatment {
     Dropped,
 }
 
-use Treatment::{Cookie, Dropped, Fleeting, Host, Plain, RequestId};
+use Treatment::{Cookie, Dropped, Host, Plain, RequestId, Uncached};
 
 /// Known field names, in lower case. At most 128: [`KnownFields::find`] returns an index into a mask.
 const KNOWN: &[(&str, Treatment)] = &[
@@ -84,20 +84,20 @@ const KNOWN: &[(&str, Treatment)] = &[
     ("accept-language", Plain),
     ("access-control-request-headers", Plain),
     ("access-control-request-method", Plain),
-    ("authorization", Fleeting),
-    ("baggage", Fleeting),
+    ("authorization", Uncached),
+    ("baggage", Uncached),
     ("cache-control", Plain),
     ("cdn-loop", Plain),
     ("cf-connecting-ip", Plain),
     ("cf-ipcountry", Plain),
-    ("cf-ray", Fleeting),
+    ("cf-ray", Uncached),
     ("cf-visitor", Plain),
     ("connection", Plain),
     ("content-encoding", Plain),
     ("content-length", Plain),
     ("content-type", Plain),
     ("cookie", Cookie),
-    ("date", Fleeting),
+    ("date", Uncached),
     ("dnt", Plain),
     ("expect", Plain),
     ("forwarded", Plain),
@@ -114,7 +114,7 @@ const KNOWN: &[(&str, Treatment)] = &[
     ("pragma", Plain),
     ("priority", Plain),
     ("proxy", Dropped),
-    ("proxy-authorization", Fleeting),
+    ("proxy-authorization", Uncached),
     ("proxy-connection", Plain),
     ("range", Plain),
     ("referer", Plain),
@@ -128,20 +128,20 @@ const KNOWN: &[(&str, Treatment)] = &[
     ("sec-fetch-user", Plain),
     ("sec-gpc", Plain),
     ("te", Plain),
-    ("traceparent", Fleeting),
-    ("tracestate", Fleeting),
+    ("traceparent", Uncached),
+    ("tracestate", Uncached),
     ("transfer-encoding", Dropped),
     ("upgrade", Plain),
     ("upgrade-insecure-requests", Plain),
     ("user-agent", Plain),
     ("via", Plain),
-    ("x-amzn-trace-id", Fleeting),
-    ("x-api-key", Fleeting),
+    ("x-amzn-trace-id", Uncached),
+    ("x-api-key", Uncached),
     ("x-client-ip", Plain),
-    ("x-cloud-trace-context", Fleeting),
-    ("x-correlation-id", Fleeting),
-    ("x-csrf-token", Fleeting),
-    ("x-csrftoken", Fleeting),
+    ("x-cloud-trace-context", Uncached),
+    ("x-correlation-id", Uncached),
+    ("x-csrf-token", Uncached),
+    ("x-csrftoken", Uncached),
     ("x-forwarded-for", Plain),
     ("x-forwarded-host", Plain),
     ("x-forwarded-port", Plain),
@@ -221,7 +221,7 @@ impl KnownFields {
 
 /// Sets bit 5 of each byte. In a token that makes capitals small, and makes no other byte one that
 /// [`KNOWN`] has: only controls would become a digit or `-`, and no token holds those.
-const SMALL: u64 = 0x2020_2020_2020_2020;
+const LOWER_CASE: u64 = 0x2020_2020_2020_2020;
 
 /// Length, first and last bytes of a name: all of it up to 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +245,7 @@ impl Ends {
                 }
             },
         };
-        Self { len, first: first | SMALL, last: last | SMALL }
+        Self { len, first: first | LOWER_CASE, last: last | LOWER_CASE }
     }
 
     /// Where the search begins: multiplication by odd constants spreads the bits to the top.
@@ -265,7 +265,7 @@ fn is_same_middle(known: &[u8], name: &[u8]) -> bool {
     // The ends have been compared: what is left over behind the last whole word belongs to them.
     known[8..].chunks_exact(8).zip(name[8..].chunks_exact(8)).all(|(known, name)| {
         let word =
-            |bytes: &[u8]| bytes.first_chunk().map(|chunk| u64::from_le_bytes(*chunk) | SMALL);
+            |bytes: &[u8]| bytes.first_chunk().map(|chunk| u64::from_le_bytes(*chunk) | LOWER_CASE);
         word(known) == word(name)
     })
 }

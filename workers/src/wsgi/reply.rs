@@ -7,24 +7,24 @@ use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyList, PyMemoryView, PyStri
 
 use super::asgi;
 use super::context::Context;
-use super::failure::{Failure, Label, Reporter, is_broken_pipe};
+use super::failure::{CallFailure, Reporter, RequestLabel, is_broken_pipe};
 use super::ffi;
 use super::file_wrapper::{self, FileWrapper};
 use super::start_response::{self, Phase, Responder, type_name};
 use crate::application::{AppBody, AppError, Content, FileSpan, Outlet, Stream};
 
 /// One item: the Python bytes themselves.
-pub type Chunk = PyBackedBytes;
+pub type ReplyChunk = PyBackedBytes;
 
 /// The rest of a reply on the application's side.
-pub struct Body {
+pub struct ReplyBody {
     items: Items,
     /// What has a `close()` to be called: the object that the application returned.
     closer: Option<Py<PyAny>>,
     responder: Py<Responder>,
     /// What the application was called in, and is asked for items in.
     context: Context,
-    label: Label,
+    label: RequestLabel,
     reporter: Reporter,
 }
 
@@ -54,19 +54,19 @@ pub(super) fn content(
     py: Python<'_>,
     result: Bound<'_, PyAny>,
     responder: &Bound<'_, Responder>,
-    label: impl FnOnce() -> Label,
+    label: impl FnOnce() -> RequestLabel,
     context: &Context,
     reporter: &Reporter,
-) -> Result<Content<Body>, Failure> {
+) -> Result<Content<ReplyBody>, CallFailure> {
     if let Some(item) = only_item(&result) {
         let chunk = checked(item)?;
         check_started(responder)?;
         return Ok(chunk.map_or(Content::Empty, Content::Whole));
     }
     if let Some(text) = refusal(&result) {
-        return Err(Failure::Invalid(text));
+        return Err(CallFailure::Invalid(text));
     }
-    let mut body = Body {
+    let mut body = ReplyBody {
         items: Items::Over,
         closer: None,
         responder: responder.clone().unbind(),
@@ -75,18 +75,18 @@ pub(super) fn content(
         reporter: reporter.clone(),
     };
     match body.begin(py, result) {
-        Ok(Begun::Over) => {
+        Ok(BodyStart::Over) => {
             body.end(py);
             Ok(Content::Empty)
         }
-        Ok(Begun::Only(chunk)) => Ok(Content::Whole(chunk)),
-        Ok(Begun::Streams(streams)) => Ok(Content::Stream(Stream {
+        Ok(BodyStart::Only(chunk)) => Ok(Content::Whole(chunk)),
+        Ok(BodyStart::Streams(streams)) => Ok(Content::Stream(Stream {
             first: Some(streams.first),
             rest: body,
             length: streams.length,
         })),
-        Ok(Begun::File(span)) => {
-            let file_wrapper::Span { file, offset, length } = span;
+        Ok(BodyStart::File(slice)) => {
+            let file_wrapper::FileSlice { file, offset, length } = slice;
             Ok(Content::File(FileSpan { file, offset, length, owner: body }))
         }
         Err(failure) => {
@@ -97,26 +97,30 @@ pub(super) fn content(
 }
 
 /// How a body begins.
-enum Begun {
+enum BodyStart {
     /// It has no bytes.
     Over,
     /// It is one item, with nothing behind it and nothing to close.
-    Only(Chunk),
+    Only(ReplyChunk),
     /// It has a first item, and may have more.
     Streams(First),
     /// It is a file.
-    File(file_wrapper::Span),
+    File(file_wrapper::FileSlice),
 }
 
 /// The first item of a body, and the length of the whole where the iterable tells it.
 struct First {
-    first: Chunk,
+    first: ReplyChunk,
     length: Option<u64>,
 }
 
-impl Body {
+impl ReplyBody {
     /// Finds out what the iterable is, and asks for the first non-empty item.
-    fn begin(&mut self, py: Python<'_>, result: Bound<'_, PyAny>) -> Result<Begun, Failure> {
+    fn begin(
+        &mut self,
+        py: Python<'_>,
+        result: Bound<'_, PyAny>,
+    ) -> Result<BodyStart, CallFailure> {
         let mut is_single = false;
         self.items = if let Ok(list) = result.cast_exact::<PyList>() {
             Items::List(Sequence { items: list.clone().unbind(), next: 0 })
@@ -126,9 +130,13 @@ impl Body {
             self.closer = Some(result.clone().unbind());
             self.check_connected(py)?;
             if let Ok(wrapper) = result.cast_exact::<FileWrapper>()
-                && let Some(span) = self.file_span(py, wrapper.get())?
+                && let Some(slice) = self.file_slice(py, wrapper.get())?
             {
-                return Ok(if span.length == 0 { Begun::Over } else { Begun::File(span) });
+                return Ok(if slice.length == 0 {
+                    BodyStart::Over
+                } else {
+                    BodyStart::File(slice)
+                });
             }
             is_single = ffi::has_length(&result) && self.is_one_item(&result);
             match result.try_iter() {
@@ -140,13 +148,13 @@ impl Body {
         let first = self.next_chunk(py)?;
         check_started(self.responder.bind(py))?;
         let Some(first) = first else {
-            return Ok(Begun::Over);
+            return Ok(BodyStart::Over);
         };
         if self.is_exhausted(py) {
-            return Ok(Begun::Only(first));
+            return Ok(BodyStart::Only(first));
         }
         let length = is_single.then(|| first.len() as u64);
-        Ok(Begun::Streams(First { first, length }))
+        Ok(BodyStart::Streams(First { first, length }))
     }
 
     /// A `__len__` that raises tells no length, and PEP 3333 asks for none.
@@ -154,35 +162,35 @@ impl Body {
         match result.len() {
             Ok(count) => count == 1,
             Err(error) => {
-                self.reporter.overhear(result.py(), &error);
+                self.reporter.note_if_of_handler(result.py(), &error);
                 false
             }
         }
     }
 
     /// An application that caught what `write()` raised, and went on, has nobody to go on for.
-    fn check_connected(&self, py: Python<'_>) -> Result<(), Failure> {
+    fn check_connected(&self, py: Python<'_>) -> Result<(), CallFailure> {
         match start_response::phase(self.responder.bind(py)) {
-            Phase::Gone => Err(Failure::ClientGone),
+            Phase::Gone => Err(CallFailure::ClientGone),
             Phase::Unstarted | Phase::Started | Phase::Sent => Ok(()),
         }
     }
 
     /// The wrapped file, at most as much of it as the application's Content-Length allows.
-    fn file_span(
+    fn file_slice(
         &self,
         py: Python<'_>,
         wrapper: &FileWrapper,
-    ) -> Result<Option<file_wrapper::Span>, Failure> {
+    ) -> Result<Option<file_wrapper::FileSlice>, CallFailure> {
         let responder = self.responder.bind(py);
         check_started(responder)?;
-        let Some(mut span) = wrapper.span(py)? else {
+        let Some(mut slice) = wrapper.slice(py)? else {
             return Ok(None);
         };
         if let Some(limit) = start_response::content_length(responder) {
-            span.length = span.length.min(limit);
+            slice.length = slice.length.min(limit);
         }
-        Ok(Some(span))
+        Ok(Some(slice))
     }
 
     /// Whether it is known, without asking the application, that no item is left.
@@ -221,7 +229,7 @@ impl Body {
     }
 
     /// The next item that is not empty; `None` at the end.
-    fn next_chunk(&mut self, py: Python<'_>) -> Result<Option<Chunk>, Failure> {
+    fn next_chunk(&mut self, py: Python<'_>) -> Result<Option<ReplyChunk>, CallFailure> {
         loop {
             let item = self.next_item(py);
             self.reporter.leave_if_forked(py, || self.label.clone(), item.as_ref().err());
@@ -254,10 +262,10 @@ impl Body {
     }
 }
 
-impl AppBody for Body {
-    type Chunk = Chunk;
+impl AppBody for ReplyBody {
+    type Chunk = ReplyChunk;
 
-    fn pull(&mut self, outlet: &mut dyn Outlet) -> Result<Option<Chunk>, AppError> {
+    fn pull(&mut self, outlet: &mut dyn Outlet) -> Result<Option<ReplyChunk>, AppError> {
         Python::attach(|py| {
             let owner = start_response::owner(self.responder.bind(py));
             let context = self.context.share(py);
@@ -278,10 +286,10 @@ impl AppBody for Body {
 }
 
 /// What an exception of the application's means.
-pub(super) fn raised(responder: &Bound<'_, Responder>, error: PyErr) -> Failure {
+pub(super) fn raised(responder: &Bound<'_, Responder>, error: PyErr) -> CallFailure {
     match start_response::phase(responder) {
-        Phase::Gone if is_broken_pipe(responder.py(), &error) => Failure::ClientGone,
-        Phase::Gone | Phase::Unstarted | Phase::Started | Phase::Sent => Failure::Raised(error),
+        Phase::Gone if is_broken_pipe(responder.py(), &error) => CallFailure::ClientGone,
+        Phase::Gone | Phase::Unstarted | Phase::Started | Phase::Sent => CallFailure::Raised(error),
     }
 }
 
@@ -303,11 +311,11 @@ fn only_item<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
 }
 
 /// An item as a chunk; `None` for an empty one.
-fn checked(item: Bound<'_, PyAny>) -> Result<Option<Chunk>, Failure> {
+fn checked(item: Bound<'_, PyAny>) -> Result<Option<ReplyChunk>, CallFailure> {
     match item.cast_into::<PyBytes>() {
         Ok(bytes) if bytes.as_bytes().is_empty() => Ok(None),
         Ok(bytes) => Ok(Some(PyBackedBytes::from(bytes))),
-        Err(error) => Err(Failure::Invalid(bad_item(&error.into_inner()))),
+        Err(error) => Err(CallFailure::Invalid(bad_item(&error.into_inner()))),
     }
 }
 
@@ -349,13 +357,13 @@ fn refusal(result: &Bound<'_, PyAny>) -> Option<String> {
 }
 
 /// What a result that does not iterate means: a coroutine is that of an application for ASGI.
-fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> Failure {
+fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> CallFailure {
     let is_async =
         ["__await__", "__aiter__"].iter().any(|name| result.hasattr(*name).unwrap_or(false));
     if !is_async {
-        return Failure::Raised(error);
+        return CallFailure::Raised(error);
     }
-    Failure::Invalid(format!(
+    CallFailure::Invalid(format!(
         "TypeError: the application returned {}, not an iterable of bytes. {}",
         type_name(result),
         asgi::advice(result)
@@ -363,11 +371,11 @@ fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> Failure {
 }
 
 /// Whether there is a head to send.
-fn check_started(responder: &Bound<'_, Responder>) -> Result<(), Failure> {
+fn check_started(responder: &Bound<'_, Responder>) -> Result<(), CallFailure> {
     match start_response::phase(responder) {
         Phase::Started | Phase::Sent => Ok(()),
-        Phase::Unstarted => Err(Failure::NotStarted),
-        Phase::Gone => Err(Failure::ClientGone),
+        Phase::Unstarted => Err(CallFailure::NotStarted),
+        Phase::Gone => Err(CallFailure::ClientGone),
     }
 }
 

@@ -10,14 +10,14 @@ use crate::application::Request;
 use crate::shared::identity::{Generation, SlotId};
 
 /// Longest identifier that is taken over from a client.
-const LONGEST_BYTES: usize = 128;
+const MAX_BYTES: usize = 128;
 /// Hex digits of a made identifier: 12 of the worker, 12 of the request.
 const WORKER_DIGITS: usize = 12;
 const REQUEST_DIGITS: usize = 12;
 
 /// Whether an identifier is fit for logs and for being passed on: visible ASCII, not too long.
-pub(super) fn is_sane(id: &[u8]) -> bool {
-    (1..=LONGEST_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+pub(super) fn is_valid(id: &[u8]) -> bool {
+    (1..=MAX_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
 /// Makes identifiers that are unique as long as no two workers draw the same 48 bits.
@@ -44,7 +44,7 @@ impl RequestIds {
 
     /// The identifier that `environ` has for a request: the client's or a made one.
     pub(super) fn of<'a>(&'a mut self, request: &Request<'a>) -> &'a [u8] {
-        match request.head.find(request.head_bytes, "x-request-id").filter(|id| is_sane(id)) {
+        match request.head.find(request.head_bytes, "x-request-id").filter(|id| is_valid(id)) {
             Some(sent) => sent,
             None => self.text(request.sequence),
         }
@@ -75,10 +75,10 @@ mod tests {
 
     #[test]
     fn only_visible_ascii_of_bounded_length_is_sane() {
-        assert!(is_sane(b"7f3a-01"));
-        assert!(is_sane(&[b'x'; LONGEST_BYTES]));
-        for id in [&b""[..], b"a b", b"a\x7f", b"caf\xe9", &[b'x'; LONGEST_BYTES + 1]] {
-            assert!(!is_sane(id), "{id:?}");
+        assert!(is_valid(b"7f3a-01"));
+        assert!(is_valid(&[b'x'; MAX_BYTES]));
+        for id in [&b""[..], b"a b", b"a\x7f", b"caf\xe9", &[b'x'; MAX_BYTES + 1]] {
+            assert!(!is_valid(id), "{id:?}");
         }
     }
 

@@ -29,26 +29,26 @@ pub(super) struct Stacks {
 impl Stacks {
     /// Shows them from now on. Without a log there is nowhere to; SIGUSR2 then does nothing, as it has
     /// from the start of the worker ([`signals::stand_by`]).
-    pub(super) fn offer(py: Python<'_>, log: &Log) -> Self {
-        warn_if_refused(py, log, register(py, log));
+    pub(super) fn install(py: Python<'_>, log: &Log) -> Self {
+        warn_if_failed(py, log, register(py, log));
         Self { handler: signals::handler(SIGNAL) }
     }
 
     /// Shows them again, where the application has put something else in that place.
-    pub(super) fn insist(self, py: Python<'_>, log: &Log) {
+    pub(super) fn reinstall(self, py: Python<'_>, log: &Log) {
         if signals::handler(SIGNAL) != self.handler {
             let pairs = [("signal", Value::Text(SIGNAL.as_str()))];
             log.line(Level::Warning, "worker.signal_handler_replaced", &pairs);
         }
-        warn_if_refused(py, log, register(py, log));
+        warn_if_failed(py, log, register(py, log));
     }
 }
 
 /// It fails for want of memory, or of a `faulthandler`: no reason not to serve.
-fn warn_if_refused(py: Python<'_>, log: &Log, registered: PyResult<()>) {
+fn warn_if_failed(py: Python<'_>, log: &Log, registered: PyResult<()>) {
     if let Err(error) = registered {
         let error = error.value(py).to_string();
-        log.line(Level::Warning, "worker.no_stacks", &[("error", Value::Text(&error))]);
+        log.line(Level::Warning, "worker.stack_dump_failed", &[("error", Value::Text(&error))]);
     }
 }
 

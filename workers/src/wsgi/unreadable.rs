@@ -18,7 +18,7 @@ pub(super) fn explain(py: Python<'_>, spec: &AppSpec, mut failure: BootFailure) 
     // Writing to a String cannot fail.
     let uid = Uid::effective();
     let mut say = |whose: &str, directory: &Path, advice: &str| {
-        let Some(closed) = closed_at(directory) else { return false };
+        let Some(closed) = blocked_at(directory) else { return false };
         if !failure.report.ends_with('\n') {
             failure.report.push('\n');
         }
@@ -68,7 +68,7 @@ fn search_path(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
 /// What bars the way to a directory: the first one above it that may not be searched, or itself.
 ///
 /// Source: access(2), with the real user, which is the effective one in every process of ours.
-fn closed_at(directory: &Path) -> Option<&Path> {
+fn blocked_at(directory: &Path) -> Option<&Path> {
     let denied = |path: &Path, flags| access(path, flags) == Err(Errno::EACCES);
     let mut way: Vec<_> = directory.ancestors().collect();
     way.reverse();
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_can_be_read_or_is_not_there_is_not_closed() {
-        assert_eq!(closed_at(Path::new("/usr")), None);
-        assert_eq!(closed_at(Path::new("/usr/no such directory")), None);
+        assert_eq!(blocked_at(Path::new("/usr")), None);
+        assert_eq!(blocked_at(Path::new("/usr/no such directory")), None);
     }
 }

@@ -10,9 +10,9 @@ use crate::worker_init::WorkerExit;
 /// Folder, `sys.path` and the environment are the process's.
 static PROCESS: Mutex<()> = Mutex::new(());
 
-/// A folder of modules, and the process's state to come back to.
+/// A directory of modules, and the process's state to come back to.
 struct Site {
-    folder: TempDir,
+    directory: TempDir,
     before: PathBuf,
     _process: MutexGuard<'static, ()>,
 }
@@ -21,13 +21,13 @@ impl Site {
     fn new(files: &[(&str, &str)]) -> Self {
         Python::initialize();
         let process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (name, source) in files {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, source).unwrap();
         }
-        Self { folder, before: std::env::current_dir().unwrap(), _process: process }
+        Self { directory, before: std::env::current_dir().unwrap(), _process: process }
     }
 
     fn spec(&self, module: &str, attribute: Option<&str>) -> AppSpec {
@@ -35,7 +35,7 @@ impl Site {
             module: module.to_owned(),
             attribute: attribute.map(str::to_owned),
             is_factory: false,
-            chdir: Some(self.folder.path().to_owned()),
+            chdir: Some(self.directory.path().to_owned()),
             pythonpath: Vec::new(),
             env: Vec::new(),
             hooks: Hooks::default(),
@@ -121,7 +121,7 @@ fn a_folder_that_is_not_there_is_no_fault_of_the_application() {
     let spec = AppSpec { chdir: Some(PathBuf::from("/nowhere/at/all")), ..site.spec("x", None) };
     let failure = site.load(&spec).unwrap_err();
     assert_eq!(failure.exit, WorkerExit::NotBooted);
-    assert!(failure.report.contains("Cannot change to the folder /nowhere/at/all"));
+    assert!(failure.report.contains("Cannot change to the directory /nowhere/at/all"));
 }
 
 #[test]

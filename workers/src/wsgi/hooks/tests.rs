@@ -80,7 +80,7 @@ fn the_first_hook_that_fails_is_named_and_the_last_one_called() {
         assert!(report.trim_end().ends_with("SystemExit: no pool"), "{report}");
         assert_eq!(value(py, "fails_4", "seen"), "[]");
         let (log, file) = readable_log();
-        failure.tell(&log);
+        failure.log(&log);
         let text = text_of(&file);
         assert!(text.contains("hook.failed option=--post-fork hook=fails_4:fails"), "{text}");
         assert!(text.contains("SystemExit: no pool"));

@@ -1,5 +1,4 @@
-//! Loading the application: `MODULE:ATTR` to a callable, and, where that fails, one report that says
-//! what to do.
+//! Loads the application, from `MODULE:ATTR` to a callable. A failure yields one report that says what to do.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,10 +17,10 @@ use super::unreadable;
 use crate::settings::AppSpec;
 use crate::worker_init::BootFailure;
 
-/// Most names that a hint lists.
+/// Maximum number of names in a hint.
 const LISTED_NAMES: usize = 12;
 
-/// The failure of a step other than loading the application, with the exception that it raised.
+/// Creates the failure of a step other than loading the application, with the exception that it raised.
 pub(super) fn not_booted(py: Python<'_>, what: &str, error: &PyErr) -> BootFailure {
     BootFailure::not_booted(format!("{what}\n{}", traceback(py, error)))
 }
@@ -74,17 +73,17 @@ fn load_path<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, 
     boot().map_err(|failure| unreadable::explain(py, spec, failure))
 }
 
-/// After the application was loaded, before processes are forked with it: the collector never looks at
-/// what there is now, and so never writes to the memory that they share.
+/// Called between loading the application and forking processes: excludes all current objects from garbage
+/// collection, so that the collector never writes to the memory that these processes share.
 pub(super) fn freeze(py: Python<'_>) -> PyResult<()> {
     let gc = py.import("gc")?;
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
-    // Half a line in a buffer would be written by each of them.
+    // Each of these processes would write what is still in a buffer.
     flush_output(py)
 }
 
-/// Takes an application that existed before this process, and calls it if it is a factory.
+/// Takes an application that existed before this process; calls it if it is a factory.
 fn take_object<'py>(
     py: Python<'py>,
     spec: &AppSpec,
@@ -106,19 +105,21 @@ fn take_object<'py>(
     })?;
     if !application.is_callable() {
         let kind = type_name(&application);
-        let report = format!("The factory {name} returned no WSGI application, but {kind}.");
+        let report = format!(
+            "The factory {name} returned {kind}, which is not callable and so not a WSGI application."
+        );
         return Err(BootFailure::not_importable(report));
     }
     match asgi::problem(&application) {
         None => django::load_urlconf(py, &application).map(|()| application),
         Some(problem) => Err(BootFailure::not_importable(format!(
-            "The factory {name} returned no WSGI application. It {problem}.\n{}",
+            "The factory {name} did not return a WSGI application. The result {problem}.\n{}",
             asgi::advice(&application)
         ))),
     }
 }
 
-/// Changes the directory, and sets `sys.path` and the environment, before any code of the application's.
+/// Changes the directory and sets `sys.path` and the environment, before any code of the application runs.
 pub(super) fn prepare(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     set_up(py, spec).map_err(|failure| unreadable::explain(py, spec, failure))
 }
@@ -138,11 +139,11 @@ fn set_up(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
 }
 
 fn change_directory(py: Python<'_>, directory: &Path) -> PyResult<()> {
-    // As text: a `Path` becomes one of pathlib's, which has to be imported first.
+    // An OsStr becomes a str. A Path would become one of pathlib's, which would have to be imported.
     py.import("os")?.call_method1("chdir", (directory.as_os_str(),)).map(drop)
 }
 
-/// `pythonpath`, then the current directory, then what was there.
+/// Puts `pythonpath` and then the current directory at the front of `sys.path`.
 fn set_path(py: Python<'_>, pythonpath: &[std::path::PathBuf]) -> PyResult<()> {
     let os = py.import("os")?;
     let path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
@@ -153,7 +154,7 @@ fn set_path(py: Python<'_>, pythonpath: &[std::path::PathBuf]) -> PyResult<()> {
     }
     directories.push(os.call_method0("getcwd")?);
     for directory in directories.into_iter().rev() {
-        // Once is enough, and the place in front is the one that counts.
+        // A directory needs to be there only once, and the first entry counts.
         while path.contains(&directory)? {
             path.call_method1("remove", (&directory,))?;
         }
@@ -162,7 +163,8 @@ fn set_path(py: Python<'_>, pythonpath: &[std::path::PathBuf]) -> PyResult<()> {
     Ok(())
 }
 
-/// Through `os.environ`, which also sets the C library's, so that extensions and children see it.
+/// Sets variables through `os.environ`, which also sets those of the C library, so that extensions and children
+/// see them.
 fn set_environment(py: Python<'_>, env: &[(String, String)]) -> PyResult<()> {
     let environ = py.import("os")?.getattr("environ")?;
     env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
@@ -186,27 +188,27 @@ fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, 
     })
 }
 
-/// Whether the import failed because there is no such module, rather than inside of it.
+/// Whether the module itself is missing, as opposed to a failure inside it.
 fn is_itself_missing(py: Python<'_>, name: &str, error: &PyErr) -> bool {
     if !error.is_instance_of::<PyModuleNotFoundError>(py) {
         return false;
     }
     let missing = error.value(py).getattr("name").and_then(|name| name.extract::<String>());
-    // Also a parent package of it: `shop.wsgi` fails with `shop` where that is missing.
+    // A parent package counts, too: importing `shop.wsgi` fails with `shop` if that is missing.
     missing.is_ok_and(|missing| {
         name.strip_prefix(missing.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
 }
 
-/// The report for a module that is not there.
+/// The report for a missing module.
 fn missing_module(py: Python<'_>, name: &str, error: &PyErr) -> String {
     let mut report = format!("There is no module {name:?}: {}.\n", error.value(py));
     let directory = current_directory(py);
     // Writing to a String cannot fail.
     let _ = writeln!(
         report,
-        "Looked for in {directory} (the current directory) and the rest of sys.path."
+        "Python searched {directory} (the current directory) and the rest of sys.path."
     );
     if let Some((parent, child)) = name.rsplit_once('.')
         && py.import(parent).is_ok_and(|parent| parent.hasattr(child).unwrap_or(false))
@@ -220,13 +222,13 @@ fn missing_module(py: Python<'_>, name: &str, error: &PyErr) -> String {
     if let Some(near) = nearest(py, top, &modules) {
         let _ = writeln!(report, "Did you mean {near}?");
     } else if !modules.is_empty() {
-        let _ = writeln!(report, "Modules there: {}.", listed(&modules));
+        let _ = writeln!(report, "That directory has the modules {}.", listed(&modules));
     }
-    report.push_str("Use --chdir or --pythonpath to name the directory that holds it.");
+    report.push_str("Use --chdir or --pythonpath to name the directory that contains it.");
     report
 }
 
-/// The report for a file's name in place of a module's.
+/// The report for the name of a file in place of that of a module.
 fn file_hint(name: &str) -> String {
     let path = Path::new(name);
     let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
@@ -242,7 +244,7 @@ fn file_hint(name: &str) -> String {
     }
 }
 
-/// The attribute, with its name.
+/// Returns the attribute and its name.
 fn attribute<'py>(
     py: Python<'py>,
     spec: &AppSpec,
@@ -266,7 +268,7 @@ fn attribute<'py>(
             if let Some((called, _)) = dotted.split_once('(') {
                 let _ = writeln!(
                     report,
-                    "Name a function that makes the application without parentheses, with \
+                    "If a function creates the application, name it without parentheses and add \
                      --factory: {}:{called}",
                     spec.module
                 );
@@ -292,7 +294,7 @@ fn call_factory<'py>(
         let mut report =
             format!("The factory {}:{name} failed:\n{}", spec.module, traceback(py, &error));
         if !factory.is_callable() {
-            report.push_str("It is not callable: leave --factory out if it is the application.");
+            report.push_str("It is not callable: omit --factory if it is the application itself.");
         }
         BootFailure::not_importable(report)
     })
@@ -310,7 +312,7 @@ fn check_callable(
     let kind = type_name(application);
     if !application.is_callable() {
         let mut report = format!(
-            "{place} is no WSGI application. {what} is not callable: its type is {kind}.\n"
+            "{place} is not a WSGI application. {what} is not callable: its type is {kind}.\n"
         );
         push_callables(py, &mut report, spec, module);
         return Err(BootFailure::not_importable(report));
@@ -318,20 +320,21 @@ fn check_callable(
     if let Some(problem) = asgi::problem(application) {
         let advice = asgi::advice(application);
         return Err(BootFailure::not_importable(format!(
-            "{place} is no WSGI application. {what} {problem}.\n{advice}"
+            "{place} is not a WSGI application. {what} {problem}.\n{advice}"
         )));
     }
     if takes_two(application) {
         return Ok(());
     }
-    let advice = if spec.is_factory { "" } else { " If it makes the application, use --factory." };
+    let advice =
+        if spec.is_factory { "" } else { " If it creates the application, use --factory." };
     Err(BootFailure::not_importable(format!(
-        "{place} is no WSGI application. {what} is a function that cannot be called with (environ, \
+        "{place} is not a WSGI application. {what} is a function that cannot be called with (environ, \
          start_response).{advice}"
     )))
 }
 
-/// Whether a callable may be called with two arguments. Only a plain function tells for certain.
+/// Whether a callable accepts two arguments. Only a plain function can be ruled out with certainty.
 fn takes_two(application: &Bound<'_, PyAny>) -> bool {
     const VARARGS: u32 = 0x04;
     let Ok(function) = application.cast_exact::<PyFunction>() else {
@@ -348,7 +351,7 @@ fn takes_two(application: &Bound<'_, PyAny>) -> bool {
     }
 }
 
-/// Lists what in the module could be an application.
+/// Lists the objects of the module that could be an application.
 fn push_callables(
     py: Python<'_>,
     report: &mut String,
@@ -361,11 +364,11 @@ fn push_callables(
             && module.getattr(name.as_str()).is_ok_and(|object| is_own(py, module, &object))
     });
     if names.is_empty() {
-        report.push_str("Nothing callable is defined there.");
+        report.push_str("The module defines nothing callable.");
     } else {
         let _ = write!(
             report,
-            "Callables defined there: {}. Name one, as in {}:{}",
+            "The module defines these callables: {}. Name one of them, as in {}:{}",
             listed(&names),
             spec.module,
             names[0]
@@ -373,7 +376,7 @@ fn push_callables(
     }
 }
 
-/// Whether an object is callable and not merely imported: a class or function of another module.
+/// Whether an object is callable and not a class or function imported from another module.
 fn is_own(py: Python<'_>, module: &Bound<'_, PyModule>, object: &Bound<'_, PyAny>) -> bool {
     if !object.is_callable() || object.is_instance_of::<PyCFunction>() {
         return false;
@@ -397,7 +400,7 @@ fn current_directory(py: Python<'_>) -> String {
     directory.and_then(|directory| directory.extract()).unwrap_or_else(|_| ".".to_owned())
 }
 
-/// The importable names in a directory.
+/// Lists the modules in a directory.
 fn modules_in(py: Python<'_>, directory: &str) -> Vec<String> {
     let found = py
         .import("pkgutil")
@@ -406,11 +409,11 @@ fn modules_in(py: Python<'_>, directory: &str) -> Vec<String> {
         .map(|modules| {
             modules.filter_map(|module| module.ok()?.getattr("name").ok()?.extract().ok()).collect()
         });
-    // A hint, not the report itself: without it there is less of a hint.
+    // This is only a hint; the report is complete without it.
     found.unwrap_or_default()
 }
 
-/// The name most like `name`, if one is like it.
+/// Returns the name most similar to `name`, if any is similar.
 fn nearest(py: Python<'_>, name: &str, names: &[String]) -> Option<String> {
     let difflib = py.import("difflib").ok()?;
     let near = difflib.call_method1("get_close_matches", (name, names.to_vec(), 1)).ok()?;

@@ -1,5 +1,5 @@
-//! What the application returns: any iterable of bytes (PEP 3333 "Buffering and Streaming"), its
-//! `close()`, and the short ways for the usual kinds.
+//! The iterable of bytes that the application returns (PEP 3333 "Buffering and Streaming"), its `close()`, and shortcuts
+//! for the usual types.
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -13,43 +13,43 @@ use super::file_wrapper::{self, FileWrapper};
 use super::start_response::{self, Phase, Responder, type_name};
 use crate::application::{AppBody, AppError, Content, FileSpan, Outlet, Stream};
 
-/// One item: the Python bytes themselves.
+/// An item: the Python bytes themselves.
 pub type ReplyChunk = PyBackedBytes;
 
-/// The rest of a reply on the application's side.
+/// The rest of a reply, which the application produces.
 pub struct ReplyBody {
     items: Items,
-    /// What has a `close()` to be called: the object that the application returned.
+    /// The object that the application returned, for its `close()`.
     closer: Option<Py<PyAny>>,
     responder: Py<Responder>,
-    /// What the application was called in, and is asked for items in.
+    /// The context that the application was called in and produces items in.
     context: Context,
     label: RequestLabel,
     reporter: Reporter,
 }
 
-/// Where further items come from.
+/// The source of further items.
 enum Items {
-    /// There are none, or none that are asked for.
+    /// There are no further items, or none are requested.
     Over,
-    /// An exact list: read by index, so that no iterator is needed.
+    /// An exact list, which is read by index and needs no iterator.
     List(Sequence<PyList>),
-    /// An exact tuple, likewise.
+    /// An exact tuple, which is read by index, too.
     Tuple(Sequence<PyTuple>),
     /// Anything else.
     Iterator(Py<PyIterator>),
 }
 
-/// A sequence and how far it has been read.
+/// A sequence and the index of its next item.
 struct Sequence<T> {
     items: Py<T>,
     next: usize,
 }
 
-/// What the application returned, turned into what the loop sends. The first non-empty item has been
-/// asked for, and the head is there.
+/// Turns what the application returned into what the event loop sends. Takes the first non-empty item, after which the
+/// head must exist.
 ///
-/// Errors: whatever the application did wrong; its iterable has been closed then.
+/// Errors: what the application did wrong. Its iterable has been closed.
 pub(super) fn content(
     py: Python<'_>,
     result: Bound<'_, PyAny>,
@@ -63,7 +63,7 @@ pub(super) fn content(
         check_started(responder)?;
         return Ok(chunk.map_or(Content::Empty, Content::Whole));
     }
-    if let Some(text) = refusal(&result) {
+    if let Some(text) = bad_result(&result) {
         return Err(CallFailure::Invalid(text));
     }
     let mut body = ReplyBody {
@@ -96,26 +96,26 @@ pub(super) fn content(
     }
 }
 
-/// How a body begins.
+/// What is known about a body after its first item.
 enum BodyStart {
-    /// It has no bytes.
+    /// The body is empty.
     Over,
-    /// It is one item, with nothing behind it and nothing to close.
+    /// The body is one item, and nothing has to be closed.
     Only(ReplyChunk),
-    /// It has a first item, and may have more.
+    /// The body has a first item and may have more.
     Streams(First),
-    /// It is a file.
+    /// The body is a file.
     File(file_wrapper::FileSlice),
 }
 
-/// The first item of a body, and the length of the whole where the iterable tells it.
+/// The first item of a body, and the length of the whole body if the iterable has one item.
 struct First {
     first: ReplyChunk,
     length: Option<u64>,
 }
 
 impl ReplyBody {
-    /// Finds out what the iterable is, and asks for the first non-empty item.
+    /// Classifies the iterable and takes its first non-empty item.
     fn begin(
         &mut self,
         py: Python<'_>,
@@ -157,7 +157,7 @@ impl ReplyBody {
         Ok(BodyStart::Streams(First { first, length }))
     }
 
-    /// A `__len__` that raises tells no length, and PEP 3333 asks for none.
+    /// Whether the iterable has one item. A `__len__` that raises is ignored, because PEP 3333 does not require one.
     fn is_one_item(&self, result: &Bound<'_, PyAny>) -> bool {
         match result.len() {
             Ok(count) => count == 1,
@@ -168,7 +168,7 @@ impl ReplyBody {
         }
     }
 
-    /// An application that caught what `write()` raised, and went on, has nobody to go on for.
+    /// Fails if the client has disconnected: an application may have caught what `write()` raised.
     fn check_connected(&self, py: Python<'_>) -> Result<(), CallFailure> {
         match start_response::phase(self.responder.bind(py)) {
             Phase::Gone => Err(CallFailure::ClientGone),
@@ -176,7 +176,7 @@ impl ReplyBody {
         }
     }
 
-    /// The wrapped file, at most as much of it as the application's Content-Length allows.
+    /// Returns the wrapped file, up to the application's Content-Length.
     fn file_slice(
         &self,
         py: Python<'_>,
@@ -193,7 +193,7 @@ impl ReplyBody {
         Ok(Some(slice))
     }
 
-    /// Whether it is known, without asking the application, that no item is left.
+    /// Whether no item is left, as far as that is known without running the application.
     fn is_exhausted(&self, py: Python<'_>) -> bool {
         match &self.items {
             Items::Over => true,
@@ -203,12 +203,12 @@ impl ReplyBody {
         }
     }
 
-    /// The next item as it comes; `None` at the end.
+    /// Returns the next item; `None` at the end.
     fn next_item<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &mut self.items {
             Items::Over => Ok(None),
             Items::List(list) => {
-                // Its length is looked at each time: the application may change it meanwhile.
+                // The application may change the list meanwhile, so its length is read each time.
                 let items = list.items.bind(py);
                 if list.next >= items.len() {
                     return Ok(None);
@@ -228,7 +228,7 @@ impl ReplyBody {
         }
     }
 
-    /// The next item that is not empty; `None` at the end.
+    /// Returns the next non-empty item; `None` at the end.
     fn next_chunk(&mut self, py: Python<'_>) -> Result<Option<ReplyChunk>, CallFailure> {
         loop {
             let item = self.next_item(py);
@@ -285,7 +285,7 @@ impl AppBody for ReplyBody {
     }
 }
 
-/// What an exception of the application's means.
+/// Classifies an exception of the application.
 pub(super) fn raised(responder: &Bound<'_, Responder>, error: PyErr) -> CallFailure {
     match start_response::phase(responder) {
         Phase::Gone if is_broken_pipe(responder.py(), &error) => CallFailure::ClientGone,
@@ -293,7 +293,7 @@ pub(super) fn raised(responder: &Bound<'_, Responder>, error: PyErr) -> CallFail
     }
 }
 
-/// A result of exact bytes as a list of them; any other as it is.
+/// Wraps a result that is exactly bytes into a tuple; returns any other result as it is.
 pub(super) fn bytes_as_one_item(result: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     if result.is_exact_instance_of::<PyBytes>() {
         return Ok(PyTuple::new(result.py(), [&result])?.into_any());
@@ -301,7 +301,7 @@ pub(super) fn bytes_as_one_item(result: Bound<'_, PyAny>) -> PyResult<Bound<'_, 
     Ok(result)
 }
 
-/// The item of an exact list or tuple of one.
+/// Returns the item of an exact list or tuple with one item.
 fn only_item<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     if let Ok(list) = result.cast_exact::<PyList>() {
         return if list.len() == 1 { list.get_item(0).ok() } else { None };
@@ -310,7 +310,7 @@ fn only_item<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     if tuple.len() == 1 { tuple.get_item(0).ok() } else { None }
 }
 
-/// An item as a chunk; `None` for an empty one.
+/// Checks an item; `None` for an empty one.
 fn checked(item: Bound<'_, PyAny>) -> Result<Option<ReplyChunk>, CallFailure> {
     match item.cast_into::<PyBytes>() {
         Ok(bytes) if bytes.as_bytes().is_empty() => Ok(None),
@@ -319,20 +319,20 @@ fn checked(item: Bound<'_, PyAny>) -> Result<Option<ReplyChunk>, CallFailure> {
     }
 }
 
-/// Says what is wrong with an item, and what to do.
+/// Describes an item that is not bytes, and what to do.
 fn bad_item(item: &Bound<'_, PyAny>) -> String {
     let advice = if item.is_instance_of::<PyString>() {
-        "; encode it: text.encode(\"utf-8\")"
+        "; encode it with text.encode(\"utf-8\")"
     } else if item.is_instance_of::<PyByteArray>() || item.is_instance_of::<PyMemoryView>() {
-        "; what can change while it is sent is refused: bytes(item)"
+        "; mutable buffers are refused, because they could change while they are sent; use bytes(item)"
     } else {
         ""
     };
     format!("TypeError: the application's iterable yielded {}, not bytes{advice}", type_name(item))
 }
 
-/// Says what is wrong with a result that iterates, but not over what was meant.
-fn refusal(result: &Bound<'_, PyAny>) -> Option<String> {
+/// Describes a result that is not an iterable of bytes although it may iterate, and what to do.
+fn bad_result(result: &Bound<'_, PyAny>) -> Option<String> {
     if result.is_instance_of::<PyString>() {
         return Some(
             "TypeError: the application returned str, not an iterable of bytes; return \
@@ -356,7 +356,7 @@ fn refusal(result: &Bound<'_, PyAny>) -> Option<String> {
     None
 }
 
-/// What a result that does not iterate means: a coroutine is that of an application for ASGI.
+/// Classifies a result that does not iterate. A coroutine comes from an ASGI application.
 fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> CallFailure {
     let is_async =
         ["__await__", "__aiter__"].iter().any(|name| result.hasattr(*name).unwrap_or(false));
@@ -370,7 +370,7 @@ fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> CallFailure {
     ))
 }
 
-/// Whether there is a head to send.
+/// Fails if there is no head to send.
 fn check_started(responder: &Bound<'_, Responder>) -> Result<(), CallFailure> {
     match start_response::phase(responder) {
         Phase::Started | Phase::Sent => Ok(()),

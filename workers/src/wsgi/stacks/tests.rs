@@ -18,9 +18,9 @@ fn unregister(py: Python<'_>) {
     run(py, "import faulthandler, signal\nfaulthandler.unregister(signal.SIGUSR2)");
 }
 
-/// One test, because a handler is the process's.
+/// This is one test, because the process has one handler.
 #[test]
-fn stacks_are_shown_when_asked_for_also_when_something_else_took_the_signal() {
+fn stacks_are_dumped_even_after_something_else_took_the_signal() {
     Python::initialize();
     Python::attach(|py| {
         let (log, file) = readable_log();

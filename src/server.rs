@@ -230,7 +230,8 @@ fn serve(
                 }
                 config.source.read().map(load).map_err(|error| error.to_string())
             };
-            monitor::succeed(load(config.clone()), &reread, listeners, log, handover, folder) as i32
+            monitor::take_over(load(config.clone()), &reread, listeners, log, handover, folder)
+                as i32
         }
         Err(error) => {
             let text = format!("--bind {error}");

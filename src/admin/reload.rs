@@ -10,30 +10,6 @@ use crate::supervisor::ReloadOutcome;
 /// Maximum clients that wait at once. The other connections remain for requests that only look.
 pub const MAX_WAITERS: usize = 16;
 
-/// How an outcome is written.
-pub const fn word(outcome: ReloadOutcome) -> &'static str {
-    match outcome {
-        ReloadOutcome::Done => "done",
-        ReloadOutcome::Misconfigured => "misconfigured",
-        ReloadOutcome::CanaryFailed => "canary-failed",
-        ReloadOutcome::Halted => "halted",
-        ReloadOutcome::Abandoned => "abandoned",
-    }
-}
-
-/// What it means for the server.
-const fn meaning(outcome: ReloadOutcome) -> &'static str {
-    match outcome {
-        ReloadOutcome::Done => "all workers are new",
-        ReloadOutcome::Misconfigured => "the new configuration cannot be used; nothing was changed",
-        ReloadOutcome::CanaryFailed => {
-            "the first new worker did not boot, or did not live; nothing was changed"
-        }
-        ReloadOutcome::Halted => "new workers died; all that serve are of the old generation again",
-        ReloadOutcome::Abandoned => "the server stops or rests",
-    }
-}
-
 /// The response to a client that has waited: `done`, or 409 with the outcome in the first line and the report below.
 pub fn response(outcome: ReloadOutcome, report: Option<&str>) -> AdminResponse {
     match outcome {
@@ -44,7 +20,10 @@ pub fn response(outcome: ReloadOutcome, report: Option<&str>) -> AdminResponse {
         | ReloadOutcome::Abandoned => {
             let report = report.map(str::trim_end).filter(|report| !report.is_empty());
             let report = report.map(|report| format!("{report}\n")).unwrap_or_default();
-            AdminResponse::plain(409, &format!("{}: {}\n{report}", word(outcome), meaning(outcome)))
+            AdminResponse::plain(
+                409,
+                &format!("{}: {}\n{report}", outcome.name(), outcome.meaning()),
+            )
         }
     }
 }

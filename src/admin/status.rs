@@ -11,7 +11,6 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use serde_json::{Value, json};
 
 use super::AdminResponse;
-use super::reload;
 use crate::supervisor::log_event::RunningRequest;
 use crate::supervisor::slot::SlotState;
 use crate::supervisor::{ReloadOutcome, ReloadStep, ServiceState};
@@ -186,7 +185,7 @@ fn reload(reload: &ReloadStatus) -> Value {
         }
         ReloadStatus::Ended { outcome, ago, report } => json!({
             "state": "ended",
-            "outcome": reload::word(*outcome),
+            "outcome": outcome.name(),
             "ago_s": seconds(*ago),
             "report": report,
         }),

@@ -25,6 +25,7 @@ fn markdown() -> String {
         graceful: patience.graceful,
         quick: patience.quick,
         drain_delay: patience.drain_delay,
+        preparation: crate::supervisor::Preparation::None,
     };
     let term = Instant::now();
     let Budget { quick_at, kill_at } = Budget::graceful(&policy, term);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use arctos_worker::shared::log::Words;
+use arctos_worker::shared::log::ErrorText;
 
 use super::file_error::FileError;
 use super::options::{OptionSpec, Setting};
@@ -84,7 +84,7 @@ pub enum ConfigError {
     ListenFds(#[from] BadListenFds),
     /// A folder that an option needs is not there or may not be used.
     #[error("{}: {} is not a usable folder: {}",
-        source_of(*.setting, .origin, .text), .folder.display(), Words(.error))]
+        source_of(*.setting, .origin, .text), .folder.display(), ErrorText(.error))]
     Folder {
         /// The option.
         setting: Setting,
@@ -120,7 +120,7 @@ pub enum ConfigError {
         text: String,
     },
     /// The folder that we were started in is gone.
-    #[error("the current folder cannot be told: {}; start from another one or give --chdir", Words(.0))]
+    #[error("the current folder cannot be told: {}; start from another one or give --chdir", ErrorText(.0))]
     NoCurrentFolder(io::Error),
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use arctos_worker::shared::log::Words;
+use arctos_worker::shared::log::ErrorText;
 
 use super::advice::Advice;
 use super::options::Setting;
@@ -27,7 +27,7 @@ pub enum FileError {
         reason: String,
     },
     /// It is not there, or may not be read.
-    #[error("{}: {} cannot be read: {}", source_of(Setting::Config, .origin, .text), .path.display(), Words(.error))]
+    #[error("{}: {} cannot be read: {}", source_of(Setting::Config, .origin, .text), .path.display(), ErrorText(.error))]
     Unreadable {
         /// Where it was named.
         origin: Origin,

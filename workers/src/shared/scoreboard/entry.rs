@@ -27,7 +27,7 @@ pub enum Command {
     /// Accept connections and answer requests.
     Serve = 0,
     /// Go on accepting, but send every response with `Connection: close`.
-    Announce = 1,
+    LameDuck = 1,
     /// Take what is in the accept queue, close the listeners, finish every request, exit.
     Drain = 2,
     /// Finish the replies under way and exit.
@@ -37,7 +37,7 @@ pub enum Command {
 impl Command {
     fn from_word(word: u32) -> Self {
         const ALL: [Command; 4] =
-            [Command::Serve, Command::Announce, Command::Drain, Command::Quick];
+            [Command::Serve, Command::LameDuck, Command::Drain, Command::Quick];
         ALL.into_iter().find(|&command| command as u32 == word).unwrap_or(Self::Serve)
     }
 }
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn each_command_arrives() {
         let entry = WorkerEntry::detached();
-        for command in [Command::Announce, Command::Drain, Command::Quick, Command::Serve] {
+        for command in [Command::LameDuck, Command::Drain, Command::Quick, Command::Serve] {
             entry.set_command(command);
             assert_eq!(entry.command(), command);
         }

@@ -198,7 +198,7 @@ impl Acceptor {
                             arrivals.push(Arrival { socket, listener: index, trust });
                         }
                     }
-                    Accepted::Nobody => break,
+                    Accepted::Empty => break,
                     Accepted::Exhausted(_) | Accepted::Failed(_) => {
                         self.state = State::Paused { until: now + self.pause };
                         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

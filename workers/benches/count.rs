@@ -1,7 +1,7 @@
-//! What counting costs: one line for a counter, one for a histogram, on a real scoreboard.
+//! Measures what counting costs: a counter and a histogram on a real scoreboard.
 //!
-//! `cargo bench -p arctos-worker --no-default-features --bench count`. Own code instead of criterion:
-//! two numbers need no statistics beyond a median.
+//! `cargo bench -p arctos-worker --no-default-features --bench count`. This does not use criterion, because a few
+//! numbers need no statistics beyond a median.
 
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ fn main() -> io::Result<()> {
     let scoreboard = Scoreboard::create(1)?;
     let entry = scoreboard.entry(SlotId(0), Side::A).ok_or(io::ErrorKind::NotFound)?;
     let counters = black_box(&entry.counters);
-    // Different ones, as a request counts: the same one again and again would wait for its own store.
+    // Different counters, as in a request. The same one again and again would wait for its own store.
     let request = [
         Counter::BytesIn,
         Counter::ReqSuccessRead,
@@ -49,7 +49,7 @@ fn main() -> io::Result<()> {
     writeln!(out, "empty loop         {nothing_ns:6.2} ns  (in each of the above)")
 }
 
-/// The median over all rounds of what one call takes.
+/// The median duration of one call over all rounds.
 fn median_ns(mut call: impl FnMut(u32)) -> f64 {
     let mut rounds = [0.0; ROUNDS];
     for round in &mut rounds {

@@ -257,7 +257,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
                     return Step::Read;
                 }
                 self.close(CloseReason::Lingered, rules.counters);
-                Step::Close(CloseManner::Tidy)
+                Step::Close(CloseManner::Graceful)
             }
             State::Closed(closing) => Step::Close(closing.manner),
             // Unreachable: the shell answers every call before it takes another step.
@@ -481,7 +481,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 | State::Body(_)
                 | State::Ready(_)
                 | State::Lingering(_)
-                | State::Closed(_) => CloseManner::Tidy,
+                | State::Closed(_) => CloseManner::Graceful,
             };
             let unsent: usize = self.write_buffer.parts().iter().map(|part| part.len()).sum();
             let aborted =

@@ -161,7 +161,7 @@ impl CloseReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseManner {
     /// With a FIN: the framing says whether the peer got everything.
-    Tidy,
+    Graceful,
     /// With a reset: a FIN would look like the end of the body.
     Reset,
 }

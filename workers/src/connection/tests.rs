@@ -258,7 +258,7 @@ fn a_kept_get_then_the_client_leaves() {
 fn a_get_with_connection_close() {
     let mut bench = Bench::new(vec![]);
     assert_eq!(bench.packet(GET_CLOSE).counts(), "AS RR RD SD SC");
-    assert_eq!(bench.is_closed, Some(CloseManner::Tidy));
+    assert_eq!(bench.is_closed, Some(CloseManner::Graceful));
 }
 
 #[test]
@@ -365,7 +365,7 @@ fn an_iterator_that_fails_at_its_second_item_ends_abruptly() {
     let mut bench = Bench::new(vec![Answer::Items(vec![Some(b"a"), None])]);
     assert_eq!(bench.packet(GET).counts(), "AS RR RD SX");
     assert!(!bench.text().ends_with("0\r\n\r\n"), "{}", bench.text());
-    assert_eq!(bench.is_closed, Some(CloseManner::Tidy));
+    assert_eq!(bench.is_closed, Some(CloseManner::Graceful));
 }
 
 #[test]

@@ -188,7 +188,7 @@ impl Acceptor {
                 }
                 Outcome::Connection(self.admit(index, socket, peer, context))
             }
-            Accepted::Nobody => Outcome::Nothing,
+            Accepted::Empty => Outcome::Nothing,
             Accepted::Exhausted(error) => {
                 context.entry.counters.inc(Counter::ConnAcceptError);
                 Outcome::Exhausted(error)
@@ -237,7 +237,7 @@ impl Acceptor {
             Accepted::Connection { socket, peer } => {
                 Outcome::Connection(self.admit(index, socket, peer, context))
             }
-            Accepted::Nobody => Outcome::Nothing,
+            Accepted::Empty => Outcome::Nothing,
             Accepted::Exhausted(error) => {
                 context.entry.counters.inc(Counter::ConnAcceptError);
                 Outcome::Exhausted(error)

@@ -2,7 +2,7 @@
 //!
 //! [`Connection`] is the pure protocol machine, and says what is due next. The client adds what that takes
 //! outside of the protocol: the descriptor, unread bytes, the spool of a request body, and what the application
-//! still owes. What belongs to one request only lives in its activity:
+//! still owes. What belongs to one request only is part of its activity:
 //!
 //! | activity | what it holds | ends with |
 //! |---|---|---|
@@ -417,13 +417,13 @@ impl<B: AppBody> Client<B> {
     /// comes first, so that the peer learns of it even if a child of the application holds a duplicate.
     pub fn close(self, manner: CloseManner) {
         match manner {
-            CloseManner::Tidy => {
+            CloseManner::Graceful => {
                 // The peer may be gone already: ENOTCONN says what close(2) is about to say.
                 let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
             }
             CloseManner::Reset => {
                 let abort = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-                // If it fails, the close is tidy: worse for the peer, but nothing here can mend that.
+                // If it fails, the close is graceful: worse for the peer, but nothing here can change that.
                 let _ = setsockopt(&self.socket, sockopt::Linger, &abort);
             }
         }

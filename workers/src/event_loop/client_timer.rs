@@ -20,7 +20,7 @@ pub(super) struct Armed {
 impl Armed {
     /// Whether a deadline of this kind belongs to it.
     pub(super) fn covers(self, timer: Timer) -> bool {
-        self.timer == timer || companion(self.timer) == Some(timer)
+        self.timer == timer || paired_timer(self.timer) == Some(timer)
     }
 }
 
@@ -75,14 +75,14 @@ impl ClientTimer {
         }
         if let Some(Armed { timer: old, .. }) = self.armed {
             deadlines.clear(old, token);
-            if let Some(companion) = companion(old) {
-                deadlines.clear(companion, token);
+            if let Some(paired_timer) = paired_timer(old) {
+                deadlines.clear(paired_timer, token);
             }
         }
         if let Some(Armed { timer: new, .. }) = wanted {
             deadlines.set(new, token, now);
-            if let Some(companion) = companion(new) {
-                deadlines.set(companion, token, now);
+            if let Some(paired_timer) = paired_timer(new) {
+                deadlines.set(paired_timer, token, now);
                 self.stalled_before = stalls.total(now);
             }
         }
@@ -101,7 +101,7 @@ pub(super) fn moves_with_progress(timer: Timer, persistence: Persistence) -> boo
 }
 
 /// The deadline that is set together with another one, and does not move with it.
-fn companion(timer: Timer) -> Option<Timer> {
+fn paired_timer(timer: Timer) -> Option<Timer> {
     match timer {
         Timer::Body => Some(Timer::BodyRate),
         Timer::Linger => Some(Timer::LingerTotal),

@@ -9,7 +9,7 @@
 //!
 //! [`crate::worker_init`] lists everything that makes a worker exit.
 //!
-//! **Sharing the accept queue.** The listener is registered with EPOLLEXCLUSIVE and registered anew after each
+//! **Sharing the accept queue.** The listener is registered with EPOLLEXCLUSIVE and registered again after each
 //! accept: epoll(7) wakes the waiter at the head of the listener's queue, and registration goes to its tail.
 //! Otherwise all connections of a pool that is opened while the workers are idle would land on one worker.
 //!

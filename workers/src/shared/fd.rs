@@ -51,7 +51,7 @@ pub enum Accepted {
         peer: SocketName,
     },
     /// EAGAIN, EINTR or ECONNABORTED: the accept queue is empty, or the client has left it. This is not an error.
-    Nobody,
+    Empty,
     /// EMFILE, ENFILE, ENOBUFS or ENOMEM: the process is out of resources for now.
     Exhausted(io::Error),
     /// Any other error.
@@ -63,7 +63,7 @@ impl From<Errno> for Accepted {
         const AGAIN: [Errno; 3] = [Errno::EAGAIN, Errno::EINTR, Errno::ECONNABORTED];
         const FULL: [Errno; 4] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
         if AGAIN.contains(&error) {
-            Self::Nobody
+            Self::Empty
         } else if FULL.contains(&error) {
             Self::Exhausted(error.into())
         } else {

@@ -20,7 +20,7 @@ impl fmt::Display for LossCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(errno) => f.write_str(errno.desc()),
-            Self::SlowReader => f.write_str("whoever reads it is too slow"),
+            Self::SlowReader => f.write_str("its reader is too slow"),
         }
     }
 }

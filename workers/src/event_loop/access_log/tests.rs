@@ -205,7 +205,7 @@ fn what_a_slow_reader_does_not_take_stays_and_then_is_dropped_and_counted() {
         }
     };
     assert_eq!(lost, Lost { lines: 1, cause: LossCause::SlowReader });
-    assert_eq!(log.flush(), None, "dropped lines are told once");
+    assert_eq!(log.flush(), None, "dropped lines are reported once");
     // A pipe may be full with a little less than its 64 KB.
     let mut all = vec![0; 60_000];
     reader.read_exact(&mut all).unwrap();

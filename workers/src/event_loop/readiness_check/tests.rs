@@ -9,7 +9,7 @@ struct Actor {
     role: Role,
     head: ResponseHead,
     /// Head and peer of the request.
-    asked: String,
+    requested: String,
     seen: Rc<Seen>,
 }
 
@@ -70,7 +70,7 @@ impl Application for Actor {
         request: Request<'_>,
         _outlet: &mut dyn Outlet,
     ) -> Result<Reply<'_, Items>, AppError> {
-        self.asked = String::from_utf8_lossy(request.head_bytes).into_owned();
+        self.requested = String::from_utf8_lossy(request.head_bytes).into_owned();
         assert_eq!(request.conn.peer, SocketName::Unix(String::new()));
         let status = match self.role {
             Role::Answers(status) => status,
@@ -95,7 +95,7 @@ impl Application for Actor {
 }
 
 fn actor(role: Role) -> Actor {
-    Actor { role, head: ResponseHead::default(), asked: String::new(), seen: Rc::default() }
+    Actor { role, head: ResponseHead::default(), requested: String::new(), seen: Rc::default() }
 }
 
 fn outcome(app: &mut Actor, path: &str) -> Result<(), ReadinessFailure> {
@@ -104,11 +104,11 @@ fn outcome(app: &mut Actor, path: &str) -> Result<(), ReadinessFailure> {
 }
 
 #[test]
-fn the_application_is_asked_once_for_the_path_by_nobody_in_particular() {
+fn the_application_is_requested_once_for_the_path_by_nobody_in_particular() {
     let mut app = actor(Role::Answers(b"200 OK"));
     assert_eq!(outcome(&mut app, "/health?deep=yes"), Ok(()));
     assert_eq!(
-        app.asked,
+        app.requested,
         "GET /health?deep=yes HTTP/1.1\r\nHost: localhost\r\nUser-Agent: arctos-reload-check\r\n\
          Connection: close\r\n\r\n"
     );
@@ -163,6 +163,6 @@ fn what_would_be_another_request_is_not_made() {
     for path in ["", "a", "/ HTTP/1.1\r\n\r\nGET /", "/a b", "/\u{7f}", "/ HTTP/1.1\r\nX: y\r\n"] {
         let mut app = actor(Role::Answers(b"200 OK"));
         assert!(outcome(&mut app, path).is_err(), "{path:?}");
-        assert_eq!(app.asked, "", "{path:?}");
+        assert_eq!(app.requested, "", "{path:?}");
     }
 }

@@ -58,7 +58,7 @@ fn is_non_blocking(fd: impl AsFd) -> bool {
 fn accepted(listener: impl AsFd) -> (OwnedFd, SocketName) {
     match accept(listener.as_fd()) {
         Accepted::Connection { socket, peer } => (socket, peer),
-        Accepted::Nobody => panic!("nobody there"),
+        Accepted::Empty => panic!("the queue is empty"),
         Accepted::Exhausted(error) | Accepted::Failed(error) => panic!("{error}"),
     }
 }
@@ -136,7 +136,7 @@ fn an_incomplete_or_unknown_name_is_unnamed() {
 fn an_empty_queue_is_no_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    assert!(matches!(accept(listener.as_fd()), Accepted::Nobody));
+    assert!(matches!(accept(listener.as_fd()), Accepted::Empty));
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_socket_that_does_not_listen_fails() {
 #[test]
 fn errors_of_accept_are_distinguished() {
     for error in [Errno::EAGAIN, Errno::EINTR, Errno::ECONNABORTED] {
-        assert!(matches!(Accepted::from(error), Accepted::Nobody));
+        assert!(matches!(Accepted::from(error), Accepted::Empty));
     }
     for error in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
         assert!(matches!(Accepted::from(error), Accepted::Exhausted(_)));
@@ -348,7 +348,7 @@ fn a_closed_queue_keeps_waiting_clients_and_ignores_new_ones() {
         assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
         accepted(&listener);
         listener.set_nonblocking(true).unwrap();
-        assert!(matches!(accept(listener.as_fd()), Accepted::Nobody));
+        assert!(matches!(accept(listener.as_fd()), Accepted::Empty));
         open_queue(listener.as_fd());
         TcpStream::connect(address).unwrap();
     }
@@ -519,11 +519,11 @@ fn a_descriptor_comes_with_the_byte_that_it_was_sent_with() {
     send_descriptor(theirs.as_fd(), b'c', writer.as_fd()).unwrap();
     theirs.write_all(b"d").unwrap();
     drop(theirs);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     while let Message::Received { word, descriptor } = receive_message(ours.as_fd()) {
-        heard.push((word, descriptor.is_some_and(|descriptor| is_close_on_exec(&descriptor))));
+        received.push((word, descriptor.is_some_and(|descriptor| is_close_on_exec(&descriptor))));
     }
-    assert_eq!(heard, [(b'a', false), (b'b', false), (b'c', true), (b'd', false)]);
+    assert_eq!(received, [(b'a', false), (b'b', false), (b'c', true), (b'd', false)]);
     assert!(matches!(receive_message(ours.as_fd()), Message::Ended));
 }
 

@@ -171,12 +171,12 @@ fn dropped_lines_are_counted_by_all_clones_together() {
 
 #[test]
 fn a_worker_counts_dropped_lines_in_its_row() {
-    let block = crate::shared::scoreboard::WorkerEntry::detached();
+    let entry = crate::shared::scoreboard::WorkerEntry::detached();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let log = Log::new(Level::Info, LogFormat::Text, writer.into()).with_counters(&block.counters);
+    let log = Log::new(Level::Info, LogFormat::Text, writer.into()).with_counters(&entry.counters);
     log.line(Level::Info, "lost", &[]);
-    assert_eq!(block.counters.get(Counter::LogDropped), 1);
+    assert_eq!(entry.counters.get(Counter::LogDropped), 1);
     assert_eq!(log.dropped(), 1);
 }
 
@@ -215,7 +215,7 @@ fn the_descriptor_it_names_is_the_one_it_writes_to() {
 }
 
 #[test]
-fn what_somebody_has_asked_for_is_written_at_any_level() {
+fn a_requested_block_is_written_at_any_level() {
     let (log, reader) = log(LogFormat::Text);
     let log = Log { level: Level::Critical, ..log };
     log.line(Level::Error, "test.other", &[]);

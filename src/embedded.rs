@@ -112,13 +112,13 @@ struct Metering {
 impl Metering {
     fn turn(&mut self, now: Instant) {
         let Self { collector, scoreboard, entry, queue } = self;
-        collector.turn(scoreboard, || scene(entry, queue.as_fd()), now);
+        collector.turn(scoreboard, || snapshot(entry, queue.as_fd()), now);
     }
 
     fn finish(self) {
         let Self { collector, scoreboard, entry, queue } = self;
         // There is nobody to send what could not be sent.
-        let _ = collector.finish(&scoreboard, || scene(entry, queue.as_fd()));
+        let _ = collector.finish(&scoreboard, || snapshot(entry, queue.as_fd()));
     }
 }
 
@@ -135,11 +135,11 @@ impl Ticker for Tick {
     }
 }
 
-fn scene(entry: &'static WorkerEntry, queue: BorrowedFd<'_>) -> Snapshot {
+fn snapshot(entry: &'static WorkerEntry, queue: BorrowedFd<'_>) -> Snapshot {
     let pid = Pid(std::process::id().cast_signed());
     Snapshot {
         target: 1,
-        occupants: vec![WorkerSample { slot: SlotId(0), pid, entry }],
+        workers: vec![WorkerSample { slot: SlotId(0), pid, entry }],
         queue: fd::accept_queue(queue),
         monotonic: clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from),
     }

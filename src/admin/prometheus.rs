@@ -1,17 +1,17 @@
 //! All metrics in Prometheus' text format (version 0.0.4).
 //!
-//! Which samples there are follows from the rules below and not from what has happened, so that a
-//! series is there from its first scrape on: `rate()` needs a value from before.
+//! The set of samples follows from the rules below and not from past events, so that a series exists from the first
+//! scrape on: `rate()` needs an earlier value.
 //!
-//! - A counter has a sample with `worker="SLOT"` for each slot that ever had a worker, and one without
-//!   `worker` for the supervisor itself. [`Home`] says whose it is; where a counter is not at home it
-//!   is written only when it is not zero. All samples of a counter add up to its total.
-//! - A histogram has the samples of each slot. Its bounds are octaves, 2 us to 18 min, which are
-//!   bounds of the buckets that were counted in: nothing is guessed. `_count` is the sum of the
-//!   buckets, so that it is always the bucket `+Inf`, though a worker counted while they were read.
-//! - `le` means "less or equal", and a bucket of ours ends just below its bound: only a duration of
-//!   exactly the bound, to the nanosecond, is counted one bucket higher.
-//! - A gauge that has no value at present (no TCP listener, no worker) is left out.
+//! - A counter has a sample with `worker="SLOT"` for each slot that ever had a worker, and one without `worker` for the
+//!   supervisor itself. [`CountedBy`] says which of them are always written; others are written only if they are
+//!   not zero. All samples of a counter add up to its total.
+//! - A histogram has samples for each slot. Its bounds are octaves from 2 us to 18 min, which are also bounds of the
+//!   recorded buckets, so nothing is estimated. `_count` is the sum of the buckets, so that it always equals the bucket
+//!   `+Inf`, even if a worker recorded while they were read.
+//! - `le` means "less or equal", while our buckets end just below their bound. Only a duration of exactly the bound, to
+//!   the nanosecond, is counted one bucket higher.
+//! - A gauge without a value at present (no TCP listener, no worker) is left out.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -27,19 +27,20 @@ use crate::metrics::{
 /// The Content-Type of [`text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// 2^1 us, below which no request is, to 2^30 us, 18 min. The last bucket of the histogram also counts
-/// everything longer, so its end is no bound.
+/// The bounds as powers of two in microseconds, from 2 us to 18 min (2^30 us). The last bucket of the histogram also
+/// counts everything longer, so its end is not a bound.
 const OCTAVES: std::ops::RangeInclusive<u32> = 1..=30;
-/// Of one worker; there is one allocation for most pages.
+/// Size of the samples of one worker, so that most pages need a single allocation.
 const BYTES_PER_WORKER: usize = 10 * 1024;
 
-/// Everything, with `# HELP` and `# TYPE`.
+/// The page of all metrics, with `# HELP` and `# TYPE`.
 pub fn text(carried: &CarriedTotals, gauges: &Gauges, zone: Option<&str>) -> String {
-    let workers = carried.slots().map(|(slot, totals)| Source::worker(slot, totals, zone));
+    let workers = carried.slots().map(|(slot, totals)| SampleSource::worker(slot, totals, zone));
     let workers: Vec<_> = workers.collect();
-    let supervisor = Source { labels: labels(None, zone), totals: carried.supervisor() };
-    let mut page = Page { text: String::with_capacity((workers.len() + 2) * BYTES_PER_WORKER) };
-    // Counters of one name stand together.
+    let supervisor = SampleSource { labels: labels(None, zone), totals: carried.supervisor() };
+    let mut page =
+        MetricsPage { text: String::with_capacity((workers.len() + 2) * BYTES_PER_WORKER) };
+    // Counters with the same name are adjacent.
     let families = Counter::ALL.as_slice();
     for family in families.chunk_by(|one, next| one.statsd_name() == next.statsd_name()) {
         page.counters(family, &supervisor, &workers);
@@ -53,18 +54,18 @@ pub fn text(carried: &CarriedTotals, gauges: &Gauges, zone: Option<&str>) -> Str
     page.text
 }
 
-/// Who counts something.
+/// The process that counts a counter.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Home {
+enum CountedBy {
     /// Workers, or the supervisor on behalf of one.
     Workers,
     /// The supervisor.
     Supervisor,
-    /// Each for itself.
+    /// Both, each for itself.
     Both,
 }
 
-impl Home {
+impl CountedBy {
     fn of(counter: Counter) -> Self {
         const SUPERVISOR: [Counter; 3] =
             [Counter::ReloadOk, Counter::ReloadFailed, Counter::StatsdDropped];
@@ -78,40 +79,45 @@ impl Home {
     }
 }
 
-/// SlotTotals, and the labels that say whose they are: `worker="0",zone="a"`.
-struct Source<'a> {
+/// Totals with the labels of their source: `worker="0",zone="a"`.
+struct SampleSource<'a> {
     labels: String,
     totals: &'a SlotTotals,
 }
 
-impl<'a> Source<'a> {
+impl<'a> SampleSource<'a> {
     fn worker(slot: SlotId, totals: &'a SlotTotals, zone: Option<&str>) -> Self {
         Self { labels: labels(Some(slot), zone), totals }
     }
 }
 
-/// The page so far. A String takes all that is written to it.
-struct Page {
+/// The page so far. Writing to its `String` cannot fail.
+struct MetricsPage {
     text: String,
 }
 
-impl Page {
-    fn counters(&mut self, family: &[Counter], supervisor: &Source<'_>, workers: &[Source<'_>]) {
+impl MetricsPage {
+    fn counters(
+        &mut self,
+        family: &[Counter],
+        supervisor: &SampleSource<'_>,
+        workers: &[SampleSource<'_>],
+    ) {
         let Some(first) = family.first() else { return };
         let name = counter_prometheus_name(*first);
-        let home = Home::of(*first);
+        let counted_by = CountedBy::of(*first);
         self.describe(&name, "counter", first.meaning());
-        let mut sample = |source: &Source<'_>, is_at_home: bool| {
+        let mut sample = |source: &SampleSource<'_>, is_always_written: bool| {
             for counter in family {
                 let count = source.totals.count(*counter);
-                if is_at_home || count > 0 {
+                if is_always_written || count > 0 {
                     self.sample(&name, &source.labels, counter.reason(), format_args!("{count}"));
                 }
             }
         };
-        sample(supervisor, home != Home::Workers);
+        sample(supervisor, counted_by != CountedBy::Workers);
         for worker in workers {
-            sample(worker, home != Home::Supervisor);
+            sample(worker, counted_by != CountedBy::Supervisor);
         }
     }
 
@@ -137,7 +143,7 @@ impl Page {
         }
     }
 
-    fn histograms(&mut self, distribution: Distribution, workers: &[Source<'_>]) {
+    fn histograms(&mut self, distribution: Distribution, workers: &[SampleSource<'_>]) {
         let name = distribution.prometheus_name();
         self.describe(&name, "histogram", distribution.meaning());
         let bucket_name = format!("{name}_bucket");
@@ -146,7 +152,7 @@ impl Page {
             .map(|bound| (buckets_below(bound), format!("{}", Seconds(bound))))
             .collect();
         for worker in workers {
-            let spread = worker.totals.spread(distribution);
+            let sums = worker.totals.distribution(distribution);
             let mut labels = worker.labels.clone();
             labels.push_str(if labels.is_empty() { "le=\"" } else { ",le=\"" });
             let shared_bytes = labels.len();
@@ -158,14 +164,14 @@ impl Page {
             };
             let (mut count, mut from) = (0, 0);
             for (to, le) in &bounds {
-                count += sum(spread, from..*to);
+                count += sum(sums, from..*to);
                 bucket(le, count);
                 from = *to;
             }
-            count += sum(spread, from..Histogram::BUCKETS);
+            count += sum(sums, from..Histogram::BUCKETS);
             bucket("+Inf", count);
             let (name_of_sum, name_of_count) = (format!("{name}_sum"), format!("{name}_count"));
-            let seconds = Seconds(spread.sum);
+            let seconds = Seconds(sums.sum);
             self.sample(&name_of_sum, &worker.labels, None, format_args!("{seconds}"));
             self.sample(&name_of_count, &worker.labels, None, format_args!("{count}"));
         }
@@ -198,13 +204,13 @@ impl Page {
     }
 }
 
-/// How many of the first buckets count what is shorter than `bound`.
+/// The number of buckets that contain only durations below `bound`.
 fn buckets_below(bound: Duration) -> usize {
     (0..Histogram::BUCKETS).take_while(|index| Histogram::bounds(*index).start < bound).count()
 }
 
-fn sum(spread: &DistributionTotals, buckets: std::ops::Range<usize>) -> u64 {
-    spread.buckets[buckets].iter().sum()
+fn sum(totals: &DistributionTotals, buckets: std::ops::Range<usize>) -> u64 {
+    totals.buckets[buckets].iter().sum()
 }
 
 fn labels(slot: Option<SlotId>, zone: Option<&str>) -> String {
@@ -213,7 +219,7 @@ fn labels(slot: Option<SlotId>, zone: Option<&str>) -> String {
     slot.into_iter().chain(zone).collect::<Vec<_>>().join(",")
 }
 
-/// A text that cannot end its line, nor its quotes where it stands in some.
+/// A text that cannot end its line, nor its quotes if it is within quotes.
 struct Escaped<'a> {
     text: &'a str,
     quotes: bool,
@@ -233,7 +239,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// A duration in seconds, to the nanosecond, without an exponent: `0.000064`, `1.5`, `3`.
+/// A duration in seconds with full precision and without an exponent: `0.000064`, `1.5`, `3`.
 struct Seconds(Duration);
 
 impl fmt::Display for Seconds {
@@ -243,7 +249,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A number as Prometheus reads it.
+/// A number in the syntax of Prometheus.
 struct Float(f64);
 
 impl fmt::Display for Float {

@@ -1,7 +1,7 @@
-//! What has been sent already, source by source: the next flush is what the totals has beyond it.
+//! The totals that were sent already, per source: the next flush contains what the current totals have beyond them.
 //!
-//! Moved only by receipts, which a line carries: what they say is added when the kernel has accepted
-//! the line's datagram, and taken off again when it turns out that the datagram arrived nowhere.
+//! Each line has the deltas that it reports. They are added to the baselines when the kernel has accepted the line's
+//! datagram, and subtracted again when the datagram turns out to be lost.
 
 use std::borrow::Cow;
 
@@ -10,69 +10,66 @@ use arctos_worker::shared::scoreboard::{Counter, Histogram};
 
 use crate::metrics::{Distribution, SlotTotals, Totals};
 
-/// Whose sums a line tells of.
+/// The source of the sums in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
-    /// Everybody's together.
-    Whole,
-    /// What the supervisor counts of itself.
+pub(super) enum CountSource {
+    /// All workers and the supervisor together.
+    All,
+    /// The supervisor's own counters.
     Supervisor,
     /// The workers of one slot.
     Slot(SlotId),
 }
 
-/// One sum of a source.
+/// A sum of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cell {
+pub(super) enum SumKey {
     /// A counter.
     Count(Counter),
     /// A bucket of a distribution.
     Bucket {
-        /// Which.
+        /// The distribution of the bucket.
         distribution: Distribution,
-        /// Below [`Histogram::BUCKETS`].
+        /// The index, below [`Histogram::BUCKETS`].
         index: usize,
     },
 }
 
-/// That a line says: this sum has risen by so much.
+/// The rise of one sum, as a line reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Receipt {
-    /// Whose sum.
-    pub source: Source,
-    /// Which.
-    pub cell: Cell,
-    /// By how much.
+pub(super) struct Delta {
+    pub source: CountSource,
+    pub key: SumKey,
     pub n: u64,
 }
 
-/// The sums of a source as the totals has them.
+/// The current sums of a source.
 pub(super) struct Sums<'a> {
     counts: [u64; Counter::ALL.len()],
     buckets: [Cow<'a, [u64]>; Distribution::ALL.len()],
 }
 
 impl<'a> Sums<'a> {
-    /// Those of one slot, or of the supervisor.
+    /// The sums of one slot, or of the supervisor.
     pub(super) fn of(totals: &'a SlotTotals) -> Self {
-        let buckets = |distribution| Cow::Borrowed(&*totals.spread(distribution).buckets);
+        let buckets = |distribution| Cow::Borrowed(&*totals.distribution(distribution).buckets);
         Self {
             counts: Counter::ALL.map(|counter| totals.count(counter)),
             buckets: Distribution::ALL.map(buckets),
         }
     }
 
-    /// Those of everybody together.
-    pub(super) fn whole(totals: &'a Totals) -> Self {
-        let mut whole = Self::of(totals.supervisor());
+    /// The sums of all sources together.
+    pub(super) fn all(totals: &'a Totals) -> Self {
+        let mut all = Self::of(totals.supervisor());
         for (_, totals) in totals.slots() {
             let one = Self::of(totals);
-            add(&mut whole.counts, &one.counts);
-            for (sum, buckets) in whole.buckets.iter_mut().zip(&one.buckets) {
+            add(&mut all.counts, &one.counts);
+            for (sum, buckets) in all.buckets.iter_mut().zip(&one.buckets) {
                 add(sum.to_mut(), buckets);
             }
         }
-        whole
+        all
     }
 
     /// The buckets of a distribution.
@@ -87,7 +84,7 @@ fn add(sums: &mut [u64], others: &[u64]) {
     }
 }
 
-/// What has been sent of one source.
+/// The sums of one source that were sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
     counts: [u64; Counter::ALL.len()],
@@ -100,7 +97,7 @@ impl Sent {
         Self { counts: [0; Counter::ALL.len()], buckets: Distribution::ALL.map(|_| buckets()) }
     }
 
-    /// The counters that have risen, and by how much.
+    /// The counters that have risen, and their rise.
     pub(super) fn rises(&self, sums: &Sums<'_>) -> impl Iterator<Item = (Counter, u64)> {
         let sent = Counter::ALL.into_iter().zip(self.counts).zip(sums.counts);
         sent.filter_map(|((counter, sent), sum)| match sum.saturating_sub(sent) {
@@ -109,7 +106,7 @@ impl Sent {
         })
     }
 
-    /// The buckets that have risen, and by how much. `gained` is emptied first.
+    /// Writes the buckets that have risen, with their rise, into `gained`.
     pub(super) fn gains(
         &self,
         distribution: Distribution,
@@ -121,60 +118,62 @@ impl Sent {
     }
 
     /// Counts these buckets as sent.
-    pub(super) fn forget(&mut self, distribution: Distribution, gained: &[(usize, u64)]) {
+    pub(super) fn skip(&mut self, distribution: Distribution, gained: &[(usize, u64)]) {
         for (index, n) in gained {
             let bucket = &mut self.buckets[distribution as usize][*index];
             *bucket = bucket.saturating_add(*n);
         }
     }
 
-    fn cell(&mut self, cell: Cell) -> &mut u64 {
-        match cell {
-            Cell::Count(counter) => &mut self.counts[counter as usize],
-            Cell::Bucket { distribution, index } => &mut self.buckets[distribution as usize][index],
-        }
-    }
-}
-
-/// The places where `now` is more than `before`. Of 448 buckets a handful move between two flushes, so
-/// whole stretches are compared at once.
-fn rises(before: &[u64], now: &[u64], gained: &mut Vec<(usize, u64)>) {
-    const STRETCH: usize = 16;
-    if before == now {
-        return;
-    }
-    let stretches = before.chunks(STRETCH).zip(now.chunks(STRETCH)).enumerate();
-    for (stretch, (before, now)) in stretches.filter(|(_, (before, now))| before != now) {
-        for (step, (before, now)) in before.iter().zip(now).enumerate() {
-            match now.saturating_sub(*before) {
-                0 => {}
-                n => gained.push((stretch * STRETCH + step, n)),
+    fn sum_mut(&mut self, key: SumKey) -> &mut u64 {
+        match key {
+            SumKey::Count(counter) => &mut self.counts[counter as usize],
+            SumKey::Bucket { distribution, index } => {
+                &mut self.buckets[distribution as usize][index]
             }
         }
     }
 }
 
-/// What has been sent of all sources.
+/// Finds the indices at which `now` is greater than `before`. Of 448 buckets only a handful rise between two flushes,
+/// so whole chunks are compared first.
+fn rises(before: &[u64], now: &[u64], gained: &mut Vec<(usize, u64)>) {
+    const CHUNK: usize = 16;
+    if before == now {
+        return;
+    }
+    let chunks = before.chunks(CHUNK).zip(now.chunks(CHUNK)).enumerate();
+    for (chunk, (before, now)) in chunks.filter(|(_, (before, now))| before != now) {
+        for (step, (before, now)) in before.iter().zip(now).enumerate() {
+            match now.saturating_sub(*before) {
+                0 => {}
+                n => gained.push((chunk * CHUNK + step, n)),
+            }
+        }
+    }
+}
+
+/// The sums of all sources that were sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Baselines {
-    whole: Sent,
+    all: Sent,
     supervisor: Sent,
-    /// By slot. One that appears has sent nothing.
+    /// By slot. Nothing was sent of a slot that appears later.
     slots: Vec<Sent>,
 }
 
 impl Baselines {
-    /// Nothing has been sent.
+    /// The state before the first flush.
     pub(super) fn new() -> Self {
-        Self { whole: Sent::nothing(), supervisor: Sent::nothing(), slots: Vec::new() }
+        Self { all: Sent::nothing(), supervisor: Sent::nothing(), slots: Vec::new() }
     }
 
-    /// Of one source.
-    pub(super) fn of(&mut self, source: Source) -> &mut Sent {
+    /// The sums of one source.
+    pub(super) fn of(&mut self, source: CountSource) -> &mut Sent {
         match source {
-            Source::Whole => &mut self.whole,
-            Source::Supervisor => &mut self.supervisor,
-            Source::Slot(slot) => {
+            CountSource::All => &mut self.all,
+            CountSource::Supervisor => &mut self.supervisor,
+            CountSource::Slot(slot) => {
                 let index = usize::from(slot.0);
                 if self.slots.len() <= index {
                     self.slots.resize_with(index + 1, Sent::nothing);
@@ -184,16 +183,16 @@ impl Baselines {
         }
     }
 
-    /// The line with this receipt has been accepted.
-    pub(super) fn commit(&mut self, receipt: Receipt) {
-        let sum = self.of(receipt.source).cell(receipt.cell);
-        *sum = sum.saturating_add(receipt.n);
+    /// Takes note that a delta was sent.
+    pub(super) fn commit(&mut self, delta: Delta) {
+        let sum = self.of(delta.source).sum_mut(delta.key);
+        *sum = sum.saturating_add(delta.n);
     }
 
-    /// It arrived nowhere after all.
-    pub(super) fn take_back(&mut self, receipt: Receipt) {
-        let sum = self.of(receipt.source).cell(receipt.cell);
-        *sum = sum.saturating_sub(receipt.n);
+    /// Takes note that a delta was lost after all.
+    pub(super) fn roll_back(&mut self, delta: Delta) {
+        let sum = self.of(delta.source).sum_mut(delta.key);
+        *sum = sum.saturating_sub(delta.n);
     }
 }
 
@@ -205,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn stretches_find_what_a_look_at_each_bucket_finds(
+        fn comparing_chunks_finds_the_same_buckets(
             rise in prop::collection::vec((0..Histogram::BUCKETS, 0..9u64), 0..40),
             fall in 0..Histogram::BUCKETS,
         ) {
@@ -224,17 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_back_is_as_if_it_had_not_been_sent() {
+    fn a_delta_that_is_rolled_back_leaves_no_trace() {
         let mut baselines = Baselines::new();
-        let source = Source::Slot(SlotId(3));
-        let bucket = Cell::Bucket { distribution: Distribution::QueueWait, index: 7 };
-        let _ = baselines.of(source); // There from now on.
+        let source = CountSource::Slot(SlotId(3));
+        let bucket = SumKey::Bucket { distribution: Distribution::QueueWait, index: 7 };
+        let _ = baselines.of(source); // The slot exists from now on.
         let before = baselines.clone();
-        for cell in [Cell::Count(Counter::ReqDone), bucket] {
-            let receipt = Receipt { source, cell, n: 12 };
-            baselines.commit(receipt);
+        for key in [SumKey::Count(Counter::ReqDone), bucket] {
+            let delta = Delta { source, key, n: 12 };
+            baselines.commit(delta);
             assert_ne!(baselines, before);
-            baselines.take_back(receipt);
+            baselines.roll_back(delta);
             assert_eq!(baselines, before);
         }
     }

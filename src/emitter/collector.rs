@@ -1,7 +1,7 @@
-//! Reads the scoreboard, takes gauges, and hands both to who asks: the emitter when a flush is due, the admin
-//! socket when somebody looks.
+//! Collects the totals and gauges of a server, for the emitter when a flush is due and for requests to the admin
+//! socket.
 //!
-//! Owned by whoever has the scoreboard: the supervisor's shell, or a server inside its caller's process.
+//! The owner of the scoreboard owns the collector: the supervisor, or a server inside its caller's process.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -16,28 +16,28 @@ use crate::metrics::{CarriedTotals, Gauges, Sampler, Snapshot, Totals};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// The last flush may take so long: a stop waits for it.
+/// Time limit for the last flush, because a stop waits for it.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
-/// The scoreboard is read at least so often, though nobody asks: what rises by too much between two reads the
-/// totals takes for garbage, and a histogram's buckets start anew at 2^32.
-const LONGEST_UNREAD: Duration = Duration::from_secs(3600);
+/// Maximum time between two reads of the scoreboard. Totals take a value that rises too far between two reads for
+/// garbage, and the buckets of a histogram wrap at 2^32.
+const MAX_READ_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// See the module.
+/// The totals and gauges of a server.
 pub struct Collector {
     totals: Totals,
-    /// When the totals was last read.
-    read: Instant,
-    /// For those who look: they and the emitter take their values at moments of their own.
-    looks: Sampler,
+    /// When the scoreboard was last read.
+    read_at: Instant,
+    /// The sampler for the admin socket. The emitter has its own, because both sample at different times.
+    sampler: Sampler,
     gauges: Gauges,
     sending: Option<Sending>,
-    /// What the servers before this one have counted, for those who look. They have sent it themselves.
-    before: Option<CarriedTotals>,
-    /// Whether another server tells the gauges of this moment.
-    is_beside: bool,
+    /// The totals of the previous servers, for the admin socket. Those servers have sent them to the agent themselves.
+    predecessors: Option<CarriedTotals>,
+    /// Whether another server sends the gauges at present.
+    are_gauges_suppressed: bool,
 }
 
-/// What is sent.
+/// The emitter with its own sampler.
 struct Sending {
     emitter: Emitter,
     sampler: Sampler,
@@ -45,14 +45,14 @@ struct Sending {
 }
 
 impl Collector {
-    /// Begins with what the scoreboard says; `statsd` is where it is sent, if it is.
+    /// Starts with the current values of the scoreboard. `statsd` configures the emitter, if there is one.
     pub fn start(
         scoreboard: &Scoreboard,
         statsd: Option<&Statsd>,
         log: &Log,
         now: Instant,
     ) -> Self {
-        // It never fails where the kernel has the clock, and then the first value is that of all time.
+        // This never fails on a kernel with the clock; without it, the first value would cover all time.
         let monotonic =
             clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
         let sending = statsd.map(|statsd| Sending {
@@ -62,120 +62,120 @@ impl Collector {
         });
         Self {
             totals: Totals::open(scoreboard),
-            read: now,
-            looks: Sampler::open(scoreboard, monotonic),
+            read_at: now,
+            sampler: Sampler::open(scoreboard, monotonic),
             gauges: Gauges::default(),
             sending,
-            before: None,
-            is_beside: false,
+            predecessors: None,
+            are_gauges_suppressed: false,
         }
     }
 
-    /// When [`Collector::turn`] has something to do.
+    /// When [`Collector::turn`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let reading = self.read + LONGEST_UNREAD;
+        let reading = self.read_at + MAX_READ_INTERVAL;
         let sending = self.sending.as_ref().map(|sending| sending.emitter.next_deadline());
         Some(sending.map_or(reading, |flush| flush.min(reading)))
     }
 
-    /// Something that becomes readable when [`Collector::turn`] has something to do.
-    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        self.sending.as_ref().and_then(|sending| sending.emitter.awaited())
+    /// The descriptor to poll for reading before [`Collector::turn`].
+    pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.sending.as_ref().and_then(|sending| sending.emitter.poll_fd())
     }
 
-    /// A child that the emitter has at work.
+    /// The helper process of the emitter, if one runs.
     pub fn child(&self) -> Option<Pid> {
         self.sending.as_ref().and_then(|sending| sending.emitter.child())
     }
 
-    /// The descriptors that a child closes.
+    /// Adds the descriptors that a child closes.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
         if let Some(sending) = &self.sending {
             sending.emitter.list_descriptors(own);
         }
     }
 
-    /// Sends what is due.
+    /// Reads and sends what is due.
     pub fn turn(
         &mut self,
         scoreboard: &Scoreboard,
-        scene: impl FnOnce() -> Snapshot,
+        snapshot: impl FnOnce() -> Snapshot,
         now: Instant,
     ) {
-        if now.saturating_duration_since(self.read) >= LONGEST_UNREAD {
+        if now.saturating_duration_since(self.read_at) >= MAX_READ_INTERVAL {
             self.read(scoreboard, now);
         }
         let Some(Sending { emitter, sampler, gauges }) = &mut self.sending else { return };
         if emitter.begins_flush(now) {
             self.totals.read(scoreboard);
-            self.read = now;
-            *gauges = match self.is_beside {
+            self.read_at = now;
+            *gauges = match self.are_gauges_suppressed {
                 true => Gauges::default(),
-                false => sampler.sample(&scene()),
+                false => sampler.sample(&snapshot()),
             };
         }
         emitter.turn(&self.totals, gauges, &scoreboard.header().counters, now);
     }
 
-    /// All numbers of this moment.
-    pub fn look(
+    /// Takes a sample of all totals and gauges.
+    pub fn sample(
         &mut self,
         scoreboard: &Scoreboard,
-        scene: impl FnOnce() -> Snapshot,
+        snapshot: impl FnOnce() -> Snapshot,
         now: Instant,
     ) -> (CarriedTotals, &Gauges) {
-        self.gauges = self.looks.sample(&scene());
+        self.gauges = self.sampler.sample(&snapshot());
         (self.carried(scoreboard, now), &self.gauges)
     }
 
-    /// All that this server and those before it have counted.
+    /// The totals of this server and of the previous ones.
     pub fn carried(&mut self, scoreboard: &Scoreboard, now: Instant) -> CarriedTotals {
         self.read(scoreboard, now);
-        CarriedTotals::of(&self.totals, self.before.as_ref())
+        CarriedTotals::of(&self.totals, self.predecessors.as_ref())
     }
 
-    /// What this server alone has counted.
-    pub fn own_books(&mut self, scoreboard: &Scoreboard, now: Instant) -> CarriedTotals {
+    /// The totals of this server alone.
+    pub fn own_totals(&mut self, scoreboard: &Scoreboard, now: Instant) -> CarriedTotals {
         self.read(scoreboard, now);
         CarriedTotals::of(&self.totals, None)
     }
 
-    /// Another server has counted this, told its agent, and is gone.
+    /// Adds the totals of a server that has sent them to its agent and is gone.
     pub fn absorb(&mut self, counted: &CarriedTotals) {
-        self.before.get_or_insert_default().add(counted);
+        self.predecessors.get_or_insert_default().add(counted);
     }
 
-    /// Of what other servers have counted, this has not been sent, and is this one's to send.
+    /// Takes over the totals of other servers that were not sent to an agent, so that this server sends them.
     pub fn inherit(&mut self, unsent: &CarriedTotals) {
         unsent.add_to(&mut self.totals);
-        if let Some(before) = &mut self.before {
-            before.subtract(unsent); // It is counted once.
+        if let Some(predecessors) = &mut self.predecessors {
+            predecessors.subtract(unsent); // Each value is counted once.
         }
     }
 
-    /// What the servers before this one have counted by now.
-    pub fn follow(&mut self, before: CarriedTotals) {
-        self.before = Some(before);
+    /// Replaces the totals of the previous servers.
+    pub fn set_predecessors(&mut self, totals: CarriedTotals) {
+        self.predecessors = Some(totals);
     }
 
-    /// Whether another server is the one whose gauges count: two would contradict each other.
-    pub fn stand_beside(&mut self, is_beside: bool) {
-        self.is_beside = is_beside;
+    /// Sends no gauges while another server sends its own, because the two would contradict each other.
+    pub fn suppress_gauges(&mut self, are_gauges_suppressed: bool) {
+        self.are_gauges_suppressed = are_gauges_suppressed;
     }
 
-    /// Sends all that has not been sent, when no worker is left. What could not be sent.
+    /// Sends the last flush once no worker is left. Returns the totals that could not be sent.
     pub fn finish(
         mut self,
         scoreboard: &Scoreboard,
-        scene: impl FnOnce() -> Snapshot,
+        snapshot: impl FnOnce() -> Snapshot,
     ) -> CarriedTotals {
         let Some(Sending { emitter, sampler, .. }) = &mut self.sending else {
             return CarriedTotals::default();
         };
         self.totals.read(scoreboard);
-        let gauges = match self.is_beside {
+        let gauges = match self.are_gauges_suppressed {
             true => Gauges::default(),
-            false => sampler.sample(&scene()),
+            false => sampler.sample(&snapshot()),
         };
         emitter.finish(&self.totals, &gauges, &scoreboard.header().counters, LAST_FLUSH);
         emitter.unsent(&self.totals)
@@ -183,7 +183,7 @@ impl Collector {
 
     fn read(&mut self, scoreboard: &Scoreboard, now: Instant) {
         self.totals.read(scoreboard);
-        self.read = now;
+        self.read_at = now;
     }
 }
 
@@ -199,8 +199,8 @@ mod tests {
     use crate::metrics::statsd::{Format, Target};
     use crate::system::pid::Pid;
 
-    fn empty_scene() -> Snapshot {
-        Snapshot { target: 0, occupants: Vec::new(), queue: None, monotonic: Duration::ZERO }
+    fn empty_snapshot() -> Snapshot {
+        Snapshot { target: 0, workers: Vec::new(), queue: None, monotonic: Duration::ZERO }
     }
 
     /// Two days of a gigabyte a second are more than the totals believes of one read.
@@ -216,17 +216,16 @@ mod tests {
         for _ in 0..HOURS {
             entry.counters.add(Counter::BytesOut, BYTES_AN_HOUR);
             let due = collector.next_deadline().unwrap();
-            collector.turn(&scoreboard, empty_scene, due);
+            collector.turn(&scoreboard, empty_snapshot, due);
         }
-        assert_eq!(collector.next_deadline(), Some(start + LONGEST_UNREAD * (HOURS + 1)));
-        let (carried, _) = collector.look(&scoreboard, empty_scene, start);
+        assert_eq!(collector.next_deadline(), Some(start + MAX_READ_INTERVAL * (HOURS + 1)));
+        let (carried, _) = collector.sample(&scoreboard, empty_snapshot, start);
         let (_, totals) = carried.slots().next().unwrap();
         assert_eq!(totals.count(Counter::BytesOut), u64::from(HOURS) * BYTES_AN_HOUR);
     }
 
-    /// A scrape right before a flush must not leave it a moment to tell of.
     #[test]
-    fn who_looks_takes_no_time_from_what_is_sent() {
+    fn a_scrape_right_before_a_flush_does_not_shorten_its_window() {
         let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = agent.local_addr().unwrap().port();
         let statsd = Statsd {
@@ -247,13 +246,13 @@ mod tests {
         entry.set_ready();
         entry.begin_request(start, b"GET", b"/");
         entry.end_call(start + Duration::from_secs(1));
-        let scene = |after| {
-            let occupants = vec![WorkerSample { slot: SlotId(0), pid: Pid(-1), entry }];
-            Snapshot { target: 1, occupants, queue: None, monotonic: start + after }
+        let snapshot = |after| {
+            let workers = vec![WorkerSample { slot: SlotId(0), pid: Pid(-1), entry }];
+            Snapshot { target: 1, workers, queue: None, monotonic: start + after }
         };
-        let (looked, flushed) = (Duration::from_millis(1400), Duration::from_secs(2));
-        collector.look(&scoreboard, || scene(looked), now + looked);
-        collector.turn(&scoreboard, || scene(flushed), now + flushed);
+        let (sampled, flushed) = (Duration::from_millis(1400), Duration::from_secs(2));
+        collector.sample(&scoreboard, || snapshot(sampled), now + sampled);
+        collector.turn(&scoreboard, || snapshot(flushed), now + flushed);
         let mut bytes = [0; 1500];
         let length = agent.recv(&mut bytes).unwrap();
         let text = String::from_utf8_lossy(&bytes[..length]);

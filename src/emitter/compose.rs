@@ -1,5 +1,5 @@
-//! What a flush says: the totals beyond the baselines, and the gauges, as datagrams. Sends nothing, and
-//! moves no baseline but that of quantiles.
+//! Composes a flush: the totals beyond the baselines, and the gauges, as datagrams. It sends nothing, and changes no
+//! baseline except those of quantiles.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -7,22 +7,22 @@ use std::fmt::Write;
 use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::Histogram;
 
-use super::baseline::{Baselines, Cell, Receipt, Source, Sums};
+use super::baseline::{Baselines, CountSource, Delta, SumKey, Sums};
 use super::distribution::{Quantile, bits, has_bit, value_ms};
 use super::format::{LineFormat, LineSuffixes};
 use super::packer::{Datagram, Packer};
 use crate::metrics::statsd::{Format, Statsd};
 use crate::metrics::{Distribution, Gauge, Gauges, Totals};
 
-/// The longest value of a bucket with the colon before it: `:2113929.216`.
+/// Length of the longest bucket value with its colon: `:2113929.216`.
 const PACKED_VALUE_BYTES: usize = 12;
 
-/// Which sources there are.
+/// How the sources are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    /// Each slot, with its tag, and the supervisor.
+    /// One by one: each slot with its tag, and the supervisor.
     PerWorker,
-    /// One, that has everything.
+    /// Summed up.
     Summed,
 }
 
@@ -31,26 +31,26 @@ pub(super) struct Composer {
     format: Format,
     layout: Layout,
     limit_bytes: usize,
-    shapes: LineFormat,
-    /// Ends of lines that are of no worker.
+    line_format: LineFormat,
+    /// Suffixes of lines without a worker.
     common: LineSuffixes,
-    /// Ends of lines that are, by slot.
+    /// Suffixes of lines of a worker, by slot.
     slots: Vec<Option<LineSuffixes>>,
     /// The value of each bucket as text.
     values: Vec<String>,
-    /// The line being written.
+    /// A buffer for the current line.
     line: String,
-    /// Buckets that have risen, of the distribution being written.
+    /// The buckets of the current distribution that have risen.
     gained: Vec<(usize, u64)>,
-    /// Those of them whose number has the bit being written.
+    /// Those buckets whose rise has the current bit.
     indices: Vec<usize>,
 }
 
 impl Composer {
-    /// As configured, for datagrams of at most `limit_bytes`.
+    /// Composes datagrams of at most `limit_bytes`.
     pub(super) fn new(statsd: &Statsd, limit_bytes: usize) -> Self {
-        let shapes = LineFormat::new(statsd);
-        let common = shapes.tails(None);
+        let line_format = LineFormat::new(statsd);
+        let common = line_format.suffixes(None);
         let layout = match (statsd.format, statsd.worker_tag) {
             (Format::Dogstatsd, true) => Layout::PerWorker,
             (Format::Dogstatsd, false) | (Format::Plain, _) => Layout::Summed,
@@ -59,7 +59,7 @@ impl Composer {
             format: statsd.format,
             layout,
             limit_bytes,
-            shapes,
+            line_format,
             common,
             slots: Vec::new(),
             values: (0..Histogram::BUCKETS).map(|index| value_ms(index).to_string()).collect(),
@@ -69,12 +69,12 @@ impl Composer {
         }
     }
 
-    /// Whether slots are sent one by one.
+    /// Whether the slots are sent one by one.
     pub(super) fn is_per_worker(&self) -> bool {
         self.layout == Layout::PerWorker
     }
 
-    /// One flush: gauges first, which are of this moment; then what has been counted, which can wait.
+    /// Composes a flush. Gauges come first, because they describe this moment; counters can be sent later.
     pub(super) fn compose(
         &mut self,
         totals: &Totals,
@@ -91,9 +91,9 @@ impl Composer {
                     self.gauge(&mut packer, *gauge, *value, Some(*slot));
                 }
                 let sums = Sums::of(totals.supervisor());
-                self.source(&mut packer, Source::Supervisor, None, &sums, baselines);
+                self.source(&mut packer, CountSource::Supervisor, None, &sums, baselines);
                 for (slot, totals) in totals.slots() {
-                    let source = Source::Slot(slot);
+                    let source = CountSource::Slot(slot);
                     self.source(&mut packer, source, Some(slot), &Sums::of(totals), baselines);
                 }
             }
@@ -105,106 +105,105 @@ impl Composer {
                         self.gauge(&mut packer, gauge, sum, None);
                     }
                 }
-                let sums = Sums::whole(totals);
-                self.source(&mut packer, Source::Whole, None, &sums, baselines);
+                let sums = Sums::all(totals);
+                self.source(&mut packer, CountSource::All, None, &sums, baselines);
             }
         }
         packer.finish()
     }
 
-    /// A value that is no number is left out: there is no way to write it.
+    /// Leaves out a value that is not finite, because statsd cannot express it.
     fn gauge(&mut self, packer: &mut Packer, gauge: Gauge, value: f64, slot: Option<SlotId>) {
         if !value.is_finite() {
             return;
         }
-        let tails = tails(&self.shapes, &self.common, &mut self.slots, slot);
-        write(&mut self.line, self.shapes.heads.gauge(gauge), value, tails.gauge());
+        let suffixes = suffixes(&self.line_format, &self.common, &mut self.slots, slot);
+        write(&mut self.line, self.line_format.prefixes.gauge(gauge), value, suffixes.gauge());
         packer.line(&self.line, []);
     }
 
-    /// All that a source has counted.
+    /// Adds the counters and distributions of a source.
     fn source(
         &mut self,
         packer: &mut Packer,
-        source: Source,
+        source: CountSource,
         slot: Option<SlotId>,
         sums: &Sums<'_>,
         baselines: &mut Baselines,
     ) {
         let sent = baselines.of(source);
-        let tails = tails(&self.shapes, &self.common, &mut self.slots, slot);
+        let suffixes = suffixes(&self.line_format, &self.common, &mut self.slots, slot);
         for (counter, n) in sent.rises(sums) {
-            let head = self.shapes.heads.counter(counter);
-            write(&mut self.line, head, n, tails.counter(counter));
-            packer.line(&self.line, [Receipt { source, cell: Cell::Count(counter), n }]);
+            let prefix = self.line_format.prefixes.counter(counter);
+            write(&mut self.line, prefix, n, suffixes.counter(counter));
+            packer.line(&self.line, [Delta { source, key: SumKey::Count(counter), n }]);
         }
         for distribution in Distribution::ALL {
             sent.gains(distribution, sums, &mut self.gained);
             match self.format {
                 Format::Dogstatsd => self.packed(packer, source, slot, distribution),
                 Format::Plain => {
-                    // Gauges, which nothing can carry over: what was recorded before a flush that is
-                    // lost is not in the next one's.
-                    sent.forget(distribution, &self.gained);
+                    // Quantiles are gauges, so the values of a lost flush are not part of the next one.
+                    sent.skip(distribution, &self.gained);
                     self.quantiles(packer, distribution);
                 }
             }
         }
     }
 
-    /// A distribution bit by bit, as [`super::distribution`] says.
+    /// Adds a distribution bit by bit, as [`super::distribution`] explains.
     fn packed(
         &mut self,
         packer: &mut Packer,
-        source: Source,
+        source: CountSource,
         slot: Option<SlotId>,
         distribution: Distribution,
     ) {
-        let tails = tails(&self.shapes, &self.common, &mut self.slots, slot);
-        let head = self.shapes.heads.distribution(distribution);
+        let suffixes = suffixes(&self.line_format, &self.common, &mut self.slots, slot);
+        let prefix = self.line_format.prefixes.distribution(distribution);
         for bit in bits(&self.gained) {
-            let tail = tails.distribution(&self.shapes, bit);
-            let room = self.limit_bytes.saturating_sub(head.len() + tail.len());
-            let values_a_line = (room / PACKED_VALUE_BYTES).max(1);
+            let suffix = suffixes.distribution(&self.line_format, bit);
+            let room = self.limit_bytes.saturating_sub(prefix.len() + suffix.len());
+            let values_per_line = (room / PACKED_VALUE_BYTES).max(1);
             let with_bit = self.gained.iter().filter(|(_, n)| has_bit(*n, bit));
             self.indices.clear();
             self.indices.extend(with_bit.map(|(index, _)| *index));
-            for part in self.indices.chunks(values_a_line) {
+            for part in self.indices.chunks(values_per_line) {
                 self.line.clear();
-                // It ends with a colon, as each value but the last one does.
-                self.line.push_str(head);
-                for (place, index) in part.iter().enumerate() {
-                    if place > 0 {
+                // The prefix ends with a colon, which also separates the values.
+                self.line.push_str(prefix);
+                for (position, index) in part.iter().enumerate() {
+                    if position > 0 {
                         self.line.push(':');
                     }
                     self.line.push_str(&self.values[*index]);
                 }
-                self.line.push_str(tail);
-                let receipts = part.iter().map(|index| Receipt {
+                self.line.push_str(suffix);
+                let deltas = part.iter().map(|index| Delta {
                     source,
-                    cell: Cell::Bucket { distribution, index: *index },
+                    key: SumKey::Bucket { distribution, index: *index },
                     n: 1 << bit,
                 });
-                packer.line(&self.line, receipts);
+                packer.line(&self.line, deltas);
             }
         }
     }
 
-    /// A distribution for who knows none. Where nothing was recorded nothing is sent: 0 ms would be a
-    /// claim, and statsd keeps the last value by itself.
+    /// Adds the quantiles of a distribution, for an agent without distributions. Without values nothing is sent, because
+    /// 0 ms would be wrong and statsd keeps the last value by itself.
     fn quantiles(&mut self, packer: &mut Packer, distribution: Distribution) {
         for quantile in Quantile::ALL {
             let Some(index) = quantile.bucket(&self.gained) else { return };
-            let head = self.shapes.heads.quantile(distribution, quantile);
-            write(&mut self.line, head, &self.values[index], self.common.gauge());
+            let prefix = self.line_format.prefixes.quantile(distribution, quantile);
+            write(&mut self.line, prefix, &self.values[index], self.common.gauge());
             packer.line(&self.line, []);
         }
     }
 }
 
-/// Of a slot, or of none; made when it is first seen.
-fn tails<'a>(
-    shapes: &LineFormat,
+/// The suffixes of a slot or of the server. Those of a slot are made when it first appears.
+fn suffixes<'a>(
+    line_format: &LineFormat,
     common: &'a LineSuffixes,
     slots: &'a mut Vec<Option<LineSuffixes>>,
     slot: Option<SlotId>,
@@ -214,13 +213,13 @@ fn tails<'a>(
     if slots.len() <= index {
         slots.resize_with(index + 1, || None);
     }
-    slots[index].get_or_insert_with(|| shapes.tails(Some(format!("worker:{slot}"))))
+    slots[index].get_or_insert_with(|| line_format.suffixes(Some(format!("worker:{slot}"))))
 }
 
-/// One line, in place of the last one.
-fn write(line: &mut String, head: &str, value: impl std::fmt::Display, tail: &str) {
+/// Replaces the content of `line`.
+fn write(line: &mut String, prefix: &str, value: impl std::fmt::Display, suffix: &str) {
     line.clear();
-    line.push_str(head);
-    let _ = write!(line, "{value}"); // A `String` takes everything.
-    line.push_str(tail);
+    line.push_str(prefix);
+    let _ = write!(line, "{value}"); // Writing to a `String` cannot fail.
+    line.push_str(suffix);
 }

@@ -1,24 +1,24 @@
-//! Distributions: which value stands for a bucket, and how many of it are told.
+//! Distributions: the value that represents a bucket, and the encoding of bucket counts.
 //!
-//! A bucket's value is its middle, in milliseconds. A bucket is at most 1/16 of its start wide, so the
-//! value is at most 1/32 off; below 2 us, where buckets are 125 ns wide, it is at most 63 ns off. The
-//! last bucket also holds everything longer than 36 min.
+//! A bucket is represented by its middle, in milliseconds. A bucket's width is at most 1/16 of its start, so this value
+//! is off by at most 1/32. Below 2 us, where buckets are 125 ns wide, it is off by at most 63 ns. The last bucket
+//! also contains everything longer than 36 min.
 //!
-//! DogStatsD's agent counts a value 1/rate times and cuts off the fraction, which is exact for powers of
-//! two alone. So the number of a bucket is told bit by bit: a line for each bit, and in it the values of
-//! all buckets whose number has the bit.
+//! DogStatsD's agent counts a value 1/rate times and truncates the result, which is exact only for powers of two. The
+//! count of a bucket is therefore sent bit by bit: there is a line for each bit, with the values of all buckets whose
+//! count has this bit.
 
 use arctos_worker::shared::scoreboard::Histogram;
 
 /// The value of a bucket.
 pub(super) fn value_ms(index: usize) -> f64 {
     let bounds = Histogram::bounds(index);
-    // In halves of a nanosecond the middle is a whole number, so the division is the only rounding.
+    // In half nanoseconds the middle is an integer, so that only the division rounds.
     let half_ns = (bounds.start + bounds.end).as_nanos();
     half_ns as f64 / 2_000_000.0
 }
 
-/// The bits of all these numbers, lowest first.
+/// The bits that occur in these numbers, the lowest first.
 pub(super) fn bits(gained: &[(usize, u64)]) -> impl Iterator<Item = u32> {
     let all = gained.iter().fold(0, |all, (_, n)| all | n);
     (0..u64::BITS).filter(move |bit| has_bit(all, *bit))
@@ -29,25 +29,25 @@ pub(super) fn has_bit(n: u64, bit: u32) -> bool {
     n >> bit & 1 == 1
 }
 
-/// What plain statsd is told of a distribution.
+/// The quantiles of a distribution for plain statsd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Quantile {
-    /// Half of the values are not above it.
+    /// The median.
     P50,
-    /// 90 %.
+    /// 90 % of the values are at most this.
     P90,
-    /// 99 %.
+    /// 99 % of the values are at most this.
     P99,
-    /// All of them.
+    /// The maximum.
     Max,
 }
 
 impl Quantile {
-    /// All of them.
+    /// All quantiles, in order.
     pub(super) const ALL: [Self; 4] = [Self::P50, Self::P90, Self::P99, Self::Max];
 
-    /// The last part of its name.
+    /// The last part of the metric name.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::P50 => "p50",
@@ -66,7 +66,7 @@ impl Quantile {
         }
     }
 
-    /// The bucket it lies in; `None` when nothing was recorded. `gained` is in the order of buckets.
+    /// The bucket of this quantile; `None` without values. `gained` is sorted by bucket.
     pub(super) fn bucket(self, gained: &[(usize, u64)]) -> Option<usize> {
         let total: u128 = gained.iter().map(|(_, n)| u128::from(*n)).sum();
         let rank = (total * u128::from(self.percent())).div_ceil(100);
@@ -87,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_value_is_at_most_a_thirty_second_off(ns in 2000..1000_u64 << 31, shift in 0..30_u32) {
+        fn a_bucket_value_is_off_by_at_most_a_thirty_second(ns in 2000..1000_u64 << 31, shift in 0..30_u32) {
             let ns: u64 = (ns >> shift).max(2000);
             let index = Histogram::index_of(std::time::Duration::from_nanos(ns));
             let off = (value_ms(index) * 1e6 - ns as f64).abs();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_a_sorted_list() {
+    fn quantiles_match_those_of_a_sorted_list() {
         let gained = [(3, 50), (7, 40), (8, 9), (20, 1)];
         let buckets = Quantile::ALL.map(|quantile| quantile.bucket(&gained));
         assert_eq!(buckets, [Some(3), Some(7), Some(8), Some(20)]);

@@ -1,10 +1,9 @@
-//! How lines look: cadence writes what stands before and behind each value, once.
+//! The format of lines: cadence writes the prefix and the suffix around each value, once.
 //!
-//! A flush of 64 workers has a thousand lines, of which only the values are new. cadence takes 0.12 us
-//! for a counter and 0.4 us for a distribution of four values, which is most of what a flush may cost; a
-//! line put together of its pieces takes less than 0.1 us, with all that is accounted for it. Its client
-//! gets a sink that does nothing, because what it formats is also what it returns. Its other sinks are
-//! never used: they start threads, wait, or hide that an agent is absent.
+//! A flush of 64 workers has a thousand lines, in which only the values are new. cadence takes 0.12 us for a counter and
+//! 0.4 us for a distribution of four values, which is most of the time of a flush. A line that is assembled from its
+//! parts takes less than 0.1 us, bookkeeping included. The client gets a sink that does nothing, because cadence
+//! also returns the formatted line. Its other sinks start threads, block, or hide that an agent is absent.
 
 use std::cell::OnceCell;
 
@@ -16,11 +15,11 @@ use super::distribution::Quantile;
 use crate::metrics::statsd::{Format, Statsd};
 use crate::metrics::{Distribution, Gauge};
 
-/// Stands for any name and any value.
+/// Placeholders for a name and a value.
 const NAME: &str = "name";
 const VALUE: u64 = 0;
 
-/// Begins of lines, `prefix.name:`.
+/// The prefixes of lines, `prefix.name:`.
 pub(super) struct LinePrefixes {
     counters: [String; Counter::ALL.len()],
     gauges: [String; Gauge::ALL.len()],
@@ -32,85 +31,81 @@ impl LinePrefixes {
     fn new(client: &StatsdClient) -> Self {
         let quantiles = |distribution: Distribution| {
             Quantile::ALL.map(|quantile| {
-                head(client, &format!("{}.{}", distribution.statsd_name(), quantile.name()))
+                line_prefix(client, &format!("{}.{}", distribution.statsd_name(), quantile.name()))
             })
         };
         Self {
-            counters: Counter::ALL.map(|counter| head(client, counter.statsd_name())),
-            gauges: Gauge::ALL.map(|gauge| head(client, gauge.statsd_name())),
-            distributions: Distribution::ALL.map(|spread| head(client, spread.statsd_name())),
+            counters: Counter::ALL.map(|counter| line_prefix(client, counter.statsd_name())),
+            gauges: Gauge::ALL.map(|gauge| line_prefix(client, gauge.statsd_name())),
+            distributions: Distribution::ALL.map(|it| line_prefix(client, it.statsd_name())),
             quantiles: Distribution::ALL.map(quantiles),
         }
     }
 
-    /// Of a counter.
     pub(super) fn counter(&self, counter: Counter) -> &str {
         &self.counters[counter as usize]
     }
 
-    /// Of a gauge.
     pub(super) fn gauge(&self, gauge: Gauge) -> &str {
         &self.gauges[gauge as usize]
     }
 
-    /// Of a distribution.
     pub(super) fn distribution(&self, distribution: Distribution) -> &str {
         &self.distributions[distribution as usize]
     }
 
-    /// Of a distribution that is sent as gauges.
+    /// The prefix for a distribution that is sent as gauges.
     pub(super) fn quantile(&self, distribution: Distribution, quantile: Quantile) -> &str {
         &self.quantiles[distribution as usize][quantile as usize]
     }
 }
 
-/// Ends of lines with certain tags: `|c|#worker:3,zone:x`.
+/// The suffixes of lines with certain tags: `|c|#worker:3,zone:x`.
 pub(super) struct LineSuffixes {
     counter: String,
-    /// By the value of the tag `reason`.
+    /// The suffixes of counters with the tag `reason`, by its value.
     reasoned: Vec<(&'static str, String)>,
     gauge: String,
-    /// The tags alone.
+    /// The tags without the type.
     tags: String,
-    /// By the bit of the sample rate, of which few are ever needed.
+    /// The suffixes by the bit of the sample rate, made on demand because few are ever needed.
     distribution: [OnceCell<String>; u64::BITS as usize],
 }
 
 impl LineSuffixes {
-    /// Of a counter, which may have one more tag.
+    /// The suffix of a counter, which may have a reason.
     pub(super) fn counter(&self, counter: Counter) -> &str {
         let Some(reason) = counter.reason() else { return &self.counter };
         let found = self.reasoned.iter().find(|(known, _)| *known == reason);
-        found.map_or(&self.counter, |(_, tail)| tail)
+        found.map_or(&self.counter, |(_, suffix)| suffix)
     }
 
-    /// Of any gauge.
     pub(super) fn gauge(&self) -> &str {
         &self.gauge
     }
 
-    /// Of a distribution whose values each stand for 2^`bit`.
-    pub(super) fn distribution(&self, shapes: &LineFormat, bit: u32) -> &str {
-        self.distribution[bit as usize].get_or_init(|| shapes.distribution_tail(&self.tags, bit))
+    /// The suffix of a distribution whose values each count 2^`bit` times.
+    pub(super) fn distribution(&self, line_format: &LineFormat, bit: u32) -> &str {
+        self.distribution[bit as usize]
+            .get_or_init(|| line_format.distribution_suffix(&self.tags, bit))
     }
 }
 
-/// Writes heads and tails.
+/// Writes the prefixes and suffixes.
 pub(super) struct LineFormat {
     client: StatsdClient,
     format: Format,
-    /// Tags of every line, joined.
+    /// The tags of every line, joined.
     tags: String,
-    /// Whatever cadence does not know of.
+    /// The end of each line that cadence does not know, such as `|e:`.
     end: String,
     /// `prefix.`[`NAME`]`:`
-    head: String,
-    /// All there are.
-    pub heads: LinePrefixes,
+    placeholder: String,
+    /// The prefixes of all metrics.
+    pub prefixes: LinePrefixes,
 }
 
 impl LineFormat {
-    /// As configured.
     pub(super) fn new(statsd: &Statsd) -> Self {
         let client = StatsdClient::from_sink(&statsd.prefix, NopMetricSink);
         let zone = statsd.zone.iter().map(|zone| format!("zone:{zone}"));
@@ -122,13 +117,13 @@ impl LineFormat {
             }
             Format::Plain => (String::new(), String::new()),
         };
-        let heads = LinePrefixes::new(&client);
-        let head = head(&client, NAME);
-        Self { client, format: statsd.format, tags, end, head, heads }
+        let prefixes = LinePrefixes::new(&client);
+        let placeholder = line_prefix(&client, NAME);
+        Self { client, format: statsd.format, tags, end, placeholder, prefixes }
     }
 
-    /// Ends of lines with the tags of every line, after `own`, if there is one.
-    pub(super) fn tails(&self, own: Option<String>) -> LineSuffixes {
+    /// The suffixes of lines with the tag `own`, if there is one, and the tags of every line.
+    pub(super) fn suffixes(&self, own: Option<String>) -> LineSuffixes {
         let parts = own.into_iter().chain(Some(self.tags.clone()).filter(|tags| !tags.is_empty()));
         let tags = parts.collect::<Vec<_>>().join(",");
         let reasons = Counter::ALL.into_iter().filter_map(Counter::reason);
@@ -138,7 +133,7 @@ impl LineFormat {
             for tags in [tags.as_str()].iter().chain(more).filter(|tags| !tags.is_empty()) {
                 line = line.with_tag_value(tags);
             }
-            self.tail(line.try_send())
+            self.suffix(line.try_send())
         };
         let mut gauge = self.client.gauge_with_tags(NAME, VALUE);
         if !tags.is_empty() {
@@ -149,36 +144,37 @@ impl LineFormat {
             reasoned: reasons
                 .map(|reason| (reason, counter(&[&format!("reason:{reason}")])))
                 .collect(),
-            gauge: self.tail(gauge.try_send()),
+            gauge: self.suffix(gauge.try_send()),
             tags,
             distribution: [const { OnceCell::new() }; u64::BITS as usize],
         }
     }
 
-    fn distribution_tail(&self, tags: &str, bit: u32) -> String {
+    fn distribution_suffix(&self, tags: &str, bit: u32) -> String {
         let mut line = self.client.distribution_with_tags(NAME, VALUE);
         if bit > 0 {
-            // Exact, and written in full: `f64` shows no exponents.
+            // The rate is exact and written in full, because `f64` is displayed without an exponent.
             line = line.with_sampling_rate(0.5_f64.powi(bit.cast_signed()));
         }
         if !tags.is_empty() {
             line = line.with_tag_value(tags);
         }
-        self.tail(line.try_send())
+        self.suffix(line.try_send())
     }
 
-    fn tail(&self, formatted: MetricResult<impl Metric>) -> String {
-        let formatted = formatted.expect("every u64 is a value, and the sink takes all");
-        let line = formatted.as_metric_str().strip_prefix(&self.head);
-        let tail = line.and_then(|line| line.strip_prefix(&VALUE.to_string()));
-        format!("{}{}", tail.expect("lines of one name begin alike"), self.end)
+    fn suffix(&self, formatted: MetricResult<impl Metric>) -> String {
+        let formatted = formatted.expect("every u64 is a valid value, and the sink never fails");
+        let line = formatted.as_metric_str().strip_prefix(&self.placeholder);
+        let suffix = line.and_then(|line| line.strip_prefix(&VALUE.to_string()));
+        format!("{}{}", suffix.expect("lines with the same name have the same prefix"), self.end)
     }
 }
 
-fn head(client: &StatsdClient, name: &str) -> String {
-    let line = client.count(name, VALUE).expect("every u64 is a value, and the sink takes all");
+fn line_prefix(client: &StatsdClient, name: &str) -> String {
+    let line =
+        client.count(name, VALUE).expect("every u64 is a valid value, and the sink never fails");
     let line = line.as_metric_str().strip_suffix(&format!("{VALUE}|c"));
-    line.expect("a line without tags ends so").to_owned()
+    line.expect("a counter without tags ends with its type").to_owned()
 }
 
 #[cfg(test)]
@@ -187,12 +183,13 @@ mod tests {
     use crate::emitter::tests::{plain, tagged};
 
     #[test]
-    fn a_line_is_what_cadence_would_write_in_one_piece() {
-        let shapes = LineFormat::new(&tagged());
-        let tails = shapes.tails(Some("worker:3".to_owned()));
+    fn an_assembled_line_equals_the_line_of_cadence() {
+        let line_format = LineFormat::new(&tagged());
+        let suffixes = line_format.suffixes(Some("worker:3".to_owned()));
         let counter = Counter::WorkerRestartsBoot;
-        let line = format!("{}17{}", shapes.heads.counter(counter), tails.counter(counter));
-        let whole = shapes.client.count_with_tags("worker.restarts", 17u64);
+        let line =
+            format!("{}17{}", line_format.prefixes.counter(counter), suffixes.counter(counter));
+        let whole = line_format.client.count_with_tags("worker.restarts", 17u64);
         let whole = whole.with_tag_value("worker:3").with_tag("zone", "x").with_tag("app", "y");
         let whole = whole.with_tag("reason", "boot").try_send().unwrap();
         assert_eq!(line, whole.as_metric_str());
@@ -200,12 +197,12 @@ mod tests {
 
     #[test]
     fn sample_rates_are_written_in_full_and_read_as_powers_of_two() {
-        let shapes = LineFormat::new(&plain());
-        let tails = shapes.tails(None);
-        assert_eq!(tails.distribution(&shapes, 0), "|d");
-        assert_eq!(tails.distribution(&shapes, 1), "|d|@0.5");
+        let line_format = LineFormat::new(&plain());
+        let suffixes = line_format.suffixes(None);
+        assert_eq!(suffixes.distribution(&line_format, 0), "|d");
+        assert_eq!(suffixes.distribution(&line_format, 1), "|d|@0.5");
         for bit in 1..u64::BITS {
-            let rate = tails.distribution(&shapes, bit).strip_prefix("|d|@").unwrap();
+            let rate = suffixes.distribution(&line_format, bit).strip_prefix("|d|@").unwrap();
             assert!(rate.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'), "{rate}");
             let rate: f64 = rate.parse().unwrap();
             assert_eq!((1.0 / rate) as u64, 1 << bit);
@@ -213,18 +210,18 @@ mod tests {
     }
 
     #[test]
-    fn no_tags_at_all_leave_no_trace() {
-        let tails = LineFormat::new(&plain()).tails(None);
-        assert_eq!(tails.counter(Counter::ReqDone), "|c");
-        assert_eq!(tails.counter(Counter::WorkerRestartsExit), "|c");
-        assert_eq!(tails.gauge(), "|g");
+    fn without_tags_a_line_ends_with_its_type() {
+        let suffixes = LineFormat::new(&plain()).suffixes(None);
+        assert_eq!(suffixes.counter(Counter::ReqDone), "|c");
+        assert_eq!(suffixes.counter(Counter::WorkerRestartsExit), "|c");
+        assert_eq!(suffixes.gauge(), "|g");
     }
 
     #[test]
     fn an_empty_prefix_has_no_dot_and_a_long_one_is_kept() {
         let name = |prefix: &str| {
-            let shapes = LineFormat::new(&Statsd { prefix: prefix.to_owned(), ..plain() });
-            shapes.heads.counter(Counter::ReqDone).to_owned()
+            let line_format = LineFormat::new(&Statsd { prefix: prefix.to_owned(), ..plain() });
+            line_format.prefixes.counter(Counter::ReqDone).to_owned()
         };
         assert_eq!(name(""), "req.done:");
         assert_eq!(name(&"p".repeat(90)), format!("{}.req.done:", "p".repeat(90)));

@@ -1,71 +1,70 @@
-//! A flush on its way, and what of the last one may yet turn out to be lost.
+//! The datagrams of the current flush, and those of it that may still turn out to be lost.
 //!
-//! What a datagram carries counts as sent when, and only when, the kernel has accepted it. A refusal by
-//! another host, or by this one when it is busy, is heard later than that; until the next flush begins,
-//! everything can be taken back.
+//! The deltas of a datagram count as sent once the kernel has accepted it. An error from another host, or from this host
+//! when it is busy, arrives later. Until the next flush begins, everything can be rolled back.
 
 use std::collections::VecDeque;
 
 use super::baseline::Baselines;
 use super::packer::Datagram;
 
-/// See the module.
+/// The state of the current flush.
 pub(super) struct InFlight {
     baselines: Baselines,
-    /// Not yet handed over.
+    /// Datagrams that were not sent yet.
     queue: VecDeque<Datagram>,
-    /// What was accepted since the last flush began.
-    in_doubt: Vec<Datagram>,
+    /// Datagrams that were accepted since the flush began.
+    accepted: Vec<Datagram>,
 }
 
 impl InFlight {
-    /// Nothing was ever sent.
+    /// The state before the first flush.
     pub(super) fn new() -> Self {
-        Self { baselines: Baselines::new(), queue: VecDeque::new(), in_doubt: Vec::new() }
+        Self { baselines: Baselines::new(), queue: VecDeque::new(), accepted: Vec::new() }
     }
 
-    /// Begins a flush with what `compose` makes of the baselines. What is left of the one before is
-    /// part of it.
+    /// Begins a flush with the datagrams that `compose` makes from the baselines. They include what is left of the
+    /// previous flush.
     pub(super) fn load(&mut self, compose: impl FnOnce(&mut Baselines) -> VecDeque<Datagram>) {
-        self.in_doubt.clear();
+        self.accepted.clear();
         self.queue = compose(&mut self.baselines);
     }
 
-    /// What has been sent.
+    /// The totals that were sent.
     pub(super) fn baselines_mut(&mut self) -> &mut Baselines {
         &mut self.baselines
     }
 
-    /// What is to be handed over next.
+    /// The next datagram to send.
     pub(super) fn next(&self) -> Option<&str> {
         self.queue.front().map(|datagram| datagram.text.as_str())
     }
 
-    /// The kernel has accepted it.
-    pub(super) fn accepted(&mut self) {
+    /// Takes note that the kernel has accepted the next datagram.
+    pub(super) fn accept(&mut self) {
         let Some(datagram) = self.queue.pop_front() else { return };
-        for receipt in &datagram.receipts {
-            self.baselines.commit(*receipt);
+        for delta in &datagram.deltas {
+            self.baselines.commit(*delta);
         }
-        self.in_doubt.push(datagram);
+        self.accepted.push(datagram);
     }
 
-    /// Whether anything was accepted since the last flush began.
-    pub(super) fn has_carried(&self) -> bool {
-        !self.in_doubt.is_empty()
+    /// Whether a datagram was accepted since the flush began.
+    pub(super) fn has_accepted(&self) -> bool {
+        !self.accepted.is_empty()
     }
 
-    /// It has not: the rest of the flush is given up. How many datagrams that is.
-    pub(super) fn give_up(&mut self) -> u64 {
+    /// Discards the datagrams that were not sent, and returns their number.
+    pub(super) fn discard(&mut self) -> u64 {
         counted(self.queue.drain(..))
     }
 
-    /// What was accepted since the last flush began has arrived nowhere. How many datagrams that is.
-    pub(super) fn take_back(&mut self) -> u64 {
-        for receipt in self.in_doubt.iter().flat_map(|datagram| &datagram.receipts) {
-            self.baselines.take_back(*receipt);
+    /// Takes note that the datagrams accepted since the flush began were lost, and returns their number.
+    pub(super) fn roll_back(&mut self) -> u64 {
+        for delta in self.accepted.iter().flat_map(|datagram| &datagram.deltas) {
+            self.baselines.roll_back(*delta);
         }
-        counted(self.in_doubt.drain(..))
+        counted(self.accepted.drain(..))
     }
 }
 

@@ -1,22 +1,23 @@
-//! Sends what the totals has gained to a statsd daemon: deltas and gauges to lines, lines to datagrams.
+//! Sends metrics to a statsd agent: deltas and gauges become lines, and lines become datagrams.
 //!
-//! Nothing here ever entries, and nothing starts a thread. What a datagram carried counts as sent when the
-//! kernel has accepted it, and not before; until then it is part of the next flush.
+//! Nothing here blocks, and nothing starts a thread. A delta counts as sent once the kernel has accepted its datagram.
+//! Until then it is part of the next flush.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `lines` | how a line looks, by cadence |
-//! | `spread` | which values stand for a distribution |
+//! | `collector` | the totals and gauges of a server, for the agent and for the admin socket |
+//! | `format` | the format of lines, written by cadence |
+//! | `distribution` | the values that represent a distribution |
 //! | `packer` | lines to datagrams |
-//! | `baseline` | what has been sent already |
-//! | `compose` | what a flush says |
-//! | `in_flight` | a flush on its way |
-//! | `socket` | address and socket |
-//! | `unsent` | what was counted and not sent |
-//! | `lookup` | a name's addresses, asked for in a child |
+//! | `baseline` | the totals that were sent already |
+//! | `compose` | the content of a flush |
+//! | `in_flight` | the datagrams of a flush |
+//! | `socket` | the agent's address and the socket |
+//! | `unsent` | the totals that were not sent |
+//! | `resolver` | name lookup in a helper process |
 //!
-//! What is lost all the same: what was accepted by an agent's host that answers nothing, or by an agent
-//! that died before it read it.
+//! Some losses cannot be detected: datagrams that a remote host drops silently, and datagrams that an agent had not
+//! read when it died.
 mod baseline;
 pub mod collector;
 mod compose;
@@ -44,24 +45,24 @@ use crate::system::pid::Pid;
 use compose::Composer;
 use in_flight::InFlight;
 use resolver::Resolve;
-use socket::{CarrierError, Delivery, StatsdSocket};
+use socket::{Delivery, SendError, StatsdSocket};
 
-/// What IPv6 leaves of the 1500 bytes of Ethernet when there are some further headers on the way, and
-/// what statsd's clients keep to.
+/// Maximum size of a UDP datagram: what IPv6 and some further headers leave of the 1500 bytes of Ethernet. Statsd
+/// clients use the same limit.
 const UDP_BYTES: usize = 1432;
-/// What DogStatsD's clients keep to on unix sockets, and its agent's buffer.
+/// Maximum size of a datagram on a unix socket: that of DogStatsD's clients, and of its agent's buffer.
 const UNIX_BYTES: usize = 8192;
-/// So many at once: the 208 KB of a UDP socket's usual receive buffer hold about 90 of them.
+/// Datagrams per burst: the usual receive buffer of a UDP socket (208 KB) holds about 90 of them.
 const UDP_BURST: usize = 32;
-/// So many: unix(7) sockets hold 10 (net.unix.max_dgram_qlen) where nobody has raised it.
+/// Datagrams per burst: a unix socket holds 10 by default (net.unix.max_dgram_qlen).
 const UNIX_BURST: usize = 8;
-/// Between two bursts.
+/// The pause between two bursts.
 const PAUSE: Duration = Duration::from_millis(10);
-/// An agent is back when nothing has failed for so long: one that comes and goes, or that reads too
-/// slowly, would fill the log.
+/// How long flushes must succeed before the agent counts as reachable again. Otherwise an agent that comes and goes,
+/// or that reads too slowly, would fill the log.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// Sends metrics.
+/// Sends the metrics of a server to its agent.
 pub struct Emitter {
     log: Log,
     interval: Duration,
@@ -69,46 +70,46 @@ pub struct Emitter {
     composer: Composer,
     in_flight: InFlight,
     socket: StatsdSocket,
-    agent: Agent,
-    /// When a flush begins.
+    agent: AgentState,
+    /// When the next flush begins.
     due: Instant,
-    pace: Pace,
+    state: FlushState,
 }
 
-/// Whether the agent is there, as far as the log has been told.
+/// The state of the agent as the log reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Agent {
-    /// It is, or nobody knows better.
+enum AgentState {
+    /// The agent is reachable, as far as this process knows.
     Reachable,
-    /// A flush failed since.
+    /// A flush failed.
     Unreachable,
-    /// Flushes have been accepted again; an error may yet come.
+    /// Flushes succeed again; a late error may still arrive.
     Recovering { since: Instant },
 }
 
-/// Where a flush stands.
+/// The progress of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    /// There is none.
+enum FlushState {
+    /// No flush is running.
     Idle,
-    /// A burst was sent, and the next one is due.
+    /// A burst was sent, and the next one follows.
     Sending { resume: Instant },
 }
 
-/// How a burst ended.
+/// The outcome of a burst.
 enum Burst {
-    /// The flush is over, all of it accepted.
+    /// The whole flush was accepted.
     Over,
-    /// There is more to send.
+    /// There are more datagrams.
     More,
     /// A queue is full.
     Full,
     /// The next datagram was refused.
-    Refused { error: CarrierError, is_late: bool },
+    Refused { error: SendError, is_late: bool },
 }
 
 impl Emitter {
-    /// Does nothing yet: the first flush is due one interval after `now`.
+    /// Does no I/O yet; the first flush is due one interval after `now`.
     pub fn new(statsd: Statsd, log: Log, now: Instant) -> Self {
         Self::resolving(&statsd, log, resolver::resolve, now)
     }
@@ -125,87 +126,87 @@ impl Emitter {
             composer: Composer::new(statsd, limit_bytes),
             in_flight: InFlight::new(),
             socket: StatsdSocket::new(&statsd.target, resolve, now),
-            agent: Agent::Reachable,
+            agent: AgentState::Reachable,
             due: now + statsd.interval,
-            pace: Pace::Idle,
+            state: FlushState::Idle,
         }
     }
 
-    /// When [`Emitter::turn`] has something to do.
+    /// When [`Emitter::turn`] is due.
     pub fn next_deadline(&self) -> Instant {
-        let own = match self.pace {
-            Pace::Idle => self.due,
-            Pace::Sending { resume } => resume,
+        let own = match self.state {
+            FlushState::Idle => self.due,
+            FlushState::Sending { resume } => resume,
         };
         self.socket.next_deadline().map_or(own, |deadline| deadline.min(own))
     }
 
-    /// Whether a flush begins at the next [`Emitter::turn`], which then wants a fresh totals and gauges.
+    /// Whether a flush begins at the next [`Emitter::turn`], which then needs fresh totals and gauges.
     pub fn begins_flush(&self, now: Instant) -> bool {
-        self.pace == Pace::Idle && now >= self.due
+        self.state == FlushState::Idle && now >= self.due
     }
 
-    /// Something that becomes readable when [`Emitter::turn`] has something to do.
-    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        self.socket.awaited()
+    /// The descriptor to poll for reading before [`Emitter::turn`].
+    pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.poll_fd()
     }
 
-    /// A child that looks a name up.
+    /// The helper process of a name lookup, if one runs.
     pub fn child(&self) -> Option<Pid> {
         self.socket.child()
     }
 
-    /// The descriptors that a child closes.
+    /// Adds the descriptors that a child closes.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        own.extend(self.socket.awaited());
+        own.extend(self.socket.poll_fd());
         own.extend(self.socket.socket());
     }
 
-    /// Does what is due: a flush, a piece of one, the end of a name's lookup. `counters` is where datagrams
-    /// that were not accepted are counted.
+    /// Does what is due: a flush, a burst of one, or the end of a name lookup. Datagrams that were not accepted are
+    /// counted in `counters`.
     pub fn turn(&mut self, totals: &Totals, gauges: &Gauges, counters: &Counters, now: Instant) {
-        if let Some(why) = self.socket.turn(now) {
-            // The address in use goes on being used: it is news only where there is none.
-            self.tell(Level::Debug, "statsd.lookup_failed", Some(&why));
+        if let Some(error) = self.socket.turn(now) {
+            // The current address stays in use, so this matters only if there is none.
+            self.log(Level::Debug, "statsd.lookup_failed", Some(&error));
         }
-        match self.pace {
-            Pace::Sending { resume } if now < resume => {}
-            Pace::Sending { .. } => self.go_on(counters, now),
-            Pace::Idle if now < self.due => {}
-            Pace::Idle => {
+        match self.state {
+            FlushState::Sending { resume } if now < resume => {}
+            FlushState::Sending { .. } => self.continue_flush(counters, now),
+            FlushState::Idle if now < self.due => {}
+            FlushState::Idle => {
                 self.due = next_due(self.due, self.interval, now);
-                match self.begin(totals, gauges, counters, now) {
-                    Ok(()) => self.go_on(counters, now),
-                    Err(error) => self.lose(&error, counters),
+                match self.begin_flush(totals, gauges, counters, now) {
+                    Ok(()) => self.continue_flush(counters, now),
+                    Err(error) => self.abandon_flush(&error, counters),
                 }
             }
         }
     }
 
-    /// The last flush, all of it at once. Takes no longer than `patience`.
+    /// Sends the last flush at once, within `timeout`.
     pub fn finish(
         &mut self,
         totals: &Totals,
         gauges: &Gauges,
         counters: &Counters,
-        patience: Duration,
+        timeout: Duration,
     ) {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         self.socket.await_address(deadline);
-        // A name may have an address where nobody listens, and another one; and the socket of the last
-        // flush may lead to a daemon that has gone, and a new one to its successor.
+        // A name may have several addresses, with an agent at only one of them. The current socket may also lead to
+        // an agent that is gone, and a new socket to its successor.
         let attempts = self.socket.address_count().max(1) + 1;
         for attempt in 1..=attempts {
             let is_last = attempt == attempts;
-            let cut = match self.begin(totals, gauges, counters, Instant::now()) {
+            let failure = match self.begin_flush(totals, gauges, counters, Instant::now()) {
                 Ok(()) => self.send_all(counters, deadline),
                 Err(error) => Some(error),
             };
-            match cut {
+            match failure {
                 None => return,
-                Some(CarrierError::Refused(_)) if !is_last => {}
+                Some(SendError::Refused(_)) if !is_last => {}
                 Some(error) => {
-                    let count = self.in_flight.give_up();
+                    let count = self.in_flight.discard();
                     counters.add(Counter::StatsdDropped, count);
                     let target = self.socket.to_string();
                     let pairs = [
@@ -220,78 +221,81 @@ impl Emitter {
         }
     }
 
-    /// What was counted and has not been accepted, after [`Emitter::finish`].
+    /// The totals that were not accepted, after [`Emitter::finish`].
     pub fn unsent(&mut self, totals: &Totals) -> CarriedTotals {
-        // On this host the news that nobody listens is there by now.
+        // If the agent is on this host, the error for a missing agent has arrived by now.
         if self.socket.late_error(Instant::now()).is_some() {
-            self.in_flight.take_back();
+            self.in_flight.roll_back();
         }
         let is_per_worker = self.composer.is_per_worker();
         unsent::unsent(totals, self.in_flight.baselines_mut(), is_per_worker)
     }
 
-    /// Hears what became of the last flush, and composes the next one: in this order, because what was
-    /// lost is in it again.
-    fn begin(
+    /// Checks for a late error of the last flush, and composes the next one. The order matters, because the next flush
+    /// contains again what was lost.
+    fn begin_flush(
         &mut self,
         totals: &Totals,
         gauges: &Gauges,
         counters: &Counters,
         now: Instant,
-    ) -> Result<(), CarrierError> {
+    ) -> Result<(), SendError> {
         match (self.socket.late_error(now), self.agent) {
             (Some(error), _) => {
-                counters.add(Counter::StatsdDropped, self.in_flight.take_back());
-                self.complain(&error);
+                counters.add(Counter::StatsdDropped, self.in_flight.roll_back());
+                self.log_failure(&error);
             }
-            (None, Agent::Recovering { since })
+            (None, AgentState::Recovering { since })
                 if now.saturating_duration_since(since) >= SETTLED =>
             {
-                self.agent = Agent::Reachable;
-                self.tell(Level::Info, "statsd.reachable", None);
+                self.agent = AgentState::Reachable;
+                self.log(Level::Info, "statsd.reachable", None);
             }
-            (None, Agent::Reachable | Agent::Unreachable | Agent::Recovering { .. }) => {}
+            (
+                None,
+                AgentState::Reachable | AgentState::Unreachable | AgentState::Recovering { .. },
+            ) => {}
         }
         let Self { composer, in_flight, .. } = self;
         in_flight.load(|baselines| composer.compose(totals, gauges, baselines));
         self.socket.connect()
     }
 
-    /// Sends a burst, and sees when the next one is due.
-    fn go_on(&mut self, counters: &Counters, now: Instant) {
+    /// Sends a burst, and schedules the next one.
+    fn continue_flush(&mut self, counters: &Counters, now: Instant) {
         let mut burst = self.burst(now);
-        // `localhost` may have two addresses and an agent on one: nothing to complain of.
+        // `localhost` may have two addresses and an agent at only one of them, which is no failure.
         for _ in 1..self.socket.address_count() {
-            let is_nobody_there = matches!(burst, Burst::Refused { is_late: false, .. });
-            if !is_nobody_there || self.in_flight.has_carried() || self.socket.connect().is_err() {
+            let is_refused = matches!(burst, Burst::Refused { is_late: false, .. });
+            if !is_refused || self.in_flight.has_accepted() || self.socket.connect().is_err() {
                 break;
             }
             burst = self.burst(now);
         }
         match burst {
             Burst::Over => {
-                self.pace = Pace::Idle;
-                if self.agent == Agent::Unreachable && self.in_flight.has_carried() {
-                    self.agent = Agent::Recovering { since: now };
+                self.state = FlushState::Idle;
+                if self.agent == AgentState::Unreachable && self.in_flight.has_accepted() {
+                    self.agent = AgentState::Recovering { since: now };
                 }
             }
-            Burst::More => self.pace = Pace::Sending { resume: now + PAUSE },
-            Burst::Full => self.lose(&CarrierError::Full, counters),
+            Burst::More => self.state = FlushState::Sending { resume: now + PAUSE },
+            Burst::Full => self.abandon_flush(&SendError::Full, counters),
             Burst::Refused { error, is_late } => {
                 if is_late {
-                    counters.add(Counter::StatsdDropped, self.in_flight.take_back());
+                    counters.add(Counter::StatsdDropped, self.in_flight.roll_back());
                 }
-                self.lose(&error, counters);
+                self.abandon_flush(&error, counters);
             }
         }
     }
 
-    /// Hands over datagrams, as many as the agent's socket surely holds.
+    /// Sends as many datagrams as the agent's socket certainly holds.
     fn burst(&mut self, now: Instant) -> Burst {
         for _ in 0..self.burst {
             let Some(datagram) = self.in_flight.next() else { return Burst::Over };
             match self.socket.send(datagram.as_bytes(), now) {
-                Delivery::Accepted => self.in_flight.accepted(),
+                Delivery::Accepted => self.in_flight.accept(),
                 Delivery::Full => return Burst::Full,
                 Delivery::Refused { error, is_late } => return Burst::Refused { error, is_late },
             }
@@ -299,19 +303,19 @@ impl Emitter {
         if self.in_flight.next().is_some() { Burst::More } else { Burst::Over }
     }
 
-    /// Burst after burst; what was in the way of the rest.
-    fn send_all(&mut self, counters: &Counters, deadline: Instant) -> Option<CarrierError> {
+    /// Sends all bursts. Returns the error that stopped it, if any.
+    fn send_all(&mut self, counters: &Counters, deadline: Instant) -> Option<SendError> {
         loop {
             let now = Instant::now();
             let left = deadline.saturating_duration_since(now);
             match self.burst(now) {
                 Burst::Over => return None,
-                Burst::Full | Burst::More if left.is_zero() => return Some(CarrierError::Late),
+                Burst::Full | Burst::More if left.is_zero() => return Some(SendError::Late),
                 Burst::Full => self.socket.await_room(left),
                 Burst::More => {}
                 Burst::Refused { error, is_late } => {
                     if is_late {
-                        counters.add(Counter::StatsdDropped, self.in_flight.take_back());
+                        counters.add(Counter::StatsdDropped, self.in_flight.roll_back());
                     }
                     return Some(error);
                 }
@@ -320,22 +324,22 @@ impl Emitter {
         }
     }
 
-    /// Gives up the rest of a flush: what it carries is in the next one.
-    fn lose(&mut self, error: &CarrierError, counters: &Counters) {
-        counters.add(Counter::StatsdDropped, self.in_flight.give_up());
-        self.pace = Pace::Idle;
-        self.complain(error);
+    /// Drops the rest of a flush; its content becomes part of the next one.
+    fn abandon_flush(&mut self, error: &SendError, counters: &Counters) {
+        counters.add(Counter::StatsdDropped, self.in_flight.discard());
+        self.state = FlushState::Idle;
+        self.log_failure(error);
     }
 
-    /// One line when it begins, and none until it is over.
-    fn complain(&mut self, error: &CarrierError) {
-        if self.agent == Agent::Reachable {
-            self.tell(Level::Warning, "statsd.unreachable", Some(&error.to_string()));
+    /// Logs the first of several failures.
+    fn log_failure(&mut self, error: &SendError) {
+        if self.agent == AgentState::Reachable {
+            self.log(Level::Warning, "statsd.unreachable", Some(&error.to_string()));
         }
-        self.agent = Agent::Unreachable;
+        self.agent = AgentState::Unreachable;
     }
 
-    fn tell(&self, level: Level, event: &str, error: Option<&str>) {
+    fn log(&self, level: Level, event: &str, error: Option<&str>) {
         let target = self.socket.to_string();
         let mut pairs = vec![("target", Value::Text(&target))];
         pairs.extend(error.map(|error| ("error", Value::Text(error))));
@@ -343,7 +347,7 @@ impl Emitter {
     }
 }
 
-/// The first multiple of `interval` after `due` that is not yet over: no drift, and no burst after a
+/// The first multiple of `interval` after `due` that lies in the future. So flushes neither drift nor pile up after a
 /// suspension.
 fn next_due(due: Instant, interval: Duration, now: Instant) -> Instant {
     let late = now.saturating_duration_since(due).as_nanos();

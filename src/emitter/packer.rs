@@ -1,19 +1,18 @@
-//! Lines to datagrams: as many as fit, each with what it says it has sent.
+//! Packs lines into datagrams, each with the deltas that its lines report.
 
 use std::collections::VecDeque;
 
-use super::baseline::Receipt;
+use super::baseline::Delta;
 
-/// Lines, joined by newlines, and their receipts.
+/// Lines joined by newlines, and their deltas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Datagram {
-    /// What is sent.
     pub text: String,
-    /// What counts as sent when it was accepted.
-    pub receipts: Vec<Receipt>,
+    /// The deltas that count as sent once the datagram is accepted.
+    pub deltas: Vec<Delta>,
 }
 
-/// Packs.
+/// Packs lines into datagrams.
 pub(super) struct Packer {
     limit_bytes: usize,
     full: VecDeque<Datagram>,
@@ -21,29 +20,29 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// Datagrams of at most `limit_bytes`; a line that is longer by itself is sent alone.
+    /// Packs datagrams of at most `limit_bytes`. A longer line gets a datagram of its own.
     pub(super) fn new(limit_bytes: usize) -> Self {
         Self { limit_bytes, full: VecDeque::new(), open: Datagram::default() }
     }
 
-    /// Adds one line.
-    pub(super) fn line(&mut self, line: &str, receipts: impl IntoIterator<Item = Receipt>) {
+    /// Adds a line.
+    pub(super) fn line(&mut self, line: &str, deltas: impl IntoIterator<Item = Delta>) {
         if !self.open.text.is_empty() {
             if self.open.text.len() + 1 + line.len() <= self.limit_bytes {
                 self.open.text.push('\n');
             } else {
-                let roomy = Datagram {
+                let next = Datagram {
                     text: String::with_capacity(self.limit_bytes),
-                    receipts: Vec::with_capacity(self.open.receipts.len()),
+                    deltas: Vec::with_capacity(self.open.deltas.len()),
                 };
-                self.full.push_back(std::mem::replace(&mut self.open, roomy));
+                self.full.push_back(std::mem::replace(&mut self.open, next));
             }
         }
         self.open.text.push_str(line);
-        self.open.receipts.extend(receipts);
+        self.open.deltas.extend(deltas);
     }
 
-    /// All of them, in the order of their lines.
+    /// Returns all datagrams in the order of their lines.
     pub(super) fn finish(mut self) -> VecDeque<Datagram> {
         if !self.open.text.is_empty() {
             self.full.push_back(self.open);
@@ -57,11 +56,11 @@ mod tests {
     use arctos_worker::shared::scoreboard::Counter;
     use proptest::prelude::*;
 
-    use super::super::baseline::{Cell, Source};
+    use super::super::baseline::{CountSource, SumKey};
     use super::*;
 
-    fn receipt(n: u64) -> Receipt {
-        Receipt { source: Source::Whole, cell: Cell::Count(Counter::ReqDone), n }
+    fn delta(n: u64) -> Delta {
+        Delta { source: CountSource::All, key: SumKey::Count(Counter::ReqDone), n }
     }
 
     #[test]
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_goes_alone() {
+    fn a_line_that_is_too_long_gets_its_own_datagram() {
         let mut packer = Packer::new(4);
         for line in ["a", "long line", "b", "c"] {
             packer.line(line, []);
@@ -86,19 +85,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_keep_their_order_their_receipts_and_the_limit(
+        fn lines_keep_their_order_their_deltas_and_the_limit(
             lines in prop::collection::vec("[a-z]{1,40}", 0..60),
             limit in 40..200usize,
         ) {
             let mut packer = Packer::new(limit);
             for line in &lines {
-                packer.line(line, [receipt(line.len() as u64)]);
+                packer.line(line, [delta(line.len() as u64)]);
             }
             let mut unpacked = Vec::new();
             for datagram in packer.finish() {
                 prop_assert!(datagram.text.len() <= limit);
                 let inside: Vec<_> = datagram.text.split('\n').map(str::to_owned).collect();
-                let carried: Vec<_> = datagram.receipts.iter().map(|receipt| receipt.n).collect();
+                let carried: Vec<_> = datagram.deltas.iter().map(|delta| delta.n).collect();
                 prop_assert_eq!(carried, inside.iter().map(|line| line.len() as u64).collect::<Vec<_>>());
                 unpacked.extend(inside);
             }

@@ -1,7 +1,7 @@
-//! One lookup of a name, in a child: getaddrinfo(3) waits for name servers as long as it likes, and
-//! nothing but the end of its process stops it.
+//! Name lookup in a helper process: getaddrinfo(3) blocks for as long as the name servers take, and only the end of its
+//! process stops it.
 //!
-//! Shape: the child says `=` and addresses, or `!` and why there are none, one a line.
+//! Shape: the helper process writes `=` and addresses, one per line, or `!` and the reason why there are none.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -15,15 +15,15 @@ use nix::unistd::read;
 use crate::process::fork::helper::{HelperProcess, run_helper};
 use crate::system::pid::Pid;
 
-/// Whoever has not answered by then is killed.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// More addresses than that are cut off.
-const ADDRESSES: usize = 16;
+/// Time limit for a lookup, after which the helper process is killed.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of addresses; the rest is cut off.
+const MAX_ADDRESSES: usize = 16;
 
-/// What finds the addresses of a host and port. A plain function: it runs in a child.
+/// A function that finds the addresses of a host and port. It runs in the helper process.
 pub(super) type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
-/// What the system's resolver says.
+/// Asks the resolver of the system.
 pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }
@@ -31,97 +31,97 @@ pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 /// A running lookup.
 pub(super) struct Lookup {
     /// `None` once it is reaped.
-    run_helper: Option<HelperProcess>,
-    words: Vec<u8>,
-    life: Life,
+    helper: Option<HelperProcess>,
+    output: Vec<u8>,
+    state: LookupState,
 }
 
-enum Life {
-    /// The child works.
+enum LookupState {
+    /// The helper process runs.
     Running { deadline: Instant },
-    /// It took too long; its end is awaited.
+    /// The helper process took too long and was killed; it has not exited yet.
     Killed,
 }
 
-/// How far it is.
+/// The progress of a lookup.
 pub(super) enum Progress {
-    /// Nothing said yet.
+    /// There is no result yet.
     Running,
-    /// At least one address.
+    /// The lookup found at least one address.
     Found(Vec<SocketAddr>),
-    /// None, and why.
+    /// The lookup failed, for this reason.
     Failed(String),
 }
 
 impl Lookup {
-    /// Starts one.
+    /// Starts a lookup.
     pub(super) fn start(resolve: Resolve, host: &str, port: u16, now: Instant) -> io::Result<Self> {
-        let run_helper = run_helper(|| encode(resolve(host, port)))?;
-        let life = Life::Running { deadline: now + PATIENCE };
-        Ok(Self { run_helper: Some(run_helper), words: Vec::new(), life })
+        let helper = run_helper(|| encode(resolve(host, port)))?;
+        let state = LookupState::Running { deadline: now + TIMEOUT };
+        Ok(Self { helper: Some(helper), output: Vec::new(), state })
     }
 
-    /// Readable when [`Lookup::turn`] has something to do.
-    pub(super) fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        self.run_helper.as_ref().map(HelperProcess::output)
+    /// The descriptor to poll for reading before [`Lookup::turn`].
+    pub(super) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.helper.as_ref().map(HelperProcess::output)
     }
 
-    /// The child that works.
+    /// The helper process.
     pub(super) fn pid(&self) -> Option<Pid> {
-        self.run_helper.as_ref().map(HelperProcess::pid)
+        self.helper.as_ref().map(HelperProcess::pid)
     }
 
-    /// When it is given up.
+    /// When the lookup times out.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.life {
-            Life::Running { deadline } => Some(deadline),
-            Life::Killed => None,
+        match self.state {
+            LookupState::Running { deadline } => Some(deadline),
+            LookupState::Killed => None,
         }
     }
 
-    /// Hears what was said so far. Not to be called again after its end.
+    /// Reads the output so far. Not to be called again after the end of the lookup.
     pub(super) fn turn(&mut self, now: Instant) -> Progress {
-        let Some(child) = &self.run_helper else {
-            return Progress::Failed("it has ended".to_owned());
+        let Some(child) = &self.helper else {
+            return Progress::Failed("the lookup is over".to_owned());
         };
         let mut part = [0; 1024];
         loop {
             match read(child.output(), &mut part) {
                 Ok(0) => break,
-                Ok(n) => self.words.extend(&part[..n]),
+                Ok(n) => self.output.extend(&part[..n]),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     if self.deadline().is_some_and(|deadline| now >= deadline) {
                         child.kill();
-                        self.life = Life::Killed;
+                        self.state = LookupState::Killed;
                     }
                     return Progress::Running;
                 }
                 Err(error) => {
                     child.kill();
-                    self.run_helper = None;
+                    self.helper = None;
                     return Progress::Failed(error.to_string());
                 }
             }
         }
-        if let Some(child) = self.run_helper.take() {
+        if let Some(child) = self.helper.take() {
             child.reap();
         }
-        match (decode(&self.words), &self.life) {
+        match (decode(&self.output), &self.state) {
             (Ok(addresses), _) => Progress::Found(addresses),
-            (Err(_), Life::Killed) => Progress::Failed(format!("no answer in {PATIENCE:?}")),
-            (Err(why), Life::Running { .. }) => Progress::Failed(why),
+            (Err(_), LookupState::Killed) => Progress::Failed(format!("no answer in {TIMEOUT:?}")),
+            (Err(reason), LookupState::Running { .. }) => Progress::Failed(reason),
         }
     }
 }
 
 impl Drop for Lookup {
-    /// The child has nobody to tell any more.
+    /// Kills the helper process, whose result nobody needs.
     fn drop(&mut self) {
-        let Some(child) = self.run_helper.take() else { return };
+        let Some(child) = self.helper.take() else { return };
         child.kill();
         let mut fds = [PollFd::new(child.output(), PollFlags::empty())];
-        // Killed, it ends at once, unless it hangs in the kernel: then whoever comes later reaps it.
+        // A killed process exits at once, unless it hangs in the kernel. Then the code that reaps all children reaps it.
         if let Ok(1..) = poll(&mut fds, PollTimeout::from(100_u8)) {
             child.reap();
         }
@@ -131,23 +131,23 @@ impl Drop for Lookup {
 fn encode(found: io::Result<Vec<SocketAddr>>) -> Vec<u8> {
     match found {
         Ok(addresses) => {
-            let lines = addresses.iter().take(ADDRESSES).map(|address| format!("{address}\n"));
+            let lines = addresses.iter().take(MAX_ADDRESSES).map(|address| format!("{address}\n"));
             format!("={}", lines.collect::<String>()).into_bytes()
         }
         Err(error) => format!("!{error}").into_bytes(),
     }
 }
 
-fn decode(words: &[u8]) -> Result<Vec<SocketAddr>, String> {
-    let words = String::from_utf8_lossy(words);
-    if let Some(why) = words.strip_prefix('!') {
-        return Err(why.to_owned());
+fn decode(output: &[u8]) -> Result<Vec<SocketAddr>, String> {
+    let text = String::from_utf8_lossy(output);
+    if let Some(reason) = text.strip_prefix('!') {
+        return Err(reason.to_owned());
     }
-    let Some(lines) = words.strip_prefix('=') else {
-        return Err("the child ended without an answer".to_owned());
+    let Some(lines) = text.strip_prefix('=') else {
+        return Err("the helper process ended without a result".to_owned());
     };
     match lines.lines().map(str::parse).collect::<Result<Vec<SocketAddr>, _>>() {
-        Ok(addresses) if addresses.is_empty() => Err("it has no address".to_owned()),
+        Ok(addresses) if addresses.is_empty() => Err("the name has no address".to_owned()),
         Ok(addresses) => Ok(addresses),
         Err(error) => Err(error.to_string()),
     }
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_errors_come_through() {
+    fn addresses_and_errors_survive_the_encoding() {
         let addresses = ["127.0.0.1:8125", "[::1]:8125", "[fe80::1%3]:8125"];
         let addresses: Vec<SocketAddr> =
             addresses.map(|address| address.parse().unwrap()).into_iter().collect();
@@ -168,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn no_address_and_no_answer_are_failures() {
-        assert_eq!(decode(&encode(Ok(Vec::new()))), Err("it has no address".to_owned()));
-        assert_eq!(decode(b""), Err("the child ended without an answer".to_owned()));
+    fn no_address_and_no_output_are_failures() {
+        assert_eq!(decode(&encode(Ok(Vec::new()))), Err("the name has no address".to_owned()));
+        assert_eq!(decode(b""), Err("the helper process ended without a result".to_owned()));
         assert!(decode(b"=127.0.0.1:81").is_ok());
         assert!(decode(b"=127.0.0.1:8125\nx\n").is_err());
     }
@@ -179,6 +179,6 @@ mod tests {
     fn many_addresses_fit_into_a_pipe() {
         let address: SocketAddr =
             "[1111:2222:3333:4444:5555:6666:7777:8888%9]:8125".parse().unwrap();
-        assert_eq!(decode(&encode(Ok(vec![address; 9999]))).unwrap().len(), ADDRESSES);
+        assert_eq!(decode(&encode(Ok(vec![address; 9999]))).unwrap().len(), MAX_ADDRESSES);
     }
 }

@@ -1,12 +1,12 @@
-//! The way to the agent: its address and a socket that is connected to it. Nothing here waits.
+//! The agent's address, and a socket that is connected to it. Nothing here blocks.
 //!
-//! Connected, because only then does the kernel tell that nobody is there (udp(7)): it answers at once
-//! when the agent's place is this host and this host is not too busy, and one flush late otherwise.
+//! The socket is connected, because only then does the kernel report that no agent is there (udp(7)). The error arrives
+//! at once if the address is on this host and the host is not too busy, and one flush late otherwise.
 //!
-//! Two lives. The link is a socket: down, up, or stale, which is up until there is a new one. The search,
-//! for names alone, is a lookup that runs or rests. While it runs, the link is used as ever; what it
-//! finds makes the link stale. A new address list always gets a new socket, and with it a new port: what
-//! a firewall remembers of the old one, such as which of several agents it leads to, may be out of date.
+//! There are two state machines. The link is a socket: down, up, or stale, which means up until it is replaced. The
+//! lookup, which only names have, is idle or running. While it runs, the link stays in use; its result makes the link
+//! stale. New addresses always get a new socket, and thereby a new port, because what a firewall remembers of the old
+//! port, such as which of several agents it leads to, may be out of date.
 
 use std::fmt;
 use std::io;
@@ -24,50 +24,50 @@ use super::resolver::{Lookup, Progress, Resolve};
 use crate::metrics::statsd::Target;
 use crate::system::pid::Pid;
 
-/// From one lookup to the next.
+/// The time between two lookups.
 const REFRESH: Duration = Duration::from_secs(30);
-/// The same, after a failure, or when nobody was there.
+/// The time to the next lookup after a failure, or after a refused datagram.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Why nothing can be sent.
+/// Why a datagram was not sent.
 #[derive(Debug, Error)]
-pub(super) enum CarrierError {
-    /// The first lookup has not ended.
+pub(super) enum SendError {
+    /// The first lookup still runs.
     #[error("its name has not been looked up yet")]
     Unknown,
-    /// It has, with nothing.
+    /// The lookup failed.
     #[error("its name cannot be looked up: {0}")]
     NotFound(String),
-    /// No socket, or none that can be connected.
+    /// The socket cannot be made or connected.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
-    /// The kernel did not take a datagram, or heard that the agent did not.
+    /// The kernel refused a datagram, or the agent's host did.
     #[error("{0}")]
     Refused(io::Error),
     /// The agent's queue is full.
-    #[error("it does not read what it is sent")]
+    #[error("the agent does not read its datagrams")]
     Full,
-    /// It reads too slowly for what time there is.
+    /// The agent reads too slowly for the remaining time.
     #[error("there is no time left")]
     Late,
 }
 
-/// What came of one datagram.
+/// The outcome of sending a datagram.
 pub(super) enum Delivery {
-    /// The kernel has it, and knows of nothing bad.
+    /// The kernel has accepted it, and no error has arrived.
     Accepted,
-    /// Not now: a queue is full.
+    /// A queue is full at present.
     Full,
-    /// It will not arrive.
+    /// The datagram will not arrive.
     Refused {
-        /// Why.
-        error: CarrierError,
-        /// The error is, or may be, that of datagrams before it.
+        /// The reason.
+        error: SendError,
+        /// Whether the error may belong to earlier datagrams.
         is_late: bool,
     },
 }
 
-/// See the module.
+/// The way to the agent.
 pub(super) struct StatsdSocket {
     destination: Destination,
     link: Link,
@@ -76,64 +76,62 @@ pub(super) struct StatsdSocket {
 enum Destination {
     Unix(PathBuf),
     Address(SocketAddr),
-    Name(Name),
+    Name(AgentName),
 }
 
 enum Link {
     /// No socket.
     Down,
-    /// A connected one.
-    Up(Line),
-    /// The same, to be replaced before the next flush.
-    Stale(Line),
+    /// A connected socket.
+    Up(Connection),
+    /// A connected socket that is replaced before the next flush.
+    Stale(Connection),
 }
 
-struct Line {
+struct Connection {
     socket: Socket,
-    distance: Distance,
+    locality: Locality,
 }
 
-/// Where the other end is.
+/// The location of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Distance {
-    /// A unix socket: send(2) itself finds it.
-    Path,
-    /// On this host: what comes back is there when send(2) returns, as a rule.
-    Here,
-    /// On another one: an error takes its time.
-    Away,
+enum Locality {
+    /// A unix socket, where send(2) itself reports errors.
+    UnixPath,
+    /// This host, where an error has usually arrived when send(2) returns.
+    ThisHost,
+    /// Another host, from which errors arrive later.
+    OtherHost,
 }
 
-struct Name {
+struct AgentName {
     host: String,
     port: u16,
     resolve: Resolve,
-    search: Search,
-    /// What the last successful lookup found; first the one to use.
+    lookup_state: LookupState,
+    /// The addresses of the last successful lookup; the first one is used.
     addresses: Vec<SocketAddr>,
 }
 
-enum Search {
-    /// The next one starts at `until`; the last one started at `since`, and failed for a reason or not.
-    Resting { since: Option<Instant>, until: Instant, failure: Option<String> },
-    /// A child looks it up.
+enum LookupState {
+    /// The next lookup starts at `until`. The last one started at `since`, and possibly failed.
+    Idle { since: Option<Instant>, until: Instant, failure: Option<String> },
+    /// A helper process runs the lookup.
     Running { since: Instant, lookup: Lookup },
 }
 
 impl StatsdSocket {
-    /// Does nothing yet.
-    ///
-    /// A unix path that starts with `@` is an abstract name, as in `--bind`.
+    /// Does no I/O yet. A unix path that starts with `@` is an abstract name, as in `--bind`.
     pub(super) fn new(target: &Target, resolve: Resolve, now: Instant) -> Self {
         let destination = match target {
             Target::Unix(path) => Destination::Unix(path.clone()),
             Target::Udp { host, port } => match host.parse::<IpAddr>() {
                 Ok(address) => Destination::Address(SocketAddr::new(address, *port)),
-                Err(_) => Destination::Name(Name {
+                Err(_) => Destination::Name(AgentName {
                     host: host.clone(),
                     port: *port,
                     resolve,
-                    search: Search::Resting { since: None, until: now, failure: None },
+                    lookup_state: LookupState::Idle { since: None, until: now, failure: None },
                     addresses: Vec::new(),
                 }),
             },
@@ -141,93 +139,93 @@ impl StatsdSocket {
         Self { destination, link: Link::Down }
     }
 
-    /// When [`StatsdSocket::turn`] has something to do.
+    /// When [`StatsdSocket::turn`] is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.destination {
             Destination::Unix(_) | Destination::Address(_) => None,
-            Destination::Name(name) => match &name.search {
-                Search::Resting { until, .. } => Some(*until),
-                Search::Running { lookup, .. } => lookup.deadline(),
+            Destination::Name(name) => match &name.lookup_state {
+                LookupState::Idle { until, .. } => Some(*until),
+                LookupState::Running { lookup, .. } => lookup.deadline(),
             },
         }
     }
 
-    /// The child that looks the name up, if one is at work.
+    /// The helper process of the lookup, if one runs.
     pub(super) fn child(&self) -> Option<Pid> {
         match &self.destination {
             Destination::Unix(_) | Destination::Address(_) => None,
-            Destination::Name(name) => match &name.search {
-                Search::Resting { .. } => None,
-                Search::Running { lookup, .. } => lookup.pid(),
+            Destination::Name(name) => match &name.lookup_state {
+                LookupState::Idle { .. } => None,
+                LookupState::Running { lookup, .. } => lookup.pid(),
             },
         }
     }
 
-    /// Becomes readable when [`StatsdSocket::turn`] has something to do.
-    pub(super) fn awaited(&self) -> Option<BorrowedFd<'_>> {
+    /// The descriptor to poll for reading before [`StatsdSocket::turn`].
+    pub(super) fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.destination {
             Destination::Unix(_) | Destination::Address(_) => None,
-            Destination::Name(name) => match &name.search {
-                Search::Resting { .. } => None,
-                Search::Running { lookup, .. } => lookup.awaited(),
+            Destination::Name(name) => match &name.lookup_state {
+                LookupState::Idle { .. } => None,
+                LookupState::Running { lookup, .. } => lookup.poll_fd(),
             },
         }
     }
 
-    /// Starts lookups and hears their ends; why one has failed.
+    /// Starts and ends lookups. Returns the reason if one failed.
     pub(super) fn turn(&mut self, now: Instant) -> Option<String> {
         let Destination::Name(name) = &mut self.destination else { return None };
         match name.turn(now) {
             Progress::Running => None,
-            Progress::Failed(why) => Some(why),
+            Progress::Failed(reason) => Some(reason),
             Progress::Found(_) => {
                 self.link = match std::mem::replace(&mut self.link, Link::Down) {
                     Link::Down => Link::Down,
-                    Link::Up(line) | Link::Stale(line) => Link::Stale(line),
+                    Link::Up(connection) | Link::Stale(connection) => Link::Stale(connection),
                 };
                 None
             }
         }
     }
 
-    /// An error that came after the last datagram was accepted. The link is down then.
-    pub(super) fn late_error(&mut self, now: Instant) -> Option<CarrierError> {
-        let (Link::Up(line) | Link::Stale(line)) = &self.link else { return None };
-        // Reading it fails only if this is no socket.
-        let error = line.socket.take_error().ok().flatten()?;
-        self.fall(now);
-        Some(CarrierError::Refused(error))
+    /// An error that arrived after the last datagram was accepted. It takes the link down.
+    pub(super) fn late_error(&mut self, now: Instant) -> Option<SendError> {
+        let (Link::Up(connection) | Link::Stale(connection)) = &self.link else { return None };
+        // Reading the error fails only if this is not a socket.
+        let error = connection.socket.take_error().ok().flatten()?;
+        self.take_down(now);
+        Some(SendError::Refused(error))
     }
 
-    /// Connects, where there is no link or it is stale. A stale one stays if there is no better one.
-    pub(super) fn connect(&mut self) -> Result<(), CarrierError> {
+    /// Connects if the link is down or stale. A stale link stays if no new one can be made.
+    pub(super) fn connect(&mut self) -> Result<(), SendError> {
         if let Link::Up(_) = self.link {
             return Ok(());
         }
-        let line = match &self.destination {
-            Destination::Unix(path) => Line::to_path(path).map_err(CarrierError::Connect),
+        let connection = match &self.destination {
+            Destination::Unix(path) => Connection::to_path(path).map_err(SendError::Connect),
             Destination::Address(address) => {
-                Line::to_address(*address).map_err(CarrierError::Connect)
+                Connection::to_address(*address).map_err(SendError::Connect)
             }
             Destination::Name(name) => name.connect(),
         };
-        match (line, &self.link) {
-            (Ok(line), _) => self.link = Link::Up(line),
+        match (connection, &self.link) {
+            (Ok(connection), _) => self.link = Link::Up(connection),
             (Err(_), Link::Stale(_) | Link::Up(_)) => {}
             (Err(error), Link::Down) => return Err(error),
         }
         Ok(())
     }
 
-    /// Hands over one datagram. After a refusal the link is down.
+    /// Sends a datagram. A refusal takes the link down.
     pub(super) fn send(&mut self, datagram: &[u8], now: Instant) -> Delivery {
-        let (Link::Up(line) | Link::Stale(line)) = &self.link else {
-            let error = CarrierError::Connect(io::ErrorKind::NotConnected.into());
+        let (Link::Up(connection) | Link::Stale(connection)) = &self.link else {
+            let error = SendError::Connect(io::ErrorKind::NotConnected.into());
             return Delivery::Refused { error, is_late: false };
         };
-        let (error, was_sent) = match line.socket.send(datagram) {
-            // What came back at once is read at once; that there is nothing to read is what counts.
-            Ok(_) => match line.answer() {
+        let (error, was_sent) = match connection.socket.send(datagram) {
+            // An error that has already arrived is read at once.
+            Ok(_) => match connection.take_error() {
                 Ok(None) => return Delivery::Accepted,
                 Ok(Some(error)) | Err(error) => (error, true),
             },
@@ -236,41 +234,41 @@ impl StatsdSocket {
         if is_full(&error) {
             return Delivery::Full;
         }
-        let is_late = match line.distance {
-            Distance::Path => false,
-            // The kernel has handed the last datagrams over late (ksoftirqd), and their answer is found
-            // where this one should have been sent.
-            Distance::Here => !was_sent && error.kind() == io::ErrorKind::ConnectionRefused,
-            Distance::Away => true,
+        let is_late = match connection.locality {
+            Locality::UnixPath => false,
+            // The kernel has delivered the previous datagrams late (ksoftirqd), and reports their error instead of
+            // sending this one.
+            Locality::ThisHost => !was_sent && error.kind() == io::ErrorKind::ConnectionRefused,
+            Locality::OtherHost => true,
         };
-        self.fall(now);
-        Delivery::Refused { error: CarrierError::Refused(error), is_late }
+        self.take_down(now);
+        Delivery::Refused { error: SendError::Refused(error), is_late }
     }
 
-    /// Waits until the socket takes datagrams again.
-    pub(super) fn await_room(&self, patience: Duration) {
-        if let Link::Up(line) | Link::Stale(line) = &self.link {
-            wait(line.socket.as_fd(), PollFlags::POLLOUT, patience);
+    /// Blocks until the socket accepts datagrams again, or the timeout expires.
+    pub(super) fn await_room(&self, timeout: Duration) {
+        if let Link::Up(connection) | Link::Stale(connection) = &self.link {
+            wait(connection.socket.as_fd(), PollFlags::POLLOUT, timeout);
         }
     }
 
-    /// Waits for a lookup, where there is no link without it; for one that starts now, if none runs.
+    /// Blocks until a lookup ends, if there is no address without it. Starts one if none runs.
     pub(super) fn await_address(&mut self, deadline: Instant) {
         if let Destination::Name(name) = &mut self.destination
             && name.addresses.is_empty()
         {
-            name.ask_now(Instant::now());
+            name.look_up_now(Instant::now());
         }
         loop {
             let now = Instant::now();
             let left = deadline.saturating_duration_since(now);
             let Destination::Name(name) = &self.destination else { return };
-            let Search::Running { lookup, .. } = &name.search else { return };
-            if let Some(words) = lookup.awaited().filter(|_| name.addresses.is_empty()) {
-                wait(words, PollFlags::POLLIN, left);
+            let LookupState::Running { lookup, .. } = &name.lookup_state else { return };
+            if let Some(output) = lookup.poll_fd().filter(|_| name.addresses.is_empty()) {
+                wait(output, PollFlags::POLLIN, left);
             }
-            // More than once: it has ended when its words have, and those may come in parts. Why one
-            // has failed is said by who finds no address.
+            // The output may arrive in parts, so this repeats until it ends. The reason of a failure is reported by
+            // `connect`, which finds no address.
             let _ = self.turn(now);
             let Destination::Name(name) = &self.destination else { return };
             if left.is_zero() || !name.addresses.is_empty() {
@@ -279,7 +277,7 @@ impl StatsdSocket {
         }
     }
 
-    /// How many addresses there are to try.
+    /// The number of addresses to try.
     pub(super) fn address_count(&self) -> usize {
         match &self.destination {
             Destination::Unix(_) | Destination::Address(_) => 1,
@@ -287,16 +285,16 @@ impl StatsdSocket {
         }
     }
 
-    /// What datagrams are sent through at present.
+    /// The current socket.
     pub(super) fn socket(&self) -> Option<&Socket> {
         match &self.link {
-            Link::Up(line) | Link::Stale(line) => Some(&line.socket),
+            Link::Up(connection) | Link::Stale(connection) => Some(&connection.socket),
             Link::Down => None,
         }
     }
 
-    /// The link was of no use.
-    fn fall(&mut self, now: Instant) {
+    /// Takes the link down after an error.
+    fn take_down(&mut self, now: Instant) {
         self.link = Link::Down;
         if let Destination::Name(name) = &mut self.destination {
             name.refused(now);
@@ -314,37 +312,38 @@ impl fmt::Display for StatsdSocket {
     }
 }
 
-impl Name {
-    /// Ends a rest.
-    fn ask_now(&mut self, now: Instant) {
-        if let Search::Resting { until, .. } = &mut self.search {
+impl AgentName {
+    /// Starts a lookup unless one runs.
+    fn look_up_now(&mut self, now: Instant) {
+        if let LookupState::Idle { until, .. } = &mut self.lookup_state {
             *until = now;
-            // Why it has failed is said by who finds no address.
+            // The reason of a failure is reported by `connect`, which finds no address.
             let _ = self.turn(now);
         }
     }
 
     fn turn(&mut self, now: Instant) -> Progress {
-        match &mut self.search {
-            Search::Resting { until, .. } if now < *until => Progress::Running,
-            Search::Resting { .. } => {
+        match &mut self.lookup_state {
+            LookupState::Idle { until, .. } if now < *until => Progress::Running,
+            LookupState::Idle { .. } => {
                 match Lookup::start(self.resolve, &self.host, self.port, now) {
                     Ok(lookup) => {
-                        self.search = Search::Running { since: now, lookup };
+                        self.lookup_state = LookupState::Running { since: now, lookup };
                         Progress::Running
                     }
                     Err(error) => self.failed(now, now, error.to_string()),
                 }
             }
-            Search::Running { since, lookup } => {
+            LookupState::Running { since, lookup } => {
                 let since = *since;
                 match lookup.turn(now) {
                     Progress::Running => Progress::Running,
-                    Progress::Failed(why) => self.failed(since, now, why),
+                    Progress::Failed(reason) => self.failed(since, now, reason),
                     Progress::Found(addresses) => {
                         self.found(&addresses);
                         let until = now + REFRESH;
-                        self.search = Search::Resting { since: Some(since), until, failure: None };
+                        self.lookup_state =
+                            LookupState::Idle { since: Some(since), until, failure: None };
                         Progress::Found(addresses)
                     }
                 }
@@ -352,49 +351,51 @@ impl Name {
         }
     }
 
-    fn failed(&mut self, since: Instant, now: Instant, why: String) -> Progress {
+    fn failed(&mut self, since: Instant, now: Instant, reason: String) -> Progress {
         let (since, until) = (Some(since), now + RETRY);
-        self.search = Search::Resting { since, until, failure: Some(why.clone()) };
-        Progress::Failed(why)
+        self.lookup_state = LookupState::Idle { since, until, failure: Some(reason.clone()) };
+        Progress::Failed(reason)
     }
 
-    /// The address in use goes on being used, if it is still one.
+    /// Takes over new addresses, and keeps using the current one if it is among them.
     fn found(&mut self, addresses: &[SocketAddr]) {
         let used = self.addresses.first().copied();
         self.addresses = addresses.to_vec();
-        let place = self.addresses.iter().position(|address| Some(*address) == used);
-        self.addresses.rotate_left(place.unwrap_or(0));
+        let position = self.addresses.iter().position(|address| Some(*address) == used);
+        self.addresses.rotate_left(position.unwrap_or(0));
     }
 
-    /// To the first address that can be connected to.
-    fn connect(&self) -> Result<Line, CarrierError> {
-        let mut error = match &self.search {
-            Search::Resting { failure: Some(why), .. } => CarrierError::NotFound(why.clone()),
-            Search::Resting { failure: None, .. } | Search::Running { .. } => CarrierError::Unknown,
+    /// Connects to the first address that can be connected to.
+    fn connect(&self) -> Result<Connection, SendError> {
+        let mut error = match &self.lookup_state {
+            LookupState::Idle { failure: Some(reason), .. } => SendError::NotFound(reason.clone()),
+            LookupState::Idle { failure: None, .. } | LookupState::Running { .. } => {
+                SendError::Unknown
+            }
         };
         for address in &self.addresses {
-            match Line::to_address(*address) {
-                Ok(line) => return Ok(line),
-                Err(why) => error = CarrierError::Connect(why),
+            match Connection::to_address(*address) {
+                Ok(connection) => return Ok(connection),
+                Err(reason) => error = SendError::Connect(reason),
             }
         }
         Err(error)
     }
 
-    /// Nobody was there: the next one is tried, and soon it is asked who is. `localhost` may have two
-    /// addresses and an agent on one.
+    /// Switches to the next address after a refusal, and looks up the name again soon. `localhost` may have two addresses
+    /// and an agent at only one of them.
     fn refused(&mut self, now: Instant) {
         if !self.addresses.is_empty() {
             self.addresses.rotate_left(1);
         }
-        if let Search::Resting { since, until, .. } = &mut self.search {
+        if let LookupState::Idle { since, until, .. } = &mut self.lookup_state {
             let soon = since.map_or(now, |since| now.max(since + RETRY));
             *until = soon.min(*until);
         }
     }
 }
 
-impl Line {
+impl Connection {
     fn to_path(path: &Path) -> io::Result<Self> {
         let bytes = path.as_os_str().as_bytes();
         let address = match bytes.strip_prefix(b"@") {
@@ -404,40 +405,43 @@ impl Line {
             }
             None => SockAddr::unix(path)?,
         };
-        Ok(Self { socket: connected(Domain::UNIX, &address)?, distance: Distance::Path })
+        Ok(Self { socket: connected(Domain::UNIX, &address)?, locality: Locality::UnixPath })
     }
 
     fn to_address(address: SocketAddr) -> io::Result<Self> {
         let socket = connected(Domain::for_address(address), &address.into())?;
         let own = socket.local_addr()?.as_socket().map(|own| own.ip());
         let is_here = address.ip().is_loopback() || own == Some(address.ip());
-        Ok(Self { socket, distance: if is_here { Distance::Here } else { Distance::Away } })
+        Ok(Self {
+            socket,
+            locality: if is_here { Locality::ThisHost } else { Locality::OtherHost },
+        })
     }
 
-    /// The error that has come back for what was sent.
-    fn answer(&self) -> io::Result<Option<io::Error>> {
+    /// The error that has arrived for what was sent.
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
         #[cfg(test)]
         super::tests::refusals::await_refusal(&self.socket);
         self.socket.take_error()
     }
 }
 
-/// A datagram socket, non-blocking and close-on-exec.
+/// A connected datagram socket, non-blocking and close-on-exec.
 fn connected(domain: Domain, address: &SockAddr) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), None)?;
     socket.connect(address)?;
     Ok(socket)
 }
 
-/// EAGAIN and ENOBUFS: the way is good, and full.
+/// Whether the error means that a queue is full (EAGAIN or ENOBUFS).
 fn is_full(error: &io::Error) -> bool {
     let full = [nix::libc::EAGAIN, nix::libc::ENOBUFS];
     error.raw_os_error().is_some_and(|number| full.contains(&number))
 }
 
-fn wait(fd: BorrowedFd<'_>, flags: PollFlags, patience: Duration) {
-    let ms = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
-    // Whether it is ready is seen by who tries; EINTR costs a part of the patience.
+fn wait(fd: BorrowedFd<'_>, flags: PollFlags, timeout: Duration) {
+    let ms = u16::try_from(timeout.as_millis()).unwrap_or(u16::MAX);
+    // Ignored: the caller tries again anyway. EINTR only shortens the wait.
     let _ = poll(&mut [PollFd::new(fd, flags)], PollTimeout::from(ms));
 }
 
@@ -451,59 +455,66 @@ mod tests {
         Err(io::ErrorKind::NotFound.into())
     }
 
-    fn carrier(host: &str, port: u16) -> StatsdSocket {
+    fn socket(host: &str, port: u16) -> StatsdSocket {
         let target = Target::Udp { host: host.to_owned(), port };
         StatsdSocket::new(&target, never, Instant::now())
     }
 
-    fn nobody() -> SocketAddr {
+    fn unused_address() -> SocketAddr {
         UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
 
     #[test]
-    fn literals_need_no_lookup_and_names_one_at_once() {
+    fn literal_addresses_need_no_lookup_and_names_need_one_at_once() {
         for (host, shown) in [("127.0.0.1", "127.0.0.1:8125"), ("::1", "[::1]:8125")] {
-            let carrier = carrier(host, 8125);
-            assert_eq!(carrier.next_deadline(), None);
-            assert_eq!(carrier.to_string(), shown);
+            let socket = socket(host, 8125);
+            assert_eq!(socket.next_deadline(), None);
+            assert_eq!(socket.to_string(), shown);
         }
-        let carrier = carrier("agent.test", 8125);
-        assert!(carrier.next_deadline().is_some());
-        assert_eq!(carrier.to_string(), "agent.test:8125");
+        let socket = socket("agent.test", 8125);
+        assert!(socket.next_deadline().is_some());
+        assert_eq!(socket.to_string(), "agent.test:8125");
     }
 
     #[test]
-    fn an_error_from_this_host_is_that_of_its_datagram_and_one_from_afar_may_be_older() {
-        for (distance, expected) in [(Distance::Here, false), (Distance::Away, true)] {
-            let mut carrier = carrier("127.0.0.1", nobody().port());
-            carrier.connect().unwrap();
-            let Link::Up(line) = &mut carrier.link else { panic!("it is connected") };
-            assert_eq!(line.distance, Distance::Here);
-            line.distance = distance;
-            let Delivery::Refused { is_late, .. } = carrier.send(b"x", Instant::now()) else {
-                panic!("nobody is there")
+    fn an_error_from_another_host_may_belong_to_earlier_datagrams() {
+        for (locality, expected) in [(Locality::ThisHost, false), (Locality::OtherHost, true)] {
+            let mut socket = socket("127.0.0.1", unused_address().port());
+            socket.connect().unwrap();
+            let Link::Up(connection) = &mut socket.link else { panic!("it is connected") };
+            assert_eq!(connection.locality, Locality::ThisHost);
+            connection.locality = locality;
+            let Delivery::Refused { is_late, .. } = socket.send(b"x", Instant::now()) else {
+                panic!("no agent is there")
             };
             assert_eq!(is_late, expected);
-            assert!(matches!(carrier.link, Link::Down));
+            assert!(matches!(socket.link, Link::Down));
         }
     }
 
-    fn name(addresses: &[SocketAddr], search: Search) -> Name {
+    fn name(addresses: &[SocketAddr], lookup_state: LookupState) -> AgentName {
         let addresses = addresses.to_vec();
-        Name { host: "agent.test".to_owned(), port: 8125, resolve: never, search, addresses }
+        AgentName {
+            host: "agent.test".to_owned(),
+            port: 8125,
+            resolve: never,
+            lookup_state,
+            addresses,
+        }
     }
 
     #[test]
-    fn the_address_in_use_is_kept_while_it_is_one_and_left_when_nobody_is_there() {
+    fn the_current_address_is_kept_until_it_refuses_or_disappears() {
         let now = Instant::now();
         let addresses = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let [first, second, third] = addresses;
-        let search = Search::Resting { since: Some(now), until: now + REFRESH, failure: None };
-        let mut name = name(&[first, second], search);
+        let lookup_state =
+            LookupState::Idle { since: Some(now), until: now + REFRESH, failure: None };
+        let mut name = name(&[first, second], lookup_state);
         name.refused(now + Duration::from_secs(1));
         assert_eq!(name.addresses, [second, first]);
-        let Search::Resting { until, .. } = name.search else { panic!("no lookup runs") };
-        assert_eq!(until, now + RETRY, "soon, and not at once");
+        let LookupState::Idle { until, .. } = name.lookup_state else { panic!("no lookup runs") };
+        assert_eq!(until, now + RETRY, "soon, but not at once");
         name.found(&[first, third, second]);
         assert_eq!(name.addresses[0], second);
         name.found(&[third, first]);
@@ -511,22 +522,23 @@ mod tests {
     }
 
     #[test]
-    fn new_addresses_get_a_new_socket_and_the_old_one_serves_until_then() {
+    fn the_old_socket_is_used_until_new_addresses_get_a_new_one() {
         let agent = UdpSocket::bind("127.0.0.1:0").unwrap();
         let now = Instant::now();
-        let search = Search::Resting { since: Some(now), until: now + REFRESH, failure: None };
-        let destination = Destination::Name(name(&[agent.local_addr().unwrap()], search));
-        let mut carrier = StatsdSocket { destination, link: Link::Down };
-        carrier.connect().unwrap();
-        let Link::Up(line) = std::mem::replace(&mut carrier.link, Link::Down) else {
+        let lookup_state =
+            LookupState::Idle { since: Some(now), until: now + REFRESH, failure: None };
+        let destination = Destination::Name(name(&[agent.local_addr().unwrap()], lookup_state));
+        let mut socket = StatsdSocket { destination, link: Link::Down };
+        socket.connect().unwrap();
+        let Link::Up(connection) = std::mem::replace(&mut socket.link, Link::Down) else {
             panic!("it is connected")
         };
-        let port = |carrier: &StatsdSocket| carrier.socket().unwrap().local_addr().unwrap();
-        carrier.link = Link::Stale(line);
-        let old = port(&carrier);
-        assert!(matches!(carrier.send(b"x", now), Delivery::Accepted));
-        carrier.connect().unwrap();
-        assert!(matches!(carrier.link, Link::Up(_)));
-        assert_ne!(port(&carrier).as_socket(), old.as_socket());
+        let port = |socket: &StatsdSocket| socket.socket().unwrap().local_addr().unwrap();
+        socket.link = Link::Stale(connection);
+        let old = port(&socket);
+        assert!(matches!(socket.send(b"x", now), Delivery::Accepted));
+        socket.connect().unwrap();
+        assert!(matches!(socket.link, Link::Up(_)));
+        assert_ne!(port(&socket).as_socket(), old.as_socket());
     }
 }

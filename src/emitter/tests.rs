@@ -1,4 +1,4 @@
-//! The emitter as a whole: what a flush says, what is counted as sent, and what arrives over sockets.
+//! Tests of the emitter as a whole: the content of flushes, the bookkeeping, and real sockets.
 
 mod exactness;
 mod flushes;
@@ -13,7 +13,7 @@ use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 use super::*;
 use crate::metrics::statsd::Format;
 
-/// No tags at all.
+/// A configuration without tags.
 pub(super) fn plain() -> Statsd {
     Statsd {
         target: Target::Udp { host: "127.0.0.1".to_owned(), port: 8125 },
@@ -27,7 +27,7 @@ pub(super) fn plain() -> Statsd {
     }
 }
 
-/// All kinds of tags.
+/// A configuration with all kinds of tags.
 pub(super) fn tagged() -> Statsd {
     Statsd {
         format: Format::Dogstatsd,
@@ -38,21 +38,21 @@ pub(super) fn tagged() -> Statsd {
     }
 }
 
-/// A scoreboard and who reads it.
-struct Snapshot {
+/// A scoreboard with its totals and gauges.
+struct Fixture {
     scoreboard: Scoreboard,
     totals: Totals,
     gauges: Gauges,
 }
 
-impl Snapshot {
+impl Fixture {
     fn new() -> Self {
         let scoreboard = Scoreboard::create(80).unwrap();
         let totals = Totals::open(&scoreboard);
         Self { scoreboard, totals, gauges: Gauges::default() }
     }
 
-    /// A worker's entry, from its first use on occupied.
+    /// The entry of a worker, which occupies it.
     fn worker(&self, slot: u16) -> &'static WorkerEntry {
         let entry = self.scoreboard.entry(SlotId(slot), Side::A).unwrap();
         entry.assign(Generation(1));
@@ -74,7 +74,7 @@ impl Snapshot {
     }
 }
 
-/// Sums of all counters in these lines, by what stands before the value and behind the type.
+/// The sums of all counters in these lines, by name and tags.
 fn counted<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
     for line in lines {
@@ -87,7 +87,7 @@ fn counted<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, u64
     sums
 }
 
-/// How often each value of the distributions in these lines was told, as the agent counts it.
+/// How often each value of a distribution occurs in these lines, as the agent counts it.
 fn expanded<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<(String, String), u64> {
     let mut counts = BTreeMap::new();
     for line in lines {

@@ -1,11 +1,11 @@
-//! What was counted and has not been sent: for whoever takes this server's place.
+//! The totals that were not sent, for the successor of this server.
 
 use arctos_worker::shared::scoreboard::Counter;
 
-use super::baseline::{Baselines, Sent, Source, Sums};
+use super::baseline::{Baselines, CountSource, Sent, Sums};
 use crate::metrics::{CarriedTotals, Distribution, SlotTotals, Totals};
 
-/// What a flush would say, slot by slot. `is_per_worker` is whether sources were sent one by one.
+/// The totals that a flush would send, per slot. `is_per_worker` says whether the sources were sent one by one.
 pub(super) fn unsent(
     totals: &Totals,
     baselines: &mut Baselines,
@@ -14,15 +14,15 @@ pub(super) fn unsent(
     let mut carried = CarriedTotals::default();
     let slots = totals.slots().map(|(slot, totals)| (Some(slot), totals));
     let sources = std::iter::once((None, totals.supervisor())).chain(slots);
-    let mut whole =
-        (!is_per_worker).then(|| Rest::beyond(baselines.of(Source::Whole), &Sums::whole(totals)));
+    let mut summed = (!is_per_worker)
+        .then(|| Unsent::beyond(baselines.of(CountSource::All), &Sums::all(totals)));
     for (slot, totals) in sources {
-        let source = slot.map_or(Source::Supervisor, Source::Slot);
-        match &mut whole {
-            // Nobody knows whose was sent, and it does not matter: nobody was told.
+        let source = slot.map_or(CountSource::Supervisor, CountSource::Slot);
+        match &mut summed {
+            // The agent does not know the slots, so any slot that has these counts will do.
             Some(rest) => rest.allot(totals, carried.totals_mut(slot)),
             None => {
-                let mut rest = Rest::beyond(baselines.of(source), &Sums::of(totals));
+                let mut rest = Unsent::beyond(baselines.of(source), &Sums::of(totals));
                 rest.allot(totals, carried.totals_mut(slot));
             }
         }
@@ -30,13 +30,13 @@ pub(super) fn unsent(
     carried
 }
 
-/// What a source has beyond what was sent of it.
-struct Rest {
+/// The part of a source's sums that was not sent.
+struct Unsent {
     counts: Vec<(Counter, u64)>,
     buckets: Vec<(Distribution, usize, u64)>,
 }
 
-impl Rest {
+impl Unsent {
     fn beyond(sent: &Sent, sums: &Sums<'_>) -> Self {
         let mut gained = Vec::new();
         let mut buckets = Vec::new();
@@ -47,8 +47,8 @@ impl Rest {
         Self { counts: sent.rises(sums).collect(), buckets }
     }
 
-    /// Gives `to` as much of it as these totals have. The sum of a distribution stays where it is: nobody is
-    /// sent it.
+    /// Moves as much to `to` as these totals contain. The sums of distributions are left out, because they are never
+    /// sent.
     fn allot(&mut self, of: &SlotTotals, to: &mut SlotTotals) {
         for (counter, left) in &mut self.counts {
             let n = of.count(*counter).min(*left);
@@ -56,10 +56,14 @@ impl Rest {
             to.add_count(*counter, n);
         }
         for (distribution, index, left) in &mut self.buckets {
-            let has = of.spread(*distribution).buckets.get(*index).copied().unwrap_or(0);
+            let has = of.distribution(*distribution).buckets.get(*index).copied().unwrap_or(0);
             let n = has.min(*left);
             *left -= n;
-            to.add_spread(*distribution, std::time::Duration::ZERO, [(*index, n)].into_iter());
+            to.add_distribution(
+                *distribution,
+                std::time::Duration::ZERO,
+                [(*index, n)].into_iter(),
+            );
         }
     }
 }
@@ -69,10 +73,10 @@ mod tests {
     use arctos_worker::shared::identity::{Generation, SlotId};
     use arctos_worker::shared::scoreboard::{Scoreboard, Side};
 
-    use super::super::baseline::{Cell, Receipt};
+    use super::super::baseline::{Delta, SumKey};
     use super::*;
 
-    /// Two slots with 5 and 7 requests, and as many durations; the supervisor with a reload.
+    /// Two slots with 5 and 7 requests and their durations, and a supervisor with a reload.
     fn totals() -> Totals {
         let scoreboard = Scoreboard::create(2).unwrap();
         let mut totals = Totals::open(&scoreboard);
@@ -91,22 +95,24 @@ mod tests {
 
     fn count(carried: &CarriedTotals) -> (u64, u64) {
         let totals = || carried.slots().map(|(_, totals)| totals).chain([carried.supervisor()]);
-        let durations = totals().map(|totals| totals.spread(Distribution::RequestDuration).count);
+        let durations =
+            totals().map(|totals| totals.distribution(Distribution::RequestDuration).count);
         (totals().map(|totals| totals.count(Counter::ReqDone)).sum(), durations.sum())
     }
 
     #[test]
-    fn what_was_sent_of_a_slot_or_of_all_is_left_out_and_the_rest_stays_below_what_each_has() {
+    fn totals_that_were_sent_are_left_out_for_one_slot_or_for_all() {
         for is_per_worker in [true, false] {
             let totals = totals();
             let mut baselines = Baselines::new();
             assert_eq!(count(&unsent(&totals, &mut baselines, is_per_worker)), (12, 12));
-            let source = if is_per_worker { Source::Slot(SlotId(1)) } else { Source::Whole };
-            baselines.commit(Receipt { source, cell: Cell::Count(Counter::ReqDone), n: 4 });
+            let source =
+                if is_per_worker { CountSource::Slot(SlotId(1)) } else { CountSource::All };
+            baselines.commit(Delta { source, key: SumKey::Count(Counter::ReqDone), n: 4 });
             let left = unsent(&totals, &mut baselines, is_per_worker);
             assert_eq!(count(&left), (8, 12));
             assert_eq!(left.supervisor().count(Counter::ReloadOk), 1);
-            // Whoever has it all and takes this off has what was sent.
+            // All totals without the unsent ones are those that were sent.
             let mut sent = CarriedTotals::of(&totals, None);
             sent.subtract(&left);
             assert_eq!(count(&sent), (4, 0));
@@ -114,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn who_inherits_it_counts_and_sends_it_and_shows_it_once() {
+    fn a_successor_counts_sends_and_shows_inherited_totals_once() {
         let mut own = totals();
         let left = unsent(&totals(), &mut Baselines::new(), true);
         left.add_to(&mut own);

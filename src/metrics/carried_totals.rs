@@ -1,12 +1,12 @@
-//! SlotTotals of a whole server and those before it, as they are handed from one to the next in an upgrade.
+//! The totals of a server and its predecessors, which it hands over to its successor in an upgrade.
 //!
-//! By name, and not as the scoreboard has them: a new version may have counters that the old one has not, and
-//! lay its scoreboard out otherwise. That is when upgrades are made, and no reason to begin at 0.
+//! They are encoded by name and not in the layout of the scoreboard, because the new version may have other counters
+//! and another layout. A new version is the usual reason for an upgrade, and must not reset the totals to 0.
 //!
 //! | line | meaning |
 //! |---|---|
-//! | `count SLOT NAME REASON N` | a counter; `-` for no reason, and for the supervisor's own |
-//! | `spread SLOT NAME SUM_NS START_NS:N ..` | a distribution: only buckets that are not 0, by the shortest duration that they count |
+//! | `count SLOT NAME REASON N` | a counter; `-` stands for no reason, and for the slot of the supervisor |
+//! | `spread SLOT NAME SUM_NS START_NS:N ..` | a distribution: the buckets that are not 0, each with the start of its range |
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,10 +18,10 @@ use arctos_worker::shared::scoreboard::{Counter, Histogram};
 
 use super::{Distribution, SlotTotals, Totals};
 
-/// The first line, with the version of the notation.
+/// The first line, with the version of the format.
 const TITLE: &str = "arctos carried 2";
 
-/// See the module.
+/// The totals of a server and its predecessors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CarriedTotals {
     supervisor: SlotTotals,
@@ -29,22 +29,22 @@ pub struct CarriedTotals {
 }
 
 impl CarriedTotals {
-    /// What this server has counted, over what those before it have.
-    pub fn of(ledger: &Totals, before: Option<&Self>) -> Self {
+    /// The totals of this server, added to those of its predecessors.
+    pub fn of(totals: &Totals, before: Option<&Self>) -> Self {
         let mut carried = before.cloned().unwrap_or_default();
-        carried.supervisor.add(ledger.supervisor());
-        for (slot, totals) in ledger.slots() {
-            carried.slots.entry(slot.0).or_default().add(totals);
+        carried.supervisor.add(totals.supervisor());
+        for (slot, counted) in totals.slots() {
+            carried.slots.entry(slot.0).or_default().add(counted);
         }
         carried
     }
 
-    /// Adds these to the totals of the server that has taken over.
+    /// Adds these totals to those of the server that has taken over.
     pub fn add_to(&self, totals: &mut Totals) {
         totals.add(&self.supervisor, self.slots());
     }
 
-    /// What supervisors count of themselves.
+    /// The totals that supervisors count for themselves.
     pub fn supervisor(&self) -> &SlotTotals {
         &self.supervisor
     }
@@ -54,7 +54,7 @@ impl CarriedTotals {
         self.slots.iter().map(|(slot, totals)| (SlotId(*slot), totals))
     }
 
-    /// Those of a slot, or of the supervisor.
+    /// The totals of a slot, or of the supervisor.
     pub fn totals_mut(&mut self, slot: Option<SlotId>) -> &mut SlotTotals {
         match slot {
             None => &mut self.supervisor,
@@ -62,7 +62,7 @@ impl CarriedTotals {
         }
     }
 
-    /// Adds what others have counted.
+    /// Adds the totals of another server.
     pub fn add(&mut self, other: &Self) {
         self.supervisor.add(&other.supervisor);
         for (slot, totals) in &other.slots {
@@ -70,7 +70,7 @@ impl CarriedTotals {
         }
     }
 
-    /// Takes off what others have; the sums of distributions stay.
+    /// Subtracts the totals of another server, except for the sums of distributions.
     pub fn subtract(&mut self, other: &Self) {
         self.supervisor.subtract(&other.supervisor);
         for (slot, totals) in &other.slots {
@@ -80,7 +80,7 @@ impl CarriedTotals {
         }
     }
 
-    /// For the next server.
+    /// Encodes the totals for the successor.
     pub fn encode(&self) -> String {
         let mut text = format!("{TITLE}\n");
         encode(&mut text, "-", &self.supervisor);
@@ -90,8 +90,8 @@ impl CarriedTotals {
         text
     }
 
-    /// From the server before. What it counted and this version does not know is left out. `None`: that
-    /// is no such text.
+    /// Decodes the totals of the predecessor. Metrics that this version does not know are left out. `None` if the text has
+    /// another format.
     pub fn decode(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         if lines.next() != Some(TITLE) {
@@ -107,7 +107,7 @@ impl CarriedTotals {
             };
             match kind {
                 "count" => decode_count(words, totals)?,
-                "spread" => decode_spread(words, totals)?,
+                "spread" => decode_distribution(words, totals)?,
                 _ => return None,
             }
         }
@@ -116,22 +116,22 @@ impl CarriedTotals {
 }
 
 fn encode(text: &mut String, slot: &str, totals: &SlotTotals) {
-    // A String takes all that is written to it. Zeros, too: a slot without a count is a slot.
+    // Writing to a `String` cannot fail. Zeros are written, too, so that a slot without counts remains a slot.
     for counter in Counter::ALL {
         let (name, reason) = (counter.statsd_name(), counter.reason().unwrap_or("-"));
         let _ = writeln!(text, "count {slot} {name} {reason} {}", totals.count(counter));
     }
     for distribution in Distribution::ALL {
-        let spread = totals.spread(distribution);
-        let _ = write!(text, "spread {slot} {} {}", distribution.statsd_name(), ns(spread.sum));
-        for (index, n) in spread.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
+        let sums = totals.distribution(distribution);
+        let _ = write!(text, "spread {slot} {} {}", distribution.statsd_name(), ns(sums.sum));
+        for (index, n) in sums.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
             let _ = write!(text, " {}:{n}", ns(Histogram::bounds(index).start));
         }
         text.push('\n');
     }
 }
 
-/// As much as a word can say: 584 years.
+/// A duration in nanoseconds, at most 584 years.
 fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -139,16 +139,16 @@ fn ns(duration: Duration) -> u64 {
 fn decode_count(mut words: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -> Option<()> {
     let (name, reason) = (words.next()?, words.next()?);
     let n = words.next()?.parse().ok()?;
-    let is_meant = |counter: &&Counter| {
+    let matches = |counter: &&Counter| {
         counter.statsd_name() == name && counter.reason().unwrap_or("-") == reason
     };
-    if let Some(counter) = Counter::ALL.iter().find(is_meant) {
+    if let Some(counter) = Counter::ALL.iter().find(matches) {
         totals.add_count(*counter, n);
     }
     Some(())
 }
 
-fn decode_spread(mut words: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -> Option<()> {
+fn decode_distribution(mut words: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -> Option<()> {
     let name = words.next()?;
     let sum = Duration::from_nanos(words.next()?.parse().ok()?);
     let bucket = |word: &str| {
@@ -159,7 +159,7 @@ fn decode_spread(mut words: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -
     let buckets = words.map(bucket).collect::<Option<Vec<_>>>()?;
     let mut all = Distribution::ALL.into_iter();
     if let Some(distribution) = all.find(|distribution| distribution.statsd_name() == name) {
-        totals.add_spread(distribution, sum, buckets.into_iter());
+        totals.add_distribution(distribution, sum, buckets.into_iter());
     }
     Some(())
 }
@@ -170,10 +170,10 @@ mod tests {
 
     use super::*;
 
-    /// A server whose second slot has done something.
-    fn ledger() -> Totals {
+    /// The totals of a server whose second slot has counted something.
+    fn totals() -> Totals {
         let scoreboard = Scoreboard::create(3).unwrap();
-        let mut ledger = Totals::open(&scoreboard);
+        let mut totals = Totals::open(&scoreboard);
         scoreboard.header().counters.add(Counter::ReloadOk, 2);
         let entry = scoreboard.entry(SlotId(1), Side::B).unwrap();
         entry.counters.add(Counter::ReqDone, 7);
@@ -181,36 +181,36 @@ mod tests {
         for us in [3, 300, 300, u64::from(u32::MAX)] {
             entry.request_duration.record(Duration::from_micros(us));
         }
-        ledger.read(&scoreboard);
-        ledger
+        totals.read(&scoreboard);
+        totals
     }
 
     #[test]
-    fn what_is_written_reads_as_the_same() {
-        let carried = CarriedTotals::of(&ledger(), None);
+    fn totals_survive_the_encoding() {
+        let carried = CarriedTotals::of(&totals(), None);
         let read = CarriedTotals::decode(&carried.encode()).unwrap();
         assert_eq!(read, carried);
         assert_eq!(read.supervisor().count(Counter::ReloadOk), 2);
         let (slot, totals) = read.slots().next().unwrap();
         assert_eq!((slot, totals.count(Counter::ReqDone)), (SlotId(1), 7));
-        assert_eq!(totals.spread(Distribution::RequestDuration).count, 4);
+        assert_eq!(totals.distribution(Distribution::RequestDuration).count, 4);
     }
 
     #[test]
-    fn a_server_adds_to_what_those_before_it_have_counted() {
-        let first = CarriedTotals::of(&ledger(), None);
-        let second = CarriedTotals::of(&ledger(), Some(&first));
-        let third = CarriedTotals::of(&ledger(), Some(&second));
+    fn a_server_adds_to_the_totals_of_its_predecessors() {
+        let first = CarriedTotals::of(&totals(), None);
+        let second = CarriedTotals::of(&totals(), Some(&first));
+        let third = CarriedTotals::of(&totals(), Some(&second));
         let (_, totals) = third.slots().next().unwrap();
         assert_eq!(totals.count(Counter::ReqDone), 21);
         let (one, three) = (first.slots().next().unwrap().1, totals);
-        let spread = |of: &SlotTotals| of.spread(Distribution::RequestDuration).clone();
-        assert_eq!(spread(three).count, 3 * spread(one).count);
-        assert_eq!(spread(three).sum, 3 * spread(one).sum);
+        let distribution = |of: &SlotTotals| of.distribution(Distribution::RequestDuration).clone();
+        assert_eq!(distribution(three).count, 3 * distribution(one).count);
+        assert_eq!(distribution(three).sum, 3 * distribution(one).sum);
     }
 
     #[test]
-    fn what_this_version_does_not_know_is_left_out() {
+    fn unknown_metrics_are_left_out() {
         let text = format!(
             "{TITLE}\ncount 0 req.done - 4\ncount 0 req.new - 9\nspread 0 new.time 5 1:1\n"
         );
@@ -219,22 +219,23 @@ mod tests {
         let expected = SlotTotals::new();
         assert_eq!(totals.count(Counter::ReqDone), 4);
         assert_eq!(
-            totals.spread(Distribution::QueueWait),
-            expected.spread(Distribution::QueueWait)
+            totals.distribution(Distribution::QueueWait),
+            expected.distribution(Distribution::QueueWait)
         );
     }
 
     #[test]
-    fn a_bucket_is_told_by_its_duration_and_not_by_its_place() {
+    fn a_bucket_is_identified_by_its_duration_and_not_by_its_index() {
         let text = format!("{TITLE}\nspread 0 queue.wait 5 8100:2 {}:1\n", u64::MAX);
         let carried = CarriedTotals::decode(&text).unwrap();
-        let buckets = &carried.slots().next().unwrap().1.spread(Distribution::QueueWait).buckets;
+        let buckets =
+            &carried.slots().next().unwrap().1.distribution(Distribution::QueueWait).buckets;
         assert_eq!(buckets[Histogram::index_of(Duration::from_nanos(8100))], 2);
         assert_eq!(buckets[Histogram::BUCKETS - 1], 1);
     }
 
     #[test]
-    fn what_is_no_such_text_is_refused() {
+    fn text_in_another_format_is_rejected() {
         for text in ["", "arctos carried 3\n", "x"] {
             assert_eq!(CarriedTotals::decode(text), None);
         }

@@ -1,7 +1,7 @@
-//! What is worked out at the moment it is asked for.
+//! Gauges, which are measured when they are needed.
 //!
-//! What a worker wrote is not trusted further than it can be true: nobody is busy for longer than time
-//! has passed, and nobody has more connections than descriptors.
+//! Values from a worker are limited to what is possible: a worker cannot be busy for longer than the elapsed time, and
+//! cannot have more connections than descriptors.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,77 +14,77 @@ use super::Gauge;
 use super::rss::ResidentSet;
 use crate::system::pid::Pid;
 
-/// `fs.nr_open`, which bounds the descriptors of a process, unless somebody has raised it: a entry that
-/// claims more connections holds garbage.
-const MOST_CONNECTIONS: u64 = 1 << 20;
-/// `workers.utilization` looks back at least so far: of a shorter time it would say 0 or 1.
-const LEAST_WINDOW: Duration = Duration::from_millis(500);
+/// The default of `fs.nr_open`, which limits the descriptors of a process. An entry with more connections contains
+/// garbage.
+const MAX_CONNECTIONS: u64 = 1 << 20;
+/// Minimum time that `workers.utilization` covers. Over a shorter time it would be 0 or 1.
+const MIN_WINDOW: Duration = Duration::from_millis(500);
 
-/// A worker process as gauges see it. A slot has two while one replaces the other.
+/// A worker process, as the gauges need it. A slot has two of them while one replaces the other.
 #[derive(Clone, Copy)]
 pub struct WorkerSample {
-    /// Its place.
+    /// The slot of the worker.
     pub slot: SlotId,
-    /// Its process.
+    /// The pid of the worker.
     pub pid: Pid,
-    /// Its part of the scoreboard.
+    /// The scoreboard entry of the worker.
     pub entry: &'static WorkerEntry,
 }
 
-/// What there is to look at.
+/// The state of the server from which gauges are measured.
 pub struct Snapshot {
-    /// Workers that are wanted.
+    /// The wanted number of workers.
     pub target: u16,
-    /// Those that are there.
-    pub occupants: Vec<WorkerSample>,
-    /// Queues of the TCP listeners together; `None` where there is no such listener.
+    /// The worker processes.
+    pub workers: Vec<WorkerSample>,
+    /// The accept queues of all TCP listeners together; `None` without such a listener.
     pub queue: Option<AcceptQueue>,
-    /// CLOCK_MONOTONIC, as the scoreboard has it.
+    /// CLOCK_MONOTONIC, which the scoreboard uses as well.
     pub monotonic: Duration,
 }
 
-/// Values of one moment.
+/// The gauges of one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
-    /// Those of [`super::Scope::Server`].
+    /// The gauges of [`super::Scope::Server`].
     pub server: Vec<(Gauge, f64)>,
-    /// Those of [`super::Scope::Worker`], slots in order.
+    /// The gauges of [`super::Scope::Worker`], sorted by slot.
     pub workers: Vec<(SlotId, Gauge, f64)>,
 }
 
-/// Takes values; remembers what it needs to tell how much time was spent busy. Who takes values at moments
-/// of its own needs one of its own: else others cut the time that it looks back at.
+/// Measures gauges, and remembers the busy times of its last sample. Each consumer needs its own sampler, because the
+/// samples of another consumer would shorten its window.
 pub struct Sampler {
-    last: Look,
-    /// What was told of the time before the last look.
+    last: BusyTimes,
+    /// The utilization before the last sample.
     utilization: f64,
     resident: ResidentSet,
 }
 
-/// What there was when busy times were last compared.
-struct Look {
+/// The busy times at the last comparison.
+struct BusyTimes {
     monotonic: Duration,
-    /// By entry, not by process: its busy time goes on from one occupant to the next. Of all entries that
-    /// were ever seen.
+    /// The busy times of all entries ever seen. They belong to an entry and not to a process, because the busy time of an
+    /// entry continues with its next process.
     busy: Vec<Busy>,
 }
 
-/// A entry's [`WorkerEntry::busy_time`] so far.
+/// The [`WorkerEntry::busy_time`] of an entry so far.
 struct Busy {
     entry: &'static WorkerEntry,
     time: Duration,
 }
 
-/// What there is to tell of a slot.
+/// The gauges of a slot.
 #[derive(Default)]
-struct Slot {
+struct SlotGauges {
     open: u64,
-    /// `None` as long as nobody's is known.
+    /// `None` while it is not known of any process.
     resident_bytes: Option<u64>,
 }
 
 impl Sampler {
-    /// The first sample looks back to this moment.
+    /// The window of the first sample starts now.
     pub fn open(scoreboard: &Scoreboard, monotonic: Duration) -> Self {
         let slots = (0..scoreboard.slot_count()).map(SlotId);
         let entries =
@@ -98,77 +98,76 @@ impl Sampler {
         resident: ResidentSet,
     ) -> Self {
         let busy = entries.map(|entry| Busy { entry, time: entry.busy_time(monotonic) });
-        Self { last: Look { monotonic, busy: busy.collect() }, utilization: 0.0, resident }
+        Self { last: BusyTimes { monotonic, busy: busy.collect() }, utilization: 0.0, resident }
     }
 
-    /// Looks at the scene.
+    /// Measures all gauges.
     ///
-    /// `workers.utilization` is the last one again where there was one less than [`LEAST_WINDOW`] ago.
-    /// `worker.rss` is from an earlier look where there are many workers, and left out where it is not
-    /// known: see [`ResidentSet`].
-    pub fn sample(&mut self, scene: &Snapshot) -> Gauges {
-        Gauges { server: self.server(scene), workers: self.workers(scene) }
+    /// `workers.utilization` repeats its last value if that is less than [`MIN_WINDOW`] old. With many workers,
+    /// `worker.rss` may be from an earlier sample; it is left out while it is unknown, see [`ResidentSet`].
+    pub fn sample(&mut self, snapshot: &Snapshot) -> Gauges {
+        Gauges { server: self.server(snapshot), workers: self.workers(snapshot) }
     }
 
-    fn server(&mut self, scene: &Snapshot) -> Vec<(Gauge, f64)> {
-        let ready = || scene.occupants.iter().filter(|occupant| occupant.entry.is_ready());
-        let is_busy = |occupant: &&WorkerSample| occupant.entry.request_start().is_some();
-        let (len, max) = scene.queue.map_or((0, 0), |queue| (queue.len, queue.max));
+    fn server(&mut self, snapshot: &Snapshot) -> Vec<(Gauge, f64)> {
+        let ready = || snapshot.workers.iter().filter(|worker| worker.entry.is_ready());
+        let is_busy = |worker: &&WorkerSample| worker.entry.request_start().is_some();
+        let (len, max) = snapshot.queue.map_or((0, 0), |queue| (queue.len, queue.max));
         vec![
-            (Gauge::WorkersTarget, f64::from(scene.target)),
+            (Gauge::WorkersTarget, f64::from(snapshot.target)),
             (Gauge::WorkersReady, ready().count() as f64),
             (Gauge::WorkersBusy, ready().filter(is_busy).count() as f64),
-            (Gauge::WorkersUtilization, self.utilization(scene)),
+            (Gauge::WorkersUtilization, self.utilization(snapshot)),
             (Gauge::BacklogLen, f64::from(len)),
             (Gauge::BacklogMax, f64::from(max)),
         ]
     }
 
-    fn utilization(&mut self, scene: &Snapshot) -> f64 {
-        let elapsed = scene.monotonic.saturating_sub(self.last.monotonic);
-        if elapsed >= LEAST_WINDOW {
-            self.last.monotonic = scene.monotonic;
-            let mut there = Duration::ZERO;
+    fn utilization(&mut self, snapshot: &Snapshot) -> f64 {
+        let elapsed = snapshot.monotonic.saturating_sub(self.last.monotonic);
+        if elapsed >= MIN_WINDOW {
+            self.last.monotonic = snapshot.monotonic;
+            let mut available = Duration::ZERO;
             let mut spent = Duration::ZERO;
-            for WorkerSample { entry, .. } in &scene.occupants {
-                let grown = self.last.growth(entry, scene.monotonic);
+            for WorkerSample { entry, .. } in &snapshot.workers {
+                let grown = self.last.growth(entry, snapshot.monotonic);
                 if entry.is_ready() {
-                    there = there.saturating_add(elapsed);
+                    available = available.saturating_add(elapsed);
                     spent = spent.saturating_add(grown.min(elapsed));
                 }
             }
-            let part = if there.is_zero() { 0.0 } else { spent.div_duration_f64(there) };
+            let part = if available.is_zero() { 0.0 } else { spent.div_duration_f64(available) };
             self.utilization = part.clamp(0.0, 1.0);
         }
         self.utilization
     }
 
-    fn workers(&mut self, scene: &Snapshot) -> Vec<(SlotId, Gauge, f64)> {
-        let pids = scene.occupants.iter().map(|occupant| occupant.pid);
-        self.resident.look(pids, scene.monotonic);
-        let mut slots = BTreeMap::<SlotId, Slot>::new();
-        for occupant in &scene.occupants {
-            let slot = slots.entry(occupant.slot).or_default();
-            let open = occupant.entry.open_connections();
-            slot.open += if open <= MOST_CONNECTIONS { open } else { 0 };
-            if let Some(bytes) = self.resident.bytes(occupant.pid) {
+    fn workers(&mut self, snapshot: &Snapshot) -> Vec<(SlotId, Gauge, f64)> {
+        let pids = snapshot.workers.iter().map(|worker| worker.pid);
+        self.resident.sample(pids, snapshot.monotonic);
+        let mut slots = BTreeMap::<SlotId, SlotGauges>::new();
+        for worker in &snapshot.workers {
+            let slot = slots.entry(worker.slot).or_default();
+            let open = worker.entry.open_connections();
+            slot.open += if open <= MAX_CONNECTIONS { open } else { 0 };
+            if let Some(bytes) = self.resident.bytes(worker.pid) {
                 slot.resident_bytes = Some(slot.resident_bytes.unwrap_or(0).saturating_add(bytes));
             }
         }
-        let mut workers = Vec::with_capacity(2 * slots.len());
+        let mut gauges = Vec::with_capacity(2 * slots.len());
         for (id, slot) in slots {
-            workers.push((id, Gauge::ConnOpen, slot.open as f64));
+            gauges.push((id, Gauge::ConnOpen, slot.open as f64));
             if let Some(bytes) = slot.resident_bytes {
-                workers.push((id, Gauge::WorkerRss, bytes as f64));
+                gauges.push((id, Gauge::WorkerRss, bytes as f64));
             }
         }
-        workers
+        gauges
     }
 }
 
-impl Look {
-    /// By how much a entry's busy time has risen since. It falls when a worker dies in a request. What is
-    /// seen for the first time has risen by nothing yet.
+impl BusyTimes {
+    /// The rise of an entry's busy time since the last comparison; 0 for a new entry. The busy time falls when a worker
+    /// dies in a request.
     fn growth(&mut self, entry: &'static WorkerEntry, monotonic: Duration) -> Duration {
         let time = entry.busy_time(monotonic);
         match self.busy.iter_mut().find(|busy| std::ptr::eq(busy.entry, entry)) {

@@ -1,17 +1,15 @@
-//! Metrics as a whole server has them: what is measured beside counting, and what the scoreboard's numbers
-//! add up to.
+//! The metrics of a whole server: the sums over the scoreboard, and the values that are measured when they are needed.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `names` | gauges and distributions, and what everything is called in Prometheus |
+//! | `names` | gauges and distributions, and all names in Prometheus |
 //! | `table` | the guide's table of all metrics |
-//! | `totals` | totals of each slot, read from the scoreboard and made plausible |
-//! | `carried` | totals that are handed from one server to the next |
-//! | `gauges` | what is worked out at the moment it is asked for |
-//! | `resident` | how much memory the workers have |
+//! | `totals` | the totals of each slot, read from the scoreboard and checked for plausibility |
+//! | `carried_totals` | the totals that a server hands over to its successor |
+//! | `gauges` | the values that are measured when they are needed |
+//! | `rss` | the resident memory of the workers |
 //!
-//! Counting is the workers' ([`arctos_worker::shared::scoreboard`]). Nothing here formats a line or sends one: that
-//! is [`crate::emitter`] and [`crate::admin`].
+//! The workers count ([`arctos_worker::shared::scoreboard`]). [`crate::emitter`] and [`crate::admin`] format and send.
 pub mod carried_totals;
 pub mod gauges;
 pub mod names;

@@ -1,33 +1,33 @@
-//! Gauges and distributions: variant, name, meaning; and the names of all metrics in Prometheus.
+//! The names and meanings of gauges and distributions, and the names of all metrics in Prometheus.
 //!
-//! The counters' rows stand in [`Counter`]. Every name that leaves the process, to statsd or to
-//! Prometheus, comes from these two files.
+//! [`Counter`] defines the counters. Every metric name that leaves the process, to statsd or to Prometheus, comes from
+//! these two files.
 
 use arctos_worker::shared::scoreboard::{Counter, Histogram, WorkerEntry};
 
-/// A counter's name in Prometheus. Once released, an interface. Counters of one statsd name share it.
+/// The name of a counter in Prometheus, which is a public interface. Counters with the same statsd name share it.
 pub fn counter_prometheus_name(counter: Counter) -> String {
     prometheus_name(counter.statsd_name(), "_total")
 }
 
-/// The suffix is what Prometheus asks for: the kind of a counter, the unit of a value that has one.
+/// A name in Prometheus. The suffix follows its conventions: `_total` for a counter, or the unit of a value.
 fn prometheus_name(statsd_name: &str, suffix: &str) -> String {
     format!("arctos_{}{suffix}", statsd_name.replace('.', "_"))
 }
 
-/// Whom a gauge tells of.
+/// The subject of a gauge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The whole server: one value, no tag `worker`.
+    /// The whole server. There is one value, without the tag `worker`.
     Server,
-    /// One worker.
+    /// A worker.
     Worker,
 }
 
-/// One line a gauge: variant, statsd name without the prefix, scope, meaning.
+/// Defines the gauges, one per line: variant, statsd name without the prefix, scope, meaning.
 macro_rules! gauges {
     ($($variant:ident, $name:literal, $scope:ident, $meaning:literal;)*) => {
-        /// What is worked out when it is sent, and always sent.
+        /// A value that is measured when it is sent, and sent with each flush.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(usize)]
         pub enum Gauge {
@@ -35,20 +35,20 @@ macro_rules! gauges {
         }
 
         impl Gauge {
-            /// All of them, in the order of the guide's table.
+            /// All gauges, in the order of the table in the guide.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
 
-            /// Its name in statsd, without the prefix. Once released, an interface.
+            /// The name in statsd, without the prefix; a public interface.
             pub const fn statsd_name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// Whom it tells of.
+            /// The subject of the gauge.
             pub const fn scope(self) -> Scope {
                 match self { $(Self::$variant => Scope::$scope,)* }
             }
 
-            /// What it is, in one sentence for operators.
+            /// The meaning, in one sentence for operators.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning,)* }
             }
@@ -57,7 +57,7 @@ macro_rules! gauges {
 }
 
 impl Gauge {
-    /// Its name in Prometheus. Once released, an interface.
+    /// The name in Prometheus, a public interface.
     pub fn prometheus_name(self) -> String {
         let unit = match self {
             Self::WorkerRss => "_bytes",
@@ -74,18 +74,18 @@ impl Gauge {
 }
 
 gauges! {
-    WorkersTarget, "workers.target", Server, "Workers that are wanted.";
-    WorkersReady, "workers.ready", Server, "Workers that can serve.";
-    WorkersBusy, "workers.busy", Server, "Workers that run a request at this moment.";
+    WorkersTarget, "workers.target", Server, "Wanted number of workers.";
+    WorkersReady, "workers.ready", Server, "Workers that are ready to serve.";
+    WorkersBusy, "workers.busy", Server, "Ready workers that are handling a request.";
     WorkersUtilization, "workers.utilization", Server,
-        "Part of the ready workers' time spent in requests since the last value, 0 to 1.";
-    BacklogLen, "backlog.len", Server, "Connections that wait to be accepted, all TCP listeners together.";
-    BacklogMax, "backlog.max", Server, "Connections that may wait, all TCP listeners together.";
+        "Fraction of the ready workers' time spent in requests since the last value, from 0 to 1.";
+    BacklogLen, "backlog.len", Server, "Connections waiting to be accepted, summed over all TCP listeners.";
+    BacklogMax, "backlog.max", Server, "Maximum number of waiting connections, summed over all TCP listeners.";
     ConnOpen, "conn.open", Worker, "Open connections.";
-    WorkerRss, "worker.rss", Worker, "Resident memory, in bytes.";
+    WorkerRss, "worker.rss", Worker, "Resident memory in bytes.";
 }
 
-/// Durations that are counted in histograms.
+/// A duration that is recorded in histograms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub enum Distribution {
@@ -96,7 +96,7 @@ pub enum Distribution {
 }
 
 impl Distribution {
-    /// All of them, in the order of the guide's table.
+    /// All distributions, in the order of the table in the guide.
     pub const ALL: [Self; 2] = [Self::RequestDuration, Self::QueueWait];
 
     /// Its name in statsd, without the prefix. Once released, an interface. Values are milliseconds.

@@ -1,7 +1,7 @@
-//! Where metrics are sent, and how they are written: checked, sanitised, resolved.
+//! The statsd configuration: checked, sanitized and resolved.
 //!
-//! A value here can be written into a line as it is: nothing in it separates lines, fields or tags.
-//! [`crate::config`] makes one of the options, the extension module one of bjoern's `statsd={...}`.
+//! Its texts can be written into a line as they are: they contain no separators of lines, fields or tags.
+//! [`crate::config`] makes it from options, and the extension module from bjoern's `statsd={...}`.
 
 mod tags;
 mod target;
@@ -14,56 +14,56 @@ pub use tags::{
 };
 pub use target::TargetError;
 
-/// Metrics are sent, and so.
+/// How metrics are sent to a statsd agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statsd {
-    /// Whom to.
+    /// The address of the agent.
     pub target: Target,
-    /// What every name begins with, its final dot left out; empty for nothing.
+    /// The prefix of every name, without its final dot; possibly empty.
     pub prefix: String,
-    /// From one flush to the next.
+    /// The time between two flushes.
     pub interval: Duration,
-    /// How lines are written.
+    /// The format of lines.
     pub format: Format,
-    /// The tag `worker` on each line that is of one worker. Only with [`Format::Dogstatsd`].
+    /// Whether the lines of a worker have the tag `worker`. Only with [`Format::Dogstatsd`].
     pub worker_tag: bool,
     /// The value of the tag `zone`.
     pub zone: Option<String>,
     /// Further tags, each `key:value` or `key`.
     pub tags: Vec<String>,
-    /// DD_EXTERNAL_ENV: the field `|e:` of each line.
+    /// The field `|e:` of each line, from DD_EXTERNAL_ENV.
     pub external_env: Option<String>,
 }
 
-/// Where lines go.
+/// The address of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// UDP.
+    /// A UDP address.
     Udp {
-        /// A name, or an address without brackets.
+        /// A name, or an IP address without brackets.
         host: String,
         /// The port.
         port: u16,
     },
-    /// A unix datagram socket at a path.
+    /// The path of a unix datagram socket.
     Unix(PathBuf),
 }
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// With tags and distributions, packed values.
+    /// DogStatsD: tags, and distributions with packed values.
     Dogstatsd,
-    /// Counters and gauges only, summed over workers.
+    /// Plain statsd: only counters and gauges, summed over all workers.
     Plain,
 }
 
-/// The port that statsd and its descendants listen on.
+/// The default port of statsd and its descendants.
 pub const PORT: u16 = 8125;
-/// From one flush to the next, where nothing else is asked for.
+/// The default time between two flushes.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 
-/// How lines are written where nobody says: with tags as soon as there is one.
+/// The default format: DogStatsD if there is any tag, else plain.
 pub fn format(worker_tag: bool, zone: Option<&str>, tags: &[String]) -> Format {
     if worker_tag || zone.is_some() || !tags.is_empty() { Format::Dogstatsd } else { Format::Plain }
 }

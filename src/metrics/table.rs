@@ -7,14 +7,14 @@ use arctos_worker::shared::scoreboard::Counter;
 use super::names::counter_prometheus_name;
 use super::{Distribution, Gauge, Scope};
 
-/// Counted by the supervisor of itself, so without the tag `worker`.
-const OF_THE_SUPERVISOR: [Counter; 3] =
+/// Counters of the supervisor alone, which have no tag `worker`.
+const SUPERVISOR_COUNTERS: [Counter; 3] =
     [Counter::ReloadOk, Counter::ReloadFailed, Counter::StatsdDropped];
-/// Counted by both.
-const OF_EVERYBODY: [Counter; 1] = [Counter::LogDropped];
+/// Counters of both the workers and the supervisor.
+const COMMON_COUNTERS: [Counter; 1] = [Counter::LogDropped];
 
-/// One line of the table.
-struct Line {
+/// A row of the table.
+struct TableRow {
     name: &'static str,
     kind: &'static str,
     tags: String,
@@ -26,24 +26,24 @@ struct Line {
 pub fn markdown() -> String {
     let mut page = String::from("| name | kind | tags | in Prometheus | meaning |\n");
     page.push_str("|---|---|---|---|---|\n");
-    for Line { name, kind, tags, prometheus_name, meaning } in lines() {
-        // A String takes all.
+    for TableRow { name, kind, tags, prometheus_name, meaning } in lines() {
+        // Writing to a `String` cannot fail.
         let _ = writeln!(page, "| `{name}` | {kind} | {tags} | `{prometheus_name}` | {meaning} |");
     }
     page
 }
 
-fn lines() -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::new();
+fn lines() -> Vec<TableRow> {
+    let mut lines: Vec<TableRow> = Vec::new();
     for counter in Counter::ALL {
         let name = counter.statsd_name();
-        // Counters that differ in their reason are one metric, and stand together.
+        // Counters that differ only in their reason are adjacent, and form one metric.
         match (counter.reason(), lines.last_mut().filter(|last| last.name == name)) {
             (Some(reason), Some(last)) => {
-                // A String takes all.
+                // Writing to a `String` cannot fail.
                 let _ = write!(last.tags, ", {reason}");
             }
-            (_, _) => lines.push(Line {
+            (_, _) => lines.push(TableRow {
                 name,
                 kind: "counter",
                 tags: tags(counter),
@@ -52,7 +52,7 @@ fn lines() -> Vec<Line> {
             }),
         }
     }
-    lines.extend(Gauge::ALL.map(|gauge| Line {
+    lines.extend(Gauge::ALL.map(|gauge| TableRow {
         name: gauge.statsd_name(),
         kind: "gauge",
         tags: match gauge.scope() {
@@ -62,7 +62,7 @@ fn lines() -> Vec<Line> {
         prometheus_name: gauge.prometheus_name(),
         meaning: gauge.meaning(),
     }));
-    lines.extend(Distribution::ALL.map(|distribution| Line {
+    lines.extend(Distribution::ALL.map(|distribution| TableRow {
         name: distribution.statsd_name(),
         kind: "distribution",
         tags: "worker".to_owned(),
@@ -73,10 +73,10 @@ fn lines() -> Vec<Line> {
 }
 
 fn tags(counter: Counter) -> String {
-    if OF_THE_SUPERVISOR.contains(&counter) {
+    if SUPERVISOR_COUNTERS.contains(&counter) {
         String::new()
-    } else if OF_EVERYBODY.contains(&counter) {
-        "worker; none for the supervisor's".to_owned()
+    } else if COMMON_COUNTERS.contains(&counter) {
+        "worker; none for the supervisor".to_owned()
     } else {
         let reason = counter.reason().map(|reason| format!("; reason: {reason}"));
         format!("worker{}", reason.unwrap_or_default())
@@ -92,7 +92,7 @@ mod tests {
     const BEGIN: &str = "<!-- metrics:begin -->\n";
     const END: &str = "<!-- metrics:end -->";
 
-    /// `ARCTOS_BLESS=1 cargo test -p arctos --no-default-features metrics` writes the table anew.
+    /// `ARCTOS_BLESS=1 cargo test -p arctos --no-default-features metrics` rewrites the table.
     #[test]
     fn the_guide_holds_the_table_of_metrics() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/metrics.md");
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn no_meaning_ends_a_cell() {
+    fn no_meaning_contains_a_cell_separator() {
         assert!(lines().iter().all(|line| !line.meaning.contains('|')));
     }
 }

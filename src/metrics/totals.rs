@@ -1,12 +1,11 @@
-//! What the scoreboard has said so far, slot by slot: totals that only rise.
+//! The totals of each slot, read from the scoreboard. They only rise.
 //!
-//! A slot's two entries add up to one total. A worker may have scribbled over its entry: a value that
-//! fell, or rose by more than anybody can count, moves nothing, and counting goes on from it.
+//! The two entries of a slot add up to one total. A worker may have overwritten its entry with garbage. A value that
+//! fell, or rose by an impossible amount, changes no total, and counting continues from it.
 //!
-//! A histogram is not read at one moment: its worker goes on recording, and the buckets, the count and
-//! the sum of one record are three stores. What is told as the count is therefore the sum of what the
-//! buckets gave, so that these two always agree; the sum may be a few records behind. Whatever one read
-//! does not see, the next one does.
+//! A histogram is not read atomically: its worker keeps recording, and stores the bucket, the count and the sum of a
+//! record separately. The reported count is therefore the sum of the buckets, so that the two always agree; the reported
+//! sum may be a few records behind. The next read sees what this one missed.
 
 use std::time::Duration;
 
@@ -17,32 +16,32 @@ use arctos_worker::shared::scoreboard::{
 
 use super::Distribution;
 
-/// More than this between two reads was not counted: it is garbage. Nobody may have looked for long,
-/// and `bytes.out` rises fastest: this is over nine hours of a gigabyte a second. Pointers, which are what
-/// a program writes where it should not, are larger on 64-bit Linux (0x55.. and 0x7f.., 6 bytes).
-const LARGEST_RISE: u64 = 1 << 45;
-/// The longest that one duration can be, which the last bucket does not tell: over a year.
-const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
-/// A bucket may rise by so much more than its histogram's count did: records that are between their
-/// stores, and workers that died there.
+/// Maximum plausible rise between two reads; anything more is garbage. Reads may be far apart, and `bytes.out` rises
+/// fastest: this is over nine hours of 1 GB/s. Pointers, the most likely garbage, are larger on 64-bit Linux (6 bytes
+/// that start with 0x55 or 0x7f).
+const MAX_RISE: u64 = 1 << 45;
+/// Maximum plausible duration, because the last bucket has no upper bound: over a year.
+const MAX_DURATION: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+/// How much more a bucket may rise than the count of its histogram, because of records that are half stored and workers
+/// that died meanwhile.
 const BETWEEN_STORES: u64 = 16;
 const SIDES: [Side; 2] = [Side::A, Side::B];
 
-/// The sums of one slot, or of the supervisor itself.
+/// The totals of a slot, or of the supervisor itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotTotals {
     counts: [u64; Counter::ALL.len()],
-    spreads: [DistributionTotals; Distribution::ALL.len()],
+    distributions: [DistributionTotals; Distribution::ALL.len()],
 }
 
-/// A histogram's sums.
+/// The totals of a histogram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DistributionTotals {
-    /// How many were recorded.
+    /// The number of recorded durations.
     pub count: u64,
-    /// Their sum.
+    /// The sum of the durations.
     pub sum: Duration,
-    /// As [`Histogram::buckets`], in 64 bits: always [`Histogram::BUCKETS`] of them.
+    /// The buckets like [`Histogram::buckets`], in 64 bits; always [`Histogram::BUCKETS`] of them.
     pub buckets: Box<[u64]>,
 }
 
@@ -54,33 +53,33 @@ impl DistributionTotals {
 }
 
 impl SlotTotals {
-    /// Nothing counted yet.
+    /// Totals of 0.
     pub fn new() -> Self {
         Self {
             counts: [0; Counter::ALL.len()],
-            spreads: std::array::from_fn(|_| DistributionTotals::new()),
+            distributions: std::array::from_fn(|_| DistributionTotals::new()),
         }
     }
 
-    /// A counter's sum.
+    /// The total of a counter.
     pub fn count(&self, counter: Counter) -> u64 {
         self.counts[counter as usize]
     }
 
-    /// A distribution's sums.
-    pub fn spread(&self, distribution: Distribution) -> &DistributionTotals {
-        &self.spreads[distribution as usize]
+    /// The totals of a distribution.
+    pub fn distribution(&self, distribution: Distribution) -> &DistributionTotals {
+        &self.distributions[distribution as usize]
     }
 
-    /// Adds what another one has counted.
+    /// Adds other totals.
     pub fn add(&mut self, other: &Self) {
         for counter in Counter::ALL {
             self.add_count(counter, other.count(counter));
         }
         for distribution in Distribution::ALL {
-            let spread = other.spread(distribution);
-            let buckets = spread.buckets.iter().copied().enumerate();
-            self.add_spread(distribution, spread.sum, buckets);
+            let added = other.distribution(distribution);
+            let buckets = added.buckets.iter().copied().enumerate();
+            self.add_distribution(distribution, added.sum, buckets);
         }
     }
 
@@ -89,37 +88,39 @@ impl SlotTotals {
         gain(&mut self.counts[counter as usize], n);
     }
 
-    /// Adds to a distribution. Buckets by their index; those that there are not are left out.
-    pub fn add_spread(
+    /// Adds to a distribution. Buckets with an unknown index are left out.
+    pub fn add_distribution(
         &mut self,
         distribution: Distribution,
         sum: Duration,
         buckets: impl Iterator<Item = (usize, u64)>,
     ) {
-        let spread = &mut self.spreads[distribution as usize];
-        spread.sum = spread.sum.saturating_add(sum);
+        let totals = &mut self.distributions[distribution as usize];
+        totals.sum = totals.sum.saturating_add(sum);
         for (index, n) in buckets {
-            if let Some(bucket) = spread.buckets.get_mut(index) {
+            if let Some(bucket) = totals.buckets.get_mut(index) {
                 gain(bucket, n);
-                gain(&mut spread.count, n);
+                gain(&mut totals.count, n);
             }
         }
     }
 }
 
 impl SlotTotals {
-    /// Takes off what another one has; sums stay.
+    /// Subtracts other totals, except for the sums of distributions.
     pub(super) fn subtract(&mut self, other: &Self) {
         for counter in Counter::ALL {
             let count = &mut self.counts[counter as usize];
             *count = count.saturating_sub(other.count(counter));
         }
         for distribution in Distribution::ALL {
-            let spread = &mut self.spreads[distribution as usize];
-            for (bucket, n) in spread.buckets.iter_mut().zip(&other.spread(distribution).buckets) {
+            let totals = &mut self.distributions[distribution as usize];
+            for (bucket, n) in
+                totals.buckets.iter_mut().zip(&other.distribution(distribution).buckets)
+            {
                 let n = (*bucket).min(*n);
                 *bucket -= n;
-                spread.count = spread.count.saturating_sub(n);
+                totals.count = totals.count.saturating_sub(n);
             }
         }
     }
@@ -131,7 +132,7 @@ impl Default for SlotTotals {
     }
 }
 
-/// All totals.
+/// The totals of all slots and of the supervisor.
 pub struct Totals {
     supervisor: SlotTotals,
     slots: Vec<Option<SlotTotals>>,
@@ -139,10 +140,10 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Starts at what the scoreboard says now: of a scoreboard that was inherited, only what comes is news.
+    /// Starts at the current values of the scoreboard, so that only later counts of an inherited scoreboard are added.
     pub fn open(scoreboard: &Scoreboard) -> Self {
         let slots =
-            numbered(scoreboard).map(|slot| had_occupant(scoreboard, slot).then(SlotTotals::new));
+            numbered(scoreboard).map(|slot| was_used(scoreboard, slot).then(SlotTotals::new));
         Self { supervisor: SlotTotals::new(), slots: slots.collect(), seen: Seen::of(scoreboard) }
     }
 
@@ -151,7 +152,7 @@ impl Totals {
         let Seen { header, entries } = &mut self.seen;
         header.read(&scoreboard.header().counters, &mut self.supervisor);
         for ((slot, totals), seen) in numbered(scoreboard).zip(&mut self.slots).zip(entries) {
-            if totals.is_none() && !had_occupant(scoreboard, slot) {
+            if totals.is_none() && !was_used(scoreboard, slot) {
                 continue;
             }
             let totals = totals.get_or_insert_with(SlotTotals::new);
@@ -163,8 +164,8 @@ impl Totals {
         }
     }
 
-    /// Adds totals as if they had been counted on the scoreboard. Those of slots that do not exist are added to
-    /// the supervisor's.
+    /// Adds totals as if they had been counted on the scoreboard. Totals of slots that do not exist are added to the
+    /// supervisor's.
     pub(super) fn add<'a>(
         &mut self,
         supervisor: &SlotTotals,
@@ -179,7 +180,7 @@ impl Totals {
         }
     }
 
-    /// What the supervisor counts of itself; it has no distributions.
+    /// The totals that the supervisor counts for itself; it has no distributions.
     pub fn supervisor(&self) -> &SlotTotals {
         &self.supervisor
     }
@@ -195,41 +196,41 @@ fn numbered(scoreboard: &Scoreboard) -> impl Iterator<Item = SlotId> {
     (0..scoreboard.slot_count()).map(SlotId)
 }
 
-/// Whether a slot's entries are more than zeros.
-fn had_occupant(scoreboard: &Scoreboard, slot: SlotId) -> bool {
+/// Whether a slot ever had a worker.
+fn was_used(scoreboard: &Scoreboard, slot: SlotId) -> bool {
     let is_used = |entry: &WorkerEntry| {
         entry.pid() != 0 || Counter::ALL.into_iter().any(|counter| entry.counters.get(counter) != 0)
     };
     SIDES.into_iter().filter_map(|side| scoreboard.entry(slot, side)).any(is_used)
 }
 
-/// The scoreboard as it was read last.
+/// The scoreboard as of the last read.
 struct Seen {
-    header: SeenRow,
-    entries: Vec<[SeenBlock; 2]>,
+    header: SeenCounters,
+    entries: Vec<[SeenEntry; 2]>,
 }
 
 impl Seen {
-    /// Takes whatever the scoreboard says for true.
+    /// Accepts all current values of the scoreboard.
     fn of(scoreboard: &Scoreboard) -> Self {
-        let mut header = SeenRow::new();
+        let mut header = SeenCounters::new();
         header.take(&scoreboard.header().counters);
-        let of_block = |slot, side| {
-            let mut seen = SeenBlock::new();
+        let of_entry = |slot, side| {
+            let mut seen = SeenEntry::new();
             if let Some(entry) = scoreboard.entry(slot, side) {
                 seen.take(entry);
             }
             seen
         };
-        let entries = numbered(scoreboard).map(|slot| SIDES.map(|side| of_block(slot, side)));
+        let entries = numbered(scoreboard).map(|slot| SIDES.map(|side| of_entry(slot, side)));
         Self { header, entries: entries.collect() }
     }
 }
 
-/// A counters as it was read last.
-struct SeenRow([u64; Counter::ALL.len()]);
+/// Counters as of the last read.
+struct SeenCounters([u64; Counter::ALL.len()]);
 
-impl SeenRow {
+impl SeenCounters {
     fn new() -> Self {
         Self([0; Counter::ALL.len()])
     }
@@ -249,16 +250,16 @@ impl SeenRow {
     }
 }
 
-/// A entry as it was read last.
-struct SeenBlock {
-    counters: SeenRow,
+/// An entry as of the last read.
+struct SeenEntry {
+    counters: SeenCounters,
     histograms: [SeenHistogram; Distribution::ALL.len()],
 }
 
-impl SeenBlock {
+impl SeenEntry {
     fn new() -> Self {
         let histograms = std::array::from_fn(|_| SeenHistogram::new());
-        Self { counters: SeenRow::new(), histograms }
+        Self { counters: SeenCounters::new(), histograms }
     }
 
     fn take(&mut self, entry: &WorkerEntry) {
@@ -270,19 +271,19 @@ impl SeenBlock {
 
     fn read(&mut self, entry: &WorkerEntry, totals: &mut SlotTotals) {
         self.counters.read(&entry.counters, totals);
-        let both = self.histograms.iter_mut().zip(&mut totals.spreads);
-        for ((seen, spread), distribution) in both.zip(Distribution::ALL) {
-            seen.read(distribution.of(entry), spread);
+        let both = self.histograms.iter_mut().zip(&mut totals.distributions);
+        for ((seen, sums), distribution) in both.zip(Distribution::ALL) {
+            seen.read(distribution.of(entry), sums);
         }
     }
 }
 
-/// A histogram as it was read last.
+/// A histogram as of the last read.
 struct SeenHistogram {
     count: u64,
     sum: Duration,
-    /// How far the sum can still rise: what the buckets have gained at their upper bounds, without what
-    /// the sum has risen. A sum that rises further is garbage; in nanoseconds a pointer looks like a day.
+    /// How far the sum can still rise: the rise of the buckets at their upper bounds, minus the rise of the sum. A sum that
+    /// rises further is garbage; in nanoseconds, a pointer looks like a day.
     sum_room: Duration,
     buckets: [u32; Histogram::BUCKETS],
 }
@@ -296,33 +297,33 @@ impl SeenHistogram {
     fn take(&mut self, histogram: &Histogram) {
         self.count = histogram.count();
         self.sum = histogram.sum();
-        // A record whose bucket is taken here may add to the sum only later.
+        // A record whose bucket is read here may add to the sum later.
         self.sum_room = Histogram::bounds(Histogram::BUCKETS - 1).end;
         for (seen, now) in self.buckets.iter_mut().zip(histogram.buckets()) {
             *seen = now;
         }
     }
 
-    fn read(&mut self, histogram: &Histogram, spread: &mut DistributionTotals) {
+    fn read(&mut self, histogram: &Histogram, totals: &mut DistributionTotals) {
         let count = histogram.count();
         if count == self.count {
             return;
         }
-        // Before the buckets: they then have everything that is in this sum.
+        // The sum is read before the buckets, which then include all records of this sum.
         let sum = histogram.sum();
         let before = std::mem::replace(&mut self.count, count);
-        let both = self.buckets.iter_mut().zip(&mut spread.buckets);
+        let both = self.buckets.iter_mut().zip(&mut totals.buckets);
         for (index, ((seen, total), now)) in both.zip(histogram.buckets()).enumerate() {
             if *seen == now {
                 continue;
             }
             let risen = u64::from(now.wrapping_sub(*seen));
             *seen = now;
-            // Asked anew each time: this process may have slept since it read the last bucket.
+            // The count is read again each time, because this process may have slept since the last bucket.
             let counted = rise(before, histogram.count());
             if counted.is_some_and(|counted| risen <= counted + BETWEEN_STORES) {
                 gain(total, risen);
-                gain(&mut spread.count, risen);
+                gain(&mut totals.count, risen);
                 let room = longest(index).saturating_mul(u32::try_from(risen).unwrap_or(u32::MAX));
                 self.sum_room = self.sum_room.saturating_add(room);
             }
@@ -331,21 +332,21 @@ impl SeenHistogram {
         let risen = sum.checked_sub(before).filter(|&risen| risen <= self.sum_room);
         let risen = risen.unwrap_or_default();
         self.sum_room -= risen;
-        spread.sum = spread.sum.saturating_add(risen);
+        totals.sum = totals.sum.saturating_add(risen);
     }
 }
 
 /// The longest duration that a bucket counts.
 fn longest(index: usize) -> Duration {
-    if index + 1 < Histogram::BUCKETS { Histogram::bounds(index).end } else { LONGEST }
+    if index + 1 < Histogram::BUCKETS { Histogram::bounds(index).end } else { MAX_DURATION }
 }
 
-/// How far a value has risen, if it has and somebody can have counted that much.
+/// The rise of a value, if it is plausible.
 fn rise(before: u64, now: u64) -> Option<u64> {
-    now.checked_sub(before).filter(|&rise| rise <= LARGEST_RISE)
+    now.checked_sub(before).filter(|&rise| rise <= MAX_RISE)
 }
 
-/// SlotTotals never fall, not even by wrapping after a lot of garbage that looked plausible.
+/// Adds to a total, which never falls, not even by wrapping after much plausible garbage.
 fn gain(total: &mut u64, risen: u64) {
     *total = total.saturating_add(risen);
 }

@@ -38,7 +38,7 @@ impl Monitor<'_> {
                 self.send_totals(now);
             }
             UpgradeReport::PredecessorTotals(Some(totals)) => {
-                self.sources.metrics.collector.follow(totals);
+                self.sources.metrics.collector.set_predecessors(totals);
             }
             UpgradeReport::PredecessorTotals(None) => {
                 self.server.log.line(Level::Warning, "upgrade.books_unread", &[]);
@@ -192,7 +192,7 @@ impl Monitor<'_> {
         if let Some(listeners) = &mut self.server.listeners {
             listeners.disown();
         }
-        self.sources.metrics.collector.stand_beside(true);
+        self.sources.metrics.collector.suppress_gauges(true);
         self.server.log.line(Level::Info, "upgrade.handed_over", &[("pid", number)]);
         self.supervisor.handle(Event::OperatorCommand(OperatorCommand::Quit), now);
     }
@@ -243,7 +243,7 @@ impl Monitor<'_> {
         let (source, scoreboard) = (&self.sources.upgrade, &self.server.scoreboard);
         let collector = &mut self.sources.metrics.collector;
         if let Some(before) = source.predecessor.as_ref().filter(|_| !source.is_owner()) {
-            let totals = collector.own_books(scoreboard, now);
+            let totals = collector.own_totals(scoreboard, now);
             // It is gone, and everything is ours; or it is told again.
             let _ = reexec::send_totals(&before.line, COUNTED, &totals);
         }
@@ -272,7 +272,7 @@ impl Monitor<'_> {
         if let Some(listeners) = &mut self.server.listeners {
             listeners.own();
         }
-        self.sources.metrics.collector.stand_beside(false);
+        self.sources.metrics.collector.suppress_gauges(false);
         if self.sources.watchdog.0.is_some() {
             self.server.notify(ALIVE); // Earlier ones were not sent.
         }

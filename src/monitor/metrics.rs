@@ -16,7 +16,7 @@ pub(super) struct Metrics {
 
 impl Source for Metrics {
     fn poll<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) {
-        fds.extend(self.collector.awaited().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.collector.poll_fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
     }
 
     fn next_deadline(&self) -> Option<Instant> {

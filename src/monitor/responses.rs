@@ -124,7 +124,7 @@ impl Monitor<'_> {
         let Self { supervisor, sources, server, .. } = self;
         let snapshot = || snapshot(supervisor, &sources.workers, server.listeners.as_ref());
         let collector = &mut sources.metrics.collector;
-        let (totals, gauges) = collector.look(&server.scoreboard, snapshot, now);
+        let (totals, gauges) = collector.sample(&server.scoreboard, snapshot, now);
         let body = prometheus::text(&totals, gauges, zone.as_deref());
         // Whoever has read this may ask the successor next, which must not know less.
         self.send_totals(now);
@@ -177,7 +177,7 @@ impl Monitor<'_> {
         let child = place.pid().and_then(|pid| self.sources.workers.of(pid));
         let process = |child: &Child| {
             let mut resident = ResidentSet::default();
-            resident.look(std::iter::once(child.pid), monotonic().unwrap_or_default());
+            resident.sample(std::iter::once(child.pid), monotonic().unwrap_or_default());
             ProcessStatus {
                 pid: child.pid,
                 age: now.saturating_duration_since(child.since),
@@ -207,7 +207,7 @@ pub(super) fn snapshot(
         |child: &Child| WorkerSample { slot: child.slot, pid: child.pid, entry: child.entry };
     Snapshot {
         target: supervisor.target(),
-        occupants: workers.all().iter().map(sample).collect(),
+        workers: workers.all().iter().map(sample).collect(),
         queue: listeners.and_then(Listeners::queue),
         monotonic: monotonic().unwrap_or_default(),
     }

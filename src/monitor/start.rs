@@ -72,7 +72,7 @@ impl<'a> Monitor<'a> {
         let is_owner = upgrade.is_owner();
         if !is_owner {
             scoreboard.header().set_shares_listeners(true);
-            collector.stand_beside(true);
+            collector.suppress_gauges(true);
             admin.close();
         }
         for warning in admin.warnings() {

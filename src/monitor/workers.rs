@@ -140,7 +140,7 @@ impl Workers {
         let has_limit =
             |child: &&Child| child.recycling.own.is_some_and(|limits| limits.wants_rss());
         let weighed = self.children.iter().filter(has_limit).map(|child| child.pid);
-        self.resident.look(weighed, monotonic);
+        self.resident.sample(weighed, monotonic);
         for child in &mut self.children {
             let pid = child.pid;
             if !child.entry.is_ready() {

@@ -7,25 +7,25 @@ use arctos_worker::shared::scoreboard::{Scoreboard, Side, WorkerEntry};
 use super::*;
 use crate::metrics::Totals;
 
-/// A scoreboard whose first `workers` slots have a worker, and its ledger.
-fn manned(slots: u16, workers: u16) -> (Scoreboard, Totals) {
+/// A scoreboard whose first `workers` slots have a worker, and its totals.
+fn with_workers(slots: u16, workers: u16) -> (Scoreboard, Totals) {
     let scoreboard = Scoreboard::create(slots).unwrap();
-    let ledger = Totals::open(&scoreboard);
+    let totals = Totals::open(&scoreboard);
     for slot in 0..workers {
         let entry = entry(&scoreboard, slot);
         entry.assign(Generation(1));
         entry.occupy(100 + u32::from(slot));
     }
-    (scoreboard, ledger)
+    (scoreboard, totals)
 }
 
 fn entry(scoreboard: &Scoreboard, slot: u16) -> &'static WorkerEntry {
     scoreboard.entry(SlotId(slot), Side::A).unwrap()
 }
 
-/// Two workers that have done a little.
+/// The totals and gauges of two workers with a few counts.
 fn small() -> (Totals, Gauges) {
-    let (scoreboard, mut ledger) = manned(2, 2);
+    let (scoreboard, mut totals) = with_workers(2, 2);
     entry(&scoreboard, 0).counters.add(Counter::ConnAcceptSuccess, 12);
     entry(&scoreboard, 1).counters.add(Counter::ConnAcceptSuccess, 3);
     entry(&scoreboard, 1).counters.inc(Counter::WorkerRestartsSignal);
@@ -33,7 +33,7 @@ fn small() -> (Totals, Gauges) {
     for us in [0, 63, 64, 128_000, 2_000_000_000, 4_000_000_000] {
         entry(&scoreboard, 0).request_duration.record(Duration::from_micros(us));
     }
-    ledger.read(&scoreboard);
+    totals.read(&scoreboard);
     let gauges = Gauges {
         server: vec![(Gauge::WorkersTarget, 2.0), (Gauge::WorkersUtilization, 0.25)],
         workers: vec![
@@ -42,7 +42,7 @@ fn small() -> (Totals, Gauges) {
             (SlotId(1), Gauge::ConnOpen, 0.0),
         ],
     };
-    (ledger, gauges)
+    (totals, gauges)
 }
 
 /// The lines of one family.
@@ -55,11 +55,11 @@ fn family(page: &str, name: &str) -> String {
 }
 
 #[test]
-fn a_counter_of_workers_has_a_sample_a_slot() {
-    let (ledger, gauges) = small();
+fn a_counter_of_workers_has_one_sample_per_slot() {
+    let (totals, gauges) = small();
     assert_eq!(
         family(
-            &text(&CarriedTotals::of(&ledger, None), &gauges, Some("a")),
+            &text(&CarriedTotals::of(&totals, None), &gauges, Some("a")),
             "arctos_conn_accept_success_total"
         ),
         "# HELP arctos_conn_accept_success_total Connections accepted.\n\
@@ -71,10 +71,10 @@ fn a_counter_of_workers_has_a_sample_a_slot() {
 
 #[test]
 fn counters_of_one_name_are_one_family_with_reasons() {
-    let (ledger, gauges) = small();
+    let (totals, gauges) = small();
     assert_eq!(
         family(
-            &text(&CarriedTotals::of(&ledger, None), &gauges, None),
+            &text(&CarriedTotals::of(&totals, None), &gauges, None),
             "arctos_worker_restarts_total"
         ),
         "# HELP arctos_worker_restarts_total Workers that exited without being asked to.\n\
@@ -93,9 +93,9 @@ fn counters_of_one_name_are_one_family_with_reasons() {
 }
 
 #[test]
-fn what_the_supervisor_counts_of_itself_has_no_worker() {
-    let (ledger, gauges) = small();
-    let page = text(&CarriedTotals::of(&ledger, None), &gauges, None);
+fn a_counter_of_the_supervisor_has_no_worker_label() {
+    let (totals, gauges) = small();
+    let page = text(&CarriedTotals::of(&totals, None), &gauges, None);
     let samples = |name| {
         let lines = family(&page, name);
         lines.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
@@ -112,20 +112,20 @@ fn what_the_supervisor_counts_of_itself_has_no_worker() {
 }
 
 #[test]
-fn a_count_in_a_strange_place_is_shown_all_the_same() {
-    let (scoreboard, mut ledger) = manned(1, 1);
+fn a_count_of_an_unexpected_source_is_shown() {
+    let (scoreboard, mut totals) = with_workers(1, 1);
     scoreboard.header().counters.inc(Counter::ReqKilled);
     entry(&scoreboard, 0).counters.inc(Counter::ReloadOk);
-    ledger.read(&scoreboard);
-    let page = text(&CarriedTotals::of(&ledger, None), &Gauges::default(), Some("z"));
+    totals.read(&scoreboard);
+    let page = text(&CarriedTotals::of(&totals, None), &Gauges::default(), Some("z"));
     assert!(page.contains("\narctos_req_killed_total{zone=\"z\"} 1\n"), "{page}");
     assert!(page.contains("\narctos_reload_ok_total{worker=\"0\",zone=\"z\"} 1\n"), "{page}");
 }
 
 #[test]
-fn gauges_are_of_the_server_or_of_a_worker_and_left_out_without_a_value() {
-    let (ledger, gauges) = small();
-    let page = text(&CarriedTotals::of(&ledger, None), &gauges, Some("a"));
+fn gauges_without_a_value_are_left_out() {
+    let (totals, gauges) = small();
+    let page = text(&CarriedTotals::of(&totals, None), &gauges, Some("a"));
     assert!(
         page.contains("# TYPE arctos_workers_target gauge\narctos_workers_target{zone=\"a\"} 2\n")
     );
@@ -137,8 +137,8 @@ fn gauges_are_of_the_server_or_of_a_worker_and_left_out_without_a_value() {
 
 #[test]
 fn a_histogram_is_cumulative_in_seconds() {
-    let (ledger, gauges) = small();
-    let page = text(&CarriedTotals::of(&ledger, None), &gauges, None);
+    let (totals, gauges) = small();
+    let page = text(&CarriedTotals::of(&totals, None), &gauges, None);
     let lines = family(&page, "arctos_request_duration_seconds");
     let of_0: Vec<_> = lines.lines().filter(|line| line.contains("worker=\"0\"")).collect();
     assert_eq!(of_0.len(), 30 + 1 + 2);
@@ -171,16 +171,16 @@ fn each_bound_is_the_start_of_a_bucket() {
 }
 
 #[test]
-fn what_an_operator_gives_cannot_break_out_of_its_label() {
-    let (ledger, gauges) = small();
-    let page = text(&CarriedTotals::of(&ledger, None), &gauges, Some("a\"} 1\n\\x"));
+fn a_zone_cannot_break_out_of_its_label() {
+    let (totals, gauges) = small();
+    let page = text(&CarriedTotals::of(&totals, None), &gauges, Some("a\"} 1\n\\x"));
     assert!(page.contains("arctos_workers_target{zone=\"a\\\"} 1\\n\\\\x\"} 2\n"));
     let help = Escaped { text: "a \"b\"\n\\", quotes: false };
     assert_eq!(help.to_string(), "a \"b\"\\n\\\\");
 }
 
 #[test]
-fn numbers_are_written_as_prometheus_reads_them() {
+fn numbers_are_written_in_the_syntax_of_prometheus() {
     let float = |value| Float(value).to_string();
     assert_eq!(float(f64::INFINITY), "+Inf");
     assert_eq!(float(f64::NEG_INFINITY), "-Inf");
@@ -193,13 +193,13 @@ fn numbers_are_written_as_prometheus_reads_them() {
     );
 }
 
-/// Whether `text` is a metric's name.
+/// Whether `text` is the name of a metric.
 fn is_name(text: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_:".contains(c);
     text.starts_with(|c: char| is_part(c) && !c.is_ascii_digit()) && text.chars().all(is_part)
 }
 
-/// The labels between braces.
+/// Parses the labels between braces.
 fn read_labels(mut text: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     while !text.is_empty() {
@@ -225,9 +225,9 @@ fn read_labels(mut text: &str) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn every_line_is_of_the_formats_grammar_and_families_are_contiguous() {
-    let (ledger, gauges) = small();
-    let page = text(&CarriedTotals::of(&ledger, None), &gauges, Some("quo\"te, }{=\\"));
+fn every_line_is_valid_and_families_are_contiguous() {
+    let (totals, gauges) = small();
+    let page = text(&CarriedTotals::of(&totals, None), &gauges, Some("quo\"te, }{=\\"));
     assert!(page.ends_with('\n'));
     let (mut families, mut samples) = (HashSet::new(), HashSet::new());
     let mut current = ("", "");
@@ -265,12 +265,12 @@ fn every_line_is_of_the_formats_grammar_and_families_are_contiguous() {
     assert_eq!(families.len(), counters.len() + 4 + Distribution::ALL.len());
 }
 
-/// Not run by itself: `cargo test --release -p arctos --no-default-features --lib -- --ignored
+/// Ignored by default; run it with `cargo test --release -p arctos --no-default-features --lib -- --ignored
 /// --nocapture 64_workers`.
 #[test]
 #[ignore = "a measurement"]
 fn how_long_64_workers_take() {
-    let (scoreboard, mut ledger) = manned(64, 64);
+    let (scoreboard, mut totals) = with_workers(64, 64);
     for slot in 0..64 {
         for counter in Counter::ALL {
             entry(&scoreboard, slot).counters.add(counter, 123_456_789);
@@ -280,10 +280,10 @@ fn how_long_64_workers_take() {
         }
     }
     let begun = Instant::now();
-    ledger.read(&scoreboard);
+    totals.read(&scoreboard);
     let read = begun.elapsed();
     let begun = Instant::now();
-    let page = text(&CarriedTotals::of(&ledger, None), &Gauges::default(), Some("central-europe"));
+    let page = text(&CarriedTotals::of(&totals, None), &Gauges::default(), Some("central-europe"));
     let took = begun.elapsed();
     let words = format!("read {read:?}, text {took:?}, {} bytes\n", page.len());
     std::io::Write::write_all(&mut std::io::stdout(), words.as_bytes()).unwrap();

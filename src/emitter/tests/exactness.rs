@@ -1,4 +1,4 @@
-//! Whatever is refused and taken back: what arrives adds up to what was counted.
+//! Whatever is refused or lost: the lines that arrive add up to the counts.
 
 use arctos_worker::shared::scoreboard::Histogram;
 use proptest::prelude::*;
@@ -6,22 +6,22 @@ use proptest::prelude::*;
 use super::super::distribution::value_ms;
 use super::*;
 
-/// What happens to one flush.
+/// The fate of a flush.
 #[derive(Clone, Debug)]
 enum Fate {
-    /// All of it is accepted.
+    /// All datagrams are accepted.
     Arrives,
-    /// So many datagrams are accepted, and the next one is refused.
+    /// This number of datagrams is accepted, and the next one is refused.
     CutAfter(usize),
-    /// So many are accepted, and then it turns out that they arrived nowhere.
+    /// This number of datagrams is accepted, and then turns out to be lost.
     LostAfter(usize),
 }
 
-/// From one flush to the next.
+/// The time between two flushes.
 #[derive(Clone, Debug)]
 struct Interval {
-    /// Slot, index of a counter, by how much.
-    countings: Vec<(u16, usize, u64)>,
+    /// The slot, the index of a counter, and its rise.
+    counts: Vec<(u16, usize, u64)>,
     fate: Fate,
 }
 
@@ -31,32 +31,32 @@ fn histories() -> impl Strategy<Value = Vec<Interval>> {
         (0..4usize).prop_map(Fate::CutAfter),
         (0..9usize).prop_map(Fate::LostAfter),
     ];
-    let counting = (0..5u16, 0..Counter::ALL.len(), 1..1000u64);
-    let interval = (prop::collection::vec(counting, 0..60), fate);
-    let interval = interval.prop_map(|(countings, fate)| Interval { countings, fate });
+    let count = (0..5u16, 0..Counter::ALL.len(), 1..1000u64);
+    let interval = (prop::collection::vec(count, 0..60), fate);
+    let interval = interval.prop_map(|(counts, fate)| Interval { counts, fate });
     prop::collection::vec(interval, 1..12)
 }
 
 fn check(statsd: &Statsd, history: Vec<Interval>) -> Result<(), TestCaseError> {
-    let mut scene = Snapshot::new();
+    let mut fixture = Fixture::new();
     let mut composer = Composer::new(statsd, 256);
     let mut in_flight = InFlight::new();
     let mut arrived: Vec<String> = Vec::new();
     let mut counts = BTreeMap::<&str, u64>::new();
     let mut durations = BTreeMap::new();
-    let last = Interval { countings: Vec::new(), fate: Fate::Arrives };
-    for Interval { countings, fate } in history.into_iter().chain([last]) {
-        for (slot, index, n) in countings {
-            let worker = scene.worker(slot);
+    let last = Interval { counts: Vec::new(), fate: Fate::Arrives };
+    for Interval { counts: rises, fate } in history.into_iter().chain([last]) {
+        for (slot, index, n) in rises {
+            let worker = fixture.worker(slot);
             let counter = Counter::ALL[index];
             worker.counters.add(counter, n);
             *counts.entry(counter.statsd_name()).or_default() += n;
             let bucket = n as usize % Histogram::BUCKETS;
             worker.queue_wait.record(Histogram::bounds(bucket).start);
-            let told = ("arctos.queue.wait".to_owned(), value_ms(bucket).to_string());
-            *durations.entry(told).or_default() += 1;
+            let key = ("arctos.queue.wait".to_owned(), value_ms(bucket).to_string());
+            *durations.entry(key).or_default() += 1;
         }
-        let (totals, gauges) = scene.read();
+        let (totals, gauges) = fixture.read();
         in_flight.load(|baselines| composer.compose(totals, gauges, baselines));
         let accepted = match fate {
             Fate::Arrives => usize::MAX,
@@ -65,11 +65,11 @@ fn check(statsd: &Statsd, history: Vec<Interval>) -> Result<(), TestCaseError> {
         let mut texts = Vec::new();
         while let Some(text) = in_flight.next().filter(|_| texts.len() < accepted) {
             texts.push(text.to_owned());
-            in_flight.accepted();
+            in_flight.accept();
         }
-        in_flight.give_up();
+        in_flight.discard();
         match fate {
-            Fate::LostAfter(_) => prop_assert_eq!(in_flight.take_back(), texts.len() as u64),
+            Fate::LostAfter(_) => prop_assert_eq!(in_flight.roll_back(), texts.len() as u64),
             Fate::Arrives | Fate::CutAfter(_) => arrived.extend(texts),
         }
     }
@@ -91,17 +91,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn with_workers_told_apart(history in histories()) {
+    fn lines_add_up_with_a_tag_per_worker(history in histories()) {
         check(&tagged(), history)?;
     }
 
     #[test]
-    fn with_workers_summed(history in histories()) {
+    fn lines_add_up_without_a_tag_per_worker(history in histories()) {
         check(&Statsd { worker_tag: false, ..tagged() }, history)?;
     }
 
     #[test]
-    fn in_plain_lines(history in histories()) {
+    fn plain_lines_add_up(history in histories()) {
         check(&plain(), history)?;
     }
 }

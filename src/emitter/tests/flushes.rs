@@ -1,4 +1,4 @@
-//! What a flush says, word by word.
+//! The exact content of flushes.
 
 use proptest::prelude::*;
 
@@ -6,18 +6,18 @@ use super::super::baseline::Baselines;
 use super::*;
 use crate::metrics::Gauge;
 
-fn lines(statsd: &Statsd, scene: &mut Snapshot, limit_bytes: usize) -> Vec<String> {
-    let (totals, gauges) = scene.read();
+fn lines(statsd: &Statsd, fixture: &mut Fixture, limit_bytes: usize) -> Vec<String> {
+    let (totals, gauges) = fixture.read();
     let mut composer = Composer::new(statsd, limit_bytes);
     let datagrams = composer.compose(totals, gauges, &mut Baselines::new());
     let lines = datagrams.iter().flat_map(|datagram| datagram.text.split('\n'));
     lines.map(str::to_owned).collect()
 }
 
-/// Two slots, each with a bit of everything.
-fn busy() -> Snapshot {
-    let mut scene = Snapshot::new();
-    let [first, second] = [scene.worker(0), scene.worker(3)];
+/// Two slots with all kinds of metrics.
+fn busy() -> Fixture {
+    let mut fixture = Fixture::new();
+    let [first, second] = [fixture.worker(0), fixture.worker(3)];
     first.counters.add(Counter::ReqDone, 41);
     first.counters.inc(Counter::WorkerRestartsBoot);
     second.counters.add(Counter::ReqDone, 1);
@@ -28,27 +28,27 @@ fn busy() -> Snapshot {
     first.request_duration.record(Duration::from_micros(16));
     second.request_duration.record(Duration::from_micros(16));
     second.queue_wait.record(Duration::from_micros(0));
-    scene.counters().inc(Counter::ReloadOk);
-    scene.gauges.server = vec![
+    fixture.counters().inc(Counter::ReloadOk);
+    fixture.gauges.server = vec![
         (Gauge::WorkersTarget, 2.0),
         (Gauge::WorkersUtilization, 0.25),
         (Gauge::BacklogLen, f64::NAN),
     ];
-    scene.gauges.workers =
+    fixture.gauges.workers =
         vec![(SlotId(0), Gauge::ConnOpen, 7.0), (SlotId(3), Gauge::ConnOpen, 5.0)];
-    scene
+    fixture
 }
 
 #[test]
 fn a_single_slot_without_other_tags_has_its_own_tag() {
-    let mut scene = Snapshot::new();
-    scene.worker(0).counters.add(Counter::ReqDone, 3);
+    let mut fixture = Fixture::new();
+    fixture.worker(0).counters.add(Counter::ReqDone, 3);
     let statsd = Statsd { zone: None, tags: Vec::new(), ..tagged() };
-    assert_eq!(lines(&statsd, &mut scene, 1432), ["arctos.req.done:3|c|#worker:0"]);
+    assert_eq!(lines(&statsd, &mut fixture, 1432), ["arctos.req.done:3|c|#worker:0"]);
 }
 
 #[test]
-fn slots_have_their_tag_and_the_server_has_none() {
+fn slots_have_a_tag_and_the_server_has_none() {
     let expected = "\
 arctos.workers.target:2|g|#zone:x,app:y
 arctos.workers.utilization:0.25|g|#zone:x,app:y
@@ -67,7 +67,7 @@ arctos.queue.wait:0.0000625|d|#worker:3,zone:x,app:y";
 }
 
 #[test]
-fn without_the_tag_of_workers_they_are_summed() {
+fn without_a_tag_per_worker_the_workers_are_summed() {
     let expected = "\
 arctos.workers.target:2|g|#zone:x,app:y
 arctos.workers.utilization:0.25|g|#zone:x,app:y
@@ -105,7 +105,7 @@ arctos.queue.wait.max:0.0000625|g";
 }
 
 #[test]
-fn without_any_tag_no_line_has_the_mark_of_tags() {
+fn without_tags_no_line_has_a_tag_section() {
     let statsd = Statsd { worker_tag: false, zone: None, tags: Vec::new(), ..tagged() };
     for line in lines(&statsd, &mut busy(), 1432) {
         let is_reason = line == "arctos.worker.restarts:2|c|#reason:boot";
@@ -123,23 +123,23 @@ fn the_external_environment_ends_each_line() {
 
 #[test]
 fn a_prefix_is_kept_whole_and_an_empty_one_leaves_no_dot() {
-    let mut scene = Snapshot::new();
-    scene.worker(0).counters.inc(Counter::ReqDone);
+    let mut fixture = Fixture::new();
+    fixture.worker(0).counters.inc(Counter::ReqDone);
     let long = "p".repeat(90);
     let statsd = |prefix: &str| Statsd { prefix: prefix.to_owned(), ..plain() };
-    assert_eq!(lines(&statsd(""), &mut scene, 1432), ["req.done:1|c"]);
-    assert_eq!(lines(&statsd(&long), &mut scene, 1432), [format!("{long}.req.done:1|c")]);
+    assert_eq!(lines(&statsd(""), &mut fixture, 1432), ["req.done:1|c"]);
+    assert_eq!(lines(&statsd(&long), &mut fixture, 1432), [format!("{long}.req.done:1|c")]);
 }
 
 #[test]
-fn nothing_that_has_not_changed_is_sent_but_gauges() {
-    let mut scene = busy();
+fn of_unchanged_metrics_only_gauges_are_sent() {
+    let mut fixture = busy();
     let mut composer = Composer::new(&tagged(), 1432);
     let mut in_flight = InFlight::new();
-    let (totals, gauges) = scene.read();
+    let (totals, gauges) = fixture.read();
     in_flight.load(|baselines| composer.compose(totals, gauges, baselines));
     while in_flight.next().is_some() {
-        in_flight.accepted();
+        in_flight.accept();
     }
     in_flight.load(|baselines| composer.compose(totals, gauges, baselines));
     let text = in_flight.next().unwrap();
@@ -148,43 +148,43 @@ fn nothing_that_has_not_changed_is_sent_but_gauges() {
 }
 
 #[test]
-fn quantiles_are_of_the_time_since_the_last_flush() {
-    let mut scene = Snapshot::new();
-    let worker = scene.worker(0);
+fn quantiles_cover_the_time_since_the_last_flush() {
+    let mut fixture = Fixture::new();
+    let worker = fixture.worker(0);
     worker.request_duration.record(Duration::from_micros(66_000));
     let mut composer = Composer::new(&plain(), 1432);
     let mut baselines = Baselines::new();
-    let mut flush = |scene: &mut Snapshot| {
-        let (totals, gauges) = scene.read();
+    let mut flush = |fixture: &mut Fixture| {
+        let (totals, gauges) = fixture.read();
         composer.compose(totals, gauges, &mut baselines)
     };
-    let first = flush(&mut scene);
+    let first = flush(&mut fixture);
     assert!(first[0].text.starts_with("arctos.request.duration.p50:67.584|g\n"));
-    assert!(first[0].receipts.is_empty());
-    assert!(flush(&mut scene).is_empty());
+    assert!(first[0].deltas.is_empty());
+    assert!(flush(&mut fixture).is_empty());
     worker.request_duration.record(Duration::from_micros(16));
-    assert!(flush(&mut scene)[0].text.ends_with("arctos.request.duration.max:0.0165|g"));
+    assert!(flush(&mut fixture)[0].text.ends_with("arctos.request.duration.max:0.0165|g"));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn packed_lines_tell_the_exact_number_of_each_bucket_and_keep_to_the_limit(
+    fn packed_lines_have_the_exact_bucket_counts_and_keep_the_limit(
         recorded in prop::collection::vec((0..496usize, 1..40u32), 0..300),
         limit in prop::sample::select(vec![512, 1432, 8192]),
     ) {
-        let mut scene = Snapshot::new();
+        let mut fixture = Fixture::new();
         let mut expected = BTreeMap::new();
         for (place, (index, n)) in recorded.into_iter().enumerate() {
-            let worker = scene.worker(place as u16 % 2);
+            let worker = fixture.worker(place as u16 % 2);
             for _ in 0..n {
                 worker.request_duration.record(arctos_worker::shared::scoreboard::Histogram::bounds(index).start);
             }
             let value = super::super::distribution::value_ms(index).to_string();
             *expected.entry(("arctos.request.duration".to_owned(), value)).or_default() += u64::from(n);
         }
-        let (totals, gauges) = scene.read();
+        let (totals, gauges) = fixture.read();
         let datagrams = Composer::new(&tagged(), limit).compose(totals, gauges, &mut Baselines::new());
         for datagram in &datagrams {
             prop_assert!(datagram.text.len() <= limit);

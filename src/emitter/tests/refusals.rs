@@ -1,7 +1,7 @@
-//! The answer of this host's kernel to a datagram for a port that nobody has.
+//! The error that this host's kernel reports for a datagram to an unused port.
 //!
-//! As a rule it is there when send(2) returns. On a busy machine the kernel may leave the loopback device's packets
-//! to ksoftirqd, and it comes later. The tests that count on it wait for it here.
+//! It has usually arrived when send(2) returns. On a busy machine the kernel may leave loopback packets to ksoftirqd,
+//! and the error arrives later. Tests that rely on it wait for it here.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -10,41 +10,41 @@ use std::os::fd::AsFd;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
-/// Returns at once where somebody is there, and else when the answer to what was just sent is here.
+/// Returns at once if the port is in use, and otherwise when the error for the last datagram has arrived.
 pub(in crate::emitter) fn await_refusal(socket: &Socket) {
     let Some(address) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) else { return };
-    // Looked at again and again: other tests open and close sockets meanwhile, and a table that changes may be
-    // shown in parts.
-    while !is_anybody_at(address) && !has_error(socket, PollTimeout::from(10_u8)) {}
+    // This repeats, because other tests open and close sockets meanwhile, and /proc may show a changing table
+    // incompletely.
+    while !is_in_use(address) && !has_error(socket, PollTimeout::from(10_u8)) {}
 }
 
-/// Returns when an answer is here.
-pub(super) fn await_answer(socket: &Socket) {
-    assert!(has_error(socket, PollTimeout::from(30_000_u16)), "somebody is there");
+/// Returns when an error has arrived.
+pub(super) fn await_error(socket: &Socket) {
+    assert!(has_error(socket, PollTimeout::from(30_000_u16)), "the port is in use");
 }
 
-/// POLLERR is always waited for.
+/// Whether an error arrives within the timeout. poll(2) always reports POLLERR.
 fn has_error(socket: &Socket, timeout: PollTimeout) -> bool {
     poll(&mut [PollFd::new(socket.as_fd(), PollFlags::empty())], timeout) == Ok(1)
 }
 
-/// Whether a socket has this port, as proc(5) shows them.
-fn is_anybody_at(address: SocketAddr) -> bool {
+/// Whether a socket is bound to this port, according to proc(5).
+fn is_in_use(address: SocketAddr) -> bool {
     let shown = match address.ip() {
         IpAddr::V4(ip) => hexadecimal(&ip.octets()),
         IpAddr::V6(ip) => hexadecimal(&ip.octets()),
     };
-    let places =
+    let forms =
         [shown, "0".repeat(8), "0".repeat(32)].map(|ip| format!("{ip}:{:04X}", address.port()));
     ["/proc/net/udp", "/proc/net/udp6"].into_iter().any(|path| {
-        // There is no such file where there is no IPv6.
+        // Without IPv6 there is no such file.
         let table = fs::read_to_string(path).unwrap_or_default();
         let mut locals = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1));
-        locals.any(|local| places.iter().any(|place| place == local))
+        locals.any(|local| forms.iter().any(|form| form == local))
     })
 }
 
-/// As proc(5) writes an address: words in the host's order.
+/// An address as proc(5) writes it: 32-bit words in the host's byte order.
 fn hexadecimal(octets: &[u8]) -> String {
     let words = octets.chunks_exact(4).map(|word| <[u8; 4]>::try_from(word).unwrap());
     words.map(|word| format!("{:08X}", u32::from_ne_bytes(word))).collect()

@@ -1,4 +1,4 @@
-//! Real sockets on loopback, real children; time is an argument.
+//! Tests with real sockets on loopback and real helper processes; time is an argument.
 
 use std::fs;
 use std::io;
@@ -11,14 +11,14 @@ use arctos_worker::shared::log::LogFormat;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::NamedTempFile;
 
-use super::refusals::await_answer;
+use super::refusals::await_error;
 use super::*;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// An emitter, its scene, its log and its clock.
+/// An emitter with its scoreboard, its log and its clock.
 struct Stage {
-    scene: Snapshot,
+    fixture: Fixture,
     emitter: Emitter,
     log: NamedTempFile,
     now: Instant,
@@ -34,28 +34,28 @@ impl Stage {
         let log = Log::new(Level::Debug, LogFormat::Text, file.reopen().unwrap().into());
         let now = Instant::now();
         let emitter = Emitter::resolving(statsd, log, resolve, now);
-        Self { scene: Snapshot::new(), emitter, log: file, now }
+        Self { fixture: Fixture::new(), emitter, log: file, now }
     }
 
     fn turn(&mut self) {
         if self.emitter.begins_flush(self.now) {
-            self.scene.read();
+            self.fixture.read();
         }
-        let Snapshot { totals, gauges, scoreboard } = &self.scene;
+        let Fixture { totals, gauges, scoreboard } = &self.fixture;
         self.emitter.turn(totals, gauges, &scoreboard.header().counters, self.now);
     }
 
-    /// One interval passes, and what is due in it happens.
+    /// Lets one interval pass, and takes the turns that are due.
     fn flush(&mut self) {
         self.now += INTERVAL;
         self.turn();
-        while let Pace::Sending { resume } = self.emitter.pace {
+        while let FlushState::Sending { resume } = self.emitter.state {
             self.now = resume;
             self.turn();
         }
     }
 
-    /// Flushes for long enough that an agent counts as back.
+    /// Flushes for long enough that an agent counts as reachable again.
     fn settle(&mut self) {
         let end = self.now + SETTLED + 2 * INTERVAL;
         while self.now < end {
@@ -63,35 +63,35 @@ impl Stage {
         }
     }
 
-    fn finish(&mut self, patience: Duration) {
-        let counters = self.scene.counters();
-        let (totals, gauges) = self.scene.read();
-        self.emitter.finish(totals, gauges, counters, patience);
+    fn finish(&mut self, timeout: Duration) {
+        let counters = self.fixture.counters();
+        let (totals, gauges) = self.fixture.read();
+        self.emitter.finish(totals, gauges, counters, timeout);
     }
 
-    /// Turns until the running lookup has ended.
-    fn hear_lookup(&mut self) {
-        while let Some(words) = self.emitter.awaited() {
+    /// Takes turns until the running lookup has ended.
+    fn finish_lookup(&mut self) {
+        while let Some(words) = self.emitter.poll_fd() {
             let mut fds = [PollFd::new(words, PollFlags::POLLIN)];
-            assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "it is running");
+            assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "the lookup runs");
             self.turn();
         }
     }
 
-    /// The log's lines with this event.
+    /// The log lines with this event.
     fn logged(&self, event: &str) -> Vec<String> {
         let text = fs::read_to_string(self.log.path()).unwrap();
         let lines = text.lines().filter(|line| line.split(' ').any(|word| word == event));
         lines.map(str::to_owned).collect()
     }
 
-    /// What arrives is what was counted of `req.done`.
-    fn assert_told(&self, received: &[String], n: u64) {
+    /// Asserts that `req.done` arrived completely.
+    fn assert_received(&self, received: &[String], n: u64) {
         assert_eq!(done(&sums(received)), n);
     }
 
     fn count(&self, n: u64) {
-        self.scene.worker(0).counters.add(Counter::ReqDone, n);
+        self.fixture.worker(0).counters.add(Counter::ReqDone, n);
     }
 }
 
@@ -106,7 +106,7 @@ fn sink() -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-/// Sums of counters by name and tags.
+/// The sums of counters by name and tags.
 type Sums = BTreeMap<String, u64>;
 
 const DROPPED: &str = "arctos.statsd.dropped|#zone:x,app:y";
@@ -115,13 +115,13 @@ fn sums(received: &[String]) -> Sums {
     counted(received.iter().flat_map(|datagram| datagram.lines()))
 }
 
-/// Everybody's `req.done`.
+/// The `req.done` of all workers.
 fn done(sums: &Sums) -> u64 {
     let done = sums.iter().filter(|(name, _)| name.starts_with("arctos.req.done"));
     done.map(|(_, n)| n).sum()
 }
 
-/// Receives until that is true, and what is there besides. What was sent may still be on its way
+/// Receives until the condition holds, and then everything else that has arrived. Datagrams may be delayed
 /// ([`super::refusals`]).
 fn receive_until(agent: &UdpSocket, received: &mut Vec<String>, is_all: impl Fn(&Sums) -> bool) {
     loop {
@@ -133,14 +133,14 @@ fn receive_until(agent: &UdpSocket, received: &mut Vec<String>, is_all: impl Fn(
     }
 }
 
-/// The datagrams that say so much of `req.done`.
-fn told(agent: &UdpSocket, n: u64) -> Vec<String> {
+/// Receives the datagrams with `n` of `req.done`.
+fn received(agent: &UdpSocket, n: u64) -> Vec<String> {
     let mut received = Vec::new();
     receive_until(agent, &mut received, |sums| done(sums) >= n);
     received
 }
 
-/// How many datagrams have come, at least as many as are expected.
+/// The number of datagrams that have arrived, at least as many as expected.
 fn datagrams(agent: &UdpSocket, expected: usize) -> usize {
     let mut count = 0;
     while count < expected {
@@ -152,10 +152,10 @@ fn datagrams(agent: &UdpSocket, expected: usize) -> usize {
 
 fn await_datagram(agent: &UdpSocket) {
     let mut fds = [PollFd::new(agent.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "nothing comes");
+    assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "nothing arrives");
 }
 
-/// Everything that is there.
+/// Receives everything that has arrived.
 fn drain(receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<String> {
     let mut buffer = [0; 65536];
     let mut all = Vec::new();
@@ -166,7 +166,7 @@ fn drain(receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<String> {
 }
 
 #[test]
-fn an_agent_that_comes_late_or_again_misses_nothing_and_is_told_of_once() {
+fn an_agent_that_starts_late_or_restarts_misses_nothing() {
     let (agent, address) = sink();
     drop(agent);
     let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
@@ -174,12 +174,12 @@ fn an_agent_that_comes_late_or_again_misses_nothing_and_is_told_of_once() {
         stage.count(5);
         stage.flush();
     }
-    assert_eq!(stage.scene.dropped(), 3);
+    assert_eq!(stage.fixture.dropped(), 3);
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
     stage.settle();
-    let mut received = told(&agent, 15);
-    stage.assert_told(&received, 15);
+    let mut received = received(&agent, 15);
+    stage.assert_received(&received, 15);
     drop(agent);
     stage.count(2);
     stage.flush();
@@ -189,8 +189,8 @@ fn an_agent_that_comes_late_or_again_misses_nothing_and_is_told_of_once() {
     stage.count(1);
     stage.settle();
     receive_until(&agent, &mut received, |sums| done(sums) == 18 && sums.get(DROPPED) == Some(&4));
-    stage.assert_told(&received, 18);
-    // The drops are counted, and told like anything else.
+    stage.assert_received(&received, 18);
+    // The dropped datagrams are counted, and sent like any other counter.
     assert_eq!(sums(&received)[DROPPED], 4);
     assert_eq!(stage.logged("statsd.unreachable").len(), 2);
     assert!(stage.logged("statsd.unreachable")[0].contains(&address.to_string()));
@@ -198,7 +198,7 @@ fn an_agent_that_comes_late_or_again_misses_nothing_and_is_told_of_once() {
 }
 
 #[test]
-fn an_agent_that_comes_and_goes_is_one_line_until_it_stays() {
+fn an_agent_that_comes_and_goes_is_logged_once_until_it_stays() {
     let (agent, address) = sink();
     drop(agent);
     let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
@@ -219,69 +219,69 @@ fn an_agent_that_comes_and_goes_is_one_line_until_it_stays() {
 }
 
 #[test]
-fn what_turns_out_to_be_lost_one_flush_late_is_sent_again() {
+fn a_flush_that_turns_out_to_be_lost_is_sent_again() {
     let (agent, address) = sink();
     let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
     stage.count(5);
     stage.flush();
-    stage.assert_told(&told(&agent, 5), 5);
+    stage.assert_received(&received(&agent, 5), 5);
     stage.count(7);
     stage.flush();
     await_datagram(&agent);
-    drop(agent); // Unread.
-    // Another host's answer comes when nobody looks, as that to this datagram does.
+    drop(agent); // Its datagrams stay unread.
+    // The error from another host arrives between two flushes, as the one for this datagram does.
     let socket = stage.emitter.socket.socket().unwrap();
     socket.send(b"x").unwrap();
-    await_answer(socket); // A datagram that is still on its way would find the next agent.
+    await_error(socket); // A delayed datagram would reach the next agent.
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
     stage.flush();
-    stage.assert_told(&told(&agent, 7), 7);
-    assert_eq!(stage.scene.dropped(), 1);
+    stage.assert_received(&received(&agent, 7), 7);
+    assert_eq!(stage.fixture.dropped(), 1);
     assert_eq!(stage.logged("statsd.unreachable").len(), 1);
 }
 
 #[test]
-fn an_answer_of_this_host_that_is_late_takes_back_what_was_sent_before_it() {
+fn a_late_error_of_this_host_rolls_back_earlier_datagrams() {
     let (agent, address) = sink();
     let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
-    count_a_lot(&stage.scene, 40); // All of it fits into the agent's receive buffer.
+    count_a_lot(&stage.fixture, 40); // All of it fits into the agent's receive buffer.
     stage.now += INTERVAL;
     stage.turn();
     assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
-    drop(agent); // What it has read dies with it.
-    // The answer to the burst's last datagram, as far as the emitter can tell.
+    drop(agent); // The datagrams that it has read are lost with it.
+    // To the emitter this looks like the error for the last datagram of the burst.
     let socket = stage.emitter.socket.socket().unwrap();
     socket.send(b"x").unwrap();
-    await_answer(socket);
+    await_error(socket);
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
     stage.flush();
     stage.flush();
-    stage.assert_told(&told(&agent, 40), 40);
+    stage.assert_received(&received(&agent, 40), 40);
 }
 
 #[test]
-fn an_agent_of_ipv6_is_reached_where_there_is_ipv6() {
+fn an_agent_is_reached_over_ipv6() {
     let Ok(agent) = UdpSocket::bind("[::1]:0") else { return };
     agent.set_nonblocking(true).unwrap();
     let mut stage = Stage::new(&Statsd { target: udp(agent.local_addr().unwrap()), ..tagged() });
     stage.count(3);
     stage.flush();
-    stage.assert_told(&told(&agent, 3), 3);
+    stage.assert_received(&received(&agent, 3), 3);
 }
 
-/// A flush of more datagrams than the queue of a unix socket holds.
-fn count_a_lot(scene: &Snapshot, slots: u16) {
+/// Counts enough for more datagrams than the queue of a unix socket holds.
+fn count_a_lot(fixture: &Fixture, slots: u16) {
     for slot in 0..slots {
         for counter in Counter::ALL {
-            scene.worker(slot).counters.inc(counter);
+            fixture.worker(slot).counters.inc(counter);
         }
     }
 }
 
 #[test]
-fn a_unix_agent_that_does_not_read_gets_the_rest_when_it_does() {
+fn a_slow_unix_agent_gets_the_rest_later() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.sock");
     let agent = UnixDatagram::bind(&path).unwrap();
@@ -289,9 +289,9 @@ fn a_unix_agent_that_does_not_read_gets_the_rest_when_it_does() {
     let mut stage = Stage::new(&Statsd { target: Target::Unix(path), ..tagged() });
     // The agent's queue may hold hundreds, so several flushes.
     let mut lots = 0;
-    while stage.scene.dropped() == 0 {
+    while stage.fixture.dropped() == 0 {
         lots += 1;
-        count_a_lot(&stage.scene, 80);
+        count_a_lot(&stage.fixture, 80);
         stage.flush();
     }
     let mut received = drain(|buffer| agent.recv(buffer));
@@ -300,12 +300,12 @@ fn a_unix_agent_that_does_not_read_gets_the_rest_when_it_does() {
         stage.flush();
         received.extend(drain(|buffer| agent.recv(buffer)));
     }
-    stage.assert_told(&received, 80 * lots);
+    stage.assert_received(&received, 80 * lots);
     assert_eq!(stage.logged("statsd.unreachable").len(), 1);
 }
 
 #[test]
-fn a_unix_agent_that_was_started_again_is_connected_anew() {
+fn a_restarted_unix_agent_is_connected_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.sock");
     let mut stage = Stage::new(&Statsd { target: Target::Unix(path.clone()), ..tagged() });
@@ -327,7 +327,7 @@ fn a_unix_agent_that_was_started_again_is_connected_anew() {
     agent.set_nonblocking(true).unwrap();
     stage.flush();
     received.extend(drain(|buffer| agent.recv(buffer)));
-    stage.assert_told(&received, 5);
+    stage.assert_received(&received, 5);
 }
 
 #[test]
@@ -342,70 +342,70 @@ fn an_abstract_name_is_written_with_an_at_sign() {
     let mut stage = Stage::new(&Statsd { target, ..tagged() });
     stage.count(4);
     stage.flush();
-    stage.assert_told(&drain(|buffer| agent.recv(buffer)), 4);
+    stage.assert_received(&drain(|buffer| agent.recv(buffer)), 4);
 }
 
 #[test]
-fn a_name_is_looked_up_and_its_second_address_tried() {
+fn a_name_is_looked_up_and_its_second_address_is_tried() {
     let (agent, address) = sink();
     let target = Target::Udp { host: "localhost".to_owned(), port: address.port() };
     let mut stage = Stage::new(&Statsd { target, ..tagged() });
     assert_eq!(stage.emitter.next_deadline(), stage.now);
     stage.turn();
-    stage.hear_lookup();
+    stage.finish_lookup();
     stage.count(6);
-    // `::1` may be the first, where nobody listens.
+    // `::1` may be the first address, where no agent listens.
     stage.flush();
     stage.flush();
-    stage.assert_told(&told(&agent, 6), 6);
+    stage.assert_received(&received(&agent, 6), 6);
     assert_eq!(stage.logged("statsd.lookup_failed").len(), 0);
 }
 
 #[test]
-fn where_nobody_is_at_a_names_first_address_the_others_are_tried_at_once() {
+fn after_a_refusal_the_other_addresses_are_tried_at_once() {
     let (agent, address) = sink();
     let resolve: Resolve =
         |_, port| Ok([2, 3, 1].map(|host| SocketAddr::from(([127, 0, 0, host], port))).to_vec());
     let target = Target::Udp { host: "agent.test".to_owned(), port: address.port() };
     let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, resolve);
     stage.turn();
-    stage.hear_lookup();
+    stage.finish_lookup();
     stage.count(3);
     stage.flush();
-    stage.assert_told(&told(&agent, 3), 3);
+    stage.assert_received(&received(&agent, 3), 3);
     assert_eq!(stage.logged("statsd.unreachable").len(), 0);
     drop(agent);
     stage.count(1);
     stage.flush();
-    assert_eq!(stage.logged("statsd.unreachable").len(), 1, "nobody is anywhere");
+    assert_eq!(stage.logged("statsd.unreachable").len(), 1, "no address has an agent");
 }
 
 #[test]
-fn a_lookup_that_hangs_is_killed_and_holds_up_nothing() {
+fn a_lookup_that_hangs_is_killed_and_delays_nothing() {
     let hang: Resolve = |_, _| loop {
         nix::unistd::pause();
     };
     let target = Target::Udp { host: "nowhere.test".to_owned(), port: 9 };
     let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, hang);
     stage.turn();
-    assert!(stage.emitter.awaited().is_some());
+    assert!(stage.emitter.poll_fd().is_some());
     assert!(stage.emitter.child().is_some_and(crate::process::fork::wait::is_child));
     stage.count(1);
     stage.flush();
     stage.flush();
     assert!(stage.logged("statsd.unreachable")[0].contains("has not been looked up yet"));
-    stage.flush(); // Six seconds: it is killed.
-    stage.hear_lookup();
+    stage.flush(); // After six seconds the lookup is killed.
+    stage.finish_lookup();
     assert!(stage.logged("statsd.lookup_failed")[0].contains("no answer in 5s"));
     assert_eq!(stage.logged("statsd.unreachable").len(), 1);
-    // The next one does not start at once.
+    // The next lookup does not start at once.
     assert_eq!(stage.emitter.socket.next_deadline(), Some(stage.now + Duration::from_secs(5)));
 }
 
 #[test]
-fn while_a_name_cannot_be_looked_up_again_its_address_goes_on_being_used() {
+fn the_current_address_stays_in_use_while_lookups_fail() {
     let (agent, address) = sink();
-    // A child sees what stood here when it was forked.
+    // The helper process sees the value at the time of its fork.
     static IS_GONE: AtomicBool = AtomicBool::new(false);
     let resolve: Resolve = |_, port| match IS_GONE.load(Ordering::SeqCst) {
         false => Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]),
@@ -419,19 +419,19 @@ fn while_a_name_cannot_be_looked_up_again_its_address_goes_on_being_used() {
         resolve,
     );
     stage.turn();
-    stage.hear_lookup();
+    stage.finish_lookup();
     stage.count(1);
     stage.flush();
-    stage.assert_told(&told(&agent, 1), 1);
+    stage.assert_received(&received(&agent, 1), 1);
     IS_GONE.store(true, Ordering::SeqCst);
     stage.now += Duration::from_secs(30);
     stage.turn();
-    stage.hear_lookup();
+    stage.finish_lookup();
     assert_eq!(stage.logged("statsd.lookup_failed").len(), 1);
     stage.count(2);
     stage.flush();
-    let received = told(&agent, 2);
-    stage.assert_told(&received, 2);
+    let received = received(&agent, 2);
+    stage.assert_received(&received, 2);
     assert_eq!(stage.logged("statsd.unreachable").len(), 0);
 }
 
@@ -439,7 +439,7 @@ fn while_a_name_cannot_be_looked_up_again_its_address_goes_on_being_used() {
 fn a_long_flush_is_sent_in_bursts() {
     let (agent, address) = sink();
     let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
-    count_a_lot(&stage.scene, 80);
+    count_a_lot(&stage.fixture, 80);
     stage.now += INTERVAL;
     stage.turn();
     assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
@@ -449,11 +449,11 @@ fn a_long_flush_is_sent_in_bursts() {
     stage.now += PAUSE;
     stage.turn();
     assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
-    assert!(!stage.emitter.begins_flush(stage.now + 2 * INTERVAL), "one is on its way");
+    assert!(!stage.emitter.begins_flush(stage.now + 2 * INTERVAL), "a flush is running");
 }
 
 #[test]
-fn flushes_do_not_drift_and_do_not_come_in_bursts() {
+fn flushes_neither_drift_nor_pile_up() {
     let (agent, address) = sink();
     let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
     let start = stage.now;
@@ -461,7 +461,7 @@ fn flushes_do_not_drift_and_do_not_come_in_bursts() {
     stage.now = start + INTERVAL + Duration::from_millis(3);
     stage.turn();
     assert_eq!(stage.emitter.next_deadline(), start + 2 * INTERVAL);
-    stage.now = start + Duration::from_millis(61_500); // It was suspended.
+    stage.now = start + Duration::from_millis(61_500); // The process was suspended.
     stage.turn();
     assert_eq!(stage.emitter.next_deadline(), start + Duration::from_secs(62));
     assert!(!stage.emitter.begins_flush(stage.now));
@@ -469,18 +469,18 @@ fn flushes_do_not_drift_and_do_not_come_in_bursts() {
 }
 
 #[test]
-fn the_last_flush_goes_out_at_once_whatever_is_due() {
+fn the_last_flush_is_sent_at_once() {
     // All of it fits into the agent's receive buffer.
     let (agent, address) = sink();
     let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
-    count_a_lot(&stage.scene, 40);
+    count_a_lot(&stage.fixture, 40);
     stage.now += INTERVAL;
     stage.turn(); // The first burst; the rest is part of the last flush.
-    count_a_lot(&stage.scene, 40);
+    count_a_lot(&stage.fixture, 40);
     let mut received = drain(|buffer| agent.recv(buffer));
     stage.finish(Duration::from_secs(30));
     receive_until(&agent, &mut received, |sums| done(sums) == 80);
-    stage.assert_told(&received, 80);
+    stage.assert_received(&received, 80);
     assert!(received.iter().all(|datagram| datagram.len() <= UDP_BYTES));
 }
 
@@ -492,12 +492,12 @@ fn the_last_flush_waits_for_a_first_lookup() {
     stage.turn();
     stage.count(8);
     stage.finish(Duration::from_secs(30));
-    stage.assert_told(&told(&agent, 8), 8);
+    stage.assert_received(&received(&agent, 8), 8);
     assert_eq!(stage.logged("statsd.last_flush_cut").len(), 0);
 }
 
 #[test]
-fn the_last_flush_asks_once_more_for_a_name_that_was_not_found() {
+fn the_last_flush_looks_up_an_unknown_name_once_more() {
     let (agent, address) = sink();
     static IS_THERE: AtomicBool = AtomicBool::new(false);
     let resolve: Resolve = |_, port| match IS_THERE.load(Ordering::SeqCst) {
@@ -507,23 +507,23 @@ fn the_last_flush_asks_once_more_for_a_name_that_was_not_found() {
     let target = Target::Udp { host: "agent.test".to_owned(), port: address.port() };
     let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, resolve);
     stage.turn();
-    stage.hear_lookup();
+    stage.finish_lookup();
     assert_eq!(stage.logged("statsd.lookup_failed").len(), 1);
     IS_THERE.store(true, Ordering::SeqCst);
     stage.count(8);
     stage.finish(Duration::from_secs(30));
-    stage.assert_told(&told(&agent, 8), 8);
+    stage.assert_received(&received(&agent, 8), 8);
 }
 
 #[test]
-fn the_last_flush_waits_for_an_agent_that_reads_and_gives_up_on_one_that_does_not() {
+fn the_last_flush_waits_for_an_agent_only_while_it_reads() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.sock");
     let agent = UnixDatagram::bind(&path).unwrap();
     let fill = |stage: &mut Stage| {
-        let dropped = stage.scene.dropped();
-        while stage.scene.dropped() == dropped {
-            count_a_lot(&stage.scene, 80);
+        let dropped = stage.fixture.dropped();
+        while stage.fixture.dropped() == dropped {
+            count_a_lot(&stage.fixture, 80);
             stage.flush();
         }
     };
@@ -533,7 +533,7 @@ fn the_last_flush_waits_for_an_agent_that_reads_and_gives_up_on_one_that_does_no
     assert!(stage.logged("statsd.last_flush_cut")[0].contains("there is no time left"));
     agent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let counted: u64 =
-        stage.scene.totals.slots().map(|(_, totals)| totals.count(Counter::ReqDone)).sum();
+        stage.fixture.totals.slots().map(|(_, totals)| totals.count(Counter::ReqDone)).sum();
     let reader = std::thread::spawn(move || {
         let mut received = Vec::new();
         let mut buffer = [0; 65536];
@@ -548,6 +548,6 @@ fn the_last_flush_waits_for_an_agent_that_reads_and_gives_up_on_one_that_does_no
     stage.finish(Duration::from_secs(30));
     let end = UnixDatagram::unbound().unwrap();
     end.send_to(b"end", folder.path().join("agent.sock")).unwrap();
-    stage.assert_told(&reader.join().unwrap(), counted);
+    stage.assert_received(&reader.join().unwrap(), counted);
     assert_eq!(stage.logged("statsd.last_flush_cut").len(), 1);
 }

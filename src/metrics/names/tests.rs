@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use super::*;
 
 #[test]
-fn a_name_in_prometheus_says_kind_or_unit() {
+fn a_prometheus_name_ends_with_its_kind_or_unit() {
     assert_eq!(counter_prometheus_name(Counter::BytesIn), "arctos_bytes_in_total");
     assert_eq!(counter_prometheus_name(Counter::RespStatus2xx), "arctos_resp_status_2xx_total");
     assert_eq!(Gauge::WorkersReady.prometheus_name(), "arctos_workers_ready");
@@ -13,7 +13,7 @@ fn a_name_in_prometheus_says_kind_or_unit() {
 }
 
 #[test]
-fn names_in_prometheus_are_distinct_but_for_counters_that_differ_in_their_reason() {
+fn prometheus_names_are_unique_except_for_reasons() {
     let mut names = HashSet::new();
     for counter in Counter::ALL {
         let is_new = names.insert(counter_prometheus_name(counter));

@@ -1,25 +1,25 @@
-//! Names and tags that can stand in a line: sanitised once, when they are configured.
+//! Prefixes and tags, sanitized once when they are configured.
 //!
-//! Whoever writes lines puts these texts into them as they are, so a newline that came through here
-//! would be a metric of somebody else's making. What cannot stay becomes `_`; nothing is refused.
+//! These texts are written into lines as they are, so that a newline in them would forge another metric. Characters that
+//! cannot stay become `_`; nothing is refused.
 
-/// Longest prefix that an option may give. Sanitised it is ASCII: as many bytes.
+/// Maximum length of a prefix. It is ASCII once it is sanitized, so this is also its size in bytes.
 pub const PREFIX_MAX_CHARS: usize = 200;
-/// Most bytes that [`tag_bytes`] may count: name, value and this have to fit a datagram of 1432 bytes.
+/// Maximum of [`tag_bytes`]: a line with its name and value has to fit into a datagram of 1432 bytes.
 pub const TAGS_MAX_BYTES: usize = 1000;
-/// Datadog cuts a tag, its key included, to this.
+/// The length to which Datadog cuts a tag with its key.
 const TAG_MAX_CHARS: usize = 200;
 
-/// A list of tags, read and sanitised.
+/// A list of tags, parsed and sanitized.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagList {
-    /// The value of `zone:`, which is not among the tags; the last one, if there were more.
+    /// The value of the last tag `zone:`, which is not among the tags.
     pub zone: Option<String>,
-    /// The others in their order, each `key:value` or `key`, none twice.
+    /// The other tags in their order, each `key:value` or `key`, without duplicates.
     pub tags: Vec<String>,
 }
 
-/// What every name begins with: letters and digits of ASCII, `_`, `-`, and single dots inside.
+/// Sanitizes the prefix: it keeps ASCII letters and digits, `_`, `-`, and single dots inside.
 pub fn prefix(text: &str) -> String {
     let stays = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
     let clean: String = text
@@ -32,13 +32,13 @@ pub fn prefix(text: &str) -> String {
     parts.join(".")
 }
 
-/// The value of the tag `zone`; `None` for nothing.
+/// Sanitizes the value of the tag `zone`; `None` if it is empty.
 pub fn zone(text: &str) -> Option<String> {
     let zone = clean(text, TAG_MAX_CHARS - "zone:".len());
     (!zone.is_empty()).then_some(zone)
 }
 
-/// Tags separated by commas. An empty one is left out.
+/// Parses tags that are separated by commas. Empty ones are left out.
 pub fn tags(text: &str) -> TagList {
     let mut list = TagList::default();
     for part in text.split(',') {
@@ -57,14 +57,14 @@ pub fn tags(text: &str) -> TagList {
     list
 }
 
-/// DD_EXTERNAL_ENV, the field `|e:`: it has commas of its own. `None` for nothing.
+/// Sanitizes DD_EXTERNAL_ENV for the field `|e:`, which contains commas; `None` if it is empty.
 pub fn external_env(text: &str) -> Option<String> {
     let parts: Vec<_> = text.split(',').map(|part| clean(part, TAG_MAX_CHARS)).collect();
     let whole: String = parts.join(",").chars().take(TAG_MAX_CHARS).collect();
     (!whole.is_empty()).then_some(whole)
 }
 
-/// What a line spends on tags and on the field `|e:`, the tag `worker` aside.
+/// The number of bytes of a line for tags and the field `|e:`, without the tag `worker`.
 pub fn tag_bytes(zone: Option<&str>, tags: &[String], external_env: Option<&str>) -> usize {
     let zone = zone.map_or(0, |zone| ",zone:".len() + zone.len());
     let tags: usize = tags.iter().map(|tag| ",".len() + tag.len()).sum();
@@ -72,14 +72,14 @@ pub fn tag_bytes(zone: Option<&str>, tags: &[String], external_env: Option<&str>
     zone + tags + external_env
 }
 
-/// One tag, of a key that needs no sanitising; `None` where there is no value.
+/// Makes a tag from a key that needs no sanitizing; `None` without a value.
 pub fn tag(key: &str, value: &str) -> Option<String> {
-    let most_chars = TAG_MAX_CHARS.saturating_sub(key.len() + 1);
-    let value = clean(value, most_chars);
+    let max_chars = TAG_MAX_CHARS.saturating_sub(key.len() + 1);
+    let value = clean(value, max_chars);
     (!value.is_empty()).then(|| format!("{key}:{value}"))
 }
 
-/// One tag; empty for nothing. A colon without a key or without a value is none.
+/// Sanitizes one tag of a list; empty if it has no text, or a colon without a key or value.
 fn listed(text: &str) -> String {
     let text = text.trim_matches(|letter: char| letter == ':' || letter.is_whitespace());
     let (key, value) = text.split_once(':').unwrap_or((text, ""));
@@ -87,11 +87,11 @@ fn listed(text: &str) -> String {
     whole.trim_end_matches(':').to_owned()
 }
 
-/// What can stand in a tag: all but what separates lines, fields and tags. Cut to `most_chars`.
-fn clean(text: &str, most_chars: usize) -> String {
+/// Replaces the separators of lines, fields and tags, and cuts the text to `max_chars`.
+fn clean(text: &str, max_chars: usize) -> String {
     let separates = |letter: char| {
         letter.is_control() || letter.is_whitespace() || matches!(letter, ',' | '|' | '#')
     };
-    let kept = text.trim().chars().take(most_chars);
+    let kept = text.trim().chars().take(max_chars);
     kept.map(|letter| if separates(letter) { '_' } else { letter }).collect()
 }

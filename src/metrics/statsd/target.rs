@@ -1,4 +1,4 @@
-//! Where lines go, as `--statsd-host` writes it.
+//! The address of the agent, as `--statsd-host` writes it.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -11,22 +11,22 @@ use crate::system::address::{AddressError, BindAddress};
 /// `sizeof(sun_path)` less its closing NUL (unix(7)).
 const PATH_MAX_BYTES: usize = 107;
 
-/// Why a text is no target. The message follows "expected".
+/// Why a text is not a target. The message follows "expected".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// None of the forms.
+    /// The text has none of the forms.
     #[error("HOST, HOST:PORT, [IPv6]:PORT or unix:///path, such as 127.0.0.1:8125")]
     Form,
-    /// Something that is not a port number after the last colon.
+    /// The text after the last colon is not a port number.
     #[error("a port from 1 to 65535 after the last colon, such as 127.0.0.1:8125")]
     Port,
-    /// Colons that could be the address's, or be followed by a port.
+    /// The last colon could belong to the address, or precede a port.
     #[error("brackets around an IPv6 address, such as [::1]:8125")]
     Brackets,
-    /// No absolute path, or one that cannot be a socket's.
+    /// The path is not absolute, or cannot be that of a socket.
     #[error("an absolute path after unix:, such as unix:///run/datadog/dsd.socket")]
     Path,
-    /// More than the kernel takes.
+    /// The path is longer than the kernel accepts.
     #[error("a path of at most {PATH_MAX_BYTES} bytes after unix:")]
     LongPath,
 }
@@ -44,7 +44,7 @@ impl FromStr for Target {
 
 fn unix(path: &str) -> Result<Target, TargetError> {
     let slash_count = path.bytes().take_while(|&byte| byte == b'/').count();
-    // After two slashes a path could be meant in two ways.
+    // After two slashes the path would be ambiguous.
     if matches!(slash_count, 0 | 2) || path.ends_with('/') || path.contains('\0') {
         return Err(TargetError::Path);
     }
@@ -60,14 +60,14 @@ fn udp(text: &str) -> Result<Target, TargetError> {
     if let Some((host, digits)) = text.rsplit_once(':')
         && (is_ipv6(text) || is_ipv6(host))
     {
-        // `::1:8125` is an address, and nobody who writes it means that one.
+        // `::1:8125` is a valid address, but certainly not the intended one.
         let could_be_port = is_ipv6(host) && digits.bytes().all(|byte| byte.is_ascii_digit());
         if could_be_port || !is_ipv6(text) {
             return Err(TargetError::Brackets);
         }
         return Ok(Target::Udp { host: text.to_owned(), port: PORT });
     }
-    // A port alone inet_aton(3) would take for an address.
+    // inet_aton(3) would take a port alone for an address.
     if text.contains('/') || text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(TargetError::Form);
     }

@@ -26,7 +26,7 @@ fn a_prefix_is_ascii_in_single_dots() {
 }
 
 #[test]
-fn a_zone_keeps_its_letters_and_loses_what_separates() {
+fn a_zone_keeps_its_letters_and_loses_separators() {
     assert_eq!(zone("central-europe").as_deref(), Some("central-europe"));
     assert_eq!(zone(" Žižkov\n").as_deref(), Some("Žižkov"));
     assert_eq!(zone("a,b|c#d e\nf\u{2028}g\u{85}h").as_deref(), Some("a_b_c_d_e_f_g_h"));
@@ -73,14 +73,14 @@ fn the_external_environment_keeps_its_commas() {
 }
 
 #[test]
-fn what_a_line_spends_on_tags_is_counted_with_its_separators() {
+fn tag_bytes_include_the_separators() {
     assert_eq!(tag_bytes(None, &[], None), 0);
     let spent = ",zone:eu,app:x|e:cn-web".len();
     assert_eq!(tag_bytes(Some("eu"), &["app:x".to_owned()], Some("cn-web")), spent);
 }
 
 #[test]
-fn anything_to_tag_asks_for_dogstatsd() {
+fn any_tag_makes_dogstatsd_the_default_format() {
     assert_eq!(format(false, None, &[]), Format::Plain);
     assert_eq!(format(true, None, &[]), Format::Dogstatsd);
     assert_eq!(format(false, Some("eu"), &[]), Format::Dogstatsd);
@@ -88,7 +88,7 @@ fn anything_to_tag_asks_for_dogstatsd() {
 }
 
 #[test]
-fn every_form_of_a_target_is_read() {
+fn every_form_of_a_target_is_parsed() {
     for (text, target) in [
         ("localhost", udp("localhost", 8125)),
         ("Agent.example:9125", udp("agent.example", 9125)),
@@ -140,7 +140,7 @@ fn each_mistake_in_a_target_has_its_own_message() {
     }
 }
 
-/// Whether a text can stand in a line and not be read as anything else.
+/// Whether a text contains no separator of a line.
 fn is_inert(text: &str) -> bool {
     let separates = |letter: char| letter.is_control() || matches!(letter, '\n' | ',' | '|' | '#');
     !text.contains(separates)
@@ -148,7 +148,7 @@ fn is_inert(text: &str) -> bool {
 
 proptest! {
     #[test]
-    fn whatever_goes_in_nothing_that_separates_comes_out(text in any::<String>()) {
+    fn sanitized_text_never_contains_separators(text in any::<String>()) {
         let list = tags(&text);
         prop_assert!(is_inert(&prefix(&text)));
         prop_assert!(zone(&text).is_none_or(|zone| is_inert(&zone) && !zone.is_empty()));
@@ -158,7 +158,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_sanitised_stays_as_it_is(text in "[ -~ž\n\t]{0,300}") {
+    fn sanitized_text_stays_the_same(text in "[ -~ž\n\t]{0,300}") {
         let list = tags(&text);
         prop_assert_eq!(prefix(&prefix(&text)), prefix(&text));
         prop_assert_eq!(&tags(&list.tags.join(",")).tags, &list.tags);
@@ -168,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_reading_a_target_panic(text in any::<String>()) {
+    fn parsing_a_target_never_panics(text in any::<String>()) {
         let _ = text.parse::<Target>();
         let _ = format!("unix:{text}").parse::<Target>();
     }

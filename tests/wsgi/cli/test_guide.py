@@ -123,6 +123,7 @@ stop_server() {{
 }}
 start_server() {{
     stop_server
+    : >log # before it is searched for the line of the next server
     command arctos "$@" 2>log &
     server=$!
     until grep -q server.ready log; do

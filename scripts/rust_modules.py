@@ -6,15 +6,15 @@ from rust_source import RustSource
 
 
 class Crate:
-    """One crate below `folder`: its files, and the arrows between them."""
+    """One crate below `directory`: its files, and the arrows between them."""
 
-    def __init__(self, root, folder):
-        self.folder = folder
+    def __init__(self, root, directory):
+        self.directory = directory
         self.files = {}  # module path as a tuple -> name of its file, relative to the root
         self.sources = {}  # the same, -> RustSource
-        for path in sorted((Path(root) / folder).rglob("*.rs")):
+        for path in sorted((Path(root) / directory).rglob("*.rs")):
             name = path.relative_to(root).as_posix()
-            module = _module_of(name.removeprefix(folder + "/"))
+            module = _module_of(name.removeprefix(directory + "/"))
             self.files[module] = name
             self.sources[module] = RustSource(path.read_text(encoding="utf-8"))
         self._exports = {module: dict(source.uses) for module, source in self.sources.items()}

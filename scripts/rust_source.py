@@ -1,11 +1,11 @@
 """Reads just enough of a Rust file to say which paths it names: comments and strings are blanked,
-`use` trees are flattened, aliases are resolved, test code is told from product code."""
+`use` trees are flattened, aliases are resolved, test code is kept apart from product code."""
 
 import re
 from typing import NamedTuple
 
-# Anything that must not be taken for code: comments, strings, characters. Raw strings and nested
-# comments cannot be told by a regular expression, so only their openings are here.
+# What must not be read as code: comments, strings, characters. Raw strings and nested
+# comments no regular expression can match, so only their openings are here.
 OPENING = re.compile(r"""//|/\*|b?c?r(\#*)"|[bc]?"|b?'(?:\\u\{[0-9a-fA-F_]+\}|\\x..|\\.|[^'\\])'""")
 USE = re.compile(r"\buse\s+([^;]+);")
 INLINE = re.compile(r"(?<![\w:'$])(?:::\s*)?((?:r#)?[A-Za-z_]\w*(?:\s*::\s*(?:r#)?[A-Za-z_]\w*)+)")
@@ -107,7 +107,7 @@ class RustSource:
 
 
 def is_under(module, places):
-    """Whether `module` is one of `places` or lies in its folder."""
+    """Whether `module` is one of `places` or lies in its directory."""
     return any(module == place or module.startswith(place + "/") for place in places)
 
 

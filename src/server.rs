@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{chdir, fchdir};
 
 use crate::cli::{self, Invocation};
-use crate::client::ctl::{self, Order};
+use crate::client::ctl::{self, CtlCommand};
 use crate::client::top::{self, Watch};
 use crate::config::options::Setting;
 use crate::config::{Config, ConfigError, Source};
@@ -133,10 +133,10 @@ fn say(mut stream: impl Write, text: &str) {
 }
 
 /// Asks a running server; this process serves nothing.
-fn ask(order: &Order) -> i32 {
+fn ask(command: &CtlCommand) -> i32 {
     // As for a server: Ctrl-C would be told when the answer has come.
     let _ = set_disposition(Signal::SIGINT, Disposition::Default);
-    match ctl::obey(order) {
+    match ctl::run(command) {
         Ok(text) => {
             say(io::stdout(), text.trim_end());
             0
@@ -230,7 +230,8 @@ fn serve(
                 }
                 config.source.read().map(load).map_err(|error| error.to_string())
             };
-            monitor::succeed(load(config.clone()), &reread, listeners, log, handover, folder) as i32
+            monitor::take_over(load(config.clone()), &reread, listeners, log, handover, folder)
+                as i32
         }
         Err(error) => {
             let text = format!("--bind {error}");

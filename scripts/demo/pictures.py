@@ -1,10 +1,14 @@
-"""Makes the pictures of README from a running server: `.venv/bin/python scripts/demo/pictures.py`.
+"""Makes the pictures of README from a running server.
+
+usage: .venv/bin/python scripts/demo/pictures.py [--directory DIR] [--seconds N]
 
 `top.svg` is the screen that `arctos top` paints on a pseudo-terminal. `page.svg` is the demonstration page
 as the server sends it, with its style sheet, in a foreignObject. It needs arctos and pyte in `.venv`, as
-the tests do, and writes both files beside this one.
+the tests do, and writes both files beside this one unless DIR is given. The server is under load for N
+seconds before the screen is taken.
 """
 
+import argparse
 import fcntl
 import os
 import pty
@@ -35,7 +39,6 @@ COLORS = {
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 SVG, XHTML = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml"
 PAGE_WIDTH, PAGE_HEIGHT = 940, 550
-SECONDS_OF_LOAD = 14
 
 
 class Server:
@@ -67,11 +70,11 @@ class Server:
         self.process.wait()
 
 
-def load(server, until):
-    """Requests of several kinds, so that the screen has something to show."""
+def load(server, is_over):
+    """Requests of several kinds until `is_over` is set, so that the screen has something to show."""
 
     def ask(path, pause):
-        while time.monotonic() < until:
+        while not is_over.is_set():
             server.get(path)
             time.sleep(pause)
 
@@ -82,8 +85,8 @@ def load(server, until):
     return threads
 
 
-def screen(server):
-    """What `arctos top` shows on a terminal after some seconds of load."""
+def screen(server, seconds):
+    """What `arctos top` shows on a terminal after some seconds of load, with a request that runs."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     top = subprocess.Popen(
@@ -93,16 +96,17 @@ def screen(server):
     os.close(slave)
     painted = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(painted)
-    until = time.monotonic() + SECONDS_OF_LOAD
-    threads = load(server, until)
+    is_over, until = threading.Event(), time.monotonic() + seconds
+    threads = load(server, is_over)
     os.set_blocking(master, False)
-    while time.monotonic() < until - 1:
+    while time.monotonic() < until or not any("GET /ticks" in line for line in painted.display):
         time.sleep(0.05)
         try:
             stream.feed(os.read(master, 65536))
         except BlockingIOError:
             continue
     shown = [[painted.buffer[y][x] for x in range(COLUMNS)] for y in range(LINES)]
+    is_over.set()
     os.write(master, b"q")
     top.wait()
     os.close(master)
@@ -179,9 +183,13 @@ def page_svg(server):
 
 
 def main():
+    parser = argparse.ArgumentParser(description="Makes the pictures of README from a running server.")
+    parser.add_argument("--directory", type=Path, default=HERE, help="where to write them (default: beside this file)")
+    parser.add_argument("--seconds", type=float, default=13, help="how long the server is under load (default: 13)")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory, Server(directory) as server:
-        (HERE / "top.svg").write_text(terminal_svg(screen(server)))
-        (HERE / "page.svg").write_text(page_svg(server))
+        (given.directory / "top.svg").write_text(terminal_svg(screen(server, given.seconds)))
+        (given.directory / "page.svg").write_text(page_svg(server))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-//! The admin socket's listeners: bound, accepted from, left alone for a while when that fails.
+//! The acceptor of the admin socket: its listeners, and a pause when accept(2) fails.
 //!
-//! They are bound by [`Listeners`], like those for requests: the same notation, the same probe for
-//! another server, the same care for stale paths. Who may connect is decided here.
+//! [`Listeners`] binds them, like those for requests: with the same notation, the same check for another server
+//! and the same handling of stale paths. This file decides which clients may connect.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,80 +20,80 @@ use crate::listener::{InheritedSocket, InheritedSockets, ListenError, ListenOpti
 use crate::system::address::BindAddress;
 use crate::system::descriptors::OwnDescriptors;
 
-/// Connections that may wait to be accepted: a few scrapers and a person.
+/// Length of the accept queue: enough for a few scrapers and an operator.
 const BACKLOG: u32 = 64;
-/// First rest after accepting failed, and the longest: as workers rest.
-const FIRST_REST: Duration = Duration::from_millis(100);
-const LONGEST_REST: Duration = Duration::from_secs(1);
+/// The first and the longest pause after accept(2) failed, as in workers.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accepted from each listener in one turn: who floods one keeps nobody out of another.
-const ARRIVALS: usize = 8;
+/// Maximum connections accepted from each listener per turn, so that a flood at one does not block another.
+const ACCEPTS_PER_TURN: usize = 8;
 
-/// Who has come through a listener.
+/// How far the clients of a listener are trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Root, or who runs the server: the kernel has seen to it.
+    /// The client is root or the user of the server; the kernel has checked it.
     Owner,
-    /// Anybody who reaches the address; a browser, too, on behalf of a page that it shows.
+    /// The client is anything that reaches the address, including a browser on behalf of a web page.
     Anybody,
 }
 
-/// The process at the other end of a unix socket, as it was when it connected (SO_PEERCRED of unix(7)).
+/// The process of a client on a unix socket, as of its connect(2) (SO_PEERCRED of unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
-    /// Its pid; `None` in a namespace that this process does not see.
+pub struct PeerProcess {
+    /// The pid; `None` if it is in a namespace that this process cannot see.
     pub pid: Option<i32>,
-    /// Its user.
+    /// The user id.
     pub uid: u32,
 }
 
-/// Who is at the other end of a connection that came through a unix socket.
-pub(super) fn asker(trust: Trust, socket: &OwnedFd) -> Option<Asker> {
+/// The process of the client, if it connected by a unix socket.
+pub(super) fn peer_process(trust: Trust, socket: &OwnedFd) -> Option<PeerProcess> {
     match trust {
         Trust::Owner => {
             let peer = getsockopt(socket, sockopt::PeerCredentials).ok()?;
-            Some(Asker { pid: Some(peer.pid()).filter(|pid| *pid > 0), uid: peer.uid() })
+            Some(PeerProcess { pid: Some(peer.pid()).filter(|pid| *pid > 0), uid: peer.uid() })
         }
         Trust::Anybody => None,
     }
 }
 
-/// Somebody who has come.
+/// A connection that was just accepted.
 pub(super) struct Arrival {
     pub(super) socket: OwnedFd,
-    /// Which listener, by number.
-    pub(super) door: usize,
+    /// The index of its listener.
+    pub(super) listener: usize,
     pub(super) trust: Trust,
 }
 
 /// All listeners of the admin socket.
 pub(super) struct Acceptor {
-    /// Owner of the paths, which its drop unlinks.
+    /// The owner of the socket paths, which unlinks them when it is dropped.
     bound: Listeners,
     listeners: Vec<Listener>,
-    life: Life,
-    /// The next rest.
-    rest: Duration,
+    state: State,
+    /// The length of the next pause.
+    pause: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    /// A connection is awaited.
+enum State {
+    /// Connections are accepted.
     Open,
-    /// The process is out of descriptors or memory: poll(2) would only say again that somebody waits.
-    Resting { until: Instant },
-    /// Another server answers, during an upgrade.
+    /// accept(2) failed, for example without free descriptors. Polling now would only report the same client again.
+    Paused { until: Instant },
+    /// Another server accepts the connections, during an upgrade.
     Closed,
 }
 
 impl Acceptor {
-    /// Binds and listens; paths with mode 0600, whatever the umask.
+    /// Binds and listens. Socket paths get mode 0600, whatever the umask.
     #[cfg(test)]
     pub(super) fn bind(addresses: &[BindAddress]) -> Result<Self, ListenError> {
         Self::inherit(addresses, InheritedSockets::default())
     }
 
-    /// The same with what was inherited from the server before, in an upgrade.
+    /// Binds and listens, except for the sockets inherited from the predecessor in an upgrade.
     pub(super) fn inherit(
         addresses: &[BindAddress],
         inherited_sockets: InheritedSockets,
@@ -114,99 +114,100 @@ impl Acceptor {
             group: None,
         };
         let bound =
-            Listeners::inherit(addresses, &options, inherited_sockets).map_err(in_our_words)?;
-        // A shared socket is the same for each slot.
+            Listeners::inherit(addresses, &options, inherited_sockets).map_err(for_admin)?;
+        // Shared sockets are the same for each slot.
         let listeners = bound.for_slot(SlotId(0)).map_err(|error| {
             let address = bound.descriptions().join(" ");
             ListenError::Other { address, call: "fcntl(2)", error }
         })?;
-        Ok(Self { bound, listeners, life: Life::Open, rest: FIRST_REST })
+        Ok(Self { bound, listeners, state: State::Open, pause: FIRST_PAUSE })
     }
 
-    /// The addresses for people, port 0 resolved.
+    /// The addresses for the log, with port 0 resolved.
     pub(super) fn descriptions(&self) -> Vec<String> {
         self.bound.descriptions()
     }
 
-    /// What an operator may want to know about these sockets.
+    /// Warnings about the sockets for the log.
     pub(super) fn warnings(&self) -> &[String] {
         self.bound.warnings()
     }
 
-    /// The descriptors that a child closes.
+    /// Adds the descriptors that a child closes.
     pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
         self.bound.list_descriptors(own);
         own.extend(self.listeners.iter().map(|listener| &listener.socket));
     }
 
-    /// Duplicates of all of them, for a successor.
+    /// Duplicates of all listeners, for a successor.
     pub(super) fn inherited_sockets(&self) -> io::Result<Vec<InheritedSocket>> {
         self.bound.inherited_sockets()
     }
 
-    /// Leaves who comes in the queue.
+    /// Stops accepting, and leaves clients in the accept queue.
     pub(super) fn close(&mut self) {
-        self.life = Life::Closed;
+        self.state = State::Closed;
     }
 
-    /// Everything is another server's from now on.
+    /// Hands all listeners over to another server.
     pub(super) fn give_away(&mut self) {
         self.bound.disown();
         self.close();
         self.listeners.clear();
     }
 
-    /// Everything is this server's from now on, and who is in the queue is let in.
+    /// Takes over all listeners, and accepts the clients in their queues.
     pub(super) fn open(&mut self) {
         self.bound.own();
-        self.life = Life::Open;
+        self.state = State::Open;
     }
 
-    /// What becomes readable when somebody comes; nothing during a rest.
-    pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let listeners = match self.life {
-            Life::Open => self.listeners.as_slice(),
-            Life::Resting { .. } | Life::Closed => &[],
+    /// The listeners to poll; none during a pause.
+    pub(super) fn poll_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let listeners = match self.state {
+            State::Open => self.listeners.as_slice(),
+            State::Paused { .. } | State::Closed => &[],
         };
         listeners.iter().map(|listener| listener.socket.as_fd())
     }
 
-    /// When a rest is over.
+    /// When a pause ends.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        match self.life {
-            Life::Open | Life::Closed => None,
-            Life::Resting { until } => Some(until),
+        match self.state {
+            State::Open | State::Closed => None,
+            State::Paused { until } => Some(until),
         }
     }
 
-    /// Those who have come, [`ARRIVALS`] of each listener at most: more are there in the next turn.
+    /// Accepts at most [`ACCEPTS_PER_TURN`] connections of each listener; more follow in the next turn.
     pub(super) fn accept(&mut self, now: Instant) -> Vec<Arrival> {
-        match self.life {
-            Life::Closed => return Vec::new(),
-            Life::Resting { until } if now < until => return Vec::new(),
-            Life::Resting { .. } | Life::Open => self.life = Life::Open,
+        match self.state {
+            State::Closed => return Vec::new(),
+            State::Paused { until } if now < until => return Vec::new(),
+            State::Paused { .. } | State::Open => self.state = State::Open,
         }
-        let mut come = Vec::new();
-        for (door, listener) in self.listeners.iter().enumerate() {
-            for _ in 0..ARRIVALS {
+        let mut arrivals = Vec::new();
+        for (index, listener) in self.listeners.iter().enumerate() {
+            for _ in 0..ACCEPTS_PER_TURN {
                 match accept(listener.socket.as_fd()) {
                     Accepted::Connection(socket, _) => {
-                        self.rest = FIRST_REST;
-                        // Closed at once otherwise, without a word.
-                        if is_welcome(&listener.name, &socket) {
-                            come.push(Arrival { socket, door, trust: trust(&listener.name) });
+                        self.pause = FIRST_PAUSE;
+                        // Otherwise the connection is closed at once, without a response.
+                        if may_connect(&listener.name, &socket) {
+                            let trust = trust(&listener.name);
+                            arrivals.push(Arrival { socket, listener: index, trust });
                         }
                     }
                     Accepted::Nobody => break,
                     Accepted::Exhausted(_) | Accepted::Failed(_) => {
-                        self.life = Life::Resting { until: now + self.rest };
-                        self.rest = (self.rest * 2).min(LONGEST_REST);
-                        return come;
+                        self.state = State::Paused { until: now + self.pause };
+                        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                        return arrivals;
                     }
                 }
             }
         }
-        come
+        arrivals
     }
 }
 
@@ -217,25 +218,26 @@ fn trust(name: &SocketName) -> Trust {
     }
 }
 
-/// An abstract name has no owner and no mode: everybody in the network namespace can connect to it, so
-/// the kernel is asked who it is. A path has its mode, and TCP is open to whom it is bound for.
-fn is_welcome(name: &SocketName, socket: &OwnedFd) -> bool {
+/// Whether the client may use the socket. Every process of the network namespace can connect to an abstract name,
+/// which has no owner and no mode, so its user is checked here. A path is protected by its mode, and TCP is open to
+/// every host that reaches the address.
+fn may_connect(name: &SocketName, socket: &OwnedFd) -> bool {
     match name {
         SocketName::Unix(name) if name.starts_with('@') => {
             getsockopt(socket, sockopt::PeerCredentials)
-                .is_ok_and(|peer| may_enter(Uid::from_raw(peer.uid()), Uid::effective()))
+                .is_ok_and(|peer| is_owner(Uid::from_raw(peer.uid()), Uid::effective()))
         }
         SocketName::Unix(_) | SocketName::Inet(_) => true,
     }
 }
 
-/// Root, and who runs the server.
-fn may_enter(peer: Uid, own: Uid) -> bool {
+/// Whether the user is root or the user of the server.
+fn is_owner(peer: Uid, own: Uid) -> bool {
     peer.is_root() || peer == own
 }
 
-/// The admin socket cannot be shared.
-fn in_our_words(error: ListenError) -> ListenError {
+/// Adapts an error to the admin socket, which cannot be shared.
+fn for_admin(error: ListenError) -> ListenError {
     match error {
         ListenError::InUse { address } => ListenError::AdminInUse { address },
         ListenError::Repeated { .. }
@@ -266,45 +268,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepting_rests_for_longer_and_longer_while_it_fails() {
+    fn pauses_grow_while_accept_keeps_failing() {
         let mut acceptor = Acceptor::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
-        assert_eq!(acceptor.awaited().count(), 1);
-        // accept(2) is EINVAL from now on, and poll(2) says that there is something.
+        assert_eq!(acceptor.poll_fds().count(), 1);
+        // From now on accept(2) fails with EINVAL, while poll(2) reports the listener as readable.
         shutdown(acceptor.listeners[0].socket.as_raw_fd(), Shutdown::Read).unwrap();
         let mut now = Instant::now();
-        for rest in [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis) {
+        for pause in [100, 200, 400, 800, 1000, 1000].map(Duration::from_millis) {
             assert!(acceptor.accept(now).is_empty());
-            assert_eq!(acceptor.next_deadline(), Some(now + rest));
-            assert_eq!(acceptor.awaited().count(), 0);
-            assert!(acceptor.accept(now + rest / 2).is_empty());
-            assert_eq!(acceptor.next_deadline(), Some(now + rest));
-            now += rest;
+            assert_eq!(acceptor.next_deadline(), Some(now + pause));
+            assert_eq!(acceptor.poll_fds().count(), 0);
+            assert!(acceptor.accept(now + pause / 2).is_empty());
+            assert_eq!(acceptor.next_deadline(), Some(now + pause));
+            now += pause;
         }
     }
 
-    /// Who comes while nobody is let in is not turned away.
     #[test]
-    fn doors_that_are_closed_keep_who_comes_in_the_queue() {
+    fn a_closed_acceptor_leaves_clients_in_the_accept_queue() {
         let mut acceptor = Acceptor::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let SocketName::Inet(address) = acceptor.listeners[0].name else { panic!("no TCP") };
         acceptor.close();
         let _client = std::net::TcpStream::connect(address).unwrap();
         let now = Instant::now();
-        assert_eq!(acceptor.awaited().count(), 0);
+        assert_eq!(acceptor.poll_fds().count(), 0);
         assert!(acceptor.accept(now).is_empty());
         acceptor.open();
-        assert_eq!(acceptor.awaited().count(), 1);
+        assert_eq!(acceptor.poll_fds().count(), 1);
         assert_eq!(acceptor.accept(now).len(), 1);
         acceptor.give_away();
-        assert_eq!(acceptor.awaited().count(), 0);
+        assert_eq!(acceptor.poll_fds().count(), 0);
     }
 
     #[test]
-    fn an_abstract_socket_is_for_root_and_for_who_runs_the_server() {
+    fn an_abstract_socket_is_for_root_and_the_user_of_the_server() {
         let (root, own, other) = (Uid::from_raw(0), Uid::from_raw(7), Uid::from_raw(8));
-        assert!(may_enter(root, own));
-        assert!(may_enter(own, own));
-        assert!(!may_enter(other, own));
-        assert!(!may_enter(own, root));
+        assert!(is_owner(root, own));
+        assert!(is_owner(own, own));
+        assert!(!is_owner(other, own));
+        assert!(!is_owner(own, root));
     }
 }

@@ -1,29 +1,29 @@
-//! One connection to the admin socket: bytes and time come in, a question and bytes go out.
+//! A connection to the admin socket, as a state machine: bytes and time go in, a request and bytes come out.
 //!
-//! It has one request. What follows the request is never read as another one, so nothing can hide
-//! behind it. No I/O and no clock here; the shell around it receives, sends and closes.
+//! A connection has a single request. Bytes after it are never read as another request, so none can be smuggled.
+//! There is no I/O and no clock here; the parent module receives, sends and closes.
 //!
-//! Who came over TCP may look and not command: POST is for unix sockets alone. TCP asks nobody who they
-//! are, and any page that a person on the machine looks at can have their browser send a POST, or make
-//! a name of its own mean this address. To look changes nothing.
+//! A client over TCP may only look: POST is for unix sockets. TCP does not authenticate its clients, and any web
+//! page that is open on the machine can make the browser send a POST, or make a name of its own resolve to this
+//! address.
 //!
 //! | state | event | next |
 //! |---|---|---|
-//! | `Reading` | the head, and the body if there may be one, are whole | `Waiting`, a question |
-//! | `Reading` | something that is refused | `Waiting`, its refusal |
-//! | `Reading` | the peer ends, or [`READ_PATIENCE`] since accept is over | `Closed` |
-//! | `Waiting` | the answer, or the refusal | `Writing` |
-//! | `Waiting` | the peer ends, or it sends too much | `Closed` |
-//! | `Writing` | all is sent | `Lingering`; the shell shuts down its sending direction |
-//! | `Writing` | [`WRITE_PATIENCE`] since the answer is over | `Closed` |
-//! | `Lingering` | the peer ends, it sends too much, or [`LINGER`] is over | `Closed` |
+//! | `Reading` | the head, and the body if there is one, are complete | `Waiting`, with a request |
+//! | `Reading` | the request is refused | `Waiting`, with a refusal |
+//! | `Reading` | the peer ends, or [`READ_TIMEOUT`] has passed since accept | `Closed` |
+//! | `Waiting` | the response, or the refusal | `Writing` |
+//! | `Waiting` | the peer ends, or sends too much | `Closed` |
+//! | `Writing` | everything is sent | `Lingering`; the parent shuts down the sending direction |
+//! | `Writing` | [`WRITE_TIMEOUT`] has passed since the response | `Closed` |
+//! | `Lingering` | the peer ends, sends too much, or [`LINGER`] has passed | `Closed` |
 //! | any | the connection is dead | `Closed` |
 //!
-//! `Waiting` has no end of its own: a reload takes as long as it takes. A peer that ends its direction
-//! meanwhile is taken to be gone; nothing else tells over TCP that nobody waits any more.
+//! `Waiting` has no timeout, because a reload may take any time. A peer that ends its direction meanwhile counts as
+//! gone; over TCP nothing else shows that a client has stopped waiting.
 //!
-//! `Lingering` is there because close(2) on a socket with unread bytes sends a reset, which may take
-//! an answer with it that the peer has not read yet (RFC 9112 §9.6).
+//! `Lingering` exists because close(2) on a socket with unread bytes sends a reset, which may destroy a response
+//! that the peer has not read yet (RFC 9112 §9.6).
 
 use std::mem::take;
 use std::time::{Duration, Instant};
@@ -35,25 +35,25 @@ use arctos_worker::http::{
 use arctos_worker::settings::{HeaderMap, Limits};
 
 use super::acceptor::Trust;
-use super::{Answer, Method};
+use super::{AdminResponse, Method};
 
-/// A request has to be whole so long after its connection was accepted.
-pub(super) const READ_PATIENCE: Duration = Duration::from_secs(5);
-/// An answer has to be taken within this.
-pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-/// After the answer, the peer's remaining bytes are read so long.
+/// Time limit from accept to the complete request.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for sending a response.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the peer's remaining bytes are read after the response.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
-/// Read and dropped behind a request, before its answer and after it.
+/// Maximum bytes after a request that are read and dropped, before its response and again after it.
 const EXCESS_BYTES: usize = 1024 * 1024;
-/// Longest head.
+/// Maximum size of a head.
 const HEAD_BYTES: usize = 8 * 1024;
-/// Longest body of a POST. Nothing reads it: it is there for clients that always send one.
+/// Maximum size of the body of a POST. It is ignored; some clients always send one.
 const BODY_BYTES: u64 = 64 * 1024;
 
-/// To a POST that came over TCP.
-const NOT_HERE: Status = Status(403);
+/// The response to a POST over TCP.
+const FORBIDDEN: Status = Status(403);
 
-/// See the module.
+/// The state machine of one connection.
 pub(super) struct Connection {
     limits: Limits,
     trust: Trust,
@@ -68,13 +68,13 @@ enum State {
     Closed,
 }
 
-/// A request that comes in.
+/// The part of a request that has arrived.
 enum Input {
     Head { buffer: Vec<u8>, scan: HeadScan },
     Body { buffer: Vec<u8>, decoder: BodyDecoder, request: Request },
 }
 
-/// What was asked, and how its answer is to look.
+/// A request, and the shape of its response.
 struct Request {
     method: Method,
     path: String,
@@ -82,16 +82,16 @@ struct Request {
     shape: Shape,
 }
 
-/// What of a request decides how its answer looks.
+/// The properties of a request that shape its response.
 #[derive(Clone, Copy)]
 struct Shape {
     version: Version,
     is_head: bool,
-    /// What would have been allowed in its place, should it be a 405 (RFC 9110 §15.5.6).
+    /// The `Allow` field, in case the response is a 405 (RFC 9110 §15.5.6).
     allowed: &'static str,
 }
 
-/// A request that is answered with an error, here and now.
+/// A request that is refused here.
 struct Refused {
     status: Status,
     shape: Shape,
@@ -100,36 +100,29 @@ struct Refused {
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Awaits {
-    /// Bytes of its peer.
+    /// Bytes from its peer.
     Bytes,
-    /// Room to send.
+    /// Room in the socket's send buffer.
     Room,
-    /// [`Connection::answer`], or that its peer goes.
-    Answer,
-    /// Nothing: to be closed.
+    /// [`Connection::respond`], or the end of its peer.
+    Response,
+    /// Nothing; it is to be closed.
     Nothing,
 }
 
-/// What [`Connection::receive`] has found.
+/// The outcome of [`Connection::receive`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// Nothing that is whole.
+pub(super) enum Received {
+    /// The request is not complete.
     Nothing,
-    /// A request.
-    Question {
-        /// Its method.
-        method: Method,
-        /// Its path.
-        path: String,
-        /// Its query.
-        query: String,
-    },
-    /// A request to be answered so.
-    Refusal(Answer),
+    /// A complete request.
+    Request { method: Method, path: String, query: String },
+    /// A request that is to be answered with this response.
+    Refusal(AdminResponse),
 }
 
 impl Connection {
-    /// One that was accepted just now.
+    /// The state right after accept.
     pub(super) fn new(trust: Trust, now: Instant) -> Self {
         let limits = Limits {
             request_line_bytes: HEAD_BYTES,
@@ -139,20 +132,20 @@ impl Connection {
             ..Limits::default()
         };
         let input = Box::new(Input::Head { buffer: Vec::new(), scan: HeadScan::default() });
-        Self { limits, trust, state: State::Reading { until: now + READ_PATIENCE, input } }
+        Self { limits, trust, state: State::Reading { until: now + READ_TIMEOUT, input } }
     }
 
-    /// What is to be done.
+    /// What the connection waits for.
     pub(super) fn awaits(&self) -> Awaits {
         match self.state {
             State::Reading { .. } | State::Lingering { .. } => Awaits::Bytes,
-            State::Waiting { .. } => Awaits::Answer,
+            State::Waiting { .. } => Awaits::Response,
             State::Writing { .. } => Awaits::Room,
             State::Closed => Awaits::Nothing,
         }
     }
 
-    /// When patience ends.
+    /// When [`Connection::tick`] closes the connection.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Reading { until, .. }
@@ -162,30 +155,30 @@ impl Connection {
         }
     }
 
-    /// Time passes.
+    /// Closes the connection if its deadline has passed.
     pub(super) fn tick(&mut self, now: Instant) {
         if self.deadline().is_some_and(|until| now >= until) {
             self.close();
         }
     }
 
-    /// The peer ends its direction, or the connection is dead, or its place is needed.
+    /// Closes the connection: the peer has ended its direction, the connection is dead, or its place is needed.
     pub(super) fn close(&mut self) {
         self.state = State::Closed;
     }
 
-    /// Bytes of the peer.
-    pub(super) fn receive(&mut self, bytes: &[u8]) -> Heard {
+    /// Takes in bytes from the peer.
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> Received {
         match &mut self.state {
             State::Reading { input, .. } => match input.take(bytes, self.trust, &self.limits) {
-                Ok(None) => Heard::Nothing,
+                Ok(None) => Received::Nothing,
                 Ok(Some(Request { method, path, query, shape })) => {
                     self.state = State::waiting(shape);
-                    Heard::Question { method, path, query }
+                    Received::Request { method, path, query }
                 }
                 Err(Refused { status, shape }) => {
                     self.state = State::waiting(shape);
-                    Heard::Refusal(Answer::plain(status.0, &words(status)))
+                    Received::Refusal(AdminResponse::plain(status.0, &refusal_text(status)))
                 }
             },
             State::Waiting { left_bytes, .. } | State::Lingering { left_bytes, .. } => {
@@ -193,18 +186,18 @@ impl Connection {
                     Some(left) => *left_bytes = left,
                     None => self.close(),
                 }
-                Heard::Nothing
+                Received::Nothing
             }
-            State::Writing { .. } | State::Closed => Heard::Nothing,
+            State::Writing { .. } | State::Closed => Received::Nothing,
         }
     }
 
-    /// The answer to its question, or its refusal. Nothing happens when there is none to answer.
-    pub(super) fn answer(&mut self, answer: &Answer, date: &HttpDate, now: Instant) {
+    /// Responds to the request. Nothing happens if none waits for its response.
+    pub(super) fn respond(&mut self, response: &AdminResponse, date: &HttpDate, now: Instant) {
         match self.state {
             State::Waiting { shape, .. } => {
-                let out = shape.encode(answer, date);
-                self.state = State::Writing { until: now + WRITE_PATIENCE, out, sent_bytes: 0 };
+                let out = shape.encode(response, date);
+                self.state = State::Writing { until: now + WRITE_TIMEOUT, out, sent_bytes: 0 };
             }
             State::Reading { .. }
             | State::Writing { .. }
@@ -213,7 +206,7 @@ impl Connection {
         }
     }
 
-    /// What is to be sent next.
+    /// The bytes to send next.
     pub(super) fn outgoing(&self) -> &[u8] {
         match &self.state {
             State::Writing { out, sent_bytes, .. } => &out[*sent_bytes..],
@@ -224,7 +217,7 @@ impl Connection {
         }
     }
 
-    /// So many bytes of [`Connection::outgoing`] are sent; whether that was the last of them.
+    /// Takes note that `count` bytes of [`Connection::outgoing`] were sent. Returns whether they were the last.
     pub(super) fn sent(&mut self, count: usize, now: Instant) -> bool {
         match &mut self.state {
             State::Writing { out, sent_bytes, .. } => {
@@ -250,7 +243,7 @@ impl State {
 }
 
 impl Input {
-    /// Takes in what has come; the request when it is whole.
+    /// Takes in bytes, and returns the request once it is complete.
     fn take(
         &mut self,
         bytes: &[u8],
@@ -272,7 +265,7 @@ impl Input {
         self.skip_body()
     }
 
-    /// Drops the body as far as it is there; the request at its end.
+    /// Drops the body as far as it has arrived, and returns the request at its end.
     fn skip_body(&mut self) -> Result<Option<Request>, Refused> {
         let Self::Body { buffer, decoder, request } = self else { return Ok(None) };
         let shape = request.shape;
@@ -296,7 +289,7 @@ impl Input {
     }
 }
 
-/// Reads the head; with it come what skips the body, and its own length.
+/// Reads the head. Returns the request, the decoder that skips its body, and the length of the head.
 fn read_head(
     buffer: &[u8],
     scan: &mut HeadScan,
@@ -315,20 +308,20 @@ fn read_head(
     let (method, allowed) = match head.method.of(buffer) {
         b"GET" => (Some(Method::Get), "POST"),
         b"HEAD" => (Some(Method::Head), "POST"),
-        b"POST" => (Some(Method::WorkerInit), "GET, HEAD"),
+        b"POST" => (Some(Method::Post), "GET, HEAD"),
         _ => (None, "GET, HEAD, POST"),
     };
     let shape = Shape { version: head.version, is_head: head.is_head(buffer), allowed };
     let refused = |status| Refused { status, shape };
     let has_body = head.framing != Framing::None;
     let method = match method {
-        Some(Method::WorkerInit) if trust == Trust::Anybody => return Err(refused(NOT_HERE)),
+        Some(Method::Post) if trust == Trust::Anybody => return Err(refused(FORBIDDEN)),
         Some(Method::Get | Method::Head) if has_body => return Err(refused(Status(413))),
-        // A client that asks first is told to send without asking: so short a body is worth no round trip.
-        Some(Method::WorkerInit) if has_body && head.expects_continue => {
+        // So short a body is not worth the round trip of 100 Continue.
+        Some(Method::Post) if has_body && head.expects_continue => {
             return Err(refused(Status(417)));
         }
-        Some(method @ (Method::Get | Method::Head | Method::WorkerInit)) => method,
+        Some(method @ (Method::Get | Method::Head | Method::Post)) => method,
         None => return Err(refused(Status(405))),
     };
     let decoder =
@@ -343,36 +336,36 @@ fn read_head(
     Ok(Some((request, decoder, head.len)))
 }
 
-/// What a refusal says.
-fn words(status: Status) -> String {
-    if status == NOT_HERE {
-        return "POST is taken over a unix socket alone: --admin-bind unix:/path\n".to_owned();
+/// The text of a refusal.
+fn refusal_text(status: Status) -> String {
+    if status == FORBIDDEN {
+        return "POST is accepted only over a unix socket: --admin-bind unix:/path\n".to_owned();
     }
     format!("{}\n", status.reason())
 }
 
 impl Shape {
-    /// The whole answer.
-    fn encode(self, answer: &Answer, date: &HttpDate) -> Vec<u8> {
-        let status = Status(answer.status);
+    /// Encodes the whole response.
+    fn encode(self, response: &AdminResponse, date: &HttpDate) -> Vec<u8> {
+        let status = Status(response.status);
         let line = format!("{} {}", status.0, status.reason());
         let mut head = ResponseHead::default();
-        head.start(line.as_bytes()).expect("answers are ours, and have a status that is one");
+        head.start(line.as_bytes()).expect("our responses have valid status codes");
         let mut add = |name: &str, value: &str| {
-            head.add(name.as_bytes(), value.as_bytes()).expect("fields are ours, and well-formed");
+            head.add(name.as_bytes(), value.as_bytes()).expect("our fields are well-formed");
         };
-        add("Content-Type", answer.content_type);
+        add("Content-Type", response.content_type);
         add("Cache-Control", "no-store");
         if status == Status(405) {
             add("Allow", self.allowed);
         }
         let mut out = Vec::new();
-        let length = Some(answer.body.len() as u64);
+        let length = Some(response.body.len() as u64);
         let (close, has_server) = (Persistence::Close, false);
-        // Its framing is known, and it closes.
+        // Ignored: the framing is known, and the connection closes.
         let _ = head.send(&mut out, self.is_head, self.version, length, close, date, has_server);
         if !self.is_head && !status.is_bodyless() {
-            out.extend_from_slice(answer.body.as_bytes());
+            out.extend_from_slice(response.body.as_bytes());
         }
         out
     }

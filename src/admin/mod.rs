@@ -1,21 +1,21 @@
-//! The admin socket: HTTP/1.1 for operators, served by the supervisor between its other duties.
+//! The admin socket: HTTP/1.1 for operators and probes, served by the supervisor beside its other duties.
 //!
-//! Owns its listeners and connections: a few, small, short. A question that was read whole is handed out
-//! with a number, and its answer may come later. Never blocks; a peer that is slow or says nothing loses
-//! its connection. What the answers are is not decided here.
+//! This module owns the listeners and their few, short connections. It passes on each complete request with an id,
+//! and the response may follow later. It never blocks; a slow or silent peer loses its connection. It does not
+//! decide what the responses are.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `acceptor` | the listeners, and who may come in |
-//! | `connection` | one request and its answer, as a machine without I/O |
-//! | `control` | what a question asks for, who may, and what is answered |
-//! | `reload` | how a reload's end is told, and who waits for it |
-//! | `status` | what the probes and `/status` say |
+//! | `acceptor` | the listeners, and which clients may connect |
+//! | `connection` | one request and its response, as a state machine without I/O |
+//! | `verb` | the verbs, and the responses to those that change something |
+//! | `reload` | the response to a reload, and the clients that wait for it |
+//! | `status` | the responses of the probes and of `/status` |
 //! | `prometheus` | the text of `/metrics` |
 //!
-//! Descriptors are non-blocking and close-on-exec; a worker's child closes what it inherited of them.
-//! poll(2), in the supervisor's loop, tells that something can be done, and not what: a turn tries all
-//! of it, which is a few system calls for a few connections.
+//! Descriptors are non-blocking and close-on-exec, and a child closes its copies. poll(2) in the supervisor's loop
+//! says only that some descriptor is ready. A turn then tries all of them, which costs a few system calls for a
+//! few connections.
 
 mod acceptor;
 mod connection;
@@ -38,97 +38,96 @@ use crate::system::address::BindAddress;
 use crate::system::descriptors::OwnDescriptors;
 
 use acceptor::{Acceptor, Arrival};
-pub use acceptor::{Asker, Trust};
-use connection::{Awaits, Connection, Heard};
+pub use acceptor::{PeerProcess, Trust};
+use connection::{Awaits, Connection, Received};
 
-/// Names one question until it is answered or its peer is gone.
+/// Identifies a request until it is answered or its peer is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct QuestionId(pub u64);
+pub struct RequestId(pub u64);
 
-/// A request that was read whole.
+/// A complete request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// To be given back with the answer.
-    pub id: QuestionId,
-    /// GET, HEAD, POST: other methods are answered here, and so is a POST that did not come by a unix
-    /// socket.
+pub struct AdminRequest {
+    /// The id by which it is answered.
+    pub id: RequestId,
+    /// The method. Other methods, and a POST that did not arrive by a unix socket, are refused by `connection`.
     pub method: Method,
     /// The path, without the query.
     pub path: String,
-    /// What follows the first `?`; empty without one.
+    /// The text after the first `?`, if any.
     pub query: String,
-    /// Who asks.
+    /// How far the client is trusted.
     pub trust: Trust,
-    /// Which process asks, if the kernel knows.
-    pub asker: Option<Asker>,
+    /// The client's process, if the kernel knows it.
+    pub peer: Option<PeerProcess>,
 }
 
-/// What can be asked.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Look.
+    /// Shows something.
     Get,
-    /// Look at the head alone.
+    /// Shows something, without the body.
     Head,
-    /// Do.
-    WorkerInit,
+    /// Changes something.
+    Post,
 }
 
-/// What is answered.
+/// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Three digits.
+pub struct AdminResponse {
+    /// The status code.
     pub status: u16,
-    /// Of the body.
+    /// The type of the body.
     pub content_type: &'static str,
     /// The body.
     pub body: String,
 }
 
-impl Answer {
-    /// A few words for a person.
-    pub fn plain(status: u16, words: &str) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", body: words.to_owned() }
+impl AdminResponse {
+    /// A response of plain text.
+    pub fn plain(status: u16, text: &str) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body: text.to_owned() }
     }
 }
 
-/// Connections at once of each listener. Above that, the oldest one that is still reading is closed.
+/// Maximum connections per listener. Above it, the oldest connection that has no complete request is closed.
 const CONNECTIONS: usize = 64;
-/// Questions handed out in one turn: an answer may take 2 ms, and the supervisor has other duties.
-const QUESTIONS: usize = 8;
-/// What is held of all answers together that their peers have not taken; above it those who came first
-/// lose theirs. The page of a thousand workers has 5 MB.
+/// Maximum requests per turn: a response may take 2 ms, and the supervisor has other duties.
+const REQUESTS_PER_TURN: usize = 8;
+/// Maximum size of all responses together that their peers have not read yet. Above it, the oldest connections lose
+/// theirs. The page of a thousand workers has 5 MB.
 const HELD_BYTES: usize = 32 << 20;
-/// Read at once: the longest head, and then a piece of a body.
+/// Size of one read: the longest head, or a part of a body.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// The socket and its connections.
+/// The listeners and their connections.
 pub struct Admin {
     acceptor: Acceptor,
-    /// In the order of their coming.
+    /// The connections in the order of arrival.
     peers: Vec<Peer>,
     next_id: u64,
 }
 
-/// One connection.
+/// A client with its connection.
 struct Peer {
-    id: QuestionId,
+    id: RequestId,
     trust: Trust,
-    /// The listener that it came through.
-    door: usize,
+    /// The index of its listener.
+    listener: usize,
     socket: OwnedFd,
     connection: Connection,
 }
 
 impl Admin {
-    /// Binds all addresses: unix sockets for the owner alone (mode 0600), TCP where it is asked for.
+    /// Binds all addresses. Unix sockets are for the owner only (mode 0600).
     ///
     /// Errors: [`ListenError`]; also for `fd://N`.
     pub fn bind(addresses: &[BindAddress]) -> Result<Self, ListenError> {
         Self::inherit(addresses, InheritedSockets::default())
     }
 
-    /// The same with what was inherited from the server before, in an upgrade.
+    /// Binds all addresses, except for those inherited from the predecessor in an upgrade.
     pub fn inherit(
         addresses: &[BindAddress],
         inherited_sockets: InheritedSockets,
@@ -137,48 +136,48 @@ impl Admin {
         Ok(Self { acceptor, peers: Vec::new(), next_id: 0 })
     }
 
-    /// Duplicates of its listeners, for a successor.
+    /// Duplicates of the listeners, for a successor.
     pub fn inherited_sockets(&self) -> io::Result<Vec<InheritedSocket>> {
         self.acceptor.inherited_sockets()
     }
 
-    /// Answers nobody who comes from now on, and leaves them in the queue.
+    /// Stops accepting connections, which then wait in the accept queue.
     pub fn close(&mut self) {
         self.acceptor.close();
     }
 
-    /// The same for good: the listeners are a successor's. Who was let in is answered.
+    /// Hands the listeners over to a successor. Accepted connections are still answered.
     pub fn give_away(&mut self) {
         self.acceptor.give_away();
     }
 
-    /// The listeners are this server's alone from now on, and it answers.
+    /// Takes over the listeners from a predecessor, and accepts connections.
     pub fn open(&mut self) {
         self.acceptor.open();
     }
 
-    /// Where it can be reached, for the log; empty when it cannot.
+    /// The addresses for the log; empty without any.
     pub fn descriptions(&self) -> Vec<String> {
         self.acceptor.descriptions()
     }
 
-    /// What an operator may want to know about its sockets, a sentence each, for the log.
+    /// Warnings about the sockets for the log, one sentence each.
     pub fn warnings(&self) -> &[String] {
         self.acceptor.warnings()
     }
 
-    /// The descriptors that a child closes.
+    /// Adds the descriptors that a child closes.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
         self.acceptor.list_descriptors(own);
         own.extend(self.peers.iter().map(|peer| &peer.socket));
     }
 
-    /// What [`Admin::turn`] waits for.
-    pub fn awaited(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
-        let acceptor = self.acceptor.awaited().map(|door| (door, PollFlags::POLLIN));
+    /// The descriptors to poll before [`Admin::turn`].
+    pub fn poll_fds(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        let acceptor = self.acceptor.poll_fds().map(|listener| (listener, PollFlags::POLLIN));
         let peers = self.peers.iter().filter_map(|peer| {
             let flags = match peer.connection.awaits() {
-                Awaits::Bytes | Awaits::Answer => PollFlags::POLLIN,
+                Awaits::Bytes | Awaits::Response => PollFlags::POLLIN,
                 Awaits::Room => PollFlags::POLLOUT,
                 Awaits::Nothing => return None,
             };
@@ -187,52 +186,52 @@ impl Admin {
         acceptor.chain(peers).collect()
     }
 
-    /// When [`Admin::turn`] has something to do.
+    /// When [`Admin::turn`] is due even if no descriptor is ready.
     pub fn next_deadline(&self) -> Option<Instant> {
         let peers = self.peers.iter().filter_map(|peer| peer.connection.deadline());
         peers.chain(self.acceptor.next_deadline()).min()
     }
 
-    /// Accepts, reads, writes, gives up on who is late; what was asked, oldest connections first. Who is
-    /// not heard in this turn is in the next.
-    pub fn turn(&mut self, now: Instant) -> Vec<Question> {
-        let mut questions = Vec::new();
+    /// Accepts, reads, writes and closes late connections. Returns the complete requests, those of the oldest
+    /// connections first. Requests above the limit follow in the next turn.
+    pub fn turn(&mut self, now: Instant) -> Vec<AdminRequest> {
+        let mut requests = Vec::new();
         for peer in &mut self.peers {
-            if questions.len() >= QUESTIONS {
+            if requests.len() >= REQUESTS_PER_TURN {
                 break;
             }
-            questions.extend(peer.turn(now));
+            requests.extend(peer.turn(now));
         }
-        self.sweep();
+        self.remove_closed();
         for arrival in self.acceptor.accept(now) {
             let peer = self.admit(arrival, now);
-            // Its request is there already, as a rule.
-            if questions.len() < QUESTIONS {
-                questions.extend(peer.and_then(|peer| peer.turn(now)));
+            // Its request has usually arrived already.
+            if requests.len() < REQUESTS_PER_TURN {
+                requests.extend(peer.and_then(|peer| peer.turn(now)));
             }
         }
-        self.sweep();
-        questions
+        self.remove_closed();
+        requests
     }
 
-    /// Whether somebody still waits for the answer to this question, as far as the last turn could tell.
-    pub fn is_waiting(&self, id: QuestionId) -> bool {
-        self.peers.iter().any(|peer| peer.id == id && peer.connection.awaits() == Awaits::Answer)
+    /// Whether a client still waits for the response to this request, as of the last turn.
+    pub fn is_waiting(&self, id: RequestId) -> bool {
+        self.peers.iter().any(|peer| peer.id == id && peer.connection.awaits() == Awaits::Response)
     }
 
-    /// Answers a question; nothing happens when its peer has gone.
-    pub fn answer(&mut self, id: QuestionId, answer: Answer) {
+    /// Responds to a request; nothing happens if its peer is gone.
+    pub fn respond(&mut self, id: RequestId, response: &AdminResponse) {
         let now = Instant::now();
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
-            peer.connection.answer(&answer, &date(), now);
+            peer.connection.respond(response, &date(), now);
             peer.send(now);
         }
         self.limit_held(id);
-        self.sweep();
+        self.remove_closed();
     }
 
     /// Gives up on who does not take an answer, where that is too much together; not on `newest`.
-    fn limit_held(&mut self, newest: QuestionId) {
+    fn limit_held(&mut self, newest: RequestId) {
         let held = self.peers.iter().map(|peer| peer.connection.outgoing().len());
         let mut excess_bytes = held.sum::<usize>().saturating_sub(HELD_BYTES);
         for peer in self.peers.iter_mut().filter(|peer| peer.id != newest) {
@@ -244,34 +243,41 @@ impl Admin {
         }
     }
 
-    /// Gives a place to who has come, if need be that of who came through the same listener and has said
-    /// nothing for longest: a flood from outside takes no place from the owner. Who waits for an answer,
-    /// or is being sent one, keeps its place.
+    /// Adds a connection. If its listener has too many, the oldest of them without a complete request is closed, so
+    /// that a flood from outside never displaces the owner's connections. A connection that waits for its response,
+    /// or is being sent one, is kept.
     fn admit(&mut self, arrival: Arrival, now: Instant) -> Option<&mut Peer> {
-        let Arrival { socket, door, trust } = arrival;
-        if self.peers.iter().filter(|peer| peer.door == door).count() >= CONNECTIONS {
-            let gives_way =
-                |peer: &Peer| peer.door == door && peer.connection.awaits() == Awaits::Bytes;
-            let oldest = self.peers.iter().position(gives_way)?;
+        let Arrival { socket, listener, trust } = arrival;
+        if self.peers.iter().filter(|peer| peer.listener == listener).count() >= CONNECTIONS {
+            let is_idle = |peer: &Peer| {
+                peer.listener == listener && peer.connection.awaits() == Awaits::Bytes
+            };
+            let oldest = self.peers.iter().position(is_idle)?;
             self.peers.remove(oldest);
         }
-        let id = QuestionId(self.next_id);
+        let id = RequestId(self.next_id);
         self.next_id += 1;
-        self.peers.push(Peer { id, trust, door, socket, connection: Connection::new(trust, now) });
+        self.peers.push(Peer {
+            id,
+            trust,
+            listener,
+            socket,
+            connection: Connection::new(trust, now),
+        });
         self.peers.last_mut()
     }
 
-    fn sweep(&mut self) {
+    fn remove_closed(&mut self) {
         self.peers.retain(|peer| peer.connection.awaits() != Awaits::Nothing);
     }
 }
 
 impl Peer {
-    /// Does what can be done without waiting; what was asked.
-    fn turn(&mut self, now: Instant) -> Option<Question> {
+    /// Does what is possible without blocking. Returns the request once it is complete.
+    fn turn(&mut self, now: Instant) -> Option<AdminRequest> {
         self.connection.tick(now);
         match self.connection.awaits() {
-            Awaits::Bytes | Awaits::Answer => self.receive(now),
+            Awaits::Bytes | Awaits::Response => self.receive(now),
             Awaits::Room => {
                 self.send(now);
                 None
@@ -280,21 +286,21 @@ impl Peer {
         }
     }
 
-    fn receive(&mut self, now: Instant) -> Option<Question> {
+    fn receive(&mut self, now: Instant) -> Option<AdminRequest> {
         let mut buffer = [0; PIECE_BYTES];
         match fd::receive(self.socket.as_fd(), &mut buffer) {
             Io::Bytes(count) => match self.connection.receive(&buffer[..count]) {
-                Heard::Question { method, path, query } => {
+                Received::Request { method, path, query } => {
                     let (id, trust) = (self.id, self.trust);
-                    let asker = acceptor::asker(trust, &self.socket);
-                    Some(Question { id, method, path, query, trust, asker })
+                    let peer = acceptor::peer_process(trust, &self.socket);
+                    Some(AdminRequest { id, method, path, query, trust, peer })
                 }
-                Heard::Refusal(answer) => {
-                    self.connection.answer(&answer, &date(), now);
+                Received::Refusal(response) => {
+                    self.connection.respond(&response, &date(), now);
                     self.send(now);
                     None
                 }
-                Heard::Nothing => None,
+                Received::Nothing => None,
             },
             Io::Blocked => None,
             Io::Ended | Io::Failed => {
@@ -309,7 +315,7 @@ impl Peer {
             match fd::send(self.socket.as_fd(), [self.connection.outgoing(), &[], &[]]) {
                 Io::Bytes(count) => {
                     if self.connection.sent(count, now) {
-                        // Ignored: a connection that is dead has nothing to shut down.
+                        // Ignored: a dead connection has nothing to shut down.
                         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
                     }
                 }

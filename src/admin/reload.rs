@@ -1,105 +1,84 @@
-//! How the end of a reload is told, and who waits for it.
+//! The response to a reload, and the clients that wait for its end.
 //!
-//! A reload that is asked for while another one rolls is carried out after it, and one that is asked for
-//! while the canary boots takes its place. So a question waits for the end of the first reload that has
-//! read the configuration after it came, and not for whatever ends next.
+//! A reload that is requested while another one is rolling runs after it, and one that is requested while the canary
+//! boots replaces it. A client therefore waits for the end of the first reload that reads the configuration after
+//! its request, and not for the next end of any reload.
 
-use super::{Answer, QuestionId};
+use super::{AdminResponse, RequestId};
 use crate::supervisor::ReloadOutcome;
 
-/// Questions that may wait at once. The rest of the connections stay for those who look.
-pub const MOST_WAITING: usize = 16;
+/// Maximum clients that wait at once. The other connections remain for requests that only look.
+pub const MAX_WAITERS: usize = 16;
 
-/// How an outcome is written.
-pub const fn word(outcome: ReloadOutcome) -> &'static str {
+/// The response to a client that has waited: `done`, or 409 with the outcome in the first line and the report below.
+pub fn response(outcome: ReloadOutcome, report: Option<&str>) -> AdminResponse {
     match outcome {
-        ReloadOutcome::Done => "done",
-        ReloadOutcome::Misconfigured => "misconfigured",
-        ReloadOutcome::CanaryFailed => "canary-failed",
-        ReloadOutcome::Halted => "halted",
-        ReloadOutcome::Abandoned => "abandoned",
-    }
-}
-
-/// What it means for the server.
-const fn meaning(outcome: ReloadOutcome) -> &'static str {
-    match outcome {
-        ReloadOutcome::Done => "all workers are new",
-        ReloadOutcome::Misconfigured => "the new configuration cannot be used; nothing was changed",
-        ReloadOutcome::CanaryFailed => {
-            "the first new worker did not boot, or did not live; nothing was changed"
-        }
-        ReloadOutcome::Halted => "new workers died; all that serve are of the old generation again",
-        ReloadOutcome::Abandoned => "the server stops or rests",
-    }
-}
-
-/// The answer to who has waited: `done`, or 409 with the outcome in the first line and the report below.
-pub fn answer(outcome: ReloadOutcome, report: Option<&str>) -> Answer {
-    match outcome {
-        ReloadOutcome::Done => Answer::plain(200, "done\n"),
+        ReloadOutcome::Done => AdminResponse::plain(200, "done\n"),
         ReloadOutcome::Misconfigured
         | ReloadOutcome::CanaryFailed
         | ReloadOutcome::Halted
         | ReloadOutcome::Abandoned => {
             let report = report.map(str::trim_end).filter(|report| !report.is_empty());
             let report = report.map(|report| format!("{report}\n")).unwrap_or_default();
-            Answer::plain(409, &format!("{}: {}\n{report}", word(outcome), meaning(outcome)))
+            AdminResponse::plain(
+                409,
+                &format!("{}: {}\n{report}", outcome.name(), outcome.meaning()),
+            )
         }
     }
 }
 
-/// Questions that are answered when their reload ends.
+/// The requests that are answered when their reload ends.
 #[derive(Debug, Default)]
-pub struct Waiting {
-    questions: Vec<(QuestionId, Turn)>,
+pub struct ReloadWaiters {
+    requests: Vec<(RequestId, Turn)>,
 }
 
-/// Whether the reload of a question has begun.
+/// Whether the reload of a request has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// Another one may be under way.
-    ToCome,
-    /// It is under way.
-    Begun,
+    /// It has not begun; another reload may be running.
+    Pending,
+    /// It is running.
+    Running,
 }
 
-impl Waiting {
-    /// Takes in a question, in the moment that its reload is wished for.
+impl ReloadWaiters {
+    /// Adds a request at the moment when its reload is requested. Call [`ReloadWaiters::retain`] first.
     ///
-    /// Errors: the answer for one too many; ask [`Waiting::forget`] before.
-    pub fn join(&mut self, id: QuestionId) -> Result<(), Answer> {
-        if self.questions.len() >= MOST_WAITING {
-            let words = format!("refused: {MOST_WAITING} others wait for a reload already\n");
-            return Err(Answer::plain(503, &words));
+    /// Errors: the response to one request too many.
+    pub fn join(&mut self, id: RequestId) -> Result<(), AdminResponse> {
+        if self.requests.len() >= MAX_WAITERS {
+            let text = format!("refused: {MAX_WAITERS} clients already wait for a reload\n");
+            return Err(AdminResponse::plain(503, &text));
         }
-        self.questions.push((id, Turn::ToCome));
+        self.requests.push((id, Turn::Pending));
         Ok(())
     }
 
-    /// Drops those whose peers have gone.
-    pub fn forget(&mut self, is_waiting: impl Fn(QuestionId) -> bool) {
-        self.questions.retain(|(id, _)| is_waiting(*id));
+    /// Drops the requests whose clients no longer wait.
+    pub fn retain(&mut self, is_waiting: impl Fn(RequestId) -> bool) {
+        self.requests.retain(|(id, _)| is_waiting(*id));
     }
 
-    /// A reload reads the configuration: it is what all have asked for by now.
+    /// Takes note that a reload reads the configuration. All requests so far wait for this reload.
     pub fn begin(&mut self) {
-        for (_, turn) in &mut self.questions {
-            *turn = Turn::Begun;
+        for (_, turn) in &mut self.requests {
+            *turn = Turn::Running;
         }
     }
 
-    /// A reload has ended: those who are to be told. Those whose reload has not begun go on waiting,
-    /// unless there is none to come.
-    pub fn end(&mut self, outcome: ReloadOutcome) -> Vec<QuestionId> {
-        let is_told = |turn: Turn| match (outcome, turn) {
-            (ReloadOutcome::Abandoned, Turn::ToCome | Turn::Begun) | (_, Turn::Begun) => true,
-            (_, Turn::ToCome) => false,
+    /// Takes note that a reload has ended, and returns the requests to answer. Requests whose reload has not begun
+    /// keep waiting, unless no further reload follows.
+    pub fn end(&mut self, outcome: ReloadOutcome) -> Vec<RequestId> {
+        let is_over = |turn: Turn| match (outcome, turn) {
+            (ReloadOutcome::Abandoned, Turn::Pending | Turn::Running) | (_, Turn::Running) => true,
+            (_, Turn::Pending) => false,
         };
-        let told = self.questions.iter().filter(|(_, turn)| is_told(*turn)).map(|(id, _)| *id);
-        let told = told.collect();
-        self.questions.retain(|(_, turn)| !is_told(*turn));
-        told
+        let over = self.requests.iter().filter(|(_, turn)| is_over(*turn)).map(|(id, _)| *id);
+        let over = over.collect();
+        self.requests.retain(|(_, turn)| !is_over(*turn));
+        over
     }
 }
 
@@ -107,13 +86,13 @@ impl Waiting {
 mod tests {
     use super::*;
 
-    const A: QuestionId = QuestionId(1);
-    const B: QuestionId = QuestionId(2);
+    const A: RequestId = RequestId(1);
+    const B: RequestId = RequestId(2);
 
     #[test]
-    fn the_end_is_told_with_its_outcome_and_the_report() {
-        assert_eq!(answer(ReloadOutcome::Done, None), Answer::plain(200, "done\n"));
-        let failed = answer(ReloadOutcome::CanaryFailed, Some("Traceback:\n  x\n\n"));
+    fn the_response_has_the_outcome_and_the_report() {
+        assert_eq!(response(ReloadOutcome::Done, None), AdminResponse::plain(200, "done\n"));
+        let failed = response(ReloadOutcome::CanaryFailed, Some("Traceback:\n  x\n\n"));
         assert_eq!(failed.status, 409);
         let (first, report) = failed.body.split_once('\n').unwrap();
         assert!(first.starts_with("canary-failed: "), "{first}");
@@ -121,14 +100,14 @@ mod tests {
         for outcome in
             [ReloadOutcome::Misconfigured, ReloadOutcome::Halted, ReloadOutcome::Abandoned]
         {
-            let answer = answer(outcome, Some(""));
-            assert_eq!((answer.status, answer.body.lines().count()), (409, 1), "{outcome:?}");
+            let response = response(outcome, Some(""));
+            assert_eq!((response.status, response.body.lines().count()), (409, 1), "{outcome:?}");
         }
     }
 
     #[test]
-    fn who_asks_waits_for_the_end_of_the_next_reload_that_begins() {
-        let mut waiting = Waiting::default();
+    fn a_request_waits_for_the_end_of_the_next_reload_that_begins() {
+        let mut waiting = ReloadWaiters::default();
         waiting.join(A).unwrap();
         waiting.begin();
         waiting.join(B).unwrap();
@@ -139,8 +118,8 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_that_takes_the_place_of_another_is_the_one_of_both() {
-        let mut waiting = Waiting::default();
+    fn a_reload_that_replaces_another_answers_the_requests_of_both() {
+        let mut waiting = ReloadWaiters::default();
         waiting.join(A).unwrap();
         waiting.begin();
         waiting.join(B).unwrap();
@@ -149,8 +128,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_reload_that_will_not_come() {
-        let mut waiting = Waiting::default();
+    fn no_request_waits_for_a_reload_that_never_begins() {
+        let mut waiting = ReloadWaiters::default();
         waiting.join(A).unwrap();
         waiting.begin();
         waiting.join(B).unwrap();
@@ -158,17 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn so_many_may_wait_and_those_who_have_gone_do_not_count() {
-        let mut waiting = Waiting::default();
-        for id in 0..MOST_WAITING as u64 {
-            waiting.join(QuestionId(id)).unwrap();
+    fn the_number_of_waiting_clients_is_limited_without_those_gone() {
+        let mut waiting = ReloadWaiters::default();
+        for id in 0..MAX_WAITERS as u64 {
+            waiting.join(RequestId(id)).unwrap();
         }
-        assert_eq!(waiting.join(QuestionId(99)).unwrap_err().status, 503);
-        waiting.forget(|id| id != QuestionId(3));
-        waiting.join(QuestionId(99)).unwrap();
+        assert_eq!(waiting.join(RequestId(99)).unwrap_err().status, 503);
+        waiting.retain(|id| id != RequestId(3));
+        waiting.join(RequestId(99)).unwrap();
         waiting.begin();
-        let told = waiting.end(ReloadOutcome::Done);
-        assert_eq!(told.len(), MOST_WAITING);
-        assert!(told.contains(&QuestionId(99)) && !told.contains(&QuestionId(3)));
+        let over = waiting.end(ReloadOutcome::Done);
+        assert_eq!(over.len(), MAX_WAITERS);
+        assert!(over.contains(&RequestId(99)) && !over.contains(&RequestId(3)));
     }
 }

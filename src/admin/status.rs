@@ -1,8 +1,8 @@
-//! What `/livez`, `/readyz` and `/status` say.
+//! The responses to `/livez`, `/readyz` and `/status`.
 //!
-//! Values come in, answers go out; who fills the values in looks at slots, processes and the scoreboard. They
-//! are two, because the probes are asked every few seconds by everybody: [`Health`] costs nothing to
-//! fill in, [`Status`] reads the memory of each worker.
+//! This file turns values into responses; the monitor collects the values from slots, processes and the scoreboard.
+//! There are two types because probes come every few seconds: [`Health`] costs nothing to collect, while
+//! [`ServerStatus`] reads the memory of each worker.
 
 use std::time::Duration;
 
@@ -10,171 +10,162 @@ use arctos_worker::shared::fd::AcceptQueue;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use serde_json::{Value, json};
 
-use super::Answer;
-use super::reload;
-use crate::supervisor::ReloadOutcome;
+use super::AdminResponse;
 use crate::supervisor::log_event::RunningRequest;
 use crate::supervisor::slot::SlotState;
+use crate::supervisor::{ReloadOutcome, ReloadStep, ServiceState};
 use crate::system::pid::Pid;
 
-pub use crate::supervisor::{ReloadStep as Step, ServiceState as Phase};
-
-/// What the probes want to know.
+/// The values of the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Where the server stands.
-    pub phase: Phase,
-    /// Workers that are wanted.
+    /// The state of the server.
+    pub state: ServiceState,
+    /// The wanted number of workers.
     pub target: u16,
-    /// Workers that are ready.
+    /// The number of ready workers.
     pub ready: u16,
 }
 
-/// Everything that `/status` shows.
+/// The values of `/status`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Status {
-    /// Of arctos.
+pub struct ServerStatus {
+    /// The version of arctos.
     pub version: &'static str,
-    /// Of the supervisor.
+    /// The pid of the supervisor.
     pub pid: u32,
-    /// Where the server stands.
+    /// The values of the probes.
     pub health: Health,
-    /// What a worker that is spawned now is of.
+    /// The generation of a worker that is spawned now.
     pub generation: Generation,
-    /// How long it has been running, by the monotonic clock.
+    /// The time since the server started, by the monotonic clock.
     pub age: Duration,
-    /// How long it has stood where it stands, by the monotonic clock.
-    pub standing_for: Duration,
-    /// Where it serves requests.
+    /// The time since the state of the server changed, by the monotonic clock.
+    pub state_age: Duration,
+    /// The addresses of its listeners.
     pub listen: Vec<String>,
-    /// Where it answers operators.
+    /// The addresses of its admin socket.
     pub admin: Vec<String>,
-    /// Connections that wait to be accepted; `None` where there is no TCP listener.
+    /// The accept queue; `None` without a TCP listener.
     pub backlog: Option<AcceptQueue>,
     /// The last reload.
-    pub reload: Reload,
-    /// The slots in order, without empty ones; and beside them the worker that replaces one, or is
-    /// replaced.
-    pub workers: Vec<Worker>,
+    pub reload: ReloadStatus,
+    /// The slots in order, without empty ones, and beside them the worker that replaces another or is being replaced.
+    pub workers: Vec<WorkerStatus>,
 }
 
-/// How far the last reload has come.
+/// The progress of the last reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reload {
-    /// There was none.
+pub enum ReloadStatus {
+    /// There was no reload.
     Idle,
-    /// It is under way.
+    /// The reload is running.
     Running {
-        /// What it is about to bring.
+        /// The new generation.
         generation: Generation,
-        /// What it is doing.
-        step: Step,
+        /// The current step.
+        step: ReloadStep,
     },
-    /// It has ended, and no other one has begun.
+    /// The reload has ended, and no other one has begun.
     Ended {
-        /// How.
+        /// The outcome.
         outcome: ReloadOutcome,
-        /// So long ago, by the monotonic clock.
+        /// The time since its end, by the monotonic clock.
         ago: Duration,
-        /// Why, for a person: a traceback, as a rule.
+        /// The report of a failure, usually a traceback.
         report: Option<String>,
     },
 }
 
-/// One place, and who is there.
+/// A slot and its process.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Worker {
-    /// Which place.
+pub struct WorkerStatus {
+    /// The slot.
     pub slot: SlotId,
-    /// Whose code the process has, or had, if there is none at present.
+    /// The generation of the process, or of its last process if there is none at present.
     pub generation: Generation,
-    /// What is in it.
+    /// The state of the slot.
     pub state: SlotState,
-    /// How many workers ended here without having been asked to.
+    /// The number of workers of this slot that ended unexpectedly.
     pub restarts_count: u64,
-    /// The process that is there.
-    pub process: Option<Process>,
+    /// The current process, if there is one.
+    pub process: Option<ProcessStatus>,
 }
 
-/// One worker process.
+/// A worker process.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Process {
-    /// Its number.
+pub struct ProcessStatus {
+    /// The pid.
     pub pid: Pid,
-    /// Since it was forked.
+    /// The time since it was forked.
     pub age: Duration,
-    /// What it is doing.
+    /// The request that it is handling.
     pub request: Option<RunningRequest>,
-    /// Requests it has given to the application.
+    /// The number of requests that it has passed to the application.
     pub requests_count: u64,
-    /// Connections that it has open.
+    /// The number of open connections.
     pub open_count: u64,
-    /// Its resident memory; `None` where the kernel does not tell.
+    /// Its resident memory; `None` if the kernel does not report it.
     pub rss_bytes: Option<u64>,
 }
 
-impl Phase {
-    /// How it is written.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Serving => "serving",
-            Self::Paused => "resting",
-            Self::Stopping => "stopping",
-        }
+/// The text of a server state. A paused server is `resting`, as clients and dashboards know it.
+const fn state_text(state: ServiceState) -> &'static str {
+    match state {
+        ServiceState::Starting => "starting",
+        ServiceState::Serving => "serving",
+        ServiceState::Paused => "resting",
+        ServiceState::Stopping => "stopping",
     }
 }
 
-impl Step {
-    /// How it is written.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Canary => "canary",
-            Self::Rolling => "rolling",
-            Self::RollingBack => "rolling-back",
-        }
+const fn step_text(step: ReloadStep) -> &'static str {
+    match step {
+        ReloadStep::Canary => "canary",
+        ReloadStep::Rolling => "rolling",
+        ReloadStep::RollingBack => "rolling-back",
     }
 }
 
-/// 200 as long as somebody is there to say so, also during a stop: who restarts a server that is
-/// finishing requests loses them.
-pub fn livez() -> Answer {
-    Answer::plain(200, "alive\n")
+/// The response to `/livez`: 200 as long as the supervisor answers, even during a stop. An orchestrator that
+/// restarted a stopping server would lose the requests that it is finishing.
+pub fn livez() -> AdminResponse {
+    AdminResponse::plain(200, "alive\n")
 }
 
-/// 200 when requests can be sent here; else 503 with the reasons, one a line.
-pub fn readyz(health: &Health) -> Answer {
+/// The response to `/readyz`: 200 if the server can take requests, else 503 with the reasons, one per line.
+pub fn readyz(health: &Health) -> AdminResponse {
     let mut reasons = Vec::new();
-    match health.phase {
-        Phase::Serving => {}
-        Phase::Starting => reasons.push("starting"),
-        Phase::Paused => reasons.push("resting"),
-        Phase::Stopping => reasons.push("stopping"),
+    match health.state {
+        ServiceState::Serving => {}
+        ServiceState::Starting => reasons.push("starting"),
+        ServiceState::Paused => reasons.push("resting"),
+        ServiceState::Stopping => reasons.push("stopping"),
     }
     if health.ready == 0 {
         reasons.push("no worker is ready");
     }
     match reasons.as_slice() {
-        [] => Answer::plain(200, "ready\n"),
-        reasons => Answer::plain(503, &format!("{}\n", reasons.join("\n"))),
+        [] => AdminResponse::plain(200, "ready\n"),
+        reasons => AdminResponse::plain(503, &format!("{}\n", reasons.join("\n"))),
     }
 }
 
-/// `/status`.
-pub fn answer(status: &Status) -> Answer {
-    Answer { status: 200, content_type: "application/json", body: json(status) }
+/// The response to `/status`.
+pub fn response(status: &ServerStatus) -> AdminResponse {
+    AdminResponse { status: 200, content_type: "application/json", body: json(status) }
 }
 
-/// One JSON object, on lines of its own for who reads it without a tool. Times end in `_s` and are in
-/// seconds; what is not known is null. A reader has to bear keys that are new.
-pub fn json(status: &Status) -> String {
+/// The status as one JSON object, indented for people. Keys that end in `_s` are times in seconds; unknown values are
+/// null. Clients have to accept new keys.
+pub fn json(status: &ServerStatus) -> String {
     let object = json!({
         "version": status.version,
         "pid": status.pid,
-        "state": status.health.phase.word(),
+        "state": state_text(status.health.state),
         "generation": status.generation.0,
         "age_s": seconds(status.age),
-        "state_s": seconds(status.standing_for),
+        "state_s": seconds(status.state_age),
         "workers_target": status.health.target,
         "workers_ready": status.health.ready,
         "listen": status.listen,
@@ -186,22 +177,22 @@ pub fn json(status: &Status) -> String {
     format!("{object:#}\n")
 }
 
-fn reload(reload: &Reload) -> Value {
+fn reload(reload: &ReloadStatus) -> Value {
     match reload {
-        Reload::Idle => json!({ "state": "idle" }),
-        Reload::Running { generation, step } => {
-            json!({ "state": "running", "generation": generation.0, "step": step.word() })
+        ReloadStatus::Idle => json!({ "state": "idle" }),
+        ReloadStatus::Running { generation, step } => {
+            json!({ "state": "running", "generation": generation.0, "step": step_text(*step) })
         }
-        Reload::Ended { outcome, ago, report } => json!({
+        ReloadStatus::Ended { outcome, ago, report } => json!({
             "state": "ended",
-            "outcome": reload::word(*outcome),
+            "outcome": outcome.name(),
             "ago_s": seconds(*ago),
             "report": report,
         }),
     }
 }
 
-fn worker(worker: &Worker) -> Value {
+fn worker(worker: &WorkerStatus) -> Value {
     let process = worker.process.as_ref();
     let request = process.and_then(|process| process.request.as_ref());
     json!({
@@ -235,7 +226,7 @@ fn state(state: SlotState) -> &'static str {
     }
 }
 
-/// To the millisecond: more would be noise.
+/// Rounds to milliseconds; more digits would be noise.
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
@@ -246,42 +237,45 @@ mod tests {
 
     use super::*;
 
-    fn health(phase: Phase, ready: u16) -> Health {
-        Health { phase, target: 2, ready }
+    fn health(state: ServiceState, ready: u16) -> Health {
+        Health { state, target: 2, ready }
     }
 
-    fn status() -> Status {
-        Status {
+    fn status() -> ServerStatus {
+        ServerStatus {
             version: "1.2.3",
             pid: 7,
-            health: health(Phase::Serving, 1),
+            health: health(ServiceState::Serving, 1),
             generation: Generation(3),
             age: Duration::from_micros(61_234_567),
-            standing_for: Duration::from_millis(60_100),
+            state_age: Duration::from_millis(60_100),
             listen: vec!["http://127.0.0.1:8000".to_owned()],
             admin: vec!["unix:/run/a.sock".to_owned()],
             backlog: Some(AcceptQueue { len: 3, max: 2048 }),
-            reload: Reload::Idle,
+            reload: ReloadStatus::Idle,
             workers: Vec::new(),
         }
     }
 
-    fn read(status: &Status) -> Value {
+    fn read(status: &ServerStatus) -> Value {
         serde_json::from_str(&json(status)).unwrap()
     }
 
     #[test]
-    fn it_is_ready_only_when_it_serves_with_at_least_one_worker() {
-        let said = |phase, ready| {
-            let answer = readyz(&health(phase, ready));
+    fn a_server_is_ready_only_if_it_serves_with_a_ready_worker() {
+        let probe = |state, ready| {
+            let answer = readyz(&health(state, ready));
             (answer.status, answer.body)
         };
-        assert_eq!(said(Phase::Serving, 1), (200, "ready\n".into()));
-        assert_eq!(said(Phase::Serving, 0), (503, "no worker is ready\n".into()));
-        assert_eq!(said(Phase::Starting, 1), (503, "starting\n".into()));
-        assert_eq!(said(Phase::Starting, 0), (503, "starting\nno worker is ready\n".into()));
-        assert_eq!(said(Phase::Stopping, 2), (503, "stopping\n".into()));
-        assert_eq!(said(Phase::Paused, 0), (503, "resting\nno worker is ready\n".into()));
+        assert_eq!(probe(ServiceState::Serving, 1), (200, "ready\n".into()));
+        assert_eq!(probe(ServiceState::Serving, 0), (503, "no worker is ready\n".into()));
+        assert_eq!(probe(ServiceState::Starting, 1), (503, "starting\n".into()));
+        assert_eq!(
+            probe(ServiceState::Starting, 0),
+            (503, "starting\nno worker is ready\n".into())
+        );
+        assert_eq!(probe(ServiceState::Stopping, 2), (503, "stopping\n".into()));
+        assert_eq!(probe(ServiceState::Paused, 0), (503, "resting\nno worker is ready\n".into()));
     }
 
     #[test]
@@ -296,20 +290,20 @@ mod tests {
                 "reload": { "state": "idle" }, "workers": [],
             })
         );
-        assert_eq!(answer(&status()).content_type, "application/json");
+        assert_eq!(response(&status()).content_type, "application/json");
     }
 
     #[test]
-    fn a_worker_is_described_by_its_process_if_there_is_one() {
+    fn a_worker_is_described_by_its_process_if_it_has_one() {
         let now = Instant::now();
-        let place = |state, process| Worker {
+        let worker = |state, process| WorkerStatus {
             slot: SlotId(1),
             generation: Generation(3),
             state,
             restarts_count: 2,
             process,
         };
-        let process = Process {
+        let process = ProcessStatus {
             pid: Pid(70),
             age: Duration::from_secs(60),
             request: Some(RunningRequest {
@@ -321,10 +315,10 @@ mod tests {
             rss_bytes: Some(1 << 20),
         };
         let workers = vec![
-            place(SlotState::Ready { pid: Pid(70), since: now, has_served: true }, Some(process)),
-            place(SlotState::Backoff { until: now }, None),
+            worker(SlotState::Ready { pid: Pid(70), since: now, has_served: true }, Some(process)),
+            worker(SlotState::Backoff { until: now }, None),
         ];
-        let status = Status { workers, ..status() };
+        let status = ServerStatus { workers, ..status() };
         assert!(!json(&status).contains('\u{1b}'), "control characters are escaped");
         assert_eq!(
             read(&status)["workers"],
@@ -346,13 +340,14 @@ mod tests {
 
     #[test]
     fn a_reload_is_described_while_it_runs_and_afterwards() {
-        let of = |reload| read(&Status { reload, ..status() })["reload"].clone();
-        let running = Reload::Running { generation: Generation(4), step: Step::RollingBack };
+        let of = |reload| read(&ServerStatus { reload, ..status() })["reload"].clone();
+        let running =
+            ReloadStatus::Running { generation: Generation(4), step: ReloadStep::RollingBack };
         assert_eq!(
             of(running),
             json!({ "state": "running", "generation": 4, "step": "rolling-back" })
         );
-        let ended = Reload::Ended {
+        let ended = ReloadStatus::Ended {
             outcome: ReloadOutcome::CanaryFailed,
             ago: Duration::from_secs(9),
             report: Some("Traceback\n".to_owned()),

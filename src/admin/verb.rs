@@ -1,138 +1,286 @@
-//! What a question asks for, who may ask for it, and the answers of the verbs.
+//! The verbs of the admin socket: one table of paths, methods and parameters for the server and for `arctos ctl`,
+//! and the responses to the verbs that change something.
 //!
-//! | path | method | what it does |
+//! | path | method | effect |
 //! |---|---|---|
-//! | `/livez`, `/readyz`, `/status`, `/metrics` | GET, HEAD | shows; the query is left to whoever sends one |
-//! | `/reload`, `/reload?wait=1` | POST | as HUP; with `wait`, the answer comes at its end |
-//! | `/stop`, `/stop?quick=1` | POST | as TERM; with `quick`, as INT |
-//! | `/scale?workers=N` | POST | as TTIN and TTOU |
+//! | `/livez`, `/readyz`, `/status`, `/metrics` | GET, HEAD | shows something; the query is ignored |
+//! | `/reload`, `/reload?wait=1` | POST | like HUP; with `wait`, the response comes when the reload has ended |
+//! | `/stop`, `/stop?quick=1` | POST | like TERM; with `quick`, like INT |
+//! | `/scale?workers=N` | POST | like TTIN and TTOU |
 //! | `/dump?slot=N` | POST | makes a worker write its stack to the log |
-//! | `/recycle?slot=N` | POST | replaces one worker, the new one ready before the old one leaves |
+//! | `/recycle?slot=N` | POST | replaces one worker, once its replacement is ready |
 //!
-//! What changes something is for who may signal the server: the owner, over the unix socket. A POST that
-//! comes in another way is refused by its connection.
+//! Only a client that may signal the server may change it: the owner, over the unix socket. A POST that arrives
+//! in another way is refused by `connection`.
+
+use std::mem::discriminant;
 
 use arctos_worker::shared::identity::SlotId;
 
-use super::status::Phase;
-use super::{Answer, Method, Question};
+use super::{AdminRequest, AdminResponse, Method};
+use crate::supervisor::ServiceState;
 use crate::supervisor::slot::{SlotState, WorkerSlot};
 use crate::system::pid::Pid;
 
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Say that somebody is there.
+/// Something that a client of the admin socket can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Shows that the supervisor is alive.
     Livez,
-    /// Say whether requests can be sent here.
+    /// Shows whether the server can take requests.
     Readyz,
-    /// Show the server and its workers.
+    /// Shows the server and its workers.
     Status,
-    /// Show what was counted.
+    /// Shows the counters and gauges.
     Metrics,
-    /// Configuration and code anew.
+    /// Reloads the configuration and the code.
     Reload {
-        /// Whether the answer comes at its end.
+        /// Whether the response comes when the reload has ended.
         wait: bool,
     },
-    /// End the server.
+    /// Stops the server.
     Stop {
-        /// How.
-        haste: Haste,
+        /// How the server stops.
+        mode: StopMode,
     },
-    /// Change the number of workers.
+    /// Changes the number of workers.
     Scale {
-        /// To so many; at least 1.
+        /// The new number of workers, at least 1.
         workers: u16,
     },
-    /// Make a worker say where it is.
+    /// Makes a worker write its stack to the log.
     Dump {
-        /// Which.
+        /// The slot of the worker.
         slot: SlotId,
     },
-    /// Replace a worker beside itself.
+    /// Replaces a worker, once its replacement is ready.
     Recycle {
-        /// Which.
+        /// The slot of the worker.
         slot: SlotId,
     },
-    /// Nothing: answer so.
-    Refused(Answer),
 }
 
-/// How fast a stop is.
+/// How a server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Haste {
-    /// As TERM.
+pub enum StopMode {
+    /// Running requests finish first, as after TERM.
     Graceful,
-    /// As INT.
+    /// Running requests get a moment, as after INT.
     Quick,
 }
 
-/// What an operator does to the server, for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deed {
-    /// The verb of `arctos ctl`.
-    pub verb: &'static str,
-    /// What goes with it, if anything does.
-    pub with: Option<(&'static str, i64)>,
+/// How a verb is written.
+struct Spec {
+    /// The path after its slash, and the word of `arctos ctl`.
+    name: &'static str,
+    access: Access,
+    parameter: Parameter,
+    /// Makes the verb from the value of its parameter.
+    verb: fn(u16) -> Verb,
 }
 
-const NOT_FOUND: &str = "there are /livez, /readyz, /status and /metrics to GET; \
-     /reload, /stop, /scale?workers=N, /dump?slot=N and /recycle?slot=N to POST\n";
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// GET and HEAD: the verb only shows something.
+    Show,
+    /// POST: the verb changes something.
+    Change,
+}
 
-impl Request {
-    /// What a question asks for, if its asker may.
-    pub fn read(question: &Question) -> Self {
-        match question.path.as_str() {
-            "/livez" => show(question, Self::Livez),
-            "/readyz" => show(question, Self::Readyz),
-            "/status" => show(question, Self::Status),
-            "/metrics" => show(question, Self::Metrics),
-            "/reload" => change(question, "/reload or /reload?wait=1", |query| {
-                Some(Self::Reload { wait: switch(query, "wait")? })
-            }),
-            "/stop" => change(question, "/stop or /stop?quick=1", |query| {
-                let haste = if switch(query, "quick")? { Haste::Quick } else { Haste::Graceful };
-                Some(Self::Stop { haste })
-            }),
-            "/scale" => change(question, "/scale?workers=N with N from 1 to 65535", |query| {
-                let workers = number(query, "workers").filter(|workers| *workers > 0)?;
-                Some(Self::Scale { workers })
-            }),
-            "/dump" => change(question, "/dump?slot=N with N from 0 to 65535", |query| {
-                Some(Self::Dump { slot: SlotId(number(query, "slot")?) })
-            }),
-            "/recycle" => change(question, "/recycle?slot=N with N from 0 to 65535", |query| {
-                Some(Self::Recycle { slot: SlotId(number(query, "slot")?) })
-            }),
-            _ => Self::Refused(Answer::plain(404, NOT_FOUND)),
+/// The query of a verb.
+#[derive(Clone, Copy)]
+enum Parameter {
+    None,
+    /// 0 or 1; 0 if it is absent.
+    Switch {
+        name: &'static str,
+    },
+    /// A number up to 65535, which is required.
+    Number {
+        name: &'static str,
+        minimum: u16,
+    },
+}
+
+const SLOT: Parameter = Parameter::Number { name: "slot", minimum: 0 };
+
+/// All verbs.
+static SPECS: [Spec; 9] = [
+    Spec { name: "livez", access: Access::Show, parameter: Parameter::None, verb: |_| Verb::Livez },
+    Spec {
+        name: "readyz",
+        access: Access::Show,
+        parameter: Parameter::None,
+        verb: |_| Verb::Readyz,
+    },
+    Spec {
+        name: "status",
+        access: Access::Show,
+        parameter: Parameter::None,
+        verb: |_| Verb::Status,
+    },
+    Spec {
+        name: "metrics",
+        access: Access::Show,
+        parameter: Parameter::None,
+        verb: |_| Verb::Metrics,
+    },
+    Spec {
+        name: "reload",
+        access: Access::Change,
+        parameter: Parameter::Switch { name: "wait" },
+        verb: |wait| Verb::Reload { wait: wait == 1 },
+    },
+    Spec {
+        name: "stop",
+        access: Access::Change,
+        parameter: Parameter::Switch { name: "quick" },
+        verb: |quick| Verb::Stop {
+            mode: if quick == 1 { StopMode::Quick } else { StopMode::Graceful },
+        },
+    },
+    Spec {
+        name: "scale",
+        access: Access::Change,
+        parameter: Parameter::Number { name: "workers", minimum: 1 },
+        verb: |workers| Verb::Scale { workers },
+    },
+    Spec {
+        name: "dump",
+        access: Access::Change,
+        parameter: SLOT,
+        verb: |slot| Verb::Dump { slot: SlotId(slot) },
+    },
+    Spec {
+        name: "recycle",
+        access: Access::Change,
+        parameter: SLOT,
+        verb: |slot| Verb::Recycle { slot: SlotId(slot) },
+    },
+];
+
+impl Spec {
+    /// The path and, if there is a parameter, the query with `N` as its value.
+    fn pattern(&self) -> String {
+        match self.parameter {
+            Parameter::None | Parameter::Switch { .. } => format!("/{}", self.name),
+            Parameter::Number { name, .. } => format!("/{}?{name}=N", self.name),
         }
     }
 
-    /// What this does; `None` for what only looks.
-    pub fn deed(&self) -> Option<Deed> {
-        let slot = |slot: &SlotId| Some(("slot", i64::from(slot.0)));
-        let (verb, with) = match self {
-            Self::Reload { wait } => ("reload", wait.then_some(("wait", 1))),
-            Self::Stop { haste: Haste::Graceful } => ("stop", None),
-            Self::Stop { haste: Haste::Quick } => ("stop", Some(("quick", 1))),
-            Self::Scale { workers } => ("scale", Some(("workers", i64::from(*workers)))),
-            Self::Dump { slot: of } => ("dump", slot(of)),
-            Self::Recycle { slot: of } => ("recycle", slot(of)),
-            Self::Livez | Self::Readyz | Self::Status | Self::Metrics | Self::Refused(_) => {
-                return None;
+    /// What would have been understood in place of another query.
+    fn expected(&self) -> String {
+        let pattern = self.pattern();
+        match self.parameter {
+            Parameter::None => pattern,
+            Parameter::Switch { name } => format!("{pattern} or {pattern}?{name}=1"),
+            Parameter::Number { minimum, .. } => {
+                format!("{pattern} with N from {minimum} to {}", u16::MAX)
             }
-        };
-        Some(Deed { verb, with })
+        }
     }
 
-    /// Why this cannot be done now, whatever the machine makes of it.
-    pub fn refusal(&self, phase: Phase) -> Option<Answer> {
-        let words = match (self, phase) {
-            (Self::Reload { .. } | Self::Scale { .. } | Self::Recycle { .. }, Phase::Stopping) => {
-                "the server is stopping"
+    fn allows(&self, method: Method) -> bool {
+        match method {
+            Method::Get | Method::Head => self.access == Access::Show,
+            Method::Post => self.access == Access::Change,
+        }
+    }
+
+    /// Reads the value of the parameter from a query. The query of a verb that only shows something is ignored,
+    /// because probes and scrapers add what they like.
+    fn value(&self, query: &str) -> Option<u16> {
+        let text_of = |name: &str| query.strip_prefix(name)?.strip_prefix('=');
+        match self.parameter {
+            Parameter::None => Some(0),
+            Parameter::Switch { .. } if query.is_empty() => Some(0),
+            Parameter::Switch { name } => match text_of(name) {
+                Some("0") => Some(0),
+                Some("1") => Some(1),
+                Some(_) | None => None,
+            },
+            Parameter::Number { name, minimum } => {
+                let text = text_of(name)?;
+                // `parse` alone would accept `+1`.
+                let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+                let number = is_number.then(|| text.parse().ok())?;
+                number.filter(|number| *number >= minimum)
             }
-            (Self::Scale { .. }, Phase::Paused) => "the server is resting; a reload ends that",
+        }
+    }
+}
+
+impl Verb {
+    /// Reads the verb of a request.
+    ///
+    /// Errors: the response that refuses the request.
+    pub fn read(request: &AdminRequest) -> Result<Self, AdminResponse> {
+        let name = request.path.strip_prefix('/');
+        let Some(spec) = SPECS.iter().find(|spec| Some(spec.name) == name) else {
+            return Err(not_found());
+        };
+        if !spec.allows(request.method) {
+            let allowed = match spec.access {
+                Access::Show => "only GET and HEAD\n",
+                Access::Change => "only POST\n",
+            };
+            return Err(AdminResponse::plain(405, allowed));
+        }
+        let value = spec.value(&request.query);
+        value.map(spec.verb).ok_or_else(|| refused(400, &format!("expected {}", spec.expected())))
+    }
+
+    /// The request target by which a client asks for this verb.
+    pub fn target(self) -> String {
+        match self.argument() {
+            None => format!("/{}", self.name()),
+            Some((name, value)) => format!("/{}?{name}={value}", self.name()),
+        }
+    }
+
+    /// The word of `arctos ctl`, and the path after its slash.
+    pub fn name(self) -> &'static str {
+        self.spec().name
+    }
+
+    /// Whether this changes something, and therefore is a POST.
+    pub fn is_change(self) -> bool {
+        self.spec().access == Access::Change
+    }
+
+    /// The parameter and its value, unless it has none or is off.
+    pub fn argument(self) -> Option<(&'static str, u16)> {
+        let value = match self {
+            Self::Livez | Self::Readyz | Self::Status | Self::Metrics => 0,
+            Self::Reload { wait } => u16::from(wait),
+            Self::Stop { mode: StopMode::Graceful } => 0,
+            Self::Stop { mode: StopMode::Quick } => 1,
+            Self::Scale { workers } => workers,
+            Self::Dump { slot } | Self::Recycle { slot } => slot.0,
+        };
+        match self.spec().parameter {
+            Parameter::None => None,
+            Parameter::Switch { name } => (value == 1).then_some((name, value)),
+            Parameter::Number { name, .. } => Some((name, value)),
+        }
+    }
+
+    fn spec(self) -> &'static Spec {
+        let kind = discriminant(&self);
+        let spec = SPECS.iter().find(|spec| discriminant(&(spec.verb)(1)) == kind);
+        spec.expect("the table has a row for each verb, as a test shows")
+    }
+
+    /// The response if the state of the server rules this verb out.
+    pub fn refusal(self, state: ServiceState) -> Option<AdminResponse> {
+        let reason = match (self, state) {
+            (
+                Self::Reload { .. } | Self::Scale { .. } | Self::Recycle { .. },
+                ServiceState::Stopping,
+            ) => "the server is stopping",
+            (Self::Scale { .. }, ServiceState::Paused) => {
+                "the server is resting; a reload resumes it"
+            }
             (
                 Self::Livez
                 | Self::Readyz
@@ -142,90 +290,67 @@ impl Request {
                 | Self::Stop { .. }
                 | Self::Scale { .. }
                 | Self::Dump { .. }
-                | Self::Recycle { .. }
-                | Self::Refused(_),
-                Phase::Starting | Phase::Serving | Phase::Paused | Phase::Stopping,
+                | Self::Recycle { .. },
+                ServiceState::Starting
+                | ServiceState::Serving
+                | ServiceState::Paused
+                | ServiceState::Stopping,
             ) => return None,
         };
-        Some(refused(409, words))
+        Some(refused(409, reason))
     }
 }
 
-fn show(question: &Question, request: Request) -> Request {
-    match question.method {
-        Method::Get | Method::Head => request,
-        Method::WorkerInit => Request::Refused(Answer::plain(405, "only GET and HEAD\n")),
-    }
+fn refused(status: u16, reason: &str) -> AdminResponse {
+    AdminResponse::plain(status, &format!("refused: {reason}\n"))
 }
 
-fn change(
-    question: &Question,
-    expected: &str,
-    read: impl FnOnce(&str) -> Option<Request>,
-) -> Request {
-    match question.method {
-        Method::Get | Method::Head => Request::Refused(Answer::plain(405, "only POST\n")),
-        Method::WorkerInit => {
-            let bad = || Request::Refused(refused(400, &format!("expected {expected}")));
-            read(&question.query).unwrap_or_else(bad)
-        }
-    }
+/// The response to an unknown path: all paths that exist.
+fn not_found() -> AdminResponse {
+    let all = |access| {
+        let specs = SPECS.iter().filter(|spec| spec.access == access);
+        specs.map(Spec::pattern).collect::<Vec<_>>()
+    };
+    let list = |paths: Vec<String>| match paths.split_last() {
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => String::new(),
+    };
+    let (show, change) = (list(all(Access::Show)), list(all(Access::Change)));
+    AdminResponse::plain(404, &format!("there is no such path; GET {show}, or POST {change}\n"))
 }
 
-/// The one value that a query has under this name; `None` for any other query.
-fn value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.strip_prefix(name)?.strip_prefix('=')
+/// The response to a reload whose end is not awaited.
+pub fn reloading() -> AdminResponse {
+    AdminResponse::plain(202, "reloading; the log reports the outcome\n")
 }
 
-/// Off without a query.
-fn switch(query: &str, name: &str) -> Option<bool> {
-    match (query, value(query, name)) {
-        ("", _) | (_, Some("0")) => Some(false),
-        (_, Some("1")) => Some(true),
-        (_, Some(_) | None) => None,
-    }
-}
-
-fn number(query: &str, name: &str) -> Option<u16> {
-    let text = value(query, name)?;
-    // `+1` would be a number, too.
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-}
-
-fn refused(status: u16, words: &str) -> Answer {
-    Answer::plain(status, &format!("refused: {words}\n"))
-}
-
-/// A reload that nobody waits for.
-pub fn reloading() -> Answer {
-    Answer::plain(202, "reloading; the log says how it ends\n")
-}
-
-/// A reload that cannot be: the application was given as an object, for example.
-pub fn not_reloading(reason: &str) -> Answer {
+/// The response to a reload that is impossible, for example because the application was passed as an object.
+pub fn not_reloading(reason: &str) -> AdminResponse {
     refused(409, reason)
 }
 
-/// A stop that has begun.
-pub fn stopping() -> Answer {
-    Answer::plain(202, "stopping\n")
+/// The response to a stop.
+pub fn stopping() -> AdminResponse {
+    AdminResponse::plain(202, "stopping\n")
 }
 
-/// So many workers, where there is room for them; else nothing is to be changed. A clamped number would
-/// tell a script that it has what it asked for.
+/// The response to a new number of workers. A number that is too high changes nothing: with a clamped number, a
+/// script would believe that it has what it asked for.
 ///
-/// Errors: the answer that says how many there is room for.
-pub fn scaled(workers: u16, ceiling: u16) -> Result<Answer, Answer> {
-    if workers <= ceiling {
-        Ok(Answer::plain(200, &format!("{workers} wanted\n")))
+/// Errors: the response that names the maximum.
+pub fn scaled(workers: u16, maximum: u16) -> Result<AdminResponse, AdminResponse> {
+    if workers <= maximum {
+        Ok(AdminResponse::plain(200, &format!("the target is {workers} workers\n")))
     } else {
-        Err(refused(409, &format!("there is room for {ceiling} workers at most")))
+        Err(refused(409, &format!("there is room for at most {maximum} workers")))
     }
 }
 
-/// The process that is to write its stack; else the answer that says why there is none. A worker that starts
-/// has its handler before it imports the application; before that, the signal does nothing.
-pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answer> {
+/// The process that is to write its stack, and the response. A starting worker installs its handler before it
+/// imports the application; before that, the signal is ignored.
+///
+/// Errors: the response that says why there is no such process.
+pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, AdminResponse), AdminResponse> {
     let state = slots.iter().find(|it| it.id() == slot).map(WorkerSlot::state);
     match state {
         Some(
@@ -234,15 +359,15 @@ pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answe
             | SlotState::Quitting { pid, .. }
             | SlotState::Hung { pid, .. },
         ) => {
-            let words = format!("worker {} (pid {}) writes its stack to the log\n", slot.0, pid.0);
-            Ok((pid, Answer::plain(200, &words)))
+            let text = format!("worker {} (pid {}) writes its stack to the log\n", slot.0, pid.0);
+            Ok((pid, AdminResponse::plain(200, &text)))
         }
         Some(SlotState::Starting { pid, .. }) => {
-            let words = format!(
+            let text = format!(
                 "worker {} (pid {}) is still starting; it writes its stack to the log if its import has begun\n",
                 slot.0, pid.0
             );
-            Ok((pid, Answer::plain(200, &words)))
+            Ok((pid, AdminResponse::plain(200, &text)))
         }
         Some(SlotState::Spawning | SlotState::Recalled { .. } | SlotState::Failing { .. }) => {
             Err(refused(409, &format!("worker {} is still starting", slot.0)))
@@ -253,14 +378,16 @@ pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, Answer), Answe
     }
 }
 
-/// What is answered to the wish to replace this worker; an error where there is none that serves.
-pub fn recycled(slot: SlotId, slots: &[WorkerSlot]) -> Result<Answer, Answer> {
+/// The response to the replacement of a worker.
+///
+/// Errors: the response that says why no worker of this slot can be replaced.
+pub fn recycled(slot: SlotId, slots: &[WorkerSlot]) -> Result<AdminResponse, AdminResponse> {
     let state = slots.iter().find(|it| it.id() == slot).map(WorkerSlot::state);
     match state {
         Some(SlotState::Ready { pid, .. }) => {
-            let words =
-                format!("worker {} (pid {}) leaves when its replacement is ready\n", slot.0, pid.0);
-            Ok(Answer::plain(202, &words))
+            let text =
+                format!("worker {} (pid {}) exits once its replacement is ready\n", slot.0, pid.0);
+            Ok(AdminResponse::plain(202, &text))
         }
         Some(SlotState::Spawning | SlotState::Starting { .. } | SlotState::Failing { .. }) => {
             Err(refused(409, &format!("worker {} is still starting", slot.0)))
@@ -271,7 +398,7 @@ pub fn recycled(slot: SlotId, slots: &[WorkerSlot]) -> Result<Answer, Answer> {
             | SlotState::Quitting { .. }
             | SlotState::Hung { .. }
             | SlotState::Killed { .. },
-        ) => Err(refused(409, &format!("worker {} is leaving", slot.0))),
+        ) => Err(refused(409, &format!("worker {} is exiting", slot.0))),
         Some(SlotState::Empty | SlotState::Backoff { .. }) | None => {
             Err(refused(404, &format!("there is no worker {}", slot.0)))
         }

@@ -8,8 +8,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{Invocation, UsageError};
-use crate::admin::verb::Haste;
-use crate::client::ctl::{Order, Verb};
+use crate::admin::verb::{StopMode, Verb};
+use crate::client::ctl::CtlCommand;
 use crate::config::value::{Kind, Whole};
 use crate::system::address::BindAddress;
 use crate::system::environment::Environment;
@@ -43,7 +43,7 @@ const WORDS: [Word; 7] = [
         text: "status",
         meaning: "Shows the server and its workers",
         argument: || Some(flag(JSON, "Print the JSON of /status, for programs")),
-        read: |matches| Ok(Verb::Status { json: matches.get_flag(JSON) }),
+        read: |_| Ok(Verb::Status),
     },
     Word {
         text: "reload",
@@ -59,7 +59,7 @@ const WORDS: [Word; 7] = [
         },
         read: |matches| {
             let is_quick = matches.get_flag(QUICK);
-            Ok(Verb::Stop { haste: if is_quick { Haste::Quick } else { Haste::Graceful } })
+            Ok(Verb::Stop { mode: if is_quick { StopMode::Quick } else { StopMode::Graceful } })
         },
     },
     Word {
@@ -108,7 +108,8 @@ pub(super) fn parse(
     let word = WORDS.iter().find(|word| word.text == text).ok_or_else(|| no_verb(text))?;
     let verb = (word.read)(own)?;
     let server = server(&matches, environment)?;
-    Ok(Invocation::Ctl(Order { verb, server }))
+    let is_json = verb == Verb::Status && own.get_flag(JSON);
+    Ok(Invocation::Ctl(CtlCommand { verb, is_json, server }))
 }
 
 /// The server that is meant.
@@ -221,7 +222,7 @@ mod tests {
         parse_all(words, [(VARIABLE, admin_bind)].into_iter().collect())
     }
 
-    fn order(line: &str, admin_bind: &str) -> Order {
+    fn order(line: &str, admin_bind: &str) -> CtlCommand {
         match parsed(line, admin_bind) {
             Ok(Invocation::Ctl(order)) => order,
             other => panic!("{line}: {other:?}"),
@@ -236,7 +237,11 @@ mod tests {
 
     #[test]
     fn the_server_is_the_one_that_is_named_or_that_of_the_environment() {
-        let at = |text: &str| Order { verb: Verb::Metrics, server: text.parse().unwrap() };
+        let at = |text: &str| CtlCommand {
+            verb: Verb::Metrics,
+            is_json: false,
+            server: text.parse().unwrap(),
+        };
         let variable = "unix:/run/a.sock , 127.0.0.1:9000";
         assert_eq!(order("ctl metrics", variable), at("unix:/run/a.sock"));
         assert_eq!(order("ctl metrics --admin [::1]:9", variable), at("[::1]:9"));
@@ -283,18 +288,19 @@ mod tests {
     fn each_verb_has_its_own_arguments() {
         let verb = |line: &str| order(line, "unix:@x").verb;
         for (line, expected) in [
-            ("ctl status", Verb::Status { json: false }),
-            ("ctl status --json", Verb::Status { json: true }),
+            ("ctl status", Verb::Status),
+            ("ctl status --json", Verb::Status),
             ("ctl reload", Verb::Reload { wait: false }),
             ("ctl reload --wait --admin 1 --wait", Verb::Reload { wait: true }),
-            ("ctl stop", Verb::Stop { haste: Haste::Graceful }),
-            ("ctl stop --quick", Verb::Stop { haste: Haste::Quick }),
+            ("ctl stop", Verb::Stop { mode: StopMode::Graceful }),
+            ("ctl stop --quick", Verb::Stop { mode: StopMode::Quick }),
             ("ctl scale 4", Verb::Scale { workers: 4 }),
             ("ctl --admin 1 scale 1", Verb::Scale { workers: 1 }),
             ("ctl dump 0", Verb::Dump { slot: SlotId(0) }),
             ("ctl recycle 3", Verb::Recycle { slot: SlotId(3) }),
         ] {
             assert_eq!(verb(line), expected, "{line}");
+            assert_eq!(order(line, "unix:@x").is_json, line.ends_with("--json"), "{line}");
         }
         for (line, named) in [
             ("ctl scale", "<N>"),

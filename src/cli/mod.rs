@@ -14,7 +14,7 @@ use clap::builder::{OsStr as ArgName, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::client::ctl::Order;
+use crate::client::ctl::CtlCommand;
 use crate::client::top::Watch;
 use crate::config::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
 use crate::config::{Config, ConfigError, Resolved, Source};
@@ -32,7 +32,7 @@ pub enum Invocation {
     /// Print this effective configuration and leave with 0.
     PrintConfig(String),
     /// Ask a running server.
-    Ctl(Order),
+    Ctl(CtlCommand),
     /// Show a running server, live.
     Top(Watch),
     /// Print this text (help, version) and leave.

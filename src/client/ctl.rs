@@ -1,16 +1,16 @@
-//! `arctos ctl`: asks a running server, through its admin socket, and shows the answer to a person.
+//! `arctos ctl`: sends a verb to the admin socket of a running server, and shows the response to a person.
 //!
-//! A client like any other: all that it knows of the server comes over HTTP, so it may be of another
-//! version. What it does not know of the answer it leaves out; scrapers get everything.
+//! It knows the server only over HTTP, so the server may have another version. It leaves out the parts of a response
+//! that it does not know; scrapers get everything.
 //!
 //! | file | owns |
 //! |---|---|
 //! | `client` | one request over TCP or a unix socket |
-//! | `page` | reads Prometheus' text format |
-//! | `spread` | a histogram's percentiles |
-//! | `table` | samples as a table for people |
-//! | `overview` | the server and its workers as a table for people |
-//! | `units` | times and sizes for people, and texts that do nothing to a terminal |
+//! | `page` | the parser of Prometheus' text format |
+//! | `distribution` | the percentiles of a histogram |
+//! | `table` | samples as a table |
+//! | `overview` | the server and its workers as a table |
+//! | `units` | readable times and sizes, and texts without control characters |
 
 pub(crate) mod client;
 pub(crate) mod distribution;
@@ -21,163 +21,125 @@ pub(crate) mod units;
 
 use std::io;
 
-use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::log::Words;
 
-use crate::admin::verb::Haste;
+use crate::admin::verb::Verb;
 use crate::system::address::BindAddress;
 use crate::system::exit_code::ExitCode;
 
-use client::{Answer, Patience};
+use client::{CtlResponse, ReadTimeout};
 
-/// What can be asked of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// `status`.
-    Status {
-        /// As the server says it, for programs.
-        json: bool,
-    },
-    /// `reload`.
-    Reload {
-        /// Until it has ended.
-        wait: bool,
-    },
-    /// `stop`.
-    Stop {
-        /// How.
-        haste: Haste,
-    },
-    /// `scale N`.
-    Scale {
-        /// To so many.
-        workers: u16,
-    },
-    /// `dump SLOT`.
-    Dump {
-        /// Which worker.
-        slot: SlotId,
-    },
-    /// `recycle SLOT`.
-    Recycle {
-        /// Which worker.
-        slot: SlotId,
-    },
-    /// `metrics`.
-    Metrics,
-}
-
-/// What the command line of `arctos ctl` asks for.
+/// A command of `arctos ctl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// What to do.
+pub struct CtlCommand {
+    /// The verb to send.
     pub verb: Verb,
+    /// Whether the status is printed as the JSON of the server (`--json`).
+    pub is_json: bool,
     /// The admin socket of the server.
     pub server: BindAddress,
 }
 
-/// Why a server could not be asked, or did not do it. The message is for standard error, after "error: ".
+/// Why a command failed. The message is for standard error, after "error: ".
 #[derive(Debug, thiserror::Error)]
 pub enum CtlError {
-    /// Nobody is there, or nobody who lets us in.
+    /// There is no server, or it cannot be connected to.
     #[error("cannot reach the server at {server}: {}", Words(.source))]
     Unreachable {
-        /// Where.
+        /// The address of the admin socket.
         server: BindAddress,
-        /// What the kernel or the resolver says.
+        /// The error of connect(2) or of the resolver.
         source: io::Error,
     },
-    /// Somebody is there and says nothing, or stops in between.
+    /// The response does not arrive, or not completely.
     #[error("the server at {server} does not answer: {}", Words(.source))]
     Unanswered {
-        /// Where.
+        /// The address of the admin socket.
         server: BindAddress,
-        /// What the kernel says.
+        /// The error of the socket.
         source: io::Error,
     },
-    /// What came is no answer of an admin socket.
+    /// The response is not from an admin socket.
     #[error(
         "{server} does not answer as the admin socket of arctos does; is it where the application is \
          served, or another server's?"
     )]
-    Strange {
-        /// Where.
+    Unknown {
+        /// The address of the admin socket.
         server: BindAddress,
     },
-    /// It was stopped, or does not let us in.
+    /// The server was stopped, or refuses this client.
     #[error("the server at {server} has closed the connection without an answer")]
     Closed {
-        /// Where.
+        /// The address of the admin socket.
         server: BindAddress,
     },
-    /// The server says no.
-    #[error("the server at {server} answers {status}: {words}")]
+    /// The server refuses the verb.
+    #[error("the server at {server} answers {status}: {text}")]
     Refused {
-        /// Where.
+        /// The address of the admin socket.
         server: BindAddress,
-        /// HTTP's status.
+        /// The HTTP status.
         status: u16,
-        /// Its own words.
-        words: String,
+        /// The first line of its response.
+        text: String,
     },
-    /// The reload came to another end than it should.
+    /// The reload failed.
     #[error("the reload failed: {report}")]
     NotReloaded {
-        /// The outcome, and below it what the new code or the configuration had to say.
+        /// The outcome, followed by the report of the failure.
         report: String,
     },
 }
 
 impl CtlError {
-    /// The exit code: always 1.
+    /// The exit code, which is always 1.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::Configuration
     }
 }
 
-/// Does it; what is to be printed.
-pub fn obey(order: &Order) -> Result<String, CtlError> {
-    let server = &order.server;
-    let strange = || CtlError::Strange { server: server.clone() };
-    let get = |target| client::get(server, target, Patience::Short);
-    let post = |target: &str| {
-        let answer = client::post(server, target, Patience::Short)?;
-        answer.of_success(server).map(|words| units::printable(&words))
-    };
-    // Nothing is cut for who reads it from a pipe or a file.
+/// Carries out a command, and returns the text to print.
+pub fn run(command: &CtlCommand) -> Result<String, CtlError> {
+    let CtlCommand { verb, is_json, server } = command;
+    let unknown = || CtlError::Unknown { server: server.clone() };
+    let target = verb.target();
+    let get = || client::get(server, &target, ReadTimeout::Short)?.into_success(server);
+    // Nothing is cut if the output is a pipe or a file.
     let width = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0.into());
-    match order.verb {
+    match verb {
         Verb::Metrics => {
-            let text = get("/metrics")?.of_success(server)?;
-            let samples = page::read(&text).ok_or_else(strange)?;
+            let samples = page::read(&get()?).ok_or_else(unknown)?;
             Ok(table::draw(&samples, width()))
         }
-        Verb::Status { json } => {
-            let text = get("/status")?.of_success(server)?;
-            let page = overview::draw(&text, width()).ok_or_else(strange)?;
-            Ok(if json { text } else { page })
+        Verb::Status => {
+            let text = get()?;
+            let table = overview::draw(&text, width()).ok_or_else(unknown)?;
+            Ok(if *is_json { text } else { table })
         }
-        Verb::Reload { wait: false } => post("/reload"),
+        Verb::Livez | Verb::Readyz => get().map(|text| units::printable(&text)),
         Verb::Reload { wait: true } => {
-            let answer = client::post(server, "/reload?wait=1", Patience::Endless)?;
-            reloaded(answer, server)
+            reloaded(client::post(server, &target, ReadTimeout::Unlimited)?, server)
         }
-        Verb::Stop { haste: Haste::Graceful } => post("/stop"),
-        Verb::Stop { haste: Haste::Quick } => post("/stop?quick=1"),
-        Verb::Scale { workers } => post(&format!("/scale?workers={workers}")),
-        Verb::Dump { slot } => post(&format!("/dump?slot={}", slot.0)),
-        Verb::Recycle { slot } => post(&format!("/recycle?slot={}", slot.0)),
+        Verb::Reload { wait: false }
+        | Verb::Stop { .. }
+        | Verb::Scale { .. }
+        | Verb::Dump { .. }
+        | Verb::Recycle { .. } => {
+            let response = client::post(server, &target, ReadTimeout::Short)?;
+            response.into_success(server).map(|text| units::printable(&text))
+        }
     }
 }
 
-/// 409 says how the reload ended, if it was begun; its report is for the eyes of who fixes the code.
-fn reloaded(answer: Answer, server: &BindAddress) -> Result<String, CtlError> {
-    match answer.status {
+/// The outcome of a reload. With 409 the whole report is shown, because it says what to fix.
+fn reloaded(response: CtlResponse, server: &BindAddress) -> Result<String, CtlError> {
+    match response.status {
         409 => {
-            let report = units::printable(answer.body.trim_end());
+            let report = units::printable(response.body.trim_end());
             Err(CtlError::NotReloaded { report })
         }
-        _ => answer.of_success(server).map(|words| units::printable(&words)),
+        _ => response.into_success(server).map(|text| units::printable(&text)),
     }
 }
 

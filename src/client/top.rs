@@ -1,22 +1,22 @@
-//! `arctos top`: one server on a live screen.
+//! `arctos top`: a live screen of one server.
 //!
-//! A client of the admin socket like [`crate::client::ctl`], and a process of its own: it knows what `/status` and
-//! `/metrics` say, and nothing else. Rates and percentiles are differences of two looks.
+//! Like [`crate::client::ctl`] it is a client of the admin socket in a process of its own, and knows only `/status`
+//! and `/metrics`. Rates and percentiles are differences between two samples.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `sample` | what one look has seen |
-//! | `pace` | what happened between two looks |
-//! | `screen` | what there is to see, and what keys make of it |
-//! | `view` | the screen as cells |
-//! | `paint` | the bytes from one screen to the next |
-//! | `keys` | bytes as keys |
-//! | `errand` | a thread that asks the server |
-//! | `terminal` | the terminal, and how it is put back |
+//! | `sample` | one sample of the server |
+//! | `pace` | rates and percentiles between two samples |
+//! | `screen` | the state of the screen, and the effect of keys |
+//! | `view` | the layout of the screen |
+//! | `paint` | the bytes that turn one screen into the next |
+//! | `keys` | the parser of keys |
+//! | `fetcher` | the thread that talks to the server |
+//! | `terminal` | the terminal, and its restoration |
 //!
-//! The last two do something; all others take values and give values.
+//! Only the last two do I/O.
 
-mod errand;
+mod fetcher;
 mod keys;
 mod pace;
 mod paint;
@@ -36,48 +36,48 @@ use crate::client::ctl::CtlError;
 use crate::system::address::BindAddress;
 use crate::system::exit_code::ExitCode;
 
-use errand::{Errand, look};
+use fetcher::{Fetcher, fetch};
 use screen::{Effect, Input, Screen};
 use terminal::{Event, Terminal};
 
-/// What the command line of `arctos top` asks for.
+/// The command line of `arctos top`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
     /// The admin socket of the server.
     pub server: BindAddress,
-    /// From one look to the next.
+    /// The time between two samples.
     pub interval: Duration,
-    /// Print one screen and leave.
+    /// Whether to print one screen and exit.
     pub is_once: bool,
 }
 
-/// Why there is no screen. The message is for standard error, after "error: ".
+/// Why the screen ended or never started. The message is for standard error, after "error: ".
 #[derive(Debug, thiserror::Error)]
 pub enum TopError {
-    /// The server cannot be looked at, at the start. Later it is waited for.
+    /// The first sample failed. Later failures are shown, and retried.
     #[error(transparent)]
     Server(#[from] CtlError),
-    /// Nor can the terminal.
+    /// The terminal cannot be used.
     #[error("the terminal: {}", Words(.0))]
     Terminal(#[from] io::Error),
 }
 
 impl TopError {
-    /// The exit code: always 1.
+    /// The exit code, which is always 1.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::Configuration
     }
 }
 
-/// Shows the server until a key or a signal ends it; what is to be printed afterwards: one screen, where it
-/// was asked for or where there is no terminal.
+/// Shows the server until a key or a signal ends it. With `--once`, or without a terminal, it returns one screen to
+/// print instead.
 pub fn watch(watch: &Watch) -> Result<Option<String>, TopError> {
-    // Before the terminal is touched: a wrong address is told as by `arctos ctl`.
-    let first = look(&watch.server)?;
+    // This comes before the terminal is changed, so that a wrong address is reported as by `arctos ctl`.
+    let first = fetch(&watch.server)?;
     let mut screen = Screen::new(watch.server.to_string(), first);
     if watch.is_once || !terminal::is_there() {
         thread::sleep(watch.interval);
-        screen.update(Input::Sample(Box::new(look(&watch.server)?)));
+        screen.update(Input::Sample(Box::new(fetch(&watch.server)?)));
         return Ok(Some(view::plain(&screen, terminal::size().map(|(width, _)| width))));
     }
     live(watch, &mut screen)?;
@@ -85,14 +85,14 @@ pub fn watch(watch: &Watch) -> Result<Option<String>, TopError> {
 }
 
 fn live(watch: &Watch, screen: &mut Screen) -> io::Result<()> {
-    // First, so that the thread has its mask of signals.
+    // The terminal comes first, so that the thread inherits its signal mask.
     let mut terminal = Terminal::enter()?;
-    let errand = Errand::start(watch.server.clone(), watch.interval)?;
+    let fetcher = Fetcher::start(watch.server.clone(), watch.interval)?;
     loop {
         let (width, height) = terminal.size();
         terminal.show(view::draw(screen, width, height))?;
         let mut inputs = Vec::new();
-        for event in terminal.wait(errand.bell.as_fd())? {
+        for event in terminal.wait(fetcher.wakeup.as_fd())? {
             match event {
                 Event::Keys(keys) => inputs.extend(keys.into_iter().map(Input::Key)),
                 Event::Resized => terminal.forget(),
@@ -100,17 +100,17 @@ fn live(watch: &Watch, screen: &mut Screen) -> io::Result<()> {
                 Event::End => return Ok(()),
             }
         }
-        // An empty bell is no failure, and it does not matter how often it was rung.
-        if let Ok(0) = (&errand.bell).read(&mut [0; 64]) {
+        // EAGAIN is no failure, and the number of bytes does not matter.
+        if let Ok(0) = (&fetcher.wakeup).read(&mut [0; 64]) {
             return Err(io::Error::other(
-                "nobody looks at the server any more: a defect of arctos",
+                "the thread that queries the server has ended: a defect of arctos",
             ));
         }
-        inputs.extend(errand.news());
+        inputs.extend(fetcher.inputs());
         for input in inputs {
             match screen.update(input) {
                 Effect::Nothing => {}
-                Effect::Order(verb) => errand.order(verb),
+                Effect::Send { verb } => fetcher.send(verb),
                 Effect::Suspend => terminal.suspend()?,
                 Effect::Repaint => terminal.forget(),
                 Effect::Quit => return Ok(()),

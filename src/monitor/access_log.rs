@@ -1,4 +1,4 @@
-//! The access log: opened before the workers give up the right to, and anew on USR1.
+//! The access log: opened before the workers give up the right to, and reopened on USR1.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -6,44 +6,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use arctos_worker::shared::log::{Level, Value};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, readlinkat};
 use nix::libc;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Uid, geteuid};
 
-use super::Monitor;
 use crate::config::AccessLog;
 use crate::monitor::fatal::Fatal;
 
 /// Links that lead to one another, of which the kernel follows 40.
 const MOST_LINKS: usize = 40;
 
-impl Monitor<'_> {
-    /// USR1, after the file was moved away: opens it anew, and gives it to the workers.
-    pub(super) fn reopen_access_log(&mut self) {
-        let loaded = self.generations.current();
-        match open(&loaded.load.config.logging.access) {
-            Ok(file) => self.access_log = file,
-            Err(error) => {
-                let pairs = [("reason", Value::Text(&error.chain()))];
-                return self.log.line(Level::Error, "access_log.not_reopened", &pairs);
-            }
-        }
-        if let Some(file) = &self.access_log {
-            for member in &self.children {
-                match member.give_access_log(file.as_fd()) {
-                    Ok(()) | Err(Errno::EPIPE) => {} // EPIPE: it has ended.
-                    Err(error) => self.complain("worker.access_log_not_given", member, error),
-                }
-            }
-        }
-        self.log.line(Level::Info, "access_log.reopened", &[]);
-    }
-}
-
-/// Opened before the workers give up the right to.
+/// Opens the access log, before the workers give up the right to.
 pub(super) fn open(access: &AccessLog) -> Result<Option<OwnedFd>, Fatal> {
     let failed = |path: &Path| {
         let path = path.to_owned();

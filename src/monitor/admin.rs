@@ -1,206 +1,67 @@
-//! Sends the metrics and answers the admin socket.
+//! The admin socket as a source, and what its responses need that nothing else knows.
 
 use std::time::Instant;
 
-use arctos_worker::shared::log::{Level, Value};
-use arctos_worker::shared::scoreboard::Counter;
+use nix::poll::PollFd;
 
-use super::report::running_request;
-use super::{Monitor, monotonic};
-use crate::admin::status::{self, Health, Process, Reload, Status, Worker};
-use crate::admin::verb::{self, Deed, Haste, Request};
-use crate::admin::{Answer, Asker, Question, QuestionId, Trust, prometheus};
-use crate::listener::Listeners;
-use crate::metrics::{ResidentSet, Snapshot, WorkerSample};
-use crate::monitor::children::Child;
-use crate::supervisor::slot::WorkerSlot;
-use crate::supervisor::{Event, OperatorCommand, Supervisor};
+use super::source::{Report, Round, Source};
+use crate::admin::Admin;
+use crate::admin::reload::ReloadWaiters;
+use crate::supervisor::{ReloadOutcome, ServiceState};
+use crate::system::descriptors::OwnDescriptors;
 
-/// What is done to the server, and who does it.
-#[derive(Clone, Copy)]
-struct By {
-    deed: Option<Deed>,
-    asker: Option<Asker>,
+/// See the module.
+pub(super) struct AdminSource {
+    pub(super) admin: Admin,
+    /// Clients that wait for the end of a reload.
+    pub(super) waiters: ReloadWaiters,
+    pub(super) last_reload: Option<EndedReload>,
+    pub(super) started: Instant,
+    /// The state of the server, and since when.
+    pub(super) state: (ServiceState, Instant),
 }
 
-impl Monitor<'_> {
-    /// Sends the metrics that are due and answers who asks.
-    pub(super) fn measure(&mut self, now: Instant) {
-        let Self { collector, scoreboard, children, supervisor, listeners, .. } = self;
-        collector.turn(scoreboard, || scene(supervisor, children, listeners.as_ref()), now);
-        for question in self.admin.turn(now) {
-            self.answer(&question, now);
+/// How a reload ended.
+pub(super) struct EndedReload {
+    pub(super) outcome: ReloadOutcome,
+    pub(super) at: Instant,
+    /// Why it failed, in a worker's own words, where it reported something.
+    pub(super) report: Option<String>,
+}
+
+impl AdminSource {
+    pub(super) fn new(admin: Admin, now: Instant) -> Self {
+        Self {
+            admin,
+            waiters: ReloadWaiters::default(),
+            last_reload: None,
+            started: now,
+            state: (ServiceState::Starting, now),
         }
     }
 
-    fn answer(&mut self, question: &Question, now: Instant) {
-        let id = question.id;
-        let request = Request::read(question);
-        if let Some(refusal) = request.refusal(self.supervisor.service_state()) {
-            return self.admin.answer(id, refusal);
-        }
-        let by = By { deed: request.deed(), asker: question.asker };
-        let answer = match request {
-            Request::Livez => status::livez(),
-            Request::Readyz => status::readyz(&self.health()),
-            Request::Status => status::answer(&self.status(question.trust, now)),
-            Request::Metrics => self.metrics(now),
-            Request::Reload { wait: false } => {
-                self.obey(by, OperatorCommand::Reload, now);
-                verb::reloading()
-            }
-            Request::Reload { wait: true } => return self.reload_and_answer(id, by, now),
-            Request::Stop { haste } => {
-                let wish = match haste {
-                    Haste::Graceful => OperatorCommand::Terminate,
-                    Haste::Quick => OperatorCommand::Interrupt,
-                };
-                self.obey(by, wish, now);
-                verb::stopping()
-            }
-            Request::Scale { workers } => match verb::scaled(workers, self.scoreboard.slot_count())
-            {
-                Ok(answer) => {
-                    self.obey(by, OperatorCommand::Scale { workers }, now);
-                    answer
-                }
-                Err(refusal) => refusal,
-            },
-            Request::Dump { slot } => match verb::dumped(slot, self.supervisor.slots()) {
-                Ok((pid, answer)) => {
-                    self.log_deed(by);
-                    self.dump_stack(pid);
-                    answer
-                }
-                Err(refusal) => refusal,
-            },
-            Request::Recycle { slot } => match verb::recycled(slot, self.supervisor.slots()) {
-                Ok(answer) => {
-                    self.obey(by, OperatorCommand::Recycle { slot }, now);
-                    answer
-                }
-                Err(refusal) => refusal,
-            },
-            Request::Refused(answer) => answer,
-        };
-        self.admin.answer(id, answer);
-    }
-
-    fn obey(&mut self, by: By, wish: OperatorCommand, now: Instant) {
-        self.log_deed(by);
-        self.supervisor.handle(Event::OperatorCommand(wish), now);
-    }
-
-    /// Says who does what to the server.
-    fn log_deed(&self, by: By) {
-        let Some(deed) = by.deed else { return };
-        let mut pairs = vec![("verb", Value::Text(deed.verb))];
-        pairs.extend(deed.with.map(|(key, value)| (key, Value::Number(value))));
-        if let Some(asker) = by.asker {
-            pairs.extend(asker.pid.map(|pid| ("by_pid", Value::Number(pid.into()))));
-            pairs.push(("by_uid", Value::Number(asker.uid.into())));
-        }
-        self.log.line(Level::Info, "admin.asked", &pairs);
-    }
-
-    /// The answer comes when the reload has ended.
-    fn reload_and_answer(&mut self, id: QuestionId, by: By, now: Instant) {
-        let admin = &self.admin;
-        self.waiting.forget(|id| admin.is_waiting(id));
-        match self.waiting.join(id) {
-            Ok(()) => self.obey(by, OperatorCommand::Reload, now),
-            Err(refusal) => self.admin.answer(id, refusal),
-        }
-    }
-
-    fn metrics(&mut self, now: Instant) -> Answer {
-        let zone = self.generations.current().load.config.zone.clone();
-        let Self { collector, scoreboard, children, supervisor, listeners, .. } = self;
-        let scene = || scene(supervisor, children, listeners.as_ref());
-        let (carried, gauges) = collector.look(scoreboard, scene, now);
-        let body = prometheus::text(&carried, gauges, zone.as_deref());
-        // Whoever has read this may ask the successor next, which must not know less.
-        self.tell_books(now);
-        Answer { status: 200, content_type: prometheus::CONTENT_TYPE, body }
-    }
-
-    fn health(&self) -> Health {
-        let ready = self.supervisor.places().filter(|place| place.is_ready()).count();
-        Health {
-            phase: self.supervisor.service_state(),
-            target: self.supervisor.target(),
-            ready: u16::try_from(ready).unwrap_or(u16::MAX),
-        }
-    }
-
-    fn status(&self, trust: Trust, now: Instant) -> Status {
-        let reload = match (self.supervisor.reloading(), &self.last_reload) {
-            (Some((generation, step)), _) => Reload::Running { generation, step },
-            (None, Some(ended)) => Reload::Ended {
-                outcome: ended.outcome,
-                ago: now.saturating_duration_since(ended.at),
-                // A traceback may hold a secret: it is for who may read the log.
-                report: ended.report.clone().filter(|_| trust == Trust::Owner),
-            },
-            (None, None) => Reload::Idle,
-        };
-        let listen = self.listeners.as_ref().map_or_else(Vec::new, Listeners::descriptions);
-        let taken = self.supervisor.places().filter(|place| !place.is_unused());
-        let standing_since = match self.service_state {
-            (standing, since) if standing == self.supervisor.service_state() => since,
-            (_, _) => now, // It has changed in this round.
-        };
-        Status {
-            version: env!("CARGO_PKG_VERSION"),
-            pid: std::process::id(),
-            health: self.health(),
-            generation: self.supervisor.generation(),
-            age: now.saturating_duration_since(self.started),
-            standing_for: now.saturating_duration_since(standing_since),
-            listen,
-            admin: self.admin.descriptions(),
-            backlog: self.listeners.as_ref().and_then(Listeners::queue),
-            reload,
-            workers: taken.map(|place| self.worker(place, now)).collect(),
-        }
-    }
-
-    fn worker(&self, place: &WorkerSlot, now: Instant) -> Worker {
-        let member = self.children.iter().find(|member| Some(member.pid) == place.pid());
-        let process = |member: &Child| {
-            let mut resident = ResidentSet::default();
-            resident.look(std::iter::once(member.pid), monotonic().unwrap_or_default());
-            Process {
-                pid: member.pid,
-                age: now.saturating_duration_since(member.since),
-                request: running_request(member.entry),
-                requests_count: member.entry.counters.get(Counter::ReqSuccessRead),
-                open_count: member.entry.open_connections(),
-                rss_bytes: resident.bytes(member.pid),
-            }
-        };
-        Worker {
-            slot: place.id(),
-            generation: place.generation(),
-            state: place.state(),
-            restarts_count: self.restarts(place.id()),
-            process: member.map(process),
+    /// Records since when the server is in this state.
+    pub(super) fn note_state(&mut self, state: ServiceState, now: Instant) {
+        if self.state.0 != state {
+            self.state = (state, now);
         }
     }
 }
 
-/// What there is to measure at this moment.
-pub(super) fn scene(
-    supervisor: &Supervisor,
-    children: &[Child],
-    listeners: Option<&Listeners>,
-) -> Snapshot {
-    let occupant =
-        |member: &Child| WorkerSample { slot: member.slot, pid: member.pid, entry: member.entry };
-    Snapshot {
-        target: supervisor.target(),
-        occupants: children.iter().map(occupant).collect(),
-        queue: listeners.and_then(Listeners::queue),
-        monotonic: monotonic().unwrap_or_default(),
+impl Source for AdminSource {
+    fn poll<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) {
+        fds.extend(self.admin.poll_fds().into_iter().map(|(fd, flags)| PollFd::new(fd, flags)));
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.admin.next_deadline()
+    }
+
+    fn check_deadlines(&mut self, round: &Round, reports: &mut Vec<Report>) {
+        reports.extend(self.admin.turn(round.now).into_iter().map(Report::AdminRequest));
+    }
+
+    fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.admin.list_descriptors(own);
     }
 }

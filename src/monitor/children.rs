@@ -1,7 +1,7 @@
-//! The processes that are workers: how the supervisor hears them and speaks to them.
+//! A worker process as the supervisor sees it: what it writes, and how it is told something.
 //!
-//! Owns the supervisor's ends of life sockets and doorbells, and the bytes that came in. Decides
-//! nothing: what a word means is the machine's business.
+//! Owns the supervisor's ends of control socket, doorbell and stack pipe, and the bytes that came in. What a message
+//! means is the machine's business.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,16 +20,16 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 
-use crate::supervisor::health::{Pulse, WorkerLimits};
+use crate::supervisor::health::{Hang, Pulse, RecycleLimits, WorkerLimits};
 use crate::supervisor::stack_dump::StackDump;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// The longest report that is kept; the rest is not read, so that nobody who writes without end is listened to
-/// without end.
+/// The longest report that is kept. The rest is not read, so that a worker that writes without end does not keep
+/// the supervisor reading.
 const REPORT_BYTES: usize = 64 * 1024;
 
-/// What a worker says on its life socket.
+/// The first message of a worker on its control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
     /// It can serve.
@@ -38,31 +38,38 @@ pub enum Word {
     Failing,
 }
 
-/// How far a worker's story has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// Nothing yet.
-    Nothing,
-    /// That it cannot boot; the text is coming.
-    Failure,
-    /// All that it will ever say.
-    All,
+/// What a worker has said about its boot.
+#[derive(Debug)]
+struct BootMessages {
+    progress: BootProgress,
+    report: Vec<u8>,
 }
 
-/// The supervisor's ends of a worker's lines, before there is a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BootProgress {
+    /// Nothing came yet.
+    Silent,
+    /// It cannot boot; its report is coming.
+    Failing,
+    /// Nothing more comes, or is read.
+    Complete,
+}
+
+/// The supervisor's ends of what connects it to a worker.
 pub struct ControlSocket {
     life: UnixStream,
     doorbell: EventFd,
     entry: &'static WorkerEntry,
-    /// Requests that those before it in its entry were given.
+    /// Requests that earlier workers with this entry were given.
     given_before: u64,
-    /// What the worker's stacks come out of; `None` after its end, which poll(2) would report for ever.
+    /// The pipe that the worker dumps its stacks into; `None` after its end, which poll(2) would report for ever.
     stacks: Option<OwnedFd>,
 }
 
 impl ControlSocket {
-    /// Makes them for a worker that will have this entry; the worker's ends of two are returned beside: life,
-    /// doorbell. Its end of the third, a pipe for its stacks, waits for it in its life socket ([`CONTROL_STACKS`]).
+    /// Opens them for a worker that will have this entry. The worker's ends of two are returned: its control
+    /// socket and its doorbell. Its end of the third, the pipe for its stacks, waits for it in its control socket
+    /// ([`CONTROL_STACKS`]).
     ///
     /// A pipe, because `faulthandler` writes a few bytes at a time: a pipe holds 64 KB of them, a socket a few
     /// hundred pieces. Non-blocking, because it writes in a signal handler.
@@ -75,8 +82,8 @@ impl ControlSocket {
         let given_before = given(entry);
         let (stacks, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         fd::send_descriptor(life.as_fd(), CONTROL_STACKS, writer.as_fd())?;
-        let lines = Self { life, doorbell, entry, given_before, stacks: Some(stacks) };
-        Ok((lines, of_worker.into(), of_worker_too))
+        let socket = Self { life, doorbell, entry, given_before, stacks: Some(stacks) };
+        Ok((socket, of_worker.into(), of_worker_too))
     }
 
     /// The descriptors that a child closes.
@@ -91,138 +98,147 @@ impl ControlSocket {
 pub struct Child {
     /// Its process.
     pub pid: Pid,
-    /// Its place.
+    /// Its slot.
     pub slot: SlotId,
-    /// Its part of the scoreboard.
+    /// Its entry on the scoreboard.
     pub entry: &'static WorkerEntry,
     /// When it was forked.
     pub since: Instant,
-    /// What was seen of its loop.
+    /// The progress of its loop.
     pub pulse: Pulse,
-    /// What wears it out; none before it is ready.
-    pub lease: Option<WorkerLimits>,
-    /// Whether the log has been told that it is worn out.
-    pub is_worn: bool,
+    /// What it hung in at the last check.
+    pub hang: Option<Hang>,
+    /// When it is recycled.
+    pub recycling: Recycling,
     /// Its stacks, while they come in.
     pub stacks: StackDump,
-    lines: ControlSocket,
-    told: Told,
-    report: Vec<u8>,
+    socket: ControlSocket,
+    boot: BootMessages,
+}
+
+/// When a worker is recycled.
+#[derive(Default)]
+pub struct Recycling {
+    /// The limits of its generation.
+    pub limits: RecycleLimits,
+    /// Its own limits, from when it is ready.
+    pub own: Option<WorkerLimits>,
+    /// Whether the log says that it has reached one.
+    pub is_logged: bool,
 }
 
 impl Child {
     /// A process that was just forked.
-    pub fn new(pid: Pid, slot: SlotId, lines: ControlSocket, since: Instant) -> Self {
+    pub fn new(pid: Pid, slot: SlotId, socket: ControlSocket, since: Instant) -> Self {
         Self {
             pid,
             slot,
-            entry: lines.entry,
+            entry: socket.entry,
             since,
             pulse: Pulse::default(),
-            lease: None,
-            is_worn: false,
+            hang: None,
+            recycling: Recycling::default(),
             stacks: StackDump::default(),
-            lines,
-            told: Told::Nothing,
-            report: Vec::new(),
+            socket,
+            boot: BootMessages { progress: BootProgress::Silent, report: Vec::new() },
         }
     }
 
     /// The descriptors that other children close.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        self.lines.list_descriptors(own);
+        self.socket.list_descriptors(own);
     }
 
-    /// The life socket, as long as something may come from it. After that it stays open, because its
-    /// end tells the worker that the supervisor is gone; but it is not looked at.
+    /// The control socket, as long as something may come from it. After that it stays open, because its end tells
+    /// the worker that the supervisor is gone, but it is not polled.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
-        match self.told {
-            Told::Nothing | Told::Failure => Some(self.lines.life.as_fd()),
-            Told::All => None,
+        match self.boot.progress {
+            BootProgress::Silent | BootProgress::Failing => Some(self.socket.life.as_fd()),
+            BootProgress::Complete => None,
         }
     }
 
-    /// Reads what has come; the first word when it is among it.
+    /// Reads what has come. Returns the first message when it is among it.
     pub fn listen(&mut self) -> Option<Word> {
-        let mut news = None;
+        let mut message = None;
         let mut bytes = [0; 4096];
-        while self.told != Told::All {
-            let count = match (&self.lines.life).read(&mut bytes) {
+        while self.boot.progress != BootProgress::Complete {
+            let count = match (&self.socket.life).read(&mut bytes) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // ECONNRESET: it died with something of ours unread. Its status tells the rest.
+                // ECONNRESET: it died with something of ours unread. Its exit status says the rest.
                 Err(_) => 0,
             };
-            match (self.told, &bytes[..count]) {
-                (_, []) => self.told = Told::All,
-                (Told::Nothing, [CONTROL_READY, ..]) => {
-                    self.told = Told::All;
-                    news = Some(Word::Ready);
+            match (self.boot.progress, &bytes[..count]) {
+                (_, []) => self.boot.progress = BootProgress::Complete,
+                (BootProgress::Silent, [CONTROL_READY, ..]) => {
+                    self.boot.progress = BootProgress::Complete;
+                    message = Some(Word::Ready);
                 }
-                (Told::Nothing, [CONTROL_BOOT_FAILED, text @ ..]) => {
-                    self.told = Told::Failure;
-                    self.report.extend_from_slice(text);
-                    news = Some(Word::Failing);
+                (BootProgress::Silent, [CONTROL_BOOT_FAILED, text @ ..]) => {
+                    self.boot.progress = BootProgress::Failing;
+                    self.boot.report.extend_from_slice(text);
+                    message = Some(Word::Failing);
                 }
                 // Not our protocol: it never becomes ready, and the boot timeout ends it.
-                (Told::Nothing, [_, ..]) => self.told = Told::All,
-                (Told::Failure | Told::All, text) => {
-                    let room = REPORT_BYTES.saturating_sub(self.report.len());
-                    self.report.extend_from_slice(&text[..text.len().min(room)]);
-                    if self.report.len() == REPORT_BYTES {
-                        self.told = Told::All;
+                (BootProgress::Silent, [_, ..]) => self.boot.progress = BootProgress::Complete,
+                (BootProgress::Failing | BootProgress::Complete, text) => {
+                    let room = REPORT_BYTES.saturating_sub(self.boot.report.len());
+                    self.boot.report.extend_from_slice(&text[..text.len().min(room)]);
+                    if self.boot.report.len() == REPORT_BYTES {
+                        self.boot.progress = BootProgress::Complete;
                     }
                 }
             }
         }
-        news
+        message
     }
 
-    /// Whether it was given a request: then it has served, however short its life was. One that it died in
+    /// Whether it was given a request: then it has served, however briefly it lived. A request that it died in
     /// counts, because the next worker may get another one.
     pub fn had_request(&self) -> bool {
         let is_in_one = self.entry.request_start().is_some();
-        is_in_one || given(self.entry) != self.lines.given_before
+        is_in_one || given(self.entry) != self.socket.given_before
     }
 
-    /// What it said about its failure to boot.
+    /// Its report on why it cannot boot.
     pub fn report(&self) -> Option<String> {
-        match self.report.as_slice() {
+        match self.boot.report.as_slice() {
             [] => None,
             text => Some(String::from_utf8_lossy(text).into_owned()),
         }
     }
 
-    /// Changes the command word and rings.
+    /// Writes the command into its entry and rings the doorbell.
     pub fn command(&self, command: Command) -> Result<(), Errno> {
         self.entry.set_command(command);
-        match self.lines.doorbell.write(1) {
+        match self.socket.doorbell.write(1) {
             Ok(_) => Ok(()),
-            // The counter is full: it has rung often enough.
+            // The counter is full: the worker has been woken.
             Err(Errno::EAGAIN) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// SIGUSR2: the worker writes down what its threads are doing, and goes on.
+    /// SIGUSR2: the worker dumps the stacks of its threads, and goes on.
     pub fn dump_stack(&self) -> Result<(), Errno> {
         kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2)
     }
 
-    /// What its stacks come out of, as long as something may come and is read.
+    /// The pipe of its stacks, as long as something may come and is read.
     pub fn awaited_stacks(&self) -> Option<BorrowedFd<'_>> {
-        self.lines.stacks.as_ref().filter(|_| self.stacks.has_room()).map(AsFd::as_fd)
+        self.socket.stacks.as_ref().filter(|_| self.stacks.has_room()).map(AsFd::as_fd)
     }
 
-    /// Reads what has come of its stacks. A whole dump that is not logged yet is not read beyond.
+    /// Reads what has come of its stacks. Nothing is read beyond a complete dump that is not logged yet.
     pub fn read_stacks(&mut self, now: Instant) {
         let mut bytes = [0; 4096];
         while self.stacks.has_room()
-            && let Some(pipe) = &self.lines.stacks
+            && let Some(pipe) = &self.socket.stacks
         {
             match unistd::read(pipe, &mut bytes) {
-                Ok(0) => self.lines.stacks = None,
+                Ok(0) => self.socket.stacks = None,
                 Ok(count) => self.stacks.add(&bytes[..count], now),
                 Err(Errno::EINTR) => {}
                 Err(_) => return, // EAGAIN: no more for now.
@@ -230,16 +246,16 @@ impl Child {
         }
     }
 
-    /// Gives it the access log that was opened anew; it writes to that one as soon as it hears of it. A
-    /// worker that still boots hears of it later.
+    /// Gives it the access log that was reopened. It writes there as soon as it has read this message; a worker that
+    /// still boots reads it later.
     ///
-    /// Errors: EPIPE: it has ended; EAGAIN: it has not heard of very many before.
+    /// Errors: EPIPE when it has ended; EAGAIN when it has not read very many earlier ones.
     pub fn give_access_log(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
-        fd::send_descriptor(self.lines.life.as_fd(), CONTROL_ACCESS_LOG, file)
+        fd::send_descriptor(self.socket.life.as_fd(), CONTROL_ACCESS_LOG, file)
     }
 
-    /// SIGKILL to the worker and the processes that it started. The pid is ours until it is reaped,
-    /// so it cannot have become somebody else's.
+    /// SIGKILL to the worker and the processes that it started. The pid is reserved until it is reaped, so it cannot
+    /// have become another process's.
     pub fn kill(&self) -> Result<(), Errno> {
         let pid = unistd::Pid::from_raw(self.pid.0);
         match killpg(pid, Signal::SIGKILL) {
@@ -263,81 +279,81 @@ mod tests {
 
     use super::*;
 
-    fn member() -> (Child, UnixStream) {
-        let (lines, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
-        let member = Child::new(Pid(1), SlotId(0), lines, Instant::now());
+    fn child() -> (Child, UnixStream) {
+        let (socket, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
+        let child = Child::new(Pid(1), SlotId(0), socket, Instant::now());
         assert!(worker_init::receive_stacks_pipe(life.as_fd()).is_some());
-        (member, UnixStream::from(life))
+        (child, UnixStream::from(life))
     }
 
     #[test]
-    fn a_worker_that_says_it_is_ready_is_heard_once_and_then_left_alone() {
-        let (mut member, mut worker) = member();
-        assert_eq!(member.listen(), None);
+    fn a_worker_that_is_ready_is_read_once_and_not_polled_again() {
+        let (mut child, mut worker) = child();
+        assert_eq!(child.listen(), None);
         worker.write_all(b"R").unwrap();
-        assert_eq!(member.listen(), Some(Word::Ready));
-        assert!(member.awaited().is_none());
+        assert_eq!(child.listen(), Some(Word::Ready));
+        assert!(child.awaited().is_none());
         worker.write_all(b"R").unwrap();
-        assert_eq!(member.listen(), None);
+        assert_eq!(child.listen(), None);
     }
 
     #[test]
-    fn a_report_is_put_together_from_its_pieces() {
-        let (mut member, mut worker) = member();
+    fn a_report_is_assembled_from_its_pieces() {
+        let (mut child, mut worker) = child();
         worker.write_all(b"FTrace").unwrap();
-        assert_eq!(member.listen(), Some(Word::Failing));
+        assert_eq!(child.listen(), Some(Word::Failing));
         worker.write_all(b"back").unwrap();
         drop(worker);
-        assert_eq!(member.listen(), None);
-        assert_eq!(member.report().as_deref(), Some("Traceback"));
-        assert!(member.awaited().is_none());
+        assert_eq!(child.listen(), None);
+        assert_eq!(child.report().as_deref(), Some("Traceback"));
+        assert!(child.awaited().is_none());
     }
 
     #[test]
-    fn a_report_without_end_is_cut() {
-        let (mut member, mut worker) = member();
+    fn a_report_without_end_is_truncated() {
+        let (mut child, mut worker) = child();
         worker.write_all(b"F").unwrap();
         for _ in 0..20 {
             worker.write_all(&[b'x'; 5000]).unwrap();
-            member.listen();
+            child.listen();
         }
-        assert_eq!(member.report().map(|report| report.len()), Some(REPORT_BYTES));
+        assert_eq!(child.report().map(|report| report.len()), Some(REPORT_BYTES));
     }
 
     #[test]
-    fn a_worker_that_writes_without_end_is_not_listened_to_without_end() {
-        let (mut member, mut worker) = member();
+    fn a_worker_that_writes_without_end_does_not_block_the_supervisor() {
+        let (mut child, mut worker) = child();
         worker.set_nonblocking(true).unwrap();
         worker.write_all(b"F").unwrap();
         while worker.write(&[b'x'; 5000]).is_ok() {}
-        assert_eq!(member.listen(), Some(Word::Failing));
-        assert!(member.awaited().is_none());
-        assert!(fd::has_unread(member.lines.life.as_fd()));
-        assert_eq!(member.report().map(|report| report.len()), Some(REPORT_BYTES));
+        assert_eq!(child.listen(), Some(Word::Failing));
+        assert!(child.awaited().is_none());
+        assert!(fd::has_unread(child.socket.life.as_fd()));
+        assert_eq!(child.report().map(|report| report.len()), Some(REPORT_BYTES));
     }
 
     #[test]
-    fn a_worker_that_closes_its_life_without_a_word_is_not_polled_for_ever() {
-        let (mut member, worker) = member();
+    fn a_worker_that_closes_its_control_socket_is_not_polled_for_ever() {
+        let (mut child, worker) = child();
         drop(worker);
-        assert_eq!(member.listen(), None);
-        assert!(member.awaited().is_none());
-        assert_eq!(member.report(), None);
+        assert_eq!(child.listen(), None);
+        assert!(child.awaited().is_none());
+        assert_eq!(child.report(), None);
     }
 
     #[test]
-    fn an_access_log_reaches_the_worker_each_time_it_is_opened_anew() {
-        let (member, worker) = member();
+    fn an_access_log_reaches_the_worker_each_time_it_is_reopened() {
+        let (child, worker) = child();
         let opened: Vec<_> = (0..2).map(|_| io::pipe().unwrap()).collect();
         for (_, writer) in &opened {
-            member.give_access_log(writer.as_fd()).unwrap();
+            child.give_access_log(writer.as_fd()).unwrap();
         }
         for (mut reader, writer) in opened {
             drop(writer);
-            let heard = fd::receive_message(worker.as_fd());
-            let Message::Said { word: CONTROL_ACCESS_LOG, descriptor: Some(descriptor) } = heard
+            let received = fd::receive_message(worker.as_fd());
+            let Message::Said { word: CONTROL_ACCESS_LOG, descriptor: Some(descriptor) } = received
             else {
-                panic!("{heard:?}");
+                panic!("{received:?}");
             };
             std::fs::File::from(descriptor).write_all(b"a line").unwrap();
             let mut text = String::new();
@@ -345,74 +361,74 @@ mod tests {
             assert_eq!(text, "a line");
         }
         assert!(matches!(fd::receive_message(worker.as_fd()), Message::Nothing));
-        drop(member);
+        drop(child);
         assert!(matches!(fd::receive_message(worker.as_fd()), Message::Ended));
     }
 
     #[test]
-    fn what_a_worker_writes_of_its_stacks_is_read_without_waiting() {
-        let (lines, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
+    fn stacks_of_a_worker_are_read_without_blocking() {
+        let (socket, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
         let now = Instant::now();
-        let mut member = Child::new(Pid(1), SlotId(0), lines, now);
+        let mut child = Child::new(Pid(1), SlotId(0), socket, now);
         let pipe = worker_init::receive_stacks_pipe(life.as_fd()).unwrap();
-        member.read_stacks(now);
-        assert_eq!(member.stacks.take(), None);
+        child.read_stacks(now);
+        assert_eq!(child.stacks.take(), None);
         let mut worker = std::fs::File::from(pipe);
         worker.write_all(b"Thread 0x1:\n").unwrap();
-        member.read_stacks(now);
-        assert_eq!(member.stacks.take().as_deref(), Some("Thread 0x1:"));
-        // A full pipe does not hold the signal handler up.
+        child.read_stacks(now);
+        assert_eq!(child.stacks.take().as_deref(), Some("Thread 0x1:"));
+        // A full pipe does not block the signal handler.
         let full = std::iter::repeat_with(|| worker.write(b"x")).find_map(Result::err).unwrap();
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
         drop(worker);
-        while member.awaited_stacks().is_some() {
-            member.read_stacks(now);
-            member.stacks.take();
+        while child.awaited_stacks().is_some() {
+            child.read_stacks(now);
+            child.stacks.take();
         }
     }
 
     #[test]
     fn a_worker_that_has_ended_takes_no_access_log() {
-        let (member, worker) = member();
+        let (child, worker) = child();
         drop(worker);
         let (_reader, writer) = io::pipe().unwrap();
-        assert_eq!(member.give_access_log(writer.as_fd()), Err(Errno::EPIPE));
+        assert_eq!(child.give_access_log(writer.as_fd()), Err(Errno::EPIPE));
     }
 
     #[test]
-    fn what_a_worker_said_is_heard_although_it_never_read_its_access_log() {
-        let (mut member, mut worker) = member();
+    fn a_report_arrives_although_the_access_log_was_never_read() {
+        let (mut child, mut worker) = child();
         let (_reader, writer) = io::pipe().unwrap();
-        member.give_access_log(writer.as_fd()).unwrap();
+        child.give_access_log(writer.as_fd()).unwrap();
         worker.write_all(b"FTraceback").unwrap();
         drop(worker);
-        assert_eq!(member.listen(), Some(Word::Failing));
-        assert_eq!(member.report().as_deref(), Some("Traceback"));
-        assert!(member.awaited().is_none());
+        assert_eq!(child.listen(), Some(Word::Failing));
+        assert_eq!(child.report().as_deref(), Some("Traceback"));
+        assert!(child.awaited().is_none());
     }
 
     #[test]
-    fn what_others_were_given_in_its_block_is_not_its_own() {
+    fn requests_of_earlier_workers_in_its_entry_are_not_its_own() {
         let entry = WorkerEntry::detached();
         entry.counters.inc(Counter::ReqSuccessRead);
-        let (lines, _life, _doorbell) = ControlSocket::open(entry).unwrap();
-        let member = Child::new(Pid(1), SlotId(0), lines, Instant::now());
-        assert!(!member.had_request());
+        let (socket, _life, _doorbell) = ControlSocket::open(entry).unwrap();
+        let child = Child::new(Pid(1), SlotId(0), socket, Instant::now());
+        assert!(!child.had_request());
         entry.counters.inc(Counter::ReqSuccessRead);
-        assert!(member.had_request());
-        let (lines, _life, _doorbell) = ControlSocket::open(entry).unwrap();
-        let member = Child::new(Pid(1), SlotId(0), lines, Instant::now());
-        assert!(!member.had_request());
+        assert!(child.had_request());
+        let (socket, _life, _doorbell) = ControlSocket::open(entry).unwrap();
+        let child = Child::new(Pid(1), SlotId(0), socket, Instant::now());
+        assert!(!child.had_request());
         entry.begin_request(std::time::Duration::from_secs(1), b"GET", b"/crash");
-        assert!(member.had_request(), "it may have died in its first one");
+        assert!(child.had_request(), "it may have died in its first one");
     }
 
     #[test]
-    fn a_command_is_stored_before_the_bell_rings() {
-        let (lines, _life, doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
-        let member = Child::new(Pid(1), SlotId(0), lines, Instant::now());
-        member.command(Command::Drain).unwrap();
-        assert_eq!(member.entry.command(), Command::Drain);
+    fn a_command_is_stored_before_the_doorbell_rings() {
+        let (socket, _life, doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
+        let child = Child::new(Pid(1), SlotId(0), socket, Instant::now());
+        child.command(Command::Drain).unwrap();
+        assert_eq!(child.entry.command(), Command::Drain);
         let mut bytes = [0; 8];
         assert_eq!(nix::unistd::read(&doorbell, &mut bytes), Ok(8));
     }

@@ -1,4 +1,4 @@
-//! Reload: the configuration and the code of the next generation.
+//! Reload: reads the configuration of the next generation, and reports how a reload ended.
 
 use std::time::Instant;
 
@@ -6,8 +6,11 @@ use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::{Level, Value};
 use arctos_worker::shared::scoreboard::Counter;
 
-use super::generations::Loaded;
-use super::{Monitor, monotonic, policy};
+use super::Monitor;
+use super::admin::EndedReload;
+use super::clock::monotonic;
+use super::generations::ResolvedRevision;
+use super::start::policy;
 use crate::admin;
 use crate::config::Config;
 use crate::config::options::OptionSpec;
@@ -15,37 +18,31 @@ use crate::supervisor::restart_storm::crash_baseline::CrashBaseline;
 use crate::supervisor::{Event, ReloadOutcome};
 use crate::system::rlimit::warn_of_connections;
 
-/// How a reload ended.
-pub(super) struct EndedReload {
-    pub(super) outcome: ReloadOutcome,
-    pub(super) at: Instant,
-    /// In a worker's own words, where it has said any.
-    pub(super) report: Option<String>,
-}
-
 impl Monitor<'_> {
-    /// Reads the configuration anew, and answers the machine.
+    /// Reads the configuration, and responses the machine.
     pub(super) fn configure(&mut self, generation: Generation) {
         let now = Instant::now();
-        let rates = self.deaths.rates(self.supervisor.generation(), now);
-        self.excuses = Some(CrashBaseline::new(rates, now));
-        self.last_report = None;
-        self.waiting.begin();
+        let rates = self.sources.crashes.storm.rates(self.supervisor.generation(), now);
+        self.sources.crashes.baseline = Some(CrashBaseline::new(rates, now));
+        self.server.failure.set_report(None);
+        self.sources.admin.waiters.begin();
         let usec = monotonic().unwrap_or_default().as_micros();
-        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}\nSTATUS=Reloading"));
-        let loaded =
-            (self.reread)().and_then(|load| Loaded::resolve(load).map_err(|fatal| fatal.chain()));
-        let policy = match loaded {
-            Ok(loaded) => {
-                self.tell_restart_needed(&loaded.load.config);
-                warn_of_connections(&loaded.load.config.worker.limits, &self.log);
-                let policy = policy(&loaded.load.config, self.scoreboard.slot_count());
-                self.generations.propose(generation, loaded);
+        self.server.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}\nSTATUS=Reloading"));
+        let revision = (self.server.read_revision)().and_then(|revision| {
+            ResolvedRevision::resolve(revision).map_err(|fatal| fatal.chain())
+        });
+        let policy = match revision {
+            Ok(revision) => {
+                self.log_restart_needed(&revision.config);
+                warn_of_connections(&revision.config.worker.limits, &self.server.log);
+                let policy = policy(&revision.config, self.server.scoreboard.slot_count());
+                self.server.generations.propose(generation, revision);
                 Some(policy)
             }
             Err(reason) => {
-                self.log.line(Level::Error, "reload.refused", &[("reason", Value::Text(&reason))]);
-                self.last_report = Some(reason);
+                let pairs = [("reason", Value::Text(&reason))];
+                self.server.log.line(Level::Error, "reload.refused", &pairs);
+                self.server.failure.set_report(Some(reason));
                 None
             }
         };
@@ -53,65 +50,42 @@ impl Monitor<'_> {
     }
 
     /// Names the options that have changed and that a reload cannot apply.
-    fn tell_restart_needed(&self, new: &Config) {
-        let current = self.generations.current();
-        for setting in current.load.config.restart_needed(new) {
+    fn log_restart_needed(&self, new: &Config) {
+        let current = self.server.generations.current();
+        for setting in current.config.restart_needed(new) {
             let option = OptionSpec::of(setting).flag();
             let pairs = [("option", Value::Text(&option))];
-            self.log.line(Level::Warning, "reload.needs_restart", &pairs);
+            self.server.log.line(Level::Warning, "reload.needs_restart", &pairs);
         }
     }
 
-    /// A generation has proved itself, or is gone back to.
-    pub(super) fn adopt(&mut self, generation: Generation) {
-        self.generations.adopt(generation);
-        self.scoreboard.header().set_generation(generation);
-    }
-
-    /// Says how a reload has ended.
-    pub(super) fn report_reload(&mut self, outcome: ReloadOutcome) {
-        self.generations.settle();
-        let current = self.generations.number();
-        self.end_zygotes(|generation| generation != current);
-        let counters = &self.scoreboard.header().counters;
-        let (counter, level, event) = match outcome {
-            ReloadOutcome::Done => (Some(Counter::ReloadOk), Level::Info, "reload.done"),
-            ReloadOutcome::Misconfigured | ReloadOutcome::CanaryFailed | ReloadOutcome::Halted => {
-                (Some(Counter::ReloadFailed), Level::Error, "reload.failed")
+    /// Reports how a reload has ended, to all who wait for it.
+    pub(super) fn end_reload(&mut self, outcome: ReloadOutcome) {
+        self.server.generations.settle();
+        let counters = &self.server.scoreboard.header().counters;
+        let (level, event) = match outcome {
+            ReloadOutcome::Done => {
+                counters.inc(Counter::ReloadOk);
+                (Level::Info, "reload.done")
             }
-            ReloadOutcome::Abandoned => (None, Level::Warning, "reload.abandoned"),
+            ReloadOutcome::Misconfigured | ReloadOutcome::CanaryFailed | ReloadOutcome::Halted => {
+                counters.inc(Counter::ReloadFailed);
+                (Level::Error, "reload.failed")
+            }
+            ReloadOutcome::Abandoned => (Level::Warning, "reload.abandoned"),
         };
-        if let Some(counter) = counter {
-            counters.inc(counter);
-        }
-        let why = match outcome {
-            ReloadOutcome::Done => None,
-            ReloadOutcome::Misconfigured => Some("the configuration cannot be used"),
-            ReloadOutcome::CanaryFailed => Some("its first worker did not boot, or did not live"),
-            ReloadOutcome::Halted => Some("its workers died; the old generation serves again"),
-            ReloadOutcome::Abandoned => Some("the server stops or rests"),
-        };
-        let generation = Value::Number(i64::from(self.generations.number().0));
+        let generation = Value::Number(i64::from(self.server.generations.number().0));
         let mut pairs = vec![("generation_in_service", generation)];
-        pairs.extend(why.map(|why| ("reason", Value::Text(why))));
-        self.log.line(level, event, &pairs);
-        let status = match outcome {
-            ReloadOutcome::Done => "Serving",
-            ReloadOutcome::Abandoned => "Serving; the reload was given up",
-            ReloadOutcome::Misconfigured | ReloadOutcome::CanaryFailed | ReloadOutcome::Halted => {
-                "Serving; the reload failed, and what was there before goes on"
-            }
-        };
-        self.notify(&format!("READY=1\nSTATUS={status}"));
-        let report = match outcome {
-            ReloadOutcome::Done | ReloadOutcome::Abandoned => None,
-            ReloadOutcome::Misconfigured | ReloadOutcome::CanaryFailed | ReloadOutcome::Halted => {
-                self.last_report.take()
-            }
-        };
-        for id in self.waiting.end(outcome) {
-            self.admin.answer(id, admin::reload::answer(outcome, report.as_deref()));
+        if outcome != ReloadOutcome::Done {
+            pairs.push(("reason", Value::Text(outcome.meaning())));
         }
-        self.last_reload = Some(EndedReload { outcome, at: Instant::now(), report });
+        self.server.log.line(level, event, &pairs);
+        self.server.notify(&format!("READY=1\nSTATUS={}", outcome.service_status()));
+        let report = self.server.failure.take_report().filter(|_| outcome.is_failure());
+        let source = &mut self.sources.admin;
+        for id in source.waiters.end(outcome) {
+            source.admin.respond(id, &admin::reload::response(outcome, report.as_deref()));
+        }
+        source.last_reload = Some(EndedReload { outcome, at: Instant::now(), report });
     }
 }

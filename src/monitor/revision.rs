@@ -1,15 +1,15 @@
-//! A load of configuration and code: what one generation of workers is made of.
+//! A revision of configuration and code: what one generation of workers is made of.
 
 use crate::config::Config;
 use crate::process::launch::Launch;
 
 /// A configuration, and what starts workers of it.
 pub struct Revision {
-    /// What was configured.
+    /// The configuration.
     pub config: Config,
-    /// What starts its workers. It loads the code as it is then.
+    /// Starts its workers. It loads the code as it is then.
     pub launch: Box<dyn Launch>,
 }
 
-/// Reads everything anew, for a reload; or says, for the log, why that is not possible.
+/// Reads configuration and code again, for a reload. An error says for the log why that is not possible.
 pub type ReadRevision<'a> = &'a dyn Fn() -> Result<Revision, String>;

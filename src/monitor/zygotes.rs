@@ -1,232 +1,242 @@
-//! `--preload`: workers that a zygote forks, one zygote for each generation.
+//! The zygotes of `--preload`, and the workers that they were asked for. When a zygote is started, when it gets
+//! its first order and when it ends is the machine's business.
 //!
-//! A zygote is started when the first worker of its generation is wanted, and anew when one is wanted and
-//! the last one is gone. It ends when nobody can want a worker of its generation any more. What becomes of
-//! an order is told to the machine as if the worker had been forked here: [`Event::Started`] or
-//! [`Event::SpawnFailed`], only later.
+//! What becomes of an order is reported as if the worker had been forked here, only later.
 
-use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::log::Log;
 use arctos_worker::shared::scoreboard::Side;
 use arctos_worker::worker_init::WorkerExit;
+use nix::poll::{PollFd, PollFlags};
 
-use super::actions::{Equipment, SpawnError};
-use super::generations::Loaded;
-use super::{Monitor, blame};
-use crate::monitor::children::{Child, ControlSocket};
-use crate::process::fork::ChildSetup;
+use super::children::ControlSocket;
+use super::failure_cause::{self, Failure};
+use super::source::{ForkedWorker, Reaped, Report, Round, Source};
 use crate::process::fork::wait::{await_status, is_child};
-use crate::process::on_start::OnStart;
-use crate::process::title::zygote_title;
 use crate::process::zygote::{
     Parentage, SpawnFailure, SpawnOrder, Zygote, ZygoteDelay, ZygoteEnding, ZygoteEvent,
-    ZygoteInit, adopt_orphans,
 };
+use crate::supervisor::health::RecycleLimits;
 use crate::supervisor::slot::ExitStatus;
-use crate::supervisor::{Event, Verdict};
+use crate::supervisor::{Event, ExitDetails, Verdict};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// The zygotes, and what they were asked for.
-#[derive(Default)]
+/// See the module.
 pub(super) struct Zygotes {
-    /// Those that were not reaped yet; no two of a generation take orders.
+    /// Those that were not reaped yet. No two of a generation take orders.
     zygotes: Vec<Zygote>,
-    /// Our ends of the lines of workers that are not there yet.
-    ordered: Vec<(SlotId, Side, ControlSocket)>,
+    /// Workers that do not exist yet.
+    ordered: Vec<OrderedWorker>,
+    log: Log,
+}
+
+/// The supervisor's side of a worker that was ordered.
+pub(super) struct OrderedWorker {
+    pub(super) slot: SlotId,
+    pub(super) side: Side,
+    pub(super) socket: ControlSocket,
+    pub(super) limits: RecycleLimits,
 }
 
 impl Zygotes {
-    /// Readable when one has something to say.
-    pub(super) fn awaited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.zygotes.iter().filter_map(Zygote::poll_fd)
+    pub(super) fn new(log: Log) -> Self {
+        Self { zygotes: Vec::new(), ordered: Vec::new(), log }
     }
 
-    /// When [`Monitor::judge_zygotes`] is due at the latest.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.zygotes.iter().filter_map(Zygote::next_deadline).min()
+    pub(super) fn add(&mut self, zygote: Zygote) {
+        self.zygotes.push(zygote);
     }
 
-    /// The descriptors that a child closes.
-    pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        self.zygotes.iter().for_each(|zygote| zygote.list_descriptors(own));
-        self.ordered.iter().for_each(|(_, _, lines)| lines.list_descriptors(own));
+    /// Orders a worker from the zygote of its generation.
+    pub(super) fn order(
+        &mut self,
+        generation: Generation,
+        worker: OrderedWorker,
+        order: SpawnOrder,
+        round: &Round,
+        reports: &mut Vec<Report>,
+    ) {
+        let (slot, side) = (worker.slot, worker.side);
+        let serves = |zygote: &Zygote| zygote.generation() == generation && zygote.accepts_orders();
+        let Some(index) = self.zygotes.iter().position(serves) else {
+            // It was lost in this very moment. The machine asks for another one.
+            let verdict = Verdict::NotBooted;
+            return reports.push(Report::Event(Event::SpawnFailed { slot, side, verdict }));
+        };
+        self.ordered.push(worker);
+        let events = self.zygotes[index].spawn(order, round.now);
+        self.report_events(index, true, events, reports);
     }
 
-    /// Kills and reaps what is left of them.
+    /// No worker of this zygote is wanted any more. It has `patience` to exit.
+    pub(super) fn end(&mut self, pid: Pid, patience: Duration, reports: &mut Vec<Report>) {
+        if let Some(index) = self.zygotes.iter().position(|zygote| zygote.pid() == pid) {
+            let events = self.zygotes[index].shut_down(patience, Instant::now());
+            self.report_events(index, false, events, reports);
+        }
+    }
+
+    /// The failures of zygotes that exited while they loaded the application, and were not reaped yet.
+    pub(super) fn failures(&self) -> Vec<Failure> {
+        let died = self.zygotes.iter().filter(|zygote| zygote.has_died());
+        let failure = |pid| {
+            let who = name(pid);
+            let cause = failure_cause::not_booted(&who, await_status(pid)?);
+            Some(Failure::observed(who, cause))
+        };
+        died.map(Zygote::pid).filter_map(failure).collect()
+    }
+
+    /// Kills and reaps those that are left.
     pub(super) fn close(self) {
         self.zygotes.into_iter().for_each(Zygote::kill_and_reap);
     }
 
-    /// Our ends of the lines of this order.
-    fn answered(&mut self, slot: SlotId, side: Side) -> Option<ControlSocket> {
-        let is_its = |of: &(SlotId, Side, ControlSocket)| (of.0, of.1) == (slot, side);
-        let index = self.ordered.iter().position(is_its)?;
-        Some(self.ordered.swap_remove(index).2)
-    }
-}
-
-impl Monitor<'_> {
-    /// Orders a worker of this generation, from a new zygote if there is none.
-    pub(super) fn order(
-        &mut self,
-        slot: SlotId,
-        side: Side,
-        generation: Generation,
-        loaded: &Loaded,
-        equipment: Equipment,
-    ) -> Result<(), SpawnError> {
-        let now = Instant::now();
-        let serves = |zygote: &Zygote| zygote.generation() == generation && zygote.accepts_orders();
-        let index = match self.zygotes.zygotes.iter().position(serves) {
-            Some(index) => index,
-            None => {
-                let zygote = self.start_zygote(generation, loaded, &equipment, now)?;
-                self.zygotes.zygotes.push(zygote);
-                self.zygotes.zygotes.len() - 1
-            }
-        };
-        let Equipment { lines, life, doorbell, listeners, access_log } = equipment;
-        self.zygotes.ordered.push((slot, side, lines));
-        let order = SpawnOrder { slot, side, control_fd: life, doorbell, listeners, access_log };
-        let events = self.zygotes.zygotes[index].spawn(order, now);
-        self.heed(index, events);
-        Ok(())
-    }
-
-    fn start_zygote(
-        &self,
-        generation: Generation,
-        loaded: &Loaded,
-        equipment: &Equipment,
-        now: Instant,
-    ) -> Result<Zygote, SpawnError> {
-        let config = &loaded.load.config;
-        let name = config.process_name();
-        let inheritance = ZygoteInit {
-            generation,
-            name,
-            settings: &config.worker,
-            log: &self.log,
-            scoreboard: &self.scoreboard,
-            supervisor: &self.process,
-        };
-        let title = zygote_title(name);
-        let mut own = self.own_descriptors_beside(&equipment.lines);
-        equipment.list_descriptors(&mut own);
-        let setup = ChildSetup { signals: &self.signals, identity: &loaded.identity, title, own };
-        adopt_orphans().map_err(SpawnError::Orphans)?;
-        let launch = &*loaded.load.launch;
-        Ok(Zygote::start(launch, &inheritance, &setup, config.patience.boot, now)?)
-    }
-
-    /// Takes in what zygotes have said. `reaped` is a child that was reaped just now and is nobody's yet.
-    pub(super) fn hear_zygotes(&mut self, reaped: Option<Pid>, now: Instant) {
-        for index in 0..self.zygotes.zygotes.len() {
-            let known = self.known();
-            let admit = |pid| admission(&known, reaped, pid);
-            let events = self.zygotes.zygotes[index].receive(&admit, now);
-            self.heed(index, events);
-        }
-    }
-
-    /// The children that have a place already.
-    fn known(&self) -> Vec<Pid> {
-        let children = self.children.iter().map(|member| member.pid);
-        let zygotes = self.zygotes.zygotes.iter().map(Zygote::pid);
-        let opening = self.openings.opening().map(OnStart::pid);
-        let others = [self.succession.successor(), self.collector.child()].into_iter().flatten();
-        children.chain(zygotes).chain(opening).chain(others).collect()
-    }
-
-    /// Whose time is up? Not to be called when we have been stopped ourselves.
-    pub(super) fn judge_zygotes(&mut self, now: Instant) {
-        for index in 0..self.zygotes.zygotes.len() {
-            let events = self.zygotes.zygotes[index].check_deadlines(now);
-            self.heed(index, events);
-        }
-    }
-
-    /// Whether the process that was reaped was a zygote.
-    pub(super) fn bury_zygote(&mut self, pid: Pid, status: ExitStatus, now: Instant) -> bool {
-        let Some(index) = self.zygotes.zygotes.iter().position(|zygote| zygote.pid() == pid) else {
-            return false;
-        };
-        let known = self.known();
-        let admit = |pid| admission(&known, None, pid);
-        let events = self.zygotes.zygotes[index].exited(status, &admit, now);
-        self.heed(index, events);
-        self.zygotes.zygotes.swap_remove(index);
-        true
-    }
-
-    /// Nobody wants workers of these generations any more.
-    pub(super) fn end_zygotes(&mut self, is_over: impl Fn(Generation) -> bool) {
-        let now = Instant::now();
-        let patience = self.generations.current().load.config.patience.quick;
-        for index in 0..self.zygotes.zygotes.len() {
-            if is_over(self.zygotes.zygotes[index].generation()) {
-                let events = self.zygotes.zygotes[index].shut_down(patience, now);
-                self.heed(index, events);
-            }
-        }
-    }
-
-    /// A zygote that has ended while it loaded the application may not have been reaped yet.
-    pub(super) fn blame_zygotes(&mut self) {
-        let gone = self.zygotes.zygotes.iter().filter(|zygote| zygote.has_died());
-        for pid in gone.map(Zygote::pid).collect::<Vec<_>>() {
-            let who = format!("the zygote (pid {})", pid.0);
-            if let Some(status) = await_status(pid) {
-                self.blame(&who, blame::not_booted(&who, status));
-            }
-        }
-    }
-
-    fn heed(&mut self, index: usize, events: Vec<ZygoteEvent>) {
-        let zygote = &self.zygotes.zygotes[index];
-        let (pid, generation) = (zygote.pid(), zygote.generation());
-        let who = format!("the zygote (pid {})", pid.0);
-        for event in events {
-            event.log(&self.log, pid, generation);
-            let event = match event {
-                ZygoteEvent::Started { slot, side, pid } => {
-                    let Some(lines) = self.zygotes.answered(slot, side) else { continue };
-                    self.children.push(Child::new(pid, slot, lines, Instant::now()));
-                    Event::Started { slot, side, pid }
-                }
-                ZygoteEvent::SpawnFailed { slot, side, cause } => {
-                    drop(self.zygotes.answered(slot, side));
-                    Event::SpawnFailed { slot, side, verdict: verdict(cause) }
-                }
-                ZygoteEvent::Failed { report, .. } => {
-                    self.blame_by_report(&who);
-                    self.last_report = Some(report);
-                    continue;
-                }
-                ZygoteEvent::Ended { status, ending: ZygoteEnding::Died } => {
-                    self.blame(&who, blame::not_booted(&who, status));
-                    continue;
-                }
-                ZygoteEvent::Killed { reason: ZygoteDelay::Boot } => {
-                    let boot = self.generations.current().load.config.patience.boot;
-                    self.blame(&who, blame::late(&who, boot));
-                    continue;
-                }
+    /// `reaped` is a child that was reaped just now, and that no source knows.
+    fn listen(&mut self, reaped: Option<Pid>, round: &Round, reports: &mut Vec<Report>) {
+        let mut pids = round.pids.clone();
+        for index in 0..self.zygotes.len() {
+            let zygote = &mut self.zygotes[index];
+            let took_orders = zygote.accepts_orders();
+            let events = zygote.receive(&|pid| admission(&pids, reaped, pid), round.now);
+            pids.extend(events.iter().filter_map(|event| match event {
+                ZygoteEvent::Started { pid, .. } => Some(*pid),
                 ZygoteEvent::Ready { .. }
+                | ZygoteEvent::Failed { .. }
                 | ZygoteEvent::NotReady { .. }
                 | ZygoteEvent::Killed { .. }
                 | ZygoteEvent::Distrusted { .. }
-                | ZygoteEvent::Ended { .. } => continue,
-            };
-            self.supervisor.handle(event, Instant::now());
+                | ZygoteEvent::SpawnFailed { .. }
+                | ZygoteEvent::Ended { .. } => None,
+            }));
+            self.report_events(index, took_orders, events, reports);
+        }
+    }
+
+    fn take_ordered(&mut self, slot: SlotId, side: Side) -> Option<OrderedWorker> {
+        let index = self.ordered.iter().position(|it| (it.slot, it.side) == (slot, side))?;
+        Some(self.ordered.swap_remove(index))
+    }
+
+    /// `took_orders` is whether the zygote was of use before these events.
+    fn report_events(
+        &mut self,
+        index: usize,
+        took_orders: bool,
+        events: Vec<ZygoteEvent>,
+        reports: &mut Vec<Report>,
+    ) {
+        let zygote = &self.zygotes[index];
+        let (pid, generation) = (zygote.pid(), zygote.generation());
+        let is_lost = took_orders && !zygote.accepts_orders();
+        let mut loss = SpawnFailure::Gone;
+        for event in events {
+            event.log(&self.log, pid, generation);
+            match event {
+                ZygoteEvent::Ready { .. } => {
+                    reports.push(Report::Event(Event::ZygoteReady { pid }))
+                }
+                ZygoteEvent::Started { slot, side, pid } => {
+                    let Some(worker) = self.take_ordered(slot, side) else { continue };
+                    let mut forked = ForkedWorker::new(slot, side, pid, worker.socket);
+                    forked.child.recycling.limits = worker.limits;
+                    reports.push(Report::Forked(forked));
+                }
+                ZygoteEvent::SpawnFailed { slot, side, cause } => {
+                    drop(self.take_ordered(slot, side));
+                    let verdict = verdict(cause);
+                    reports.push(Report::Event(Event::SpawnFailed { slot, side, verdict }));
+                }
+                ZygoteEvent::Failed { exit, report } => {
+                    loss = SpawnFailure::NotLoaded(exit);
+                    reports.push(Report::Failure(Failure::reported(name(pid), report)));
+                }
+                ZygoteEvent::Killed { reason } => {
+                    loss = SpawnFailure::TimedOut;
+                    if reason == ZygoteDelay::Boot {
+                        reports.push(Report::Failure(Failure::late(name(pid))));
+                    }
+                }
+                ZygoteEvent::Distrusted { .. } => loss = SpawnFailure::Distrusted,
+                ZygoteEvent::Ended { status, ending: ZygoteEnding::Died } => {
+                    let cause = failure_cause::not_booted(&name(pid), status);
+                    reports.push(Report::Failure(Failure::observed(name(pid), cause)));
+                }
+                ZygoteEvent::NotReady { .. } | ZygoteEvent::Ended { .. } => {}
+            }
+        }
+        if is_lost {
+            let (verdict, reason) = (verdict(loss), loss.to_string());
+            reports.push(Report::Event(Event::ZygoteLost { pid, verdict, reason }));
         }
     }
 }
 
-/// Whether a pid that a zygote tells is that of a worker.
+impl Source for Zygotes {
+    fn poll<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) {
+        let sockets = self.zygotes.iter().filter_map(Zygote::poll_fd);
+        fds.extend(sockets.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.zygotes.iter().filter_map(Zygote::next_deadline).min()
+    }
+
+    fn pids(&self) -> Vec<Pid> {
+        self.zygotes.iter().map(Zygote::pid).collect()
+    }
+
+    fn read(&mut self, round: &Round, reports: &mut Vec<Report>) {
+        self.listen(None, round, reports);
+    }
+
+    fn check_deadlines(&mut self, round: &Round, reports: &mut Vec<Report>) {
+        if round.suspended_for.is_some() {
+            return; // They may have been suspended, too.
+        }
+        for index in 0..self.zygotes.len() {
+            let took_orders = self.zygotes[index].accepts_orders();
+            let events = self.zygotes[index].check_deadlines(round.now);
+            self.report_events(index, took_orders, events, reports);
+        }
+    }
+
+    fn reap(
+        &mut self,
+        pid: Pid,
+        status: ExitStatus,
+        round: &Round,
+        reports: &mut Vec<Report>,
+    ) -> Option<Reaped> {
+        let Some(index) = self.zygotes.iter().position(|zygote| zygote.pid() == pid) else {
+            if !round.pids.contains(&pid) {
+                self.listen(Some(pid), round, reports); // It may be a worker that we do not know of yet.
+            }
+            return None;
+        };
+        let zygote = &mut self.zygotes[index];
+        let took_orders = zygote.accepts_orders();
+        let events = zygote.exited(status, &|pid| admission(&round.pids, None, pid), round.now);
+        self.report_events(index, took_orders, events, reports);
+        self.zygotes.swap_remove(index);
+        Some(Reaped::Other(ExitDetails::default()))
+    }
+
+    fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.zygotes.iter().for_each(|zygote| zygote.list_descriptors(own));
+        self.ordered.iter().for_each(|worker| worker.socket.list_descriptors(own));
+    }
+}
+
+/// A zygote in a sentence.
+fn name(pid: Pid) -> String {
+    format!("the zygote (pid {})", pid.0)
+}
+
+/// Whether a pid that a zygote reports is that of a worker. `known` are the processes that have a place already.
 fn admission(known: &[Pid], reaped: Option<Pid>, pid: Pid) -> Parentage {
     if known.contains(&pid) {
         Parentage::Foreign
@@ -237,7 +247,7 @@ fn admission(known: &[Pid], reaped: Option<Pid>, pid: Pid) -> Parentage {
     }
 }
 
-/// How a server ends whose first workers there are not, for this cause.
+/// How a server ends whose first workers fail for this cause.
 fn verdict(cause: SpawnFailure) -> Verdict {
     match cause {
         SpawnFailure::NotLoaded(WorkerExit::NotImportable) => Verdict::NotImportable,

@@ -8,7 +8,6 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use arctos_worker::process::fork_guard;
 use arctos_worker::shared::identity::Generation;
@@ -53,14 +52,10 @@ pub struct OnStart {
     /// Whether the pipe has not ended yet.
     is_open: bool,
     report: Vec<u8>,
-    timeout: Duration,
-    deadline: Instant,
-    /// Whether the deadline was extended once, so that the process can log its stack.
-    is_late: bool,
 }
 
 impl OnStart {
-    /// Forks the process, which begins at once and has to finish within `timeout`.
+    /// Forks the process, which begins at once. How long it may take is the machine's business.
     ///
     /// Errors: [`OnStartError`]; then there is no process.
     pub fn start(
@@ -68,8 +63,6 @@ impl OnStart {
         generation: Generation,
         setup: &ChildSetup<'_>,
         log: &Log,
-        timeout: Duration,
-        now: Instant,
     ) -> Result<Self, OnStartError> {
         let (pipe, writer) = pipe2(OFlag::O_CLOEXEC).map_err(OnStartError::Pipe)?;
         // The child may block until we read; we never block until it writes.
@@ -77,15 +70,7 @@ impl OnStart {
         let ours = [pipe.as_fd()];
         let run = |prepared| run_hooks(launch, generation, log, &writer, prepared);
         let pid = spawn_bound(launch, setup, log, "on_start.panicked", &ours, run)?;
-        Ok(Self {
-            pid,
-            pipe: File::from(pipe),
-            is_open: true,
-            report: Vec::new(),
-            timeout,
-            deadline: now + timeout,
-            is_late: false,
-        })
+        Ok(Self { pid, pipe: File::from(pipe), is_open: true, report: Vec::new() })
     }
 
     /// The process, which the caller reaps and then passes to [`OnStart::finish`].
@@ -93,31 +78,15 @@ impl OnStart {
         self.pid
     }
 
-    /// When the process has to be done.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
     /// Adds the descriptors that other children close.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
         own.add(&self.pipe);
     }
 
-    /// Makes the process write its Python stack to the log when its deadline expires for the first time, and
-    /// extends the deadline to `kill_at`. Returns the time that it had, or `None` if this was called before.
-    pub fn request_stack(&mut self, kill_at: Instant) -> Option<Duration> {
-        if std::mem::replace(&mut self.is_late, true) {
-            return None;
-        }
-        self.deadline = kill_at;
+    /// Makes the process write its Python stack to the log.
+    pub fn request_stack(&self) {
         // ESRCH: it has exited, and waits to be reaped.
         let _ = kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2);
-        Some(self.timeout)
-    }
-
-    /// The time limit of the process.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
     }
 
     /// The descriptor to poll for reading before [`OnStart::receive`]; `None` once the pipe has ended.
@@ -211,17 +180,7 @@ mod tests {
         }
         assert!(written_bytes > 2 * BYTES_PER_CALL);
         let pipe = File::from(pipe);
-        let deadline = Instant::now();
-        let report = Vec::new();
-        let mut on_start = OnStart {
-            pid: Pid(2),
-            pipe,
-            is_open: true,
-            report,
-            timeout: Duration::from_secs(60),
-            deadline,
-            is_late: false,
-        };
+        let mut on_start = OnStart { pid: Pid(2), pipe, is_open: true, report: Vec::new() };
         on_start.receive();
         assert_eq!(on_start.report.len(), REPORT_BYTES);
         let mut rest = Vec::new();

@@ -33,14 +33,14 @@ pub(super) fn serve_socket(
         os_error(&error)
     })?;
     let (settings, log) = (embedded::settings(), embedded::log());
-    let (caller, doorbell) = Caller::attend(py)?;
+    let (caller, doorbell) = Caller::attach(py)?;
     let caller = Rc::new(caller);
     let mut bridge = Bridge::inside(py, application, &settings, log.clone(), Rc::clone(&caller))?;
     let statsd = statsd.map(|statsd| statsd.get().0.clone());
     let served =
         embedded::serve(Plan { listener, name, doorbell, statsd, settings, log }, &mut bridge);
     // First what the caller is waiting for: KeyboardInterrupt, or what a handler raised.
-    caller.depart(py)?;
+    caller.detach(py)?;
     served.map_err(|error| os_error(&error))
 }
 

@@ -130,8 +130,8 @@ impl Launch for CPython {
 
     fn run_on_start(&self, generation: Generation, log: &Log) -> Result<(), BootFailure> {
         self.settle_in();
-        wsgi::show_stacks(log);
-        wsgi::start_generation(&self.application, generation)
+        wsgi::install_stack_dump(log);
+        wsgi::run_on_start(&self.application, generation)
     }
 
     fn preload(
@@ -140,7 +140,7 @@ impl Launch for CPython {
         log: &Log,
     ) -> Result<Box<dyn Preloaded + '_>, BootFailure> {
         self.settle_in();
-        wsgi::show_stacks(log);
+        wsgi::install_stack_dump(log);
         let spec = &self.application;
         let source = wsgi::preload(&self.source, spec, generation)?;
         Ok(Box::new(Zygote { source, spec, generation, log: log.clone() }))

@@ -6,10 +6,11 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::{Command, Side};
 
 use crate::supervisor::log_event::LogEvent;
+use crate::supervisor::reload_outcome::ReloadOutcome;
 use crate::system::pid::Pid;
 
 /// What is to be done, in this order.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Action {
     /// Start a worker, and answer with [`Event::Started`] or [`Event::SpawnFailed`].
     Spawn {
@@ -19,6 +20,31 @@ pub enum Action {
         side: Side,
         /// Of which load of the code.
         generation: Generation,
+    },
+    /// Run the hooks of `--on-start`, and answer with [`Event::OnStartStarted`] or
+    /// [`Event::OnStartNotStarted`]. Its end is an [`Event::Exited`].
+    ///
+    /// [`Event::OnStartStarted`]: super::Event::OnStartStarted
+    /// [`Event::OnStartNotStarted`]: super::Event::OnStartNotStarted
+    /// [`Event::Exited`]: super::Event::Exited
+    RunOnStart {
+        /// The generation that they prepare.
+        generation: Generation,
+    },
+    /// Kill and reap the process of `--on-start`, if there is one.
+    StopOnStart,
+    /// Start a zygote, and answer with [`Event::ZygoteStarted`] or [`Event::ZygoteNotStarted`].
+    ///
+    /// [`Event::ZygoteStarted`]: super::Event::ZygoteStarted
+    /// [`Event::ZygoteNotStarted`]: super::Event::ZygoteNotStarted
+    StartZygote {
+        /// The generation whose workers it forks.
+        generation: Generation,
+    },
+    /// No worker of a zygote is wanted any more: tell it to end.
+    EndZygote {
+        /// The zygote.
+        pid: Pid,
     },
     /// Tell a worker.
     Command {
@@ -77,21 +103,6 @@ pub enum Action {
     Log(LogEvent),
     /// All is over.
     Finish(Verdict),
-}
-
-/// How a reload ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReloadOutcome {
-    /// All workers are of the new generation.
-    Done,
-    /// The new configuration cannot be used: nothing was changed.
-    Misconfigured,
-    /// The first worker of the new generation did not boot, or did not live: nothing was changed.
-    CanaryFailed,
-    /// Workers of the new generation died: all that serve are of the old one again.
-    Halted,
-    /// The server stopped or was sent to rest.
-    Abandoned,
 }
 
 /// Why the server ended.

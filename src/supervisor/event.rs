@@ -1,6 +1,6 @@
 //! What the machine is told. See [`crate::supervisor`].
 
-use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::Side;
 
 use super::{Policy, Verdict};
@@ -27,6 +27,45 @@ pub enum Event {
         side: Side,
         /// How a server ends that has not had a full set of workers yet.
         verdict: Verdict,
+    },
+    /// [`Action::RunOnStart`] started a process.
+    OnStartStarted {
+        /// The generation that it prepares.
+        generation: Generation,
+        /// The process.
+        pid: Pid,
+    },
+    /// [`Action::RunOnStart`] could not start a process, which the log says.
+    OnStartNotStarted {
+        /// The generation that it should have prepared.
+        generation: Generation,
+    },
+    /// [`Action::StartZygote`] started a process.
+    ZygoteStarted {
+        /// The generation whose workers it forks.
+        generation: Generation,
+        /// The process.
+        pid: Pid,
+    },
+    /// [`Action::StartZygote`] could not start a process, which the log says.
+    ZygoteNotStarted {
+        /// The generation whose workers it should have forked.
+        generation: Generation,
+    },
+    /// A zygote has loaded the application and forks workers from now on.
+    ZygoteReady {
+        /// The zygote.
+        pid: Pid,
+    },
+    /// A zygote cannot be used any more: it failed to load the application, was killed, or is gone. Its
+    /// [`Event::Exited`] follows.
+    ZygoteLost {
+        /// The zygote.
+        pid: Pid,
+        /// How a server ends that has not had a full set of workers yet.
+        verdict: Verdict,
+        /// What the log says about the spawns that waited for it.
+        reason: String,
     },
     /// A worker says it can serve.
     Ready {
@@ -61,7 +100,7 @@ pub enum Event {
         /// Which.
         pid: Pid,
     },
-    /// A child was reaped, maybe an adopted one that is no worker.
+    /// A child was reaped: a worker, a zygote, the process of `--on-start`, or an orphan that was adopted.
     Exited {
         /// Which.
         pid: Pid,
@@ -84,7 +123,7 @@ pub enum Event {
 /// What is known of the life of a worker that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExitDetails {
-    /// What it said about its failure to boot.
+    /// What it reported about its failure to boot, or to run `--on-start`.
     pub report: Option<String>,
     /// Whether it was given a request.
     pub had_request: bool,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::shared::scoreboard::Side;
 
-use super::{Action, ReloadOutcome, Role, Rollout, STACK_DUMP_TIME, Spare, Supervisor};
+use super::{ReloadOutcome, Role, Rollout, STACK_DUMP_TIME, Spare, Supervisor};
 use crate::supervisor::slot::WorkerSlot;
 use crate::system::pid::Pid;
 
@@ -39,7 +39,7 @@ impl Supervisor {
     /// The canary has left by itself: what comes of its generation would, too.
     fn canary_left(&mut self, now: Instant) {
         if let Rollout::Canary { generation, .. } = self.rollout {
-            self.actions.push_back(Action::Discard { generation });
+            self.discard(generation);
             self.end_rollout(ReloadOutcome::CanaryFailed);
         }
         self.stop_spare(now);

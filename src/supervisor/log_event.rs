@@ -17,6 +17,45 @@ use crate::system::pid::Pid;
 /// Something worth a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEvent {
+    /// The process of `--on-start` was started.
+    OnStartStarted {
+        /// The generation that it prepares.
+        generation: Generation,
+        /// The process.
+        pid: Pid,
+    },
+    /// The hooks of `--on-start` have not returned within the boot timeout.
+    OnStartLate {
+        /// The generation that they prepare.
+        generation: Generation,
+        /// The process.
+        pid: Pid,
+        /// `--boot-timeout`.
+        limit: Duration,
+    },
+    /// `--on-start` failed.
+    OnStartFailed {
+        /// The generation that it prepared.
+        generation: Generation,
+        /// A traceback, as a rule.
+        report: String,
+    },
+    /// There is no worker for a spawn that waited for a zygote.
+    SpawnFailed {
+        /// The worker's slot.
+        slot: SlotId,
+        /// Its generation.
+        generation: Generation,
+        /// What became of the zygote.
+        reason: String,
+    },
+    /// A process was reaped that the server did not start: an orphan that it had adopted.
+    OrphanReaped {
+        /// The process.
+        pid: Pid,
+        /// How it ended.
+        status: ExitStatus,
+    },
     /// A worker was forked.
     Started {
         /// Where.
@@ -144,6 +183,35 @@ impl LogEvent {
     /// Writes the line. `running` is what the worker of this notice was doing.
     pub fn write(&self, log: &Log, running: Option<&RunningRequest>) {
         match self {
+            Self::OnStartStarted { generation, pid } => {
+                log.line(Level::Info, "generation.opening", &on_start(generation, pid));
+            }
+            Self::OnStartLate { generation, pid, limit } => {
+                let reason = not_ready_within(*limit);
+                let mut pairs = on_start(generation, pid).to_vec();
+                pairs.push(("reason", Value::Text(&reason)));
+                log.line(Level::Error, "generation.not_ready", &pairs);
+            }
+            Self::OnStartFailed { generation, report } => {
+                let pairs = [("generation", Value::Number(i64::from(generation.0)))];
+                log.block(Level::Error, "generation.not_opened", &pairs, report);
+            }
+            Self::SpawnFailed { slot, generation, reason } => {
+                let pairs = [
+                    ("slot", Value::Number(i64::from(slot.0))),
+                    ("generation", Value::Number(i64::from(generation.0))),
+                    ("reason", Value::Text(reason)),
+                ];
+                log.line(Level::Error, "worker.spawn_failed", &pairs);
+            }
+            Self::OrphanReaped { pid, status } => {
+                let pid = Value::Number(i64::from(pid.0));
+                log.line(
+                    Level::Debug,
+                    "orphan.reaped",
+                    &[("pid", pid), ("status", Value::Display(status))],
+                );
+            }
             Self::Started { slot, pid, generation } => {
                 log.line(Level::Info, "worker.started", &worker(slot, pid, generation));
             }
@@ -229,6 +297,12 @@ impl LogEvent {
 /// What a process was too slow with, for an operator. It writes its Python stack below.
 pub fn not_ready_within(limit: Duration) -> String {
     format!("not ready within --boot-timeout {}: see its Python stack", shown(limit))
+}
+
+/// The keys of every line on `--on-start`.
+fn on_start<'a>(generation: &Generation, pid: &Pid) -> [(&'a str, Value<'a>); 2] {
+    let generation = Value::Number(i64::from(generation.0));
+    [("generation", generation), ("pid", Value::Number(i64::from(pid.0)))]
 }
 
 /// The keys of every line on a worker.

@@ -38,6 +38,8 @@ mod exiting;
 mod hang;
 pub mod health;
 pub mod log_event;
+mod preparation;
+mod reload_outcome;
 mod respawn;
 pub mod restart_storm;
 mod rollout;
@@ -55,9 +57,12 @@ use arctos_worker::shared::scoreboard::{Command, Side};
 use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::{Ending, Expired, Jitter, KillReason, SlotState, WorkerSlot};
 use crate::system::pid::Pid;
-pub use action::{Action, ReloadOutcome, Verdict};
+pub use action::{Action, Verdict};
 pub use event::{Event, ExitDetails, OperatorCommand};
 pub use hang::STACK_DUMP_TIME;
+pub use preparation::Preparation;
+use preparation::{Preparations, Spawn};
+pub use reload_outcome::ReloadOutcome;
 pub use rollout::{CRASH_WINDOW, PROBATION, ReloadStep};
 use rollout::{Role, Rollout, Spare};
 use shutdown::Budget;
@@ -85,6 +90,8 @@ pub struct Policy {
     pub quick: Duration,
     /// On TERM: how long to go on accepting before the door closes.
     pub drain_delay: Duration,
+    /// What precedes the first worker of a generation.
+    pub preparation: Preparation,
 }
 
 /// Where the server stands, for who asks.
@@ -98,6 +105,17 @@ pub enum ServiceState {
     Paused,
     /// It was asked to stop; it may still accept.
     Stopping,
+}
+
+/// What a child process is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessRole {
+    /// It boots, serves or exits.
+    Worker,
+    /// It runs the hooks of `--on-start`.
+    OnStart,
+    /// It forks workers.
+    Zygote,
 }
 
 /// How a stop is carried out.
@@ -139,6 +157,8 @@ pub struct Supervisor {
     /// A HUP came and its turn has not come.
     is_reload_wanted: bool,
     spare: Option<Spare>,
+    /// What precedes the first worker of each generation.
+    preparations: Preparations,
     /// Workers whose loop is over, and that no seat waits for.
     exiting: Vec<WorkerSlot>,
     /// Workers that are to be replaced because they are worn out.
@@ -166,6 +186,7 @@ impl Supervisor {
             rollout: Rollout::Idle,
             is_reload_wanted: false,
             spare: None,
+            preparations: Preparations::default(),
             exiting: Vec::new(),
             recycling: Vec::new(),
             next_replacement: None,
@@ -200,7 +221,8 @@ impl Supervisor {
             }
             Phase::LameDuck { until, .. } => Some(until),
         };
-        self.seats().filter_map(WorkerSlot::deadline).chain(of_phase).min()
+        let of_slots = self.seats().filter_map(WorkerSlot::deadline);
+        of_slots.chain(of_phase).chain(self.preparations.next_deadline()).min()
     }
 
     /// Workers that are wanted, for whoever shows it.
@@ -225,6 +247,19 @@ impl Supervisor {
         self.generation
     }
 
+    /// What a process is to this machine; `None` where it is a stranger.
+    pub fn role_of(&self, pid: Pid) -> Option<ProcessRole> {
+        if self.index_of(pid).is_some() {
+            Some(ProcessRole::Worker)
+        } else if self.preparations.on_start_pid() == Some(pid) {
+            Some(ProcessRole::OnStart)
+        } else if self.preparations.has_zygote(pid) {
+            Some(ProcessRole::Zygote)
+        } else {
+            None
+        }
+    }
+
     /// The slots, and the seats beside them that are taken.
     pub fn places(&self) -> impl Iterator<Item = &WorkerSlot> {
         self.seats()
@@ -241,6 +276,16 @@ impl Supervisor {
             Event::Started { slot, side, pid } => self.started(slot, side, pid, now),
             Event::SpawnFailed { slot, side, verdict } => {
                 self.spawn_failed(slot, side, verdict, now);
+            }
+            Event::OnStartStarted { generation, pid } => {
+                self.on_start_started(generation, pid, now);
+            }
+            Event::OnStartNotStarted { generation } => self.on_start_not_started(generation),
+            Event::ZygoteStarted { generation, pid } => self.zygote_started(generation, pid),
+            Event::ZygoteNotStarted { generation } => self.zygote_not_started(generation),
+            Event::ZygoteReady { pid } => self.zygote_ready(pid),
+            Event::ZygoteLost { pid, verdict, reason } => {
+                self.zygote_lost(pid, verdict, &reason, now);
             }
             Event::Ready { pid } => self.ready(pid, now),
             Event::Failing { pid } => {
@@ -452,6 +497,7 @@ impl Supervisor {
                 None => {}
             }
         }
+        self.check_on_start(now);
         match self.phase {
             Phase::Serving { unready_since: Some(since) } if since + self.crash_loop() <= now => {
                 self.log(LogEvent::CrashLoop { unready: now.saturating_duration_since(since) });
@@ -471,9 +517,11 @@ impl Supervisor {
 
     /// What follows from the states, whatever the event was.
     fn settle(&mut self, now: Instant) {
+        self.fail_refused_spawns(now);
         self.note_service(now);
         self.advance_phase(now);
         self.advance_rollout(now);
+        self.fail_refused_spawns(now); // The end of a rollout may have given up more of them.
         for index in 0..self.slots.len() {
             let wanted = self.wants(self.slots[index].id().0);
             let (generation, taken) = (self.generation, self.side_taken(index, Some(index)));
@@ -486,7 +534,7 @@ impl Supervisor {
             if let Some(side) = slot.spawn_when_due(generation, taken, now) {
                 let slot = slot.id();
                 self.last_spawn = Some(now);
-                self.actions.push_back(Action::Spawn { slot, side, generation });
+                self.request_spawn(Spawn { slot, side, generation });
             }
         }
         self.hasten_one(now);
@@ -519,7 +567,7 @@ impl Supervisor {
             spare.seat.fill(now);
             if let Some(side) = spare.seat.spawn_when_due(generation, taken, now) {
                 let slot = spare.seat.id();
-                self.actions.push_back(Action::Spawn { slot, side, generation });
+                self.request_spawn(Spawn { slot, side, generation });
             }
         }
     }

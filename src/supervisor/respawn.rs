@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ExitDetails, Phase, Supervisor, Verdict};
+use super::{ExitDetails, Phase, ProcessRole, Supervisor, Verdict};
 use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::{Ending, ExitStatus, SlotState, WorkerSlot};
 use crate::system::pid::Pid;
@@ -25,9 +25,16 @@ impl Supervisor {
         details: ExitDetails,
         now: Instant,
     ) {
-        let Some(index) = self.index_of(pid) else {
-            return; // An adopted orphan: reaped, and nothing to us, whatever its status.
-        };
+        match self.role_of(pid) {
+            Some(ProcessRole::Worker) => self.worker_exited(pid, status, details, now),
+            Some(ProcessRole::OnStart) => self.on_start_exited(details.report),
+            Some(ProcessRole::Zygote) => self.zygote_exited(pid, now),
+            None => self.log(LogEvent::OrphanReaped { pid, status }),
+        }
+    }
+
+    fn worker_exited(&mut self, pid: Pid, status: ExitStatus, details: ExitDetails, now: Instant) {
+        let Some(index) = self.index_of(pid) else { return };
         let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
         let seats = self.slots.iter_mut().chain(spare).chain(&mut self.exiting);
         let Some(seat) = seats.into_iter().nth(index) else { return };

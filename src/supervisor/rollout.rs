@@ -114,7 +114,7 @@ impl Supervisor {
                     if self.spare_serves() {
                         self.resume(); // It may take long to leave.
                     }
-                    self.actions.push_back(Action::Discard { generation });
+                    self.discard(generation);
                     self.rollout = Rollout::Idle;
                     // It may serve already, on probation: then it drains, as any other.
                     self.stop_spare(now);
@@ -224,7 +224,8 @@ impl Supervisor {
                 self.spare = Some(Spare { seat, role: Role::Canary });
             }
             (Role::Canary, Rollout::Canary { generation, .. }) => {
-                self.actions.push_back(Action::Discard { generation: *generation });
+                let generation = *generation;
+                self.discard(generation);
                 self.end_rollout(ReloadOutcome::CanaryFailed);
             }
             (Role::Replacement, _) if ending != Ending::Asked => {
@@ -386,16 +387,24 @@ impl Supervisor {
         self.actions.extend(told);
     }
 
+    /// The configuration of a canary is given up, and what prepared its generation.
+    pub(super) fn discard(&mut self, generation: Generation) {
+        self.actions.push_back(Action::Discard { generation });
+        self.cancel_preparations(|other| other == generation);
+    }
+
     pub(super) fn end_rollout(&mut self, outcome: ReloadOutcome) {
         self.rollout = Rollout::Idle;
         self.resume();
+        let current = self.generation;
+        self.cancel_preparations(|generation| generation != current);
         self.actions.push_back(Action::ReloadEnded { outcome });
     }
 
     /// The roll is given up, because the server stops or rests.
     pub(super) fn abandon_rollout(&mut self) {
         if let Rollout::Canary { generation, .. } = self.rollout {
-            self.actions.push_back(Action::Discard { generation });
+            self.discard(generation);
             // It may start yet: its zygote answers what it knows of.
             if let Some(spare) = &mut self.spare {
                 spare.role = Role::Exiting;

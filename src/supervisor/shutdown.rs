@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use arctos_worker::shared::scoreboard::Command;
+use arctos_worker::shared::identity::SlotId;
+use arctos_worker::shared::scoreboard::{Command, Side};
 
 use super::{Action, Pace, Phase, Policy, Supervisor, Verdict};
 use crate::supervisor::slot::KillReason;
@@ -139,21 +140,31 @@ impl Supervisor {
     fn begin_stop(&mut self, budget: Budget) {
         self.abandon_rollout();
         self.withdraw_spawns();
+        self.cancel_preparations(|_| true);
         self.actions.push_back(Action::ReportStopping { deadline: budget.kill_at });
     }
 
     fn withdraw_spawns(&mut self) {
+        let held = self.preparations.take_held();
         let (slots, spare) = (&mut self.slots, &mut self.spare);
+        let mut withdraw = |slot: SlotId, side: Side| {
+            let spare = spare.iter_mut().map(|spare| &mut spare.seat);
+            let mut seats = slots.iter_mut().chain(spare);
+            if let Some(seat) = seats.find(|it| it.id() == slot && it.side() == side) {
+                seat.withdraw();
+            }
+        };
+        held.into_iter().for_each(|spawn| withdraw(spawn.slot, spawn.side));
         self.actions.retain(|action| match action {
             Action::Spawn { slot, side, .. } => {
-                let spare = spare.iter_mut().map(|spare| &mut spare.seat);
-                let mut seats = slots.iter_mut().chain(spare);
-                if let Some(seat) = seats.find(|it| it.id() == *slot && it.side() == *side) {
-                    seat.withdraw();
-                }
+                withdraw(*slot, *side);
                 false
             }
-            Action::Command { .. }
+            Action::RunOnStart { .. }
+            | Action::StopOnStart
+            | Action::StartZygote { .. }
+            | Action::EndZygote { .. }
+            | Action::Command { .. }
             | Action::Kill { .. }
             | Action::DumpStack { .. }
             | Action::ReportReady

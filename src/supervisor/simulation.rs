@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 mod crashes;
 mod exiting;
 mod pacing;
+mod preparations;
 mod spawning;
 
 use super::*;
 use crate::supervisor::slot::ExitStatus;
 use exiting::ExitState;
 use pacing::Pacing;
+use preparations::PreparedGenerations;
 
 const LIVES: u64 = 10_000;
 const STEPS: u32 = 250;
@@ -57,6 +59,8 @@ struct Order {
     slot: SlotId,
     side: Side,
     generation: Generation,
+    /// The zygote that it was given to.
+    zygote: Option<i32>,
 }
 
 struct World {
@@ -66,8 +70,9 @@ struct World {
     now: Instant,
     next_pid: i32,
     processes: BTreeMap<i32, Process>,
-    /// Spawns are carried out by zygotes, which take their time.
-    is_preloaded: bool,
+    prepared: PreparedGenerations,
+    /// Processes that were reaped, and that the machine has not accounted for yet.
+    unaccounted: Vec<Pid>,
     orders: Vec<Order>,
     /// What will happen, in order of time.
     coming: Vec<(Instant, Event)>,
@@ -110,14 +115,19 @@ impl World {
             graceful: ms(dice.draw() % 30_000),
             quick: ms(dice.draw() % 3_000),
             drain_delay: ms([0, 5_000, 40_000][dice.draw() as usize % 3]),
+            preparation: [Preparation::None, Preparation::OnStart, Preparation::Zygote]
+                [dice.draw() as usize % 3],
         };
+        let mut prepared = PreparedGenerations::default();
+        prepared.configure(Generation(1), policy.preparation);
         Self {
             machine: Supervisor::start(policy.clone(), dice.draw(), now),
             policy,
             now,
             next_pid: 100,
             processes: BTreeMap::new(),
-            is_preloaded: dice.draw().is_multiple_of(3),
+            prepared,
+            unaccounted: Vec::new(),
             orders: Vec::new(),
             coming: Vec::new(),
             pacing: Pacing::default(),
@@ -238,6 +248,9 @@ impl World {
             details.is_baseline = self.chance(30);
         }
         self.pace(&event);
+        if !self.prepare(&event) {
+            return;
+        }
         self.interrupted |= matches!(event, Event::OperatorCommand(OperatorCommand::Interrupt));
         match &event {
             Event::Started { slot, side, pid } => {
@@ -250,7 +263,10 @@ impl World {
                 }
             }
             Event::Exited { pid, .. } => {
-                self.processes.remove(&pid.0);
+                let is_worker = self.processes.remove(&pid.0).is_some();
+                if is_worker || self.machine.role_of(*pid).is_none() {
+                    self.unaccounted.push(*pid);
+                }
             }
             Event::Ready { pid } => {
                 if let Some(process) = self.processes.get_mut(&pid.0) {
@@ -280,7 +296,13 @@ impl World {
             Event::OperatorCommand(
                 OperatorCommand::Terminate | OperatorCommand::Quit | OperatorCommand::Interrupt,
             ) => self.asked = true,
-            Event::Failing { .. }
+            Event::OnStartStarted { .. }
+            | Event::OnStartNotStarted { .. }
+            | Event::ZygoteStarted { .. }
+            | Event::ZygoteNotStarted { .. }
+            | Event::ZygoteReady { .. }
+            | Event::ZygoteLost { .. }
+            | Event::Failing { .. }
             | Event::OperatorCommand(
                 OperatorCommand::More
                 | OperatorCommand::Fewer
@@ -310,9 +332,15 @@ impl World {
 
     fn carry_out(&mut self) {
         while let Some(action) = self.machine.next_action() {
-            assert_eq!(self.finished, None, "{action:?} after the end");
+            let is_orphan = matches!(action, Action::Log(LogEvent::OrphanReaped { .. }));
+            assert!(self.finished.is_none() || is_orphan, "{action:?} after the end");
             match action {
                 Action::Spawn { slot, side, generation } => self.spawn(slot, side, generation),
+                Action::RunOnStart { generation } => self.run_on_start(generation),
+                Action::StopOnStart => self.stop_on_start(),
+                Action::StartZygote { generation } => self.start_zygote(generation),
+                Action::EndZygote { pid } => self.end_zygote(pid),
+                Action::DumpStack { pid } if self.prepared.is_on_start(pid) => {}
                 Action::DumpStack { pid } => {
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
                     // One that is late with its boot may serve yet.
@@ -322,11 +350,14 @@ impl World {
                         process.leaving.is_hung = true;
                     }
                 }
-                Action::Configure { .. } => {
+                Action::Configure { generation } => {
                     assert!(!self.reloading, "two reloads at once");
                     self.reloading = true;
+                    let preparation = self.draw_preparation();
+                    self.prepared.configure(generation, preparation);
                     let policy = (!self.chance(20)).then(|| Policy {
                         workers: 1 + (self.dice.draw() % 6) as u16,
+                        preparation,
                         ..self.policy.clone()
                     });
                     self.machine.handle(Event::Configured { policy }, self.now);
@@ -338,8 +369,7 @@ impl World {
                 }
                 Action::Discard { generation } => {
                     assert_ne!(generation, self.in_service);
-                    self.reloading = false; // Unless it is begun anew.
-                    self.withdraw(|order| order.generation == generation);
+                    self.reloading = false; // Unless another one follows.
                 }
                 Action::ReloadEnded { outcome } => self.reloaded(outcome),
                 Action::Command { pid, command } => self.command(pid, command),
@@ -359,7 +389,6 @@ impl World {
                     assert_eq!(self.stopping_since, None, "two stops");
                     assert!(deadline >= self.now);
                     self.stopping_since = Some(self.now);
-                    self.withdraw(|_| true);
                 }
                 Action::CloseDoor => {
                     assert!(self.stopping_since.is_some() && !self.door_closed);
@@ -379,6 +408,10 @@ impl World {
                 }
                 Action::Retire { .. } => assert!(!self.listeners_dropped),
                 Action::Log(LogEvent::Scaled { workers }) => self.told_target = workers,
+                Action::Log(LogEvent::Ended { pid, .. } | LogEvent::OrphanReaped { pid, .. }) => {
+                    let index = self.unaccounted.iter().position(|reaped| *reaped == pid);
+                    self.unaccounted.swap_remove(index.expect("it was reaped, and once"));
+                }
                 Action::Log(_) => {}
                 Action::Finish(verdict) => self.finish(verdict),
             }
@@ -388,6 +421,7 @@ impl World {
     fn finish(&mut self, verdict: Verdict) {
         assert!(self.processes.is_empty(), "finished before all were gone");
         assert!(self.listeners_dropped);
+        self.prepared.check_finish();
         self.finished = Some(verdict);
         let since = self.stopping_since.expect("it said that it stops");
         let bound = match verdict {
@@ -397,7 +431,7 @@ impl World {
             }
         };
         // A zygote may be forking, and is waited for.
-        let bound = if self.is_preloaded { bound.max(self.policy.quick) } else { bound };
+        let bound = if self.prepared.had_zygote { bound.max(self.policy.quick) } else { bound };
         let took = self.now - since;
         assert!(took <= bound + ms(200), "the stop took {took:?}, allowed were {bound:?}");
         match verdict {
@@ -514,6 +548,12 @@ impl World {
         known.sort_unstable();
         let alive: Vec<_> = self.processes.keys().map(|pid| Pid(*pid)).collect();
         assert_eq!(known, alive, "the machine has lost sight of a process");
+        assert_eq!(self.unaccounted, [], "a reaped process was not accounted for");
+        self.prepared.check(&self.machine);
+        let is_spawning = |seat: &&WorkerSlot| seat.state() == SlotState::Spawning;
+        let spawning_count = self.machine.seats().filter(is_spawning).count();
+        let held_count = self.machine.preparations.held().count();
+        assert_eq!(spawning_count, held_count + self.orders.len(), "a spawn was forgotten");
         self.check_waits();
         let canary = self.machine.spare.as_ref().filter(|spare| spare.role == Role::Canary);
         if canary.is_some_and(|spare| spare.seat.is_ready()) {

@@ -33,6 +33,10 @@ enum Did {
     Adopt(u32),
     Discard(u32),
     Ended(ReloadOutcome),
+    RunOnStart(u32),
+    StopOnStart,
+    StartZygote(u32),
+    EndZygote(i32),
 }
 
 use Did::*;
@@ -49,6 +53,7 @@ fn policy(workers: u16) -> Policy {
         graceful: s(25.0),
         quick: s(2.0),
         drain_delay: s(0.0),
+        preparation: Preparation::None,
     }
 }
 
@@ -89,6 +94,10 @@ impl Rig {
                     self.machine.handle(Event::Started { slot, side, pid }, self.now);
                     Spawn(slot.0)
                 }
+                Action::RunOnStart { generation } => RunOnStart(generation.0),
+                Action::StopOnStart => StopOnStart,
+                Action::StartZygote { generation } => StartZygote(generation.0),
+                Action::EndZygote { pid } => EndZygote(pid.0),
                 Action::Command { pid, command } => Tell(pid.0, command),
                 Action::Kill { pid } => Kill(pid.0),
                 Action::DumpStack { pid } => DumpStack(pid.0),

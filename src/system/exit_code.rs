@@ -35,22 +35,24 @@ impl ExitCode {
     /// What it tells an operator.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Asked => "it was asked to stop",
-            Self::Configuration => "configuration, address or permissions: the message names which",
-            Self::Usage => "usage: a wrong option or value",
+            Self::Asked => "The server was told to stop.",
+            Self::Configuration => {
+                "The configuration, an address or a permission is wrong; the message names which."
+            }
+            Self::Usage => "The command line has a wrong option or value.",
             Self::NotBooted => {
-                "at the first start, a worker could not boot: it crashed, was killed, a hook failed, \
-                 or it was not ready within `--boot-timeout`; or one died before an \
-                 [upgrade](reload.md#upgrade) was over"
+                "At the first start, a worker could not boot: it crashed, was killed, a hook failed, or it \
+                 was not ready within `--boot-timeout`. Or a worker died before an \
+                 [upgrade](reload.md#upgrade) was over."
             }
             Self::NotImportable => {
-                "at the first start, the application could not be imported, or left by \
-                 `sys.exit()`; the reason is printed once, with a hint"
+                "At the first start, the application could not be imported, or called `sys.exit()`; the \
+                 reason is printed once, with a hint."
             }
             Self::CrashLoop => {
-                "no worker has been ready for 60 s, or for `--boot-timeout` where that is longer"
+                "No worker has been ready for 60 s, or for `--boot-timeout` if that is longer."
             }
-            Self::Internal => "a defect of arctos",
+            Self::Internal => "arctos has a defect.",
         }
     }
 

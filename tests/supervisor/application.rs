@@ -134,7 +134,8 @@ impl Launch for TestApplication {
         }
         init.entry.set_ready();
         init.supervisor.unbind().unwrap(); // A worker is bound to its supervisor only while it boots.
-        let _ = write(&init.control_fd, &[CONTROL_READY]); // EPIPE: the supervisor is gone, which the loop notices.
+        // EPIPE: the supervisor is gone, which the loop notices.
+        let _ = write(&init.control_fd, &[CONTROL_READY]);
         match self.0.as_str() {
             "exits" => std::process::exit(7),
             "panics" => panic!("deliberate panic"),

@@ -20,7 +20,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use arctos::client::ctl::{self, Order, Verb};
+use arctos::admin::verb::Verb;
+use arctos::client::ctl::{self, CtlCommand};
 use nix::sys::signal::{Signal, kill};
 
 use application::serve;
@@ -380,8 +381,9 @@ fn a_running_server_reports_its_metrics() {
     let (by_path, by_tcp) = admin.trim_matches('"').split_once(" http://").unwrap();
     assert_eq!(by_path, format!("unix:{}", path.display()));
     for address in [by_path, by_tcp] {
-        let order = Order { verb: Verb::Metrics, server: address.parse().unwrap() };
-        let table = ctl::obey(&order).unwrap();
+        let command =
+            CtlCommand { verb: Verb::Metrics, is_json: false, server: address.parse().unwrap() };
+        let table = ctl::run(&command).unwrap();
         assert!(table.starts_with("counters"), "{table}");
         assert_eq!(row(&table, "counters"), ["total", "w0", "w1"], "{table}");
         assert_eq!(row(&table, "conn.accept.success"), ["0", "0", "0"], "{table}");
@@ -390,13 +392,14 @@ fn a_running_server_reports_its_metrics() {
     // The supervisor notices a killed worker and still answers.
     kill(server.pid_in(1), Signal::SIGKILL).unwrap();
     server.wait_for(&["worker.ready", "slot=1"]);
-    let order = Order { verb: Verb::Metrics, server: by_tcp.parse().unwrap() };
-    let table = ctl::obey(&order).unwrap();
+    let command =
+        CtlCommand { verb: Verb::Metrics, is_json: false, server: by_tcp.parse().unwrap() };
+    let table = ctl::run(&command).unwrap();
     assert_eq!(row(&table, "worker.restarts signal"), ["1", "0", "1"], "{table}");
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));
     assert!(!path.exists());
-    let message = ctl::obey(&order).unwrap_err().to_string();
+    let message = ctl::run(&command).unwrap_err().to_string();
     assert!(message.starts_with("cannot reach the server at 127.0.0.1:"), "{message}");
 }
 

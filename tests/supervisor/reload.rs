@@ -1,6 +1,7 @@
 //! Tests of reloads, of a paused server and of hung workers.
 
-use arctos::client::ctl::{self, Order, Verb};
+use arctos::admin::verb::Verb;
+use arctos::client::ctl::{self, CtlCommand};
 use nix::sys::signal::Signal;
 
 use crate::process::TestProcess;
@@ -72,8 +73,9 @@ pub(crate) fn a_worker_that_hangs_in_a_request_is_killed_and_replaced() {
     server.wait_for(&["worker.hangs", "slot=0", "GET /for/ever"]);
     server.wait_for(&["worker.died", "slot=0"]);
     server.wait_for(&["worker.ready", "slot=0"]);
-    let order = Order { verb: Verb::Metrics, server: admin.parse().unwrap() };
-    let table = ctl::obey(&order).unwrap();
+    let command =
+        CtlCommand { verb: Verb::Metrics, is_json: false, server: admin.parse().unwrap() };
+    let table = ctl::run(&command).unwrap();
     assert_eq!(row(&table, "worker.timeout"), ["1", "1", "0"], "{table}");
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));

@@ -71,9 +71,9 @@ impl Server {
             worker::run(init, &mut application())
         });
         control.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut said = [0];
-        control.read_exact(&mut said).expect("the worker's first byte");
-        assert_eq!(said[0], CONTROL_READY, "the worker cannot boot");
+        let mut byte = [0];
+        control.read_exact(&mut byte).expect("a byte of the worker");
+        assert_eq!(byte[0], CONTROL_READY, "the worker cannot boot");
         Self { address, entry, doorbell, _control: control, thread }
     }
 

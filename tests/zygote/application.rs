@@ -115,7 +115,8 @@ impl Preloaded for Loaded<'_> {
             _ => {}
         }
         init.entry.set_ready();
-        let _ = write(&init.control_fd, &[CONTROL_READY]); // EPIPE: the supervisor is gone, which the loop notices.
+        // EPIPE: the supervisor is gone, which the loop notices.
+        let _ = write(&init.control_fd, &[CONTROL_READY]);
         if self.role == "exits at once" {
             return WorkerExit::Done;
         }

@@ -65,7 +65,7 @@ pub(crate) fn run(role: &str) {
     own.add(&socket);
     own.add(scoreboard.as_fd());
     let setup = ChildSetup { signals: &signals, identity: &identity, title, own };
-    let inheritance = ZygoteInit {
+    let init = ZygoteInit {
         generation: GENERATION,
         name: "test",
         settings: &Settings::default(),
@@ -75,8 +75,7 @@ pub(crate) fn run(role: &str) {
     };
     let application = TestApplication::new(role, &log);
     let patience = Duration::from_secs(60);
-    let zygote =
-        Zygote::start(&application, &inheritance, &setup, patience, Instant::now()).unwrap();
+    let zygote = Zygote::start(&application, &init, &setup, patience, Instant::now()).unwrap();
     let (ordered, children) = (Vec::new(), Vec::new());
     TestSupervisor {
         log,
@@ -175,13 +174,13 @@ impl TestSupervisor {
         let side = Side::A;
         let entry = self.scoreboard.entry(slot, side).unwrap();
         entry.assign(GENERATION);
-        let (control, life, doorbell) = ControlSocket::open(entry).unwrap();
+        let (control, control_fd, doorbell) = ControlSocket::open(entry).unwrap();
         self.ordered.push((slot, side, control));
         let socket = OwnedFd::from(self.socket.try_clone().unwrap());
         let name = SocketName::Inet(self.socket.local_addr().unwrap());
         let listeners = vec![Listener { socket, name, owner: Owner::Outside }];
         let access_log = Some(io::stdout().as_fd().try_clone_to_owned().unwrap());
-        let order = SpawnOrder { slot, side, control_fd: life, doorbell, listeners, access_log };
+        let order = SpawnOrder { slot, side, control_fd, doorbell, listeners, access_log };
         let events = match &mut self.zygote {
             Some(zygote) => zygote.spawn(order, Instant::now()),
             None => vec![ZygoteEvent::SpawnFailed { slot, side, cause: SpawnFailure::Gone }],
@@ -191,13 +190,13 @@ impl TestSupervisor {
 
     fn poll_zygote(&mut self) {
         let mut zygote = self.zygote.take();
-        let admit = |pid| self.admission(pid);
-        let events = zygote.as_mut().map(|zygote| zygote.receive(&admit, Instant::now()));
+        let parentage = |pid| self.parentage(pid);
+        let events = zygote.as_mut().map(|zygote| zygote.receive(&parentage, Instant::now()));
         self.zygote = zygote;
         self.handle(events.unwrap_or_default());
     }
 
-    fn admission(&self, pid: Pid) -> Parentage {
+    fn parentage(&self, pid: Pid) -> Parentage {
         match self.reaped == Some(pid) || is_child(pid) {
             true => Parentage::OurChild,
             false => Parentage::NotYetOurs,
@@ -246,7 +245,7 @@ impl TestSupervisor {
     fn reap(&mut self, pid: Pid, status: ExitStatus) {
         if self.zygote.as_ref().is_some_and(|zygote| zygote.pid() == pid) {
             let mut zygote = self.zygote.take().unwrap();
-            let events = zygote.exited(status, &|pid| self.admission(pid), Instant::now());
+            let events = zygote.exited(status, &|pid| self.parentage(pid), Instant::now());
             self.handle(events);
             return;
         }

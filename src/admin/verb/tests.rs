@@ -3,62 +3,62 @@ use std::time::Instant;
 use arctos_worker::shared::identity::Generation;
 
 use super::*;
-use crate::admin::{QuestionId, Trust};
+use crate::admin::{RequestId, Trust};
 
-fn read(method: Method, target: &str) -> Request {
+fn read(method: Method, target: &str) -> Result<Verb, AdminResponse> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let (path, query) = (path.to_owned(), query.to_owned());
-    Request::read(&Question {
-        id: QuestionId(0),
+    Verb::read(&AdminRequest {
+        id: RequestId(0),
         method,
         path,
         query,
         trust: Trust::Owner,
-        asker: None,
+        peer: None,
     })
 }
 
-fn status_of(request: Request) -> u16 {
-    let Request::Refused(answer) = request else { panic!("{request:?}") };
-    answer.status
+fn status_of(read: Result<Verb, AdminResponse>) -> u16 {
+    read.unwrap_err().status
 }
 
 #[test]
-fn what_shows_something_is_got() {
-    for (target, request) in [
-        ("/livez", Request::Livez),
-        ("/readyz?verbose", Request::Readyz),
-        ("/status", Request::Status),
-        ("/metrics?x=y", Request::Metrics),
+fn verbs_that_show_something_are_read_from_get_and_head() {
+    for (target, verb) in [
+        ("/livez", Verb::Livez),
+        ("/readyz?verbose", Verb::Readyz),
+        ("/status", Verb::Status),
+        ("/metrics?x=y", Verb::Metrics),
     ] {
         for method in [Method::Get, Method::Head] {
-            assert_eq!(read(method, target), request);
+            assert_eq!(read(method, target), Ok(verb));
         }
-        assert_eq!(status_of(read(Method::WorkerInit, target)), 405);
+        assert_eq!(status_of(read(Method::Post, target)), 405);
     }
 }
 
 #[test]
-fn what_changes_something_is_posted() {
-    for (target, request) in [
-        ("/reload", Request::Reload { wait: false }),
-        ("/reload?wait=0", Request::Reload { wait: false }),
-        ("/reload?wait=1", Request::Reload { wait: true }),
-        ("/stop", Request::Stop { haste: Haste::Graceful }),
-        ("/stop?quick=1", Request::Stop { haste: Haste::Quick }),
-        ("/scale?workers=1", Request::Scale { workers: 1 }),
-        ("/scale?workers=65535", Request::Scale { workers: 65535 }),
-        ("/dump?slot=0", Request::Dump { slot: SlotId(0) }),
-        ("/recycle?slot=3", Request::Recycle { slot: SlotId(3) }),
+fn verbs_that_change_something_are_read_from_post() {
+    for (target, verb) in [
+        ("/reload", Verb::Reload { wait: false }),
+        ("/reload?wait=0", Verb::Reload { wait: false }),
+        ("/reload?wait=1", Verb::Reload { wait: true }),
+        ("/stop", Verb::Stop { mode: StopMode::Graceful }),
+        ("/stop?quick=1", Verb::Stop { mode: StopMode::Quick }),
+        ("/scale?workers=1", Verb::Scale { workers: 1 }),
+        ("/scale?workers=65535", Verb::Scale { workers: 65535 }),
+        ("/dump?slot=0", Verb::Dump { slot: SlotId(0) }),
+        ("/recycle?slot=3", Verb::Recycle { slot: SlotId(3) }),
     ] {
-        assert_eq!(read(Method::WorkerInit, target), request);
+        assert_eq!(read(Method::Post, target), Ok(verb));
+        assert_eq!(read(Method::Post, &verb.target()), Ok(verb), "a client asks for it so");
         assert_eq!(status_of(read(Method::Get, target)), 405);
         assert_eq!(status_of(read(Method::Head, target)), 405);
     }
 }
 
 #[test]
-fn what_is_not_understood_is_refused_with_what_would_be() {
+fn an_unknown_path_or_query_is_refused_with_the_right_ones() {
     for target in [
         "/reload?wait",
         "/reload?wait=yes",
@@ -77,13 +77,13 @@ fn what_is_not_understood_is_refused_with_what_would_be() {
         "/recycle",
         "/recycle?slot=-1",
     ] {
-        let Request::Refused(answer) = read(Method::WorkerInit, target) else { panic!("{target}") };
+        let Err(answer) = read(Method::Post, target) else { panic!("{target}") };
         assert_eq!(answer.status, 400, "{target}");
         let (path, _) = target.split_once('?').unwrap_or((target, ""));
         assert!(answer.body.starts_with(&format!("refused: expected {path}")), "{answer:?}");
     }
     for target in ["/", "/reload/", "/RELOAD", "/stop%3fquick=1", "*", ""] {
-        let Request::Refused(answer) = read(Method::WorkerInit, target) else { panic!("{target}") };
+        let Err(answer) = read(Method::Post, target) else { panic!("{target}") };
         assert_eq!(answer.status, 404, "{target}");
         for path in [
             "/livez", "/readyz", "/status", "/metrics", "/reload", "/stop", "/scale", "/dump",
@@ -95,32 +95,32 @@ fn what_is_not_understood_is_refused_with_what_would_be() {
 }
 
 #[test]
-fn a_server_that_stops_or_rests_refuses_what_it_would_not_do() {
-    let refused = |request: Request, phase| request.refusal(phase).map(|answer| answer.status);
-    let reload = Request::Reload { wait: true };
-    let scale = Request::Scale { workers: 2 };
-    let stop = Request::Stop { haste: Haste::Quick };
-    assert_eq!(refused(reload.clone(), Phase::Stopping), Some(409));
-    assert_eq!(refused(scale.clone(), Phase::Stopping), Some(409));
-    assert_eq!(refused(scale.clone(), Phase::Paused), Some(409));
-    assert_eq!(refused(reload.clone(), Phase::Paused), None, "it ends the rest");
-    assert_eq!(refused(stop, Phase::Stopping), None, "it hastens the stop");
-    for request in [reload, scale] {
-        assert_eq!(refused(request.clone(), Phase::Serving), None);
-        assert_eq!(refused(request, Phase::Starting), None);
+fn a_server_that_stops_or_rests_refuses_verbs_without_effect() {
+    let refused = |verb: Verb, state| verb.refusal(state).map(|answer| answer.status);
+    let reload = Verb::Reload { wait: true };
+    let scale = Verb::Scale { workers: 2 };
+    let stop = Verb::Stop { mode: StopMode::Quick };
+    assert_eq!(refused(reload, ServiceState::Stopping), Some(409));
+    assert_eq!(refused(scale, ServiceState::Stopping), Some(409));
+    assert_eq!(refused(scale, ServiceState::Paused), Some(409));
+    assert_eq!(refused(reload, ServiceState::Paused), None, "it resumes the server");
+    assert_eq!(refused(stop, ServiceState::Stopping), None, "it makes the stop faster");
+    for verb in [reload, scale] {
+        assert_eq!(refused(verb, ServiceState::Serving), None);
+        assert_eq!(refused(verb, ServiceState::Starting), None);
     }
 }
 
 #[test]
-fn more_workers_than_there_is_room_for_are_refused() {
-    assert_eq!(scaled(64, 64), Ok(Answer::plain(200, "64 wanted\n")));
+fn more_workers_than_the_maximum_are_refused() {
+    assert_eq!(scaled(64, 64), Ok(AdminResponse::plain(200, "the target is 64 workers\n")));
     let answer = scaled(65, 64).unwrap_err();
     assert_eq!(answer.status, 409);
     assert!(answer.body.contains("64"), "{answer:?}");
 }
 
 #[test]
-fn a_worker_that_has_a_process_can_say_where_it_is_also_while_it_starts() {
+fn any_worker_with_a_process_can_dump_its_stack_even_at_start() {
     let now = Instant::now();
     let mut slot = WorkerSlot::new(SlotId(1));
     let dumped = |slot: &WorkerSlot| dumped(SlotId(1), std::slice::from_ref(slot));
@@ -136,12 +136,12 @@ fn a_worker_that_has_a_process_can_say_where_it_is_also_while_it_starts() {
     let (pid, answer) = dumped(&slot).unwrap();
     assert_eq!((pid, answer.status), (Pid(70), 200));
     slot.mark_hung(now);
-    assert!(dumped(&slot).is_ok(), "one that hangs is the one to ask");
+    assert!(dumped(&slot).is_ok(), "a hanging worker is the one whose stack matters");
     assert_eq!(super::dumped(SlotId(2), &[slot]).unwrap_err().status, 404);
 }
 
 #[test]
-fn only_a_worker_that_serves_is_recycled() {
+fn only_a_ready_worker_is_recycled() {
     let now = Instant::now();
     let mut slot = WorkerSlot::new(SlotId(1));
     let status = |slot: &WorkerSlot| {
@@ -162,16 +162,26 @@ fn only_a_worker_that_serves_is_recycled() {
 }
 
 #[test]
-fn what_changes_something_has_a_name_for_the_log() {
-    let deed = |request: Request| request.deed().map(|deed| (deed.verb, deed.with));
-    assert_eq!(deed(Request::Reload { wait: false }), Some(("reload", None)));
-    assert_eq!(deed(Request::Reload { wait: true }), Some(("reload", Some(("wait", 1)))));
-    assert_eq!(deed(Request::Stop { haste: Haste::Graceful }), Some(("stop", None)));
-    assert_eq!(deed(Request::Stop { haste: Haste::Quick }), Some(("stop", Some(("quick", 1)))));
-    assert_eq!(deed(Request::Scale { workers: 3 }), Some(("scale", Some(("workers", 3)))));
-    assert_eq!(deed(Request::Dump { slot: SlotId(2) }), Some(("dump", Some(("slot", 2)))));
-    assert_eq!(deed(Request::Recycle { slot: SlotId(2) }), Some(("recycle", Some(("slot", 2)))));
-    for looks in [Request::Livez, Request::Readyz, Request::Status, Request::Metrics] {
-        assert_eq!(deed(looks), None);
+fn a_verb_has_a_name_and_an_argument_for_the_log_and_for_its_target() {
+    for (verb, name, argument) in [
+        (Verb::Reload { wait: false }, "reload", None),
+        (Verb::Reload { wait: true }, "reload", Some(("wait", 1))),
+        (Verb::Stop { mode: StopMode::Graceful }, "stop", None),
+        (Verb::Stop { mode: StopMode::Quick }, "stop", Some(("quick", 1))),
+        (Verb::Scale { workers: 3 }, "scale", Some(("workers", 3))),
+        (Verb::Dump { slot: SlotId(2) }, "dump", Some(("slot", 2))),
+        (Verb::Recycle { slot: SlotId(2) }, "recycle", Some(("slot", 2))),
+    ] {
+        assert_eq!((verb.name(), verb.argument()), (name, argument));
+        assert!(verb.is_change());
+    }
+    for (verb, name) in [
+        (Verb::Livez, "livez"),
+        (Verb::Readyz, "readyz"),
+        (Verb::Status, "status"),
+        (Verb::Metrics, "metrics"),
+    ] {
+        assert_eq!((verb.name(), verb.argument(), verb.is_change()), (name, None, false));
+        assert_eq!(verb.target(), format!("/{name}"));
     }
 }

@@ -1,4 +1,4 @@
-//! One request over a connection of its own.
+//! One HTTP request to an admin socket, over its own connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,65 +10,65 @@ use super::CtlError;
 use super::units::printable;
 use crate::system::address::BindAddress;
 
-/// To connect, and for each piece of the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest answer: some thousand workers.
-const ANSWER_BYTES: u64 = 64 << 20;
+/// Time limit for connecting, and for each read of the response.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum size of a response: some thousand workers.
+const MAX_RESPONSE_BYTES: u64 = 64 << 20;
 
-/// How long each piece of an answer may take.
+/// Time limit for each read of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// [`PATIENCE`].
+pub(crate) enum ReadTimeout {
+    /// [`TIMEOUT`].
     Short,
-    /// As long as the server is there.
-    Endless,
+    /// No limit, as long as the server exists.
+    Unlimited,
 }
 
-/// Looks.
+/// Sends a GET request.
 pub(crate) fn get(
     server: &BindAddress,
     target: &str,
-    patience: Patience,
-) -> Result<Answer, CtlError> {
-    ask(server, "GET", target, "", patience)
+    timeout: ReadTimeout,
+) -> Result<CtlResponse, CtlError> {
+    send(server, "GET", target, "", timeout)
 }
 
-/// Does.
+/// Sends a POST request.
 pub(crate) fn post(
     server: &BindAddress,
     target: &str,
-    patience: Patience,
-) -> Result<Answer, CtlError> {
-    ask(server, "POST", target, "Content-Length: 0\r\n", patience)
+    timeout: ReadTimeout,
+) -> Result<CtlResponse, CtlError> {
+    send(server, "POST", target, "Content-Length: 0\r\n", timeout)
 }
 
-fn ask(
+fn send(
     server: &BindAddress,
     method: &str,
     target: &str,
     field: &str,
-    patience: Patience,
-) -> Result<Answer, CtlError> {
+    timeout: ReadTimeout,
+) -> Result<CtlResponse, CtlError> {
     let server = || server.clone();
     let mut socket = connect(&server())
-        .map_err(|source| CtlError::Unreachable { server: server(), source: in_time(source) })?;
-    let mut answer = Vec::new();
+        .map_err(|source| CtlError::Unreachable { server: server(), source: explained(source) })?;
+    let mut response = Vec::new();
     let host = host(&server());
     let request =
         format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{field}Connection: close\r\n\r\n");
-    let limit = match patience {
-        Patience::Short => Some(PATIENCE),
-        Patience::Endless => None,
+    let limit = match timeout {
+        ReadTimeout::Short => Some(TIMEOUT),
+        ReadTimeout::Unlimited => None,
     };
     socket
         .set_read_timeout(limit)
         .and_then(|()| socket.write_all(request.as_bytes()))
-        .and_then(|()| socket.take(ANSWER_BYTES).read_to_end(&mut answer))
-        .map_err(|source| CtlError::Unanswered { server: server(), source: in_time(source) })?;
-    if answer.is_empty() {
+        .and_then(|()| socket.take(MAX_RESPONSE_BYTES).read_to_end(&mut response))
+        .map_err(|source| CtlError::Unanswered { server: server(), source: explained(source) })?;
+    if response.is_empty() {
         return Err(CtlError::Closed { server: server() });
     }
-    Answer::read(&answer).ok_or_else(|| CtlError::Strange { server: server() })
+    CtlResponse::read(&response).ok_or_else(|| CtlError::Unknown { server: server() })
 }
 
 fn connect(server: &BindAddress) -> io::Result<Socket> {
@@ -78,16 +78,16 @@ fn connect(server: &BindAddress) -> io::Result<Socket> {
         BindAddress::Abstract(name) => over_unix(&SockAddr::unix(format!("\0{name}"))?)?,
         BindAddress::Fd(_) => return Err(ErrorKind::Unsupported.into()),
     };
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
     Ok(socket)
 }
 
-/// The first address of a name that answers. To connect to all addresses is to connect to this machine.
+/// Connects to the first reachable address of a name. The wildcard address stands for this machine.
 fn over_tcp(host: &str, port: u16) -> io::Result<Socket> {
     let host = if host.is_empty() { "localhost" } else { host };
     let mut outcome = Err(ErrorKind::NotFound.into());
     for address in (host, port).to_socket_addrs()? {
-        outcome = TcpStream::connect_timeout(&address, PATIENCE).map(Socket::from);
+        outcome = TcpStream::connect_timeout(&address, TIMEOUT).map(Socket::from);
         if outcome.is_ok() {
             break;
         }
@@ -97,8 +97,8 @@ fn over_tcp(host: &str, port: u16) -> io::Result<Socket> {
 
 fn over_unix(address: &SockAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // connect(2) waits for room in the queue of the listener, and only so long (SO_SNDTIMEO).
-    socket.set_write_timeout(Some(PATIENCE))?;
+    // SO_SNDTIMEO also limits how long connect(2) waits for room in the accept queue.
+    socket.set_write_timeout(Some(TIMEOUT))?;
     socket.connect(address)?;
     Ok(socket)
 }
@@ -113,24 +113,24 @@ fn host(server: &BindAddress) -> String {
     }
 }
 
-/// A timeout of a socket is EAGAIN, which says nothing to a person.
-fn in_time(error: io::Error) -> io::Error {
+/// Explains the timeout of a socket, which the kernel reports as EAGAIN.
+fn explained(error: io::Error) -> io::Error {
     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-        let words = format!("nothing within {} s", PATIENCE.as_secs());
-        return io::Error::new(ErrorKind::TimedOut, words);
+        let text = format!("nothing within {} s", TIMEOUT.as_secs());
+        return io::Error::new(ErrorKind::TimedOut, text);
     }
     error
 }
 
-/// What came.
+/// A complete response.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct CtlResponse {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
-impl Answer {
-    /// Reads a whole answer; `None` for anything else, or a part of one.
+impl CtlResponse {
+    /// Reads a response; `None` if it is incomplete or something else.
     fn read(bytes: &[u8]) -> Option<Self> {
         let text = str::from_utf8(bytes).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
@@ -143,13 +143,15 @@ impl Answer {
         (body.len() == length).then(|| Self { status, body: body.to_owned() })
     }
 
-    /// The body, if this is a yes.
-    pub(crate) fn of_success(self, server: &BindAddress) -> Result<String, CtlError> {
+    /// The body of a successful response.
+    ///
+    /// Errors: [`CtlError::Refused`] for any other status.
+    pub(crate) fn into_success(self, server: &BindAddress) -> Result<String, CtlError> {
         match self.status {
             200 | 202 => Ok(self.body),
             status => {
-                let words = printable(self.body.lines().next().unwrap_or_default());
-                Err(CtlError::Refused { server: server.clone(), status, words })
+                let text = printable(self.body.lines().next().unwrap_or_default());
+                Err(CtlError::Refused { server: server.clone(), status, text })
             }
         }
     }
@@ -163,24 +165,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_when_it_is_whole() {
+    fn a_response_is_read_once_it_is_complete() {
         let whole = b"HTTP/1.1 200 OK\r\nDate: x\r\ncontent-length: 2\r\n\r\nab";
-        let answer = Answer { status: 200, body: "ab".into() };
-        assert_eq!(Answer::read(whole), Some(answer));
+        let response = CtlResponse { status: 200, body: "ab".into() };
+        assert_eq!(CtlResponse::read(whole), Some(response));
         for length in 0..whole.len() {
-            assert_eq!(Answer::read(&whole[..length]), None, "{length} bytes");
+            assert_eq!(CtlResponse::read(&whole[..length]), None, "{length} bytes");
         }
         for strange in [
             "SSH-2.0-x\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA: b\r\n\r\n",
             "HTTP/1.1 x\r\nContent-Length: 0\r\n\r\n",
         ] {
-            assert_eq!(Answer::read(strange.as_bytes()), None, "{strange:?}");
+            assert_eq!(CtlResponse::read(strange.as_bytes()), None, "{strange:?}");
         }
     }
 
-    /// What is said to a server that answers so.
-    fn said(answer: &'static str) -> Result<String, String> {
+    /// The outcome of a request to a server that sends this response.
+    fn outcome_of(response: &'static str) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -188,13 +190,13 @@ mod tests {
             let mut stream = listener.accept().unwrap().0;
             let mut request = [0; 1024];
             let length = stream.read(&mut request).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
+            stream.write_all(response.as_bytes()).unwrap();
             String::from_utf8(request[..length].to_vec()).unwrap()
         });
         let shown = format!("unix:{}", path.display());
         let server_address = BindAddress::Unix(path);
-        let outcome = post(&server_address, "/stop", Patience::Endless)
-            .and_then(|answer| answer.of_success(&server_address));
+        let outcome = post(&server_address, "/stop", ReadTimeout::Unlimited)
+            .and_then(|response| response.into_success(&server_address));
         let request = server.join().unwrap();
         assert_eq!(
             request,
@@ -204,27 +206,30 @@ mod tests {
     }
 
     #[test]
-    fn the_body_of_a_yes_is_the_answer() {
-        assert_eq!(said("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), Ok("abc".into()));
-        assert_eq!(said("HTTP/1.1 202 Accepted\r\nContent-Length: 1\r\n\r\na"), Ok("a".into()));
+    fn the_body_of_a_successful_response_is_returned() {
+        assert_eq!(outcome_of("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), Ok("abc".into()));
+        assert_eq!(
+            outcome_of("HTTP/1.1 202 Accepted\r\nContent-Length: 1\r\n\r\na"),
+            Ok("a".into())
+        );
     }
 
     #[test]
-    fn another_status_is_told_with_its_words() {
+    fn another_status_is_an_error_with_its_text() {
         let text = "HTTP/1.1 404 Not Found\r\nContent-Length: 18\r\n\r\nthere is /metrics\n";
         let message = "the server at unix:x.sock answers 404: there is /metrics";
-        assert_eq!(said(text), Err(message.into()));
+        assert_eq!(outcome_of(text), Err(message.into()));
     }
 
     #[test]
-    fn who_closes_without_a_word_is_told_apart() {
+    fn a_server_that_closes_without_a_response_is_reported_as_such() {
         let message = "the server at unix:x.sock has closed the connection without an answer";
-        assert_eq!(said(""), Err(message.into()));
+        assert_eq!(outcome_of(""), Err(message.into()));
     }
 
     #[test]
-    fn who_is_no_admin_socket_is_told_apart() {
-        let message = said("SSH-2.0-OpenSSH\r\n").unwrap_err();
+    fn a_server_that_is_no_admin_socket_is_reported_as_such() {
+        let message = outcome_of("SSH-2.0-OpenSSH\r\n").unwrap_err();
         assert!(
             message.starts_with("unix:x.sock does not answer as the admin socket"),
             "{message}"
@@ -232,10 +237,11 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_is_named_with_the_reason() {
+    fn an_unreachable_server_is_named_with_the_reason() {
         let path = tempfile::tempdir().unwrap().path().join("x.sock");
-        let message =
-            get(&BindAddress::Unix(path.clone()), "/x", Patience::Short).unwrap_err().to_string();
+        let message = get(&BindAddress::Unix(path.clone()), "/x", ReadTimeout::Short)
+            .unwrap_err()
+            .to_string();
         let reason = "No such file or directory";
         let expected = format!("cannot reach the server at unix:{}: {reason}", path.display());
         assert_eq!(message, expected);

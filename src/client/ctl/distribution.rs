@@ -1,45 +1,50 @@
-//! A histogram of Prometheus' text format, as a person asks for it.
+//! The count, mean and percentiles of a histogram in Prometheus' text format.
 
-use super::page::Sample;
+use super::page::MetricSample;
 use super::units::duration;
 use crate::metrics::Distribution;
 
-/// A histogram: its buckets are cumulative, in the order of their bounds.
-pub(crate) struct Spread {
+/// A histogram with cumulative buckets, in the order of their bounds.
+pub(crate) struct HistogramSample {
     sum: f64,
     buckets: Vec<Bucket>,
 }
 
-/// How many were at most as long as this.
+/// The number of values up to a bound.
 #[derive(Clone, Copy)]
 struct Bucket {
     bound: f64,
     count: f64,
 }
 
-impl Spread {
-    /// Of one slot, or of all together.
-    pub(crate) fn of(samples: &[Sample], distribution: Distribution, slot: Option<u16>) -> Self {
+impl HistogramSample {
+    /// The histogram of one slot, or of all slots together.
+    pub(crate) fn of(
+        samples: &[MetricSample],
+        distribution: Distribution,
+        slot: Option<u16>,
+    ) -> Self {
         let name = distribution.prometheus_name();
         let (sum_name, bucket_name) = (format!("{name}_sum"), format!("{name}_bucket"));
-        let mut spread = Self { sum: 0.0, buckets: Vec::new() };
+        let mut histogram = Self { sum: 0.0, buckets: Vec::new() };
         for sample in samples.iter().filter(|sample| slot.is_none() || sample.slot() == slot) {
             if sample.name == sum_name {
-                spread.sum += sample.value;
+                histogram.sum += sample.value;
             } else if sample.name == bucket_name
                 && let Some(bound) = sample.label("le").and_then(|bound| bound.parse().ok())
             {
-                match spread.buckets.iter_mut().find(|bucket| bucket.bound == bound) {
+                match histogram.buckets.iter_mut().find(|bucket| bucket.bound == bound) {
                     Some(bucket) => bucket.count += sample.value,
-                    None => spread.buckets.push(Bucket { bound, count: sample.value }),
+                    None => histogram.buckets.push(Bucket { bound, count: sample.value }),
                 }
             }
         }
-        spread.buckets.sort_by(|one, other| one.bound.total_cmp(&other.bound));
-        spread
+        histogram.buckets.sort_by(|one, other| one.bound.total_cmp(&other.bound));
+        histogram
     }
 
-    /// What has come since an earlier moment. Where a count has fallen, somebody else is counting: all of it is new.
+    /// The values since an earlier sample. If the count has fallen, another server has begun to count, and all values
+    /// are new.
     pub(crate) fn since(mut self, earlier: &Self) -> Self {
         if self.count() < earlier.count() {
             return self;
@@ -52,22 +57,23 @@ impl Spread {
         self
     }
 
-    /// Whether there are no samples of it.
+    /// Whether the metrics do not contain this histogram.
     pub(crate) fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
 
-    /// How many there were.
+    /// The number of values.
     pub(crate) fn count(&self) -> f64 {
         self.buckets.last().map_or(0.0, |bucket| bucket.count)
     }
 
-    /// Empty where there were none.
+    /// The mean; empty without values.
     pub(crate) fn mean(&self) -> String {
         if self.count() > 0.0 { duration(self.sum / self.count()) } else { String::new() }
     }
 
-    /// As `histogram_quantile` of Prometheus: values lie evenly in their bucket. Empty where there were none.
+    /// A percentile, computed like `histogram_quantile` of Prometheus, which assumes that values are spread evenly within
+    /// their bucket; empty without values.
     pub(crate) fn percentile(&self, part: f64) -> String {
         let rank = part * self.count();
         if rank <= 0.0 {
@@ -96,23 +102,23 @@ mod tests {
     fn a_percentile_lies_within_its_bucket() {
         let bucket = |bound, count| Bucket { bound, count };
         let buckets = vec![bucket(0.001, 10.0), bucket(0.002, 20.0), bucket(f64::INFINITY, 20.0)];
-        let spread = Spread { sum: 0.0, buckets };
-        assert_eq!(spread.percentile(0.25), "500us");
-        assert_eq!(spread.percentile(0.75), "1.50ms");
-        assert_eq!(spread.percentile(1.0), "2.00ms");
+        let histogram = HistogramSample { sum: 0.0, buckets };
+        assert_eq!(histogram.percentile(0.25), "500us");
+        assert_eq!(histogram.percentile(0.75), "1.50ms");
+        assert_eq!(histogram.percentile(1.0), "2.00ms");
     }
 
     #[test]
-    fn what_came_since_is_the_difference() {
-        let spread = |counts: [f64; 2], sum| {
+    fn values_since_an_earlier_sample_are_the_difference() {
+        let histogram = |counts: [f64; 2], sum| {
             let [first, all] = counts;
             let bucket = |bound, count| Bucket { bound, count };
-            Spread { sum, buckets: vec![bucket(0.001, first), bucket(f64::INFINITY, all)] }
+            HistogramSample { sum, buckets: vec![bucket(0.001, first), bucket(f64::INFINITY, all)] }
         };
-        let since = spread([10.0, 30.0], 9.0).since(&spread([10.0, 20.0], 4.0));
+        let since = histogram([10.0, 30.0], 9.0).since(&histogram([10.0, 20.0], 4.0));
         assert_eq!((since.count(), since.sum), (10.0, 5.0));
         assert_eq!(since.percentile(0.5), ">1.00ms");
-        let other = spread([1.0, 1.0], 0.5).since(&spread([10.0, 20.0], 4.0));
-        assert_eq!((other.count(), other.sum), (1.0, 0.5), "another server, which began anew");
+        let other = histogram([1.0, 1.0], 0.5).since(&histogram([10.0, 20.0], 4.0));
+        assert_eq!((other.count(), other.sum), (1.0, 0.5), "another server, which began at 0");
     }
 }

@@ -1,4 +1,4 @@
-//! The server and its workers as a table for people: what `/status` says, as far as it is known here.
+//! The server and its workers as a table, from `/status` as far as this version knows it.
 
 use std::fmt;
 
@@ -6,12 +6,13 @@ use serde_json::Value;
 
 use super::units::{age, duration, printable, size};
 
-/// Between two columns.
+/// The gap between two columns.
 const GAP: &str = "  ";
-/// What stands where there is nothing.
+/// The text for a missing value.
 const NOTHING: &str = "-";
 
-/// Draws `/status`; `None` when it is none. `width` is that of the terminal, if it is one.
+/// Draws the response of `/status`; `None` if it is something else. `width` is the width of the terminal, if the output
+/// is one.
 pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
     let status: Value = serde_json::from_str(text).ok()?;
     let workers = status.get("workers")?.as_array()?;
@@ -21,8 +22,8 @@ pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
     }
     page.push('\n');
     let rows: Vec<Row> =
-        std::iter::once(HEADS.map(str::to_owned)).chain(workers.iter().map(row)).collect();
-    let widths: Vec<usize> = (0..HEADS.len())
+        std::iter::once(HEADINGS.map(str::to_owned)).chain(workers.iter().map(row)).collect();
+    let widths: Vec<usize> = (0..HEADINGS.len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default())
         .collect();
     for row in &rows {
@@ -32,7 +33,7 @@ pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
     Some(page)
 }
 
-/// What is known of the server, line by line.
+/// The lines about the server.
 fn server(status: &Value) -> [(&'static str, String); 5] {
     let number = |key: &str| word(&status[key]);
     let list = |key: &str| {
@@ -44,7 +45,7 @@ fn server(status: &Value) -> [(&'static str, String); 5] {
         "arctos {}, pid {}, {}",
         number("version"),
         number("pid"),
-        standing(&number("state"), status["state_s"].as_f64(), status["age_s"].as_f64())
+        server_state(&number("state"), status["state_s"].as_f64(), status["age_s"].as_f64())
     );
     let workers = format!(
         "{} of {} ready, generation {}",
@@ -57,49 +58,49 @@ fn server(status: &Value) -> [(&'static str, String); 5] {
         ("workers", workers),
         ("listen", list("listen")),
         ("admin", list("admin")),
-        ("reload", Reload::read(&status["reload"]).to_string()),
+        ("reload", ReloadSummary::read(&status["reload"]).to_string()),
     ]
 }
 
-/// What the server does and, but for serving, how long it has done so; and how long it has been running.
-pub(crate) fn standing(state: &str, state_s: Option<f64>, age_s: Option<f64>) -> String {
+/// The state of the server, how long it has been in a state other than serving, and its uptime.
+pub(crate) fn server_state(state: &str, state_s: Option<f64>, age_s: Option<f64>) -> String {
     let since = state_s.filter(|_| state != "serving");
     let since = since.map_or(String::new(), |seconds| format!(" for {}", age(seconds)));
     let up = age_s.map_or(String::new(), |seconds| format!(", up {}", age(seconds)));
     format!("{state}{since}{up}")
 }
 
-/// How far the last reload has come.
+/// The progress of the last reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reload {
-    /// In a few words.
+pub(crate) struct ReloadSummary {
+    /// A short summary.
     pub(crate) brief: String,
-    /// Why it failed, where it did: one line.
+    /// The last line of the report, if it failed.
     pub(crate) report: Option<String>,
-    /// Whether the old generation serves on.
+    /// Whether it failed, so that the old generation keeps serving.
     pub(crate) has_failed: bool,
 }
 
-impl fmt::Display for Reload {
+impl fmt::Display for ReloadSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.brief)?;
         self.report.iter().try_for_each(|report| write!(f, ": {report}"))
     }
 }
 
-impl Reload {
+impl ReloadSummary {
     pub(crate) fn read(reload: &Value) -> Self {
-        let going = |brief: String| Self { brief, report: None, has_failed: false };
+        let progress = |brief: String| Self { brief, report: None, has_failed: false };
         match reload["state"].as_str() {
-            Some("idle") => going("none yet".to_owned()),
+            Some("idle") => progress("none yet".to_owned()),
             Some("running") => {
                 let (step, generation) = (word(&reload["step"]), word(&reload["generation"]));
-                going(format!("{step} of generation {generation}"))
+                progress(format!("{step} of generation {generation}"))
             }
             Some("ended") => {
                 let ago = reload["ago_s"].as_f64().map(age).unwrap_or_default();
                 let outcome = word(&reload["outcome"]);
-                // Of a traceback, the last line says most.
+                // The last line of a traceback says the most.
                 let report = reload["report"].as_str();
                 let report = report.and_then(|report| report.trim_end().lines().last());
                 Self {
@@ -108,17 +109,17 @@ impl Reload {
                     report: report.map(cell),
                 }
             }
-            Some(_) | None => going(NOTHING.to_owned()),
+            Some(_) | None => progress(NOTHING.to_owned()),
         }
     }
 }
 
-const HEADS: [&str; 10] =
+const HEADINGS: [&str; 10] =
     ["slot", "pid", "generation", "state", "age", "requests", "restarts", "open", "rss", "request"];
-/// Columns of words; the others are of numbers.
-const WORDS: [&str; 2] = ["state", "request"];
+/// The columns with text; the others have numbers.
+const TEXT_COLUMNS: [&str; 2] = ["state", "request"];
 
-type Row = [String; HEADS.len()];
+type Row = [String; HEADINGS.len()];
 
 fn row(worker: &Value) -> Row {
     let shown = |key: &str, show: fn(f64) -> String| {
@@ -141,14 +142,18 @@ fn row(worker: &Value) -> Row {
 }
 
 fn line(row: &Row, widths: &[usize]) -> String {
-    let cells = row.iter().zip(widths).zip(HEADS).map(|((cell, width), head)| {
-        if WORDS.contains(&head) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+    let cells = row.iter().zip(widths).zip(HEADINGS).map(|((cell, width), head)| {
+        if TEXT_COLUMNS.contains(&head) {
+            format!("{cell:<width$}")
+        } else {
+            format!("{cell:>width$}")
+        }
     });
     let line = cells.collect::<Vec<_>>().join(GAP);
     line.trim_end().to_owned()
 }
 
-/// The start of a line that is too long.
+/// Cuts a line that is too long.
 fn cut(line: &str, width: Option<usize>) -> String {
     match width {
         Some(width) if line.chars().count() > width => {
@@ -159,7 +164,7 @@ fn cut(line: &str, width: Option<usize>) -> String {
     }
 }
 
-/// A text or a number as one word.
+/// A text or a number on one line.
 pub(crate) fn word(value: &Value) -> String {
     match value {
         Value::String(text) => cell(text),
@@ -168,12 +173,12 @@ pub(crate) fn word(value: &Value) -> String {
     }
 }
 
-/// The longest text of a cell: a server may be somebody else.
-const CELL_LETTERS: usize = 400;
+/// Maximum length of a cell, because the server may be any program.
+const CELL_CHARS: usize = 400;
 
-/// On one line, and no longer than any server of ours would have it.
+/// A text on one line, cut and safe for a terminal.
 pub(crate) fn cell(text: &str) -> String {
-    let start: String = text.chars().take(CELL_LETTERS).collect();
+    let start: String = text.chars().take(CELL_CHARS).collect();
     printable(&start.replace(['\n', '\t'], " "))
 }
 
@@ -197,7 +202,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn the_server_stands_above_a_line_for_each_worker() {
+    fn the_server_is_shown_above_one_line_per_worker() {
         let page = "\
 server   arctos 1.2.3, pid 7, serving, up 1m01s
 workers  1 of 2 ready, generation 3
@@ -213,7 +218,7 @@ slot  pid  generation  state      age  requests  restarts  open    rss  request
     }
 
     #[test]
-    fn a_stop_is_as_old_as_it_is_and_not_as_the_server() {
+    fn the_age_of_a_stop_is_shown_and_not_that_of_the_server() {
         for (state, state_s, expected) in [
             ("stopping", "3.2", "stopping for 3s, up 1m03s"),
             ("resting", "3.2", "resting for 3s, up 1m03s"),
@@ -229,13 +234,13 @@ slot  pid  generation  state      age  requests  restarts  open    rss  request
     }
 
     #[test]
-    fn lines_of_workers_end_with_the_terminal() {
+    fn lines_of_workers_are_cut_at_the_width_of_the_terminal() {
         let page = draw(STATUS, Some(82)).unwrap();
         assert!(page.contains("  1.50s GET…\n"), "{page}");
     }
 
     #[test]
-    fn a_server_that_says_less_is_shown_as_far_as_it_goes() {
+    fn missing_values_are_shown_as_dashes() {
         let page =
             draw(r#"{"workers": [{"slot": 0}], "reload": {"state": "idle"}}"#, None).unwrap();
         assert!(page.starts_with("server   arctos -, pid -, -\n"), "{page}");
@@ -250,7 +255,7 @@ slot  pid  generation  state      age  requests  restarts  open    rss  request
     }
 
     #[test]
-    fn what_is_no_status_is_not_shown() {
+    fn another_response_is_not_shown() {
         for text in ["", "<html>", "[]", "{}", r#"{"workers": 3}"#] {
             assert_eq!(draw(text, None), None, "{text:?}");
         }

@@ -1,33 +1,33 @@
-//! Prometheus' text format, as far as a person's table needs it.
+//! A parser of Prometheus' text format, as far as the tables need it.
 
 use std::collections::BTreeMap;
 
 /// One line: a value with its name and labels.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Sample {
+pub(crate) struct MetricSample {
     pub(crate) name: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) value: f64,
 }
 
-impl Sample {
+impl MetricSample {
     pub(crate) fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)
     }
 
-    /// The slot that it is of; `None` for the server.
+    /// The slot of the worker; `None` for a metric of the server.
     pub(crate) fn slot(&self) -> Option<u16> {
         self.label("worker")?.parse().ok()
     }
 }
 
-/// All samples; `None` when it is not the format.
-pub(crate) fn read(text: &str) -> Option<Vec<Sample>> {
+/// Parses all samples; `None` if the text has another format.
+pub(crate) fn read(text: &str) -> Option<Vec<MetricSample>> {
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(sample).collect()
 }
 
-fn sample(line: &str) -> Option<Sample> {
+fn sample(line: &str) -> Option<MetricSample> {
     let end = line.find(['{', ' '])?;
     let (name, rest) = line.split_at(end);
     let (labels, rest) = match rest.strip_prefix('{') {
@@ -35,10 +35,10 @@ fn sample(line: &str) -> Option<Sample> {
         None => (BTreeMap::new(), rest),
     };
     let value = rest.trim_start().split(' ').next()?.parse().ok()?;
-    Some(Sample { name: name.to_owned(), labels, value })
+    Some(MetricSample { name: name.to_owned(), labels, value })
 }
 
-/// `a="b",c="d"}` and what follows it.
+/// Parses `a="b",c="d"}`, and returns the rest of the line.
 fn labels(mut text: &str) -> Option<(BTreeMap<String, String>, &str)> {
     let mut labels = BTreeMap::new();
     loop {
@@ -53,7 +53,7 @@ fn labels(mut text: &str) -> Option<(BTreeMap<String, String>, &str)> {
     }
 }
 
-/// A value up to its closing quote, and what follows that.
+/// Parses a value up to its closing quote, and returns the rest of the line.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut letters = text.char_indices();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_format_is_none() {
+    fn text_in_another_format_is_rejected() {
         for text in ["<html>", "a", "a b", "a{b 1", "a{b=\"c 1", "a{b=\"c\\"] {
             assert_eq!(read(text), None, "{text:?}");
         }

@@ -1,40 +1,39 @@
-//! Samples as a table: a row a metric, its total, and a column a worker where they fit.
+//! Metrics as a table: one row per metric, its total, and one column per worker if they fit.
 //!
-//! Metrics have the names that the guide's table has. Of a distribution, five numbers are shown; its
-//! percentiles come from buckets of an octave, in which values are taken to lie evenly, so they can be
-//! wrong by up to a factor of two.
+//! Metrics have the names of the table in the guide. A distribution has five rows. Its percentiles come from buckets
+//! of one octave, within which values are assumed to be spread evenly, so they can be off by up to a factor of two.
 
 use std::collections::BTreeSet;
 
 use arctos_worker::shared::scoreboard::Counter;
 
-use super::distribution::Spread;
-use super::page::Sample;
+use super::distribution::HistogramSample;
+use super::page::MetricSample;
 use super::units::size;
 use crate::metrics::names::counter_prometheus_name;
 use crate::metrics::{Distribution, Gauge};
 
-/// Between two columns.
+/// The gap between two columns.
 const GAP: &str = "  ";
 
-/// Draws all that is known. `width` is that of the terminal, if it is one.
-pub(super) fn draw(samples: &[Sample], width: Option<usize>) -> String {
-    let slots: BTreeSet<u16> = samples.iter().filter_map(Sample::slot).collect();
+/// Draws all metrics. `width` is the width of the terminal, if the output is one.
+pub(super) fn draw(samples: &[MetricSample], width: Option<usize>) -> String {
+    let slots: BTreeSet<u16> = samples.iter().filter_map(MetricSample::slot).collect();
     let slots: Vec<u16> = slots.into_iter().collect();
     let groups = [
         ("counters", counters(samples, &slots)),
         ("gauges", gauges(samples, &slots)),
         ("distributions", distributions(samples, &slots)),
     ];
-    let heads = |group: &str| {
+    let headings = |group: &str| {
         let slots = slots.iter().map(|slot| format!("w{slot}"));
         let cells = std::iter::once("total".to_owned()).chain(slots).collect();
-        Row { name: group.to_owned(), cells }
+        MetricRow { name: group.to_owned(), cells }
     };
-    let mut entries: Vec<Vec<Row>> = Vec::new();
+    let mut entries: Vec<Vec<MetricRow>> = Vec::new();
     for (group, rows) in groups {
         if !rows.is_empty() {
-            entries.push(std::iter::once(heads(group)).chain(rows).collect());
+            entries.push(std::iter::once(headings(group)).chain(rows).collect());
         }
     }
     let columns = column_widths(&entries);
@@ -50,19 +49,19 @@ pub(super) fn draw(samples: &[Sample], width: Option<usize>) -> String {
     let mut page = entries.collect::<Vec<_>>().join("\n");
     if shown < columns.len() {
         page.push_str(&format!(
-            "\nWorker by worker it is {full} columns wide: pipe it to less -S.\n"
+            "\nThe table with all workers is {full} columns wide: pipe it to less -S.\n"
         ));
     }
     page
 }
 
-/// The name, the total, and a cell a slot; empty where there is nothing to say.
-struct Row {
+/// The name, the total, and one cell per slot, which is empty without a value.
+struct MetricRow {
     name: String,
     cells: Vec<String>,
 }
 
-impl Row {
+impl MetricRow {
     fn line(&self, columns: &[usize]) -> String {
         let mut line = format!("{:<1$}", self.name, columns.first().copied().unwrap_or_default());
         for (cell, width) in self.cells.iter().zip(columns.iter().skip(1)) {
@@ -75,7 +74,7 @@ impl Row {
     }
 }
 
-fn column_widths(entries: &[Vec<Row>]) -> Vec<usize> {
+fn column_widths(entries: &[Vec<MetricRow>]) -> Vec<usize> {
     let mut widths: Vec<usize> = Vec::new();
     for row in entries.iter().flatten() {
         let texts = std::iter::once(&row.name).chain(&row.cells);
@@ -89,8 +88,13 @@ fn column_widths(entries: &[Vec<Row>]) -> Vec<usize> {
     widths
 }
 
-/// A row of sums: of all samples, and of those of each slot.
-fn sums(name: String, samples: &[&Sample], slots: &[u16], show: fn(f64) -> String) -> Option<Row> {
+/// A row of sums: over all samples, and over those of each slot.
+fn sums(
+    name: String,
+    samples: &[&MetricSample],
+    slots: &[u16],
+    show: fn(f64) -> String,
+) -> Option<MetricRow> {
     if samples.is_empty() {
         return None;
     }
@@ -100,14 +104,18 @@ fn sums(name: String, samples: &[&Sample], slots: &[u16], show: fn(f64) -> Strin
         let own: Vec<f64> = own.map(|sample| sample.value).collect();
         if own.is_empty() { String::new() } else { show(own.iter().sum()) }
     };
-    Some(Row { name, cells: std::iter::once(show(total)).chain(slots.iter().map(of)).collect() })
+    Some(MetricRow {
+        name,
+        cells: std::iter::once(show(total)).chain(slots.iter().map(of)).collect(),
+    })
 }
 
-fn counters(samples: &[Sample], slots: &[u16]) -> Vec<Row> {
+fn counters(samples: &[MetricSample], slots: &[u16]) -> Vec<MetricRow> {
     let row = |counter: Counter| {
         let name = counter_prometheus_name(counter);
-        let is_of_it =
-            |sample: &&Sample| sample.name == name && sample.label("reason") == counter.reason();
+        let is_of_it = |sample: &&MetricSample| {
+            sample.name == name && sample.label("reason") == counter.reason()
+        };
         let own: Vec<_> = samples.iter().filter(is_of_it).collect();
         let name = match counter.reason() {
             Some(reason) => format!("{} {reason}", counter.statsd_name()),
@@ -118,7 +126,7 @@ fn counters(samples: &[Sample], slots: &[u16]) -> Vec<Row> {
     Counter::ALL.into_iter().filter_map(row).collect()
 }
 
-fn gauges(samples: &[Sample], slots: &[u16]) -> Vec<Row> {
+fn gauges(samples: &[MetricSample], slots: &[u16]) -> Vec<MetricRow> {
     let row = |gauge: Gauge| {
         let name = gauge.prometheus_name();
         let own: Vec<_> = samples.iter().filter(|sample| sample.name == name).collect();
@@ -137,29 +145,29 @@ fn gauges(samples: &[Sample], slots: &[u16]) -> Vec<Row> {
     Gauge::ALL.into_iter().filter_map(row).collect()
 }
 
-fn distributions(samples: &[Sample], slots: &[u16]) -> Vec<Row> {
+fn distributions(samples: &[MetricSample], slots: &[u16]) -> Vec<MetricRow> {
     let mut rows = Vec::new();
     for distribution in Distribution::ALL {
-        let total = Spread::of(samples, distribution, None);
+        let total = HistogramSample::of(samples, distribution, None);
         if total.is_empty() {
             continue;
         }
-        let of = |slot: &u16| Spread::of(samples, distribution, Some(*slot));
-        let spreads: Vec<_> = std::iter::once(total).chain(slots.iter().map(of)).collect();
-        let mut add = |word: &str, show: &dyn Fn(&Spread) -> String| {
-            let name = format!("{} {word}", distribution.statsd_name());
-            rows.push(Row { name, cells: spreads.iter().map(show).collect() });
+        let of = |slot: &u16| HistogramSample::of(samples, distribution, Some(*slot));
+        let histograms: Vec<_> = std::iter::once(total).chain(slots.iter().map(of)).collect();
+        let mut add = |suffix: &str, show: &dyn Fn(&HistogramSample) -> String| {
+            let name = format!("{} {suffix}", distribution.statsd_name());
+            rows.push(MetricRow { name, cells: histograms.iter().map(show).collect() });
         };
-        add("count", &|spread| number(spread.count()));
-        add("mean", &Spread::mean);
-        add("p50", &|spread| spread.percentile(0.5));
-        add("p90", &|spread| spread.percentile(0.9));
-        add("p99", &|spread| spread.percentile(0.99));
+        add("count", &|histogram| number(histogram.count()));
+        add("mean", &HistogramSample::mean);
+        add("p50", &|histogram| histogram.percentile(0.5));
+        add("p90", &|histogram| histogram.percentile(0.9));
+        add("p99", &|histogram| histogram.percentile(0.99));
     }
     rows
 }
 
-/// A count, or a part of a whole.
+/// A count or a fraction.
 fn number(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }

@@ -4,99 +4,106 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollTimeout, poll};
 
 use super::*;
-use crate::admin::verb::{self, Request};
-use crate::admin::{self, Admin, reload};
+use arctos_worker::shared::identity::SlotId;
+
+use crate::admin::verb::{self, StopMode};
+use crate::admin::{Admin, AdminResponse, reload};
 use crate::supervisor::ReloadOutcome;
 
-/// A test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time after which a test has failed.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a verb asks of a server that gives this answer, and what comes of it. The server goes when its
-/// one answer is read.
-fn asked_and_said(verb: Verb, answer: Option<admin::Answer>) -> (Request, Result<String, String>) {
-    let folder = tempfile::tempdir().unwrap();
-    let address = format!("unix:{}/admin", folder.path().display());
+/// The verb that arrives at a server that gives this response, and the outcome of the command. The server exits once
+/// its only response is read.
+fn sent_and_shown(
+    verb: Verb,
+    is_json: bool,
+    response: Option<AdminResponse>,
+) -> (Verb, Result<String, String>) {
+    let directory = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/admin", directory.path().display());
     let mut admin = Admin::bind(&[address.parse().unwrap()]).unwrap();
     let server = thread::spawn(move || {
-        let mut request = None;
+        let mut received = None;
         loop {
-            let awaited = admin.awaited();
-            let mut fds: Vec<_> = awaited.iter().map(|(fd, it)| PollFd::new(*fd, *it)).collect();
-            let count = poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
-            assert!(count > 0, "nothing has happened");
-            if let Some(question) = admin.turn(Instant::now()).pop() {
-                request = Some(Request::read(&question));
-                match &answer {
-                    Some(answer) => admin.answer(question.id, answer.clone()),
+            let poll_fds = admin.poll_fds();
+            let mut fds: Vec<_> = poll_fds.iter().map(|(fd, it)| PollFd::new(*fd, *it)).collect();
+            let count = poll(&mut fds, PollTimeout::try_from(TIMEOUT).unwrap()).unwrap();
+            assert!(count > 0, "no descriptor became ready");
+            if let Some(request) = admin.turn(Instant::now()).pop() {
+                received = Some(Verb::read(&request).unwrap());
+                match &response {
+                    Some(response) => admin.respond(request.id, response),
                     None => break,
                 }
-            } else if request.is_some() && admin.awaited().len() == 1 {
-                break; // The listener alone: who has asked has gone.
+            } else if received.is_some() && admin.poll_fds().len() == 1 {
+                break; // Only the listener is left: the client is gone.
             }
         }
-        request.unwrap()
+        received.unwrap()
     });
-    let order = Order { verb, server: address.parse().unwrap() };
-    let said = obey(&order).map_err(|error| error.to_string().replace(&address, "HERE"));
-    (server.join().unwrap(), said)
+    let command = CtlCommand { verb, is_json, server: address.parse().unwrap() };
+    let shown = run(&command).map_err(|error| error.to_string().replace(&address, "HERE"));
+    (server.join().unwrap(), shown)
 }
 
 #[test]
-fn each_verb_asks_for_what_it_is() {
-    for (verb, request) in [
-        (Verb::Reload { wait: false }, Request::Reload { wait: false }),
-        (Verb::Reload { wait: true }, Request::Reload { wait: true }),
-        (Verb::Stop { haste: Haste::Graceful }, Request::Stop { haste: Haste::Graceful }),
-        (Verb::Stop { haste: Haste::Quick }, Request::Stop { haste: Haste::Quick }),
-        (Verb::Scale { workers: 3 }, Request::Scale { workers: 3 }),
-        (Verb::Dump { slot: SlotId(2) }, Request::Dump { slot: SlotId(2) }),
-        (Verb::Recycle { slot: SlotId(2) }, Request::Recycle { slot: SlotId(2) }),
+fn each_verb_arrives_at_the_server_as_it_was_given() {
+    for verb in [
+        Verb::Reload { wait: false },
+        Verb::Reload { wait: true },
+        Verb::Stop { mode: StopMode::Graceful },
+        Verb::Stop { mode: StopMode::Quick },
+        Verb::Scale { workers: 3 },
+        Verb::Dump { slot: SlotId(2) },
+        Verb::Recycle { slot: SlotId(2) },
     ] {
-        let answer = Some(admin::Answer::plain(202, "as asked\n"));
-        assert_eq!(asked_and_said(verb, answer), (request, Ok("as asked\n".to_owned())));
+        let response = Some(AdminResponse::plain(202, "as requested\n"));
+        let expected = (verb, Ok("as requested\n".to_owned()));
+        assert_eq!(sent_and_shown(verb, false, response), expected);
     }
-    let answer = || Some(admin::Answer::plain(200, "nonsense\n"));
-    assert_eq!(asked_and_said(Verb::Metrics, answer()).0, Request::Metrics);
-    let (request, said) = asked_and_said(Verb::Status { json: true }, answer());
-    assert_eq!(request, Request::Status);
-    assert!(said.unwrap_err().starts_with("HERE does not answer as the admin socket"));
+    let response = || Some(AdminResponse::plain(200, "nonsense\n"));
+    assert_eq!(sent_and_shown(Verb::Metrics, false, response()).0, Verb::Metrics);
+    let (verb, shown) = sent_and_shown(Verb::Status, true, response());
+    assert_eq!(verb, Verb::Status);
+    assert!(shown.unwrap_err().starts_with("HERE does not answer as the admin socket"));
 }
 
 #[test]
-fn a_status_is_a_table_or_as_it_came() {
+fn a_status_is_shown_as_a_table_or_as_json() {
     let text = r#"{"workers": [], "version": "1.2.3"}"#;
-    let answer = || Some(admin::Answer::plain(200, text));
-    assert_eq!(asked_and_said(Verb::Status { json: true }, answer()).1, Ok(text.to_owned()));
-    let table = asked_and_said(Verb::Status { json: false }, answer()).1.unwrap();
+    let response = || Some(AdminResponse::plain(200, text));
+    assert_eq!(sent_and_shown(Verb::Status, true, response()).1, Ok(text.to_owned()));
+    let table = sent_and_shown(Verb::Status, false, response()).1.unwrap();
     assert!(table.starts_with("server   arctos 1.2.3,"), "{table}");
 }
 
 #[test]
 fn a_reload_that_fails_is_an_error_with_its_report() {
     let wait = Verb::Reload { wait: true };
-    let done = reload::answer(ReloadOutcome::Done, None);
-    assert_eq!(asked_and_said(wait, Some(done)).1, Ok("done\n".to_owned()));
+    let done = reload::response(ReloadOutcome::Done, None);
+    assert_eq!(sent_and_shown(wait, false, Some(done)).1, Ok("done\n".to_owned()));
     let report = "Traceback:\n\tx\u{1b}[2J\nNameError: y\n";
-    let failed = reload::answer(ReloadOutcome::CanaryFailed, Some(report));
-    let message = asked_and_said(wait, Some(failed)).1.unwrap_err();
+    let failed = reload::response(ReloadOutcome::CanaryFailed, Some(report));
+    let message = sent_and_shown(wait, false, Some(failed)).1.unwrap_err();
     assert!(message.starts_with("the reload failed: canary-failed: "), "{message}");
     assert!(message.ends_with("\nTraceback:\n\tx\u{fffd}[2J\nNameError: y"), "{message}");
 }
 
 #[test]
-fn a_refusal_is_an_error_in_the_words_of_the_server() {
-    let answer = verb::scaled(99, 64).unwrap_err();
-    let words = "refused: there is room for 64 workers at most";
+fn a_refusal_is_an_error_with_the_text_of_the_server() {
+    let response = verb::scaled(99, 64).unwrap_err();
+    let text = "refused: there is room for at most 64 workers";
     assert_eq!(
-        asked_and_said(Verb::Scale { workers: 99 }, Some(answer)).1,
-        Err(format!("the server at HERE answers 409: {words}"))
+        sent_and_shown(Verb::Scale { workers: 99 }, false, Some(response)).1,
+        Err(format!("the server at HERE answers 409: {text}"))
     );
 }
 
 #[test]
-fn a_server_that_ends_meanwhile_has_not_done_it() {
-    let (request, said) = asked_and_said(Verb::Reload { wait: true }, None);
-    assert_eq!(request, Request::Reload { wait: true });
+fn a_server_that_ends_before_its_response_is_an_error() {
+    let (verb, shown) = sent_and_shown(Verb::Reload { wait: true }, false, None);
+    assert_eq!(verb, Verb::Reload { wait: true });
     let message = "the server at HERE has closed the connection without an answer";
-    assert_eq!(said, Err(message.to_owned()));
+    assert_eq!(shown, Err(message.to_owned()));
 }

@@ -1,6 +1,6 @@
-//! Times, sizes and texts as a person at a terminal reads them.
+//! Readable times and sizes, and texts that are safe for a terminal.
 
-/// Bytes, in the units of the options.
+/// A size in the units of the options.
 pub(crate) fn size(bytes: f64) -> String {
     const UNITS: [(f64, &str); 3] = [(1_073_741_824.0, "G"), (1_048_576.0, "M"), (1024.0, "K")];
     match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
@@ -9,7 +9,7 @@ pub(crate) fn size(bytes: f64) -> String {
     }
 }
 
-/// Three digits and a unit.
+/// A duration with three digits and a unit.
 pub(crate) fn duration(seconds: f64) -> String {
     let (value, unit) = match seconds {
         seconds if seconds < 0.001 => (seconds * 1e6, "us"),
@@ -23,9 +23,9 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// A long time: the two largest units.
+/// A long time in its two largest units.
 pub(crate) fn age(seconds: f64) -> String {
-    // A negative one, or none at all, becomes 0.
+    // A negative value and NaN become 0.
     let seconds = seconds as u64;
     match (seconds / 60, seconds / 3600, seconds / 86_400) {
         (0, _, _) => format!("{seconds}s"),
@@ -35,13 +35,12 @@ pub(crate) fn age(seconds: f64) -> String {
     }
 }
 
-/// The text without what a terminal would act on: an application's traceback, or a path that somebody
-/// asked for, may hold anything.
+/// Replaces the characters that a terminal would act on. A traceback or the path of a request may contain anything.
 pub(crate) fn printable(text: &str) -> String {
     let shown = |letter: char| match letter {
         '\n' | '\t' => letter,
         letter if letter.is_control() => char::REPLACEMENT_CHARACTER,
-        // What turns the direction of writing, or is not seen: a line would not say what it seems to.
+        // Characters that are invisible or change the writing direction could make a line look like another one.
         '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'
@@ -63,12 +62,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_printed_turns_the_writing_round() {
+    fn printable_text_cannot_change_the_writing_direction() {
         assert_eq!(printable("a\u{202e}b\u{200b}\u{2066}"), "a\u{fffd}b\u{fffd}\u{fffd}");
     }
 
     #[test]
-    fn nothing_that_is_printed_moves_the_cursor() {
+    fn printable_text_cannot_move_the_cursor() {
         assert_eq!(
             printable("a\n\tb\u{1b}[2J\r\u{7f}\u{9b}\u{e4}"),
             "a\n\tb\u{fffd}[2J\u{fffd}\u{fffd}\u{fffd}\u{e4}"

@@ -1,6 +1,6 @@
-//! What a terminal sends when a key is pressed.
+//! Parses the bytes that a terminal sends for keys.
 
-/// A key that means something here.
+/// A key that the screen uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Up,
@@ -10,7 +10,7 @@ pub(super) enum Key {
     Home,
     End,
     Escape,
-    /// Ctrl-C: a terminal in raw mode sends no signal.
+    /// Ctrl-C, for which a terminal in raw mode sends no signal.
     Interrupt,
     /// Ctrl-Z.
     Suspend,
@@ -19,8 +19,8 @@ pub(super) enum Key {
     Letter(char),
 }
 
-/// Reads what came at once. Sequences that are not known are passed over whole, so that none of their bytes
-/// is taken for a key.
+/// Parses the bytes of one read. Unknown sequences are skipped as a whole, so that none of their bytes is taken for
+/// a key.
 pub(super) fn read(bytes: &[u8]) -> Vec<Key> {
     let mut keys = Vec::new();
     let mut rest = bytes;
@@ -28,7 +28,7 @@ pub(super) fn read(bytes: &[u8]) -> Vec<Key> {
         rest = tail;
         let key = match (first, tail) {
             (0x1b, [b'[', tail @ ..]) => {
-                // ECMA-48 5.4: parameters and intermediates, then one final byte.
+                // ECMA-48 5.4: parameter and intermediate bytes, then one final byte.
                 let length = tail.iter().take_while(|byte| (0x20..0x40).contains(*byte)).count();
                 let (parameters, tail) = tail.split_at(length);
                 rest = tail.get(1..).unwrap_or_default();
@@ -39,7 +39,7 @@ pub(super) fn read(bytes: &[u8]) -> Vec<Key> {
                 sequence(b"", *last)
             }
             (0x1b, []) => Some(Key::Escape),
-            // Alt and a key.
+            // Alt with a key.
             (0x1b, [_, tail @ ..]) => {
                 rest = tail;
                 None
@@ -55,7 +55,7 @@ pub(super) fn read(bytes: &[u8]) -> Vec<Key> {
     keys
 }
 
-/// Whether more has to come: an Escape alone may be the start of an arrow, which the network has cut.
+/// Whether the bytes end within a sequence. An Escape alone may be the start of an arrow key that the network split.
 pub(super) fn is_cut(bytes: &[u8]) -> bool {
     match bytes.iter().rposition(|byte| *byte == 0x1b).map(|at| &bytes[at + 1..]) {
         None => false,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_what_terminals_send_for_them() {
+    fn keys_are_parsed_from_the_bytes_of_terminals() {
         assert_eq!(read(b"\x1b[A\x1bOB"), [Key::Up, Key::Down]);
         assert_eq!(
             read(b"\x1b[5~\x1b[6~\x1b[H\x1b[4~"),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_no_key() {
+    fn an_unknown_sequence_is_no_key() {
         for bytes in [
             &b"\x1b[1;5A"[..],
             b"\x1b[?1;2c",
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_that_was_cut_is_waited_for() {
+    fn a_split_sequence_is_recognized() {
         for bytes in [&b"\x1b"[..], b"j\x1b", b"\x1b[", b"\x1bO", b"\x1b[5"] {
             assert!(is_cut(bytes), "{bytes:?}");
         }

@@ -1,46 +1,47 @@
-//! What happened between two looks: the difference of their counts.
+//! Rates and percentiles between two samples: the difference of their counters.
 
 use std::collections::BTreeMap;
 
 use super::sample::Sample;
-use crate::client::ctl::distribution::Spread;
+use crate::client::ctl::distribution::HistogramSample;
 use crate::metrics::Distribution;
 
-/// Requests between two looks. Those that were finished, for their durations are counted then.
+/// The requests that finished between two samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Pace {
-    /// Of all workers.
-    pub(super) all: Requests,
-    /// Of each slot.
-    pub(super) slots: BTreeMap<u16, Requests>,
+    /// The requests of all workers.
+    pub(super) all: RequestRate,
+    /// The requests of each slot.
+    pub(super) slots: BTreeMap<u16, RequestRate>,
 }
 
-/// How many, and how long they took.
+/// A rate of requests, and percentiles of their durations.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Requests {
+pub(super) struct RequestRate {
     pub(super) per_second: f64,
-    /// For a person; empty where there was none.
+    /// Formatted; empty if no request finished.
     pub(super) p50: String,
     pub(super) p90: String,
     pub(super) p99: String,
 }
 
 impl Pace {
-    /// `None` where the two are not of the same server.
+    /// `None` if the two samples are not from the same server.
     pub(super) fn between(earlier: &Sample, later: &Sample) -> Option<Self> {
         let seconds = later.at.saturating_duration_since(earlier.at).as_secs_f64();
         if earlier.pid != later.pid || seconds <= 0.0 {
             return None;
         }
         let of = |slot| {
-            let spread =
-                |sample: &Sample| Spread::of(&sample.numbers, Distribution::RequestDuration, slot);
-            let spread = spread(later).since(&spread(earlier));
-            Requests {
-                per_second: spread.count() / seconds,
-                p50: spread.percentile(0.5),
-                p90: spread.percentile(0.9),
-                p99: spread.percentile(0.99),
+            let durations = |sample: &Sample| {
+                HistogramSample::of(&sample.metrics, Distribution::RequestDuration, slot)
+            };
+            let durations = durations(later).since(&durations(earlier));
+            RequestRate {
+                per_second: durations.count() / seconds,
+                p50: durations.percentile(0.5),
+                p90: durations.percentile(0.9),
+                p99: durations.percentile(0.99),
             }
         };
         let slots = later.workers.iter().map(|worker| (worker.slot, of(Some(worker.slot))));
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_percentiles_are_those_of_the_time_between() {
+    fn rates_and_percentiles_cover_the_time_between_the_samples() {
         let start = Instant::now();
         let before = sample(start, 7, [[1000, 1000, 1000], [0, 0, 0]]);
         let after = sample(start + Duration::from_secs(2), 7, [[1000, 1020, 1020], [20, 20, 20]]);
@@ -81,16 +82,16 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_happened_there_are_no_percentiles() {
+    fn without_requests_there_are_no_percentiles() {
         let start = Instant::now();
         let [before, after] =
             [0, 1].map(|s| sample(start + Duration::from_secs(s), 7, [[5, 5, 5], [5, 5, 5]]));
         let pace = Pace::between(&before, &after).unwrap();
-        assert_eq!(pace.all, Requests::default());
+        assert_eq!(pace.all, RequestRate::default());
     }
 
     #[test]
-    fn another_server_has_another_count() {
+    fn samples_of_two_servers_are_not_compared() {
         let start = Instant::now();
         let [before, after] =
             [7, 8].map(|pid| sample(start + Duration::from_secs(pid), pid as u32, [[5, 5, 5]; 2]));

@@ -1,18 +1,18 @@
-//! The bytes that turn one screen into another: only what differs, in the few sequences that every terminal
-//! of the last forty years knows (ECMA-48).
+//! The bytes that turn one screen into another. Only cells that differ are written, with the few sequences that
+//! every terminal knows (ECMA-48).
 
 use std::fmt::Write;
 
 use ratatui_core::buffer::Buffer;
 use ratatui_core::style::Modifier;
 
-/// To another page, so that the shell's is there again afterwards; without a cursor.
+/// Switches to the alternate screen and hides the cursor, so that the shell's screen can be restored.
 pub(super) const ENTER: &str = "\x1b[?1049h\x1b[?25l";
-/// And back.
+/// Switches back to the shell's screen and shows the cursor.
 pub(super) const LEAVE: &str = "\x1b[0m\x1b[?25h\x1b[?1049l";
 const CLEAR: &str = "\x1b[0m\x1b[2J";
 
-/// From `before` to `after`; from anything at all where there is no screen of the same size before.
+/// Writes the difference from `before` to `after`, or all of `after` if `before` has another size.
 pub(super) fn paint(before: Option<&Buffer>, after: &Buffer) -> String {
     let mut text = String::new();
     let empty = Buffer::empty(after.area);
@@ -24,10 +24,10 @@ pub(super) fn paint(before: Option<&Buffer>, after: &Buffer) -> String {
         }
     };
     let mut style = Modifier::empty();
-    let mut place = None;
+    let mut cursor = None;
     for (x, y, cell) in before.diff(after) {
-        if place != Some((x, y)) {
-            // Ignored: a text takes what is written.
+        if cursor != Some((x, y)) {
+            // Ignored: writing to a string cannot fail.
             let _ = write!(text, "\x1b[{};{}H", y + 1, x + 1);
         }
         if cell.modifier != style {
@@ -35,9 +35,9 @@ pub(super) fn paint(before: Option<&Buffer>, after: &Buffer) -> String {
             text.push_str(attributes(style));
         }
         text.push_str(cell.symbol());
-        // Behind a wide letter the place is not known, and said anew.
+        // The position after a wide character is unknown, and is set again.
         let is_narrow = cell.symbol().is_ascii();
-        place = is_narrow.then_some((x + 1, y));
+        cursor = is_narrow.then_some((x + 1, y));
     }
     if !style.is_empty() {
         text.push_str(attributes(Modifier::empty()));
@@ -73,14 +73,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_screen_clears_what_was_there() {
+    fn the_first_screen_clears_the_terminal() {
         assert_eq!(paint(None, &buffer("ab", Style::new())), "\x1b[0m\x1b[2J\x1b[2;2Hab");
         let other_size = Buffer::empty(Rect::new(0, 0, 5, 2));
         assert!(paint(Some(&other_size), &buffer("ab", Style::new())).starts_with(CLEAR));
     }
 
     #[test]
-    fn only_what_differs_is_written() {
+    fn only_cells_that_differ_are_written() {
         let before = buffer("abcd", Style::new());
         assert_eq!(paint(Some(&before), &before), "");
         assert_eq!(paint(Some(&before), &buffer("axcy", Style::new())), "\x1b[2;3Hx\x1b[2;5Hy");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn styles_end_where_they_should() {
+    fn a_style_ends_after_its_text() {
         let reversed = Style::new().add_modifier(Modifier::REVERSED);
         let text = paint(Some(&buffer("", Style::new())), &buffer("a", reversed));
         assert_eq!(text, "\x1b[2;2H\x1b[0;7ma\x1b[0m");

@@ -1,23 +1,23 @@
-//! What one look at a server has seen: its `/status` and its `/metrics`, as far as they are known here.
+//! One sample of a server: its `/status` and `/metrics`, as far as this version knows them.
 //!
-//! Texts come in that a stranger has chosen, paths above all. What leaves here does nothing to a terminal,
-//! and has no query string, whatever the server is.
+//! Some of the texts come from strangers, request paths above all. This file strips control characters and query
+//! strings from them, whatever the server is.
 
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::client::ctl::overview::{Reload, cell, word};
-use crate::client::ctl::page::{self, Sample as Number};
+use crate::client::ctl::overview::{ReloadSummary, cell, word};
+use crate::client::ctl::page::{self, MetricSample};
 
-/// One look. What the server did not say is `None`, or "-" where it is a text.
+/// A sample. Values that the server did not report are `None`, or "-" for a text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sample {
-    /// When it was taken.
+    /// The time of the sample.
     pub(super) at: Instant,
-    /// Of arctos.
+    /// The version of arctos.
     pub(super) version: String,
-    /// Of the supervisor.
+    /// The pid of the supervisor.
     pub(super) pid: Option<u64>,
     pub(super) state: String,
     pub(super) generation: String,
@@ -26,23 +26,23 @@ pub(super) struct Sample {
     pub(super) ready: String,
     pub(super) target: String,
     pub(super) backlog: Option<Backlog>,
-    /// How far the last reload has come.
-    pub(super) reload: Reload,
-    pub(super) workers: Vec<Worker>,
+    /// The progress of the last reload.
+    pub(super) reload: ReloadSummary,
+    pub(super) workers: Vec<WorkerRow>,
     /// All metrics.
-    pub(super) numbers: Vec<Number>,
+    pub(super) metrics: Vec<MetricSample>,
 }
 
-/// Connections that wait to be accepted.
+/// The accept queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Backlog {
     pub(super) len: u64,
     pub(super) max: u64,
 }
 
-/// One worker, or a place that waits for one.
+/// A worker, or a slot that waits for one.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Worker {
+pub(super) struct WorkerRow {
     pub(super) slot: u16,
     pub(super) pid: Option<u64>,
     pub(super) generation: String,
@@ -52,19 +52,19 @@ pub(super) struct Worker {
     pub(super) requests: Option<u64>,
     pub(super) open: Option<u64>,
     pub(super) rss_bytes: Option<f64>,
-    pub(super) request: Option<Request>,
+    pub(super) request: Option<RunningRequest>,
 }
 
-/// What a worker is busy with.
+/// The request that a worker is handling.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Request {
+pub(super) struct RunningRequest {
     /// Method and path.
     pub(super) line: String,
     pub(super) age_s: f64,
 }
 
 impl Sample {
-    /// Reads both pages; `None` when one of them is none of ours.
+    /// Parses both responses; `None` if one of them is from something else.
     pub(super) fn read(status: &str, metrics: &str, at: Instant) -> Option<Self> {
         let status: Value = serde_json::from_str(status).ok()?;
         let workers = status.get("workers")?.as_array()?;
@@ -83,20 +83,20 @@ impl Sample {
                 .as_u64()
                 .zip(backlog["max"].as_u64())
                 .map(|(len, max)| Backlog { len, max }),
-            reload: Reload::read(&status["reload"]),
+            reload: ReloadSummary::read(&status["reload"]),
             workers: workers.iter().filter_map(worker).collect(),
-            numbers: page::read(metrics)?,
+            metrics: page::read(metrics)?,
         })
     }
 
-    /// Workers that run a request.
+    /// The number of workers that are handling a request.
     pub(super) fn busy_count(&self) -> usize {
         self.workers.iter().filter(|worker| worker.request.is_some()).count()
     }
 
-    /// Workers that ended unasked, in all slots that are shown.
+    /// The number of workers that ended unexpectedly, in all slots shown.
     pub(super) fn restarts(&self) -> u64 {
-        // A slot that is being replaced is there twice.
+        // A slot whose worker is being replaced is listed twice.
         let mut slots: Vec<_> =
             self.workers.iter().map(|worker| (worker.slot, worker.restarts)).collect();
         slots.sort_unstable();
@@ -105,9 +105,9 @@ impl Sample {
     }
 }
 
-fn worker(worker: &Value) -> Option<Worker> {
+fn worker(worker: &Value) -> Option<WorkerRow> {
     let request = &worker["request"];
-    Some(Worker {
+    Some(WorkerRow {
         slot: worker["slot"].as_u64()?.try_into().ok()?,
         pid: worker["pid"].as_u64(),
         generation: word(&worker["generation"]),
@@ -117,7 +117,7 @@ fn worker(worker: &Value) -> Option<Worker> {
         requests: worker["requests"].as_u64(),
         open: worker["connections_open"].as_u64(),
         rss_bytes: worker["rss_bytes"].as_f64(),
-        request: request["line"].as_str().map(|line| Request {
+        request: request["line"].as_str().map(|line| RunningRequest {
             line: cell(line.split('?').next().unwrap_or_default()),
             age_s: request["age_s"].as_f64().unwrap_or_default(),
         }),
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_has_what_the_server_says() {
+    fn a_sample_has_what_the_server_reports() {
         let status = r#"{"version": "1.2.3", "pid": 7, "state": "serving", "generation": 3,
             "age_s": 61.2, "workers_ready": 1, "workers_target": 2,
             "backlog": {"len": 3, "max": 2048}, "reload": {"state": "idle"}, "workers": [
@@ -145,14 +145,14 @@ mod tests {
         );
         assert_eq!(sample.backlog, Some(Backlog { len: 3, max: 2048 }));
         assert_eq!((sample.busy_count(), sample.restarts()), (1, 3));
-        let request = Request { line: "GET /a".to_owned(), age_s: 1.5 };
+        let request = RunningRequest { line: "GET /a".to_owned(), age_s: 1.5 };
         assert_eq!(sample.workers[0].request, Some(request));
         assert_eq!((sample.workers[2].slot, sample.workers[2].pid), (1, None));
-        assert_eq!(sample.numbers.len(), 1);
+        assert_eq!(sample.metrics.len(), 1);
     }
 
     #[test]
-    fn a_server_that_says_less_is_read_as_far_as_it_goes() {
+    fn missing_values_are_left_out() {
         let sample = Sample::read(r#"{"workers": [{"slot": 1}, {}]}"#, "", Instant::now()).unwrap();
         assert_eq!(
             (sample.state.as_str(), sample.reload.brief.as_str(), sample.backlog),
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_of_our_pages_is_none() {
+    fn a_response_of_another_program_is_rejected() {
         for (status, metrics) in [("", ""), ("{}", ""), (r#"{"workers": []}"#, "<html>")] {
             assert_eq!(Sample::read(status, metrics, Instant::now()), None);
         }
     }
 
     #[test]
-    fn no_text_moves_the_cursor_and_no_path_has_a_query() {
+    fn no_text_has_control_characters_and_no_path_a_query() {
         let status = r#"{"state": "a\u001b[2J\u009b", "workers": [{"slot": 0, "state": "b\r\u0007",
             "request": {"line": "GET /\u001b]0;x\u0007\u202e\n/y?token=secret", "age_s": 1}}]}"#;
         let sample = Sample::read(status, "", Instant::now()).unwrap();

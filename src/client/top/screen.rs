@@ -1,17 +1,17 @@
-//! What there is to see, and what keys and news make of it: values in, an effect out.
+//! The state of the screen: keys and samples go in, effects come out.
 //!
 //! | key | effect |
 //! |---|---|
 //! | arrows, `j`, `k`, page and end keys | select a worker |
-//! | `d` | it writes its Python stack to the server's log |
-//! | `r` | it is replaced |
-//! | `R`, then `y` | reload |
-//! | `s` | the next order of the workers |
-//! | `?` | help |
-//! | `q`, Escape, Ctrl-C | the end; of help and of a question first |
+//! | `d` | makes the worker write its Python stack to the server's log |
+//! | `r` | replaces the worker |
+//! | `R`, then `y` | reloads the server |
+//! | `s` | changes the order of the workers |
+//! | `?` | shows help |
+//! | `q`, Escape, Ctrl-C | closes help or a question, or quits |
 //!
-//! A worker is selected by slot and process, not by its line: an order that changes between two looks must
-//! not put another one under the key.
+//! A worker is selected by slot and process, not by its line: a new order of the lines must not make a key act on
+//! another worker.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -21,44 +21,45 @@ use arctos_worker::shared::identity::SlotId;
 
 use super::keys::Key;
 use super::pace::Pace;
-use super::sample::{Sample, Worker};
-use crate::client::ctl::Verb;
+use super::sample::{Sample, WorkerRow};
+use crate::admin::verb::Verb;
 
-/// Looks that the history goes back to: the width of a wide screen.
+/// Number of samples in the history: the width of a wide screen.
 const HISTORY: usize = 240;
-/// Lines of a page key.
+/// Number of lines that a page key moves.
 const PAGE: isize = 10;
 
-/// See the module.
+/// The state of the screen.
 pub(super) struct Screen {
-    /// Where the server is asked.
+    /// The address of the admin socket.
     pub(super) address: String,
-    /// The last look, and what happened before it.
+    /// The last sample.
     pub(super) sample: Sample,
+    /// The rates before the last sample.
     pub(super) pace: Option<Pace>,
-    /// Requests a second, the newest last.
+    /// Requests per second, the newest last.
     pub(super) history: VecDeque<f64>,
-    pub(super) reach: Reach,
+    pub(super) reachability: Reachability,
     pub(super) sort: Sort,
     pub(super) dialog: Dialog,
-    /// What came of the last order.
+    /// The response to the last verb.
     pub(super) message: Option<String>,
-    selected: Option<Choice>,
+    selected: Option<Selection>,
 }
 
-/// Whether the server answers.
+/// Whether the server responds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    Answers,
-    Gone { since_last: Duration, words: String },
+pub(super) enum Reachability {
+    Reachable,
+    Unreachable { since_last: Duration, text: String },
 }
 
-/// What is in front of the workers.
+/// The dialog in front of the workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialog {
     Nothing,
     Help,
-    /// Reload: yes or no?
+    /// Asks whether to reload.
     Reload,
 }
 
@@ -66,50 +67,52 @@ pub(super) enum Dialog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
     Slot,
-    /// Most requests a second first.
+    /// The most requests per second first.
     Requests,
-    /// Largest first.
+    /// The largest first.
     Rss,
-    /// Longest first.
+    /// The longest running request first.
     Running,
 }
 
-/// A worker that was selected, and on which line it was.
+/// The selected worker, and its line at that time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Choice {
+struct Selection {
     slot: u16,
     pid: Option<u64>,
     line: usize,
 }
 
-/// What has happened.
+/// An input of the screen.
 pub(super) enum Input {
     Key(Key),
-    /// The server was looked at.
+    /// A new sample.
     Sample(Box<Sample>),
-    /// It could not be.
+    /// The sample failed.
     Failure {
-        words: String,
+        text: String,
         at: Instant,
     },
-    /// What came of an order.
-    Answer(String),
+    /// The response to a verb.
+    Response(String),
 }
 
-/// What is to be done.
+/// What the caller has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     Nothing,
-    /// Tell the server.
-    Order(Verb),
+    /// Send a verb to the server.
+    Send {
+        verb: Verb,
+    },
     Suspend,
     Repaint,
     Quit,
 }
 
 impl Sort {
-    /// How it is written.
-    pub(super) const fn word(self) -> &'static str {
+    /// The name on the screen.
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Slot => "slot",
             Self::Requests => "req/s",
@@ -129,14 +132,14 @@ impl Sort {
 }
 
 impl Screen {
-    /// After the first look.
+    /// The screen of the first sample.
     pub(super) fn new(address: String, sample: Sample) -> Self {
         let mut screen = Self {
             address,
             sample,
             pace: None,
             history: VecDeque::new(),
-            reach: Reach::Answers,
+            reachability: Reachability::Reachable,
             sort: Sort::Slot,
             dialog: Dialog::Nothing,
             message: None,
@@ -146,30 +149,30 @@ impl Screen {
         screen
     }
 
-    /// Takes one thing in.
+    /// Handles an input.
     pub(super) fn update(&mut self, input: Input) -> Effect {
         match input {
             Input::Key(key) => return self.press(key),
-            Input::Sample(sample) => self.see(*sample),
-            Input::Failure { words, at } => {
+            Input::Sample(sample) => self.show(*sample),
+            Input::Failure { text, at } => {
                 let since_last = at.saturating_duration_since(self.sample.at);
-                self.reach = Reach::Gone { since_last, words };
+                self.reachability = Reachability::Unreachable { since_last, text };
             }
-            Input::Answer(words) => self.message = Some(words),
+            Input::Response(text) => self.message = Some(text),
         }
         Effect::Nothing
     }
 
-    /// The workers in the order that they are shown in.
-    pub(super) fn rows(&self) -> Vec<&Worker> {
-        let mut rows: Vec<&Worker> = self.sample.workers.iter().collect();
+    /// The workers in the order of the screen.
+    pub(super) fn rows(&self) -> Vec<&WorkerRow> {
+        let mut rows: Vec<&WorkerRow> = self.sample.workers.iter().collect();
         rows.sort_by_key(|worker| worker.slot);
-        let per_second = |worker: &Worker| {
+        let per_second = |worker: &WorkerRow| {
             let requests = self.pace.as_ref().and_then(|pace| pace.slots.get(&worker.slot));
             requests.map_or(0.0, |requests| requests.per_second)
         };
-        let running = |worker: &Worker| worker.request.as_ref().map_or(-1.0, |it| it.age_s);
-        // Stable: who is alike stands in the order of the slots.
+        let running = |worker: &WorkerRow| worker.request.as_ref().map_or(-1.0, |it| it.age_s);
+        // The sort is stable: equal workers stay in the order of their slots.
         match self.sort {
             Sort::Slot => {}
             Sort::Requests => rows.sort_by(|a, b| per_second(b).total_cmp(&per_second(a))),
@@ -179,19 +182,19 @@ impl Screen {
         rows
     }
 
-    /// The line of the selected worker in [`Screen::rows`]: itself, else who is in its slot now, else who
-    /// stands where it was.
+    /// The line in [`Screen::rows`] of the selected worker, or else of the worker that is now in its slot, or else
+    /// the line where it was.
     pub(super) fn selected_line(&self) -> Option<usize> {
         let rows = self.rows();
-        let choice = self.selected?;
-        let itself = |row: &&Worker| row.slot == choice.slot && row.pid == choice.pid;
-        let in_its_slot = |row: &&Worker| row.slot == choice.slot;
+        let selection = self.selected?;
+        let itself = |row: &&WorkerRow| row.slot == selection.slot && row.pid == selection.pid;
+        let in_its_slot = |row: &&WorkerRow| row.slot == selection.slot;
         let line = rows.iter().position(itself).or_else(|| rows.iter().position(in_its_slot));
         let last = rows.len().checked_sub(1)?;
-        Some(line.unwrap_or(choice.line).min(last))
+        Some(line.unwrap_or(selection.line).min(last))
     }
 
-    fn see(&mut self, sample: Sample) {
+    fn show(&mut self, sample: Sample) {
         self.pace = Pace::between(&self.sample, &sample);
         match &self.pace {
             Some(pace) => self.history.push_back(pace.all.per_second),
@@ -201,16 +204,16 @@ impl Screen {
             self.history.pop_front();
         }
         self.sample = sample;
-        self.reach = Reach::Answers;
-        // From now on it is the one that stands there, if the old one has gone.
+        self.reachability = Reachability::Reachable;
+        // If the selected worker is gone, its line keeps the selection.
         if let Some(line) = self.selected_line().or(Some(0)) {
             self.select(line);
         }
     }
 
     fn select(&mut self, line: usize) {
-        let choice = self.rows().get(line).map(|row| (row.slot, row.pid));
-        self.selected = choice.map(|(slot, pid)| Choice { slot, pid, line });
+        let row = self.rows().get(line).map(|row| (row.slot, row.pid));
+        self.selected = row.map(|(slot, pid)| Selection { slot, pid, line });
     }
 
     fn press(&mut self, key: Key) -> Effect {
@@ -220,7 +223,7 @@ impl Screen {
             (_, Key::Repaint) => return Effect::Repaint,
             (Dialog::Reload, Key::Letter('y' | 'Y')) => {
                 self.dialog = Dialog::Nothing;
-                return Effect::Order(Verb::Reload { wait: false });
+                return Effect::Send { verb: Verb::Reload { wait: false } };
             }
             (Dialog::Reload, _) => {
                 self.dialog = Dialog::Nothing;
@@ -244,8 +247,8 @@ impl Screen {
             Key::Letter('s') => self.sort = self.sort.next(),
             Key::Letter('?' | 'h') => self.dialog = Dialog::Help,
             Key::Letter('R') => self.dialog = Dialog::Reload,
-            Key::Letter('d') => return self.order(|slot| Verb::Dump { slot }),
-            Key::Letter('r') => return self.order(|slot| Verb::Recycle { slot }),
+            Key::Letter('d') => return self.send(|slot| Verb::Dump { slot }),
+            Key::Letter('r') => return self.send(|slot| Verb::Recycle { slot }),
             Key::Letter(_) | Key::Interrupt | Key::Suspend | Key::Repaint => {}
         }
         Effect::Nothing
@@ -257,11 +260,11 @@ impl Screen {
         self.select(line.min(last));
     }
 
-    /// For the selected worker.
-    fn order(&mut self, verb: fn(SlotId) -> Verb) -> Effect {
+    /// Sends a verb for the selected worker.
+    fn send(&mut self, verb: fn(SlotId) -> Verb) -> Effect {
         let slot = self.selected_line().and_then(|line| self.rows().get(line).map(|row| row.slot));
         match slot {
-            Some(slot) => Effect::Order(verb(SlotId(slot))),
+            Some(slot) => Effect::Send { verb: verb(SlotId(slot)) },
             None => {
                 self.message = Some("no worker is selected".to_owned());
                 Effect::Nothing

@@ -1,5 +1,5 @@
-//! The terminal: raw, on its other page, and put back whatever happens: at the end, at a panic, at a signal,
-//! and while the process is suspended.
+//! The terminal in raw mode on its alternate screen. It is restored at the end, at a panic, at a signal, and while
+//! the process is suspended.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,45 +16,46 @@ use ratatui_core::buffer::Buffer;
 use super::keys::{self, Key};
 use super::paint::{ENTER, LEAVE, paint};
 
-/// The size of a terminal that does not tell.
+/// The size of a terminal that does not report one.
 const SIZE: (u16, u16) = (80, 24);
-/// How long the rest of a sequence may take.
+/// Time limit for the rest of a sequence.
 const CUT_MS: u16 = 50;
 
-/// See the module.
+/// The terminal in raw mode.
 pub(super) struct Terminal {
     signals: SignalFd,
-    /// How it was.
+    /// The previous settings.
     cooked: Termios,
-    /// Whether it is ours at present. Given back twice, a terminal would put the cursor where it was then,
-    /// over the message of a panic.
+    /// Whether the terminal is in raw mode at present. Restoring it twice would move the cursor over the message of a
+    /// panic.
     is_taken: Arc<AtomicBool>,
     shown: Option<Buffer>,
 }
 
-/// Why the terminal has woken us.
+/// An event from the terminal.
 pub(super) enum Event {
     Keys(Vec<Key>),
-    /// Another size, or another page: everything is to be painted anew.
+    /// The size changed, or the process was continued: everything has to be painted again.
     Resized,
-    /// Ctrl-Z's signal.
+    /// SIGTSTP, the signal of Ctrl-Z.
     Suspend,
-    /// TERM, INT, QUIT or HUP; or nobody is at the keys any more.
+    /// SIGTERM, SIGINT, SIGQUIT or SIGHUP, or the end of standard input.
     End,
 }
 
-/// Whether there is a screen to show and a person at the keys.
+/// Whether both standard input and output are a terminal.
 pub(super) fn is_there() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
-/// Columns and lines of standard output.
+/// The columns and lines of standard output.
 pub(super) fn size() -> Option<(u16, u16)> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, height)| (width.0, height.0))
 }
 
 impl Terminal {
-    /// Takes the terminal. Signals are read from here on, in this thread and in those that it starts later.
+    /// Switches the terminal to raw mode. From here on, signals are read from a descriptor, and blocked in this thread
+    /// and in those that it starts.
     pub(super) fn enter() -> io::Result<Self> {
         let mut mask = SigSet::empty();
         mask.extend([
@@ -77,10 +78,10 @@ impl Terminal {
         Ok(terminal)
     }
 
-    /// Waits for keys, for a signal, or until `bell` can be read from.
-    pub(super) fn wait(&self, bell: BorrowedFd<'_>) -> io::Result<Vec<Event>> {
+    /// Waits for keys, for a signal, or until `wakeup` is readable.
+    pub(super) fn wait(&self, wakeup: BorrowedFd<'_>) -> io::Result<Vec<Event>> {
         let stdin = io::stdin();
-        let fds = [stdin.as_fd(), self.signals.as_fd(), bell];
+        let fds = [stdin.as_fd(), self.signals.as_fd(), wakeup];
         let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -103,24 +104,24 @@ impl Terminal {
         Ok(events)
     }
 
-    /// Shows this; only what has changed since is written.
+    /// Shows a screen, and writes only the cells that changed.
     pub(super) fn show(&mut self, screen: Buffer) -> io::Result<()> {
         write(&paint(self.shown.as_ref(), &screen))?;
         self.shown = Some(screen);
         Ok(())
     }
 
-    /// Columns and lines.
+    /// The columns and lines.
     pub(super) fn size(&self) -> (u16, u16) {
         size().unwrap_or(SIZE)
     }
 
-    /// What is on the screen is not known any more.
+    /// Forgets what the terminal shows, so that the next screen is written completely.
     pub(super) fn forget(&mut self) {
         self.shown = None;
     }
 
-    /// Gives the terminal back to the shell, until it lets us go on.
+    /// Restores the terminal and stops this process until the shell continues it.
     pub(super) fn suspend(&mut self) -> io::Result<()> {
         restore(&self.cooked, &self.is_taken)?;
         raise(Signal::SIGSTOP)?;
@@ -136,25 +137,25 @@ impl Terminal {
         write(ENTER)
     }
 
-    /// Before the message is printed, which nobody would see on the other page.
+    /// Restores the terminal before the message of a panic, which would be lost on the alternate screen.
     fn restore_at_panic(&self) {
         let cooked = SharedTermios(self.cooked.clone().into());
         let is_taken = Arc::clone(&self.is_taken);
         let before = panic::take_hook();
-        panic::set_hook(Box::new(move |news| {
-            // Ignored: there is a worse failure to tell.
+        panic::set_hook(Box::new(move |panic| {
+            // Ignored: the panic is the worse failure.
             let _ = restore(&cooked.0.into(), &is_taken);
-            before(news);
+            before(panic);
         }));
     }
 }
 
-/// As the kernel has it: without the cells that make [`Termios`] one thread's own.
+/// The settings as the kernel has them, because [`Termios`] is not `Sync`.
 struct SharedTermios(nix::libc::termios);
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Ignored: who closed the terminal needs none.
+        // Ignored: a closed terminal needs no restoring.
         let _ = restore(&self.cooked, &self.is_taken);
     }
 }
@@ -175,7 +176,7 @@ fn write(text: &str) -> io::Result<()> {
 }
 
 fn read_keys() -> io::Result<Event> {
-    // Not through the buffer of standard input: poll(2) does not see what that holds.
+    // This bypasses the buffer of standard input, whose content is invisible to poll(2).
     let mut stdin = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut buffer = [0; 256];
     let mut held = Vec::new();

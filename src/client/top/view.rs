@@ -1,28 +1,28 @@
-//! The screen as cells: three lines on the server, a table of its workers, and a line for answers.
+//! The layout of the screen: three lines about the server, a table of its workers, and a line for messages.
 //!
-//! What does not fit is left out by importance, whole: half a number is a wrong number. Only the request,
-//! the answer and the address end with the screen, where a "…" says so.
+//! Values that do not fit are left out completely, the least important first, because half a number is a wrong
+//! number. Only requests, messages and addresses are cut at the edge of the screen, with an "…".
 
 use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;
 use ratatui_core::style::{Modifier, Style};
 
-use super::sample::Worker;
-use super::screen::{Dialog, Reach, Screen};
-use crate::client::ctl::overview::standing;
+use super::sample::WorkerRow;
+use super::screen::{Dialog, Reachability, Screen};
+use crate::client::ctl::overview::server_state;
 use crate::client::ctl::units::{age, duration, size};
 
-/// Between two columns, and between two facts.
+/// The gap between two columns, and between two values.
 const GAP: usize = 2;
-/// What stands where there is nothing.
+/// The text for a missing value.
 const NOTHING: &str = "-";
-/// Lines above the workers: three on the server, an empty one, the heads.
+/// Lines above the workers: three about the server, an empty one, and the headings.
 const ABOVE: u16 = 5;
-/// The least that is worth to be shown of a request.
+/// Minimum width at which a request is shown.
 const REQUEST_WIDTH: usize = 16;
-/// The least that is worth to be shown of a failed reload's report.
+/// Minimum width at which the report of a failed reload is shown.
 const REPORT_WIDTH: usize = 16;
-/// Wider than any line: nothing is cut for who reads it from a pipe. A request has 200 bytes at most.
+/// Wider than any line, so that nothing is cut in a pipe. A request has at most 200 bytes.
 const UNBOUNDED: u16 = 400;
 
 const PLAIN: Style = Style::new();
@@ -33,31 +33,31 @@ const REVERSED: Style = Style::new().add_modifier(Modifier::REVERSED);
 const KEYS: &str = "d dump  r recycle  R reload  s sort  ? help  q quit";
 const HELP: [&str; 11] = [
     "arrows, j, k    select a worker",
-    "d               the selected worker writes its Python stack to the server's log",
-    "r               replaces the selected worker; the new one is ready before it leaves",
+    "d               makes the selected worker write its Python stack to the log",
+    "r               replaces the selected worker, once its replacement is ready",
     "R               reloads configuration and code, as HUP does; asks first",
     "s               sorts by slot, req/s, rss, or the age of the running request",
-    "Ctrl-L          paints everything anew",
-    "Ctrl-Z          back to the shell; fg returns",
-    "q, Escape       the end; the server goes on",
+    "Ctrl-L          repaints the screen",
+    "Ctrl-Z          suspends the screen; fg continues it",
+    "q, Escape       quits; the server keeps running",
     "",
-    "req/s, p50, p90 and p99 are of the time between two looks; percentiles come from",
-    "buckets of an octave. restarts are workers that ended without having been asked to.",
+    "req/s, p50, p90 and p99 cover the time between two samples; percentiles come from",
+    "buckets of one octave. restarts counts the workers that ended unexpectedly.",
 ];
 
-/// A column: its head, whether it holds words, how important it is (0 most).
+/// A column of the table. Importance 0 is the highest.
 struct Column {
-    head: &'static str,
-    is_word: bool,
+    heading: &'static str,
+    is_text: bool,
     importance: u8,
-    cell: fn(&Screen, &Worker) -> String,
+    cell: fn(&Screen, &WorkerRow) -> String,
 }
 
 const COLUMNS: [Column; 12] = [
     number("slot", 0, |_, worker| worker.slot.to_string()),
     number("pid", 8, |_, worker| shown(worker.pid, |pid| pid.to_string())),
     number("generation", 5, |_, worker| worker.generation.clone()),
-    word("state", 1, |_, worker| worker.state.clone()),
+    text("state", 1, |_, worker| worker.state.clone()),
     number("age", 9, |_, worker| shown(worker.age_s, age)),
     number("req/s", 3, |screen, worker| match pace_of(screen, worker) {
         Some(requests) => rate(requests.per_second),
@@ -71,22 +71,26 @@ const COLUMNS: [Column; 12] = [
     number("restarts", 6, |_, worker| shown(worker.restarts, |count| count.to_string())),
     number("open", 10, |_, worker| shown(worker.open, |count| count.to_string())),
     number("rss", 4, |_, worker| shown(worker.rss_bytes, size)),
-    word("request", 2, |_, worker| match &worker.request {
+    text("request", 2, |_, worker| match &worker.request {
         Some(request) => format!("{} {}", duration(request.age_s), request.line),
         None => NOTHING.to_owned(),
     }),
 ];
 
 const fn number(
-    head: &'static str,
+    heading: &'static str,
     importance: u8,
-    cell: fn(&Screen, &Worker) -> String,
+    cell: fn(&Screen, &WorkerRow) -> String,
 ) -> Column {
-    Column { head, is_word: false, importance, cell }
+    Column { heading, is_text: false, importance, cell }
 }
 
-const fn word(head: &'static str, importance: u8, cell: fn(&Screen, &Worker) -> String) -> Column {
-    Column { head, is_word: true, importance, cell }
+const fn text(
+    heading: &'static str,
+    importance: u8,
+    cell: fn(&Screen, &WorkerRow) -> String,
+) -> Column {
+    Column { heading, is_text: true, importance, cell }
 }
 
 /// Draws a screen of this size.
@@ -108,11 +112,11 @@ pub(super) fn draw(screen: &Screen, width: u16, height: u16) -> Buffer {
     page.buffer
 }
 
-/// The same without a terminal: all workers, nothing selected, nothing to press. `width` is where lines
-/// end, if anywhere.
+/// Draws a screen without a terminal: with all workers, and without a selection or keys. Lines are cut at `width`, if
+/// there is one.
 pub(super) fn plain(screen: &Screen, width: Option<u16>) -> String {
     let count = u16::try_from(screen.sample.workers.len()).unwrap_or(u16::MAX);
-    // A line more than there are, for the last one is not of the workers.
+    // One more line, because the last one is not for workers.
     let height = ABOVE.saturating_add(count).saturating_add(1);
     let width = width.unwrap_or(UNBOUNDED);
     let mut page = Page::new(width, height);
@@ -122,7 +126,7 @@ pub(super) fn plain(screen: &Screen, width: Option<u16>) -> String {
     lines.map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// Cells, written line by line.
+/// The cells of the screen, written line by line.
 struct Page {
     buffer: Buffer,
 }
@@ -136,7 +140,7 @@ impl Page {
         usize::from(self.buffer.area.width)
     }
 
-    /// Writes a line from its start, as far as it goes.
+    /// Writes a line from its start, and cuts it at the edge.
     fn put(&mut self, line: u16, text: &str, style: Style) {
         if line >= self.buffer.area.height || self.width() == 0 {
             return;
@@ -150,7 +154,7 @@ impl Page {
     }
 
     fn restyle(&mut self, line: u16, style: Style) {
-        // Cut to the buffer: a line that is not there stays away.
+        // A line outside of the buffer is ignored.
         let line = Rect::new(0, line, self.buffer.area.width, 1).intersection(self.buffer.area);
         self.buffer.set_style(line, style);
     }
@@ -161,16 +165,16 @@ impl Page {
     }
 }
 
-/// The facts that fit, most important first.
-fn facts(facts: &[String], width: usize) -> String {
+/// The values that fit, the most important first.
+fn fitting(values: &[String], width: usize) -> String {
     let mut line = String::new();
-    for fact in facts.iter().filter(|fact| !fact.is_empty()) {
+    for value in values.iter().filter(|value| !value.is_empty()) {
         let gap = if line.is_empty() { 0 } else { GAP };
-        if line.chars().count() + gap + fact.chars().count() <= width {
+        if line.chars().count() + gap + value.chars().count() <= width {
             line.push_str(&" ".repeat(gap));
-            line.push_str(fact);
+            line.push_str(value);
         } else if line.is_empty() {
-            line.push_str(fact);
+            line.push_str(value);
         }
     }
     line
@@ -179,20 +183,20 @@ fn facts(facts: &[String], width: usize) -> String {
 fn server(screen: &Screen, page: &mut Page) {
     let sample = &screen.sample;
     let width = page.width();
-    match &screen.reach {
-        Reach::Answers => {
+    match &screen.reachability {
+        Reachability::Reachable => {
             let line = [
-                standing(&sample.state, sample.state_s, sample.age_s),
+                server_state(&sample.state, sample.state_s, sample.age_s),
                 format!("generation {}", sample.generation),
                 sample.pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
                 format!("arctos {}", sample.version),
                 screen.address.clone(),
             ];
-            page.put(0, &facts(&line, width), BOLD);
+            page.put(0, &fitting(&line, width), BOLD);
         }
-        Reach::Gone { since_last, words } => {
+        Reachability::Unreachable { since_last, text } => {
             let ago = age(since_last.as_secs_f64());
-            page.put(0, &format!("no answer for {ago}, trying again: {words}"), REVERSED);
+            page.put(0, &format!("no response for {ago}, trying again: {text}"), REVERSED);
         }
     }
     let backlog = sample.backlog.map(|queue| format!("backlog {} of {}", queue.len, queue.max));
@@ -204,15 +208,16 @@ fn server(screen: &Screen, page: &mut Page) {
         format!("restarts {}", sample.restarts()),
     ];
     let line = match sample.reload.has_failed {
-        // What failed matters most. It may be long: as the last one of its line it may be cut.
+        // A failure matters most. Its report may be long, so it comes last, where it may be cut.
         true => {
             let brief = format!("reload {}", sample.reload.brief);
             let gaps = GAP * (others.len() + 1);
-            let all = others.iter().chain([&ready]).map(|fact| fact.chars().count()).sum::<usize>();
+            let all =
+                others.iter().chain([&ready]).map(|value| value.chars().count()).sum::<usize>();
             if all + gaps + reload.chars().count() <= width {
-                facts(&[&[ready], &others[..], &[reload]].concat(), width)
+                fitting(&[&[ready], &others[..], &[reload]].concat(), width)
             } else {
-                let short = facts(&[&[ready, brief], &others[..]].concat(), width);
+                let short = fitting(&[&[ready, brief], &others[..]].concat(), width);
                 let report = sample.reload.report.as_deref().unwrap_or_default();
                 let room = width.saturating_sub(short.chars().count() + GAP);
                 match room < REPORT_WIDTH || report.is_empty() {
@@ -221,17 +226,17 @@ fn server(screen: &Screen, page: &mut Page) {
                 }
             }
         }
-        false => facts(&[&[ready], &others[..], &[reload]].concat(), width),
+        false => fitting(&[&[ready], &others[..], &[reload]].concat(), width),
     };
     page.put(1, &line, PLAIN);
     page.put(2, &requests(screen, width), PLAIN);
-    if screen.reach != Reach::Answers {
+    if screen.reachability != Reachability::Reachable {
         page.restyle(1, DIM);
         page.restyle(2, DIM);
     }
 }
 
-/// Rates, percentiles, and what is left of the line for the history.
+/// The rate, percentiles, and the history in the rest of the line.
 fn requests(screen: &Screen, width: usize) -> String {
     let Some(pace) = &screen.pace else { return "req/s -".to_owned() };
     let all = &pace.all;
@@ -244,9 +249,9 @@ fn requests(screen: &Screen, width: usize) -> String {
         percentile("p90", &all.p90),
         percentile("p99", &all.p99),
     ];
-    let mut line = facts(&line, width);
+    let mut line = fitting(&line, width);
     let room = width.saturating_sub(line.chars().count() + GAP);
-    // Only where all numbers have found room.
+    // The history is shown only if all numbers fit.
     if screen.history.len() > 1 && room > 0 && line.contains("p99") {
         line.push_str(&" ".repeat(GAP));
         line.extend(history(screen, room));
@@ -254,14 +259,14 @@ fn requests(screen: &Screen, width: usize) -> String {
     line
 }
 
-/// Requests a second, look by look, as bars.
+/// The requests per second of each sample, as bars.
 fn history(screen: &Screen, room: usize) -> impl Iterator<Item = char> {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let values = screen.history.iter().skip(screen.history.len().saturating_sub(room));
-    let most = values.clone().copied().fold(0.0, f64::max);
+    let maximum = values.clone().copied().fold(0.0, f64::max);
     values.map(move |value| {
-        let part = if most > 0.0 { value / most } else { 0.0 };
-        // Rounded up: a little is not nothing.
+        let part = if maximum > 0.0 { value / maximum } else { 0.0 };
+        // Rounded up, so that a small value is visible.
         BARS[((part * 8.0).ceil() as usize).min(8)]
     })
 }
@@ -277,14 +282,14 @@ fn workers(screen: &Screen, page: &mut Page, bottom: u16) {
         .zip(&table)
         .map(|(column, cells)| {
             let widest = cells.iter().map(|cell| cell.chars().count()).max();
-            widest.unwrap_or_default().max(column.head.len())
+            widest.unwrap_or_default().max(column.heading.len())
         })
         .collect();
     let kept = kept(&widths, page.width());
     let line = |cell: &dyn Fn(usize) -> String| {
         let cells = kept.iter().map(|index| {
             let (cell, width) = (cell(*index), widths[*index]);
-            if COLUMNS[*index].is_word {
+            if COLUMNS[*index].is_text {
                 format!("{cell:<width$}")
             } else {
                 format!("{cell:>width$}")
@@ -294,25 +299,25 @@ fn workers(screen: &Screen, page: &mut Page, bottom: u16) {
         line.trim_end().to_owned()
     };
     if ABOVE - 1 < bottom {
-        page.put(ABOVE - 1, &line(&|index| COLUMNS[index].head.to_owned()), BOLD);
+        page.put(ABOVE - 1, &line(&|index| COLUMNS[index].heading.to_owned()), BOLD);
     }
     let room = usize::from(bottom.saturating_sub(ABOVE));
     let selected = screen.selected_line();
     let first = first_shown(selected, room);
-    for (place, row) in (first..rows.len().min(first + room)).enumerate() {
-        let Ok(place) = u16::try_from(place) else { return };
-        let style = match &screen.reach {
-            Reach::Answers => PLAIN,
-            Reach::Gone { .. } => DIM,
+    for (line_index, row) in (first..rows.len().min(first + room)).enumerate() {
+        let Ok(offset) = u16::try_from(line_index) else { return };
+        let style = match &screen.reachability {
+            Reachability::Reachable => PLAIN,
+            Reachability::Unreachable { .. } => DIM,
         };
-        page.put(ABOVE + place, &line(&|index| table[index][row].clone()), style);
+        page.put(ABOVE + offset, &line(&|index| table[index][row].clone()), style);
         if selected == Some(row) {
-            page.restyle(ABOVE + place, REVERSED);
+            page.restyle(ABOVE + offset, REVERSED);
         }
     }
 }
 
-/// The columns that fit, most important first; in their own order.
+/// The most important columns that fit, in the order of the table.
 fn kept(widths: &[usize], width: usize) -> Vec<usize> {
     let mut by_importance: Vec<usize> = (0..COLUMNS.len()).collect();
     by_importance.sort_by_key(|index| COLUMNS[*index].importance);
@@ -320,19 +325,19 @@ fn kept(widths: &[usize], width: usize) -> Vec<usize> {
     let mut kept = Vec::new();
     for index in by_importance {
         // The last column may be cut.
-        let least = if index == COLUMNS.len() - 1 { REQUEST_WIDTH } else { widths[index] };
+        let minimum = if index == COLUMNS.len() - 1 { REQUEST_WIDTH } else { widths[index] };
         let gap = if kept.is_empty() { 0 } else { GAP };
-        if used + gap + least > width {
+        if used + gap + minimum > width {
             break;
         }
-        used += gap + least;
+        used += gap + minimum;
         kept.push(index);
     }
     kept.sort_unstable();
     kept
 }
 
-/// The row that stands first, so that the selected one is seen.
+/// The first row that is shown, so that the selected one is visible.
 fn first_shown(selected: Option<usize>, room: usize) -> usize {
     selected.unwrap_or_default().saturating_sub(room.saturating_sub(1))
 }
@@ -342,7 +347,7 @@ fn last_line(screen: &Screen, page: &mut Page, bottom: u16) {
         (Dialog::Reload, _) => {
             ("Reload configuration and code, worker by worker? y/n".to_owned(), REVERSED)
         }
-        (Dialog::Help, _) => ("any key returns".to_owned(), DIM),
+        (Dialog::Help, _) => ("press any key to return".to_owned(), DIM),
         (Dialog::Nothing, Some(message)) => (message.clone(), PLAIN),
         (Dialog::Nothing, None) => (keys(screen, bottom), DIM),
     };
@@ -353,14 +358,14 @@ fn keys(screen: &Screen, bottom: u16) -> String {
     let room = usize::from(bottom.saturating_sub(ABOVE));
     let count = screen.sample.workers.len();
     let first = first_shown(screen.selected_line(), room);
-    let place = match count > room {
+    let range = match count > room {
         true => format!("  {}-{} of {count}", first + 1, (first + room).min(count)),
         false => String::new(),
     };
-    format!("by {}{place}  {KEYS}", screen.sort.word())
+    format!("by {}{range}  {KEYS}", screen.sort.name())
 }
 
-fn pace_of<'a>(screen: &'a Screen, worker: &Worker) -> Option<&'a super::pace::Requests> {
+fn pace_of<'a>(screen: &'a Screen, worker: &WorkerRow) -> Option<&'a super::pace::RequestRate> {
     screen.pace.as_ref()?.slots.get(&worker.slot)
 }
 
@@ -368,7 +373,7 @@ fn shown<T>(value: Option<T>, show: fn(T) -> String) -> String {
     value.map_or_else(|| NOTHING.to_owned(), show)
 }
 
-/// Short, and with a digit behind the point where that says something.
+/// A short rate, with one decimal below 100.
 fn rate(per_second: f64) -> String {
     if per_second < 100.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") }
 }

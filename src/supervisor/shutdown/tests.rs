@@ -15,7 +15,7 @@ fn defaults() -> Config {
     }
 }
 
-/// What a pod does from TERM on, by the second.
+/// What a pod does after TERM, second by second.
 fn markdown() -> String {
     let patience = defaults().patience;
     let policy = Policy {
@@ -25,35 +25,37 @@ fn markdown() -> String {
         graceful: patience.graceful,
         quick: patience.quick,
         drain_delay: patience.drain_delay,
+        preparation: crate::supervisor::Preparation::None,
     };
     let term = Instant::now();
     let Budget { quick_at, kill_at } = Budget::graceful(&policy, term);
     let second = |at: Instant| (at - term).as_secs_f64();
-    let door = second(term + policy.drain_delay);
+    let close = second(term + policy.drain_delay);
     let (quick, kill) = (second(quick_at), second(kill_at));
     let steps = [
         (
             "0".to_owned(),
-            "TERM. `/readyz` is 503 from now on, `/livez` stays 200. Connections are accepted and \
-             served as before, and every response says `Connection: close`",
+            "TERM arrives. `/readyz` answers 503 from now on, `/livez` still 200. Connections are accepted \
+             and served as before, and every response says `Connection: close`.",
         ),
         (
-            format!("{door}"),
-            "the door closes: connections that wait in the queue are served; new ones get no answer, and \
-             are refused when no worker listens any more",
+            format!("{close}"),
+            "Listening ends. Queued connections are served; new ones get no answer, and are refused once \
+             the last worker has closed the listener.",
         ),
         (
-            format!("{door} to {quick}"),
-            "a worker whose last request is answered closes its idle connections and leaves. With \
-             the last worker gone, the last metrics leave, and arctos exits with 0: as a rule, here",
+            format!("{close} to {quick}"),
+            "Each worker exits when it has answered its last request and closed its idle connections. \
+             After the last worker, arctos sends the last metrics and exits with 0, usually within this time.",
         ),
         (
             format!("{quick}"),
-            "workers that are left may end the request that they are in, and no other",
+            "Workers that are left finish the request that they are in, and begin no other.",
         ),
         (
             format!("{kill}"),
-            "what still runs is killed; `server.stopped` counts it as `abandoned`. Exit 0, too",
+            "What still runs is killed, and `server.stopped` counts it as `abandoned`. The exit code is 0, \
+             too.",
         ),
     ];
     let mut text = "| s | what happens |\n|---|---|".to_owned();
@@ -63,7 +65,7 @@ fn markdown() -> String {
     text
 }
 
-/// `ARCTOS_BLESS=1 cargo test -p arctos --no-default-features supervisor::stop` writes the table anew.
+/// `ARCTOS_BLESS=1 cargo test -p arctos --no-default-features the_guide_holds_the_times` rewrites the table.
 #[test]
 fn the_guide_holds_the_times_of_a_stop() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/kubernetes.md");

@@ -1,4 +1,4 @@
-//! Processes that the machine asks for: they appear at once, or when a zygote answers.
+//! Workers that the machine asks for: they appear at once, or when a zygote answers.
 
 use super::*;
 
@@ -22,7 +22,9 @@ impl World {
         if self.chance(2) {
             self.meddle_inside(); // Between the action and its outcome.
         }
-        let order = Order { slot, side, generation };
+        self.prepared.check_spawn(generation);
+        let zygote = self.prepared.zygote_of(generation);
+        let order = Order { slot, side, generation, zygote };
         let pid = Pid(self.next_pid);
         let event = if self.chance(self.misfortune / 8) {
             Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted }
@@ -30,7 +32,7 @@ impl World {
             self.next_pid += 1;
             Event::Started { slot, side, pid }
         };
-        if self.is_preloaded {
+        if zygote.is_some() {
             let wait = self.up_to(3_000);
             self.orders.push(order);
             self.coming.push((self.now + wait, event));
@@ -43,7 +45,7 @@ impl World {
     }
 
     pub(super) fn appears(&mut self, order: Order, pid: Pid) {
-        let Order { slot, side, generation } = order;
+        let Order { slot, side, generation, .. } = order;
         let process = Process {
             slot,
             side,
@@ -65,8 +67,8 @@ impl World {
         Some(self.orders.swap_remove(index))
     }
 
-    /// The zygote of these is told to leave: what it does not know of yet is given up, what it knows of is
-    /// answered soon.
+    /// The zygote of these is told to end: orders that it was not told yet fail, and the one that it was told
+    /// is answered soon.
     pub(super) fn withdraw(&mut self, is_withdrawn: impl Fn(&Order) -> bool) {
         let (withdrawn, kept) = self.orders.iter().partition(|order| is_withdrawn(order));
         self.orders = kept;
@@ -81,11 +83,15 @@ impl World {
             }
         }
         for order in withdrawn {
-            self.coming.retain(|(_, event)| !is_answer(event, &order));
-            let (slot, side) = (order.slot, order.side);
-            let event = Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted };
-            self.machine.handle(event, self.now);
+            self.fail_order(&order);
         }
+    }
+
+    pub(super) fn fail_order(&mut self, order: &Order) {
+        self.coming.retain(|(_, event)| !is_answer(event, order));
+        let (slot, side) = (order.slot, order.side);
+        let event = Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted };
+        self.machine.handle(event, self.now);
     }
 }
 
@@ -94,7 +100,13 @@ fn is_answer(event: &Event, to: &Order) -> bool {
         Event::Started { slot, side, .. } | Event::SpawnFailed { slot, side, .. } => {
             (*slot, *side) == (to.slot, to.side)
         }
-        Event::Ready { .. }
+        Event::OnStartStarted { .. }
+        | Event::OnStartNotStarted { .. }
+        | Event::ZygoteStarted { .. }
+        | Event::ZygoteNotStarted { .. }
+        | Event::ZygoteReady { .. }
+        | Event::ZygoteLost { .. }
+        | Event::Ready { .. }
         | Event::Failing { .. }
         | Event::Hung { .. }
         | Event::GoesOn { .. }

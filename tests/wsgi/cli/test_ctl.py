@@ -223,7 +223,7 @@ def test_scale_to_more_than_there_is_room_for_changes_nothing(serve, ctl, path):
     serve("plain:app", "--admin-bind", f"unix:{path}")
     exit_code, output, errors = ctl("scale", 60_000)
     assert (exit_code, output) == (EXIT_FAILED, "")
-    assert "there is room for 64 workers at most" in errors
+    assert "there is room for at most 64 workers" in errors
     assert status(path)["workers_target"] == 1
 
 

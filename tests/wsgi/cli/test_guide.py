@@ -46,6 +46,7 @@ def anchors(page):
     return {re.sub(r"[^a-z0-9 _-]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("page", LINKED, ids=name)
 def test_links_lead_to_a_file_and_a_heading(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
@@ -57,12 +58,14 @@ def test_links_lead_to_a_file_and_a_heading(page):
         assert not anchor or anchor in anchors(file), target
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("page", LINKED, ids=name)
 def test_paths_of_the_sources_exist(page):
     for path in re.findall(r"`((?:src|workers|tests|scripts)/[^`\s]*)`", page.read_text()):
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.smoke
 def test_readme_is_short_and_links_every_page_of_the_guide():
     assert README.stat().st_size <= README_BYTES
     linked = set(re.findall(r"\]\(src/guide/([a-z]+)\.md\)", README.read_text()))
@@ -123,8 +126,8 @@ stop_server() {{
 }}
 start_server() {{
     stop_server
-    : >log # before it is searched for the line of the next server
-    command arctos "$@" 2>log &
+    : >log # so that the ready line of the previous server is not taken for that of this one
+    command arctos "$@" 2>>log &
     server=$!
     until grep -q server.ready log; do
         kill -0 "$server" || {{ cat log >&2; return 1; }}
@@ -153,6 +156,7 @@ def scripts(page):
     return [text for mark, text in blocks(page) if mark == "sh"]
 
 
+@pytest.mark.smoke
 def test_every_block_of_commands_is_run_or_marked_as_an_example():
     marks = {mark for page in LINKED for mark, _ in blocks(page)}
     assert marks <= {"", "sh", "sh example", "console", "python", "toml", "yaml"}
@@ -195,6 +199,7 @@ def test_a_command_that_is_shown_with_its_output_has_that_output():
 # --- Refusals ---
 
 
+@pytest.mark.smoke
 def test_the_table_of_refusals_has_every_status_that_the_sources_have():
     rows = re.findall(r"^\| (\d{3}) \|", (ROOT / "src" / "guide" / "http.md").read_text(), re.M)
     # Whatever refuses a request says with which status, in a method of that name beside its definition.
@@ -216,6 +221,7 @@ def sources():
             yield re.split(r"^#\[cfg\(test\)\]\nmod \w+ \{", path.read_text(), flags=re.M)[0]
 
 
+@pytest.mark.smoke
 def test_every_warning_and_error_has_an_entry_in_troubleshooting():
     entries = re.findall(r"^### `([a-z_.]+)`$", TROUBLESHOOTING.read_text(), re.M)
     assert len(entries) == len(set(entries))
@@ -233,6 +239,7 @@ def test_every_warning_and_error_has_an_entry_in_troubleshooting():
     assert others - set(entries) - NO_EVENTS == set(), "an event without an entry"
 
 
+@pytest.mark.smoke
 def test_every_type_of_the_glossary_exists_in_the_sources():
     rows = re.findall(r"^\| (.*?) \|", (ROOT / "src" / "README.md").read_text(), re.M)
     types = {word for row in rows for word in re.findall(r"`([A-Z]\w+)`", row)}

@@ -216,7 +216,7 @@ def test_r_replaces_the_selected_worker_and_no_request_fails(server, top):
     with traffic(server, clients=8) as load:
         load.wait_for_answers(50)
         top.press("\x1b[Br")
-        top.wait_for_text(f"worker 1 (pid {before[1]['pid']}) leaves when its replacement is ready")
+        top.wait_for_text(f"worker 1 (pid {before[1]['pid']}) exits once its replacement is ready")
         server.wait_for(WORKER_LEFT, pid=before[1]["pid"])
         load.wait_for_answers(50)
     # An idle kept connection may be closed while its client starts to write.
@@ -238,7 +238,7 @@ def test_a_reload_is_confirmed_and_starts_a_generation(server, top):
     top.press("R")
     top.wait_for_text("worker by worker? y/n")
     top.press("y")
-    top.wait_for_text("reloading; the log says how it ends")
+    top.wait_for_text("reloading; the log reports the outcome")
     top.wait_for(lambda lines: "reload done, " in lines[1])
     rows = table(top.wait_for(lambda lines: "generation 2" in lines[0]))
     assert {row["generation"] for row in rows} == {"2"}
@@ -313,7 +313,7 @@ def test_keys_work_while_the_server_does_not_answer(server, top):
     server.send(signal.SIGSTOP)
     try:
         top.press("?")
-        top.wait_for_text("any key returns")
+        top.wait_for_text("press any key to return")
         top.press("qq")
         assert top.wait() == EXIT_DONE
         assert top.is_restored()

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 import requests
-from support.server import ROOT, Server
+from support.server import PATIENCE_S, ROOT, Server, clean_environment
 
 DEMO = ROOT / "scripts" / "demo"
 
@@ -74,3 +76,15 @@ def test_the_script_listens_where_the_platform_says(serve, tmp_path):
 
 def test_an_unknown_page_is_404(demo):
     assert requests.get(f"{demo.url}/nowhere").status_code == 404
+
+
+def test_the_pictures_of_readme_come_from_a_real_run(tmp_path):
+    command = [sys.executable, DEMO / "pictures.py", "--directory", tmp_path, "--seconds", "2"]
+    subprocess.run(command, env=clean_environment(), check=True, timeout=PATIENCE_S)
+    text = {}
+    for name in ("top.svg", "page.svg"):
+        made = ElementTree.parse(tmp_path / name).getroot()
+        assert made.tag == ElementTree.parse(DEMO / name).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        text[name] = " ".join(made.itertext()).replace("\xa0", " ")
+    assert "4 of 4 ready" in text["top.svg"] and "GET /" in text["top.svg"]
+    assert "arctos is running" in text["page.svg"] and "Requests it served" in text["page.svg"]

@@ -124,7 +124,7 @@ def test_an_exiting_worker_waits_for_the_threads_of_its_application(serve, gate,
     server, file = serve("unruly:app"), tmp_path / "file"
     assert ask(server, f"/threads?kind={kind}&gate={gate.path}&file={file}").status == 200
     server.send(signal.SIGTERM)
-    assert kind in server.wait_for("worker.joins_threads").pairs["threads"].lower()
+    assert kind in server.wait_for("worker.threads_awaited").pairs["threads"].lower()
     gate.open()
     server.stop()
     assert file.read_text() == "done"

@@ -275,7 +275,7 @@ def test_an_orphaned_worker_with_an_endless_thread_still_exits(serve, gate, conn
     with connect(server) as wire:
         assert wire.get(f"/threads?gate={gate.path}").response().status == 200
     kill_nine(server)
-    server.wait_for("worker.joins_threads")
+    server.wait_for("worker.threads_awaited")
     server.wait(timeout=PATIENCE_S)  # the log ends when no process holds it any more
     assert server.leftovers() == []
 
@@ -286,7 +286,7 @@ def test_an_exiting_worker_that_waits_for_a_thread_ends_with_supervisor(serve, g
     with connect(server) as wire:
         assert wire.get(f"/threads?gate={gate.path}").response().status == 200
     os.kill(server.worker_pids()[0], signal.SIGTERM)
-    server.wait_for("worker.joins_threads")
+    server.wait_for("worker.threads_awaited")
     kill_nine(server)
     server.wait(timeout=PATIENCE_S)
     assert server.leftovers() == []

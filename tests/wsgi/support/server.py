@@ -34,7 +34,7 @@ SPAWN_FAILED = "worker.spawn_failed"  # slot, generation, reason: no process was
 WORKER_ORPHANED = "worker.orphaned"  # slot, pid, generation: its supervisor has died
 ACCEPT_FAILED = "accept.failed"  # slot, pid, generation, error
 APPLICATION_RAISED = "application.raised"  # method, path, request_id; the traceback follows
-APPLICATION_FAILED = (APPLICATION_RAISED, "application.not_started", "application.invalid")
+APPLICATION_FAILED = (APPLICATION_RAISED, "application.response_not_started", "application.response_rejected")
 APPLICATION_ERRORS = "wsgi.errors"  # one event per write
 TOO_LONG = "response.longer_than_content_length"
 

@@ -1,12 +1,10 @@
-//! The access log: one line a response, in the Combined Log Format with the duration behind it, or as
-//! a JSON object.
+//! The access log: one line per response, in the Combined Log Format followed by the duration, or as a JSON object.
 //!
-//! Lines gather in a buffer that the event loop flushes once a turn, with a write(2) that never waits.
-//! What a slow reader does not take stays in the buffer; when that is full, lines are dropped and
-//! counted.
+//! Lines are collected in a buffer that the event loop flushes once per turn, with a write(2) that never blocks.
+//! What a slow reader does not take stays in the buffer. When that is full, lines are dropped and counted.
 //!
-//! Secrets stay out of logs: the query string is left out, of the request and of the referer, and so
-//! is the user of an Authorization field (the third column is always `-`).
+//! Secrets stay out of the log: it contains no query string, neither of the request nor of the referer, and no user
+//! of an Authorization field (the third column is always `-`).
 
 mod buffer;
 mod losses;
@@ -30,45 +28,42 @@ use buffer::LineBuffer;
 pub use buffer::{LossCause, Lost};
 pub use losses::Losses;
 
-/// One response.
+/// One line: a request and its response.
 #[derive(Clone, Copy)]
-pub struct Entry<'a> {
+#[expect(missing_docs, reason = "the other fields are those of the request")]
+pub struct AccessLogEntry<'a> {
     /// When the request was complete.
     pub at: SystemTime,
-    /// REMOTE_ADDR.
     pub peer: &'a SocketName,
-    /// Its first line; `None` when that could not be read.
-    pub request: Option<RequestLine<'a>>,
+    /// The first line of the request; `None` if it could not be read.
+    pub request: Option<LoggedRequestLine<'a>>,
     /// The status that was sent.
     pub status: Status,
-    /// Bytes of body that were sent, without their framing.
+    /// The number of body bytes sent, without their framing.
     pub body_bytes: u64,
-    /// The field `Referer`.
     pub referer: Option<&'a [u8]>,
-    /// The field `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
-    /// From the call of the application to the last byte handed over; zero where it was not called.
+    /// From the call of the application until the kernel took the last byte; zero if it was not called.
     pub duration: Duration,
-    /// The identifier that the application knows the request by. Written as JSON alone: the text
-    /// format has a fixed number of columns.
+    /// The application's own identifier of the request. Only JSON has it: the text format has a fixed number of
+    /// columns.
     pub request_id: Option<&'a [u8]>,
-    /// The rule that the request broke, if it was refused. It ends the line.
+    /// The rule that the request broke, if it was refused. It is at the end of the line.
     pub refused: Option<RefusalReason>,
 }
 
-/// The first line of a request, without its query, as far as it could be read.
+/// The first line of a request without its query, as far as it could be read.
 #[derive(Clone, Copy)]
-pub struct RequestLine<'a> {
-    /// The method.
+#[expect(missing_docs, reason = "the fields are those of the request")]
+pub struct LoggedRequestLine<'a> {
     pub method: &'a [u8],
     /// The path as sent: [`crate::http::Head::path`].
     pub path: Option<&'a [u8]>,
-    /// The version.
     pub version: Option<Version>,
 }
 
-impl<'a> RequestLine<'a> {
-    /// That of a request which was refused; `None` if its method could not be read.
+impl<'a> LoggedRequestLine<'a> {
+    /// The first line of a refused request; `None` if its method could not be read.
     pub fn of(part: &'a PartialHead) -> Option<Self> {
         let method = part.method.as_deref()?;
         Some(Self { method, path: part.path.as_deref(), version: part.version })
@@ -77,7 +72,7 @@ impl<'a> RequestLine<'a> {
 
 /// The access log of one worker.
 pub struct AccessLog {
-    /// Before the sink, because it goes first.
+    /// Declared before the sink, because it has to be dropped first.
     guard: FdGuard,
     sink: Sink,
     format: LogFormat,
@@ -85,8 +80,7 @@ pub struct AccessLog {
     date: Date,
 }
 
-/// The last second that was written, as the log's format writes it: rendering it costs as much as
-/// the rest of a line.
+/// The last second that was written, in the format of the log. Formatting it costs as much as the rest of a line.
 #[derive(Default)]
 struct Date {
     second: Option<u64>,
@@ -108,22 +102,22 @@ impl Date {
     }
 }
 
-/// A fuller buffer is flushed before its turn. Together with the longest line it stays below 64 KB.
+/// A buffer above this is flushed before the end of the turn. With the longest line it stays below 64 KB.
 const FULL_BYTES: usize = 32 * 1024;
-/// The longest value, in bytes before escaping, which makes six of one at most.
+/// The maximum length of a value before escaping, which makes at most six bytes of one.
 const VALUE_BYTES: usize = 1024;
 
 impl AccessLog {
     /// An access log that writes to `fd`: a file, or a pipe or socket whose reader may be slow.
     pub fn new(fd: OwnedFd, format: LogFormat) -> Self {
         let buffer = LineBuffer::with_capacity(2 * FULL_BYTES);
-        fork_guard::forget(fd.as_fd()); // The sink may have another one of its own.
+        fork_guard::forget(fd.as_fd()); // The sink may reopen it under another number.
         let sink = Sink::new(fd);
         let guard = FdGuard::of(sink.as_fd());
         Self { guard, sink, format, buffer, date: Date::default() }
     }
 
-    /// Whether its lines have [`Entry::request_id`].
+    /// Whether lines have [`AccessLogEntry::request_id`].
     pub fn names_requests(&self) -> bool {
         match self.format {
             LogFormat::Text => false,
@@ -131,18 +125,18 @@ impl AccessLog {
         }
     }
 
-    /// Writes to `fd` from now on, the same log opened anew. What has gathered goes to the old file as far
-    /// as that takes it, else to the new one.
+    /// Writes to `fd` from now on: the reopened log. Collected lines go to the old file as far as that takes them,
+    /// and to the new one otherwise.
     pub fn replace(&mut self, fd: OwnedFd) {
         self.write();
-        self.buffer.start_afresh();
+        self.buffer.restart_line();
         let sink = Sink::new(fd);
         self.guard = FdGuard::of(sink.as_fd());
         self.sink = sink;
     }
 
-    /// Adds one line. A full buffer is flushed first; where that does not help, the line is dropped.
-    pub fn record(&mut self, entry: &Entry<'_>) {
+    /// Adds one line. A full buffer is flushed first; if that does not help, the line is dropped.
+    pub fn record(&mut self, entry: &AccessLogEntry<'_>) {
         if self.buffer.len() >= FULL_BYTES {
             self.write();
             if self.buffer.len() >= FULL_BYTES {
@@ -157,8 +151,8 @@ impl AccessLog {
         }
     }
 
-    /// Writes what has gathered, and tells which lines were lost since the last flush. No system call
-    /// when there is nothing to write.
+    /// Writes the collected lines, and returns those that were lost since the last flush. Makes no system call if
+    /// there is nothing to write.
     pub fn flush(&mut self) -> Option<Lost> {
         self.write();
         self.buffer.take_lost()
@@ -175,9 +169,9 @@ impl AccessLog {
     }
 }
 
-/// `ADDRESS - - [DATE] "METHOD PATH VERSION" STATUS BYTES "REFERER" "USER-AGENT" MILLISECONDS`, and
-/// `"REASON"` behind it where the request was refused.
-fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
+/// Writes `ADDRESS - - [DATE] "METHOD PATH VERSION" STATUS BYTES "REFERER" "USER-AGENT" MILLISECONDS`, followed by
+/// `"REASON"` if the request was refused.
+fn combined(out: &mut Vec<u8>, entry: &AccessLogEntry<'_>, date: &[u8]) {
     let start = out.len();
     address(out, entry.peer, Style::Quoted);
     if out.len() == start {
@@ -187,7 +181,7 @@ fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     out.extend_from_slice(date);
     out.extend_from_slice(b"] \"");
     match entry.request {
-        Some(RequestLine { method, path, version }) => {
+        Some(LoggedRequestLine { method, path, version }) => {
             value(out, method, Style::Quoted);
             for part in [path, version.map(version_name)].into_iter().flatten() {
                 out.push(b' ');
@@ -208,21 +202,21 @@ fn combined(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
     out.push(b' ');
     milliseconds(out, entry.duration);
     if let Some(reason) = entry.refused {
-        // Ignored here and below: writing to a vector cannot fail.
+        // Ignored, here and below: writing to a vector cannot fail.
         let _ = write!(out, " \"{reason}\"");
     }
     out.push(b'\n');
 }
 
-/// The same as an object; what is not there is left out.
-fn json(out: &mut Vec<u8>, entry: &Entry<'_>, date: &[u8]) {
+/// The same as a JSON object, without what is missing.
+fn json(out: &mut Vec<u8>, entry: &AccessLogEntry<'_>, date: &[u8]) {
     out.extend_from_slice(b"{\"time\":\"");
     out.extend_from_slice(date);
     thousandths(out, since_epoch(entry.at).subsec_millis());
     out.extend_from_slice(b"Z\",\"remote_addr\":\"");
     address(out, entry.peer, Style::Json);
     out.push(b'"');
-    if let Some(RequestLine { method, path, version }) = entry.request {
+    if let Some(LoggedRequestLine { method, path, version }) = entry.request {
         json_text(out, "method", method);
         if let Some(path) = path {
             json_text(out, "path", path);
@@ -260,7 +254,7 @@ fn json_text(out: &mut Vec<u8>, key: &str, text: &[u8]) {
     out.push(b'"');
 }
 
-/// The peer's address without its port; nothing for an unnamed unix peer.
+/// The address of the peer without its port; nothing for an unnamed Unix peer.
 fn address(out: &mut Vec<u8>, peer: &SocketName, style: Style) {
     match peer {
         SocketName::Inet(SocketAddr::V4(address)) => {
@@ -302,14 +296,14 @@ fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// With three digits behind the point. A duration that does not fit is the longest one.
+/// Writes milliseconds with three decimals. A duration that does not fit is written as the maximum.
 fn milliseconds(out: &mut Vec<u8>, duration: Duration) {
     let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     number(out, us / 1000);
     thousandths(out, (us % 1000) as u32);
 }
 
-/// A point and three digits; `count` is below 1000.
+/// Writes a decimal point and three digits; `count` is below 1000.
 fn thousandths(out: &mut Vec<u8>, count: u32) {
     let digit = |tens: u32| b'0' + (count / tens % 10) as u8;
     out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);

@@ -1,10 +1,10 @@
-//! Slab of connections. A [`Token`] carries the generation of its place, so that an event that comes
-//! late for a closed connection finds nobody.
+//! The table of clients. A [`Token`] contains the generation of its place, so that a late event for a closed
+//! connection finds nothing.
 //!
-//! Own code instead of the crate slab, whose keys are bare indices: the generation is the point. A
-//! place whose generations are used up is retired, so a token is never given out twice.
+//! The crate slab would not do, because its keys are bare indices. A place whose generations are used up is
+//! retired, so a token is never used twice.
 
-/// Names one entry of a [`ClientTable`]; never valid again once the entry is removed.
+/// The key of one entry of a [`ClientTable`]. It is never valid again once the entry is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     index: u32,
@@ -12,8 +12,8 @@ pub struct Token {
 }
 
 impl Token {
-    /// The 64 bits that epoll(7) carries for us. Values whose upper 32 bits are all ones never name
-    /// an entry: they are free for descriptors that are no connection.
+    /// The 64 bits that epoll(7) carries. Values whose upper 32 bits are all ones never belong to an entry: they are
+    /// free for descriptors that are no connection.
     pub fn to_bits(self) -> u64 {
         (u64::from(self.generation) << 32) | u64::from(self.index)
     }
@@ -21,22 +21,22 @@ impl Token {
     pub fn from_bits(bits: u64) -> Self {
         Self { index: bits as u32, generation: (bits >> 32) as u32 }
     }
-    /// The place in the slab: dense, below [`ClientTable::capacity`]; reused after removal.
+    /// The place in the table, below [`ClientTable::capacity`]. It is reused after removal.
     pub fn index(self) -> usize {
         self.index as usize
     }
 }
 
-/// Connections by [`Token`].
+/// Clients by [`Token`].
 pub struct ClientTable<T> {
     places: Vec<Place<T>>,
-    /// The place to use next: a stack through the vacant places, so that the warmest is reused first.
+    /// The place to use next. The vacant places form a stack, so that the last one used is the first one reused.
     vacant: Option<u32>,
     len: usize,
 }
 
 struct Place<T> {
-    /// Generation of the entry that is here, or of the next one.
+    /// The generation of the entry that is here, or of the next one.
     generation: u32,
     content: Content<T>,
 }
@@ -47,7 +47,7 @@ enum Content<T> {
     Retired,
 }
 
-/// A place is never used with this generation: it is the last, and marks foreign keys.
+/// No place is ever used with this generation: it is the last one, and marks other keys.
 const NO_GENERATION: u32 = u32::MAX;
 
 impl<T> ClientTable<T> {
@@ -56,17 +56,17 @@ impl<T> ClientTable<T> {
         Self { places: Vec::new(), vacant: None, len: 0 }
     }
 
-    /// Entries present.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no entry is present.
+    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Places ever used: every live token's index is below it.
+    /// The number of places ever used. The index of every valid token is below it.
     pub fn capacity(&self) -> usize {
         self.places.len()
     }
@@ -107,7 +107,7 @@ impl<T> ClientTable<T> {
         }
     }
 
-    /// Takes the entry out; its token is dead from now on.
+    /// Removes the entry. Its token is invalid from now on.
     pub fn remove(&mut self, token: Token) -> Option<T> {
         self.get(token)?;
         let place = &mut self.places[token.index()];
@@ -125,7 +125,7 @@ impl<T> ClientTable<T> {
         }
     }
 
-    /// Tokens of all entries, in order of place.
+    /// The tokens of all entries, in the order of their places.
     pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
         self.places.iter().zip(0..).filter_map(|(place, index)| match place.content {
             Content::Entry(_) => Some(Token { index, generation: place.generation }),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_event_finds_nobody_although_the_place_is_reused() {
+    fn a_late_event_finds_nothing_although_the_place_is_reused() {
         let mut table = ClientTable::new();
         let old = table.insert("old");
         assert_eq!(table.remove(old), Some("old"));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn bits_from_elsewhere_find_nobody() {
+    fn other_keys_find_nothing() {
         let mut table = ClientTable::new();
         table.insert(());
         assert_eq!(table.get(Token::from_bits(u64::MAX)), None);

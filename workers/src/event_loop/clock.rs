@@ -1,4 +1,4 @@
-//! The worker's clock: one reading a loop turn, and one after each call of the application.
+//! The worker's clock: it is read once per turn, and once after each call of the application.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -6,14 +6,14 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::http::HttpDate;
 
-/// CLOCK_MONOTONIC in the two forms that are needed, and the `Date` that goes with it.
+/// CLOCK_MONOTONIC in two forms, and the matching `Date`.
 pub struct Clock {
     base: Instant,
     base_monotonic: Duration,
     now: Instant,
     monotonic: Duration,
     date: HttpDate,
-    /// When the wall clock enters its next second.
+    /// When the next second of the wall clock begins.
     date_until: Instant,
 }
 
@@ -52,12 +52,12 @@ impl Clock {
         self.now
     }
 
-    /// The last reading, as the scoreboard wants it: since boot.
+    /// The last reading in the form of the scoreboard: the time since boot.
     pub fn monotonic(&self) -> Duration {
         self.monotonic
     }
 
-    /// The wall clock, read anew: for log lines only.
+    /// Reads the wall clock, for log lines only.
     pub fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
@@ -68,7 +68,7 @@ impl Clock {
     }
 }
 
-/// CLOCK_MONOTONIC; it exists on every Linux, so its failure could only be a zero.
+/// Reads CLOCK_MONOTONIC. It exists on every Linux, so a failure is as good as a zero.
 fn monotonic() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }

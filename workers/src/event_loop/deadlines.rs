@@ -1,13 +1,12 @@
-//! Deadlines of connections: one queue per kind of timeout, each in order by construction.
+//! The deadlines of clients: one queue per kind of timeout, each of them sorted by construction.
 //!
-//! All deadlines of one kind lie the same [`std::time::Duration`] ahead of the moment they are set,
-//! so a queue that is only appended to is sorted. A connection has at most one deadline of each kind;
-//! setting it again moves it to the tail. Every operation is O(1): the queues are doubly linked lists
-//! threaded through arrays that are indexed by the connection's place in the table.
+//! All deadlines of one kind are set the same [`std::time::Duration`] ahead, so a queue is sorted if new ones are
+//! appended. A client has at most one deadline of each kind; setting it again moves it to the tail. Every operation
+//! is O(1): the queues are doubly linked lists through arrays that are indexed by the client's place in the table.
 //!
-//! Owner of a deadline is a token, not a place: whoever removes a connection from the table calls
-//! [`Deadlines::clear_all`] first. A deadline that was left behind is thrown out when its place is
-//! used by the next connection.
+//! A deadline belongs to a token, not to a place: whoever removes a client from the table calls
+//! [`Deadlines::clear_all`] first. A deadline that was left behind is removed when the next client of its place sets
+//! one.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -15,32 +14,31 @@ use std::time::{Duration, Instant};
 use crate::connection::Timer;
 use crate::event_loop::client_table::Token;
 
-/// Longer durations count as this one, so that adding one to an [`Instant`] cannot overflow.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// The maximum duration: adding it to an [`Instant`] cannot overflow.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The queues.
+/// The deadlines of all clients.
 pub struct Deadlines {
     queues: [Queue; Timer::ALL.len()],
 }
 
 impl Deadlines {
-    /// Empty queues whose deadlines lie `duration(kind)` ahead.
+    /// No deadlines. Those of each kind are set `duration(kind)` ahead.
     pub fn new(duration: impl Fn(Timer) -> Duration) -> Self {
-        Self { queues: Timer::ALL.map(|timer| Queue::new(duration(timer).min(LONGEST))) }
+        Self { queues: Timer::ALL.map(|timer| Queue::new(duration(timer).min(MAX_DURATION))) }
     }
 
-    /// Sets (or moves) `token`'s deadline of this kind to `now` plus the kind's duration. `now` never
-    /// decreases from call to call.
+    /// Sets or moves the deadline of this kind to `now` plus its duration. `now` never decreases from call to call.
     pub fn set(&mut self, timer: Timer, token: Token, now: Instant) {
         self.queues[timer as usize].set(token, now);
     }
 
-    /// Forgets one deadline; nothing happens if it is not set.
+    /// Removes one deadline, if it is set.
     pub fn clear(&mut self, timer: Timer, token: Token) {
         self.queues[timer as usize].clear(token);
     }
 
-    /// Forgets all deadlines of a connection.
+    /// Removes all deadlines of a client.
     pub fn clear_all(&mut self, token: Token) {
         for queue in &mut self.queues {
             queue.clear(token);
@@ -57,7 +55,7 @@ impl Deadlines {
         self.earliest().map(|(_, node)| node.at)
     }
 
-    /// Takes one deadline that has passed, if there is one: the earliest.
+    /// Removes and returns the earliest deadline that has passed.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(Timer, Token)> {
         let (timer, token) = match self.earliest() {
             Some((timer, node)) if node.at <= now => (timer, node.token),
@@ -67,7 +65,7 @@ impl Deadlines {
         Some((timer, token))
     }
 
-    /// The connection that has waited longest in this queue.
+    /// The client that has waited longest in this queue.
     pub fn oldest(&self, timer: Timer) -> Option<Token> {
         self.queues[timer as usize].first().map(|node| node.token)
     }
@@ -85,7 +83,7 @@ impl Deadlines {
     }
 }
 
-/// The deadlines of one kind, first to expire at the head.
+/// The deadlines of one kind, with the earliest at the head.
 struct Queue {
     duration: Duration,
     /// By [`Token::index`]; `None` where no deadline is set.
@@ -101,7 +99,7 @@ struct Node {
     after: Option<Link>,
 }
 
-/// An index into [`Queue::nodes`], one added, so that `Option<Link>` takes 4 bytes.
+/// An index into [`Queue::nodes`] plus one, so that `Option<Link>` takes 4 bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Link(NonZeroU32);
 
@@ -151,7 +149,7 @@ impl Queue {
     }
 
     fn clear(&mut self, token: Token) {
-        // A node of another token at the same place belongs to a later connection: let it be.
+        // A node of another token at the same place belongs to a later client and stays.
         if let Some(Some(node)) = self.nodes.get(token.index())
             && node.token == token
         {

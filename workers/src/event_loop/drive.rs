@@ -1,4 +1,4 @@
-//! The worker's hot path: one connection's steps, carried out until it has to wait.
+//! The worker's hot path: carries out the steps of one connection until it has to wait.
 
 mod access_log;
 mod context;
@@ -14,7 +14,7 @@ use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Reply, Request, RequestBody,
 };
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
-use crate::event_loop::access_log::{AccessLog, Entry, RequestLine};
+use crate::event_loop::access_log::{AccessLog, AccessLogEntry, LoggedRequestLine};
 use crate::event_loop::client::{Client, Record, Streaming};
 use crate::http::{Framing, Head, ResponseHead};
 use crate::process::fork_guard;
@@ -26,61 +26,61 @@ use crate::shared::socket_name::SocketName;
 
 pub use context::WorkerContext;
 
-/// One read takes at most this; also the largest piece of a body that goes to the spool at once.
+/// The maximum length of one read, and so of a piece of a body that goes to the spool.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// Calls, items and file pieces of one connection before the others get their turn.
+/// How many calls, items and file pieces of one client are due before the others get their turn.
 const TURN_STEPS: u32 = 64;
-/// Time one connection may use before the others get their turn.
+/// How long one client may take before the others get their turn.
 pub(crate) const TURN_TIME: Duration = Duration::from_millis(5);
-/// One sendfile(2) sends at most this.
+/// The maximum length of one sendfile(2).
 const FILE_BYTES: u64 = 1 << 20;
-/// Bytes that one connection may move before the others get their turn: a peer that is as fast as the
-/// worker would otherwise hold it for a whole upload or download.
+/// How many bytes of one client are moved before the others get their turn. A peer that is as fast as the worker
+/// would otherwise hold it for a whole upload or download.
 const TURN_BYTES: usize = 2 << 20;
-/// A request that has waited in the loop for so long is not called for before a look at its client, which is a
-/// system call of about a microsecond. A whole batch of quick requests takes less than this, and so pays for
-/// none; a client seldom gives up sooner.
-const LOOK_AFTER: Duration = Duration::from_millis(20);
-/// Pieces of a body (chunks, as a rule) that are taken from one connection before the others get their
-/// turn. A buffer of one-byte chunks has 40 000, and keeps the worker busy for some milliseconds.
+/// If a request has waited in the loop for this long, the worker checks whether its client is still there before it
+/// calls the application. That takes one system call of about a microsecond. A whole batch of quick requests takes
+/// less time than this, so it needs no check; a client seldom gives up sooner.
+const CHECK_AFTER: Duration = Duration::from_millis(20);
+/// How many pieces of a body (usually chunks) of one client are stored before the others get their turn. A buffer of
+/// one-byte chunks has 40 000, which keep the worker busy for some milliseconds.
 const TURN_PIECES: u32 = 4096;
-/// Buffers of more than this are not kept for the next response.
+/// A larger write buffer is not kept for the next response.
 const SPARE_BYTES: usize = 64 * 1024;
 
-/// What a connection waits for.
+/// What a client waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Bytes of the peer.
+    /// Bytes from the peer.
     Readable,
-    /// Room in the socket.
+    /// Room in the send buffer.
     Writable,
-    /// Nothing: it used up its turn.
+    /// Its next turn.
     Again,
-    /// Nothing: no request is begun any more.
+    /// Nothing, because no further request is begun.
     Held,
-    /// It has ended.
+    /// Nothing, because it has ended.
     Closed(CloseManner),
 }
 
-/// Where requests are read and parsed: one buffer and one scratch head for all connections.
-pub struct Reading {
+/// Where requests are read and parsed: one buffer and one head for all clients.
+pub struct ReadBuffer {
     buffer: Box<[u8]>,
     head: Head,
 }
 
-impl Reading {
-    /// A buffer that holds the longest head and more.
+impl ReadBuffer {
+    /// A buffer that is longer than the maximum length of a head.
     pub fn new(settings: &Settings) -> Self {
         let size = BUFFER_BYTES.max(2 * settings.limits.head_bytes);
         Self { buffer: vec![0; size].into_boxed_slice(), head: Head::new() }
     }
 }
 
-/// Carries out what is due on one connection until it has to wait. `hung_up` says that the peer is
-/// known to be gone, with a reset or without.
+/// Carries out what is due on one connection until it has to wait. `hung_up` says that the peer is known to be gone,
+/// with or without a reset.
 pub fn drive<A: Application>(
     app: &mut A,
-    reading: &mut Reading,
+    reading: &mut ReadBuffer,
     context: &mut WorkerContext,
     client: &mut Client<A::Body>,
     hung_up: bool,
@@ -93,7 +93,7 @@ pub fn drive<A: Application>(
     let mut steps_left = TURN_STEPS;
     let mut bytes_left = TURN_BYTES;
     let mut pieces_left = TURN_PIECES;
-    let pause = loop {
+    let wait = loop {
         if !hung_up && client.conn().awaits_request() && context.is_quick_stop() {
             break Wait::Held;
         }
@@ -109,7 +109,7 @@ pub fn drive<A: Application>(
         let step = conn.step(&mut input, &mut reading.head, &context.rules());
         start += input.taken();
         match step {
-            // Not even when a look would find something: what it reads now is only kept for the next turn.
+            // Even if there was something to read, it would only be kept for the next turn.
             Step::Read if is_drained || bytes_left == 0 || has_had_its_turn => {
                 break Wait::Readable;
             }
@@ -163,7 +163,7 @@ pub fn drive<A: Application>(
             }
             Step::Write { .. } | Step::SendFile { .. } if bytes_left == 0 => break Wait::Writable,
             Step::Write { parts, is_end } => {
-                // Answers to pipelined requests leave together, as far as the requests came together.
+                // Responses to pipelined requests are sent together, if the requests arrived together.
                 is_held_back = is_end && start < end;
                 let send = if is_held_back { fd::send_ahead } else { fd::send };
                 match send(socket, parts) {
@@ -186,7 +186,7 @@ pub fn drive<A: Application>(
             }
             Step::Finish => finish(context, client),
             Step::ShutWrite => {
-                // ENOTCONN: the peer was faster; the next read says so.
+                // ENOTCONN: the peer was faster, and the next read says so.
                 let _ = shutdown(socket.as_raw_fd(), Shutdown::Write);
                 conn.write_shut();
             }
@@ -202,10 +202,10 @@ pub fn drive<A: Application>(
     if start < end {
         client.keep_unread(&reading.buffer[start..end]);
     }
-    if pause == Wait::Readable {
+    if wait == Wait::Readable {
         client.await_peer();
     }
-    pause
+    wait
 }
 
 /// Abandons a request if its client has left, and says whether it did. Calling the application for it would take
@@ -217,7 +217,7 @@ fn abandons<B: AppBody>(
     is_tcp: bool,
 ) -> bool {
     let waited = context.clock.monotonic().saturating_sub(context.woke);
-    let is_check_due = hung_up || client.take_suspicion() || waited >= LOOK_AFTER;
+    let is_check_due = hung_up || client.take_suspicion() || waited >= CHECK_AFTER;
     if !is_check_due || !(hung_up || fd::has_left(client.socket(), is_tcp)) {
         return false;
     }
@@ -252,7 +252,7 @@ fn call_gathered<A: Application>(
             Err(error) => {
                 let reason = refused::not_stored(client, context, &error);
                 let request = gathered.head.to_partial(&gathered.head_bytes);
-                // All of the body is here.
+                // Nothing more of the body is to come.
                 return client.conn_mut().refuse_read(
                     reason,
                     request,
@@ -369,7 +369,7 @@ fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
     context.entry.end_call(context.clock.monotonic());
 }
 
-/// Ends a reply that the application did not give, or not to its end.
+/// Ends a reply that the application failed to give, or to complete.
 fn fail<C: AsRef<[u8]>>(conn: &mut Connection<C>, error: AppError, rules: &Rules<'_>) {
     match error {
         AppError::ClientGone => conn.failed(rules.counters),
@@ -379,7 +379,7 @@ fn fail<C: AsRef<[u8]>>(conn: &mut Connection<C>, error: AppError, rules: &Rules
     }
 }
 
-/// An item that is not wanted ends the response: there is nothing more to ask the application for.
+/// Ends the response if an item was not wanted, because then no further one is.
 fn note_fate<C: AsRef<[u8]>>(
     conn: &mut Connection<C>,
     fate: ItemFate,
@@ -416,14 +416,14 @@ fn send_file<B: AppBody>(
             client.conn_mut().wrote_file(count as u64, counters);
         }
         Io::Blocked => {}
-        // The file was cut short under us: the promise cannot be kept.
+        // The file was truncated meanwhile, so the response cannot be completed.
         Io::Ended => client.conn_mut().fail(&context.rules()),
         Io::Failed => client.conn_mut().failed(counters),
     }
     outcome
 }
 
-/// Records the duration of a reply and writes its line of the access log, even if it was broken off. The line
+/// Records the duration of a reply and writes its line of the access log, even if it was aborted. The line
 /// of a refused request was written already: no application was called for it.
 fn account<B: AppBody>(context: &mut WorkerContext, client: &Client<B>) {
     let Some(called) = client.called() else { return };
@@ -431,7 +431,7 @@ fn account<B: AppBody>(context: &mut WorkerContext, client: &Client<B>) {
     if let (Some(access), Some((status, body_bytes))) = (&mut context.access, client.conn().reply())
     {
         let record = client.record();
-        access.record(&Entry {
+        access.record(&AccessLogEntry {
             at: context.clock.wall(),
             peer: &client.conn().info().peer,
             request: record.map(request_line),
@@ -484,12 +484,12 @@ fn resume(context: &WorkerContext, record: &Record) {
     context.entry.resume_request(monotonic, since, &record.method, &record.path);
 }
 
-fn request_line(record: &Record) -> RequestLine<'_> {
+fn request_line(record: &Record) -> LoggedRequestLine<'_> {
     let (path, version) = (Some(&*record.path), Some(record.version));
-    RequestLine { method: &record.method, path, version }
+    LoggedRequestLine { method: &record.method, path, version }
 }
 
-/// What `write()` writes to.
+/// Sends what the application writes by `write()`.
 struct Wire<'w, C> {
     conn: &'w mut Connection<C>,
     socket: BorrowedFd<'w>,
@@ -500,7 +500,7 @@ struct Wire<'w, C> {
 impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
     fn write(&mut self, head: &ResponseHead, data: &[u8]) -> Result<(), ClientGone> {
         if fork_guard::is_forked() {
-            return Err(ClientGone); // the descriptor is closed here, and its number may be another's
+            return Err(ClientGone); // The descriptor is closed here, and its number may belong to another file.
         }
         let counters = self.rules.counters;
         self.conn.begin_reply(head, None, &self.rules);

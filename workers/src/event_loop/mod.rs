@@ -48,8 +48,8 @@ use std::time::{Duration, Instant};
 use crate::application::{Application, ShutdownRequest};
 use crate::event_loop::access_log::AccessLog;
 use crate::event_loop::client_table::Token;
-use crate::event_loop::drive::{Reading, Wait, WorkerContext, close_reply, drive};
-use crate::event_loop::poller::{Event, Interest, Poller};
+use crate::event_loop::drive::{ReadBuffer, Wait, WorkerContext, close_reply, drive};
+use crate::event_loop::poller::{Interest, PollEvent, Poller};
 use crate::http::Persistence;
 use crate::process::fork_guard::{self, FdGuard, ForkGuard};
 use crate::shared::log::{Level, Value};
@@ -91,7 +91,7 @@ pub struct EventLoop<'a, A: Application> {
     _guards: ForkGuards,
     app: &'a mut A,
     context: WorkerContext,
-    reading: Reading,
+    reading: ReadBuffer,
     poller: Poller,
     acceptor: Acceptor,
     clients: Clients<A::Body>,
@@ -136,7 +136,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         Ok(Self {
             _guards: ForkGuards { _marks: marks, _guarded: guarded },
             app,
-            reading: Reading::new(&settings),
+            reading: ReadBuffer::new(&settings),
             clients: Clients::new(&settings, now),
             context: WorkerContext::new(settings, entry, log, access),
             poller,
@@ -273,7 +273,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
         }
     }
 
-    fn take_event(&mut self, event: Event, is_first: bool) {
+    fn take_event(&mut self, event: PollEvent, is_first: bool) {
         match event.key {
             DOORBELL_KEY => {
                 self.link.clear_doorbell();

@@ -1,8 +1,8 @@
-//! epoll(7), level-triggered, through nix. The only file that names it.
+//! epoll(7), level-triggered. No other file names it.
 //!
-//! It knows descriptors and 64-bit keys, not connections. An entry vanishes from epoll when the last
-//! descriptor of its open file is closed; a descriptor that an application's child still holds keeps
-//! the entry alive, so connections are removed before they are closed.
+//! The poller knows descriptors and 64-bit keys, but no connections. epoll drops an entry when the last descriptor
+//! of its open file is closed. If a child of the application still holds one, the entry stays, so connections are
+//! removed before they are closed.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,10 +18,10 @@ pub enum Interest {
     Read,
     /// EPOLLOUT.
     Write,
-    /// Nothing but errors and hang-ups, which epoll always reports.
+    /// Only errors and hang-ups, which epoll always reports.
     Nothing,
-    /// EPOLLIN | EPOLLEXCLUSIVE: a listener shared with other workers. Never modified, only removed
-    /// and added again (EPOLL_CTL_MOD on an exclusive entry is EINVAL).
+    /// EPOLLIN | EPOLLEXCLUSIVE: a listener that is shared with other workers. It is never modified, only removed
+    /// and added again, because EPOLL_CTL_MOD of an exclusive entry fails with EINVAL.
     Accept,
 }
 
@@ -38,16 +38,16 @@ impl Interest {
 
 /// One event of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// What the entry was registered with.
+pub struct PollEvent {
+    /// The key that the entry was registered with.
     pub key: u64,
     /// Readable, or end of stream.
     pub readable: bool,
     /// Writable.
     pub writable: bool,
-    /// EPOLLERR or EPOLLHUP: the connection was reset, or both directions are shut.
+    /// EPOLLERR or EPOLLHUP: the connection was reset, or both directions are shut down.
     pub hung_up: bool,
-    /// EPOLLRDHUP: the peer has shut its sending direction.
+    /// EPOLLRDHUP: the peer has shut down its sending direction.
     pub half_closed: bool,
 }
 
@@ -55,7 +55,7 @@ pub struct Event {
 pub struct Poller {
     epoll: Epoll,
     batch: Box<[EpollEvent]>,
-    /// Events of the last [`Poller::wait`], at the front of `batch`.
+    /// The number of events of the last [`Poller::wait`], at the front of `batch`.
     count: usize,
 }
 
@@ -66,7 +66,7 @@ impl AsFd for Poller {
 }
 
 impl Poller {
-    /// A new instance that reports at most `batch` events at once.
+    /// A new epoll instance that reports at most `batch` events at once.
     pub fn new(batch: usize) -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
@@ -90,12 +90,12 @@ impl Poller {
         Ok(self.epoll.delete(fd)?)
     }
 
-    /// epoll_wait(2); `None` waits for ever. EINTR is an empty batch. Rounds the timeout up to whole
-    /// milliseconds, so that a deadline has passed when this returns for it.
+    /// Calls epoll_wait(2); without a timeout it waits for ever. EINTR is an empty batch. The timeout is rounded up
+    /// to whole milliseconds, so that a deadline has passed when this returns because of it.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         self.count = match self.epoll.wait(&mut self.batch, whole_ms(timeout)) {
             Ok(count) => count,
-            // Not retried: a signal handler may have left something for the loop to look at.
+            // Not repeated: a signal handler may have left something for the loop to do.
             Err(Errno::EINTR) => 0,
             Err(error) => {
                 self.count = 0;
@@ -105,11 +105,11 @@ impl Poller {
         Ok(self.count)
     }
 
-    /// Event `index` of the last batch, `index` below what [`Poller::wait`] returned.
-    pub fn event(&self, index: usize) -> Event {
+    /// Event `index` of the last batch; `index` is below what [`Poller::wait`] returned.
+    pub fn event(&self, index: usize) -> PollEvent {
         let event = &self.batch[..self.count][index];
         let flags = event.events();
-        Event {
+        PollEvent {
             key: event.data(),
             readable: flags.contains(EpollFlags::EPOLLIN),
             writable: flags.contains(EpollFlags::EPOLLOUT),
@@ -119,7 +119,7 @@ impl Poller {
     }
 }
 
-/// A timeout longer than the 24 days that fit is cut to them: the loop merely turns once more.
+/// A timeout of more than 24 days is shortened to them, so the loop only turns once more.
 fn whole_ms(timeout: Option<Duration>) -> EpollTimeout {
     let Some(timeout) = timeout else { return EpollTimeout::NONE };
     let part_ms = u64::from(timeout.subsec_nanos().div_ceil(1_000_000));
@@ -154,8 +154,13 @@ mod tests {
         let (mut socket, mut peer) = UnixStream::pair().unwrap();
         let mut poller = poller_with(&socket, Interest::Read);
         peer.write_all(b"x").unwrap();
-        let expected =
-            Event { key: 42, readable: true, writable: false, hung_up: false, half_closed: false };
+        let expected = PollEvent {
+            key: 42,
+            readable: true,
+            writable: false,
+            hung_up: false,
+            half_closed: false,
+        };
         for _ in 0..2 {
             assert_eq!(poller.wait(None).unwrap(), 1);
             assert_eq!(poller.event(0), expected);
@@ -165,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_shuts_its_sending_direction_is_half_closed_and_readable() {
+    fn a_peer_that_shuts_down_its_sending_direction_is_half_closed() {
         let (socket, peer) = UnixStream::pair().unwrap();
         let mut poller = poller_with(&socket, Interest::Read);
         peer.shutdown(Shutdown::Write).unwrap();
@@ -175,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_closes_is_reported_although_nothing_is_waited_for() {
+    fn a_closing_peer_is_reported_although_nothing_is_awaited() {
         let (socket, peer) = UnixStream::pair().unwrap();
         let mut poller = poller_with(&socket, Interest::Nothing);
         assert_eq!(poller.wait(NOW).unwrap(), 0);
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_modified_entry_waits_for_the_other_thing() {
+    fn a_modified_entry_reports_the_new_interest() {
         let (socket, _peer) = UnixStream::pair().unwrap();
         let mut poller = poller_with(&socket, Interest::Read);
         poller.modify(&socket, 43, Interest::Write).unwrap();
@@ -217,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_takes_what_it_has_room_for() {
+    fn a_batch_takes_no_more_events_than_it_has_room_for() {
         let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
         let mut poller = Poller::new(2).unwrap();
         for (socket, _) in &pairs {

@@ -1,9 +1,8 @@
-//! The request that a worker makes to its own application before it says that it is ready
+//! The readiness check: a request that a worker makes to its own application before it reports that it is ready
 //! (`--reload-check`).
 //!
-//! It goes through the parser and [`Application::call`] like any other, but through no connection: so no
-//! counter, no access log and no client knows of it. How long it may take is the boot timeout's business,
-//! which is the supervisor's.
+//! The request goes through the parser and [`Application::call`] like any other, but through no connection. So it
+//! appears in no counter and in no access log. The supervisor limits its time by the boot timeout.
 
 use std::time::{Duration, Instant};
 
@@ -15,30 +14,30 @@ use crate::http::{Head, HeadError, HeadScan, Parsed, ResponseHead, Status};
 use crate::settings::Settings;
 use crate::shared::socket_name::SocketName;
 
-/// A longer body is not asked for to its end: by then it is clear that the application answers.
+/// The rest of a longer body is not requested: by then it is clear that the application responds.
 const BODY_BYTES: usize = 1 << 20;
-/// Statuses from here on say that the server is at fault.
+/// Statuses from here on are failures of the server.
 const FIRST_FAILURE: Status = Status(500);
 
-/// Why a worker is not ready after all. Displays as what comes after the request's name in a sentence.
+/// Why a worker is not ready. Its text continues a sentence that begins with the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadinessFailure {
-    /// The path is not one: the request would have another shape.
+    /// The path would change the shape of the request.
     #[error("is not one request")]
     NoRequest,
     /// The parser refuses the request.
     #[error("is no request: {0}")]
     Malformed(HeadError),
-    /// A status that says that the server is at fault.
+    /// The application answered with a status of 500 or above.
     #[error("was answered {} {}", .0.0, .0.reason())]
     Answered(Status),
-    /// The application gave no answer, or did not end it; its side has reported why.
+    /// The application failed to answer or to complete its answer; its side has logged why.
     #[error("failed: {0}")]
     Failed(AppError),
 }
 
-/// Makes the request `GET path` and takes the answer to its end. `local` is the address that the
-/// application should think it came to.
+/// Makes the request `GET path` and reads the response to its end. `local` is the address that the application sees
+/// as the server's.
 ///
 /// Errors: [`ReadinessFailure`].
 pub fn run<A: Application>(
@@ -57,7 +56,7 @@ pub fn run<A: Application>(
     let parsed =
         head.parse(head_bytes, &mut HeadScan::default(), &settings.limits, settings.header_map);
     match parsed {
-        // A path with an empty line in it would make two requests.
+        // A path that contains an empty line would make two requests.
         Ok(Parsed::Complete) if head.len == head_bytes.len() => {}
         Ok(Parsed::Complete | Parsed::Incomplete) => return Err(ReadinessFailure::NoRequest),
         Err(error) => return Err(ReadinessFailure::Malformed(error)),
@@ -69,10 +68,10 @@ pub fn run<A: Application>(
         head: &head,
         body: RequestBody::Empty,
         conn: &conn,
-        sequence: 0, // The first of a client has 1.
+        sequence: 0, // The first request of a client has 1.
         queue_wait: Duration::ZERO,
     };
-    let reply = app.call(request, &mut Nowhere).map_err(ReadinessFailure::Failed)?;
+    let reply = app.call(request, &mut Discard).map_err(ReadinessFailure::Failed)?;
     let status = reply.head.status();
     match reply.content {
         Content::Empty | Content::Whole(_) => {}
@@ -82,13 +81,13 @@ pub fn run<A: Application>(
     if status < FIRST_FAILURE { Ok(()) } else { Err(ReadinessFailure::Answered(status)) }
 }
 
-/// Asks for items up to the end or [`BODY_BYTES`], and closes.
+/// Requests items up to the end or [`BODY_BYTES`], and closes the reply.
 fn take<B: AppBody>(stream: Stream<B>) -> Result<(), AppError> {
     let Stream { first, mut rest, .. } = stream;
     let mut taken_bytes = first.map_or(0, |first| first.as_ref().len());
     let mut outcome = Ok(());
     while taken_bytes < BODY_BYTES {
-        match rest.pull(&mut Nowhere) {
+        match rest.pull(&mut Discard) {
             Ok(Some(item)) => taken_bytes += item.as_ref().len(),
             Ok(None) => break,
             Err(error) => {
@@ -101,10 +100,10 @@ fn take<B: AppBody>(stream: Stream<B>) -> Result<(), AppError> {
     outcome
 }
 
-/// Takes what the application writes, and keeps nothing.
-struct Nowhere;
+/// Discards what the application writes.
+struct Discard;
 
-impl Outlet for Nowhere {
+impl Outlet for Discard {
     fn write(&mut self, _head: &ResponseHead, _data: &[u8]) -> Result<(), ClientGone> {
         Ok(())
     }

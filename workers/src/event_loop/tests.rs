@@ -1,6 +1,6 @@
 mod accepting;
+mod commands;
 mod deadlines;
-mod orders;
 mod progress;
 mod stop;
 
@@ -23,17 +23,17 @@ use crate::shared::fd::{self, send_descriptor};
 use crate::shared::scoreboard::{Counter, WorkerEntry};
 use crate::worker_init::{CONTROL_ACCESS_LOG, Owner, stage};
 
-/// Answers everything with as many bytes, and takes its time for it.
+/// Answers every request with this many bytes, after this time.
 struct App {
     reply: Vec<u8>,
     head: ResponseHead,
     takes: Duration,
 }
 
-/// There is nothing behind the first item.
-struct Nothing;
+/// A reply has no further items.
+struct NoItems;
 
-impl AppBody for Nothing {
+impl AppBody for NoItems {
     type Chunk = Vec<u8>;
 
     fn pull(&mut self, _outlet: &mut dyn Outlet) -> Result<Option<Vec<u8>>, AppError> {
@@ -44,13 +44,13 @@ impl AppBody for Nothing {
 }
 
 impl Application for App {
-    type Body = Nothing;
+    type Body = NoItems;
 
     fn call(
         &mut self,
         _request: Request<'_>,
         _outlet: &mut dyn Outlet,
-    ) -> Result<Reply<'_, Nothing>, AppError> {
+    ) -> Result<Reply<'_, NoItems>, AppError> {
         std::thread::sleep(self.takes);
         self.head.start(b"200 OK").unwrap();
         Ok(Reply { head: &self.head, content: Content::Whole(self.reply.clone()) })
@@ -66,25 +66,25 @@ fn app(reply_bytes: usize) -> App {
     App { reply, head: ResponseHead::default(), takes: Duration::ZERO }
 }
 
-/// Returns when so many descriptors have something for the loop: what a client sends takes a moment, also on
-/// the loopback interface.
+/// Returns once this many descriptors are ready. What a client sends takes a moment even on the loopback
+/// interface.
 fn await_events<A: Application>(event_loop: &mut EventLoop<'_, A>, count: usize) {
     while event_loop.poller.wait(Some(Duration::from_secs(20))).unwrap() < count {}
 }
 
-/// For one write, so that it comes as a whole: write! sends each part of it by itself.
+/// The bytes for one write, so that they arrive together: write! sends each part separately.
 fn request(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes()
 }
 
-/// More than any socket buffers.
+/// More than any socket buffers hold.
 const TOO_MUCH: usize = 64 << 20;
 
-/// What is around a loop that a test turns by hand.
+/// The surroundings of a loop that a test turns by hand.
 struct Surroundings {
     entry: &'static WorkerEntry,
     address: SocketAddr,
-    /// A duplicate, as the supervisor has one.
+    /// A duplicate, as the supervisor has it.
     listener: OwnedFd,
     doorbell: EventFd,
     supervisor: UnixStream,
@@ -94,7 +94,7 @@ impl Surroundings {
     fn of(app: &mut App, access_log: Option<OwnedFd>) -> (EventLoop<'_, App>, Self) {
         let (supervisor, control) = UnixStream::pair().unwrap();
         let (mut init, doorbell) = stage::init(control.into());
-        // Nobody asks before the line has ended.
+        // The loop does not check before the control socket ends.
         init.supervisor = Arc::new(supervisor_process::stage::ended());
         init.access_log = access_log;
         init.header.set_worker_count(2);
@@ -105,11 +105,11 @@ impl Surroundings {
         (event_loop, Self { entry, address, listener, doorbell, supervisor })
     }
 
-    /// A client whose request has arrived: on a busy machine also the loopback interface takes a moment.
-    fn asks(&self, path: &str) -> TcpStream {
+    /// A client whose request has arrived. On a busy machine even the loopback interface takes a moment.
+    fn request(&self, path: &str) -> TcpStream {
         let mut client = TcpStream::connect(self.address).unwrap();
         client.write_all(&request(path)).unwrap();
-        // Of a connection, the kernel tells there how many segments have not been acknowledged.
+        // For a connection, the kernel puts the number of unacknowledged segments there.
         while fd::accept_queue(client.as_fd()).unwrap().len > 0 {
             std::thread::yield_now();
         }
@@ -123,10 +123,10 @@ impl Surroundings {
 }
 
 #[test]
-fn a_worker_that_leaves_while_a_client_is_slow_has_an_end_when_the_supervisor_is_gone() {
+fn an_exiting_worker_with_a_slow_client_has_a_deadline_as_an_orphan() {
     let mut app = app(TOO_MUCH);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
-    let _slow = around.asks("/");
+    let _slow = around.request("/");
     assert!(!event_loop.turn().unwrap());
     around.command(Command::Quick);
     assert!(!event_loop.turn().unwrap(), "a reply is on its way");
@@ -140,10 +140,10 @@ fn a_worker_that_leaves_while_a_client_is_slow_has_an_end_when_the_supervisor_is
 }
 
 #[test]
-fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
+fn an_orphan_that_got_a_quick_stop_has_a_deadline() {
     let mut app = app(TOO_MUCH);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
-    let _slow = around.asks("/");
+    let _slow = around.request("/");
     assert!(!event_loop.turn().unwrap());
     drop(around.supervisor);
     around.entry.set_command(Command::Quick);
@@ -153,9 +153,9 @@ fn an_orphan_whose_supervisor_wanted_it_to_be_quick_has_an_end() {
     };
 }
 
-/// The other server's duplicate of the listener tells whether it still listens.
+/// The other server's duplicate of the listener shows whether it still listens.
 #[test]
-fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
+fn an_orphan_shuts_its_listeners_down_unless_another_server_has_them() {
     for is_shared in [false, true] {
         let (supervisor, control) = UnixStream::pair().unwrap();
         let (mut init, _doorbell) = stage::init(control.into());
@@ -174,7 +174,7 @@ fn an_orphan_ends_its_listeners_unless_another_server_has_them_too() {
 }
 
 #[test]
-fn a_worker_that_has_only_lost_the_line_leaves_the_listeners_to_the_others() {
+fn a_disconnected_worker_leaves_the_listeners_to_the_others() {
     let (supervisor, control) = UnixStream::pair().unwrap();
     let (init, _doorbell) = stage::init(control.into());
     let of_others = init.listeners[0].socket.try_clone().unwrap();
@@ -196,11 +196,11 @@ fn a_worker_that_has_only_lost_the_line_leaves_the_listeners_to_the_others() {
 }
 
 #[test]
-fn the_access_log_goes_to_the_file_that_came_last() {
+fn the_access_log_goes_to_the_last_file_that_came() {
     let (mut before, writer) = std::io::pipe().unwrap();
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, Some(writer.into()));
-    let _first = around.asks("/one");
+    let _first = around.request("/one");
     while around.entry.counters.get(Counter::RespDone) < 1 {
         event_loop.turn().unwrap();
     }
@@ -208,7 +208,7 @@ fn the_access_log_goes_to_the_file_that_came_last() {
     send_descriptor(around.supervisor.as_fd(), CONTROL_ACCESS_LOG, writer.as_fd()).unwrap();
     drop(writer);
     event_loop.turn().unwrap();
-    let _second = around.asks("/two");
+    let _second = around.request("/two");
     while around.entry.counters.get(Counter::RespDone) < 2 {
         event_loop.turn().unwrap();
     }
@@ -221,7 +221,7 @@ fn the_access_log_goes_to_the_file_that_came_last() {
 }
 
 #[test]
-fn what_is_no_access_log_changes_nothing() {
+fn other_control_messages_do_not_change_the_access_log() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut app = app(2);
     let (mut event_loop, mut around) = Surroundings::of(&mut app, Some(writer.into()));
@@ -231,7 +231,7 @@ fn what_is_no_access_log_changes_nothing() {
     for _ in 0..3 {
         assert!(!event_loop.turn().unwrap());
     }
-    let _client = around.asks("/");
+    let _client = around.request("/");
     event_loop.turn().unwrap();
     assert_eq!(event_loop.phase, Phase::Serving);
     drop(event_loop);
@@ -247,7 +247,7 @@ fn a_worker_reads_what_it_accepted_before_it_accepts_again() {
     let counted = |counter| around.entry.counters.get(counter);
     let mut first = TcpStream::connect(around.address).unwrap();
     assert!(!event_loop.turn().unwrap());
-    let _second = around.asks("/second");
+    let _second = around.request("/second");
     write!(first, "GET /first HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     assert!(!event_loop.turn().unwrap());
     assert_eq!([Counter::ConnAcceptSuccess, Counter::RespDone].map(counted), [1, 1]);
@@ -255,9 +255,9 @@ fn a_worker_reads_what_it_accepted_before_it_accepts_again() {
     assert_eq!([Counter::ConnAcceptSuccess, Counter::RespDone].map(counted), [2, 2]);
 }
 
-/// The number of workers changes after the start (TTIN, `ctl scale`), and a slot's own socket is nobody else's.
+/// The number of workers changes after the start (TTIN, `ctl scale`), and only one slot has a socket of its own.
 #[test]
-fn a_worker_defers_only_to_others_that_now_accept_from_the_same_listener() {
+fn accepting_is_delayed_only_if_another_worker_accepts_there_now() {
     let cases = [
         (1, Owner::Supervisor, false, false),
         (2, Owner::Supervisor, false, true),
@@ -267,7 +267,7 @@ fn a_worker_defers_only_to_others_that_now_accept_from_the_same_listener() {
         (1, Owner::Supervisor, true, true),
         (1, Owner::Slot, true, true),
     ];
-    for (worker_count, owner, is_upgrade, defers) in cases {
+    for (worker_count, owner, is_upgrade, is_delayed) in cases {
         let (_supervisor, control) = UnixStream::pair().unwrap();
         let (mut init, _doorbell) = stage::init(control.into());
         init.listeners[0].owner = owner;
@@ -280,25 +280,25 @@ fn a_worker_defers_only_to_others_that_now_accept_from_the_same_listener() {
         let _silent = TcpStream::connect(address).unwrap();
         await_events(&mut event_loop, 1);
         event_loop.accept(0);
-        let is_delaying = event_loop.acceptor.awaits_bytes_from().is_some();
-        assert_eq!(is_delaying, defers, "{worker_count} {owner:?} {is_upgrade}");
+        let awaits_bytes = event_loop.acceptor.awaits_bytes_from().is_some();
+        assert_eq!(awaits_bytes, is_delayed, "{worker_count} {owner:?} {is_upgrade}");
     }
 }
 
 #[test]
-fn a_client_that_stays_silent_keeps_nobody_out() {
+fn a_silent_client_keeps_no_other_client_out() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     let _silent = TcpStream::connect(around.address).unwrap();
     assert!(!event_loop.turn().unwrap());
-    let _second = around.asks("/second");
+    let _second = around.request("/second");
     while around.entry.counters.get(Counter::RespDone) == 0 {
         assert!(!event_loop.turn().unwrap());
     }
 }
 
 #[test]
-fn a_client_that_leaves_without_a_word_keeps_nobody_out() {
+fn a_client_that_leaves_silently_keeps_no_other_client_out() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     let brief = TcpStream::connect(around.address).unwrap();
@@ -308,9 +308,9 @@ fn a_client_that_leaves_without_a_word_keeps_nobody_out() {
     assert_eq!(event_loop.acceptor.awaits_bytes_from(), None);
 }
 
-/// All of it fits a socket's buffer, so it is there when the loop turns.
+/// Everything fits in a socket's buffer, so it is there when the loop turns.
 #[test]
-fn a_body_of_tiny_chunks_takes_many_turns_however_fast_it_came() {
+fn a_body_of_tiny_chunks_takes_many_turns_however_fast_it_arrives() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     let mut client = TcpStream::connect(around.address).unwrap();
@@ -325,7 +325,7 @@ fn a_body_of_tiny_chunks_takes_many_turns_however_fast_it_came() {
 }
 
 #[test]
-fn a_refused_client_that_sends_on_gets_more_time_unless_the_worker_is_to_leave() {
+fn a_refused_client_that_sends_gets_more_time_unless_the_worker_exits() {
     assert!(moves_with_progress(Timer::Linger, Persistence::KeepAlive));
     assert!(!moves_with_progress(Timer::Linger, Persistence::Close));
     assert!(moves_with_progress(Timer::Body, Persistence::Close));

@@ -1,5 +1,4 @@
-//! Loading the application: `MODULE:ATTR` to a callable, and, where that fails, one report that says
-//! what to do.
+//! Loads the application, from `MODULE:ATTR` to a callable. A failure yields one report that says what to do.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,7 +9,7 @@ use pyo3::types::{PyCFunction, PyFunction, PyList, PyModule};
 
 use super::asgi;
 use super::django;
-use super::forked::alone;
+use super::forked::guarded;
 use super::start_response::type_name;
 use super::streams::{flush_output, line_buffer};
 use super::traceback::traceback;
@@ -18,10 +17,10 @@ use super::unreadable;
 use crate::settings::AppSpec;
 use crate::worker_init::BootFailure;
 
-/// Most names that a hint lists.
+/// Maximum number of names in a hint.
 const LISTED_NAMES: usize = 12;
 
-/// The failure of a step other than loading the application, with the exception that it raised.
+/// Creates the failure of a step other than loading the application, with the exception that it raised.
 pub(super) fn not_booted(py: Python<'_>, what: &str, error: &PyErr) -> BootFailure {
     BootFailure::not_booted(format!("{what}\n{}", traceback(py, error)))
 }
@@ -55,7 +54,7 @@ pub(super) fn load<'py>(
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
     match source {
         ApplicationSource::Path => load_path(py, spec),
-        ApplicationSource::Object(object) => adopt(py, spec, object.bind(py)),
+        ApplicationSource::Object(object) => take_object(py, spec, object.bind(py)),
         ApplicationSource::Zygote(application) => Ok(application.bind(py).clone()),
     }
 }
@@ -65,7 +64,8 @@ fn load_path<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, 
     let boot = || {
         let module = import(py, spec)?;
         let (name, object) = attribute(py, spec, &module)?;
-        let application = if spec.is_factory { make(py, spec, &name, &object)? } else { object };
+        let application =
+            if spec.is_factory { call_factory(py, spec, &name, &object)? } else { object };
         check_callable(py, spec, &name, &module, &application)?;
         django::load_urlconf(py, &application)?;
         Ok(application)
@@ -73,59 +73,61 @@ fn load_path<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyAny>, 
     boot().map_err(|failure| unreadable::explain(py, spec, failure))
 }
 
-/// After the application was loaded, before processes are forked with it: the collector never looks at
-/// what there is now, and so never writes to the memory that they share.
+/// Called between loading the application and forking processes: excludes all current objects from garbage
+/// collection, so that the collector never writes to the memory that these processes share.
 pub(super) fn freeze(py: Python<'_>) -> PyResult<()> {
     let gc = py.import("gc")?;
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
-    // Half a line in a buffer would be written by each of them.
+    // Each of these processes would write what is still in a buffer.
     flush_output(py)
 }
 
-/// Takes an application that existed before this process, and calls it if it is a factory.
-fn adopt<'py>(
+/// Takes an application that existed before this process; calls it if it is a factory.
+fn take_object<'py>(
     py: Python<'py>,
     spec: &AppSpec,
     inherited: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
     let name = &spec.module;
     if !spec.is_factory {
-        return match asgi::mistake(inherited) {
+        return match asgi::problem(inherited) {
             None => django::load_urlconf(py, inherited).map(|()| inherited.clone()),
-            Some(mistake) => Err(BootFailure::not_importable(format!(
-                "{name} {mistake}.\n{}",
+            Some(problem) => Err(BootFailure::not_importable(format!(
+                "{name} {problem}.\n{}",
                 asgi::advice(inherited)
             ))),
         };
     }
-    let application = alone(py, || inherited.call0()).map_err(|error| {
+    let application = guarded(py, || inherited.call0()).map_err(|error| {
         let report = format!("The factory {name} failed:\n{}", traceback(py, &error));
         BootFailure::not_importable(report)
     })?;
     if !application.is_callable() {
         let kind = type_name(&application);
-        let report = format!("The factory {name} returned no WSGI application, but {kind}.");
+        let report = format!(
+            "The factory {name} returned {kind}, which is not callable and so not a WSGI application."
+        );
         return Err(BootFailure::not_importable(report));
     }
-    match asgi::mistake(&application) {
+    match asgi::problem(&application) {
         None => django::load_urlconf(py, &application).map(|()| application),
-        Some(mistake) => Err(BootFailure::not_importable(format!(
-            "The factory {name} returned no WSGI application. It {mistake}.\n{}",
+        Some(problem) => Err(BootFailure::not_importable(format!(
+            "The factory {name} did not return a WSGI application. The result {problem}.\n{}",
             asgi::advice(&application)
         ))),
     }
 }
 
-/// Changes the folder, and sets `sys.path` and the environment, before any code of the application's.
+/// Changes the directory and sets `sys.path` and the environment, before any code of the application runs.
 pub(super) fn prepare(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     set_up(py, spec).map_err(|failure| unreadable::explain(py, spec, failure))
 }
 
 fn set_up(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
-    if let Some(folder) = &spec.chdir {
-        change_folder(py, folder).map_err(|error| {
-            let what = format!("Cannot change to the folder {}.", folder.display());
+    if let Some(directory) = &spec.chdir {
+        change_directory(py, directory).map_err(|error| {
+            let what = format!("Cannot change to the directory {}.", directory.display());
             not_booted(py, &what, &error)
         })?;
     }
@@ -136,32 +138,33 @@ fn set_up(py: Python<'_>, spec: &AppSpec) -> Result<(), BootFailure> {
     line_buffer(py).map_err(|error| not_booted(py, "Cannot set up sys.stdout.", &error))
 }
 
-fn change_folder(py: Python<'_>, folder: &Path) -> PyResult<()> {
-    // As text: a `Path` becomes one of pathlib's, which has to be imported first.
-    py.import("os")?.call_method1("chdir", (folder.as_os_str(),)).map(drop)
+fn change_directory(py: Python<'_>, directory: &Path) -> PyResult<()> {
+    // An OsStr becomes a str. A Path would become one of pathlib's, which would have to be imported.
+    py.import("os")?.call_method1("chdir", (directory.as_os_str(),)).map(drop)
 }
 
-/// `pythonpath`, then the current folder, then what was there.
+/// Puts `pythonpath` and then the current directory at the front of `sys.path`.
 fn set_path(py: Python<'_>, pythonpath: &[std::path::PathBuf]) -> PyResult<()> {
     let os = py.import("os")?;
     let path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
     let abspath = os.getattr("path")?.getattr("abspath")?;
-    let mut folders = Vec::with_capacity(pythonpath.len() + 1);
-    for folder in pythonpath {
-        folders.push(abspath.call1((folder.as_os_str(),))?);
+    let mut directories = Vec::with_capacity(pythonpath.len() + 1);
+    for directory in pythonpath {
+        directories.push(abspath.call1((directory.as_os_str(),))?);
     }
-    folders.push(os.call_method0("getcwd")?);
-    for folder in folders.into_iter().rev() {
-        // Once is enough, and the place in front is the one that counts.
-        while path.contains(&folder)? {
-            path.call_method1("remove", (&folder,))?;
+    directories.push(os.call_method0("getcwd")?);
+    for directory in directories.into_iter().rev() {
+        // A directory needs to be there only once, and the first entry counts.
+        while path.contains(&directory)? {
+            path.call_method1("remove", (&directory,))?;
         }
-        path.insert(0, folder)?;
+        path.insert(0, directory)?;
     }
     Ok(())
 }
 
-/// Through `os.environ`, which also sets the C library's, so that extensions and children see it.
+/// Sets variables through `os.environ`, which also sets those of the C library, so that extensions and children
+/// see them.
 fn set_environment(py: Python<'_>, env: &[(String, String)]) -> PyResult<()> {
     let environ = py.import("os")?.getattr("environ")?;
     env.iter().try_for_each(|(name, value)| environ.set_item(name, value))
@@ -172,7 +175,7 @@ fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, 
     if name.contains('/') || Path::new(name).is_file() {
         return Err(BootFailure::not_importable(file_hint(name)));
     }
-    alone(py, || py.import(name)).map_err(|error| {
+    guarded(py, || py.import(name)).map_err(|error| {
         let report = if is_itself_missing(py, name, &error) {
             missing_module(py, name, &error)
         } else {
@@ -185,26 +188,28 @@ fn import<'py>(py: Python<'py>, spec: &AppSpec) -> Result<Bound<'py, PyModule>, 
     })
 }
 
-/// Whether the import failed because there is no such module, rather than inside of it.
+/// Whether the module itself is missing, as opposed to a failure inside it.
 fn is_itself_missing(py: Python<'_>, name: &str, error: &PyErr) -> bool {
     if !error.is_instance_of::<PyModuleNotFoundError>(py) {
         return false;
     }
     let missing = error.value(py).getattr("name").and_then(|name| name.extract::<String>());
-    // Also a parent package of it: `shop.wsgi` fails with `shop` where that is missing.
+    // A parent package counts, too: importing `shop.wsgi` fails with `shop` if that is missing.
     missing.is_ok_and(|missing| {
         name.strip_prefix(missing.as_str())
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
 }
 
-/// The report for a module that is not there.
+/// The report for a missing module.
 fn missing_module(py: Python<'_>, name: &str, error: &PyErr) -> String {
     let mut report = format!("There is no module {name:?}: {}.\n", error.value(py));
-    let folder = current_folder(py);
+    let directory = current_directory(py);
     // Writing to a String cannot fail.
-    let _ =
-        writeln!(report, "Looked for in {folder} (the current folder) and the rest of sys.path.");
+    let _ = writeln!(
+        report,
+        "Python searched {directory} (the current directory) and the rest of sys.path."
+    );
     if let Some((parent, child)) = name.rsplit_once('.')
         && py.import(parent).is_ok_and(|parent| parent.hasattr(child).unwrap_or(false))
     {
@@ -213,25 +218,25 @@ fn missing_module(py: Python<'_>, name: &str, error: &PyErr) -> String {
         return report;
     }
     let top = name.split('.').next().unwrap_or(name);
-    let modules = modules_in(py, &folder);
+    let modules = modules_in(py, &directory);
     if let Some(near) = nearest(py, top, &modules) {
         let _ = writeln!(report, "Did you mean {near}?");
     } else if !modules.is_empty() {
-        let _ = writeln!(report, "Modules there: {}.", listed(&modules));
+        let _ = writeln!(report, "That directory has the modules {}.", listed(&modules));
     }
-    report.push_str("Use --chdir or --pythonpath to name the folder that holds it.");
+    report.push_str("Use --chdir or --pythonpath to name the directory that contains it.");
     report
 }
 
-/// The report for a file's name in place of a module's.
+/// The report for the name of a file in place of that of a module.
 fn file_hint(name: &str) -> String {
     let path = Path::new(name);
     let stem = path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    match folder {
-        Some(folder) => format!(
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    match directory {
+        Some(directory) => format!(
             "{name:?} is the path of a file, not of a module. Name the module {stem:?}, with --chdir {}.",
-            folder.display()
+            directory.display()
         ),
         None => {
             format!("{name:?} is the name of a file, not of a module. Name the module {stem:?}.")
@@ -239,7 +244,7 @@ fn file_hint(name: &str) -> String {
     }
 }
 
-/// The attribute, with its name.
+/// Returns the attribute and its name.
 fn attribute<'py>(
     py: Python<'py>,
     spec: &AppSpec,
@@ -258,12 +263,12 @@ fn attribute<'py>(
     };
     let mut object = module.as_any().clone();
     for name in dotted.split('.') {
-        object = alone(py, || object.getattr(name)).map_err(|error| {
+        object = guarded(py, || object.getattr(name)).map_err(|error| {
             let mut report = format!("Cannot get {}:{dotted}: {}.\n", spec.module, error.value(py));
             if let Some((called, _)) = dotted.split_once('(') {
                 let _ = writeln!(
                     report,
-                    "Name a function that makes the application without parentheses, with \
+                    "If a function creates the application, name it without parentheses and add \
                      --factory: {}:{called}",
                     spec.module
                 );
@@ -279,17 +284,17 @@ fn attribute<'py>(
 }
 
 /// Calls the factory.
-fn make<'py>(
+fn call_factory<'py>(
     py: Python<'py>,
     spec: &AppSpec,
     name: &str,
     factory: &Bound<'py, PyAny>,
 ) -> Result<Bound<'py, PyAny>, BootFailure> {
-    alone(py, || factory.call0()).map_err(|error| {
+    guarded(py, || factory.call0()).map_err(|error| {
         let mut report =
             format!("The factory {}:{name} failed:\n{}", spec.module, traceback(py, &error));
         if !factory.is_callable() {
-            report.push_str("It is not callable: leave --factory out if it is the application.");
+            report.push_str("It is not callable: omit --factory if it is the application itself.");
         }
         BootFailure::not_importable(report)
     })
@@ -307,28 +312,29 @@ fn check_callable(
     let kind = type_name(application);
     if !application.is_callable() {
         let mut report = format!(
-            "{place} is no WSGI application. {what} is not callable: its type is {kind}.\n"
+            "{place} is not a WSGI application. {what} is not callable: its type is {kind}.\n"
         );
         push_callables(py, &mut report, spec, module);
         return Err(BootFailure::not_importable(report));
     }
-    if let Some(mistake) = asgi::mistake(application) {
+    if let Some(problem) = asgi::problem(application) {
         let advice = asgi::advice(application);
         return Err(BootFailure::not_importable(format!(
-            "{place} is no WSGI application. {what} {mistake}.\n{advice}"
+            "{place} is not a WSGI application. {what} {problem}.\n{advice}"
         )));
     }
     if takes_two(application) {
         return Ok(());
     }
-    let advice = if spec.is_factory { "" } else { " If it makes the application, use --factory." };
+    let advice =
+        if spec.is_factory { "" } else { " If it creates the application, use --factory." };
     Err(BootFailure::not_importable(format!(
-        "{place} is no WSGI application. {what} is a function that cannot be called with (environ, \
+        "{place} is not a WSGI application. {what} is a function that cannot be called with (environ, \
          start_response).{advice}"
     )))
 }
 
-/// Whether a callable may be called with two arguments. Only a plain function tells for certain.
+/// Whether a callable accepts two arguments. Only a plain function can be ruled out with certainty.
 fn takes_two(application: &Bound<'_, PyAny>) -> bool {
     const VARARGS: u32 = 0x04;
     let Ok(function) = application.cast_exact::<PyFunction>() else {
@@ -345,7 +351,7 @@ fn takes_two(application: &Bound<'_, PyAny>) -> bool {
     }
 }
 
-/// Lists what in the module could be an application.
+/// Lists the objects of the module that could be an application.
 fn push_callables(
     py: Python<'_>,
     report: &mut String,
@@ -358,11 +364,11 @@ fn push_callables(
             && module.getattr(name.as_str()).is_ok_and(|object| is_own(py, module, &object))
     });
     if names.is_empty() {
-        report.push_str("Nothing callable is defined there.");
+        report.push_str("The module defines nothing callable.");
     } else {
         let _ = write!(
             report,
-            "Callables defined there: {}. Name one, as in {}:{}",
+            "The module defines these callables: {}. Name one of them, as in {}:{}",
             listed(&names),
             spec.module,
             names[0]
@@ -370,7 +376,7 @@ fn push_callables(
     }
 }
 
-/// Whether an object is callable and not merely imported: a class or function of another module.
+/// Whether an object is callable and not a class or function imported from another module.
 fn is_own(py: Python<'_>, module: &Bound<'_, PyModule>, object: &Bound<'_, PyAny>) -> bool {
     if !object.is_callable() || object.is_instance_of::<PyCFunction>() {
         return false;
@@ -389,25 +395,25 @@ fn attributes_of(object: &Bound<'_, PyAny>) -> Vec<String> {
     names.iter().filter_map(|name| name.extract().ok()).collect()
 }
 
-fn current_folder(py: Python<'_>) -> String {
-    let folder = py.import("os").and_then(|os| os.call_method0("getcwd"));
-    folder.and_then(|folder| folder.extract()).unwrap_or_else(|_| ".".to_owned())
+fn current_directory(py: Python<'_>) -> String {
+    let directory = py.import("os").and_then(|os| os.call_method0("getcwd"));
+    directory.and_then(|directory| directory.extract()).unwrap_or_else(|_| ".".to_owned())
 }
 
-/// The importable names in a folder.
-fn modules_in(py: Python<'_>, folder: &str) -> Vec<String> {
+/// Lists the modules in a directory.
+fn modules_in(py: Python<'_>, directory: &str) -> Vec<String> {
     let found = py
         .import("pkgutil")
-        .and_then(|pkgutil| pkgutil.call_method1("iter_modules", ([folder],)))
+        .and_then(|pkgutil| pkgutil.call_method1("iter_modules", ([directory],)))
         .and_then(|modules| modules.try_iter())
         .map(|modules| {
             modules.filter_map(|module| module.ok()?.getattr("name").ok()?.extract().ok()).collect()
         });
-    // A hint, not the report itself: without it there is less of a hint.
+    // This is only a hint; the report is complete without it.
     found.unwrap_or_default()
 }
 
-/// The name most like `name`, if one is like it.
+/// Returns the name most similar to `name`, if any is similar.
 fn nearest(py: Python<'_>, name: &str, names: &[String]) -> Option<String> {
     let difflib = py.import("difflib").ok()?;
     let near = difflib.call_method1("get_close_matches", (name, names.to_vec(), 1)).ok()?;

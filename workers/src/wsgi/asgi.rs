@@ -1,25 +1,25 @@
-//! Whether what was named as the application is one of ASGI, or another coroutine function: it loads like
-//! one of WSGI, and then fails at every request.
+//! Recognizes ASGI applications and other coroutine functions, which load like WSGI applications and then fail at
+//! every request.
 //!
-//! Only the code of a Python function tells, so this looks for that: the function itself, below methods and
-//! `functools.partial`, or that of `__call__`. Whatever has none, or hides it behind a wrapper, is taken for
-//! an application of WSGI: a mistake that is found late is better than an application that is refused
-//! wrongly. Signatures as `inspect` has them are not looked at, because a decorator may claim another's.
+//! Only the code object of a Python function is proof. This module looks for it in the function itself, below
+//! methods and `functools.partial`, and in `__call__`. A callable without one, or one hidden by a wrapper, passes as a
+//! WSGI application: finding a mistake late is better than refusing a valid application. Signatures from `inspect`
+//! are not used, because a decorator may claim the signature of another function.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyCode, PyFunction, PyTuple, PyType};
 
 /// Flags of a code object (CPython, Include/cpython/code.h): CO_COROUTINE and CO_ASYNC_GENERATOR.
 const ASYNC: u32 = 0x0080 | 0x0200;
-/// What ASGI calls its three arguments, by keyword or by place.
+/// The names of the three arguments of an ASGI application.
 const ARGUMENTS: [&str; 3] = ["scope", "receive", "send"];
-/// Most layers that are taken off.
+/// Maximum number of methods and partials to unwrap.
 const LAYERS: usize = 16;
 
-/// What it is, as the end of a sentence that begins with its name; `None` for what may be an application of
-/// WSGI.
-pub(super) fn mistake(application: &Bound<'_, PyAny>) -> Option<&'static str> {
-    // What cannot be looked at is taken for good.
+/// Returns what the callable is instead, as the rest of a sentence that starts with its name; `None` if it may be a
+/// WSGI application.
+pub(super) fn problem(application: &Bound<'_, PyAny>) -> Option<&'static str> {
+    // An object that cannot be inspected passes.
     let (code, bound) = code_of(application.clone()).ok().flatten()?;
     let names: Vec<String> = code.getattr("co_varnames").and_then(|names| names.extract()).ok()?;
     let count: usize = code.getattr("co_argcount").and_then(|count| count.extract()).ok()?;
@@ -28,21 +28,21 @@ pub(super) fn mistake(application: &Bound<'_, PyAny>) -> Option<&'static str> {
     if takes.len() >= ARGUMENTS.len() && takes.iter().zip(ARGUMENTS).all(|(name, it)| name == it) {
         return Some("is an ASGI application, which is called with (scope, receive, send)");
     }
-    (flags & ASYNC != 0).then_some("is a coroutine function, which WSGI has no use for")
+    (flags & ASYNC != 0).then_some("is a coroutine function, which WSGI cannot call")
 }
 
-/// What to do about it.
+/// Returns what to do about it.
 pub(super) fn advice(application: &Bound<'_, PyAny>) -> &'static str {
     let home = application.get_type().getattr("__module__");
     if home.is_ok_and(|home| home.to_string().starts_with("django.")) {
-        return "Django makes one of WSGI as well, as a rule in the module wsgi beside this one. Any other \
-                ASGI application can be wrapped in ASGIMiddleware(...) of the package a2wsgi.";
+        return "Django also provides a WSGI application, usually in the module wsgi next to this one. Any \
+                other ASGI application can be wrapped in ASGIMiddleware(...) of the package a2wsgi.";
     }
-    "arctos serves WSGI: wrap an ASGI application in ASGIMiddleware(...) of the package a2wsgi, or use an \
-     ASGI server."
+    "arctos serves WSGI applications: wrap an ASGI application in ASGIMiddleware(...) of the package a2wsgi, \
+     or use an ASGI server."
 }
 
-/// The code that runs when an object is called, and how many of its first arguments are given already.
+/// Returns the code that runs when an object is called, and how many of its first arguments are already bound.
 fn code_of<'py>(mut callable: Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, PyCode>, usize)>> {
     let py = callable.py();
     let partial = py.import("functools")?.getattr("partial")?;
@@ -60,7 +60,7 @@ fn code_of<'py>(mut callable: Bound<'py, PyAny>) -> PyResult<Option<(Bound<'py, 
             bound += callable.getattr("args")?.cast_into::<PyTuple>()?.len();
             callable = callable.getattr("func")?;
         } else if callable.is_instance_of::<PyType>() {
-            return Ok(None); // A class: what is called is made, and each in its own way.
+            return Ok(None); // Calling a class creates an instance, in a way of its own.
         } else {
             let kind = callable.get_type();
             let call = kind.getattr("__call__")?;

@@ -1,14 +1,13 @@
-//! The program around a server that has no supervisor, and its signal handlers: they go on running
-//! while it serves, and what one of them raises ends the server.
+//! The program around a server without a supervisor, and its signal handlers: they keep running while the server
+//! serves, and an exception from one of them ends the server.
 //!
-//! CPython runs handlers in the main thread, between two instructions of whatever Python code comes
-//! next. Where the server sleeps none comes: so a pipe is rung (`signal.set_wakeup_fd`) that the loop
-//! waits at, and [`Caller::heard`] is told what the handlers raised. Where a handler ran inside of the
-//! application, its exception looks like one of the application's; [`Caller::overhear`] tells them
-//! apart.
+//! CPython runs handlers in the main thread, between two instructions of whatever Python code comes next. While the
+//! server sleeps there is none, so CPython also writes to a pipe (`signal.set_wakeup_fd`) that the event loop polls,
+//! and [`Caller::take_raised`] takes what the handlers raised. If a handler ran while the application did, its exception
+//! looks like one of the application; [`Caller::note_if_of_handler`] tells them apart.
 //!
-//! Ctrl-C is not to break off the request that runs. So while the handler of SIGINT is the
-//! interpreter's own, another stands in for it, which notes the first and raises from the second on.
+//! Ctrl-C should not abort the running request. So while the handler of SIGINT is the interpreter's own, a
+//! substitute only notes the first signal, and raises from the second on.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -24,33 +23,32 @@ use pyo3::types::{PyCFunction, PyDict};
 
 use crate::application::ShutdownRequest;
 
-/// Signals that are looked at together; a byte each.
-const RINGS: usize = 64;
+/// Maximum number of signals read at once, a byte each.
+const SIGNALS_AT_ONCE: usize = 64;
 
-/// See the module.
+/// The signal handlers of the calling program, while a server runs in its process.
 pub struct Caller {
-    /// The loop's end of the bell, which is looked at here and emptied there.
-    bell: UnixStream,
-    /// The other end, which CPython writes to.
-    ringer: UnixStream,
-    /// `_signal`: its functions are C, so that no handler runs inside of them; those of `signal` are not.
+    /// The reading end of the pipe. This module only peeks at it; the event loop empties it.
+    wakeup: UnixStream,
+    /// The writing end, for CPython.
+    wakeup_writer: UnixStream,
+    /// The module `_signal`: no handler can run inside its functions, which are C, unlike those of `signal`.
     signal: Py<PyModule>,
-    /// What is to be put back; `None` outside of the main thread, where there are no handlers.
+    /// What to restore; `None` outside the main thread, where handlers do not run.
     former: RefCell<Option<Former>>,
-    /// How often Ctrl-C was noted.
+    /// The number of SIGINTs noted.
     interrupts: Arc<AtomicU32>,
-    /// What a handler raised first.
+    /// The first exception that a handler raised.
     raised: RefCell<Option<PyErr>>,
     raised_count: Cell<u32>,
-    /// Of `interrupts` and `raised_count` together, those that the loop was told of.
-    told_count: Cell<u32>,
+    /// The part of `interrupts` plus `raised_count` that was reported to the event loop.
+    reported_count: Cell<u32>,
 }
 
-/// What was there before.
+/// The previous state of the interpreter's signal handling.
 struct Former {
     wakeup_fd: i32,
-    /// The interpreter's handler of SIGINT and the one that stands in for it; `None` where the program
-    /// has a handler of its own.
+    /// The interpreter's handler of SIGINT and its substitute; `None` if the program has its own handler.
     interrupt: Option<StandIn>,
 }
 
@@ -60,27 +58,27 @@ struct StandIn {
 }
 
 impl Caller {
-    /// Attends to the signals of this process; [`Caller::depart`] undoes it. With it comes the doorbell for
-    /// the loop.
+    /// Takes over the signal handling of this process, until [`Caller::detach`]. Also returns the doorbell for the
+    /// event loop.
     ///
-    /// Errors: want of descriptors, as OSError.
-    pub fn attend(py: Python<'_>) -> PyResult<(Self, OwnedFd)> {
-        let (bell, ringer) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        ringer.set_nonblocking(true)?;
-        let doorbell = OwnedFd::from(bell.try_clone()?);
+    /// Errors: OSError without descriptors.
+    pub fn attach(py: Python<'_>) -> PyResult<(Self, OwnedFd)> {
+        let (wakeup, wakeup_writer) = UnixStream::pair()?;
+        wakeup.set_nonblocking(true)?;
+        wakeup_writer.set_nonblocking(true)?;
+        let doorbell = OwnedFd::from(wakeup.try_clone()?);
         let caller = Self {
-            bell,
-            ringer,
+            wakeup,
+            wakeup_writer,
             signal: py.import("_signal")?.unbind(),
             former: RefCell::new(None),
             interrupts: Arc::default(),
             raised: RefCell::new(None),
             raised_count: Cell::new(0),
-            told_count: Cell::new(0),
+            reported_count: Cell::new(0),
         };
-        if let Some(wakeup_fd) = caller.ring_at(py, caller.ringer.as_raw_fd())? {
-            // From here on there is something to undo, whatever fails.
+        if let Some(wakeup_fd) = caller.set_wakeup_fd(py, caller.wakeup_writer.as_raw_fd())? {
+            // From here on, a failure has to restore the descriptor.
             caller.former.replace(Some(Former { wakeup_fd, interrupt: None }));
             let interrupt = caller.stand_in(py)?;
             caller.former.replace(Some(Former { wakeup_fd, interrupt }));
@@ -88,9 +86,9 @@ impl Caller {
         Ok((caller, doorbell))
     }
 
-    /// Lets CPython write to a descriptor when a signal comes; the one before, or `None` where this is
-    /// not the main thread.
-    fn ring_at(&self, py: Python<'_>, fd: i32) -> PyResult<Option<i32>> {
+    /// Lets CPython write to a descriptor when a signal arrives. Returns the previous one, or `None` outside the main
+    /// thread.
+    fn set_wakeup_fd(&self, py: Python<'_>, fd: i32) -> PyResult<Option<i32>> {
         let options = PyDict::new(py);
         options.set_item("warn_on_full_buffer", false)?;
         let set = self.signal.bind(py).getattr("set_wakeup_fd")?;
@@ -111,7 +109,7 @@ impl Caller {
         let server = std::process::id();
         let ours = PyCFunction::new_closure(py, None, None, move |_, _| {
             let is_first = interrupts.fetch_add(1, Ordering::Relaxed) == 0;
-            // A child of the application's has nobody who would hear of a note.
+            // In a child of the application, nobody would read the note.
             if is_first && std::process::id() == server {
                 return Ok(());
             }
@@ -121,72 +119,74 @@ impl Caller {
         Ok(Some(StandIn { former: former.unbind(), ours: ours.into_any().unbind() }))
     }
 
-    /// What the loop is to do after a look at the signals, which raised this or nothing.
-    pub(super) fn heard(&self, looked: PyResult<()>) -> ShutdownRequest {
-        if let Err(error) = looked {
+    /// Takes the result of running the pending handlers, and returns what the event loop should do.
+    pub(super) fn take_raised(&self, handled: PyResult<()>) -> ShutdownRequest {
+        if let Err(error) = handled {
             self.note(error);
         }
         let count = self.noted_count();
-        if self.told_count.replace(count) == count {
+        if self.reported_count.replace(count) == count {
             ShutdownRequest::None
         } else {
             ShutdownRequest::Exit
         }
     }
 
-    /// Whether something was noted that the loop was not told of.
-    pub(super) fn has_news(&self) -> bool {
-        self.noted_count() != self.told_count.get()
+    /// Whether something was noted that has not been reported to the event loop.
+    pub(super) fn has_pending(&self) -> bool {
+        self.noted_count() != self.reported_count.get()
     }
 
     fn noted_count(&self) -> u32 {
         self.interrupts.load(Ordering::Relaxed) + self.raised_count.get()
     }
 
-    /// Notes what the application raised, if it was a signal handler that raised it.
-    pub(super) fn overhear(&self, py: Python<'_>, error: &PyErr) {
-        let mut rings = [0; RINGS];
+    /// Notes an exception from the application, if a signal handler raised it.
+    pub(super) fn note_if_of_handler(&self, py: Python<'_>, error: &PyErr) {
+        let mut signals = [0; SIGNALS_AT_ONCE];
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        // EAGAIN: no signal came.
-        let Ok(count) = recv(self.bell.as_raw_fd(), &mut rings, flags) else { return };
-        if rings[..count].iter().any(|&number| self.is_of_handler(py, error, number)) {
+        // EAGAIN: no signal has arrived.
+        let Ok(count) = recv(self.wakeup.as_raw_fd(), &mut signals, flags) else { return };
+        if signals[..count].iter().any(|&number| self.is_of_handler(py, error, number)) {
             self.note(error.clone_ref(py));
         }
     }
 
     fn note(&self, error: PyErr) {
         let later = self.raised.borrow_mut().replace(error);
-        // Put back if there was one: the drop of the other is not to find this borrowed.
+        // If there was an earlier one, it stays. Dropping the other must not find the cell borrowed.
         if let Some(first) = later {
             drop(self.raised.replace(Some(first)));
         }
         self.raised_count.set(self.raised_count.get() + 1);
     }
 
-    /// Whether an exception came out of the handler of this signal: the handler's code is in its
-    /// traceback. One that is no Python code (C, `functools.partial`, none any more) is in none, and what is
-    /// no Exception, as KeyboardInterrupt, is then taken for its.
+    /// Whether the handler of this signal raised an exception: its code is then in the traceback. A handler without
+    /// Python code (in C, a `functools.partial`, or removed meanwhile) appears in no traceback; any exception that is
+    /// not an Exception, such as KeyboardInterrupt, is then attributed to it.
     fn is_of_handler(&self, py: Python<'_>, error: &PyErr, number: u8) -> bool {
         let is_in_traceback = || -> PyResult<bool> {
             let handler = self.signal.bind(py).call_method1("getsignal", (number,))?;
             let Some(code) = code_of(&handler)? else {
                 return Ok(!error.is_instance_of::<PyException>(py));
             };
-            let mut place = error.traceback(py).map(Bound::into_any);
-            while let Some(here) = place.filter(|here| !here.is_none()) {
+            let mut entry = error.traceback(py).map(Bound::into_any);
+            while let Some(here) = entry.filter(|here| !here.is_none()) {
                 if here.getattr("tb_frame")?.getattr("f_code")?.is(&code) {
                     return Ok(true);
                 }
-                place = here.getattr_opt("tb_next")?;
+                entry = here.getattr_opt("tb_next")?;
             }
             Ok(false)
         };
         is_in_traceback().unwrap_or(false)
     }
 
-    /// Puts back what was there before. What a handler raised, or KeyboardInterrupt for a Ctrl-C that
-    /// was noted, is the error: the server was ended by it.
-    pub fn depart(&self, py: Python<'_>) -> PyResult<()> {
+    /// Restores the previous signal handling.
+    ///
+    /// Errors: the exception that ended the server: the one from a handler, or KeyboardInterrupt for a noted
+    ///         SIGINT.
+    pub fn detach(&self, py: Python<'_>) -> PyResult<()> {
         let restored = self.restore(py);
         if let Some(error) = self.raised.take() {
             return Err(error);
@@ -197,7 +197,7 @@ impl Caller {
         restored
     }
 
-    /// What the application has changed meanwhile is its own.
+    /// Restores the previous state, except for what the application has changed since.
     fn restore(&self, py: Python<'_>) -> PyResult<()> {
         let Some(Former { wakeup_fd, interrupt }) = self.former.take() else { return Ok(()) };
         if let Some(StandIn { former, ours }) = &interrupt {
@@ -206,14 +206,16 @@ impl Caller {
                 signal.call_method1("signal", (libc::SIGINT, former))?;
             }
         }
-        match self.ring_at(py, wakeup_fd)? {
-            Some(other) if other != self.ringer.as_raw_fd() => self.ring_at(py, other).map(drop),
+        match self.set_wakeup_fd(py, wakeup_fd)? {
+            Some(other) if other != self.wakeup_writer.as_raw_fd() => {
+                self.set_wakeup_fd(py, other).map(drop)
+            }
             Some(_) | None => Ok(()),
         }
     }
 }
 
-/// The code of a function, a method, or an object with `__call__`.
+/// Returns the code of a function, a method, or an object with `__call__`.
 fn code_of<'py>(handler: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     match (handler.getattr_opt("__code__")?, handler.getattr_opt("__call__")?) {
         (None, Some(call)) => call.getattr_opt("__code__"),
@@ -223,7 +225,7 @@ fn code_of<'py>(handler: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        // Nothing is left to be put back but after a failure, which is what will be told of.
+        // Something is left to restore only after a failure, which the caller reports.
         let _ = Python::attach(|py| self.restore(py));
     }
 }

@@ -1,12 +1,11 @@
-//! What Django leaves for the first request, done before a worker is ready.
+//! Does before a worker is ready what Django does with the first request.
 //!
-//! Django imports the URLconf, and with it all views, when the first request comes. A mistake in there would
-//! so pass a start and a reload, and every request would fail. Django's own checks come in where the
-//! application is only looked at (`--check`). What a request raises Django keeps for its own loggers; for
-//! `--reload-check` it is asked.
+//! Django imports the URLconf, and with it all views, when the first request arrives. An error in them would survive
+//! a start and a reload, and every request would fail. `--check` also runs Django's system checks. Django reports
+//! the exceptions of requests to its own loggers only; `--reload-check` collects them by a signal.
 //!
-//! Django is recognized by its WSGI handler: the application is one, or, where a wrapper hides it (WhiteNoise,
-//! Sentry, a function), one exists in this process. An application that merely uses Django's models has none.
+//! Django is recognized by its WSGI handler: the application is one, or one exists in this process because a wrapper
+//! hides it (WhiteNoise, Sentry, a function). An application that only uses Django's models has none.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -14,12 +13,12 @@ use std::ffi::CStr;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
 
-use super::forked::alone;
+use super::forked::guarded;
 use super::traceback::traceback;
 use crate::shared::log::{Level, Log};
 use crate::worker_init::BootFailure;
 
-/// Imports the URLconf and all that it includes.
+/// Imports the URLconf and everything that it includes.
 ///
 /// Errors: as for an application that cannot be imported.
 pub(super) fn load_urlconf(
@@ -27,7 +26,7 @@ pub(super) fn load_urlconf(
     application: &Bound<'_, PyAny>,
 ) -> Result<(), BootFailure> {
     let Some(urlconf) = urlconf(py, application) else { return Ok(()) };
-    alone(py, || load_patterns(py)).map_err(|error| {
+    guarded(py, || load_patterns(py)).map_err(|error| {
         BootFailure::not_importable(format!(
             "The application was imported, but loading Django's URLconf {urlconf} (ROOT_URLCONF) failed:\n{}",
             traceback(py, &error)
@@ -35,10 +34,10 @@ pub(super) fn load_urlconf(
     })
 }
 
-/// Runs Django's system checks, those for databases and for deployment left out, as `manage.py check` does.
-/// What they warn of goes to the log.
+/// Runs Django's system checks as `manage.py check` does, without those for databases and deployment. Logs their
+/// warnings.
 ///
-/// Errors: what they find wrong, or the exception of one that fails.
+/// Errors: the errors that they find, or the exception that a check raises.
 pub(super) fn check(
     py: Python<'_>,
     application: &Bound<'_, PyAny>,
@@ -47,7 +46,7 @@ pub(super) fn check(
     if urlconf(py, application).is_none() {
         return Ok(());
     }
-    let found = alone(py, || run_checks(py)).map_err(|error| {
+    let found = guarded(py, || run_checks(py)).map_err(|error| {
         let report = format!("Django's system checks failed:\n{}", traceback(py, &error));
         BootFailure::not_importable(report)
     })?;
@@ -61,16 +60,16 @@ pub(super) fn check(
     Err(BootFailure::not_importable(report))
 }
 
-/// Closes database connections that the import of the URLconf has opened: this process is about to be forked,
-/// and its children would all talk over the same ones.
+/// Closes the database connections that the import of the URLconf opened: this process is about to fork, and all
+/// its children would share them.
 pub(super) fn close_connections(py: Python<'_>) {
     let closed = loaded(py, "django.db").map(|db| {
         db.getattr("connections").and_then(|connections| connections.call_method0("close_all"))
     });
-    drop(closed); // What cannot be closed is named in the log as a socket that is left.
+    drop(closed); // The log names what remains open as a socket of the zygote.
 }
 
-/// What is configured as ROOT_URLCONF, for a message; `None` where this is not Django, or nothing is.
+/// Returns ROOT_URLCONF for messages; `None` if this is not Django or the setting is empty.
 fn urlconf(py: Python<'_>, application: &Bound<'_, PyAny>) -> Option<String> {
     let handler = loaded(py, "django.core.handlers.wsgi")?.getattr("WSGIHandler").ok()?;
     let handler = handler.cast_into::<PyType>().ok()?;
@@ -82,18 +81,18 @@ fn urlconf(py: Python<'_>, application: &Bound<'_, PyAny>) -> Option<String> {
     urlconf.is_truthy().ok()?.then(|| urlconf.to_string())
 }
 
-/// A module, if it has been imported.
+/// Returns a module if it has been imported.
 fn loaded<'py>(py: Python<'py>, name: &str) -> Option<Bound<'py, PyAny>> {
     let modules = py.import("sys").and_then(|sys| sys.getattr("modules")).ok()?;
     modules.get_item(name).ok().filter(|module| !module.is_none())
 }
 
-/// By its type, which is asked nothing: a lazy object would answer for what it stands for.
+/// Whether an object is a handler. Looks only at its type: a lazy object would answer for the object behind it.
 fn is_handler(object: &Bound<'_, PyAny>, handler: &Bound<'_, PyType>) -> bool {
     object.get_type().is_subclass(handler).unwrap_or(false)
 }
 
-/// Whether there is a handler anywhere.
+/// Whether any handler exists in this process.
 fn exists(py: Python<'_>, handler: &Bound<'_, PyType>) -> bool {
     let objects = py.import("gc").and_then(|gc| gc.call_method0("get_objects"));
     let Ok(objects) = objects.and_then(|objects| Ok(objects.cast_into::<PyList>()?)) else {
@@ -102,7 +101,7 @@ fn exists(py: Python<'_>, handler: &Bound<'_, PyType>) -> bool {
     objects.iter().any(|object| is_handler(&object, handler))
 }
 
-/// Goes through all patterns, for included ones are looked at when they are asked for.
+/// Visits all patterns, because included ones are loaded only when they are used.
 fn load_patterns(py: Python<'_>) -> PyResult<()> {
     let urls = py.import("django.urls")?;
     let kind = urls.getattr("URLResolver")?;
@@ -123,7 +122,7 @@ fn load_patterns(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// What the checks say, an entry each.
+/// The messages of the checks.
 struct Found {
     warnings: Vec<String>,
     errors: Vec<String>,
@@ -144,14 +143,14 @@ fn run_checks(py: Python<'_>) -> PyResult<Found> {
     Ok(found)
 }
 
-/// The exceptions of requests, which Django turns into a 500 and tells nobody but its own loggers.
+/// The exceptions of requests, which Django turns into a 500 and reports only to its own loggers.
 pub(super) struct Exceptions {
     signal: Py<PyAny>,
     receiver: Py<PyAny>,
     tracebacks: Py<PyAny>,
 }
 
-/// A receiver as Django wants it: under DEBUG it looks at the signature.
+/// The receiver of the signal. With DEBUG, Django checks that it accepts keyword arguments.
 const RECEIVER: &CStr = c"import traceback
 tracebacks = []
 def receiver(**arguments):
@@ -159,7 +158,7 @@ def receiver(**arguments):
 ";
 
 impl Exceptions {
-    /// Listens to them, if Django's handler is there.
+    /// Starts to collect them, if Django's handler exists.
     pub(super) fn of_requests(py: Python<'_>) -> Option<Self> {
         loaded(py, "django.core.handlers.wsgi")?;
         let signal = loaded(py, "django.core.signals")?.getattr("got_request_exception").ok()?;
@@ -171,9 +170,9 @@ impl Exceptions {
         Some(Self { signal: signal.unbind(), receiver: receiver.unbind(), tracebacks })
     }
 
-    /// Stops listening, and returns the tracebacks.
+    /// Stops collecting and returns the tracebacks.
     pub(super) fn take(self, py: Python<'_>) -> String {
-        // It fails only where it was taken away meanwhile.
+        // This fails only if something else has disconnected the receiver.
         let _ = self.signal.call_method1(py, "disconnect", (self.receiver,));
         let tracebacks: Vec<String> = self.tracebacks.extract(py).unwrap_or_default();
         tracebacks.concat()

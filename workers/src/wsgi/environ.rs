@@ -1,9 +1,8 @@
-//! The environ of a request (PEP 3333 "environ Variables", RFC 3875 §4.1): a copy of a template that
-//! holds whatever is the same for all requests of a listener, and what the request changes in it.
+//! The environ of a request (PEP 3333 "environ Variables", RFC 3875 §4.1): a copy of a template with what all requests
+//! of a listener have in common, plus what the request changes.
 //!
-//! Every key that each request has is in the template, with its commonest value, so that the copy is
-//! of its final order and size and a request only sets what differs. Text that the client sent is
-//! latin-1 in native strings.
+//! The template has every key that all requests have, with its most common value. The copy therefore has its final
+//! order and size, and a request only sets what differs. Text from the client is latin-1 in native strings.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -22,20 +21,20 @@ use crate::http::{Framing, Version};
 use crate::settings::Settings;
 use crate::shared::socket_name::SocketName;
 
-/// Longest value of a header field that is kept for the next request with the same one.
-const KEPT_VALUE_BYTES: usize = 512;
-/// Peers whose address is kept as str: a power of two.
+/// Maximum bytes of a field value that is cached for the next request with the same value.
+const CACHED_VALUE_BYTES: usize = 512;
+/// The number of peers whose address is cached as str; a power of two.
 const PEER_COUNT: usize = 256;
-/// The product as SERVER_SOFTWARE names it.
+/// The value of SERVER_SOFTWARE.
 const SOFTWARE: &str = concat!("arctos/", env!("CARGO_PKG_VERSION"));
 
-/// Makes environs.
+/// Builds environs.
 pub(super) struct Environs {
     keys: Keys,
     fields: KnownFields,
-    /// What all listeners share.
+    /// The template's part that all listeners share.
     base: Py<PyDict>,
-    /// `base` with the listener's name and port, by the listener's index.
+    /// `base` plus the listener's name and port, by the listener's index.
     templates: Vec<Option<Py<PyDict>>>,
     peers: Peers,
     root_path: Vec<u8>,
@@ -43,7 +42,7 @@ pub(super) struct Environs {
 }
 
 impl Environs {
-    /// Makes the templates' common part. `worker` is the slot's number.
+    /// Creates the common part of the templates. `worker` is the slot's number.
     pub(super) fn new(
         py: Python<'_>,
         settings: &Settings,
@@ -88,7 +87,8 @@ impl Environs {
         })
     }
 
-    /// The environ of a request, and the identifier of that request; its body moves into `wsgi.input`.
+    /// Builds the environ of a request, and returns it with the identifier of the request. The body moves into
+    /// `wsgi.input`.
     pub(super) fn build<'py>(
         &mut self,
         py: Python<'py>,
@@ -127,8 +127,8 @@ impl Environs {
         Ok((environ, id))
     }
 
-    /// CONTENT_LENGTH of a body that came in chunks. It is here as a whole, so its length is known, and most
-    /// frameworks read no body without one.
+    /// Sets CONTENT_LENGTH for a body that was chunked. The body is complete, so its length is known, and most
+    /// frameworks read no body without this variable.
     fn set_length(
         &self,
         py: Python<'_>,
@@ -144,14 +144,14 @@ impl Environs {
         environ.set_item(&self.keys.content_length, PyString::new(py, digits.format(length)))
     }
 
-    /// The template of the request's listener, made at its first request.
+    /// Returns the template of the request's listener, which its first request creates.
     fn template(&mut self, py: Python<'_>, request: &Request<'_>) -> PyResult<&Py<PyDict>> {
         let index = usize::from(request.conn.listener);
         if index >= self.templates.len() {
             self.templates.resize_with(index + 1, || None);
         }
-        let place = &mut self.templates[index];
-        let template = match place.take() {
+        let template_slot = &mut self.templates[index];
+        let template = match template_slot.take() {
             Some(template) => template,
             None => {
                 let template = self.base.bind(py).copy()?;
@@ -163,10 +163,10 @@ impl Environs {
                 template.unbind()
             }
         };
-        Ok(place.insert(template))
+        Ok(template_slot.insert(template))
     }
 
-    /// Method, target in its forms, and version, where they differ from the template.
+    /// Sets method, the forms of the target, and version, where they differ from the template.
     fn set_request_line(
         &self,
         py: Python<'_>,
@@ -191,7 +191,7 @@ impl Environs {
         environ.set_item(&self.keys.request_uri, &target_text)?;
         let path = head.path.of(head_bytes);
         if path == b"*" {
-            // PATH_INFO is empty or begins with a slash (RFC 3875 §4.1.5), and `*` is no path.
+            // PATH_INFO is empty or starts with a slash (RFC 3875 §4.1.5), and `*` is not a path.
             return environ.set_item(&self.keys.path_info, "");
         }
         if self.root_path.is_empty() && path.len() == target.len() && !path.contains(&b'%') {
@@ -207,7 +207,7 @@ impl Environs {
         Ok(())
     }
 
-    /// REMOTE_ADDR and REMOTE_PORT. A unix socket's peer has an empty address and no port.
+    /// Sets REMOTE_ADDR and REMOTE_PORT. The peer of a unix socket has an empty address and no port.
     fn set_peer(
         &mut self,
         py: Python<'_>,
@@ -222,7 +222,7 @@ impl Environs {
         environ.set_item(&self.keys.remote_port, &peer.port)
     }
 
-    /// The header fields. Returns the client's X-Request-Id, if it sent a sane one.
+    /// Sets the header fields. Returns the client's X-Request-Id, if it is valid.
     fn set_fields<'py>(
         &mut self,
         py: Python<'py>,
@@ -247,7 +247,7 @@ impl Environs {
                 let separator: &[u8] = match known.treatment {
                     Treatment::Cookie => b"; ",
                     Treatment::Plain
-                    | Treatment::Fleeting
+                    | Treatment::Uncached
                     | Treatment::Host
                     | Treatment::RequestId => b",",
                     Treatment::Dropped => continue,
@@ -257,22 +257,22 @@ impl Environs {
             }
             match known.treatment {
                 Treatment::Plain => {
-                    let text = kept_value(py, &mut known.last, value)?;
+                    let text = cached_value(py, &mut known.last, value)?;
                     environ.set_item(&known.key, text)?;
                 }
-                Treatment::Fleeting | Treatment::Cookie => {
+                Treatment::Uncached | Treatment::Cookie => {
                     environ.set_item(&known.key, ffi::latin1(py, value)?)?;
                 }
                 Treatment::Host => {
                     if head.authority.is_none() {
-                        let text = kept_value(py, &mut known.last, value)?;
+                        let text = cached_value(py, &mut known.last, value)?;
                         environ.set_item(&known.key, text)?;
                     }
                 }
                 Treatment::RequestId => {
                     let text = ffi::latin1(py, value)?;
                     environ.set_item(&known.key, &text)?;
-                    sent_id = request_id::is_sane(value).then_some(text);
+                    sent_id = request_id::is_valid(value).then_some(text);
                 }
                 Treatment::Dropped => {}
             }
@@ -283,8 +283,8 @@ impl Environs {
         Ok(sent_id)
     }
 
-    /// SERVER_NAME and SERVER_PORT behind a unix socket, which has neither: as the client's Host names
-    /// them, else `localhost` and 80, for PEP 3333 forbids empty ones.
+    /// Sets SERVER_NAME and SERVER_PORT for a unix socket, which has neither: from the client's Host, or else
+    /// `localhost` and 80, because PEP 3333 forbids empty values.
     fn set_server_from_host(&self, py: Python<'_>, environ: &Bound<'_, PyDict>) -> PyResult<()> {
         let host = environ.get_item(&self.keys.http_host)?;
         let host = host.and_then(|host| host.cast_into::<PyString>().ok());
@@ -297,8 +297,8 @@ impl Environs {
     }
 }
 
-/// The value as str: the one made last for this field if the bytes are the same.
-fn kept_value<'py>(
+/// Returns the value as str: the last one of this field if the bytes are the same.
+fn cached_value<'py>(
     py: Python<'py>,
     last: &mut Option<Py<PyString>>,
     value: &[u8],
@@ -310,13 +310,13 @@ fn kept_value<'py>(
         }
     }
     let text = ffi::latin1(py, value)?;
-    if value.len() <= KEPT_VALUE_BYTES {
+    if value.len() <= CACHED_VALUE_BYTES {
         *last = Some(text.clone().unbind());
     }
     Ok(text)
 }
 
-/// Sets a field whose name is not in the table, which does not tell whether it was there before.
+/// Sets a field whose name is not in the table, so that only the environ shows whether it is repeated.
 fn add_unknown(
     py: Python<'_>,
     environ: &Bound<'_, PyDict>,
@@ -329,7 +329,7 @@ fn add_unknown(
     environ.set_item(key, ffi::latin1(py, value)?)
 }
 
-/// Appends a repeated field's value to what stands under its key; sets it where nothing does.
+/// Appends the value of a repeated field to the value of its key, or sets it if there is none.
 fn join(
     py: Python<'_>,
     environ: &Bound<'_, PyDict>,
@@ -345,7 +345,7 @@ fn join(
     environ.set_item(key, ffi::latin1(py, &joined)?)
 }
 
-/// SERVER_NAME of an address; IPv6 in brackets (RFC 3875 §4.1.14), as a URL wants it.
+/// Returns SERVER_NAME for an address. IPv6 has brackets (RFC 3875 §4.1.14), as in a URL.
 fn server_name(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
@@ -362,7 +362,7 @@ fn split_host(host: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Decodes `%XX` once; a `%` without two hex digits behind it stays as it is.
+/// Decodes `%XX` once. A `%` without two hex digits after it stays as it is.
 fn percent_decoded(path: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'%', path).is_none() {
         return Cow::Borrowed(path);
@@ -387,13 +387,13 @@ fn percent_decoded(path: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(decoded)
 }
 
-/// The value of a hex digit.
+/// Returns the value of a hex digit.
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// The path below SCRIPT_NAME. A path that does not lie below it is given whole: a proxy that strips
-/// the prefix and one that does not are both served.
+/// Returns the path below SCRIPT_NAME, or the whole path if it is not below: this supports proxies that strip the
+/// prefix and proxies that do not.
 fn below_root<'a>(path: &'a [u8], root_path: &[u8]) -> &'a [u8] {
     match path.strip_prefix(root_path) {
         Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest,
@@ -401,13 +401,13 @@ fn below_root<'a>(path: &'a [u8], root_path: &[u8]) -> &'a [u8] {
     }
 }
 
-/// Peers seen lately, each in the one place that its address hashes to; so bounded, and a connection
-/// needs no Python object of its own.
+/// A cache of recent peers, each in the entry that its address hashes to. It bounds the memory, and connections need
+/// no Python objects of their own.
 struct Peers {
-    places: Vec<Option<Peer>>,
+    entries: Vec<Option<Peer>>,
 }
 
-/// A peer's address as environ names it.
+/// The address of a peer, as the environ has it.
 struct Peer {
     address: SocketAddr,
     host: Py<PyString>,
@@ -416,7 +416,7 @@ struct Peer {
 
 impl Peers {
     fn new() -> Self {
-        Self { places: std::iter::repeat_with(|| None).take(PEER_COUNT).collect() }
+        Self { entries: std::iter::repeat_with(|| None).take(PEER_COUNT).collect() }
     }
 
     fn find(&mut self, py: Python<'_>, address: &SocketAddr) -> PyResult<&Peer> {
@@ -424,9 +424,9 @@ impl Peers {
             IpAddr::V4(ip) => ip.octets()[3],
             IpAddr::V6(ip) => ip.octets()[15],
         };
-        let place = (usize::from(address.port()) + usize::from(last_octet) * 37) % PEER_COUNT;
-        let place = &mut self.places[place];
-        let peer = match place.take() {
+        let index = (usize::from(address.port()) + usize::from(last_octet) * 37) % PEER_COUNT;
+        let entry = &mut self.entries[index];
+        let peer = match entry.take() {
             Some(peer) if peer.address == *address => peer,
             former => {
                 let host = match former {
@@ -438,7 +438,7 @@ impl Peers {
                 Peer { address: *address, host, port }
             }
         };
-        Ok(place.insert(peer))
+        Ok(entry.insert(peer))
     }
 }
 

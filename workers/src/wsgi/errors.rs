@@ -1,11 +1,10 @@
-//! `wsgi.errors`: what the application writes there goes to the error log, what belongs together as one
-//! block.
+//! `wsgi.errors`: what the application writes there goes to the error log, one event for each piece of text.
 //!
-//! A write that ends its line is a block of its own, which is what a handler of `logging` makes of a record.
-//! Two things come in several writes: a line, as `print()` writes it, and a traceback, of which
-//! `traceback.print_exception()` writes line by line. Both are held back until they are complete, for each
-//! thread on its own, and for no longer than the call of the application: what is held would be lost with
-//! the worker. So chained exceptions that are printed in this way are a block each.
+//! A write that ends its line is one event, which matches how handlers of `logging` write a record. Two kinds of text
+//! arrive in several writes: a line from `print()`, and a traceback, which `traceback.print_exception()` writes line by
+//! line. Both are held back until they are complete, separately for each thread, but never beyond the call of the
+//! application, because text that is held back is lost if the worker crashes. Chained exceptions that are printed line
+//! by line are therefore one event each.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,41 +16,40 @@ use pyo3::types::string::PyStringMethods;
 
 use crate::shared::log::{BLOCK_BYTES, Level, Log, VALUE_BYTES, Value};
 
-/// More than this is not held back by one thread.
+/// Maximum bytes held back for one thread.
 const HELD_BYTES: usize = 64 * 1024;
-/// More than this is not kept of what goes wrong.
+/// Maximum bytes of collected failures.
 const KEPT_BYTES: usize = 64 * 1024;
-/// How the first line of a traceback ends, be it of one exception or of a group.
+/// The end of the first line of a traceback, also for an exception group.
 const TRACEBACK: &str = "Traceback (most recent call last):";
-/// How a line ends that stands between two chained exceptions.
+/// The ends of the lines between two chained exceptions.
 const CHAIN: [&str; 2] = [", another exception occurred:", "cause of the following exception:"];
 
 /// A text stream that writes to the log.
 #[pyclass(frozen, module = "arctos.arctos", name = "ErrorStream")]
 pub(super) struct ErrorStream(Arc<ErrorText>);
 
-/// What was written, on its way to the log.
+/// The text that was written and not logged yet.
 pub(super) struct ErrorText {
     log: Arc<Log>,
-    /// Whether there is anything in `held`: asked behind each call of the application, without a lock.
+    /// Whether `held` has anything; checked after each call of the application, without a lock.
     is_holding: AtomicBool,
-    /// Never locked over a call into Python.
-    held: Mutex<Vec<Held>>,
-    /// What went wrong in a request that nobody has made but the server; `None` in all others. Locked as
-    /// `held` is.
+    /// Never locked during a call into Python.
+    held: Mutex<Vec<PendingText>>,
+    /// The failures of a request that the server itself makes; `None` otherwise. Locked like `held`.
     kept: Mutex<Option<String>>,
 }
 
-/// What one thread has written and not completed.
-struct Held {
+/// The incomplete text of one thread.
+struct PendingText {
     writer: ThreadId,
     text: String,
-    /// Whether a traceback begins in it.
+    /// Whether the text contains the start of a traceback.
     has_traceback: bool,
 }
 
 impl ErrorText {
-    /// Onto this log.
+    /// Creates the buffer in front of this log.
     pub(super) fn new(log: Arc<Log>) -> Self {
         Self {
             log,
@@ -61,17 +59,17 @@ impl ErrorText {
         }
     }
 
-    /// Keeps what is told from here on.
+    /// Starts to collect what is logged.
     pub(super) fn keep(&self) {
         *self.lock_kept() = Some(String::new());
     }
 
-    /// What was kept; nothing is from here on.
+    /// Stops collecting and returns what was collected.
     pub(super) fn take_kept(&self) -> String {
         self.lock_kept().take().unwrap_or_default()
     }
 
-    /// Keeps a text, if any is kept; whether it is.
+    /// Collects a text, if texts are being collected. Returns whether they are.
     pub(super) fn kept(&self, text: &str) -> bool {
         let mut kept = self.lock_kept();
         let Some(kept) = kept.as_mut() else { return false };
@@ -86,19 +84,19 @@ impl ErrorText {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs all that is held back, whoever wrote it: the call of the application is over.
+    /// Logs everything that is held back, for all threads, after a call of the application.
     pub(super) fn end_call(&self) {
         if self.is_holding.load(Ordering::Relaxed) {
             let held = std::mem::take(&mut *self.lock());
             self.is_holding.store(false, Ordering::Relaxed);
-            held.iter().for_each(|held| self.tell(&held.text));
+            held.iter().for_each(|held| self.log_text(&held.text));
         }
     }
 
     fn write(&self, writer: ThreadId, text: &str) {
         let mut held = self.lock();
         let index = held.iter().position(|held| held.writer == writer).unwrap_or_else(|| {
-            held.push(Held { writer, text: String::new(), has_traceback: false });
+            held.push(PendingText { writer, text: String::new(), has_traceback: false });
             held.len() - 1
         });
         held[index].append(text);
@@ -106,7 +104,7 @@ impl ErrorText {
         self.is_holding.store(!held.is_empty(), Ordering::Relaxed);
         drop(held);
         if let Some(complete) = complete {
-            self.tell(&complete.text);
+            self.log_text(&complete.text);
         }
     }
 
@@ -114,24 +112,24 @@ impl ErrorText {
     fn flush(&self, writer: ThreadId) {
         let mut held = self.lock();
         let index = held.iter().position(|held| held.writer == writer);
-        let begun = index.map(|index| held.swap_remove(index));
+        let text = index.map(|index| held.swap_remove(index));
         self.is_holding.store(!held.is_empty(), Ordering::Relaxed);
         drop(held);
-        if let Some(begun) = begun {
-            self.tell(&begun.text);
+        if let Some(pending) = text {
+            self.log_text(&pending.text);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Held>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<PendingText>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, text: &str) {
+    fn log_text(&self, text: &str) {
         let text = text.trim_matches('\n');
         if text.is_empty() {
             return;
         }
-        // A copy: whether the request fails is not known yet.
+        // A copy, because it is not known yet whether the request fails.
         self.kept(text);
         for piece in Pieces(text) {
             if piece.len() <= VALUE_BYTES && !piece.contains('\n') {
@@ -143,7 +141,7 @@ impl ErrorText {
     }
 }
 
-impl Held {
+impl PendingText {
     fn append(&mut self, text: &str) {
         self.text.push_str(text);
         self.has_traceback |= text.contains(TRACEBACK);
@@ -153,8 +151,7 @@ impl Held {
         self.text.len() > HELD_BYTES || (self.text.ends_with('\n') && !self.is_amid_traceback())
     }
 
-    /// Whether more of a traceback is to come: its last line, which names the exception, is the first that
-    /// is not indented.
+    /// Whether a traceback is incomplete: its last line, with the exception, is the first line without indentation.
     fn is_amid_traceback(&self) -> bool {
         let text = self.text.trim_end();
         let last = text.rsplit('\n').next().unwrap_or_default();
@@ -165,7 +162,7 @@ impl Held {
     }
 }
 
-/// A text in pieces that a block of the log can hold whole, cut at the ends of lines where that is possible.
+/// Splits a text into pieces that fit into one log event, at line ends where possible.
 struct Pieces<'a>(&'a str);
 
 impl<'a> Iterator for Pieces<'a> {
@@ -175,12 +172,13 @@ impl<'a> Iterator for Pieces<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let most = BLOCK_BYTES.min(self.0.len());
-        let most = (1..=most).rev().find(|&at| self.0.is_char_boundary(at)).unwrap_or(self.0.len());
-        let end = if most == self.0.len() {
-            most
+        let max_bytes = BLOCK_BYTES.min(self.0.len());
+        let max_bytes =
+            (1..=max_bytes).rev().find(|&at| self.0.is_char_boundary(at)).unwrap_or(self.0.len());
+        let end = if max_bytes == self.0.len() {
+            max_bytes
         } else {
-            self.0[..most].rfind('\n').map_or(most, |at| at + 1)
+            self.0[..max_bytes].rfind('\n').map_or(max_bytes, |at| at + 1)
         };
         let (piece, rest) = self.0.split_at(end);
         self.0 = rest;
@@ -189,7 +187,7 @@ impl<'a> Iterator for Pieces<'a> {
 }
 
 impl ErrorStream {
-    /// The object that the application writes to.
+    /// Creates the object that the application writes to.
     pub(super) fn new(text: Arc<ErrorText>) -> Self {
         Self(text)
     }
@@ -197,13 +195,13 @@ impl ErrorStream {
 
 #[pymethods]
 impl ErrorStream {
-    /// Writes text; the log has it when a line ends.
+    /// Writes text. It is logged at the end of a line.
     fn write(&self, text: &Bound<'_, PyString>) -> PyResult<usize> {
         self.0.write(thread::current().id(), &text.to_string_lossy());
         text.code_point_len()
     }
 
-    /// Writes each text of an iterable.
+    /// Writes all texts of an iterable.
     fn writelines(&self, lines: &Bound<'_, PyAny>) -> PyResult<()> {
         for line in lines.try_iter()? {
             self.write(line?.cast::<PyString>()?)?;
@@ -211,7 +209,7 @@ impl ErrorStream {
         Ok(())
     }
 
-    /// Ends what this thread has begun.
+    /// Logs the incomplete line of this thread.
     fn flush(&self) {
         self.0.flush(thread::current().id());
     }

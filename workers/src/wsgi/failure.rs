@@ -1,4 +1,4 @@
-//! What goes wrong in an application, and how the error log names it.
+//! Failures of the application, and how the error log shows them.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,40 +10,40 @@ use super::caller::Caller;
 use super::errors::ErrorText;
 use super::forked;
 use super::hooks::HookFailure;
-use super::traceback::{formatted, traceback, untold};
+use super::traceback::{formatted, traceback, unformatted};
 use crate::application::AppError;
 use crate::process::fork_guard;
 use crate::shared::log::{Level, Log, Value};
 
-/// Why there is no (more) reply.
+/// Why a reply is missing or incomplete.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum CallFailure {
     /// The application, its iterator or its `close()` raised.
     Raised(PyErr),
-    /// There is something to send and no head.
+    /// The application returned without calling `start_response`.
     NotStarted,
-    /// It gave something that PEP 3333 does not allow; the text says what, and what to do.
+    /// The application returned something that PEP 3333 does not allow. The text says what, and what to do.
     Invalid(String),
-    /// The client went away while the application wrote.
+    /// The client disconnected while the application was writing.
     ClientGone,
 }
 
-impl From<PyErr> for Failure {
+impl From<PyErr> for CallFailure {
     fn from(error: PyErr) -> Self {
         Self::Raised(error)
     }
 }
 
-/// Which request a line of the log is about. One allocation, for it is made for every streamed reply.
+/// The request that a log event is about. It takes one allocation, because every streamed reply has one.
 #[derive(Clone)]
-pub(super) struct Label {
+pub(super) struct RequestLabel {
     text: Box<[u8]>,
     method_end: usize,
     path_end: usize,
 }
 
-impl Label {
-    /// Of a request; the path is without its query.
+impl RequestLabel {
+    /// Creates the label of a request. The path is without its query.
     pub(super) fn new(method: &[u8], path: &[u8], request_id: &[u8]) -> Self {
         Self {
             text: [method, path, request_id].concat().into_boxed_slice(),
@@ -52,7 +52,7 @@ impl Label {
         }
     }
 
-    /// Of what belongs to no request.
+    /// Creates the label of an event that belongs to no request.
     fn none() -> Self {
         Self::new(b"", b"", b"")
     }
@@ -66,73 +66,79 @@ impl Label {
     }
 }
 
-/// The error log, and how failures are told there.
+/// Reports failures to the error log.
 #[derive(Clone)]
 pub(super) struct Reporter {
     log: Arc<Log>,
     errors: Arc<ErrorText>,
-    /// Whose process this is, where it is not a worker's.
+    /// The program that owns this process, if it is not a worker's.
     caller: Option<Rc<Caller>>,
 }
 
 impl Reporter {
-    /// Onto this log.
+    /// Creates a reporter for this log.
     pub(super) fn new(log: Arc<Log>, errors: Arc<ErrorText>, caller: Option<Rc<Caller>>) -> Self {
         Self { log, errors, caller }
     }
 
-    /// Keeps what leaves a request without its reply, in place of logging it: whoever keeps it tells of it. What
-    /// else goes wrong, and what the application writes to `wsgi.errors`, is kept and logged.
+    /// Starts to collect failures. Those that leave a request without its reply are collected instead of logged,
+    /// because the caller reports them. Other failures, and what the application writes to `wsgi.errors`, are
+    /// collected and logged.
     pub(super) fn keep(&self) {
         self.errors.keep();
     }
 
-    /// What was kept since.
+    /// Stops collecting and returns what was collected.
     pub(super) fn take_kept(&self) -> String {
         self.errors.take_kept()
     }
 
-    /// A call of the application is over: what it has left unfinished in `wsgi.errors` is logged.
+    /// Logs what a call of the application left unfinished in `wsgi.errors`.
     pub(super) fn end_call(&self) {
         self.errors.end_call();
     }
 
-    /// Logs a failure and says what it is to the loop.
-    pub(super) fn report(&self, py: Python<'_>, label: &Label, failure: Failure) -> AppError {
+    /// Logs a failure and returns it as the error for the event loop.
+    pub(super) fn report(
+        &self,
+        py: Python<'_>,
+        label: &RequestLabel,
+        failure: CallFailure,
+    ) -> AppError {
         match failure {
-            Failure::Raised(error) => {
+            CallFailure::Raised(error) => {
                 let text = self.text_of(py, label, &error);
                 self.log_text("application.raised", label, &text);
                 AppError::Raised
             }
-            Failure::NotStarted => {
+            CallFailure::NotStarted => {
                 self.log_text(
-                    "application.not_started",
+                    "application.response_not_started",
                     label,
                     "The application returned, or yielded its first item, without having called \
                      start_response(status, headers).",
                 );
                 AppError::NotStarted
             }
-            Failure::Invalid(text) => {
-                self.log_text("application.invalid", label, &text);
+            CallFailure::Invalid(text) => {
+                self.log_text("application.response_rejected", label, &text);
                 AppError::Invalid
             }
-            // The client's affair, and counted by the loop.
-            Failure::ClientGone => AppError::ClientGone,
+            // This is not a failure of the application, and the event loop counts it.
+            CallFailure::ClientGone => AppError::ClientGone,
         }
     }
 
-    /// Logs an exception that changes nothing for the reply: one of `close()`.
-    pub(super) fn close_failed(&self, py: Python<'_>, label: &Label, error: &PyErr) {
+    /// Logs an exception of `close()`, which does not change the reply.
+    pub(super) fn close_failed(&self, py: Python<'_>, label: &RequestLabel, error: &PyErr) {
         let text = self.text_of(py, label, error);
-        self.errors.kept(&text); // A copy: the reply is none the worse.
+        self.errors.kept(&text); // A copy, because the reply is not affected.
         self.log.block(Level::Error, "application.close_raised", &label.pairs(), &text);
     }
 
-    /// Logs an exception that belongs to no request: one of a signal handler of the application's.
+    /// Logs an exception of one of the application's signal handlers, which belongs to no request.
     pub(super) fn signal_failed(&self, py: Python<'_>, error: &PyErr) {
-        self.leave_if_forked(py, Label::none, Some(error));
+        self.leave_if_forked(py, RequestLabel::none, Some(error));
         self.log.block(
             Level::Error,
             "application.signal_handler_raised",
@@ -141,24 +147,24 @@ impl Reporter {
         );
     }
 
-    /// Says for which threads the end of the worker waits.
-    pub(super) fn joins_threads(&self, names: &str) {
-        self.log.line(Level::Info, "worker.joins_threads", &[("threads", Value::Text(names))]);
+    /// Logs the threads that the worker waits for before it exits.
+    pub(super) fn awaits_threads(&self, names: &str) {
+        self.log.line(Level::Info, "worker.threads_awaited", &[("threads", Value::Text(names))]);
     }
 
-    /// Asked after each call of the application, with what it raised: ends this process if it is a child that
-    /// the application forked, with the status that the exception has for a program.
+    /// Called after each call of the application, with the exception that it raised. Ends this process if it is a
+    /// child that the application forked, with the exit status that the exception gives to a program.
     pub(super) fn leave_if_forked(
         &self,
         py: Python<'_>,
-        label: impl FnOnce() -> Label,
+        label: impl FnOnce() -> RequestLabel,
         error: Option<&PyErr>,
     ) {
         if !fork_guard::is_forked() {
             return;
         }
         match error {
-            // The usual end of a program, which its parent will hear of.
+            // This is how programs end, and the parent sees the status.
             Some(error) if error.is_instance_of::<PySystemExit>(py) => {}
             Some(error) => {
                 let text = traceback(py, error);
@@ -169,38 +175,38 @@ impl Reporter {
         forked::leave(py, error)
     }
 
-    /// Logs a failure that comes too late to change anything.
+    /// Logs the failure of a hook that comes too late to change anything.
     pub(super) fn hook_failed(&self, failure: &HookFailure) {
-        failure.tell(&self.log);
+        failure.log(&self.log);
     }
 
-    /// An exception that the application's own is not known to be: a signal handler may have raised it.
-    pub(super) fn overhear(&self, py: Python<'_>, error: &PyErr) {
+    /// Lets the caller check whether one of its signal handlers raised this exception.
+    pub(super) fn note_if_of_handler(&self, py: Python<'_>, error: &PyErr) {
         if let Some(caller) = &self.caller {
-            caller.overhear(py, error);
+            caller.note_if_of_handler(py, error);
         }
     }
 
-    /// What the log says of an exception. Where a child of the application has brought it, that ends here.
-    fn text_of(&self, py: Python<'_>, label: &Label, error: &PyErr) -> String {
+    /// Formats an exception for the log. Ends this process if it is a child of the application.
+    fn text_of(&self, py: Python<'_>, label: &RequestLabel, error: &PyErr) -> String {
         self.leave_if_forked(py, || label.clone(), Some(error));
-        self.overhear(py, error);
+        self.note_if_of_handler(py, error);
         formatted(py, error).unwrap_or_else(|failed| {
-            // Most of the time that an exception takes, so that this is where a signal comes.
-            self.overhear(py, &failed);
-            untold(py, error)
+            // Formatting takes most of the time of an exception, so a signal most likely arrives here.
+            self.note_if_of_handler(py, &failed);
+            unformatted(py, error)
         })
     }
 
-    /// Of what leaves a request without its reply: it is logged, or kept in place of that.
-    fn log_text(&self, event: &str, label: &Label, text: &str) {
+    /// Logs a failure that leaves a request without its reply, or collects it instead.
+    fn log_text(&self, event: &str, label: &RequestLabel, text: &str) {
         if !self.errors.kept(text) {
             self.log.block(Level::Error, event, &label.pairs(), text);
         }
     }
 }
 
-/// Whether an exception is the one that `write()` raises when the client is gone.
+/// Whether an exception is the one that `write()` raises when the client has disconnected.
 pub(super) fn is_broken_pipe(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyBrokenPipeError>(py)
 }

@@ -1,6 +1,5 @@
-//! Thin calls into CPython for what pyo3's safe API lacks or makes measurably slower, and the one slot
-//! that carries the loop's [`Outlet`] past the interpreter. Safe functions outwards; nothing here knows
-//! what a request is.
+//! Thin calls into CPython for what pyo3's safe API lacks or does measurably slower, and the slot that passes the event
+//! loop's [`Outlet`] through the interpreter. The module offers safe functions only, and knows nothing of requests.
 #![expect(
     unsafe_code,
     reason = "latin-1 strings, reference counts and a borrow carried through Python"
@@ -16,7 +15,7 @@ use pyo3::{Borrowed, ffi};
 
 use crate::application::Outlet;
 
-/// A str whose code points are the bytes: how PEP 3333 carries bytes in a native string.
+/// Creates a str whose code points are the bytes, which is how PEP 3333 puts bytes into a native string.
 pub(super) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
     // SAFETY: pointer and length are those of a live slice (a slice is never longer than isize::MAX);
     // a null `errors` is allowed; the thread is attached, as `py` shows.
@@ -33,7 +32,7 @@ pub(super) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
     Ok(unsafe { object.cast_into_unchecked() })
 }
 
-/// The bytes of a str that lies in memory as latin-1; `None` where a code point is above U+00FF.
+/// Returns the bytes of a str that is stored as latin-1; `None` if a code point is above U+00FF.
 pub(super) fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
     let object = text.as_ptr();
     // SAFETY: the object is a live str.
@@ -54,7 +53,7 @@ pub(super) fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]
     }
 }
 
-/// Both items of a tuple of two, without a count of references or a check of bounds for each.
+/// Returns both items of a tuple of two, without reference counting or bounds checks.
 pub(super) fn pair<'a, 'py>(
     tuple: &'a Bound<'py, PyTuple>,
 ) -> Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
@@ -68,14 +67,14 @@ pub(super) fn pair<'a, 'py>(
     Some((first, second))
 }
 
-/// How many references to an object there are, the caller's included.
+/// Returns the number of references to an object, with the caller's.
 pub(super) fn reference_count(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: the pointer is that of a live object.
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
 }
 
-/// Whether the object's type has a length at all, so that asking for it raises no TypeError (an
-/// exception costs more than the rest of a request).
+/// Whether the object's type defines a length, so that `len()` raises no TypeError. An exception costs more than the
+/// rest of a request.
 pub(super) fn has_length(object: &Bound<'_, PyAny>) -> bool {
     let kind = object.get_type_ptr();
     // SAFETY: the type of a live object is alive.
@@ -90,7 +89,7 @@ pub(super) fn has_length(object: &Bound<'_, PyAny>) -> bool {
         || mapping.is_some_and(|methods| methods.mp_length.is_some())
 }
 
-/// A copy of the thread's current context (contextvars).
+/// Copies the thread's current context (contextvars).
 pub(super) fn copy_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the thread is attached, as `py` shows.
     let context = unsafe { ffi::PyContext_CopyCurrent() };
@@ -106,15 +105,15 @@ impl Drop for Leave<'_, '_> {
         // SAFETY: the object is a context, and the thread is attached while a `Bound` lives.
         let result = unsafe { ffi::PyContext_Exit(self.0.as_ptr()) };
         if result != 0 {
-            // Something in between entered a context and never left it. What is current then is
-            // its own doing, and the exception is nobody's.
+            // The code in it entered another context and never left it. That code decides which context is current
+            // then, and the exception concerns nobody.
             drop(PyErr::take(self.0.py()));
         }
     }
 }
 
-/// Runs `run` with `context`, which [`copy_context`] made, as the thread's current one. A context
-/// that is entered already cannot be entered again: `run` then finds it current as it is.
+/// Calls `run` with `context`, which [`copy_context`] created, as the thread's current context. A context cannot be
+/// entered a second time; if `context` is entered already, it is current anyway.
 pub(super) fn in_context<T>(context: &Bound<'_, PyAny>, run: impl FnOnce() -> T) -> T {
     // SAFETY: the object is a context, and the thread is attached while a `Bound` lives.
     let result = unsafe { ffi::PyContext_Enter(context.as_ptr()) };
@@ -126,22 +125,22 @@ pub(super) fn in_context<T>(context: &Bound<'_, PyAny>, run: impl FnOnce() -> T)
     run()
 }
 
-/// Whose outlet is lent to this thread at the moment.
+/// The outlet that is lent to this thread.
 #[derive(Clone, Copy)]
 struct Lent {
-    /// Which reply may use it.
+    /// The reply that may use the outlet.
     owner: usize,
-    /// The borrow, its lifetime erased.
+    /// The borrow, without its lifetime.
     outlet: NonNull<dyn Outlet>,
 }
 
 thread_local! {
-    /// The outlet that is lent to the Python code this thread runs, if any. Being the thread's own, it
-    /// is out of reach for threads of the application's.
+    /// The outlet that is lent to the Python code of this thread, if any. Threads of the application cannot reach it,
+    /// because it is thread-local.
     static LENT: Cell<Option<Lent>> = const { Cell::new(None) };
 }
 
-/// Puts the outlet that was lent before back, also when the code in between panics.
+/// Restores the outlet that was lent before, also when the code in between panics.
 struct Restore(Option<Lent>);
 
 impl Drop for Restore {
@@ -150,7 +149,7 @@ impl Drop for Restore {
     }
 }
 
-/// Runs `run`, during which [`with_outlet`] on this thread and for the same `owner` finds `outlet`.
+/// Calls `run`. Meanwhile, [`with_outlet`] on this thread and for the same `owner` finds `outlet`.
 pub(super) fn lend_outlet<T>(outlet: &mut dyn Outlet, owner: usize, run: impl FnOnce() -> T) -> T {
     let outlet: NonNull<dyn Outlet + '_> = NonNull::from(outlet);
     // SAFETY: only the lifetime changes. `Restore` takes the pointer out of the slot before this
@@ -160,7 +159,7 @@ pub(super) fn lend_outlet<T>(outlet: &mut dyn Outlet, owner: usize, run: impl Fn
     run()
 }
 
-/// Calls `write` with the outlet that is lent to `owner` on this thread; `None` when there is none.
+/// Calls `write` with the outlet that is lent to `owner` on this thread; `None` if there is none.
 pub(super) fn with_outlet<T>(owner: usize, write: impl FnOnce(&mut dyn Outlet) -> T) -> Option<T> {
     let lent = LENT.get().filter(|lent| lent.owner == owner)?;
     // Taken out while in use, so that there are never two exclusive borrows of it.

@@ -1,10 +1,9 @@
 //! `wsgi.file_wrapper` (PEP 3333 "Optional Platform-Specific File Handling").
 //!
-//! A wrapper that comes back as the very result goes by sendfile(2) if what it wraps is known to be a
-//! regular file and nothing else. A `fileno()` is not enough to know that: that of `gzip.GzipFile` is
-//! the compressed file's, and a subclass may read something else than the file has. So the types are
-//! compared exactly; whatever is not one of `io`'s own binary files is read block by block, which is
-//! always right. Calls fstat(2), the one place in this folder that makes a system call.
+//! A wrapper that the application returns as its result is sent by sendfile(2) if it wraps a regular file and nothing
+//! else. A `fileno()` does not prove that: the one of `gzip.GzipFile` belongs to the compressed file, and a subclass may
+//! read something other than the bytes of the file. So types are compared exactly. Everything except `io`'s own binary
+//! files is read block by block, which is always correct.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -44,7 +43,7 @@ impl FileWrapper {
         Ok(if block.is_truthy()? { Some(block) } else { None })
     }
 
-    /// Closes the wrapped object, if it can be.
+    /// Closes the wrapped object, if it has a `close()`.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(close) = self.filelike.bind(py).getattr_opt("close")? {
             close.call0()?;
@@ -58,20 +57,19 @@ impl FileWrapper {
     }
 }
 
-/// What of a file is to be sent.
-pub(super) struct Span {
-    /// The file, a descriptor of our own.
+/// The part of a file to send.
+pub(super) struct FileSlice {
+    /// The file, under a descriptor of our own.
     pub(super) file: OwnedFd,
-    /// Where the application had got to.
+    /// The position of the application in the file.
     pub(super) offset: u64,
-    /// From there to the end of the file.
+    /// The bytes from there to the end of the file.
     pub(super) length: u64,
 }
 
 impl FileWrapper {
-    /// The wrapped file from its current position on, if sendfile(2) can send it; `None` if it has to
-    /// be read.
-    pub(super) fn span(&self, py: Python<'_>) -> PyResult<Option<Span>> {
+    /// Returns the wrapped file from its current position on, if sendfile(2) can send it; `None` if it has to be read.
+    pub(super) fn slice(&self, py: Python<'_>) -> PyResult<Option<FileSlice>> {
         let Some(file) = plain_file(self.filelike.bind(py))? else {
             return Ok(None);
         };
@@ -80,19 +78,19 @@ impl FileWrapper {
         if !descriptor.metadata()?.is_file() {
             return Ok(None);
         }
-        // What the application has written to it must be in the file before the kernel reads it.
+        // What the application has written must be in the file before the kernel reads it.
         file.call_method0("flush")?;
         let offset: u64 = file.call_method0("tell")?.extract()?;
         let length = descriptor.metadata()?.len().saturating_sub(offset);
         if length == 0 {
-            // A file of proc(5) has a size of 0 and yet something to read.
+            // Files of proc(5) have a size of 0 and still have content.
             return Ok(None);
         }
-        Ok(Some(Span { file: descriptor.into(), offset, length }))
+        Ok(Some(FileSlice { file: descriptor.into(), offset, length }))
     }
 }
 
-/// The types of `io` whose bytes are those of their descriptor.
+/// The types of `io` that read exactly the bytes of their descriptor.
 struct IoTypes {
     raw: Py<PyType>,
     buffered: [Py<PyType>; 2],
@@ -115,7 +113,7 @@ fn io_types(py: Python<'_>) -> PyResult<&'static IoTypes> {
     })
 }
 
-/// The open file of `io` that an object is (or, from `tempfile.NamedTemporaryFile`, holds).
+/// Returns the open file of `io` that an object is, or that it contains if it is from `tempfile.NamedTemporaryFile`.
 fn plain_file<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = object.py();
     let types = io_types(py)?;

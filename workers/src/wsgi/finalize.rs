@@ -1,21 +1,21 @@
-//! The end of a Python program, as CPython's own finalization goes about it: threads that are not daemons
-//! finish first, executors among them, then `atexit` handlers run, then output is written out.
+//! Ends a Python program in the same order as CPython's own finalization: non-daemon threads and executors finish,
+//! then `atexit` handlers run, then output is flushed.
 //!
-//! A worker ends by `_exit(2)`, which does none of this. The wait for threads has no limit here: the
-//! supervisor kills a worker whose time is over, and the kernel one that has no supervisor (`worker::run`).
+//! A worker exits with `_exit(2)`, which does none of this. The wait for threads has no time limit here: the
+//! supervisor kills a worker that exceeds its time limit, and the kernel kills one without a supervisor
+//! (`worker::run`).
 
 use pyo3::prelude::*;
 
-use super::forked::alone;
+use super::forked::guarded;
 use super::streams::flush_output;
 use super::threads;
 
-/// Ends the program. `announce` is told the names of threads that are still running before they are waited
-/// for.
+/// Ends the program. Before it waits for threads, it passes their names to `announce`.
 ///
-/// Errors: the first exception, once everything has been tried.
+/// Errors: the first exception, after all steps have been tried.
 pub(super) fn finalize(py: Python<'_>, announce: impl FnOnce(&str)) -> PyResult<()> {
-    let joined = alone(py, || threads::join(py, announce));
-    let ran = alone(py, || py.import("atexit")?.call_method0("_run_exitfuncs").map(drop));
+    let joined = guarded(py, || threads::join(py, announce));
+    let ran = guarded(py, || py.import("atexit")?.call_method0("_run_exitfuncs").map(drop));
     joined.and(ran).and(flush_output(py))
 }

@@ -1,10 +1,9 @@
-//! A child that the application forked, and that comes back to code of the server's: how it ends.
+//! Ends children that the application forked and that return into the server's code.
 //!
-//! It must not go on as a second worker, and its parent, as a rule the worker's application, looks at the
-//! exit status that it leaves. So that is the one which the same code has in a program of its own:
-//! SystemExit has the status with it, any other exception is a 1, and a return is a 0. As in a child of
-//! `multiprocessing`, its threads finish and its output is written out, but `atexit` handlers do not run:
-//! they are the worker's, and would remove what that still uses.
+//! Such a child must not continue as a second worker, and its parent, usually the application, checks its exit
+//! status. The status is therefore that of a standalone program: that of SystemExit, 1 for any other exception, and 0
+//! for a return. As in a child of `multiprocessing`, threads finish and output is flushed, but `atexit` handlers do
+//! not run: they belong to the worker and would remove what it still uses.
 
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
@@ -14,11 +13,11 @@ use super::streams::flush_output;
 use super::threads;
 use crate::process::fork_guard;
 
-/// The status of a program that an exception has ended.
+/// The exit status of a program that an exception ended.
 const FAILED: i32 = 1;
 
-/// Calls what may fork; a child that comes back from it is ended here.
-pub(super) fn alone<T>(py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+/// Calls code that may fork, and ends a child that returns from it.
+pub(super) fn guarded<T>(py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
     let process = std::process::id();
     let outcome = call();
     if std::process::id() != process {
@@ -31,17 +30,16 @@ pub(super) fn alone<T>(py: Python<'_>, call: impl FnOnce() -> PyResult<T>) -> Py
     outcome
 }
 
-/// Ends a child that the application has left with this exception, or without one. A traceback is the
-/// caller's to show.
+/// Ends a child whose code returned, or raised this exception. The caller has shown the traceback.
 pub(super) fn leave(py: Python<'_>, error: Option<&PyErr>) -> ! {
     let status = error.map_or(0, |error| exit_status(py, error));
-    // The status is what counts: whatever fails from here on has nobody to hear of it.
-    let _ = alone(py, || threads::join(py, |_| {}));
+    // Only the status matters: nobody would see further failures.
+    let _ = guarded(py, || threads::join(py, |_| {}));
     let _ = flush_output(py);
     fork_guard::leave_with(status)
 }
 
-/// The exit status of a program that ends by an exception.
+/// Returns the exit status of a program that ends with an exception.
 ///
 /// Source: `handle_system_exit()` of CPython.
 fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
@@ -53,7 +51,7 @@ fn exit_status(py: Python<'_>, error: &PyErr) -> i32 {
         return 0;
     }
     if code.is_instance_of::<PyInt>() {
-        // As a C long is cut to an int; one that is too long for that is a -1.
+        // A C long is truncated to an int, and -1 stands for a number that does not fit into a C long.
         return code.extract::<i64>().unwrap_or(-1) as i32;
     }
     let printed = py.import("sys").and_then(|sys| {

@@ -1,12 +1,12 @@
-//! Hooks: functions of the application's that are called beside it, by their import paths.
+//! Hooks: functions that the configuration names by import path for moments in the life of a worker.
 //!
-//! They run where its code may: in workers, in zygotes, and in a process of their own, never in the
-//! supervisor. Each is imported when it is called for the first time. A child that a hook forks and that
-//! comes back from it is ended: it would go on as a second worker.
+//! They run where the application's code may run: in workers, in zygotes and in a helper process, never in the
+//! supervisor. Each hook is imported when it is called for the first time. A child that a hook forks and that returns
+//! from it is ended, because it would continue as a second worker.
 
 use pyo3::prelude::*;
 
-use super::forked::alone;
+use super::forked::guarded;
 use super::traceback::traceback;
 use crate::settings::{HookName, Hooks, Moment};
 use crate::shared::identity::{Generation, SlotId};
@@ -50,7 +50,7 @@ impl GenerationArgument {
     }
 }
 
-/// Why a hook's moment is over before all of it is done.
+/// The failure of a hook, which ends its moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookFailure {
     moment: Moment,
@@ -59,13 +59,13 @@ pub struct HookFailure {
 }
 
 impl HookFailure {
-    /// For a person.
+    /// Returns the text for an operator.
     pub(super) fn report(&self) -> String {
         format!("The hook {} {} failed:\n{}", self.moment.option(), self.name, self.traceback)
     }
 
-    /// Where it changes nothing else.
-    pub(super) fn tell(&self, log: &Log) {
+    /// Logs the failure, where it has no other consequence.
+    pub(super) fn log(&self, log: &Log) {
         let name = self.name.to_string();
         let pairs = [("option", Value::Text(self.moment.option())), ("hook", Value::Text(&name))];
         log.block(Level::Error, "hook.failed", &pairs, &self.traceback);
@@ -77,34 +77,34 @@ pub(super) struct WorkerHooks {
     hooks: Hooks,
     slot: SlotId,
     generation: Generation,
-    /// Whether all hooks of [`Moment::WorkerReady`] are done, so that those of the end have a meaning.
+    /// Whether all hooks of [`Moment::WorkerReady`] succeeded; only then do those of [`Moment::WorkerExit`] run.
     was_ready: bool,
 }
 
 impl WorkerHooks {
-    /// None is called yet.
+    /// Creates the hooks of a worker, without calling any.
     pub(super) fn new(hooks: &Hooks, slot: SlotId, generation: Generation) -> Self {
         Self { hooks: hooks.clone(), slot, generation, was_ready: false }
     }
 
-    /// In the zygote.
+    /// Calls those of `--pre-fork`, in the zygote.
     pub(super) fn pre_fork(&self, py: Python<'_>) -> Result<(), HookFailure> {
         self.call(py, Moment::PreFork, None)
     }
 
-    /// First in the worker.
+    /// Calls those of `--post-fork`, before anything else in the worker.
     pub(super) fn post_fork(&self, py: Python<'_>) -> Result<(), HookFailure> {
         self.call(py, Moment::PostFork, Some(std::process::id()))
     }
 
-    /// The application is there.
+    /// Calls those of `--worker-ready`, once the application is loaded.
     pub(super) fn ready(&mut self, py: Python<'_>) -> Result<(), HookFailure> {
         self.call(py, Moment::WorkerReady, Some(std::process::id()))?;
         self.was_ready = true;
         Ok(())
     }
 
-    /// The last request is over.
+    /// Calls those of `--worker-exit`, after the last request.
     pub(super) fn exit(&self, py: Python<'_>) -> Result<(), HookFailure> {
         match self.was_ready {
             true => self.call(py, Moment::WorkerExit, Some(std::process::id())),
@@ -120,7 +120,7 @@ impl WorkerHooks {
     }
 }
 
-/// Calls the hooks of a load of the code.
+/// Calls the hooks of `--on-start`.
 pub(super) fn on_start(
     py: Python<'_>,
     hooks: &Hooks,
@@ -131,7 +131,7 @@ pub(super) fn on_start(
     call_all(py, hooks, Moment::OnStart, || Ok(Bound::new(py, load())?.into_any()))
 }
 
-/// Whether all hooks can be found; none is called.
+/// Checks that all hooks can be imported, without calling any.
 pub(super) fn find_all(py: Python<'_>, hooks: &Hooks) -> Result<(), HookFailure> {
     for moment in Moment::ALL {
         for name in hooks.of(moment) {
@@ -141,7 +141,7 @@ pub(super) fn find_all(py: Python<'_>, hooks: &Hooks) -> Result<(), HookFailure>
     Ok(())
 }
 
-/// In their order, up to the first that fails.
+/// Calls the hooks of a moment in order, up to the first that fails.
 fn call_all<'py>(
     py: Python<'py>,
     hooks: &Hooks,
@@ -152,7 +152,7 @@ fn call_all<'py>(
     let Some(first) = names.first() else { return Ok(()) };
     let subject = subject().map_err(|error| failure(py, moment, first, &error))?;
     for name in names {
-        let called = alone(py, || find(py, name).and_then(|hook| hook.call1((&subject,))));
+        let called = guarded(py, || find(py, name).and_then(|hook| hook.call1((&subject,))));
         called.map_err(|error| failure(py, moment, name, &error))?;
     }
     Ok(())

@@ -1,10 +1,10 @@
-//! `wsgi.input`: the decoded body as a read-only binary file, with the meanings of `io.BytesIO`.
+//! `wsgi.input`: the decoded body as a read-only binary file with the semantics of `io.BytesIO`.
 //!
-//! It owns what it reads from, so an application may keep it as long as it likes. It cannot seek: a
-//! body that went to a file would then behave otherwise than one that did not.
+//! It owns its data, so an application may keep it after the request. It cannot seek, so that a body in a file behaves
+//! like one in memory.
 //!
-//! It is borrowed only while bytes are taken out of it, and not while a buffer's own code or the
-//! collector may run and let in another thread that reads from it.
+//! It is borrowed only while bytes are taken from it, and never while the code of a buffer or the garbage collector may
+//! run, which could let another thread read from it.
 
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
@@ -12,57 +12,57 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::spool::Spool;
 
-/// Bytes read from a file at a time for `readline`.
+/// The number of bytes that `readline` reads from a file at a time.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The body of one request.
 #[pyclass(module = "arctos.arctos", name = "Input")]
 pub(super) struct Input {
-    source: Source,
+    source: InputSource,
 }
 
-/// Where the bytes are.
-enum Source {
-    /// There are none (any more).
+/// Where the rest of a body is.
+enum InputSource {
+    /// No bytes are left.
     Exhausted,
-    /// In memory.
-    Memory(Memory),
-    /// In a file.
-    File(Filed),
+    /// The body is in memory.
+    Memory(MemoryBody),
+    /// The body is in a file.
+    File(FileBody),
 }
 
 /// A body in memory.
-struct Memory {
+struct MemoryBody {
     bytes: Py<PyBytes>,
     position: usize,
 }
 
 /// A body in a file.
-struct Filed {
+struct FileBody {
     spool: Spool,
-    /// Bytes of the spool behind what is in `buffer`.
+    /// The bytes of the spool after those in `buffer`.
     left: u64,
-    /// Read ahead of what the application asked for.
+    /// The bytes that were read ahead.
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that were handed over.
+    /// The number of bytes of `buffer` that the application has taken.
     taken: usize,
 }
 
 impl Input {
-    /// A body of no bytes; it never changes, so all requests without a body share one.
+    /// Creates an empty body. It never changes, so all requests without a body share one.
     pub(super) fn empty() -> Self {
-        Self { source: Source::Exhausted }
+        Self { source: InputSource::Exhausted }
     }
 
-    /// A body copied out of the loop's buffer, which is only lent.
+    /// Copies a body from the event loop's buffer, which is only borrowed.
     ///
     /// Errors: MemoryError.
     pub(super) fn copied(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
         let bytes = copy(py, bytes)?.unbind();
-        Ok(Self { source: Source::Memory(Memory { bytes, position: 0 }) })
+        Ok(Self { source: InputSource::Memory(MemoryBody { bytes, position: 0 }) })
     }
 
-    /// A body that was gathered.
+    /// Creates the input for a spooled body.
     ///
     /// Errors: MemoryError.
     pub(super) fn spooled(py: Python<'_>, spool: Spool) -> PyResult<Self> {
@@ -70,47 +70,47 @@ impl Input {
             return Self::copied(py, bytes);
         }
         let left = spool.len();
-        let file = Filed { spool, left, buffer: Vec::new(), taken: 0 };
-        Ok(Self { source: Source::File(file) })
+        let file = FileBody { spool, left, buffer: Vec::new(), taken: 0 };
+        Ok(Self { source: InputSource::File(file) })
     }
 
-    /// Up to `limit` bytes; all that are left without one.
+    /// Takes up to `limit` bytes, or all that are left.
     fn take<'py>(
         &mut self,
         py: Python<'py>,
         limit: Option<usize>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         match &mut self.source {
-            Source::Exhausted => Ok(PyBytes::new(py, b"")),
-            Source::Memory(memory) => {
+            InputSource::Exhausted => Ok(PyBytes::new(py, b"")),
+            InputSource::Memory(memory) => {
                 let left = memory.bytes.as_bytes(py).len() - memory.position;
                 memory.take(py, limit.map_or(left, |limit| limit.min(left)))
             }
-            Source::File(file) => file.take(py, limit),
+            InputSource::File(file) => file.take(py, limit),
         }
     }
 
-    /// Up to and with the next line feed, but no more than `limit` bytes.
+    /// Takes the bytes up to and including the next line feed, at most `limit`.
     fn take_line<'py>(
         &mut self,
         py: Python<'py>,
         limit: Option<usize>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         match &mut self.source {
-            Source::Exhausted => Ok(PyBytes::new(py, b"")),
-            Source::Memory(memory) => {
+            InputSource::Exhausted => Ok(PyBytes::new(py, b"")),
+            InputSource::Memory(memory) => {
                 let rest = &memory.bytes.as_bytes(py)[memory.position..];
                 let rest = &rest[..limit.map_or(rest.len(), |limit| limit.min(rest.len()))];
                 let count = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
                 memory.take(py, count)
             }
-            Source::File(file) => file.take_line(py, limit),
+            InputSource::File(file) => file.take_line(py, limit),
         }
     }
 }
 
-impl Memory {
-    /// `count` bytes, which must be there; the whole body without a copy.
+impl MemoryBody {
+    /// Takes `count` bytes, which must exist. The whole body is not copied.
     fn take<'py>(&mut self, py: Python<'py>, count: usize) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.bytes.bind(py);
         let (start, end) = (self.position, self.position + count);
@@ -124,7 +124,7 @@ impl Memory {
     }
 }
 
-impl Filed {
+impl FileBody {
     fn buffered(&self) -> &[u8] {
         &self.buffer[self.taken..]
     }
@@ -165,7 +165,7 @@ impl Filed {
             let ahead = &ahead[..ahead.len().min(limit - line.len())];
             let end = memchr::memchr(b'\n', ahead).map(|at| at + 1);
             let count = end.unwrap_or(ahead.len());
-            // A line may be as long as the body. Where there is no memory for it, the application is told so.
+            // A line may be as long as the body; without memory for it, the application gets a MemoryError.
             line.try_reserve(count).map_err(|_| PyMemoryError::new_err(()))?;
             line.extend_from_slice(&ahead[..count]);
             self.taken += count;
@@ -175,7 +175,7 @@ impl Filed {
         }
     }
 
-    /// Reads ahead when everything read ahead has been handed over; whether there is something now.
+    /// Refills the buffer if it is empty. Returns whether it has bytes then.
     fn fill(&mut self) -> PyResult<bool> {
         if !self.buffered().is_empty() {
             return Ok(true);
@@ -190,7 +190,7 @@ impl Filed {
     }
 }
 
-/// The bytes as Python's. `PyBytes::new` would panic where there is no memory for them.
+/// Copies bytes into a Python object. `PyBytes::new` would panic without memory.
 fn copy<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     PyBytes::new_with(py, bytes.len(), |out| {
         out.copy_from_slice(bytes);
@@ -198,7 +198,7 @@ fn copy<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     })
 }
 
-/// A size as `read` takes it: None and negative numbers are no limit.
+/// Converts the argument of `read`: None and negative numbers mean no limit.
 fn limit(size: Option<isize>) -> Option<usize> {
     size.and_then(|size| usize::try_from(size).ok())
 }
@@ -211,7 +211,7 @@ impl Input {
         self.take(py, limit(size))
     }
 
-    /// The same as `read`: the whole body is there.
+    /// Does the same as `read`, because the whole body is available.
     #[pyo3(signature = (size=None, /))]
     fn read1<'py>(
         &mut self,
@@ -249,7 +249,7 @@ impl Input {
         Ok(lines)
     }
 
-    /// Fills a writable buffer; returns how many bytes were read.
+    /// Fills a writable buffer and returns the number of bytes read.
     fn readinto(slf: &Bound<'_, Self>, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let py = slf.py();
         let view = py.import("builtins")?.getattr("memoryview")?.call1((buffer,))?;
@@ -274,28 +274,28 @@ impl Input {
         Ok(if line.as_bytes().is_empty() { None } else { Some(line) })
     }
 
-    /// True: for `io.BufferedReader` and `io.TextIOWrapper` around it.
+    /// Returns True. `io.BufferedReader` and `io.TextIOWrapper` need it.
     fn readable(&self) -> bool {
         true
     }
 
-    /// False.
+    /// Returns False.
     fn writable(&self) -> bool {
         false
     }
 
-    /// False.
+    /// Returns False.
     fn seekable(&self) -> bool {
         false
     }
 
-    /// False: closing it does nothing.
+    /// Is False, because `close()` does nothing.
     #[getter]
     fn closed(&self) -> bool {
         false
     }
 
-    /// Does nothing: PEP 3333 gives the stream to the server to close.
+    /// Does nothing: by PEP 3333, only the server closes the stream.
     fn close(&self) {}
 
     /// Does nothing.

@@ -1,28 +1,27 @@
 //! The WSGI bridge (PEP 3333): [`Bridge`] is the [`Application`] that calls Python.
 //!
-//! One thread runs it, and holds the interpreter's lock all the time but for [`Application::unlocked`],
-//! so that a busy worker never hands the lock over between two requests. `Python::attach` is then a
-//! counter's increment. This folder knows requests and replies as values; sockets, framing and
-//! Content-Length are the loop's.
+//! One thread runs it and holds the interpreter's lock, except during [`Application::unlocked`], so a busy
+//! worker never gives up the lock between two requests. `Python::attach` then only increments a counter. This
+//! directory sees requests and replies as values; sockets, framing and Content-Length belong to the event loop.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `app` | loading `MODULE:ATTR`, and the report where that fails |
-//! | `asgi` | what is no application of WSGI although it can be called |
-//! | `django` | what Django would do at the first request |
+//! | `app` | loading the application, and the report of a failure |
+//! | `asgi` | callables that are not WSGI applications |
+//! | `django` | the parts of Django that otherwise load with the first request |
 //! | `environ`, `names`, `request_id` | the environ of a request |
 //! | `input`, `errors`, `file_wrapper` | `wsgi.input`, `wsgi.errors`, `wsgi.file_wrapper` |
-//! | `start_response` | `start_response`, `write`, and the head they make |
-//! | `context` | whose context variables the application finds |
+//! | `start_response` | `start_response`, `write`, and the response head that they build |
+//! | `context` | the context variables that a request runs with |
 //! | `reply` | iterables, their items and their `close()` |
 //! | `finalize`, `threads`, `streams` | threads, exit handlers and output at the end of a worker |
-//! | `forked` | a child that the application forked and that comes back |
-//! | `hooks` | functions of the application's that are called beside it |
-//! | `failure`, `traceback` | what went wrong, and how the log names it |
-//! | `unreadable` | which directories a boot that failed cannot read |
-//! | `stacks` | the stacks of all threads, where SIGUSR2 asks for them |
+//! | `forked` | children of the application that return into the server's code |
+//! | `hooks` | functions that the configuration names for moments in the life of a worker |
+//! | `failure`, `traceback` | failures of the application, and how the log shows them |
+//! | `unreadable` | directories that a failed boot cannot read |
+//! | `stacks` | the stack dump of all threads on SIGUSR2 |
 //! | `caller` | the program around a server without a supervisor, and its signal handlers |
-//! | `ffi` | the only unsafe code here |
+//! | `ffi` | the only unsafe code in this directory |
 
 mod app;
 mod asgi;
@@ -57,7 +56,7 @@ use pyo3::prelude::*;
 pub use app::ApplicationSource;
 pub use caller::Caller;
 pub use hooks::{GenerationArgument, WorkerArgument};
-pub use reply::{Body, Chunk};
+pub use reply::{ReplyBody, ReplyChunk};
 
 use crate::application::{AppError, Application, Content, Outlet, Reply, Request, ShutdownRequest};
 use crate::http::ResponseHead;
@@ -68,42 +67,42 @@ use crate::worker_init::BootFailure;
 use context::Context;
 use environ::Environs;
 use errors::{ErrorStream, ErrorText};
-use failure::{Failure, Label, Reporter};
+use failure::{CallFailure, Reporter, RequestLabel};
 use hooks::{HookFailure, WorkerHooks};
 use request_id::RequestIds;
 use stacks::Stacks;
 use start_response::{Responders, Use};
 
-/// The application, and what its requests need.
+/// The application and everything that its requests need.
 pub struct Bridge {
     application: Py<PyAny>,
     environs: Environs,
     ids: RequestIds,
     responders: Responders,
-    /// What the next request runs in.
+    /// The context variables of the next request.
     context: Context,
     reporter: Reporter,
     hooks: WorkerHooks,
-    /// What Django answers with a 500, while failures are kept.
+    /// The exceptions that Django turned into a 500, while failures are collected.
     django: Option<django::Exceptions>,
-    /// Whose process this is, where it is not a worker's.
+    /// The program that owns this process, if it is not a worker's.
     caller: Option<Rc<Caller>>,
     /// The head of the latest reply.
     head: ResponseHead,
 }
 
-/// From now on SIGUSR2 shows the Python stacks of this process, which is no worker's. Before the first
-/// line of the application's, so that one which hangs can be looked into.
-pub fn show_stacks(log: &Log) {
+/// Makes SIGUSR2 dump the Python stacks of this process, which is not a worker's. Called before any code of the
+/// application runs, so that an import that hangs can be examined.
+pub fn install_stack_dump(log: &Log) {
     Python::attach(|py| {
-        Stacks::offer(py, log);
+        Stacks::install(py, log);
     });
 }
 
-/// Calls the hooks of `--on-start` in this process, which does nothing else and is about to end.
+/// Calls the hooks of `--on-start` in this process, which does nothing else and then exits.
 ///
 /// Errors: as [`Bridge::boot`].
-pub fn start_generation(spec: &AppSpec, generation: Generation) -> Result<(), BootFailure> {
+pub fn run_on_start(spec: &AppSpec, generation: Generation) -> Result<(), BootFailure> {
     Python::attach(|py| {
         app::prepare(py, spec)?;
         hooks::on_start(py, &spec.hooks, generation)?;
@@ -112,7 +111,7 @@ pub fn start_generation(spec: &AppSpec, generation: Generation) -> Result<(), Bo
     })
 }
 
-/// Whether all hooks can be found. The application's folder and path have been set.
+/// Checks that all hooks can be imported. The application's directory and `sys.path` must have been set.
 ///
 /// Errors: as [`Bridge::boot`].
 pub fn find_hooks(hooks: &Hooks) -> Result<(), BootFailure> {
@@ -125,9 +124,9 @@ impl From<HookFailure> for BootFailure {
     }
 }
 
-/// Loads the application into this process, a zygote, after the hooks of `--on-start`. Exit handlers that
-/// the application registers never run here: each worker runs them at its own end, as if it had imported
-/// the application itself.
+/// Loads the application into this process, a zygote, after the hooks of `--on-start`. Exit handlers that the
+/// application registers never run here: each worker runs them when it exits, as if it had imported the
+/// application itself.
 ///
 /// Errors: as [`Bridge::boot`].
 pub fn preload(
@@ -151,15 +150,14 @@ pub fn preload(
 pub fn before_fork(hooks: &Hooks, slot: SlotId, generation: Generation, log: &Log) {
     Python::attach(|py| {
         if let Err(failure) = WorkerHooks::new(hooks, slot, generation).pre_fork(py) {
-            failure.tell(log);
+            failure.log(log);
         }
     });
 }
 
 impl Bridge {
-    /// Gets the application into this process, which must be a worker's. The code of the application runs
-    /// here and nowhere before, except in the zygote that loaded it. SIGUSR2 shows Python's stacks from
-    /// then on.
+    /// Loads the application into this process, which must be a worker's. The application's code has run
+    /// nowhere before, except in the zygote that loaded it. From then on, SIGUSR2 dumps Python's stacks.
     ///
     /// Errors: [`BootFailure`], with the report for the supervisor's log.
     pub fn boot(
@@ -171,10 +169,10 @@ impl Bridge {
         log: Log,
     ) -> Result<Self, BootFailure> {
         Python::attach(|py| {
-            let stacks = Stacks::offer(py, &log);
+            let stacks = Stacks::install(py, &log);
             let hooks = WorkerHooks::new(&spec.hooks, slot, generation);
             let application = match source {
-                // The zygote has prepared this process, and imported what could replace the handler.
+                // The zygote has prepared this process and imported the code that could replace the handler.
                 ApplicationSource::Zygote(application) => {
                     hooks.post_fork(py)?;
                     application.clone_ref(py)
@@ -183,7 +181,7 @@ impl Bridge {
                     app::prepare(py, spec)?;
                     hooks.post_fork(py)?;
                     let application = app::load(py, source, spec)?.unbind();
-                    stacks.insist(py, &log);
+                    stacks.reinstall(py, &log);
                     application
                 }
             };
@@ -194,8 +192,8 @@ impl Bridge {
         })
     }
 
-    /// Around an application that the program has which this process belongs to. Nothing of the
-    /// interpreter's is changed: neither `sys.path` nor the streams.
+    /// Wraps an application of the program that owns this process. The interpreter stays as it is, with its
+    /// `sys.path` and streams.
     pub fn inside(
         py: Python<'_>,
         application: Py<PyAny>,
@@ -203,15 +201,15 @@ impl Bridge {
         log: Log,
         caller: Rc<Caller>,
     ) -> PyResult<Self> {
-        if let Some(mistake) = asgi::mistake(application.bind(py)) {
+        if let Some(problem) = asgi::problem(application.bind(py)) {
             let advice = asgi::advice(application.bind(py));
-            return Err(PyTypeError::new_err(format!("wsgi_app {mistake}. {advice}")));
+            return Err(PyTypeError::new_err(format!("wsgi_app {problem}. {advice}")));
         }
         let identity = (SlotId(0), Generation(1));
         Self::around(py, application, settings, identity, log, Some(caller))
     }
 
-    /// Around a loaded application.
+    /// Wraps a loaded application.
     fn around(
         py: Python<'_>,
         application: Py<PyAny>,
@@ -237,34 +235,35 @@ impl Bridge {
         })
     }
 
-    /// Looks at the loaded application as its framework's own checks do; what they warn of is logged.
+    /// Runs the framework's own checks on the loaded application, and logs their warnings.
     ///
     /// Errors: as [`Bridge::boot`].
     pub fn check(&self, log: &Log) -> Result<(), BootFailure> {
         Python::attach(|py| django::check(py, self.application.bind(py), log))
     }
 
-    /// Ends the interpreter's part of the worker: hooks of the application run, its threads finish, its exit
-    /// handlers run, and what it printed is written out.
+    /// Ends the interpreter's part of the worker: the hooks of `--worker-exit` run, threads finish, exit handlers
+    /// run, and output is flushed.
     pub fn shutdown(self) {
         Python::attach(|py| {
             if let Err(failure) = self.hooks.exit(py) {
                 self.reporter.hook_failed(&failure);
             }
-            if let Err(error) = finalize::finalize(py, |names| self.reporter.joins_threads(names)) {
+            if let Err(error) = finalize::finalize(py, |names| self.reporter.awaits_threads(names))
+            {
                 self.reporter.signal_failed(py, &error);
             }
             self.reporter.end_call();
         });
     }
 
-    /// Calls the application and makes its reply.
+    /// Calls the application and builds its reply.
     fn answer(
         &mut self,
         py: Python<'_>,
         mut request: Request<'_>,
         outlet: &mut dyn Outlet,
-    ) -> Result<Reply<'_, Body>, AppError> {
+    ) -> Result<Reply<'_, ReplyBody>, AppError> {
         let (head, head_bytes, sequence) = (request.head, request.head_bytes, request.sequence);
         let (method, path) = (head.method.of(head_bytes), head.path.of(head_bytes));
         let prepared = self.environs.build(py, &mut request, &mut self.ids);
@@ -272,11 +271,12 @@ impl Bridge {
         let ((environ, request_id), starter) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                let label = Label::new(method, path, self.ids.text(sequence));
-                return Err(self.reporter.report(py, &label, Failure::Raised(error)));
+                let label = RequestLabel::new(method, path, self.ids.text(sequence));
+                return Err(self.reporter.report(py, &label, CallFailure::Raised(error)));
             }
         };
-        let label = || Label::new(method, path, ffi::latin1_bytes(&request_id).unwrap_or_default());
+        let label =
+            || RequestLabel::new(method, path, ffi::latin1_bytes(&request_id).unwrap_or_default());
         let responder = starter.responder.bind(py);
         let call = || {
             let start_response = starter.start_response.bind(py);
@@ -284,7 +284,7 @@ impl Bridge {
             self.reporter.leave_if_forked(py, label, result.as_ref().err());
             let result = result.map_err(|error| reply::raised(responder, error))?;
             let result = match self.caller {
-                // bjoern's habit, which programs written for it have.
+                // bjoern accepts plain bytes, and programs written for it return them.
                 Some(_) => reply::bytes_as_one_item(result)?,
                 None => result,
             };
@@ -298,7 +298,7 @@ impl Bridge {
                 let usage = match &content {
                     Content::Empty | Content::Whole(_) => Use::Over,
                     Content::Stream(_) | Content::File(_) => {
-                        // It fails only for want of memory; sharing the reply's is the lesser evil.
+                        // This fails only without memory; sharing the reply's context is the lesser evil.
                         if let Ok(fresh) = Context::new(py) {
                             self.context = fresh;
                         }
@@ -318,13 +318,13 @@ impl Bridge {
 }
 
 impl Application for Bridge {
-    type Body = Body;
+    type Body = ReplyBody;
 
     fn call(
         &mut self,
         request: Request<'_>,
         outlet: &mut dyn Outlet,
-    ) -> Result<Reply<'_, Body>, AppError> {
+    ) -> Result<Reply<'_, ReplyBody>, AppError> {
         Python::attach(|py| self.answer(py, request, outlet))
     }
 
@@ -341,7 +341,7 @@ impl Application for Bridge {
     }
 
     fn has_shutdown_request(&self) -> bool {
-        self.caller.as_ref().is_some_and(|caller| caller.has_news())
+        self.caller.as_ref().is_some_and(|caller| caller.has_pending())
     }
 
     fn keep_failures(&mut self) {
@@ -358,10 +358,10 @@ impl Application for Bridge {
         Python::attach(|py| {
             let raised = py.check_signals();
             if let Some(caller) = &self.caller {
-                return caller.heard(raised);
+                return caller.take_raised(raised);
             }
-            // KeyboardInterrupt, or what a handler of the application's raised: it would end a program
-            // of its own, but a worker is ended by its supervisor.
+            // KeyboardInterrupt, or an exception from one of the application's signal handlers. It would end a
+            // standalone program, but only the supervisor ends a worker.
             if let Err(error) = raised {
                 self.reporter.signal_failed(py, &error);
             }

@@ -1,23 +1,23 @@
-//! Strings that are made once: the keys of environ, and the table that turns the name of a header
-//! field into its key. It knows no request and no value.
+//! Strings that are created once: the keys of the environ, and the table from field names to keys. This module knows no
+//! request and no value.
 //!
-//! The table finds a name by its length and its first and last bytes, eight at a time and without
-//! regard to case, so that neither a hash of Python's nor an upper-cased copy is made for the usual
-//! names. (Byte by byte it took a fifth of a browser's request: 255 instructions a name, now 64.)
+//! The table finds a name by its length and its first and last eight bytes, without regard to case. The usual names then
+//! need neither a hash by Python nor an upper-case copy. (Byte by byte, this took a fifth of a browser's request: 255
+//! instructions per name; now it takes 64.)
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-/// Declares [`Keys`]: one interned str a key of environ.
+/// Declares [`Keys`], with one interned str for each key.
 macro_rules! keys {
     ($($field:ident = $text:literal;)*) => {
-        /// The keys of environ that are not header fields, interned.
+        /// The keys of the environ that are not header fields, interned.
         pub(super) struct Keys {
             $(#[doc = $text] pub(super) $field: Py<PyString>,)*
         }
 
         impl Keys {
-            /// Makes them.
+            /// Creates the strings.
             pub(super) fn new(py: Python<'_>) -> Self {
                 Self { $($field: PyString::intern(py, $text).unbind(),)* }
             }
@@ -54,29 +54,29 @@ keys! {
     queue_time_ms = "arctos.queue_time_ms";
 }
 
-/// What is done with a header field of a known name.
+/// How a known field enters the environ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Treatment {
-    /// Its value goes under its key; repeated ones are joined with a comma (RFC 9110 §5.3), also
-    /// those that are no lists.
+    /// Its value goes under its key. Repeated fields are joined with a comma (RFC 9110 §5.3), even those that are
+    /// not lists.
     Plain,
-    /// As [`Treatment::Plain`], but the value is a secret, or differs each time: it is not kept.
-    Fleeting,
-    /// Repeated ones are joined with `; ` (RFC 9113 §8.2.3).
+    /// Like [`Treatment::Plain`], but the value is not cached, because it is a secret or differs each time.
+    Uncached,
+    /// Repeated fields are joined with `; ` (RFC 9113 §8.2.3).
     Cookie,
-    /// Host: an absolute-form target stands for it (RFC 9112 §3.2.2).
+    /// The field is Host, which an absolute-form target replaces (RFC 9112 §3.2.2).
     Host,
-    /// X-Request-Id.
+    /// The field is X-Request-Id.
     RequestId,
-    /// Left out. `Proxy` would become HTTP_PROXY, which HTTP clients in the application's libraries
-    /// take for their configuration (CVE-2016-1000110, "httpoxy"). Transfer-Encoding says how the body
-    /// came, and the application gets it decoded.
+    /// The field is dropped. `Proxy` would become HTTP_PROXY, which HTTP client libraries use as their configuration
+    /// (CVE-2016-1000110, "httpoxy"). Transfer-Encoding no longer applies, because the application gets the decoded
+    /// body.
     Dropped,
 }
 
-use Treatment::{Cookie, Dropped, Fleeting, Host, Plain, RequestId};
+use Treatment::{Cookie, Dropped, Host, Plain, RequestId, Uncached};
 
-/// Known field names, in lower case. At most 128: [`KnownFields::find`] returns an index into a mask.
+/// Known field names, in lower case. There are at most 128, because their indexes are bits of a mask.
 const KNOWN: &[(&str, Treatment)] = &[
     ("accept", Plain),
     ("accept-charset", Plain),
@@ -84,20 +84,20 @@ const KNOWN: &[(&str, Treatment)] = &[
     ("accept-language", Plain),
     ("access-control-request-headers", Plain),
     ("access-control-request-method", Plain),
-    ("authorization", Fleeting),
-    ("baggage", Fleeting),
+    ("authorization", Uncached),
+    ("baggage", Uncached),
     ("cache-control", Plain),
     ("cdn-loop", Plain),
     ("cf-connecting-ip", Plain),
     ("cf-ipcountry", Plain),
-    ("cf-ray", Fleeting),
+    ("cf-ray", Uncached),
     ("cf-visitor", Plain),
     ("connection", Plain),
     ("content-encoding", Plain),
     ("content-length", Plain),
     ("content-type", Plain),
     ("cookie", Cookie),
-    ("date", Fleeting),
+    ("date", Uncached),
     ("dnt", Plain),
     ("expect", Plain),
     ("forwarded", Plain),
@@ -114,7 +114,7 @@ const KNOWN: &[(&str, Treatment)] = &[
     ("pragma", Plain),
     ("priority", Plain),
     ("proxy", Dropped),
-    ("proxy-authorization", Fleeting),
+    ("proxy-authorization", Uncached),
     ("proxy-connection", Plain),
     ("range", Plain),
     ("referer", Plain),
@@ -128,20 +128,20 @@ const KNOWN: &[(&str, Treatment)] = &[
     ("sec-fetch-user", Plain),
     ("sec-gpc", Plain),
     ("te", Plain),
-    ("traceparent", Fleeting),
-    ("tracestate", Fleeting),
+    ("traceparent", Uncached),
+    ("tracestate", Uncached),
     ("transfer-encoding", Dropped),
     ("upgrade", Plain),
     ("upgrade-insecure-requests", Plain),
     ("user-agent", Plain),
     ("via", Plain),
-    ("x-amzn-trace-id", Fleeting),
-    ("x-api-key", Fleeting),
+    ("x-amzn-trace-id", Uncached),
+    ("x-api-key", Uncached),
     ("x-client-ip", Plain),
-    ("x-cloud-trace-context", Fleeting),
-    ("x-correlation-id", Fleeting),
-    ("x-csrf-token", Fleeting),
-    ("x-csrftoken", Fleeting),
+    ("x-cloud-trace-context", Uncached),
+    ("x-correlation-id", Uncached),
+    ("x-csrf-token", Uncached),
+    ("x-csrftoken", Uncached),
     ("x-forwarded-for", Plain),
     ("x-forwarded-host", Plain),
     ("x-forwarded-port", Plain),
@@ -157,7 +157,7 @@ const KNOWN: &[(&str, Treatment)] = &[
 
 const _: () = assert!(KNOWN.len() <= 128);
 
-/// Slots of the table: a power of two, four times as many as names.
+/// The number of slots of the table: a power of two, at least four times the number of names.
 const SLOT_COUNT: usize = 512;
 const _: () = assert!(KNOWN.len() * 4 <= SLOT_COUNT);
 
@@ -165,23 +165,23 @@ const _: () = assert!(KNOWN.len() * 4 <= SLOT_COUNT);
 pub(super) struct KnownField {
     name: &'static [u8],
     ends: Ends,
-    /// Its key in environ.
+    /// The key in the environ.
     pub(super) key: Py<PyString>,
-    /// What is done with it.
+    /// How the field enters the environ.
     pub(super) treatment: Treatment,
-    /// The value seen last, kept so that the same bytes need no new str.
+    /// The last value, cached so that the same bytes need no new str.
     pub(super) last: Option<Py<PyString>>,
 }
 
 /// The table of known field names.
 pub(super) struct KnownFields {
     fields: Vec<KnownField>,
-    /// Index into `fields` plus one; 0 is free. Collisions go to the next slot.
+    /// An index into `fields` plus one; 0 is a free slot. Collisions use the next slot.
     slots: Box<[u8; SLOT_COUNT]>,
 }
 
 impl KnownFields {
-    /// Makes the table.
+    /// Creates the table.
     pub(super) fn new(py: Python<'_>) -> Self {
         let mut slots = Box::new([0_u8; SLOT_COUNT]);
         let mut fields = Vec::with_capacity(KNOWN.len());
@@ -199,7 +199,7 @@ impl KnownFields {
         Self { fields, slots }
     }
 
-    /// The index of a field name (a token, RFC 9110 §5.1), compared without regard to case.
+    /// Finds the index of a field name (a token, RFC 9110 §5.1), without regard to case.
     pub(super) fn find(&self, name: &[u8]) -> Option<usize> {
         let ends = Ends::of(name);
         let mut slot = ends.first_slot();
@@ -213,17 +213,17 @@ impl KnownFields {
         }
     }
 
-    /// The field with that index.
+    /// Returns the field with this index.
     pub(super) fn get_mut(&mut self, index: usize) -> &mut KnownField {
         &mut self.fields[index]
     }
 }
 
-/// Sets bit 5 of each byte. In a token that makes capitals small, and makes no other byte one that
-/// [`KNOWN`] has: only controls would become a digit or `-`, and no token holds those.
-const SMALL: u64 = 0x2020_2020_2020_2020;
+/// Sets bit 5 of each byte. In a token, this turns upper case into lower case and turns no other byte into one that
+/// [`KNOWN`] has: only control characters would become a digit or `-`, and tokens have none.
+const LOWER_CASE: u64 = 0x2020_2020_2020_2020;
 
-/// Length, first and last bytes of a name: all of it up to 16 bytes.
+/// The length and the first and last eight bytes of a name, which is the whole name up to 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ends {
     len: usize,
@@ -245,10 +245,10 @@ impl Ends {
                 }
             },
         };
-        Self { len, first: first | SMALL, last: last | SMALL }
+        Self { len, first: first | LOWER_CASE, last: last | LOWER_CASE }
     }
 
-    /// Where the search begins: multiplication by odd constants spreads the bits to the top.
+    /// Returns the slot where the search starts. Multiplication by odd constants spreads the bits to the top.
     fn first_slot(self) -> usize {
         let mixed = self.first.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ self.last.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
@@ -257,21 +257,21 @@ impl Ends {
     }
 }
 
-/// Whether what lies between the ends of two names of one length is the same.
+/// Whether two names of the same length are equal between their ends.
 fn is_same_middle(known: &[u8], name: &[u8]) -> bool {
     if name.len() <= 16 {
         return true;
     }
-    // The ends have been compared: what is left over behind the last whole word belongs to them.
+    // The rest after the last whole word belongs to the ends, which have been compared.
     known[8..].chunks_exact(8).zip(name[8..].chunks_exact(8)).all(|(known, name)| {
         let word =
-            |bytes: &[u8]| bytes.first_chunk().map(|chunk| u64::from_le_bytes(*chunk) | SMALL);
+            |bytes: &[u8]| bytes.first_chunk().map(|chunk| u64::from_le_bytes(*chunk) | LOWER_CASE);
         word(known) == word(name)
     })
 }
 
-/// The key of a field name in environ: `HTTP_`, then the name in upper case with `-` as `_`;
-/// Content-Type and Content-Length stand without `HTTP_` (RFC 3875 §4.1.18).
+/// Returns the key of a field name: `HTTP_` and the name in upper case with `_` for `-`. Content-Type and
+/// Content-Length have no `HTTP_` (RFC 3875 §4.1.18).
 pub(super) fn key_text(name: &[u8]) -> String {
     let upper = name.iter().map(|&byte| match byte {
         b'-' => '_',
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_one_other_letter_anywhere_is_not_found() {
+    fn a_name_with_one_different_byte_anywhere_is_not_found() {
         Python::initialize();
         Python::attach(|py| {
             let table = KnownFields::new(py);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn content_type_and_content_length_stand_without_http() {
+    fn content_type_and_content_length_have_no_http_prefix() {
         assert_eq!(key_text(b"Content-Type"), "CONTENT_TYPE");
         assert_eq!(key_text(b"CONTENT-length"), "CONTENT_LENGTH");
         assert_eq!(key_text(b"X-Content-Length"), "HTTP_X_CONTENT_LENGTH");

@@ -1,5 +1,5 @@
-//! What the application returns: any iterable of bytes (PEP 3333 "Buffering and Streaming"), its
-//! `close()`, and the short ways for the usual kinds.
+//! The iterable of bytes that the application returns (PEP 3333 "Buffering and Streaming"), its `close()`, and shortcuts
+//! for the usual types.
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -7,66 +7,66 @@ use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyList, PyMemoryView, PyStri
 
 use super::asgi;
 use super::context::Context;
-use super::failure::{Failure, Label, Reporter, is_broken_pipe};
+use super::failure::{CallFailure, Reporter, RequestLabel, is_broken_pipe};
 use super::ffi;
 use super::file_wrapper::{self, FileWrapper};
 use super::start_response::{self, Phase, Responder, type_name};
 use crate::application::{AppBody, AppError, Content, FileSpan, Outlet, Stream};
 
-/// One item: the Python bytes themselves.
-pub type Chunk = PyBackedBytes;
+/// An item: the Python bytes themselves.
+pub type ReplyChunk = PyBackedBytes;
 
-/// The rest of a reply on the application's side.
-pub struct Body {
+/// The rest of a reply, which the application produces.
+pub struct ReplyBody {
     items: Items,
-    /// What has a `close()` to be called: the object that the application returned.
+    /// The object that the application returned, for its `close()`.
     closer: Option<Py<PyAny>>,
     responder: Py<Responder>,
-    /// What the application was called in, and is asked for items in.
+    /// The context that the application was called in and produces items in.
     context: Context,
-    label: Label,
+    label: RequestLabel,
     reporter: Reporter,
 }
 
-/// Where further items come from.
+/// The source of further items.
 enum Items {
-    /// There are none, or none that are asked for.
+    /// There are no further items, or none are requested.
     Over,
-    /// An exact list: read by index, so that no iterator is needed.
+    /// An exact list, which is read by index and needs no iterator.
     List(Sequence<PyList>),
-    /// An exact tuple, likewise.
+    /// An exact tuple, which is read by index, too.
     Tuple(Sequence<PyTuple>),
     /// Anything else.
     Iterator(Py<PyIterator>),
 }
 
-/// A sequence and how far it has been read.
+/// A sequence and the index of its next item.
 struct Sequence<T> {
     items: Py<T>,
     next: usize,
 }
 
-/// What the application returned, turned into what the loop sends. The first non-empty item has been
-/// asked for, and the head is there.
+/// Turns what the application returned into what the event loop sends. Takes the first non-empty item, after which the
+/// head must exist.
 ///
-/// Errors: whatever the application did wrong; its iterable has been closed then.
+/// Errors: what the application did wrong. Its iterable has been closed.
 pub(super) fn content(
     py: Python<'_>,
     result: Bound<'_, PyAny>,
     responder: &Bound<'_, Responder>,
-    label: impl FnOnce() -> Label,
+    label: impl FnOnce() -> RequestLabel,
     context: &Context,
     reporter: &Reporter,
-) -> Result<Content<Body>, Failure> {
+) -> Result<Content<ReplyBody>, CallFailure> {
     if let Some(item) = only_item(&result) {
         let chunk = checked(item)?;
         check_started(responder)?;
         return Ok(chunk.map_or(Content::Empty, Content::Whole));
     }
-    if let Some(text) = refusal(&result) {
-        return Err(Failure::Invalid(text));
+    if let Some(text) = bad_result(&result) {
+        return Err(CallFailure::Invalid(text));
     }
-    let mut body = Body {
+    let mut body = ReplyBody {
         items: Items::Over,
         closer: None,
         responder: responder.clone().unbind(),
@@ -75,18 +75,18 @@ pub(super) fn content(
         reporter: reporter.clone(),
     };
     match body.begin(py, result) {
-        Ok(Begun::Over) => {
+        Ok(BodyStart::Over) => {
             body.end(py);
             Ok(Content::Empty)
         }
-        Ok(Begun::Only(chunk)) => Ok(Content::Whole(chunk)),
-        Ok(Begun::Streams(streams)) => Ok(Content::Stream(Stream {
+        Ok(BodyStart::Only(chunk)) => Ok(Content::Whole(chunk)),
+        Ok(BodyStart::Streams(streams)) => Ok(Content::Stream(Stream {
             first: Some(streams.first),
             rest: body,
             length: streams.length,
         })),
-        Ok(Begun::File(span)) => {
-            let file_wrapper::Span { file, offset, length } = span;
+        Ok(BodyStart::File(slice)) => {
+            let file_wrapper::FileSlice { file, offset, length } = slice;
             Ok(Content::File(FileSpan { file, offset, length, owner: body }))
         }
         Err(failure) => {
@@ -96,27 +96,31 @@ pub(super) fn content(
     }
 }
 
-/// How a body begins.
-enum Begun {
-    /// It has no bytes.
+/// What is known about a body after its first item.
+enum BodyStart {
+    /// The body is empty.
     Over,
-    /// It is one item, with nothing behind it and nothing to close.
-    Only(Chunk),
-    /// It has a first item, and may have more.
+    /// The body is one item, and nothing has to be closed.
+    Only(ReplyChunk),
+    /// The body has a first item and may have more.
     Streams(First),
-    /// It is a file.
-    File(file_wrapper::Span),
+    /// The body is a file.
+    File(file_wrapper::FileSlice),
 }
 
-/// The first item of a body, and the length of the whole where the iterable tells it.
+/// The first item of a body, and the length of the whole body if the iterable has one item.
 struct First {
-    first: Chunk,
+    first: ReplyChunk,
     length: Option<u64>,
 }
 
-impl Body {
-    /// Finds out what the iterable is, and asks for the first non-empty item.
-    fn begin(&mut self, py: Python<'_>, result: Bound<'_, PyAny>) -> Result<Begun, Failure> {
+impl ReplyBody {
+    /// Classifies the iterable and takes its first non-empty item.
+    fn begin(
+        &mut self,
+        py: Python<'_>,
+        result: Bound<'_, PyAny>,
+    ) -> Result<BodyStart, CallFailure> {
         let mut is_single = false;
         self.items = if let Ok(list) = result.cast_exact::<PyList>() {
             Items::List(Sequence { items: list.clone().unbind(), next: 0 })
@@ -126,9 +130,13 @@ impl Body {
             self.closer = Some(result.clone().unbind());
             self.check_connected(py)?;
             if let Ok(wrapper) = result.cast_exact::<FileWrapper>()
-                && let Some(span) = self.file_span(py, wrapper.get())?
+                && let Some(slice) = self.file_slice(py, wrapper.get())?
             {
-                return Ok(if span.length == 0 { Begun::Over } else { Begun::File(span) });
+                return Ok(if slice.length == 0 {
+                    BodyStart::Over
+                } else {
+                    BodyStart::File(slice)
+                });
             }
             is_single = ffi::has_length(&result) && self.is_one_item(&result);
             match result.try_iter() {
@@ -140,52 +148,52 @@ impl Body {
         let first = self.next_chunk(py)?;
         check_started(self.responder.bind(py))?;
         let Some(first) = first else {
-            return Ok(Begun::Over);
+            return Ok(BodyStart::Over);
         };
         if self.is_exhausted(py) {
-            return Ok(Begun::Only(first));
+            return Ok(BodyStart::Only(first));
         }
         let length = is_single.then(|| first.len() as u64);
-        Ok(Begun::Streams(First { first, length }))
+        Ok(BodyStart::Streams(First { first, length }))
     }
 
-    /// A `__len__` that raises tells no length, and PEP 3333 asks for none.
+    /// Whether the iterable has one item. A `__len__` that raises is ignored, because PEP 3333 does not require one.
     fn is_one_item(&self, result: &Bound<'_, PyAny>) -> bool {
         match result.len() {
             Ok(count) => count == 1,
             Err(error) => {
-                self.reporter.overhear(result.py(), &error);
+                self.reporter.note_if_of_handler(result.py(), &error);
                 false
             }
         }
     }
 
-    /// An application that caught what `write()` raised, and went on, has nobody to go on for.
-    fn check_connected(&self, py: Python<'_>) -> Result<(), Failure> {
+    /// Fails if the client has disconnected: an application may have caught what `write()` raised.
+    fn check_connected(&self, py: Python<'_>) -> Result<(), CallFailure> {
         match start_response::phase(self.responder.bind(py)) {
-            Phase::Gone => Err(Failure::ClientGone),
+            Phase::Gone => Err(CallFailure::ClientGone),
             Phase::Unstarted | Phase::Started | Phase::Sent => Ok(()),
         }
     }
 
-    /// The wrapped file, at most as much of it as the application's Content-Length allows.
-    fn file_span(
+    /// Returns the wrapped file, up to the application's Content-Length.
+    fn file_slice(
         &self,
         py: Python<'_>,
         wrapper: &FileWrapper,
-    ) -> Result<Option<file_wrapper::Span>, Failure> {
+    ) -> Result<Option<file_wrapper::FileSlice>, CallFailure> {
         let responder = self.responder.bind(py);
         check_started(responder)?;
-        let Some(mut span) = wrapper.span(py)? else {
+        let Some(mut slice) = wrapper.slice(py)? else {
             return Ok(None);
         };
         if let Some(limit) = start_response::content_length(responder) {
-            span.length = span.length.min(limit);
+            slice.length = slice.length.min(limit);
         }
-        Ok(Some(span))
+        Ok(Some(slice))
     }
 
-    /// Whether it is known, without asking the application, that no item is left.
+    /// Whether no item is left, as far as that is known without running the application.
     fn is_exhausted(&self, py: Python<'_>) -> bool {
         match &self.items {
             Items::Over => true,
@@ -195,12 +203,12 @@ impl Body {
         }
     }
 
-    /// The next item as it comes; `None` at the end.
+    /// Returns the next item; `None` at the end.
     fn next_item<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &mut self.items {
             Items::Over => Ok(None),
             Items::List(list) => {
-                // Its length is looked at each time: the application may change it meanwhile.
+                // The application may change the list meanwhile, so its length is read each time.
                 let items = list.items.bind(py);
                 if list.next >= items.len() {
                     return Ok(None);
@@ -220,8 +228,8 @@ impl Body {
         }
     }
 
-    /// The next item that is not empty; `None` at the end.
-    fn next_chunk(&mut self, py: Python<'_>) -> Result<Option<Chunk>, Failure> {
+    /// Returns the next non-empty item; `None` at the end.
+    fn next_chunk(&mut self, py: Python<'_>) -> Result<Option<ReplyChunk>, CallFailure> {
         loop {
             let item = self.next_item(py);
             self.reporter.leave_if_forked(py, || self.label.clone(), item.as_ref().err());
@@ -254,10 +262,10 @@ impl Body {
     }
 }
 
-impl AppBody for Body {
-    type Chunk = Chunk;
+impl AppBody for ReplyBody {
+    type Chunk = ReplyChunk;
 
-    fn pull(&mut self, outlet: &mut dyn Outlet) -> Result<Option<Chunk>, AppError> {
+    fn pull(&mut self, outlet: &mut dyn Outlet) -> Result<Option<ReplyChunk>, AppError> {
         Python::attach(|py| {
             let owner = start_response::owner(self.responder.bind(py));
             let context = self.context.share(py);
@@ -277,15 +285,15 @@ impl AppBody for Body {
     }
 }
 
-/// What an exception of the application's means.
-pub(super) fn raised(responder: &Bound<'_, Responder>, error: PyErr) -> Failure {
+/// Classifies an exception of the application.
+pub(super) fn raised(responder: &Bound<'_, Responder>, error: PyErr) -> CallFailure {
     match start_response::phase(responder) {
-        Phase::Gone if is_broken_pipe(responder.py(), &error) => Failure::ClientGone,
-        Phase::Gone | Phase::Unstarted | Phase::Started | Phase::Sent => Failure::Raised(error),
+        Phase::Gone if is_broken_pipe(responder.py(), &error) => CallFailure::ClientGone,
+        Phase::Gone | Phase::Unstarted | Phase::Started | Phase::Sent => CallFailure::Raised(error),
     }
 }
 
-/// A result of exact bytes as a list of them; any other as it is.
+/// Wraps a result that is exactly bytes into a tuple; returns any other result as it is.
 pub(super) fn bytes_as_one_item(result: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     if result.is_exact_instance_of::<PyBytes>() {
         return Ok(PyTuple::new(result.py(), [&result])?.into_any());
@@ -293,7 +301,7 @@ pub(super) fn bytes_as_one_item(result: Bound<'_, PyAny>) -> PyResult<Bound<'_, 
     Ok(result)
 }
 
-/// The item of an exact list or tuple of one.
+/// Returns the item of an exact list or tuple with one item.
 fn only_item<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     if let Ok(list) = result.cast_exact::<PyList>() {
         return if list.len() == 1 { list.get_item(0).ok() } else { None };
@@ -302,29 +310,29 @@ fn only_item<'py>(result: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     if tuple.len() == 1 { tuple.get_item(0).ok() } else { None }
 }
 
-/// An item as a chunk; `None` for an empty one.
-fn checked(item: Bound<'_, PyAny>) -> Result<Option<Chunk>, Failure> {
+/// Checks an item; `None` for an empty one.
+fn checked(item: Bound<'_, PyAny>) -> Result<Option<ReplyChunk>, CallFailure> {
     match item.cast_into::<PyBytes>() {
         Ok(bytes) if bytes.as_bytes().is_empty() => Ok(None),
         Ok(bytes) => Ok(Some(PyBackedBytes::from(bytes))),
-        Err(error) => Err(Failure::Invalid(bad_item(&error.into_inner()))),
+        Err(error) => Err(CallFailure::Invalid(bad_item(&error.into_inner()))),
     }
 }
 
-/// Says what is wrong with an item, and what to do.
+/// Describes an item that is not bytes, and what to do.
 fn bad_item(item: &Bound<'_, PyAny>) -> String {
     let advice = if item.is_instance_of::<PyString>() {
-        "; encode it: text.encode(\"utf-8\")"
+        "; encode it with text.encode(\"utf-8\")"
     } else if item.is_instance_of::<PyByteArray>() || item.is_instance_of::<PyMemoryView>() {
-        "; what can change while it is sent is refused: bytes(item)"
+        "; mutable buffers are refused, because they could change while they are sent; use bytes(item)"
     } else {
         ""
     };
     format!("TypeError: the application's iterable yielded {}, not bytes{advice}", type_name(item))
 }
 
-/// Says what is wrong with a result that iterates, but not over what was meant.
-fn refusal(result: &Bound<'_, PyAny>) -> Option<String> {
+/// Describes a result that is not an iterable of bytes although it may iterate, and what to do.
+fn bad_result(result: &Bound<'_, PyAny>) -> Option<String> {
     if result.is_instance_of::<PyString>() {
         return Some(
             "TypeError: the application returned str, not an iterable of bytes; return \
@@ -348,26 +356,26 @@ fn refusal(result: &Bound<'_, PyAny>) -> Option<String> {
     None
 }
 
-/// What a result that does not iterate means: a coroutine is that of an application for ASGI.
-fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> Failure {
+/// Classifies a result that does not iterate. A coroutine comes from an ASGI application.
+fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> CallFailure {
     let is_async =
         ["__await__", "__aiter__"].iter().any(|name| result.hasattr(*name).unwrap_or(false));
     if !is_async {
-        return Failure::Raised(error);
+        return CallFailure::Raised(error);
     }
-    Failure::Invalid(format!(
+    CallFailure::Invalid(format!(
         "TypeError: the application returned {}, not an iterable of bytes. {}",
         type_name(result),
         asgi::advice(result)
     ))
 }
 
-/// Whether there is a head to send.
-fn check_started(responder: &Bound<'_, Responder>) -> Result<(), Failure> {
+/// Fails if there is no head to send.
+fn check_started(responder: &Bound<'_, Responder>) -> Result<(), CallFailure> {
     match start_response::phase(responder) {
         Phase::Started | Phase::Sent => Ok(()),
-        Phase::Unstarted => Err(Failure::NotStarted),
-        Phase::Gone => Err(Failure::ClientGone),
+        Phase::Unstarted => Err(CallFailure::NotStarted),
+        Phase::Gone => Err(CallFailure::ClientGone),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `arctos.request_id`: the client's X-Request-Id where that is sane, else one made here.
+//! `arctos.request_id`: the client's X-Request-Id if it is valid, or else a generated one.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -9,26 +9,26 @@ use super::ffi;
 use crate::application::Request;
 use crate::shared::identity::{Generation, SlotId};
 
-/// Longest identifier that is taken over from a client.
-const LONGEST_BYTES: usize = 128;
-/// Hex digits of a made identifier: 12 of the worker, 12 of the request.
+/// Maximum bytes of an identifier from a client.
+const MAX_BYTES: usize = 128;
+/// The hex digits of a generated identifier: 12 for the worker, 12 for the request.
 const WORKER_DIGITS: usize = 12;
 const REQUEST_DIGITS: usize = 12;
 
-/// Whether an identifier is fit for logs and for being passed on: visible ASCII, not too long.
-pub(super) fn is_sane(id: &[u8]) -> bool {
-    (1..=LONGEST_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+/// Whether an identifier is safe to log and pass on: visible ASCII, and not too long.
+pub(super) fn is_valid(id: &[u8]) -> bool {
+    (1..=MAX_BYTES).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
-/// Makes identifiers that are unique as long as no two workers draw the same 48 bits.
+/// Generates identifiers. They are unique as long as no two workers draw the same 48 bits.
 pub(super) struct RequestIds {
-    /// The worker's digits, drawn once, and room for the request's.
+    /// The worker's digits, drawn once, followed by the request's.
     text: [u8; WORKER_DIGITS + REQUEST_DIGITS],
 }
 
 impl RequestIds {
-    /// For a worker. The slot and the generation alone would come again after each start and in each
-    /// container, so they only season a random number.
+    /// Creates the generator of a worker. Slot and generation repeat after each start and in each container, so they
+    /// only contribute to a random number.
     pub(super) fn new(slot: SlotId, generation: Generation) -> Self {
         let worker = RandomState::new().hash_one((slot, generation, std::process::id()));
         let mut text = [b'0'; WORKER_DIGITS + REQUEST_DIGITS];
@@ -36,21 +36,21 @@ impl RequestIds {
         Self { text }
     }
 
-    /// The identifier of a request, by its number in this worker.
+    /// Returns the identifier of a request, by its number in this worker.
     pub(super) fn text(&mut self, sequence: u64) -> &[u8] {
         write_hex(&mut self.text[WORKER_DIGITS..], sequence);
         &self.text
     }
 
-    /// The identifier that `environ` has for a request: the client's or a made one.
+    /// Returns the identifier that the environ has for a request: the client's or a generated one.
     pub(super) fn of<'a>(&'a mut self, request: &Request<'a>) -> &'a [u8] {
-        match request.head.find(request.head_bytes, "x-request-id").filter(|id| is_sane(id)) {
+        match request.head.find(request.head_bytes, "x-request-id").filter(|id| is_valid(id)) {
             Some(sent) => sent,
             None => self.text(request.sequence),
         }
     }
 
-    /// The made one as str.
+    /// Returns the generated identifier as str.
     pub(super) fn make<'py>(
         &mut self,
         py: Python<'py>,
@@ -74,11 +74,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_visible_ascii_of_bounded_length_is_sane() {
-        assert!(is_sane(b"7f3a-01"));
-        assert!(is_sane(&[b'x'; LONGEST_BYTES]));
-        for id in [&b""[..], b"a b", b"a\x7f", b"caf\xe9", &[b'x'; LONGEST_BYTES + 1]] {
-            assert!(!is_sane(id), "{id:?}");
+    fn only_visible_ascii_of_limited_length_is_valid() {
+        assert!(is_valid(b"7f3a-01"));
+        assert!(is_valid(&[b'x'; MAX_BYTES]));
+        for id in [&b""[..], b"a b", b"a\x7f", b"caf\xe9", &[b'x'; MAX_BYTES + 1]] {
+            assert!(!is_valid(id), "{id:?}");
         }
     }
 

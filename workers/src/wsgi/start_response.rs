@@ -1,15 +1,14 @@
 //! `start_response` and the `write` it returns (PEP 3333 "The start_response() Callable").
 //!
-//! One [`Responder`] belongs to one request. `start_response` is a bound method of it, so that CPython
-//! calls it by vectorcall; the responder itself is what `start_response` returns, and calling it is
-//! `write()`. [`Responders`] gives the same responder to the next request when nobody else has kept a
-//! reference to either.
+//! Each request has one [`Responder`]. `start_response` is a bound method of it, which CPython calls by vectorcall. It
+//! returns the responder itself, and calling that is `write()`. [`Responders`] reuses a responder for the next request if
+//! nothing else has kept a reference to it or its method.
 //!
-//! Whatever may run Python code, be it the `repr()` of a foreign object or the drop of one, may also let
-//! another thread of the application in, which finds the same responder. So no borrow of a responder is
-//! held over such a call, and none can be refused.
+//! Everything that may run Python code, such as the `repr()` or the drop of an object of the application, may also let
+//! another thread run, which finds the same responder. So no borrow of a responder is held during such a call, and no
+//! borrow can fail.
 //!
-//! | phase     | start_response         | write                  | reply handed to the loop |
+//! | phase     | start_response         | write                  | reply passed to the loop |
 //! |-----------|------------------------|------------------------|--------------------------|
 //! | Unstarted | Started                | AssertionError         | (refused: `NotStarted`)  |
 //! | Started   | with exc_info: Started | Sent, or Gone          | Sent                     |
@@ -26,16 +25,16 @@ use super::ffi;
 use crate::application::ClientGone;
 use crate::http::ResponseHead;
 
-/// How far a reply is.
+/// The progress of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// There is no valid head yet.
     Unstarted,
-    /// There is a head, and it may still be replaced.
+    /// There is a head, which can still be replaced.
     Started,
-    /// The head is out, or as good as.
+    /// The head has been passed to the event loop.
     Sent,
-    /// The client went away while the application wrote.
+    /// The client disconnected while the application was writing.
     Gone,
 }
 
@@ -48,7 +47,7 @@ pub(super) struct Responder {
 
 #[pymethods]
 impl Responder {
-    /// Begins the reply: `start_response(status, headers, exc_info=None) -> write`.
+    /// Starts the reply: `start_response(status, headers, exc_info=None) -> write`.
     #[pyo3(signature = (status, headers, exc_info=None))]
     fn start_response<'py>(
         slf: &Bound<'py, Self>,
@@ -61,8 +60,8 @@ impl Responder {
             Some(_) | None => None,
         };
         let before = admit(slf, exc_info)?;
-        // The head is filled outside of the responder: error messages take the repr() of foreign objects,
-        // which may let another thread in.
+        // The head is filled outside the responder, because error messages call repr() on objects of the application,
+        // which may let another thread run.
         let mut head = match before {
             Phase::Unstarted => std::mem::take(&mut slf.borrow_mut().head),
             Phase::Started | Phase::Sent | Phase::Gone => ResponseHead::default(),
@@ -98,18 +97,20 @@ impl Responder {
         })?;
         match phase(slf) {
             Phase::Unstarted => {
-                return Err(PyAssertionError::new_err("write() before start_response()"));
+                return Err(PyAssertionError::new_err(
+                    "write() was called before start_response()",
+                ));
             }
             Phase::Gone => return Err(client_gone()),
             Phase::Started | Phase::Sent => {}
         }
         let bytes = data.as_bytes();
         let sent = ffi::with_outlet(owner(slf), |outlet| {
-            // Nothing to send is not a chunk, and does not fix the head.
+            // An empty write sends no chunk, and the head can still be replaced.
             if bytes.is_empty() {
                 return Ok(());
             }
-            // The outlet may drop items that were sent before, and with them objects of the application.
+            // The outlet may drop items that were sent earlier, and with them objects of the application.
             let head = {
                 let mut responder = slf.borrow_mut();
                 responder.phase = Phase::Sent;
@@ -134,8 +135,8 @@ impl Responder {
     }
 }
 
-/// Whether `start_response` may be called now, and how far the reply is; a call that comes too late and
-/// brings an exception raises that again.
+/// Checks that `start_response` may be called now, and returns the phase of the reply. A call that comes too late with
+/// an exception raises it again.
 fn admit(slf: &Bound<'_, Responder>, exc_info: Option<&Bound<'_, PyAny>>) -> PyResult<Phase> {
     match (phase(slf), exc_info) {
         (phase @ Phase::Unstarted, _) | (phase @ Phase::Started, Some(_)) => Ok(phase),
@@ -146,31 +147,31 @@ fn admit(slf: &Bound<'_, Responder>, exc_info: Option<&Bound<'_, PyAny>>) -> PyR
     }
 }
 
-/// What the outlet of a request is lent under.
+/// Returns the key under which the outlet of a request is lent.
 pub(super) fn owner(responder: &Bound<'_, Responder>) -> usize {
     responder.as_ptr().addr()
 }
 
-/// How far a request's reply is.
+/// Returns the phase of a request's reply.
 pub(super) fn phase(responder: &Bound<'_, Responder>) -> Phase {
     responder.borrow().phase
 }
 
-/// The application's Content-Length.
+/// Returns the application's Content-Length.
 pub(super) fn content_length(responder: &Bound<'_, Responder>) -> Option<u64> {
     responder.borrow().head.content_length()
 }
 
 fn client_gone() -> PyErr {
-    PyBrokenPipeError::new_err((nix::errno::Errno::EPIPE as i32, "the client is gone"))
+    PyBrokenPipeError::new_err((nix::errno::Errno::EPIPE as i32, "the client has disconnected"))
 }
 
-/// The exception of an exc_info triple, with its traceback; an error if it is no such triple.
+/// Returns the exception of an exc_info triple with its traceback, or an error for anything else.
 fn reraised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     let triple = exc_info.cast::<PyTuple>().ok().filter(|triple| triple.len() == 3);
     let Some(triple) = triple else {
         return Err(PyTypeError::new_err(format!(
-            "exc_info must be a tuple of three as sys.exc_info() gives it, not {}",
+            "exc_info must be a tuple of three as returned by sys.exc_info(), not {}",
             type_name(exc_info)
         )));
     };
@@ -217,7 +218,7 @@ fn fill_head(
     Ok(())
 }
 
-/// A str, or a subclass of it.
+/// Checks that a value is a str, or an instance of a subclass.
 fn native_string<'a, 'py>(
     value: &'a Bound<'py, PyAny>,
     title: &str,
@@ -227,14 +228,14 @@ fn native_string<'a, 'py>(
     })
 }
 
-/// The latin-1 bytes of a str.
+/// Returns the latin-1 bytes of a str.
 fn latin1_of<'a>(text: &'a Bound<'_, PyString>, title: &str) -> PyResult<&'a [u8]> {
     ffi::latin1_bytes(text).ok_or_else(|| {
         PyValueError::new_err(format!("{title} has characters outside latin-1: {}", repr(text)))
     })
 }
 
-/// repr(), for messages; an object whose repr() fails is named by its type.
+/// Returns repr() for messages, or the type of an object whose repr() fails.
 pub(super) fn repr(object: &Bound<'_, PyAny>) -> String {
     match object.repr() {
         Ok(text) => text.to_string_lossy().into_owned(),
@@ -242,7 +243,7 @@ pub(super) fn repr(object: &Bound<'_, PyAny>) -> String {
     }
 }
 
-/// The name of an object's type, for messages.
+/// Returns the name of an object's type for messages.
 pub(super) fn type_name(object: &Bound<'_, PyAny>) -> String {
     match object.get_type().name() {
         Ok(name) => name.to_string_lossy().into_owned(),
@@ -252,33 +253,33 @@ pub(super) fn type_name(object: &Bound<'_, PyAny>) -> String {
 
 /// A responder together with its `start_response`.
 pub(super) struct Starter {
-    /// The responder.
+    /// The responder of the request.
     pub(super) responder: Py<Responder>,
-    /// Its bound method.
+    /// The bound method of the responder.
     pub(super) start_response: Py<PyAny>,
 }
 
-/// Whether a responder may go to the next request.
+/// Whether a responder may be reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// Nothing of the reply is left to the application.
+    /// The application has nothing left to do for the reply.
     Over,
-    /// The reply goes on: its items may call `write` or `start_response`.
+    /// The reply continues, and its items may call `write` or `start_response`.
     GoesOn,
 }
 
-/// Where responders come from.
+/// Provides responders and reuses them.
 pub(super) struct Responders {
     spare: Option<Starter>,
 }
 
 impl Responders {
-    /// With none made yet.
+    /// Creates the pool without a responder.
     pub(super) fn new() -> Self {
         Self { spare: None }
     }
 
-    /// One for a new request.
+    /// Returns a responder for a new request.
     pub(super) fn take(&mut self, py: Python<'_>) -> PyResult<Starter> {
         if let Some(spare) = self.spare.take() {
             return Ok(spare);
@@ -289,8 +290,8 @@ impl Responders {
         Ok(Starter { responder: responder.unbind(), start_response })
     }
 
-    /// Takes the head out of a request's responder into `head`, and keeps the responder for the next
-    /// request if the application has kept nothing of it.
+    /// Moves the head of a request's responder into `head`, and keeps the responder for the next request if the
+    /// application has kept no reference to it.
     pub(super) fn give_back(
         &mut self,
         py: Python<'_>,
@@ -299,13 +300,13 @@ impl Responders {
         usage: Use,
     ) {
         let responder = starter.responder.bind(py);
-        // One reference is the starter's, one the bound method's. (A borrow holds one of its own.)
+        // The starter and the bound method have one reference each. (A borrow would have another.)
         let is_ours = usage == Use::Over
             && ffi::reference_count(starter.start_response.bind(py)) == 1
             && ffi::reference_count(responder) == 2;
         let mut inner = responder.borrow_mut();
         if is_ours {
-            // Swapped, so that both heads keep the memory they have.
+            // Swapping lets both heads keep their memory.
             std::mem::swap(&mut inner.head, head);
             inner.phase = Phase::Unstarted;
             drop(inner);

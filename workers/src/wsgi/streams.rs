@@ -3,7 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// What the application prints appears when its line ends, also where stdout is a pipe.
+/// Buffers output by line, so that what the application prints appears at the end of each line, also if stdout is
+/// a pipe.
 pub(super) fn line_buffer(py: Python<'_>) -> PyResult<()> {
     for stream in open_streams(py)? {
         if let Some(reconfigure) = stream.getattr_opt("reconfigure")? {
@@ -15,7 +16,7 @@ pub(super) fn line_buffer(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// What was printed is written out.
+/// Writes out what was printed.
 pub(super) fn flush_output(py: Python<'_>) -> PyResult<()> {
     for stream in open_streams(py)? {
         stream.call_method0("flush")?;
@@ -23,7 +24,8 @@ pub(super) fn flush_output(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Standard output and error, as far as a program that called `serve()` has not closed them.
+/// Returns those of standard output and error that are open: a program that called `serve()` may have closed
+/// them.
 fn open_streams(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
     let sys = py.import("sys")?;
     let mut streams = Vec::with_capacity(2);

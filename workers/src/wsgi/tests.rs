@@ -37,7 +37,7 @@ fn other_threads_run_while_the_bridge_waits_unlocked() {
     Python::attach(|_| {
         let (sender, receiver) = mpsc::channel();
         let other = std::thread::spawn(move || Python::attach(|_| sender.send(()).unwrap()));
-        // Would wait for ever with the lock held.
+        // This would wait forever with the lock held.
         app.bridge.unlocked(move || receiver.recv().unwrap());
         other.join().unwrap();
     });
@@ -79,7 +79,7 @@ if pid == 0:
 }
 
 #[test]
-fn a_rehearsal_is_a_plain_request_from_nobody_to_the_first_listener() {
+fn a_readiness_check_is_a_plain_request_to_the_first_listener() {
     let mut app = App::new(
         "seen, closed = [], []
 class Items:
@@ -111,7 +111,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn what_goes_wrong_while_failures_are_kept_is_told_with_them() {
+fn failures_are_collected_instead_of_logged_during_a_check() {
     let mut app = App::new(
         "class Closes(list):
     def close(self): raise KeyError('close')

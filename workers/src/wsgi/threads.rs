@@ -2,8 +2,8 @@
 
 use pyo3::prelude::*;
 
-/// Waits for threads as the interpreter does, which knows executors as well: they end when their work is
-/// done. Where nobody has imported `threading`, there is nobody to wait for.
+/// Waits for threads as the interpreter does at its end. That includes executors, which end when their work is
+/// done. If nothing has imported `threading`, there are no threads.
 ///
 /// Source: `wait_for_thread_shutdown()` of CPython, which calls the same function.
 pub(super) fn join(py: Python<'_>, announce: impl FnOnce(&str)) -> PyResult<()> {
@@ -12,14 +12,14 @@ pub(super) fn join(py: Python<'_>, announce: impl FnOnce(&str)) -> PyResult<()> 
     if threading.is_none() {
         return Ok(());
     }
-    let names = running(&threading).unwrap_or_default(); // They are for the log alone.
+    let names = running(&threading).unwrap_or_default(); // The names are only for the log.
     if !names.is_empty() {
         announce(&names.join(", "));
     }
     threading.call_method0("_shutdown").map(drop)
 }
 
-/// The names of threads that the end of the program waits for.
+/// Returns the names of the threads that are waited for.
 fn running(threading: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     let own = threading.call_method0("current_thread")?;
     let mut names = Vec::new();

@@ -1,5 +1,5 @@
-//! Directories that this process's user cannot read. With `--user` that is why most boots fail, and Python
-//! tells only of what it did not find there.
+//! Finds directories that the user of this process cannot read. With `--user`, they are the usual reason for a failed
+//! boot, and Python only reports what it did not find there.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -13,19 +13,19 @@ use pyo3::types::PyList;
 use crate::settings::AppSpec;
 use crate::worker_init::BootFailure;
 
-/// Adds to the report which directories of the application's or of Python's cannot be read, if any.
+/// Adds to the report which directories of the application or of Python cannot be read, if any.
 pub(super) fn explain(py: Python<'_>, spec: &AppSpec, mut failure: BootFailure) -> BootFailure {
     // Writing to a String cannot fail.
     let uid = Uid::effective();
     let mut say = |whose: &str, directory: &Path, advice: &str| {
-        let Some(closed) = closed_at(directory) else { return false };
+        let Some(blocked) = blocked_at(directory) else { return false };
         if !failure.report.ends_with('\n') {
             failure.report.push('\n');
         }
-        let (directory, closed) = (directory.display(), closed.display());
+        let (directory, blocked) = (directory.display(), blocked.display());
         let _ = writeln!(
             failure.report,
-            "The user {uid} cannot read {whose} {directory}: it has no access to {closed}. {advice}"
+            "The user {uid} cannot read {whose} {directory}: it has no access to {blocked}. {advice}"
         );
         true
     };
@@ -38,7 +38,7 @@ pub(super) fn explain(py: Python<'_>, spec: &AppSpec, mut failure: BootFailure) 
             break;
         }
     }
-    // The standard library and the packages: one of them tells enough.
+    // Of the standard library and the packages, one directory is enough.
     let advice = "Install Python and its packages where it can read them, such as below /opt.";
     for directory in search_path(py).unwrap_or_default() {
         if say("Python's directory", &directory, advice) {
@@ -52,7 +52,7 @@ fn absolute(directory: &Path, current: Option<&Path>) -> PathBuf {
     current.map_or_else(|| directory.to_owned(), |current| current.join(directory))
 }
 
-/// The standard library, and `sys.path`.
+/// Returns the directory of the standard library, and `sys.path`.
 fn search_path(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
     let path = py.import("sys")?.getattr("path")?.cast_into::<PyList>()?;
     let texts = path.iter().filter_map(|entry| entry.extract::<OsString>().ok());
@@ -65,10 +65,11 @@ fn search_path(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
         .collect())
 }
 
-/// What bars the way to a directory: the first one above it that may not be searched, or itself.
+/// Returns what blocks the access to a directory: the first directory above it that may not be searched, or the
+/// directory itself.
 ///
-/// Source: access(2), with the real user, which is the effective one in every process of ours.
-fn closed_at(directory: &Path) -> Option<&Path> {
+/// Source: access(2), which checks the real user. In all processes of the server, that is the effective one.
+fn blocked_at(directory: &Path) -> Option<&Path> {
     let denied = |path: &Path, flags| access(path, flags) == Err(Errno::EACCES);
     let mut way: Vec<_> = directory.ancestors().collect();
     way.reverse();
@@ -82,8 +83,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_read_or_is_not_there_is_not_closed() {
-        assert_eq!(closed_at(Path::new("/usr")), None);
-        assert_eq!(closed_at(Path::new("/usr/no such directory")), None);
+    fn a_readable_or_missing_directory_is_not_blocked() {
+        assert_eq!(blocked_at(Path::new("/usr")), None);
+        assert_eq!(blocked_at(Path::new("/usr/no such directory")), None);
     }
 }

@@ -52,7 +52,7 @@ fn drawn(width: Option<usize>) -> String {
 }
 
 #[test]
-fn a_table_has_a_row_a_metric_and_a_column_a_worker() {
+fn a_table_has_one_row_per_metric_and_one_column_per_worker() {
     assert_eq!(drawn(None), TABLE);
 }
 
@@ -65,7 +65,7 @@ fn a_terminal_that_is_wide_enough_changes_nothing() {
 }
 
 #[test]
-fn a_narrow_terminal_gets_totals_alone() {
+fn a_narrow_terminal_gets_only_totals() {
     let table = drawn(Some(40));
     assert!(
         table.starts_with("counters                  total\nconn.accept.success        1234\n"),
@@ -82,7 +82,7 @@ fn a_server_without_numbers_is_an_empty_table() {
 }
 
 #[test]
-fn values_are_short_for_people() {
+fn values_are_short() {
     let durations = [0.0, 0.000_001, 0.000_064, 0.0123, 0.999, 1.0, 1073.7].map(duration);
     assert_eq!(durations, ["0.00us", "1.00us", "64.0us", "12.3ms", "999ms", "1.00s", "1074s"]);
     assert_eq!([0.0, 1023.0, 1024.0, 1e9, 2e9].map(size), ["0", "1023", "1.0K", "953.7M", "1.9G"]);

@@ -1,7 +1,6 @@
 use super::*;
 
-/// A look at second `at`; a worker is its slot, its process, its finished requests, and since when it runs
-/// one.
+/// A sample at second `at`. A worker is its slot, its process, its finished requests, and the start of its request.
 fn sample(start: Instant, at: u64, workers: &[(u16, u64, u32, Option<f64>)]) -> Sample {
     let mut rows = Vec::new();
     let mut metrics = String::new();
@@ -51,19 +50,19 @@ impl Rig {
 }
 
 fn recycle(slot: u16) -> Effect {
-    Effect::Order(Verb::Recycle { slot: SlotId(slot) })
+    Effect::Send { verb: Verb::Recycle { slot: SlotId(slot) } }
 }
 
 const THREE: [(u16, u64, u32, Option<f64>); 3] =
     [(0, 100, 0, None), (1, 101, 0, None), (2, 102, 0, None)];
 
 #[test]
-fn keys_are_for_the_selected_worker() {
+fn keys_act_on_the_selected_worker() {
     let mut rig = Rig::new(&THREE);
     assert_eq!(rig.press("r"), recycle(0));
     assert_eq!(rig.press("jr"), recycle(1));
     assert_eq!(rig.press("jjjjr"), recycle(2));
-    assert_eq!(rig.press("kd"), Effect::Order(Verb::Dump { slot: SlotId(1) }));
+    assert_eq!(rig.press("kd"), Effect::Send { verb: Verb::Dump { slot: SlotId(1) } });
     rig.screen.update(Input::Key(Key::End));
     assert_eq!(rig.press("r"), recycle(2));
     rig.screen.update(Input::Key(Key::PageUp));
@@ -71,7 +70,7 @@ fn keys_are_for_the_selected_worker() {
 }
 
 #[test]
-fn without_a_worker_nothing_is_ordered() {
+fn without_a_worker_no_verb_is_sent() {
     let mut rig = Rig::new(&[]);
     assert_eq!(rig.press("jr"), Effect::Nothing);
     assert_eq!(rig.screen.message.as_deref(), Some("no worker is selected"));
@@ -80,11 +79,11 @@ fn without_a_worker_nothing_is_ordered() {
 }
 
 #[test]
-fn a_reload_is_asked_about() {
+fn a_reload_is_sent_only_after_a_question() {
     let mut rig = Rig::new(&THREE);
     assert_eq!(rig.press("R"), Effect::Nothing);
     assert_eq!(rig.screen.dialog, Dialog::Reload);
-    assert_eq!(rig.press("y"), Effect::Order(Verb::Reload { wait: false }));
+    assert_eq!(rig.press("y"), Effect::Send { verb: Verb::Reload { wait: false } });
     assert_eq!(rig.screen.dialog, Dialog::Nothing);
     for no in ["Rn", "Rq", "RR", "Rr"] {
         assert_eq!(rig.press(no), Effect::Nothing, "{no}");
@@ -94,7 +93,7 @@ fn a_reload_is_asked_about() {
 }
 
 #[test]
-fn the_end_is_that_of_what_is_in_front() {
+fn quit_keys_close_a_dialog_first() {
     let mut rig = Rig::new(&THREE);
     assert_eq!(rig.press("q"), Effect::Quit);
     assert_eq!(rig.screen.update(Input::Key(Key::Escape)), Effect::Quit);
@@ -107,14 +106,14 @@ fn the_end_is_that_of_what_is_in_front() {
 }
 
 #[test]
-fn workers_have_an_order_and_the_selected_one_stays_selected() {
+fn sorting_keeps_the_selected_worker() {
     let mut rig = Rig::new(&THREE);
     rig.press("j");
     rig.see(1, &[(0, 100, 5, None), (1, 101, 1, Some(0.1)), (2, 102, 9, Some(2.0))]);
     assert_eq!(rig.slots(), [0, 1, 2]);
     for (word, order) in [("req/s", [2, 0, 1]), ("rss", [2, 1, 0]), ("request", [2, 1, 0])] {
         rig.press("s");
-        assert_eq!((rig.screen.sort.word(), rig.slots()), (word, order.to_vec()));
+        assert_eq!((rig.screen.sort.name(), rig.slots()), (word, order.to_vec()));
         assert_eq!(rig.press("r"), recycle(1));
     }
     rig.press("s");
@@ -122,7 +121,7 @@ fn workers_have_an_order_and_the_selected_one_stays_selected() {
 }
 
 #[test]
-fn whoever_replaces_the_selected_worker_is_selected() {
+fn the_replacement_of_the_selected_worker_becomes_selected() {
     let mut rig = Rig::new(&THREE);
     rig.press("j");
     rig.see(1, &[(0, 100, 0, None), (1, 201, 0, None), (2, 102, 0, None), (1, 101, 0, None)]);
@@ -135,20 +134,22 @@ fn whoever_replaces_the_selected_worker_is_selected() {
 }
 
 #[test]
-fn a_server_that_goes_away_leaves_its_last_look() {
+fn the_last_sample_of_an_unreachable_server_stays_visible() {
     let mut rig = Rig::new(&THREE);
     rig.see(1, &[(0, 100, 4, None)]);
     let at = rig.start + Duration::from_secs(13);
-    rig.screen.update(Input::Failure { words: "nobody is there".to_owned(), at });
-    let gone =
-        Reach::Gone { since_last: Duration::from_secs(12), words: "nobody is there".to_owned() };
-    assert_eq!((&rig.screen.reach, rig.slots()), (&gone, vec![0]));
+    rig.screen.update(Input::Failure { text: "nobody is there".to_owned(), at });
+    let gone = Reachability::Unreachable {
+        since_last: Duration::from_secs(12),
+        text: "nobody is there".to_owned(),
+    };
+    assert_eq!((&rig.screen.reachability, rig.slots()), (&gone, vec![0]));
     rig.see(20, &[(0, 100, 4, None)]);
-    assert_eq!(rig.screen.reach, Reach::Answers);
+    assert_eq!(rig.screen.reachability, Reachability::Reachable);
 }
 
 #[test]
-fn the_history_has_an_end() {
+fn the_history_is_limited() {
     let mut rig = Rig::new(&THREE);
     for at in 1..400 {
         rig.see(at, &[(0, 100, 2 * at as u32, None)]);
@@ -158,9 +159,9 @@ fn the_history_has_an_end() {
 }
 
 #[test]
-fn an_answer_stays_until_the_next_key() {
+fn a_response_stays_until_the_next_key() {
     let mut rig = Rig::new(&THREE);
-    rig.screen.update(Input::Answer("reloading".to_owned()));
+    rig.screen.update(Input::Response("reloading".to_owned()));
     rig.see(1, &THREE);
     assert_eq!(rig.screen.message.as_deref(), Some("reloading"));
     rig.press("j");

@@ -4,11 +4,11 @@ use super::super::keys::Key;
 use super::super::sample::Sample;
 use super::super::screen::Input;
 use super::*;
-use crate::client::ctl::overview::Reload;
+use crate::client::ctl::overview::ReloadSummary;
 
 const PATH: &str = "/a/rather/long/path/to/something/that/takes/its/time";
 
-/// A server with so many workers; the first runs a request, each has finished `count`.
+/// A server with this number of workers. The first handles a request, and each has finished `count` requests.
 fn sample(at: Instant, workers: u16, count: u32) -> Sample {
     let worker = |slot: u16| {
         let request = match slot {
@@ -53,7 +53,7 @@ fn lines(screen: &Screen, width: u16, height: u16) -> Vec<String> {
     (0..height).map(|line| page.text(line).trim_end().to_owned()).collect()
 }
 
-/// The text of the lines that are shown inverted.
+/// The text of the inverted lines.
 fn inverted(screen: &Screen, width: u16, height: u16) -> Vec<String> {
     let page = Page { buffer: draw(screen, width, height) };
     let is_inverted =
@@ -62,7 +62,7 @@ fn inverted(screen: &Screen, width: u16, height: u16) -> Vec<String> {
 }
 
 #[test]
-fn a_screen_of_80_by_24() {
+fn a_screen_of_80_by_24_shows_the_server_and_its_workers() {
     let shown = lines(&screen(2), 80, 24);
     assert_eq!(
         shown[..7],
@@ -81,7 +81,7 @@ fn a_screen_of_80_by_24() {
 }
 
 #[test]
-fn a_small_screen_has_what_matters_most() {
+fn a_small_screen_shows_the_most_important_values() {
     let shown = lines(&screen(9), 40, 10);
     assert_eq!(
         shown,
@@ -101,7 +101,7 @@ fn a_small_screen_has_what_matters_most() {
 }
 
 #[test]
-fn a_wide_screen_has_everything() {
+fn a_wide_screen_shows_everything() {
     let shown = lines(&screen(2), 200, 60);
     let heads = "slot   pid  generation  state    age  req/s    p99  requests  restarts  open    rss  request";
     assert_eq!(shown[4], heads);
@@ -110,9 +110,9 @@ fn a_wide_screen_has_everything() {
 }
 
 #[test]
-fn a_failed_reload_is_seen_on_every_screen() {
+fn a_failed_reload_is_visible_on_every_screen() {
     let mut screen = screen(2);
-    screen.sample.reload = Reload {
+    screen.sample.reload = ReloadSummary {
         brief: "canary-failed, 5s ago".to_owned(),
         report: Some("NameError: name 'shop' is not defined".to_owned()),
         has_failed: true,
@@ -131,7 +131,7 @@ fn a_failed_reload_is_seen_on_every_screen() {
 }
 
 #[test]
-fn the_selected_one_of_many_workers_is_seen() {
+fn the_selected_one_of_many_workers_is_visible() {
     let mut screen = screen(64);
     let selected = |screen: &Screen| inverted(screen, 80, 24)[0][..4].trim().to_owned();
     assert_eq!(selected(&screen), "0");
@@ -157,23 +157,23 @@ fn no_size_is_too_small() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_told_above_its_last_look() {
+fn an_unreachable_server_is_reported_above_its_last_sample() {
     let mut screen = screen(1);
     let at = screen.sample.at + Duration::from_secs(5);
-    let words = "cannot reach the server at unix:/run/a: Connection refused".to_owned();
-    screen.update(Input::Failure { words, at });
+    let text = "cannot reach the server at unix:/run/a: Connection refused".to_owned();
+    screen.update(Input::Failure { text, at });
     assert_eq!(
         lines(&screen, 60, 24)[0],
-        "no answer for 5s, trying again: cannot reach the server at …"
+        "no response for 5s, trying again: cannot reach the server a…"
     );
     assert!(lines(&screen, 80, 24)[5].contains("GET /a"));
-    assert!(inverted(&screen, 60, 24)[0].starts_with("no answer"));
+    assert!(inverted(&screen, 60, 24)[0].starts_with("no response"));
 }
 
 #[test]
-fn questions_answers_and_help_have_their_place() {
+fn questions_responses_and_help_have_their_place() {
     let mut screen = screen(1);
-    screen.update(Input::Answer("worker 0 (pid 7000) writes its stack to the log".to_owned()));
+    screen.update(Input::Response("worker 0 (pid 7000) writes its stack to the log".to_owned()));
     assert!(lines(&screen, 80, 24)[23].starts_with("worker 0 (pid 7000) writes"));
     screen.update(Input::Key(Key::Letter('R')));
     assert!(inverted(&screen, 80, 24)[1].ends_with("? y/n"));
@@ -194,7 +194,7 @@ fn a_page_for_a_pipe_has_all_workers_and_no_keys() {
 }
 
 #[test]
-fn what_a_stranger_wrote_does_nothing_to_a_terminal() {
+fn text_from_strangers_cannot_control_the_terminal() {
     let status = r#"{"workers": [{"slot": 0, "state": "ready",
         "request": {"line": "GET /\u001b[2J\u009b\u202e\r\n?secret", "age_s": 1}}]}"#;
     let sample = Sample::read(status, "", Instant::now()).unwrap();

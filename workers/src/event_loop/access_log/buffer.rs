@@ -1,7 +1,7 @@
-//! Lines that wait to be written, and those that were lost.
+//! Lines of the access log that are still to be written, and those that were lost.
 //!
-//! Several workers write to one log. A line is therefore written in one piece where that is possible:
-//! what a reader takes of it now and what it takes later would have another worker's lines in between.
+//! Several workers write to one log. So a line is written in one piece if possible: between two pieces there might
+//! be lines of another worker.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 pub enum LossCause {
     /// write(2) failed.
     Failed(Errno),
-    /// Whoever reads the log did not keep up.
+    /// The reader of the log was too slow.
     SlowReader,
 }
 
@@ -25,23 +25,22 @@ impl fmt::Display for LossCause {
     }
 }
 
-/// Lines that were lost, and why the last of them was.
+/// Lost lines, and why the last of them was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields say what they are")]
 pub struct Lost {
-    /// How many.
     pub lines: u64,
-    /// Why.
     pub cause: LossCause,
 }
 
-/// See the module.
+/// The buffer of unwritten lines.
 #[derive(Default)]
 pub(super) struct LineBuffer {
     bytes: Vec<u8>,
-    /// The buffer begins within a line whose start was written.
+    /// Whether the buffer begins in the middle of a line whose start was written.
     is_torn: bool,
-    /// A write has failed since the last one that did not. What was written before it, by us or by
-    /// another worker, may have ended within a line, so the next line starts on a fresh one.
+    /// Whether the last write failed. What this or another worker wrote before may have ended in the middle of a
+    /// line, so the next line starts with a newline.
     has_failed: bool,
     lost: Option<Lost>,
 }
@@ -55,7 +54,7 @@ impl LineBuffer {
         self.bytes.len()
     }
 
-    /// Where a further line is to be appended.
+    /// Where to append the next line.
     pub(super) fn open_line(&mut self) -> &mut Vec<u8> {
         if self.bytes.is_empty() && self.has_failed {
             self.bytes.push(b'\n');
@@ -63,7 +62,7 @@ impl LineBuffer {
         &mut self.bytes
     }
 
-    /// What to write next: as many whole lines as `limit` has room for, but at least one.
+    /// What to write next: as many whole lines as fit in `limit` bytes, but at least one.
     pub(super) fn piece(&self, limit: usize) -> &[u8] {
         if self.bytes.len() <= limit {
             return &self.bytes;
@@ -81,10 +80,10 @@ impl LineBuffer {
         self.has_failed = false;
     }
 
-    /// Nothing more can be written: all that waits is lost.
+    /// Writing failed: every line in the buffer is lost.
     pub(super) fn fail(&mut self, errno: Errno) {
         let ends = memchr::memchr_iter(b'\n', &self.bytes).count();
-        // An end alone is that of a line that was written, or of none.
+        // A newline alone belongs to a line that was written, or to none.
         let lines = ends - usize::from(self.bytes.first() == Some(&b'\n'));
         self.lose(lines as u64, LossCause::Failed(errno));
         self.bytes.clear();
@@ -92,13 +91,13 @@ impl LineBuffer {
         self.has_failed = true;
     }
 
-    /// There is no room for a line.
+    /// A line is lost because the buffer is full.
     pub(super) fn refuse(&mut self) {
         self.lose(1, LossCause::SlowReader);
     }
 
-    /// What waits goes to another file, so it starts with a whole line.
-    pub(super) fn start_afresh(&mut self) {
+    /// The rest goes to another file, so it has to start with a whole line.
+    pub(super) fn restart_line(&mut self) {
         let is_torn = std::mem::take(&mut self.is_torn);
         let has_failed = std::mem::take(&mut self.has_failed);
         if is_torn {
@@ -111,7 +110,7 @@ impl LineBuffer {
         }
     }
 
-    /// The lines that were lost since this was asked last.
+    /// The lines that were lost since the last call.
     pub(super) fn take_lost(&mut self) -> Option<Lost> {
         self.lost.take()
     }
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_after_a_torn_one_starts_on_a_fresh_one() {
+    fn the_line_after_a_torn_one_starts_with_a_newline() {
         let mut buffer = LineBuffer::default();
         add(&mut buffer, b"first\n");
         add(&mut buffer, b"second\n");
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_once_however_often_writing_fails() {
+    fn lost_lines_are_counted_once_however_often_writing_fails() {
         let mut buffer = LineBuffer::default();
         for _ in 0..3 {
             add(&mut buffer, b"a\n");
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_which_only_the_end_is_missing_is_not_lost() {
+    fn a_line_that_lacks_only_its_newline_is_not_lost() {
         let mut buffer = LineBuffer::default();
         add(&mut buffer, b"a\n");
         buffer.wrote(1);
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_as_many_whole_lines_as_have_room_but_at_least_one() {
+    fn a_piece_is_as_many_whole_lines_as_fit_but_at_least_one() {
         let mut buffer = LineBuffer::default();
         for line in [&b"one\n"[..], b"two\n", b"thirteen\n"] {
             add(&mut buffer, line);
@@ -192,12 +191,12 @@ mod tests {
         add(&mut buffer, b"first\n");
         add(&mut buffer, b"second\n");
         buffer.wrote(3);
-        buffer.start_afresh();
+        buffer.restart_line();
         assert_eq!(buffer.piece(99), b"second\n");
         assert_eq!(buffer.take_lost(), Some(Lost { lines: 1, cause: LossCause::SlowReader }));
         buffer.fail(Errno::EIO);
         add(&mut buffer, b"third\n");
-        buffer.start_afresh();
+        buffer.restart_line();
         assert_eq!(buffer.piece(99), b"third\n");
         assert_eq!(buffer.take_lost().map(|lost| lost.lines), Some(1));
     }

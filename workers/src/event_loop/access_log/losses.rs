@@ -1,4 +1,4 @@
-//! When it is said that lines were lost: at once the first time, then once a minute.
+//! When lost lines are logged: at once the first time, then at most once per minute.
 
 use std::time::{Duration, Instant};
 
@@ -6,35 +6,35 @@ use super::Lost;
 
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Lines that were lost and that nobody was told of.
+/// Lost lines that were not logged yet.
 #[derive(Debug, Default)]
 pub struct Losses {
-    untold: Option<Lost>,
-    told_at: Option<Instant>,
+    unlogged: Option<Lost>,
+    logged_at: Option<Instant>,
 }
 
 impl Losses {
-    /// More were lost.
+    /// Adds lost lines.
     pub fn add(&mut self, lost: Lost) {
-        let before = self.untold.map_or(0, |untold| untold.lines);
-        self.untold = Some(Lost { lines: before.saturating_add(lost.lines), ..lost });
+        let before = self.unlogged.map_or(0, |unlogged| unlogged.lines);
+        self.unlogged = Some(Lost { lines: before.saturating_add(lost.lines), ..lost });
     }
 
-    /// What is to be told now, if anything is.
+    /// What has to be logged now.
     pub fn due(&mut self, now: Instant) -> Option<Lost> {
         let is_early =
-            self.told_at.is_some_and(|told| now.saturating_duration_since(told) < INTERVAL);
+            self.logged_at.is_some_and(|logged| now.saturating_duration_since(logged) < INTERVAL);
         if is_early {
             return None;
         }
-        let lost = self.untold.take()?;
-        self.told_at = Some(now);
+        let lost = self.unlogged.take()?;
+        self.logged_at = Some(now);
         Some(lost)
     }
 
-    /// What is to be told at the end.
+    /// What has to be logged at the end.
     pub fn take(&mut self) -> Option<Lost> {
-        self.untold.take()
+        self.unlogged.take()
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
     use crate::event_loop::access_log::LossCause;
 
     #[test]
-    fn the_first_loss_is_told_at_once_and_later_ones_once_a_minute() {
+    fn the_first_loss_is_logged_at_once_and_later_ones_once_per_minute() {
         let start = Instant::now();
         let mut losses = Losses::default();
         let mut lose = |second: u64, lines: u64| {

@@ -10,11 +10,11 @@ fn peer() -> SocketName {
     SocketName::Inet("192.0.2.7:4711".parse().unwrap())
 }
 
-fn entry<'a>(peer: &'a SocketName, path: &'a [u8]) -> Entry<'a> {
-    Entry {
+fn entry<'a>(peer: &'a SocketName, path: &'a [u8]) -> AccessLogEntry<'a> {
+    AccessLogEntry {
         at: UNIX_EPOCH + Duration::from_secs(971_186_136),
         peer,
-        request: Some(RequestLine {
+        request: Some(LoggedRequestLine {
             method: b"GET",
             path: Some(path),
             version: Some(Version::Http11),
@@ -41,7 +41,7 @@ fn written(log: AccessLog, mut reader: std::io::PipeReader) -> String {
     all
 }
 
-fn line(format: LogFormat, entry: &Entry<'_>) -> String {
+fn line(format: LogFormat, entry: &AccessLogEntry<'_>) -> String {
     let (mut log, reader) = log(format);
     log.record(entry);
     assert_eq!(log.flush(), None);
@@ -72,7 +72,7 @@ fn a_response_is_one_json_object() {
 fn a_refused_request_ends_its_line_with_the_reason() {
     let peer = peer();
     let refused = Some(RefusalReason::from(BodyError::BadExtension));
-    let entry = Entry { refused, status: Status(400), ..entry(&peer, b"/p") };
+    let entry = AccessLogEntry { refused, status: Status(400), ..entry(&peer, b"/p") };
     let text = line(LogFormat::Text, &entry);
     assert!(text.ends_with(" \"curl/8.0\" 12.034 \"a chunk extension is malformed\"\n"), "{text}");
     let json = line(LogFormat::Json, &entry);
@@ -90,8 +90,8 @@ fn a_request_line_is_written_as_far_as_it_was_read() {
         (Some(&b"/p"[..]), "\"GET /p\" 200", "\"method\":\"GET\",\"path\":\"/p\",\"status\":"),
         (None, "\"GET\" 200", "\"method\":\"GET\",\"status\":"),
     ] {
-        let request = Some(RequestLine { method: b"GET", path, version: None });
-        let entry = Entry { request, ..whole };
+        let request = Some(LoggedRequestLine { method: b"GET", path, version: None });
+        let entry = AccessLogEntry { request, ..whole };
         assert!(line(LogFormat::Text, &entry).contains(text));
         assert!(line(LogFormat::Json, &entry).contains(json));
     }
@@ -100,7 +100,7 @@ fn a_request_line_is_written_as_far_as_it_was_read() {
 #[test]
 fn a_json_line_has_the_requests_id() {
     let peer = peer();
-    let entry = Entry { request_id: Some(b"7f3a\"-01"), ..entry(&peer, b"/p") };
+    let entry = AccessLogEntry { request_id: Some(b"7f3a\"-01"), ..entry(&peer, b"/p") };
     assert!(line(LogFormat::Json, &entry).ends_with(",\"request_id\":\"7f3a\\\"-01\"}\n"));
     assert!(!line(LogFormat::Text, &entry).contains("7f3a"));
 }
@@ -108,7 +108,7 @@ fn a_json_line_has_the_requests_id() {
 #[test]
 fn what_is_not_there_is_a_dash_or_left_out() {
     let peer = SocketName::Unix(String::new());
-    let entry = Entry {
+    let entry = AccessLogEntry {
         request: None,
         status: Status(400),
         body_bytes: 0,
@@ -140,7 +140,7 @@ fn the_address_is_written_without_its_port() {
 fn a_forged_line_stays_inside_its_quotes() {
     let peer = peer();
     let user_agent = b"x\" 200\n192.0.2.1 - - \x1b[2J\xff";
-    let entry = Entry { user_agent: Some(user_agent), ..entry(&peer, b"/") };
+    let entry = AccessLogEntry { user_agent: Some(user_agent), ..entry(&peer, b"/") };
     let line = line(LogFormat::Text, &entry);
     assert_eq!(line.lines().count(), 1);
     assert!(line.ends_with("\"x\\\" 200\\n192.0.2.1 - - \\x1b[2J\\xff\" 12.034\n"), "{line}");
@@ -151,7 +151,7 @@ fn the_date_follows_the_clock() {
     let (peer, (mut log, reader)) = (peer(), log(LogFormat::Text));
     let first = entry(&peer, b"/");
     for seconds in [0, 1, 1, 0] {
-        log.record(&Entry { at: first.at + Duration::from_secs(seconds), ..first });
+        log.record(&AccessLogEntry { at: first.at + Duration::from_secs(seconds), ..first });
     }
     log.flush();
     let all = written(log, reader);
@@ -164,7 +164,7 @@ fn the_milliseconds_are_those_of_each_line() {
     let (peer, (mut log, reader)) = (peer(), log(LogFormat::Json));
     let first = entry(&peer, b"/");
     for ms in [0, 7, 89, 1999] {
-        log.record(&Entry { at: first.at + Duration::from_millis(ms), ..first });
+        log.record(&AccessLogEntry { at: first.at + Duration::from_millis(ms), ..first });
     }
     log.flush();
     let all = written(log, reader);
@@ -231,8 +231,8 @@ proptest! {
     fn the_longest_line_fits_with_a_full_buffer_into_64_kb(byte in any::<u8>()) {
         let long = vec![byte; 8190];
         let peer = SocketName::Unix("\u{1b}".repeat(108));
-        let entry = Entry {
-            request: Some(RequestLine {
+        let entry = AccessLogEntry {
+            request: Some(LoggedRequestLine {
                 method: &long[..32],
                 path: Some(&long),
                 version: Some(Version::Http10),
@@ -275,7 +275,8 @@ fn what_a_full_pipe_did_not_take_goes_to_the_new_file_in_whole_lines() {
     let (mut log, _old) = log(LogFormat::Text);
     // Longer than what a pipe takes whole or not at all, so one of them is torn.
     let (peer, long) = (peer(), [b'\x01'; 2000]);
-    let long = Entry { referer: Some(&long), user_agent: Some(&long), ..entry(&peer, b"/waits") };
+    let long =
+        AccessLogEntry { referer: Some(&long), user_agent: Some(&long), ..entry(&peer, b"/waits") };
     let mut lost = 0;
     while lost == 0 {
         log.record(&long);

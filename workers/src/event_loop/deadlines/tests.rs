@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn nothing_is_due_in_empty_queues() {
     let mut deadlines = Deadlines::new(seconds);
     assert_eq!(deadlines.next(), None);
-    assert_eq!(deadlines.pop_expired(Instant::now() + LONGEST), None);
+    assert_eq!(deadlines.pop_expired(Instant::now() + MAX_DURATION), None);
     assert_eq!(deadlines.oldest(Timer::KeepAlive), None);
 }
 
@@ -66,7 +66,7 @@ fn a_cleared_deadline_never_expires_and_the_others_of_its_connection_stay() {
     deadlines.set(Timer::Body, token(3, 1), start);
     deadlines.set(Timer::BodyRate, token(3, 1), start);
     deadlines.clear(Timer::Body, token(3, 1));
-    let late = start + LONGEST;
+    let late = start + MAX_DURATION;
     assert_eq!(deadlines.pop_expired(late), Some((Timer::BodyRate, token(3, 1))));
     assert_eq!(deadlines.pop_expired(late), None);
 }

@@ -1,4 +1,4 @@
-//! The access log of one worker: when it is written, and what is said of lines that were lost.
+//! When the access log is written, and how lost lines are logged.
 
 use std::os::fd::OwnedFd;
 
@@ -8,7 +8,7 @@ use crate::shared::log::{Level, Log, Value};
 use crate::shared::scoreboard::Counter;
 
 impl WorkerContext {
-    /// Writes the access log's lines of this turn, and says from time to time how many were lost.
+    /// Writes the lines of this turn to the access log, and logs from time to time how many were lost.
     pub fn flush_access_log(&mut self) {
         let Some(access) = &mut self.access else { return };
         if let Some(lost) = access.flush() {
@@ -16,20 +16,20 @@ impl WorkerContext {
             self.losses.add(lost);
         }
         if let Some(lost) = self.losses.due(self.clock.now()) {
-            tell_lost(&self.log, lost);
+            log_lost(&self.log, lost);
         }
     }
 
-    /// The same for the last time.
+    /// Flushes the access log for the last time.
     pub fn close_access_log(&mut self) {
         self.flush_access_log();
         if let Some(lost) = self.losses.take() {
-            tell_lost(&self.log, lost);
+            log_lost(&self.log, lost);
         }
     }
 
-    /// Writes the access log to another file from now on. Without one it stays so: the supervisor gives
-    /// one to workers that have one.
+    /// Writes the access log to another file from now on. A worker without an access log gets none: the supervisor
+    /// sends files only to workers that have one.
     pub fn replace_access_log(&mut self, file: OwnedFd) {
         if let Some(access) = &mut self.access {
             access.replace(file);
@@ -37,7 +37,7 @@ impl WorkerContext {
     }
 }
 
-fn tell_lost(log: &Log, lost: Lost) {
+fn log_lost(log: &Log, lost: Lost) {
     let lines = i64::try_from(lost.lines).unwrap_or(i64::MAX);
     let pairs = [("lines", Value::Number(lines)), ("reason", Value::Display(&lost.cause))];
     log.line(Level::Warning, "access_log.lines_lost", &pairs);

@@ -1,4 +1,4 @@
-//! What all connections of a worker share: configuration, clock, counters, logs, and what it is told.
+//! What all clients of a worker share: configuration, clock, counters, logs, and the current command.
 
 use std::time::Duration;
 
@@ -17,35 +17,31 @@ use crate::shared::scoreboard::{Command, WorkerEntry};
 const REFUSALS_LOGGED: u32 = 10;
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What a worker works with: configuration, clock, counters, logs.
+/// What all clients of a worker share.
+#[expect(missing_docs, reason = "the types of the other fields say what they are")]
 pub struct WorkerContext {
-    /// Limits, timeouts and options.
     pub settings: Settings,
-    /// The worker's part of the scoreboard.
     pub entry: &'static WorkerEntry,
-    /// The clock.
     pub clock: Clock,
-    /// The log.
     pub log: Log,
-    /// The access log.
     pub access: Option<AccessLog>,
-    /// Whether connections may live on.
+    /// Whether connections may be kept alive.
     pub persistence: Persistence,
-    /// Whether requests are begun; not by a worker that is to leave at once.
+    /// Whether requests are begun; not after a quick stop was requested.
     pub begins_requests: bool,
-    /// Requests called so far.
+    /// The number of requests that the application was called for.
     pub sequence: u64,
-    /// When the loop woke up: what waits since then waits for us.
+    /// When the loop woke up: every event of this turn has waited since then.
     pub woke: Duration,
-    /// How often refused requests are logged.
+    /// Limits how many refused requests are logged.
     pub(super) refusals: Throttle,
-    /// Lines that the access log has lost.
+    /// The lines that the access log has lost.
     pub(super) losses: Losses,
     pub(super) spare: Option<Vec<u8>>,
 }
 
 impl WorkerContext {
-    /// A context at the start of a worker's life.
+    /// The context of a worker that starts.
     pub fn new(
         settings: Settings,
         entry: &'static WorkerEntry,
@@ -85,8 +81,8 @@ impl WorkerContext {
         !self.begins_requests || self.command() == Command::Quick
     }
 
-    /// Calls the application for what is no request of its own, and marks the time as its own: whoever
-    /// watches the loop must not take it for one that stands still.
+    /// Calls the application outside of a request, and shows on the scoreboard that the time is the application's.
+    /// Otherwise the supervisor would take the loop for one that hangs.
     pub fn outside<T>(&mut self, call: impl FnOnce() -> T) -> T {
         self.entry.begin_call(self.clock.monotonic());
         let outcome = call();
@@ -96,8 +92,8 @@ impl WorkerContext {
         outcome
     }
 
-    /// Ends this process if it is a child that the application forked and did not end. Signalled behind
-    /// whatever runs code of the application's, before anything is counted or sent.
+    /// Ends this process if it is a child that the application forked and did not end. Called after everything that
+    /// runs code of the application, before anything is counted or sent.
     pub fn leave_if_forked(&self) {
         if fork_guard::is_forked() {
             self.log.line(Level::Warning, "application.fork_returned", &[]);
@@ -105,7 +101,7 @@ impl WorkerContext {
         }
     }
 
-    /// What connections are held to at this moment.
+    /// The limits and counters of connections at this moment.
     pub fn rules(&self) -> Rules<'_> {
         Rules {
             settings: &self.settings,

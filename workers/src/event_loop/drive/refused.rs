@@ -1,4 +1,4 @@
-//! What is logged of a request that was refused. The counters and the answer are the connection's.
+//! Logs refused requests. The connection counts and answers them.
 
 use std::io;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use super::WorkerContext;
 use crate::application::AppBody;
 use crate::connection::{ConnInfo, RefusalReason, Refused};
-use crate::event_loop::access_log::{Entry, RequestLine};
+use crate::event_loop::access_log::{AccessLogEntry, LoggedRequestLine};
 use crate::event_loop::client::Client;
 use crate::shared::log::{Level, Value};
 use crate::shared::socket_name::SocketName;
 
-/// Writes a line to the log, unless there were many, and one to the access log.
+/// Writes a line to the access log, and one to the log unless there were too many.
 pub(super) fn note(context: &mut WorkerContext, info: &ConnInfo, refused: &Refused) {
-    let line = RequestLine::of(&refused.request);
+    let line = LoggedRequestLine::of(&refused.request);
     if let Some(access) = &mut context.access {
-        access.record(&Entry {
+        access.record(&AccessLogEntry {
             at: context.clock.wall(),
             peer: &info.peer,
             request: line,
@@ -29,7 +29,7 @@ pub(super) fn note(context: &mut WorkerContext, info: &ConnInfo, refused: &Refus
         });
     }
     match refused.reason {
-        // An error line has said more than this one would.
+        // An error line has said more than this line would.
         RefusalReason::DiskFull | RefusalReason::NotStored => return,
         RefusalReason::Head(_)
         | RefusalReason::Body(_)
@@ -40,7 +40,7 @@ pub(super) fn note(context: &mut WorkerContext, info: &ConnInfo, refused: &Refus
     if !context.log.is_enabled(Level::Info) {
         return;
     }
-    let Some(held_back) = context.refusals.pass(context.clock.now()) else { return };
+    let Some(suppressed) = context.refusals.pass(context.clock.now()) else { return };
     let address = match &info.peer {
         SocketName::Inet(address) => address.ip().to_string(),
         SocketName::Unix(path) => path.clone(),
@@ -49,21 +49,21 @@ pub(super) fn note(context: &mut WorkerContext, info: &ConnInfo, refused: &Refus
         ("status", Value::Number(refused.reason.status().0.into())),
         ("reason", Value::Display(&refused.reason)),
     ];
-    // The peer of a unix socket has no name, as a rule.
+    // The peer of a Unix socket usually has no name.
     if !address.is_empty() {
         pairs.push(("remote_addr", Value::Text(&address)));
     }
-    if let Some(RequestLine { method, path, version: _ }) = line {
+    if let Some(LoggedRequestLine { method, path, version: _ }) = line {
         pairs.push(("method", Value::Bytes(method)));
         pairs.extend(path.map(|path| ("path", Value::Bytes(path))));
     }
-    if held_back > 0 {
-        pairs.push(("not_logged", Value::Number(i64::try_from(held_back).unwrap_or(i64::MAX))));
+    if suppressed > 0 {
+        pairs.push(("not_logged", Value::Number(i64::try_from(suppressed).unwrap_or(i64::MAX))));
     }
     context.log.line(Level::Info, "request.refused", &pairs);
 }
 
-/// A body that the disk does not take is answered, and is nobody else's trouble.
+/// Logs that a body could not be stored. Only this request is refused.
 pub(super) fn not_stored<B: AppBody>(
     client: &mut Client<B>,
     context: &WorkerContext,

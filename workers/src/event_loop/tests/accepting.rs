@@ -1,12 +1,12 @@
-//! Which connections are taken, and which make room for them.
+//! Which connections are accepted, and which ones are closed for them.
 
 use super::*;
 
 #[test]
-fn a_worker_that_is_to_leave_at_once_leaves_the_queue_to_others() {
+fn a_worker_in_a_quick_stop_leaves_the_queue_to_others() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
-    let _client = around.asks("/");
+    let _client = around.request("/");
     await_events(&mut event_loop, 1);
     around.entry.set_command(Command::Quick);
     event_loop.accept(0);
@@ -26,27 +26,27 @@ fn closed_listeners_stay_closed() {
 }
 
 #[test]
-fn a_rest_is_short_again_once_a_connection_was_accepted() {
+fn the_backoff_is_short_again_after_an_accepted_connection() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
-    let rest = |event_loop: &mut EventLoop<'_, App>| {
+    let back_off = |event_loop: &mut EventLoop<'_, App>| {
         let EventLoop { acceptor, poller, context, .. } = event_loop;
         acceptor.back_off(&io::Error::from_raw_os_error(nix::libc::ENFILE), poller, context);
         let until = acceptor.next_deadline().unwrap() - context.clock.now();
         acceptor.open(poller).unwrap();
         until
     };
-    let first = rest(&mut event_loop);
-    assert!(rest(&mut event_loop) > first);
+    let first = back_off(&mut event_loop);
+    assert!(back_off(&mut event_loop) > first);
     let _silent = TcpStream::connect(around.address).unwrap();
     await_events(&mut event_loop, 1);
     event_loop.accept(0);
     assert!(event_loop.acceptor.awaits_bytes_from().is_some());
-    assert_eq!(rest(&mut event_loop), first);
+    assert_eq!(back_off(&mut event_loop), first);
 }
 
 #[test]
-fn a_connection_that_only_lingers_makes_room_before_one_that_is_kept() {
+fn a_lingering_connection_makes_room_before_a_kept_one() {
     let mut app = app(2);
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
     event_loop.clients.limit = 2;
@@ -55,18 +55,18 @@ fn a_connection_that_only_lingers_makes_room_before_one_that_is_kept() {
             event_loop.turn().unwrap();
         }
     };
-    let mut kept = around.asks("/");
+    let mut kept = around.request("/");
     answered(&mut event_loop, 1);
     let mut refused = TcpStream::connect(around.address).unwrap();
     refused.write_all(b"\n\n\n").unwrap();
     answered(&mut event_loop, 2);
     assert_eq!(event_loop.clients.table.len(), 2);
-    let _new = around.asks("/");
+    let _new = around.request("/");
     answered(&mut event_loop, 3);
     assert_eq!(event_loop.clients.table.len(), 2);
     let mut answer = [0; 1024];
     assert!(kept.read(&mut answer).unwrap() > 0);
     kept.set_nonblocking(true).unwrap();
     let is_open = kept.read(&mut answer).unwrap_err().kind() == io::ErrorKind::WouldBlock;
-    assert!(is_open, "nothing more was said to it");
+    assert!(is_open, "nothing more was sent to it");
 }

@@ -1,4 +1,4 @@
-//! What the loop shows to who watches it: that it goes on, and that the application has its time.
+//! What the loop shows on the scoreboard: that it is alive, and which time is the application's.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::http::Version;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What the scoreboard showed each time that the application was called.
+/// What the scoreboard showed at each call of the application.
 #[derive(Clone, Default)]
 struct Seen(Rc<RefCell<Vec<(&'static str, Showed)>>>);
 
@@ -44,7 +44,7 @@ impl Seen {
     }
 }
 
-/// Answers with one item more than it begins with.
+/// Answers with two items.
 struct Streaming {
     head: ResponseHead,
     entry: &'static WorkerEntry,
@@ -96,7 +96,7 @@ impl Application for Streaming {
     }
 }
 
-/// The loop of such an application, its surroundings, and what it saw.
+/// Runs a test with the loop of such an application, its surroundings, and what it saw.
 fn with_loop(test: impl FnOnce(&mut EventLoop<'_, Streaming>, &Surroundings, &Seen)) {
     let (supervisor, control) = UnixStream::pair().unwrap();
     let (init, doorbell) = stage::init(control.into());
@@ -134,7 +134,7 @@ fn each_connection_of_a_batch_is_a_step() {
 }
 
 #[test]
-fn a_connection_that_has_had_its_turn_is_not_read_from_in_it() {
+fn a_client_that_used_up_its_turn_is_not_read_from() {
     let request = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
     let mut app = App { takes: TURN_TIME + Duration::from_millis(1), ..app(2) };
     let (mut event_loop, around) = Surroundings::of(&mut app, None);
@@ -144,7 +144,7 @@ fn a_connection_that_has_had_its_turn_is_not_read_from_in_it() {
     while answered() == 0 {
         event_loop.turn().unwrap();
     }
-    // One when its event came, one when those that have had their turn were looked at again.
+    // One at its event, and one when the clients that had yielded were served again.
     assert_eq!((answered(), event_loop.schedule.yielded.len()), (2, 1), "each uses a turn up");
     client.write_all(request).unwrap();
     let token = event_loop.schedule.yielded[0];
@@ -162,9 +162,9 @@ fn a_connection_that_has_had_its_turn_is_not_read_from_in_it() {
 }
 
 #[test]
-fn what_the_application_is_called_for_is_its_own_time() {
+fn the_time_of_each_call_is_the_applications() {
     with_loop(|event_loop, around, seen| {
-        let _client = around.asks("/download");
+        let _client = around.request("/download");
         event_loop.turn().unwrap();
         let calls = [seen.of("call"), seen.of("pull"), seen.of("close")];
         assert_eq!(calls.each_ref().map(Vec::len), [1, 2, 1]);
@@ -177,10 +177,9 @@ fn what_the_application_is_called_for_is_its_own_time() {
 }
 
 #[test]
-fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time_and_its_request_is_as_old_as_it_is()
- {
+fn closing_an_iterable_is_a_call_that_is_as_old_as_its_request() {
     with_loop(|event_loop, around, seen| {
-        let _client = around.asks("/download");
+        let _client = around.request("/download");
         let token = event_loop.take_queued(0).unwrap();
         let client = event_loop.clients.table.get_mut(token).unwrap();
         let (entry, seen_too) = (around.entry, seen.clone());
@@ -211,7 +210,7 @@ fn an_iterable_that_is_closed_because_its_client_left_has_its_own_time_and_its_r
 }
 
 #[test]
-fn signal_handlers_of_the_application_have_its_time_and_are_no_request() {
+fn signal_handlers_are_a_call_of_the_application_but_no_request() {
     with_loop(|event_loop, around, seen| {
         around.doorbell.write(1).unwrap();
         event_loop.turn().unwrap();

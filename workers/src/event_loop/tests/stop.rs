@@ -1,4 +1,4 @@
-//! What becomes of the connections that wait in a queue when it is closed.
+//! What happens to connections that wait in an accept queue when it is closed.
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -10,8 +10,8 @@ use nix::sys::socket::{
 use super::*;
 use crate::shared::fd;
 
-/// A client whose handshake has ended at a closed queue, which drops all that it sends: only the packets of the
-/// handshake had the TTL that the queue asks for.
+/// A client that completed its handshake with a closed queue, which drops everything that it sends: only the packets
+/// of the handshake had the TTL that the queue requires.
 fn late_client(address: SocketAddr) -> TcpStream {
     let SocketAddr::V4(address) = address else { panic!("no IPv4") };
     let (family, protocol) = (AddressFamily::Inet, SockProtocol::Tcp);
@@ -24,7 +24,7 @@ fn late_client(address: SocketAddr) -> TcpStream {
     client
 }
 
-/// A loop that is told to drain, and that was in a request for a minute before it hears so.
+/// A loop that got the command to drain while it was in a request for a minute.
 fn busy_for_long<'a>(app: &'a mut App) -> (EventLoop<'a, App>, Surroundings) {
     let (mut event_loop, around) = Surroundings::of(app, None);
     let since = Instant::now() - Duration::from_secs(60);
@@ -34,7 +34,7 @@ fn busy_for_long<'a>(app: &'a mut App) -> (EventLoop<'a, App>, Surroundings) {
 }
 
 #[test]
-fn a_request_that_a_closed_queue_has_dropped_is_answered_when_it_comes_again() {
+fn a_request_dropped_by_a_closed_queue_is_answered_when_retransmitted() {
     let mut app = app(2);
     let (mut event_loop, around) = busy_for_long(&mut app);
     fd::close_queue(around.listener.as_fd()).unwrap();
@@ -51,7 +51,7 @@ fn a_request_that_a_closed_queue_has_dropped_is_answered_when_it_comes_again() {
 }
 
 #[test]
-fn a_connection_of_a_closed_queue_that_is_cut_before_it_could_send_again_is_abandoned() {
+fn a_connection_closed_before_it_could_retransmit_counts_as_abandoned() {
     let mut app = app(2);
     let (mut event_loop, around) = busy_for_long(&mut app);
     fd::close_queue(around.listener.as_fd()).unwrap();
@@ -64,7 +64,7 @@ fn a_connection_of_a_closed_queue_that_is_cut_before_it_could_send_again_is_aban
 
 /// Nothing of what it might have sent was dropped.
 #[test]
-fn a_silent_connection_of_an_open_queue_holds_up_nobody() {
+fn a_silent_connection_of_an_open_queue_delays_no_exit() {
     let mut app = app(2);
     let (mut event_loop, around) = busy_for_long(&mut app);
     let _client = TcpStream::connect(around.address).unwrap();

@@ -7,12 +7,12 @@ use super::*;
 use crate::settings::Hooks;
 use crate::worker_init::WorkerExit;
 
-/// Folder, `sys.path` and the environment are the process's.
+/// The current directory, `sys.path` and the environment belong to the process.
 static PROCESS: Mutex<()> = Mutex::new(());
 
-/// A folder of modules, and the process's state to come back to.
+/// A directory of modules, and the state of the process to restore.
 struct Site {
-    folder: TempDir,
+    directory: TempDir,
     before: PathBuf,
     _process: MutexGuard<'static, ()>,
 }
@@ -21,13 +21,13 @@ impl Site {
     fn new(files: &[(&str, &str)]) -> Self {
         Python::initialize();
         let process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (name, source) in files {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, source).unwrap();
         }
-        Self { folder, before: std::env::current_dir().unwrap(), _process: process }
+        Self { directory, before: std::env::current_dir().unwrap(), _process: process }
     }
 
     fn spec(&self, module: &str, attribute: Option<&str>) -> AppSpec {
@@ -35,14 +35,14 @@ impl Site {
             module: module.to_owned(),
             attribute: attribute.map(str::to_owned),
             is_factory: false,
-            chdir: Some(self.folder.path().to_owned()),
+            chdir: Some(self.directory.path().to_owned()),
             pythonpath: Vec::new(),
             env: Vec::new(),
             hooks: Hooks::default(),
         }
     }
 
-    /// `repr()` of the application, or the failure.
+    /// Returns `repr()` of the application, or the failure.
     fn load(&self, spec: &AppSpec) -> Result<String, BootFailure> {
         Python::attach(|py| {
             let sys = py.import("sys").unwrap();
@@ -97,7 +97,7 @@ fn a_factory_is_called() {
 }
 
 #[test]
-fn the_module_sees_its_name_folder_path_and_environment() {
+fn the_module_sees_its_name_directory_path_and_environment() {
     let source = "import os, sys
 assert __name__ == 'seen_4'
 assert os.getcwd() == os.path.dirname(os.path.abspath(__file__))
@@ -116,28 +116,28 @@ def app(e, s): pass
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_no_fault_of_the_application() {
+fn a_missing_directory_is_not_a_failure_of_the_application() {
     let site = Site::new(&[]);
     let spec = AppSpec { chdir: Some(PathBuf::from("/nowhere/at/all")), ..site.spec("x", None) };
     let failure = site.load(&spec).unwrap_err();
     assert_eq!(failure.exit, WorkerExit::NotBooted);
-    assert!(failure.report.contains("Cannot change to the folder /nowhere/at/all"));
+    assert!(failure.report.contains("Cannot change to the directory /nowhere/at/all"));
 }
 
 #[test]
-fn a_module_that_is_not_there_is_told_with_what_is() {
+fn a_missing_module_is_reported_with_the_existing_ones() {
     let site = Site::new(&[("shop_5.py", APP), ("other_5.py", APP)]);
     let report = site.failure(&site.spec("shop5", None));
     assert!(report.contains("There is no module \"shop5\""), "{report}");
     assert!(report.contains("Did you mean shop_5?"), "{report}");
     let report = site.failure(&site.spec("zzzzz", None));
-    assert!(report.contains("Modules there: other_5, shop_5."), "{report}");
+    assert!(report.contains("That directory has the modules other_5, shop_5."), "{report}");
     assert!(report.contains("--chdir"), "{report}");
     assert!(!report.contains("Traceback"), "{report}");
 }
 
 #[test]
-fn a_missing_import_inside_the_module_is_told_with_its_traceback() {
+fn a_failed_import_inside_the_module_is_reported_with_traceback() {
     let site = Site::new(&[("inner_6.py", "import not_there_6\n")]);
     let report = site.failure(&site.spec("inner_6", None));
     assert!(report.contains("was found, but importing it failed"), "{report}");
@@ -146,7 +146,7 @@ fn a_missing_import_inside_the_module_is_told_with_its_traceback() {
 }
 
 #[test]
-fn whatever_an_import_raises_is_told() {
+fn any_exception_of_an_import_is_reported() {
     for (index, source) in ["1 / 0", "raise SystemExit(3)", "def broken(:"].iter().enumerate() {
         let name = format!("raises_7_{index}");
         let site = Site::new(&[(&format!("{name}.py"), source)]);
@@ -156,7 +156,7 @@ fn whatever_an_import_raises_is_told() {
 }
 
 #[test]
-fn a_path_in_place_of_a_module_is_told() {
+fn a_path_in_place_of_a_module_is_reported() {
     let site = Site::new(&[("path_8.py", APP), ("sub/deep_8.py", APP)]);
     let report = site.failure(&site.spec("path_8.py", None));
     assert!(report.contains("Name the module \"path_8\""), "{report}");
@@ -165,27 +165,30 @@ fn a_path_in_place_of_a_module_is_told() {
 }
 
 #[test]
-fn an_attribute_that_is_not_there_is_told_with_what_is() {
+fn a_missing_attribute_is_reported_with_the_existing_ones() {
     let site =
         Site::new(&[("attrs_9.py", "from os import getcwd, walk\ndef create_app(): pass\n")]);
     let report = site.failure(&site.spec("attrs_9", Some("create_ap")));
     assert!(report.contains("Did you mean create_app?"), "{report}");
     let report = site.failure(&site.spec("attrs_9", None));
     assert!(report.contains("neither `app` nor `application`"), "{report}");
-    assert!(report.contains("Callables defined there: create_app. Name one"), "{report}");
+    assert!(
+        report.contains("The module defines these callables: create_app. Name one"),
+        "{report}"
+    );
     let report = site.failure(&site.spec("attrs_9", Some("create_app()")));
-    assert!(report.contains("with --factory: attrs_9:create_app"), "{report}");
+    assert!(report.contains("add --factory: attrs_9:create_app"), "{report}");
 }
 
 #[test]
-fn a_dot_in_place_of_a_colon_is_told() {
+fn a_dot_in_place_of_a_colon_is_reported() {
     let site = Site::new(&[("dotted_10.py", APP)]);
     let report = site.failure(&site.spec("dotted_10.app", None));
     assert!(report.contains("did you mean dotted_10:app?"), "{report}");
 }
 
 #[test]
-fn what_cannot_be_called_is_told() {
+fn an_object_that_cannot_be_called_is_reported() {
     let site = Site::new(&[("calls_11.py", "app = {}\ndef make(): pass\n")]);
     let report = site.failure(&site.spec("calls_11", None));
     assert!(report.contains("not callable: its type is dict"), "{report}");
@@ -198,7 +201,7 @@ fn what_cannot_be_called_is_told() {
 }
 
 #[test]
-fn a_factory_that_fails_is_told_with_its_traceback() {
+fn a_factory_that_fails_is_reported_with_its_traceback() {
     let site = Site::new(&[("fails_12.py", "def make():\n    raise KeyError('DATABASE_URL')\n")]);
     let spec = AppSpec { is_factory: true, ..site.spec("fails_12", Some("make")) };
     let report = site.failure(&spec);
@@ -226,7 +229,7 @@ def keyword(e, s, more=None): pass
 }
 
 #[test]
-fn applications_of_asgi_and_coroutine_functions_are_refused_and_a2wsgi_is_named() {
+fn asgi_applications_and_coroutine_functions_are_refused_with_a_hint() {
     let source = "import functools
 async def coroutine(environ, start_response): pass
 async def asks(scope, receive, send): pass
@@ -252,7 +255,7 @@ def make(): return instance
     let asgi = ["asks", "returns_one", "instance", "method", "plain", "slots", "nested"];
     for name in asgi {
         let report = site.failure(&site.spec("asgi_14", Some(name)));
-        let start = format!("asgi_14:{name} is no WSGI application. It is an ASGI application");
+        let start = format!("asgi_14:{name} is not a WSGI application. It is an ASGI application");
         assert!(report.starts_with(&start) && report.contains("a2wsgi"), "{name}: {report}");
     }
     for name in ["coroutine", "generates", "partial"] {
@@ -266,7 +269,7 @@ def make(): return instance
 }
 
 #[test]
-fn applications_of_wsgi_with_unusual_signatures_are_not_taken_for_others() {
+fn wsgi_applications_with_unusual_signatures_are_accepted() {
     let source = "import asyncio, functools, types
 async def other(scope, receive, send): pass
 @functools.wraps(other)

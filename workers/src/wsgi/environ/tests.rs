@@ -6,7 +6,7 @@ use crate::spool::Spool;
 use crate::wsgi::tests::harness::{App, inet, parsed, showing};
 
 #[test]
-fn environ_is_exactly_a_dict_of_the_application_alone() {
+fn environ_is_exactly_a_dict_that_nothing_else_uses() {
     let mut app = App::new(
         "seen = []
 def app(environ, start_response):
@@ -29,7 +29,7 @@ fn every_cgi_variable_is_a_native_string() {
 }
 
 #[test]
-fn the_wsgi_variables_are_there() {
+fn the_wsgi_variables_are_set() {
     let mut app = App::showing(
         "[environ['wsgi.' + name] for name in ('version', 'url_scheme', 'multithread', \
          'multiprocess', 'run_once', 'input_terminated')]",
@@ -38,7 +38,7 @@ fn the_wsgi_variables_are_there() {
 }
 
 #[test]
-fn multiprocess_is_false_where_there_is_one_worker() {
+fn multiprocess_is_false_with_one_worker() {
     let settings = Settings { multiprocess: false, ..Settings::default() };
     let mut app = App::with(&showing("environ['wsgi.multiprocess']"), &settings);
     assert_eq!(app.text("/", ""), "False");
@@ -51,7 +51,7 @@ fn the_path_is_decoded_once_and_the_query_is_not() {
     );
     assert_eq!(
         app.text("/caf%C3%A9/%2541/x+y?a=%20&b", ""),
-        // The two code points of the str, as latin-1, are the UTF-8 that the client meant.
+        // As latin-1, the two code points of the str are the UTF-8 bytes from the client.
         "['/caf\u{e9}/%41/x+y', 'a=%20&b', '/caf%C3%A9/%2541/x+y?a=%20&b', \
          '/caf%C3%A9/%2541/x+y?a=%20&b']"
     );
@@ -74,7 +74,7 @@ fn the_query_is_an_empty_string_without_one() {
 }
 
 #[test]
-fn the_root_path_is_script_name_and_goes_from_the_path_where_it_stands_there() {
+fn root_path_becomes_script_name_and_is_removed_from_the_path() {
     let settings = Settings { root_path: "/shop".to_owned(), ..Settings::default() };
     let show = showing("(environ['SCRIPT_NAME'], environ['PATH_INFO'])");
     let mut app = App::with(&show, &settings);
@@ -92,7 +92,7 @@ fn the_root_path_is_script_name_and_goes_from_the_path_where_it_stands_there() {
 }
 
 #[test]
-fn a_request_about_the_server_as_a_whole_has_an_empty_path() {
+fn an_options_request_for_the_whole_server_has_an_empty_path() {
     let show = "[environ[k] for k in ('SCRIPT_NAME', 'PATH_INFO', 'RAW_URI', 'REQUEST_URI')]";
     let mut app = App::showing(show);
     let settings = Settings { root_path: "/shop".to_owned(), ..Settings::default() };
@@ -118,7 +118,7 @@ fn method_and_version_are_the_requests() {
 }
 
 #[test]
-fn content_type_and_length_stand_only_without_http() {
+fn content_type_and_length_exist_only_without_http_prefix() {
     let mut app = App::showing("sorted((k, v) for k, v in environ.items() if 'CONTENT' in k)");
     assert_eq!(
         app.text("/", "Content-Type: text/plain\r\ncontent-length: 0\r\n"),
@@ -128,7 +128,7 @@ fn content_type_and_length_stand_only_without_http() {
 }
 
 #[test]
-fn a_chunked_body_has_a_length_like_any_other_and_no_transfer_encoding() {
+fn a_chunked_body_has_a_content_length_and_no_transfer_encoding() {
     let mut app = App::showing(
         "[environ.get(k) for k in ('CONTENT_LENGTH', 'HTTP_TRANSFER_ENCODING', \
          'wsgi.input_terminated')] + [environ['wsgi.input'].read()]",
@@ -146,13 +146,13 @@ fn a_chunked_body_has_a_length_like_any_other_and_no_transfer_encoding() {
 }
 
 #[test]
-fn header_fields_are_http_variables_known_or_not() {
+fn known_and_unknown_header_fields_become_http_variables() {
     let mut app = App::showing("(environ['HTTP_USER_AGENT'], environ['HTTP_X_ODD_ONE'])");
     assert_eq!(app.text("/", "user-AGENT: me\r\nx-oDD-one: 1\r\n"), "('me', '1')");
 }
 
 #[test]
-fn a_value_that_changes_between_requests_is_the_new_one() {
+fn a_value_that_changes_between_requests_is_current() {
     let mut app = App::showing("environ.get('HTTP_ACCEPT')");
     for value in ["text/html", "text/html", "text/htmm", "text", "*/*"] {
         assert_eq!(app.text("/", &format!("Accept: {value}\r\n")), format!("'{value}'"));
@@ -161,7 +161,7 @@ fn a_value_that_changes_between_requests_is_the_new_one() {
 }
 
 #[test]
-fn repeated_fields_are_joined_with_a_comma_and_cookies_with_a_semicolon() {
+fn repeated_fields_are_joined_with_commas_and_cookies_with_semicolons() {
     let mut app = App::showing("[environ[k] for k in ('HTTP_VIA', 'HTTP_X_ODD', 'HTTP_COOKIE')]");
     let lines =
         "Via: a\r\nX-Odd: 1\r\nCookie: a=1\r\nvia: b\r\nX-ODD: 2\r\ncookie: b=2\r\nVia: c\r\n";
@@ -169,7 +169,7 @@ fn repeated_fields_are_joined_with_a_comma_and_cookies_with_a_semicolon() {
 }
 
 #[test]
-fn repeated_fields_that_are_no_lists_are_joined_with_a_comma_too() {
+fn repeated_fields_that_are_not_lists_are_also_joined_with_commas() {
     let mut app = App::showing("[environ[k] for k in ('HTTP_USER_AGENT', 'HTTP_REFERER')]");
     let lines = "User-Agent: a/1\r\nReferer: /x\r\nuser-agent: b/2\r\nReferer: /y\r\n";
     assert_eq!(app.text("/", lines), "['a/1,b/2', '/x,/y']");
@@ -190,13 +190,13 @@ fn a_proxy_field_never_becomes_http_proxy() {
 }
 
 #[test]
-fn an_authorization_field_reaches_the_application_and_the_process_environment_does_not() {
+fn authorization_reaches_the_environ_but_process_environment_does_not() {
     let mut app = App::showing("(environ['HTTP_AUTHORIZATION'], 'PATH' in environ)");
     assert_eq!(app.text("/", "Authorization: Basic eA==\r\n"), "('Basic eA==', False)");
 }
 
 #[test]
-fn the_authority_of_an_absolute_target_stands_for_host() {
+fn the_authority_of_an_absolute_target_replaces_host() {
     let mut app = App::showing("(environ['HTTP_HOST'], environ['PATH_INFO'], environ['RAW_URI'])");
     assert_eq!(
         app.text("http://other.example:81/x", ""),
@@ -239,7 +239,7 @@ fn behind_a_unix_socket_the_server_is_named_by_host() {
 }
 
 #[test]
-fn a_sane_request_id_is_kept_and_another_is_made_otherwise() {
+fn a_valid_request_id_is_kept_and_a_new_one_is_made_otherwise() {
     let mut app = App::showing("environ['arctos.request_id']");
     assert_eq!(app.text("/", "X-Request-Id: abc-1\r\n"), "'abc-1'");
     let made = app.text("/", "X-Request-Id: a b\r\n");
@@ -248,8 +248,8 @@ fn a_sane_request_id_is_kept_and_another_is_made_otherwise() {
 }
 
 #[test]
-fn fields_that_came_before_make_what_they_would_make_anew() {
-    // Shows all but what differs from request to request, in its order, and then spoils it.
+fn cached_fields_make_the_same_environ_as_new_ones() {
+    // Shows everything except what differs between requests, in order, and then modifies it.
     let source = "def app(environ, start_response):
     start_response('200 OK', [])
     shown = [(k, v) for k, v in environ.items() if type(v) is str and k != 'arctos.request_id']
@@ -297,7 +297,7 @@ fn fields_that_came_before_make_what_they_would_make_anew() {
 }
 
 #[test]
-fn worker_and_queue_time_are_told() {
+fn worker_and_queue_time_are_in_the_environ() {
     let mut app = App::showing("(environ['arctos.worker'], environ['arctos.queue_time_ms'])");
     assert_eq!(app.text("/", ""), "(3, 0.0)");
     let head_bytes = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";

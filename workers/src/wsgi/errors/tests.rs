@@ -2,7 +2,7 @@ use crate::application::{AppBody, Application, Content, RequestBody};
 use crate::wsgi::errors::Pieces;
 use crate::wsgi::tests::harness::App;
 
-/// What the log says of an application whose call runs this source: each line of it, without its time.
+/// Returns the log lines, without their times, of an application whose call runs this source.
 fn logged(source: &str) -> Vec<String> {
     let source = source.trim().replace('\n', "\n    ");
     let mut app = App::new(&format!(
@@ -28,7 +28,7 @@ fn lines_of(app: &App) -> Vec<String> {
 }
 
 #[test]
-fn a_write_of_one_line_is_a_line_of_a_level_of_its_own() {
+fn a_write_of_one_line_is_one_log_line_with_its_own_level() {
     assert_eq!(logged("errors.write('one line\\n')"), ["NOTICE wsgi.errors text=\"one line\""]);
 }
 
@@ -48,14 +48,14 @@ fn a_line_in_several_writes_is_one_line() {
 }
 
 #[test]
-fn an_unfinished_line_is_logged_when_it_is_flushed_or_the_call_is_over() {
+fn an_unfinished_line_is_logged_on_flush_or_after_the_call() {
     let lines =
         logged("errors.write('flushed')\nerrors.flush()\nerrors.flush()\nerrors.write('left')");
     assert_eq!(lines, ["NOTICE wsgi.errors text=flushed", "NOTICE wsgi.errors text=left"]);
 }
 
 #[test]
-fn an_empty_line_is_none_of_the_log() {
+fn an_empty_line_is_not_logged() {
     assert_eq!(logged("print(file=errors)\nerrors.write('')"), [""; 0]);
 }
 
@@ -100,7 +100,7 @@ errors.write('behind\\n')",
 }
 
 #[test]
-fn chained_exceptions_that_are_printed_line_by_line_are_a_block_each() {
+fn chained_exceptions_printed_line_by_line_are_a_block_each() {
     let lines = logged(
         "
 try:
@@ -143,7 +143,7 @@ errors.write('Error: x\\n')",
 }
 
 #[test]
-fn what_an_item_or_a_close_leaves_unfinished_is_logged_behind_it() {
+fn what_an_item_or_a_close_leaves_unfinished_is_logged_after_it() {
     let mut app = App::new(
         "class Items:
     count = 0
@@ -182,14 +182,14 @@ def app(environ, start_response):
 }
 
 #[test]
-fn a_line_without_an_end_is_not_held_for_ever() {
+fn a_line_without_an_end_is_not_held_forever() {
     let lines = logged("for _ in range(70): errors.write('q' * 1000)\nerrors.write('end\\n')");
     assert_eq!(lines.join("").matches('q').count(), 70_000);
     assert!(lines.last().unwrap().ends_with("qend"));
 }
 
 #[test]
-fn a_text_longer_than_a_block_is_cut_at_ends_of_lines_and_nothing_is_lost() {
+fn a_text_longer_than_a_block_is_split_at_line_ends_without_loss() {
     let line = format!("{}\n", "caf\u{e9}".repeat(200));
     let text = line.repeat(100);
     let pieces: Vec<_> = Pieces(&text).collect();

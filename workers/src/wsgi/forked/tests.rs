@@ -1,7 +1,7 @@
 use super::*;
 use crate::wsgi::tests::harness::run;
 
-/// With what status a child ends that has raised this.
+/// Returns the exit status of a child that raises this.
 fn status_of(raised: &str) -> i32 {
     Python::initialize();
     Python::attach(|py| {
@@ -14,7 +14,7 @@ fn status_of(raised: &str) -> i32 {
 }
 
 #[test]
-fn the_status_of_system_exit_is_that_of_a_program_of_its_own() {
+fn system_exit_has_the_status_of_a_standalone_program() {
     for (code, status) in
         [("", 0), ("None", 0), ("0", 0), ("7", 7), ("True", 1), ("-1", -1), ("2**80", -1)]
     {
@@ -23,7 +23,7 @@ fn the_status_of_system_exit_is_that_of_a_program_of_its_own() {
 }
 
 #[test]
-fn a_message_of_system_exit_is_printed_and_a_1() {
+fn a_system_exit_with_a_message_prints_it_and_exits_with_1() {
     let source = "import io, sys
 sys.stderr, before = io.StringIO(), sys.stderr
 try:
@@ -45,7 +45,7 @@ except SystemExit as error:
 }
 
 #[test]
-fn any_other_exception_is_a_1() {
+fn any_other_exception_exits_with_1() {
     assert_eq!(status_of("1 / 0"), 1);
     assert_eq!(status_of("raise KeyboardInterrupt"), 1);
 }

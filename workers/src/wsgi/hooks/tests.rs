@@ -1,7 +1,7 @@
 use super::*;
 use crate::wsgi::tests::harness::{readable_log, text_of};
 
-/// Makes a module of this source.
+/// Creates a module from this source.
 fn module(py: Python<'_>, name: &str, source: &str) {
     let module = PyModule::new(py, name).unwrap();
     let source = std::ffi::CString::new(source).unwrap();
@@ -43,7 +43,7 @@ fn hooks_are_called_in_their_order_with_the_worker() {
 }
 
 #[test]
-fn a_load_of_the_code_is_told_which_it_is() {
+fn on_start_is_called_with_its_generation() {
     Python::initialize();
     Python::attach(|py| {
         module(py, "load_2", "seen = []\n");
@@ -56,7 +56,7 @@ fn a_load_of_the_code_is_told_which_it_is() {
 }
 
 #[test]
-fn what_hooks_are_given_cannot_be_changed() {
+fn the_arguments_of_hooks_are_read_only() {
     Python::initialize();
     Python::attach(|py| {
         module(py, "frozen_3", "def hook(worker):\n    worker.slot = 1\n");
@@ -67,7 +67,7 @@ fn what_hooks_are_given_cannot_be_changed() {
 }
 
 #[test]
-fn the_first_hook_that_fails_is_named_and_the_last_one_called() {
+fn the_first_hook_that_fails_is_named_and_ends_the_sequence() {
     Python::initialize();
     Python::attach(|py| {
         let source = "seen = []\ndef fails(worker):\n    raise SystemExit('no pool')\n";
@@ -80,7 +80,7 @@ fn the_first_hook_that_fails_is_named_and_the_last_one_called() {
         assert!(report.trim_end().ends_with("SystemExit: no pool"), "{report}");
         assert_eq!(value(py, "fails_4", "seen"), "[]");
         let (log, file) = readable_log();
-        failure.tell(&log);
+        failure.log(&log);
         let text = text_of(&file);
         assert!(text.contains("hook.failed option=--post-fork hook=fails_4:fails"), "{text}");
         assert!(text.contains("SystemExit: no pool"));
@@ -88,7 +88,7 @@ fn the_first_hook_that_fails_is_named_and_the_last_one_called() {
 }
 
 #[test]
-fn a_hook_that_is_not_there_is_found_out_without_calling_those_that_are() {
+fn a_missing_hook_is_found_without_calling_the_others() {
     Python::initialize();
     Python::attach(|py| {
         module(py, "there_5", "def boom(worker):\n    1 / 0\n");
@@ -105,7 +105,7 @@ fn a_hook_that_is_not_there_is_found_out_without_calling_those_that_are() {
 }
 
 #[test]
-fn the_end_is_told_of_a_worker_only_that_was_ready() {
+fn worker_exit_is_called_only_for_workers_that_were_ready() {
     Python::initialize();
     Python::attach(|py| {
         let source = "seen = []\nis_broken = True\ndef ready(worker):\n    \
@@ -129,7 +129,7 @@ fn the_end_is_told_of_a_worker_only_that_was_ready() {
 }
 
 #[test]
-fn a_child_that_comes_back_from_a_hook_is_ended_with_its_status() {
+fn a_child_that_returns_from_a_hook_exits_with_its_status() {
     Python::initialize();
     Python::attach(|py| {
         module(

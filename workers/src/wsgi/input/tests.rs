@@ -4,7 +4,7 @@ use crate::wsgi::tests::harness::{App, showing};
 
 const BODY: &[u8] = b"first line\n\nthird\r\nno end";
 
-/// A body that lies in a file.
+/// Creates a body in a file.
 fn filed(bytes: &[u8]) -> RequestBody<'static> {
     let mut spool = Spool::new(0, &std::env::temp_dir());
     spool.append(bytes).unwrap();
@@ -13,7 +13,7 @@ fn filed(bytes: &[u8]) -> RequestBody<'static> {
     RequestBody::Spooled(spool)
 }
 
-/// A body that was gathered, but fits into memory.
+/// Creates a spooled body that fits into memory.
 fn gathered(bytes: &[u8]) -> RequestBody<'static> {
     let mut spool = Spool::new(bytes.len(), &std::env::temp_dir());
     spool.append(bytes).unwrap();
@@ -21,7 +21,7 @@ fn gathered(bytes: &[u8]) -> RequestBody<'static> {
     RequestBody::Spooled(spool)
 }
 
-/// What an expression over `file` gives for a body, however it came, and for `io.BytesIO`.
+/// Evaluates an expression over `file`, which must be the same for all kinds of body and for `io.BytesIO`.
 fn same_for_all(setup: &str, expression: &str, body: &[u8]) {
     let source = format!(
         "import io
@@ -39,13 +39,13 @@ def app(environ, start_response):
     let mut app = App::new(&source);
     let bodies = [RequestBody::Slice(body), gathered(body), filed(body)];
     for sent in bodies {
-        let answer = app.init(sent).unwrap();
+        let answer = app.post(sent).unwrap();
         assert_eq!(String::from_utf8(answer.items.concat()).unwrap(), expected, "{expression}");
     }
 }
 
 #[test]
-fn reading_is_as_with_bytes_io() {
+fn read_behaves_like_bytes_io() {
     for expression in [
         "file.read()",
         "(file.read(), file.read(), file.read(1))",
@@ -60,7 +60,7 @@ fn reading_is_as_with_bytes_io() {
 }
 
 #[test]
-fn lines_are_as_with_bytes_io() {
+fn readline_behaves_like_bytes_io() {
     for expression in [
         "[file.readline() for _ in range(6)]",
         "[file.readline(4) for _ in range(12)]",
@@ -77,7 +77,7 @@ fn lines_are_as_with_bytes_io() {
 }
 
 #[test]
-fn readinto_is_as_with_bytes_io() {
+fn readinto_behaves_like_bytes_io() {
     same_for_all(
         "buffers = [bytearray(7), bytearray(0), memoryview(bytearray(50))]",
         "[(file.readinto(buffer), bytes(buffer)) for buffer in buffers]",
@@ -98,7 +98,7 @@ fn a_line_longer_than_the_read_ahead_stays_one_line() {
 }
 
 #[test]
-fn it_can_be_wrapped_by_io() {
+fn the_input_can_be_wrapped_by_io() {
     same_for_all("import io", "io.TextIOWrapper(io.BufferedReader(file)).read()", BODY);
     same_for_all("import io", "io.BufferedReader(file, 4).readlines()", BODY);
 }
@@ -110,13 +110,13 @@ fn a_request_without_a_body_reads_nothing_each_time() {
          f.readline(), lambda f: f.readlines(), list, lambda f: f.close())]",
     ));
     for _ in 0..2 {
-        let answer = app.init(RequestBody::Empty).unwrap();
+        let answer = app.post(RequestBody::Empty).unwrap();
         assert_eq!(answer.items.concat(), b"[b'', b'', b'', [], [], None]");
     }
 }
 
 #[test]
-fn an_input_that_is_kept_can_be_read_after_its_request() {
+fn a_kept_input_can_be_read_after_its_request() {
     let mut app = App::new(
         "kept = []
 def app(environ, start_response):
@@ -130,9 +130,9 @@ shown = Shown()
 ",
     );
     let mut buffer = b"lent".to_vec();
-    app.init(RequestBody::Slice(&buffer)).unwrap();
+    app.post(RequestBody::Slice(&buffer)).unwrap();
     buffer.fill(b'?');
-    app.init(filed(b"filed")).unwrap();
+    app.post(filed(b"filed")).unwrap();
     assert_eq!(app.value("shown"), "[b'lent', b'filed']");
 }
 
@@ -147,6 +147,6 @@ fn a_read_only_buffer_is_refused() {
         return [str(error).encode()]
 ",
     );
-    let answer = app.init(RequestBody::Slice(b"abc")).unwrap();
+    let answer = app.post(RequestBody::Slice(b"abc")).unwrap();
     assert_eq!(answer.items.concat(), b"readinto() needs a writable buffer");
 }

@@ -1,7 +1,7 @@
 use crate::application::AppError;
 use crate::wsgi::tests::harness::{App, Kind};
 
-/// An application that returns what an expression gives.
+/// Returns an application that returns the value of an expression.
 fn returning(expression: &str) -> App {
     App::new(&format!(
         "import array, io, tempfile
@@ -33,7 +33,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn a_list_or_tuple_of_one_is_the_whole_body() {
+fn a_list_or_tuple_with_one_item_is_the_whole_body() {
     for result in ["[b'x']", "(b'x',)", "[Bytes(b'x')]", "[b'', b'x']", "(b'', b'', b'x')"] {
         let answer = returning(result).get().unwrap();
         assert_eq!((answer.kind, answer.items), (Kind::Whole, vec![b"x".to_vec()]), "{result}");
@@ -48,7 +48,7 @@ fn nothing_to_send_is_an_empty_reply() {
 }
 
 #[test]
-fn any_iterable_is_asked_for_item_by_item_without_the_empty_ones() {
+fn any_iterable_is_read_item_by_item_without_the_empty_ones() {
     for result in [
         "[b'old', b'', b'style']",
         "(b'old', b'style', b'')",
@@ -64,7 +64,7 @@ fn any_iterable_is_asked_for_item_by_item_without_the_empty_ones() {
 }
 
 #[test]
-fn an_item_is_asked_for_only_when_it_is_pulled() {
+fn an_item_is_requested_only_when_it_is_pulled() {
     let mut app = App::new(
         "asked = []
 def app(environ, start_response):
@@ -99,7 +99,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn a_length_of_one_tells_the_length_of_the_body() {
+fn an_iterable_with_a_length_of_one_has_a_known_body_length() {
     let answer = returning("Sized(b'four')").get().unwrap();
     assert_eq!((answer.kind, answer.length), (Kind::Stream, Some(4)));
     assert_eq!(returning("Sized(b'a', b'b')").get().unwrap().length, None);
@@ -155,7 +155,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn a_generator_that_is_left_early_runs_its_finally() {
+fn an_abandoned_generator_runs_its_finally() {
     let mut app = App::new(
         "closed = 0
 def app(environ, start_response):
@@ -197,8 +197,8 @@ fn str_bytes_and_none_are_refused_with_advice() {
         ("None", "returned None"),
         ("[u'text']", "yielded str, not bytes; encode it"),
         ("iter(['text'])", "yielded str, not bytes; encode it"),
-        ("[bytearray(b'x')]", "yielded bytearray, not bytes; what can change"),
-        ("[memoryview(b'x')]", "yielded memoryview, not bytes; what can change"),
+        ("[bytearray(b'x')]", "yielded bytearray, not bytes; mutable buffers are refused"),
+        ("[memoryview(b'x')]", "yielded memoryview, not bytes; mutable buffers are refused"),
         ("[7]", "yielded int, not bytes"),
         ("{'a': 1}", "yielded str"),
     ] {
@@ -216,7 +216,7 @@ fn what_is_not_iterable_is_refused() {
 }
 
 #[test]
-fn an_exception_is_logged_with_its_traceback_and_the_request_without_its_query() {
+fn an_exception_is_logged_with_traceback_and_request_without_query() {
     let mut app = App::new(
         "def app(environ, start_response):
     start_response('200 OK', [])
@@ -255,7 +255,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn a_list_that_grows_while_it_is_sent_is_sent_as_it_is_then() {
+fn a_list_that_grows_while_it_is_sent_is_sent_with_its_new_items() {
     let mut app = App::new(
         "items = [b'a', b'b']
 def app(environ, start_response):
@@ -267,7 +267,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn a_wrapped_file_goes_as_a_file_from_where_it_is() {
+fn a_wrapped_file_is_sent_as_a_file_from_its_position() {
     let mut app = App::new(
         "import tempfile
 file = tempfile.TemporaryFile()
@@ -392,7 +392,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn an_empty_file_is_an_empty_reply_and_closed() {
+fn an_empty_file_is_an_empty_reply_and_is_closed() {
     let mut app = App::new(
         "import tempfile
 files = []
@@ -411,7 +411,7 @@ is_closed = Shown()
 }
 
 #[test]
-fn a_coroutine_as_a_result_is_told_with_a2wsgi_and_is_closed() {
+fn a_coroutine_as_a_result_is_refused_with_a_hint_and_closed() {
     let mut app = App::new(
         "async def other(): pass
 def app(environ, start_response):

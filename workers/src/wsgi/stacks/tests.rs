@@ -18,36 +18,36 @@ fn unregister(py: Python<'_>) {
     run(py, "import faulthandler, signal\nfaulthandler.unregister(signal.SIGUSR2)");
 }
 
-/// One test, because a handler is the process's.
+/// This is one test, because the process has one handler.
 #[test]
-fn stacks_are_shown_when_asked_for_also_when_something_else_took_the_signal() {
+fn stacks_are_dumped_even_after_something_else_took_the_signal() {
     Python::initialize();
     Python::attach(|py| {
         let (log, file) = readable_log();
         let shown_count = || text_of(&file).matches("in at_work").count();
-        let stacks = Stacks::offer(py, &log);
+        let stacks = Stacks::install(py, &log);
         ask(py);
         assert_eq!(shown_count(), 1, "{}", text_of(&file));
-        stacks.insist(py, &log);
+        stacks.reinstall(py, &log);
         assert!(!text_of(&file).contains("worker."), "nothing was replaced");
 
-        let stacks = Stacks::offer(py, &log);
+        let stacks = Stacks::install(py, &log);
         unregister(py);
-        stacks.insist(py, &log);
+        stacks.reinstall(py, &log);
         assert!(text_of(&file).contains("worker.signal_handler_replaced signal=SIGUSR2"));
         ask(py);
         assert_eq!(shown_count(), 2);
 
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let log = Log::new(Level::Debug, LogFormat::Text, full.into());
-        Stacks::offer(py, &log).insist(py, &log);
+        Stacks::install(py, &log).reinstall(py, &log);
         ask(py); // We live.
         unregister(py);
 
         let (mut reader, writer) = std::io::pipe().unwrap();
         let (plain, file) = readable_log();
         let log = plain.with_stacks_pipe(Some(writer.into()));
-        Stacks::offer(py, &log).insist(py, &log);
+        Stacks::install(py, &log).reinstall(py, &log);
         ask(py);
         let mut shown = [0; 4096];
         let count = reader.read(&mut shown).unwrap();
@@ -56,6 +56,6 @@ fn stacks_are_shown_when_asked_for_also_when_something_else_took_the_signal() {
         unregister(py);
 
         let log = Log::discard();
-        Stacks::offer(py, &log).insist(py, &log);
+        Stacks::install(py, &log).reinstall(py, &log);
     });
 }

@@ -1,7 +1,7 @@
 use crate::application::AppError;
 use crate::wsgi::tests::harness::{App, Kind};
 
-/// An application that keeps the exception which a call of start_response with these arguments raises.
+/// Returns an application that keeps the exception of a call of start_response with these arguments.
 fn app_calling(arguments: &str) -> App {
     App::new(&format!(
         "error = None
@@ -111,7 +111,7 @@ fn a_second_call_without_exc_info_is_an_assertion_error() {
 }
 
 #[test]
-fn exc_info_before_the_head_is_out_replaces_all_of_it() {
+fn exc_info_before_the_head_is_sent_replaces_all_of_it() {
     let mut app = App::new(
         "import sys
 def app(environ, start_response):
@@ -144,7 +144,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn exc_info_after_the_head_is_out_raises_it_again() {
+fn exc_info_after_the_head_is_sent_raises_it_again() {
     let mut app = App::new(
         "import sys
 def app(environ, start_response):
@@ -182,7 +182,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn exc_info_that_is_no_triple_is_a_type_error() {
+fn exc_info_that_is_not_a_triple_is_a_type_error() {
     let mut app = App::new(
         "def app(environ, start_response):
     global error
@@ -200,7 +200,7 @@ fn exc_info_that_is_no_triple_is_a_type_error() {
 }
 
 #[test]
-fn start_response_may_be_called_when_the_first_item_is_asked_for() {
+fn start_response_may_be_called_when_the_first_item_is_requested() {
     let mut app = App::new(
         "def app(environ, start_response):
     yield b''
@@ -233,7 +233,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn write_sends_at_once_and_what_is_returned_comes_after() {
+fn write_sends_at_once_and_the_iterable_follows() {
     let mut app = App::new(
         "def app(environ, start_response):
     write = start_response('200 OK', [])
@@ -267,7 +267,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn write_works_while_an_item_is_asked_for() {
+fn write_works_while_an_item_is_requested() {
     let mut app = App::new(
         "def app(environ, start_response):
     write = start_response('200 OK', [])
@@ -325,7 +325,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn write_in_a_thread_of_the_applications_is_a_runtime_error() {
+fn write_in_another_thread_is_a_runtime_error() {
     let mut app = App::new(
         "import threading
 errors = []
@@ -347,7 +347,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn write_to_a_client_that_is_gone_raises_and_is_no_failure_of_the_applications() {
+fn write_to_a_disconnected_client_raises_and_is_no_failure() {
     let mut app = App::new(
         "closed = False
 def app(environ, start_response):
@@ -367,7 +367,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn an_application_that_ignores_a_gone_client_is_not_asked_for_items() {
+fn an_application_that_ignores_a_disconnect_is_not_asked_for_items() {
     let mut app = App::new(
         "closed = asked = 0
 class Items:
@@ -394,7 +394,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn a_responder_nobody_keeps_serves_the_next_request_without_a_trace() {
+fn a_responder_without_references_is_reused_without_a_trace() {
     let mut app = App::new(
         "count = 0
 def app(environ, start_response):
@@ -412,7 +412,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn a_responder_that_is_kept_is_not_given_to_the_next_request() {
+fn a_responder_with_a_reference_is_not_reused() {
     let mut app = App::new(
         "import sys
 kept = []
@@ -435,7 +435,7 @@ def app(environ, start_response):
 }
 
 #[test]
-fn two_streams_at_a_time_do_not_share_a_responder() {
+fn two_concurrent_streams_do_not_share_a_responder() {
     let mut app = App::new(
         "def app(environ, start_response):
     write = start_response('200 OK', [])
@@ -448,8 +448,8 @@ fn two_streams_at_a_time_do_not_share_a_responder() {
     assert_eq!(app.wire.written, b"!!");
 }
 
-/// An application that calls `start_response` with these arguments in another thread, and goes on with
-/// `rest` while that is inside the repr() of `Slow()`.
+/// Returns an application that calls `start_response` with these arguments in another thread, and continues
+/// with `rest` while that thread is in the repr() of `Slow()`.
 fn app_beside_a_slow_repr(before: &str, arguments: &str, rest: &str) -> App {
     App::new(&format!(
         "import sys, threading

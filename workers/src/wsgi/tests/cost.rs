@@ -1,4 +1,4 @@
-//! What a call of the bridge costs, by hand: no assertion, so ignored.
+//! Measures the cost of a call of the bridge. There is no assertion, so the tests are ignored and run by hand.
 //!
 //! `cargo test --release -p arctos-worker wsgi::tests::cost -- --ignored --nocapture`
 
@@ -54,7 +54,7 @@ fn measure(name: &str, head_bytes: &[u8]) {
             assert!(matches!(reply.content, Content::Whole(_)));
         }
         let cost = started.elapsed() / count;
-        writeln!(std::io::stdout(), "{name}: {} ns a call", cost.as_nanos()).unwrap();
+        writeln!(std::io::stdout(), "{name}: {} ns per call", cost.as_nanos()).unwrap();
     });
 }
 

@@ -1,5 +1,5 @@
-//! What the tests of this folder stand on: an application from Python source, requests from their
-//! bytes, and the reply as the loop would see it.
+//! The test harness of this directory: an application from Python source, requests from bytes, and the reply as the
+//! event loop sees it.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -21,14 +21,14 @@ use crate::shared::log::{Level, Log, LogFormat};
 use crate::shared::socket_name::SocketName;
 use crate::wsgi::Bridge;
 
-/// A log that a test can read.
+/// Creates a log that a test can read.
 pub(in crate::wsgi) fn readable_log() -> (Log, File) {
     let file = tempfile::tempfile().unwrap();
     let descriptor = file.try_clone().unwrap().into();
     (Log::new(Level::Debug, LogFormat::Text, descriptor), file)
 }
 
-/// What a test's log holds.
+/// Returns the content of a test's log.
 pub(in crate::wsgi) fn text_of(log: &File) -> String {
     let mut file = log.try_clone().unwrap();
     file.seek(SeekFrom::Start(0)).unwrap();
@@ -37,14 +37,14 @@ pub(in crate::wsgi) fn text_of(log: &File) -> String {
     text
 }
 
-/// The client's end, as far as `write()` is concerned.
+/// The client as `write()` sees it.
 #[derive(Default)]
 pub(in crate::wsgi) struct Wire {
-    /// What was written, the head before it left out.
+    /// What was written, without the head.
     pub(in crate::wsgi) written: Vec<u8>,
-    /// Status at the first write.
+    /// The status at the first write.
     pub(in crate::wsgi) status: Option<u16>,
-    /// Whether the peer has gone.
+    /// Whether the client has disconnected.
     pub(in crate::wsgi) is_gone: bool,
 }
 
@@ -59,7 +59,7 @@ impl Outlet for Wire {
     }
 }
 
-/// Which kind of content a reply had.
+/// The kind of content of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::wsgi) enum Kind {
     Empty,
@@ -68,20 +68,20 @@ pub(in crate::wsgi) enum Kind {
     File,
 }
 
-/// A reply, asked for to its end and closed.
+/// A complete, closed reply.
 #[derive(Debug)]
 pub(in crate::wsgi) struct Answer {
     pub(in crate::wsgi) kind: Kind,
-    /// Status line and fields as they would be sent, without what the server adds.
+    /// Status line and fields as sent, without those that the server adds.
     pub(in crate::wsgi) head: String,
-    /// The items, each on its own.
+    /// The items, in order.
     pub(in crate::wsgi) items: Vec<Vec<u8>>,
     pub(in crate::wsgi) length: Option<u64>,
-    /// What ended the items too early.
+    /// The error that ended the items early.
     pub(in crate::wsgi) broken: Option<AppError>,
 }
 
-/// A bridge around an application, and what a test looks at.
+/// A bridge around an application, with everything that a test inspects.
 pub(in crate::wsgi) struct App {
     pub(in crate::wsgi) bridge: Bridge,
     pub(in crate::wsgi) wire: Wire,
@@ -91,7 +91,7 @@ pub(in crate::wsgi) struct App {
     sequence: u64,
 }
 
-/// The names that Python source leaves behind.
+/// Runs Python source and returns the names that it defines.
 pub(in crate::wsgi) fn run(py: Python<'_>, source: &str) -> Py<PyDict> {
     let names = PyDict::new(py);
     py.run(&CString::new(source).unwrap(), Some(&names), None).unwrap();
@@ -99,12 +99,12 @@ pub(in crate::wsgi) fn run(py: Python<'_>, source: &str) -> Py<PyDict> {
 }
 
 impl App {
-    /// Around `app` of this source.
+    /// Wraps `app` from this source.
     pub(in crate::wsgi) fn new(source: &str) -> Self {
         Self::with(source, &Settings::default())
     }
 
-    /// The same with settings.
+    /// Wraps `app` from this source, with settings.
     pub(in crate::wsgi) fn with(source: &str, settings: &Settings) -> Self {
         Python::initialize();
         let (writer, log) = readable_log();
@@ -125,29 +125,29 @@ impl App {
         Self { bridge, wire: Wire::default(), conn, names, log, sequence: 0 }
     }
 
-    /// An application that replies with `repr()` of an expression over `environ`.
+    /// Wraps an application that replies with `repr()` of an expression over `environ`.
     pub(in crate::wsgi) fn showing(expression: &str) -> Self {
         Self::new(&showing(expression))
     }
 
-    /// The bytes of the reply to a GET with these header lines.
+    /// Returns the body of the reply to a GET with these header lines.
     pub(in crate::wsgi) fn text(&mut self, target: &str, header_lines: &str) -> String {
         let head = format!("GET {target} HTTP/1.1\r\nHost: example.org\r\n{header_lines}\r\n");
         let answer = self.send(head.as_bytes(), RequestBody::Empty).unwrap();
         String::from_utf8(answer.items.concat()).unwrap()
     }
 
-    /// The reply to a plain GET.
+    /// Returns the reply to a plain GET.
     pub(in crate::wsgi) fn get(&mut self) -> Result<Answer, AppError> {
         self.send(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n", RequestBody::Empty)
     }
 
-    /// The reply to a POST with this body.
-    pub(in crate::wsgi) fn init(&mut self, body: RequestBody<'_>) -> Result<Answer, AppError> {
+    /// Returns the reply to a POST with this body.
+    pub(in crate::wsgi) fn post(&mut self, body: RequestBody<'_>) -> Result<Answer, AppError> {
         self.send(b"POST / HTTP/1.1\r\nHost: example.org\r\n\r\n", body)
     }
 
-    /// The reply to a head with a body.
+    /// Returns the reply to this head with a body.
     pub(in crate::wsgi) fn send(
         &mut self,
         head_bytes: &[u8],
@@ -208,7 +208,7 @@ impl App {
         Ok(answer)
     }
 
-    /// `repr()` of a name that the source or the application has set.
+    /// Returns `repr()` of a name that the source or the application has set.
     pub(in crate::wsgi) fn value(&self, name: &str) -> String {
         Python::attach(|py| {
             let value = self.names.bind(py).get_item(name).unwrap().unwrap();
@@ -216,13 +216,13 @@ impl App {
         })
     }
 
-    /// What was logged so far.
+    /// Returns what has been logged so far.
     pub(in crate::wsgi) fn logged(&self) -> String {
         text_of(&self.log)
     }
 }
 
-/// Source of an application that replies with `repr()` of an expression over `environ`.
+/// Returns the source of an application that replies with `repr()` of an expression over `environ`.
 pub(in crate::wsgi) fn showing(expression: &str) -> String {
     format!(
         "def app(environ, start_response):\n    start_response('200 OK', [])\n    \
@@ -230,12 +230,12 @@ pub(in crate::wsgi) fn showing(expression: &str) -> String {
     )
 }
 
-/// A TCP address.
+/// Returns a TCP address.
 pub(in crate::wsgi) fn inet(address: &str) -> SocketName {
     SocketName::Inet(address.parse::<SocketAddr>().unwrap())
 }
 
-/// A head from its bytes.
+/// Parses a head.
 pub(in crate::wsgi) fn parsed(head_bytes: &[u8]) -> Head {
     let mut head = Head::new();
     let mut scan = HeadScan::default();
@@ -244,7 +244,7 @@ pub(in crate::wsgi) fn parsed(head_bytes: &[u8]) -> Head {
     head
 }
 
-/// A head as it would be sent, without Date, Server and framing.
+/// Encodes a head as it is sent, without Date, Server and framing.
 fn shown(head: &ResponseHead) -> String {
     let mut out = Vec::new();
     let date = HttpDate::at(std::time::UNIX_EPOCH);

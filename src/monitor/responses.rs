@@ -1,0 +1,214 @@
+//! Responds to the requests of the admin socket, and carries out what operators ask for there.
+
+use std::time::Instant;
+
+use arctos_worker::shared::log::{Level, Value};
+use arctos_worker::shared::scoreboard::Counter;
+
+use super::Monitor;
+use super::clock::monotonic;
+use super::report::running_request;
+use super::workers::Workers;
+use crate::admin::status::{self, Health, ProcessStatus, ReloadStatus, ServerStatus, WorkerStatus};
+use crate::admin::verb::{self, StopMode, Verb};
+use crate::admin::{AdminRequest, AdminResponse, PeerProcess, RequestId, Trust, prometheus};
+use crate::listener::Listeners;
+use crate::metrics::{ResidentSet, Snapshot, WorkerSample};
+use crate::monitor::children::Child;
+use crate::supervisor::slot::WorkerSlot;
+use crate::supervisor::{Event, OperatorCommand, Supervisor};
+
+/// A verb, and the process that sent it.
+#[derive(Clone, Copy)]
+struct SentVerb {
+    verb: Verb,
+    peer: Option<PeerProcess>,
+}
+
+impl Monitor<'_> {
+    pub(super) fn respond(&mut self, request: &AdminRequest, now: Instant) {
+        let id = request.id;
+        let verb = match Verb::read(request) {
+            Ok(verb) => verb,
+            Err(refusal) => return self.sources.admin.admin.respond(id, &refusal),
+        };
+        if let Some(refusal) = verb.refusal(self.supervisor.service_state()) {
+            return self.sources.admin.admin.respond(id, &refusal);
+        }
+        let sent = SentVerb { verb, peer: request.peer };
+        let response = match verb {
+            Verb::Livez => status::livez(),
+            Verb::Readyz => status::readyz(&self.health()),
+            Verb::Status => status::response(&self.status(request.trust, now)),
+            Verb::Metrics => self.metrics(now),
+            Verb::Reload { wait: false } => {
+                self.carry_out_command(sent, OperatorCommand::Reload, now);
+                verb::reloading()
+            }
+            Verb::Reload { wait: true } => return self.reload_and_respond(id, sent, now),
+            Verb::Stop { mode } => {
+                let command = match mode {
+                    StopMode::Graceful => OperatorCommand::Terminate,
+                    StopMode::Quick => OperatorCommand::Interrupt,
+                };
+                self.carry_out_command(sent, command, now);
+                verb::stopping()
+            }
+            Verb::Scale { workers } => {
+                let scaled = verb::scaled(workers, self.server.scoreboard.slot_count());
+                self.carry_out_if(scaled, sent, OperatorCommand::Scale { workers }, now)
+            }
+            Verb::Dump { slot } => match verb::dumped(slot, self.supervisor.slots()) {
+                Ok((pid, response)) => {
+                    self.log_verb(sent);
+                    self.sources.workers.dump_stack(pid);
+                    response
+                }
+                Err(refusal) => refusal,
+            },
+            Verb::Recycle { slot } => {
+                let recycled = verb::recycled(slot, self.supervisor.slots());
+                self.carry_out_if(recycled, sent, OperatorCommand::Recycle { slot }, now)
+            }
+        };
+        self.sources.admin.admin.respond(id, &response);
+    }
+
+    fn carry_out_if(
+        &mut self,
+        response: Result<AdminResponse, AdminResponse>,
+        sent: SentVerb,
+        command: OperatorCommand,
+        now: Instant,
+    ) -> AdminResponse {
+        match response {
+            Ok(response) => {
+                self.carry_out_command(sent, command, now);
+                response
+            }
+            Err(refusal) => refusal,
+        }
+    }
+
+    fn carry_out_command(&mut self, sent: SentVerb, command: OperatorCommand, now: Instant) {
+        self.log_verb(sent);
+        self.supervisor.handle(Event::OperatorCommand(command), now);
+    }
+
+    /// Logs who does what to the server.
+    fn log_verb(&self, sent: SentVerb) {
+        let SentVerb { verb, peer } = sent;
+        let mut pairs = vec![("verb", Value::Text(verb.name()))];
+        let argument = verb.argument();
+        pairs.extend(argument.map(|(key, value)| (key, Value::Number(value.into()))));
+        if let Some(peer) = peer {
+            pairs.extend(peer.pid.map(|pid| ("by_pid", Value::Number(pid.into()))));
+            pairs.push(("by_uid", Value::Number(peer.uid.into())));
+        }
+        self.server.log.line(Level::Info, "admin.asked", &pairs);
+    }
+
+    /// The response comes when the reload has ended.
+    fn reload_and_respond(&mut self, id: RequestId, sent: SentVerb, now: Instant) {
+        let source = &mut self.sources.admin;
+        let admin = &source.admin;
+        source.waiters.retain(|id| admin.is_waiting(id));
+        match source.waiters.join(id) {
+            Ok(()) => self.carry_out_command(sent, OperatorCommand::Reload, now),
+            Err(refusal) => source.admin.respond(id, &refusal),
+        }
+    }
+
+    fn metrics(&mut self, now: Instant) -> AdminResponse {
+        let zone = self.server.generations.current().config.zone.clone();
+        let Self { supervisor, sources, server, .. } = self;
+        let snapshot = || snapshot(supervisor, &sources.workers, server.listeners.as_ref());
+        let collector = &mut sources.metrics.collector;
+        let (totals, gauges) = collector.look(&server.scoreboard, snapshot, now);
+        let body = prometheus::text(&totals, gauges, zone.as_deref());
+        // Whoever has read this may ask the successor next, which must not know less.
+        self.send_totals(now);
+        AdminResponse { status: 200, content_type: prometheus::CONTENT_TYPE, body }
+    }
+
+    fn health(&self) -> Health {
+        let ready = self.supervisor.places().filter(|place| place.is_ready()).count();
+        Health {
+            state: self.supervisor.service_state(),
+            target: self.supervisor.target(),
+            ready: u16::try_from(ready).unwrap_or(u16::MAX),
+        }
+    }
+
+    fn status(&self, trust: Trust, now: Instant) -> ServerStatus {
+        let source = &self.sources.admin;
+        let reload = match (self.supervisor.reloading(), &source.last_reload) {
+            (Some((generation, step)), _) => ReloadStatus::Running { generation, step },
+            (None, Some(ended)) => ReloadStatus::Ended {
+                outcome: ended.outcome,
+                ago: now.saturating_duration_since(ended.at),
+                // A traceback may hold a secret: only those who may read the log see it.
+                report: ended.report.clone().filter(|_| trust == Trust::Owner),
+            },
+            (None, None) => ReloadStatus::Idle,
+        };
+        let listeners = self.server.listeners.as_ref();
+        let taken = self.supervisor.places().filter(|place| !place.is_unused());
+        let state_since = match source.state {
+            (state, since) if state == self.supervisor.service_state() => since,
+            (_, _) => now, // It has changed in this round.
+        };
+        ServerStatus {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            health: self.health(),
+            generation: self.supervisor.generation(),
+            age: now.saturating_duration_since(source.started),
+            state_age: now.saturating_duration_since(state_since),
+            listen: listeners.map_or_else(Vec::new, Listeners::descriptions),
+            admin: source.admin.descriptions(),
+            backlog: listeners.and_then(Listeners::queue),
+            reload,
+            workers: taken.map(|place| self.worker(place, now)).collect(),
+        }
+    }
+
+    fn worker(&self, place: &WorkerSlot, now: Instant) -> WorkerStatus {
+        let child = place.pid().and_then(|pid| self.sources.workers.of(pid));
+        let process = |child: &Child| {
+            let mut resident = ResidentSet::default();
+            resident.look(std::iter::once(child.pid), monotonic().unwrap_or_default());
+            ProcessStatus {
+                pid: child.pid,
+                age: now.saturating_duration_since(child.since),
+                request: running_request(child.entry),
+                requests_count: child.entry.counters.get(Counter::ReqSuccessRead),
+                open_count: child.entry.open_connections(),
+                rss_bytes: resident.bytes(child.pid),
+            }
+        };
+        WorkerStatus {
+            slot: place.id(),
+            generation: place.generation(),
+            state: place.state(),
+            restarts_count: self.server.restarts_count(place.id()),
+            process: child.map(process),
+        }
+    }
+}
+
+/// What there is to measure at this moment.
+pub(super) fn snapshot(
+    supervisor: &Supervisor,
+    workers: &Workers,
+    listeners: Option<&Listeners>,
+) -> Snapshot {
+    let sample =
+        |child: &Child| WorkerSample { slot: child.slot, pid: child.pid, entry: child.entry };
+    Snapshot {
+        target: supervisor.target(),
+        occupants: workers.all().iter().map(sample).collect(),
+        queue: listeners.and_then(Listeners::queue),
+        monotonic: monotonic().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,62 @@
+//! All that the loop waits for.
+
+use super::admin::AdminSource;
+use super::crashes::Crashes;
+use super::metrics::Metrics;
+use super::on_start::OnStartProcess;
+use super::source::Source;
+use super::upgrade::UpgradeSource;
+use super::watchdog::WatchdogSource;
+use super::workers::Workers;
+use super::zygotes::Zygotes;
+use crate::process::signals::Signals;
+
+/// See the module.
+pub(super) struct Sources {
+    pub(super) signals: Signals,
+    pub(super) on_start: OnStartProcess,
+    pub(super) zygotes: Zygotes,
+    pub(super) workers: Workers,
+    pub(super) upgrade: UpgradeSource,
+    pub(super) watchdog: WatchdogSource,
+    pub(super) crashes: Crashes,
+    pub(super) metrics: Metrics,
+    pub(super) admin: AdminSource,
+}
+
+impl Sources {
+    const COUNT: usize = 9;
+
+    /// In the order in which they are asked. Signals come first: a command is older than what it causes. Zygotes
+    /// come before workers, because they tell which workers there are; requests of operators come last, so that
+    /// the responses know of all that has happened.
+    pub(super) fn all(&self) -> [&dyn Source; Self::COUNT] {
+        [
+            &self.signals,
+            &self.on_start,
+            &self.zygotes,
+            &self.workers,
+            &self.upgrade,
+            &self.watchdog,
+            &self.crashes,
+            &self.metrics,
+            &self.admin,
+        ]
+    }
+
+    /// The source of this number in the same order.
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut dyn Source> {
+        let all: [&mut dyn Source; Self::COUNT] = [
+            &mut self.signals,
+            &mut self.on_start,
+            &mut self.zygotes,
+            &mut self.workers,
+            &mut self.upgrade,
+            &mut self.watchdog,
+            &mut self.crashes,
+            &mut self.metrics,
+            &mut self.admin,
+        ];
+        all.into_iter().nth(index)
+    }
+}

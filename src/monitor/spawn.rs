@@ -1,0 +1,240 @@
+//! Starts the processes that the machine asks for: workers, zygotes, the process of `--on-start`.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arctos_worker::shared::identity::{Generation, SlotId};
+use arctos_worker::shared::log::{Level, Value};
+use arctos_worker::shared::scoreboard::{Side, WorkerEntry};
+use arctos_worker::worker_init::{Listener, WorkerInit};
+use thiserror::Error;
+
+use super::Monitor;
+use super::failure_cause::Failure;
+use super::generations::ResolvedRevision;
+use super::zygotes::OrderedWorker;
+use crate::monitor::children::{Child, ControlSocket};
+use crate::process::fork::{self, ChildSetup, ForkError};
+use crate::process::on_start::{OnStart, OnStartError};
+use crate::process::title::{on_start_title, worker_title, zygote_title};
+use crate::process::zygote::{SpawnOrder, Zygote, ZygoteInit, ZygoteStartError, adopt_orphans};
+use crate::supervisor::{Event, Verdict};
+use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
+
+/// What a worker is given, and the supervisor's ends of it.
+struct WorkerResources {
+    socket: ControlSocket,
+    life: OwnedFd,
+    doorbell: OwnedFd,
+    listeners: Vec<Listener>,
+    access_log: Option<OwnedFd>,
+}
+
+/// Why a process could not be started.
+#[derive(Debug, Error)]
+enum SpawnError {
+    #[error("cannot make its life socket or doorbell: {0}")]
+    ControlSocket(io::Error),
+    #[error("cannot duplicate its listeners: {0}")]
+    Listeners(io::Error),
+    #[error("cannot duplicate the access log: {0}")]
+    AccessLog(io::Error),
+    #[error("its generation has been given up")]
+    Generation,
+    #[error("there is no entry for it on the scoreboard")]
+    Scoreboard,
+    #[error(transparent)]
+    Fork(#[from] ForkError),
+    #[error("cannot begin --on-start: {0}")]
+    OnStart(#[from] OnStartError),
+    #[error("cannot become the parent of orphans: {0}")]
+    Orphans(io::Error),
+    #[error("cannot start its zygote: {0}")]
+    Zygote(#[from] ZygoteStartError),
+}
+
+impl Monitor<'_> {
+    /// Starts a worker, and answers the machine.
+    pub(super) fn spawn(&mut self, slot: SlotId, side: Side, generation: Generation) {
+        if let Err(error) = self.try_spawn(slot, side, generation) {
+            self.log_not_spawned(Some(slot), generation, &error);
+            let verdict = Verdict::NotBooted;
+            self.supervisor.handle(Event::SpawnFailed { slot, side, verdict }, Instant::now());
+        }
+    }
+
+    /// Starts the process of `--on-start`, and answers the machine.
+    pub(super) fn run_on_start(&mut self, generation: Generation) {
+        let event = match self.try_on_start(generation) {
+            Ok(pid) => Event::OnStartStarted { generation, pid },
+            Err(error) => {
+                self.log_not_spawned(None, generation, &error);
+                Event::OnStartNotStarted { generation }
+            }
+        };
+        self.supervisor.handle(event, Instant::now());
+    }
+
+    /// Starts a zygote, and answers the machine.
+    pub(super) fn start_zygote(&mut self, generation: Generation) {
+        let event = match self.try_zygote(generation) {
+            Ok(pid) => Event::ZygoteStarted { generation, pid },
+            Err(error) => {
+                self.log_not_spawned(None, generation, &error);
+                Event::ZygoteNotStarted { generation }
+            }
+        };
+        self.supervisor.handle(event, Instant::now());
+    }
+
+    /// Without a slot, it is about what precedes the workers of the generation.
+    fn log_not_spawned(
+        &mut self,
+        slot: Option<SlotId>,
+        generation: Generation,
+        error: &SpawnError,
+    ) {
+        let slot_pair = slot.map(|slot| ("slot", Value::Number(i64::from(slot.0))));
+        let mut pairs: Vec<_> = slot_pair.into_iter().collect();
+        pairs.push(("generation", Value::Number(i64::from(generation.0))));
+        pairs.push(("reason", Value::Display(error)));
+        self.server.log.line(Level::Error, "worker.spawn_failed", &pairs);
+        let who = match slot {
+            Some(slot) => format!("worker {}", slot.0),
+            None => format!("the first worker of generation {}", generation.0),
+        };
+        let cause = format!("{who} could not be started: {error}");
+        self.server.record_failure(Failure::observed(who, cause));
+    }
+
+    fn revision_of(
+        &self,
+        generation: Generation,
+    ) -> Result<std::rc::Rc<ResolvedRevision>, SpawnError> {
+        self.server.generations.of(generation).ok_or(SpawnError::Generation)
+    }
+
+    fn try_on_start(&mut self, generation: Generation) -> Result<Pid, SpawnError> {
+        let revision = self.revision_of(generation)?;
+        let mut own = self.own_descriptors();
+        own.extend(self.server.process.as_fd());
+        let setup = ChildSetup {
+            signals: &self.sources.signals,
+            identity: &revision.identity,
+            title: on_start_title(revision.config.process_name()),
+            own,
+        };
+        let run = OnStart::start(&*revision.launch, generation, &setup, &self.server.log)?;
+        let pid = run.pid();
+        self.sources.on_start.begin(run);
+        Ok(pid)
+    }
+
+    fn try_zygote(&mut self, generation: Generation) -> Result<Pid, SpawnError> {
+        let revision = self.revision_of(generation)?;
+        let config = &revision.config;
+        let name = config.process_name();
+        let inheritance = ZygoteInit {
+            generation,
+            name,
+            settings: &config.worker,
+            log: &self.server.log,
+            scoreboard: &self.server.scoreboard,
+            supervisor: &self.server.process,
+        };
+        let setup = ChildSetup {
+            signals: &self.sources.signals,
+            identity: &revision.identity,
+            title: zygote_title(name),
+            own: self.own_descriptors(),
+        };
+        adopt_orphans().map_err(SpawnError::Orphans)?;
+        let boot = config.patience.boot;
+        let zygote = Zygote::start(&*revision.launch, &inheritance, &setup, boot, Instant::now())?;
+        let pid = zygote.pid();
+        self.sources.zygotes.add(zygote);
+        Ok(pid)
+    }
+
+    /// Forks a worker, or orders it from a zygote. On success the machine is, or will be, told.
+    fn try_spawn(
+        &mut self,
+        slot: SlotId,
+        side: Side,
+        generation: Generation,
+    ) -> Result<(), SpawnError> {
+        let entry = self.server.scoreboard.entry(slot, side).ok_or(SpawnError::Scoreboard)?;
+        let revision = self.revision_of(generation)?;
+        let resources = self.open_resources(slot, entry)?;
+        entry.assign(generation);
+        let WorkerResources { socket, life, doorbell, listeners, access_log } = resources;
+        let limits = revision.config.limits;
+        if revision.config.preload {
+            let worker = OrderedWorker { slot, side, socket, limits };
+            let order =
+                SpawnOrder { slot, side, control_fd: life, doorbell, listeners, access_log };
+            let (round, mut reports) = (self.begin_round(Instant::now()), Vec::new());
+            self.sources.zygotes.order(generation, worker, order, &round, &mut reports);
+            self.handle_reports(reports, round.now);
+            return Ok(());
+        }
+        let init = WorkerInit {
+            slot,
+            generation,
+            entry,
+            header: self.server.scoreboard.header(),
+            control_fd: life,
+            supervisor: Arc::clone(&self.server.process),
+            doorbell,
+            listeners,
+            settings: revision.config.worker.clone(),
+            log: self.server.log.clone(),
+            access_log,
+            ticker: None,
+        };
+        let mut own = self.own_descriptors();
+        socket.list_descriptors(&mut own);
+        let setup = ChildSetup {
+            signals: &self.sources.signals,
+            identity: &revision.identity,
+            title: worker_title(revision.config.process_name(), slot),
+            own,
+        };
+        let pid = fork::spawn(&*revision.launch, init, &setup)?;
+        let now = Instant::now();
+        let mut child = Child::new(pid, slot, socket, now);
+        child.recycling.limits = limits;
+        self.sources.workers.add(child);
+        self.supervisor.handle(Event::Started { slot, side, pid }, now);
+        Ok(())
+    }
+
+    fn open_resources(
+        &self,
+        slot: SlotId,
+        entry: &'static WorkerEntry,
+    ) -> Result<WorkerResources, SpawnError> {
+        let (socket, life, doorbell) =
+            ControlSocket::open(entry).map_err(SpawnError::ControlSocket)?;
+        let listeners = match &self.server.listeners {
+            Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
+            None => Vec::new(),
+        };
+        let access_log = self.server.access_log.as_ref().map(OwnedFd::try_clone).transpose();
+        let access_log = access_log.map_err(SpawnError::AccessLog)?;
+        Ok(WorkerResources { socket, life, doorbell, listeners, access_log })
+    }
+
+    /// What this process has open for itself, and a child closes. Made right before a fork.
+    fn own_descriptors(&self) -> OwnDescriptors {
+        let mut own = OwnDescriptors::default();
+        for source in self.sources.all() {
+            source.list_descriptors(&mut own);
+        }
+        self.server.list_descriptors(&mut own);
+        own
+    }
+}

@@ -1,0 +1,293 @@
+//! The worker processes: what they write, how they are told something, and a look at each of them a few times a
+//! second: which one hangs, which one has reached a limit, which one has left its loop.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use arctos_worker::shared::log::{Level, Log, Value};
+use arctos_worker::shared::scoreboard::Command;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+
+use super::children::{Child, Word};
+use super::clock::monotonic;
+use super::source::{Reaped, Report, Round, Source};
+use crate::metrics::ResidentSet;
+use crate::supervisor::health::{Allowed, Grace, Hang, RecycleReason, hang, has_ended_loop};
+use crate::supervisor::slot::{ExitStatus, Jitter};
+use crate::supervisor::{Event, ExitDetails};
+use crate::system::descriptors::OwnDescriptors;
+use crate::system::pid::Pid;
+
+/// From one check to the next.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub(super) struct Workers {
+    children: Vec<Child>,
+    next_check: Instant,
+    /// The supervisor was suspended, and the workers perhaps with it.
+    grace: Grace,
+    /// Memory of the workers that have a limit to it.
+    resident: ResidentSet,
+    jitter: Jitter,
+    log: Log,
+}
+
+impl Workers {
+    pub(super) fn new(log: Log, seed: u64, now: Instant) -> Self {
+        Self {
+            children: Vec::new(),
+            next_check: now,
+            grace: Grace::default(),
+            resident: ResidentSet::default(),
+            jitter: Jitter::new(seed),
+            log,
+        }
+    }
+
+    pub(super) fn add(&mut self, child: Child) {
+        self.children.push(child);
+    }
+
+    pub(super) fn all(&self) -> &[Child] {
+        &self.children
+    }
+
+    pub(super) fn of(&self, pid: Pid) -> Option<&Child> {
+        self.children.iter().find(|child| child.pid == pid)
+    }
+
+    pub(super) fn command(&self, pid: Pid, command: Command) {
+        let Some(child) = self.of(pid) else { return };
+        if let Err(error) = child.command(command) {
+            self.log_failure("worker.command_failed", child, error);
+        }
+    }
+
+    pub(super) fn kill(&mut self, pid: Pid) {
+        self.log_last_stacks(pid, Instant::now());
+        let Some(child) = self.of(pid) else { return };
+        match child.kill() {
+            Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: not with a pid that was not reaped.
+            Err(error) => self.log_failure("worker.kill_failed", child, error),
+        }
+    }
+
+    /// SIGUSR2 makes a worker dump the stacks of its threads.
+    pub(super) fn dump_stack(&self, pid: Pid) {
+        let Some(child) = self.of(pid) else { return };
+        match child.dump_stack() {
+            Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: not with a pid that was not reaped.
+            Err(error) => self.log_failure("worker.dump_failed", child, error),
+        }
+    }
+
+    /// Gives the access log that was reopened to all workers.
+    pub(super) fn give_access_log(&self, file: BorrowedFd<'_>) {
+        for child in &self.children {
+            match child.give_access_log(file) {
+                Ok(()) | Err(Errno::EPIPE) => {} // EPIPE: it has ended.
+                Err(error) => self.log_failure("worker.access_log_not_given", child, error),
+            }
+        }
+    }
+
+    fn log_failure(&self, event: &str, child: &Child, error: Errno) {
+        let mut pairs = pairs(child).to_vec();
+        pairs.push(("reason", Value::Display(&error)));
+        self.log.line(Level::Error, event, &pairs);
+    }
+
+    fn read_messages(&mut self, index: usize, reports: &mut Vec<Report>) {
+        let child = &mut self.children[index];
+        let pid = child.pid;
+        match child.listen() {
+            Some(Word::Ready) => {
+                if let Some(monotonic) = monotonic() {
+                    let limits = child.recycling.limits;
+                    let own = limits.worker_limits(child.entry, monotonic, &mut self.jitter);
+                    child.recycling.own = Some(own);
+                }
+                reports.push(Report::Event(Event::Ready { pid }));
+            }
+            Some(Word::Failing) => reports.push(Report::Event(Event::Failing { pid })),
+            None => {}
+        }
+    }
+
+    /// Looks again at workers that are about to be killed because they hang: one that has gone on was busy, and
+    /// is not killed.
+    fn check_hung(&mut self, round: &Round, reports: &mut Vec<Report>) {
+        let Some(monotonic) = monotonic() else { return };
+        let allowed = allowed(round);
+        for child in self.children.iter_mut().filter(|child| child.hang.is_some()) {
+            let Child { pid, entry, pulse, .. } = child;
+            if hang(entry, pulse, &allowed, &self.grace, monotonic).is_none() {
+                reports.push(Report::Event(Event::GoesOn { pid: *pid }));
+                child.hang = None;
+            }
+        }
+    }
+
+    fn check_all(&mut self, round: &Round, reports: &mut Vec<Report>) {
+        if round.now < self.next_check {
+            return;
+        }
+        self.next_check = round.now + CHECK_INTERVAL;
+        let Some(monotonic) = monotonic() else { return };
+        let allowed = allowed(round);
+        let has_limit =
+            |child: &&Child| child.recycling.own.is_some_and(|limits| limits.wants_rss());
+        let weighed = self.children.iter().filter(has_limit).map(|child| child.pid);
+        self.resident.look(weighed, monotonic);
+        for child in &mut self.children {
+            let pid = child.pid;
+            if !child.entry.is_ready() {
+                continue;
+            }
+            if has_ended_loop(child.entry, monotonic) {
+                let had_request = child.had_request();
+                reports.push(Report::Event(Event::LoopEnded { pid, had_request }));
+            }
+            let Child { entry, pulse, .. } = child;
+            if let Some(found) = hang(entry, pulse, &allowed, &self.grace, monotonic) {
+                child.hang = Some(found);
+                reports.push(Report::Event(Event::Hung { pid }));
+                continue;
+            }
+            let rss = self.resident.bytes(pid);
+            let reached =
+                child.recycling.own.and_then(|limits| limits.reached(child.entry, rss, monotonic));
+            if let Some(reason) = reached {
+                // The machine is told again until the worker is replaced, the log once.
+                if !std::mem::replace(&mut child.recycling.is_logged, true) {
+                    log_limit(&self.log, child, reason);
+                }
+                reports.push(Report::Event(Event::LimitReached { pid }));
+            }
+        }
+    }
+
+    /// Logs the stack dumps that are complete.
+    fn log_stacks(&mut self, now: Instant) {
+        for child in &mut self.children {
+            if let Some(dump) = child.stacks.take_whole(now) {
+                self.log.block_at_any_level("worker.stacks", &pairs(child), &dump);
+            }
+        }
+    }
+
+    /// Logs what has come of the stacks of a worker that is about to be killed, or is dead.
+    fn log_last_stacks(&mut self, pid: Pid, now: Instant) {
+        let Some(child) = self.children.iter_mut().find(|child| child.pid == pid) else { return };
+        child.read_stacks(now);
+        if let Some(dump) = child.stacks.take() {
+            self.log.block_at_any_level("worker.stacks", &pairs(child), &dump);
+        }
+    }
+}
+
+impl Source for Workers {
+    fn poll<'fd>(&'fd self, fds: &mut Vec<PollFd<'fd>>) {
+        for child in &self.children {
+            let awaited = child.awaited().into_iter().chain(child.awaited_stacks());
+            fds.extend(awaited.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let stacks = self.children.iter().filter_map(|child| child.stacks.deadline());
+        stacks.chain([self.next_check]).min()
+    }
+
+    fn pids(&self) -> Vec<Pid> {
+        self.children.iter().map(|child| child.pid).collect()
+    }
+
+    fn read(&mut self, round: &Round, reports: &mut Vec<Report>) {
+        for index in 0..self.children.len() {
+            let child = &mut self.children[index];
+            let pipe = child.awaited_stacks().map(|pipe| pipe.as_raw_fd());
+            if pipe.is_some_and(|pipe| round.ready_fds.contains(&pipe)) {
+                child.read_stacks(round.now);
+            }
+            self.read_messages(index, reports);
+        }
+        if round.suspended_for.is_none() {
+            self.check_hung(round, reports);
+        }
+    }
+
+    fn check_deadlines(&mut self, round: &Round, reports: &mut Vec<Report>) {
+        if let Some(gap) = round.suspended_for {
+            self.next_check = round.now + CHECK_INTERVAL;
+            if let Some(until) = monotonic() {
+                self.grace = Grace { until, gap };
+            }
+        }
+        self.log_stacks(round.now);
+        self.check_all(round, reports);
+    }
+
+    fn reap(
+        &mut self,
+        pid: Pid,
+        _status: ExitStatus,
+        round: &Round,
+        reports: &mut Vec<Report>,
+    ) -> Option<Reaped> {
+        let index = self.children.iter().position(|child| child.pid == pid)?;
+        self.read_messages(index, reports); // What it wrote since it was last read.
+        self.log_last_stacks(pid, round.now);
+        let child = self.children.swap_remove(index);
+        let details = ExitDetails {
+            report: child.report(),
+            had_request: child.had_request(),
+            was_in_request: super::report::running_request(child.entry).is_some(),
+            is_baseline: false,
+        };
+        Some(Reaped::Worker { details, entry: child.entry })
+    }
+
+    fn list_descriptors(&self, own: &mut OwnDescriptors) {
+        self.children.iter().for_each(|child| child.list_descriptors(own));
+    }
+}
+
+/// How long a worker may take for what is the application's.
+fn allowed(round: &Round) -> Allowed {
+    let patience = round.patience();
+    let request = Some(patience.request).filter(|timeout| !timeout.is_zero());
+    Allowed { request, stop: patience.graceful }
+}
+
+/// The keys of every line on a worker.
+fn pairs(child: &Child) -> [(&'static str, Value<'static>); 3] {
+    [
+        ("slot", Value::Number(i64::from(child.slot.0))),
+        ("pid", Value::Number(i64::from(child.pid.0))),
+        ("generation", Value::Number(i64::from(child.entry.generation().0))),
+    ]
+}
+
+fn log_limit(log: &Log, child: &Child, reason: RecycleReason) {
+    let number = |n: u64| Value::Number(i64::try_from(n).unwrap_or(i64::MAX));
+    let (limit, value) = match reason {
+        RecycleReason::Requests(count) => ("--max-requests", number(count)),
+        RecycleReason::Rss(bytes) => ("--max-rss", number(bytes)),
+        RecycleReason::Lifetime(age) => ("--max-lifetime", number(age.as_secs())),
+    };
+    let mut pairs = pairs(child).to_vec();
+    pairs.extend([("limit", Value::Text(limit)), ("value", value)]);
+    log.line(Level::Info, "worker.worn", &pairs);
+}
+
+/// What a worker hangs in, and for how long, as the log says it.
+pub(super) fn describe_hang(hang: Hang) -> (&'static str, Duration) {
+    match hang {
+        Hang::Request(age) => ("request", age),
+        Hang::Loop(age) => ("loop", age),
+        Hang::Exit(age) => ("exit", age),
+    }
+}

@@ -1,0 +1,61 @@
+//! How a reload ended, and how that is worded, wherever it is told.
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// All workers are of the new generation.
+    Done,
+    /// The new configuration cannot be used: nothing was changed.
+    Misconfigured,
+    /// The first worker of the new generation did not boot, or did not live: nothing was changed.
+    CanaryFailed,
+    /// Workers of the new generation died: all that serve are of the old one again.
+    Halted,
+    /// The server stopped or was paused.
+    Abandoned,
+}
+
+impl ReloadOutcome {
+    /// Its name in `/status` and in the answer to whoever waits for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Misconfigured => "misconfigured",
+            Self::CanaryFailed => "canary-failed",
+            Self::Halted => "halted",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    /// What it means for the server.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "all workers are new",
+            Self::Misconfigured => "the new configuration cannot be used; nothing was changed",
+            Self::CanaryFailed => {
+                "the first new worker did not boot, or did not live; nothing was changed"
+            }
+            Self::Halted => "new workers died; all that serve are of the old generation again",
+            Self::Abandoned => "the server stops or rests",
+        }
+    }
+
+    /// The status line of the service manager afterwards.
+    pub const fn service_status(self) -> &'static str {
+        match self {
+            Self::Done => "Serving",
+            Self::Abandoned => "Serving; the reload was given up",
+            Self::Misconfigured | Self::CanaryFailed | Self::Halted => {
+                "Serving; the reload failed, and what was there before goes on"
+            }
+        }
+    }
+
+    /// Whether something was wrong with the new configuration or code.
+    pub const fn is_failure(self) -> bool {
+        match self {
+            Self::Misconfigured | Self::CanaryFailed | Self::Halted => true,
+            Self::Done | Self::Abandoned => false,
+        }
+    }
+}

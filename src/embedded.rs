@@ -73,7 +73,7 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
     let header = scoreboard.header();
     header.set_generation(generation);
     header.set_state(ServerState::Serving);
-    let log = log.with_row(&entry.counters);
+    let log = log.with_counters(&entry.counters);
     let collector = Collector::start(&scoreboard, statsd.as_ref(), &log, Instant::now());
     let queue = listener.try_clone()?;
     let metering = Rc::new(RefCell::new(Metering { collector, scoreboard, entry, queue }));

@@ -190,7 +190,7 @@ impl Acceptor {
         for (index, listener) in self.listeners.iter().enumerate() {
             for _ in 0..ACCEPTS_PER_TURN {
                 match accept(listener.socket.as_fd()) {
-                    Accepted::Connection(socket, _) => {
+                    Accepted::Connection { socket, .. } => {
                         self.pause = FIRST_PAUSE;
                         // Otherwise the connection is closed at once, without a response.
                         if may_connect(&listener.name, &socket) {

@@ -14,8 +14,7 @@ use crate::config::value::{Kind, Whole};
 use crate::system::address::BindAddress;
 use crate::system::environment::Environment;
 
-/// The first word that makes a command line one for a running server. A module of that name is served as
-/// `ctl:app`.
+/// The first word of such a command line. A module of this name is served as `ctl:app`.
 pub(super) const WORD: &str = "ctl";
 const ADMIN: &str = "admin";
 const VARIABLE: &str = "ARCTOS_ADMIN_BIND";
@@ -25,76 +24,84 @@ const QUICK: &str = "quick";
 const WORKERS: &str = "workers";
 const SLOT: &str = "slot";
 
-/// A verb as it is written and described.
-struct Word {
+/// A verb, its help, and how it is read.
+struct VerbSpec {
     text: &'static str,
     meaning: &'static str,
-    /// What it takes beside the server.
+    /// Its argument, if it has one.
     argument: fn() -> Option<Arg>,
-    /// The verb of a command line that clap has judged.
+    /// Reads the verb from a command line that clap has parsed.
     ///
-    /// Errors: a value is wrong.
+    /// Errors: the value of the argument is wrong.
     read: fn(&ArgMatches) -> Result<Verb, UsageError>,
 }
 
-/// All of them, in the order of the help.
-const WORDS: [Word; 7] = [
-    Word {
+/// All verbs, in the order of the help.
+const VERBS: [VerbSpec; 7] = [
+    VerbSpec {
         text: "status",
-        meaning: "Shows the server and its workers",
+        meaning: "Show the server and its workers",
         argument: || Some(flag(JSON, "Print the JSON of /status, for programs")),
         read: |_| Ok(Verb::Status),
     },
-    Word {
+    VerbSpec {
         text: "reload",
-        meaning: "Loads configuration and code anew, worker by worker, as HUP does",
-        argument: || Some(flag(WAIT, "Wait for its end; if it fails, say why and exit with 1")),
+        meaning: "Reload configuration and code, worker by worker, as HUP does",
+        argument: || {
+            Some(flag(
+                WAIT,
+                "Wait until the reload is done; if it fails, print the reason and exit with 1",
+            ))
+        },
         read: |matches| Ok(Verb::Reload { wait: matches.get_flag(WAIT) }),
     },
-    Word {
+    VerbSpec {
         text: "stop",
-        meaning: "Stops the server gracefully, as TERM does",
+        meaning: "Stop the server gracefully, as TERM does",
         argument: || {
-            Some(flag(QUICK, "As INT does: running requests get a moment, then they are cut off"))
+            Some(flag(
+                QUICK,
+                "Stop quickly, as INT does: abort requests that run longer than 2 seconds",
+            ))
         },
         read: |matches| {
             let is_quick = matches.get_flag(QUICK);
             Ok(Verb::Stop { mode: if is_quick { StopMode::Quick } else { StopMode::Graceful } })
         },
     },
-    Word {
+    VerbSpec {
         text: "scale",
-        meaning: "Changes the number of workers, as TTIN and TTOU do",
+        meaning: "Change the number of workers, as TTIN and TTOU do",
         argument: || {
-            let argument = Arg::new(WORKERS).value_name("N").help("So many workers, at least 1");
+            let argument = Arg::new(WORKERS).value_name("N").help("Number of workers, at least 1");
             Some(value(argument))
         },
         read: |matches| Ok(Verb::Scale { workers: number(matches, "scale", WORKERS, 1)? }),
     },
-    Word {
+    VerbSpec {
         text: "dump",
-        meaning: "Makes a worker write its Python stack to the server's log, and go on",
+        meaning: "Write the Python stack of a worker to the server's log; the worker keeps serving",
         argument: || Some(slot()),
         read: |matches| Ok(Verb::Dump { slot: SlotId(number(matches, "dump", SLOT, 0)?) }),
     },
-    Word {
+    VerbSpec {
         text: "recycle",
-        meaning: "Replaces a worker, the new one ready before the old one leaves",
+        meaning: "Replace a worker, once its replacement is ready",
         argument: || Some(slot()),
         read: |matches| Ok(Verb::Recycle { slot: SlotId(number(matches, "recycle", SLOT, 0)?) }),
     },
-    Word {
+    VerbSpec {
         text: "metrics",
-        meaning: "Shows all metrics, in total and worker by worker",
+        meaning: "Show all metrics, in total and for each worker",
         argument: || None,
         read: |_| Ok(Verb::Metrics),
     },
 ];
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 the server cannot be reached, or refuses, or the \
+const EXIT_CODES: &str = "Exit codes: 0 success; 1 the server cannot be reached or refuses, or the \
      reload failed; 2 the command line is wrong.";
 
-/// Reads what follows `ctl`.
+/// Parses what follows `ctl`.
 pub(super) fn parse(
     words: &[OsString],
     environment: &Environment,
@@ -102,17 +109,17 @@ pub(super) fn parse(
     let words = std::iter::once(OsString::from("arctos ctl")).chain(words.iter().cloned());
     let matches = match command().try_get_matches_from(words) {
         Ok(matches) => matches,
-        Err(error) => return judge(&error),
+        Err(error) => return interpret(&error),
     };
     let (text, own) = matches.subcommand().ok_or_else(|| no_verb(""))?;
-    let word = WORDS.iter().find(|word| word.text == text).ok_or_else(|| no_verb(text))?;
-    let verb = (word.read)(own)?;
+    let spec = VERBS.iter().find(|spec| spec.text == text).ok_or_else(|| no_verb(text))?;
+    let verb = (spec.read)(own)?;
     let server = server(&matches, environment)?;
     let is_json = verb == Verb::Status && own.get_flag(JSON);
     Ok(Invocation::Ctl(CtlCommand { verb, is_json, server }))
 }
 
-/// The server that is meant.
+/// Returns the address of the server: that of `--admin`, else the first of `ARCTOS_ADMIN_BIND`.
 pub(super) fn server(
     matches: &ArgMatches,
     environment: &Environment,
@@ -125,13 +132,13 @@ pub(super) fn server(
     address(VARIABLE, first.ok_or(UsageError::NoAdmin)?)
 }
 
-/// The option that says which server is meant.
+/// The option that names the server.
 pub(super) fn admin() -> Arg {
     Arg::new(ADMIN)
         .long(ADMIN)
         .value_name("ADDRESS")
         .help(
-            "The server's admin socket, as its --admin-bind says: HOST:PORT or unix:/path \
+            "Address of the server's admin socket, as in its --admin-bind: HOST:PORT or unix:/path \
              [default: the first of $ARCTOS_ADMIN_BIND]",
         )
         .value_parser(ValueParser::os_string())
@@ -139,12 +146,12 @@ pub(super) fn admin() -> Arg {
 
 fn command() -> Command {
     let help = Arg::new("help").long("help").short('h').action(ArgAction::Help).global(true);
-    let verbs = WORDS.map(|word| {
-        let command = Command::new(word.text).about(word.meaning).disable_help_flag(true);
-        command.args((word.argument)()).args_override_self(true)
+    let verbs = VERBS.map(|spec| {
+        let command = Command::new(spec.text).about(spec.meaning).disable_help_flag(true);
+        command.args((spec.argument)()).args_override_self(true)
     });
     Command::new("arctos ctl")
-        .about("Asks a running server, through its admin socket.")
+        .about("Control a running server through its admin socket.")
         .after_help(EXIT_CODES)
         .arg(admin().global(true))
         .arg(help.help("Print this help"))
@@ -162,18 +169,21 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 }
 
 fn slot() -> Arg {
-    let argument = Arg::new(SLOT).value_name("SLOT").help("Which worker, as `status` shows it");
+    let argument = Arg::new(SLOT)
+        .value_name("SLOT")
+        .help("Slot of the worker, as `arctos ctl status` shows it");
     value(argument)
 }
 
-/// A number that we read: clap's own words for a wrong one are a programmer's (`0 is not in 1..=65535`).
+/// An argument that [`number`] reads, because clap describes a wrong one in the words of a programmer: `0 is not in
+/// 1..=65535`.
 fn value(argument: Arg) -> Arg {
     let argument = argument.required(true).value_parser(ValueParser::os_string());
     argument.allow_negative_numbers(true)
 }
 
-fn number(matches: &ArgMatches, verb: &str, name: &str, least: u64) -> Result<u16, UsageError> {
-    let kind = Whole { least, most: u64::from(u16::MAX) };
+fn number(matches: &ArgMatches, verb: &str, name: &str, min: u64) -> Result<u16, UsageError> {
+    let kind = Whole { min, max: u64::from(u16::MAX) };
     let given = matches.get_one::<OsString>(name).map(|text| text.to_string_lossy());
     let given = given.as_deref().unwrap_or_default();
     let number = kind.read(given).and_then(|number| u16::try_from(number).ok());
@@ -196,8 +206,8 @@ fn address(origin: &'static str, text: &str) -> Result<BindAddress, UsageError> 
     }
 }
 
-/// Sorts what clap stopped at.
-fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
+/// Interprets what clap stopped at: help, a wrong verb, or another mistake.
+fn interpret(error: &clap::Error) -> Result<Invocation, UsageError> {
     let text = error.render().to_string();
     match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
         (ErrorKind::DisplayHelp, _) => Ok(Invocation::Show { text, exit_code: 0 }),
@@ -209,7 +219,7 @@ fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
 
 fn no_verb(word: &str) -> UsageError {
     let given = if word.is_empty() { String::new() } else { format!(" {word}") };
-    UsageError::Verb { given, verbs: WORDS.map(|word| word.text).join(", ") }
+    UsageError::Verb { given, verbs: VERBS.map(|spec| spec.text).join(", ") }
 }
 
 #[cfg(test)]
@@ -236,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_the_one_that_is_named_or_that_of_the_environment() {
+    fn the_server_is_that_of_admin_or_of_the_environment() {
         let at = |text: &str| CtlCommand {
             verb: Verb::Metrics,
             is_json: false,
@@ -250,16 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn without_a_server_it_says_what_to_give() {
+    fn without_a_server_the_error_says_what_to_give() {
         for nothing in ["", " , "] {
             let message = refusal("ctl metrics", nothing);
-            assert!(message.starts_with("no server to ask"), "{message}");
+            assert!(message.starts_with("no server to connect to"), "{message}");
             assert!(message.contains("--admin ") && message.contains(VARIABLE), "{message}");
         }
     }
 
     #[test]
-    fn an_address_that_is_none_is_named_with_where_it_stands() {
+    fn a_wrong_address_is_refused_with_its_option_or_variable() {
         assert!(
             refusal("ctl metrics --admin x", "").starts_with("--admin 'x': expected HOST:PORT,")
         );
@@ -272,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_verb_is_told_with_those_that_there_are() {
+    fn a_wrong_verb_is_answered_with_all_verbs() {
         assert_eq!(
             refusal("ctl dance --admin 1", ""),
             "arctos ctl dance: there is no such verb; the verbs are: status, reload, stop, scale, dump, recycle, metrics"
@@ -319,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_number_is_told_with_those_that_are_right() {
+    fn a_wrong_number_is_refused_with_the_range() {
         for (line, expected) in [
             ("ctl scale 0", "arctos ctl scale '0': expected a whole number from 1 to 65535"),
             ("ctl dump x", "arctos ctl dump 'x': expected a whole number from 0 to 65535"),
@@ -330,16 +340,16 @@ mod tests {
     }
 
     #[test]
-    fn help_is_for_all_verbs_and_for_each() {
+    fn there_is_help_for_all_verbs_and_for_each() {
         for (line, words) in [
             ("ctl --help", ["metrics", "--admin <ADDRESS>", "Usage: arctos ctl"]),
             ("ctl -h", ["metrics", "--admin <ADDRESS>", "ARCTOS_ADMIN_BIND"]),
-            ("ctl --help", ["reload", "scale", "Exit codes: 0 done; 1 "]),
+            ("ctl --help", ["reload", "scale", "Exit codes: 0 success; 1 "]),
             ("ctl scale --help", ["<N>", "at least 1", "--admin <ADDRESS>"]),
             ("ctl reload --help", ["--wait", "as HUP does", "--admin <ADDRESS>"]),
             (
                 "ctl metrics --help",
-                ["Shows all metrics", "--admin <ADDRESS>", "Usage: arctos ctl metrics"],
+                ["Show all metrics", "--admin <ADDRESS>", "Usage: arctos ctl metrics"],
             ),
         ] {
             let Ok(Invocation::Show { text, exit_code: 0 }) = parsed(line, "") else {

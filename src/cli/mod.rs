@@ -1,8 +1,8 @@
-//! The command line: `arctos [OPTIONS] MODULE:ATTR`, `arctos ctl VERB`, `arctos top` or
-//! `arctos help [TOPIC]`, over the environment, to an [`Invocation`].
+//! The command line: `arctos [OPTIONS] MODULE:ATTR`, `arctos ctl VERB`, `arctos top` or `arctos help [TOPIC]`, parsed
+//! to an [`Invocation`].
 //!
-//! clap judges the syntax; values are read by [`crate::config`], so that a wrong one is told of in
-//! the same words whether it stood in an option or in a variable. Nothing here prints or exits.
+//! clap checks the syntax; [`crate::config`] reads the values, so that a wrong value is refused in the same words
+//! whether it came from an option or from a variable. Nothing here prints or exits.
 
 mod ctl;
 mod help;
@@ -25,35 +25,35 @@ pub use crate::config::options::markdown as options_markdown;
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
-    /// Serve until told to stop.
+    /// Serve until asked to stop.
     Serve(Box<Config>),
-    /// Revision the application, say whether that works, and leave.
+    /// Load the application, say whether that works, and exit.
     Check(Box<Config>),
-    /// Print this effective configuration and leave with 0.
+    /// Print this effective configuration and exit with 0.
     PrintConfig(String),
-    /// Ask a running server.
+    /// Send a command to a running server.
     Ctl(CtlCommand),
-    /// Show a running server, live.
+    /// Show a running server live.
     Top(Watch),
     /// Print this text (help, version) and leave.
     Show {
-        /// For standard output.
+        /// The text, for standard output.
         text: String,
-        /// Exit code.
+        /// The exit code.
         exit_code: i32,
     },
 }
 
-/// Why nothing was started. The message is for standard error, after "error: ".
+/// Why nothing was started. The message goes to standard error, after "error: ".
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
-    /// The command line is none of ours, in clap's words.
+    /// The syntax of the command line is wrong; the message is clap's.
     #[error("{0}")]
     Syntax(String),
-    /// An option that gunicorn has and arctos does not.
+    /// An option of another server, which arctos does not have.
     #[error("{option}: {hint}")]
-    Foreign {
-        /// As written.
+    Unsupported {
+        /// The option as written.
         option: String,
         /// What to do instead.
         hint: &'static str,
@@ -66,13 +66,13 @@ pub enum UsageError {
          It can also be given in ARCTOS_APP. For more, try --help."
     )]
     NoApplication,
-    /// `arctos ctl` without a verb that there is.
+    /// `arctos ctl` has no verb, or an unknown one.
     #[error("arctos ctl{given}: {}; the verbs are: {verbs}",
         if .given.is_empty() { "a verb is missing" } else { "there is no such verb" })]
     Verb {
-        /// What was given, with a space before it; empty for nothing.
+        /// The given verb, after a space; empty if there is none.
         given: String,
-        /// Those that there are.
+        /// All verbs.
         verbs: String,
     },
     /// `arctos help` with a topic that has no page.
@@ -83,33 +83,33 @@ pub enum UsageError {
         /// Those that have a page.
         topics: String,
     },
-    /// `arctos ctl` or `arctos top` does not know which server.
+    /// `arctos ctl` or `arctos top` is not told which server to connect to.
     #[error(
-        "no server to ask: give --admin ADDRESS, where ADDRESS is what the server's --admin-bind says, \
+        "no server to connect to: give --admin ADDRESS with the address of the server's --admin-bind, \
          or set ARCTOS_ADMIN_BIND\n\n  arctos ctl metrics --admin unix:/run/shop-admin.sock"
     )]
     NoAdmin,
-    /// What was given for the server of `arctos ctl` or `arctos top` is no address.
+    /// The address of the server for `arctos ctl` or `arctos top` is wrong.
     #[error("{origin} '{value}': expected {expected}")]
     AdminAddress {
-        /// Option or variable.
+        /// The option or the variable.
         origin: &'static str,
         /// Its value.
         value: String,
-        /// What would have been one.
+        /// What would have been accepted.
         expected: String,
     },
-    /// A value is wrong, or cannot be on this machine.
+    /// A value is wrong, or cannot be used on this machine.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
 
 impl UsageError {
-    /// The exit code: 2, or 1 where only this machine stands in the way.
+    /// The exit code: 2, or 1 if only this machine cannot use a value.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Syntax(_)
-            | Self::Foreign { .. }
+            | Self::Unsupported { .. }
             | Self::NoApplication
             | Self::Verb { .. }
             | Self::Topic { .. }
@@ -120,9 +120,9 @@ impl UsageError {
     }
 }
 
-/// Reads a command line, the program's name first, and the environment.
+/// Parses a command line, which starts with the name of the program, and the environment.
 ///
-/// Errors: [`UsageError`]; its message has no "error: " in front and no newline at its end.
+/// Errors: [`UsageError`]. Its message neither starts with "error: " nor ends in a newline.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: Environment,
@@ -145,7 +145,7 @@ pub fn parse(
     }
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
-        Err(error) => return judge(&error),
+        Err(error) => return interpret(&error),
     };
     if let Some(class) = matches.get_one::<OsString>(gunicorn::WORKER_CLASS)
         && class != gunicorn::ONLY_WORKER_CLASS
@@ -153,7 +153,7 @@ pub fn parse(
         let option = format!("--{}", gunicorn::WORKER_CLASS);
         let hint = gunicorn::hint(&option).unwrap_or_default();
         let option = format!("{option} '{}'", class.to_string_lossy());
-        return Err(UsageError::Foreign { option, hint });
+        return Err(UsageError::Unsupported { option, hint });
     }
     let source = Source::of_command_line(given(&matches), environment)?;
     let resolved = source.resolve()?;
@@ -166,11 +166,11 @@ pub fn parse(
 
 const CHECK: &str = "check";
 const PRINT_CONFIG: &str = "print-config";
-const ABOUT: &str = "Serves a WSGI application with prefork workers.";
-const VARIABLES: &str = "Every option with a value can also be given in the environment, \
-    --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP; \
-    the command line wins. \
-    Times are in seconds or have a unit (500ms, 30s, 2m), sizes in bytes or with K, M, G.\n\n\
+const ABOUT: &str = "Serve a WSGI application with prefork workers.";
+const VARIABLES: &str = "Every option with a value can also be set in the environment: \
+    --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP. \
+    The command line takes precedence. \
+    A TIME is in seconds or has a unit (500ms, 30s, 2m); a SIZE is in bytes or has a unit (64K, 1M, 1G).\n\n\
     arctos help lists the topics of the guide.";
 
 fn command() -> Command {
@@ -189,14 +189,17 @@ fn command() -> Command {
             "arctos [OPTIONS] MODULE:ATTR\n       arctos ctl VERB [--admin ADDRESS]\n       \
              arctos top [--admin ADDRESS]\n       arctos help [TOPIC]",
         )
-        // The last one counts, so that a script can end in "$@".
+        // The last of two counts, so that a script can end in "$@".
         .args_override_self(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
         .args(OPTIONS.iter().map(argument))
         .arg(
-            flag(CHECK, "Check the configuration, load the application, and say whether it works")
-                .alias("check-config"),
+            flag(
+                CHECK,
+                "Check the configuration, load the application, and report whether both work",
+            )
+            .alias("check-config"),
         )
         .arg(
             Arg::new(gunicorn::WORKER_CLASS)
@@ -206,7 +209,7 @@ fn command() -> Command {
                 .value_parser(ValueParser::os_string())
                 .hide(true),
         )
-        .arg(flag(PRINT_CONFIG, "Print every effective value and where it is from"))
+        .arg(flag(PRINT_CONFIG, "Print the effective value of each option and where it comes from"))
         .arg(flag("help", "Print this help").short('h').action(ArgAction::Help))
         .arg(flag("version", "Print the version").short('v').action(ArgAction::Version))
 }
@@ -221,7 +224,7 @@ fn argument(option: &OptionSpec) -> Arg {
         .help(format!("{}{default}", option.meaning.replace('`', "")))
         .help_heading(option.topic.title())
         .value_parser(ValueParser::os_string())
-        // `-1` is then judged as a value, by us, and not as an unknown option.
+        // `-1` then reaches our own reader as a value, and is not an unknown option to clap.
         .allow_negative_numbers(true);
     let argument = match option.takes {
         Takes::Positional => return argument.index(1),
@@ -245,7 +248,7 @@ fn argument(option: &OptionSpec) -> Arg {
     }
 }
 
-/// What the command line holds, option by option.
+/// Returns the given values of each option.
 fn given(matches: &ArgMatches) -> impl Iterator<Item = (Setting, Vec<OsString>)> {
     OPTIONS.iter().filter_map(|option| {
         let values = matches.get_many::<OsString>(option.long)?;
@@ -253,8 +256,8 @@ fn given(matches: &ArgMatches) -> impl Iterator<Item = (Setting, Vec<OsString>)>
     })
 }
 
-/// Sorts what clap stopped at: help and version, an option of gunicorn's, or a mistake.
-fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
+/// Interprets what clap stopped at: help, version, an option of another server, or a mistake.
+fn interpret(error: &clap::Error) -> Result<Invocation, UsageError> {
     let text = error.render().to_string();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return Ok(Invocation::Show { text, exit_code: 0 });
@@ -263,18 +266,17 @@ fn judge(error: &clap::Error) -> Result<Invocation, UsageError> {
         (error.kind(), error.get(ContextKind::InvalidArg))
         && let Some(hint) = gunicorn::hint(option)
     {
-        return Err(UsageError::Foreign { option: option.clone(), hint });
+        return Err(UsageError::Unsupported { option: option.clone(), hint });
     }
     Err(syntax(&text))
 }
 
-/// What clap says of a mistake, without its advice to give an unknown option as a value: an application
-/// is not called `--http2`.
+/// Returns clap's message without the advice to pass an unknown option as a value: no application is called `--http2`.
 fn syntax(text: &str) -> UsageError {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let mut kept: Vec<&str> = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with("  tip: to pass '")) {
-        // The empty line in front of the advice is that behind the message.
+        // The empty line before the advice is also the one after the message.
         if !(line.is_empty() && kept.last().is_some_and(|last| last.is_empty())) {
             kept.push(line);
         }

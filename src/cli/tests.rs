@@ -8,7 +8,7 @@ use crate::config::{AccessLog, ListenMode};
 use crate::supervisor::health::RecycleLimits;
 use crate::system::address::BindAddress;
 
-/// Parses words separated by spaces, with these variables.
+/// Parses words separated by spaces, with these environment variables.
 fn parsed(line: &str, variables: &[(&str, &str)]) -> Result<Invocation, UsageError> {
     let words = std::iter::once("arctos").chain(line.split(' ').filter(|word| !word.is_empty()));
     parse(words.map(OsString::from), variables.iter().copied().collect())
@@ -25,7 +25,7 @@ fn config_with(line: &str, variables: &[(&str, &str)]) -> Config {
     }
 }
 
-/// The message and exit code of a refused command line that has an application.
+/// The message and the exit code of a refused command line, to which an application is added.
 fn refusal(line: &str) -> (String, i32) {
     refusal_with(line, &[])
 }
@@ -72,7 +72,7 @@ fn without_options_the_defaults_are_those_of_settings() {
 }
 
 #[test]
-fn every_option_reaches_its_place() {
+fn every_option_is_applied() {
     let config = config(
         "-b :80 --bind unix:@x --reuse-port --listen-mode per-slot --backlog 10 -w 3 -t 0.5 \
          --graceful-timeout 1m --boot-timeout 5s --drain-delay 2 --keep-alive 3 \
@@ -126,8 +126,8 @@ fn every_option_reaches_its_place() {
     let application = config.application;
     assert_eq!(application.env, [("A".into(), "1".into()), ("B".into(), "2=3".into())]);
     assert_eq!(application.chdir, Some("/".into()));
-    let folders = ["/lib", "/opt/lib", "/more"].map(std::path::PathBuf::from);
-    assert_eq!(application.pythonpath, folders);
+    let directories = ["/lib", "/opt/lib", "/more"].map(std::path::PathBuf::from);
+    assert_eq!(application.pythonpath, directories);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn every_option_is_also_read_from_its_variable() {
 }
 
 #[test]
-fn the_command_line_wins_over_the_environment() {
+fn the_command_line_overrides_the_environment() {
     let variables = [("ARCTOS_WORKERS", "5"), ("WEB_CONCURRENCY", "7")];
     assert_eq!(config_with("-w 3", &variables).workers, 3);
     assert_eq!(config_with("", &variables).workers, 5);
@@ -168,13 +168,13 @@ fn an_empty_variable_is_not_set() {
 }
 
 #[test]
-fn a_switch_can_be_turned_off_over_its_variable() {
+fn a_switch_on_the_command_line_overrides_its_variable() {
     assert!(config_with("", &[("ARCTOS_REUSE_PORT", "1")]).reuse_port);
     assert!(!config_with("--reuse-port=off", &[("ARCTOS_REUSE_PORT", "1")]).reuse_port);
 }
 
 #[test]
-fn a_switch_does_not_swallow_the_application() {
+fn a_switch_does_not_take_the_application_for_its_value() {
     assert!(config("--reuse-port").reuse_port);
 }
 
@@ -185,7 +185,7 @@ fn binds_in_a_variable_are_separated_by_commas() {
 }
 
 #[test]
-fn the_admin_socket_listens_only_where_it_is_told_to() {
+fn there_is_no_admin_socket_unless_an_address_is_given() {
     assert!(config("").admin_binds.is_empty());
     let both = ["9000".parse().unwrap(), "unix:/run/x".parse().unwrap()];
     assert_eq!(config("--admin-bind 9000 --admin-bind unix:/run/x").admin_binds, both);
@@ -196,20 +196,20 @@ fn the_admin_socket_listens_only_where_it_is_told_to() {
 }
 
 #[test]
-fn variables_of_the_application_are_separated_by_lines() {
+fn arctos_env_has_one_variable_per_line() {
     let config = config_with("", &[("ARCTOS_ENV", "A=1,2\nB=3")]);
     assert_eq!(config.application.env, [("A".into(), "1,2".into()), ("B".into(), "3".into())]);
 }
 
 #[test]
-fn a_platforms_port_is_served_on_all_ipv4_addresses() {
+fn port_is_served_on_all_ipv4_addresses() {
     let port = [("PORT", "5000")];
     assert_eq!(config_with("", &port).binds, ["0.0.0.0:5000".parse().unwrap()]);
     assert_eq!(config_with("-b :80", &port).binds, [":80".parse().unwrap()]);
 }
 
 #[test]
-fn sockets_from_systemd_come_before_a_platforms_port() {
+fn sockets_from_systemd_take_precedence_over_port() {
     let pid = std::process::id().to_string();
     let variables = [("LISTEN_PID", pid.as_str()), ("LISTEN_FDS", "2"), ("PORT", "5000")];
     let binds = [BindAddress::Fd(3), BindAddress::Fd(4)];
@@ -218,7 +218,7 @@ fn sockets_from_systemd_come_before_a_platforms_port() {
 }
 
 #[test]
-fn wrong_values_are_told_with_option_value_and_form() {
+fn wrong_values_are_refused_with_option_value_and_form() {
     for (line, message) in [
         ("--workers many", "--workers 'many': expected a whole number from 1 to 512"),
         ("--workers=-1", "--workers '-1': expected a whole number from 1 to 512"),
@@ -254,8 +254,8 @@ fn wrong_values_are_told_with_option_value_and_form() {
         ),
         (
             "--reload-check http://shop/health",
-            "--reload-check 'http://shop/health': expected a path with a slash in front, such as \
-             /health or /health?deep=1, in ASCII",
+            "--reload-check 'http://shop/health': expected a path in ASCII that starts with a \
+             slash, such as /health or /health?deep=1",
         ),
         ("-e PATH", "--env 'PATH': expected KEY=VALUE"),
         (
@@ -275,12 +275,12 @@ fn wrong_values_are_told_with_option_value_and_form() {
         ("-b ::1", "--bind '::1': expected brackets around an IPv6 address, such as [::1]:8000"),
         (
             "--drain-delay 25",
-            "--drain-delay '25': expected less than --graceful-timeout (25s), of which it is a part",
+            "--drain-delay '25': expected less than --graceful-timeout (25s), which includes it",
         ),
         (
             "--root-path shop/",
-            "--root-path 'shop/': expected a path such as /shop, with a slash in front and none at \
-             its end; leave the option out for the root",
+            "--root-path 'shop/': expected a path such as /shop, which starts with a slash and does \
+             not end in one; leave the option out for the root",
         ),
     ] {
         assert_eq!(refusal(line), (message.to_owned(), 2), "{line}");
@@ -288,7 +288,7 @@ fn wrong_values_are_told_with_option_value_and_form() {
 }
 
 #[test]
-fn a_wrong_variable_is_told_by_its_name() {
+fn a_wrong_value_of_a_variable_names_the_variable() {
     let expected = "a whole number from 1 to 512";
     for variable in ["ARCTOS_WORKERS", "WEB_CONCURRENCY"] {
         let message = format!("{variable}='many': expected {expected}");
@@ -299,12 +299,12 @@ fn a_wrong_variable_is_told_by_its_name() {
 }
 
 #[test]
-fn what_is_not_on_this_machine_exits_with_one() {
-    let missing = "is not a usable folder: No such file or directory";
+fn a_value_that_this_machine_cannot_use_exits_with_one() {
+    let missing = "cannot use the directory /no/such: No such file or directory";
     for (line, message) in [
-        ("--chdir /no/such", format!("--chdir '/no/such': /no/such {missing}")),
-        ("--body-temp-dir /no/such", format!("--body-temp-dir '/no/such': /no/such {missing}")),
-        ("--pid /no/such/x", format!("--pid '/no/such/x': /no/such {missing}")),
+        ("--chdir /no/such", format!("--chdir '/no/such': {missing}")),
+        ("--body-temp-dir /no/such", format!("--body-temp-dir '/no/such': {missing}")),
+        ("--pid /no/such/x", format!("--pid '/no/such/x': {missing}")),
         (
             "-u nobody-of-this-name",
             "--user 'nobody-of-this-name': there is no such user on this machine".to_owned(),
@@ -334,7 +334,7 @@ fn jitter_of_requests_is_a_tenth_unless_it_is_given() {
 }
 
 #[test]
-fn a_missing_application_is_told_with_an_example() {
+fn a_missing_application_is_answered_with_an_example() {
     let error = parsed("-w 2", &[]).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("arctos shop.wsgi:application"));
@@ -349,7 +349,7 @@ fn the_application_can_come_from_its_variable() {
 }
 
 #[test]
-fn an_unknown_option_is_answered_with_the_near_one() {
+fn an_unknown_option_is_answered_with_a_similar_one() {
     let (message, exit_code) = refusal("--worker 2");
     assert_eq!(exit_code, 2);
     assert!(message.starts_with("unexpected argument '--worker' found"), "{message}");
@@ -371,7 +371,7 @@ fn options_of_gunicorn_are_answered_with_advice() {
         "--log-file",
     ] {
         let error = parsed(&format!("{option} x:y"), &[]).unwrap_err();
-        assert!(matches!(error, UsageError::Foreign { .. }), "{option}: {error}");
+        assert!(matches!(error, UsageError::Unsupported { .. }), "{option}: {error}");
         assert_eq!(error.exit_code(), 2);
     }
     let (message, _) = refusal("--threads 4");
@@ -379,7 +379,7 @@ fn options_of_gunicorn_are_answered_with_advice() {
 }
 
 #[test]
-fn the_only_kind_of_worker_may_be_named() {
+fn the_only_worker_class_may_be_named() {
     for line in ["-k sync", "-ksync", "--worker-class sync", "--worker-class=sync -w 2"] {
         config(line);
     }
@@ -389,7 +389,7 @@ fn the_only_kind_of_worker_may_be_named() {
 }
 
 #[test]
-fn nobody_is_advised_to_serve_an_option() {
+fn an_unknown_option_is_never_suggested_as_an_application() {
     for line in ["--http2", "ctl status --http2", "top --http2"] {
         let message = parsed(line, &[("ARCTOS_ADMIN_BIND", "1")]).unwrap_err().to_string();
         assert!(message.starts_with("unexpected argument '--http2' found\n\nUsage"), "{message}");
@@ -397,7 +397,7 @@ fn nobody_is_advised_to_serve_an_option() {
 }
 
 #[test]
-fn options_for_metrics_of_other_servers_are_answered_with_ours() {
+fn metrics_options_of_other_servers_are_answered_with_ours() {
     for (option, ours) in [
         ("--stats", "--admin-bind"),
         ("--stats-http", "--admin-bind"),
@@ -415,7 +415,7 @@ fn options_for_metrics_of_other_servers_are_answered_with_ours() {
 }
 
 #[test]
-fn options_of_gunicorn_for_metrics_mean_the_same() {
+fn metrics_options_of_gunicorn_have_the_same_meaning() {
     let line = "--statsd-host localhost:9125 --statsd-prefix shop. --dogstatsd-tags a:1,b:2";
     let statsd = config(line).statsd.unwrap();
     assert_eq!(statsd.target.to_string(), "localhost:9125");
@@ -436,7 +436,7 @@ fn a_prefix_can_be_emptied_on_the_command_line() {
 }
 
 #[test]
-fn no_advice_is_for_an_option_that_exists() {
+fn an_option_that_exists_has_no_advice() {
     for option in OPTIONS {
         assert_eq!(gunicorn::hint(&option.flag()), None);
         let letter = option.short.map(|letter| format!("-{letter}"));
@@ -460,7 +460,7 @@ fn help_and_version_are_shown_with_zero() {
 }
 
 #[test]
-fn check_wants_an_application_under_both_names() {
+fn check_needs_an_application_under_both_of_its_names() {
     assert!(matches!(parsed("--check a:b", &[]), Ok(Invocation::Check(_))));
     assert!(matches!(parsed("--check-config a:b", &[]), Ok(Invocation::Check(_))));
     assert!(matches!(parsed("--check", &[]), Err(UsageError::NoApplication)));
@@ -480,8 +480,8 @@ fn the_effective_configuration_names_each_origin() {
 
 #[test]
 fn the_effective_configuration_names_the_file_and_the_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("shop.toml");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.toml");
     std::fs::write(&path, "app = 'shop:app'\nworkers = 3\nenv = {TOKEN = 'hunter2'}\n").unwrap();
     let path = path.to_str().unwrap();
     for line in [format!("-c {path}"), format!("--config {path}")] {
@@ -506,7 +506,7 @@ fn the_effective_configuration_has_each_option_once_in_the_order_of_the_table() 
 }
 
 #[test]
-fn an_access_log_on_standard_output_does_not_look_like_none() {
+fn an_access_log_on_standard_output_is_shown_in_words() {
     let page = printed("--access-logfile -", &[]);
     assert!(
         page.contains("--access-logfile") && page.contains("  - (standard output)  "),
@@ -521,12 +521,12 @@ fn the_effective_configuration_keeps_secrets_to_itself() {
 }
 
 #[test]
-fn a_misspelt_variable_is_listed_and_one_of_kubernetes_is_not() {
+fn a_misspelled_variable_is_listed_and_one_of_kubernetes_is_not() {
     let variables = [("ARCTOS_WORKER", "3"), ("ARCTOS_PORT", "x"), ("ARCTOS_SERVICE_HOST", "x")];
     let page = printed("", &variables);
     let notes: Vec<_> = page.lines().filter(|line| line.starts_with('#')).collect();
     assert_eq!(
         notes,
-        ["# ARCTOS_WORKER is set, and no option has that variable; did you mean ARCTOS_WORKERS?"]
+        ["# ARCTOS_WORKER is set, but no option has this variable; did you mean ARCTOS_WORKERS?"]
     );
 }

@@ -12,20 +12,19 @@ use crate::client::top::Watch;
 use crate::config::value::{Kind, Span};
 use crate::system::environment::Environment;
 
-/// The first word that makes a command line one for the live screen. A module of that name is served as
-/// `top:app`.
+/// The first word of such a command line. A module of this name is served as `top:app`.
 pub(super) const WORD: &str = "top";
 const INTERVAL: &str = "interval";
 const ONCE: &str = "once";
-/// Often enough to see something move.
-const EACH: &str = "1";
+/// The default of `--interval`, in seconds.
+const DEFAULT_INTERVAL: &str = "1";
 const INTERVALS: Span =
-    Span { least: Duration::from_millis(100), most: Duration::from_secs(3600), takes_zero: false };
+    Span { min: Duration::from_millis(100), max: Duration::from_secs(3600), allows_zero: false };
 
-const NOTES: &str = "It asks the admin socket, and nothing else. Keys are listed under ?.\n\
-     Exit codes: 0 done; 1 the server cannot be reached at the start; 2 the command line is wrong.";
+const NOTES: &str = "All data comes from the admin socket of the server. Press ? for the list of keys.\n\
+     Exit codes: 0 success; 1 the server cannot be reached at the start; 2 the command line is wrong.";
 
-/// Reads what follows `top`.
+/// Parses what follows `top`.
 pub(super) fn parse(
     words: &[OsString],
     environment: &Environment,
@@ -42,7 +41,7 @@ pub(super) fn parse(
         }
     };
     let given = matches.get_one::<OsString>(INTERVAL).map(|given| given.to_string_lossy());
-    let given = given.as_deref().unwrap_or(EACH);
+    let given = given.as_deref().unwrap_or(DEFAULT_INTERVAL);
     let interval = INTERVALS.read(given).ok_or_else(|| {
         UsageError::Syntax(format!("--interval '{given}': expected {}", INTERVALS.expected()))
     })?;
@@ -54,15 +53,16 @@ fn command() -> Command {
     let interval = Arg::new(INTERVAL)
         .long(INTERVAL)
         .value_name("SECONDS")
-        .help(format!("From one look at the server to the next [default: {EACH}]"))
+        .help(format!("Interval between two updates, in seconds [default: {DEFAULT_INTERVAL}]"))
         .value_parser(ValueParser::os_string())
         .allow_negative_numbers(true);
-    let once = Arg::new(ONCE).long(ONCE).action(ArgAction::SetTrue).help(
-        "Print one screen after one interval, and leave; so it does, too, without a terminal",
-    );
+    let once = Arg::new(ONCE)
+        .long(ONCE)
+        .action(ArgAction::SetTrue)
+        .help("Print one screen after one interval and exit, as is done without a terminal, too");
     let help = Arg::new("help").long("help").short('h').action(ArgAction::Help);
     Command::new("arctos top")
-        .about("Shows a running server and its workers, live.")
+        .about("Show a running server and its workers live.")
         .after_help(NOTES)
         .arg(ctl::admin())
         .args([interval, once])
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_has_a_server_and_an_interval() {
+    fn the_server_and_the_interval_are_read() {
         let watch = |line: &str, admin_bind: &str| match parsed(line, admin_bind) {
             Ok(Invocation::Top(watch)) => watch,
             other => panic!("{line}: {other:?}"),
@@ -107,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        assert!(refusal("top", "").starts_with("no server to ask"));
+    fn wrong_arguments_are_named() {
+        assert!(refusal("top", "").starts_with("no server to connect to"));
         for interval in ["0", "-1", "0.01", "2h", "x"] {
             let message = refusal(&format!("top --interval {interval}"), "1");
             let expected = format!("--interval '{interval}': expected a time from 100ms to 1h");

@@ -21,7 +21,7 @@ pub(crate) mod units;
 
 use std::io;
 
-use arctos_worker::shared::log::Words;
+use arctos_worker::shared::log::ErrorText;
 
 use crate::admin::verb::Verb;
 use crate::system::address::BindAddress;
@@ -44,7 +44,7 @@ pub struct CtlCommand {
 #[derive(Debug, thiserror::Error)]
 pub enum CtlError {
     /// There is no server, or it cannot be connected to.
-    #[error("cannot reach the server at {server}: {}", Words(.source))]
+    #[error("cannot reach the server at {server}: {}", ErrorText(.source))]
     Unreachable {
         /// The address of the admin socket.
         server: BindAddress,
@@ -52,7 +52,7 @@ pub enum CtlError {
         source: io::Error,
     },
     /// The response does not arrive, or not completely.
-    #[error("the server at {server} does not answer: {}", Words(.source))]
+    #[error("the server at {server} does not answer: {}", ErrorText(.source))]
     Unanswered {
         /// The address of the admin socket.
         server: BindAddress,

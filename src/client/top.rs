@@ -30,7 +30,7 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use arctos_worker::shared::log::Words;
+use arctos_worker::shared::log::ErrorText;
 
 use crate::client::ctl::CtlError;
 use crate::system::address::BindAddress;
@@ -58,7 +58,7 @@ pub enum TopError {
     #[error(transparent)]
     Server(#[from] CtlError),
     /// The terminal cannot be used.
-    #[error("the terminal: {}", Words(.0))]
+    #[error("the terminal: {}", ErrorText(.0))]
     Terminal(#[from] io::Error),
 }
 

@@ -1,20 +1,20 @@
-//! What somebody may have meant by a name that no option has.
+//! Advice for a name that is not an option of arctos.
 
 use std::fmt;
 
 use super::options::{OPTIONS, Setting, gunicorn};
 
-/// From this likeness on a name may have been meant: clap's own measure for options.
+/// The similarity from which a name is suggested. clap uses the same measure for the command line.
 const LIKENESS: f64 = 0.7;
 
-/// What may have been meant by a key.
+/// What the user may have meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
-    /// An option of that name.
+    /// A similar option of arctos.
     Near(&'static str),
-    /// Another server's, and what to do instead.
-    Foreign(&'static str),
-    /// Nothing that one could guess.
+    /// An option of another server, with what to do instead.
+    Unsupported(&'static str),
+    /// No suggestion.
     None,
 }
 
@@ -22,19 +22,19 @@ impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Near(name) => write!(f, "; did you mean '{name}'?"),
-            Self::Foreign(hint) => write!(f, ": {hint}"),
+            Self::Unsupported(hint) => write!(f, ": {hint}"),
             Self::None => Ok(()),
         }
     }
 }
 
-/// What may have been meant by a name that no option has.
+/// Returns advice for a name, in lower case and with dashes, that is not an option of arctos.
 pub(super) fn advice(key: &str) -> Advice {
     if let Some(name) = gunicorn::renamed(key) {
         return Advice::Near(name);
     }
     if let Some(hint) = gunicorn::hint(&format!("--{key}")) {
-        return Advice::Foreign(hint);
+        return Advice::Unsupported(hint);
     }
     let names = OPTIONS.iter().filter(|option| option.setting != Setting::Config);
     let near = names.map(|option| (strsim::jaro(key, option.long), option.long));

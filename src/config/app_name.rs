@@ -1,10 +1,10 @@
-//! `MODULE:ATTR`: what names an application, and what people write instead.
+//! The name of an application, MODULE:ATTR, and what people write instead.
 
 use arctos_worker::settings::{AppSpec, Hooks};
 
 use super::error::AppNameError;
 
-/// Shape: `MODULE [ ":" ATTR [ "()" ] ]`, both in dots.
+/// Reads `MODULE [ ":" ATTR [ "()" ] ]`, where both are dotted names.
 pub(super) fn app_name(text: &str, is_factory: bool) -> Result<AppSpec, AppNameError> {
     let (module, attribute) = match text.split_once(':') {
         Some((module, attribute)) => (module, Some(attribute)),
@@ -38,17 +38,17 @@ pub(super) fn app_name(text: &str, is_factory: bool) -> Result<AppSpec, AppNameE
     })
 }
 
-/// What somebody who wrote `some/folder/shop.py:app` most likely wants.
+/// Returns what somebody who wrote `some/directory/shop.py:app` most likely wants.
 fn as_module(path: &str, attribute: Option<&str>) -> String {
-    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let (directory, file) = path.rsplit_once('/').unwrap_or(("", path));
     let module = file.strip_suffix(".py").unwrap_or(file);
-    let folder = match folder {
+    let chdir = match directory {
         "" => String::new(),
-        folder => format!("--chdir {folder} "),
+        directory => format!("--chdir {directory} "),
     };
     match attribute {
-        Some(attribute) => format!("{folder}{module}:{attribute}"),
-        None => format!("{folder}{module}"),
+        Some(attribute) => format!("{chdir}{module}:{attribute}"),
+        None => format!("{chdir}{module}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is served, and where it runs and is imported from: MODULE:ATTR, `--factory`, `--chdir`, `--pythonpath` and `--env`.
+//! The application and its surroundings: MODULE:ATTR, `--factory`, `--chdir`, `--pythonpath` and `--env`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::app_name::app_name;
 use super::error::ConfigError;
 use super::options::Setting;
 use super::origin::Origin;
-use super::paths::usable_folder;
+use super::paths::usable_directory;
 use super::reader::Reader;
 
 pub(super) fn application(reader: &mut Reader<'_>) -> Result<Option<AppSpec>, ConfigError> {
@@ -29,27 +29,28 @@ fn chdir(reader: &mut Reader<'_>) -> Result<Option<PathBuf>, ConfigError> {
     let Some((text, origin)) = reader.last(Setting::Chdir) else {
         let start = reader.base().to_owned();
         reader.note(Setting::Chdir, start.display().to_string(), Origin::Default);
-        // An earlier --chdir, which the file no longer has, may have led this process away.
+        // An earlier --chdir, which the file no longer has, may have changed the directory of this process.
         let is_there = std::env::current_dir().is_ok_and(|current| current == start);
         return Ok(Some(start).filter(|_| !is_there));
     };
-    let folder = reader.path(Setting::Chdir)?.unwrap_or_default();
-    usable_folder(Setting::Chdir, text, origin, &folder)?;
-    reader.start_paths_at(folder.clone());
-    Ok(Some(folder))
+    let directory = reader.path(Setting::Chdir)?.unwrap_or_default();
+    usable_directory(Setting::Chdir, text, origin, &directory)?;
+    reader.start_paths_at(directory.clone());
+    Ok(Some(directory))
 }
 
-/// Commas separate, as in gunicorn. Folders that are not there are Python's to ignore.
+/// Reads `--pythonpath`. Commas separate directories, as in gunicorn. Python ignores directories that do not exist.
 fn pythonpath(reader: &mut Reader<'_>) -> Result<Vec<PathBuf>, ConfigError> {
     let base = reader.base().to_owned();
     let lists = reader.many(Setting::PythonPath, |list| {
         let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
         Ok(parts.map(|part| base.join(part)).collect::<Vec<_>>())
     })?;
-    let folders = lists.concat();
-    let shown: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    let directories = lists.concat();
+    let shown: Vec<_> =
+        directories.iter().map(|directory| directory.display().to_string()).collect();
     note_list(reader, Setting::PythonPath, &shown);
-    Ok(folders)
+    Ok(directories)
 }
 
 fn env(reader: &mut Reader<'_>) -> Result<Vec<(String, String)>, ConfigError> {
@@ -58,7 +59,7 @@ fn env(reader: &mut Reader<'_>) -> Result<Vec<(String, String)>, ConfigError> {
         let (key, value) = pair.ok_or_else(|| "KEY=VALUE".to_owned())?;
         Ok((key.to_owned(), value.to_owned()))
     })?;
-    // Names only: the values are where secrets are, and this is printed.
+    // The effective configuration is printed, and the values may be secrets.
     let names: Vec<_> = pairs.iter().map(|(key, _)| format!("{key}=...")).collect();
     note_list(reader, Setting::Env, &names);
     Ok(pairs)

@@ -1,4 +1,4 @@
-//! Where to listen: for clients, and for operators.
+//! The addresses to listen on, for clients (`--bind`) and for operators (`--admin-bind`).
 
 use std::path::Path;
 
@@ -11,7 +11,8 @@ use crate::system::address::{AddressError, BindAddress};
 use crate::system::environment::Environment;
 use crate::system::listen_fds;
 
-/// Given; else what systemd has bound; else what a platform says with `$PORT`, as gunicorn does.
+/// Returns the given addresses, else the sockets that systemd bound, else the port that a platform names in `$PORT`,
+/// as gunicorn does.
 pub(super) fn binds(
     reader: &mut Reader<'_>,
     environment: &Environment,
@@ -27,7 +28,7 @@ pub(super) fn binds(
             (inherited.into_iter().map(BindAddress::Fd).collect(), Origin::Systemd)
         } else if let Some(text) = environment.value("PORT") {
             let origin = Origin::Environment("PORT".to_owned());
-            let ports = Whole { least: 0, most: u64::from(u16::MAX) };
+            let ports = Whole { min: 0, max: u64::from(u16::MAX) };
             let port = text.to_str().and_then(|text| ports.read(text));
             let port = port.ok_or_else(|| wrong(Setting::Bind, &origin, text, ports.expected()))?;
             let host = "0.0.0.0".to_owned();
@@ -43,7 +44,7 @@ pub(super) fn binds(
     Ok(binds)
 }
 
-/// Where the admin socket listens: nowhere unless told, and never where the application is served.
+/// Reads the addresses of the admin socket. It has none unless one is given, and none where the application is served.
 pub(super) fn admin_binds(
     reader: &mut Reader<'_>,
     binds: &[BindAddress],
@@ -51,16 +52,16 @@ pub(super) fn admin_binds(
     let base = reader.base();
     let admin_binds = reader.many(Setting::AdminBind, |text| {
         let bind = absolute(base, admin_bind(text)?);
-        // Port 0 is another one each time.
+        // Port 0 is a different port each time.
         let is_free = matches!(bind, BindAddress::Tcp { port: 0, .. }) || !binds.contains(&bind);
-        if is_free { Ok(bind) } else { Err("an address that --bind does not have".to_owned()) }
+        if is_free { Ok(bind) } else { Err("an address that is not also in --bind".to_owned()) }
     })?;
     let origin = reader.given(Setting::AdminBind).map(|given| given.origin.clone());
     reader.note(Setting::AdminBind, shown(&admin_binds), origin.unwrap_or(Origin::Default));
     Ok(admin_binds)
 }
 
-/// An abstract name has no permissions: it would be open to everybody on the machine.
+/// Reads one address. An abstract name is refused, because it has no permissions: everybody on the machine could connect.
 fn admin_bind(text: &str) -> Result<BindAddress, String> {
     let form =
         "HOST:PORT, [IPv6]:PORT, :PORT, PORT or unix:/path, such as unix:/run/arctos-admin.sock";
@@ -72,7 +73,7 @@ fn admin_bind(text: &str) -> Result<BindAddress, String> {
     }
 }
 
-/// Relative paths start at `--chdir`.
+/// Makes the path of a unix socket absolute.
 fn absolute(base: &Path, bind: BindAddress) -> BindAddress {
     match bind {
         BindAddress::Unix(path) => BindAddress::Unix(base.join(path)),

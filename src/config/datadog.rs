@@ -1,4 +1,4 @@
-//! What a Datadog agent's surroundings say in `DD_*`. Read with `--statsd auto` only.
+//! The Datadog agent and its tags, as `DD_*` variables name them. They are read with `--statsd auto` only.
 
 use super::error::ConfigError;
 use super::options::Setting;
@@ -13,7 +13,7 @@ const HOST: &str = "DD_AGENT_HOST";
 const PORT_OF_HOST: &str = "DD_DOGSTATSD_PORT";
 const TAGS: &str = "DD_TAGS";
 const EXTERNAL_ENV: &str = "DD_EXTERNAL_ENV";
-/// Variables with one tag each, and its key.
+/// Variables that hold the value of one tag, with the key of that tag.
 const TAG_VARIABLES: [(&str, &str); 4] = [
     ("DD_ENV", "env"),
     ("DD_SERVICE", "service"),
@@ -21,7 +21,7 @@ const TAG_VARIABLES: [(&str, &str); 4] = [
     ("DD_ENTITY_ID", "dd.internal.entity_id"),
 ];
 
-/// Where the agent is, if the environment names one.
+/// Returns the address of the agent, if the environment names one.
 pub(super) fn target(environment: &Environment) -> Result<Option<(Target, Origin)>, ConfigError> {
     if let Some(url) = text(environment, Setting::StatsdHost, URL)? {
         let target = target_of_url(url).ok_or_else(|| {
@@ -34,7 +34,7 @@ pub(super) fn target(environment: &Environment) -> Result<Option<(Target, Origin
     let digits = text(environment, Setting::StatsdHost, PORT_OF_HOST)?;
     let port = match digits {
         Some(digits) => {
-            let ports = Whole { least: 1, most: u64::from(u16::MAX) };
+            let ports = Whole { min: 1, max: u64::from(u16::MAX) };
             let refused = || refused(Setting::StatsdHost, PORT_OF_HOST, digits, &ports.expected());
             bounded(ports.read(digits).ok_or_else(refused)?)
         }
@@ -43,13 +43,14 @@ pub(super) fn target(environment: &Environment) -> Result<Option<(Target, Origin
     match (host, digits) {
         (Some(host), _) => {
             let target = target_of_host(host, port).ok_or_else(|| {
-                let expected = "the agent's name or address; its port stands in DD_DOGSTATSD_PORT";
+                let expected =
+                    "the host name or address of the agent; its port is set in DD_DOGSTATSD_PORT";
                 refused(Setting::StatsdHost, HOST, host, expected)
             })?;
             let names = if digits.is_some() { vec![HOST, PORT_OF_HOST] } else { vec![HOST] };
             Ok(Some((target, Origin::Environment(names.join(", ")))))
         }
-        // Datadog's own clients take the agent for local then.
+        // Datadog's own clients then assume that the agent is local.
         (None, Some(_)) => {
             let target = Target::Udp { host: "127.0.0.1".to_owned(), port };
             Ok(Some((target, origin(PORT_OF_HOST))))
@@ -71,7 +72,7 @@ fn target_of_host(host: &str, port: u16) -> Option<Target> {
     format!("{host}:{port}").parse().ok()
 }
 
-/// Tags by variable, the stronger ones first: a key that came before is not to be taken again.
+/// Returns the tags of each variable, in the order of precedence: the first tag of a key wins.
 pub(super) fn tag_lists(environment: &Environment) -> Result<Vec<(TagList, Origin)>, ConfigError> {
     let mut lists = Vec::new();
     for (variable, key) in TAG_VARIABLES {
@@ -81,7 +82,7 @@ pub(super) fn tag_lists(environment: &Environment) -> Result<Vec<(TagList, Origi
         }
     }
     if let Some(text) = text(environment, Setting::DogstatsdTags, TAGS)? {
-        // Either is Datadog's notation; a space beside commas is a part of a tag.
+        // Datadog allows both notations. In a text with commas, a space is a part of a tag.
         let is_spaced = !text.contains(',');
         let spaced = || text.split_whitespace().collect::<Vec<_>>().join(",");
         let list = if is_spaced { tags(&spaced()) } else { tags(text) };
@@ -90,7 +91,7 @@ pub(super) fn tag_lists(environment: &Environment) -> Result<Vec<(TagList, Origi
     Ok(lists)
 }
 
-/// What the agent's admission controller says of this container.
+/// Returns what the agent's admission controller says about this container.
 pub(super) fn external_env(environment: &Environment) -> Result<Option<String>, ConfigError> {
     Ok(text(environment, Setting::Statsd, EXTERNAL_ENV)?.and_then(statsd::external_env))
 }
@@ -102,7 +103,7 @@ fn text<'a>(
 ) -> Result<Option<&'a str>, ConfigError> {
     let Some(value) = environment.value(variable) else { return Ok(None) };
     let text = value.to_str();
-    let refused = || wrong(setting, &origin(variable), value, "a text in UTF-8".to_owned());
+    let refused = || wrong(setting, &origin(variable), value, "text in UTF-8".to_owned());
     Ok(Some(text.ok_or_else(refused)?))
 }
 

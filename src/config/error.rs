@@ -1,9 +1,9 @@
-//! Why a configuration cannot be used, in words that name the option, its value and what to do.
+//! Why a configuration cannot be used. Each message names the option, its value and what to do.
 
 use std::io;
 use std::path::PathBuf;
 
-use arctos_worker::shared::log::Words;
+use arctos_worker::shared::log::ErrorText;
 
 use super::file_error::FileError;
 use super::options::{OptionSpec, Setting};
@@ -13,7 +13,7 @@ use crate::system::listen_fds::BadListenFds;
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A value is not of its option's kind.
+    /// A value is not of the kind that its option takes.
     #[error("{}: expected {expected}", source_of(*.setting, .origin, .text))]
     Value {
         /// The option.
@@ -25,50 +25,50 @@ pub enum ConfigError {
         /// What would have been accepted.
         expected: String,
     },
-    /// A value that is fine by itself does not go with another one.
-    #[error("{}: expected less than --graceful-timeout ({graceful}), of which it is a part",
+    /// `--drain-delay` is not shorter than the stop that it is a part of.
+    #[error("{}: expected less than --graceful-timeout ({graceful}), which includes it",
         source_of(Setting::DrainDelay, .origin, .text))]
     DelayTooLong {
         /// Where the delay was given.
         origin: Origin,
         /// The delay as given.
         text: String,
-        /// The budget it is a part of.
+        /// The time limit of the whole stop.
         graceful: String,
     },
-    /// A hook for a process that only another option starts.
+    /// A hook is given for a process that only another option starts.
     #[error(
-        "{}: expected --preload beside it, for only its zygote forks with the application's code; \
-        --post-fork and --on-start do without",
+        "{}: requires --preload, because only its zygote runs application code before a fork; without it, use \
+        --post-fork or --on-start",
         source_of(*.setting, .origin, .text)
     )]
     NeedsPreload {
         /// The option.
         setting: Setting,
-        /// Where it was given.
+        /// Where the value was given.
         origin: Origin,
-        /// As given.
+        /// The value as given.
         text: String,
     },
-    /// Tags that are fine one by one leave too little of a datagram to the rest of a line.
+    /// All tags together leave too little of a datagram for the rest of a line.
     #[error(
-        "--dogstatsd-tags: expected at most {most_bytes} bytes of tags in a line, with those of \
-        --zone and DD_*; these are {bytes} ({origin})"
+        "--dogstatsd-tags: expected at most {max_bytes} bytes of tags per line, including those of --zone and \
+        DD_*, but there are {bytes} ({origin})"
     )]
     LongTags {
         /// Where the tags were given.
         origin: Origin,
-        /// What they come to.
+        /// The size of all tags in a line.
         bytes: usize,
-        /// What is left for them.
-        most_bytes: usize,
+        /// The maximum.
+        max_bytes: usize,
     },
-    /// `MODULE:ATTR` is none.
+    /// MODULE:ATTR does not name an application.
     #[error("{}: {reason}", source_of(Setting::Application, .origin, .text))]
     Application {
-        /// Where it was given.
+        /// Where the value was given.
         origin: Origin,
-        /// As given.
+        /// The value as given.
         text: String,
         /// What is wrong with it.
         reason: AppNameError,
@@ -76,56 +76,56 @@ pub enum ConfigError {
     /// The configuration file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Nobody says what to serve.
+    /// No application is given.
     #[error("no application to serve")]
     NoApplication,
-    /// LISTEN_FDS is for us and no number.
+    /// LISTEN_FDS is meant for this process and is not a number.
     #[error(transparent)]
     ListenFds(#[from] BadListenFds),
-    /// A folder that an option needs is not there or may not be used.
-    #[error("{}: {} is not a usable folder: {}",
-        source_of(*.setting, .origin, .text), .folder.display(), Words(.error))]
-    Folder {
+    /// A directory that an option needs does not exist or cannot be used.
+    #[error("{}: cannot use the directory {}: {}",
+        source_of(*.setting, .origin, .text), .directory.display(), ErrorText(.error))]
+    Directory {
         /// The option.
         setting: Setting,
         /// Where the value was given.
         origin: Origin,
         /// The value as given.
         text: String,
-        /// The folder.
-        folder: PathBuf,
-        /// What the kernel says of it.
+        /// The directory.
+        directory: PathBuf,
+        /// The error of the kernel.
         error: io::Error,
     },
-    /// No such user or group on this machine.
+    /// This machine has no such user or group.
     #[error("{}: there is no such {} on this machine", source_of(*.setting, .origin, .text),
         OptionSpec::of(*.setting).long)]
-    Nobody {
+    UnknownAccount {
         /// [`Setting::User`] or [`Setting::Group`].
         setting: Setting,
-        /// Where it was given.
+        /// Where the value was given.
         origin: Origin,
-        /// As given.
+        /// The value as given.
         text: String,
     },
-    /// Only root may become somebody else.
-    #[error("{}: only root may start workers as another {}; leave the option out",
+    /// Only root can run workers as another user or group.
+    #[error("{}: only root can run workers as another {}; start arctos as root, or leave the option out",
         source_of(*.setting, .origin, .text), OptionSpec::of(*.setting).long)]
     NotRoot {
         /// [`Setting::User`] or [`Setting::Group`].
         setting: Setting,
-        /// Where it was given.
+        /// Where the value was given.
         origin: Origin,
-        /// As given.
+        /// The value as given.
         text: String,
     },
-    /// The folder that we were started in is gone.
-    #[error("the current folder cannot be told: {}; start from another one or give --chdir", Words(.0))]
-    NoCurrentFolder(io::Error),
+    /// The directory that arctos was started in no longer exists.
+    #[error("cannot determine the current directory: {}; start arctos in another directory", ErrorText(.0))]
+    NoCurrentDirectory(io::Error),
 }
 
 impl ConfigError {
-    /// The exit code: 2 for what is wrong everywhere, 1 for what cannot be on this machine.
+    /// The exit code: 2 if the value is wrong on every machine, 1 if it cannot be used on this one.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Value { .. }
@@ -136,30 +136,30 @@ impl ConfigError {
             | Self::NoApplication
             | Self::ListenFds(_) => 2,
             Self::File(error) => error.exit_code(),
-            Self::Folder { .. }
-            | Self::Nobody { .. }
+            Self::Directory { .. }
+            | Self::UnknownAccount { .. }
             | Self::NotRoot { .. }
-            | Self::NoCurrentFolder(_) => 1,
+            | Self::NoCurrentDirectory(_) => 1,
         }
     }
 }
 
-/// What is wrong with `MODULE:ATTR`.
+/// What is wrong with MODULE:ATTR.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppNameError {
-    /// Not of that form.
-    #[error("expected MODULE:ATTR, both names in dots, such as shop.wsgi:application")]
+    /// It does not have that form.
+    #[error("expected MODULE:ATTR, two dotted names, such as shop.wsgi:application")]
     Form,
-    /// A path or a file.
+    /// It is the path of a file.
     #[error("expected a module, not a file: write {0}")]
     File(String),
-    /// `factory(1)`.
+    /// It is a call with arguments.
     #[error(
         "expected a call without arguments, such as shop:create_app(); \
-             write a function that gives them"
+             write a function that passes them"
     )]
     Arguments,
-    /// `--factory` without a name.
-    #[error("--factory needs the function's name, such as shop:create_app")]
+    /// `--factory` is given without the name of a function.
+    #[error("--factory needs the name of a function, such as shop:create_app")]
     NamelessFactory,
 }

@@ -1,8 +1,8 @@
-//! `--config FILE`: options in TOML, each under its long name.
+//! The file of `--config`: options in TOML, each under its long name.
 //!
-//! Values become what the command line would have held, so that all of them are read, and refused, by
-//! the same code. Of TOML only the parser is used, as it tells where each value stands and keeps numbers
-//! as they were written: `30.1` is no float on its way, and `0o022` stays octal. Nothing is executed.
+//! Each value is converted to what the command line would have held, so that the same code reads and refuses all of
+//! them. Only the parser of the TOML crate is used, because it gives the position of each value and keeps numbers as
+//! they were written: `30.1` never becomes a float, and `0o022` stays octal. Nothing is executed.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,18 +16,18 @@ use toml::de::{DeTable, DeValue};
 
 use super::advice::advice;
 use super::error::ConfigError;
-use super::file_error::{FileError, MOST_BYTES};
+use super::file_error::{FileError, MAX_BYTES};
 use super::options::{OPTIONS, OptionSpec, Setting, Takes, gunicorn};
 use super::origin::{FileLine, Given, Origin};
 use super::reader::wrong;
 
-/// Reads the file that `origin` names as `text`, relative to `folder`.
+/// Reads the file that `origin` names as `text`, relative to `directory`.
 pub(super) fn read(
-    folder: &Path,
+    directory: &Path,
     text: &OsStr,
     origin: &Origin,
 ) -> Result<BTreeMap<Setting, Given>, ConfigError> {
-    let path = folder.join(text);
+    let path = directory.join(text);
     let named = || (origin.clone(), text.to_string_lossy().into_owned(), path.clone());
     let unreadable = |error| {
         let (origin, text, path) = named();
@@ -39,8 +39,8 @@ pub(super) fn read(
         return Err(FileError::NoFile { origin, text, path }.into());
     }
     let mut bytes = Vec::new();
-    file.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > MOST_BYTES {
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MAX_BYTES {
         return Err(FileError::Long { path }.into());
     }
     parse(&path, &bytes).map_err(|error| match path.extension() {
@@ -51,7 +51,7 @@ pub(super) fn read(
     })
 }
 
-/// Without waiting for the writer of a pipe, which at a reload would stop the supervisor.
+/// Opens a file without waiting for the writer of a pipe, which would block the supervisor at a reload.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
 }
@@ -67,7 +67,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigEr
     let table = DeTable::parse(text).map_err(|error| {
         let place = place(error.span().map_or(0, |span| span.start));
         let reason = match (error.message(), error.span().and_then(|span| text.get(span))) {
-            ("duplicate key", Some(key)) => format!("the key '{key}' is given a second time"),
+            ("duplicate key", Some(key)) => format!("the key '{key}' is given twice"),
             (reason, _) => reason.replace('\n', " "),
         };
         FileError::Syntax { place, reason }
@@ -84,7 +84,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigEr
         let values = values(option, value.get_ref(), &place)?;
         let origin = Origin::File(place.clone());
         if let Some(text) = values.iter().find(|text| text.as_encoded_bytes().contains(&0)) {
-            let expected = "a text without NUL".to_owned();
+            let expected = "text without NUL".to_owned();
             return Err(wrong(option.setting, &origin, text, expected));
         }
         if given.insert(option.setting, Given { values, origin }).is_some() {
@@ -94,7 +94,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<Setting, Given>, ConfigEr
     Ok(given)
 }
 
-/// The one kind of worker there is, which a file for gunicorn may name.
+/// Whether this is the one worker class that exists, which a file for gunicorn may name.
 fn is_only_worker_class(key: &str, value: &DeValue<'_>) -> bool {
     key.replace('_', "-") == gunicorn::WORKER_CLASS
         && matches!(value, DeValue::String(class) if class == gunicorn::ONLY_WORKER_CLASS)
@@ -114,7 +114,7 @@ fn option(key: &str, place: &FileLine) -> Result<&'static OptionSpec, FileError>
     }
 }
 
-/// What the command line would have held.
+/// Converts a TOML value to what the command line would have held.
 fn values(
     option: &OptionSpec,
     value: &DeValue<'_>,
@@ -142,7 +142,7 @@ fn values(
     }
 }
 
-/// One variable of the table `env`.
+/// Converts one variable of the table `env`.
 fn variable(name: &str, value: &DeValue<'_>, place: &FileLine) -> Result<OsString, FileError> {
     let refused = |key: String, expected: &str, found: String| FileError::Type {
         place: place.clone(),
@@ -155,7 +155,7 @@ fn variable(name: &str, value: &DeValue<'_>, place: &FileLine) -> Result<OsStrin
         return Err(refused("env".to_owned(), "names that are not empty and without =", found));
     }
     let text = text(value).ok_or_else(|| {
-        // `true` could become anything: the application reads texts.
+        // The application reads text, and `true` could become `true`, `True` or `1`.
         refused(format!("env.{name}"), "a string or a number", described(value))
     })?;
     let mut pair = OsString::from(format!("{name}="));
@@ -163,7 +163,7 @@ fn variable(name: &str, value: &DeValue<'_>, place: &FileLine) -> Result<OsStrin
     Ok(pair)
 }
 
-/// A value that is written as one text. A number is left as it was written: its option reads it.
+/// Returns the text of a string or a number. A number stays as it was written, because its option reads it.
 fn text(value: &DeValue<'_>) -> Option<OsString> {
     match value {
         DeValue::String(text) => Some(text.as_ref().into()),

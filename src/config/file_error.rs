@@ -1,113 +1,115 @@
-//! Why a configuration file cannot be used, in words that name the file and the line.
+//! Why a configuration file cannot be used. Each message names the file and, if there is one, the line.
 
 use std::io;
 use std::path::PathBuf;
 
-use arctos_worker::shared::log::Words;
+use arctos_worker::shared::log::ErrorText;
 
 use super::advice::Advice;
 use super::options::Setting;
 use super::origin::{FileLine, Origin, source_of};
 
-/// No list of options is longer; a log that is named by mistake is.
-pub(super) const MOST_BYTES: usize = 1 << 20;
+/// The maximum size of a file. No list of options is longer, but a log that is named by mistake is.
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
-/// Why a configuration file cannot be used. A value that its option refuses is no case of these.
+/// Why a configuration file cannot be used. A value that its option refuses is a [`ConfigError`](super::ConfigError).
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// A file of gunicorn's, which is a program.
+    /// It is a configuration file of gunicorn, which is a Python program.
     #[error(
-        "{reason}. A configuration file is TOML, and Python in it is not executed: write each setting \
-         under its option's long name into a file such as arctos.toml (workers = 4, bind = \
+        "{reason}. A configuration file is TOML, and Python in it is not executed. Write each setting \
+         under the long name of its option into a file such as arctos.toml (workers = 4, bind = \
          ['0.0.0.0:8000'], timeout = '30s'), a function as MODULE:FUNCTION (post-fork = \
-         'shop.hooks:post_fork'), and give that file with --config"
+         'shop.hooks:post_fork'), and pass that file to --config"
     )]
     Python {
-        /// What stopped the parser.
+        /// The error of the parser.
         reason: String,
     },
-    /// It is not there, or may not be read.
-    #[error("{}: {} cannot be read: {}", source_of(Setting::Config, .origin, .text), .path.display(), Words(.error))]
+    /// It does not exist, or cannot be read.
+    #[error("{}: cannot read {}: {}", source_of(Setting::Config, .origin, .text), .path.display(), ErrorText(.error))]
     Unreadable {
-        /// Where it was named.
+        /// Where its name was given.
         origin: Origin,
-        /// As named.
+        /// The name as given.
         text: String,
         /// The file.
         path: PathBuf,
-        /// What the kernel says of it.
+        /// The error of the kernel.
         error: io::Error,
     },
-    /// A folder, a pipe or a device: nothing that a reload could read again.
-    #[error("{}: {} is no regular file", source_of(Setting::Config, .origin, .text), .path.display())]
+    /// It is a directory, a pipe or a device, which a reload could not read again.
+    #[error("{}: {} is not a regular file", source_of(Setting::Config, .origin, .text), .path.display())]
     NoFile {
-        /// Where it was named.
+        /// Where its name was given.
         origin: Origin,
-        /// As named.
+        /// The name as given.
         text: String,
-        /// What is there.
+        /// The path.
         path: PathBuf,
     },
-    /// Nobody wrote that as a configuration.
-    #[error("{}: expected at most {MOST_BYTES} bytes of TOML", .path.display())]
+    /// It is too long to be a configuration.
+    #[error("{}: expected at most {MAX_BYTES} bytes of TOML", .path.display())]
     Long {
         /// The file.
         path: PathBuf,
     },
-    /// Not in UTF-8.
+    /// It is not in UTF-8.
     #[error("{place}: expected TOML in UTF-8")]
     Encoding {
-        /// Where the first wrong byte stands.
+        /// The line of the first invalid byte.
         place: FileLine,
     },
-    /// No TOML.
+    /// It is not TOML.
     #[error("{place}: {reason}")]
     Syntax {
-        /// Where the parser stopped.
+        /// The line where the parser stopped.
         place: FileLine,
-        /// What the parser says.
+        /// The error of the parser.
         reason: String,
     },
-    /// No option is called so.
+    /// There is no option of that name.
     #[error("{place}: there is no option '{key}'{advice}")]
     UnknownKey {
-        /// Where it stands.
+        /// Its line.
         place: FileLine,
-        /// As written.
+        /// The name as written.
         key: String,
-        /// What may have been meant.
+        /// What the user may have meant.
         advice: Advice,
     },
-    /// Once with dashes, once with underscores.
-    #[error("{place}: {key} is given a second time")]
+    /// An option is given twice: once with dashes, and once with underscores.
+    #[error("{place}: {key} is given twice")]
     Twice {
-        /// Where it stands the second time.
+        /// The line of the second one.
         place: FileLine,
         /// The option.
         key: &'static str,
     },
-    /// A file that names another one.
-    #[error("{place}: config cannot stand in a configuration file; give it on the command line")]
+    /// The file names another file.
+    #[error(
+        "{place}: config cannot be set in a configuration file; give --config on the command line"
+    )]
     Nested {
-        /// Where it stands.
+        /// Its line.
         place: FileLine,
     },
-    /// TOML has types, and this option takes another one.
+    /// The value has a TOML type that its option does not take.
     #[error("{place}: {key}: expected {expected}, not {found}")]
     Type {
-        /// Where the value stands.
+        /// The line of the value.
         place: FileLine,
-        /// The option, and the variable of `env`.
+        /// The option; for `env`, with the variable.
         key: String,
         /// What would have been accepted.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
 }
 
 impl FileError {
-    /// The exit code: 2 for what is wrong everywhere, 1 for what cannot be on this machine.
+    /// The exit code: 2 if the file is wrong on every machine, 1 if it cannot be read on this one.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Unreadable { .. } | Self::NoFile { .. } => 1,

@@ -1,5 +1,5 @@
-//! What an operator may have meant that is no mistake by itself: variables that look like ours and are no
-//! option, and a configuration of gunicorn's, which is not read.
+//! Hints about what an operator may have meant: variables that look like options of arctos and are none, and a
+//! configuration of gunicorn, which arctos does not read. Neither is an error.
 
 use std::fmt;
 
@@ -8,30 +8,30 @@ use super::options::{OPTIONS, OptionSpec, Setting};
 use super::origin::Origin;
 use super::source::Source;
 
-/// gunicorn's own file, which it reads from the current directory unasked.
+/// The file that gunicorn reads from the current directory without being asked to.
 const GUNICORN_FILE: &str = "gunicorn.conf.py";
 const GUNICORN_VARIABLE: &str = "GUNICORN_CMD_ARGS";
 const PREFIX: &str = "ARCTOS_";
 
-/// See the module. The text is for a person.
+/// A hint; its text is a sentence for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// A variable that is no option's: most likely misspelt.
+    /// A variable that belongs to no option; most likely it is misspelled.
     UnknownVariable {
-        /// Its name.
+        /// The variable.
         name: String,
-        /// What may have been meant.
+        /// What the operator may have meant.
         advice: Advice,
     },
-    /// A configuration of gunicorn's.
+    /// A configuration of gunicorn.
     Gunicorn {
-        /// What was found.
+        /// The file, the variable, or both.
         found: String,
     },
 }
 
 impl Hint {
-    /// How the log calls it.
+    /// The log event.
     pub fn event(&self) -> &'static str {
         match self {
             Self::UnknownVariable { .. } => "config.unknown_variable",
@@ -44,29 +44,29 @@ impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownVariable { name, advice } => {
-                write!(f, "{name} is set, and no option has that variable")?;
+                write!(f, "{name} is set, but no option has this variable")?;
                 match advice {
                     Advice::Near(long) => {
                         write!(f, "; did you mean {}?", OptionSpec::variable_of(long))
                     }
-                    Advice::Foreign(hint) => write!(f, ": {hint}"),
+                    Advice::Unsupported(hint) => write!(f, ": {hint}"),
                     Advice::None => Ok(()),
                 }
             }
             Self::Gunicorn { found } => write!(
                 f,
-                "{found} found, and not read: give the same settings as options, in ARCTOS_* \
-                 variables, or in a TOML file with --config"
+                "{found} found, but arctos does not read gunicorn's configuration: give the same settings as options, in \
+                 ARCTOS_* variables, or in a TOML file with --config"
             ),
         }
     }
 }
 
 impl Source {
-    /// What is worth a line in the log, each thing once.
+    /// Returns the hints for this source, each once.
     ///
-    /// Unknown variables are no errors, because Kubernetes sets `ARCTOS_SERVICE_HOST` and the like beside
-    /// a Service named `arctos`.
+    /// Unknown variables are not errors, because Kubernetes sets `ARCTOS_SERVICE_HOST` and the like beside a Service
+    /// named `arctos`.
     pub fn hints(&self) -> Vec<Hint> {
         let unknown = self.unknown_variables().into_iter().map(|name| {
             let key = name.trim_start_matches(PREFIX).to_lowercase().replace('_', "-");
@@ -85,11 +85,11 @@ impl Source {
         ours.filter(|name| !is_kubernetes(name) && !known.iter().any(|it| it == name)).collect()
     }
 
-    /// A program that calls `serve()`, or whoever gives a file of ours, does not expect gunicorn's.
+    /// Nobody who calls `serve()` from a program, or gives a file of arctos, expects gunicorn's file to be read.
     fn gunicorn(&self) -> Option<Hint> {
         let is_ours = self.has_explicit(Setting::Config)
             || self.environment().value(&OptionSpec::of(Setting::Config).variable()).is_some();
-        let file = (!is_ours && self.folder().join(GUNICORN_FILE).is_file())
+        let file = (!is_ours && self.start_directory().join(GUNICORN_FILE).is_file())
             .then(|| format!("./{GUNICORN_FILE}"));
         let variable =
             self.environment().value(GUNICORN_VARIABLE).map(|_| GUNICORN_VARIABLE.to_owned());
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_of_no_option_is_told_with_the_near_one_or_with_what_to_do() {
+    fn an_unknown_variable_is_named_with_a_similar_one_or_what_to_do() {
         let variables = [
             ("ARCTOS_COLOUR", "x"),
             ("ARCTOS_LOGLEVEL", "x"),
@@ -122,7 +122,7 @@ mod tests {
             ("ARCTOS_WORKER", "4"),
             ("ARCTOS_WORKERS", "4"),
         ];
-        let unknown = "is set, and no option has that variable";
+        let unknown = "is set, but no option has this variable";
         assert_eq!(
             hints(&[], &variables),
             [
@@ -138,9 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_of_gunicorns_is_one_hint() {
+    fn a_configuration_of_gunicorn_is_one_hint() {
         let [hint] = &hints(&[], &[(GUNICORN_VARIABLE, "--workers 4")])[..] else { panic!() };
-        assert!(hint.starts_with("GUNICORN_CMD_ARGS found, and not read: "), "{hint}");
+        assert!(
+            hint.starts_with(
+                "GUNICORN_CMD_ARGS found, but arctos does not read gunicorn's configuration: "
+            ),
+            "{hint}"
+        );
         let keywords = [(Setting::Workers, vec![OsString::from("2")])];
         let environment = [(GUNICORN_VARIABLE, "--workers 4")].into_iter().collect();
         let program = Source::of_keywords(keywords, environment).unwrap();

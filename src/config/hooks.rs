@@ -1,4 +1,4 @@
-//! Functions of the application's that are called beside it: `MODULE:FUNCTION`, several in their order.
+//! Hooks: functions of the application, each MODULE:FUNCTION, called in the order in which they are given.
 
 use arctos_worker::settings::{HookName, Hooks};
 
@@ -9,12 +9,12 @@ use super::options::Setting;
 use super::origin::Origin;
 use super::reader::Reader;
 
-const FORM: &str = "MODULE:FUNCTION, both names in dots, such as shop.hooks:connect";
+const FORM: &str = "MODULE:FUNCTION, two dotted names, such as shop.hooks:connect";
 
-/// Reads the names of all hooks. They are looked up where they are called.
+/// Reads the names of all hooks. The process that calls a hook looks it up.
 ///
-/// Errors: [`ConfigError::Value`]; [`ConfigError::NeedsPreload`]: without a zygote nobody could call those of
-/// `--pre-fork`, and the supervisor runs nothing of the application's.
+/// Errors: [`ConfigError::Value`]; [`ConfigError::NeedsPreload`], because without a zygote no process could call the
+/// hooks of `--pre-fork`: the supervisor runs no application code.
 pub(super) fn hooks(
     reader: &mut Reader<'_>,
     preload: bool,
@@ -44,10 +44,12 @@ fn names(reader: &mut Reader<'_>, setting: Setting) -> Result<Vec<HookName>, Con
     Ok(names)
 }
 
-/// Or what would have been one, for who wrote something else.
+/// Reads the name of one hook.
+///
+/// Errors: what was expected.
 fn hook_name(text: &str) -> Result<HookName, String> {
     let (module, attribute) = text.trim().split_once(':').ok_or(FORM)?;
-    // A file's path is the commonest mistake, and told as for the application.
+    // The path of a file is the most common mistake. The answer is the same as for the application.
     if let Err(error @ AppNameError::File(_)) = app_name(text, false) {
         return Err(error.to_string().replacen("expected ", "", 1));
     }
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_function_is_refused_with_an_example() {
+    fn a_text_that_names_no_function_is_refused_with_an_example() {
         for text in ["shop", "shop:", ":connect", "shop:connect()", "shop:a b", "1shop:a"] {
             let error = read(&[(Setting::OnStart, &[text])]).unwrap_err();
             let expected = format!("--on-start '{text}': expected {FORM}");
@@ -106,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_before_forks_needs_the_process_that_could_call_it() {
+    fn pre_fork_needs_preload() {
         let error = read(&[(Setting::PreFork, &["shop:hook"])]).unwrap_err();
         assert_eq!(
             (error.to_string().as_str(), error.exit_code()),
             (
-                "--pre-fork 'shop:hook': expected --preload beside it, for only its zygote forks with the \
-                 application's code; --post-fork and --on-start do without",
+                "--pre-fork 'shop:hook': requires --preload, because only its zygote runs application code \
+                 before a fork; without it, use --post-fork or --on-start",
                 2
             )
         );

@@ -1,4 +1,5 @@
-//! Whom workers run as: names looked up, and what only root may do refused before anything starts.
+//! The user and group that workers run as. Names are looked up here, and what only root can do is refused before
+//! anything starts.
 
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -9,7 +10,9 @@ use super::origin::Origin;
 use super::reader::{Reader, wrong};
 use super::value::{Kind, Permissions, Whole, bounded};
 
-/// `--user`, `--group`, `--allow-new-privileges` and `--umask`, as far as this process may take them on.
+/// Reads `--user`, `--group`, `--allow-new-privileges` and `--umask`.
+///
+/// Errors: also [`ConfigError::NotRoot`], if this process may not switch to the user or group.
 pub(super) fn privileges(reader: &mut Reader<'_>) -> Result<Privileges, ConfigError> {
     let user = identity(reader, Setting::User, |name| {
         let found = User::from_name(name).ok().flatten()?;
@@ -30,7 +33,7 @@ pub(super) fn privileges(reader: &mut Reader<'_>) -> Result<Privileges, ConfigEr
             reader.note(Setting::Group, String::new(), Origin::Default);
             None
         }
-        // Without it a user that was given to lose root's rights would keep root's group.
+        // Otherwise a user that is given to drop the privileges of root would keep the group of root.
         (None, Some(uid)) => {
             let gid = User::from_uid(uid).ok().flatten().map(|user| user.gid);
             let shown = gid.map_or_else(String::new, |gid| gid.to_string());
@@ -48,15 +51,15 @@ pub(super) fn privileges(reader: &mut Reader<'_>) -> Result<Privileges, ConfigEr
     Ok(Privileges { user, group, allow_new_privileges, umask })
 }
 
-/// A user or group, by number or by name.
+/// Reads a user or group, by number or by name.
 fn identity(
     reader: &mut Reader<'_>,
     setting: Setting,
     look_up: impl Fn(&str) -> Option<u32>,
 ) -> Result<Option<u32>, ConfigError> {
     let Some((text, origin)) = reader.last(setting) else { return Ok(None) };
-    // The greatest number means "leave as it is" to chown(2) and setresuid(2).
-    let numbers = Whole { least: 0, most: u64::from(u32::MAX - 1) };
+    // chown(2) and setresuid(2) take the greatest number for "do not change".
+    let numbers = Whole { min: 0, max: u64::from(u32::MAX - 1) };
     let Some(name) = text.to_str().filter(|name| !name.is_empty()) else {
         return Err(wrong(setting, origin, text, "a name or a number".to_owned()));
     };
@@ -64,7 +67,7 @@ fn identity(
         Some(number) => Some(bounded(number)),
         None => look_up(name),
     };
-    let id = id.ok_or_else(|| ConfigError::Nobody {
+    let id = id.ok_or_else(|| ConfigError::UnknownAccount {
         setting,
         origin: origin.clone(),
         text: name.to_owned(),

@@ -1,9 +1,7 @@
-//! The configuration: what was given, checked, with units resolved and defaults filled in, each
-//! value with its origin.
+//! The configuration: the given options, checked, with units resolved and defaults filled in. Each value has its origin.
 //!
-//! A [`Source`] is what was given and where; it makes a [`Config`] of that or says, in a
-//! [`ConfigError`], which option stands in the way, and does so as often as it is asked: a reload is
-//! the same again. Syntax of the command line is [`crate::cli`]'s.
+//! A [`Source`] is what was given and where. It can be resolved to a [`Config`] any number of times, because a reload
+//! resolves it again; a [`ConfigError`] names the option at fault. The syntax of the command line is not known here.
 
 mod advice;
 mod app_name;
@@ -52,51 +50,51 @@ pub use source::Source;
 /// The name of a server in ps(1) and to its hooks where `--name` gives none.
 pub(crate) const SERVER_NAME: &str = "arctos";
 
-/// Everything the supervisor needs to know.
+/// Everything that the supervisor needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What this was read from, to be read again for a reload.
+    /// Where this was read from; a reload reads it again.
     pub source: Source,
     /// What to serve.
     pub application: AppSpec,
-    /// Where to listen; never empty. Sockets from systemd are here as [`BindAddress::Fd`].
+    /// The addresses to listen on; never empty. Sockets from systemd are [`BindAddress::Fd`].
     pub binds: Vec<BindAddress>,
-    /// Whether another server may be bound to the same address already.
+    /// Whether another server may already be bound to the same address.
     pub reuse_port: bool,
-    /// One shared socket an address, or one a slot.
+    /// How workers share the listening sockets.
     pub listen_mode: ListenMode,
-    /// Length of the accept queue.
+    /// Length of the accept queue of each socket.
     pub backlog: u32,
-    /// Permissions of `unix:/path`.
+    /// Permissions of the sockets at `unix:/path`.
     pub unix_socket_mode: Mode,
-    /// Workers at start.
+    /// Number of workers at start.
     pub workers: u16,
-    /// Whether workers are forked from a process that has the application.
+    /// Whether a zygote imports the application and forks the workers.
     pub preload: bool,
-    /// When workers are worn out.
+    /// When workers are recycled.
     pub limits: RecycleLimits,
-    /// Identity of the workers.
+    /// The user and group that workers run as.
     pub privileges: Privileges,
-    /// Name of the processes in ps(1).
+    /// Name of the processes in ps(1), if one is given.
     pub name: Option<String>,
-    /// Where to write the supervisor's pid.
+    /// The file to write the supervisor's pid to.
     pub pid_file: Option<PathBuf>,
-    /// How long things may take.
+    /// Time limits that the supervisor enforces.
     pub patience: Patience,
     /// Logging.
     pub logging: Logging,
-    /// Where metrics are sent, if they are.
+    /// Where metrics are sent, if anywhere.
     pub statsd: Option<Statsd>,
-    /// `--zone`, sanitised: a tag of metrics that are sent, a label of those that are looked at.
+    /// The sanitized zone: a tag of the metrics that are sent, and a label of those that `/metrics` shows.
     pub zone: Option<String>,
-    /// Where the admin socket listens; empty for nowhere.
+    /// The addresses of the admin socket; empty if there is none.
     pub admin_binds: Vec<BindAddress>,
-    /// What each worker gets.
+    /// The settings of each worker.
     pub worker: Settings,
 }
 
 impl Config {
-    /// Name of the processes in ps(1), the default filled in.
+    /// The name of the processes in ps(1), or the default if none is given.
     pub fn process_name(&self) -> &str {
         self.name.as_deref().unwrap_or(SERVER_NAME)
     }
@@ -105,18 +103,18 @@ impl Config {
 /// How listening sockets are shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenMode {
-    /// One socket an address, shared by all workers.
+    /// One socket per address, which all workers share.
     Shared,
-    /// One SO_REUSEPORT socket an address and slot, held by the supervisor.
+    /// One SO_REUSEPORT socket per address and slot. The supervisor holds them all.
     PerSlot,
 }
 
-/// What workers run as.
+/// The identity that workers run under.
 #[derive(Clone, Debug, Default)]
 pub struct Privileges {
-    /// User, dropped to before application code runs.
+    /// The user that a worker switches to before it runs application code.
     pub user: Option<Uid>,
-    /// Group; the user's own where only a user is given.
+    /// The group; that of the user if only a user is given.
     pub group: Option<Gid>,
     /// Whether workers of another user may gain privileges by execve(2).
     pub allow_new_privileges: bool,
@@ -124,25 +122,25 @@ pub struct Privileges {
     pub umask: Option<Mode>,
 }
 
-/// How long the supervisor waits for what.
+/// Time limits that the supervisor enforces.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// One request (`--timeout`); zero is unlimited.
+    /// For one request (`--timeout`); zero is unlimited.
     pub request: Duration,
-    /// A worker's start until it is ready.
+    /// For a worker to become ready.
     pub boot: Duration,
-    /// The whole of a graceful stop.
+    /// For a graceful stop as a whole.
     pub graceful: Duration,
-    /// On TERM: how long to go on accepting before the door closes.
+    /// How long to keep accepting connections after SIGTERM.
     pub drain_delay: Duration,
-    /// A quick stop.
+    /// For a quick stop.
     pub quick: Duration,
 }
 
 /// Where log lines go and how they look.
 #[derive(Clone, Debug)]
 pub struct Logging {
-    /// Least level written.
+    /// The minimum level that is written.
     pub level: Level,
     /// Text or JSON.
     pub format: LogFormat,
@@ -153,7 +151,7 @@ pub struct Logging {
 /// Where the access log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLog {
-    /// Nowhere.
+    /// There is none.
     Off,
     /// Standard output (`-`).
     Stdout,

@@ -9,19 +9,19 @@ use nix::unistd::Uid;
 use super::options::{OptionSpec, Setting};
 use crate::system::cgroup::Cpus;
 
-/// The values of one option and where they come from.
+/// The values of one option, and where they come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// At least one.
+    /// The values; at least one unless an empty list was given.
     pub values: Vec<OsString>,
-    /// From where.
+    /// Where they come from.
     pub origin: Origin,
 }
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// An option.
+    /// An option on the command line.
     CommandLine,
     /// An argument of the Python function `serve()`.
     Keyword,
@@ -29,19 +29,19 @@ pub enum Origin {
     Environment(String),
     /// This line of the configuration file.
     File(FileLine),
-    /// The cgroup's CPU quota, or the affinity mask.
+    /// The CPU quota of the cgroup, or the affinity mask.
     Cpus(Cpus),
-    /// Sockets that systemd has bound.
+    /// Sockets that systemd bound.
     Systemd,
-    /// KUBERNETES_SERVICE_HOST is set.
+    /// The environment of a Kubernetes pod: KUBERNETES_SERVICE_HOST is set.
     Kubernetes,
-    /// The password database, for this user.
+    /// The entry of this user in the password database.
     User(Uid),
-    /// What another option says.
+    /// It follows from the value of another option.
     Because(Setting),
-    /// A part from each of these.
+    /// Each of these contributed a part.
     Several(Vec<Self>),
-    /// Nobody said anything.
+    /// The default.
     Default,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for Origin {
 pub struct FileLine {
     /// The file.
     pub path: PathBuf,
-    /// From 1 on.
+    /// The line number, counted from 1.
     pub line: usize,
 }
 
@@ -85,8 +85,8 @@ impl fmt::Display for FileLine {
     }
 }
 
-/// `--workers 'many'`, `ARCTOS_WORKERS='many'`, `workers='many'` or `/etc/shop.toml:3: workers='many'`,
-/// so that one finds what to change.
+/// Writes a value with its place, so that a person finds what to change: `--workers 'many'`,
+/// `ARCTOS_WORKERS='many'`, `workers='many'` or `/etc/shop.toml:3: workers='many'`.
 pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String {
     match origin {
         Origin::Keyword => format!("{}='{text}'", OptionSpec::of(setting).keyword()),

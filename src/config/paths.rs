@@ -1,4 +1,4 @@
-//! Files and directories that options name.
+//! Files and directories that options name, and whether this process can use them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -22,54 +22,62 @@ pub(super) fn body_temp_dir(
     let tmpdir = Origin::Environment("TMPDIR".to_owned());
     let (text, origin) = match (reader.last(Setting::BodyTempDir), environment.value("TMPDIR")) {
         (Some(given), _) => given,
-        (None, Some(folder)) => (folder, &tmpdir),
+        (None, Some(directory)) => (directory, &tmpdir),
         (None, None) => (OsStr::new("/tmp"), &Origin::Default),
     };
-    let folder = reader.base().join(text);
-    usable_folder(Setting::BodyTempDir, text, origin, &folder)?;
+    let directory = reader.base().join(text);
+    usable_directory(Setting::BodyTempDir, text, origin, &directory)?;
     if privileges.user.is_none() {
-        let writable = access(&folder, AccessFlags::W_OK | AccessFlags::X_OK);
+        let writable = access(&directory, AccessFlags::W_OK | AccessFlags::X_OK);
         writable.map_err(|error| {
-            not_usable(Setting::BodyTempDir, text, origin, &folder, error.into())
+            not_usable(Setting::BodyTempDir, text, origin, &directory, error.into())
         })?;
     }
-    reader.note(Setting::BodyTempDir, folder.display().to_string(), origin.clone());
-    Ok(folder)
+    reader.note(Setting::BodyTempDir, directory.display().to_string(), origin.clone());
+    Ok(directory)
 }
 
-/// A file to be made: its folder must be there.
-pub(super) fn file_in_folder(
+/// Reads the path of a file that will be created. Its directory must exist.
+pub(super) fn file_in_directory(
     reader: &mut Reader<'_>,
     setting: Setting,
 ) -> Result<Option<PathBuf>, ConfigError> {
     let Some(path) = reader.path(setting)? else { return Ok(None) };
-    if let (Some((text, origin)), Some(folder)) = (reader.last(setting), path.parent()) {
-        usable_folder(setting, text, origin, folder)?;
+    if let (Some((text, origin)), Some(directory)) = (reader.last(setting), path.parent()) {
+        usable_directory(setting, text, origin, directory)?;
     }
     Ok(Some(path))
 }
 
-pub(super) fn usable_folder(
+pub(super) fn usable_directory(
     setting: Setting,
     text: &OsStr,
     origin: &Origin,
-    folder: &Path,
+    directory: &Path,
 ) -> Result<(), ConfigError> {
-    let found = match fs::metadata(folder) {
-        Ok(found) if found.is_dir() => access(folder, AccessFlags::X_OK).map_err(io::Error::from),
+    let found = match fs::metadata(directory) {
+        Ok(found) if found.is_dir() => {
+            access(directory, AccessFlags::X_OK).map_err(io::Error::from)
+        }
         Ok(_) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
         Err(error) => Err(error),
     };
-    found.map_err(|error| not_usable(setting, text, origin, folder, error))
+    found.map_err(|error| not_usable(setting, text, origin, directory, error))
 }
 
 fn not_usable(
     setting: Setting,
     text: &OsStr,
     origin: &Origin,
-    folder: &Path,
+    directory: &Path,
     error: io::Error,
 ) -> ConfigError {
     let text = text.to_string_lossy().into_owned();
-    ConfigError::Folder { setting, origin: origin.clone(), text, folder: folder.to_owned(), error }
+    ConfigError::Directory {
+        setting,
+        origin: origin.clone(),
+        text,
+        directory: directory.to_owned(),
+        error,
+    }
 }

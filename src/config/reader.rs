@@ -1,4 +1,4 @@
-//! Reads settings one by one and writes down what each of them came to.
+//! Reads settings one by one, and records the effective value of each.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -9,21 +9,21 @@ use super::options::{OptionSpec, Setting};
 use super::origin::{Given, Origin};
 use super::value::{Kind, Switch};
 
-/// One setting as it came out.
+/// The effective value of one setting.
 #[derive(Clone, Debug)]
 pub struct Effective {
-    /// Which.
+    /// The setting.
     pub setting: Setting,
-    /// Its value; empty for nothing.
+    /// Its value; empty if it has none.
     pub value: String,
-    /// Where it is from.
+    /// Where the value comes from.
     pub origin: Origin,
 }
 
-/// Reads settings; each is asked for once.
+/// Reads settings. Each setting is read once.
 pub(super) struct Reader<'a> {
     given: &'a BTreeMap<Setting, Given>,
-    /// Where relative paths start; set once `--chdir` is read.
+    /// Where relative paths start: the directory of the start until `--chdir` is read.
     base: PathBuf,
     effective: Vec<Effective>,
 }
@@ -41,29 +41,29 @@ impl<'a> Reader<'a> {
         self.base = base;
     }
 
-    /// What was given for a setting.
+    /// Returns what was given for a setting.
     pub(super) fn given(&self, setting: Setting) -> Option<&'a Given> {
         self.given.get(&setting).filter(|given| !given.values.is_empty())
     }
 
-    /// The only value of a setting that takes one: the last, if there were more.
+    /// Returns the value of a setting that takes one: the last, if several were given.
     pub(super) fn last(&self, setting: Setting) -> Option<(&'a OsStr, &'a Origin)> {
         let given = self.given(setting)?;
         Some((given.values.last()?, &given.origin))
     }
 
-    /// Writes down what a setting came to.
+    /// Records the effective value of a setting.
     pub(super) fn note(&mut self, setting: Setting, value: String, origin: Origin) {
         self.effective.push(Effective { setting, value, origin });
     }
 
-    /// What all settings came to, in the order of the table, whatever the order of reading.
+    /// Returns the effective values in the order of the table, whatever the order of reading.
     pub(super) fn into_effective(mut self) -> Vec<Effective> {
         self.effective.sort_by_key(|line| line.setting);
         self.effective
     }
 
-    /// A value of a kind, given or the default of the table.
+    /// Reads a value of a kind, given or the default of the table, and records it.
     pub(super) fn one<K: Kind>(
         &mut self,
         setting: Setting,
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// A value of a kind and its origin, given or the default of the table; the caller notes what it comes to.
+    /// Reads a value of a kind and its origin, given or the default of the table. The caller records it.
     pub(super) fn look_or_default<K: Kind>(
         &self,
         setting: Setting,
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
         Ok((read(setting, kind, OsStr::new(&*text), &Origin::Default)?, Origin::Default))
     }
 
-    /// A value of a kind, if one was given; the caller knows what holds else, and notes it.
+    /// Reads a value of a kind and records it, if one was given. Otherwise the caller records the default.
     pub(super) fn given_as<K: Kind>(
         &mut self,
         setting: Setting,
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
         Ok(Some(value))
     }
 
-    /// A value of a kind and its origin, if one was given; the caller notes what it comes to.
+    /// Reads a value of a kind and its origin, if one was given. The caller records it.
     pub(super) fn look<K: Kind>(
         &self,
         setting: Setting,
@@ -112,20 +112,20 @@ impl<'a> Reader<'a> {
         self.one(setting, Switch)
     }
 
-    /// Some text, if there is one.
+    /// Reads a text that is not empty, if one was given, and records it.
     pub(super) fn text(&mut self, setting: Setting) -> Result<Option<String>, ConfigError> {
         let Some((text, origin)) = self.last(setting) else {
             self.note(setting, String::new(), Origin::Default);
             return Ok(None);
         };
         let Some(known) = text.to_str().filter(|text| !text.is_empty()) else {
-            return Err(wrong(setting, origin, text, "a text in UTF-8".to_owned()));
+            return Err(wrong(setting, origin, text, "text in UTF-8".to_owned()));
         };
         self.note(setting, known.to_owned(), origin.clone());
         Ok(Some(known.to_owned()))
     }
 
-    /// A path, made absolute, if one was given.
+    /// Reads a path, makes it absolute and records it, if one was given.
     pub(super) fn path(&mut self, setting: Setting) -> Result<Option<PathBuf>, ConfigError> {
         let Some((text, origin)) = self.last(setting) else {
             self.note(setting, String::new(), Origin::Default);
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
         Ok(Some(path))
     }
 
-    /// All values of a setting that repeats, each read by `read`, which says what it expects.
+    /// Reads all values of a setting that repeats, each with `read`, whose error is what it expects.
     pub(super) fn many<T>(
         &self,
         setting: Setting,
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<T>, ConfigError> {
         let Some(Given { values, origin }) = self.given(setting) else { return Ok(Vec::new()) };
         let read_one = |value: &OsString| {
-            let text = value.to_str().ok_or_else(|| "a text in UTF-8".to_owned());
+            let text = value.to_str().ok_or_else(|| "text in UTF-8".to_owned());
             text.and_then(&read).map_err(|expected| wrong(setting, origin, value, expected))
         };
         values.iter().map(read_one).collect()

@@ -1,4 +1,4 @@
-//! When a worker is worn out: `--max-requests` and its jitter, `--max-rss`, `--max-lifetime`.
+//! When workers are recycled: `--max-requests` and its jitter, `--max-rss` and `--max-lifetime`.
 
 use std::time::Duration;
 
@@ -10,19 +10,17 @@ use super::value::{Kind, Size, Span, Whole};
 use crate::supervisor::health::RecycleLimits;
 
 /// A number of requests; 0 is no limit.
-pub(super) const REQUESTS: Whole = Whole { least: 0, most: u32::MAX as u64 };
-/// An interpreter alone is larger: `512`, meant in megabytes, would replace every worker for ever.
-const RSS: Size = Size { least_bytes: 1 << 20, most_bytes: 1 << 50, takes_zero: true };
-const LIFETIME: Span = Span {
-    least: Duration::from_secs(1),
-    most: Duration::from_secs(30 * 86_400),
-    takes_zero: true,
-};
-/// Which part of `--max-requests` its jitter is where nobody says.
+pub(super) const REQUESTS: Whole = Whole { min: 0, max: u32::MAX as u64 };
+/// The minimum is below the size of any interpreter, but `512`, meant in megabytes, would recycle every worker at once
+/// and again.
+const RSS: Size = Size { min_bytes: 1 << 20, max_bytes: 1 << 50, allows_zero: true };
+const LIFETIME: Span =
+    Span { min: Duration::from_secs(1), max: Duration::from_secs(30 * 86_400), allows_zero: true };
+/// The default of the jitter is `--max-requests` divided by this.
 const JITTER: u64 = 10;
 
-/// Reads the limits; 0 is none.
-pub(super) fn wear(reader: &mut Reader<'_>) -> Result<RecycleLimits, ConfigError> {
+/// Reads the limits; 0 disables one.
+pub(super) fn recycle_limits(reader: &mut Reader<'_>) -> Result<RecycleLimits, ConfigError> {
     let requests = reader.one(Setting::MaxRequests, REQUESTS)?;
     let requests_jitter = match reader.given_as(Setting::MaxRequestsJitter, REQUESTS)? {
         Some(jitter) => jitter,
@@ -39,9 +37,9 @@ pub(super) fn wear(reader: &mut Reader<'_>) -> Result<RecycleLimits, ConfigError
     let rss_bytes = reader.one(Setting::MaxRss, RSS)?;
     let lifetime = reader.one(Setting::MaxLifetime, LIFETIME)?;
     Ok(RecycleLimits {
-        requests: Some(requests).filter(|most| *most > 0),
+        requests: Some(requests).filter(|max| *max > 0),
         requests_jitter,
-        rss_bytes: Some(rss_bytes).filter(|most| *most > 0),
-        lifetime: Some(lifetime).filter(|longest| !longest.is_zero()),
+        rss_bytes: Some(rss_bytes).filter(|max| *max > 0),
+        lifetime: Some(lifetime).filter(|max| !max.is_zero()),
     })
 }

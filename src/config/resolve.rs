@@ -1,4 +1,4 @@
-//! A [`Source`] to a [`Config`]: every setting read once, in the order of the table.
+//! Resolves a [`Source`] to a [`Config`]: every setting is read once, in the order of the table.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,9 +13,9 @@ use super::hooks::hooks;
 use super::identity::privileges;
 use super::options::{OptionSpec, Setting};
 use super::origin::Origin;
-use super::paths::file_in_folder;
+use super::paths::file_in_directory;
 use super::reader::{Effective, Reader, wrong};
-use super::recycle::wear;
+use super::recycle::recycle_limits;
 use super::source::Source;
 use super::statsd::{Metrics, metrics};
 use super::times::patience;
@@ -25,17 +25,17 @@ use super::{AccessLog, Config, ListenMode, Logging};
 use crate::system::cgroup;
 use crate::system::environment::Environment;
 
-/// A configuration and how it came about.
+/// A configuration, with the effective value and the origin of each setting.
 #[derive(Debug)]
 pub struct Resolved {
-    /// The configuration; `None` where no application was given.
+    /// The configuration; `None` if no application was given.
     pub config: Option<Config>,
     /// All settings, in the order of the table.
     pub effective: Vec<Effective>,
 }
 
 impl Resolved {
-    /// The effective configuration: option, value and origin, a line each, in columns.
+    /// Formats the effective configuration: a line for each option, with its value and origin in columns.
     pub fn print(&self) -> String {
         let flag = |line: &Effective| OptionSpec::of(line.setting).flag();
         let shown = |line: &Effective| match line.value.as_str() {
@@ -49,26 +49,26 @@ impl Resolved {
         let mut page = String::new();
         for line in &self.effective {
             let (flag, value) = (flag(line), shown(line));
-            // A String takes all.
+            // Writing to a String cannot fail.
             let _ = writeln!(page, "{flag:flags$}  {value:values$}  {}", line.origin);
         }
         page
     }
 }
 
-const WORKERS: Whole = Whole { least: 1, most: 512 };
+const WORKERS: Whole = Whole { min: 1, max: 512 };
 /// The kernel takes an int (listen(2)).
-const BACKLOG: Whole = Whole { least: 1, most: i32::MAX as u64 };
+const BACKLOG: Whole = Whole { min: 1, max: i32::MAX as u64 };
 
 impl Source {
-    /// Reads everything, as it is now.
+    /// Reads everything again: the file, the cgroup, the user database, the directories.
     ///
     /// Errors: the first [`ConfigError`] in the order of the table.
     pub fn resolve(&self) -> Result<Resolved, ConfigError> {
         resolve(self)
     }
 
-    /// The same where there has to be an application.
+    /// Like [`Source::resolve`], for a caller that needs an application.
     ///
     /// Errors: also [`ConfigError::NoApplication`].
     pub fn read(&self) -> Result<Config, ConfigError> {
@@ -76,14 +76,14 @@ impl Source {
     }
 }
 
-/// Checks what was given and fills in the rest.
+/// Checks the given values and fills in the others.
 ///
 /// Errors: the first [`ConfigError`] in the order of the table.
 fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let given = source.given()?;
     let environment = source.environment();
-    let mut reader = Reader::new(&given, source.folder().to_owned());
-    reader.path(Setting::Config)?; // Before --chdir: the file may say where that is.
+    let mut reader = Reader::new(&given, source.start_directory().to_owned());
+    reader.path(Setting::Config)?; // Before --chdir, which may stand in the file.
     let application = application(&mut reader)?;
     let binds = binds(&mut reader, environment)?;
     let reuse_port = reader.switch(Setting::ReusePort)?;
@@ -95,13 +95,13 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let admin_binds = admin_binds(&mut reader, &binds)?;
     let workers = workers(&mut reader, environment)?;
     let preload = reader.switch(Setting::Preload)?;
-    let wear = wear(&mut reader)?;
+    let recycle_limits = recycle_limits(&mut reader)?;
     let reload_check = reload_check(&mut reader)?;
     let privileges = privileges(&mut reader)?;
     let name = reader.text(Setting::Name)?;
     let hooks = hooks(&mut reader, preload, name.as_deref())?;
     let application = application.map(|spec| AppSpec { hooks, ..spec });
-    let pid_file = file_in_folder(&mut reader, Setting::Pid)?;
+    let pid_file = file_in_directory(&mut reader, Setting::Pid)?;
     let patience = patience(&mut reader, environment)?;
     let earlier = Earlier { connections, reload_check, is_multiprocess: workers > 1 };
     let worker = worker(&mut reader, environment, &privileges, earlier)?;
@@ -117,7 +117,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
         unix_socket_mode,
         workers,
         preload,
-        limits: wear,
+        limits: recycle_limits,
         privileges,
         name,
         pid_file,
@@ -141,10 +141,10 @@ fn workers(reader: &mut Reader<'_>, environment: &Environment) -> Result<u16, Co
         let expected = || wrong(Setting::Workers, &origin, text, WORKERS.expected());
         (count.ok_or_else(expected)?, origin)
     } else {
-        // Unreadable is unlimited: where /proc is missing there is nothing to obey.
+        // Without /proc, no quota is known, and the CPUs are taken for unlimited.
         let cpus = cgroup::cpus(|path| fs::read_to_string(path).ok());
-        // Two at least: one alone would leave nobody while it is replaced or busy.
-        (cpus.whole().clamp(2, WORKERS.most), Origin::Cpus(cpus))
+        // At least two: a single worker would leave nobody to serve while it is busy.
+        (cpus.whole().clamp(2, WORKERS.max), Origin::Cpus(cpus))
     };
     reader.note(Setting::Workers, count.to_string(), origin);
     Ok(bounded(count))
@@ -167,7 +167,7 @@ fn logging(reader: &mut Reader<'_>) -> Result<Logging, ConfigError> {
             reader.note(Setting::AccessLogfile, shown, origin.clone());
             AccessLog::Stdout
         }
-        Some(_) | None => match file_in_folder(reader, Setting::AccessLogfile)? {
+        Some(_) | None => match file_in_directory(reader, Setting::AccessLogfile)? {
             Some(path) => AccessLog::File(path),
             None => AccessLog::Off,
         },

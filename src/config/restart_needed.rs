@@ -1,18 +1,17 @@
-//! What a reload can apply, and what only a restart can.
+//! Which settings a reload applies, and which need a restart.
 //!
-//! What a worker is given, or the supervisor asks itself again, changes with a reload. What was bound,
-//! opened, looked up or handed to every part of the supervisor at the start does not: half of it changed
-//! would be worse than none.
+//! A reload applies what a new worker is given, and what the supervisor reads each time it needs it. It leaves what was
+//! bound, opened, looked up or handed to every part of the supervisor at the start: a change of half of that would be
+//! worse than no change.
 
 use super::options::Setting;
 use super::{Config, Logging, Privileges};
 use crate::metrics::statsd::Statsd;
 
 impl Config {
-    /// Settings that `new` has otherwise and that a reload to it leaves as they are, in the order of the
-    /// table.
+    /// Returns the settings that differ in `new` and that a reload does not apply, in the order of the table.
     ///
-    /// Every field is named here, so that a new one cannot be forgotten: `_` is one that a reload applies.
+    /// Every field is named here, so that nobody can forget a new one. A reload applies those that are `_`.
     pub fn restart_needed(&self, new: &Self) -> Vec<Setting> {
         let Self {
             source: _,
@@ -42,12 +41,12 @@ impl Config {
             (*backlog != new.backlog, Setting::Backlog),
             (*unix_socket_mode != new.unix_socket_mode, Setting::UnixSocketMode),
             (*admin_binds != new.admin_binds, Setting::AdminBind),
-            // Sockets belong to them, and the user database was read once.
+            // The sockets belong to them, and the user database was read once.
             (*user != new.privileges.user, Setting::User),
             (*group != new.privileges.group, Setting::Group),
             (*umask != new.privileges.umask, Setting::Umask),
             (*pid_file != new.pid_file, Setting::Pid),
-            // Every part has a copy of the log.
+            // Every part of the supervisor has a copy of the log.
             (*level != new.logging.level, Setting::LogLevel),
             (*format != new.logging.format, Setting::LogFormat),
             (*access != new.logging.access, Setting::AccessLogfile),
@@ -71,7 +70,7 @@ fn statsd_changes(old: Option<&Statsd>, new: &Config) -> Vec<(bool, Setting)> {
         interval,
         format,
         worker_tag,
-        zone: _, // that of the configuration, where the format has tags
+        zone: _, // the zone of the configuration, compared there
         tags,
         external_env,
     } = old;
@@ -95,7 +94,7 @@ mod tests {
     use crate::config::options::{OPTIONS, OptionSpec};
     use crate::system::environment::Environment;
 
-    /// A configuration of these, over one that sends metrics.
+    /// A configuration of these options, on top of one that sends metrics.
     fn config(options: &[(Setting, &str)]) -> Config {
         let ours = [(Setting::Application, "shop:app"), (Setting::StatsdHost, "a")];
         let all = ours.iter().chain(options);
@@ -103,7 +102,7 @@ mod tests {
         Source::of_command_line(given, Environment::default()).unwrap().read().unwrap()
     }
 
-    /// A value of each option that is not its default; none for those that take root, or another option.
+    /// A value that differs from the default of an option; `None` for options that need root or another option.
     fn other(option: &OptionSpec) -> Option<&'static str> {
         use Setting as S;
         Some(match option.setting {
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_workers_run_as_is_of_the_start() {
+    fn a_change_of_user_or_group_needs_a_restart() {
         let old = config(&[]);
         let mut new = old.clone();
         new.privileges.user = Some(Uid::from_raw(12345));
@@ -199,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_restart_is_named_in_the_order_of_the_table() {
+    fn settings_that_need_a_restart_are_in_the_order_of_the_table() {
         let (old, new) = (config(&[]), config(&[(Setting::Zone, "z"), (Setting::Backlog, "9")]));
         assert_eq!(old.restart_needed(&new), [Setting::Backlog, Setting::Zone]);
     }
 
     #[test]
-    fn metrics_that_begin_or_end_are_named_by_where_they_go() {
+    fn starting_or_stopping_metrics_is_named_statsd_host() {
         let (old, new) = (config(&[]), config(&[(Setting::Statsd, "off")]));
         assert_eq!(old.restart_needed(&new), [Setting::StatsdHost]);
         assert_eq!(new.restart_needed(&old), [Setting::StatsdHost]);

@@ -1,7 +1,7 @@
-//! What a configuration is read from: kept, because a reload reads it again.
+//! The source of a configuration, which is kept because a reload reads it again.
 //!
-//! Command line, environment and the folder are those of the start: other ones a process cannot be
-//! given. What they point to is looked up each time.
+//! Command line, environment and directory are those of the start, because nobody can change them for a running
+//! process. What they refer to is looked up each time.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -13,22 +13,22 @@ use super::options::{OPTIONS, Setting, Takes};
 use super::origin::{Given, Origin};
 use crate::system::environment::Environment;
 
-/// See the module.
+/// The source of a configuration.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// What won over everything else, option by option.
+    /// The options of the command line or the call, which take precedence.
     explicit: Vec<(Setting, Vec<OsString>)>,
     /// [`Origin::CommandLine`] or [`Origin::Keyword`].
     origin: Origin,
     environment: Environment,
-    /// The current one at the start: `--chdir` leaves it, and is relative to it the next time, too.
-    folder: PathBuf,
+    /// The current directory at the start. `--chdir` is relative to it, also at a reload, when the process has left it.
+    start_directory: PathBuf,
 }
 
 impl Source {
-    /// A command line over the environment's `ARCTOS_*`, in the current folder.
+    /// A command line, which takes precedence over the `ARCTOS_*` of the environment, in the current directory.
     ///
-    /// Errors: [`ConfigError::NoCurrentFolder`].
+    /// Errors: [`ConfigError::NoCurrentDirectory`].
     pub fn of_command_line(
         given: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
         environment: Environment,
@@ -36,7 +36,7 @@ impl Source {
         Self::here(given, Origin::CommandLine, environment)
     }
 
-    /// The same with arguments of a function in place of the command line.
+    /// Like [`Source::of_command_line`], with the arguments of a function in place of a command line.
     pub fn of_keywords(
         keywords: impl IntoIterator<Item = (Setting, Vec<OsString>)>,
         environment: Environment,
@@ -49,13 +49,13 @@ impl Source {
         origin: Origin,
         environment: Environment,
     ) -> Result<Self, ConfigError> {
-        let folder = std::env::current_dir().map_err(ConfigError::NoCurrentFolder)?;
-        Ok(Self { explicit: explicit.into_iter().collect(), origin, environment, folder })
+        let start_directory = std::env::current_dir().map_err(ConfigError::NoCurrentDirectory)?;
+        Ok(Self { explicit: explicit.into_iter().collect(), origin, environment, start_directory })
     }
 
-    /// Where relative paths start: the current folder at the start.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// The current directory at the start, where relative paths start.
+    pub fn start_directory(&self) -> &Path {
+        &self.start_directory
     }
 
     /// The environment at the start.
@@ -63,7 +63,7 @@ impl Source {
         &self.environment
     }
 
-    /// What was given, unread, each setting from the strongest place that has it: command line,
+    /// Returns the given values, unread. Each setting comes from the first place that has it: command line,
     /// environment, file.
     ///
     /// Errors: [`ConfigError::File`].
@@ -78,16 +78,16 @@ impl Source {
         });
         let outside: BTreeMap<_, _> = from_environment.chain(explicit).collect();
         let path = outside.get(&Setting::Config).and_then(|given| {
-            // One that is empty is refused as any path is.
+            // An empty path is refused later, as for every other option.
             Some((given.values.last().filter(|path| !path.is_empty())?, &given.origin))
         });
         let Some((path, origin)) = path else { return Ok(outside) };
-        let mut given = file::read(&self.folder, path, origin)?;
+        let mut given = file::read(&self.start_directory, path, origin)?;
         given.extend(outside);
         Ok(given)
     }
 
-    /// Whether the command line, or the call of `serve()`, gives this setting.
+    /// Whether the command line or the call of `serve()` gives this setting.
     pub(super) fn has_explicit(&self, setting: Setting) -> bool {
         self.explicit.iter().any(|(given, _)| *given == setting)
     }
@@ -98,7 +98,7 @@ impl Source {
     }
 }
 
-/// The values in one environment variable.
+/// Splits the value of an environment variable into the values of its option.
 fn separate(value: &OsStr, takes: Takes) -> Vec<OsString> {
     match (takes, value.to_str()) {
         (Takes::Many(separator), Some(text)) => {

@@ -1,8 +1,8 @@
-//! Where metrics go and how they are written: `--statsd*`, `--dogstatsd-tags`, `--zone`, and with
-//! `auto` what `DD_*` says below them.
+//! Where metrics are sent and in which format: `--statsd*`, `--dogstatsd-tags`, `--zone` and, with `--statsd auto`,
+//! the `DD_*` variables, which the options override.
 //!
-//! Nothing that was given is left out silently: what cannot go together is refused, and what was
-//! sanitised or decided here is in the effective configuration.
+//! Nothing that was given is ignored silently: options that contradict each other are refused, and the effective
+//! configuration shows what was sanitized or decided here.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::metrics::statsd::{
 };
 use crate::system::environment::Environment;
 
-/// What the options say of metrics.
+/// The options of metrics.
 pub(super) struct Metrics {
     pub(super) statsd: Option<Statsd>,
     pub(super) zone: Option<String>,
@@ -41,25 +41,25 @@ const FORMAT: Choice<Option<Format>> = Choice(&[
     ("auto", None),
 ]);
 const INTERVAL: Span =
-    Span { least: Duration::from_millis(100), most: Duration::from_secs(3600), takes_zero: false };
-/// The tag that `--statsd-worker-tag` adds.
+    Span { min: Duration::from_millis(100), max: Duration::from_secs(3600), allows_zero: false };
+/// The key of the tag that `--statsd-worker-tag` adds.
 const WORKER: &str = "worker";
 
-/// Tags of all lines, and the zone that stood among them.
+/// The tags of all lines, and the zone that was among them.
 struct Tags {
     tags: Vec<String>,
     origin: Origin,
     zone: Option<(String, Origin)>,
 }
 
-/// Reads the options of metrics. `has_admin`: a zone is looked at even where no tag is sent.
+/// Reads the options of metrics. With an admin socket (`has_admin`), a zone is of use even if no tag is sent.
 pub(super) fn metrics(
     reader: &mut Reader<'_>,
     environment: &Environment,
     has_admin: bool,
 ) -> Result<Metrics, ConfigError> {
     let sending = reader.one(Setting::Statsd, SENDING)?;
-    // What nobody asked for can neither be wrong nor change anything.
+    // Without `auto`, these variables can neither be wrong nor change anything.
     let silence = Environment::default();
     let datadog = match sending {
         Sending::Auto => environment,
@@ -92,10 +92,10 @@ pub(super) fn metrics(
         Format::Dogstatsd => (tags, zone.clone(), external_env),
         Format::Plain => (Vec::new(), None, None),
     };
-    // The rest of a datagram is for name and value.
+    // Name and value need the rest of a datagram.
     let bytes = tag_bytes(tag_zone.as_deref(), &tags, external_env.as_deref());
     if bytes > TAGS_MAX_BYTES {
-        return Err(ConfigError::LongTags { origin, bytes, most_bytes: TAGS_MAX_BYTES });
+        return Err(ConfigError::LongTags { origin, bytes, max_bytes: TAGS_MAX_BYTES });
     }
     let shown = FORMAT.show(&Some(format));
     let shown = if asked.is_none() { format!("auto ({shown})") } else { shown };
@@ -130,7 +130,7 @@ fn noted_target(reader: &mut Reader<'_>, target: Option<(Target, Origin)>) -> Op
     target
 }
 
-/// `plain` has no tags: one that was asked for beside it would be lost.
+/// Refuses `plain` if a tag was asked for: that format has none, so the tag would be lost.
 fn nothing_to_tag(reader: &Reader<'_>, has_admin: bool) -> Result<(), ConfigError> {
     let list = reader.look(Setting::DogstatsdTags, &List)?.map(|(list, _)| list);
     let list = list.unwrap_or_default();
@@ -160,7 +160,7 @@ fn worker_tag(reader: &mut Reader<'_>, is_plain: bool) -> Result<bool, ConfigErr
     reader.switch(Setting::StatsdWorkerTag)
 }
 
-/// Given tags, and below them those of `DD_*`: of two with one key the first list's stays.
+/// Returns the given tags and those of `DD_*`. Of two tags with the same key, the given one stays.
 fn tags(reader: &Reader<'_>, datadog: &Environment, worker_tag: bool) -> Result<Tags, ConfigError> {
     let is_ours = |tag: &String| worker_tag && has_key(tag, WORKER);
     let given = reader.look(Setting::DogstatsdTags, &List)?;
@@ -190,7 +190,7 @@ fn tags(reader: &Reader<'_>, datadog: &Environment, worker_tag: bool) -> Result<
     Ok(Tags { tags, origin, zone })
 }
 
-/// Whether a tag is of this key, in any case: Datadog writes them all small.
+/// Whether a tag has this key, in upper or lower case: Datadog converts all keys to lower case.
 fn has_key(tag: &str, wanted: &str) -> bool {
     key(tag).eq_ignore_ascii_case(wanted)
 }
@@ -199,7 +199,7 @@ fn key(tag: &str) -> &str {
     tag.split_once(':').map_or(tag, |(key, _)| key)
 }
 
-/// `--zone`, even an empty one, wins over the zone among the tags: that may be of a shared file.
+/// Returns the zone. `--zone`, even an empty one, overrides the zone among the tags, which may come from a shared file.
 fn noted_zone(
     reader: &mut Reader<'_>,
     of_tags: Option<(String, Origin)>,
@@ -223,7 +223,7 @@ impl Kind for Prefix {
     }
 
     fn expected(&self) -> String {
-        format!("a text in UTF-8 of at most {PREFIX_MAX_CHARS} characters")
+        format!("text in UTF-8 of at most {PREFIX_MAX_CHARS} characters")
     }
 
     fn show(&self, value: &String) -> String {
@@ -261,7 +261,7 @@ impl Kind for Zone {
     }
 
     fn expected(&self) -> String {
-        "a text in UTF-8".to_owned()
+        "text in UTF-8".to_owned()
     }
 
     fn show(&self, value: &Option<String>) -> String {

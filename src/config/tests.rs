@@ -21,7 +21,7 @@ fn application(text: &str) -> Result<AppSpec, ConfigError> {
 }
 
 #[test]
-fn an_application_is_a_module_and_maybe_an_attribute_in_dots_and_maybe_called() {
+fn an_application_is_a_module_with_an_optional_attribute_or_call() {
     for (text, module, attribute, is_factory) in [
         ("shop", "shop", None, false),
         ("shop.wsgi:application", "shop.wsgi", Some("application"), false),
@@ -36,16 +36,16 @@ fn an_application_is_a_module_and_maybe_an_attribute_in_dots_and_maybe_called() 
 }
 
 #[test]
-fn what_is_no_application_says_what_to_write() {
+fn a_text_that_names_no_application_is_refused_with_what_to_write() {
     for (text, message) in [
         ("shop.py", "expected a module, not a file: write shop"),
         ("src/shop.py:app", "expected a module, not a file: write --chdir src shop:app"),
         (
             "shop:create_app(1)",
             "expected a call without arguments, such as shop:create_app(); \
-             write a function that gives them",
+             write a function that passes them",
         ),
-        ("shop:", "expected MODULE:ATTR, both names in dots, such as shop.wsgi:application"),
+        ("shop:", "expected MODULE:ATTR, two dotted names, such as shop.wsgi:application"),
     ] {
         let error = application(text).unwrap_err();
         assert_eq!(error.to_string(), format!("MODULE:ATTR '{text}': {message}"));
@@ -60,7 +60,7 @@ fn what_is_no_application_says_what_to_write() {
 fn a_factory_needs_a_name() {
     let options = [(Setting::Application, "shop"), (Setting::Factory, "on")];
     let error = resolved(&options, &[]).unwrap_err();
-    let reason = "--factory needs the function's name, such as shop:create_app";
+    let reason = "--factory needs the name of a function, such as shop:create_app";
     assert_eq!(error.to_string(), format!("MODULE:ATTR 'shop': {reason}"));
 }
 
@@ -91,15 +91,15 @@ fn bodies_go_where_tmpdir_says() {
 }
 
 #[test]
-fn a_file_is_no_folder() {
+fn a_file_is_not_a_directory() {
     let error = resolved(&[(Setting::BodyTempDir, "/etc/passwd")], &[]).unwrap_err();
-    let reason = "/etc/passwd is not a usable folder: not a directory";
+    let reason = "cannot use the directory /etc/passwd: not a directory";
     assert_eq!(error.to_string(), format!("--body-temp-dir '/etc/passwd': {reason}"));
     assert_eq!(error.exit_code(), 1);
 }
 
 #[test]
-fn kubernetes_makes_the_automatic_delay_five_seconds_within_half_of_the_budget() {
+fn drain_delay_auto_is_5s_in_kubernetes_and_at_most_half_of_the_stop() {
     let kubernetes = [("KUBERNETES_SERVICE_HOST", "10.0.0.1")];
     let delay = |options: &[_]| resolved(options, &kubernetes).unwrap().patience.drain_delay;
     assert_eq!(delay(&[]), Duration::from_secs(5));
@@ -109,7 +109,7 @@ fn kubernetes_makes_the_automatic_delay_five_seconds_within_half_of_the_budget()
 }
 
 #[test]
-fn our_own_user_by_name_and_by_number_is_the_same() {
+fn the_current_user_is_found_by_name_and_by_number() {
     let me = User::from_uid(Uid::effective()).unwrap().unwrap();
     for text in [me.name.clone(), me.uid.to_string()] {
         let config = resolved(&[(Setting::User, &text)], &[]).unwrap();
@@ -119,7 +119,7 @@ fn our_own_user_by_name_and_by_number_is_the_same() {
 }
 
 #[test]
-fn only_root_may_choose_another_user() {
+fn only_root_can_choose_another_user() {
     let chosen = resolved(&[(Setting::User, "12345")], &[]);
     if Uid::effective().is_root() {
         assert_eq!(chosen.unwrap().privileges.user, Some(Uid::from_raw(12345)));
@@ -139,14 +139,14 @@ fn one_worker_is_not_multiprocess() {
 }
 
 #[test]
-fn the_least_rate_is_counted_over_the_body_timeout() {
+fn the_minimum_body_rate_is_measured_over_the_body_timeout() {
     let options = [(Setting::BodyMinRate, "1000"), (Setting::BodyTimeout, "500ms")];
     assert_eq!(resolved(&options, &[]).unwrap().worker.timeouts.body_rate_bytes, 500);
 }
 
 #[test]
-fn operators_and_clients_have_different_addresses() {
-    let expected = "expected an address that --bind does not have";
+fn admin_bind_and_bind_must_differ() {
+    let expected = "expected an address that is not also in --bind";
     for (bind, admin_bind) in
         [("127.0.0.1:80", "80"), ("unix:/run/x", "unix:///run/x"), ("unix:x", "unix:x")]
     {

@@ -1,4 +1,4 @@
-//! How long things may take.
+//! Timeouts, those of the supervisor and those of a worker.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::system::environment::Environment;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
-const TIME: Span = Span { least: MILLISECOND, most: DAY, takes_zero: false };
-const TIME_OR_ZERO: Span = Span { takes_zero: true, ..TIME };
-const RATE: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
-/// How long `--drain-delay auto` is in Kubernetes, whose endpoints lag behind its signals.
+const TIME: Span = Span { min: MILLISECOND, max: DAY, allows_zero: false };
+const TIME_OR_ZERO: Span = Span { allows_zero: true, ..TIME };
+const RATE: Size = Size { min_bytes: 0, max_bytes: 1 << 30, allows_zero: false };
+/// `--drain-delay auto` in Kubernetes, which removes a pod from its endpoints some time after it sends the signal.
 const KUBERNETES_DRAIN: Duration = Duration::from_secs(5);
-/// A quick stop, and what a refused peer may still send: no options.
+/// The time limit of a quick stop, which is not an option.
 const QUICK: Duration = Duration::from_secs(2);
 
 pub(super) fn patience(
@@ -44,7 +44,7 @@ fn drain_delay(
     let (text, origin) = reader.last(Setting::DrainDelay).unwrap_or(default);
     if text.eq_ignore_ascii_case("auto") {
         let is_kubernetes = environment.value("KUBERNETES_SERVICE_HOST").is_some();
-        // Never more than half of the budget: requests need the other half.
+        // At most half of the time for the stop: requests need the other half.
         let delay = if is_kubernetes { KUBERNETES_DRAIN.min(graceful / 2) } else { Duration::ZERO };
         let origin = if is_kubernetes { Origin::Kubernetes } else { origin.clone() };
         reader.note(Setting::DrainDelay, format!("auto ({})", TIME.show(&delay)), origin);

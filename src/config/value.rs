@@ -1,7 +1,7 @@
-//! Kinds of option values: how each is read, what is said when it is not one, how it is shown.
+//! Kinds of option values: how each is read, how an error describes it, and how it is shown.
 //!
-//! The three stand together so that an error message, the effective configuration and the parser
-//! cannot disagree. Nothing here knows which option it reads for.
+//! The three stand together so that the parser, the error messages and the effective configuration cannot disagree.
+//! Nothing here knows which option it reads for.
 
 use std::time::Duration;
 
@@ -10,34 +10,34 @@ use nix::sys::stat::Mode;
 
 /// A kind of value.
 pub trait Kind {
-    /// What it is once read.
+    /// The type of a value.
     type Value;
-    /// Reads it; `None` when it is not of this kind or out of range.
+    /// Reads a value; `None` if the text is not of this kind or out of range.
     fn read(&self, text: &str) -> Option<Self::Value>;
-    /// What would have been accepted, to follow "expected".
+    /// Describes what is accepted, as the end of a sentence that starts with "expected".
     fn expected(&self) -> String;
-    /// Writes it so that [`Kind::read`] reads the same value again.
+    /// Writes a value as a text that [`Kind::read`] reads as the same value.
     fn show(&self, value: &Self::Value) -> String;
 }
 
-/// A whole number, decimal.
+/// A decimal whole number.
 #[derive(Clone, Copy, Debug)]
 pub struct Whole {
-    /// Least accepted.
-    pub least: u64,
-    /// Greatest accepted.
-    pub most: u64,
+    /// The minimum.
+    pub min: u64,
+    /// The maximum.
+    pub max: u64,
 }
 
 impl Kind for Whole {
     type Value = u64;
 
     fn read(&self, text: &str) -> Option<u64> {
-        digits(text)?.parse().ok().filter(|number| (self.least..=self.most).contains(number))
+        digits(text)?.parse().ok().filter(|number| (self.min..=self.max).contains(number))
     }
 
     fn expected(&self) -> String {
-        format!("a whole number from {} to {}", self.least, self.most)
+        format!("a whole number from {} to {}", self.min, self.max)
     }
 
     fn show(&self, value: &u64) -> String {
@@ -48,15 +48,15 @@ impl Kind for Whole {
 /// A number of bytes: `512`, `64K`, `1M`, `1G`; the units are powers of 1024.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Least accepted, in bytes.
-    pub least_bytes: u64,
-    /// Greatest accepted, in bytes.
-    pub most_bytes: u64,
-    /// Whether 0 is accepted, for what the option says 0 means.
-    pub takes_zero: bool,
+    /// The minimum, in bytes.
+    pub min_bytes: u64,
+    /// The maximum, in bytes.
+    pub max_bytes: u64,
+    /// Whether 0 is accepted although it is below the minimum; the option says what it means.
+    pub allows_zero: bool,
 }
 
-/// Units of [`Size`], the largest first.
+/// The units of [`Size`], the largest first.
 const SIZE_UNITS: [(char, u64); 3] = [('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
 
 impl Kind for Size {
@@ -69,13 +69,13 @@ impl Kind for Size {
         });
         let (number, unit_bytes) = unit.unwrap_or((text, 1));
         let bytes = digits(number)?.parse::<u64>().ok()?.checked_mul(unit_bytes)?;
-        let fits = (self.least_bytes..=self.most_bytes).contains(&bytes);
-        (fits || (bytes == 0 && self.takes_zero)).then_some(bytes)
+        let fits = (self.min_bytes..=self.max_bytes).contains(&bytes);
+        (fits || (bytes == 0 && self.allows_zero)).then_some(bytes)
     }
 
     fn expected(&self) -> String {
-        let zero = if self.takes_zero && self.least_bytes > 0 { "0, or " } else { "" };
-        let (least, most) = (self.show(&self.least_bytes), self.show(&self.most_bytes));
+        let zero = if self.allows_zero && self.min_bytes > 0 { "0, or " } else { "" };
+        let (least, most) = (self.show(&self.min_bytes), self.show(&self.max_bytes));
         format!("{zero}a size from {least} to {most} in bytes, or with a unit: 512, 64K, 1M, 1G")
     }
 
@@ -84,7 +84,7 @@ impl Kind for Size {
     }
 }
 
-/// A number of bytes as an option takes it.
+/// Writes a number of bytes as an option accepts it.
 pub fn shown_size(value: u64) -> String {
     let unit = SIZE_UNITS.iter().find(|(_, bytes)| value > 0 && value.is_multiple_of(*bytes));
     match unit {
@@ -93,18 +93,18 @@ pub fn shown_size(value: u64) -> String {
     }
 }
 
-/// A length of time: `30`, `0.5`, `500ms`, `30s`, `2m`, `1h`; a bare number is in seconds.
+/// A duration: `30`, `0.5`, `500ms`, `30s`, `2m`, `1h`. A number without a unit is in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// Least accepted, apart from zero.
-    pub least: Duration,
-    /// Greatest accepted.
-    pub most: Duration,
-    /// Whether 0 is accepted, for what the option says 0 means.
-    pub takes_zero: bool,
+    /// The minimum, apart from 0.
+    pub min: Duration,
+    /// The maximum.
+    pub max: Duration,
+    /// Whether 0 is accepted; the option says what it means.
+    pub allows_zero: bool,
 }
 
-/// Units of [`Span`]; `ms` stands before `s`, which is its end.
+/// The units of [`Span`]. `ms` stands before `s`, because it ends in it.
 const SPAN_UNITS: [(&str, u128); 4] =
     [("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
 
@@ -117,13 +117,13 @@ impl Kind for Span {
             .find_map(|&(unit, nanos)| Some((text.strip_suffix(unit)?, nanos)))
             .unwrap_or((text, SPAN_UNITS[1].1));
         let span = decimal_times(unit.0, unit.1)?;
-        let fits = (self.least..=self.most).contains(&span);
-        (fits || (span.is_zero() && self.takes_zero)).then_some(span)
+        let fits = (self.min..=self.max).contains(&span);
+        (fits || (span.is_zero() && self.allows_zero)).then_some(span)
     }
 
     fn expected(&self) -> String {
-        let zero = if self.takes_zero { "0, or " } else { "" };
-        let (least, most) = (self.show(&self.least), self.show(&self.most));
+        let zero = if self.allows_zero { "0, or " } else { "" };
+        let (least, most) = (self.show(&self.min), self.show(&self.max));
         format!(
             "{zero}a time from {least} to {most}, in seconds or with a unit: 30, 0.5, 500ms, 30s, 2m"
         )
@@ -134,7 +134,7 @@ impl Kind for Span {
     }
 }
 
-/// One of a few words, in any case.
+/// One of a few words, in upper or lower case.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<T: 'static>(pub &'static [(&'static str, T)]);
 
@@ -160,7 +160,7 @@ impl<T: Copy + PartialEq> Kind for Choice<T> {
     }
 }
 
-/// `on` or `off`; also what environments are full of: `true`, `yes`, `1` and their opposites.
+/// `on` or `off`. It also accepts what people write into environment variables: `true`, `yes`, `1` and their opposites.
 #[derive(Clone, Copy, Debug)]
 pub struct Switch;
 
@@ -184,15 +184,15 @@ impl Kind for Switch {
     }
 }
 
-/// A switch as an option takes it.
+/// Writes a switch as an option accepts it.
 pub fn shown_switch(is_on: bool) -> &'static str {
     if is_on { "on" } else { "off" }
 }
 
 /// Permission bits: octal with a leading 0 (`022`, `0o22`), or hexadecimal (`0x12`).
 ///
-/// A number without the leading 0 is refused: gunicorn takes `22` for decimal, which is 026, and
-/// almost everybody who writes it means 022.
+/// A number without the leading 0 is refused: gunicorn reads `22` as decimal, which is 026, and almost everybody who
+/// writes it means 022.
 #[derive(Clone, Copy, Debug)]
 pub struct Permissions;
 
@@ -219,25 +219,25 @@ impl Kind for Permissions {
     }
 }
 
-/// A number that its kind has bounded to what fits.
+/// Converts a number that its kind has limited to what the type holds.
 pub(super) fn bounded<T: TryFrom<u64>>(number: u64) -> T {
     T::try_from(number)
         .ok()
         .expect("each kind of number is bounded to the type that it is read into")
 }
 
-/// Only digits, at least one: `str::parse` would also take a sign.
+/// Returns the text if it is only digits, at least one: `str::parse` would also accept a sign.
 fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
 }
 
-/// Only digits of the radix, at least one.
+/// Reads a number of only digits, at least one: `from_str_radix` would also accept a sign.
 fn radix(text: &str, radix: u32) -> Option<u32> {
     let is_number = text.chars().all(|letter| letter.is_digit(radix));
     is_number.then(|| u32::from_str_radix(text, radix).ok()).flatten()
 }
 
-/// Shape: `1*DIGIT [ "." 1*DIGIT ]`, times `unit_nanos`, in whole numbers: no float can round it.
+/// Reads `1*DIGIT [ "." 1*DIGIT ]` and multiplies it by `unit_nanos`, in integers, so that no float rounds it.
 fn decimal_times(text: &str, unit_nanos: u128) -> Option<Duration> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let whole = digits(whole)?.parse::<u32>().ok()?;
@@ -251,16 +251,13 @@ fn decimal_times(text: &str, unit_nanos: u128) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const SPAN: Span = Span {
-        least: Duration::from_millis(1),
-        most: Duration::from_secs(86_400),
-        takes_zero: true,
-    };
-    const SIZE: Size = Size { least_bytes: 0, most_bytes: 1 << 40, takes_zero: false };
+    const SPAN: Span =
+        Span { min: Duration::from_millis(1), max: Duration::from_secs(86_400), allows_zero: true };
+    const SIZE: Size = Size { min_bytes: 0, max_bytes: 1 << 40, allows_zero: false };
 
     #[test]
     fn a_whole_number_has_no_sign_no_space_and_stays_in_range() {
-        let kind = Whole { least: 1, most: 512 };
+        let kind = Whole { min: 1, max: 512 };
         assert_eq!(kind.read("512"), Some(512));
         for wrong in ["0", "513", "+1", "-1", " 1", "1.0", "", "many", "99999999999999999999"] {
             assert_eq!(kind.read(wrong), None, "{wrong:?}");
@@ -278,8 +275,8 @@ mod tests {
     }
 
     #[test]
-    fn zero_can_be_a_value_below_the_least_one() {
-        let kind = Size { least_bytes: 16, most_bytes: 64, takes_zero: true };
+    fn zero_can_be_a_value_below_the_minimum() {
+        let kind = Size { min_bytes: 16, max_bytes: 64, allows_zero: true };
         assert_eq!((kind.read("0"), kind.read("15"), kind.read("16")), (Some(0), None, Some(16)));
     }
 
@@ -295,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_refused_that_floats_would_take() {
+    fn times_that_a_float_parser_would_accept_are_refused() {
         for wrong in ["1e3", "inf", "nan", "-1", "+1", ".5", "5.", "1_000", "25h", "", "s", "0.1ms"]
         {
             assert_eq!(SPAN.read(wrong), None, "{wrong:?}");
@@ -303,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_as_the_same_value() {
+    fn a_shown_value_reads_as_the_same_value() {
         for text in ["0", "1", "500ms", "0.0125s", "90s", "2h"] {
             let value = SPAN.read(text).unwrap();
             assert_eq!(SPAN.read(&SPAN.show(&value)), Some(value), "{text}");
@@ -319,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn permissions_want_the_leading_zero_that_says_octal() {
+    fn permissions_need_the_leading_zero_that_says_octal() {
         let bits = |text: &str| Permissions.read(text).map(|mode| mode.bits());
         assert_eq!(bits("022"), Some(0o22));
         assert_eq!(bits("0o27"), Some(0o27));

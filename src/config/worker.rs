@@ -1,4 +1,4 @@
-//! What each worker is given: limits, timeouts, and how it speaks HTTP.
+//! The settings of a worker: limits, timeouts, and how it speaks HTTP.
 
 use arctos_worker::settings::{HeaderMap, Limits, Settings};
 
@@ -13,16 +13,16 @@ use super::times::timeouts;
 use super::value::{Choice, Size, Whole, bounded};
 use crate::system::environment::Environment;
 
-/// A head is kept in offsets of 32 bits, and in memory.
-const HEAD: Size = Size { least_bytes: 64, most_bytes: 16 << 20, takes_zero: false };
-const LINE: Size = Size { most_bytes: 1 << 20, ..HEAD };
-/// As many as gunicorn takes.
-const FIELDS: Whole = Whole { least: 1, most: 32_768 };
-const BODY: Size = Size { least_bytes: 1, most_bytes: 1 << 50, takes_zero: true };
-const BODY_MEMORY: Size = Size { least_bytes: 0, most_bytes: 1 << 30, takes_zero: false };
-const CONNECTIONS: Whole = Whole { least: 1, most: 1_000_000 };
+/// A head is kept in memory, and its fields as offsets of 32 bits.
+const HEAD: Size = Size { min_bytes: 64, max_bytes: 16 << 20, allows_zero: false };
+const LINE: Size = Size { max_bytes: 1 << 20, ..HEAD };
+/// The maximum is gunicorn's.
+const FIELDS: Whole = Whole { min: 1, max: 32_768 };
+const BODY: Size = Size { min_bytes: 1, max_bytes: 1 << 50, allows_zero: true };
+const BODY_MEMORY: Size = Size { min_bytes: 0, max_bytes: 1 << 30, allows_zero: false };
+const CONNECTIONS: Whole = Whole { min: 1, max: 1_000_000 };
 
-/// What was read before the settings of a worker, as the order of the table has it.
+/// Settings of a worker that stand earlier in the table, so that they have been read before.
 pub(super) struct Earlier {
     pub(super) connections: usize,
     pub(super) reload_check: Option<String>,
@@ -80,15 +80,15 @@ fn root_path(reader: &mut Reader<'_>) -> Result<String, ConfigError> {
         path.is_empty() || (is_plain && starts_once && !path.ends_with('/'))
     };
     let Some(path) = text.to_str().filter(is_path) else {
-        let expected = "a path such as /shop, with a slash in front and none at its end; \
-                        leave the option out for the root";
+        let expected = "a path such as /shop, which starts with a slash and does not end in one; leave the option out for the root";
         return Err(wrong(Setting::RootPath, origin, text, expected.to_owned()));
     };
     reader.note(Setting::RootPath, path.to_owned(), origin.clone());
     Ok(path.to_owned())
 }
 
-/// Origin-form (RFC 9112 §3.2.1) of visible ASCII; a fragment is never sent.
+/// Reads a request target in origin-form (RFC 9112 §3.2.1), of visible ASCII. A fragment is refused, because it is
+/// never sent.
 pub(super) fn reload_check(reader: &mut Reader<'_>) -> Result<Option<String>, ConfigError> {
     let Some((text, origin)) = reader.last(Setting::ReloadCheck) else {
         reader.note(Setting::ReloadCheck, String::new(), Origin::Default);
@@ -98,7 +98,8 @@ pub(super) fn reload_check(reader: &mut Reader<'_>) -> Result<Option<String>, Co
         path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
     };
     let Some(path) = text.to_str().filter(is_target) else {
-        let expected = "a path with a slash in front, such as /health or /health?deep=1, in ASCII";
+        let expected =
+            "a path in ASCII that starts with a slash, such as /health or /health?deep=1";
         return Err(wrong(Setting::ReloadCheck, origin, text, expected.to_owned()));
     };
     reader.note(Setting::ReloadCheck, path.to_owned(), origin.clone());

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use arctos_worker::shared::log::Words;
+use arctos_worker::shared::log::ErrorText;
 use nix::libc;
 
 use crate::system::address::BindAddress;
@@ -29,7 +29,7 @@ pub enum ListenError {
         address: String,
     },
     /// A name that has no address.
-    #[error("{bind}: the name has no address here ({}); check it, or give the address", Words(.error))]
+    #[error("{bind}: the name has no address here ({}); check it, or give the address", ErrorText(.error))]
     Unresolved {
         /// As given.
         bind: String,
@@ -98,7 +98,7 @@ pub enum ListenError {
     },
     /// The socket's folder.
     #[error("unix:{}: its folder cannot be used ({}); make it, or let us write there",
-        .path.display(), Words(.error))]
+        .path.display(), ErrorText(.error))]
     Folder {
         /// The path.
         path: PathBuf,
@@ -120,7 +120,7 @@ pub enum ListenError {
         path: PathBuf,
     },
     /// `fd://N` is not open.
-    #[error("fd://{number}: no such descriptor was inherited ({})", Words(.error))]
+    #[error("fd://{number}: no such descriptor was inherited ({})", ErrorText(.error))]
     NotOpen {
         /// Its number.
         number: RawFd,
@@ -143,7 +143,7 @@ pub enum ListenError {
         number: RawFd,
     },
     /// Anything else that the kernel says.
-    #[error("{address}: {call}: {}", Words(.error))]
+    #[error("{address}: {call}: {}", ErrorText(.error))]
     Other {
         /// The address.
         address: String,

@@ -351,7 +351,8 @@ mod tests {
         for (mut reader, writer) in opened {
             drop(writer);
             let received = fd::receive_message(worker.as_fd());
-            let Message::Said { word: CONTROL_ACCESS_LOG, descriptor: Some(descriptor) } = received
+            let Message::Received { word: CONTROL_ACCESS_LOG, descriptor: Some(descriptor) } =
+                received
             else {
                 panic!("{received:?}");
             };

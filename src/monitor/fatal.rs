@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use arctos_worker::shared::log::without_numbers;
+use arctos_worker::shared::log::without_error_numbers;
 use thiserror::Error;
 
 use crate::listener::ListenError;
@@ -115,7 +115,7 @@ impl Fatal {
             text.push_str(&error.to_string());
             cause = error.source();
         }
-        without_numbers(text)
+        without_error_numbers(text)
     }
 }
 

@@ -149,7 +149,7 @@ impl Monitor<'_> {
         let listeners = self.server.listeners.as_ref();
         let listeners = listeners.map_or(Ok(Vec::new()), |all| all.inherited_sockets())?;
         reexec::launch(SuccessorSetup {
-            directory: revision.config.source.folder(),
+            directory: revision.config.source.start_directory(),
             pid_file: self.server.service.pid_file.as_ref().map(PidFile::path),
             listeners,
             admin: self.sources.admin.admin.inherited_sockets()?,

@@ -62,7 +62,7 @@ impl<'a> Monitor<'a> {
         let slots = config.workers.saturating_mul(2).max(MINIMUM_SLOTS);
         let scoreboard = Scoreboard::create(slots).map_err(system("mapping the scoreboard"))?;
         scoreboard.header().set_state(ServerState::Starting);
-        let log = log.with_row(&scoreboard.header().counters);
+        let log = log.with_counters(&scoreboard.header().counters);
         let signals = Signals::install().map_err(system("sigaction(2)"))?;
         let now = Instant::now();
         let mut collector = Collector::start(&scoreboard, config.statsd.as_ref(), &log, now);

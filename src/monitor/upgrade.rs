@@ -133,16 +133,16 @@ impl UpgradeSource {
             let Some(before) = &self.predecessor else { return };
             match fd::receive_message(before.line.as_fd()) {
                 Message::Nothing => return,
-                Message::Said { word: DYING, descriptor } => {
+                Message::Received { word: DYING, descriptor } => {
                     let text = descriptor.and_then(reexec::read_text).unwrap_or_default();
                     self.baseline.extend(crash_baseline::decode(&text));
                 }
-                Message::Said { word: UNSENT, descriptor } => {
+                Message::Received { word: UNSENT, descriptor } => {
                     if let Some(unsent) = descriptor.and_then(reexec::read_totals) {
                         report(UpgradeReport::PredecessorUnsent(unsent));
                     }
                 }
-                Message::Said { word, descriptor } => {
+                Message::Received { word, descriptor } => {
                     let totals = descriptor.and_then(reexec::read_totals);
                     report(UpgradeReport::PredecessorTotals(totals));
                     if word == YOURS {
@@ -163,18 +163,18 @@ impl UpgradeSource {
             let Some(line) = &self.line else { return };
             match fd::receive_message(line.as_fd()) {
                 Message::Nothing => return,
-                Message::Said { word: READY, .. } => {
+                Message::Received { word: READY, .. } => {
                     let action = self.upgrade.ready().map(UpgradeReport::Act);
                     reports.extend(action.map(Report::Upgrade));
                 }
-                Message::Said { word: COUNTED, descriptor } => {
+                Message::Received { word: COUNTED, descriptor } => {
                     let totals = descriptor.and_then(reexec::read_totals);
                     self.its_totals = totals.or(self.its_totals.take());
                 }
-                Message::Said { word: UNSENT, descriptor } => {
+                Message::Received { word: UNSENT, descriptor } => {
                     self.its_unsent = descriptor.and_then(reexec::read_totals);
                 }
-                Message::Said { .. } => {} // Of a later version: it is not needed here.
+                Message::Received { .. } => {} // Of a later version: it is not needed here.
                 Message::Ended => self.line = None,
             }
         }

@@ -286,7 +286,7 @@ mod tests {
     fn totals_arrive_with_their_message() {
         let (before, after) = UnixStream::pair().unwrap();
         send_totals(&before, YOURS, &CarriedTotals::default()).unwrap();
-        let Message::Said { word: YOURS, descriptor: Some(memory) } =
+        let Message::Received { word: YOURS, descriptor: Some(memory) } =
             fd::receive_message(after.as_fd())
         else {
             panic!("nothing came");

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
+use arctos_worker::shared::log::ErrorText;
 use arctos_worker::wsgi::{Bridge, Caller};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -46,12 +47,9 @@ pub(super) fn serve_socket(
 
 /// As Python's own calls raise it: with `errno`, and of the class that goes with that.
 pub(super) fn os_error(error: &io::Error) -> PyErr {
-    let text = error.to_string();
+    let text = ErrorText(error).to_string();
     match error.raw_os_error() {
-        Some(number) => {
-            let words = text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text);
-            PyOSError::new_err((number, words.to_owned()))
-        }
+        Some(number) => PyOSError::new_err((number, text)),
         None => PyOSError::new_err(text),
     }
 }

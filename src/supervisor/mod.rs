@@ -397,7 +397,7 @@ impl Supervisor {
                 self.stop_worker(index, Pace::Graceful, budget, now);
             }
             Phase::LameDuck { .. } => {
-                self.actions.push_back(Action::Command { pid, command: Command::Announce });
+                self.actions.push_back(Action::Command { pid, command: Command::LameDuck });
             }
             Phase::Exiting { pace, budget, .. } => self.stop_worker(index, pace, budget, now),
             Phase::Finished => {}

@@ -50,7 +50,7 @@ impl Supervisor {
                 let staffed = self.seats().filter(|seat| seat.is_staffed());
                 let told: Vec<_> = staffed.filter_map(|seat| seat.pid()).collect();
                 for pid in told {
-                    self.actions.push_back(Action::Command { pid, command: Command::Announce });
+                    self.actions.push_back(Action::Command { pid, command: Command::LameDuck });
                 }
                 let until = (now + self.policy.drain_delay).min(budget.quick_at);
                 self.phase = Phase::LameDuck { until, budget };

@@ -272,7 +272,7 @@ impl World {
                 if let Some(process) = self.processes.get_mut(&pid.0) {
                     process.ready_since = process.ready_since.or(Some(self.now));
                     process.leaving.has_been_ready = true;
-                    process.is_ready = process.told.is_none_or(|told| told == Command::Announce)
+                    process.is_ready = process.told.is_none_or(|told| told == Command::LameDuck)
                         && !process.is_killed
                         && !process.is_over;
                 }
@@ -282,7 +282,7 @@ impl World {
                 process.leaving.is_hung = false;
                 process.is_ready = process.was_ready
                     && !process.is_over
-                    && process.told.is_none_or(|told| told == Command::Announce);
+                    && process.told.is_none_or(|told| told == Command::LameDuck);
             }
             Event::LoopEnded { pid, .. } => {
                 let process = self.processes.get_mut(&pid.0);
@@ -520,11 +520,11 @@ impl World {
         match command {
             Command::Drain => process.leaving.since = Some(self.now),
             Command::Quick => self.check_patience(pid),
-            Command::Serve | Command::Announce => {}
+            Command::Serve | Command::LameDuck => {}
         }
         match command {
             Command::Serve => panic!("nobody is told to serve on"),
-            Command::Announce => assert!(!self.door_closed),
+            Command::LameDuck => assert!(!self.door_closed),
             Command::Drain | Command::Quick => {
                 self.processes.get_mut(&pid.0).expect("it is alive").is_ready = false;
                 let is_meant = self.stopping_since.is_some()

@@ -360,7 +360,7 @@ fn term_closes_the_door_before_it_tells_the_workers_and_then_lets_go_of_it() {
 #[test]
 fn term_with_a_drain_delay_goes_on_accepting_for_that_long() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
-    assert_eq!(rig.command(OperatorCommand::Terminate), [Stopping, Tell(100, Command::Announce)]);
+    assert_eq!(rig.command(OperatorCommand::Terminate), [Stopping, Tell(100, Command::LameDuck)]);
     assert_eq!(rig.after(s(4.9)), []);
     let expected = [CloseDoor, Tell(100, Command::Drain), DropListeners];
     assert_eq!(rig.after(s(0.1)), expected);

@@ -40,7 +40,7 @@ pub(crate) fn serve(init: &WorkerInit, ignores_stops: bool) -> WorkerExit {
         let pairs = [("command", Value::Text(&format!("{command:?}")))];
         init.log.line(Level::Info, "app.command", &pairs);
         match command {
-            Command::Serve | Command::Announce => {}
+            Command::Serve | Command::LameDuck => {}
             Command::Drain | Command::Quick if ignores_stops => {}
             Command::Drain | Command::Quick => return WorkerExit::Done,
         }

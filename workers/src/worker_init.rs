@@ -113,8 +113,8 @@ pub const CONTROL_STACKS: u8 = b'S';
 /// this process cannot have another descriptor.
 pub fn receive_stacks_pipe(control_fd: BorrowedFd<'_>) -> Option<OwnedFd> {
     let pipe = match fd::receive_message(control_fd) {
-        Message::Said { word: CONTROL_STACKS, descriptor } => descriptor,
-        Message::Said { .. } | Message::Nothing | Message::Ended => None,
+        Message::Received { word: CONTROL_STACKS, descriptor } => descriptor,
+        Message::Received { .. } | Message::Nothing | Message::Ended => None,
     }?;
     fork_guard::replace_in_children(pipe.as_fd());
     Some(pipe)

@@ -77,7 +77,7 @@ fn counters_of_one_name_are_one_family_with_reasons() {
             &text(&CarriedTotals::of(&ledger, None), &gauges, None),
             "arctos_worker_restarts_total"
         ),
-        "# HELP arctos_worker_restarts_total Workers that ended without having been asked to.\n\
+        "# HELP arctos_worker_restarts_total Workers that exited without being asked to.\n\
          # TYPE arctos_worker_restarts_total counter\n\
          arctos_worker_restarts_total{worker=\"0\",reason=\"boot\"} 0\n\
          arctos_worker_restarts_total{worker=\"0\",reason=\"exit\"} 0\n\

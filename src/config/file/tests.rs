@@ -8,15 +8,15 @@ use super::*;
 use crate::system::address::BindAddress;
 use crate::system::environment::Environment;
 
-/// A folder with `shop.toml`.
-fn folder_of(toml: impl AsRef<[u8]>) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("shop.toml"), toml).unwrap();
-    folder
+/// A temporary directory that holds `shop.toml`.
+fn directory_of(toml: impl AsRef<[u8]>) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("shop.toml"), toml).unwrap();
+    directory
 }
 
-fn source(folder: &TempDir, options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
-    let path = folder.path().join("shop.toml");
+fn source(directory: &TempDir, options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
+    let path = directory.path().join("shop.toml");
     let config = [(Setting::Config, vec![path.into_os_string()])];
     let given = options.iter().map(|(setting, value)| (*setting, vec![OsString::from(value)]));
     let environment = variables.iter().copied().collect();
@@ -25,14 +25,14 @@ fn source(folder: &TempDir, options: &[(Setting, &str)], variables: &[(&str, &st
 
 fn config(toml: &str) -> Config {
     let toml = format!("app = \"shop:app\"\n{toml}");
-    source(&folder_of(&toml), &[], &[]).read().unwrap_or_else(|error| panic!("{toml}: {error}"))
+    source(&directory_of(&toml), &[], &[]).read().unwrap_or_else(|error| panic!("{toml}: {error}"))
 }
 
-/// Without the folder's name.
+/// The message without the name of the directory, and the exit code.
 fn refusal(toml: impl AsRef<[u8]>) -> (String, i32) {
-    let folder = folder_of(toml);
-    let error = source(&folder, &[], &[]).resolve().unwrap_err();
-    let message = error.to_string().replace(folder.path().to_str().unwrap(), "");
+    let directory = directory_of(toml);
+    let error = source(&directory, &[], &[]).resolve().unwrap_err();
+    let message = error.to_string().replace(directory.path().to_str().unwrap(), "");
     (message, error.exit_code())
 }
 
@@ -65,12 +65,12 @@ fn options_stand_under_their_long_names_with_dashes_or_underscores() {
 }
 
 #[test]
-fn every_option_can_stand_in_the_file_but_the_file_itself() {
-    // No number, time or word is this; names, paths and texts are told of as effective.
+fn every_option_except_config_can_stand_in_the_file() {
+    // This is not a number, a time or a word; as a name, a path or a text it is in the effective configuration.
     for option in OPTIONS.iter().filter(|option| option.setting != Setting::Config) {
-        let folder = folder_of(format!("\n{} = '~'", option.long));
-        let place = format!("{}:2", folder.path().join("shop.toml").display());
-        match source(&folder, &[], &[]).resolve() {
+        let directory = directory_of(format!("\n{} = '~'", option.long));
+        let place = format!("{}:2", directory.path().join("shop.toml").display());
+        match source(&directory, &[], &[]).resolve() {
             Ok(resolved) => {
                 let page = resolved.print();
                 assert!(page.contains(&format!("  file {place}\n")), "{}: {page}", option.long);
@@ -96,22 +96,22 @@ fn variables_of_the_application_are_a_table_or_an_array() {
 #[test]
 fn the_command_line_wins_over_the_environment_over_the_file() {
     let toml = "app = 'shop:app'\nworkers = 3\nbacklog = 3\nkeep-alive = 3\nenv = ['A=3', 'B=3']";
-    let folder = folder_of(toml);
+    let directory = directory_of(toml);
     let options = [(Setting::Workers, "5"), (Setting::Env, "A=5")];
     let variables = [("ARCTOS_WORKERS", "4"), ("ARCTOS_BACKLOG", "4"), ("WEB_CONCURRENCY", "9")];
-    let config = source(&folder, &options, &variables).read().unwrap();
+    let config = source(&directory, &options, &variables).read().unwrap();
     assert_eq!((config.workers, config.backlog), (5, 4));
     assert_eq!(config.worker.timeouts.keep_alive, Duration::from_secs(3));
     assert_eq!(config.application.env, [("A".into(), "5".into())], "a list as a whole");
-    let config = source(&folder, &[], &variables[2..]).read().unwrap();
-    assert_eq!(config.workers, 3, "no variable of ours");
+    let config = source(&directory, &[], &variables[2..]).read().unwrap();
+    assert_eq!(config.workers, 3, "WEB_CONCURRENCY is not a variable of arctos");
 }
 
 #[test]
-fn the_file_can_be_named_by_its_variable_and_starts_in_the_current_folder() {
-    let folder = folder_of("app = 'shop:app'\nchdir = '/usr'\npid = 'x.pid'\nworkers = 7");
+fn the_variable_names_the_file_relative_to_the_current_directory() {
+    let directory = directory_of("app = 'shop:app'\nchdir = '/usr'\npid = 'x.pid'\nworkers = 7");
     let up = "../".repeat(std::env::current_dir().unwrap().components().count());
-    let path = format!("{up}{}/shop.toml", folder.path().display());
+    let path = format!("{up}{}/shop.toml", directory.path().display());
     let environment = [("ARCTOS_CONFIG", path.as_str())].into_iter().collect();
     let config = Source::of_command_line([], environment).unwrap().read().unwrap();
     assert_eq!(config.workers, 7);
@@ -119,19 +119,19 @@ fn the_file_can_be_named_by_its_variable_and_starts_in_the_current_folder() {
 }
 
 #[test]
-fn a_file_is_read_anew_each_time() {
-    let folder = folder_of("app = 'shop:app'\nworkers = 3");
-    let config = source(&folder, &[], &[]).read().unwrap();
-    std::fs::write(folder.path().join("shop.toml"), "app = 'shop:app'\nworkers = 4").unwrap();
+fn the_file_is_read_again_each_time() {
+    let directory = directory_of("app = 'shop:app'\nworkers = 3");
+    let config = source(&directory, &[], &[]).read().unwrap();
+    std::fs::write(directory.path().join("shop.toml"), "app = 'shop:app'\nworkers = 4").unwrap();
     assert_eq!(config.source.read().unwrap().workers, 4);
-    std::fs::write(folder.path().join("shop.toml"), "workers = 4").unwrap();
+    std::fs::write(directory.path().join("shop.toml"), "workers = 4").unwrap();
     assert_eq!(config.source.read().unwrap_err().to_string(), "no application to serve");
-    std::fs::remove_file(folder.path().join("shop.toml")).unwrap();
+    std::fs::remove_file(directory.path().join("shop.toml")).unwrap();
     assert_eq!(config.source.read().unwrap_err().exit_code(), 1);
 }
 
 #[test]
-fn an_unknown_key_is_told_with_what_may_have_been_meant() {
+fn an_unknown_key_is_refused_with_a_suggestion() {
     for (toml, advice) in [
         ("worker = 2", "option 'worker'; did you mean 'workers'?"),
         ("max_request = 2", "option 'max_request'; did you mean 'max-requests'?"),
@@ -153,7 +153,7 @@ fn an_unknown_key_is_told_with_what_may_have_been_meant() {
 }
 
 #[test]
-fn each_name_of_gunicorns_leads_to_an_option() {
+fn each_setting_of_gunicorn_leads_to_an_option() {
     for setting in ["accesslog", "keepalive", "pidfile", "preload_app", "proc_name", "wsgi_app"] {
         let (message, _) = refusal(format!("{setting} = 1"));
         let name = message.split('\'').nth(3).unwrap();
@@ -162,7 +162,7 @@ fn each_name_of_gunicorns_leads_to_an_option() {
 }
 
 #[test]
-fn a_wrong_value_is_told_with_line_name_value_and_form() {
+fn a_wrong_value_is_refused_with_its_line_name_and_form() {
     for (toml, message) in [
         ("workers = 'many'", "workers='many': expected a whole number from 1 to 512"),
         ("workers = 2.5", "workers='2.5': expected a whole number from 1 to 512"),
@@ -197,26 +197,26 @@ fn a_wrong_value_is_told_with_line_name_value_and_form() {
         ("env = ['TOKEN']", "env='TOKEN': expected KEY=VALUE"),
         ("env = {DEBUG = true}", "env.DEBUG: expected a string or a number, not true"),
         ("env = {'' = 'x'}", "env: expected names that are not empty and without =, not ''"),
-        ("name = \"a\\u0000\"", "name='a\u{0}': expected a text without NUL"),
+        ("name = \"a\\u0000\"", "name='a\u{0}': expected text without NUL"),
         ("app = 'shop.py'", "app='shop.py': expected a module, not a file: write shop"),
         (
             "config = 'other.toml'",
-            "config cannot stand in a configuration file; give it on the command line",
+            "config cannot be set in a configuration file; give --config on the command line",
         ),
-        ("pid = 'a'\npid = 'b'", "the key 'pid' is given a second time"),
+        ("pid = 'a'\npid = 'b'", "the key 'pid' is given twice"),
         ("umask = 022", "unexpected leading zero, expected nothing"),
     ] {
         let (found, exit_code) = refusal(format!("\n\n{toml}\n"));
-        let line = if message.contains("second time") { 4 } else { 3 };
+        let line = if message.contains("twice") { 4 } else { 3 };
         assert_eq!(found, format!("/shop.toml:{line}: {message}"));
         assert_eq!(exit_code, 2);
     }
     let (message, _) = refusal("keep-alive = 1\nkeep_alive = 2");
-    assert_eq!(message, "/shop.toml:2: keep-alive is given a second time");
+    assert_eq!(message, "/shop.toml:2: keep-alive is given twice");
 }
 
 #[test]
-fn what_is_no_toml_is_told_with_its_line_and_without_what_stands_there() {
+fn a_syntax_error_names_the_line_and_does_not_quote_it() {
     for toml in ["workers = 2\nenv = {TOKEN = 'hunter2", "workers = 2\nTOKEN hunter2"] {
         let (message, exit_code) = refusal(toml);
         assert!(message.starts_with("/shop.toml:2: "), "{message}");
@@ -228,9 +228,9 @@ fn what_is_no_toml_is_told_with_its_line_and_without_what_stands_there() {
 }
 
 #[test]
-fn a_python_file_is_told_to_be_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("gunicorn.conf.py");
+fn a_python_file_is_refused_with_what_to_write_instead() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gunicorn.conf.py");
     let read = |text: &str| {
         std::fs::write(&path, text).unwrap();
         let options = [(Setting::Config, vec![path.clone().into_os_string()])];
@@ -250,44 +250,44 @@ fn a_python_file_is_told_to_be_one() {
 }
 
 #[test]
-fn a_byte_order_mark_is_no_key() {
+fn a_byte_order_mark_is_not_a_key() {
     assert_eq!(refusal("\u{feff}worker = 2").0, refusal("worker = 2").0);
 }
 
 #[test]
-fn an_empty_array_is_as_if_it_was_not_there() {
+fn an_empty_array_is_the_same_as_none() {
     let config = config("bind = []");
     assert_eq!(config.binds, ["127.0.0.1:8000".parse().unwrap()]);
 }
 
 #[test]
 fn a_file_that_cannot_be_read_exits_with_one_and_is_named() {
-    let folder = folder_of("");
+    let directory = directory_of("");
     let named = |path: &str| {
         let options = [(Setting::Config, vec![path.into()])];
         let source = Source::of_command_line(options, Environment::default());
         let error = source.unwrap().resolve().unwrap_err();
         (error.to_string(), error.exit_code())
     };
-    let missing = "--config '/no/such': /no/such cannot be read: No such file or directory";
+    let missing = "--config '/no/such': cannot read /no/such: No such file or directory";
     assert_eq!(named("/no/such"), (missing.to_owned(), 1));
-    let path = folder.path().to_str().unwrap();
-    assert_eq!(named(path), (format!("--config '{path}': {path} is no regular file"), 1));
+    let path = directory.path().to_str().unwrap();
+    assert_eq!(named(path), (format!("--config '{path}': {path} is not a regular file"), 1));
     assert_eq!(named(""), ("--config '': expected a path".to_owned(), 2));
 }
 
 #[test]
-fn a_pipe_that_nobody_writes_to_holds_up_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("shop.toml");
+fn a_pipe_without_a_writer_does_not_block() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.toml");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    let error = source(&folder, &[], &[]).resolve().unwrap_err();
-    assert!(error.to_string().ends_with("is no regular file"), "{error}");
+    let error = source(&directory, &[], &[]).resolve().unwrap_err();
+    assert!(error.to_string().ends_with("is not a regular file"), "{error}");
 }
 
 #[test]
 fn a_log_that_is_named_by_mistake_is_not_read_to_its_end() {
-    let (message, exit_code) = refusal("#".repeat(MOST_BYTES + 1));
+    let (message, exit_code) = refusal("#".repeat(MAX_BYTES + 1));
     assert_eq!(message, "/shop.toml: expected at most 1048576 bytes of TOML");
     assert_eq!(exit_code, 2);
 }

@@ -8,9 +8,9 @@ fn source(options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
     Source::of_command_line(application.into_iter().chain(given), environment).unwrap()
 }
 
-/// The same, as if it had been started in another folder than the one that this process is in by now.
-fn started_in(folder: &Path, options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
-    Source { folder: folder.to_owned(), ..source(options, variables) }
+/// A source that was started in another directory than the current one of this process.
+fn started_in(directory: &Path, options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Source {
+    Source { start_directory: directory.to_owned(), ..source(options, variables) }
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_configuration_can_be_read_again_from_its_own_source() {
 }
 
 #[test]
-fn paths_start_in_the_first_folder_whatever_the_current_one_is() {
+fn relative_paths_start_in_the_directory_of_the_start() {
     let options = [(Setting::Pid, "x.pid"), (Setting::Bind, "unix:x"), (Setting::PythonPath, "p")];
     let config = started_in(Path::new("/usr"), &options, &[]).read().unwrap();
     assert_eq!(config.pid_file, Some("/usr/x.pid".into()));
@@ -37,21 +37,21 @@ fn paths_start_in_the_first_folder_whatever_the_current_one_is() {
 }
 
 #[test]
-fn without_chdir_workers_are_where_the_start_was() {
+fn without_chdir_workers_run_in_the_directory_of_the_start() {
     assert_eq!(source(&[], &[]).read().unwrap().application.chdir, None);
     let elsewhere = started_in(Path::new("/usr"), &[], &[]).read().unwrap();
     assert_eq!(elsewhere.application.chdir, Some("/usr".into()));
 }
 
 #[test]
-fn a_file_of_gunicorns_is_a_hint_unless_there_is_one_of_ours() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_file_of_gunicorn_is_a_hint_unless_config_is_given() {
+    let directory = tempfile::tempdir().unwrap();
     let hints = |options: &[(Setting, &str)], variables: &[(&str, &str)]| {
-        let hints = started_in(folder.path(), options, variables).hints();
+        let hints = started_in(directory.path(), options, variables).hints();
         hints.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(hints(&[], &[]), [""; 0]);
-    std::fs::write(folder.path().join("gunicorn.conf.py"), "workers = 4").unwrap();
+    std::fs::write(directory.path().join("gunicorn.conf.py"), "workers = 4").unwrap();
     let [hint] = &hints(&[], &[("GUNICORN_CMD_ARGS", "--preload")])[..] else { panic!() };
     assert!(hint.starts_with("./gunicorn.conf.py and GUNICORN_CMD_ARGS found"), "{hint}");
     assert_eq!(hints(&[(Setting::Config, "shop.toml")], &[]), [""; 0]);
@@ -59,7 +59,7 @@ fn a_file_of_gunicorns_is_a_hint_unless_there_is_one_of_ours() {
 }
 
 #[test]
-fn sockets_from_systemd_are_there_the_second_time_too() {
+fn sockets_from_systemd_are_found_at_a_second_reading_too() {
     let pid = std::process::id().to_string();
     let source = source(&[], &[("LISTEN_PID", &pid), ("LISTEN_FDS", "1")]);
     for _ in 0..2 {
@@ -68,15 +68,15 @@ fn sockets_from_systemd_are_there_the_second_time_too() {
 }
 
 #[test]
-fn what_is_looked_up_is_looked_up_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let temporary = folder.path().join("bodies");
+fn a_directory_is_looked_up_at_each_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let temporary = directory.path().join("bodies");
     std::fs::create_dir(&temporary).unwrap();
     let source = source(&[(Setting::BodyTempDir, temporary.to_str().unwrap())], &[]);
     source.read().unwrap();
     std::fs::remove_dir(&temporary).unwrap();
     let error = source.read().unwrap_err().to_string();
-    assert!(error.contains("is not a usable folder"), "{error}");
+    assert!(error.contains("cannot use the directory"), "{error}");
 }
 
 #[test]

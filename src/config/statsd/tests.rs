@@ -31,7 +31,7 @@ fn statsd(options: &[(Setting, &str)], variables: &[(&str, &str)]) -> Statsd {
     config(options, variables).statsd.unwrap()
 }
 
-/// Value and origin, as they are printed.
+/// The printed value and origin of a setting.
 fn shown(
     setting: Setting,
     options: &[(Setting, &str)],
@@ -59,7 +59,7 @@ fn nothing_is_sent_unless_a_host_is_given() {
 }
 
 #[test]
-fn a_host_is_all_it_takes() {
+fn a_host_is_enough_to_send_metrics() {
     let expected = Statsd {
         target: udp("agent", PORT),
         prefix: "arctos".to_owned(),
@@ -75,7 +75,7 @@ fn a_host_is_all_it_takes() {
 }
 
 #[test]
-fn every_option_reaches_its_place() {
+fn every_option_of_metrics_is_applied() {
     let options = [
         (Setting::StatsdHost, "unix:///run/dsd.socket"),
         (Setting::StatsdPrefix, "shop.web."),
@@ -100,14 +100,14 @@ fn every_option_reaches_its_place() {
 }
 
 #[test]
-fn off_sends_nowhere_and_still_has_a_zone() {
+fn off_sends_nothing_and_keeps_the_zone() {
     let options = [HOST, (Setting::Statsd, "off"), (Setting::Zone, "eu")];
     let config = config(&options, &[("DD_AGENT_HOST", "dd")]);
     assert_eq!((config.statsd, config.zone.as_deref()), (None, Some("eu")));
 }
 
 #[test]
-fn tags_that_hold_a_zone_alone_are_still_given() {
+fn tags_with_only_a_zone_count_as_given() {
     let options = [(Setting::DogstatsdTags, "zone:eu")];
     let expected = (String::new(), "command line".to_owned());
     assert_eq!(shown(Setting::DogstatsdTags, &options, &[]), expected);
@@ -125,12 +125,12 @@ fn a_prefix_may_be_empty_and_loses_its_last_dot() {
     assert_eq!(prefix(&"n".repeat(90)), "n".repeat(90));
     let long = "n".repeat(201);
     let expected =
-        format!("--statsd-prefix '{long}': expected a text in UTF-8 of at most 200 characters");
+        format!("--statsd-prefix '{long}': expected text in UTF-8 of at most 200 characters");
     assert_eq!(refusal(&[(Setting::StatsdPrefix, &long)], &[]), expected);
 }
 
 #[test]
-fn wrong_values_are_told_with_option_value_and_form() {
+fn wrong_values_are_refused_with_option_value_and_form() {
     for (setting, value, message) in [
         (Setting::Statsd, "yes", "--statsd 'yes': expected on, off or auto"),
         (
@@ -183,7 +183,7 @@ fn wrong_values_are_told_with_option_value_and_form() {
 }
 
 #[test]
-fn a_tag_of_the_key_worker_is_fine_where_none_is_added() {
+fn a_tag_with_the_key_worker_is_accepted_if_none_is_added() {
     let options = [HOST, (Setting::DogstatsdTags, "worker:7"), (Setting::StatsdWorkerTag, "off")];
     assert_eq!(statsd(&options, &[]).tags, ["worker:7"]);
 }
@@ -248,7 +248,7 @@ fn tags_that_were_asked_for_are_not_lost_in_plain() {
 }
 
 #[test]
-fn a_zone_that_operators_look_at_goes_with_plain() {
+fn plain_accepts_a_zone_if_there_is_an_admin_socket() {
     for zone in [(Setting::Zone, "eu"), (Setting::DogstatsdTags, "zone:eu")] {
         let config = config(&[HOST, PLAIN, zone, (Setting::AdminBind, "9000")], &[]);
         assert_eq!(config.zone.as_deref(), Some("eu"));
@@ -287,9 +287,10 @@ fn auto_finds_the_agent_of_the_environment() {
 }
 
 #[test]
-fn an_agent_that_cannot_be_understood_is_told_by_its_variable() {
+fn a_wrong_address_of_an_agent_is_refused_with_its_variable() {
     let url = "expected udp://HOST:PORT or unix:///path, such as udp://127.0.0.1:8125";
-    let host = "expected the agent's name or address; its port stands in DD_DOGSTATSD_PORT";
+    let host =
+        "expected the host name or address of the agent; its port is set in DD_DOGSTATSD_PORT";
     let port = "expected a whole number from 1 to 65535";
     for (variable, value, expected) in [
         ("DD_DOGSTATSD_URL", "http://dd:8125", url),
@@ -315,7 +316,7 @@ fn an_agent_that_cannot_be_understood_is_told_by_its_variable() {
         [(OsString::from("DD_ENV"), strange)].into_iter().collect(),
     );
     let error = source.unwrap().resolve().unwrap_err().to_string();
-    assert_eq!(error, "DD_ENV='x\u{fffd}': expected a text in UTF-8");
+    assert_eq!(error, "DD_ENV='x\u{fffd}': expected text in UTF-8");
 }
 
 const TAGGED: [(&str, &str); 6] = [
@@ -328,7 +329,7 @@ const TAGGED: [(&str, &str); 6] = [
 ];
 
 #[test]
-fn auto_tags_as_the_environment_says_wherever_it_sends() {
+fn auto_adds_the_tags_of_the_environment_for_any_target() {
     for host in [HOST, (Setting::StatsdHost, "unix:///run/dsd.socket")] {
         let statsd = statsd(&[AUTO, host], &TAGGED);
         let tags = ["env:prod", "service:shop", "version:1.2", "dd.internal.entity_id:pod-1"];
@@ -355,7 +356,7 @@ fn tags_of_the_environment_are_separated_by_commas_or_by_spaces() {
 }
 
 #[test]
-fn a_given_tag_wins_over_one_of_the_environment() {
+fn a_given_tag_overrides_one_of_the_environment() {
     let options = [AUTO, HOST, (Setting::DogstatsdTags, "Env:mine,zone:us,app:x")];
     let with = |more: &[(Setting, &str)]| statsd(&[&options, more].concat(), &TAGGED);
     let tags = ["Env:mine", "app:x", "service:shop", "version:1.2"];
@@ -374,7 +375,7 @@ fn a_given_tag_wins_over_one_of_the_environment() {
 }
 
 #[test]
-fn tags_of_the_environment_leave_a_plain_format_plain() {
+fn tags_of_the_environment_are_dropped_in_plain() {
     let plain = statsd(&[AUTO, HOST, PLAIN], &TAGGED);
     assert_eq!((plain.tags, plain.zone, plain.external_env), (vec![], None, None));
     let (value, origin) = shown(Setting::DogstatsdTags, &[AUTO, HOST, PLAIN], &TAGGED);
@@ -386,8 +387,8 @@ fn tags_leave_room_for_the_rest_of_a_line() {
     let tags: Vec<_> = (0..10).map(|number| format!("{number}:{}", "x".repeat(97))).collect();
     let fits = tags.join(",");
     assert_eq!(statsd(&[HOST, (Setting::DogstatsdTags, &fits)], &[]).tags.len(), 10);
-    let message = "--dogstatsd-tags: expected at most 1000 bytes of tags in a line, with those of \
-                   --zone and DD_*; these are 1001 (command line)";
+    let message = "--dogstatsd-tags: expected at most 1000 bytes of tags per line, including those of \
+                   --zone and DD_*, but there are 1001 (command line)";
     let options = [HOST, (Setting::DogstatsdTags, &format!("{fits}y")[..])];
     assert_eq!(refusal(&options, &[]), message);
     let zone = (Setting::Zone, "eu");
@@ -418,7 +419,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_is_given_no_value_can_break_a_line(text in "\\PC{0,20}[\\x00-\\x7f]{0,20}") {
+    fn no_value_can_break_a_line(text in "\\PC{0,20}[\\x00-\\x7f]{0,20}") {
         let options =
             [AUTO, HOST, (Setting::StatsdPrefix, &text[..]), (Setting::Zone, &text)];
         let names = ["DD_ENV", "DD_SERVICE", "DD_VERSION", "DD_TAGS", "DD_ENTITY_ID"];

@@ -85,7 +85,7 @@ fn run_worker(
     mask: &SigSet,
 ) -> i32 {
     let log = init.log.with_identity(init.slot, std::process::id(), init.generation);
-    init.log = log.with_row(&init.entry.counters);
+    init.log = log.with_counters(&init.entry.counters);
     let log = init.log.clone();
     // This comes before the interpreter learns of the fork, because what it calls then is foreign code, too.
     let _guarded = fork_guard::begin();

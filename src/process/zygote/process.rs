@@ -158,7 +158,8 @@ fn run_worker(
     let access_log = if request.has_access_log { next() } else { None };
     let listeners = request.listeners.into_iter().zip(descriptors);
     let listeners = listeners.map(|((name, owner), socket)| Listener { socket, name, owner });
-    let log = log.with_identity(slot, std::process::id(), generation).with_row(&entry.counters);
+    let log =
+        log.with_identity(slot, std::process::id(), generation).with_counters(&entry.counters);
     let log = log.with_stacks_pipe(stacks);
     let init = WorkerInit {
         slot,

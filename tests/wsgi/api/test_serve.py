@@ -201,7 +201,7 @@ def app(environ, start_response):
         ({"env": {"A=B": "c"}}, ValueError, "env must have names without '=', not 'A=B'"),
         ({"env": {"A": "b\0"}}, ValueError, "env='A=b\\x00': expected a text without NUL"),
         ({"bind": ["\0"]}, ValueError, "bind='\\x00': expected a text without NUL"),
-        ({"chdir": "/no/such"}, ValueError, "chdir='/no/such': /no/such is not a usable folder"),
+        ({"chdir": "/no/such"}, ValueError, "chdir='/no/such': cannot use the directory /no/such"),
     ],
 )
 def test_a_wrong_option_is_named(options, error, words):

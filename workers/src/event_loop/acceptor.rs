@@ -182,7 +182,7 @@ impl Acceptor {
     ) -> Outcome {
         let Some(listener) = self.listeners.get(index) else { return Outcome::Nothing };
         match accept(listener.socket.as_fd()) {
-            Accepted::Connection(socket, peer) => {
+            Accepted::Connection { socket, peer } => {
                 if let Err(error) = poller.remove(&listener.socket) {
                     self.back_off(&error, poller, context);
                 }
@@ -234,7 +234,7 @@ impl Acceptor {
     pub(super) fn accept_queued(&mut self, index: usize, context: &WorkerContext) -> Outcome {
         let Some(listener) = self.listeners.get(index) else { return Outcome::Nothing };
         match accept(listener.socket.as_fd()) {
-            Accepted::Connection(socket, peer) => {
+            Accepted::Connection { socket, peer } => {
                 Outcome::Connection(self.admit(index, socket, peer, context))
             }
             Accepted::Nobody => Outcome::Nothing,

@@ -390,7 +390,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.phase = Phase::Serving;
                 self.context.persistence = Persistence::KeepAlive;
             }
-            (Command::Announce, Phase::Serving) => {
+            (Command::LameDuck, Phase::Serving) => {
                 self.phase = Phase::LameDuck;
                 self.context.persistence = Persistence::Close;
             }
@@ -401,7 +401,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             (Command::Quick, Phase::Serving | Phase::LameDuck | Phase::Draining { .. }) => {
                 self.begin_exit(self.phase.quick_stop());
             }
-            (Command::Serve | Command::Announce | Command::Drain | Command::Quick, _) => {}
+            (Command::Serve | Command::LameDuck | Command::Drain | Command::Quick, _) => {}
         }
     }
 

@@ -65,15 +65,15 @@ impl<A: Application> EventLoop<'_, A> {
                 let _ = self.poller.remove(&self.link.control_fd);
                 self.link.control.end(self.context.clock.now());
             }
-            Message::Said { word: CONTROL_ACCESS_LOG, descriptor: Some(descriptor) } => {
+            Message::Received { word: CONTROL_ACCESS_LOG, descriptor: Some(descriptor) } => {
                 self.context.replace_access_log(descriptor);
             }
             // All descriptors are in use (EMFILE): the worker goes on writing to the old file.
-            Message::Said { word: CONTROL_ACCESS_LOG, descriptor: None } => {
+            Message::Received { word: CONTROL_ACCESS_LOG, descriptor: None } => {
                 self.context.log.line(Level::Error, "access_log.not_reopened", &[]);
             }
             // A message of a later version.
-            Message::Said { .. } => {}
+            Message::Received { .. } => {}
         }
     }
 

@@ -1,9 +1,9 @@
-//! System calls on sockets and on descriptors that come as bare numbers.
+//! System calls on sockets, and on descriptors that come as bare numbers.
 //!
-//! nix is used where its wrapper is safe and complete; the rest is libc, each call one operation and
-//! one `SAFETY`. Nothing here knows what a connection or a request is. Writing to a peer that is gone
-//! never raises SIGPIPE from [`send`] (MSG_NOSIGNAL); sendfile(2) has no such flag, so a process that
-//! calls [`send_file`] ignores SIGPIPE: CPython does from its start, and so does Rust's own runtime.
+//! This module uses nix if its wrapper is safe and complete, and libc otherwise: each call is one operation with one
+//! `SAFETY`. Nothing here knows what a connection or a request is. [`send`] to a peer that is gone never raises SIGPIPE
+//! (MSG_NOSIGNAL). sendfile(2) has no such flag, so a process that calls [`send_file`] has to ignore SIGPIPE, as
+//! CPython and Rust's runtime do.
 #![expect(
     unsafe_code,
     reason = "accept4(2) with its address, TCP_INFO, IP_MINTTL, descriptors by number"
@@ -28,28 +28,33 @@ use nix::unistd::Pid;
 
 use crate::shared::socket_name::SocketName;
 
-/// Outcome of one read(2) or write(2) on a non-blocking socket.
+/// The outcome of one read(2) or write(2) on a non-blocking socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Io {
-    /// That many bytes moved; never 0.
+    /// This many bytes were transferred; never 0.
     Bytes(usize),
-    /// EAGAIN: nothing moves until epoll(7) says so.
+    /// EAGAIN: nothing is transferred until epoll(7) says so.
     Blocked,
-    /// End of stream: the peer has shut its sending direction.
+    /// End of stream: the peer has shut down its sending direction.
     Ended,
-    /// ECONNRESET, EPIPE or another error: the connection is dead.
+    /// ECONNRESET, EPIPE or another error: the connection is broken.
     Failed,
 }
 
-/// Outcome of one accept4(2).
+/// The outcome of one accept4(2).
 pub enum Accepted {
-    /// A connection, non-blocking and close-on-exec, and its peer.
-    Connection(OwnedFd, SocketName),
-    /// EAGAIN, EINTR or ECONNABORTED: nobody there (any more); not an error.
+    /// A connection.
+    Connection {
+        /// Non-blocking and close-on-exec.
+        socket: OwnedFd,
+        /// The address of the peer.
+        peer: SocketName,
+    },
+    /// EAGAIN, EINTR or ECONNABORTED: the accept queue is empty, or the client has left it. This is not an error.
     Nobody,
-    /// EMFILE, ENFILE, ENOBUFS or ENOMEM: out of resources for now.
+    /// EMFILE, ENFILE, ENOBUFS or ENOMEM: the process is out of resources for now.
     Exhausted(io::Error),
-    /// Anything else.
+    /// Any other error.
     Failed(io::Error),
 }
 
@@ -67,11 +72,11 @@ impl From<Errno> for Accepted {
     }
 }
 
-/// A `struct sockaddr_storage` as bytes, aligned as one.
+/// The bytes of a `struct sockaddr_storage`, with its alignment.
 #[repr(C, align(8))]
 struct RawName([u8; size_of::<libc::sockaddr_storage>()]);
 
-/// accept4(2) with SOCK_NONBLOCK | SOCK_CLOEXEC; sets TCP_NODELAY on a TCP connection.
+/// Calls accept4(2) with SOCK_NONBLOCK | SOCK_CLOEXEC, and sets TCP_NODELAY on a TCP connection.
 pub fn accept(listener: BorrowedFd<'_>) -> Accepted {
     let mut name = RawName([0; size_of::<RawName>()]);
     let mut name_bytes = size_of::<RawName>() as libc::socklen_t;
@@ -93,21 +98,21 @@ pub fn accept(listener: BorrowedFd<'_>) -> Accepted {
     let peer = socket_name(&name.0[..name.0.len().min(name_bytes as usize)]);
     match &peer {
         SocketName::Inet(address) => {
-            // Ignored: it fails only for a connection that is dead already, which reading will tell.
+            // Ignored: it fails only for a broken connection, and then reading fails as well.
             let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
-            // A connection inherits the limit of a listener that ignores handshakes, and would never
-            // receive anything. Ignored: a kernel without the option sets no limit either.
+            // A connection inherits the limit of a listener that ignores handshakes, and would never receive
+            // anything. Ignored: a kernel without the option has set no limit.
             let _ = set_min_ttl(socket.as_fd(), address.is_ipv6(), 0);
         }
         SocketName::Unix(_) => {}
     }
-    Accepted::Connection(socket, peer)
+    Accepted::Connection { socket, peer }
 }
 
-/// Reads a socket address as the kernel wrote it.
+/// Parses a socket address that the kernel wrote.
 ///
-/// Shape:  `sa_family` in native order, then as in ip(7), ipv6(7), unix(7).
-/// Errors: none; an address that is none of these, or cut short, is an unnamed unix one.
+/// Shape:  `sa_family` in native byte order, then as in ip(7), ipv6(7) and unix(7).
+/// Errors: none; any other or incomplete address becomes an unnamed Unix one.
 fn socket_name(raw: &[u8]) -> SocketName {
     const INET: c_int = libc::AF_INET;
     const INET6: c_int = libc::AF_INET6;
@@ -133,7 +138,7 @@ fn inet6_name(rest: &[u8]) -> Option<SocketAddr> {
     let (flow, rest) = rest.split_first_chunk()?;
     let (ip, rest) = rest.split_first_chunk::<16>()?;
     let (scope, _) = rest.split_first_chunk()?;
-    // Both as they lie there, like std does: only then are equal addresses equal.
+    // Both in native byte order, as std does: otherwise equal addresses would differ.
     let (flow, scope) = (u32::from_ne_bytes(*flow), u32::from_ne_bytes(*scope));
     Some(SocketAddrV6::new(Ipv6Addr::from(*ip), u16::from_be_bytes(*port), flow, scope).into())
 }
@@ -151,31 +156,31 @@ fn unix_name(path: &[u8]) -> String {
     }
 }
 
-/// recv(2) of one piece. EINTR is retried. An empty `buffer` is a caller's bug.
+/// Calls recv(2), and repeats it after EINTR. `buffer` must not be empty.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Io {
     debug_assert!(!buffer.is_empty(), "no room to read into looks like the end of the stream");
-    let moved = retry(|| socket::recv(socket.as_raw_fd(), buffer, MsgFlags::empty()));
-    outcome(moved)
+    let transferred = retry(|| socket::recv(socket.as_raw_fd(), buffer, MsgFlags::empty()));
+    outcome(transferred)
 }
 
-/// Outcome of [`receive_message`].
+/// The outcome of [`receive_message`].
 #[derive(Debug)]
 pub enum Message {
-    /// EAGAIN, EINTR: nothing at present.
+    /// EAGAIN or EINTR: nothing has arrived.
     Nothing,
     /// One byte, and the descriptor that was sent with it.
-    Said {
+    Received {
         /// The byte.
         word: u8,
-        /// Close-on-exec. `None` where none was sent, or this process has no number free for it.
+        /// Close-on-exec. `None` if none was sent, or if this process cannot have another descriptor.
         descriptor: Option<OwnedFd>,
     },
     /// End of stream, ECONNRESET or another error: the peer is gone.
     Ended,
 }
 
-/// Receives one byte of a unix socket, without waiting. One, because a descriptor comes with the byte
-/// that it was sent with: two could not be told apart.
+/// Receives one byte from a Unix socket without blocking. It is one byte, because a descriptor arrives with the byte
+/// that it was sent with: with two it would be unclear to which it belongs.
 pub fn receive_message(socket: BorrowedFd<'_>) -> Message {
     let mut word = [0];
     let mut rights = nix::cmsg_space!(RawFd);
@@ -197,11 +202,10 @@ pub fn receive_message(socket: BorrowedFd<'_>) -> Message {
             }
         }
     }
-    Message::Said { word: word[0], descriptor }
+    Message::Received { word: word[0], descriptor }
 }
 
-/// Sends one byte and a duplicate of a descriptor over a unix socket, without waiting and without
-/// SIGPIPE.
+/// Sends one byte and a duplicate of a descriptor over a Unix socket, without blocking and without SIGPIPE.
 pub fn send_descriptor(
     socket: BorrowedFd<'_>,
     word: u8,
@@ -214,27 +218,27 @@ pub fn send_descriptor(
     retry(|| socket::sendmsg::<()>(socket.as_raw_fd(), &slices, &rights, flags, None)).map(drop)
 }
 
-/// Whether bytes wait to be received.
+/// Whether there are bytes to receive.
 pub fn has_unread(socket: BorrowedFd<'_>) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     socket::recv(socket.as_raw_fd(), &mut [0], flags).is_ok_and(|count| count > 0)
 }
 
-/// One send of up to three parts, in order, with MSG_NOSIGNAL: send(2) for one non-empty part,
-/// sendmsg(2) for more. EINTR is retried. All parts empty is a caller's bug, and `Failed`.
+/// Sends up to three parts in order, with MSG_NOSIGNAL: by send(2) if one part is not empty, by sendmsg(2) if there are
+/// more. Repeats the call after EINTR. At least one part must not be empty.
 pub fn send(socket: BorrowedFd<'_>, parts: [&[u8]; 3]) -> Io {
     send_with(socket, parts, MsgFlags::MSG_NOSIGNAL)
 }
 
-/// [`send`] of what more is about to follow (MSG_MORE): TCP may hold a last segment that is not full
-/// back until the next [`send`] or [`push`], for 200 ms at most.
+/// Like [`send`], if more is about to follow (MSG_MORE): TCP may hold back a last segment that is not full until the
+/// next [`send`] or [`push`], for at most 200 ms.
 pub fn send_ahead(socket: BorrowedFd<'_>, parts: [&[u8]; 3]) -> Io {
     send_with(socket, parts, MsgFlags::MSG_NOSIGNAL | MsgFlags::from_bits_retain(libc::MSG_MORE))
 }
 
-/// Sends what [`send_ahead`] has held back: setting TCP_NODELAY does (tcp(7)), though it is set.
+/// Sends what [`send_ahead`] has held back. Setting TCP_NODELAY does that, even if it is set already (tcp(7)).
 pub fn push(socket: BorrowedFd<'_>) {
-    // Ignored: a unix socket has no such option and holds nothing back; a dead one has nothing to send.
+    // Ignored: a Unix socket does not have this option and holds nothing back; a broken one has nothing to send.
     let _ = setsockopt(&socket, sockopt::TcpNoDelay, &true);
 }
 
@@ -247,7 +251,7 @@ fn send_with(socket: BorrowedFd<'_>, parts: [&[u8]; 3], flags: MsgFlags) -> Io {
             count += 1;
         }
     }
-    let moved = match &slices[..count] {
+    let transferred = match &slices[..count] {
         [] => {
             debug_assert!(false, "nothing to send");
             return Io::Failed;
@@ -255,26 +259,26 @@ fn send_with(socket: BorrowedFd<'_>, parts: [&[u8]; 3], flags: MsgFlags) -> Io {
         [part] => retry(|| socket::send(socket.as_raw_fd(), part, flags)),
         parts => retry(|| socket::sendmsg::<()>(socket.as_raw_fd(), parts, &[], flags, None)),
     };
-    outcome(moved)
+    outcome(transferred)
 }
 
-/// One sendfile(2) from `offset`. `Ended` when the file has no byte there any more. What cannot be
-/// sent so (not a regular file, unreadable) is `Failed` like a dead connection: the caller asks only
-/// for regular files, and the head is out.
+/// Calls sendfile(2) from `offset`. The outcome is `Ended` if the file has no byte there any more. A file that cannot be
+/// sent this way (not a regular one, or unreadable) is `Failed` like a broken connection: the caller sends only regular
+/// files, and the head was sent already.
 pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, length: u64) -> Io {
     debug_assert!(length > 0, "nothing to send looks like the end of the file");
     let Ok(offset) = libc::off_t::try_from(offset) else { return Io::Ended };
-    // The kernel moves at most 2 GB a call (sendfile(2)); the cut keeps 32-bit targets right.
+    // The kernel transfers at most 2 GB per call (sendfile(2)), so the limit matters only on 32-bit targets.
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     outcome(retry(|| sendfile(socket, file, Some(&mut { offset }), length)))
 }
 
-/// Whether an error has come for a socket (SO_ERROR): a reset, as a rule. Asked once, it is forgotten.
+/// Whether a socket has a pending error (SO_ERROR), usually a reset. Reading it clears it.
 pub fn has_failed(socket: BorrowedFd<'_>) -> bool {
     socket::getsockopt(&socket, sockopt::SocketError).is_ok_and(|error| error != 0)
 }
 
-/// What a TCP connection tells of itself right after [`accept`]; `None` where there is no TCP.
+/// What the kernel knows of a TCP connection right after [`accept`]; `None` for any other socket.
 pub fn arrival(socket: BorrowedFd<'_>) -> Option<Arrival> {
     let info = tcp_info(socket).ok()?;
     Some(Arrival {
@@ -284,64 +288,64 @@ pub fn arrival(socket: BorrowedFd<'_>) -> Option<Arrival> {
     })
 }
 
-/// Whether nobody waits for an answer on this connection any more, as far as the kernel can tell.
+/// Whether the client has left, so that nobody waits for a response any more, as far as the kernel knows.
 ///
-/// TCP tells of a reset. An end of stream alone is both: that of a client which half-closes and reads on, and
-/// that of one which has closed. But the former has nothing more to send, and ends its stream right behind
-/// its request; the latter has waited for an answer first. So an end that came [`GAVE_UP`] after the last
-/// byte, before anything was sent back, is that of a client which has given up. A unix socket tells exactly.
+/// TCP reports a reset. An end of stream alone may come from a client that half-closes and goes on reading, or from one
+/// that has closed. But the former has nothing more to send, so it ends its stream right after its request; the latter
+/// has waited for a response first. So an end that comes [`GAVE_UP`] after the last byte, before anything was sent
+/// back, comes from a client that has given up. A Unix socket reports exactly whether its peer has closed.
 ///
-/// One system call either way.
+/// This takes one system call.
 pub fn has_left(socket: BorrowedFd<'_>, is_tcp: bool) -> bool {
     match is_tcp {
         true => tcp_info(socket).is_ok_and(|info| info.has_left()),
         false => {
             let mut polled = [PollFd::new(socket, PollFlags::empty())];
-            let is_there = poll(&mut polled, PollTimeout::ZERO) == Ok(0);
-            !is_there && polled[0].revents().is_some_and(|events| !events.is_empty())
+            let is_connected = poll(&mut polled, PollTimeout::ZERO) == Ok(0);
+            !is_connected && polled[0].revents().is_some_and(|events| !events.is_empty())
         }
     }
 }
 
-/// Whoever ends a stream so long after its last byte did not do so because there was nothing more to send.
-/// Above what a lost segment delays the end by.
+/// A client that ends its stream this long after its last byte has given up. It is longer than a lost segment delays the
+/// end.
 const GAVE_UP: Duration = Duration::from_secs(1);
 
-/// A TCP connection that was just accepted.
+/// What the kernel knows of a TCP connection that was just accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// How long ago its last bytes came, or it was made if none did: how long it has waited in the
-    /// kernel, in steps of the kernel's clock (4 ms).
+    /// How long ago the last bytes arrived, or the connection was made if none did. That is how long it has waited in
+    /// the kernel, in ticks of the kernel's clock (4 ms).
     pub waited: Duration,
-    /// The peer has reset it while it waited. What the peer had sent before can still be read.
+    /// The peer has reset the connection meanwhile. What the peer had sent before can still be read.
     pub is_reset: bool,
-    /// The peer has ended its stream while it waited.
+    /// The peer has ended its stream meanwhile.
     pub is_half_closed: bool,
 }
 
-/// How full a TCP listener's queue of finished connections is. `None` where there is no TCP.
+/// The length of the accept queue of a TCP listener; `None` for any other socket.
 pub fn accept_queue(listener: BorrowedFd<'_>) -> Option<AcceptQueue> {
     let info = tcp_info(listener).ok()?;
     Some(AcceptQueue { len: info.word(TcpInfo::UNACKED)?, max: info.word(TcpInfo::SACKED)? })
 }
 
-/// Lets no new connection enter a listener's queue; connections that wait there stay.
+/// Keeps new connections out of the accept queue of a listener. Connections that wait there stay.
 ///
-/// A TCP listener ignores new handshakes from then on and finishes those that have begun. Whoever is
-/// ignored asks again a second later, and is refused if the socket is closed by then. The listener drops
-/// every packet with a TTL below 255: every packet that a router has forwarded, and nearly every other
-/// one, because systems start at 64 or 128, also on loopback. (A neighbor that starts at 255 is
-/// not ignored; if it comes after the last accept(2), it is reset.) A handshake that has begun is not
-/// subject to the limit. Its connection is, until [`accept`] removes the limit: what the peer sends in
-/// between is dropped, and sent again by the peer after 0.2 s or more. It doubles its wait each time, so after
-/// a long time in the queue the next attempt is about as far away as the connection is old.
+/// A TCP listener ignores new handshakes from then on and finishes those that have begun. An ignored client tries again
+/// a second later, and is refused if the socket is closed by then. The listener drops every packet with a TTL below
+/// 255. That is every packet that a router has forwarded, and nearly every other one, because systems start at 64 or
+/// 128, even on loopback. (A neighbor that starts at 255 is not ignored; if it connects after the last accept(2), it is
+/// reset.) The limit does not apply to a handshake that has begun. It applies to its connection until [`accept`]
+/// removes it: what the peer sends in between is dropped, and the peer retransmits it after 0.2 s or more. It doubles
+/// the wait each time, so after a long time in the queue the next attempt is about as far away as the connection is
+/// old.
 ///
-/// A backlog of 0 would not do. It still queues one connection, and while somebody is in the queue it drops
-/// the last packet of other handshakes: their clients believe that they are connected, and are reset
-/// later. A socket filter on TCP needs CAP_NET_ADMIN since Linux 6.18. TCP has nothing else for it.
+/// A backlog of 0 would not do. It still queues one connection, and while a connection is in the queue, it drops the
+/// last packet of other handshakes: their clients believe that they are connected, and are reset later. A socket filter
+/// on TCP needs CAP_NET_ADMIN since Linux 6.18. TCP has no other way.
 ///
 /// Source: IP_MINTTL of ip(7); IPV6_MINHOPCOUNT of RFC 5082, which has no man page.
-/// Errors: setsockopt(2)'s, where the kernel does not have the option; then the backlog is 0.
+/// Errors: that of setsockopt(2), if the kernel does not have the option. Then the backlog is 0.
 pub fn close_queue(listener: BorrowedFd<'_>) -> io::Result<()> {
     match family(listener) {
         Family::Inet { is_ipv6 } => set_min_ttl(listener, is_ipv6, u8::MAX)
@@ -350,7 +354,7 @@ pub fn close_queue(listener: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Whether a listener drops what the clients of its queue send, after [`close_queue`].
+/// Whether a listener drops what the clients in its accept queue send, after [`close_queue`].
 pub fn is_queue_closed(listener: BorrowedFd<'_>) -> bool {
     match family(listener) {
         Family::Inet { is_ipv6 } => min_ttl(listener, is_ipv6) == Ok(c_int::from(u8::MAX)),
@@ -358,10 +362,10 @@ pub fn is_queue_closed(listener: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Undoes [`close_queue`], but for the backlog, which the caller knows.
+/// Undoes [`close_queue`], except for the backlog, which the caller knows.
 pub fn open_queue(listener: BorrowedFd<'_>) {
     if let Family::Inet { is_ipv6 } = family(listener) {
-        // Ignored: a kernel without the option has set no limit either.
+        // Ignored: a kernel without the option has set no limit.
         let _ = set_min_ttl(listener, is_ipv6, 0);
     }
 }
@@ -384,7 +388,7 @@ fn set_backlog_to_0(listener: BorrowedFd<'_>) -> io::Result<()> {
     Ok(socket::listen(&listener, Backlog::new(0)?)?)
 }
 
-/// The lowest TTL (IPv6: hop limit) of packets that a socket receives; 0 is no limit.
+/// Sets the minimum TTL (IPv6: hop limit) of packets that a socket receives; 0 is no limit.
 fn set_min_ttl(socket: BorrowedFd<'_>, is_ipv6: bool, ttl: u8) -> io::Result<()> {
     let (level, option) = min_ttl_option(is_ipv6);
     Ok(set_option(socket, level, option, c_int::from(ttl))?)
@@ -409,14 +413,14 @@ fn min_ttl_option(is_ipv6: bool) -> (c_int, c_int) {
     }
 }
 
-/// setsockopt(2) of an option that is an `int` and that nix does not have.
+/// Calls setsockopt(2) for an option that is an `int` and that nix does not have.
 fn set_option(
     socket: BorrowedFd<'_>,
     level: c_int,
     option: c_int,
     value: c_int,
 ) -> nix::Result<()> {
-    // SAFETY: `value` lives through the call, and the kernel reads as many bytes as it has.
+    // SAFETY: `value` lives through the call, and the kernel reads no more bytes than it has.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -429,17 +433,17 @@ fn set_option(
     Errno::result(result).map(drop)
 }
 
-/// Connections that wait to be accepted.
+/// The accept queue of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptQueue {
-    /// How many wait.
+    /// The number of connections that wait.
     pub len: u32,
-    /// How many may wait: the backlog of listen(2), or somaxconn if that is less.
+    /// The maximum number: the backlog of listen(2), or somaxconn if that is less.
     pub max: u32,
 }
 
-/// The start of a `struct tcp_info` (linux/tcp.h), as far as the kernel filled it in; libc does not
-/// have it for every target.
+/// The start of a `struct tcp_info` (linux/tcp.h), as far as the kernel has filled it in. libc does not have it for every
+/// target.
 struct TcpInfo {
     raw: [u8; 104],
     bytes: usize,
@@ -450,16 +454,16 @@ impl TcpInfo {
     const CLOSE: u8 = 7;
     /// `tcpi_state` of a connection whose peer has ended its stream (TCP_CLOSE_WAIT).
     const CLOSE_WAIT: u8 = 8;
-    /// `tcpi_unacked`; of a listener, the length of its queue.
+    /// `tcpi_unacked`; for a listener, the length of its accept queue.
     const UNACKED: usize = 24;
-    /// `tcpi_sacked`; of a listener, the bound of its queue.
+    /// `tcpi_sacked`; for a listener, the maximum length of its accept queue.
     const SACKED: usize = 28;
     /// How many ms ago the last bytes were sent (`tcpi_last_data_sent`), or the connection was made.
     const LAST_DATA_SENT: usize = 44;
-    /// How many ms ago the last bytes came (`tcpi_last_data_recv`).
+    /// How many ms ago the last bytes arrived (`tcpi_last_data_recv`).
     const LAST_DATA_RECV: usize = 52;
-    /// How many ms ago the last segment came that acknowledges something, as all do (`tcpi_last_ack_recv`). The
-    /// end of a stream is the last one, unless something is sent after it.
+    /// How many ms ago the last segment arrived that acknowledges something, as all do (`tcpi_last_ack_recv`). That is the
+    /// end of the stream, unless something was sent afterwards.
     const LAST_ACK_RECV: usize = 56;
 
     /// `tcpi_state`.
@@ -467,7 +471,7 @@ impl TcpInfo {
         self.raw[..self.bytes].first().copied()
     }
 
-    /// As [`has_left`]. A kernel that does not tell knows of nobody who has left.
+    /// As in [`has_left`]. If the kernel does not say, the client has not left.
     fn has_left(&self) -> bool {
         let gave_up = || {
             let (sent, received) = (self.ms(Self::LAST_DATA_SENT)?, self.ms(Self::LAST_DATA_RECV)?);
@@ -491,7 +495,7 @@ impl TcpInfo {
     }
 }
 
-/// getsockopt(2) TCP_INFO.
+/// Calls getsockopt(2) for TCP_INFO.
 fn tcp_info(socket: BorrowedFd<'_>) -> nix::Result<TcpInfo> {
     let mut raw = [0; 104];
     let mut bytes = raw.len() as libc::socklen_t;
@@ -510,43 +514,43 @@ fn tcp_info(socket: BorrowedFd<'_>) -> nix::Result<TcpInfo> {
     Ok(TcpInfo { raw, bytes: raw.len().min(bytes as usize) })
 }
 
-/// How many descriptors this process may have open (the soft limit of RLIMIT_NOFILE).
+/// The maximum number of open descriptors of this process (the soft limit of RLIMIT_NOFILE).
 pub fn descriptor_limit() -> u64 {
-    // getrlimit(2) cannot fail for a resource that there is; no limit is the harmless answer.
+    // getrlimit(2) cannot fail for an existing resource, and no limit is the harmless answer.
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
-/// What becomes readable when a process ends (pidfd_open(2)); close-on-exec.
+/// Opens a pidfd, which becomes readable when the process exits (pidfd_open(2)). It is close-on-exec.
 ///
 /// Errors: ENOSYS before Linux 5.3; ESRCH.
 pub fn process(pid: Pid) -> io::Result<OwnedFd> {
-    // SAFETY: this call touches no memory of ours. Its wrapper came with glibc 2.36.
+    // SAFETY: this call touches no memory. Its wrapper exists since glibc 2.36.
     let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     let number = RawFd::try_from(Errno::result(number)?).map_err(|_| io::ErrorKind::Unsupported)?;
     // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// A close-on-exec duplicate of a descriptor that somebody else owns (fcntl(2) F_DUPFD_CLOEXEC).
-/// Never one of the numbers 0 to 2.
+/// Makes a close-on-exec duplicate of a descriptor that has another owner (fcntl(2) F_DUPFD_CLOEXEC). Its number is never
+/// 0 to 2.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: this command touches no memory of ours; a number that is not open is EBADF.
+    // SAFETY: this command touches no memory; a number that is not open is EBADF.
     let copy = Errno::result(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })?;
     // SAFETY: fcntl(2) has just made this descriptor, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// Takes over a descriptor that was inherited by number (systemd, `fd://N`), after checking with
-/// fcntl(2) that it is open, and makes it close-on-exec: the application's children have no use for
-/// it. Each number can be taken over once; who calls this is the only one who closes it.
+/// Takes over a descriptor that was inherited by number (systemd, `fd://N`). Checks with fcntl(2) that it is open, and
+/// makes it close-on-exec, because the application's children have no use for it. Each number can be taken over only
+/// once: the caller owns it.
 pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: this command touches no memory of ours; a number that is not open is EBADF.
+    // SAFETY: this command touches no memory; a number that is not open is EBADF.
     let flags = Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
     // SAFETY: as above.
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, flags | libc::FD_CLOEXEC) })?;
-    // SAFETY: it is open, as F_GETFD has shown; it was left to this process by its parent under this
-    // number, and the callers, which read the number from the configuration or the environment at
-    // start, take each one over once.
+    // SAFETY: it is open, as F_GETFD has shown. The parent of this process left it under this number, and the
+    // callers, which read the number from the configuration or the environment at the start, take each one
+    // over once.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -559,8 +563,8 @@ fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
     }
 }
 
-fn outcome(moved: nix::Result<usize>) -> Io {
-    match moved {
+fn outcome(transferred: nix::Result<usize>) -> Io {
+    match transferred {
         Ok(0) => Io::Ended,
         Ok(bytes) => Io::Bytes(bytes),
         Err(Errno::EAGAIN) => Io::Blocked,

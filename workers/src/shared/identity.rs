@@ -1,8 +1,8 @@
-//! Who a worker is: the names that log lines, metrics and the shared scoreboard use for it.
+//! The identity of a worker: the names that log lines, metrics and the scoreboard use for it.
 
 use std::fmt;
 
-/// Index of a worker's place, stable over restarts: the `worker` tag of every metric. Never a pid.
+/// The index of a worker slot. It is stable over restarts, and the `worker` tag of every metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub u16);
 
@@ -12,7 +12,7 @@ impl fmt::Display for SlotId {
     }
 }
 
-/// Which load of code and configuration a worker belongs to; 1 at first start, one more each reload.
+/// The generation of code and configuration that a worker runs: 1 at first, and one more with each reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
 

@@ -1,16 +1,15 @@
-//! The log writer: never blocks, never panics, one write(2) a line.
+//! The log writer: it never blocks, never panics, and makes one write(2) per line.
 //!
-//! A line is an event name and `key=value` pairs, or the same as a JSON object. A line that cannot be
-//! written at once is dropped and counted, and the next one that can be says so; `sink` knows how to write
-//! without waiting. What stands in a value may come from anybody, so it is escaped and cut: `escape`.
+//! A line is an event name and `key=value` pairs, or the same as a JSON object. A line that cannot be written at
+//! once is dropped and counted, and the next line says so; `sink` knows how to write without blocking. Values may come
+//! from any client, so they are escaped and cut: see `escape`.
 //!
-//! Own code: a line must be dropped rather than waited for, and without a thread of its own, which must
-//! not exist in a process that forks. That is this file; formatting is the smaller part.
+//! No crate does this without a thread of its own, which must not exist in a process that forks.
+mod error_text;
 pub(crate) mod escape;
 pub(crate) mod sink;
 pub(crate) mod throttle;
 pub(crate) mod timestamp;
-mod words;
 
 use std::fmt;
 use std::io::Write;
@@ -25,16 +24,16 @@ use escape::{Style, cut, escape};
 use sink::Sink;
 use timestamp::Timestamp;
 
-pub use words::{Words, without_numbers};
+pub use error_text::{ErrorText, without_error_numbers};
 
-/// How important a line is.
+/// The importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For developers of arctos.
+    /// Information for developers of arctos.
     Debug,
-    /// Normal life.
+    /// Normal operation.
     Info,
-    /// What the application says without a level, in `wsgi.errors`. It is always written: nobody but the
+    /// What the application writes without a level, to `wsgi.errors`. It is always logged, because only the
     /// application knows how important it is.
     Notice,
     /// Something an operator may want to change.
@@ -58,42 +57,42 @@ impl Level {
     }
 }
 
-/// How a line is written.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// `2026-11-22T13:39:57.123Z INFO worker.ready slot=0 pid=71 generation=1`
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// A value of a line. Text is escaped: a line is always one line.
+/// A value of a line. Text is escaped, so that a line is always one line.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
     /// A number.
     Number(i64),
     /// A short text.
     Text(&'a str),
-    /// Bytes from outside, shown as text with everything unprintable escaped.
+    /// Bytes from a client, shown as text with everything unprintable escaped.
     Bytes(&'a [u8]),
-    /// Anything that displays.
+    /// Anything that implements `Display`.
     Display(&'a dyn fmt::Display),
 }
 
-/// The process's log. Set up once (and again in each child after fork). Clones share the descriptor.
+/// The log of a process. Clones share the descriptor.
 #[derive(Clone)]
 pub struct Log {
     level: Level,
     format: LogFormat,
-    /// `None` throws everything away.
+    /// `None` discards everything.
     sink: Option<Arc<Sink>>,
     identity: Option<Identity>,
     drops: Drops,
-    /// Where this process writes its stacks, for the supervisor to log.
+    /// The pipe to which this process writes its stacks, for the supervisor to log.
     stacks: Option<&'static OwnedFd>,
 }
 
-/// Who writes, on every line of a worker.
+/// The worker that writes, on every line of it.
 #[derive(Clone, Copy)]
 struct Identity {
     slot: SlotId,
@@ -108,20 +107,20 @@ enum Drops {
     Counters(&'static Counters),
 }
 
-/// The longest value of a pair, in bytes before escaping: the path of a request may be 8 KB.
+/// The maximum length of a value before escaping: the path of a request may have 8 KB.
 pub(crate) const VALUE_BYTES: usize = 1024;
-/// The longest text of a block, in bytes before escaping. What is cut out of a longer one is its
-/// middle: a traceback says at its start where, and at its end what.
+/// The maximum length of the text of a block before escaping is the sum of these. A longer text loses its middle: the
+/// start of a traceback says where, and its end says what.
 const BLOCK_HEAD_BYTES: usize = 4 * 1024;
 const BLOCK_TAIL_BYTES: usize = 12 * 1024;
-/// The longest text of which nothing is cut out.
+/// The maximum length of a text that is logged completely.
 pub(crate) const BLOCK_BYTES: usize = BLOCK_HEAD_BYTES + BLOCK_TAIL_BYTES;
-/// Stands where something was cut out.
+/// Replaces what was cut.
 const CUT_MARK: &str = "[cut]";
 
 impl Log {
-    /// A log that writes lines of `level` and above to `fd`. A pipe or terminal is opened once more,
-    /// so the descriptor that is written to ([`Log::as_fd`]) may have another number.
+    /// A log that writes lines of `level` and above to `fd`. A pipe or terminal is reopened, so the descriptor in use
+    /// ([`Log::as_fd`]) may have another number.
     pub fn new(level: Level, format: LogFormat, fd: OwnedFd) -> Self {
         let sink = Some(Arc::new(Sink::new(fd)));
         Self {
@@ -134,7 +133,7 @@ impl Log {
         }
     }
 
-    /// A log that writes nothing: for tests, and for embedding without one.
+    /// A log that discards everything, for tests and for embedded servers without a log.
     pub fn discard() -> Self {
         Self {
             level: Level::Critical,
@@ -146,29 +145,29 @@ impl Log {
         }
     }
 
-    /// How its lines are written.
+    /// The format of its lines.
     pub fn format(&self) -> LogFormat {
         self.format
     }
 
-    /// The same log, with who writes on every line.
+    /// The same log, with the identity of the worker on every line.
     #[must_use]
     pub fn with_identity(&self, slot: SlotId, pid: u32, generation: Generation) -> Self {
-        // What the parent of this process has lost, it tells itself.
+        // The parent of this process reports the lines that it has lost.
         let _ = self.sink.as_ref().map(|sink| sink.take_lost());
         Self { identity: Some(Identity { slot, pid, generation }), ..self.clone() }
     }
 
-    /// The same log, which counts dropped lines as [`Counter::LogDropped`] of `counters`. Threads of the
-    /// application log only while they hold the interpreter's lock, so the counters keeps a single writer.
+    /// The same log, which counts dropped lines as [`Counter::LogDropped`] of `counters`. Threads of the application log
+    /// only while they hold the interpreter's lock, so the counters have a single writer.
     #[must_use]
-    pub fn with_row(&self, counters: &'static Counters) -> Self {
+    pub fn with_counters(&self, counters: &'static Counters) -> Self {
         Self { drops: Drops::Counters(counters), ..self.clone() }
     }
 
-    /// The same log, of a process that writes its stacks to this pipe, where it has one. It stays open to the
-    /// end of the process, as the signal handler that writes to its number stays: once closed, the number
-    /// might be a file of the application.
+    /// The same log, of a process that writes its stacks to this pipe. The pipe stays open to the end of the process,
+    /// because the signal handler that writes to its number stays, too: once it is closed, the number might belong to
+    /// a file of the application.
     #[must_use]
     pub fn with_stacks_pipe(&self, pipe: Option<OwnedFd>) -> Self {
         let stacks = pipe.map(|pipe| &*Box::leak(Box::new(pipe)));
@@ -183,8 +182,8 @@ impl Log {
         }
     }
 
-    /// Writes an event and a block of text below it (a traceback), as one piece. In JSON the text is
-    /// one string, `text`; else its lines are indented, so that none can pass for a line of ours.
+    /// Writes an event and, below it, a block of text such as a traceback, in one write. In JSON the text is one string,
+    /// `text`. Otherwise its lines are indented, so that none of them looks like a log line.
     pub fn block(&self, level: Level, event: &str, pairs: &[(&str, Value<'_>)], text: &str) {
         if self.is_enabled(level) {
             let block = self.format_line(SystemTime::now(), level, event, pairs, Some(text));
@@ -192,7 +191,7 @@ impl Log {
         }
     }
 
-    /// Writes a block that somebody has asked for, whatever levels are enabled.
+    /// Writes a block that was requested, whatever levels are enabled.
     pub fn block_at_any_level(&self, event: &str, pairs: &[(&str, Value<'_>)], text: &str) {
         if self.sink.is_some() {
             let now = SystemTime::now();
@@ -206,7 +205,7 @@ impl Log {
         self.sink.is_some() && (level >= self.level || level == Level::Notice)
     }
 
-    /// Lines dropped so far: of this log and its clones, or of the counters it counts in.
+    /// The number of dropped lines: of this log and its clones, or of the counters that it uses.
     pub fn dropped(&self) -> u64 {
         match &self.drops {
             Drops::Own(count) => count.load(Ordering::Relaxed),
@@ -214,13 +213,12 @@ impl Log {
         }
     }
 
-    /// The descriptor that is written to, for those who close all others.
+    /// The descriptor in use, for code that closes all others.
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.sink.as_ref().map(|sink| sink.as_fd())
     }
 
-    /// Where stacks are written, piece by piece and from a signal handler: to the pipe for them, without one
-    /// as they are to the log.
+    /// Where a signal handler writes stacks: the pipe for them, or the log if there is none.
     pub fn stacks_fd(&self) -> Option<BorrowedFd<'_>> {
         match self.stacks {
             Some(pipe) => Some(pipe.as_fd()),
@@ -231,19 +229,19 @@ impl Log {
     fn write(&self, line: &[u8]) {
         let Some(sink) = &self.sink else { return };
         let lost = sink.take_lost();
-        let is_told = lost > 0 && self.is_enabled(Level::Warning);
-        let is_written = if is_told {
+        let reports_loss = lost > 0 && self.is_enabled(Level::Warning);
+        let is_written = if reports_loss {
             let lines = [("lines", Value::Number(i64::try_from(lost).unwrap_or(i64::MAX)))];
             let (now, level) = (SystemTime::now(), Level::Warning);
-            let told = self.format_line(now, level, "log.lines_lost", &lines, None);
-            sink.write_whole(&[&told, line].concat())
+            let report = self.format_line(now, level, "log.lines_lost", &lines, None);
+            sink.write_whole(&[&report, line].concat())
         } else {
             sink.write_whole(line)
         };
         if is_written {
             return;
         }
-        sink.lose(if is_told { lost + 1 } else { 1 });
+        sink.lose(if reports_loss { lost + 1 } else { 1 });
         match &self.drops {
             Drops::Own(count) => {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -306,7 +304,7 @@ fn text_pair(out: &mut Vec<u8>, key: &str, value: Value<'_>) {
         Plain::Number(number) => {
             let _ = write!(out, "{number}");
         }
-        Plain::Bytes(bytes) if stands_alone(bytes) => out.extend_from_slice(bytes),
+        Plain::Bytes(bytes) if needs_no_quotes(bytes) => out.extend_from_slice(bytes),
         Plain::Bytes(bytes) => quoted(out, bytes, Style::Quoted),
     });
 }
@@ -336,10 +334,9 @@ fn with_bytes(value: Value<'_>, write: impl FnOnce(Plain<'_>)) {
         Value::Bytes(bytes) => write(Plain::Bytes(bytes)),
         Value::Display(display) => {
             let mut text = String::new();
-            // Ignored: a `Display` that fails has said what it could. Not by io::Write and not by
-            // to_string(), which panic then.
+            // Ignored: a `Display` that fails has written what it could. io::Write and to_string() would panic.
             let _ = fmt::Write::write_fmt(&mut text, format_args!("{display}"));
-            write(Plain::Bytes(without_numbers(text).as_bytes()));
+            write(Plain::Bytes(without_error_numbers(text).as_bytes()));
         }
     }
 }
@@ -354,8 +351,8 @@ fn quoted(out: &mut Vec<u8>, bytes: &[u8], style: Style) {
     out.push(b'"');
 }
 
-/// Whether a value needs no quotes to be told from what surrounds it.
-fn stands_alone(bytes: &[u8]) -> bool {
+/// Whether a value needs no quotes.
+fn needs_no_quotes(bytes: &[u8]) -> bool {
     let is_word = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\=".contains(byte);
     !bytes.is_empty() && bytes.len() <= VALUE_BYTES && bytes.iter().all(is_word)
 }
@@ -382,7 +379,7 @@ fn json_block(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// All of a text, or its first and last part.
+/// A whole text, or its first and last part.
 fn head_and_tail(text: &str) -> (&str, Option<&str>) {
     if text.len() <= BLOCK_BYTES {
         return (text, None);

@@ -1,4 +1,4 @@
-//! What the supervisor and its workers share: identities, the log, the scoreboard, system calls on descriptors.
+//! What the supervisor and its workers share: identities, the log, the scoreboard, and system calls on descriptors.
 pub mod fd;
 pub mod identity;
 pub mod log;

@@ -27,7 +27,7 @@ fn adopted(served: u32) -> (Client<NoBody>, UnixStream) {
 }
 
 #[test]
-fn an_idle_connection_passes_to_another_owner_with_all_that_is_known_of_it() {
+fn an_idle_connection_passes_to_another_owner_with_its_facts() {
     let (client, _theirs) = adopted(7);
     let number = client.socket.as_raw_fd();
     let Ok((socket, info)) = client.release() else { panic!("it was idle") };

@@ -144,7 +144,7 @@ fn a_quick_stop_begins_no_pipelined_request() {
 
 #[test]
 fn clients_served_after_a_command_see_it_in_the_same_batch() {
-    for command in [Command::Announce, Command::Drain] {
+    for command in [Command::LameDuck, Command::Drain] {
         with_clients(Source::Word(command), 3, |event_loop, stage| {
             stage.clients.iter().for_each(|client| ask(client, "/"));
             await_events(event_loop, 3);

@@ -20,7 +20,7 @@ fn fill(socket: &UnixStream) {
     while send(socket.as_fd(), [&[0; 4096], b"", b""]) != Io::Blocked {}
 }
 
-/// A TCP socket whose peer has reset the connection, which nobody has noticed yet.
+/// A TCP socket whose peer has reset the connection, before the error was read.
 fn reset_socket_before_it_is_read() -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -57,7 +57,7 @@ fn is_non_blocking(fd: impl AsFd) -> bool {
 
 fn accepted(listener: impl AsFd) -> (OwnedFd, SocketName) {
     match accept(listener.as_fd()) {
-        Accepted::Connection(socket, peer) => (socket, peer),
+        Accepted::Connection { socket, peer } => (socket, peer),
         Accepted::Nobody => panic!("nobody there"),
         Accepted::Exhausted(error) | Accepted::Failed(error) => panic!("{error}"),
     }
@@ -124,7 +124,7 @@ fn socket_names_are_read_as_the_kernel_writes_them() {
 }
 
 #[test]
-fn a_name_cut_short_or_of_another_family_is_unnamed() {
+fn an_incomplete_or_unknown_name_is_unnamed() {
     let inet = u16::try_from(libc::AF_INET).unwrap().to_ne_bytes();
     let inet6 = u16::try_from(libc::AF_INET6).unwrap().to_ne_bytes();
     for raw in [&[][..], &[1], &inet, &[inet[0], inet[1], 0, 80, 1, 2, 3], &inet6, &[255, 255, 0]] {
@@ -133,7 +133,7 @@ fn a_name_cut_short_or_of_another_family_is_unnamed() {
 }
 
 #[test]
-fn an_empty_queue_is_nobody() {
+fn an_empty_queue_is_no_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     assert!(matches!(accept(listener.as_fd()), Accepted::Nobody));
@@ -146,7 +146,7 @@ fn a_socket_that_does_not_listen_fails() {
 }
 
 #[test]
-fn errors_of_accept_are_told_apart() {
+fn errors_of_accept_are_distinguished() {
     for error in [Errno::EAGAIN, Errno::EINTR, Errno::ECONNABORTED] {
         assert!(matches!(Accepted::from(error), Accepted::Nobody));
     }
@@ -172,7 +172,7 @@ fn an_empty_socket_is_blocked() {
 }
 
 #[test]
-fn unread_bytes_are_seen_and_stay() {
+fn unread_bytes_are_found_and_stay() {
     let (ours, mut theirs) = pair();
     assert!(!has_unread(ours.as_fd()));
     theirs.write_all(b"x").unwrap();
@@ -203,7 +203,7 @@ fn a_reset_connection_fails_to_be_read_and_written_without_a_signal() {
 }
 
 #[test]
-fn a_reset_is_an_error_of_the_socket_and_a_close_is_none() {
+fn a_reset_is_an_error_of_the_socket_and_a_close_is_not() {
     assert!(has_failed(reset_socket_before_it_is_read().as_fd()));
     let (ours, theirs) = pair();
     drop(theirs);
@@ -231,7 +231,7 @@ fn parts_are_sent_in_order_and_empty_ones_are_left_out() {
 }
 
 #[test]
-fn what_is_sent_ahead_leaves_with_what_follows_or_when_pushed() {
+fn bytes_sent_ahead_leave_with_the_next_ones_or_when_pushed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = accepted(&listener);
@@ -241,7 +241,7 @@ fn what_is_sent_ahead_leaves_with_what_follows_or_when_pushed() {
     assert_eq!(client.read(&mut received).unwrap(), 2, "in one segment");
     assert_eq!(&received, b"ab");
 
-    // The kernel would wait 200 ms; how long it takes otherwise is up to how busy the machine is.
+    // The kernel would wait for 200 ms. How long it takes otherwise depends on how busy the machine is.
     let waits = (0..10).map(|_| {
         let sent = Instant::now();
         assert_eq!(send_ahead(server.as_fd(), [b"c", b"", b""]), Io::Bytes(1));
@@ -253,7 +253,7 @@ fn what_is_sent_ahead_leaves_with_what_follows_or_when_pushed() {
 }
 
 #[test]
-fn what_is_sent_ahead_over_a_unix_socket_leaves_at_once() {
+fn bytes_sent_ahead_over_a_unix_socket_leave_at_once() {
     let (ours, mut theirs) = pair();
     theirs.set_nonblocking(true).unwrap();
     assert_eq!(send_ahead(ours.as_fd(), [b"a", b"b", b""]), Io::Bytes(2));
@@ -277,7 +277,7 @@ fn a_full_socket_is_blocked() {
 }
 
 #[test]
-fn a_file_is_sent_from_the_offset_that_is_asked_for() {
+fn a_file_is_sent_from_the_given_offset() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"0123456789").unwrap();
     file.seek(SeekFrom::Start(8)).unwrap();
@@ -316,7 +316,7 @@ fn a_file_for_a_reset_connection_fails() {
 }
 
 #[test]
-fn a_listener_tells_how_many_wait() {
+fn a_listener_knows_the_length_of_its_queue() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let queue = accept_queue(listener.as_fd()).unwrap();
     assert_eq!(queue.len, 0);
@@ -328,7 +328,7 @@ fn a_listener_tells_how_many_wait() {
     assert_eq!(accept_queue(listener.as_fd()).unwrap(), AcceptQueue { len: 1, ..queue });
 }
 
-/// A listener on the loopback interface of each family that this machine has.
+/// A listener on the loopback interface for each address family of this machine.
 fn loopbacks() -> Vec<TcpListener> {
     let all: Vec<_> =
         ["127.0.0.1:0", "[::1]:0"].iter().filter_map(|at| TcpListener::bind(at).ok()).collect();
@@ -339,7 +339,7 @@ fn loopbacks() -> Vec<TcpListener> {
 const SOON: Duration = Duration::from_millis(200);
 
 #[test]
-fn a_closed_queue_keeps_who_waits_and_ignores_who_comes_until_it_is_opened() {
+fn a_closed_queue_keeps_waiting_clients_and_ignores_new_ones() {
     for listener in loopbacks() {
         let address = listener.local_addr().unwrap();
         let _waiting = TcpStream::connect(address).unwrap();
@@ -355,7 +355,7 @@ fn a_closed_queue_keeps_who_waits_and_ignores_who_comes_until_it_is_opened() {
 }
 
 #[test]
-fn a_handshake_that_ends_at_a_closed_queue_makes_a_connection_that_receives() {
+fn a_handshake_completed_at_a_closed_queue_makes_a_usable_connection() {
     for listener in loopbacks() {
         // With TCP_DEFER_ACCEPT, the client's first byte ends the handshake for the kernel.
         let (level, option) = (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT);
@@ -375,20 +375,20 @@ fn a_handshake_that_ends_at_a_closed_queue_makes_a_connection_that_receives() {
 }
 
 #[test]
-fn a_connection_tells_how_long_it_has_waited() {
+fn a_connection_knows_how_long_it_has_waited() {
     let start = std::time::Instant::now();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.write_all(b"x").unwrap();
     let (socket, _) = accepted(&listener);
     let arrival = arrival(socket.as_fd()).unwrap();
-    // The kernel's clock has steps; 1 s is beyond any.
+    // The kernel's clock has ticks of less than 1 s.
     assert!(arrival.waited <= start.elapsed() + Duration::from_secs(1), "{arrival:?}");
     assert!(!arrival.is_reset);
 }
 
 #[test]
-fn a_connection_tells_that_it_was_reset_and_not_that_it_was_closed() {
+fn a_connection_knows_a_reset_but_no_close() {
     assert!(arrival(reset_socket_before_it_is_read().as_fd()).unwrap().is_reset);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -398,9 +398,9 @@ fn a_connection_tells_that_it_was_reset_and_not_that_it_was_closed() {
     assert!(!arrival(socket.as_fd()).unwrap().is_reset);
 }
 
-/// A connection in this state: so many ms ago were the last bytes sent and received, and the last segment
-/// came.
-fn told(state: u8, sent: u32, received: u32, segment: u32) -> TcpInfo {
+/// A connection in this state, and how many ms ago the last bytes were sent, the last bytes were received, and the last
+/// segment arrived.
+fn tcp_info_of(state: u8, sent: u32, received: u32, segment: u32) -> TcpInfo {
     let mut raw = [0; 104];
     raw[0] = state;
     for (offset, ms) in [
@@ -414,24 +414,33 @@ fn told(state: u8, sent: u32, received: u32, segment: u32) -> TcpInfo {
 }
 
 #[test]
-fn a_client_has_left_that_was_reset_or_gave_up_and_not_one_that_half_closes() {
+fn a_client_that_reset_or_gave_up_has_left_but_not_one_that_half_closed() {
     const ESTABLISHED: u8 = 1;
     let ended = TcpInfo::CLOSE_WAIT;
-    assert!(!told(ESTABLISHED, 9000, 9000, 0).has_left(), "it is there");
-    assert!(told(TcpInfo::CLOSE, 9000, 9000, 9000).has_left(), "it was reset");
-    assert!(!told(ended, 9000, 9000, 9000).has_left(), "it ended its stream with its last byte");
+    assert!(!tcp_info_of(ESTABLISHED, 9000, 9000, 0).has_left(), "it is there");
+    assert!(tcp_info_of(TcpInfo::CLOSE, 9000, 9000, 9000).has_left(), "it was reset");
     assert!(
-        !told(ended, 9000, 9000, 8001).has_left(),
+        !tcp_info_of(ended, 9000, 9000, 9000).has_left(),
+        "it ended its stream with its last byte"
+    );
+    assert!(
+        !tcp_info_of(ended, 9000, 9000, 8001).has_left(),
         "the end may have been lost, and sent again"
     );
-    assert!(told(ended, 9000, 9000, 8000).has_left(), "it waited first");
-    assert!(told(ended, 20_000, 9000, 2000).has_left(), "it waited behind an earlier answer");
-    assert!(!told(ended, 3000, 9000, 2900).has_left(), "that is how it took an answer");
-    assert!(!TcpInfo { bytes: 44, ..told(ended, 9000, 9000, 0) }.has_left(), "an old kernel");
+    assert!(tcp_info_of(ended, 9000, 9000, 8000).has_left(), "it waited first");
+    assert!(
+        tcp_info_of(ended, 20_000, 9000, 2000).has_left(),
+        "it waited behind an earlier answer"
+    );
+    assert!(!tcp_info_of(ended, 3000, 9000, 2900).has_left(), "that is how it took an answer");
+    assert!(
+        !TcpInfo { bytes: 44, ..tcp_info_of(ended, 9000, 9000, 0) }.has_left(),
+        "an old kernel"
+    );
 }
 
 #[test]
-fn an_open_or_half_closed_peer_has_not_left_and_a_reset_one_has() {
+fn a_peer_has_left_after_a_reset_but_not_after_a_half_close() {
     assert!(has_left(reset_socket_before_it_is_read().as_fd(), true));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -446,7 +455,7 @@ fn an_open_or_half_closed_peer_has_not_left_and_a_reset_one_has() {
 }
 
 #[test]
-fn a_unix_peer_has_left_when_it_has_closed_and_not_when_it_half_closes() {
+fn a_unix_peer_has_left_after_a_close_but_not_after_a_half_close() {
     let (ours, theirs) = pair();
     assert!(!has_left(ours.as_fd(), false));
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
@@ -456,14 +465,14 @@ fn a_unix_peer_has_left_when_it_has_closed_and_not_when_it_half_closes() {
 }
 
 #[test]
-fn what_is_no_tcp_has_no_queue_and_no_time() {
+fn other_sockets_have_no_queue_and_no_time() {
     let (ours, _theirs) = pair();
     assert_eq!(accept_queue(ours.as_fd()), None);
     assert_eq!(arrival(ours.as_fd()), None);
 }
 
 #[test]
-fn a_kernel_that_tells_less_is_no_panic() {
+fn a_shorter_answer_of_the_kernel_is_no_panic() {
     let info = TcpInfo { raw: [1; 104], bytes: 30 };
     assert_eq!(info.word(TcpInfo::UNACKED), Some(0x0101_0101));
     assert_eq!(info.word(TcpInfo::SACKED), None);
@@ -472,7 +481,7 @@ fn a_kernel_that_tells_less_is_no_panic() {
 }
 
 #[test]
-fn a_duplicate_is_another_close_on_exec_descriptor_of_the_same_file() {
+fn a_duplicate_is_another_close_on_exec_descriptor_of_the_file() {
     let (ours, mut theirs) = pair();
     let copy = duplicate(ours.as_raw_fd()).unwrap();
     assert_ne!(copy.as_raw_fd(), ours.as_raw_fd());
@@ -483,7 +492,7 @@ fn a_duplicate_is_another_close_on_exec_descriptor_of_the_same_file() {
 }
 
 #[test]
-fn a_number_that_is_not_open_is_neither_duplicated_nor_adopted() {
+fn a_closed_number_is_neither_duplicated_nor_adopted() {
     for fd in [-1, RawFd::MAX] {
         assert_eq!(duplicate(fd).unwrap_err().raw_os_error(), Some(libc::EBADF));
         assert_eq!(adopt(fd).unwrap_err().raw_os_error(), Some(libc::EBADF));
@@ -511,7 +520,7 @@ fn a_descriptor_comes_with_the_byte_that_it_was_sent_with() {
     theirs.write_all(b"d").unwrap();
     drop(theirs);
     let mut heard = Vec::new();
-    while let Message::Said { word, descriptor } = receive_message(ours.as_fd()) {
+    while let Message::Received { word, descriptor } = receive_message(ours.as_fd()) {
         heard.push((word, descriptor.is_some_and(|descriptor| is_close_on_exec(&descriptor))));
     }
     assert_eq!(heard, [(b'a', false), (b'b', false), (b'c', true), (b'd', false)]);
@@ -519,7 +528,7 @@ fn a_descriptor_comes_with_the_byte_that_it_was_sent_with() {
 }
 
 #[test]
-fn who_says_nothing_is_not_waited_for() {
+fn receiving_a_message_does_not_block() {
     let (ours, _theirs) = pair();
     assert!(matches!(receive_message(ours.as_fd()), Message::Nothing));
 }

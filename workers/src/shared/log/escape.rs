@@ -1,5 +1,5 @@
-//! Text from anywhere, made fit for a log: one line stays one line, and nothing in it commands the
-//! terminal that shows it.
+//! Escapes text from any source for a log: one line stays one line, and nothing in it controls the terminal that shows
+//! it.
 
 use std::io::Write;
 
@@ -8,13 +8,13 @@ use std::io::Write;
 pub(crate) enum Style {
     /// Double quotes: `"`, `\` and everything unprintable is escaped with `\`.
     Quoted,
-    /// A line of its own: tabs, quotes and backslashes stay, everything unprintable is escaped.
+    /// A separate line: tabs, quotes and backslashes stay, everything unprintable is escaped.
     Line,
-    /// A JSON string (RFC 8259 §7): bytes that are no UTF-8 become U+FFFD.
+    /// A JSON string (RFC 8259 §7): bytes that are not UTF-8 become U+FFFD.
     Json,
 }
 
-/// Appends `bytes`, taken as UTF-8, escaped for `style`; quotes around it are the caller's.
+/// Appends `bytes` as UTF-8, escaped for `style`. The caller adds quotes.
 pub(crate) fn escape(out: &mut Vec<u8>, bytes: &[u8], style: Style) {
     if bytes.iter().all(|&byte| is_plain(byte)) {
         out.extend_from_slice(bytes);
@@ -37,19 +37,18 @@ pub(crate) fn escape(out: &mut Vec<u8>, bytes: &[u8], style: Style) {
     }
 }
 
-/// The first `limit` bytes at most, or a little less so that no character is cut, and whether that
-/// is less than all.
+/// At most the first `limit` bytes, or a little less so that no character is split, and whether something was cut.
 pub(crate) fn cut(bytes: &[u8], limit: usize) -> (&[u8], bool) {
     if bytes.len() <= limit {
         return (bytes, false);
     }
     let is_continuation = |index: usize| bytes[index] & 0xC0 == 0x80;
-    // A character has at most 3 continuation bytes; what has more is no UTF-8 and cut anywhere.
+    // A character has at most 3 continuation bytes. More are not UTF-8, and may be cut anywhere.
     let end = (limit.saturating_sub(3)..=limit).rev().find(|&end| !is_continuation(end));
     (&bytes[..end.unwrap_or(limit)], true)
 }
 
-/// Needs no escape in any style.
+/// Whether a byte needs no escape in any style.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }

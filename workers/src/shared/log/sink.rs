@@ -1,13 +1,13 @@
-//! A descriptor that log lines go to, and a write to it that never waits.
+//! The descriptor of a log, and a write to it that never blocks.
 //!
-//! poll(2) says that a pipe has room for a page; when several processes share the pipe, another one
-//! may take that page before our write(2), which then waits for a reader who may have stopped for
-//! good. O_NONBLOCK belongs to the open file, and the open file to others too: our parent's shell, the
-//! application's children. So a pipe or terminal is opened once more by way of proc(5): same pipe, an
-//! open file of our own, non-blocking for us alone. A socket has MSG_DONTWAIT. What cannot be opened
-//! again (no /proc, another owner) is polled, and then written to in pieces that a page holds.
+//! poll(2) says that a pipe has room for a page. If several processes share the pipe, another one may use that page
+//! before this process calls write(2), which then blocks until a reader comes that may have stopped for good.
+//! O_NONBLOCK belongs to the open file, and the parent's shell and the application's children share it. So a pipe or
+//! terminal is reopened through proc(5): that is the same pipe, but a separate open file, which is non-blocking for
+//! this process only. A socket has MSG_DONTWAIT. What cannot be reopened (no /proc, another owner) is polled, and then
+//! written to in pieces of at most a page.
 //!
-//! A pipe without a reader raises SIGPIPE, so the process has to ignore it; CPython does.
+//! A pipe without a reader raises SIGPIPE, so the process has to ignore that signal; CPython does.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -21,14 +21,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::isatty;
 
-/// Outcome of one attempt to write.
+/// The outcome of one attempt to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// That many bytes were taken; never 0.
+    /// This many bytes were written; never 0.
     Bytes(usize),
     /// There is no room now.
     Blocked,
-    /// It does not work: disk full, reader gone, descriptor closed.
+    /// Writing failed: the disk is full, the reader is gone, or the descriptor is closed.
     Failed(Errno),
 }
 
@@ -37,22 +37,22 @@ pub(crate) enum Written {
 pub(crate) struct Sink {
     file: File,
     way: Way,
-    /// The last thing written was cut off within a line.
+    /// Whether the last write ended within a line.
     torn: AtomicBool,
-    /// Lines that were lost since somebody was told.
+    /// Lost lines that were not reported yet.
     lost: AtomicU64,
 }
 
-/// How to write without waiting.
+/// How to write without blocking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// A file, which never waits in this sense.
+    /// A file, which never blocks in this sense.
     File,
-    /// A pipe or terminal, by a non-blocking open file of our own.
+    /// A pipe or terminal, through a reopened, non-blocking file.
     Direct,
     /// A socket.
     Socket,
-    /// Anything else: blocking, and shared with others.
+    /// Anything else, which blocks and is shared.
     Polled,
 }
 
@@ -67,7 +67,7 @@ impl Sink {
         } else if kind.is_socket() {
             Self::with(file, Way::Socket)
         } else if kind.is_fifo() || isatty(&file) == Ok(true) {
-            match open_again(&file) {
+            match reopen(&file) {
                 Ok(own) => Self::with(own, Way::Direct),
                 Err(_) => Self::with(file, Way::Polled),
             }
@@ -80,7 +80,7 @@ impl Sink {
         Self { file, way, torn: AtomicBool::new(false), lost: AtomicU64::new(0) }
     }
 
-    /// One write(2) or send(2), which may take a part.
+    /// Calls write(2) or send(2) once, which may write only a part.
     pub(crate) fn write(&self, bytes: &[u8]) -> Written {
         loop {
             let taken = match self.way {
@@ -105,7 +105,7 @@ impl Sink {
         }
     }
 
-    /// The longest piece that is written whole or not at all, whoever else writes at the same time.
+    /// The maximum length of a piece that is written completely or not at all, even if others write at the same time.
     pub(crate) fn piece_bytes(&self) -> usize {
         match self.way {
             Way::File => usize::MAX,
@@ -113,10 +113,10 @@ impl Sink {
         }
     }
 
-    /// Writes one line, or several, or nothing. False if it was cut off or not written at all; then
-    /// the next one starts on a fresh line.
+    /// Writes whole lines. Returns false if they were not written, or not completely; then the next write starts with a
+    /// newline.
     pub(crate) fn write_whole(&self, lines: &[u8]) -> bool {
-        // Two threads that log at once can at worst write an empty line too many.
+        // If two threads log at once, there is at worst an additional empty line.
         if self.torn.load(Ordering::Relaxed) {
             let repaired = [b"\n", lines].concat();
             self.torn.store(false, Ordering::Relaxed);
@@ -136,7 +136,7 @@ impl Sink {
                     }
                     return false;
                 }
-                // On a full disk, another process may have torn the line before this one.
+                // On a full disk, another process may have written only a part of the previous line.
                 Written::Failed(_) => {
                     self.torn.store(true, Ordering::Relaxed);
                     return false;
@@ -146,12 +146,12 @@ impl Sink {
         true
     }
 
-    /// Lines were lost.
+    /// Adds lost lines.
     pub(crate) fn lose(&self, lines: u64) {
         self.lost.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// The lines that were lost since this was asked last.
+    /// The lines that were lost since the last call.
     pub(crate) fn take_lost(&self) -> u64 {
         match self.lost.load(Ordering::Relaxed) {
             0 => 0,
@@ -183,7 +183,7 @@ fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
-fn open_again(file: &File) -> io::Result<File> {
+fn reopen(file: &File) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)

@@ -174,7 +174,7 @@ fn a_worker_counts_dropped_lines_in_its_row() {
     let block = crate::shared::scoreboard::WorkerEntry::detached();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let log = Log::new(Level::Info, LogFormat::Text, writer.into()).with_row(&block.counters);
+    let log = Log::new(Level::Info, LogFormat::Text, writer.into()).with_counters(&block.counters);
     log.line(Level::Info, "lost", &[]);
     assert_eq!(block.counters.get(Counter::LogDropped), 1);
     assert_eq!(log.dropped(), 1);

@@ -1,24 +1,24 @@
-//! How often lines of one kind are logged, where a peer decides how often there is something to log.
+//! A rate limit for log lines that a client can cause.
 
 use std::time::{Duration, Instant};
 
-/// Lets a number of lines pass in each interval, and counts the others.
+/// Lets a limited number of lines pass in each interval, and counts the others.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     burst: u32,
     interval: Duration,
-    /// When the interval began, and the lines that have passed since; `None` before the first.
+    /// When the interval began, and how many lines have passed since; `None` before the first line.
     current: Option<(Instant, u32)>,
-    held_back: u64,
+    suppressed: u64,
 }
 
 impl Throttle {
-    /// For `burst` lines in each `interval`.
+    /// Lets `burst` lines pass in each `interval`.
     pub(crate) fn new(burst: u32, interval: Duration) -> Self {
-        Self { burst, interval, current: None, held_back: 0 }
+        Self { burst, interval, current: None, suppressed: 0 }
     }
 
-    /// Whether a line may pass now; if so, how many were held back since the last one that passed.
+    /// Whether a line may pass now, and if so, how many were suppressed since the last one that passed.
     pub(crate) fn pass(&mut self, now: Instant) -> Option<u64> {
         let (began, passed_count) = match self.current {
             Some((began, count)) if now.saturating_duration_since(began) < self.interval => {
@@ -27,11 +27,11 @@ impl Throttle {
             Some(_) | None => (now, 0),
         };
         if passed_count >= self.burst {
-            self.held_back += 1;
+            self.suppressed += 1;
             return None;
         }
         self.current = Some((began, passed_count + 1));
-        Some(std::mem::take(&mut self.held_back))
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 

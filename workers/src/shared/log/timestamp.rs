@@ -1,12 +1,12 @@
-//! A moment of the wall clock as logs write it, always in UTC.
+//! A moment of the wall clock in the formats of logs, always in UTC.
 //!
-//! Own code: httpdate knows only the format of HTTP, and chrono or time bring time zones and parsers
-//! for the twenty lines that are needed here.
+//! httpdate knows only the format of HTTP, and chrono or time would bring time zones and parsers for the twenty lines
+//! that are needed here.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Year to millisecond in UTC; a moment before 1970 is its first one.
+/// Year to millisecond in UTC. A moment before 1970 becomes the first one of 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timestamp {
     year: u64,
@@ -46,7 +46,7 @@ impl Timestamp {
         let _ = write!(out, ".{:03}Z", self.ms);
     }
 
-    /// `2026-11-22T13:39:57`: the same up to the second, to be completed by the caller.
+    /// `2026-11-22T13:39:57`: the same up to the second, for the caller to complete.
     pub(crate) fn rfc3339_second(self, out: &mut Vec<u8>) {
         let Self { year, month, day, hour, minute, second, ms: _ } = self;
         let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");

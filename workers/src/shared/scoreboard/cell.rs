@@ -6,15 +6,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Adds to a value that nobody else writes.
+/// Adds to a value that has no other writer.
 #[inline]
 pub(super) fn bump(cell: &AtomicU64, n: u64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
 }
 
-/// A moment of CLOCK_MONOTONIC or none, in microseconds.
+/// An optional moment of CLOCK_MONOTONIC, in microseconds.
 ///
-/// Shape: 0 is none, else the moment and one more; so zeroed memory holds none.
+/// Shape: 0 is `None`, otherwise the moment plus one, so zeroed memory holds `None`.
 #[repr(transparent)]
 pub(super) struct Moment(AtomicU64);
 
@@ -23,7 +23,7 @@ impl Moment {
         Self(AtomicU64::new(0))
     }
 
-    /// Everything written before is seen by a reader who sees this value.
+    /// A reader that sees this value also sees everything that was written before.
     #[inline]
     pub(super) fn set(&self, moment: Option<Duration>) {
         let word = moment.map_or(0, |moment| whole_us(moment).saturating_add(1));
@@ -36,13 +36,13 @@ impl Moment {
     }
 }
 
-/// Whole microseconds; 584 000 years are the most.
+/// Whole microseconds, at most 584 000 years.
 #[inline]
 pub(super) fn whole_us(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()))
 }
 
-/// Whole nanoseconds; at most 584 years.
+/// Whole nanoseconds, at most 584 years.
 #[inline]
 pub(super) fn saturating_ns(duration: Duration) -> u64 {
     duration
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absurd_moment_is_the_last_one() {
+    fn an_excessive_moment_is_the_maximum() {
         let moment = Moment::none();
         moment.set(Some(Duration::MAX));
         assert_eq!(moment.get(), Some(Duration::from_micros(u64::MAX - 1)));

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::shared::scoreboard::Counter;
 use crate::shared::scoreboard::cell::bump;
 
-/// The counters of one worker, cumulative over all workers that had this place. Written by the worker
-/// alone, and by the supervisor when the worker is dead.
+/// The counters of one worker, cumulative over all workers that had this entry. Only the worker writes them, and the
+/// supervisor once the worker is dead.
 #[repr(C, align(128))]
 pub struct Counters {
     counts: [AtomicU64; Counter::ALL.len()],
@@ -36,18 +36,18 @@ impl Counters {
         self.counts[counter as usize].load(Ordering::Relaxed)
     }
 
-    /// Connections that were accepted and not closed since: those that are open, and those that died
-    /// with their worker. 0 while a reader sees a close before its accept.
+    /// Connections that were accepted but not closed: those that are open, and those that died with their worker. A
+    /// reader that sees a close before its accept gets 0.
     pub fn unclosed(&self) -> u64 {
         const CLOSES: [Counter; 3] =
             [Counter::RespConnClose, Counter::RespAborted, Counter::ReqAborted];
-        // Saturating throughout: a worker may have written anything here.
+        // Always saturating: a worker may have written anything here.
         let closed = CLOSES.into_iter().map(|close| self.get(close)).fold(0, u64::saturating_add);
         self.get(Counter::ConnAcceptSuccess).saturating_sub(closed)
     }
 }
 
-/// What this thread has counted, in order: the counts alone do not tell it.
+/// What this thread has counted, in order.
 #[cfg(test)]
 pub(crate) mod tape {
     use std::cell::RefCell;
@@ -62,7 +62,7 @@ pub(crate) mod tape {
         TAPE.with_borrow_mut(|tape| tape.push(counter));
     }
 
-    /// What was counted since the last look.
+    /// What was counted since the last call.
     pub(crate) fn take() -> Vec<Counter> {
         TAPE.take()
     }

@@ -1,9 +1,8 @@
-//! The scoreboard: what workers tell and the supervisor reads, and the other way round, through shared
-//! memory. Every value is an atomic with a single writer, so all of it is plain safe Rust.
+//! The scoreboard as a whole: a header and two entries per slot, in shared memory.
 //!
-//! The supervisor makes it before its first fork, and every process that comes from it sees the same
-//! pages. A successor program has a scoreboard of its own: its version may lay it out otherwise. What this one
-//! has counted it is told by name.
+//! Every value is an atomic with a single writer, so all of this is safe Rust. The supervisor creates the scoreboard
+//! before its first fork, and every process that it forks sees the same pages. The successor in an upgrade has a
+//! scoreboard of its own, because its version may have another layout; it gets the totals by name.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -13,13 +12,13 @@ use crate::shared::scoreboard::entry::WorkerEntry;
 use crate::shared::scoreboard::header::Header;
 use crate::shared::scoreboard::shared_memory::Mapping;
 
-/// The whole mapping: a [`Header`] and two [`WorkerEntry`]s a slot. Never unmapped.
+/// The whole mapping: a [`Header`] and two [`WorkerEntry`]s per slot. It is never unmapped.
 pub struct Scoreboard {
     mapping: Mapping,
     slot_count: u16,
 }
 
-/// Which of a slot's two entries: a replacement boots in one while its predecessor drains in the other.
+/// One of the two entries of a slot: a replacement boots in one while its predecessor drains in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The first.
@@ -42,12 +41,12 @@ impl Side {
 }
 
 const HEADER_BYTES: usize = size_of::<Header>();
-const BLOCK_BYTES: usize = size_of::<WorkerEntry>();
+const ENTRY_BYTES: usize = size_of::<WorkerEntry>();
 
 impl Scoreboard {
-    /// Maps a new scoreboard for up to `slots` slots: a sealed-size memfd_create(2), MAP_SHARED, zeroed.
+    /// Maps a new, zeroed scoreboard for up to `slots` slots: a memory file whose size is sealed (memfd_create(2)).
     pub fn create(slots: u16) -> io::Result<Self> {
-        let bytes = HEADER_BYTES + 2 * usize::from(slots) * BLOCK_BYTES;
+        let bytes = HEADER_BYTES + 2 * usize::from(slots) * ENTRY_BYTES;
         Ok(Self { mapping: Mapping::create(bytes)?, slot_count: slots })
     }
 
@@ -56,16 +55,16 @@ impl Scoreboard {
         self.mapping.at(0).expect("the header is always there")
     }
 
-    /// One entry; `None` past the last slot.
+    /// One entry; `None` beyond the last slot.
     pub fn entry(&self, slot: SlotId, side: Side) -> Option<&'static WorkerEntry> {
         if slot.0 >= self.slot_count {
             return None;
         }
         let index = 2 * usize::from(slot.0) + side as usize;
-        self.mapping.at(HEADER_BYTES + index * BLOCK_BYTES)
+        self.mapping.at(HEADER_BYTES + index * ENTRY_BYTES)
     }
 
-    /// Slots there is room for.
+    /// The maximum number of slots.
     pub fn slot_count(&self) -> u16 {
         self.slot_count
     }
@@ -158,7 +157,7 @@ mod tests {
         scoreboard.header().set_generation(Generation(0x0102_0304));
         let path = format!("/proc/self/fd/{}", scoreboard.as_fd().as_raw_fd());
         let bytes = std::fs::read(path).unwrap();
-        assert_eq!(bytes.len(), HEADER_BYTES + 2 * BLOCK_BYTES);
+        assert_eq!(bytes.len(), HEADER_BYTES + 2 * ENTRY_BYTES);
         assert_eq!(bytes[4..8], 0x0102_0304u32.to_ne_bytes());
     }
 }

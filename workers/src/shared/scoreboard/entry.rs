@@ -1,82 +1,82 @@
-//! What one worker and the supervisor tell each other.
+//! A worker's entry on the scoreboard: what the worker and the supervisor write for each other.
 //!
-//! A entry is cut into groups, each with one writer and on cache lines of its own: the supervisor's
-//! orders, the worker's vitals, request line, counters and histograms. Readers take nothing for
-//! granted: a worker may have scribbled over its entry, so a word that makes no sense reads as the
-//! harmless value.
+//! An entry has several groups, each with one writer and with cache lines of its own: the supervisor's command, and
+//! the worker's state, request line, counters and histograms. Readers trust nothing: a worker may have overwritten
+//! its entry, so a word without a meaning reads as the harmless value.
 //!
 //! | written by | when | what |
 //! |---|---|---|
-//! | supervisor | before fork, nobody occupies the entry | [`WorkerEntry::assign`] |
+//! | supervisor | before the fork, while no worker has the entry | [`WorkerEntry::assign`] |
 //! | supervisor | any time | [`WorkerEntry::set_command`] |
 //! | worker | from start to exit | everything else |
-//! | supervisor | after it reaped the worker | its counters, to book what died with it |
+//! | supervisor | after it reaped the worker | the counters, for what died with the worker |
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::shared::identity::Generation;
 use crate::shared::scoreboard::cell::{Moment, bump, whole_us};
-use crate::shared::scoreboard::request_line::RequestLine;
+use crate::shared::scoreboard::request_line::RequestLineCell;
 use crate::shared::scoreboard::{Counters, Histogram};
 
-/// What the supervisor wants of a worker. Ordered: a later one is never taken back but by `Serve`.
+/// The command word: what the supervisor wants a worker to do. Commands are ordered by strictness, and only `Serve`
+/// ever takes one back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Command {
-    /// Accept and answer.
+    /// Accept connections and answer requests.
     Serve = 0,
-    /// Go on accepting, but every response says `Connection: close`.
-    Announce = 1,
-    /// Accept what is queued, close the listeners, finish what was taken, leave.
+    /// Go on accepting, but send every response with `Connection: close`.
+    LameDuck = 1,
+    /// Take what is in the accept queue, close the listeners, finish every request, exit.
     Drain = 2,
-    /// Finish the running request and leave.
+    /// Finish the replies under way and exit.
     Quick = 3,
 }
 
 impl Command {
     fn from_word(word: u32) -> Self {
         const ALL: [Command; 4] =
-            [Command::Serve, Command::Announce, Command::Drain, Command::Quick];
+            [Command::Serve, Command::LameDuck, Command::Drain, Command::Quick];
         ALL.into_iter().find(|&command| command as u32 == word).unwrap_or(Self::Serve)
     }
 }
 
-/// One worker's part of the scoreboard.
+/// One worker's entry on the scoreboard.
 #[repr(C, align(128))]
+#[expect(missing_docs, reason = "`counters` says what it is")]
 pub struct WorkerEntry {
-    orders: Orders,
-    vitals: Vitals,
-    request_line: RequestLine,
-    /// Its counters.
+    control: Control,
+    state: State,
+    request_line: RequestLineCell,
     pub counters: Counters,
-    /// Application call to last byte handed over.
+    /// From the call of the application until the kernel took the last byte.
     pub request_duration: Histogram,
-    /// Time a TCP connection, and as a rule its first request, sat in the kernel before it was accepted.
+    /// How long a TCP connection, and usually its first request, waited in the kernel before it was accepted.
     pub queue_wait: Histogram,
 }
 
 /// Written by the supervisor.
 #[repr(C, align(128))]
-struct Orders {
+struct Control {
     command: AtomicU32,
     generation: AtomicU32,
-    /// Connections that died with earlier occupants, and so were never counted as closed.
+    /// Connections that died with earlier workers of this entry, and so were never counted as closed.
     died: AtomicU64,
 }
 
 /// Written by the worker.
 #[repr(C, align(128))]
-struct Vitals {
+struct State {
     pid: AtomicU32,
     ready: AtomicU32,
-    /// Steps of the loop so far.
+    /// The number of steps of the loop.
     ticks: AtomicU64,
-    /// The application is called since then.
+    /// When the running call of the application began.
     call_start: Moment,
-    /// The request that it is called for began then.
+    /// When the request of that call began.
     request_start: Moment,
-    /// The loop is over since then, and exit hooks run.
+    /// When the loop ended, so that exit hooks run.
     exit_start: Moment,
     /// Cumulative, like the counters.
     busy_us: AtomicU64,
@@ -85,12 +85,12 @@ struct Vitals {
 impl WorkerEntry {
     pub(super) const fn new() -> Self {
         Self {
-            orders: Orders {
+            control: Control {
                 command: AtomicU32::new(Command::Serve as u32),
                 generation: AtomicU32::new(0),
                 died: AtomicU64::new(0),
             },
-            vitals: Vitals {
+            state: State {
                 pid: AtomicU32::new(0),
                 ready: AtomicU32::new(0),
                 ticks: AtomicU64::new(0),
@@ -99,152 +99,155 @@ impl WorkerEntry {
                 exit_start: Moment::none(),
                 busy_us: AtomicU64::new(0),
             },
-            request_line: RequestLine::new(),
+            request_line: RequestLineCell::new(),
             counters: Counters::new(),
             request_duration: Histogram::new(),
             queue_wait: Histogram::new(),
         }
     }
 
-    /// A entry outside shared memory, for tests and the in-process server. Never given back.
+    /// An entry outside shared memory, for tests and embedded servers. It is never freed.
     pub fn detached() -> &'static Self {
         Box::leak(Box::new(Self::new()))
     }
 
-    /// Supervisor, before fork: names the next occupant; command is `Serve` again, vitals are cleared,
-    /// counters, histograms and busy time stay. The last occupant is dead, and with it its connections.
+    /// Gives the entry to the next worker. Called by the supervisor before the fork. The command is `Serve` again and
+    /// the state is cleared; counters, histograms and busy time stay. The last worker is dead, and so are its
+    /// connections.
     pub fn assign(&self, generation: Generation) {
-        self.orders.command.store(Command::Serve as u32, Ordering::Relaxed);
-        self.orders.generation.store(generation.0, Ordering::Relaxed);
-        self.orders.died.store(self.counters.unclosed(), Ordering::Relaxed);
-        self.vitals.pid.store(0, Ordering::Relaxed);
-        self.vitals.ticks.store(0, Ordering::Relaxed);
-        self.vitals.call_start.set(None);
-        self.vitals.request_start.set(None);
-        self.vitals.exit_start.set(None);
+        self.control.command.store(Command::Serve as u32, Ordering::Relaxed);
+        self.control.generation.store(generation.0, Ordering::Relaxed);
+        self.control.died.store(self.counters.unclosed(), Ordering::Relaxed);
+        self.state.pid.store(0, Ordering::Relaxed);
+        self.state.ticks.store(0, Ordering::Relaxed);
+        self.state.call_start.set(None);
+        self.state.request_start.set(None);
+        self.state.exit_start.set(None);
         self.request_line.clear();
-        self.vitals.ready.store(0, Ordering::Release);
+        self.state.ready.store(0, Ordering::Release);
     }
 
-    /// The generation of the occupant.
+    /// The generation of the worker.
     pub fn generation(&self) -> Generation {
-        Generation(self.orders.generation.load(Ordering::Relaxed))
+        Generation(self.control.generation.load(Ordering::Relaxed))
     }
 
-    /// Worker, first thing: stores its pid.
+    /// Stores the pid. Called by the worker, first of all.
     pub fn occupy(&self, pid: u32) {
-        self.vitals.pid.store(pid, Ordering::Relaxed);
+        self.state.pid.store(pid, Ordering::Relaxed);
     }
 
-    /// The occupant's pid; 0 when none came yet.
+    /// The pid of the worker; 0 if it has not started yet.
     pub fn pid(&self) -> u32 {
-        self.vitals.pid.load(Ordering::Relaxed)
+        self.state.pid.load(Ordering::Relaxed)
     }
 
-    /// Worker: the application is loaded.
+    /// Called by the worker when it is about to serve.
     pub fn set_ready(&self) {
-        self.vitals.ready.store(1, Ordering::Release);
+        self.state.ready.store(1, Ordering::Release);
     }
 
-    /// Whether the worker said it is ready.
+    /// Whether the worker has said that it is ready.
     pub fn is_ready(&self) -> bool {
-        self.vitals.ready.load(Ordering::Acquire) == 1
+        self.state.ready.load(Ordering::Acquire) == 1
     }
 
-    /// Supervisor: what it wants. The eventfd is rung by the caller.
+    /// Called by the supervisor, which then rings the doorbell.
     pub fn set_command(&self, command: Command) {
-        self.orders.command.store(command as u32, Ordering::Release);
+        self.control.command.store(command as u32, Ordering::Release);
     }
 
-    /// Worker: what is wanted; an unknown word reads as `Serve`.
+    /// The current command; an unknown word reads as `Serve`.
     #[inline]
     pub fn command(&self) -> Command {
-        Command::from_word(self.orders.command.load(Ordering::Acquire))
+        Command::from_word(self.control.command.load(Ordering::Acquire))
     }
 
-    /// Worker, at each step of its loop: it goes on. A count and not a moment, because whoever looks knows
-    /// best how long it has been watching, and because the clock is not read for each step.
+    /// Shows that the loop is alive. Called by the worker at each step of its loop. It is a count and no moment,
+    /// because the reader knows best how long it has been watching, and because the worker does not read the clock at
+    /// each step.
     #[inline]
     pub fn tick(&self) {
-        bump(&self.vitals.ticks, 1);
+        bump(&self.state.ticks, 1);
     }
 
-    /// How often [`WorkerEntry::tick`] was called; 0 as long as there is no loop.
+    /// How often [`WorkerEntry::tick`] was called; 0 until the loop starts.
     pub fn ticks(&self) -> u64 {
-        self.vitals.ticks.load(Ordering::Relaxed)
+        self.state.ticks.load(Ordering::Relaxed)
     }
 
-    /// Worker: a request starts; busy until [`WorkerEntry::end_call`]. `method` and `path` (never the query) are
-    /// cut to 200 bytes together.
+    /// A request starts. Called by the worker, which is busy until [`WorkerEntry::end_call`]. `method` and `path`
+    /// (never the query) are cut to 200 bytes together.
     pub fn begin_request(&self, monotonic: Duration, method: &[u8], path: &[u8]) {
         self.resume_request(monotonic, monotonic, method, path);
     }
 
-    /// Worker: the application is called once more for a request that started at `since`: for an item of its
-    /// response, or to close it.
+    /// The application is called once more for a request that started at `since`, to produce an item of the response
+    /// or to close it. Called by the worker.
     pub fn resume_request(&self, monotonic: Duration, since: Duration, method: &[u8], path: &[u8]) {
         self.request_line.write(method, path);
-        self.vitals.request_start.set(Some(since));
+        self.state.request_start.set(Some(since));
         self.begin_call(monotonic);
     }
 
-    /// Worker: the application is called, be it for a request or not; busy until [`WorkerEntry::end_call`].
+    /// The application is called, for a request or not. Called by the worker, which is busy until
+    /// [`WorkerEntry::end_call`].
     pub fn begin_call(&self, monotonic: Duration) {
-        self.vitals.call_start.set(Some(monotonic));
+        self.state.call_start.set(Some(monotonic));
     }
 
-    /// Worker: the application has returned.
+    /// The application has returned. Called by the worker.
     pub fn end_call(&self, monotonic: Duration) {
         if let Some(start) = self.call_start() {
-            bump(&self.vitals.busy_us, whole_us(monotonic.saturating_sub(start)));
+            bump(&self.state.busy_us, whole_us(monotonic.saturating_sub(start)));
         }
-        // First: whoever sees that no call runs any more sees that the loop goes on.
+        // First, so that a reader that sees no running call also sees that the loop goes on.
         self.tick();
-        self.vitals.call_start.set(None);
-        self.vitals.request_start.set(None);
+        self.state.call_start.set(None);
+        self.state.request_start.set(None);
     }
 
-    /// When the running call of the application started; `None` when none runs.
+    /// When the running call of the application started; `None` if none runs.
     pub fn call_start(&self) -> Option<Duration> {
-        self.vitals.call_start.get()
+        self.state.call_start.get()
     }
 
-    /// When the request started that the application is called for; `None` when it is not.
+    /// When the request of the running call started; `None` if there is none.
     pub fn request_start(&self) -> Option<Duration> {
-        self.vitals.request_start.get()
+        self.state.request_start.get()
     }
 
-    /// Worker: its loop is over; what runs from here on are exit hooks and exit handlers.
+    /// The loop is over, and from here on exit hooks and exit handlers run. Called by the worker.
     pub fn begin_exit(&self, monotonic: Duration) {
-        self.vitals.exit_start.set(Some(monotonic));
+        self.state.exit_start.set(Some(monotonic));
     }
 
-    /// When the loop ended; `None` as long as it turns.
+    /// When the loop ended; `None` while it runs.
     pub fn exit_start(&self) -> Option<Duration> {
-        self.vitals.exit_start.get()
+        self.state.exit_start.get()
     }
 
-    /// Time spent between the beginnings of calls and [`WorkerEntry::end_call`], over all occupants, the running
-    /// call included up to `monotonic`.
+    /// The time of all calls of the application, by all workers that had this entry, including the running call up to
+    /// `monotonic`.
     ///
-    /// It falls back a little when an occupant dies in a call, or when this reads between the two stores
-    /// that end one: readers take saturating differences.
+    /// It decreases a little if a worker dies in a call, or if this reads between the two stores that end one. So
+    /// readers use saturating differences.
     pub fn busy_time(&self, monotonic: Duration) -> Duration {
-        let ended = Duration::from_micros(self.vitals.busy_us.load(Ordering::Relaxed));
+        let ended = Duration::from_micros(self.state.busy_us.load(Ordering::Relaxed));
         let running =
             self.call_start().map_or(Duration::ZERO, |start| monotonic.saturating_sub(start));
         ended.saturating_add(running)
     }
 
-    /// Method and path of the running (or last) request, empty before the first one; `None` when it
-    /// changes too fast to read. Bytes from outside: to be escaped where it is shown.
+    /// Method and path of the running or last request, empty before the first one; `None` if it changes too fast to
+    /// be read. The bytes come from a client, so they have to be escaped when they are shown.
     pub fn request_line(&self) -> Option<String> {
         self.request_line.read()
     }
 
-    /// Connections that the occupant has open (`conn.open`).
+    /// The open connections of the worker (`conn.open`).
     pub fn open_connections(&self) -> u64 {
-        self.counters.unclosed().saturating_sub(self.orders.died.load(Ordering::Relaxed))
+        self.counters.unclosed().saturating_sub(self.control.died.load(Ordering::Relaxed))
     }
 }
 
@@ -258,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_block_is_unoccupied_idle_and_told_to_serve() {
+    fn a_new_entry_is_unoccupied_idle_and_has_the_command_to_serve() {
         let entry = WorkerEntry::detached();
         assert_eq!(entry.pid(), 0);
         assert!(!entry.is_ready());
@@ -271,7 +274,7 @@ mod tests {
     #[test]
     fn each_command_arrives() {
         let entry = WorkerEntry::detached();
-        for command in [Command::Announce, Command::Drain, Command::Quick, Command::Serve] {
+        for command in [Command::LameDuck, Command::Drain, Command::Quick, Command::Serve] {
             entry.set_command(command);
             assert_eq!(entry.command(), command);
         }
@@ -281,7 +284,7 @@ mod tests {
     fn a_command_word_that_nobody_wrote_reads_as_serve() {
         let entry = WorkerEntry::detached();
         for word in [4, u32::MAX] {
-            entry.orders.command.store(word, Ordering::Relaxed);
+            entry.control.command.store(word, Ordering::Relaxed);
             assert_eq!(entry.command(), Command::Serve);
         }
     }
@@ -298,18 +301,18 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_resumed_is_as_old_as_it_is_and_its_call_is_new() {
+    fn a_resumed_request_keeps_its_start_but_not_that_of_its_call() {
         let entry = WorkerEntry::detached();
         entry.begin_request(ms(10), b"GET", b"/download");
         entry.end_call(ms(11));
         entry.resume_request(ms(70), ms(10), b"GET", b"/download");
         assert_eq!((entry.request_start(), entry.call_start()), (Some(ms(10)), Some(ms(70))));
         entry.end_call(ms(72));
-        assert_eq!(entry.busy_time(ms(100)), ms(3), "what the client takes is not the worker's");
+        assert_eq!(entry.busy_time(ms(100)), ms(3), "the client's time is not the worker's");
     }
 
     #[test]
-    fn a_call_that_is_for_no_request_is_busy_and_shows_none() {
+    fn a_call_without_a_request_is_busy_time() {
         let entry = WorkerEntry::detached();
         entry.begin_call(ms(10));
         assert_eq!((entry.call_start(), entry.request_start()), (Some(ms(10)), None));
@@ -339,14 +342,14 @@ mod tests {
     }
 
     #[test]
-    fn ending_what_did_not_begin_is_no_busy_time() {
+    fn ending_a_call_that_did_not_begin_is_no_busy_time() {
         let entry = WorkerEntry::detached();
         entry.end_call(ms(500));
         assert_eq!(entry.busy_time(ms(1000)), Duration::ZERO);
     }
 
     #[test]
-    fn the_next_occupant_finds_cleared_vitals_and_kept_counters() {
+    fn the_next_worker_finds_a_cleared_state_and_kept_counters() {
         let entry = WorkerEntry::detached();
         entry.assign(Generation(1));
         entry.occupy(71);

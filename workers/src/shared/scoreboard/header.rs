@@ -1,4 +1,4 @@
-//! What concerns all workers: the state of the server as a whole.
+//! The header of the scoreboard: the state of the server as a whole.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::shared::identity::Generation;
 use crate::shared::scoreboard::cell::Moment;
 use crate::shared::scoreboard::counters::Counters;
 
-/// What concerns all workers. Written by the supervisor.
+/// The part of the scoreboard that all workers share. The supervisor writes it.
 #[repr(C, align(128))]
 pub struct Header {
     state: AtomicU32,
@@ -15,7 +15,7 @@ pub struct Header {
     worker_count: AtomicU32,
     shares_listeners: AtomicU32,
     drain_deadline: Moment,
-    /// What the supervisor counts of itself.
+    /// The counters of the supervisor itself.
     pub counters: Counters,
 }
 
@@ -31,7 +31,7 @@ impl Header {
         }
     }
 
-    /// A header outside shared memory, for tests and the in-process server. Never given back.
+    /// A header outside shared memory, for tests and embedded servers. It is never freed.
     pub fn detached() -> &'static Self {
         Box::leak(Box::new(Self::new()))
     }
@@ -41,7 +41,7 @@ impl Header {
         ServerState::from_word(self.state.load(Ordering::Relaxed))
     }
 
-    /// Supervisor: what the server is doing.
+    /// Called by the supervisor.
     pub fn set_state(&self, state: ServerState) {
         self.state.store(state as u32, Ordering::Relaxed);
     }
@@ -51,39 +51,38 @@ impl Header {
         Generation(self.generation.load(Ordering::Relaxed))
     }
 
-    /// Supervisor: the generation that serves, or that is being rolled out.
+    /// Called by the supervisor.
     pub fn set_generation(&self, generation: Generation) {
         self.generation.store(generation.0, Ordering::Relaxed);
     }
 
-    /// Workers that lived when the supervisor last looked, booting and draining ones too.
+    /// The number of workers when the supervisor last counted them, including booting and draining ones.
     pub fn worker_count(&self) -> u32 {
         self.worker_count.load(Ordering::Relaxed)
     }
 
-    /// Supervisor: workers that live.
+    /// Called by the supervisor.
     pub fn set_worker_count(&self, count: u32) {
         self.worker_count.store(count, Ordering::Relaxed);
     }
 
-    /// Whether another server has the same listening sockets, during an upgrade: then who is left alone
-    /// must not end them.
+    /// Whether another server has the same listening sockets, during an upgrade. Then an orphan must not shut them
+    /// down.
     pub fn shares_listeners(&self) -> bool {
         self.shares_listeners.load(Ordering::Relaxed) != 0
     }
 
-    /// Supervisor: whether another server has the same listening sockets.
+    /// Called by the supervisor.
     pub fn set_shares_listeners(&self, is_shared: bool) {
         self.shares_listeners.store(u32::from(is_shared), Ordering::Relaxed);
     }
 
-    /// The moment (CLOCK_MONOTONIC since boot) by which draining workers are to have left; `None` when
-    /// there is none.
+    /// When draining workers have to have exited at the latest (CLOCK_MONOTONIC since boot).
     pub fn drain_deadline(&self) -> Option<Duration> {
         self.drain_deadline.get()
     }
 
-    /// Supervisor: the moment by which draining workers are to have left. Set before the command.
+    /// Called by the supervisor, before it sets the command.
     pub fn set_drain_deadline(&self, monotonic: Option<Duration>) {
         self.drain_deadline.set(monotonic);
     }
@@ -93,11 +92,11 @@ impl Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ServerState {
-    /// Not yet all workers of the first set are ready.
+    /// Some workers of the first set are not ready yet.
     Starting = 0,
     /// Serving.
     Serving = 1,
-    /// Asked to stop.
+    /// The server was asked to stop.
     Stopping = 2,
 }
 
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_keeps_what_the_supervisor_says() {
+    fn the_header_keeps_what_the_supervisor_writes() {
         let header = Header::detached();
         header.set_state(ServerState::Stopping);
         header.set_generation(Generation(9));

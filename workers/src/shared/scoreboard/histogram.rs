@@ -1,4 +1,4 @@
-//! Durations, counted in buckets that grow with them.
+//! A histogram of durations, in buckets that grow with them.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::shared::scoreboard::cell::saturating_ns;
 
-/// Log-linear histogram: 16 buckets per octave from 2 us to 36 min, and below that buckets of 125 ns.
+/// A log-linear histogram: 16 buckets per octave from 2 us to 36 min, and below that buckets of 125 ns.
 ///
-/// From 2 us on a bucket is at most 1/16 of its start wide. All bounds are whole nanoseconds, and each
-/// power of two in microseconds is one of them. The counts are cumulative over all workers that had
-/// this slot, and only the worker writes them. Buckets wrap at 2^32: readers take wrapping differences.
+/// From 2 us on, the width of a bucket is at most 1/16 of its start. All bounds are whole nanoseconds, and each power
+/// of two in microseconds is one of them. The counts are cumulative over all workers that had this entry, and only
+/// the worker writes them. Buckets wrap at 2^32, so readers use wrapping differences.
 #[repr(C, align(128))]
 pub struct Histogram {
     count: AtomicU64,
@@ -19,16 +19,16 @@ pub struct Histogram {
 }
 
 const STEPS: usize = 16;
-/// The width of the narrowest buckets. Fast applications answer within 8 us, so with whole microseconds
-/// a bucket was 1/8 of such a duration wide.
+/// The width of the narrowest buckets. Fast applications answer within 8 us: with whole microseconds, the width of a
+/// bucket was 1/8 of such a duration.
 const UNIT_NS: u64 = 125;
-/// 2^4 units are 2 us: the first octave that is cut in 16.
+/// 2^4 units are 2 us: the first octave with 16 buckets.
 const FIRST_OCTAVE: u32 = STEPS.ilog2();
 /// 2^33 to 2^34 units, 18 to 36 min.
 const LAST_OCTAVE: u32 = 33;
 
 impl Histogram {
-    /// How many buckets there are.
+    /// The number of buckets.
     pub const BUCKETS: usize = STEPS + STEPS * (LAST_OCTAVE - FIRST_OCTAVE + 1) as usize;
 
     pub(super) const fn new() -> Self {
@@ -44,34 +44,34 @@ impl Histogram {
     pub fn record(&self, value: Duration) {
         let ns = saturating_ns(value);
         let bucket = &self.buckets[bucket_of(ns)];
-        // One writer, as in `bump`.
+        // There is one writer, as in `bump`.
         bucket.store(bucket.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         let sum_ns = self.sum_ns.load(Ordering::Relaxed).wrapping_add(ns);
         // Released: a reader that sees the sum also sees the buckets of everything in it.
         self.sum_ns.store(sum_ns, Ordering::Release);
-        // Last and released: a reader that finds it unchanged need not look at the buckets.
+        // Last and released: a reader that finds it unchanged need not read the buckets.
         let count = self.count.load(Ordering::Relaxed);
         self.count.store(count.wrapping_add(1), Ordering::Release);
     }
 
-    /// The number of durations recorded. Buckets and sum that are read after it have all of these, and
-    /// perhaps some that came since.
+    /// The number of durations recorded. Buckets and sum that are read afterwards include all of them, and perhaps
+    /// later ones.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The sum of all durations recorded. Buckets that are read after it have all of these, and perhaps
-    /// some that came since.
+    /// The sum of all durations recorded. Buckets that are read afterwards include all of them, and perhaps later
+    /// ones.
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum_ns.load(Ordering::Acquire))
     }
 
-    /// The counts of all buckets so far, shortest durations first.
+    /// The counts of all buckets, those of the shortest durations first.
     pub fn buckets(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
         self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed))
     }
 
-    /// The durations that bucket `index`, below [`Histogram::BUCKETS`], counts; the last one also counts
+    /// The durations that bucket `index` counts, which is below [`Histogram::BUCKETS`]. The last bucket also counts
     /// everything longer.
     pub fn bounds(index: usize) -> Range<Duration> {
         start(index)..start(index + 1)

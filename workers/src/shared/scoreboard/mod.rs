@@ -1,8 +1,7 @@
-//! Counting: one line, one add in memory.
+//! The scoreboard: the shared memory through which workers and supervisor exchange counters, states and commands.
 //!
-//! What is counted stands here; where it is counted, and what else workers and the supervisor tell
-//! each other through shared memory, in [`scoreboard`]. Nothing in this folder formats or sends: that is
-//! the supervisor's emitter.
+//! This file lists the counters. To count is one line of code and one addition in memory. Nothing in this directory
+//! formats or sends metrics: that is the supervisor's emitter.
 mod cell;
 pub mod counters;
 pub mod entries;
@@ -20,14 +19,13 @@ pub use entry::{Command, WorkerEntry};
 pub use header::{Header, ServerState};
 pub use histogram::Histogram;
 
-/// One line a counter: variant, statsd name without the prefix, the value of its tag `reason` if it has
-/// one, meaning. Counters of one name differ in their reasons, have one meaning, and stand together.
+/// One line per counter: variant, statsd name without the prefix, the value of its tag `reason` if it has one, and
+/// meaning. Counters of the same name have different reasons but one meaning, and stand together.
 macro_rules! counters {
     (@reason) => { None };
     (@reason $reason:literal) => { Some($reason) };
     ($($variant:ident, $name:literal $(reason $reason:literal)?, $meaning:literal;)*) => {
-        /// Everything that is counted, in a worker or of it. Its statsd name and meaning stand here and
-        /// nowhere else.
+        /// Everything that is counted. The statsd name and the meaning of a counter stand here and nowhere else.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(usize)]
         pub enum Counter {
@@ -35,24 +33,24 @@ macro_rules! counters {
         }
 
         impl Counter {
-            /// All of them, in the order of the guide's table.
+            /// All counters, in the order of the guide's table.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
 
-            /// Its name in statsd, without the prefix. Once released, an interface.
+            /// The name in statsd without the prefix. Once released, it is an interface.
             pub const fn statsd_name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
                 }
             }
 
-            /// The value of its tag `reason`, if it has one.
+            /// The value of the tag `reason`, if the counter has one.
             pub const fn reason(self) -> Option<&'static str> {
                 match self {
                     $(Self::$variant => counters!(@reason $($reason)?),)*
                 }
             }
 
-            /// What it counts, in one sentence for operators.
+            /// What the counter counts, in one sentence for operators.
             pub const fn meaning(self) -> &'static str {
                 match self {
                     $(Self::$variant => $meaning,)*
@@ -65,55 +63,53 @@ macro_rules! counters {
 counters! {
     ConnAcceptSuccess, "conn.accept.success", "Connections accepted.";
     ConnAcceptError, "conn.accept.error",
-        "Failed accepts; a queue that is empty, or a client that has left it, is no failure.";
+        "Accepts that failed; an empty accept queue, or a client that has left it, is not a failure.";
     ReqSuccessRead, "req.success.read",
-        "Requests read whole and answered by the application, or by a 500 because it failed.";
-    ReqDone, "req.done", "Requests that got an answer, be it the application's, a 500 or a refusal.";
-    ReqActive, "req.active", "Times that bytes came and the request was still not whole.";
+        "Complete requests that the application answered, or that got a 500 because it failed.";
+    ReqDone, "req.done", "Requests that got a response: the application's, a 500 or a refusal.";
+    ReqActive, "req.active", "Reads after which a request was still incomplete.";
     ReqErrorParse, "req.error.parse",
         "Requests refused by the parser or a limit, or because their body could not be stored.";
     ReqErrorInternal, "req.error.internal",
-        "Requests whose application raised, or broke PEP 3333, before a head was sent: a 500.";
+        "Requests that got a 500 because the application raised or violated PEP 3333 before its response began.";
     ReqErrorRead, "req.error.read",
         "Connections that failed, mostly by a reset, while a request was awaited or read.";
     ReqErrorClientDisconnected, "req.error.client_disconnected",
-        "Connections that ended, or were too slow (408), before a request was answered; idle ones too.";
+        "Connections that ended, or were too slow (408), before a request was answered, including idle ones.";
     ReqAborted, "req.aborted",
-        "Connections that ended before a response began: req.error.read and \
-         req.error.client_disconnected together.";
-    RespActive, "resp.active", "Times that a part of a response was sent, but not its end.";
-    RespDone, "resp.done", "Responses handed to the kernel to the end.";
+        "Connections that ended before a response began: the sum of req.error.read and req.error.client_disconnected.";
+    RespActive, "resp.active", "Writes that sent a part of a response, but not its end.";
+    RespDone, "resp.done", "Responses that were sent completely.";
     RespDoneKeepalive, "resp.done.keepalive",
-        "Responses sent to the end, after which the connection was kept.";
+        "Complete responses after which the connection was kept.";
     RespConnClose, "resp.conn.close",
-        "Responses sent to the end, after which the connection was closed.";
+        "Complete responses after which the connection was closed.";
     RespAborted, "resp.aborted",
-        "Responses broken off: the client was gone or too slow, the application failed or gave too \
-         little, or the worker left.";
+        "Aborted responses: the client left or was too slow, the application failed or gave too few bytes, or the worker exited.";
     ConnCloseIdle, "conn.close.idle",
-        "Connections that ended before the first byte of a request; these are in req.aborted too.";
+        "Connections that ended before the first byte of a request; req.aborted counts these, too.";
     ReqAbandoned, "req.abandoned",
-        "Requests read whole but not given to the application: the client or the worker left.";
+        "Complete requests that did not reach the application, because the client left or the worker exited.";
     ReqKilled, "req.killed", "Requests that were running when their worker died.";
-    ReqHeaderDropped, "req.header.dropped", "Header fields left out for an underscore in the name.";
-    RespStatus1xx, "resp.status.1xx", "Always 0: interim responses are not counted.";
-    RespStatus2xx, "resp.status.2xx", "Responses begun with a status 200 to 299.";
-    RespStatus3xx, "resp.status.3xx", "Responses begun with a status 300 to 399.";
+    ReqHeaderDropped, "req.header.dropped", "Header fields dropped because of an underscore in their name.";
+    RespStatus1xx, "resp.status.1xx", "Interim responses sent: 100 Continue.";
+    RespStatus2xx, "resp.status.2xx", "Responses with a status from 200 to 299.";
+    RespStatus3xx, "resp.status.3xx", "Responses with a status from 300 to 399.";
     RespStatus4xx, "resp.status.4xx",
-        "Responses begun with a status 400 to 499, the 408 of a late request included.";
-    RespStatus5xx, "resp.status.5xx", "Responses begun with a status 500 to 599.";
-    RespSendfileBytes, "resp.sendfile.bytes", "Bytes sent by sendfile(2); in bytes.out too.";
+        "Responses with a status from 400 to 499, including the 408 of a late request.";
+    RespStatus5xx, "resp.status.5xx", "Responses with a status from 500 to 599.";
+    RespSendfileBytes, "resp.sendfile.bytes", "Bytes sent by sendfile(2); bytes.out counts these, too.";
     BytesIn, "bytes.in", "Bytes read from connections.";
-    BytesOut, "bytes.out", "Bytes handed to the kernel for connections.";
-    LogDropped, "log.dropped", "Log lines that could not be written at once, and were dropped.";
-    WorkerRestartsBoot, "worker.restarts" reason "boot", "Workers that ended without having been asked to.";
-    WorkerRestartsExit, "worker.restarts" reason "exit", "Workers that ended without having been asked to.";
-    WorkerRestartsSignal, "worker.restarts" reason "signal", "Workers that ended without having been asked to.";
-    WorkerRestartsTimeout, "worker.restarts" reason "timeout", "Workers that ended without having been asked to.";
-    WorkerRestartsOom, "worker.restarts" reason "oom", "Workers that ended without having been asked to.";
-    WorkerTimeout, "worker.timeout", "Workers killed because they hung, as a rule in a request that took too long.";
+    BytesOut, "bytes.out", "Bytes written to connections.";
+    LogDropped, "log.dropped", "Log lines dropped because they could not be written at once.";
+    WorkerRestartsBoot, "worker.restarts" reason "boot", "Workers that exited without being asked to.";
+    WorkerRestartsExit, "worker.restarts" reason "exit", "Workers that exited without being asked to.";
+    WorkerRestartsSignal, "worker.restarts" reason "signal", "Workers that exited without being asked to.";
+    WorkerRestartsTimeout, "worker.restarts" reason "timeout", "Workers that exited without being asked to.";
+    WorkerRestartsOom, "worker.restarts" reason "oom", "Workers that exited without being asked to.";
+    WorkerTimeout, "worker.timeout", "Workers killed because they hung, usually in a request that took too long.";
     ReloadOk, "reload.ok", "Reloads after which the new generation serves.";
-    ReloadFailed, "reload.failed", "Reloads after which the old generation serves on.";
+    ReloadFailed, "reload.failed", "Reloads after which the old generation still serves.";
     StatsdDropped, "statsd.dropped", "Datagrams of metrics that could not be sent.";
 }
 
@@ -124,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_lists_each_counter_at_its_own_place() {
+    fn all_lists_each_counter_at_its_index() {
         for (index, counter) in Counter::ALL.into_iter().enumerate() {
             assert_eq!(counter as usize, index);
         }

@@ -1,26 +1,25 @@
-//! Method and path of the running request, readable by another process while the worker writes.
+//! Method and path of the running request, which another process can read while the worker writes them.
 //!
-//! A seqlock: the sequence is odd while the line changes, and a reader who saw it odd or changed
-//! reads again. The writer never waits. A reader gives up after a bounded number of tries, because
-//! the writer may have been stopped or killed half-way.
+//! A seqlock: the sequence is odd while the line changes, and a reader that finds it odd or changed reads again. The
+//! writer never waits. A reader gives up after a limited number of attempts, because the writer may have been stopped
+//! or killed half-way.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// The longest line that is kept; longer ones are cut.
+/// The maximum length of a line; longer ones are cut.
 const LINE_BYTES: usize = 200;
 const WORD_BYTES: usize = size_of::<u64>();
-/// A write takes some 30 ns: whoever does not get through in so many tries reads from a writer that
-/// stands still.
-const TRIES: usize = 64;
+/// A write takes about 30 ns. If this many attempts fail, the writer was stopped half-way.
+const MAX_ATTEMPTS: usize = 64;
 
 #[repr(C, align(128))]
-pub(super) struct RequestLine {
+pub(super) struct RequestLineCell {
     sequence: AtomicU64,
     len: AtomicU64,
     words: [AtomicU64; LINE_BYTES / WORD_BYTES],
 }
 
-impl RequestLine {
+impl RequestLineCell {
     pub(super) const fn new() -> Self {
         Self {
             sequence: AtomicU64::new(0),
@@ -29,7 +28,7 @@ impl RequestLine {
         }
     }
 
-    /// Writes `method`, a space and `path`. One writer at a time.
+    /// Writes `method`, a space and `path`. There is one writer at a time.
     pub(super) fn write(&self, method: &[u8], path: &[u8]) {
         let mut line = [0; LINE_BYTES];
         let mut len = 0;
@@ -47,7 +46,7 @@ impl RequestLine {
     }
 
     fn store(&self, line: &[u8; LINE_BYTES], len: usize) {
-        // Odd also when a writer before this one was killed between the two stores.
+        // Also odd if an earlier writer was killed between the two stores.
         let odd = self.sequence.load(Ordering::Relaxed) | 1;
         self.sequence.store(odd, Ordering::Relaxed);
         fence(Ordering::Release);
@@ -59,12 +58,12 @@ impl RequestLine {
         self.sequence.store(odd.wrapping_add(1), Ordering::Release);
     }
 
-    /// The line; `None` when it does not hold still.
+    /// The line; `None` if it changes all the time.
     pub(super) fn read(&self) -> Option<String> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let before = self.sequence.load(Ordering::Acquire);
             let mut line = [0; LINE_BYTES];
-            // A worker that scribbles over its block can leave any length.
+            // A worker that overwrites its entry can leave any length.
             let len = self.len.load(Ordering::Relaxed).min(LINE_BYTES as u64) as usize;
             let (chunks, _) = line.as_chunks_mut::<WORD_BYTES>();
             for (chunk, cell) in chunks.iter_mut().zip(&self.words) {
@@ -90,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_line_is_read_as_it_was_written() {
-        let line = RequestLine::new();
+        let line = RequestLineCell::new();
         assert_eq!(line.read().unwrap(), "");
         line.write(b"DELETE", b"/a/longer/path");
         line.write(b"GET", b"/");
@@ -101,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_long_line_is_cut() {
-        let line = RequestLine::new();
+        let line = RequestLineCell::new();
         line.write(b"GET", &[b'a'; 4096]);
         assert_eq!(line.read().unwrap(), format!("GET {}", "a".repeat(196)));
         line.write(&[b'M'; 300], b"/");
@@ -110,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_writer_killed_half_way_leaves_nothing_to_read_until_the_next_write() {
-        let line = RequestLine::new();
+        let line = RequestLineCell::new();
         line.write(b"GET", b"/old");
         line.sequence.store(line.sequence.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         assert_eq!(line.read(), None);
@@ -120,14 +119,14 @@ mod tests {
 
     #[test]
     fn an_impossible_length_is_cut_to_the_line() {
-        let line = RequestLine::new();
+        let line = RequestLineCell::new();
         line.len.store(u64::MAX, Ordering::Relaxed);
         assert_eq!(line.read().unwrap().len(), LINE_BYTES);
     }
 
     #[test]
     fn a_reader_never_sees_half_a_line() {
-        let line = RequestLine::new();
+        let line = RequestLineCell::new();
         let done = AtomicBool::new(false);
         let (short, long) = ("GET /short".to_owned(), format!("POST /{}", "x".repeat(190)));
         let complete = thread::scope(|scope| {

@@ -1,7 +1,7 @@
-//! The MAP_SHARED mapping itself: a sealed memory file and typed references into it.
+//! The mapping of the scoreboard: a sealed memory file and typed references into it.
 //!
-//! The references live as long as the process, because nothing ever unmaps the pages; they stay valid
-//! because seals keep every process from changing the file's size (a shorter file would be SIGBUS).
+//! The references live as long as the process, because nothing ever unmaps the pages. They stay valid, because seals
+//! keep every process from changing the size of the file (a shorter file would raise SIGBUS).
 #![expect(unsafe_code, reason = "mmap(2), and references into what it returns")]
 
 use std::io;
@@ -17,11 +17,11 @@ use nix::unistd::ftruncate;
 use crate::shared::scoreboard::entry::WorkerEntry;
 use crate::shared::scoreboard::header::Header;
 
-/// Marks what may lie in memory that other processes write.
+/// Marks types that may lie in memory that other processes write.
 ///
 /// # Safety
-/// Every field, however deep, is an atomic integer or an array of such: any bytes are a valid value,
-/// and another process may change them at any time.
+/// Every field, at every level, is an atomic integer or an array of them: any bytes are a valid value, and another
+/// process may change them at any time.
 pub(super) unsafe trait Shared: Sync + 'static {}
 
 // SAFETY: `Header` is made of atomics only.
@@ -29,13 +29,13 @@ unsafe impl Shared for Header {}
 // SAFETY: `WorkerEntry` is made of atomics only, all the way down.
 unsafe impl Shared for WorkerEntry {}
 
-/// A page boundary satisfies the alignment, and places one after another stay aligned.
+/// Whether a page boundary satisfies the alignment, and consecutive values stay aligned.
 const fn is_laid_out<T>() -> bool {
     align_of::<T>() == 128 && size_of::<T>().is_multiple_of(128)
 }
 const _: () = assert!(is_laid_out::<Header>() && is_laid_out::<WorkerEntry>());
 
-/// A mapping of a memory file, zeroed at first. Dropping it closes the file and keeps the mapping.
+/// A mapping of a memory file that is zeroed at first. Dropping it closes the file but keeps the mapping.
 pub(super) struct Mapping {
     file: OwnedFd,
     start: NonNull<u8>,
@@ -43,7 +43,7 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Makes the file, of a size that can never change, and maps it.
+    /// Creates the file, with a size that can never change, and maps it.
     pub(super) fn create(bytes: usize) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let length = NonZeroUsize::new(bytes).ok_or_else(invalid)?;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn fresh_memory_reads_like_a_new_block() {
+    fn fresh_memory_reads_like_a_new_entry() {
         let mapping = Mapping::create(size_of::<WorkerEntry>()).unwrap();
         let entry = mapping.at::<WorkerEntry>(0).unwrap();
         assert_eq!(entry.command(), WorkerEntry::detached().command());

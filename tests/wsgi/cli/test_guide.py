@@ -126,7 +126,7 @@ stop_server() {{
 }}
 start_server() {{
     stop_server
-    : >log  # What the server before has said must not be taken for this one's.
+    : >log # so that the ready line of the previous server is not taken for that of this one
     command arctos "$@" 2>>log &
     server=$!
     until grep -q server.ready log; do

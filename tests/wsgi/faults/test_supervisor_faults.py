@@ -534,6 +534,7 @@ def test_probes_are_answered_while_every_worker_hangs(serve, connect, path, hang
     if hang == "stopped":
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: {state(pid) for pid in workers} == {"T"})  # a busy machine takes a moment
     else:
         for count in range(1, len(workers) + 1):
             connect(server).get(hang)

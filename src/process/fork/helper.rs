@@ -29,7 +29,7 @@ pub struct HelperProcess {
 /// The interpreter does not learn of this fork, so `work` must not use Python. The helper process has only the
 /// standard descriptors, and dies with this thread.
 ///
-/// Unlike [`spawn`](super::spawn), this also forks a process with threads, because an embedded server has those of
+/// Unlike [`spawn`](fn@super::spawn), this also forks a process with threads, because an embedded server has those of
 /// its caller. One of them may hold a lock that `work` needs, so the caller has to set a time limit, and to
 /// kill the helper process when it expires.
 pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
@@ -97,7 +97,7 @@ impl HelperProcess {
 
 /// Closes all descriptors except `kept`, which is sorted. Otherwise the child would hold connections and pipes of
 /// the caller open for as long as a name server takes. Closing by number is harmless here, unlike in a child of
-/// [`spawn`](super::spawn), because the owners' code never runs in this process.
+/// [`spawn`](fn@super::spawn), because the owners' code never runs in this process.
 fn close_others(kept: Vec<RawFd>) -> io::Result<()> {
     let mut first = 0;
     for fd in kept.iter().copied().chain([RawFd::MAX]) {

@@ -2,7 +2,7 @@
 //!
 //! | function | child |
 //! |---|---|
-//! | [`spawn`] | a worker |
+//! | [`spawn`](fn@spawn) | a worker |
 //! | `spawn::spawn_bound`, `spawn::spawn_zygote` | a zygote, or the process that runs `--on-start` |
 //! | `double::double_fork` | a worker of a zygote, which becomes the supervisor's child |
 //! | [`helper::run_helper`] | a helper process that does one thing without Python |
@@ -10,8 +10,8 @@
 //! This directory owns fork(2), waitpid(2) and a child's way from the fork to [`Launch::work`]. It does not know
 //! slots, backoff or the reasons to start a worker.
 //!
-//! A child of [`spawn`] runs ordinary code, which fork(2) allows only if the process has a single thread, so
-//! [`spawn`] refuses anything else. All signals are blocked around the fork. Otherwise one could reach the
+//! A child of [`spawn`](fn@spawn) runs ordinary code, which fork(2) allows only if the process has a single thread, so
+//! [`spawn`](fn@spawn) refuses anything else. All signals are blocked around the fork. Otherwise one could reach the
 //! child while it still has the supervisor's handlers, which write to the supervisor's own socket.
 //!
 //! [`Launch::work`]: crate::process::launch::Launch::work

@@ -1,8 +1,7 @@
-//! A server inside of a process that is somebody else's: one worker, no supervisor, no fork.
+//! A server inside a process that belongs to the caller: one worker, no supervisor, no fork.
 //!
-//! It puts together what a worker is given by its supervisor, and does between two requests what the
-//! supervisor would have done beside them: sends metrics. Who runs it owns the process, its signals and
-//! the listening socket.
+//! It prepares what a worker otherwise gets from its supervisor, and sends metrics between requests, which the
+//! supervisor otherwise does. The caller owns the process, its signals and the listening socket.
 
 use std::cell::RefCell;
 use std::io;
@@ -30,23 +29,23 @@ use crate::metrics::statsd::Statsd;
 use crate::metrics::{Snapshot, WorkerSample};
 use crate::system::pid::Pid;
 
-/// What a server inside of a process needs.
+/// Everything that a server inside the caller's process needs.
 pub struct Plan {
     /// A duplicate of the caller's listening socket ([`crate::listener::borrow`]).
     pub listener: OwnedFd,
-    /// Where that is bound.
+    /// The address of the socket.
     pub name: SocketName,
     /// Becomes readable when [`Application::run_signal_handlers`] should be called; non-blocking.
     pub doorbell: OwnedFd,
-    /// Where metrics are sent, if they are.
+    /// The destination of metrics, if they are sent.
     pub statsd: Option<Statsd>,
-    /// What a worker is told.
+    /// The configuration of the worker.
     pub settings: Settings,
-    /// Its log.
+    /// The log of the worker.
     pub log: Log,
 }
 
-/// The log of such a server: what goes wrong, on standard error. None where that is closed.
+/// Returns the log of such a server: warnings and errors on standard error, or nothing if that is closed.
 pub fn log() -> Log {
     match io::stderr().as_fd().try_clone_to_owned() {
         Ok(stderr) => Log::new(Level::Warning, LogFormat::Text, stderr),
@@ -54,18 +53,18 @@ pub fn log() -> Log {
     }
 }
 
-/// What the application is told of such a server: others may serve the same application, for who called
-/// us may have forked before.
+/// Returns the settings of such a server. Other processes may serve the same application, because the caller may have
+/// forked before.
 pub fn settings() -> Settings {
     Settings { multiprocess: true, ..Settings::default() }
 }
 
-/// Serves until the application hears that it should leave; then sends the last metrics.
+/// Serves until a signal handler of the application ends the server, then sends the last metrics.
 ///
-/// Errors: what the kernel refuses to a server that needs a few descriptors and a page of memory.
+/// Errors: those of the kernel. The server needs a few descriptors and a page of memory.
 pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
     let Plan { listener, name, doorbell, statsd, settings, log } = plan;
-    // Some KB, and never given back: the counters must outlive whoever reads them.
+    // These few KB are never freed, because the counters must outlive their readers.
     let scoreboard = Scoreboard::create(1)?;
     let (slot, generation) = (SlotId(0), Generation(1));
     let entry = scoreboard.entry(slot, Side::A).expect("a scoreboard of one slot has its entries");
@@ -77,7 +76,7 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
     let collector = Collector::start(&scoreboard, statsd.as_ref(), &log, Instant::now());
     let queue = listener.try_clone()?;
     let metering = Rc::new(RefCell::new(Metering { collector, scoreboard, entry, queue }));
-    // A supervisor that never says anything, and is there to the end.
+    // This end stands for a supervisor that sends nothing and never exits.
     let (control, _supervisor) = UnixStream::pair()?;
     control.set_nonblocking(true)?;
     let init = WorkerInit {
@@ -98,10 +97,10 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
     if let Some(metering) = Rc::into_inner(metering) {
         metering.into_inner().finish();
     }
-    served.map(drop) // What was cut off, the loop has logged.
+    served.map(drop) // The event loop has logged aborted requests.
 }
 
-/// The collector and what it measures.
+/// The collector of metrics and what it reads.
 struct Metering {
     collector: Collector,
     scoreboard: Scoreboard,
@@ -117,12 +116,12 @@ impl Metering {
 
     fn finish(self) {
         let Self { collector, scoreboard, entry, queue } = self;
-        // There is nobody to send what could not be sent.
+        // What cannot be sent now is lost, because the server ends here.
         let _ = collector.finish(&scoreboard, || snapshot(entry, queue.as_fd()));
     }
 }
 
-/// The loop's hold on it.
+/// Lets the event loop run the collector.
 struct Tick(Rc<RefCell<Metering>>);
 
 impl Ticker for Tick {

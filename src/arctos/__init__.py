@@ -1,8 +1,7 @@
 """arctos: a WSGI server.
 
-The command line is `arctos MODULE:ATTR`; see `arctos --help`. From Python, `serve()` is the same, and
-`run()`, `listen()`, `bind_and_listen()` and `server_run()` are the API of bjoern: one worker inside of the
-caller's process.
+The command line is `arctos MODULE:ATTR`; see `arctos --help`. `serve()` does the same from Python. `run()`,
+`listen()`, `bind_and_listen()` and `server_run()` are the API of bjoern: one worker inside the caller's process.
 """
 
 from .arctos import Generation, Worker, __version__, main

@@ -27,23 +27,23 @@ class Worker:
 
     @property
     def slot(self) -> int:
-        """Index of its place, which is also the tag `worker` of metrics."""
+        """The index of its slot, which is also the tag `worker` of metrics."""
 
     @property
     def generation(self) -> int:
-        """Number of its load of the code: 1, and one more with each reload."""
+        """The number of its generation: 1 at the start, and one more with each reload."""
 
     @property
     def pid(self) -> int | None:
-        """Its process; None before there is one, that is for `--pre-fork`."""
+        """Its pid; None in hooks of `--pre-fork`, when there is no process yet."""
 
     @property
     def name(self) -> str:
-        """What the server is called: `--name`."""
+        """The name of the server (`--name`)."""
 
 @final
 class Generation:
-    """The load of configuration and code that `--on-start` is called for."""
+    """The generation, a load of configuration and code, that `--on-start` is called for."""
 
     @property
     def number(self) -> int:
@@ -51,23 +51,23 @@ class Generation:
 
     @property
     def name(self) -> str:
-        """What the server is called: `--name`."""
+        """The name of the server (`--name`)."""
 
 @final
 class Statsd:
-    """Where metrics are sent, checked: what `serve_socket` takes."""
+    """The validated destination of metrics, for `serve_socket`."""
 
     def __new__(cls, host: str, port: int, ns: str, tags: str) -> Statsd: ...
 
 def serve_socket(fd: int, application: WSGIApplication, statsd: Statsd | None = None) -> None:
-    """Serves `application` at a listening socket that stays the caller's. Returns when a signal handler of the
-    caller's raises, by raising the same."""
+    """Serves `application` at a listening socket that the caller keeps. Ends when a signal handler of the caller
+    raises, by raising the same exception."""
 
 def is_serving() -> bool:
-    """Whether a server runs in this process; a worker is one from its boot on."""
+    """Whether a server runs in this process. A worker counts as one from its boot on."""
 
 def option_names() -> dict[str, bool]:
-    """The options of the command line as keywords, and whether each can be repeated."""
+    """Returns the options of the command line as keywords, and whether each can be repeated."""
 
 def serve_supervised(application: WSGIApplication | str, options: list[tuple[str, list[str]]]) -> int:
-    """Starts the supervisor with these options over the environment's; its exit code."""
+    """Runs the supervisor with these options, which override the environment, and returns its exit code."""

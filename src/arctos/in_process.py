@@ -1,6 +1,6 @@
-"""A server inside of the caller's process, as bjoern has it: one worker, the same event loop, no supervisor.
+"""A server inside the caller's process, as with bjoern: one worker, the same event loop, no supervisor.
 
-Here are sockets and the checks of what was given; the serving is `serve_socket` of the extension module.
+This module creates sockets and checks arguments; `serve_socket` of the extension module serves.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any, Final, NamedTuple, Protocol, TypedDict, overload
 from .arctos import Statsd, is_serving, serve_socket
 
 DEFAULT_LISTEN_BACKLOG: Final = 1024
-"""Connections that may wait to be accepted, where the caller gives no number."""
+"""The default number of connections that may wait to be accepted."""
 
-_MOST_BACKLOG: Final = 2**31 - 1
-"""What listen(2) takes."""
+_MAX_BACKLOG: Final = 2**31 - 1
+"""The maximum that listen(2) accepts."""
 
 DEFAULT_STATSD_HOST: Final = "127.0.0.1"
 DEFAULT_STATSD_PORT: Final = 8125
 
 WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
-"""What PEP 3333 calls an application."""
+"""An application as PEP 3333 defines it."""
 
 
 class HasFileno(Protocol):
-    """A socket, or what is like one in having a descriptor."""
+    """A socket, or another object with a descriptor."""
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Returns the descriptor."""
         ...
 
 
@@ -40,7 +40,7 @@ class _StatsdNeeded(TypedDict):
 
 
 class StatsdOptions(_StatsdNeeded, total=False):
-    """Where metrics are sent: the `statsd` of `run()` and `server_run()`. Only `enable` has to be there."""
+    """The destination of metrics: the `statsd` of `run()` and `server_run()`. Only `enable` is required."""
 
     host: str | None
     port: int | None
@@ -49,7 +49,7 @@ class StatsdOptions(_StatsdNeeded, total=False):
 
 
 class _Instance(NamedTuple):
-    """What `listen()` prepares and `run()` serves."""
+    """A socket and application that `listen()` prepares and `run()` serves."""
 
     sock: socket.socket
     wsgi_app: WSGIApplication
@@ -57,7 +57,7 @@ class _Instance(NamedTuple):
 
 
 class _SocketFile(NamedTuple):
-    """The path of a unix socket, and what tells the socket from another one that is put there later."""
+    """The path of a unix socket, and its identity, in case another file replaces it later."""
 
     path: str
     device: int
@@ -74,7 +74,7 @@ class _SocketFile(NamedTuple):
             if (found.st_dev, found.st_ino) == (self.device, self.inode):
                 os.unlink(self.path)
         except FileNotFoundError:
-            pass  # somebody was faster: another process of the same server
+            pass  # another process of the same server has removed it
 
 
 _default_instance: _Instance | None = None
@@ -86,20 +86,20 @@ def bind_and_listen(
     reuse_port: bool = False,
     listen_backlog: int = DEFAULT_LISTEN_BACKLOG,
 ) -> socket.socket:
-    """Makes a listening socket, which is the caller's to close; so is the file of a unix socket.
+    """Creates a listening socket. The caller closes it, and removes the file of a unix socket.
 
     host: an address or a name, "" for all IPv4 addresses; `unix:/path`; `unix:@name` for an abstract socket.
-        A name with addresses of both kinds is bound at the IPv4 one.
+        A name with IPv4 and IPv6 addresses is bound to an IPv4 one.
     port: 0 to 65535, 0 for any free one. Not for a unix socket.
-    reuse_port: sets SO_REUSEPORT: several processes may bind the same address, and the kernel spreads
-        connections over them. Not for a unix socket.
+    reuse_port: sets SO_REUSEPORT, so that several processes can bind the same address and the kernel distributes
+        connections among them. Not for a unix socket.
     listen_backlog: connections that may wait to be accepted.
 
     Returns the socket, non-blocking.
-    Raises TypeError or ValueError that names the argument; OSError where the address cannot be bound.
+    Raises TypeError or ValueError that names the argument; OSError if the address cannot be bound.
     """
     _check_type("host", host, str)
-    _check_number("listen_backlog", listen_backlog, 0, _MOST_BACKLOG)
+    _check_number("listen_backlog", listen_backlog, 0, _MAX_BACKLOG)
     _check_flag("reuse_port", reuse_port)
     if port is not None:
         _check_number("port", port, 0, 65535)
@@ -110,7 +110,7 @@ def bind_and_listen(
                 _warn(f"{name} has no meaning for the unix socket {host!r}")
         family, address = socket.AF_UNIX, _unix_address(host)
     elif port is None:
-        raise TypeError(f"port is missing: host {host!r} is no unix socket (unix:/path, unix:@name)")
+        raise TypeError(f"port is missing: host {host!r} is not a unix socket (unix:/path, unix:@name)")
     else:
         family, address = _inet_address(host, port)
     sock = socket.socket(family)
@@ -135,22 +135,22 @@ def listen(
     reuse_port: bool = False,
     listen_backlog: int = DEFAULT_LISTEN_BACKLOG,
 ) -> socket.socket:
-    """Binds an address and listens, for a `run()` without arguments to serve `wsgi_app` there.
+    """Binds an address and listens, so that `run()` without arguments serves `wsgi_app` there.
 
-    In between the process may fork: each child that calls `run()` serves the same address.
+    The process may fork in between: each child that calls `run()` serves the same address.
     The arguments after `wsgi_app` are those of `bind_and_listen()`.
 
     Returns the socket, which `run()` closes.
-    Raises RuntimeError where there is a server already; else what `bind_and_listen()` raises, and TypeError
-    for an application that cannot be called.
+    Raises RuntimeError if a server is already listening, TypeError if the application is not callable, and what
+    `bind_and_listen()` raises.
     """
     global _default_instance
     if _default_instance is not None:
-        raise RuntimeError("there is a server already: only one can listen at a time")
+        raise RuntimeError("a server is already listening: only one can listen at a time")
     _check_application(wsgi_app)
     sock = bind_and_listen(host, port, reuse_port, listen_backlog=listen_backlog)
     path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
-    # The name of an abstract socket is bytes: there is no file.
+    # The name of an abstract socket is bytes; it has no file.
     file = _SocketFile.at(path) if path and isinstance(path, str) else None
     _default_instance = _Instance(sock, wsgi_app, file)
     return sock
@@ -169,25 +169,25 @@ def run(
     statsd: StatsdOptions | None = None,
 ) -> None: ...
 def run(*args: Any, statsd: StatsdOptions | None = None, **kwargs: Any) -> None:
-    """Serves until a signal handler of this program raises: on Ctrl-C, until KeyboardInterrupt.
+    """Serves until a signal handler of this program raises; on Ctrl-C, until KeyboardInterrupt.
 
-    `run(wsgi_app, host, port, ...)` calls `listen(wsgi_app, host, port, ...)` first; `run()` serves what a
-    `listen()` before it has prepared. `statsd` is described at `server_run()`.
+    `run(wsgi_app, host, port, ...)` calls `listen(wsgi_app, host, port, ...)` first; `run()` serves what an
+    earlier `listen()` has prepared. `server_run()` describes `statsd`.
 
-    At the end, however it comes, the socket is closed, the file of a unix socket removed, and the next
-    `listen()` is possible.
+    In any case, it closes the socket at the end and removes the file of a unix socket; then the next `listen()`
+    is possible.
 
-    Raises RuntimeError for `run()` without a `listen()`, and what `listen()` and `server_run()` raise.
+    Raises RuntimeError for `run()` without `listen()`, and what `listen()` and `server_run()` raise.
     """
     global _default_instance
-    if is_serving():  # before anything is bound, and before the end of the one that runs
-        raise RuntimeError("a server runs in this process already")
+    if is_serving():  # before anything is bound, and without touching the running one
+        raise RuntimeError("a server is already running in this process")
     checked = _checked_statsd(statsd)
     if args or kwargs:
         listen(*args, **kwargs)
     instance = _default_instance
     if instance is None:
-        raise RuntimeError("nothing to serve: call listen(wsgi_app, host, ...) before run(), or give run() the same")
+        raise RuntimeError("nothing to serve: call listen(wsgi_app, host, ...) before run(), or pass the same to run()")
     try:
         serve_socket(instance.sock.fileno(), instance.wsgi_app, checked)
     finally:
@@ -198,25 +198,24 @@ def run(*args: Any, statsd: StatsdOptions | None = None, **kwargs: Any) -> None:
 
 
 def server_run(sock: int | HasFileno, wsgi_app: WSGIApplication, statsd: StatsdOptions | None = None) -> None:
-    """Serves `wsgi_app` at a listening socket that the caller has made and will close.
+    """Serves `wsgi_app` at a listening socket that the caller has created and will close.
 
-    sock: a socket, another object with `fileno()`, or a descriptor's number. It is made non-blocking and
-        stays so.
-    statsd: where metrics are sent every 2 s, `None` or `{}` for nowhere. A dict with these keys and no others:
-        enable   True or False; False sends nothing, and all else is checked all the same
-        host     a name or an address; 127.0.0.1 if left out, None or ""
-        port     8125 if left out or None
-        ns       what each name begins with: "bjoern" makes "bjoern.req.done"; nothing if left out, None or ""
-        tags     separated by commas, as in "app:my-app-name,zone:central-europe". With tags, lines are
-                 DogStatsD's, else those of plain statsd
+    sock: a socket, another object with `fileno()`, or a descriptor. It becomes non-blocking and stays so.
+    statsd: the destination of metrics, which are sent every 2 s; `None` or `{}` for none. A dict with these keys only:
+        enable   True or False; False sends nothing, but all other keys are still checked
+        host     a name or an address; 127.0.0.1 if omitted, None or ""
+        port     8125 if omitted or None
+        ns       the prefix of all names: "bjoern" makes "bjoern.req.done"; no prefix if omitted, None or ""
+        tags     separated by commas, as in "app:my-app-name,zone:central-europe". With tags, lines are in the
+                 format of DogStatsD, otherwise in that of plain statsd
 
-    Signal handlers of the program go on running, where this is the main thread. What one of them raises ends
-    the server and is raised here. The first Ctrl-C lets a request that runs end, within 2 s once the application
-    has returned, and is a KeyboardInterrupt then; the second raises it at once. An exception of the application's
-    is a 500 and a log line, also a SystemExit.
+    In the main thread, signal handlers of the program keep running. An exception from one of them ends the server and
+    is raised here. After the first Ctrl-C, a running request may finish, within 2 s after the application has
+    returned, and KeyboardInterrupt is raised then; a second Ctrl-C raises it at once. An exception of the application,
+    even SystemExit, results in a 500 and a log line.
 
-    Raises TypeError or ValueError that names what is wrong; RuntimeError where a server runs in this process
-    already; OSError for what the kernel refuses.
+    Raises TypeError or ValueError that names the mistake; RuntimeError if a server is already running in this process;
+    OSError if the kernel refuses an operation.
     """
     if isinstance(sock, bool) or not (isinstance(sock, int) or hasattr(sock, "fileno")):
         raise TypeError(f"sock must be a socket or a descriptor, not {type(sock).__name__}")
@@ -226,19 +225,19 @@ def server_run(sock: int | HasFileno, wsgi_app: WSGIApplication, statsd: StatsdO
 
 
 def _unix_address(host: str) -> str:
-    """The address for bind(2): a path, or a name behind a NUL."""
+    """Returns the address for bind(2): a path, or an abstract name after a NUL."""
     address = host.removeprefix("unix:")
     if address.startswith("@"):
         address = "\0" + address[1:]
     if address in ("", "\0"):
         raise ValueError(f"host {host!r} names no unix socket: expected unix:/path or unix:@name")
     if not host.startswith("unix:@") and "\0" in address:
-        raise ValueError(f"host {host!r} has a NUL, where the kernel ends a path")
+        raise ValueError(f"host {host!r} has a NUL, which ends a path")
     return address
 
 
 def _inet_address(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
-    """Family and address; of a name's addresses an IPv4 one, if there is one."""
+    """Returns family and address. If a name has several addresses, an IPv4 one is preferred."""
     if host == "":
         return socket.AF_INET, ("", port)
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -247,7 +246,7 @@ def _inet_address(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
 
 
 def _check_type(name: str, value: object, expected: type) -> None:
-    """A bool is no number here: `port=True` is a mistake."""
+    """Checks a type. A bool is not accepted as a number, because `port=True` is a mistake."""
     if not isinstance(value, expected) or isinstance(value, bool):
         raise TypeError(f"{name} must be {expected.__name__}, not {type(value).__name__}")
 
@@ -259,23 +258,23 @@ def _check_text(name: str, value: str | None) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{name} must be a text in UTF-8, not {value!r}") from None
+        raise ValueError(f"{name} must be text that UTF-8 can encode, not {value!r}") from None
 
 
-def _check_number(name: str, value: int, least: int, most: int) -> None:
+def _check_number(name: str, value: int, minimum: int, maximum: int) -> None:
     _check_type(name, value, int)
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be from {least} to {most}, not {value}")
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{name} must be from {minimum} to {maximum}, not {value}")
 
 
 def _check_flag(name: str, value: object) -> None:
-    """0 and 1 are what programs have that were written for C."""
+    """Checks a flag. 0 and 1 are accepted, because programs for C extensions use them."""
     if not isinstance(value, int) or value not in (0, 1):
         raise TypeError(f"{name} must be bool, not {type(value).__name__}")
 
 
 def _warn(text: str) -> None:
-    """At the line of the caller's, behind those of this file."""
+    """Warns at the line of the caller outside this file."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals is globals():
         level, frame = level + 1, frame.f_back
@@ -288,7 +287,7 @@ def _check_application(wsgi_app: Any) -> None:
 
 
 def _checked_statsd(options: Mapping[str, Any] | None) -> Statsd | None:
-    """What was given as `statsd`, every part of it looked at; None where nothing is to be sent."""
+    """Checks all parts of `statsd`, and returns None if nothing should be sent."""
     if options is None:
         return None
     if not isinstance(options, Mapping):
@@ -298,7 +297,7 @@ def _checked_statsd(options: Mapping[str, Any] | None) -> Statsd | None:
     known = ("enable", "host", "port", "ns", "tags")
     for key in options:
         if key not in known:
-            raise ValueError(f"statsd has no key {key!r}: there are {', '.join(known)}")
+            raise ValueError(f"statsd has no key {key!r}; its keys are {', '.join(known)}")
     if "enable" not in options:
         raise ValueError("statsd['enable'] is missing: True or False")
     _check_flag("statsd['enable']", options["enable"])

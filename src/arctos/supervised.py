@@ -1,4 +1,4 @@
-"""The whole server from Python: the supervisor and its workers, as the command line starts them."""
+"""The whole server from Python: a supervisor with its workers, as started by the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .arctos import option_names, serve_supervised
 from .in_process import WSGIApplication
 
 OptionValue = str | int | float | bool
-"""One value of an option."""
+"""A value of an option."""
 
 
 def serve(
@@ -19,24 +19,24 @@ def serve(
     workers: int | str | None = None,
     **options: OptionValue | Sequence[OptionValue] | Mapping[str, str] | None,
 ) -> int:
-    """Starts a supervisor in this process and workers below it, and serves until a signal ends it.
+    """Runs a supervisor in this process, with its workers, and serves until a signal ends it.
 
-    app_or_path: "module:attr", which each worker imports for itself; or an application, which the workers
-        inherit. New code can only be loaded from a path.
+    app_or_path: "module:attr", which each worker imports itself; or an application, which the workers inherit. New
+        code can only be loaded from a path.
     bind, workers, options: the options of the command line, with `_` for `-`, as in
         `serve("shop.wsgi:app", bind=["127.0.0.1:8000", "unix:/run/shop"], workers=4, graceful_timeout=30)`.
-        Values are str, int, float or bool; a list where the option can be repeated; for `env` also a dict.
-        None and an empty list are the same as leaving it out. The environment's `ARCTOS_*` holds for what is left out.
+        Values are str, int, float or bool; a list if the option can be repeated; for `env` also a dict.
+        None and an empty list mean that the option is not given. `ARCTOS_*` variables apply to options not given.
 
-    Returns the exit code: `sys.exit(arctos.serve(...))`. What goes wrong once the options are read is in the log
-    on standard error and in that code.
-    To be called in the main thread of a process without other threads: it forks. While it serves, signals are the
-    server's, and children of this process that end are reaped; dispositions, the current folder and the limit of
-    descriptors are put back. What was registered with `atexit` before runs at the end of this process, not of each
+    Returns the exit code: `sys.exit(arctos.serve(...))`. Once the options are read, failures appear in the log on
+    standard error and in the exit code.
+    Call it in the main thread of a process without other threads, because it forks. While it serves, it handles all
+    signals and reaps all children of this process. Afterwards, it restores signal dispositions, the current directory
+    and the limit of open files. What was registered with `atexit` before runs when this process exits, not with each
     worker.
 
-    Raises TypeError for an unknown option or a wrong type, ValueError for a wrong value, both with its name;
-    RuntimeError where a server runs in this process already, or another thread.
+    Raises TypeError for an unknown option or a wrong type, ValueError for a wrong value, both with the name of the
+    option; RuntimeError if a server is already running in this process, or other threads are.
     """
     if not isinstance(app_or_path, str) and not callable(app_or_path):
         raise TypeError(f"app_or_path must be 'module:attr' or callable, not {type(app_or_path).__name__}")
@@ -53,28 +53,28 @@ def serve(
     _check_threads()
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()  # or each worker would write what is still in there, too
+            stream.flush()  # otherwise, each worker would also write what is still buffered
         except (AttributeError, ValueError):
-            pass  # None, or closed: nothing is in there
+            pass  # None or closed: nothing is buffered
     return serve_supervised(app_or_path, given)
 
 
 def disown_exit_handlers() -> None:
-    """Called in a worker before it loads anything: what was registered until now is the program's."""
+    """Removes exit handlers. Called in a worker before it loads anything, when all of them belong to the program."""
     import atexit
     import weakref
 
     atexit._clear()
-    # They are among the handlers, once for all, and still to be called when those of the worker are.
+    # One handler calls all finalizers, and those of the worker must still be called.
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         finalizer.atexit = False
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
     if "multiprocessing.util" in sys.modules:
-        atexit.register(sys.modules["multiprocessing.util"]._exit_function)  # each process has children of its own
+        atexit.register(sys.modules["multiprocessing.util"]._exit_function)  # each process has its own children
 
 
 def _check_threads() -> None:
-    """Those that Python knows by name; of others the log tells."""
+    """Refuses other threads that Python knows. The log reports threads that it does not know."""
     import threading
 
     others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
@@ -83,14 +83,14 @@ def _check_threads() -> None:
 
 
 def _hint(name: str, known: Mapping[str, bool]) -> str:
-    import difflib  # only here: the command line needs none of it
+    import difflib  # imported here because the command line does not need it
 
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _texts(name: str, value: object, is_repeatable: bool) -> list[str]:
-    """A value as the command line would have it, or several."""
+    """Returns the values as on the command line."""
     if name == "env" and isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str) or not isinstance(value[key], str):
@@ -108,7 +108,7 @@ def _text(name: str, value: object) -> str:
         return "on" if value else "off"
     if isinstance(value, (str, int, float)):
         text = str(value)
-        if "\0" in text:  # no command line could have it
-            raise ValueError(f"{name}={text!r}: expected a text without NUL")
+        if "\0" in text:  # a command line cannot contain it
+            raise ValueError(f"{name}={text!r}: expected text without NUL")
         return text
     raise TypeError(f"{name} must be str, int, float or bool, not {type(value).__name__}")

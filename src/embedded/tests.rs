@@ -1,4 +1,4 @@
-//! A server inside of the test's own process, around an application in plain Rust.
+//! A server inside the process of the test, with an application in plain Rust.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,14 +13,14 @@ use arctos_worker::process::fork_guard;
 
 use super::*;
 
-/// Answers `hello`, or without an end for `/endless`. It hears nothing but wishes to leave.
+/// Responds with `hello`, or with an endless body for `/endless`. Its signal handlers always end the server.
 #[derive(Default)]
 struct Hello {
     head: ResponseHead,
-    heard_count: usize,
+    signal_count: usize,
 }
 
-/// Its items: one after the other.
+/// An endless body.
 struct Endless;
 
 impl AppBody for Endless {
@@ -56,17 +56,17 @@ impl Application for Hello {
     }
 
     fn run_signal_handlers(&mut self) -> ShutdownRequest {
-        self.heard_count += 1;
+        self.signal_count += 1;
         ShutdownRequest::Exit
     }
 }
 
-/// Runs a server in this thread and the client in another; what the client returns, and how often the
-/// application was asked what it heard.
+/// Runs a server in this thread and the client in another. Returns the client's result, and how often the server ran
+/// the application's signal handlers.
 fn with_server<T: Send>(client: impl FnOnce(TcpStream, UnixStream) -> T + Send) -> (T, usize) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let (doorbell, ringer) = UnixStream::pair().unwrap();
+    let (doorbell, doorbell_writer) = UnixStream::pair().unwrap();
     doorbell.set_nonblocking(true).unwrap();
     let (socket, name) = crate::listener::borrow(listener.as_raw_fd()).unwrap();
     let plan = Plan {
@@ -78,18 +78,19 @@ fn with_server<T: Send>(client: impl FnOnce(TcpStream, UnixStream) -> T + Send) 
         log: Log::discard(),
     };
     let mut app = Hello::default();
-    let told = thread::scope(|scope| {
-        let client = scope.spawn(move || client(TcpStream::connect(address).unwrap(), ringer));
+    let result = thread::scope(|scope| {
+        let client =
+            scope.spawn(move || client(TcpStream::connect(address).unwrap(), doorbell_writer));
         serve(plan, &mut app).unwrap();
         client.join().unwrap()
     });
-    (told, app.heard_count)
+    (result, app.signal_count)
 }
 
-/// One test, because a loop guards descriptors for the whole process.
+/// This is one test, because the event loop guards descriptors for the whole process.
 #[test]
-fn it_serves_until_the_application_hears_that_it_should_leave_and_bounds_what_still_runs() {
-    let (answer, _) = with_server(|mut stream, mut ringer| {
+fn it_serves_until_a_signal_handler_ends_it_and_aborts_running_requests() {
+    let (answer, _) = with_server(|mut stream, mut doorbell_writer| {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut answer = Vec::new();
         let mut byte = [0];
@@ -97,23 +98,26 @@ fn it_serves_until_the_application_hears_that_it_should_leave_and_bounds_what_st
             assert_eq!(stream.read(&mut byte).unwrap(), 1);
             answer.push(byte[0]);
         }
-        ringer.write_all(b"!").unwrap();
+        doorbell_writer.write_all(b"!").unwrap();
         assert_eq!(stream.read(&mut byte).unwrap(), 0, "an idle connection is closed");
         String::from_utf8(answer).unwrap()
     });
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(!fork_guard::is_forked());
 
-    // A reply without an end is broken off.
-    let ((), heard_count) = with_server(|mut stream, mut ringer| {
+    // An endless reply is aborted.
+    let ((), signal_count) = with_server(|mut stream, mut doorbell_writer| {
         stream.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         stream.read_exact(&mut [0; 64]).unwrap();
-        ringer.write_all(b"!").unwrap();
+        doorbell_writer.write_all(b"!").unwrap();
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest); // The end may be a reset.
-        assert!(!rest.ends_with(b"\r\n0\r\n\r\n"), "the reply has no tidy end");
+        assert!(
+            !rest.ends_with(b"\r\n0\r\n\r\n"),
+            "an aborted reply does not end like a complete one"
+        );
     });
-    assert!(heard_count >= 1);
+    assert!(signal_count >= 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A server inside of the caller's process: [`crate::embedded`] with CPython's application and signals.
+//! A server inside the caller's process: [`crate::embedded`] with CPython's application and signals.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -14,8 +14,8 @@ use super::statsd::Statsd;
 use crate::embedded::{self, Plan};
 use crate::listener;
 
-/// Serves `application` at a listening socket that stays the caller's. Returns when a signal handler of the
-/// caller's raises, by raising the same.
+/// Serves `application` at a listening socket that the caller keeps. Ends when a signal handler of the caller
+/// raises, by raising the same exception.
 #[pyfunction]
 #[pyo3(signature = (fd, application, statsd=None))]
 pub(super) fn serve_socket(
@@ -28,7 +28,7 @@ pub(super) fn serve_socket(
     let (listener, name) = listener::borrow(fd).map_err(|error| {
         if error.kind() == io::ErrorKind::InvalidInput {
             return PyValueError::new_err(
-                "sock is no listening stream socket: call listen() on it",
+                "sock is not a listening stream socket: call listen() on it",
             );
         }
         os_error(&error)
@@ -40,12 +40,12 @@ pub(super) fn serve_socket(
     let statsd = statsd.map(|statsd| statsd.get().0.clone());
     let served =
         embedded::serve(Plan { listener, name, doorbell, statsd, settings, log }, &mut bridge);
-    // First what the caller is waiting for: KeyboardInterrupt, or what a handler raised.
+    // KeyboardInterrupt, or an exception from a handler, takes precedence over an error of the server.
     caller.detach(py)?;
     served.map_err(|error| os_error(&error))
 }
 
-/// As Python's own calls raise it: with `errno`, and of the class that goes with that.
+/// Creates an OSError with `errno` and the matching subclass, like Python's own calls.
 pub(super) fn os_error(error: &io::Error) -> PyErr {
     let text = ErrorText(error).to_string();
     match error.raw_os_error() {

@@ -1,7 +1,8 @@
-//! [`Runtime`] and [`Launch`] for CPython: the processes of a server run the application in this interpreter.
+//! [`Runtime`] and [`Launch`] for CPython, with which the processes of a server run the application in this
+//! interpreter.
 //!
-//! The supervisor runs inside the interpreter that imported the extension module, holds its lock for ever and
-//! never imports the application. A worker is a fork of it that does.
+//! The supervisor runs inside the interpreter that imported the extension module, always holds its lock, and never
+//! imports the application. A worker is a fork of the supervisor and imports it.
 #![expect(unsafe_code, reason = "fork(2) has to pass through CPython's own hooks")]
 
 use std::os::fd::AsFd;
@@ -28,12 +29,12 @@ pub(super) struct Interpreter {
     pub(super) host: Host,
 }
 
-/// Whose process the workers are forked from.
+/// The process that workers are forked from.
 #[derive(Clone, Copy)]
 pub(super) enum Host {
-    /// The command's, in which nothing ran before them.
+    /// The process of the `arctos` command, in which no other code has run.
     Command,
-    /// A Python program's, which called `serve()` and goes on afterwards.
+    /// The process of a Python program, which called `serve()` and continues afterwards.
     Program,
 }
 
@@ -46,11 +47,11 @@ impl Runtime for Interpreter {
     fn check(&self, config: &Config, log: &Log) -> Result<(), BootFailure> {
         let (slot, generation) = (SlotId(0), Generation(1));
         Running::begin_worker();
-        // Hooks are looked up and not called: there is neither a start nor a worker.
+        // Hooks are imported but not called, because nothing is started.
         let application = AppSpec { hooks: Hooks::default(), ..config.application.clone() };
         let (source, settings) = (&self.source, &config.worker);
         let bridge = Bridge::boot(source, &application, settings, slot, generation, log.clone())?;
-        // The interpreter ends with this process, and does then what a worker does at its end.
+        // The interpreter exits with this process, and then does what a worker does when it exits.
         bridge.check(log)?;
         wsgi::find_hooks(&config.application.hooks)
     }
@@ -58,16 +59,16 @@ impl Runtime for Interpreter {
 
 /// Starts workers that run an application in this interpreter.
 struct CPython {
-    /// What the workers load.
+    /// The application that workers load.
     application: AppSpec,
     source: ApplicationSource,
-    /// What they have to forget.
+    /// The process that workers are forked from.
     host: Host,
 }
 
 impl CPython {
-    /// First in a new process: it is a worker's or a zygote's from here on.
-    fn settle_in(&self) {
+    /// Called first in the process of a worker or zygote: drops what belongs to the supervisor.
+    fn enter_child(&self) {
         Running::begin_worker();
         match self.host {
             Host::Command => {}
@@ -104,8 +105,7 @@ impl Launch for CPython {
         match self.source {
             ApplicationSource::Path | ApplicationSource::Zygote(_) => None,
             ApplicationSource::Object(_) => Some(
-                "serve() was given an application and not its path: give it \"module:attr\" to load \
-                 new code",
+                "serve() was given an application object; pass its path \"module:attr\" to load new code",
             ),
         }
     }
@@ -114,14 +114,14 @@ impl Launch for CPython {
         match self.host {
             Host::Command => None,
             Host::Program => {
-                Some("serve() was called by a program, which is not arctos' to start anew")
+                Some("serve() was called by a Python program, which arctos cannot restart")
             }
         }
     }
 
     fn work(&self, init: WorkerInit) -> WorkerExit {
         let log = init.log.clone();
-        self.settle_in();
+        self.enter_child();
         let (slot, generation) = (init.slot, init.generation);
         let (source, spec) = (&self.source, &self.application);
         let booted = Bridge::boot(source, spec, &init.settings, slot, generation, log);
@@ -129,7 +129,7 @@ impl Launch for CPython {
     }
 
     fn run_on_start(&self, generation: Generation, log: &Log) -> Result<(), BootFailure> {
-        self.settle_in();
+        self.enter_child();
         wsgi::install_stack_dump(log);
         wsgi::run_on_start(&self.application, generation)
     }
@@ -139,7 +139,7 @@ impl Launch for CPython {
         generation: Generation,
         log: &Log,
     ) -> Result<Box<dyn Preloaded + '_>, BootFailure> {
-        self.settle_in();
+        self.enter_child();
         wsgi::install_stack_dump(log);
         let spec = &self.application;
         let source = wsgi::preload(&self.source, spec, generation)?;
@@ -147,7 +147,7 @@ impl Launch for CPython {
     }
 }
 
-/// This interpreter with the application in it, to be forked.
+/// This interpreter with the loaded application, from which workers are forked.
 struct Zygote<'a> {
     source: ApplicationSource,
     spec: &'a AppSpec,
@@ -169,7 +169,7 @@ impl Preloaded for Zygote<'_> {
     }
 }
 
-/// A worker's life from here on, or what there is to say about its failure.
+/// Runs a worker to its end, or reports why it could not boot.
 fn serve(init: WorkerInit, booted: Result<Bridge, BootFailure>) -> WorkerExit {
     match booted {
         Ok(mut bridge) => {
@@ -184,19 +184,19 @@ fn serve(init: WorkerInit, booted: Result<Bridge, BootFailure>) -> WorkerExit {
     }
 }
 
-/// What the program has registered with `atexit` is done once, at its own end: a temporary folder of its is
-/// not to vanish with the first worker that leaves.
+/// Removes the exit handlers that the program registered with `atexit`. They run once, when the program itself exits: a
+/// temporary directory of it, for example, must not vanish with the first worker.
 fn disown_exit_handlers() {
     Python::attach(|py| {
         let module = py.import("arctos.supervised");
         let disowned = module.and_then(|module| module.call_method0("disown_exit_handlers"));
-        // It calls nothing of the program's, so that only an interpreter without a working `atexit` fails.
+        // This calls no code of the program, so it fails only without a working `atexit`.
         drop(disowned);
     });
 }
 
-/// What a service manager told the supervisor is not for the application: `os.environ` was filled when
-/// the interpreter started.
+/// Removes the service manager's variables, which are for the supervisor, from `os.environ`: it was filled when the
+/// interpreter started.
 fn forget_service_manager() {
     Python::attach(|py| {
         let forgotten = py.import("os").and_then(|os| os.getattr("environ")).and_then(|environ| {
@@ -205,7 +205,7 @@ fn forget_service_manager() {
             }
             Ok(())
         });
-        // Only an interpreter without a working `os` fails here, and boot() then says so.
+        // This fails only without a working `os`, which the boot then reports.
         drop(forgotten);
     });
 }

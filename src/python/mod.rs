@@ -1,8 +1,8 @@
-//! The extension module `arctos.arctos`: the command line's entry, a server inside of the caller's
-//! process, and [`Launch`](crate::process::launch::Launch) for CPython.
+//! The extension module `arctos.arctos`: the entry of the command line, a server inside the caller's process, and
+//! [`Launch`](crate::process::launch::Launch) for CPython.
 //!
-//! This directory is the only place of this crate that names pyo3.
-#![expect(unsafe_code, reason = "which interpreter this is")]
+//! This directory is the only part of this crate that names pyo3.
+#![expect(unsafe_code, reason = "pyo3 cannot tell which interpreter this is")]
 
 mod embedded;
 mod launch;
@@ -24,7 +24,7 @@ use crate::system::environment::Environment;
 use launch::{Host, Interpreter};
 
 /// The extension module `arctos.arctos`.
-// Its types rely on the interpreter's lock: on a free-threaded build the lock comes back on.
+// Its types rely on the interpreter's lock, which a free-threaded build therefore enables again.
 #[pymodule(gil_used = true)]
 mod arctos {
     use super::*;
@@ -46,11 +46,11 @@ mod arctos {
     fn main(py: Python<'_>) -> PyResult<i32> {
         let mut arguments: Vec<OsString> = py.import("sys")?.getattr("argv")?.extract()?;
         if let Some(program) = arguments.first_mut() {
-            *program = "arctos".into(); // not `__main__.py`
+            *program = "arctos".into(); // instead of `__main__.py`
         }
         Ok(server::run(
             arguments,
-            succeed_in(py)?,
+            environment_of(py)?,
             &Interpreter { source: ApplicationSource::Path, host: Host::Command },
         ))
     }
@@ -62,9 +62,9 @@ mod arctos {
     }
 }
 
-/// The environment, in which what was said to the process before this one, in an upgrade, is said to this
-/// one. The handover is in it for this call's caller alone: no child of this process is to take it for its own.
-fn succeed_in(py: Python<'_>) -> PyResult<Environment> {
+/// Returns the environment. After an upgrade, variables that name the predecessor's pid name this process instead. The
+/// handover is removed from `os.environ`, so that no child of this process takes it for its own.
+fn environment_of(py: Python<'_>) -> PyResult<Environment> {
     let environ = py.import("os")?.getattr("environ")?;
     for (name, value) in reexec::readdressed(&std::env::vars_os().collect()) {
         environ.set_item(name, value)?;
@@ -74,10 +74,10 @@ fn succeed_in(py: Python<'_>) -> PyResult<Environment> {
     Ok(environment)
 }
 
-/// Types are the process's here, and signals the main interpreter's. From Python 3.12 on it refuses by itself
-/// where interpreters do not share their lock.
+/// Refuses subinterpreters: the types of this module belong to the process, and signals to the main interpreter. From
+/// Python 3.12 on, CPython itself refuses interpreters that do not share the lock.
 fn refuse_subinterpreters() -> PyResult<()> {
-    // SAFETY: the thread is attached, for this module is being imported in it.
+    // SAFETY: the thread is attached, because it is importing this module.
     let current = unsafe { ffi::PyInterpreterState_Get() };
     // SAFETY: as above.
     let main = unsafe { ffi::PyInterpreterState_Main() };
@@ -85,6 +85,6 @@ fn refuse_subinterpreters() -> PyResult<()> {
         return Ok(());
     }
     Err(PyImportError::new_err(
-        "arctos works in the main interpreter only, not in a subinterpreter",
+        "arctos works only in the main interpreter, not in a subinterpreter",
     ))
 }

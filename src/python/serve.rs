@@ -1,4 +1,4 @@
-//! The supervisor as a function of a Python program, which goes on when it has ended.
+//! The supervisor as a function that a Python program calls, and that returns when the server has stopped.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use super::running::Running;
 use crate::config::options::{OPTIONS, OptionSpec, Takes};
 use crate::server;
 
-/// The options of the command line as keywords, and whether each can be repeated.
+/// Returns the options of the command line as keywords, and whether each can be repeated.
 #[pyfunction]
 pub(super) fn option_names() -> BTreeMap<String, bool> {
     let named = |option: &&OptionSpec| option.takes != Takes::Positional;
@@ -23,7 +23,7 @@ pub(super) fn option_names() -> BTreeMap<String, bool> {
     OPTIONS.iter().filter(named).map(|option| (option.keyword(), repeats(option))).collect()
 }
 
-/// Starts the supervisor with these options over the environment's; its exit code.
+/// Runs the supervisor with these options, which override the environment, and returns its exit code.
 #[pyfunction]
 pub(super) fn serve_supervised(
     application: &Bound<'_, PyAny>,
@@ -37,7 +37,7 @@ pub(super) fn serve_supervised(
             .ok_or_else(|| PyTypeError::new_err(format!("serve() has no option '{name}'")))?;
         keywords.push((option.setting, values));
     }
-    // An object's name is none that could be imported, and does not have to be.
+    // An object needs no name that can be imported.
     let path = application.cast::<PyString>().map(|path| path.to_string_lossy().into_owned());
     let name = path.as_deref().unwrap_or("application:application");
     let environment = std::env::vars_os().collect();
@@ -54,7 +54,7 @@ pub(super) fn serve_supervised(
         .map_err(|error| os_error(&error))
 }
 
-/// What an application is called in the log.
+/// Returns the name of an application for the log.
 fn name_of(application: &Bound<'_, PyAny>) -> String {
     let text = |name: &str| -> PyResult<String> {
         let named = match application.getattr_opt(name)? {

@@ -1,11 +1,11 @@
-//! bjoern's `statsd={...}`, its types checked by the Python side, as a [`Statsd`](statsd::Statsd).
+//! Converts bjoern's `statsd={...}`, whose types Python has checked, to a [`Statsd`](statsd::Statsd).
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::metrics::statsd::{self, Target};
 
-/// Where metrics are sent, checked: what `serve_socket` takes.
+/// The validated destination of metrics, for `serve_socket`.
 #[pyclass(frozen, module = "arctos.arctos")]
 pub(super) struct Statsd(pub(super) statsd::Statsd);
 
@@ -23,17 +23,17 @@ impl Statsd {
                 "statsd['host'] and ['port'] '{target}': expected {error}"
             ))
         })?;
-        let most_chars = statsd::PREFIX_MAX_CHARS;
-        if ns.chars().count() > most_chars {
+        let max_chars = statsd::PREFIX_MAX_CHARS;
+        if ns.chars().count() > max_chars {
             let message =
-                format!("statsd['ns']: expected a text of at most {most_chars} characters");
+                format!("statsd['ns']: expected a text of at most {max_chars} characters");
             return Err(PyValueError::new_err(message));
         }
         let list = statsd::tags(tags);
         let needed_bytes = statsd::tag_bytes(list.zone.as_deref(), &list.tags, None);
         if needed_bytes > statsd::TAGS_MAX_BYTES {
             return Err(PyValueError::new_err(format!(
-                "statsd['tags']: expected at most {} bytes, as each line has them; these are {needed_bytes}",
+                "statsd['tags']: expected at most {} bytes, because each line contains them; these are {needed_bytes}",
                 statsd::TAGS_MAX_BYTES
             )));
         }

@@ -345,7 +345,7 @@ def test_an_application_that_starts_a_server_is_refused_and_still_served(start, 
     for _ in range(2):
         with connected(str(path), script) as wire:
             refusals = wire.get("/").response().body.decode().splitlines()
-            assert refusals == ["a server runs in this process already"] * 3
+            assert refusals == ["a server is already running in this process"] * 3
     script.send()
     assert_ended_by_interrupt(script)
 
@@ -353,7 +353,7 @@ def test_an_application_that_starts_a_server_is_refused_and_still_served(start, 
 def test_a_program_that_serves_when_it_is_imported_is_refused_in_a_worker():
     status, _, errors = run("at_import:app", "--bind", "127.0.0.1:0", "--workers", "1", cwd=SCRIPTS)
     assert status == 4
-    assert "RuntimeError: a server runs in this process already" in errors
+    assert "RuntimeError: a server is already running in this process" in errors
 
 
 def test_a_subinterpreter_is_refused():
@@ -367,7 +367,7 @@ def test_a_subinterpreter_is_refused():
 def test_a_server_in_a_thread_ends_with_the_program_and_excludes_another(start):
     script = start("in_thread.py")
     assert script.next_line() == "from a thread"
-    assert script.next_line() == "refused: a server runs in this process already"
+    assert script.next_line() == "refused: a server is already running in this process"
     assert script.wait() == 0, script.errors
 
 
@@ -467,7 +467,7 @@ def test_an_object_that_is_no_socket_is_refused(sock, error, words):
 def test_a_socket_that_does_not_listen_is_refused():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        with pytest.raises(ValueError, match=r"no listening stream socket: call listen\(\)"):
+        with pytest.raises(ValueError, match=r"not a listening stream socket: call listen\(\)"):
             arctos.server_run(sock, app)
 
 
@@ -477,11 +477,11 @@ GOOD = {"enable": False, "host": "127.0.0.1", "port": 8125, "ns": "", "tags": "a
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"prefix": "x"}, ValueError, "statsd has no key 'prefix': there are enable, host, port, ns, tags"),
+        ({"prefix": "x"}, ValueError, "statsd has no key 'prefix'; its keys are enable, host, port, ns, tags"),
         ({"enable": "yes"}, TypeError, "statsd['enable'] must be bool, not str"),
         ({"enable": None}, TypeError, "statsd['enable'] must be bool, not NoneType"),
         ({"enable": 2}, TypeError, "statsd['enable'] must be bool, not int"),
-        ({"ns": "\udc80"}, ValueError, "statsd['ns'] must be a text in UTF-8"),
+        ({"ns": "\udc80"}, ValueError, "statsd['ns'] must be text that UTF-8 can encode"),
         ({"host": 7}, TypeError, "statsd['host'] must be str, not int"),
         ({"host": "a/b"}, ValueError, "statsd['host'] and ['port'] 'a/b:8125': expected HOST"),
         ({"port": "8125"}, TypeError, "statsd['port'] must be int, not str"),
@@ -509,5 +509,5 @@ def test_a_statsd_without_enable_is_refused():
 
 @pytest.mark.parametrize("statsd", [None, {}, GOOD, {"enable": True}, {**GOOD, "host": None, "ns": None, "tags": None}])
 def test_a_valid_statsd_argument_is_accepted(statsd):
-    with socket.socket() as sock, pytest.raises(ValueError, match="no listening stream socket"):
+    with socket.socket() as sock, pytest.raises(ValueError, match="not a listening stream socket"):
         arctos.server_run(sock, app, statsd)

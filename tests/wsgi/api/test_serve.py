@@ -199,8 +199,8 @@ def app(environ, start_response):
         ({"log_level": "loud"}, ValueError, "log_level='loud': expected debug, info"),
         ({"env": {"A": 1}}, TypeError, "env must have str"),
         ({"env": {"A=B": "c"}}, ValueError, "env must have names without '=', not 'A=B'"),
-        ({"env": {"A": "b\0"}}, ValueError, "env='A=b\\x00': expected a text without NUL"),
-        ({"bind": ["\0"]}, ValueError, "bind='\\x00': expected a text without NUL"),
+        ({"env": {"A": "b\0"}}, ValueError, "env='A=b\\x00': expected text without NUL"),
+        ({"bind": ["\0"]}, ValueError, "bind='\\x00': expected text without NUL"),
         ({"chdir": "/no/such"}, ValueError, "chdir='/no/such': cannot use the directory /no/such"),
     ],
 )

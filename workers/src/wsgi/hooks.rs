@@ -15,13 +15,13 @@ use crate::shared::log::{Level, Log, Value};
 /// The worker that a hook is called for.
 #[pyclass(frozen, get_all, name = "Worker", module = "arctos")]
 pub struct WorkerArgument {
-    /// Index of its place, which is also the tag `worker` of metrics.
+    /// The index of its slot, which is also the tag `worker` of metrics.
     slot: u16,
-    /// Number of its load of the code: 1, and one more with each reload.
+    /// The number of its generation: 1 at the start, and one more with each reload.
     generation: u32,
-    /// Its process; None before there is one, that is for `--pre-fork`.
+    /// Its pid; None in hooks of `--pre-fork`, when there is no process yet.
     pid: Option<u32>,
-    /// What the server is called: `--name`.
+    /// The name of the server (`--name`).
     name: String,
 }
 
@@ -34,12 +34,12 @@ impl WorkerArgument {
     }
 }
 
-/// The load of configuration and code that `--on-start` is called for.
+/// The generation, a load of configuration and code, that `--on-start` is called for.
 #[pyclass(frozen, get_all, name = "Generation", module = "arctos")]
 pub struct GenerationArgument {
     /// 1, and one more with each reload.
     number: u32,
-    /// What the server is called: `--name`.
+    /// The name of the server (`--name`).
     name: String,
 }
 

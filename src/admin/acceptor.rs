@@ -35,7 +35,7 @@ pub enum Trust {
     /// The client is root or the user of the server; the kernel has checked it.
     Owner,
     /// The client is anything that reaches the address, including a browser on behalf of a web page.
-    Anybody,
+    Anyone,
 }
 
 /// The process of a client on a unix socket, as of its connect(2) (SO_PEERCRED of unix(7)).
@@ -54,7 +54,7 @@ pub(super) fn peer_process(trust: Trust, socket: &OwnedFd) -> Option<PeerProcess
             let peer = getsockopt(socket, sockopt::PeerCredentials).ok()?;
             Some(PeerProcess { pid: Some(peer.pid()).filter(|pid| *pid > 0), uid: peer.uid() })
         }
-        Trust::Anybody => None,
+        Trust::Anyone => None,
     }
 }
 
@@ -214,7 +214,7 @@ impl Acceptor {
 fn trust(name: &SocketName) -> Trust {
     match name {
         SocketName::Unix(_) => Trust::Owner,
-        SocketName::Inet(_) => Trust::Anybody,
+        SocketName::Inet(_) => Trust::Anyone,
     }
 }
 

@@ -315,7 +315,7 @@ fn read_head(
     let refused = |status| Refused { status, shape };
     let has_body = head.framing != Framing::None;
     let method = match method {
-        Some(Method::Post) if trust == Trust::Anybody => return Err(refused(FORBIDDEN)),
+        Some(Method::Post) if trust == Trust::Anyone => return Err(refused(FORBIDDEN)),
         Some(Method::Get | Method::Head) if has_body => return Err(refused(Status(413))),
         // So short a body is not worth the round trip of 100 Continue.
         Some(Method::Post) if has_body && head.expects_continue => {

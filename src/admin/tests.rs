@@ -84,11 +84,11 @@ fn a_request_over_tcp_is_passed_on_and_its_response_sent() {
     stream.write_all(REQUEST).unwrap();
     let AdminRequest { id, method, path, query, trust, peer } = next_request(&mut admin);
     assert_eq!((method, &*path, &*query), (Method::Get, "/metrics", "a=b"));
-    assert_eq!((trust, peer), (Trust::Anybody, None));
-    admin.respond(id, &AdminResponse::plain(200, "as asked\n"));
+    assert_eq!((trust, peer), (Trust::Anyone, None));
+    admin.respond(id, &AdminResponse::plain(200, "as requested\n"));
     let text = read_all(&stream);
     assert!(
-        text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\nas asked\n"),
+        text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\nas requested\n"),
         "{text}"
     );
     drop(stream);
@@ -97,8 +97,8 @@ fn a_request_over_tcp_is_passed_on_and_its_response_sent() {
 
 #[test]
 fn a_socket_path_is_for_the_owner_and_is_removed_with_the_socket() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("admin.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
     let mut admin = bind(&format!("unix:{}", path.display()));
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(admin.descriptions(), [format!("unix:{}", path.display())]);
@@ -171,8 +171,8 @@ fn bytes_after_the_request_do_not_reset_the_connection() {
     stream.write_all(&[REQUEST, &[b'x'; 20_000]].concat()).unwrap();
     let id = next_request(&mut admin).id;
     // There is more than one read takes in, so that closing now would send a reset.
-    admin.respond(id, &AdminResponse::plain(200, "as asked\n"));
-    assert!(read_all(&stream).ends_with("as asked\n"));
+    admin.respond(id, &AdminResponse::plain(200, "as requested\n"));
+    assert!(read_all(&stream).ends_with("as requested\n"));
     drop(stream);
     assert!(is_idle(&mut admin));
 }
@@ -237,7 +237,7 @@ fn a_response_for_a_peer_that_is_gone_is_dropped() {
     stream.write_all(REQUEST).unwrap();
     let id = next_request(&mut admin).id;
     drop(stream);
-    admin.respond(id, &AdminResponse::plain(200, "as asked\n"));
+    admin.respond(id, &AdminResponse::plain(200, "as requested\n"));
     assert!(is_idle(&mut admin));
     admin.respond(id, &AdminResponse::plain(200, "again\n"));
     assert!(admin.peers.is_empty());
@@ -276,7 +276,7 @@ fn an_answered_request_does_not_wait() {
     stream.write_all(REQUEST).unwrap();
     let id = next_request(&mut admin).id;
     assert!(admin.is_waiting(id));
-    admin.respond(id, &AdminResponse::plain(200, "as asked\n"));
+    admin.respond(id, &AdminResponse::plain(200, "as requested\n"));
     assert!(!admin.is_waiting(id));
 }
 
@@ -305,8 +305,8 @@ fn the_oldest_connection_without_a_request_is_closed_for_a_new_one() {
 
 #[test]
 fn a_crowd_at_one_listener_does_not_displace_clients_of_another() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("admin.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
     let by_path = format!("unix:{}", path.display()).parse().unwrap();
     let mut admin = Admin::bind(&["127.0.0.1:0".parse().unwrap(), by_path]).unwrap();
     let address = admin.descriptions()[0].strip_prefix("http://").unwrap().to_owned();
@@ -355,8 +355,8 @@ fn a_post_is_passed_on_only_from_a_unix_socket() {
     stream.write_all(post).unwrap();
     assert_eq!(turn(&mut admin), []);
     assert!(read_all(&stream).starts_with("HTTP/1.1 403 Forbidden\r\n"));
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("admin.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
     let mut admin = bind(&format!("unix:{}", path.display()));
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(post).unwrap();

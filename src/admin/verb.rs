@@ -71,7 +71,7 @@ pub enum StopMode {
 
 /// How a verb is written.
 struct Spec {
-    /// The path after its slash, and the word of `arctos ctl`.
+    /// The path after its slash, and the verb of `arctos ctl`.
     name: &'static str,
     access: Access,
     parameter: Parameter,
@@ -238,7 +238,7 @@ impl Verb {
         }
     }
 
-    /// The word of `arctos ctl`, and the path after its slash.
+    /// The verb of `arctos ctl`, and the path after its slash.
     pub fn name(self) -> &'static str {
         self.spec().name
     }
@@ -335,7 +335,7 @@ pub fn stopping() -> AdminResponse {
 }
 
 /// The response to a new number of workers. A number that is too high changes nothing: with a clamped number, a
-/// script would believe that it has what it asked for.
+/// script would believe that it got what it requested.
 ///
 /// Errors: the response that names the maximum.
 pub fn scaled(workers: u16, maximum: u16) -> Result<AdminResponse, AdminResponse> {

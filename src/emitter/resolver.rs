@@ -116,7 +116,7 @@ impl Lookup {
 }
 
 impl Drop for Lookup {
-    /// Kills the helper process, whose result nobody needs.
+    /// Kills the helper process, whose result is no longer needed.
     fn drop(&mut self) {
         let Some(child) = self.helper.take() else { return };
         child.kill();

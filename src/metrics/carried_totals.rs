@@ -6,7 +6,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `count SLOT NAME REASON N` | a counter; `-` stands for no reason, and for the slot of the supervisor |
-//! | `spread SLOT NAME SUM_NS START_NS:N ..` | a distribution: the buckets that are not 0, each with the start of its range |
+//! | `distribution SLOT NAME SUM_NS START_NS:N ..` | a distribution: the buckets that are not 0, each with the start of its range |
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -99,15 +99,15 @@ impl CarriedTotals {
         }
         let mut carried = Self::default();
         for line in lines {
-            let mut words = line.split_ascii_whitespace();
-            let (kind, slot) = (words.next()?, words.next()?);
+            let mut fields = line.split_ascii_whitespace();
+            let (kind, slot) = (fields.next()?, fields.next()?);
             let totals = match slot {
                 "-" => &mut carried.supervisor,
                 slot => carried.slots.entry(slot.parse().ok()?).or_default(),
             };
             match kind {
-                "count" => decode_count(words, totals)?,
-                "spread" => decode_distribution(words, totals)?,
+                "count" => decode_count(fields, totals)?,
+                "distribution" => decode_distribution(fields, totals)?,
                 _ => return None,
             }
         }
@@ -123,7 +123,7 @@ fn encode(text: &mut String, slot: &str, totals: &SlotTotals) {
     }
     for distribution in Distribution::ALL {
         let sums = totals.distribution(distribution);
-        let _ = write!(text, "spread {slot} {} {}", distribution.statsd_name(), ns(sums.sum));
+        let _ = write!(text, "distribution {slot} {} {}", distribution.statsd_name(), ns(sums.sum));
         for (index, n) in sums.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
             let _ = write!(text, " {}:{n}", ns(Histogram::bounds(index).start));
         }
@@ -136,9 +136,9 @@ fn ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn decode_count(mut words: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -> Option<()> {
-    let (name, reason) = (words.next()?, words.next()?);
-    let n = words.next()?.parse().ok()?;
+fn decode_count(mut fields: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -> Option<()> {
+    let (name, reason) = (fields.next()?, fields.next()?);
+    let n = fields.next()?.parse().ok()?;
     let matches = |counter: &&Counter| {
         counter.statsd_name() == name && counter.reason().unwrap_or("-") == reason
     };
@@ -148,15 +148,18 @@ fn decode_count(mut words: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) ->
     Some(())
 }
 
-fn decode_distribution(mut words: SplitAsciiWhitespace<'_>, totals: &mut SlotTotals) -> Option<()> {
-    let name = words.next()?;
-    let sum = Duration::from_nanos(words.next()?.parse().ok()?);
-    let bucket = |word: &str| {
-        let (start_ns, n) = word.split_once(':')?;
+fn decode_distribution(
+    mut fields: SplitAsciiWhitespace<'_>,
+    totals: &mut SlotTotals,
+) -> Option<()> {
+    let name = fields.next()?;
+    let sum = Duration::from_nanos(fields.next()?.parse().ok()?);
+    let bucket = |field: &str| {
+        let (start_ns, n) = field.split_once(':')?;
         let start = Duration::from_nanos(start_ns.parse().ok()?);
         Some((Histogram::index_of(start), n.parse().ok()?))
     };
-    let buckets = words.map(bucket).collect::<Option<Vec<_>>>()?;
+    let buckets = fields.map(bucket).collect::<Option<Vec<_>>>()?;
     let mut all = Distribution::ALL.into_iter();
     if let Some(distribution) = all.find(|distribution| distribution.statsd_name() == name) {
         totals.add_distribution(distribution, sum, buckets.into_iter());
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn unknown_metrics_are_left_out() {
         let text = format!(
-            "{TITLE}\ncount 0 req.done - 4\ncount 0 req.new - 9\nspread 0 new.time 5 1:1\n"
+            "{TITLE}\ncount 0 req.done - 4\ncount 0 req.new - 9\ndistribution 0 new.time 5 1:1\n"
         );
         let carried = CarriedTotals::decode(&text).unwrap();
         let (_, totals) = carried.slots().next().unwrap();
@@ -226,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_bucket_is_identified_by_its_duration_and_not_by_its_index() {
-        let text = format!("{TITLE}\nspread 0 queue.wait 5 8100:2 {}:1\n", u64::MAX);
+        let text = format!("{TITLE}\ndistribution 0 queue.wait 5 8100:2 {}:1\n", u64::MAX);
         let carried = CarriedTotals::decode(&text).unwrap();
         let buckets =
             &carried.slots().next().unwrap().1.distribution(Distribution::QueueWait).buckets;
@@ -239,9 +242,13 @@ mod tests {
         for text in ["", "arctos carried 3\n", "x"] {
             assert_eq!(CarriedTotals::decode(text), None);
         }
-        for line in
-            ["count", "count x req.done - 1", "count 0 req.done - x", "spread 0 x 1 1", "?  1"]
-        {
+        for line in [
+            "count",
+            "count x req.done - 1",
+            "count 0 req.done - x",
+            "distribution 0 x 1 1",
+            "?  1",
+        ] {
             assert_eq!(CarriedTotals::decode(&format!("{TITLE}\n{line}\n")), None, "{line}");
         }
     }

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     const ROOT: Uid = Uid::from_raw(0);
-    const SOMEBODY: Uid = Uid::from_raw(1_234_567);
+    const OTHER_USER: Uid = Uid::from_raw(1_234_567);
     const GROUP: Gid = Gid::from_raw(7_654_321);
 
     fn change(user: Option<Uid>, group: Option<Gid>, uid: Uid) -> Result<Change, IdentityError> {
@@ -129,25 +129,25 @@ mod tests {
 
     #[test]
     fn nothing_changes_when_nothing_is_given() {
-        assert_eq!(change(None, None, SOMEBODY).unwrap(), Change::None);
+        assert_eq!(change(None, None, OTHER_USER).unwrap(), Change::None);
     }
 
     #[test]
     fn the_current_user_needs_no_root() {
-        assert_eq!(change(Some(SOMEBODY), None, SOMEBODY).unwrap(), Change::None);
+        assert_eq!(change(Some(OTHER_USER), None, OTHER_USER).unwrap(), Change::None);
     }
 
     #[test]
     fn only_root_becomes_another_user() {
-        assert!(matches!(change(Some(ROOT), None, SOMEBODY), Err(IdentityError::NotRoot)));
+        assert!(matches!(change(Some(ROOT), None, OTHER_USER), Err(IdentityError::NotRoot)));
     }
 
     #[test]
     fn a_user_outside_the_database_needs_a_group() {
-        let refused = change(Some(SOMEBODY), None, ROOT);
-        assert!(matches!(refused, Err(IdentityError::UnknownUser { user: SOMEBODY })));
-        let expected = Change::User { user: SOMEBODY, group: GROUP, groups: vec![GROUP] };
-        assert_eq!(change(Some(SOMEBODY), Some(GROUP), ROOT).unwrap(), expected);
+        let refused = change(Some(OTHER_USER), None, ROOT);
+        assert!(matches!(refused, Err(IdentityError::UnknownUser { user: OTHER_USER })));
+        let expected = Change::User { user: OTHER_USER, group: GROUP, groups: vec![GROUP] };
+        assert_eq!(change(Some(OTHER_USER), Some(GROUP), ROOT).unwrap(), expected);
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
         let gives_up = |change, allow_new_privileges| {
             Identity { change, allow_new_privileges, umask: None }.gives_up_privileges()
         };
-        let user = || Change::User { user: SOMEBODY, group: GROUP, groups: vec![GROUP] };
+        let user = || Change::User { user: OTHER_USER, group: GROUP, groups: vec![GROUP] };
         assert!(gives_up(user(), false));
         assert!(!gives_up(user(), true));
         assert!(!gives_up(Change::None, false));

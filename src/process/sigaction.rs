@@ -16,9 +16,9 @@ impl SignalAction {
     pub fn of(number: Signal) -> io::Result<Self> {
         let mut found = std::mem::MaybeUninit::uninit();
         // SAFETY: a null action changes nothing; the kernel writes the current one to `found`.
-        let asked =
+        let result =
             unsafe { libc::sigaction(number as libc::c_int, std::ptr::null(), found.as_mut_ptr()) };
-        Errno::result(asked)?;
+        Errno::result(result)?;
         // SAFETY: the call succeeded, so it was written.
         Ok(Self(unsafe { found.assume_init() }))
     }

@@ -54,7 +54,7 @@ fn a_request_has_a_method_a_path_and_a_query() {
 #[test]
 fn over_tcp_a_client_may_look_but_change_nothing() {
     let over_tcp =
-        |request: &str| Connection::new(Trust::Anybody, start()).receive(request.as_bytes());
+        |request: &str| Connection::new(Trust::Anyone, start()).receive(request.as_bytes());
     let get = over_tcp("GET /metrics HTTP/1.1\r\nHost: metrics.test:9090\r\n\r\n");
     assert_eq!(get, complete(Method::Get, "/metrics", ""));
     for fields in ["", "Origin: http://evil.test\r\n", "Content-Length: 3\r\n"] {

@@ -285,6 +285,6 @@ fn how_long_64_workers_take() {
     let begun = Instant::now();
     let page = text(&CarriedTotals::of(&totals, None), &Gauges::default(), Some("central-europe"));
     let took = begun.elapsed();
-    let words = format!("read {read:?}, text {took:?}, {} bytes\n", page.len());
-    std::io::Write::write_all(&mut std::io::stdout(), words.as_bytes()).unwrap();
+    let text = format!("read {read:?}, text {took:?}, {} bytes\n", page.len());
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).unwrap();
 }

@@ -183,8 +183,8 @@ mod tests {
 
     /// The outcome of a request to a server that sends this response.
     fn outcome_of(response: &'static str) -> Result<String, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.sock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let server = thread::spawn(move || {
             let mut stream = listener.accept().unwrap().0;

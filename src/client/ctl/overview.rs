@@ -35,10 +35,10 @@ pub(super) fn draw(text: &str, width: Option<usize>) -> Option<String> {
 
 /// The lines about the server.
 fn server(status: &Value) -> [(&'static str, String); 5] {
-    let number = |key: &str| word(&status[key]);
+    let number = |key: &str| one_line(&status[key]);
     let list = |key: &str| {
         let items = status[key].as_array().map(Vec::as_slice).unwrap_or_default();
-        let items: Vec<_> = items.iter().map(word).collect();
+        let items: Vec<_> = items.iter().map(one_line).collect();
         if items.is_empty() { NOTHING.to_owned() } else { items.join(" ") }
     };
     let server = format!(
@@ -94,12 +94,13 @@ impl ReloadSummary {
         match reload["state"].as_str() {
             Some("idle") => progress("none yet".to_owned()),
             Some("running") => {
-                let (step, generation) = (word(&reload["step"]), word(&reload["generation"]));
+                let (step, generation) =
+                    (one_line(&reload["step"]), one_line(&reload["generation"]));
                 progress(format!("{step} of generation {generation}"))
             }
             Some("ended") => {
                 let ago = reload["ago_s"].as_f64().map(age).unwrap_or_default();
-                let outcome = word(&reload["outcome"]);
+                let outcome = one_line(&reload["outcome"]);
                 // The last line of a traceback says the most.
                 let report = reload["report"].as_str();
                 let report = report.and_then(|report| report.trim_end().lines().last());
@@ -128,14 +129,14 @@ fn row(worker: &Value) -> Row {
     let request = worker["request"]["line"].as_str().map(cell);
     let running = worker["request"]["age_s"].as_f64().map(duration).unwrap_or_default();
     [
-        word(&worker["slot"]),
-        word(&worker["pid"]),
-        word(&worker["generation"]),
-        word(&worker["state"]),
+        one_line(&worker["slot"]),
+        one_line(&worker["pid"]),
+        one_line(&worker["generation"]),
+        one_line(&worker["state"]),
         shown("age_s", age),
-        word(&worker["requests"]),
-        word(&worker["restarts"]),
-        word(&worker["connections_open"]),
+        one_line(&worker["requests"]),
+        one_line(&worker["restarts"]),
+        one_line(&worker["connections_open"]),
         shown("rss_bytes", size),
         request.map_or_else(|| NOTHING.to_owned(), |line| format!("{running} {line}")),
     ]
@@ -165,7 +166,7 @@ fn cut(line: &str, width: Option<usize>) -> String {
 }
 
 /// A text or a number on one line.
-pub(crate) fn word(value: &Value) -> String {
+pub(crate) fn one_line(value: &Value) -> String {
     match value {
         Value::String(text) => cell(text),
         Value::Number(number) => number.to_string(),
@@ -195,7 +196,7 @@ mod tests {
         "workers": [
             {"slot": 0, "pid": 70, "generation": 3, "state": "ready", "age_s": 60.0,
              "request": {"line": "GET /a\u001b[2J", "age_s": 1.5}, "requests": 1234, "restarts": 2,
-             "connections_open": 3, "rss_bytes": 36175872, "shoes": "red"},
+             "connections_open": 3, "rss_bytes": 36175872, "unknown": "value"},
             {"slot": 1, "pid": null, "generation": 3, "state": "waiting", "age_s": null,
              "request": null, "requests": null, "restarts": 0, "connections_open": null, "rss_bytes": null}
         ]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::client::ctl::overview::{ReloadSummary, cell, word};
+use crate::client::ctl::overview::{ReloadSummary, cell, one_line};
 use crate::client::ctl::page::{self, MetricSample};
 
 /// A sample. Values that the server did not report are `None`, or "-" for a text.
@@ -71,14 +71,14 @@ impl Sample {
         let backlog = &status["backlog"];
         Some(Self {
             at,
-            version: word(&status["version"]),
+            version: one_line(&status["version"]),
             pid: status["pid"].as_u64(),
-            state: word(&status["state"]),
-            generation: word(&status["generation"]),
+            state: one_line(&status["state"]),
+            generation: one_line(&status["generation"]),
             state_s: status["state_s"].as_f64(),
             age_s: status["age_s"].as_f64(),
-            ready: word(&status["workers_ready"]),
-            target: word(&status["workers_target"]),
+            ready: one_line(&status["workers_ready"]),
+            target: one_line(&status["workers_target"]),
             backlog: backlog["len"]
                 .as_u64()
                 .zip(backlog["max"].as_u64())
@@ -110,8 +110,8 @@ fn worker(worker: &Value) -> Option<WorkerRow> {
     Some(WorkerRow {
         slot: worker["slot"].as_u64()?.try_into().ok()?,
         pid: worker["pid"].as_u64(),
-        generation: word(&worker["generation"]),
-        state: word(&worker["state"]),
+        generation: one_line(&worker["generation"]),
+        state: one_line(&worker["state"]),
         age_s: worker["age_s"].as_f64(),
         restarts: worker["restarts"].as_u64(),
         requests: worker["requests"].as_u64(),

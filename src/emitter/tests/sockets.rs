@@ -17,14 +17,14 @@ use super::*;
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// An emitter with its scoreboard, its log and its clock.
-struct Stage {
+struct Setup {
     fixture: Fixture,
     emitter: Emitter,
     log: NamedTempFile,
     now: Instant,
 }
 
-impl Stage {
+impl Setup {
     fn new(statsd: &Statsd) -> Self {
         Self::resolving(statsd, resolver::resolve)
     }
@@ -71,8 +71,8 @@ impl Stage {
 
     /// Takes turns until the running lookup has ended.
     fn finish_lookup(&mut self) {
-        while let Some(words) = self.emitter.poll_fd() {
-            let mut fds = [PollFd::new(words, PollFlags::POLLIN)];
+        while let Some(output) = self.emitter.poll_fd() {
+            let mut fds = [PollFd::new(output, PollFlags::POLLIN)];
             assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "the lookup runs");
             self.turn();
         }
@@ -81,7 +81,7 @@ impl Stage {
     /// The log lines with this event.
     fn logged(&self, event: &str) -> Vec<String> {
         let text = fs::read_to_string(self.log.path()).unwrap();
-        let lines = text.lines().filter(|line| line.split(' ').any(|word| word == event));
+        let lines = text.lines().filter(|line| line.split(' ').any(|field| field == event));
         lines.map(str::to_owned).collect()
     }
 
@@ -169,106 +169,106 @@ fn drain(receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<String> {
 fn an_agent_that_starts_late_or_restarts_misses_nothing() {
     let (agent, address) = sink();
     drop(agent);
-    let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
+    let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
     for _ in 0..3 {
-        stage.count(5);
-        stage.flush();
+        setup.count(5);
+        setup.flush();
     }
-    assert_eq!(stage.fixture.dropped(), 3);
+    assert_eq!(setup.fixture.dropped(), 3);
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
-    stage.settle();
+    setup.settle();
     let mut received = received(&agent, 15);
-    stage.assert_received(&received, 15);
+    setup.assert_received(&received, 15);
     drop(agent);
-    stage.count(2);
-    stage.flush();
+    setup.count(2);
+    setup.flush();
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
-    stage.flush();
-    stage.count(1);
-    stage.settle();
+    setup.flush();
+    setup.count(1);
+    setup.settle();
     receive_until(&agent, &mut received, |sums| done(sums) == 18 && sums.get(DROPPED) == Some(&4));
-    stage.assert_received(&received, 18);
+    setup.assert_received(&received, 18);
     // The dropped datagrams are counted, and sent like any other counter.
     assert_eq!(sums(&received)[DROPPED], 4);
-    assert_eq!(stage.logged("statsd.unreachable").len(), 2);
-    assert!(stage.logged("statsd.unreachable")[0].contains(&address.to_string()));
-    assert_eq!(stage.logged("statsd.reachable").len(), 2);
+    assert_eq!(setup.logged("statsd.unreachable").len(), 2);
+    assert!(setup.logged("statsd.unreachable")[0].contains(&address.to_string()));
+    assert_eq!(setup.logged("statsd.reachable").len(), 2);
 }
 
 #[test]
 fn an_agent_that_comes_and_goes_is_logged_once_until_it_stays() {
     let (agent, address) = sink();
     drop(agent);
-    let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
+    let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
     for _ in 0..20 {
-        stage.count(1);
-        stage.flush();
+        setup.count(1);
+        setup.flush();
         let agent = UdpSocket::bind(address).unwrap();
-        stage.flush();
+        setup.flush();
         drop(agent);
     }
-    assert_eq!(stage.logged("statsd.unreachable").len(), 1);
-    assert_eq!(stage.logged("statsd.reachable").len(), 0);
+    assert_eq!(setup.logged("statsd.unreachable").len(), 1);
+    assert_eq!(setup.logged("statsd.reachable").len(), 0);
     let _agent = UdpSocket::bind(address).unwrap();
-    stage.count(1);
-    stage.settle();
-    assert_eq!(stage.logged("statsd.unreachable").len(), 1);
-    assert_eq!(stage.logged("statsd.reachable").len(), 1);
+    setup.count(1);
+    setup.settle();
+    assert_eq!(setup.logged("statsd.unreachable").len(), 1);
+    assert_eq!(setup.logged("statsd.reachable").len(), 1);
 }
 
 #[test]
 fn a_flush_that_turns_out_to_be_lost_is_sent_again() {
     let (agent, address) = sink();
-    let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
-    stage.count(5);
-    stage.flush();
-    stage.assert_received(&received(&agent, 5), 5);
-    stage.count(7);
-    stage.flush();
+    let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
+    setup.count(5);
+    setup.flush();
+    setup.assert_received(&received(&agent, 5), 5);
+    setup.count(7);
+    setup.flush();
     await_datagram(&agent);
     drop(agent); // Its datagrams stay unread.
     // The error from another host arrives between two flushes, as the one for this datagram does.
-    let socket = stage.emitter.socket.socket().unwrap();
+    let socket = setup.emitter.socket.socket().unwrap();
     socket.send(b"x").unwrap();
     await_error(socket); // A delayed datagram would reach the next agent.
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
-    stage.flush();
-    stage.assert_received(&received(&agent, 7), 7);
-    assert_eq!(stage.fixture.dropped(), 1);
-    assert_eq!(stage.logged("statsd.unreachable").len(), 1);
+    setup.flush();
+    setup.assert_received(&received(&agent, 7), 7);
+    assert_eq!(setup.fixture.dropped(), 1);
+    assert_eq!(setup.logged("statsd.unreachable").len(), 1);
 }
 
 #[test]
 fn a_late_error_of_this_host_rolls_back_earlier_datagrams() {
     let (agent, address) = sink();
-    let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
-    count_a_lot(&stage.fixture, 40); // All of it fits into the agent's receive buffer.
-    stage.now += INTERVAL;
-    stage.turn();
+    let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
+    count_a_lot(&setup.fixture, 40); // All of it fits into the agent's receive buffer.
+    setup.now += INTERVAL;
+    setup.turn();
     assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
     drop(agent); // The datagrams that it has read are lost with it.
     // To the emitter this looks like the error for the last datagram of the burst.
-    let socket = stage.emitter.socket.socket().unwrap();
+    let socket = setup.emitter.socket.socket().unwrap();
     socket.send(b"x").unwrap();
     await_error(socket);
     let agent = UdpSocket::bind(address).unwrap();
     agent.set_nonblocking(true).unwrap();
-    stage.flush();
-    stage.flush();
-    stage.assert_received(&received(&agent, 40), 40);
+    setup.flush();
+    setup.flush();
+    setup.assert_received(&received(&agent, 40), 40);
 }
 
 #[test]
 fn an_agent_is_reached_over_ipv6() {
     let Ok(agent) = UdpSocket::bind("[::1]:0") else { return };
     agent.set_nonblocking(true).unwrap();
-    let mut stage = Stage::new(&Statsd { target: udp(agent.local_addr().unwrap()), ..tagged() });
-    stage.count(3);
-    stage.flush();
-    stage.assert_received(&received(&agent, 3), 3);
+    let mut setup = Setup::new(&Statsd { target: udp(agent.local_addr().unwrap()), ..tagged() });
+    setup.count(3);
+    setup.flush();
+    setup.assert_received(&received(&agent, 3), 3);
 }
 
 /// Counts enough for more datagrams than the queue of a unix socket holds.
@@ -282,52 +282,52 @@ fn count_a_lot(fixture: &Fixture, slots: u16) {
 
 #[test]
 fn a_slow_unix_agent_gets_the_rest_later() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("agent.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.sock");
     let agent = UnixDatagram::bind(&path).unwrap();
     agent.set_nonblocking(true).unwrap();
-    let mut stage = Stage::new(&Statsd { target: Target::Unix(path), ..tagged() });
+    let mut setup = Setup::new(&Statsd { target: Target::Unix(path), ..tagged() });
     // The agent's queue may hold hundreds, so several flushes.
     let mut lots = 0;
-    while stage.fixture.dropped() == 0 {
+    while setup.fixture.dropped() == 0 {
         lots += 1;
-        count_a_lot(&stage.fixture, 80);
-        stage.flush();
+        count_a_lot(&setup.fixture, 80);
+        setup.flush();
     }
     let mut received = drain(|buffer| agent.recv(buffer));
     assert!(received.iter().all(|datagram| datagram.len() <= UNIX_BYTES));
-    while stage.logged("statsd.reachable").is_empty() {
-        stage.flush();
+    while setup.logged("statsd.reachable").is_empty() {
+        setup.flush();
         received.extend(drain(|buffer| agent.recv(buffer)));
     }
-    stage.assert_received(&received, 80 * lots);
-    assert_eq!(stage.logged("statsd.unreachable").len(), 1);
+    setup.assert_received(&received, 80 * lots);
+    assert_eq!(setup.logged("statsd.unreachable").len(), 1);
 }
 
 #[test]
 fn a_restarted_unix_agent_is_connected_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("agent.sock");
-    let mut stage = Stage::new(&Statsd { target: Target::Unix(path.clone()), ..tagged() });
-    stage.count(1);
-    stage.flush(); // ENOENT
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.sock");
+    let mut setup = Setup::new(&Statsd { target: Target::Unix(path.clone()), ..tagged() });
+    setup.count(1);
+    setup.flush(); // ENOENT
     let mut received = Vec::new();
     for _ in 0..2 {
         let agent = UnixDatagram::bind(&path).unwrap();
         agent.set_nonblocking(true).unwrap();
-        stage.count(1);
-        stage.flush();
+        setup.count(1);
+        setup.flush();
         received.extend(drain(|buffer| agent.recv(buffer)));
         drop(agent);
         fs::remove_file(&path).unwrap();
-        stage.count(1);
-        stage.flush(); // ECONNREFUSED
+        setup.count(1);
+        setup.flush(); // ECONNREFUSED
     }
     let agent = UnixDatagram::bind(&path).unwrap();
     agent.set_nonblocking(true).unwrap();
-    stage.flush();
+    setup.flush();
     received.extend(drain(|buffer| agent.recv(buffer)));
-    stage.assert_received(&received, 5);
+    setup.assert_received(&received, 5);
 }
 
 #[test]
@@ -339,26 +339,26 @@ fn an_abstract_name_is_written_with_an_at_sign() {
     let agent = UnixDatagram::bind_addr(&address).unwrap();
     agent.set_nonblocking(true).unwrap();
     let target = Target::Unix(format!("@{name}").into());
-    let mut stage = Stage::new(&Statsd { target, ..tagged() });
-    stage.count(4);
-    stage.flush();
-    stage.assert_received(&drain(|buffer| agent.recv(buffer)), 4);
+    let mut setup = Setup::new(&Statsd { target, ..tagged() });
+    setup.count(4);
+    setup.flush();
+    setup.assert_received(&drain(|buffer| agent.recv(buffer)), 4);
 }
 
 #[test]
 fn a_name_is_looked_up_and_its_second_address_is_tried() {
     let (agent, address) = sink();
     let target = Target::Udp { host: "localhost".to_owned(), port: address.port() };
-    let mut stage = Stage::new(&Statsd { target, ..tagged() });
-    assert_eq!(stage.emitter.next_deadline(), stage.now);
-    stage.turn();
-    stage.finish_lookup();
-    stage.count(6);
+    let mut setup = Setup::new(&Statsd { target, ..tagged() });
+    assert_eq!(setup.emitter.next_deadline(), setup.now);
+    setup.turn();
+    setup.finish_lookup();
+    setup.count(6);
     // `::1` may be the first address, where no agent listens.
-    stage.flush();
-    stage.flush();
-    stage.assert_received(&received(&agent, 6), 6);
-    assert_eq!(stage.logged("statsd.lookup_failed").len(), 0);
+    setup.flush();
+    setup.flush();
+    setup.assert_received(&received(&agent, 6), 6);
+    assert_eq!(setup.logged("statsd.lookup_failed").len(), 0);
 }
 
 #[test]
@@ -367,17 +367,17 @@ fn after_a_refusal_the_other_addresses_are_tried_at_once() {
     let resolve: Resolve =
         |_, port| Ok([2, 3, 1].map(|host| SocketAddr::from(([127, 0, 0, host], port))).to_vec());
     let target = Target::Udp { host: "agent.test".to_owned(), port: address.port() };
-    let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, resolve);
-    stage.turn();
-    stage.finish_lookup();
-    stage.count(3);
-    stage.flush();
-    stage.assert_received(&received(&agent, 3), 3);
-    assert_eq!(stage.logged("statsd.unreachable").len(), 0);
+    let mut setup = Setup::resolving(&Statsd { target, ..tagged() }, resolve);
+    setup.turn();
+    setup.finish_lookup();
+    setup.count(3);
+    setup.flush();
+    setup.assert_received(&received(&agent, 3), 3);
+    assert_eq!(setup.logged("statsd.unreachable").len(), 0);
     drop(agent);
-    stage.count(1);
-    stage.flush();
-    assert_eq!(stage.logged("statsd.unreachable").len(), 1, "no address has an agent");
+    setup.count(1);
+    setup.flush();
+    assert_eq!(setup.logged("statsd.unreachable").len(), 1, "no address has an agent");
 }
 
 #[test]
@@ -386,20 +386,20 @@ fn a_lookup_that_hangs_is_killed_and_delays_nothing() {
         nix::unistd::pause();
     };
     let target = Target::Udp { host: "nowhere.test".to_owned(), port: 9 };
-    let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, hang);
-    stage.turn();
-    assert!(stage.emitter.poll_fd().is_some());
-    assert!(stage.emitter.child().is_some_and(crate::process::fork::wait::is_child));
-    stage.count(1);
-    stage.flush();
-    stage.flush();
-    assert!(stage.logged("statsd.unreachable")[0].contains("has not been looked up yet"));
-    stage.flush(); // After six seconds the lookup is killed.
-    stage.finish_lookup();
-    assert!(stage.logged("statsd.lookup_failed")[0].contains("no answer in 5s"));
-    assert_eq!(stage.logged("statsd.unreachable").len(), 1);
+    let mut setup = Setup::resolving(&Statsd { target, ..tagged() }, hang);
+    setup.turn();
+    assert!(setup.emitter.poll_fd().is_some());
+    assert!(setup.emitter.child().is_some_and(crate::process::fork::wait::is_child));
+    setup.count(1);
+    setup.flush();
+    setup.flush();
+    assert!(setup.logged("statsd.unreachable")[0].contains("has not been looked up yet"));
+    setup.flush(); // After six seconds the lookup is killed.
+    setup.finish_lookup();
+    assert!(setup.logged("statsd.lookup_failed")[0].contains("no answer in 5s"));
+    assert_eq!(setup.logged("statsd.unreachable").len(), 1);
     // The next lookup does not start at once.
-    assert_eq!(stage.emitter.socket.next_deadline(), Some(stage.now + Duration::from_secs(5)));
+    assert_eq!(setup.emitter.socket.next_deadline(), Some(setup.now + Duration::from_secs(5)));
 }
 
 #[test]
@@ -411,60 +411,60 @@ fn the_current_address_stays_in_use_while_lookups_fail() {
         false => Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))]),
         true => Err(io::Error::other("no such host")),
     };
-    let mut stage = Stage::resolving(
+    let mut setup = Setup::resolving(
         &Statsd {
             target: Target::Udp { host: "agent.test".to_owned(), port: address.port() },
             ..tagged()
         },
         resolve,
     );
-    stage.turn();
-    stage.finish_lookup();
-    stage.count(1);
-    stage.flush();
-    stage.assert_received(&received(&agent, 1), 1);
+    setup.turn();
+    setup.finish_lookup();
+    setup.count(1);
+    setup.flush();
+    setup.assert_received(&received(&agent, 1), 1);
     IS_GONE.store(true, Ordering::SeqCst);
-    stage.now += Duration::from_secs(30);
-    stage.turn();
-    stage.finish_lookup();
-    assert_eq!(stage.logged("statsd.lookup_failed").len(), 1);
-    stage.count(2);
-    stage.flush();
+    setup.now += Duration::from_secs(30);
+    setup.turn();
+    setup.finish_lookup();
+    assert_eq!(setup.logged("statsd.lookup_failed").len(), 1);
+    setup.count(2);
+    setup.flush();
     let received = received(&agent, 2);
-    stage.assert_received(&received, 2);
-    assert_eq!(stage.logged("statsd.unreachable").len(), 0);
+    setup.assert_received(&received, 2);
+    assert_eq!(setup.logged("statsd.unreachable").len(), 0);
 }
 
 #[test]
 fn a_long_flush_is_sent_in_bursts() {
     let (agent, address) = sink();
-    let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
-    count_a_lot(&stage.fixture, 80);
-    stage.now += INTERVAL;
-    stage.turn();
+    let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
+    count_a_lot(&setup.fixture, 80);
+    setup.now += INTERVAL;
+    setup.turn();
     assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
-    assert_eq!(stage.emitter.next_deadline(), stage.now + PAUSE);
-    stage.turn(); // Too early.
+    assert_eq!(setup.emitter.next_deadline(), setup.now + PAUSE);
+    setup.turn(); // Too early.
     assert_eq!(drain(|buffer| agent.recv(buffer)).len(), 0);
-    stage.now += PAUSE;
-    stage.turn();
+    setup.now += PAUSE;
+    setup.turn();
     assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
-    assert!(!stage.emitter.begins_flush(stage.now + 2 * INTERVAL), "a flush is running");
+    assert!(!setup.emitter.begins_flush(setup.now + 2 * INTERVAL), "a flush is running");
 }
 
 #[test]
 fn flushes_neither_drift_nor_pile_up() {
     let (agent, address) = sink();
-    let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
-    let start = stage.now;
-    stage.count(1);
-    stage.now = start + INTERVAL + Duration::from_millis(3);
-    stage.turn();
-    assert_eq!(stage.emitter.next_deadline(), start + 2 * INTERVAL);
-    stage.now = start + Duration::from_millis(61_500); // The process was suspended.
-    stage.turn();
-    assert_eq!(stage.emitter.next_deadline(), start + Duration::from_secs(62));
-    assert!(!stage.emitter.begins_flush(stage.now));
+    let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
+    let start = setup.now;
+    setup.count(1);
+    setup.now = start + INTERVAL + Duration::from_millis(3);
+    setup.turn();
+    assert_eq!(setup.emitter.next_deadline(), start + 2 * INTERVAL);
+    setup.now = start + Duration::from_millis(61_500); // The process was suspended.
+    setup.turn();
+    assert_eq!(setup.emitter.next_deadline(), start + Duration::from_secs(62));
+    assert!(!setup.emitter.begins_flush(setup.now));
     assert_eq!(datagrams(&agent, 1), 1);
 }
 
@@ -472,15 +472,15 @@ fn flushes_neither_drift_nor_pile_up() {
 fn the_last_flush_is_sent_at_once() {
     // All of it fits into the agent's receive buffer.
     let (agent, address) = sink();
-    let mut stage = Stage::new(&Statsd { target: udp(address), ..tagged() });
-    count_a_lot(&stage.fixture, 40);
-    stage.now += INTERVAL;
-    stage.turn(); // The first burst; the rest is part of the last flush.
-    count_a_lot(&stage.fixture, 40);
+    let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
+    count_a_lot(&setup.fixture, 40);
+    setup.now += INTERVAL;
+    setup.turn(); // The first burst; the rest is part of the last flush.
+    count_a_lot(&setup.fixture, 40);
     let mut received = drain(|buffer| agent.recv(buffer));
-    stage.finish(Duration::from_secs(30));
+    setup.finish(Duration::from_secs(30));
     receive_until(&agent, &mut received, |sums| done(sums) == 80);
-    stage.assert_received(&received, 80);
+    setup.assert_received(&received, 80);
     assert!(received.iter().all(|datagram| datagram.len() <= UDP_BYTES));
 }
 
@@ -488,12 +488,12 @@ fn the_last_flush_is_sent_at_once() {
 fn the_last_flush_waits_for_a_first_lookup() {
     let (agent, address) = sink();
     let target = Target::Udp { host: "localhost".to_owned(), port: address.port() };
-    let mut stage = Stage::new(&Statsd { target, ..tagged() });
-    stage.turn();
-    stage.count(8);
-    stage.finish(Duration::from_secs(30));
-    stage.assert_received(&received(&agent, 8), 8);
-    assert_eq!(stage.logged("statsd.last_flush_cut").len(), 0);
+    let mut setup = Setup::new(&Statsd { target, ..tagged() });
+    setup.turn();
+    setup.count(8);
+    setup.finish(Duration::from_secs(30));
+    setup.assert_received(&received(&agent, 8), 8);
+    assert_eq!(setup.logged("statsd.last_flush_cut").len(), 0);
 }
 
 #[test]
@@ -505,35 +505,35 @@ fn the_last_flush_looks_up_an_unknown_name_once_more() {
         false => Err(io::Error::other("no such host")),
     };
     let target = Target::Udp { host: "agent.test".to_owned(), port: address.port() };
-    let mut stage = Stage::resolving(&Statsd { target, ..tagged() }, resolve);
-    stage.turn();
-    stage.finish_lookup();
-    assert_eq!(stage.logged("statsd.lookup_failed").len(), 1);
+    let mut setup = Setup::resolving(&Statsd { target, ..tagged() }, resolve);
+    setup.turn();
+    setup.finish_lookup();
+    assert_eq!(setup.logged("statsd.lookup_failed").len(), 1);
     IS_THERE.store(true, Ordering::SeqCst);
-    stage.count(8);
-    stage.finish(Duration::from_secs(30));
-    stage.assert_received(&received(&agent, 8), 8);
+    setup.count(8);
+    setup.finish(Duration::from_secs(30));
+    setup.assert_received(&received(&agent, 8), 8);
 }
 
 #[test]
 fn the_last_flush_waits_for_an_agent_only_while_it_reads() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("agent.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.sock");
     let agent = UnixDatagram::bind(&path).unwrap();
-    let fill = |stage: &mut Stage| {
-        let dropped = stage.fixture.dropped();
-        while stage.fixture.dropped() == dropped {
-            count_a_lot(&stage.fixture, 80);
-            stage.flush();
+    let fill = |setup: &mut Setup| {
+        let dropped = setup.fixture.dropped();
+        while setup.fixture.dropped() == dropped {
+            count_a_lot(&setup.fixture, 80);
+            setup.flush();
         }
     };
-    let mut stage = Stage::new(&Statsd { target: Target::Unix(path), ..tagged() });
-    fill(&mut stage);
-    stage.finish(Duration::from_millis(1));
-    assert!(stage.logged("statsd.last_flush_cut")[0].contains("there is no time left"));
+    let mut setup = Setup::new(&Statsd { target: Target::Unix(path), ..tagged() });
+    fill(&mut setup);
+    setup.finish(Duration::from_millis(1));
+    assert!(setup.logged("statsd.last_flush_cut")[0].contains("there is no time left"));
     agent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let counted: u64 =
-        stage.fixture.totals.slots().map(|(_, totals)| totals.count(Counter::ReqDone)).sum();
+        setup.fixture.totals.slots().map(|(_, totals)| totals.count(Counter::ReqDone)).sum();
     let reader = std::thread::spawn(move || {
         let mut received = Vec::new();
         let mut buffer = [0; 65536];
@@ -545,9 +545,9 @@ fn the_last_flush_waits_for_an_agent_only_while_it_reads() {
             received.push(String::from_utf8(buffer[..n].to_vec()).unwrap());
         }
     });
-    stage.finish(Duration::from_secs(30));
+    setup.finish(Duration::from_secs(30));
     let end = UnixDatagram::unbound().unwrap();
-    end.send_to(b"end", folder.path().join("agent.sock")).unwrap();
-    stage.assert_received(&reader.join().unwrap(), counted);
-    assert_eq!(stage.logged("statsd.last_flush_cut").len(), 1);
+    end.send_to(b"end", directory.path().join("agent.sock")).unwrap();
+    setup.assert_received(&reader.join().unwrap(), counted);
+    assert_eq!(setup.logged("statsd.last_flush_cut").len(), 1);
 }

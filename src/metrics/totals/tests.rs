@@ -65,8 +65,8 @@ fn both_sides_of_a_slot_add_up() {
     all.read(&scoreboard);
     all.read(&scoreboard);
     assert_eq!(totals(&all, 1).count(Counter::ReqDone), 7);
-    let spread = totals(&all, 1).distribution(Distribution::QueueWait);
-    assert_eq!((spread.count, spread.sum), (2, ms(12)));
+    let sums = totals(&all, 1).distribution(Distribution::QueueWait);
+    assert_eq!((sums.count, sums.sum), (2, ms(12)));
     assert_eq!(
         totals(&all, 1).distribution(Distribution::RequestDuration),
         &DistributionTotals::new()
@@ -169,8 +169,8 @@ fn a_bucket_that_wraps_keeps_counting() {
     }
     assert_eq!(histogram.buckets().nth(bucket), Some(3));
     all.read(&scoreboard);
-    let spread = totals(&all, 0).distribution(Distribution::QueueWait);
-    assert_eq!((spread.count, spread.buckets[bucket]), (5, 5));
+    let sums = totals(&all, 0).distribution(Distribution::QueueWait);
+    assert_eq!((sums.count, sums.buckets[bucket]), (5, 5));
 }
 
 #[test]
@@ -258,14 +258,14 @@ fn count_and_buckets_agree_while_a_worker_records() {
         });
         while !done.load(Ordering::Acquire) {
             all.read(&scoreboard);
-            let spread = totals(&all, 0).distribution(Distribution::RequestDuration);
-            assert_eq!(spread.count, spread.buckets.iter().sum::<u64>());
+            let sums = totals(&all, 0).distribution(Distribution::RequestDuration);
+            assert_eq!(sums.count, sums.buckets.iter().sum::<u64>());
         }
     });
     all.read(&scoreboard);
-    let spread = totals(&all, 0).distribution(Distribution::RequestDuration);
-    assert_eq!(spread.count, RECORDS);
-    assert_eq!(spread.sum, Duration::from_micros((0..RECORDS).sum()));
+    let sums = totals(&all, 0).distribution(Distribution::RequestDuration);
+    assert_eq!(sums.count, RECORDS);
+    assert_eq!(sums.sum, Duration::from_micros((0..RECORDS).sum()));
 }
 
 /// An event on a scoreboard.

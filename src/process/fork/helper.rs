@@ -42,7 +42,7 @@ pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
     if let Ok(ForkResult::Child) = forked {
         let _ = catch_unwind(AssertUnwindSafe(|| {
             if prepare(parent, &writer).is_ok() {
-                // It fails only without a parent, and then nobody needs the result.
+                // It fails only without a parent, and then the result is useless.
                 let _ = write(&writer, &work());
             }
         }));
@@ -56,7 +56,7 @@ pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
     }
 }
 
-/// Resets the signals, binds the life of the child to its parent's, and closes the parent's descriptors.
+/// Resets the signals, makes the child die with its parent, and closes the parent's descriptors.
 fn prepare(parent: unistd::Pid, writer: &OwnedFd) -> io::Result<()> {
     for number in Signal::iterator() {
         // EINVAL: SIGKILL and SIGSTOP always have the default disposition.

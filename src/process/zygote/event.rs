@@ -138,6 +138,29 @@ pub enum ZygoteEnding {
     Died,
 }
 
+impl ProtocolViolation {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Malformed => "it sent a malformed message",
+            Self::RepeatedBootResult => "it reported twice whether the application is loaded",
+            Self::UnknownOrder => "it answered an order that it was not sent",
+            Self::ForeignProcess { .. } => {
+                "the process that it reported is not a worker of this server"
+            }
+        }
+    }
+}
+
+impl ZygoteDelay {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Boot => "not ready within --boot-timeout",
+            Self::Fork => "did not fork a worker in time",
+            Self::Exit => "did not exit in time",
+        }
+    }
+}
+
 impl ZygoteEvent {
     /// Logs the event. The state machine of the supervisor logs the workers that were started.
     pub fn log(&self, log: &Log, pid: Pid, generation: Generation) {
@@ -164,28 +187,13 @@ impl ZygoteEvent {
                 log.block(Level::Error, "zygote.boot_failed", &pairs, report);
             }
             Self::Killed { reason } => {
-                let reason = match reason {
-                    ZygoteDelay::Boot => "not ready within --boot-timeout",
-                    ZygoteDelay::Fork => "did not fork a worker in time",
-                    ZygoteDelay::Exit => "did not exit in time",
-                };
-                line(Level::Error, "zygote.killed", &[("reason", Value::Text(reason))]);
+                line(Level::Error, "zygote.killed", &[("reason", Value::Text(reason.text()))]);
             }
             Self::Distrusted { violation } => {
-                let (reason, pid) = match violation {
-                    ProtocolViolation::Malformed => ("it sent a malformed message", None),
-                    ProtocolViolation::RepeatedBootResult => {
-                        ("it reported twice whether the application is loaded", None)
-                    }
-                    ProtocolViolation::UnknownOrder => {
-                        ("it answered an order that it was not sent", None)
-                    }
-                    ProtocolViolation::ForeignProcess { pid } => {
-                        ("the process that it reported is not a worker of this server", Some(pid))
-                    }
-                };
-                let mut further = vec![("reason", Value::Text(reason))];
-                further.extend(pid.map(|pid| ("reported_pid", Value::Number(i64::from(pid.0)))));
+                let mut further = vec![("reason", Value::Text(violation.text()))];
+                if let ProtocolViolation::ForeignProcess { pid } = violation {
+                    further.push(("reported_pid", Value::Number(i64::from(pid.0))));
+                }
                 line(Level::Error, "zygote.distrusted", &further);
             }
             Self::NotReady { limit } => {

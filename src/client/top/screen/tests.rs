@@ -111,9 +111,9 @@ fn sorting_keeps_the_selected_worker() {
     rig.press("j");
     rig.see(1, &[(0, 100, 5, None), (1, 101, 1, Some(0.1)), (2, 102, 9, Some(2.0))]);
     assert_eq!(rig.slots(), [0, 1, 2]);
-    for (word, order) in [("req/s", [2, 0, 1]), ("rss", [2, 1, 0]), ("request", [2, 1, 0])] {
+    for (name, order) in [("req/s", [2, 0, 1]), ("rss", [2, 1, 0]), ("request", [2, 1, 0])] {
         rig.press("s");
-        assert_eq!((rig.screen.sort.name(), rig.slots()), (word, order.to_vec()));
+        assert_eq!((rig.screen.sort.name(), rig.slots()), (name, order.to_vec()));
         assert_eq!(rig.press("r"), recycle(1));
     }
     rig.press("s");
@@ -138,10 +138,10 @@ fn the_last_sample_of_an_unreachable_server_stays_visible() {
     let mut rig = Rig::new(&THREE);
     rig.see(1, &[(0, 100, 4, None)]);
     let at = rig.start + Duration::from_secs(13);
-    rig.screen.update(Input::Failure { text: "nobody is there".to_owned(), at });
+    rig.screen.update(Input::Failure { text: "connection refused".to_owned(), at });
     let gone = Reachability::Unreachable {
         since_last: Duration::from_secs(12),
-        text: "nobody is there".to_owned(),
+        text: "connection refused".to_owned(),
     };
     assert_eq!((&rig.screen.reachability, rig.slots()), (&gone, vec![0]));
     rig.see(20, &[(0, 100, 4, None)]);

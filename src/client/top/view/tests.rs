@@ -103,8 +103,8 @@ fn a_small_screen_shows_the_most_important_values() {
 #[test]
 fn a_wide_screen_shows_everything() {
     let shown = lines(&screen(2), 200, 60);
-    let heads = "slot   pid  generation  state    age  req/s    p99  requests  restarts  open    rss  request";
-    assert_eq!(shown[4], heads);
+    let headings = "slot   pid  generation  state    age  req/s    p99  requests  restarts  open    rss  request";
+    assert_eq!(shown[4], headings);
     assert!(shown[5].starts_with("   0  7000  "), "{}", shown[5]);
     assert!(shown[5].ends_with(&format!("1.50s GET {PATH}")), "{}", shown[5]);
 }

@@ -384,7 +384,10 @@ fn the_only_worker_class_may_be_named() {
         config(line);
     }
     let (message, exit_code) = refusal("-k gthread");
-    assert!(message.starts_with("--worker-class 'gthread': there is one kind"), "{message}");
+    assert!(
+        message.starts_with("--worker-class 'gthread': there is one worker class"),
+        "{message}"
+    );
     assert_eq!(exit_code, 2);
 }
 

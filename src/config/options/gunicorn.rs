@@ -1,25 +1,22 @@
-//! Options that gunicorn 27 has and arctos does not, and those of uWSGI and Granian for metrics: what
-//! to do instead, a line each.
+//! Advice for options that gunicorn 27 has and arctos does not, and for the metrics options of uWSGI and Granian.
 //!
-//! A start script that is moved over should fail with advice, not with a spelling suggestion.
+//! A start script that was written for another server fails with advice and not with a spelling suggestion.
 
-/// gunicorn's option for the kind of worker. With [`ONLY_WORKER_CLASS`] it says what is so anyway, and is
-/// accepted.
+/// gunicorn's option for the worker class. It is accepted with [`ONLY_WORKER_CLASS`], which changes nothing.
 pub const WORKER_CLASS: &str = "worker-class";
-/// See [`WORKER_CLASS`].
+/// The only value of [`WORKER_CLASS`] that is accepted.
 pub const ONLY_WORKER_CLASS: &str = "sync";
 
-/// What to do instead of an option of another server; `option` is as written, with its dashes.
+/// Returns what to do instead of an option of another server. `option` is as written, with its dashes.
 pub fn hint(option: &str) -> Option<&'static str> {
     let (name, _value) = option.split_once('=').unwrap_or((option, ""));
     let row = HINTS.iter().find(|(names, _)| names.contains(&name))?;
     Some(row.1)
 }
 
-/// What a setting of gunicorn's configuration file is called here, where its option is called otherwise
-/// there, too.
+/// Returns the option for a setting of gunicorn's configuration file whose name differs from that of its option.
 pub fn renamed(setting: &str) -> Option<&'static str> {
-    let row = RENAMED.iter().find(|(theirs, _)| *theirs == setting)?;
+    let row = RENAMED.iter().find(|(gunicorns, _)| *gunicorns == setting)?;
     Some(row.1)
 }
 
@@ -36,53 +33,60 @@ const RENAMED: [(&str, &str); 10] = [
     ("wsgi-app", "app"),
 ];
 
-const TLS: &str = "arctos speaks plain HTTP; let the proxy or balancer in front speak TLS";
-const BACKLOG: &str = "backlog.len and backlog.max are always counted; leave the option out";
-const METRICS: &str = "the supervisor shows metrics at /metrics of --admin-bind ADDRESS";
-const PUSH: &str = "metrics are sent to --statsd-host HOST:PORT, named after --statsd-prefix, \
-    as often as --statsd-interval says";
-const SYSLOG: &str = "arctos logs to standard error; systemd, or a pipe to logger(1), takes it on";
-const LOGGING: &str = "arctos writes its own log lines; see --log-level and --log-format, \
-    and configure Python's logging in the application";
-const LENIENT: &str = "arctos is strict about HTTP, so that no two readers see different requests; \
+const TLS: &str = "arctos speaks plain HTTP; terminate TLS in the proxy or load balancer in front";
+const BACKLOG: &str = "backlog.len and backlog.max are always measured; leave the option out";
+const METRICS: &str = "the supervisor serves metrics at /metrics of --admin-bind ADDRESS";
+const PUSH: &str = "metrics are sent to --statsd-host HOST:PORT, with the prefix of --statsd-prefix, \
+    at the interval of --statsd-interval";
+const SYSLOG: &str =
+    "arctos logs to standard error; let systemd or a pipe to logger(1) pass it to syslog";
+const LOGGING: &str = "arctos writes its own log lines, controlled by --log-level and --log-format; \
+    configure Python's logging in the application";
+const LENIENT: &str = "arctos parses HTTP strictly, so that it and a proxy never see different requests; \
     leave the option out";
-const PROXY: &str = "this version trusts no proxy's headers or PROXY lines; leave the option out, \
+const PROXY: &str = "this version does not trust headers or PROXY lines of a proxy; leave the option out, \
     and read X-Forwarded-For in the application";
 const ASGI: &str = "arctos serves WSGI only";
-const HTTP2: &str = "arctos speaks HTTP/1.1; let the proxy in front speak HTTP/2";
-const RELOAD: &str = "arctos watches no files; send its process HUP to load new code";
-const PASTE: &str = "make the application in a module: MODULE:ATTR or MODULE:create_app()";
+const HTTP2: &str = "arctos speaks HTTP/1.1; terminate HTTP/2 in the proxy in front";
+const RELOAD: &str = "arctos does not watch files; load new code with arctos ctl reload, or send HUP to the supervisor";
+const PASTE: &str = "create the application in a module: MODULE:ATTR or MODULE:create_app()";
 
 const HINTS: &[(&[&str], &str)] = &[
     (
         &["-k", "--worker-class"],
-        "there is one kind of worker, sync: a single thread that also waits for slow clients; \
-         set --workers to what the CPUs and the application's waiting need",
+        "there is one worker class, sync: a single thread whose event loop also handles slow clients; \
+         set --workers to the number that the CPUs and the waiting of the application require",
     ),
     (&["--threads"], "a worker runs one request at a time; raise --workers instead"),
-    (&["--worker-connections"], "use --max-connections, which counts idle ones too"),
+    (&["--worker-connections"], "use --max-connections, which also counts idle connections"),
     (&["--reload", "--reload-engine", "--reload-extra-file"], RELOAD),
     (&["--spew"], "trace the application with a debugger or sys.settrace instead"),
     (
         &["-D", "--daemon"],
-        "arctos stays in the foreground; let systemd, a container or another supervisor keep it",
+        "arctos stays in the foreground; run it under systemd, a container runtime or another process manager",
     ),
     (
         &["--worker-tmp-dir"],
         "workers report through shared memory, not files; leave the option out \
-         (large bodies: --body-temp-dir)",
+         (for large request bodies, there is --body-temp-dir)",
     ),
-    (&["--initgroups"], "give the one group that is needed with --group"),
-    (&["--no-sendfile", "--sendfile"], "wsgi.file_wrapper uses sendfile(2); leave the option out"),
+    (&["--initgroups"], "name the one group that workers need with --group"),
+    (
+        &["--no-sendfile", "--sendfile"],
+        "wsgi.file_wrapper always uses sendfile(2); leave the option out",
+    ),
     (
         &["--error-logfile", "--log-file", "--errorlog"],
         "arctos logs to standard error; redirect it: 2>>FILE",
     ),
     (
         &["--capture-output", "-R", "--enable-stdio-inheritance"],
-        "workers write to the standard output and error of arctos already; leave the option out",
+        "workers already write to the standard output and error of arctos; leave the option out",
     ),
-    (&["--access-logformat"], "the access log has one form, as --log-format says: text or json"),
+    (
+        &["--access-logformat"],
+        "the access log has one format, text or json, which --log-format sets",
+    ),
     (&["--logger-class", "--log-config", "--log-config-json", "--log-config-dict"], LOGGING),
     (
         &[
@@ -112,7 +116,7 @@ const HINTS: &[(&[&str], &str)] = &[
     (&["--stats-push", "--stats-pusher-default-freq", "--stats-pushers-default-freq"], PUSH),
     (
         &["--carbon"],
-        "metrics are sent as statsd; give a daemon that hands them on to carbon with --statsd-host",
+        "metrics are sent in the statsd format; set --statsd-host to a daemon that passes them to carbon",
     ),
     (&["--paste", "--paster", "--paste-global"], PASTE),
     (
@@ -150,7 +154,7 @@ const HINTS: &[(&[&str], &str)] = &[
     ),
     (
         &["--protocol", "--uwsgi-allow-from"],
-        "arctos speaks HTTP/1.1 to its clients; let the proxy use HTTP (nginx: proxy_pass)",
+        "arctos speaks HTTP/1.1; configure the proxy to use HTTP (nginx: proxy_pass)",
     ),
     (&["--http-parser"], "there is one parser; leave the option out"),
     (
@@ -185,7 +189,6 @@ const HINTS: &[(&[&str], &str)] = &[
     ),
     (
         &["--control-socket", "--control-socket-mode", "--no-control-socket"],
-        "a server is looked at and controlled through --admin-bind unix:/PATH, with arctos ctl and \
-         arctos top",
+        "give the server an admin socket with --admin-bind unix:/PATH, and use arctos ctl and arctos top",
     ),
 ];

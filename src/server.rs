@@ -1,6 +1,6 @@
-//! A server's whole way, from its command line to its exit code.
+//! The life of a server, from its command line to its exit code.
 //!
-//! Owns the order of the start: options, folder, limits, listeners, and only then processes. What runs
+//! This module defines the order of a start: options, directory, limits, listeners, and only then processes. What runs
 //! the application is behind [`Runtime`], so that all of this is the same with and without CPython.
 
 use std::ffi::OsString;
@@ -33,27 +33,28 @@ use crate::system::exit_code::ExitCode;
 use crate::system::rlimit::{self, raise_nofile, warn_of_connections};
 use crate::system::stdio;
 
-/// What can load and run applications.
+/// Loads and runs applications.
 pub trait Runtime {
-    /// What starts workers for this application.
+    /// Returns what starts the workers of this application.
     fn launch(&self, application: &AppSpec) -> Box<dyn Launch>;
     /// Loads the application in this process, without serving it.
     fn check(&self, config: &Config, log: &Log) -> Result<(), BootFailure>;
 }
 
-/// Does what a command line asks for; returns the exit code. A panic is a defect of ours, and has the exit
-/// code of one: CPython would give 1, which tells an operator to look for a mistake of theirs.
+/// Does what a command line asks for, and returns the exit code.
+///
+/// A panic is a defect of arctos and gets the exit code of one. CPython would exit with 1, which tells an operator to
+/// look for a mistake in the configuration.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     environment: Environment,
     runtime: &dyn Runtime,
 ) -> i32 {
-    let run = AssertUnwindSafe(|| obey(arguments, environment, runtime));
+    let run = AssertUnwindSafe(|| execute(arguments, environment, runtime));
     catch_unwind(run).unwrap_or(ExitCode::Internal as i32)
 }
 
-/// What a program wants served that goes on afterwards: the arguments of the Python function `serve()`,
-/// over the environment.
+/// Resolves the arguments of the Python function `serve()`, which take precedence over the environment.
 ///
 /// Errors: [`ConfigError`], which names the argument.
 pub fn resolve_keywords(
@@ -65,49 +66,49 @@ pub fn resolve_keywords(
     Source::of_keywords(keywords.into_iter().chain([application]), environment)?.read()
 }
 
-/// Serves in a program that goes on afterwards: with the signals, the folder, the limit of descriptors and the
-/// orphans that it had before. Returns the exit code.
+/// Serves in a program that continues afterwards, and returns the exit code. The signal dispositions, the directory,
+/// the limit of descriptors and the adoption of orphans are restored.
 ///
-/// Errors: what it had before cannot be found out, or not be put back.
+/// Errors: one of these cannot be read or restored.
 pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
     let inherited = InheritedSockets::default().with_inherited(&config.binds, Holder::Program);
     let dispositions = Dispositions::save()?;
-    let limit = rlimit::Limit::save()?;
-    // `--preload` adopts the workers of zygotes; afterwards orphans of the program's children are not its business.
+    let limit = rlimit::DescriptorLimit::save()?;
+    // `--preload` adopts the workers of zygotes. Afterwards, the program must not adopt orphans unless it did before.
     let adopts_orphans = prctl::get_child_subreaper()?;
-    let folder = File::open(".")?;
+    let directory = File::open(".")?;
     let served = catch_unwind(AssertUnwindSafe(|| {
-        serve(config, runtime, inherited, None, Some(folder.as_fd()))
+        serve(config, runtime, inherited, None, Some(directory.as_fd()))
     }));
     prctl::set_child_subreaper(adopts_orphans)?;
-    fchdir(&folder)?;
+    fchdir(&directory)?;
     limit.restore()?;
     dispositions.restore()?;
     Ok(served.unwrap_or(ExitCode::Internal as i32))
 }
 
-fn obey(
+fn execute(
     arguments: impl IntoIterator<Item = OsString>,
     mut environment: Environment,
     runtime: &dyn Runtime,
 ) -> i32 {
-    // Without /dev/null there is no more to be lost than there was: it goes on.
+    // Without /dev/null, the standard streams stay as they are, which is no reason to refuse to start.
     let _ = stdio::fill();
     let handover = environment.take(reexec::VARIABLE);
     match cli::parse(arguments, environment) {
         Err(error) => {
-            say(io::stderr(), &format!("error: {error}"));
+            write_text(io::stderr(), &format!("error: {error}"));
             error.exit_code()
         }
         Ok(Invocation::Show { text, exit_code }) => {
-            say(io::stdout(), text.trim_end());
+            write_text(io::stdout(), text.trim_end());
             exit_code
         }
         Ok(Invocation::PrintConfig(text)) => {
-            say(io::stdout(), text.trim_end());
+            write_text(io::stdout(), text.trim_end());
             0
         }
-        Ok(Invocation::Ctl(order)) => ask(&order),
+        Ok(Invocation::Ctl(order)) => control(&order),
         Ok(Invocation::Top(watch)) => show(&watch),
         Ok(Invocation::Check(config)) => check(&config, runtime),
         Ok(Invocation::Serve(config)) => {
@@ -119,7 +120,7 @@ fn obey(
                     serve(&config, runtime, inherited, handover, None)
                 }
                 Err(error) => {
-                    say(io::stderr(), &format!("error: {error}"));
+                    write_text(io::stderr(), &format!("error: {error}"));
                     ExitCode::Configuration as i32
                 }
             }
@@ -127,40 +128,40 @@ fn obey(
     }
 }
 
-/// One text for a person; a reader that has gone away, or a full disk, is no reason to fail.
-fn say(mut stream: impl Write, text: &str) {
-    let _ = writeln!(stream, "{text}");
+/// Writes a text for a person.
+fn write_text(mut stream: impl Write, text: &str) {
+    let _ = writeln!(stream, "{text}"); // A closed pipe or a full disk is no reason to fail.
 }
 
-/// Asks a running server; this process serves nothing.
-fn ask(command: &CtlCommand) -> i32 {
-    // As for a server: Ctrl-C would be told when the answer has come.
+/// Sends a command to a running server. This process does not serve.
+fn control(command: &CtlCommand) -> i32 {
+    // As in `serve`: otherwise Ctrl-C would only take effect when the answer has arrived.
     let _ = set_disposition(Signal::SIGINT, Disposition::Default);
     match ctl::run(command) {
         Ok(text) => {
-            say(io::stdout(), text.trim_end());
+            write_text(io::stdout(), text.trim_end());
             0
         }
         Err(error) => {
-            say(io::stderr(), &format!("error: {error}"));
+            write_text(io::stderr(), &format!("error: {error}"));
             error.exit_code() as i32
         }
     }
 }
 
-/// Shows a running server; this process serves nothing.
+/// Shows a running server. This process does not serve.
 fn show(watch: &Watch) -> i32 {
-    // As above, as long as there is no screen that takes it.
+    // As above, until there is a screen that handles it.
     let _ = set_disposition(Signal::SIGINT, Disposition::Default);
     match top::watch(watch) {
         Ok(text) => {
             if let Some(text) = text {
-                say(io::stdout(), text.trim_end());
+                write_text(io::stdout(), text.trim_end());
             }
             0
         }
         Err(error) => {
-            say(io::stderr(), &format!("error: {error}"));
+            write_text(io::stderr(), &format!("error: {error}"));
             error.exit_code() as i32
         }
     }
@@ -169,10 +170,10 @@ fn show(watch: &Watch) -> i32 {
 fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
     let application = name_of(&config.application);
     let log = log_of(config);
-    give_hints(config, &log);
-    match enter_folder(config).and_then(|()| runtime.check(config, &log).map_err(told)) {
+    log_hints(config, &log);
+    match enter_directory(config).and_then(|()| runtime.check(config, &log).map_err(told)) {
         Ok(()) => {
-            say(io::stdout(), &format!("{application} can be served"));
+            write_text(io::stdout(), &format!("{application} can be served"));
             0
         }
         Err(code) => code,
@@ -180,7 +181,7 @@ fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
 }
 
 fn told(failure: BootFailure) -> i32 {
-    say(io::stderr(), failure.report.trim_end());
+    write_text(io::stderr(), failure.report.trim_end());
     failure.exit.code()
 }
 
@@ -189,13 +190,12 @@ fn serve(
     runtime: &dyn Runtime,
     inherited: Result<InheritedSockets, ListenError>,
     handover: Option<Handover>,
-    folder: Option<BorrowedFd<'_>>,
+    directory: Option<BorrowedFd<'_>>,
 ) -> i32 {
-    // CPython's handler only notes SIGINT for the next line of Python, of which there is none: Ctrl-C
-    // while a name is looked up would be told at the end, as a KeyboardInterrupt. Cannot fail: SIGINT
-    // may have any disposition.
+    // CPython's handler only records SIGINT for the next line of Python, and none follows: Ctrl-C during a name
+    // lookup would become a KeyboardInterrupt at the end. The call cannot fail: SIGINT may have any disposition.
     let _ = set_disposition(Signal::SIGINT, Disposition::Default);
-    if let Err(code) = enter_folder(config) {
+    if let Err(code) = enter_directory(config) {
         return code;
     }
     let log = log_of(config);
@@ -206,7 +206,7 @@ fn serve(
         ("workers", Value::Number(i64::from(config.workers))),
     ];
     log.line(Level::Info, "server.starting", &pairs);
-    give_hints(config, &log);
+    log_hints(config, &log);
     if let Err(error) = raise_nofile() {
         log.line(Level::Warning, "server.nofile_not_raised", &[("error", Value::Display(&error))]);
     }
@@ -230,7 +230,7 @@ fn serve(
                 }
                 config.source.read().map(load).map_err(|error| error.to_string())
             };
-            monitor::take_over(load(config.clone()), &reread, listeners, log, handover, folder)
+            monitor::take_over(load(config.clone()), &reread, listeners, log, handover, directory)
                 as i32
         }
         Err(error) => {
@@ -244,23 +244,26 @@ fn serve(
     }
 }
 
-/// What the configuration has beside what it says.
-fn give_hints(config: &Config, log: &Log) {
+/// Logs the hints of the configuration.
+fn log_hints(config: &Config, log: &Log) {
     for hint in config.source.hints() {
         log.line(Level::Warning, hint.event(), &[("hint", Value::Display(&hint))]);
     }
 }
 
-/// Relative paths of all options start in `--chdir`.
-fn enter_folder(config: &Config) -> Result<(), i32> {
-    let Some(folder) = &config.application.chdir else { return Ok(()) };
-    chdir(folder).map_err(|error| {
-        say(io::stderr(), &format!("error: --chdir '{}': {}", folder.display(), error.desc()));
+/// Changes to the directory of `--chdir`, where relative paths of all options start.
+fn enter_directory(config: &Config) -> Result<(), i32> {
+    let Some(directory) = &config.application.chdir else { return Ok(()) };
+    chdir(directory).map_err(|error| {
+        write_text(
+            io::stderr(),
+            &format!("error: --chdir '{}': {}", directory.display(), error.desc()),
+        );
         ExitCode::Configuration as i32
     })
 }
 
-/// The log on standard error; none where that is closed.
+/// The log on standard error; it discards everything if that is closed.
 fn log_of(config: &Config) -> Log {
     match io::stderr().as_fd().try_clone_to_owned() {
         Ok(stderr) => Log::new(config.logging.level, config.logging.format, stderr),

@@ -161,7 +161,7 @@ impl Monitor<'_> {
     ) {
         let is_oom = status == ExitStatus::Signal(Signal::SIGKILL as i32)
             && ending == Ending::Died
-            && self.sources.crashes.oom.news();
+            && self.sources.crashes.oom.has_new_kill();
         if had_running {
             entry.counters.inc(Counter::ReqKilled);
         }

@@ -50,7 +50,7 @@ impl Server<'_> {
         if !self.service.is_owner {
             return;
         }
-        if let Err(error) = self.service.notifier.tell(state) {
+        if let Err(error) = self.service.notifier.notify(state) {
             let pairs = [("state", Value::Text(state)), ("reason", Value::Display(&error))];
             self.log.line(Level::Warning, "notify.failed", &pairs);
         }

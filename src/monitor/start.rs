@@ -125,16 +125,16 @@ fn prepare_pid_file(
 ) -> Result<Option<PidFile>, Fatal> {
     let Some(path) = &config.pid_file else { return Ok(None) };
     let before = handover.and_then(|it| u32::try_from(it.predecessor.0).ok());
-    warn_of_occupant(path, before, log);
+    warn_of_running_owner(path, before, log);
     let prepared = PidFile::prepare(path, std::process::id());
     Ok(Some(prepared.map_err(|source| Fatal::PidFile { path: path.clone(), source })?))
 }
 
 /// A pid file that names another process is replaced all the same: pids are reused, in a container after each
 /// restart. `before` is the server that this one replaces.
-fn warn_of_occupant(path: &Path, before: Option<u32>, log: &Log) {
-    let occupant = PidFile::occupant(path, std::process::id());
-    if let Some(pid) = occupant.filter(|pid| Some(*pid) != before) {
+fn warn_of_running_owner(path: &Path, before: Option<u32>, log: &Log) {
+    let owner = PidFile::running_owner(path, std::process::id());
+    if let Some(pid) = owner.filter(|pid| Some(*pid) != before) {
         let pairs =
             [("path", Value::Display(&path.display())), ("names", Value::Number(i64::from(pid)))];
         log.line(Level::Warning, "pid_file.names_another", &pairs);

@@ -1,7 +1,6 @@
-//! Addresses to bind, as `--bind` writes them.
+//! The addresses of `--bind`.
 //!
-//! This file reads and writes the notation. It resolves no name and touches no socket: that is
-//! [`crate::listener`]'s.
+//! This file reads and writes their notation. It neither resolves names nor opens sockets; the listener does.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -9,50 +8,50 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// One `--bind`.
+/// One address of `--bind`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BindAddress {
-    /// `HOST:PORT`, `[v6]:PORT`, `NAME:PORT`, `:PORT`, `PORT`. Names are resolved when bound.
+    /// `HOST:PORT`, `[v6]:PORT`, `NAME:PORT`, `:PORT`, `PORT`. A name is resolved when it is bound.
     Tcp {
         /// Host name or address without brackets; empty for all addresses.
         host: String,
-        /// Port; 0 for any free one.
+        /// Port; 0 for any free port.
         port: u16,
     },
     /// `unix:/path`.
     Unix(PathBuf),
-    /// `unix:@name`: the abstract name space of Linux.
+    /// `unix:@name`: a name in the abstract namespace of Linux.
     Abstract(String),
-    /// `fd://N`: inherited.
+    /// `fd://N`: an inherited descriptor.
     Fd(RawFd),
 }
 
-/// Why a text is no address. The message follows "expected".
+/// Why a text is not an address. The message continues a sentence that starts with "expected".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// None of the forms.
+    /// It has none of the forms.
     #[error(
         "HOST:PORT, [IPv6]:PORT, :PORT, PORT, unix:/path, unix:@name or fd://N, \
          such as 127.0.0.1:8000"
     )]
     Form,
-    /// Something that is not a port number after the last colon.
+    /// What follows the last colon is not a port number.
     #[error("a port from 0 to 65535 after the last colon, such as 127.0.0.1:8000")]
     Port,
-    /// Colons in the host, without brackets.
+    /// An IPv6 address is not in brackets.
     #[error("brackets around an IPv6 address, such as [::1]:8000")]
     Brackets,
-    /// What stands in brackets is no IPv6 address.
+    /// The text in brackets is not an IPv6 address.
     #[error("an IPv6 address in the brackets, such as [::1]:8000")]
     Ipv6,
-    /// `unix:` and no path.
+    /// No path follows `unix:`.
     #[error("a path after unix:, such as unix:/run/arctos.sock")]
     NoPath,
-    /// `unix://name`, which gunicorn takes for a relative path and a reader for an absolute one.
-    #[error("unix:/path or unix:///path: after two slashes a path could be meant in two ways")]
+    /// The path follows two slashes: gunicorn reads it as relative, and people read it as absolute.
+    #[error("unix:/path or unix:///path, because a path after two slashes is ambiguous")]
     TwoSlashes,
-    /// Not a number, or a standard stream.
-    #[error("the number of an inherited descriptor from 3 on, such as fd://3")]
+    /// It is not a number, or that of a standard stream.
+    #[error("the number of an inherited descriptor, at least 3, such as fd://3")]
     Descriptor,
 }
 
@@ -90,12 +89,12 @@ fn unix(path: &str) -> Result<BindAddress, AddressError> {
 
 fn tcp(text: &str) -> Result<BindAddress, AddressError> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A port alone is for trying things out, so it is not open to the network.
+        // A port alone is used for trials, so it is not open to the network.
         return Ok(BindAddress::Tcp { host: "127.0.0.1".to_owned(), port: port(text)? });
     }
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or(AddressError::Form)?;
-        // A zone (RFC 4007 §11) is for the resolver to judge.
+        // The resolver checks the zone (RFC 4007 §11).
         let (address, zone) = host.split_once('%').unwrap_or((host, "zone"));
         if address.parse::<Ipv6Addr>().is_err() || !is_word(zone) {
             return Err(AddressError::Ipv6);
@@ -114,7 +113,7 @@ fn tcp(text: &str) -> Result<BindAddress, AddressError> {
     Ok(BindAddress::Tcp { host: host.to_ascii_lowercase(), port: port(digits)? })
 }
 
-/// What can be part of a host name, an IPv4 address or a zone.
+/// Whether a text can be part of a host name, an IPv4 address or a zone.
 fn is_word(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     !text.is_empty() && text.bytes().all(is_part)
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_as_the_same_address() {
+    fn a_shown_address_reads_as_the_same_address() {
         for text in ["127.0.0.1:80", "[::1]:80", ":80", "unix:/x", "unix:@x", "fd://7", "a.b:1"] {
             let address: BindAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), text);

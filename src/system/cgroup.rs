@@ -1,32 +1,31 @@
-//! How many CPUs this process may use: the cgroup's quota (v1 and v2) and the affinity mask. And where
-//! the cgroups of this process are.
+//! The cgroups of this process, and how many CPUs it may use: the CPU quota (v1 and v2) and the affinity mask.
 //!
-//! Text in, numbers out: files are read through a function that the caller gives. The quota counts
-//! because a container on a machine of 64 CPUs with a limit of 2 must not start 64 workers; std's
-//! `available_parallelism` knows it too, but rounds down and does not say where its number is from.
+//! Files are read through a function that the caller passes, so that this module only converts text to numbers. The
+//! quota matters because a container with a limit of 2 CPUs must not start 64 workers on a machine with 64 CPUs. std's
+//! `available_parallelism` reads the quota, too, but rounds down and does not say where its number comes from.
 
 use std::path::{Path, PathBuf};
 
-/// CPUs this process may use.
+/// The CPUs that this process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cpus {
-    /// The cgroup allows that many thousandths of a CPU, less than the affinity mask does.
+    /// The quota of the cgroup, which is lower than the affinity mask.
     Quota {
         /// Thousandths of a CPU.
         millis: u64,
     },
-    /// The affinity mask (taskset, cpuset) allows that many.
+    /// The affinity mask (taskset, cpuset).
     Affinity {
         /// CPUs in the mask.
         count: u64,
     },
-    /// Nothing could be read: /proc is not there.
+    /// Nothing could be read: there is no /proc.
     Unknown,
 }
 
 impl Cpus {
-    /// Whole CPUs, a started one counted: workers that fit a quota of 2.5 are 3, since what two
-    /// single-threaded workers leave is worth having.
+    /// The number of CPUs, rounded up: a quota of 2.5 is worth 3 workers, because two single-threaded workers would
+    /// leave half a CPU unused.
     pub fn whole(self) -> u64 {
         match self {
             Self::Quota { millis } => millis.div_ceil(1000).max(1),
@@ -36,7 +35,7 @@ impl Cpus {
     }
 }
 
-/// CPUs that this process may use, from files under /proc and /sys.
+/// Finds the CPUs that this process may use, from files under /proc and /sys.
 ///
 /// Source: cgroups(7), proc_pid_mountinfo(5), proc_pid_status(5), the kernel's cgroup-v2.rst.
 pub fn cpus(read: impl Fn(&Path) -> Option<String>) -> Cpus {
@@ -57,36 +56,37 @@ pub fn cpus(read: impl Fn(&Path) -> Option<String>) -> Cpus {
     }
 }
 
-/// The least quota on the way from the process's group up to the root of each hierarchy: a limit
-/// holds for everything below it.
+/// Returns the minimum quota from the cgroup of the process up to the root of each hierarchy, because a limit applies
+/// to everything below it.
 fn quota_millis(
     groups: &str,
     mounts: &str,
     read: &impl Fn(&Path) -> Option<String>,
 ) -> Option<u64> {
-    let limits = folders(groups, mounts, "cpu").filter_map(|(version, folder)| match version {
-        Version::V2 => v2_millis(&read(&folder.join("cpu.max"))?),
-        Version::V1 => {
-            let quota = read(&folder.join("cpu.cfs_quota_us"))?;
-            millis(quota.trim(), read(&folder.join("cpu.cfs_period_us"))?.trim())
-        }
-    });
+    let limits =
+        directories(groups, mounts, "cpu").filter_map(|(version, directory)| match version {
+            Version::V2 => v2_millis(&read(&directory.join("cpu.max"))?),
+            Version::V1 => {
+                let quota = read(&directory.join("cpu.cfs_quota_us"))?;
+                millis(quota.trim(), read(&directory.join("cpu.cfs_period_us"))?.trim())
+            }
+        });
     limits.min()
 }
 
-/// Which interface a hierarchy of cgroups has.
+/// The version of a hierarchy of cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// One hierarchy for each controller, or some together.
+    /// One hierarchy for each controller or for several.
     V1,
-    /// One for all.
+    /// One hierarchy for all controllers.
     V2,
 }
 
-/// The folders that tell of a controller: the process's own group's, then those above it up to the root,
-/// in each hierarchy that can have the controller. `groups` is /proc/self/cgroup, `mounts` is
+/// Returns the directories with the files of a controller: that of the process's own cgroup, then those above it up to
+/// the root, in each hierarchy that can have the controller. `groups` is /proc/self/cgroup, `mounts` is
 /// /proc/self/mountinfo.
-pub fn folders(
+pub fn directories(
     groups: &str,
     mounts: &str,
     controller: &str,
@@ -98,8 +98,8 @@ pub fn folders(
     hierarchies.flat_map(move |(controllers, group)| {
         let version = if controllers.is_empty() { Version::V2 } else { Version::V1 };
         let mount = mounts.lines().find_map(|line| Mount::of(line, controllers, controller));
-        let folders = mount.map(|mount| mount.folders(group));
-        folders.into_iter().flatten().map(move |folder| (version, folder))
+        let directories = mount.map(|mount| mount.directories(group));
+        directories.into_iter().flatten().map(move |directory| (version, directory))
     })
 }
 
@@ -128,16 +128,16 @@ impl<'a> Mount<'a> {
         is_ours.then_some(Self { root, point })
     }
 
-    /// The group's folder and all above it. In a container without a cgroup namespace the group is
-    /// named as the host sees it, while only its own part is mounted.
-    fn folders(&self, group: &str) -> Vec<PathBuf> {
+    /// The directory of a cgroup and all directories above it. In a container without a cgroup namespace, the cgroup
+    /// has the name that the host sees, while only its own part is mounted.
+    fn directories(&self, group: &str) -> Vec<PathBuf> {
         let point = Path::new(self.point);
         let below = Path::new(group).strip_prefix(self.root).unwrap_or(Path::new(""));
         let is_inside = below.components().all(|part| part.as_os_str() != "..");
         let group = if is_inside { point.join(below) } else { point.to_path_buf() };
         group
             .ancestors()
-            .take_while(|folder| folder.starts_with(point))
+            .take_while(|directory| directory.starts_with(point))
             .map(Path::to_owned)
             .collect()
     }
@@ -149,13 +149,13 @@ fn v2_millis(text: &str) -> Option<u64> {
     millis(quota, period)
 }
 
-/// Thousandths of a CPU; `None` for no limit (`max`, `-1`) and for nonsense.
+/// Converts a quota to thousandths of a CPU; `None` for no limit (`max`, `-1`) and for invalid text.
 fn millis(quota_us: &str, period_us: &str) -> Option<u64> {
     let quota = quota_us.parse::<u64>().ok().filter(|quota| *quota > 0)?;
     quota.checked_mul(1000)?.checked_div(period_us.parse().ok()?)
 }
 
-/// How many CPUs a list such as `0-3,8` names.
+/// Counts the CPUs in a list such as `0-3,8`.
 fn listed(list: &str) -> Option<u64> {
     list.split(',').try_fold(0_u64, |count, range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -171,7 +171,7 @@ mod tests {
     const V2: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate";
     const V1: &str = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct";
 
-    /// CPUs as found in files of these names and texts.
+    /// The CPUs that files of these names and contents yield.
     fn found(files: &[(&str, &str)]) -> Cpus {
         cpus(|path| {
             let file = files.iter().find(|(name, _)| Path::new(name) == path);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn max_is_no_v2_quota() {
+    fn max_is_not_a_v2_quota() {
         let cpus = found(&[
             STATUS,
             ("/proc/self/cgroup", "0::/\n"),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn minus_one_is_no_v1_quota() {
+    fn minus_one_is_not_a_v1_quota() {
         let cpus = found(&[
             STATUS,
             ("/proc/self/cgroup", "3:cpu,cpuacct:/\n"),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_sees_the_hosts_group_names_finds_its_own_folder() {
+    fn a_container_with_cgroup_names_of_the_host_finds_its_own_directory() {
         let cpus = found(&[
             STATUS,
             ("/proc/self/cgroup", "3:cpu,cpuacct:/docker/abc\n"),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_outside_of_the_namespace_is_looked_up_at_the_mount() {
+    fn a_cgroup_outside_of_the_namespace_is_read_at_the_mount() {
         let cpus = found(&[
             STATUS,
             ("/proc/self/cgroup", "0::/../../other\n"),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_quota() {
+    fn invalid_text_is_not_a_quota() {
         for text in ["", "100000", "x 100000", "100000 0", "0 100000", "-5 100000"] {
             assert_eq!(v2_millis(text), None, "{text:?}");
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A length of time as an option takes it.
+/// Writes a duration as an option accepts it.
 pub fn shown(value: Duration) -> String {
     match (value.as_secs(), value.subsec_nanos()) {
         (0, 0) => "0".to_owned(),

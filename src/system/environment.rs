@@ -3,28 +3,27 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-/// The process's environment at start, as a value: reading options does no I/O and tests need no
-/// global state.
+/// The environment of the process at the start, as a value, so that reading options needs no global state.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(BTreeMap<OsString, OsString>);
 
 impl Environment {
-    /// A variable; one that is set to nothing counts as not set, as containers are full of these.
+    /// Returns a variable. An empty one counts as not set, because containers often set variables to nothing.
     pub fn value(&self, name: &str) -> Option<&OsStr> {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
-    /// A variable that is text.
+    /// Returns a variable whose value is text.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.value(name)?.to_str()
     }
 
-    /// Takes a variable out.
+    /// Removes a variable and returns its value.
     pub fn take(&mut self, name: &str) -> Option<OsString> {
         self.0.remove(OsStr::new(name))
     }
 
-    /// Names of all variables that are text.
+    /// Returns the names of all variables whose name is text.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().filter_map(|name| name.to_str())
     }

@@ -1,7 +1,7 @@
-//! What the kernel knows of a worker that hangs or is dead, beside its exit status.
+//! What the kernel knows about a worker that hangs or has died, besides its exit status.
 //!
-//! Text in, facts out: files are read through a function, which tests replace. What cannot be read is not
-//! known, and nothing fails for it.
+//! Files are read through a function, which tests replace. A file that cannot be read makes the fact unknown and is not
+//! an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 use crate::system::cgroup::{self, Version};
 use crate::system::pid::Pid;
 
-/// Reads a file of /proc or /sys; `None` where it cannot be.
+/// Reads a file of /proc or /sys; `None` if it cannot be read.
 fn read_file(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// The function of the kernel that a process sleeps in; `None` while it runs, and where that is not to be
-/// known.
+/// Returns the kernel function that a process sleeps in; `None` if it runs, or if the kernel does not tell.
 ///
-/// Source: proc_pid_wchan(5). The name of a kernel function, or `0`.
+/// Source: proc_pid_wchan(5). The file holds the name of a kernel function, or `0`.
 pub fn wchan(pid: Pid) -> Option<String> {
     wchan_in(pid, read_file)
 }
@@ -28,21 +27,21 @@ fn wchan_in(pid: Pid, read: impl Fn(&Path) -> Option<String>) -> Option<String> 
     (!name.is_empty() && name != "0").then(|| name.to_owned())
 }
 
-/// The cgroup's own count of processes that were killed for want of memory: what tells such a SIGKILL from
-/// everybody else's.
+/// The cgroup's count of processes that the kernel killed because memory ran out. It distinguishes such a SIGKILL from
+/// any other.
 ///
-/// The kernel counts before it sends the signal, so a worker that is reaped is in the count.
+/// The kernel counts before it sends the signal, so the count includes a worker that has been reaped.
 #[derive(Debug)]
 pub struct OomWatch<R = fn(&Path) -> Option<String>> {
     read: R,
-    /// The file with the count, if there is one for this process.
+    /// The file with the count, if this process has one.
     file: Option<PathBuf>,
-    /// The count when it was last looked at.
+    /// The count at the last reading.
     seen: u64,
 }
 
 impl OomWatch {
-    /// Of the cgroup that this process, and so each worker, is in. What was killed before is no news.
+    /// Watches the cgroup of this process, which is also that of each worker. Earlier kills are not reported.
     pub fn new() -> Self {
         Self::with(read_file)
     }
@@ -60,11 +59,11 @@ impl<R: Fn(&Path) -> Option<String>> OomWatch<R> {
         Self { read, file, seen: seen.unwrap_or(0) }
     }
 
-    /// Whether a process of the cgroup was killed for want of memory since this was last asked.
+    /// Returns whether the kernel killed a process of the cgroup since the last call because memory ran out.
     ///
-    /// It may have been one that a worker started. So ask once for all that were reaped together, and now
-    /// and then when nobody was: else an old kill of another process's passes for this one.
-    pub fn news(&mut self) -> bool {
+    /// It may have been a process that a worker started. So call this once for all workers that are reaped together,
+    /// and from time to time when none is: otherwise an old kill of another process is blamed on a worker.
+    pub fn has_new_kill(&mut self) -> bool {
         let Some(count) = self.file.as_deref().and_then(|file| kills(file, &self.read)) else {
             return false;
         };
@@ -72,13 +71,13 @@ impl<R: Fn(&Path) -> Option<String>> OomWatch<R> {
     }
 }
 
-/// The nearest count on the way from the process's group up to the root. A group without the memory
-/// controller is part of the one above it.
+/// Finds the nearest count from the cgroup of the process up to the root. A cgroup without the memory controller is
+/// part of the one above it.
 fn find(read: &impl Fn(&Path) -> Option<String>) -> Option<(PathBuf, u64)> {
     let groups = read(Path::new("/proc/self/cgroup"))?;
     let mounts = read(Path::new("/proc/self/mountinfo"))?;
-    cgroup::folders(&groups, &mounts, "memory").find_map(|(version, folder)| {
-        let file = folder.join(match version {
+    cgroup::directories(&groups, &mounts, "memory").find_map(|(version, directory)| {
+        let file = directory.join(match version {
             Version::V1 => "memory.oom_control",
             Version::V2 => "memory.events",
         });
@@ -87,7 +86,7 @@ fn find(read: &impl Fn(&Path) -> Option<String>) -> Option<(PathBuf, u64)> {
     })
 }
 
-/// Both versions have a line `oom_kill N`; v1 has since Linux 4.13.
+/// Reads the count. Both versions have a line `oom_kill N`; v1 has had it since Linux 4.13.
 ///
 /// Source: the kernel's cgroup-v2.rst, cgroup-v1/memory.rst.
 fn kills(file: &Path, read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {

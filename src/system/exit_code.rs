@@ -1,6 +1,6 @@
-//! The exit codes of `arctos`, for a server and for the commands that ask one.
+//! The exit codes of `arctos`, both of a server and of the commands that control one.
 
-/// The exit codes of a server, the same for any number of workers.
+/// The exit codes. They are the same for any number of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum ExitCode {
@@ -21,7 +21,7 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
-    /// All of them.
+    /// All exit codes.
     pub const ALL: [Self; 7] = [
         Self::Asked,
         Self::Configuration,
@@ -32,7 +32,7 @@ impl ExitCode {
         Self::Internal,
     ];
 
-    /// What it tells an operator.
+    /// What the exit code tells an operator.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Asked => "The server was told to stop.",
@@ -56,8 +56,8 @@ impl ExitCode {
         }
     }
 
-    /// Whether the same command may succeed a little later, with nothing changed by hand: an import may
-    /// have needed a database that was away. Who starts servers gives up on the others.
+    /// Whether the same command may succeed a little later without any change: the import may have needed a database
+    /// that was unavailable. For other exit codes, a service manager should not restart the server.
     pub fn may_heal(self) -> bool {
         match self {
             Self::NotBooted | Self::NotImportable | Self::CrashLoop | Self::Internal => true,

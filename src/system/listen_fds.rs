@@ -1,26 +1,26 @@
-//! Sockets that a service manager has bound for us: LISTEN_FDS and LISTEN_PID of sd_listen_fds(3).
+//! Sockets that a service manager bound for this process: LISTEN_FDS and LISTEN_PID of sd_listen_fds(3).
 
 use std::os::fd::RawFd;
 
 use crate::system::environment::Environment;
 
-/// Variables of this protocol. They speak to one process only: whoever starts workers, or anything
-/// else, leaves them out of its environment.
+/// The variables of this protocol. They are meant for one process only, so they are removed from the environment of
+/// every process that it starts.
 pub const VARIABLES: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
 /// The first inherited descriptor (SD_LISTEN_FDS_START).
 const FIRST: RawFd = 3;
 
-/// The variables are for us and make no sense.
+/// The variables are meant for this process and are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("LISTEN_FDS='{text}': expected a whole number from 0 to 1024 (sd_listen_fds(3))")]
 pub struct BadListenFds {
-    /// What LISTEN_FDS says.
+    /// The value of LISTEN_FDS.
     pub text: String,
 }
 
-/// Descriptors that the service manager has left to the process `pid`; none when the variables are
-/// absent or are for another process: a parent that forgot to drop them must not give us its own.
+/// Returns the descriptors that the service manager passed to the process `pid`. There are none if the variables are
+/// absent, or are meant for another process: a parent that forgot to remove them must not pass on its own sockets.
 ///
 /// Errors: [`BadListenFds`].
 pub fn inherited(environment: &Environment, pid: u32) -> Result<Vec<RawFd>, BadListenFds> {
@@ -51,14 +51,14 @@ mod tests {
     }
 
     #[test]
-    fn another_process_is_meant_by_another_pid() {
+    fn variables_with_another_pid_are_for_another_process() {
         assert_eq!(given(&[("LISTEN_PID", "41"), ("LISTEN_FDS", "2")]), Ok(vec![]));
         assert_eq!(given(&[("LISTEN_FDS", "2")]), Ok(vec![]));
         assert_eq!(given(&[("LISTEN_PID", "42")]), Ok(vec![]));
     }
 
     #[test]
-    fn a_count_that_is_none_is_an_error() {
+    fn a_count_that_is_not_a_number_is_an_error() {
         let error = given(&[("LISTEN_PID", "42"), ("LISTEN_FDS", "two")]).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -1,4 +1,6 @@
 //! The operating system around a server: addresses, limits, cgroups, the service manager, the pid file.
+//!
+//! This is the ground of the crate: nothing here imports another of its modules.
 pub mod address;
 pub mod cgroup;
 pub mod descriptors;

@@ -1,8 +1,8 @@
-//! The pid file: there from the moment the server is ready until it ends.
+//! The pid file, which exists from the moment the server is ready until it exits.
 //!
-//! Before anything is started a file is written beside its place and removed again, so that a folder that cannot
-//! be written stops the start and not the finished server. Once the server is ready, another one is written and
-//! renamed into place at once, so that a reader never finds half a number.
+//! Before anything is started, a file is written beside its final path and removed again, so that a directory without
+//! write permission stops the start and not a server that is ready. Once the server is ready, another file is written
+//! and renamed to the final path, so that a reader never finds half a number.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -15,39 +15,39 @@ use nix::libc;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-/// Names that are tried; that one is taken is no accident.
+/// The number of file names that are tried. The names are random, so a name that exists was put there on purpose.
 const ATTEMPTS: usize = 16;
-/// More than the number of a process has.
-const MOST_BYTES: u64 = 64;
+/// More bytes than the number of a process has.
+const MAX_BYTES: u64 = 64;
 
-/// A pid file of this process; removed when dropped.
+/// The pid file of this process. Dropping it removes the file.
 pub struct PidFile {
     path: PathBuf,
-    state: State,
+    state: FileState,
     text: String,
 }
 
-enum State {
-    /// Not there yet.
+enum FileState {
+    /// The file does not exist yet.
     Prepared,
-    /// In its place.
+    /// The file is at its final path.
     Published,
-    /// A successor's, as far as it is there.
+    /// The file belongs to a successor.
     GivenAway,
 }
 
 impl PidFile {
-    /// Finds out whether a file can be written beside `path`, and leaves none: a server that is killed while it
-    /// boots would never remove it.
+    /// Checks that a file can be written beside `path`, and removes it: a server that is killed while it boots would
+    /// never remove it.
     pub fn prepare(path: &Path, pid: u32) -> io::Result<Self> {
         let prepared =
-            Self { path: path.to_owned(), state: State::Prepared, text: format!("{pid}\n") };
+            Self { path: path.to_owned(), state: FileState::Prepared, text: format!("{pid}\n") };
         fs::remove_file(prepared.write_beside()?)?;
         Ok(prepared)
     }
 
-    /// Writes a new file beside its place, whose name nobody can know before: in a folder that others can write to,
-    /// a link of theirs would have it written into a file of ours.
+    /// Writes a new file beside the final path. Nobody can predict its name: in a directory that others can write to,
+    /// they could otherwise plant a link, and the pid would overwrite the file that it points to.
     fn write_beside(&self) -> io::Result<PathBuf> {
         let name = self.path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         for _ in 0..ATTEMPTS {
@@ -73,9 +73,9 @@ impl PidFile {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// The process that a file which is there already names, if it lives and is not this one: after a restart, the
-    /// process of a container has the number that it had before.
-    pub fn occupant(path: &Path, own: u32) -> Option<u32> {
+    /// Returns the process that an existing pid file names, if it is alive and is not this one. After a restart, the
+    /// process of a container has the same number as before.
+    pub fn running_owner(path: &Path, own: u32) -> Option<u32> {
         let named = read(path)?.trim().parse::<u32>().ok().filter(|pid| *pid != own)?;
         let pid = i32::try_from(named).ok().filter(|pid| *pid > 0)?;
         match kill(Pid::from_raw(pid), None) {
@@ -84,35 +84,35 @@ impl PidFile {
         }
     }
 
-    /// That of the process `pid`, which has given it away: removed when dropped, unless another one is
-    /// in its place by then.
+    /// Takes over the file of the process `pid`, which gave it away. Dropping it removes the file, unless another file
+    /// is at its path by then.
     pub fn take_over(path: &Path, pid: u32) -> Self {
-        Self { path: path.to_owned(), state: State::Published, text: format!("{pid}\n") }
+        Self { path: path.to_owned(), state: FileState::Published, text: format!("{pid}\n") }
     }
 
-    /// Leaves it where it is, to a successor.
+    /// Leaves the file to a successor.
     pub fn give_away(&mut self) {
-        self.state = State::GivenAway;
+        self.state = FileState::GivenAway;
     }
 
-    /// Where it is.
+    /// The final path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts it in its place, over whatever an earlier server left there.
+    /// Writes the file to its final path and replaces what an earlier server left there.
     pub fn publish(&mut self) -> io::Result<()> {
         match self.state {
-            State::Prepared => {
+            FileState::Prepared => {
                 let beside = self.write_beside()?;
                 if let Err(error) = fs::rename(&beside, &self.path) {
                     let _ = fs::remove_file(beside); // The failure is that it cannot be renamed.
                     return Err(error);
                 }
-                self.state = State::Published;
+                self.state = FileState::Published;
                 Ok(())
             }
-            State::Published | State::GivenAway => Ok(()),
+            FileState::Published | FileState::GivenAway => Ok(()),
         }
     }
 }
@@ -120,25 +120,25 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         let ours = match &self.state {
-            State::Prepared | State::GivenAway => None,
-            // A successor may have put its own there.
-            State::Published => match read(&self.path) {
+            FileState::Prepared | FileState::GivenAway => None,
+            // A successor may have written its own file there.
+            FileState::Published => match read(&self.path) {
                 Some(text) if text == self.text => Some(&self.path),
                 Some(_) | None => None,
             },
         };
         if let Some(path) = ours {
-            let _ = fs::remove_file(path); // Gone already, or not ours to remove: nothing is lost.
+            let _ = fs::remove_file(path); // It is gone already, or it may not be removed: nothing is lost.
         }
     }
 }
 
-/// What such a file says. Neither a link is followed, nor a FIFO waited at, nor a long file read.
+/// Reads a pid file. It follows no link, waits for no writer of a FIFO, and reads no long file to its end.
 fn read(path: &Path) -> Option<String> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
     let mut text = String::new();
-    file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
+    file.take(MAX_BYTES).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
@@ -147,32 +147,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_there_only_once_published_and_gone_in_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("arctos.pid");
+    fn the_file_exists_only_after_it_is_published_and_until_the_drop() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("arctos.pid");
         let mut file = PidFile::prepare(&path, 71).unwrap();
-        let count = fs::read_dir(folder.path()).unwrap().count();
+        let count = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(count, 0, "who is killed now leaves nothing");
         file.publish().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "71\n");
         drop(file);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_server_that_never_was_ready_leaves_the_file_of_another_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("arctos.pid");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("arctos.pid");
         fs::write(&path, "70\n").unwrap();
         drop(PidFile::prepare(&path, 71).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "70\n");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_successors_file_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("arctos.pid");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("arctos.pid");
         let mut file = PidFile::prepare(&path, 71).unwrap();
         file.publish().unwrap();
         fs::write(&path, "72\n").unwrap();
@@ -181,9 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_given_away_is_replaced_or_removed_by_who_took_it_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("arctos.pid");
+    fn a_file_that_was_given_away_is_replaced_or_removed_by_its_new_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("arctos.pid");
         for is_wanted in [true, false] {
             let mut file = PidFile::prepare(&path, 71).unwrap();
             file.publish().unwrap();
@@ -200,19 +200,19 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_found_out_before_the_start() {
+    fn a_missing_directory_is_found_before_the_start() {
         assert!(PidFile::prepare(Path::new("/nonexistent/arctos.pid"), 71).is_err());
     }
 
-    /// What a file is called before it is published used to be known in advance.
+    /// The temporary name used to be predictable.
     #[test]
-    fn a_link_that_somebody_has_planted_is_not_written_through() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("arctos.pid");
-        let secret = folder.path().join("secret");
+    fn a_planted_link_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("arctos.pid");
+        let secret = directory.path().join("secret");
         fs::write(&secret, "root's").unwrap();
         for name in ["arctos.pid", "arctos.pid.71"] {
-            std::os::unix::fs::symlink(&secret, folder.path().join(name)).unwrap();
+            std::os::unix::fs::symlink(&secret, directory.path().join(name)).unwrap();
         }
         let mut file = PidFile::prepare(&path, 71).unwrap();
         file.publish().unwrap();
@@ -223,11 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn whom_a_file_names_is_found_out_where_it_lives_and_is_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("arctos.pid");
+    fn the_running_owner_is_a_living_process_other_than_this_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("arctos.pid");
         let own = std::process::id();
-        assert_eq!(PidFile::occupant(&path, own), None);
+        assert_eq!(PidFile::running_owner(&path, own), None);
         for (text, expected) in [
             (format!("{own}\n"), None),
             ("1\n".to_owned(), Some(1)),
@@ -239,19 +239,19 @@ mod tests {
             ("old server\n".to_owned(), None),
         ] {
             fs::write(&path, &text).unwrap();
-            assert_eq!(PidFile::occupant(&path, own), expected, "{text:?}");
+            assert_eq!(PidFile::running_owner(&path, own), expected, "{text:?}");
         }
     }
 
     #[test]
-    fn a_pipe_in_the_place_of_the_file_holds_nobody_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("arctos.pid");
+    fn a_pipe_at_the_path_of_the_file_does_not_block() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("arctos.pid");
         let mut file = PidFile::prepare(&path, 71).unwrap();
         file.publish().unwrap();
         fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        assert_eq!(PidFile::occupant(&path, 72), None);
+        assert_eq!(PidFile::running_owner(&path, 72), None);
         drop(file);
         assert!(path.exists());
     }

@@ -5,12 +5,12 @@ use arctos_worker::shared::fd;
 use arctos_worker::shared::log::{Level, Log, Value};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
-/// Raises the soft limit of open descriptors to the hard one, and says what it is now.
+/// Raises the soft limit of open descriptors to the hard limit, and returns it.
 ///
-/// A connection is a descriptor, and the usual soft limit of 1024 is there for select(2), which
-/// nothing here uses. Called once at start: workers inherit it.
+/// Each connection needs a descriptor, and the usual soft limit of 1024 exists for select(2), which nothing here uses.
+/// This is called once at the start, because workers inherit the limit.
 ///
-/// Errors: what getrlimit(2) and setrlimit(2) say; the old limit stays.
+/// Errors: those of getrlimit(2) and setrlimit(2); the limit is then unchanged.
 pub fn raise_nofile() -> nix::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
@@ -19,7 +19,7 @@ pub fn raise_nofile() -> nix::Result<u64> {
     Ok(hard)
 }
 
-/// Warns where a worker cannot hold as many connections as `--max-connections` says.
+/// Warns if a worker may not open enough descriptors for the connections of `--max-connections`.
 pub fn warn_of_connections(limits: &Limits, log: &Log) {
     let descriptors = fd::descriptor_limit();
     let possible = limits.connections_within(descriptors);
@@ -38,20 +38,20 @@ pub fn warn_of_connections(limits: &Limits, log: &Log) {
 const TOO_FEW: &str = "each worker holds fewer connections than --max-connections, because it may not open \
                        enough descriptors; raise the hard limit (ulimit -Hn, systemd's LimitNOFILE=)";
 
-/// The limit that a program had before a server raised it.
-pub struct Limit {
+/// The limit of open descriptors that a program had before a server raised it.
+pub struct DescriptorLimit {
     soft: rlim_t,
     hard: rlim_t,
 }
 
-impl Limit {
-    /// What it is now.
+impl DescriptorLimit {
+    /// Reads the current limit.
     pub fn save() -> nix::Result<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         Ok(Self { soft, hard })
     }
 
-    /// Puts it back.
+    /// Restores the limit.
     pub fn restore(&self) -> nix::Result<()> {
         setrlimit(Resource::RLIMIT_NOFILE, self.soft, self.hard)
     }
@@ -62,10 +62,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_soft_limit_becomes_the_hard_one_and_is_put_back() {
+    fn the_soft_limit_becomes_the_hard_one_and_is_restored() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         setrlimit(Resource::RLIMIT_NOFILE, hard.min(512), hard).unwrap();
-        let before = Limit::save().unwrap();
+        let before = DescriptorLimit::save().unwrap();
         assert_eq!(raise_nofile(), Ok(hard));
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((hard, hard)));
         before.restore().unwrap();

@@ -1,4 +1,4 @@
-//! sd_notify(3): one datagram to whoever started us as a `Type=notify` service.
+//! sd_notify(3): datagrams to the service manager that started this process as a `Type=notify` service.
 
 use std::ffi::OsString;
 use std::io;
@@ -8,10 +8,10 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::system::{listen_fds, watchdog};
 
-/// The variable that names the socket. It is the supervisor's own: workers are started without it.
+/// The variable that names the socket. It is meant for the supervisor only: workers are started without it.
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-/// All that a service manager has told this process alone: the supervisor starts workers without it.
+/// All variables that a service manager sets for this process alone. The supervisor starts workers without them.
 pub fn own_variables() -> impl Iterator<Item = &'static str> {
     listen_fds::VARIABLES.into_iter().chain(watchdog::VARIABLES).chain([NOTIFY_SOCKET])
 }
@@ -20,18 +20,18 @@ pub fn own_variables() -> impl Iterator<Item = &'static str> {
 pub struct Notifier(Option<OsString>);
 
 impl Notifier {
-    /// Reads the socket's name from the environment.
+    /// Reads the name of the socket from the environment.
     pub fn from_environment() -> Self {
         Self(std::env::var_os(NOTIFY_SOCKET).filter(|name| !name.is_empty()))
     }
 
-    /// Nobody: somebody else speaks to the service manager.
+    /// A notifier that sends nothing, because another process notifies the service manager.
     pub fn silent() -> Self {
         Self(None)
     }
 
-    /// Tells one state, such as `READY=1`. Without a service manager that is nothing.
-    pub fn tell(&self, state: &str) -> io::Result<()> {
+    /// Sends a state, such as `READY=1`. Without a service manager, this does nothing.
+    pub fn notify(&self, state: &str) -> io::Result<()> {
         let Some(name) = &self.0 else { return Ok(()) };
         let address = match name.as_bytes() {
             [b'@', abstract_name @ ..] => SocketAddr::from_abstract_name(abstract_name)?,
@@ -49,10 +49,10 @@ mod tests {
 
     #[test]
     fn a_state_arrives_at_a_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        Notifier(Some(path.into())).tell("READY=1").unwrap();
+        Notifier(Some(path.into())).notify("READY=1").unwrap();
         let mut bytes = [0; 32];
         let length = manager.recv(&mut bytes).unwrap();
         assert_eq!(&bytes[..length], b"READY=1");
@@ -63,19 +63,19 @@ mod tests {
         let name = format!("arctos-notify-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
-        Notifier(Some(format!("@{name}").into())).tell("STOPPING=1").unwrap();
+        Notifier(Some(format!("@{name}").into())).notify("STOPPING=1").unwrap();
         let mut bytes = [0; 32];
         let length = manager.recv(&mut bytes).unwrap();
         assert_eq!(&bytes[..length], b"STOPPING=1");
     }
 
     #[test]
-    fn without_a_service_manager_nothing_is_said() {
-        Notifier(None).tell("READY=1").unwrap();
+    fn without_a_service_manager_nothing_is_sent() {
+        Notifier(None).notify("READY=1").unwrap();
     }
 
     #[test]
-    fn a_manager_that_is_gone_is_an_error_and_no_more() {
-        assert!(Notifier(Some("/nonexistent/notify".into())).tell("READY=1").is_err());
+    fn a_service_manager_that_is_gone_is_an_error() {
+        assert!(Notifier(Some("/nonexistent/notify".into())).notify("READY=1").is_err());
     }
 }

@@ -1,19 +1,19 @@
-//! Standard input, output and error: there, whatever whoever started us has closed.
+//! Standard input, output and error, which must be open even if the parent process closed them.
 //!
-//! The kernel gives out the lowest number that is free (open(2)). Started with `2>&-`, the first listener
-//! would be descriptor 2, and whatever the application or a library prints would go there.
+//! open(2) returns the lowest free number. In a server that is started with `2>&-`, the first listener would be
+//! descriptor 2, and everything that the application or a library prints would go there.
 
 use std::os::fd::{AsRawFd, IntoRawFd};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-/// Opens /dev/null at each of the numbers 0 to 2 that is free; for the first moment of a process.
+/// Opens /dev/null at each free number from 0 to 2. To be called before a process opens anything else.
 ///
-/// Errors: what open(2) says of /dev/null.
+/// Errors: those of open(2) for /dev/null.
 pub fn fill() -> nix::Result<()> {
     loop {
-        // Not close-on-exec, as standard streams are.
+        // Standard streams are not close-on-exec.
         let null = open("/dev/null", OFlag::O_RDWR, Mode::empty())?;
         if null.as_raw_fd() > 2 {
             return Ok(());

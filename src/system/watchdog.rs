@@ -1,41 +1,40 @@
 //! The service manager's watchdog: WATCHDOG_USEC and WATCHDOG_PID of sd_watchdog_enabled(3).
 //!
-//! The supervisor says that it is alive as often as its loop turns, twice in the time it is given. That says
-//! nothing of the workers: whoever of them hangs is killed and replaced, and a server without any that is
-//! ready gives up by itself ([`crate::supervisor::CRASH_LOOP`]).
+//! The loop of the supervisor sends a sign of life twice in each interval. It says nothing about the workers: a worker
+//! that hangs is killed and replaced, and a server without any ready worker exits by itself after some time.
 
 use std::time::{Duration, Instant};
 
 use crate::system::environment::Environment;
 
-/// Variables of this protocol. They speak to one process only, as those of
-/// [`crate::system::listen_fds`].
+/// The variables of this protocol. They are meant for one process only, like those of
+/// [`listen_fds`](crate::system::listen_fds).
 pub const VARIABLES: [&str; 2] = ["WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// However little time there is, the supervisor does other things as well.
-const SHORTEST_BEAT: Duration = Duration::from_millis(10);
+/// The minimum time between two signs of life: the supervisor has other things to do, too.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A variable is for us and makes no sense.
+/// A variable is meant for this process and is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{name}='{text}': expected a whole number above 0 (sd_watchdog_enabled(3)); no watchdog is kept"
+    "{name}='{text}': expected a whole number above 0 (sd_watchdog_enabled(3)); the watchdog is off"
 )]
 pub struct BadWatchdog {
-    /// Which.
+    /// The variable.
     pub name: &'static str,
-    /// What it says.
+    /// Its value.
     pub text: String,
 }
 
-/// See the module.
+/// The times at which the service manager expects a sign of life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watchdog {
-    beat: Duration,
+    interval: Duration,
     next: Instant,
 }
 
 impl Watchdog {
-    /// That of the process `pid`; none where the variables are absent or are for another process.
+    /// Returns the watchdog of the process `pid`; none if the variables are absent or meant for another process.
     ///
     /// Errors: [`BadWatchdog`].
     pub fn of(
@@ -51,28 +50,28 @@ impl Watchdog {
             return Ok(None);
         }
         match number(environment, usec)? {
-            // As systemd has it: the greatest is "infinity".
+            // systemd writes "infinity" as the greatest number.
             None | Some(0 | u64::MAX) => {
                 Err(BadWatchdog { name: usec, text: text.to_string_lossy().into_owned() })
             }
             Some(usec) => {
-                let beat = Duration::from_micros(usec / 2).max(SHORTEST_BEAT);
-                Ok(Some(Self { beat, next: now }))
+                let interval = Duration::from_micros(usec / 2).max(MIN_INTERVAL);
+                Ok(Some(Self { interval, next: now }))
             }
         }
     }
 
-    /// When [`Watchdog::is_due`] says yes.
+    /// The time of the next sign of life.
     pub fn next_deadline(&self) -> Instant {
         self.next
     }
 
-    /// Whether to tell the service manager that we are alive. The next time is counted from now, so that
-    /// one that came late makes no other one come early.
+    /// Whether a sign of life is due. The next one is counted from now, so that a late one does not make the next one
+    /// early.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.next <= now;
         if is_due {
-            self.next = now + self.beat;
+            self.next = now + self.interval;
         }
         is_due
     }
@@ -81,7 +80,7 @@ impl Watchdog {
 fn number(environment: &Environment, name: &'static str) -> Result<Option<u64>, BadWatchdog> {
     let Some(value) = environment.value(name) else { return Ok(None) };
     let text = value.to_string_lossy().into_owned();
-    // Digits only: `+1` is a number to Rust and none to systemd.
+    // Only digits are accepted: Rust parses `+1`, and systemd does not.
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(number) if is_plain => Ok(Some(number)),
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_due_at_once_and_then_twice_in_its_time() {
+    fn it_is_due_at_once_and_then_twice_per_interval() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         for pid in [&[][..], &[("WATCHDOG_PID", "42")]] {
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_is_meant_by_another_pid() {
+    fn variables_with_another_pid_are_for_another_process() {
         let now = Instant::now();
         assert_eq!(given(&[("WATCHDOG_USEC", "4000000"), ("WATCHDOG_PID", "41")], now), Ok(None));
         assert_eq!(given(&[("WATCHDOG_USEC", ""), ("WATCHDOG_PID", "42")], now), Ok(None));
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_an_error_that_names_it() {
+    fn an_invalid_time_is_an_error_that_names_the_variable() {
         let now = Instant::now();
         for text in ["0", "-1", "+1", "30s", "1.5", "18446744073709551615", "18446744073709551616"]
         {
@@ -135,10 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_is_hardly_one_leaves_time_for_the_rest() {
+    fn a_very_short_time_is_raised_to_the_minimum_interval() {
         let now = Instant::now();
         let mut watchdog = given(&[("WATCHDOG_USEC", "1")], now).unwrap().unwrap();
         assert!(watchdog.is_due(now));
-        assert_eq!(watchdog.next_deadline(), now + SHORTEST_BEAT);
+        assert_eq!(watchdog.next_deadline(), now + MIN_INTERVAL);
     }
 }

@@ -43,7 +43,7 @@ fn control(oom_kill: u64) -> String {
 }
 
 #[test]
-fn a_kill_in_a_v2_group_is_news_once() {
+fn a_kill_in_a_v2_cgroup_is_reported_once() {
     const EVENTS: &str = "/sys/fs/cgroup/system.slice/web.service/memory.events";
     let files = Files::of(&[
         ("/proc/self/cgroup", "0::/system.slice/web.service\n"),
@@ -52,18 +52,18 @@ fn a_kill_in_a_v2_group_is_news_once() {
         ("/sys/fs/cgroup/system.slice/memory.events", &events(9, 9)),
     ]);
     let mut watch = files.watch();
-    assert!(!watch.news(), "what was killed before is old");
+    assert!(!watch.has_new_kill(), "an earlier kill");
     files.set("/sys/fs/cgroup/system.slice/memory.events", &events(10, 10));
-    assert!(!watch.news(), "another group's");
+    assert!(!watch.has_new_kill(), "a kill in another cgroup");
     files.set(EVENTS, &events(3, 2));
-    assert!(!watch.news(), "the limit was hit, nobody was killed");
+    assert!(!watch.has_new_kill(), "the limit was reached, and nobody was killed");
     files.set(EVENTS, &events(4, 4));
-    assert!(watch.news());
-    assert!(!watch.news());
+    assert!(watch.has_new_kill());
+    assert!(!watch.has_new_kill());
 }
 
 #[test]
-fn a_v2_group_without_the_memory_controller_is_part_of_the_one_above_it() {
+fn a_v2_cgroup_without_memory_controller_belongs_to_its_parent() {
     const EVENTS: &str = "/sys/fs/cgroup/system.slice/memory.events";
     let files = Files::of(&[
         ("/proc/self/cgroup", "0::/system.slice/web.service/app\n"),
@@ -72,11 +72,11 @@ fn a_v2_group_without_the_memory_controller_is_part_of_the_one_above_it() {
     ]);
     let mut watch = files.watch();
     files.set(EVENTS, &events(1, 1));
-    assert!(watch.news());
+    assert!(watch.has_new_kill());
 }
 
 #[test]
-fn a_kill_in_a_v1_group_is_news_once() {
+fn a_kill_in_a_v1_cgroup_is_reported_once() {
     const CONTROL: &str = "/sys/fs/cgroup/memory/docker/4f/memory.oom_control";
     let files = Files::of(&[
         ("/proc/self/cgroup", V1_GROUPS),
@@ -85,14 +85,14 @@ fn a_kill_in_a_v1_group_is_news_once() {
         ("/sys/fs/cgroup/memory/memory.oom_control", &control(7)),
     ]);
     let mut watch = files.watch();
-    assert!(!watch.news());
+    assert!(!watch.has_new_kill());
     files.set(CONTROL, &control(1));
-    assert!(watch.news());
-    assert!(!watch.news());
+    assert!(watch.has_new_kill());
+    assert!(!watch.has_new_kill());
 }
 
 #[test]
-fn in_a_container_that_sees_only_its_own_part_of_v1_that_part_is_read() {
+fn a_container_that_sees_only_its_own_part_of_v1_reads_that_part() {
     const CONTROL: &str = "/sys/fs/cgroup/memory/memory.oom_control";
     let mounts = V1_MOUNTS.replace("0:32 / ", "0:32 /docker/4f ");
     let files = Files::of(&[
@@ -102,19 +102,19 @@ fn in_a_container_that_sees_only_its_own_part_of_v1_that_part_is_read() {
     ]);
     let mut watch = files.watch();
     files.set(CONTROL, &control(1));
-    assert!(watch.news());
+    assert!(watch.has_new_kill());
 }
 
 #[test]
-fn where_nothing_is_counted_there_is_no_news() {
+fn without_a_count_no_kill_is_reported() {
     let old_kernel = "oom_kill_disable 0\nunder_oom 0\n";
     let files = Files::of(&[
         ("/proc/self/cgroup", V1_GROUPS),
         ("/proc/self/mountinfo", V1_MOUNTS),
         ("/sys/fs/cgroup/memory/docker/4f/memory.oom_control", old_kernel),
     ]);
-    assert!(!files.watch().news());
-    assert!(!Files::default().watch().news());
+    assert!(!files.watch().has_new_kill());
+    assert!(!Files::default().watch().has_new_kill());
 }
 
 #[test]
@@ -127,13 +127,13 @@ fn a_count_that_cannot_be_read_for_a_while_is_not_lost() {
     ]);
     let mut watch = files.watch();
     files.set(EVENTS, "");
-    assert!(!watch.news());
+    assert!(!watch.has_new_kill());
     files.set(EVENTS, &events(2, 2));
-    assert!(watch.news());
+    assert!(watch.has_new_kill());
 }
 
 #[test]
-fn the_place_where_a_process_sleeps_has_a_name() {
+fn the_kernel_function_that_a_process_sleeps_in_is_named() {
     let sleeps_in = |text: Option<&str>| {
         wchan_in(Pid(71), |path| {
             assert_eq!(path, Path::new("/proc/71/wchan"));
@@ -151,5 +151,5 @@ fn the_place_where_a_process_sleeps_has_a_name() {
 fn the_files_of_this_machine_are_read_without_harm() {
     let own = Pid(std::process::id().cast_signed());
     assert!(wchan(own).is_none_or(|name| !name.is_empty()));
-    let _ = OomWatch::new().news(); // Tests of others may run in the same group.
+    let _ = OomWatch::new().has_new_kill(); // Other processes may run in the same cgroup.
 }

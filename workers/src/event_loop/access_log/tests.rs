@@ -106,7 +106,7 @@ fn a_json_line_has_the_requests_id() {
 }
 
 #[test]
-fn what_is_not_there_is_a_dash_or_left_out() {
+fn missing_values_are_a_dash_or_left_out() {
     let peer = SocketName::Unix(String::new());
     let entry = AccessLogEntry {
         request: None,
@@ -173,7 +173,7 @@ fn the_milliseconds_are_those_of_each_line() {
 }
 
 #[test]
-fn lines_wait_for_the_flush() {
+fn lines_are_written_by_the_flush() {
     let (mut log, reader) = log(LogFormat::Text);
     log.record(&entry(&peer(), b"/"));
     log.record(&entry(&peer(), b"/"));
@@ -194,7 +194,7 @@ fn a_full_buffer_does_not_wait_for_the_flush() {
 }
 
 #[test]
-fn what_a_slow_reader_does_not_take_stays_and_then_is_dropped_and_counted() {
+fn lines_for_a_slow_reader_stay_until_they_are_dropped_and_counted() {
     let (mut log, mut reader) = log(LogFormat::Text);
     let mut recorded = 0;
     let lost = loop {
@@ -255,7 +255,7 @@ proptest! {
 }
 
 #[test]
-fn a_new_file_is_written_to_when_the_old_one_has_what_was_gathered() {
+fn a_new_file_is_written_after_the_old_one_has_its_lines() {
     let (mut log, mut old) = log(LogFormat::Text);
     log.record(&entry(&peer(), b"/before"));
     let (mut new, writer) = std::io::pipe().unwrap();
@@ -271,9 +271,9 @@ fn a_new_file_is_written_to_when_the_old_one_has_what_was_gathered() {
 }
 
 #[test]
-fn what_a_full_pipe_did_not_take_goes_to_the_new_file_in_whole_lines() {
+fn the_rest_for_a_full_pipe_goes_to_the_new_file_in_whole_lines() {
     let (mut log, _old) = log(LogFormat::Text);
-    // Longer than what a pipe takes whole or not at all, so one of them is torn.
+    // Longer than what a pipe takes completely or not at all, so one of them is torn.
     let (peer, long) = (peer(), [b'\x01'; 2000]);
     let long =
         AccessLogEntry { referer: Some(&long), user_agent: Some(&long), ..entry(&peer, b"/waits") };

@@ -60,7 +60,7 @@ fn setting_again_moves_to_the_tail() {
 }
 
 #[test]
-fn a_cleared_deadline_never_expires_and_the_others_of_its_connection_stay() {
+fn a_cleared_deadline_never_expires_but_the_others_stay() {
     let start = Instant::now();
     let mut deadlines = Deadlines::new(seconds);
     deadlines.set(Timer::Body, token(3, 1), start);
@@ -115,7 +115,7 @@ fn a_deadline_takes_32_bytes() {
 enum Action {
     Set(Timer, u32),
     Clear(Timer, u32),
-    /// The connection is removed; its place gets the next generation.
+    /// The client is removed, and its place gets the next generation.
     Remove(u32),
     Pass(u64),
     Pop,
@@ -137,7 +137,7 @@ proptest! {
     fn the_queues_behave_like_a_sorted_list(actions in prop::collection::vec(action(), 0..300)) {
         let mut now = Instant::now();
         let mut deadlines = Deadlines::new(seconds);
-        // In order of setting; the model finds the earliest by looking at all.
+        // In the order of setting. The model finds the earliest by comparing all.
         let mut model: Vec<(Timer, Token, Instant)> = Vec::new();
         let mut generations = [0; 8];
         for action in actions {

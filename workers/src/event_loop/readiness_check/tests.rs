@@ -4,11 +4,11 @@ use std::rc::Rc;
 use super::*;
 use crate::application::Reply;
 
-/// An application that plays one role.
+/// An application with one behavior.
 struct Actor {
     role: Role,
     head: ResponseHead,
-    /// Head and peer of the request.
+    /// The head of the request and its peer.
     requested: String,
     seen: Rc<Seen>,
 }
@@ -22,14 +22,14 @@ enum Role {
 
 #[derive(Clone, Copy)]
 enum Ending {
-    /// After three items.
+    /// It ends after three items.
     Tidy,
     /// It raises after three items.
     Raises,
     Never,
 }
 
-/// What became of a stream.
+/// What happened to a stream.
 #[derive(Default)]
 struct Seen {
     pulled_count: Cell<usize>,
@@ -104,7 +104,7 @@ fn outcome(app: &mut Actor, path: &str) -> Result<(), ReadinessFailure> {
 }
 
 #[test]
-fn the_application_is_requested_once_for_the_path_by_nobody_in_particular() {
+fn the_application_gets_one_plain_request_for_the_path() {
     let mut app = actor(Role::Answers(b"200 OK"));
     assert_eq!(outcome(&mut app, "/health?deep=yes"), Ok(()));
     assert_eq!(
@@ -115,18 +115,18 @@ fn the_application_is_requested_once_for_the_path_by_nobody_in_particular() {
 }
 
 #[test]
-fn only_a_status_from_500_on_is_a_refusal() {
+fn only_a_status_of_500_or_above_is_a_failure() {
     for status in [&b"204 No Content"[..], b"302 Found", b"404 Not Found", b"499 "] {
         assert_eq!(outcome(&mut actor(Role::Answers(status)), "/"), Ok(()));
     }
     for (status, code) in [(&b"500 Oops"[..], 500), (b"503 Not yet", 503), (b"599 ", 599)] {
-        let refusal = outcome(&mut actor(Role::Answers(status)), "/");
-        assert_eq!(refusal, Err(ReadinessFailure::Answered(Status(code))));
+        let failure = outcome(&mut actor(Role::Answers(status)), "/");
+        assert_eq!(failure, Err(ReadinessFailure::Answered(Status(code))));
     }
 }
 
 #[test]
-fn a_refusal_says_why() {
+fn a_failure_says_why() {
     let said = |role| outcome(&mut actor(role), "/").unwrap_err().to_string();
     assert_eq!(said(Role::Answers(b"503 Not yet")), "was answered 503 Service Unavailable");
     assert_eq!(said(Role::Raises), "failed: the application raised");
@@ -137,21 +137,21 @@ fn a_refusal_says_why() {
 }
 
 #[test]
-fn a_stream_is_taken_to_its_end_and_closed_once() {
+fn a_stream_is_read_to_its_end_and_closed_once() {
     let mut app = actor(Role::Streams(Ending::Tidy));
     assert_eq!(outcome(&mut app, "/"), Ok(()));
     assert_eq!((app.seen.pulled_count.get(), app.seen.closed_count.get()), (4, 1));
 }
 
 #[test]
-fn a_stream_that_breaks_off_is_a_refusal_and_closed_once() {
+fn a_stream_that_raises_is_a_failure_and_closed_once() {
     let mut app = actor(Role::Streams(Ending::Raises));
     assert_eq!(outcome(&mut app, "/"), Err(ReadinessFailure::Failed(AppError::Raised)));
     assert_eq!(app.seen.closed_count.get(), 1);
 }
 
 #[test]
-fn a_stream_without_end_is_left_after_a_megabyte() {
+fn an_endless_stream_is_closed_after_a_megabyte() {
     let mut app = actor(Role::Streams(Ending::Never));
     assert_eq!(outcome(&mut app, "/"), Ok(()));
     assert_eq!(app.seen.pulled_count.get(), BODY_BYTES.div_ceil(ITEM.len()));
@@ -159,7 +159,7 @@ fn a_stream_without_end_is_left_after_a_megabyte() {
 }
 
 #[test]
-fn what_would_be_another_request_is_not_made() {
+fn a_path_that_makes_another_request_is_not_sent() {
     for path in ["", "a", "/ HTTP/1.1\r\n\r\nGET /", "/a b", "/\u{7f}", "/ HTTP/1.1\r\nX: y\r\n"] {
         let mut app = actor(Role::Answers(b"200 OK"));
         assert!(outcome(&mut app, path).is_err(), "{path:?}");

@@ -204,13 +204,13 @@ mod tests {
         (reader, writer.into())
     }
 
-    /// Ways to a full pipe or socket: both must come back.
+    /// Fills a pipe or socket until it blocks.
     fn fill(sink: &Sink) {
         while let Written::Bytes(_) = sink.write(&[b'x'; 65536]) {}
     }
 
     #[test]
-    fn a_pipe_is_opened_again_so_that_its_other_owners_keep_a_blocking_one() {
+    fn a_reopened_pipe_stays_blocking_for_its_other_owners() {
         let (_reader, writer) = pipe();
         let shared = writer.try_clone().unwrap();
         let sink = Sink::new(writer);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pipe_whose_reader_stands_still_is_blocked() {
+    fn a_full_pipe_with_a_stopped_reader_is_blocked() {
         let (_reader, writer) = pipe();
         let sink = Sink::new(writer);
         fill(&sink);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pipe_that_cannot_be_opened_again_is_blocked() {
+    fn a_full_pipe_that_cannot_be_reopened_is_blocked() {
         let (_reader, writer) = pipe();
         let sink = Sink::with(File::from(writer), Way::Polled);
         fill(&sink);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_polled_pipe_takes_a_long_line_in_pieces_as_long_as_it_has_room() {
+    fn a_polled_pipe_takes_a_long_line_in_pieces_while_it_has_room() {
         let (mut reader, writer) = pipe();
         let sink = Sink::with(File::from(writer), Way::Polled);
         let line = [b'x'; 3 * libc::PIPE_BUF + 1];
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_written_where_it_stands() {
+    fn a_file_is_written_at_its_position() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"before\n").unwrap();
         let sink = Sink::new(file.as_file().try_clone().unwrap().into());
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_torn_line_starts_on_a_fresh_one() {
+    fn the_line_after_a_torn_one_starts_with_a_newline() {
         let (mut reader, writer) = pipe();
         let sink = Sink::new(writer);
         let long = [b'x'; 1 << 20];

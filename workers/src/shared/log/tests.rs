@@ -5,7 +5,7 @@ use super::*;
 
 const NOW: SystemTime = UNIX_EPOCH;
 
-/// A log into a pipe, and a way to see all that arrived.
+/// A log that writes to a pipe, and the reader of that pipe.
 fn log(format: LogFormat) -> (Log, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     (Log::new(Level::Info, format, writer.into()), reader)
@@ -24,7 +24,7 @@ fn formatted(format: LogFormat, pairs: &[(&str, Value<'_>)], block: Option<&str>
     String::from_utf8(log.format_line(moment, Level::Info, "test.event", pairs, block)).unwrap()
 }
 
-/// What follows time, level and event.
+/// The part of a line after time, level and event.
 fn pairs(format: LogFormat, pairs: &[(&str, Value<'_>)]) -> String {
     let line = formatted(format, pairs, None);
     let (_, pairs) = line.split_once("test.event").unwrap();
@@ -127,7 +127,7 @@ fn a_long_block_keeps_its_start_and_its_end() {
 }
 
 #[test]
-fn what_has_no_level_is_written_at_every_level() {
+fn output_without_a_level_is_written_at_every_level() {
     let (mut log, reader) = log(LogFormat::Text);
     log.level = Level::Critical;
     log.line(Level::Error, "hidden", &[]);
@@ -149,7 +149,7 @@ fn lines_below_the_level_are_not_written() {
 }
 
 #[test]
-fn a_worker_is_named_on_its_lines_and_not_on_those_of_the_supervisor() {
+fn a_worker_is_named_on_its_own_lines_only() {
     let (log, reader) = log(LogFormat::Text);
     let worker = log.with_identity(SlotId(3), 71, Generation(2));
     worker.line(Level::Info, "worker.ready", &[("ms", Value::Number(9))]);
@@ -170,7 +170,7 @@ fn dropped_lines_are_counted_by_all_clones_together() {
 }
 
 #[test]
-fn a_worker_counts_dropped_lines_in_its_row() {
+fn a_worker_counts_dropped_lines_in_its_counters() {
     let entry = crate::shared::scoreboard::WorkerEntry::detached();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -181,7 +181,7 @@ fn a_worker_counts_dropped_lines_in_its_row() {
 }
 
 #[test]
-fn a_reader_that_stands_still_costs_lines_and_nothing_else() {
+fn a_blocked_reader_loses_lines_and_blocks_nothing() {
     let (log, mut reader) = log(LogFormat::Text);
     let mut lines = 0;
     while log.dropped() == 0 {
@@ -207,7 +207,7 @@ fn a_discarding_log_writes_and_counts_nothing() {
 }
 
 #[test]
-fn the_descriptor_it_names_is_the_one_it_writes_to() {
+fn a_log_names_the_descriptor_that_it_writes_to() {
     let (log, reader) = log(LogFormat::Text);
     let copy = log.as_fd().unwrap().try_clone_to_owned().unwrap();
     std::fs::File::from(copy).write_all(b"seen\n").unwrap();
@@ -226,7 +226,7 @@ fn a_requested_block_is_written_at_any_level() {
 }
 
 #[test]
-fn the_first_line_that_can_be_written_again_says_how_many_were_lost() {
+fn the_next_written_line_says_how_many_were_lost() {
     let (log, mut reader) = log(LogFormat::Text);
     while log.dropped() < 3 {
         log.line(Level::Info, "test.event", &[]);

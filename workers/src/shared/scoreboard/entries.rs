@@ -20,18 +20,17 @@ pub struct Scoreboard {
 
 /// One of the two entries of a slot: a replacement boots in one while its predecessor drains in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the two sides do not differ")]
 pub enum Side {
-    /// The first.
     A,
-    /// The second.
     B,
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
-    /// The other one.
+    /// The other side.
     pub fn other(self) -> Self {
         match self {
             Self::A => Self::B,
@@ -50,7 +49,7 @@ impl Scoreboard {
         Ok(Self { mapping: Mapping::create(bytes)?, slot_count: slots })
     }
 
-    /// The header.
+    /// The part that all workers share.
     pub fn header(&self) -> &'static Header {
         self.mapping.at(0).expect("the header is always there")
     }
@@ -88,7 +87,7 @@ mod tests {
     use crate::shared::scoreboard::{Command, Counter};
 
     #[test]
-    fn a_new_board_has_two_blocks_a_slot_and_no_more() {
+    fn a_new_scoreboard_has_two_entries_per_slot() {
         let scoreboard = Scoreboard::create(3).unwrap();
         let mut entries = HashSet::new();
         for slot in 0..3 {
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_has_its_own_counters() {
+    fn an_entry_has_its_own_counters() {
         let scoreboard = Scoreboard::create(2).unwrap();
         let counters = |slot, side| &scoreboard.entry(SlotId(slot), side).unwrap().counters;
         counters(0, Side::A).inc(Counter::ReqDone);
@@ -126,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn a_board_without_slots_has_a_header() {
+    fn a_scoreboard_without_slots_has_a_header() {
         let scoreboard = Scoreboard::create(0).unwrap();
         assert_eq!(scoreboard.header().state(), ServerState::Starting);
         assert!(scoreboard.entry(SlotId(0), Side::A).is_none());
     }
 
     #[test]
-    fn blocks_outlive_the_board() {
+    fn entries_outlive_the_scoreboard() {
         let scoreboard = Scoreboard::create(1).unwrap();
         let entry = scoreboard.entry(SlotId(0), Side::A).unwrap();
         drop(scoreboard);
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_seen_through_another_mapping_of_the_file() {
+    fn writes_are_seen_through_another_mapping_of_the_file() {
         let scoreboard = Scoreboard::create(1).unwrap();
         scoreboard.header().set_generation(Generation(0x0102_0304));
         let path = format!("/proc/self/fd/{}", scoreboard.as_fd().as_raw_fd());

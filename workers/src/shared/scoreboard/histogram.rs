@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_meet_each_other_without_a_gap() {
+    fn buckets_have_no_gap_between_them() {
         assert_eq!(Histogram::bounds(0).start, Duration::ZERO);
         for index in 1..Histogram::BUCKETS {
             assert_eq!(Histogram::bounds(index - 1).end, Histogram::bounds(index).start);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_longer_than_the_last_bucket_counts_there() {
+    fn longer_durations_count_in_the_last_bucket() {
         assert_eq!(only_bucket(Duration::from_secs(36 * 60)), Histogram::BUCKETS - 1);
         assert_eq!(only_bucket(Duration::MAX), Histogram::BUCKETS - 1);
     }

@@ -204,7 +204,7 @@ mod tests {
         (reader, writer.into())
     }
 
-    /// Fills a pipe or socket until it blocks.
+    /// Writes until the pipe or socket is full.
     fn fill(sink: &Sink) {
         while let Written::Bytes(_) = sink.write(&[b'x'; 65536]) {}
     }

@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 
 use super::running::Running;
-use super::statsd::Statsd;
+use super::statsd::StatsdArgument;
 use crate::embedded::{self, Plan};
 use crate::listener;
 
@@ -22,7 +22,7 @@ pub(super) fn serve_socket(
     py: Python<'_>,
     fd: RawFd,
     application: Py<PyAny>,
-    statsd: Option<Py<Statsd>>,
+    statsd: Option<Py<StatsdArgument>>,
 ) -> PyResult<()> {
     let _running = Running::begin()?;
     let (listener, name) = listener::borrow(fd).map_err(|error| {

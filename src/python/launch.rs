@@ -143,19 +143,19 @@ impl Launch for CPython {
         wsgi::install_stack_dump(log);
         let spec = &self.application;
         let source = wsgi::preload(&self.source, spec, generation)?;
-        Ok(Box::new(Zygote { source, spec, generation, log: log.clone() }))
+        Ok(Box::new(LoadedZygote { source, spec, generation, log: log.clone() }))
     }
 }
 
 /// This interpreter with the loaded application, from which workers are forked.
-struct Zygote<'a> {
+struct LoadedZygote<'a> {
     source: ApplicationSource,
     spec: &'a AppSpec,
     generation: Generation,
     log: Log,
 }
 
-impl Preloaded for Zygote<'_> {
+impl Preloaded for LoadedZygote<'_> {
     fn before_fork(&self, slot: SlotId) {
         wsgi::before_fork(&self.spec.hooks, slot, self.generation, &self.log);
     }

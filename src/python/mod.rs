@@ -34,7 +34,7 @@ mod arctos {
     #[pymodule_export]
     use super::running::is_serving;
     #[pymodule_export]
-    use super::statsd::Statsd;
+    use super::statsd::StatsdArgument;
     #[pymodule_export]
     use arctos_worker::wsgi::{GenerationArgument, WorkerArgument};
 

@@ -6,11 +6,11 @@ use pyo3::prelude::*;
 use crate::metrics::statsd::{self, Target};
 
 /// The validated destination of metrics, for `serve_socket`.
-#[pyclass(frozen, module = "arctos.arctos")]
-pub(super) struct Statsd(pub(super) statsd::Statsd);
+#[pyclass(frozen, module = "arctos.arctos", name = "Statsd")]
+pub(super) struct StatsdArgument(pub(super) statsd::Statsd);
 
 #[pymethods]
-impl Statsd {
+impl StatsdArgument {
     #[new]
     fn new(host: &str, port: u16, ns: &str, tags: &str) -> PyResult<Self> {
         let target = if host.contains(':') && !host.starts_with('[') {

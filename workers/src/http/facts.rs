@@ -14,7 +14,7 @@ use crate::settings::HeaderMap;
 /// What the fields read so far have said.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
-    /// One bit for each [`KnownField`] that has come.
+    /// One bit for each [`RequestField`] that has come.
     seen: u32,
     content_length: Option<u64>,
     coding: TransferCoding,
@@ -51,7 +51,7 @@ pub(super) enum FieldFate {
 /// Other fields that are not lists (RFC 9110 §5.3), such as User-Agent, Referer and Date, decide none of
 /// this. Other servers accept them more than once, so they are joined as if they were lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum KnownField {
+enum RequestField {
     Authorization,
     Connection,
     ContentLength,
@@ -65,7 +65,7 @@ enum KnownField {
     TransferEncoding,
 }
 
-impl KnownField {
+impl RequestField {
     /// Returns the field of this name. Length and first letter leave one candidate, so there is at most one
     /// comparison.
     #[inline]
@@ -127,41 +127,41 @@ impl Facts {
                 }
             };
         }
-        if let Some(known) = KnownField::of(name) {
-            self.note_known(known, value, version)?;
+        if let Some(known) = RequestField::of(name) {
+            self.note_request_field(known, value, version)?;
         }
         Ok(FieldFate::Kept)
     }
 
     #[inline]
-    fn note_known(
+    fn note_request_field(
         &mut self,
-        known: KnownField,
+        known: RequestField,
         value: &[u8],
         version: Version,
     ) -> Result<(), HeadError> {
         match known {
             // Lists may come any number of times.
-            KnownField::Connection => return self.note_connection(value),
-            KnownField::Expect => return self.note_expectation(value, version),
-            KnownField::TransferEncoding => {
+            RequestField::Connection => return self.note_connection(value),
+            RequestField::Expect => return self.note_expectation(value, version),
+            RequestField::TransferEncoding => {
                 self.coding = self.coding.with(value)?;
                 return Ok(());
             }
-            KnownField::ContentLength => {
+            RequestField::ContentLength => {
                 self.content_length = Some(framing::content_length(value)?);
             }
-            KnownField::Host => {
+            RequestField::Host => {
                 if !host::is_host_port(value) {
                     return Err(HeadError::BadHost);
                 }
             }
-            KnownField::Authorization
-            | KnownField::ContentRange
-            | KnownField::ContentType
-            | KnownField::IfUnmodifiedSince
-            | KnownField::Origin
-            | KnownField::ProxyAuthorization => {}
+            RequestField::Authorization
+            | RequestField::ContentRange
+            | RequestField::ContentType
+            | RequestField::IfUnmodifiedSince
+            | RequestField::Origin
+            | RequestField::ProxyAuthorization => {}
         }
         let bit = bit(known);
         if self.seen & bit != 0 {
@@ -205,7 +205,7 @@ impl Facts {
     /// Checks the head as a whole: first Host, then the framing.
     #[inline]
     pub(super) fn framing(&self, version: Version) -> Result<Framing, HeadError> {
-        if version == Version::Http11 && self.seen & bit(KnownField::Host) == 0 {
+        if version == Version::Http11 && self.seen & bit(RequestField::Host) == 0 {
             return Err(HeadError::NoHost);
         }
         Framing::of_request(self.coding, self.content_length, version)
@@ -229,7 +229,7 @@ impl Facts {
 }
 
 #[inline]
-fn bit(known: KnownField) -> u32 {
+fn bit(known: RequestField) -> u32 {
     1 << known as u32
 }
 
@@ -255,12 +255,12 @@ mod tests {
 
     #[test]
     fn a_field_is_recognized_by_its_full_name_in_any_case() {
-        assert_eq!(KnownField::of(b"hOST"), Some(KnownField::Host));
-        assert_eq!(KnownField::of(b"TRANSFER-encoding"), Some(KnownField::TransferEncoding));
+        assert_eq!(RequestField::of(b"hOST"), Some(RequestField::Host));
+        assert_eq!(RequestField::of(b"TRANSFER-encoding"), Some(RequestField::TransferEncoding));
         for other in
             ["", "h", "hosT2", "host-", "Content_Length", "Content\rLength", "\u{8}ost", "Hast"]
         {
-            assert_eq!(KnownField::of(other.as_bytes()), None, "{other:?}");
+            assert_eq!(RequestField::of(other.as_bytes()), None, "{other:?}");
         }
     }
 }

@@ -125,23 +125,25 @@ impl ResponseHead {
         if !byte_class::is_value(value) {
             return Err(ResponseError::Value);
         }
-        let known = KnownField::of(name);
+        let known = ResponseField::of(name);
         let mut declared = None;
         match known {
-            KnownField::Other => {}
-            KnownField::Date => self.has_date = true,
-            KnownField::Server => self.has_server = true,
-            KnownField::ContentLength if self.length.is_some() => {
+            ResponseField::Other => {}
+            ResponseField::Date => self.has_date = true,
+            ResponseField::Server => self.has_server = true,
+            ResponseField::ContentLength if self.length.is_some() => {
                 return Err(ResponseError::ContentLengthRepeated);
             }
-            KnownField::ContentLength => {
+            ResponseField::ContentLength => {
                 declared = Some(byte_class::decimal(value).ok_or(ResponseError::ContentLength)?);
             }
-            KnownField::Connection if value.eq_ignore_ascii_case(b"close") => {
+            ResponseField::Connection if value.eq_ignore_ascii_case(b"close") => {
                 self.closes = true;
                 return Ok(());
             }
-            KnownField::Connection | KnownField::HopByHop => return Err(ResponseError::HopByHop),
+            ResponseField::Connection | ResponseField::HopByHop => {
+                return Err(ResponseError::HopByHop);
+            }
         }
         let start = self.encoded.len();
         self.encoded.reserve(name.len() + value.len() + 4);
@@ -259,7 +261,7 @@ impl ResponseHead {
 
 /// What the server does with a field from the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum KnownField {
+enum ResponseField {
     Other,
     Connection,
     ContentLength,
@@ -270,7 +272,7 @@ enum KnownField {
     HopByHop,
 }
 
-impl KnownField {
+impl ResponseField {
     /// Classifies the field of this name. Length and first letter leave one candidate.
     #[inline]
     fn of(name: &[u8]) -> Self {

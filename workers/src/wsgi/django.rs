@@ -144,7 +144,7 @@ fn run_checks(py: Python<'_>) -> PyResult<Found> {
 }
 
 /// The exceptions of requests, which Django turns into a 500 and reports only to its own loggers.
-pub(super) struct Exceptions {
+pub(super) struct RequestExceptions {
     signal: Py<PyAny>,
     receiver: Py<PyAny>,
     tracebacks: Py<PyAny>,
@@ -157,7 +157,7 @@ def receiver(**arguments):
     tracebacks.append(traceback.format_exc())
 ";
 
-impl Exceptions {
+impl RequestExceptions {
     /// Starts to collect them, if Django's handler exists.
     pub(super) fn of_requests(py: Python<'_>) -> Option<Self> {
         loaded(py, "django.core.handlers.wsgi")?;

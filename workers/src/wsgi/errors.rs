@@ -19,7 +19,7 @@ use crate::shared::log::{BLOCK_BYTES, Level, Log, VALUE_BYTES, Value};
 /// Maximum bytes held back for one thread.
 const HELD_BYTES: usize = 64 * 1024;
 /// Maximum bytes of collected failures.
-const KEPT_BYTES: usize = 64 * 1024;
+const COLLECTED_BYTES: usize = 64 * 1024;
 /// The end of the first line of a traceback, also for an exception group.
 const TRACEBACK: &str = "Traceback (most recent call last):";
 /// The ends of the lines between two chained exceptions.
@@ -37,7 +37,7 @@ pub(super) struct ErrorText {
     /// Never locked during a call into Python.
     held: Mutex<Vec<PendingText>>,
     /// The failures of a request that the server itself makes; `None` otherwise. Locked like `held`.
-    kept: Mutex<Option<String>>,
+    collected: Mutex<Option<String>>,
 }
 
 /// The incomplete text of one thread.
@@ -55,33 +55,33 @@ impl ErrorText {
             log,
             is_holding: AtomicBool::new(false),
             held: Mutex::default(),
-            kept: Mutex::default(),
+            collected: Mutex::default(),
         }
     }
 
     /// Starts to collect what is logged.
-    pub(super) fn keep(&self) {
-        *self.lock_kept() = Some(String::new());
+    pub(super) fn start_collecting(&self) {
+        *self.lock_collected() = Some(String::new());
     }
 
     /// Stops collecting and returns what was collected.
-    pub(super) fn take_kept(&self) -> String {
-        self.lock_kept().take().unwrap_or_default()
+    pub(super) fn take_collected(&self) -> String {
+        self.lock_collected().take().unwrap_or_default()
     }
 
     /// Collects a text, if texts are being collected. Returns whether they are.
-    pub(super) fn kept(&self, text: &str) -> bool {
-        let mut kept = self.lock_kept();
-        let Some(kept) = kept.as_mut() else { return false };
-        if kept.len() + text.len() <= KEPT_BYTES {
-            kept.push_str(text.trim_matches('\n'));
-            kept.push('\n');
+    pub(super) fn collect(&self, text: &str) -> bool {
+        let mut collected = self.lock_collected();
+        let Some(collected) = collected.as_mut() else { return false };
+        if collected.len() + text.len() <= COLLECTED_BYTES {
+            collected.push_str(text.trim_matches('\n'));
+            collected.push('\n');
         }
         true
     }
 
-    fn lock_kept(&self) -> MutexGuard<'_, Option<String>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_collected(&self) -> MutexGuard<'_, Option<String>> {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Logs everything that is held back, for all threads, after a call of the application.
@@ -130,7 +130,7 @@ impl ErrorText {
             return;
         }
         // A copy, because it is not known yet whether the request fails.
-        self.kept(text);
+        self.collect(text);
         for piece in Pieces(text) {
             if piece.len() <= VALUE_BYTES && !piece.contains('\n') {
                 self.log.line(Level::Notice, "wsgi.errors", &[("text", Value::Text(piece))]);

@@ -84,13 +84,13 @@ impl Reporter {
     /// Starts to collect failures. Those that leave a request without its reply are collected instead of logged,
     /// because the caller reports them. Other failures, and what the application writes to `wsgi.errors`, are
     /// collected and logged.
-    pub(super) fn keep(&self) {
-        self.errors.keep();
+    pub(super) fn start_collecting(&self) {
+        self.errors.start_collecting();
     }
 
     /// Stops collecting and returns what was collected.
-    pub(super) fn take_kept(&self) -> String {
-        self.errors.take_kept()
+    pub(super) fn take_collected(&self) -> String {
+        self.errors.take_collected()
     }
 
     /// Logs what a call of the application left unfinished in `wsgi.errors`.
@@ -132,7 +132,7 @@ impl Reporter {
     /// Logs an exception of `close()`, which does not change the reply.
     pub(super) fn close_failed(&self, py: Python<'_>, label: &RequestLabel, error: &PyErr) {
         let text = self.text_of(py, label, error);
-        self.errors.kept(&text); // A copy, because the reply is not affected.
+        self.errors.collect(&text); // A copy, because the reply is not affected.
         self.log.block(Level::Error, "application.close_raised", &label.pairs(), &text);
     }
 
@@ -200,7 +200,7 @@ impl Reporter {
 
     /// Logs a failure that leaves a request without its reply, or collects it instead.
     fn log_text(&self, event: &str, label: &RequestLabel, text: &str) {
-        if !self.errors.kept(text) {
+        if !self.errors.collect(text) {
             self.log.block(Level::Error, event, &label.pairs(), text);
         }
     }

@@ -71,7 +71,7 @@ use failure::{CallFailure, Reporter, RequestLabel};
 use hooks::{HookFailure, WorkerHooks};
 use request_id::RequestIds;
 use stacks::Stacks;
-use start_response::{Responders, Use};
+use start_response::{ResponderUse, Responders};
 
 /// The application and everything that its requests need.
 pub struct Bridge {
@@ -84,7 +84,7 @@ pub struct Bridge {
     reporter: Reporter,
     hooks: WorkerHooks,
     /// The exceptions that Django turned into a 500, while failures are collected.
-    django: Option<django::Exceptions>,
+    django: Option<django::RequestExceptions>,
     /// The program that owns this process, if it is not a worker's.
     caller: Option<Rc<Caller>>,
     /// The head of the latest reply.
@@ -296,13 +296,13 @@ impl Bridge {
         match content {
             Ok(content) => {
                 let usage = match &content {
-                    Content::Empty | Content::Whole(_) => Use::Over,
+                    Content::Empty | Content::Whole(_) => ResponderUse::Finished,
                     Content::Stream(_) | Content::File(_) => {
                         // This fails only without memory; sharing the reply's context is the lesser evil.
                         if let Ok(fresh) = Context::new(py) {
                             self.context = fresh;
                         }
-                        Use::GoesOn
+                        ResponderUse::Continues
                     }
                 };
                 self.responders.give_back(py, starter, &mut self.head, usage);
@@ -310,7 +310,7 @@ impl Bridge {
             }
             Err(failure) => {
                 let error = self.reporter.report(py, &label(), failure);
-                self.responders.give_back(py, starter, &mut self.head, Use::Over);
+                self.responders.give_back(py, starter, &mut self.head, ResponderUse::Finished);
                 Err(error)
             }
         }
@@ -345,13 +345,13 @@ impl Application for Bridge {
     }
 
     fn keep_failures(&mut self) {
-        self.reporter.keep();
-        self.django = Python::attach(django::Exceptions::of_requests);
+        self.reporter.start_collecting();
+        self.django = Python::attach(django::RequestExceptions::of_requests);
     }
 
     fn take_failures(&mut self) -> String {
         let caught = self.django.take().map(|django| Python::attach(|py| django.take(py)));
-        self.reporter.take_kept() + &caught.unwrap_or_default()
+        self.reporter.take_collected() + &caught.unwrap_or_default()
     }
 
     fn run_signal_handlers(&mut self) -> ShutdownRequest {

@@ -31,7 +31,7 @@ pub struct ReplyBody {
 /// The source of further items.
 enum Items {
     /// There are no further items, or none are requested.
-    Over,
+    Finished,
     /// An exact list, which is read by index and needs no iterator.
     List(Sequence<PyList>),
     /// An exact tuple, which is read by index, too.
@@ -67,7 +67,7 @@ pub(super) fn content(
         return Err(CallFailure::Invalid(text));
     }
     let mut body = ReplyBody {
-        items: Items::Over,
+        items: Items::Finished,
         closer: None,
         responder: responder.clone().unbind(),
         context: context.share(py),
@@ -75,12 +75,12 @@ pub(super) fn content(
         reporter: reporter.clone(),
     };
     match body.begin(py, result) {
-        Ok(BodyStart::Over) => {
+        Ok(BodyStart::Empty) => {
             body.end(py);
             Ok(Content::Empty)
         }
-        Ok(BodyStart::Only(chunk)) => Ok(Content::Whole(chunk)),
-        Ok(BodyStart::Streams(streams)) => Ok(Content::Stream(Stream {
+        Ok(BodyStart::Whole(chunk)) => Ok(Content::Whole(chunk)),
+        Ok(BodyStart::Stream(streams)) => Ok(Content::Stream(Stream {
             first: Some(streams.first),
             rest: body,
             length: streams.length,
@@ -99,11 +99,11 @@ pub(super) fn content(
 /// What is known about a body after its first item.
 enum BodyStart {
     /// The body is empty.
-    Over,
+    Empty,
     /// The body is one item, and nothing has to be closed.
-    Only(ReplyChunk),
+    Whole(ReplyChunk),
     /// The body has a first item and may have more.
-    Streams(First),
+    Stream(First),
     /// The body is a file.
     File(file_wrapper::FileSlice),
 }
@@ -133,7 +133,7 @@ impl ReplyBody {
                 && let Some(slice) = self.file_slice(py, wrapper.get())?
             {
                 return Ok(if slice.length == 0 {
-                    BodyStart::Over
+                    BodyStart::Empty
                 } else {
                     BodyStart::File(slice)
                 });
@@ -148,13 +148,13 @@ impl ReplyBody {
         let first = self.next_chunk(py)?;
         check_started(self.responder.bind(py))?;
         let Some(first) = first else {
-            return Ok(BodyStart::Over);
+            return Ok(BodyStart::Empty);
         };
         if self.is_exhausted(py) {
-            return Ok(BodyStart::Only(first));
+            return Ok(BodyStart::Whole(first));
         }
         let length = is_single.then(|| first.len() as u64);
-        Ok(BodyStart::Streams(First { first, length }))
+        Ok(BodyStart::Stream(First { first, length }))
     }
 
     /// Whether the iterable has one item. A `__len__` that raises is ignored, because PEP 3333 does not require one.
@@ -196,7 +196,7 @@ impl ReplyBody {
     /// Whether no item is left, as far as that is known without running the application.
     fn is_exhausted(&self, py: Python<'_>) -> bool {
         match &self.items {
-            Items::Over => true,
+            Items::Finished => true,
             Items::List(list) => list.next >= list.items.bind(py).len(),
             Items::Tuple(tuple) => tuple.next >= tuple.items.bind(py).len(),
             Items::Iterator(_) => false,
@@ -206,7 +206,7 @@ impl ReplyBody {
     /// Returns the next item; `None` at the end.
     fn next_item<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match &mut self.items {
-            Items::Over => Ok(None),
+            Items::Finished => Ok(None),
             Items::List(list) => {
                 // The application may change the list meanwhile, so its length is read each time.
                 let items = list.items.bind(py);

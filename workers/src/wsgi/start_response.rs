@@ -59,7 +59,7 @@ impl Responder {
             Some(exc_info) if exc_info.is_truthy()? => Some(exc_info),
             Some(_) | None => None,
         };
-        let before = admit(slf, exc_info)?;
+        let before = check_may_start(slf, exc_info)?;
         // The head is filled outside the responder, because error messages call repr() on objects of the application,
         // which may let another thread run.
         let mut head = match before {
@@ -67,22 +67,22 @@ impl Responder {
             Phase::Started | Phase::Sent | Phase::Gone => ResponseHead::default(),
         };
         let filled = fill_head(&mut head, status, headers);
-        let admitted = admit(slf, exc_info);
+        let may_start = check_may_start(slf, exc_info);
         let mut responder = slf.borrow_mut();
-        match (filled, admitted) {
+        match (filled, may_start) {
             (Ok(()), Ok(_)) => {
                 responder.head = head;
                 responder.phase = Phase::Started;
             }
             (Ok(()), Err(late)) => return Err(late),
-            (Err(error), admitted) => {
+            (Err(error), may_start) => {
                 match (before, responder.phase) {
                     (_, Phase::Unstarted) => responder.head = head, // for its memory
                     (Phase::Started, Phase::Started) => responder.phase = Phase::Unstarted,
                     (_, Phase::Started | Phase::Sent | Phase::Gone) => {}
                 }
                 drop(responder);
-                drop(admitted);
+                drop(may_start);
                 return Err(error);
             }
         }
@@ -137,7 +137,10 @@ impl Responder {
 
 /// Checks that `start_response` may be called now, and returns the phase of the reply. A call that comes too late with
 /// an exception raises it again.
-fn admit(slf: &Bound<'_, Responder>, exc_info: Option<&Bound<'_, PyAny>>) -> PyResult<Phase> {
+fn check_may_start(
+    slf: &Bound<'_, Responder>,
+    exc_info: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Phase> {
     match (phase(slf), exc_info) {
         (phase @ Phase::Unstarted, _) | (phase @ Phase::Started, Some(_)) => Ok(phase),
         (Phase::Started | Phase::Sent | Phase::Gone, None) => Err(PyAssertionError::new_err(
@@ -261,11 +264,11 @@ pub(super) struct Starter {
 
 /// Whether a responder may be reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub(super) enum ResponderUse {
     /// The application has nothing left to do for the reply.
-    Over,
+    Finished,
     /// The reply continues, and its items may call `write` or `start_response`.
-    GoesOn,
+    Continues,
 }
 
 /// Provides responders and reuses them.
@@ -297,11 +300,11 @@ impl Responders {
         py: Python<'_>,
         starter: Starter,
         head: &mut ResponseHead,
-        usage: Use,
+        usage: ResponderUse,
     ) {
         let responder = starter.responder.bind(py);
         // The starter and the bound method have one reference each. (A borrow would have another.)
-        let is_ours = usage == Use::Over
+        let is_ours = usage == ResponderUse::Finished
             && ffi::reference_count(starter.start_response.bind(py)) == 1
             && ffi::reference_count(responder) == 2;
         let mut inner = responder.borrow_mut();

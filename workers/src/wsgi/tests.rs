@@ -71,9 +71,9 @@ if pid == 0:
         pid
     });
     drop(writer);
-    let mut told = String::new();
-    File::from(std::os::fd::OwnedFd::from(reader)).read_to_string(&mut told).unwrap();
-    assert_eq!(told, "bye\n");
+    let mut printed = String::new();
+    File::from(std::os::fd::OwnedFd::from(reader)).read_to_string(&mut printed).unwrap();
+    assert_eq!(printed, "bye\n");
     let status = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
     assert_eq!(status, nix::sys::wait::WaitStatus::Exited(nix::unistd::Pid::from_raw(pid), 0));
 }

@@ -443,8 +443,8 @@ fn a_field_with_a_meaning_for_the_server_comes_once() {
     ] {
         let once = format!("{name}: 1\r\n");
         assert!(fields_11(&once).is_ok(), "{name}");
-        let twice = format!("{once}{}: 1\r\n", name.to_uppercase());
-        refuses_fields(&twice, HeadError::Repeated, 400);
+        let repeated = format!("{once}{}: 1\r\n", name.to_uppercase());
+        refuses_fields(&repeated, HeadError::Repeated, 400);
     }
 }
 
@@ -467,8 +467,8 @@ fn other_fields_may_be_repeated_whether_they_are_lists_or_not() {
         "Via",
         "X-Forwarded-For",
     ] {
-        let twice = format!("{name}: 1\r\n{}: 1\r\n", name.to_uppercase());
-        assert_eq!(fields_11(&twice).unwrap().unwrap().fields.len(), 3, "{name}");
+        let repeated = format!("{name}: 1\r\n{}: 1\r\n", name.to_uppercase());
+        assert_eq!(fields_11(&repeated).unwrap().unwrap().fields.len(), 3, "{name}");
     }
 }
 

@@ -36,7 +36,7 @@ topics! {
     "logs": "the log, the access log, the application's output",
     "troubleshooting": "symptoms, and every warning and error",
     "kubernetes": "containers, a rollout second by second, manifests",
-    "systemd": "the units, and what systemd is told",
+    "systemd": "the units, socket activation, reload and watchdog",
     "proxies": "HAProxy, nginx, keep-alive, forwarded headers",
     "hooks": "code that runs beside the application",
     "applications": "the environ, streaming, forks",
@@ -62,11 +62,11 @@ pub(super) fn parse(words: &[OsString]) -> Result<Invocation, UsageError> {
 }
 
 fn list() -> String {
-    let mut text = "Prints a page of the guide: arctos help TOPIC\n\nTopics:\n".to_owned();
+    let mut text = "Print a page of the guide: arctos help TOPIC\n\nTopics:\n".to_owned();
     for Topic { name, answers, page: _ } in TOPICS {
         text.push_str(&format!("  {name:<15}  {answers}\n"));
     }
-    text.push_str("\nThe options in short: arctos --help\n");
+    text.push_str("\narctos --help summarizes the options.\n");
     text
 }
 

@@ -35,7 +35,7 @@ impl ExitCode {
     /// What the exit code tells an operator.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Asked => "The server was told to stop.",
+            Self::Asked => "The server was asked to stop.",
             Self::Configuration => {
                 "The configuration, an address or a permission is wrong; the message names which."
             }

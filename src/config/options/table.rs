@@ -235,9 +235,8 @@ pub const OPTIONS: &[OptionSpec] = {
             S::ReloadCheck,
             T::Processes,
             "reload-check",
-            "Before the first worker of a reload serves, require a status below 500 from its \
-             application for a GET of this path, such as `/health`; otherwise the old code \
-             stays.",
+            "Path, such as `/health`, that each worker requests from its own application before \
+             it serves. A status of 500 or above fails the start or the reload.",
         )
         .optional("PATH"),
         row(
@@ -523,8 +522,8 @@ pub const OPTIONS: &[OptionSpec] = {
             S::DogstatsdTags,
             T::Metrics,
             "dogstatsd-tags",
-            "Tags of all metrics, separated by commas, such as `app:shop,zone:central- \
-             europe`; a `zone:` tag sets the zone.",
+            "Tags of all metrics, separated by commas, such as \
+             `app:shop,zone:central-europe`; a `zone:` tag sets the zone.",
         )
         .optional("TAGS"),
         row(

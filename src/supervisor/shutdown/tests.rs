@@ -35,13 +35,13 @@ fn markdown() -> String {
     let steps = [
         (
             "0".to_owned(),
-            "TERM arrives. `/readyz` answers 503 from now on, `/livez` still 200. Connections are accepted \
-             and served as before, and every response says `Connection: close`.",
+            "TERM arrives. `/readyz` answers 503 from now on; `/livez` still answers 200. Connections are \
+             accepted and served as before, and every response has `Connection: close`.",
         ),
         (
             format!("{close}"),
-            "Listening ends. Queued connections are served; new ones get no answer, and are refused once \
-             the last worker has closed the listener.",
+            "The drain delay ends. Queued connections are served; new ones get no answer, and are refused \
+             once the last worker has closed the listener.",
         ),
         (
             format!("{close} to {quick}"),
@@ -50,12 +50,12 @@ fn markdown() -> String {
         ),
         (
             format!("{quick}"),
-            "Workers that are left finish the request that they are in, and begin no other.",
+            "Workers that still run finish their current request and begin no other.",
         ),
         (
             format!("{kill}"),
-            "What still runs is killed, and `server.stopped` counts it as `abandoned`. The exit code is 0, \
-             too.",
+            "Workers that still run are killed, and `server.stopped` counts their requests as `abandoned`. \
+             The exit code is 0 in this case, too.",
         ),
     ];
     let mut text = "| s | what happens |\n|---|---|".to_owned();

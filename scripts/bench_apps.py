@@ -1,4 +1,4 @@
-"""The applications that are measured: as little Python as each case takes."""
+"""The measured applications, each with as little Python as possible."""
 
 import os
 
@@ -26,7 +26,7 @@ def body_1m(environ, start_response):
 
 
 def post(environ, start_response):
-    """Reads the whole body."""
+    """Reads the whole request body."""
     body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
     if len(body) != int(environ["CONTENT_LENGTH"]):
         raise ValueError("a part of the body is missing")
@@ -35,7 +35,7 @@ def post(environ, start_response):
 
 
 def file_1m(environ, start_response):
-    """A file, by the server's own means where it has some."""
+    """Returns a file, with wsgi.file_wrapper if the server has one."""
     start_response("200 OK", [PLAIN, ("Content-Length", "1048576")])
     opened = open(FILE, "rb")
     wrapper = environ.get("wsgi.file_wrapper")
@@ -45,14 +45,14 @@ def file_1m(environ, start_response):
 
 
 def items(environ, start_response):
-    """100 items without a length: PEP 3333 wants each sent before the next is asked for."""
+    """Yields 100 items without a length: PEP 3333 requires each to be sent before the next is requested."""
     start_response("200 OK", [PLAIN])
     for _ in range(100):
         yield ITEM
 
 
 def flask_hello():
-    """Made when it is asked for: only one case needs Flask."""
+    """Makes the Flask application on demand, because only one case needs Flask."""
     from flask import Flask
 
     application = Flask(__name__)

@@ -1,18 +1,18 @@
-"""What is measured, as data."""
+"""The measured cases, as data."""
 
 from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """One kind of load on one application."""
+    """A kind of load on an application."""
 
     title: str
-    app: str = "hello"  # of bench_apps
-    kind: str = "hello"  # of `load send --kind`
+    app: str = "hello"  # in bench_apps
+    kind: str = "hello"  # for `load send --kind`
     connections: int = 64
-    body_bytes: int = 13  # of the response: a server that answers something else is not measured
-    floor: bool = True  # whether the floor can do the same without Python
-    unfit: dict = {}  # server -> why it is left out
+    body_bytes: int = 13  # of the response; a server with another response is not measured
+    floor: bool = True  # whether the floor can serve this case without Python
+    unfit: dict = {}  # server -> the reason why it is left out
 
 
 CASES = {
@@ -46,7 +46,7 @@ CASES = {
     "flask": Case("Flask, 13 bytes", app="flask", floor=False),
 }
 
-# Cases that compare arctos with itself, or that have a program of their own.
+# Cases that compare arctos with itself, or that have their own program.
 OTHER_CASES = {
     "access-log": "hello with an access log against hello without",
     "metrics": "hello with metrics sent and shown against hello without, and instructions of the worker",

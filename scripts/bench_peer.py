@@ -1,4 +1,4 @@
-"""Starts a server that has no command line of its own: bench_peer.py SERVER APP PORT [STATSD_PORT]."""
+"""Starts a server that has no command line: bench_peer.py SERVER APP PORT [STATSD_PORT]."""
 
 import sys
 

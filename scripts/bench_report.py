@@ -1,59 +1,59 @@
-"""Turns rounds into tables. Ratios are taken within each round, where both sides had the same weather."""
+"""Turns rounds into tables. Ratios are taken within each round, in which both sides had the same conditions."""
 
 from statistics import median
 
-# Above this, requests a second tell more of the load or the machine than of the server.
+# Above this, requests per second measure the load generator or the machine rather than the server.
 LOAD_IS_FULL = 0.95
 
 
 def quartile(values, upper):
-    """The median of the upper or the lower half."""
+    """Returns the median of the upper or the lower half."""
     ordered = sorted(values)
     half = len(ordered) // 2
     return median((ordered[-half:] if upper else ordered[:half]) or ordered)
 
 
 def spread(values):
-    """Half the distance between the quartiles, as part of the median: half of all rounds lie that near."""
+    """Returns half the interquartile range as a fraction of the median."""
     return (quartile(values, 1) - quartile(values, 0)) / 2 / median(values)
 
 
 def ratios(runs, other, field):
-    """`field` of `runs` over that of `other`, round by round."""
+    """Returns the ratio of `field` between `runs` and `other` for each round."""
     pairs = zip((getattr(run, field) for run in runs), (getattr(run, field) for run in other))
     return [mine / theirs for mine, theirs in pairs]
 
 
 def of(runs, field):
-    """The median of one field."""
+    """Returns the median of a field."""
     return median(getattr(run, field) for run in runs)
 
 
 def lost(runs):
-    """Responses that never came, or not as they should."""
+    """Returns the number of missing or wrong responses."""
     return sum(run.errors + run.unanswered for run in runs)
 
 
 def markdown(header, rows):
-    """A table whose first column is text and whose others are numbers."""
+    """Returns a table whose first column is text and whose other columns are numbers."""
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def count(number):
-    """A number with three or four digits that mean something."""
+    """Formats a number with three or four significant digits."""
     if number >= 1e4:
         return f"{number / 1e3:.1f} k" if number < 1e5 else f"{number / 1e3:.0f} k"
     return f"{number:.0f}"
 
 
 def micro(us):
-    """Microseconds."""
+    """Formats microseconds."""
     return f"{us:.2f}" if us < 100 else f"{us:.0f}"
 
 
 def table(runs_of):
-    """One row a server."""
+    """Returns a table with one row per server."""
     header = ["server", "requests/s", "±", "CPU us/request", "±", "CPU busy", "load busy", "p50 us", "p99 us", "lost"]
     rows = []
     for name, runs in runs_of.items():
@@ -74,7 +74,7 @@ def table(runs_of):
 
 
 def comparison(runs_of):
-    """arctos beside its best peer and the floor, as a dictionary. Who loses responses is no peer."""
+    """Compares arctos with its best peer and the floor. A server that loses responses is no peer."""
     own = runs_of["arctos"]
     peers = {name: runs for name, runs in runs_of.items() if name not in ("arctos", "floor") and not lost(runs)}
     found = {}
@@ -92,7 +92,7 @@ def comparison(runs_of):
 
 
 def sentence(found):
-    """A comparison in words."""
+    """Describes a comparison in a sentence."""
     parts = []
     if "best peer" in found:
         parts.append(f"{found['requests/s over best peer']:.2f} x the requests/s of {found['best peer']}")
@@ -104,7 +104,7 @@ def sentence(found):
 
 
 def summary(comparisons):
-    """All cases in one table of ratios."""
+    """Returns the ratios of all cases in one table."""
 
     def cell(found, key, name=None):
         return f"{found[key]:.2f}" + (f" {found[name]}" if name else "") if key in found else ""
@@ -124,7 +124,7 @@ def summary(comparisons):
 
 
 def paired(runs, base):
-    """What `runs` take more than `base`, round by round."""
+    """Returns the extra cost of `runs` over `base` for each round."""
     cpu, speed = ratios(runs, base, "cpu_us"), ratios(runs, base, "requests_per_second")
     return {
         "CPU": median(cpu),
@@ -135,7 +135,7 @@ def paired(runs, base):
 
 
 def paired_sentence(name, base, found):
-    """The same in words."""
+    """Describes the extra cost in a sentence."""
     lower, upper = found["CPU, lower quartile"], found["CPU, upper quartile"]
     return (
         f"{name}: {found['CPU'] - 1:+.1%} CPU a request against {base}"

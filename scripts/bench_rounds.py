@@ -1,4 +1,4 @@
-"""Rounds: each server is started, measured and stopped once in each, so that all see the same weather."""
+"""Rounds: each one starts, measures and stops every server once, so that all have the same conditions."""
 
 import contextlib
 import re
@@ -12,10 +12,10 @@ from bench_servers import LOAD, PLACE, Failed, Server, free_port
 
 
 def interleave(variants, case, cpus, rounds, seconds, beside=None):
-    """Runs of each variant, by name, and why others were left out. `beside` has what runs with a variant."""
+    """Returns the runs of each variant by name, and why others were left out. `beside` has what runs with a variant."""
     runs_of, failures = {variant.name: [] for variant in variants}, {}
     for number in range(rounds):
-        # Back and forth: a machine that becomes slower or faster favours nobody.
+        # The order alternates, so that a machine that becomes slower or faster favors no server.
         for variant in variants if number % 2 == 0 else reversed(variants):
             if variant.name in failures:
                 continue
@@ -32,7 +32,7 @@ def interleave(variants, case, cpus, rounds, seconds, beside=None):
 
 @contextlib.contextmanager
 def statsd_sink(cpus):
-    """A statsd daemon that counts; gives its port, and a function that asks for the counts."""
+    """Starts a statsd agent that counts. Yields its port, and a function that requests the counts."""
     port = free_port(socket.SOCK_DGRAM)
     process = subprocess.Popen([LOAD, "sink", "--port", str(port), "--cpu", str(cpus.load)])
 
@@ -50,7 +50,7 @@ def statsd_sink(cpus):
 
 
 class Scraper:
-    """Reads /metrics of an admin socket once a second, as Prometheus would, from a thread of this process."""
+    """Scrapes /metrics of an admin socket once per second, as Prometheus does, from a thread of this process."""
 
     def __init__(self):
         self.port = free_port()
@@ -88,8 +88,8 @@ class Scraper:
 
 
 def instructions(variant, case, cpus, counts=(2000, 12000), repetitions=3):
-    """Instructions of the worker for one request, by callgrind: what more requests take more. On eight
-    connections the next request is always there, so that how often the loop waits depends on no timing."""
+    """Returns the worker's instructions per request, counted by callgrind as the difference between two runs. With
+    eight connections the next request is always there, so that the number of waits does not depend on timing."""
     return median(
         (total(variant, case, cpus, counts[1]) - total(variant, case, cpus, counts[0])) / (counts[1] - counts[0])
         for _ in range(repetitions)
@@ -97,14 +97,14 @@ def instructions(variant, case, cpus, counts=(2000, 12000), repetitions=3):
 
 
 def total(variant, case, cpus, requests):
-    """Instructions of a worker from its fork to its end."""
+    """Returns the instructions of a worker from its fork to its exit."""
     for old in PLACE.glob("callgrind.*"):
         old.unlink()
     tool = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={PLACE}/callgrind.%p"]
     with Server(variant, case, cpus, wrapper=tool, patience=12) as server:
         children = server.pids()[1:]
         server.send("--requests", str(requests), connections=8)
-    # A worker has run Python: no other child of the supervisor takes nearly as many.
+    # The worker has run Python, so that no other child of the supervisor needs nearly as many.
     files = [PLACE / f"callgrind.{pid}" for pid in children]
     found = [re.search(r"^totals: (\d+)", file.read_text(), re.MULTILINE) for file in files if file.exists()]
     totals = [int(line[1]) for line in found if line]

@@ -1,4 +1,4 @@
-"""Starts, watches and stops one server, and puts load on it."""
+"""Starts, observes and stops a server, and puts load on it."""
 
 import contextlib
 import json
@@ -24,18 +24,18 @@ STOP_SECONDS = 10
 
 
 class Cpus(NamedTuple):
-    """Where the server runs, and where everything else."""
+    """The CPU of the server, and the CPU of everything else."""
 
     server: int
     load: int
 
 
 class Failed(Exception):
-    """A server did not start, or did not answer as it should."""
+    """A server did not start, or gave a wrong response."""
 
 
 class Variant(NamedTuple):
-    """A server with options: what one row of a table is about."""
+    """A server with its options: the subject of a row."""
 
     name: str
     server: str
@@ -44,13 +44,13 @@ class Variant(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What one server did in one round."""
+    """The results of a server in one round."""
 
     requests_per_second: float
     cpu_us: float  # per request, of all processes of the server
-    server_busy: float  # part of its CPU that the server used
-    first_busy: float  # the same of its first process, which is the supervisor where there is one
-    load_busy: float  # part of its CPU that the load used
+    server_busy: float  # fraction of its CPU that the server used
+    first_busy: float  # the same for its first process, usually the supervisor
+    load_busy: float  # fraction of its CPU that the load generator used
     p50_us: float
     p99_us: float
     max_us: float
@@ -59,7 +59,7 @@ class Run(NamedTuple):
 
 
 def choose_cpus():
-    """The first two CPUs that this process may use, and a warning where there is one."""
+    """Returns the first two CPUs that this process may use, and warns if there is only one."""
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) == 1:
         print("bench: one CPU only, so that load and server disturb each other: trust no figure", file=sys.stderr)
@@ -67,7 +67,7 @@ def choose_cpus():
 
 
 def command(variant, case, port):
-    """The command line of a server for `case`."""
+    """Returns the command line of a server for `case`."""
     name, python = variant.server, str(PYTHON)
     if name in WITHOUT_COMMAND_LINE:
         return [python, str(SCRIPTS / "bench_peer.py"), name, case.app, str(port), *variant.options]
@@ -87,7 +87,7 @@ def command(variant, case, port):
 
 
 class Server:
-    """A running server, in a session of its own: that is how all its processes are found."""
+    """A running server in its own session, by which all its processes are found."""
 
     def __init__(self, variant, case, cpus, wrapper=(), patience=1):
         self.case, self.cpus, self.patience = case, cpus, patience
@@ -97,7 +97,7 @@ class Server:
             **os.environ,
             "BENCH_FILE": str(FILE),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONHASHSEED": "0",  # the same dictionaries in each run
+            "PYTHONHASHSEED": "0",  # for the same order of dictionaries in each run
             "PYTHONPATH": os.pathsep.join(filter(None, [variant.pythonpath, str(SCRIPTS)])),
         }
         with open(self.log, "wb") as log:
@@ -124,7 +124,7 @@ class Server:
         self.stop()
 
     def wait_until_it_answers(self, seconds):
-        """One good response of the size that the case has."""
+        """Checks one response and its size."""
         deadline = time.monotonic() + seconds
         while True:
             if self.process.poll() is not None:
@@ -141,7 +141,7 @@ class Server:
             raise Failed(f"answers {answer['body_bytes']} bytes, not {self.case.body_bytes}")
 
     def send(self, *extent, connections=None):
-        """Puts load on it; what `load send` prints."""
+        """Puts load on the server. Returns the output of `load send`."""
         where = ["--port", str(self.port), "--cpu", str(self.cpus.load)]
         what = ["--kind", self.case.kind, "--connections", str(connections or self.case.connections)]
         done = subprocess.run([LOAD, "send", *where, *what, *extent], capture_output=True, text=True)
@@ -150,7 +150,7 @@ class Server:
         return json.loads(done.stdout)
 
     def measure(self, seconds):
-        """One round: load for `seconds` and a fifth of it before."""
+        """Runs one round: load for `seconds`, after a fifth of that as warm-up."""
         cpu_before, first_before, began = self.cpu_seconds(), cpu_seconds(self.process.pid), time.monotonic()
         sent = self.send("--seconds", str(seconds), "--warm-up", str(seconds / 5))
         cpu, took = self.cpu_seconds() - cpu_before, time.monotonic() - began
@@ -170,11 +170,11 @@ class Server:
         )
 
     def cpu_seconds(self):
-        """CPU time of all its processes."""
+        """Returns the CPU time of all processes of the server."""
         return sum(cpu_seconds(pid) for pid in self.pids())
 
     def pids(self):
-        """All processes of its session, the first one first."""
+        """Returns all processes of the session, the first one first."""
         found = []
         for entry in os.listdir("/proc"):
             if entry.isdigit() and session(entry) == self.process.pid:
@@ -182,7 +182,7 @@ class Server:
         return sorted(found, key=lambda pid: (pid != self.process.pid, pid))
 
     def stop(self):
-        """Asks it to stop, and kills what does not."""
+        """Stops the server, and kills what is left."""
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_SECONDS * self.patience)
@@ -193,14 +193,14 @@ class Server:
 
 
 def free_port(kind=socket.SOCK_STREAM):
-    """A port that nobody has at this moment."""
+    """Returns an unused port."""
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def stat_fields(pid):
-    """/proc/PID/stat from the third field on, or nothing where the process is gone: proc_pid_stat(5)."""
+    """Returns the fields of /proc/PID/stat from the third on, or none if the process is gone: proc_pid_stat(5)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -208,13 +208,13 @@ def stat_fields(pid):
 
 
 def session(pid):
-    """The session of a process."""
+    """Returns the session of a process."""
     fields = stat_fields(pid)
     return int(fields[3]) if fields else None
 
 
 def cpu_seconds(pid):
-    """CPU time of a process: to the nanosecond where the kernel keeps it so, else user and system in ticks."""
+    """Returns the CPU time of a process: in nanoseconds if the kernel has them, else from its user and system ticks."""
     try:
         tasks = Path(f"/proc/{pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9

@@ -1,5 +1,5 @@
-//! The floor: what the kernel and one thread need for a request where nothing is parsed and no Python
-//! runs. Bytes are counted, and for each whole request a fixed response is sent.
+//! The floor: the minimum that the kernel and one thread need for a request, without parsing and without Python. It
+//! counts bytes, and sends a fixed response for each complete request.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -16,29 +16,29 @@ pub(crate) struct Options {
     /// Port of 127.0.0.1 to listen on.
     #[arg(long)]
     port: u16,
-    /// Requests that will come. Only their length matters, and whether a connection carries more than one.
+    /// Requests to expect. Only their length matters, and whether a connection has more than one.
     #[arg(long, value_enum, default_value = "hello")]
     kind: Kind,
-    /// Bytes of each response's body.
+    /// Size of the response body in bytes.
     #[arg(long, default_value_t = 13)]
     body_bytes: usize,
 }
 
 struct Connection {
     stream: TcpStream,
-    /// Of the request that is not whole yet.
+    /// Bytes received of the incomplete request.
     received_bytes: usize,
-    /// Of the responses that the socket had no room for.
+    /// Bytes of responses that did not fit into the socket.
     unsent_bytes: usize,
 }
 
-/// How a connection is left.
+/// The state in which a connection is left.
 enum Turn {
-    /// A request is not whole yet.
+    /// A request is incomplete.
     Incomplete,
     /// Responses wait for room in the socket.
     Blocked,
-    /// All that was asked for is answered.
+    /// All requests are answered.
     Answered,
     /// The client has closed.
     Ended,
@@ -49,10 +49,10 @@ const LISTENER: u64 = u64::MAX;
 /// Serves until it is killed.
 pub(crate) fn run(options: &Options) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
-    // std lets few connections wait; a second listen(2) sets how many.
+    // The standard library uses a short accept queue; a second listen(2) sets its length.
     SockRef::from(&listener).listen(4096)?;
     listener.set_nonblocking(true)?;
-    // Accepted sockets inherit it.
+    // Accepted sockets inherit this option.
     SockRef::from(&listener).set_tcp_nodelay(true)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
@@ -79,13 +79,13 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
 }
 
 struct Floor {
-    /// Bytes of one request, head and body.
+    /// Size of a request with head and body.
     request_bytes: usize,
     /// Whether a connection is closed after its response.
     closes: bool,
     responses: Responses,
     input: Vec<u8>,
-    /// By key. An entry is `None` from its end until the next connection takes it.
+    /// The connections by key. An entry is `None` until the next connection uses it.
     connections: Vec<Option<Connection>>,
     epoll: Epoll,
 }
@@ -122,7 +122,7 @@ impl Floor {
         let ends = match turn {
             Ok(Turn::Answered) => self.closes,
             Ok(Turn::Incomplete | Turn::Blocked) => false,
-            Ok(Turn::Ended) | Err(_) => true, // a client that broke off is gone like one that closed
+            Ok(Turn::Ended) | Err(_) => true, // a client that reset its connection is gone, too
         };
         if ends {
             self.connections[key] = None;
@@ -173,7 +173,7 @@ impl Connection {
     }
 }
 
-/// The same response a few times in a row, so that those to pipelined requests leave together.
+/// Several copies of the response, so that the responses to pipelined requests are sent together.
 struct Responses {
     bytes: Vec<u8>,
     one_bytes: usize,
@@ -193,7 +193,7 @@ impl Responses {
         Self { one_bytes: response.len(), bytes: response.repeat(Self::COUNT) }
     }
 
-    /// What to send next where `unsent_bytes` are left, or the first part of it.
+    /// The next bytes to send when `unsent_bytes` are left, or the first part of them.
     fn last(&self, unsent_bytes: usize) -> &[u8] {
         let of_one = (unsent_bytes - 1) % self.one_bytes + 1;
         let start = self.one_bytes - of_one;

@@ -1,4 +1,4 @@
-//! The load: each connection sends the next write when the responses to its last one are whole.
+//! The load generator: a connection sends the next write once the responses to its last one are complete.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -13,41 +13,41 @@ use crate::histogram::Histogram;
 use crate::response::{GOOD, Size};
 use crate::workload::Workload;
 
-/// When enough is sent.
+/// When the load ends.
 #[derive(Clone, Copy)]
 pub(crate) enum Extent {
-    /// Counts for that long, after `warm_up`.
+    /// After a fixed time.
     Time {
-        /// Before anything is counted.
+        /// The time before the measurement.
         warm_up: Duration,
-        /// What is counted.
+        /// The duration of the measurement.
         measured: Duration,
     },
-    /// Exactly so many requests, all of them counted.
+    /// After this number of requests, all of which are counted.
     Requests(u64),
 }
 
-/// What was sent, and how it was answered.
+/// The results.
 pub(crate) struct Report {
-    /// Whole responses in the measured time.
+    /// Complete responses within the measurement.
     pub requests: u64,
-    /// That time.
+    /// The duration of the measurement.
     pub measured: Duration,
-    /// Whole responses from the first to the last.
+    /// Complete responses in total.
     pub requests_in_all: u64,
-    /// Connections that ended or failed before their response was whole, and responses not like the first.
+    /// Connections that ended or failed before their response was complete, and responses that differ from the first.
     pub errors: u64,
-    /// Requests that were still without a response after [`PATIENCE`].
+    /// Requests without a response after [`LAST_RESPONSE_TIMEOUT`].
     pub unanswered: u64,
-    /// Per write, from its first byte sent to the last of its responses.
+    /// The latency of each write, from its first byte to the end of its last response.
     pub latencies: Histogram,
-    /// CPU time of this program in the measured time.
+    /// CPU time of this program during the measurement.
     pub own_cpu: Duration,
 }
 
-/// How long the last responses may take. A server that loses requests is not waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// After so many errors the rest is not tried.
+/// Time limit for the last responses, in case the server loses requests.
+const LAST_RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Number of errors after which the load is aborted.
 const MOST_ERRORS: u64 = 1000;
 
 #[derive(Clone, Copy)]
@@ -59,13 +59,13 @@ enum Phase {
 
 #[derive(Clone, Copy)]
 enum State {
-    /// Nothing is asked for.
+    /// No response is expected.
     Idle,
-    /// The rest of a write waits for EPOLLOUT: for room in the socket, or for the connection itself.
+    /// The rest of a write waits for EPOLLOUT, for room in the socket or for the connection to be established.
     Sending { write: usize, sent_bytes: usize, since: Instant },
-    /// `missing_bytes` of the responses are to come.
+    /// `missing_bytes` of the responses are missing.
     Receiving { missing_bytes: usize, since: Instant },
-    /// The response is whole, the server has not closed yet.
+    /// The response is complete, but the server has not closed the connection yet.
     Closing,
 }
 
@@ -77,19 +77,19 @@ struct Connection {
 struct Generator<'load> {
     server: SocketAddr,
     workload: &'load Workload,
-    /// Bytes of the responses to one write.
+    /// Size of the responses to one write.
     answer_bytes: usize,
     epoll: Epoll,
     connections: Vec<Connection>,
     next_write: usize,
-    /// Requests that may still be sent.
+    /// Number of requests that may still be sent.
     left: Option<u64>,
     buffer: Vec<u8>,
     phase: Phase,
     report: Report,
 }
 
-/// Sends `workload` over `connections` connections to `server`, whose responses are all of `size`.
+/// Sends `workload` to `server` over `connections` connections. All responses have the size `size`.
 pub(crate) fn run(
     server: SocketAddr,
     workload: &Workload,
@@ -152,7 +152,7 @@ impl Generator<'_> {
         }
     }
 
-    /// Moves on to the next phase where it is time to.
+    /// Enters the next phase when it is due.
     fn is_over(&mut self, extent: Extent) -> io::Result<bool> {
         let now = Instant::now();
         match self.phase {
@@ -170,7 +170,7 @@ impl Generator<'_> {
                 if enough || self.report.errors >= MOST_ERRORS {
                     self.report.measured = now - since;
                     self.report.own_cpu = own_cpu()?.saturating_sub(cpu);
-                    self.phase = Phase::Draining { until: now + PATIENCE };
+                    self.phase = Phase::Draining { until: now + LAST_RESPONSE_TIMEOUT };
                 }
                 Ok(false)
             }
@@ -202,7 +202,7 @@ impl Generator<'_> {
 
     fn turn(&mut self, key: usize) -> io::Result<()> {
         match self.connections[key].state {
-            // All is sent, and the server closes: nothing to wait for any more.
+            // Everything is sent, and the server closes the connection.
             State::Idle => Ok(self.epoll.delete(&self.connections[key].socket)?),
             State::Sending { write, sent_bytes, since } => self.send(key, write, sent_bytes, since),
             State::Receiving { missing_bytes, since } => self.receive(key, missing_bytes, since),
@@ -214,7 +214,7 @@ impl Generator<'_> {
         }
     }
 
-    /// Sends the next write, unless enough is sent.
+    /// Sends the next write, unless the load has ended.
     fn begin(&mut self, key: usize, now: Instant) -> io::Result<()> {
         self.connections[key].state = State::Idle;
         if matches!(self.phase, Phase::Draining { .. }) {
@@ -243,7 +243,7 @@ impl Generator<'_> {
         let sent = match connection.socket.send(unsent) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return self.fail(key), // counted: the reason is the server's
+            Err(_) => return self.fail(key), // counted as an error of the server
         };
         let was_blocked = matches!(connection.state, State::Sending { .. });
         let is_blocked = sent < unsent.len();
@@ -263,7 +263,7 @@ impl Generator<'_> {
         let count = match self.connections[key].socket.read(&mut self.buffer) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(_) => return self.fail(key), // counted: the reason is the server's
+            Err(_) => return self.fail(key), // counted as an error of the server
         };
         let is_first = missing_bytes == self.answer_bytes;
         let head = &self.buffer[..count.min(GOOD.len())];
@@ -289,7 +289,7 @@ impl Generator<'_> {
         self.begin(key, now)
     }
 
-    /// Counts an error, and goes on with a new connection.
+    /// Counts an error, and continues with a new connection.
     fn fail(&mut self, key: usize) -> io::Result<()> {
         self.report.errors += 1;
         self.connections[key].state = State::Idle;
@@ -307,7 +307,7 @@ impl Generator<'_> {
 }
 
 impl State {
-    /// Whether a response is still to come.
+    /// Whether a response is still expected.
     fn is_awaited(self) -> bool {
         match self {
             Self::Sending { .. } | Self::Receiving { .. } => true,

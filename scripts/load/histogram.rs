@@ -1,38 +1,38 @@
-//! Latencies, counted in buckets at most a sixteenth of their value wide: quantiles are 3 % off at most.
+//! A histogram of latencies. Buckets are at most 1/16 of their value wide, so quantiles are off by at most 3 %.
 //!
-//! Below 16 ns every value has a bucket of its own; above, each doubling is cut into 16 equal steps.
+//! Below 16 ns every value has its own bucket; above, each octave is divided into 16 equal steps.
 
 use std::time::Duration;
 
 /// Steps of one octave.
 const STEPS: u64 = 16;
-/// Values up to 2^44 ns, almost five hours; longer ones go to the last bucket.
+/// Values up to 2^44 ns, almost five hours; the last bucket also counts longer ones.
 const BUCKETS: usize = 41 * STEPS as usize;
 
-/// How often each latency was seen.
+/// The number of latencies per bucket.
 pub(crate) struct Histogram {
     counts: Vec<u64>,
     longest: Duration,
 }
 
 impl Histogram {
-    /// Nothing seen yet.
+    /// An empty histogram.
     pub(crate) fn new() -> Self {
         Self { counts: vec![0; BUCKETS], longest: Duration::ZERO }
     }
 
-    /// One more of `latency`.
+    /// Records a latency.
     pub(crate) fn add(&mut self, latency: Duration) {
         self.counts[bucket(nanoseconds(latency))] += 1;
         self.longest = self.longest.max(latency);
     }
 
-    /// The longest one, as it was; zero where there is none.
-    pub(crate) fn longest(&self) -> Duration {
+    /// The exact maximum; zero without values.
+    pub(crate) fn maximum(&self) -> Duration {
         self.longest
     }
 
-    /// The middle of the bucket below or in which `share` (0 to 1) of all lie; zero where there is none.
+    /// The middle of the bucket that contains the quantile `share` (0 to 1); zero without values.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let total: u64 = self.counts.iter().sum();
         let wanted = (total as f64 * share).ceil() as u64;
@@ -95,7 +95,7 @@ mod tests {
         let (median, slowest) = (latencies.quantile(0.5), latencies.quantile(0.99));
         assert!((485..=515).contains(&median.as_micros()), "{median:?}");
         assert!((960..=1000).contains(&slowest.as_micros()), "{slowest:?}");
-        assert_eq!(latencies.longest(), Duration::from_millis(1));
+        assert_eq!(latencies.maximum(), Duration::from_millis(1));
     }
 
     #[test]

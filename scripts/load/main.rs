@@ -1,5 +1,5 @@
-//! What `scripts/bench` measures with: a load that costs less than any server, the floor below all of
-//! them, and a reader of metrics. An example of the package, so that none of it is in the product.
+//! The tools of `scripts/bench`: a load generator that costs less than any server, a floor server that no real server
+//! can beat, and a receiver of metrics. They are an example of the package, so that they are not part of the product.
 
 mod floor;
 mod generator;
@@ -24,9 +24,9 @@ use generator::{Extent, Report};
 use response::Size;
 use workload::{Kind, Workload};
 
-/// Load for HTTP servers on 127.0.0.1.
+/// Generates load for HTTP servers on 127.0.0.1.
 #[derive(Parser)]
-struct Line {
+struct CommandLine {
     /// CPU to run on.
     #[arg(long, global = true)]
     cpu: Option<usize>,
@@ -36,11 +36,11 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Sends requests, and prints as JSON what came back.
+    /// Sends requests and prints the results as JSON.
     Send(Send),
-    /// Serves a fixed response without looking at the requests.
+    /// Serves a fixed response without parsing the requests.
     Floor(floor::Options),
-    /// Reads statsd datagrams and counts them.
+    /// Receives and counts statsd datagrams.
     Sink(sink::Options),
 }
 
@@ -49,29 +49,29 @@ struct Send {
     /// Port of 127.0.0.1 to connect to.
     #[arg(long)]
     port: u16,
-    /// Requests that stand ready.
+    /// Predefined requests to send.
     #[arg(long, value_enum, default_value = "hello")]
     kind: Kind,
-    /// A request of your own, as it goes over the wire.
+    /// File with a request to send, exactly as it goes over the wire.
     #[arg(long, conflicts_with = "kind")]
     request_file: Option<PathBuf>,
-    /// Connections that send at the same time.
+    /// Number of concurrent connections.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
-    /// How long to count.
+    /// Duration of the measurement.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// How long to send before that.
+    /// Duration of the load before the measurement.
     #[arg(long, default_value_t = 0.2)]
     warm_up: f64,
-    /// Send exactly so many instead, and count them all.
+    /// Send exactly N requests instead, and count all of them.
     #[arg(long)]
     requests: Option<u64>,
 }
 
 fn main() -> ExitCode {
-    let line = Line::parse();
-    let done = prepare(line.cpu).and_then(|()| match &line.task {
+    let command_line = CommandLine::parse();
+    let done = prepare(command_line.cpu).and_then(|()| match &command_line.task {
         Task::Send(options) => send(options),
         Task::Floor(options) => floor::run(options),
         Task::Sink(options) => sink::run(options),
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where standard error is closed, the exit code says it alone.
+            // Ignored: if standard error is closed, the exit code still reports the failure.
             let _ = writeln!(io::stderr(), "load: {error}");
             ExitCode::FAILURE
         }
@@ -125,7 +125,7 @@ fn json(report: &Report, workload: &Workload, size: Size) -> String {
         ("own_cpu_seconds", report.own_cpu.as_secs_f64()),
         ("latency_p50_us", us(report.latencies.quantile(0.5))),
         ("latency_p99_us", us(report.latencies.quantile(0.99))),
-        ("latency_max_us", us(report.latencies.longest())),
+        ("latency_max_us", us(report.latencies.maximum())),
         ("request_bytes", workload.request_bytes() as f64),
         ("response_bytes", size.wire_bytes as f64),
         ("body_bytes", size.body_bytes as f64),

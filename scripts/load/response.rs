@@ -1,31 +1,31 @@
-//! How long one response is on the wire, learned from the first one. The others are only counted.
+//! The size of a response on the wire, learned from the first one. The bytes of the others are only counted.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// What every good response begins with.
+/// The start of every successful response.
 pub(crate) const GOOD: &[u8] = b"HTTP/1.1 200";
 
 /// The size of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Head and body as sent, with all that chunks add.
+    /// Size of head and body on the wire, including chunk framing.
     pub wire_bytes: usize,
-    /// What the application gave.
+    /// Size of the body that the application returned.
     pub body_bytes: usize,
 }
 
-/// How far a response has come.
+/// The progress of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Incomplete,
     Whole(Size),
-    /// Its end cannot be told, or it is not HTTP.
+    /// Its end is unknown, or it is not HTTP.
     Endless,
 }
 
-/// Sends `request` on a connection of its own and reads the response.
+/// Sends `request` over its own connection and reads the response.
 pub(crate) fn learn(server: SocketAddr, request: &[u8]) -> io::Result<Size> {
     let mut stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -71,7 +71,7 @@ fn progress(input: &[u8]) -> Progress {
     }
 }
 
-/// Chunks up to the last one, without trailer fields.
+/// Reads chunks up to the last one, without trailer fields.
 fn chunked(head_bytes: usize, body: &[u8]) -> Progress {
     let (mut at, mut body_bytes) = (0, 0);
     loop {
@@ -107,7 +107,7 @@ fn find(input: &[u8], wanted: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// `response` as [`Progress`] has it, after proving that no part of it is whole.
+    /// The [`Progress`] of `response`, after checking that no part of it is complete.
     fn only_whole_at_its_end(response: &str) -> Progress {
         let response = response.as_bytes();
         for end in 0..response.len() {

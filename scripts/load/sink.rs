@@ -1,4 +1,4 @@
-//! A statsd daemon that only counts, so that what is sent has a reader.
+//! A statsd agent that only counts, so that metrics have a receiver.
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -13,10 +13,10 @@ pub(crate) struct Options {
     port: u16,
 }
 
-/// What a datagram with nothing else in it asks for: the counts so far, as JSON, to its sender.
+/// The datagram that requests the counts so far, which are sent back as JSON.
 const QUESTION: &[u8] = b"?";
 
-/// Reads until it is killed.
+/// Receives until it is killed.
 pub(crate) fn run(options: &Options) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, options.port))?;
     let mut datagram = vec![0; 64 * 1024];

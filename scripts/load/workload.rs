@@ -1,15 +1,15 @@
-//! What is sent: bytes that are prepared before the first connection is opened.
+//! The requests to send, which are prepared before the first connection is opened.
 
 use clap::ValueEnum;
 
-/// Requests that stand ready, by name.
+/// Predefined requests by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// A Host field and nothing else.
+    /// A request with only a Host field.
     Hello,
-    /// What a browser sends: 17 fields, 1 KB.
+    /// A request of a browser: 17 fields, 1 KB.
     Browser,
-    /// The same from 64 clients: cookie, agent, referer and path differ from one request to the next.
+    /// Requests of 64 browsers: cookie, agent, referer and path differ from request to request.
     Varying,
     /// 16 times `hello` in one write.
     Pipelined,
@@ -17,17 +17,17 @@ pub(crate) enum Kind {
     Post4k,
     /// An upload of 1 MB.
     Post1m,
-    /// `hello` with `Connection: close`, and a connection for each.
+    /// `hello` with `Connection: close`, each on its own connection.
     NewConnections,
 }
 
-/// What each connection sends, over and over.
+/// The requests that each connection repeats.
 pub(crate) struct Workload {
-    /// One of these a write, in turn. All of one length.
+    /// The writes, sent in turn. All have the same length.
     pub writes: Vec<Vec<u8>>,
-    /// Requests in one write, whose responses are awaited before the next.
+    /// Number of requests in one write, whose responses come before the next write.
     pub requests_per_write: usize,
-    /// The server closes after each response, and a new connection follows.
+    /// Whether the server closes the connection after each response, so that a new one follows.
     pub closes: bool,
 }
 
@@ -37,7 +37,7 @@ const DEPTH: usize = 16;
 const CLIENTS: usize = 64;
 
 impl Workload {
-    /// The requests of that name.
+    /// The predefined requests of this name.
     pub(crate) fn of(kind: Kind) -> Self {
         match kind {
             Kind::Hello => Self::repeated(HELLO.into()),
@@ -56,25 +56,25 @@ impl Workload {
         }
     }
 
-    /// One request, always the same.
+    /// The same request repeated.
     pub(crate) fn repeated(request: Vec<u8>) -> Self {
         Self { writes: vec![request], requests_per_write: 1, closes: false }
     }
 
-    /// Bytes of one request.
+    /// Size of a request.
     pub(crate) fn request_bytes(&self) -> usize {
         self.writes[0].len() / self.requests_per_write
     }
 
-    /// One request alone, to learn the response from.
+    /// A single request, from which the size of the response is learned.
     pub(crate) fn first_request(&self) -> &[u8] {
         &self.writes[0][..self.request_bytes()]
     }
 }
 
-/// A request of a browser behind a proxy, as client number `client` of 64 sends it.
+/// The request of a browser behind a proxy, for client number `client` of 64.
 fn browser(client: usize) -> Vec<u8> {
-    // Numbers of two digits, so that all are of one length.
+    // All numbers have two digits, so that all requests have the same length.
     let client = client + 10;
     let token: String =
         (0..8).map(|part| format!("{:08x}", (client + part) * 0x0123_4567)).collect();

@@ -189,8 +189,8 @@ impl Composer {
         }
     }
 
-    /// Adds the quantiles of a distribution, for an agent without distributions. Without values nothing is sent, because
-    /// 0 ms would be wrong and statsd keeps the last value by itself.
+    /// Adds the quantiles of a distribution, for an agent without distributions. Without values nothing is sent,
+    /// because 0 ms would be wrong and statsd keeps the last value by itself.
     fn quantiles(&mut self, packer: &mut Packer, distribution: Distribution) {
         for quantile in Quantile::ALL {
             let Some(index) = quantile.bucket(&self.gained) else { return };

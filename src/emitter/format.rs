@@ -1,8 +1,8 @@
 //! The format of lines: cadence writes the prefix and the suffix around each value, once.
 //!
-//! A flush of 64 workers has a thousand lines, in which only the values are new. cadence takes 0.12 us for a counter and
-//! 0.4 us for a distribution of four values, which is most of the time of a flush. A line that is assembled from its
-//! parts takes less than 0.1 us, bookkeeping included. The client gets a sink that does nothing, because cadence
+//! A flush of 64 workers has a thousand lines, in which only the values are new. cadence takes 0.12 us for a counter
+//! and 0.4 us for a distribution of four values, which is most of the time of a flush. A line that is assembled from
+//! its parts takes less than 0.1 us, bookkeeping included. The client gets a sink that does nothing, because cadence
 //! also returns the formatted line. Its other sinks start threads, block, or hide that an agent is absent.
 
 use std::cell::OnceCell;

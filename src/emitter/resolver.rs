@@ -121,7 +121,8 @@ impl Drop for Lookup {
         let Some(child) = self.helper.take() else { return };
         child.kill();
         let mut fds = [PollFd::new(child.output(), PollFlags::empty())];
-        // A killed process exits at once, unless it hangs in the kernel. Then the code that reaps all children reaps it.
+        // A killed process exits at once, unless it hangs in the kernel. Then the code that reaps all children reaps
+        // it.
         if let Ok(1..) = poll(&mut fds, PollTimeout::from(100_u8)) {
             child.reap();
         }

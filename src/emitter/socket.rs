@@ -382,8 +382,8 @@ impl AgentName {
         Err(error)
     }
 
-    /// Switches to the next address after a refusal, and looks up the name again soon. `localhost` may have two addresses
-    /// and an agent at only one of them.
+    /// Switches to the next address after a refusal, and looks up the name again soon. `localhost` may have two
+    /// addresses and an agent at only one of them.
     fn refused(&mut self, now: Instant) {
         if !self.addresses.is_empty() {
             self.addresses.rotate_left(1);

@@ -6,7 +6,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `count SLOT NAME REASON N` | a counter; `-` stands for no reason, and for the slot of the supervisor |
-//! | `distribution SLOT NAME SUM_NS START_NS:N ..` | a distribution: the buckets that are not 0, each with the start of its range |
+//! | `distribution SLOT NAME SUM_NS START_NS:N ..` | a distribution: its buckets that are not 0, by their start |
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -90,8 +90,8 @@ impl CarriedTotals {
         text
     }
 
-    /// Decodes the totals of the predecessor. Metrics that this version does not know are left out. `None` if the text has
-    /// another format.
+    /// Decodes the totals of the predecessor. Metrics that this version does not know are left out. `None` if the
+    /// text has another format.
     pub fn decode(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         if lines.next() != Some(TITLE) {

@@ -64,8 +64,8 @@ pub struct Sampler {
 /// The busy times at the last comparison.
 struct BusyTimes {
     monotonic: Duration,
-    /// The busy times of all entries ever seen. They belong to an entry and not to a process, because the busy time of an
-    /// entry continues with its next process.
+    /// The busy times of all entries ever seen. They belong to an entry and not to a process, because the busy time
+    /// of an entry continues with its next process.
     busy: Vec<Busy>,
 }
 

@@ -4,8 +4,8 @@
 //! fell, or rose by an impossible amount, changes no total, and counting continues from it.
 //!
 //! A histogram is not read atomically: its worker keeps recording, and stores the bucket, the count and the sum of a
-//! record separately. The reported count is therefore the sum of the buckets, so that the two always agree; the reported
-//! sum may be a few records behind. The next read sees what this one missed.
+//! record separately. The reported count is therefore the sum of the buckets, so that the two always agree; the
+//! reported sum may be a few records behind. The next read sees what this one missed.
 
 use std::time::Duration;
 
@@ -282,8 +282,8 @@ impl SeenEntry {
 struct SeenHistogram {
     count: u64,
     sum: Duration,
-    /// How far the sum can still rise: the rise of the buckets at their upper bounds, minus the rise of the sum. A sum that
-    /// rises further is garbage; in nanoseconds, a pointer looks like a day.
+    /// How far the sum can still rise: the rise of the buckets at their upper bounds, minus the rise of the sum. A
+    /// sum that rises further is garbage; in nanoseconds, a pointer looks like a day.
     sum_room: Duration,
     buckets: [u32; Histogram::BUCKETS],
 }

@@ -46,7 +46,8 @@ pub const READY: u8 = b'R';
 pub const COUNTED: u8 = b'C';
 /// The part of the counts that could not be sent to an agent.
 pub const UNSENT: u8 = b'U';
-/// Sent to the successor: the requests that dying workers of the predecessor were handling ([`crate::supervisor::restart_storm::crash_baseline`]).
+/// Sent to the successor: the requests that dying workers of the predecessor were handling
+/// ([`crate::supervisor::restart_storm::crash_baseline`]).
 pub const DYING: u8 = b'D';
 /// Sent to the successor: everything belongs to it now.
 pub const YOURS: u8 = b'Y';

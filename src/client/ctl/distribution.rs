@@ -72,8 +72,8 @@ impl HistogramSample {
         if self.count() > 0.0 { duration(self.sum / self.count()) } else { String::new() }
     }
 
-    /// A percentile, computed like `histogram_quantile` of Prometheus, which assumes that values are spread evenly within
-    /// their bucket; empty without values.
+    /// A percentile, computed like `histogram_quantile` of Prometheus, which assumes that values are spread evenly
+    /// within their bucket; empty without values.
     pub(crate) fn percentile(&self, part: f64) -> String {
         let rank = part * self.count();
         if rank <= 0.0 {

@@ -1,7 +1,7 @@
 //! Prefixes and tags, sanitized once when they are configured.
 //!
-//! These texts are written into lines as they are, so that a newline in them would forge another metric. Characters that
-//! cannot stay become `_`; nothing is refused.
+//! These texts are written into lines as they are, so that a newline in them would forge another metric. Characters
+//! that cannot stay become `_`; nothing is refused.
 
 /// Maximum length of a prefix. It is ASCII once it is sanitized, so this is also its size in bytes.
 pub const PREFIX_MAX_CHARS: usize = 200;

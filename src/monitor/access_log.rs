@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_leads_to_the_log_unless_somebody_else_has_made_it_for_root() {
+    fn root_does_not_follow_a_link_that_another_user_has_made() {
         let folder = tempfile::tempdir().unwrap();
         let (link, target) = (folder.path().join("link"), folder.path().join("target"));
         symlink(&target, &link).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_that_nobody_reads_is_not_waited_for_and_a_read_one_is_written_to_as_before() {
+    fn a_fifo_without_a_reader_is_refused_and_one_with_a_reader_is_opened() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fifo");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_causes_of_an_error_stand_behind_it_on_one_line() {
+    fn an_error_and_its_causes_are_one_line() {
         let source = io::Error::from_raw_os_error(nix::libc::EACCES);
         let fatal = Fatal::AccessLog { path: "/var/log/x".into(), source };
         assert_eq!(fatal.chain(), "cannot open the access log /var/log/x: Permission denied");

@@ -256,7 +256,7 @@ impl Monitor<'_> {
 
     /// A worker that was ready has crashed. As long as there is another server that may go on, it should.
     pub(super) fn doubt_this_server(&mut self) {
-        if self.sources.upgrade.successor.died() {
+        if self.sources.upgrade.successor.worker_crashed() {
             self.supervisor.handle(Event::OperatorCommand(OperatorCommand::Quit), Instant::now());
         }
     }

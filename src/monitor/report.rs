@@ -139,7 +139,7 @@ impl Monitor<'_> {
         let was_serving = matches!(ending, Ending::Died | Ending::Hung);
         if was_serving && ending.is_failure(*status, running.is_some()) {
             let request = running.as_ref().map(|running| running.line.as_str());
-            let storm = self.sources.crashes.storm.note(request, *generation, Instant::now());
+            let storm = self.sources.crashes.storm.record(request, *generation, Instant::now());
             if let Some(storm) = storm {
                 self.log_restart_storm(&storm);
             }
@@ -185,7 +185,7 @@ impl Monitor<'_> {
     pub(super) fn log_restart_storm(&self, storm: &restart_storm::Report) {
         let number = |n: u64| Value::Number(i64::try_from(n).unwrap_or(i64::MAX));
         let pairs = [
-            ("deaths", number(storm.deaths_count)),
+            ("deaths", number(storm.crashes_count)),
             ("in_s", number(storm.within.as_secs())),
             ("requests", Value::Text(&storm.requests)),
         ];

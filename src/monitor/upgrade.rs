@@ -213,7 +213,7 @@ impl Source for UpgradeSource {
             self.next_report = now + REPORT_INTERVAL;
             reports.push(Report::Upgrade(UpgradeReport::TotalsDue));
         }
-        if self.successor.look(now) {
+        if self.successor.check_probation(now) {
             reports.push(Report::Upgrade(UpgradeReport::Proved));
         }
     }

@@ -1,4 +1,5 @@
-//! What the machine wants done. See [`crate::supervisor`].
+//! The actions that the machine asks for. See [`crate::supervisor`].
+#![expect(missing_docs, reason = "a field that is a pid, a slot or a generation needs no sentence")]
 
 use std::time::Instant;
 
@@ -9,99 +10,51 @@ use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::reload_outcome::ReloadOutcome;
 use crate::system::pid::Pid;
 
-/// What is to be done, in this order.
+/// What the shell is to do, in this order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start a worker, and answer with [`Event::Started`] or [`Event::SpawnFailed`].
-    Spawn {
-        /// Where.
-        slot: SlotId,
-        /// In which entry.
-        side: Side,
-        /// Of which load of the code.
-        generation: Generation,
-    },
-    /// Run the hooks of `--on-start`, and answer with [`Event::OnStartStarted`] or
-    /// [`Event::OnStartNotStarted`]. Its end is an [`Event::Exited`].
-    ///
-    /// [`Event::OnStartStarted`]: super::Event::OnStartStarted
-    /// [`Event::OnStartNotStarted`]: super::Event::OnStartNotStarted
-    /// [`Event::Exited`]: super::Event::Exited
-    RunOnStart {
-        /// The generation that they prepare.
-        generation: Generation,
-    },
+    /// Start a worker, and answer with [`Event::Started`](super::Event::Started) or
+    /// [`Event::SpawnFailed`](super::Event::SpawnFailed).
+    Spawn { slot: SlotId, side: Side, generation: Generation },
+    /// Run the hooks of `--on-start`, and answer with [`Event::OnStartStarted`](super::Event::OnStartStarted) or
+    /// [`Event::OnStartNotStarted`](super::Event::OnStartNotStarted). Its end is an
+    /// [`Event::Exited`](super::Event::Exited).
+    RunOnStart { generation: Generation },
     /// Kill and reap the process of `--on-start`, if there is one.
     StopOnStart,
-    /// Start a zygote, and answer with [`Event::ZygoteStarted`] or [`Event::ZygoteNotStarted`].
-    ///
-    /// [`Event::ZygoteStarted`]: super::Event::ZygoteStarted
-    /// [`Event::ZygoteNotStarted`]: super::Event::ZygoteNotStarted
-    StartZygote {
-        /// The generation whose workers it forks.
-        generation: Generation,
-    },
-    /// No worker of a zygote is wanted any more: tell it to end.
-    EndZygote {
-        /// The zygote.
-        pid: Pid,
-    },
-    /// Tell a worker.
-    Command {
-        /// Whom.
-        pid: Pid,
-        /// What.
-        command: Command,
-    },
-    /// SIGKILL for a worker and the processes it started.
-    Kill {
-        /// Whom.
-        pid: Pid,
-    },
-    /// Make a worker that hangs say where.
-    DumpStack {
-        /// Whom.
-        pid: Pid,
-    },
-    /// Read the configuration anew, and answer with [`Event::Configured`] before anything else.
-    Configure {
-        /// For which generation.
-        generation: Generation,
-    },
-    /// The configuration of this generation is the one that holds.
-    Adopt {
-        /// Which.
-        generation: Generation,
-    },
+    /// Start a zygote, and answer with [`Event::ZygoteStarted`](super::Event::ZygoteStarted) or
+    /// [`Event::ZygoteNotStarted`](super::Event::ZygoteNotStarted).
+    StartZygote { generation: Generation },
+    /// Tell a zygote to exit, because none of its workers is wanted any more.
+    EndZygote { pid: Pid },
+    /// Write a command to a worker.
+    Command { pid: Pid, command: Command },
+    /// Send SIGKILL to a worker and the processes that it started.
+    Kill { pid: Pid },
+    /// Make a process that hangs dump its stack.
+    DumpStack { pid: Pid },
+    /// Read the configuration, and answer with [`Event::Configured`](super::Event::Configured) before anything
+    /// else.
+    Configure { generation: Generation },
+    /// The configuration of this generation is in service from now on.
+    Adopt { generation: Generation },
     /// The configuration of this generation is not needed any more.
-    Discard {
-        /// Which.
-        generation: Generation,
-    },
-    /// A reload has come to its end.
-    ReloadEnded {
-        /// How.
-        outcome: ReloadOutcome,
-    },
-    /// The first full set is ready: say so to the world.
+    Discard { generation: Generation },
+    /// A reload has ended.
+    ReloadEnded { outcome: ReloadOutcome },
+    /// The first full set of workers is ready: report it to the service manager.
     ReportReady,
-    /// The stop has begun: say so to the world.
-    ReportStopping {
-        /// When the last worker is killed, if nothing hastens it.
-        deadline: Instant,
-    },
-    /// No new connection enters the queue: listen(2) with a backlog of 0.
+    /// The stop has begun: report it. The last worker is killed at the deadline, if nothing hastens that.
+    ReportStopping { deadline: Instant },
+    /// Let no new connection into the queues: listen(2) with a backlog of 0.
     CloseDoor,
-    /// A slot is given up, and its worker told: close the listeners that are this slot's alone.
-    Retire {
-        /// Which.
-        slot: SlotId,
-    },
-    /// The workers know: close the supervisor's own listeners.
+    /// A slot is removed, and its worker knows: close the listeners that are this slot's alone.
+    Retire { slot: SlotId },
+    /// The workers know that the server stops: close the supervisor's own listeners.
     DropListeners,
-    /// Tell the log.
+    /// Write to the log.
     Log(LogEvent),
-    /// All is over.
+    /// The server has ended.
     Finish(Verdict),
 }
 
@@ -110,9 +63,9 @@ pub enum Action {
 pub enum Verdict {
     /// It was asked to.
     Asked,
-    /// A worker failed to boot at first start.
+    /// A worker could not boot at the first start.
     NotBooted,
-    /// The application could not be imported at first start.
+    /// The application could not be imported at the first start.
     NotImportable,
     /// No worker was ready for too long.
     CrashLoop,

@@ -1,4 +1,6 @@
-//! What the machine is told. See [`crate::supervisor`].
+//! The events of the machine: what happened to its processes, and what operators ask for.
+//! See [`crate::supervisor`].
+#![expect(missing_docs, reason = "a field that is a pid, a slot or a generation needs no sentence")]
 
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::Side;
@@ -10,130 +12,62 @@ use crate::system::pid::Pid;
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// [`Action::Spawn`] made a process.
-    Started {
-        /// Where.
-        slot: SlotId,
-        /// In which entry.
-        side: Side,
-        /// Which.
-        pid: Pid,
-    },
-    /// [`Action::Spawn`] made nothing.
-    SpawnFailed {
-        /// Where.
-        slot: SlotId,
-        /// In which entry.
-        side: Side,
-        /// How a server ends that has not had a full set of workers yet.
-        verdict: Verdict,
-    },
-    /// [`Action::RunOnStart`] started a process.
-    OnStartStarted {
-        /// The generation that it prepares.
-        generation: Generation,
-        /// The process.
-        pid: Pid,
-    },
-    /// [`Action::RunOnStart`] could not start a process, which the log says.
-    OnStartNotStarted {
-        /// The generation that it should have prepared.
-        generation: Generation,
-    },
-    /// [`Action::StartZygote`] started a process.
-    ZygoteStarted {
-        /// The generation whose workers it forks.
-        generation: Generation,
-        /// The process.
-        pid: Pid,
-    },
-    /// [`Action::StartZygote`] could not start a process, which the log says.
-    ZygoteNotStarted {
-        /// The generation whose workers it should have forked.
-        generation: Generation,
-    },
+    /// [`Action::Spawn`](super::Action::Spawn) started a process.
+    Started { slot: SlotId, side: Side, pid: Pid },
+    /// [`Action::Spawn`](super::Action::Spawn) failed. A server that has not had a full set of workers yet ends
+    /// with this verdict.
+    SpawnFailed { slot: SlotId, side: Side, verdict: Verdict },
+    /// [`Action::RunOnStart`](super::Action::RunOnStart) started a process.
+    OnStartStarted { generation: Generation, pid: Pid },
+    /// [`Action::RunOnStart`](super::Action::RunOnStart) failed, and the log says why.
+    OnStartNotStarted { generation: Generation },
+    /// [`Action::StartZygote`](super::Action::StartZygote) started a process.
+    ZygoteStarted { generation: Generation, pid: Pid },
+    /// [`Action::StartZygote`](super::Action::StartZygote) failed, and the log says why.
+    ZygoteNotStarted { generation: Generation },
     /// A zygote has loaded the application and forks workers from now on.
-    ZygoteReady {
-        /// The zygote.
-        pid: Pid,
-    },
+    ZygoteReady { pid: Pid },
     /// A zygote cannot be used any more: it failed to load the application, was killed, or is gone. Its
-    /// [`Event::Exited`] follows.
-    ZygoteLost {
-        /// The zygote.
-        pid: Pid,
-        /// How a server ends that has not had a full set of workers yet.
-        verdict: Verdict,
-        /// What the log says about the spawns that waited for it.
-        reason: String,
-    },
-    /// A worker says it can serve.
-    Ready {
-        /// Which.
-        pid: Pid,
-    },
-    /// A worker says it cannot boot; the text comes with [`Event::Exited`].
-    Failing {
-        /// Which.
-        pid: Pid,
-    },
-    /// A worker hangs: in a request or an exit hook, or its loop does not turn.
-    Hung {
-        /// Which.
-        pid: Pid,
-    },
+    /// [`Event::Exited`] follows. `reason` is logged for the spawns that waited for it.
+    ZygoteLost { pid: Pid, verdict: Verdict, reason: String },
+    /// A worker can serve.
+    Ready { pid: Pid },
+    /// A worker cannot boot; its report comes with [`Event::Exited`].
+    Failing { pid: Pid },
+    /// A worker hangs: in a request, in an exit hook, or its loop does not turn.
+    Hung { pid: Pid },
     /// A worker that hung goes on: it was busy.
-    GoesOn {
-        /// Which.
-        pid: Pid,
-    },
-    /// The loop of a worker has been over for a moment: it serves nobody any more, and its process has not ended,
-    /// because of exit hooks or threads. It may be told more than once.
-    LoopEnded {
-        /// Which.
-        pid: Pid,
-        /// Whether it was given a request.
-        had_request: bool,
-    },
-    /// A worker has reached one of its limits, and is to be replaced.
-    LimitReached {
-        /// Which.
-        pid: Pid,
-    },
+    GoesOn { pid: Pid },
+    /// The loop of a worker ended a moment ago. It serves no requests any more, but its process has not exited,
+    /// because of exit hooks or threads. This may be reported more than once.
+    LoopEnded { pid: Pid, had_request: bool },
+    /// A worker has reached one of its limits, and is to be recycled.
+    LimitReached { pid: Pid },
     /// A child was reaped: a worker, a zygote, the process of `--on-start`, or an orphan that was adopted.
-    Exited {
-        /// Which.
-        pid: Pid,
-        /// How.
-        status: ExitStatus,
-        /// What its life was.
-        details: ExitDetails,
-    },
-    /// [`Action::Configure`] was carried out.
-    Configured {
-        /// What was read; `None` when it cannot be used, which the log says.
-        policy: Option<Policy>,
-    },
-    /// An operator's wish.
+    Exited { pid: Pid, status: ExitStatus, details: ExitDetails },
+    /// [`Action::Configure`](super::Action::Configure) was carried out. `None` when the configuration cannot be
+    /// used; the log says why.
+    Configured { policy: Option<Policy> },
+    /// An operator asks for something.
     OperatorCommand(OperatorCommand),
-    /// Time has passed: judge the deadlines.
+    /// Time has passed: deadlines are checked.
     Tick,
 }
 
-/// What is known of the life of a worker that has ended.
+/// What is known of a process that has exited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExitDetails {
-    /// What it reported about its failure to boot, or to run `--on-start`.
+    /// Why it could not boot, or why `--on-start` failed.
     pub report: Option<String>,
-    /// Whether it was given a request.
+    /// Whether the worker was given a request.
     pub had_request: bool,
-    /// Whether one was running when it ended.
+    /// Whether a request was running when it ended.
     pub was_in_request: bool,
-    /// Whether it died of what workers of the old code die of, too: that says nothing against the new one.
+    /// Whether workers of the old code crash in the same requests: then it says nothing against the new code.
     pub is_baseline: bool,
 }
 
-/// What an operator wants.
+/// What an operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorCommand {
     /// TERM: stop gracefully, after the drain delay.
@@ -142,22 +76,16 @@ pub enum OperatorCommand {
     Quit,
     /// INT: stop quickly.
     Interrupt,
-    /// HUP: configuration and code anew.
+    /// HUP: reload configuration and code.
     Reload,
-    /// WINCH: send all workers away and keep listening.
+    /// WINCH: stop all workers and keep listening.
     Pause,
-    /// TTIN: one worker more.
+    /// TTIN: add one worker.
     More,
-    /// TTOU: one worker fewer.
+    /// TTOU: remove one worker.
     Fewer,
-    /// So many workers.
-    Scale {
-        /// How many.
-        workers: u16,
-    },
-    /// Replace one worker beside itself, as if it was worn out.
-    Recycle {
-        /// Whose.
-        slot: SlotId,
-    },
+    /// Run this many workers.
+    Scale { workers: u16 },
+    /// Recycle one worker, as if it had reached a limit.
+    Recycle { slot: SlotId },
 }

@@ -1,11 +1,11 @@
-//! Workers whose loop is over and whose process stays until its threads have finished. They serve nobody.
+//! Workers whose loop has ended and whose process stays until its threads have finished. They serve no requests.
 //!
-//! An ordinary exit is waited for: the shell tells of the end of a loop only when the process has not ended
-//! within two seconds ([`crate::supervisor::health::has_ended_loop`]). Such a worker gives up its slot, or the spare seat, and
-//! gets a seat of its own here. So a thread that does not end holds up neither a reload nor the replacement of a
-//! worker that left by itself.
-//! Each keeps its entry until it is reaped, and a slot has two: so there is at most one exiting beside the
-//! process of each slot, and a slot of which both entries are in use waits, while the others go on.
+//! An ordinary exit is waited for: the shell reports the end of a loop only when the process has not exited within two
+//! seconds ([`crate::supervisor::health::has_ended_loop`]). Such a worker gives up its slot, or the spare place, and
+//! gets a place of its own here. So a thread that does not end delays neither a reload nor the replacement of a worker
+//! that exits by itself.
+//! Each keeps its entry until it is reaped, and a slot has two: so at most one exiting worker is beside the process of
+//! each slot. A slot of which both entries are in use waits, while the others go on.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use super::{ReloadOutcome, Role, Rollout, STACK_DUMP_TIME, Spare, Supervisor};
 use crate::supervisor::slot::WorkerSlot;
 use crate::system::pid::Pid;
 
-/// How long a worker that left by itself may take for its end, where a graceful stop may take less. What
-/// holds it up is found and named before that, because it hangs at its exit.
+/// Time limit for the exit of a worker that exits by itself, where a graceful stop may take less. What delays it is
+/// found and named before that, because it hangs at its exit.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Supervisor {
-    /// The loop of a worker is over. This may be said again and again until its process is gone.
+    /// The loop of a worker has ended. This may be reported repeatedly until its process is reaped.
     pub(super) fn loop_ended(&mut self, pid: Pid, had_request: bool, now: Instant) {
         let kill_at = now + self.policy.graceful.max(PATIENCE) + 2 * STACK_DUMP_TIME;
         let Some(index) = self.index_of(pid) else { return };
@@ -36,7 +36,7 @@ impl Supervisor {
         self.detach(index, now);
     }
 
-    /// The canary has left by itself: what comes of its generation would, too.
+    /// The canary exits by itself: other workers of its generation would, too.
     fn canary_left(&mut self, now: Instant) {
         if let Rollout::Canary { generation, .. } = self.rollout {
             self.discard(generation);
@@ -45,7 +45,7 @@ impl Supervisor {
         self.stop_spare(now);
     }
 
-    /// Frees the seat of a process whose loop is over, if its slot has a entry for the next one.
+    /// Frees the place of a process whose loop has ended, if its slot has an entry for the next one.
     fn detach(&mut self, index: usize, now: Instant) {
         if index < self.slots.len() {
             let has_room = Side::BOTH.iter().any(|side| !self.is_taken(index, *side, None));
@@ -61,12 +61,12 @@ impl Supervisor {
         }
     }
 
-    /// A exiting is gone.
+    /// An exiting worker was reaped.
     pub(super) fn forget_exited(&mut self) {
         self.exiting.retain(|seat| !seat.is_vacant());
     }
 
-    /// Whether a entry of the slot of this index is in use, by another seat than this one.
+    /// Whether an entry of the slot of this index is in use, by another place than this one.
     pub(super) fn is_taken(&self, slot: usize, side: Side, except: Option<usize>) -> bool {
         self.seats().enumerate().any(|(index, seat)| {
             Some(index) != except
@@ -76,7 +76,7 @@ impl Supervisor {
         })
     }
 
-    /// The entry of this slot that is in use by another seat than this one; `Err` where both are.
+    /// The entry of this slot that is in use by another place than this one; `Err` where both are.
     pub(super) fn side_taken(
         &self,
         slot: usize,

@@ -1,4 +1,4 @@
-//! Workers that hang: the sentence, and how it is taken back.
+//! Workers that hang: they are made to dump their stack, and killed unless they go on.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::WorkerSlot;
 use crate::system::pid::Pid;
 
-/// How long a worker that hangs has to say where, and to go on after all, before it is killed.
+/// How long a worker that hangs has to dump its stack, and to go on after all, before it is killed.
 pub const STACK_DUMP_TIME: Duration = Duration::from_secs(1);
 
 impl Supervisor {
-    /// A worker hangs: it is asked where, and killed after that.
+    /// A worker hangs: it is made to dump its stack, and killed after that.
     pub(super) fn hung(&mut self, pid: Pid, now: Instant) {
         let Some(index) = self.index_of(pid) else { return };
         let Some(seat) = self.seat_mut(index) else { return };
@@ -22,7 +22,7 @@ impl Supervisor {
         }
     }
 
-    /// The sentence is taken back: a worker that goes on was busy, and what it has would be lost with it.
+    /// A worker that goes on is not killed: it was busy, and what it accepted would be lost with it.
     pub(super) fn goes_on(&mut self, pid: Pid) {
         let Some(index) = self.index_of(pid) else { return };
         let Some(seat) = self.seat_mut(index) else { return };
@@ -37,7 +37,7 @@ impl Supervisor {
         self.seats().any(|seat| seat.pid() == Some(pid) && WorkerSlot::is_hung(seat))
     }
 
-    /// A worker is not ready in time. It has a moment to tell where it is.
+    /// A worker is not ready in time. It has a moment to dump its stack.
     pub(super) fn boot_late(&mut self, index: usize, now: Instant) {
         let Some(seat) = self.seat_mut(index) else { return };
         let (slot, generation) = (seat.id(), seat.generation());

@@ -1,7 +1,7 @@
-//! Whether a worker hangs, and whether it is worn out: judged by what it wrote on the scoreboard.
+//! Health checks: whether a worker hangs, and whether it has to be recycled, by what it wrote on the scoreboard.
 //!
-//! Pure: the scoreboard's words and the time come in, a judgement goes out. Who looks how often, and what
-//! follows, is [`crate::monitor`]'s and the machine's.
+//! Pure: the entry and the time come in, a finding goes out. How often workers are checked, and what follows, is the
+//! business of [`crate::monitor`] and of the machine.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 
 use crate::supervisor::slot::Jitter;
 
-/// An idle worker's loop turns every 2 s, and a busy one makes a step for each connection that it serves;
-/// one that has made none for so long is stopped or stuck.
+/// The loop of an idle worker turns every 2 s, and a busy one makes a step for each connection that it serves. A loop
+/// that has made none for this long is stopped or stuck.
 pub const LOOP_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a worker may take for the end of its application, even where a stop may take less: one that leaves
-/// by itself is in no stop.
+/// Time limit for the exit of the application, even where a stop may take less: a worker that exits by itself is in no
+/// stop.
 const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a worker may take for what is the application's.
+/// Time limits for what belongs to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowed {
-    /// One call; `None` for any time.
+    /// One call; `None` is unlimited.
     pub request: Option<Duration>,
     /// A graceful stop, of which exit hooks, threads that finish and exit handlers are a part.
     pub stop: Duration,
@@ -28,25 +28,25 @@ pub struct Allowed {
 /// What a worker hangs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hang {
-    /// A request, or another call of the application, for so long.
+    /// A request, or another call of the application, of this age.
     Request(Duration),
-    /// Its own loop, or it was stopped: it has not turned for so long.
+    /// Its own loop, or it was stopped: the loop has not turned for this long.
     Loop(Duration),
-    /// Its exit hooks, for so long.
+    /// Its exit hooks, for this long.
     Exit(Duration),
 }
 
-/// The supervisor was stopped for `gap`, until `until`, and the workers perhaps with it: what began
-/// before is so much younger.
+/// The supervisor was suspended for `gap`, until `until`, and the workers perhaps with it: the time does not count for
+/// what began before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grace {
-    /// When it went on; zero is never.
+    /// When it was resumed; zero is never.
     pub until: Duration,
-    /// For how long.
+    /// How long it was suspended.
     pub gap: Duration,
 }
 
-/// What was seen of one worker's loop: how many steps it had made, and since when it has made none.
+/// The progress of one worker's loop: how many steps it had made, and since when it has made none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pulse {
     ticks: u64,
@@ -54,7 +54,7 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// Looks at the loop; since when it has been seen to stand still.
+    /// Reads the progress. Returns since when there was none.
     fn look(&mut self, entry: &WorkerEntry, monotonic: Duration) -> Duration {
         let ticks = entry.ticks();
         if ticks != self.ticks {
@@ -64,29 +64,28 @@ impl Pulse {
     }
 }
 
-/// Judges one worker that is ready, of whose loop this was seen before.
+/// Checks one worker that is ready, with the progress of its loop at the last check.
 ///
-/// A loop that calls the application is not judged as a loop: what the application takes is its own, and has
-/// limits of its own. So only a loop that stands still by itself, or a process that was stopped, hangs in
-/// its loop.
+/// A loop that calls the application is not checked as a loop: the application's time has limits of its own. So only a
+/// loop that makes no progress by itself, or a process that was stopped, hangs in its loop.
 pub fn hang(
     entry: &WorkerEntry,
     pulse: &mut Pulse,
     allowed: &Allowed,
-    pardon: &Grace,
+    grace: &Grace,
     monotonic: Duration,
 ) -> Option<Hang> {
     let since = |moment: Duration| {
-        let pardoned = if moment < pardon.until { pardon.gap } else { Duration::ZERO };
-        monotonic.saturating_sub(moment).saturating_sub(pardoned)
+        let not_counted = if moment < grace.until { grace.gap } else { Duration::ZERO };
+        monotonic.saturating_sub(moment).saturating_sub(not_counted)
     };
-    // A worker that scribbles over its entry can leave any moment; one that is still to come is none.
+    // A worker that overwrites its entry can leave any time there; one in the future is none.
     let is_past = |moment: &Duration| *moment <= monotonic;
     if let Some(start) = entry.exit_start().filter(is_past) {
         let age = since(start);
         return (age > allowed.stop.max(EXIT_PATIENCE)).then_some(Hang::Exit(age));
     }
-    // Before the loop: a call that ends between the two looks is seen as a step.
+    // Before the loop: a call that ends between the two reads counts as a step.
     let call = entry.call_start().filter(is_past);
     let still = since(pulse.look(entry, monotonic));
     if let Some(start) = call {
@@ -96,28 +95,27 @@ pub fn hang(
     (pulse.ticks > 0 && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
 }
 
-/// How long the end of a worker takes at most, as a rule. Who takes longer is not waited for.
+/// How long the exit of a worker takes at most, as a rule. A longer one is not waited for.
 const EXIT_MOMENT: Duration = Duration::from_secs(2);
 
-/// Whether the loop of a worker is over, so that it serves nobody any more, while its process stays. Not at
-/// once: as a rule the process ends in a moment, and as long as it is waited for there is never more than
-/// one process too many.
+/// Whether the loop of a worker has ended, so that it serves no requests any more, while its process stays. Not at
+/// once: as a rule the process exits in a moment, and as long as it is waited for there is never more than one process
+/// too many.
 pub fn has_ended_loop(entry: &WorkerEntry, monotonic: Duration) -> bool {
-    // A worker that scribbles over its entry can leave any moment; one that is still to come is none.
+    // A worker that overwrites its entry can leave any time there; one in the future is none.
     entry.exit_start().is_some_and(|start| start.saturating_add(EXIT_MOMENT) <= monotonic)
 }
 
-/// After what a worker is replaced; `None` is never.
+/// When a worker is recycled; `None` is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecycleLimits {
     /// Requests given to the application.
     pub requests: Option<u64>,
     /// Resident memory, in bytes.
     pub rss_bytes: Option<u64>,
-    /// How many requests more a worker may be given, each another number up to this, so that workers do
-    /// not wear out together.
+    /// Maximum number of additional requests, drawn for each worker, so that workers are not recycled together.
     pub requests_jitter: u64,
-    /// Time since it was ready; up to a tenth more, for the same reason.
+    /// Time since it was ready; up to a tenth is added, for the same reason.
     pub lifetime: Option<Duration>,
 }
 
@@ -132,7 +130,7 @@ pub enum RecycleReason {
     Lifetime(Duration),
 }
 
-/// One worker's own limits, and where it began.
+/// The limits of one worker, and where they began.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerLimits {
     limits: RecycleLimits,
@@ -158,7 +156,7 @@ impl RecycleLimits {
 }
 
 impl WorkerLimits {
-    /// Whether [`WorkerLimits::wear`] is to be given the resident memory.
+    /// Whether [`WorkerLimits::reached`] needs the resident memory.
     pub fn wants_rss(&self) -> bool {
         self.limits.rss_bytes.is_some()
     }
@@ -203,13 +201,13 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A worker that is looked at every second.
+    /// A worker that is checked every second.
     struct Watched {
         entry: &'static WorkerEntry,
         pulse: Pulse,
         now: Duration,
         allowed: Allowed,
-        pardon: Grace,
+        grace: Grace,
     }
 
     impl Watched {
@@ -217,18 +215,18 @@ mod tests {
         fn from(now: Duration) -> Self {
             let entry = WorkerEntry::detached();
             entry.tick();
-            let pardon = Grace::default();
+            let grace = Grace::default();
             let allowed = Allowed { request: Some(s(30)), stop: s(25) };
-            let mut watched = Self { entry, pulse: Pulse::default(), now, allowed, pardon };
+            let mut watched = Self { entry, pulse: Pulse::default(), now, allowed, grace };
             assert_eq!(watched.look(), None);
             watched
         }
 
         fn look(&mut self) -> Option<Hang> {
-            hang(self.entry, &mut self.pulse, &self.allowed, &self.pardon, self.now)
+            hang(self.entry, &mut self.pulse, &self.allowed, &self.grace, self.now)
         }
 
-        /// Nothing happens for so many seconds; the first complaint.
+        /// Lets seconds pass without an event. Returns the first finding.
         fn wait(&mut self, seconds: u64) -> Option<Hang> {
             (0..seconds).find_map(|_| {
                 self.now += s(1);
@@ -317,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_hooks_of_a_worker_that_leaves_by_itself_have_time_however_short_a_stop_is() {
+    fn exit_hooks_of_a_worker_that_exits_by_itself_have_time_of_their_own() {
         let mut worker = Watched::from(s(100));
         worker.allowed.stop = Duration::ZERO;
         worker.entry.begin_exit(worker.now);
@@ -335,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_that_is_still_to_come_hides_no_loop_that_stands_still() {
+    fn a_time_in_the_future_hides_no_loop_that_stands_still() {
         let mut worker = Watched::from(s(100));
         worker.entry.begin_exit(Duration::MAX);
         worker.entry.begin_call(Duration::MAX);
@@ -343,11 +341,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stopped_with_the_supervisor_is_pardoned_the_time() {
+    fn time_in_which_a_request_was_suspended_is_not_counted() {
         let mut worker = Watched::from(s(100));
         worker.calls();
         worker.now = s(170);
-        worker.pardon = Grace { until: s(170), gap: s(60) };
+        worker.grace = Grace { until: s(170), gap: s(60) };
         assert_eq!(worker.look(), None);
         assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
         worker.returns();
@@ -356,16 +354,16 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_was_stopped_with_the_supervisor_is_pardoned_the_time() {
+    fn time_in_which_the_loop_was_suspended_with_the_supervisor_is_not_counted() {
         let mut worker = Watched::from(s(100));
         worker.now = s(170);
-        worker.pardon = Grace { until: s(170), gap: s(69) };
+        worker.grace = Grace { until: s(170), gap: s(69) };
         assert_eq!(worker.look(), None);
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
     }
 
     #[test]
-    fn each_limit_wears_a_worker_out() {
+    fn each_limit_recycles_a_worker() {
         let entry = WorkerEntry::detached();
         entry.counters.add(Counter::ReqSuccessRead, 1000);
         let mut jitter = Jitter::new(1);

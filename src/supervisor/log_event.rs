@@ -1,7 +1,8 @@
-//! What the supervisor's machine has to say, and the log line that says it.
+//! The log events of the machine, and the lines that they write.
 //!
-//! The machine names facts; how they read, and how important they are, is decided here. Every line on
-//! a worker carries its slot, pid and generation.
+//! The machine names facts; their wording and level are decided here. Every line on a worker has its slot, pid and
+//! generation.
+#![expect(missing_docs, reason = "a field that is a pid, a slot or a generation needs no sentence")]
 
 use std::fmt;
 use std::time::Duration;
@@ -14,173 +15,66 @@ use crate::supervisor::slot::{Ending, ExitStatus, KillReason};
 use crate::system::duration::shown;
 use crate::system::pid::Pid;
 
-/// Something worth a log line.
+/// An event that is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEvent {
     /// The process of `--on-start` was started.
-    OnStartStarted {
-        /// The generation that it prepares.
-        generation: Generation,
-        /// The process.
-        pid: Pid,
-    },
+    OnStartStarted { generation: Generation, pid: Pid },
     /// The hooks of `--on-start` have not returned within the boot timeout.
-    OnStartLate {
-        /// The generation that they prepare.
-        generation: Generation,
-        /// The process.
-        pid: Pid,
-        /// `--boot-timeout`.
-        limit: Duration,
-    },
+    OnStartLate { generation: Generation, pid: Pid, limit: Duration },
     /// `--on-start` failed.
-    OnStartFailed {
-        /// The generation that it prepared.
-        generation: Generation,
-        /// A traceback, as a rule.
-        report: String,
-    },
+    OnStartFailed { generation: Generation, report: String },
     /// There is no worker for a spawn that waited for a zygote.
-    SpawnFailed {
-        /// The worker's slot.
-        slot: SlotId,
-        /// Its generation.
-        generation: Generation,
-        /// What became of the zygote.
-        reason: String,
-    },
+    SpawnFailed { slot: SlotId, generation: Generation, reason: String },
     /// A process was reaped that the server did not start: an orphan that it had adopted.
-    OrphanReaped {
-        /// The process.
-        pid: Pid,
-        /// How it ended.
-        status: ExitStatus,
-    },
+    OrphanReaped { pid: Pid, status: ExitStatus },
     /// A worker was forked.
-    Started {
-        /// Where.
-        slot: SlotId,
-        /// Which.
-        pid: Pid,
-        /// Its load of the code.
-        generation: Generation,
-    },
+    Started { slot: SlotId, pid: Pid, generation: Generation },
     /// A worker can serve.
-    Ready {
-        /// Where.
-        slot: SlotId,
-        /// Which.
-        pid: Pid,
-        /// Its load of the code.
-        generation: Generation,
-    },
-    /// A worker's own words on why it cannot boot.
-    BootReport {
-        /// Where.
-        slot: SlotId,
-        /// Which.
-        pid: Pid,
-        /// Its load of the code.
-        generation: Generation,
-        /// A traceback, as a rule.
-        report: String,
-    },
+    Ready { slot: SlotId, pid: Pid, generation: Generation },
+    /// A worker's report on why it cannot boot; a traceback, as a rule.
+    BootReport { slot: SlotId, pid: Pid, generation: Generation, report: String },
     /// A worker is killed.
-    Killed {
-        /// Where.
-        slot: SlotId,
-        /// Its entry.
-        side: Side,
-        /// Which.
-        pid: Pid,
-        /// Its load of the code.
-        generation: Generation,
-        /// Why.
-        reason: KillReason,
-    },
+    Killed { slot: SlotId, side: Side, pid: Pid, generation: Generation, reason: KillReason },
     /// A worker hangs.
-    Hung {
-        /// Where.
-        slot: SlotId,
-        /// Its entry.
-        side: Side,
-        /// Which.
-        pid: Pid,
-        /// Its load of the code.
-        generation: Generation,
-    },
+    Hung { slot: SlotId, side: Side, pid: Pid, generation: Generation },
     /// A worker that hung goes on, and is not killed.
-    GoesOn {
-        /// Where.
-        slot: SlotId,
-        /// Which.
-        pid: Pid,
-        /// Its load of the code.
-        generation: Generation,
-    },
-    /// A worker is not ready in time.
-    NotReady {
-        /// Where.
-        slot: SlotId,
-        /// Which.
-        pid: Pid,
-        /// Its load of the code.
-        generation: Generation,
-        /// `--boot-timeout`.
-        limit: Duration,
-    },
-    /// Workers of a new generation died: its roll is undone.
-    RolloutHalted {
-        /// The new one.
-        generation: Generation,
-    },
-    /// A worker is gone.
+    GoesOn { slot: SlotId, pid: Pid, generation: Generation },
+    /// A worker is not ready within `--boot-timeout`.
+    NotReady { slot: SlotId, pid: Pid, generation: Generation, limit: Duration },
+    /// Workers of a new generation crashed: its rollout is undone.
+    RolloutHalted { generation: Generation },
+    /// A worker has ended. `is_baseline` says whether workers of the old code crash in the same requests.
     Ended {
-        /// Where.
         slot: SlotId,
-        /// Its entry.
         side: Side,
-        /// Which.
         pid: Pid,
-        /// Its load of the code.
         generation: Generation,
-        /// How.
         status: ExitStatus,
-        /// What that means.
         ending: Ending,
-        /// Whether it died of what workers of the old code die of, too.
         is_baseline: bool,
     },
     /// An operator changed the number of workers.
-    Scaled {
-        /// To so many.
-        workers: u16,
-    },
-    /// There is no room for one more.
-    AtCeiling {
-        /// So many there are.
-        workers: u16,
-    },
-    /// The last worker stays.
+    Scaled { workers: u16 },
+    /// There is no room for another worker.
+    AtCeiling { workers: u16 },
+    /// The last worker is not removed.
     AtFloor,
     /// No worker was ready for too long.
-    CrashLoop {
-        /// How long.
-        unready: Duration,
-    },
+    CrashLoop { unready: Duration },
 }
 
-/// The request that a worker was running when it was looked at.
+/// The request that a worker was running when it was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningRequest {
-    /// Since when.
+    /// The age of the request.
     pub age: Duration,
     /// Method and path.
     pub line: String,
 }
 
 impl LogEvent {
-    /// Writes the line. `running` is what the worker of this notice was doing.
+    /// Writes the line. `running` is the request that the worker of this event was running.
     pub fn write(&self, log: &Log, running: Option<&RunningRequest>) {
         match self {
             Self::OnStartStarted { generation, pid } => {
@@ -257,7 +151,7 @@ impl LogEvent {
             }
             Self::Ended { slot, side: _, pid, generation, status, ending, is_baseline: _ } => {
                 let (level, event) = match (ending, status) {
-                    // It took the request with it that it was to finish.
+                    // The request that it was to finish is lost with it.
                     (Ending::Asked, _) if running.is_some() => (Level::Warning, "worker.left"),
                     (Ending::Asked, _) => (Level::Info, "worker.left"),
                     // It was sent TERM directly, or it recycled itself.
@@ -294,7 +188,7 @@ impl LogEvent {
     }
 }
 
-/// What a process was too slow with, for an operator. It writes its Python stack below.
+/// What a process was too slow with. Its Python stack is logged below.
 pub fn not_ready_within(limit: Duration) -> String {
     format!("not ready within --boot-timeout {}: see its Python stack", shown(limit))
 }
@@ -346,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    /// The line that tells of a worker that was asked to leave.
+    /// The line of a worker that was asked to exit.
     fn left(running: Option<&RunningRequest>) -> String {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let log = Log::new(Level::Info, LogFormat::Text, writer.into());
@@ -361,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaving_worker_that_loses_its_request_is_warned_about() {
+    fn an_exiting_worker_that_loses_its_request_is_logged_as_a_warning() {
         let running =
             RunningRequest { age: Duration::from_millis(97), line: "GET /work".to_owned() };
         let line = left(Some(&running));

@@ -1,9 +1,9 @@
 //! The supervisor as a pure machine: events come in, actions go out.
 //!
-//! Owns which workers there should be, when the server counts as ready, how it stops and what exit
-//! code it ends with. Does no I/O, reads no clock, starts nothing: [`crate::monitor`] is the shell
-//! that feeds it and carries its actions out. So every order of deaths, signals and delays can be
-//! played through in a test. The life of one slot is [`crate::supervisor::slot`]'s.
+//! It decides how many workers run, when the server counts as ready, how it stops and which exit code it ends with.
+//! It does no I/O, reads no clock and starts no process: [`crate::monitor`] is the shell that feeds it and carries
+//! its actions out. So a test can play through every order of crashes, signals and delays. The state machine of one
+//! slot is in [`crate::supervisor::slot`].
 //!
 //! | phase | event | actions | next |
 //! |---|---|---|---|
@@ -11,26 +11,27 @@
 //! | Canary | one is ready | spawn the rest | Filling |
 //! | Filling | each slot has a worker that is ready, or had one that served | report ready | Serving |
 //! | Canary, Filling | a worker cannot boot, or fork fails | report, stop quickly | Exiting (3 or 4) |
-//! | Serving | a worker ends that has served | spawn | Serving |
-//! | Serving | a worker ends that never served | spawn after its backoff | Serving |
-//! | Serving | nobody ready for [`CRASH_LOOP`] | stop quickly | Exiting (5) |
-//! | Serving | TERM, with a drain delay | announce to all | LameDuck |
+//! | Serving | a worker that has served ends | spawn | Serving |
+//! | Serving | a worker that never served ends | spawn after its backoff | Serving |
+//! | Serving | no worker is ready for [`CRASH_LOOP`] | stop quickly | Exiting (5) |
+//! | Serving | TERM, with a drain delay | announce it to all | LameDuck |
 //! | Serving | TERM without one; QUIT | close the door, drain all | Exiting (0) |
 //! | Canary, Filling | TERM, QUIT | close the door, drain all | Exiting (0) |
-//! | LameDuck | the delay is over, TERM, QUIT, or nobody is left | close the door, drain all | Exiting (0) |
+//! | LameDuck | the delay expires, TERM, QUIT, or no worker is left | close the door, drain all | Exiting (0) |
 //! | Serving | WINCH | drain all | Paused |
 //! | Paused | HUP | read the configuration, spawn the canary | Returning |
-//! | Returning | the canary has proved itself, or cannot | spawn all | Serving |
+//! | Returning | the canary passes its probation, or fails | spawn all | Serving |
 //! | Canary .. LameDuck | INT | close the door, quit all | Exiting (0) |
 //! | Exiting, gracefully | INT | quit all | Exiting, quickly |
 //! | Exiting, quickly | INT | kill all | Exiting, quickly |
 //! | Exiting | the last process is gone | finish | Finished |
 //!
-//! In Paused, LameDuck, Exiting and Finished nothing is spawned. Deadlines that cost a worker its life are
-//! judged on [`Event::Tick`] alone, so the shell can leave a round out after it was suspended itself.
+//! In Paused, LameDuck, Exiting and Finished nothing is spawned. Deadlines after which a worker is killed are checked
+//! on [`Event::Tick`] alone, so that the shell can skip a round after it was suspended itself.
 //!
-//! Processes are addressed by pid, never by slot: a late event finds nobody. How soon one that died is
-//! replaced is in `respawn`, how one that serves is replaced in `roll`, how all of them leave in `stop`.
+//! Processes are addressed by pid, never by slot: a late event finds no process. `respawn` says how soon a worker
+//! that crashed is replaced, `rollout` is the rolling restart, `shutdown` the graceful shutdown, and `preparation`
+//! what precedes the first worker of a generation.
 
 mod action;
 mod event;
@@ -43,6 +44,7 @@ mod reload_outcome;
 mod respawn;
 pub mod restart_storm;
 mod rollout;
+mod settle;
 mod shutdown;
 pub mod slot;
 pub mod stack_dump;
@@ -67,47 +69,47 @@ pub use rollout::{CRASH_WINDOW, PROBATION, ReloadStep};
 use rollout::{Role, Rollout, Spare};
 use shutdown::Budget;
 
-/// Without a ready worker for so long (or for the boot timeout, if that is longer) the server gives up.
+/// The server gives up when no worker was ready for this long, or for the boot timeout if that is longer.
 pub const CRASH_LOOP: Duration = Duration::from_secs(60);
-/// Workers that boot before all others, so that a broken application prints one traceback, not N.
+/// Workers that boot before all others, so that a broken application prints one traceback and not N.
 const CANARIES: u16 = 2;
-/// How long a worker that said it cannot boot may take to end: an application that left a thread
-/// running at its failed import would hold it for ever.
+/// Time limit for the exit of a worker that cannot boot: an application that left a thread running at its failed
+/// import would keep the process for ever.
 const FAILING_TIME: Duration = Duration::from_millis(500);
 
-/// What the machine is told to do and to allow.
+/// What the machine is configured with.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Workers at start.
+    /// Workers at the start.
     pub workers: u16,
-    /// Most workers there is room for.
+    /// Maximum number of workers.
     pub ceiling: u16,
-    /// From fork to ready.
+    /// Time limit from fork to ready.
     pub boot: Duration,
-    /// The whole of a graceful stop.
+    /// Time limit for a graceful stop.
     pub graceful: Duration,
-    /// A quick stop.
+    /// Time limit for a quick stop.
     pub quick: Duration,
-    /// On TERM: how long to go on accepting before the door closes.
+    /// On TERM: how long to go on accepting before the door is closed.
     pub drain_delay: Duration,
     /// What precedes the first worker of a generation.
     pub preparation: Preparation,
 }
 
-/// Where the server stands, for who asks.
+/// The state of the server, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceState {
     /// There was no full set of workers yet.
     Starting,
-    /// There was.
+    /// There was a full set of workers.
     Serving,
-    /// All workers were sent away, and the listeners stay.
+    /// All workers were stopped; the listeners stay.
     Paused,
-    /// It was asked to stop; it may still accept.
+    /// The server stops; it may still accept.
     Stopping,
 }
 
-/// What a child process is there for.
+/// What a child process is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessRole {
     /// It boots, serves or exits.
@@ -129,19 +131,19 @@ enum Pace {
 enum Phase {
     /// The first two boot; none was ready yet.
     Canary,
-    /// The rest boot; there was no full set yet.
+    /// The rest boot; there was no full set of workers yet.
     Filling,
-    /// There was a full set.
+    /// There was a full set of workers.
     Serving { unready_since: Option<Instant> },
-    /// All workers were sent away; the listeners stay.
+    /// All workers were stopped; the listeners stay.
     Paused,
-    /// They are to come back, of new code: the canary goes first, so that nobody boots twice.
+    /// The workers come back, with new code. The canary goes first, so that no other worker boots twice.
     Returning,
-    /// The stop has begun, the door is open.
+    /// The stop has begun, and the door is open.
     LameDuck { until: Instant, budget: Budget },
     /// The door is closed.
     Exiting { pace: Pace, budget: Budget, verdict: Verdict },
-    /// [`Action::Finish`] was given.
+    /// [`Action::Finish`] was issued.
     Finished,
 }
 
@@ -149,34 +151,34 @@ enum Phase {
 pub struct Supervisor {
     policy: Policy,
     phase: Phase,
-    /// What a worker that is spawned now is of.
+    /// The generation of a worker that is spawned now.
     generation: Generation,
-    /// The highest that was ever given.
+    /// The highest generation so far.
     last_generation: Generation,
     rollout: Rollout,
-    /// A HUP came and its turn has not come.
+    /// A reload was requested and has not begun.
     is_reload_wanted: bool,
     spare: Option<Spare>,
     /// What precedes the first worker of each generation.
     preparations: Preparations,
-    /// Workers whose loop is over, and that no seat waits for.
+    /// Workers whose loop has ended, and that no slot waits for.
     exiting: Vec<WorkerSlot>,
-    /// Workers that are to be replaced because they are worn out.
+    /// Workers that are to be recycled.
     recycling: Vec<Pid>,
-    /// A replacement could not boot: not before this.
+    /// A replacement could not boot; the next one is not tried before this.
     next_replacement: Option<Instant>,
-    /// Slots below this index are to have a worker.
+    /// Slots below this index should have a worker.
     target: u16,
     /// When a slot was last given a new worker.
     last_spawn: Option<Instant>,
-    /// At least `target`; a slot once made stays, and with it the memory of its failures.
+    /// At least `target`. A slot is never removed, and so its failures are not forgotten.
     slots: Vec<WorkerSlot>,
     jitter: Jitter,
     actions: VecDeque<Action>,
 }
 
 impl Supervisor {
-    /// A server that starts now. `seed` decides the jitter of backoffs.
+    /// A server that starts now. `seed` determines the jitter of backoffs.
     pub fn start(policy: Policy, seed: u64, now: Instant) -> Self {
         let target = policy.workers.min(policy.ceiling).max(1);
         let mut supervisor = Self {
@@ -201,7 +203,7 @@ impl Supervisor {
         supervisor
     }
 
-    /// The next thing to do; `None` until another event.
+    /// The next action; `None` until the next event.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
@@ -225,12 +227,12 @@ impl Supervisor {
         of_slots.chain(of_phase).chain(self.preparations.next_deadline()).min()
     }
 
-    /// Workers that are wanted, for whoever shows it.
+    /// The wanted number of workers.
     pub fn target(&self) -> u16 {
         self.target
     }
 
-    /// Where the server stands.
+    /// The state of the server.
     pub fn service_state(&self) -> ServiceState {
         match self.phase {
             Phase::Canary | Phase::Filling => ServiceState::Starting,
@@ -247,7 +249,7 @@ impl Supervisor {
         self.generation
     }
 
-    /// What a process is to this machine; `None` where it is a stranger.
+    /// What a process is to this machine; `None` for an unknown process.
     pub fn role_of(&self, pid: Pid) -> Option<ProcessRole> {
         if self.index_of(pid).is_some() {
             Some(ProcessRole::Worker)
@@ -260,17 +262,17 @@ impl Supervisor {
         }
     }
 
-    /// The slots, and the seats beside them that are taken.
+    /// The slots, and the places beside them that are in use.
     pub fn places(&self) -> impl Iterator<Item = &WorkerSlot> {
         self.seats()
     }
 
-    /// The slots, for whoever shows them.
+    /// The slots.
     pub fn slots(&self) -> &[WorkerSlot] {
         &self.slots
     }
 
-    /// Takes one event in; what follows from it is in [`Supervisor::next_action`].
+    /// Handles one event. What follows from it is in [`Supervisor::next_action`].
     pub fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Started { slot, side, pid } => self.started(slot, side, pid, now),
@@ -326,7 +328,7 @@ impl Supervisor {
         CRASH_LOOP.max(self.policy.boot)
     }
 
-    /// All places where a process may be: the slots, the spare seat if it is taken, and those of the leavers.
+    /// All places that may have a process: the slots, the spare place if it is in use, and those of exiting workers.
     fn seats(&self) -> impl Iterator<Item = &WorkerSlot> {
         let spare = self.spare.iter().map(|spare| &spare.seat);
         self.slots.iter().chain(spare).chain(&self.exiting)
@@ -336,7 +338,7 @@ impl Supervisor {
         self.seats().count()
     }
 
-    /// The seat of an index below [`Supervisor::seat_count`].
+    /// The place with an index below [`Supervisor::seat_count`].
     fn seat_mut(&mut self, index: usize) -> Option<&mut WorkerSlot> {
         let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
         self.slots.iter_mut().chain(spare).chain(&mut self.exiting).nth(index)
@@ -350,7 +352,7 @@ impl Supervisor {
         self.spare.is_some() && index == self.slots.len()
     }
 
-    /// The seat that asked for a spawn in this entry.
+    /// The place that asked for a spawn in this entry.
     fn spawning(&self, slot: SlotId, side: Side) -> Option<usize> {
         self.seats().position(|seat| {
             seat.id() == slot && seat.side() == side && seat.state() == SlotState::Spawning
@@ -361,7 +363,7 @@ impl Supervisor {
         self.actions.push_back(Action::Log(event));
     }
 
-    /// Whether there should be a worker in the slot of this index, now.
+    /// Whether the slot of this index should have a worker now.
     fn wants(&self, index: u16) -> bool {
         match self.phase {
             Phase::Canary => index < self.target.min(CANARIES),
@@ -442,7 +444,7 @@ impl Supervisor {
         self.actions.push_back(Action::Kill { pid });
     }
 
-    /// So many workers are wanted from now on.
+    /// Changes the wanted number of workers.
     fn scale(&mut self, workers: u16, now: Instant) {
         match self.phase {
             Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {}
@@ -477,7 +479,7 @@ impl Supervisor {
         }
     }
 
-    /// Whose time is up?
+    /// Checks all deadlines.
     fn check_deadlines(&mut self, now: Instant) {
         for index in 0..self.seat_count() {
             let expired = self.seat_mut(index).and_then(|seat| seat.expired(now));
@@ -514,86 +516,10 @@ impl Supervisor {
             | Phase::Finished => {}
         }
     }
-
-    /// What follows from the states, whatever the event was.
-    fn settle(&mut self, now: Instant) {
-        self.fail_refused_spawns(now);
-        self.note_service(now);
-        self.advance_phase(now);
-        self.advance_rollout(now);
-        self.fail_refused_spawns(now); // The end of a rollout may have given up more of them.
-        for index in 0..self.slots.len() {
-            let wanted = self.wants(self.slots[index].id().0);
-            let (generation, taken) = (self.generation, self.side_taken(index, Some(index)));
-            let slot = &mut self.slots[index];
-            let Some(taken) = taken.ok().filter(|_| wanted) else {
-                slot.retire();
-                continue;
-            };
-            slot.fill(now);
-            if let Some(side) = slot.spawn_when_due(generation, taken, now) {
-                let slot = slot.id();
-                self.last_spawn = Some(now);
-                self.request_spawn(Spawn { slot, side, generation });
-            }
-        }
-        self.hasten_one(now);
-        self.spawn_spare(now);
-        // A worker that the drain delay has outlived leaves nothing to announce to.
-        if let Phase::LameDuck { .. } = self.phase
-            && self.seats().all(WorkerSlot::is_vacant)
-        {
-            self.stop_gracefully(now);
-        }
-        if let Phase::Exiting { verdict, .. } = self.phase
-            && self.seats().all(WorkerSlot::is_vacant)
-        {
-            self.phase = Phase::Finished;
-            self.actions.push_back(Action::Finish(verdict));
-        }
-    }
-
-    fn spawn_spare(&mut self, now: Instant) {
-        let Some(id) = self.spare.as_ref().map(|spare| spare.seat.id()) else { return };
-        // Its slot may have lost its process, and asked for another one, in the same moment.
-        let taken = self.side_taken(usize::from(id.0), Some(self.slots.len()));
-        let (Some(spare), Ok(taken)) = (&mut self.spare, taken) else { return };
-        let generation = match (spare.role, &self.rollout) {
-            (Role::Canary, Rollout::Canary { generation, .. }) => *generation,
-            (Role::Replacement, _) => self.generation,
-            (Role::Canary | Role::Exiting, _) => return,
-        };
-        if spare.seat.pid().is_none() {
-            spare.seat.fill(now);
-            if let Some(side) = spare.seat.spawn_when_due(generation, taken, now) {
-                let slot = spare.seat.id();
-                self.request_spawn(Spawn { slot, side, generation });
-            }
-        }
-    }
-
-    fn advance_phase(&mut self, now: Instant) {
-        if self.phase == Phase::Canary && self.slots.iter().any(WorkerSlot::is_ready) {
-            self.phase = Phase::Filling;
-        }
-        let wanted = &self.slots[..usize::from(self.target)];
-        let has_come = |slot: &WorkerSlot| slot.is_ready() || slot.was_served();
-        if self.phase == Phase::Filling && wanted.iter().all(has_come) {
-            self.phase = Phase::Serving { unready_since: None };
-            self.actions.push_back(Action::ReportReady);
-        }
-        if let Phase::Serving { unready_since } = self.phase {
-            let unready_since = match self.seats().any(WorkerSlot::is_ready) {
-                true => None,
-                false => unready_since.or(Some(now)),
-            };
-            self.phase = Phase::Serving { unready_since };
-        }
-    }
 }
 
-/// Tells a worker to leave. One that is not ready yet serves nobody and may not hear us: it gets the
-/// patience of a quick stop.
+/// Stops a worker. One that is not ready yet serves no requests and may not read the command: it gets the time of a
+/// quick stop.
 fn dismiss(
     seat: &mut WorkerSlot,
     patience: Duration,

@@ -1,10 +1,10 @@
-//! What follows when a worker ends, and how soon its slot gets the next one.
+//! What follows when a process ends, and how soon a slot gets its next worker.
 //!
-//! A worker that has served is replaced at once, always: nothing says that the next one could not serve, and
-//! a slot that waits is capacity lost. That holds also for one that died in its first request: where requests that
-//! crash wait in the queue, they come first. Only workers that never served make their slot wait, because a new one
-//! will most probably fail for the same reason ([`WorkerSlot::exited`]). These delays end early
-//! when there is reason to hope, and while most of the server is down.
+//! A worker that has served is always replaced at once: nothing suggests that the next one could not serve, and a slot
+//! that waits is lost capacity. That also holds for one that died in its first request: requests that crash workers
+//! and wait in the queue come first. Only workers that never served delay the next one, because that will most probably
+//! fail for the same reason ([`WorkerSlot::exited`]). These delays end early when the cause may be gone, and while
+//! most of the server is down.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::{Ending, ExitStatus, SlotState, WorkerSlot};
 use crate::system::pid::Pid;
 
-/// Between two tries of any slots while fewer than half of the wanted workers are ready.
+/// The interval between two tries of any slots while fewer than half of the wanted workers are ready.
 const PACE: Duration = Duration::from_millis(500);
 
 impl Supervisor {
-    /// A child was reaped.
+    /// A child was reaped: decides whose process it was.
     pub(super) fn exited(
         &mut self,
         pid: Pid,
@@ -75,7 +75,7 @@ impl Supervisor {
         self.forget_exited();
     }
 
-    /// A worker could not boot: before the first full set that ends the server, later it does not.
+    /// A worker could not boot. Before the first full set that ends the server, later it does not.
     pub(super) fn boot_failed(&mut self, verdict: Verdict, now: Instant) {
         match self.phase {
             Phase::Canary | Phase::Filling => self.give_up(verdict, now),
@@ -88,7 +88,7 @@ impl Supervisor {
         }
     }
 
-    /// Looks for workers that have been ready for long enough to have served.
+    /// Checks for workers that have been ready for long enough to have served.
     pub(super) fn note_service(&mut self, now: Instant) {
         let spare = self.spare.iter_mut().map(|spare| &mut spare.seat);
         let seats = self.slots.iter_mut().chain(spare);
@@ -97,7 +97,7 @@ impl Supervisor {
         }
     }
 
-    /// A worker has served, or an operator has said something: what failed before proves nothing any more.
+    /// A worker has served, or an operator has intervened: earlier failures prove nothing any more.
     pub(super) fn reset_backoffs(&mut self, now: Instant) {
         for slot in &mut self.slots {
             slot.forget_failures(now);
@@ -105,8 +105,8 @@ impl Supervisor {
         self.next_replacement = None;
     }
 
-    /// While fewer than half of the wanted workers are ready, the slot that waits least is tried
-    /// [`PACE`] after the last try, however often it has failed: the cause may be gone.
+    /// While fewer than half of the wanted workers are ready, the slot with the shortest wait is tried [`PACE`] after the
+    /// last try, however often it has failed: the cause may be gone.
     pub(super) fn hasten_one(&mut self, now: Instant) {
         let wanted = &mut self.slots[..usize::from(self.target)];
         let ready_count = wanted.iter().filter(|slot| slot.is_ready()).count();

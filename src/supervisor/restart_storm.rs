@@ -1,10 +1,10 @@
-//! Workers that die while they serve: when that becomes a storm, and which requests bring it about.
+//! Workers that crash while they serve: when that becomes a restart storm, and which requests cause it.
 //!
-//! Each death has a log line of its own. A storm adds one line a minute with the requests and how many
-//! workers each has ended, because each of these workers is replaced at once and the server goes on: nobody
-//! might notice why it is slow.
+//! Each crash has a log line of its own. A storm adds one line per minute with the requests and the number of workers
+//! that each has ended: these workers are replaced at once and the server goes on, so an operator might not notice why
+//! it is slow.
 //!
-//! Pure: deaths and the time come in, reports go out.
+//! Pure: crashes and the time come in, reports go out.
 
 pub mod crash_baseline;
 
@@ -13,31 +13,31 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::Generation;
 
-/// RestartStorm within [`PERIOD`] that are a storm.
+/// Crashes within [`PERIOD`] that are a storm.
 const STORM: u64 = 5;
 /// From one report to the next.
 const PERIOD: Duration = Duration::from_secs(60);
-/// Most requests that are told apart; clients decide how many there are.
+/// Maximum number of requests that are counted separately; clients decide how many there are.
 const REQUESTS: usize = 64;
-/// Most requests that a report names.
+/// Maximum number of requests that a report names.
 const NAMED: usize = 5;
-/// RestartStorm in the same request within [`PERIOD`] that are no accident.
-const AGAIN_AND_AGAIN: u64 = 3;
-/// Most deaths that are remembered for that.
+/// Crashes in the same request within [`PERIOD`] that are no accident.
+const REPEATEDLY: u64 = 3;
+/// Maximum number of crashes that are remembered for that.
 const REMEMBERED: usize = 512;
-/// Where the rest is counted.
+/// Counts the other requests.
 const OTHERS: &str = "others";
-/// Where deaths between requests are counted.
+/// Counts crashes outside of requests.
 const NO_REQUEST: &str = "no request";
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct RestartStorm {
-    /// RestartStorm of this period by the request that was running.
+    /// Crashes of this period by the request that was running.
     causes: BTreeMap<String, u64>,
-    /// The deaths of the last minute, oldest first, each with its request.
+    /// The crashes of the last minute, oldest first, each with its request.
     recent: VecDeque<(Instant, Generation, Option<String>)>,
-    /// `None` before the first death, and after a period without one.
+    /// `None` before the first crash, and after a period without one.
     period: Option<Period>,
 }
 
@@ -48,20 +48,20 @@ struct Period {
     is_storm: bool,
 }
 
-/// What a report says.
+/// The content of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// How many workers died.
-    pub deaths_count: u64,
-    /// Within this time.
+    /// The number of workers that crashed.
+    pub crashes_count: u64,
+    /// The time in which they crashed.
     pub within: Duration,
-    /// The requests that they were in, those that ended most of them first, each with their number.
+    /// The requests that they crashed in, each with its count; the most frequent first.
     pub requests: String,
 }
 
 impl RestartStorm {
-    /// A worker has died, in this request if it was in one.
-    pub fn note(
+    /// A worker has crashed, in this request if it was in one.
+    pub fn record(
         &mut self,
         request: Option<&str>,
         generation: Generation,
@@ -78,9 +78,9 @@ impl RestartStorm {
         breaks_out.then(|| self.report(period, now))
     }
 
-    /// The requests that end workers again and again, and how many each ends in a minute; what dies of anything
-    /// else is counted together, under a name that is no request. What workers of
-    /// generations beyond the one in service have died of is forgotten: those were given up.
+    /// The requests that crash workers repeatedly, and how many each crashes per minute. All other crashes are counted
+    /// together, under a name that is no request. Crashes of generations after the one in service are forgotten: those
+    /// generations were given up.
     pub fn rates(&mut self, in_service: Generation, now: Instant) -> BTreeMap<String, u64> {
         self.forget_old(now);
         self.recent.retain(|(_, generation, _)| *generation <= in_service);
@@ -91,15 +91,15 @@ impl RestartStorm {
         }
         // Crashes that are spread over many requests, or come between them, count together.
         let is_other = |(request, (_, count)): &(&String, &(Instant, u64))| {
-            *count < AGAIN_AND_AGAIN || *request == NO_REQUEST
+            *count < REPEATEDLY || *request == NO_REQUEST
         };
         let others = known.iter().filter(is_other).map(|(_, counted)| *counted);
         let others = others.reduce(|(one, n), (other, m)| (one.min(other), n + m));
         known.remove(NO_REQUEST);
         known.extend(others.map(|others| (OTHERS.to_owned(), others)));
-        known.retain(|_, (_, count)| *count >= AGAIN_AND_AGAIN);
+        known.retain(|_, (_, count)| *count >= REPEATEDLY);
         let a_minute = |(first, count): (Instant, u64)| {
-            // What has begun just now goes on as it began.
+            // What has just begun is assumed to go on at its rate.
             let span_s = now.saturating_duration_since(first).as_secs().max(1);
             count * PERIOD.as_secs() / span_s
         };
@@ -114,7 +114,7 @@ impl RestartStorm {
         }
     }
 
-    /// Is a report due?
+    /// Returns the report that is due.
     pub fn check_deadlines(&mut self, now: Instant) -> Option<Report> {
         let period = self.period.filter(|period| period.begin + PERIOD <= now)?;
         match (self.count(), period.is_storm) {
@@ -127,7 +127,7 @@ impl RestartStorm {
         }
     }
 
-    /// When [`RestartStorm::judge`] has something to do.
+    /// When [`RestartStorm::check_deadlines`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.period.map(|period| period.begin + PERIOD)
     }
@@ -138,7 +138,7 @@ impl RestartStorm {
 
     /// Ends the period.
     fn report(&mut self, period: Period, now: Instant) -> Report {
-        let deaths_count = self.count();
+        let crashes_count = self.count();
         let mut causes: Vec<_> = std::mem::take(&mut self.causes).into_iter().collect();
         causes.sort_by(|(_, one), (_, other)| other.cmp(one));
         let mut named: Vec<_> = causes.drain(..causes.len().min(NAMED)).collect();
@@ -148,7 +148,7 @@ impl RestartStorm {
         let requests: Vec<_> = named.iter().map(|(cause, n)| format!("{cause} ({n})")).collect();
         self.period = Some(Period { begin: now, is_storm: true });
         Report {
-            deaths_count,
+            crashes_count,
             within: now.saturating_duration_since(period.begin),
             requests: requests.join(", "),
         }
@@ -166,101 +166,101 @@ mod tests {
     }
 
     #[test]
-    fn five_deaths_in_a_minute_are_a_storm_and_named_by_their_requests() {
-        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
+    fn five_crashes_in_a_minute_are_a_storm_with_the_requests_named() {
+        let (mut storm, start) = (RestartStorm::default(), Instant::now());
         for (second, request) in [(0, "GET /a"), (9, "GET /crash"), (20, "GET /crash")] {
-            assert_eq!(deaths.note(Some(request), ONE, start + s(second)), None);
+            assert_eq!(storm.record(Some(request), ONE, start + s(second)), None);
         }
-        assert_eq!(deaths.note(None, ONE, start + s(30)), None);
-        let report = deaths.note(Some("GET /crash"), ONE, start + s(40)).unwrap();
-        assert_eq!(report.deaths_count, 5);
+        assert_eq!(storm.record(None, ONE, start + s(30)), None);
+        let report = storm.record(Some("GET /crash"), ONE, start + s(40)).unwrap();
+        assert_eq!(report.crashes_count, 5);
         assert_eq!(report.within, s(40));
         assert_eq!(report.requests, "GET /crash (3), GET /a (1), no request (1)");
     }
 
     #[test]
-    fn a_storm_is_reported_once_a_minute_until_a_minute_without_a_death() {
-        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
+    fn a_storm_is_reported_once_a_minute_until_a_minute_without_a_crash() {
+        let (mut storm, start) = (RestartStorm::default(), Instant::now());
         let reported = (0..200).filter_map(|second| {
             let now = start + s(second);
-            let judged = deaths.check_deadlines(now);
-            let noted = (second < 130).then(|| deaths.note(Some("GET /"), ONE, now)).flatten();
+            let judged = storm.check_deadlines(now);
+            let noted = (second < 130).then(|| storm.record(Some("GET /"), ONE, now)).flatten();
             let report = judged.or(noted)?;
-            Some((second, report.deaths_count))
+            Some((second, report.crashes_count))
         });
         let reported: Vec<_> = reported.collect();
         assert_eq!(reported, [(4, 5), (64, 59), (124, 60), (184, 6)]);
-        assert_eq!(deaths.check_deadlines(start + s(300)), None);
-        assert_eq!(deaths.next_deadline(), None);
+        assert_eq!(storm.check_deadlines(start + s(300)), None);
+        assert_eq!(storm.next_deadline(), None);
     }
 
     #[test]
-    fn requests_that_end_workers_again_and_again_are_known_for_a_minute() {
-        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
+    fn requests_that_crash_workers_repeatedly_are_known_for_a_minute() {
+        let (mut storm, start) = (RestartStorm::default(), Instant::now());
         for second in 0..30 {
-            deaths.note(Some("GET /crash"), ONE, start + s(second));
+            storm.record(Some("GET /crash"), ONE, start + s(second));
         }
-        deaths.note(Some("GET /once"), ONE, start + s(30));
-        assert_eq!(deaths.rates(ONE, start + s(30)), [("GET /crash".to_owned(), 60)].into());
-        assert_eq!(deaths.rates(ONE, start + s(59)), [("GET /crash".to_owned(), 30)].into());
-        assert_eq!(deaths.rates(ONE, start + s(80)), [("GET /crash".to_owned(), 9)].into());
-        assert_eq!(deaths.rates(ONE, start + s(91)), [].into());
+        storm.record(Some("GET /once"), ONE, start + s(30));
+        assert_eq!(storm.rates(ONE, start + s(30)), [("GET /crash".to_owned(), 60)].into());
+        assert_eq!(storm.rates(ONE, start + s(59)), [("GET /crash".to_owned(), 30)].into());
+        assert_eq!(storm.rates(ONE, start + s(80)), [("GET /crash".to_owned(), 9)].into());
+        assert_eq!(storm.rates(ONE, start + s(91)), [].into());
         for number in 0..10_000 {
-            deaths.note(Some(&format!("GET /{number}")), ONE, start + s(91));
+            storm.record(Some(&format!("GET /{number}")), ONE, start + s(91));
         }
-        assert_eq!(deaths.recent.len(), REMEMBERED);
+        assert_eq!(storm.recent.len(), REMEMBERED);
     }
 
     #[test]
-    fn deaths_in_ever_other_requests_or_in_none_count_together() {
-        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
+    fn crashes_in_different_requests_or_in_none_count_together() {
+        let (mut storm, start) = (RestartStorm::default(), Instant::now());
         for second in 0..30 {
-            deaths.note(Some("GET /crash"), ONE, start + s(second));
-            deaths.note(Some(&format!("GET /item/{second}")), ONE, start + s(second));
-            deaths.note(None, ONE, start + s(second));
+            storm.record(Some("GET /crash"), ONE, start + s(second));
+            storm.record(Some(&format!("GET /item/{second}")), ONE, start + s(second));
+            storm.record(None, ONE, start + s(second));
         }
         let rates = [("GET /crash".to_owned(), 60), (OTHERS.to_owned(), 120)].into();
-        assert_eq!(deaths.rates(ONE, start + s(30)), rates);
+        assert_eq!(storm.rates(ONE, start + s(30)), rates);
     }
 
     #[test]
-    fn what_a_generation_that_was_given_up_has_died_of_is_forgotten() {
-        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
+    fn crashes_of_a_generation_that_was_given_up_are_forgotten() {
+        let (mut storm, start) = (RestartStorm::default(), Instant::now());
         for second in 0..10 {
-            deaths.note(Some("GET /new"), Generation(2), start + s(second));
+            storm.record(Some("GET /new"), Generation(2), start + s(second));
         }
-        assert_eq!(deaths.rates(Generation(1), start + s(10)), [].into());
-        assert_eq!(deaths.rates(Generation(3), start + s(10)), [].into());
-        deaths.note(Some("GET /"), Generation(1), start + s(10));
+        assert_eq!(storm.rates(Generation(1), start + s(10)), [].into());
+        assert_eq!(storm.rates(Generation(3), start + s(10)), [].into());
+        storm.record(Some("GET /"), Generation(1), start + s(10));
         for second in 11..20 {
-            deaths.note(Some("GET /"), Generation(3), start + s(second));
+            storm.record(Some("GET /"), Generation(3), start + s(second));
         }
-        assert_eq!(deaths.rates(Generation(3), start + s(20)), [("GET /".to_owned(), 60)].into());
+        assert_eq!(storm.rates(Generation(3), start + s(20)), [("GET /".to_owned(), 60)].into());
     }
 
     #[test]
-    fn now_and_then_a_death_is_no_storm() {
-        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
+    fn occasional_crashes_are_no_storm() {
+        let (mut storm, start) = (RestartStorm::default(), Instant::now());
         for minute in 0..100 {
             let now = start + s(60 * minute);
-            assert_eq!(deaths.check_deadlines(now), None);
+            assert_eq!(storm.check_deadlines(now), None);
             for _ in 1..STORM {
-                assert_eq!(deaths.note(Some("GET /"), ONE, now), None);
+                assert_eq!(storm.record(Some("GET /"), ONE, now), None);
             }
         }
     }
 
     #[test]
-    fn clients_that_think_of_ever_new_requests_fill_no_memory_and_no_line() {
-        let (mut deaths, start) = (RestartStorm::default(), Instant::now());
+    fn clients_that_invent_new_requests_fill_no_memory_and_no_log_line() {
+        let (mut storm, start) = (RestartStorm::default(), Instant::now());
         let mut counted = 0;
         for number in 0..1000 {
-            let report = deaths.note(Some(&format!("GET /{number}")), ONE, start);
-            counted += report.map_or(0, |report| report.deaths_count);
-            assert!(deaths.causes.len() <= REQUESTS + 1);
+            let report = storm.record(Some(&format!("GET /{number}")), ONE, start);
+            counted += report.map_or(0, |report| report.crashes_count);
+            assert!(storm.causes.len() <= REQUESTS + 1);
         }
-        let report = deaths.check_deadlines(start + PERIOD).unwrap();
-        assert_eq!(counted + report.deaths_count, 1000);
+        let report = storm.check_deadlines(start + PERIOD).unwrap();
+        assert_eq!(counted + report.crashes_count, 1000);
         assert_eq!(report.requests.split(", ").count(), NAMED + 1);
     }
 }

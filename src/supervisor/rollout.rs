@@ -1,23 +1,23 @@
-//! Replacing workers that serve, one at a time: for a reload, or because one is worn out.
+//! The rolling restart: replacing workers that serve, one at a time, for a reload or to recycle one.
 //!
-//! There is one spare seat beside the slots. A new worker boots in it while the old one serves on; when
-//! it is ready the two change places, and the old one drains in the spare seat until it has ended. One whose
-//! exit takes long gives the seat up before that (`leavers`). So there is never a ready worker fewer than
-//! before, and never more than one process too many that serves.
+//! There is one spare place beside the slots. A new worker boots there while the old one goes on serving. When it is
+//! ready the two change places, and the old one drains in the spare place until it has exited. A worker whose exit
+//! takes long gives the place up before that (`exiting`). So there is never one ready worker fewer than before, and
+//! never more than one serving process too many.
 //!
-//! | roll | event | actions | next |
+//! | rollout | event | actions | next |
 //! |---|---|---|---|
 //! | Idle | HUP | read the configuration | Configuring |
-//! | Configuring | it is wrong | end: misconfigured | Idle |
+//! | Configuring | it cannot be used | end: misconfigured | Idle |
 //! | Configuring | it can be used | spawn the canary | Canary |
 //! | Canary | HUP | drain the canary; read the configuration once it is gone | Idle |
 //! | Canary | it ends, or is not ready in time | end: canary failed | Idle |
 //! | Canary | it has served for [`PROBATION`] | adopt its generation; it takes its slot | Rolling |
 //! | Rolling | no worker of another generation is left | end: done | Idle |
-//! | Rolling | two deaths of the generation within [`CRASH_WINDOW`] | go back to the old one | RollingBack |
+//! | Rolling | two crashes of the generation within [`CRASH_WINDOW`] | go back to the old one | RollingBack |
 //! | RollingBack | no worker of another generation is left | end: halted | Idle |
 //!
-//! While the server stops or rests nothing of this happens. A HUP that comes too early is remembered.
+//! While the server stops or is paused nothing of this happens. A HUP that comes too early is remembered.
 
 use std::time::{Duration, Instant};
 
@@ -30,60 +30,60 @@ use crate::system::pid::Pid;
 
 /// How long a canary serves before the others follow it.
 pub const PROBATION: Duration = Duration::from_secs(1);
-/// Two workers of a new generation that die within so long halt its rollout.
+/// Two workers of a new generation that crash within this time halt its rollout.
 pub const CRASH_WINDOW: Duration = Duration::from_secs(10);
 
-/// How far a replacement of all workers has come.
+/// The progress of a rollout.
 #[derive(Clone, Debug)]
 pub(super) enum Rollout {
-    /// None is under way.
+    /// There is none.
     Idle,
     /// The new configuration is being read.
     Configuring,
     /// One worker of the new generation boots, or serves beside the old ones.
     Canary {
-        /// What it is.
+        /// The new generation.
         generation: Generation,
-        /// What holds once it has proved itself.
+        /// The configuration that is adopted once the canary has passed its probation.
         policy: Policy,
-        /// Since when it serves.
+        /// When the canary became ready.
         ready_since: Option<Instant>,
-        /// How long those have served before it that died of what the old workers die of, too.
+        /// How long earlier canaries served that crashed in the same requests as the old workers.
         served: Duration,
     },
-    /// One slot after another.
+    /// One slot after another is replaced.
     Rolling {
-        /// What there was before, to go back to.
+        /// The generation to go back to.
         before: Generation,
-        /// What held before.
+        /// The configuration to go back to.
         policy_before: Policy,
-        /// When one of the new generation died last.
-        last_death: Option<Instant>,
+        /// When a worker of the new generation last crashed.
+        last_crash: Option<Instant>,
     },
-    /// The same, back to the old generation.
+    /// One slot after another goes back to the old generation.
     RollingBack,
 }
 
 /// The process beside the slots.
 #[derive(Clone, Debug)]
 pub(super) struct Spare {
-    /// Whose slot it stands in for, and its details.
+    /// The slot that it stands in for.
     pub(super) seat: WorkerSlot,
     pub(super) role: Role,
 }
 
-/// What the spare seat is used for.
+/// What the spare place is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// The first of a new generation.
+    /// The first worker of a new generation.
     Canary,
-    /// It will take its slot as soon as it is ready.
+    /// It takes its slot as soon as it is ready.
     Replacement,
-    /// It was replaced, or is not wanted any more, and leaves.
+    /// It was replaced, or is not wanted any more, and exits.
     Exiting,
 }
 
-/// What a reload is doing.
+/// The progress of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadStep {
     /// The first worker boots, or serves beside the old ones.
@@ -95,7 +95,7 @@ pub enum ReloadStep {
 }
 
 impl Supervisor {
-    /// What a reload is doing, if one is under way, and which generation it is about to bring.
+    /// The progress of a reload, if one is running, and the generation that it brings.
     pub fn reloading(&self) -> Option<(Generation, ReloadStep)> {
         match self.rollout {
             Rollout::Idle | Rollout::Configuring => None,
@@ -112,18 +112,18 @@ impl Supervisor {
                 self.is_reload_wanted = true;
                 if let Rollout::Canary { generation, .. } = self.rollout {
                     if self.spare_serves() {
-                        self.resume(); // It may take long to leave.
+                        self.resume(); // It may take long to exit.
                     }
                     self.discard(generation);
                     self.rollout = Rollout::Idle;
-                    // It may serve already, on probation: then it drains, as any other.
+                    // It may already serve, on probation: then it drains like any other.
                     self.stop_spare(now);
                 }
             }
             Phase::Paused => {
                 self.is_reload_wanted = true;
-                // Where somebody still leaves the spare seat, or both blocks of the canary's slot are in
-                // use, there is no room for a canary before that.
+                // Where the spare place is still in use, or both entries of the canary's slot are, there is no room for a
+                // canary before that.
                 let has_room = self.spare.is_none() && self.side_taken(0, None).is_ok();
                 self.phase = match has_room {
                     true => Phase::Returning,
@@ -134,7 +134,7 @@ impl Supervisor {
         }
     }
 
-    /// Whoever waits for a canary after a rest waits no longer.
+    /// A server that was paused does not wait for a canary any longer.
     fn resume(&mut self) {
         if self.phase == Phase::Returning {
             self.phase = Phase::Serving { unready_since: None };
@@ -174,14 +174,14 @@ impl Supervisor {
         }
     }
 
-    /// An operator has had enough of a worker. One that does not serve is on its way out or in already.
+    /// An operator wants to recycle a worker. One that does not serve is exiting or booting anyway.
     pub(super) fn recycle_slot(&mut self, slot: SlotId) {
         if let Some(pid) = self.slots.get(usize::from(slot.0)).and_then(WorkerSlot::pid) {
             self.recycle_worker(pid);
         }
     }
 
-    /// When the roll has something to do.
+    /// When the rollout has something to do.
     pub(super) fn rollout_deadline(&self) -> Option<Instant> {
         match self.rollout {
             Rollout::Canary { ready_since, served, .. } => {
@@ -195,12 +195,12 @@ impl Supervisor {
         }
     }
 
-    /// Whether the spare seat's process serves, and nobody found fault with it.
+    /// Whether the process in the spare place serves, and does not hang.
     fn spare_serves(&self) -> bool {
         self.spare.as_ref().is_some_and(|spare| spare.seat.is_ready())
     }
 
-    /// The spare seat's process is ready.
+    /// The process in the spare place is ready.
     pub(super) fn spare_ready(&mut self, now: Instant) {
         let Some(spare) = &self.spare else { return };
         match (spare.role, &mut self.rollout) {
@@ -210,7 +210,7 @@ impl Supervisor {
         }
     }
 
-    /// The spare seat's process is gone, in this way.
+    /// The process in the spare place has ended like this.
     pub(super) fn spare_exited(&mut self, ending: Ending, is_baseline: bool, now: Instant) {
         let Some(spare) = self.spare.take() else { return };
         match (spare.role, &mut self.rollout) {
@@ -236,15 +236,15 @@ impl Supervisor {
         }
     }
 
-    /// One of the generation that is being rolled out has ended unasked.
+    /// A worker of the generation that is being rolled out has crashed.
     pub(super) fn record_crash(&mut self, generation: Generation, now: Instant) {
         if generation != self.generation {
             return;
         }
-        let Rollout::Rolling { before, policy_before, last_death } = &mut self.rollout else {
+        let Rollout::Rolling { before, policy_before, last_crash } = &mut self.rollout else {
             return;
         };
-        let is_second = last_death
+        let is_second = last_crash
             .replace(now)
             .is_some_and(|last| now.saturating_duration_since(last) < CRASH_WINDOW);
         if is_second {
@@ -263,7 +263,7 @@ impl Supervisor {
         }
     }
 
-    /// What follows from the states: begins, proves, replaces, ends.
+    /// What follows from the states: begins a reload, promotes the canary, replaces workers, ends.
     pub(super) fn advance_rollout(&mut self, now: Instant) {
         let is_serving = matches!(self.phase, Phase::Serving { .. } | Phase::Returning);
         if let Some(spare) = &self.spare
@@ -336,7 +336,7 @@ impl Supervisor {
         is_taken && slot.generation() != self.generation
     }
 
-    /// The canary has proved itself: what it is, all are to be.
+    /// The canary has passed its probation: all workers are to be of its generation.
     fn promote_canary(&mut self, now: Instant) {
         let idle = Rollout::Idle;
         let Rollout::Canary { generation, policy, .. } = std::mem::replace(&mut self.rollout, idle)
@@ -344,7 +344,7 @@ impl Supervisor {
             return;
         };
         let (before, policy_before) = (self.generation, self.policy.clone());
-        self.rollout = Rollout::Rolling { before, policy_before, last_death: None };
+        self.rollout = Rollout::Rolling { before, policy_before, last_crash: None };
         self.generation = generation;
         self.resume();
         self.actions.push_back(Action::Adopt { generation });
@@ -352,8 +352,8 @@ impl Supervisor {
         self.adopt(policy, now);
     }
 
-    /// What was configured holds from now on. The number of workers only where it has changed: TTIN and
-    /// TTOU are wishes, too.
+    /// Adopts a configuration. The number of workers changes only where it was configured differently: TTIN and TTOU
+    /// are an operator's decisions, too.
     fn adopt(&mut self, policy: Policy, now: Instant) {
         self.reset_backoffs(now); // They were of other code.
         let workers = policy.workers.min(policy.ceiling).max(1);
@@ -364,7 +364,7 @@ impl Supervisor {
         }
     }
 
-    /// The spare seat's process takes its slot; what was there leaves.
+    /// The process in the spare place takes its slot; the old one exits.
     fn hand_over(&mut self, now: Instant) {
         let Some(spare) = &mut self.spare else { return };
         let Some(slot) = self.slots.get_mut(usize::from(spare.seat.id().0)) else { return };
@@ -373,11 +373,11 @@ impl Supervisor {
         self.stop_spare(now);
     }
 
-    /// Tells the spare seat's process to leave.
+    /// Stops the process in the spare place.
     pub(super) fn stop_spare(&mut self, now: Instant) {
         let Some(spare) = &mut self.spare else { return };
         spare.role = Role::Exiting;
-        // Nobody there yet: it is told when it has started.
+        // There is no process yet: it is told when it has started.
         if let SlotState::Backoff { .. } | SlotState::Empty = spare.seat.state() {
             self.spare = None;
             return;
@@ -401,11 +401,11 @@ impl Supervisor {
         self.actions.push_back(Action::ReloadEnded { outcome });
     }
 
-    /// The roll is given up, because the server stops or rests.
+    /// The rollout is given up, because the server stops or is paused.
     pub(super) fn abandon_rollout(&mut self) {
         if let Rollout::Canary { generation, .. } = self.rollout {
             self.discard(generation);
-            // It may start yet: its zygote answers what it knows of.
+            // It may still start: its zygote answers the order that it was given.
             if let Some(spare) = &mut self.spare {
                 spare.role = Role::Exiting;
             }

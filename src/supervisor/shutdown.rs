@@ -1,4 +1,4 @@
-//! How the server stops: who is told what, by when, and what it ends with.
+//! Graceful and quick shutdown: what workers are told, when they are killed, and what the server ends with.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use arctos_worker::shared::scoreboard::{Command, Side};
 use super::{Action, Pace, Phase, Policy, Supervisor, Verdict};
 use crate::supervisor::slot::KillReason;
 
-/// How long workers may take to leave when the server gives up. With the patience for a worker that says
-/// it cannot boot, below 2 s.
+/// Time limit for the exit of workers when the server gives up. With that for a worker that cannot boot, it is below
+/// 2 s.
 pub(super) const GIVE_UP_TIME: Duration = Duration::from_secs(1);
 
-/// The two times by which a stop is paced.
+/// The two deadlines of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Budget {
     pub(super) quick_at: Instant,
@@ -20,15 +20,15 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// A graceful stop that begins now. The last fiftieth is kept for reaping, so that the supervisor
-    /// too is gone when the whole is used up: what waits for it kills at that moment.
+    /// A graceful stop that begins now. The last fiftieth is kept for reaping, so that the supervisor is gone, too, when
+    /// the time limit expires: a service manager kills it at that moment.
     pub(super) fn graceful(policy: &Policy, now: Instant) -> Self {
         let kill_after = policy.graceful * 49 / 50;
         let quick_after = kill_after - policy.quick.min(kill_after / 4);
         Self { quick_at: now + quick_after, kill_at: now + kill_after }
     }
 
-    /// A stop that asks nobody to finish more than the running request.
+    /// A stop in which workers finish no more than the running request.
     pub(super) fn quick(now: Instant, patience: Duration) -> Self {
         Self { quick_at: now, kill_at: now + patience }
     }
@@ -118,7 +118,7 @@ impl Supervisor {
         }
     }
 
-    /// WINCH: all workers leave, the listeners stay.
+    /// WINCH: all workers exit, the listeners stay.
     pub(super) fn pause(&mut self, now: Instant) {
         match self.phase {
             Phase::Serving { .. } | Phase::Returning => {
@@ -136,7 +136,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes back what was not carried out yet, and says that the end has begun.
+    /// Takes back what was not carried out yet, and reports that the stop has begun.
     fn begin_stop(&mut self, budget: Budget) {
         self.abandon_rollout();
         self.withdraw_spawns();
@@ -181,8 +181,8 @@ impl Supervisor {
         });
     }
 
-    /// Closes the door and tells everybody. Order matters: no new connection may enter the queue
-    /// before the workers empty it, and the queue lives as long as somebody holds the listener.
+    /// Closes the door and tells all workers. The order matters: no new connection may enter the queue before the workers
+    /// empty it, and the queue exists as long as a process has the listener open.
     fn exit(&mut self, pace: Pace, budget: Budget, verdict: Verdict, now: Instant) {
         self.phase = Phase::Exiting { pace, budget, verdict };
         self.actions.push_back(Action::CloseDoor);

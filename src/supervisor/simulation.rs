@@ -1,8 +1,8 @@
-//! Thousands of servers' lives in a made-up world: processes that boot, hang, fail, die and ignore
-//! what they are told, an operator who presses every key, and events that concern nobody.
+//! Thousands of simulated servers: processes that boot, hang, fail, crash and ignore commands, an operator who sends
+//! every signal, and events of unknown processes.
 //!
-//! What must hold is checked at every action. A failure names its seed;
-//! `ARCTOS_SIM_SEED=N cargo test simulated` plays that one life again.
+//! Every invariant is checked at every action. A failure names its seed;
+//! `ARCTOS_SIM_SEED=N cargo test simulated` replays that life.
 
 use std::collections::BTreeMap;
 
@@ -20,11 +20,11 @@ use preparations::PreparedGenerations;
 
 const LIVES: u64 = 10_000;
 const STEPS: u32 = 250;
-/// How long the world takes to report the end of a killed process.
+/// The time until the world reports the end of a killed process.
 const REAPING: Duration = Duration::from_millis(10);
 
 #[test]
-fn every_simulated_life_keeps_the_promises() {
+fn every_simulated_life_keeps_the_invariants() {
     if let Ok(seed) = std::env::var("ARCTOS_SIM_SEED") {
         World::new(seed.parse().unwrap()).live();
         return;
@@ -38,7 +38,7 @@ fn every_simulated_life_keeps_the_promises() {
 
 /// A process as the world knows it.
 struct Process {
-    /// Since when it serves, until it has for long enough to have served.
+    /// When it became ready, until it has served for long enough.
     ready_since: Option<Instant>,
     leaving: ExitState,
     slot: SlotId,
@@ -46,14 +46,14 @@ struct Process {
     generation: Generation,
     told: Option<Command>,
     is_ready: bool,
-    /// Whether it was ready when it was found hanging.
+    /// Whether it was ready when it began to hang.
     was_ready: bool,
     is_killed: bool,
-    /// Its loop is over.
+    /// Its loop has ended.
     is_over: bool,
 }
 
-/// A worker that a zygote was asked for.
+/// A worker that was ordered.
 #[derive(Clone, Copy)]
 struct Order {
     slot: SlotId,
@@ -74,7 +74,7 @@ struct World {
     /// Processes that were reaped, and that the machine has not accounted for yet.
     unaccounted: Vec<Pid>,
     orders: Vec<Order>,
-    /// What will happen, in order of time.
+    /// Future events.
     coming: Vec<(Instant, Event)>,
     pacing: Pacing,
     stopping_since: Option<Instant>,
@@ -83,17 +83,17 @@ struct World {
     ready_reported: bool,
     last_ready: Instant,
     finished: Option<Verdict>,
-    /// How many workers the machine last said it wants.
-    told_target: u16,
-    /// When it was last told to rest.
+    /// How many workers the machine wants, as it last logged.
+    logged_target: u16,
+    /// When the server was last paused.
     rested: Option<Instant>,
-    /// The generation that holds.
+    /// The generation in service.
     in_service: Generation,
-    /// A reload is under way.
+    /// A reload is running.
     reloading: bool,
-    /// Of a hundred, how many workers come to a bad end: each life has a mood of its own.
+    /// The percentage of workers that come to a bad end. It differs between lives.
     misfortune: u64,
-    /// What durations are divided by: in some lives everything happens at once.
+    /// Durations are divided by this: in some lives everything happens at once.
     haste: u64,
     asked: bool,
     /// The stop is to be quick.
@@ -137,7 +137,7 @@ impl World {
             ready_reported: false,
             last_ready: now,
             finished: None,
-            told_target: u16::MAX,
+            logged_target: u16::MAX,
             rested: None,
             in_service: Generation(1),
             reloading: false,
@@ -182,7 +182,7 @@ impl World {
         ms(self.dice.draw() % (longest + 1) / self.haste)
     }
 
-    /// What nobody planned: signals, and news of those who are not there (any more).
+    /// Events that nothing has planned: signals, and news of processes that are not there (any more).
     fn meddle(&mut self) {
         let any_pid = Pid(100 + (self.dice.draw() % 40) as i32);
         let is_there = self.processes.contains_key(&any_pid.0);
@@ -217,7 +217,7 @@ impl World {
         self.deliver(event);
     }
 
-    /// Goes on to the next thing that happens, be it a deadline of the machine's or an event.
+    /// Advances to the next deadline of the machine or the next event.
     fn advance(&mut self) {
         let next_event = self.coming.iter().map(|(at, _)| *at).min();
         let deadline = self.machine.next_deadline();
@@ -228,7 +228,7 @@ impl World {
             return self.deliver(Event::Tick);
         };
         self.now = self.now.max(next);
-        // The shell looks a little late, and finds several things at once.
+        // The shell is a little late, and finds several things at once.
         let lateness = self.up_to(3);
         self.now += lateness;
         let due = |(at, _): &(Instant, Event)| *at <= self.now;
@@ -343,7 +343,7 @@ impl World {
                 Action::DumpStack { pid } if self.prepared.is_on_start(pid) => {}
                 Action::DumpStack { pid } => {
                     let process = self.processes.get_mut(&pid.0).expect("it is alive");
-                    // One that is late with its boot may serve yet.
+                    // One that is late with its boot may still serve.
                     if process.leaving.has_been_ready {
                         self.pacing.forget(); // It hangs in a request, so it has served.
                         process.was_ready = std::mem::replace(&mut process.is_ready, false);
@@ -398,7 +398,7 @@ impl World {
                     assert!(self.door_closed && !self.listeners_dropped);
                     let told =
                         |process: &Process| process.told.is_some_and(|told| told >= Command::Drain);
-                    // Who cannot boot or is being killed serves nobody, and needs no word.
+                    // A worker that cannot boot or is being killed serves no requests, and need not be told.
                     let staffed = self.machine.seats().filter(|seat| seat.is_staffed());
                     assert_eq!(staffed.count(), 0);
                     assert!(
@@ -407,7 +407,7 @@ impl World {
                     self.listeners_dropped = true;
                 }
                 Action::Retire { .. } => assert!(!self.listeners_dropped),
-                Action::Log(LogEvent::Scaled { workers }) => self.told_target = workers,
+                Action::Log(LogEvent::Scaled { workers }) => self.logged_target = workers,
                 Action::Log(LogEvent::Ended { pid, .. } | LogEvent::OrphanReaped { pid, .. }) => {
                     let index = self.unaccounted.iter().position(|reaped| *reaped == pid);
                     self.unaccounted.swap_remove(index.expect("it was reaped, and once"));
@@ -498,7 +498,7 @@ impl World {
         }
     }
 
-    /// Its end, unless an earlier one is coming.
+    /// Schedules its end, unless an earlier one is scheduled.
     fn will_exit(&mut self, pid: Pid, wait: Duration, status: ExitStatus) {
         let at = self.now + wait;
         let is_end =
@@ -529,7 +529,7 @@ impl World {
                 self.processes.get_mut(&pid.0).expect("it is alive").is_ready = false;
                 let is_meant = self.stopping_since.is_some()
                     || self.rested == Some(self.now)
-                    || slot.0 >= self.told_target
+                    || slot.0 >= self.logged_target
                     || generation != self.in_service && !self.reloading;
                 let mut others = self.processes.values().filter(|other| other.slot == slot);
                 assert!(

@@ -1,9 +1,8 @@
-//! One worker's place: what lives there, how its lives follow each other, and how fast.
+//! One worker slot: its state machine and its restart backoff.
 //!
-//! Owns the life of a slot and its backoff. Knows no process, no clock and no other slot: `now` comes
-//! in, states go out; [`crate::supervisor`] decides what is wanted and asks for the transitions.
-//! It is cut this way because everything that must hold for one slot (never two processes, no wait after
-//! a worker that served) is then visible in one file.
+//! A slot knows no process, no clock and no other slot: `now` comes in, states go out; [`crate::supervisor`] decides
+//! what is wanted and asks for the transitions. So everything that must hold for one slot (never two processes, no
+//! wait after a worker that served) is visible in one file.
 //!
 //! | state | event | next |
 //! |---|---|---|
@@ -25,11 +24,11 @@
 //! | Draining, Quitting, Hung after them | [`detach`](WorkerSlot::detach) | Empty, or Backoff if unasked |
 //! | Starting, Recalled, Failing, Ready, Draining, Quitting, Hung | [`kill`](WorkerSlot::kill) | Killed |
 //! | Starting, Failing, Ready, Hung, Killed while booting or for hanging | [`exited`](WorkerSlot::exited) | Backoff |
-//! | Recalled, Draining, Quitting, Killed while leaving | [`exited`](WorkerSlot::exited) | Empty |
+//! | Recalled, Draining, Quitting, Killed while exiting | [`exited`](WorkerSlot::exited) | Empty |
 //!
-//! Whatever is not in the table changes nothing. While one worker replaces another, a second
-//! [`WorkerSlot`] stands in for the slot ([`replacement`](WorkerSlot::replacement)), and the two
-//! [`change_places`](WorkerSlot::change_places) when the new one is ready.
+//! What is not in the table changes nothing. While one worker replaces another, a second [`WorkerSlot`] stands in for
+//! the slot ([`replacement`](WorkerSlot::replacement)), and the two [`change_places`](WorkerSlot::change_places) when
+//! the new one is ready.
 
 mod backoff;
 mod exiting;
@@ -49,10 +48,10 @@ use exiting::Unasked;
 pub use hung::BeforeHang;
 pub use state::SlotState;
 
-/// A worker that was ready for this long has served, whether or not a request came.
+/// A worker that was ready for this long has served, whether or not it was given a request.
 pub const SERVED_AFTER: Duration = Duration::from_secs(1);
 
-/// How a process ended, as wait(2) tells it.
+/// How a process ended, as reported by wait(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     /// It exited with this code.
@@ -64,11 +63,11 @@ pub enum ExitStatus {
 /// Why a worker is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillReason {
-    /// It did not become ready in time.
+    /// It was not ready in time.
     BootTimeout,
-    /// It said that it cannot boot, and stayed.
+    /// It reported that it cannot boot, and did not exit.
     BootFailed,
-    /// It was told to leave, and its time is up.
+    /// It was told to exit, and its time has expired.
     Overdue,
     /// It hung: in a request, or its loop did not turn.
     Hung,
@@ -77,46 +76,46 @@ pub enum KillReason {
 /// What the end of a worker means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It never became ready, and nobody had asked it to leave.
+    /// It was never ready, and was not asked to exit.
     BootFailed,
-    /// It was ready, and nobody had asked it to leave.
+    /// It was ready, and was not asked to exit.
     Died,
     /// It hung, and was killed for it.
     Hung,
-    /// It was asked to leave.
+    /// It was asked to exit.
     Asked,
 }
 
-/// Whose time is up.
+/// Which deadline has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// A worker that should have been ready by now.
+    /// A worker is not ready in time.
     Boot,
-    /// The same, after its moment to tell where it is.
+    /// A worker is not ready in time, and has had its moment to dump its stack.
     Late,
-    /// A worker that said it cannot boot and should have gone by now.
+    /// A worker that cannot boot has not exited in time.
     Failing,
-    /// A draining worker: the time for the quick stop has come.
+    /// A draining worker is to exit after the running request.
     Drain,
-    /// A quitting worker, or one that was told to leave before it was ready: it is killed.
+    /// A quitting worker, or one that was told to exit before it was ready, is killed.
     Quit,
-    /// A worker that hangs, and has had its moment to tell where.
+    /// A worker that hangs has had its moment to dump its stack.
     Hung,
 }
 
-/// A place for one worker; see the module for its details.
+/// A place for one worker. The module describes its states.
 #[derive(Clone, Debug)]
 pub struct WorkerSlot {
     id: SlotId,
     state: SlotState,
-    /// The entry of the present process, or of the last one.
+    /// The entry of the current process, or of the last one.
     side: Side,
-    /// Of the present process, or of the last one.
+    /// The generation of the current process, or of the last one.
     generation: Generation,
     backoff: Backoff,
-    /// Whether a worker of this slot has ever served and died, or served for long.
+    /// Whether a worker of this slot has ever served and ended, or served for long.
     was_served: bool,
-    /// Of a worker that leaves by itself.
+    /// The worker exits without having been asked to.
     unasked: Option<Unasked>,
 }
 
@@ -129,13 +128,13 @@ impl WorkerSlot {
         Self { id, state, side, generation, backoff, was_served, unasked }
     }
 
-    /// A stand-in beside the process that is here: it is spawned at once, in the other entry. The backoff
-    /// does not apply to it: it is an operator's wish, not a failure's echo.
+    /// A stand-in beside the current process: it is spawned at once, in the other entry. No backoff applies to it,
+    /// because an operator asked for it and no failure caused it.
     pub fn replacement(&self) -> Self {
         Self { side: self.side, ..Self::new(self.id) }
     }
 
-    /// Its replacement's process serves here from now on, and the replacement has what was here.
+    /// The process of its replacement serves here from now on, and the replacement has the old process.
     pub fn change_places(&mut self, replacement: &mut Self) {
         std::mem::swap(&mut self.state, &mut replacement.state);
         std::mem::swap(&mut self.side, &mut replacement.side);
@@ -143,7 +142,7 @@ impl WorkerSlot {
         std::mem::swap(&mut self.unasked, &mut replacement.unasked);
     }
 
-    /// The replacement could not boot: when to try the next one.
+    /// The replacement could not boot. Returns when to try the next one.
     pub fn replacement_failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
         self.backoff.failed(now, jitter)
     }
@@ -153,22 +152,21 @@ impl WorkerSlot {
         self.id
     }
 
-    /// What is in it.
+    /// Its state.
     pub fn state(&self) -> SlotState {
         self.state
     }
 
-    /// The entry of the present process, or of the last one.
+    /// The entry of the current process, or of the last one.
     ///
-    /// Each spawn takes the side that the one before did not use. A entry is therefore written anew
-    /// only at the second spawn after its last occupant was reaped: what a dead worker left (its
-    /// request line, its last counts) can be read while its successor boots, and a process that the
-    /// dead one had forked cannot scribble over its successor.
+    /// Each spawn takes the side that the last one did not use. An entry is therefore reused only at the second spawn
+    /// after its last worker was reaped: what a dead worker left (its request line, its last counts) can be read while
+    /// the next one boots, and a process that the dead one had forked cannot overwrite the entry of the next one.
     pub fn side(&self) -> Side {
         self.side
     }
 
-    /// The generation of the present process, or of the last one; 0 before the first.
+    /// The generation of the current process, or of the last one; 0 before the first.
     pub fn generation(&self) -> Generation {
         self.generation
     }
@@ -193,12 +191,12 @@ impl WorkerSlot {
         matches!(self.state, SlotState::Empty | SlotState::Backoff { .. })
     }
 
-    /// Whether nobody is there, and nobody is wanted.
+    /// Whether there is no process, and none is wanted.
     pub fn is_unused(&self) -> bool {
         self.state == SlotState::Empty
     }
 
-    /// Whether its worker serves and is meant to go on.
+    /// Whether its worker serves and was not told to exit.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, SlotState::Ready { .. })
     }
@@ -208,67 +206,49 @@ impl WorkerSlot {
         self.was_served
     }
 
-    /// Whether it has a worker, ready or on the way to it, or hanging, that nobody has told to leave.
+    /// Whether it has a worker that serves, will serve or hangs, and that was not told to exit.
     pub fn is_staffed(&self) -> bool {
-        match self.state {
-            SlotState::Starting { .. } | SlotState::Ready { .. } => true,
-            SlotState::Hung { before, .. } => matches!(before, BeforeHang::Ready { .. }),
-            SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Recalled { .. }
-            | SlotState::Failing { .. }
-            | SlotState::Draining { .. }
-            | SlotState::Quitting { .. }
-            | SlotState::Killed { .. } => false,
-        }
+        matches!(
+            self.state,
+            SlotState::Starting { .. }
+                | SlotState::Ready { .. }
+                | SlotState::Hung { before: BeforeHang::Ready { .. }, .. }
+        )
     }
 
     /// When something must happen here at the latest.
     pub fn deadline(&self) -> Option<Instant> {
+        self.next_expiry().map(|(at, _)| at)
+    }
+
+    /// What has expired.
+    pub fn expired(&self, now: Instant) -> Option<Expired> {
+        self.next_expiry().filter(|(at, _)| *at <= now).and_then(|(_, expired)| expired)
+    }
+
+    /// The deadline of the state, and what expires then; `None` where nothing has to be done about it.
+    fn next_expiry(&self) -> Option<(Instant, Option<Expired>)> {
         match self.state {
             SlotState::Empty
             | SlotState::Spawning
             | SlotState::Ready { has_served: true, .. }
             | SlotState::Killed { .. } => None,
-            SlotState::Ready { since, has_served: false, .. } => Some(since + SERVED_AFTER),
-            SlotState::Backoff { until } => Some(until),
-            SlotState::Starting { deadline, .. } => Some(deadline),
-            SlotState::Draining { quick_at, kill_at, .. } => Some(quick_at.min(kill_at)),
-            SlotState::Recalled { kill_at, .. }
-            | SlotState::Failing { kill_at, .. }
-            | SlotState::Quitting { kill_at, .. }
-            | SlotState::Hung { kill_at, .. } => Some(kill_at),
-        }
-    }
-
-    /// Whose time is up.
-    pub fn expired(&self, now: Instant) -> Option<Expired> {
-        match self.state {
-            SlotState::Starting { deadline, is_late, .. } if deadline <= now => {
-                Some(if is_late { Expired::Late } else { Expired::Boot })
+            SlotState::Ready { since, has_served: false, .. } => Some((since + SERVED_AFTER, None)),
+            SlotState::Backoff { until } => Some((until, None)),
+            SlotState::Starting { deadline, is_late: false, .. } => {
+                Some((deadline, Some(Expired::Boot)))
             }
-            SlotState::Failing { kill_at, .. } if kill_at <= now => Some(Expired::Failing),
-            SlotState::Draining { quick_at, kill_at, .. } if quick_at.min(kill_at) <= now => {
-                Some(Expired::Drain)
+            SlotState::Starting { deadline, is_late: true, .. } => {
+                Some((deadline, Some(Expired::Late)))
             }
-            SlotState::Recalled { kill_at, .. } | SlotState::Quitting { kill_at, .. }
-                if kill_at <= now =>
-            {
-                Some(Expired::Quit)
+            SlotState::Draining { quick_at, kill_at, .. } => {
+                Some((quick_at.min(kill_at), Some(Expired::Drain)))
             }
-            SlotState::Hung { kill_at, .. } if kill_at <= now => Some(Expired::Hung),
-            SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Starting { .. }
-            | SlotState::Recalled { .. }
-            | SlotState::Failing { .. }
-            | SlotState::Ready { .. }
-            | SlotState::Draining { .. }
-            | SlotState::Quitting { .. }
-            | SlotState::Hung { .. }
-            | SlotState::Killed { .. } => None,
+            SlotState::Failing { kill_at, .. } => Some((kill_at, Some(Expired::Failing))),
+            SlotState::Recalled { kill_at, .. } | SlotState::Quitting { kill_at, .. } => {
+                Some((kill_at, Some(Expired::Quit)))
+            }
+            SlotState::Hung { kill_at, .. } => Some((kill_at, Some(Expired::Hung))),
         }
     }
 
@@ -279,86 +259,61 @@ impl WorkerSlot {
         }
     }
 
-    /// The next worker comes at this time, unless it comes earlier.
+    /// Spawns the next worker at this time, unless it is due earlier.
     pub fn hasten(&mut self, at: Instant) {
         if let SlotState::Backoff { until } = &mut self.state {
             *until = at.min(*until);
         }
     }
 
-    /// Whatever failed before is forgotten: the next worker comes now.
+    /// Forgets earlier failures: the next worker is spawned now.
     pub fn forget_failures(&mut self, now: Instant) {
         self.backoff.forget();
         self.hasten(now);
     }
 
-    /// Whether the worker has been ready for [`SERVED_AFTER`]; true once in its details.
+    /// Whether the worker has been ready for [`SERVED_AFTER`]. True once per worker.
     pub fn has_served(&mut self, now: Instant) -> bool {
-        match &mut self.state {
-            SlotState::Ready { since, has_served, .. } => {
-                let is_due = *since + SERVED_AFTER <= now;
-                self.was_served |= is_due;
-                is_due && !std::mem::replace(has_served, true)
-            }
-            SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Starting { .. }
-            | SlotState::Recalled { .. }
-            | SlotState::Failing { .. }
-            | SlotState::Draining { .. }
-            | SlotState::Quitting { .. }
-            | SlotState::Hung { .. }
-            | SlotState::Killed { .. } => false,
-        }
+        let SlotState::Ready { since, has_served, .. } = &mut self.state else { return false };
+        let is_due = *since + SERVED_AFTER <= now;
+        self.was_served |= is_due;
+        is_due && !std::mem::replace(has_served, true)
     }
 
-    /// No worker is wanted here any more; a living one is told by [`WorkerSlot::drain`].
+    /// No worker is wanted here any more. A living one is told by [`WorkerSlot::drain`].
     pub fn retire(&mut self) {
         if matches!(self.state, SlotState::Backoff { .. }) {
             self.state = SlotState::Empty;
         }
     }
 
-    /// Starts a spawn if its time has come; the side it takes: the other one, unless a second process
-    /// of this slot lives there.
+    /// Begins a spawn if it is due. Returns the side that it takes: the other one, unless a second process of this slot
+    /// uses that.
     pub fn spawn_when_due(
         &mut self,
         generation: Generation,
         taken: Option<Side>,
         now: Instant,
     ) -> Option<Side> {
-        match self.state {
-            SlotState::Backoff { until } if until <= now => {
-                if taken != Some(self.side.other()) {
-                    self.side = self.side.other();
-                }
-                self.generation = generation;
-                self.state = SlotState::Spawning;
-                Some(self.side)
-            }
-            SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Starting { .. }
-            | SlotState::Recalled { .. }
-            | SlotState::Failing { .. }
-            | SlotState::Ready { .. }
-            | SlotState::Draining { .. }
-            | SlotState::Quitting { .. }
-            | SlotState::Hung { .. }
-            | SlotState::Killed { .. } => None,
+        if !matches!(self.state, SlotState::Backoff { until } if until <= now) {
+            return None;
         }
+        if taken != Some(self.side.other()) {
+            self.side = self.side.other();
+        }
+        self.generation = generation;
+        self.state = SlotState::Spawning;
+        Some(self.side)
     }
 
-    /// The spawn was taken back before anybody saw it.
+    /// The spawn was taken back before the shell saw it.
     pub fn withdraw(&mut self) {
         if self.state == SlotState::Spawning {
             self.state = SlotState::Empty;
         }
     }
 
-    /// The spawn made a process. Whether it was expected.
+    /// The spawn started a process. Returns whether one was expected.
     pub fn started(&mut self, pid: Pid, deadline: Instant) -> bool {
         let expected = self.state == SlotState::Spawning;
         if expected {
@@ -367,7 +322,7 @@ impl WorkerSlot {
         expected
     }
 
-    /// The spawn made nothing: a failure like any other. Whether it was expected.
+    /// The spawn failed, which is a failure like any other. Returns whether one was expected.
     pub fn spawn_failed(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
         let expected = self.state == SlotState::Spawning;
         if expected {
@@ -376,47 +331,34 @@ impl WorkerSlot {
         expected
     }
 
-    /// The worker says it can serve. Whether it is to go on.
+    /// The worker can serve. Returns whether it goes on.
     pub fn ready(&mut self, now: Instant) -> bool {
-        match self.state {
-            SlotState::Starting { pid, .. } => {
-                self.state = SlotState::Ready { pid, since: now, has_served: false };
-                true
-            }
-            SlotState::Recalled { pid, ready_quick_at, ready_kill_at, .. } => {
-                self.state =
-                    SlotState::Draining { pid, quick_at: ready_quick_at, kill_at: ready_kill_at };
-                false
-            }
-            SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Failing { .. }
-            | SlotState::Ready { .. }
-            | SlotState::Draining { .. }
-            | SlotState::Quitting { .. }
-            | SlotState::Hung { .. }
-            | SlotState::Killed { .. } => false,
+        if let SlotState::Recalled { pid, ready_quick_at, ready_kill_at, .. } = self.state {
+            self.state =
+                SlotState::Draining { pid, quick_at: ready_quick_at, kill_at: ready_kill_at };
         }
+        let SlotState::Starting { pid, .. } = self.state else { return false };
+        self.state = SlotState::Ready { pid, since: now, has_served: false };
+        true
     }
 
-    /// The worker is asked where it is, and has until `kill_at` to be ready all the same. Its process, if
-    /// that is news.
+    /// The worker is late: it is made to dump its stack, and has until `kill_at` to be ready. Returns its process the
+    /// first time.
     pub fn late(&mut self, kill_at: Instant) -> Option<Pid> {
         let SlotState::Starting { pid, is_late: false, .. } = self.state else { return None };
         self.state = SlotState::Starting { pid, deadline: kill_at, is_late: true };
         Some(pid)
     }
 
-    /// The worker says it cannot boot; it has until `kill_at` to end by itself.
+    /// The worker cannot boot. It has until `kill_at` to exit by itself.
     pub fn failing(&mut self, kill_at: Instant) {
         if let SlotState::Starting { pid, .. } = self.state {
             self.state = SlotState::Failing { pid, kill_at };
         }
     }
 
-    /// The worker is told to finish what it took; an earlier time given before stays. One that does not
-    /// serve yet has until `soon`. Whether that is news to it.
+    /// Tells the worker to finish what it accepted. An earlier deadline stays. A worker that does not serve yet has until
+    /// `soon`. Returns whether it has to be told.
     pub fn drain(&mut self, soon: Instant, quick_at: Instant, kill_at: Instant) -> bool {
         match self.state {
             SlotState::Ready { pid, .. } => {
@@ -466,8 +408,7 @@ impl WorkerSlot {
         }
     }
 
-    /// The worker is told to leave after the running request; an earlier time given before stays.
-    /// Whether that is news to it.
+    /// Tells the worker to exit after the running request. An earlier deadline stays. Returns whether it has to be told.
     pub fn quit(&mut self, kill_at: Instant) -> bool {
         match self.state {
             SlotState::Starting { pid, .. } | SlotState::Ready { pid, .. } => {
@@ -499,28 +440,18 @@ impl WorkerSlot {
         }
     }
 
-    /// SIGKILL is sent; the process to send it to, unless it was sent before.
+    /// The process is killed. Returns it, unless it was killed before.
     pub fn kill(&mut self, reason: KillReason) -> Option<Pid> {
-        match self.state {
-            SlotState::Starting { pid, .. }
-            | SlotState::Recalled { pid, .. }
-            | SlotState::Failing { pid, .. }
-            | SlotState::Ready { pid, .. }
-            | SlotState::Draining { pid, .. }
-            | SlotState::Quitting { pid, .. }
-            | SlotState::Hung { pid, .. } => {
-                self.state = SlotState::Killed { pid, reason };
-                Some(pid)
-            }
-            SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Killed { .. } => None,
+        if matches!(self.state, SlotState::Killed { .. }) {
+            return None;
         }
+        let pid = self.pid()?;
+        self.state = SlotState::Killed { pid, reason };
+        Some(pid)
     }
 
-    /// The process was reaped; what that means. `had_request` is whether it was given a request.
-    /// `None` when there was no process.
+    /// The process was reaped. Returns what that means, or `None` when there was no process. `had_request` says whether
+    /// it was given a request.
     pub fn exited(
         &mut self,
         had_request: bool,
@@ -555,14 +486,14 @@ impl WorkerSlot {
         match ending {
             Ending::BootFailed => self.follow_death(false, now, jitter),
             Ending::Died => self.follow_death(has_served, now, jitter),
-            // A worker hangs in a request that it was given, after its time-out: it has served.
+            // A worker hangs in a request that it was given, beyond its timeout: it has served.
             Ending::Hung => self.follow_death(true, now, jitter),
             Ending::Asked => self.state = SlotState::Empty,
         }
         Some(ending)
     }
 
-    /// Nobody had asked its worker to leave: when the next one comes.
+    /// The worker was not asked to exit: decides when the next one is spawned.
     fn follow_death(&mut self, has_served: bool, now: Instant, jitter: &mut Jitter) {
         let until = if has_served {
             self.was_served = true;

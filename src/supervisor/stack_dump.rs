@@ -1,26 +1,26 @@
-//! The Python stacks that a worker writes when it gets SIGUSR2, put together from what comes out of its pipe.
+//! The Python stacks that a worker writes on SIGUSR2, assembled from what comes out of its pipe.
 //!
-//! CPython's `faulthandler` writes them piece by piece, in a signal handler, and nothing says where they
-//! end. A dump is taken to be whole when nothing more has come for a moment.
+//! CPython's `faulthandler` writes them piece by piece, in a signal handler, and nothing marks the end. A dump counts
+//! as complete when nothing more has come for a moment.
 //!
-//! What the application writes to that descriptor by mistake comes here, too, so there are bounds on how
-//! much is kept and how often something is logged.
+//! What the application writes to that descriptor by mistake comes here, too, so there are limits to how much is kept
+//! and how often it is logged.
 
 use std::time::{Duration, Instant};
 
-/// A dump is whole when nothing has come for this long. The handler does not pause by itself, but its
-/// process may have to wait for a processor.
+/// A dump is complete when nothing has come for this long. The handler does not pause by itself, but its process may
+/// have to wait for a processor.
 const QUIET: Duration = Duration::from_millis(100);
-/// A dump is logged this long after its first byte, whether or not more comes.
+/// Maximum time from the first byte of a dump until it is logged, whether or not more comes.
 const LONGEST: Duration = Duration::from_secs(1);
-/// The longest dump that is kept; the rest is thrown away. The log cuts its middle out, if need be.
+/// The longest dump that is kept; the rest is discarded. The log cuts out its middle if necessary.
 const DUMP_BYTES: usize = 64 * 1024;
 
 /// A dump that is coming in.
 #[derive(Debug, Default)]
 pub struct StackDump {
     text: Vec<u8>,
-    /// When its first and its last bytes came; `None` while there is none.
+    /// When its first and its last bytes came; `None` while there are none.
     came: Option<(Instant, Instant)>,
 }
 
@@ -36,24 +36,24 @@ impl StackDump {
         self.came = Some((first, now));
     }
 
-    /// Whether more is read: not while a full one waits to be logged, so that its writer cannot keep us
+    /// Whether more is read: not while a full dump waits to be logged, so that its writer cannot keep the supervisor
     /// busy.
     pub fn has_room(&self) -> bool {
         self.text.len() < DUMP_BYTES
     }
 
-    /// When it is taken to be whole, if nothing more comes.
+    /// When it counts as complete, if nothing more comes.
     pub fn deadline(&self) -> Option<Instant> {
         self.came.map(|(first, last)| (last + QUIET).min(first + LONGEST))
     }
 
-    /// It, if it is whole by now.
+    /// Takes the dump, if it is complete.
     pub fn take_whole(&mut self, now: Instant) -> Option<String> {
         self.deadline().filter(|deadline| *deadline <= now)?;
         self.take()
     }
 
-    /// What has come of it.
+    /// Takes what has come of the dump.
     pub fn take(&mut self) -> Option<String> {
         self.came.take()?;
         let text = std::mem::take(&mut self.text);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_is_whole_when_nothing_more_has_come_for_a_moment() {
+    fn a_dump_is_complete_when_nothing_more_has_come_for_a_moment() {
         let start = Instant::now();
         let mut dump = StackDump::default();
         assert_eq!((dump.deadline(), dump.take_whole(start)), (None, None));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_ends_is_logged_all_the_same() {
+    fn a_dump_that_never_ends_is_logged_after_a_second() {
         let start = Instant::now();
         let mut dump = StackDump::default();
         for at in 0..20 {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_shown_all_the_same() {
+    fn a_dump_that_is_not_utf_8_is_logged_all_the_same() {
         let mut dump = StackDump::default();
         dump.add(b"a\xffb\n", Instant::now());
         assert_eq!(dump.take().as_deref(), Some("a\u{fffd}b"));

@@ -174,8 +174,7 @@ fn the_server_is_ready_once_and_only_with_the_full_set() {
 }
 
 #[test]
-fn a_set_whose_workers_crash_in_requests_now_and_then_is_full_although_they_are_never_ready_together()
- {
+fn workers_that_crash_in_requests_still_complete_the_first_full_set() {
     let mut rig = Rig::new(policy(2));
     rig.run();
     rig.ready(100);
@@ -210,7 +209,7 @@ fn an_application_that_cannot_be_imported_ends_the_start_with_one_report() {
 }
 
 #[test]
-fn the_second_pilots_report_is_not_told() {
+fn the_report_of_the_second_worker_is_not_logged() {
     let mut rig = Rig::new(policy(2));
     rig.run();
     rig.failing(101);
@@ -277,7 +276,7 @@ fn giving_up_takes_less_than_two_seconds() {
 }
 
 #[test]
-fn a_later_failure_to_boot_is_told_and_tried_again() {
+fn a_later_failure_to_boot_is_logged_and_retried() {
     let mut rig = Rig::serving(policy(2));
     assert_eq!(rig.exited(100, ExitStatus::Signal(11)), [Spawn(0)]);
     assert_eq!(rig.failed(102, 4, "Traceback"), [Report("Traceback".into())]);
@@ -306,7 +305,7 @@ fn a_later_fork_that_fails_is_tried_again() {
 }
 
 #[test]
-fn an_adopted_orphan_is_nobodys_end_whatever_its_status() {
+fn the_exit_of_an_adopted_orphan_changes_nothing() {
     let mut rig = Rig::serving(policy(2));
     for code in [0, 3, 4] {
         assert_eq!(rig.exited(999, ExitStatus::Code(code)), []);
@@ -348,7 +347,7 @@ fn a_longer_boot_timeout_gives_a_longer_time_without_ready_workers() {
 }
 
 #[test]
-fn term_closes_the_door_before_it_tells_the_workers_and_then_lets_go_of_it() {
+fn term_closes_the_door_tells_the_workers_and_drops_the_listeners() {
     let mut rig = Rig::serving(policy(2));
     let expected =
         [Stopping, CloseDoor, Tell(100, Command::Drain), Tell(101, Command::Drain), DropListeners];
@@ -383,7 +382,7 @@ fn quit_knows_no_delay() {
 }
 
 #[test]
-fn a_worker_that_dies_in_the_delay_is_not_replaced() {
+fn a_worker_that_crashes_in_the_drain_delay_is_not_replaced() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(2) });
     rig.command(OperatorCommand::Terminate);
     assert_eq!(rig.exited(100, ExitStatus::Signal(9)), []);
@@ -438,7 +437,7 @@ fn int_hastens_a_graceful_stop() {
 }
 
 #[test]
-fn a_stop_while_booting_waits_for_nobody_who_serves_nobody() {
+fn a_stop_while_booting_does_not_wait_for_workers_that_do_not_serve() {
     let mut rig = Rig::new(Policy { drain_delay: s(5.0), ..policy(4) });
     rig.run();
     let did = rig.command(OperatorCommand::Terminate);
@@ -449,7 +448,7 @@ fn a_stop_while_booting_waits_for_nobody_who_serves_nobody() {
 }
 
 #[test]
-fn a_worker_that_fails_to_boot_during_a_stop_does_not_change_its_exit_code() {
+fn a_worker_that_cannot_boot_during_a_stop_changes_no_exit_code() {
     let mut rig = Rig::new(policy(1));
     rig.run();
     rig.command(OperatorCommand::Terminate);
@@ -457,14 +456,14 @@ fn a_worker_that_fails_to_boot_during_a_stop_does_not_change_its_exit_code() {
 }
 
 #[test]
-fn a_spawn_that_nobody_carried_out_yet_is_taken_back_by_a_stop() {
+fn a_spawn_that_was_not_carried_out_yet_is_taken_back_by_a_stop() {
     let mut rig = Rig::new(policy(2));
     rig.machine.handle(Event::OperatorCommand(OperatorCommand::Quit), rig.now);
     assert_eq!(rig.run(), [Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)]);
 }
 
 #[test]
-fn a_process_that_appears_during_a_stop_is_told_to_leave() {
+fn a_process_that_starts_during_a_stop_is_told_to_exit() {
     let mut rig = Rig::new(policy(1));
     let Some(Action::Spawn { slot, .. }) = rig.machine.next_action() else { panic!() };
     assert_eq!(rig.command(OperatorCommand::Quit), [Stopping, CloseDoor, DropListeners]);

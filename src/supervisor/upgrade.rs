@@ -1,7 +1,7 @@
-//! An upgrade (USR2) as a pure machine, seen from the server that is to be replaced.
+//! An upgrade (USR2) as a pure machine, seen from the server that is replaced.
 //!
-//! Owns whether there is a successor and what is to be done about it. Starts nothing: `monitor/upgrade.rs`
-//! is the shell; the other side is [`successor`]. As long as the state is not HandedOver, this server serves as if nothing was.
+//! It decides whether there is a successor and what is done about it. `monitor/upgrade.rs` and `monitor/handover.rs` are
+//! its shell; the other side is [`successor`]. Until the state is HandedOver, this server serves as if nothing happened.
 //!
 //! | state | event | action | next |
 //! |---|---|---|---|
@@ -10,17 +10,18 @@
 //! | Launching | it could not be started | | Idle |
 //! | Booting | it is ready | hand over | Booting |
 //! | Booting | it has everything | | HandedOver |
-//! | Booting | it has ended | tell the failure | Idle |
-//! | Booting | it is not ready in time | dismiss | Ending: overdue |
-//! | Booting | USR2 | dismiss | Ending: superseded |
-//! | Booting, Ending | this server stops | dismiss | Ending: stopping |
-//! | Ending | its time is up | kill | Ending |
-//! | Ending: overdue | it has ended | tell the failure | Idle |
+//! | Booting | it has ended | report the failure | Idle |
+//! | Booting | it is not ready in time | terminate | Ending: overdue |
+//! | Booting | USR2 | terminate | Ending: superseded |
+//! | Booting, Ending | this server stops | terminate | Ending: stopping |
+//! | Ending | its deadline expires | kill | Ending |
+//! | Ending: overdue | it has ended | report the failure | Idle |
 //! | Ending: overdue | USR2 | | Ending: superseded |
 //! | Ending: superseded | it has ended | launch | Launching |
 //! | Ending: stopping | it has ended | | Idle |
 //!
-//! Whatever is not in the table changes nothing.
+//! What is not in the table changes nothing.
+#![expect(missing_docs, reason = "a field that is a pid or a status needs no sentence")]
 
 pub mod successor;
 
@@ -29,15 +30,15 @@ use std::time::{Duration, Instant};
 use crate::supervisor::slot::ExitStatus;
 use crate::system::pid::Pid;
 
-/// Beside the boots of its workers: for the program to start, and for its workers to prove themselves.
+/// Time for the program to start, and for its workers to pass their probation, beside the boots of its workers.
 const START: Duration = Duration::from_secs(10);
 
-/// How long a successor may take to be ready: what comes before its first workers, they, and the others.
+/// Time limit for a successor to be ready: what precedes its first workers, they, and the others.
 pub fn patience(boot: Duration) -> Duration {
     boot.saturating_mul(3).saturating_add(START)
 }
 
-/// Why a successor is told to leave.
+/// Why a successor is told to exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     /// It was not ready in time.
@@ -67,27 +68,18 @@ enum State {
     },
 }
 
-/// What is to be done.
+/// What the shell is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Start a successor, and answer with [`Upgrade::launched`] or [`Upgrade::not_launched`].
     Launch,
-    /// Tell it to leave.
-    Terminate {
-        /// Whom.
-        pid: Pid,
-    },
+    /// Tell it to exit.
+    Terminate { pid: Pid },
     /// Kill it.
-    Kill {
-        /// Whom.
-        pid: Pid,
-    },
-    /// Give it everything, answer with [`Upgrade::handed_over`], and leave.
-    HandOver {
-        /// To whom.
-        pid: Pid,
-    },
-    /// Tell that there was no upgrade.
+    Kill { pid: Pid },
+    /// Hand everything over, answer with [`Upgrade::handed_over`], and exit.
+    HandOver { pid: Pid },
+    /// Report that there was no upgrade.
     Fail(Failure),
 }
 
@@ -95,17 +87,9 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The successor has ended before it was ready.
-    Ended {
-        /// Which.
-        pid: Pid,
-        /// How.
-        status: ExitStatus,
-    },
+    Ended { pid: Pid, status: ExitStatus },
     /// It was not ready in time.
-    Overdue {
-        /// Which.
-        pid: Pid,
-    },
+    Overdue { pid: Pid },
 }
 
 /// See the module.
@@ -118,7 +102,7 @@ impl Upgrade {
         Self(State::Idle)
     }
 
-    /// Whether there is, or is about to be, a successor that has nothing yet.
+    /// Whether there is, or is about to be, a successor that owns nothing yet.
     pub fn is_pending(&self) -> bool {
         match self.0 {
             State::Launching | State::Booting { .. } | State::Ending { .. } => true,
@@ -126,7 +110,7 @@ impl Upgrade {
         }
     }
 
-    /// Whether the successor serves.
+    /// Whether the successor owns everything.
     pub fn is_handed_over(&self) -> bool {
         matches!(self.0, State::HandedOver { .. })
     }
@@ -141,7 +125,7 @@ impl Upgrade {
         }
     }
 
-    /// When [`Upgrade::judge`] has something to do.
+    /// When [`Upgrade::check_deadlines`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.0 {
             State::Booting { deadline, .. } => Some(deadline),
@@ -150,7 +134,7 @@ impl Upgrade {
         }
     }
 
-    /// USR2. `graceful` is how long a successor that is not wanted any more may take to leave.
+    /// USR2. `graceful` is the time limit for the exit of a successor that is not wanted any more.
     pub fn request(&mut self, graceful: Duration, now: Instant) -> Option<Action> {
         match self.0 {
             State::Idle => {
@@ -168,7 +152,7 @@ impl Upgrade {
         }
     }
 
-    /// It runs, and has to be ready by then.
+    /// It was started, and has to be ready by then.
     pub fn launched(&mut self, pid: Pid, deadline: Instant) {
         if self.0 == State::Launching {
             self.0 = State::Booting { pid, deadline };
@@ -182,7 +166,7 @@ impl Upgrade {
         }
     }
 
-    /// It says that it is ready.
+    /// It reports that it is ready.
     pub fn ready(&self) -> Option<Action> {
         match self.0 {
             State::Booting { pid, .. } => Some(Action::HandOver { pid }),
@@ -192,7 +176,7 @@ impl Upgrade {
         }
     }
 
-    /// [`Action::HandOver`] was carried out. Else it has ended, which will be told.
+    /// [`Action::HandOver`] was carried out. Otherwise the successor has ended, which is reported separately.
     pub fn handed_over(&mut self) {
         if let State::Booting { pid, .. } = self.0 {
             self.0 = State::HandedOver { pid };
@@ -224,7 +208,7 @@ impl Upgrade {
         }
     }
 
-    /// This server stops; a successor must have left by `kill_at`.
+    /// This server stops; a successor must have exited by `kill_at`.
     pub fn stop(&mut self, kill_at: Instant) -> Option<Action> {
         match self.0 {
             State::Booting { pid, .. } => self.dismiss(pid, Why::Stopping, kill_at),
@@ -237,7 +221,7 @@ impl Upgrade {
         }
     }
 
-    /// Is its time up? `graceful` as for [`Upgrade::wish`].
+    /// Checks the deadline. `graceful` is as for [`Upgrade::request`].
     pub fn check_deadlines(&mut self, graceful: Duration, now: Instant) -> Option<Action> {
         match self.0 {
             State::Booting { pid, deadline } if deadline <= now => {
@@ -273,7 +257,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A machine, and the time its story begins at.
+    /// A successor that boots, and the time when that began.
     fn booting() -> (Upgrade, Instant) {
         let (mut upgrade, start) = (Upgrade::idle(), Instant::now());
         assert_eq!(upgrade.request(GRACEFUL, start), Some(Action::Launch));
@@ -284,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_that_is_ready_has_it_all() {
+    fn a_successor_that_is_ready_gets_everything() {
         let (mut upgrade, start) = booting();
         assert_eq!(upgrade.ready(), Some(Action::HandOver { pid: PID }));
         assert!(!upgrade.is_handed_over(), "it may have died");
@@ -315,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_that_is_never_ready_is_told_to_leave_then_killed_then_told_of() {
+    fn a_successor_that_is_never_ready_is_terminated_killed_and_reported() {
         let (mut upgrade, start) = booting();
         assert_eq!(upgrade.next_deadline(), Some(start + s(60)));
         assert_eq!(upgrade.check_deadlines(GRACEFUL, start + s(59)), None);
@@ -337,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_wish_ends_the_successor_that_boots_and_starts_over() {
+    fn a_second_usr2_ends_the_successor_that_boots_and_starts_over() {
         let (mut upgrade, start) = booting();
         assert_eq!(upgrade.request(GRACEFUL, start), Some(Action::Terminate { pid: PID }));
         assert_eq!(upgrade.request(GRACEFUL, start), None, "one is as good as two");
@@ -347,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_while_a_late_successor_leaves_is_for_the_next_one() {
+    fn a_usr2_while_a_late_successor_exits_is_for_the_next_one() {
         let (mut upgrade, start) = booting();
         upgrade.check_deadlines(GRACEFUL, start + s(60));
         assert_eq!(upgrade.request(GRACEFUL, start + s(61)), None);
@@ -378,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn its_patience_is_that_of_three_boots_and_some_more() {
+    fn its_time_limit_is_that_of_three_boots_and_some_more() {
         assert_eq!(patience(s(60)), s(190));
         assert_eq!(patience(Duration::MAX), Duration::MAX);
     }

@@ -1,10 +1,9 @@
-//! RestartStorm of new workers that the old ones die of too: they say nothing against the new code.
+//! The crash baseline: crashes of new workers that old ones have, too, say nothing against the new code.
 //!
-//! Without them, an application that loses a worker a second could not be repaired: whatever replaces it gets
-//! the same requests. A request excuses a death only if it ended old workers again and again in the minute
-//! before, and not many more new ones: new code that crashes in each request of a kind is worse than old code
-//! that does so now and then. Crashes that are spread over many requests excuse one another, at the rate of
-//! all of them.
+//! Without it, an application that loses a worker per second could not be repaired: whatever replaces it gets the same
+//! requests. A crash belongs to the baseline only if its request crashed old workers repeatedly in the minute before,
+//! and not many more new ones: new code that crashes in every request of a kind is worse than old code that does so
+//! now and then. Crashes that are spread over many requests count together, at the rate of all of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,28 +11,28 @@ use std::time::Instant;
 
 use super::{OTHERS, REQUESTS};
 
-/// RestartStorm that are excused whatever time has passed.
+/// Crashes that belong to the baseline whatever time has passed.
 const AT_ONCE: u64 = 2;
-/// How many times as often as old workers new ones may die: they are fewer moments to count in.
+/// How many times as often as old workers new ones may crash: there is less time to count in.
 const FACTOR: u64 = 2;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct CrashBaseline {
-    /// How many workers each request ended in a minute.
+    /// How many workers each request crashed per minute.
     rates: BTreeMap<String, u64>,
-    /// How many deaths each has excused.
+    /// How many crashes of each request were accepted.
     used: BTreeMap<String, u64>,
     since: Instant,
 }
 
 impl CrashBaseline {
-    /// New workers are watched from now on, for what old ones die of.
+    /// New workers are compared from now on with these rates of old ones.
     pub fn new(rates: BTreeMap<String, u64>, now: Instant) -> Self {
         Self { rates, used: BTreeMap::new(), since: now }
     }
 
-    /// The old ones go on dying.
+    /// The old workers go on crashing at these rates.
     pub fn extend(&mut self, rates: BTreeMap<String, u64>) {
         for (request, rate) in rates.into_iter().take(REQUESTS) {
             let known = self.rates.entry(request).or_default();
@@ -41,8 +40,8 @@ impl CrashBaseline {
         }
     }
 
-    /// Whether the death of a new worker in this request is excused. One that is not known may be one of
-    /// those that the old ones die of now and then.
+    /// Whether the crash of a new worker in this request belongs to the baseline. A request that is not known may be one
+    /// of those that old workers crash in now and then.
     pub fn accept(&mut self, request: Option<&str>, now: Instant) -> bool {
         let known = request.and_then(|request| self.rates.get_key_value(request));
         let Some((request, rate)) = known.or_else(|| self.rates.get_key_value(OTHERS)) else {
@@ -57,19 +56,19 @@ impl CrashBaseline {
     }
 }
 
-/// Rates as they are told to another server: a line `N METHOD PATH` each, the highest first, because not
-/// all of them may be told.
+/// The rates as they are sent to another server: one line `N METHOD PATH` each, the highest first, because not all of
+/// them may be sent.
 pub fn encode(rates: &BTreeMap<String, u64>) -> String {
     let mut text = String::new();
     let mut rates: Vec<_> = rates.iter().collect();
     rates.sort_by(|(_, one), (_, other)| other.cmp(one));
     for (request, rate) in rates.into_iter().take(REQUESTS) {
-        let _ = writeln!(text, "{rate} {request}"); // A String takes all that is written to it.
+        let _ = writeln!(text, "{rate} {request}"); // A String accepts everything.
     }
     text
 }
 
-/// The reverse; lines that make no sense are left out.
+/// The reverse. Lines that make no sense are left out.
 pub fn decode(text: &str) -> BTreeMap<String, u64> {
     let line = |line: &str| {
         let (rate, request) = line.split_once(' ')?;
@@ -89,40 +88,40 @@ mod tests {
     }
 
     #[test]
-    fn what_old_workers_die_of_excuses_about_as_many_new_ones() {
+    fn crashes_of_old_workers_are_the_baseline_for_new_ones() {
         let start = Instant::now();
-        let mut excuses = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
+        let mut baseline = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
         for second in 1..20 {
-            assert!(excuses.accept(Some("GET /crash"), start + s(second)));
+            assert!(baseline.accept(Some("GET /crash"), start + s(second)));
         }
         let mut worse = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
-        let excused = (0..10).filter(|_| worse.accept(Some("GET /crash"), start + s(1)));
-        assert_eq!(excused.count(), 4);
+        let accepted = (0..10).filter(|_| worse.accept(Some("GET /crash"), start + s(1)));
+        assert_eq!(accepted.count(), 4);
     }
 
     #[test]
-    fn another_request_or_none_excuses_nothing() {
+    fn another_request_or_none_has_no_baseline() {
         let start = Instant::now();
-        let mut excuses = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
-        assert!(!excuses.accept(Some("GET /"), start + s(9)));
-        assert!(!excuses.accept(None, start + s(9)));
+        let mut baseline = CrashBaseline::new([("GET /crash".to_owned(), 60)].into(), start);
+        assert!(!baseline.accept(Some("GET /"), start + s(9)));
+        assert!(!baseline.accept(None, start + s(9)));
     }
 
     #[test]
-    fn crashes_that_are_spread_over_requests_excuse_about_as_many_new_ones() {
+    fn crashes_that_are_spread_over_requests_form_a_common_baseline() {
         let start = Instant::now();
-        let excuses = CrashBaseline::new([(OTHERS.to_owned(), 60)].into(), start);
-        let mut as_before = excuses.clone();
+        let baseline = CrashBaseline::new([(OTHERS.to_owned(), 60)].into(), start);
+        let mut as_before = baseline.clone();
         for second in 1..20 {
             assert!(as_before.accept(Some(&format!("GET /item/{second}")), start + s(second)));
         }
-        let mut worse = excuses;
-        let excused = (0..10).filter(|_| worse.accept(None, start + s(1)));
-        assert_eq!(excused.count(), 4);
+        let mut worse = baseline;
+        let accepted = (0..10).filter(|_| worse.accept(None, start + s(1)));
+        assert_eq!(accepted.count(), 4);
     }
 
     #[test]
-    fn what_is_told_to_another_server_arrives() {
+    fn rates_that_are_sent_to_another_server_arrive() {
         let start = Instant::now();
         let rates: BTreeMap<_, _> = [("GET /a b".to_owned(), 3), ("POST /é".to_owned(), 60)].into();
         assert_eq!(decode(&encode(&rates)), rates);
@@ -131,8 +130,8 @@ mod tests {
         many.insert("POST /worst".to_owned(), 60);
         assert_eq!(decode(&encode(&many)).len(), REQUESTS);
         assert_eq!(decode(&encode(&many)).get("POST /worst"), Some(&60));
-        let mut excuses = CrashBaseline::new(BTreeMap::new(), start);
-        excuses.extend(rates);
-        assert!(excuses.accept(Some("GET /a b"), start));
+        let mut baseline = CrashBaseline::new(BTreeMap::new(), start);
+        baseline.extend(rates);
+        assert!(baseline.accept(Some("GET /a b"), start));
     }
 }

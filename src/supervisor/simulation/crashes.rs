@@ -1,5 +1,5 @@
-//! Workers that crash in requests at some rate, or cannot boot for a while: how many are left to serve, and
-//! how soon all of them are back.
+//! Workers that crash in requests at some rate, or cannot boot for a while: how many still serve, and how soon all of
+//! them are back.
 
 use super::*;
 
@@ -7,20 +7,20 @@ const WORKERS: [u16; 4] = [1, 2, 4, 16];
 /// From fork(2) to ready.
 const BOOTS_MS: [u64; 3] = [100, 1_000, 4_000];
 
-/// A server in a world where a spawn always makes a process and nobody interferes.
+/// A server in a world where a spawn always starts a process and no operator interferes.
 struct Storm {
     machine: Supervisor,
     boot: Duration,
     now: Instant,
     dice: Jitter,
     next_pid: i32,
-    /// Those that boot, and when they are done.
+    /// Workers that boot, and when they are ready.
     booting: BTreeMap<i32, Instant>,
-    /// Those that serve, and since when.
+    /// Workers that serve, and since when.
     ready: BTreeMap<i32, Instant>,
-    /// Until then, who boots fails at the end of it.
+    /// Until then, boots fail at their end.
     broken_until: Instant,
-    /// When processes were started since the last look.
+    /// When processes were started since the last check.
     spawns: Vec<Instant>,
 }
 
@@ -75,7 +75,7 @@ impl Storm {
         }
     }
 
-    /// To the next thing that happens, or to this moment if that is earlier.
+    /// Advances to the next thing that happens, or to this moment if that is earlier.
     fn go_on(&mut self, end: Instant) {
         let booted = self.booting.iter().map(|(pid, at)| (*at, *pid)).min();
         let next = booted.map(|(at, _)| at).into_iter().chain(self.machine.next_deadline()).min();
@@ -107,7 +107,7 @@ impl Storm {
         }
     }
 
-    /// A request ends a worker, any of those that have answered one.
+    /// A request crashes a worker, any of those that have served.
     fn crash(&mut self) {
         let candidates: Vec<_> = self.ready.keys().copied().collect();
         if candidates.is_empty() {
@@ -124,7 +124,7 @@ impl Storm {
     }
 }
 
-/// From the moment on at which workers can boot again, and whatever happened before.
+/// From the moment when workers can boot again, whatever happened before.
 fn recovery_of(workers: u16, boot: Duration, outage: Duration) -> Duration {
     let mut storm = Storm::over(workers, boot);
     storm.broken_until = storm.now + outage;
@@ -141,8 +141,8 @@ fn recovery_of(workers: u16, boot: Duration, outage: Duration) -> Duration {
     storm.now - end
 }
 
-/// Whoever was booting when it was over fails; then one is tried within [`PACE`], and when that one has
-/// served for a second, all are.
+/// Workers that were booting at the end of the outage fail; then one is tried within [`PACE`], and when it has served
+/// for a second, all are.
 #[test]
 fn after_an_outage_all_workers_are_back_soon_however_long_it_was() {
     for (workers, boot_ms) in WORKERS.into_iter().flat_map(|n| BOOTS_MS.map(|ms| (n, ms))) {
@@ -154,7 +154,7 @@ fn after_an_outage_all_workers_are_back_soon_however_long_it_was() {
     }
 }
 
-/// With all slots failing, tries are neither rare nor a busy loop.
+/// With all slots failing, retries are neither rare nor a busy loop.
 #[test]
 fn while_nobody_is_ready_slots_are_tried_every_half_second() {
     for workers in [1, 2, 4] {
@@ -171,8 +171,8 @@ fn while_nobody_is_ready_slots_are_tried_every_half_second() {
     }
 }
 
-/// With boot time B and crashes of workers that have served at rate r, those that are ready never stay below
-/// N - ceil(r * B) - 1. A slot that waits after a crash makes an outage of a few of them.
+/// With boot time B and crashes of workers that have served at rate r, at least N - ceil(r * B) - 1 are ready. A slot
+/// that waited after a crash would make an outage of a few of them.
 #[test]
 fn crashes_of_workers_that_served_cost_no_more_than_the_time_to_boot() {
     for (workers, boot_ms) in WORKERS.into_iter().flat_map(|n| BOOTS_MS.map(|ms| (n, ms))) {

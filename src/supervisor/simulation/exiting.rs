@@ -1,21 +1,21 @@
-//! Nothing that serves is dismissed quickly: a worker that was ever ready has the whole of a graceful stop
-//! to finish what it took.
+//! No worker that serves is stopped quickly: a worker that was ever ready has the whole of a graceful stop to finish
+//! what it accepted.
 
 use super::*;
 
-/// What a process was told, and what it is worth.
+/// How far a process is from its exit.
 #[derive(Default)]
 pub(super) struct ExitState {
-    /// It has said that it can serve, be it after it was told to leave.
+    /// It has been ready, perhaps after it was told to exit.
     pub(super) has_been_ready: bool,
-    /// It was found hanging.
+    /// It hangs.
     pub(super) is_hung: bool,
     /// When it was told to drain.
     pub(super) since: Option<Instant>,
 }
 
 impl World {
-    /// A process is told to leave quickly, or killed.
+    /// A process is told to exit quickly, or is killed.
     pub(super) fn check_patience(&self, pid: Pid) {
         let leaving = &self.processes[&pid.0].leaving;
         let gives_up = match self.machine.phase {
@@ -31,7 +31,7 @@ impl World {
         if !leaving.has_been_ready || leaving.is_hung || self.interrupted || gives_up {
             return;
         }
-        // A stop counts from its own beginning, whoever is told later.
+        // A stop counts from its own beginning, whenever a worker is told.
         let since = leaving.since.into_iter().chain(self.stopping_since).min();
         let since = since.expect("nobody had told it to leave");
         let whole = self.policy.graceful * 49 / 50;

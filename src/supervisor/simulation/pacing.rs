@@ -1,16 +1,16 @@
-//! How fast a slot's workers that never serve may follow each other.
+//! How fast workers of a slot that never serve may follow each other.
 
 use super::*;
 
-/// Less than the shortest delay but the first, with its jitter.
+/// Less than every delay but the first, with jitter.
 const TIGHT: Duration = Duration::from_millis(450);
 
-/// When the workers of each slot were started since there was last a reason to forget what failed.
+/// When the workers of each slot were started since failures were last forgotten.
 #[derive(Default)]
 pub(super) struct Pacing(BTreeMap<u16, Vec<Instant>>);
 
 impl Pacing {
-    /// A worker has served, or an operator has said something.
+    /// A worker has served, or an operator has intervened.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
@@ -25,7 +25,7 @@ impl Pacing {
 }
 
 impl World {
-    /// Takes in what forgives failures. It may be generous: the exact rule is the slot's, and tested there.
+    /// Notes what resets the backoffs. It may be generous: the exact rule is tested with the slot.
     pub(super) fn pace(&mut self, event: &Event) {
         let mut forgets = matches!(event, Event::OperatorCommand(_) | Event::Configured { .. });
         if let Event::Exited { details, .. } = event {
@@ -43,14 +43,14 @@ impl World {
         }
     }
 
-    /// A slot that is to have a worker gets one, or a time at which it will. While fewer than half are
-    /// ready, some slot is tried soon.
+    /// A slot that should have a worker gets one, or a time when it will. While fewer than half are ready, some slot is
+    /// tried soon.
     pub(super) fn check_waits(&self) {
         let machine = &self.machine;
         let longest = Duration::from_millis(5_500);
         let wanted = &machine.slots[..usize::from(machine.target)];
         let is_serving = matches!(machine.phase, Phase::Filling | Phase::Serving { .. });
-        // Where a canary and a exiting have both blocks of a slot, its own worker waits for one of them.
+        // Where a canary and an exiting worker use both entries of a slot, its own worker waits for one of them.
         let has_block = |slot: &&WorkerSlot| {
             let index = usize::from(slot.id().0);
             machine.side_taken(index, Some(index)).is_ok()

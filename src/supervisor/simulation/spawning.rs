@@ -15,7 +15,7 @@ impl World {
         let is_double = |slot: &SlotId| slots.iter().filter(|other| *other == slot).count() > 1;
         let is_second = slots.contains(&slot);
         assert!(!is_second || !slots.iter().any(is_double), "more than one process too many");
-        // A stand-in is somebody's wish; what the slot does by itself is paced.
+        // A stand-in is requested by an operator; what the slot does by itself is paced.
         if generation == self.in_service && !is_second {
             self.pacing.spawned(slot, self.now);
         }
@@ -67,8 +67,8 @@ impl World {
         Some(self.orders.swap_remove(index))
     }
 
-    /// The zygote of these is told to end: orders that it was not told yet fail, and the one that it was told
-    /// is answered soon.
+    /// The zygote of these orders is told to exit: orders that it was not told yet fail, and the one that it was told is
+    /// answered soon.
     pub(super) fn withdraw(&mut self, is_withdrawn: impl Fn(&Order) -> bool) {
         let (withdrawn, kept) = self.orders.iter().partition(|order| is_withdrawn(order));
         self.orders = kept;

@@ -1,36 +1,35 @@
-//! How long a slot waits before its next worker.
+//! The restart backoff of a slot.
 
 use std::time::{Duration, Instant};
 
-/// Delay before the first, second, .. retry after workers that never served, before jitter; the last one
-/// repeats.
+/// Delays before the first, second, ... retry after workers that never served, without jitter. The last one repeats.
 const DELAYS_MS: [u64; 5] = [0, 500, 1_000, 2_000, 5_000];
 
-/// How long a slot stays vacant after a worker that never served.
+/// The restart backoff after workers that never served.
 ///
-/// A worker that has served shows that a new one can work, so its death never delays the next one:
-/// otherwise a few requests that crash their workers empty the server.
+/// A worker that has served shows that a new one can work, so its end never delays the next one: otherwise a few
+/// requests that crash their workers would empty the server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backoff {
-    /// Workers in a row that never served.
+    /// Consecutive workers that never served.
     failures_count: usize,
 }
 
 impl Backoff {
-    /// Counts a worker that never served; returns when to try again.
+    /// Counts a worker that never served. Returns when to try again.
     pub(super) fn failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
         let step = self.failures_count.min(DELAYS_MS.len() - 1);
         self.failures_count += 1;
         now + jitter.spread(Duration::from_millis(DELAYS_MS[step]))
     }
 
-    /// A worker has served, or is wanted whatever was before.
+    /// A worker has served, or is wanted whatever happened before.
     pub(super) fn forget(&mut self) {
         self.failures_count = 0;
     }
 }
 
-/// The random part of waiting, so that slots that fail together do not return together.
+/// Random jitter, so that slots that fail together do not return together.
 ///
 /// splitmix64: a seed in, the same numbers out, so that a simulation can be replayed.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! A worker whose loop is over: it serves nobody any more, but its process stays until its exit hooks and its
+//! A worker whose loop has ended: it serves no requests any more, but its process stays until its exit hooks and its
 //! threads have finished. Its slot does not wait for that.
 
 use std::time::Instant;
@@ -7,8 +7,8 @@ use super::{BeforeHang, Ending, ExitStatus, Jitter, SERVED_AFTER, SlotState, Wor
 use crate::system::pid::Pid;
 
 impl Ending {
-    /// Whether it speaks against the code: a worker that nobody had asked to leave and that ended with status
-    /// 0 and without a request was sent TERM directly, or recycled itself.
+    /// Whether this end speaks against the code. A worker that was not asked to exit, and that ended with status 0 and
+    /// outside of a request, was sent TERM directly, or recycled itself.
     pub fn is_failure(self, status: ExitStatus, was_in_request: bool) -> bool {
         match (self, status) {
             (Self::Asked, _) => false,
@@ -19,7 +19,7 @@ impl Ending {
     }
 }
 
-/// A worker that ended its loop although nobody had asked it to.
+/// A worker that ended its loop without having been asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unasked {
     /// Whether it had served before that.
@@ -27,29 +27,22 @@ pub(super) struct Unasked {
 }
 
 impl WorkerSlot {
-    /// The loop of its worker is over. One that was not asked to leave has until `kill_at` to end.
-    /// `had_request` is whether it was given a request. Whether it was not asked to.
+    /// The loop of its worker has ended. A worker that was not asked to exit has until `kill_at`. `had_request` says
+    /// whether it was given a request. Returns whether it was not asked to.
     pub fn loop_ended(&mut self, had_request: bool, kill_at: Instant, now: Instant) -> bool {
         let draining = |pid: Pid| SlotState::Draining { pid, quick_at: kill_at, kill_at };
-        let (since, next) = match self.state {
-            SlotState::Ready { pid, since, .. } => (since, draining(pid)),
-            SlotState::Hung { pid, kill_at: kill, before: BeforeHang::Ready { since, .. } } => {
-                let before = BeforeHang::Draining { quick_at: kill_at, kill_at };
-                (since, SlotState::Hung { pid, kill_at: kill, before })
-            }
-            SlotState::Hung {
-                before: BeforeHang::Draining { .. } | BeforeHang::Quitting { .. },
-                ..
-            }
-            | SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Starting { .. }
-            | SlotState::Recalled { .. }
-            | SlotState::Failing { .. }
-            | SlotState::Draining { .. }
-            | SlotState::Quitting { .. }
-            | SlotState::Killed { .. } => return false,
+        let (since, next) = if let SlotState::Ready { pid, since, .. } = self.state {
+            (since, draining(pid))
+        } else if let SlotState::Hung {
+            pid,
+            kill_at: kill,
+            before: BeforeHang::Ready { since, .. },
+        } = self.state
+        {
+            let before = BeforeHang::Draining { quick_at: kill_at, kill_at };
+            (since, SlotState::Hung { pid, kill_at: kill, before })
+        } else {
+            return false;
         };
         let had_served = had_request || now.saturating_duration_since(since) >= SERVED_AFTER;
         self.unasked = Some(Unasked { had_served });
@@ -57,24 +50,15 @@ impl WorkerSlot {
         true
     }
 
-    /// Whether its worker is on its way out and can be followed without being waited for.
+    /// Whether its worker is exiting, so that the slot does not have to wait for it.
     pub fn is_exiting(&self) -> bool {
-        match self.state {
-            SlotState::Draining { .. } | SlotState::Quitting { .. } => true,
-            SlotState::Hung { before, .. } => !matches!(before, BeforeHang::Ready { .. }),
-            SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Starting { .. }
-            | SlotState::Recalled { .. }
-            | SlotState::Failing { .. }
-            | SlotState::Ready { .. }
-            | SlotState::Killed { .. } => false,
-        }
+        let is_told = |before| !matches!(before, BeforeHang::Ready { .. });
+        matches!(self.state, SlotState::Draining { .. } | SlotState::Quitting { .. })
+            || matches!(self.state, SlotState::Hung { before, .. } if is_told(before))
     }
 
-    /// The process that leaves gets a seat of its own, which is returned, and this slot is free for the next
-    /// one, as after its end.
+    /// Moves the exiting process to a place of its own, which is returned. This slot is free for the next one, as after
+    /// the end of the process.
     pub fn detach(&mut self, now: Instant, jitter: &mut Jitter) -> Self {
         let mut exiting =
             Self { side: self.side, generation: self.generation, ..Self::new(self.id) };

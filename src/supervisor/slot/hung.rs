@@ -1,23 +1,23 @@
-//! A worker that hangs: what it was before, what it is told meanwhile, and how it gets out of it.
+//! A worker that hangs: the state that it was in, and the way back to it.
 
 use std::time::Instant;
 
 use super::{SlotState, WorkerSlot};
 use crate::system::pid::Pid;
 
-/// What a worker that hangs was, and is again if it goes on. It is told to leave all the same meanwhile.
+/// The state of a worker before it hung, which it returns to if it goes on. Commands change it in the meantime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BeforeHang {
     /// As [`SlotState::Ready`].
     Ready {
-        /// Since when.
+        /// When it became ready.
         since: Instant,
-        /// Whether its time to have served was up.
+        /// Whether it had been ready for long enough to have served.
         has_served: bool,
     },
     /// As [`SlotState::Draining`].
     Draining {
-        /// When it is told to leave after the running request.
+        /// When it is told to exit after the running request.
         quick_at: Instant,
         /// When it is killed.
         kill_at: Instant,
@@ -71,38 +71,23 @@ impl WorkerSlot {
         matches!(self.state, SlotState::Hung { .. })
     }
 
-    /// The worker hangs: it is asked where, and has until `kill_at` to be killed. Its process, if that
-    /// is news.
+    /// The worker hangs: it is made to dump its stack, and killed at `kill_at`. Returns its process the first time.
     pub fn mark_hung(&mut self, kill_at: Instant) -> Option<Pid> {
-        match self.state {
-            SlotState::Ready { pid, since, has_served } => {
-                let before = BeforeHang::Ready { since, has_served };
-                self.state = SlotState::Hung { pid, kill_at, before };
-                Some(pid)
-            }
-            SlotState::Draining { pid, quick_at, kill_at: kill } => {
-                let before = BeforeHang::Draining { quick_at, kill_at: kill };
-                self.state = SlotState::Hung { pid, kill_at: kill.min(kill_at), before };
-                Some(pid)
-            }
-            SlotState::Quitting { pid, kill_at: kill } => {
-                let before = BeforeHang::Quitting { kill_at: kill };
-                self.state = SlotState::Hung { pid, kill_at: kill.min(kill_at), before };
-                Some(pid)
-            }
-            SlotState::Empty
-            | SlotState::Backoff { .. }
-            | SlotState::Spawning
-            | SlotState::Starting { .. }
-            | SlotState::Recalled { .. }
-            | SlotState::Failing { .. }
-            | SlotState::Hung { .. }
-            | SlotState::Killed { .. } => None,
-        }
+        let (pid, kill, before) = if let SlotState::Ready { pid, since, has_served } = self.state {
+            (pid, kill_at, BeforeHang::Ready { since, has_served })
+        } else if let SlotState::Draining { pid, quick_at, kill_at } = self.state {
+            (pid, kill_at, BeforeHang::Draining { quick_at, kill_at })
+        } else if let SlotState::Quitting { pid, kill_at } = self.state {
+            (pid, kill_at, BeforeHang::Quitting { kill_at })
+        } else {
+            return None;
+        };
+        self.state = SlotState::Hung { pid, kill_at: kill.min(kill_at), before };
+        Some(pid)
     }
 
-    /// The worker that hung goes on: it is again what it was, or what it was told to be meanwhile. Whether
-    /// there was one.
+    /// The worker that hung goes on: it returns to its earlier state, or to what it was told in the meantime. Returns
+    /// whether there was one.
     pub fn recover(&mut self) -> bool {
         let SlotState::Hung { pid, before, .. } = self.state else { return false };
         self.state = match before {

@@ -1,21 +1,21 @@
-//! What can be in a slot. How one follows another is [`crate::supervisor::slot`]'s.
+//! The states of a slot. The transitions are in [`crate::supervisor::slot`].
 
 use std::time::Instant;
 
 use super::{BeforeHang, KillReason};
 use crate::system::pid::Pid;
 
-/// What is in a slot.
+/// The state of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// Nobody, and nobody is wanted.
+    /// There is no process, and none is wanted.
     Empty,
-    /// Nobody until then.
+    /// There is no process until then.
     Backoff {
-        /// When the next one is spawned.
+        /// When the next worker is spawned.
         until: Instant,
     },
-    /// A process was asked for; whether fork(2) made one is not known yet.
+    /// A process was requested; whether fork(2) made one is not known yet.
     Spawning,
     /// A process that loads the application.
     Starting {
@@ -23,70 +23,70 @@ pub enum SlotState {
         pid: Pid,
         /// When it must be ready.
         deadline: Instant,
-        /// Whether that was put off once, so that it can tell where it is.
+        /// Whether the deadline was postponed once, so that it can dump its stack.
         is_late: bool,
     },
-    /// A process that was told to leave before it said that it can serve.
+    /// A process that was told to exit before it was ready.
     ///
-    /// It may be unable to hear, so it is not waited for long. But it may have begun to serve at the same
-    /// moment: then it has all the time that a draining worker has.
+    /// It may be unable to read the command, so it does not get long. But it may have begun to serve at the same moment:
+    /// then it has all the time of a draining worker.
     Recalled {
         /// Its process.
         pid: Pid,
         /// When it is killed, if it is not ready by then.
         kill_at: Instant,
-        /// If it is: when it is told to leave after the running request.
+        /// If it is ready: when it is told to exit after the running request.
         ready_quick_at: Instant,
-        /// If it is: when it is killed.
+        /// If it is ready: when it is killed.
         ready_kill_at: Instant,
     },
-    /// A process that said it cannot boot and is about to end.
+    /// A process that cannot boot and is about to exit.
     Failing {
         /// Its process.
         pid: Pid,
-        /// When it is killed if it is still there.
+        /// When it is killed if it has not exited.
         kill_at: Instant,
     },
     /// A worker that serves.
     Ready {
         /// Its process.
         pid: Pid,
-        /// Since when.
+        /// When it became ready.
         since: Instant,
         /// Whether it has been ready for [`SERVED_AFTER`](super::SERVED_AFTER), and
         /// [`WorkerSlot::has_served`](super::WorkerSlot::has_served) has said so.
         has_served: bool,
     },
-    /// A worker that was told to finish what it took and leave.
+    /// A worker that was told to finish what it accepted and exit.
     Draining {
         /// Its process.
         pid: Pid,
-        /// When it is told to leave after the running request.
+        /// When it is told to exit after the running request.
         quick_at: Instant,
         /// When it is killed.
         kill_at: Instant,
     },
-    /// A worker that was told to leave after the running request.
+    /// A worker that was told to exit after the running request.
     Quitting {
         /// Its process.
         pid: Pid,
         /// When it is killed.
         kill_at: Instant,
     },
-    /// A worker that hangs: it was asked where, and is about to be killed.
+    /// A worker that hangs: it was made to dump its stack, and is about to be killed.
     Hung {
         /// Its process.
         pid: Pid,
         /// When it is killed.
         kill_at: Instant,
-        /// What it goes back to if it goes on before that.
+        /// The state that it returns to if it goes on before that.
         before: BeforeHang,
     },
-    /// A process that SIGKILL was sent to; its end was not seen yet.
+    /// A process that was killed and not reaped yet.
     Killed {
         /// Its process.
         pid: Pid,
-        /// Why.
+        /// Why it was killed.
         reason: KillReason,
     },
 }

@@ -18,7 +18,7 @@ fn spawn(slot: &mut WorkerSlot, now: Instant) -> Instant {
 }
 
 #[test]
-fn a_slot_whose_workers_never_serve_waits_longer_each_time_and_5_s_at_most() {
+fn a_slot_whose_workers_never_serve_backs_off_up_to_5_s() {
     let (mut slot, mut jitter, mut now) = slot();
     for nominal in [0.0, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0] {
         now = spawn(&mut slot, now);
@@ -40,7 +40,7 @@ fn failed() -> (WorkerSlot, Jitter, Instant) {
 }
 
 #[test]
-fn the_death_of_a_worker_that_was_given_a_request_delays_nothing() {
+fn the_crash_of_a_worker_that_was_given_a_request_delays_nothing() {
     let (mut slot, mut jitter, mut now) = failed();
     for _ in 0..20 {
         now = spawn(&mut slot, now);
@@ -51,7 +51,7 @@ fn the_death_of_a_worker_that_was_given_a_request_delays_nothing() {
 }
 
 #[test]
-fn the_death_of_a_worker_that_was_ready_for_a_second_delays_nothing() {
+fn the_crash_of_a_worker_that_was_ready_for_a_second_delays_nothing() {
     let (mut slot, mut jitter, mut now) = failed();
     for _ in 0..20 {
         now = spawn(&mut slot, now);
@@ -74,7 +74,7 @@ fn a_worker_that_hangs_in_a_request_delays_nothing() {
 }
 
 #[test]
-fn a_worker_that_was_ready_for_less_than_a_second_and_was_given_nothing_has_not_served() {
+fn a_worker_that_was_ready_briefly_without_a_request_has_not_served() {
     let (mut slot, mut jitter, mut now) = failed();
     now = spawn(&mut slot, now);
     slot.ready(now);
@@ -85,7 +85,7 @@ fn a_worker_that_was_ready_for_less_than_a_second_and_was_given_nothing_has_not_
 }
 
 #[test]
-fn that_a_worker_has_served_is_said_once() {
+fn that_a_worker_has_served_is_reported_once() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
     slot.ready(now);
@@ -127,7 +127,7 @@ fn each_spawn_takes_the_side_that_the_one_before_did_not() {
 }
 
 #[test]
-fn a_second_ready_is_no_news() {
+fn a_second_ready_changes_nothing() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
     assert!(slot.ready(now));
@@ -136,7 +136,7 @@ fn a_second_ready_is_no_news() {
 }
 
 #[test]
-fn a_worker_that_was_told_to_leave_does_not_become_ready() {
+fn a_worker_that_was_told_to_exit_does_not_become_ready() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
     assert!(slot.drain(now, now + s(1.0), now + s(2.0)));
@@ -158,7 +158,7 @@ fn a_worker_that_does_not_serve_yet_is_not_waited_for() {
 }
 
 #[test]
-fn a_worker_that_turns_out_to_serve_when_it_is_told_to_leave_has_the_time_of_one_that_serves() {
+fn a_worker_that_becomes_ready_when_told_to_exit_has_the_time_to_drain() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
     slot.drain(now + s(2.0), now + s(20.0), now + s(25.0));
@@ -195,7 +195,7 @@ fn a_killed_worker_is_killed_once() {
 }
 
 #[test]
-fn a_vacant_slot_has_nobody_to_lose() {
+fn a_vacant_slot_ignores_an_exit() {
     let (mut slot, mut jitter, now) = slot();
     assert_eq!(slot.exited(false, now, &mut jitter), None);
     slot.fill(now);

@@ -1,4 +1,4 @@
-//! Spawns that are answered late, because something has to be done before the first worker.
+//! Spawns that are answered late, because a zygote forks the worker or the generation has to be prepared.
 
 use super::*;
 
@@ -8,7 +8,7 @@ impl Rig {
         self
     }
 
-    /// The spawns that wait are carried out.
+    /// Carries out the spawns that wait.
     fn spawned(&mut self) -> Vec<Did> {
         let mut did = Vec::new();
         for (slot, side) in self.held.take().unwrap_or_default() {
@@ -19,7 +19,7 @@ impl Rig {
         did
     }
 
-    /// They come to nothing.
+    /// Fails the spawns that wait.
     fn refused(&mut self) -> Vec<Did> {
         let held = self.held.replace(Vec::new()).unwrap_or_default();
         let failed = |(slot, side)| {
@@ -42,7 +42,7 @@ fn the_boot_timeout_of_a_worker_begins_when_there_is_one() {
 }
 
 #[test]
-fn pilots_that_come_to_nothing_end_the_start_and_nobody_is_spawned_instead() {
+fn first_workers_that_cannot_be_spawned_end_the_start() {
     let mut rig = Rig::new(policy(4)).holding();
     rig.run();
     let did = rig.refused();
@@ -50,11 +50,11 @@ fn pilots_that_come_to_nothing_end_the_start_and_nobody_is_spawned_instead() {
 }
 
 #[test]
-fn a_stop_has_ended_when_the_spawns_that_wait_are_refused() {
-    for wish in [OperatorCommand::Terminate, OperatorCommand::Quit, OperatorCommand::Interrupt] {
+fn a_stop_has_ended_when_the_spawns_that_wait_have_failed() {
+    for command in [OperatorCommand::Terminate, OperatorCommand::Quit, OperatorCommand::Interrupt] {
         let mut rig = Rig::new(policy(2)).holding();
         rig.run();
-        assert_eq!(rig.command(wish), [Stopping, CloseDoor, DropListeners]);
+        assert_eq!(rig.command(command), [Stopping, CloseDoor, DropListeners]);
         assert_eq!(rig.refused(), [Finish(Verdict::Asked)]);
     }
 }
@@ -70,7 +70,7 @@ fn a_canary_that_comes_to_nothing_changes_nothing() {
 }
 
 #[test]
-fn a_hup_gives_up_a_canary_that_waits_and_begins_when_it_is_refused() {
+fn a_hup_gives_up_a_canary_that_waits_and_begins_when_it_fails() {
     let mut rig = Rig::serving(policy(2)).holding();
     rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     rig.event(Event::Configured { policy: Some(policy(2)) });
@@ -83,7 +83,7 @@ fn a_hup_gives_up_a_canary_that_waits_and_begins_when_it_is_refused() {
 }
 
 #[test]
-fn rest_gives_up_a_canary_that_waits() {
+fn a_pause_gives_up_a_canary_that_waits() {
     let mut rig = Rig::serving(policy(1)).holding();
     rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     rig.event(Event::Configured { policy: Some(policy(1)) });
@@ -91,4 +91,108 @@ fn rest_gives_up_a_canary_that_waits() {
     assert_eq!(did, [Discard(2), Ended(ReloadOutcome::Abandoned), Tell(100, Command::Drain)]);
     assert_eq!(rig.refused(), []);
     assert_eq!(rig.left(100), []);
+}
+
+fn prepared_by(preparation: Preparation, workers: u16) -> Policy {
+    Policy { preparation, ..policy(workers) }
+}
+
+fn on_start_started(generation: u32) -> Event {
+    Event::OnStartStarted { generation: Generation(generation), pid: Pid(50) }
+}
+
+fn zygote_started(generation: u32) -> Event {
+    Event::ZygoteStarted { generation: Generation(generation), pid: Pid(60) }
+}
+
+fn zygote_lost() -> Event {
+    let reason = "the zygote is gone".to_owned();
+    Event::ZygoteLost { pid: Pid(60), verdict: Verdict::NotImportable, reason }
+}
+
+#[test]
+fn the_first_workers_wait_until_on_start_is_done() {
+    let mut rig = Rig::new(prepared_by(Preparation::OnStart, 2));
+    assert_eq!(rig.run(), [RunOnStart(1)]);
+    assert_eq!(rig.event(on_start_started(1)), []);
+    assert_eq!(rig.left(50), [Spawn(0), Spawn(1)]);
+    rig.ready(100);
+    rig.ready(101);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Spawn(0)], "it runs once");
+}
+
+#[test]
+fn an_on_start_that_fails_ends_the_first_start() {
+    let mut rig = Rig::new(prepared_by(Preparation::OnStart, 2));
+    rig.run();
+    rig.event(on_start_started(1));
+    let did = rig.failed(50, 3, "Traceback");
+    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotBooted)]);
+}
+
+#[test]
+fn an_on_start_that_hangs_dumps_its_stack_and_is_stopped() {
+    let mut rig = Rig::new(prepared_by(Preparation::OnStart, 2));
+    rig.run();
+    rig.event(on_start_started(1));
+    assert_eq!(rig.after(s(60.0)), [DumpStack(50)]);
+    let did = rig.after(s(1.0));
+    assert_eq!(did[..2], [StopOnStart, Stopping]);
+    assert_eq!(did.last(), Some(&Finish(Verdict::NotBooted)));
+}
+
+#[test]
+fn an_on_start_that_fails_in_a_reload_changes_nothing() {
+    let mut rig = Rig::serving(policy(2));
+    rig.event(Event::OperatorCommand(OperatorCommand::Reload));
+    let policy = Some(prepared_by(Preparation::OnStart, 2));
+    assert_eq!(rig.event(Event::Configured { policy }), [RunOnStart(2)]);
+    rig.event(on_start_started(2));
+    let did = rig.failed(50, 3, "Traceback");
+    assert_eq!(did, [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_on_start() {
+    let mut rig = Rig::new(prepared_by(Preparation::OnStart, 2));
+    rig.run();
+    rig.event(on_start_started(1));
+    let did = rig.command(OperatorCommand::Terminate);
+    assert_eq!(did, [StopOnStart, Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn workers_wait_for_their_zygote_and_are_then_spawned_at_once() {
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 2));
+    assert_eq!(rig.run(), [StartZygote(1)]);
+    assert_eq!(rig.event(zygote_started(1)), []);
+    assert_eq!(rig.event(Event::ZygoteReady { pid: Pid(60) }), [Spawn(0), Spawn(1)]);
+    rig.ready(100);
+    rig.ready(101);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Spawn(0)]);
+    assert_eq!(rig.event(zygote_lost()), []);
+    assert_eq!(rig.exited(101, ExitStatus::Signal(9)), [StartZygote(1)]);
+}
+
+#[test]
+fn a_zygote_that_cannot_load_the_application_ends_the_first_start() {
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 2));
+    rig.run();
+    rig.event(zygote_started(1));
+    let did = rig.event(zygote_lost());
+    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotImportable)]);
+}
+
+#[test]
+fn the_zygote_of_the_old_generation_ends_with_the_reload() {
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 1));
+    rig.run();
+    rig.event(zygote_started(1));
+    rig.event(Event::ZygoteReady { pid: Pid(60) });
+    assert_eq!(rig.ready(100), [Ready]);
+    rig.event(Event::OperatorCommand(OperatorCommand::Reload));
+    rig.event(Event::Configured { policy: Some(policy(1)) });
+    rig.ready(101);
+    assert_eq!(rig.after(s(1.1)), [Adopt(2), Tell(100, Command::Drain)]);
+    assert_eq!(rig.left(100), [EndZygote(60), Ended(ReloadOutcome::Done)]);
 }

@@ -9,7 +9,7 @@ impl Rig {
 }
 
 #[test]
-fn a_reload_waits_for_no_worker_whose_loop_is_over() {
+fn a_reload_does_not_wait_for_a_worker_whose_loop_has_ended() {
     let mut rig = Rig::serving(policy(2));
     assert_eq!(rig.command(OperatorCommand::Reload), [Configure]);
     rig.event(Event::Configured { policy: Some(policy(2)) });
@@ -27,7 +27,7 @@ fn a_reload_waits_for_no_worker_whose_loop_is_over() {
 }
 
 #[test]
-fn the_next_reload_waits_while_both_blocks_of_its_slot_are_in_use() {
+fn the_next_reload_waits_while_both_entries_of_its_slot_are_in_use() {
     let mut rig = Rig::serving(policy(1));
     for _ in 0..2 {
         assert_eq!(rig.command(OperatorCommand::Reload), [Configure]);
@@ -41,7 +41,7 @@ fn the_next_reload_waits_while_both_blocks_of_its_slot_are_in_use() {
 }
 
 #[test]
-fn a_worker_that_leaves_by_itself_is_replaced_when_its_loop_is_over() {
+fn a_worker_that_exits_by_itself_is_replaced_when_its_loop_has_ended() {
     let mut rig = Rig::serving(policy(2));
     assert_eq!(rig.loop_ended(100), [Spawn(0)]);
     assert!(!rig.machine.slots()[0].is_ready());
@@ -51,7 +51,7 @@ fn a_worker_that_leaves_by_itself_is_replaced_when_its_loop_is_over() {
 }
 
 #[test]
-fn a_worker_that_leaves_by_itself_before_it_has_served_is_not_followed_without_end() {
+fn a_worker_that_exits_by_itself_before_it_has_served_has_a_backoff() {
     let mut rig = Rig::serving(policy(2));
     let mut spawns_count = 0;
     for pid in 102..110 {
@@ -65,7 +65,7 @@ fn a_worker_that_leaves_by_itself_before_it_has_served_is_not_followed_without_e
 }
 
 #[test]
-fn a_canary_that_leaves_by_itself_ends_its_reload_at_once() {
+fn a_canary_that_exits_by_itself_ends_its_reload_at_once() {
     let mut rig = Rig::serving(policy(1));
     rig.command(OperatorCommand::Reload);
     rig.event(Event::Configured { policy: Some(policy(1)) });
@@ -75,7 +75,7 @@ fn a_canary_that_leaves_by_itself_ends_its_reload_at_once() {
 }
 
 #[test]
-fn a_stop_waits_for_workers_whose_loop_is_over() {
+fn a_stop_waits_for_workers_whose_loop_has_ended() {
     let mut rig = Rig::serving(policy(1));
     rig.loop_ended(100);
     rig.ready(101);

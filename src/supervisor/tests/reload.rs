@@ -76,7 +76,7 @@ fn a_canary_that_dies_in_its_probation_changes_nothing() {
 }
 
 #[test]
-fn workers_that_were_sent_term_directly_halt_no_roll() {
+fn workers_that_were_sent_term_directly_halt_no_rollout() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);
@@ -90,7 +90,7 @@ fn workers_that_were_sent_term_directly_halt_no_roll() {
 
 impl Rig {
     /// A worker dies of what those of the old code die of, too.
-    fn died_excused(&mut self, pid: i32) -> Vec<Did> {
+    fn crashed_within_baseline(&mut self, pid: i32) -> Vec<Did> {
         let details =
             ExitDetails { had_request: true, is_baseline: true, ..ExitDetails::default() };
         self.event(Event::Exited { pid: Pid(pid), status: ExitStatus::Signal(11), details })
@@ -98,12 +98,12 @@ impl Rig {
 }
 
 #[test]
-fn a_canary_that_dies_of_what_the_old_ones_die_of_is_followed_by_another_and_their_times_add_up() {
+fn a_canary_that_crashes_like_old_workers_is_followed_by_another() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.ready(102);
     rig.after(s(0.6));
-    assert_eq!(rig.died_excused(102), [Spawn(0)]); // 103
+    assert_eq!(rig.crashed_within_baseline(102), [Spawn(0)]); // 103
     assert_eq!(rig.after(s(30.0)), [], "time to boot is no time to prove itself in");
     rig.ready(103);
     assert_eq!(rig.after(s(0.3)), []);
@@ -111,21 +111,21 @@ fn a_canary_that_dies_of_what_the_old_ones_die_of_is_followed_by_another_and_the
 }
 
 #[test]
-fn a_canary_that_dies_before_it_is_ready_is_not_excused() {
+fn a_canary_that_crashes_before_it_is_ready_has_no_baseline() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
-    assert_eq!(rig.died_excused(102), [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+    assert_eq!(rig.crashed_within_baseline(102), [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
 }
 
 #[test]
-fn deaths_of_what_the_old_ones_die_of_halt_no_roll() {
+fn crashes_within_the_baseline_halt_no_rollout() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.ready(102);
     rig.after(s(1.0));
     for _ in 0..20 {
         let newest = rig.next_pid - 1;
-        assert_eq!(rig.died_excused(newest), [Spawn(0)]);
+        assert_eq!(rig.crashed_within_baseline(newest), [Spawn(0)]);
         rig.ready(rig.next_pid - 1);
     }
     assert_eq!(rig.left(100), [Spawn(1)]);
@@ -144,7 +144,7 @@ fn a_hup_while_the_canary_boots_starts_over() {
 }
 
 #[test]
-fn a_hup_while_the_canary_imports_for_ever_waits_no_longer_than_a_quick_stop() {
+fn a_hup_while_the_canary_still_boots_waits_for_a_quick_stop_only() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.event(reload());
@@ -153,7 +153,7 @@ fn a_hup_while_the_canary_imports_for_ever_waits_no_longer_than_a_quick_stop() {
 }
 
 #[test]
-fn a_hup_while_the_canary_serves_lets_it_finish_what_it_took() {
+fn a_hup_while_the_canary_serves_lets_it_finish_its_requests() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.ready(102);
@@ -164,7 +164,7 @@ fn a_hup_while_the_canary_serves_lets_it_finish_what_it_took() {
 }
 
 #[test]
-fn a_canary_that_becomes_ready_at_the_moment_of_a_hup_finishes_what_it_took() {
+fn a_canary_that_becomes_ready_at_a_hup_finishes_its_requests() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.event(reload());
@@ -174,14 +174,14 @@ fn a_canary_that_becomes_ready_at_the_moment_of_a_hup_finishes_what_it_took() {
 }
 
 #[test]
-fn a_worker_that_becomes_ready_at_the_moment_of_winch_or_ttou_finishes_what_it_took() {
-    for wish in [OperatorCommand::Pause, OperatorCommand::Fewer, OperatorCommand::Terminate] {
+fn a_worker_that_becomes_ready_at_winch_or_ttou_finishes_its_requests() {
+    for command in [OperatorCommand::Pause, OperatorCommand::Fewer, OperatorCommand::Terminate] {
         let mut rig = Rig::serving(policy(2));
         rig.command(OperatorCommand::More); // 102
-        if wish == OperatorCommand::Pause {
-            assert!(rig.command(wish).contains(&Tell(102, Command::Drain)));
+        if command == OperatorCommand::Pause {
+            assert!(rig.command(command).contains(&Tell(102, Command::Drain)));
         } else {
-            rig.command(wish);
+            rig.command(command);
         }
         rig.ready(102);
         let did = rig.after(s(20.0));
@@ -190,7 +190,7 @@ fn a_worker_that_becomes_ready_at_the_moment_of_winch_or_ttou_finishes_what_it_t
 }
 
 #[test]
-fn hups_during_a_roll_become_one_more_reload() {
+fn hups_during_a_rollout_become_one_more_reload() {
     let mut rig = Rig::serving(policy(1));
     rig.hup(policy(1));
     rig.ready(101);
@@ -229,7 +229,7 @@ fn two_deaths_of_the_new_generation_go_back_to_the_old_one() {
 }
 
 #[test]
-fn a_replacement_that_boots_when_its_generation_is_halted_takes_nobodys_place() {
+fn a_replacement_that_boots_when_its_rollout_is_halted_takes_no_slot() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);
@@ -244,7 +244,7 @@ fn a_replacement_that_boots_when_its_generation_is_halted_takes_nobodys_place() 
 }
 
 #[test]
-fn deaths_far_apart_halt_nothing() {
+fn crashes_far_apart_halt_no_rollout() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);
@@ -277,7 +277,7 @@ fn a_number_of_workers_that_did_not_change_leaves_ttin_alone() {
 }
 
 #[test]
-fn worn_workers_are_replaced_one_at_a_time() {
+fn workers_that_reached_a_limit_are_recycled_one_at_a_time() {
     let mut rig = Rig::serving(policy(2));
     assert_eq!(rig.event(Event::LimitReached { pid: Pid(101) }), [Spawn(1)]); // 102
     assert_eq!(rig.event(Event::LimitReached { pid: Pid(100) }), []);
@@ -287,7 +287,7 @@ fn worn_workers_are_replaced_one_at_a_time() {
 }
 
 #[test]
-fn a_worker_is_recycled_as_one_that_is_worn() {
+fn an_operator_recycles_a_worker_like_one_that_reached_a_limit() {
     let mut rig = Rig::serving(policy(2));
     let recycle =
         |rig: &mut Rig, slot| rig.command(OperatorCommand::Recycle { slot: SlotId(slot) });
@@ -295,12 +295,12 @@ fn a_worker_is_recycled_as_one_that_is_worn() {
     assert_eq!(recycle(&mut rig, 1), []);
     assert_eq!(recycle(&mut rig, 7), [], "nobody is there");
     assert_eq!(rig.ready(102), [Tell(101, Command::Drain)]);
-    assert_eq!(rig.left(101), [], "its wish is fulfilled");
+    assert_eq!(rig.left(101), [], "it is what was asked for");
     assert_eq!(recycle(&mut rig, 1), [Spawn(1)]);
 }
 
 #[test]
-fn a_recycling_waits_until_the_canary_has_proved_itself() {
+fn recycling_waits_until_the_canary_has_passed_its_probation() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2)); // 102, of slot 0
     assert_eq!(rig.command(OperatorCommand::Recycle { slot: SlotId(1) }), []);
@@ -334,7 +334,7 @@ fn an_old_worker_that_dies_while_its_canary_boots_is_replaced_beside_it() {
 }
 
 #[test]
-fn a_leaver_that_does_not_leave_is_hurried_and_killed_and_the_roll_goes_on() {
+fn an_old_worker_that_does_not_exit_is_killed_and_the_rollout_goes_on() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.ready(102);
@@ -345,7 +345,7 @@ fn a_leaver_that_does_not_leave_is_hurried_and_killed_and_the_roll_goes_on() {
 }
 
 #[test]
-fn a_stop_ends_a_roll_and_takes_the_spare_seat_with_it() {
+fn a_stop_ends_a_rollout_and_stops_the_spare_worker() {
     let mut rig = Rig::serving(policy(1));
     rig.hup(policy(1));
     rig.ready(101);
@@ -375,7 +375,7 @@ fn resting() -> Rig {
 }
 
 #[test]
-fn rest_sends_all_away_and_hup_brings_them_back_one_before_the_others_and_each_once() {
+fn winch_stops_all_workers_and_hup_brings_them_back_canary_first() {
     let mut rig = resting();
     assert_eq!(rig.event(reload()), [Configure]);
     assert_eq!(rig.configure(policy(2)), [Spawn(0)]); // 102
@@ -386,7 +386,7 @@ fn rest_sends_all_away_and_hup_brings_them_back_one_before_the_others_and_each_o
 }
 
 #[test]
-fn a_hup_after_rest_with_broken_code_or_configuration_brings_back_what_there_was() {
+fn a_failed_hup_after_a_pause_brings_back_the_old_generation() {
     let mut rig = resting();
     rig.event(reload());
     let did = rig.event(Event::Configured { policy: None });
@@ -401,7 +401,7 @@ fn a_hup_after_rest_with_broken_code_or_configuration_brings_back_what_there_was
 }
 
 #[test]
-fn a_second_hup_after_rest_does_not_wait_for_what_the_first_new_worker_has_taken() {
+fn a_second_hup_after_a_pause_does_not_wait_for_the_first_canary() {
     let mut rig = resting();
     rig.event(reload());
     rig.configure(policy(2)); // 102
@@ -411,7 +411,7 @@ fn a_second_hup_after_rest_does_not_wait_for_what_the_first_new_worker_has_taken
 }
 
 #[test]
-fn a_hup_after_rest_waits_for_nobody_who_still_leaves() {
+fn a_hup_after_a_pause_does_not_wait_for_exiting_workers() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2)); // 102
     rig.ready(102);
@@ -424,7 +424,7 @@ fn a_hup_after_rest_waits_for_nobody_who_still_leaves() {
 }
 
 #[test]
-fn a_hup_after_rest_is_given_up_by_another_rest_and_by_a_stop() {
+fn a_hup_after_a_pause_is_given_up_by_another_pause_and_by_a_stop() {
     let mut rig = resting();
     rig.event(reload());
     rig.configure(policy(2)); // 102
@@ -438,7 +438,7 @@ fn a_hup_after_rest_is_given_up_by_another_rest_and_by_a_stop() {
 }
 
 #[test]
-fn a_resting_server_stops_at_once() {
+fn a_paused_server_stops_at_once() {
     let mut rig = Rig::serving(policy(1));
     rig.command(OperatorCommand::Pause);
     rig.left(100);
@@ -447,7 +447,7 @@ fn a_resting_server_stops_at_once() {
 }
 
 #[test]
-fn a_worker_that_hangs_is_asked_where_and_killed_a_second_later() {
+fn a_worker_that_hangs_dumps_its_stack_and_is_killed_a_second_later() {
     let mut rig = Rig::serving(policy(1));
     let hung = Event::Hung { pid: Pid(100) };
     assert_eq!(rig.event(hung.clone()), [DumpStack(100)]);
@@ -472,7 +472,7 @@ fn a_worker_that_hung_and_goes_on_is_not_killed() {
 }
 
 #[test]
-fn a_worker_that_hangs_is_told_of_a_stop_and_obeys_if_it_goes_on() {
+fn a_worker_that_hangs_obeys_a_stop_if_it_goes_on() {
     let mut rig = Rig::serving(policy(1));
     rig.event(Event::Hung { pid: Pid(100) });
     let told = Tell(100, Command::Drain);
@@ -487,7 +487,7 @@ fn a_worker_that_hangs_is_told_of_a_stop_and_obeys_if_it_goes_on() {
 }
 
 #[test]
-fn a_canary_that_hung_and_goes_on_proves_itself() {
+fn a_canary_that_hung_and_goes_on_passes_its_probation() {
     let mut rig = Rig::serving(policy(1));
     rig.hup(policy(1));
     rig.ready(101);

@@ -18,7 +18,7 @@ impl Rig {
 }
 
 #[test]
-fn a_worker_that_was_given_a_request_is_replaced_at_once_however_often_it_happens() {
+fn a_worker_that_was_given_a_request_is_always_replaced_at_once() {
     let mut rig = Rig::serving(policy(2));
     for _ in 0..100 {
         let (pid, status) = (Pid(rig.next_pid - 1), ExitStatus::Signal(11));
@@ -33,7 +33,7 @@ fn a_worker_that_was_given_a_request_is_replaced_at_once_however_often_it_happen
 }
 
 #[test]
-fn a_worker_that_serves_ends_the_wait_of_all_slots() {
+fn a_worker_that_serves_ends_the_backoff_of_all_slots() {
     let mut rig = Rig::serving(policy(2));
     rig.after(s(1.0));
     rig.fails_to_boot();
@@ -54,8 +54,8 @@ fn a_worker_that_serves_ends_the_wait_of_all_slots() {
 }
 
 #[test]
-fn whatever_an_operator_says_ends_the_wait_of_all_slots() {
-    for wish in [
+fn every_command_of_an_operator_ends_the_backoff_of_all_slots() {
+    for command in [
         OperatorCommand::Reload,
         OperatorCommand::More,
         OperatorCommand::Recycle { slot: SlotId(0) },
@@ -63,7 +63,7 @@ fn whatever_an_operator_says_ends_the_wait_of_all_slots() {
         let mut rig = Rig::serving(policy(2));
         rig.after(s(1.0));
         rig.fails_to_boot();
-        assert!(rig.command(wish).contains(&Spawn(1)), "{wish:?}");
+        assert!(rig.command(command).contains(&Spawn(1)), "{command:?}");
     }
 }
 

@@ -1,12 +1,12 @@
-//! An upgrade as a pure machine, seen from the successor: when it may say that it is ready, and since when
-//! everything is its own.
+//! An upgrade as a pure machine, seen from the successor: when it may report that it is ready, and since when it owns
+//! everything.
 //!
 //! | state | event | next |
 //! |---|---|---|
 //! | Booting | there is a full set of workers | Proving |
-//! | Proving | that was [`PROBATION`](crate::supervisor::PROBATION) ago: say so | Waiting |
-//! | Booting, Proving | a worker dies that was ready, and not of what those before die of, too: leave | Unfit |
-//! | Booting, Proving, Waiting, Unfit | the server before gives everything, or is gone | Owner |
+//! | Proving | that was [`PROBATION`](crate::supervisor::PROBATION) ago: report it | Waiting |
+//! | Booting, Proving | a worker that was ready crashes, beyond the crash baseline: exit | Unfit |
+//! | Booting, Proving, Waiting, Unfit | the predecessor hands everything over, or is gone | Owner |
 
 use std::time::Instant;
 
@@ -14,15 +14,15 @@ use crate::supervisor::PROBATION;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// No worker has shown yet that it can serve.
+    /// No full set of workers was ready yet.
     Booting,
-    /// All serve, or have, beside those of the server before.
+    /// All workers serve, beside those of the predecessor.
     Proving { since: Option<Instant> },
-    /// The server before knows.
+    /// The predecessor knows that.
     Waiting,
-    /// The server before goes on: a worker has died.
+    /// The predecessor goes on: a worker has crashed.
     Unfit,
-    /// There is nobody else any more whose it could be.
+    /// Everything belongs to this server.
     Owner,
 }
 
@@ -30,29 +30,29 @@ enum State {
 #[derive(Debug)]
 pub struct Successor(State);
 
-/// What a successor is to do when everything becomes its own.
+/// What a successor does when it becomes the owner of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOver {
-    /// It serves already: tell the world.
+    /// It already serves: report it to the world.
     Serving,
-    /// It boots: that is told when it serves.
+    /// It boots: that is reported when it serves.
     Booting,
-    /// It was its own before.
+    /// It was the owner before.
     Already,
 }
 
 impl Successor {
-    /// A server that has a predecessor.
+    /// A server with a predecessor.
     pub fn booting() -> Self {
         Self(State::Booting)
     }
 
-    /// A server that has none.
+    /// A server without a predecessor.
     pub fn without_predecessor() -> Self {
         Self(State::Owner)
     }
 
-    /// Whether everything is its own.
+    /// Whether it owns everything.
     pub fn is_owner(&self) -> bool {
         self.0 == State::Owner
     }
@@ -64,9 +64,9 @@ impl Successor {
         }
     }
 
-    /// True once, when it has proved itself. That a worker is missing at times is no objection: where those of
-    /// the server before die of some request, these do, too.
-    pub fn look(&mut self, now: Instant) -> bool {
+    /// True once, when it has passed its probation. A missing worker is no objection: where the workers of the predecessor
+    /// crash in some request, these do, too.
+    pub fn check_probation(&mut self, now: Instant) -> bool {
         let State::Proving { since } = &mut self.0 else { return false };
         let since = *since.get_or_insert(now);
         let is_proved = since + PROBATION <= now;
@@ -76,26 +76,25 @@ impl Successor {
         is_proved
     }
 
-    /// A worker that was ready has died, of what those of the server before do not die of; true when this
-    /// server has to leave for it. As a canary's death ends a reload: the next worker would take requests to
-    /// its grave as well.
-    pub fn died(&mut self) -> bool {
+    /// A worker that was ready has crashed, beyond the crash baseline. True when this server has to exit for it, as the
+    /// crash of a canary ends a reload: the next worker would crash in requests as well.
+    pub fn worker_crashed(&mut self) -> bool {
         match self.0 {
             State::Booting | State::Proving { .. } => {
                 self.0 = State::Unfit;
                 true
             }
-            // It has said that it can serve: the server before may be leaving for it by now.
+            // It has reported that it can serve: the predecessor may be exiting for it by now.
             State::Waiting | State::Unfit | State::Owner => false,
         }
     }
 
-    /// Whether a worker has died.
+    /// Whether a worker has crashed.
     pub fn is_unfit(&self) -> bool {
         self.0 == State::Unfit
     }
 
-    /// When [`Successor::look`] is due.
+    /// When [`Successor::check_probation`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.0 {
             State::Proving { since } => since.map(|since| since + PROBATION),
@@ -103,7 +102,7 @@ impl Successor {
         }
     }
 
-    /// Everything is its own.
+    /// It becomes the owner of everything.
     pub fn take(&mut self) -> TakeOver {
         match std::mem::replace(&mut self.0, State::Owner) {
             State::Booting | State::Unfit => TakeOver::Booting,
@@ -126,13 +125,13 @@ mod tests {
     #[test]
     fn it_is_ready_once_its_workers_have_lived_for_a_while() {
         let (mut successor, start) = (Successor::booting(), Instant::now());
-        assert!(!successor.look(start), "not all were there");
+        assert!(!successor.check_probation(start), "not all were there");
         successor.serves();
-        assert!(!successor.look(start));
+        assert!(!successor.check_probation(start));
         assert_eq!(successor.next_deadline(), Some(start + PROBATION));
-        assert!(!successor.look(start + ms(900)));
-        assert!(successor.look(start + ms(1000)));
-        assert!(!successor.look(start + ms(3000)), "it is said once");
+        assert!(!successor.check_probation(start + ms(900)));
+        assert!(successor.check_probation(start + ms(1000)));
+        assert!(!successor.check_probation(start + ms(3000)), "it is said once");
         assert!(!successor.is_owner());
         assert_eq!(successor.take(), TakeOver::Serving);
         assert!(successor.is_owner());
@@ -140,20 +139,20 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_dies_before_everything_is_its_own_is_its_end() {
+    fn a_crash_before_it_owns_everything_ends_the_successor() {
         let (mut successor, start) = (Successor::booting(), Instant::now());
         successor.serves();
-        successor.look(start);
-        assert!(successor.died());
+        successor.check_probation(start);
+        assert!(successor.worker_crashed());
         assert!(successor.is_unfit());
-        assert!(!successor.died(), "once");
-        assert!(!successor.look(start + ms(5000)));
+        assert!(!successor.worker_crashed(), "once");
+        assert!(!successor.check_probation(start + ms(5000)));
         let mut owner = Successor::without_predecessor();
-        assert!(!owner.died() && !owner.is_unfit());
+        assert!(!owner.worker_crashed() && !owner.is_unfit());
     }
 
     #[test]
-    fn it_goes_on_booting_when_the_server_before_is_gone() {
+    fn it_goes_on_booting_when_the_predecessor_is_gone() {
         let mut successor = Successor::booting();
         assert_eq!(successor.take(), TakeOver::Booting);
         successor.serves();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use arctos_worker::shared::scoreboard::WorkerEntry;
 
-use super::report::running_request;
+use super::running_request::running_request;
 use super::source::{Report, Round, Source};
 use crate::supervisor::restart_storm::RestartStorm;
 use crate::supervisor::restart_storm::crash_baseline::CrashBaseline;

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd;
 
 use super::Monitor;
-use super::upgrade::UpgradeReport;
+use super::upgrade_report::UpgradeReport;
 use super::watchdog::ALIVE;
 use crate::process::reexec::{self, COUNTED, SuccessorSetup, YOURS};
 use crate::supervisor::slot::ExitStatus;

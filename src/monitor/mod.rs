@@ -35,6 +35,7 @@ mod reload;
 mod report;
 mod responses;
 pub mod revision;
+mod running_request;
 mod server;
 mod signals;
 mod source;
@@ -42,6 +43,7 @@ mod sources;
 mod spawn;
 mod start;
 mod upgrade;
+mod upgrade_report;
 mod watchdog;
 mod workers;
 mod zygotes;
@@ -246,7 +248,7 @@ impl Monitor<'_> {
     fn is_baseline(&mut self, entry: &'static WorkerEntry, now: Instant) -> bool {
         let upgrade = &mut self.sources.upgrade;
         if !upgrade.is_owner() {
-            let request = report::running_request(entry).map(|running| running.line);
+            let request = running_request::running_request(entry).map(|running| running.line);
             return upgrade.baseline.accept(request.as_deref(), now);
         }
         let is_new = self.supervisor.reloading().is_some_and(|(new, _)| new == entry.generation());

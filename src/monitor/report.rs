@@ -10,8 +10,9 @@ use nix::sys::signal::Signal;
 
 use super::clock::monotonic;
 use super::failure_cause::{self, Failure};
+use super::running_request::running_request;
 use super::{Monitor, workers};
-use crate::supervisor::log_event::{LogEvent, RunningRequest};
+use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::restart_storm;
 use crate::supervisor::slot::{Ending, ExitStatus, KillReason};
 use crate::system::exit_cause;
@@ -221,10 +222,4 @@ fn restart_reason(ending: Ending, status: ExitStatus) -> Counter {
         (Ending::Died | Ending::Asked, ExitStatus::Code(_)) => Counter::WorkerRestartsExit,
         (Ending::Died | Ending::Asked, ExitStatus::Signal(_)) => Counter::WorkerRestartsSignal,
     }
-}
-
-/// What the worker of an entry is doing, or was doing when it died.
-pub(super) fn running_request(entry: &'static WorkerEntry) -> Option<RunningRequest> {
-    let age = monotonic()?.saturating_sub(entry.request_start()?);
-    Some(RunningRequest { age, line: entry.request_line().unwrap_or_default() })
 }

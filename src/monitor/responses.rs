@@ -7,7 +7,7 @@ use arctos_worker::shared::scoreboard::Counter;
 
 use super::Monitor;
 use super::clock::monotonic;
-use super::report::running_request;
+use super::running_request::running_request;
 use super::workers::Workers;
 use crate::admin::status::{self, Health, ProcessStatus, ReloadStatus, ServerStatus, WorkerStatus};
 use crate::admin::verb::{self, StopMode, Verb};

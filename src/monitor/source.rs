@@ -15,7 +15,7 @@ use nix::poll::PollFd;
 use super::children::{Child, ControlSocket};
 use super::failure_cause::Failure;
 use super::generations::ResolvedRevision;
-use super::upgrade::UpgradeReport;
+use super::upgrade_report::UpgradeReport;
 use crate::admin::AdminRequest;
 use crate::config::Patience;
 use crate::process::signals::Signal;

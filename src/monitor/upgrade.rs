@@ -13,13 +13,14 @@ use arctos_worker::shared::fd::{self, Message};
 use nix::poll::{PollFd, PollFlags};
 
 use super::source::{Reaped, Report, Round, Source};
+use super::upgrade_report::UpgradeReport;
 use crate::listener::InheritedSockets;
 use crate::metrics::CarriedTotals;
 use crate::process::reexec::{self, COUNTED, DYING, Handover, READY, UNSENT, YOURS};
 use crate::supervisor::restart_storm::crash_baseline::{self, CrashBaseline};
 use crate::supervisor::slot::ExitStatus;
+use crate::supervisor::upgrade::Upgrade;
 use crate::supervisor::upgrade::successor::Successor;
-use crate::supervisor::upgrade::{Action, Upgrade};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
@@ -51,26 +52,6 @@ pub(super) struct Predecessor {
     pub(super) pid: Pid,
     pub(super) line: UnixStream,
     pub(super) pid_file: Option<PathBuf>,
-}
-
-/// What has become of an upgrade.
-pub(super) enum UpgradeReport {
-    /// The machine of the predecessor wants this done.
-    Act(Action),
-    /// Other servers are told what was counted.
-    TotalsDue,
-    /// The predecessor has counted this by now; `None` where it could not be read.
-    PredecessorTotals(Option<CarriedTotals>),
-    /// The predecessor could not send this.
-    PredecessorUnsent(CarriedTotals),
-    /// Everything is this server's from now on.
-    TakeOver,
-    /// The process of the predecessor is gone.
-    PredecessorEnded,
-    /// This server has proved itself, and its predecessor may leave.
-    Proved,
-    /// The successor was reaped.
-    SuccessorExited { pid: Pid, status: ExitStatus },
 }
 
 impl UpgradeSource {

@@ -244,7 +244,7 @@ impl Source for Workers {
         let details = ExitDetails {
             report: child.report(),
             had_request: child.had_request(),
-            was_in_request: super::report::running_request(child.entry).is_some(),
+            was_in_request: super::running_request::running_request(child.entry).is_some(),
             is_baseline: false,
         };
         Some(Reaped::Worker { details, entry: child.entry })

@@ -81,30 +81,21 @@ impl LogEvent {
                 log.line(Level::Info, "generation.opening", &on_start(generation, pid));
             }
             Self::OnStartLate { generation, pid, limit } => {
-                let reason = not_ready_within(*limit);
-                let mut pairs = on_start(generation, pid).to_vec();
-                pairs.push(("reason", Value::Text(&reason)));
-                log.line(Level::Error, "generation.not_ready", &pairs);
+                write_late(log, "generation.not_ready", &on_start(generation, pid), *limit);
             }
             Self::OnStartFailed { generation, report } => {
-                let pairs = [("generation", Value::Number(i64::from(generation.0)))];
+                let pairs = [("generation", number(generation.0))];
                 log.block(Level::Error, "generation.not_opened", &pairs, report);
             }
             Self::SpawnFailed { slot, generation, reason } => {
-                let pairs = [
-                    ("slot", Value::Number(i64::from(slot.0))),
-                    ("generation", Value::Number(i64::from(generation.0))),
-                    ("reason", Value::Text(reason)),
-                ];
+                let reason = ("reason", Value::Text(reason));
+                let pairs =
+                    [("slot", number(slot.0)), ("generation", number(generation.0)), reason];
                 log.line(Level::Error, "worker.spawn_failed", &pairs);
             }
             Self::OrphanReaped { pid, status } => {
-                let pid = Value::Number(i64::from(pid.0));
-                log.line(
-                    Level::Debug,
-                    "orphan.reaped",
-                    &[("pid", pid), ("status", Value::Display(status))],
-                );
+                let pairs = [("pid", number(pid.0)), ("status", Value::Display(status))];
+                log.line(Level::Debug, "orphan.reaped", &pairs);
             }
             Self::Started { slot, pid, generation } => {
                 log.line(Level::Info, "worker.started", &worker(slot, pid, generation));
@@ -117,68 +108,36 @@ impl LogEvent {
                 log.block(Level::Error, "worker.boot_failed", &pairs, report);
             }
             Self::Killed { slot, side: _, pid, generation, reason } => {
-                let reason = match reason {
-                    KillReason::BootTimeout => "not ready within --boot-timeout",
-                    KillReason::BootFailed => "could not boot and did not end",
-                    KillReason::Overdue => "did not leave in time",
-                    KillReason::Hung => "hangs",
-                };
                 let mut pairs = worker(slot, pid, generation).to_vec();
-                pairs.push(("reason", Value::Text(reason)));
-                with_request(&mut pairs, running, |pairs| {
-                    log.line(Level::Error, "worker.killed", pairs);
-                });
+                pairs.push(("reason", Value::Text(kill_reason(*reason))));
+                write_with_request(log, Level::Error, "worker.killed", pairs, running);
             }
             Self::Hung { slot, side: _, pid, generation } => {
-                let mut pairs = worker(slot, pid, generation).to_vec();
-                with_request(&mut pairs, running, |pairs| {
-                    log.line(Level::Error, "worker.hangs", pairs);
-                });
+                let pairs = worker(slot, pid, generation).to_vec();
+                write_with_request(log, Level::Error, "worker.hangs", pairs, running);
             }
             Self::GoesOn { slot, pid, generation } => {
-                let pairs = worker(slot, pid, generation);
-                log.line(Level::Warning, "worker.recovered", &pairs);
+                log.line(Level::Warning, "worker.recovered", &worker(slot, pid, generation));
             }
             Self::NotReady { slot, pid, generation, limit } => {
-                let reason = not_ready_within(*limit);
-                let mut pairs = worker(slot, pid, generation).to_vec();
-                pairs.push(("reason", Value::Text(&reason)));
-                log.line(Level::Error, "worker.not_ready", &pairs);
+                write_late(log, "worker.not_ready", &worker(slot, pid, generation), *limit);
             }
             Self::RolloutHalted { generation } => {
-                let pairs = [("generation", Value::Number(i64::from(generation.0)))];
-                log.line(Level::Error, "reload.halted", &pairs);
+                log.line(Level::Error, "reload.halted", &[("generation", number(generation.0))]);
             }
             Self::Ended { slot, side: _, pid, generation, status, ending, is_baseline: _ } => {
-                let (level, event) = match (ending, status) {
-                    // The request that it was to finish is lost with it.
-                    (Ending::Asked, _) if running.is_some() => (Level::Warning, "worker.left"),
-                    (Ending::Asked, _) => (Level::Info, "worker.left"),
-                    // It was sent TERM directly, or it recycled itself.
-                    (Ending::Died, ExitStatus::Code(0)) => (Level::Warning, "worker.left"),
-                    (Ending::Died, ExitStatus::Code(_) | ExitStatus::Signal(_))
-                    | (Ending::Hung, _) => (Level::Error, "worker.died"),
-                    (Ending::BootFailed, _) => (Level::Error, "worker.not_booted"),
-                };
+                let (level, event) = ended(*ending, *status, running.is_some());
                 let mut pairs = worker(slot, pid, generation).to_vec();
                 pairs.push(("status", Value::Display(status)));
-                with_request(&mut pairs, running, |pairs| log.line(level, event, pairs));
+                write_with_request(log, level, event, pairs, running);
             }
             Self::Scaled { workers } => {
-                let pairs = [("workers", Value::Number(i64::from(*workers)))];
-                log.line(Level::Info, "server.scaled", &pairs);
+                write_workers(log, Level::Info, "server.scaled", *workers);
             }
             Self::AtCeiling { workers } => {
-                let pairs = [("workers", Value::Number(i64::from(*workers)))];
-                log.line(Level::Warning, "server.at_most_workers", &pairs);
+                write_workers(log, Level::Warning, "server.at_most_workers", *workers);
             }
-            Self::AtFloor => {
-                log.line(
-                    Level::Warning,
-                    "server.at_least_workers",
-                    &[("workers", Value::Number(1))],
-                );
-            }
+            Self::AtFloor => write_workers(log, Level::Warning, "server.at_least_workers", 1),
             Self::CrashLoop { unready } => {
                 let seconds = i64::try_from(unready.as_secs()).unwrap_or(i64::MAX);
                 let pairs = [("no_worker_ready_for_s", Value::Number(seconds))];
@@ -186,6 +145,45 @@ impl LogEvent {
             }
         }
     }
+}
+
+/// The level and the name of the line on the end of a worker.
+fn ended(ending: Ending, status: ExitStatus, had_running: bool) -> (Level, &'static str) {
+    match (ending, status) {
+        // The request that it was to finish is lost with it.
+        (Ending::Asked, _) if had_running => (Level::Warning, "worker.left"),
+        (Ending::Asked, _) => (Level::Info, "worker.left"),
+        // It was sent TERM directly, or it recycled itself.
+        (Ending::Died, ExitStatus::Code(0)) => (Level::Warning, "worker.left"),
+        (Ending::Died, ExitStatus::Code(_) | ExitStatus::Signal(_)) | (Ending::Hung, _) => {
+            (Level::Error, "worker.died")
+        }
+        (Ending::BootFailed, _) => (Level::Error, "worker.not_booted"),
+    }
+}
+
+fn kill_reason(reason: KillReason) -> &'static str {
+    match reason {
+        KillReason::BootTimeout => "not ready within --boot-timeout",
+        KillReason::BootFailed => "could not boot and did not end",
+        KillReason::Overdue => "did not leave in time",
+        KillReason::Hung => "hangs",
+    }
+}
+
+fn number<'a>(number: impl Into<i64>) -> Value<'a> {
+    Value::Number(number.into())
+}
+
+fn write_workers(log: &Log, level: Level, event: &str, workers: u16) {
+    log.line(level, event, &[("workers", number(workers))]);
+}
+
+/// Writes that a process was not ready in time.
+fn write_late(log: &Log, event: &str, pairs: &[(&str, Value<'_>)], limit: Duration) {
+    let reason = not_ready_within(limit);
+    let reason = [("reason", Value::Text(&reason))];
+    log.line(Level::Error, event, &[pairs, &reason].concat());
 }
 
 /// What a process was too slow with. Its Python stack is logged below.
@@ -208,17 +206,19 @@ fn worker<'a>(slot: &SlotId, pid: &Pid, generation: &Generation) -> [(&'a str, V
     ]
 }
 
-fn with_request<'a>(
-    pairs: &mut Vec<(&'a str, Value<'a>)>,
+fn write_with_request<'a>(
+    log: &Log,
+    level: Level,
+    event: &str,
+    mut pairs: Vec<(&'a str, Value<'a>)>,
     running: Option<&'a RunningRequest>,
-    write: impl FnOnce(&[(&str, Value<'_>)]),
 ) {
     if let Some(running) = running {
         let age = i64::try_from(running.age.as_millis()).unwrap_or(i64::MAX);
         pairs.push(("request_ms", Value::Number(age)));
         pairs.push(("request", Value::Text(&running.line)));
     }
-    write(pairs);
+    log.line(level, event, &pairs);
 }
 
 impl fmt::Display for ExitStatus {

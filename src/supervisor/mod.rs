@@ -63,7 +63,7 @@ pub use action::{Action, Verdict};
 pub use event::{Event, ExitDetails, OperatorCommand};
 pub use hang::STACK_DUMP_TIME;
 pub use preparation::Preparation;
-use preparation::{Preparations, Spawn};
+use preparation::Preparations;
 pub use reload_outcome::ReloadOutcome;
 pub use rollout::{CRASH_WINDOW, PROBATION, ReloadStep};
 use rollout::{Role, Rollout, Spare};

@@ -252,14 +252,32 @@ impl World {
             return;
         }
         self.interrupted |= matches!(event, Event::OperatorCommand(OperatorCommand::Interrupt));
-        match &event {
+        if !self.take_in(&event) {
+            return;
+        }
+        if self.processes.values().any(|process| process.is_ready) {
+            self.last_ready = self.now;
+        }
+        if let Event::OperatorCommand(OperatorCommand::Pause) = event {
+            self.rested = Some(self.now);
+        }
+        self.machine.handle(event, self.now);
+        if self.chance(3) {
+            self.meddle_inside(); // Two events before anything is carried out.
+        }
+        self.carry_out();
+    }
+
+    /// Changes the world as the event says. Whether the machine is to be told.
+    fn take_in(&mut self, event: &Event) -> bool {
+        match event {
             Event::Started { slot, side, pid } => {
-                let Some(order) = self.answered(*slot, *side) else { return }; // It was withdrawn.
+                let Some(order) = self.answered(*slot, *side) else { return false }; // It was withdrawn.
                 self.appears(order, *pid);
             }
             Event::SpawnFailed { slot, side, .. } => {
                 if self.answered(*slot, *side).is_none() {
-                    return;
+                    return false;
                 }
             }
             Event::Exited { pid, .. } => {
@@ -287,7 +305,7 @@ impl World {
             Event::LoopEnded { pid, .. } => {
                 let process = self.processes.get_mut(&pid.0);
                 let has_loop = |process: &&mut Process| process.leaving.has_been_ready;
-                let Some(process) = process.filter(has_loop) else { return };
+                let Some(process) = process.filter(has_loop) else { return false };
                 process.is_over = true;
                 process.is_ready = false;
                 process.was_ready = false;
@@ -317,17 +335,7 @@ impl World {
             | Event::Configured { .. }
             | Event::Tick => {}
         }
-        if self.processes.values().any(|process| process.is_ready) {
-            self.last_ready = self.now;
-        }
-        if let Event::OperatorCommand(OperatorCommand::Pause) = event {
-            self.rested = Some(self.now);
-        }
-        self.machine.handle(event, self.now);
-        if self.chance(3) {
-            self.meddle_inside(); // Two events before anything is carried out.
-        }
-        self.carry_out();
+        true
     }
 
     fn carry_out(&mut self) {
@@ -341,27 +349,8 @@ impl World {
                 Action::StartZygote { generation } => self.start_zygote(generation),
                 Action::EndZygote { pid } => self.end_zygote(pid),
                 Action::DumpStack { pid } if self.prepared.is_on_start(pid) => {}
-                Action::DumpStack { pid } => {
-                    let process = self.processes.get_mut(&pid.0).expect("it is alive");
-                    // One that is late with its boot may still serve.
-                    if process.leaving.has_been_ready {
-                        self.pacing.forget(); // It hangs in a request, so it has served.
-                        process.was_ready = std::mem::replace(&mut process.is_ready, false);
-                        process.leaving.is_hung = true;
-                    }
-                }
-                Action::Configure { generation } => {
-                    assert!(!self.reloading, "two reloads at once");
-                    self.reloading = true;
-                    let preparation = self.draw_preparation();
-                    self.prepared.configure(generation, preparation);
-                    let policy = (!self.chance(20)).then(|| Policy {
-                        workers: 1 + (self.dice.draw() % 6) as u16,
-                        preparation,
-                        ..self.policy.clone()
-                    });
-                    self.machine.handle(Event::Configured { policy }, self.now);
-                }
+                Action::DumpStack { pid } => self.dump_stack(pid),
+                Action::Configure { generation } => self.configure(generation),
                 Action::Adopt { generation } => {
                     assert!(self.reloading);
                     self.pacing.forget();
@@ -373,14 +362,7 @@ impl World {
                 }
                 Action::ReloadEnded { outcome } => self.reloaded(outcome),
                 Action::Command { pid, command } => self.command(pid, command),
-                Action::Kill { pid } => {
-                    self.check_patience(pid);
-                    let process = self.processes.get_mut(&pid.0).expect("it is alive");
-                    assert!(!process.is_killed, "killed twice");
-                    process.is_killed = true;
-                    process.is_ready = false;
-                    self.will_exit(pid, REAPING, ExitStatus::Signal(9));
-                }
+                Action::Kill { pid } => self.kill(pid),
                 Action::ReportReady => {
                     assert!(!self.ready_reported && self.stopping_since.is_none());
                     self.ready_reported = true;
@@ -394,18 +376,7 @@ impl World {
                     assert!(self.stopping_since.is_some() && !self.door_closed);
                     self.door_closed = true;
                 }
-                Action::DropListeners => {
-                    assert!(self.door_closed && !self.listeners_dropped);
-                    let told =
-                        |process: &Process| process.told.is_some_and(|told| told >= Command::Drain);
-                    // A worker that cannot boot or is being killed serves no requests, and need not be told.
-                    let staffed = self.machine.seats().filter(|seat| seat.is_staffed());
-                    assert_eq!(staffed.count(), 0);
-                    assert!(
-                        self.processes.values().all(|process| told(process) || !process.is_ready)
-                    );
-                    self.listeners_dropped = true;
-                }
+                Action::DropListeners => self.drop_listeners(),
                 Action::Retire { .. } => assert!(!self.listeners_dropped),
                 Action::Log(LogEvent::Scaled { workers }) => self.logged_target = workers,
                 Action::Log(LogEvent::Ended { pid, .. } | LogEvent::OrphanReaped { pid, .. }) => {
@@ -416,6 +387,48 @@ impl World {
                 Action::Finish(verdict) => self.finish(verdict),
             }
         }
+    }
+
+    fn dump_stack(&mut self, pid: Pid) {
+        let process = self.processes.get_mut(&pid.0).expect("it is alive");
+        // One that is late with its boot may still serve.
+        if process.leaving.has_been_ready {
+            self.pacing.forget(); // It hangs in a request, so it has served.
+            process.was_ready = std::mem::replace(&mut process.is_ready, false);
+            process.leaving.is_hung = true;
+        }
+    }
+
+    fn configure(&mut self, generation: Generation) {
+        assert!(!self.reloading, "two reloads at once");
+        self.reloading = true;
+        let preparation = self.draw_preparation();
+        self.prepared.configure(generation, preparation);
+        let policy = (!self.chance(20)).then(|| Policy {
+            workers: 1 + (self.dice.draw() % 6) as u16,
+            preparation,
+            ..self.policy.clone()
+        });
+        self.machine.handle(Event::Configured { policy }, self.now);
+    }
+
+    fn kill(&mut self, pid: Pid) {
+        self.check_patience(pid);
+        let process = self.processes.get_mut(&pid.0).expect("it is alive");
+        assert!(!process.is_killed, "killed twice");
+        process.is_killed = true;
+        process.is_ready = false;
+        self.will_exit(pid, REAPING, ExitStatus::Signal(9));
+    }
+
+    fn drop_listeners(&mut self) {
+        assert!(self.door_closed && !self.listeners_dropped);
+        let told = |process: &Process| process.told.is_some_and(|told| told >= Command::Drain);
+        // A worker that cannot boot or is being killed serves no requests, and need not be told.
+        let staffed = self.machine.seats().filter(|seat| seat.is_staffed());
+        assert_eq!(staffed.count(), 0);
+        assert!(self.processes.values().all(|process| told(process) || !process.is_ready));
+        self.listeners_dropped = true;
     }
 
     fn finish(&mut self, verdict: Verdict) {

@@ -31,6 +31,7 @@
 //! the new one is ready.
 
 mod backoff;
+mod before_hang;
 mod exiting;
 mod hung;
 mod state;
@@ -44,8 +45,8 @@ use crate::system::pid::Pid;
 
 use backoff::Backoff;
 pub use backoff::Jitter;
+pub use before_hang::BeforeHang;
 use exiting::Unasked;
-pub use hung::BeforeHang;
 pub use state::SlotState;
 
 /// A worker that was ready for this long has served, whether or not it was given a request.

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{BeforeHang, KillReason};
+use super::KillReason;
+use super::before_hang::BeforeHang;
 use crate::system::pid::Pid;
 
 /// The state of a slot.

@@ -1,0 +1,26 @@
+//! What has become of an upgrade, as its source reports it.
+
+use crate::metrics::CarriedTotals;
+use crate::supervisor::slot::ExitStatus;
+use crate::supervisor::upgrade::Action;
+use crate::system::pid::Pid;
+
+/// See the module.
+pub(super) enum UpgradeReport {
+    /// The machine of the predecessor wants this done.
+    Act(Action),
+    /// Other servers are told what was counted.
+    TotalsDue,
+    /// The predecessor has counted this by now; `None` where it could not be read.
+    PredecessorTotals(Option<CarriedTotals>),
+    /// The predecessor could not send this.
+    PredecessorUnsent(CarriedTotals),
+    /// Everything is this server's from now on.
+    TakeOver,
+    /// The process of the predecessor is gone.
+    PredecessorEnded,
+    /// This server has proved itself, and its predecessor may leave.
+    Proved,
+    /// The successor was reaped.
+    SuccessorExited { pid: Pid, status: ExitStatus },
+}

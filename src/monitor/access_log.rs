@@ -15,7 +15,7 @@ use nix::unistd::{Uid, geteuid};
 use crate::config::AccessLog;
 use crate::monitor::fatal::Fatal;
 
-/// Links that lead to one another, of which the kernel follows 40.
+/// Maximum number of symbolic links that lead to one another; the kernel follows 40, too.
 const MOST_LINKS: usize = 40;
 
 /// Opens the access log, before the workers give up the right to.
@@ -34,11 +34,11 @@ pub(super) fn open(access: &AccessLog) -> Result<Option<OwnedFd>, Fatal> {
     }
 }
 
-/// Root follows no link but root's own: in a folder that the workers' user can write to, a planted one would have
-/// lines that clients can shape appended to a file of root's. Nor does it wait for the reader of a FIFO.
+/// Root follows no link of another user: in a directory that the workers' user can write to, a planted link would have
+/// lines that clients can influence appended to a file of root's. Nor does root wait for the reader of a FIFO.
 ///
-/// A link is looked at and read through one descriptor, and what it leads to is opened by the same rule: whoever
-/// can replace it in between gains nothing.
+/// A link is checked and read through one descriptor, and its target is opened by the same rule: replacing it in
+/// between gains nothing.
 fn open_file(path: &Path) -> io::Result<File> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -54,7 +54,7 @@ fn open_file(path: &Path) -> io::Result<File> {
                 "it is a link of user {owner}, which root does not follow; give its target"
             )));
         }
-        // `/dev/stdout` leads there. Nobody can plant a link in /proc, and what it says is no path.
+        // `/dev/stdout` leads there. No user can plant a link in /proc, and its content is no path.
         if fstatfs(&link)?.filesystem_type() == PROC_SUPER_MAGIC {
             return open_at_once(&path, 0);
         }
@@ -65,7 +65,7 @@ fn open_file(path: &Path) -> io::Result<File> {
     Err(Errno::ELOOP.into())
 }
 
-/// Without waiting, which open(2) does for the reader of a FIFO; who writes to it may.
+/// Opens without blocking, where open(2) would wait for the reader of a FIFO. Writing to it may block.
 fn open_at_once(path: &Path, flags: i32) -> io::Result<File> {
     let flags = flags | libc::O_NONBLOCK;
     let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);

@@ -1,4 +1,4 @@
-//! A worker process as the supervisor sees it: what it writes, and how it is told something.
+//! A worker process as the supervisor sees it: what it writes, and the commands that it gets.
 //!
 //! Owns the supervisor's ends of control socket, doorbell and stack pipe, and the bytes that came in. What a message
 //! means is the machine's business.

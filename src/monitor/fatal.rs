@@ -1,4 +1,5 @@
-//! Why the server cannot start or go on, and the exit code that says so.
+//! Why the server cannot start or continue, and the exit code for it.
+#![expect(missing_docs, reason = "`path`, `source`, `call` and `cause` say what they are")]
 
 use std::io;
 use std::path::PathBuf;
@@ -16,64 +17,34 @@ use crate::system::exit_code::ExitCode;
 pub enum Fatal {
     /// The access log cannot be opened.
     #[error("cannot open the access log {path}")]
-    AccessLog {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    AccessLog { path: PathBuf, source: io::Error },
     /// The pid file cannot be written.
     #[error("cannot write the pid file {path}")]
-    PidFile {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    PidFile { path: PathBuf, source: io::Error },
     /// The identity of the workers cannot be resolved.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Something has started threads in this process, so fork(2) would copy locks that nobody opens.
+    /// Other threads run in this process, so fork(2) would copy locks that no thread releases.
     #[error("cannot fork: this process has threads beside the main one: {}", names.join(", "))]
-    Threads {
-        /// The names of all threads.
-        names: Vec<String>,
-    },
+    Threads { names: Vec<String> },
     /// The admin socket cannot be bound.
     #[error("--admin-bind")]
-    Admin {
-        /// Which address, and why.
-        source: ListenError,
-    },
+    Admin { source: ListenError },
     /// A worker failed to boot at first start.
     #[error("a worker could not boot{}", because(cause.as_ref()))]
-    NotBooted {
-        /// What became of it.
-        cause: Option<String>,
-    },
-    /// A worker of a server that was to replace another one died before it did.
+    NotBooted { cause: Option<String> },
+    /// A worker of a server that was to replace another one crashed before it did.
     #[error("a worker died before this server has replaced the one before it{}", because(cause.as_ref()))]
-    Unfit {
-        /// What became of it.
-        cause: Option<String>,
-    },
+    Unfit { cause: Option<String> },
     /// The application could not be imported at first start.
     #[error("the application could not be imported")]
     NotImportable,
     /// No worker was ready for too long.
     #[error("no worker became ready for too long{}", because(cause.as_ref()))]
-    CrashLoop {
-        /// What became of the last one.
-        cause: Option<String>,
-    },
+    CrashLoop { cause: Option<String> },
     /// The kernel refused something that needs no permission.
     #[error("{call} failed")]
-    System {
-        /// Which system call.
-        call: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    System { call: &'static str, source: io::Error },
 }
 
 fn because(cause: Option<&String>) -> String {
@@ -91,7 +62,7 @@ impl Fatal {
         }
     }
 
-    /// The exit code that tells it.
+    /// The exit code for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::AccessLog { .. }

@@ -41,7 +41,7 @@ impl Monitor<'_> {
                 self.sources.metrics.collector.set_predecessors(totals);
             }
             UpgradeReport::PredecessorTotals(None) => {
-                self.server.log.line(Level::Warning, "upgrade.books_unread", &[]);
+                self.server.log.line(Level::Warning, "upgrade.totals_unreadable", &[]);
             }
             UpgradeReport::PredecessorUnsent(unsent) => {
                 self.sources.metrics.collector.inherit(&unsent);
@@ -168,10 +168,10 @@ impl Monitor<'_> {
         }
     }
 
-    /// Gives everything away and leaves. Where the successor cannot be told, nothing has changed.
+    /// Hands everything over and exits. Where the successor cannot be reached, nothing has changed.
     fn hand_over(&mut self, pid: Pid, now: Instant) {
         if self.supervisor.service_state() == ServiceState::Stopping {
-            return; // Both end: it is told when the stop is carried out.
+            return; // Both stop: it is terminated when the stop is carried out.
         }
         let totals = self.sources.metrics.collector.carried(&self.server.scoreboard, now);
         let Some(line) = &self.sources.upgrade.line else { return };
@@ -222,7 +222,7 @@ impl Monitor<'_> {
         self.act(action, now);
     }
 
-    /// This server stops by then: a successor that has nothing yet leaves, too.
+    /// This server stops by then: a successor that owns nothing yet exits, too.
     pub(super) fn stop_successor(&mut self, deadline: Instant, now: Instant) {
         let action = self.sources.upgrade.upgrade.stop(deadline + REAPING);
         self.act(action, now);
@@ -238,13 +238,13 @@ impl Monitor<'_> {
         }
     }
 
-    /// Tells the other servers what was counted.
+    /// Sends what was counted to the other servers.
     pub(super) fn send_totals(&mut self, now: Instant) {
         let (source, scoreboard) = (&self.sources.upgrade, &self.server.scoreboard);
         let collector = &mut self.sources.metrics.collector;
         if let Some(before) = source.predecessor.as_ref().filter(|_| !source.is_owner()) {
             let totals = collector.own_totals(scoreboard, now);
-            // It is gone, and everything is ours; or it is told again.
+            // It is gone, and everything is this server's; or the next totals include these.
             let _ = reexec::send_totals(&before.line, COUNTED, &totals);
         }
         if let Some(line) = &source.line {

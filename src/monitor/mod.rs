@@ -287,7 +287,7 @@ impl Monitor<'_> {
                 OperatorCommand::Interrupt
             }
             Signal::Quit => OperatorCommand::Quit,
-            // Nobody sends requests to this server alone yet: there is nothing to announce.
+            // No load balancer sends requests to this server alone yet: there is nothing to announce.
             Signal::Term if !self.sources.upgrade.is_owner() => OperatorCommand::Quit,
             Signal::Term => OperatorCommand::Terminate,
             Signal::Ttin => OperatorCommand::More,

@@ -33,7 +33,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// Tells the world that this server is the one that serves.
+    /// Reports that this server is the one that serves.
     pub(super) fn announce_ready(&mut self) {
         let server = &mut self.server;
         if let Some(Err(error)) = server.service.pid_file.as_mut().map(PidFile::publish) {
@@ -190,7 +190,7 @@ impl Monitor<'_> {
             ("in_s", number(storm.within.as_secs())),
             ("requests", Value::Text(&storm.requests)),
         ];
-        self.server.log.line(Level::Error, "server.crash_storm", &pairs);
+        self.server.log.line(Level::Error, "server.restart_storm", &pairs);
     }
 
     /// What the kernel and the scoreboard know of a worker that hangs. Its Python stack follows, from itself.

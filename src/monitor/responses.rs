@@ -126,7 +126,7 @@ impl Monitor<'_> {
         let collector = &mut sources.metrics.collector;
         let (totals, gauges) = collector.sample(&server.scoreboard, snapshot, now);
         let body = prometheus::text(&totals, gauges, zone.as_deref());
-        // Whoever has read this may ask the successor next, which must not know less.
+        // The client may ask the successor next, which must not know less.
         self.send_totals(now);
         AdminResponse { status: 200, content_type: prometheus::CONTENT_TYPE, body }
     }

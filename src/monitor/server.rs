@@ -45,7 +45,7 @@ pub(super) struct Service {
 }
 
 impl Server<'_> {
-    /// Tells the service manager, if this server is its service.
+    /// Notifies the service manager, if this server is its service.
     pub(super) fn notify(&self, state: &str) {
         if !self.service.is_owner {
             return;

@@ -117,7 +117,7 @@ impl ForkedWorker {
 
 /// Whose process was reaped.
 pub(super) enum Reaped {
-    /// A worker's. The machine is told once it is known whether the old code crashes in the same requests.
+    /// A worker's. Whether the old code crashes in the same requests is added before the machine handles it.
     Worker { details: ExitDetails, entry: &'static WorkerEntry },
     /// Another process of the machine's.
     Other(ExitDetails),

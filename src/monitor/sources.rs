@@ -28,7 +28,7 @@ impl Sources {
     const COUNT: usize = 9;
 
     /// In the order in which they are asked. Signals come first: a command is older than what it causes. Zygotes
-    /// come before workers, because they tell which workers there are; requests of operators come last, so that
+    /// come before workers, because they report new workers; requests of operators come last, so that
     /// the responses know of all that has happened.
     pub(super) fn all(&self) -> [&dyn Source; Self::COUNT] {
         [

@@ -159,7 +159,7 @@ impl Monitor<'_> {
         Ok(pid)
     }
 
-    /// Forks a worker, or orders it from a zygote. On success the machine is, or will be, told.
+    /// Forks a worker, or orders it from a zygote. On success [`Event::Started`] follows, or will follow.
     fn try_spawn(
         &mut self,
         slot: SlotId,

@@ -26,7 +26,7 @@ use crate::system::pid::Pid;
 
 /// Messages of another server that are read at a time, at most.
 const MESSAGES_AT_A_TIME: usize = 64;
-/// How often another server is told what was counted.
+/// The interval at which totals are sent to the other servers.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -87,18 +87,18 @@ impl UpgradeSource {
         self.upgrade.is_pending()
     }
 
-    /// What no agent was told goes to the server that goes on.
+    /// Sends the totals that no statsd agent got to the server that goes on.
     pub(super) fn send_unsent(&self, unsent: &CarriedTotals) {
         let before = self.predecessor.as_ref().filter(|_| !self.is_owner());
         if let Some(line) = before.map(|before| &before.line).or(self.line.as_ref()) {
-            let _ = reexec::send_totals(line, UNSENT, unsent); // It is gone: then nobody sends it.
+            let _ = reexec::send_totals(line, UNSENT, unsent); // It is gone: then these totals are lost.
         }
     }
 
     /// The crash rates of this server's workers go to the successor, whose workers get the same requests.
     pub(super) fn send_crash_rates(&self, rates: &BTreeMap<String, u64>) {
         if let Some(line) = self.line.as_ref().filter(|_| !rates.is_empty()) {
-            // It is gone, or is told again.
+            // It is gone, or gets the next rates.
             let _ = reexec::send_text(line, DYING, &crash_baseline::encode(rates));
         }
     }

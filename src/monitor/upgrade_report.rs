@@ -9,7 +9,7 @@ use crate::system::pid::Pid;
 pub(super) enum UpgradeReport {
     /// The machine of the predecessor wants this done.
     Act(Action),
-    /// Other servers are told what was counted.
+    /// Totals are due to be sent to the other servers.
     TotalsDue,
     /// The predecessor has counted this by now; `None` where it could not be read.
     PredecessorTotals(Option<CarriedTotals>),
@@ -19,7 +19,7 @@ pub(super) enum UpgradeReport {
     TakeOver,
     /// The process of the predecessor is gone.
     PredecessorEnded,
-    /// This server has proved itself, and its predecessor may leave.
+    /// This server has proved itself, and its predecessor may exit.
     Proved,
     /// The successor was reaped.
     SuccessorExited { pid: Pid, status: ExitStatus },

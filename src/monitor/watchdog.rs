@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::source::{Report, Round, Source};
 use crate::system::watchdog::Watchdog;
 
-/// What the service manager is told.
+/// The notification that feeds the watchdog of the service manager.
 pub(super) const ALIVE: &str = "WATCHDOG=1";
 
 /// See the module. `None` where there is no watchdog.

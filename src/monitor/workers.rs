@@ -1,5 +1,5 @@
-//! The worker processes: what they write, how they are told something, and a look at each of them a few times a
-//! second: which one hangs, which one has reached a limit, which one has left its loop.
+//! The worker processes: reads what they write, sends them commands, and checks a few times a second which of them
+//! hangs, has reached a limit, or has left its loop.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -160,7 +160,7 @@ impl Workers {
             let reached =
                 child.recycling.own.and_then(|limits| limits.reached(child.entry, rss, monotonic));
             if let Some(reason) = reached {
-                // The machine is told again until the worker is replaced, the log once.
+                // The event is repeated until the worker is replaced; it is logged once.
                 if !std::mem::replace(&mut child.recycling.is_logged, true) {
                     log_limit(&self.log, child, reason);
                 }
@@ -280,7 +280,7 @@ fn log_limit(log: &Log, child: &Child, reason: RecycleReason) {
     };
     let mut pairs = pairs(child).to_vec();
     pairs.extend([("limit", Value::Text(limit)), ("value", value)]);
-    log.line(Level::Info, "worker.worn", &pairs);
+    log.line(Level::Info, "worker.limit_reached", &pairs);
 }
 
 /// What a worker hangs in, and for how long, as the log says it.

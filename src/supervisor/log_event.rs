@@ -78,14 +78,14 @@ impl LogEvent {
     pub fn write(&self, log: &Log, running: Option<&RunningRequest>) {
         match self {
             Self::OnStartStarted { generation, pid } => {
-                log.line(Level::Info, "generation.opening", &on_start(generation, pid));
+                log.line(Level::Info, "on_start.started", &on_start(generation, pid));
             }
             Self::OnStartLate { generation, pid, limit } => {
-                write_late(log, "generation.not_ready", &on_start(generation, pid), *limit);
+                write_late(log, "on_start.not_ready", &on_start(generation, pid), *limit);
             }
             Self::OnStartFailed { generation, report } => {
                 let pairs = [("generation", number(generation.0))];
-                log.block(Level::Error, "generation.not_opened", &pairs, report);
+                log.block(Level::Error, "on_start.failed", &pairs, report);
             }
             Self::SpawnFailed { slot, generation, reason } => {
                 let reason = ("reason", Value::Text(reason));

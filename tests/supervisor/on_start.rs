@@ -36,7 +36,7 @@ pub(crate) fn an_on_start_failure_exits_with_3_and_is_reported_once() {
     ] {
         let mut server = server(role);
         assert_eq!(server.exit_code(), Some(3), "{role}");
-        assert_eq!(server.line_count("generation.not_opened generation=1"), 1);
+        assert_eq!(server.line_count("on_start.failed generation=1"), 1);
         assert_eq!(server.line_count(report), 1);
         assert_eq!(server.line_count("worker.started"), 0);
     }
@@ -46,7 +46,7 @@ pub(crate) fn an_on_start_failure_in_a_reload_keeps_the_old_workers() {
     let mut server = server("on_start fails in generation 2").until_ready();
     let before = [server.pid_in(0), server.pid_in(1)];
     server.signal(Signal::SIGHUP);
-    server.wait_for(&["generation.not_opened", "generation=2"]);
+    server.wait_for(&["on_start.failed", "generation=2"]);
     server.wait_for(&["reload.failed", "generation_in_service=1"]);
     assert_eq!(before, [server.pid_in(0), server.pid_in(1)]);
     assert_eq!(server.line_count("worker.started"), 2);
@@ -58,7 +58,7 @@ pub(crate) fn an_on_start_failure_in_a_reload_keeps_the_old_workers() {
 
 pub(crate) fn on_start_is_killed_after_the_boot_timeout() {
     let mut server = server("on_start never ends");
-    let pid = pid_of(&server.wait_for(&["generation.opening"]));
+    let pid = pid_of(&server.wait_for(&["on_start.started"]));
     assert_eq!(server.exit_code(), Some(3));
     assert_eq!(server.line_count("not done within --boot-timeout"), 1);
     assert!(kill(pid, None).is_err());
@@ -74,7 +74,7 @@ pub(crate) fn a_stop_does_not_wait_for_on_start() {
         // The log ends once the `--on-start` process has closed it, so that process has exited, too.
         assert_eq!(server.exit_code(), (!killed).then_some(0), "{signal}");
         assert!(killed || kill(pid, None).is_err(), "the process is reaped");
-        assert_eq!(server.line_count("generation.not_opened"), 0);
+        assert_eq!(server.line_count("on_start.failed"), 0);
     }
 }
 

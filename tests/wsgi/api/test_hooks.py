@@ -17,7 +17,7 @@ from support.server import EXIT_DONE, EXIT_USAGE, WORKER_LEFT, WORKER_READY, Ser
 EXIT_NOT_BOOTED = 3
 HOOK_FAILED = "hook.failed"
 BOOT_FAILED = "worker.boot_failed"
-NOT_OPENED = "generation.not_opened"
+NOT_OPENED = "on_start.failed"
 RELOAD_DONE = "reload.done"
 RELOAD_FAILED = "reload.failed"
 OPTIONS = ("--on-start", "--post-fork", "--worker-ready", "--worker-exit")

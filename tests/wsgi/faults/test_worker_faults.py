@@ -307,7 +307,7 @@ def test_repeated_crashes_cost_their_own_requests_and_are_summed_up(serve, code)
     assert len(died) == crashes and {line.pairs["request"] for line in died} == {"GET /crash"}
     traffic.assert_lost_with(*(int(line.pairs["pid"]) for line in died))
     assert len(server.worker_pids()) == WORKERS
-    storm = server.wait_for("server.crash_storm")
+    storm = server.wait_for("server.restart_storm")
     assert (storm.pairs["deaths"], storm.pairs["requests"]) == ("5", "GET /crash (5)")
 
 

@@ -268,8 +268,8 @@ fn a_second_sigterm_skips_the_drain_delay() {
     })
     .until_ready();
     server.signal(Signal::SIGTERM);
-    server.wait_for(&["app.command", "Announce"]);
-    server.wait_for(&["app.command", "Announce"]);
+    server.wait_for(&["app.command", "LameDuck"]);
+    server.wait_for(&["app.command", "LameDuck"]);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));
     assert_eq!(server.line_count("command=Drain"), 2);

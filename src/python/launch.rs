@@ -177,10 +177,7 @@ fn serve(init: WorkerInit, booted: Result<Bridge, BootFailure>) -> WorkerExit {
             bridge.shutdown();
             exit
         }
-        Err(failure) => {
-            worker::report_boot_failure(init.control_fd.as_fd(), &failure.report);
-            failure.exit
-        }
+        Err(failure) => worker::report_boot_failure(init.control_fd.as_fd(), &failure),
     }
 }
 

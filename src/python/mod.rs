@@ -62,8 +62,8 @@ mod arctos {
     }
 }
 
-/// Returns the environment. After an upgrade, variables that name the predecessor's pid name this process instead. The
-/// handover is removed from `os.environ`, so that no child of this process takes it for its own.
+/// Returns the environment. After an upgrade, the service manager's variables that name the predecessor's pid name this
+/// process instead. The handover is removed from `os.environ`, so that no child of this process takes it for its own.
 fn environment_of(py: Python<'_>) -> PyResult<Environment> {
     let environ = py.import("os")?.getattr("environ")?;
     for (name, value) in reexec::readdressed(&std::env::vars_os().collect()) {

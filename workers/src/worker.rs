@@ -15,7 +15,7 @@ use crate::process::supervisor_process::SupervisorProcess;
 use crate::shared::log::{Level, Log, Value};
 
 pub use crate::worker_init::{
-    CONTROL_BOOT_FAILED, CONTROL_READY, Listener, Owner, WorkerExit, WorkerInit,
+    BootFailure, CONTROL_BOOT_FAILED, CONTROL_READY, Listener, Owner, WorkerExit, WorkerInit,
 };
 
 /// How long the exit of a worker may take if its supervisor has ended just before.
@@ -66,17 +66,19 @@ pub fn run_embedded<A: Application>(init: WorkerInit, app: &mut A) -> std::io::R
     event_loop.run()
 }
 
-/// Sends the report of a failed boot to the supervisor, which logs it once for all workers.
-pub fn report_boot_failure(control_fd: BorrowedFd<'_>, report: &str) {
-    let message = [&[CONTROL_BOOT_FAILED], report.as_bytes()].concat();
+/// Sends the report of a failed boot to the supervisor, which logs it once for all workers. Returns how the worker
+/// exits.
+pub fn report_boot_failure(control_fd: BorrowedFd<'_>, failure: &BootFailure) -> WorkerExit {
+    let message = [&[CONTROL_BOOT_FAILED], failure.report.as_bytes()].concat();
     let mut rest = message.as_slice();
     while !rest.is_empty() {
         match send(control_fd.as_raw_fd(), rest, MsgFlags::MSG_NOSIGNAL) {
             Ok(sent) => rest = &rest[sent..],
             // The supervisor is gone or does not read: the exit status says enough.
-            Err(_) => return,
+            Err(_) => break,
         }
     }
+    failure.exit
 }
 
 fn serve<A: Application>(
@@ -95,14 +97,12 @@ fn serve<A: Application>(
     let check = init.settings.reload_check.clone();
     let mut event_loop = EventLoop::new(init, app)?;
     if let Some(path) = &check
-        && let Err(report) = event_loop.check_readiness(path)
+        && let Err(failure) = event_loop.check_readiness(path)
     {
-        report_boot_failure(event_loop.control_fd(), &report);
-        return Ok((WorkerExit::NotBooted, None));
+        return Ok((report_boot_failure(event_loop.control_fd(), &failure), None));
     }
-    if let Err(report) = event_loop.make_ready() {
-        report_boot_failure(event_loop.control_fd(), &report);
-        return Ok((WorkerExit::NotBooted, None));
+    if let Err(failure) = event_loop.make_ready() {
+        return Ok((report_boot_failure(event_loop.control_fd(), &failure), None));
     }
     // Until here the kernel would have killed the worker with its supervisor ([`SupervisorProcess::bind`]). From
     // now on it finishes what it accepts.

@@ -56,7 +56,7 @@ use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::Command;
 use crate::shared::socket_name::SocketName;
 use crate::ticker::Ticker;
-use crate::worker_init::WorkerInit;
+use crate::worker_init::{BootFailure, WorkerInit};
 
 use acceptor::Acceptor;
 use clients::Clients;
@@ -157,8 +157,8 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Makes the request that the application has to answer before this worker is ready. The loop does this,
     /// because a child that the application forks meanwhile must not hold any descriptor of the worker.
     ///
-    /// Errors: why the worker is not ready, for a person, with the tracebacks of the application.
-    pub fn check_readiness(&mut self, path: &str) -> Result<(), String> {
+    /// Errors: why the worker is not ready, with the tracebacks of the application.
+    pub fn check_readiness(&mut self, path: &str) -> Result<(), BootFailure> {
         let settings = &self.context.settings;
         let local = self.acceptor.first_name().unwrap_or(SocketName::Unix(String::new()));
         let now = self.context.clock.now();
@@ -167,17 +167,19 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let failures = self.app.take_failures();
         self.context.leave_if_forked();
         self.context.clock.read();
-        outcome.map_err(|failure| format!("--reload-check: GET {path} {failure}.\n{failures}"))
+        outcome.map_err(|failure| {
+            BootFailure::not_booted(format!("--reload-check: GET {path} {failure}.\n{failures}"))
+        })
     }
 
     /// Calls [`Application::ready`]. The loop does this for the same reason.
     ///
     /// Errors: those of [`Application::ready`].
-    pub fn make_ready(&mut self) -> Result<(), String> {
+    pub fn make_ready(&mut self) -> Result<(), BootFailure> {
         let outcome = self.app.ready();
         self.context.leave_if_forked();
         self.context.clock.read();
-        outcome
+        outcome.map_err(BootFailure::not_booted)
     }
 
     /// Serves until the worker has to exit.

@@ -25,8 +25,8 @@ impl Supervisor {
         let kill_at = now + self.policy.graceful.max(PATIENCE) + 2 * STACK_DUMP_TIME;
         let Some(index) = self.index_of(pid) else { return };
         let is_spare = self.is_spare(index);
-        let Some(seat) = self.seat_mut(index) else { return };
-        let is_unasked = seat.loop_ended(had_request, kill_at, now);
+        let Some(place) = self.place_mut(index) else { return };
+        let is_unasked = place.loop_ended(had_request, kill_at, now);
         if is_unasked && had_request {
             self.reset_backoffs(now);
         }
@@ -56,23 +56,23 @@ impl Supervisor {
             }
         } else if self.is_spare(index) {
             let is_over =
-                |spare: &mut Spare| spare.role == Role::Exiting && spare.seat.is_exiting();
-            self.exiting.extend(self.spare.take_if(is_over).map(|spare| spare.seat));
+                |spare: &mut Spare| spare.role == Role::Exiting && spare.place.is_exiting();
+            self.exiting.extend(self.spare.take_if(is_over).map(|spare| spare.place));
         }
     }
 
     /// An exiting worker was reaped.
     pub(super) fn forget_exited(&mut self) {
-        self.exiting.retain(|seat| !seat.is_vacant());
+        self.exiting.retain(|place| !place.is_vacant());
     }
 
     /// Whether an entry of the slot of this index is in use, by another place than this one.
     pub(super) fn is_taken(&self, slot: usize, side: Side, except: Option<usize>) -> bool {
-        self.seats().enumerate().any(|(index, seat)| {
+        self.places().enumerate().any(|(index, place)| {
             Some(index) != except
-                && usize::from(seat.id().0) == slot
-                && seat.side() == side
-                && !seat.is_vacant()
+                && usize::from(place.id().0) == slot
+                && place.side() == side
+                && !place.is_vacant()
         })
     }
 

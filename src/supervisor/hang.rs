@@ -14,9 +14,9 @@ impl Supervisor {
     /// A worker hangs: it is made to dump its stack, and killed after that.
     pub(super) fn hung(&mut self, pid: Pid, now: Instant) {
         let Some(index) = self.index_of(pid) else { return };
-        let Some(seat) = self.seat_mut(index) else { return };
-        let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
-        if seat.mark_hung(now + STACK_DUMP_TIME).is_some() {
+        let Some(place) = self.place_mut(index) else { return };
+        let (slot, side, generation) = (place.id(), place.side(), place.generation());
+        if place.mark_hung(now + STACK_DUMP_TIME).is_some() {
             self.log(LogEvent::Hung { slot, side, pid, generation });
             self.actions.push_back(Action::DumpStack { pid });
         }
@@ -25,23 +25,23 @@ impl Supervisor {
     /// A worker that goes on is not killed: it was busy, and what it accepted would be lost with it.
     pub(super) fn goes_on(&mut self, pid: Pid) {
         let Some(index) = self.index_of(pid) else { return };
-        let Some(seat) = self.seat_mut(index) else { return };
-        let (slot, generation) = (seat.id(), seat.generation());
-        if seat.recover() {
+        let Some(place) = self.place_mut(index) else { return };
+        let (slot, generation) = (place.id(), place.generation());
+        if place.recover() {
             self.log(LogEvent::GoesOn { slot, pid, generation });
         }
     }
 
     /// Whether a process is about to be killed because it hangs.
     pub fn is_hung(&self, pid: Pid) -> bool {
-        self.seats().any(|seat| seat.pid() == Some(pid) && WorkerSlot::is_hung(seat))
+        self.places().any(|place| place.pid() == Some(pid) && WorkerSlot::is_hung(place))
     }
 
     /// A worker is not ready in time. It has a moment to dump its stack.
     pub(super) fn boot_late(&mut self, index: usize, now: Instant) {
-        let Some(seat) = self.seat_mut(index) else { return };
-        let (slot, generation) = (seat.id(), seat.generation());
-        let Some(pid) = seat.late(now + STACK_DUMP_TIME) else { return };
+        let Some(place) = self.place_mut(index) else { return };
+        let (slot, generation) = (place.id(), place.generation());
+        let Some(pid) = place.late(now + STACK_DUMP_TIME) else { return };
         let limit = self.policy.boot;
         self.log(LogEvent::NotReady { slot, pid, generation, limit });
         self.actions.push_back(Action::DumpStack { pid });

@@ -223,7 +223,7 @@ impl Supervisor {
             }
             Phase::LameDuck { until, .. } => Some(until),
         };
-        let of_slots = self.seats().filter_map(WorkerSlot::deadline);
+        let of_slots = self.places().filter_map(WorkerSlot::deadline);
         of_slots.chain(of_phase).chain(self.preparations.next_deadline()).min()
     }
 
@@ -262,11 +262,6 @@ impl Supervisor {
         }
     }
 
-    /// The slots, and the places beside them that are in use.
-    pub fn places(&self) -> impl Iterator<Item = &WorkerSlot> {
-        self.seats()
-    }
-
     /// The slots.
     pub fn slots(&self) -> &[WorkerSlot] {
         &self.slots
@@ -291,8 +286,8 @@ impl Supervisor {
             }
             Event::Ready { pid } => self.ready(pid, now),
             Event::Failing { pid } => {
-                if let Some(seat) = self.index_of(pid).and_then(|index| self.seat_mut(index)) {
-                    seat.failing(now + FAILING_TIME);
+                if let Some(place) = self.index_of(pid).and_then(|index| self.place_mut(index)) {
+                    place.failing(now + FAILING_TIME);
                 }
             }
             Event::Hung { pid } => self.hung(pid, now),
@@ -329,23 +324,23 @@ impl Supervisor {
     }
 
     /// All places that may have a process: the slots, the spare place if it is in use, and those of exiting workers.
-    fn seats(&self) -> impl Iterator<Item = &WorkerSlot> {
-        let spare = self.spare.iter().map(|spare| &spare.seat);
+    pub fn places(&self) -> impl Iterator<Item = &WorkerSlot> {
+        let spare = self.spare.iter().map(|spare| &spare.place);
         self.slots.iter().chain(spare).chain(&self.exiting)
     }
 
-    fn seat_count(&self) -> usize {
-        self.seats().count()
+    fn place_count(&self) -> usize {
+        self.places().count()
     }
 
-    /// The place with an index below [`Supervisor::seat_count`].
-    fn seat_mut(&mut self, index: usize) -> Option<&mut WorkerSlot> {
-        let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
+    /// The place with an index below [`Supervisor::place_count`].
+    fn place_mut(&mut self, index: usize) -> Option<&mut WorkerSlot> {
+        let spare = self.spare.as_mut().map(|spare| &mut spare.place);
         self.slots.iter_mut().chain(spare).chain(&mut self.exiting).nth(index)
     }
 
     fn index_of(&self, pid: Pid) -> Option<usize> {
-        self.seats().position(|seat| seat.pid() == Some(pid))
+        self.places().position(|place| place.pid() == Some(pid))
     }
 
     fn is_spare(&self, index: usize) -> bool {
@@ -354,8 +349,8 @@ impl Supervisor {
 
     /// The place that asked for a spawn in this entry.
     fn spawning(&self, slot: SlotId, side: Side) -> Option<usize> {
-        self.seats().position(|seat| {
-            seat.id() == slot && seat.side() == side && seat.state() == SlotState::Spawning
+        self.places().position(|place| {
+            place.id() == slot && place.side() == side && place.state() == SlotState::Spawning
         })
     }
 
@@ -383,9 +378,9 @@ impl Supervisor {
             Some(spare) => spare.role != Role::Exiting,
             None => self.wants(id.0),
         };
-        let Some(seat) = self.seat_mut(index) else { return };
-        seat.started(pid, deadline);
-        let generation = seat.generation();
+        let Some(place) = self.place_mut(index) else { return };
+        place.started(pid, deadline);
+        let generation = place.generation();
         self.log(LogEvent::Started { slot: id, pid, generation });
         match self.phase {
             Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning
@@ -418,11 +413,11 @@ impl Supervisor {
 
     fn ready(&mut self, pid: Pid, now: Instant) {
         let Some(index) = self.index_of(pid) else { return };
-        let Some(seat) = self.seat_mut(index) else { return };
-        if !seat.ready(now) {
+        let Some(place) = self.place_mut(index) else { return };
+        if !place.ready(now) {
             return;
         }
-        let (slot, generation) = (seat.id(), seat.generation());
+        let (slot, generation) = (place.id(), place.generation());
         self.log(LogEvent::Ready { slot, pid, generation });
         if self.is_spare(index) {
             self.spare_ready(now);
@@ -431,15 +426,15 @@ impl Supervisor {
 
     fn stop_worker(&mut self, index: usize, pace: Pace, budget: Budget, now: Instant) {
         let soon = self.policy.quick;
-        let Some(seat) = self.seat_mut(index) else { return };
-        let told = dismiss(seat, soon, pace, budget, now);
-        self.actions.extend(told);
+        let Some(place) = self.place_mut(index) else { return };
+        let action = stop_command(place, soon, pace, budget, now);
+        self.actions.extend(action);
     }
 
     fn kill(&mut self, index: usize, reason: KillReason) {
-        let Some(seat) = self.seat_mut(index) else { return };
-        let (slot, side, generation) = (seat.id(), seat.side(), seat.generation());
-        let Some(pid) = seat.kill(reason) else { return };
+        let Some(place) = self.place_mut(index) else { return };
+        let (slot, side, generation) = (place.id(), place.side(), place.generation());
+        let Some(pid) = place.kill(reason) else { return };
         self.log(LogEvent::Killed { slot, side, pid, generation, reason });
         self.actions.push_back(Action::Kill { pid });
     }
@@ -472,7 +467,7 @@ impl Supervisor {
         let budget = Budget::graceful(&self.policy, now);
         for index in dismissed.rev() {
             self.stop_worker(usize::from(index), Pace::Graceful, budget, now);
-            if self.spare.as_ref().is_some_and(|spare| spare.seat.id() == SlotId(index)) {
+            if self.spare.as_ref().is_some_and(|spare| spare.place.id() == SlotId(index)) {
                 self.stop_spare(now);
             }
             self.actions.push_back(Action::Retire { slot: SlotId(index) });
@@ -481,17 +476,17 @@ impl Supervisor {
 
     /// Checks all deadlines.
     fn check_deadlines(&mut self, now: Instant) {
-        for index in 0..self.seat_count() {
-            let expired = self.seat_mut(index).and_then(|seat| seat.expired(now));
+        for index in 0..self.place_count() {
+            let expired = self.place_mut(index).and_then(|place| place.expired(now));
             match expired {
                 Some(Expired::Boot) => self.boot_late(index, now),
                 Some(Expired::Late) => self.kill(index, KillReason::BootTimeout),
                 Some(Expired::Failing) => self.kill(index, KillReason::BootFailed),
                 Some(Expired::Drain) => {
                     let patience = self.policy.quick;
-                    let Some(seat) = self.seat_mut(index) else { continue };
-                    let Some(pid) = seat.pid() else { continue };
-                    seat.quit(now + patience); // No later than the time it already has.
+                    let Some(place) = self.place_mut(index) else { continue };
+                    let Some(pid) = place.pid() else { continue };
+                    place.quit(now + patience); // No later than the time it already has.
                     self.actions.push_back(Action::Command { pid, command: Command::Quick });
                 }
                 Some(Expired::Quit) => self.kill(index, KillReason::Overdue),
@@ -518,21 +513,21 @@ impl Supervisor {
     }
 }
 
-/// Stops a worker. One that is not ready yet serves no requests and may not read the command: it gets the time of a
+/// Returns the command that stops a worker. One that is not ready yet serves no requests and may not read the command: it gets the time of a
 /// quick stop.
-fn dismiss(
-    seat: &mut WorkerSlot,
+fn stop_command(
+    place: &mut WorkerSlot,
     patience: Duration,
     pace: Pace,
     budget: Budget,
     now: Instant,
 ) -> Option<Action> {
-    let pid = seat.pid()?;
+    let pid = place.pid()?;
     let (is_news, command) = match pace {
         Pace::Graceful => {
-            (seat.drain(now + patience, budget.quick_at, budget.kill_at), Command::Drain)
+            (place.drain(now + patience, budget.quick_at, budget.kill_at), Command::Drain)
         }
-        Pace::Quick => (seat.quit(budget.kill_at), Command::Quick),
+        Pace::Quick => (place.quit(budget.kill_at), Command::Quick),
     };
     is_news.then_some(Action::Command { pid, command })
 }

@@ -332,7 +332,7 @@ impl Supervisor {
             self.spawn_failed(slot, side, verdict, now);
         }
         if state == ZygoteState::Ready {
-            // What it was not told yet is for the next one.
+            // Spawns that it did not get yet are for the next one.
             let mut untold = Vec::new();
             self.actions.retain(|action| {
                 let Action::Spawn { slot, side, generation: of } = action else { return true };

@@ -1,4 +1,4 @@
-//! How a reload ended, and how that is worded, wherever it is told.
+//! How a reload ended, and how that is worded everywhere.
 
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum ReloadOutcome {
 }
 
 impl ReloadOutcome {
-    /// Its name in `/status` and in the answer to whoever waits for it.
+    /// Its name in `/status` and in the response to a client that waits for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Done => "done",

@@ -35,12 +35,12 @@ impl Supervisor {
 
     fn worker_exited(&mut self, pid: Pid, status: ExitStatus, details: ExitDetails, now: Instant) {
         let Some(index) = self.index_of(pid) else { return };
-        let spare = self.spare.as_mut().map(|spare| &mut spare.seat);
-        let seats = self.slots.iter_mut().chain(spare).chain(&mut self.exiting);
-        let Some(seat) = seats.into_iter().nth(index) else { return };
-        let (id, side, generation) = (seat.id(), seat.side(), seat.generation());
+        let spare = self.spare.as_mut().map(|spare| &mut spare.place);
+        let places = self.slots.iter_mut().chain(spare).chain(&mut self.exiting);
+        let Some(place) = places.into_iter().nth(index) else { return };
+        let (id, side, generation) = (place.id(), place.side(), place.generation());
         let ExitDetails { report, had_request, was_in_request, is_baseline } = details;
-        let Some(ending) = seat.exited(had_request, now, &mut self.jitter) else { return };
+        let Some(ending) = place.exited(had_request, now, &mut self.jitter) else { return };
         self.log(LogEvent::Ended { slot: id, side, pid, generation, status, ending, is_baseline });
         match ending {
             Ending::Asked => {}
@@ -90,9 +90,9 @@ impl Supervisor {
 
     /// Checks for workers that have been ready for long enough to have served.
     pub(super) fn note_service(&mut self, now: Instant) {
-        let spare = self.spare.iter_mut().map(|spare| &mut spare.seat);
-        let seats = self.slots.iter_mut().chain(spare);
-        if seats.filter_map(|seat| seat.has_served(now).then_some(())).count() > 0 {
+        let spare = self.spare.iter_mut().map(|spare| &mut spare.place);
+        let places = self.slots.iter_mut().chain(spare);
+        if places.filter_map(|place| place.has_served(now).then_some(())).count() > 0 {
             self.reset_backoffs(now);
         }
     }

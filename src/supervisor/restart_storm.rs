@@ -183,9 +183,9 @@ mod tests {
         let (mut storm, start) = (RestartStorm::default(), Instant::now());
         let reported = (0..200).filter_map(|second| {
             let now = start + s(second);
-            let judged = storm.check_deadlines(now);
+            let due = storm.check_deadlines(now);
             let noted = (second < 130).then(|| storm.record(Some("GET /"), ONE, now)).flatten();
-            let report = judged.or(noted)?;
+            let report = due.or(noted)?;
             Some((second, report.crashes_count))
         });
         let reported: Vec<_> = reported.collect();

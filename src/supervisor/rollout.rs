@@ -68,7 +68,7 @@ pub(super) enum Rollout {
 #[derive(Clone, Debug)]
 pub(super) struct Spare {
     /// The slot that it stands in for.
-    pub(super) seat: WorkerSlot,
+    pub(super) place: WorkerSlot,
     pub(super) role: Role,
 }
 
@@ -152,8 +152,8 @@ impl Supervisor {
                     ready_since: None,
                     served: Duration::ZERO,
                 };
-                let seat = self.slots[0].replacement();
-                self.spare = Some(Spare { seat, role: Role::Canary });
+                let place = self.slots[0].replacement();
+                self.spare = Some(Spare { place, role: Role::Canary });
             }
             (Rollout::Configuring, None) => self.end_rollout(ReloadOutcome::Misconfigured),
             (
@@ -197,7 +197,7 @@ impl Supervisor {
 
     /// Whether the process in the spare place serves, and does not hang.
     fn spare_serves(&self) -> bool {
-        self.spare.as_ref().is_some_and(|spare| spare.seat.is_ready())
+        self.spare.as_ref().is_some_and(|spare| spare.place.is_ready())
     }
 
     /// The process in the spare place is ready.
@@ -220,8 +220,8 @@ impl Supervisor {
             {
                 let since = ready_since.take().unwrap_or(now);
                 *served = served.saturating_add(now.saturating_duration_since(since));
-                let seat = self.slots[0].replacement();
-                self.spare = Some(Spare { seat, role: Role::Canary });
+                let place = self.slots[0].replacement();
+                self.spare = Some(Spare { place, role: Role::Canary });
             }
             (Role::Canary, Rollout::Canary { generation, .. }) => {
                 let generation = *generation;
@@ -229,7 +229,7 @@ impl Supervisor {
                 self.end_rollout(ReloadOutcome::CanaryFailed);
             }
             (Role::Replacement, _) if ending != Ending::Asked => {
-                let slot = &mut self.slots[usize::from(spare.seat.id().0)];
+                let slot = &mut self.slots[usize::from(spare.place.id().0)];
                 self.next_replacement = Some(slot.replacement_failed(now, &mut self.jitter));
             }
             (Role::Canary | Role::Replacement | Role::Exiting, _) => {}
@@ -255,7 +255,7 @@ impl Supervisor {
             self.log(LogEvent::RolloutHalted { generation: bad });
             // A replacement that still boots would take the place of a worker that serves well.
             let is_bad =
-                |spare: &&Spare| spare.role == Role::Replacement && spare.seat.generation() == bad;
+                |spare: &&Spare| spare.role == Role::Replacement && spare.place.generation() == bad;
             if self.spare.as_ref().filter(is_bad).is_some() {
                 self.stop_spare(now);
             }
@@ -267,7 +267,7 @@ impl Supervisor {
     pub(super) fn advance_rollout(&mut self, now: Instant) {
         let is_serving = matches!(self.phase, Phase::Serving { .. } | Phase::Returning);
         if let Some(spare) = &self.spare
-            && spare.seat.is_vacant()
+            && spare.place.is_vacant()
             && (spare.role == Role::Exiting || !is_serving)
         {
             self.spare = None;
@@ -309,8 +309,8 @@ impl Supervisor {
             && let Some(index) = self.candidate()
         {
             self.next_replacement = None;
-            let seat = self.slots[index].replacement();
-            self.spare = Some(Spare { seat, role: Role::Replacement });
+            let place = self.slots[index].replacement();
+            self.spare = Some(Spare { place, role: Role::Replacement });
         }
     }
 
@@ -367,8 +367,8 @@ impl Supervisor {
     /// The process in the spare place takes its slot; the old one exits.
     fn hand_over(&mut self, now: Instant) {
         let Some(spare) = &mut self.spare else { return };
-        let Some(slot) = self.slots.get_mut(usize::from(spare.seat.id().0)) else { return };
-        slot.change_places(&mut spare.seat);
+        let Some(slot) = self.slots.get_mut(usize::from(spare.place.id().0)) else { return };
+        slot.change_places(&mut spare.place);
         spare.role = Role::Exiting;
         self.stop_spare(now);
     }
@@ -377,14 +377,14 @@ impl Supervisor {
     pub(super) fn stop_spare(&mut self, now: Instant) {
         let Some(spare) = &mut self.spare else { return };
         spare.role = Role::Exiting;
-        // There is no process yet: it is told when it has started.
-        if let SlotState::Backoff { .. } | SlotState::Empty = spare.seat.state() {
+        // There is no process yet: it is stopped when it has started.
+        if let SlotState::Backoff { .. } | SlotState::Empty = spare.place.state() {
             self.spare = None;
             return;
         }
         let (soon, budget) = (self.policy.quick, Budget::graceful(&self.policy, now));
-        let told = super::dismiss(&mut spare.seat, soon, Pace::Graceful, budget, now);
-        self.actions.extend(told);
+        let action = super::stop_command(&mut spare.place, soon, Pace::Graceful, budget, now);
+        self.actions.extend(action);
     }
 
     /// The configuration of a canary is given up, and what prepared its generation.

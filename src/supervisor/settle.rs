@@ -35,12 +35,12 @@ impl Supervisor {
         self.spawn_spare(now);
         // A worker that the drain delay has outlived leaves nothing to announce to.
         if let Phase::LameDuck { .. } = self.phase
-            && self.seats().all(WorkerSlot::is_vacant)
+            && self.places().all(WorkerSlot::is_vacant)
         {
             self.stop_gracefully(now);
         }
         if let Phase::Exiting { verdict, .. } = self.phase
-            && self.seats().all(WorkerSlot::is_vacant)
+            && self.places().all(WorkerSlot::is_vacant)
         {
             self.phase = Phase::Finished;
             self.actions.push_back(Action::Finish(verdict));
@@ -48,7 +48,7 @@ impl Supervisor {
     }
 
     fn spawn_spare(&mut self, now: Instant) {
-        let Some(id) = self.spare.as_ref().map(|spare| spare.seat.id()) else { return };
+        let Some(id) = self.spare.as_ref().map(|spare| spare.place.id()) else { return };
         // Its slot may have lost its process, and asked for another one, in the same moment.
         let taken = self.side_taken(usize::from(id.0), Some(self.slots.len()));
         let (Some(spare), Ok(taken)) = (&mut self.spare, taken) else { return };
@@ -57,10 +57,10 @@ impl Supervisor {
             (Role::Replacement, _) => self.generation,
             (Role::Canary | Role::Exiting, _) => return,
         };
-        if spare.seat.pid().is_none() {
-            spare.seat.fill(now);
-            if let Some(side) = spare.seat.spawn_when_due(generation, taken, now) {
-                let slot = spare.seat.id();
+        if spare.place.pid().is_none() {
+            spare.place.fill(now);
+            if let Some(side) = spare.place.spawn_when_due(generation, taken, now) {
+                let slot = spare.place.id();
                 self.request_spawn(Spawn { slot, side, generation });
             }
         }
@@ -77,7 +77,7 @@ impl Supervisor {
             self.actions.push_back(Action::ReportReady);
         }
         if let Phase::Serving { unready_since } = self.phase {
-            let unready_since = match self.seats().any(WorkerSlot::is_ready) {
+            let unready_since = match self.places().any(WorkerSlot::is_ready) {
                 true => None,
                 false => unready_since.or(Some(now)),
             };

@@ -1,4 +1,4 @@
-//! Graceful and quick shutdown: what workers are told, when they are killed, and what the server ends with.
+//! Graceful and quick shutdown: the commands to workers, when they are killed, and what the server ends with.
 
 use std::time::{Duration, Instant};
 
@@ -47,9 +47,9 @@ impl Supervisor {
             Phase::Serving { .. } | Phase::Returning if !self.policy.drain_delay.is_zero() => {
                 let budget = Budget::graceful(&self.policy, now);
                 self.begin_stop(budget);
-                let staffed = self.seats().filter(|seat| seat.is_staffed());
-                let told: Vec<_> = staffed.filter_map(|seat| seat.pid()).collect();
-                for pid in told {
+                let staffed = self.places().filter(|place| place.is_staffed());
+                let pids: Vec<_> = staffed.filter_map(|place| place.pid()).collect();
+                for pid in pids {
                     self.actions.push_back(Action::Command { pid, command: Command::LameDuck });
                 }
                 let until = (now + self.policy.drain_delay).min(budget.quick_at);
@@ -110,7 +110,7 @@ impl Supervisor {
             Phase::Exiting { pace: Pace::Quick, verdict, .. } => {
                 let budget = Budget { quick_at: now, kill_at: now };
                 self.phase = Phase::Exiting { pace: Pace::Quick, budget, verdict };
-                for index in 0..self.seat_count() {
+                for index in 0..self.place_count() {
                     self.kill(index, KillReason::Overdue);
                 }
             }
@@ -148,10 +148,10 @@ impl Supervisor {
         let held = self.preparations.take_held();
         let (slots, spare) = (&mut self.slots, &mut self.spare);
         let mut withdraw = |slot: SlotId, side: Side| {
-            let spare = spare.iter_mut().map(|spare| &mut spare.seat);
-            let mut seats = slots.iter_mut().chain(spare);
-            if let Some(seat) = seats.find(|it| it.id() == slot && it.side() == side) {
-                seat.withdraw();
+            let spare = spare.iter_mut().map(|spare| &mut spare.place);
+            let mut places = slots.iter_mut().chain(spare);
+            if let Some(place) = places.find(|it| it.id() == slot && it.side() == side) {
+                place.withdraw();
             }
         };
         held.into_iter().for_each(|spawn| withdraw(spawn.slot, spawn.side));
@@ -191,7 +191,7 @@ impl Supervisor {
     }
 
     fn stop_all(&mut self, pace: Pace, budget: Budget, now: Instant) {
-        for index in 0..self.seat_count() {
+        for index in 0..self.place_count() {
             self.stop_worker(index, pace, budget, now);
         }
     }

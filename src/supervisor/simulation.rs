@@ -44,7 +44,7 @@ struct Process {
     slot: SlotId,
     side: Side,
     generation: Generation,
-    told: Option<Command>,
+    command: Option<Command>,
     is_ready: bool,
     /// Whether it was ready when it began to hang.
     was_ready: bool,
@@ -290,7 +290,7 @@ impl World {
                 if let Some(process) = self.processes.get_mut(&pid.0) {
                     process.ready_since = process.ready_since.or(Some(self.now));
                     process.leaving.has_been_ready = true;
-                    process.is_ready = process.told.is_none_or(|told| told == Command::LameDuck)
+                    process.is_ready = process.command.is_none_or(|told| told == Command::LameDuck)
                         && !process.is_killed
                         && !process.is_over;
                 }
@@ -300,7 +300,7 @@ impl World {
                 process.leaving.is_hung = false;
                 process.is_ready = process.was_ready
                     && !process.is_over
-                    && process.told.is_none_or(|told| told == Command::LameDuck);
+                    && process.command.is_none_or(|told| told == Command::LameDuck);
             }
             Event::LoopEnded { pid, .. } => {
                 let process = self.processes.get_mut(&pid.0);
@@ -423,9 +423,9 @@ impl World {
 
     fn drop_listeners(&mut self) {
         assert!(self.door_closed && !self.listeners_dropped);
-        let told = |process: &Process| process.told.is_some_and(|told| told >= Command::Drain);
+        let told = |process: &Process| process.command.is_some_and(|told| told >= Command::Drain);
         // A worker that cannot boot or is being killed serves no requests, and need not be told.
-        let staffed = self.machine.seats().filter(|seat| seat.is_staffed());
+        let staffed = self.machine.places().filter(|place| place.is_staffed());
         assert_eq!(staffed.count(), 0);
         assert!(self.processes.values().all(|process| told(process) || !process.is_ready));
         self.listeners_dropped = true;
@@ -527,16 +527,16 @@ impl World {
         let obeys = self.chance(60);
         let wait = self.up_to(40_000);
         let process = self.processes.get_mut(&pid.0).expect("it is alive");
-        assert!(process.told < Some(command), "{command:?} after {:?}", process.told);
+        assert!(process.command < Some(command), "{command:?} after {:?}", process.command);
         let (slot, generation, was_ready) = (process.slot, process.generation, process.is_ready);
-        process.told = Some(command);
+        process.command = Some(command);
         match command {
             Command::Drain => process.leaving.since = Some(self.now),
             Command::Quick => self.check_patience(pid),
             Command::Serve | Command::LameDuck => {}
         }
         match command {
-            Command::Serve => panic!("nobody is told to serve on"),
+            Command::Serve => panic!("no worker is told to serve on"),
             Command::LameDuck => assert!(!self.door_closed),
             Command::Drain | Command::Quick => {
                 self.processes.get_mut(&pid.0).expect("it is alive").is_ready = false;
@@ -557,19 +557,19 @@ impl World {
     }
 
     fn check(&self) {
-        let mut known: Vec<_> = self.machine.seats().filter_map(WorkerSlot::pid).collect();
+        let mut known: Vec<_> = self.machine.places().filter_map(WorkerSlot::pid).collect();
         known.sort_unstable();
         let alive: Vec<_> = self.processes.keys().map(|pid| Pid(*pid)).collect();
         assert_eq!(known, alive, "the machine has lost sight of a process");
         assert_eq!(self.unaccounted, [], "a reaped process was not accounted for");
         self.prepared.check(&self.machine);
-        let is_spawning = |seat: &&WorkerSlot| seat.state() == SlotState::Spawning;
-        let spawning_count = self.machine.seats().filter(is_spawning).count();
+        let is_spawning = |place: &&WorkerSlot| place.state() == SlotState::Spawning;
+        let spawning_count = self.machine.places().filter(is_spawning).count();
         let held_count = self.machine.preparations.held().count();
         assert_eq!(spawning_count, held_count + self.orders.len(), "a spawn was forgotten");
         self.check_waits();
         let canary = self.machine.spare.as_ref().filter(|spare| spare.role == Role::Canary);
-        if canary.is_some_and(|spare| spare.seat.is_ready()) {
+        if canary.is_some_and(|spare| spare.place.is_ready()) {
             let is_its = matches!(self.machine.rollout, Rollout::Canary { .. });
             assert!(is_its, "a canary of no reload holds up all that come");
         }

@@ -67,7 +67,7 @@ impl World {
         let ready_count = wanted.iter().filter(|slot| slot.is_ready()).count();
         if ready_count * 2 < wanted.len() {
             let soon = self.now + ms(500);
-            assert!(waits.iter().any(|slot| slot.deadline() <= Some(soon)), "nobody is tried");
+            assert!(waits.iter().any(|slot| slot.deadline() <= Some(soon)), "no slot is tried");
         }
     }
 }

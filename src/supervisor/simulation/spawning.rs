@@ -50,7 +50,7 @@ impl World {
             slot,
             side,
             generation,
-            told: None,
+            command: None,
             is_ready: false,
             ready_since: None,
             was_ready: false,

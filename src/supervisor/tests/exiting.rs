@@ -23,7 +23,7 @@ fn a_reload_does_not_wait_for_a_worker_whose_loop_has_ended() {
     assert_eq!(rig.after(s(23.0)), [Tell(100, Command::Quick)], "it has its own time");
     assert_eq!(rig.after(s(2.0)), [Kill(100)]);
     assert_eq!(rig.exited(100, ExitStatus::Signal(9)), []);
-    assert_eq!(rig.machine.seats().count(), 2);
+    assert_eq!(rig.machine.places().count(), 2);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn the_next_reload_waits_while_both_entries_of_its_slot_are_in_use() {
         rig.after(PROBATION);
         rig.loop_ended(100);
     }
-    assert_eq!(rig.machine.seats().filter_map(WorkerSlot::pid).count(), 2);
+    assert_eq!(rig.machine.places().filter_map(WorkerSlot::pid).count(), 2);
     assert_eq!(rig.left(100), [Spawn(0)]);
 }
 

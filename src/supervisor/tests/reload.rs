@@ -236,7 +236,7 @@ fn a_replacement_that_boots_when_its_rollout_is_halted_takes_no_slot() {
     rig.after(s(1.0));
     assert_eq!(rig.left(100), [Spawn(1)]); // 104
     rig.ready(104);
-    assert_eq!(rig.left(101), [Spawn(2)]); // 105, in the spare seat
+    assert_eq!(rig.left(101), [Spawn(2)]); // 105, in the spare place
     assert_eq!(rig.died(103), [Spawn(0)]); // 106, still of the new generation
     rig.ready(106);
     assert_eq!(rig.died(104), [Adopt(1), Tell(105, Command::Drain), Spawn(1)]); // 107
@@ -419,7 +419,7 @@ fn a_hup_after_a_pause_does_not_wait_for_exiting_workers() {
     rig.command(OperatorCommand::Pause);
     rig.left(102);
     rig.left(101);
-    assert_eq!(rig.event(reload()), [Spawn(0), Spawn(1)], "the spare seat is taken by 100");
+    assert_eq!(rig.event(reload()), [Spawn(0), Spawn(1)], "the spare place is taken by 100");
     assert_eq!(rig.left(100), [Configure]);
 }
 

@@ -21,7 +21,7 @@ use crate::client::ctl::{self, CtlCommand};
 use crate::client::top::{self, Watch};
 use crate::config::options::Setting;
 use crate::config::{Config, ConfigError, Source};
-use crate::listener::{Holder, InheritedSockets, ListenError, ListenOptions, Listeners};
+use crate::listener::{DescriptorOwner, InheritedSockets, ListenError, ListenOptions, Listeners};
 use crate::monitor;
 use crate::monitor::revision::Revision;
 use crate::process::launch::Launch;
@@ -71,7 +71,8 @@ pub fn resolve_keywords(
 ///
 /// Errors: one of these cannot be read or restored.
 pub fn serve_inside(config: &Config, runtime: &dyn Runtime) -> io::Result<i32> {
-    let inherited = InheritedSockets::default().with_inherited(&config.binds, Holder::Program);
+    let inherited =
+        InheritedSockets::default().with_inherited(&config.binds, DescriptorOwner::Program);
     let dispositions = Dispositions::save()?;
     let limit = rlimit::DescriptorLimit::save()?;
     // `--preload` adopts the workers of zygotes. Afterwards, the program must not adopt orphans unless it did before.
@@ -116,7 +117,8 @@ fn execute(
                 Ok(mut handover) => {
                     let listeners = handover.as_mut().map(|it| std::mem::take(&mut it.listeners));
                     let inherited = listeners.unwrap_or_default();
-                    let inherited = inherited.with_inherited(&config.binds, Holder::Nobody);
+                    let inherited =
+                        inherited.with_inherited(&config.binds, DescriptorOwner::Server);
                     serve(&config, runtime, inherited, handover, None)
                 }
                 Err(error) => {

@@ -249,7 +249,7 @@ fn for_admin(error: ListenError) -> ListenError {
         | ListenError::Forbidden { .. }
         | ListenError::NotHere { .. }
         | ListenError::PathTooLong { .. }
-        | ListenError::Folder { .. }
+        | ListenError::Directory { .. }
         | ListenError::Occupied { .. }
         | ListenError::NotOpen { .. }
         | ListenError::NotASocket { .. }

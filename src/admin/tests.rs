@@ -137,7 +137,7 @@ fn an_address_that_cannot_be_bound_is_named_in_the_error() {
     );
     assert_eq!(
         refusal(&["fd://3"]),
-        "fd://3: the admin socket is not inherited; give HOST:PORT or unix:/path"
+        "fd://3: the admin socket cannot be inherited; give HOST:PORT or unix:/path"
     );
     assert_eq!(refusal(&["unix:/x", "unix:/x"]), "unix:/x is given twice; leave one out");
 }

@@ -1,4 +1,4 @@
-//! Why an address cannot be listened on, in words that say what to do.
+//! Why the server cannot listen on an address. Each message says what to do.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -18,25 +18,25 @@ pub enum ListenError {
         /// The address.
         address: String,
     },
-    /// Two addresses are the same.
+    /// Two addresses mean the same.
     #[error("{first} and {second} are both {address}; leave one out")]
     Twice {
-        /// The earlier one.
+        /// The earlier address.
         first: String,
-        /// The later one.
+        /// The later address.
         second: String,
-        /// What both mean.
+        /// The address that both mean.
         address: String,
     },
-    /// A name that has no address.
-    #[error("{bind}: the name has no address here ({}); check it, or give the address", ErrorText(.error))]
+    /// The name cannot be resolved.
+    #[error("{bind}: cannot resolve the name ({}); check it, or give the address", ErrorText(.error))]
     Unresolved {
-        /// As given.
+        /// The address as given.
         bind: String,
-        /// What the resolver says.
+        /// The error of the resolver.
         error: io::Error,
     },
-    /// Somebody listens there (EADDRINUSE).
+    /// Another server listens there (EADDRINUSE).
     #[error(
         "{address} is in use: another server listens there; stop it (ss -ltnp shows it), \
          choose another --bind, or share the address with --reuse-port"
@@ -45,7 +45,7 @@ pub enum ListenError {
         /// The address.
         address: String,
     },
-    /// Somebody listens where the admin socket should (EADDRINUSE), which is never shared.
+    /// Another server listens on the address of the admin socket (EADDRINUSE), which is never shared.
     #[error(
         "{address} is in use: another server listens there; stop it (ss -ltnp shows it), or choose \
          another --admin-bind"
@@ -54,41 +54,40 @@ pub enum ListenError {
         /// The address.
         address: String,
     },
-    /// `fd://N` for the admin socket.
-    #[error("fd://{number}: the admin socket is not inherited; give HOST:PORT or unix:/path")]
+    /// The admin socket is `fd://N`.
+    #[error("fd://{number}: the admin socket cannot be inherited; give HOST:PORT or unix:/path")]
     AdminFd {
-        /// Its number.
+        /// The number of the descriptor.
         number: RawFd,
     },
-    /// Somebody listens there and does not share (EADDRINUSE with `--reuse-port`).
+    /// Another server listens there and does not share the address (EADDRINUSE with `--reuse-port`).
     #[error(
-        "{address} is in use by a server that does not share it: sharing takes SO_REUSEPORT on both \
-         sides, and the same user"
+        "{address} is in use by a server that does not share it; both servers need SO_REUSEPORT and the same user"
     )]
     NotShared {
         /// The address.
         address: String,
     },
-    /// A low port, or a kernel that says no (EACCES, EPERM).
+    /// The port is privileged, or the kernel refuses (EACCES, EPERM).
     #[error(
-        "{address}: permission denied; a port below 1024 needs root, CAP_NET_BIND_SERVICE, or a \
-         lower net.ipv4.ip_unprivileged_port_start; or choose a higher port"
+        "{address}: permission denied. Ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower \
+         net.ipv4.ip_unprivileged_port_start; or choose a higher port"
     )]
     Forbidden {
         /// The address.
         address: String,
     },
-    /// No interface has it (EADDRNOTAVAIL, or a family that the kernel does not have).
+    /// No interface has the address (EADDRNOTAVAIL), or the kernel lacks its family.
     #[error(
-        "{address}: this machine does not have that address; ip addr shows those it has, and \
-         0.0.0.0 listens on all of IPv4"
+        "{address}: this machine does not have the address; `ip addr` lists those that it has, and \
+         0.0.0.0 listens on all IPv4 addresses"
     )]
     NotHere {
         /// The address.
         address: String,
     },
-    /// sun_path is short (unix(7)).
-    #[error("unix:{}: the path has {length} bytes and a socket's can have 107; choose a shorter one",
+    /// The path does not fit sun_path (unix(7)).
+    #[error("unix:{}: the path has {length} bytes, and that of a socket can have 107; choose a shorter one",
         .path.display())]
     PathTooLong {
         /// The path.
@@ -96,25 +95,24 @@ pub enum ListenError {
         /// Its length in bytes.
         length: usize,
     },
-    /// The socket's folder.
-    #[error("unix:{}: its folder cannot be used ({}); make it, or let us write there",
+    /// The directory of the socket cannot be used.
+    #[error("unix:{}: cannot use its directory ({}); create it, or grant write permission",
         .path.display(), ErrorText(.error))]
-    Folder {
+    Directory {
         /// The path.
         path: PathBuf,
-        /// What the kernel says.
+        /// The error of the kernel.
         error: io::Error,
     },
-    /// Something that is no stream socket has that path.
-    #[error("unix:{}: something else is there, not a stream socket; it is not touched: move it away, \
-             or choose another path", .path.display())]
+    /// The path belongs to something other than a stream socket.
+    #[error("unix:{}: the path exists and is not a stream socket; remove it, or choose another path", .path.display())]
     Occupied {
         /// The path.
         path: PathBuf,
     },
-    /// Whoever can write to the socket's folder has put something else there.
-    #[error("unix:{}: something else was put there while it was bound; it is not touched: let only \
-             trusted users write to its folder", .path.display())]
+    /// A process that can write to the directory replaced the socket.
+    #[error("unix:{}: another process replaced the path while it was bound; let only trusted users write \
+             to its directory", .path.display())]
     Replaced {
         /// The path.
         path: PathBuf,
@@ -122,34 +120,34 @@ pub enum ListenError {
     /// `fd://N` is not open.
     #[error("fd://{number}: no such descriptor was inherited ({})", ErrorText(.error))]
     NotOpen {
-        /// Its number.
+        /// The number of the descriptor.
         number: RawFd,
-        /// What fcntl(2) says.
+        /// The error of fcntl(2).
         error: io::Error,
     },
-    /// `fd://N` is a file or so.
+    /// `fd://N` is not a socket.
     #[error("fd://{number}: the inherited descriptor is not a socket")]
     NotASocket {
-        /// Its number.
+        /// The number of the descriptor.
         number: RawFd,
     },
-    /// `fd://N` is a socket of another kind.
+    /// `fd://N` is a socket that does not listen, or not for streams.
     #[error(
-        "fd://{number}: the inherited socket is not a listening stream socket; its owner has to call \
+        "fd://{number}: the inherited socket is not a listening stream socket; its owner must call \
          listen(2) first (systemd: ListenStream=, Accept=no)"
     )]
     NotListening {
-        /// Its number.
+        /// The number of the descriptor.
         number: RawFd,
     },
-    /// Anything else that the kernel says.
+    /// Another error of the kernel.
     #[error("{address}: {call}: {}", ErrorText(.error))]
     Other {
         /// The address.
         address: String,
         /// The system call.
         call: &'static str,
-        /// What it says.
+        /// Its error.
         error: io::Error,
     },
 }
@@ -160,19 +158,18 @@ impl ListenError {
         1
     }
 
-    /// What has no words of its own.
+    /// An error without a variant of its own.
     pub(super) fn other(bind: &BindAddress, call: &'static str, error: io::Error) -> Self {
         Self::Other { address: bind.to_string(), call, error }
     }
 }
 
-/// Whether the machine lacks the address or its family: no reason to give up the other addresses of
-/// a name.
+/// Whether the machine lacks the address or its family, which is no reason to give up the other addresses of a name.
 pub(super) fn is_not_here(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
 }
 
-/// Whether somebody is there already.
+/// Whether another socket is already bound there.
 pub(super) fn is_in_use(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EADDRINUSE)
 }

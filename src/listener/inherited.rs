@@ -1,7 +1,7 @@
-//! Listening sockets that a successor has from the server before it, in an upgrade.
+//! Listening sockets that a successor inherits from its predecessor in an upgrade.
 //!
-//! They are told apart by where they are bound, and those of port 0 by how that was asked for. A socket
-//! is taken once. What nobody takes is given up when the server before has nothing more to do with it.
+//! Sockets are identified by the address that they are bound to, and sockets of port 0 by the text that asked for it. A
+//! socket is taken once. Sockets that nobody takes are closed when the predecessor no longer needs them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,19 +16,19 @@ use super::ListenError;
 use super::unix::{Inode, SocketFile};
 use crate::system::address::BindAddress;
 
-/// One of them: a duplicate, close-on-exec.
+/// One inherited socket: a duplicate, which is close-on-exec.
 pub struct InheritedSocket {
-    /// As the configuration has it.
+    /// The address as the configuration gives it.
     pub(super) bind: String,
-    /// Whose alone it was (per-slot mode).
+    /// The slot that it belongs to (per-slot mode).
     pub(super) slot: Option<SlotId>,
     pub(super) socket: Socket,
-    /// What is at its path.
+    /// The file at its path.
     pub(super) inode: Option<Inode>,
 }
 
 impl InheritedSocket {
-    /// A duplicate of a socket that goes on being used here.
+    /// Duplicates a socket that stays in use here.
     pub(super) fn of(
         bind: &str,
         slot: Option<SlotId>,
@@ -39,14 +39,14 @@ impl InheritedSocket {
         Ok(Self { bind: bind.to_owned(), slot, socket, inode })
     }
 
-    /// How it is told of to who inherits its number.
+    /// Describes the socket to the process that inherits its number.
     pub fn describe(&self) -> Value {
         let inode = self.inode.map(|inode| json!([inode.device, inode.number]));
         let slot = self.slot.map(|slot| slot.0);
         json!({"bind": self.bind, "slot": slot, "fd": self.socket.as_raw_fd(), "inode": inode})
     }
 
-    /// The same from the other side: takes the number over. `None`: it is nothing of the kind.
+    /// Takes over a socket that a predecessor described; `None` if the number is not a listening socket.
     pub fn take_over(described: &Value) -> Option<Self> {
         let bind = described["bind"].as_str()?.to_owned();
         let slot = described["slot"].as_u64().and_then(|slot| u16::try_from(slot).ok());
@@ -64,7 +64,7 @@ impl InheritedSocket {
         self.socket.local_addr().ok()?.as_socket()
     }
 
-    /// Whether it is what a bind of this address is after.
+    /// Whether a bind of this address wants this socket.
     fn is_at(&self, bind: &BindAddress, address: SocketAddr) -> bool {
         self.address().is_some_and(|own| match address.port() {
             0 => own.ip() == address.ip() && self.bind == bind.to_string(),
@@ -79,7 +79,7 @@ impl AsFd for InheritedSocket {
     }
 }
 
-/// See the module.
+/// The inherited sockets that nobody has taken yet.
 #[derive(Default)]
 pub struct InheritedSockets(Vec<InheritedSocket>);
 
@@ -89,43 +89,43 @@ impl From<Vec<InheritedSocket>> for InheritedSockets {
     }
 }
 
-/// Whose the numbers of `fd://N` are.
+/// Who owns the descriptors of `fd://N`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// Whoever started this process has left them to it.
-    Nobody,
-    /// A program that runs in this process and goes on using them: it gets them back as they were.
+pub enum DescriptorOwner {
+    /// This process: its parent passed them to it.
+    Server,
+    /// A program in this process, which continues to use them.
     Program,
 }
 
 impl InheritedSockets {
-    /// Takes the sockets of all `fd://N` that are not among them. To be called before this process opens anything
-    /// itself: what gets a free number would be taken for what was inherited under it.
+    /// Adds the sockets of all `fd://N` that are not inherited yet. Call this before this process opens anything itself:
+    /// a new descriptor that gets one of these numbers would be taken for an inherited one.
     ///
     /// Errors: [`ListenError`].
     pub fn with_inherited(
         mut self,
         binds: &[BindAddress],
-        holder: Holder,
+        owner: DescriptorOwner,
     ) -> Result<Self, ListenError> {
         super::refuse_equal(binds)?;
         for bind in binds {
             let BindAddress::Fd(number) = bind else { continue };
             let bind = bind.to_string();
             if self.0.iter().all(|inherited_socket| inherited_socket.bind != bind) {
-                let socket = super::take_over(*number, holder)?;
+                let socket = super::take_over(*number, owner)?;
                 self.0.push(InheritedSocket { bind, slot: None, socket, inode: None });
             }
         }
         Ok(self)
     }
 
-    /// Whether an address is bound by one of them.
-    pub(super) fn have(&self, bind: &BindAddress, address: SocketAddr) -> bool {
+    /// Whether one of the sockets is bound to this address.
+    pub(super) fn contains(&self, bind: &BindAddress, address: SocketAddr) -> bool {
         self.0.iter().any(|inherited_socket| inherited_socket.is_at(bind, address))
     }
 
-    /// A TCP socket for this address; of several, that of the lowest slot.
+    /// Takes a TCP socket for this address; of several, that of the lowest slot.
     pub(super) fn take_tcp(&mut self, bind: &BindAddress, address: SocketAddr) -> Option<Socket> {
         let numbered = self.0.iter().enumerate();
         let fitting =
@@ -135,7 +135,7 @@ impl InheritedSockets {
         Some(self.0.remove(index).socket)
     }
 
-    /// What was bound by these words: a path, an abstract name, a descriptor.
+    /// Takes the socket of an address that is a path, an abstract name or a descriptor.
     pub(super) fn take(&mut self, bind: &BindAddress) -> Option<(Socket, Option<Inode>)> {
         let bind = bind.to_string();
         let index = self.0.iter().position(|inherited_socket| inherited_socket.bind == bind)?;
@@ -143,25 +143,25 @@ impl InheritedSockets {
         Some((inherited_socket.socket, inherited_socket.inode))
     }
 
-    /// What nobody has taken; descriptors of somebody outside are closed here and now.
-    pub(super) fn leavings(self) -> Vec<Leaving> {
+    /// Returns the sockets that nobody has taken. Those of `fd://N` are closed at once.
+    pub(super) fn into_unused(self) -> Vec<UnusedSocket> {
         let is_outside = |bind: &str| matches!(bind.parse::<BindAddress>(), Ok(BindAddress::Fd(_)));
         let ours =
             self.0.into_iter().filter(|inherited_socket| !is_outside(&inherited_socket.bind));
-        let leaving = |inherited_socket: InheritedSocket| {
+        let unused = |inherited_socket: InheritedSocket| {
             let path = inherited_socket.bind.strip_prefix("unix:").map(str::to_owned);
             let file = path.zip(inherited_socket.inode);
-            let file = file.map(|(path, inode)| SocketFile::lent(path.as_ref(), inode));
-            Leaving { socket: inherited_socket.socket, file }
+            let file = file.map(|(path, inode)| SocketFile::owned_elsewhere(path.as_ref(), inode));
+            UnusedSocket { socket: inherited_socket.socket, file }
         };
-        ours.map(leaving).collect()
+        ours.map(unused).collect()
     }
 }
 
-/// A socket of the server before that is not wanted any more.
-pub(super) struct Leaving {
-    /// Shut for new connections before the workers of the server before empty its queue.
+/// A socket of the predecessor that this server does not use.
+pub(super) struct UnusedSocket {
+    /// The socket. It is closed for new connections before the workers of the predecessor empty its queue.
     pub(super) socket: Socket,
-    /// Its path, to be unlinked.
+    /// Its path, which will be unlinked.
     pub(super) file: Option<SocketFile>,
 }

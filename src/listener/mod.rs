@@ -1,10 +1,9 @@
-//! The listening sockets: bound once by the supervisor, before the first fork, kept for its life.
+//! The listening sockets, which the supervisor binds once, before the first fork, and keeps for its life.
 //!
-//! One socket an address, shared by all workers, so that an idle one takes the next connection; or,
-//! with `--listen-mode per-slot`, one SO_REUSEPORT socket an address and slot. Either way the
-//! supervisor holds them all, so the death of a worker resets no connection that waits in a queue.
-//! Workers get duplicates. Which address is bound how is in [`tcp`] and [`unix`]; this file knows
-//! nothing of workers but the number of their slots.
+//! There is one socket per address, shared by all workers, so that an idle worker takes the next connection; or, with
+//! `--listen-mode per-slot`, one SO_REUSEPORT socket per address and slot. In both modes the supervisor holds all
+//! sockets, so that the death of a worker resets no connection that waits in a queue. Workers get duplicates. [`tcp`]
+//! and [`unix`] bind the addresses; this file knows nothing about workers except the number of their slots.
 
 mod error;
 mod inherited;
@@ -32,27 +31,27 @@ use crate::system::address::BindAddress;
 use crate::system::descriptors::OwnDescriptors;
 
 pub use error::ListenError;
-use inherited::Leaving;
-pub use inherited::{Holder, InheritedSocket, InheritedSockets};
+use inherited::UnusedSocket;
+pub use inherited::{DescriptorOwner, InheritedSocket, InheritedSockets};
 use unix::SocketFile;
 
-/// How to listen, whatever the address.
+/// How to listen, for all addresses.
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
-    /// Whether another server may be bound to the same address already.
+    /// Whether another server may already be bound to the same address.
     pub reuse_port: bool,
-    /// Length of the accept queue.
+    /// Length of the accept queue of each socket.
     pub backlog: u32,
-    /// One socket for all slots, or one each.
+    /// One socket for all slots, or one for each.
     pub mode: ListenMode,
-    /// Slots at start: with [`ListenMode::PerSlot`] exactly these get a socket, because one that
-    /// nobody reads would still be given its share of the connections.
+    /// The number of slots at the start. With [`ListenMode::PerSlot`] exactly these get a socket, because the kernel
+    /// would send a share of the connections to a socket that nobody reads.
     pub slots: u16,
     /// Permissions of `unix:/path`.
     pub unix_socket_mode: Mode,
-    /// Owner of `unix:/path`; ours otherwise.
+    /// Owner of `unix:/path`; the user of this process if `None`.
     pub user: Option<Uid>,
-    /// Group of `unix:/path`; ours otherwise.
+    /// Group of `unix:/path`; the group of this process if `None`.
     pub group: Option<Gid>,
 }
 
@@ -71,7 +70,7 @@ impl From<&Config> for ListenOptions {
 }
 
 impl ListenOptions {
-    /// For listen(2).
+    /// The backlog for listen(2).
     fn queue(&self) -> i32 {
         i32::try_from(self.backlog).unwrap_or(i32::MAX)
     }
@@ -79,16 +78,16 @@ impl ListenOptions {
 
 /// All listening sockets.
 pub struct Listeners {
-    doors: Vec<Door>,
+    endpoints: Vec<Endpoint>,
     options: ListenOptions,
     warnings: Vec<String>,
-    /// What the server before had and this one does not want.
-    leavings: Vec<Leaving>,
+    /// Sockets of the predecessor that this server does not use.
+    unused: Vec<UnusedSocket>,
 }
 
 /// One address and its sockets.
-struct Door {
-    /// As the configuration has it.
+struct Endpoint {
+    /// The address as the configuration gives it.
     bind: String,
     name: SocketName,
     sockets: Sockets,
@@ -98,35 +97,35 @@ struct Door {
 enum Sockets {
     /// One for all slots.
     Shared(Socket),
-    /// One for all slots, behind a path.
+    /// One for all slots, with a path.
     File {
         /// The socket.
         socket: Socket,
-        /// Its path, unlinked by its drop.
+        /// Its path. Dropping it unlinks the path.
         file: SocketFile,
     },
-    /// One for all slots, which somebody outside has bound and may go on using after us.
+    /// One for all slots, which another process bound and may use after this server.
     Inherited(Socket),
-    /// One for each slot that was asked for.
+    /// One for each slot that has asked for one.
     PerSlot {
-        /// Where each is bound, port 0 resolved.
+        /// The address that each is bound to, with port 0 resolved.
         address: SocketAddr,
-        /// Those bound so far.
+        /// The sockets that are bound so far.
         of: RefCell<BTreeMap<SlotId, Socket>>,
     },
 }
 
 impl Listeners {
-    /// Binds all addresses and listens. All are probed before the first is bound, so that a second
-    /// server started by mistake changes nothing.
+    /// Binds all addresses and listens. All are probed before the first is bound, so that a second server that is
+    /// started by mistake changes nothing.
     ///
-    /// Errors: [`ListenError`]; what was bound until then is closed, its paths unlinked.
+    /// Errors: [`ListenError`]. What was bound until then is closed, and its paths are unlinked.
     pub fn bind(binds: &[BindAddress], options: &ListenOptions) -> Result<Self, ListenError> {
         Self::inherit(binds, options, InheritedSockets::default())
     }
 
-    /// The same with what was inherited from the server before, in an upgrade: only what is new is bound.
-    /// As long as that server may go on, nothing happens to its sockets and paths.
+    /// Like [`Listeners::bind`], with the sockets that were inherited from the predecessor in an upgrade: only new
+    /// addresses are bound. The sockets and paths of the predecessor do not change while it may have to continue.
     pub fn inherit(
         binds: &[BindAddress],
         options: &ListenOptions,
@@ -138,18 +137,18 @@ impl Listeners {
         if !options.reuse_port {
             let all = targets.iter().flat_map(tcp::Target::addresses);
             for (bind, address) in
-                all.filter(|(bind, address)| !inherited_sockets.have(bind, *address))
+                all.filter(|(bind, address)| !inherited_sockets.contains(bind, *address))
             {
                 tcp::probe(bind, address)?;
             }
         }
-        let mut doors = Vec::new();
+        let mut endpoints = Vec::new();
         let mut targets = targets.into_iter();
         for bind in binds {
             match bind {
                 BindAddress::Tcp { .. } => {
                     let target = targets.next().expect("each TCP address has been planned");
-                    doors.extend(tcp_doors(
+                    endpoints.extend(tcp_endpoints(
                         &target,
                         options,
                         &mut inherited_sockets,
@@ -158,32 +157,38 @@ impl Listeners {
                 }
                 BindAddress::Unix(path) => {
                     let (socket, file) = match inherited_sockets.take(bind) {
-                        Some((socket, Some(inode))) => (socket, SocketFile::lent(path, inode)),
+                        Some((socket, Some(inode))) => {
+                            (socket, SocketFile::owned_elsewhere(path, inode))
+                        }
                         Some((_, None)) | None => unix::bind_path(path, options)?,
                     };
-                    // Not the socket's own word: it may have been bound beside and moved there.
+                    // Not the name that the socket reports: it may have been bound beside the path and renamed.
                     let name = SocketName::Unix(path.display().to_string());
                     let bind = bind.to_string();
-                    doors.push(Door { bind, name, sockets: Sockets::File { socket, file } });
+                    endpoints.push(Endpoint {
+                        bind,
+                        name,
+                        sockets: Sockets::File { socket, file },
+                    });
                 }
                 BindAddress::Abstract(name) => {
                     let socket = match inherited_sockets.take(bind) {
                         Some((socket, _)) => socket,
                         None => unix::bind_abstract(bind, name)?,
                     };
-                    doors.push(Door::of(bind, socket, Sockets::Shared)?);
+                    endpoints.push(Endpoint::of(bind, socket, Sockets::Shared)?);
                 }
                 BindAddress::Fd(number) => {
                     let socket = match inherited_sockets.take(bind) {
                         Some((socket, _)) => socket,
-                        None => take_over(*number, Holder::Nobody)?,
+                        None => take_over(*number, DescriptorOwner::Server)?,
                     };
-                    doors.push(Door::of(bind, socket, Sockets::Inherited)?);
+                    endpoints.push(Endpoint::of(bind, socket, Sockets::Inherited)?);
                 }
             }
         }
-        let leavings = inherited_sockets.leavings();
-        let listeners = Self { doors, options: options.clone(), warnings, leavings };
+        let unused = inherited_sockets.into_unused();
+        let listeners = Self { endpoints, options: options.clone(), warnings, unused };
         listeners.listen(options.queue()).map_err(|(name, error)| {
             let address = describe(&name);
             tcp::refused(address, error, options.reuse_port)
@@ -191,13 +196,13 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Duplicates for the worker of one slot: close-on-exec, non-blocking, in the order of
-    /// [`Listeners::names`]. A slot that is new in per-slot mode gets its sockets now.
+    /// Returns duplicates for the worker of one slot: close-on-exec, non-blocking, in the order of
+    /// [`Listeners::names`]. In per-slot mode, a new slot gets its sockets now.
     ///
-    /// Errors: EMFILE and the like; in per-slot mode also what bind(2) says.
+    /// Errors: EMFILE and the like; in per-slot mode also those of bind(2).
     pub fn for_slot(&self, slot: SlotId) -> io::Result<Vec<Listener>> {
-        let duplicate = |door: &Door| {
-            let socket = match &door.sockets {
+        let duplicate = |endpoint: &Endpoint| {
+            let socket = match &endpoint.sockets {
                 Sockets::Shared(socket)
                 | Sockets::File { socket, .. }
                 | Sockets::Inherited(socket) => fd::duplicate(socket.as_raw_fd())?,
@@ -214,52 +219,52 @@ impl Listeners {
                     fd::duplicate(socket.as_raw_fd())?
                 }
             };
-            let owner = match door.sockets {
+            let owner = match endpoint.sockets {
                 Sockets::Inherited(_) => Owner::Outside,
                 Sockets::Shared(_) | Sockets::File { .. } => Owner::Supervisor,
                 Sockets::PerSlot { .. } => Owner::Slot,
             };
-            Ok(Listener { socket, name: door.name.clone(), owner })
+            Ok(Listener { socket, name: endpoint.name.clone(), owner })
         };
-        self.doors.iter().map(duplicate).collect()
+        self.endpoints.iter().map(duplicate).collect()
     }
 
-    /// The descriptors that a child closes: a worker has duplicates of those that it needs.
+    /// Lists the descriptors that a child closes. A worker has duplicates of those that it needs.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        for door in &self.doors {
-            match &door.sockets {
+        for endpoint in &self.endpoints {
+            match &endpoint.sockets {
                 Sockets::Shared(socket)
                 | Sockets::File { socket, .. }
                 | Sockets::Inherited(socket) => own.add(socket),
                 Sockets::PerSlot { of, .. } => own.extend(of.borrow().values()),
             }
         }
-        own.extend(self.leavings.iter().map(|leaving| &leaving.socket));
+        own.extend(self.unused.iter().map(|unused| &unused.socket));
     }
 
-    /// Gives up the sockets that only this slot had (per-slot mode): the slot is not to be filled
-    /// again, and a socket that nobody reads would still be given connections. What waits in its
-    /// queue is the leaving worker's, which takes it through its own duplicate.
+    /// Closes the sockets of a slot (per-slot mode) that will not get another worker, because the kernel would send
+    /// connections to a socket that nobody reads. The exiting worker accepts what waits in the queue through its own
+    /// duplicate.
     pub fn retire(&self, slot: SlotId) {
-        for door in &self.doors {
-            match &door.sockets {
+        for endpoint in &self.endpoints {
+            match &endpoint.sockets {
                 Sockets::PerSlot { of, .. } => drop(of.borrow_mut().remove(&slot)),
                 Sockets::Shared(_) | Sockets::File { .. } | Sockets::Inherited(_) => {}
             }
         }
     }
 
-    /// Shuts the queues for new connections, without a reset for those that wait
-    /// ([`fd::close_queue`]). Workers then accept until EAGAIN and close.
+    /// Closes the accept queues for new connections, without resetting those that wait ([`fd::close_queue`]). Workers
+    /// then accept until EAGAIN and close their sockets.
     ///
-    /// Inherited sockets are left alone: their queue belongs to who bound them, and with systemd it
-    /// is what bridges a restart.
+    /// Inherited sockets stay open: their queue belongs to the process that bound them, and with systemd it bridges a
+    /// restart.
     ///
-    /// Errors: the first that the kernel gives; the others are shut all the same.
-    pub fn close_door(&self) -> io::Result<()> {
+    /// Errors: the first error of the kernel; the other queues are closed anyway.
+    pub fn close_queues(&self) -> io::Result<()> {
         let mut outcome = Ok(());
-        for door in &self.doors {
-            match &door.sockets {
+        for endpoint in &self.endpoints {
+            match &endpoint.sockets {
                 Sockets::Shared(socket) | Sockets::File { socket, .. } => {
                     outcome = outcome.and(fd::close_queue(socket.as_fd()));
                 }
@@ -274,12 +279,12 @@ impl Listeners {
         outcome
     }
 
-    /// Duplicates of all of them, for a successor.
+    /// Returns duplicates of all sockets for a successor.
     ///
     /// Errors: EMFILE and the like.
     pub fn inherited_sockets(&self) -> io::Result<Vec<InheritedSocket>> {
         let mut all = Vec::new();
-        for Door { bind, sockets, .. } in &self.doors {
+        for Endpoint { bind, sockets, .. } in &self.endpoints {
             match sockets {
                 Sockets::Shared(socket) | Sockets::Inherited(socket) => {
                     all.push(InheritedSocket::of(bind, None, socket, None)?);
@@ -297,28 +302,28 @@ impl Listeners {
         Ok(all)
     }
 
-    /// Paths are the successor's from now on.
+    /// Leaves the paths to the successor.
     pub fn disown(&mut self) {
         self.files().for_each(SocketFile::disown);
     }
 
-    /// A successor is ready: no new connection enters the queues that are not wanted any more. The
-    /// workers of the server before empty them.
-    pub fn shut_leavings(&self) {
-        for leaving in &self.leavings {
-            // Ignored: what is not shut is closed a moment later all the same.
-            let _ = fd::close_queue(leaving.socket.as_fd());
+    /// Closes the queues that this server does not use for new connections, when it is ready. The workers of the
+    /// predecessor empty them.
+    pub fn close_unused_queues(&self) {
+        for unused in &self.unused {
+            // Ignored: a socket whose queue stays open is closed a moment later anyway.
+            let _ = fd::close_queue(unused.socket.as_fd());
         }
     }
 
-    /// A successor came to nothing: what it did to the sockets, which were its own as well, is undone.
+    /// Undoes what a failed successor did to the sockets, which it shared with this server.
     pub fn reopen(&self) {
-        for door in &self.doors {
+        for endpoint in &self.endpoints {
             let reopen = |socket: &Socket| {
                 fd::open_queue(socket.as_fd());
                 let _ = socket.listen(self.options.queue());
             };
-            match &door.sockets {
+            match &endpoint.sockets {
                 Sockets::Shared(socket)
                 | Sockets::File { socket, .. }
                 | Sockets::Inherited(socket) => reopen(socket),
@@ -327,34 +332,34 @@ impl Listeners {
         }
     }
 
-    /// Everything is this server's from now on; what is not wanted any more is given up.
+    /// Makes this server the owner of all sockets and paths, and closes those that it does not use.
     pub fn own(&mut self) {
         self.files().for_each(SocketFile::own);
-        for leaving in self.leavings.drain(..) {
-            if let Some(mut file) = leaving.file {
+        for unused in self.unused.drain(..) {
+            if let Some(mut file) = unused.file {
                 file.own();
             }
         }
     }
 
     fn files(&mut self) -> impl Iterator<Item = &mut SocketFile> {
-        self.doors.iter_mut().filter_map(|door| match &mut door.sockets {
+        self.endpoints.iter_mut().filter_map(|endpoint| match &mut endpoint.sockets {
             Sockets::File { file, .. } => Some(file),
             Sockets::Shared(_) | Sockets::Inherited(_) | Sockets::PerSlot { .. } => None,
         })
     }
 
-    /// The addresses for people, port 0 resolved: `http://127.0.0.1:8000`, `unix:/run/x.sock`.
+    /// The addresses for people, with port 0 resolved: `http://127.0.0.1:8000`, `unix:/run/x.sock`.
     pub fn descriptions(&self) -> Vec<String> {
-        self.doors.iter().map(|door| describe(&door.name)).collect()
+        self.endpoints.iter().map(|endpoint| describe(&endpoint.name)).collect()
     }
 
-    /// The addresses, port 0 resolved.
+    /// The addresses, with port 0 resolved.
     pub fn names(&self) -> Vec<SocketName> {
-        self.doors.iter().map(|door| door.name.clone()).collect()
+        self.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect()
     }
 
-    /// How full the queues of all TCP sockets are together; `None` where there is none.
+    /// The fill of the queues of all TCP sockets together; `None` if there is none.
     pub fn queue(&self) -> Option<AcceptQueue> {
         let mut sum: Option<AcceptQueue> = None;
         let mut add = |socket: &Socket| {
@@ -366,8 +371,8 @@ impl Listeners {
                 });
             }
         };
-        for door in &self.doors {
-            match &door.sockets {
+        for endpoint in &self.endpoints {
+            match &endpoint.sockets {
                 Sockets::Shared(socket) | Sockets::Inherited(socket) => add(socket),
                 Sockets::File { .. } => {}
                 Sockets::PerSlot { of, .. } => of.borrow().values().for_each(&mut add),
@@ -376,20 +381,20 @@ impl Listeners {
         sum
     }
 
-    /// What an operator may want to know about these sockets, a sentence each, for the log.
+    /// Warnings for the operator, each for a line of the log.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// listen(2) on all sockets. A server before may have left one of them closed for new connections.
+    /// Calls listen(2) on all sockets. A predecessor may have left the queue of one closed for new connections.
     fn listen(&self, backlog: i32) -> Result<(), (SocketName, io::Error)> {
         let listen = |socket: &Socket| {
             fd::open_queue(socket.as_fd());
             socket.listen(backlog)
         };
         let mut outcome = Ok(());
-        for door in &self.doors {
-            let listened = match &door.sockets {
+        for endpoint in &self.endpoints {
+            let listened = match &endpoint.sockets {
                 Sockets::Shared(socket)
                 | Sockets::File { socket, .. }
                 | Sockets::Inherited(socket) => listen(socket),
@@ -398,14 +403,14 @@ impl Listeners {
                     of.borrow().values().fold(Ok(()), all)
                 }
             };
-            outcome = outcome.and(listened.map_err(|error| (door.name.clone(), error)));
+            outcome = outcome.and(listened.map_err(|error| (endpoint.name.clone(), error)));
         }
         outcome
     }
 }
 
-impl Door {
-    /// A door with the name that the socket says it has.
+impl Endpoint {
+    /// An endpoint with the name that its socket reports.
     fn of(
         bind: &BindAddress,
         socket: Socket,
@@ -419,17 +424,17 @@ impl Door {
     }
 }
 
-fn tcp_doors(
+fn tcp_endpoints(
     target: &tcp::Target<'_>,
     options: &ListenOptions,
     inherited_sockets: &mut InheritedSockets,
     warnings: &mut Vec<String>,
-) -> Result<Vec<Door>, ListenError> {
+) -> Result<Vec<Endpoint>, ListenError> {
     let bind = target.bind();
-    let has_heirlooms =
-        target.addresses().any(|(bind, address)| inherited_sockets.have(bind, address));
+    let is_inherited =
+        target.addresses().any(|(bind, address)| inherited_sockets.contains(bind, address));
     let opened = tcp::open_all(target, options.reuse_port, inherited_sockets, warnings)?;
-    let door = |(address, socket)| {
+    let endpoint = |(address, socket)| {
         let name = SocketName::Inet(address);
         let sockets = match options.mode {
             ListenMode::Shared => Sockets::Shared(socket),
@@ -438,9 +443,9 @@ fn tcp_doors(
                 for slot in 1..options.slots {
                     let socket = match inherited_sockets.take_tcp(bind, address) {
                         Some(socket) => socket,
-                        // Beside sockets that are read already, one that nobody reads would be given
-                        // connections: it is made when its worker is.
-                        None if has_heirlooms => break,
+                        // The other sockets are read already, so the kernel would send connections to one that
+                        // nobody reads. It is bound when its worker starts.
+                        None if is_inherited => break,
                         None => tcp::open(address).map_err(|error| {
                             tcp::refused(describe(&name), error, options.reuse_port)
                         })?,
@@ -450,13 +455,13 @@ fn tcp_doors(
                 Sockets::PerSlot { address, of: RefCell::new(of) }
             }
         };
-        Ok(Door { bind: bind.to_string(), name, sockets })
+        Ok(Endpoint { bind: bind.to_string(), name, sockets })
     };
-    opened.into_iter().map(door).collect()
+    opened.into_iter().map(endpoint).collect()
 }
 
-/// The same twice is a mistake, and a descriptor can be taken over only once. Any free port twice
-/// is two ports.
+/// Refuses an address that is given twice, which is a mistake; a descriptor can be taken over only once. Port 0 twice is
+/// two ports.
 fn refuse_equal(binds: &[BindAddress]) -> Result<(), ListenError> {
     for (index, bind) in binds.iter().enumerate() {
         let is_any_port = matches!(bind, BindAddress::Tcp { port: 0, .. });
@@ -467,9 +472,9 @@ fn refuse_equal(binds: &[BindAddress]) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// A descriptor that is a listening stream socket, or why it is none. What is none is left as it was: it may be
-/// somebody else's who runs in this process.
-fn take_over(number: RawFd, holder: Holder) -> Result<Socket, ListenError> {
+/// Takes over a descriptor that is a listening stream socket. Any other descriptor stays as it is, because it may belong
+/// to the program that runs in this process.
+fn take_over(number: RawFd, owner: DescriptorOwner) -> Result<Socket, ListenError> {
     let not_open = |error| ListenError::NotOpen { number, error };
     let duplicate = Socket::from(fd::duplicate(number).map_err(not_open)?);
     match (duplicate.r#type(), duplicate.is_listener()) {
@@ -477,23 +482,23 @@ fn take_over(number: RawFd, holder: Holder) -> Result<Socket, ListenError> {
         (Ok(_), Ok(_)) => return Err(ListenError::NotListening { number }),
         (Err(_), _) | (_, Err(_)) => return Err(ListenError::NotASocket { number }),
     }
-    let socket = match holder {
-        Holder::Nobody => Socket::from(fd::adopt(number).map_err(not_open)?),
-        Holder::Program => duplicate,
+    let socket = match owner {
+        DescriptorOwner::Server => Socket::from(fd::adopt(number).map_err(not_open)?),
+        DescriptorOwner::Program => duplicate,
     };
     let prepared = socket.set_nonblocking(true);
     prepared.map_err(|error| ListenError::other(&BindAddress::Fd(number), "fcntl(2)", error))?;
     Ok(socket)
 }
 
-/// A duplicate of a listening stream socket that somebody else owns, and where that is bound. The
-/// duplicate is close-on-exec and made non-blocking.
+/// Duplicates a listening stream socket of another owner, and returns it with the address that it is bound to. The
+/// duplicate is close-on-exec and non-blocking.
 ///
-/// Non-blocking is a property of the socket and not of a descriptor, so it holds for the owner, too. It
-/// stays so: another process may be waiting at the same socket, and one that is woken for a connection
-/// which somebody else has taken must not wait for the next.
+/// Non-blocking is a property of the socket and not of a descriptor, so it affects the owner, too. It stays so, because
+/// other processes may wait at the same socket: one that wakes up for a connection that another process has accepted
+/// must not block until the next one.
 ///
-/// Errors: EBADF and the like; `InvalidInput` for what is no listening stream socket.
+/// Errors: EBADF and the like; `InvalidInput` if it is not a listening stream socket.
 pub fn borrow(number: RawFd) -> io::Result<(OwnedFd, SocketName)> {
     let socket = Socket::from(fd::duplicate(number)?);
     if socket.r#type()? != socket2::Type::STREAM || !socket.is_listener()? {
@@ -525,13 +530,13 @@ fn describe(name: &SocketName) -> String {
     }
 }
 
-/// The kernel cuts a longer backlog silently (listen(2)).
+/// Warns about a backlog that the kernel would cap silently (listen(2)).
 fn queue_warning(backlog: u32) -> Option<String> {
     let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
-    let most = text.trim().parse::<u32>().ok().filter(|most| *most < backlog)?;
+    let max = text.trim().parse::<u32>().ok().filter(|max| *max < backlog)?;
     Some(format!(
-        "--backlog {backlog} is cut to {most} by the kernel; raise net.core.somaxconn \
-         (in Kubernetes: a pod's securityContext.sysctls), or give --backlog {most}"
+        "the kernel caps --backlog {backlog} at {max}; raise net.core.somaxconn (in Kubernetes, with \
+         securityContext.sysctls of the pod), or give --backlog {max}"
     ))
 }
 

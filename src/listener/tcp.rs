@@ -1,12 +1,11 @@
-//! TCP: names to addresses, the probe for another server, sockets.
+//! TCP sockets: resolving names, probing for another server, and binding.
 //!
-//! All sockets have SO_REUSEPORT, so that a successor can bind the same port beside us; alone that
-//! would let a second server, started by mistake, silently take half of the connections. So a bind
-//! without it is tried first.
+//! All sockets have SO_REUSEPORT, so that a successor can bind the same port at the same time. By itself, this would let
+//! a second server that is started by mistake silently take half of the connections. So a bind without SO_REUSEPORT is
+//! tried first.
 //!
-//! An IPv6 socket never takes IPv4 (IPV6_V6ONLY): `[::]` is bound as two sockets, `[::]` and
-//! `0.0.0.0`, so that an IPv4 client is 192.0.2.1 in REMOTE_ADDR and not ::ffff:192.0.2.1, whatever
-//! net.ipv6.bindv6only says.
+//! An IPv6 socket never accepts IPv4 (IPV6_V6ONLY). `[::]` is bound as two sockets, `[::]` and `0.0.0.0`, so that an
+//! IPv4 client is 192.0.2.1 in REMOTE_ADDR and not ::ffff:192.0.2.1, whatever net.ipv6.bindv6only says.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -18,7 +17,7 @@ use super::error::{ListenError, is_in_use, is_not_here};
 use super::inherited::InheritedSockets;
 use crate::system::address::BindAddress;
 
-/// One `--bind` and what it means: at least one address.
+/// One `--bind` and the addresses that it means, at least one.
 pub(super) struct Target<'a> {
     bind: &'a BindAddress,
     addresses: Vec<SocketAddr>,
@@ -36,8 +35,7 @@ impl<'a> Target<'a> {
 
 /// Resolves all TCP addresses, in their order.
 ///
-/// A name stands for all of its addresses: of `localhost` some clients try ::1 first, others
-/// 127.0.0.1.
+/// A name means all of its addresses, because of `localhost` some clients try ::1 first, and others 127.0.0.1.
 ///
 /// Errors: [`ListenError::Unresolved`]; [`ListenError::Twice`].
 pub(super) fn plan(binds: &[BindAddress]) -> Result<Vec<Target<'_>>, ListenError> {
@@ -67,7 +65,7 @@ fn resolve(bind: &BindAddress, host: &str, port: u16) -> Result<Vec<SocketAddr>,
     let unresolved = |error| ListenError::Unresolved { bind: bind.to_string(), error };
     let mut addresses = Vec::new();
     for address in (host, port).to_socket_addrs().map_err(unresolved)? {
-        // getaddrinfo(3) repeats what /etc/hosts repeats.
+        // getaddrinfo(3) repeats an address that /etc/hosts repeats.
         if !addresses.contains(&address) {
             addresses.push(address);
         }
@@ -78,12 +76,12 @@ fn resolve(bind: &BindAddress, host: &str, port: u16) -> Result<Vec<SocketAddr>,
     Ok(addresses)
 }
 
-/// All addresses of both families: `:PORT`, `[::]:PORT`.
+/// Whether a host means all addresses of both families: `:PORT`, `[::]:PORT`.
 fn is_everywhere(host: &str) -> bool {
     host.is_empty() || host.parse() == Ok(Ipv6Addr::UNSPECIFIED)
 }
 
-/// `[::]` together with `0.0.0.0` of the same port is how people say both who know IPV6_V6ONLY.
+/// Removes `0.0.0.0` from what `[::]` means if it is also given: people who know IPV6_V6ONLY give both.
 fn leave_out_implied(targets: &mut [Target<'_>]) {
     let is_explicit = |target: &Target<'_>| target.addresses.len() == 1;
     let explicit: Vec<_> =
@@ -98,11 +96,11 @@ fn leave_out_implied(targets: &mut [Target<'_>]) {
     }
 }
 
-/// Asks the kernel whether somebody listens at an address, by a bind that is closed again.
+/// Finds out whether another server listens on an address, with a socket that is bound and closed again.
 ///
-/// With SO_REUSEADDR alone, TIME_WAIT and other sockets that only are bound do not matter, but
-/// one that listens does, whatever it has set (socket(7)). The socket never listens, so no
-/// connection can reach it. Errors other than EADDRINUSE are left to the bind that counts.
+/// With SO_REUSEADDR alone, the bind conflicts with a listening socket, whatever options that has, but neither with
+/// TIME_WAIT nor with sockets that are only bound (socket(7)). The probe never listens, so no connection can reach it.
+/// Errors other than EADDRINUSE are left to the real bind.
 pub(super) fn probe(bind: &BindAddress, address: SocketAddr) -> Result<(), ListenError> {
     if address.port() == 0 {
         return Ok(());
@@ -117,8 +115,8 @@ pub(super) fn probe(bind: &BindAddress, address: SocketAddr) -> Result<(), Liste
     }
 }
 
-/// Opens every address of a target. Those that this machine does not have are left out, with a
-/// warning, as long as one is left; port 0 is the same port at each. What was inherited is taken.
+/// Opens every address of a target, or takes the inherited socket. Addresses that this machine does not have are left
+/// out with a warning as long as one remains. Port 0 becomes the same port at each address.
 pub(super) fn open_all(
     target: &Target<'_>,
     reuse_port: bool,
@@ -137,7 +135,7 @@ pub(super) fn open_all(
         };
         let outcome = socket.and_then(|socket| Ok((local(&socket)?, socket)));
         match outcome {
-            Ok(door) => opened.push(door),
+            Ok(socket) => opened.push(socket),
             Err(error) if is_not_here(&error) => left_out.push((address, error)),
             Err(error) => return Err(refused(shown(bind, address), error, reuse_port)),
         }
@@ -148,7 +146,7 @@ pub(super) fn open_all(
     {
         return Err(refused(shown(target.bind, address), error, reuse_port));
     }
-    // A machine without IPv6 is not worth a warning where nobody has asked for IPv6 by name.
+    // A machine without IPv6 deserves no warning unless an IPv6 address was given.
     if !is_everywhere(host) {
         warnings.extend(left_out.into_iter().map(|(address, error)| {
             format!("{}: not listening on {address}: {error}", target.bind)
@@ -157,7 +155,7 @@ pub(super) fn open_all(
     Ok(opened)
 }
 
-/// A socket bound with SO_REUSEPORT, close-on-exec and non-blocking, not listening yet.
+/// Returns a socket that is bound with SO_REUSEPORT, close-on-exec and non-blocking. It does not listen yet.
 pub(super) fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
@@ -180,13 +178,13 @@ fn local(socket: &Socket) -> io::Result<SocketAddr> {
     address.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
 }
 
-/// The address, after the name that stands for it where there is one.
+/// The address, after the name that it was resolved from, if any.
 fn shown(bind: &BindAddress, address: SocketAddr) -> String {
     let (bind, address) = (bind.to_string(), address.to_string());
     if bind == address { address } else { format!("{bind} ({address})") }
 }
 
-/// What bind(2) or listen(2) says, in words.
+/// Converts an error of bind(2) or listen(2).
 pub(super) fn refused(address: String, error: io::Error, reuse_port: bool) -> ListenError {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) if reuse_port => ListenError::NotShared { address },

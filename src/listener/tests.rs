@@ -58,7 +58,7 @@ fn inet(listeners: &Listeners) -> Vec<SocketAddr> {
     listeners.names().into_iter().map(inet).collect()
 }
 
-/// Returns when a connection waits. On a busy machine, its client hears a moment earlier that it is connected.
+/// Waits until a connection is in the queue. On a busy machine, its client may be connected a moment earlier.
 fn await_connection(socket: &Socket) {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "nobody connects");
@@ -69,32 +69,32 @@ fn accepted(socket: &Socket) -> Socket {
     socket.accept().unwrap().0
 }
 
-/// The kernel's number of the socket behind the first listener of a slot.
+/// The inode of the socket behind the first listener of a slot.
 fn inode(listeners: &Listeners, slot: u16) -> u64 {
     let sockets = listeners.for_slot(SlotId(slot)).unwrap();
     fstat(&sockets[0].socket).unwrap().st_ino
 }
 
-fn folder() -> (TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let bind = format!("unix:{}", folder.path().join("x.sock").display());
-    (folder, bind)
+fn directory() -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let bind = format!("unix:{}", directory.path().join("x.sock").display());
+    (directory, bind)
 }
 
 fn path(bind: &str) -> &Path {
     Path::new(bind.strip_prefix("unix:").unwrap())
 }
 
-/// A path whose server has died.
+/// The path of a server that has died.
 fn stale() -> (TempDir, String) {
-    let (folder, bind) = folder();
+    let (directory, bind) = directory();
     drop(UnixListener::bind(path(&bind)).unwrap());
     assert!(path(&bind).exists());
-    (folder, bind)
+    (directory, bind)
 }
 
 #[test]
-fn port_zero_is_told_as_the_port_that_it_became() {
+fn port_zero_is_shown_as_the_port_that_was_assigned() {
     let listeners = bind(&["127.0.0.1:0"]);
     let address = inet(&listeners)[0];
     assert_ne!(address.port(), 0);
@@ -128,7 +128,7 @@ fn all_slots_share_one_socket() {
 }
 
 #[test]
-fn in_per_slot_mode_each_slot_has_one_socket_of_its_own_on_the_same_port() {
+fn in_per_slot_mode_each_slot_has_its_own_socket_on_the_same_port() {
     let listeners = try_bind(&["127.0.0.1:0"], &per_slot()).unwrap();
     assert_ne!(inode(&listeners, 0), inode(&listeners, 1));
     assert_eq!(inode(&listeners, 1), inode(&listeners, 1), "a replacement gets the same one");
@@ -141,7 +141,7 @@ fn in_per_slot_mode_each_slot_has_one_socket_of_its_own_on_the_same_port() {
 }
 
 #[test]
-fn a_retired_slot_takes_no_connections_any_more() {
+fn a_retired_slot_gets_no_more_connections() {
     let listeners = try_bind(&["127.0.0.1:0"], &per_slot()).unwrap();
     listeners.retire(SlotId(1));
     let first = Socket::from(listeners.for_slot(SlotId(0)).unwrap().remove(0).socket);
@@ -152,7 +152,7 @@ fn a_retired_slot_takes_no_connections_any_more() {
 }
 
 #[test]
-fn a_second_server_is_refused_and_the_first_goes_on() {
+fn a_second_server_is_refused_and_the_first_continues() {
     for mode in [options(), per_slot(), shared_with_others()] {
         let first = try_bind(&["127.0.0.1:0"], &mode).unwrap();
         let address = inet(&first)[0];
@@ -186,7 +186,7 @@ fn a_second_server_may_share_the_port_with_reuse_port() {
 }
 
 #[test]
-fn sharing_takes_both_sides() {
+fn sharing_needs_reuse_port_on_both_sides() {
     let alone = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = alone.local_addr().unwrap().to_string();
     let refused = try_bind(&[&address], &shared_with_others());
@@ -194,7 +194,7 @@ fn sharing_takes_both_sides() {
 }
 
 #[test]
-fn connections_in_time_wait_do_not_keep_a_server_from_starting() {
+fn connections_in_time_wait_do_not_prevent_a_start() {
     let first = bind(&["127.0.0.1:0"]);
     let address = inet(&first)[0];
     let client = TcpStream::connect(address).unwrap();
@@ -206,7 +206,7 @@ fn connections_in_time_wait_do_not_keep_a_server_from_starting() {
 }
 
 #[test]
-fn one_address_and_all_addresses_go_together() {
+fn one_address_and_all_addresses_can_be_combined() {
     let port = inet(&bind(&["127.0.0.1:0"]))[0].port();
     let both = [format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}")];
     bind(&[&both[0], &both[1]]);
@@ -220,7 +220,7 @@ fn a_name_is_bound_at_each_of_its_addresses_on_one_port() {
 }
 
 #[test]
-fn all_addresses_are_those_of_both_families_and_ipv4_clients_keep_theirs() {
+fn all_addresses_include_both_families_and_ipv4_clients_stay_ipv4() {
     for everywhere in [":0", "[::]:0"] {
         let listeners = bind(&[everywhere]);
         let addresses = inet(&listeners);
@@ -258,36 +258,36 @@ fn the_same_address_twice_is_a_mistake() {
 }
 
 #[test]
-fn an_address_of_another_machine_is_told() {
+fn an_address_of_another_machine_is_refused() {
     // RFC 5737: for documentation only.
     assert_eq!(
         refusal(&["192.0.2.1:0"]),
-        "192.0.2.1:0: this machine does not have that address; ip addr shows those it has, and \
-         0.0.0.0 listens on all of IPv4"
+        "192.0.2.1:0: this machine does not have the address; `ip addr` lists those that it has, \
+         and 0.0.0.0 listens on all IPv4 addresses"
     );
 }
 
 #[test]
-fn a_name_without_an_address_is_told() {
+fn a_name_without_an_address_is_refused() {
     // Longer than a label can be (RFC 1035 §2.3.4): no resolver asks a network for it.
     let name = "x".repeat(64);
     let message = refusal(&[&format!("{name}:80")]);
-    assert!(message.starts_with(&format!("{name}:80: the name has no address here (")));
+    assert!(message.starts_with(&format!("{name}:80: cannot resolve the name (")));
 }
 
 #[test]
-fn a_forbidden_port_says_who_may() {
+fn a_privileged_port_is_refused_with_what_to_do() {
     let denied = io::Error::from_raw_os_error(nix::libc::EACCES);
     assert_eq!(
         tcp::refused("0.0.0.0:80".to_owned(), denied, false).to_string(),
-        "0.0.0.0:80: permission denied; a port below 1024 needs root, CAP_NET_BIND_SERVICE, or a \
+        "0.0.0.0:80: permission denied. Ports below 1024 need root, CAP_NET_BIND_SERVICE or a \
          lower net.ipv4.ip_unprivileged_port_start; or choose a higher port"
     );
 }
 
 #[test]
-fn a_unix_socket_has_its_mode_and_goes_with_its_server() {
-    let (_folder, bind) = folder();
+fn a_unix_socket_has_its_mode_and_is_unlinked_with_its_server() {
+    let (_directory, bind) = directory();
     let listeners = self::bind(&[&bind]);
     assert_eq!(listeners.descriptions(), [bind.as_str()]);
     let mode = path(&bind).metadata().unwrap().permissions().mode();
@@ -298,8 +298,8 @@ fn a_unix_socket_has_its_mode_and_goes_with_its_server() {
 }
 
 #[test]
-fn a_mode_that_is_wider_than_the_umask_is_given() {
-    let (_folder, bind) = folder();
+fn a_mode_that_is_wider_than_the_umask_is_set() {
+    let (_directory, bind) = directory();
     let options = ListenOptions { unix_socket_mode: Mode::from_bits_truncate(0o666), ..options() };
     let _listeners = try_bind(&[&bind], &options).unwrap();
     assert_eq!(path(&bind).metadata().unwrap().permissions().mode() & 0o777, 0o666);
@@ -310,7 +310,7 @@ fn a_unix_socket_belongs_to_the_workers_user_and_group() {
     if !Uid::effective().is_root() {
         return; // chown(2) is root's
     }
-    let (_folder, bind) = folder();
+    let (_directory, bind) = directory();
     let (user, group) = (Some(Uid::from_raw(1234)), Some(Gid::from_raw(4321)));
     let _listeners = try_bind(&[&bind], &ListenOptions { user, group, ..options() }).unwrap();
     let found = path(&bind).metadata().unwrap();
@@ -319,22 +319,22 @@ fn a_unix_socket_belongs_to_the_workers_user_and_group() {
 
 #[test]
 fn a_path_whose_server_has_died_is_taken_over() {
-    let (_folder, bind) = stale();
+    let (_directory, bind) = stale();
     let _listeners = self::bind(&[&bind]);
     UnixStream::connect(path(&bind)).unwrap();
 }
 
 #[test]
-fn a_path_that_a_server_listens_at_is_left_alone() {
-    let (_folder, bind) = folder();
+fn the_path_of_a_listening_server_is_not_replaced() {
+    let (_directory, bind) = directory();
     let _first = self::bind(&[&bind]);
     assert!(refusal(&[&bind]).starts_with(&format!("{bind} is in use: ")));
     UnixStream::connect(path(&bind)).unwrap();
 }
 
 #[test]
-fn a_successor_takes_the_path_and_its_predecessor_does_not_unlink_it() {
-    let (folder, bind) = folder();
+fn a_predecessor_does_not_unlink_the_path_of_its_successor() {
+    let (directory, bind) = directory();
     let first = self::bind(&[&bind]);
     let second = try_bind(&[&bind], &shared_with_others()).unwrap();
     drop(first);
@@ -343,42 +343,42 @@ fn a_successor_takes_the_path_and_its_predecessor_does_not_unlink_it() {
     accepted(&socket);
     assert_eq!(second.descriptions(), [bind.as_str()]);
     drop(second);
-    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }
 
 #[test]
 fn a_file_at_the_path_is_not_touched() {
-    let (_folder, bind) = folder();
+    let (_directory, bind) = directory();
     std::fs::write(path(&bind), "precious").unwrap();
-    assert!(refusal(&[&bind]).contains("something else is there"));
+    assert!(refusal(&[&bind]).contains("the path exists and is not a stream socket"));
     assert_eq!(std::fs::read_to_string(path(&bind)).unwrap(), "precious");
 }
 
 #[test]
 fn a_path_is_unlinked_when_a_later_address_cannot_be_bound() {
-    let (_folder, bind) = folder();
+    let (_directory, bind) = directory();
     refusal(&[&bind, "192.0.2.1:0"]);
     assert!(!path(&bind).exists());
 }
 
 #[test]
-fn paths_that_cannot_be_say_what_to_do() {
+fn unusable_paths_are_refused_with_what_to_do() {
     let long = format!("/tmp/{}", "x".repeat(103));
     assert_eq!(
         refusal(&[&format!("unix:{long}")]),
         format!(
-            "unix:{long}: the path has 108 bytes and a socket's can have 107; choose a shorter one"
+            "unix:{long}: the path has 108 bytes, and that of a socket can have 107; choose a shorter one"
         )
     );
     assert_eq!(
         refusal(&["unix:/no/such/x.sock"]),
-        "unix:/no/such/x.sock: its folder cannot be used (No such file or directory); \
-         make it, or let us write there"
+        "unix:/no/such/x.sock: cannot use its directory (No such file or directory); \
+         create it, or grant write permission"
     );
 }
 
 #[test]
-fn an_abstract_name_is_listened_at_once() {
+fn an_abstract_name_can_be_bound_once() {
     let name = format!("arctos-test-{}", std::process::id());
     let listeners = bind(&[&format!("unix:@{name}")]);
     assert_eq!(listeners.descriptions(), [format!("unix:@{name}")]);
@@ -395,10 +395,11 @@ fn an_inherited_listener_is_taken_over() {
 }
 
 #[test]
-fn a_program_keeps_the_listener_that_it_has_named() {
+fn a_program_keeps_the_listener_that_it_passed() {
     let own = TcpListener::bind("127.0.0.1:0").unwrap();
     let binds = [format!("fd://{}", own.as_raw_fd()).parse().unwrap()];
-    let inherited = InheritedSockets::default().with_inherited(&binds, Holder::Program).unwrap();
+    let inherited =
+        InheritedSockets::default().with_inherited(&binds, DescriptorOwner::Program).unwrap();
     let listeners = Listeners::inherit(&binds, &options(), inherited).unwrap();
     let workers = listeners.for_slot(SlotId(0)).unwrap();
     assert_eq!(workers[0].owner, Owner::Outside);
@@ -407,7 +408,7 @@ fn a_program_keeps_the_listener_that_it_has_named() {
 }
 
 #[test]
-fn an_inherited_descriptor_that_is_no_listener_is_left_to_its_owner() {
+fn a_descriptor_that_is_not_a_listener_stays_open() {
     let file = tempfile::tempfile().unwrap();
     let number = file.as_raw_fd();
     refusal(&[&format!("fd://{number}")]);
@@ -415,13 +416,13 @@ fn an_inherited_descriptor_that_is_no_listener_is_left_to_its_owner() {
 }
 
 #[test]
-fn an_inherited_descriptor_that_is_no_listener_is_told() {
+fn a_descriptor_that_is_not_a_listener_is_refused_with_the_reason() {
     let (one, _other) = UnixStream::pair().unwrap();
     let number = one.into_raw_fd();
     assert_eq!(
         refusal(&[&format!("fd://{number}")]),
         format!(
-            "fd://{number}: the inherited socket is not a listening stream socket; its owner has to \
+            "fd://{number}: the inherited socket is not a listening stream socket; its owner must \
              call listen(2) first (systemd: ListenStream=, Accept=no)"
         )
     );
@@ -436,7 +437,7 @@ fn an_inherited_descriptor_that_is_no_listener_is_told() {
     );
 }
 
-/// Whether one more client than fits a queue of 0 can connect.
+/// Whether two clients can connect: one more than fits a queue with a backlog of 0.
 fn takes_two(path: &Path) -> bool {
     let connect = || {
         let socket = Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
@@ -454,26 +455,26 @@ fn takes_two(path: &Path) -> bool {
 }
 
 #[test]
-fn a_closed_door_keeps_who_waits_and_takes_nobody_more() {
+fn a_closed_queue_keeps_waiting_clients_and_accepts_no_more() {
     let listeners = bind(&["127.0.0.1:0"]);
     let _waiting = TcpStream::connect(inet(&listeners)[0]).unwrap();
     let socket = Socket::from(listeners.for_slot(SlotId(0)).unwrap().remove(0).socket);
     await_connection(&socket);
-    listeners.close_door().unwrap();
+    listeners.close_queues().unwrap();
     accepted(&socket);
 
-    let (_folder, bind) = folder();
+    let (_directory, bind) = directory();
     let listeners = self::bind(&[&bind]);
-    listeners.close_door().unwrap();
+    listeners.close_queues().unwrap();
     assert!(!takes_two(path(&bind)));
 }
 
 #[test]
-fn a_door_that_is_closed_while_nobody_waits_takes_nobody() {
+fn a_queue_that_is_closed_while_empty_accepts_no_client() {
     for options in [options(), per_slot()] {
         let listeners = try_bind(&["127.0.0.1:0"], &options).unwrap();
         let _worker = listeners.for_slot(SlotId(0)).unwrap();
-        listeners.close_door().unwrap();
+        listeners.close_queues().unwrap();
         let late = TcpStream::connect_timeout(&inet(&listeners)[0], Duration::from_millis(200));
         assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
     }
@@ -481,16 +482,16 @@ fn a_door_that_is_closed_while_nobody_waits_takes_nobody() {
 
 #[test]
 fn the_queue_of_an_inherited_listener_stays_open() {
-    let (_folder, bind) = folder();
+    let (_directory, bind) = directory();
     let number = UnixListener::bind(path(&bind)).unwrap().into_raw_fd();
     let listeners = self::bind(&[&format!("fd://{number}")]);
-    listeners.close_door().unwrap();
+    listeners.close_queues().unwrap();
     assert!(takes_two(path(&bind)));
 }
 
 #[test]
-fn a_backlog_that_the_kernel_cuts_is_worth_a_warning() {
+fn a_backlog_that_the_kernel_caps_is_warned_about() {
     let warning = queue_warning(u32::MAX).unwrap();
-    assert!(warning.starts_with("--backlog 4294967295 is cut to "), "{warning}");
+    assert!(warning.starts_with("the kernel caps --backlog 4294967295 at "), "{warning}");
     assert_eq!(queue_warning(1), None);
 }

@@ -1,11 +1,10 @@
-//! Unix sockets: paths that outlive who made them, and abstract names.
+//! Unix sockets: paths, which outlive the process that bound them, and abstract names.
 //!
-//! A path is made with no rights for others and gets its mode and owner afterwards: until then nobody else
-//! may connect, so there is no moment at which a wrong peer gets in. Mode and owner are given to what the
-//! socket is bound to, never to whatever is at the path by then: who can write to the folder, the worker's
-//! user maybe, could have put a link to root's files there, or root's control socket. The path is unlinked
-//! by the process that bound it and only while it is still that process's own: a successor may have put its
-//! own socket there, and a forked worker that ends has no say.
+//! A path is created without permissions for others, and gets its mode and owner afterwards, so that no wrong peer can
+//! connect in between. Mode and owner are set on the file that the socket is bound to, never on whatever is at the path
+//! by then: a user who can write to the directory, such as that of the workers, could have put a link to a file of root
+//! there, or a control socket of root. The path is unlinked by the process that bound it, and only while the file is
+//! still its own: a successor may have put its own socket there, and a forked worker that exits must not unlink it.
 
 use std::fs;
 use std::io;
@@ -29,36 +28,36 @@ use crate::system::address::BindAddress;
 /// `sizeof(sun_path)` less its closing NUL (unix(7)).
 const PATH_MAX_BYTES: usize = 107;
 
-/// A socket's path, unlinked when dropped if it is still ours.
+/// The path of a socket. Dropping it unlinks the path if the file there is still this server's.
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: Inode,
-    owner: Owner,
+    owner: PathOwner,
 }
 
 /// Who unlinks a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    /// This process; not one that it forks.
+enum PathOwner {
+    /// This process, but not one that it forks.
     Process(u32),
     /// Another server, during an upgrade.
     Elsewhere,
 }
 
 impl SocketFile {
-    /// One that is still another server's.
-    pub(super) fn lent(path: &Path, inode: Inode) -> Self {
-        Self { path: path.to_owned(), inode, owner: Owner::Elsewhere }
+    /// The path of a socket that still belongs to another server.
+    pub(super) fn owned_elsewhere(path: &Path, inode: Inode) -> Self {
+        Self { path: path.to_owned(), inode, owner: PathOwner::Elsewhere }
     }
 
-    /// It is this process's from now on.
+    /// Makes this process the owner.
     pub(super) fn own(&mut self) {
-        self.owner = Owner::Process(process::id());
+        self.owner = PathOwner::Process(process::id());
     }
 
-    /// It is another server's from now on.
+    /// Leaves the path to another server.
     pub(super) fn disown(&mut self) {
-        self.owner = Owner::Elsewhere;
+        self.owner = PathOwner::Elsewhere;
     }
 
     pub(super) fn inode(&self) -> Inode {
@@ -66,7 +65,7 @@ impl SocketFile {
     }
 }
 
-/// What tells a file from another one at the same path.
+/// The identity of a file, which distinguishes it from another one at the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Inode {
     pub(super) device: u64,
@@ -86,62 +85,63 @@ impl Inode {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = || Inode::of(&self.path).is_ok_and(|inode| inode == self.inode);
-        if self.owner == Owner::Process(process::id()) && is_ours() {
-            // Ignored: a path that cannot be unlinked is taken for stale by the next start.
+        if self.owner == PathOwner::Process(process::id()) && is_ours() {
+            // Ignored: the next start finds a stale path and replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Who is behind a path.
-enum Occupant {
-    /// Nothing is there.
-    Nobody,
-    /// A socket that refuses connections: its owner has died.
+/// What is at a path.
+enum PathUse {
+    /// Nothing.
+    Free,
+    /// A socket that refuses connections, because its owner has died.
     Stale,
     /// A server that listens.
     Server,
-    /// A file, a folder, a datagram socket.
+    /// Something else: a file, a directory, a datagram socket.
     Other,
 }
 
 /// Binds a path; [`Listeners`](super::Listeners) calls listen(2).
 ///
-/// With `--reuse-port` a path that a server listens at is replaced by rename(2): from then on
-/// connections come here, and the other one serves those that it has.
+/// With `--reuse-port`, the path of a server that listens is replaced by rename(2). From then on, new connections come
+/// here, and the other server serves those that it has.
 pub(super) fn bind_path(
     path: &Path,
     options: &ListenOptions,
 ) -> Result<(Socket, SocketFile), ListenError> {
     let bind = BindAddress::Unix(path.to_owned());
     fits(path)?;
-    match occupant(path).map_err(|error| folder_or(&bind, path, "connect(2)", error))? {
-        Occupant::Nobody => bind_at(&bind, path, options),
-        Occupant::Stale => {
-            fs::remove_file(path).map_err(|error| folder_or(&bind, path, "unlink(2)", error))?;
+    match path_use(path).map_err(|error| directory_error_or(&bind, path, "connect(2)", error))? {
+        PathUse::Free => bind_at(&bind, path, options),
+        PathUse::Stale => {
+            fs::remove_file(path)
+                .map_err(|error| directory_error_or(&bind, path, "unlink(2)", error))?;
             bind_at(&bind, path, options)
         }
-        Occupant::Server if options.reuse_port => {
+        PathUse::Server if options.reuse_port => {
             let mut beside = path.as_os_str().to_owned();
             beside.push(format!(".{}", process::id()));
             let beside = PathBuf::from(beside);
             fits(&beside)?;
             let (socket, mut file) = bind_at(&bind, &beside, options)?;
-            // It listens before it is found: a client that comes in between is not refused.
+            // It listens before it gets its final path, so that no client is refused in between.
             socket
                 .listen(options.queue())
                 .map_err(|error| ListenError::other(&bind, "listen(2)", error))?;
             fs::rename(&beside, path)
-                .map_err(|error| folder_or(&bind, path, "rename(2)", error))?;
+                .map_err(|error| directory_error_or(&bind, path, "rename(2)", error))?;
             file.path = path.to_owned();
             Ok((socket, file))
         }
-        Occupant::Server => Err(ListenError::InUse { address: bind.to_string() }),
-        Occupant::Other => Err(ListenError::Occupied { path: path.to_owned() }),
+        PathUse::Server => Err(ListenError::InUse { address: bind.to_string() }),
+        PathUse::Other => Err(ListenError::Occupied { path: path.to_owned() }),
     }
 }
 
-/// Binds a name in the abstract name space, which the kernel frees with its last socket.
+/// Binds a name in the abstract namespace, which the kernel frees with its last socket.
 pub(super) fn bind_abstract(bind: &BindAddress, name: &str) -> Result<Socket, ListenError> {
     fits(Path::new(&format!("@{name}")))?;
     let bound = socket().and_then(|socket| {
@@ -160,28 +160,28 @@ fn bind_at(
     options: &ListenOptions,
 ) -> Result<(Socket, SocketFile), ListenError> {
     let socket = socket().map_err(|error| ListenError::other(bind, "socket(2)", error))?;
-    // On Linux bind(2) gives the path the mode of the socket, less the umask; the umask itself is the
-    // whole process's and stays as it is.
+    // On Linux, bind(2) gives the path the mode of the socket, less the umask. The umask belongs to the whole process
+    // and stays as it is.
     fchmod(socket.as_fd(), Mode::S_IRUSR | Mode::S_IWUSR)
         .map_err(|error| ListenError::other(bind, "fchmod(2)", error.into()))?;
     SockAddr::unix(path)
         .and_then(|address| socket.bind(&address))
-        .map_err(|error| folder_or(bind, path, "bind(2)", error))?;
-    let file = give_away(bind, path, &socket, options)?;
+        .map_err(|error| directory_error_or(bind, path, "bind(2)", error))?;
+    let file = set_owner_and_mode(bind, path, &socket, options)?;
     Ok((socket, file))
 }
 
-/// Gives the path of a socket that was just bound its owner and mode.
-fn give_away(
+/// Sets the owner and mode of the path of a socket that was just bound.
+fn set_owner_and_mode(
     bind: &BindAddress,
     path: &Path,
     socket: &Socket,
     options: &ListenOptions,
 ) -> Result<SocketFile, ListenError> {
     let no_link = libc::O_PATH | libc::O_NOFOLLOW;
-    // O_PATH opens what cannot be read, such as a socket, and no access mode counts.
+    // O_PATH opens a file that cannot be read, such as a socket; the access mode is ignored.
     let file = fs::OpenOptions::new().read(true).custom_flags(no_link).open(path);
-    let file = file.map_err(|error| folder_or(bind, path, "open(2)", error))?;
+    let file = file.map_err(|error| directory_error_or(bind, path, "open(2)", error))?;
     let own = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     if !is_behind(socket, &own, path)
         .map_err(|error| ListenError::other(bind, "connect(2)", error))?
@@ -191,35 +191,35 @@ fn give_away(
     let found = file.metadata().map_err(|error| ListenError::other(bind, "stat(2)", error))?;
     let inode = Inode::in_metadata(&found);
     let socket_file =
-        SocketFile { path: path.to_owned(), inode, owner: Owner::Process(process::id()) };
+        SocketFile { path: path.to_owned(), inode, owner: PathOwner::Process(process::id()) };
     fchownat(&file, c"", options.user, options.group, AtFlags::AT_EMPTY_PATH)
         .map_err(|error| ListenError::other(bind, "chown(2)", error.into()))?;
-    // By way of proc(5), because chmod(2) has no flag for it before Linux 6.6.
+    // Through proc(5), because fchmodat2(2), which takes AT_EMPTY_PATH, exists only since Linux 6.6.
     fs::set_permissions(&own, fs::Permissions::from_mode(options.unix_socket_mode.bits()))
         .map_err(|error| ListenError::other(bind, "chmod(2)", error))?;
     Ok(socket_file)
 }
 
-/// Whether it is this socket that is bound to the file behind a descriptor, `own`: who connects there reaches a
-/// socket of this process with the same name. Nothing else tells, because fstat(2) of a socket knows nothing of
-/// its path. Only who may be root or ourselves can come before it is asked, for the mode is still 0600.
+/// Whether this socket is bound to the file `own`, which is an open descriptor: a connection to it must reach a socket
+/// of this process with the same name. There is no other way to find out, because fstat(2) of a socket does not show
+/// its path. Until then, only root and this user can connect, because the mode is still 0600.
 fn is_behind(listener: &Socket, own: &Path, path: &Path) -> io::Result<bool> {
     listener.listen(1)?;
-    let knock = socket()?;
-    if let Err(error) = knock.connect(&SockAddr::unix(own)?) {
+    let probe = socket()?;
+    if let Err(error) = probe.connect(&SockAddr::unix(own)?) {
         return match error.raw_os_error() {
-            // Nobody listens there; a socket of another kind, or none; one that is full; one of somebody else's.
+            // Nobody listens there, it is another kind of socket or none, its queue is full, or another user's.
             Some(
                 libc::ECONNREFUSED | libc::EPROTOTYPE | libc::ELOOP | libc::EAGAIN | libc::EACCES,
             ) => Ok(false),
             Some(_) | None => Err(error),
         };
     }
-    let process = getsockopt(&knock, sockopt::PeerCredentials)?.pid();
+    let process = getsockopt(&probe, sockopt::PeerCredentials)?.pid();
     let is_ours = u32::try_from(process) == Ok(process::id())
-        && knock.peer_addr()?.as_pathname() == Some(path);
+        && probe.peer_addr()?.as_pathname() == Some(path);
     if is_ours {
-        drop(listener.accept()?); // Nobody is to serve it.
+        drop(listener.accept()?); // Nobody must serve this connection.
     }
     Ok(is_ours)
 }
@@ -230,20 +230,20 @@ fn socket() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Looks at a path, and knocks: only a refusal says that nobody is there any more.
-fn occupant(path: &Path) -> io::Result<Occupant> {
+/// Finds out what is at a path. It tries to connect, because only a refused connection shows that the server is gone.
+fn path_use(path: &Path) -> io::Result<PathUse> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::Nobody),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(PathUse::Free),
         Err(error) => return Err(error),
-        Ok(found) if !found.file_type().is_socket() => return Ok(Occupant::Other),
+        Ok(found) if !found.file_type().is_socket() => return Ok(PathUse::Other),
         Ok(_) => {}
     }
-    let Err(error) = socket()?.connect(&SockAddr::unix(path)?) else { return Ok(Occupant::Server) };
+    let Err(error) = socket()?.connect(&SockAddr::unix(path)?) else { return Ok(PathUse::Server) };
     match error.raw_os_error() {
-        Some(libc::ECONNREFUSED) => Ok(Occupant::Stale),
-        Some(libc::EAGAIN) => Ok(Occupant::Server), // its queue is full
-        Some(libc::EPROTOTYPE) => Ok(Occupant::Other),
-        Some(libc::ENOENT) => Ok(Occupant::Nobody), // gone since
+        Some(libc::ECONNREFUSED) => Ok(PathUse::Stale),
+        Some(libc::EAGAIN) => Ok(PathUse::Server), // its queue is full
+        Some(libc::EPROTOTYPE) => Ok(PathUse::Other),
+        Some(libc::ENOENT) => Ok(PathUse::Free), // gone since
         Some(_) | None => Err(error),
     }
 }
@@ -254,11 +254,16 @@ fn fits(path: &Path) -> Result<(), ListenError> {
     is_short.then_some(()).ok_or_else(|| ListenError::PathTooLong { path: path.to_owned(), length })
 }
 
-/// What a call on a path says: about its folder, where that is at fault.
-fn folder_or(bind: &BindAddress, path: &Path, call: &'static str, error: io::Error) -> ListenError {
+/// Converts the error of a call on a path: to one about its directory if that is the cause.
+fn directory_error_or(
+    bind: &BindAddress,
+    path: &Path,
+    call: &'static str,
+    error: io::Error,
+) -> ListenError {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR | libc::EACCES | libc::EPERM | libc::EROFS) => {
-            ListenError::Folder { path: path.to_owned(), error }
+            ListenError::Directory { path: path.to_owned(), error }
         }
         Some(libc::EADDRINUSE) => ListenError::InUse { address: bind.to_string() },
         Some(_) | None => ListenError::other(bind, call, error),
@@ -274,12 +279,12 @@ mod tests {
 
     #[test]
     fn a_process_that_did_not_bind_a_path_leaves_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.sock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.sock");
         let _listener = UnixListener::bind(&path).unwrap();
         let inode = Inode::of(&path).unwrap();
         let parent = process::id() + 1;
-        drop(SocketFile { path: path.clone(), inode, owner: Owner::Process(parent) });
+        drop(SocketFile { path: path.clone(), inode, owner: PathOwner::Process(parent) });
         assert!(path.exists());
     }
 
@@ -295,17 +300,17 @@ mod tests {
         }
     }
 
-    /// Whoever can write to the folder is faster than chown(2) and chmod(2).
+    /// A process that can write to the directory may act between bind(2) and chown(2).
     #[test]
-    fn what_was_put_in_the_place_of_a_bound_socket_gets_neither_owner_nor_mode() {
-        let folder = tempfile::tempdir().unwrap();
-        let secret = folder.path().join("secret");
+    fn a_file_that_replaced_a_bound_socket_gets_neither_owner_nor_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let secret = directory.path().join("secret");
         fs::write(&secret, "root's").unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-        let control = folder.path().join("control.sock");
+        let control = directory.path().join("control.sock");
         let _control = UnixListener::bind(&control).unwrap();
         fs::set_permissions(&control, fs::Permissions::from_mode(0o600)).unwrap();
-        let path = folder.path().join("x.sock");
+        let path = directory.path().join("x.sock");
         let bind = BindAddress::Unix(path.clone());
         let plant_link = || std::os::unix::fs::symlink(&secret, &path);
         let plant_file = || fs::hard_link(&secret, &path);
@@ -316,7 +321,7 @@ mod tests {
             socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
             fs::remove_file(&path).unwrap();
             plant().unwrap();
-            let given = give_away(&bind, &path, &socket, &options());
+            let given = set_owner_and_mode(&bind, &path, &socket, &options());
             assert!(matches!(given, Err(ListenError::Replaced { .. })));
             for untouched in [&secret, &control] {
                 assert_eq!(fs::metadata(untouched).unwrap().mode() & 0o777, 0o600);
@@ -326,9 +331,9 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_socket_gets_its_mode_and_nobody_waits_in_its_queue() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.sock");
+    fn a_bound_socket_gets_its_mode_and_its_queue_is_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.sock");
         let (socket, file) = bind_path(&path, &options()).unwrap();
         assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, 0o660);
         assert_eq!(Inode::of(&path).unwrap(), file.inode());
@@ -336,22 +341,22 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_socket_is_something_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.sock");
+    fn a_datagram_socket_is_not_a_server() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.sock");
         let _socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-        assert!(matches!(occupant(&path), Ok(Occupant::Other)));
+        assert!(matches!(path_use(&path), Ok(PathUse::Other)));
     }
 
     #[test]
-    fn a_server_whose_queue_is_full_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.sock");
+    fn a_server_with_a_full_queue_counts_as_listening() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.sock");
         let server = socket().unwrap();
         server.bind(&SockAddr::unix(&path).unwrap()).unwrap();
         server.listen(0).unwrap();
         let waiting = socket().unwrap();
         waiting.connect(&SockAddr::unix(&path).unwrap()).unwrap();
-        assert!(matches!(occupant(&path), Ok(Occupant::Server)));
+        assert!(matches!(path_use(&path), Ok(PathUse::Server)));
     }
 }

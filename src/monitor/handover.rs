@@ -50,7 +50,7 @@ impl Monitor<'_> {
             UpgradeReport::PredecessorEnded => self.sources.upgrade.predecessor = None,
             UpgradeReport::Proved => {
                 if let Some(listeners) = &self.server.listeners {
-                    listeners.shut_leavings();
+                    listeners.close_unused_queues();
                 }
                 if let Some(before) = &self.sources.upgrade.predecessor {
                     reexec::send_ready(&before.line);

@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// For a connection that is refused or not answered.
+/// The time to wait for a connection that is refused or not answered.
 const SOON: std::time::Duration = std::time::Duration::from_millis(100);
 
-fn bequeath(listeners: &Listeners) -> InheritedSockets {
+fn hand_over(listeners: &Listeners) -> InheritedSockets {
     InheritedSockets::from(listeners.inherited_sockets().unwrap())
 }
 
@@ -19,32 +19,32 @@ fn inherit(
 }
 
 #[test]
-fn an_heirloom_is_the_same_socket_also_where_its_port_was_any() {
+fn an_inherited_socket_is_reused_even_if_its_port_was_zero() {
     let before = bind(&["127.0.0.1:0", "127.0.0.1:0"]);
     let port = inet(&before)[1].port();
     let by_port = format!("127.0.0.1:{port}");
-    let after = inherit(&["127.0.0.1:0", &by_port], &options(), bequeath(&before));
+    let after = inherit(&["127.0.0.1:0", &by_port], &options(), hand_over(&before));
     assert_eq!(inet(&after), inet(&before));
     assert_eq!(inode(&after, 0), inode(&before, 0));
 }
 
 #[test]
-fn what_is_not_among_the_heirlooms_is_bound_and_what_is_not_wanted_is_given_up() {
+fn a_new_address_is_bound_and_an_unused_socket_is_closed() {
     let before = bind(&["127.0.0.1:0"]);
-    let after = inherit(&["127.0.0.2:0"], &options(), bequeath(&before));
+    let after = inherit(&["127.0.0.2:0"], &options(), hand_over(&before));
     assert_ne!(inode(&after, 0), inode(&before, 0));
     let address = inet(&before)[0];
     assert!(TcpStream::connect(address).is_ok(), "it may be needed yet");
-    after.shut_leavings();
+    after.close_unused_queues();
     let refused = |_: &usize| TcpStream::connect_timeout(&address, SOON).is_err();
     assert!((0..9).any(|n| refused(&n)), "its queue takes one more at most");
 }
 
 #[test]
-fn what_a_failed_successor_closed_is_open_again() {
+fn a_queue_that_a_failed_successor_closed_is_reopened() {
     let before = bind(&["127.0.0.1:0"]);
-    let after = inherit(&["127.0.0.2:0"], &options(), bequeath(&before));
-    after.shut_leavings();
+    let after = inherit(&["127.0.0.2:0"], &options(), hand_over(&before));
+    after.close_unused_queues();
     drop(after);
     let address = inet(&before)[0];
     assert!(TcpStream::connect_timeout(&address, SOON).is_err());
@@ -53,7 +53,7 @@ fn what_a_failed_successor_closed_is_open_again() {
 }
 
 #[test]
-fn a_socket_that_a_server_before_left_closed_is_open_after_a_start() {
+fn a_queue_that_a_predecessor_left_closed_is_open_after_a_start() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     fd::close_queue(socket.as_fd()).unwrap();
@@ -63,15 +63,15 @@ fn a_socket_that_a_server_before_left_closed_is_open_after_a_start() {
 }
 
 #[test]
-fn a_path_is_unlinked_by_who_owns_it_in_the_end() {
-    let folder = TempDir::new().unwrap();
-    let [kept, left] = ["kept", "left"].map(|name| folder.path().join(name));
+fn a_path_is_unlinked_by_its_last_owner() {
+    let directory = TempDir::new().unwrap();
+    let [kept, left] = ["kept", "left"].map(|name| directory.path().join(name));
     let binds = [&kept, &left].map(|path| format!("unix:{}", path.display()));
     let mut before = bind(&[&binds[0], &binds[1]]);
     // One that fails leaves both.
-    drop(inherit(&[&binds[0]], &options(), bequeath(&before)));
+    drop(inherit(&[&binds[0]], &options(), hand_over(&before)));
     assert!(kept.exists() && left.exists());
-    let mut after = inherit(&[&binds[0]], &options(), bequeath(&before));
+    let mut after = inherit(&[&binds[0]], &options(), hand_over(&before));
     before.disown();
     after.own();
     assert!(kept.exists() && !left.exists());
@@ -82,12 +82,12 @@ fn a_path_is_unlinked_by_who_owns_it_in_the_end() {
 }
 
 #[test]
-fn a_path_that_somebody_else_has_taken_since_is_left_to_them() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("socket");
+fn a_path_that_another_server_has_taken_is_not_unlinked() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("socket");
     let text = format!("unix:{}", path.display());
     let mut before = bind(&[&text]);
-    let mut after = inherit(&[&text], &options(), bequeath(&before));
+    let mut after = inherit(&[&text], &options(), hand_over(&before));
     before.disown();
     after.own();
     std::fs::remove_file(&path).unwrap();
@@ -97,10 +97,10 @@ fn a_path_that_somebody_else_has_taken_since_is_left_to_them() {
 }
 
 #[test]
-fn sockets_of_slots_are_inherited_slot_by_slot_and_no_further_one_is_bound_too_early() {
+fn per_slot_sockets_are_inherited_and_no_other_is_bound_too_early() {
     let before = try_bind(&["127.0.0.1:0"], &per_slot()).unwrap();
     let more = ListenOptions { slots: 4, ..per_slot() };
-    let after = inherit(&["127.0.0.1:0"], &more, bequeath(&before));
+    let after = inherit(&["127.0.0.1:0"], &more, hand_over(&before));
     for slot in 0..2 {
         assert_eq!(inode(&after, slot), inode(&before, slot));
     }
@@ -110,7 +110,7 @@ fn sockets_of_slots_are_inherited_slot_by_slot_and_no_further_one_is_bound_too_e
 }
 
 #[test]
-fn an_heirloom_that_is_told_of_by_number_is_taken_over() {
+fn a_described_socket_is_taken_over_by_its_number() {
     let before = bind(&["127.0.0.1:0"]);
     let inherited_socket = before.inherited_sockets().unwrap().remove(0);
     let described = inherited_socket.describe();
@@ -122,7 +122,7 @@ fn an_heirloom_that_is_told_of_by_number_is_taken_over() {
 }
 
 #[test]
-fn what_is_no_listening_socket_is_no_heirloom() {
+fn a_descriptor_that_does_not_listen_is_not_an_inherited_socket() {
     let (reader, _writer) = std::io::pipe().unwrap();
     let number = OwnedFd::from(reader).into_raw_fd();
     for fd in [number, 2, 100_000] {

@@ -275,7 +275,7 @@ def test_an_address_that_cannot_be_bound_is_reported_with_its_option(option):
     address = "unix:/no/such/x.sock"
     status, _, said = run(option, address, *(["--bind", "127.0.0.1:0"] if option != "--bind" else []), "plain:app")
     assert status == EXIT_CONFIGURATION
-    assert re.search(rf'{option}:? {address}: its folder cannot be used \(No such file or directory\)', said), said
+    assert re.search(rf'{option}:? {address}: cannot use its directory \(No such file or directory\)', said), said
 
 
 IMPORTS = {

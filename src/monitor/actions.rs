@@ -68,7 +68,7 @@ impl Monitor<'_> {
         let closed = self.server.listeners.as_ref().map_or(Ok(()), Listeners::close_queues);
         if let Err(error) = closed {
             let pairs = [("error", Value::Display(&error)), ("effect", Value::Text(DOOR_OPEN))];
-            self.server.log.line(Level::Debug, "listener.door_open", &pairs);
+            self.server.log.line(Level::Debug, "listener.not_closed", &pairs);
         }
     }
 

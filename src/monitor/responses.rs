@@ -105,7 +105,7 @@ impl Monitor<'_> {
             pairs.extend(peer.pid.map(|pid| ("by_pid", Value::Number(pid.into()))));
             pairs.push(("by_uid", Value::Number(peer.uid.into())));
         }
-        self.server.log.line(Level::Info, "admin.asked", &pairs);
+        self.server.log.line(Level::Info, "admin.command_received", &pairs);
     }
 
     /// The response comes when the reload has ended.

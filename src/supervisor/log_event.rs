@@ -114,7 +114,7 @@ impl LogEvent {
             }
             Self::Hung { slot, side: _, pid, generation } => {
                 let pairs = worker(slot, pid, generation).to_vec();
-                write_with_request(log, Level::Error, "worker.hangs", pairs, running);
+                write_with_request(log, Level::Error, "worker.hung", pairs, running);
             }
             Self::GoesOn { slot, pid, generation } => {
                 log.line(Level::Warning, "worker.recovered", &worker(slot, pid, generation));
@@ -151,10 +151,10 @@ impl LogEvent {
 fn ended(ending: Ending, status: ExitStatus, had_running: bool) -> (Level, &'static str) {
     match (ending, status) {
         // The request that it was to finish is lost with it.
-        (Ending::Asked, _) if had_running => (Level::Warning, "worker.left"),
-        (Ending::Asked, _) => (Level::Info, "worker.left"),
+        (Ending::Asked, _) if had_running => (Level::Warning, "worker.exited"),
+        (Ending::Asked, _) => (Level::Info, "worker.exited"),
         // It was sent TERM directly, or it recycled itself.
-        (Ending::Died, ExitStatus::Code(0)) => (Level::Warning, "worker.left"),
+        (Ending::Died, ExitStatus::Code(0)) => (Level::Warning, "worker.exited"),
         (Ending::Died, ExitStatus::Code(_) | ExitStatus::Signal(_)) | (Ending::Hung, _) => {
             (Level::Error, "worker.died")
         }
@@ -259,8 +259,8 @@ mod tests {
         let running =
             RunningRequest { age: Duration::from_millis(97), line: "GET /work".to_owned() };
         let line = left(Some(&running));
-        assert!(line.contains(" WARNING worker.left ") && line.contains("GET /work"), "{line}");
-        assert!(left(None).contains(" INFO worker.left "));
+        assert!(line.contains(" WARNING worker.exited ") && line.contains("GET /work"), "{line}");
+        assert!(left(None).contains(" INFO worker.exited "));
     }
 
     #[test]

@@ -207,7 +207,7 @@ fn a_requested_worker_exit_does_not_count_a_restart() {
         server.signal(Signal::SIGTTIN);
         server.wait_for(&["worker.ready", "slot=1"]);
         server.signal(Signal::SIGTTOU);
-        server.wait_for(&["worker.left", "slot=1"]);
+        server.wait_for(&["worker.exited", "slot=1"]);
     }
     server.signal(Signal::SIGTTIN);
     server.wait_for(&["worker.ready", "slot=1"]);
@@ -223,7 +223,7 @@ fn sigttin_and_sigttou_change_the_number_of_workers() {
     server.wait_for(&["worker.ready", "slot=2"]);
     server.signal(Signal::SIGTTOU);
     server.wait_for(&["app.command", "Drain"]);
-    server.wait_for(&["worker.left", "slot=2"]);
+    server.wait_for(&["worker.exited", "slot=2"]);
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));
 }

@@ -12,9 +12,9 @@ pub(crate) fn sighup_performs_a_rolling_restart_of_all_workers() {
     let before = [server.pid_in(0), server.pid_in(1)];
     server.signal(Signal::SIGHUP);
     server.wait_for(&["worker.ready", "slot=0", "generation=2"]);
-    server.wait_for(&["worker.left", "slot=0", "generation=1"]);
+    server.wait_for(&["worker.exited", "slot=0", "generation=1"]);
     server.wait_for(&["worker.ready", "slot=1", "generation=2"]);
-    server.wait_for(&["worker.left", "slot=1", "generation=1"]);
+    server.wait_for(&["worker.exited", "slot=1", "generation=1"]);
     server.wait_for(&["reload.done", "generation_in_service=2"]);
     assert!(before != [server.pid_in(0), server.pid_in(1)]);
     server.signal(Signal::SIGTERM);
@@ -42,7 +42,7 @@ pub(crate) fn sighup_fails_if_the_canary_dies_in_its_probation() {
     server.wait_for(&["worker.ready", "generation=2"]);
     server.wait_for(&["worker.died", "generation=2", "exit code 7"]);
     server.wait_for(&["reload.failed", "generation_in_service=1"]);
-    assert_eq!(server.line_count("worker.left"), 0);
+    assert_eq!(server.line_count("worker.exited"), 0);
     assert_eq!(before[1], server.pid_in(1));
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));
@@ -51,8 +51,8 @@ pub(crate) fn sighup_fails_if_the_canary_dies_in_its_probation() {
 pub(crate) fn sigwinch_stops_all_workers_and_sighup_starts_them_again() {
     let mut server = TestProcess::start("serves").until_ready();
     server.signal(Signal::SIGWINCH);
-    server.wait_for(&["worker.left"]);
-    server.wait_for(&["worker.left"]);
+    server.wait_for(&["worker.exited"]);
+    server.wait_for(&["worker.exited"]);
     server.signal(Signal::SIGHUP);
     server.wait_for(&["worker.ready", "slot=0", "generation=2"]);
     server.wait_for(&["reload.done", "generation_in_service=2"]);
@@ -70,7 +70,7 @@ pub(crate) fn a_worker_that_hangs_in_a_request_is_killed_and_replaced() {
     let mut server = TestProcess::with("hangs once", options);
     let line = server.wait_for(&["server.ready"]);
     let (_, admin) = line.trim_end().split_once(" admin=http://").unwrap();
-    server.wait_for(&["worker.hangs", "slot=0", "GET /for/ever"]);
+    server.wait_for(&["worker.hung", "slot=0", "GET /for/ever"]);
     server.wait_for(&["worker.died", "slot=0"]);
     server.wait_for(&["worker.ready", "slot=0"]);
     let command =
@@ -79,5 +79,5 @@ pub(crate) fn a_worker_that_hangs_in_a_request_is_killed_and_replaced() {
     assert_eq!(row(&table, "worker.timeout"), ["1", "1", "0"], "{table}");
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), Some(0));
-    assert_eq!(server.line_count("worker.hangs"), 1);
+    assert_eq!(server.line_count("worker.hung"), 1);
 }

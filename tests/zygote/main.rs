@@ -265,7 +265,7 @@ fn workers_outlive_a_zygote_that_is_no_longer_needed() {
     wait_until_loaded(&mut supervisor);
     spawn(&mut supervisor, 0);
     send(&mut supervisor, "end");
-    supervisor.wait_for(&["zygote.left", "exit code 0"]);
+    supervisor.wait_for(&["zygote.exited", "exit code 0"]);
     send(&mut supervisor, "drain 0");
     supervisor.wait_for(&["test.worker_reaped", "exit code 0"]);
     quit(supervisor);
@@ -297,7 +297,7 @@ fn a_spawn_order_is_withdrawn_from_a_zygote_that_is_still_loading() {
     supervisor.wait_for(&["app.loading"]);
     send(&mut supervisor, "end");
     supervisor.wait_for(&["test.order_withdrawn", "slot=0"]);
-    supervisor.wait_for(&["zygote.left", "SIGKILL"]);
+    supervisor.wait_for(&["zygote.exited", "SIGKILL"]);
     quit(supervisor);
 }
 
@@ -305,7 +305,7 @@ fn a_failure_to_load_the_application_is_reported_once() {
     let mut supervisor = start("import fails");
     send(&mut supervisor, "spawn 0");
     send(&mut supervisor, "spawn 1");
-    supervisor.wait_for(&["zygote.left", "exit code 4"]);
+    supervisor.wait_for(&["zygote.exited", "exit code 4"]);
     let supervisor = quit(supervisor);
     assert_eq!(supervisor.line_count("zygote.boot_failed"), 1);
     assert_eq!(supervisor.line_count("    Traceback: no such module"), 1);

@@ -194,7 +194,7 @@ impl ZygoteEvent {
                 if let ProtocolViolation::ForeignProcess { pid } = violation {
                     further.push(("reported_pid", Value::Number(i64::from(pid.0))));
                 }
-                line(Level::Error, "zygote.distrusted", &further);
+                line(Level::Error, "zygote.message_rejected", &further);
             }
             Self::NotReady { limit } => {
                 let reason = not_ready_within(*limit);
@@ -214,7 +214,7 @@ impl ZygoteEvent {
             Self::Ended { status, ending } => {
                 let (level, event) = match ending {
                     ZygoteEnding::Requested | ZygoteEnding::Explained => {
-                        (Level::Info, "zygote.left")
+                        (Level::Info, "zygote.exited")
                     }
                     ZygoteEnding::Died => (Level::Warning, "zygote.died"),
                 };

@@ -479,7 +479,7 @@ def test_an_upgrade_is_refused_while_the_server_is_paused_or_reloads(serve, shop
         end = os.open(gate.path, os.O_WRONLY)  # its canary imports
     else:
         server.send(wish)
-        server.wait_for("worker.left")
+        server.wait_for("worker.exited")
     server.send(signal.SIGUSR2)
     reason = server.wait_for(UPGRADE_REFUSED).pairs["reason"]
     assert ("rests" if wish == signal.SIGWINCH else "reload") in reason

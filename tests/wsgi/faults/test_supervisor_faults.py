@@ -344,7 +344,7 @@ def test_no_worker_is_killed_because_of_a_suspension_of(serve, who, inbox, gate,
             load.wait_for_answers(20)
     assert outcomes(loads) == {Outcome.ANSWERED}
     assert server.worker_pids() == workers
-    assert not server.events(WORKER_DIED) and not server.events("worker.hangs")
+    assert not server.events(WORKER_DIED) and not server.events("worker.hung")
 
 
 SHIFTED_CLOCK = """
@@ -426,7 +426,7 @@ def test_a_wall_clock_that_jumps_moves_nothing(serve, clock, path):
             assert round(hour(server) - time.time() / 3600, 1) == hours
     assert outcomes(loads) == {Outcome.ANSWERED}
     assert server.worker_pids() == workers
-    assert not server.events(SUSPENDED) and not server.events("worker.hangs")
+    assert not server.events(SUSPENDED) and not server.events("worker.hung")
 
 
 # --- Shutdown: F17, F18 ---

@@ -37,7 +37,7 @@ WORKERS = 4
 EXIT_NOT_BOOTED = 3
 EXIT_CRASH_LOOP = 5
 WORKER_STARTED = "worker.started"  # slot, pid, generation: forked, and not ready yet
-WORKER_HANGS = "worker.hangs"  # slot, pid, generation, request_ms, request
+WORKER_HANGS = "worker.hung"  # slot, pid, generation, request_ms, request
 WORKER_STUCK = "worker.stuck"  # slot, pid, in, for_ms, kernel
 NOBODY_ELSES = 61235  # a user without processes, because RLIMIT_NPROC counts per user
 

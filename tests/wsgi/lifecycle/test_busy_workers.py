@@ -7,7 +7,7 @@ import time
 from support.server import APPS, SERVER_STOPPING, WORKER_DIED
 from support.wire import Wire
 
-WORKER_HANGS = "worker.hangs"
+WORKER_HANGS = "worker.hung"
 
 BUSY = '''
 import os, time

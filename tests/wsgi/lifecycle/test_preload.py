@@ -23,14 +23,14 @@ from support.server import (
 from support.waiting import wait_until
 
 ZYGOTE_READY = "zygote.ready"  # pid, generation: the application is loaded
-ZYGOTE_LEFT = "zygote.left"  # pid, generation, status: it was no longer needed, or has reported why
+ZYGOTE_LEFT = "zygote.exited"  # pid, generation, status: it was no longer needed, or has reported why
 ZYGOTE_DIED = "zygote.died"  # pid, generation, status: it had not been told to exit
 ZYGOTE_FAILED = "zygote.boot_failed"  # pid, generation; the report below
 ZYGOTE_THREADS = "zygote.threads"  # pid, generation, threads: the names of threads that workers do not have
 ZYGOTE_SOCKETS = "zygote.sockets"  # pid, generation, sockets: the sockets that all workers share
 RELOAD_DONE = "reload.done"  # generation_in_service
 RELOAD_FAILED = "reload.failed"  # generation_in_service, reason
-WORKER_HANGS = "worker.hangs"  # slot, pid, generation, and the request; its stack follows
+WORKER_HANGS = "worker.hung"  # slot, pid, generation, and the request; its stack follows
 
 APPLICATION = """
 import atexit, json, os, random, socket, threading
@@ -382,6 +382,6 @@ def test_a_process_that_the_application_claims_as_worker_is_left_alone(tmp_path)
             env={"FORGES_VICTIM": str(sleeper.pid)},
         )
         assert status == 3, log
-        assert f"reported_pid={sleeper.pid}" in log and "zygote.distrusted" in log, log
+        assert f"reported_pid={sleeper.pid}" in log and "zygote.message_rejected" in log, log
         assert sleeper.poll() is None
         sleeper.kill()

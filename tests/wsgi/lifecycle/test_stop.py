@@ -37,7 +37,7 @@ def test_a_stop_without_privileges_also_closes_the_listener(serve):
     command = [*WITHOUT_PRIVILEGES, sys.executable, "-m", "arctos"]
     server = serve("plain:app", "--log-level", "debug", bind=["127.0.0.1:0", "[::1]:0"], command=command)
     server.stop()
-    assert server.events("listener.door_open") == []
+    assert server.events("listener.not_closed") == []
 
 
 @pytest.mark.smoke

@@ -61,7 +61,7 @@ pub(super) fn peer_process(trust: Trust, socket: &OwnedFd) -> Option<PeerProcess
 /// A connection that was just accepted.
 pub(super) struct Arrival {
     pub(super) socket: OwnedFd,
-    /// The index of its listener.
+    /// An index into the listeners.
     pub(super) listener: usize,
     pub(super) trust: Trust,
 }

@@ -75,12 +75,10 @@ pub enum Method {
 
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the fields say it")]
 pub struct AdminResponse {
-    /// The status code.
     pub status: u16,
-    /// The type of the body.
     pub content_type: &'static str,
-    /// The body.
     pub body: String,
 }
 
@@ -113,7 +111,7 @@ pub struct Admin {
 struct Peer {
     id: RequestId,
     trust: Trust,
-    /// The index of its listener.
+    /// An index into the listeners of the acceptor.
     listener: usize,
     socket: OwnedFd,
     connection: Connection,

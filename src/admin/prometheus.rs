@@ -59,7 +59,6 @@ pub fn text(carried: &CarriedTotals, gauges: &Gauges, zone: Option<&str>) -> Str
 enum CountedBy {
     /// Workers, or the supervisor on behalf of one.
     Workers,
-    /// The supervisor.
     Supervisor,
     /// Both, each for itself.
     Both,

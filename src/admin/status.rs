@@ -29,12 +29,10 @@ pub struct Health {
 
 /// The values of `/status`.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names of these fields say it")]
 pub struct ServerStatus {
-    /// The version of arctos.
     pub version: &'static str,
-    /// The pid of the supervisor.
     pub pid: u32,
-    /// The values of the probes.
     pub health: Health,
     /// The generation of a worker that is spawned now.
     pub generation: Generation,
@@ -48,7 +46,6 @@ pub struct ServerStatus {
     pub admin: Vec<String>,
     /// The accept queue; `None` without a TCP listener.
     pub backlog: Option<AcceptQueue>,
-    /// The last reload.
     pub reload: ReloadStatus,
     /// The slots in order, without empty ones, and beside them the worker that replaces another or is being replaced.
     pub workers: Vec<WorkerStatus>,
@@ -79,12 +76,11 @@ pub enum ReloadStatus {
 
 /// A slot and its process.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names of these fields say it")]
 pub struct WorkerStatus {
-    /// The slot.
     pub slot: SlotId,
     /// The generation of the process, or of its last process if there is none at present.
     pub generation: Generation,
-    /// The state of the slot.
     pub state: SlotState,
     /// The number of workers of this slot that ended unexpectedly.
     pub restarts_count: u64,
@@ -94,8 +90,8 @@ pub struct WorkerStatus {
 
 /// A worker process.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names of these fields say it")]
 pub struct ProcessStatus {
-    /// The pid.
     pub pid: Pid,
     /// The time since it was forked.
     pub age: Duration,

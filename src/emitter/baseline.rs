@@ -24,7 +24,6 @@ pub(super) enum CountSource {
 /// A sum of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SumKey {
-    /// A counter.
     Count(Counter),
     /// A bucket of a distribution.
     Bucket {
@@ -168,7 +167,6 @@ impl Baselines {
         Self { all: Sent::nothing(), supervisor: Sent::nothing(), slots: Vec::new() }
     }
 
-    /// The sums of one source.
     pub(super) fn of(&mut self, source: CountSource) -> &mut Sent {
         match source {
             CountSource::All => &mut self.all,

@@ -25,7 +25,6 @@ impl Packer {
         Self { limit_bytes, full: VecDeque::new(), open: Datagram::default() }
     }
 
-    /// Adds a line.
     pub(super) fn line(&mut self, line: &str, deltas: impl IntoIterator<Item = Delta>) {
         if !self.open.text.is_empty() {
             if self.open.text.len() + 1 + line.len() <= self.limit_bytes {

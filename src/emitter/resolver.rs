@@ -54,7 +54,6 @@ pub(super) enum Progress {
 }
 
 impl Lookup {
-    /// Starts a lookup.
     pub(super) fn start(resolve: Resolve, host: &str, port: u16, now: Instant) -> io::Result<Self> {
         let helper = run_helper(|| encode(resolve(host, port)))?;
         let state = LookupState::Running { deadline: now + TIMEOUT };
@@ -66,7 +65,6 @@ impl Lookup {
         self.helper.as_ref().map(HelperProcess::output)
     }
 
-    /// The helper process.
     pub(super) fn pid(&self) -> Option<Pid> {
         self.helper.as_ref().map(HelperProcess::pid)
     }

@@ -80,7 +80,6 @@ enum Destination {
 }
 
 enum Link {
-    /// No socket.
     Down,
     /// A connected socket.
     Up(Connection),
@@ -285,7 +284,6 @@ impl StatsdSocket {
         }
     }
 
-    /// The current socket.
     pub(super) fn socket(&self) -> Option<&Socket> {
         match &self.link {
             Link::Up(connection) | Link::Stale(connection) => Some(&connection.socket),

@@ -85,7 +85,9 @@ impl Monitor<'_> {
         }
         match self.supervisor.service_state() {
             ServiceState::Starting => return Some("the server is not ready yet"),
-            ServiceState::Paused => return Some("the server rests; HUP brings its workers back"),
+            ServiceState::Paused => {
+                return Some("the server is paused; HUP brings its workers back");
+            }
             ServiceState::Stopping => return Some("the server stops"),
             ServiceState::Serving => {}
         }

@@ -36,7 +36,7 @@ impl ReloadOutcome {
                 "the first new worker did not boot, or did not live; nothing was changed"
             }
             Self::Halted => "new workers died; all that serve are of the old generation again",
-            Self::Abandoned => "the server stops or rests",
+            Self::Abandoned => "the server stops or is paused",
         }
     }
 

@@ -40,7 +40,7 @@ fn every_simulated_life_keeps_the_invariants() {
 struct Process {
     /// When it became ready, until it has served for long enough.
     ready_since: Option<Instant>,
-    leaving: ExitState,
+    exit: ExitState,
     slot: SlotId,
     side: Side,
     generation: Generation,
@@ -289,7 +289,7 @@ impl World {
             Event::Ready { pid } => {
                 if let Some(process) = self.processes.get_mut(&pid.0) {
                     process.ready_since = process.ready_since.or(Some(self.now));
-                    process.leaving.has_been_ready = true;
+                    process.exit.has_been_ready = true;
                     process.is_ready = process.command.is_none_or(|told| told == Command::LameDuck)
                         && !process.is_killed
                         && !process.is_over;
@@ -297,19 +297,19 @@ impl World {
             }
             Event::GoesOn { pid } if self.machine.is_hung(*pid) => {
                 let process = self.processes.get_mut(&pid.0).expect("it is alive");
-                process.leaving.is_hung = false;
+                process.exit.is_hung = false;
                 process.is_ready = process.was_ready
                     && !process.is_over
                     && process.command.is_none_or(|told| told == Command::LameDuck);
             }
             Event::LoopEnded { pid, .. } => {
                 let process = self.processes.get_mut(&pid.0);
-                let has_loop = |process: &&mut Process| process.leaving.has_been_ready;
+                let has_loop = |process: &&mut Process| process.exit.has_been_ready;
                 let Some(process) = process.filter(has_loop) else { return false };
                 process.is_over = true;
                 process.is_ready = false;
                 process.was_ready = false;
-                process.leaving.since = process.leaving.since.or(Some(self.now));
+                process.exit.since = process.exit.since.or(Some(self.now));
             }
             Event::OperatorCommand(
                 OperatorCommand::Terminate | OperatorCommand::Quit | OperatorCommand::Interrupt,
@@ -392,10 +392,10 @@ impl World {
     fn dump_stack(&mut self, pid: Pid) {
         let process = self.processes.get_mut(&pid.0).expect("it is alive");
         // One that is late with its boot may still serve.
-        if process.leaving.has_been_ready {
+        if process.exit.has_been_ready {
             self.pacing.forget(); // It hangs in a request, so it has served.
             process.was_ready = std::mem::replace(&mut process.is_ready, false);
-            process.leaving.is_hung = true;
+            process.exit.is_hung = true;
         }
     }
 
@@ -531,7 +531,7 @@ impl World {
         let (slot, generation, was_ready) = (process.slot, process.generation, process.is_ready);
         process.command = Some(command);
         match command {
-            Command::Drain => process.leaving.since = Some(self.now),
+            Command::Drain => process.exit.since = Some(self.now),
             Command::Quick => self.check_patience(pid),
             Command::Serve | Command::LameDuck => {}
         }

@@ -15,7 +15,7 @@ struct Rig {
     held: Option<Vec<(SlotId, Side)>>,
 }
 
-/// What an action does, as short as it can be told. Notices are left out.
+/// What an action does, in short. Log events are left out.
 #[derive(Debug, PartialEq, Eq)]
 enum Did {
     Spawn(u16),

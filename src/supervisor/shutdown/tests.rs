@@ -5,7 +5,7 @@ use crate::config::Config;
 const BEGIN: &str = "<!-- rollout:begin -->\n";
 const END: &str = "<!-- rollout:end -->";
 
-/// What holds in a pod where nobody says otherwise.
+/// The defaults in a pod.
 fn defaults() -> Config {
     let arguments = ["arctos", "shop.wsgi"].map(Into::into);
     let environment = [("KUBERNETES_SERVICE_HOST", "10.0.0.1")].into_iter().collect();

@@ -17,7 +17,7 @@ pub(super) struct ExitState {
 impl World {
     /// A process is told to exit quickly, or is killed.
     pub(super) fn check_patience(&self, pid: Pid) {
-        let leaving = &self.processes[&pid.0].leaving;
+        let exit = &self.processes[&pid.0].exit;
         let gives_up = match self.machine.phase {
             Phase::Exiting { verdict, .. } => verdict != Verdict::Asked,
             Phase::Canary
@@ -28,11 +28,11 @@ impl World {
             | Phase::LameDuck { .. }
             | Phase::Finished => false,
         };
-        if !leaving.has_been_ready || leaving.is_hung || self.interrupted || gives_up {
+        if !exit.has_been_ready || exit.is_hung || self.interrupted || gives_up {
             return;
         }
         // A stop counts from its own beginning, whenever a worker is told.
-        let since = leaving.since.into_iter().chain(self.stopping_since).min();
+        let since = exit.since.into_iter().chain(self.stopping_since).min();
         let since = since.expect("nobody had told it to leave");
         let whole = self.policy.graceful * 49 / 50;
         let patience = whole - self.policy.quick.min(whole / 4);

@@ -8,7 +8,7 @@ impl World {
         let alive = self.processes.values().map(|process| (process.slot, process.side));
         let coming = self.orders.iter().map(|order| (order.slot, order.side));
         let places: Vec<_> = alive.chain(coming).collect();
-        assert!(!places.contains(&(slot, side)), "two in one block");
+        assert!(!places.contains(&(slot, side)), "two in one entry");
         let serve = self.processes.values().filter(|process| !process.is_over);
         let coming = self.orders.iter().map(|order| order.slot);
         let slots: Vec<_> = serve.map(|process| process.slot).chain(coming).collect();
@@ -54,7 +54,7 @@ impl World {
             is_ready: false,
             ready_since: None,
             was_ready: false,
-            leaving: ExitState::default(),
+            exit: ExitState::default(),
             is_killed: false,
             is_over: false,
         };

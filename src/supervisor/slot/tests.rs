@@ -8,7 +8,7 @@ fn s(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// Spawns as soon as the slot allows; when that was.
+/// Spawns as soon as the slot allows. Returns when that was.
 fn spawn(slot: &mut WorkerSlot, now: Instant) -> Instant {
     slot.fill(now);
     let at = slot.deadline().unwrap().max(now);

@@ -1,4 +1,4 @@
-//! Reloads, replacements, rest and hanging workers.
+//! Reloads, replacements, pauses and hanging workers.
 
 use super::*;
 
@@ -89,7 +89,7 @@ fn workers_that_were_sent_term_directly_halt_no_rollout() {
 }
 
 impl Rig {
-    /// A worker dies of what those of the old code die of, too.
+    /// A worker crashes in a request that workers of the old code crash in, too.
     fn crashed_within_baseline(&mut self, pid: i32) -> Vec<Did> {
         let details =
             ExitDetails { had_request: true, is_baseline: true, ..ExitDetails::default() };
@@ -168,7 +168,7 @@ fn a_canary_that_becomes_ready_at_a_hup_finishes_its_requests() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.event(reload());
-    assert_eq!(rig.ready(102), [], "it has said so before it could hear");
+    assert_eq!(rig.ready(102), [], "it was ready before it could read the command");
     assert_eq!(rig.after(s(20.0)), []);
     assert_eq!(rig.left(102), [Configure]);
 }
@@ -363,8 +363,8 @@ fn a_stop_ends_a_rollout_and_stops_the_spare_worker() {
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
 
-/// A server whose workers, 100 and 101, were sent away and are gone.
-fn resting() -> Rig {
+/// A paused server: its workers, 100 and 101, have exited.
+fn paused() -> Rig {
     let mut rig = Rig::serving(policy(2));
     let all = [Tell(100, Command::Drain), Tell(101, Command::Drain)];
     assert_eq!(rig.command(OperatorCommand::Pause), all);
@@ -376,7 +376,7 @@ fn resting() -> Rig {
 
 #[test]
 fn winch_stops_all_workers_and_hup_brings_them_back_canary_first() {
-    let mut rig = resting();
+    let mut rig = paused();
     assert_eq!(rig.event(reload()), [Configure]);
     assert_eq!(rig.configure(policy(2)), [Spawn(0)]); // 102
     assert_eq!(rig.ready(102), []);
@@ -387,12 +387,12 @@ fn winch_stops_all_workers_and_hup_brings_them_back_canary_first() {
 
 #[test]
 fn a_failed_hup_after_a_pause_brings_back_the_old_generation() {
-    let mut rig = resting();
+    let mut rig = paused();
     rig.event(reload());
     let did = rig.event(Event::Configured { policy: None });
     assert_eq!(did, [Ended(ReloadOutcome::Misconfigured), Spawn(0), Spawn(1)]);
 
-    let mut rig = resting();
+    let mut rig = paused();
     rig.event(reload());
     rig.configure(policy(2)); // 102
     let did = rig.exited(102, ExitStatus::Code(4));
@@ -402,7 +402,7 @@ fn a_failed_hup_after_a_pause_brings_back_the_old_generation() {
 
 #[test]
 fn a_second_hup_after_a_pause_does_not_wait_for_the_first_canary() {
-    let mut rig = resting();
+    let mut rig = paused();
     rig.event(reload());
     rig.configure(policy(2)); // 102
     rig.ready(102);
@@ -425,7 +425,7 @@ fn a_hup_after_a_pause_does_not_wait_for_exiting_workers() {
 
 #[test]
 fn a_hup_after_a_pause_is_given_up_by_another_pause_and_by_a_stop() {
-    let mut rig = resting();
+    let mut rig = paused();
     rig.event(reload());
     rig.configure(policy(2)); // 102
     let did = rig.command(OperatorCommand::Pause);

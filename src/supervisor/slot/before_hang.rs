@@ -5,21 +5,21 @@ use std::time::Instant;
 /// The state of a worker before it hung, which it returns to if it goes on. Commands change it in the meantime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BeforeHang {
-    /// As [`SlotState::Ready`].
+    /// As [`SlotState::Ready`](super::SlotState::Ready).
     Ready {
         /// When it became ready.
         since: Instant,
         /// Whether it had been ready for long enough to have served.
         has_served: bool,
     },
-    /// As [`SlotState::Draining`].
+    /// As [`SlotState::Draining`](super::SlotState::Draining).
     Draining {
         /// When it is told to exit after the running request.
         quick_at: Instant,
         /// When it is killed.
         kill_at: Instant,
     },
-    /// As [`SlotState::Quitting`].
+    /// As [`SlotState::Quitting`](super::SlotState::Quitting).
     Quitting {
         /// When it is killed.
         kill_at: Instant,
@@ -27,7 +27,7 @@ pub enum BeforeHang {
 }
 
 impl BeforeHang {
-    /// As [`WorkerSlot::drain`].
+    /// As [`WorkerSlot::drain`](super::WorkerSlot::drain).
     pub(super) fn drain(&mut self, quick_at: Instant, kill_at: Instant) -> bool {
         match self {
             Self::Ready { .. } => {
@@ -43,7 +43,7 @@ impl BeforeHang {
         }
     }
 
-    /// As [`WorkerSlot::quit`].
+    /// As [`WorkerSlot::quit`](super::WorkerSlot::quit).
     pub(super) fn quit(&mut self, kill_at: Instant) -> bool {
         match self {
             Self::Ready { .. } => {

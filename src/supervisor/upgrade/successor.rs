@@ -4,7 +4,7 @@
 //! | state | event | next |
 //! |---|---|---|
 //! | Booting | there is a full set of workers | Proving |
-//! | Proving | that was [`PROBATION`](crate::supervisor::PROBATION) ago: report it | Waiting |
+//! | Proving | that was [`PROBATION`] ago: report it | Waiting |
 //! | Booting, Proving | a worker that was ready crashes, beyond the crash baseline: exit | Unfit |
 //! | Booting, Proving, Waiting, Unfit | the predecessor hands everything over, or is gone | Owner |
 

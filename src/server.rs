@@ -173,7 +173,8 @@ fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
     let application = name_of(&config.application);
     let log = log_of(config);
     log_hints(config, &log);
-    match enter_directory(config).and_then(|()| runtime.check(config, &log).map_err(told)) {
+    match enter_directory(config).and_then(|()| runtime.check(config, &log).map_err(report_failure))
+    {
         Ok(()) => {
             write_text(io::stdout(), &format!("{application} can be served"));
             0
@@ -182,7 +183,7 @@ fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
     }
 }
 
-fn told(failure: BootFailure) -> i32 {
+fn report_failure(failure: BootFailure) -> i32 {
     write_text(io::stderr(), failure.report.trim_end());
     failure.exit.code()
 }

@@ -167,8 +167,8 @@ pub fn parse(
 const CHECK: &str = "check";
 const PRINT_CONFIG: &str = "print-config";
 const ABOUT: &str = "Serve a WSGI application with prefork workers.";
-const VARIABLES: &str = "Every option with a value can also be set in the environment: \
-    --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP. \
+const VARIABLES: &str = "Every option except those under 'Instead of serving' can also be set in \
+    the environment: --graceful-timeout as ARCTOS_GRACEFUL_TIMEOUT, MODULE:ATTR as ARCTOS_APP. \
     The command line takes precedence. \
     A TIME is in seconds or has a unit (500ms, 30s, 2m); a SIZE is in bytes or has a unit (64K, 1M, 1G).\n\n\
     arctos help lists the topics of the guide.";

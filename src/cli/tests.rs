@@ -132,7 +132,7 @@ fn every_option_is_applied() {
 
 #[test]
 fn every_option_is_also_read_from_its_variable() {
-    // No number, time or word is this; names, paths and texts are told of as effective.
+    // This is not a number, a time or a word; as a name, a path or a text it is in the effective configuration.
     let strange = "\u{1}";
     for option in OPTIONS {
         let variable = option.variable();
@@ -501,7 +501,7 @@ fn the_effective_configuration_names_the_file_and_the_line() {
 }
 
 #[test]
-fn the_effective_configuration_has_each_option_once_in_the_order_of_the_table() {
+fn the_effective_configuration_lists_each_option_once_in_table_order() {
     let page = printed("", &[]);
     let flags: Vec<_> = page.lines().map(|line| line.split(' ').next().unwrap()).collect();
     let table: Vec<_> = OPTIONS.iter().map(OptionSpec::flag).collect();

@@ -59,7 +59,7 @@ fn command() -> Command {
     let once = Arg::new(ONCE)
         .long(ONCE)
         .action(ArgAction::SetTrue)
-        .help("Print one screen after one interval and exit, as is done without a terminal, too");
+        .help("Print one screen after one interval and exit; a pipe has the same effect");
     let help = Arg::new("help").long("help").short('h').action(ArgAction::Help);
     Command::new("arctos top")
         .about("Show a running server and its workers live.")

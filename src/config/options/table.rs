@@ -310,8 +310,9 @@ pub const OPTIONS: &[OptionSpec] = {
             S::Timeout,
             T::Times,
             "timeout",
-            "Time limit for one request. A worker that takes longer is killed and replaced; \
-             the log names the request and shows the worker's Python stack (0 disables).",
+            "Time limit for one call of the application: a request, or one item of its response. A \
+             worker that takes longer is killed and replaced; the log names the request and shows \
+             the worker's Python stack (0 disables).",
         )
         .letter('t')
         .once("TIME", Time(seconds(30))),

@@ -1,4 +1,4 @@
-//! The datagrams of the current flush, and those of it that may still turn out to be lost.
+//! The in-flight datagrams of the current flush, and those that may still turn out to be lost.
 //!
 //! The deltas of a datagram count as sent once the kernel has accepted it. An error from another host, or from this
 //! host when it is busy, arrives later. Until the next flush begins, everything can be rolled back.

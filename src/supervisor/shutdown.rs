@@ -1,4 +1,5 @@
-//! Graceful and quick shutdown: the commands to workers, when they are killed, and what the server ends with.
+//! Graceful shutdown, which finishes in-flight requests, and quick shutdown: the commands to workers, when they are
+//! killed, and what the server ends with.
 
 use std::time::{Duration, Instant};
 

@@ -46,7 +46,7 @@ fn main() {
     for slot in slots() {
         scoreboard.entry(slot, Side::A).unwrap().assign(Generation(1));
     }
-    let mut ledger = Totals::open(&scoreboard);
+    let mut totals = Totals::open(&scoreboard);
     let gauges = Gauges {
         server: vec![(Gauge::WorkersTarget, 64.0), (Gauge::WorkersUtilization, 0.734)],
         workers: slots()
@@ -72,21 +72,21 @@ fn main() {
     };
     let start = Instant::now();
     let mut emitter = Emitter::new(statsd, Log::discard(), start);
-    let row = &scoreboard.header().counters;
+    let counters = &scoreboard.header().counters;
     let mut now = start;
     let mut drained = Vec::new();
     let mut times = Times::default();
     for _ in 0..ROUNDS {
         work(&scoreboard);
         now += INTERVAL;
-        let read = measure(|| ledger.read(&scoreboard));
+        let read = measure(|| totals.read(&scoreboard));
         drained.clear();
-        let mut sent = measure(|| emitter.turn(&ledger, &gauges, row, now));
+        let mut sent = measure(|| emitter.turn(&totals, &gauges, counters, now));
         drain(&agent, &mut drained);
         // The next deadline is that of the next burst, until the flush is complete.
         while emitter.next_deadline() < now + INTERVAL / 2 {
             now = emitter.next_deadline();
-            sent += measure(|| emitter.turn(&ledger, &gauges, row, now));
+            sent += measure(|| emitter.turn(&totals, &gauges, counters, now));
             drain(&agent, &mut drained);
         }
         now = start + INTERVAL * u32::try_from((now - start).as_secs() / 2).unwrap();

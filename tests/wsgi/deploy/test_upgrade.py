@@ -468,21 +468,21 @@ def test_a_successor_goes_on_when_its_predecessor_is_killed(waiting, shop, tmp_p
     assert not path.exists() and not pid_file.exists()
 
 
-@pytest.mark.parametrize("wish", [signal.SIGWINCH, signal.SIGHUP])
-def test_an_upgrade_is_refused_while_the_server_is_paused_or_reloads(serve, shop, make_gate, wish):
+@pytest.mark.parametrize("order", [signal.SIGWINCH, signal.SIGHUP])
+def test_an_upgrade_is_refused_while_the_server_is_paused_or_reloads(serve, shop, make_gate, order):
     gate = make_gate()
     server = serve("shop:app", "--pythonpath", APPS, cwd=shop("one"))
     end = None
-    if wish == signal.SIGHUP:
+    if order == signal.SIGHUP:
         shop("two", f"open({gate.path!r}).read()")
-        server.send(wish)
+        server.send(order)
         end = os.open(gate.path, os.O_WRONLY)  # its canary imports
     else:
-        server.send(wish)
+        server.send(order)
         server.wait_for("worker.exited")
     server.send(signal.SIGUSR2)
     reason = server.wait_for(UPGRADE_REFUSED).pairs["reason"]
-    assert ("rests" if wish == signal.SIGWINCH else "reload") in reason
+    assert ("is paused" if order == signal.SIGWINCH else "reload") in reason
     if end is not None:
         os.close(end)
     assert server.events(UPGRADE_STARTED) == []

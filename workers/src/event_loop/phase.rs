@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-/// While a worker drains, idle clients may send one more request for this long: closing at once would race it.
+/// While a worker drains, it finishes its in-flight requests, and idle clients may send one more request for this long: closing at once would race it.
 pub(super) const DRAIN_QUIET: Duration = Duration::from_secs(1);
 
 /// Until when a client may retransmit what was dropped before its connection was accepted, if it had waited in

@@ -343,6 +343,11 @@ impl<B: AppBody> Client<B> {
     /// Closes the application's side of a reply: each iterable exactly once. The client then receives the next
     /// request.
     pub fn close_reply(&mut self) {
+        if !self.owes_close() {
+            // Most replies end here, and moving an activity out copies all of it.
+            self.activity = Activity::Receiving { spool: None };
+            return;
+        }
         match mem::replace(&mut self.activity, Activity::Receiving { spool: None }) {
             Activity::Receiving { .. } | Activity::Called { .. } => {}
             Activity::Streaming { body, .. } => body.close(),

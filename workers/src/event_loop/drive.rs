@@ -210,6 +210,7 @@ pub fn drive<A: Application>(
 
 /// Abandons a request if its client has left, and says whether it did. Calling the application for it would take
 /// the time of those who wait, and if this request crashes its worker, it would take the next worker down, too.
+#[inline]
 fn abandons<B: AppBody>(
     context: &WorkerContext,
     client: &mut Client<B>,

@@ -137,6 +137,7 @@ impl Responder {
 
 /// Checks that `start_response` may be called now, and returns the phase of the reply. A call that comes too late with
 /// an exception raises it again.
+#[inline]
 fn check_may_start(
     slf: &Bound<'_, Responder>,
     exc_info: Option<&Bound<'_, PyAny>>,

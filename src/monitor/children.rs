@@ -57,7 +57,7 @@ enum BootProgress {
 
 /// The supervisor's ends of the descriptors that it shares with a worker.
 pub struct ControlSocket {
-    life: UnixStream,
+    stream: UnixStream,
     doorbell: EventFd,
     entry: &'static WorkerEntry,
     /// The number of requests that earlier workers with this entry received.
@@ -74,21 +74,21 @@ impl ControlSocket {
     /// The stacks go through a pipe, because `faulthandler` writes a few bytes at a time: a pipe holds 64 KB of
     /// them, a socket only a few hundred pieces. The pipe is non-blocking, because a signal handler writes to it.
     pub fn open(entry: &'static WorkerEntry) -> io::Result<(Self, OwnedFd, OwnedFd)> {
-        let (life, of_worker) = UnixStream::pair()?;
-        life.set_nonblocking(true)?;
-        of_worker.set_nonblocking(true)?;
+        let (stream, worker_control_fd) = UnixStream::pair()?;
+        stream.set_nonblocking(true)?;
+        worker_control_fd.set_nonblocking(true)?;
         let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        let of_worker_too = doorbell.as_fd().try_clone_to_owned()?;
+        let worker_doorbell = doorbell.as_fd().try_clone_to_owned()?;
         let given_before = given(entry);
         let (stacks, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        fd::send_descriptor(life.as_fd(), CONTROL_STACKS, writer.as_fd())?;
-        let socket = Self { life, doorbell, entry, given_before, stacks: Some(stacks) };
-        Ok((socket, of_worker.into(), of_worker_too))
+        fd::send_descriptor(stream.as_fd(), CONTROL_STACKS, writer.as_fd())?;
+        let socket = Self { stream, doorbell, entry, given_before, stacks: Some(stacks) };
+        Ok((socket, worker_control_fd.into(), worker_doorbell))
     }
 
     /// The descriptors that a child closes.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        own.add(&self.life);
+        own.add(&self.stream);
         own.add(&self.doorbell);
         own.extend(&self.stacks);
     }
@@ -153,7 +153,7 @@ impl Child {
     /// the worker takes its end as the end of the supervisor.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         match self.boot.progress {
-            BootProgress::Silent | BootProgress::Failing => Some(self.socket.life.as_fd()),
+            BootProgress::Silent | BootProgress::Failing => Some(self.socket.stream.as_fd()),
             BootProgress::Complete => None,
         }
     }
@@ -163,7 +163,7 @@ impl Child {
         let mut message = None;
         let mut bytes = [0; 4096];
         while self.boot.progress != BootProgress::Complete {
-            let count = match (&self.socket.life).read(&mut bytes) {
+            let count = match (&self.socket.stream).read(&mut bytes) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -251,7 +251,7 @@ impl Child {
     ///
     /// Errors: EPIPE if the worker has ended; EAGAIN if too many earlier messages are unread.
     pub fn give_access_log(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
-        fd::send_descriptor(self.socket.life.as_fd(), CONTROL_ACCESS_LOG, file)
+        fd::send_descriptor(self.socket.stream.as_fd(), CONTROL_ACCESS_LOG, file)
     }
 
     /// Sends SIGKILL to the worker and the processes that it started. The pid stays reserved until the worker is
@@ -280,10 +280,10 @@ mod tests {
     use super::*;
 
     fn child() -> (Child, UnixStream) {
-        let (socket, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
+        let (socket, control_fd, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
         let child = Child::new(Pid(1), SlotId(0), socket, Instant::now());
-        assert!(worker_init::receive_stacks_pipe(life.as_fd()).is_some());
-        (child, UnixStream::from(life))
+        assert!(worker_init::receive_stacks_pipe(control_fd.as_fd()).is_some());
+        (child, UnixStream::from(control_fd))
     }
 
     #[test]
@@ -328,7 +328,7 @@ mod tests {
         while worker.write(&[b'x'; 5000]).is_ok() {}
         assert_eq!(child.listen(), Some(Word::Failing));
         assert!(child.awaited().is_none());
-        assert!(fd::has_unread(child.socket.life.as_fd()));
+        assert!(fd::has_unread(child.socket.stream.as_fd()));
         assert_eq!(child.report().map(|report| report.len()), Some(REPORT_BYTES));
     }
 
@@ -368,10 +368,10 @@ mod tests {
 
     #[test]
     fn the_stacks_of_a_worker_are_read_without_blocking() {
-        let (socket, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
+        let (socket, control_fd, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
         let now = Instant::now();
         let mut child = Child::new(Pid(1), SlotId(0), socket, now);
-        let pipe = worker_init::receive_stacks_pipe(life.as_fd()).unwrap();
+        let pipe = worker_init::receive_stacks_pipe(control_fd.as_fd()).unwrap();
         child.read_stacks(now);
         assert_eq!(child.stacks.take(), None);
         let mut worker = std::fs::File::from(pipe);

@@ -257,8 +257,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// Handles the crash of a worker that was ready. As long as the predecessor can go on, this server should give way to
-    /// it.
+    /// Handles the crash of a worker that was ready. As long as the predecessor can go on, this server gives way to it.
     pub(super) fn doubt_this_server(&mut self) {
         if self.sources.upgrade.successor.worker_crashed() {
             self.supervisor.handle(Event::OperatorCommand(OperatorCommand::Quit), Instant::now());

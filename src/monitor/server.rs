@@ -63,8 +63,8 @@ impl Server<'_> {
         self.failure.record(failure, has_served, boot);
     }
 
-    /// Lists the descriptors that a child closes, besides those of the sources. The log is not among them, because every
-    /// child writes to it.
+    /// Lists the descriptors that a child closes, besides those of the sources. The log is not among them, because
+    /// every child writes to it.
     pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
         if let Some(listeners) = &self.listeners {
             listeners.list_descriptors(own);

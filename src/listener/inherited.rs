@@ -99,8 +99,8 @@ pub enum DescriptorOwner {
 }
 
 impl InheritedSockets {
-    /// Adds the sockets of all `fd://N` that are not inherited yet. Call this before this process opens anything itself:
-    /// a new descriptor that gets one of these numbers would be taken for an inherited one.
+    /// Adds the sockets of all `fd://N` that are not inherited yet. Call this before this process opens anything
+    /// itself: a new descriptor that gets one of these numbers would be taken for an inherited one.
     ///
     /// Errors: [`ListenError`].
     pub fn with_inherited(

@@ -460,8 +460,8 @@ fn tcp_endpoints(
     opened.into_iter().map(endpoint).collect()
 }
 
-/// Refuses an address that is given twice, which is a mistake; a descriptor can be taken over only once. Port 0 twice is
-/// two ports.
+/// Refuses an address that is given twice, which is a mistake; a descriptor can be taken over only once. Port 0 twice
+/// is two ports.
 fn refuse_equal(binds: &[BindAddress]) -> Result<(), ListenError> {
     for (index, bind) in binds.iter().enumerate() {
         let is_any_port = matches!(bind, BindAddress::Tcp { port: 0, .. });
@@ -472,8 +472,8 @@ fn refuse_equal(binds: &[BindAddress]) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// Takes over a descriptor that is a listening stream socket. Any other descriptor stays as it is, because it may belong
-/// to the program that runs in this process.
+/// Takes over a descriptor that is a listening stream socket. Any other descriptor stays as it is, because it may
+/// belong to the program that runs in this process.
 fn take_over(number: RawFd, owner: DescriptorOwner) -> Result<Socket, ListenError> {
     let not_open = |error| ListenError::NotOpen { number, error };
     let duplicate = Socket::from(fd::duplicate(number).map_err(not_open)?);

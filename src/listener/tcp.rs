@@ -1,8 +1,8 @@
 //! TCP sockets: resolving names, probing for another server, and binding.
 //!
-//! All sockets have SO_REUSEPORT, so that a successor can bind the same port at the same time. By itself, this would let
-//! a second server that is started by mistake silently take half of the connections. So a bind without SO_REUSEPORT is
-//! tried first.
+//! All sockets have SO_REUSEPORT, so that a successor can bind the same port at the same time. By itself, this would
+//! let a second server that is started by mistake silently take half of the connections. So a bind without SO_REUSEPORT
+//! is tried first.
 //!
 //! An IPv6 socket never accepts IPv4 (IPV6_V6ONLY). `[::]` is bound as two sockets, `[::]` and `0.0.0.0`, so that an
 //! IPv4 client is 192.0.2.1 in REMOTE_ADDR and not ::ffff:192.0.2.1, whatever net.ipv6.bindv6only says.

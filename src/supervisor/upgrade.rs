@@ -1,7 +1,8 @@
 //! An upgrade (USR2) as a pure machine, seen from the server that is replaced.
 //!
-//! It decides whether there is a successor and what is done about it. `monitor/upgrade.rs` and `monitor/handover.rs` are
-//! its shell; the other side is [`successor`]. Until the state is HandedOver, this server serves as if nothing happened.
+//! It decides whether there is a successor and what is done about it. `monitor/upgrade.rs` and `monitor/handover.rs`
+//! are its shell; the other side is [`successor`]. Until the state is HandedOver, this server serves as if nothing
+//! happened.
 //!
 //! | state | event | action | next |
 //! |---|---|---|---|

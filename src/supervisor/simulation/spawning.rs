@@ -67,8 +67,8 @@ impl World {
         Some(self.orders.swap_remove(index))
     }
 
-    /// The zygote of these orders is told to exit: orders that it was not told yet fail, and the one that it was told is
-    /// answered soon.
+    /// The zygote of these orders is told to exit: orders that it was not told yet fail, and the one that it was told
+    /// is answered soon.
     pub(super) fn withdraw(&mut self, is_withdrawn: impl Fn(&Order) -> bool) {
         let (withdrawn, kept) = self.orders.iter().partition(|order| is_withdrawn(order));
         self.orders = kept;

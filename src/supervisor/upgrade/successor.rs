@@ -64,8 +64,8 @@ impl Successor {
         }
     }
 
-    /// True once, when it has passed its probation. A missing worker is no objection: where the workers of the predecessor
-    /// crash in some request, these do, too.
+    /// True once, when it has passed its probation. A missing worker is no objection: where the workers of the
+    /// predecessor crash in some request, these do, too.
     pub fn check_probation(&mut self, now: Instant) -> bool {
         let State::Proving { since } = &mut self.0 else { return false };
         let since = *since.get_or_insert(now);

@@ -11,7 +11,7 @@ use crate::system::pid::Pid;
 pub const STACK_DUMP_TIME: Duration = Duration::from_secs(1);
 
 impl Supervisor {
-    /// Makes a worker that hangs dump its stack. It is killed after that.
+    /// Makes a worker that hangs dump its stack. It is killed after that, unless it goes on.
     pub(super) fn hung(&mut self, pid: Pid, now: Instant) {
         let Some(index) = self.index_of(pid) else { return };
         let Some(place) = self.place_mut(index) else { return };
@@ -37,7 +37,8 @@ impl Supervisor {
         self.places().any(|place| place.pid() == Some(pid) && WorkerSlot::is_hung(place))
     }
 
-    /// Makes a worker that is not ready in time dump its stack. It is killed a moment later.
+    /// Makes a worker that is not ready in time dump its stack. It is killed a moment later, unless it is ready by
+    /// then.
     pub(super) fn boot_late(&mut self, index: usize, now: Instant) {
         let Some(place) = self.place_mut(index) else { return };
         let (slot, generation) = (place.id(), place.generation());

@@ -34,7 +34,7 @@ impl CrashBaseline {
         Self { rates, used: BTreeMap::new(), since: now }
     }
 
-    /// Updates the rates at which old workers crash.
+    /// Adds rates at which old workers go on crashing. The higher rate of each request counts.
     pub fn extend(&mut self, rates: BTreeMap<String, u64>) {
         for (request, rate) in rates.into_iter().take(REQUESTS) {
             let known = self.rates.entry(request).or_default();

@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_a_request_was_suspended_is_not_counted() {
+    fn a_suspension_of_the_supervisor_does_not_count_toward_a_request() {
         let mut worker = Watched::from(s(100));
         worker.calls();
         worker.now = s(170);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_the_loop_was_suspended_with_the_supervisor_is_not_counted() {
+    fn a_suspension_of_the_supervisor_does_not_count_toward_a_loop() {
         let mut worker = Watched::from(s(100));
         worker.now = s(170);
         worker.grace = Grace { until: s(170), gap: s(69) };

@@ -8,7 +8,7 @@ impl Rig {
         self
     }
 
-    /// Carries out the spawns that wait.
+    /// Carries out the spawns that are waiting.
     fn spawned(&mut self) -> Vec<Did> {
         let mut did = Vec::new();
         for (slot, side) in self.held.take().unwrap_or_default() {
@@ -19,7 +19,7 @@ impl Rig {
         did
     }
 
-    /// Fails the spawns that wait.
+    /// Fails the spawns that are waiting.
     fn refused(&mut self) -> Vec<Did> {
         let held = self.held.replace(Vec::new()).unwrap_or_default();
         let failed = |(slot, side)| {
@@ -31,7 +31,7 @@ impl Rig {
 }
 
 #[test]
-fn the_boot_timeout_of_a_worker_begins_when_there_is_one() {
+fn the_boot_timeout_begins_when_the_worker_exists() {
     let mut rig = Rig::new(policy(2)).holding();
     assert_eq!(rig.run(), [Spawn(0), Spawn(1)]);
     assert_eq!(rig.after(s(59.0)), []);
@@ -50,7 +50,7 @@ fn first_workers_that_cannot_be_spawned_end_the_start() {
 }
 
 #[test]
-fn a_stop_has_ended_when_the_spawns_that_wait_have_failed() {
+fn a_stop_ends_when_all_waiting_spawns_have_failed() {
     for command in [OperatorCommand::Terminate, OperatorCommand::Quit, OperatorCommand::Interrupt] {
         let mut rig = Rig::new(policy(2)).holding();
         rig.run();
@@ -60,7 +60,7 @@ fn a_stop_has_ended_when_the_spawns_that_wait_have_failed() {
 }
 
 #[test]
-fn a_canary_that_comes_to_nothing_changes_nothing() {
+fn a_canary_that_cannot_be_spawned_changes_nothing() {
     let mut rig = Rig::serving(policy(2)).holding();
     rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     assert_eq!(rig.event(Event::Configured { policy: Some(policy(2)) }), [Spawn(0)]);
@@ -70,7 +70,7 @@ fn a_canary_that_comes_to_nothing_changes_nothing() {
 }
 
 #[test]
-fn a_hup_gives_up_a_canary_that_waits_and_begins_when_it_fails() {
+fn a_hup_gives_up_a_waiting_canary_and_begins_once_it_has_failed() {
     let mut rig = Rig::serving(policy(2)).holding();
     rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     rig.event(Event::Configured { policy: Some(policy(2)) });
@@ -83,7 +83,7 @@ fn a_hup_gives_up_a_canary_that_waits_and_begins_when_it_fails() {
 }
 
 #[test]
-fn a_pause_gives_up_a_canary_that_waits() {
+fn a_pause_gives_up_a_waiting_canary() {
     let mut rig = Rig::serving(policy(1)).holding();
     rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     rig.event(Event::Configured { policy: Some(policy(1)) });

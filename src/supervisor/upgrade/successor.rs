@@ -64,8 +64,8 @@ impl Successor {
         }
     }
 
-    /// True once, when it has passed its probation. A missing worker is no objection: where the workers of the
-    /// predecessor crash in some request, these do, too.
+    /// Returns true once, when this server has passed its probation. A worker may be missing then: if workers of the
+    /// predecessor crash in some request, these workers do, too.
     pub fn check_probation(&mut self, now: Instant) -> bool {
         let State::Proving { since } = &mut self.0 else { return false };
         let since = *since.get_or_insert(now);
@@ -76,8 +76,8 @@ impl Successor {
         is_proved
     }
 
-    /// A worker that was ready has crashed, beyond the crash baseline. True when this server has to exit for it, as the
-    /// crash of a canary ends a reload: the next worker would crash in requests as well.
+    /// Handles the crash of a worker that was ready, beyond the crash baseline. Returns whether this server has to
+    /// exit, as the crash of a canary ends a reload: the next worker would probably crash, too.
     pub fn worker_crashed(&mut self) -> bool {
         match self.0 {
             State::Booting | State::Proving { .. } => {

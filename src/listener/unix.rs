@@ -86,21 +86,21 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = || Inode::of(&self.path).is_ok_and(|inode| inode == self.inode);
         if self.owner == PathOwner::Process(process::id()) && is_ours() {
-            // Ignored: the next start finds a stale path and replaces it.
+            // An error is ignored, because the next start finds a stale path and replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// What is at a path.
+/// The use of a path.
 enum PathUse {
-    /// Nothing.
+    /// The path does not exist.
     Free,
-    /// A socket that refuses connections, because its owner has died.
+    /// The path is a socket that refuses connections, because its owner has died.
     Stale,
-    /// A server that listens.
+    /// The path is a socket on which a server listens.
     Server,
-    /// Something else: a file, a directory, a datagram socket.
+    /// The path is something else: a file, a directory, a datagram socket.
     Other,
 }
 
@@ -127,7 +127,7 @@ pub(super) fn bind_path(
             let beside = PathBuf::from(beside);
             fits(&beside)?;
             let (socket, mut file) = bind_at(&bind, &beside, options)?;
-            // It listens before it gets its final path, so that no client is refused in between.
+            // The socket listens before it gets its final path, so that no client is refused in between.
             socket
                 .listen(options.queue())
                 .map_err(|error| ListenError::other(&bind, "listen(2)", error))?;
@@ -208,7 +208,8 @@ fn is_behind(listener: &Socket, own: &Path, path: &Path) -> io::Result<bool> {
     let probe = socket()?;
     if let Err(error) = probe.connect(&SockAddr::unix(own)?) {
         return match error.raw_os_error() {
-            // Nobody listens there, it is another kind of socket or none, its queue is full, or another user's.
+            // Nobody listens there, the path is another kind of socket or none, its queue is full, or it belongs to
+            // another user.
             Some(
                 libc::ECONNREFUSED | libc::EPROTOTYPE | libc::ELOOP | libc::EAGAIN | libc::EACCES,
             ) => Ok(false),
@@ -241,9 +242,9 @@ fn path_use(path: &Path) -> io::Result<PathUse> {
     let Err(error) = socket()?.connect(&SockAddr::unix(path)?) else { return Ok(PathUse::Server) };
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => Ok(PathUse::Stale),
-        Some(libc::EAGAIN) => Ok(PathUse::Server), // its queue is full
+        Some(libc::EAGAIN) => Ok(PathUse::Server), // The queue of the server is full.
         Some(libc::EPROTOTYPE) => Ok(PathUse::Other),
-        Some(libc::ENOENT) => Ok(PathUse::Free), // gone since
+        Some(libc::ENOENT) => Ok(PathUse::Free), // The path was removed in the meantime.
         Some(_) | None => Err(error),
     }
 }
@@ -254,7 +255,7 @@ fn fits(path: &Path) -> Result<(), ListenError> {
     is_short.then_some(()).ok_or_else(|| ListenError::PathTooLong { path: path.to_owned(), length })
 }
 
-/// Converts the error of a call on a path: to one about its directory if that is the cause.
+/// Converts the error of a call on a path, to an error about the directory if that is the cause.
 fn directory_error_or(
     bind: &BindAddress,
     path: &Path,

@@ -12,7 +12,7 @@ use crate::system::address::BindAddress;
 /// An error that prevents the server from listening.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The same address is given twice.
+    /// An address is given twice.
     #[error("{address} is given twice; leave one out")]
     Repeated {
         /// The address.
@@ -164,7 +164,7 @@ impl ListenError {
     }
 }
 
-/// Whether the machine lacks the address or its family, which is no reason to give up the other addresses of a name.
+/// Whether the machine lacks the address or its family. The other addresses of a name can still be used then.
 pub(super) fn is_not_here(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
 }

@@ -1,7 +1,7 @@
 //! Listening sockets that a successor inherits from its predecessor in an upgrade.
 //!
 //! Sockets are identified by the address that they are bound to, and sockets of port 0 by the text that asked for it. A
-//! socket is taken once. Sockets that nobody takes are closed when the predecessor no longer needs them.
+//! socket is taken once. Sockets that are not taken are closed when the predecessor no longer needs them.
 
 use std::io;
 use std::net::SocketAddr;

@@ -119,7 +119,7 @@ impl Listeners {
     /// Binds all addresses and listens. All are probed before the first is bound, so that a second server that is
     /// started by mistake changes nothing.
     ///
-    /// Errors: [`ListenError`]. What was bound until then is closed, and its paths are unlinked.
+    /// Errors: [`ListenError`]. Sockets that were bound before the error are closed, and their paths are unlinked.
     pub fn bind(binds: &[BindAddress], options: &ListenOptions) -> Result<Self, ListenError> {
         Self::inherit(binds, options, InheritedSockets::default())
     }

@@ -61,7 +61,7 @@ fn inet(listeners: &Listeners) -> Vec<SocketAddr> {
 /// Waits until a connection is in the queue. On a busy machine, connect(2) may return a moment earlier.
 fn await_connection(socket: &Socket) {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "nobody connects");
+    assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "no client connects");
 }
 
 fn accepted(socket: &Socket) -> Socket {
@@ -109,7 +109,7 @@ fn port_zero_twice_is_two_ports() {
 }
 
 #[test]
-fn a_worker_gets_non_blocking_descriptors_that_its_children_do_not() {
+fn a_worker_gets_non_blocking_close_on_exec_descriptors() {
     for options in [options(), per_slot()] {
         let listeners = try_bind(&["127.0.0.1:0"], &options).unwrap();
         for listener in listeners.for_slot(SlotId(1)).unwrap() {
@@ -168,7 +168,7 @@ fn a_second_server_is_refused_and_the_first_continues() {
 }
 
 #[test]
-fn a_second_server_on_all_addresses_is_refused_too() {
+fn a_second_server_on_all_addresses_is_also_refused() {
     let first = bind(&["127.0.0.1:0"]);
     let port = inet(&first)[0].port();
     assert!(matches!(
@@ -245,7 +245,7 @@ fn both_families_can_also_be_given_as_two_addresses() {
 }
 
 #[test]
-fn the_same_address_twice_is_a_mistake() {
+fn the_same_address_twice_is_refused() {
     assert_eq!(
         refusal(&["127.0.0.1:80", "127.0.0.1:80"]),
         "127.0.0.1:80 is given twice; leave one out"
@@ -395,7 +395,7 @@ fn an_inherited_listener_is_taken_over() {
 }
 
 #[test]
-fn a_program_keeps_the_listener_that_it_passed() {
+fn a_listener_that_a_program_passed_stays_open() {
     let own = TcpListener::bind("127.0.0.1:0").unwrap();
     let binds = [format!("fd://{}", own.as_raw_fd()).parse().unwrap()];
     let inherited =

@@ -106,7 +106,7 @@ pub struct Child {
     pub since: Instant,
     /// The progress of the worker's loop.
     pub pulse: Pulse,
-    /// What the worker was hanging in at the last check.
+    /// The place where the worker was hanging at the last check.
     pub hang: Option<Hang>,
     /// When the worker is recycled.
     pub recycling: Recycling,

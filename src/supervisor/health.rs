@@ -257,11 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_hangs_when_it_does_not_turn_between_requests() {
+    fn a_loop_hangs_when_it_makes_no_progress_between_requests() {
         let mut worker = Watched::from(s(100));
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
         worker.entry.tick();
-        assert_eq!(worker.look(), None, "it goes on");
+        assert_eq!(worker.look(), None, "the loop goes on");
         worker.allowed.request = None;
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
     }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_of_many_requests_does_not_hang_however_long_it_takes() {
+    fn a_long_turn_with_many_requests_is_not_a_hang() {
         let mut worker = Watched::from(s(100));
         for _ in 0..256 {
             worker.calls();
@@ -329,7 +329,7 @@ mod tests {
         assert!(!has_ended_loop(worker.entry, worker.now));
         worker.entry.begin_exit(s(101));
         assert!(!has_ended_loop(worker.entry, worker.now));
-        assert!(!has_ended_loop(worker.entry, s(102)), "it may be gone in a moment");
+        assert!(!has_ended_loop(worker.entry, s(102)), "the process may exit in a moment");
         assert!(has_ended_loop(worker.entry, s(103)));
     }
 

@@ -165,8 +165,8 @@ fn ended(ending: Ending, status: ExitStatus, had_running: bool) -> (Level, &'sta
 fn kill_reason(reason: KillReason) -> &'static str {
     match reason {
         KillReason::BootTimeout => "not ready within --boot-timeout",
-        KillReason::BootFailed => "could not boot and did not end",
-        KillReason::Overdue => "did not leave in time",
+        KillReason::BootFailed => "could not boot and did not exit",
+        KillReason::Overdue => "did not exit in time",
         KillReason::Hung => "hangs",
     }
 }

@@ -15,13 +15,13 @@
 //! | Serving | a worker that never served ends | spawn after its backoff | Serving |
 //! | Serving | no worker is ready for [`CRASH_LOOP`] | stop quickly | Exiting (5) |
 //! | Serving | TERM, with a drain delay | announce it to all | LameDuck |
-//! | Serving | TERM without one; QUIT | close the door, drain all | Exiting (0) |
-//! | Canary, Filling | TERM, QUIT | close the door, drain all | Exiting (0) |
-//! | LameDuck | the delay expires, TERM, QUIT, or no worker is left | close the door, drain all | Exiting (0) |
+//! | Serving | TERM without one; QUIT | close the queues, drain all | Exiting (0) |
+//! | Canary, Filling | TERM, QUIT | close the queues, drain all | Exiting (0) |
+//! | LameDuck | the delay expires, TERM, QUIT, or no worker is left | close the queues, drain all | Exiting (0) |
 //! | Serving | WINCH | drain all | Paused |
 //! | Paused | HUP | read the configuration, spawn the canary | Returning |
 //! | Returning | the canary passes its probation, or fails | spawn all | Serving |
-//! | Canary .. LameDuck | INT | close the door, quit all | Exiting (0) |
+//! | Canary .. LameDuck | INT | close the queues, quit all | Exiting (0) |
 //! | Exiting, gracefully | INT | quit all | Exiting, quickly |
 //! | Exiting, quickly | INT | kill all | Exiting, quickly |
 //! | Exiting | the last process is gone | finish | Finished |

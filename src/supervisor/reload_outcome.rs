@@ -46,7 +46,7 @@ impl ReloadOutcome {
             Self::Done => "Serving",
             Self::Abandoned => "Serving; the reload was given up",
             Self::Misconfigured | Self::CanaryFailed | Self::Halted => {
-                "Serving; the reload failed, and what was there before goes on"
+                "Serving; the reload failed, and the old workers go on"
             }
         }
     }

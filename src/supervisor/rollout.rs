@@ -72,7 +72,7 @@ pub(super) struct Spare {
     pub(super) role: Role,
 }
 
-/// What the spare place is used for.
+/// The use of the spare place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// The first worker of a new generation.

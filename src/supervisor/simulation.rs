@@ -217,7 +217,7 @@ impl World {
         self.deliver(event);
     }
 
-    /// Advances to the next deadline of the machine or the next event.
+    /// Advances to the next deadline of the state machine or to the next event.
     fn advance(&mut self) {
         let next_event = self.coming.iter().map(|(at, _)| *at).min();
         let deadline = self.machine.next_deadline();
@@ -432,7 +432,7 @@ impl World {
     }
 
     fn finish(&mut self, verdict: Verdict) {
-        assert!(self.processes.is_empty(), "finished before all were gone");
+        assert!(self.processes.is_empty(), "finished before all processes had exited");
         assert!(self.listeners_dropped);
         self.prepared.check_finish();
         self.finished = Some(verdict);

@@ -1,6 +1,6 @@
 //! One worker slot: its state machine and its restart backoff.
 //!
-//! A slot knows no process, no clock and no other slot: `now` comes in, and states go out. [`crate::supervisor`]
+//! A slot uses no process, no clock and no other slot: `now` comes in, and states go out. [`crate::supervisor`]
 //! decides what is needed and requests the transitions. The invariants of one slot (never two processes, no delay after
 //! a worker that served) are therefore visible in one file.
 //!

@@ -6,7 +6,7 @@ mod respawn;
 use super::*;
 use crate::supervisor::slot::ExitStatus;
 
-/// A machine, its clock and the pids it was given.
+/// A state machine, its clock and the pids of its processes.
 struct Rig {
     machine: Supervisor,
     now: Instant,

@@ -18,7 +18,7 @@ use crate::system::pid::Pid;
 pub enum ZygoteEvent {
     /// The application is loaded, and the zygote forks workers from now on.
     Ready {
-        /// Names of the threads beside the main one. They do not exist in the workers.
+        /// Names of the threads besides the main one. They do not exist in the workers.
         threads: Vec<String>,
         /// Sockets that the application has open. All workers share them.
         sockets: Vec<String>,

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spawn_request_arrives_as_it_was_sent() {
+    fn a_spawn_request_is_the_same_after_encoding_and_decoding() {
         let bare = SpawnRequest {
             side: Side::A,
             has_access_log: false,
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn each_message_arrives_as_it_was_sent_and_is_rejected_when_truncated() {
+    fn each_message_survives_encoding_and_is_rejected_when_truncated() {
         let messages = [
             ZygoteMessage::Ready { threads: vec!["a".to_owned(), String::new()], sockets: vec![] },
             ZygoteMessage::Started { number: u32::MAX, pid: Pid(71) },
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_arrives_with_its_exit_and_as_much_report_as_fits() {
+    fn a_failure_arrives_with_its_exit_and_a_truncated_report() {
         for exit in [WorkerExit::NotImportable, WorkerExit::NotBooted, WorkerExit::Internal] {
             let message = ZygoteMessage::Failed { exit, report: "Traceback".to_owned() };
             assert_eq!(ZygoteMessage::decode(&message.encode()), Some(message));

@@ -152,7 +152,7 @@ fn a_second_answer_to_an_order_is_ignored() {
 }
 
 #[test]
-fn when_its_socket_ends_all_orders_fail_and_the_zygote_is_killed() {
+fn the_end_of_its_socket_fails_all_orders_and_kills_the_zygote() {
     let mut fixture = Fixture::ready();
     fixture.order(0);
     fixture.order(1);

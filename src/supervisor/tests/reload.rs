@@ -240,7 +240,7 @@ fn a_replacement_that_boots_when_its_rollout_is_halted_takes_no_slot() {
     assert_eq!(rig.died(103), [Spawn(0)]); // 106, still of the new generation
     rig.ready(106);
     assert_eq!(rig.died(104), [Adopt(1), Tell(105, Command::Drain), Spawn(1)]); // 107
-    assert_eq!(rig.ready(105), [], "102 goes on");
+    assert_eq!(rig.ready(105), [], "worker 102 goes on");
 }
 
 #[test]

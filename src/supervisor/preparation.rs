@@ -152,16 +152,7 @@ impl Supervisor {
 
     /// Gives up the preparation of these generations. Spawns that wait for it fail.
     pub(super) fn cancel_preparations(&mut self, is_cancelled: impl Fn(Generation) -> bool) {
-        let cancelled = self.preparations.on_start.take_if(|run| is_cancelled(run.generation));
-        if let Some(OnStartRun { generation, process, held }) = cancelled {
-            self.preparations.refused.extend(held);
-            match process {
-                Some(_) => self.actions.push_back(Action::StopOnStart),
-                None => {
-                    self.withdraw_action(&Action::RunOnStart { generation });
-                }
-            }
-        }
+        self.cancel_on_start(&is_cancelled);
         let zygotes = std::mem::take(&mut self.preparations.zygotes);
         for mut zygote in zygotes {
             if zygote.state != ZygoteState::Exiting && is_cancelled(zygote.generation) {
@@ -175,6 +166,19 @@ impl Supervisor {
                 }
             }
             self.preparations.zygotes.push(zygote);
+        }
+    }
+
+    /// Gives up the `--on-start` run, if it is of one of these generations. Spawns that wait for it fail.
+    fn cancel_on_start(&mut self, is_cancelled: impl Fn(Generation) -> bool) {
+        let cancelled = self.preparations.on_start.take_if(|run| is_cancelled(run.generation));
+        let Some(OnStartRun { generation, process, held }) = cancelled else { return };
+        self.preparations.refused.extend(held);
+        match process {
+            Some(_) => self.actions.push_back(Action::StopOnStart),
+            None => {
+                self.withdraw_action(&Action::RunOnStart { generation });
+            }
         }
     }
 
@@ -206,7 +210,7 @@ impl Supervisor {
         {
             return run.held.push(spawn);
         }
-        self.cancel_preparations(|other| other != generation);
+        self.cancel_on_start(|other| other != generation); // Zygotes of other generations still serve.
         let run = OnStartRun { generation, process: None, held: vec![spawn] };
         self.preparations.on_start = Some(run);
         self.actions.push_back(Action::RunOnStart { generation });

@@ -196,3 +196,19 @@ fn the_zygote_of_the_old_generation_ends_with_the_reload() {
     assert_eq!(rig.after(s(1.1)), [Adopt(2), Tell(100, Command::Drain)]);
     assert_eq!(rig.left(100), [EndZygote(60), Ended(ReloadOutcome::Done)]);
 }
+
+#[test]
+fn an_on_start_run_leaves_the_zygote_of_the_old_generation_alone() {
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 1));
+    rig.run();
+    rig.event(zygote_started(1));
+    assert_eq!(rig.event(Event::ZygoteReady { pid: Pid(60) }), [Spawn(0)]);
+    rig.ready(100);
+    rig.command(OperatorCommand::Reload);
+    let new = prepared_by(Preparation::OnStart, 1);
+    assert_eq!(rig.event(Event::Configured { policy: Some(new) }), [RunOnStart(2)]);
+    rig.event(on_start_started(2));
+    let did = rig.failed(50, 3, "Traceback");
+    assert_eq!(did, [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Spawn(0)], "its zygote forks the next one");
+}

@@ -205,7 +205,11 @@ impl Supervisor {
 
     /// Returns the next action; `None` until the next event.
     pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if let Some(Action::Spawn { generation, .. }) = action {
+            self.preparations.note_spawn(generation);
+        }
+        action
     }
 
     /// The latest time for the next [`Event::Tick`].

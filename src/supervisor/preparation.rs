@@ -15,7 +15,7 @@
 //! | zygote boots | it is ready | spawned | ready |
 //! | zygote boots | it is lost or exits | fail | none |
 //! | zygote ready | a spawn | spawned at once | ready |
-//! | zygote ready | it is lost or exits | go to the next zygote | none |
+//! | zygote ready | it is lost or exits | go to the next zygote, unless it never had one | none |
 //! | any | its generation is discarded | fail | end it |
 //! | any | the server stops | withdrawn | end it |
 
@@ -86,6 +86,8 @@ struct Zygote {
     pid: Option<Pid>,
     state: ZygoteState,
     held: Vec<Spawn>,
+    /// Whether the shell has taken a spawn for it.
+    has_orders: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,16 @@ impl Preparations {
 
     pub(super) fn has_zygote(&self, pid: Pid) -> bool {
         self.zygotes.iter().any(|zygote| zygote.pid == Some(pid))
+    }
+
+    /// The shell carries out a spawn of this generation.
+    pub(super) fn note_spawn(&mut self, generation: Generation) {
+        let is_its = |zygote: &&mut Zygote| {
+            zygote.generation == generation && zygote.state == ZygoteState::Ready
+        };
+        if let Some(zygote) = self.zygotes.iter_mut().find(is_its) {
+            zygote.has_orders = true;
+        }
     }
 
     /// Returns the spawns that wait for their preparation.
@@ -289,7 +301,8 @@ impl Supervisor {
             Some(zygote) => zygote.held.push(spawn),
             None => {
                 let (state, held) = (ZygoteState::Booting, vec![spawn]);
-                self.preparations.zygotes.push(Zygote { generation, pid: None, state, held });
+                let zygote = Zygote { generation, pid: None, state, held, has_orders: false };
+                self.preparations.zygotes.push(zygote);
                 self.actions.push_back(Action::StartZygote { generation });
             }
         }
@@ -330,25 +343,33 @@ impl Supervisor {
         let mut zygotes = self.preparations.zygotes.iter_mut();
         let Some(zygote) = zygotes.find(|zygote| zygote.pid == Some(pid)) else { return };
         let state = std::mem::replace(&mut zygote.state, ZygoteState::Exiting);
-        let (generation, held) = (zygote.generation, std::mem::take(&mut zygote.held));
-        for Spawn { slot, side, generation } in held {
+        let (generation, has_orders) = (zygote.generation, zygote.has_orders);
+        let mut failed = std::mem::take(&mut zygote.held);
+        let mut untold = match state {
+            ZygoteState::Ready => self.take_untold_spawns(generation),
+            ZygoteState::Booting | ZygoteState::Exiting => Vec::new(),
+        };
+        if !has_orders {
+            failed.append(&mut untold); // The next zygote would most probably be lost like this one.
+        }
+        for Spawn { slot, side, generation } in failed {
             let reason = reason.to_owned();
             self.log(LogEvent::SpawnFailed { slot, generation, reason });
             self.spawn_failed(slot, side, verdict, now);
         }
-        if state == ZygoteState::Ready {
-            // Spawns that it did not get yet go to the next zygote.
-            let mut untold = Vec::new();
-            self.actions.retain(|action| {
-                let Action::Spawn { slot, side, generation: of } = action else { return true };
-                if *of != generation {
-                    return true;
-                }
-                untold.push(Spawn { slot: *slot, side: *side, generation });
-                false
-            });
-            untold.into_iter().for_each(|spawn| self.request_spawn(spawn));
-        }
+        untold.into_iter().for_each(|spawn| self.request_spawn(spawn));
+    }
+
+    /// Takes back the spawns of a generation that the shell has not seen yet.
+    fn take_untold_spawns(&mut self, of: Generation) -> Vec<Spawn> {
+        let mut untold = Vec::new();
+        self.actions.retain(|action| {
+            let Action::Spawn { slot, side, generation } = *action else { return true };
+            let is_its = generation == of;
+            untold.extend(is_its.then_some(Spawn { slot, side, generation }));
+            !is_its
+        });
+        untold
     }
 
     /// Handles the end of a zygote that was reaped.

@@ -212,3 +212,25 @@ fn an_on_start_run_leaves_the_zygote_of_the_old_generation_alone() {
     assert_eq!(did, [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
     assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Spawn(0)], "its zygote forks the next one");
 }
+
+#[test]
+fn a_zygote_that_is_lost_as_soon_as_it_is_ready_fails_its_spawns() {
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 2));
+    rig.run();
+    rig.event(zygote_started(1));
+    rig.machine.handle(Event::ZygoteReady { pid: Pid(60) }, rig.now);
+    let did = rig.event(zygote_lost());
+    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotImportable)]);
+}
+
+#[test]
+fn a_spawn_that_a_lost_zygote_did_not_get_goes_to_the_next_one() {
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 1));
+    rig.run();
+    rig.event(zygote_started(1));
+    rig.event(Event::ZygoteReady { pid: Pid(60) });
+    rig.ready(100);
+    let (pid, status) = (Pid(100), ExitStatus::Signal(9));
+    rig.machine.handle(Event::Exited { pid, status, details: ExitDetails::default() }, rig.now);
+    assert_eq!(rig.event(zygote_lost()), [StartZygote(1)]);
+}

@@ -7,7 +7,7 @@ use arctos_worker::shared::identity::SlotId;
 use arctos_worker::shared::scoreboard::{Command, Side};
 
 use super::{Action, Pace, Phase, Policy, Supervisor, Verdict};
-use crate::supervisor::slot::KillReason;
+use crate::supervisor::slot::{KillReason, SlotState, WorkerSlot};
 
 /// Time limit for the exit of workers when the server gives up. Together with the limit for a worker that cannot boot,
 /// it is below 2 s.
@@ -151,7 +151,11 @@ impl Supervisor {
         let mut withdraw = |slot: SlotId, side: Side| {
             let spare = spare.iter_mut().map(|spare| &mut spare.place);
             let mut places = slots.iter_mut().chain(spare);
-            if let Some(place) = places.find(|it| it.id() == slot && it.side() == side) {
+            // A vacant slot may still have the side that its spare place was given.
+            let is_its = |it: &&mut WorkerSlot| {
+                it.id() == slot && it.side() == side && it.state() == SlotState::Spawning
+            };
+            if let Some(place) = places.find(is_its) {
                 place.withdraw();
             }
         };

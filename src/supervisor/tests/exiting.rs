@@ -83,3 +83,15 @@ fn a_stop_waits_for_workers_whose_loop_has_ended() {
     assert_eq!(rig.left(101), []);
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
+
+#[test]
+fn a_stop_takes_back_the_canary_of_a_slot_that_waits_for_its_backoff() {
+    let mut rig = Rig::serving(policy(1));
+    rig.loop_ended(100);
+    rig.command(OperatorCommand::Reload);
+    rig.exited(101, ExitStatus::Code(3));
+    rig.exited(102, ExitStatus::Code(3));
+    rig.machine.handle(Event::Configured { policy: Some(policy(1)) }, rig.now);
+    rig.command(OperatorCommand::Quit);
+    assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
+}

@@ -151,6 +151,12 @@ impl Supervisor {
         self.actions.push_back(Action::Spawn { slot, side, generation });
     }
 
+    /// Asks the shell for a worker whose spawn was held. One for a slot that was given up meanwhile would get its
+    /// listeners anew (`--listen-mode per-slot`), and nobody would accept from them when it has exited.
+    fn release(&mut self, spawn: Spawn) {
+        if spawn.slot.0 < self.target { self.spawn(spawn) } else { self.withdraw(spawn) }
+    }
+
     fn policy_of(&self, generation: Generation) -> &Policy {
         match &self.rollout {
             Rollout::Canary { generation: canary, policy, .. } if *canary == generation => policy,
@@ -199,6 +205,33 @@ impl Supervisor {
         let count = self.actions.len();
         self.actions.retain(|action| action != withdrawn);
         self.actions.len() < count
+    }
+
+    /// Takes back the spawns that no worker has come of, because the server stops or is paused.
+    pub(super) fn withdraw_spawns(&mut self) {
+        let held = self.preparations.take_held();
+        let untold = self.take_untold_spawns(|_| true);
+        held.into_iter().chain(untold).for_each(|spawn| self.withdraw(spawn));
+    }
+
+    /// The place that asked for this spawn gets none.
+    fn withdraw(&mut self, Spawn { slot, side, .. }: Spawn) {
+        // A vacant place may have the same entry: only one of them waits for a spawn.
+        if let Some(place) = self.spawning(slot, side).and_then(|index| self.place_mut(index)) {
+            place.withdraw();
+        }
+    }
+
+    /// Takes the spawns of these generations that the shell has not seen yet.
+    fn take_untold_spawns(&mut self, is_taken: impl Fn(Generation) -> bool) -> Vec<Spawn> {
+        let mut untold = Vec::new();
+        self.actions.retain(|action| {
+            let Action::Spawn { slot, side, generation } = *action else { return true };
+            let is_taken = is_taken(generation);
+            untold.extend(is_taken.then_some(Spawn { slot, side, generation }));
+            !is_taken
+        });
+        untold
     }
 
     /// Fails the spawns whose preparation was given up.
@@ -253,7 +286,7 @@ impl Supervisor {
         match report {
             None => {
                 self.preparations.on_start_done = Some(generation);
-                run.held.into_iter().for_each(|spawn| self.spawn(spawn));
+                run.held.into_iter().for_each(|spawn| self.release(spawn));
             }
             Some(report) => self.on_start_failed(run, report),
         }
@@ -334,7 +367,7 @@ impl Supervisor {
         if zygote.state == ZygoteState::Booting {
             zygote.state = ZygoteState::Ready;
             let held = std::mem::take(&mut zygote.held);
-            held.into_iter().for_each(|spawn| self.spawn(spawn));
+            held.into_iter().for_each(|spawn| self.release(spawn));
         }
     }
 
@@ -346,7 +379,7 @@ impl Supervisor {
         let (generation, has_orders) = (zygote.generation, zygote.has_orders);
         let mut failed = std::mem::take(&mut zygote.held);
         let mut untold = match state {
-            ZygoteState::Ready => self.take_untold_spawns(generation),
+            ZygoteState::Ready => self.take_untold_spawns(|other| other == generation),
             ZygoteState::Booting | ZygoteState::Exiting => Vec::new(),
         };
         if !has_orders {
@@ -358,18 +391,6 @@ impl Supervisor {
             self.spawn_failed(slot, side, verdict, now);
         }
         untold.into_iter().for_each(|spawn| self.request_spawn(spawn));
-    }
-
-    /// Takes back the spawns of a generation that the shell has not seen yet.
-    fn take_untold_spawns(&mut self, of: Generation) -> Vec<Spawn> {
-        let mut untold = Vec::new();
-        self.actions.retain(|action| {
-            let Action::Spawn { slot, side, generation } = *action else { return true };
-            let is_its = generation == of;
-            untold.extend(is_its.then_some(Spawn { slot, side, generation }));
-            !is_its
-        });
-        untold
     }
 
     /// Handles the end of a zygote that was reaped.

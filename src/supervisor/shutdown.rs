@@ -3,11 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Command, Side};
+use arctos_worker::shared::scoreboard::Command;
 
 use super::{Action, Pace, Phase, Policy, Supervisor, Verdict};
-use crate::supervisor::slot::{KillReason, SlotState, WorkerSlot};
+use crate::supervisor::slot::KillReason;
 
 /// Time limit for the exit of workers when the server gives up. Together with the limit for a worker that cannot boot,
 /// it is below 2 s.
@@ -143,47 +142,6 @@ impl Supervisor {
         self.withdraw_spawns();
         self.cancel_preparations(|_| true);
         self.actions.push_back(Action::ReportStopping { deadline: budget.kill_at });
-    }
-
-    fn withdraw_spawns(&mut self) {
-        let held = self.preparations.take_held();
-        let (slots, spare) = (&mut self.slots, &mut self.spare);
-        let mut withdraw = |slot: SlotId, side: Side| {
-            let spare = spare.iter_mut().map(|spare| &mut spare.place);
-            let mut places = slots.iter_mut().chain(spare);
-            // A vacant slot may still have the side that its spare place was given.
-            let is_its = |it: &&mut WorkerSlot| {
-                it.id() == slot && it.side() == side && it.state() == SlotState::Spawning
-            };
-            if let Some(place) = places.find(is_its) {
-                place.withdraw();
-            }
-        };
-        held.into_iter().for_each(|spawn| withdraw(spawn.slot, spawn.side));
-        self.actions.retain(|action| match action {
-            Action::Spawn { slot, side, .. } => {
-                withdraw(*slot, *side);
-                false
-            }
-            Action::RunOnStart { .. }
-            | Action::StopOnStart
-            | Action::StartZygote { .. }
-            | Action::EndZygote { .. }
-            | Action::Command { .. }
-            | Action::Kill { .. }
-            | Action::DumpStack { .. }
-            | Action::ReportReady
-            | Action::ReportStopping { .. }
-            | Action::CloseDoor
-            | Action::Retire { .. }
-            | Action::DropListeners
-            | Action::Configure { .. }
-            | Action::Adopt { .. }
-            | Action::Discard { .. }
-            | Action::ReloadEnded { .. }
-            | Action::Log(_)
-            | Action::Finish(_) => true,
-        });
     }
 
     /// Closes the queues and sends the command to all workers. The order matters: no new connection may enter a queue

@@ -234,3 +234,20 @@ fn a_spawn_that_a_lost_zygote_did_not_get_goes_to_the_next_one() {
     rig.machine.handle(Event::Exited { pid, status, details: ExitDetails::default() }, rig.now);
     assert_eq!(rig.event(zygote_lost()), [StartZygote(1)]);
 }
+
+#[test]
+fn a_spawn_that_waits_for_a_slot_that_is_given_up_is_taken_back() {
+    let mut rig = Rig::new(prepared_by(Preparation::OnStart, 2));
+    rig.run();
+    rig.event(on_start_started(1));
+    assert_eq!(rig.command(OperatorCommand::Fewer), [Retire(1)]);
+    assert_eq!(rig.left(50), [Spawn(0)]);
+    assert_eq!(rig.ready(100), [Ready]);
+
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 2));
+    rig.run();
+    rig.event(zygote_started(1));
+    assert_eq!(rig.command(OperatorCommand::Fewer), [Retire(1)]);
+    assert_eq!(rig.event(Event::ZygoteReady { pid: Pid(60) }), [Spawn(0)]);
+    assert_eq!(rig.command(OperatorCommand::More), [Spawn(1)]);
+}

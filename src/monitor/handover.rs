@@ -75,20 +75,22 @@ impl Monitor<'_> {
 
     fn upgrade_refusal(&self) -> Option<&'static str> {
         if std::process::id() == 1 {
-            return Some("this is process 1: the container would end with it; start another one");
+            return Some(
+                "this is process 1, so the container would end with it; start another container",
+            );
         }
         if let Some(reason) = self.server.generations.current().launch.upgrade_refusal() {
             return Some(reason);
         }
         if self.sources.upgrade.predecessor.is_some() {
-            return Some("the server before this one has not ended yet");
+            return Some("the predecessor has not exited yet");
         }
         match self.supervisor.service_state() {
             ServiceState::Starting => return Some("the server is not ready yet"),
             ServiceState::Paused => {
                 return Some("the server is paused; HUP brings its workers back");
             }
-            ServiceState::Stopping => return Some("the server stops"),
+            ServiceState::Stopping => return Some("the server is stopping"),
             ServiceState::Serving => {}
         }
         self.supervisor.reloading().map(|_| "a reload is under way")
@@ -145,7 +147,7 @@ impl Monitor<'_> {
     }
 
     fn try_launch(&self) -> std::io::Result<(Pid, UnixStream)> {
-        // This must be set before the successor exists, so that this server never refuses connections of the successor.
+        // This must be set before the successor exists, because this server could otherwise refuse its connections.
         self.server.scoreboard.header().set_shares_listeners(true);
         let revision = self.server.generations.current();
         let listeners = self.server.listeners.as_ref();
@@ -184,7 +186,7 @@ impl Monitor<'_> {
             return self.signal_successor(pid, Signal::SIGTERM); // The successor will not ask again.
         }
         self.sources.upgrade.upgrade.handed_over();
-        // From here on the service manager listens to the successor.
+        // From here on the service manager accepts notifications only from the successor.
         self.server.notify(&format!("MAINPID={}", pid.0));
         self.server.service.notifier = Notifier::silent();
         self.sources.admin.admin.give_away();
@@ -277,7 +279,7 @@ impl Monitor<'_> {
         }
         self.sources.metrics.collector.suppress_gauges(false);
         if self.sources.watchdog.0.is_some() {
-            self.server.notify(ALIVE); // Earlier ones were not sent.
+            self.server.notify(ALIVE); // Earlier watchdog notifications were not sent.
         }
         let before = self.sources.upgrade.predecessor.as_mut();
         let pid = before.as_ref().map_or(Pid(0), |before| before.pid);

@@ -1,4 +1,4 @@
-//! The listening sockets, which the supervisor binds once, before the first fork, and keeps open until it exits.
+//! The listening sockets, which the supervisor binds once, before the first fork, and keeps open until it stops.
 //!
 //! There is one socket per address, shared by all workers, so that an idle worker takes the next connection; or, with
 //! `--listen-mode per-slot`, one SO_REUSEPORT socket per address and slot. In both modes the supervisor holds all

@@ -62,7 +62,7 @@ pub struct ControlSocket {
     entry: &'static WorkerEntry,
     /// The number of requests that earlier workers with this entry received.
     given_before: u64,
-    /// The pipe that the worker dumps its stacks into; `None` after end of file, which poll(2) would report for ever.
+    /// The pipe that the worker dumps its stacks into; `None` after end of file, which poll(2) would report forever.
     stacks: Option<OwnedFd>,
 }
 
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_control_socket_is_not_polled_for_ever() {
+    fn a_closed_control_socket_is_not_polled_forever() {
         let (mut child, worker) = child();
         drop(worker);
         assert_eq!(child.listen(), None);

@@ -48,7 +48,7 @@ impl Generations {
 
     /// The revision in service.
     pub(super) fn current(&self) -> Rc<ResolvedRevision> {
-        self.of(self.current).expect("the current one is never removed")
+        self.of(self.current).expect("the current generation is never removed")
     }
 
     /// The generation in service.

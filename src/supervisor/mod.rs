@@ -74,7 +74,7 @@ pub const CRASH_LOOP: Duration = Duration::from_secs(60);
 /// The number of workers that boot before all others, so that a broken application prints one traceback and not N.
 const CANARIES: u16 = 2;
 /// Time limit for the exit of a worker that cannot boot. A thread that the failed import left running would keep the
-/// process for ever.
+/// process forever.
 const FAILING_TIME: Duration = Duration::from_millis(500);
 
 /// The configuration of the state machine.

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn five_crashes_in_a_minute_are_a_storm_with_the_requests_named() {
+    fn five_crashes_in_a_minute_are_a_storm_that_names_the_requests() {
         let (mut storm, start) = (RestartStorm::default(), Instant::now());
         for (second, request) in [(0, "GET /a"), (9, "GET /crash"), (20, "GET /crash")] {
             assert_eq!(storm.record(Some(request), ONE, start + s(second)), None);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_invent_new_requests_fill_no_memory_and_no_log_line() {
+    fn varied_requests_fill_neither_memory_nor_log_lines() {
         let (mut storm, start) = (RestartStorm::default(), Instant::now());
         let mut counted = 0;
         for number in 0..1000 {

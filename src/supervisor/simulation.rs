@@ -296,7 +296,7 @@ impl World {
                 }
             }
             Event::GoesOn { pid } if self.machine.is_hung(*pid) => {
-                let process = self.processes.get_mut(&pid.0).expect("it is alive");
+                let process = self.processes.get_mut(&pid.0).expect("the process is alive");
                 process.exit.is_hung = false;
                 process.is_ready = process.was_ready
                     && !process.is_over
@@ -381,7 +381,7 @@ impl World {
                 Action::Log(LogEvent::Scaled { workers }) => self.logged_target = workers,
                 Action::Log(LogEvent::Ended { pid, .. } | LogEvent::OrphanReaped { pid, .. }) => {
                     let index = self.unaccounted.iter().position(|reaped| *reaped == pid);
-                    self.unaccounted.swap_remove(index.expect("it was reaped, and once"));
+                    self.unaccounted.swap_remove(index.expect("each process is reaped once"));
                 }
                 Action::Log(_) => {}
                 Action::Finish(verdict) => self.finish(verdict),
@@ -390,7 +390,7 @@ impl World {
     }
 
     fn dump_stack(&mut self, pid: Pid) {
-        let process = self.processes.get_mut(&pid.0).expect("it is alive");
+        let process = self.processes.get_mut(&pid.0).expect("the process is alive");
         // A worker that is late with its boot may still serve.
         if process.exit.has_been_ready {
             self.pacing.forget(); // The worker hangs in a request, so it has served.
@@ -414,7 +414,7 @@ impl World {
 
     fn kill(&mut self, pid: Pid) {
         self.check_patience(pid);
-        let process = self.processes.get_mut(&pid.0).expect("it is alive");
+        let process = self.processes.get_mut(&pid.0).expect("the process is alive");
         assert!(!process.is_killed, "killed twice");
         process.is_killed = true;
         process.is_ready = false;
@@ -436,7 +436,7 @@ impl World {
         assert!(self.listeners_dropped);
         self.prepared.check_finish();
         self.finished = Some(verdict);
-        let since = self.stopping_since.expect("it said that it stops");
+        let since = self.stopping_since.expect("the stop was reported");
         let bound = match verdict {
             Verdict::Asked => self.policy.graceful.max(self.policy.quick),
             Verdict::NotBooted | Verdict::NotImportable | Verdict::CrashLoop => {
@@ -526,7 +526,7 @@ impl World {
     fn command(&mut self, pid: Pid, command: Command) {
         let obeys = self.chance(60);
         let wait = self.up_to(40_000);
-        let process = self.processes.get_mut(&pid.0).expect("it is alive");
+        let process = self.processes.get_mut(&pid.0).expect("the process is alive");
         assert!(process.command < Some(command), "{command:?} after {:?}", process.command);
         let (slot, generation, was_ready) = (process.slot, process.generation, process.is_ready);
         process.command = Some(command);
@@ -539,7 +539,7 @@ impl World {
             Command::Serve => panic!("no worker is ordered to serve"),
             Command::LameDuck => assert!(!self.door_closed),
             Command::Drain | Command::Quick => {
-                self.processes.get_mut(&pid.0).expect("it is alive").is_ready = false;
+                self.processes.get_mut(&pid.0).expect("the process is alive").is_ready = false;
                 let is_meant = self.stopping_since.is_some()
                     || self.rested == Some(self.now)
                     || slot.0 >= self.logged_target

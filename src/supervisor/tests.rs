@@ -339,7 +339,7 @@ fn one_ready_worker_keeps_the_server_running() {
 }
 
 #[test]
-fn a_longer_boot_timeout_gives_a_longer_time_without_ready_workers() {
+fn a_longer_boot_timeout_prolongs_the_time_until_the_server_gives_up() {
     let mut rig = Rig::serving(Policy { boot: s(120.0), ..policy(1) });
     rig.exited(100, ExitStatus::Signal(9));
     assert_eq!(rig.after(s(100.0)), []);
@@ -375,7 +375,7 @@ fn a_second_term_skips_the_rest_of_the_delay() {
 }
 
 #[test]
-fn quit_knows_no_delay() {
+fn quit_ignores_the_drain_delay() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
     let expected = [Stopping, CloseDoor, Tell(100, Command::Drain), DropListeners];
     assert_eq!(rig.command(OperatorCommand::Quit), expected);
@@ -421,7 +421,7 @@ fn int_gives_running_requests_the_time_of_a_quick_stop() {
 }
 
 #[test]
-fn a_second_int_kills_now() {
+fn a_second_int_kills_at_once() {
     let mut rig = Rig::serving(policy(2));
     rig.command(OperatorCommand::Interrupt);
     assert_eq!(rig.command(OperatorCommand::Interrupt), [Kill(100), Kill(101)]);
@@ -448,7 +448,7 @@ fn a_stop_while_booting_does_not_wait_for_workers_that_do_not_serve() {
 }
 
 #[test]
-fn a_worker_that_cannot_boot_during_a_stop_changes_no_exit_code() {
+fn a_worker_that_cannot_boot_during_a_stop_does_not_change_the_exit_code() {
     let mut rig = Rig::new(policy(1));
     rig.run();
     rig.command(OperatorCommand::Terminate);
@@ -517,7 +517,7 @@ fn a_removed_worker_keeps_its_time_when_the_server_stops() {
 }
 
 #[test]
-fn deadlines_that_kill_wait_for_a_tick() {
+fn workers_are_killed_only_at_a_tick() {
     let mut rig = Rig::serving(policy(2));
     rig.exited(101, ExitStatus::Signal(9));
     rig.now += s(3600.0);

@@ -82,7 +82,7 @@ fn a_path_is_unlinked_by_its_last_owner() {
 }
 
 #[test]
-fn a_path_that_another_server_has_taken_is_not_unlinked() {
+fn a_path_that_another_server_took_over_is_not_unlinked() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("socket");
     let text = format!("unix:{}", path.display());

@@ -174,7 +174,7 @@ fn slots_are_tried_every_half_second_while_no_worker_is_ready() {
 /// With boot time B and crashes of workers that have served at rate r, at least N - ceil(r * B) - 1 workers are ready.
 /// If a slot waited after a crash, a few crashes would cause an outage.
 #[test]
-fn crashes_of_workers_that_served_cost_no_more_than_the_time_to_boot() {
+fn a_crash_of_a_worker_that_served_costs_only_the_time_to_boot() {
     for (workers, boot_ms) in WORKERS.into_iter().flat_map(|n| BOOTS_MS.map(|ms| (n, ms))) {
         for every_ms in [100, 500, 2_000, 5_000, 30_000] {
             let mut storm = Storm::over(workers, ms(boot_ms));

@@ -155,7 +155,7 @@ impl World {
     }
 
     pub(super) fn end_zygote(&mut self, pid: Pid) {
-        let zygote = self.prepared.zygotes.get_mut(&pid.0).expect("it was not reaped");
+        let zygote = self.prepared.zygotes.get_mut(&pid.0).expect("the zygote was not reaped");
         assert!(!std::mem::replace(&mut zygote.was_ended, true), "a zygote is ended once");
         if std::mem::replace(&mut zygote.is_ending, true) {
             return; // The zygote was lost at the same moment.

@@ -40,7 +40,7 @@ fn failed() -> (WorkerSlot, Jitter, Instant) {
 }
 
 #[test]
-fn the_crash_of_a_worker_that_was_given_a_request_delays_nothing() {
+fn the_crash_of_a_worker_that_received_a_request_causes_no_delay() {
     let (mut slot, mut jitter, mut now) = failed();
     for _ in 0..20 {
         now = spawn(&mut slot, now);
@@ -51,7 +51,7 @@ fn the_crash_of_a_worker_that_was_given_a_request_delays_nothing() {
 }
 
 #[test]
-fn the_crash_of_a_worker_that_was_ready_for_a_second_delays_nothing() {
+fn the_crash_of_a_worker_that_was_ready_for_a_second_causes_no_delay() {
     let (mut slot, mut jitter, mut now) = failed();
     for _ in 0..20 {
         now = spawn(&mut slot, now);
@@ -63,7 +63,7 @@ fn the_crash_of_a_worker_that_was_ready_for_a_second_delays_nothing() {
 }
 
 #[test]
-fn a_worker_that_hangs_in_a_request_delays_nothing() {
+fn a_worker_that_hangs_in_a_request_causes_no_delay() {
     let (mut slot, mut jitter, mut now) = failed();
     now = spawn(&mut slot, now);
     slot.ready(now);

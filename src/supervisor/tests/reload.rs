@@ -76,7 +76,7 @@ fn a_canary_that_dies_in_its_probation_changes_nothing() {
 }
 
 #[test]
-fn workers_that_were_sent_term_directly_halt_no_rollout() {
+fn workers_that_were_sent_term_directly_do_not_halt_a_rollout() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);
@@ -111,14 +111,14 @@ fn a_canary_that_crashes_like_old_workers_is_followed_by_another() {
 }
 
 #[test]
-fn a_canary_that_crashes_before_it_is_ready_has_no_baseline() {
+fn a_crash_of_a_canary_before_it_is_ready_has_no_baseline() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     assert_eq!(rig.crashed_within_baseline(102), [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
 }
 
 #[test]
-fn crashes_within_the_baseline_halt_no_rollout() {
+fn crashes_within_the_baseline_do_not_halt_a_rollout() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.ready(102);
@@ -229,7 +229,7 @@ fn two_crashes_of_the_new_generation_bring_the_old_one_back() {
 }
 
 #[test]
-fn a_replacement_that_boots_when_its_rollout_is_halted_takes_no_slot() {
+fn a_replacement_of_a_halted_rollout_takes_no_slot() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);
@@ -244,7 +244,7 @@ fn a_replacement_that_boots_when_its_rollout_is_halted_takes_no_slot() {
 }
 
 #[test]
-fn crashes_far_apart_halt_no_rollout() {
+fn crashes_far_apart_do_not_halt_a_rollout() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);

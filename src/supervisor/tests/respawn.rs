@@ -18,7 +18,7 @@ impl Rig {
 }
 
 #[test]
-fn a_worker_that_was_given_a_request_is_always_replaced_at_once() {
+fn a_worker_that_received_a_request_is_always_replaced_at_once() {
     let mut rig = Rig::serving(policy(2));
     for _ in 0..100 {
         let (pid, status) = (Pid(rig.next_pid - 1), ExitStatus::Signal(11));

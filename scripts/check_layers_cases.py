@@ -1,9 +1,9 @@
-"""The self-test of check-layers: for each rule, sources that break it, and sources that only look so."""
+"""The self-test of check-layers: sources that violate each rule, and sources that only look like violations."""
 
 import tempfile
 from pathlib import Path
 
-# The wings of the trees below.
+# The wings of the source trees below.
 LIB = "".join(f"mod {name};\n" for name in (
     "python", "server", "cli", "monitor", "client", "emitter", "admin", "process", "listener", "config",
     "supervisor", "metrics", "system",
@@ -13,11 +13,11 @@ WORKER_LIB = "".join(f"mod {name};\n" for name in (
 ))  # fmt: skip
 TREE = {"src/lib.rs": LIB, "workers/src/lib.rs": WORKER_LIB}
 
-# (rule, files that break it beside TREE, (file, line) of the violation)
+# (rule, files that violate it in addition to TREE, (file, line) of the violation)
 BREAKS = [
     ("never-back", {"workers/src/event_loop.rs": "use arctos::config::Config;\n"}, ("workers/src/event_loop.rs", 1)),
     ("never-back", {"workers/Cargo.toml": '[dependencies]\narctos = { path = ".." }\n'}, ("workers/Cargo.toml", 2)),
-    # An upward import: by `use`, in a group, by a relative path, inline, under another name, by a re-export.
+    # Upward imports: by `use`, in a group, by a relative path, inline, under another name, through a re-export.
     ("order", {"workers/src/connection.rs": "\nuse crate::event_loop::EventLoop;\n",
                "workers/src/event_loop.rs": ""}, ("workers/src/connection.rs", 2)),
     ("order", {"workers/src/http/head.rs": "use crate::{\n    connection::ConnInfo,\n};\n",
@@ -34,7 +34,7 @@ BREAKS = [
                "src/config/mod.rs": "pub use error::Told;\nmod error;\n",
                "src/config/error.rs": ""}, ("src/metrics/mod.rs", 1)),
     ("order", {"workers/src/novelty.rs": "fn f() {}\n"}, ("workers/src/novelty.rs", 1)),
-    # Circles: of two files, of three, and through what their parent re-exports.
+    # Circles of two files, of three files, and through a re-export of their parent.
     ("circle", {"src/process/mod.rs": "mod fork;\nmod signals;\n",
                 "src/process/fork.rs": "use super::signals::Signals;\n",
                 "src/process/signals.rs": "use crate::process::fork::Action;\n"}, ("src/process/signals.rs", 1)),
@@ -81,14 +81,14 @@ BREAKS = [
     ("length", {"tests/wsgi/test_long.py": "pass\n" * 601}, ("tests/wsgi/test_long.py", 601)),
 ]  # fmt: skip
 
-# Nothing here breaks a rule.
+# Sources that violate no rule.
 HOLDS = {
     "src/lib.rs": '//! Says println!("x").\n' + LIB + '#[cfg(feature = "python")]\nmod python;\n',
     "src/python/mod.rs": "use pyo3::prelude::*;\nuse crate::server;\nfn f() { unsafe { g() } }\n",
     "src/server.rs": "use crate::supervisor::slot::Slot;\n",
     "src/process/fork.rs": "use nix::unistd::fork;\nfn f() { unsafe { fork() }; }\n",
     "src/listener/mod.rs": "use socket2::Socket;\nmod tcp;\nfn f() { tcp::bind() }\n",
-    "src/listener/tcp.rs": "use super::Listeners;\n",  # a part of the module that it names
+    "src/listener/tcp.rs": "use super::Listeners;\n",  # A submodule may import its parent.
     "src/supervisor/mod.rs": "//! Never calls [`std::time::Instant::now`], nor `std::fs`.\nmod slot;\n"
     "use nix::unistd::Pid;\nuse std::time::Instant;\n"
     "/* use nix::unistd::fork; /* nested */ unsafe */\n"
@@ -116,22 +116,22 @@ HOLDS = {
 
 
 def run(violations):
-    """Feeds each case to `violations`; returns the exit status."""
+    """Passes each case to `violations`, and returns the exit status."""
     failures = []
     for rule, files, (name, line) in BREAKS:
         found = _check(violations, TREE | files)
         if not any((one.rule, one.path, one.line) == (rule, name, line) for one in found):
-            failures.append(f"[{rule}] was not seen in {name}:{line}:\n{files}")
-        failures += [f"[{rule}] in {name} was also taken for: {one}" for one in found if one.rule != rule
+            failures.append(f"[{rule}] was not found in {name}:{line}:\n{files}")
+        failures += [f"[{rule}] in {name} was also reported as: {one}" for one in found if one.rule != rule
                      and (rule, one.rule) not in ALSO]  # fmt: skip
-    failures += [f"holds, but was refused: {one}" for one in _check(violations, HOLDS)]
+    failures += [f"valid code was reported: {one}" for one in _check(violations, HOLDS)]
     for failure in failures:
         print(failure)
     print(f"check-layers --self-test: {len(BREAKS)} violations, {len(failures)} failed")
     return 1 if failures else 0
 
 
-# Violations that cannot come alone: what breaks the first rule breaks the second too.
+# Code that violates the first rule of a pair always violates the second one, too.
 ALSO = {("fork", "unsafe"), ("owned-crate", "syscalls"), ("pure", "syscalls")}
 
 

@@ -1,4 +1,4 @@
-"""The modules of one crate and what they import, down to the file that defines a name: re-exports are followed."""
+"""Finds the modules of a crate and their imports, down to the file that defines a name: re-exports are followed."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from rust_source import RustSource
 
 
 class Crate:
-    """One crate below `directory`: its files, and the arrows between them."""
+    """One crate below `directory`: its files, and the imports between them."""
 
     def __init__(self, root, directory):
         self.directory = directory
         self.files = {}  # module path as a tuple -> name of its file, relative to the root
-        self.sources = {}  # the same, -> RustSource
+        self.sources = {}  # module path -> RustSource
         for path in sorted((Path(root) / directory).rglob("*.rs")):
             name = path.relative_to(root).as_posix()
             module = _module_of(name.removeprefix(directory + "/"))
@@ -20,12 +20,12 @@ class Crate:
         self._exports = {module: dict(source.uses) for module, source in self.sources.items()}
 
     def wings(self):
-        """The top-level modules in the order of `lib.rs`: each may import only what follows it."""
+        """Returns the top-level modules in the order of `lib.rs`. Each may import only those that follow it."""
         source = self.sources.get(())
         return source.declared_modules() if source else []
 
     def imports(self, module):
-        """What product code of `module` imports: (module that is imported, line, path as it is resolved)."""
+        """Yields the imports of `module` outside of tests: (imported module, line, resolved path)."""
         if is_test(module):
             return
         for path, line, in_test in self.sources[module].paths:
@@ -34,9 +34,9 @@ class Crate:
                 yield target, line, path
 
     def circles(self):
-        """Files that import each other, each circle as [(importing module, line, imported module)].
+        """Yields the circles of files that import each other, as lists of (importing module, line, imported module).
 
-        A module and its own submodules are one thing in several files, so arrows between them do not count.
+        A module and its own submodules are one unit in several files, so imports between them do not count.
         """
         arrows = {module: {} for module in self.files}
         for module in self.files:
@@ -49,7 +49,7 @@ class Crate:
                    for target, line in sorted(arrows[module].items()) if target in members]  # fmt: skip
 
     def _resolve(self, module, parts, depth=0):
-        """The module whose file defines what `parts` names, seen from `module`; None if it is of another crate."""
+        """Returns the module whose file defines what `parts` names in `module`; None if that is in another crate."""
         if parts[0] == "crate":
             at, rest = (), parts[1:]
         elif parts[0] in ("self", "super"):
@@ -72,7 +72,7 @@ class Crate:
 
 
 def is_test(module):
-    """Whether the file is only compiled for tests."""
+    """Whether the file is compiled only for tests."""
     return "tests" in module or "simulation" in module
 
 
@@ -86,7 +86,7 @@ def _is_within(module, other):
 
 
 def _strongly_connected(arrows):
-    """Components of two files or more (Tarjan), without recursion."""
+    """Returns the components of two or more files, by Tarjan's algorithm without recursion."""
     index, low, on_stack, stack, found = {}, {}, set(), [], []
     for root in arrows:
         if root in index:

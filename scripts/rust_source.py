@@ -1,11 +1,11 @@
-"""Reads just enough of a Rust file to say which paths it names: comments and strings are blanked,
-`use` trees are flattened, aliases are resolved, test code is kept apart from product code."""
+"""Reads just enough of a Rust file to find the paths that it names: comments and strings are blanked,
+`use` trees are flattened, aliases are resolved, and test code is distinguished from other code."""
 
 import re
 from typing import NamedTuple
 
-# What must not be read as code: comments, strings, characters. Raw strings and nested
-# comments no regular expression can match, so only their openings are here.
+# Openings of text that is not code: comments, strings, characters. No regular expression can match a whole raw
+# string or nested comment.
 OPENING = re.compile(r"""//|/\*|b?c?r(\#*)"|[bc]?"|b?'(?:\\u\{[0-9a-fA-F_]+\}|\\x..|\\.|[^'\\])'""")
 USE = re.compile(r"\buse\s+([^;]+);")
 INLINE = re.compile(r"(?<![\w:'$])(?:::\s*)?((?:r#)?[A-Za-z_]\w*(?:\s*::\s*(?:r#)?[A-Za-z_]\w*)+)")
@@ -13,7 +13,7 @@ TEST_ATTRIBUTE = re.compile(r"#\s*\[\s*(?:cfg\s*\(\s*test\s*\)|test)\s*\]")
 
 
 class Named(NamedTuple):
-    """A path that the file names: aliases resolved, from the crate's name down."""
+    """A path that the file names, with aliases resolved: it begins with the name of the crate."""
 
     path: str
     line: int
@@ -21,27 +21,27 @@ class Named(NamedTuple):
 
 
 class RustSource:
-    """One file."""
+    """The code of one Rust file."""
 
     def __init__(self, text):
         self._code, self._with_strings = _blank(text)
         self._tests = _test_spans(self._code)
-        self.uses = []  # (name that a `use` outside of tests brings in, its path)
+        self.uses = []  # (name that a `use` outside of tests imports, its path)
         self.paths = list(self._named())
 
     def declared_modules(self):
-        """Names of `mod name;`, in their order."""
+        """Returns the names of all `mod name;` lines, in their order."""
         return re.findall(r"\bmod\s+(\w+)\s*;", self._code)
 
     def functions(self):
-        """Functions with a body, those of tests too: (name, line, lines from `fn` to the closing brace)."""
+        """Yields all functions with a body, also those of tests: (name, line, lines from `fn` to the closing brace)."""
         for match in re.finditer(r"\bfn\s+(\w+)", self._code):
             end = self._body_end(match.end())
             if end is not None:
                 yield match[1], self._line(match.start()), self._line(end) - self._line(match.start()) + 1
 
     def structs(self):
-        """Structs with named fields, outside of tests: (name, line, number of fields)."""
+        """Yields the structs with named fields outside of tests: (name, line, number of fields)."""
         for match in re.finditer(r"\bstruct\s+(\w+)[^;{(]*\{", self._code):
             end = self._body_end(match.end() - 1)
             if end is not None and not self._is_test(match.start()):
@@ -49,13 +49,13 @@ class RustSource:
                 yield match[1], self._line(match.start()), len(fields)
 
     def lines_with(self, pattern, with_tests=False):
-        """Lines of product code (or of all) on which `pattern` matches."""
+        """Yields the lines on which `pattern` matches, outside of tests or everywhere."""
         for match in pattern.finditer(self._code):
             if with_tests or not self._is_test(match.start()):
                 yield self._line(match.start())
 
     def feature_lines(self, feature):
-        """Lines that ask for a cargo feature, each with the code that follows its attribute."""
+        """Yields the lines that require a cargo feature, each with the code that follows the attribute."""
         for match in re.finditer(rf'feature\s*=\s*"{feature}"(?:[^\]\n]*\]\s*)?', self._with_strings):
             yield self._line(match.start()), self._with_strings[match.end() :]
 
@@ -71,7 +71,7 @@ class RustSource:
         without_use = USE.sub(lambda use: _spaces(use[0]), self._code)
         for match in INLINE.finditer(without_use):
             seen.append((re.sub(r"\s+|r#", "", match[1]), match.start()))
-        # A name brought in by `use` may be called alone: `fork()`.
+        # A name that `use` imports may be called without a path: `fork()`.
         for match in re.finditer(r"(?<![\w:.'])([a-z_]\w*)\s*\(", without_use):
             if match[1] in aliases:
                 seen.append((match[1], match.start()))
@@ -79,7 +79,7 @@ class RustSource:
             yield Named(_resolve(path, aliases), self._line(at), self._is_test(at))
 
     def _body_end(self, at):
-        """Where the braces that open next close again; None where a `;` comes first."""
+        """Returns the position of the brace that closes the next body; None if a `;` comes first."""
         depth = brackets = 0
         for index in range(at, len(self._code)):
             character = self._code[index]
@@ -92,7 +92,7 @@ class RustSource:
         return None
 
     def _flat(self, start, end):
-        """The code between two places without what stands in parentheses, brackets or inner braces."""
+        """Returns the code between two positions without the content of parentheses, brackets and inner braces."""
         text, depth = [], 0
         for character in self._code[start:end]:
             depth += {"{": 1, "(": 1, "[": 1, "}": -1, ")": -1, "]": -1}.get(character, 0)
@@ -107,7 +107,7 @@ class RustSource:
 
 
 def is_under(module, places):
-    """Whether `module` is one of `places` or lies in its directory."""
+    """Whether `module` is one of `places` or is below one of them."""
     return any(module == place or module.startswith(place + "/") for place in places)
 
 
@@ -116,11 +116,11 @@ def _spaces(text):
 
 
 def _blank(text):
-    """The text without comments and strings, and without comments only; both as long as before."""
+    """Returns the text without comments and strings, and the text without comments, both in their original length."""
     code, with_strings, at = [], [], 0
     while (match := OPENING.search(text, at)) is not None:
         start, opening = match.start(), match[0]
-        # A quote right behind a name is part of it only where the name is a prefix of a literal.
+        # A quote right after a name belongs to it only if the name is the prefix of a literal.
         end = match.end()
         if opening == "//":
             end = text.find("\n", start)
@@ -150,7 +150,7 @@ def _comment_end(text, at):
 
 
 def _test_spans(code):
-    """Where items stand that exist only in tests: from the attribute to their `;` or closing brace."""
+    """Returns the spans of items that exist only in tests, from the attribute to their `;` or closing brace."""
     spans = []
     for match in TEST_ATTRIBUTE.finditer(code):
         depth, at = 0, match.end()
@@ -170,7 +170,7 @@ def _test_spans(code):
 
 
 def _flatten(tree):
-    """`a::{b, c::{self, d as e}}` -> (a::b, b), (a::c, c), (a::c::d, e)."""
+    """Flattens a `use` tree: `a::{b, c::{self, d as e}}` -> (a::b, b), (a::c, c), (a::c::d, e)."""
     tree = re.sub(r"\s+", " ", tree.replace("r#", "")).strip().removeprefix("::").strip()
     brace = tree.find("{")
     if brace < 0:
@@ -197,7 +197,7 @@ def _branches(inner):
 
 
 def _resolve(path, aliases):
-    """Follows `use` declarations until the first name is none of them."""
+    """Follows `use` declarations until the first name of the path is not one of them."""
     for _ in range(8):
         first, separator, rest = path.partition("::")
         target = aliases.get(first)

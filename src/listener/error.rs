@@ -1,4 +1,4 @@
-//! Why the server cannot listen on an address. Each message says what to do.
+//! The errors of listening on an address. Each message says what to do.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -9,23 +9,23 @@ use nix::libc;
 
 use crate::system::address::BindAddress;
 
-/// Why the server cannot listen.
+/// An error that prevents the server from listening.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The same address is given twice.
+    /// An address is given twice.
     #[error("{address} is given twice; leave one out")]
     Repeated {
         /// The address.
         address: String,
     },
-    /// Two addresses mean the same.
+    /// Two `--bind` options stand for the same address.
     #[error("{first} and {second} are both {address}; leave one out")]
     Twice {
         /// The earlier address.
         first: String,
         /// The later address.
         second: String,
-        /// The address that both mean.
+        /// The address that both stand for.
         address: String,
     },
     /// The name cannot be resolved.
@@ -140,7 +140,7 @@ pub enum ListenError {
         /// The number of the descriptor.
         number: RawFd,
     },
-    /// Another error of the kernel.
+    /// The kernel reported another error.
     #[error("{address}: {call}: {}", ErrorText(.error))]
     Other {
         /// The address.
@@ -158,13 +158,13 @@ impl ListenError {
         1
     }
 
-    /// An error without a variant of its own.
+    /// Returns an error that has no variant of its own.
     pub(super) fn other(bind: &BindAddress, call: &'static str, error: io::Error) -> Self {
         Self::Other { address: bind.to_string(), call, error }
     }
 }
 
-/// Whether the machine lacks the address or its family, which is no reason to give up the other addresses of a name.
+/// Whether the machine lacks the address or its family. The other addresses of a name can still be used then.
 pub(super) fn is_not_here(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
 }

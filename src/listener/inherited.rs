@@ -1,7 +1,7 @@
 //! Listening sockets that a successor inherits from its predecessor in an upgrade.
 //!
 //! Sockets are identified by the address that they are bound to, and sockets of port 0 by the text that asked for it. A
-//! socket is taken once. Sockets that nobody takes are closed when the predecessor no longer needs them.
+//! socket is taken once. Sockets that are not taken are closed when the predecessor no longer needs them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::system::address::BindAddress;
 
 /// One inherited socket: a duplicate, which is close-on-exec.
 pub struct InheritedSocket {
-    /// The address as the configuration gives it.
+    /// The address as it is configured.
     pub(super) bind: String,
     /// The slot that it belongs to (per-slot mode).
     pub(super) slot: Option<SlotId>,
@@ -64,7 +64,7 @@ impl InheritedSocket {
         self.socket.local_addr().ok()?.as_socket()
     }
 
-    /// Whether a bind of this address wants this socket.
+    /// Whether this socket is the one for this address.
     fn is_at(&self, bind: &BindAddress, address: SocketAddr) -> bool {
         self.address().is_some_and(|own| match address.port() {
             0 => own.ip() == address.ip() && self.bind == bind.to_string(),
@@ -79,7 +79,7 @@ impl AsFd for InheritedSocket {
     }
 }
 
-/// The inherited sockets that nobody has taken yet.
+/// The inherited sockets that were not taken yet.
 #[derive(Default)]
 pub struct InheritedSockets(Vec<InheritedSocket>);
 
@@ -99,8 +99,8 @@ pub enum DescriptorOwner {
 }
 
 impl InheritedSockets {
-    /// Adds the sockets of all `fd://N` that are not inherited yet. Call this before this process opens anything itself:
-    /// a new descriptor that gets one of these numbers would be taken for an inherited one.
+    /// Adds the sockets of all `fd://N` that are not inherited yet. Call this before this process opens anything
+    /// itself: a new descriptor that gets one of these numbers would be taken for an inherited one.
     ///
     /// Errors: [`ListenError`].
     pub fn with_inherited(
@@ -125,7 +125,7 @@ impl InheritedSockets {
         self.0.iter().any(|inherited_socket| inherited_socket.is_at(bind, address))
     }
 
-    /// Takes a TCP socket for this address; of several, that of the lowest slot.
+    /// Takes a TCP socket for this address. If there are several, takes that of the lowest slot.
     pub(super) fn take_tcp(&mut self, bind: &BindAddress, address: SocketAddr) -> Option<Socket> {
         let numbered = self.0.iter().enumerate();
         let fitting =
@@ -143,7 +143,7 @@ impl InheritedSockets {
         Some((inherited_socket.socket, inherited_socket.inode))
     }
 
-    /// Returns the sockets that nobody has taken. Those of `fd://N` are closed at once.
+    /// Returns the sockets that were not taken. Those of `fd://N` are closed at once.
     pub(super) fn into_unused(self) -> Vec<UnusedSocket> {
         let is_outside = |bind: &str| matches!(bind.parse::<BindAddress>(), Ok(BindAddress::Fd(_)));
         let ours =

@@ -1,4 +1,4 @@
-//! The listening sockets, which the supervisor binds once, before the first fork, and keeps for its life.
+//! The listening sockets, which the supervisor binds once, before the first fork, and keeps open until it stops.
 //!
 //! There is one socket per address, shared by all workers, so that an idle worker takes the next connection; or, with
 //! `--listen-mode per-slot`, one SO_REUSEPORT socket per address and slot. In both modes the supervisor holds all
@@ -35,14 +35,14 @@ use inherited::UnusedSocket;
 pub use inherited::{DescriptorOwner, InheritedSocket, InheritedSockets};
 use unix::SocketFile;
 
-/// How to listen, for all addresses.
+/// The options for listening, which apply to all addresses.
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
     /// Whether another server may already be bound to the same address.
     pub reuse_port: bool,
     /// Length of the accept queue of each socket.
     pub backlog: u32,
-    /// One socket for all slots, or one for each.
+    /// Whether all slots share one socket or each has its own.
     pub mode: ListenMode,
     /// The number of slots at the start. With [`ListenMode::PerSlot`] exactly these get a socket, because the kernel
     /// would send a share of the connections to a socket that nobody reads.
@@ -95,20 +95,20 @@ struct Endpoint {
 
 /// The sockets of one address.
 enum Sockets {
-    /// One for all slots.
+    /// One socket for all slots.
     Shared(Socket),
-    /// One for all slots, with a path.
+    /// One socket for all slots, with a path.
     File {
         /// The socket.
         socket: Socket,
-        /// Its path. Dropping it unlinks the path.
+        /// The path of the socket. Dropping this field unlinks it.
         file: SocketFile,
     },
-    /// One for all slots, which another process bound and may use after this server.
+    /// One socket for all slots, which another process bound and may use after this server.
     Inherited(Socket),
-    /// One for each slot that has asked for one.
+    /// One socket for each slot that has requested one.
     PerSlot {
-        /// The address that each is bound to, with port 0 resolved.
+        /// The address to which each socket is bound, with port 0 resolved.
         address: SocketAddr,
         /// The sockets that are bound so far.
         of: RefCell<BTreeMap<SlotId, Socket>>,
@@ -119,7 +119,7 @@ impl Listeners {
     /// Binds all addresses and listens. All are probed before the first is bound, so that a second server that is
     /// started by mistake changes nothing.
     ///
-    /// Errors: [`ListenError`]. What was bound until then is closed, and its paths are unlinked.
+    /// Errors: [`ListenError`]. Sockets that were bound before the error are closed, and their paths are unlinked.
     pub fn bind(binds: &[BindAddress], options: &ListenOptions) -> Result<Self, ListenError> {
         Self::inherit(binds, options, InheritedSockets::default())
     }
@@ -162,7 +162,8 @@ impl Listeners {
                         }
                         Some((_, None)) | None => unix::bind_path(path, options)?,
                     };
-                    // Not the name that the socket reports: it may have been bound beside the path and renamed.
+                    // The name that the socket reports may be a different one, if it was bound beside the path and
+                    // renamed.
                     let name = SocketName::Unix(path.display().to_string());
                     let bind = bind.to_string();
                     endpoints.push(Endpoint {
@@ -307,16 +308,16 @@ impl Listeners {
         self.files().for_each(SocketFile::disown);
     }
 
-    /// Closes the queues that this server does not use for new connections, when it is ready. The workers of the
-    /// predecessor empty them.
+    /// Closes the queues that this server does not use. Called when it is ready; the workers of the predecessor then
+    /// empty these queues.
     pub fn close_unused_queues(&self) {
         for unused in &self.unused {
-            // Ignored: a socket whose queue stays open is closed a moment later anyway.
+            // An error is ignored, because a socket whose queue stays open is closed a moment later anyway.
             let _ = fd::close_queue(unused.socket.as_fd());
         }
     }
 
-    /// Undoes what a failed successor did to the sockets, which it shared with this server.
+    /// Undoes the changes of a failed successor to the sockets that it shared with this server.
     pub fn reopen(&self) {
         for endpoint in &self.endpoints {
             let reopen = |socket: &Socket| {
@@ -349,7 +350,7 @@ impl Listeners {
         })
     }
 
-    /// The addresses for people, with port 0 resolved: `http://127.0.0.1:8000`, `unix:/run/x.sock`.
+    /// The addresses in readable form, with port 0 resolved: `http://127.0.0.1:8000`, `unix:/run/x.sock`.
     pub fn descriptions(&self) -> Vec<String> {
         self.endpoints.iter().map(|endpoint| describe(&endpoint.name)).collect()
     }
@@ -359,7 +360,7 @@ impl Listeners {
         self.endpoints.iter().map(|endpoint| endpoint.name.clone()).collect()
     }
 
-    /// The fill of the queues of all TCP sockets together; `None` if there is none.
+    /// The total length of the queues of all TCP sockets; `None` if there is no TCP socket.
     pub fn queue(&self) -> Option<AcceptQueue> {
         let mut sum: Option<AcceptQueue> = None;
         let mut add = |socket: &Socket| {
@@ -381,7 +382,7 @@ impl Listeners {
         sum
     }
 
-    /// Warnings for the operator, each for a line of the log.
+    /// Warnings for the operator, one per log line.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -410,7 +411,7 @@ impl Listeners {
 }
 
 impl Endpoint {
-    /// An endpoint with the name that its socket reports.
+    /// Returns an endpoint with the name that its socket reports.
     fn of(
         bind: &BindAddress,
         socket: Socket,
@@ -460,8 +461,8 @@ fn tcp_endpoints(
     opened.into_iter().map(endpoint).collect()
 }
 
-/// Refuses an address that is given twice, which is a mistake; a descriptor can be taken over only once. Port 0 twice is
-/// two ports.
+/// Refuses an address that is given twice, which is a mistake; a descriptor can be taken over only once. Port 0 twice
+/// is two ports.
 fn refuse_equal(binds: &[BindAddress]) -> Result<(), ListenError> {
     for (index, bind) in binds.iter().enumerate() {
         let is_any_port = matches!(bind, BindAddress::Tcp { port: 0, .. });
@@ -472,8 +473,8 @@ fn refuse_equal(binds: &[BindAddress]) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// Takes over a descriptor that is a listening stream socket. Any other descriptor stays as it is, because it may belong
-/// to the program that runs in this process.
+/// Takes over a descriptor that is a listening stream socket. Any other descriptor stays as it is, because it may
+/// belong to the program that runs in this process.
 fn take_over(number: RawFd, owner: DescriptorOwner) -> Result<Socket, ListenError> {
     let not_open = |error| ListenError::NotOpen { number, error };
     let duplicate = Socket::from(fd::duplicate(number).map_err(not_open)?);

@@ -1,8 +1,8 @@
-//! TCP sockets: resolving names, probing for another server, and binding.
+//! TCP sockets: resolves names, probes for another server, and binds.
 //!
-//! All sockets have SO_REUSEPORT, so that a successor can bind the same port at the same time. By itself, this would let
-//! a second server that is started by mistake silently take half of the connections. So a bind without SO_REUSEPORT is
-//! tried first.
+//! All sockets have SO_REUSEPORT, so that a successor can bind the same port at the same time. By itself, this would
+//! let a second server that is started by mistake silently take half of the connections. So a bind without SO_REUSEPORT
+//! is tried first.
 //!
 //! An IPv6 socket never accepts IPv4 (IPV6_V6ONLY). `[::]` is bound as two sockets, `[::]` and `0.0.0.0`, so that an
 //! IPv4 client is 192.0.2.1 in REMOTE_ADDR and not ::ffff:192.0.2.1, whatever net.ipv6.bindv6only says.
@@ -17,7 +17,7 @@ use super::error::{ListenError, is_in_use, is_not_here};
 use super::inherited::InheritedSockets;
 use crate::system::address::BindAddress;
 
-/// One `--bind` and the addresses that it means, at least one.
+/// One `--bind` and the addresses that it stands for, at least one.
 pub(super) struct Target<'a> {
     bind: &'a BindAddress,
     addresses: Vec<SocketAddr>,
@@ -35,7 +35,7 @@ impl<'a> Target<'a> {
 
 /// Resolves all TCP addresses, in their order.
 ///
-/// A name means all of its addresses, because of `localhost` some clients try ::1 first, and others 127.0.0.1.
+/// A name stands for all of its addresses, because some clients try ::1 first for `localhost`, and others 127.0.0.1.
 ///
 /// Errors: [`ListenError::Unresolved`]; [`ListenError::Twice`].
 pub(super) fn plan(binds: &[BindAddress]) -> Result<Vec<Target<'_>>, ListenError> {
@@ -76,12 +76,12 @@ fn resolve(bind: &BindAddress, host: &str, port: u16) -> Result<Vec<SocketAddr>,
     Ok(addresses)
 }
 
-/// Whether a host means all addresses of both families: `:PORT`, `[::]:PORT`.
+/// Whether a host stands for all addresses of both families: `:PORT`, `[::]:PORT`.
 fn is_everywhere(host: &str) -> bool {
     host.is_empty() || host.parse() == Ok(Ipv6Addr::UNSPECIFIED)
 }
 
-/// Removes `0.0.0.0` from what `[::]` means if it is also given: people who know IPV6_V6ONLY give both.
+/// Removes `0.0.0.0` from the addresses of `[::]` if it is also given, as people who know IPV6_V6ONLY do.
 fn leave_out_implied(targets: &mut [Target<'_>]) {
     let is_explicit = |target: &Target<'_>| target.addresses.len() == 1;
     let explicit: Vec<_> =

@@ -58,10 +58,10 @@ fn inet(listeners: &Listeners) -> Vec<SocketAddr> {
     listeners.names().into_iter().map(inet).collect()
 }
 
-/// Waits until a connection is in the queue. On a busy machine, its client may be connected a moment earlier.
+/// Waits until a connection is in the queue. On a busy machine, connect(2) may return a moment earlier.
 fn await_connection(socket: &Socket) {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "nobody connects");
+    assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "no client connects");
 }
 
 fn accepted(socket: &Socket) -> Socket {
@@ -69,7 +69,7 @@ fn accepted(socket: &Socket) -> Socket {
     socket.accept().unwrap().0
 }
 
-/// The inode of the socket behind the first listener of a slot.
+/// Returns the inode of the socket behind the first listener of a slot.
 fn inode(listeners: &Listeners, slot: u16) -> u64 {
     let sockets = listeners.for_slot(SlotId(slot)).unwrap();
     fstat(&sockets[0].socket).unwrap().st_ino
@@ -85,7 +85,7 @@ fn path(bind: &str) -> &Path {
     Path::new(bind.strip_prefix("unix:").unwrap())
 }
 
-/// The path of a server that has died.
+/// Returns the path of a server that has died.
 fn stale() -> (TempDir, String) {
     let (directory, bind) = directory();
     drop(UnixListener::bind(path(&bind)).unwrap());
@@ -103,13 +103,13 @@ fn port_zero_is_shown_as_the_port_that_was_assigned() {
 }
 
 #[test]
-fn any_free_port_twice_is_two_ports() {
+fn port_zero_twice_is_two_ports() {
     let ports = inet(&bind(&["127.0.0.1:0", "127.0.0.1:0"]));
     assert_ne!(ports[0], ports[1]);
 }
 
 #[test]
-fn a_worker_gets_non_blocking_descriptors_that_its_children_do_not() {
+fn a_worker_gets_non_blocking_close_on_exec_descriptors() {
     for options in [options(), per_slot()] {
         let listeners = try_bind(&["127.0.0.1:0"], &options).unwrap();
         for listener in listeners.for_slot(SlotId(1)).unwrap() {
@@ -135,7 +135,7 @@ fn in_per_slot_mode_each_slot_has_its_own_socket_on_the_same_port() {
     let address = inet(&listeners)[0];
     for slot in 0..4 {
         let socket = Socket::from(listeners.for_slot(SlotId(slot)).unwrap().remove(0).socket);
-        assert!(socket.is_listener().unwrap(), "also of a slot that came later");
+        assert!(socket.is_listener().unwrap(), "a slot that was added later also has one");
         assert_eq!(socket.local_addr().unwrap().as_socket(), Some(address));
     }
 }
@@ -168,7 +168,7 @@ fn a_second_server_is_refused_and_the_first_continues() {
 }
 
 #[test]
-fn a_second_server_on_all_addresses_is_refused_too() {
+fn a_second_server_on_all_addresses_is_also_refused() {
     let first = bind(&["127.0.0.1:0"]);
     let port = inet(&first)[0].port();
     assert!(matches!(
@@ -199,7 +199,7 @@ fn connections_in_time_wait_do_not_prevent_a_start() {
     let address = inet(&first)[0];
     let client = TcpStream::connect(address).unwrap();
     let socket = Socket::from(first.for_slot(SlotId(0)).unwrap().remove(0).socket);
-    drop(accepted(&socket)); // who closes first is the one in TIME_WAIT
+    drop(accepted(&socket)); // The side that closes first enters TIME_WAIT.
     drop(client);
     drop((first, socket));
     bind(&[&address.to_string()]);
@@ -245,7 +245,7 @@ fn both_families_can_also_be_given_as_two_addresses() {
 }
 
 #[test]
-fn the_same_address_twice_is_a_mistake() {
+fn the_same_address_twice_is_refused() {
     assert_eq!(
         refusal(&["127.0.0.1:80", "127.0.0.1:80"]),
         "127.0.0.1:80 is given twice; leave one out"
@@ -276,7 +276,7 @@ fn a_name_without_an_address_is_refused() {
 }
 
 #[test]
-fn a_privileged_port_is_refused_with_what_to_do() {
+fn the_error_for_a_privileged_port_says_what_to_do() {
     let denied = io::Error::from_raw_os_error(nix::libc::EACCES);
     assert_eq!(
         tcp::refused("0.0.0.0:80".to_owned(), denied, false).to_string(),
@@ -298,7 +298,7 @@ fn a_unix_socket_has_its_mode_and_is_unlinked_with_its_server() {
 }
 
 #[test]
-fn a_mode_that_is_wider_than_the_umask_is_set() {
+fn a_mode_that_the_umask_would_restrict_is_set() {
     let (_directory, bind) = directory();
     let options = ListenOptions { unix_socket_mode: Mode::from_bits_truncate(0o666), ..options() };
     let _listeners = try_bind(&[&bind], &options).unwrap();
@@ -308,7 +308,7 @@ fn a_mode_that_is_wider_than_the_umask_is_set() {
 #[test]
 fn a_unix_socket_belongs_to_the_workers_user_and_group() {
     if !Uid::effective().is_root() {
-        return; // chown(2) is root's
+        return; // Only root may call chown(2).
     }
     let (_directory, bind) = directory();
     let (user, group) = (Some(Uid::from_raw(1234)), Some(Gid::from_raw(4321)));
@@ -362,7 +362,7 @@ fn a_path_is_unlinked_when_a_later_address_cannot_be_bound() {
 }
 
 #[test]
-fn unusable_paths_are_refused_with_what_to_do() {
+fn the_errors_for_unusable_paths_say_what_to_do() {
     let long = format!("/tmp/{}", "x".repeat(103));
     assert_eq!(
         refusal(&[&format!("unix:{long}")]),
@@ -395,7 +395,7 @@ fn an_inherited_listener_is_taken_over() {
 }
 
 #[test]
-fn a_program_keeps_the_listener_that_it_passed() {
+fn a_listener_that_a_program_passed_stays_open() {
     let own = TcpListener::bind("127.0.0.1:0").unwrap();
     let binds = [format!("fd://{}", own.as_raw_fd()).parse().unwrap()];
     let inherited =
@@ -437,7 +437,7 @@ fn a_descriptor_that_is_not_a_listener_is_refused_with_the_reason() {
     );
 }
 
-/// Whether two clients can connect: one more than fits a queue with a backlog of 0.
+/// Whether two clients can connect, which is one more than a queue with a backlog of 0 holds.
 fn takes_two(path: &Path) -> bool {
     let connect = || {
         let socket = Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
@@ -490,7 +490,7 @@ fn the_queue_of_an_inherited_listener_stays_open() {
 }
 
 #[test]
-fn a_backlog_that_the_kernel_caps_is_warned_about() {
+fn a_backlog_that_the_kernel_caps_causes_a_warning() {
     let warning = queue_warning(u32::MAX).unwrap();
     assert!(warning.starts_with("the kernel caps --backlog 4294967295 at "), "{warning}");
     assert_eq!(queue_warning(1), None);

@@ -1,10 +1,10 @@
 //! Unix sockets: paths, which outlive the process that bound them, and abstract names.
 //!
-//! A path is created without permissions for others, and gets its mode and owner afterwards, so that no wrong peer can
-//! connect in between. Mode and owner are set on the file that the socket is bound to, never on whatever is at the path
-//! by then: a user who can write to the directory, such as that of the workers, could have put a link to a file of root
-//! there, or a control socket of root. The path is unlinked by the process that bound it, and only while the file is
-//! still its own: a successor may have put its own socket there, and a forked worker that exits must not unlink it.
+//! A path is created without permissions for others, and gets its mode and owner afterwards, so that no unauthorized
+//! peer can connect in between. Mode and owner are set on the file that the socket is bound to, and not on the path: a
+//! user who can write to the directory, such as the workers' user, could have replaced the path with a link to a file
+//! or a control socket of root. The path is unlinked only by the process that bound it, and only while it is still the
+//! same file: a successor may have put its own socket there, and a forked worker that exits must not unlink it.
 
 use std::fs;
 use std::io;
@@ -28,24 +28,24 @@ use crate::system::address::BindAddress;
 /// `sizeof(sun_path)` less its closing NUL (unix(7)).
 const PATH_MAX_BYTES: usize = 107;
 
-/// The path of a socket. Dropping it unlinks the path if the file there is still this server's.
+/// The path of a socket. Dropping it unlinks the path if the file there still belongs to this server.
 pub(super) struct SocketFile {
     path: PathBuf,
     inode: Inode,
     owner: PathOwner,
 }
 
-/// Who unlinks a path.
+/// The owner of a path, which unlinks it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PathOwner {
-    /// This process, but not one that it forks.
+    /// The process with this pid, but none that it forks.
     Process(u32),
     /// Another server, during an upgrade.
     Elsewhere,
 }
 
 impl SocketFile {
-    /// The path of a socket that still belongs to another server.
+    /// Returns the path of a socket that still belongs to another server.
     pub(super) fn owned_elsewhere(path: &Path, inode: Inode) -> Self {
         Self { path: path.to_owned(), inode, owner: PathOwner::Elsewhere }
     }
@@ -86,28 +86,28 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = || Inode::of(&self.path).is_ok_and(|inode| inode == self.inode);
         if self.owner == PathOwner::Process(process::id()) && is_ours() {
-            // Ignored: the next start finds a stale path and replaces it.
+            // An error is ignored, because the next start finds a stale path and replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// What is at a path.
+/// The use of a path.
 enum PathUse {
-    /// Nothing.
+    /// The path does not exist.
     Free,
-    /// A socket that refuses connections, because its owner has died.
+    /// The path is a socket that refuses connections, because its owner has died.
     Stale,
-    /// A server that listens.
+    /// The path is a socket on which a server listens.
     Server,
-    /// Something else: a file, a directory, a datagram socket.
+    /// The path is something else: a file, a directory, a datagram socket.
     Other,
 }
 
 /// Binds a path; [`Listeners`](super::Listeners) calls listen(2).
 ///
-/// With `--reuse-port`, the path of a server that listens is replaced by rename(2). From then on, new connections come
-/// here, and the other server serves those that it has.
+/// With `--reuse-port`, the path of a server that listens is replaced by rename(2). From then on this server gets all
+/// new connections, and the other server finishes its own.
 pub(super) fn bind_path(
     path: &Path,
     options: &ListenOptions,
@@ -127,7 +127,7 @@ pub(super) fn bind_path(
             let beside = PathBuf::from(beside);
             fits(&beside)?;
             let (socket, mut file) = bind_at(&bind, &beside, options)?;
-            // It listens before it gets its final path, so that no client is refused in between.
+            // The socket listens before it gets its final path, so that no client is refused in between.
             socket
                 .listen(options.queue())
                 .map_err(|error| ListenError::other(&bind, "listen(2)", error))?;
@@ -194,7 +194,7 @@ fn set_owner_and_mode(
         SocketFile { path: path.to_owned(), inode, owner: PathOwner::Process(process::id()) };
     fchownat(&file, c"", options.user, options.group, AtFlags::AT_EMPTY_PATH)
         .map_err(|error| ListenError::other(bind, "chown(2)", error.into()))?;
-    // Through proc(5), because fchmodat2(2), which takes AT_EMPTY_PATH, exists only since Linux 6.6.
+    // The mode is set through proc(5), because fchmodat2(2), which takes AT_EMPTY_PATH, exists only since Linux 6.6.
     fs::set_permissions(&own, fs::Permissions::from_mode(options.unix_socket_mode.bits()))
         .map_err(|error| ListenError::other(bind, "chmod(2)", error))?;
     Ok(socket_file)
@@ -208,7 +208,8 @@ fn is_behind(listener: &Socket, own: &Path, path: &Path) -> io::Result<bool> {
     let probe = socket()?;
     if let Err(error) = probe.connect(&SockAddr::unix(own)?) {
         return match error.raw_os_error() {
-            // Nobody listens there, it is another kind of socket or none, its queue is full, or another user's.
+            // Nobody listens there, the path is another kind of socket or none, its queue is full, or it belongs to
+            // another user.
             Some(
                 libc::ECONNREFUSED | libc::EPROTOTYPE | libc::ELOOP | libc::EAGAIN | libc::EACCES,
             ) => Ok(false),
@@ -219,7 +220,7 @@ fn is_behind(listener: &Socket, own: &Path, path: &Path) -> io::Result<bool> {
     let is_ours = u32::try_from(process) == Ok(process::id())
         && probe.peer_addr()?.as_pathname() == Some(path);
     if is_ours {
-        drop(listener.accept()?); // Nobody must serve this connection.
+        drop(listener.accept()?); // No worker must serve this connection.
     }
     Ok(is_ours)
 }
@@ -241,9 +242,9 @@ fn path_use(path: &Path) -> io::Result<PathUse> {
     let Err(error) = socket()?.connect(&SockAddr::unix(path)?) else { return Ok(PathUse::Server) };
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => Ok(PathUse::Stale),
-        Some(libc::EAGAIN) => Ok(PathUse::Server), // its queue is full
+        Some(libc::EAGAIN) => Ok(PathUse::Server), // The queue of the server is full.
         Some(libc::EPROTOTYPE) => Ok(PathUse::Other),
-        Some(libc::ENOENT) => Ok(PathUse::Free), // gone since
+        Some(libc::ENOENT) => Ok(PathUse::Free), // The path was removed in the meantime.
         Some(_) | None => Err(error),
     }
 }
@@ -254,7 +255,7 @@ fn fits(path: &Path) -> Result<(), ListenError> {
     is_short.then_some(()).ok_or_else(|| ListenError::PathTooLong { path: path.to_owned(), length })
 }
 
-/// Converts the error of a call on a path: to one about its directory if that is the cause.
+/// Converts the error of a call on a path, to an error about the directory if that is the cause.
 fn directory_error_or(
     bind: &BindAddress,
     path: &Path,

@@ -1,4 +1,4 @@
-//! The access log: opened before the workers give up the right to, and reopened on USR1.
+//! The access log, which is opened before the workers give up the right to open it, and reopened on USR1.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,10 +15,10 @@ use nix::unistd::{Uid, geteuid};
 use crate::config::AccessLog;
 use crate::monitor::fatal::Fatal;
 
-/// Maximum number of symbolic links that lead to one another; the kernel follows 40, too.
+/// Maximum length of a chain of symbolic links, as in the kernel.
 const MOST_LINKS: usize = 40;
 
-/// Opens the access log, before the workers give up the right to.
+/// Opens the access log. Call this before the workers give up the right to open it.
 pub(super) fn open(access: &AccessLog) -> Result<Option<OwnedFd>, Fatal> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -34,11 +34,11 @@ pub(super) fn open(access: &AccessLog) -> Result<Option<OwnedFd>, Fatal> {
     }
 }
 
-/// Root follows no link of another user: in a directory that the workers' user can write to, a planted link would have
-/// lines that clients can influence appended to a file of root's. Nor does root wait for the reader of a FIFO.
+/// Root follows no link that another user created: in a directory that the workers' user can write to, a planted link
+/// would append lines that clients can influence to a file of root. Root doesn't wait for the reader of a FIFO either.
 ///
-/// A link is checked and read through one descriptor, and its target is opened by the same rule: replacing it in
-/// between gains nothing.
+/// A link is checked and read through the same descriptor, and its target is opened by the same rule. Replacing the
+/// link between these steps therefore has no effect.
 fn open_file(path: &Path) -> io::Result<File> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -54,18 +54,18 @@ fn open_file(path: &Path) -> io::Result<File> {
                 "it is a link of user {owner}, which root does not follow; give its target"
             )));
         }
-        // `/dev/stdout` leads there. No user can plant a link in /proc, and its content is no path.
+        // `/dev/stdout` leads to /proc. No user can plant a link there, and the content of such a link is not a path.
         if fstatfs(&link)?.filesystem_type() == PROC_SUPER_MAGIC {
             return open_at_once(&path, 0);
         }
-        // EINVAL, or ENOENT: it was replaced by something that is no link.
+        // EINVAL or ENOENT means that something other than a link has replaced it.
         let target = PathBuf::from(readlinkat(&link, "")?);
         path = path.parent().map_or(target.clone(), |folder| folder.join(target));
     }
     Err(Errno::ELOOP.into())
 }
 
-/// Opens without blocking, where open(2) would wait for the reader of a FIFO. Writing to it may block.
+/// Opens a file without waiting, although open(2) waits for the reader of a FIFO. Writing to the file may block.
 fn open_at_once(path: &Path, flags: i32) -> io::Result<File> {
     let flags = flags | libc::O_NONBLOCK;
     let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_follows_only_links_of_roots() {
+    fn root_follows_links_that_root_owns() {
         let (root, other) = (Uid::from_raw(0), Uid::from_raw(1_234_567));
         assert!(may_follow(root, root));
         assert!(!may_follow(other, root));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn root_does_not_follow_a_link_that_another_user_has_made() {
+    fn root_does_not_follow_a_link_of_another_user() {
         let folder = tempfile::tempdir().unwrap();
         let (link, target) = (folder.path().join("link"), folder.path().join("target"));
         symlink(&target, &link).unwrap();
@@ -112,17 +112,17 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_to_links_are_followed_one_by_one() {
+    fn a_chain_of_links_is_followed_one_by_one() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name| folder.path().join(name);
-        symlink("second", at("first")).unwrap(); // relative
+        symlink("second", at("first")).unwrap(); // This link is relative.
         symlink(at("file"), at("second")).unwrap();
         open_file(&at("first")).unwrap();
         assert!(at("file").exists());
         symlink(at("round"), at("round")).unwrap();
         assert_eq!(open_file(&at("round")).unwrap_err().raw_os_error(), Some(libc::ELOOP));
         symlink("/proc/self/fd/1", at("stdout")).unwrap();
-        let _ = open_file(&at("stdout")); // It may be anything.
+        let _ = open_file(&at("stdout")); // Standard output of the test may be anything.
         symlink("/dev/null", at("null")).unwrap();
         open_file(&at("null")).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Carries out the actions of the machine.
+//! Carries out the actions of the state machine.
 
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::listener::Listeners;
 use crate::supervisor::{Action, Verdict};
 use crate::system::pid::Pid;
 
-/// What it means that the listeners could not be closed for new connections.
+/// The consequence for clients when the listeners cannot be closed for new connections.
 const DOOR_OPEN: &str = "this kernel cannot ignore new TCP connections at a stop; those that come in its \
                          last moments may be accepted and reset instead of being refused";
 
@@ -61,7 +61,7 @@ impl Monitor<'_> {
     }
 
     fn close_door(&self) {
-        // During an upgrade, the queues are another server's, too: it takes what is in them.
+        // During an upgrade, another server shares the queues and accepts what is in them.
         if self.server.scoreboard.header().shares_listeners() {
             return;
         }
@@ -72,7 +72,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// USR1, after the file was moved away: reopens the access log, and gives it to the workers.
+    /// On USR1, after log rotation has renamed the file: reopens the access log, and sends it to the workers.
     pub(super) fn reopen_access_log(&mut self) {
         let revision = self.server.generations.current();
         match access_log::open(&revision.config.logging.access) {

@@ -1,4 +1,4 @@
-//! The admin socket as a source, and what its responses need that nothing else knows.
+//! The admin socket as a source, with the state that only its responses need.
 
 use std::time::Instant;
 
@@ -10,14 +10,14 @@ use crate::admin::reload::ReloadWaiters;
 use crate::supervisor::{ReloadOutcome, ServiceState};
 use crate::system::descriptors::OwnDescriptors;
 
-/// See the module.
+/// The admin socket, the clients that wait for a reload, and the state of the server that it reports.
 pub(super) struct AdminSource {
     pub(super) admin: Admin,
     /// Clients that wait for the end of a reload.
     pub(super) waiters: ReloadWaiters,
     pub(super) last_reload: Option<EndedReload>,
     pub(super) started: Instant,
-    /// The state of the server, and since when.
+    /// The state of the server, and when it began.
     pub(super) state: (ServiceState, Instant),
 }
 
@@ -25,7 +25,7 @@ pub(super) struct AdminSource {
 pub(super) struct EndedReload {
     pub(super) outcome: ReloadOutcome,
     pub(super) at: Instant,
-    /// Why it failed, in a worker's own words, where it reported something.
+    /// The report of a worker on why the reload failed, if there is one.
     pub(super) report: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl AdminSource {
         }
     }
 
-    /// Records since when the server is in this state.
+    /// Records when the server entered this state.
     pub(super) fn note_state(&mut self, state: ServiceState, now: Instant) {
         if self.state.0 != state {
             self.state = (state, now);

@@ -1,7 +1,7 @@
-//! A worker process as the supervisor sees it: what it writes, and the commands that it gets.
+//! A worker process from the supervisor's side: the messages that it sends, and the commands that it receives.
 //!
-//! Owns the supervisor's ends of control socket, doorbell and stack pipe, and the bytes that came in. What a message
-//! means is the machine's business.
+//! This file owns the supervisor's ends of the control socket, the doorbell and the stack pipe, and the bytes that
+//! arrived. The state machine decides what a message means.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,20 +25,20 @@ use crate::supervisor::stack_dump::StackDump;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// The longest report that is kept. The rest is not read, so that a worker that writes without end does not keep
-/// the supervisor reading.
+/// Maximum length of a report. The rest is not read, so that a worker that never stops writing cannot keep the
+/// supervisor busy.
 const REPORT_BYTES: usize = 64 * 1024;
 
 /// The first message of a worker on its control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// It can serve.
+    /// The worker can serve.
     Ready,
-    /// It cannot boot.
+    /// The worker cannot boot.
     Failing,
 }
 
-/// What a worker has said about its boot.
+/// What a worker has reported about its boot.
 #[derive(Debug)]
 struct BootMessages {
     progress: BootProgress,
@@ -47,48 +47,48 @@ struct BootMessages {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BootProgress {
-    /// Nothing came yet.
+    /// Nothing has arrived yet.
     Silent,
-    /// It cannot boot; its report is coming.
+    /// The worker cannot boot, and its report is arriving.
     Failing,
-    /// Nothing more comes, or is read.
+    /// Nothing more arrives, or is read.
     Complete,
 }
 
-/// The supervisor's ends of what connects it to a worker.
+/// The supervisor's ends of the descriptors that it shares with a worker.
 pub struct ControlSocket {
-    life: UnixStream,
+    stream: UnixStream,
     doorbell: EventFd,
     entry: &'static WorkerEntry,
-    /// Requests that earlier workers with this entry were given.
+    /// The number of requests that earlier workers with this entry received.
     given_before: u64,
-    /// The pipe that the worker dumps its stacks into; `None` after its end, which poll(2) would report for ever.
+    /// The pipe that the worker dumps its stacks into; `None` after end of file, which poll(2) would report forever.
     stacks: Option<OwnedFd>,
 }
 
 impl ControlSocket {
-    /// Opens them for a worker that will have this entry. The worker's ends of two are returned: its control
-    /// socket and its doorbell. Its end of the third, the pipe for its stacks, waits for it in its control socket
+    /// Opens the descriptors for a worker that will have this entry, and returns the worker's ends of its control
+    /// socket and its doorbell. The worker's end of the stack pipe is already queued in the control socket
     /// ([`CONTROL_STACKS`]).
     ///
-    /// A pipe, because `faulthandler` writes a few bytes at a time: a pipe holds 64 KB of them, a socket a few
-    /// hundred pieces. Non-blocking, because it writes in a signal handler.
+    /// The stacks go through a pipe, because `faulthandler` writes a few bytes at a time: a pipe holds 64 KB of
+    /// them, a socket only a few hundred pieces. The pipe is non-blocking, because a signal handler writes to it.
     pub fn open(entry: &'static WorkerEntry) -> io::Result<(Self, OwnedFd, OwnedFd)> {
-        let (life, of_worker) = UnixStream::pair()?;
-        life.set_nonblocking(true)?;
-        of_worker.set_nonblocking(true)?;
+        let (stream, worker_control_fd) = UnixStream::pair()?;
+        stream.set_nonblocking(true)?;
+        worker_control_fd.set_nonblocking(true)?;
         let doorbell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        let of_worker_too = doorbell.as_fd().try_clone_to_owned()?;
+        let worker_doorbell = doorbell.as_fd().try_clone_to_owned()?;
         let given_before = given(entry);
         let (stacks, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        fd::send_descriptor(life.as_fd(), CONTROL_STACKS, writer.as_fd())?;
-        let socket = Self { life, doorbell, entry, given_before, stacks: Some(stacks) };
-        Ok((socket, of_worker.into(), of_worker_too))
+        fd::send_descriptor(stream.as_fd(), CONTROL_STACKS, writer.as_fd())?;
+        let socket = Self { stream, doorbell, entry, given_before, stacks: Some(stacks) };
+        Ok((socket, worker_control_fd.into(), worker_doorbell))
     }
 
     /// The descriptors that a child closes.
     pub fn list_descriptors(&self, own: &mut OwnDescriptors) {
-        own.add(&self.life);
+        own.add(&self.stream);
         own.add(&self.doorbell);
         own.extend(&self.stacks);
     }
@@ -96,21 +96,21 @@ impl ControlSocket {
 
 /// One worker process, until it is reaped.
 pub struct Child {
-    /// Its process.
+    /// The process of the worker.
     pub pid: Pid,
-    /// Its slot.
+    /// The slot of the worker.
     pub slot: SlotId,
-    /// Its entry on the scoreboard.
+    /// The entry of the worker on the scoreboard.
     pub entry: &'static WorkerEntry,
-    /// When it was forked.
+    /// When the process was forked.
     pub since: Instant,
-    /// The progress of its loop.
+    /// The progress of the worker's loop.
     pub pulse: Pulse,
-    /// What it hung in at the last check.
+    /// The place where the worker was hanging at the last check.
     pub hang: Option<Hang>,
-    /// When it is recycled.
+    /// When the worker is recycled.
     pub recycling: Recycling,
-    /// Its stacks, while they come in.
+    /// The worker's stacks, as far as they have arrived.
     pub stacks: StackDump,
     socket: ControlSocket,
     boot: BootMessages,
@@ -119,16 +119,16 @@ pub struct Child {
 /// When a worker is recycled.
 #[derive(Default)]
 pub struct Recycling {
-    /// The limits of its generation.
+    /// The limits of the generation.
     pub limits: RecycleLimits,
-    /// Its own limits, from when it is ready.
+    /// The limits of this worker, once it is ready.
     pub own: Option<WorkerLimits>,
-    /// Whether the log says that it has reached one.
+    /// Whether it was logged that the worker has reached a limit.
     pub is_logged: bool,
 }
 
 impl Child {
-    /// A process that was just forked.
+    /// Returns the record of a process that was just forked.
     pub fn new(pid: Pid, slot: SlotId, socket: ControlSocket, since: Instant) -> Self {
         Self {
             pid,
@@ -149,25 +149,25 @@ impl Child {
         self.socket.list_descriptors(own);
     }
 
-    /// The control socket, as long as something may come from it. After that it stays open, because its end tells
-    /// the worker that the supervisor is gone, but it is not polled.
+    /// The control socket, as long as messages may arrive on it. After that it isn't polled, but it stays open, because
+    /// the worker takes its end as the end of the supervisor.
     pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
         match self.boot.progress {
-            BootProgress::Silent | BootProgress::Failing => Some(self.socket.life.as_fd()),
+            BootProgress::Silent | BootProgress::Failing => Some(self.socket.stream.as_fd()),
             BootProgress::Complete => None,
         }
     }
 
-    /// Reads what has come. Returns the first message when it is among it.
+    /// Reads what has arrived. Returns the worker's first message once, when it arrives.
     pub fn listen(&mut self) -> Option<Word> {
         let mut message = None;
         let mut bytes = [0; 4096];
         while self.boot.progress != BootProgress::Complete {
-            let count = match (&self.socket.life).read(&mut bytes) {
+            let count = match (&self.socket.stream).read(&mut bytes) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // ECONNRESET: it died with something of ours unread. Its exit status says the rest.
+                // ECONNRESET: the worker died before it read everything. Its exit status says the rest.
                 Err(_) => 0,
             };
             match (self.boot.progress, &bytes[..count]) {
@@ -181,7 +181,7 @@ impl Child {
                     self.boot.report.extend_from_slice(text);
                     message = Some(Word::Failing);
                 }
-                // Not our protocol: it never becomes ready, and the boot timeout ends it.
+                // This is not our protocol: the worker never becomes ready, and the boot timeout ends it.
                 (BootProgress::Silent, [_, ..]) => self.boot.progress = BootProgress::Complete,
                 (BootProgress::Failing | BootProgress::Complete, text) => {
                     let room = REPORT_BYTES.saturating_sub(self.boot.report.len());
@@ -195,14 +195,14 @@ impl Child {
         message
     }
 
-    /// Whether it was given a request: then it has served, however briefly it lived. A request that it died in
-    /// counts, because the next worker may get another one.
+    /// Whether the worker received a request: then it has served, however briefly it lived. A request in which it
+    /// died counts, because the next worker may get a different one.
     pub fn had_request(&self) -> bool {
         let is_in_one = self.entry.request_start().is_some();
         is_in_one || given(self.entry) != self.socket.given_before
     }
 
-    /// Its report on why it cannot boot.
+    /// The worker's report on why it cannot boot.
     pub fn report(&self) -> Option<String> {
         match self.boot.report.as_slice() {
             [] => None,
@@ -210,28 +210,28 @@ impl Child {
         }
     }
 
-    /// Writes the command into its entry and rings the doorbell.
+    /// Writes the command into the worker's entry and rings its doorbell.
     pub fn command(&self, command: Command) -> Result<(), Errno> {
         self.entry.set_command(command);
         match self.socket.doorbell.write(1) {
             Ok(_) => Ok(()),
-            // The counter is full: the worker has been woken.
+            // The counter is full, so the worker has already been woken.
             Err(Errno::EAGAIN) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// SIGUSR2: the worker dumps the stacks of its threads, and goes on.
+    /// Sends SIGUSR2, on which the worker dumps the stacks of its threads and goes on.
     pub fn dump_stack(&self) -> Result<(), Errno> {
         kill(unistd::Pid::from_raw(self.pid.0), Signal::SIGUSR2)
     }
 
-    /// The pipe of its stacks, as long as something may come and is read.
+    /// The stack pipe, as long as it may have something to read.
     pub fn awaited_stacks(&self) -> Option<BorrowedFd<'_>> {
         self.socket.stacks.as_ref().filter(|_| self.stacks.has_room()).map(AsFd::as_fd)
     }
 
-    /// Reads what has come of its stacks. Nothing is read beyond a complete dump that is not logged yet.
+    /// Reads what has arrived of the stacks. Nothing is read beyond a complete dump that is not logged yet.
     pub fn read_stacks(&mut self, now: Instant) {
         let mut bytes = [0; 4096];
         while self.stacks.has_room()
@@ -241,25 +241,25 @@ impl Child {
                 Ok(0) => self.socket.stacks = None,
                 Ok(count) => self.stacks.add(&bytes[..count], now),
                 Err(Errno::EINTR) => {}
-                Err(_) => return, // EAGAIN: no more for now.
+                Err(_) => return, // EAGAIN: nothing more has arrived.
             }
         }
     }
 
-    /// Gives it the access log that was reopened. It writes there as soon as it has read this message; a worker that
-    /// still boots reads it later.
+    /// Sends the worker the access log that was reopened. The worker writes to it as soon as it has read this message;
+    /// a worker that is still booting reads the message later.
     ///
-    /// Errors: EPIPE when it has ended; EAGAIN when it has not read very many earlier ones.
+    /// Errors: EPIPE if the worker has ended; EAGAIN if too many earlier messages are unread.
     pub fn give_access_log(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
-        fd::send_descriptor(self.socket.life.as_fd(), CONTROL_ACCESS_LOG, file)
+        fd::send_descriptor(self.socket.stream.as_fd(), CONTROL_ACCESS_LOG, file)
     }
 
-    /// SIGKILL to the worker and the processes that it started. The pid is reserved until it is reaped, so it cannot
-    /// have become another process's.
+    /// Sends SIGKILL to the worker and the processes that it started. The pid stays reserved until the worker is
+    /// reaped, so no other process can have it.
     pub fn kill(&self) -> Result<(), Errno> {
         let pid = unistd::Pid::from_raw(self.pid.0);
         match killpg(pid, Signal::SIGKILL) {
-            // Its group does not exist yet.
+            // The worker's process group does not exist yet.
             Err(Errno::ESRCH) => kill(pid, Signal::SIGKILL),
             outcome => outcome,
         }
@@ -280,14 +280,14 @@ mod tests {
     use super::*;
 
     fn child() -> (Child, UnixStream) {
-        let (socket, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
+        let (socket, control_fd, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
         let child = Child::new(Pid(1), SlotId(0), socket, Instant::now());
-        assert!(worker_init::receive_stacks_pipe(life.as_fd()).is_some());
-        (child, UnixStream::from(life))
+        assert!(worker_init::receive_stacks_pipe(control_fd.as_fd()).is_some());
+        (child, UnixStream::from(control_fd))
     }
 
     #[test]
-    fn a_worker_that_is_ready_is_read_once_and_not_polled_again() {
+    fn the_control_socket_is_not_polled_once_the_worker_is_ready() {
         let (mut child, mut worker) = child();
         assert_eq!(child.listen(), None);
         worker.write_all(b"R").unwrap();
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_assembled_from_its_pieces() {
+    fn a_report_is_assembled_from_several_reads() {
         let (mut child, mut worker) = child();
         worker.write_all(b"FTrace").unwrap();
         assert_eq!(child.listen(), Some(Word::Failing));
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_without_end_is_truncated() {
+    fn an_endless_report_is_truncated() {
         let (mut child, mut worker) = child();
         worker.write_all(b"F").unwrap();
         for _ in 0..20 {
@@ -321,19 +321,19 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_writes_without_end_does_not_block_the_supervisor() {
+    fn a_worker_that_never_stops_writing_does_not_block_the_supervisor() {
         let (mut child, mut worker) = child();
         worker.set_nonblocking(true).unwrap();
         worker.write_all(b"F").unwrap();
         while worker.write(&[b'x'; 5000]).is_ok() {}
         assert_eq!(child.listen(), Some(Word::Failing));
         assert!(child.awaited().is_none());
-        assert!(fd::has_unread(child.socket.life.as_fd()));
+        assert!(fd::has_unread(child.socket.stream.as_fd()));
         assert_eq!(child.report().map(|report| report.len()), Some(REPORT_BYTES));
     }
 
     #[test]
-    fn a_worker_that_closes_its_control_socket_is_not_polled_for_ever() {
+    fn a_closed_control_socket_is_not_polled_forever() {
         let (mut child, worker) = child();
         drop(worker);
         assert_eq!(child.listen(), None);
@@ -367,11 +367,11 @@ mod tests {
     }
 
     #[test]
-    fn stacks_of_a_worker_are_read_without_blocking() {
-        let (socket, life, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
+    fn the_stacks_of_a_worker_are_read_without_blocking() {
+        let (socket, control_fd, _doorbell) = ControlSocket::open(WorkerEntry::detached()).unwrap();
         let now = Instant::now();
         let mut child = Child::new(Pid(1), SlotId(0), socket, now);
-        let pipe = worker_init::receive_stacks_pipe(life.as_fd()).unwrap();
+        let pipe = worker_init::receive_stacks_pipe(control_fd.as_fd()).unwrap();
         child.read_stacks(now);
         assert_eq!(child.stacks.take(), None);
         let mut worker = std::fs::File::from(pipe);
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_has_ended_takes_no_access_log() {
+    fn sending_the_access_log_to_a_worker_that_has_ended_fails() {
         let (child, worker) = child();
         drop(worker);
         let (_reader, writer) = io::pipe().unwrap();
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_arrives_although_the_access_log_was_never_read() {
+    fn a_report_arrives_even_if_the_access_log_was_never_read() {
         let (mut child, mut worker) = child();
         let (_reader, writer) = io::pipe().unwrap();
         child.give_access_log(writer.as_fd()).unwrap();
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_earlier_workers_in_its_entry_are_not_its_own() {
+    fn requests_of_earlier_workers_with_the_same_entry_do_not_count() {
         let entry = WorkerEntry::detached();
         entry.counters.inc(Counter::ReqSuccessRead);
         let (socket, _life, _doorbell) = ControlSocket::open(entry).unwrap();
@@ -421,7 +421,7 @@ mod tests {
         let child = Child::new(Pid(1), SlotId(0), socket, Instant::now());
         assert!(!child.had_request());
         entry.begin_request(std::time::Duration::from_secs(1), b"GET", b"/crash");
-        assert!(child.had_request(), "it may have died in its first one");
+        assert!(child.had_request(), "the worker may have died in its first request");
     }
 
     #[test]

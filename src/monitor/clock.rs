@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// CLOCK_MONOTONIC as the scoreboard has it; `None` never comes from a kernel that has the clock.
+/// Returns CLOCK_MONOTONIC in the unit of the scoreboard; `None` only if the kernel lacks this clock.
 pub(super) fn monotonic() -> Option<Duration> {
     clock_gettime(ClockId::CLOCK_MONOTONIC).ok().map(Duration::from)
 }

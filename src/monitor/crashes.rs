@@ -1,4 +1,4 @@
-//! Workers that crash: when that becomes a restart storm, and which crashes are no news.
+//! Crashes of workers: detects restart storms, and crashes that the old code had, too.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use crate::supervisor::restart_storm::RestartStorm;
 use crate::supervisor::restart_storm::crash_baseline::CrashBaseline;
 use crate::system::exit_cause::OomWatch;
 
-/// See the module.
+/// The recent crashes, and during a reload those of the old code.
 pub(super) struct Crashes {
     pub(super) storm: RestartStorm,
-    /// The requests that workers of the old code crashed in when the reload began.
+    /// The requests in which workers of the old code crashed when the reload began.
     pub(super) baseline: Option<CrashBaseline>,
     pub(super) oom: OomWatch,
 }
@@ -23,7 +23,7 @@ impl Crashes {
         Self { storm: RestartStorm::default(), baseline: None, oom: OomWatch::new() }
     }
 
-    /// Whether workers of the old code crash like the one that has this entry.
+    /// Whether workers of the old code crash like the worker with this entry.
     pub(super) fn is_baseline(&mut self, entry: &'static WorkerEntry, now: Instant) -> bool {
         let request = running_request(entry).map(|running| running.line);
         self.baseline.as_mut().is_some_and(|baseline| baseline.accept(request.as_deref(), now))

@@ -1,21 +1,22 @@
-//! Why a server gives up: its last log line names not only that no worker could boot, but what became of one.
+//! The cause for which a server gives up. Its last log line says not only that no worker could boot, but also what
+//! happened to one of them.
 
 use std::time::Duration;
 
 use crate::supervisor::slot::ExitStatus;
 
-/// A process that could not boot, or died.
+/// A process that could not boot or that died.
 pub(super) struct Failure {
     who: String,
     what: What,
 }
 
 enum What {
-    /// It reported why, which is more exact than any status. The report is in the log.
+    /// The process reported the reason, which is more exact than any exit status. The report is in the log.
     Reported { report: String },
-    /// It was seen to end like this.
+    /// The supervisor observed this end of the process.
     Observed { cause: String },
-    /// It was not ready within the boot timeout.
+    /// The process was not ready within the boot timeout.
     Late,
 }
 
@@ -33,11 +34,11 @@ impl Failure {
     }
 }
 
-/// The failure that the last log line names, and the last report.
+/// The failure that the last log line of the server names, and the last report.
 #[derive(Debug, Default)]
 pub(super) struct FailureCause {
     cause: Option<Cause>,
-    /// Why the last boot failed, in the process's own words.
+    /// The report of the process that last failed to boot.
     report: Option<String>,
 }
 
@@ -78,7 +79,7 @@ impl FailureCause {
     }
 
     /// At the first start the first failure counts, because the other workers are stopped for it; later the last
-    /// one counts. What was said of the same process before is more exact.
+    /// one counts. An earlier cause of the same process is more exact, and stays.
     fn note(&mut self, has_served: bool, who: &str, what: String) {
         let is_news = match &self.cause {
             None => true,
@@ -89,14 +90,14 @@ impl FailureCause {
         }
     }
 
-    /// The same where the process has said why.
+    /// Like [`Self::note`], for a process that reported the reason.
     fn quote(&mut self, has_served: bool, who: &str, what: String) {
         self.cause.take_if(|before| before.who == who);
         self.note(has_served, who, what);
     }
 }
 
-/// What became of a process that exited before the application was loaded, without a message.
+/// Describes the end of a process that exited before it had loaded the application, without a message.
 pub(super) fn not_booted(who: &str, status: ExitStatus) -> String {
     match status {
         ExitStatus::Code(_) => {
@@ -106,7 +107,7 @@ pub(super) fn not_booted(who: &str, status: ExitStatus) -> String {
     }
 }
 
-/// What became of a process that was not ready in time.
+/// Describes a process that was not ready in time.
 fn late(who: &str, boot: Duration) -> String {
     format!("{who} was not ready within --boot-timeout ({} s)", boot.as_secs_f64())
 }

@@ -30,13 +30,13 @@ pub enum Fatal {
     /// The admin socket cannot be bound.
     #[error("--admin-bind")]
     Admin { source: ListenError },
-    /// A worker failed to boot at first start.
+    /// A worker failed to boot at the first start.
     #[error("a worker could not boot{}", because(cause.as_ref()))]
     NotBooted { cause: Option<String> },
-    /// A worker of a server that was to replace another one crashed before it did.
-    #[error("a worker died before this server has replaced the one before it{}", because(cause.as_ref()))]
+    /// A worker crashed before this server had taken over from its predecessor.
+    #[error("a worker died before this server took over from its predecessor{}", because(cause.as_ref()))]
     Unfit { cause: Option<String> },
-    /// The application could not be imported at first start.
+    /// The application could not be imported at the first start.
     #[error("the application could not be imported")]
     NotImportable,
     /// No worker was ready for too long.
@@ -52,7 +52,7 @@ fn because(cause: Option<&String>) -> String {
 }
 
 impl Fatal {
-    /// The result of a server that ended with this verdict. `cause` is what became of its workers.
+    /// Returns the result of a server that ended with this verdict. `cause` says what happened to its workers.
     pub(super) fn check(verdict: Verdict, cause: Option<String>) -> Result<(), Self> {
         match verdict {
             Verdict::Asked => Ok(()),
@@ -62,7 +62,7 @@ impl Fatal {
         }
     }
 
-    /// The exit code for it.
+    /// The exit code of a server that ends with this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::AccessLog { .. }
@@ -77,7 +77,7 @@ impl Fatal {
         }
     }
 
-    /// What happened and why, on one line.
+    /// The error and its causes on one line.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_not_starting_has_the_exit_code_that_is_documented() {
+    fn each_failure_to_start_has_its_documented_exit_code() {
         assert_eq!(Fatal::NotBooted { cause: None }.exit_code() as i32, 3);
         assert_eq!(Fatal::NotImportable.exit_code() as i32, 4);
         assert_eq!(Fatal::CrashLoop { cause: None }.exit_code() as i32, 5);

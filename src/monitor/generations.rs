@@ -1,5 +1,5 @@
-//! The revisions that workers are made of: the one in service, and during a reload the one on trial, or the one to
-//! go back to.
+//! The revisions that workers are started from: the one in service, and during a reload also the new one on trial or
+//! the old one to go back to.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -11,14 +11,14 @@ use crate::monitor::fatal::Fatal;
 use crate::monitor::revision::Revision;
 use crate::process::privileges::Identity;
 
-/// A revision, and who its workers run as.
+/// A revision, and the user and group of its workers.
 pub(super) struct ResolvedRevision {
     revision: Revision,
     pub(super) identity: Identity,
 }
 
 impl ResolvedRevision {
-    /// Looks up user and group.
+    /// Looks up the user and group of a revision.
     pub(super) fn resolve(revision: Revision) -> Result<Self, Fatal> {
         let identity = Identity::resolve(&revision.config.privileges)?;
         Ok(Self { revision, identity })
@@ -33,54 +33,54 @@ impl Deref for ResolvedRevision {
     }
 }
 
-/// See the module.
+/// The revisions by generation.
 pub(super) struct Generations {
     current: Generation,
     revisions: BTreeMap<u32, Rc<ResolvedRevision>>,
 }
 
 impl Generations {
-    /// A server starts with this one.
+    /// Returns the revisions of a server that starts with this one.
     pub(super) fn first(revision: ResolvedRevision) -> Self {
         let current = Generation(1);
         Self { current, revisions: BTreeMap::from([(current.0, Rc::new(revision))]) }
     }
 
-    /// The one in service.
+    /// The revision in service.
     pub(super) fn current(&self) -> Rc<ResolvedRevision> {
-        self.of(self.current).expect("the current one is never removed")
+        self.of(self.current).expect("the current generation is never removed")
     }
 
-    /// The number of the one in service.
+    /// The generation in service.
     pub(super) fn number(&self) -> Generation {
         self.current
     }
 
-    /// That of a worker; `None` once it was discarded.
+    /// The revision of a generation; `None` once it was discarded.
     pub(super) fn of(&self, generation: Generation) -> Option<Rc<ResolvedRevision>> {
         self.revisions.get(&generation.0).cloned()
     }
 
-    /// Another one is on trial.
+    /// Adds a revision that is on trial.
     pub(super) fn propose(&mut self, generation: Generation, revision: ResolvedRevision) {
         self.revisions.insert(generation.0, Rc::new(revision));
     }
 
-    /// It is in service from now on. The one before is kept, to go back to.
+    /// Puts a generation into service. Its predecessor is kept, because a reload may go back to it.
     pub(super) fn adopt(&mut self, generation: Generation) {
         if self.revisions.contains_key(&generation.0) {
             self.current = generation;
         }
     }
 
-    /// It is not needed any more.
+    /// Removes a generation that is not needed any more.
     pub(super) fn discard(&mut self, generation: Generation) {
         if generation != self.current {
             self.revisions.remove(&generation.0);
         }
     }
 
-    /// A reload has ended: nothing goes back any more.
+    /// Keeps only the generation in service, because a reload that has ended cannot go back any more.
     pub(super) fn settle(&mut self) {
         let current = self.current.0;
         self.revisions.retain(|number, _| *number == current);

@@ -1,5 +1,5 @@
-//! Carries out what an upgrade asks for: starting a successor, handing everything over to it, and taking everything
-//! over from a predecessor.
+//! Carries out the actions of an upgrade: starts a successor, hands everything over to it, and takes everything over
+//! from a predecessor.
 
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::system::pid::Pid;
 use crate::system::pid_file::PidFile;
 use crate::system::sd_notify::Notifier;
 
-/// How much longer than this server a successor may take to stop. It learns of the stop later, and kills its own
+/// How much longer than this server a successor may take to stop. The successor learns of the stop later, and kills its
 /// workers at its own deadline; if it were killed earlier, it would leave them behind.
 const REAPING: Duration = Duration::from_secs(1);
 /// A deadline that is never reached.
@@ -62,7 +62,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// USR2.
+    /// Handles USR2.
     pub(super) fn request_upgrade(&mut self, now: Instant) {
         if let Some(reason) = self.upgrade_refusal() {
             let pairs = [("reason", Value::Text(reason))];
@@ -75,20 +75,22 @@ impl Monitor<'_> {
 
     fn upgrade_refusal(&self) -> Option<&'static str> {
         if std::process::id() == 1 {
-            return Some("this is process 1: the container would end with it; start another one");
+            return Some(
+                "this is process 1, so the container would end with it; start another container",
+            );
         }
         if let Some(reason) = self.server.generations.current().launch.upgrade_refusal() {
             return Some(reason);
         }
         if self.sources.upgrade.predecessor.is_some() {
-            return Some("the server before this one has not ended yet");
+            return Some("the predecessor has not exited yet");
         }
         match self.supervisor.service_state() {
             ServiceState::Starting => return Some("the server is not ready yet"),
             ServiceState::Paused => {
                 return Some("the server is paused; HUP brings its workers back");
             }
-            ServiceState::Stopping => return Some("the server stops"),
+            ServiceState::Stopping => return Some("the server is stopping"),
             ServiceState::Serving => {}
         }
         self.supervisor.reloading().map(|_| "a reload is under way")
@@ -118,7 +120,7 @@ impl Monitor<'_> {
     }
 
     fn launch_successor(&mut self, now: Instant) {
-        // The state may have changed since it was requested.
+        // The state may have changed since the upgrade was requested.
         let launched = match self.upgrade_refusal() {
             Some(reason) => Err(reason.to_owned()),
             None => self.try_launch().map_err(|error| error.to_string()),
@@ -145,7 +147,7 @@ impl Monitor<'_> {
     }
 
     fn try_launch(&self) -> std::io::Result<(Pid, UnixStream)> {
-        // Before there is a process whose connections this server could refuse.
+        // This must be set before the successor exists, because this server could otherwise refuse its connections.
         self.server.scoreboard.header().set_shares_listeners(true);
         let revision = self.server.generations.current();
         let listeners = self.server.listeners.as_ref();
@@ -158,7 +160,7 @@ impl Monitor<'_> {
         })
     }
 
-    /// It is a child until it is reaped, so the pid is no other process's.
+    /// Sends a signal to the successor. It stays a child until it is reaped, so no other process can have its pid.
     fn signal_successor(&self, pid: Pid, signal: Signal) {
         match kill(unistd::Pid::from_raw(pid.0), signal) {
             Ok(()) | Err(Errno::ESRCH) => {}
@@ -170,10 +172,10 @@ impl Monitor<'_> {
         }
     }
 
-    /// Hands everything over and exits. Where the successor cannot be reached, nothing has changed.
+    /// Hands everything over and exits. If the successor cannot be reached, nothing changes.
     fn hand_over(&mut self, pid: Pid, now: Instant) {
         if self.supervisor.service_state() == ServiceState::Stopping {
-            return; // Both stop: it is terminated when the stop is carried out.
+            return; // Both servers stop: the successor is terminated when the stop is carried out.
         }
         let totals = self.sources.metrics.collector.carried(&self.server.scoreboard, now);
         let Some(line) = &self.sources.upgrade.line else { return };
@@ -181,10 +183,10 @@ impl Monitor<'_> {
         if let Err(error) = reexec::send_totals(line, YOURS, &totals) {
             let pairs = [("pid", number), ("reason", Value::Display(&error))];
             self.server.log.line(Level::Error, "upgrade.not_handed_over", &pairs);
-            return self.signal_successor(pid, Signal::SIGTERM); // It will not ask again.
+            return self.signal_successor(pid, Signal::SIGTERM); // The successor will not ask again.
         }
         self.sources.upgrade.upgrade.handed_over();
-        // From here on the service manager listens to the successor.
+        // From here on the service manager accepts notifications only from the successor.
         self.server.notify(&format!("MAINPID={}", pid.0));
         self.server.service.notifier = Notifier::silent();
         self.sources.admin.admin.give_away();
@@ -206,7 +208,7 @@ impl Monitor<'_> {
                 [("pid", Value::Number(i64::from(pid.0))), ("status", Value::Display(&status))];
             return self.server.log.line(Level::Critical, "upgrade.successor_ended", &pairs);
         }
-        // Its workers have served from the same queues: what they counted is not lost with it.
+        // The workers of the failed successor served from the same queues, so this server adds their counts to its own.
         let collector = &mut self.sources.metrics.collector;
         if let Some(totals) = source.its_totals.take() {
             collector.absorb(&totals);
@@ -224,13 +226,13 @@ impl Monitor<'_> {
         self.act(action, now);
     }
 
-    /// This server stops by then: a successor that owns nothing yet exits, too.
+    /// Stops a successor that owns nothing yet, because this server stops by `deadline`.
     pub(super) fn stop_successor(&mut self, deadline: Instant, now: Instant) {
         let action = self.sources.upgrade.upgrade.stop(deadline + REAPING);
         self.act(action, now);
     }
 
-    /// INT.
+    /// Stops the successor quickly, on INT.
     pub(super) fn interrupt_successor(&mut self, now: Instant) {
         let quick = self.server.generations.current().config.patience.quick;
         self.stop_successor(now + quick, now);
@@ -240,30 +242,31 @@ impl Monitor<'_> {
         }
     }
 
-    /// Sends what was counted to the other servers.
+    /// Sends the totals to the other servers.
     pub(super) fn send_totals(&mut self, now: Instant) {
         let (source, scoreboard) = (&self.sources.upgrade, &self.server.scoreboard);
         let collector = &mut self.sources.metrics.collector;
         if let Some(before) = source.predecessor.as_ref().filter(|_| !source.is_owner()) {
             let totals = collector.own_totals(scoreboard, now);
-            // It is gone, and everything is this server's; or the next totals include these.
+            // On an error, the predecessor is gone and this server owns everything; or the next totals include these.
             let _ = reexec::send_totals(&before.line, COUNTED, &totals);
         }
         if let Some(line) = &source.line {
             let totals = collector.carried(scoreboard, now);
-            // It is gone, which is noticed; or it has not read for long: the next totals include these.
+            // On an error, the successor is gone, which is noticed elsewhere; or it has not read for long, and the next
+            // totals include these.
             let _ = reexec::send_totals(line, COUNTED, &totals);
         }
     }
 
-    /// A worker that was ready has crashed. As long as there is another server that may go on, it should.
+    /// Handles the crash of a worker that was ready. As long as the predecessor can go on, this server gives way to it.
     pub(super) fn doubt_this_server(&mut self) {
         if self.sources.upgrade.successor.worker_crashed() {
             self.supervisor.handle(Event::OperatorCommand(OperatorCommand::Quit), Instant::now());
         }
     }
 
-    /// Everything is this server's.
+    /// Makes this server the owner of everything.
     fn take_over(&mut self) {
         let taken = self.sources.upgrade.successor.take();
         if taken == TakeOver::Already {
@@ -276,7 +279,7 @@ impl Monitor<'_> {
         }
         self.sources.metrics.collector.suppress_gauges(false);
         if self.sources.watchdog.0.is_some() {
-            self.server.notify(ALIVE); // Earlier ones were not sent.
+            self.server.notify(ALIVE); // Earlier watchdog notifications were not sent.
         }
         let before = self.sources.upgrade.predecessor.as_mut();
         let pid = before.as_ref().map_or(Pid(0), |before| before.pid);

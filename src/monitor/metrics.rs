@@ -9,7 +9,7 @@ use crate::emitter::collector::Collector;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// See the module.
+/// The collector of metrics, which polls the statsd socket and flushes.
 pub(super) struct Metrics {
     pub(super) collector: Collector,
 }
@@ -27,7 +27,7 @@ impl Source for Metrics {
         self.collector.child().into_iter().collect()
     }
 
-    /// The collector finds out by itself whether something is due.
+    /// Reports that metrics are due in every round, because the collector itself checks whether a flush is due.
     fn check_deadlines(&mut self, _round: &Round, reports: &mut Vec<Report>) {
         reports.push(Report::MetricsDue);
     }

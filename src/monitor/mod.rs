@@ -1,23 +1,23 @@
-//! The shell around [`Supervisor`]: one loop that waits for its sources, hands their events to the machine, and
-//! carries out what comes back.
+//! The shell around [`Supervisor`]: one loop that waits for its sources, passes their events to the state machine, and
+//! carries out the actions that it returns.
 //!
-//! The loop decides nothing about workers. It has one thread and waits in one place. Time is CLOCK_MONOTONIC
-//! throughout: a change of the wall clock moves nothing.
+//! The loop decides nothing about workers. It has one thread and waits in one place. All times are CLOCK_MONOTONIC, so
+//! a change of the wall clock has no effect.
 //!
 //! | source ([`source`]) | polls | deadline | reports | reaps |
 //! |---|---|---|---|---|
 //! | `signals` | the self-pipe | | signals | |
-//! | `on_start` | the pipe of `--on-start` | (the machine's) | | its process |
+//! | `on_start` | the pipe of `--on-start` | (the state machine has it) | | its process |
 //! | `zygotes` | their sockets | boot, fork, exit | ready, lost, forked | zygotes |
 //! | `workers` | control sockets, stack pipes | the next check, stack dumps | ready, failing, hung, limits | workers |
-//! | `upgrade` | sockets to other servers | the successor's, reports | totals, take-over | the successor |
-//! | `watchdog` | | the next beat | a notification | |
+//! | `upgrade` | sockets to other servers | successor, next totals | totals, take-over | the successor |
+//! | `watchdog` | | the next notification | a notification | |
 //! | `crashes` | | the end of a period | a restart storm | |
-//! | `metrics` | the statsd socket | the next flush | that it is due | |
+//! | `metrics` | the statsd socket | the next flush | a due flush | |
 //! | `admin` | listeners and connections | idle connections | requests | |
 //!
-//! What actions are carried out on is [`server`]; they are in `actions`, `spawn`, `reload`, `handover`, `responses`
-//! and `report`.
+//! The actions are implemented in `actions`, `spawn`, `reload`, `handover`, `responses` and `report`. They change the
+//! state in [`server`].
 
 mod access_log;
 mod actions;
@@ -71,9 +71,9 @@ use source::{Reaped, Report, Round};
 use sources::Sources;
 use start::Start;
 
-/// A round that comes so much later than it should was not late: the supervisor was suspended.
+/// If a round comes later than planned by more than this, the supervisor was suspended.
 const SUSPENDED: Duration = Duration::from_secs(1);
-/// After that, deadlines are checked so much later: everybody else may have been suspended, too.
+/// After a suspension, deadlines are checked this much later, because other processes may have been suspended, too.
 const GRACE_ROUND: Duration = Duration::from_millis(250);
 
 /// Runs a server from the first fork to the last reaped process, and returns its exit code. `read_revision` is
@@ -87,8 +87,8 @@ pub fn run(
     take_over(revision, read_revision, listeners, log, None, None)
 }
 
-/// The same for the successor of another server, with its handover; or in the process of a program that returns to
-/// this directory afterwards.
+/// Like [`run`], for a server that takes over from a predecessor with this handover, or that runs in the process of a
+/// program which returns to this directory afterwards.
 pub fn take_over<'a>(
     revision: Revision,
     read_revision: ReadRevision<'a>,
@@ -113,13 +113,13 @@ pub fn take_over<'a>(
     }
 }
 
-/// See the module.
+/// The loop: the state machine, the sources of its events, and the state that its actions change.
 struct Monitor<'a> {
-    /// The pure machine.
+    /// The pure state machine.
     supervisor: Supervisor,
     sources: Sources,
     server: Server<'a>,
-    /// When the last round was over.
+    /// When the last round ended.
     last_round: Instant,
 }
 
@@ -129,7 +129,7 @@ impl Monitor<'_> {
         let mut verdict = None;
         loop {
             verdict = verdict.or(self.carry_out());
-            // A successor that has nothing yet does not outlive this server.
+            // A successor that owns nothing yet must not outlive this server.
             if let Some(verdict) = verdict.filter(|_| !self.sources.upgrade.is_pending()) {
                 return self.finish(verdict);
             }
@@ -140,7 +140,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// How long to wait: until the next deadline, and at least `minimum`.
+    /// Returns how long to wait: until the next deadline, but at least `minimum`.
     fn timeout(&self, minimum: Duration) -> Option<Duration> {
         let of_sources = self.sources.all().into_iter().filter_map(|source| source.next_deadline());
         let deadline = of_sources.chain(self.supervisor.next_deadline()).min()?;
@@ -151,7 +151,8 @@ impl Monitor<'_> {
     fn wait(&self, timeout: Option<Duration>) -> Result<Vec<RawFd>, Fatal> {
         let mut fds = Vec::new();
         self.sources.all().into_iter().for_each(|source| source.poll(&mut fds));
-        // Rounded up: poll(2) counts in ms, and one round too early would be followed by a hot one.
+        // The timeout is rounded up, because poll(2) counts in ms: a round that comes too early would be followed by a
+        // busy loop.
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             let ms = timeout.as_millis() + 1;
             PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
@@ -166,8 +167,8 @@ impl Monitor<'_> {
         }
     }
 
-    /// One round: reads what has arrived, reaps children, checks deadlines. Whether this process was suspended
-    /// before it.
+    /// Runs one round: reads what has arrived, reaps children and checks deadlines. Returns whether this process was
+    /// suspended before the round.
     fn turn(&mut self, ready_fds: Vec<RawFd>, timeout: Option<Duration>) -> bool {
         let now = Instant::now();
         let elapsed = now.duration_since(self.last_round);
@@ -189,8 +190,8 @@ impl Monitor<'_> {
         let count = self.sources.workers.all().len().try_into().unwrap_or(u32::MAX);
         self.server.scoreboard.header().set_worker_count(count);
         match suspended_for {
-            // What was missed in the meantime has been read by now. A worker that is late all the same may have been
-            // suspended as well, and gets another moment.
+            // Everything that arrived in the meantime has been read by now. A worker that is still late may have been
+            // suspended as well, and gets a little more time.
             Some(_) => self.server.log.line(Level::Warning, "server.was_suspended", &[]),
             None => self.supervisor.handle(Event::Tick, now),
         }
@@ -207,7 +208,7 @@ impl Monitor<'_> {
         is_late
     }
 
-    /// What sources may know of the server at this moment.
+    /// Collects what sources may know about the rest of the server.
     fn begin_round(&self, now: Instant) -> Round {
         let pids = self.sources.all().into_iter().flat_map(|source| source.pids());
         Round {
@@ -239,12 +240,12 @@ impl Monitor<'_> {
             }
             Some(Reaped::Other(details)) => details,
             Some(Reaped::Unmanaged) => return,
-            None => Default::default(), // An orphan: the machine logs it.
+            None => Default::default(), // This is an orphan, which the state machine logs.
         };
         self.supervisor.handle(Event::Exited { pid, status, details }, now);
     }
 
-    /// Whether a worker that has this entry crashed as workers of the old code do, too.
+    /// Whether workers of the old code crash like the worker with this entry.
     fn is_baseline(&mut self, entry: &'static WorkerEntry, now: Instant) -> bool {
         let upgrade = &mut self.sources.upgrade;
         if !upgrade.is_owner() {
@@ -287,12 +288,12 @@ impl Monitor<'_> {
                 OperatorCommand::Interrupt
             }
             Signal::Quit => OperatorCommand::Quit,
-            // No load balancer sends requests to this server alone yet: there is nothing to announce.
+            // The predecessor still serves, so load balancers need no warning.
             Signal::Term if !self.sources.upgrade.is_owner() => OperatorCommand::Quit,
             Signal::Term => OperatorCommand::Terminate,
             Signal::Ttin => OperatorCommand::More,
             Signal::Ttou => OperatorCommand::Fewer,
-            Signal::Chld => return, // It has woken the loop: children are reaped in every round.
+            Signal::Chld => return, // The signal only wakes the loop: children are reaped in every round.
             Signal::Hup => OperatorCommand::Reload,
             Signal::Winch => OperatorCommand::Pause,
             Signal::Usr1 => return self.reopen_access_log(),

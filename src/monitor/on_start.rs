@@ -1,4 +1,4 @@
-//! The process of `--on-start`. When it runs, how long it may take and what follows is the machine's business.
+//! The process of `--on-start`. The state machine decides when it runs, how long it may take and what follows.
 
 use nix::poll::{PollFd, PollFlags};
 
@@ -9,7 +9,7 @@ use crate::supervisor::slot::ExitStatus;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// See the module.
+/// The process of `--on-start`, if it is running.
 #[derive(Default)]
 pub(super) struct OnStartProcess {
     run: Option<OnStart>,
@@ -20,14 +20,14 @@ impl OnStartProcess {
         self.run = Some(run);
     }
 
-    /// Makes it dump its Python stack, if it is this process.
+    /// Makes the process dump its Python stack, if it has this pid.
     pub(super) fn dump_stack(&self, pid: Pid) {
         if let Some(run) = self.run.as_ref().filter(|run| run.pid() == pid) {
             run.request_stack();
         }
     }
 
-    /// Kills and reaps it.
+    /// Kills and reaps the process.
     pub(super) fn stop(&mut self) {
         if let Some(run) = self.run.take() {
             run.kill_and_reap();

@@ -19,7 +19,7 @@ use crate::supervisor::{Event, ReloadOutcome};
 use crate::system::rlimit::warn_of_connections;
 
 impl Monitor<'_> {
-    /// Reads the configuration, and responses the machine.
+    /// Reads the configuration, and reports the result to the state machine.
     pub(super) fn configure(&mut self, generation: Generation) {
         let now = Instant::now();
         let rates = self.sources.crashes.storm.rates(self.supervisor.generation(), now);
@@ -49,7 +49,7 @@ impl Monitor<'_> {
         self.supervisor.handle(Event::Configured { policy }, Instant::now());
     }
 
-    /// Names the options that have changed and that a reload cannot apply.
+    /// Logs the changed options that a reload cannot apply.
     fn log_restart_needed(&self, new: &Config) {
         let current = self.server.generations.current();
         for setting in current.config.restart_needed(new) {
@@ -59,7 +59,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// Reports how a reload has ended, to all who wait for it.
+    /// Reports the outcome of a reload to every client that waits for it.
     pub(super) fn end_reload(&mut self, outcome: ReloadOutcome) {
         self.server.generations.settle();
         let counters = &self.server.scoreboard.header().counters;

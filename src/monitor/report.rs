@@ -1,4 +1,4 @@
-//! What is reported to the world: the log, the service manager, the pid file, and the counters of ended workers.
+//! Reports to the outside: the log, the service manager, the pid file, and the counters of ended workers.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::system::exit_cause;
 use crate::system::pid::Pid;
 use crate::system::pid_file::PidFile;
 
-/// From the last deadline of a stop to the end of the process: reaping, and the last metrics.
+/// The time that reaping and the last metrics take after the last deadline of a stop.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 impl Monitor<'_> {
@@ -33,7 +33,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// Reports that this server is the one that serves.
+    /// Reports that this server is ready and owns the service.
     pub(super) fn announce_ready(&mut self) {
         let server = &mut self.server;
         if let Some(Err(error)) = server.service.pid_file.as_mut().map(PidFile::publish) {
@@ -67,13 +67,13 @@ impl Monitor<'_> {
         server.cut_off_before_stop = server.cut_off_count();
         let pairs = [("pid", Value::Number(i64::from(std::process::id())))];
         server.log.line(Level::Info, "server.stopping", &pairs);
-        // The whole budget, where TimeoutStopSec= is shorter than it.
+        // This extends TimeoutStopSec= to the whole budget if it is shorter.
         let usec = (left + STOP_MARGIN).as_micros();
         server.notify(&format!("STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC={usec}"));
         self.stop_successor(deadline, Instant::now());
     }
 
-    /// Writes a log event of the machine. With the end of a worker comes what it was doing.
+    /// Writes a log event of the state machine. For the end of a worker, the line says what it was doing.
     pub(super) fn log(&mut self, event: &LogEvent) {
         match event {
             LogEvent::Hung { slot, side, pid, .. } => {
@@ -119,7 +119,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// Counts and logs the end of a worker. It was the only writer of its entry.
+    /// Counts and logs the end of a worker, which was the only writer of its entry.
     fn log_ended_worker(&mut self, event: &LogEvent, entry: &'static WorkerEntry) {
         let LogEvent::Ended { slot, pid, ending, generation, status, is_baseline, .. } = event
         else {
@@ -148,7 +148,7 @@ impl Monitor<'_> {
                 self.doubt_this_server();
             }
         }
-        // The entry is vacant: it shows no running request and no open connection from here on.
+        // The entry is vacant from here on, so it must show no running request and no open connection.
         entry.assign(*generation);
     }
 
@@ -182,7 +182,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// Workers crash again and again, and are replaced as fast.
+    /// Logs a restart storm: workers keep crashing, and each is replaced at once.
     pub(super) fn log_restart_storm(&self, storm: &restart_storm::Report) {
         let number = |n: u64| Value::Number(i64::try_from(n).unwrap_or(i64::MAX));
         let pairs = [
@@ -193,7 +193,7 @@ impl Monitor<'_> {
         self.server.log.line(Level::Error, "server.restart_storm", &pairs);
     }
 
-    /// What the kernel and the scoreboard know of a worker that hangs. Its Python stack follows, from itself.
+    /// Logs what the kernel and the scoreboard know about a worker that hangs. The worker's own Python stack follows.
     fn log_hang(&self, pid: Pid) {
         let Some(child) = self.sources.workers.of(pid) else { return };
         let Some((what, age)) = child.hang.map(workers::describe_hang) else { return };
@@ -209,12 +209,12 @@ impl Monitor<'_> {
     }
 }
 
-/// A worker in a sentence.
+/// Names a worker in a sentence.
 fn name(slot: SlotId, pid: Pid) -> String {
     format!("worker {} (pid {})", slot.0, pid.0)
 }
 
-/// The counter of a worker that ended without having been asked to.
+/// Returns the restart counter for a worker that ended without having been asked to.
 fn restart_reason(ending: Ending, status: ExitStatus) -> Counter {
     match (ending, status) {
         (Ending::BootFailed, _) => Counter::WorkerRestartsBoot,

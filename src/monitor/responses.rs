@@ -1,4 +1,4 @@
-//! Responds to the requests of the admin socket, and carries out what operators ask for there.
+//! Responds to requests on the admin socket, and carries out the commands that operators send there.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::monitor::children::Child;
 use crate::supervisor::slot::WorkerSlot;
 use crate::supervisor::{Event, OperatorCommand, Supervisor};
 
-/// A verb, and the process that sent it.
+/// A command from the admin socket, and the process that sent it.
 #[derive(Clone, Copy)]
 struct SentVerb {
     verb: Verb,
@@ -95,7 +95,7 @@ impl Monitor<'_> {
         self.supervisor.handle(Event::OperatorCommand(command), now);
     }
 
-    /// Logs who does what to the server.
+    /// Logs a command and its sender.
     fn log_verb(&self, sent: SentVerb) {
         let SentVerb { verb, peer } = sent;
         let mut pairs = vec![("verb", Value::Text(verb.name()))];
@@ -108,7 +108,7 @@ impl Monitor<'_> {
         self.server.log.line(Level::Info, "admin.command_received", &pairs);
     }
 
-    /// The response comes when the reload has ended.
+    /// Starts a reload. The response is sent when the reload has ended.
     fn reload_and_respond(&mut self, id: RequestId, sent: SentVerb, now: Instant) {
         let source = &mut self.sources.admin;
         let admin = &source.admin;
@@ -126,7 +126,7 @@ impl Monitor<'_> {
         let collector = &mut sources.metrics.collector;
         let (totals, gauges) = collector.sample(&server.scoreboard, snapshot, now);
         let body = prometheus::text(&totals, gauges, zone.as_deref());
-        // The client may ask the successor next, which must not know less.
+        // The client may send its next request to the successor, which must not show lower totals.
         self.send_totals(now);
         AdminResponse { status: 200, content_type: prometheus::CONTENT_TYPE, body }
     }
@@ -147,7 +147,7 @@ impl Monitor<'_> {
             (None, Some(ended)) => ReloadStatus::Ended {
                 outcome: ended.outcome,
                 ago: now.saturating_duration_since(ended.at),
-                // A traceback may hold a secret: only those who may read the log see it.
+                // A traceback may contain secrets, so only users who may also read the log see it.
                 report: ended.report.clone().filter(|_| trust == Trust::Owner),
             },
             (None, None) => ReloadStatus::Idle,
@@ -156,7 +156,7 @@ impl Monitor<'_> {
         let taken = self.supervisor.places().filter(|place| !place.is_unused());
         let state_since = match source.state {
             (state, since) if state == self.supervisor.service_state() => since,
-            (_, _) => now, // It has changed in this round.
+            (_, _) => now, // The state has changed in this round.
         };
         ServerStatus {
             version: env!("CARGO_PKG_VERSION"),
@@ -197,7 +197,7 @@ impl Monitor<'_> {
     }
 }
 
-/// What there is to measure at this moment.
+/// Takes the snapshot of the server that metrics are computed from.
 pub(super) fn snapshot(
     supervisor: &Supervisor,
     workers: &Workers,

@@ -1,15 +1,15 @@
-//! A revision of configuration and code: what one generation of workers is made of.
+//! A revision of configuration and code, from which one generation of workers is started.
 
 use crate::config::Config;
 use crate::process::launch::Launch;
 
-/// A configuration, and what starts workers of it.
+/// A configuration, and the way to start workers with it.
 pub struct Revision {
-    /// The configuration.
+    /// The configuration of the workers.
     pub config: Config,
-    /// Starts its workers. It loads the code as it is then.
+    /// Starts the workers, which load the code as it is at that time.
     pub launch: Box<dyn Launch>,
 }
 
-/// Reads configuration and code again, for a reload. An error says for the log why that is not possible.
+/// Reads configuration and code again for a reload. The error is the reason for the log.
 pub type ReadRevision<'a> = &'a dyn Fn() -> Result<Revision, String>;

@@ -1,4 +1,4 @@
-//! What the actions of the machine are carried out on: the scoreboard, the listeners, the log, the revisions.
+//! The state that the actions of the state machine change: the scoreboard, the listeners, the log, the revisions.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid_file::PidFile;
 use crate::system::sd_notify::Notifier;
 
-/// See the module.
+/// The state that is not part of any source.
 pub(super) struct Server<'a> {
     pub(super) log: Log,
-    /// This process, as its workers see it.
+    /// The identity of this process, through which workers notice its end.
     pub(super) process: Arc<SupervisorProcess>,
     pub(super) scoreboard: Scoreboard,
-    /// `None` once they are closed and the workers know.
+    /// `None` once the listeners are closed and the workers know that.
     pub(super) listeners: Option<Listeners>,
     pub(super) access_log: Option<OwnedFd>,
     /// The directory that the embedding program returns to afterwards; no child needs it.
@@ -36,16 +36,16 @@ pub(super) struct Server<'a> {
     pub(super) cut_off_before_stop: u64,
 }
 
-/// How the rest of the machine knows this server.
+/// The pid file and the service manager, through which the rest of the machine knows this server.
 pub(super) struct Service {
     pub(super) notifier: Notifier,
     pub(super) pid_file: Option<PidFile>,
-    /// Whether the service is this server's, and not still its predecessor's.
+    /// Whether this server, and no longer its predecessor, owns the service.
     pub(super) is_owner: bool,
 }
 
 impl Server<'_> {
-    /// Notifies the service manager, if this server is its service.
+    /// Notifies the service manager, if this server owns the service.
     pub(super) fn notify(&self, state: &str) {
         if !self.service.is_owner {
             return;
@@ -56,15 +56,15 @@ impl Server<'_> {
         }
     }
 
-    /// Records why the server may have to give up.
+    /// Records a failure for which the server may have to give up.
     pub(super) fn record_failure(&mut self, failure: Failure) {
         let has_served = self.scoreboard.header().state() == ServerState::Serving;
         let boot = self.generations.current().config.patience.boot;
         self.failure.record(failure, has_served, boot);
     }
 
-    /// The descriptors that a child closes, beside those of the sources. The log is not among them, because every
-    /// child writes to it.
+    /// Lists the descriptors that a child closes, besides those of the sources. The log is not among them, because
+    /// every child writes to it.
     pub(super) fn list_descriptors(&self, own: &mut OwnDescriptors) {
         if let Some(listeners) = &self.listeners {
             listeners.list_descriptors(own);
@@ -74,13 +74,13 @@ impl Server<'_> {
         own.extend(self.directory);
     }
 
-    /// Requests that workers cut off, or that were lost with them.
+    /// The number of requests that workers cut off, or that were lost with a worker.
     pub(super) fn cut_off_count(&self) -> u64 {
         const LOST: [Counter; 2] = [Counter::ReqAbandoned, Counter::ReqKilled];
         self.sum((0..self.scoreboard.slot_count()).map(SlotId), LOST)
     }
 
-    /// Workers of this slot that ended without having been asked to.
+    /// The number of workers of this slot that ended without having been asked to.
     pub(super) fn restarts_count(&self, slot: SlotId) -> u64 {
         const REASONS: [Counter; 5] = [
             Counter::WorkerRestartsBoot,

@@ -1,4 +1,4 @@
-//! Signals as a source.
+//! The signals that the supervisor receives, as a source.
 
 use std::os::fd::AsFd;
 

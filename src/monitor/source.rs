@@ -1,8 +1,7 @@
-//! What the loop waits for: one trait for everything that has descriptors to poll, deadlines, or processes.
+//! The trait of everything that the loop waits for: descriptors to poll, deadlines, and processes.
 //!
-//! A source reads what has arrived, checks its own deadlines, and takes the processes that are its own when they
-//! are reaped. It changes nothing beyond itself: what follows goes to the loop as [`Report`]s, most of which are
-//! events of the machine.
+//! A source reads what has arrived, checks its own deadlines, and recognizes its own processes when they are reaped. It
+//! changes nothing but its own state. It returns [`Report`]s to the loop; most of them are events of the state machine.
 
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -25,17 +24,17 @@ use crate::supervisor::{Event, ExitDetails};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// See the module.
+/// Something that the loop waits for.
 pub(super) trait Source {
     /// Adds the descriptors to wait for.
     fn poll<'fd>(&'fd self, _fds: &mut Vec<PollFd<'fd>>) {}
 
-    /// When [`Source::check_deadlines`] is due at the latest.
+    /// The latest time at which [`Source::check_deadlines`] must be called.
     fn next_deadline(&self) -> Option<Instant> {
         None
     }
 
-    /// Its processes that were not reaped yet.
+    /// The processes of this source that were not reaped yet.
     fn pids(&self) -> Vec<Pid> {
         Vec::new()
     }
@@ -43,10 +42,10 @@ pub(super) trait Source {
     /// Reads what has arrived. This never blocks.
     fn read(&mut self, _round: &Round, _reports: &mut Vec<Report>) {}
 
-    /// Does what is due.
+    /// Acts on expired deadlines.
     fn check_deadlines(&mut self, _round: &Round, _reports: &mut Vec<Report>) {}
 
-    /// A process was reaped; `None` where it is not one of its own.
+    /// Handles the end of a process that was reaped; `None` if the process does not belong to this source.
     fn reap(
         &mut self,
         _pid: Pid,
@@ -61,7 +60,7 @@ pub(super) trait Source {
     fn list_descriptors(&self, _own: &mut OwnDescriptors) {}
 }
 
-/// What a source may know of the rest of the server.
+/// What a source may know about the rest of the server.
 pub(super) struct Round {
     pub(super) now: Instant,
     /// Descriptors that are readable or writable.
@@ -70,7 +69,7 @@ pub(super) struct Round {
     pub(super) pids: Vec<Pid>,
     /// The configuration in service.
     pub(super) revision: Rc<ResolvedRevision>,
-    /// The supervisor was stopped for this long, and perhaps everybody else with it.
+    /// How long the supervisor was suspended before this round, perhaps together with all other processes.
     pub(super) suspended_for: Option<Duration>,
 }
 
@@ -80,25 +79,25 @@ impl Round {
     }
 }
 
-/// What a source has to say.
+/// What a source reports to the loop.
 pub(super) enum Report {
-    /// An event of the machine.
+    /// An event for the state machine.
     Event(Event),
     /// A signal arrived.
     Signal(Signal),
     /// A zygote has forked a worker.
     Forked(ForkedWorker),
-    /// A process could not boot, or died.
+    /// A process could not boot or died.
     Failure(Failure),
     /// A request on the admin socket.
     AdminRequest(AdminRequest),
-    /// Something for the service manager.
+    /// A notification for the service manager.
     Notify(&'static str),
-    /// Workers crash again and again.
+    /// Workers keep crashing.
     RestartStorm(restart_storm::Report),
-    /// The collector has something to read or to send.
+    /// The collector may have something to read or to send.
     MetricsDue,
-    /// Something of the server before or after this one.
+    /// News of the predecessor or the successor.
     Upgrade(UpgradeReport),
 }
 
@@ -115,12 +114,12 @@ impl ForkedWorker {
     }
 }
 
-/// Whose process was reaped.
+/// The kind of process that was reaped.
 pub(super) enum Reaped {
-    /// A worker's. Whether the old code crashes in the same requests is added before the machine handles it.
+    /// A worker. Whether the old code crashes in the same requests is added before the state machine handles it.
     Worker { details: ExitDetails, entry: &'static WorkerEntry },
-    /// Another process of the machine's.
+    /// Another process that the state machine knows.
     Other(ExitDetails),
-    /// None of the machine's.
+    /// A process that the state machine does not know.
     Unmanaged,
 }

@@ -1,4 +1,4 @@
-//! All that the loop waits for.
+//! All sources that the loop waits for.
 
 use super::admin::AdminSource;
 use super::crashes::Crashes;
@@ -11,7 +11,7 @@ use super::workers::Workers;
 use super::zygotes::Zygotes;
 use crate::process::signals::Signals;
 
-/// See the module.
+/// One field for each source.
 pub(super) struct Sources {
     pub(super) signals: Signals,
     pub(super) on_start: OnStartProcess,
@@ -27,9 +27,9 @@ pub(super) struct Sources {
 impl Sources {
     const COUNT: usize = 9;
 
-    /// In the order in which they are asked. Signals come first: a command is older than what it causes. Zygotes
-    /// come before workers, because they report new workers; requests of operators come last, so that
-    /// the responses know of all that has happened.
+    /// Returns the sources in the order in which the loop handles them. Signals come first, so that a command is
+    /// handled before its consequences. Zygotes come before workers, because they report new workers. The requests of
+    /// operators come last, so that responses include everything that happened in this round.
     pub(super) fn all(&self) -> [&dyn Source; Self::COUNT] {
         [
             &self.signals,
@@ -44,7 +44,7 @@ impl Sources {
         ]
     }
 
-    /// The source of this number in the same order.
+    /// Returns the source with this index in the order of [`Self::all`].
     pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut dyn Source> {
         let all: [&mut dyn Source; Self::COUNT] = [
             &mut self.signals,

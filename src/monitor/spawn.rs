@@ -1,4 +1,4 @@
-//! Starts the processes that the machine asks for: workers, zygotes, the process of `--on-start`.
+//! Starts the processes that the state machine requests: workers, zygotes, and the process of `--on-start`.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,19 +24,19 @@ use crate::supervisor::{Event, Verdict};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// What a worker is given, and the supervisor's ends of it.
+/// The descriptors that a worker gets, and the supervisor's ends of them.
 struct WorkerResources {
     socket: ControlSocket,
-    life: OwnedFd,
+    control_fd: OwnedFd,
     doorbell: OwnedFd,
     listeners: Vec<Listener>,
     access_log: Option<OwnedFd>,
 }
 
-/// Why a process could not be started.
+/// The reason why a process could not be started.
 #[derive(Debug, Error)]
 enum SpawnError {
-    #[error("cannot make its life socket or doorbell: {0}")]
+    #[error("cannot create its control socket or doorbell: {0}")]
     ControlSocket(io::Error),
     #[error("cannot duplicate its listeners: {0}")]
     Listeners(io::Error),
@@ -48,7 +48,7 @@ enum SpawnError {
     Scoreboard,
     #[error(transparent)]
     Fork(#[from] ForkError),
-    #[error("cannot begin --on-start: {0}")]
+    #[error("cannot start --on-start: {0}")]
     OnStart(#[from] OnStartError),
     #[error("cannot become the parent of orphans: {0}")]
     Orphans(io::Error),
@@ -57,7 +57,7 @@ enum SpawnError {
 }
 
 impl Monitor<'_> {
-    /// Starts a worker, and answers the machine.
+    /// Starts a worker. A failure is reported to the state machine.
     pub(super) fn spawn(&mut self, slot: SlotId, side: Side, generation: Generation) {
         if let Err(error) = self.try_spawn(slot, side, generation) {
             self.log_not_spawned(Some(slot), generation, &error);
@@ -66,7 +66,7 @@ impl Monitor<'_> {
         }
     }
 
-    /// Starts the process of `--on-start`, and answers the machine.
+    /// Starts the process of `--on-start`, and reports the outcome to the state machine.
     pub(super) fn run_on_start(&mut self, generation: Generation) {
         let event = match self.try_on_start(generation) {
             Ok(pid) => Event::OnStartStarted { generation, pid },
@@ -78,7 +78,7 @@ impl Monitor<'_> {
         self.supervisor.handle(event, Instant::now());
     }
 
-    /// Starts a zygote, and answers the machine.
+    /// Starts a zygote, and reports the outcome to the state machine.
     pub(super) fn start_zygote(&mut self, generation: Generation) {
         let event = match self.try_zygote(generation) {
             Ok(pid) => Event::ZygoteStarted { generation, pid },
@@ -90,7 +90,8 @@ impl Monitor<'_> {
         self.supervisor.handle(event, Instant::now());
     }
 
-    /// Without a slot, it is about what precedes the workers of the generation.
+    /// Logs that a process could not be started. `slot` is `None` for a process that precedes the workers of its
+    /// generation.
     fn log_not_spawned(
         &mut self,
         slot: Option<SlotId>,
@@ -159,7 +160,7 @@ impl Monitor<'_> {
         Ok(pid)
     }
 
-    /// Forks a worker, or orders it from a zygote. On success [`Event::Started`] follows, or will follow.
+    /// Forks a worker, or orders it from a zygote. On success [`Event::Started`] follows, now or later.
     fn try_spawn(
         &mut self,
         slot: SlotId,
@@ -170,12 +171,11 @@ impl Monitor<'_> {
         let revision = self.revision_of(generation)?;
         let resources = self.open_resources(slot, entry)?;
         entry.assign(generation);
-        let WorkerResources { socket, life, doorbell, listeners, access_log } = resources;
+        let WorkerResources { socket, control_fd, doorbell, listeners, access_log } = resources;
         let limits = revision.config.limits;
         if revision.config.preload {
             let worker = OrderedWorker { slot, side, socket, limits };
-            let order =
-                SpawnOrder { slot, side, control_fd: life, doorbell, listeners, access_log };
+            let order = SpawnOrder { slot, side, control_fd, doorbell, listeners, access_log };
             let (round, mut reports) = (self.begin_round(Instant::now()), Vec::new());
             self.sources.zygotes.order(generation, worker, order, &round, &mut reports);
             self.handle_reports(reports, round.now);
@@ -186,7 +186,7 @@ impl Monitor<'_> {
             generation,
             entry,
             header: self.server.scoreboard.header(),
-            control_fd: life,
+            control_fd,
             supervisor: Arc::clone(&self.server.process),
             doorbell,
             listeners,
@@ -217,7 +217,7 @@ impl Monitor<'_> {
         slot: SlotId,
         entry: &'static WorkerEntry,
     ) -> Result<WorkerResources, SpawnError> {
-        let (socket, life, doorbell) =
+        let (socket, control_fd, doorbell) =
             ControlSocket::open(entry).map_err(SpawnError::ControlSocket)?;
         let listeners = match &self.server.listeners {
             Some(listeners) => listeners.for_slot(slot).map_err(SpawnError::Listeners)?,
@@ -225,10 +225,10 @@ impl Monitor<'_> {
         };
         let access_log = self.server.access_log.as_ref().map(OwnedFd::try_clone).transpose();
         let access_log = access_log.map_err(SpawnError::AccessLog)?;
-        Ok(WorkerResources { socket, life, doorbell, listeners, access_log })
+        Ok(WorkerResources { socket, control_fd, doorbell, listeners, access_log })
     }
 
-    /// What this process has open for itself, and a child closes. Made right before a fork.
+    /// Lists the descriptors that this process keeps for itself and that a child closes. Call this right before a fork.
     fn own_descriptors(&self) -> OwnDescriptors {
         let mut own = OwnDescriptors::default();
         for source in self.sources.all() {

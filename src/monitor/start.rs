@@ -1,4 +1,4 @@
-//! Builds a [`Monitor`]: all that can fail before the first fork.
+//! Builds a [`Monitor`]: every step that can fail before the first fork.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::BorrowedFd;
@@ -38,10 +38,10 @@ use crate::system::pid_file::PidFile;
 use crate::system::sd_notify::Notifier;
 use crate::system::watchdog::Watchdog;
 
-/// Slots on the scoreboard, at least, so that TTIN can add workers.
+/// Minimum number of slots on the scoreboard, so that TTIN can add workers.
 const MINIMUM_SLOTS: u16 = 64;
 
-/// What a server is started with.
+/// The arguments that a server is started with.
 pub(super) struct Start<'a> {
     pub(super) revision: Revision,
     pub(super) read_revision: ReadRevision<'a>,
@@ -130,8 +130,8 @@ fn prepare_pid_file(
     Ok(Some(prepared.map_err(|source| Fatal::PidFile { path: path.clone(), source })?))
 }
 
-/// A pid file that names another process is replaced all the same: pids are reused, in a container after each
-/// restart. `before` is the server that this one replaces.
+/// Warns about a pid file that names another running process. The file is replaced anyway, because pids are reused; in
+/// a container, after each restart. `before` is the server that this one replaces.
 fn warn_of_running_owner(path: &Path, before: Option<u32>, log: &Log) {
     let owner = PidFile::running_owner(path, std::process::id());
     if let Some(pid) = owner.filter(|pid| Some(*pid) != before) {
@@ -151,7 +151,7 @@ fn watchdog(log: &Log, now: Instant) -> Option<Watchdog> {
 
 pub(super) fn policy(config: &Config, ceiling: u16) -> Policy {
     let preparation = if config.preload {
-        Preparation::Zygote // It runs the hooks of --on-start itself.
+        Preparation::Zygote // The zygote runs the hooks of --on-start itself.
     } else if config.application.hooks.on_start.is_empty() {
         Preparation::None
     } else {

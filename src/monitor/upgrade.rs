@@ -1,7 +1,8 @@
-//! USR2: the servers before and after this one, as a source. Carrying out what follows is `handover`'s.
+//! The predecessor and the successor of this server in an upgrade (USR2), as a source. `handover` carries out what
+//! follows from its reports.
 //!
-//! Between the start of a successor and its readiness both serve, from the same queues. Whatever ends the
-//! successor until then, this server has lost nothing; and the other way round.
+//! From the start of a successor until it owns everything, both servers serve from the same queues. If one of them ends
+//! in this time, the other one has lost nothing.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,30 +25,31 @@ use crate::supervisor::upgrade::successor::Successor;
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// Messages of another server that are read at a time, at most.
+/// Maximum number of messages of another server that are read at a time.
 const MESSAGES_AT_A_TIME: usize = 64;
 /// The interval at which totals are sent to the other servers.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The sockets to the other servers, and the progress of an upgrade.
 pub(super) struct UpgradeSource {
-    /// This server as a successor.
+    /// The state of this server as a successor.
     pub(super) successor: Successor,
-    /// The server before this one, until its process is gone.
+    /// The predecessor of this server, until its process is gone.
     pub(super) predecessor: Option<Predecessor>,
-    /// This server as a predecessor.
+    /// The state of this server as a predecessor.
     pub(super) upgrade: Upgrade,
-    /// The socket to the successor, as long as it is there.
+    /// The socket to the successor, if there is one.
     pub(super) line: Option<UnixStream>,
     pub(super) next_report: Instant,
-    /// What the successor has counted, and what of that it could not send: this server's, should it fail.
+    /// The totals of the successor, and those of them that it could not send. This server adds them to its own if the
+    /// successor fails.
     pub(super) its_totals: Option<CarriedTotals>,
     pub(super) its_unsent: Option<CarriedTotals>,
-    /// The requests that workers of the server before crash in, until everything is this server's.
+    /// The requests in which workers of the predecessor crash, until this server owns everything.
     pub(super) baseline: CrashBaseline,
 }
 
-/// The server before this one.
+/// The predecessor of this server.
 pub(super) struct Predecessor {
     pub(super) pid: Pid,
     pub(super) line: UnixStream,
@@ -55,8 +57,8 @@ pub(super) struct Predecessor {
 }
 
 impl UpgradeSource {
-    /// A server with this handover of its predecessor, if it has one. The listeners of the admin socket are
-    /// returned, too.
+    /// Returns the source for a server with this handover of its predecessor, if it has one, and the inherited
+    /// listeners of the admin socket.
     pub(super) fn begin(handover: Option<Handover>, now: Instant) -> (Self, InheritedSockets) {
         let (successor, predecessor, admin) = match handover {
             None => (Successor::without_predecessor(), None, InheritedSockets::default()),
@@ -77,28 +79,28 @@ impl UpgradeSource {
         (source, admin)
     }
 
-    /// Whether listeners, pid file and the like are this server's alone.
+    /// Whether this server alone owns the listeners, the pid file and the like.
     pub(super) fn is_owner(&self) -> bool {
         self.successor.is_owner()
     }
 
-    /// Whether there is a successor that has nothing yet.
+    /// Whether there is a successor that owns nothing yet.
     pub(super) fn is_pending(&self) -> bool {
         self.upgrade.is_pending()
     }
 
-    /// Sends the totals that no statsd agent got to the server that goes on.
+    /// Sends the totals that no statsd agent received to the server that goes on.
     pub(super) fn send_unsent(&self, unsent: &CarriedTotals) {
         let before = self.predecessor.as_ref().filter(|_| !self.is_owner());
         if let Some(line) = before.map(|before| &before.line).or(self.line.as_ref()) {
-            let _ = reexec::send_totals(line, UNSENT, unsent); // It is gone: then these totals are lost.
+            let _ = reexec::send_totals(line, UNSENT, unsent); // If that server is gone, these totals are lost.
         }
     }
 
-    /// The crash rates of this server's workers go to the successor, whose workers get the same requests.
+    /// Sends the crash rates of this server's workers to the successor, because its workers get the same requests.
     pub(super) fn send_crash_rates(&self, rates: &BTreeMap<String, u64>) {
         if let Some(line) = self.line.as_ref().filter(|_| !rates.is_empty()) {
-            // It is gone, or gets the next rates.
+            // On an error, the successor is gone, or it gets the next rates.
             let _ = reexec::send_text(line, DYING, &crash_baseline::encode(rates));
         }
     }
@@ -155,7 +157,7 @@ impl UpgradeSource {
                 Message::Received { word: UNSENT, descriptor } => {
                     self.its_unsent = descriptor.and_then(reexec::read_totals);
                 }
-                Message::Received { .. } => {} // Of a later version: it is not needed here.
+                Message::Received { .. } => {} // A message of a later version is not needed here.
                 Message::Ended => self.line = None,
             }
         }

@@ -1,25 +1,25 @@
-//! What has become of an upgrade, as its source reports it.
+//! The reports of the source of an upgrade.
 
 use crate::metrics::CarriedTotals;
 use crate::supervisor::slot::ExitStatus;
 use crate::supervisor::upgrade::Action;
 use crate::system::pid::Pid;
 
-/// See the module.
+/// What happened in an upgrade.
 pub(super) enum UpgradeReport {
-    /// The machine of the predecessor wants this done.
+    /// The state machine of the predecessor requests this action.
     Act(Action),
     /// Totals are due to be sent to the other servers.
     TotalsDue,
-    /// The predecessor has counted this by now; `None` where it could not be read.
+    /// The current totals of the predecessor; `None` if they could not be read.
     PredecessorTotals(Option<CarriedTotals>),
-    /// The predecessor could not send this.
+    /// The totals that the predecessor could not send.
     PredecessorUnsent(CarriedTotals),
-    /// Everything is this server's from now on.
+    /// This server owns everything from now on.
     TakeOver,
     /// The process of the predecessor is gone.
     PredecessorEnded,
-    /// This server has proved itself, and its predecessor may exit.
+    /// This server has passed its probation, and its predecessor may exit.
     Proved,
     /// The successor was reaped.
     SuccessorExited { pid: Pid, status: ExitStatus },

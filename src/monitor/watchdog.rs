@@ -1,14 +1,14 @@
-//! The watchdog of the service manager as a source: it is fed as long as the loop turns.
+//! The watchdog of the service manager as a source. It is notified as long as the loop makes progress.
 
 use std::time::Instant;
 
 use super::source::{Report, Round, Source};
 use crate::system::watchdog::Watchdog;
 
-/// The notification that feeds the watchdog of the service manager.
+/// The notification that the watchdog of the service manager expects.
 pub(super) const ALIVE: &str = "WATCHDOG=1";
 
-/// See the module. `None` where there is no watchdog.
+/// The watchdog; `None` if the service manager has none for this process.
 pub(super) struct WatchdogSource(pub(super) Option<Watchdog>);
 
 impl Source for WatchdogSource {

@@ -1,5 +1,5 @@
-//! The worker processes: reads what they write, sends them commands, and checks a few times a second which of them
-//! hangs, has reached a limit, or has left its loop.
+//! The worker processes as a source: reads what they write, sends them commands, and checks a few times a second
+//! whether one hangs, has reached a limit, or has left its loop.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -19,16 +19,16 @@ use crate::supervisor::{Event, ExitDetails};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// From one check to the next.
+/// The interval between two checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// See the module.
+/// The workers that were not reaped yet, and the state of their checks.
 pub(super) struct Workers {
     children: Vec<Child>,
     next_check: Instant,
-    /// The supervisor was suspended, and the workers perhaps with it.
+    /// The last time that the supervisor, and perhaps the workers with it, was suspended.
     grace: Grace,
-    /// Memory of the workers that have a limit to it.
+    /// Reads the resident memory of workers that have a limit for it.
     resident: ResidentSet,
     jitter: Jitter,
     log: Log,
@@ -69,25 +69,25 @@ impl Workers {
         self.log_last_stacks(pid, Instant::now());
         let Some(child) = self.of(pid) else { return };
         match child.kill() {
-            Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: not with a pid that was not reaped.
+            Ok(()) | Err(Errno::ESRCH) => {} // ESRCH cannot happen before the worker is reaped.
             Err(error) => self.log_failure("worker.kill_failed", child, error),
         }
     }
 
-    /// SIGUSR2 makes a worker dump the stacks of its threads.
+    /// Makes a worker dump the stacks of its threads.
     pub(super) fn dump_stack(&self, pid: Pid) {
         let Some(child) = self.of(pid) else { return };
         match child.dump_stack() {
-            Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: not with a pid that was not reaped.
+            Ok(()) | Err(Errno::ESRCH) => {} // ESRCH cannot happen before the worker is reaped.
             Err(error) => self.log_failure("worker.dump_failed", child, error),
         }
     }
 
-    /// Gives the access log that was reopened to all workers.
+    /// Sends the access log that was reopened to all workers.
     pub(super) fn give_access_log(&self, file: BorrowedFd<'_>) {
         for child in &self.children {
             match child.give_access_log(file) {
-                Ok(()) | Err(Errno::EPIPE) => {} // EPIPE: it has ended.
+                Ok(()) | Err(Errno::EPIPE) => {} // EPIPE: the worker has ended.
                 Err(error) => self.log_failure("worker.access_log_not_given", child, error),
             }
         }
@@ -116,8 +116,8 @@ impl Workers {
         }
     }
 
-    /// Looks again at workers that are about to be killed because they hang: one that has gone on was busy, and
-    /// is not killed.
+    /// Checks again the workers that are about to be killed because they hang. One that has gone on was only busy,
+    /// and is not killed.
     fn check_hung(&mut self, round: &Round, reports: &mut Vec<Report>) {
         let Some(monotonic) = monotonic() else { return };
         let allowed = allowed(round);
@@ -178,7 +178,7 @@ impl Workers {
         }
     }
 
-    /// Logs what has come of the stacks of a worker that is about to be killed, or is dead.
+    /// Logs what has arrived of the stacks of a worker that is about to be killed or is dead.
     fn log_last_stacks(&mut self, pid: Pid, now: Instant) {
         let Some(child) = self.children.iter_mut().find(|child| child.pid == pid) else { return };
         child.read_stacks(now);
@@ -238,7 +238,7 @@ impl Source for Workers {
         reports: &mut Vec<Report>,
     ) -> Option<Reaped> {
         let index = self.children.iter().position(|child| child.pid == pid)?;
-        self.read_messages(index, reports); // What it wrote since it was last read.
+        self.read_messages(index, reports); // This reads what the worker wrote before it ended.
         self.log_last_stacks(pid, round.now);
         let child = self.children.swap_remove(index);
         let details = ExitDetails {
@@ -255,14 +255,14 @@ impl Source for Workers {
     }
 }
 
-/// How long a worker may take for what is the application's.
+/// Returns the time limits for the parts of a worker that belong to the application.
 fn allowed(round: &Round) -> Allowed {
     let patience = round.patience();
     let request = Some(patience.request).filter(|timeout| !timeout.is_zero());
     Allowed { request, stop: patience.graceful }
 }
 
-/// The keys of every line on a worker.
+/// The keys of every log line about a worker.
 fn pairs(child: &Child) -> [(&'static str, Value<'static>); 3] {
     [
         ("slot", Value::Number(i64::from(child.slot.0))),
@@ -283,7 +283,7 @@ fn log_limit(log: &Log, child: &Child, reason: RecycleReason) {
     log.line(Level::Info, "worker.limit_reached", &pairs);
 }
 
-/// What a worker hangs in, and for how long, as the log says it.
+/// Describes for the log what a worker hangs in, and for how long.
 pub(super) fn describe_hang(hang: Hang) -> (&'static str, Duration) {
     match hang {
         Hang::Request(age) => ("request", age),

@@ -1,7 +1,7 @@
-//! The zygotes of `--preload`, and the workers that they were asked for. When a zygote is started, when it gets
-//! its first order and when it ends is the machine's business.
+//! The zygotes of `--preload`, and the workers that were ordered from them, as a source. The state machine decides when
+//! a zygote is started, when it gets its first order and when it ends.
 //!
-//! What becomes of an order is reported as if the worker had been forked here, only later.
+//! The outcome of an order is reported as if the supervisor had forked the worker itself, only later.
 
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,11 @@ use crate::supervisor::{Event, ExitDetails, Verdict};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// See the module.
+/// The zygotes, and the orders that they have not answered yet.
 pub(super) struct Zygotes {
-    /// Those that were not reaped yet. No two of a generation take orders.
+    /// The zygotes that were not reaped yet. At most one of each generation takes orders.
     zygotes: Vec<Zygote>,
-    /// Workers that do not exist yet.
+    /// Workers that were ordered and do not exist yet.
     ordered: Vec<OrderedWorker>,
     log: Log,
 }
@@ -62,7 +62,7 @@ impl Zygotes {
         let (slot, side) = (worker.slot, worker.side);
         let serves = |zygote: &Zygote| zygote.generation() == generation && zygote.accepts_orders();
         let Some(index) = self.zygotes.iter().position(serves) else {
-            // It was lost in this very moment. The machine asks for another one.
+            // The zygote was lost at this moment. The state machine requests another one.
             let verdict = Verdict::NotBooted;
             return reports.push(Report::Event(Event::SpawnFailed { slot, side, verdict }));
         };
@@ -71,7 +71,7 @@ impl Zygotes {
         self.report_events(index, true, events, reports);
     }
 
-    /// No worker of this zygote is wanted any more. It has `patience` to exit.
+    /// Ends a zygote whose workers are not wanted any more. It has `patience` to exit.
     pub(super) fn end(&mut self, pid: Pid, patience: Duration, reports: &mut Vec<Report>) {
         if let Some(index) = self.zygotes.iter().position(|zygote| zygote.pid() == pid) {
             let events = self.zygotes[index].shut_down(patience, Instant::now());
@@ -90,12 +90,12 @@ impl Zygotes {
         died.map(Zygote::pid).filter_map(failure).collect()
     }
 
-    /// Kills and reaps those that are left.
+    /// Kills and reaps the remaining zygotes.
     pub(super) fn close(self) {
         self.zygotes.into_iter().for_each(Zygote::kill_and_reap);
     }
 
-    /// `reaped` is a child that was reaped just now, and that no source knows.
+    /// Reads what the zygotes have sent. `reaped` is a child that was just reaped and that no source knows.
     fn listen(&mut self, reaped: Option<Pid>, round: &Round, reports: &mut Vec<Report>) {
         let mut pids = round.pids.clone();
         for index in 0..self.zygotes.len() {
@@ -121,7 +121,7 @@ impl Zygotes {
         Some(self.ordered.swap_remove(index))
     }
 
-    /// `took_orders` is whether the zygote was of use before these events.
+    /// Reports the events of a zygote. `took_orders` says whether it took orders before these events.
     fn report_events(
         &mut self,
         index: usize,
@@ -195,7 +195,7 @@ impl Source for Zygotes {
 
     fn check_deadlines(&mut self, round: &Round, reports: &mut Vec<Report>) {
         if round.suspended_for.is_some() {
-            return; // They may have been suspended, too.
+            return; // The zygotes may have been suspended, too.
         }
         for index in 0..self.zygotes.len() {
             let took_orders = self.zygotes[index].accepts_orders();
@@ -213,7 +213,7 @@ impl Source for Zygotes {
     ) -> Option<Reaped> {
         let Some(index) = self.zygotes.iter().position(|zygote| zygote.pid() == pid) else {
             if !round.pids.contains(&pid) {
-                self.listen(Some(pid), round, reports); // It may be a worker that we do not know of yet.
+                self.listen(Some(pid), round, reports); // A zygote may have forked this worker and not reported it yet.
             }
             return None;
         };
@@ -231,12 +231,12 @@ impl Source for Zygotes {
     }
 }
 
-/// A zygote in a sentence.
+/// Names a zygote in a sentence.
 fn name(pid: Pid) -> String {
     format!("the zygote (pid {})", pid.0)
 }
 
-/// Whether a pid that a zygote reports is that of a worker. `known` are the processes that have a place already.
+/// Checks whether a pid that a zygote reports can be its worker. `known` are the other processes of the server.
 fn admission(known: &[Pid], reaped: Option<Pid>, pid: Pid) -> Parentage {
     if known.contains(&pid) {
         Parentage::Foreign
@@ -247,7 +247,7 @@ fn admission(known: &[Pid], reaped: Option<Pid>, pid: Pid) -> Parentage {
     }
 }
 
-/// How a server ends whose first workers fail for this cause.
+/// The verdict for a server if its first workers fail for this cause.
 fn verdict(cause: SpawnFailure) -> Verdict {
     match cause {
         SpawnFailure::NotLoaded(WorkerExit::NotImportable) => Verdict::NotImportable,

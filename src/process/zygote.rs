@@ -69,25 +69,25 @@ use preexisting::PreexistingProcesses;
 pub use process::ZygoteInit;
 use state::State;
 
-/// How long a worker may take to become the supervisor's child after its pid was reported. Only the exit of
-/// the intermediate process lies between.
+/// Time limit for a worker to become the supervisor's child after its pid was reported. Only the exit of the
+/// intermediate process has to happen in this time.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often its parent is checked meanwhile.
+/// The interval at which its parent is checked in this time.
 const ADOPTION_CHECK: Duration = Duration::from_millis(2);
-/// Most messages that are read in one call, so that a zygote that writes without end blocks nothing else.
+/// Maximum number of messages that are read in one call, so that a zygote that never stops writing blocks nothing else.
 const MESSAGES_PER_CALL: usize = 64;
 
-/// Makes orphans below this process its children, among them the workers of zygotes. To be called once, before
-/// the first zygote is started; it survives execve(2).
+/// Makes orphans below this process its children, among them the workers of zygotes. Call this once, before the first
+/// zygote is started. The setting survives execve(2).
 pub fn adopt_orphans() -> io::Result<()> {
     Ok(prctl::set_child_subreaper(true)?)
 }
 
-/// Why there is no zygote.
+/// The reason why a zygote was not started.
 #[derive(Debug, Error)]
 pub enum ZygoteStartError {
-    /// The socket to the zygote cannot be made.
-    #[error("cannot make its socket: {0}")]
+    /// The socket to the zygote cannot be created.
+    #[error("cannot create its socket: {0}")]
     Socket(Errno),
     /// The zygote was not forked.
     #[error(transparent)]
@@ -97,7 +97,7 @@ pub enum ZygoteStartError {
 /// What the kernel and the supervisor's bookkeeping say about a pid that a zygote reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parentage {
-    /// The process is a child of the supervisor, and nothing else that the supervisor knows.
+    /// The process is a child of the supervisor with no other known role.
     OurChild,
     /// The process is not a child of the supervisor, but may still become one.
     NotYetOurs,
@@ -105,13 +105,13 @@ pub enum Parentage {
     Foreign,
 }
 
-/// The supervisor's side of a zygote; see the module.
+/// The supervisor's side of a zygote.
 pub struct Zygote {
     pid: Pid,
     generation: Generation,
     /// Processes that cannot be its workers.
     preexisting: PreexistingProcesses,
-    /// Our end of the zygote's socket, non-blocking.
+    /// The supervisor's end of the zygote's socket, which is non-blocking.
     socket: OwnedFd,
     /// Time limit for each step of the zygote.
     timeout: Duration,
@@ -133,7 +133,7 @@ enum Received {
 impl Zygote {
     /// Forks the zygote, which loads the application at once. `timeout` limits that and each later step.
     ///
-    /// Errors: [`ZygoteStartError`]; then there is no process.
+    /// Errors: [`ZygoteStartError`]. In this case there is no process.
     pub fn start(
         launch: &dyn Launch,
         init: &ZygoteInit<'_>,
@@ -187,7 +187,7 @@ impl Zygote {
         matches!(self.state, State::Gone { ending: ZygoteEnding::Died })
     }
 
-    /// The descriptor to poll for reading before [`Zygote::receive`]; `None` when nothing more comes.
+    /// The descriptor to poll for reading before [`Zygote::receive`]; `None` if nothing more can arrive.
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.state.is_connected().then(|| self.socket.as_fd())
     }
@@ -231,7 +231,7 @@ impl Zygote {
         events
     }
 
-    /// Acts on expired deadlines. Not to be called right after the supervisor itself was stopped.
+    /// Acts on expired deadlines. Do not call this right after the supervisor itself was suspended.
     pub fn check_deadlines(&mut self, now: Instant) -> Vec<ZygoteEvent> {
         let mut events = Vec::new();
         let reason = match &mut self.state {
@@ -286,7 +286,7 @@ impl Zygote {
         events
     }
 
-    /// Takes note that the zygote was reaped. The last of the returned events is [`ZygoteEvent::Ended`].
+    /// Handles the end of a zygote that was reaped. The last of the returned events is [`ZygoteEvent::Ended`].
     pub fn exited(
         &mut self,
         status: ExitStatus,
@@ -446,7 +446,7 @@ impl Zygote {
         self.give_up(SpawnFailure::Distrusted, ZygoteEnding::Explained, events);
     }
 
-    /// Takes note that the socket or the process has ended.
+    /// Handles the end of the socket or the process.
     fn lose(&mut self, events: &mut Vec<ZygoteEvent>) -> ZygoteEnding {
         let ending = match self.state {
             State::Booting { .. } | State::Ready { .. } => ZygoteEnding::Died,
@@ -493,7 +493,7 @@ impl Zygote {
                 kill(pid, Signal::SIGKILL)
             }
         };
-        let _ = killed; // It fails only for a process that was reaped.
+        let _ = killed; // kill(2) fails only for a process that was reaped.
     }
 }
 
@@ -509,7 +509,7 @@ fn failure_after(ending: ZygoteEnding) -> SpawnFailure {
     }
 }
 
-/// The supervisor's end, which is non-blocking, and the zygote's.
+/// Returns the supervisor's end, which is non-blocking, and the zygote's end.
 fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     let (ours, its) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;

@@ -1,4 +1,4 @@
-//! The actions that the machine asks for. See [`crate::supervisor`].
+//! The actions that the state machine requests. See [`crate::supervisor`].
 #![expect(missing_docs, reason = "a field that is a pid, a slot or a generation needs no sentence")]
 
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::reload_outcome::ReloadOutcome;
 use crate::system::pid::Pid;
 
-/// What the shell is to do, in this order.
+/// One action of the shell. Actions are carried out in the order in which they are returned.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
     /// Start a worker, and answer with [`Event::Started`](super::Event::Started) or
@@ -25,7 +25,7 @@ pub enum Action {
     /// Start a zygote, and answer with [`Event::ZygoteStarted`](super::Event::ZygoteStarted) or
     /// [`Event::ZygoteNotStarted`](super::Event::ZygoteNotStarted).
     StartZygote { generation: Generation },
-    /// Tell a zygote to exit, because none of its workers is wanted any more.
+    /// Ask a zygote to exit, because no more workers of its generation are wanted.
     EndZygote { pid: Pid },
     /// Write a command to a worker.
     Command { pid: Pid, command: Command },
@@ -36,37 +36,37 @@ pub enum Action {
     /// Read the configuration, and answer with [`Event::Configured`](super::Event::Configured) before anything
     /// else.
     Configure { generation: Generation },
-    /// The configuration of this generation is in service from now on.
+    /// Put the configuration of this generation into service.
     Adopt { generation: Generation },
-    /// The configuration of this generation is not needed any more.
+    /// Drop the configuration of this generation, which is not needed any more.
     Discard { generation: Generation },
-    /// A reload has ended.
+    /// Report the end of a reload.
     ReloadEnded { outcome: ReloadOutcome },
-    /// The first full set of workers is ready: report it to the service manager.
+    /// Report to the service manager that the first full set of workers is ready.
     ReportReady,
-    /// The stop has begun: report it. The last worker is killed at the deadline, if nothing hastens that.
+    /// Report that the stop has begun. The last worker is killed at the deadline, unless a later command moves that.
     ReportStopping { deadline: Instant },
-    /// Let no new connection into the queues: listen(2) with a backlog of 0.
+    /// Close the queues for new connections: listen(2) with a backlog of 0.
     CloseDoor,
-    /// A slot is removed, and its worker knows: close the listeners that are this slot's alone.
+    /// Close the listeners that only this slot uses. The slot is removed, and its worker has its command.
     Retire { slot: SlotId },
-    /// The workers know that the server stops: close the supervisor's own listeners.
+    /// Close the supervisor's own listeners, because the workers know that the server stops.
     DropListeners,
     /// Write to the log.
     Log(LogEvent),
-    /// The server has ended.
+    /// End the server.
     Finish(Verdict),
 }
 
-/// Why the server ended.
+/// The reason why the server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was asked to.
+    /// An operator or the service manager stopped it.
     Asked,
     /// A worker could not boot at the first start.
     NotBooted,
     /// The application could not be imported at the first start.
     NotImportable,
-    /// No worker was ready for too long.
+    /// The server had no ready worker for too long.
     CrashLoop,
 }

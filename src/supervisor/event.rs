@@ -1,5 +1,5 @@
-//! The events of the machine: what happened to its processes, and what operators ask for.
-//! See [`crate::supervisor`].
+//! The events of the state machine: what happened to its processes, and what operators request. See
+//! [`crate::supervisor`].
 #![expect(missing_docs, reason = "a field that is a pid, a slot or a generation needs no sentence")]
 
 use arctos_worker::shared::identity::{Generation, SlotId};
@@ -9,13 +9,13 @@ use super::{Policy, Verdict};
 use crate::supervisor::slot::ExitStatus;
 use crate::system::pid::Pid;
 
-/// What happened.
+/// One event. Time is a separate argument of [`Supervisor::handle`](super::Supervisor::handle).
 #[derive(Clone, Debug)]
 pub enum Event {
     /// [`Action::Spawn`](super::Action::Spawn) started a process.
     Started { slot: SlotId, side: Side, pid: Pid },
-    /// [`Action::Spawn`](super::Action::Spawn) failed. A server that has not had a full set of workers yet ends
-    /// with this verdict.
+    /// [`Action::Spawn`](super::Action::Spawn) failed. A server that had no full set of workers yet ends with this
+    /// verdict.
     SpawnFailed { slot: SlotId, side: Side, verdict: Verdict },
     /// [`Action::RunOnStart`](super::Action::RunOnStart) started a process.
     OnStartStarted { generation: Generation, pid: Pid },
@@ -34,40 +34,40 @@ pub enum Event {
     Ready { pid: Pid },
     /// A worker cannot boot; its report comes with [`Event::Exited`].
     Failing { pid: Pid },
-    /// A worker hangs: in a request, in an exit hook, or its loop does not turn.
+    /// A worker hangs in a request, in an exit hook, or because its loop makes no progress.
     Hung { pid: Pid },
-    /// A worker that hung goes on: it was busy.
+    /// A worker that hung goes on, so it was only busy.
     GoesOn { pid: Pid },
-    /// The loop of a worker ended a moment ago. It serves no requests any more, but its process has not exited,
-    /// because of exit hooks or threads. This may be reported more than once.
+    /// The loop of a worker ended a moment ago. The worker serves no more requests, but exit hooks or threads keep its
+    /// process running. This may be reported more than once.
     LoopEnded { pid: Pid, had_request: bool },
-    /// A worker has reached one of its limits, and is to be recycled.
+    /// A worker has reached one of its limits and must be recycled.
     LimitReached { pid: Pid },
     /// A child was reaped: a worker, a zygote, the process of `--on-start`, or an orphan that was adopted.
     Exited { pid: Pid, status: ExitStatus, details: ExitDetails },
-    /// [`Action::Configure`](super::Action::Configure) was carried out. `None` when the configuration cannot be
-    /// used; the log says why.
+    /// [`Action::Configure`](super::Action::Configure) was carried out. `None` if the configuration cannot be used;
+    /// the log says why.
     Configured { policy: Option<Policy> },
-    /// An operator asks for something.
+    /// An operator has sent a command.
     OperatorCommand(OperatorCommand),
-    /// Time has passed: deadlines are checked.
+    /// Time has passed, and deadlines have to be checked.
     Tick,
 }
 
-/// What is known of a process that has exited.
+/// Details about a process that has exited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExitDetails {
-    /// Why it could not boot, or why `--on-start` failed.
+    /// The reason why it could not boot, or why `--on-start` failed.
     pub report: Option<String>,
-    /// Whether the worker was given a request.
+    /// Whether the worker had received a request.
     pub had_request: bool,
     /// Whether a request was running when it ended.
     pub was_in_request: bool,
-    /// Whether workers of the old code crash in the same requests: then it says nothing against the new code.
+    /// Whether workers of the old code crash in the same requests. Such a crash is no evidence against the new code.
     pub is_baseline: bool,
 }
 
-/// What an operator asks for.
+/// A command of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorCommand {
     /// TERM: stop gracefully, after the drain delay.

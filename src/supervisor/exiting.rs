@@ -1,11 +1,13 @@
-//! Workers whose loop has ended and whose process stays until its threads have finished. They serve no requests.
+//! Workers whose loop has ended and whose process remains until its threads have finished. They serve no requests.
 //!
-//! An ordinary exit is waited for: the shell reports the end of a loop only when the process has not exited within two
-//! seconds ([`crate::supervisor::health::has_ended_loop`]). Such a worker gives up its slot, or the spare place, and
-//! gets a place of its own here. So a thread that does not end delays neither a reload nor the replacement of a worker
-//! that exits by itself.
-//! Each keeps its entry until it is reaped, and a slot has two: so at most one exiting worker is beside the process of
-//! each slot. A slot of which both entries are in use waits, while the others go on.
+//! The slot waits for an ordinary exit: the shell reports the end of a loop only if the process has not exited within
+//! two seconds ([`crate::supervisor::health::has_ended_loop`]). Such a worker then gives up its slot, or the spare
+//! place, and gets a separate place here. A thread that does not end therefore delays neither a reload nor the
+//! replacement of a worker that exits by itself.
+//!
+//! Each exiting worker keeps its scoreboard entry until it is reaped. A slot has two entries, so it has at most one
+//! exiting worker besides its current process. If both entries of a slot are in use, that slot waits, while the others
+//! go on.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +17,12 @@ use super::{ReloadOutcome, Role, Rollout, STACK_DUMP_TIME, Spare, Supervisor};
 use crate::supervisor::slot::WorkerSlot;
 use crate::system::pid::Pid;
 
-/// Time limit for the exit of a worker that exits by itself, where a graceful stop may take less. What delays it is
-/// found and named before that, because it hangs at its exit.
+/// Minimum time limit for the exit of a worker that exits by itself, even if a graceful stop has a shorter one. The
+/// hang check logs the cause of the delay earlier than that.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Supervisor {
-    /// The loop of a worker has ended. This may be reported repeatedly until its process is reaped.
+    /// Handles the end of a worker's loop. This may be reported repeatedly until its process is reaped.
     pub(super) fn loop_ended(&mut self, pid: Pid, had_request: bool, now: Instant) {
         let kill_at = now + self.policy.graceful.max(PATIENCE) + 2 * STACK_DUMP_TIME;
         let Some(index) = self.index_of(pid) else { return };
@@ -36,7 +38,7 @@ impl Supervisor {
         self.detach(index, now);
     }
 
-    /// The canary exits by itself: other workers of its generation would, too.
+    /// Ends a reload whose canary exits by itself, because other workers of its generation would do so, too.
     fn canary_left(&mut self, now: Instant) {
         if let Rollout::Canary { generation, .. } = self.rollout {
             self.discard(generation);
@@ -45,7 +47,7 @@ impl Supervisor {
         self.stop_spare(now);
     }
 
-    /// Frees the place of a process whose loop has ended, if its slot has an entry for the next one.
+    /// Frees the place of a process whose loop has ended, if its slot has a free entry for the next worker.
     fn detach(&mut self, index: usize, now: Instant) {
         if index < self.slots.len() {
             let has_room = Side::BOTH.iter().any(|side| !self.is_taken(index, *side, None));
@@ -61,12 +63,12 @@ impl Supervisor {
         }
     }
 
-    /// An exiting worker was reaped.
+    /// Removes the exiting workers that were reaped.
     pub(super) fn forget_exited(&mut self) {
         self.exiting.retain(|place| !place.is_vacant());
     }
 
-    /// Whether an entry of the slot of this index is in use, by another place than this one.
+    /// Whether this entry of the slot with this index is in use by a place other than `except`.
     pub(super) fn is_taken(&self, slot: usize, side: Side, except: Option<usize>) -> bool {
         self.places().enumerate().any(|(index, place)| {
             Some(index) != except
@@ -76,7 +78,7 @@ impl Supervisor {
         })
     }
 
-    /// The entry of this slot that is in use by another place than this one; `Err` where both are.
+    /// The entry of this slot that a place other than `except` uses; `Err` if both are in use.
     pub(super) fn side_taken(
         &self,
         slot: usize,

@@ -1,4 +1,4 @@
-//! Workers that hang: they are made to dump their stack, and killed unless they go on.
+//! Workers that hang. They are made to dump their stack, and are killed unless they go on.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,11 @@ use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::WorkerSlot;
 use crate::system::pid::Pid;
 
-/// How long a worker that hangs has to dump its stack, and to go on after all, before it is killed.
+/// How long a worker that hangs has, before it is killed, to dump its stack or to go on after all.
 pub const STACK_DUMP_TIME: Duration = Duration::from_secs(1);
 
 impl Supervisor {
-    /// A worker hangs: it is made to dump its stack, and killed after that.
+    /// Makes a worker that hangs dump its stack. It is killed after that, unless it goes on.
     pub(super) fn hung(&mut self, pid: Pid, now: Instant) {
         let Some(index) = self.index_of(pid) else { return };
         let Some(place) = self.place_mut(index) else { return };
@@ -22,7 +22,7 @@ impl Supervisor {
         }
     }
 
-    /// A worker that goes on is not killed: it was busy, and what it accepted would be lost with it.
+    /// Keeps a worker that goes on: it was only busy, and its connections would be lost with it.
     pub(super) fn goes_on(&mut self, pid: Pid) {
         let Some(index) = self.index_of(pid) else { return };
         let Some(place) = self.place_mut(index) else { return };
@@ -37,7 +37,8 @@ impl Supervisor {
         self.places().any(|place| place.pid() == Some(pid) && WorkerSlot::is_hung(place))
     }
 
-    /// A worker is not ready in time. It has a moment to dump its stack.
+    /// Makes a worker that is not ready in time dump its stack. It is killed a moment later, unless it is ready by
+    /// then.
     pub(super) fn boot_late(&mut self, index: usize, now: Instant) {
         let Some(place) = self.place_mut(index) else { return };
         let (slot, generation) = (place.id(), place.generation());

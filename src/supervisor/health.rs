@@ -1,7 +1,7 @@
-//! Health checks: whether a worker hangs, and whether it has to be recycled, by what it wrote on the scoreboard.
+//! Health checks: whether a worker hangs, and whether it has to be recycled, judged by its scoreboard entry.
 //!
-//! Pure: the entry and the time come in, a finding goes out. How often workers are checked, and what follows, is the
-//! business of [`crate::monitor`] and of the machine.
+//! This is pure code: the entry and the time come in, and a finding goes out. [`crate::monitor`] decides how often
+//! workers are checked, and the state machine decides what follows.
 
 use std::time::Duration;
 
@@ -9,44 +9,44 @@ use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 
 use crate::supervisor::slot::Jitter;
 
-/// The loop of an idle worker turns every 2 s, and a busy one makes a step for each connection that it serves. A loop
-/// that has made none for this long is stopped or stuck.
+/// The loop of an idle worker makes a step every 2 s, and that of a busy one for each connection that it serves. A loop
+/// that has made no step for this long is stopped or stuck.
 pub const LOOP_PATIENCE: Duration = Duration::from_secs(10);
-/// Time limit for the exit of the application, even where a stop may take less: a worker that exits by itself is in no
-/// stop.
+/// Minimum time limit for the exit of the application, even if a stop has a shorter one: a worker that exits by itself
+/// isn't part of a stop.
 const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Time limits for what belongs to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowed {
-    /// One call; `None` is unlimited.
+    /// Time limit for one call; `None` is unlimited.
     pub request: Option<Duration>,
-    /// A graceful stop, of which exit hooks, threads that finish and exit handlers are a part.
+    /// Time limit for a graceful stop, which includes exit hooks, exit handlers and the end of threads.
     pub stop: Duration,
 }
 
-/// What a worker hangs in.
+/// The place where a worker hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hang {
     /// A request, or another call of the application, of this age.
     Request(Duration),
-    /// Its own loop, or it was stopped: the loop has not turned for this long.
+    /// Its own loop, which has made no step for this long. The process may also have been stopped.
     Loop(Duration),
-    /// Its exit hooks, for this long.
+    /// Its exit hooks, which have run for this long.
     Exit(Duration),
 }
 
-/// The supervisor was suspended for `gap`, until `until`, and the workers perhaps with it: the time does not count for
-/// what began before.
+/// A suspension of the supervisor, and perhaps of its workers. It doesn't count toward the time of anything that began
+/// before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grace {
-    /// When it was resumed; zero is never.
+    /// When the supervisor was resumed; zero if it never was suspended.
     pub until: Duration,
-    /// How long it was suspended.
+    /// How long the supervisor was suspended.
     pub gap: Duration,
 }
 
-/// The progress of one worker's loop: how many steps it had made, and since when it has made none.
+/// The progress of one worker's loop: the number of its steps, and the time since which it has made none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pulse {
     ticks: u64,
@@ -54,7 +54,7 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// Reads the progress. Returns since when there was none.
+    /// Reads the progress. Returns the time since which there was none.
     fn look(&mut self, entry: &WorkerEntry, monotonic: Duration) -> Duration {
         let ticks = entry.ticks();
         if ticks != self.ticks {
@@ -66,8 +66,8 @@ impl Pulse {
 
 /// Checks one worker that is ready, with the progress of its loop at the last check.
 ///
-/// A loop that calls the application is not checked as a loop: the application's time has limits of its own. So only a
-/// loop that makes no progress by itself, or a process that was stopped, hangs in its loop.
+/// A loop that is calling the application is not checked, because calls have limits of their own. Only a loop that
+/// makes no progress by itself, or a process that was stopped, hangs in its loop.
 pub fn hang(
     entry: &WorkerEntry,
     pulse: &mut Pulse,
@@ -79,13 +79,13 @@ pub fn hang(
         let not_counted = if moment < grace.until { grace.gap } else { Duration::ZERO };
         monotonic.saturating_sub(moment).saturating_sub(not_counted)
     };
-    // A worker that overwrites its entry can leave any time there; one in the future is none.
+    // A worker can overwrite its entry with any time. A time in the future is ignored.
     let is_past = |moment: &Duration| *moment <= monotonic;
     if let Some(start) = entry.exit_start().filter(is_past) {
         let age = since(start);
         return (age > allowed.stop.max(EXIT_PATIENCE)).then_some(Hang::Exit(age));
     }
-    // Before the loop: a call that ends between the two reads counts as a step.
+    // The call is read before the loop, so that a call which ends between the two reads counts as a step.
     let call = entry.call_start().filter(is_past);
     let still = since(pulse.look(entry, monotonic));
     if let Some(start) = call {
@@ -95,31 +95,32 @@ pub fn hang(
     (pulse.ticks > 0 && still > LOOP_PATIENCE).then_some(Hang::Loop(still))
 }
 
-/// How long the exit of a worker takes at most, as a rule. A longer one is not waited for.
+/// The usual maximum duration of a worker's exit. The slot does not wait for a longer one.
 const EXIT_MOMENT: Duration = Duration::from_secs(2);
 
-/// Whether the loop of a worker has ended, so that it serves no requests any more, while its process stays. Not at
-/// once: as a rule the process exits in a moment, and as long as it is waited for there is never more than one process
-/// too many.
+/// Whether the loop of a worker has ended, so that it serves no more requests, while its process remains. This is not
+/// reported at once: a process usually exits in a moment, and as long as its slot waits for it, there is never more
+/// than one process too many.
 pub fn has_ended_loop(entry: &WorkerEntry, monotonic: Duration) -> bool {
-    // A worker that overwrites its entry can leave any time there; one in the future is none.
+    // A worker can overwrite its entry with any time. A time in the future is ignored.
     entry.exit_start().is_some_and(|start| start.saturating_add(EXIT_MOMENT) <= monotonic)
 }
 
-/// When a worker is recycled; `None` is never.
+/// The limits at which workers are recycled; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecycleLimits {
-    /// Requests given to the application.
+    /// Number of requests passed to the application.
     pub requests: Option<u64>,
     /// Resident memory, in bytes.
     pub rss_bytes: Option<u64>,
-    /// Maximum number of additional requests, drawn for each worker, so that workers are not recycled together.
+    /// Maximum number of additional requests. Each worker draws a random number up to it, so that workers are not
+    /// recycled together.
     pub requests_jitter: u64,
-    /// Time since it was ready; up to a tenth is added, for the same reason.
+    /// Time since the worker became ready. Up to a tenth is added, for the same reason.
     pub lifetime: Option<Duration>,
 }
 
-/// Which limit a worker has reached.
+/// The limit that a worker has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecycleReason {
     /// `--max-requests`.
@@ -130,7 +131,7 @@ pub enum RecycleReason {
     Lifetime(Duration),
 }
 
-/// The limits of one worker, and where they began.
+/// The limits of one worker, and the values at which they began to count.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerLimits {
     limits: RecycleLimits,
@@ -139,7 +140,7 @@ pub struct WorkerLimits {
 }
 
 impl RecycleLimits {
-    /// The limits of a worker that is ready now.
+    /// Returns the limits of a worker that has just become ready.
     pub fn worker_limits(
         &self,
         entry: &WorkerEntry,
@@ -161,7 +162,7 @@ impl WorkerLimits {
         self.limits.rss_bytes.is_some()
     }
 
-    /// The first limit that is reached.
+    /// Returns the first limit that the worker has reached.
     pub fn reached(
         &self,
         entry: &WorkerEntry,
@@ -211,7 +212,7 @@ mod tests {
     }
 
     impl Watched {
-        /// Its loop has begun.
+        /// Returns a worker whose loop has just begun.
         fn from(now: Duration) -> Self {
             let entry = WorkerEntry::detached();
             entry.tick();
@@ -256,11 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_hangs_when_it_does_not_turn_between_requests() {
+    fn a_loop_hangs_when_it_makes_no_progress_between_requests() {
         let mut worker = Watched::from(s(100));
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
         worker.entry.tick();
-        assert_eq!(worker.look(), None, "it goes on");
+        assert_eq!(worker.look(), None, "the loop goes on");
         worker.allowed.request = None;
         assert_eq!(worker.wait(20), Some(Hang::Loop(s(11))));
     }
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_of_many_requests_does_not_hang_however_long_it_takes() {
+    fn a_long_turn_with_many_requests_is_not_a_hang() {
         let mut worker = Watched::from(s(100));
         for _ in 0..256 {
             worker.calls();
@@ -297,14 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_for_no_request_has_the_time_of_one() {
+    fn a_call_outside_a_request_has_the_time_limit_of_a_request() {
         let mut worker = Watched::from(s(100));
         worker.entry.begin_call(worker.now);
         assert_eq!(worker.wait(40), Some(Hang::Request(s(31))));
     }
 
     #[test]
-    fn exit_hooks_have_their_own_time_however_long_the_last_request_took() {
+    fn the_time_of_exit_hooks_does_not_include_the_last_request() {
         let mut worker = Watched::from(s(100));
         worker.allowed.request = None;
         worker.calls();
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_hooks_of_a_worker_that_exits_by_itself_have_time_of_their_own() {
+    fn exit_hooks_of_a_worker_that_exits_by_itself_have_a_minimum_time() {
         let mut worker = Watched::from(s(100));
         worker.allowed.stop = Duration::ZERO;
         worker.entry.begin_exit(worker.now);
@@ -323,17 +324,17 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_not_waited_for_when_its_exit_takes_longer_than_a_moment() {
+    fn the_slot_does_not_wait_for_an_exit_that_takes_longer_than_a_moment() {
         let worker = Watched::from(s(100));
         assert!(!has_ended_loop(worker.entry, worker.now));
         worker.entry.begin_exit(s(101));
         assert!(!has_ended_loop(worker.entry, worker.now));
-        assert!(!has_ended_loop(worker.entry, s(102)), "it may be gone in a moment");
+        assert!(!has_ended_loop(worker.entry, s(102)), "the process may exit in a moment");
         assert!(has_ended_loop(worker.entry, s(103)));
     }
 
     #[test]
-    fn a_time_in_the_future_hides_no_loop_that_stands_still() {
+    fn a_time_in_the_future_does_not_hide_a_loop_without_progress() {
         let mut worker = Watched::from(s(100));
         worker.entry.begin_exit(Duration::MAX);
         worker.entry.begin_call(Duration::MAX);
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_a_request_was_suspended_is_not_counted() {
+    fn a_suspension_of_the_supervisor_does_not_count_toward_a_request() {
         let mut worker = Watched::from(s(100));
         worker.calls();
         worker.now = s(170);
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_the_loop_was_suspended_with_the_supervisor_is_not_counted() {
+    fn a_suspension_of_the_supervisor_does_not_count_toward_a_loop() {
         let mut worker = Watched::from(s(100));
         worker.now = s(170);
         worker.grace = Grace { until: s(170), gap: s(69) };
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_gives_each_worker_up_to_so_many_requests_more() {
+    fn jitter_adds_up_to_the_given_number_of_requests() {
         let entry = WorkerEntry::detached();
         let mut jitter = Jitter::new(1);
         let limits =
@@ -419,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_spread_over_a_tenth_more() {
+    fn jitter_adds_up_to_a_tenth_to_a_lifetime() {
         let entry = WorkerEntry::detached();
         let mut jitter = Jitter::new(1);
         let limits = RecycleLimits { lifetime: Some(s(100)), ..RecycleLimits::default() };

@@ -1,7 +1,7 @@
-//! The log events of the machine, and the lines that they write.
+//! The log events of the state machine, and the lines that they write.
 //!
-//! The machine names facts; their wording and level are decided here. Every line on a worker has its slot, pid and
-//! generation.
+//! The state machine only says what happened; the wording and the level are decided here. Every line about a worker has
+//! its slot, pid and generation.
 #![expect(missing_docs, reason = "a field that is a pid, a slot or a generation needs no sentence")]
 
 use std::fmt;
@@ -24,17 +24,17 @@ pub enum LogEvent {
     OnStartLate { generation: Generation, pid: Pid, limit: Duration },
     /// `--on-start` failed.
     OnStartFailed { generation: Generation, report: String },
-    /// There is no worker for a spawn that waited for a zygote.
+    /// A spawn that waited for a zygote failed.
     SpawnFailed { slot: SlotId, generation: Generation, reason: String },
-    /// A process was reaped that the server did not start: an orphan that it had adopted.
+    /// A process that the server had not started, but adopted as an orphan, was reaped.
     OrphanReaped { pid: Pid, status: ExitStatus },
     /// A worker was forked.
     Started { slot: SlotId, pid: Pid, generation: Generation },
     /// A worker can serve.
     Ready { slot: SlotId, pid: Pid, generation: Generation },
-    /// A worker's report on why it cannot boot; a traceback, as a rule.
+    /// A worker's report on why it cannot boot, usually a traceback.
     BootReport { slot: SlotId, pid: Pid, generation: Generation, report: String },
-    /// A worker is killed.
+    /// A worker is being killed.
     Killed { slot: SlotId, side: Side, pid: Pid, generation: Generation, reason: KillReason },
     /// A worker hangs.
     Hung { slot: SlotId, side: Side, pid: Pid, generation: Generation },
@@ -42,7 +42,7 @@ pub enum LogEvent {
     GoesOn { slot: SlotId, pid: Pid, generation: Generation },
     /// A worker is not ready within `--boot-timeout`.
     NotReady { slot: SlotId, pid: Pid, generation: Generation, limit: Duration },
-    /// Workers of a new generation crashed: its rollout is undone.
+    /// Workers of a new generation crashed, so its rollout is undone.
     RolloutHalted { generation: Generation },
     /// A worker has ended. `is_baseline` says whether workers of the old code crash in the same requests.
     Ended {
@@ -56,11 +56,11 @@ pub enum LogEvent {
     },
     /// An operator changed the number of workers.
     Scaled { workers: u16 },
-    /// There is no room for another worker.
+    /// The maximum number of workers is reached, so none is added.
     AtCeiling { workers: u16 },
-    /// The last worker is not removed.
+    /// The minimum of one worker is reached, so none is removed.
     AtFloor,
-    /// No worker was ready for too long.
+    /// The server had no ready worker for too long.
     CrashLoop { unready: Duration },
 }
 
@@ -74,7 +74,7 @@ pub struct RunningRequest {
 }
 
 impl LogEvent {
-    /// Writes the line. `running` is the request that the worker of this event was running.
+    /// Writes the log line. `running` is the request that the worker of this event was running.
     pub fn write(&self, log: &Log, running: Option<&RunningRequest>) {
         match self {
             Self::OnStartStarted { generation, pid } => {
@@ -147,13 +147,13 @@ impl LogEvent {
     }
 }
 
-/// The level and the name of the line on the end of a worker.
+/// The level and the name of the log event for the end of a worker.
 fn ended(ending: Ending, status: ExitStatus, had_running: bool) -> (Level, &'static str) {
     match (ending, status) {
-        // The request that it was to finish is lost with it.
+        // The request that the worker should have finished is lost with it.
         (Ending::Asked, _) if had_running => (Level::Warning, "worker.exited"),
         (Ending::Asked, _) => (Level::Info, "worker.exited"),
-        // It was sent TERM directly, or it recycled itself.
+        // The worker was sent TERM directly, or it recycled itself.
         (Ending::Died, ExitStatus::Code(0)) => (Level::Warning, "worker.exited"),
         (Ending::Died, ExitStatus::Code(_) | ExitStatus::Signal(_)) | (Ending::Hung, _) => {
             (Level::Error, "worker.died")
@@ -165,8 +165,8 @@ fn ended(ending: Ending, status: ExitStatus, had_running: bool) -> (Level, &'sta
 fn kill_reason(reason: KillReason) -> &'static str {
     match reason {
         KillReason::BootTimeout => "not ready within --boot-timeout",
-        KillReason::BootFailed => "could not boot and did not end",
-        KillReason::Overdue => "did not leave in time",
+        KillReason::BootFailed => "could not boot and did not exit",
+        KillReason::Overdue => "did not exit in time",
         KillReason::Hung => "hangs",
     }
 }
@@ -179,25 +179,25 @@ fn write_workers(log: &Log, level: Level, event: &str, workers: u16) {
     log.line(level, event, &[("workers", number(workers))]);
 }
 
-/// Writes that a process was not ready in time.
+/// Logs that a process was not ready in time.
 fn write_late(log: &Log, event: &str, pairs: &[(&str, Value<'_>)], limit: Duration) {
     let reason = not_ready_within(limit);
     let reason = [("reason", Value::Text(&reason))];
     log.line(Level::Error, event, &[pairs, &reason].concat());
 }
 
-/// What a process was too slow with. Its Python stack is logged below.
+/// The reason for a process that was not ready in time. Its Python stack is logged below.
 pub fn not_ready_within(limit: Duration) -> String {
     format!("not ready within --boot-timeout {}: see its Python stack", shown(limit))
 }
 
-/// The keys of every line on `--on-start`.
+/// The keys of every log line about `--on-start`.
 fn on_start<'a>(generation: &Generation, pid: &Pid) -> [(&'a str, Value<'a>); 2] {
     let generation = Value::Number(i64::from(generation.0));
     [("generation", generation), ("pid", Value::Number(i64::from(pid.0)))]
 }
 
-/// The keys of every line on a worker.
+/// The keys of every log line about a worker.
 fn worker<'a>(slot: &SlotId, pid: &Pid, generation: &Generation) -> [(&'a str, Value<'a>); 3] {
     [
         ("slot", Value::Number(i64::from(slot.0))),
@@ -240,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    /// The line of a worker that was asked to exit.
+    /// Returns the log line for the end of a worker that was asked to exit.
     fn left(running: Option<&RunningRequest>) -> String {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let log = Log::new(Level::Info, LogFormat::Text, writer.into());
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exiting_worker_that_loses_its_request_is_logged_as_a_warning() {
+    fn a_request_that_is_lost_with_an_exiting_worker_is_a_warning() {
         let running =
             RunningRequest { age: Duration::from_millis(97), line: "GET /work".to_owned() };
         let line = left(Some(&running));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_real_time_signal_has_a_number_for_a_name() {
+    fn a_real_time_signal_is_shown_as_a_number() {
         assert_eq!(ExitStatus::Signal(9).to_string(), "SIGKILL");
         assert_eq!(ExitStatus::Signal(40).to_string(), "signal 40");
         assert_eq!(ExitStatus::Code(7).to_string(), "exit code 7");

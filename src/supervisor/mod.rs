@@ -1,9 +1,9 @@
-//! The supervisor as a pure machine: events come in, actions go out.
+//! The supervisor as a pure state machine: events come in, actions go out.
 //!
 //! It decides how many workers run, when the server counts as ready, how it stops and which exit code it ends with.
-//! It does no I/O, reads no clock and starts no process: [`crate::monitor`] is the shell that feeds it and carries
-//! its actions out. So a test can play through every order of crashes, signals and delays. The state machine of one
-//! slot is in [`crate::supervisor::slot`].
+//! It does no I/O, reads no clock and starts no process: [`crate::monitor`] is the shell that passes events in and
+//! carries out its actions. A test can therefore try every order of crashes, signals and delays. The state machine of
+//! one slot is in [`crate::supervisor::slot`].
 //!
 //! | phase | event | actions | next |
 //! |---|---|---|---|
@@ -15,23 +15,23 @@
 //! | Serving | a worker that never served ends | spawn after its backoff | Serving |
 //! | Serving | no worker is ready for [`CRASH_LOOP`] | stop quickly | Exiting (5) |
 //! | Serving | TERM, with a drain delay | announce it to all | LameDuck |
-//! | Serving | TERM without one; QUIT | close the door, drain all | Exiting (0) |
-//! | Canary, Filling | TERM, QUIT | close the door, drain all | Exiting (0) |
-//! | LameDuck | the delay expires, TERM, QUIT, or no worker is left | close the door, drain all | Exiting (0) |
+//! | Serving | TERM without one; QUIT | close the queues, drain all | Exiting (0) |
+//! | Canary, Filling | TERM, QUIT | close the queues, drain all | Exiting (0) |
+//! | LameDuck | the delay expires, TERM, QUIT, or no worker is left | close the queues, drain all | Exiting (0) |
 //! | Serving | WINCH | drain all | Paused |
 //! | Paused | HUP | read the configuration, spawn the canary | Returning |
 //! | Returning | the canary passes its probation, or fails | spawn all | Serving |
-//! | Canary .. LameDuck | INT | close the door, quit all | Exiting (0) |
+//! | Canary .. LameDuck | INT | close the queues, quit all | Exiting (0) |
 //! | Exiting, gracefully | INT | quit all | Exiting, quickly |
 //! | Exiting, quickly | INT | kill all | Exiting, quickly |
 //! | Exiting | the last process is gone | finish | Finished |
 //!
-//! In Paused, LameDuck, Exiting and Finished nothing is spawned. Deadlines after which a worker is killed are checked
-//! on [`Event::Tick`] alone, so that the shell can skip a round after it was suspended itself.
+//! In Paused, LameDuck, Exiting and Finished no process is spawned. Deadlines after which a worker is killed are
+//! checked only on [`Event::Tick`], so that the shell can skip a round after it was suspended itself.
 //!
-//! Processes are addressed by pid, never by slot: a late event finds no process. `respawn` says how soon a worker
-//! that crashed is replaced, `rollout` is the rolling restart, `shutdown` the graceful shutdown, and `preparation`
-//! what precedes the first worker of a generation.
+//! Processes are addressed by pid, never by slot, so a late event finds no process. `respawn` decides how soon a worker
+//! that crashed is replaced. `rollout` is the rolling restart, `shutdown` the graceful shutdown, and `preparation` the
+//! work before the first worker of a generation.
 
 mod action;
 mod event;
@@ -69,18 +69,18 @@ pub use rollout::{CRASH_WINDOW, PROBATION, ReloadStep};
 use rollout::{Role, Rollout, Spare};
 use shutdown::Budget;
 
-/// The server gives up when no worker was ready for this long, or for the boot timeout if that is longer.
+/// The server gives up if no worker was ready for this long, or for the boot timeout if that is longer.
 pub const CRASH_LOOP: Duration = Duration::from_secs(60);
-/// Workers that boot before all others, so that a broken application prints one traceback and not N.
+/// The number of workers that boot before all others, so that a broken application prints one traceback and not N.
 const CANARIES: u16 = 2;
-/// Time limit for the exit of a worker that cannot boot: an application that left a thread running at its failed
-/// import would keep the process for ever.
+/// Time limit for the exit of a worker that cannot boot. A thread that the failed import left running would keep the
+/// process forever.
 const FAILING_TIME: Duration = Duration::from_millis(500);
 
-/// What the machine is configured with.
+/// The configuration of the state machine.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Workers at the start.
+    /// Number of workers at the start.
     pub workers: u16,
     /// Maximum number of workers.
     pub ceiling: u16,
@@ -90,37 +90,37 @@ pub struct Policy {
     pub graceful: Duration,
     /// Time limit for a quick stop.
     pub quick: Duration,
-    /// On TERM: how long to go on accepting before the door is closed.
+    /// How long the server goes on accepting connections after TERM.
     pub drain_delay: Duration,
-    /// What precedes the first worker of a generation.
+    /// The preparation that precedes the first worker of a generation.
     pub preparation: Preparation,
 }
 
 /// The state of the server, for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceState {
-    /// There was no full set of workers yet.
+    /// The server had no full set of workers yet.
     Starting,
-    /// There was a full set of workers.
+    /// The server had a full set of workers.
     Serving,
-    /// All workers were stopped; the listeners stay.
+    /// All workers were stopped, and the listeners stay open.
     Paused,
-    /// The server stops; it may still accept.
+    /// The server is stopping, and may still accept connections.
     Stopping,
 }
 
-/// What a child process is for.
+/// The role of a child process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessRole {
-    /// It boots, serves or exits.
+    /// The process boots, serves or exits.
     Worker,
-    /// It runs the hooks of `--on-start`.
+    /// The process runs the hooks of `--on-start`.
     OnStart,
-    /// It forks workers.
+    /// The process forks workers.
     Zygote,
 }
 
-/// How a stop is carried out.
+/// The pace of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     Graceful,
@@ -129,29 +129,29 @@ enum Pace {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The first two boot; none was ready yet.
+    /// The first two workers boot, and none was ready yet.
     Canary,
-    /// The rest boot; there was no full set of workers yet.
+    /// The other workers boot, and the server had no full set yet.
     Filling,
-    /// There was a full set of workers.
+    /// The server had a full set of workers.
     Serving { unready_since: Option<Instant> },
-    /// All workers were stopped; the listeners stay.
+    /// All workers were stopped, and the listeners stay open.
     Paused,
-    /// The workers come back, with new code. The canary goes first, so that no other worker boots twice.
+    /// The workers return with new code. The canary goes first, so that no other worker boots twice.
     Returning,
-    /// The stop has begun, and the door is open.
+    /// The stop has begun, and the queues are still open for new connections.
     LameDuck { until: Instant, budget: Budget },
-    /// The door is closed.
+    /// The queues are closed for new connections.
     Exiting { pace: Pace, budget: Budget, verdict: Verdict },
     /// [`Action::Finish`] was issued.
     Finished,
 }
 
-/// See the module.
+/// The state machine. The module describes its phases.
 pub struct Supervisor {
     policy: Policy,
     phase: Phase,
-    /// The generation of a worker that is spawned now.
+    /// The generation that a worker gets if it is spawned now.
     generation: Generation,
     /// The highest generation so far.
     last_generation: Generation,
@@ -159,26 +159,26 @@ pub struct Supervisor {
     /// A reload was requested and has not begun.
     is_reload_wanted: bool,
     spare: Option<Spare>,
-    /// What precedes the first worker of each generation.
+    /// The preparation of each generation.
     preparations: Preparations,
-    /// Workers whose loop has ended, and that no slot waits for.
+    /// Workers whose loop has ended and for which no slot waits.
     exiting: Vec<WorkerSlot>,
-    /// Workers that are to be recycled.
+    /// Workers that must be recycled.
     recycling: Vec<Pid>,
-    /// A replacement could not boot; the next one is not tried before this.
+    /// When the next replacement may be tried, after one that could not boot.
     next_replacement: Option<Instant>,
     /// Slots below this index should have a worker.
     target: u16,
     /// When a slot was last given a new worker.
     last_spawn: Option<Instant>,
-    /// At least `target`. A slot is never removed, and so its failures are not forgotten.
+    /// The slots, at least `target` of them. A slot is never removed, so that its failures are not forgotten.
     slots: Vec<WorkerSlot>,
     jitter: Jitter,
     actions: VecDeque<Action>,
 }
 
 impl Supervisor {
-    /// A server that starts now. `seed` determines the jitter of backoffs.
+    /// Returns a server that starts now. `seed` determines the jitter of backoffs.
     pub fn start(policy: Policy, seed: u64, now: Instant) -> Self {
         let target = policy.workers.min(policy.ceiling).max(1);
         let mut supervisor = Self {
@@ -203,12 +203,16 @@ impl Supervisor {
         supervisor
     }
 
-    /// The next action; `None` until the next event.
+    /// Returns the next action; `None` until the next event.
     pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if let Some(Action::Spawn { generation, .. }) = action {
+            self.preparations.note_spawn(generation);
+        }
+        action
     }
 
-    /// When [`Event::Tick`] is due at the latest.
+    /// The latest time for the next [`Event::Tick`].
     pub fn next_deadline(&self) -> Option<Instant> {
         let of_phase = match self.phase {
             Phase::Canary
@@ -227,7 +231,7 @@ impl Supervisor {
         of_slots.chain(of_phase).chain(self.preparations.next_deadline()).min()
     }
 
-    /// The wanted number of workers.
+    /// The number of workers that the server should have.
     pub fn target(&self) -> u16 {
         self.target
     }
@@ -244,12 +248,12 @@ impl Supervisor {
         }
     }
 
-    /// The generation of a worker that is spawned now.
+    /// The generation that a worker gets if it is spawned now.
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// What a process is to this machine; `None` for an unknown process.
+    /// Returns the role of a process; `None` if the process is unknown.
     pub fn role_of(&self, pid: Pid) -> Option<ProcessRole> {
         if self.index_of(pid).is_some() {
             Some(ProcessRole::Worker)
@@ -267,7 +271,7 @@ impl Supervisor {
         &self.slots
     }
 
-    /// Handles one event. What follows from it is in [`Supervisor::next_action`].
+    /// Handles one event. [`Supervisor::next_action`] then returns the resulting actions.
     pub fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Started { slot, side, pid } => self.started(slot, side, pid, now),
@@ -347,7 +351,7 @@ impl Supervisor {
         self.spare.is_some() && index == self.slots.len()
     }
 
-    /// The place that asked for a spawn in this entry.
+    /// Returns the index of the place that requested a spawn in this entry.
     fn spawning(&self, slot: SlotId, side: Side) -> Option<usize> {
         self.places().position(|place| {
             place.id() == slot && place.side() == side && place.state() == SlotState::Spawning
@@ -358,7 +362,7 @@ impl Supervisor {
         self.actions.push_back(Action::Log(event));
     }
 
-    /// Whether the slot of this index should have a worker now.
+    /// Whether the slot with this index should have a worker now.
     fn wants(&self, index: u16) -> bool {
         match self.phase {
             Phase::Canary => index < self.target.min(CANARIES),
@@ -439,7 +443,7 @@ impl Supervisor {
         self.actions.push_back(Action::Kill { pid });
     }
 
-    /// Changes the wanted number of workers.
+    /// Changes the number of workers that the server should have.
     fn scale(&mut self, workers: u16, now: Instant) {
         match self.phase {
             Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {}
@@ -486,7 +490,7 @@ impl Supervisor {
                     let patience = self.policy.quick;
                     let Some(place) = self.place_mut(index) else { continue };
                     let Some(pid) = place.pid() else { continue };
-                    place.quit(now + patience); // No later than the time it already has.
+                    place.quit(now + patience); // An earlier deadline stays.
                     self.actions.push_back(Action::Command { pid, command: Command::Quick });
                 }
                 Some(Expired::Quit) => self.kill(index, KillReason::Overdue),
@@ -513,8 +517,8 @@ impl Supervisor {
     }
 }
 
-/// Returns the command that stops a worker. One that is not ready yet serves no requests and may not read the command: it gets the time of a
-/// quick stop.
+/// Returns the command that stops a worker. A worker that is not ready yet serves no requests and may be unable to read
+/// the command, so it gets the time of a quick stop.
 fn stop_command(
     place: &mut WorkerSlot,
     patience: Duration,

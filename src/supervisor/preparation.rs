@@ -1,21 +1,21 @@
-//! What precedes the first worker of a generation: its `--on-start` run, or the zygote that forks its workers.
+//! The preparation of a generation before its first worker: its `--on-start` run, or the zygote that forks its workers.
 //!
-//! Spawns that come too early are held here. The rest of the machine sees them as spawns that take their time,
-//! and that fail if the preparation does: so a first start ends as it does with a worker that cannot boot, and
-//! a reload changes nothing.
+//! Spawns that come too early are held here. The rest of the state machine sees them as slow spawns, which fail if the
+//! preparation fails. A first start therefore ends as it does with a worker that cannot boot, and a reload changes
+//! nothing.
 //!
 //! | preparation | event | held spawns | next |
 //! |---|---|---|---|
 //! | none | a spawn of a generation with `--on-start` | held | run it |
 //! | `--on-start` runs | it exits without a report | spawned | done |
 //! | `--on-start` runs | it exits with a report, or cannot be started | fail | none |
-//! | `--on-start` runs | the boot timeout expires | held | it dumps its stack for [`STACK_DUMP_TIME`] |
-//! | `--on-start` runs | that expires, too | fail | kill it; none |
+//! | `--on-start` runs | the boot timeout expires | held | let it dump its stack for [`STACK_DUMP_TIME`] |
+//! | `--on-start` runs | that time expires, too | fail | kill it; none |
 //! | none | a spawn of a generation with `--preload` | held | start a zygote |
 //! | zygote boots | it is ready | spawned | ready |
 //! | zygote boots | it is lost or exits | fail | none |
 //! | zygote ready | a spawn | spawned at once | ready |
-//! | zygote ready | it is lost or exits | go to the next zygote | none |
+//! | zygote ready | it is lost or exits | go to the next zygote, unless it never had one | none |
 //! | any | its generation is discarded | fail | end it |
 //! | any | the server stops | withdrawn | end it |
 
@@ -29,19 +29,19 @@ use crate::supervisor::log_event::LogEvent;
 use crate::system::duration::shown;
 use crate::system::pid::Pid;
 
-/// What has to be done before the first worker of a generation.
+/// The kind of preparation that a generation needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preparation {
-    /// Nothing: the supervisor forks its workers.
+    /// No preparation: the supervisor forks the workers.
     #[default]
     None,
-    /// The hooks of `--on-start` run once, in a process of their own.
+    /// The hooks of `--on-start` run once, in a separate process.
     OnStart,
     /// A zygote loads the application (`--preload`), and forks the workers.
     Zygote,
 }
 
-/// A worker that is wanted.
+/// A request for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spawn {
     pub(super) slot: SlotId,
@@ -49,23 +49,24 @@ pub(super) struct Spawn {
     pub(super) generation: Generation,
 }
 
-/// See the module.
+/// The preparations that are running or done.
 #[derive(Debug, Default)]
 pub(super) struct Preparations {
-    /// The `--on-start` run. There is one at a time: a reload begins when what the last one began is gone.
+    /// The `--on-start` run. There is at most one, because a reload begins only after the processes of the previous one
+    /// are gone.
     on_start: Option<OnStartRun>,
     /// `--on-start` is done for all generations up to this one.
     on_start_done: Option<Generation>,
-    /// Zygotes that were not reaped yet. At most one of a generation takes spawns.
+    /// Zygotes that were not reaped yet. At most one of each generation takes spawns.
     zygotes: Vec<Zygote>,
-    /// Spawns whose preparation was given up; they fail before anything else happens.
+    /// Spawns whose preparation was given up. They fail before anything else happens.
     refused: Vec<Spawn>,
 }
 
 #[derive(Debug)]
 struct OnStartRun {
     generation: Generation,
-    /// Its process and its deadline; `None` until the shell has started it.
+    /// The process and its deadline; `None` until the shell has started it.
     process: Option<OnStartProcess>,
     held: Vec<Spawn>,
 }
@@ -74,24 +75,26 @@ struct OnStartRun {
 struct OnStartProcess {
     pid: Pid,
     deadline: Instant,
-    /// Whether the deadline was postponed once, so that it can dump its stack.
+    /// Whether the deadline was postponed once, so that the process can dump its stack.
     is_late: bool,
 }
 
 #[derive(Debug)]
 struct Zygote {
     generation: Generation,
-    /// `None` until the shell has started it.
+    /// The process; `None` until the shell has started it.
     pid: Option<Pid>,
     state: ZygoteState,
     held: Vec<Spawn>,
+    /// Whether the shell has taken a spawn for it.
+    has_orders: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ZygoteState {
     Booting,
     Ready,
-    /// It was told to end, or cannot be used any more.
+    /// The zygote was asked to exit, or cannot be used any more.
     Exiting,
 }
 
@@ -109,14 +112,24 @@ impl Preparations {
         self.zygotes.iter().any(|zygote| zygote.pid == Some(pid))
     }
 
-    /// The spawns that wait for their preparation.
+    /// The shell carries out a spawn of this generation.
+    pub(super) fn note_spawn(&mut self, generation: Generation) {
+        let is_its = |zygote: &&mut Zygote| {
+            zygote.generation == generation && zygote.state == ZygoteState::Ready
+        };
+        if let Some(zygote) = self.zygotes.iter_mut().find(is_its) {
+            zygote.has_orders = true;
+        }
+    }
+
+    /// Returns the spawns that wait for their preparation.
     #[cfg(test)]
     pub(super) fn held(&self) -> impl Iterator<Item = &Spawn> {
         let on_start = self.on_start.iter().flat_map(|run| &run.held);
         on_start.chain(self.zygotes.iter().flat_map(|zygote| &zygote.held))
     }
 
-    /// Takes the spawns that wait; their preparation goes on.
+    /// Takes the spawns that wait. Their preparation goes on.
     pub(super) fn take_held(&mut self) -> Vec<Spawn> {
         let on_start = self.on_start.iter_mut().map(|run| &mut run.held);
         let held = on_start.chain(self.zygotes.iter_mut().map(|zygote| &mut zygote.held));
@@ -125,7 +138,7 @@ impl Preparations {
 }
 
 impl Supervisor {
-    /// Asks the shell for a worker, or holds the spawn until its generation is prepared.
+    /// Requests a worker from the shell, or holds the spawn until its generation is prepared.
     pub(super) fn request_spawn(&mut self, spawn: Spawn) {
         match self.policy_of(spawn.generation).preparation {
             Preparation::None => self.spawn(spawn),
@@ -136,6 +149,12 @@ impl Supervisor {
 
     fn spawn(&mut self, Spawn { slot, side, generation }: Spawn) {
         self.actions.push_back(Action::Spawn { slot, side, generation });
+    }
+
+    /// Asks the shell for a worker whose spawn was held. One for a slot that was given up meanwhile would get its
+    /// listeners anew (`--listen-mode per-slot`), and nobody would accept from them when it has exited.
+    fn release(&mut self, spawn: Spawn) {
+        if spawn.slot.0 < self.target { self.spawn(spawn) } else { self.withdraw(spawn) }
     }
 
     fn policy_of(&self, generation: Generation) -> &Policy {
@@ -151,16 +170,7 @@ impl Supervisor {
 
     /// Gives up the preparation of these generations. Spawns that wait for it fail.
     pub(super) fn cancel_preparations(&mut self, is_cancelled: impl Fn(Generation) -> bool) {
-        let cancelled = self.preparations.on_start.take_if(|run| is_cancelled(run.generation));
-        if let Some(OnStartRun { generation, process, held }) = cancelled {
-            self.preparations.refused.extend(held);
-            match process {
-                Some(_) => self.actions.push_back(Action::StopOnStart),
-                None => {
-                    self.withdraw_action(&Action::RunOnStart { generation });
-                }
-            }
-        }
+        self.cancel_on_start(&is_cancelled);
         let zygotes = std::mem::take(&mut self.preparations.zygotes);
         for mut zygote in zygotes {
             if zygote.state != ZygoteState::Exiting && is_cancelled(zygote.generation) {
@@ -170,30 +180,70 @@ impl Supervisor {
                 match zygote.pid {
                     Some(pid) => self.actions.push_back(Action::EndZygote { pid }),
                     None if self.withdraw_action(&Action::StartZygote { generation }) => continue,
-                    None => {} // It is being started, and ended when that is known.
+                    None => {} // The zygote is being started. It is ended as soon as its pid is known.
                 }
             }
             self.preparations.zygotes.push(zygote);
         }
     }
 
-    /// Takes back an action that the shell has not seen yet. Whether there was one.
+    /// Gives up the `--on-start` run, if it is of one of these generations. Spawns that wait for it fail.
+    fn cancel_on_start(&mut self, is_cancelled: impl Fn(Generation) -> bool) {
+        let cancelled = self.preparations.on_start.take_if(|run| is_cancelled(run.generation));
+        let Some(OnStartRun { generation, process, held }) = cancelled else { return };
+        self.preparations.refused.extend(held);
+        match process {
+            Some(_) => self.actions.push_back(Action::StopOnStart),
+            None => {
+                self.withdraw_action(&Action::RunOnStart { generation });
+            }
+        }
+    }
+
+    /// Takes back an action that the shell has not seen yet. Returns whether there was one.
     fn withdraw_action(&mut self, withdrawn: &Action) -> bool {
         let count = self.actions.len();
         self.actions.retain(|action| action != withdrawn);
         self.actions.len() < count
     }
 
-    /// Spawns whose preparation was given up fail.
+    /// Takes back the spawns that no worker has come of, because the server stops or is paused.
+    pub(super) fn withdraw_spawns(&mut self) {
+        let held = self.preparations.take_held();
+        let untold = self.take_untold_spawns(|_| true);
+        held.into_iter().chain(untold).for_each(|spawn| self.withdraw(spawn));
+    }
+
+    /// The place that asked for this spawn gets none.
+    fn withdraw(&mut self, Spawn { slot, side, .. }: Spawn) {
+        // A vacant place may have the same entry: only one of them waits for a spawn.
+        if let Some(place) = self.spawning(slot, side).and_then(|index| self.place_mut(index)) {
+            place.withdraw();
+        }
+    }
+
+    /// Takes the spawns of these generations that the shell has not seen yet.
+    fn take_untold_spawns(&mut self, is_taken: impl Fn(Generation) -> bool) -> Vec<Spawn> {
+        let mut untold = Vec::new();
+        self.actions.retain(|action| {
+            let Action::Spawn { slot, side, generation } = *action else { return true };
+            let is_taken = is_taken(generation);
+            untold.extend(is_taken.then_some(Spawn { slot, side, generation }));
+            !is_taken
+        });
+        untold
+    }
+
+    /// Fails the spawns whose preparation was given up.
     pub(super) fn fail_refused_spawns(&mut self, now: Instant) {
-        // One failure may be the end of the server, which refuses others.
+        // A failure may end the server, and that refuses other spawns.
         while let Some(Spawn { slot, side, .. }) = self.preparations.refused.pop() {
             self.spawn_failed(slot, side, Verdict::NotBooted, now);
         }
     }
 }
 
-/// `--on-start`.
+/// The `--on-start` run.
 impl Supervisor {
     fn spawn_after_on_start(&mut self, spawn: Spawn) {
         let generation = spawn.generation;
@@ -205,7 +255,7 @@ impl Supervisor {
         {
             return run.held.push(spawn);
         }
-        self.cancel_preparations(|other| other != generation);
+        self.cancel_on_start(|other| other != generation); // Zygotes of other generations still serve.
         let run = OnStartRun { generation, process: None, held: vec![spawn] };
         self.preparations.on_start = Some(run);
         self.actions.push_back(Action::RunOnStart { generation });
@@ -218,25 +268,25 @@ impl Supervisor {
                 run.process = Some(OnStartProcess { pid, deadline, is_late: false });
                 self.log(LogEvent::OnStartStarted { generation, pid });
             }
-            // It was cancelled in the meantime.
+            // The run was cancelled in the meantime.
             Some(_) | None => self.actions.push_back(Action::StopOnStart),
         }
     }
 
-    /// There is no process for it. The shell has said why.
+    /// Handles a failure to start the process of `--on-start`. The shell has logged the reason.
     pub(super) fn on_start_not_started(&mut self, generation: Generation) {
         let run = self.preparations.on_start.take_if(|run| run.generation == generation);
         self.preparations.refused.extend(run.into_iter().flat_map(|run| run.held));
     }
 
-    /// The process of `--on-start` was reaped. `report` says why it failed.
+    /// Handles the end of the process of `--on-start`. `report` says why it failed.
     pub(super) fn on_start_exited(&mut self, report: Option<String>) {
         let Some(run) = self.preparations.on_start.take() else { return };
         let generation = run.generation;
         match report {
             None => {
                 self.preparations.on_start_done = Some(generation);
-                run.held.into_iter().for_each(|spawn| self.spawn(spawn));
+                run.held.into_iter().for_each(|spawn| self.release(spawn));
             }
             Some(report) => self.on_start_failed(run, report),
         }
@@ -272,7 +322,7 @@ impl Supervisor {
     }
 }
 
-/// `--preload`.
+/// The zygotes of `--preload`.
 impl Supervisor {
     fn spawn_from_zygote(&mut self, spawn: Spawn) {
         let generation = spawn.generation;
@@ -284,7 +334,8 @@ impl Supervisor {
             Some(zygote) => zygote.held.push(spawn),
             None => {
                 let (state, held) = (ZygoteState::Booting, vec![spawn]);
-                self.preparations.zygotes.push(Zygote { generation, pid: None, state, held });
+                let zygote = Zygote { generation, pid: None, state, held, has_orders: false };
+                self.preparations.zygotes.push(zygote);
                 self.actions.push_back(Action::StartZygote { generation });
             }
         }
@@ -296,11 +347,11 @@ impl Supervisor {
         let Some(zygote) = awaited else { return };
         zygote.pid = Some(pid);
         if zygote.state == ZygoteState::Exiting {
-            self.actions.push_back(Action::EndZygote { pid }); // It was cancelled in the meantime.
+            self.actions.push_back(Action::EndZygote { pid }); // The zygote was cancelled in the meantime.
         }
     }
 
-    /// There is no process for it. The shell has said why.
+    /// Handles a failure to start a zygote. The shell has logged the reason.
     pub(super) fn zygote_not_started(&mut self, generation: Generation) {
         let Preparations { zygotes, refused, .. } = &mut self.preparations;
         let is_awaited = |it: &Zygote| it.generation == generation && it.pid.is_none();
@@ -309,44 +360,40 @@ impl Supervisor {
         }
     }
 
-    /// A zygote has loaded the application.
+    /// Handles the news that a zygote has loaded the application.
     pub(super) fn zygote_ready(&mut self, pid: Pid) {
         let mut zygotes = self.preparations.zygotes.iter_mut();
         let Some(zygote) = zygotes.find(|zygote| zygote.pid == Some(pid)) else { return };
         if zygote.state == ZygoteState::Booting {
             zygote.state = ZygoteState::Ready;
             let held = std::mem::take(&mut zygote.held);
-            held.into_iter().for_each(|spawn| self.spawn(spawn));
+            held.into_iter().for_each(|spawn| self.release(spawn));
         }
     }
 
-    /// A zygote cannot be used any more, whether or not it was reaped yet.
+    /// Handles the loss of a zygote, which may not have been reaped yet.
     pub(super) fn zygote_lost(&mut self, pid: Pid, verdict: Verdict, reason: &str, now: Instant) {
         let mut zygotes = self.preparations.zygotes.iter_mut();
         let Some(zygote) = zygotes.find(|zygote| zygote.pid == Some(pid)) else { return };
         let state = std::mem::replace(&mut zygote.state, ZygoteState::Exiting);
-        let (generation, held) = (zygote.generation, std::mem::take(&mut zygote.held));
-        for Spawn { slot, side, generation } in held {
+        let (generation, has_orders) = (zygote.generation, zygote.has_orders);
+        let mut failed = std::mem::take(&mut zygote.held);
+        let mut untold = match state {
+            ZygoteState::Ready => self.take_untold_spawns(|other| other == generation),
+            ZygoteState::Booting | ZygoteState::Exiting => Vec::new(),
+        };
+        if !has_orders {
+            failed.append(&mut untold); // The next zygote would most probably be lost like this one.
+        }
+        for Spawn { slot, side, generation } in failed {
             let reason = reason.to_owned();
             self.log(LogEvent::SpawnFailed { slot, generation, reason });
             self.spawn_failed(slot, side, verdict, now);
         }
-        if state == ZygoteState::Ready {
-            // Spawns that it did not get yet are for the next one.
-            let mut untold = Vec::new();
-            self.actions.retain(|action| {
-                let Action::Spawn { slot, side, generation: of } = action else { return true };
-                if *of != generation {
-                    return true;
-                }
-                untold.push(Spawn { slot: *slot, side: *side, generation });
-                false
-            });
-            untold.into_iter().for_each(|spawn| self.request_spawn(spawn));
-        }
+        untold.into_iter().for_each(|spawn| self.request_spawn(spawn));
     }
 
-    /// A zygote was reaped.
+    /// Handles the end of a zygote that was reaped.
     pub(super) fn zygote_exited(&mut self, pid: Pid, now: Instant) {
         self.zygote_lost(pid, Verdict::NotBooted, "the zygote is gone", now);
         self.preparations.zygotes.retain(|zygote| zygote.pid != Some(pid));

@@ -1,22 +1,22 @@
-//! How a reload ended, and how that is worded everywhere.
+//! The outcomes of a reload, and their wording everywhere.
 
-/// How a reload ended.
+/// The outcome of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
     /// All workers are of the new generation.
     Done,
-    /// The new configuration cannot be used: nothing was changed.
+    /// The new configuration cannot be used. Nothing was changed.
     Misconfigured,
-    /// The first worker of the new generation did not boot, or did not live: nothing was changed.
+    /// The first worker of the new generation did not boot, or did not live. Nothing was changed.
     CanaryFailed,
-    /// Workers of the new generation died: all that serve are of the old one again.
+    /// Workers of the new generation died. All workers that serve are of the old generation again.
     Halted,
     /// The server stopped or was paused.
     Abandoned,
 }
 
 impl ReloadOutcome {
-    /// Its name in `/status` and in the response to a client that waits for it.
+    /// The name in `/status` and in the response to a client that waits for the reload.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -27,7 +27,7 @@ impl ReloadOutcome {
         }
     }
 
-    /// What it means for the server.
+    /// The meaning for the server.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "all workers are new",
@@ -40,18 +40,18 @@ impl ReloadOutcome {
         }
     }
 
-    /// The status line of the service manager afterwards.
+    /// The status line for the service manager afterwards.
     pub const fn service_status(self) -> &'static str {
         match self {
             Self::Done => "Serving",
             Self::Abandoned => "Serving; the reload was given up",
             Self::Misconfigured | Self::CanaryFailed | Self::Halted => {
-                "Serving; the reload failed, and what was there before goes on"
+                "Serving; the reload failed, and the old workers go on"
             }
         }
     }
 
-    /// Whether something was wrong with the new configuration or code.
+    /// Whether the new configuration or code was at fault.
     pub const fn is_failure(self) -> bool {
         match self {
             Self::Misconfigured | Self::CanaryFailed | Self::Halted => true,

@@ -1,10 +1,10 @@
-//! What follows when a process ends, and how soon a slot gets its next worker.
+//! Handles the end of a process, and decides how soon a slot gets its next worker.
 //!
-//! A worker that has served is always replaced at once: nothing suggests that the next one could not serve, and a slot
-//! that waits is lost capacity. That also holds for one that died in its first request: requests that crash workers
-//! and wait in the queue come first. Only workers that never served delay the next one, because that will most probably
-//! fail for the same reason ([`WorkerSlot::exited`]). These delays end early when the cause may be gone, and while
-//! most of the server is down.
+//! A worker that has served is always replaced at once: nothing suggests that the next one cannot serve, and a slot
+//! that waits is lost capacity. The same is true of a worker that died in its first request, because a request that
+//! crashes workers may have been the first one in the queue. Only workers that never served delay the next one, which
+//! will probably fail for the same reason ([`WorkerSlot::exited`]). These delays end early when the cause may be gone,
+//! and while fewer than half of the workers are ready.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,11 @@ use crate::supervisor::log_event::LogEvent;
 use crate::supervisor::slot::{Ending, ExitStatus, SlotState, WorkerSlot};
 use crate::system::pid::Pid;
 
-/// The interval between two tries of any slots while fewer than half of the wanted workers are ready.
+/// The interval between two attempts in any slots while fewer than half of the workers are ready.
 const PACE: Duration = Duration::from_millis(500);
 
 impl Supervisor {
-    /// A child was reaped: decides whose process it was.
+    /// Handles the end of a child that was reaped, according to its role.
     pub(super) fn exited(
         &mut self,
         pid: Pid,
@@ -75,7 +75,8 @@ impl Supervisor {
         self.forget_exited();
     }
 
-    /// A worker could not boot. Before the first full set that ends the server, later it does not.
+    /// Handles a worker that could not boot. Before the first full set of workers that ends the server, later it
+    /// doesn't.
     pub(super) fn boot_failed(&mut self, verdict: Verdict, now: Instant) {
         match self.phase {
             Phase::Canary | Phase::Filling => self.give_up(verdict, now),
@@ -88,7 +89,7 @@ impl Supervisor {
         }
     }
 
-    /// Checks for workers that have been ready for long enough to have served.
+    /// Checks whether workers have been ready for so long that they count as having served.
     pub(super) fn note_service(&mut self, now: Instant) {
         let spare = self.spare.iter_mut().map(|spare| &mut spare.place);
         let places = self.slots.iter_mut().chain(spare);
@@ -97,7 +98,7 @@ impl Supervisor {
         }
     }
 
-    /// A worker has served, or an operator has intervened: earlier failures prove nothing any more.
+    /// Forgets earlier failures, because a worker has served or an operator has intervened.
     pub(super) fn reset_backoffs(&mut self, now: Instant) {
         for slot in &mut self.slots {
             slot.forget_failures(now);
@@ -105,8 +106,8 @@ impl Supervisor {
         self.next_replacement = None;
     }
 
-    /// While fewer than half of the wanted workers are ready, the slot with the shortest wait is tried [`PACE`] after the
-    /// last try, however often it has failed: the cause may be gone.
+    /// While fewer than half of the workers are ready, the slot with the shortest wait is tried [`PACE`] after the last
+    /// attempt, however often it has failed, because the cause may be gone.
     pub(super) fn hasten_one(&mut self, now: Instant) {
         let wanted = &mut self.slots[..usize::from(self.target)];
         let ready_count = wanted.iter().filter(|slot| slot.is_ready()).count();

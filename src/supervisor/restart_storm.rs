@@ -1,10 +1,10 @@
-//! Workers that crash while they serve: when that becomes a restart storm, and which requests cause it.
+//! Crashes of workers that serve: detects restart storms, and the requests that cause them.
 //!
-//! Each crash has a log line of its own. A storm adds one line per minute with the requests and the number of workers
-//! that each has ended: these workers are replaced at once and the server goes on, so an operator might not notice why
-//! it is slow.
+//! Each crash has its own log line. A storm adds one line per minute, with the requests and the number of workers that
+//! each of them crashed. The server replaces these workers at once and goes on, so without this line an operator might
+//! not notice why it is slow.
 //!
-//! Pure: crashes and the time come in, reports go out.
+//! This is pure code: crashes and the time come in, and reports go out.
 
 pub mod crash_baseline;
 
@@ -13,27 +13,27 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::shared::identity::Generation;
 
-/// Crashes within [`PERIOD`] that are a storm.
+/// Number of crashes within [`PERIOD`] that make a storm.
 const STORM: u64 = 5;
-/// From one report to the next.
+/// The interval between two reports.
 const PERIOD: Duration = Duration::from_secs(60);
-/// Maximum number of requests that are counted separately; clients decide how many there are.
+/// Maximum number of requests that are counted separately, because clients decide how many different ones there are.
 const REQUESTS: usize = 64;
 /// Maximum number of requests that a report names.
 const NAMED: usize = 5;
-/// Crashes in the same request within [`PERIOD`] that are no accident.
+/// Number of crashes in the same request within [`PERIOD`] that are no coincidence.
 const REPEATEDLY: u64 = 3;
-/// Maximum number of crashes that are remembered for that.
+/// Maximum number of crashes that are kept to find such requests.
 const REMEMBERED: usize = 512;
-/// Counts the other requests.
+/// The name under which all other requests are counted.
 const OTHERS: &str = "others";
-/// Counts crashes outside of requests.
+/// The name under which crashes outside of requests are counted.
 const NO_REQUEST: &str = "no request";
 
-/// See the module.
+/// The crashes of the current period and of the last minute.
 #[derive(Debug, Default)]
 pub struct RestartStorm {
-    /// Crashes of this period by the request that was running.
+    /// Number of crashes in this period by the request that was running.
     causes: BTreeMap<String, u64>,
     /// The crashes of the last minute, oldest first, each with its request.
     recent: VecDeque<(Instant, Generation, Option<String>)>,
@@ -44,7 +44,7 @@ pub struct RestartStorm {
 #[derive(Clone, Copy, Debug)]
 struct Period {
     begin: Instant,
-    /// Whether this storm has been reported before.
+    /// Whether this storm was already reported.
     is_storm: bool,
 }
 
@@ -55,12 +55,12 @@ pub struct Report {
     pub crashes_count: u64,
     /// The time in which they crashed.
     pub within: Duration,
-    /// The requests that they crashed in, each with its count; the most frequent first.
+    /// The requests in which they crashed, each with its count, the most frequent first.
     pub requests: String,
 }
 
 impl RestartStorm {
-    /// A worker has crashed, in this request if it was in one.
+    /// Records the crash of a worker, with its request if it was running one.
     pub fn record(
         &mut self,
         request: Option<&str>,
@@ -78,9 +78,9 @@ impl RestartStorm {
         breaks_out.then(|| self.report(period, now))
     }
 
-    /// The requests that crash workers repeatedly, and how many each crashes per minute. All other crashes are counted
-    /// together, under a name that is no request. Crashes of generations after the one in service are forgotten: those
-    /// generations were given up.
+    /// Returns the requests that crash workers repeatedly, and how many workers each of them crashes per minute. All
+    /// other crashes are counted together, under a name that no request has. Crashes of generations newer than the one
+    /// in service are forgotten, because those generations were given up.
     pub fn rates(&mut self, in_service: Generation, now: Instant) -> BTreeMap<String, u64> {
         self.forget_old(now);
         self.recent.retain(|(_, generation, _)| *generation <= in_service);
@@ -89,7 +89,7 @@ impl RestartStorm {
             let request = request.as_deref().unwrap_or(NO_REQUEST);
             known.entry(request.to_owned()).or_insert((*at, 0)).1 += 1;
         }
-        // Crashes that are spread over many requests, or come between them, count together.
+        // Crashes that are spread over many requests, or that happen between requests, count together.
         let is_other = |(request, (_, count)): &(&String, &(Instant, u64))| {
             *count < REPEATEDLY || *request == NO_REQUEST
         };
@@ -99,7 +99,7 @@ impl RestartStorm {
         known.extend(others.map(|others| (OTHERS.to_owned(), others)));
         known.retain(|_, (_, count)| *count >= REPEATEDLY);
         let a_minute = |(first, count): (Instant, u64)| {
-            // What has just begun is assumed to go on at its rate.
+            // Crashes that have just begun are assumed to go on at the same rate.
             let span_s = now.saturating_duration_since(first).as_secs().max(1);
             count * PERIOD.as_secs() / span_s
         };
@@ -127,7 +127,7 @@ impl RestartStorm {
         }
     }
 
-    /// When [`RestartStorm::check_deadlines`] has something to do.
+    /// When [`RestartStorm::check_deadlines`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.period.map(|period| period.begin + PERIOD)
     }
@@ -136,7 +136,7 @@ impl RestartStorm {
         self.causes.values().sum()
     }
 
-    /// Ends the period.
+    /// Ends the period with a report.
     fn report(&mut self, period: Period, now: Instant) -> Report {
         let crashes_count = self.count();
         let mut causes: Vec<_> = std::mem::take(&mut self.causes).into_iter().collect();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn five_crashes_in_a_minute_are_a_storm_with_the_requests_named() {
+    fn five_crashes_in_a_minute_are_a_storm_that_names_the_requests() {
         let (mut storm, start) = (RestartStorm::default(), Instant::now());
         for (second, request) in [(0, "GET /a"), (9, "GET /crash"), (20, "GET /crash")] {
             assert_eq!(storm.record(Some(request), ONE, start + s(second)), None);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn occasional_crashes_are_no_storm() {
+    fn occasional_crashes_are_not_a_storm() {
         let (mut storm, start) = (RestartStorm::default(), Instant::now());
         for minute in 0..100 {
             let now = start + s(60 * minute);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_invent_new_requests_fill_no_memory_and_no_log_line() {
+    fn varied_requests_fill_neither_memory_nor_log_lines() {
         let (mut storm, start) = (RestartStorm::default(), Instant::now());
         let mut counted = 0;
         for number in 0..1000 {

@@ -1,9 +1,9 @@
-//! The rolling restart: replacing workers that serve, one at a time, for a reload or to recycle one.
+//! The rolling restart, which replaces workers one at a time, for a reload or to recycle a worker.
 //!
-//! There is one spare place beside the slots. A new worker boots there while the old one goes on serving. When it is
-//! ready the two change places, and the old one drains in the spare place until it has exited. A worker whose exit
-//! takes long gives the place up before that (`exiting`). So there is never one ready worker fewer than before, and
-//! never more than one serving process too many.
+//! There is one spare place besides the slots. A new worker boots there while the old one goes on serving. When the new
+//! one is ready, the two change places, and the old one drains in the spare place until it has exited. A worker whose
+//! exit takes long gives up the spare place earlier (`exiting`). So the number of ready workers never decreases, and
+//! there is never more than one additional process that serves.
 //!
 //! | rollout | event | actions | next |
 //! |---|---|---|---|
@@ -17,7 +17,7 @@
 //! | Rolling | two crashes of the generation within [`CRASH_WINDOW`] | go back to the old one | RollingBack |
 //! | RollingBack | no worker of another generation is left | end: halted | Idle |
 //!
-//! While the server stops or is paused nothing of this happens. A HUP that comes too early is remembered.
+//! While the server is stopping or paused, no rollout runs. A HUP that comes too early is remembered.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ pub const CRASH_WINDOW: Duration = Duration::from_secs(10);
 /// The progress of a rollout.
 #[derive(Clone, Debug)]
 pub(super) enum Rollout {
-    /// There is none.
+    /// No rollout is running.
     Idle,
     /// The new configuration is being read.
     Configuring,
@@ -48,7 +48,7 @@ pub(super) enum Rollout {
         policy: Policy,
         /// When the canary became ready.
         ready_since: Option<Instant>,
-        /// How long earlier canaries served that crashed in the same requests as the old workers.
+        /// The total time that earlier canaries served. They crashed in the same requests as the old workers.
         served: Duration,
     },
     /// One slot after another is replaced.
@@ -64,38 +64,38 @@ pub(super) enum Rollout {
     RollingBack,
 }
 
-/// The process beside the slots.
+/// The process in the spare place.
 #[derive(Clone, Debug)]
 pub(super) struct Spare {
-    /// The slot that it stands in for.
+    /// The stand-in for its slot.
     pub(super) place: WorkerSlot,
     pub(super) role: Role,
 }
 
-/// What the spare place is used for.
+/// The use of the spare place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// The first worker of a new generation.
     Canary,
-    /// It takes its slot as soon as it is ready.
+    /// A new worker, which takes its slot as soon as it is ready.
     Replacement,
-    /// It was replaced, or is not wanted any more, and exits.
+    /// A worker that exits, because it was replaced or is not wanted any more.
     Exiting,
 }
 
 /// The progress of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadStep {
-    /// The first worker boots, or serves beside the old ones.
+    /// The first worker of the new generation boots, or serves beside the old ones.
     Canary,
-    /// The others follow it.
+    /// The other workers are being replaced.
     Rolling,
-    /// All go back to the old generation.
+    /// All workers go back to the old generation.
     RollingBack,
 }
 
 impl Supervisor {
-    /// The progress of a reload, if one is running, and the generation that it brings.
+    /// The new generation and the progress of a reload, if one is running.
     pub fn reloading(&self) -> Option<(Generation, ReloadStep)> {
         match self.rollout {
             Rollout::Idle | Rollout::Configuring => None,
@@ -105,25 +105,25 @@ impl Supervisor {
         }
     }
 
-    /// HUP.
+    /// Handles HUP.
     pub(super) fn reload(&mut self, now: Instant) {
         match self.phase {
             Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning => {
                 self.is_reload_wanted = true;
                 if let Rollout::Canary { generation, .. } = self.rollout {
                     if self.spare_serves() {
-                        self.resume(); // It may take long to exit.
+                        self.resume(); // The canary may take long to exit.
                     }
                     self.discard(generation);
                     self.rollout = Rollout::Idle;
-                    // It may already serve, on probation: then it drains like any other.
+                    // The canary may already serve, on probation. Then it drains like any other worker.
                     self.stop_spare(now);
                 }
             }
             Phase::Paused => {
                 self.is_reload_wanted = true;
-                // Where the spare place is still in use, or both entries of the canary's slot are, there is no room for a
-                // canary before that.
+                // If the spare place or both entries of the canary's slot are in use, there is no room for a canary
+                // until one of them is free.
                 let has_room = self.spare.is_none() && self.side_taken(0, None).is_ok();
                 self.phase = match has_room {
                     true => Phase::Returning,
@@ -134,14 +134,14 @@ impl Supervisor {
         }
     }
 
-    /// A server that was paused does not wait for a canary any longer.
+    /// Lets a server that was paused return to service without a canary.
     fn resume(&mut self) {
         if self.phase == Phase::Returning {
             self.phase = Phase::Serving { unready_since: None };
         }
     }
 
-    /// The new configuration was read; `None` when it cannot be used.
+    /// Handles the new configuration; `None` if it cannot be used.
     pub(super) fn configured(&mut self, policy: Option<Policy>) {
         match (&self.rollout, policy) {
             (Rollout::Configuring, Some(policy)) => {
@@ -166,7 +166,7 @@ impl Supervisor {
         }
     }
 
-    /// A worker has reached one of its limits.
+    /// Marks a worker that has reached one of its limits for recycling.
     pub(super) fn recycle_worker(&mut self, pid: Pid) {
         let is_serving = |slot: &WorkerSlot| slot.is_ready() && slot.pid() == Some(pid);
         if self.slots.iter().any(is_serving) && !self.recycling.contains(&pid) {
@@ -174,14 +174,14 @@ impl Supervisor {
         }
     }
 
-    /// An operator wants to recycle a worker. One that does not serve is exiting or booting anyway.
+    /// Recycles the worker of a slot for an operator. A worker that does not serve is exiting or booting anyway.
     pub(super) fn recycle_slot(&mut self, slot: SlotId) {
         if let Some(pid) = self.slots.get(usize::from(slot.0)).and_then(WorkerSlot::pid) {
             self.recycle_worker(pid);
         }
     }
 
-    /// When the rollout has something to do.
+    /// When the rollout has to advance.
     pub(super) fn rollout_deadline(&self) -> Option<Instant> {
         match self.rollout {
             Rollout::Canary { ready_since, served, .. } => {
@@ -200,7 +200,7 @@ impl Supervisor {
         self.spare.as_ref().is_some_and(|spare| spare.place.is_ready())
     }
 
-    /// The process in the spare place is ready.
+    /// Handles a process in the spare place that has become ready.
     pub(super) fn spare_ready(&mut self, now: Instant) {
         let Some(spare) = &self.spare else { return };
         match (spare.role, &mut self.rollout) {
@@ -210,11 +210,11 @@ impl Supervisor {
         }
     }
 
-    /// The process in the spare place has ended like this.
+    /// Handles the end of the process in the spare place.
     pub(super) fn spare_exited(&mut self, ending: Ending, is_baseline: bool, now: Instant) {
         let Some(spare) = self.spare.take() else { return };
         match (spare.role, &mut self.rollout) {
-            // Its time counts, because the next one may live no longer.
+            // The time that it served counts, because the next canary may not live longer.
             (Role::Canary, Rollout::Canary { ready_since: ready_since @ Some(_), served, .. })
                 if is_baseline =>
             {
@@ -236,7 +236,7 @@ impl Supervisor {
         }
     }
 
-    /// A worker of the generation that is being rolled out has crashed.
+    /// Records the crash of a worker of the generation that is being rolled out.
     pub(super) fn record_crash(&mut self, generation: Generation, now: Instant) {
         if generation != self.generation {
             return;
@@ -253,7 +253,7 @@ impl Supervisor {
             self.rollout = Rollout::RollingBack;
             self.actions.push_back(Action::Adopt { generation: good });
             self.log(LogEvent::RolloutHalted { generation: bad });
-            // A replacement that still boots would take the place of a worker that serves well.
+            // A replacement that is still booting would take the place of a good worker.
             let is_bad =
                 |spare: &&Spare| spare.role == Role::Replacement && spare.place.generation() == bad;
             if self.spare.as_ref().filter(is_bad).is_some() {
@@ -263,7 +263,7 @@ impl Supervisor {
         }
     }
 
-    /// What follows from the states: begins a reload, promotes the canary, replaces workers, ends.
+    /// Advances the rollout as far as the states allow: begins a reload, promotes the canary, replaces workers, ends.
     pub(super) fn advance_rollout(&mut self, now: Instant) {
         let is_serving = matches!(self.phase, Phase::Serving { .. } | Phase::Returning);
         if let Some(spare) = &self.spare
@@ -314,7 +314,7 @@ impl Supervisor {
         }
     }
 
-    /// The slot to replace next.
+    /// Returns the slot whose worker is replaced next.
     fn candidate(&self) -> Option<usize> {
         let serving = &self.slots[..usize::from(self.target)];
         let rolls = match self.rollout {
@@ -330,13 +330,13 @@ impl Supervisor {
         })
     }
 
-    /// Whether a slot has a process of another generation than it should, or is about to have one.
+    /// Whether a slot has, or is about to have, a process of the wrong generation.
     fn is_outdated(&self, slot: &WorkerSlot) -> bool {
         let is_taken = slot.pid().is_some() || slot.state() == SlotState::Spawning;
         is_taken && slot.generation() != self.generation
     }
 
-    /// The canary has passed its probation: all workers are to be of its generation.
+    /// Begins to replace all workers, because the canary has passed its probation.
     fn promote_canary(&mut self, now: Instant) {
         let idle = Rollout::Idle;
         let Rollout::Canary { generation, policy, .. } = std::mem::replace(&mut self.rollout, idle)
@@ -352,10 +352,10 @@ impl Supervisor {
         self.adopt(policy, now);
     }
 
-    /// Adopts a configuration. The number of workers changes only where it was configured differently: TTIN and TTOU
-    /// are an operator's decisions, too.
+    /// Adopts a configuration. The number of workers changes only if it is configured differently, so that a reload
+    /// does not undo an operator's TTIN or TTOU.
     fn adopt(&mut self, policy: Policy, now: Instant) {
-        self.reset_backoffs(now); // They were of other code.
+        self.reset_backoffs(now); // The failures were those of other code.
         let workers = policy.workers.min(policy.ceiling).max(1);
         let is_news = workers != self.policy.workers;
         self.policy = policy;
@@ -364,7 +364,7 @@ impl Supervisor {
         }
     }
 
-    /// The process in the spare place takes its slot; the old one exits.
+    /// Moves the process in the spare place to its slot, and stops the old one.
     fn hand_over(&mut self, now: Instant) {
         let Some(spare) = &mut self.spare else { return };
         let Some(slot) = self.slots.get_mut(usize::from(spare.place.id().0)) else { return };
@@ -377,7 +377,7 @@ impl Supervisor {
     pub(super) fn stop_spare(&mut self, now: Instant) {
         let Some(spare) = &mut self.spare else { return };
         spare.role = Role::Exiting;
-        // There is no process yet: it is stopped when it has started.
+        // There is no process yet. It is stopped once it has started.
         if let SlotState::Backoff { .. } | SlotState::Empty = spare.place.state() {
             self.spare = None;
             return;
@@ -387,7 +387,7 @@ impl Supervisor {
         self.actions.extend(action);
     }
 
-    /// The configuration of a canary is given up, and what prepared its generation.
+    /// Gives up the configuration of a canary and the preparation of its generation.
     pub(super) fn discard(&mut self, generation: Generation) {
         self.actions.push_back(Action::Discard { generation });
         self.cancel_preparations(|other| other == generation);
@@ -401,11 +401,11 @@ impl Supervisor {
         self.actions.push_back(Action::ReloadEnded { outcome });
     }
 
-    /// The rollout is given up, because the server stops or is paused.
+    /// Gives up the rollout, because the server stops or is paused.
     pub(super) fn abandon_rollout(&mut self) {
         if let Rollout::Canary { generation, .. } = self.rollout {
             self.discard(generation);
-            // It may still start: its zygote answers the order that it was given.
+            // The process may still start, because its zygote answers the order that it has.
             if let Some(spare) = &mut self.spare {
                 spare.role = Role::Exiting;
             }

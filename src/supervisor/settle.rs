@@ -1,5 +1,5 @@
-//! What follows from the states of the slots, whatever the event was: phases advance, workers are spawned, a stop
-//! finishes.
+//! The consequences of the states of the slots, which are the same after every event: phases advance, workers are
+//! spawned, a stop finishes.
 
 use std::time::Instant;
 
@@ -9,13 +9,13 @@ use super::{Action, Phase, Supervisor};
 use crate::supervisor::slot::WorkerSlot;
 
 impl Supervisor {
-    /// See the module.
+    /// Applies these consequences. Called after each event.
     pub(super) fn settle(&mut self, now: Instant) {
         self.fail_refused_spawns(now);
         self.note_service(now);
         self.advance_phase(now);
         self.advance_rollout(now);
-        self.fail_refused_spawns(now); // The end of a rollout may have given up more of them.
+        self.fail_refused_spawns(now); // The end of a rollout may have given up more spawns.
         for index in 0..self.slots.len() {
             let wanted = self.wants(self.slots[index].id().0);
             let (generation, taken) = (self.generation, self.side_taken(index, Some(index)));
@@ -33,7 +33,7 @@ impl Supervisor {
         }
         self.hasten_one(now);
         self.spawn_spare(now);
-        // A worker that the drain delay has outlived leaves nothing to announce to.
+        // Without a worker, the drain delay has no purpose.
         if let Phase::LameDuck { .. } = self.phase
             && self.places().all(WorkerSlot::is_vacant)
         {
@@ -49,7 +49,7 @@ impl Supervisor {
 
     fn spawn_spare(&mut self, now: Instant) {
         let Some(id) = self.spare.as_ref().map(|spare| spare.place.id()) else { return };
-        // Its slot may have lost its process, and asked for another one, in the same moment.
+        // At the same moment, its slot may have lost its process and requested another one.
         let taken = self.side_taken(usize::from(id.0), Some(self.slots.len()));
         let (Some(spare), Ok(taken)) = (&mut self.spare, taken) else { return };
         let generation = match (spare.role, &self.rollout) {

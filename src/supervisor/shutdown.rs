@@ -1,16 +1,15 @@
-//! Graceful shutdown, which finishes in-flight requests, and quick shutdown: the commands to workers, when they are
-//! killed, and what the server ends with.
+//! Graceful shutdown, which finishes in-flight requests, and quick shutdown: the commands to workers, their deadlines,
+//! and the verdict of the server.
 
 use std::time::{Duration, Instant};
 
-use arctos_worker::shared::identity::SlotId;
-use arctos_worker::shared::scoreboard::{Command, Side};
+use arctos_worker::shared::scoreboard::Command;
 
 use super::{Action, Pace, Phase, Policy, Supervisor, Verdict};
 use crate::supervisor::slot::KillReason;
 
-/// Time limit for the exit of workers when the server gives up. With that for a worker that cannot boot, it is below
-/// 2 s.
+/// Time limit for the exit of workers when the server gives up. Together with the limit for a worker that cannot boot,
+/// it is below 2 s.
 pub(super) const GIVE_UP_TIME: Duration = Duration::from_secs(1);
 
 /// The two deadlines of a stop.
@@ -21,15 +20,15 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// A graceful stop that begins now. The last fiftieth is kept for reaping, so that the supervisor is gone, too, when
-    /// the time limit expires: a service manager kills it at that moment.
+    /// Returns the deadlines of a graceful stop that begins now. The last fiftieth is reserved for reaping, so that the
+    /// supervisor has exited, too, when the time limit expires and a service manager would kill it.
     pub(super) fn graceful(policy: &Policy, now: Instant) -> Self {
         let kill_after = policy.graceful * 49 / 50;
         let quick_after = kill_after - policy.quick.min(kill_after / 4);
         Self { quick_at: now + quick_after, kill_at: now + kill_after }
     }
 
-    /// A stop in which workers finish no more than the running request.
+    /// Returns the deadlines of a stop in which workers finish only the running request.
     pub(super) fn quick(now: Instant, patience: Duration) -> Self {
         Self { quick_at: now, kill_at: now + patience }
     }
@@ -42,7 +41,7 @@ impl Supervisor {
         self.exit(Pace::Quick, budget, verdict, now);
     }
 
-    /// TERM.
+    /// Handles TERM.
     pub(super) fn terminate(&mut self, now: Instant) {
         match self.phase {
             Phase::Serving { .. } | Phase::Returning if !self.policy.drain_delay.is_zero() => {
@@ -67,7 +66,7 @@ impl Supervisor {
         }
     }
 
-    /// QUIT.
+    /// Handles QUIT.
     pub(super) fn stop_gracefully(&mut self, now: Instant) {
         match self.phase {
             Phase::Canary
@@ -86,7 +85,7 @@ impl Supervisor {
         }
     }
 
-    /// INT.
+    /// Handles INT.
     pub(super) fn interrupt(&mut self, now: Instant) {
         let budget = Budget::quick(now, self.policy.quick);
         match self.phase {
@@ -119,7 +118,7 @@ impl Supervisor {
         }
     }
 
-    /// WINCH: all workers exit, the listeners stay.
+    /// Handles WINCH: all workers exit, and the listeners stay open.
     pub(super) fn pause(&mut self, now: Instant) {
         match self.phase {
             Phase::Serving { .. } | Phase::Returning => {
@@ -137,7 +136,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes back what was not carried out yet, and reports that the stop has begun.
+    /// Withdraws actions that were not carried out yet, and reports that the stop has begun.
     fn begin_stop(&mut self, budget: Budget) {
         self.abandon_rollout();
         self.withdraw_spawns();
@@ -145,45 +144,8 @@ impl Supervisor {
         self.actions.push_back(Action::ReportStopping { deadline: budget.kill_at });
     }
 
-    fn withdraw_spawns(&mut self) {
-        let held = self.preparations.take_held();
-        let (slots, spare) = (&mut self.slots, &mut self.spare);
-        let mut withdraw = |slot: SlotId, side: Side| {
-            let spare = spare.iter_mut().map(|spare| &mut spare.place);
-            let mut places = slots.iter_mut().chain(spare);
-            if let Some(place) = places.find(|it| it.id() == slot && it.side() == side) {
-                place.withdraw();
-            }
-        };
-        held.into_iter().for_each(|spawn| withdraw(spawn.slot, spawn.side));
-        self.actions.retain(|action| match action {
-            Action::Spawn { slot, side, .. } => {
-                withdraw(*slot, *side);
-                false
-            }
-            Action::RunOnStart { .. }
-            | Action::StopOnStart
-            | Action::StartZygote { .. }
-            | Action::EndZygote { .. }
-            | Action::Command { .. }
-            | Action::Kill { .. }
-            | Action::DumpStack { .. }
-            | Action::ReportReady
-            | Action::ReportStopping { .. }
-            | Action::CloseDoor
-            | Action::Retire { .. }
-            | Action::DropListeners
-            | Action::Configure { .. }
-            | Action::Adopt { .. }
-            | Action::Discard { .. }
-            | Action::ReloadEnded { .. }
-            | Action::Log(_)
-            | Action::Finish(_) => true,
-        });
-    }
-
-    /// Closes the door and tells all workers. The order matters: no new connection may enter the queue before the workers
-    /// empty it, and the queue exists as long as a process has the listener open.
+    /// Closes the queues and sends the command to all workers. The order matters: no new connection may enter a queue
+    /// while the workers empty it, and the queue exists as long as any process has the listener open.
     fn exit(&mut self, pace: Pace, budget: Budget, verdict: Verdict, now: Instant) {
         self.phase = Phase::Exiting { pace, budget, verdict };
         self.actions.push_back(Action::CloseDoor);

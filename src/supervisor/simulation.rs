@@ -1,8 +1,8 @@
-//! Thousands of simulated servers: processes that boot, hang, fail, crash and ignore commands, an operator who sends
+//! Simulates thousands of servers: processes that boot, hang, fail, crash and ignore commands, an operator who sends
 //! every signal, and events of unknown processes.
 //!
-//! Every invariant is checked at every action. A failure names its seed;
-//! `ARCTOS_SIM_SEED=N cargo test simulated` replays that life.
+//! Every invariant is checked at every action. A failure names its seed, and
+//! `ARCTOS_SIM_SEED=N cargo test simulated` replays that run.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use preparations::PreparedGenerations;
 
 const LIVES: u64 = 10_000;
 const STEPS: u32 = 250;
-/// The time until the world reports the end of a killed process.
+/// The time from a kill until the world reports the end of the process.
 const REAPING: Duration = Duration::from_millis(10);
 
 #[test]
@@ -36,9 +36,9 @@ fn every_simulated_life_keeps_the_invariants() {
     }
 }
 
-/// A process as the world knows it.
+/// The world's record of a process.
 struct Process {
-    /// When it became ready, until it has served for long enough.
+    /// When the process became ready; `None` once it counts as having served.
     ready_since: Option<Instant>,
     exit: ExitState,
     slot: SlotId,
@@ -46,10 +46,10 @@ struct Process {
     generation: Generation,
     command: Option<Command>,
     is_ready: bool,
-    /// Whether it was ready when it began to hang.
+    /// Whether the process was ready when it began to hang.
     was_ready: bool,
     is_killed: bool,
-    /// Its loop has ended.
+    /// Whether the loop of the process has ended.
     is_over: bool,
 }
 
@@ -59,7 +59,7 @@ struct Order {
     slot: SlotId,
     side: Side,
     generation: Generation,
-    /// The zygote that it was given to.
+    /// The zygote that received the order.
     zygote: Option<i32>,
 }
 
@@ -71,7 +71,7 @@ struct World {
     next_pid: i32,
     processes: BTreeMap<i32, Process>,
     prepared: PreparedGenerations,
-    /// Processes that were reaped, and that the machine has not accounted for yet.
+    /// Processes that were reaped and that the state machine has not accounted for yet.
     unaccounted: Vec<Pid>,
     orders: Vec<Order>,
     /// Future events.
@@ -83,20 +83,20 @@ struct World {
     ready_reported: bool,
     last_ready: Instant,
     finished: Option<Verdict>,
-    /// How many workers the machine wants, as it last logged.
+    /// The target number of workers, according to the last log event.
     logged_target: u16,
     /// When the server was last paused.
     rested: Option<Instant>,
     /// The generation in service.
     in_service: Generation,
-    /// A reload is running.
+    /// Whether a reload is running.
     reloading: bool,
-    /// The percentage of workers that come to a bad end. It differs between lives.
+    /// The percentage of workers that fail. It differs between runs.
     misfortune: u64,
-    /// Durations are divided by this: in some lives everything happens at once.
+    /// The divisor of all durations: in some runs everything happens at once.
     haste: u64,
     asked: bool,
-    /// The stop is to be quick.
+    /// Whether the stop must be quick.
     interrupted: bool,
 }
 
@@ -167,7 +167,7 @@ impl World {
             self.advance();
             self.check();
             patience -= 1;
-            assert!(patience > 0, "the stop goes round in circles");
+            assert!(patience > 0, "the stop never ends");
         }
         self.deliver(Event::Tick);
         self.deliver(Event::OperatorCommand(OperatorCommand::Terminate));
@@ -182,7 +182,7 @@ impl World {
         ms(self.dice.draw() % (longest + 1) / self.haste)
     }
 
-    /// Events that nothing has planned: signals, and news of processes that are not there (any more).
+    /// Adds unplanned events: signals, and news of processes that do not exist, or not any more.
     fn meddle(&mut self) {
         let any_pid = Pid(100 + (self.dice.draw() % 40) as i32);
         let is_there = self.processes.contains_key(&any_pid.0);
@@ -217,7 +217,7 @@ impl World {
         self.deliver(event);
     }
 
-    /// Advances to the next deadline of the machine or the next event.
+    /// Advances to the next deadline of the state machine or to the next event.
     fn advance(&mut self) {
         let next_event = self.coming.iter().map(|(at, _)| *at).min();
         let deadline = self.machine.next_deadline();
@@ -228,7 +228,7 @@ impl World {
             return self.deliver(Event::Tick);
         };
         self.now = self.now.max(next);
-        // The shell is a little late, and finds several things at once.
+        // The shell is a little late, and finds several events at once.
         let lateness = self.up_to(3);
         self.now += lateness;
         let due = |(at, _): &(Instant, Event)| *at <= self.now;
@@ -263,16 +263,16 @@ impl World {
         }
         self.machine.handle(event, self.now);
         if self.chance(3) {
-            self.meddle_inside(); // Two events before anything is carried out.
+            self.meddle_inside(); // This adds a second event before any action is carried out.
         }
         self.carry_out();
     }
 
-    /// Changes the world as the event says. Whether the machine is to be told.
+    /// Changes the world according to the event. Returns whether the state machine gets the event.
     fn take_in(&mut self, event: &Event) -> bool {
         match event {
             Event::Started { slot, side, pid } => {
-                let Some(order) = self.answered(*slot, *side) else { return false }; // It was withdrawn.
+                let Some(order) = self.answered(*slot, *side) else { return false }; // The order was withdrawn.
                 self.appears(order, *pid);
             }
             Event::SpawnFailed { slot, side, .. } => {
@@ -296,7 +296,7 @@ impl World {
                 }
             }
             Event::GoesOn { pid } if self.machine.is_hung(*pid) => {
-                let process = self.processes.get_mut(&pid.0).expect("it is alive");
+                let process = self.processes.get_mut(&pid.0).expect("the process is alive");
                 process.exit.is_hung = false;
                 process.is_ready = process.was_ready
                     && !process.is_over
@@ -358,7 +358,7 @@ impl World {
                 }
                 Action::Discard { generation } => {
                     assert_ne!(generation, self.in_service);
-                    self.reloading = false; // Unless another one follows.
+                    self.reloading = false; // Another reload may follow.
                 }
                 Action::ReloadEnded { outcome } => self.reloaded(outcome),
                 Action::Command { pid, command } => self.command(pid, command),
@@ -381,7 +381,7 @@ impl World {
                 Action::Log(LogEvent::Scaled { workers }) => self.logged_target = workers,
                 Action::Log(LogEvent::Ended { pid, .. } | LogEvent::OrphanReaped { pid, .. }) => {
                     let index = self.unaccounted.iter().position(|reaped| *reaped == pid);
-                    self.unaccounted.swap_remove(index.expect("it was reaped, and once"));
+                    self.unaccounted.swap_remove(index.expect("each process is reaped once"));
                 }
                 Action::Log(_) => {}
                 Action::Finish(verdict) => self.finish(verdict),
@@ -390,10 +390,10 @@ impl World {
     }
 
     fn dump_stack(&mut self, pid: Pid) {
-        let process = self.processes.get_mut(&pid.0).expect("it is alive");
-        // One that is late with its boot may still serve.
+        let process = self.processes.get_mut(&pid.0).expect("the process is alive");
+        // A worker that is late with its boot may still serve.
         if process.exit.has_been_ready {
-            self.pacing.forget(); // It hangs in a request, so it has served.
+            self.pacing.forget(); // The worker hangs in a request, so it has served.
             process.was_ready = std::mem::replace(&mut process.is_ready, false);
             process.exit.is_hung = true;
         }
@@ -414,7 +414,7 @@ impl World {
 
     fn kill(&mut self, pid: Pid) {
         self.check_patience(pid);
-        let process = self.processes.get_mut(&pid.0).expect("it is alive");
+        let process = self.processes.get_mut(&pid.0).expect("the process is alive");
         assert!(!process.is_killed, "killed twice");
         process.is_killed = true;
         process.is_ready = false;
@@ -424,7 +424,7 @@ impl World {
     fn drop_listeners(&mut self) {
         assert!(self.door_closed && !self.listeners_dropped);
         let told = |process: &Process| process.command.is_some_and(|told| told >= Command::Drain);
-        // A worker that cannot boot or is being killed serves no requests, and need not be told.
+        // A worker that cannot boot or is being killed serves no requests, and needs no command.
         let staffed = self.machine.places().filter(|place| place.is_staffed());
         assert_eq!(staffed.count(), 0);
         assert!(self.processes.values().all(|process| told(process) || !process.is_ready));
@@ -432,18 +432,18 @@ impl World {
     }
 
     fn finish(&mut self, verdict: Verdict) {
-        assert!(self.processes.is_empty(), "finished before all were gone");
+        assert!(self.processes.is_empty(), "finished before all processes had exited");
         assert!(self.listeners_dropped);
         self.prepared.check_finish();
         self.finished = Some(verdict);
-        let since = self.stopping_since.expect("it said that it stops");
+        let since = self.stopping_since.expect("the stop was reported");
         let bound = match verdict {
             Verdict::Asked => self.policy.graceful.max(self.policy.quick),
             Verdict::NotBooted | Verdict::NotImportable | Verdict::CrashLoop => {
                 shutdown::GIVE_UP_TIME
             }
         };
-        // A zygote may be forking, and is waited for.
+        // A zygote may be forking, and the stop waits for that.
         let bound = if self.prepared.had_zygote { bound.max(self.policy.quick) } else { bound };
         let took = self.now - since;
         assert!(took <= bound + ms(200), "the stop took {took:?}, allowed were {bound:?}");
@@ -501,9 +501,9 @@ impl World {
             return;
         }
         match self.dice.draw() % 4 {
-            0 => {} // It hangs.
+            0 => {} // The process hangs.
             1 => self.will_exit(pid, boot, ExitStatus::Code(3)),
-            2 => self.coming.push((self.now + boot, Event::Failing { pid })), // And stays.
+            2 => self.coming.push((self.now + boot, Event::Failing { pid })), // The process does not exit.
             _ => {
                 self.coming.push((self.now + boot, Event::Failing { pid }));
                 self.will_exit(pid, boot + ms(50), ExitStatus::Code(4));
@@ -511,7 +511,7 @@ impl World {
         }
     }
 
-    /// Schedules its end, unless an earlier one is scheduled.
+    /// Schedules the end of a process, unless an earlier one is scheduled.
     fn will_exit(&mut self, pid: Pid, wait: Duration, status: ExitStatus) {
         let at = self.now + wait;
         let is_end =
@@ -526,7 +526,7 @@ impl World {
     fn command(&mut self, pid: Pid, command: Command) {
         let obeys = self.chance(60);
         let wait = self.up_to(40_000);
-        let process = self.processes.get_mut(&pid.0).expect("it is alive");
+        let process = self.processes.get_mut(&pid.0).expect("the process is alive");
         assert!(process.command < Some(command), "{command:?} after {:?}", process.command);
         let (slot, generation, was_ready) = (process.slot, process.generation, process.is_ready);
         process.command = Some(command);
@@ -536,10 +536,10 @@ impl World {
             Command::Serve | Command::LameDuck => {}
         }
         match command {
-            Command::Serve => panic!("no worker is told to serve on"),
+            Command::Serve => panic!("no worker is ordered to serve"),
             Command::LameDuck => assert!(!self.door_closed),
             Command::Drain | Command::Quick => {
-                self.processes.get_mut(&pid.0).expect("it is alive").is_ready = false;
+                self.processes.get_mut(&pid.0).expect("the process is alive").is_ready = false;
                 let is_meant = self.stopping_since.is_some()
                     || self.rested == Some(self.now)
                     || slot.0 >= self.logged_target
@@ -547,7 +547,7 @@ impl World {
                 let mut others = self.processes.values().filter(|other| other.slot == slot);
                 assert!(
                     !was_ready || is_meant || others.any(|other| other.is_ready),
-                    "a worker less"
+                    "there is one ready worker too few"
                 );
                 if obeys {
                     self.will_exit(pid, wait, ExitStatus::Code(0));
@@ -571,7 +571,7 @@ impl World {
         let canary = self.machine.spare.as_ref().filter(|spare| spare.role == Role::Canary);
         if canary.is_some_and(|spare| spare.place.is_ready()) {
             let is_its = matches!(self.machine.rollout, Rollout::Canary { .. });
-            assert!(is_its, "a canary of no reload holds up all that come");
+            assert!(is_its, "a canary without a reload blocks all later reloads");
         }
     }
 }

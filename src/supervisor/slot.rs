@@ -1,8 +1,8 @@
 //! One worker slot: its state machine and its restart backoff.
 //!
-//! A slot knows no process, no clock and no other slot: `now` comes in, states go out; [`crate::supervisor`] decides
-//! what is wanted and asks for the transitions. So everything that must hold for one slot (never two processes, no
-//! wait after a worker that served) is visible in one file.
+//! A slot uses no process, no clock and no other slot: `now` comes in, and states go out. [`crate::supervisor`]
+//! decides what is needed and requests the transitions. The invariants of one slot (never two processes, no delay after
+//! a worker that served) are therefore visible in one file.
 //!
 //! | state | event | next |
 //! |---|---|---|
@@ -26,9 +26,9 @@
 //! | Starting, Failing, Ready, Hung, Killed while booting or for hanging | [`exited`](WorkerSlot::exited) | Backoff |
 //! | Recalled, Draining, Quitting, Killed while exiting | [`exited`](WorkerSlot::exited) | Empty |
 //!
-//! What is not in the table changes nothing. While one worker replaces another, a second [`WorkerSlot`] stands in for
-//! the slot ([`replacement`](WorkerSlot::replacement)), and the two [`change_places`](WorkerSlot::change_places) when
-//! the new one is ready.
+//! Combinations that are not in the table change nothing. While one worker replaces another, a second [`WorkerSlot`]
+//! stands in for the slot ([`replacement`](WorkerSlot::replacement)), and the two
+//! [`change_places`](WorkerSlot::change_places) when the new worker is ready.
 
 mod backoff;
 mod before_hang;
@@ -49,58 +49,58 @@ pub use before_hang::BeforeHang;
 use exiting::Unasked;
 pub use state::SlotState;
 
-/// A worker that was ready for this long has served, whether or not it was given a request.
+/// A worker that was ready for this long counts as having served, whether or not it received a request.
 pub const SERVED_AFTER: Duration = Duration::from_secs(1);
 
 /// How a process ended, as reported by wait(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// It exited with this code.
+    /// The process exited with this code.
     Code(i32),
-    /// This signal killed it; a number, because real-time signals have no name.
+    /// The signal with this number killed the process. Real-time signals have no name.
     Signal(i32),
 }
 
-/// Why a worker is killed.
+/// The reason why a worker is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillReason {
-    /// It was not ready in time.
+    /// The worker was not ready in time.
     BootTimeout,
-    /// It reported that it cannot boot, and did not exit.
+    /// The worker reported that it cannot boot, and did not exit.
     BootFailed,
-    /// It was told to exit, and its time has expired.
+    /// The worker did not exit in time after a command.
     Overdue,
-    /// It hung: in a request, or its loop did not turn.
+    /// The worker hung in a request, in its exit, or because its loop made no progress.
     Hung,
 }
 
-/// What the end of a worker means.
+/// The meaning of the end of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It was never ready, and was not asked to exit.
+    /// The worker was never ready, and was not asked to exit.
     BootFailed,
-    /// It was ready, and was not asked to exit.
+    /// The worker was ready, and was not asked to exit.
     Died,
-    /// It hung, and was killed for it.
+    /// The worker hung, and was killed for that.
     Hung,
-    /// It was asked to exit.
+    /// The worker was asked to exit.
     Asked,
 }
 
-/// Which deadline has expired.
+/// The deadline that has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
     /// A worker is not ready in time.
     Boot,
-    /// A worker is not ready in time, and has had its moment to dump its stack.
+    /// A worker is not ready in time, and has had time to dump its stack.
     Late,
     /// A worker that cannot boot has not exited in time.
     Failing,
-    /// A draining worker is to exit after the running request.
+    /// A draining worker has to exit after the running request.
     Drain,
-    /// A quitting worker, or one that was told to exit before it was ready, is killed.
+    /// A quitting worker, or one that was asked to exit before it was ready, has to be killed.
     Quit,
-    /// A worker that hangs has had its moment to dump its stack.
+    /// A worker that hangs has had time to dump its stack.
     Hung,
 }
 
@@ -116,12 +116,12 @@ pub struct WorkerSlot {
     backoff: Backoff,
     /// Whether a worker of this slot has ever served and ended, or served for long.
     was_served: bool,
-    /// The worker exits without having been asked to.
+    /// Set while the worker exits without having been asked to.
     unasked: Option<Unasked>,
 }
 
 impl WorkerSlot {
-    /// An empty slot.
+    /// Returns an empty slot.
     pub fn new(id: SlotId) -> Self {
         let generation = Generation(0);
         let (state, backoff) = (SlotState::Empty, Backoff::default());
@@ -129,13 +129,13 @@ impl WorkerSlot {
         Self { id, state, side, generation, backoff, was_served, unasked }
     }
 
-    /// A stand-in beside the current process: it is spawned at once, in the other entry. No backoff applies to it,
-    /// because an operator asked for it and no failure caused it.
+    /// Returns a stand-in beside the current process. Its worker is spawned at once, with the other entry. No backoff
+    /// applies, because no failure caused it.
     pub fn replacement(&self) -> Self {
         Self { side: self.side, ..Self::new(self.id) }
     }
 
-    /// The process of its replacement serves here from now on, and the replacement has the old process.
+    /// Exchanges the process of this slot with that of its replacement.
     pub fn change_places(&mut self, replacement: &mut Self) {
         std::mem::swap(&mut self.state, &mut replacement.state);
         std::mem::swap(&mut self.side, &mut replacement.side);
@@ -143,17 +143,17 @@ impl WorkerSlot {
         std::mem::swap(&mut self.unasked, &mut replacement.unasked);
     }
 
-    /// The replacement could not boot. Returns when to try the next one.
+    /// Records that the replacement could not boot. Returns when to try the next one.
     pub fn replacement_failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
         self.backoff.failed(now, jitter)
     }
 
-    /// Its index.
+    /// The index of the slot.
     pub fn id(&self) -> SlotId {
         self.id
     }
 
-    /// Its state.
+    /// The state of the slot.
     pub fn state(&self) -> SlotState {
         self.state
     }
@@ -161,8 +161,8 @@ impl WorkerSlot {
     /// The entry of the current process, or of the last one.
     ///
     /// Each spawn takes the side that the last one did not use. An entry is therefore reused only at the second spawn
-    /// after its last worker was reaped: what a dead worker left (its request line, its last counts) can be read while
-    /// the next one boots, and a process that the dead one had forked cannot overwrite the entry of the next one.
+    /// after its last worker was reaped. The request line and the last counts of a dead worker can be read while the
+    /// next one boots, and a process that the dead worker had forked cannot overwrite the entry of the next worker.
     pub fn side(&self) -> Side {
         self.side
     }
@@ -172,7 +172,7 @@ impl WorkerSlot {
         self.generation
     }
 
-    /// The process in it, if there is one.
+    /// The process in the slot, if there is one.
     pub fn pid(&self) -> Option<Pid> {
         match self.state {
             SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning => None,
@@ -187,17 +187,17 @@ impl WorkerSlot {
         }
     }
 
-    /// Whether there is no process and none was asked for.
+    /// Whether there is no process and none was requested.
     pub fn is_vacant(&self) -> bool {
         matches!(self.state, SlotState::Empty | SlotState::Backoff { .. })
     }
 
-    /// Whether there is no process, and none is wanted.
+    /// Whether there is no process, and none is needed.
     pub fn is_unused(&self) -> bool {
         self.state == SlotState::Empty
     }
 
-    /// Whether its worker serves and was not told to exit.
+    /// Whether the worker serves and was not asked to exit.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, SlotState::Ready { .. })
     }
@@ -207,7 +207,7 @@ impl WorkerSlot {
         self.was_served
     }
 
-    /// Whether it has a worker that serves, will serve or hangs, and that was not told to exit.
+    /// Whether the slot has a worker that serves, will serve or hangs, and that was not asked to exit.
     pub fn is_staffed(&self) -> bool {
         matches!(
             self.state,
@@ -217,17 +217,17 @@ impl WorkerSlot {
         )
     }
 
-    /// When something must happen here at the latest.
+    /// The next deadline of the slot.
     pub fn deadline(&self) -> Option<Instant> {
         self.next_expiry().map(|(at, _)| at)
     }
 
-    /// What has expired.
+    /// Returns the deadline that has expired, if one has.
     pub fn expired(&self, now: Instant) -> Option<Expired> {
         self.next_expiry().filter(|(at, _)| *at <= now).and_then(|(_, expired)| expired)
     }
 
-    /// The deadline of the state, and what expires then; `None` where nothing has to be done about it.
+    /// The deadline of the state, and what expires then; the latter is `None` for a deadline that needs no action.
     fn next_expiry(&self) -> Option<(Instant, Option<Expired>)> {
         match self.state {
             SlotState::Empty
@@ -253,27 +253,27 @@ impl WorkerSlot {
         }
     }
 
-    /// A worker is wanted here, now.
+    /// Requests a worker for this slot, now.
     pub fn fill(&mut self, now: Instant) {
         if self.state == SlotState::Empty {
             self.state = SlotState::Backoff { until: now };
         }
     }
 
-    /// Spawns the next worker at this time, unless it is due earlier.
+    /// Makes the next spawn due at this time, unless it is due earlier.
     pub fn hasten(&mut self, at: Instant) {
         if let SlotState::Backoff { until } = &mut self.state {
             *until = at.min(*until);
         }
     }
 
-    /// Forgets earlier failures: the next worker is spawned now.
+    /// Forgets earlier failures, so that the next spawn is due now.
     pub fn forget_failures(&mut self, now: Instant) {
         self.backoff.forget();
         self.hasten(now);
     }
 
-    /// Whether the worker has been ready for [`SERVED_AFTER`]. True once per worker.
+    /// Whether the worker has been ready for [`SERVED_AFTER`]. Returns true only once per worker.
     pub fn has_served(&mut self, now: Instant) -> bool {
         let SlotState::Ready { since, has_served, .. } = &mut self.state else { return false };
         let is_due = *since + SERVED_AFTER <= now;
@@ -281,7 +281,7 @@ impl WorkerSlot {
         is_due && !std::mem::replace(has_served, true)
     }
 
-    /// No worker is wanted here any more. A living one is told by [`WorkerSlot::drain`].
+    /// Empties the slot unless it has a worker. [`WorkerSlot::drain`] stops a worker.
     pub fn retire(&mut self) {
         if matches!(self.state, SlotState::Backoff { .. }) {
             self.state = SlotState::Empty;
@@ -289,7 +289,7 @@ impl WorkerSlot {
     }
 
     /// Begins a spawn if it is due. Returns the side that it takes: the other one, unless a second process of this slot
-    /// uses that.
+    /// uses that side.
     pub fn spawn_when_due(
         &mut self,
         generation: Generation,
@@ -307,14 +307,14 @@ impl WorkerSlot {
         Some(self.side)
     }
 
-    /// The spawn was taken back before the shell saw it.
+    /// Withdraws a spawn that the shell has not seen yet.
     pub fn withdraw(&mut self) {
         if self.state == SlotState::Spawning {
             self.state = SlotState::Empty;
         }
     }
 
-    /// The spawn started a process. Returns whether one was expected.
+    /// Records that the spawn started a process. Returns whether one was expected.
     pub fn started(&mut self, pid: Pid, deadline: Instant) -> bool {
         let expected = self.state == SlotState::Spawning;
         if expected {
@@ -323,7 +323,7 @@ impl WorkerSlot {
         expected
     }
 
-    /// The spawn failed, which is a failure like any other. Returns whether one was expected.
+    /// Records that the spawn failed, which counts like any other failure. Returns whether a spawn was expected.
     pub fn spawn_failed(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
         let expected = self.state == SlotState::Spawning;
         if expected {
@@ -332,7 +332,7 @@ impl WorkerSlot {
         expected
     }
 
-    /// The worker can serve. Returns whether it goes on.
+    /// Records that the worker can serve. Returns whether it has become ready.
     pub fn ready(&mut self, now: Instant) -> bool {
         if let SlotState::Recalled { pid, ready_quick_at, ready_kill_at, .. } = self.state {
             self.state =
@@ -343,23 +343,22 @@ impl WorkerSlot {
         true
     }
 
-    /// The worker is late: it is made to dump its stack, and has until `kill_at` to be ready. Returns its process the
-    /// first time.
+    /// Gives a late worker until `kill_at` to dump its stack and become ready. Returns its process the first time.
     pub fn late(&mut self, kill_at: Instant) -> Option<Pid> {
         let SlotState::Starting { pid, is_late: false, .. } = self.state else { return None };
         self.state = SlotState::Starting { pid, deadline: kill_at, is_late: true };
         Some(pid)
     }
 
-    /// The worker cannot boot. It has until `kill_at` to exit by itself.
+    /// Gives a worker that cannot boot until `kill_at` to exit by itself.
     pub fn failing(&mut self, kill_at: Instant) {
         if let SlotState::Starting { pid, .. } = self.state {
             self.state = SlotState::Failing { pid, kill_at };
         }
     }
 
-    /// Tells the worker to finish what it accepted. An earlier deadline stays. A worker that does not serve yet has until
-    /// `soon`. Returns whether it has to be told.
+    /// Makes the worker drain. An earlier deadline stays. A worker that does not serve yet has until `soon`. Returns
+    /// whether the worker needs the command.
     pub fn drain(&mut self, soon: Instant, quick_at: Instant, kill_at: Instant) -> bool {
         match self.state {
             SlotState::Ready { pid, .. } => {
@@ -409,7 +408,8 @@ impl WorkerSlot {
         }
     }
 
-    /// Tells the worker to exit after the running request. An earlier deadline stays. Returns whether it has to be told.
+    /// Makes the worker exit after the running request. An earlier deadline stays. Returns whether the worker needs the
+    /// command.
     pub fn quit(&mut self, kill_at: Instant) -> bool {
         match self.state {
             SlotState::Starting { pid, .. } | SlotState::Ready { pid, .. } => {
@@ -441,7 +441,7 @@ impl WorkerSlot {
         }
     }
 
-    /// The process is killed. Returns it, unless it was killed before.
+    /// Marks the process as killed. Returns it, unless it was killed before.
     pub fn kill(&mut self, reason: KillReason) -> Option<Pid> {
         if matches!(self.state, SlotState::Killed { .. }) {
             return None;
@@ -451,8 +451,8 @@ impl WorkerSlot {
         Some(pid)
     }
 
-    /// The process was reaped. Returns what that means, or `None` when there was no process. `had_request` says whether
-    /// it was given a request.
+    /// Records that the process was reaped. Returns the meaning of its end, or `None` if there was no process.
+    /// `had_request` says whether it had received a request.
     pub fn exited(
         &mut self,
         had_request: bool,
@@ -487,14 +487,14 @@ impl WorkerSlot {
         match ending {
             Ending::BootFailed => self.follow_death(false, now, jitter),
             Ending::Died => self.follow_death(has_served, now, jitter),
-            // A worker hangs in a request that it was given, beyond its timeout: it has served.
+            // The worker hung in a request, so it had received one and has served.
             Ending::Hung => self.follow_death(true, now, jitter),
             Ending::Asked => self.state = SlotState::Empty,
         }
         Some(ending)
     }
 
-    /// The worker was not asked to exit: decides when the next one is spawned.
+    /// Decides when the next worker is spawned after one that was not asked to exit.
     fn follow_death(&mut self, has_served: bool, now: Instant, jitter: &mut Jitter) {
         let until = if has_served {
             self.was_served = true;

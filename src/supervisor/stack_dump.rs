@@ -1,31 +1,31 @@
-//! The Python stacks that a worker writes on SIGUSR2, assembled from what comes out of its pipe.
+//! The Python stacks that a worker writes on SIGUSR2, assembled from the reads of its pipe.
 //!
-//! CPython's `faulthandler` writes them piece by piece, in a signal handler, and nothing marks the end. A dump counts
-//! as complete when nothing more has come for a moment.
+//! CPython's `faulthandler` writes a dump in pieces, in a signal handler, and nothing marks its end. A dump counts as
+//! complete when nothing more has arrived for a moment.
 //!
-//! What the application writes to that descriptor by mistake comes here, too, so there are limits to how much is kept
-//! and how often it is logged.
+//! Anything that the application writes to this descriptor by mistake arrives here, too. There are therefore limits on
+//! how much is kept and how often it is logged.
 
 use std::time::{Duration, Instant};
 
-/// A dump is complete when nothing has come for this long. The handler does not pause by itself, but its process may
+/// A dump is complete when nothing has arrived for this long. The handler does not pause by itself, but its process may
 /// have to wait for a processor.
 const QUIET: Duration = Duration::from_millis(100);
-/// Maximum time from the first byte of a dump until it is logged, whether or not more comes.
+/// Maximum time from the first byte of a dump until it is logged, even if more arrives.
 const LONGEST: Duration = Duration::from_secs(1);
-/// The longest dump that is kept; the rest is discarded. The log cuts out its middle if necessary.
+/// Maximum length of a dump; the rest is discarded. The log cuts out the middle if necessary.
 const DUMP_BYTES: usize = 64 * 1024;
 
-/// A dump that is coming in.
+/// A dump that is arriving.
 #[derive(Debug, Default)]
 pub struct StackDump {
     text: Vec<u8>,
-    /// When its first and its last bytes came; `None` while there are none.
+    /// When the first and the last bytes arrived; `None` while there are none.
     came: Option<(Instant, Instant)>,
 }
 
 impl StackDump {
-    /// Bytes came.
+    /// Adds bytes that arrived.
     pub fn add(&mut self, bytes: &[u8], now: Instant) {
         if bytes.is_empty() {
             return;
@@ -36,13 +36,13 @@ impl StackDump {
         self.came = Some((first, now));
     }
 
-    /// Whether more is read: not while a full dump waits to be logged, so that its writer cannot keep the supervisor
-    /// busy.
+    /// Whether more may be read. Nothing is read while a full dump waits to be logged, so that its writer cannot keep
+    /// the supervisor busy.
     pub fn has_room(&self) -> bool {
         self.text.len() < DUMP_BYTES
     }
 
-    /// When it counts as complete, if nothing more comes.
+    /// When the dump counts as complete, if nothing more arrives.
     pub fn deadline(&self) -> Option<Instant> {
         self.came.map(|(first, last)| (last + QUIET).min(first + LONGEST))
     }
@@ -53,7 +53,7 @@ impl StackDump {
         self.take()
     }
 
-    /// Takes what has come of the dump.
+    /// Takes the dump as far as it has arrived.
     pub fn take(&mut self) -> Option<String> {
         self.came.take()?;
         let text = std::mem::take(&mut self.text);
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_is_complete_when_nothing_more_has_come_for_a_moment() {
+    fn a_dump_is_complete_when_nothing_more_has_arrived_for_a_moment() {
         let start = Instant::now();
         let mut dump = StackDump::default();
         assert_eq!((dump.deadline(), dump.take_whole(start)), (None, None));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_without_end_is_cut() {
+    fn an_endless_dump_is_truncated() {
         let start = Instant::now();
         let mut dump = StackDump::default();
         while dump.has_room() {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_that_is_not_utf_8_is_logged_all_the_same() {
+    fn a_dump_that_is_not_utf_8_is_logged_anyway() {
         let mut dump = StackDump::default();
         dump.add(b"a\xffb\n", Instant::now());
         assert_eq!(dump.take().as_deref(), Some("a\u{fffd}b"));

@@ -6,16 +6,16 @@ mod respawn;
 use super::*;
 use crate::supervisor::slot::ExitStatus;
 
-/// A machine, its clock and the pids it was given.
+/// A state machine, its clock and the pids of its processes.
 struct Rig {
     machine: Supervisor,
     now: Instant,
     next_pid: i32,
-    /// Spawns that are not answered yet, where they are to wait.
+    /// Unanswered spawns; `None` if each spawn is answered at once.
     held: Option<Vec<(SlotId, Side)>>,
 }
 
-/// What an action does, in short. Log events are left out.
+/// A short form of an action. Log events are left out.
 #[derive(Debug, PartialEq, Eq)]
 enum Did {
     Spawn(u16),
@@ -63,7 +63,7 @@ impl Rig {
         Self { machine: Supervisor::start(policy, 1, now), now, next_pid: 100, held: None }
     }
 
-    /// A server with all its workers ready; worker N has pid 100 + N.
+    /// Returns a server whose workers are all ready; worker N has pid 100 + N.
     fn serving(policy: Policy) -> Self {
         let workers = i32::from(policy.workers);
         let mut rig = Self::new(policy);
@@ -79,7 +79,7 @@ impl Rig {
         self.run()
     }
 
-    /// Carries out what is due; each spawn makes a process with the next pid.
+    /// Carries out all actions. Each spawn creates a process with the next pid.
     fn run(&mut self) -> Vec<Did> {
         let mut done = Vec::new();
         while let Some(action) = self.machine.next_action() {
@@ -162,7 +162,7 @@ fn two_workers_boot_first_and_the_rest_once_one_is_ready() {
 }
 
 #[test]
-fn the_server_is_ready_once_and_only_with_the_full_set() {
+fn the_server_reports_ready_once_with_the_full_set_of_workers() {
     let mut rig = Rig::new(policy(3));
     rig.run();
     rig.ready(100);
@@ -185,14 +185,14 @@ fn workers_that_crash_in_requests_still_complete_the_first_full_set() {
 }
 
 #[test]
-fn one_worker_is_a_full_set_of_one() {
+fn a_single_worker_can_be_a_full_set() {
     let mut rig = Rig::new(policy(1));
     assert_eq!(rig.run(), [Spawn(0)]);
     assert_eq!(rig.ready(100), [Ready]);
 }
 
 #[test]
-fn an_application_that_cannot_be_imported_ends_the_start_with_one_report() {
+fn a_failed_import_ends_the_start_with_one_report() {
     for workers in [1, 8] {
         let mut rig = Rig::new(policy(workers));
         rig.run();
@@ -228,7 +228,7 @@ fn a_worker_that_dies_before_it_is_ready_ends_the_start() {
 }
 
 #[test]
-fn a_fork_that_fails_at_first_start_ends_it() {
+fn a_fork_that_fails_ends_the_first_start() {
     let mut rig = Rig::new(policy(1));
     let Some(Action::Spawn { slot, side, .. }) = rig.machine.next_action() else { panic!() };
     let did = rig.event(Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted });
@@ -236,7 +236,7 @@ fn a_fork_that_fails_at_first_start_ends_it() {
 }
 
 #[test]
-fn a_worker_that_hangs_at_first_start_ends_it_at_the_boot_timeout() {
+fn a_worker_that_hangs_ends_the_first_start_at_the_boot_timeout() {
     let mut rig = Rig::new(policy(1));
     rig.run();
     assert_eq!(rig.after(s(59.9)), []);
@@ -247,7 +247,7 @@ fn a_worker_that_hangs_at_first_start_ends_it_at_the_boot_timeout() {
 }
 
 #[test]
-fn a_worker_that_is_ready_just_after_its_time_serves() {
+fn a_worker_that_is_ready_just_after_its_deadline_serves() {
     let mut rig = Rig::new(policy(1));
     rig.run();
     assert_eq!(rig.after(s(60.0)), [DumpStack(100)]);
@@ -256,7 +256,7 @@ fn a_worker_that_is_ready_just_after_its_time_serves() {
 }
 
 #[test]
-fn a_worker_that_cannot_boot_and_does_not_end_is_killed() {
+fn a_worker_that_cannot_boot_and_does_not_exit_is_killed() {
     let mut rig = Rig::new(policy(1));
     rig.run();
     rig.failing(100);
@@ -313,7 +313,7 @@ fn the_exit_of_an_adopted_orphan_changes_nothing() {
 }
 
 #[test]
-fn without_a_ready_worker_for_a_minute_the_server_gives_up() {
+fn the_server_gives_up_after_a_minute_without_a_ready_worker() {
     let mut rig = Rig::serving(policy(1));
     assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Spawn(0)]);
     rig.after(s(30.0));
@@ -327,7 +327,7 @@ fn without_a_ready_worker_for_a_minute_the_server_gives_up() {
 }
 
 #[test]
-fn one_ready_worker_keeps_the_server_up_whatever_the_others_do() {
+fn one_ready_worker_keeps_the_server_running() {
     let mut rig = Rig::serving(policy(2));
     for _ in 0..200 {
         let newest = rig.next_pid - 1;
@@ -339,7 +339,7 @@ fn one_ready_worker_keeps_the_server_up_whatever_the_others_do() {
 }
 
 #[test]
-fn a_longer_boot_timeout_gives_a_longer_time_without_ready_workers() {
+fn a_longer_boot_timeout_prolongs_the_time_until_the_server_gives_up() {
     let mut rig = Rig::serving(Policy { boot: s(120.0), ..policy(1) });
     rig.exited(100, ExitStatus::Signal(9));
     assert_eq!(rig.after(s(100.0)), []);
@@ -347,7 +347,7 @@ fn a_longer_boot_timeout_gives_a_longer_time_without_ready_workers() {
 }
 
 #[test]
-fn term_closes_the_door_tells_the_workers_and_drops_the_listeners() {
+fn term_closes_the_queues_commands_the_workers_and_drops_the_listeners() {
     let mut rig = Rig::serving(policy(2));
     let expected =
         [Stopping, CloseDoor, Tell(100, Command::Drain), Tell(101, Command::Drain), DropListeners];
@@ -357,7 +357,7 @@ fn term_closes_the_door_tells_the_workers_and_drops_the_listeners() {
 }
 
 #[test]
-fn term_with_a_drain_delay_goes_on_accepting_for_that_long() {
+fn after_term_the_server_accepts_connections_for_the_drain_delay() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
     assert_eq!(rig.command(OperatorCommand::Terminate), [Stopping, Tell(100, Command::LameDuck)]);
     assert_eq!(rig.after(s(4.9)), []);
@@ -375,7 +375,7 @@ fn a_second_term_skips_the_rest_of_the_delay() {
 }
 
 #[test]
-fn quit_knows_no_delay() {
+fn quit_ignores_the_drain_delay() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
     let expected = [Stopping, CloseDoor, Tell(100, Command::Drain), DropListeners];
     assert_eq!(rig.command(OperatorCommand::Quit), expected);
@@ -391,7 +391,7 @@ fn a_worker_that_crashes_in_the_drain_delay_is_not_replaced() {
 }
 
 #[test]
-fn delay_drain_quick_and_kill_share_one_budget() {
+fn the_drain_delay_and_the_steps_of_a_stop_share_one_budget() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
     rig.command(OperatorCommand::Terminate);
     rig.after(s(5.0));
@@ -411,7 +411,7 @@ fn a_delay_longer_than_the_budget_ends_before_it() {
 }
 
 #[test]
-fn int_gives_running_requests_the_quick_time_and_kills() {
+fn int_gives_running_requests_the_time_of_a_quick_stop() {
     let mut rig = Rig::serving(policy(1));
     let expected = [Stopping, CloseDoor, Tell(100, Command::Quick), DropListeners];
     assert_eq!(rig.command(OperatorCommand::Interrupt), expected);
@@ -421,7 +421,7 @@ fn int_gives_running_requests_the_quick_time_and_kills() {
 }
 
 #[test]
-fn a_second_int_kills_now() {
+fn a_second_int_kills_at_once() {
     let mut rig = Rig::serving(policy(2));
     rig.command(OperatorCommand::Interrupt);
     assert_eq!(rig.command(OperatorCommand::Interrupt), [Kill(100), Kill(101)]);
@@ -448,7 +448,7 @@ fn a_stop_while_booting_does_not_wait_for_workers_that_do_not_serve() {
 }
 
 #[test]
-fn a_worker_that_cannot_boot_during_a_stop_changes_no_exit_code() {
+fn a_worker_that_cannot_boot_during_a_stop_does_not_change_the_exit_code() {
     let mut rig = Rig::new(policy(1));
     rig.run();
     rig.command(OperatorCommand::Terminate);
@@ -456,14 +456,14 @@ fn a_worker_that_cannot_boot_during_a_stop_changes_no_exit_code() {
 }
 
 #[test]
-fn a_spawn_that_was_not_carried_out_yet_is_taken_back_by_a_stop() {
+fn a_stop_withdraws_a_spawn_that_was_not_carried_out_yet() {
     let mut rig = Rig::new(policy(2));
     rig.machine.handle(Event::OperatorCommand(OperatorCommand::Quit), rig.now);
     assert_eq!(rig.run(), [Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)]);
 }
 
 #[test]
-fn a_process_that_starts_during_a_stop_is_told_to_exit() {
+fn a_process_that_starts_during_a_stop_is_ordered_to_exit() {
     let mut rig = Rig::new(policy(1));
     let Some(Action::Spawn { slot, .. }) = rig.machine.next_action() else { panic!() };
     assert_eq!(rig.command(OperatorCommand::Quit), [Stopping, CloseDoor, DropListeners]);
@@ -489,7 +489,7 @@ fn ttou_drains_the_highest_slot_and_leaves_the_last_worker_alone() {
 }
 
 #[test]
-fn ttin_while_the_slot_still_drains_fills_it_when_it_is_empty() {
+fn after_ttin_a_slot_that_still_drains_is_filled_once_it_is_empty() {
     let mut rig = Rig::serving(policy(2));
     rig.command(OperatorCommand::Fewer);
     assert_eq!(rig.command(OperatorCommand::More), []);
@@ -517,10 +517,10 @@ fn a_removed_worker_keeps_its_time_when_the_server_stops() {
 }
 
 #[test]
-fn deadlines_that_kill_wait_for_a_tick() {
+fn workers_are_killed_only_at_a_tick() {
     let mut rig = Rig::serving(policy(2));
     rig.exited(101, ExitStatus::Signal(9));
     rig.now += s(3600.0);
-    assert_eq!(rig.ready(102), [], "the worker was ready long ago, and we were asleep");
+    assert_eq!(rig.ready(102), [], "the worker was ready long before the supervisor resumed");
     assert_eq!(rig.after(s(0.0)), []);
 }

@@ -1,12 +1,13 @@
-//! An upgrade (USR2) as a pure machine, seen from the server that is replaced.
+//! An upgrade (USR2) as a pure state machine, from the side of the server that is replaced.
 //!
-//! It decides whether there is a successor and what is done about it. `monitor/upgrade.rs` and `monitor/handover.rs` are
-//! its shell; the other side is [`successor`]. Until the state is HandedOver, this server serves as if nothing happened.
+//! It decides whether there is a successor and what is done about it. `monitor/upgrade.rs` and `monitor/handover.rs`
+//! are its shell; the other side is [`successor`]. Until the state is HandedOver, this server serves as if nothing
+//! happened.
 //!
 //! | state | event | action | next |
 //! |---|---|---|---|
 //! | Idle | USR2 | launch | Launching |
-//! | Launching | it runs | | Booting |
+//! | Launching | it was started | | Booting |
 //! | Launching | it could not be started | | Idle |
 //! | Booting | it is ready | hand over | Booting |
 //! | Booting | it has everything | | HandedOver |
@@ -20,7 +21,7 @@
 //! | Ending: superseded | it has ended | launch | Launching |
 //! | Ending: stopping | it has ended | | Idle |
 //!
-//! What is not in the table changes nothing.
+//! Combinations that are not in the table change nothing.
 #![expect(missing_docs, reason = "a field that is a pid or a status needs no sentence")]
 
 pub mod successor;
@@ -30,20 +31,21 @@ use std::time::{Duration, Instant};
 use crate::supervisor::slot::ExitStatus;
 use crate::system::pid::Pid;
 
-/// Time for the program to start, and for its workers to pass their probation, beside the boots of its workers.
+/// Time for the program to start and for its workers to pass their probation, in addition to the boots of its workers.
 const START: Duration = Duration::from_secs(10);
 
-/// Time limit for a successor to be ready: what precedes its first workers, they, and the others.
+/// Time limit for a successor to be ready: one boot each for the preparation, for the first workers, and for the
+/// others.
 pub fn patience(boot: Duration) -> Duration {
     boot.saturating_mul(3).saturating_add(START)
 }
 
-/// Why a successor is told to exit.
+/// The reason why a successor is terminated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
-    /// It was not ready in time.
+    /// The successor was not ready in time.
     Overdue,
-    /// Another one is wanted in its place.
+    /// A second USR2 requests another successor.
     Superseded,
     /// This server stops.
     Stopping,
@@ -57,7 +59,7 @@ enum State {
         pid: Pid,
         deadline: Instant,
     },
-    /// `kill_at` is `None` once it was killed.
+    /// The successor was terminated. `kill_at` is `None` once it was killed.
     Ending {
         pid: Pid,
         why: Why,
@@ -68,41 +70,41 @@ enum State {
     },
 }
 
-/// What the shell is to do.
+/// An action for the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Start a successor, and answer with [`Upgrade::launched`] or [`Upgrade::not_launched`].
     Launch,
-    /// Tell it to exit.
+    /// Terminate the successor.
     Terminate { pid: Pid },
-    /// Kill it.
+    /// Kill the successor.
     Kill { pid: Pid },
     /// Hand everything over, answer with [`Upgrade::handed_over`], and exit.
     HandOver { pid: Pid },
-    /// Report that there was no upgrade.
+    /// Report that the upgrade failed.
     Fail(Failure),
 }
 
-/// Why there was no upgrade.
+/// The reason why the upgrade failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The successor has ended before it was ready.
+    /// The successor ended before it was ready.
     Ended { pid: Pid, status: ExitStatus },
-    /// It was not ready in time.
+    /// The successor was not ready in time.
     Overdue { pid: Pid },
 }
 
-/// See the module.
+/// The state machine of an upgrade.
 #[derive(Debug)]
 pub struct Upgrade(State);
 
 impl Upgrade {
-    /// There is no successor.
+    /// Returns the state without a successor.
     pub fn idle() -> Self {
         Self(State::Idle)
     }
 
-    /// Whether there is, or is about to be, a successor that owns nothing yet.
+    /// Whether there is, or will soon be, a successor that owns nothing yet.
     pub fn is_pending(&self) -> bool {
         match self.0 {
             State::Launching | State::Booting { .. } | State::Ending { .. } => true,
@@ -115,7 +117,7 @@ impl Upgrade {
         matches!(self.0, State::HandedOver { .. })
     }
 
-    /// The successor's process.
+    /// The process of the successor.
     pub fn pid(&self) -> Option<Pid> {
         match self.0 {
             State::Booting { pid, .. } | State::Ending { pid, .. } | State::HandedOver { pid } => {
@@ -125,7 +127,7 @@ impl Upgrade {
         }
     }
 
-    /// When [`Upgrade::check_deadlines`] has something to do.
+    /// When [`Upgrade::check_deadlines`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.0 {
             State::Booting { deadline, .. } => Some(deadline),
@@ -134,7 +136,7 @@ impl Upgrade {
         }
     }
 
-    /// USR2. `graceful` is the time limit for the exit of a successor that is not wanted any more.
+    /// Handles USR2. `graceful` is the time limit for the exit of a successor that is not wanted any more.
     pub fn request(&mut self, graceful: Duration, now: Instant) -> Option<Action> {
         match self.0 {
             State::Idle => {
@@ -152,21 +154,21 @@ impl Upgrade {
         }
     }
 
-    /// It was started, and has to be ready by then.
+    /// Records that the successor was started. It has to be ready by `deadline`.
     pub fn launched(&mut self, pid: Pid, deadline: Instant) {
         if self.0 == State::Launching {
             self.0 = State::Booting { pid, deadline };
         }
     }
 
-    /// It could not be started.
+    /// Records that the successor could not be started.
     pub fn not_launched(&mut self) {
         if self.0 == State::Launching {
             self.0 = State::Idle;
         }
     }
 
-    /// It reports that it is ready.
+    /// Handles the successor's report that it is ready.
     pub fn ready(&self) -> Option<Action> {
         match self.0 {
             State::Booting { pid, .. } => Some(Action::HandOver { pid }),
@@ -176,14 +178,15 @@ impl Upgrade {
         }
     }
 
-    /// [`Action::HandOver`] was carried out. Otherwise the successor has ended, which is reported separately.
+    /// Records that [`Action::HandOver`] was carried out. If it fails, the successor has ended, which is reported
+    /// separately.
     pub fn handed_over(&mut self) {
         if let State::Booting { pid, .. } = self.0 {
             self.0 = State::HandedOver { pid };
         }
     }
 
-    /// It has ended.
+    /// Handles the end of the successor.
     pub fn exited(&mut self, status: ExitStatus) -> Option<Action> {
         match self.0 {
             State::Booting { pid, .. } => {
@@ -208,7 +211,7 @@ impl Upgrade {
         }
     }
 
-    /// This server stops; a successor must have exited by `kill_at`.
+    /// Terminates the successor, because this server stops. The successor must have exited by `kill_at`.
     pub fn stop(&mut self, kill_at: Instant) -> Option<Action> {
         match self.0 {
             State::Booting { pid, .. } => self.dismiss(pid, Why::Stopping, kill_at),
@@ -257,7 +260,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A successor that boots, and the time when that began.
+    /// Returns an upgrade whose successor boots, and the time of its start.
     fn booting() -> (Upgrade, Instant) {
         let (mut upgrade, start) = (Upgrade::idle(), Instant::now());
         assert_eq!(upgrade.request(GRACEFUL, start), Some(Action::Launch));
@@ -268,10 +271,10 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_that_is_ready_gets_everything() {
+    fn everything_is_handed_over_to_a_successor_that_is_ready() {
         let (mut upgrade, start) = booting();
         assert_eq!(upgrade.ready(), Some(Action::HandOver { pid: PID }));
-        assert!(!upgrade.is_handed_over(), "it may have died");
+        assert!(!upgrade.is_handed_over(), "the successor may have died");
         upgrade.handed_over();
         assert!(upgrade.is_handed_over() && !upgrade.is_pending());
         assert_eq!(upgrade.next_deadline(), None);
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_that_cannot_be_started_leaves_all_as_it_was() {
+    fn a_successor_that_cannot_be_started_changes_nothing() {
         let (mut upgrade, start) = (Upgrade::idle(), Instant::now());
         upgrade.request(GRACEFUL, start);
         upgrade.not_launched();
@@ -307,7 +310,7 @@ mod tests {
             upgrade.check_deadlines(GRACEFUL, start + s(60)),
             Some(Action::Terminate { pid: PID })
         );
-        assert_eq!(upgrade.ready(), None, "it is too late");
+        assert_eq!(upgrade.ready(), None, "the successor is too late");
         assert_eq!(upgrade.check_deadlines(GRACEFUL, start + s(84)), None);
         assert_eq!(
             upgrade.check_deadlines(GRACEFUL, start + s(85)),
@@ -321,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_usr2_ends_the_successor_that_boots_and_starts_over() {
+    fn a_second_usr2_terminates_a_booting_successor_and_starts_over() {
         let (mut upgrade, start) = booting();
         assert_eq!(upgrade.request(GRACEFUL, start), Some(Action::Terminate { pid: PID }));
         assert_eq!(upgrade.request(GRACEFUL, start), None, "one is as good as two");
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usr2_while_a_late_successor_exits_is_for_the_next_one() {
+    fn a_usr2_while_a_late_successor_exits_starts_another() {
         let (mut upgrade, start) = booting();
         upgrade.check_deadlines(GRACEFUL, start + s(60));
         assert_eq!(upgrade.request(GRACEFUL, start + s(61)), None);
@@ -339,17 +342,17 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_ends_the_successor_and_starts_no_other() {
+    fn a_stop_terminates_the_successor_and_starts_no_other() {
         let (mut upgrade, start) = booting();
         assert_eq!(upgrade.stop(start + s(25)), Some(Action::Terminate { pid: PID }));
         assert_eq!(upgrade.request(GRACEFUL, start), None);
-        assert!(upgrade.is_pending(), "it is waited for");
+        assert!(upgrade.is_pending(), "the stop waits for the successor");
         assert_eq!(upgrade.exited(ENDED), None);
         assert!(!upgrade.is_pending());
     }
 
     #[test]
-    fn a_stop_while_a_successor_leaves_shortens_its_time_and_starts_no_other() {
+    fn a_stop_shortens_the_time_of_an_exiting_successor_and_starts_no_other() {
         let (mut upgrade, start) = booting();
         upgrade.request(GRACEFUL, start);
         assert_eq!(upgrade.stop(start + s(2)), None);
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn its_time_limit_is_that_of_three_boots_and_some_more() {
+    fn the_time_limit_of_a_successor_is_three_boots_and_a_fixed_time() {
         assert_eq!(patience(s(60)), s(190));
         assert_eq!(patience(Duration::MAX), Duration::MAX);
     }

@@ -1,8 +1,8 @@
-//! What a successor has from the server before it.
+//! Sockets that a successor inherits from its predecessor.
 
 use super::*;
 
-/// The time to wait for a connection that is refused or not answered.
+/// The time after which a connection counts as refused.
 const SOON: std::time::Duration = std::time::Duration::from_millis(100);
 
 fn hand_over(listeners: &Listeners) -> InheritedSockets {
@@ -34,7 +34,7 @@ fn a_new_address_is_bound_and_an_unused_socket_is_closed() {
     let after = inherit(&["127.0.0.2:0"], &options(), hand_over(&before));
     assert_ne!(inode(&after, 0), inode(&before, 0));
     let address = inet(&before)[0];
-    assert!(TcpStream::connect(address).is_ok(), "it may be needed yet");
+    assert!(TcpStream::connect(address).is_ok(), "the predecessor may still need it");
     after.close_unused_queues();
     let refused = |_: &usize| TcpStream::connect_timeout(&address, SOON).is_err();
     assert!((0..9).any(|n| refused(&n)), "its queue takes one more at most");
@@ -68,7 +68,7 @@ fn a_path_is_unlinked_by_its_last_owner() {
     let [kept, left] = ["kept", "left"].map(|name| directory.path().join(name));
     let binds = [&kept, &left].map(|path| format!("unix:{}", path.display()));
     let mut before = bind(&[&binds[0], &binds[1]]);
-    // One that fails leaves both.
+    // A successor that fails leaves both paths.
     drop(inherit(&[&binds[0]], &options(), hand_over(&before)));
     assert!(kept.exists() && left.exists());
     let mut after = inherit(&[&binds[0]], &options(), hand_over(&before));
@@ -82,7 +82,7 @@ fn a_path_is_unlinked_by_its_last_owner() {
 }
 
 #[test]
-fn a_path_that_another_server_has_taken_is_not_unlinked() {
+fn a_path_that_another_server_took_over_is_not_unlinked() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("socket");
     let text = format!("unix:{}", path.display());
@@ -104,7 +104,7 @@ fn per_slot_sockets_are_inherited_and_no_other_is_bound_too_early() {
     for slot in 0..2 {
         assert_eq!(inode(&after, slot), inode(&before, slot));
     }
-    assert_eq!(after.inherited_sockets().unwrap().len(), 2, "nobody reads a third one yet");
+    assert_eq!(after.inherited_sockets().unwrap().len(), 2, "nobody would read a third one yet");
     assert_ne!(inode(&after, 2), inode(&before, 0));
     assert_eq!(after.inherited_sockets().unwrap().len(), 3);
 }
@@ -114,7 +114,7 @@ fn a_described_socket_is_taken_over_by_its_number() {
     let before = bind(&["127.0.0.1:0"]);
     let inherited_socket = before.inherited_sockets().unwrap().remove(0);
     let described = inherited_socket.describe();
-    // As after execve(2), the number is nobody's yet.
+    // As after execve(2), no object owns the number yet.
     std::mem::forget(inherited_socket);
     let inherited_sockets = vec![InheritedSocket::take_over(&described).unwrap()];
     let after = inherit(&["127.0.0.1:0"], &options(), InheritedSockets::from(inherited_sockets));

@@ -18,7 +18,7 @@ use crate::system::pid::Pid;
 pub enum ZygoteEvent {
     /// The application is loaded, and the zygote forks workers from now on.
     Ready {
-        /// Names of the threads beside the main one. They do not exist in the workers.
+        /// Names of the threads besides the main one. They do not exist in the workers.
         threads: Vec<String>,
         /// Sockets that the application has open. All workers share them.
         sockets: Vec<String>,
@@ -40,10 +40,10 @@ pub enum ZygoteEvent {
         /// The step that took too long.
         reason: ZygoteDelay,
     },
-    /// The zygote sent something that it cannot mean, and was killed. Earlier events stay true, because each was
-    /// checked before it was accepted.
+    /// The zygote broke the protocol and was killed. Earlier events stay valid, because each was checked before it was
+    /// accepted.
     Distrusted {
-        /// The rule that it broke.
+        /// The rule that the zygote broke.
         violation: ProtocolViolation,
     },
     /// A worker was forked. This is the only place that reports its pid, before it can be reaped.
@@ -100,7 +100,7 @@ pub enum ZygoteDelay {
     Exit,
 }
 
-/// Why there is no worker for an order.
+/// The reason why there is no worker for an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SpawnFailure {
     /// fork(2) failed in the zygote.
@@ -121,15 +121,15 @@ pub enum SpawnFailure {
     /// The zygote was killed for a [`ProtocolViolation`].
     #[error("the zygote sent an invalid message")]
     Distrusted,
-    /// The zygote was asked to leave.
-    #[error("the zygote is leaving")]
+    /// The zygote was asked to exit.
+    #[error("the zygote is exiting")]
     Withdrawn,
 }
 
-/// What the end of a zygote means.
+/// The meaning of the end of a zygote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZygoteEnding {
-    /// The zygote was asked to leave.
+    /// The zygote was asked to exit.
     Requested,
     /// An earlier event explains the end: [`ZygoteEvent::Failed`], [`ZygoteEvent::Killed`] or
     /// [`ZygoteEvent::Distrusted`].

@@ -1,7 +1,7 @@
 //! The messages between the supervisor and a zygote: one per packet of their socket. Numbers are in native byte
 //! order, because both processes run the same program.
 //!
-//! A message that does not decode is `None`: it came from other code that has the descriptor.
+//! Decoding returns `None` for a malformed message, which comes from other code that has the descriptor.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -26,7 +26,7 @@ const MAX_NAMES: usize = 64;
 /// access log if there is one, listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SpawnRequest {
-    /// The number that the answer repeats.
+    /// The number of the order, which the answer repeats.
     pub(super) number: u32,
     pub(super) slot: SlotId,
     pub(super) side: Side,
@@ -157,7 +157,7 @@ impl ZygoteMessage {
     }
 }
 
-/// Takes the next bytes off.
+/// Removes and returns the next bytes.
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (first, behind) = rest.split_first_chunk()?;
     *rest = behind;
@@ -231,7 +231,7 @@ fn take_name(rest: &mut &[u8]) -> Option<SocketName> {
     })
 }
 
-/// The longest start of the text that fits into this number of bytes and ends with a whole character.
+/// Returns the longest prefix of the text that fits into this number of bytes and ends with a whole character.
 fn cut(text: &str, max_bytes: usize) -> &str {
     let end = max_bytes.min(text.len());
     let boundary = (0..=end).rev().find(|&index| text.is_char_boundary(index));
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spawn_request_arrives_as_it_was_sent() {
+    fn a_spawn_request_is_the_same_after_encoding_and_decoding() {
         let bare = SpawnRequest {
             side: Side::A,
             has_access_log: false,
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn each_message_arrives_as_it_was_sent_and_is_rejected_when_truncated() {
+    fn each_message_survives_encoding_and_is_rejected_when_truncated() {
         let messages = [
             ZygoteMessage::Ready { threads: vec!["a".to_owned(), String::new()], sockets: vec![] },
             ZygoteMessage::Started { number: u32::MAX, pid: Pid(71) },
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_arrives_with_its_exit_and_as_much_report_as_fits() {
+    fn a_failure_arrives_with_its_exit_and_a_truncated_report() {
         for exit in [WorkerExit::NotImportable, WorkerExit::NotBooted, WorkerExit::Internal] {
             let message = ZygoteMessage::Failed { exit, report: "Traceback".to_owned() };
             assert_eq!(ZygoteMessage::decode(&message.encode()), Some(message));

@@ -1,4 +1,4 @@
-//! A worker that the supervisor orders from a zygote, and the way of that order to the zygote's socket.
+//! An order for a worker, which the supervisor sends to a zygote.
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,7 +14,7 @@ use super::message::{MAX_DESCRIPTORS, MESSAGE_BYTES, SpawnRequest};
 use crate::system::descriptors::OwnDescriptors;
 use crate::system::pid::Pid;
 
-/// A worker that the zygote is to fork.
+/// An order to fork a worker.
 pub struct SpawnOrder {
     /// The slot of the worker.
     pub slot: SlotId,

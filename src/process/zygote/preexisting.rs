@@ -1,4 +1,4 @@
-//! Processes that existed before a zygote was forked, so that none of them passes for one of its workers.
+//! Processes that existed before a zygote was forked. None of them can be one of its workers.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::system::pid::Pid;
 struct StartTime(u64);
 
 impl StartTime {
-    /// `None` if there is no such process.
+    /// Returns the start time of a process; `None` if there is no such process.
     ///
     /// Source: field 22 of /proc/PID/stat. The program name, which comes before it, may contain anything.
     fn of(pid: Pid) -> Option<Self> {
@@ -30,7 +30,7 @@ pub(super) struct PreexistingProcesses {
 }
 
 impl PreexistingProcesses {
-    /// Records the children of the caller; to be called right before the fork.
+    /// Records the children of the caller. Call this right before the fork.
     ///
     /// A kernel without CONFIG_PROC_CHILDREN does not list them. Then only processes that started in an earlier
     /// tick than the child are recognized.
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processes_from_before_the_fork_are_told_apart_from_later_ones() {
+    fn processes_from_before_the_fork_are_distinguished_from_later_ones() {
         let start = || Command::new("sleep").arg("1000").spawn().unwrap();
         let pid_of = |child: &std::process::Child| Pid(child.id().cast_signed());
         let mut before = start();

@@ -38,7 +38,7 @@ use crate::process::launch::{Launch, Preloaded};
 use crate::process::threads::other_thread_names;
 use crate::process::title::worker_title;
 
-/// What a zygote passes on to each of its workers, in addition to the application.
+/// The data that a zygote passes on to each of its workers, in addition to the application.
 #[derive(Clone, Copy)]
 pub struct ZygoteInit<'a> {
     /// The generation of the workers.
@@ -65,7 +65,7 @@ pub(super) fn run(
 ) -> i32 {
     // The kernel closes it, so that the socket ends when this process does.
     let socket = ManuallyDrop::new(socket);
-    // A process that the application forks on its own, while it is loaded or in a hook, must not keep our
+    // A process that the application forks by itself, while it is being loaded or in a hook, must not keep our
     // descriptors.
     let _guarded = fork_guard::begin();
     fork_guard::guard(socket.as_fd());
@@ -142,7 +142,7 @@ fn run_worker(
 ) -> i32 {
     let ZygoteInit { generation, name, settings, log, scoreboard, supervisor } = *init;
     let slot = request.slot;
-    // Neither is missing: the supervisor has looked up the entry, and `receive` has counted the descriptors.
+    // Neither can be missing: the supervisor has looked up the entry, and `receive` has counted the descriptors.
     let Some(entry) = scoreboard.entry(slot, request.side) else {
         return WorkerExit::Internal.code();
     };
@@ -175,7 +175,7 @@ fn run_worker(
         access_log,
         ticker: None,
     };
-    let _ = prctl::set_name(&worker_title(name, slot)); // Cosmetic: a name in ps(1).
+    let _ = prctl::set_name(&worker_title(name, slot)); // The name in ps(1) is only cosmetic.
     catch_panic(&log, "worker.panicked", || preloaded.work(init).code())
 }
 
@@ -244,7 +244,7 @@ fn sockets_except(own: &[RawFd]) -> Vec<String> {
     open.filter(|number| !own.contains(number)).filter_map(describe).collect()
 }
 
-/// `None` for any other descriptor: no peer is confused when several processes share it.
+/// Returns `None` for any other descriptor: sharing it between processes confuses no peer.
 fn describe(number: RawFd) -> Option<String> {
     if let Ok(peer) = getpeername::<SockaddrStorage>(number) {
         return Some(format!("connected to {peer}"));

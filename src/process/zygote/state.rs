@@ -10,7 +10,7 @@ pub(super) enum State {
     Booting { deadline: Instant, is_late: bool },
     /// The zygote forks workers.
     Ready { pending: Option<PendingOrder> },
-    /// The zygote was asked to leave, and may still answer the order that it has.
+    /// The zygote was asked to exit, and may still answer the order that it has.
     Ending { pending: Option<PendingOrder>, kill_at: Instant },
     /// Nothing more comes from the zygote; its process may still have to be reaped.
     Gone { ending: ZygoteEnding },
@@ -45,7 +45,7 @@ impl State {
         }
     }
 
-    /// Takes out the order with this number: it is answered now. `None` if it was answered before.
+    /// Removes and returns the order with this number, which is answered now; `None` if it was answered before.
     pub(super) fn take_pending(&mut self, number: u32) -> Option<PendingOrder> {
         match self {
             Self::Ready { pending } | Self::Ending { pending, .. } => {

@@ -57,7 +57,7 @@ impl Fixture {
         send(socket, &message.encode(), MsgFlags::empty()).unwrap();
     }
 
-    /// The events that the supervisor derives from a message.
+    /// Returns the events that the supervisor derives from a message.
     fn receives(&mut self, message: ZygoteMessage) -> Vec<ZygoteEvent> {
         self.sends(message);
         self.zygote.receive(&our_child, self.start)
@@ -67,7 +67,7 @@ impl Fixture {
         self.zygote.spawn(order(slot), self.start)
     }
 
-    /// The request that it was sent, if it was sent one.
+    /// Returns the request that the zygote received, if there is one.
     fn request(&self) -> Option<SpawnRequest> {
         let mut packet = [0; 1024];
         let socket = self.its.as_ref().unwrap().as_raw_fd();
@@ -85,12 +85,12 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        let _ = self.process.kill(); // It may have been killed.
+        let _ = self.process.kill(); // The process may already be dead.
         let _ = self.process.wait();
     }
 }
 
-/// Takes every process for a child of the supervisor.
+/// Classifies every process as a child of the supervisor.
 fn our_child(_: Pid) -> Parentage {
     Parentage::OurChild
 }
@@ -117,7 +117,7 @@ fn not_started(slot: u16, cause: SpawnFailure) -> ZygoteEvent {
 }
 
 #[test]
-fn orders_wait_until_the_zygote_is_ready_and_then_for_one_another() {
+fn orders_wait_for_a_ready_zygote_and_for_the_previous_order() {
     let mut fixture = Fixture::booting();
     assert_eq!(fixture.order(0), []);
     assert_eq!(fixture.order(1), []);
@@ -152,7 +152,7 @@ fn a_second_answer_to_an_order_is_ignored() {
 }
 
 #[test]
-fn when_its_socket_ends_all_orders_fail_and_the_zygote_is_killed() {
+fn the_end_of_its_socket_fails_all_orders_and_kills_the_zygote() {
     let mut fixture = Fixture::ready();
     fixture.order(0);
     fixture.order(1);
@@ -346,7 +346,7 @@ fn a_process_that_becomes_our_child_a_moment_later_is_accepted() {
 }
 
 #[test]
-fn a_worker_reported_before_its_fork_is_reported_failed_exists() {
+fn a_reported_worker_exists_even_if_its_fork_is_reported_failed() {
     let mut fixture = Fixture::ready();
     fixture.order(0);
     let number = fixture.request().unwrap().number;
@@ -372,7 +372,7 @@ fn an_answer_to_an_unknown_order_is_a_violation() {
 #[test]
 fn a_zygote_that_closed_its_socket_is_killed() {
     let mut fixture = Fixture::ready();
-    fixture.its = None; // The application has closed it, and the process lives on.
+    fixture.its = None; // The application has closed the socket, and the process lives on.
     let failed =
         ZygoteEvent::SpawnFailed { slot: SlotId(0), side: Side::A, cause: SpawnFailure::Gone };
     assert_eq!(fixture.order(0), [failed]);

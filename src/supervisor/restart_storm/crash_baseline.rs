@@ -1,9 +1,10 @@
-//! The crash baseline: crashes of new workers that old ones have, too, say nothing against the new code.
+//! The crash baseline: if old workers crash in the same way, the crash of a new worker is no evidence against the new
+//! code.
 //!
-//! Without it, an application that loses a worker per second could not be repaired: whatever replaces it gets the same
-//! requests. A crash belongs to the baseline only if its request crashed old workers repeatedly in the minute before,
-//! and not many more new ones: new code that crashes in every request of a kind is worse than old code that does so
-//! now and then. Crashes that are spread over many requests count together, at the rate of all of them.
+//! Without the baseline, an application that loses a worker per second could not be repaired, because new workers get
+//! the same requests. A crash belongs to the baseline only if its request repeatedly crashed old workers in the last
+//! minute, and not many more new ones: new code that crashes in every request of a kind is worse than old code that
+//! crashes now and then. Crashes that are spread over many requests count together, at their total rate.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,28 +12,29 @@ use std::time::Instant;
 
 use super::{OTHERS, REQUESTS};
 
-/// Crashes that belong to the baseline whatever time has passed.
+/// Number of crashes that belong to the baseline however little time has passed.
 const AT_ONCE: u64 = 2;
-/// How many times as often as old workers new ones may crash: there is less time to count in.
+/// Maximum crash rate of new workers, as a multiple of the rate of old ones. It allows for the shorter time in which
+/// new workers are counted.
 const FACTOR: u64 = 2;
 
-/// See the module.
+/// The crash rates of old workers, and the crashes of new ones that were accepted.
 #[derive(Clone, Debug)]
 pub struct CrashBaseline {
-    /// How many workers each request crashed per minute.
+    /// The number of workers that each request crashed per minute.
     rates: BTreeMap<String, u64>,
-    /// How many crashes of each request were accepted.
+    /// The number of accepted crashes for each request.
     used: BTreeMap<String, u64>,
     since: Instant,
 }
 
 impl CrashBaseline {
-    /// New workers are compared from now on with these rates of old ones.
+    /// Returns a baseline with these rates of old workers, to which new workers are compared from now on.
     pub fn new(rates: BTreeMap<String, u64>, now: Instant) -> Self {
         Self { rates, used: BTreeMap::new(), since: now }
     }
 
-    /// The old workers go on crashing at these rates.
+    /// Adds rates at which old workers go on crashing. The higher rate of each request counts.
     pub fn extend(&mut self, rates: BTreeMap<String, u64>) {
         for (request, rate) in rates.into_iter().take(REQUESTS) {
             let known = self.rates.entry(request).or_default();
@@ -40,8 +42,8 @@ impl CrashBaseline {
         }
     }
 
-    /// Whether the crash of a new worker in this request belongs to the baseline. A request that is not known may be one
-    /// of those that old workers crash in now and then.
+    /// Whether the crash of a new worker in this request belongs to the baseline. An unknown request may be one in
+    /// which old workers crash now and then.
     pub fn accept(&mut self, request: Option<&str>, now: Instant) -> bool {
         let known = request.and_then(|request| self.rates.get_key_value(request));
         let Some((request, rate)) = known.or_else(|| self.rates.get_key_value(OTHERS)) else {
@@ -56,19 +58,19 @@ impl CrashBaseline {
     }
 }
 
-/// The rates as they are sent to another server: one line `N METHOD PATH` each, the highest first, because not all of
-/// them may be sent.
+/// Encodes the rates for another server, one line `N METHOD PATH` for each. The highest rates come first, because the
+/// message may be cut.
 pub fn encode(rates: &BTreeMap<String, u64>) -> String {
     let mut text = String::new();
     let mut rates: Vec<_> = rates.iter().collect();
     rates.sort_by(|(_, one), (_, other)| other.cmp(one));
     for (request, rate) in rates.into_iter().take(REQUESTS) {
-        let _ = writeln!(text, "{rate} {request}"); // A String accepts everything.
+        let _ = writeln!(text, "{rate} {request}"); // Writing to a String never fails.
     }
     text
 }
 
-/// The reverse. Lines that make no sense are left out.
+/// Decodes rates. Malformed lines are skipped.
 pub fn decode(text: &str) -> BTreeMap<String, u64> {
     let line = |line: &str| {
         let (rate, request) = line.split_once(' ')?;
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_are_sent_to_another_server_arrive() {
+    fn rates_are_the_same_after_encoding_and_decoding() {
         let start = Instant::now();
         let rates: BTreeMap<_, _> = [("GET /a b".to_owned(), 3), ("POST /é".to_owned(), 60)].into();
         assert_eq!(decode(&encode(&rates)), rates);

@@ -5,7 +5,7 @@ use crate::config::Config;
 const BEGIN: &str = "<!-- rollout:begin -->\n";
 const END: &str = "<!-- rollout:end -->";
 
-/// The defaults in a pod.
+/// Returns the default configuration in a pod.
 fn defaults() -> Config {
     let arguments = ["arctos", "shop.wsgi"].map(Into::into);
     let environment = [("KUBERNETES_SERVICE_HOST", "10.0.0.1")].into_iter().collect();
@@ -15,7 +15,7 @@ fn defaults() -> Config {
     }
 }
 
-/// What a pod does after TERM, second by second.
+/// Returns the table of what a pod does after TERM, second by second.
 fn markdown() -> String {
     let patience = defaults().patience;
     let policy = Policy {

@@ -1,10 +1,10 @@
-//! Workers that crash in requests at some rate, or cannot boot for a while: how many still serve, and how soon all of
-//! them are back.
+//! Simulates workers that crash in requests at some rate, or cannot boot for a while. Checks how many still serve, and
+//! how soon all of them are back.
 
 use super::*;
 
 const WORKERS: [u16; 4] = [1, 2, 4, 16];
-/// From fork(2) to ready.
+/// The times from fork(2) to ready.
 const BOOTS_MS: [u64; 3] = [100, 1_000, 4_000];
 
 /// A server in a world where a spawn always starts a process and no operator interferes.
@@ -14,18 +14,18 @@ struct Storm {
     now: Instant,
     dice: Jitter,
     next_pid: i32,
-    /// Workers that boot, and when they are ready.
+    /// Workers that boot, with the times when they are ready.
     booting: BTreeMap<i32, Instant>,
-    /// Workers that serve, and since when.
+    /// Workers that serve, with the times when they became ready.
     ready: BTreeMap<i32, Instant>,
-    /// Until then, boots fail at their end.
+    /// Boots that end before this time fail.
     broken_until: Instant,
-    /// When processes were started since the last check.
+    /// The start times of processes since the last check.
     spawns: Vec<Instant>,
 }
 
 impl Storm {
-    /// A server whose workers are all ready.
+    /// Returns a server whose workers are all ready.
     fn over(workers: u16, boot: Duration) -> Self {
         let now = Instant::now();
         let policy = Policy {
@@ -64,7 +64,7 @@ impl Storm {
         while let Some(action) = self.machine.next_action() {
             let Action::Spawn { slot, side, .. } = action else {
                 let is_told = matches!(action, Action::ReportReady | Action::Log(_));
-                assert!(is_told, "nobody has asked for {action:?}");
+                assert!(is_told, "{action:?} is unexpected");
                 continue;
             };
             let pid = self.next_pid;
@@ -75,7 +75,7 @@ impl Storm {
         }
     }
 
-    /// Advances to the next thing that happens, or to this moment if that is earlier.
+    /// Advances to the next event, or to `end` if that is earlier.
     fn go_on(&mut self, end: Instant) {
         let booted = self.booting.iter().map(|(pid, at)| (*at, *pid)).min();
         let next = booted.map(|(at, _)| at).into_iter().chain(self.machine.next_deadline()).min();
@@ -107,7 +107,7 @@ impl Storm {
         }
     }
 
-    /// A request crashes a worker, any of those that have served.
+    /// Lets a request crash a random worker.
     fn crash(&mut self) {
         let candidates: Vec<_> = self.ready.keys().copied().collect();
         if candidates.is_empty() {
@@ -124,7 +124,7 @@ impl Storm {
     }
 }
 
-/// From the moment when workers can boot again, whatever happened before.
+/// Returns the time from the end of an outage, when workers can boot again, until all workers are ready.
 fn recovery_of(workers: u16, boot: Duration, outage: Duration) -> Duration {
     let mut storm = Storm::over(workers, boot);
     storm.broken_until = storm.now + outage;
@@ -136,15 +136,15 @@ fn recovery_of(workers: u16, boot: Duration, outage: Duration) -> Duration {
     let all = usize::from(workers);
     while storm.ready.len() < all {
         storm.go_on(end + ms(60_000));
-        assert!(storm.now < end + ms(60_000), "it does not recover");
+        assert!(storm.now < end + ms(60_000), "the server does not recover");
     }
     storm.now - end
 }
 
-/// Workers that were booting at the end of the outage fail; then one is tried within [`PACE`], and when it has served
-/// for a second, all are.
+/// Workers that were booting at the end of the outage fail. Then one slot is tried within [`PACE`], and when its worker
+/// has served for a second, all slots are tried.
 #[test]
-fn after_an_outage_all_workers_are_back_soon_however_long_it_was() {
+fn all_workers_return_soon_after_an_outage_of_any_length() {
     for (workers, boot_ms) in WORKERS.into_iter().flat_map(|n| BOOTS_MS.map(|ms| (n, ms))) {
         for outage_s in [1, 10, 50] {
             let took = recovery_of(workers, ms(boot_ms), ms(outage_s * 1_000));
@@ -156,7 +156,7 @@ fn after_an_outage_all_workers_are_back_soon_however_long_it_was() {
 
 /// With all slots failing, retries are neither rare nor a busy loop.
 #[test]
-fn while_nobody_is_ready_slots_are_tried_every_half_second() {
+fn slots_are_tried_every_half_second_while_no_worker_is_ready() {
     for workers in [1, 2, 4] {
         let mut storm = Storm::over(workers, ms(100));
         storm.broken_until = storm.now + ms(50_000);
@@ -171,10 +171,10 @@ fn while_nobody_is_ready_slots_are_tried_every_half_second() {
     }
 }
 
-/// With boot time B and crashes of workers that have served at rate r, at least N - ceil(r * B) - 1 are ready. A slot
-/// that waited after a crash would make an outage of a few of them.
+/// With boot time B and crashes of workers that have served at rate r, at least N - ceil(r * B) - 1 workers are ready.
+/// If a slot waited after a crash, a few crashes would cause an outage.
 #[test]
-fn crashes_of_workers_that_served_cost_no_more_than_the_time_to_boot() {
+fn a_crash_of_a_worker_that_served_costs_only_the_time_to_boot() {
     for (workers, boot_ms) in WORKERS.into_iter().flat_map(|n| BOOTS_MS.map(|ms| (n, ms))) {
         for every_ms in [100, 500, 2_000, 5_000, 30_000] {
             let mut storm = Storm::over(workers, ms(boot_ms));

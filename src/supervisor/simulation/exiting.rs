@@ -1,21 +1,21 @@
-//! No worker that serves is stopped quickly: a worker that was ever ready has the whole of a graceful stop to finish
-//! what it accepted.
+//! Checks that no worker that serves is stopped too early: a worker that was ever ready has the whole time of a
+//! graceful stop to finish its accepted work.
 
 use super::*;
 
-/// How far a process is from its exit.
+/// The progress of a process toward its exit.
 #[derive(Default)]
 pub(super) struct ExitState {
-    /// It has been ready, perhaps after it was told to exit.
+    /// Whether the process has been ready, perhaps after it was ordered to exit.
     pub(super) has_been_ready: bool,
-    /// It hangs.
+    /// Whether the process hangs.
     pub(super) is_hung: bool,
-    /// When it was told to drain.
+    /// When the process was ordered to drain.
     pub(super) since: Option<Instant>,
 }
 
 impl World {
-    /// A process is told to exit quickly, or is killed.
+    /// Checks a process that is ordered to exit quickly, or is killed.
     pub(super) fn check_patience(&self, pid: Pid) {
         let exit = &self.processes[&pid.0].exit;
         let gives_up = match self.machine.phase {
@@ -31,9 +31,9 @@ impl World {
         if !exit.has_been_ready || exit.is_hung || self.interrupted || gives_up {
             return;
         }
-        // A stop counts from its own beginning, whenever a worker is told.
+        // The time of a stop counts from its beginning, even for a worker that gets its command later.
         let since = exit.since.into_iter().chain(self.stopping_since).min();
-        let since = since.expect("nobody had told it to leave");
+        let since = since.expect("the process was ordered to exit");
         let whole = self.policy.graceful * 49 / 50;
         let patience = whole - self.policy.quick.min(whole / 4);
         let had = self.now - since;

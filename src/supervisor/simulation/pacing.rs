@@ -1,16 +1,16 @@
-//! How fast workers of a slot that never serve may follow each other.
+//! Checks how fast workers that never serve may follow each other in a slot.
 
 use super::*;
 
-/// Less than every delay but the first, with jitter.
+/// A time below every delay except the first one, with jitter.
 const TIGHT: Duration = Duration::from_millis(450);
 
-/// When the workers of each slot were started since failures were last forgotten.
+/// The start times of the workers of each slot since failures were last forgotten.
 #[derive(Default)]
 pub(super) struct Pacing(BTreeMap<u16, Vec<Instant>>);
 
 impl Pacing {
-    /// A worker has served, or an operator has intervened.
+    /// Forgets failures, because a worker has served or an operator has intervened.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
@@ -19,13 +19,13 @@ impl Pacing {
         let spawns = self.0.entry(slot.0).or_default();
         spawns.retain(|at| now - *at < TIGHT);
         spawns.push(now);
-        // The first worker, the one that follows at once, and no third.
+        // A second worker may follow the first one at once, but no third.
         assert!(spawns.len() <= 2, "slot {} spins", slot.0);
     }
 }
 
 impl World {
-    /// Notes what resets the backoffs. It may be generous: the exact rule is tested with the slot.
+    /// Notes events that reset the backoffs. This may be generous, because the tests of the slot check the exact rule.
     pub(super) fn pace(&mut self, event: &Event) {
         let mut forgets = matches!(event, Event::OperatorCommand(_) | Event::Configured { .. });
         if let Event::Exited { details, .. } = event {
@@ -43,14 +43,14 @@ impl World {
         }
     }
 
-    /// A slot that should have a worker gets one, or a time when it will. While fewer than half are ready, some slot is
-    /// tried soon.
+    /// Checks that a slot that should have a worker has one, or has a time for the next spawn; and that some slot is
+    /// tried soon while fewer than half of the workers are ready.
     pub(super) fn check_waits(&self) {
         let machine = &self.machine;
         let longest = Duration::from_millis(5_500);
         let wanted = &machine.slots[..usize::from(machine.target)];
         let is_serving = matches!(machine.phase, Phase::Filling | Phase::Serving { .. });
-        // Where a canary and an exiting worker use both entries of a slot, its own worker waits for one of them.
+        // If a canary and an exiting worker use both entries of a slot, its own worker waits for one of them.
         let has_block = |slot: &&WorkerSlot| {
             let index = usize::from(slot.id().0);
             machine.side_taken(index, Some(index)).is_ok()
@@ -61,7 +61,7 @@ impl World {
             return;
         }
         for slot in &waits {
-            let until = slot.deadline().expect("a worker is wanted");
+            let until = slot.deadline().expect("a worker is needed");
             assert!(until <= self.now + longest, "slot {} waits too long", slot.id().0);
         }
         let ready_count = wanted.iter().filter(|slot| slot.is_ready()).count();

@@ -1,12 +1,12 @@
-//! What precedes the first worker of a generation: `--on-start` runs that succeed, fail and hang, and zygotes
-//! that become ready, die and hang.
+//! Simulates the preparation of generations: `--on-start` runs that succeed, fail and hang, and zygotes that become
+//! ready, die and hang.
 
 use super::*;
 
-/// What the world knows of the preparation of its generations.
+/// The world's record of the preparation of its generations.
 #[derive(Default)]
 pub(super) struct PreparedGenerations {
-    /// What each generation needs.
+    /// The preparation that each generation needs.
     needs: BTreeMap<u32, Preparation>,
     /// The process of `--on-start`.
     on_start: Option<(Pid, Generation)>,
@@ -14,16 +14,16 @@ pub(super) struct PreparedGenerations {
     on_start_done: Vec<Generation>,
     /// Zygotes that were not reaped yet.
     zygotes: BTreeMap<i32, Zygote>,
-    /// There was a zygote: a stop may have to wait for a fork.
+    /// Whether there was a zygote, so that a stop may have to wait for a fork.
     pub(super) had_zygote: bool,
 }
 
 struct Zygote {
     generation: Generation,
     is_ready: bool,
-    /// It was told to end, or is lost.
+    /// Whether the zygote was asked to exit or is lost.
     is_ending: bool,
-    /// It was told to end.
+    /// Whether the zygote was asked to exit.
     was_ended: bool,
 }
 
@@ -36,13 +36,13 @@ impl PreparedGenerations {
         self.on_start.is_some_and(|(on_start, _)| on_start == pid)
     }
 
-    /// The zygote that forks the workers of a generation; `None` where the supervisor forks them.
+    /// The zygote that forks the workers of a generation; `None` if the supervisor forks them.
     pub(super) fn zygote_of(&self, generation: Generation) -> Option<i32> {
         let forks = |zygote: &Zygote| zygote.generation == generation && !zygote.is_ending;
         self.zygotes.iter().find(|(_, zygote)| forks(zygote)).map(|(pid, _)| *pid)
     }
 
-    /// No worker is spawned before its generation is prepared.
+    /// Checks that no worker is spawned before its generation is prepared.
     pub(super) fn check_spawn(&self, generation: Generation) {
         match self.needs[&generation.0] {
             Preparation::None => {}
@@ -56,7 +56,7 @@ impl PreparedGenerations {
         }
     }
 
-    /// The machine knows each process that prepares a generation.
+    /// Checks that the state machine knows each process that prepares a generation.
     pub(super) fn check(&self, machine: &Supervisor) {
         let on_start = self.on_start.map(|(pid, _)| pid);
         assert_eq!(machine.preparations.on_start_pid(), on_start, "--on-start is out of sight");
@@ -104,14 +104,14 @@ impl World {
             details.report = Some("Traceback".to_owned());
             let status = ExitStatus::Code(3);
             self.coming.push((self.now + wait, Event::Exited { pid, status, details }));
-        } // Otherwise it hangs.
+        } // In all other cases the run hangs.
         self.machine.handle(Event::OnStartStarted { generation, pid }, self.now);
         if self.chance(2) {
             self.meddle_inside();
         }
     }
 
-    /// The shell kills and reaps it at once.
+    /// Ends the run of `--on-start`, which the shell kills and reaps at once.
     pub(super) fn stop_on_start(&mut self) {
         if let Some((stopped, _)) = self.prepared.on_start.take() {
             self.coming.retain(
@@ -143,9 +143,9 @@ impl World {
         } else if self.chance(60) {
             self.coming.push((self.now + boot, lost(Verdict::NotImportable)));
         } else if self.chance(50) {
-            self.will_exit(pid, boot, ExitStatus::Signal(9)); // Without a word.
+            self.will_exit(pid, boot, ExitStatus::Signal(9)); // It sends no message.
         } else {
-            let boot = self.policy.boot + STACK_DUMP_TIME; // It hangs, and the shell kills it.
+            let boot = self.policy.boot + STACK_DUMP_TIME; // The zygote hangs, and the shell kills it.
             self.coming.push((self.now + boot, lost(Verdict::NotBooted)));
         }
         self.machine.handle(Event::ZygoteStarted { generation, pid }, self.now);
@@ -155,17 +155,17 @@ impl World {
     }
 
     pub(super) fn end_zygote(&mut self, pid: Pid) {
-        let zygote = self.prepared.zygotes.get_mut(&pid.0).expect("it was not reaped");
+        let zygote = self.prepared.zygotes.get_mut(&pid.0).expect("the zygote was not reaped");
         assert!(!std::mem::replace(&mut zygote.was_ended, true), "a zygote is ended once");
         if std::mem::replace(&mut zygote.is_ending, true) {
-            return; // It was lost in the same moment.
+            return; // The zygote was lost at the same moment.
         }
         let wait = if zygote.is_ready { self.policy.quick } else { REAPING };
         self.withdraw(|order| order.zygote == Some(pid.0));
         self.will_exit(pid, wait, ExitStatus::Code(0));
     }
 
-    /// Takes in what happens to a process that prepares a generation. Whether the machine is to be told.
+    /// Applies an event of a process that prepares a generation. Returns whether the state machine gets the event.
     pub(super) fn prepare(&mut self, event: &Event) -> bool {
         match event {
             Event::ZygoteReady { pid } => {
@@ -211,7 +211,7 @@ impl World {
         true
     }
 
-    /// Orders that a zygote has not answered come to nothing with it.
+    /// Fails the orders that a lost zygote has not answered.
     fn fail_orders(&mut self, zygote: i32) {
         let (failed, kept): (Vec<_>, _) =
             std::mem::take(&mut self.orders).into_iter().partition(|it| it.zygote == Some(zygote));

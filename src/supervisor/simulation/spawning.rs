@@ -1,4 +1,4 @@
-//! Workers that the machine asks for: they appear at once, or when a zygote answers.
+//! Simulates the workers that the state machine requests. They appear at once, or when a zygote answers.
 
 use super::*;
 
@@ -15,12 +15,12 @@ impl World {
         let is_double = |slot: &SlotId| slots.iter().filter(|other| *other == slot).count() > 1;
         let is_second = slots.contains(&slot);
         assert!(!is_second || !slots.iter().any(is_double), "more than one process too many");
-        // A stand-in is requested by an operator; what the slot does by itself is paced.
+        // An operator requests a stand-in, so only the spawns of the slot itself are paced.
         if generation == self.in_service && !is_second {
             self.pacing.spawned(slot, self.now);
         }
         if self.chance(2) {
-            self.meddle_inside(); // Between the action and its outcome.
+            self.meddle_inside(); // This adds an event between the action and its outcome.
         }
         self.prepared.check_spawn(generation);
         let zygote = self.prepared.zygote_of(generation);
@@ -67,8 +67,8 @@ impl World {
         Some(self.orders.swap_remove(index))
     }
 
-    /// The zygote of these orders is told to exit: orders that it was not told yet fail, and the one that it was told is
-    /// answered soon.
+    /// Ends the zygote of these orders. Orders that it did not receive yet fail, and the one that it has is answered
+    /// soon.
     pub(super) fn withdraw(&mut self, is_withdrawn: impl Fn(&Order) -> bool) {
         let (withdrawn, kept) = self.orders.iter().partition(|order| is_withdrawn(order));
         self.orders = kept;

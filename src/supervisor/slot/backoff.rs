@@ -2,28 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-/// Delays before the first, second, ... retry after workers that never served, without jitter. The last one repeats.
+/// Delays before the first, second and later retries after workers that never served, without jitter. The last delay
+/// repeats.
 const DELAYS_MS: [u64; 5] = [0, 500, 1_000, 2_000, 5_000];
 
 /// The restart backoff after workers that never served.
 ///
-/// A worker that has served shows that a new one can work, so its end never delays the next one: otherwise a few
-/// requests that crash their workers would empty the server.
+/// A worker that has served shows that a new one can work, so its end never delays the next one. Otherwise a few
+/// requests that crash workers could leave the server without any.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Backoff {
-    /// Consecutive workers that never served.
+    /// Number of consecutive workers that never served.
     failures_count: usize,
 }
 
 impl Backoff {
-    /// Counts a worker that never served. Returns when to try again.
+    /// Counts a worker that never served. Returns the time of the next attempt.
     pub(super) fn failed(&mut self, now: Instant, jitter: &mut Jitter) -> Instant {
         let step = self.failures_count.min(DELAYS_MS.len() - 1);
         self.failures_count += 1;
         now + jitter.spread(Duration::from_millis(DELAYS_MS[step]))
     }
 
-    /// A worker has served, or is wanted whatever happened before.
+    /// Forgets earlier failures.
     pub(super) fn forget(&mut self) {
         self.failures_count = 0;
     }
@@ -31,17 +32,17 @@ impl Backoff {
 
 /// Random jitter, so that slots that fail together do not return together.
 ///
-/// splitmix64: a seed in, the same numbers out, so that a simulation can be replayed.
+/// The generator is splitmix64. The same seed yields the same numbers, so that a simulation can be replayed.
 #[derive(Clone, Debug)]
 pub struct Jitter(u64);
 
 impl Jitter {
-    /// A sequence for this seed.
+    /// Returns the sequence for this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number of the sequence.
+    /// Returns the next number of the sequence.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -50,7 +51,7 @@ impl Jitter {
         z ^ (z >> 31)
     }
 
-    /// `wait`, up to a tenth shorter or longer.
+    /// Returns `wait`, shortened or prolonged by up to a tenth.
     pub fn spread(&mut self, wait: Duration) -> Duration {
         let thousandths = 900 + self.draw() % 201;
         wait * thousandths as u32 / 1000

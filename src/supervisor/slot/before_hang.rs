@@ -1,33 +1,33 @@
-//! The state that a worker which hangs returns to if it goes on.
+//! The state to which a worker that hangs returns if it goes on.
 
 use std::time::Instant;
 
-/// The state of a worker before it hung, which it returns to if it goes on. Commands change it in the meantime.
+/// The state of a worker before it hung. The worker returns to it if it goes on; commands may change it until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BeforeHang {
-    /// As [`SlotState::Ready`](super::SlotState::Ready).
+    /// See [`SlotState::Ready`](super::SlotState::Ready).
     Ready {
-        /// When it became ready.
+        /// When the worker became ready.
         since: Instant,
-        /// Whether it had been ready for long enough to have served.
+        /// Whether the worker had been ready for long enough to count as having served.
         has_served: bool,
     },
-    /// As [`SlotState::Draining`](super::SlotState::Draining).
+    /// See [`SlotState::Draining`](super::SlotState::Draining).
     Draining {
-        /// When it is told to exit after the running request.
+        /// When the worker is ordered to exit after the running request.
         quick_at: Instant,
-        /// When it is killed.
+        /// When the process is killed.
         kill_at: Instant,
     },
-    /// As [`SlotState::Quitting`](super::SlotState::Quitting).
+    /// See [`SlotState::Quitting`](super::SlotState::Quitting).
     Quitting {
-        /// When it is killed.
+        /// When the process is killed.
         kill_at: Instant,
     },
 }
 
 impl BeforeHang {
-    /// As [`WorkerSlot::drain`](super::WorkerSlot::drain).
+    /// Applies [`WorkerSlot::drain`](super::WorkerSlot::drain) to this state.
     pub(super) fn drain(&mut self, quick_at: Instant, kill_at: Instant) -> bool {
         match self {
             Self::Ready { .. } => {
@@ -43,7 +43,7 @@ impl BeforeHang {
         }
     }
 
-    /// As [`WorkerSlot::quit`](super::WorkerSlot::quit).
+    /// Applies [`WorkerSlot::quit`](super::WorkerSlot::quit) to this state.
     pub(super) fn quit(&mut self, kill_at: Instant) -> bool {
         match self {
             Self::Ready { .. } => {

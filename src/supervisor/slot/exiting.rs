@@ -1,5 +1,5 @@
-//! A worker whose loop has ended: it serves no requests any more, but its process stays until its exit hooks and its
-//! threads have finished. Its slot does not wait for that.
+//! A worker whose loop has ended. It serves no more requests, but its process remains until its exit hooks and its
+//! threads have finished. The slot does not wait for that.
 
 use std::time::Instant;
 
@@ -7,8 +7,8 @@ use super::{BeforeHang, Ending, ExitStatus, Jitter, SERVED_AFTER, SlotState, Wor
 use crate::system::pid::Pid;
 
 impl Ending {
-    /// Whether this end speaks against the code. A worker that was not asked to exit, and that ended with status 0 and
-    /// outside of a request, was sent TERM directly, or recycled itself.
+    /// Whether this end is evidence against the code. A worker that was not asked to exit and that ended with status 0
+    /// outside of a request was sent TERM directly, or recycled itself.
     pub fn is_failure(self, status: ExitStatus, was_in_request: bool) -> bool {
         match (self, status) {
             (Self::Asked, _) => false,
@@ -19,16 +19,16 @@ impl Ending {
     }
 }
 
-/// A worker that ended its loop without having been asked to.
+/// Details of a worker that ended its loop without having been asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unasked {
-    /// Whether it had served before that.
+    /// Whether the worker had served before that.
     pub(super) had_served: bool,
 }
 
 impl WorkerSlot {
-    /// The loop of its worker has ended. A worker that was not asked to exit has until `kill_at`. `had_request` says
-    /// whether it was given a request. Returns whether it was not asked to.
+    /// Records that the loop of the worker has ended. A worker that was not asked to exit has until `kill_at`.
+    /// `had_request` says whether it had received a request. Returns whether it was not asked to exit.
     pub fn loop_ended(&mut self, had_request: bool, kill_at: Instant, now: Instant) -> bool {
         let draining = |pid: Pid| SlotState::Draining { pid, quick_at: kill_at, kill_at };
         let (since, next) = if let SlotState::Ready { pid, since, .. } = self.state {
@@ -50,15 +50,15 @@ impl WorkerSlot {
         true
     }
 
-    /// Whether its worker is exiting, so that the slot does not have to wait for it.
+    /// Whether the worker is exiting, so that the slot does not have to wait for it.
     pub fn is_exiting(&self) -> bool {
         let is_told = |before| !matches!(before, BeforeHang::Ready { .. });
         matches!(self.state, SlotState::Draining { .. } | SlotState::Quitting { .. })
             || matches!(self.state, SlotState::Hung { before, .. } if is_told(before))
     }
 
-    /// Moves the exiting process to a place of its own, which is returned. This slot is free for the next one, as after
-    /// the end of the process.
+    /// Moves the exiting process to a separate place, which is returned. This slot is then free for the next worker, as
+    /// after the end of the process.
     pub fn detach(&mut self, now: Instant, jitter: &mut Jitter) -> Self {
         let mut exiting =
             Self { side: self.side, generation: self.generation, ..Self::new(self.id) };

@@ -1,4 +1,4 @@
-//! A worker that hangs: the state that it was in, and the way back to it.
+//! The transitions of a worker that hangs, and of one that goes on.
 
 use std::time::Instant;
 
@@ -6,12 +6,13 @@ use super::{BeforeHang, SlotState, WorkerSlot};
 use crate::system::pid::Pid;
 
 impl WorkerSlot {
-    /// Whether its worker hangs, and is about to be killed for it.
+    /// Whether the worker hangs and is about to be killed for that.
     pub fn is_hung(&self) -> bool {
         matches!(self.state, SlotState::Hung { .. })
     }
 
-    /// The worker hangs: it is made to dump its stack, and killed at `kill_at`. Returns its process the first time.
+    /// Marks the worker as hung. It is made to dump its stack, and killed at `kill_at`. Returns its process the first
+    /// time.
     pub fn mark_hung(&mut self, kill_at: Instant) -> Option<Pid> {
         let (pid, kill, before) = if let SlotState::Ready { pid, since, has_served } = self.state {
             (pid, kill_at, BeforeHang::Ready { since, has_served })
@@ -26,8 +27,8 @@ impl WorkerSlot {
         Some(pid)
     }
 
-    /// The worker that hung goes on: it returns to its earlier state, or to what it was told in the meantime. Returns
-    /// whether there was one.
+    /// Returns a worker that goes on to its earlier state, or to the state of a command that it received in the
+    /// meantime. Returns whether there was such a worker.
     pub fn recover(&mut self) -> bool {
         let SlotState::Hung { pid, before, .. } = self.state else { return false };
         self.state = match before {

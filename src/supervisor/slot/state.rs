@@ -9,85 +9,85 @@ use crate::system::pid::Pid;
 /// The state of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
-    /// There is no process, and none is wanted.
+    /// There is no process, and none is needed.
     Empty,
-    /// There is no process until then.
+    /// There is no process, and the next one is delayed.
     Backoff {
         /// When the next worker is spawned.
         until: Instant,
     },
-    /// A process was requested; whether fork(2) made one is not known yet.
+    /// A process was requested, and whether it exists is not known yet.
     Spawning,
     /// A process that loads the application.
     Starting {
-        /// Its process.
+        /// The process of the slot.
         pid: Pid,
-        /// When it must be ready.
+        /// When the process must be ready.
         deadline: Instant,
-        /// Whether the deadline was postponed once, so that it can dump its stack.
+        /// Whether the deadline was postponed once, so that the process can dump its stack.
         is_late: bool,
     },
-    /// A process that was told to exit before it was ready.
+    /// A process that was asked to exit before it was ready.
     ///
-    /// It may be unable to read the command, so it does not get long. But it may have begun to serve at the same moment:
-    /// then it has all the time of a draining worker.
+    /// The process may be unable to read the command, so it gets little time. But it may also have begun to serve at
+    /// the same moment. Then it has as much time as a draining worker.
     Recalled {
-        /// Its process.
+        /// The process of the slot.
         pid: Pid,
-        /// When it is killed, if it is not ready by then.
+        /// When the process is killed, unless it is ready by then.
         kill_at: Instant,
-        /// If it is ready: when it is told to exit after the running request.
+        /// When the process is ordered to exit after the running request, if it is ready.
         ready_quick_at: Instant,
-        /// If it is ready: when it is killed.
+        /// When the process is killed, if it is ready.
         ready_kill_at: Instant,
     },
     /// A process that cannot boot and is about to exit.
     Failing {
-        /// Its process.
+        /// The process of the slot.
         pid: Pid,
-        /// When it is killed if it has not exited.
+        /// When the process is killed, unless it has exited.
         kill_at: Instant,
     },
     /// A worker that serves.
     Ready {
-        /// Its process.
+        /// The process of the slot.
         pid: Pid,
-        /// When it became ready.
+        /// When the worker became ready.
         since: Instant,
-        /// Whether it has been ready for [`SERVED_AFTER`](super::SERVED_AFTER), and
-        /// [`WorkerSlot::has_served`](super::WorkerSlot::has_served) has said so.
+        /// Whether the worker has been ready for [`SERVED_AFTER`](super::SERVED_AFTER), and
+        /// [`WorkerSlot::has_served`](super::WorkerSlot::has_served) has returned true.
         has_served: bool,
     },
-    /// A worker that was told to finish what it accepted and exit.
+    /// A worker that was asked to finish its accepted work and exit.
     Draining {
-        /// Its process.
+        /// The process of the slot.
         pid: Pid,
-        /// When it is told to exit after the running request.
+        /// When the worker is ordered to exit after the running request.
         quick_at: Instant,
-        /// When it is killed.
+        /// When the process is killed.
         kill_at: Instant,
     },
-    /// A worker that was told to exit after the running request.
+    /// A worker that was asked to exit after the running request.
     Quitting {
-        /// Its process.
+        /// The process of the slot.
         pid: Pid,
-        /// When it is killed.
+        /// When the process is killed.
         kill_at: Instant,
     },
-    /// A worker that hangs: it was made to dump its stack, and is about to be killed.
+    /// A worker that hangs. It was made to dump its stack, and is about to be killed.
     Hung {
-        /// Its process.
+        /// The process of the slot.
         pid: Pid,
-        /// When it is killed.
+        /// When the process is killed.
         kill_at: Instant,
-        /// The state that it returns to if it goes on before that.
+        /// The state to which the worker returns if it goes on before that.
         before: BeforeHang,
     },
-    /// A process that was killed and not reaped yet.
+    /// A process that was killed and is not reaped yet.
     Killed {
-        /// Its process.
+        /// The process of the slot.
         pid: Pid,
-        /// Why it was killed.
+        /// The reason why the process was killed.
         reason: KillReason,
     },
 }

@@ -8,7 +8,7 @@ fn s(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// Spawns as soon as the slot allows. Returns when that was.
+/// Spawns as soon as the slot allows. Returns the time of the spawn.
 fn spawn(slot: &mut WorkerSlot, now: Instant) -> Instant {
     slot.fill(now);
     let at = slot.deadline().unwrap().max(now);
@@ -22,14 +22,14 @@ fn a_slot_whose_workers_never_serve_backs_off_up_to_5_s() {
     let (mut slot, mut jitter, mut now) = slot();
     for nominal in [0.0, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0] {
         now = spawn(&mut slot, now);
-        now += s(30.0); // A boot that takes long changes nothing.
+        now += s(30.0); // A slow boot changes nothing.
         assert_eq!(slot.exited(false, now, &mut jitter), Some(Ending::BootFailed));
         let wait = (slot.deadline().unwrap() - now).as_secs_f64();
         assert!((0.9 * nominal..=1.1 * nominal).contains(&wait), "{wait} instead of {nominal}");
     }
 }
 
-/// A slot whose workers have never served, and that waits long for the next one.
+/// Returns a slot whose workers have never served and whose next spawn is far away.
 fn failed() -> (WorkerSlot, Jitter, Instant) {
     let (mut slot, mut jitter, mut now) = slot();
     for _ in 0..6 {
@@ -40,7 +40,7 @@ fn failed() -> (WorkerSlot, Jitter, Instant) {
 }
 
 #[test]
-fn the_crash_of_a_worker_that_was_given_a_request_delays_nothing() {
+fn the_crash_of_a_worker_that_received_a_request_causes_no_delay() {
     let (mut slot, mut jitter, mut now) = failed();
     for _ in 0..20 {
         now = spawn(&mut slot, now);
@@ -51,7 +51,7 @@ fn the_crash_of_a_worker_that_was_given_a_request_delays_nothing() {
 }
 
 #[test]
-fn the_crash_of_a_worker_that_was_ready_for_a_second_delays_nothing() {
+fn the_crash_of_a_worker_that_was_ready_for_a_second_causes_no_delay() {
     let (mut slot, mut jitter, mut now) = failed();
     for _ in 0..20 {
         now = spawn(&mut slot, now);
@@ -63,7 +63,7 @@ fn the_crash_of_a_worker_that_was_ready_for_a_second_delays_nothing() {
 }
 
 #[test]
-fn a_worker_that_hangs_in_a_request_delays_nothing() {
+fn a_worker_that_hangs_in_a_request_causes_no_delay() {
     let (mut slot, mut jitter, mut now) = failed();
     now = spawn(&mut slot, now);
     slot.ready(now);
@@ -85,7 +85,7 @@ fn a_worker_that_was_ready_briefly_without_a_request_has_not_served() {
 }
 
 #[test]
-fn that_a_worker_has_served_is_reported_once() {
+fn has_served_returns_true_once() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
     slot.ready(now);
@@ -96,18 +96,18 @@ fn that_a_worker_has_served_is_reported_once() {
 }
 
 #[test]
-fn failures_that_are_forgotten_delay_nothing() {
+fn forgotten_failures_do_not_delay_a_spawn() {
     let (mut slot, mut jitter, now) = failed();
     assert!(slot.deadline().unwrap() > now);
     slot.forget_failures(now);
     assert_eq!(slot.deadline(), Some(now));
     spawn(&mut slot, now);
     slot.exited(false, now, &mut jitter);
-    assert_eq!(slot.deadline(), Some(now), "the next failure is the first one again");
+    assert_eq!(slot.deadline(), Some(now), "the next failure counts as the first one");
 }
 
 #[test]
-fn a_wait_can_be_shortened_and_not_prolonged() {
+fn a_delay_can_be_shortened_but_not_prolonged() {
     let (mut slot, _, now) = failed();
     slot.hasten(now + s(0.5));
     slot.hasten(now + s(60.0));
@@ -115,7 +115,7 @@ fn a_wait_can_be_shortened_and_not_prolonged() {
 }
 
 #[test]
-fn each_spawn_takes_the_side_that_the_one_before_did_not() {
+fn spawns_alternate_between_the_two_sides() {
     let (mut slot, mut jitter, mut now) = slot();
     let mut sides = Vec::new();
     for _ in 0..4 {
@@ -136,7 +136,7 @@ fn a_second_ready_changes_nothing() {
 }
 
 #[test]
-fn a_worker_that_was_told_to_exit_does_not_become_ready() {
+fn a_worker_that_was_asked_to_exit_does_not_become_ready() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
     assert!(slot.drain(now, now + s(1.0), now + s(2.0)));
@@ -145,7 +145,7 @@ fn a_worker_that_was_told_to_exit_does_not_become_ready() {
 }
 
 #[test]
-fn a_worker_that_does_not_serve_yet_is_not_waited_for() {
+fn a_stop_does_not_wait_for_a_worker_that_does_not_serve_yet() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
     slot.drain(now + s(2.0), now + s(20.0), now + s(25.0));
@@ -158,7 +158,7 @@ fn a_worker_that_does_not_serve_yet_is_not_waited_for() {
 }
 
 #[test]
-fn a_worker_that_becomes_ready_when_told_to_exit_has_the_time_to_drain() {
+fn a_worker_that_becomes_ready_when_asked_to_exit_has_time_to_drain() {
     let (mut slot, _, now) = slot();
     spawn(&mut slot, now);
     slot.drain(now + s(2.0), now + s(20.0), now + s(25.0));
@@ -169,7 +169,7 @@ fn a_worker_that_becomes_ready_when_told_to_exit_has_the_time_to_drain() {
 }
 
 #[test]
-fn an_earlier_time_to_leave_is_not_prolonged() {
+fn an_earlier_deadline_to_exit_is_not_prolonged() {
     for is_ready in [true, false] {
         let (mut slot, _, now) = slot();
         spawn(&mut slot, now);

@@ -8,7 +8,7 @@ impl Rig {
         self
     }
 
-    /// Carries out the spawns that wait.
+    /// Carries out the spawns that are waiting.
     fn spawned(&mut self) -> Vec<Did> {
         let mut did = Vec::new();
         for (slot, side) in self.held.take().unwrap_or_default() {
@@ -19,7 +19,7 @@ impl Rig {
         did
     }
 
-    /// Fails the spawns that wait.
+    /// Fails the spawns that are waiting.
     fn refused(&mut self) -> Vec<Did> {
         let held = self.held.replace(Vec::new()).unwrap_or_default();
         let failed = |(slot, side)| {
@@ -31,7 +31,7 @@ impl Rig {
 }
 
 #[test]
-fn the_boot_timeout_of_a_worker_begins_when_there_is_one() {
+fn the_boot_timeout_begins_when_the_worker_exists() {
     let mut rig = Rig::new(policy(2)).holding();
     assert_eq!(rig.run(), [Spawn(0), Spawn(1)]);
     assert_eq!(rig.after(s(59.0)), []);
@@ -50,7 +50,7 @@ fn first_workers_that_cannot_be_spawned_end_the_start() {
 }
 
 #[test]
-fn a_stop_has_ended_when_the_spawns_that_wait_have_failed() {
+fn a_stop_ends_when_all_waiting_spawns_have_failed() {
     for command in [OperatorCommand::Terminate, OperatorCommand::Quit, OperatorCommand::Interrupt] {
         let mut rig = Rig::new(policy(2)).holding();
         rig.run();
@@ -60,7 +60,7 @@ fn a_stop_has_ended_when_the_spawns_that_wait_have_failed() {
 }
 
 #[test]
-fn a_canary_that_comes_to_nothing_changes_nothing() {
+fn a_canary_that_cannot_be_spawned_changes_nothing() {
     let mut rig = Rig::serving(policy(2)).holding();
     rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     assert_eq!(rig.event(Event::Configured { policy: Some(policy(2)) }), [Spawn(0)]);
@@ -70,7 +70,7 @@ fn a_canary_that_comes_to_nothing_changes_nothing() {
 }
 
 #[test]
-fn a_hup_gives_up_a_canary_that_waits_and_begins_when_it_fails() {
+fn a_hup_gives_up_a_waiting_canary_and_begins_once_it_has_failed() {
     let mut rig = Rig::serving(policy(2)).holding();
     rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     rig.event(Event::Configured { policy: Some(policy(2)) });
@@ -83,7 +83,7 @@ fn a_hup_gives_up_a_canary_that_waits_and_begins_when_it_fails() {
 }
 
 #[test]
-fn a_pause_gives_up_a_canary_that_waits() {
+fn a_pause_gives_up_a_waiting_canary() {
     let mut rig = Rig::serving(policy(1)).holding();
     rig.event(Event::OperatorCommand(OperatorCommand::Reload));
     rig.event(Event::Configured { policy: Some(policy(1)) });
@@ -195,4 +195,59 @@ fn the_zygote_of_the_old_generation_ends_with_the_reload() {
     rig.ready(101);
     assert_eq!(rig.after(s(1.1)), [Adopt(2), Tell(100, Command::Drain)]);
     assert_eq!(rig.left(100), [EndZygote(60), Ended(ReloadOutcome::Done)]);
+}
+
+#[test]
+fn an_on_start_run_leaves_the_zygote_of_the_old_generation_alone() {
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 1));
+    rig.run();
+    rig.event(zygote_started(1));
+    assert_eq!(rig.event(Event::ZygoteReady { pid: Pid(60) }), [Spawn(0)]);
+    rig.ready(100);
+    rig.command(OperatorCommand::Reload);
+    let new = prepared_by(Preparation::OnStart, 1);
+    assert_eq!(rig.event(Event::Configured { policy: Some(new) }), [RunOnStart(2)]);
+    rig.event(on_start_started(2));
+    let did = rig.failed(50, 3, "Traceback");
+    assert_eq!(did, [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+    assert_eq!(rig.exited(100, ExitStatus::Signal(9)), [Spawn(0)], "its zygote forks the next one");
+}
+
+#[test]
+fn a_zygote_that_is_lost_as_soon_as_it_is_ready_fails_its_spawns() {
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 2));
+    rig.run();
+    rig.event(zygote_started(1));
+    rig.machine.handle(Event::ZygoteReady { pid: Pid(60) }, rig.now);
+    let did = rig.event(zygote_lost());
+    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotImportable)]);
+}
+
+#[test]
+fn a_spawn_that_a_lost_zygote_did_not_get_goes_to_the_next_one() {
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 1));
+    rig.run();
+    rig.event(zygote_started(1));
+    rig.event(Event::ZygoteReady { pid: Pid(60) });
+    rig.ready(100);
+    let (pid, status) = (Pid(100), ExitStatus::Signal(9));
+    rig.machine.handle(Event::Exited { pid, status, details: ExitDetails::default() }, rig.now);
+    assert_eq!(rig.event(zygote_lost()), [StartZygote(1)]);
+}
+
+#[test]
+fn a_spawn_that_waits_for_a_slot_that_is_given_up_is_taken_back() {
+    let mut rig = Rig::new(prepared_by(Preparation::OnStart, 2));
+    rig.run();
+    rig.event(on_start_started(1));
+    assert_eq!(rig.command(OperatorCommand::Fewer), [Retire(1)]);
+    assert_eq!(rig.left(50), [Spawn(0)]);
+    assert_eq!(rig.ready(100), [Ready]);
+
+    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 2));
+    rig.run();
+    rig.event(zygote_started(1));
+    assert_eq!(rig.command(OperatorCommand::Fewer), [Retire(1)]);
+    assert_eq!(rig.event(Event::ZygoteReady { pid: Pid(60) }), [Spawn(0)]);
+    assert_eq!(rig.command(OperatorCommand::More), [Spawn(1)]);
 }

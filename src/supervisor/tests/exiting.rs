@@ -1,4 +1,4 @@
-//! Workers whose loop is over while their process stays.
+//! Workers whose loop has ended while their process remains.
 
 use super::*;
 
@@ -16,11 +16,11 @@ fn a_reload_does_not_wait_for_a_worker_whose_loop_has_ended() {
     rig.ready(102);
     assert_eq!(rig.after(PROBATION), [Adopt(2), Tell(100, Command::Drain)]);
     assert_eq!(rig.loop_ended(100), [Spawn(1)]);
-    assert_eq!(rig.loop_ended(100), [], "it is told more than once");
+    assert_eq!(rig.loop_ended(100), [], "the end of the loop is reported repeatedly");
     assert_eq!(rig.ready(103), [Tell(101, Command::Drain)]);
     assert_eq!(rig.loop_ended(101), [Ended(ReloadOutcome::Done)]);
     assert_eq!(rig.left(101), []);
-    assert_eq!(rig.after(s(23.0)), [Tell(100, Command::Quick)], "it has its own time");
+    assert_eq!(rig.after(s(23.0)), [Tell(100, Command::Quick)], "its own deadline stays");
     assert_eq!(rig.after(s(2.0)), [Kill(100)]);
     assert_eq!(rig.exited(100, ExitStatus::Signal(9)), []);
     assert_eq!(rig.machine.places().count(), 2);
@@ -81,5 +81,17 @@ fn a_stop_waits_for_workers_whose_loop_has_ended() {
     rig.ready(101);
     rig.command(OperatorCommand::Quit);
     assert_eq!(rig.left(101), []);
+    assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
+}
+
+#[test]
+fn a_stop_takes_back_the_canary_of_a_slot_that_waits_for_its_backoff() {
+    let mut rig = Rig::serving(policy(1));
+    rig.loop_ended(100);
+    rig.command(OperatorCommand::Reload);
+    rig.exited(101, ExitStatus::Code(3));
+    rig.exited(102, ExitStatus::Code(3));
+    rig.machine.handle(Event::Configured { policy: Some(policy(1)) }, rig.now);
+    rig.command(OperatorCommand::Quit);
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }

@@ -11,7 +11,7 @@ impl Rig {
         self.event(Event::Configured { policy: Some(policy) })
     }
 
-    /// HUP, with a configuration that can be used.
+    /// Sends HUP, with a configuration that can be used.
     fn hup(&mut self, policy: Policy) -> Vec<Did> {
         assert_eq!(self.event(reload()), [Configure]);
         self.configure(policy)
@@ -23,7 +23,7 @@ impl Rig {
 }
 
 #[test]
-fn a_canary_serves_for_its_probation_before_the_others_follow_one_by_one() {
+fn other_workers_follow_one_by_one_once_the_canary_passed_its_probation() {
     let mut rig = Rig::serving(policy(2));
     assert_eq!(rig.hup(policy(2)), [Spawn(0)]); // 102
     assert_eq!(rig.ready(102), []);
@@ -76,7 +76,7 @@ fn a_canary_that_dies_in_its_probation_changes_nothing() {
 }
 
 #[test]
-fn workers_that_were_sent_term_directly_halt_no_rollout() {
+fn workers_that_were_sent_term_directly_do_not_halt_a_rollout() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);
@@ -89,7 +89,7 @@ fn workers_that_were_sent_term_directly_halt_no_rollout() {
 }
 
 impl Rig {
-    /// A worker crashes in a request that workers of the old code crash in, too.
+    /// Lets a worker crash in a request in which workers of the old code crash, too.
     fn crashed_within_baseline(&mut self, pid: i32) -> Vec<Did> {
         let details =
             ExitDetails { had_request: true, is_baseline: true, ..ExitDetails::default() };
@@ -104,21 +104,21 @@ fn a_canary_that_crashes_like_old_workers_is_followed_by_another() {
     rig.ready(102);
     rig.after(s(0.6));
     assert_eq!(rig.crashed_within_baseline(102), [Spawn(0)]); // 103
-    assert_eq!(rig.after(s(30.0)), [], "time to boot is no time to prove itself in");
+    assert_eq!(rig.after(s(30.0)), [], "the time to boot does not count as probation");
     rig.ready(103);
     assert_eq!(rig.after(s(0.3)), []);
     assert_eq!(rig.after(s(0.1)), [Adopt(2), Tell(100, Command::Drain)]);
 }
 
 #[test]
-fn a_canary_that_crashes_before_it_is_ready_has_no_baseline() {
+fn a_crash_of_a_canary_before_it_is_ready_has_no_baseline() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     assert_eq!(rig.crashed_within_baseline(102), [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
 }
 
 #[test]
-fn crashes_within_the_baseline_halt_no_rollout() {
+fn crashes_within_the_baseline_do_not_halt_a_rollout() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.ready(102);
@@ -144,7 +144,7 @@ fn a_hup_while_the_canary_boots_starts_over() {
 }
 
 #[test]
-fn a_hup_while_the_canary_still_boots_waits_for_a_quick_stop_only() {
+fn a_hup_while_the_canary_boots_waits_only_for_a_quick_stop() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.event(reload());
@@ -153,13 +153,13 @@ fn a_hup_while_the_canary_still_boots_waits_for_a_quick_stop_only() {
 }
 
 #[test]
-fn a_hup_while_the_canary_serves_lets_it_finish_its_requests() {
+fn at_a_hup_a_canary_that_serves_finishes_its_requests() {
     let mut rig = Rig::serving(policy(2));
     rig.hup(policy(2));
     rig.ready(102);
     rig.after(s(0.5));
     assert_eq!(rig.event(reload()), [Discard(2), Tell(102, Command::Drain)]);
-    assert_eq!(rig.after(s(20.0)), [], "it has as long as any other");
+    assert_eq!(rig.after(s(20.0)), [], "it has as much time as any other worker");
     assert_eq!(rig.left(102), [Configure]);
 }
 
@@ -190,7 +190,7 @@ fn a_worker_that_becomes_ready_at_winch_or_ttou_finishes_its_requests() {
 }
 
 #[test]
-fn hups_during_a_rollout_become_one_more_reload() {
+fn several_hups_during_a_rollout_cause_one_more_reload() {
     let mut rig = Rig::serving(policy(1));
     rig.hup(policy(1));
     rig.ready(101);
@@ -211,7 +211,7 @@ fn a_hup_before_the_server_is_ready_waits_until_it_is() {
 }
 
 #[test]
-fn two_deaths_of_the_new_generation_go_back_to_the_old_one() {
+fn two_crashes_of_the_new_generation_bring_the_old_one_back() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);
@@ -229,7 +229,7 @@ fn two_deaths_of_the_new_generation_go_back_to_the_old_one() {
 }
 
 #[test]
-fn a_replacement_that_boots_when_its_rollout_is_halted_takes_no_slot() {
+fn a_replacement_of_a_halted_rollout_takes_no_slot() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);
@@ -240,11 +240,11 @@ fn a_replacement_that_boots_when_its_rollout_is_halted_takes_no_slot() {
     assert_eq!(rig.died(103), [Spawn(0)]); // 106, still of the new generation
     rig.ready(106);
     assert_eq!(rig.died(104), [Adopt(1), Tell(105, Command::Drain), Spawn(1)]); // 107
-    assert_eq!(rig.ready(105), [], "102 goes on");
+    assert_eq!(rig.ready(105), [], "worker 102 goes on");
 }
 
 #[test]
-fn crashes_far_apart_halt_no_rollout() {
+fn crashes_far_apart_do_not_halt_a_rollout() {
     let mut rig = Rig::serving(policy(3));
     rig.hup(policy(3));
     rig.ready(103);
@@ -266,7 +266,7 @@ fn a_new_number_of_workers_is_adopted_with_the_canary() {
 }
 
 #[test]
-fn a_number_of_workers_that_did_not_change_leaves_ttin_alone() {
+fn a_reload_with_the_same_number_of_workers_does_not_undo_ttin() {
     let mut rig = Rig::serving(policy(1));
     rig.command(OperatorCommand::More); // 101
     rig.ready(101);
@@ -287,15 +287,15 @@ fn workers_that_reached_a_limit_are_recycled_one_at_a_time() {
 }
 
 #[test]
-fn an_operator_recycles_a_worker_like_one_that_reached_a_limit() {
+fn an_operator_can_recycle_a_worker() {
     let mut rig = Rig::serving(policy(2));
     let recycle =
         |rig: &mut Rig, slot| rig.command(OperatorCommand::Recycle { slot: SlotId(slot) });
     assert_eq!(recycle(&mut rig, 1), [Spawn(1)]); // 102
     assert_eq!(recycle(&mut rig, 1), []);
-    assert_eq!(recycle(&mut rig, 7), [], "nobody is there");
+    assert_eq!(recycle(&mut rig, 7), [], "the slot has no worker");
     assert_eq!(rig.ready(102), [Tell(101, Command::Drain)]);
-    assert_eq!(rig.left(101), [], "it is what was asked for");
+    assert_eq!(rig.left(101), [], "the worker is already replaced");
     assert_eq!(recycle(&mut rig, 1), [Spawn(1)]);
 }
 
@@ -308,7 +308,7 @@ fn recycling_waits_until_the_canary_has_passed_its_probation() {
     rig.after(s(1.0));
     assert_eq!(rig.left(100), [Spawn(1)]); // 103
     rig.ready(103);
-    assert_eq!(rig.left(101), [Ended(ReloadOutcome::Done)], "the roll has replaced it");
+    assert_eq!(rig.left(101), [Ended(ReloadOutcome::Done)], "the rollout has replaced it");
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn a_replacement_that_cannot_boot_is_tried_again_later() {
 }
 
 #[test]
-fn an_old_worker_that_dies_while_its_canary_boots_is_replaced_beside_it() {
+fn an_old_worker_that_dies_while_the_canary_boots_is_replaced() {
     let mut rig = Rig::serving(policy(1));
     rig.hup(policy(1)); // 101
     assert_eq!(rig.died(100), [Spawn(0)]); // 102
@@ -363,7 +363,7 @@ fn a_stop_ends_a_rollout_and_stops_the_spare_worker() {
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
 
-/// A paused server: its workers, 100 and 101, have exited.
+/// Returns a paused server, whose workers 100 and 101 have exited.
 fn paused() -> Rig {
     let mut rig = Rig::serving(policy(2));
     let all = [Tell(100, Command::Drain), Tell(101, Command::Drain)];
@@ -419,7 +419,7 @@ fn a_hup_after_a_pause_does_not_wait_for_exiting_workers() {
     rig.command(OperatorCommand::Pause);
     rig.left(102);
     rig.left(101);
-    assert_eq!(rig.event(reload()), [Spawn(0), Spawn(1)], "the spare place is taken by 100");
+    assert_eq!(rig.event(reload()), [Spawn(0), Spawn(1)], "worker 100 occupies the spare place");
     assert_eq!(rig.left(100), [Configure]);
 }
 
@@ -478,10 +478,10 @@ fn a_worker_that_hangs_obeys_a_stop_if_it_goes_on() {
     let told = Tell(100, Command::Drain);
     assert_eq!(rig.command(OperatorCommand::Quit), [Stopping, CloseDoor, told, DropListeners]);
     rig.event(Event::GoesOn { pid: Pid(100) });
-    assert_eq!(rig.after(s(1.0)), [], "it drains, and has the time for it");
+    assert_eq!(rig.after(s(1.0)), [], "it drains, and has time for that");
     assert_eq!(rig.command(OperatorCommand::Interrupt), [Tell(100, Command::Quick)]);
     assert_eq!(rig.event(Event::Hung { pid: Pid(100) }), [DumpStack(100)]);
-    assert_eq!(rig.command(OperatorCommand::Quit), [], "it knows");
+    assert_eq!(rig.command(OperatorCommand::Quit), [], "it already has the command");
     rig.event(Event::GoesOn { pid: Pid(100) });
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
 }
@@ -497,7 +497,7 @@ fn a_canary_that_hung_and_goes_on_passes_its_probation() {
 }
 
 #[test]
-fn a_number_of_workers_can_be_asked_for() {
+fn an_operator_can_set_the_number_of_workers() {
     let mut rig = Rig::serving(policy(1));
     assert_eq!(rig.command(OperatorCommand::Scale { workers: 3 }), [Spawn(1), Spawn(2)]);
     rig.ready(101);
@@ -519,7 +519,7 @@ fn a_canary_that_hangs_in_its_probation_changes_nothing() {
 }
 
 #[test]
-fn a_second_signal_in_the_drain_delay_never_makes_the_stop_longer() {
+fn a_second_signal_in_the_drain_delay_never_prolongs_the_stop() {
     let mut rig = Rig::serving(Policy { graceful: s(3.0), drain_delay: s(1.0), ..policy(1) });
     rig.command(OperatorCommand::Terminate);
     rig.after(s(0.9));

@@ -1,9 +1,9 @@
-//! How soon a worker that died is replaced.
+//! The delay before a worker that died is replaced.
 
 use super::*;
 
 impl Rig {
-    /// Its newest worker cannot boot, so often that its slot waits for seconds.
+    /// Lets the newest worker and its successors fail to boot so often that their slot waits for seconds.
     fn fails_to_boot(&mut self) {
         for _ in 0..8 {
             let newest = self.next_pid - 1;
@@ -18,7 +18,7 @@ impl Rig {
 }
 
 #[test]
-fn a_worker_that_was_given_a_request_is_always_replaced_at_once() {
+fn a_worker_that_received_a_request_is_always_replaced_at_once() {
     let mut rig = Rig::serving(policy(2));
     for _ in 0..100 {
         let (pid, status) = (Pid(rig.next_pid - 1), ExitStatus::Signal(11));
@@ -50,7 +50,7 @@ fn a_worker_that_serves_ends_the_backoff_of_all_slots() {
         let newest = rig.next_pid - 1;
         rig.exited(if newest == one { other } else { newest }, ExitStatus::Code(3));
     }
-    assert_eq!(rig.after(s(1.0)), [Spawn(1)], "the other one has been ready for a second");
+    assert_eq!(rig.after(s(1.0)), [Spawn(1)], "the other worker has been ready for a second");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn every_command_of_an_operator_ends_the_backoff_of_all_slots() {
 }
 
 #[test]
-fn while_most_are_away_one_slot_is_tried_every_half_second() {
+fn one_slot_is_tried_every_half_second_while_most_workers_are_missing() {
     let mut rig = Rig::serving(policy(4));
     rig.after(s(1.0));
     for pid in [101, 102, 103] {

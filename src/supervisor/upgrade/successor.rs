@@ -1,10 +1,10 @@
-//! An upgrade as a pure machine, seen from the successor: when it may report that it is ready, and since when it owns
-//! everything.
+//! An upgrade as a pure state machine, from the side of the successor. It decides when this server may report that it
+//! is ready, and when it owns everything.
 //!
 //! | state | event | next |
 //! |---|---|---|
 //! | Booting | there is a full set of workers | Proving |
-//! | Proving | that was [`PROBATION`] ago: report it | Waiting |
+//! | Proving | [`PROBATION`] has passed: report that it is ready | Waiting |
 //! | Booting, Proving | a worker that was ready crashes, beyond the crash baseline: exit | Unfit |
 //! | Booting, Proving, Waiting, Unfit | the predecessor hands everything over, or is gone | Owner |
 
@@ -14,58 +14,58 @@ use crate::supervisor::PROBATION;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// No full set of workers was ready yet.
+    /// This server had no full set of workers yet.
     Booting,
-    /// All workers serve, beside those of the predecessor.
+    /// All workers serve beside those of the predecessor.
     Proving { since: Option<Instant> },
-    /// The predecessor knows that.
+    /// This server has reported to the predecessor that it is ready.
     Waiting,
-    /// The predecessor goes on: a worker has crashed.
+    /// A worker has crashed, so the predecessor goes on.
     Unfit,
-    /// Everything belongs to this server.
+    /// This server owns everything.
     Owner,
 }
 
-/// See the module.
+/// The state machine of a successor.
 #[derive(Debug)]
 pub struct Successor(State);
 
-/// What a successor does when it becomes the owner of everything.
+/// What a successor has to do when it becomes the owner of everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOver {
-    /// It already serves: report it to the world.
+    /// The server already serves, and has to report that now.
     Serving,
-    /// It boots: that is reported when it serves.
+    /// The server still boots, and reports when it serves.
     Booting,
-    /// It was the owner before.
+    /// The server was already the owner.
     Already,
 }
 
 impl Successor {
-    /// A server with a predecessor.
+    /// Returns the state of a server with a predecessor.
     pub fn booting() -> Self {
         Self(State::Booting)
     }
 
-    /// A server without a predecessor.
+    /// Returns the state of a server without a predecessor.
     pub fn without_predecessor() -> Self {
         Self(State::Owner)
     }
 
-    /// Whether it owns everything.
+    /// Whether this server owns everything.
     pub fn is_owner(&self) -> bool {
         self.0 == State::Owner
     }
 
-    /// There is a full set of workers for the first time.
+    /// Records that there is a full set of workers for the first time.
     pub fn serves(&mut self) {
         if self.0 == State::Booting {
             self.0 = State::Proving { since: None };
         }
     }
 
-    /// True once, when it has passed its probation. A missing worker is no objection: where the workers of the predecessor
-    /// crash in some request, these do, too.
+    /// Returns true once, when this server has passed its probation. A worker may be missing then: if workers of the
+    /// predecessor crash in some request, these workers do, too.
     pub fn check_probation(&mut self, now: Instant) -> bool {
         let State::Proving { since } = &mut self.0 else { return false };
         let since = *since.get_or_insert(now);
@@ -76,15 +76,15 @@ impl Successor {
         is_proved
     }
 
-    /// A worker that was ready has crashed, beyond the crash baseline. True when this server has to exit for it, as the
-    /// crash of a canary ends a reload: the next worker would crash in requests as well.
+    /// Handles the crash of a worker that was ready, beyond the crash baseline. Returns whether this server has to
+    /// exit, as the crash of a canary ends a reload: the next worker would probably crash, too.
     pub fn worker_crashed(&mut self) -> bool {
         match self.0 {
             State::Booting | State::Proving { .. } => {
                 self.0 = State::Unfit;
                 true
             }
-            // It has reported that it can serve: the predecessor may be exiting for it by now.
+            // This server has reported that it can serve, so the predecessor may already be exiting.
             State::Waiting | State::Unfit | State::Owner => false,
         }
     }
@@ -94,7 +94,7 @@ impl Successor {
         self.0 == State::Unfit
     }
 
-    /// When [`Successor::check_probation`] is due.
+    /// When [`Successor::check_probation`] is due, if it is.
     pub fn next_deadline(&self) -> Option<Instant> {
         match self.0 {
             State::Proving { since } => since.map(|since| since + PROBATION),
@@ -102,7 +102,7 @@ impl Successor {
         }
     }
 
-    /// It becomes the owner of everything.
+    /// Makes this server the owner of everything.
     pub fn take(&mut self) -> TakeOver {
         match std::mem::replace(&mut self.0, State::Owner) {
             State::Booting | State::Unfit => TakeOver::Booting,
@@ -123,15 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn it_is_ready_once_its_workers_have_lived_for_a_while() {
+    fn a_successor_is_ready_once_its_workers_have_served_for_a_while() {
         let (mut successor, start) = (Successor::booting(), Instant::now());
-        assert!(!successor.check_probation(start), "not all were there");
+        assert!(!successor.check_probation(start), "there was no full set of workers yet");
         successor.serves();
         assert!(!successor.check_probation(start));
         assert_eq!(successor.next_deadline(), Some(start + PROBATION));
         assert!(!successor.check_probation(start + ms(900)));
         assert!(successor.check_probation(start + ms(1000)));
-        assert!(!successor.check_probation(start + ms(3000)), "it is said once");
+        assert!(!successor.check_probation(start + ms(3000)), "it is reported once");
         assert!(!successor.is_owner());
         assert_eq!(successor.take(), TakeOver::Serving);
         assert!(successor.is_owner());
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_booting_when_the_predecessor_is_gone() {
+    fn a_successor_goes_on_booting_when_its_predecessor_is_gone() {
         let mut successor = Successor::booting();
         assert_eq!(successor.take(), TakeOver::Booting);
         successor.serves();

@@ -83,7 +83,7 @@ impl Monitor<'_> {
             return Some(reason);
         }
         if self.sources.upgrade.predecessor.is_some() {
-            return Some("the predecessor has not exited yet");
+            return Some("the previous server has not exited yet");
         }
         match self.supervisor.service_state() {
             ServiceState::Starting => return Some("the server is not ready yet"),

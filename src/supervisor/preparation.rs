@@ -86,7 +86,7 @@ struct Zygote {
     pid: Option<Pid>,
     state: ZygoteState,
     held: Vec<Spawn>,
-    /// Whether the shell has taken a spawn for it.
+    /// Whether the shell has taken a spawn for this zygote.
     has_orders: bool,
 }
 
@@ -112,7 +112,7 @@ impl Preparations {
         self.zygotes.iter().any(|zygote| zygote.pid == Some(pid))
     }
 
-    /// The shell carries out a spawn of this generation.
+    /// Records that the shell carries out a spawn of this generation.
     pub(super) fn note_spawn(&mut self, generation: Generation) {
         let is_its = |zygote: &&mut Zygote| {
             zygote.generation == generation && zygote.state == ZygoteState::Ready
@@ -151,8 +151,8 @@ impl Supervisor {
         self.actions.push_back(Action::Spawn { slot, side, generation });
     }
 
-    /// Asks the shell for a worker whose spawn was held. One for a slot that was given up meanwhile would get its
-    /// listeners anew (`--listen-mode per-slot`), and nobody would accept from them when it has exited.
+    /// Requests a held spawn from the shell, unless its slot was given up in the meantime. With `--listen-mode
+    /// per-slot`, such a worker would get new listeners, from which nobody would accept once it has exited.
     fn release(&mut self, spawn: Spawn) {
         if spawn.slot.0 < self.target { self.spawn(spawn) } else { self.withdraw(spawn) }
     }
@@ -187,7 +187,7 @@ impl Supervisor {
         }
     }
 
-    /// Gives up the `--on-start` run, if it is of one of these generations. Spawns that wait for it fail.
+    /// Gives up the `--on-start` run if it belongs to one of these generations. Spawns that wait for it fail.
     fn cancel_on_start(&mut self, is_cancelled: impl Fn(Generation) -> bool) {
         let cancelled = self.preparations.on_start.take_if(|run| is_cancelled(run.generation));
         let Some(OnStartRun { generation, process, held }) = cancelled else { return };
@@ -200,23 +200,23 @@ impl Supervisor {
         }
     }
 
-    /// Takes back an action that the shell has not seen yet. Returns whether there was one.
+    /// Withdraws an action that the shell has not seen yet. Returns whether there was one.
     fn withdraw_action(&mut self, withdrawn: &Action) -> bool {
         let count = self.actions.len();
         self.actions.retain(|action| action != withdrawn);
         self.actions.len() < count
     }
 
-    /// Takes back the spawns that no worker has come of, because the server stops or is paused.
+    /// Withdraws the spawns that have not started a worker, because the server stops or is paused.
     pub(super) fn withdraw_spawns(&mut self) {
         let held = self.preparations.take_held();
         let untold = self.take_untold_spawns(|_| true);
         held.into_iter().chain(untold).for_each(|spawn| self.withdraw(spawn));
     }
 
-    /// The place that asked for this spawn gets none.
+    /// Withdraws a spawn from the place that requested it.
     fn withdraw(&mut self, Spawn { slot, side, .. }: Spawn) {
-        // A vacant place may have the same entry: only one of them waits for a spawn.
+        // A vacant place may have the same entry, but only one of the two waits for a spawn.
         if let Some(place) = self.spawning(slot, side).and_then(|index| self.place_mut(index)) {
             place.withdraw();
         }
@@ -383,7 +383,7 @@ impl Supervisor {
             ZygoteState::Booting | ZygoteState::Exiting => Vec::new(),
         };
         if !has_orders {
-            failed.append(&mut untold); // The next zygote would most probably be lost like this one.
+            failed.append(&mut untold); // The next zygote would probably be lost, too.
         }
         for Spawn { slot, side, generation } in failed {
             let reason = reason.to_owned();

@@ -236,7 +236,7 @@ fn a_spawn_that_a_lost_zygote_did_not_get_goes_to_the_next_one() {
 }
 
 #[test]
-fn a_spawn_that_waits_for_a_slot_that_is_given_up_is_taken_back() {
+fn a_waiting_spawn_is_withdrawn_when_its_slot_is_given_up() {
     let mut rig = Rig::new(prepared_by(Preparation::OnStart, 2));
     rig.run();
     rig.event(on_start_started(1));

@@ -11,7 +11,7 @@ use crate::supervisor::{Action, Verdict};
 use crate::system::pid::Pid;
 
 /// The consequence for clients when the listeners cannot be closed for new connections.
-const DOOR_OPEN: &str = "this kernel cannot ignore new TCP connections at a stop; those that come in its \
+const QUEUES_OPEN: &str = "this kernel cannot ignore new TCP connections at a stop; those that come in its \
                          last moments may be accepted and reset instead of being refused";
 
 impl Monitor<'_> {
@@ -39,7 +39,7 @@ impl Monitor<'_> {
                 Action::ReloadEnded { outcome } => self.end_reload(outcome),
                 Action::ReportReady => self.report_ready(),
                 Action::ReportStopping { deadline } => self.report_stopping(deadline),
-                Action::CloseDoor => self.close_door(),
+                Action::CloseQueues => self.close_queues(),
                 Action::Retire { slot } => {
                     if let Some(listeners) = &self.server.listeners {
                         listeners.retire(slot);
@@ -60,14 +60,14 @@ impl Monitor<'_> {
         self.handle_reports(reports, Instant::now());
     }
 
-    fn close_door(&self) {
+    fn close_queues(&self) {
         // During an upgrade, another server shares the queues and accepts what is in them.
         if self.server.scoreboard.header().shares_listeners() {
             return;
         }
         let closed = self.server.listeners.as_ref().map_or(Ok(()), Listeners::close_queues);
         if let Err(error) = closed {
-            let pairs = [("error", Value::Display(&error)), ("effect", Value::Text(DOOR_OPEN))];
+            let pairs = [("error", Value::Display(&error)), ("effect", Value::Text(QUEUES_OPEN))];
             self.server.log.line(Level::Debug, "listener.not_closed", &pairs);
         }
     }

@@ -132,7 +132,7 @@ impl Monitor<'_> {
                 let source = &mut self.sources.upgrade;
                 source.upgrade.launched(pid, deadline);
                 source.line = Some(line);
-                (source.its_totals, source.its_unsent) = (None, None);
+                (source.carried_totals, source.carried_unsent) = (None, None);
                 source.next_report = now;
                 let pairs = [("pid", Value::Number(i64::from(pid.0)))];
                 self.server.log.line(Level::Info, "upgrade.started", &pairs);
@@ -210,10 +210,10 @@ impl Monitor<'_> {
         }
         // The workers of the failed successor served from the same queues, so this server adds their counts to its own.
         let collector = &mut self.sources.metrics.collector;
-        if let Some(totals) = source.its_totals.take() {
+        if let Some(totals) = source.carried_totals.take() {
             collector.absorb(&totals);
         }
-        if let Some(unsent) = source.its_unsent.take() {
+        if let Some(unsent) = source.carried_unsent.take() {
             collector.inherit(&unsent);
         }
         self.server.scoreboard.header().set_shares_listeners(false);
@@ -260,7 +260,7 @@ impl Monitor<'_> {
     }
 
     /// Handles the crash of a worker that was ready. As long as the predecessor can go on, this server gives way to it.
-    pub(super) fn doubt_this_server(&mut self) {
+    pub(super) fn give_way(&mut self) {
         if self.sources.upgrade.successor.worker_crashed() {
             self.supervisor.handle(Event::OperatorCommand(OperatorCommand::Quit), Instant::now());
         }

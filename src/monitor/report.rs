@@ -145,7 +145,7 @@ impl Monitor<'_> {
                 self.log_restart_storm(&storm);
             }
             if !is_baseline {
-                self.doubt_this_server();
+                self.give_way();
             }
         }
         // The entry is vacant from here on, so it must show no running request and no open connection.

@@ -43,8 +43,8 @@ pub(super) struct UpgradeSource {
     pub(super) next_report: Instant,
     /// The totals of the successor, and those of them that it could not send. This server adds them to its own if the
     /// successor fails.
-    pub(super) its_totals: Option<CarriedTotals>,
-    pub(super) its_unsent: Option<CarriedTotals>,
+    pub(super) carried_totals: Option<CarriedTotals>,
+    pub(super) carried_unsent: Option<CarriedTotals>,
     /// The requests in which workers of the predecessor crash, until this server owns everything.
     pub(super) baseline: CrashBaseline,
 }
@@ -72,8 +72,8 @@ impl UpgradeSource {
             upgrade: Upgrade::idle(),
             line: None,
             next_report: now,
-            its_totals: None,
-            its_unsent: None,
+            carried_totals: None,
+            carried_unsent: None,
             baseline: CrashBaseline::new(BTreeMap::new(), now),
         };
         (source, admin)
@@ -152,10 +152,10 @@ impl UpgradeSource {
                 }
                 Message::Received { word: COUNTED, descriptor } => {
                     let totals = descriptor.and_then(reexec::read_totals);
-                    self.its_totals = totals.or(self.its_totals.take());
+                    self.carried_totals = totals.or(self.carried_totals.take());
                 }
                 Message::Received { word: UNSENT, descriptor } => {
-                    self.its_unsent = descriptor.and_then(reexec::read_totals);
+                    self.carried_unsent = descriptor.and_then(reexec::read_totals);
                 }
                 Message::Received { .. } => {} // A message of a later version is not needed here.
                 Message::Ended => self.line = None,

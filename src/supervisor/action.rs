@@ -47,7 +47,7 @@ pub enum Action {
     /// Report that the stop has begun. The last worker is killed at the deadline, unless a later command moves that.
     ReportStopping { deadline: Instant },
     /// Close the queues for new connections: listen(2) with a backlog of 0.
-    CloseDoor,
+    CloseQueues,
     /// Close the listeners that only this slot uses. The slot is removed, and its worker has its command.
     Retire { slot: SlotId },
     /// Close the supervisor's own listeners, because the workers know that the server stops.

@@ -210,8 +210,8 @@ impl Supervisor {
     /// Withdraws the spawns that have not started a worker, because the server stops or is paused.
     pub(super) fn withdraw_spawns(&mut self) {
         let held = self.preparations.take_held();
-        let untold = self.take_untold_spawns(|_| true);
-        held.into_iter().chain(untold).for_each(|spawn| self.withdraw(spawn));
+        let unreported = self.take_unreported_spawns(|_| true);
+        held.into_iter().chain(unreported).for_each(|spawn| self.withdraw(spawn));
     }
 
     /// Withdraws a spawn from the place that requested it.
@@ -223,15 +223,15 @@ impl Supervisor {
     }
 
     /// Takes the spawns of these generations that the shell has not seen yet.
-    fn take_untold_spawns(&mut self, is_taken: impl Fn(Generation) -> bool) -> Vec<Spawn> {
-        let mut untold = Vec::new();
+    fn take_unreported_spawns(&mut self, is_taken: impl Fn(Generation) -> bool) -> Vec<Spawn> {
+        let mut unreported = Vec::new();
         self.actions.retain(|action| {
             let Action::Spawn { slot, side, generation } = *action else { return true };
             let is_taken = is_taken(generation);
-            untold.extend(is_taken.then_some(Spawn { slot, side, generation }));
+            unreported.extend(is_taken.then_some(Spawn { slot, side, generation }));
             !is_taken
         });
-        untold
+        unreported
     }
 
     /// Fails the spawns whose preparation was given up.
@@ -378,19 +378,19 @@ impl Supervisor {
         let state = std::mem::replace(&mut zygote.state, ZygoteState::Exiting);
         let (generation, has_orders) = (zygote.generation, zygote.has_orders);
         let mut failed = std::mem::take(&mut zygote.held);
-        let mut untold = match state {
-            ZygoteState::Ready => self.take_untold_spawns(|other| other == generation),
+        let mut unreported = match state {
+            ZygoteState::Ready => self.take_unreported_spawns(|other| other == generation),
             ZygoteState::Booting | ZygoteState::Exiting => Vec::new(),
         };
         if !has_orders {
-            failed.append(&mut untold); // The next zygote would probably be lost, too.
+            failed.append(&mut unreported); // The next zygote would probably be lost, too.
         }
         for Spawn { slot, side, generation } in failed {
             let reason = reason.to_owned();
             self.log(LogEvent::SpawnFailed { slot, generation, reason });
             self.spawn_failed(slot, side, verdict, now);
         }
-        untold.into_iter().for_each(|spawn| self.request_spawn(spawn));
+        unreported.into_iter().for_each(|spawn| self.request_spawn(spawn));
     }
 
     /// Handles the end of a zygote that was reaped.

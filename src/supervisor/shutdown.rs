@@ -148,7 +148,7 @@ impl Supervisor {
     /// while the workers empty it, and the queue exists as long as any process has the listener open.
     fn exit(&mut self, pace: Pace, budget: Budget, verdict: Verdict, now: Instant) {
         self.phase = Phase::Exiting { pace, budget, verdict };
-        self.actions.push_back(Action::CloseDoor);
+        self.actions.push_back(Action::CloseQueues);
         self.stop_all(pace, budget, now);
         self.actions.push_back(Action::DropListeners);
     }

@@ -78,7 +78,7 @@ struct World {
     coming: Vec<(Instant, Event)>,
     pacing: Pacing,
     stopping_since: Option<Instant>,
-    door_closed: bool,
+    queues_closed: bool,
     listeners_dropped: bool,
     ready_reported: bool,
     last_ready: Instant,
@@ -92,9 +92,9 @@ struct World {
     /// Whether a reload is running.
     reloading: bool,
     /// The percentage of workers that fail. It differs between runs.
-    misfortune: u64,
+    failure_percent: u64,
     /// The divisor of all durations: in some runs everything happens at once.
-    haste: u64,
+    speed: u64,
     asked: bool,
     /// Whether the stop must be quick.
     interrupted: bool,
@@ -132,7 +132,7 @@ impl World {
             coming: Vec::new(),
             pacing: Pacing::default(),
             stopping_since: None,
-            door_closed: false,
+            queues_closed: false,
             listeners_dropped: false,
             ready_reported: false,
             last_ready: now,
@@ -141,8 +141,8 @@ impl World {
             rested: None,
             in_service: Generation(1),
             reloading: false,
-            misfortune: [0, 2, 10, 40, 90][dice.draw() as usize % 5],
-            haste: [1, 1, 100][dice.draw() as usize % 3],
+            failure_percent: [0, 2, 10, 40, 90][dice.draw() as usize % 5],
+            speed: [1, 1, 100][dice.draw() as usize % 3],
             dice,
             asked: false,
             interrupted: false,
@@ -152,8 +152,8 @@ impl World {
     fn live(&mut self) {
         self.carry_out();
         for _ in 0..STEPS {
-            if self.chance(12 * self.haste.min(4)) {
-                self.meddle();
+            if self.chance(12 * self.speed.min(4)) {
+                self.disturb();
             } else {
                 self.advance();
             }
@@ -179,11 +179,11 @@ impl World {
     }
 
     fn up_to(&mut self, longest: u64) -> Duration {
-        ms(self.dice.draw() % (longest + 1) / self.haste)
+        ms(self.dice.draw() % (longest + 1) / self.speed)
     }
 
     /// Adds unplanned events: signals, and news of processes that do not exist, or not any more.
-    fn meddle(&mut self) {
+    fn disturb(&mut self) {
         let any_pid = Pid(100 + (self.dice.draw() % 40) as i32);
         let is_there = self.processes.contains_key(&any_pid.0);
         let event = match self.dice.draw() % 80 {
@@ -224,7 +224,7 @@ impl World {
         let Some(next) = next_event.into_iter().chain(deadline).min() else {
             let is_over = self.stopping_since.is_none() || self.finished.is_some();
             assert!(is_over, "nothing will ever end this stop");
-            self.now += ms(60_000 / self.haste);
+            self.now += ms(60_000 / self.speed);
             return self.deliver(Event::Tick);
         };
         self.now = self.now.max(next);
@@ -263,7 +263,7 @@ impl World {
         }
         self.machine.handle(event, self.now);
         if self.chance(3) {
-            self.meddle_inside(); // This adds a second event before any action is carried out.
+            self.disturb_inside(); // This adds a second event before any action is carried out.
         }
         self.carry_out();
     }
@@ -372,9 +372,9 @@ impl World {
                     assert!(deadline >= self.now);
                     self.stopping_since = Some(self.now);
                 }
-                Action::CloseDoor => {
-                    assert!(self.stopping_since.is_some() && !self.door_closed);
-                    self.door_closed = true;
+                Action::CloseQueues => {
+                    assert!(self.stopping_since.is_some() && !self.queues_closed);
+                    self.queues_closed = true;
                 }
                 Action::DropListeners => self.drop_listeners(),
                 Action::Retire { .. } => assert!(!self.listeners_dropped),
@@ -422,7 +422,7 @@ impl World {
     }
 
     fn drop_listeners(&mut self) {
-        assert!(self.door_closed && !self.listeners_dropped);
+        assert!(self.queues_closed && !self.listeners_dropped);
         let told = |process: &Process| process.command.is_some_and(|told| told >= Command::Drain);
         // A worker that cannot boot or is being killed serves no requests, and needs no command.
         let staffed = self.machine.places().filter(|place| place.is_staffed());
@@ -473,7 +473,7 @@ impl World {
         }
     }
 
-    fn meddle_inside(&mut self) {
+    fn disturb_inside(&mut self) {
         let command = match self.dice.draw() % 30 {
             0 => OperatorCommand::Terminate,
             1 => OperatorCommand::Quit,
@@ -489,12 +489,12 @@ impl World {
 
     fn draw_fate(&mut self, pid: Pid) {
         let boot = self.up_to(5_000);
-        if !self.chance(self.misfortune) {
+        if !self.chance(self.failure_percent) {
             self.coming.push((self.now + boot, Event::Ready { pid }));
             if self.chance(5) {
                 self.coming.push((self.now + boot + ms(1), Event::Ready { pid }));
             }
-            if self.chance(self.misfortune) {
+            if self.chance(self.failure_percent) {
                 let lifetime = self.up_to(100_000);
                 self.will_exit(pid, boot + lifetime, ExitStatus::Signal(11));
             }
@@ -537,7 +537,7 @@ impl World {
         }
         match command {
             Command::Serve => panic!("no worker is ordered to serve"),
-            Command::LameDuck => assert!(!self.door_closed),
+            Command::LameDuck => assert!(!self.queues_closed),
             Command::Drain | Command::Quick => {
                 self.processes.get_mut(&pid.0).expect("the process is alive").is_ready = false;
                 let is_meant = self.stopping_since.is_some()

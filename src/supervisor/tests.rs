@@ -23,7 +23,7 @@ enum Did {
     Kill(i32),
     Ready,
     Stopping,
-    CloseDoor,
+    CloseQueues,
     Retire(u16),
     DropListeners,
     Report(String),
@@ -107,7 +107,7 @@ impl Rig {
                 Action::ReloadEnded { outcome } => Ended(outcome),
                 Action::ReportReady => Ready,
                 Action::ReportStopping { .. } => Stopping,
-                Action::CloseDoor => CloseDoor,
+                Action::CloseQueues => CloseQueues,
                 Action::Retire { slot } => Retire(slot.0),
                 Action::DropListeners => DropListeners,
                 Action::Log(LogEvent::BootReport { report, .. }) => Report(report),
@@ -199,7 +199,7 @@ fn a_failed_import_ends_the_start_with_one_report() {
         assert_eq!(rig.failing(100), []);
         let did = rig.failed(100, 4, "Traceback");
         assert_eq!(did[0], Report("Traceback".into()));
-        assert!(did.contains(&CloseDoor) && !did.contains(&Spawn(2)), "{did:?}");
+        assert!(did.contains(&CloseQueues) && !did.contains(&Spawn(2)), "{did:?}");
         let last = match workers {
             1 => did.into_iter().last(),
             _ => rig.failed(101, 4, "Traceback").into_iter().last(),
@@ -221,7 +221,7 @@ fn the_report_of_the_second_worker_is_not_logged() {
 fn a_worker_that_dies_before_it_is_ready_ends_the_start() {
     let mut rig = Rig::new(policy(2));
     rig.run();
-    let expected = [Stopping, CloseDoor, Tell(101, Command::Quick), DropListeners];
+    let expected = [Stopping, CloseQueues, Tell(101, Command::Quick), DropListeners];
     assert_eq!(rig.exited(100, ExitStatus::Signal(11)), expected);
     assert_eq!(rig.after(s(1.0)), [Kill(101)]);
     assert_eq!(rig.exited(101, ExitStatus::Signal(9)), [Finish(Verdict::NotBooted)]);
@@ -243,7 +243,7 @@ fn a_worker_that_hangs_ends_the_first_start_at_the_boot_timeout() {
     assert_eq!(rig.after(s(0.1)), [DumpStack(100)]);
     assert_eq!(rig.after(s(1.0)), [Kill(100)]);
     let did = rig.exited(100, ExitStatus::Signal(9));
-    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotBooted)]);
+    assert_eq!(did, [Stopping, CloseQueues, DropListeners, Finish(Verdict::NotBooted)]);
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn the_server_gives_up_after_a_minute_without_a_ready_worker() {
     rig.now += s(29.0);
     rig.event(Event::Tick);
     let did = rig.after(s(1.0));
-    assert_eq!(did[..2], [Stopping, CloseDoor]);
+    assert_eq!(did[..2], [Stopping, CloseQueues]);
     rig.after(s(1.0));
     assert_eq!(rig.exited(102, ExitStatus::Signal(9)), [Finish(Verdict::CrashLoop)]);
 }
@@ -349,8 +349,13 @@ fn a_longer_boot_timeout_prolongs_the_time_until_the_server_gives_up() {
 #[test]
 fn term_closes_the_queues_commands_the_workers_and_drops_the_listeners() {
     let mut rig = Rig::serving(policy(2));
-    let expected =
-        [Stopping, CloseDoor, Tell(100, Command::Drain), Tell(101, Command::Drain), DropListeners];
+    let expected = [
+        Stopping,
+        CloseQueues,
+        Tell(100, Command::Drain),
+        Tell(101, Command::Drain),
+        DropListeners,
+    ];
     assert_eq!(rig.command(OperatorCommand::Terminate), expected);
     assert_eq!(rig.left(100), []);
     assert_eq!(rig.left(101), [Finish(Verdict::Asked)]);
@@ -361,7 +366,7 @@ fn after_term_the_server_accepts_connections_for_the_drain_delay() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
     assert_eq!(rig.command(OperatorCommand::Terminate), [Stopping, Tell(100, Command::LameDuck)]);
     assert_eq!(rig.after(s(4.9)), []);
-    let expected = [CloseDoor, Tell(100, Command::Drain), DropListeners];
+    let expected = [CloseQueues, Tell(100, Command::Drain), DropListeners];
     assert_eq!(rig.after(s(0.1)), expected);
 }
 
@@ -369,7 +374,7 @@ fn after_term_the_server_accepts_connections_for_the_drain_delay() {
 fn a_second_term_skips_the_rest_of_the_delay() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
     rig.command(OperatorCommand::Terminate);
-    let expected = [CloseDoor, Tell(100, Command::Drain), DropListeners];
+    let expected = [CloseQueues, Tell(100, Command::Drain), DropListeners];
     assert_eq!(rig.command(OperatorCommand::Terminate), expected);
     assert_eq!(rig.command(OperatorCommand::Terminate), []);
 }
@@ -377,7 +382,7 @@ fn a_second_term_skips_the_rest_of_the_delay() {
 #[test]
 fn quit_ignores_the_drain_delay() {
     let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(1) });
-    let expected = [Stopping, CloseDoor, Tell(100, Command::Drain), DropListeners];
+    let expected = [Stopping, CloseQueues, Tell(100, Command::Drain), DropListeners];
     assert_eq!(rig.command(OperatorCommand::Quit), expected);
 }
 
@@ -387,7 +392,7 @@ fn a_worker_that_crashes_in_the_drain_delay_is_not_replaced() {
     rig.command(OperatorCommand::Terminate);
     assert_eq!(rig.exited(100, ExitStatus::Signal(9)), []);
     let did = rig.exited(101, ExitStatus::Signal(9));
-    assert_eq!(did, [CloseDoor, DropListeners, Finish(Verdict::Asked)]);
+    assert_eq!(did, [CloseQueues, DropListeners, Finish(Verdict::Asked)]);
 }
 
 #[test]
@@ -407,13 +412,13 @@ fn a_delay_longer_than_the_budget_ends_before_it() {
     let mut rig = Rig::serving(Policy { drain_delay: s(100.0), ..policy(1) });
     rig.command(OperatorCommand::Terminate);
     let did = rig.after(s(22.5));
-    assert_eq!(did[..2], [CloseDoor, Tell(100, Command::Drain)]);
+    assert_eq!(did[..2], [CloseQueues, Tell(100, Command::Drain)]);
 }
 
 #[test]
 fn int_gives_running_requests_the_time_of_a_quick_stop() {
     let mut rig = Rig::serving(policy(1));
-    let expected = [Stopping, CloseDoor, Tell(100, Command::Quick), DropListeners];
+    let expected = [Stopping, CloseQueues, Tell(100, Command::Quick), DropListeners];
     assert_eq!(rig.command(OperatorCommand::Interrupt), expected);
     assert_eq!(rig.after(s(1.9)), []);
     assert_eq!(rig.after(s(0.1)), [Kill(100)]);
@@ -441,7 +446,7 @@ fn a_stop_while_booting_does_not_wait_for_workers_that_do_not_serve() {
     let mut rig = Rig::new(Policy { drain_delay: s(5.0), ..policy(4) });
     rig.run();
     let did = rig.command(OperatorCommand::Terminate);
-    assert_eq!(did[..2], [Stopping, CloseDoor]);
+    assert_eq!(did[..2], [Stopping, CloseQueues]);
     assert_eq!(rig.after(s(2.0)), [Kill(100), Kill(101)]);
     rig.exited(100, ExitStatus::Signal(9));
     assert_eq!(rig.exited(101, ExitStatus::Signal(9)), [Finish(Verdict::Asked)]);
@@ -459,14 +464,14 @@ fn a_worker_that_cannot_boot_during_a_stop_does_not_change_the_exit_code() {
 fn a_stop_withdraws_a_spawn_that_was_not_carried_out_yet() {
     let mut rig = Rig::new(policy(2));
     rig.machine.handle(Event::OperatorCommand(OperatorCommand::Quit), rig.now);
-    assert_eq!(rig.run(), [Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)]);
+    assert_eq!(rig.run(), [Stopping, CloseQueues, DropListeners, Finish(Verdict::Asked)]);
 }
 
 #[test]
 fn a_process_that_starts_during_a_stop_is_ordered_to_exit() {
     let mut rig = Rig::new(policy(1));
     let Some(Action::Spawn { slot, .. }) = rig.machine.next_action() else { panic!() };
-    assert_eq!(rig.command(OperatorCommand::Quit), [Stopping, CloseDoor, DropListeners]);
+    assert_eq!(rig.command(OperatorCommand::Quit), [Stopping, CloseQueues, DropListeners]);
     let did = rig.event(Event::Started { slot, side: Side::A, pid: Pid(100) });
     assert_eq!(did, [Tell(100, Command::Drain)]);
     assert_eq!(rig.left(100), [Finish(Verdict::Asked)]);
@@ -510,7 +515,7 @@ fn a_removed_worker_keeps_its_time_when_the_server_stops() {
     let mut rig = Rig::serving(policy(2));
     rig.command(OperatorCommand::Fewer);
     rig.now += s(10.0);
-    let expected = [Stopping, CloseDoor, Tell(100, Command::Drain), DropListeners];
+    let expected = [Stopping, CloseQueues, Tell(100, Command::Drain), DropListeners];
     assert_eq!(rig.command(OperatorCommand::Terminate), expected);
     assert_eq!(rig.after(s(12.4)), []);
     assert_eq!(rig.after(s(0.1)), [Tell(101, Command::Quick)]);

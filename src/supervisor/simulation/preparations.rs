@@ -89,13 +89,13 @@ impl World {
         assert!(!self.asked && self.stopping_since.is_none(), "--on-start while stopping");
         assert_eq!(self.prepared.on_start, None, "two runs of --on-start");
         assert!(!self.prepared.on_start_done.contains(&generation), "--on-start ran before");
-        if self.chance(self.misfortune / 8) {
+        if self.chance(self.failure_percent / 8) {
             return self.machine.handle(Event::OnStartNotStarted { generation }, self.now);
         }
         let (pid, wait) = (self.next_process(), self.up_to(5_000));
         self.prepared.on_start = Some((pid, generation));
         let mut details = ExitDetails::default();
-        if !self.chance(self.misfortune) {
+        if !self.chance(self.failure_percent) {
             self.coming.push((
                 self.now + wait,
                 Event::Exited { pid, status: ExitStatus::Code(0), details },
@@ -107,7 +107,7 @@ impl World {
         } // In all other cases the run hangs.
         self.machine.handle(Event::OnStartStarted { generation, pid }, self.now);
         if self.chance(2) {
-            self.meddle_inside();
+            self.disturb_inside();
         }
     }
 
@@ -123,7 +123,7 @@ impl World {
     pub(super) fn start_zygote(&mut self, generation: Generation) {
         assert!(!self.asked && self.stopping_since.is_none(), "a zygote while stopping");
         assert_eq!(self.prepared.zygote_of(generation), None, "two zygotes of a generation");
-        if self.chance(self.misfortune / 8) {
+        if self.chance(self.failure_percent / 8) {
             return self.machine.handle(Event::ZygoteNotStarted { generation }, self.now);
         }
         let (pid, boot) = (self.next_process(), self.up_to(5_000));
@@ -134,9 +134,9 @@ impl World {
             let reason = "the zygote is gone".to_owned();
             Event::ZygoteLost { pid, verdict, reason }
         };
-        if !self.chance(self.misfortune) {
+        if !self.chance(self.failure_percent) {
             self.coming.push((self.now + boot, Event::ZygoteReady { pid }));
-            if self.chance(self.misfortune.max(5)) {
+            if self.chance(self.failure_percent.max(5)) {
                 let lifetime = self.up_to(60_000);
                 self.coming.push((self.now + boot + lifetime, lost(Verdict::NotBooted)));
             }
@@ -150,7 +150,7 @@ impl World {
         }
         self.machine.handle(Event::ZygoteStarted { generation, pid }, self.now);
         if self.chance(2) {
-            self.meddle_inside();
+            self.disturb_inside();
         }
     }
 

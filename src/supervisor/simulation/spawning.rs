@@ -20,13 +20,13 @@ impl World {
             self.pacing.spawned(slot, self.now);
         }
         if self.chance(2) {
-            self.meddle_inside(); // This adds an event between the action and its outcome.
+            self.disturb_inside(); // This adds an event between the action and its outcome.
         }
         self.prepared.check_spawn(generation);
         let zygote = self.prepared.zygote_of(generation);
         let order = Order { slot, side, generation, zygote };
         let pid = Pid(self.next_pid);
-        let event = if self.chance(self.misfortune / 8) {
+        let event = if self.chance(self.failure_percent / 8) {
             Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted }
         } else {
             self.next_pid += 1;

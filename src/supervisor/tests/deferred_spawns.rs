@@ -46,7 +46,7 @@ fn first_workers_that_cannot_be_spawned_end_the_start() {
     let mut rig = Rig::new(policy(4)).holding();
     rig.run();
     let did = rig.refused();
-    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotBooted)]);
+    assert_eq!(did, [Stopping, CloseQueues, DropListeners, Finish(Verdict::NotBooted)]);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_stop_ends_when_all_waiting_spawns_have_failed() {
     for command in [OperatorCommand::Terminate, OperatorCommand::Quit, OperatorCommand::Interrupt] {
         let mut rig = Rig::new(policy(2)).holding();
         rig.run();
-        assert_eq!(rig.command(command), [Stopping, CloseDoor, DropListeners]);
+        assert_eq!(rig.command(command), [Stopping, CloseQueues, DropListeners]);
         assert_eq!(rig.refused(), [Finish(Verdict::Asked)]);
     }
 }
@@ -127,7 +127,7 @@ fn an_on_start_that_fails_ends_the_first_start() {
     rig.run();
     rig.event(on_start_started(1));
     let did = rig.failed(50, 3, "Traceback");
-    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotBooted)]);
+    assert_eq!(did, [Stopping, CloseQueues, DropListeners, Finish(Verdict::NotBooted)]);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_stop_does_not_wait_for_on_start() {
     rig.run();
     rig.event(on_start_started(1));
     let did = rig.command(OperatorCommand::Terminate);
-    assert_eq!(did, [StopOnStart, Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)]);
+    assert_eq!(did, [StopOnStart, Stopping, CloseQueues, DropListeners, Finish(Verdict::Asked)]);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_zygote_that_cannot_load_the_application_ends_the_first_start() {
     rig.run();
     rig.event(zygote_started(1));
     let did = rig.event(zygote_lost());
-    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotImportable)]);
+    assert_eq!(did, [Stopping, CloseQueues, DropListeners, Finish(Verdict::NotImportable)]);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_zygote_that_is_lost_as_soon_as_it_is_ready_fails_its_spawns() {
     rig.event(zygote_started(1));
     rig.machine.handle(Event::ZygoteReady { pid: Pid(60) }, rig.now);
     let did = rig.event(zygote_lost());
-    assert_eq!(did, [Stopping, CloseDoor, DropListeners, Finish(Verdict::NotImportable)]);
+    assert_eq!(did, [Stopping, CloseQueues, DropListeners, Finish(Verdict::NotImportable)]);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn a_worker_that_exits_by_itself_is_replaced_when_its_loop_has_ended() {
     assert!(!rig.machine.slots()[0].is_ready());
     assert_eq!(rig.ready(102), []);
     assert_eq!(rig.left(100), []);
-    assert_eq!(rig.command(OperatorCommand::Quit)[..2], [Stopping, CloseDoor]);
+    assert_eq!(rig.command(OperatorCommand::Quit)[..2], [Stopping, CloseQueues]);
 }
 
 #[test]

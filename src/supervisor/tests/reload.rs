@@ -353,7 +353,7 @@ fn a_stop_ends_a_rollout_and_stops_the_spare_worker() {
         Discard(2),
         Ended(ReloadOutcome::Abandoned),
         Stopping,
-        CloseDoor,
+        CloseQueues,
         Tell(100, Command::Drain),
         Tell(101, Command::Drain),
         DropListeners,
@@ -442,7 +442,7 @@ fn a_paused_server_stops_at_once() {
     let mut rig = Rig::serving(policy(1));
     rig.command(OperatorCommand::Pause);
     rig.left(100);
-    let expected = [Stopping, CloseDoor, DropListeners, Finish(Verdict::Asked)];
+    let expected = [Stopping, CloseQueues, DropListeners, Finish(Verdict::Asked)];
     assert_eq!(rig.command(OperatorCommand::Terminate), expected);
 }
 
@@ -476,7 +476,7 @@ fn a_worker_that_hangs_obeys_a_stop_if_it_goes_on() {
     let mut rig = Rig::serving(policy(1));
     rig.event(Event::Hung { pid: Pid(100) });
     let told = Tell(100, Command::Drain);
-    assert_eq!(rig.command(OperatorCommand::Quit), [Stopping, CloseDoor, told, DropListeners]);
+    assert_eq!(rig.command(OperatorCommand::Quit), [Stopping, CloseQueues, told, DropListeners]);
     rig.event(Event::GoesOn { pid: Pid(100) });
     assert_eq!(rig.after(s(1.0)), [], "it drains, and has time for that");
     assert_eq!(rig.command(OperatorCommand::Interrupt), [Tell(100, Command::Quick)]);

@@ -182,7 +182,11 @@ impl Monitor<'_> {
             if let Some(source) = self.sources.get_mut(index) {
                 source.read(&round, &mut reports);
             }
-            self.handle_reports(reports, now);
+            if !reports.is_empty() {
+                self.handle_reports(reports, now);
+                // A signal may have started a successor. No zygote may pass it off as a worker.
+                round.pids = self.pids();
+            }
         }
         while let Some((pid, status)) = wait::reap() {
             self.reap(pid, status, now);
@@ -210,14 +214,18 @@ impl Monitor<'_> {
 
     /// Collects what sources may know about the rest of the server.
     fn begin_round(&self, now: Instant) -> Round {
-        let pids = self.sources.all().into_iter().flat_map(|source| source.pids());
         Round {
             now,
             ready_fds: Vec::new(),
-            pids: pids.collect(),
+            pids: self.pids(),
             revision: self.server.generations.current(),
             suspended_for: None,
         }
+    }
+
+    /// Returns the processes of all sources.
+    fn pids(&self) -> Vec<Pid> {
+        self.sources.all().into_iter().flat_map(|source| source.pids()).collect()
     }
 
     fn reap(&mut self, pid: Pid, status: ExitStatus, now: Instant) {

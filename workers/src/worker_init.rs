@@ -15,7 +15,7 @@
 //! | the supervisor ends before the worker is ready, or after its loop | the kernel (PR_SET_PDEATHSIG) | nothing | killed by SIGKILL |
 //! | the application cannot be imported | the worker itself | sends [`CONTROL_BOOT_FAILED`] with the report | 4 |
 //! | user, group, signals, a hook or `--reload-check` fails | the worker itself | sends [`CONTROL_BOOT_FAILED`] with the report | 3 |
-//! | epoll(7) fails, or arctos panics | the worker itself | logs `worker.failed` or `worker.panic` | 70 |
+//! | epoll(7) fails, or arctos panics | the worker itself | logs `worker.failed` or `worker.panicked` | 70 |
 //! | the application ends the process (`os._exit()`, a crash in C) | the application | nothing: the kernel closes everything | as the application chose, or the signal |
 //! | [`ShutdownRequest::Exit`] in an embedded server | the calling program's signal handler | finishes the replies under way within 2 s; a second request ends it at once | none: [`crate::worker::run_embedded`] returns |
 //!

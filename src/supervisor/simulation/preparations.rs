@@ -156,6 +156,8 @@ impl World {
 
     pub(super) fn end_zygote(&mut self, pid: Pid) {
         let zygote = self.prepared.zygotes.get_mut(&pid.0).expect("the zygote was not reaped");
+        let is_stopping = self.machine.service_state() == ServiceState::Stopping;
+        assert!(is_stopping || zygote.generation != self.in_service, "the zygote in service ends");
         assert!(!std::mem::replace(&mut zygote.was_ended, true), "a zygote is ended once");
         if std::mem::replace(&mut zygote.is_ending, true) {
             return; // The zygote was lost at the same moment.

@@ -20,8 +20,8 @@
 //! | [`ShutdownRequest::Exit`] in an embedded server | the calling program's signal handler | finishes the replies under way within 2 s; a second request ends it at once | none: [`crate::worker::run_embedded`] returns |
 //!
 //! A worker never recycles itself: it counts, and the supervisor decides. After its loop it runs the application's
-//! exit hooks, threads and `atexit` handlers, which the supervisor limits as it limits a hanging request. A drain that comes before
-//! the worker is ready begins with its first turn. Exit status 0 stands for [`WorkerExit::Done`] and for
+//! exit hooks, waits for its threads and runs its `atexit` handlers; the supervisor limits that as it limits a hanging
+//! request. A drain that comes before the worker is ready begins with its first turn. Exit status 0 stands for [`WorkerExit::Done`] and for
 //! [`WorkerExit::Abandoned`]; the latter has logged `worker.abandoned`.
 //!
 //! [`ShutdownRequest::Exit`]: crate::application::ShutdownRequest::Exit

@@ -125,9 +125,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let WorkerInit { entry, header, control_fd, doorbell, listeners, settings, .. } = init;
         let WorkerInit { supervisor, log, access_log, ticker, .. } = init;
         let poller = Poller::new(BATCH)?;
-        let guarded = fork_guard::begin();
-        let marks = [poller.as_fd(), doorbell.as_fd(), control_fd.as_fd()].map(FdGuard::of);
+        // Before the marks, so that the descriptors are still open when an error drops the marks.
         let link = SupervisorLink::new(doorbell, control_fd, supervisor);
+        let guarded = fork_guard::begin();
+        let marks = [poller.as_fd(), link.doorbell(), link.control_fd()].map(FdGuard::of);
         link.watch(&poller)?;
         let mut acceptor = Acceptor::new(listeners, header);
         acceptor.open(&poller)?;

@@ -44,6 +44,10 @@ impl SupervisorLink {
         self.control_fd.as_fd()
     }
 
+    pub(super) fn doorbell(&self) -> BorrowedFd<'_> {
+        self.doorbell.as_fd()
+    }
+
     /// Resets the doorbell.
     pub(super) fn clear_doorbell(&self) {
         // Ignored: EAGAIN says that it was reset already.

@@ -112,10 +112,10 @@ impl ErrorText {
     fn flush(&self, writer: ThreadId) {
         let mut held = self.lock();
         let index = held.iter().position(|held| held.writer == writer);
-        let text = index.map(|index| held.swap_remove(index));
+        let pending = index.map(|index| held.swap_remove(index));
         self.is_holding.store(!held.is_empty(), Ordering::Relaxed);
         drop(held);
-        if let Some(pending) = text {
+        if let Some(pending) = pending {
             self.log_text(&pending.text);
         }
     }

@@ -134,7 +134,7 @@ def test_a_thread_that_never_ends_is_killed_with_its_worker_at_a_stop(serve, gat
     server = serve("unruly:app", "--graceful-timeout", "2s")
     assert ask(server, f"/threads?gate={gate.path}&file={tmp_path / 'file'}").status == 200
     server.stop(timeout=10)
-    assert server.events("worker.killed", reason="did not leave in time")
+    assert server.events("worker.killed", reason="did not exit in time")
 
 
 def test_a_reload_waits_for_no_thread_that_does_not_end(serve, gate, tmp_path):

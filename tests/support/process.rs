@@ -54,6 +54,18 @@ impl TestProcess {
         }
     }
 
+    /// Waits for the next lines of the log that have all words of one of these groups each, in any order.
+    pub(crate) fn wait_for_each(&mut self, groups: &[&[&str]]) {
+        let mut missing = groups.to_vec();
+        while !missing.is_empty() {
+            let Ok(line) = self.lines.recv_timeout(PATIENCE) else {
+                panic!("no line has {missing:?}, but these were logged:\n{}", self.seen.join("\n"));
+            };
+            missing.retain(|words| !words.iter().all(|word| line.contains(word)));
+            self.seen.push(line);
+        }
+    }
+
     pub(crate) fn until_ready(mut self) -> Self {
         self.wait_for(&["server.ready"]);
         self

@@ -60,7 +60,7 @@ fn open_file(path: &Path) -> io::Result<File> {
         }
         // EINVAL or ENOENT means that something other than a link has replaced it.
         let target = PathBuf::from(readlinkat(&link, "")?);
-        path = path.parent().map_or(target.clone(), |folder| folder.join(target));
+        path = path.parent().map_or(target.clone(), |directory| directory.join(target));
     }
     Err(Errno::ELOOP.into())
 }
@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn root_does_not_follow_a_link_of_another_user() {
-        let folder = tempfile::tempdir().unwrap();
-        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        let directory = tempfile::tempdir().unwrap();
+        let (link, target) = (directory.path().join("link"), directory.path().join("target"));
         symlink(&target, &link).unwrap();
         open_file(&link).unwrap();
         assert!(target.exists());
@@ -108,13 +108,13 @@ mod tests {
             lchown(&link, Some(1_234_567), None).unwrap();
             assert!(open_file(&link).unwrap_err().to_string().contains("user 1234567"));
         }
-        open_file(&folder.path().join("file")).unwrap();
+        open_file(&directory.path().join("file")).unwrap();
     }
 
     #[test]
     fn a_chain_of_links_is_followed_one_by_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name| directory.path().join(name);
         symlink("second", at("first")).unwrap(); // This link is relative.
         symlink(at("file"), at("second")).unwrap();
         open_file(&at("first")).unwrap();
@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn a_fifo_without_a_reader_is_refused_and_one_with_a_reader_is_opened() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("fifo");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(open_file(&path).unwrap_err().to_string().contains("nobody reads"));
         let flags = libc::O_NONBLOCK;

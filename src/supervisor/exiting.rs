@@ -93,6 +93,13 @@ impl Supervisor {
         }
     }
 
+    /// Whether the slot with this index has no worker and cannot get one, because other places use both of its entries.
+    /// Its backoff goes on meanwhile.
+    pub(super) fn waits_for_entry(&self, index: usize) -> bool {
+        let is_vacant = self.slots.get(index).is_some_and(WorkerSlot::is_vacant);
+        is_vacant && self.side_taken(index, Some(index)).is_err()
+    }
+
     /// Whether a worker can be started beside the one in this slot.
     pub(super) fn has_room_beside(&self, slot: &WorkerSlot) -> bool {
         !self.exiting.iter().any(|exiting| exiting.id() == slot.id())

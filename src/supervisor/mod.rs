@@ -227,7 +227,9 @@ impl Supervisor {
             }
             Phase::LameDuck { until, .. } => Some(until),
         };
-        let of_slots = self.places().filter_map(WorkerSlot::deadline);
+        // The end of a backoff needs no event while both entries of its slot are in use.
+        let places = self.places().enumerate().filter(|(index, _)| !self.waits_for_entry(*index));
+        let of_slots = places.filter_map(|(_, place)| place.deadline());
         of_slots.chain(of_phase).chain(self.preparations.next_deadline()).min()
     }
 

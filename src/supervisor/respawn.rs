@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{ExitDetails, Phase, ProcessRole, Supervisor, Verdict};
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Ending, ExitStatus, SlotState, WorkerSlot};
+use crate::supervisor::slot::{Ending, ExitStatus, SlotState};
 use crate::system::pid::Pid;
 
 /// The interval between two attempts in any slots while fewer than half of the workers are ready.
@@ -109,15 +109,18 @@ impl Supervisor {
     /// While fewer than half of the workers are ready, the slot with the shortest wait is tried [`PACE`] after the last
     /// attempt, however often it has failed, because the cause may be gone.
     pub(super) fn hasten_one(&mut self, now: Instant) {
-        let wanted = &mut self.slots[..usize::from(self.target)];
+        let wanted = &self.slots[..usize::from(self.target)];
         let ready_count = wanted.iter().filter(|slot| slot.is_ready()).count();
         if ready_count * 2 >= wanted.len() {
             return;
         }
-        let waits = |slot: &&mut WorkerSlot| matches!(slot.state(), SlotState::Backoff { .. });
-        let next = wanted.iter_mut().filter(waits).min_by_key(|slot| slot.deadline());
-        if let Some(slot) = next {
-            slot.hasten(self.last_spawn.map_or(now, |last| last + PACE));
+        let waits = |index: &usize| {
+            let is_in_backoff = matches!(wanted[*index].state(), SlotState::Backoff { .. });
+            is_in_backoff && !self.waits_for_entry(*index)
+        };
+        let next = (0..wanted.len()).filter(waits).min_by_key(|index| wanted[*index].deadline());
+        if let Some(index) = next {
+            self.slots[index].hasten(self.last_spawn.map_or(now, |last| last + PACE));
         }
     }
 }

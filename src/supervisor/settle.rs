@@ -20,10 +20,11 @@ impl Supervisor {
             let wanted = self.wants(self.slots[index].id().0);
             let (generation, taken) = (self.generation, self.side_taken(index, Some(index)));
             let slot = &mut self.slots[index];
-            let Some(taken) = taken.ok().filter(|_| wanted) else {
+            if !wanted {
                 slot.retire();
                 continue;
-            };
+            }
+            let Ok(taken) = taken else { continue }; // The slot waits for an entry, and keeps its backoff.
             slot.fill(now);
             if let Some(side) = slot.spawn_when_due(generation, taken, now) {
                 let slot = slot.id();

@@ -85,6 +85,36 @@ fn a_stop_waits_for_workers_whose_loop_has_ended() {
 }
 
 #[test]
+fn a_slot_whose_entries_are_both_in_use_keeps_its_backoff() {
+    let mut rig = Rig::serving(policy(2));
+    rig.loop_ended(100);
+    rig.command(OperatorCommand::Reload);
+    rig.exited(102, ExitStatus::Code(3));
+    rig.exited(103, ExitStatus::Code(3));
+    assert!(matches!(rig.machine.slots()[0].state(), SlotState::Backoff { .. }));
+    assert_eq!(rig.event(Event::Configured { policy: Some(policy(2)) }), [Spawn(0)], "the canary");
+    let canary = rig.next_pid - 1;
+    assert_eq!(rig.after(s(0.1)), [], "an exiting worker and the canary use both entries");
+    let did = rig.exited(canary, ExitStatus::Code(3));
+    assert_eq!(did, [Discard(2), Ended(ReloadOutcome::CanaryFailed)]);
+    assert_eq!(rig.after(s(0.6)), [Spawn(0)]);
+}
+
+#[test]
+fn a_slot_that_waits_for_an_entry_past_its_backoff_gets_the_next_free_one() {
+    let mut rig = Rig::serving(policy(2));
+    rig.loop_ended(100);
+    rig.command(OperatorCommand::Reload);
+    rig.exited(102, ExitStatus::Code(3));
+    rig.exited(103, ExitStatus::Code(3));
+    rig.event(Event::Configured { policy: Some(policy(2)) });
+    rig.ready(101);
+    assert_eq!(rig.after(s(0.9)), []);
+    assert!(rig.machine.next_deadline() > Some(rig.now), "nothing is due until an entry is free");
+    assert_eq!(rig.left(100), [Spawn(0)]);
+}
+
+#[test]
 fn a_stop_takes_back_the_canary_of_a_slot_that_waits_for_its_backoff() {
     let mut rig = Rig::serving(policy(1));
     rig.loop_ended(100);

@@ -17,7 +17,8 @@ import pytest
 from support.server import EXIT_USAGE, GUIDE, PATIENCE_S, ROOT, clean_environment, run
 
 README = ROOT / "README.md"
-LINKED = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "src" / "README.md", *GUIDE]
+PAGES = [ROOT / page for page in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "src/README.md")]
+LINKED = [README, *PAGES, *GUIDE]
 README_BYTES = 15 * 1024
 FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.M | re.S)
 

@@ -111,13 +111,13 @@ pub const CONTROL_STACKS: u8 = b'S';
 
 /// Receives the pipe of [`CONTROL_STACKS`], before anything else is received. `None` if it did not come, or if
 /// this process cannot have another descriptor.
+///
+/// A worker keeps it open to its end, and has it replaced in its children ([`fork_guard::replace_in_children`]).
 pub fn receive_stacks_pipe(control_fd: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let pipe = match fd::receive_message(control_fd) {
+    match fd::receive_message(control_fd) {
         Message::Received { word: CONTROL_STACKS, descriptor } => descriptor,
         Message::Received { .. } | Message::Nothing | Message::Ended => None,
-    }?;
-    fork_guard::replace_in_children(pipe.as_fd());
-    Some(pipe)
+    }
 }
 
 /// How a worker ends. The module has the table of causes.

@@ -100,7 +100,9 @@ fn run_worker(
                 if init.supervisor.is_gone() {
                     return WorkerExit::NotBooted.code();
                 }
-                init.log = init.log.with_stacks_pipe(receive_stacks_pipe(init.control_fd.as_fd()));
+                let stacks = receive_stacks_pipe(init.control_fd.as_fd());
+                stacks.iter().for_each(|pipe| fork_guard::replace_in_children(pipe.as_fd()));
+                init.log = init.log.with_stacks_pipe(stacks);
                 launch.work(init)
             }
             Err(error) => {

@@ -151,6 +151,7 @@ fn run_worker(
         return WorkerExit::Internal.code();
     };
     let stacks = receive_stacks_pipe(control_fd.as_fd());
+    stacks.iter().for_each(|pipe| fork_guard::replace_in_children(pipe.as_fd()));
     // The supervisor may have given up the order meanwhile, and reassigned the entry.
     if is_at_end(&control_fd) {
         return WorkerExit::Done.code();

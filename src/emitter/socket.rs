@@ -448,6 +448,7 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
+    use crate::emitter::tests::refusals::{agent_that_closes, close};
 
     fn never(_: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
         Err(io::ErrorKind::NotFound.into())
@@ -459,7 +460,9 @@ mod tests {
     }
 
     fn unused_address() -> SocketAddr {
-        UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+        let (agent, address) = agent_that_closes();
+        close(agent);
+        address
     }
 
     #[test]
@@ -477,7 +480,8 @@ mod tests {
     #[test]
     fn an_error_from_another_host_may_belong_to_earlier_datagrams() {
         for (locality, expected) in [(Locality::ThisHost, false), (Locality::OtherHost, true)] {
-            let mut socket = socket("127.0.0.1", unused_address().port());
+            let address = unused_address();
+            let mut socket = socket(&address.ip().to_string(), address.port());
             socket.connect().unwrap();
             let Link::Up(connection) = &mut socket.link else { panic!("it is connected") };
             assert_eq!(connection.locality, Locality::ThisHost);

@@ -4,11 +4,36 @@
 //! and the error arrives later. Tests that rely on it wait for it here.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
+
+/// An agent at an address of its own in 127.0.0.0/8: as long as it is closed, the kernel gives its port to no other
+/// socket, neither of this process nor of another one.
+pub(in crate::emitter) fn agent_that_closes() -> (UdpSocket, SocketAddr) {
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    let process = std::process::id().to_le_bytes();
+    let ip = [127, process[1].max(1), process[0], COUNT.fetch_add(1, Ordering::Relaxed)];
+    let agent = UdpSocket::bind((IpAddr::from(ip), 0)).unwrap();
+    agent.set_nonblocking(true).unwrap();
+    let address = agent.local_addr().unwrap();
+    (agent, address)
+}
+
+/// Closes an agent of [`agent_that_closes`]. A child that another test has just forked may still hold a copy of the
+/// socket until it closes it or executes a program, so this waits until the port is free.
+pub(in crate::emitter) fn close(agent: UdpSocket) {
+    let address = agent.local_addr().unwrap();
+    drop(agent);
+    // /proc may show a changing table incompletely, so one look is not enough.
+    while (0..3).any(|_| is_in_use(address)) {
+        thread::yield_now();
+    }
+}
 
 /// Returns at once if the port is in use, and otherwise when the error for the last datagram has arrived.
 pub(in crate::emitter) fn await_refusal(socket: &Socket) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use arctos_worker::shared::log::LogFormat;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::NamedTempFile;
 
-use super::refusals::await_error;
+use super::refusals::{agent_that_closes, await_error, close};
 use super::*;
 
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -167,8 +167,8 @@ fn drain(receive: impl Fn(&mut [u8]) -> io::Result<usize>) -> Vec<String> {
 
 #[test]
 fn an_agent_that_starts_late_or_restarts_misses_nothing() {
-    let (agent, address) = sink();
-    drop(agent);
+    let (agent, address) = agent_that_closes();
+    close(agent);
     let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
     for _ in 0..3 {
         setup.count(5);
@@ -180,7 +180,7 @@ fn an_agent_that_starts_late_or_restarts_misses_nothing() {
     setup.settle();
     let mut received = received(&agent, 15);
     setup.assert_received(&received, 15);
-    drop(agent);
+    close(agent);
     setup.count(2);
     setup.flush();
     let agent = UdpSocket::bind(address).unwrap();
@@ -199,15 +199,15 @@ fn an_agent_that_starts_late_or_restarts_misses_nothing() {
 
 #[test]
 fn an_agent_that_comes_and_goes_is_logged_once_until_it_stays() {
-    let (agent, address) = sink();
-    drop(agent);
+    let (agent, address) = agent_that_closes();
+    close(agent);
     let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
     for _ in 0..20 {
         setup.count(1);
         setup.flush();
         let agent = UdpSocket::bind(address).unwrap();
         setup.flush();
-        drop(agent);
+        close(agent);
     }
     assert_eq!(setup.logged("statsd.unreachable").len(), 1);
     assert_eq!(setup.logged("statsd.reachable").len(), 0);
@@ -220,7 +220,7 @@ fn an_agent_that_comes_and_goes_is_logged_once_until_it_stays() {
 
 #[test]
 fn a_flush_that_turns_out_to_be_lost_is_sent_again() {
-    let (agent, address) = sink();
+    let (agent, address) = agent_that_closes();
     let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
     setup.count(5);
     setup.flush();
@@ -228,7 +228,7 @@ fn a_flush_that_turns_out_to_be_lost_is_sent_again() {
     setup.count(7);
     setup.flush();
     await_datagram(&agent);
-    drop(agent); // Its datagrams stay unread.
+    close(agent); // Its datagrams stay unread.
     // The error from another host arrives between two flushes, as the one for this datagram does.
     let socket = setup.emitter.socket.socket().unwrap();
     socket.send(b"x").unwrap();
@@ -243,13 +243,13 @@ fn a_flush_that_turns_out_to_be_lost_is_sent_again() {
 
 #[test]
 fn a_late_error_of_this_host_rolls_back_earlier_datagrams() {
-    let (agent, address) = sink();
+    let (agent, address) = agent_that_closes();
     let mut setup = Setup::new(&Statsd { target: udp(address), ..tagged() });
     count_a_lot(&setup.fixture, 40); // All of it fits into the agent's receive buffer.
     setup.now += INTERVAL;
     setup.turn();
     assert_eq!(datagrams(&agent, UDP_BURST), UDP_BURST);
-    drop(agent); // The datagrams that it has read are lost with it.
+    close(agent); // The datagrams that it has read are lost with it.
     // To the emitter this looks like the error for the last datagram of the burst.
     let socket = setup.emitter.socket.socket().unwrap();
     socket.send(b"x").unwrap();
@@ -363,10 +363,14 @@ fn a_name_is_looked_up_and_its_second_address_is_tried() {
 
 #[test]
 fn after_a_refusal_the_other_addresses_are_tried_at_once() {
-    let (agent, address) = sink();
-    let resolve: Resolve =
-        |_, port| Ok([2, 3, 1].map(|host| SocketAddr::from(([127, 0, 0, host], port))).to_vec());
-    let target = Target::Udp { host: "agent.test".to_owned(), port: address.port() };
+    let (agent, address) = agent_that_closes();
+    // The name holds the agent's address. Nothing listens at the other two, which only this process uses.
+    let resolve: Resolve = |name, port| {
+        let ip: Ipv4Addr = name.strip_prefix("agent.").unwrap().parse().unwrap();
+        let [first, second, third, last] = ip.octets();
+        Ok([100, 101, 0].map(|more| ([first, second, third, last + more], port).into()).to_vec())
+    };
+    let target = Target::Udp { host: format!("agent.{}", address.ip()), port: address.port() };
     let mut setup = Setup::resolving(&Statsd { target, ..tagged() }, resolve);
     setup.turn();
     setup.finish_lookup();
@@ -374,7 +378,7 @@ fn after_a_refusal_the_other_addresses_are_tried_at_once() {
     setup.flush();
     setup.assert_received(&received(&agent, 3), 3);
     assert_eq!(setup.logged("statsd.unreachable").len(), 0);
-    drop(agent);
+    close(agent);
     setup.count(1);
     setup.flush();
     assert_eq!(setup.logged("statsd.unreachable").len(), 1, "no address has an agent");

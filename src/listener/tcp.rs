@@ -115,36 +115,81 @@ pub(super) fn probe(bind: &BindAddress, address: SocketAddr) -> Result<(), Liste
     }
 }
 
+/// How many ports are tried for a port 0 at several addresses.
+const PORT_ATTEMPTS: usize = 32;
+
 /// Opens every address of a target, or takes the inherited socket. Addresses that this machine does not have are left
-/// out with a warning as long as one remains. Port 0 becomes the same port at each address.
+/// out with a warning as long as one remains. Port 0 becomes the same port at each address, one that is free at all.
 pub(super) fn open_all(
     target: &Target<'_>,
     reuse_port: bool,
     inherited_sockets: &mut InheritedSockets,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<(SocketAddr, Socket)>, ListenError> {
+    let mut attempts = PORT_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match try_open_all(target, reuse_port, inherited_sockets, warnings) {
+            Err(Attempt::PortTaken { .. }) if attempts > 0 => {}
+            Err(Attempt::PortTaken { error } | Attempt::Failed { error }) => return Err(error),
+            Ok(opened) => return Ok(opened),
+        }
+    }
+}
+
+/// Why not all addresses of a target are open.
+enum Attempt {
+    /// The port that the kernel chose for the first address is in use at another one.
+    PortTaken { error: ListenError },
+    /// Another port would not help.
+    Failed { error: ListenError },
+}
+
+impl From<ListenError> for Attempt {
+    fn from(error: ListenError) -> Self {
+        Self::Failed { error }
+    }
+}
+
+fn try_open_all(
+    target: &Target<'_>,
+    reuse_port: bool,
+    inherited_sockets: &mut InheritedSockets,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(SocketAddr, Socket)>, Attempt> {
     let mut opened: Vec<(SocketAddr, Socket)> = Vec::new();
     let mut left_out = Vec::new();
+    let mut is_inherited = false;
     for (bind, mut address) in target.addresses() {
+        let is_chosen = address.port() == 0 && !opened.is_empty();
         if let Some((first, _)) = opened.first() {
             address.set_port(first.port());
         }
         let socket = match inherited_sockets.take_tcp(bind, address) {
-            Some(socket) => Ok(socket),
-            None => open(address),
+            Some(socket) => {
+                is_inherited = true;
+                Ok(socket)
+            }
+            None => {
+                // SO_REUSEPORT would share the port with another server of this user.
+                if is_chosen && !is_inherited {
+                    probe(bind, address).map_err(|error| Attempt::PortTaken { error })?;
+                }
+                open(address)
+            }
         };
         let outcome = socket.and_then(|socket| Ok((local(&socket)?, socket)));
         match outcome {
             Ok(socket) => opened.push(socket),
             Err(error) if is_not_here(&error) => left_out.push((address, error)),
-            Err(error) => return Err(refused(shown(bind, address), error, reuse_port)),
+            Err(error) => return Err(refused(shown(bind, address), error, reuse_port).into()),
         }
     }
     let BindAddress::Tcp { host, .. } = target.bind else { return Ok(opened) };
     if opened.is_empty()
         && let Some((address, error)) = left_out.pop()
     {
-        return Err(refused(shown(target.bind, address), error, reuse_port));
+        return Err(refused(shown(target.bind, address), error, reuse_port).into());
     }
     // A machine without IPv6 deserves no warning unless an IPv6 address was given.
     if !is_everywhere(host) {
@@ -192,5 +237,27 @@ pub(super) fn refused(address: String, error: io::Error, reuse_port: bool) -> Li
         Some(libc::EACCES | libc::EPERM) => ListenError::Forbidden { address },
         Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) => ListenError::NotHere { address },
         Some(_) | None => ListenError::Other { address, call: "bind(2)", error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_chosen_for_one_address_is_not_shared_at_the_next() {
+        let other = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        other.listen(1).unwrap();
+        let taken = local(&other).unwrap().port();
+        let bind: BindAddress = ":0".parse().unwrap();
+        // As if the kernel had chosen this port for the first address.
+        let addresses = vec![
+            SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), taken)),
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        ];
+        let target = Target { bind: &bind, addresses };
+        let inherited = &mut InheritedSockets::default();
+        let error = open_all(&target, false, inherited, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, ListenError::InUse { .. }), "{error}");
     }
 }

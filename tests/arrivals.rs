@@ -249,6 +249,25 @@ fn queue_wait_is_the_time_that_a_request_waits_for_a_busy_worker() {
 }
 
 #[test]
+fn queue_wait_of_a_kept_connection_is_the_time_that_a_request_waits_for_a_busy_worker() {
+    let server = BlockingServer::start();
+    let mut kept = server.worker.connect();
+    send_get(&mut kept, "/first", "");
+    expect_hello(&mut kept);
+    assert_eq!(server.next_call().path, "/first");
+    let mut held = server.hold();
+    send_get(&mut kept, "/second", "");
+    std::thread::sleep(Duration::from_millis(300)); // This is measured.
+    server.release();
+    expect_hello(&mut held);
+    expect_hello(&mut kept);
+    let waited = server.next_call().queue_wait;
+    assert!(waited >= Duration::from_millis(200), "{waited:?}");
+    drop((held, kept));
+    server.finish();
+}
+
+#[test]
 fn queue_wait_excludes_the_time_that_a_client_takes_to_send() {
     let server = BlockingServer::start();
     let mut slow = server.worker.connect();

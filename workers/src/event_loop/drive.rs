@@ -2,6 +2,7 @@
 
 mod access_log;
 mod context;
+mod queue;
 mod refused;
 
 use std::io;
@@ -275,14 +276,11 @@ fn answer<A: Application>(
     head: &Head,
     body: RequestBody<'_>,
 ) {
+    let queue_wait = queue::wait_of(context, client);
     context.sequence += 1;
     let called = context.clock.now();
     let before = context.clock.monotonic();
     let info = client.conn().info().clone();
-    let queue_wait = match client.take_queue_wait() {
-        Some(in_kernel) => in_kernel + called.saturating_duration_since(info.accepted),
-        None => before.saturating_sub(context.woke),
-    };
     let request =
         Request { head_bytes, head, body, conn: &info, sequence: context.sequence, queue_wait };
     let record = context.access.as_ref().map(AccessLog::names_requests).map(|names_requests| {

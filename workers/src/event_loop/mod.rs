@@ -192,8 +192,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Turns once, and returns whether that was the last turn.
     fn turn(&mut self) -> io::Result<bool> {
         let count = self.wait()?;
-        self.context.clock.read();
-        self.context.woke = self.context.clock.monotonic();
+        self.context.wake(self.schedule.has_slept);
         self.clients.stalls.look(self.context.clock.now());
         self.take_batch(count);
         for _ in 0..self.schedule.yielded.len() {

@@ -288,6 +288,11 @@ pub fn arrival(socket: BorrowedFd<'_>) -> Option<Arrival> {
     })
 }
 
+/// How long ago the last bytes arrived at a TCP socket, in ticks of the kernel's clock (4 ms); `None` for any other socket.
+pub fn last_received(socket: BorrowedFd<'_>) -> Option<Duration> {
+    tcp_info(socket).ok()?.ms(TcpInfo::LAST_DATA_RECV)
+}
+
 /// Whether the client has left, so that nobody waits for a response any more, as far as the kernel knows.
 ///
 /// TCP reports a reset. An end of stream alone may come from a client that half-closes and goes on reading, or from one

@@ -33,6 +33,9 @@ pub struct WorkerContext {
     pub sequence: u64,
     /// When the loop woke up: every event of this turn has waited since then.
     pub woke: Duration,
+    /// How long the loop had not looked for events before it woke up, because it was busy: an event of this turn may
+    /// have waited since then.
+    pub unwatched: Duration,
     /// Limits how many refused requests are logged.
     pub(super) refusals: Throttle,
     /// The lines that the access log has lost.
@@ -60,10 +63,19 @@ impl WorkerContext {
             begins_requests: true,
             sequence: 0,
             woke,
+            unwatched: Duration::ZERO,
             refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
             losses: Losses::default(),
             spare: None,
         }
+    }
+
+    /// The loop has looked for events. If it has not slept, it was busy with those of the previous turn until now.
+    pub fn wake(&mut self, has_slept: bool) {
+        self.clock.read();
+        let woke = self.clock.monotonic();
+        self.unwatched = if has_slept { Duration::ZERO } else { woke.saturating_sub(self.woke) };
+        self.woke = woke;
     }
 
     /// The current command: that of the supervisor, or of a signal to this worker if it is stricter.

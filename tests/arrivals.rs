@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arctos_worker::application::{AppError, Application, Content, Outlet, Reply, Request};
 use arctos_worker::http::ResponseHead;
-use arctos_worker::settings::Settings;
+use arctos_worker::settings::{Settings, Timeouts};
 use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 use arctos_worker::worker::WorkerExit;
 use socket2::SockRef;
@@ -65,9 +65,13 @@ struct BlockingServer {
 
 impl BlockingServer {
     fn start() -> Self {
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
         let (calls_sender, calls) = channel();
         let (release, release_receiver) = channel();
-        let worker = Server::start(Settings::default(), move || Blocking {
+        let worker = Server::start(settings, move || Blocking {
             head: ResponseHead::default(),
             calls: calls_sender,
             release: release_receiver,
@@ -264,6 +268,69 @@ fn queue_wait_of_a_kept_connection_is_the_time_that_a_request_waits_for_a_busy_w
     let waited = server.next_call().queue_wait;
     assert!(waited >= Duration::from_millis(200), "{waited:?}");
     drop((held, kept));
+    server.finish();
+}
+
+/// Settings with this `--max-queue-time`.
+fn max_queue_time(queue: Duration) -> Settings {
+    let timeouts = Timeouts { queue: Some(queue), ..Timeouts::default() };
+    Settings { timeouts, ..Settings::default() }
+}
+
+/// Reads the response to a request that has waited for too long.
+fn expect_overloaded(client: &mut TcpStream) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n503 Service Unavailable\n") {
+        let mut room = [0; 512];
+        let count = client.read(&mut room).expect("a response");
+        assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&room[..count]);
+    }
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("\r\nRetry-After: 1\r\n") && !text.contains("Connection:"), "{text}");
+}
+
+#[test]
+fn a_request_that_waited_too_long_gets_503_and_its_connection_is_kept() {
+    let server = BlockingServer::with(max_queue_time(Duration::from_millis(100)));
+    let mut kept = server.worker.connect();
+    send_get(&mut kept, "/first", "");
+    expect_hello(&mut kept);
+    assert_eq!(server.next_call().path, "/first");
+    let mut held = server.hold();
+    let mut new = server.worker.connect();
+    send_get(&mut new, "/new", "");
+    let body = "x".repeat(100_000);
+    let post = format!("POST /kept HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{body}");
+    kept.write_all(post.as_bytes()).expect("the connection lives");
+    std::thread::sleep(Duration::from_millis(300)); // Both wait for longer than they may.
+    server.release();
+    expect_hello(&mut held);
+    for client in [&mut new, &mut kept] {
+        expect_overloaded(client);
+        send_get(client, "/again", "");
+        expect_hello(client);
+        assert_eq!(server.next_call().path, "/again");
+    }
+    drop((held, new, kept));
+    let (entry, calls) = server.finish();
+    assert_eq!(calls, [""; 0], "neither request has reached the application");
+    assert_eq!(entry.counters.get(Counter::ReqErrorParse), 2);
+    assert_eq!(entry.counters.get(Counter::RespStatus5xx), 2);
+}
+
+#[test]
+fn a_request_that_waited_less_than_the_maximum_reaches_the_application() {
+    let server = BlockingServer::with(max_queue_time(PATIENCE));
+    let mut held = server.hold();
+    let mut patient = server.worker.connect();
+    send_get(&mut patient, "/patient", "");
+    std::thread::sleep(Duration::from_millis(50));
+    server.release();
+    expect_hello(&mut held);
+    expect_hello(&mut patient);
+    assert_eq!(server.next_call().path, "/patient");
+    drop((held, patient));
     server.finish();
 }
 

@@ -40,6 +40,7 @@ topics! {
     "proxies": "HAProxy, nginx, keep-alive, forwarded headers",
     "hooks": "code that runs beside the application",
     "applications": "the environ, streaming, forks",
+    "overload": "too many requests, connections or open files, full disks",
     "http": "which requests are accepted and refused, and the limits",
     "security": "privileges, the admin socket, what logs contain",
     "python": "arctos.serve(), and coming from bjoern",

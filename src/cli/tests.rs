@@ -79,6 +79,7 @@ fn every_option_is_applied() {
          --limit-request-line 1000 --limit-request-fields 7 --limit-request-field_size 2K \
          --limit-request-head 32K --limit-request-body 1M --body-memory 0 --body-temp-dir / \
          --header-timeout 4 --body-timeout 5 --body-min-rate 100 --write-timeout 6 \
+         --max-queue-time 7 \
          --max-connections 8 --max-requests-per-connection 9 --header-map refuse \
          --server-header off --root-path /shop --log-level DEBUG --log-format json \
          --access-logfile - -p /arctos.pid -m 027 -n shop -e A=1 --env B=2=3 \
@@ -106,6 +107,7 @@ fn every_option_is_applied() {
     assert_eq!(timeouts.head, Duration::from_secs(4));
     assert_eq!((timeouts.body, timeouts.body_rate_bytes), (Duration::from_secs(5), 500));
     assert_eq!(timeouts.write, Duration::from_secs(6));
+    assert_eq!(timeouts.queue, Some(Duration::from_secs(7)));
     assert_eq!(config.worker.header_map, HeaderMap::Refuse);
     assert!(!config.worker.server_header && config.worker.multiprocess);
     assert_eq!(config.worker.root_path, "/shop");

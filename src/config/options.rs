@@ -60,6 +60,7 @@ pub enum Setting {
     BodyTimeout,
     BodyMinRate,
     WriteTimeout,
+    MaxQueueTime,
     LimitRequestLine,
     LimitRequestFields,
     LimitRequestFieldSize,

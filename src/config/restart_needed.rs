@@ -139,6 +139,7 @@ mod tests {
             | S::BodyTimeout
             | S::BodyMinRate
             | S::WriteTimeout
+            | S::MaxQueueTime
             | S::LimitRequestFields
             | S::LimitRequestFieldSize
             | S::LimitRequestHead

@@ -76,6 +76,7 @@ pub(super) fn timeouts(reader: &mut Reader<'_>) -> Result<Timeouts, ConfigError>
         body_rate_bytes: u64::try_from(window_bytes).expect("1 GB/s for a day fits 64 bits"),
         keep_alive,
         write: reader.one(Setting::WriteTimeout, TIME)?,
+        queue: Some(reader.one(Setting::MaxQueueTime, TIME_OR_ZERO)?).filter(|it| !it.is_zero()),
         linger: Timeouts::DEFAULT.linger,
         linger_total: Timeouts::DEFAULT.linger_total,
     })

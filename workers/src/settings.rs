@@ -122,6 +122,8 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// For the next progress of a response; then the connection is closed.
     pub write: Duration,
+    /// For a complete request to wait before the application is called; then 503. `None` is unlimited.
+    pub queue: Option<Duration>,
     /// For the next bytes of a refused request, which are discarded (RFC 9112 §9.6).
     pub linger: Duration,
     /// For all of these bytes together.
@@ -138,6 +140,7 @@ impl Timeouts {
         body_rate_bytes: Self::BODY_MIN_RATE_BYTES * Self::BODY_SECONDS,
         keep_alive: Duration::from_secs(75),
         write: Duration::from_secs(60),
+        queue: None,
         linger: Duration::from_secs(2),
         linger_total: Duration::from_secs(30),
     };

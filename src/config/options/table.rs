@@ -378,6 +378,14 @@ pub const OPTIONS: &[OptionSpec] = {
         )
         .once("TIME", Time(TIMEOUTS.write)),
         row(
+            S::MaxQueueTime,
+            T::Times,
+            "max-queue-time",
+            "Maximum time that a complete request waits for a worker; then it gets 503 with \
+             `Retry-After`, and the application is not called (0 disables).",
+        )
+        .once("TIME", Time(Duration::ZERO)),
+        row(
             S::LimitRequestLine,
             T::Limits,
             "limit-request-line",

@@ -26,7 +26,7 @@ pub mod write_buffer;
 use std::time::{Duration, Instant};
 
 use crate::connection::write_buffer::WriteBuffer;
-use crate::http::response::{CONTINUE, refusal};
+use crate::http::response::{CONTINUE, Refusal};
 use crate::http::{
     BodyDecoder, BodyError, Framing, Head, HeadError, HeadScan, HttpDate, Parsed, PartialHead,
     Persistence, ReplyFraming, Status, Version,
@@ -445,7 +445,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
         // Appended to the rest of a `100 Continue`, of which a part may have been sent already.
         let server = rules.settings.server_header;
-        refusal(self.write_buffer.tail(), status, false, rules.date, server);
+        Refusal::closing(status, false).put(self.write_buffer.tail(), rules.date, server);
         rules.counters.inc(status_counter(status));
         self.state = State::Lingering(Lingering::Sending { left_bytes: LINGER_BYTES });
     }

@@ -23,6 +23,9 @@ pub enum RefusalReason {
     /// The disk is full, or the quota is used up.
     #[error("there is no room to store the body")]
     DiskFull,
+    /// The request waited for longer than `--max-queue-time` before the application could be called.
+    #[error("the request waited for too long")]
+    QueuedTooLong,
     /// The body could not be stored or read back.
     #[error("the body could not be stored")]
     NotStored,
@@ -35,6 +38,7 @@ impl RefusalReason {
             Self::Head(error) => error.status(),
             Self::Body(error) => error.status(),
             Self::HeadLate | Self::BodyLate | Self::BodySlow => Status(408),
+            Self::QueuedTooLong => Status(503),
             Self::DiskFull => Status(507),
             Self::NotStored => Status(500),
         }

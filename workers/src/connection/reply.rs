@@ -1,11 +1,11 @@
 //! The half of a [`Connection`] that responds: from the application's head to the last byte.
 
 use super::{
-    CloseReason, Connection, Cursor, ItemFate, LINGER_BYTES, Lingering, RefusalReason, Refused,
-    Rules, State, discarded_bytes,
+    CloseReason, Connection, Cursor, Facts, ItemFate, LINGER_BYTES, Lingering, RefusalReason,
+    Refused, Rules, State, discarded_bytes,
 };
 use crate::connection::write_buffer::WriteBuffer;
-use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, put_chunk_size, refusal};
+use crate::http::response::{CHUNK_CLOSING, LAST_CHUNK, Refusal, put_chunk_size};
 use crate::http::{Framing, PartialHead, Persistence, ReplyFraming, ResponseHead, Status};
 use crate::shared::scoreboard::{Counter, Counters};
 
@@ -79,7 +79,22 @@ impl<C: AsRef<[u8]>> Connection<C> {
         rules.counters.inc(Counter::ReqErrorParse);
         rules.counters.inc(Counter::ReqDone);
         let left_bytes = discarded_bytes(framing, &rules.settings.limits);
-        self.answer_without_application(reason.status(), false, left_bytes, rules);
+        let response = Refusal::closing(reason.status(), false);
+        self.answer_without_application(response, Ending::Linger { left_bytes }, rules);
+        self.refused = Some(Box::new(Refused { reason, request }));
+    }
+
+    /// Refuses a complete request that has waited for too long. The connection is kept: a client that had to open a new
+    /// one would wait at the end of the same queue, and the worker would have to accept it.
+    pub fn refuse_queued(&mut self, request: PartialHead, rules: &Rules<'_>) {
+        let State::Ready(facts) = self.state else { return };
+        rules.counters.inc(Counter::ReqErrorParse);
+        rules.counters.inc(Counter::ReqDone);
+        let reason = RefusalReason::QueuedTooLong;
+        let Facts { is_head, version, .. } = facts;
+        let persistence = self.persistence(facts, rules);
+        let response = Refusal { status: reason.status(), is_head, version, persistence };
+        self.answer_without_application(response, ending(persistence, facts), rules);
         self.refused = Some(Box::new(Refused { reason, request }));
     }
 
@@ -91,7 +106,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 rules.counters.inc(Counter::ReqSuccessRead);
                 rules.counters.inc(Counter::ReqErrorInternal);
                 rules.counters.inc(Counter::ReqDone);
-                self.answer_without_application(Status(500), facts.is_head, LINGER_BYTES, rules);
+                let response = Refusal::closing(Status(500), facts.is_head);
+                let ending = Ending::Linger { left_bytes: LINGER_BYTES };
+                self.answer_without_application(response, ending, rules);
             }
             State::Replying(_) => self.close(CloseReason::ReplyFailed, rules.counters),
             State::Idle
@@ -102,22 +119,15 @@ impl<C: AsRef<[u8]>> Connection<C> {
         }
     }
 
-    fn answer_without_application(
-        &mut self,
-        status: Status,
-        is_head: bool,
-        left_bytes: u64,
-        rules: &Rules<'_>,
-    ) {
+    fn answer_without_application(&mut self, response: Refusal, ending: Ending, rules: &Rules<'_>) {
         self.write_buffer.clear();
-        let server = rules.settings.server_header;
-        refusal(self.write_buffer.tail(), status, is_head, rules.date, server);
-        rules.counters.inc(status_counter(status));
+        response.put(self.write_buffer.tail(), rules.date, rules.settings.server_header);
+        rules.counters.inc(status_counter(response.status));
         self.state = State::Replying(Replying {
-            status,
+            status: response.status,
             framing: ReplyFraming::NoBody,
             source: BodySource::Done,
-            ending: Ending::Linger { left_bytes },
+            ending,
             flush: Flush::Head,
             body_bytes: 0,
         });
@@ -131,15 +141,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
         rules.counters.inc(Counter::ReqSuccessRead);
         rules.counters.inc(Counter::ReqDone);
         rules.counters.inc(status_counter(head.status()));
-        let limit = rules.settings.limits.requests_per_connection;
-        let wanted = match (facts.persistence, rules.persistence) {
-            (Persistence::KeepAlive, Persistence::KeepAlive)
-                if limit == 0 || self.info.served + 1 < limit =>
-            {
-                Persistence::KeepAlive
-            }
-            (Persistence::KeepAlive | Persistence::Close, _) => Persistence::Close,
-        };
+        let wanted = self.persistence(facts, rules);
         let (framing, persistence) = head.send(
             self.write_buffer.tail(),
             facts.is_head,
@@ -149,21 +151,27 @@ impl<C: AsRef<[u8]>> Connection<C> {
             rules.date,
             rules.settings.server_header,
         );
-        let ending = match (persistence, facts.persistence) {
-            (Persistence::KeepAlive, _) => Ending::KeepAlive,
-            (Persistence::Close, Persistence::Close) => Ending::Close,
-            (Persistence::Close, Persistence::KeepAlive) => {
-                Ending::Linger { left_bytes: LINGER_BYTES }
-            }
-        };
         self.state = State::Replying(Replying {
             status: head.status(),
             framing,
             source: BodySource::Items,
-            ending,
+            ending: ending(persistence, facts),
             flush: Flush::Head,
             body_bytes: 0,
         });
+    }
+
+    /// Whether the connection persists after this request, as far as client and configuration decide it.
+    fn persistence(&self, facts: Facts, rules: &Rules<'_>) -> Persistence {
+        let limit = rules.settings.limits.requests_per_connection;
+        match (facts.persistence, rules.persistence) {
+            (Persistence::KeepAlive, Persistence::KeepAlive)
+                if limit == 0 || self.info.served + 1 < limit =>
+            {
+                Persistence::KeepAlive
+            }
+            (Persistence::KeepAlive | Persistence::Close, _) => Persistence::Close,
+        }
     }
 
     /// Queues one item of the response, in the framing of the response.
@@ -296,6 +304,15 @@ impl<C: AsRef<[u8]>> Connection<C> {
                 self.state = State::Lingering(Lingering::Sending { left_bytes });
             }
         }
+    }
+}
+
+/// What follows a response with this persistence.
+fn ending(persistence: Persistence, facts: Facts) -> Ending {
+    match (persistence, facts.persistence) {
+        (Persistence::KeepAlive, _) => Ending::KeepAlive,
+        (Persistence::Close, Persistence::Close) => Ending::Close,
+        (Persistence::Close, Persistence::KeepAlive) => Ending::Linger { left_bytes: LINGER_BYTES },
     }
 }
 

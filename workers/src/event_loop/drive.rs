@@ -267,7 +267,7 @@ fn call_gathered<A: Application>(
     answer(app, context, client, &gathered.head_bytes, &gathered.head, body);
 }
 
-/// Calls the application and begins its reply.
+/// Calls the application and begins its reply, unless the request has waited for too long.
 fn answer<A: Application>(
     app: &mut A,
     context: &mut WorkerContext,
@@ -277,6 +277,9 @@ fn answer<A: Application>(
     body: RequestBody<'_>,
 ) {
     let queue_wait = queue::wait_of(context, client);
+    if context.settings.timeouts.queue.is_some_and(|limit| queue_wait > limit) {
+        return client.conn_mut().refuse_queued(head.to_partial(head_bytes), &context.rules());
+    }
     context.sequence += 1;
     let called = context.clock.now();
     let before = context.clock.monotonic();

@@ -243,17 +243,7 @@ impl ResponseHead {
             }
             Persistence::KeepAlive | Persistence::Close => persistence,
         };
-        match (persistence, version) {
-            // HTTP/1.0 closes by default, but a client that asked for keep-alive should learn that it
-            // did not get it.
-            (Persistence::Close, Version::Http10 | Version::Http11) => {
-                out.extend_from_slice(b"Connection: close\r\n");
-            }
-            (Persistence::KeepAlive, Version::Http10) => {
-                out.extend_from_slice(b"Connection: keep-alive\r\n");
-            }
-            (Persistence::KeepAlive, Version::Http11) => {}
-        }
+        put_connection(out, persistence, version);
         out.extend_from_slice(b"\r\n");
         (framing, persistence)
     }
@@ -313,34 +303,67 @@ fn put_date(out: &mut Vec<u8>, date: &HttpDate) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the complete response to a refused request: status, Date, Content-Length, `Connection: close`, and a
-/// one-line text body with the status, except for HEAD.
-pub fn refusal(
-    out: &mut Vec<u8>,
-    status: Status,
-    request_is_head: bool,
-    date: &HttpDate,
-    server: bool,
-) {
-    let mut code = itoa::Buffer::new();
-    let code = code.format(status.0).as_bytes();
-    let reason = status.reason().as_bytes();
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(code);
-    out.push(b' ');
-    out.extend_from_slice(reason);
-    out.extend_from_slice(b"\r\nContent-Type: text/plain\r\n");
-    put_length(out, (code.len() + reason.len() + 2) as u64);
-    put_date(out, date);
-    if server {
-        out.extend_from_slice(SERVER);
+fn put_connection(out: &mut Vec<u8>, persistence: Persistence, version: Version) {
+    match (persistence, version) {
+        // HTTP/1.0 closes by default, but a client that asked for keep-alive should learn that it
+        // did not get it.
+        (Persistence::Close, Version::Http10 | Version::Http11) => {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        (Persistence::KeepAlive, Version::Http10) => {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+        (Persistence::KeepAlive, Version::Http11) => {}
     }
-    out.extend_from_slice(b"Connection: close\r\n\r\n");
-    if !request_is_head {
+}
+
+/// A complete response that the server sends in place of the application: a one-line text body with the status.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the names of the fields say what they are")]
+pub struct Refusal {
+    pub status: Status,
+    /// Whether the request is a HEAD, whose response has no body.
+    pub is_head: bool,
+    pub version: Version,
+    pub persistence: Persistence,
+}
+
+impl Refusal {
+    /// When to try again after a 503 (RFC 9110 §10.2.3), in seconds. A server that refuses what has waited too long
+    /// has emptied its queue soon.
+    const RETRY_AFTER: &[u8] = b"Retry-After: 1\r\n";
+
+    /// A response after which the connection is closed.
+    pub fn closing(status: Status, is_head: bool) -> Self {
+        Self { status, is_head, version: Version::Http11, persistence: Persistence::Close }
+    }
+
+    /// Appends head and body. A 503 has Retry-After.
+    pub fn put(&self, out: &mut Vec<u8>, date: &HttpDate, server: bool) {
+        let mut code = itoa::Buffer::new();
+        let code = code.format(self.status.0).as_bytes();
+        let reason = self.status.reason().as_bytes();
+        out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(code);
         out.push(b' ');
         out.extend_from_slice(reason);
-        out.push(b'\n');
+        out.extend_from_slice(b"\r\nContent-Type: text/plain\r\n");
+        put_length(out, (code.len() + reason.len() + 2) as u64);
+        put_date(out, date);
+        if server {
+            out.extend_from_slice(SERVER);
+        }
+        if self.status == Status(503) {
+            out.extend_from_slice(Self::RETRY_AFTER);
+        }
+        put_connection(out, self.persistence, self.version);
+        out.extend_from_slice(b"\r\n");
+        if !self.is_head {
+            out.extend_from_slice(code);
+            out.push(b' ');
+            out.extend_from_slice(reason);
+            out.push(b'\n');
+        }
     }
 }
 

@@ -35,6 +35,8 @@ enum Answer {
     File { length: u64, existing: u64 },
     /// It raises.
     Raises,
+    /// It is not called, because the request has waited for too long.
+    IsNotCalled,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -275,6 +277,7 @@ impl Peer {
                 self.conn.push_file(0, length);
             }
             Answer::Raises => self.conn.fail(rules),
+            Answer::IsNotCalled => self.conn.refuse_queued(PartialHead::default(), rules),
         }
     }
 
@@ -319,6 +322,7 @@ fn any_answer() -> impl Strategy<Value = Answer> {
         (0..40_usize, any_end()).prop_map(|(bytes, end)| Answer::Written { bytes, end }),
         (0..40_u64, 0..60_u64).prop_map(|(length, existing)| Answer::File { length, existing }),
         Just(Answer::Raises),
+        Just(Answer::IsNotCalled),
     ]
 }
 

@@ -35,7 +35,8 @@ pub(super) fn note(context: &mut WorkerContext, info: &ConnInfo, refused: &Refus
         | RefusalReason::Body(_)
         | RefusalReason::HeadLate
         | RefusalReason::BodyLate
-        | RefusalReason::BodySlow => {}
+        | RefusalReason::BodySlow
+        | RefusalReason::QueuedTooLong => {}
     }
     if !context.log.is_enabled(Level::Info) {
         return;

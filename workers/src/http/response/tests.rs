@@ -316,7 +316,7 @@ fn what_the_server_adds_fits_the_reserved_bytes() {
 #[test]
 fn a_refusal_is_a_complete_response_that_closes() {
     let mut out = Vec::new();
-    refusal(&mut out, Status(431), false, &date(), true);
+    Refusal::closing(Status(431), false).put(&mut out, &date(), true);
     let body = "431 Request Header Fields Too Large\n";
     let expected = format!(
         "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain\r\n\
@@ -329,10 +329,24 @@ fn a_refusal_is_a_complete_response_that_closes() {
 #[test]
 fn a_refusal_of_head_has_no_body_and_may_omit_server() {
     let mut out = Vec::new();
-    refusal(&mut out, Status(400), true, &date(), false);
+    Refusal::closing(Status(400), true).put(&mut out, &date(), false);
     let sent = String::from_utf8(out).unwrap();
     assert!(sent.ends_with("Connection: close\r\n\r\n") && !sent.contains("Server"));
     assert!(sent.contains("Content-Length: 16\r\n"));
+}
+
+#[test]
+fn a_503_says_when_to_retry_and_may_keep_the_connection() {
+    let sent = |version| {
+        let (status, persistence) = (Status(503), Persistence::KeepAlive);
+        let mut out = Vec::new();
+        Refusal { status, is_head: false, version, persistence }.put(&mut out, &date(), false);
+        String::from_utf8(out).unwrap()
+    };
+    let body = "503 Service Unavailable\n";
+    assert!(sent(Version::Http11).ends_with(&format!("Retry-After: 1\r\n\r\n{body}")));
+    let kept = format!("Retry-After: 1\r\nConnection: keep-alive\r\n\r\n{body}");
+    assert!(sent(Version::Http10).ends_with(&kept));
 }
 
 #[test]

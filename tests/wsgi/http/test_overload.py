@@ -1,0 +1,90 @@
+"""Requests that wait too long for a worker (`--max-queue-time`)."""
+
+import time
+
+import pytest
+from support.admin_client import ask
+from support.server import EXIT_USAGE, run
+from support.wire import Wire
+
+MAX_QUEUE_TIME_S = 0.2
+
+
+class Held:
+    """A server of one worker, which is in a request until the `with` block ends."""
+
+    def __init__(self, server, gate, inbox):
+        self.server, self.gate, self.inbox = server, gate, inbox
+        self.wire = Wire(("127.0.0.1", server.port))
+
+    def __enter__(self):
+        self.wire.get(f"/gate?gate={self.gate.path}&notify={self.inbox.path}")
+        self.inbox.receive()
+
+    def __exit__(self, *_):
+        self.gate.open()
+        assert self.wire.response().status == 200
+        self.wire.socket.close()
+
+
+def overloaded(wire, method="GET"):
+    """Receives the refusal, after which the connection is open."""
+    answer = wire.response(method)
+    assert (answer.status, answer.reason) == (503, "Service Unavailable")
+    assert (answer.field("Retry-After"), answer.field("Connection")) == ("1", None)
+    assert answer.body == (b"" if method == "HEAD" else b"503 Service Unavailable\n")
+    assert wire.get("/hello").response().status == 200
+
+
+@pytest.mark.smoke
+def test_requests_that_wait_too_long_are_503_and_keep_their_connections(serve, connect, make_gate, inbox, tmp_path):
+    gate, never, log = make_gate(), make_gate(), tmp_path / "access.log"
+    options = ["--max-queue-time", MAX_QUEUE_TIME_S, "--access-logfile", log, "--body-memory", 1000]
+    server = serve("plain:app", *options, workers=1)
+    kept = connect(server)
+    assert kept.get("/hello").response().status == 200
+    with Held(server, gate, inbox):
+        target = f"/gate?gate={never.path}&notify={inbox.path}"
+        kept.get(target)
+        new, posted, head = (connect(server) for _ in range(3))
+        new.get(target)
+        posted.send("POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")
+        posted.send("4000\r\n" + "x" * 0x4000 + "\r\n0\r\n\r\n")  # goes to a file
+        head.get("/hello", method="HEAD")
+        time.sleep(2 * MAX_QUEUE_TIME_S)  # the wait that is too long
+    for wire in (kept, new, posted):
+        overloaded(wire)
+    overloaded(head, "HEAD")
+    assert not inbox.has_more(), "no request that waited too long has reached the application"
+    server.stop()
+    refused = [line for line in log.read_text().splitlines() if line.endswith('"the request waited for too long"')]
+    assert len(refused) == 4 and all(" 503 0 " in line for line in refused)
+    logged = server.events("request.refused")
+    assert {(line.level, line.pairs["status"], line.pairs["reason"]) for line in logged} == {
+        ("INFO", "503", "the request waited for too long")
+    }
+
+
+def test_without_a_limit_a_request_may_wait_as_long_as_it_must(serve, connect, gate, inbox):
+    server = serve("plain:app", workers=1)
+    with Held(server, gate, inbox):
+        waiting = connect(server).get("/hello")
+        time.sleep(2 * MAX_QUEUE_TIME_S)
+    assert waiting.response().status == 200
+
+
+def test_readyz_answers_while_requests_are_refused(serve, connect, gate, inbox, tmp_path):
+    admin = str(tmp_path / "admin.sock")
+    server = serve("plain:app", "--max-queue-time", MAX_QUEUE_TIME_S, "--admin-bind", f"unix:{admin}", workers=1)
+    with Held(server, gate, inbox):
+        waiting = connect(server).get("/hello")
+        time.sleep(2 * MAX_QUEUE_TIME_S)
+        assert ask(admin, "/readyz").status == 200
+    overloaded(waiting)
+
+
+def test_the_limit_is_printed_and_a_wrong_one_is_named():
+    code, out, _ = run("--max-queue-time", "250ms", "--print-config", "plain:app")
+    assert code == 0 and "250ms" in out
+    code, _, error = run("--max-queue-time", "soon", "plain:app")
+    assert code == EXIT_USAGE and "--max-queue-time 'soon'" in error

@@ -9,6 +9,11 @@ mod arrivals;
 mod counters;
 mod descriptors;
 mod fairness;
+/// What the fuzz targets check, which is also a library of its own.
+#[path = "../workers/fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "it is a library in workers/fuzz")]
+mod fuzz;
+mod fuzz_corpus;
 mod support;
 mod wire_codec;
 mod wire_worker;

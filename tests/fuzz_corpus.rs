@@ -1,0 +1,68 @@
+//! Replays the corpora of the fuzz targets: what `scripts/fuzz` found to be worth keeping, and the files of
+//! `tests/wire`, for each target that takes the bytes of a client.
+//!
+//! The targets need libFuzzer, but what they check does not: `workers/fuzz/src` is compiled here as a module.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use crate::fuzz;
+use crate::support::corpus::load;
+
+/// Calls the target with every input, and panics with the names of all inputs that it panics for.
+fn replay(name: &str, target: fn(&[u8]), further: impl IntoIterator<Item = (String, Vec<u8>)>) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("workers/fuzz/corpus").join(name);
+    let kept = fs::read_dir(&directory).expect("the target has a corpus").map(|entry| {
+        let path = entry.expect("an entry").path();
+        (path.display().to_string(), fs::read(&path).expect("a file"))
+    });
+    let inputs: Vec<_> = kept.chain(further).collect();
+    assert!(inputs.len() > 10, "{} inputs in {}", inputs.len(), directory.display());
+    let fails = |bytes: &[u8]| catch_unwind(AssertUnwindSafe(|| target(bytes))).is_err();
+    let failed: Vec<_> =
+        inputs.iter().filter(|(_, bytes)| fails(bytes)).map(|(name, _)| &name[..]).collect();
+    assert!(failed.is_empty(), "{} inputs of {name}:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// The files of `tests/wire` that are not so large that cutting them at every byte takes a second.
+fn wire_files() -> impl Iterator<Item = (String, Vec<u8>)> {
+    load().into_iter().map(|case| (case.name, case.bytes)).filter(|(_, bytes)| bytes.len() < 20_000)
+}
+
+/// What follows the first head of each wire file.
+fn wire_bodies() -> impl Iterator<Item = (String, Vec<u8>)> {
+    wire_files().filter_map(|(name, bytes)| {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        Some((name, bytes[end + 4..].to_vec()))
+    })
+}
+
+/// The header lines of the first request of each wire file.
+fn wire_fields() -> impl Iterator<Item = (String, Vec<u8>)> {
+    wire_files().filter_map(|(name, bytes)| {
+        let start = bytes.windows(2).position(|window| window == b"\r\n")? + 2;
+        let length = bytes[start..].windows(4).position(|window| window == b"\r\n\r\n")?;
+        Some((name, bytes[start..start + length].to_vec()))
+    })
+}
+
+#[test]
+fn the_corpus_of_heads_holds() {
+    replay("head", fuzz::head, wire_files());
+}
+
+#[test]
+fn the_corpus_of_framings_holds() {
+    replay("framing", fuzz::framing, wire_fields());
+}
+
+#[test]
+fn the_corpus_of_chunks_holds() {
+    replay("chunks", fuzz::chunks, wire_bodies());
+}
+
+#[test]
+fn the_corpus_of_connections_holds() {
+    replay("connection", fuzz::connection, wire_files());
+}

@@ -1,0 +1,203 @@
+//! An application whose response depends on nothing but the request.
+//!
+//! The first byte after the slash of the path chooses what it does:
+//!
+//! | path | response |
+//! |---|---|
+//! | `/i` | items of unknown length: chunked, or until the connection closes |
+//! | `/l` | more than its Content-Length |
+//! | `/s` | less than its Content-Length |
+//! | `/b` | fails after its first item |
+//! | `/r` | fails before its head |
+//! | `/f` | a file |
+//! | `/t` | a file that is shorter than it was |
+//! | `/w` | `write()`, then items |
+//! | `/e` | an empty body |
+//! | `/c` | `Connection: close` |
+//! | `/n`, `/m` | 204, 304 |
+//! | other | the body of the request |
+
+use std::fmt;
+
+use arctos_worker::connection::{Connection, Rules};
+use arctos_worker::http::ResponseHead;
+
+/// Bytes that a failed assertion prints as text.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Text(pub(crate) Vec<u8>);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.0.escape_ascii())
+    }
+}
+
+impl<T: AsRef<[u8]>> From<T> for Text {
+    fn from(bytes: T) -> Self {
+        Self(bytes.as_ref().to_vec())
+    }
+}
+
+/// A complete request, as the application gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) method: Text,
+    pub(crate) target: Text,
+    pub(crate) path: Text,
+    pub(crate) query: Text,
+    pub(crate) authority: Option<Text>,
+    pub(crate) is_http_11: bool,
+    pub(crate) fields: Vec<(Text, Text)>,
+    pub(crate) dropped_count: u32,
+    pub(crate) keeps_alive: bool,
+    pub(crate) expects_continue: bool,
+    pub(crate) body: Text,
+    /// The number of bytes of the connection up to the end of this request.
+    pub(crate) end: usize,
+}
+
+/// What the application does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behavior {
+    Items,
+    TooLong,
+    TooShort,
+    Breaks,
+    Raises,
+    File,
+    ShortFile,
+    Writes,
+    Empty,
+    Closes,
+    NoContent,
+    NotModified,
+    Echoes,
+}
+
+impl Behavior {
+    pub(crate) fn of(request: &Request) -> Self {
+        match request.path.0.get(1) {
+            Some(b'i') => Self::Items,
+            Some(b'l') => Self::TooLong,
+            Some(b's') => Self::TooShort,
+            Some(b'b') => Self::Breaks,
+            Some(b'r') => Self::Raises,
+            Some(b'f') => Self::File,
+            Some(b't') => Self::ShortFile,
+            Some(b'w') => Self::Writes,
+            Some(b'e') => Self::Empty,
+            Some(b'c') => Self::Closes,
+            Some(b'n') => Self::NoContent,
+            Some(b'm') => Self::NotModified,
+            Some(_) | None => Self::Echoes,
+        }
+    }
+
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Self::NoContent => 204,
+            Self::NotModified => 304,
+            Self::Raises => 500,
+            Self::Items
+            | Self::TooLong
+            | Self::TooShort
+            | Self::Breaks
+            | Self::File
+            | Self::ShortFile
+            | Self::Writes
+            | Self::Empty
+            | Self::Closes
+            | Self::Echoes => 200,
+        }
+    }
+
+    /// Whether the response ends before it is complete, if it has a body.
+    pub(crate) fn is_cut_off(self) -> bool {
+        matches!(self, Self::TooShort | Self::Breaks | Self::ShortFile)
+    }
+
+    /// The whole body that the client gets, if the response has one; `None` if the server writes it.
+    pub(crate) fn body(self, request: &Request) -> Option<Vec<u8>> {
+        match self {
+            Self::Items => Some(ITEMS.concat()),
+            Self::TooLong => Some(b"longer"[..PROMISED].to_vec()),
+            Self::File => Some(FILE.to_vec()),
+            Self::Writes => Some([&b"written"[..], ITEMS[0]].concat()),
+            Self::Empty | Self::NoContent | Self::NotModified => Some(Vec::new()),
+            Self::Closes | Self::Echoes => Some(request.body.0.clone()),
+            Self::Raises | Self::TooShort | Self::Breaks | Self::ShortFile => None,
+        }
+    }
+}
+
+/// One of them is larger than what the connection copies, and one is empty.
+pub(crate) const ITEMS: [&[u8]; 4] = [b"first", &[b'x'; 9000], b"", b"last"];
+/// The content of the file.
+pub(crate) const FILE: &[u8] = b"the content of a file";
+/// How much of the file exists when it is shorter than it was.
+pub(crate) const SHORT_FILE_BYTES: u64 = 5;
+/// The Content-Length of a response that is longer or shorter.
+const PROMISED: usize = 4;
+
+/// Begins the response to a request. Returns the items that are still to come, the last one first; a missing item
+/// is a failure.
+pub(crate) fn answer(
+    request: &Request,
+    conn: &mut Connection<Vec<u8>>,
+    rules: &Rules<'_>,
+) -> Vec<Option<&'static [u8]>> {
+    let behavior = Behavior::of(request);
+    let mut head = ResponseHead::default();
+    let line: &[u8] = match behavior.status() {
+        204 => b"204 No Content",
+        304 => b"304 Not Modified",
+        _ => b"200 OK",
+    };
+    head.start(line).expect("a status");
+    head.add(b"X-Of", &request.target.0).expect("a target is a value");
+    let mut items: Vec<Option<&[u8]>> = Vec::new();
+    match behavior {
+        Behavior::Raises => conn.fail(rules),
+        Behavior::Items => {
+            conn.begin_reply(&head, None, rules);
+            items = ITEMS.map(Some).to_vec();
+        }
+        Behavior::Breaks => {
+            conn.begin_reply(&head, None, rules);
+            items = vec![Some(ITEMS[0]), None];
+        }
+        Behavior::TooLong | Behavior::TooShort => {
+            let length = PROMISED.to_string();
+            head.add(b"Content-Length", length.as_bytes()).expect("a number");
+            conn.begin_reply(&head, None, rules);
+            items = vec![Some(if behavior == Behavior::TooLong { b"longer" } else { b"ab" })];
+        }
+        Behavior::File | Behavior::ShortFile => {
+            conn.begin_reply(&head, Some(FILE.len() as u64), rules);
+            conn.push_file(0, FILE.len() as u64);
+        }
+        Behavior::Writes => {
+            conn.begin_reply(&head, None, rules);
+            conn.push_bytes(b"written");
+            items = vec![Some(ITEMS[0])];
+        }
+        Behavior::Empty => {
+            conn.begin_reply(&head, Some(0), rules);
+            conn.end_items();
+        }
+        Behavior::NoContent | Behavior::NotModified => {
+            conn.begin_reply(&head, None, rules);
+            items = vec![Some(b"discarded")];
+        }
+        Behavior::Closes | Behavior::Echoes => {
+            if behavior == Behavior::Closes {
+                head.add(b"Connection", b"close").expect("an application may close");
+            }
+            conn.begin_reply(&head, Some(request.body.0.len() as u64), rules);
+            conn.push_item(request.body.0.clone());
+            conn.end_items();
+        }
+    }
+    items.reverse();
+    items
+}

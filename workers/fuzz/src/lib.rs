@@ -1,0 +1,29 @@
+//! What the fuzz targets check. Each target is a function that takes any bytes, and panics if a property does
+//! not hold for them.
+//!
+//! The functions are called in two ways. `scripts/fuzz` builds the targets in `targets/` with cargo-fuzz, and
+//! searches for bytes that make one panic. `tests/fuzz_corpus.rs` calls the same functions with every file of
+//! `corpus/` and of `tests/wire`, in the ordinary test run; it compiles this file as one of its modules.
+//!
+//! Wherever possible, a target takes its bytes as a peer would send them, without a prefix that steers it: an
+//! input of `connection` is a wire file, and the other way around. What a target needs beside them, such as
+//! where to cut, it derives from the bytes themselves.
+//!
+//! | target | bytes | properties |
+//! |---|---|---|
+//! | `head` | the head of a request, and what follows it | cuts change nothing; the head is what its lines say |
+//! | `framing` | header lines behind `POST / HTTP/1.1`, and 1.0 | the framing is what the lines say, or a refusal |
+//! | `chunks` | a chunked body, and what follows it | cuts change nothing; a second decoder agrees |
+//! | `connection` | everything that a client sends | cuts and short writes change nothing; each request has its response |
+
+mod chunks;
+mod connection;
+mod framing;
+mod head;
+mod pieces;
+mod responses;
+
+pub use chunks::chunks;
+pub use connection::connection;
+pub use framing::framing;
+pub use head::head;

@@ -122,24 +122,24 @@ class Wire:
         coding, length = found.field("Transfer-Encoding"), found.field("Content-Length")
         if method == "HEAD" or status in (204, 304) or status < 200:
             return found
+        body = bytearray()
         try:
             if coding is not None:
                 assert coding == "chunked" and length is None
-                return found._replace(body=self._chunks())
+                self._chunks(body)
+                return found._replace(body=bytes(body))
             if length is not None:
                 return found._replace(body=self.exactly(int(length)))
         except Ended as ended:
-            return found._replace(body=ended.held, is_whole=False)
+            return found._replace(body=bytes(body) or ended.held, is_whole=False)
         body, was_reset = self.to_end()
         return found._replace(body=body, is_whole=not was_reset)
 
-    def _chunks(self):
-        body = b""
+    def _chunks(self, body):
         while size := int(self.until(b"\r\n"), 16):
             body += self.exactly(size)
             assert self.exactly(2) == b"\r\n"
         assert self.exactly(2) == b"\r\n", "unexpected trailers"
-        return body
 
     def is_closed(self):
         """Waits for the end of the connection. Whether no byte came before it."""

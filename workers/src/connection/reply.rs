@@ -220,6 +220,19 @@ impl<C: AsRef<[u8]>> Connection<C> {
         fate
     }
 
+    /// How many bytes of the promised Content-Length nobody is left to give.
+    #[inline]
+    pub fn missing_bytes(&self) -> u64 {
+        let State::Replying(replying) = &self.state else { return 0 };
+        match (replying.framing, replying.source) {
+            (ReplyFraming::Length(promised), BodySource::Done) => promised,
+            (ReplyFraming::Length(promised), BodySource::File { left, .. }) => {
+                promised.saturating_sub(left)
+            }
+            (_, _) => 0,
+        }
+    }
+
     /// There are no more items.
     pub fn end_items(&mut self) {
         let State::Replying(replying) = &mut self.state else { return };

@@ -1,6 +1,7 @@
 //! The worker's hot path: carries out the steps of one connection until it has to wait.
 
 mod access_log;
+mod body_length;
 mod context;
 mod queue;
 mod refused;
@@ -21,9 +22,11 @@ use crate::http::{Framing, Head, ResponseHead};
 use crate::process::fork_guard;
 use crate::settings::Settings;
 use crate::shared::fd::{self, Io};
-use crate::shared::log::{Level, Log, Value};
+use crate::shared::log::Log;
 use crate::shared::scoreboard::Counter;
 use crate::shared::socket_name::SocketName;
+
+use body_length::{RequestLine, note_fate, note_missing, note_surplus, note_truncated};
 
 pub use context::WorkerContext;
 
@@ -298,7 +301,7 @@ fn answer<A: Application>(
     context.entry.begin_request(before, request_line.0, request_line.1);
     let rules = context.rules();
     let (conn, socket) = client.conn_and_socket();
-    let answer = app.call(request, &mut Wire { conn, socket, rules, log: &context.log });
+    let answer = app.call(request, &mut Wire::new(conn, socket, rules, &context.log, request_line));
     context.leave_if_forked();
     match answer {
         Ok(reply) => {
@@ -357,14 +360,18 @@ fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
     };
     resume(context, record);
     let rules = context.rules();
-    let item = body.pull(&mut Wire { conn, socket, rules, log: &context.log });
+    let request = (&*record.method, &*record.path);
+    let item = body.pull(&mut Wire::new(conn, socket, rules, &context.log, request));
     context.leave_if_forked();
     match item {
         Ok(Some(chunk)) => {
             let fate = conn.push_item(chunk);
-            note_fate(conn, fate, &context.log, (&record.method, &record.path));
+            note_fate(conn, fate, &context.log, request);
         }
-        Ok(None) => conn.end_items(),
+        Ok(None) => {
+            conn.end_items();
+            note_missing(conn, &context.log, request);
+        }
         Err(error) => fail(conn, error, &rules),
     }
     context.clock.read();
@@ -377,24 +384,6 @@ fn fail<C: AsRef<[u8]>>(conn: &mut Connection<C>, error: AppError, rules: &Rules
         AppError::ClientGone => conn.failed(rules.counters),
         AppError::Raised | AppError::NotStarted | AppError::Invalid | AppError::BodyLost => {
             conn.fail(rules);
-        }
-    }
-}
-
-/// Ends the response if an item was not wanted, because then no further one is.
-fn note_fate<C: AsRef<[u8]>>(
-    conn: &mut Connection<C>,
-    fate: ItemFate,
-    log: &Log,
-    (method, path): (&[u8], &[u8]),
-) {
-    match fate {
-        ItemFate::Queued => {}
-        ItemFate::Unwanted => conn.end_items(),
-        ItemFate::Overlong => {
-            let pairs = [("method", Value::Bytes(method)), ("path", Value::Bytes(path))];
-            log.line(Level::Warning, "response.longer_than_content_length", &pairs);
-            conn.end_items();
         }
     }
 }
@@ -419,7 +408,12 @@ fn send_file<B: AppBody>(
         }
         Io::Blocked => {}
         // The file was truncated meanwhile, so the response cannot be completed.
-        Io::Ended => client.conn_mut().fail(&context.rules()),
+        Io::Ended => {
+            if let Some(record) = client.record() {
+                note_truncated(&context.log, (&record.method, &record.path));
+            }
+            client.conn_mut().fail(&context.rules());
+        }
         Io::Failed => client.conn_mut().failed(counters),
     }
     outcome
@@ -497,6 +491,21 @@ struct Wire<'w, C> {
     socket: BorrowedFd<'w>,
     rules: Rules<'w>,
     log: &'w Log,
+    request: RequestLine<'w>,
+    /// Whether it was logged that the application wrote more than its Content-Length.
+    is_overlong: bool,
+}
+
+impl<'w, C> Wire<'w, C> {
+    fn new(
+        conn: &'w mut Connection<C>,
+        socket: BorrowedFd<'w>,
+        rules: Rules<'w>,
+        log: &'w Log,
+        request: RequestLine<'w>,
+    ) -> Self {
+        Self { conn, socket, rules, log, request, is_overlong: false }
+    }
 }
 
 impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
@@ -509,7 +518,9 @@ impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
         match self.conn.push_bytes(data) {
             ItemFate::Queued | ItemFate::Unwanted => {}
             ItemFate::Overlong => {
-                self.log.line(Level::Warning, "response.longer_than_content_length", &[]);
+                if !std::mem::replace(&mut self.is_overlong, true) {
+                    note_surplus(self.log, self.request);
+                }
             }
         }
         while !self.conn.write_buffer().is_empty() {

@@ -159,6 +159,12 @@ pub(super) fn lend_outlet<T>(outlet: &mut dyn Outlet, owner: usize, run: impl Fn
     run()
 }
 
+/// Calls `run`. Meanwhile, no outlet is lent to this thread.
+pub(super) fn without_outlet<T>(run: impl FnOnce() -> T) -> T {
+    let _restore = Restore(LENT.replace(None));
+    run()
+}
+
 /// Calls `write` with the outlet that is lent to `owner` on this thread; `None` if there is none.
 pub(super) fn with_outlet<T>(owner: usize, write: impl FnOnce(&mut dyn Outlet) -> T) -> Option<T> {
     let lent = LENT.get().filter(|lent| lent.owner == owner)?;

@@ -131,5 +131,7 @@ fn plain_file<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
     if !raw.get_type().is(&types.raw) || file.getattr("closed")?.is_truthy()? {
         return Ok(None);
     }
-    Ok(Some(file))
+    // Reading a file that was opened only for writing raises the exception that says so; sendfile(2) would fail after
+    // the head is sent.
+    Ok(if file.call_method0("readable")?.is_truthy()? { Some(file) } else { None })
 }

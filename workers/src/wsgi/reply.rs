@@ -245,13 +245,14 @@ impl ReplyBody {
         }
     }
 
-    /// Calls the iterable's `close()`, if it has one.
+    /// Calls the iterable's `close()`, if it has one. `write()` does not work there, even if the call of the
+    /// application has not returned yet: the body is complete, or has failed.
     fn end(self, py: Python<'_>) {
         let Some(closer) = &self.closer else {
             return;
         };
         let closed = match closer.bind(py).getattr_opt(pyo3::intern!(py, "close")) {
-            Ok(Some(close)) => close.call0().map(drop),
+            Ok(Some(close)) => ffi::without_outlet(|| close.call0()).map(drop),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -340,7 +341,10 @@ fn bad_result(result: &Bound<'_, PyAny>) -> Option<String> {
                 .to_owned(),
         );
     }
-    if result.is_instance_of::<PyBytes>() || result.is_instance_of::<PyByteArray>() {
+    if result.is_instance_of::<PyBytes>()
+        || result.is_instance_of::<PyByteArray>()
+        || result.is_instance_of::<PyMemoryView>()
+    {
         return Some(format!(
             "TypeError: the application returned {}, which iterates over numbers; return [body]",
             type_name(result)
@@ -358,15 +362,20 @@ fn bad_result(result: &Bound<'_, PyAny>) -> Option<String> {
 
 /// Classifies a result that does not iterate. A coroutine comes from an ASGI application.
 fn not_iterable(result: &Bound<'_, PyAny>, error: PyErr) -> CallFailure {
-    let is_async =
-        ["__await__", "__aiter__"].iter().any(|name| result.hasattr(*name).unwrap_or(false));
-    if !is_async {
-        return CallFailure::Raised(error);
-    }
-    CallFailure::Invalid(format!(
-        "TypeError: the application returned {}, not an iterable of bytes. {}",
-        type_name(result),
+    let has_any = |names: [&str; 2]| {
+        let kind = result.get_type();
+        names.iter().any(|name| kind.getattr(*name).is_ok_and(|method| !method.is_none()))
+    };
+    let advice = if has_any(["__await__", "__aiter__"]) {
         asgi::advice(result)
+    } else if has_any(["__iter__", "__getitem__"]) {
+        return CallFailure::Raised(error);
+    } else {
+        "Return a list with the body in it"
+    };
+    CallFailure::Invalid(format!(
+        "TypeError: the application returned {}, not an iterable of bytes. {advice}",
+        type_name(result),
     ))
 }
 

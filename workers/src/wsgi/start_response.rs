@@ -16,7 +16,7 @@
 //! | Gone      | with exc_info: raises it | BrokenPipeError      | (refused: `ClientGone`)  |
 
 use pyo3::exceptions::{
-    PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError,
+    PyAssertionError, PyBaseException, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -56,9 +56,10 @@ impl Responder {
         exc_info: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let exc_info = match exc_info {
-            Some(exc_info) if exc_info.is_truthy()? => Some(exc_info),
+            Some(exc_info) if exc_info.is_truthy()? => Some(triple(exc_info)?),
             Some(_) | None => None,
         };
+        let exc_info = exc_info.as_ref();
         let before = check_may_start(slf, exc_info)?;
         // The head is filled outside the responder, because error messages call repr() on objects of the application,
         // which may let another thread run.
@@ -138,10 +139,7 @@ impl Responder {
 /// Checks that `start_response` may be called now, and returns the phase of the reply. A call that comes too late with
 /// an exception raises it again.
 #[inline]
-fn check_may_start(
-    slf: &Bound<'_, Responder>,
-    exc_info: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Phase> {
+fn check_may_start(slf: &Bound<'_, Responder>, exc_info: Option<&ExcInfo<'_>>) -> PyResult<Phase> {
     match (phase(slf), exc_info) {
         (phase @ Phase::Unstarted, _) | (phase @ Phase::Started, Some(_)) => Ok(phase),
         (Phase::Started | Phase::Sent | Phase::Gone, None) => Err(PyAssertionError::new_err(
@@ -170,18 +168,38 @@ fn client_gone() -> PyErr {
     PyBrokenPipeError::new_err((nix::errno::Errno::EPIPE as i32, "the client has disconnected"))
 }
 
-/// Returns the exception of an exc_info triple with its traceback, or an error for anything else.
-fn reraised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let triple = exc_info.cast::<PyTuple>().ok().filter(|triple| triple.len() == 3);
-    let Some(triple) = triple else {
-        return Err(PyTypeError::new_err(format!(
-            "exc_info must be a tuple of three as returned by sys.exc_info(), not {}",
-            type_name(exc_info)
-        )));
-    };
-    let value = triple.get_item(1)?;
-    value.call_method1("with_traceback", (triple.get_item(2)?,))?;
-    Ok(PyErr::from_value(value))
+/// The value and the traceback of an exc_info triple. Both are None outside of an `except` block.
+struct ExcInfo<'py> {
+    value: Bound<'py, PyAny>,
+    traceback: Bound<'py, PyAny>,
+}
+
+/// Checks an exc_info.
+fn triple<'py>(exc_info: &Bound<'py, PyAny>) -> PyResult<ExcInfo<'py>> {
+    if let Ok(triple) = exc_info.cast::<PyTuple>()
+        && triple.len() == 3
+    {
+        let (value, traceback) = (triple.get_item(1)?, triple.get_item(2)?);
+        if value.is_none() || value.is_instance_of::<PyBaseException>() {
+            return Ok(ExcInfo { value, traceback });
+        }
+    }
+    Err(PyTypeError::new_err(format!(
+        "exc_info must be a tuple of three as returned by sys.exc_info(), not {}",
+        repr(exc_info)
+    )))
+}
+
+/// Returns the exception of an exc_info with its traceback.
+fn reraised(exc_info: &ExcInfo<'_>) -> PyResult<PyErr> {
+    if exc_info.value.is_none() {
+        return Err(PyAssertionError::new_err(
+            "start_response() was called after the response had begun, and its exc_info is empty, \
+             because the application handles no exception",
+        ));
+    }
+    exc_info.value.call_method1("with_traceback", (&exc_info.traceback,))?;
+    Ok(PyErr::from_value(exc_info.value.clone()))
 }
 
 /// Checks status and headers as wsgiref.validate does, and encodes them.

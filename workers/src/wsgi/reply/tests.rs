@@ -211,8 +211,8 @@ fn str_bytes_and_none_are_refused_with_advice() {
 #[test]
 fn what_is_not_iterable_is_refused() {
     let mut app = returning("7");
-    assert_eq!(app.get().unwrap_err(), AppError::Raised);
-    assert!(app.logged().contains("'int' object is not iterable"));
+    assert_eq!(app.get().unwrap_err(), AppError::Invalid);
+    assert!(app.logged().contains("the application returned int, not an iterable of bytes"));
 }
 
 #[test]

@@ -35,18 +35,19 @@ pub(super) fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
 /// Returns the bytes of a str that is stored as latin-1; `None` if a code point is above U+00FF.
 pub(super) fn latin1_bytes<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a [u8]> {
     let object = text.as_ptr();
-    // SAFETY: the object is a live str.
+    // SAFETY: the object is a live str. pyo3 reads its bit field, whose layout C leaves to the platform. The tests compare
+    // what comes out for every kind of str, so they show it for the platform that they run on.
     if unsafe { ffi::PyUnicode_IS_COMPACT_ASCII(object) } != 0 {
-        // SAFETY: as above, and a compact str is ready, so it has its data behind its head.
+        // SAFETY: the str is compact, so its data follows its head.
         let data = unsafe { ffi::PyUnicode_1BYTE_DATA(object) };
-        // SAFETY: as above.
+        // SAFETY: the object is a live str.
         let length = unsafe { ffi::PyUnicode_GET_LENGTH(object) };
         // SAFETY: `length` bytes lie at `data`, one each code point of ASCII. They live as long as the
         // borrow of `text`, which keeps the object alive, and a str that others can see is never
         // changed in place.
         return Some(unsafe { std::slice::from_raw_parts(data, length.cast_unsigned()) });
     }
-    // SAFETY: as above.
+    // SAFETY: the bit field is read as above. The slice lives as long as the borrow of `text`.
     match unsafe { text.data() } {
         Ok(PyStringData::Ucs1(bytes)) => Some(bytes),
         Ok(PyStringData::Ucs2(_) | PyStringData::Ucs4(_)) | Err(_) => None,
@@ -69,7 +70,8 @@ pub(super) fn pair<'a, 'py>(
 
 /// Returns the number of references to an object, with the caller's.
 pub(super) fn reference_count(object: &Bound<'_, PyAny>) -> isize {
-    // SAFETY: the pointer is that of a live object.
+    // SAFETY: the pointer is that of a live object, and the interpreter's lock keeps others from changing the count
+    // meanwhile (`gil_used`).
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
 }
 
@@ -81,7 +83,8 @@ pub(super) fn has_length(object: &Bound<'_, PyAny>) -> bool {
     let sequence = unsafe { (*kind).tp_as_sequence };
     // SAFETY: as above.
     let mapping = unsafe { (*kind).tp_as_mapping };
-    // SAFETY: a method table that a type points to lives as long as the type; null is `None`.
+    // SAFETY: a method table that a type points to lives as long as the type, and no Python code, which could change it,
+    // runs before the last use of the reference; null is `None`.
     let sequence = unsafe { sequence.as_ref() };
     // SAFETY: as above.
     let mapping = unsafe { mapping.as_ref() };
@@ -102,7 +105,7 @@ struct Leave<'a, 'py>(&'a Bound<'py, PyAny>);
 
 impl Drop for Leave<'_, '_> {
     fn drop(&mut self) {
-        // SAFETY: the object is a context, and the thread is attached while a `Bound` lives.
+        // SAFETY: as in `in_context`.
         let result = unsafe { ffi::PyContext_Exit(self.0.as_ptr()) };
         if result != 0 {
             // The code in it entered another context and never left it. That code decides which context is current
@@ -115,7 +118,7 @@ impl Drop for Leave<'_, '_> {
 /// Calls `run` with `context`, which [`copy_context`] created, as the thread's current context. A context cannot be
 /// entered a second time; if `context` is entered already, it is current anyway.
 pub(super) fn in_context<T>(context: &Bound<'_, PyAny>, run: impl FnOnce() -> T) -> T {
-    // SAFETY: the object is a context, and the thread is attached while a `Bound` lives.
+    // SAFETY: the thread is attached while a `Bound` lives. An object that is no context would be a TypeError.
     let result = unsafe { ffi::PyContext_Enter(context.as_ptr()) };
     if result != 0 {
         drop(PyErr::take(context.py()));
@@ -153,7 +156,8 @@ impl Drop for Restore {
 pub(super) fn lend_outlet<T>(outlet: &mut dyn Outlet, owner: usize, run: impl FnOnce() -> T) -> T {
     let outlet: NonNull<dyn Outlet + '_> = NonNull::from(outlet);
     // SAFETY: only the lifetime changes. `Restore` takes the pointer out of the slot before this
-    // function returns or unwinds, so it is never there after the borrow it came from has ended.
+    // function returns or unwinds, so it is never there after the borrow it came from has ended. This function does not
+    // use `outlet` in between, so an exclusive borrow that `with_outlet` makes of the pointer is the only one.
     let outlet: NonNull<dyn Outlet> = unsafe { std::mem::transmute(outlet) };
     let _restore = Restore(LENT.replace(Some(Lent { owner, outlet })));
     run()
@@ -176,3 +180,6 @@ pub(super) fn with_outlet<T>(owner: usize, write: impl FnOnce(&mut dyn Outlet) -
     let outlet = unsafe { outlet.as_mut() };
     Some(write(outlet))
 }
+
+#[cfg(test)]
+mod tests;

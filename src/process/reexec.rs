@@ -93,6 +93,9 @@ impl Handover {
         let predecessor = predecessor(&table).ok_or(HandoverError::Format)?;
         let number = table["line"].as_i64().and_then(|number| i32::try_from(number).ok());
         let number = number.filter(|number| *number > 2).ok_or(HandoverError::Format)?;
+        if names_a_number_twice(&table) {
+            return Err(HandoverError::Format);
+        }
         let socket = UnixStream::from(fd::adopt(number).map_err(|_| HandoverError::Descriptor)?);
         socket.set_nonblocking(true).map_err(|_| HandoverError::Descriptor)?;
         Ok(Self {
@@ -112,6 +115,17 @@ fn parse(text: &OsStr) -> Option<Value> {
 
 fn predecessor(table: &Value) -> Option<Pid> {
     table["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).map(Pid)
+}
+
+/// Whether a table names a descriptor more than once. Each would get two owners, and the second one that is dropped
+/// would close a file that has the number by then.
+fn names_a_number_twice(table: &Value) -> bool {
+    let listed = [&table["listeners"], &table["admin"]].into_iter().filter_map(Value::as_array);
+    let listed = listed.flatten().map(|socket| &socket["fd"]);
+    let mut numbers: Vec<_> =
+        std::iter::once(&table["line"]).chain(listed).map(Value::as_i64).collect();
+    numbers.sort_unstable();
+    numbers.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 fn inherited_sockets(described: &Value) -> Result<InheritedSockets, HandoverError> {
@@ -272,6 +286,25 @@ mod tests {
         }
         let none = r#"{"version": 1, "pid": 1, "line": 100000, "listeners": [], "admin": []}"#;
         assert_eq!(Handover::read(none.as_ref()).err(), Some(HandoverError::Descriptor));
+    }
+
+    #[test]
+    fn a_descriptor_that_is_named_twice_is_not_taken_over() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let number = reader.as_raw_fd();
+        let socket = format!(r#"{{"bind": "x", "fd": {number}}}"#);
+        for (line, listeners, admin) in [
+            (number, socket.clone(), String::new()),
+            (100_000, socket.clone(), socket.clone()),
+            (100_000, format!("{socket}, {socket}"), String::new()),
+        ] {
+            let text = format!(
+                r#"{{"version": 1, "pid": 1, "line": {line}, "listeners": [{listeners}], "admin": [{admin}]}}"#
+            );
+            let refused = Handover::read(text.as_ref()).err();
+            assert_eq!(refused, Some(HandoverError::Format), "{text}");
+        }
+        assert!(nix::sys::stat::fstat(&reader).is_ok(), "it is still open");
     }
 
     #[test]

@@ -197,7 +197,8 @@ pub fn receive_message(socket: BorrowedFd<'_>) -> Message {
     for control in message.cmsgs().into_iter().flatten() {
         if let ControlMessageOwned::ScmRights(numbers) = control {
             for number in numbers {
-                // SAFETY: recvmsg(2) has just made this descriptor, so nobody else owns it.
+                // SAFETY: recvmsg(2) has just made this descriptor, so nobody else owns it. The kernel may
+                // deliver a second one, for which the padding of the buffer has room; then the first is closed.
                 descriptor = Some(unsafe { OwnedFd::from_raw_fd(number) });
             }
         }
@@ -539,23 +540,25 @@ pub fn process(pid: Pid) -> io::Result<OwnedFd> {
 /// Makes a close-on-exec duplicate of a descriptor that has another owner (fcntl(2) F_DUPFD_CLOEXEC). Its number is never
 /// 0 to 2.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: this command touches no memory; a number that is not open is EBADF.
+    // SAFETY: this command touches no memory and does not change `fd`; a number that is not open is EBADF.
     let copy = Errno::result(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })?;
     // SAFETY: fcntl(2) has just made this descriptor, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// Takes over a descriptor that was inherited by number (systemd, `fd://N`). Checks with fcntl(2) that it is open, and
-/// makes it close-on-exec, because the application's children have no use for it. Each number can be taken over only
-/// once: the caller owns it.
+/// Takes over a descriptor that came as a number: from the parent of this process (systemd, `fd://N`, an upgrade), or in a
+/// message. Checks with fcntl(2) that it is open, and makes it close-on-exec, because the application's children have no
+/// use for it.
+///
+/// The caller owns the number. It must not take one over twice: the second owner would close a descriptor of someone else.
 pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: this command touches no memory; a number that is not open is EBADF.
     let flags = Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
     // SAFETY: as above.
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, flags | libc::FD_CLOEXEC) })?;
-    // SAFETY: it is open, as F_GETFD has shown. The parent of this process left it under this number, and the
-    // callers, which read the number from the configuration or the environment at the start, take each one
-    // over once.
+    // SAFETY: it is open, as F_GETFD has shown, and nobody owns it. The callers uphold that: recvmsg(2) has just made it
+    // (zygote); or the parent of this process left it, and the caller refuses to take over a number twice
+    // (`Listeners::inherit`, `Handover::read`) and does so before this process opens anything itself.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -85,16 +85,19 @@ pub(super) fn prepare(
     // This comes before the import of the application, which may take long: `pkill -HUP` must not kill a worker
     // that boots. TERM, QUIT and INT keep their default until then, because nothing could handle them yet.
     signals::stand_by().map_err(|error| ChildSetupError::Signals(error.into()))?;
-    mask.thread_set_mask().expect("the mask is valid");
-    launch.after_fork_child();
     // The child leads a process group, so that a kill includes the processes that the application started.
     let _ = setpgid(SELF, SELF); // The supervisor does the same, whichever comes first.
     for name in sd_notify::own_variables() {
-        // SAFETY: this process has one thread, so no other thread reads the environment.
+        // SAFETY: no other thread reads the environment, because this process has a single one: it was forked by a
+        // process with a single thread, and no foreign code has run since.
         unsafe { std::env::remove_var(name) };
     }
     change_identity(setup.identity).map_err(ChildSetupError::Identity)?;
     let _ = prctl::set_name(&setup.title); // Cosmetic: a name in ps(1).
+    mask.thread_set_mask().expect("the mask is valid");
+    // This comes last, because hooks of the program run here (`os.register_at_fork`). A thread that one of them starts
+    // would read the environment, and would keep capabilities: they and `no_new_privs` belong to a thread.
+    launch.after_fork_child();
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 """`arctos.serve()`: the supervisor from Python."""
 
 import json
+import os
+import pwd
 import re
 import signal
 import threading
@@ -159,6 +161,40 @@ def test_the_program_gets_its_socket_back_afterwards(tmp_path):
         event(script, SERVER_READY)
         script.send(signal.SIGTERM)
         assert script.next_line() == "code 0 and its own again"
+        assert script.wait() == 0, script.errors
+
+
+STARTS_A_THREAD_IN_EVERY_CHILD = """
+import os, threading, arctos
+
+found = []
+
+def look():
+    with open("/proc/thread-self/status") as status:
+        fields = dict(line.rstrip().split(":", 1) for line in status)
+    found.append(" ".join(fields[name].split()[0] for name in ("Uid", "CapBnd", "NoNewPrivs")))
+
+def start_thread():
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [found[0].encode()]
+
+os.register_at_fork(after_in_child=start_thread)
+arctos.serve(app, bind="127.0.0.1:0", workers=1, user="nobody")
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
+def test_a_thread_that_starts_in_a_new_worker_has_no_privileges(tmp_path):
+    (tmp_path / "threads.py").write_text(STARTS_A_THREAD_IN_EVERY_CHILD)
+    with Script("threads.py", directory=tmp_path) as script:
+        uid, bounding_set, no_new_privileges = get(ports(script)[0]).split()
+        assert (int(uid), int(bounding_set, 16), no_new_privileges) == (pwd.getpwnam("nobody").pw_uid, 0, "1")
+        script.send(signal.SIGTERM)
         assert script.wait() == 0, script.errors
 
 

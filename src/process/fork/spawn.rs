@@ -51,14 +51,16 @@ pub fn spawn(
 
 /// Forks a child that calls `run` and exits with the returned code.
 fn spawn_child(launch: &dyn Launch, run: impl FnOnce(&SigSet) -> i32) -> Result<Pid, ForkError> {
-    let names = thread_names().map_err(ForkError::Uncounted)?;
-    if names.len() != 1 {
-        return Err(ForkError::Threads { names });
-    }
+    // The threads are counted after the hooks of `before_fork`, because a program may start or stop threads there.
     launch.before_fork();
+    let counted = count_threads();
+    if counted.is_err() {
+        launch.after_fork_parent();
+        counted?;
+    }
     let mask = block_signals();
     // SAFETY: the child runs more than async-signal-safe code (fork(2)), which is sound only while this process has
-    // one thread. The threads were counted above, and nothing since has started one.
+    // one thread. The threads were counted above. Since then only this thread has run, and it has started none.
     let forked = unsafe { nix::unistd::fork() };
     if let Ok(ForkResult::Child) = forked {
         let code = run(&mask);
@@ -74,6 +76,15 @@ fn spawn_child(launch: &dyn Launch, run: impl FnOnce(&SigSet) -> i32) -> Result<
             Ok(Pid(child.as_raw()))
         }
         ForkResult::Child => unreachable!("the child has exited"),
+    }
+}
+
+/// Refuses a process with other threads.
+fn count_threads() -> Result<(), ForkError> {
+    let names = thread_names().map_err(ForkError::Uncounted)?;
+    match names.len() {
+        1 => Ok(()),
+        _ => Err(ForkError::Threads { names }),
     }
 }
 

@@ -11,10 +11,9 @@
 //! run a loop of its own. A zygote lets its own forks through ([`pass`]): the child is the next worker.
 #![expect(unsafe_code, reason = "pthread_atfork(3), and closing by number in the child it runs in")]
 
-use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use nix::libc;
 
@@ -28,11 +27,9 @@ static FORKED: AtomicBool = AtomicBool::new(false);
 static REPLACED: AtomicI32 = AtomicI32::new(-1);
 /// The process that guards its descriptors; 0 is none.
 static GUARDING: AtomicU32 = AtomicU32::new(0);
-
-thread_local! {
-    /// Whether this thread forks by [`pass`].
-    static PASSING: Cell<bool> = const { Cell::new(false) };
-}
+/// The thread that forks by [`pass`]; 0 is none. It is no thread-local: the first use of one by a thread may allocate,
+/// and a handler in the child of a process with threads must not.
+static PASSING: AtomicUsize = AtomicUsize::new(0);
 
 /// While this lives, the process guards its descriptors. Dropping the outermost one ends that.
 pub struct ForkGuard {
@@ -73,8 +70,9 @@ impl Drop for ForkGuard {
 fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: `in_child` is async-signal-safe: it reads atomics and a thread-local that was
-        // initialized at compile time, and calls close(2) and dup3(2) only.
+        // SAFETY: `in_child` may run in the child of a process with threads, because it is async-signal-safe
+        // (signal-safety(7)): it uses lock-free atomics, and calls pthread_self(3), close(2) and dup3(2) only. It is
+        // `extern "C"` and cannot panic. The code of this library is never unloaded: CPython does not close extensions.
         let result = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         debug_assert_eq!(result, 0, "pthread_atfork only fails without memory");
     });
@@ -137,9 +135,9 @@ impl<F: AsFd> AsFd for GuardedFd<F> {
 
 /// Calls fork(2) for a child that keeps the guarded descriptors, and guards them in turn.
 pub fn pass<T>(fork: impl FnOnce() -> T) -> T {
-    PASSING.set(true);
+    PASSING.store(this_thread(), Ordering::Relaxed);
     let outcome = fork();
-    PASSING.set(false);
+    PASSING.store(0, Ordering::Relaxed);
     GUARDING.store(std::process::id(), Ordering::Relaxed);
     outcome
 }
@@ -170,8 +168,15 @@ fn set_guarded(fd: RawFd, is_guarded: bool) {
     word.store(if is_guarded { before | bit } else { before & !bit }, Ordering::Relaxed);
 }
 
+/// A number that the calling thread shares with no other one, and keeps in the child of its fork.
+fn this_thread() -> usize {
+    // SAFETY: this call has no arguments and cannot fail.
+    let thread = unsafe { libc::pthread_self() };
+    thread as usize
+}
+
 extern "C" fn in_child() {
-    if PASSING.get() {
+    if PASSING.load(Ordering::Relaxed) == this_thread() {
         return;
     }
     FORKED.store(true, Ordering::Relaxed);
@@ -179,8 +184,10 @@ extern "C" fn in_child() {
         let mut bits = word.load(Ordering::Relaxed);
         while bits != 0 {
             let fd = index * 64 + bits.trailing_zeros() as usize;
-            // SAFETY: the descriptor is this child's duplicate of a guarded one. Nothing in the child
-            // uses it, because the loop never runs again here (`is_forked`).
+            // SAFETY: the number is that of a guarded descriptor and of no other file, because it is forgotten before it
+            // is closed (`GuardedFd`). Closing this child's duplicate does not affect the owner in the parent. The copy of
+            // the owner in this child never uses or closes it, because the loop does not run again here (`is_forked`), and
+            // `leave` ends the process without destructors.
             unsafe { libc::close(fd as RawFd) };
             bits &= bits - 1;
         }

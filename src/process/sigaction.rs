@@ -14,18 +14,21 @@ pub struct SignalAction(libc::sigaction);
 impl SignalAction {
     /// The current action.
     pub fn of(number: Signal) -> io::Result<Self> {
-        let mut found = std::mem::MaybeUninit::uninit();
-        // SAFETY: a null action changes nothing; the kernel writes the current one to `found`.
+        // Zeroed, because not every C library writes all fields: musl leaves out `sa_restorer`.
+        let mut found = std::mem::MaybeUninit::zeroed();
+        // SAFETY: a null action changes nothing; the C library writes the current one to `found`.
         let result =
             unsafe { libc::sigaction(number as libc::c_int, std::ptr::null(), found.as_mut_ptr()) };
         Errno::result(result)?;
-        // SAFETY: the call succeeded, so it was written.
+        // SAFETY: zeros are a valid action (SIG_DFL), and what the call wrote over them is one, too.
         Ok(Self(unsafe { found.assume_init() }))
     }
 
     /// Makes this the action for the signal.
     pub fn install(&self, number: Signal) -> io::Result<()> {
-        // SAFETY: the handler was installed in this process before, by code that vouched for it.
+        // SAFETY: the action comes from the kernel (`of`), so its handler was installed before, in this process or in
+        // the one that it was forked from, by code that answers for what it does at any moment. It is that of the same
+        // signal, or signal-hook's, which is the same function for all signals.
         let installed = unsafe {
             libc::sigaction(number as libc::c_int, &raw const self.0, std::ptr::null_mut())
         };

@@ -34,8 +34,10 @@ pub(crate) enum Branch {
 pub(crate) fn double_fork(launch: &dyn Launch, report: impl Fn(Result<Pid, Errno>)) -> Branch {
     launch.before_fork();
     let mask = block_signals();
-    // SAFETY: the child forks again. One of these two processes exits after two system calls. In the other, the
-    // C library makes its allocator usable, and the interpreter its own locks (`after_fork_child`).
+    // SAFETY: the application may have started threads in this process, so its child may find locks that stay locked,
+    // but it finds no memory in an unknown state. Two processes come of it. The intermediate one needs no lock but the
+    // allocator's, which the C library makes usable, and exits after three system calls. The worker continues here,
+    // where the interpreter renews its own locks (`after_fork_child`) before any Python code runs.
     match fork_guard::pass(|| unsafe { unistd::fork() }) {
         Ok(ForkResult::Child) => fork_worker(&report),
         Ok(ForkResult::Parent { child }) => {
@@ -62,7 +64,7 @@ pub(crate) fn double_fork(launch: &dyn Launch, report: impl Fn(Result<Pid, Errno
 
 /// Runs in the intermediate process, and returns in the worker.
 fn fork_worker(report: &impl Fn(Result<Pid, Errno>)) {
-    // SAFETY: as in `double_fork`; this process has one thread.
+    // SAFETY: as in `double_fork`. This process has one thread, because fork(2) copies only the calling one.
     match fork_guard::pass(|| unsafe { unistd::fork() }) {
         Ok(ForkResult::Child) => return,
         Ok(ForkResult::Parent { child }) => {

@@ -36,8 +36,10 @@ pub fn run_helper(work: impl FnOnce() -> Vec<u8>) -> io::Result<HelperProcess> {
     let (output, writer) = unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let parent = unistd::getpid();
     let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    // SAFETY: the C library makes its allocator usable in the child of a process with threads. For any other lock
-    // the child may wait forever, which is why it is killed when it takes too long.
+    // SAFETY: the child of a process with threads may wait forever for a lock that another thread held, but it finds no
+    // memory in an unknown state: the C library makes its allocator usable there, and every other lock stays locked. The
+    // caller kills a child that takes too long. `work` does not use Python, whose lock is held by a thread that may not
+    // exist in the child.
     let forked = unsafe { unistd::fork() };
     if let Ok(ForkResult::Child) = forked {
         let _ = catch_unwind(AssertUnwindSafe(|| {
@@ -64,7 +66,10 @@ fn prepare(parent: unistd::Pid, writer: &OwnedFd) -> io::Result<()> {
     }
     SigSet::empty().thread_set_mask()?;
     die_with(parent)?;
-    close_others(vec![0, 1, 2, writer.as_raw_fd()])
+    // A program without standard input may have got one of the first numbers for the pipe.
+    let mut kept = [0, 1, 2, writer.as_raw_fd()];
+    kept.sort_unstable();
+    close_others(&kept)
 }
 
 impl HelperProcess {
@@ -98,14 +103,14 @@ impl HelperProcess {
 /// Closes all descriptors except `kept`, which is sorted. Otherwise the child would hold connections and pipes of
 /// the caller open for as long as a name server takes. Closing by number is harmless here, unlike in a child of
 /// [`spawn`](fn@super::spawn), because the owners' code never runs in this process.
-fn close_others(kept: Vec<RawFd>) -> io::Result<()> {
+fn close_others(kept: &[RawFd]) -> io::Result<()> {
     let mut first = 0;
     for fd in kept.iter().copied().chain([RawFd::MAX]) {
         if first < fd {
             match close_range(first, fd - 1) {
                 Ok(()) => {}
                 // Before Linux 5.9, or under a seccomp filter that does not know it.
-                Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(&kept),
+                Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(kept),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -128,7 +133,8 @@ fn close_listed(kept: &[RawFd]) -> io::Result<()> {
         open.extend(fd.filter(|fd| !kept.contains(fd)));
     }
     for fd in open {
-        // SAFETY: as in `close_range`. EBADF: the descriptor of the directory itself is closed already.
+        // SAFETY: as in `close_range`; the list has been read completely, so nothing opens a descriptor meanwhile.
+        // EBADF: the descriptor of the directory itself is closed already.
         unsafe { libc::close(fd) };
     }
     Ok(())

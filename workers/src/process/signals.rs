@@ -114,11 +114,12 @@ pub fn reinstall() -> Vec<Signal> {
 
 /// The address of the handler of a signal, for comparison; `None` if the kernel knows no such signal.
 pub fn handler(signal: Signal) -> Option<usize> {
-    let mut found = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: a null action changes nothing; the kernel writes the current one to `found`.
+    // Zeroed, because not every C library writes all fields: musl leaves out `sa_restorer`.
+    let mut found = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null action changes nothing; the C library writes the current one to `found`.
     let result =
         unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), found.as_mut_ptr()) };
-    // SAFETY: the call succeeded, so it was written.
+    // SAFETY: zeros are a valid action (SIG_DFL), and what the call wrote over them is one, too.
     (result == 0).then(|| unsafe { found.assume_init() }.sa_sigaction)
 }
 
@@ -143,8 +144,8 @@ fn was_changed(before: SigAction, signal: Signal) -> bool {
 
 fn set(signal: Signal, handler: SigHandler) -> nix::Result<SigAction> {
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: both handlers are async-signal-safe: they use atomics, getpid(2), write(2), signal(2) and
-    // raise(3) only.
+    // SAFETY: both handlers are async-signal-safe (signal-safety(7)): they use lock-free atomics, errno, which they
+    // restore, getpid(2), write(2), signal(2) and raise(3) only. They are `extern "C"` and cannot panic.
     unsafe { sigaction(signal, &action) }
 }
 

@@ -3,11 +3,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, IntoRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::tcp_info::TcpInfo;
 use super::*;
 
 fn pair() -> (UnixStream, UnixStream) {

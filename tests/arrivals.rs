@@ -165,6 +165,34 @@ fn a_client_that_half_closes_before_accept_is_served() {
 }
 
 #[test]
+fn a_client_that_half_closes_is_abandoned_if_the_option_says_so() {
+    let settings = Settings { abandon_on_half_close: true, ..Settings::default() };
+    let server = BlockingServer::with(settings);
+    let mut kept = server.worker.connect();
+    send_get(&mut kept, "/first", "");
+    expect_hello(&mut kept);
+    assert_eq!(server.next_call().path, "/first");
+    let mut held = server.hold();
+    let mut new = server.worker.connect();
+    for client in [&mut new, &mut kept] {
+        send_get(client, "/brief", "");
+        client.shutdown(std::net::Shutdown::Write).expect("half a close");
+    }
+    server.release();
+    expect_hello(&mut held);
+    for client in [&mut new, &mut kept] {
+        assert_eq!(client.read(&mut [0]).expect("an orderly close"), 0);
+    }
+    send_get(&mut held, "/open", "");
+    expect_hello(&mut held);
+    assert_eq!(server.next_call().path, "/open");
+    drop(held);
+    let (entry, calls) = server.finish();
+    assert_eq!(calls, [""; 0]);
+    assert_eq!(aborts(entry), [0, 3, 3, 2], "CD RX and abandoned twice, and CD RX at the end");
+}
+
+#[test]
 fn a_client_that_gives_up_before_accept_never_reaches_the_application() {
     let server = BlockingServer::start();
     let mut held = server.hold();

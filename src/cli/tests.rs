@@ -81,7 +81,7 @@ fn every_option_is_applied() {
          --header-timeout 4 --body-timeout 5 --body-min-rate 100 --write-timeout 6 \
          --max-queue-time 7 \
          --max-connections 8 --max-requests-per-connection 9 --header-map refuse \
-         --server-header off --root-path /shop --log-level DEBUG --log-format json \
+         --server-header off --abandon-on-half-close --root-path /shop --log-level DEBUG --log-format json \
          --access-logfile - -p /arctos.pid -m 027 -n shop -e A=1 --env B=2=3 \
          --max-requests 1000 --max-requests-jitter 50 --max-rss 512M --max-lifetime 24h \
          --reload-check /health?deep=1 --preload \
@@ -110,6 +110,7 @@ fn every_option_is_applied() {
     assert_eq!(timeouts.queue, Some(Duration::from_secs(7)));
     assert_eq!(config.worker.header_map, HeaderMap::Refuse);
     assert!(!config.worker.server_header && config.worker.multiprocess);
+    assert!(config.worker.abandon_on_half_close);
     assert_eq!(config.worker.root_path, "/shop");
     assert_eq!((config.logging.level, config.logging.format), (Level::Debug, LogFormat::Json));
     assert_eq!(config.logging.access, AccessLog::Stdout);

@@ -71,6 +71,7 @@ pub enum Setting {
     MaxRequestsPerConnection,
     HeaderMap,
     ServerHeader,
+    AbandonOnHalfClose,
     RootPath,
     LogLevel,
     LogFormat,

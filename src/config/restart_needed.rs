@@ -117,7 +117,7 @@ mod tests {
             S::ListenMode => "per-slot",
             S::UnixSocketMode | S::Umask => "0600",
             S::Factory | S::Statsd | S::ServerHeader | S::StatsdWorkerTag => "off",
-            S::ReusePort | S::Preload | S::AllowNewPrivileges => "on",
+            S::ReusePort | S::Preload | S::AllowNewPrivileges | S::AbandonOnHalfClose => "on",
             S::HeaderMap => "refuse",
             S::LogLevel => "error",
             S::LogFormat => "json",

@@ -57,6 +57,7 @@ pub(super) fn worker(
         timeouts,
         header_map: reader.one(Setting::HeaderMap, Choice(&MAPS))?,
         server_header: reader.switch(Setting::ServerHeader)?,
+        abandon_on_half_close: reader.switch(Setting::AbandonOnHalfClose)?,
         root_path: root_path(reader)?,
         body_temp_dir,
         multiprocess: is_multiprocess,

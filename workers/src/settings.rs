@@ -20,6 +20,9 @@ pub struct Settings {
     pub header_map: HeaderMap,
     /// Whether responses carry `Server: arctos`.
     pub server_header: bool,
+    /// Whether a request is abandoned if its client has ended its stream before the application is called, although it
+    /// may go on reading.
+    pub abandon_on_half_close: bool,
     /// SCRIPT_NAME: empty, or a path with a leading slash and without a trailing one.
     pub root_path: String,
     /// The directory of the unlinked files that hold large request bodies.
@@ -36,6 +39,8 @@ impl Settings {
     pub const HEADER_MAP: HeaderMap = HeaderMap::Drop;
     /// The default of [`Settings::server_header`].
     pub const SERVER_HEADER: bool = true;
+    /// The default of [`Settings::abandon_on_half_close`].
+    pub const ABANDON_ON_HALF_CLOSE: bool = false;
 }
 
 impl Default for Settings {
@@ -45,6 +50,7 @@ impl Default for Settings {
             timeouts: Timeouts::DEFAULT,
             header_map: Self::HEADER_MAP,
             server_header: Self::SERVER_HEADER,
+            abandon_on_half_close: Self::ABANDON_ON_HALF_CLOSE,
             root_path: String::new(),
             body_temp_dir: std::env::temp_dir(),
             multiprocess: true,

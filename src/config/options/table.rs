@@ -454,6 +454,14 @@ pub const OPTIONS: &[OptionSpec] = {
         row(S::ServerHeader, T::Http, "server-header", "Send `Server: arctos` in responses.")
             .once("on|off", Switch(Settings::SERVER_HEADER)),
         row(
+            S::AbandonOnHalfClose,
+            T::Http,
+            "abandon-on-half-close",
+            "Do not call the application for a request whose client has closed its sending \
+             direction meanwhile, even if it may go on reading.",
+        )
+        .switch(),
+        row(
             S::RootPath,
             T::Http,
             "root-path",

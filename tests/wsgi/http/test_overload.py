@@ -1,5 +1,6 @@
-"""Requests that wait too long for a worker (`--max-queue-time`)."""
+"""Requests that wait for a busy worker: too long (`--max-queue-time`), or while their client leaves."""
 
+import socket
 import time
 
 import pytest
@@ -81,6 +82,22 @@ def test_readyz_answers_while_requests_are_refused(serve, connect, gate, inbox, 
         time.sleep(2 * MAX_QUEUE_TIME_S)
         assert ask(admin, "/readyz").status == 200
     overloaded(waiting)
+
+
+@pytest.mark.parametrize("option", ["on", "off"])
+def test_a_half_closed_client_is_abandoned_if_the_option_is_on(serve, connect, make_gate, inbox, option):
+    gate, brief_gate = make_gate(), make_gate()
+    server = serve("plain:app", f"--abandon-on-half-close={option}", workers=1)
+    with Held(server, gate, inbox):
+        brief = connect(server).get(f"/gate?gate={brief_gate.path}&notify={inbox.path}")
+        brief.socket.shutdown(socket.SHUT_WR)
+    if option == "on":
+        assert brief.is_closed()
+        assert not inbox.has_more(), "the application was not called"
+    else:
+        inbox.receive()
+        brief_gate.open()
+        assert brief.response().status == 200
 
 
 def test_the_limit_is_printed_and_a_wrong_one_is_named():

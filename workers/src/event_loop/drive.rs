@@ -223,7 +223,9 @@ fn abandons<B: AppBody>(
 ) -> bool {
     let waited = context.clock.monotonic().saturating_sub(context.woke);
     let is_check_due = hung_up || client.take_suspicion() || waited >= CHECK_AFTER;
-    if !is_check_due || !(hung_up || fd::has_left(client.socket(), is_tcp)) {
+    let has_left =
+        if context.settings.abandon_on_half_close { fd::has_half_closed } else { fd::has_left };
+    if !is_check_due || !(hung_up || has_left(client.socket(), is_tcp)) {
         return false;
     }
     let (conn, socket) = client.conn_and_socket();

@@ -25,7 +25,9 @@ use crate::shared::socket_name::SocketName;
 
 mod tcp_info;
 
-pub use tcp_info::{AcceptQueue, Arrival, accept_queue, arrival, has_left, last_received};
+pub use tcp_info::{
+    AcceptQueue, Arrival, accept_queue, arrival, has_half_closed, has_left, last_received,
+};
 
 /// The outcome of one read(2) or write(2) on a non-blocking socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,12 +34,21 @@ pub fn last_received(socket: BorrowedFd<'_>) -> Option<Duration> {
 pub fn has_left(socket: BorrowedFd<'_>, is_tcp: bool) -> bool {
     match is_tcp {
         true => tcp_info(socket).is_ok_and(|info| info.has_left()),
-        false => {
-            let mut polled = [PollFd::new(socket, PollFlags::empty())];
-            let is_connected = poll(&mut polled, PollTimeout::ZERO) == Ok(0);
-            !is_connected && polled[0].revents().is_some_and(|events| !events.is_empty())
-        }
+        false => has_hung_up(socket, PollFlags::empty()),
     }
+}
+
+/// Whether the client has left or has ended its stream, whether or not it goes on reading. This takes one system call.
+pub fn has_half_closed(socket: BorrowedFd<'_>, is_tcp: bool) -> bool {
+    match is_tcp {
+        true => tcp_info(socket).is_ok_and(|info| info.has_half_closed()),
+        false => has_hung_up(socket, PollFlags::from_bits_retain(libc::POLLRDHUP)),
+    }
+}
+
+/// Whether poll(2) reports something awaited, an error or a hang-up.
+fn has_hung_up(socket: BorrowedFd<'_>, awaited: PollFlags) -> bool {
+    poll(&mut [PollFd::new(socket, awaited)], PollTimeout::ZERO) == Ok(1)
 }
 
 /// A client that ends its stream this long after its last byte has given up. It is longer than a lost segment delays the
@@ -114,6 +123,11 @@ impl TcpInfo {
             Some(Self::CLOSE_WAIT) => gave_up().unwrap_or(false),
             Some(_) | None => false,
         }
+    }
+
+    /// As in [`has_half_closed`].
+    pub(super) fn has_half_closed(&self) -> bool {
+        matches!(self.state(), Some(Self::CLOSE | Self::CLOSE_WAIT))
     }
 
     pub(super) fn ms(&self, offset: usize) -> Option<Duration> {

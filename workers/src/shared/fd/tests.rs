@@ -443,26 +443,28 @@ fn a_client_that_reset_or_gave_up_has_left_but_not_one_that_half_closed() {
 #[test]
 fn a_peer_has_left_after_a_reset_but_not_after_a_half_close() {
     assert!(has_left(reset_socket_before_it_is_read().as_fd(), true));
+    assert!(has_half_closed(reset_socket_before_it_is_read().as_fd(), true));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (socket, _) = accepted(&listener);
-    assert!(!has_left(socket.as_fd(), true));
+    assert!(!has_left(socket.as_fd(), true) && !has_half_closed(socket.as_fd(), true));
     assert!(!arrival(socket.as_fd()).unwrap().is_half_closed);
     client.shutdown(std::net::Shutdown::Write).unwrap();
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)), Ok(1), "the end of the stream");
     assert!(!has_left(socket.as_fd(), true));
+    assert!(has_half_closed(socket.as_fd(), true));
     assert!(arrival(socket.as_fd()).unwrap().is_half_closed);
 }
 
 #[test]
 fn a_unix_peer_has_left_after_a_close_but_not_after_a_half_close() {
     let (ours, theirs) = pair();
-    assert!(!has_left(ours.as_fd(), false));
+    assert!(!has_left(ours.as_fd(), false) && !has_half_closed(ours.as_fd(), false));
     theirs.shutdown(std::net::Shutdown::Write).unwrap();
-    assert!(!has_left(ours.as_fd(), false));
+    assert!(!has_left(ours.as_fd(), false) && has_half_closed(ours.as_fd(), false));
     drop(theirs);
-    assert!(has_left(ours.as_fd(), false));
+    assert!(has_left(ours.as_fd(), false) && has_half_closed(ours.as_fd(), false));
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! | `connection` | one request and its response, as a state machine without I/O |
 //! | `verb` | the verbs, and the responses to those that change something |
 //! | `reload` | the response to a reload, and the clients that wait for it |
+//! | `readiness` | what `/readyz` requires of workers and accept queue |
 //! | `status` | the responses of the probes and of `/status` |
 //! | `prometheus` | the text of `/metrics` |
 //!
@@ -20,6 +21,7 @@
 mod acceptor;
 mod connection;
 pub mod prometheus;
+pub mod readiness;
 pub mod reload;
 pub mod status;
 pub mod verb;

@@ -129,18 +129,16 @@ pub fn livez() -> AdminResponse {
     AdminResponse::plain(200, "alive\n")
 }
 
-/// The response to `/readyz`: 200 if the server can take requests, else 503 with the reasons, one per line.
-pub fn readyz(health: &Health) -> AdminResponse {
-    let mut reasons = Vec::new();
-    match health.state {
-        ServiceState::Serving => {}
-        ServiceState::Starting => reasons.push("starting"),
-        ServiceState::Paused => reasons.push("resting"),
-        ServiceState::Stopping => reasons.push("stopping"),
-    }
-    if health.ready == 0 {
-        reasons.push("no worker is ready");
-    }
+/// The response to `/readyz`: 200 if the server can take requests, else 503 with the reasons, one per line: the state
+/// of the server, and what is `unmet` of [`readiness`](super::readiness).
+pub fn readyz(state: ServiceState, unmet: Vec<String>) -> AdminResponse {
+    let state = match state {
+        ServiceState::Serving => None,
+        ServiceState::Starting => Some("starting".to_owned()),
+        ServiceState::Paused => Some("resting".to_owned()),
+        ServiceState::Stopping => Some("stopping".to_owned()),
+    };
+    let reasons: Vec<_> = state.into_iter().chain(unmet).collect();
     match reasons.as_slice() {
         [] => AdminResponse::plain(200, "ready\n"),
         reasons => AdminResponse::plain(503, &format!("{}\n", reasons.join("\n"))),
@@ -258,20 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_ready_only_if_it_serves_with_a_ready_worker() {
-        let probe = |state, ready| {
-            let answer = readyz(&health(state, ready));
+    fn a_server_is_ready_only_if_it_serves_and_nothing_is_unmet() {
+        let probe = |state, unmet: &[&str]| {
+            let answer = readyz(state, unmet.iter().map(|&reason| reason.to_owned()).collect());
             (answer.status, answer.body)
         };
-        assert_eq!(probe(ServiceState::Serving, 1), (200, "ready\n".into()));
-        assert_eq!(probe(ServiceState::Serving, 0), (503, "no worker is ready\n".into()));
-        assert_eq!(probe(ServiceState::Starting, 1), (503, "starting\n".into()));
-        assert_eq!(
-            probe(ServiceState::Starting, 0),
-            (503, "starting\nno worker is ready\n".into())
-        );
-        assert_eq!(probe(ServiceState::Stopping, 2), (503, "stopping\n".into()));
-        assert_eq!(probe(ServiceState::Paused, 0), (503, "resting\nno worker is ready\n".into()));
+        assert_eq!(probe(ServiceState::Serving, &[]), (200, "ready\n".into()));
+        assert_eq!(probe(ServiceState::Serving, &["a", "b"]), (503, "a\nb\n".into()));
+        assert_eq!(probe(ServiceState::Starting, &[]), (503, "starting\n".into()));
+        assert_eq!(probe(ServiceState::Starting, &["a"]), (503, "starting\na\n".into()));
+        assert_eq!(probe(ServiceState::Stopping, &[]), (503, "stopping\n".into()));
+        assert_eq!(probe(ServiceState::Paused, &["a"]), (503, "resting\na\n".into()));
     }
 
     #[test]

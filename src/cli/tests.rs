@@ -4,7 +4,7 @@ use arctos_worker::settings::{HeaderMap, Settings};
 use arctos_worker::shared::log::{Level, LogFormat};
 
 use super::*;
-use crate::config::{AccessLog, ListenMode};
+use crate::config::{AccessLog, ListenMode, Readiness};
 use crate::supervisor::health::RecycleLimits;
 use crate::system::address::BindAddress;
 
@@ -79,7 +79,7 @@ fn every_option_is_applied() {
          --limit-request-line 1000 --limit-request-fields 7 --limit-request-field_size 2K \
          --limit-request-head 32K --limit-request-body 1M --body-memory 0 --body-temp-dir / \
          --header-timeout 4 --body-timeout 5 --body-min-rate 100 --write-timeout 6 \
-         --max-queue-time 7 \
+         --max-queue-time 7 --ready-max-backlog 11 --ready-min-workers 2 \
          --max-connections 8 --max-requests-per-connection 9 --header-map refuse \
          --server-header off --abandon-on-half-close --root-path /shop --log-level DEBUG --log-format json \
          --access-logfile - -p /arctos.pid -m 027 -n shop -e A=1 --env B=2=3 \
@@ -92,6 +92,7 @@ fn every_option_is_applied() {
     assert!(config.reuse_port);
     assert_eq!((config.listen_mode, config.backlog), (ListenMode::PerSlot, 10));
     assert_eq!(config.workers, 3);
+    assert_eq!(config.readiness, Readiness { max_backlog: Some(11), min_workers: 2 });
     let patience = config.patience;
     assert_eq!(patience.request, Duration::from_millis(500));
     assert_eq!(patience.graceful, Duration::from_secs(60));

@@ -89,6 +89,8 @@ pub struct Config {
     pub zone: Option<String>,
     /// The addresses of the admin socket; empty if there is none.
     pub admin_binds: Vec<BindAddress>,
+    /// What `/readyz` requires.
+    pub readiness: Readiness,
     /// The settings of each worker.
     pub worker: Settings,
 }
@@ -107,6 +109,15 @@ pub enum ListenMode {
     Shared,
     /// One SO_REUSEPORT socket per address and slot. The supervisor holds them all.
     PerSlot,
+}
+
+/// What `/readyz` requires of a server that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// Maximum length of the accept queues together; `None` is unlimited.
+    pub max_backlog: Option<u32>,
+    /// Minimum number of ready workers, or all if fewer are wanted.
+    pub min_workers: u16,
 }
 
 /// The identity that workers run under.

@@ -33,6 +33,8 @@ pub enum Setting {
     UnixSocketMode,
     MaxConnections,
     AdminBind,
+    ReadyMaxBacklog,
+    ReadyMinWorkers,
     Workers,
     Preload,
     MaxRequests,

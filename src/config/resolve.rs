@@ -21,7 +21,7 @@ use super::statsd::{Metrics, metrics};
 use super::times::patience;
 use super::value::{Choice, Kind, Permissions, Whole, bounded};
 use super::worker::{Earlier, max_connections, reload_check, worker};
-use super::{AccessLog, Config, ListenMode, Logging};
+use super::{AccessLog, Config, ListenMode, Logging, Readiness};
 use crate::system::cgroup;
 use crate::system::environment::Environment;
 
@@ -59,6 +59,7 @@ impl Resolved {
 const WORKERS: Whole = Whole { min: 1, max: 512 };
 /// The kernel takes an int (listen(2)).
 const BACKLOG: Whole = Whole { min: 1, max: i32::MAX as u64 };
+const READY_BACKLOG: Whole = Whole { min: 0, ..BACKLOG };
 
 impl Source {
     /// Reads everything again: the file, the cgroup, the user database, the directories.
@@ -93,6 +94,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let unix_socket_mode = reader.one(Setting::UnixSocketMode, Permissions)?;
     let connections = max_connections(&mut reader)?;
     let admin_binds = admin_binds(&mut reader, &binds)?;
+    let readiness = readiness(&mut reader)?;
     let workers = workers(&mut reader, environment)?;
     let preload = reader.switch(Setting::Preload)?;
     let recycle_limits = recycle_limits(&mut reader)?;
@@ -126,9 +128,18 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
         statsd,
         zone,
         admin_binds,
+        readiness,
         worker,
     });
     Ok(Resolved { config, effective: reader.into_effective() })
+}
+
+fn readiness(reader: &mut Reader<'_>) -> Result<Readiness, ConfigError> {
+    let max_backlog = bounded(reader.one(Setting::ReadyMaxBacklog, READY_BACKLOG)?);
+    Ok(Readiness {
+        max_backlog: Some(max_backlog).filter(|max| *max > 0),
+        min_workers: bounded(reader.one(Setting::ReadyMinWorkers, WORKERS)?),
+    })
 }
 
 fn workers(reader: &mut Reader<'_>, environment: &Environment) -> Result<u16, ConfigError> {

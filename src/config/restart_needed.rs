@@ -32,6 +32,7 @@ impl Config {
             statsd,
             zone,
             admin_binds,
+            readiness: _,
             worker: _,
         } = self;
         let changes = [
@@ -125,6 +126,8 @@ mod tests {
             S::StatsdHost => "b",
             S::MaxRss | S::LimitRequestLine => "1M",
             S::Backlog
+            | S::ReadyMaxBacklog
+            | S::ReadyMinWorkers
             | S::MaxConnections
             | S::Workers
             | S::MaxRequests

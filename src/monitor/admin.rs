@@ -6,6 +6,7 @@ use nix::poll::PollFd;
 
 use super::source::{Report, Round, Source};
 use crate::admin::Admin;
+use crate::admin::readiness::QueueState;
 use crate::admin::reload::ReloadWaiters;
 use crate::supervisor::{ReloadOutcome, ServiceState};
 use crate::system::descriptors::OwnDescriptors;
@@ -19,6 +20,8 @@ pub(super) struct AdminSource {
     pub(super) started: Instant,
     /// The state of the server, and when it began.
     pub(super) state: (ServiceState, Instant),
+    /// The accept queue as of the last probe of `/readyz`.
+    pub(super) queue: QueueState,
 }
 
 /// How a reload ended.
@@ -37,6 +40,7 @@ impl AdminSource {
             last_reload: None,
             started: now,
             state: (ServiceState::Starting, now),
+            queue: QueueState::default(),
         }
     }
 

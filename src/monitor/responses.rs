@@ -11,7 +11,9 @@ use super::running_request::running_request;
 use super::workers::Workers;
 use crate::admin::status::{self, Health, ProcessStatus, ReloadStatus, ServerStatus, WorkerStatus};
 use crate::admin::verb::{self, StopMode, Verb};
-use crate::admin::{AdminRequest, AdminResponse, PeerProcess, RequestId, Trust, prometheus};
+use crate::admin::{
+    AdminRequest, AdminResponse, PeerProcess, RequestId, Trust, prometheus, readiness,
+};
 use crate::listener::Listeners;
 use crate::metrics::{ResidentSet, Snapshot, WorkerSample};
 use crate::monitor::children::Child;
@@ -38,7 +40,7 @@ impl Monitor<'_> {
         let sent = SentVerb { verb, peer: request.peer };
         let response = match verb {
             Verb::Livez => status::livez(),
-            Verb::Readyz => status::readyz(&self.health()),
+            Verb::Readyz => self.readyz(),
             Verb::Status => status::response(&self.status(request.trust, now)),
             Verb::Metrics => self.metrics(now),
             Verb::Reload { wait: false } => {
@@ -129,6 +131,16 @@ impl Monitor<'_> {
         // The client may send its next request to the successor, which must not show lower totals.
         self.send_totals(now);
         AdminResponse { status: 200, content_type: prometheus::CONTENT_TYPE, body }
+    }
+
+    /// The accept queue is measured only if its length matters.
+    fn readyz(&mut self) -> AdminResponse {
+        let Health { state, target, ready } = self.health();
+        let limits = self.server.generations.current().config.readiness;
+        let queue = || self.server.listeners.as_ref().and_then(Listeners::queue);
+        let backlog = limits.max_backlog.and_then(|_| queue()).map(|queue| queue.len);
+        let found = readiness::Found { target, ready, backlog };
+        status::readyz(state, readiness::unmet(limits, found, &mut self.sources.admin.queue))
     }
 
     fn health(&self) -> Health {

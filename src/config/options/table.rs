@@ -190,6 +190,22 @@ pub const OPTIONS: &[OptionSpec] = {
              by commas.",
         )
         .takes("ADDRESS", Takes::Many(','), DefaultValue::None),
+        row(
+            S::ReadyMaxBacklog,
+            T::Listening,
+            "ready-max-backlog",
+            "Let `/readyz` answer 503 once more than N connections wait to be accepted, until at \
+             most half as many wait (0 disables). Unix sockets are not counted.",
+        )
+        .once("N", Count(0)),
+        row(
+            S::ReadyMinWorkers,
+            T::Listening,
+            "ready-min-workers",
+            "Let `/readyz` answer 503 while fewer than N workers are ready, or fewer than all if \
+             the server has less than N.",
+        )
+        .once("N", Count(1)),
         row(S::Workers, T::Processes, "workers", "Number of worker processes at start.")
             .letter('w')
             .derived("N", "`$WEB_CONCURRENCY`, else the CPUs of the cgroup quota, at least 2"),

@@ -1,11 +1,14 @@
-"""Requests that wait for a busy worker: too long (`--max-queue-time`), or while their client leaves."""
+"""Requests that wait for a busy worker: too long (`--max-queue-time`), or while their client leaves; and `/readyz` meanwhile."""
 
+import os
+import signal
 import socket
 import time
 
 import pytest
-from support.admin_client import ask
-from support.server import EXIT_USAGE, run
+from support.admin_client import ask, status
+from support.server import APPS, EXIT_USAGE, run
+from support.waiting import wait_until
 from support.wire import Wire
 
 MAX_QUEUE_TIME_S = 0.2
@@ -82,6 +85,59 @@ def test_readyz_answers_while_requests_are_refused(serve, connect, gate, inbox, 
         time.sleep(2 * MAX_QUEUE_TIME_S)
         assert ask(admin, "/readyz").status == 200
     overloaded(waiting)
+
+
+def readyz(admin):
+    """The status and the reasons of `/readyz`."""
+    answer = ask(admin, "/readyz")
+    return answer.status, answer.body.decode().splitlines()
+
+
+def test_readyz_is_503_while_the_backlog_is_long_and_until_half_of_it_is_gone(serve, connect, make_gate, inbox, tmp_path):
+    admin = str(tmp_path / "admin.sock")
+    server = serve("plain:app", "--admin-bind", f"unix:{admin}", "--ready-max-backlog", 4, workers=1)
+    gates = [make_gate() for _ in range(6)]
+    assert readyz(admin) == (200, ["ready"])
+    with Held(server, gates[0], inbox):
+        waiting = []
+        for gate in gates[1:]:
+            waiting.append(connect(server).get(f"/gate?gate={gate.path}&notify={inbox.path}"))
+        wait_until(lambda: status(admin)["backlog"]["len"] == 5)
+        assert readyz(admin) == (503, ["too many connections wait: 5 of at most 4"])
+    seen = []
+    for left in (4, 3, 2):  # a worker takes the next connection when it has answered the previous one
+        inbox.receive()
+        wait_until(lambda left=left: status(admin)["backlog"]["len"] == left)
+        seen.append(readyz(admin))
+        gates[len(seen)].open()
+    assert seen == [
+        (503, ["too many connections wait: 4, ready again at 2"]),
+        (503, ["too many connections wait: 3, ready again at 2"]),
+        (200, ["ready"]),
+    ]
+    for gate in gates[4:]:
+        inbox.receive()
+        gate.open()
+    assert [wire.response().status for wire in waiting] == [200] * 5
+
+
+def test_readyz_is_503_while_too_few_workers_are_ready(serve, tmp_path):
+    admin, holds = str(tmp_path / "admin.sock"), tmp_path / "holds"
+    (tmp_path / "shop.py").write_text(
+        f"import os, time\nwhile os.path.exists({str(holds)!r}): time.sleep(0.02)\nfrom plain import app\n"
+    )
+    options = ["--pythonpath", APPS, "--admin-bind", f"unix:{admin}", "--ready-min-workers", 2]
+    server = serve("shop:app", *options, workers=3, cwd=tmp_path)
+    assert readyz(admin) == (200, ["ready"])
+    holds.touch()
+    killed, other, _ = server.worker_pids()
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: status(admin)["workers_ready"] == 2)
+    assert readyz(admin) == (200, ["ready"])
+    os.kill(other, signal.SIGKILL)
+    wait_until(lambda: readyz(admin) == (503, ["too few workers are ready: 1 of at least 2"]))
+    holds.unlink()
+    wait_until(lambda: readyz(admin) == (200, ["ready"]))
 
 
 @pytest.mark.parametrize("option", ["on", "off"])

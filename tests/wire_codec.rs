@@ -3,13 +3,13 @@
 //! `wire_worker.rs` sends the same files to a running worker. The last tests try every byte at every place
 //! of a request where the grammar restricts it.
 
-use arctos_worker::settings::HeaderMap;
+use arctos_worker::settings::{HeaderMap, Settings};
 
 use crate::support::codec::{Codec, Outcome};
-use crate::support::corpus::{Case, End, load};
+use crate::support::corpus::{Case, End, Peer, load};
 
-fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let mut codec = Codec::new(HeaderMap::Drop);
+fn feed<'a>(peer: Peer, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let mut codec = Codec::new(peer.settings());
     for piece in pieces {
         codec.feed(piece);
     }
@@ -46,21 +46,21 @@ fn no_two_files_of_the_corpus_are_equal() {
 
 #[test]
 fn each_file_fed_whole_has_the_expected_outcome() {
-    check(|case| feed([&case.bytes[..]]).compare(case));
+    check(|case| feed(case.peer, [&case.bytes[..]]).compare(case));
 }
 
 #[test]
 fn each_file_fed_byte_by_byte_has_the_expected_outcome() {
-    check(|case| feed(case.bytes.chunks(1)).compare(case));
+    check(|case| feed(case.peer, case.bytes.chunks(1)).compare(case));
 }
 
 #[test]
 fn each_file_cut_in_two_at_any_place_ends_as_in_one_piece() {
     check(|case| {
-        let whole = feed([&case.bytes[..]]);
+        let whole = feed(case.peer, [&case.bytes[..]]);
         for at in 1..case.bytes.len() {
             let (first, second) = case.bytes.split_at(at);
-            let cut = feed([first, second]);
+            let cut = feed(case.peer, [first, second]);
             if cut != whole {
                 return Err(format!("cut at {at}: {:?}, whole: {:?}", cut.end, whole.end));
             }
@@ -72,7 +72,7 @@ fn each_file_cut_in_two_at_any_place_ends_as_in_one_piece() {
 #[test]
 fn a_request_is_complete_exactly_at_its_last_byte() {
     check(|case| {
-        let mut codec = Codec::new(HeaderMap::Drop);
+        let mut codec = Codec::new(case.peer.settings());
         for byte in case.bytes.chunks(1) {
             let count = codec.requests().len();
             codec.feed(byte);
@@ -213,7 +213,8 @@ fn each_byte_is_accepted_or_rejected_by_the_grammar_at_every_place() {
                 let expected =
                     if (element.is_allowed)(byte) { End::Rest(0) } else { End::Refused(400) };
                 let (first, second) = bytes.split_at(place);
-                let ends = (feed([&bytes[..]]).end, feed([first, second]).end);
+                let ends =
+                    (feed(Peer::Client, [&bytes[..]]).end, feed(Peer::Client, [first, second]).end);
                 assert_eq!(ends, (expected, expected), "{byte:#04x} at {at} of a {}", element.name);
             }
         }
@@ -228,7 +229,8 @@ fn a_field_name_with_an_underscore_is_rejected_if_configured() {
         else {
             continue;
         };
-        let mut codec = Codec::new(HeaderMap::Refuse);
+        let mut codec =
+            Codec::new(Settings { header_map: HeaderMap::Refuse, ..case.peer.settings() });
         codec.feed(&case.bytes);
         let outcome = codec.finish();
         assert_eq!(outcome.end, End::Refused(400), "{}", case.name);

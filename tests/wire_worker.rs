@@ -5,12 +5,11 @@
 
 use std::thread;
 
-use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::Counter;
 use arctos_worker::worker::WorkerExit;
 
 use crate::support::conversation::{Conversation, Pace};
-use crate::support::corpus::{Case, End, load};
+use crate::support::corpus::{Case, End, Peer, load};
 use crate::support::echo::Echo;
 use crate::support::server::Server;
 
@@ -30,8 +29,9 @@ struct Trial {
 }
 
 impl Trial {
-    fn start() -> Self {
-        let server = Server::start(Settings::default(), Echo::default);
+    /// Starts a worker to which clients from 127.0.0.1 are this peer.
+    fn start(peer: Peer) -> Self {
+        let server = Server::start(peer.settings(), Echo::default);
         Self { server, accepted: 0, answered: 0, refused: 0, differences: Vec::new() }
     }
 
@@ -93,22 +93,26 @@ impl Trial {
 
 #[test]
 fn each_file_sent_whole_is_answered_as_expected() {
-    let mut trial = Trial::start();
-    for case in load() {
-        trial.send(&case, &[&case.bytes], Pace::AtOnce);
+    for peer in Peer::ALL {
+        let mut trial = Trial::start(peer);
+        for case in load().iter().filter(|case| case.peer == peer) {
+            trial.send(case, &[&case.bytes], Pace::AtOnce);
+        }
+        trial.finish();
     }
-    trial.finish();
 }
 
 #[test]
 fn each_file_sent_byte_by_byte_is_answered_as_expected() {
-    let mut trial = Trial::start();
-    for case in load() {
-        let pace =
-            if case.bytes.len() < LOCKSTEP_LIMIT_BYTES { Pace::Lockstep } else { Pace::AtOnce };
-        trial.send(&case, &case.bytes.chunks(1).collect::<Vec<_>>(), pace);
+    for peer in Peer::ALL {
+        let mut trial = Trial::start(peer);
+        for case in load().iter().filter(|case| case.peer == peer) {
+            let pace =
+                if case.bytes.len() < LOCKSTEP_LIMIT_BYTES { Pace::Lockstep } else { Pace::AtOnce };
+            trial.send(case, &case.bytes.chunks(1).collect::<Vec<_>>(), pace);
+        }
+        trial.finish();
     }
-    trial.finish();
 }
 
 #[test]
@@ -117,14 +121,17 @@ fn each_file_sent_in_two_pieces_is_answered_as_expected() {
     thread::scope(|scope| {
         for part in 0..TRIAL_COUNT {
             scope.spawn(move || {
-                let mut trial = Trial::start();
-                for case in cases.iter().skip(part).step_by(TRIAL_COUNT) {
-                    for at in 1..case.bytes.len() {
-                        let (first, second) = case.bytes.split_at(at);
-                        trial.send(case, &[first, second], Pace::Lockstep);
+                for peer in Peer::ALL {
+                    let mut trial = Trial::start(peer);
+                    let sent = cases.iter().filter(|case| case.peer == peer);
+                    for case in sent.skip(part).step_by(TRIAL_COUNT) {
+                        for at in 1..case.bytes.len() {
+                            let (first, second) = case.bytes.split_at(at);
+                            trial.send(case, &[first, second], Pace::Lockstep);
+                        }
                     }
+                    trial.finish();
                 }
-                trial.finish();
             });
         }
     });

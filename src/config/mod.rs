@@ -17,6 +17,7 @@ mod identity;
 pub mod options;
 mod origin;
 mod paths;
+mod proxies;
 mod reader;
 mod recycle;
 mod resolve;

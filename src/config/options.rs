@@ -75,6 +75,8 @@ pub enum Setting {
     ServerHeader,
     AbandonOnHalfClose,
     RootPath,
+    ForwardedAllowIps,
+    ForwardedHeaders,
     LogLevel,
     LogFormat,
     AccessLogfile,

@@ -120,6 +120,8 @@ mod tests {
             S::Factory | S::Statsd | S::ServerHeader | S::StatsdWorkerTag => "off",
             S::ReusePort | S::Preload | S::AllowNewPrivileges | S::AbandonOnHalfClose => "on",
             S::HeaderMap => "refuse",
+            S::ForwardedAllowIps => "unix",
+            S::ForwardedHeaders => "x-forwarded-for",
             S::LogLevel => "error",
             S::LogFormat => "json",
             S::StatsdFormat => "plain",

@@ -7,6 +7,7 @@ use super::error::ConfigError;
 use super::options::Setting;
 use super::origin::Origin;
 use super::paths::body_temp_dir;
+use super::proxies::forwarding;
 use super::reader::{Reader, wrong};
 use super::recycle::REQUESTS;
 use super::times::timeouts;
@@ -29,7 +30,7 @@ pub(super) struct Earlier {
     pub(super) is_multiprocess: bool,
 }
 
-/// Reads what only workers need, from `--keep-alive` to `--root-path`.
+/// Reads what only workers need, from `--keep-alive` to `--forwarded-headers`.
 pub(super) fn worker(
     reader: &mut Reader<'_>,
     environment: &Environment,
@@ -59,6 +60,7 @@ pub(super) fn worker(
         server_header: reader.switch(Setting::ServerHeader)?,
         abandon_on_half_close: reader.switch(Setting::AbandonOnHalfClose)?,
         root_path: root_path(reader)?,
+        forwarding: forwarding(reader)?,
         body_temp_dir,
         multiprocess: is_multiprocess,
         reload_check,

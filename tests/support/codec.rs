@@ -1,14 +1,15 @@
 //! Drives the pure codec as a connection does, but without a socket.
 
-use arctos_worker::http::{BodyDecoder, Head, HeadScan, Parsed, Status, Version};
-use arctos_worker::settings::{HeaderMap, Limits};
+use arctos_worker::http::{BodyDecoder, Head, HeadScan, Parsed, Status, Version, forwarded};
+use arctos_worker::settings::Settings;
+use arctos_worker::shared::socket_name::SocketName;
 
 use super::corpus::{Body, Case, End, ExpectedRequest, Place};
+use super::stated::stated;
 
 /// A connection that consists of the codec alone.
 pub(crate) struct Codec {
-    limits: Limits,
-    header_map: HeaderMap,
+    settings: Settings,
     head: Head,
     /// Received bytes that are not consumed yet.
     buffer: Vec<u8>,
@@ -46,6 +47,7 @@ pub(crate) struct ReceivedRequest {
     dropped_count: u32,
     expects_continue: bool,
     keeps_alive: bool,
+    stated: String,
     body: Vec<u8>,
     /// Number of bytes of the connection that were consumed when the request was complete.
     pub(crate) ends: usize,
@@ -60,10 +62,9 @@ pub(crate) struct Outcome {
 
 impl Codec {
     /// Opens a connection.
-    pub(crate) fn new(header_map: HeaderMap) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            limits: Limits::default(),
-            header_map,
+            settings,
             head: Head::new(),
             buffer: Vec::new(),
             state: State::Head(HeadScan::default()),
@@ -120,16 +121,24 @@ impl Codec {
             self.state = State::Head(scan);
             return false;
         }
-        match self.head.parse(&self.buffer, &mut scan, &self.limits, self.header_map) {
+        let Settings { limits, header_map, .. } = &self.settings;
+        match self.head.parse(&self.buffer, &mut scan, limits, *header_map) {
             Ok(Parsed::Incomplete) => {
                 self.state = State::Head(scan);
                 false
             }
             Ok(Parsed::Complete) => {
-                let request = ReceivedRequest::of(&self.head, &self.buffer);
+                let mut request = ReceivedRequest::of(&self.head, &self.buffer);
+                match self.stated() {
+                    Ok(stated) => request.stated = stated,
+                    Err(status) => {
+                        self.state = State::Refused(status);
+                        return false;
+                    }
+                }
                 let framing = self.head.framing;
                 self.consume(self.head.len);
-                self.state = match BodyDecoder::new(framing, &self.limits) {
+                self.state = match BodyDecoder::new(framing, &self.settings.limits) {
                     Ok(decoder) => State::Body(Box::new(InBody { decoder, request })),
                     Err(error) => State::Refused(error.status()),
                 };
@@ -140,6 +149,17 @@ impl Codec {
                 false
             }
         }
+    }
+
+    /// What trusted proxies state about the request of this head, which 127.0.0.1 has sent.
+    fn stated(&self) -> Result<String, Status> {
+        let forwarding = &self.settings.forwarding;
+        let peer = SocketName::Inet("127.0.0.1:1".parse().expect("an address"));
+        if !forwarded::is_trusted(&peer, &forwarding.proxies) {
+            return Ok(String::new());
+        }
+        let read = forwarded::read(&self.head, &self.buffer, forwarding);
+        read.map(|read| stated(read.as_deref())).map_err(|error| error.status())
     }
 
     fn decode_body(&mut self, mut in_body: Box<InBody>) -> bool {
@@ -193,6 +213,7 @@ impl ReceivedRequest {
             dropped_count: head.dropped_count,
             expects_continue: head.expects_continue,
             keeps_alive: head.keeps_alive,
+            stated: String::new(),
             body: Vec::new(),
             ends: 0,
         }
@@ -232,6 +253,7 @@ impl ReceivedRequest {
         if self.keeps_alive != expected.keeps_alive {
             return Err(format!("keeps_alive is {}", self.keeps_alive));
         }
+        equal("stated", self.stated.as_bytes(), expected.stated.as_bytes())?;
         if Body::of(&self.body) != expected.body {
             return Err(format!("body of {} bytes: `{}`", self.body.len(), text(&self.body)));
         }

@@ -191,7 +191,9 @@ fn compare_response(
     if response.framing != ResponseFraming::Length {
         return Err(format!("framing: {:?}", response.framing));
     }
-    let first = echo::first_lines(&request.method, &request.target, &request.version, request.body);
+    let mut first =
+        echo::first_lines(&request.method, &request.target, &request.version, request.body);
+    first.extend(echo::stated_line(&request.stated));
     let Some(lines) = response.body.strip_prefix(&first[..]) else {
         return Err(format!("the application received `{}`", response.body.escape_ascii()));
     };

@@ -1,7 +1,8 @@
 //! Reads the corpus of `tests/wire`: raw bytes of connections, each with the expected outcome.
 //!
 //! `valid/NAME.http` and `invalid/NAME.http` hold the bytes that a client sends on one connection before it
-//! half-closes. `NAME.expect` beside it describes the outcome, with one statement on each line:
+//! half-closes. In `forwarded/NAME.http`, this client is a proxy that the worker trusts, as it trusts 10.0.0.0/8.
+//! `NAME.expect` beside it describes the outcome, with one statement on each line:
 //!
 //! ```text
 //! # the reason, with the section of the standard
@@ -13,6 +14,7 @@
 //! field NAME: VALUE                  a field; listed fields are in this order, with others between
 //! dropped N                          number of fields dropped because of `_`; without this line, 0
 //! expects-continue                   an HTTP/1.1 request has `Expect: 100-continue`
+//! stated TEXT                        what trusted proxies state, as `support::stated` writes it
 //! body TEXT                          the whole decoded body; without this line, it is empty
 //! body-hash LENGTH FNV               the same for a long body: its bytes, and their 64-bit FNV-1a
 //! then keep-alive | close            ends the request: what happens to the connection
@@ -28,17 +30,45 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use arctos_worker::settings::{Forwarding, Settings};
+
 /// One connection: its bytes and the expected outcome.
 #[derive(Debug)]
 pub(crate) struct Case {
     /// Directory and file name without extension, as in `invalid/chunk-size-lf`.
     pub(crate) name: String,
+    /// Who sends the bytes.
+    pub(crate) peer: Peer,
     /// The bytes that the client sends before it half-closes.
     pub(crate) bytes: Vec<u8>,
     /// The requests that reach the application.
     pub(crate) requests: Vec<ExpectedRequest>,
     /// What happens after the last of them.
     pub(crate) end: End,
+}
+
+/// Who sends the bytes of a file, in the eyes of the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// A client that is not trusted.
+    Client,
+    /// A proxy whose forwarded headers are believed.
+    Proxy,
+}
+
+impl Peer {
+    pub(crate) const ALL: [Self; 2] = [Self::Client, Self::Proxy];
+
+    /// The settings of a worker to which peers from 127.0.0.1 are this.
+    pub(crate) fn settings(self) -> Settings {
+        let proxies: &[&str] = match self {
+            Self::Client => &[],
+            Self::Proxy => &["127.0.0.0/8", "10.0.0.0/8"],
+        };
+        let proxies = proxies.iter().map(|peer| peer.parse().expect("a network")).collect();
+        let forwarding = Forwarding { proxies, ..Forwarding::default() };
+        Settings { forwarding, ..Settings::default() }
+    }
 }
 
 /// A request that reaches the application.
@@ -55,6 +85,7 @@ pub(crate) struct ExpectedRequest {
     pub(crate) fields: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) dropped_count: u32,
     pub(crate) expects_continue: bool,
+    pub(crate) stated: String,
     pub(crate) body: Body,
     pub(crate) keeps_alive: bool,
 }
@@ -109,7 +140,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 pub(crate) fn load() -> Vec<Case> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire");
     let mut cases = Vec::new();
-    for kind in ["valid", "invalid"] {
+    for kind in ["valid", "invalid", "forwarded"] {
         for stem in stems(&directory.join(kind)) {
             let path = directory.join(kind).join(&stem);
             let bytes = read(&path.with_extension("http"));
@@ -117,8 +148,10 @@ pub(crate) fn load() -> Vec<Case> {
             let name = format!("{kind}/{stem}");
             let (requests, end) = parse(&text, &name);
             let is_valid = matches!(end, End::Rest(_));
-            assert_eq!(is_valid, kind == "valid", "{name}: the file is in the wrong directory");
-            cases.push(Case { name, bytes, requests, end });
+            let is_misplaced = kind == if is_valid { "invalid" } else { "valid" };
+            assert!(!is_misplaced, "{name}: the file is in the wrong directory");
+            let peer = if kind == "forwarded" { Peer::Proxy } else { Peer::Client };
+            cases.push(Case { name, peer, bytes, requests, end });
         }
     }
     cases
@@ -175,6 +208,7 @@ fn parse(text: &str, name: &str) -> (Vec<ExpectedRequest>, End) {
             ("fields", Some(request)) => request.field_count = Some(number(rest, name)),
             ("dropped", Some(request)) => request.dropped_count = number(rest, name),
             ("expects-continue", Some(request)) => request.expects_continue = true,
+            ("stated", Some(request)) => request.stated = rest.to_owned(),
             ("body", Some(request)) => request.body = Body::of(&unescape(rest, name)),
             ("body-hash", Some(request)) => {
                 let (length, fnv) = rest.split_once(' ').expect("length and hash");

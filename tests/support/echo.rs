@@ -6,9 +6,10 @@ use arctos_worker::application::{
 use arctos_worker::http::{ResponseHead, Version};
 
 use super::corpus::Body;
+use super::stated::stated;
 
-/// Answers with a line `METHOD TARGET VERSION`, a line `body LENGTH FNV` and a line `NAME: VALUE` for each
-/// field. It raises for the target `/raise`, and after its first item for the target `/break`.
+/// Answers with a line `METHOD TARGET VERSION`, a line `body LENGTH FNV`, what trusted proxies state and a line
+/// `NAME: VALUE` for each field. It raises for the target `/raise`, and after its first item for the target `/break`.
 #[derive(Default)]
 pub(crate) struct Echo {
     head: ResponseHead,
@@ -41,7 +42,9 @@ impl Application for Echo {
             Version::Http11 => "HTTP/1.1",
         };
         let body = Body::of(&whole(request.body)?);
-        let mut text = first_lines(head.method.of(bytes), head.target.of(bytes), version, body);
+        let (method, target) = (head.method.of(bytes), head.target.of(bytes));
+        let mut text = first_lines(method, target, version, body);
+        text.extend(stated_line(&stated(request.forwarded)));
         for field in &head.fields {
             text.extend(field_line(field.name.of(bytes), field.value.of(bytes)));
         }
@@ -65,6 +68,11 @@ pub(crate) fn first_lines(method: &[u8], target: &[u8], version: &str, body: Bod
     let mut text = [method, b" ", target, b" ", version.as_bytes(), b"\n"].concat();
     text.extend_from_slice(format!("body {} {:016x}\n", body.length, body.fnv).as_bytes());
     text
+}
+
+/// The line of what trusted proxies state, if they do.
+pub(crate) fn stated_line(stated: &str) -> Vec<u8> {
+    if stated.is_empty() { Vec::new() } else { format!("stated {stated}\n").into_bytes() }
 }
 
 /// The line for one field.

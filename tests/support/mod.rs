@@ -7,3 +7,4 @@ pub(crate) mod echo;
 pub(crate) mod ok;
 pub(crate) mod response;
 pub(crate) mod server;
+pub(crate) mod stated;

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::connection::ConnInfo;
-use crate::http::{Head, ResponseHead};
+use crate::http::{Forwarded, Head, ResponseHead};
 use crate::spool::Spool;
 
 /// Answers requests, one at a time.
@@ -84,6 +84,8 @@ pub struct Request<'a> {
     pub body: RequestBody<'a>,
     /// The connection.
     pub conn: &'a ConnInfo,
+    /// What trusted proxies say about the request.
+    pub forwarded: Option<&'a Forwarded>,
     /// The number of this request in this worker; unique together with the worker's identity.
     pub sequence: u64,
     /// How long the request waited in the kernel and in the loop before this call.

@@ -4,10 +4,16 @@
 //! table of options, and with it the help and the guide, takes them from [`Limits::DEFAULT`], [`Timeouts::DEFAULT`]
 //! and the constants of [`Settings`].
 
+mod forwarding;
+mod trusted_peers;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use forwarding::{ForwardedHeader, ForwardedHeaders, Forwarding};
+pub use trusted_peers::{Network, NotAPeer, TrustedPeer, TrustedPeers};
 
 /// Everything that configures a worker, except for its sockets and shared memory.
 #[derive(Clone, Debug)]
@@ -25,6 +31,8 @@ pub struct Settings {
     pub abandon_on_half_close: bool,
     /// SCRIPT_NAME: empty, or a path with a leading slash and without a trailing one.
     pub root_path: String,
+    /// Which headers of a proxy are believed.
+    pub forwarding: Forwarding,
     /// The directory of the unlinked files that hold large request bodies.
     pub body_temp_dir: PathBuf,
     /// Whether other workers may run the same application at the same time (`wsgi.multiprocess`).
@@ -52,6 +60,7 @@ impl Default for Settings {
             server_header: Self::SERVER_HEADER,
             abandon_on_half_close: Self::ABANDON_ON_HALF_CLOSE,
             root_path: String::new(),
+            forwarding: Forwarding::default(),
             body_temp_dir: std::env::temp_dir(),
             multiprocess: true,
             reload_check: None,

@@ -486,6 +486,29 @@ pub const OPTIONS: &[OptionSpec] = {
         )
         .optional("PATH"),
         row(
+            S::ForwardedAllowIps,
+            T::Http,
+            "forwarded-allow-ips",
+            "Proxies whose `Forwarded` and `X-Forwarded-*` headers are believed: addresses, \
+             networks such as `10.0.0.0/8`, `unix` for unix sockets, or `*` for everybody; \
+             separated by commas.",
+        )
+        .takes("PEERS", Takes::Many(','), DefaultValue::None),
+        row(
+            S::ForwardedHeaders,
+            T::Http,
+            "forwarded-headers",
+            "Headers that are believed from these proxies, separated by commas; name only those \
+             that your proxy sets or removes in every request.",
+        )
+        .takes(
+            "HEADERS",
+            Takes::Many(','),
+            DefaultValue::Derived(
+                "all: `forwarded` and `x-forwarded-for`, `-proto`, `-host`, `-port`, `-prefix`",
+            ),
+        ),
+        row(
             S::LogLevel,
             T::Logging,
             "log-level",

@@ -98,6 +98,7 @@ fn check_refusal(bytes: &[u8], error: HeadError) {
         | HeadError::Repeated
         | HeadError::NoHost
         | HeadError::BadHost => {}
+        HeadError::Forwarded(_) => panic!("nobody is trusted, so nothing is believed: {error}"),
     }
 }
 

@@ -17,15 +17,18 @@
 //! | Replying | write error, failing application, deadline | Closed |
 //! | Lingering | end of stream, deadline, too many bytes | Closed |
 
+mod client_name;
 mod refused;
 mod reply;
 mod step;
 mod timer;
 pub mod write_buffer;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::connection::write_buffer::WriteBuffer;
+use crate::http::forwarded::Forwarded;
 use crate::http::response::{CONTINUE, Refusal};
 use crate::http::{
     BodyDecoder, BodyError, Framing, Head, HeadError, HeadScan, HttpDate, Parsed, PartialHead,
@@ -37,6 +40,7 @@ use crate::shared::socket_name::SocketName;
 
 use reply::{BodySource, Replying, status_counter};
 
+pub use client_name::ClientName;
 pub use refused::{RefusalReason, Refused};
 pub use step::{CloseManner, CloseReason, Cursor, ItemFate, Step};
 pub use timer::Timer;
@@ -98,6 +102,8 @@ pub struct Connection<C> {
     info: ConnInfo,
     state: State,
     write_buffer: WriteBuffer<C>,
+    /// What trusted proxies say about the current request.
+    forwarded: Option<Arc<Forwarded>>,
     /// Whether bytes have arrived that were not parsed yet.
     has_new_bytes: bool,
     /// A refused request, until [`Step::Refused`] has reported it.
@@ -165,6 +171,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             info,
             state: State::Idle,
             write_buffer: WriteBuffer::new(),
+            forwarded: None,
             has_new_bytes: false,
             refused: None,
         }
@@ -275,6 +282,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
     ) -> HeadOutcome<'a> {
         if matches!(self.state, State::Idle) {
             self.state = State::Head(HeadScan::default());
+            self.forwarded = None;
         }
         let State::Head(scan) = &mut self.state else { return HeadOutcome::Unfinished };
         let settings = rules.settings;
@@ -291,6 +299,10 @@ impl<C: AsRef<[u8]>> Connection<C> {
             rules.counters.add(Counter::ReqHeaderDropped, u64::from(head.dropped_count));
         }
         let bytes = input.rest();
+        if let Err(error) = self.believe(head, bytes, &settings.forwarding) {
+            let (reason, request) = (HeadError::from(error).into(), head.to_partial(bytes));
+            return HeadOutcome::Refused { reason, request, framing: Framing::None };
+        }
         let facts = Facts {
             is_head: head.is_head(bytes),
             version: head.version,

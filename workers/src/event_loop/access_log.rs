@@ -10,18 +10,17 @@ mod buffer;
 mod losses;
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::connection::RefusalReason;
+use crate::connection::{ClientName, RefusalReason};
 use crate::http::{PartialHead, Status, Version};
 use crate::process::fork_guard::{self, FdGuard};
 use crate::shared::log::LogFormat;
 use crate::shared::log::escape::{Style, cut, escape};
 use crate::shared::log::sink::{Sink, Written};
 use crate::shared::log::timestamp::Timestamp;
-use crate::shared::socket_name::SocketName;
 
 use buffer::LineBuffer;
 
@@ -34,7 +33,8 @@ pub use losses::Losses;
 pub struct AccessLogEntry<'a> {
     /// When the request was complete.
     pub at: SystemTime,
-    pub peer: &'a SocketName,
+    /// Who sent the request: the peer, or the client that a trusted proxy names.
+    pub client: ClientName<'a>,
     /// The first line of the request; `None` if it could not be read.
     pub request: Option<LoggedRequestLine<'a>>,
     /// The status that was sent.
@@ -173,7 +173,7 @@ impl AccessLog {
 /// `"REASON"` if the request was refused.
 fn combined(out: &mut Vec<u8>, entry: &AccessLogEntry<'_>, date: &[u8]) {
     let start = out.len();
-    address(out, entry.peer, Style::Quoted);
+    address(out, entry.client, Style::Quoted);
     if out.len() == start {
         out.push(b'-');
     }
@@ -214,7 +214,7 @@ fn json(out: &mut Vec<u8>, entry: &AccessLogEntry<'_>, date: &[u8]) {
     out.extend_from_slice(date);
     thousandths(out, since_epoch(entry.at).subsec_millis());
     out.extend_from_slice(b"Z\",\"remote_addr\":\"");
-    address(out, entry.peer, Style::Json);
+    address(out, entry.client, Style::Json);
     out.push(b'"');
     if let Some(LoggedRequestLine { method, path, version }) = entry.request {
         json_text(out, "method", method);
@@ -254,21 +254,21 @@ fn json_text(out: &mut Vec<u8>, key: &str, text: &[u8]) {
     out.push(b'"');
 }
 
-/// The address of the peer without its port; nothing for an unnamed Unix peer.
-fn address(out: &mut Vec<u8>, peer: &SocketName, style: Style) {
-    match peer {
-        SocketName::Inet(SocketAddr::V4(address)) => {
-            let [a, b, c, d] = address.ip().octets();
+/// The address of the client without its port; nothing for an unnamed Unix peer.
+fn address(out: &mut Vec<u8>, client: ClientName<'_>, style: Style) {
+    match client {
+        ClientName::Inet(IpAddr::V4(address)) => {
+            let [a, b, c, d] = address.octets();
             number(out, a.into());
             for octet in [b, c, d] {
                 out.push(b'.');
                 number(out, octet.into());
             }
         }
-        SocketName::Inet(SocketAddr::V6(address)) => {
-            let _ = write!(out, "{}", address.ip());
+        ClientName::Inet(IpAddr::V6(address)) => {
+            let _ = write!(out, "{address}");
         }
-        SocketName::Unix(path) => value(out, path.as_bytes(), style),
+        ClientName::Unix(path) => value(out, path.as_bytes(), style),
     }
 }
 

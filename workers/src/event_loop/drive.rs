@@ -160,7 +160,7 @@ pub fn drive<A: Application>(
                     steps_left = steps_left.saturating_sub(1);
                 }
             }
-            Step::Refused(refused) => refused::note(context, client.conn().info(), &refused),
+            Step::Refused(refused) => refused::note(context, conn.client(), &refused),
             Step::Pull => {
                 pull(context, client);
                 steps_left = steps_left.saturating_sub(1);
@@ -289,8 +289,16 @@ fn answer<A: Application>(
     let called = context.clock.now();
     let before = context.clock.monotonic();
     let info = client.conn().info().clone();
-    let request =
-        Request { head_bytes, head, body, conn: &info, sequence: context.sequence, queue_wait };
+    let forwarded = client.conn().forwarded().cloned();
+    let request = Request {
+        head_bytes,
+        head,
+        body,
+        conn: &info,
+        forwarded: forwarded.as_deref(),
+        sequence: context.sequence,
+        queue_wait,
+    };
     let record = context.access.as_ref().map(AccessLog::names_requests).map(|names_requests| {
         let id = if names_requests { app.request_id(&request).map(Into::into) } else { None };
         Record { id, ..Record::of(head_bytes, head, called) }
@@ -431,7 +439,7 @@ fn account<B: AppBody>(context: &mut WorkerContext, client: &Client<B>) {
         let record = client.record();
         access.record(&AccessLogEntry {
             at: context.clock.wall(),
-            peer: &client.conn().info().peer,
+            client: client.conn().client(),
             request: record.map(request_line),
             status,
             body_bytes,

@@ -69,6 +69,7 @@ pub fn run<A: Application>(
         body: RequestBody::Empty,
         conn: &conn,
         sequence: 0, // The first request of a client has 1.
+        forwarded: None,
         queue_wait: Duration::ZERO,
     };
     let reply = app.call(request, &mut Discard).map_err(ReadinessFailure::Failed)?;

@@ -1,6 +1,7 @@
 //! Why the head of a request is refused, and with which status.
 
 use crate::http::fields::FieldError;
+use crate::http::forwarded_error::ForwardedError;
 use crate::http::status::Status;
 
 /// Why a head is refused.
@@ -81,6 +82,9 @@ pub enum HeadError {
     /// Expect names an expectation other than `100-continue`.
     #[error("Expect names an unknown expectation")]
     UnknownExpectation,
+    /// What a trusted proxy says about the request is malformed or contradictory.
+    #[error(transparent)]
+    Forwarded(#[from] ForwardedError),
 }
 
 impl HeadError {
@@ -88,6 +92,7 @@ impl HeadError {
     pub fn status(self) -> Status {
         match self {
             Self::Field(error) => error.status(),
+            Self::Forwarded(error) => error.status(),
             Self::RequestLineTooLong => Status(414),
             Self::UnknownExpectation => Status(417),
             Self::Connect | Self::UnknownTransferCoding => Status(501),

@@ -26,6 +26,14 @@ pub(super) fn is_host_port(value: &[u8]) -> bool {
     }
 }
 
+/// The port of a valid `host[:port]`; `None` if there is none, or if it is empty or 0.
+pub(super) fn port(value: &[u8]) -> Option<u16> {
+    let name_end = memchr::memrchr(b']', value).map_or(0, |at| at + 1);
+    let colon = memchr::memchr(b':', &value[name_end..])?;
+    let number = byte_class::decimal(&value[name_end + colon + 1..])?;
+    u16::try_from(number).ok().filter(|port| *port != 0)
+}
+
 /// Whether `rest` is an IPv6 literal after its `[`, with an optional port.
 fn is_bracketed(rest: &[u8]) -> bool {
     let Some(close) = memchr::memchr(b']', rest) else { return false };

@@ -3,7 +3,8 @@
 //! This directory refuses every request about whose end two implementations could disagree.
 //!
 //! A request passes through [`head`] (with `request_line`, `target`, `host`, `fields` and `facts`, and with
-//! `scan` when it arrives in pieces), then [`framing`] and [`body`]. A response passes through [`response`].
+//! `scan` when it arrives in pieces), then [`forwarded`] if a trusted proxy sent it, then [`framing`] and [`body`].
+//! A response passes through [`response`].
 pub mod body;
 pub mod body_error;
 mod byte_class;
@@ -12,6 +13,8 @@ pub mod chunked;
 pub mod date;
 mod facts;
 pub mod fields;
+pub mod forwarded;
+mod forwarded_error;
 pub mod framing;
 pub mod head;
 pub mod head_error;
@@ -29,6 +32,7 @@ pub use body::BodyDecoder;
 pub use body_error::{BodyError, Decoded};
 pub use date::HttpDate;
 pub use fields::FieldError;
+pub use forwarded::{Forwarded, ForwardedClient, ForwardedError, Scheme};
 pub use framing::Framing;
 pub use head::{Head, HeadError, HeadScan, Parsed};
 pub use partial_head::PartialHead;

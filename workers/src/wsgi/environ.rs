@@ -4,6 +4,8 @@
 //! The template has every key that all requests have, with its most common value. The copy therefore has its final
 //! order and size, and a request only sets what differs. Text from the client is latin-1 in native strings.
 
+mod forwarded;
+
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
@@ -38,6 +40,8 @@ pub(super) struct Environs {
     templates: Vec<Option<Py<PyDict>>>,
     peers: Peers,
     root_path: Vec<u8>,
+    /// Whether REMOTE_ADDR may differ from the address of the socket's peer.
+    shows_socket_peer: bool,
     http10: Py<PyString>,
 }
 
@@ -83,6 +87,7 @@ impl Environs {
             templates: Vec::new(),
             peers: Peers::new(),
             root_path: settings.root_path.as_bytes().to_vec(),
+            shows_socket_peer: !settings.forwarding.is_off(),
             http10: PyString::intern(py, "HTTP/1.0").unbind(),
         })
     }
@@ -104,8 +109,15 @@ impl Environs {
             None => ids.make(py, request.sequence)?,
         };
         environ.set_item(&self.keys.request_id, &id)?;
+        if let Some(stated) = request.forwarded {
+            self.set_forwarded(py, &environ, stated)?;
+        }
         if matches!(request.conn.local, SocketName::Unix(_)) {
-            self.set_server_from_host(py, &environ)?;
+            let stated_port = request.forwarded.and_then(|stated| stated.port);
+            self.set_server_from_host(py, &environ, stated_port.is_some())?;
+        }
+        if self.shows_socket_peer {
+            self.set_socket_peer(py, &environ, request)?;
         }
         if !request.queue_wait.is_zero() {
             let wait_ms = request.queue_wait.as_secs_f64() * 1e3;
@@ -285,7 +297,12 @@ impl Environs {
 
     /// Sets SERVER_NAME and SERVER_PORT for a unix socket, which has neither: from the client's Host, or else
     /// `localhost` and 80, because PEP 3333 forbids empty values.
-    fn set_server_from_host(&self, py: Python<'_>, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+    fn set_server_from_host(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        has_port: bool,
+    ) -> PyResult<()> {
         let host = environ.get_item(&self.keys.http_host)?;
         let host = host.and_then(|host| host.cast_into::<PyString>().ok());
         let host = host.as_ref().and_then(ffi::latin1_bytes).unwrap_or(b"");
@@ -293,6 +310,9 @@ impl Environs {
         let name: &[u8] = if name.is_empty() { b"localhost" } else { name };
         let port: &[u8] = if port.is_empty() { b"80" } else { port };
         environ.set_item(&self.keys.server_name, ffi::latin1(py, name)?)?;
+        if has_port {
+            return Ok(());
+        }
         environ.set_item(&self.keys.server_port, ffi::latin1(py, port)?)
     }
 }

@@ -52,6 +52,8 @@ keys! {
     worker = "arctos.worker";
     request_id = "arctos.request_id";
     queue_time_ms = "arctos.queue_time_ms";
+    peer_addr = "arctos.peer_addr";
+    peer_port = "arctos.peer_port";
 }
 
 /// How a known field enters the environ.

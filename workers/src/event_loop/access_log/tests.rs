@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::http::{BodyError, HeadError};
+use crate::shared::socket_name::SocketName;
 
 fn peer() -> SocketName {
     SocketName::Inet("192.0.2.7:4711".parse().unwrap())
@@ -13,7 +14,7 @@ fn peer() -> SocketName {
 fn entry<'a>(peer: &'a SocketName, path: &'a [u8]) -> AccessLogEntry<'a> {
     AccessLogEntry {
         at: UNIX_EPOCH + Duration::from_secs(971_186_136),
-        peer,
+        client: ClientName::of(peer),
         request: Some(LoggedRequestLine {
             method: b"GET",
             path: Some(path),

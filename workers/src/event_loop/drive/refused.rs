@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use super::WorkerContext;
 use crate::application::AppBody;
-use crate::connection::{ConnInfo, RefusalReason, Refused};
+use crate::connection::{ClientName, RefusalReason, Refused};
 use crate::event_loop::access_log::{AccessLogEntry, LoggedRequestLine};
 use crate::event_loop::client::Client;
 use crate::shared::log::{Level, Value};
-use crate::shared::socket_name::SocketName;
 
 /// Writes a line to the access log, and one to the log unless there were too many.
-pub(super) fn note(context: &mut WorkerContext, info: &ConnInfo, refused: &Refused) {
+pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused: &Refused) {
     let line = LoggedRequestLine::of(&refused.request);
     if let Some(access) = &mut context.access {
         access.record(&AccessLogEntry {
             at: context.clock.wall(),
-            peer: &info.peer,
+            client,
             request: line,
             status: refused.reason.status(),
             body_bytes: 0,
@@ -42,9 +41,9 @@ pub(super) fn note(context: &mut WorkerContext, info: &ConnInfo, refused: &Refus
         return;
     }
     let Some(suppressed) = context.refusals.pass(context.clock.now()) else { return };
-    let address = match &info.peer {
-        SocketName::Inet(address) => address.ip().to_string(),
-        SocketName::Unix(path) => path.clone(),
+    let address = match client {
+        ClientName::Inet(address) => address.to_string(),
+        ClientName::Unix(path) => path.to_owned(),
     };
     let mut pairs = vec![
         ("status", Value::Number(refused.reason.status().0.into())),

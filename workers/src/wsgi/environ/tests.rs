@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::application::Application;
+use crate::http::{Forwarded, ForwardedClient, Scheme};
+use crate::settings::Forwarding;
 use crate::spool::Spool;
 use crate::wsgi::tests::harness::{App, inet, parsed, showing};
 
@@ -308,6 +310,7 @@ fn worker_and_queue_time_are_in_the_environ() {
         body: RequestBody::Empty,
         conn: &app.conn,
         sequence: 9,
+        forwarded: None,
         queue_wait: Duration::from_micros(1500),
     };
     let reply = app.bridge.call(request, &mut app.wire).unwrap();
@@ -321,4 +324,72 @@ fn a_host_is_split_from_its_port() {
     assert_eq!(split_host(b"a.example:8080"), (&b"a.example"[..], &b"8080"[..]));
     assert_eq!(split_host(b"[::1]"), (&b"[::1]"[..], &b""[..]));
     assert_eq!(split_host(b"[::1]:80"), (&b"[::1]"[..], &b"80"[..]));
+}
+
+/// What an application sees of a request that proxies have passed on.
+const PROXIED: &str = "[environ.get(k) for k in ('REMOTE_ADDR', 'REMOTE_PORT', 'wsgi.url_scheme', 'HTTP_HOST', \
+     'SERVER_NAME', 'SERVER_PORT', 'SCRIPT_NAME', 'arctos.peer_addr', 'arctos.peer_port')]";
+
+fn behind_proxies(root_path: &str) -> App {
+    let forwarding = Forwarding {
+        proxies: ["*".parse().unwrap()].into_iter().collect(),
+        ..Forwarding::default()
+    };
+    let settings = Settings { forwarding, root_path: root_path.to_owned(), ..Settings::default() };
+    App::with(&showing(PROXIED), &settings)
+}
+
+#[test]
+fn what_proxies_state_replaces_what_the_connection_says() {
+    let mut app = behind_proxies("/app");
+    assert_eq!(
+        app.text("/", ""),
+        "['192.0.2.7', '40000', 'http', 'example.org', '192.0.2.1', '8000', '/app', '192.0.2.7', '40000']"
+    );
+    app.forwarded = Some(Forwarded {
+        client: Some(ForwardedClient { ip: "2001:db8::9".parse().unwrap(), port: None }),
+        scheme: Some(Scheme::Https),
+        host: Some((*b"shop.example:8443").into()),
+        port: Some(443),
+        prefix: Some((*b"/shop").into()),
+    });
+    assert_eq!(
+        app.text("/", ""),
+        "['2001:db8::9', None, 'https', 'shop.example:8443', 'shop.example', '443', '/shop/app', '192.0.2.7', '40000']"
+    );
+    let client = ForwardedClient { ip: "192.0.2.99".parse().unwrap(), port: Some(7) };
+    app.forwarded = Some(Forwarded { client: Some(client), ..Forwarded::default() });
+    assert_eq!(
+        app.text("/", ""),
+        "['192.0.2.99', '7', 'http', 'example.org', '192.0.2.1', '8000', '/app', '192.0.2.7', '40000']"
+    );
+}
+
+#[test]
+fn behind_a_unix_socket_the_stated_host_names_the_server() {
+    let mut app = behind_proxies("");
+    app.conn.peer = SocketName::Unix(String::new());
+    app.conn.local = SocketName::Unix("/run/arctos.sock".to_owned());
+    assert_eq!(
+        app.text("/", ""),
+        "['', None, 'http', 'example.org', 'example.org', '80', '', '', None]"
+    );
+    let client = ForwardedClient { ip: "192.0.2.99".parse().unwrap(), port: None };
+    app.forwarded = Some(Forwarded {
+        client: Some(client),
+        scheme: Some(Scheme::Https),
+        host: Some((*b"[::1]:81").into()),
+        port: Some(444),
+        prefix: Some(Box::default()),
+    });
+    assert_eq!(
+        app.text("/", ""),
+        "['192.0.2.99', None, 'https', '[::1]:81', '[::1]', '444', '', '', None]"
+    );
+}
+
+#[test]
+fn without_trusted_proxies_the_environ_has_no_keys_for_them() {
+    let mut app = App::showing("[key for key in environ if key.startswith('arctos.peer')]");
+    assert_eq!(app.text("/", "X-Forwarded-For: 192.0.2.9\r\n"), "[]");
 }

@@ -168,6 +168,7 @@ def app(environ, start_response):
         body: RequestBody::Empty,
         conn: &app.conn,
         sequence: 1,
+        forwarded: None,
         queue_wait: std::time::Duration::ZERO,
     };
     let reply = app.bridge.call(request, &mut app.wire).unwrap();

@@ -86,6 +86,7 @@ def app(environ, start_response):
             body: crate::application::RequestBody::Empty,
             conn: &conn,
             sequence: 1,
+            forwarded: None,
             queue_wait: std::time::Duration::ZERO,
         },
         &mut app.wire,

@@ -48,8 +48,15 @@ fn measure(name: &str, head_bytes: &[u8]) {
         for sequence in 0..u64::from(count) {
             let body = RequestBody::Empty;
             let queue_wait = Duration::ZERO;
-            let request =
-                Request { head_bytes, head: &head, body, conn: &conn, sequence, queue_wait };
+            let request = Request {
+                head_bytes,
+                head: &head,
+                body,
+                conn: &conn,
+                forwarded: None,
+                sequence,
+                queue_wait,
+            };
             let reply = app.bridge.call(request, &mut app.wire).unwrap();
             assert!(matches!(reply.content, Content::Whole(_)));
         }

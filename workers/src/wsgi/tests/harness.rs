@@ -14,7 +14,9 @@ use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
 };
 use crate::connection::ConnInfo;
-use crate::http::{Head, HeadScan, HttpDate, Parsed, Persistence, ResponseHead, Version};
+use crate::http::{
+    Forwarded, Head, HeadScan, HttpDate, Parsed, Persistence, ResponseHead, Version,
+};
 use crate::settings::{HeaderMap, Limits, Settings};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::{Level, Log, LogFormat};
@@ -86,6 +88,7 @@ pub(in crate::wsgi) struct App {
     pub(in crate::wsgi) bridge: Bridge,
     pub(in crate::wsgi) wire: Wire,
     pub(in crate::wsgi) conn: ConnInfo,
+    pub(in crate::wsgi) forwarded: Option<Forwarded>,
     names: Py<PyDict>,
     log: File,
     sequence: u64,
@@ -122,7 +125,7 @@ impl App {
             accepted: Instant::now(),
             served: 0,
         };
-        Self { bridge, wire: Wire::default(), conn, names, log, sequence: 0 }
+        Self { bridge, wire: Wire::default(), conn, forwarded: None, names, log, sequence: 0 }
     }
 
     /// Wraps an application that replies with `repr()` of an expression over `environ`.
@@ -161,6 +164,7 @@ impl App {
             body,
             conn: &self.conn,
             sequence: self.sequence,
+            forwarded: self.forwarded.as_ref(),
             queue_wait: Duration::ZERO,
         };
         let reply = self.bridge.call(request, &mut self.wire)?;

@@ -42,7 +42,8 @@ pub fn zone(text: &str) -> Option<String> {
 pub fn tags(text: &str) -> TagList {
     let mut list = TagList::default();
     for part in text.split(',') {
-        match part.split_once(':') {
+        // `listed` drops colons at the start of a tag, so they must not hide a zone.
+        match part.trim_start_matches(is_edge).split_once(':') {
             Some((key, value)) if key.trim().eq_ignore_ascii_case("zone") => {
                 list.zone = zone(value).or(list.zone);
             }
@@ -81,10 +82,15 @@ pub fn tag(key: &str, value: &str) -> Option<String> {
 
 /// Sanitizes one tag of a list; empty if it has no text, or a colon without a key or value.
 fn listed(text: &str) -> String {
-    let text = text.trim_matches(|letter: char| letter == ':' || letter.is_whitespace());
+    let text = text.trim_matches(is_edge);
     let (key, value) = text.split_once(':').unwrap_or((text, ""));
     let whole = clean(&format!("{}:{}", key.trim(), value.trim()), TAG_MAX_CHARS);
     whole.trim_end_matches(':').to_owned()
+}
+
+/// Whether this is dropped at both ends of a tag.
+fn is_edge(letter: char) -> bool {
+    letter == ':' || letter.is_whitespace()
 }
 
 /// Replaces the separators of lines, fields and tags, and cuts the text to `max_chars`.

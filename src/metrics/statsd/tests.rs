@@ -51,6 +51,12 @@ fn tags_that_are_empty_or_given_twice_are_left_out() {
 }
 
 #[test]
+fn a_zone_behind_a_colon_is_taken_out_as_well() {
+    let list = tags(" : zone:x,app:y");
+    assert_eq!((list.zone.as_deref(), list.tags), (Some("x"), vec!["app:y".to_owned()]));
+}
+
+#[test]
 fn a_tag_cannot_bring_a_line_of_its_own() {
     assert_eq!(tags("app:x\nevil:1|c|#a").tags, ["app:x_evil:1_c__a"]);
     assert_eq!(tags("a b#:1").tags, ["a_b_:1"]);

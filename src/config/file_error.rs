@@ -7,7 +7,7 @@ use arctos_worker::shared::log::ErrorText;
 
 use super::advice::Advice;
 use super::options::Setting;
-use super::origin::{FileLine, Origin, source_of};
+use super::origin::{FileLine, Origin, Printable, source_of};
 
 /// The maximum size of a file. No list of options is longer, but a log that is named by mistake is.
 pub(super) const MAX_BYTES: usize = 1 << 20;
@@ -17,10 +17,11 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 pub enum FileError {
     /// It is a configuration file of gunicorn, which is a Python program.
     #[error(
-        "{reason}. A configuration file is TOML, and Python in it is not executed. Write each setting \
+        "{}. A configuration file is TOML, and Python in it is not executed. Write each setting \
          under the long name of its option into a file such as arctos.toml (workers = 4, bind = \
          ['0.0.0.0:8000'], timeout = '30s'), a function as MODULE:FUNCTION (post-fork = \
-         'shop.hooks:post_fork'), and pass that file to --config"
+         'shop.hooks:post_fork'), and pass that file to --config",
+        Printable(.reason)
     )]
     Python {
         /// The error of the parser.
@@ -61,7 +62,7 @@ pub enum FileError {
         place: FileLine,
     },
     /// It is not TOML.
-    #[error("{place}: {reason}")]
+    #[error("{place}: {}", Printable(.reason))]
     Syntax {
         /// The line where the parser stopped.
         place: FileLine,
@@ -69,7 +70,7 @@ pub enum FileError {
         reason: String,
     },
     /// There is no option of that name.
-    #[error("{place}: there is no option '{key}'{advice}")]
+    #[error("{place}: there is no option '{}'{advice}", Printable(.key))]
     UnknownKey {
         /// Its line.
         place: FileLine,
@@ -95,7 +96,7 @@ pub enum FileError {
         place: FileLine,
     },
     /// The value has a TOML type that its option does not take.
-    #[error("{place}: {key}: expected {expected}, not {found}")]
+    #[error("{place}: {}: expected {expected}, not {}", Printable(.key), Printable(.found))]
     Type {
         /// The line of the value.
         place: FileLine,

@@ -88,6 +88,7 @@ impl fmt::Display for FileLine {
 /// Writes a value with its place, so that a person finds what to change: `--workers 'many'`,
 /// `ARCTOS_WORKERS='many'`, `workers='many'` or `/etc/shop.toml:3: workers='many'`.
 pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String {
+    let text = Printable(text);
     match origin {
         Origin::Keyword => format!("{}='{text}'", OptionSpec::of(setting).keyword()),
         Origin::Environment(variable) => format!("{variable}='{text}'"),
@@ -100,5 +101,24 @@ pub(super) fn source_of(setting: Setting, origin: &Origin, text: &str) -> String
         | Origin::Because(_)
         | Origin::Several(_)
         | Origin::Default => format!("{} '{text}'", OptionSpec::of(setting).flag()),
+    }
+}
+
+/// Text from outside in a message: control characters are escaped, so that none of them controls the terminal that
+/// shows the message or begins another line.
+pub(super) struct Printable<'a>(pub(super) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in self.0.split_inclusive(char::is_control) {
+            match part.chars().next_back().filter(|last| last.is_control()) {
+                Some(last) => {
+                    f.write_str(&part[..part.len() - last.len_utf8()])?;
+                    write!(f, "{}", last.escape_default())?;
+                }
+                None => f.write_str(part)?,
+            }
+        }
+        Ok(())
     }
 }

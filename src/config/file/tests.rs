@@ -197,7 +197,7 @@ fn a_wrong_value_is_refused_with_its_line_name_and_form() {
         ("env = ['TOKEN']", "env='TOKEN': expected KEY=VALUE"),
         ("env = {DEBUG = true}", "env.DEBUG: expected a string or a number, not true"),
         ("env = {'' = 'x'}", "env: expected names that are not empty and without =, not ''"),
-        ("name = \"a\\u0000\"", "name='a\u{0}': expected text without NUL"),
+        ("name = \"a\\u0000\"", "name='a\\u{0}': expected text without NUL"),
         ("app = 'shop.py'", "app='shop.py': expected a module, not a file: write shop"),
         (
             "config = 'other.toml'",
@@ -213,6 +213,20 @@ fn a_wrong_value_is_refused_with_its_line_name_and_form() {
     }
     let (message, _) = refusal("keep-alive = 1\nkeep_alive = 2");
     assert_eq!(message, "/shop.toml:2: keep-alive is given twice");
+}
+
+#[test]
+fn a_message_shows_control_characters_escaped() {
+    for (toml, shown) in [
+        ("\"\\u001b[31m\" = 1", "there is no option '\\u{1b}[31m'"),
+        ("workers = \"\\n1\"", "workers='\\n1'"),
+        ("bind = \"\\u0000\"", "bind='\\u{0}'"),
+        ("[env]\n\"A\\u0007\" = true", "env.A\\u{7}"),
+    ] {
+        let (message, _) = refusal(toml);
+        assert!(message.contains(shown), "{message:?}");
+        assert!(!message.contains(char::is_control), "{message:?}");
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ const BODY_BYTES: u64 = 64 * 1024;
 const FORBIDDEN: Status = Status(403);
 
 /// The state machine of one connection.
-pub(super) struct Connection {
+pub struct Connection {
     limits: Limits,
     trust: Trust,
     state: State,
@@ -99,7 +99,7 @@ struct Refused {
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Awaits {
+pub enum Awaits {
     /// Bytes from its peer.
     Bytes,
     /// Room in the socket's send buffer.
@@ -112,10 +112,11 @@ pub(super) enum Awaits {
 
 /// The outcome of [`Connection::receive`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received {
+pub enum Received {
     /// The request is not complete.
     Nothing,
     /// A complete request.
+    #[expect(missing_docs, reason = "as in `AdminRequest`")]
     Request { method: Method, path: String, query: String },
     /// A request that is to be answered with this response.
     Refusal(AdminResponse),
@@ -123,7 +124,7 @@ pub(super) enum Received {
 
 impl Connection {
     /// The state right after accept.
-    pub(super) fn new(trust: Trust, now: Instant) -> Self {
+    pub fn new(trust: Trust, now: Instant) -> Self {
         let limits = Limits {
             request_line_bytes: HEAD_BYTES,
             header_field_bytes: HEAD_BYTES,
@@ -136,7 +137,7 @@ impl Connection {
     }
 
     /// What the connection waits for.
-    pub(super) fn awaits(&self) -> Awaits {
+    pub fn awaits(&self) -> Awaits {
         match self.state {
             State::Reading { .. } | State::Lingering { .. } => Awaits::Bytes,
             State::Waiting { .. } => Awaits::Response,
@@ -146,7 +147,7 @@ impl Connection {
     }
 
     /// When [`Connection::tick`] closes the connection.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Reading { until, .. }
             | State::Writing { until, .. }
@@ -156,19 +157,19 @@ impl Connection {
     }
 
     /// Closes the connection if its deadline has passed.
-    pub(super) fn tick(&mut self, now: Instant) {
+    pub fn tick(&mut self, now: Instant) {
         if self.deadline().is_some_and(|until| now >= until) {
             self.close();
         }
     }
 
     /// Closes the connection: the peer has ended its direction, the connection is dead, or its place is needed.
-    pub(super) fn close(&mut self) {
+    pub fn close(&mut self) {
         self.state = State::Closed;
     }
 
     /// Takes in bytes from the peer.
-    pub(super) fn receive(&mut self, bytes: &[u8]) -> Received {
+    pub fn receive(&mut self, bytes: &[u8]) -> Received {
         match &mut self.state {
             State::Reading { input, .. } => match input.take(bytes, self.trust, &self.limits) {
                 Ok(None) => Received::Nothing,
@@ -193,7 +194,7 @@ impl Connection {
     }
 
     /// Responds to the request. Nothing happens if none waits for its response.
-    pub(super) fn respond(&mut self, response: &AdminResponse, date: &HttpDate, now: Instant) {
+    pub fn respond(&mut self, response: &AdminResponse, date: &HttpDate, now: Instant) {
         match self.state {
             State::Waiting { shape, .. } => {
                 let out = shape.encode(response, date);
@@ -207,7 +208,7 @@ impl Connection {
     }
 
     /// The bytes to send next.
-    pub(super) fn outgoing(&self) -> &[u8] {
+    pub fn outgoing(&self) -> &[u8] {
         match &self.state {
             State::Writing { out, sent_bytes, .. } => &out[*sent_bytes..],
             State::Reading { .. }
@@ -218,7 +219,7 @@ impl Connection {
     }
 
     /// Takes note that `count` bytes of [`Connection::outgoing`] were sent. Returns whether they were the last.
-    pub(super) fn sent(&mut self, count: usize, now: Instant) -> bool {
+    pub fn sent(&mut self, count: usize, now: Instant) -> bool {
         match &mut self.state {
             State::Writing { out, sent_bytes, .. } => {
                 *sent_bytes += count;

@@ -19,7 +19,7 @@
 //! few connections.
 
 mod acceptor;
-mod connection;
+pub mod connection;
 pub mod prometheus;
 pub mod readiness;
 pub mod reload;

@@ -20,7 +20,7 @@ const NAME: &str = "name";
 const VALUE: u64 = 0;
 
 /// The prefixes of lines, `prefix.name:`.
-pub(super) struct LinePrefixes {
+pub struct LinePrefixes {
     counters: [String; Counter::ALL.len()],
     gauges: [String; Gauge::ALL.len()],
     distributions: [String; Distribution::ALL.len()],
@@ -42,15 +42,18 @@ impl LinePrefixes {
         }
     }
 
-    pub(super) fn counter(&self, counter: Counter) -> &str {
+    /// The prefix of a counter.
+    pub fn counter(&self, counter: Counter) -> &str {
         &self.counters[counter as usize]
     }
 
-    pub(super) fn gauge(&self, gauge: Gauge) -> &str {
+    /// The prefix of a gauge.
+    pub fn gauge(&self, gauge: Gauge) -> &str {
         &self.gauges[gauge as usize]
     }
 
-    pub(super) fn distribution(&self, distribution: Distribution) -> &str {
+    /// The prefix of a distribution.
+    pub fn distribution(&self, distribution: Distribution) -> &str {
         &self.distributions[distribution as usize]
     }
 
@@ -61,7 +64,7 @@ impl LinePrefixes {
 }
 
 /// The suffixes of lines with certain tags: `|c|#worker:3,zone:x`.
-pub(super) struct LineSuffixes {
+pub struct LineSuffixes {
     counter: String,
     /// The suffixes of counters with the tag `reason`, by its value.
     reasoned: Vec<(&'static str, String)>,
@@ -74,25 +77,26 @@ pub(super) struct LineSuffixes {
 
 impl LineSuffixes {
     /// The suffix of a counter, which may have a reason.
-    pub(super) fn counter(&self, counter: Counter) -> &str {
+    pub fn counter(&self, counter: Counter) -> &str {
         let Some(reason) = counter.reason() else { return &self.counter };
         let found = self.reasoned.iter().find(|(known, _)| *known == reason);
         found.map_or(&self.counter, |(_, suffix)| suffix)
     }
 
-    pub(super) fn gauge(&self) -> &str {
+    /// The suffix of a gauge.
+    pub fn gauge(&self) -> &str {
         &self.gauge
     }
 
     /// The suffix of a distribution whose values each count 2^`bit` times.
-    pub(super) fn distribution(&self, line_format: &LineFormat, bit: u32) -> &str {
+    pub fn distribution(&self, line_format: &LineFormat, bit: u32) -> &str {
         self.distribution[bit as usize]
             .get_or_init(|| line_format.distribution_suffix(&self.tags, bit))
     }
 }
 
 /// Writes the prefixes and suffixes.
-pub(super) struct LineFormat {
+pub struct LineFormat {
     client: StatsdClient,
     format: Format,
     /// The tags of every line, joined.
@@ -106,7 +110,8 @@ pub(super) struct LineFormat {
 }
 
 impl LineFormat {
-    pub(super) fn new(statsd: &Statsd) -> Self {
+    /// Formats the lines of this configuration.
+    pub fn new(statsd: &Statsd) -> Self {
         let client = StatsdClient::from_sink(&statsd.prefix, NopMetricSink);
         let zone = statsd.zone.iter().map(|zone| format!("zone:{zone}"));
         let tags: Vec<_> = zone.chain(statsd.tags.iter().cloned()).collect();
@@ -123,7 +128,7 @@ impl LineFormat {
     }
 
     /// The suffixes of lines with the tag `own`, if there is one, and the tags of every line.
-    pub(super) fn suffixes(&self, own: Option<String>) -> LineSuffixes {
+    pub fn suffixes(&self, own: Option<String>) -> LineSuffixes {
         let parts = own.into_iter().chain(Some(self.tags.clone()).filter(|tags| !tags.is_empty()));
         let tags = parts.collect::<Vec<_>>().join(",");
         let reasons = Counter::ALL.into_iter().filter_map(Counter::reason);

@@ -22,7 +22,7 @@ mod baseline;
 pub mod collector;
 mod compose;
 mod distribution;
-mod format;
+pub mod format;
 mod in_flight;
 mod packer;
 mod resolver;

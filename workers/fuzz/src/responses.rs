@@ -55,13 +55,15 @@ enum Framing {
     UntilClose,
 }
 
-struct Head {
-    status: u16,
+/// The head of a response.
+pub(crate) struct Head {
+    pub(crate) status: u16,
     fields: Vec<(String, String)>,
 }
 
 impl Head {
-    fn read(bytes: &mut &[u8]) -> Self {
+    /// Reads the head at the start of `bytes`, and removes it from them.
+    pub(crate) fn read(bytes: &mut &[u8]) -> Self {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
         let text = str::from_utf8(&bytes[..end]).expect("ASCII");
         *bytes = &bytes[end + 4..];
@@ -74,7 +76,7 @@ impl Head {
             (name.to_ascii_lowercase(), value.to_owned())
         });
         let head = Self { status: status.parse().expect("a number"), fields: fields.collect() };
-        assert!(head.field("date").is_some() && head.field("server").is_some());
+        assert!(head.field("date").is_some());
         head
     }
 
@@ -85,7 +87,8 @@ impl Head {
         value.map(|(_, value)| &value[..])
     }
 
-    fn persists(&self, request_is_http_11: bool) -> bool {
+    /// Whether the connection persists after this response.
+    pub(crate) fn persists(&self, request_is_http_11: bool) -> bool {
         match self.field("connection") {
             None => request_is_http_11,
             Some("close") => false,
@@ -104,7 +107,7 @@ impl Head {
     }
 
     /// Reads the body; `None` if it is not complete.
-    fn body(&self, rest: &mut &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn body(&self, rest: &mut &[u8]) -> Option<Vec<u8>> {
         match self.framing() {
             Framing::Length(length) => take(rest, length),
             Framing::UntilClose => take(rest, rest.len()),

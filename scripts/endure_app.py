@@ -1,0 +1,35 @@
+"""The application that scripts/endure serves: each path does one thing that a server has to survive."""
+
+BIG = b"x" * (1 << 20)
+PIECE = b"y" * 16384
+
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/upload":
+        return upload(environ["wsgi.input"], start_response)
+    if path == "/raise":
+        raise RuntimeError("as requested")
+    if path == "/breaks":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "100000")])
+        return breaks()
+    if path == "/stream":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return (PIECE for _ in range(8))
+    body = BIG if path == "/big" else b"hello"
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def upload(body, start_response):
+    length = 0
+    while piece := body.read(65536):
+        length += len(piece)
+    answer = b"%d bytes" % length
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
+    return [answer]
+
+
+def breaks():
+    yield PIECE
+    raise RuntimeError("as requested, in the middle of a response")

@@ -29,6 +29,9 @@
 | F25 | all workers reach `--max-requests` together | nothing; never fewer ready than wanted |
 | F26 | requests crash their workers repeatedly | as F1 for each; no client waits for a backoff |
 | F27 | HUP, WINCH, scale, recycle and upgrade in any order at any time | nothing |
+| F28 | no memory for sockets, no descriptors in the system (accept, send, receive) | the request whose call failed, or an idle connection |
+| F29 | the disk of request bodies is full, its quota used up, files limited | that request: 507, 503 or 500 |
+| F30 | the disk of the access log is full | log lines, each counted and reported once |
 
 F1, F5, F6, F9 and F10 also run with real processes and without Python in `tests/supervisor`, and in thousands of
 orders in the simulation of the supervisor.
@@ -45,6 +48,7 @@ WORKERS, RELOADS = "faults/test_worker_faults.py::test_", "faults/test_reload_fa
 DEATHS, STOP = "faults/test_worker_deaths.py::test_", "lifecycle/test_stop.py::test_"
 SUPERVISOR, APPLICATION = "faults/test_supervisor_faults.py::test_", "faults/test_application_faults.py::test_"
 ROLLING, UPGRADE = "deploy/test_rolling_update.py::test_", "deploy/test_upgrade.py::test_"
+SHORTAGES = "faults/test_shortages.py::test_"
 LOAD, STATSD, LOG = "metrics/test_metrics_under_load.py::test_", "metrics/test_statsd.py::test_", "cli/test_log.py::test_"
 
 TESTS = {
@@ -160,6 +164,22 @@ TESTS = {
         RELOADS + "a_hup_during_probation_cuts_no_connection_of_the_canary",
         "faults/test_operator_commands.py::test_any_order_of_reload_pause_scale_recycle_upgrade_loses_nothing",
     ],
+    "F28": [
+        SHORTAGES + "a_shortage_at_accept_costs_the_longest_idle_connection",
+        SHORTAGES + "a_shortage_at_accept_delays_a_connection_if_none_is_idle",
+        SHORTAGES + "a_send_that_fails_aborts_its_response_and_closes_its_iterable",
+        SHORTAGES + "a_sendfile_that_fails_aborts_its_response",
+        SHORTAGES + "a_receive_that_fails_closes_its_connection",
+    ],
+    "F29": [
+        SHORTAGES + "a_body_that_cannot_be_stored_costs_its_request",
+        SHORTAGES + "a_body_above_the_limit_on_file_sizes_costs_its_request",
+        SHORTAGES + "uploads_to_a_full_disk_are_507_and_work_again_when_there_is_room",
+    ],
+    "F30": [
+        SHORTAGES + "an_access_log_on_a_full_disk_loses_lines_until_there_is_room",
+        LOG + "lost_access_log_lines_are_reported_at_once_and_then_counted",
+    ],
 }
 
 
@@ -174,7 +194,7 @@ def collected():
 
 def test_the_table_and_its_text_have_the_same_rows():
     lines = [line.split("|")[1].strip() for line in __doc__.splitlines() if line.startswith("| F")]
-    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 28)]
+    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 31)]
 
 
 @pytest.mark.parametrize("row", TESTS)

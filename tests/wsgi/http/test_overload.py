@@ -93,7 +93,7 @@ def readyz(admin):
     return answer.status, answer.body.decode().splitlines()
 
 
-def test_readyz_is_503_while_the_backlog_is_long_and_until_half_of_it_is_gone(serve, connect, make_gate, inbox, tmp_path):
+def test_readyz_is_503_from_a_long_backlog_until_half_of_it_is_gone(serve, connect, make_gate, inbox, tmp_path):
     admin = str(tmp_path / "admin.sock")
     server = serve("plain:app", "--admin-bind", f"unix:{admin}", "--ready-max-backlog", 4, workers=1)
     gates = [make_gate() for _ in range(6)]

@@ -20,12 +20,15 @@ pub enum RefusalReason {
     /// The body arrived more slowly than the minimum rate.
     #[error("the body arrived too slowly")]
     BodySlow,
-    /// The disk is full, or the quota is used up.
+    /// The disk is full, the quota is used up, or the file would exceed the maximum size of files (RLIMIT_FSIZE).
     #[error("there is no room to store the body")]
     DiskFull,
     /// The request waited for longer than `--max-queue-time` before the application could be called.
     #[error("the request waited for too long")]
     QueuedTooLong,
+    /// The process or the machine has too many open files to store the body.
+    #[error("there is no free descriptor to store the body")]
+    NoDescriptor,
     /// The body could not be stored or read back.
     #[error("the body could not be stored")]
     NotStored,
@@ -38,7 +41,7 @@ impl RefusalReason {
             Self::Head(error) => error.status(),
             Self::Body(error) => error.status(),
             Self::HeadLate | Self::BodyLate | Self::BodySlow => Status(408),
-            Self::QueuedTooLong => Status(503),
+            Self::QueuedTooLong | Self::NoDescriptor => Status(503),
             Self::DiskFull => Status(507),
             Self::NotStored => Status(500),
         }

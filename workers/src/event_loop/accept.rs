@@ -37,7 +37,7 @@ impl<A: Application> EventLoop<'_, A> {
         }
         let mut outcome = self.acceptor.accept(index, &self.poller, &self.context);
         if let Outcome::Exhausted(error) = &outcome
-            && self.frees_a_descriptor(error)
+            && self.frees_resources(error)
         {
             outcome = self.acceptor.accept(index, &self.poller, &self.context);
         }
@@ -74,13 +74,13 @@ impl<A: Application> EventLoop<'_, A> {
     }
 
     /// Closes an idle client if that helps against an error of accept4(2), and returns whether it did. The
-    /// application, or another process, may use more descriptors than are reserved for it.
-    fn frees_a_descriptor(&mut self, error: &io::Error) -> bool {
+    /// application, or another process, may use more descriptors or memory than are reserved for it.
+    fn frees_resources(&mut self, error: &io::Error) -> bool {
         let limit = fd::descriptor_limit();
         let helps = |number: RawFd| match error.raw_os_error() {
             // The limit may have been lowered meanwhile: a number above it cannot be used again.
             Some(libc::EMFILE) => u64::try_from(number).is_ok_and(|number| number < limit),
-            Some(libc::ENFILE) => true,
+            Some(libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => true,
             Some(_) | None => false,
         };
         let of = |token| self.clients.table.get(token).map(|client| client.socket().as_raw_fd());
@@ -148,7 +148,7 @@ impl<A: Application> EventLoop<'_, A> {
     pub(super) fn take_queued(&mut self, index: usize) -> Option<Token> {
         let mut outcome = self.acceptor.accept_queued(index, &self.context);
         if let Outcome::Exhausted(error) = &outcome
-            && self.frees_a_descriptor(error)
+            && self.frees_resources(error)
         {
             outcome = self.acceptor.accept_queued(index, &self.context);
         }

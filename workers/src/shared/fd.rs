@@ -51,7 +51,8 @@ pub enum Accepted {
         /// The address of the peer.
         peer: SocketName,
     },
-    /// EAGAIN, EINTR or ECONNABORTED: the accept queue is empty, or the client has left it. This is not an error.
+    /// EAGAIN, EINTR or ECONNABORTED, or an error of the network: the accept queue is empty, or the client has left it.
+    /// This is not an error of the listener.
     Empty,
     /// EMFILE, ENFILE, ENOBUFS or ENOMEM: the process is out of resources for now.
     Exhausted(io::Error),
@@ -62,8 +63,18 @@ pub enum Accepted {
 impl From<Errno> for Accepted {
     fn from(error: Errno) -> Self {
         const AGAIN: [Errno; 3] = [Errno::EAGAIN, Errno::EINTR, Errno::ECONNABORTED];
+        // accept(2): errors of the network that the new connection already has.
+        const LOST: [Errno; 7] = [
+            Errno::ENETDOWN,
+            Errno::EPROTO,
+            Errno::ENOPROTOOPT,
+            Errno::EHOSTDOWN,
+            Errno::ENONET,
+            Errno::EHOSTUNREACH,
+            Errno::ENETUNREACH,
+        ];
         const FULL: [Errno; 4] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
-        if AGAIN.contains(&error) {
+        if AGAIN.contains(&error) || LOST.contains(&error) {
             Self::Empty
         } else if FULL.contains(&error) {
             Self::Exhausted(error.into())

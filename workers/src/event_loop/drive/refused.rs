@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use nix::libc;
+
 use super::WorkerContext;
 use crate::application::AppBody;
 use crate::connection::{ClientName, RefusalReason, Refused};
@@ -29,7 +31,7 @@ pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused:
     }
     match refused.reason {
         // An error line has said more than this line would.
-        RefusalReason::DiskFull | RefusalReason::NotStored => return,
+        RefusalReason::DiskFull | RefusalReason::NoDescriptor | RefusalReason::NotStored => return,
         RefusalReason::Head(_)
         | RefusalReason::Body(_)
         | RefusalReason::HeadLate
@@ -69,10 +71,14 @@ pub(super) fn not_stored<B: AppBody>(
     context: &WorkerContext,
     error: &io::Error,
 ) -> RefusalReason {
-    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let dir = context.settings.body_temp_dir.display();
     let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
     context.log.line(Level::Error, "request.body_not_stored", &pairs);
     client.take_spool();
-    if is_full { RefusalReason::DiskFull } else { RefusalReason::NotStored }
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => RefusalReason::DiskFull,
+        Some(libc::EMFILE | libc::ENFILE) => RefusalReason::NoDescriptor,
+        // Also write_all_at(3) without progress, which has no number.
+        Some(_) | None => RefusalReason::NotStored,
+    }
 }

@@ -148,7 +148,7 @@ fn a_socket_that_does_not_listen_fails() {
 
 #[test]
 fn errors_of_accept_are_distinguished() {
-    for error in [Errno::EAGAIN, Errno::EINTR, Errno::ECONNABORTED] {
+    for error in [Errno::EAGAIN, Errno::EINTR, Errno::ECONNABORTED, Errno::EPROTO] {
         assert!(matches!(Accepted::from(error), Accepted::Empty));
     }
     for error in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {

@@ -12,6 +12,7 @@
 //! | SIGKILL: the time limit of a stop, `--timeout`, `--boot-timeout` or the exit is over, or the loop hangs | the supervisor, to the process group | nothing | killed by SIGKILL |
 //! | end of the control socket, and the supervisor is gone | the kernel | becomes an orphan (`worker.orphaned`): closes and empties the accept queue, shuts the listeners down unless somebody else needs them, and exits within 10 s | 0, or killed by its own timer ([`crate::process::hard_end`]) |
 //! | end of the control socket, but the supervisor runs | the supervisor gave the worker up, or the application closed the descriptor | leaves the accept queue to the other workers (`worker.disconnected`) and exits within 10 s | 0, or killed by its own timer |
+//! | a listener or the doorbell is closed or replaced | the application | leaves the accept queue to the other workers (`worker.descriptor_lost`) and drains | 0 |
 //! | the supervisor ends before the worker is ready, or after its loop | the kernel (PR_SET_PDEATHSIG) | nothing | killed by SIGKILL |
 //! | the application cannot be imported | the worker itself | sends [`CONTROL_BOOT_FAILED`] with the report | 4 |
 //! | user, group, signals, a hook or `--reload-check` fails | the worker itself | sends [`CONTROL_BOOT_FAILED`] with the report | 3 |

@@ -291,6 +291,23 @@ impl Acceptor {
         })
     }
 
+    /// The listening sockets.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.listeners.iter().map(|listener| &listener.socket)
+    }
+
+    /// Closes the listeners for good, except for the numbers of those that are lost.
+    pub(super) fn abandon(&mut self, poller: &Poller, are_lost: &[bool]) {
+        self.unwatch(poller);
+        self.guards.clear();
+        for (listener, is_lost) in self.listeners.drain(..).zip(are_lost) {
+            if *is_lost {
+                std::mem::forget(listener.socket);
+            }
+        }
+        self.state = AcceptorState::Closed;
+    }
+
     /// Closes the listeners for good.
     pub(super) fn close(&mut self, poller: &Poller) {
         self.unwatch(poller);

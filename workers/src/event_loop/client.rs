@@ -381,6 +381,16 @@ impl<B: AppBody> Client<B> {
         Ok(())
     }
 
+    /// Has another epoll instance watch for the same. A socket that the application has closed, too, is watched by none:
+    /// its deadline ends the connection.
+    pub(super) fn watch_again(&mut self, poller: &Poller, key: u64) {
+        if let Some(interest) = self.watched
+            && poller.add(&self.socket, key, interest).is_err()
+        {
+            self.watched = None;
+        }
+    }
+
     /// Takes the socket out of epoll. Closing it would not: a child of the application may hold a duplicate.
     pub(super) fn unwatch(&mut self, poller: &Poller) {
         if self.watched.take().is_some() {

@@ -9,6 +9,7 @@ use crate::connection::Timer;
 use crate::event_loop::client::Client;
 use crate::event_loop::client_table::{ClientTable, Token};
 use crate::event_loop::deadlines::Deadlines;
+use crate::event_loop::poller::Poller;
 use crate::settings::{Settings, Timeouts};
 use crate::shared::fd;
 
@@ -33,6 +34,16 @@ impl<B: AppBody> Clients<B> {
             deadlines: Deadlines::new(|timer| timeout(timeouts, timer)),
             stalls: Stalls::starting(now),
             watch_failures: RateLimitedLog::default(),
+        }
+    }
+
+    /// Has an epoll instance that knows none of them watch all clients.
+    pub(super) fn watch_again(&mut self, poller: &Poller) {
+        let tokens: Vec<Token> = self.table.tokens().collect();
+        for token in tokens {
+            if let Some(client) = self.table.get_mut(token) {
+                client.watch_again(poller, token.to_bits());
+            }
         }
     }
 

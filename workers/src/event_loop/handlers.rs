@@ -22,11 +22,11 @@ impl SignalHandlers {
         Self { checked_at: now, log: RateLimitedLog::default() }
     }
 
-    /// Checks the handlers if the interval is over, and reinstalls them.
-    pub(super) fn reinstall(&mut self, context: &WorkerContext) {
+    /// Checks the handlers if the interval is over, and reinstalls them. Returns whether it was.
+    pub(super) fn reinstall(&mut self, context: &WorkerContext) -> bool {
         let now = context.clock.now();
         if now.saturating_duration_since(self.checked_at) < INTERVAL {
-            return;
+            return false;
         }
         self.checked_at = now;
         for signal in signals::reinstall() {
@@ -35,5 +35,6 @@ impl SignalHandlers {
                 context.log.line(Level::Warning, "worker.signal_handler_replaced", &pairs);
             }
         }
+        true
     }
 }

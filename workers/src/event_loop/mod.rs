@@ -33,6 +33,7 @@ pub mod deadlines;
 pub mod drive;
 mod expiry;
 mod handlers;
+mod own_descriptors;
 mod phase;
 pub mod poller;
 mod rate_limited_log;
@@ -61,6 +62,7 @@ use crate::worker_init::{BootFailure, WorkerInit};
 use acceptor::Acceptor;
 use clients::Clients;
 use handlers::SignalHandlers;
+use own_descriptors::OwnDescriptors;
 use phase::{DRAIN_QUIET, DrainCause, Phase};
 use supervision::SupervisorLink;
 
@@ -88,7 +90,7 @@ pub struct Unfinished {
 pub struct EventLoop<'a, A: Application> {
     /// Declared first, because they have to be dropped first: once a descriptor is closed, its number may at once
     /// belong to something else.
-    _guards: ForkGuards,
+    guards: ForkGuards,
     app: &'a mut A,
     context: WorkerContext,
     reading: ReadBuffer,
@@ -102,8 +104,9 @@ pub struct EventLoop<'a, A: Application> {
     handlers: SignalHandlers,
 }
 
-/// Keeps the loop's own descriptors from children of the application.
+/// Keeps the loop's own descriptors from children of the application, and knows what they stand for.
 struct ForkGuards {
+    own: OwnDescriptors,
     _marks: [FdGuard; 3],
     _guarded: ForkGuard,
 }
@@ -132,10 +135,11 @@ impl<'a, A: Application> EventLoop<'a, A> {
         link.watch(&poller)?;
         let mut acceptor = Acceptor::new(listeners, header);
         acceptor.open(&poller)?;
+        let own = OwnDescriptors::of(&link, &acceptor);
         let now = Instant::now();
         let access = access_log.map(|fd| AccessLog::new(fd, log.format()));
         Ok(Self {
-            _guards: ForkGuards { _marks: marks, _guarded: guarded },
+            guards: ForkGuards { own, _marks: marks, _guarded: guarded },
             app,
             reading: ReadBuffer::new(&settings),
             clients: Clients::new(&settings, now),
@@ -211,7 +215,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let can_make_room = self.clients.can_make_room();
         self.acceptor.resume(&self.poller, &self.context, can_make_room, is_silent);
         self.context.flush_access_log();
-        self.handlers.reinstall(&self.context);
+        if self.handlers.reinstall(&self.context) {
+            self.check_descriptors()?;
+        }
         if let Some(ticker) = &mut self.ticker {
             ticker.turn(self.context.clock.now());
         }

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::unistd::dup3;
 
 /// What an entry waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,13 @@ impl Poller {
             batch: vec![EpollEvent::empty(); batch].into_boxed_slice(),
             count: 0,
         })
+    }
+
+    /// Forgets all entries, under the same number.
+    pub fn restart(&mut self) -> io::Result<()> {
+        let fresh = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        self.count = 0;
+        Ok(dup3(&fresh.0, &mut self.epoll.0, OFlag::O_CLOEXEC)?)
     }
 
     /// EPOLL_CTL_ADD.

@@ -21,6 +21,8 @@ use crate::worker_init::CONTROL_ACCESS_LOG;
 /// The worker's end of everything that connects it to its supervisor, except for the scoreboard.
 pub(super) struct SupervisorLink {
     pub(super) doorbell: OwnedFd,
+    /// Whether the application has left the doorbell alone.
+    pub(super) has_doorbell: bool,
     pub(super) control_fd: OwnedFd,
     pub(super) control: ControlSocket,
     pub(super) supervisor: Arc<SupervisorProcess>,
@@ -32,12 +34,19 @@ impl SupervisorLink {
         control_fd: OwnedFd,
         supervisor: Arc<SupervisorProcess>,
     ) -> Self {
-        Self { doorbell, control_fd, control: ControlSocket::Open, supervisor }
+        let control = ControlSocket::Open;
+        Self { doorbell, has_doorbell: true, control_fd, control, supervisor }
     }
 
+    /// Has epoll watch the descriptors, except for lost ones and a control socket that has ended.
     pub(super) fn watch(&self, poller: &Poller) -> io::Result<()> {
-        poller.add(&self.doorbell, DOORBELL_KEY, Interest::Read)?;
-        poller.add(&self.control_fd, CONTROL_KEY, Interest::Read)
+        if self.has_doorbell {
+            poller.add(&self.doorbell, DOORBELL_KEY, Interest::Read)?;
+        }
+        match self.control {
+            ControlSocket::Open => poller.add(&self.control_fd, CONTROL_KEY, Interest::Read),
+            ControlSocket::Ended { .. } | ControlSocket::Resolved { .. } => Ok(()),
+        }
     }
 
     pub(super) fn control_fd(&self) -> BorrowedFd<'_> {

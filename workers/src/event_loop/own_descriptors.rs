@@ -1,0 +1,120 @@
+//! Notices that the application has closed a descriptor of the worker, or has put another file in its place
+//! (`os.closerange()`, a daemonizing library).
+//!
+//! | lost descriptor | what the worker cannot do without it |
+//! |---|---|
+//! | listener | accept, although it seems ready: its clients would wait forever |
+//! | control socket | notice that its supervisor is gone |
+//! | doorbell | notice an order in its sleep |
+//! | epoll instance | anything: epoll_wait(2) fails at once, and the worker exits |
+//!
+//! The worker finishes its requests and exits, so that it is replaced. The lost numbers are not closed: they may belong to
+//! files of the application by now.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::libc::{dev_t, ino_t};
+use nix::sys::stat::fstat;
+
+use super::EventLoop;
+use super::acceptor::Acceptor;
+use super::phase::{DrainCause, Phase};
+use super::supervision::SupervisorLink;
+use crate::application::Application;
+use crate::process::fork_guard;
+use crate::shared::log::{Level, Value};
+
+/// Which file a descriptor stands for. All eventfds have the same identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: dev_t,
+    inode: ino_t,
+}
+
+impl FileId {
+    fn of(fd: impl AsFd) -> Option<Self> {
+        let found = fstat(fd).ok()?;
+        Some(Self { device: found.st_dev, inode: found.st_ino })
+    }
+}
+
+/// What the worker's descriptors stood for when its loop began.
+pub(super) struct OwnDescriptors {
+    doorbell: Option<FileId>,
+    control: Option<FileId>,
+    listeners: Vec<Option<FileId>>,
+}
+
+impl OwnDescriptors {
+    /// The descriptors of a loop that begins.
+    pub(super) fn of(link: &SupervisorLink, acceptor: &Acceptor) -> Self {
+        Self {
+            doorbell: FileId::of(link.doorbell()),
+            control: FileId::of(link.control_fd()),
+            listeners: acceptor.sockets().map(FileId::of).collect(),
+        }
+    }
+}
+
+impl<A: Application> EventLoop<'_, A> {
+    /// Drains if a descriptor is lost. The loop calls this about once a second.
+    pub(super) fn check_descriptors(&mut self) -> std::io::Result<()> {
+        let own = &mut self.guards.own;
+        let is_lost =
+            |before: Option<FileId>, now: Option<FileId>| before.is_some() && before != now;
+        let doorbell = is_lost(own.doorbell, FileId::of(self.link.doorbell()));
+        let control = is_lost(own.control, FileId::of(self.link.control_fd()));
+        let now = self.acceptor.sockets().map(FileId::of);
+        let listeners: Vec<bool> =
+            own.listeners.iter().zip(now).map(|(before, now)| is_lost(*before, now)).collect();
+        let listener = listeners.contains(&true);
+        if !(doorbell || control || listener) {
+            return Ok(());
+        }
+        for (is_lost, name) in
+            [(listener, "listener"), (control, "control socket"), (doorbell, "doorbell")]
+        {
+            if is_lost {
+                let pairs = [("descriptor", Value::Text(name))];
+                self.context.log.line(Level::Error, "worker.descriptor_lost", &pairs);
+            }
+        }
+        if control {
+            own.control = None;
+            leave(&mut self.link.control_fd)?;
+            // From here on it is as if the supervisor had closed its end.
+            self.link.control.end(self.context.clock.now());
+        }
+        if doorbell {
+            own.doorbell = None;
+            leave(&mut self.link.doorbell)?;
+            self.link.has_doorbell = false;
+        }
+        if doorbell || listener {
+            self.acceptor.abandon(&self.poller, &listeners);
+            self.watch_again()?;
+            match self.phase {
+                Phase::Serving | Phase::LameDuck => self.begin_drain(DrainCause::Signal),
+                Phase::Draining { .. } | Phase::Exiting { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts with a new epoll instance. As long as another process holds the file of a lost descriptor, the old one goes
+    /// on reporting it, and cannot be told otherwise without the descriptor.
+    fn watch_again(&mut self) -> std::io::Result<()> {
+        self.poller.restart()?;
+        self.link.watch(&self.poller)?;
+        self.clients.watch_again(&self.poller);
+        Ok(())
+    }
+}
+
+/// Replaces a lost descriptor by /dev/null, without closing its number.
+fn leave(lost: &mut OwnedFd) -> std::io::Result<()> {
+    fork_guard::forget(lost.as_fd());
+    let null = std::fs::File::open("/dev/null")?;
+    std::mem::forget(std::mem::replace(lost, null.into()));
+    Ok(())
+}

@@ -1,11 +1,14 @@
 //! The rows of the table of options.
 
+mod http;
+mod logging;
+mod metrics;
+
 use std::time::Duration;
 
-use arctos_worker::settings::{Limits, Settings, Timeouts};
+use arctos_worker::settings::{Limits, Timeouts};
 
 use super::{DefaultValue, OptionSpec, Setting, Takes, Topic};
-use crate::metrics::statsd;
 
 const LIMITS: Limits = Limits::DEFAULT;
 const TIMEOUTS: Timeouts = Timeouts::DEFAULT;
@@ -72,7 +75,30 @@ impl OptionSpec {
 /// No variable may be `ARCTOS_PORT` or begin with `ARCTOS_SERVICE_` or `ARCTOS_PORT_`: Kubernetes sets these in
 /// every pod beside a Service named `arctos`.
 pub const OPTIONS: &[OptionSpec] = {
-    use DefaultValue::{Count, Size, Switch, Time, Word};
+    const PARTS: [&[OptionSpec]; 4] = [BASE, http::ROWS, logging::ROWS, metrics::ROWS];
+    const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len();
+    &joined::<COUNT>(&PARTS)
+};
+
+/// Joins the parts of the table, which together have `COUNT` rows.
+const fn joined<const COUNT: usize>(parts: &[&[OptionSpec]]) -> [OptionSpec; COUNT] {
+    let mut all = [parts[0][0]; COUNT];
+    let (mut part, mut count) = (0, 0);
+    while part < parts.len() {
+        let mut index = 0;
+        while index < parts[part].len() {
+            all[count] = parts[part][index];
+            (index, count) = (index + 1, count + 1);
+        }
+        part += 1;
+    }
+    assert!(count == COUNT);
+    all
+}
+
+/// The rows up to the limits.
+const BASE: &[OptionSpec] = {
+    use DefaultValue::{Count, Size, Time, Word};
     use Setting as S;
     use Topic as T;
     &[
@@ -459,136 +485,5 @@ pub const OPTIONS: &[OptionSpec] = {
             "Maximum number of requests per connection (0 disables; 1 turns keep-alive off).",
         )
         .once("N", Count(LIMITS.requests_per_connection as u64)),
-        row(
-            S::HeaderMap,
-            T::Http,
-            "header-map",
-            "Drop, or refuse with 400, a header whose name contains `_`, because environ \
-             cannot tell it from one with `-`.",
-        )
-        .once("drop|refuse", Word(Settings::HEADER_MAP.word())),
-        row(S::ServerHeader, T::Http, "server-header", "Send `Server: arctos` in responses.")
-            .once("on|off", Switch(Settings::SERVER_HEADER)),
-        row(
-            S::AbandonOnHalfClose,
-            T::Http,
-            "abandon-on-half-close",
-            "Do not call the application for a request whose client has closed its sending \
-             direction meanwhile, even if it may go on reading.",
-        )
-        .switch(),
-        row(
-            S::RootPath,
-            T::Http,
-            "root-path",
-            "SCRIPT_NAME: the path that a proxy serves the application under, such as \
-             `/shop`.",
-        )
-        .optional("PATH"),
-        row(
-            S::ForwardedAllowIps,
-            T::Http,
-            "forwarded-allow-ips",
-            "Proxies whose `Forwarded` and `X-Forwarded-*` headers are believed: addresses, \
-             networks such as `10.0.0.0/8`, `unix` for unix sockets, or `*` for everybody; \
-             separated by commas.",
-        )
-        .takes("PEERS", Takes::Many(','), DefaultValue::None),
-        row(
-            S::ForwardedHeaders,
-            T::Http,
-            "forwarded-headers",
-            "Headers that are believed from these proxies, separated by commas; name only those \
-             that your proxy sets or removes in every request.",
-        )
-        .takes(
-            "HEADERS",
-            Takes::Many(','),
-            DefaultValue::Derived(
-                "all: `forwarded` and `x-forwarded-for`, `-proto`, `-host`, `-port`, `-prefix`",
-            ),
-        ),
-        row(
-            S::LogLevel,
-            T::Logging,
-            "log-level",
-            "Minimum level of the lines that are written to standard error: `debug`, `info`, \
-             `warning`, `error` or `critical`.",
-        )
-        .once("LEVEL", Word("info")),
-        row(S::LogFormat, T::Logging, "log-format", "Format of log lines.")
-            .once("text|json", Word("text")),
-        row(
-            S::AccessLogfile,
-            T::Logging,
-            "access-logfile",
-            "Write a line for each request to this file, or to standard output if FILE is \
-             `-`.",
-        )
-        .optional("FILE"),
-        row(
-            S::Statsd,
-            T::Metrics,
-            "statsd",
-            "Send metrics to `--statsd-host`, if that is given. `auto` falls back to the \
-             Datadog agent that `DD_DOGSTATSD_URL`, or `DD_AGENT_HOST` and \
-             `DD_DOGSTATSD_PORT`, names, and adds the tags of `DD_*`; `off` sends nothing.",
-        )
-        .once("on|off|auto", Word("on")),
-        row(
-            S::StatsdHost,
-            T::Metrics,
-            "statsd-host",
-            "Address to send metrics to: `HOST`, `HOST:PORT` or `[IPv6]:PORT` over UDP (port \
-             8125 if none is given), or `unix:///path`, a datagram socket.",
-        )
-        .optional("ADDRESS"),
-        row(
-            S::StatsdPrefix,
-            T::Metrics,
-            "statsd-prefix",
-            "Prefix of every metric name, followed by a dot (`''`, or `.` in a variable, \
-             disables it).",
-        )
-        .once("PREFIX", Word("arctos")),
-        row(
-            S::StatsdInterval,
-            T::Metrics,
-            "statsd-interval",
-            "Interval at which metrics are sent.",
-        )
-        .once("TIME", Time(statsd::INTERVAL)),
-        row(
-            S::StatsdFormat,
-            T::Metrics,
-            "statsd-format",
-            "Format of metrics: `dogstatsd` has tags and distributions; `plain` has neither \
-             and sums over workers. `auto` chooses `dogstatsd` if there is a tag to send or \
-             the agent is Datadog's.",
-        )
-        .once("dogstatsd|plain|auto", Word("auto")),
-        row(
-            S::StatsdWorkerTag,
-            T::Metrics,
-            "statsd-worker-tag",
-            "Tag the metrics of a single worker with its slot, such as `worker:0`.",
-        )
-        .once("on|off", Switch(true)),
-        row(
-            S::DogstatsdTags,
-            T::Metrics,
-            "dogstatsd-tags",
-            "Tags of all metrics, separated by commas, such as \
-             `app:shop,zone:central-europe`; a `zone:` tag sets the zone.",
-        )
-        .optional("TAGS"),
-        row(
-            S::Zone,
-            T::Metrics,
-            "zone",
-            "Zone of this server: the tag `zone` of all metrics that are sent, and a label of \
-             those that `/metrics` shows.",
-        )
-        .derived("ZONE", "the `zone:` of `--dogstatsd-tags`"),
     ]
 };

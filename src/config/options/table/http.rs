@@ -1,0 +1,60 @@
+//! The rows about HTTP.
+
+use arctos_worker::settings::Settings;
+
+use super::super::DefaultValue::{self, Switch, Word};
+use super::super::{OptionSpec, Setting as S, Takes, Topic as T};
+use super::row;
+
+/// The rows, in the order of the help.
+pub(super) const ROWS: &[OptionSpec] = &[
+    row(
+        S::HeaderMap,
+        T::Http,
+        "header-map",
+        "Drop, or refuse with 400, a header whose name contains `_`, because environ \
+         cannot tell it from one with `-`.",
+    )
+    .once("drop|refuse", Word(Settings::HEADER_MAP.word())),
+    row(S::ServerHeader, T::Http, "server-header", "Send `Server: arctos` in responses.")
+        .once("on|off", Switch(Settings::SERVER_HEADER)),
+    row(
+        S::AbandonOnHalfClose,
+        T::Http,
+        "abandon-on-half-close",
+        "Do not call the application for a request whose client has closed its sending \
+         direction meanwhile, even if it may go on reading.",
+    )
+    .switch(),
+    row(
+        S::RootPath,
+        T::Http,
+        "root-path",
+        "SCRIPT_NAME: the path that a proxy serves the application under, such as \
+         `/shop`.",
+    )
+    .optional("PATH"),
+    row(
+        S::ForwardedAllowIps,
+        T::Http,
+        "forwarded-allow-ips",
+        "Proxies whose `Forwarded` and `X-Forwarded-*` headers are believed: addresses, \
+         networks such as `10.0.0.0/8`, `unix` for unix sockets, or `*` for everybody; \
+         separated by commas.",
+    )
+    .takes("PEERS", Takes::Many(','), DefaultValue::None),
+    row(
+        S::ForwardedHeaders,
+        T::Http,
+        "forwarded-headers",
+        "Headers that are believed from these proxies, separated by commas; name only those \
+         that your proxy sets or removes in every request.",
+    )
+    .takes(
+        "HEADERS",
+        Takes::Many(','),
+        DefaultValue::Derived(
+            "all: `forwarded` and `x-forwarded-for`, `-proto`, `-host`, `-port`, `-prefix`",
+        ),
+    ),
+];

@@ -210,7 +210,7 @@ fn state(state: SlotState) -> &'static str {
     match state {
         SlotState::Empty => "empty",
         SlotState::Backoff { .. } => "waiting",
-        SlotState::Spawning | SlotState::Starting { .. } => "starting",
+        SlotState::Spawning { .. } | SlotState::Starting { .. } => "starting",
         SlotState::Failing { .. } => "failing",
         SlotState::Ready { .. } => "ready",
         SlotState::Recalled { .. } | SlotState::Draining { .. } => "draining",

@@ -369,9 +369,9 @@ pub fn dumped(slot: SlotId, slots: &[WorkerSlot]) -> Result<(Pid, AdminResponse)
             );
             Ok((pid, AdminResponse::plain(200, &text)))
         }
-        Some(SlotState::Spawning | SlotState::Recalled { .. } | SlotState::Failing { .. }) => {
-            Err(refused(409, &format!("worker {} is still starting", slot.0)))
-        }
+        Some(
+            SlotState::Spawning { .. } | SlotState::Recalled { .. } | SlotState::Failing { .. },
+        ) => Err(refused(409, &format!("worker {} is still starting", slot.0))),
         Some(SlotState::Empty | SlotState::Backoff { .. } | SlotState::Killed { .. }) | None => {
             Err(refused(404, &format!("there is no worker {}", slot.0)))
         }
@@ -389,9 +389,9 @@ pub fn recycled(slot: SlotId, slots: &[WorkerSlot]) -> Result<AdminResponse, Adm
                 format!("worker {} (pid {}) exits once its replacement is ready\n", slot.0, pid.0);
             Ok(AdminResponse::plain(202, &text))
         }
-        Some(SlotState::Spawning | SlotState::Starting { .. } | SlotState::Failing { .. }) => {
-            Err(refused(409, &format!("worker {} is still starting", slot.0)))
-        }
+        Some(
+            SlotState::Spawning { .. } | SlotState::Starting { .. } | SlotState::Failing { .. },
+        ) => Err(refused(409, &format!("worker {} is still starting", slot.0))),
         Some(
             SlotState::Recalled { .. }
             | SlotState::Draining { .. }

@@ -57,7 +57,7 @@ use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::scoreboard::{Command, Side};
 
 use crate::supervisor::log_event::LogEvent;
-use crate::supervisor::slot::{Ending, Expired, Jitter, KillReason, SlotState, WorkerSlot};
+use crate::supervisor::slot::{Ending, Expired, Jitter, KillReason, WorkerSlot};
 use crate::system::pid::Pid;
 pub use action::{Action, Verdict};
 pub use event::{Event, ExitDetails, OperatorCommand};
@@ -355,9 +355,8 @@ impl Supervisor {
 
     /// Returns the index of the place that requested a spawn in this entry.
     fn spawning(&self, slot: SlotId, side: Side) -> Option<usize> {
-        self.places().position(|place| {
-            place.id() == slot && place.side() == side && place.state() == SlotState::Spawning
-        })
+        self.places()
+            .position(|place| place.id() == slot && place.side() == side && place.is_spawning())
     }
 
     fn log(&mut self, event: LogEvent) {

@@ -15,7 +15,7 @@
 //! | zygote boots | it is ready | spawned | ready |
 //! | zygote boots | it is lost or exits | fail | none |
 //! | zygote ready | a spawn | spawned at once | ready |
-//! | zygote ready | it is lost or exits | go to the next zygote, unless it never had one | none |
+//! | zygote ready | it is lost or exits | withdrawn, but fail if it never had one | none |
 //! | any | its generation is discarded | fail | end it |
 //! | any | the server stops | withdrawn | end it |
 
@@ -390,7 +390,8 @@ impl Supervisor {
             self.log(LogEvent::SpawnFailed { slot, generation, reason });
             self.spawn_failed(slot, side, verdict, now);
         }
-        unreported.into_iter().for_each(|spawn| self.request_spawn(spawn));
+        // Places that still want a worker request it again, perhaps in another generation.
+        unreported.into_iter().for_each(|spawn| self.withdraw(spawn));
     }
 
     /// Handles the end of a zygote that was reaped.

@@ -332,7 +332,7 @@ impl Supervisor {
 
     /// Whether a slot has, or is about to have, a process of the wrong generation.
     fn is_outdated(&self, slot: &WorkerSlot) -> bool {
-        let is_taken = slot.pid().is_some() || slot.state() == SlotState::Spawning;
+        let is_taken = slot.pid().is_some() || slot.is_spawning();
         is_taken && slot.generation() != self.generation
     }
 

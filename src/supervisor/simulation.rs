@@ -462,7 +462,7 @@ impl World {
         match outcome {
             ReloadOutcome::Done | ReloadOutcome::Halted => {
                 let all = self.machine.slots[..usize::from(self.machine.target)].iter();
-                let is_coming = |slot: &&WorkerSlot| slot.state() == SlotState::Spawning;
+                let is_coming = |slot: &&WorkerSlot| slot.is_spawning();
                 let is_taken = |slot: &&WorkerSlot| slot.is_ready() || is_coming(slot);
                 let of = all.filter(is_taken).map(WorkerSlot::generation);
                 assert!(of.into_iter().all(|generation| generation == self.in_service));
@@ -563,7 +563,7 @@ impl World {
         assert_eq!(known, alive, "the machine has lost sight of a process");
         assert_eq!(self.unaccounted, [], "a reaped process was not accounted for");
         self.prepared.check(&self.machine);
-        let is_spawning = |place: &&WorkerSlot| place.state() == SlotState::Spawning;
+        let is_spawning = |place: &&WorkerSlot| place.is_spawning();
         let spawning_count = self.machine.places().filter(is_spawning).count();
         let held_count = self.machine.preparations.held().count();
         assert_eq!(spawning_count, held_count + self.orders.len(), "a spawn was forgotten");

@@ -175,7 +175,7 @@ impl WorkerSlot {
     /// The process in the slot, if there is one.
     pub fn pid(&self) -> Option<Pid> {
         match self.state {
-            SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning => None,
+            SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning { .. } => None,
             SlotState::Starting { pid, .. }
             | SlotState::Recalled { pid, .. }
             | SlotState::Failing { pid, .. }
@@ -190,6 +190,11 @@ impl WorkerSlot {
     /// Whether there is no process and none was requested.
     pub fn is_vacant(&self) -> bool {
         matches!(self.state, SlotState::Empty | SlotState::Backoff { .. })
+    }
+
+    /// Whether a process was requested, and whether it exists is not known yet.
+    pub fn is_spawning(&self) -> bool {
+        matches!(self.state, SlotState::Spawning { .. })
     }
 
     /// Whether there is no process, and none is needed.
@@ -231,7 +236,7 @@ impl WorkerSlot {
     fn next_expiry(&self) -> Option<(Instant, Option<Expired>)> {
         match self.state {
             SlotState::Empty
-            | SlotState::Spawning
+            | SlotState::Spawning { .. }
             | SlotState::Ready { has_served: true, .. }
             | SlotState::Killed { .. } => None,
             SlotState::Ready { since, has_served: false, .. } => Some((since + SERVED_AFTER, None)),
@@ -299,24 +304,26 @@ impl WorkerSlot {
         if !matches!(self.state, SlotState::Backoff { until } if until <= now) {
             return None;
         }
-        if taken != Some(self.side.other()) {
-            self.side = self.side.other();
+        let last_side = self.side;
+        if taken != Some(last_side.other()) {
+            self.side = last_side.other();
         }
         self.generation = generation;
-        self.state = SlotState::Spawning;
+        self.state = SlotState::Spawning { last_side };
         Some(self.side)
     }
 
-    /// Withdraws a spawn that the shell has not seen yet.
+    /// Withdraws a spawn that the shell has not seen yet. Its entry was not used, so the next spawn can take it.
     pub fn withdraw(&mut self) {
-        if self.state == SlotState::Spawning {
+        if let SlotState::Spawning { last_side } = self.state {
+            self.side = last_side;
             self.state = SlotState::Empty;
         }
     }
 
     /// Records that the spawn started a process. Returns whether one was expected.
     pub fn started(&mut self, pid: Pid, deadline: Instant) -> bool {
-        let expected = self.state == SlotState::Spawning;
+        let expected = self.is_spawning();
         if expected {
             self.state = SlotState::Starting { pid, deadline, is_late: false };
         }
@@ -325,7 +332,7 @@ impl WorkerSlot {
 
     /// Records that the spawn failed, which counts like any other failure. Returns whether a spawn was expected.
     pub fn spawn_failed(&mut self, now: Instant, jitter: &mut Jitter) -> bool {
-        let expected = self.state == SlotState::Spawning;
+        let expected = self.is_spawning();
         if expected {
             self.state = SlotState::Backoff { until: self.backoff.failed(now, jitter) };
         }
@@ -402,7 +409,7 @@ impl WorkerSlot {
             }
             SlotState::Empty
             | SlotState::Backoff { .. }
-            | SlotState::Spawning
+            | SlotState::Spawning { .. }
             | SlotState::Quitting { .. }
             | SlotState::Killed { .. } => false,
         }
@@ -436,7 +443,7 @@ impl WorkerSlot {
             }
             SlotState::Empty
             | SlotState::Backoff { .. }
-            | SlotState::Spawning
+            | SlotState::Spawning { .. }
             | SlotState::Killed { .. } => false,
         }
     }
@@ -462,7 +469,9 @@ impl WorkerSlot {
         let mut has_served = had_request;
         let unasked = self.unasked.take();
         let ending = match self.state {
-            SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning => return None,
+            SlotState::Empty | SlotState::Backoff { .. } | SlotState::Spawning { .. } => {
+                return None;
+            }
             SlotState::Starting { .. } | SlotState::Failing { .. } => Ending::BootFailed,
             SlotState::Ready { since, .. } => {
                 has_served |= now.saturating_duration_since(since) >= SERVED_AFTER;

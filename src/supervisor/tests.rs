@@ -4,7 +4,7 @@ mod reload;
 mod respawn;
 
 use super::*;
-use crate::supervisor::slot::ExitStatus;
+use crate::supervisor::slot::{ExitStatus, SlotState};
 
 /// A state machine, its clock and the pids of its processes.
 struct Rig {

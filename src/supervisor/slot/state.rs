@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use arctos_worker::shared::scoreboard::Side;
+
 use super::KillReason;
 use super::before_hang::BeforeHang;
 use crate::system::pid::Pid;
@@ -17,7 +19,10 @@ pub enum SlotState {
         until: Instant,
     },
     /// A process was requested, and whether it exists is not known yet.
-    Spawning,
+    Spawning {
+        /// The entry of the last process.
+        last_side: Side,
+    },
     /// A process that loads the application.
     Starting {
         /// The process of the slot.

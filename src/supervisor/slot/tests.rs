@@ -115,6 +115,16 @@ fn a_delay_can_be_shortened_but_not_prolonged() {
 }
 
 #[test]
+fn a_spawn_that_was_withdrawn_leaves_its_side_to_the_next_one() {
+    let (mut slot, _, now) = slot();
+    for (taken, side) in [(None, Side::A), (Some(Side::A), Side::B), (None, Side::A)] {
+        slot.fill(now);
+        assert_eq!(slot.spawn_when_due(Generation(1), taken, now), Some(side));
+        slot.withdraw();
+    }
+}
+
+#[test]
 fn spawns_alternate_between_the_two_sides() {
     let (mut slot, mut jitter, mut now) = slot();
     let mut sides = Vec::new();

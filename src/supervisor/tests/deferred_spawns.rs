@@ -8,6 +8,23 @@ impl Rig {
         self
     }
 
+    /// Returns a server whose workers were forked by a zygote and are all ready.
+    fn with_zygote(workers: u16) -> Self {
+        let mut rig = Self::new(prepared_by(Preparation::Zygote, workers));
+        rig.run();
+        rig.event(zygote_started(1));
+        rig.event(Event::ZygoteReady { pid: Pid(60) });
+        (100..100 + i32::from(workers)).for_each(|pid| drop(rig.ready(pid)));
+        rig
+    }
+
+    /// Lets a worker crash, with another event before the actions are carried out.
+    fn crash_unseen(&mut self, pid: i32) {
+        let (pid, status) = (Pid(pid), ExitStatus::Signal(9));
+        self.machine
+            .handle(Event::Exited { pid, status, details: ExitDetails::default() }, self.now);
+    }
+
     /// Carries out the spawns that are waiting.
     fn spawned(&mut self) -> Vec<Did> {
         let mut did = Vec::new();
@@ -225,14 +242,31 @@ fn a_zygote_that_is_lost_as_soon_as_it_is_ready_fails_its_spawns() {
 
 #[test]
 fn a_spawn_that_a_lost_zygote_did_not_get_goes_to_the_next_one() {
-    let mut rig = Rig::new(prepared_by(Preparation::Zygote, 1));
-    rig.run();
-    rig.event(zygote_started(1));
-    rig.event(Event::ZygoteReady { pid: Pid(60) });
-    rig.ready(100);
-    let (pid, status) = (Pid(100), ExitStatus::Signal(9));
-    rig.machine.handle(Event::Exited { pid, status, details: ExitDetails::default() }, rig.now);
+    let mut rig = Rig::with_zygote(1);
+    rig.crash_unseen(100);
     assert_eq!(rig.event(zygote_lost()), [StartZygote(1)]);
+}
+
+#[test]
+fn a_spawn_that_a_lost_zygote_did_not_get_is_dropped_with_its_slot() {
+    let mut rig = Rig::with_zygote(2);
+    rig.crash_unseen(101);
+    rig.machine.handle(Event::OperatorCommand(OperatorCommand::Fewer), rig.now);
+    assert_eq!(rig.event(zygote_lost()), [Retire(1)]);
+    assert_eq!(rig.command(OperatorCommand::More), [StartZygote(1)]);
+}
+
+#[test]
+fn a_spawn_that_a_lost_zygote_did_not_get_is_of_the_generation_in_service() {
+    let mut rig = Rig::with_zygote(2);
+    rig.command(OperatorCommand::Reload);
+    rig.event(Event::Configured { policy: Some(policy(2)) });
+    rig.ready(102);
+    rig.crash_unseen(101);
+    rig.now += s(1.1);
+    rig.machine.handle(Event::Tick, rig.now);
+    assert_eq!(rig.event(zygote_lost()), [Adopt(2), Tell(100, Command::Drain), Spawn(1)]);
+    assert_eq!(rig.machine.slots()[1].generation(), Generation(2));
 }
 
 #[test]

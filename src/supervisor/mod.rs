@@ -381,7 +381,7 @@ impl Supervisor {
         let Some(index) = self.spawning(id, side) else { return };
         let is_wanted = match self.spare.as_ref().filter(|_| self.is_spare(index)) {
             Some(spare) => spare.role != Role::Exiting,
-            None => self.wants(id.0),
+            None => self.wants(id.0) && !self.slots[index].is_dismissed(),
         };
         let Some(place) = self.place_mut(index) else { return };
         place.started(pid, deadline);
@@ -469,9 +469,11 @@ impl Supervisor {
         let dismissed = workers..self.target;
         self.target = workers;
         self.log(LogEvent::Scaled { workers });
+        self.withdraw_spawns(|spawn| spawn.slot.0 >= workers);
         let budget = Budget::graceful(&self.policy, now);
         for index in dismissed.rev() {
             self.stop_worker(usize::from(index), Pace::Graceful, budget, now);
+            self.slots[usize::from(index)].dismiss();
             if self.spare.as_ref().is_some_and(|spare| spare.place.id() == SlotId(index)) {
                 self.stop_spare(now);
             }

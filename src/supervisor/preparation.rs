@@ -17,6 +17,7 @@
 //! | zygote ready | a spawn | spawned at once | ready |
 //! | zygote ready | it is lost or exits | withdrawn, but fail if it never had one | none |
 //! | any | its generation is discarded | fail | end it |
+//! | any | the slot is given up | withdrawn | it goes on |
 //! | any | the server stops | withdrawn | end it |
 
 use std::time::Instant;
@@ -129,11 +130,11 @@ impl Preparations {
         on_start.chain(self.zygotes.iter().flat_map(|zygote| &zygote.held))
     }
 
-    /// Takes the spawns that wait. Their preparation goes on.
-    pub(super) fn take_held(&mut self) -> Vec<Spawn> {
+    /// Takes these spawns if they wait. Their preparation goes on.
+    fn take_held(&mut self, is_taken: impl Fn(&Spawn) -> bool) -> Vec<Spawn> {
         let on_start = self.on_start.iter_mut().map(|run| &mut run.held);
         let held = on_start.chain(self.zygotes.iter_mut().map(|zygote| &mut zygote.held));
-        held.flat_map(std::mem::take).collect()
+        held.flat_map(|held| held.extract_if(.., |spawn| is_taken(spawn))).collect()
     }
 }
 
@@ -149,12 +150,6 @@ impl Supervisor {
 
     fn spawn(&mut self, Spawn { slot, side, generation }: Spawn) {
         self.actions.push_back(Action::Spawn { slot, side, generation });
-    }
-
-    /// Requests a held spawn from the shell, unless its slot was given up in the meantime. With `--listen-mode
-    /// per-slot`, such a worker would get new listeners, from which nobody would accept once it has exited.
-    fn release(&mut self, spawn: Spawn) {
-        if spawn.slot.0 < self.target { self.spawn(spawn) } else { self.withdraw(spawn) }
     }
 
     fn policy_of(&self, generation: Generation) -> &Policy {
@@ -207,10 +202,10 @@ impl Supervisor {
         self.actions.len() < count
     }
 
-    /// Withdraws the spawns that have not started a worker, because the server stops or is paused.
-    pub(super) fn withdraw_spawns(&mut self) {
-        let held = self.preparations.take_held();
-        let unreported = self.take_unreported_spawns(|_| true);
+    /// Withdraws these spawns, unless the shell has seen them.
+    pub(super) fn withdraw_spawns(&mut self, is_withdrawn: impl Fn(&Spawn) -> bool) {
+        let held = self.preparations.take_held(&is_withdrawn);
+        let unreported = self.take_unreported_spawns(is_withdrawn);
         held.into_iter().chain(unreported).for_each(|spawn| self.withdraw(spawn));
     }
 
@@ -222,13 +217,14 @@ impl Supervisor {
         }
     }
 
-    /// Takes the spawns of these generations that the shell has not seen yet.
-    fn take_unreported_spawns(&mut self, is_taken: impl Fn(Generation) -> bool) -> Vec<Spawn> {
+    /// Takes these spawns if they were requested and the shell has not seen them yet.
+    fn take_unreported_spawns(&mut self, is_taken: impl Fn(&Spawn) -> bool) -> Vec<Spawn> {
         let mut unreported = Vec::new();
         self.actions.retain(|action| {
             let Action::Spawn { slot, side, generation } = *action else { return true };
-            let is_taken = is_taken(generation);
-            unreported.extend(is_taken.then_some(Spawn { slot, side, generation }));
+            let spawn = Spawn { slot, side, generation };
+            let is_taken = is_taken(&spawn);
+            unreported.extend(is_taken.then_some(spawn));
             !is_taken
         });
         unreported
@@ -286,7 +282,7 @@ impl Supervisor {
         match report {
             None => {
                 self.preparations.on_start_done = Some(generation);
-                run.held.into_iter().for_each(|spawn| self.release(spawn));
+                run.held.into_iter().for_each(|spawn| self.spawn(spawn));
             }
             Some(report) => self.on_start_failed(run, report),
         }
@@ -367,7 +363,7 @@ impl Supervisor {
         if zygote.state == ZygoteState::Booting {
             zygote.state = ZygoteState::Ready;
             let held = std::mem::take(&mut zygote.held);
-            held.into_iter().for_each(|spawn| self.release(spawn));
+            held.into_iter().for_each(|spawn| self.spawn(spawn));
         }
     }
 
@@ -379,7 +375,9 @@ impl Supervisor {
         let (generation, has_orders) = (zygote.generation, zygote.has_orders);
         let mut failed = std::mem::take(&mut zygote.held);
         let mut unreported = match state {
-            ZygoteState::Ready => self.take_unreported_spawns(|other| other == generation),
+            ZygoteState::Ready => {
+                self.take_unreported_spawns(|spawn| spawn.generation == generation)
+            }
             ZygoteState::Booting | ZygoteState::Exiting => Vec::new(),
         };
         if !has_orders {

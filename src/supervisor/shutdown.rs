@@ -123,7 +123,7 @@ impl Supervisor {
         match self.phase {
             Phase::Serving { .. } | Phase::Returning => {
                 self.abandon_rollout();
-                self.withdraw_spawns();
+                self.withdraw_spawns(|_| true);
                 self.phase = Phase::Paused;
                 self.stop_all(Pace::Graceful, Budget::graceful(&self.policy, now), now);
             }
@@ -139,7 +139,7 @@ impl Supervisor {
     /// Withdraws actions that were not carried out yet, and reports that the stop has begun.
     fn begin_stop(&mut self, budget: Budget) {
         self.abandon_rollout();
-        self.withdraw_spawns();
+        self.withdraw_spawns(|_| true);
         self.cancel_preparations(|_| true);
         self.actions.push_back(Action::ReportStopping { deadline: budget.kill_at });
     }

@@ -12,6 +12,7 @@
 //! | Spawning | [`started`](WorkerSlot::started) | Starting |
 //! | Spawning | [`spawn_failed`](WorkerSlot::spawn_failed) | Backoff |
 //! | Spawning | [`withdraw`](WorkerSlot::withdraw) | Empty |
+//! | Spawning | [`dismiss`](WorkerSlot::dismiss) | Spawning, not wanted any more |
 //! | Starting | [`ready`](WorkerSlot::ready) | Ready |
 //! | Starting | [`failing`](WorkerSlot::failing) | Failing |
 //! | Starting | [`drain`](WorkerSlot::drain) | Recalled |
@@ -309,16 +310,29 @@ impl WorkerSlot {
             self.side = last_side.other();
         }
         self.generation = generation;
-        self.state = SlotState::Spawning { last_side };
+        self.state = SlotState::Spawning { last_side, is_dismissed: false };
         Some(self.side)
     }
 
     /// Withdraws a spawn that the shell has not seen yet. Its entry was not used, so the next spawn can take it.
     pub fn withdraw(&mut self) {
-        if let SlotState::Spawning { last_side } = self.state {
+        if let SlotState::Spawning { last_side, .. } = self.state {
             self.side = last_side;
             self.state = SlotState::Empty;
         }
+    }
+
+    /// Marks a spawn that the shell has seen. Its process gets the listeners of a slot that is given up, so it cannot
+    /// serve even if the slot is wanted again by then.
+    pub fn dismiss(&mut self) {
+        if let SlotState::Spawning { is_dismissed, .. } = &mut self.state {
+            *is_dismissed = true;
+        }
+    }
+
+    /// Whether a process was requested that is not wanted any more.
+    pub fn is_dismissed(&self) -> bool {
+        matches!(self.state, SlotState::Spawning { is_dismissed: true, .. })
     }
 
     /// Records that the spawn started a process. Returns whether one was expected.

@@ -22,6 +22,8 @@ pub enum SlotState {
     Spawning {
         /// The entry of the last process.
         last_side: Side,
+        /// Whether the slot was given up in the meantime, so that the process is asked to exit once it exists.
+        is_dismissed: bool,
     },
     /// A process that loads the application.
     Starting {

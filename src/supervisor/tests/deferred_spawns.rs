@@ -285,3 +285,22 @@ fn a_waiting_spawn_is_withdrawn_when_its_slot_is_given_up() {
     assert_eq!(rig.event(Event::ZygoteReady { pid: Pid(60) }), [Spawn(0)]);
     assert_eq!(rig.command(OperatorCommand::More), [Spawn(1)]);
 }
+
+#[test]
+fn a_worker_ordered_before_its_slot_was_given_up_exits_even_if_the_slot_returns() {
+    let mut rig = Rig::serving(policy(2)).holding();
+    assert_eq!(rig.exited(101, ExitStatus::Signal(9)), [Spawn(1)]);
+    assert_eq!(rig.command(OperatorCommand::Fewer), [Retire(1)]);
+    assert_eq!(rig.command(OperatorCommand::More), []);
+    assert_eq!(rig.spawned(), [Tell(102, Command::Drain)], "its listeners were closed");
+    assert_eq!(rig.left(102), [Spawn(1)]);
+    assert_eq!(rig.ready(103), []);
+}
+
+#[test]
+fn a_slot_that_is_given_up_before_its_spawn_was_seen_gets_no_worker() {
+    let mut rig = Rig::serving(policy(2));
+    rig.crash_unseen(101);
+    assert_eq!(rig.command(OperatorCommand::Fewer), [Retire(1)]);
+    assert_eq!(rig.command(OperatorCommand::More), [Spawn(1)]);
+}

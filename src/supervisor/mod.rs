@@ -379,9 +379,9 @@ impl Supervisor {
     fn started(&mut self, id: SlotId, side: Side, pid: Pid, now: Instant) {
         let deadline = now + self.policy.boot;
         let Some(index) = self.spawning(id, side) else { return };
-        let is_wanted = match self.spare.as_ref().filter(|_| self.is_spare(index)) {
-            Some(spare) => spare.role != Role::Exiting,
-            None => self.wants(id.0) && !self.slots[index].is_dismissed(),
+        let (is_given_up, is_wanted) = match self.spare.as_ref().filter(|_| self.is_spare(index)) {
+            Some(spare) => (spare.role == Role::Exiting, true),
+            None => (self.slots[index].is_dismissed(), self.wants(id.0)),
         };
         let Some(place) = self.place_mut(index) else { return };
         place.started(pid, deadline);
@@ -389,13 +389,16 @@ impl Supervisor {
         self.log(LogEvent::Started { slot: id, pid, generation });
         match self.phase {
             Phase::Canary | Phase::Filling | Phase::Serving { .. } | Phase::Returning
-                if is_wanted => {}
+                if is_wanted && !is_given_up => {}
             Phase::Canary
             | Phase::Filling
             | Phase::Serving { .. }
             | Phase::Returning
             | Phase::Paused => {
                 let budget = Budget::graceful(&self.policy, now);
+                self.stop_worker(index, Pace::Graceful, budget, now);
+            }
+            Phase::LameDuck { budget, .. } if is_given_up => {
                 self.stop_worker(index, Pace::Graceful, budget, now);
             }
             Phase::LameDuck { .. } => {

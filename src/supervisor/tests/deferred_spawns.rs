@@ -304,3 +304,12 @@ fn a_slot_that_is_given_up_before_its_spawn_was_seen_gets_no_worker() {
     assert_eq!(rig.command(OperatorCommand::Fewer), [Retire(1)]);
     assert_eq!(rig.command(OperatorCommand::More), [Spawn(1)]);
 }
+
+#[test]
+fn a_worker_that_was_given_up_does_not_serve_during_the_drain_delay() {
+    let mut rig = Rig::serving(Policy { drain_delay: s(5.0), ..policy(2) }).holding();
+    rig.exited(101, ExitStatus::Signal(9));
+    assert_eq!(rig.command(OperatorCommand::Fewer), [Retire(1)]);
+    rig.command(OperatorCommand::Terminate);
+    assert_eq!(rig.spawned(), [Tell(102, Command::Drain)]);
+}

@@ -10,6 +10,7 @@ mod crashes;
 mod exiting;
 mod pacing;
 mod preparations;
+mod round;
 mod spawning;
 
 use super::*;
@@ -17,6 +18,7 @@ use crate::supervisor::slot::ExitStatus;
 use exiting::ExitState;
 use pacing::Pacing;
 use preparations::PreparedGenerations;
+use round::Round;
 
 const LIVES: u64 = 10_000;
 const STEPS: u32 = 250;
@@ -51,6 +53,8 @@ struct Process {
     is_killed: bool,
     /// Whether the loop of the process has ended.
     is_over: bool,
+    /// Whether the sockets of its slot were closed after it was requested.
+    is_retired: bool,
 }
 
 /// A worker that was ordered.
@@ -61,6 +65,8 @@ struct Order {
     generation: Generation,
     /// The zygote that received the order.
     zygote: Option<i32>,
+    /// Whether the sockets of its slot were closed in the meantime.
+    is_retired: bool,
 }
 
 struct World {
@@ -73,6 +79,7 @@ struct World {
     prepared: PreparedGenerations,
     /// Processes that were reaped and that the state machine has not accounted for yet.
     unaccounted: Vec<Pid>,
+    round: Round,
     orders: Vec<Order>,
     /// Future events.
     coming: Vec<(Instant, Event)>,
@@ -128,6 +135,7 @@ impl World {
             processes: BTreeMap::new(),
             prepared,
             unaccounted: Vec::new(),
+            round: Round::default(),
             orders: Vec::new(),
             coming: Vec::new(),
             pacing: Pacing::default(),
@@ -229,18 +237,15 @@ impl World {
         };
         self.now = self.now.max(next);
         // The shell is a little late, and finds several events at once.
-        let lateness = self.up_to(3);
+        let longest = if self.chance(10) { 50 } else { 3 };
+        let lateness = self.up_to(longest);
         self.now += lateness;
-        let due = |(at, _): &(Instant, Event)| *at <= self.now;
-        if let Some(index) = self.coming.iter().position(due) {
-            let (_, event) = self.coming.swap_remove(index);
-            self.deliver(event);
-        } else {
-            self.deliver(Event::Tick);
-        }
+        let event = self.take_due().unwrap_or(Event::Tick);
+        self.deliver(event);
     }
 
-    fn deliver(&mut self, mut event: Event) {
+    /// Passes an event to the state machine, which gets it before any action is carried out.
+    fn pass(&mut self, mut event: Event) {
         if let Event::Exited { pid, details, .. } = &mut event {
             let process = self.processes.get(&pid.0);
             let is_young = process.is_some_and(|process| process.ready_since.is_some());
@@ -262,10 +267,6 @@ impl World {
             self.rested = Some(self.now);
         }
         self.machine.handle(event, self.now);
-        if self.chance(3) {
-            self.disturb_inside(); // This adds a second event before any action is carried out.
-        }
-        self.carry_out();
     }
 
     /// Changes the world according to the event. Returns whether the state machine gets the event.
@@ -281,8 +282,9 @@ impl World {
                 }
             }
             Event::Exited { pid, .. } => {
-                let is_worker = self.processes.remove(&pid.0).is_some();
-                if is_worker || self.machine.role_of(*pid).is_none() {
+                let process = self.processes.remove(&pid.0);
+                self.round.reap(*pid, process.as_ref().map(|process| process.slot));
+                if process.is_some() || self.machine.role_of(*pid).is_none() {
                     self.unaccounted.push(*pid);
                 }
             }
@@ -343,6 +345,9 @@ impl World {
             let is_orphan = matches!(action, Action::Log(LogEvent::OrphanReaped { .. }));
             assert!(self.finished.is_none() || is_orphan, "{action:?} after the end");
             match action {
+                Action::Command { pid, .. } | Action::Kill { pid } | Action::EndZygote { pid }
+                    if self.round.has_reaped(pid) => {}
+                Action::DumpStack { pid } if self.round.has_reaped(pid) => self.pacing.forget(),
                 Action::Spawn { slot, side, generation } => self.spawn(slot, side, generation),
                 Action::RunOnStart { generation } => self.run_on_start(generation),
                 Action::StopOnStart => self.stop_on_start(),
@@ -377,7 +382,7 @@ impl World {
                     self.queues_closed = true;
                 }
                 Action::DropListeners => self.drop_listeners(),
-                Action::Retire { .. } => assert!(!self.listeners_dropped),
+                Action::Retire { slot } => self.retire(slot),
                 Action::Log(LogEvent::Scaled { workers }) => self.logged_target = workers,
                 Action::Log(LogEvent::Ended { pid, .. } | LogEvent::OrphanReaped { pid, .. }) => {
                     let index = self.unaccounted.iter().position(|reaped| *reaped == pid);
@@ -427,7 +432,9 @@ impl World {
         // A worker that cannot boot or is being killed serves no requests, and needs no command.
         let staffed = self.machine.places().filter(|place| place.is_staffed());
         assert_eq!(staffed.count(), 0);
-        assert!(self.processes.values().all(|process| told(process) || !process.is_ready));
+        let is_new = |pid: &i32| self.round.has_started(Pid(*pid));
+        let serves = |process: &Process| !told(process) && process.is_ready;
+        assert!(self.processes.iter().all(|(pid, process)| is_new(pid) || !serves(process)));
         self.listeners_dropped = true;
     }
 
@@ -529,6 +536,7 @@ impl World {
         let process = self.processes.get_mut(&pid.0).expect("the process is alive");
         assert!(process.command < Some(command), "{command:?} after {:?}", process.command);
         let (slot, generation, was_ready) = (process.slot, process.generation, process.is_ready);
+        let is_retired = process.is_retired;
         process.command = Some(command);
         match command {
             Command::Drain => process.exit.since = Some(self.now),
@@ -540,7 +548,9 @@ impl World {
             Command::LameDuck => assert!(!self.queues_closed),
             Command::Drain | Command::Quick => {
                 self.processes.get_mut(&pid.0).expect("the process is alive").is_ready = false;
-                let is_meant = self.stopping_since.is_some()
+                let is_meant = is_retired
+                    || self.round.explains(pid, slot)
+                    || self.stopping_since.is_some()
                     || self.rested == Some(self.now)
                     || slot.0 >= self.logged_target
                     || generation != self.in_service && !self.reloading;
@@ -562,6 +572,8 @@ impl World {
         let alive: Vec<_> = self.processes.keys().map(|pid| Pid(*pid)).collect();
         assert_eq!(known, alive, "the machine has lost sight of a process");
         assert_eq!(self.unaccounted, [], "a reaped process was not accounted for");
+        let is_cut_off = |process: &Process| process.is_retired && process.is_ready;
+        assert!(!self.processes.values().any(is_cut_off), "a worker serves on closed sockets");
         self.prepared.check(&self.machine);
         let is_spawning = |place: &&WorkerSlot| place.is_spawning();
         let spawning_count = self.machine.places().filter(is_spawning).count();

@@ -24,7 +24,7 @@ impl World {
         }
         self.prepared.check_spawn(generation);
         let zygote = self.prepared.zygote_of(generation);
-        let order = Order { slot, side, generation, zygote };
+        let order = Order { slot, side, generation, zygote, is_retired: false };
         let pid = Pid(self.next_pid);
         let event = if self.chance(self.failure_percent / 8) {
             Event::SpawnFailed { slot, side, verdict: Verdict::NotBooted }
@@ -45,7 +45,7 @@ impl World {
     }
 
     pub(super) fn appears(&mut self, order: Order, pid: Pid) {
-        let Order { slot, side, generation, .. } = order;
+        let Order { slot, side, generation, is_retired, .. } = order;
         let process = Process {
             slot,
             side,
@@ -57,7 +57,9 @@ impl World {
             exit: ExitState::default(),
             is_killed: false,
             is_over: false,
+            is_retired,
         };
+        self.round.start(pid);
         self.processes.insert(pid.0, process);
         self.draw_fate(pid);
     }

@@ -123,6 +123,24 @@ impl Head {
         Some(field.value.of(bytes))
     }
 
+    /// Returns the values of all fields of this name, in their order.
+    pub fn find_all<'a>(
+        &self,
+        bytes: &'a [u8],
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, '_> {
+        let of_name = self
+            .fields
+            .iter()
+            .filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()));
+        of_name.map(move |field| field.value.of(bytes))
+    }
+
+    /// Whether there is a field of this name.
+    pub fn has(&self, bytes: &[u8], name: &str) -> bool {
+        self.find(bytes, name).is_some()
+    }
+
     /// Copies the parts that a log names, for a request that is refused after its head.
     pub fn to_partial(&self, head_bytes: &[u8]) -> PartialHead {
         PartialHead {

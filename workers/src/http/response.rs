@@ -21,6 +21,8 @@ pub struct ResponseHead {
     has_server: bool,
     /// Whether the application sent `Connection: close`.
     closes: bool,
+    /// Whether the application sent `X-Sendfile` or `X-Accel-Redirect`.
+    names_file: bool,
 }
 
 /// The application's Content-Length, and where its line lies in the encoded head.
@@ -96,6 +98,7 @@ impl ResponseHead {
         self.has_date = false;
         self.has_server = false;
         self.closes = false;
+        self.names_file = false;
         let [hundreds @ b'0'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' ', reason @ ..] =
             status
         else {
@@ -131,6 +134,7 @@ impl ResponseHead {
             ResponseField::Other => {}
             ResponseField::Date => self.has_date = true,
             ResponseField::Server => self.has_server = true,
+            ResponseField::NamesFile => self.names_file = true,
             ResponseField::ContentLength if self.length.is_some() => {
                 return Err(ResponseError::ContentLengthRepeated);
             }
@@ -165,6 +169,43 @@ impl ResponseHead {
     /// Returns the application's Content-Length.
     pub fn content_length(&self) -> Option<u64> {
         self.length.as_ref().map(|length| length.bytes)
+    }
+
+    /// Whether there is an `X-Sendfile` or `X-Accel-Redirect`.
+    pub fn names_file(&self) -> bool {
+        self.names_file
+    }
+
+    /// Returns the application's fields in their order, without `Connection`.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let lines = self.encoded.split(|&byte| byte == b'\n').skip(1);
+        lines.filter_map(|line| {
+            let line = line.strip_suffix(b"\r")?;
+            let colon = memchr::memchr(b':', line)?;
+            Some((&line[..colon], byte_class::trim(&line[colon + 1..])))
+        })
+    }
+
+    /// Returns the value of the application's first field of this name, compared without regard to case.
+    pub fn find(&self, name: &str) -> Option<&[u8]> {
+        let mut fields = self.fields();
+        fields.find_map(|(n, value)| n.eq_ignore_ascii_case(name.as_bytes()).then_some(value))
+    }
+
+    /// Adds the fields of another head whose names are wanted, and its `Connection: close`.
+    pub fn add_from(&mut self, other: &Self, is_wanted: impl Fn(&[u8]) -> bool) {
+        for (name, value) in other.fields().filter(|(name, _)| is_wanted(name)) {
+            // A field that the other head has accepted cannot fail here, unless it is a second Content-Length, and
+            // the first one stays.
+            let _ = self.add(name, value);
+        }
+        self.closes |= other.closes;
+    }
+
+    /// Returns the status line without version, such as `200 OK`.
+    pub fn status_line(&self) -> &[u8] {
+        let end = memchr::memchr(b'\r', &self.encoded).unwrap_or(0);
+        self.encoded.get(b"HTTP/1.1 ".len()..end).unwrap_or_default()
     }
 
     /// Decides the framing and appends the encoded head, with its empty line, to `out`.
@@ -257,6 +298,8 @@ enum ResponseField {
     ContentLength,
     Date,
     Server,
+    /// `X-Sendfile` and `X-Accel-Redirect`.
+    NamesFile,
     /// PEP 3333 forbids applications to send these: the names in wsgiref's `is_hop_by_hop`, and `Trailer` and
     /// `Proxy-Connection`. `Trailers` is wsgiref's spelling, from RFC 2616.
     HopByHop,
@@ -275,8 +318,10 @@ impl ResponseField {
             (8, Some(b't')) => (Self::HopByHop, b"trailers"),
             (10, Some(b'c')) => (Self::Connection, b"connection"),
             (10, Some(b'k')) => (Self::HopByHop, b"keep-alive"),
+            (10, Some(b'x')) => (Self::NamesFile, b"x-sendfile"),
             (14, Some(b'c')) => (Self::ContentLength, b"content-length"),
             (16, Some(b'p')) => (Self::HopByHop, b"proxy-connection"),
+            (16, Some(b'x')) => (Self::NamesFile, b"x-accel-redirect"),
             (17, Some(b't')) => (Self::HopByHop, b"transfer-encoding"),
             (18, Some(b'p')) => (Self::HopByHop, b"proxy-authenticate"),
             (19, Some(b'p')) => (Self::HopByHop, b"proxy-authorization"),

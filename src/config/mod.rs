@@ -23,6 +23,7 @@ mod recycle;
 mod resolve;
 mod restart_needed;
 mod source;
+mod static_mounts;
 mod statsd;
 mod times;
 pub mod value;

@@ -77,6 +77,7 @@ pub enum Setting {
     RootPath,
     ForwardedAllowIps,
     ForwardedHeaders,
+    Static,
     LogLevel,
     LogFormat,
     AccessLogfile,

@@ -65,6 +65,21 @@ pub(super) fn usable_directory(
     found.map_err(|error| not_usable(setting, text, origin, directory, error))
 }
 
+/// Checks a directory whose files workers read. Whether another user may search it shows when its workers start.
+pub(super) fn readable_directory(
+    setting: Setting,
+    text: &OsStr,
+    origin: &Origin,
+    directory: &Path,
+    privileges: &Privileges,
+) -> Result<(), ConfigError> {
+    match (privileges.user, fs::metadata(directory)) {
+        // The supervisor may see less than they do.
+        (Some(_), Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        (Some(_) | None, _) => usable_directory(setting, text, origin, directory),
+    }
+}
+
 fn not_usable(
     setting: Setting,
     text: &OsStr,

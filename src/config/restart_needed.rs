@@ -113,6 +113,7 @@ mod tests {
             S::Env => "A=1",
             S::Chdir | S::PythonPath | S::ReloadCheck => "/",
             S::BodyTempDir => ".",
+            S::Static => "/s=/",
             S::RootPath | S::Pid | S::AccessLogfile => "/other",
             S::Bind | S::AdminBind => "127.0.0.1:0",
             S::ListenMode => "per-slot",

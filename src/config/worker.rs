@@ -1,6 +1,6 @@
 //! The settings of a worker: limits, timeouts, and how it speaks HTTP.
 
-use arctos_worker::settings::{HeaderMap, Limits, Settings};
+use arctos_worker::settings::{FileSettings, HeaderMap, Limits, Settings};
 
 use super::Privileges;
 use super::error::ConfigError;
@@ -10,6 +10,7 @@ use super::paths::body_temp_dir;
 use super::proxies::forwarding;
 use super::reader::{Reader, wrong};
 use super::recycle::REQUESTS;
+use super::static_mounts::static_mounts;
 use super::times::timeouts;
 use super::value::{Choice, Size, Whole, bounded};
 use crate::system::environment::Environment;
@@ -61,6 +62,7 @@ pub(super) fn worker(
         abandon_on_half_close: reader.switch(Setting::AbandonOnHalfClose)?,
         root_path: root_path(reader)?,
         forwarding: forwarding(reader)?,
+        files: FileSettings { mounts: static_mounts(reader, privileges)? },
         body_temp_dir,
         multiprocess: is_multiprocess,
         reload_check,

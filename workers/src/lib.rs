@@ -17,6 +17,8 @@ pub mod application;
 
 pub mod spool;
 
+pub mod static_files;
+
 pub mod connection;
 
 pub mod http;

@@ -40,6 +40,24 @@ pub struct Settings {
     /// The path, and the query if there is one, that the application must answer with a status below 500 before
     /// the worker is ready ([`crate::event_loop::readiness_check`]).
     pub reload_check: Option<String>,
+    /// What is served from files.
+    pub files: FileSettings,
+}
+
+/// The files that workers send without the application.
+#[derive(Clone, Debug, Default)]
+pub struct FileSettings {
+    /// `--static`: paths of requests, and the directories of their files.
+    pub mounts: Vec<StaticMount>,
+}
+
+/// A directory, and the path that its files have in requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticMount {
+    /// Starts with a slash and does not end in one.
+    pub prefix: String,
+    /// The directory.
+    pub dir: PathBuf,
 }
 
 impl Settings {
@@ -64,6 +82,7 @@ impl Default for Settings {
             body_temp_dir: std::env::temp_dir(),
             multiprocess: true,
             reload_check: None,
+            files: FileSettings::default(),
         }
     }
 }

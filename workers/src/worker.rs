@@ -96,12 +96,9 @@ fn serve<A: Application>(
     entry.occupy(std::process::id());
     let check = init.settings.reload_check.clone();
     let mut event_loop = EventLoop::new(init, app)?;
-    if let Some(path) = &check
-        && let Err(failure) = event_loop.check_readiness(path)
-    {
-        return Ok((report_boot_failure(event_loop.control_fd(), &failure), None));
-    }
-    if let Err(failure) = event_loop.make_ready() {
+    let checked = check.map_or(Ok(()), |path| event_loop.check_readiness(&path));
+    let opened = checked.and_then(|()| event_loop.open_files());
+    if let Err(failure) = opened.and_then(|()| event_loop.make_ready()) {
         return Ok((report_boot_failure(event_loop.control_fd(), &failure), None));
     }
     // Until here the kernel would have killed the worker with its supervisor ([`SupervisorProcess::bind`]). From

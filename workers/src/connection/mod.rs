@@ -255,7 +255,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             }
             State::Replying(replying) => match replying.source {
                 BodySource::Items => Step::Pull,
-                BodySource::File { offset, left } => Step::SendFile { offset, length: left },
+                BodySource::File { offset, left, .. } => Step::SendFile { offset, length: left },
                 BodySource::Done => Step::Finish,
             },
             State::Lingering(Lingering::Sending { .. }) => Step::ShutWrite,

@@ -30,8 +30,17 @@ impl Replying {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodySource {
     Items,
-    File { offset: u64, left: u64 },
+    File { offset: u64, left: u64, then: AfterFile },
     Done,
+}
+
+/// What follows a part of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterFile {
+    /// Nothing: the response ends with it.
+    End,
+    /// Further items.
+    Items,
 }
 
 /// What follows a complete response.
@@ -200,6 +209,15 @@ impl<C: AsRef<[u8]>> Connection<C> {
 
     /// The rest of the response is `length` bytes of a file, from `offset`.
     pub fn push_file(&mut self, offset: u64, length: u64) -> ItemFate {
+        self.push_range(offset, length, AfterFile::End)
+    }
+
+    /// The next item of the response is `length` bytes of a file, from `offset`.
+    pub fn push_file_part(&mut self, offset: u64, length: u64) -> ItemFate {
+        self.push_range(offset, length, AfterFile::Items)
+    }
+
+    fn push_range(&mut self, offset: u64, length: u64, then: AfterFile) -> ItemFate {
         let State::Replying(replying) = &mut self.state else { return ItemFate::Unwanted };
         let (left, fate) = match replying.framing {
             ReplyFraming::NoBody => (0, ItemFate::Unwanted),
@@ -212,7 +230,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             self.end_items();
             return fate;
         }
-        replying.source = BodySource::File { offset, left };
+        replying.source = BodySource::File { offset, left, then };
         if replying.framing == ReplyFraming::Chunked {
             // This happens only after write(): the whole file is one chunk. `usize` has 64 bits here.
             put_chunk_size(self.write_buffer.tail(), left as usize);
@@ -261,7 +279,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// `count` bytes of the file are sent.
     pub fn wrote_file(&mut self, count: u64, counters: &Counters) {
         let State::Replying(replying) = &mut self.state else { return };
-        let BodySource::File { offset, left } = replying.source else { return };
+        let BodySource::File { offset, left, then } = replying.source else { return };
         replying.body_bytes += count;
         if let ReplyFraming::Length(promised) = &mut replying.framing {
             *promised = promised.saturating_sub(count);
@@ -269,13 +287,16 @@ impl<C: AsRef<[u8]>> Connection<C> {
         let left = left.saturating_sub(count);
         if left > 0 {
             counters.inc(Counter::RespActive);
-            replying.source = BodySource::File { offset: offset + count, left };
+            replying.source = BodySource::File { offset: offset + count, left, then };
             return;
         }
         if replying.framing == ReplyFraming::Chunked {
             self.write_buffer.tail().extend_from_slice(CHUNK_CLOSING);
         }
-        self.end_items();
+        match then {
+            AfterFile::End => self.end_items(),
+            AfterFile::Items => replying.source = BodySource::Items,
+        }
     }
 
     /// Whether the connection is closed after this response without lingering.

@@ -9,7 +9,7 @@
 //! | Receiving | the spool of a request body that came in several reads | [`Client::begin_call`]: Called |
 //! | Called | when the call began, and the request's [`Record`] if the access log needs it | [`Client::stream`]: Streaming; [`Client::send_file`]: SendingFile; [`Client::close_reply`]: Receiving |
 //! | Streaming | the rest of the application's reply, and the [`Record`] | [`Client::close_reply`]: Receiving |
-//! | SendingFile | the file, its owner in the application, and the [`Record`] | [`Client::close_reply`]: Receiving |
+//! | SendingFile | the file, its owner if that is the application, and the [`Record`] | [`Client::close_reply`]: Receiving |
 //!
 //! A client is Receiving as well while the connection answers by itself (408, 413 and the like) and while it
 //! lingers: the application has no part in that. Whoever removes a client calls [`Client::close_reply`] first.
@@ -22,6 +22,7 @@ use std::{io, mem};
 use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
 
 use super::client_timer::{Armed, ClientTimer};
+use super::file_transfer::FileTransfer;
 use super::stalls::Stalls;
 use crate::application::AppBody;
 use crate::connection::{CloseManner, ConnInfo, Connection, Rules, Timer};
@@ -29,7 +30,7 @@ use crate::event_loop::client_table::Token;
 use crate::event_loop::deadlines::Deadlines;
 use crate::event_loop::poller::{Interest, Poller};
 use crate::http::{Head, Persistence, Version};
-use crate::process::fork_guard::{FdGuard, GuardedFd};
+use crate::process::fork_guard::FdGuard;
 use crate::shared::fd::Arrival;
 use crate::spool::Spool;
 
@@ -59,7 +60,7 @@ enum Activity<B: AppBody> {
     Receiving { spool: Option<Spool> },
     Called { at: Instant, record: Option<Box<Record>> },
     Streaming { body: B, record: Box<Record> },
-    SendingFile { owner: B, file: GuardedFd<OwnedFd>, record: Box<Record> },
+    SendingFile { owner: Option<B>, transfer: FileTransfer, record: Box<Record> },
 }
 
 /// What is kept of a request while it is answered: for the access log, and for the scoreboard while the
@@ -271,11 +272,16 @@ impl<B: AppBody> Client<B> {
         self.activity = Activity::Streaming { body, record };
     }
 
-    /// The application returned a file; `owner` is to be closed once it is sent. `record` as in
+    /// The response is a file. If the application returned it, `owner` is to be closed once it is sent. `record` as in
     /// [`Client::stream`].
-    pub fn send_file(&mut self, file: OwnedFd, owner: B, record: impl FnOnce() -> Record) {
+    pub fn send_file(
+        &mut self,
+        transfer: FileTransfer,
+        owner: Option<B>,
+        record: impl FnOnce() -> Record,
+    ) {
         let record = self.take_record().unwrap_or_else(|| Box::new(record()));
-        self.activity = Activity::SendingFile { owner, file: GuardedFd::new(file), record };
+        self.activity = Activity::SendingFile { owner, transfer, record };
     }
 
     fn take_record(&mut self) -> Option<Box<Record>> {
@@ -323,9 +329,23 @@ impl<B: AppBody> Client<B> {
     }
 
     /// The file that is being sent.
-    pub fn file(&self) -> Option<BorrowedFd<'_>> {
-        match &self.activity {
-            Activity::SendingFile { file, .. } => Some(file.as_fd()),
+    pub fn transfer(&mut self) -> Option<&mut FileTransfer> {
+        match &mut self.activity {
+            Activity::SendingFile { transfer, .. } => Some(transfer),
+            Activity::Receiving { .. } | Activity::Called { .. } | Activity::Streaming { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The file that is being sent, the protocol machine and the descriptor that it goes to.
+    pub fn transfer_and_conn(
+        &mut self,
+    ) -> Option<(&mut FileTransfer, &mut Connection<B::Chunk>, BorrowedFd<'_>)> {
+        match &mut self.activity {
+            Activity::SendingFile { transfer, .. } => {
+                Some((transfer, &mut self.conn, self.socket.as_fd()))
+            }
             Activity::Receiving { .. } | Activity::Called { .. } | Activity::Streaming { .. } => {
                 None
             }
@@ -335,8 +355,10 @@ impl<B: AppBody> Client<B> {
     /// Whether closing the reply calls the application's `close()`.
     pub fn owes_close(&self) -> bool {
         match &self.activity {
-            Activity::Streaming { .. } | Activity::SendingFile { .. } => true,
-            Activity::Receiving { .. } | Activity::Called { .. } => false,
+            Activity::Streaming { .. } | Activity::SendingFile { owner: Some(_), .. } => true,
+            Activity::Receiving { .. }
+            | Activity::Called { .. }
+            | Activity::SendingFile { owner: None, .. } => false,
         }
     }
 
@@ -349,9 +371,11 @@ impl<B: AppBody> Client<B> {
             return;
         }
         match mem::replace(&mut self.activity, Activity::Receiving { spool: None }) {
-            Activity::Receiving { .. } | Activity::Called { .. } => {}
+            Activity::Receiving { .. }
+            | Activity::Called { .. }
+            | Activity::SendingFile { owner: None, .. } => {}
             Activity::Streaming { body, .. } => body.close(),
-            Activity::SendingFile { owner, .. } => owner.close(),
+            Activity::SendingFile { owner: Some(owner), .. } => owner.close(),
         }
     }
 }

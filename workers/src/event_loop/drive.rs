@@ -3,6 +3,8 @@
 mod access_log;
 mod body_length;
 mod context;
+mod file_body;
+mod file_server;
 mod queue;
 mod refused;
 
@@ -18,6 +20,7 @@ use crate::application::{
 use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::event_loop::access_log::{AccessLog, AccessLogEntry, LoggedRequestLine};
 use crate::event_loop::client::{Client, Record, Streaming};
+use crate::event_loop::file_transfer::FileTransfer;
 use crate::http::{Framing, Head, ResponseHead};
 use crate::process::fork_guard;
 use crate::settings::Settings;
@@ -26,9 +29,12 @@ use crate::shared::log::Log;
 use crate::shared::scoreboard::Counter;
 use crate::shared::socket_name::SocketName;
 
-use body_length::{RequestLine, note_fate, note_missing, note_surplus, note_truncated};
+use body_length::{RequestLine, note_fate, note_missing, note_surplus};
 
 pub use context::WorkerContext;
+pub use file_server::FileServer;
+
+use file_body::Sent;
 
 /// The maximum length of one read, and so of a piece of a body that goes to the spool.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -60,6 +66,8 @@ pub enum Wait {
     Writable,
     /// Its next turn.
     Again,
+    /// The disk, which the kernel reads: there is no event, so the loop looks again a little later.
+    Disk,
     /// Nothing, because no further request is begun.
     Held,
     /// Nothing, because it has ended.
@@ -181,11 +189,14 @@ pub fn drive<A: Application>(
                     Io::Ended | Io::Failed => conn.failed(&context.entry.counters),
                 }
             }
+            // The peer has left: the disk need not be read.
+            Step::SendFile { .. } if hung_up => conn.failed(&context.entry.counters),
             Step::SendFile { offset, length } => {
-                match send_file(client, context, offset, length.min(FILE_BYTES)) {
-                    Io::Blocked => break Wait::Writable,
-                    Io::Bytes(count) => bytes_left = bytes_left.saturating_sub(count),
-                    Io::Ended | Io::Failed => {}
+                match file_body::send_file(client, context, offset, length) {
+                    Sent::Blocked => break Wait::Writable,
+                    Sent::AwaitsDisk => break Wait::Disk,
+                    Sent::Bytes(count) => bytes_left = bytes_left.saturating_sub(count),
+                    Sent::Aborted => {}
                 }
             }
             Step::Finish => finish(context, client),
@@ -272,7 +283,7 @@ fn call_gathered<A: Application>(
     answer(app, context, client, &gathered.head_bytes, &gathered.head, body);
 }
 
-/// Calls the application and begins its reply, unless the request has waited for too long.
+/// Answers a request by a static file, or by calling the application, unless the request has waited for too long.
 fn answer<A: Application>(
     app: &mut A,
     context: &mut WorkerContext,
@@ -306,6 +317,14 @@ fn answer<A: Application>(
     client.begin_call(called, record);
     if let Some(memory) = context.spare.take() {
         client.conn_mut().write_buffer().lend(memory);
+    }
+    if let Some(mut files) = context.files.take() {
+        let (clock, log, rules) = (&context.clock, &context.log, context.rules());
+        let is_file = files.answer(client, (head_bytes, head), clock, log, &rules);
+        context.files = Some(files);
+        if is_file {
+            return context.clock.read();
+        }
     }
     let request_line = (head.method.of(head_bytes), head.path.of(head_bytes));
     context.entry.begin_request(before, request_line.0, request_line.1);
@@ -354,7 +373,7 @@ fn begin_reply<B: AppBody>(
             stream.first.map_or(ItemFate::Queued, |first| conn.push_item(first))
         }
         Content::File(span) => {
-            client.send_file(span.file, span.owner, record);
+            client.send_file(FileTransfer::new(span.file, None), Some(span.owner), record);
             let conn = client.conn_mut();
             conn.begin_reply(reply.head, Some(span.length), rules);
             conn.push_file(span.offset, span.length)
@@ -365,8 +384,7 @@ fn begin_reply<B: AppBody>(
 /// Asks the application for its next item.
 fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
     let Some(Streaming { body, record, conn, socket }) = client.streaming() else {
-        client.conn_mut().end_items();
-        return;
+        return file_body::next_part(client);
     };
     resume(context, record);
     let rules = context.rules();
@@ -396,37 +414,6 @@ fn fail<C: AsRef<[u8]>>(conn: &mut Connection<C>, error: AppError, rules: &Rules
             conn.fail(rules);
         }
     }
-}
-
-fn send_file<B: AppBody>(
-    client: &mut Client<B>,
-    context: &WorkerContext,
-    offset: u64,
-    length: u64,
-) -> Io {
-    let counters = &context.entry.counters;
-    let outcome = match client.file() {
-        Some(file) => fd::send_file(client.socket(), file, offset, length),
-        None => Io::Ended,
-    };
-    match outcome {
-        Io::Bytes(count) => {
-            client.progressed();
-            counters.add(Counter::BytesOut, count as u64);
-            counters.add(Counter::RespSendfileBytes, count as u64);
-            client.conn_mut().wrote_file(count as u64, counters);
-        }
-        Io::Blocked => {}
-        // The file was truncated meanwhile, so the response cannot be completed.
-        Io::Ended => {
-            if let Some(record) = client.record() {
-                note_truncated(&context.log, (&record.method, &record.path));
-            }
-            client.conn_mut().fail(&context.rules());
-        }
-        Io::Failed => client.conn_mut().failed(counters),
-    }
-    outcome
 }
 
 /// Records the duration of a reply and writes its line of the access log, even if it was aborted. The line

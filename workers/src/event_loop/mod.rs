@@ -30,8 +30,10 @@ mod clients;
 pub mod clock;
 mod control_socket;
 pub mod deadlines;
+mod disk_queue;
 pub mod drive;
 mod expiry;
+mod file_transfer;
 mod handlers;
 mod own_descriptors;
 mod phase;
@@ -49,18 +51,20 @@ use std::time::{Duration, Instant};
 use crate::application::{Application, ShutdownRequest};
 use crate::event_loop::access_log::AccessLog;
 use crate::event_loop::client_table::Token;
-use crate::event_loop::drive::{ReadBuffer, Wait, WorkerContext, close_reply, drive};
+use crate::event_loop::drive::{FileServer, ReadBuffer, Wait, WorkerContext, close_reply, drive};
 use crate::event_loop::poller::{Interest, PollEvent, Poller};
 use crate::http::Persistence;
 use crate::process::fork_guard::{self, FdGuard, ForkGuard};
 use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::Command;
 use crate::shared::socket_name::SocketName;
+use crate::static_files::StaticFiles;
 use crate::ticker::Ticker;
 use crate::worker_init::{BootFailure, WorkerInit};
 
 use acceptor::Acceptor;
 use clients::Clients;
+use disk_queue::DiskQueue;
 use handlers::SignalHandlers;
 use own_descriptors::OwnDescriptors;
 use phase::{DRAIN_QUIET, DrainCause, Phase};
@@ -120,6 +124,8 @@ struct Schedule {
     yielded: VecDeque<Token>,
     /// The key of a listener that was ready, but behind something else.
     passed_over: Option<u64>,
+    /// Clients whose file is not in the page cache yet.
+    disk: DiskQueue,
 }
 
 impl<'a, A: Application> EventLoop<'a, A> {
@@ -177,6 +183,16 @@ impl<'a, A: Application> EventLoop<'a, A> {
         })
     }
 
+    /// Opens the directories of static files.
+    ///
+    /// Errors: a directory cannot be opened.
+    pub fn open_files(&mut self) -> Result<(), BootFailure> {
+        let files = StaticFiles::open(&self.context.settings)
+            .map_err(|error| BootFailure::not_booted(error.to_string()))?;
+        self.context.files = files.map(|files| Box::new(FileServer::new(files)));
+        Ok(())
+    }
+
     /// Calls [`Application::ready`]. The loop does this for the same reason.
     ///
     /// Errors: those of [`Application::ready`].
@@ -207,6 +223,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.serve(token, false);
             }
         }
+        self.look_at_disk();
         self.check_deadlines();
         self.check_supervisor();
         self.follow_command();
@@ -252,6 +269,7 @@ impl<'a, A: Application> EventLoop<'a, A> {
             self.acceptor.next_deadline(),
             self.phase.next_deadline(now),
             self.next_resend_deadline(now),
+            self.schedule.disk.next_look(),
             self.link.control.next_deadline(now),
             self.ticker.as_ref().and_then(|ticker| ticker.next_deadline()),
         ];
@@ -338,6 +356,10 @@ impl<'a, A: Application> EventLoop<'a, A> {
                 self.schedule.yielded.push_back(token);
                 Interest::Nothing
             }
+            Wait::Disk => {
+                self.schedule.disk.push(token, self.context.clock.now());
+                Interest::Nothing
+            }
             Wait::Held => Interest::Nothing,
         };
         if let Err(error) = client.watch(&self.poller, token.to_bits(), interest) {
@@ -360,6 +382,13 @@ impl<'a, A: Application> EventLoop<'a, A> {
         self.poll_shutdown();
         (began_requests && !self.context.begins_requests)
             || self.phase.has_expired(self.context.clock.now())
+    }
+
+    /// Goes on with the clients whose file may be in the page cache by now.
+    fn look_at_disk(&mut self) {
+        for token in self.schedule.disk.take_due(self.context.clock.now()) {
+            self.serve(token, false);
+        }
     }
 
     /// Checks for commands, and for signal handlers that ran inside of a call of the application.

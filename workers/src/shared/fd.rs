@@ -6,6 +6,8 @@
 //! CPython and Rust's runtime do.
 #![expect(unsafe_code, reason = "accept4(2) with its address, IP_MINTTL, descriptors by number")]
 
+pub mod file;
+
 use std::ffi::c_int;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -437,7 +439,7 @@ pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
+fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {
             Err(Errno::EINTR) => {}

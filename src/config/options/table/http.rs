@@ -57,4 +57,13 @@ pub(super) const ROWS: &[OptionSpec] = &[
             "all: `forwarded` and `x-forwarded-for`, `-proto`, `-host`, `-port`, `-prefix`",
         ),
     ),
+    row(
+        S::Static,
+        T::Http,
+        "static",
+        "Serve the files below a directory at this path, such as \
+         `/static=/srv/shop/static`, without the application. `ARCTOS_STATIC` separates \
+         several by commas.",
+    )
+    .takes("/PATH=DIR", Takes::Many(','), DefaultValue::None),
 ];

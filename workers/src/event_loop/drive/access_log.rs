@@ -13,9 +13,9 @@ impl WorkerContext {
         let Some(access) = &mut self.access else { return };
         if let Some(lost) = access.flush() {
             self.entry.counters.add(Counter::LogDropped, lost.lines);
-            self.losses.add(lost);
+            self.limited.losses.add(lost);
         }
-        if let Some(lost) = self.losses.due(self.clock.now()) {
+        if let Some(lost) = self.limited.losses.due(self.clock.now()) {
             log_lost(&self.log, lost);
         }
     }
@@ -23,7 +23,7 @@ impl WorkerContext {
     /// Flushes the access log for the last time.
     pub fn close_access_log(&mut self) {
         self.flush_access_log();
-        if let Some(lost) = self.losses.take() {
+        if let Some(lost) = self.limited.losses.take() {
             log_lost(&self.log, lost);
         }
     }

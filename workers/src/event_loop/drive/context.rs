@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::file_server::FileServer;
 use crate::connection::Rules;
 use crate::event_loop::access_log::{AccessLog, Losses};
 use crate::event_loop::clock::Clock;
@@ -36,11 +37,18 @@ pub struct WorkerContext {
     /// How long the loop had not looked for events before it woke up, because it was busy: an event of this turn may
     /// have waited since then.
     pub unwatched: Duration,
+    /// The files that are served without the application, or by its order.
+    pub files: Option<Box<FileServer>>,
+    pub(super) limited: LimitedLogs,
+    pub(super) spare: Option<Vec<u8>>,
+}
+
+/// What is logged only from time to time.
+pub(super) struct LimitedLogs {
     /// Limits how many refused requests are logged.
     pub(super) refusals: Throttle,
     /// The lines that the access log has lost.
     pub(super) losses: Losses,
-    pub(super) spare: Option<Vec<u8>>,
 }
 
 impl WorkerContext {
@@ -64,8 +72,11 @@ impl WorkerContext {
             sequence: 0,
             woke,
             unwatched: Duration::ZERO,
-            refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
-            losses: Losses::default(),
+            files: None,
+            limited: LimitedLogs {
+                refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
+                losses: Losses::default(),
+            },
             spare: None,
         }
     }

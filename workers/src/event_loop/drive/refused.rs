@@ -42,7 +42,7 @@ pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused:
     if !context.log.is_enabled(Level::Info) {
         return;
     }
-    let Some(suppressed) = context.refusals.pass(context.clock.now()) else { return };
+    let Some(suppressed) = context.limited.refusals.pass(context.clock.now()) else { return };
     let address = match client {
         ClientName::Inet(address) => address.to_string(),
         ClientName::Unix(path) => path.to_owned(),

@@ -1,0 +1,120 @@
+//! One file on its way to a client, and whether the page cache holds what is due next.
+//!
+//! A worker has one thread, and sendfile(2) waits for the disk if a page is not cached: every other client would wait,
+//! too. So the loop looks first. If something is missing, it has the kernel read ahead (posix_fadvise(2)) and looks
+//! again after [`POLL_INTERVAL`], while it serves others.
+//!
+//! | page cache | next |
+//! |---|---|
+//! | holds the next window | send |
+//! | does not | read ahead, wait for [`POLL_INTERVAL`], look again |
+//! | does not for [`PATIENCE`] | send, which waits for the disk and shows its error |
+//! | cannot be looked at (the file system has no RWF_NOWAIT) | send |
+//!
+//! Looking reads one byte in each [`STRIDE`], because the kernel reads ahead in blocks of at least that length and
+//! forgets pages that it read together at about the same time. A page in between may be missing, and then sendfile(2)
+//! waits for that one block.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::http::Multipart;
+use crate::process::fork_guard::GuardedFd;
+use crate::shared::fd::file::{self, Cached};
+
+/// How long a client waits before the loop looks again whether the disk has delivered.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// The distance of the bytes that are looked at: the usual length of a read-ahead.
+const STRIDE: u64 = 128 << 10;
+/// How much is read ahead beyond what is due.
+const AHEAD_BYTES: u64 = 1 << 20;
+/// When a read-ahead that has not arrived is requested again: its pages may have been evicted before they were sent.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// After this time without data, the file is read as if it were there. An error of the disk shows only then.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A file that is being sent.
+pub struct FileTransfer {
+    file: GuardedFd<OwnedFd>,
+    /// The parts that follow, if there are several.
+    pub(super) further: Option<Box<Multipart>>,
+    /// Up to where the file was found in the page cache.
+    cached_until: u64,
+    wait: Option<DiskWait>,
+}
+
+struct DiskWait {
+    since: Instant,
+    asked: Instant,
+}
+
+/// Whether a part of a file can be sent without waiting for a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Here,
+    /// The kernel reads it now.
+    Awaited,
+}
+
+impl FileTransfer {
+    /// A file of which nothing is sent yet.
+    pub fn new(file: OwnedFd, further: Option<Box<Multipart>>) -> Self {
+        Self { file: GuardedFd::new(file), further, cached_until: 0, wait: None }
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// The next part may lie before the one that was sent.
+    pub(super) fn start_part(&mut self) {
+        self.cached_until = 0;
+    }
+
+    /// Looks for the next `length` bytes in the page cache. If some are missing, the kernel starts to read them.
+    pub(super) fn look(&mut self, offset: u64, length: u64, now: Instant) -> Presence {
+        if offset < self.cached_until {
+            return Presence::Here;
+        }
+        if is_cached(self.file(), offset, length) {
+            self.cached_until = offset + length;
+            self.wait = None;
+            return Presence::Here;
+        }
+        let wait = match &mut self.wait {
+            Some(wait) if now.saturating_duration_since(wait.since) >= PATIENCE => {
+                self.cached_until = offset + length;
+                self.wait = None;
+                return Presence::Here;
+            }
+            Some(wait) if now.saturating_duration_since(wait.asked) < ASK_AGAIN => {
+                return Presence::Awaited;
+            }
+            Some(wait) => wait,
+            None => self.wait.insert(DiskWait { since: now, asked: now }),
+        };
+        wait.asked = now;
+        let start = offset - offset % STRIDE;
+        file::read_ahead(self.file(), start, offset - start + length + AHEAD_BYTES);
+        Presence::Awaited
+    }
+}
+
+/// Whether a part of a file is in the page cache, or cannot be looked at.
+fn is_cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> bool {
+    let last = offset + length.saturating_sub(1);
+    let mut at = offset;
+    loop {
+        match file::read_cached(file, &mut [0], at) {
+            Cached::Nothing => return false,
+            // Behind the end: sendfile(2) says so.
+            Cached::Bytes(0) | Cached::Unknown => return true,
+            Cached::Bytes(_) => {}
+        }
+        if at == last {
+            return true;
+        }
+        at = at.saturating_add(STRIDE).min(last);
+    }
+}

@@ -1,0 +1,168 @@
+//! Files that a worker sends itself: those below the directories of `--static`.
+//!
+//! This decides which file answers a request, and with which head: status, validators, ranges, content coding. It
+//! knows no connection. The event loop sends what it decided ([`crate::event_loop::drive`]).
+//!
+//! | step | in |
+//! |---|---|
+//! | path of the request to the relative name of a file | `request_path` |
+//! | name to an open file that lies below the directory | `root` |
+//! | compressed file beside it, if the client accepts one | `representation` |
+//! | preconditions and ranges to a head and the parts of the file | `response` |
+//!
+//! **Who owns the directories.** Each worker opens them when it starts, as the user that it runs as, and keeps them to
+//! its end. A path that becomes another directory, as in a deploy that replaces a symbolic link, is therefore followed
+//! by the next generation of workers: a reload switches code and files together.
+
+mod content_type;
+mod representation;
+mod request;
+mod request_path;
+mod response;
+mod root;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::http::{ByteRange, Head, Multipart, ResponseHead, Status};
+use crate::settings::{FileSettings, Settings};
+
+use representation::Representation;
+use request::Request;
+use request_path::{DecodedPath, below};
+use root::Root;
+
+pub use root::OpenError;
+
+/// A directory that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{option}: cannot open the directory {}: {}", .path.display(), .error)]
+pub struct NoDirectory {
+    option: &'static str,
+    path: PathBuf,
+    error: io::Error,
+}
+
+/// The files that a worker sends.
+pub struct StaticFiles {
+    /// The longest prefix first.
+    mounts: Vec<Mount>,
+    /// SCRIPT_NAME: a proxy may leave it in front of the path, or not.
+    root_path: Vec<u8>,
+    /// The head of the last answer, for its memory.
+    head: ResponseHead,
+    text: Vec<u8>,
+}
+
+struct Mount {
+    prefix: Vec<u8>,
+    root: Root,
+}
+
+/// An answer without the application.
+pub struct FileAnswer<'a> {
+    /// Status and fields, with Content-Length where there is a body.
+    pub head: &'a ResponseHead,
+    /// The body.
+    pub content: FileContent<'a>,
+    /// The file that could not be opened for a reason that an operator has to see.
+    pub problem: Option<FileProblem>,
+}
+
+/// The body of an answer.
+pub enum FileContent<'a> {
+    /// There is none (HEAD, 304).
+    Nothing,
+    /// A line that says what went wrong.
+    Text(&'a [u8]),
+    /// A file or parts of it.
+    File(FileBody),
+}
+
+/// A file or parts of it.
+pub struct FileBody {
+    /// The open file.
+    pub fd: std::os::fd::OwnedFd,
+    /// What of it is sent.
+    pub parts: FileParts,
+}
+
+/// What of a file is sent.
+pub enum FileParts {
+    /// One part, or everything.
+    One(ByteRange),
+    /// Several parts, and texts between them.
+    Several(Box<Multipart>),
+}
+
+/// A file that could not be opened.
+#[derive(Debug)]
+pub struct FileProblem {
+    /// Its path.
+    pub path: PathBuf,
+    /// Why.
+    pub error: OpenError,
+}
+
+impl StaticFiles {
+    /// Opens all directories; `None` if there are none.
+    pub fn open(settings: &Settings) -> Result<Option<Self>, NoDirectory> {
+        let FileSettings { mounts } = &settings.files;
+        if mounts.is_empty() {
+            return Ok(None);
+        }
+        let open = |option, path: &PathBuf| {
+            Root::open(path).map_err(|error| NoDirectory { option, path: path.clone(), error })
+        };
+        let mut opened = Vec::new();
+        for mount in mounts {
+            let root = open("--static", &mount.dir)?;
+            opened.push(Mount { prefix: mount.prefix.clone().into_bytes(), root });
+        }
+        opened.sort_by_key(|mount| std::cmp::Reverse(mount.prefix.len()));
+        Ok(Some(Self {
+            mounts: opened,
+            root_path: settings.root_path.clone().into_bytes(),
+            head: ResponseHead::default(),
+            text: Vec::new(),
+        }))
+    }
+
+    /// Answers a request for a path below a mount; `None` for any other, which is the application's. `now` is the
+    /// time in seconds since 1970.
+    pub fn answer(&mut self, head: &Head, head_bytes: &[u8], now: u64) -> Option<FileAnswer<'_>> {
+        let path = DecodedPath::of(head.path.of(head_bytes));
+        let whole = path.bytes();
+        let local = below(whole, &self.root_path).unwrap_or(whole);
+        let (mount, rest) =
+            self.mounts.iter().find_map(|mount| Some((mount, below(local, &mount.prefix)?)))?;
+        let request = Request { head, head_bytes, now };
+        let Some(method) = request.method() else { return Some(self.refuse(Status(405), None)) };
+        let Some(name) = path.file_name(rest) else {
+            return Some(self.refuse(Status(404), None));
+        };
+        let representation = match Representation::open(&mount.root, name, &request) {
+            Ok(representation) => representation,
+            Err(error) => {
+                let (status, is_logged) = outcome(error);
+                let path = mount.root.path.join(name);
+                let problem = is_logged.then_some(FileProblem { path, error });
+                return Some(self.refuse(status, problem));
+            }
+        };
+        Some(self.respond(&request, method, representation))
+    }
+}
+
+/// The status that an unreadable file gets in place of its content, and whether an operator has to know. Whatever
+/// only depends on the path says nothing about what exists: it is 404.
+fn outcome(error: OpenError) -> (Status, bool) {
+    match error {
+        OpenError::Missing | OpenError::NotRegular => (Status(404), false),
+        OpenError::Outside | OpenError::Denied => (Status(404), true),
+        OpenError::Failed(_) => (Status(500), true),
+    }
+}
+
+#[cfg(test)]
+mod tests;

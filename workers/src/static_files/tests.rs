@@ -1,0 +1,298 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::*;
+use crate::http::{HeadScan, Parsed};
+use crate::settings::{HeaderMap, Limits, StaticMount};
+
+/// Sun, 06 Nov 1994 08:49:37 GMT
+const MODIFIED: u64 = 784_111_777;
+
+/// What a client would get.
+#[derive(Debug)]
+struct Got {
+    status: u16,
+    fields: Vec<(String, String)>,
+    body: &'static str,
+    parts: Vec<ByteRange>,
+}
+
+impl Got {
+    fn field(&self, name: &str) -> Option<&str> {
+        let found = self.fields.iter().find(|(n, _)| n == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+struct Site {
+    dir: tempfile::TempDir,
+    files: StaticFiles,
+}
+
+impl Site {
+    /// A directory that is served at `/s`, another one inside it at `/s/deep`, and a secret beside it.
+    fn new() -> Self {
+        Self::below("")
+    }
+
+    fn below(root_path: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("site/sub")).unwrap();
+        fs::create_dir(dir.path().join("deep")).unwrap();
+        fs::write(dir.path().join("secret.txt"), "secret").unwrap();
+        let mount = |prefix: &str, dir| StaticMount { prefix: prefix.to_owned(), dir };
+        let mounts =
+            vec![mount("/s", dir.path().join("site")), mount("/s/deep", dir.path().join("deep"))];
+        let files = FileSettings { mounts };
+        let settings = Settings { files, root_path: root_path.to_owned(), ..Settings::default() };
+        let files = StaticFiles::open(&settings).unwrap().unwrap();
+        Self { dir, files }
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(MODIFIED)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn get(&mut self, path: &str, fields: &[&str]) -> Option<Got> {
+        self.request("GET", path, fields)
+    }
+
+    fn status(&mut self, path: &str) -> Option<u16> {
+        self.get(path, &[]).map(|got| got.status)
+    }
+
+    fn request(&mut self, method: &str, path: &str, fields: &[&str]) -> Option<Got> {
+        let lines: String = fields.iter().map(|line| format!("{line}\r\n")).collect();
+        let text = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let mut head = Head::new();
+        let parsed = head.parse(
+            text.as_bytes(),
+            &mut HeadScan::default(),
+            &Limits::DEFAULT,
+            HeaderMap::Drop,
+        );
+        assert_eq!(parsed, Ok(Parsed::Complete));
+        let answer = self.files.answer(&head, text.as_bytes(), MODIFIED + 100)?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let fields = answer.head.fields().map(|(n, v)| (text(n), text(v))).collect();
+        let (body, parts) = match answer.content {
+            FileContent::Nothing => ("nothing", vec![]),
+            FileContent::Text(_) => ("text", vec![]),
+            FileContent::File(FileBody { parts: FileParts::One(range), .. }) => {
+                ("file", vec![range])
+            }
+            FileContent::File(FileBody { parts: FileParts::Several(_), .. }) => ("several", vec![]),
+        };
+        Some(Got { status: answer.head.status().0, fields, body, parts })
+    }
+}
+
+#[test]
+fn a_file_has_type_length_and_validators() {
+    let mut site = Site::new();
+    site.write("site/a.css", "body {}");
+    let got = site.get("/s/a.css", &[]).unwrap();
+    assert_eq!((got.status, got.body), (200, "file"));
+    assert_eq!(got.parts, [ByteRange { offset: 0, length: 7 }]);
+    assert_eq!(got.field("Content-Type"), Some("text/css; charset=utf-8"));
+    assert_eq!(got.field("Content-Length"), Some("7"));
+    assert_eq!(got.field("Last-Modified"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    assert_eq!(got.field("ETag"), Some("\"2ebc98a1.0-7\""));
+    assert_eq!(got.field("Accept-Ranges"), Some("bytes"));
+    assert_eq!(got.field("Vary"), Some("Accept-Encoding"));
+    assert_eq!(got.field("Content-Encoding"), None);
+}
+
+#[test]
+fn the_application_answers_what_is_not_below_a_mount() {
+    let mut site = Site::new();
+    for path in ["/", "/sx", "/x/s/a", "/S/a", "//s/a", "/s.css", "*"] {
+        let method = if path == "*" { "OPTIONS" } else { "GET" };
+        assert!(site.request(method, path, &[]).is_none(), "{path}");
+    }
+}
+
+#[test]
+fn the_longest_prefix_wins() {
+    let mut site = Site::new();
+    site.write("site/a", "site");
+    site.write("deep/a", "at the depth");
+    assert_eq!(site.get("/s/a", &[]).unwrap().field("Content-Length"), Some("4"));
+    assert_eq!(site.get("/s/deep/a", &[]).unwrap().field("Content-Length"), Some("12"));
+    assert_eq!(site.status("/s/deeper/a"), Some(404));
+}
+
+#[test]
+fn a_proxy_may_leave_the_root_path_in_front_or_not() {
+    let mut site = Site::below("/shop");
+    site.write("site/a", "site");
+    assert_eq!(site.status("/shop/s/a"), Some(200));
+    assert_eq!(site.status("/s/a"), Some(200));
+    assert_eq!(site.status("/shops/s/a"), None);
+}
+
+#[test]
+fn only_regular_files_are_served() {
+    let mut site = Site::new();
+    site.write("site/sub/a", "x");
+    nix::unistd::mkfifo(&site.path("site/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(site.path("site/socket")).unwrap();
+    assert_eq!(site.status("/s/sub/a"), Some(200));
+    for path in ["/s", "/s/", "/s/sub", "/s/sub/", "/s/fifo", "/s/socket", "/s/none", "/s/sub/a/b"]
+    {
+        assert_eq!(site.status(path), Some(404), "{path}");
+    }
+}
+
+#[test]
+fn nothing_leads_out_of_the_directory() {
+    let mut site = Site::new();
+    site.write("site/a", "x");
+    symlink("../secret.txt", site.path("site/relative")).unwrap();
+    symlink(site.path("secret.txt"), site.path("site/absolute")).unwrap();
+    symlink("..", site.path("site/up")).unwrap();
+    symlink("/proc/self/root", site.path("site/magic")).unwrap();
+    symlink("loop", site.path("site/loop")).unwrap();
+    symlink("../site/a", site.path("site/out_and_in")).unwrap();
+    symlink("../a", site.path("site/sub/inside")).unwrap();
+    assert_eq!(site.status("/s/sub/inside"), Some(200), "it stays below the directory");
+    for path in [
+        "/s/relative",
+        "/s/absolute",
+        "/s/up/secret.txt",
+        "/s/magic/etc/passwd",
+        "/s/loop",
+        "/s/out_and_in",
+        "/s/../secret.txt",
+        "/s/%2e%2e/secret.txt",
+        "/s/..%2fsecret.txt",
+        "/s/sub/../../secret.txt",
+    ] {
+        assert_eq!(site.status(path), Some(404), "{path}");
+    }
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_a_problem() {
+    let site = Site::new();
+    site.write("site/a", "x");
+    fs::set_permissions(site.path("site/a"), fs::Permissions::from_mode(0o000)).unwrap();
+    let error = Root::open(&site.path("site")).unwrap().open_file("a").err();
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(error, None, "root reads everything");
+    } else {
+        assert_eq!(error, Some(OpenError::Denied));
+    }
+    assert_eq!(outcome(OpenError::Denied), (Status(404), true));
+    assert_eq!(outcome(OpenError::Failed(nix::errno::Errno::EMFILE)), (Status(500), true));
+}
+
+#[test]
+fn a_directory_that_does_not_exist_is_named() {
+    let mount = StaticMount { prefix: "/s".to_owned(), dir: Path::new("/nonexistent").to_owned() };
+    let files = FileSettings { mounts: vec![mount] };
+    let error = StaticFiles::open(&Settings { files, ..Settings::default() }).err().unwrap();
+    let expected =
+        "--static: cannot open the directory /nonexistent: No such file or directory (os error 2)";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_directory_stays_the_same_when_another_one_takes_its_path() {
+    let mut site = Site::new();
+    site.write("site/a", "old");
+    fs::rename(site.path("site"), site.path("old")).unwrap();
+    fs::create_dir(site.path("site")).unwrap();
+    assert_eq!(site.status("/s/a"), Some(200));
+}
+
+#[test]
+fn other_methods_get_405_with_the_allowed_ones() {
+    let mut site = Site::new();
+    site.write("site/a", "x");
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get"] {
+        let got = site.request(method, "/s/a", &[]).unwrap();
+        assert_eq!((got.status, got.field("Allow")), (405, Some("GET, HEAD")), "{method}");
+    }
+    let got = site.request("HEAD", "/s/a", &["Range: bytes=0-0"]).unwrap();
+    assert_eq!((got.status, got.body, got.field("Content-Length")), (200, "nothing", Some("1")));
+}
+
+#[test]
+fn an_empty_file_has_no_body_and_no_ranges() {
+    let mut site = Site::new();
+    site.write("site/a", "");
+    let got = site.get("/s/a", &["Range: bytes=0-"]).unwrap();
+    assert_eq!((got.status, got.body, got.field("Content-Length")), (200, "nothing", Some("0")));
+}
+
+#[test]
+fn a_client_that_has_the_file_gets_304_without_its_type() {
+    let mut site = Site::new();
+    site.write("site/a.css", "x");
+    let got = site.get("/s/a.css", &["If-None-Match: \"2ebc98a1.0-1\""]).unwrap();
+    assert_eq!((got.status, got.body), (304, "nothing"));
+    let names: Vec<_> = got.fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["ETag", "Vary"]);
+    assert_eq!(site.get("/s/a.css", &["If-Match: \"x\""]).unwrap().status, 412);
+}
+
+#[test]
+fn ranges_are_parts_of_the_file() {
+    let mut site = Site::new();
+    site.write("site/a.txt", "0123456789");
+    let got = site.get("/s/a.txt", &["Range: bytes=2-4"]).unwrap();
+    assert_eq!((got.status, got.field("Content-Range")), (206, Some("bytes 2-4/10")));
+    assert_eq!(got.parts, [ByteRange { offset: 2, length: 3 }]);
+    assert_eq!(got.field("Content-Length"), Some("3"));
+    let got = site.get("/s/a.txt", &["Range: bytes=0-1,8-"]).unwrap();
+    assert_eq!((got.status, got.body, got.field("Content-Range")), (206, "several", None));
+    assert!(got.field("Content-Type").unwrap().starts_with("multipart/byteranges; boundary="));
+    let got = site.get("/s/a.txt", &["Range: bytes=10-"]).unwrap();
+    assert_eq!((got.status, got.field("Content-Range")), (416, Some("bytes */10")));
+    let got = site.get("/s/a.txt", &["Range: bytes=2-4", "If-Range: \"old\""]).unwrap();
+    assert_eq!(got.status, 200);
+    let got = site.get("/s/a.txt", &["Range: bytes=2-4", "Range: bytes=2-4"]).unwrap();
+    assert_eq!(got.status, 200);
+}
+
+#[test]
+fn a_client_gets_the_compressed_file_that_it_prefers() {
+    let mut site = Site::new();
+    site.write("site/a.css", "long text");
+    site.write("site/a.css.gz", "gzip");
+    site.write("site/a.css.br", "br");
+    let coding = |site: &mut Site, accepted: &str| {
+        let got = site.get("/s/a.css", &[&format!("Accept-Encoding: {accepted}")]).unwrap();
+        let field = |name| got.field(name).unwrap_or_default().to_owned();
+        assert_eq!(got.field("Vary"), Some("Accept-Encoding"));
+        assert_eq!(got.field("Content-Type"), Some("text/css; charset=utf-8"));
+        (field("Content-Encoding"), field("Content-Length"), field("ETag"))
+    };
+    let of = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+    assert_eq!(coding(&mut site, "gzip, br, zstd"), of("br", "2", "\"2ebc98a1.0-2-br\""));
+    assert_eq!(coding(&mut site, "gzip, zstd"), of("gzip", "4", "\"2ebc98a1.0-4-gzip\""));
+    assert_eq!(coding(&mut site, "zstd"), of("", "9", "\"2ebc98a1.0-9\""));
+    let direct = site.get("/s/a.css.gz", &["Accept-Encoding: gzip"]).unwrap();
+    assert_eq!(direct.field("Content-Type"), Some("application/gzip"));
+    assert_eq!((direct.field("Content-Encoding"), direct.field("Vary")), (None, None));
+}
+
+#[test]
+fn a_time_in_the_future_is_not_announced() {
+    let mut site = Site::new();
+    site.write("site/a", "x");
+    let file = fs::File::options().write(true).open(site.path("site/a")).unwrap();
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(MODIFIED + 9999)).unwrap();
+    let got = site.get("/s/a", &[]).unwrap();
+    assert_eq!(got.field("Last-Modified"), Some("Sun, 06 Nov 1994 08:51:17 GMT"));
+}

@@ -32,6 +32,7 @@
 | F28 | no memory for sockets, no descriptors in the system (accept, send, receive) | the request whose call failed, or an idle connection |
 | F29 | the disk of request bodies is full, its quota used up, files limited | that request: 507, 503 or 500 |
 | F30 | the disk of the access log is full | log lines, each counted and reported once |
+| F31 | the application closes the worker's descriptors, or puts files in their place | that request; the worker is replaced |
 
 F1, F5, F6, F9 and F10 also run with real processes and without Python in `tests/supervisor`, and in thousands of
 orders in the simulation of the supervisor.
@@ -47,6 +48,7 @@ SUITE = Path(__file__).parents[1]
 WORKERS, RELOADS = "faults/test_worker_faults.py::test_", "faults/test_reload_faults.py::test_"
 DEATHS, STOP = "faults/test_worker_deaths.py::test_", "lifecycle/test_stop.py::test_"
 SUPERVISOR, APPLICATION = "faults/test_supervisor_faults.py::test_", "faults/test_application_faults.py::test_"
+PROCESS = "faults/test_process_misuse.py::test_"
 ROLLING, UPGRADE = "deploy/test_rolling_update.py::test_", "deploy/test_upgrade.py::test_"
 SHORTAGES = "faults/test_shortages.py::test_"
 LOAD, STATSD, LOG = "metrics/test_metrics_under_load.py::test_", "metrics/test_statsd.py::test_", "cli/test_log.py::test_"
@@ -132,6 +134,8 @@ TESTS = {
         APPLICATION + "an_application_that_takes_over_signals_can_still_be_stopped",
         APPLICATION + "processes_started_in_requests_cost_no_other_request_anything",
         APPLICATION + "sys_exit_in_a_request_is_a_500_and_the_worker_goes_on",
+        PROCESS + "a_worker_goes_on",
+        PROCESS + "a_worker_is_replaced",
         APPLICATION + "os_exit_under_load_costs_only_the_connections_of_those_workers",
         DEATHS + "os_exit_costs_its_own_request_and_the_worker_is_replaced",
         DEATHS + "an_application_that_forks_and_waits_is_answered",
@@ -180,6 +184,10 @@ TESTS = {
         SHORTAGES + "an_access_log_on_a_full_disk_loses_lines_until_there_is_room",
         LOG + "lost_access_log_lines_are_reported_at_once_and_then_counted",
     ],
+    "F31": [
+        PROCESS + "a_server_recovers_when_its_descriptors_are_lost",
+        PROCESS + "a_server_recovers_when_all_descriptors_are_closed",
+    ],
 }
 
 
@@ -194,7 +202,7 @@ def collected():
 
 def test_the_table_and_its_text_have_the_same_rows():
     lines = [line.split("|")[1].strip() for line in __doc__.splitlines() if line.startswith("| F")]
-    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 31)]
+    assert lines == list(TESTS) == [f"F{number}" for number in range(1, 32)]
 
 
 @pytest.mark.parametrize("row", TESTS)

@@ -7,7 +7,9 @@
 | closes the server's descriptors, or puts files in their place | goes on, or is replaced soon, and never spins |
 """
 
+import contextlib
 import os
+import signal
 import time
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
@@ -151,18 +153,6 @@ def test_a_worker_goes_on(serve, name):
     assert not server.events((WORKER_DIED, "worker.killed", "worker.panicked")), server.log
 
 
-def test_a_body_that_exceeds_a_limit_on_files_is_refused(serve):
-    """The kernel sends SIGXFSZ as well."""
-    server = serve("misuse:app")
-    before = worker(server)
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n"
-    assert ask(server, "limit", limit + PID).status == 200
-    with Wire(("127.0.0.1", server.port)) as wire:
-        assert wire.post(target("echo", ECHO), bytes(BODY_BYTES)).response().status == 500
-    assert "File too large" in server.wait_for("request.body_not_stored").pairs["error"]
-    assert worker(server) == before
-
-
 def test_a_worker_of_another_directory_is_replaced_where_the_server_is(serve):
     server = serve("misuse:app")
     where = "start_response('200 OK', [])\nreturn [os.getcwd().encode()]"
@@ -218,6 +208,29 @@ def test_a_worker_that_becomes_another_program_is_killed_as_hung(serve):
         ask(server, "another-program", "os.execv('/bin/sleep', ['sleep', '3600'])")
     assert server.wait_for(WORKER_DIED).pairs["request"] == "GET /another-program"
     server.wait_for(WORKER_READY, 2)
+    assert_serves(server)
+
+
+def test_a_worker_without_memory_never_blocks_the_server(serve):
+    """The application keeps what it has. The worker then answers as far as it can, or ends; `--max-rss` would replace it
+    before that."""
+    server = serve("misuse:app")
+    exhausts = (
+        "import resource\npages = int(open('/proc/self/statm').read().split()[0])\n"
+        "limit = pages * resource.getpagesize() + (64 << 20)\nresource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
+        "held = KEPT['held'] = []\nsize = 1 << 20\n"
+        "while size >= 64:\n    try: held.append(bytearray(size))\n    except MemoryError: size //= 2\nraise MemoryError"
+    )
+    with contextlib.suppress(Ended):
+        assert ask(server, "exhausts", exhausts).status == 500
+    statuses = set()
+    for _ in range(20):
+        with contextlib.suppress(Ended):
+            statuses.add(ask(server, "pid", PID).status)
+    assert statuses <= {200, 500}
+    for pid in server.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: server.events(WORKER_DIED) and server.worker_pids())
     assert_serves(server)
 
 

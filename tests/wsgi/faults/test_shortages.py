@@ -188,6 +188,10 @@ def test_uploads_to_a_full_disk_are_507_and_work_again_when_there_is_room(serve,
         wire.send(f"{size:x}\r\n".encode() + b"x" * size + b"\r\n0\r\n\r\n")
         assert wire.response().status == status, size
     assert not server.events(WORKER_DIED)
+    for _ in range(20):
+        wire = connect(server).send("POST /digest HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert wire.send(b"186a0\r\n" + bytes(100_000) + b"\r\n0\r\n\r\n").response().status == 507
+    assert len(server.events("request.body_not_stored")) == 10, "a full disk does not fill the log"
     assert os.listdir(inside(server, disk)) == []
 
 

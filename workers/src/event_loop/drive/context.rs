@@ -14,7 +14,8 @@ use crate::shared::log::throttle::Throttle;
 use crate::shared::log::{Level, Log};
 use crate::shared::scoreboard::{Command, WorkerEntry};
 
-/// Refused requests that one worker logs in each interval: any client can cause as many as it likes.
+/// Refused requests, and bodies that could not be stored, that one worker logs in each interval: any client can cause
+/// as many as it likes, and a full disk may be the one that the log is on.
 const REFUSALS_LOGGED: u32 = 10;
 const REFUSALS_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -47,6 +48,8 @@ pub struct WorkerContext {
 pub(super) struct LimitedLogs {
     /// Limits how many refused requests are logged.
     pub(super) refusals: Throttle,
+    /// Limits how many bodies that could not be stored are logged.
+    pub(super) not_stored: Throttle,
     /// The lines that the access log has lost.
     pub(super) losses: Losses,
 }
@@ -75,6 +78,7 @@ impl WorkerContext {
             files: None,
             limited: LimitedLogs {
                 refusals: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
+                not_stored: Throttle::new(REFUSALS_LOGGED, REFUSALS_INTERVAL),
                 losses: Losses::default(),
             },
             spare: None,

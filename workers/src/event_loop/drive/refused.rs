@@ -59,21 +59,28 @@ pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused:
         pairs.push(("method", Value::Bytes(method)));
         pairs.extend(path.map(|path| ("path", Value::Bytes(path))));
     }
-    if suppressed > 0 {
-        pairs.push(("not_logged", Value::Number(i64::try_from(suppressed).unwrap_or(i64::MAX))));
-    }
+    pairs.extend(not_logged(suppressed));
     context.log.line(Level::Info, "request.refused", &pairs);
 }
 
-/// Logs that a body could not be stored. Only this request is refused.
+/// How many lines were suppressed before this one, if there were any.
+fn not_logged(suppressed: u64) -> Option<(&'static str, Value<'static>)> {
+    let count = Value::Number(i64::try_from(suppressed).unwrap_or(i64::MAX));
+    (suppressed > 0).then_some(("not_logged", count))
+}
+
+/// Logs that a body could not be stored, unless there were too many. Only this request is refused.
 pub(super) fn not_stored<B: AppBody>(
     client: &mut Client<B>,
-    context: &WorkerContext,
+    context: &mut WorkerContext,
     error: &io::Error,
 ) -> RefusalReason {
-    let dir = context.settings.body_temp_dir.display();
-    let pairs = [("dir", Value::Display(&dir)), ("error", Value::Display(error))];
-    context.log.line(Level::Error, "request.body_not_stored", &pairs);
+    if let Some(suppressed) = context.limited.not_stored.pass(context.clock.now()) {
+        let dir = context.settings.body_temp_dir.display();
+        let mut pairs = vec![("dir", Value::Display(&dir)), ("error", Value::Display(error))];
+        pairs.extend(not_logged(suppressed));
+        context.log.line(Level::Error, "request.body_not_stored", &pairs);
+    }
     client.take_spool();
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => RefusalReason::DiskFull,

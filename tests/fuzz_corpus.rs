@@ -68,6 +68,11 @@ fn the_corpus_of_connections_holds() {
 }
 
 #[test]
+fn the_corpus_of_forwarded_headers_holds() {
+    replay("forwarded", fuzz::forwarded, wire_fields());
+}
+
+#[test]
 fn the_corpus_of_admin_requests_holds() {
     replay("admin", fuzz::admin, wire_files());
 }

@@ -3,7 +3,7 @@
 pub(crate) mod application;
 pub(crate) mod shell;
 
-use arctos_worker::settings::{HeaderMap, Limits, Settings};
+use arctos_worker::settings::{Forwarding, HeaderMap, Limits, Settings};
 
 use super::pieces::{Numbers, cuts};
 use super::responses;
@@ -17,7 +17,13 @@ use shell::Shell;
 /// from them what the application gave.
 pub fn connection(bytes: &[u8]) {
     let mut settings = Settings::default();
+    // The peer is one of these proxies.
+    settings.forwarding.proxies = ["127.0.0.1", "10.0.0.0/8"]
+        .map(|peer| peer.parse().expect("a proxy"))
+        .into_iter()
+        .collect();
     check(bytes, &settings);
+    settings.forwarding = Forwarding::default();
     settings.header_map = HeaderMap::Refuse;
     settings.limits = Limits {
         request_line_bytes: 60,

@@ -14,6 +14,7 @@
 //! | `head` | the head of a request, and what follows it | cuts change nothing; the head is what its lines say |
 //! | `framing` | header lines behind `POST / HTTP/1.1`, and 1.0 | the framing is what the lines say, or a refusal |
 //! | `chunks` | a chunked body, and what follows it | cuts change nothing; a second decoder agrees |
+//! | `forwarded` | header lines that proxies have written | what a client forged changes nothing; a second reader agrees |
 //! | `admin` | a request to the admin socket | cuts change nothing; one response; only the owner changes something |
 //! | `statsd` | prefix, tags, zone, DD_EXTERNAL_ENV | a reader of the lines finds exactly these texts |
 //! | `config` | the file of `--config` | all options have values, or one line says why not |
@@ -23,6 +24,7 @@ mod admin;
 mod chunks;
 mod config;
 mod connection;
+mod forwarded;
 mod framing;
 mod head;
 mod pieces;
@@ -33,6 +35,7 @@ pub use admin::admin;
 pub use chunks::chunks;
 pub use config::config;
 pub use connection::connection;
+pub use forwarded::forwarded;
 pub use framing::framing;
 pub use head::head;
 pub use statsd::statsd;

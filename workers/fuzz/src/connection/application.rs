@@ -20,7 +20,7 @@
 use std::fmt;
 
 use arctos_worker::connection::{Connection, Rules};
-use arctos_worker::http::ResponseHead;
+use arctos_worker::http::{Forwarded, ResponseHead};
 
 /// Bytes that a failed assertion prints as text.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub(crate) struct Request {
     pub(crate) keeps_alive: bool,
     pub(crate) expects_continue: bool,
     pub(crate) body: Text,
+    /// What the proxies say.
+    pub(crate) forwarded: Option<Forwarded>,
     /// The number of bytes of the connection up to the end of this request.
     pub(crate) end: usize,
 }

@@ -7,7 +7,7 @@ use arctos_worker::connection::{
     CloseManner, ConnInfo, Connection, Cursor, ItemFate, Refused, Rules, Step,
 };
 use arctos_worker::http::response::CONTINUE;
-use arctos_worker::http::{Head, HttpDate, Persistence, Version};
+use arctos_worker::http::{Forwarded, Head, HttpDate, Persistence, Version};
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 use arctos_worker::shared::socket_name::SocketName;
@@ -218,6 +218,7 @@ impl<'a> Shell<'a> {
             keeps_alive: head.keeps_alive,
             expects_continue: head.expects_continue,
             body: body.into(),
+            forwarded: self.conn.forwarded().map(|stated| Forwarded::clone(stated)),
             end: self.used,
         }
     }

@@ -73,6 +73,11 @@ fn the_corpus_of_forwarded_headers_holds() {
 }
 
 #[test]
+fn the_corpus_of_requests_for_files_holds() {
+    replay("static_files", fuzz::static_files, []);
+}
+
+#[test]
 fn the_corpus_of_admin_requests_holds() {
     replay("admin", fuzz::admin, wire_files());
 }

@@ -23,16 +23,13 @@ pub fn forwarded(bytes: &[u8]) {
         let Some((head, head_bytes)) = head_of(bytes) else { return };
         let stated = forwarded::read(&head, &head_bytes, &forwarding);
         check_list(&head, &head_bytes, &forwarding);
-        match stated {
-            Ok(Some(stated)) => {
-                check_result(&stated);
-                let client = stated.client.map(|client| client.ip);
-                if client.is_some_and(|ip| !forwarding.proxies.has_address(ip)) {
-                    check_forgery(bytes, &stated, &forwarding);
-                }
+        // The proxies may also say nothing, hide the client, or contradict each other.
+        if let Ok(Some(stated)) = stated {
+            check_result(&stated);
+            let client = stated.client.map(|client| client.ip);
+            if client.is_some_and(|ip| !forwarding.proxies.has_address(ip)) {
+                check_forgery(bytes, &stated, &forwarding);
             }
-            // The proxies may hide the client, and then say nothing else.
-            Ok(None) | Err(_) => {}
         }
     }
 }
@@ -42,7 +39,7 @@ fn head_of(lines: &[u8]) -> Option<(Head, Vec<u8>)> {
     let bytes = [b"GET / HTTP/1.1\r\nHost: a\r\n", lines, b"\r\n\r\n"].concat();
     let mut head = Head::new();
     let parsed = head.parse(&bytes, &mut HeadScan::default(), &Limits::DEFAULT, HeaderMap::Drop);
-    (parsed == Ok(Parsed::Complete)).then(|| (head, bytes))
+    (parsed == Ok(Parsed::Complete)).then_some((head, bytes))
 }
 
 fn values<'a>(head: &Head, bytes: &'a [u8], header: ForwardedHeader) -> Vec<&'a [u8]> {

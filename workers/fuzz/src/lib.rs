@@ -15,6 +15,7 @@
 //! | `framing` | header lines behind `POST / HTTP/1.1`, and 1.0 | the framing is what the lines say, or a refusal |
 //! | `chunks` | a chunked body, and what follows it | cuts change nothing; a second decoder agrees |
 //! | `forwarded` | header lines that proxies have written | what a client forged changes nothing; a second reader agrees |
+//! | `static_files` | a request for a file, behind `GET /` | only files of the mount are sent; head and body agree |
 //! | `admin` | a request to the admin socket | cuts change nothing; one response; only the owner changes something |
 //! | `statsd` | prefix, tags, zone, DD_EXTERNAL_ENV | a reader of the lines finds exactly these texts |
 //! | `config` | the file of `--config` | all options have values, or one line says why not |
@@ -29,6 +30,7 @@ mod framing;
 mod head;
 mod pieces;
 mod responses;
+mod static_files;
 mod statsd;
 
 pub use admin::admin;
@@ -38,4 +40,5 @@ pub use connection::connection;
 pub use forwarded::forwarded;
 pub use framing::framing;
 pub use head::head;
+pub use static_files::static_files;
 pub use statsd::statsd;

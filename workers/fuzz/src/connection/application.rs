@@ -10,6 +10,7 @@
 //! | `/b` | fails after its first item |
 //! | `/r` | fails before its head |
 //! | `/f` | a file |
+//! | `/p` | parts of a file between items |
 //! | `/t` | a file that is shorter than it was |
 //! | `/w` | `write()`, then items |
 //! | `/e` | an empty body |
@@ -18,6 +19,7 @@
 //! | other | the body of the request |
 
 use std::fmt;
+use std::ops::Range;
 
 use arctos_worker::connection::{Connection, Rules};
 use arctos_worker::http::{Forwarded, ResponseHead};
@@ -67,6 +69,7 @@ pub(crate) enum Behavior {
     Breaks,
     Raises,
     File,
+    Parts,
     ShortFile,
     Writes,
     Empty,
@@ -85,6 +88,7 @@ impl Behavior {
             Some(b'b') => Self::Breaks,
             Some(b'r') => Self::Raises,
             Some(b'f') => Self::File,
+            Some(b'p') => Self::Parts,
             Some(b't') => Self::ShortFile,
             Some(b'w') => Self::Writes,
             Some(b'e') => Self::Empty,
@@ -105,6 +109,7 @@ impl Behavior {
             | Self::TooShort
             | Self::Breaks
             | Self::File
+            | Self::Parts
             | Self::ShortFile
             | Self::Writes
             | Self::Empty
@@ -124,6 +129,7 @@ impl Behavior {
             Self::Items => Some(ITEMS.concat()),
             Self::TooLong => Some(b"longer"[..PROMISED].to_vec()),
             Self::File => Some(FILE.to_vec()),
+            Self::Parts => Some([ITEMS[0], &FILE[4..9], ITEMS[3], &FILE[..4]].concat()),
             Self::Writes => Some([&b"written"[..], ITEMS[0]].concat()),
             Self::Empty | Self::NoContent | Self::NotModified => Some(Vec::new()),
             Self::Closes | Self::Echoes => Some(request.body.0.clone()),
@@ -141,13 +147,21 @@ pub(crate) const SHORT_FILE_BYTES: u64 = 5;
 /// The Content-Length of a response that is longer or shorter.
 const PROMISED: usize = 4;
 
-/// Begins the response to a request. Returns the items that are still to come, the last one first; a missing item
-/// is a failure.
+/// What the application gives next.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Bytes(&'static [u8]),
+    /// This part of the file.
+    Part(Range<usize>),
+    Failure,
+}
+
+/// Begins the response to a request. Returns the items that are still to come, the last one first.
 pub(crate) fn answer(
     request: &Request,
     conn: &mut Connection<Vec<u8>>,
     rules: &Rules<'_>,
-) -> Vec<Option<&'static [u8]>> {
+) -> Vec<Item> {
     let behavior = Behavior::of(request);
     let mut head = ResponseHead::default();
     let line: &[u8] = match behavior.status() {
@@ -157,31 +171,39 @@ pub(crate) fn answer(
     };
     head.start(line).expect("a status");
     head.add(b"X-Of", &request.target.0).expect("a target is a value");
-    let mut items: Vec<Option<&[u8]>> = Vec::new();
+    let mut items = Vec::new();
     match behavior {
         Behavior::Raises => conn.fail(rules),
         Behavior::Items => {
             conn.begin_reply(&head, None, rules);
-            items = ITEMS.map(Some).to_vec();
+            items = ITEMS.map(Item::Bytes).to_vec();
         }
         Behavior::Breaks => {
             conn.begin_reply(&head, None, rules);
-            items = vec![Some(ITEMS[0]), None];
+            items = vec![Item::Bytes(ITEMS[0]), Item::Failure];
         }
         Behavior::TooLong | Behavior::TooShort => {
             let length = PROMISED.to_string();
             head.add(b"Content-Length", length.as_bytes()).expect("a number");
             conn.begin_reply(&head, None, rules);
-            items = vec![Some(if behavior == Behavior::TooLong { b"longer" } else { b"ab" })];
+            let is_long = behavior == Behavior::TooLong;
+            items = vec![Item::Bytes(if is_long { b"longer" } else { b"ab" })];
         }
         Behavior::File | Behavior::ShortFile => {
             conn.begin_reply(&head, Some(FILE.len() as u64), rules);
             conn.push_file(0, FILE.len() as u64);
         }
+        Behavior::Parts => {
+            let length = behavior.body(request).map(|body| body.len() as u64);
+            conn.begin_reply(&head, length, rules);
+            let text = [ITEMS[0], ITEMS[3]].map(Item::Bytes);
+            let parts = [4..9, 0..4].map(Item::Part);
+            items = text.into_iter().zip(parts).flat_map(|(text, part)| [text, part]).collect();
+        }
         Behavior::Writes => {
             conn.begin_reply(&head, None, rules);
             conn.push_bytes(b"written");
-            items = vec![Some(ITEMS[0])];
+            items = vec![Item::Bytes(ITEMS[0])];
         }
         Behavior::Empty => {
             conn.begin_reply(&head, Some(0), rules);
@@ -189,7 +211,7 @@ pub(crate) fn answer(
         }
         Behavior::NoContent | Behavior::NotModified => {
             conn.begin_reply(&head, None, rules);
-            items = vec![Some(b"discarded")];
+            items = vec![Item::Bytes(b"discarded")];
         }
         Behavior::Closes | Behavior::Echoes => {
             if behavior == Behavior::Closes {

@@ -13,7 +13,7 @@ use arctos_worker::shared::scoreboard::{Counter, WorkerEntry};
 use arctos_worker::shared::socket_name::SocketName;
 
 use super::super::pieces::pieces;
-use super::application::{self, Behavior, FILE, Request, SHORT_FILE_BYTES, Text};
+use super::application::{self, Behavior, FILE, Item, Request, SHORT_FILE_BYTES, Text};
 
 /// What happened on a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) struct Shell<'a> {
     /// The number of bytes that the connection used.
     used: usize,
     spool: Vec<u8>,
-    items: Vec<Option<&'static [u8]>>,
+    items: Vec<Item>,
     /// The number of bytes of `100 Continue` that were sent.
     continued: usize,
     outcome: Outcome,
@@ -151,14 +151,7 @@ impl<'a> Shell<'a> {
                 assert!(self.outcome.refused.replace(*refused).is_none(), "refused twice");
                 self.spool.clear();
             }
-            Step::Pull => match self.items.pop() {
-                Some(Some(item)) => match self.conn.push_item(item.to_vec()) {
-                    ItemFate::Queued => {}
-                    ItemFate::Overlong | ItemFate::Unwanted => self.conn.end_items(),
-                },
-                Some(None) => self.conn.fail(&self.rules),
-                None => self.conn.end_items(),
-            },
+            Step::Pull => self.pull(),
             Step::Write { parts, .. } => {
                 let bytes = parts.concat();
                 assert!(!bytes.is_empty(), "nothing to write");
@@ -180,6 +173,21 @@ impl<'a> Shell<'a> {
         self.pending = pending;
         self.pending.drain(..taken);
         turn
+    }
+
+    fn pull(&mut self) {
+        let fate = match self.items.pop() {
+            Some(Item::Bytes(bytes)) => self.conn.push_item(bytes.to_vec()),
+            Some(Item::Part(range)) => {
+                self.conn.push_file_part(range.start as u64, range.len() as u64)
+            }
+            Some(Item::Failure) => return self.conn.fail(&self.rules),
+            None => return self.conn.end_items(),
+        };
+        match fate {
+            ItemFate::Queued => {}
+            ItemFate::Overlong | ItemFate::Unwanted => self.conn.end_items(),
+        }
     }
 
     fn send_file(&mut self, offset: u64, length: u64, room: &mut dyn FnMut(usize) -> usize) {

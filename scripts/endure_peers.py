@@ -11,7 +11,7 @@ from endure_server import Failed
 
 HELLO = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ANSWER = b"\r\n\r\nhello"
-BATCH = 25  # requests that are sent at once
+BATCH = 5  # requests that are sent at once
 # Each is refused, with this status, and the connection is closed.
 MALFORMED = [
     (b"GET /\r\n\r\n", b"400"),
@@ -98,6 +98,25 @@ def sequential(server, count):
         return times, count / (time.perf_counter() - first)
 
 
+# How often each kind of client of the mixed load comes, by the name of its method.
+SHARES = {
+    "batch": 16,
+    "upload": 4,
+    "chunks": 2,
+    "malformed": 4,
+    "reset_in_request": 3,
+    "reset_in_response": 2,
+    "half_close": 1,
+    "raises": 1,
+    "breaks": 1,
+    "stream": 1,
+    "garbage": 1,
+    "encrypted_batch": 2,
+    "broken_handshake": 1,
+}
+KINDS = list(SHARES)
+
+
 class Crowd:
     """One process of the mixed load. Each method is one kind of client, and returns the number of its requests."""
 
@@ -106,25 +125,18 @@ class Crowd:
         self.random = random.Random(seed)
         self.kept = None
         self.unexpected = []
-        self.kinds = [
-            *[self.batch] * 16,
-            *[self.upload] * 4,
-            *[self.chunks] * 2,
-            *[self.malformed] * 4,
-            *[self.reset_in_request] * 3,
-            *[self.reset_in_response] * 2,
-            *[self.half_close, self.raises, self.breaks, self.stream, self.garbage],
-            *([self.encrypted_batch] * 2 + [self.broken_handshake] if self.encrypted else []),
-        ]
+        need_tls = {"encrypted_batch", "broken_handshake"}
+        self.kinds = [kind for kind in KINDS if self.encrypted or kind not in need_tls]
+        self.weights = [SHARES[kind] for kind in self.kinds]
 
     def act(self):
-        """Is one client. Returns the number of requests."""
-        kind = self.random.choice(self.kinds)
+        """Is one client. Returns its kind, and the number of its requests."""
+        (kind,) = self.random.choices(self.kinds, self.weights)
         try:
-            return kind()
+            return kind, getattr(self, kind)()
         except (OSError, Failed) as error:
-            self.unexpected.append(f"{kind.__name__}: {error!r}")
-            return 1
+            self.unexpected.append(f"{kind}: {error!r}")
+            return kind, 1
 
     def rest(self):
         """Closes what is kept."""

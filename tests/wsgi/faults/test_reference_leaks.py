@@ -1,8 +1,8 @@
 """No request of any kind leaves a reference or a block of memory behind in its worker.
 
 The references of all objects can be counted only by a debug build of CPython (`--with-pydebug`), which needs an
-extension module of its own: `scripts/pydebug` makes it in `target/pydebug`, and these tests take the interpreter from
-there. Without it, only blocks of memory are counted: an object that is never freed is at least one.
+extension module of its own: `scripts/memcheck references` makes it, and these tests take it from `target/pydebug`.
+Without it, only blocks of memory are counted: an object that is never freed is at least one.
 """
 
 import json
@@ -20,8 +20,9 @@ DEBUG = Path(__file__).parents[3] / "target" / "pydebug"
 BUILDS = {"release": [sys.executable], "debug": [DEBUG / "python"]}
 REQUESTS = 1000
 WARM_UP = 200
-# Measuring itself has some noise: caches of the interpreter, free lists. A leak has one for each request.
-NOISE = REQUESTS // 20
+# A leak has at least one for each request. Beside that, caches and free lists of the interpreter grow and shrink, which
+# changes few references, but many blocks.
+NOISE = {"references": REQUESTS // 20, "blocks": REQUESTS // 2}
 
 
 @pytest.fixture(scope="module", params=BUILDS)
@@ -29,7 +30,7 @@ def counting(request):
     """A server with one worker, of each interpreter that there is."""
     command = [*map(str, BUILDS[request.param]), "-m", "arctos"]
     if not os.path.exists(command[0]):
-        pytest.skip(f"there is no {command[0]}: run scripts/pydebug")
+        pytest.skip(f"there is no {command[0]}: run scripts/memcheck references")
     with Server("counted_references:app", command=command) as server:
         yield server, "references" if request.param == "debug" else "blocks"
 
@@ -56,13 +57,15 @@ def growth(server, what, send, requests=REQUESTS):
 def test_no_request_leaves_anything_behind(counting, kind):
     server, what = counting
     grown = growth(server, what, KINDS[kind])
-    assert grown <= NOISE, f"{grown} {what} in {REQUESTS} requests"
+    assert grown <= NOISE[what], f"{grown} {what} in {REQUESTS} requests"
 
 
 @pytest.mark.slow
 def test_no_violation_of_the_pep_leaves_anything_behind(counting):
     """A round of all rows, several times: each of them would add something in each round."""
     server, what = counting
+    if what != "references":
+        pytest.skip("a debug build of CPython is needed to see so little: run scripts/memcheck references")
     rows = {name: answered(get(code)) for name, (code, _) in ROWS.items() if "KEPT" not in code}
     client = Client(server.port)
 
@@ -74,4 +77,4 @@ def test_no_violation_of_the_pep_leaves_anything_behind(counting):
 
     before, count = rounds(5), 20
     grown = rounds(count) - before
-    assert grown <= NOISE, f"{grown} {what} in {count} rounds"
+    assert grown < count, f"{grown} {what} in {count} rounds"

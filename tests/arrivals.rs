@@ -320,7 +320,7 @@ fn expect_overloaded(client: &mut TcpStream) {
 
 #[test]
 fn a_request_that_waited_too_long_gets_503_and_its_connection_is_kept() {
-    let server = BlockingServer::with(max_queue_time(Duration::from_millis(100)));
+    let server = BlockingServer::with(max_queue_time(Duration::from_secs(1)));
     let mut kept = server.worker.connect();
     send_get(&mut kept, "/first", "");
     expect_hello(&mut kept);
@@ -331,7 +331,7 @@ fn a_request_that_waited_too_long_gets_503_and_its_connection_is_kept() {
     let body = "x".repeat(100_000);
     let post = format!("POST /kept HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{body}");
     kept.write_all(post.as_bytes()).expect("the connection lives");
-    std::thread::sleep(Duration::from_millis(300)); // Both wait for longer than they may.
+    std::thread::sleep(Duration::from_millis(1500)); // Both wait for longer than they may.
     server.release();
     expect_hello(&mut held);
     for client in [&mut new, &mut kept] {

@@ -147,7 +147,8 @@ fn every_option_is_also_read_from_its_variable() {
             Ok(other) => panic!("{variable}: {other:?}"),
             Err(error) => {
                 let message = error.to_string();
-                assert!(message.starts_with(&format!("{variable}='{strange}': ")), "{message}");
+                let shown = strange.escape_debug();
+                assert!(message.starts_with(&format!("{variable}='{shown}': ")), "{message}");
             }
         }
     }

@@ -41,7 +41,7 @@ topics! {
     "hooks": "code that runs beside the application",
     "applications": "the environ, streaming, forks",
     "overload": "too many requests, connections or open files, full disks",
-    "files": "static files without the application",
+    "files": "static files, and files that the application names",
     "http": "which requests are accepted and refused, and the limits",
     "security": "privileges, the admin socket, what logs contain",
     "python": "arctos.serve(), and coming from bjoern",

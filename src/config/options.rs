@@ -78,6 +78,7 @@ pub enum Setting {
     ForwardedAllowIps,
     ForwardedHeaders,
     Static,
+    SendfileRoot,
     LogLevel,
     LogFormat,
     AccessLogfile,

@@ -111,7 +111,7 @@ mod tests {
             S::Application | S::Name | S::StatsdPrefix | S::Zone => "other",
             S::DogstatsdTags | S::OnStart | S::PostFork | S::WorkerReady | S::WorkerExit => "a:b",
             S::Env => "A=1",
-            S::Chdir | S::PythonPath | S::ReloadCheck => "/",
+            S::Chdir | S::PythonPath | S::ReloadCheck | S::SendfileRoot => "/",
             S::BodyTempDir => ".",
             S::Static => "/s=/",
             S::RootPath | S::Pid | S::AccessLogfile => "/other",

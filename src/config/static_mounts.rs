@@ -1,6 +1,7 @@
-//! The directories of static files (`--static`).
+//! The directories of files that workers send themselves (`--static`, `--sendfile-root`).
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 use arctos_worker::settings::StaticMount;
 
@@ -43,6 +44,18 @@ pub(super) fn static_mounts(
         mounts.iter().map(|it| format!("{}={}", it.prefix, it.dir.display())).collect();
     reader.note(Setting::Static, shown.join(", "), origin);
     Ok(mounts)
+}
+
+/// Reads the directory of the files that the application names.
+pub(super) fn sendfile_root(
+    reader: &mut Reader<'_>,
+    privileges: &Privileges,
+) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(dir) = reader.path(Setting::SendfileRoot)? else { return Ok(None) };
+    if let Some((text, origin)) = reader.last(Setting::SendfileRoot) {
+        readable_directory(Setting::SendfileRoot, text, origin, &dir, privileges)?;
+    }
+    Ok(Some(dir))
 }
 
 /// Whether a path can be the start of the path of a request, once that is decoded.

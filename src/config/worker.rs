@@ -10,7 +10,7 @@ use super::paths::body_temp_dir;
 use super::proxies::forwarding;
 use super::reader::{Reader, wrong};
 use super::recycle::REQUESTS;
-use super::static_mounts::static_mounts;
+use super::static_mounts::{sendfile_root, static_mounts};
 use super::times::timeouts;
 use super::value::{Choice, Size, Whole, bounded};
 use crate::system::environment::Environment;
@@ -62,7 +62,10 @@ pub(super) fn worker(
         abandon_on_half_close: reader.switch(Setting::AbandonOnHalfClose)?,
         root_path: root_path(reader)?,
         forwarding: forwarding(reader)?,
-        files: FileSettings { mounts: static_mounts(reader, privileges)? },
+        files: FileSettings {
+            mounts: static_mounts(reader, privileges)?,
+            sendfile_root: sendfile_root(reader, privileges)?,
+        },
         body_temp_dir,
         multiprocess: is_multiprocess,
         reload_check,

@@ -44,11 +44,14 @@ pub struct Settings {
     pub files: FileSettings,
 }
 
-/// The files that workers send without the application.
+/// The files that workers send without the application, or by its order.
 #[derive(Clone, Debug, Default)]
 pub struct FileSettings {
     /// `--static`: paths of requests, and the directories of their files.
     pub mounts: Vec<StaticMount>,
+    /// `--sendfile-root`: the directory of the files that the application names in `X-Sendfile` and
+    /// `X-Accel-Redirect`; without one, these fields are fields like any other.
+    pub sendfile_root: Option<PathBuf>,
 }
 
 /// A directory, and the path that its files have in requests.

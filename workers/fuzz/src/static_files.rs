@@ -60,7 +60,8 @@ impl Mount {
         symlink(outside, inside.join("out")).expect("a link");
         symlink(outside.join("secret"), inside.join("s.txt")).expect("a link");
         let mounts = vec![StaticMount { prefix: String::new(), dir: inside.to_owned() }];
-        let settings = Settings { files: FileSettings { mounts }, ..Settings::default() };
+        let files = FileSettings { mounts, ..FileSettings::default() };
+        let settings = Settings { files, ..Settings::default() };
         let files = StaticFiles::open(&settings).expect("a directory").expect("a mount");
         Self { files, sizes, _dirs: dirs }
     }

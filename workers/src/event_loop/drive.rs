@@ -318,11 +318,11 @@ fn answer<A: Application>(
     if let Some(memory) = context.spare.take() {
         client.conn_mut().write_buffer().lend(memory);
     }
-    if let Some(mut files) = context.files.take() {
+    let mut files = context.files.take();
+    if let Some(server) = &mut files {
         let (clock, log, rules) = (&context.clock, &context.log, context.rules());
-        let is_file = files.answer(client, (head_bytes, head), clock, log, &rules);
-        context.files = Some(files);
-        if is_file {
+        if server.answer(client, (head_bytes, head), clock, log, &rules) {
+            context.files = files;
             return context.clock.read();
         }
     }
@@ -334,12 +334,22 @@ fn answer<A: Application>(
     context.leave_if_forked();
     match answer {
         Ok(reply) => {
-            let record = || Record::of(head_bytes, head, called);
-            let fate = begin_reply(client, reply, record, &rules);
-            note_fate(client.conn_mut(), fate, &context.log, request_line);
+            let (clock, log) = (&context.clock, &context.log);
+            let kept = match &mut files {
+                Some(server) => {
+                    server.replace(client, reply, (head_bytes, head), clock, log, &rules)
+                }
+                None => Some(reply),
+            };
+            if let Some(reply) = kept {
+                let record = || Record::of(head_bytes, head, called);
+                let fate = begin_reply(client, reply, record, &rules);
+                note_fate(client.conn_mut(), fate, log, request_line);
+            }
         }
         Err(error) => fail(client.conn_mut(), error, &rules),
     }
+    context.files = files;
     context.clock.read();
     context.entry.end_call(context.clock.monotonic());
 }
@@ -509,6 +519,9 @@ impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
     fn write(&mut self, head: &ResponseHead, data: &[u8]) -> Result<(), ClientGone> {
         if fork_guard::is_forked() {
             return Err(ClientGone); // The descriptor is closed here, and its number may belong to another file.
+        }
+        if head.names_file() && self.rules.settings.files.sendfile_root.is_some() {
+            return Ok(()); // A file takes the place of the whole body.
         }
         let counters = self.rules.counters;
         self.conn.begin_reply(head, None, &self.rules);

@@ -79,7 +79,7 @@ fn if_range(head: &Head, bytes: &[u8], validators: Validators<'_>, now: u64) -> 
             // A date is a strong validator only if the file has not changed within this second (§8.8.2.2).
             None => validators
                 .modified
-                .is_some_and(|modified| parsed(value) == Some(modified) && modified < now),
+                .is_some_and(|modified| parse_date(value) == Some(modified) && modified < now),
         },
         (Some(_), Some(_)) => false,
     };
@@ -90,11 +90,11 @@ fn if_range(head: &Head, bytes: &[u8], validators: Validators<'_>, now: u64) -> 
 fn date(head: &Head, bytes: &[u8], name: &str) -> Option<u64> {
     let mut values = head.find_all(bytes, name);
     let value = values.next()?;
-    if values.next().is_some() { None } else { parsed(value) }
+    if values.next().is_some() { None } else { parse_date(value) }
 }
 
 /// Reads a date in any of the three forms (§5.6.7), as seconds since 1970.
-fn parsed(value: &[u8]) -> Option<u64> {
+pub fn parse_date(value: &[u8]) -> Option<u64> {
     let date = httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()?;
     Some(seconds(date))
 }

@@ -1,4 +1,5 @@
-//! Files that a worker sends itself: those below the directories of `--static`.
+//! Files that a worker sends itself: those below the directories of `--static`, and those that the application names
+//! in `X-Sendfile` or `X-Accel-Redirect` (`--sendfile-root`).
 //!
 //! This decides which file answers a request, and with which head: status, validators, ranges, content coding. It
 //! knows no connection. The event loop sends what it decided ([`crate::event_loop::drive`]).
@@ -9,12 +10,14 @@
 //! | name to an open file that lies below the directory | `root` |
 //! | compressed file beside it, if the client accepts one | `representation` |
 //! | preconditions and ranges to a head and the parts of the file | `response` |
+//! | a head of the application to the relative name of a file | `named_file` |
 //!
 //! **Who owns the directories.** Each worker opens them when it starts, as the user that it runs as, and keeps them to
 //! its end. A path that becomes another directory, as in a deploy that replaces a symbolic link, is therefore followed
 //! by the next generation of workers: a reload switches code and files together.
 
 mod content_type;
+mod named_file;
 mod representation;
 mod request;
 mod request_path;
@@ -27,6 +30,7 @@ use std::path::PathBuf;
 use crate::http::{ByteRange, Head, Multipart, ResponseHead, Status};
 use crate::settings::{FileSettings, Settings};
 
+use named_file::{named_file, named_path};
 use representation::Representation;
 use request::Request;
 use request_path::{DecodedPath, below};
@@ -47,6 +51,7 @@ pub struct NoDirectory {
 pub struct StaticFiles {
     /// The longest prefix first.
     mounts: Vec<Mount>,
+    sendfile_root: Option<Root>,
     /// SCRIPT_NAME: a proxy may leave it in front of the path, or not.
     root_path: Vec<u8>,
     /// The head of the last answer, for its memory.
@@ -59,7 +64,7 @@ struct Mount {
     root: Root,
 }
 
-/// An answer without the application.
+/// An answer without the application, or in place of its body.
 pub struct FileAnswer<'a> {
     /// Status and fields, with Content-Length where there is a body.
     pub head: &'a ResponseHead,
@@ -107,8 +112,8 @@ pub struct FileProblem {
 impl StaticFiles {
     /// Opens all directories; `None` if there are none.
     pub fn open(settings: &Settings) -> Result<Option<Self>, NoDirectory> {
-        let FileSettings { mounts } = &settings.files;
-        if mounts.is_empty() {
+        let FileSettings { mounts, sendfile_root } = &settings.files;
+        if mounts.is_empty() && sendfile_root.is_none() {
             return Ok(None);
         }
         let open = |option, path: &PathBuf| {
@@ -119,9 +124,11 @@ impl StaticFiles {
             let root = open("--static", &mount.dir)?;
             opened.push(Mount { prefix: mount.prefix.clone().into_bytes(), root });
         }
+        let sendfile_root = sendfile_root.as_ref().map(|path| open("--sendfile-root", path));
         opened.sort_by_key(|mount| std::cmp::Reverse(mount.prefix.len()));
         Ok(Some(Self {
             mounts: opened,
+            sendfile_root: sendfile_root.transpose()?,
             root_path: settings.root_path.clone().into_bytes(),
             head: ResponseHead::default(),
             text: Vec::new(),
@@ -152,6 +159,35 @@ impl StaticFiles {
         };
         Some(self.respond(&request, method, representation))
     }
+
+    /// Answers a request with the file that a head of the application names; `None` if it names none, or if there is
+    /// no `--sendfile-root`.
+    pub fn replace(
+        &mut self,
+        head: &Head,
+        head_bytes: &[u8],
+        named_by: &ResponseHead,
+        now: u64,
+    ) -> Option<FileAnswer<'_>> {
+        let root = self.sendfile_root.as_ref().filter(|_| named_by.names_file())?;
+        let opened = match named_file(&root.path, named_by) {
+            Ok(name) => root.open_file(&name).map(|file| (name, file)),
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok((name, file)) => {
+                let request = Request { head, head_bytes, now };
+                Some(self.respond_named(&request, &name, file, named_by))
+            }
+            Err(error) => {
+                let (status, _) = outcome(error);
+                // The application has named it, so a file that must not be sent is a mistake of the application's.
+                let status = if error.is_missing() { status } else { Status(500) };
+                let path = named_path(named_by);
+                Some(self.refuse(status, Some(FileProblem { path, error })))
+            }
+        }
+    }
 }
 
 /// The status that an unreadable file gets in place of its content, and whether an operator has to know. Whatever
@@ -159,7 +195,7 @@ impl StaticFiles {
 fn outcome(error: OpenError) -> (Status, bool) {
     match error {
         OpenError::Missing | OpenError::NotRegular => (Status(404), false),
-        OpenError::Outside | OpenError::Denied => (Status(404), true),
+        OpenError::Outside | OpenError::Denied | OpenError::Name => (Status(404), true),
         OpenError::Failed(_) => (Status(500), true),
     }
 }

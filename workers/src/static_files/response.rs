@@ -7,16 +7,21 @@
 //! | the ranges lie behind its end | 416 | a line |
 //! | ranges | 206 | the part, or several in `multipart/byteranges` |
 //! | otherwise | 200 | the file |
+//!
+//! With a file that the application names, the same holds for a 200 to GET and HEAD, and the application's fields take
+//! precedence. With any other status or method, the body is the whole file.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::content_type::content_type;
 use super::representation::Representation;
 use super::request::{Method, Request};
 use super::root::OpenFile;
 use super::{FileAnswer, FileBody, FileContent, FileParts, FileProblem, StaticFiles};
 use crate::http::multipart::content_range;
+use crate::http::precondition::parse_date;
 use crate::http::{
     ByteRange, ContentCoding, EntityTag, HttpDate, Multipart, Precondition, RangeUse, ResponseHead,
     Selection, Status, Validators,
@@ -30,6 +35,8 @@ struct Fields<'a> {
     etag: Option<&'a [u8]>,
     modified: Option<u64>,
     varies: bool,
+    /// The application's head, if it named the file.
+    named_by: Option<&'a ResponseHead>,
 }
 
 impl StaticFiles {
@@ -67,8 +74,43 @@ impl StaticFiles {
             etag: Some(entity_tag(&mut tag, &file, coding)),
             modified: Some(file.status.modified.min(request.now)),
             varies,
+            named_by: None,
         };
         self.conditionally(request, method, file, &fields)
+    }
+
+    /// Answers a request with an open file that the application has named.
+    pub(super) fn respond_named(
+        &mut self,
+        request: &Request<'_>,
+        name: &str,
+        file: OpenFile,
+        named_by: &ResponseHead,
+    ) -> FileAnswer<'_> {
+        let mut tag = [0; TAG_BYTES];
+        let guessed = content_type(name);
+        let modified = match named_by.find("last-modified") {
+            Some(date) => parse_date(date),
+            None => Some(file.status.modified.min(request.now)),
+        };
+        let etag = named_by.find("etag").unwrap_or_else(|| entity_tag(&mut tag, &file, None));
+        let fields = Fields {
+            content_type: named_by.find("content-type").unwrap_or(guessed.as_bytes()),
+            coding: None,
+            etag: Some(etag),
+            modified,
+            varies: false,
+            named_by: Some(named_by),
+        };
+        match request.method() {
+            Some(method) if named_by.status() == Status(200) => {
+                self.conditionally(request, method, file, &fields)
+            }
+            method => {
+                start(&mut self.head, named_by.status_line());
+                self.whole(method.unwrap_or(Method::Get), file, &fields)
+            }
+        }
     }
 
     /// Evaluates preconditions and ranges.
@@ -92,12 +134,12 @@ impl StaticFiles {
             Precondition::Met { range } => range,
         };
         let selection = match range {
-            RangeUse::Honored => request.selection(method, file.status.size),
-            RangeUse::Ignored => Selection::Whole,
+            RangeUse::Honored if fields.has_ranges() => request.selection(method, file.status.size),
+            RangeUse::Honored | RangeUse::Ignored => Selection::Whole,
         };
         match selection {
             Selection::Whole => {
-                start(&mut self.head, b"200 OK");
+                start(&mut self.head, fields.named_by.map_or(b"200 OK", ResponseHead::status_line));
                 self.whole(method, file, fields)
             }
             Selection::Unsatisfiable => {
@@ -171,23 +213,69 @@ impl Fields<'_> {
         if let Some(coding) = self.coding {
             add(head, "Content-Encoding", coding.name().as_bytes());
         }
-        if let Some(modified) = self.modified {
+        if let Some(modified) = self.modified
+            && !self.is_named("last-modified")
+        {
             let date = HttpDate::at(UNIX_EPOCH + Duration::from_secs(modified));
             add(head, "Last-Modified", date.as_bytes());
         }
-        add(head, "Accept-Ranges", b"bytes");
-        self.add_unmodified(head);
+        if !self.is_named("accept-ranges") {
+            add(head, "Accept-Ranges", b"bytes");
+        }
+        self.add_validator(head);
+        if let Some(named_by) = self.named_by {
+            head.add_from(named_by, |name| !is_replaced(name));
+        }
     }
 
-    /// Adds what a 304 has, too (RFC 9110 §15.4.5).
+    /// Adds what a 304 has (RFC 9110 §15.4.5): nothing that describes the content only.
     fn add_unmodified(&self, head: &mut ResponseHead) {
-        if let Some(etag) = self.etag {
+        self.add_validator(head);
+        if let Some(named_by) = self.named_by {
+            head.add_from(named_by, |name| !is_replaced(name) && !is_of_content(name));
+        }
+    }
+
+    fn add_validator(&self, head: &mut ResponseHead) {
+        if let Some(etag) = self.etag
+            && !self.is_named("etag")
+        {
             add(head, "ETag", etag);
         }
         if self.varies {
             add(head, "Vary", b"Accept-Encoding");
         }
     }
+
+    /// Whether the application sends a field of this name.
+    fn is_named(&self, name: &str) -> bool {
+        self.named_by.is_some_and(|head| head.find(name).is_some())
+    }
+
+    /// Whether parts of the file are sent: the application may refuse them.
+    fn has_ranges(&self) -> bool {
+        let field = self.named_by.and_then(|head| head.find("accept-ranges"));
+        field.is_none_or(|value| !value.eq_ignore_ascii_case(b"none"))
+    }
+}
+
+/// Whether a field of the application's is not sent, because another one stands for it.
+fn is_replaced(name: &[u8]) -> bool {
+    const REPLACED: [&[u8]; 4] =
+        [b"x-sendfile", b"x-accel-redirect", b"content-length", b"content-type"];
+    REPLACED.iter().any(|replaced| name.eq_ignore_ascii_case(replaced))
+}
+
+/// Whether a field describes content that a 304 does not have.
+fn is_of_content(name: &[u8]) -> bool {
+    const OF_CONTENT: [&[u8]; 5] = [
+        b"accept-ranges",
+        b"content-disposition",
+        b"content-encoding",
+        b"content-language",
+        b"last-modified",
+    ];
+    OF_CONTENT.iter().any(|of_content| name.eq_ignore_ascii_case(of_content))
 }
 
 /// The maximum length of an entity tag: two hexadecimal numbers, the name of a coding, and what stands around them.

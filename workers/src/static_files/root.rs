@@ -38,6 +38,9 @@ pub enum OpenError {
     /// A symbolic link leads out of the directory.
     #[error("it lies outside of the directory")]
     Outside,
+    /// The application has named it in a way that can name no file below the directory.
+    #[error("it does not name a file below --sendfile-root")]
+    Name,
     /// The worker may not read it.
     #[error("permission denied")]
     Denied,
@@ -63,6 +66,16 @@ impl From<Errno> for OpenError {
             Self::Denied
         } else {
             Self::Failed(error)
+        }
+    }
+}
+
+impl OpenError {
+    /// Whether there is no such file, as opposed to one that must not be sent.
+    pub(super) fn is_missing(self) -> bool {
+        match self {
+            Self::Missing | Self::NotRegular => true,
+            Self::Outside | Self::Name | Self::Denied | Self::Failed(_) => false,
         }
     }
 }

@@ -29,6 +29,8 @@ impl Got {
 struct Site {
     dir: tempfile::TempDir,
     files: StaticFiles,
+    /// The application's head, if it is asked.
+    named_by: Option<ResponseHead>,
 }
 
 impl Site {
@@ -45,10 +47,10 @@ impl Site {
         let mount = |prefix: &str, dir| StaticMount { prefix: prefix.to_owned(), dir };
         let mounts =
             vec![mount("/s", dir.path().join("site")), mount("/s/deep", dir.path().join("deep"))];
-        let files = FileSettings { mounts };
+        let files = FileSettings { mounts, sendfile_root: Some(dir.path().join("deep")) };
         let settings = Settings { files, root_path: root_path.to_owned(), ..Settings::default() };
         let files = StaticFiles::open(&settings).unwrap().unwrap();
-        Self { dir, files }
+        Self { dir, files, named_by: None }
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -66,6 +68,15 @@ impl Site {
         self.request("GET", path, fields)
     }
 
+    /// What a client gets if the application answers with these lines.
+    fn named(&mut self, status: &str, lines: &[(&str, &str)]) -> &mut Self {
+        let mut head = ResponseHead::default();
+        head.start(status.as_bytes()).unwrap();
+        lines.iter().for_each(|(n, v)| head.add(n.as_bytes(), v.as_bytes()).unwrap());
+        self.named_by = Some(head);
+        self
+    }
+
     fn status(&mut self, path: &str) -> Option<u16> {
         self.get(path, &[]).map(|got| got.status)
     }
@@ -81,7 +92,11 @@ impl Site {
             HeaderMap::Drop,
         );
         assert_eq!(parsed, Ok(Parsed::Complete));
-        let answer = self.files.answer(&head, text.as_bytes(), MODIFIED + 100)?;
+        let now = MODIFIED + 100;
+        let answer = match &self.named_by {
+            Some(named_by) => self.files.replace(&head, text.as_bytes(), named_by, now)?,
+            None => self.files.answer(&head, text.as_bytes(), now)?,
+        };
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let fields = answer.head.fields().map(|(n, v)| (text(n), text(v))).collect();
         let (body, parts) = match answer.content {
@@ -199,7 +214,7 @@ fn a_file_that_may_not_be_read_is_a_problem() {
 #[test]
 fn a_directory_that_does_not_exist_is_named() {
     let mount = StaticMount { prefix: "/s".to_owned(), dir: Path::new("/nonexistent").to_owned() };
-    let files = FileSettings { mounts: vec![mount] };
+    let files = FileSettings { mounts: vec![mount], sendfile_root: None };
     let error = StaticFiles::open(&Settings { files, ..Settings::default() }).err().unwrap();
     let expected =
         "--static: cannot open the directory /nonexistent: No such file or directory (os error 2)";
@@ -295,4 +310,87 @@ fn a_time_in_the_future_is_not_announced() {
     file.set_modified(UNIX_EPOCH + Duration::from_secs(MODIFIED + 9999)).unwrap();
     let got = site.get("/s/a", &[]).unwrap();
     assert_eq!(got.field("Last-Modified"), Some("Sun, 06 Nov 1994 08:51:17 GMT"));
+}
+
+#[test]
+fn the_applications_fields_go_with_the_file_that_it_names() {
+    let mut site = Site::new();
+    site.write("deep/a.pdf", "0123456789");
+    let lines = [
+        ("Content-Type", "application/x-own"),
+        ("X-Sendfile", "a.pdf"),
+        ("Content-Length", "0"),
+        ("Content-Disposition", "attachment"),
+        ("Set-Cookie", "a=b"),
+        ("Set-Cookie", "c=d"),
+    ];
+    let got = site.named("200 Fine", &lines).get("/report", &[]).unwrap();
+    let fields: Vec<_> = got.fields.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let expected = [
+        ("Content-Type", "application/x-own"),
+        ("Content-Length", "10"),
+        ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("Accept-Ranges", "bytes"),
+        ("ETag", "\"2ebc98a1.0-a\""),
+        ("Content-Disposition", "attachment"),
+        ("Set-Cookie", "a=b"),
+        ("Set-Cookie", "c=d"),
+    ];
+    assert_eq!((got.status, got.body, &fields[..]), (200, "file", &expected[..]));
+    let got = site.get("/report", &["Range: bytes=-1"]).unwrap();
+    assert_eq!((got.status, got.field("Content-Range")), (206, Some("bytes 9-9/10")));
+    assert_eq!(got.field("Set-Cookie"), Some("a=b"));
+    let got = site.get("/report", &["If-None-Match: *"]).unwrap();
+    let names: Vec<_> = got.fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((got.status, &names[..]), (304, &["ETag", "Set-Cookie", "Set-Cookie"][..]));
+}
+
+#[test]
+fn the_applications_validators_take_precedence() {
+    let mut site = Site::new();
+    site.write("deep/a", "0123456789");
+    let lines = [
+        ("X-Accel-Redirect", "/a"),
+        ("ETag", "\"own\""),
+        ("Last-Modified", "Sun, 06 Nov 1994 08:49:00 GMT"),
+        ("Accept-Ranges", "none"),
+    ];
+    site.named("200 OK", &lines);
+    let got = site.get("/", &["Range: bytes=0-0"]).unwrap();
+    assert_eq!((got.status, got.field("ETag")), (200, Some("\"own\"")));
+    assert_eq!(got.fields.iter().filter(|(name, _)| name == "Last-Modified").count(), 1);
+    assert_eq!(site.get("/", &["If-None-Match: \"own\""]).unwrap().status, 304);
+    let since = "If-Modified-Since: Sun, 06 Nov 1994 08:49:10 GMT";
+    assert_eq!(site.get("/", &[since]).unwrap().status, 304);
+}
+
+#[test]
+fn conditions_hold_for_a_200_to_get_and_head_only() {
+    let mut site = Site::new();
+    site.write("deep/a", "0123456789");
+    let conditions = ["If-None-Match: *", "Range: bytes=0-0"];
+    let got = site.named("403 Forbidden", &[("X-Sendfile", "a")]).get("/", &conditions).unwrap();
+    assert_eq!((got.status, got.field("Content-Length")), (403, Some("10")));
+    let got = site.named("200 OK", &[("X-Sendfile", "a")]).request("POST", "/", &conditions);
+    assert_eq!(got.map(|got| (got.status, got.body)), Some((200, "file")));
+    let got = site.request("HEAD", "/", &[]).unwrap();
+    assert_eq!((got.status, got.body, got.field("Content-Length")), (200, "nothing", Some("10")));
+}
+
+#[test]
+fn a_file_that_must_not_be_sent_is_a_mistake_of_the_application() {
+    let mut site = Site::new();
+    site.write("deep/a", "x");
+    symlink("../secret.txt", site.path("deep/out")).unwrap();
+    let mut status = |name: &str, value: &str| {
+        let got = site.named("200 OK", &[(name, value), ("Set-Cookie", "a=b")]).get("/", &[]);
+        let got = got.unwrap();
+        assert_eq!(got.field("Set-Cookie"), None);
+        got.status
+    };
+    assert_eq!(status("X-Sendfile", "none"), 404);
+    assert_eq!(status("X-Accel-Redirect", "/sub/none"), 404);
+    for value in ["../secret.txt", "out", "/etc/passwd", ".hidden", ""] {
+        assert_eq!(status("X-Sendfile", value), 500, "{value:?}");
+    }
 }

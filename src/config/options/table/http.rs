@@ -66,4 +66,12 @@ pub(super) const ROWS: &[OptionSpec] = &[
          several by commas.",
     )
     .takes("/PATH=DIR", Takes::Many(','), DefaultValue::None),
+    row(
+        S::SendfileRoot,
+        T::Http,
+        "sendfile-root",
+        "Send the file below this directory that the application names in `X-Sendfile` or \
+         `X-Accel-Redirect`, in place of its own body.",
+    )
+    .optional("DIR"),
 ];

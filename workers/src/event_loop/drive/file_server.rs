@@ -1,9 +1,10 @@
-//! Begins the responses of `--static`, which the application has no part in.
+//! Begins the responses that are files: those of `--static`, which the application has no part in, and those that the
+//! application names.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::application::AppBody;
+use crate::application::{AppBody, Content, Reply};
 use crate::connection::Rules;
 use crate::event_loop::client::{Client, Record};
 use crate::event_loop::clock::Clock;
@@ -46,35 +47,97 @@ impl FileServer {
     pub(super) fn answer<B: AppBody>(
         &mut self,
         client: &mut Client<B>,
-        (head_bytes, head): (&[u8], &Head),
+        request: (&[u8], &Head),
         clock: &Clock,
         log: &Log,
         rules: &Rules<'_>,
     ) -> bool {
-        let Some(answer) = self.files.answer(head, head_bytes, seconds(clock.wall())) else {
-            return false;
+        let (head_bytes, head) = request;
+        match self.files.answer(head, head_bytes, seconds(clock.wall())) {
+            Some(answer) => {
+                let mut sender =
+                    Sender { scratch: &mut self.scratch, problems: &mut self.problems };
+                sender.send(client, answer, None, request, (clock, log, rules));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Begins the response with the file that the application has named in place of its own body, or returns the
+    /// reply.
+    pub(super) fn replace<'r, B: AppBody>(
+        &mut self,
+        client: &mut Client<B>,
+        reply: Reply<'r, B>,
+        request: (&[u8], &Head),
+        clock: &Clock,
+        log: &Log,
+        rules: &Rules<'_>,
+    ) -> Option<Reply<'r, B>> {
+        let (head_bytes, head) = request;
+        let now = seconds(clock.wall());
+        let Some(answer) = self.files.replace(head, head_bytes, reply.head, now) else {
+            return Some(reply);
         };
-        let record = || Record::of(head_bytes, head, clock.now());
+        let owner = match reply.content {
+            Content::Empty | Content::Whole(_) => None,
+            Content::Stream(stream) => Some(stream.rest),
+            Content::File(span) => Some(span.owner),
+        };
+        let mut sender = Sender { scratch: &mut self.scratch, problems: &mut self.problems };
+        sender.send(client, answer, owner, request, (clock, log, rules));
+        None
+    }
+}
+
+/// What sending an answer takes, beside the answer.
+struct Sender<'s> {
+    scratch: &'s mut [u8],
+    problems: &'s mut Throttle,
+}
+
+impl Sender<'_> {
+    /// Begins a response. `owner` is the application's side, which is closed at its end.
+    fn send<B: AppBody>(
+        &mut self,
+        client: &mut Client<B>,
+        answer: FileAnswer<'_>,
+        owner: Option<B>,
+        (head_bytes, request): (&[u8], &Head),
+        (clock, log, rules): (&Clock, &Log, &Rules<'_>),
+    ) {
+        let record = || Record::of(head_bytes, request, clock.now());
         let FileAnswer { head, content, problem } = answer;
         if let Some(problem) = problem
             && let Some(suppressed) = self.problems.pass(clock.now())
         {
             log_problem(log, &problem, suppressed);
         }
-        let conn = client.conn_mut();
-        conn.begin_reply(head, None, rules);
+        client.conn_mut().begin_reply(head, None, rules);
         if head.status().0 >= 500 {
             rules.counters.inc(Counter::ReqErrorInternal);
         }
-        match content {
-            FileContent::Nothing => conn.end_items(),
-            FileContent::Text(text) => {
-                conn.push_bytes(text);
-                conn.end_items();
-            }
-            FileContent::File(body) => begin_file(client, body, record, &mut self.scratch),
+        let text = match content {
+            FileContent::Nothing => &[],
+            FileContent::Text(text) => text,
+            FileContent::File(body) => match begin_file(body, self.scratch) {
+                Begun::Copied(bytes) => bytes,
+                Begun::Transfer(transfer, range) => {
+                    client.send_file(transfer, owner, record);
+                    if let Some(ByteRange { offset, length }) = range {
+                        client.conn_mut().push_file(offset, length);
+                    }
+                    return;
+                }
+            },
+        };
+        if let Some(owner) = owner {
+            client.stream(owner, record);
         }
-        true
+        let conn = client.conn_mut();
+        conn.push_bytes(text);
+        conn.end_items();
     }
 }
 
@@ -88,30 +151,27 @@ fn log_problem(log: &Log, problem: &FileProblem, suppressed: u64) {
     log.line(Level::Warning, "file.open_failed", &pairs);
 }
 
-/// Queues a file behind the head of its response: a short one that is cached as bytes, any other for sendfile(2).
-fn begin_file<B: AppBody>(
-    client: &mut Client<B>,
-    body: FileBody,
-    record: impl FnOnce() -> Record,
-    scratch: &mut [u8],
-) {
+/// How a file is sent.
+enum Begun<'s> {
+    /// These are its bytes.
+    Copied(&'s [u8]),
+    /// By sendfile(2): this part of it, or several.
+    Transfer(FileTransfer, Option<ByteRange>),
+}
+
+/// Reads a short file that is cached. Any other goes out by sendfile(2).
+fn begin_file(body: FileBody, scratch: &mut [u8]) -> Begun<'_> {
     let FileBody { fd, parts } = body;
     match parts {
-        FileParts::One(ByteRange { offset, length }) => {
-            let room = usize::try_from(length).ok().and_then(|length| scratch.get_mut(..length));
-            if let Some(room) = room
-                && read_cached(fd.as_fd(), room, offset) == Cached::Bytes(room.len())
+        FileParts::One(range) => {
+            let length = usize::try_from(range.length).unwrap_or(usize::MAX);
+            if let Some(room) = scratch.get_mut(..length)
+                && read_cached(fd.as_fd(), room, range.offset) == Cached::Bytes(length)
             {
-                let conn = client.conn_mut();
-                conn.push_bytes(room);
-                conn.end_items();
-                return;
+                return Begun::Copied(room);
             }
-            client.send_file(FileTransfer::new(fd, None), None, record);
-            client.conn_mut().push_file(offset, length);
+            Begun::Transfer(FileTransfer::new(fd, None), Some(range))
         }
-        FileParts::Several(further) => {
-            client.send_file(FileTransfer::new(fd, Some(further)), None, record);
-        }
+        FileParts::Several(further) => Begun::Transfer(FileTransfer::new(fd, Some(further)), None),
     }
 }

@@ -64,7 +64,16 @@ def flask_hello():
     return application
 
 
+def static_files():
+    """Makes the application that serves static files on demand, because only two cases need WhiteNoise."""
+    from whitenoise import WhiteNoise
+
+    return WhiteNoise(hello, root=os.environ["BENCH_STATIC"], prefix="/static")
+
+
 def __getattr__(name):
     if name == "flask":
         return globals().setdefault("flask", flask_hello())
+    if name == "whitenoise":
+        return globals().setdefault("whitenoise", static_files())
     raise AttributeError(name)

@@ -13,7 +13,17 @@ class Case(NamedTuple):
     body_bytes: int = 13  # of the response; a server with another response is not measured
     floor: bool = True  # whether the floor can serve this case without Python
     unfit: dict = {}  # server -> the reason why it is left out
+    options: dict = {}  # row -> further options; {files} is the directory of the static files
+    also: tuple = ()  # further rows of arctos, which have no options
 
+
+# Servers without files of their own run WhiteNoise, as arctos does in a row of its own.
+STATIC = {
+    "arctos": ("--static", "/static={files}"),
+    "granian": ("--static-path-route", "/static", "--static-path-mount", "{files}"),
+    "peregrine": ("--static-dir", "/static={files}"),
+}
+WHITENOISE = "arctos, WhiteNoise"
 
 CASES = {
     "hello": Case("13 bytes, a Host field only"),
@@ -30,6 +40,22 @@ CASES = {
     "10k": Case("a body of 10 KB", app="body_10k", body_bytes=10240),
     "1m": Case("a body of 1 MB", app="body_1m", body_bytes=1048576),
     "file": Case("a file of 1 MB", app="file_1m", body_bytes=1048576),
+    "static4k": Case(
+        "a static file of 4 KB",
+        app="whitenoise",
+        kind="static-small",
+        body_bytes=4096,
+        options=STATIC,
+        also=(WHITENOISE,),
+    ),
+    "static1m": Case(
+        "a static file of 1 MB",
+        app="whitenoise",
+        kind="static-large",
+        body_bytes=1048576,
+        options=STATIC,
+        also=(WHITENOISE,),
+    ),
     "post4k": Case("a POST of 4 KB", app="post", kind="post4k"),
     "upload": Case("a POST of 1 MB", app="post", kind="post1m"),
     "items": Case(

@@ -16,9 +16,10 @@ PLACE = SCRIPTS.parent / "target/bench"  # the environment, what servers write, 
 PYTHON = PLACE / "venv/bin/python"
 LOAD = SCRIPTS.parent / "target/release/examples/load"
 FILE = PLACE / "file_1m"
+STATIC = PLACE / "static"
 
 WITHOUT_COMMAND_LINE = ("freastal", "fastwsgi", "fastpysgi", "bjoern")
-PEERS = (*WITHOUT_COMMAND_LINE, "granian", "gunicorn")
+PEERS = (*WITHOUT_COMMAND_LINE, "granian", "gunicorn", "peregrine")
 START_SECONDS = 20
 STOP_SECONDS = 10
 
@@ -82,8 +83,10 @@ def command(variant, case, port):
             *f"--host 127.0.0.1 --port {port} --log-level error --workers 1".split(),
             *"--interface wsgi --blocking-threads 1 --runtime-threads 1 --http 1 --no-ws".split(),
         ],
+        "peregrine": f"--host 127.0.0.1 --port {port} --workers 1 --protocol wsgi".split(),
     }[name]
-    return [python, "-m", name, *own, *variant.options, f"bench_apps:{case.app}"]
+    options = [option.format(files=STATIC) for option in case.options.get(variant.name, ())]
+    return [python, "-m", name, *own, *variant.options, *options, f"bench_apps:{case.app}"]
 
 
 class Server:
@@ -96,6 +99,7 @@ class Server:
         environment = {
             **os.environ,
             "BENCH_FILE": str(FILE),
+            "BENCH_STATIC": str(STATIC),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",  # for the same order of dictionaries in each run
             "PYTHONPATH": os.pathsep.join(filter(None, [variant.pythonpath, str(SCRIPTS)])),

@@ -19,6 +19,10 @@ pub(crate) enum Kind {
     Post1m,
     /// `hello` with `Connection: close`, each on its own connection.
     NewConnections,
+    /// A small static file.
+    StaticSmall,
+    /// A large static file.
+    StaticLarge,
 }
 
 /// The requests that each connection repeats.
@@ -33,6 +37,8 @@ pub(crate) struct Workload {
 
 const HELLO: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 const CLOSING: &str = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+const SMALL: &str = "GET /static/small.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+const LARGE: &str = "GET /static/large.bin HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 const DEPTH: usize = 16;
 const CLIENTS: usize = 64;
 
@@ -52,6 +58,8 @@ impl Workload {
             }
             Kind::Post4k => Self::repeated(post("application/x-www-form-urlencoded", 4096)),
             Kind::Post1m => Self::repeated(post("application/octet-stream", 1024 * 1024)),
+            Kind::StaticSmall => Self::repeated(SMALL.into()),
+            Kind::StaticLarge => Self::repeated(LARGE.into()),
             Kind::NewConnections => Self { closes: true, ..Self::repeated(CLOSING.into()) },
         }
     }

@@ -11,6 +11,10 @@
 //! | does not for [`PATIENCE`] | send, which waits for the disk and shows its error |
 //! | cannot be looked at (the file system has no RWF_NOWAIT) | send |
 //!
+//! With a disk that reads 2 MB/s (blkio.throttle.read_bps_device), a client that requests hello while another one gets
+//! 8 MB of a cold file from the same worker waits for 0.1 ms (median) and 6.8 ms (maximum), as on an idle worker. Without
+//! looking it waits for 398 ms and 1624 ms.
+//!
 //! Looking reads one byte in each [`STRIDE`], because the kernel reads ahead in blocks of at least that length and
 //! forgets pages that it read together at about the same time. A page in between may be missing, and then sendfile(2)
 //! waits for that one block.

@@ -50,6 +50,15 @@ pub enum ConfigError {
         /// The value as given.
         text: String,
     },
+    /// Connections have to begin with a PROXY header, and nobody may send one.
+    #[error("{}: requires --proxy-allow-from with the addresses of the proxies that send the header",
+        source_of(Setting::ProxyProtocol, .origin, .text))]
+    NeedsSenders {
+        /// Where the value was given.
+        origin: Origin,
+        /// The value as given.
+        text: String,
+    },
     /// All tags together leave too little of a datagram for the rest of a line.
     #[error(
         "--dogstatsd-tags: expected at most {max_bytes} bytes of tags per line, including those of --zone and \
@@ -131,6 +140,7 @@ impl ConfigError {
             Self::Value { .. }
             | Self::DelayTooLong { .. }
             | Self::NeedsPreload { .. }
+            | Self::NeedsSenders { .. }
             | Self::LongTags { .. }
             | Self::Application { .. }
             | Self::NoApplication

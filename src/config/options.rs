@@ -77,6 +77,8 @@ pub enum Setting {
     RootPath,
     ForwardedAllowIps,
     ForwardedHeaders,
+    ProxyProtocol,
+    ProxyAllowFrom,
     Static,
     SendfileRoot,
     LogLevel,

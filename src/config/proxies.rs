@@ -1,16 +1,39 @@
 //! Which proxies are trusted, and with what.
 
-use arctos_worker::settings::{ForwardedHeader, ForwardedHeaders, Forwarding, TrustedPeers};
+use arctos_worker::settings::{
+    ForwardedHeader, ForwardedHeaders, Forwarding, ProxyProtocol, ProxyVersion, TrustedPeers,
+};
 
 use super::error::ConfigError;
 use super::options::Setting;
 use super::origin::Origin;
 use super::reader::Reader;
+use super::value::Choice;
 
 /// Reads `--forwarded-allow-ips` and `--forwarded-headers`.
 pub(super) fn forwarding(reader: &mut Reader<'_>) -> Result<Forwarding, ConfigError> {
     let proxies = trusted_peers(reader, Setting::ForwardedAllowIps)?;
     Ok(Forwarding { proxies, headers: headers(reader)? })
+}
+
+/// Reads `--proxy-protocol` and `--proxy-allow-from`.
+pub(super) fn proxy_protocol(reader: &mut Reader<'_>) -> Result<ProxyProtocol, ConfigError> {
+    const VERSIONS: [(&str, ProxyVersion); 4] = [
+        (ProxyVersion::Off.word(), ProxyVersion::Off),
+        (ProxyVersion::V1.word(), ProxyVersion::V1),
+        (ProxyVersion::V2.word(), ProxyVersion::V2),
+        (ProxyVersion::Auto.word(), ProxyVersion::Auto),
+    ];
+    let version = reader.one(Setting::ProxyProtocol, Choice(&VERSIONS))?;
+    let senders = trusted_peers(reader, Setting::ProxyAllowFrom)?;
+    if version != ProxyVersion::Off
+        && senders.is_empty()
+        && let Some((text, origin)) = reader.last(Setting::ProxyProtocol)
+    {
+        let text = text.to_string_lossy().into_owned();
+        return Err(ConfigError::NeedsSenders { origin: origin.clone(), text });
+    }
+    Ok(ProxyProtocol { version, senders })
 }
 
 /// Reads a list of peers. Commas separate them, as in gunicorn.

@@ -107,7 +107,7 @@ mod tests {
     fn other(option: &OptionSpec) -> Option<&'static str> {
         use Setting as S;
         Some(match option.setting {
-            S::User | S::Group | S::Config | S::PreFork => return None,
+            S::User | S::Group | S::Config | S::PreFork | S::ProxyProtocol => return None,
             S::Application | S::Name | S::StatsdPrefix | S::Zone => "other",
             S::DogstatsdTags | S::OnStart | S::PostFork | S::WorkerReady | S::WorkerExit => "a:b",
             S::Env => "A=1",
@@ -121,7 +121,7 @@ mod tests {
             S::Factory | S::Statsd | S::ServerHeader | S::StatsdWorkerTag => "off",
             S::ReusePort | S::Preload | S::AllowNewPrivileges | S::AbandonOnHalfClose => "on",
             S::HeaderMap => "refuse",
-            S::ForwardedAllowIps => "unix",
+            S::ForwardedAllowIps | S::ProxyAllowFrom => "unix",
             S::ForwardedHeaders => "x-forwarded-for",
             S::LogLevel => "error",
             S::LogFormat => "json",

@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::options::Setting;
 use super::origin::Origin;
 use super::paths::body_temp_dir;
-use super::proxies::forwarding;
+use super::proxies::{forwarding, proxy_protocol};
 use super::reader::{Reader, wrong};
 use super::recycle::REQUESTS;
 use super::static_mounts::{sendfile_root, static_mounts};
@@ -31,7 +31,7 @@ pub(super) struct Earlier {
     pub(super) is_multiprocess: bool,
 }
 
-/// Reads what only workers need, from `--keep-alive` to `--forwarded-headers`.
+/// Reads what only workers need, from `--keep-alive` to `--proxy-allow-from`.
 pub(super) fn worker(
     reader: &mut Reader<'_>,
     environment: &Environment,
@@ -62,6 +62,7 @@ pub(super) fn worker(
         abandon_on_half_close: reader.switch(Setting::AbandonOnHalfClose)?,
         root_path: root_path(reader)?,
         forwarding: forwarding(reader)?,
+        proxy_protocol: proxy_protocol(reader)?,
         files: FileSettings {
             mounts: static_mounts(reader, privileges)?,
             sendfile_root: sendfile_root(reader, privileges)?,

@@ -1,15 +1,20 @@
 //! Drives the pure codec as a connection does, but without a socket.
 
-use arctos_worker::http::{BodyDecoder, Head, HeadScan, Parsed, Status, Version, forwarded};
+use arctos_worker::http::{
+    BodyDecoder, Head, HeadScan, Parsed, ParsedProxy, ProxiedAddresses, Status, Version, forwarded,
+    proxy_protocol,
+};
 use arctos_worker::settings::Settings;
 use arctos_worker::shared::socket_name::SocketName;
 
 use super::corpus::{Body, Case, End, ExpectedRequest, Place};
-use super::stated::stated;
+use super::stated::announced;
 
 /// A connection that consists of the codec alone.
 pub(crate) struct Codec {
     settings: Settings,
+    /// What a PROXY header has announced.
+    proxied: Option<ProxiedAddresses>,
     head: Head,
     /// Received bytes that are not consumed yet.
     buffer: Vec<u8>,
@@ -22,6 +27,10 @@ pub(crate) struct Codec {
 }
 
 enum State {
+    /// The PROXY header is due.
+    Proxy,
+    /// There was none, or a malformed one.
+    Broken,
     Head(HeadScan),
     Body(Box<InBody>),
     /// The last request does not keep the connection alive.
@@ -63,11 +72,16 @@ pub(crate) struct Outcome {
 impl Codec {
     /// Opens a connection.
     pub(crate) fn new(settings: Settings) -> Self {
+        let state = match settings.proxy_protocol.is_off() {
+            true => State::Head(HeadScan::default()),
+            false => State::Proxy,
+        };
         Self {
             settings,
+            proxied: None,
             head: Head::new(),
             buffer: Vec::new(),
-            state: State::Head(HeadScan::default()),
+            state,
             requests: Vec::new(),
             fed: 0,
             consumed: 0,
@@ -94,6 +108,8 @@ impl Codec {
     /// Closes the connection.
     pub(crate) fn finish(self) -> Outcome {
         let end = match self.state {
+            State::Broken => End::Closed,
+            State::Proxy => End::Incomplete(Place::Head),
             State::Head(_) if self.buffer.is_empty() => End::Rest(0),
             State::Head(_) => End::Incomplete(Place::Head),
             State::Body(_) => End::Incomplete(Place::Body),
@@ -106,11 +122,36 @@ impl Codec {
     /// Takes one step; returns false if the next one needs more bytes.
     fn step(&mut self) -> bool {
         match std::mem::replace(&mut self.state, State::Closed) {
+            State::Proxy => self.parse_proxy(),
+            State::Broken => {
+                self.state = State::Broken;
+                false
+            }
             State::Head(scan) => self.parse_head(scan),
             State::Body(in_body) => self.decode_body(in_body),
             State::Closed => false,
             State::Refused(status) => {
                 self.state = State::Refused(status);
+                false
+            }
+        }
+    }
+
+    fn parse_proxy(&mut self) -> bool {
+        self.state = State::Proxy;
+        if self.buffer.is_empty() {
+            return false;
+        }
+        match proxy_protocol::parse(&self.buffer, self.settings.proxy_protocol.version) {
+            Ok(ParsedProxy::Incomplete) => false,
+            Ok(ParsedProxy::Complete { len, addresses }) => {
+                self.proxied = addresses;
+                self.consume(len);
+                self.state = State::Head(HeadScan::default());
+                true
+            }
+            Err(_) => {
+                self.state = State::Broken;
                 false
             }
         }
@@ -155,11 +196,15 @@ impl Codec {
     fn stated(&self) -> Result<String, Status> {
         let forwarding = &self.settings.forwarding;
         let peer = SocketName::Inet("127.0.0.1:1".parse().expect("an address"));
-        if !forwarded::is_trusted(&peer, &forwarding.proxies) {
-            return Ok(String::new());
+        let (proxied, peer) = match &self.proxied {
+            Some(ends) => (Some(ends), &ends.source),
+            None => (None, &peer),
+        };
+        if !forwarded::is_trusted(peer, &forwarding.proxies) {
+            return Ok(announced(proxied, None));
         }
         let read = forwarded::read(&self.head, &self.buffer, forwarding);
-        read.map(|read| stated(read.as_deref())).map_err(|error| error.status())
+        read.map(|read| announced(proxied, read.as_deref())).map_err(|error| error.status())
     }
 
     fn decode_body(&mut self, mut in_body: Box<InBody>) -> bool {

@@ -68,6 +68,7 @@ impl<'a> Conversation<'a> {
                 // with unread bytes, the kernel would reset the connection and could lose the response.
                 self.wait_until_read(sent)
             }
+            End::Closed => self.end(1),
             End::Incomplete(_) => {
                 while let Some(response) = self.next(false)? {
                     if !matches!(response.status, 100 | 408) {
@@ -101,7 +102,7 @@ impl<'a> Conversation<'a> {
 
     /// The worker may reset a connection on which the client sends bytes after a request that closes it.
     fn may_reset(&self) -> bool {
-        matches!(self.case.end, End::Rest(left) if left > 0)
+        matches!(self.case.end, End::Rest(1..) | End::Closed)
     }
 
     /// Waits until the worker has read `sent` bytes of this connection, or closed it.

@@ -2,6 +2,7 @@
 //!
 //! `valid/NAME.http` and `invalid/NAME.http` hold the bytes that a client sends on one connection before it
 //! half-closes. In `forwarded/NAME.http`, this client is a proxy that the worker trusts, as it trusts 10.0.0.0/8.
+//! In `proxy/NAME.http`, it is a proxy that speaks the PROXY protocol; then only 10.0.0.0/8 is trusted.
 //! `NAME.expect` beside it describes the outcome, with one statement on each line:
 //!
 //! ```text
@@ -21,6 +22,7 @@
 //! rest N                             ends a valid file: number of bytes left unread after the last request
 //! refused STATUS                     ends an invalid file: the status that rejects the next request
 //! incomplete head | body             ends an invalid file: where its bytes end; nothing is executed
+//! closed                             ends an invalid file: the connection is closed without a response
 //! ```
 //!
 //! TEXT, METHOD, TARGET, NAME and VALUE are printable ASCII, with `\r`, `\n`, `\t`, `\\` and `\xHH` for other
@@ -30,7 +32,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arctos_worker::settings::{Forwarding, Settings};
+use arctos_worker::settings::{Forwarding, ProxyProtocol, ProxyVersion, Settings};
 
 /// One connection: its bytes and the expected outcome.
 #[derive(Debug)]
@@ -54,20 +56,30 @@ pub(crate) enum Peer {
     Client,
     /// A proxy whose forwarded headers are believed.
     Proxy,
+    /// A proxy whose connections begin with a PROXY header.
+    Balancer,
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 2] = [Self::Client, Self::Proxy];
+    pub(crate) const ALL: [Self; 3] = [Self::Client, Self::Proxy, Self::Balancer];
 
     /// The settings of a worker to which peers from 127.0.0.1 are this.
     pub(crate) fn settings(self) -> Settings {
         let proxies: &[&str] = match self {
             Self::Client => &[],
             Self::Proxy => &["127.0.0.0/8", "10.0.0.0/8"],
+            Self::Balancer => &["10.0.0.0/8"],
+        };
+        let proxy_protocol = match self {
+            Self::Client | Self::Proxy => ProxyProtocol::default(),
+            Self::Balancer => ProxyProtocol {
+                version: ProxyVersion::Auto,
+                senders: ["127.0.0.1".parse().expect("an address")].into_iter().collect(),
+            },
         };
         let proxies = proxies.iter().map(|peer| peer.parse().expect("a network")).collect();
         let forwarding = Forwarding { proxies, ..Forwarding::default() };
-        Settings { forwarding, ..Settings::default() }
+        Settings { forwarding, proxy_protocol, ..Settings::default() }
     }
 }
 
@@ -104,6 +116,8 @@ pub(crate) enum End {
     Rest(usize),
     /// A request is rejected with this status.
     Refused(u16),
+    /// The connection is closed without a response.
+    Closed,
     /// The client closes before its request is complete.
     Incomplete(Place),
 }
@@ -140,7 +154,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 pub(crate) fn load() -> Vec<Case> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire");
     let mut cases = Vec::new();
-    for kind in ["valid", "invalid", "forwarded"] {
+    for kind in ["valid", "invalid", "forwarded", "proxy"] {
         for stem in stems(&directory.join(kind)) {
             let path = directory.join(kind).join(&stem);
             let bytes = read(&path.with_extension("http"));
@@ -150,7 +164,11 @@ pub(crate) fn load() -> Vec<Case> {
             let is_valid = matches!(end, End::Rest(_));
             let is_misplaced = kind == if is_valid { "invalid" } else { "valid" };
             assert!(!is_misplaced, "{name}: the file is in the wrong directory");
-            let peer = if kind == "forwarded" { Peer::Proxy } else { Peer::Client };
+            let peer = match kind {
+                "forwarded" => Peer::Proxy,
+                "proxy" => Peer::Balancer,
+                _ => Peer::Client,
+            };
             cases.push(Case { name, peer, bytes, requests, end });
         }
     }
@@ -222,6 +240,7 @@ fn parse(text: &str, name: &str) -> (Vec<ExpectedRequest>, End) {
             }
             ("rest", None) => end = Some(End::Rest(number(rest, name))),
             ("refused", None) => end = Some(End::Refused(number(rest, name))),
+            ("closed", None) => end = Some(End::Closed),
             ("incomplete", None) => {
                 end = Some(End::Incomplete(match rest {
                     "head" => Place::Head,

@@ -6,7 +6,7 @@ use arctos_worker::application::{
 use arctos_worker::http::{ResponseHead, Version};
 
 use super::corpus::Body;
-use super::stated::stated;
+use super::stated::announced;
 
 /// Answers with a line `METHOD TARGET VERSION`, a line `body LENGTH FNV`, what trusted proxies state and a line
 /// `NAME: VALUE` for each field. It raises for the target `/raise`, and after its first item for the target `/break`.
@@ -44,7 +44,7 @@ impl Application for Echo {
         let body = Body::of(&whole(request.body)?);
         let (method, target) = (head.method.of(bytes), head.target.of(bytes));
         let mut text = first_lines(method, target, version, body);
-        text.extend(stated_line(&stated(request.forwarded)));
+        text.extend(stated_line(&announced(request.conn.proxied.as_deref(), request.forwarded)));
         for field in &head.fields {
             text.extend(field_line(field.name.of(bytes), field.value.of(bytes)));
         }

@@ -1,9 +1,25 @@
-//! What trusted proxies state about a request, as a line of text.
+//! What trusted proxies state about a request and its connection, as a line of text.
 
-use arctos_worker::http::{Forwarded, ForwardedClient, Scheme};
+use arctos_worker::http::{Forwarded, ForwardedClient, ProxiedAddresses, Scheme};
+use arctos_worker::shared::socket_name::SocketName;
+
+/// Writes the addresses of a PROXY header, as in `from 192.0.2.1:4711 to [::1]:443`, and then what is stated.
+pub(crate) fn announced(
+    proxied: Option<&ProxiedAddresses>,
+    forwarded: Option<&Forwarded>,
+) -> String {
+    let name = |name: &SocketName| match name {
+        SocketName::Inet(address) => address.to_string(),
+        SocketName::Unix(path) => format!("unix:{path}"),
+    };
+    let ends =
+        proxied.map(|ends| format!("from {} to {} ", name(&ends.source), name(&ends.destination)));
+    let all = ends.unwrap_or_default() + &stated(forwarded);
+    all.trim_end().to_owned()
+}
 
 /// Writes what is stated, as in `client 192.0.2.1:7 scheme https host a port 443 prefix /shop`; empty if nothing is.
-pub(crate) fn stated(forwarded: Option<&Forwarded>) -> String {
+fn stated(forwarded: Option<&Forwarded>) -> String {
     let Some(Forwarded { client, scheme, host, port, prefix }) = forwarded else {
         return String::new();
     };

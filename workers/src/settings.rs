@@ -5,6 +5,7 @@
 //! and the constants of [`Settings`].
 
 mod forwarding;
+mod proxy_protocol;
 mod trusted_peers;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use forwarding::{ForwardedHeader, ForwardedHeaders, Forwarding};
+pub use proxy_protocol::{ProxyProtocol, ProxyVersion};
 pub use trusted_peers::{Network, NotAPeer, TrustedPeer, TrustedPeers};
 
 /// Everything that configures a worker, except for its sockets and shared memory.
@@ -33,6 +35,8 @@ pub struct Settings {
     pub root_path: String,
     /// Which headers of a proxy are believed.
     pub forwarding: Forwarding,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
     /// The directory of the unlinked files that hold large request bodies.
     pub body_temp_dir: PathBuf,
     /// Whether other workers may run the same application at the same time (`wsgi.multiprocess`).
@@ -82,6 +86,7 @@ impl Default for Settings {
             abandon_on_half_close: Self::ABANDON_ON_HALF_CLOSE,
             root_path: String::new(),
             forwarding: Forwarding::default(),
+            proxy_protocol: ProxyProtocol::default(),
             body_temp_dir: std::env::temp_dir(),
             multiprocess: true,
             reload_check: None,

@@ -44,8 +44,6 @@ const LOGGING: &str = "arctos writes its own log lines, controlled by --log-leve
     configure Python's logging in the application";
 const LENIENT: &str = "arctos parses HTTP strictly, so that it and a proxy never see different requests; \
     leave the option out";
-const PROXY: &str = "this version does not accept PROXY lines of a proxy; leave the option out, and let the \
-    proxy send X-Forwarded-For to --forwarded-allow-ips";
 const ASGI: &str = "arctos serves WSGI only";
 const HTTP2: &str = "arctos speaks HTTP/1.1; terminate HTTP/2 in the proxy in front";
 const RELOAD: &str = "arctos does not watch files; load new code with arctos ctl reload, or send HUP to the supervisor";
@@ -119,7 +117,6 @@ const HINTS: &[(&[&str], &str)] = &[
         "metrics are sent in the statsd format; set --statsd-host to a daemon that passes them to carbon",
     ),
     (&["--paste", "--paster", "--paste-global"], PASTE),
-    (&["--proxy-protocol", "--proxy-allow-from"], PROXY),
     (
         &["--secure-scheme-headers"],
         "let the proxy send X-Forwarded-Proto or Forwarded; --forwarded-allow-ips says which proxies are believed",

@@ -18,7 +18,7 @@ RECIPES = [path for path in KUBERNETES if path.name not in DEPLOYED]
 # Options in the guide of other programs, and options of other servers that arctos does not have.
 FOREIGN = {
     "--rounds", "--peers", "--reload", "--threads", "--worker-connections", "--certfile", "--keyfile", "--daemon",
-    "--forwarder-headers", "--secure-scheme-headers", "--proxy-protocol", "--access-logformat",
+    "--forwarder-headers", "--secure-scheme-headers", "--access-logformat",
     "--respawn-failed-workers",
 }  # fmt: skip
 # The values that Kubernetes substitutes for a `valueFrom`.

@@ -32,7 +32,7 @@ use crate::http::forwarded::Forwarded;
 use crate::http::response::{CONTINUE, Refusal};
 use crate::http::{
     BodyDecoder, BodyError, Framing, Head, HeadError, HeadScan, HttpDate, Parsed, PartialHead,
-    Persistence, ReplyFraming, Status, Version,
+    Persistence, ProxiedAddresses, ReplyFraming, Status, Version,
 };
 use crate::settings::{Limits, Settings};
 use crate::shared::scoreboard::{Counter, Counters};
@@ -57,10 +57,12 @@ const DISCARD_BYTES: u64 = 64 << 20;
 /// and of anything that belongs to the application.
 #[derive(Clone, Debug)]
 pub struct ConnInfo {
-    /// The peer's address.
+    /// The address of the socket's peer.
     pub peer: SocketName,
     /// The server's address: that of the listener that accepted the connection.
     pub local: SocketName,
+    /// What the peer, a proxy, has announced instead of these two (PROXY protocol).
+    pub proxied: Option<Arc<ProxiedAddresses>>,
     /// The index of that listener.
     pub listener: u16,
     /// When the connection was accepted.

@@ -85,6 +85,8 @@ pub enum CloseReason {
     IdlePeerLeft,
     /// The peer reset a kept connection between requests.
     IdleReset,
+    /// The PROXY header was missing, malformed or late.
+    NoProxyHeader,
     /// The connection was idle for longer than the keep-alive timeout.
     IdleLong,
     /// The connection was idle, and the worker exits or needs the room.
@@ -122,7 +124,7 @@ impl CloseReason {
             Self::Abandoned => {
                 &[Counter::ReqErrorClientDisconnected, Counter::ReqAborted, Counter::ReqAbandoned]
             }
-            Self::ReadFailed => &[Counter::ReqErrorRead, Counter::ReqAborted],
+            Self::ReadFailed | Self::NoProxyHeader => &[Counter::ReqErrorRead, Counter::ReqAborted],
             Self::IdleReset => {
                 &[Counter::ReqErrorRead, Counter::ReqAborted, Counter::ConnCloseIdle]
             }
@@ -145,6 +147,7 @@ impl CloseReason {
             Self::ReplyFailed | Self::ReplyShort | Self::WriteFailed | Self::Cut => true,
             Self::IdlePeerLeft
             | Self::IdleReset
+            | Self::NoProxyHeader
             | Self::IdleLong
             | Self::IdleGivenUp
             | Self::PeerLeft

@@ -71,6 +71,7 @@ impl Bench {
             conn: Connection::new(ConnInfo {
                 peer: SocketName::Inet(address),
                 local: SocketName::Inet(address),
+                proxied: None,
                 listener: 0,
                 accepted: Instant::now(),
                 served: 0,

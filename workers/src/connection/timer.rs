@@ -3,6 +3,8 @@
 /// The timeout that a deadline belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Timer {
+    /// The PROXY header, which has to come first, is incomplete.
+    ProxyHeader,
     /// The connection is idle between requests ([`crate::settings::Timeouts::keep_alive`]).
     KeepAlive,
     /// The request head is incomplete.
@@ -21,7 +23,8 @@ pub enum Timer {
 
 impl Timer {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::ProxyHeader,
         Self::KeepAlive,
         Self::Head,
         Self::Body,

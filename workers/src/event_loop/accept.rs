@@ -12,6 +12,9 @@ use super::phase::{Phase, resends_until};
 use crate::application::Application;
 use crate::event_loop::client::Client;
 use crate::event_loop::client_table::Token;
+use crate::event_loop::drive::proxy_header;
+use crate::http::ProxyError;
+use crate::http::forwarded::is_trusted;
 use crate::shared::fd;
 use crate::shared::scoreboard::Command;
 
@@ -103,8 +106,20 @@ impl<A: Application> EventLoop<'_, A> {
         let mut client = Client::accepted(socket, info, arrival, has_waited);
         if arrival.is_some_and(|arrival| arrival.is_reset) {
             client.conn_mut().failed(&self.context.entry.counters);
+        } else if !self.context.settings.proxy_protocol.is_off() {
+            self.expect_proxy_header(&mut client);
         }
         self.clients.table.insert(client)
+    }
+
+    /// Has a connection begin with a PROXY header, or end at once if its peer may not send one.
+    fn expect_proxy_header(&mut self, client: &mut Client<A::Body>) {
+        let senders = &self.context.settings.proxy_protocol.senders;
+        if is_trusted(&client.conn().info().peer, senders) {
+            client.await_proxy_header();
+        } else {
+            proxy_header::refuse(&mut self.context, client, ProxyError::NotAllowed);
+        }
     }
 
     /// Closes a client, unless its next request has come meanwhile.

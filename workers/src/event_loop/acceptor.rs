@@ -354,6 +354,7 @@ impl Acceptor {
         let info = ConnInfo {
             peer,
             local: self.listeners[index].name.clone(),
+            proxied: None,
             listener: index as u16,
             accepted: context.clock.now(),
             served: 0,

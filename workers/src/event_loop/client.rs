@@ -42,6 +42,10 @@ pub struct Client<B: AppBody> {
     conn: Connection<B::Chunk>,
     /// Bytes that were read but not used before the loop went on to other clients.
     unread: Vec<u8>,
+    /// What has arrived of the PROXY header that the connection has to begin with. Boxed, because few servers await
+    /// one, and only for a moment.
+    #[expect(clippy::box_collection, reason = "an idle connection has a pointer, not a vector")]
+    proxy_header: Option<Box<Vec<u8>>>,
     activity: Activity<B>,
     /// How long the first request waited in the kernel before the connection was accepted. Unknown once the
     /// first request has been called, or once the loop waits for the peer.
@@ -114,6 +118,7 @@ impl<B: AppBody> Client<B> {
             socket,
             conn: Connection::new(info),
             unread: Vec::new(),
+            proxy_header: None,
             activity: Activity::Receiving { spool: None },
             queue_wait: None,
             resends_until: None,
@@ -142,7 +147,7 @@ impl<B: AppBody> Client<B> {
     /// connection with a request under way is handed back.
     #[expect(clippy::result_large_err, reason = "a busy connection is handed back as it was")]
     pub fn release(mut self) -> Result<(OwnedFd, ConnInfo), Self> {
-        if !self.unread.is_empty() {
+        if !self.unread.is_empty() || self.awaits_proxy_header() {
             return Err(self);
         }
         match self.conn.release() {
@@ -202,6 +207,27 @@ impl<B: AppBody> Client<B> {
 
 /// Before and between requests.
 impl<B: AppBody> Client<B> {
+    /// The connection has to begin with a PROXY header.
+    pub fn await_proxy_header(&mut self) {
+        self.proxy_header = Some(Box::default());
+    }
+
+    /// Whether the PROXY header is due or incomplete.
+    #[inline]
+    pub fn awaits_proxy_header(&self) -> bool {
+        self.proxy_header.is_some() && self.conn.is_idle()
+    }
+
+    /// What has arrived of the PROXY header, if it is awaited.
+    pub fn proxy_header(&mut self) -> Option<&mut Vec<u8>> {
+        self.proxy_header.as_deref_mut()
+    }
+
+    /// The PROXY header is complete, or nobody waits for it any more.
+    pub fn end_proxy_header(&mut self) {
+        self.proxy_header = None;
+    }
+
     /// The peer may have left: check the socket before the next call of the application.
     pub fn suspect(&mut self) {
         self.may_have_left = true;
@@ -443,7 +469,11 @@ impl<B: AppBody> Client<B> {
         stalls: &Stalls,
     ) {
         let served = self.conn.info().served;
-        let wanted = self.conn.timer().map(|timer| Armed { timer, served });
+        let timer = match self.awaits_proxy_header() {
+            true => Some(Timer::ProxyHeader),
+            false => self.conn.timer(),
+        };
+        let wanted = timer.map(|timer| Armed { timer, served });
         self.timer.arm(wanted, deadlines, token, now, persistence, stalls);
     }
 

@@ -96,7 +96,11 @@ pub(super) fn moves_with_progress(timer: Timer, persistence: Persistence) -> boo
     match timer {
         Timer::Body | Timer::Write => true,
         Timer::Linger => persistence == Persistence::KeepAlive,
-        Timer::KeepAlive | Timer::Head | Timer::BodyRate | Timer::LingerTotal => false,
+        Timer::ProxyHeader
+        | Timer::KeepAlive
+        | Timer::Head
+        | Timer::BodyRate
+        | Timer::LingerTotal => false,
     }
 }
 
@@ -105,8 +109,11 @@ fn paired_timer(timer: Timer) -> Option<Timer> {
     match timer {
         Timer::Body => Some(Timer::BodyRate),
         Timer::Linger => Some(Timer::LingerTotal),
-        Timer::KeepAlive | Timer::Head | Timer::BodyRate | Timer::Write | Timer::LingerTotal => {
-            None
-        }
+        Timer::ProxyHeader
+        | Timer::KeepAlive
+        | Timer::Head
+        | Timer::BodyRate
+        | Timer::Write
+        | Timer::LingerTotal => None,
     }
 }

@@ -87,7 +87,7 @@ impl<B: AppBody> Clients<B> {
 fn timeout(timeouts: &Timeouts, timer: Timer) -> Duration {
     match timer {
         Timer::KeepAlive => timeouts.keep_alive,
-        Timer::Head => timeouts.head,
+        Timer::ProxyHeader | Timer::Head => timeouts.head,
         Timer::Body | Timer::BodyRate => timeouts.body,
         Timer::Write => timeouts.write,
         Timer::Linger => timeouts.linger,

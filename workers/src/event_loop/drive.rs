@@ -5,6 +5,7 @@ mod body_length;
 mod context;
 mod file_body;
 mod file_server;
+pub(super) mod proxy_header;
 mod queue;
 mod refused;
 
@@ -97,6 +98,11 @@ pub fn drive<A: Application>(
     client: &mut Client<A::Body>,
     hung_up: bool,
 ) -> Wait {
+    if client.awaits_proxy_header()
+        && let Some(wait) = proxy_header::receive(context, client)
+    {
+        return wait;
+    }
     let turn_ends = context.clock.now() + TURN_TIME;
     let (mut start, mut end) = (0, client.take_unread(&mut reading.buffer));
     let is_tcp = matches!(client.conn().info().peer, SocketName::Inet(_));

@@ -6,7 +6,9 @@ use super::EventLoop;
 use crate::application::Application;
 use crate::connection::Timer;
 use crate::event_loop::client_table::Token;
+use crate::event_loop::drive::proxy_header;
 use crate::event_loop::poller::Interest;
+use crate::http::ProxyError;
 
 impl<A: Application> EventLoop<'_, A> {
     /// Handles all deadlines that have passed.
@@ -37,6 +39,11 @@ impl<A: Application> EventLoop<'_, A> {
         let Some(client) = self.clients.table.get_mut(token) else { return };
         if client.timer().armed() != armed || self.clients.deadlines.is_set(timer, token) {
             return; // Something had arrived.
+        }
+        if timer == Timer::ProxyHeader {
+            client.timer().disarm();
+            proxy_header::refuse(&mut self.context, client, ProxyError::Late);
+            return self.serve(token, false);
         }
         let (rules, now) = (self.context.rules(), self.context.clock.now());
         if timer == Timer::BodyRate {

@@ -177,6 +177,12 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Io {
     outcome(transferred)
 }
 
+/// Like [`receive`], but what it returns stays in the socket (MSG_PEEK).
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Io {
+    debug_assert!(!buffer.is_empty(), "no room to read into looks like the end of the stream");
+    outcome(retry(|| socket::recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)))
+}
+
 /// The outcome of [`receive_message`].
 #[derive(Debug)]
 pub enum Message {

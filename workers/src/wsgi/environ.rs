@@ -87,7 +87,7 @@ impl Environs {
             templates: Vec::new(),
             peers: Peers::new(),
             root_path: settings.root_path.as_bytes().to_vec(),
-            shows_socket_peer: !settings.forwarding.is_off(),
+            shows_socket_peer: !settings.forwarding.is_off() || !settings.proxy_protocol.is_off(),
             http10: PyString::intern(py, "HTTP/1.0").unbind(),
         })
     }
@@ -102,7 +102,10 @@ impl Environs {
     ) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyString>)> {
         let environ = self.template(py, request)?.bind(py).copy()?;
         self.set_request_line(py, &environ, request)?;
-        self.set_peer(py, &environ, &request.conn.peer)?;
+        self.set_peer(py, &environ, request.conn.source())?;
+        if request.conn.proxied.is_some() {
+            self.set_proxied(py, &environ, request.conn)?;
+        }
         let sent_id = self.set_fields(py, &environ, request)?;
         let id = match sent_id {
             Some(sent) => sent,
@@ -112,7 +115,7 @@ impl Environs {
         if let Some(stated) = request.forwarded {
             self.set_forwarded(py, &environ, stated)?;
         }
-        if matches!(request.conn.local, SocketName::Unix(_)) {
+        if matches!(request.conn.destination(), SocketName::Unix(_)) {
             let stated_port = request.forwarded.and_then(|stated| stated.port);
             self.set_server_from_host(py, &environ, stated_port.is_some())?;
         }

@@ -1,6 +1,6 @@
 //! The rows about HTTP.
 
-use arctos_worker::settings::Settings;
+use arctos_worker::settings::{ProxyProtocol, Settings};
 
 use super::super::DefaultValue::{self, Switch, Word};
 use super::super::{OptionSpec, Setting as S, Takes, Topic as T};
@@ -57,6 +57,22 @@ pub(super) const ROWS: &[OptionSpec] = &[
             "all: `forwarded` and `x-forwarded-for`, `-proto`, `-host`, `-port`, `-prefix`",
         ),
     ),
+    row(
+        S::ProxyProtocol,
+        T::Http,
+        "proxy-protocol",
+        "Version of the PROXY header that every connection begins with: `v1`, `v2` or `auto` \
+         (either); connections without one are closed. `off` expects none.",
+    )
+    .once("off|v1|v2|auto", Word(ProxyProtocol::VERSION.word())),
+    row(
+        S::ProxyAllowFrom,
+        T::Http,
+        "proxy-allow-from",
+        "Proxies that may connect with `--proxy-protocol`, in the notation of \
+         `--forwarded-allow-ips`; connections from others are closed.",
+    )
+    .takes("PEERS", Takes::Many(','), DefaultValue::None),
     row(
         S::Static,
         T::Http,

@@ -94,7 +94,14 @@ impl<'a> Shell<'a> {
     fn new(rules: Rules<'a>) -> Self {
         let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
         let (peer, local) = (address.clone(), address);
-        let info = ConnInfo { peer, local, listener: 0, accepted: Instant::now(), served: 0 };
+        let info = ConnInfo {
+            peer,
+            local,
+            proxied: None,
+            listener: 0,
+            accepted: Instant::now(),
+            served: 0,
+        };
         Self {
             conn: Connection::new(info),
             rules,

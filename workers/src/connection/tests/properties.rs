@@ -116,7 +116,14 @@ impl Peer {
         let (peer, local) = (address.clone(), address);
         // Not the state machine but the acceptor counts it.
         shared.entry.counters.inc(Counter::ConnAcceptSuccess);
-        let info = ConnInfo { peer, local, listener: 0, accepted: Instant::now(), served: 0 };
+        let info = ConnInfo {
+            peer,
+            local,
+            proxied: None,
+            listener: 0,
+            accepted: Instant::now(),
+            served: 0,
+        };
         Self {
             conn: Connection::new(info),
             unsent,

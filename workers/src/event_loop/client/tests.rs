@@ -22,7 +22,8 @@ fn adopted(served: u32) -> (Client<NoBody>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
     let (peer, local) = (address.clone(), address);
-    let info = ConnInfo { peer, local, listener: 3, accepted: Instant::now(), served };
+    let info =
+        ConnInfo { peer, local, proxied: None, listener: 3, accepted: Instant::now(), served };
     (Client::adopt(ours.into(), info), theirs)
 }
 

@@ -1,4 +1,4 @@
-//! What trusted proxies change in the environ.
+//! What trusted proxies change in the environ, with forwarded headers or with a PROXY header.
 //!
 //! | stated | sets |
 //! |---|---|
@@ -14,8 +14,9 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
-use super::{Environs, split_host};
+use super::{Environs, server_name, split_host};
 use crate::application::Request;
+use crate::connection::ConnInfo;
 use crate::http::{Forwarded, ForwardedClient, Scheme};
 use crate::shared::socket_name::SocketName;
 use crate::wsgi::ffi;
@@ -52,6 +53,27 @@ impl Environs {
             environ.set_item(&self.keys.script_name, ffi::latin1(py, &script_name)?)?;
         }
         Ok(())
+    }
+
+    /// Sets what a PROXY header announced beside REMOTE_ADDR: the address and port that the client connected to.
+    pub(super) fn set_proxied(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        conn: &ConnInfo,
+    ) -> PyResult<()> {
+        if let SocketName::Inet(address) = conn.destination() {
+            let mut digits = itoa::Buffer::new();
+            environ.set_item(&self.keys.server_name, server_name(address.ip()))?;
+            let port = PyString::new(py, digits.format(address.port()));
+            environ.set_item(&self.keys.server_port, port)?;
+        }
+        match conn.source() {
+            SocketName::Unix(_) if environ.contains(&self.keys.remote_port)? => {
+                environ.del_item(&self.keys.remote_port)
+            }
+            SocketName::Unix(_) | SocketName::Inet(_) => Ok(()),
+        }
     }
 
     fn set_client(

@@ -1,8 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::application::Application;
-use crate::http::{Forwarded, ForwardedClient, Scheme};
+use crate::http::{Forwarded, ForwardedClient, ProxiedAddresses, Scheme};
 use crate::settings::Forwarding;
 use crate::spool::Spool;
 use crate::wsgi::tests::harness::{App, inet, parsed, showing};
@@ -392,4 +393,29 @@ fn behind_a_unix_socket_the_stated_host_names_the_server() {
 fn without_trusted_proxies_the_environ_has_no_keys_for_them() {
     let mut app = App::showing("[key for key in environ if key.startswith('arctos.peer')]");
     assert_eq!(app.text("/", "X-Forwarded-For: 192.0.2.9\r\n"), "[]");
+}
+
+#[test]
+fn a_proxy_header_names_client_and_server() {
+    let mut app = behind_proxies("");
+    let unix = || SocketName::Unix(String::new());
+    let proxied = |source, destination| Some(Arc::new(ProxiedAddresses { source, destination }));
+    app.conn.proxied = proxied(inet("198.51.100.1:4711"), inet("[2001:db8::2]:443"));
+    assert_eq!(
+        app.text("/", ""),
+        "['198.51.100.1', '4711', 'http', 'example.org', '[2001:db8::2]', '443', '', '192.0.2.7', '40000']"
+    );
+    app.conn.proxied = proxied(unix(), unix());
+    assert_eq!(
+        app.text("/", ""),
+        "['', None, 'http', 'example.org', 'example.org', '80', '', '192.0.2.7', '40000']"
+    );
+    app.conn.peer = unix();
+    app.conn.local = unix();
+    app.conn.listener = 1;
+    app.conn.proxied = proxied(inet("198.51.100.1:4711"), inet("192.0.2.2:80"));
+    assert_eq!(
+        app.text("/", ""),
+        "['198.51.100.1', '4711', 'http', 'example.org', '192.0.2.2', '80', '', '', None]"
+    );
 }

@@ -121,6 +121,7 @@ impl App {
         let conn = ConnInfo {
             peer: inet("192.0.2.7:40000"),
             local: inet("192.0.2.1:8000"),
+            proxied: None,
             listener: 0,
             accepted: Instant::now(),
             served: 0,

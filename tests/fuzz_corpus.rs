@@ -47,6 +47,23 @@ fn wire_fields() -> impl Iterator<Item = (String, Vec<u8>)> {
     })
 }
 
+/// The programs of the targets are not compiled here, so that no test needs libFuzzer.
+#[test]
+fn each_target_calls_its_function_and_is_replayed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("workers/fuzz");
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("a file");
+    let manifest = read("Cargo.toml");
+    let (_, programs) = manifest.split_once("[[bin]]").expect("a program");
+    let names: Vec<_> = programs.split("name = \"").skip(1).collect();
+    assert!(names.len() >= 10, "{names:?}");
+    for name in names.into_iter().filter_map(|rest| rest.split_once('"').map(|(name, _)| name)) {
+        let call = format!("fuzz_target!(|bytes: &[u8]| arctos_fuzz::{name}(bytes));");
+        assert!(read(&format!("targets/{name}.rs")).contains(&call), "{name}");
+        let replay = format!("replay(\"{name}\", fuzz::{name}, ");
+        assert!(include_str!("fuzz_corpus.rs").contains(&replay), "{name} is not replayed");
+    }
+}
+
 #[test]
 fn the_corpus_of_heads_holds() {
     replay("head", fuzz::head, wire_files());
@@ -70,6 +87,11 @@ fn the_corpus_of_connections_holds() {
 #[test]
 fn the_corpus_of_forwarded_headers_holds() {
     replay("forwarded", fuzz::forwarded, wire_fields());
+}
+
+#[test]
+fn the_corpus_of_proxy_headers_holds() {
+    replay("proxy", fuzz::proxy, wire_files());
 }
 
 #[test]

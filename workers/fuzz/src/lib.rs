@@ -14,6 +14,7 @@
 //! | `head` | the head of a request, and what follows it | cuts change nothing; the head is what its lines say |
 //! | `framing` | header lines behind `POST / HTTP/1.1`, and 1.0 | the framing is what the lines say, or a refusal |
 //! | `chunks` | a chunked body, and what follows it | cuts change nothing; a second decoder agrees |
+//! | `proxy` | a header of the PROXY protocol | it is decided with one byte; written again, it says the same |
 //! | `forwarded` | header lines that proxies have written | what a client forged changes nothing; a second reader agrees |
 //! | `static_files` | a request for a file, behind `GET /` | only files of the mount are sent; head and body agree |
 //! | `admin` | a request to the admin socket | cuts change nothing; one response; only the owner changes something |
@@ -29,6 +30,7 @@ mod forwarded;
 mod framing;
 mod head;
 mod pieces;
+mod proxy;
 mod responses;
 mod static_files;
 mod statsd;
@@ -40,5 +42,6 @@ pub use connection::connection;
 pub use forwarded::forwarded;
 pub use framing::framing;
 pub use head::head;
+pub use proxy::proxy;
 pub use static_files::static_files;
 pub use statsd::statsd;

@@ -3,8 +3,8 @@
 //! A worker that has served is always replaced at once: nothing suggests that the next one cannot serve, and a slot
 //! that waits is lost capacity. The same is true of a worker that died in its first request, because a request that
 //! crashes workers may have been the first one in the queue. Only workers that never served delay the next one, which
-//! will probably fail for the same reason ([`WorkerSlot::exited`]). These delays end early when the cause may be gone,
-//! and while fewer than half of the workers are ready.
+//! will probably fail for the same reason ([`exited`](super::slot::WorkerSlot::exited)). These delays end early when
+//! the cause may be gone, and while fewer than half of the workers are ready.
 
 use std::time::{Duration, Instant};
 

@@ -24,7 +24,7 @@
 //! | | a malformed line, or a parameter twice in an element, if the walk reaches the line | 400 |
 //! | | `for`, `proto` or `host` with a wrong value in an element that the walk reaches | 400 |
 //! | Forwarded and X-Forwarded-For, -Proto or -Host | both say the same, or only one says something | believed |
-//! | | both say something, and it differs | 400 |
+//! | | both say something, and it differs; also if only one of them hides the client | 400 |
 //! | any | an empty value or an empty element of a list | ignored |
 //!
 //! 400 is the only safe answer to a contradiction: the proxy has passed on what the client sent instead of
@@ -88,8 +88,10 @@ pub fn read(
         return Ok(None);
     }
     let mut stated = Forwarded::default();
+    let mut is_hidden = false;
     if sent.has(ForwardedHeader::XForwardedFor) {
-        stated.client = walk::client(&lines, &forwarding.proxies)?;
+        let walk = walk::forwarded_for(&lines, &forwarding.proxies)?;
+        (stated.client, is_hidden) = (walk.client, walk.is_hidden);
     }
     if sent.has(ForwardedHeader::XForwardedProto) {
         stated.scheme = lines.scheme()?;
@@ -98,7 +100,7 @@ pub fn read(
         stated.host = lines.host()?;
     }
     if sent.has(ForwardedHeader::Forwarded) {
-        stated.agree(walk::forwarded(&lines, &forwarding.proxies)?)?;
+        stated.agree(is_hidden, walk::forwarded(&lines, &forwarding.proxies)?)?;
     }
     if sent.has(ForwardedHeader::XForwardedPort) {
         stated.port = lines.port()?;
@@ -120,10 +122,13 @@ fn implied_port(stated: &Forwarded, lines: &Lines<'_>) -> Option<u16> {
 }
 
 impl Forwarded {
-    /// Adds what Forwarded states to what the other headers state.
-    fn agree(&mut self, walk: Walk) -> Result<(), ForwardedError> {
-        let Walk { client, scheme, host } = walk;
+    /// Adds what Forwarded states to what the other headers state. `is_hidden` says that X-Forwarded-For hides the
+    /// client: another header that names one was not written by the same proxy.
+    fn agree(&mut self, is_hidden: bool, walk: Walk) -> Result<(), ForwardedError> {
+        let Walk { client, is_hidden: hides_too, scheme, host } = walk;
         self.client = match (self.client, client) {
+            (Some(_), None) if hides_too => return Err(ForwardedError::ClientDisputed),
+            (None, Some(_)) if is_hidden => return Err(ForwardedError::ClientDisputed),
             (Some(ours), Some(theirs)) => {
                 let is_same_port =
                     ours.port.is_none_or(|port| theirs.port.is_none_or(|it| it == port));

@@ -304,6 +304,32 @@ fn families_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn a_client_that_one_family_hides_is_not_named_by_the_other() {
+    let refused = "Forwarded and X-Forwarded-For contradict each other";
+    for (list, forwarded) in [
+        ("unknown", "for=192.0.2.66"),
+        ("_hidden", "for=10.0.0.1"),
+        ("192.0.2.66", "for=_hidden"),
+        ("192.0.2.66", "for=unknown"),
+        ("192.0.2.66, 10.0.0.1", "for=_hidden, for=10.0.0.1"),
+    ] {
+        let fields = [format!("X-Forwarded-For: {list}"), format!("Forwarded: {forwarded}")];
+        assert_eq!(stated(&[&fields[0], &fields[1]]), refused, "{fields:?}");
+    }
+    let unix = ["X-Forwarded-For: unix:", "Forwarded: for=192.0.2.66"];
+    assert_eq!(shown(read_by("10.0.0.1", ForwardedHeaders::ALL, &unix)), refused);
+    for (list, forwarded, agreed) in [
+        ("unknown", "for=_hidden;host=a", "-, -, a, -, -"),
+        ("192.0.2.1", "host=a", "192.0.2.1, -, a, -, -"),
+        ("unknown", "host=a", "-, -, a, -, -"),
+        ("unknown, 10.0.0.1", "for=_hidden, for=10.0.0.1", "10.0.0.1, -, -, -, -"),
+    ] {
+        let fields = [format!("X-Forwarded-For: {list}"), format!("Forwarded: {forwarded}")];
+        assert_eq!(stated(&[&fields[0], &fields[1]]), agreed, "{fields:?}");
+    }
+}
+
+#[test]
 fn a_header_that_the_proxies_do_not_set_is_ignored() {
     let only: ForwardedHeaders =
         [ForwardedHeader::XForwardedFor, ForwardedHeader::XForwardedProto].into_iter().collect();

@@ -8,10 +8,12 @@ use crate::http::forwarded_error::ForwardedError;
 use crate::http::host;
 use crate::settings::{ForwardedHeader, TrustedPeers};
 
-/// What Forwarded states.
+/// What the hops of a header state.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     pub(super) client: Option<ForwardedClient>,
+    /// Whether the walk ended at a node that hides its name. A hop without `for` says nothing, and hides nothing.
+    pub(super) is_hidden: bool,
     pub(super) scheme: Option<Scheme>,
     pub(super) host: Option<Box<[u8]>>,
 }
@@ -34,6 +36,7 @@ impl Walk {
             Node::Unix => proxies.has_unix(),
             Node::Hidden => false,
         };
+        self.is_hidden = !is_trusted && !matches!(node, Node::Address(_));
         if is_trusted { Onward::Yes } else { Onward::No }
     }
 
@@ -52,19 +55,16 @@ impl Walk {
             let host = Some(host).filter(|host| host::is_host_port(host)).ok_or(ERROR)?;
             self.host = Some(host.into());
         }
-        let node = match &element.node {
-            Some(node) => Node::of_forwarded(node).ok_or(ERROR)?,
-            None => Node::Hidden,
-        };
-        Ok(self.pass(node, proxies))
+        let Some(node) = &element.node else { return Ok(Onward::No) };
+        Ok(self.pass(Node::of_forwarded(node).ok_or(ERROR)?, proxies))
     }
 }
 
 /// Finds the client in X-Forwarded-For.
-pub(super) fn client(
+pub(super) fn forwarded_for(
     lines: &Lines<'_>,
     proxies: &TrustedPeers,
-) -> Result<Option<ForwardedClient>, ForwardedError> {
+) -> Result<Walk, ForwardedError> {
     let mut walk = Walk::default();
     for entry in lines.elements(ForwardedHeader::XForwardedFor) {
         let node = Node::of_list(entry).ok_or(ForwardedError::BadFor)?;
@@ -72,7 +72,7 @@ pub(super) fn client(
             break;
         }
     }
-    Ok(walk.client)
+    Ok(walk)
 }
 
 /// Finds client, scheme and host in Forwarded.

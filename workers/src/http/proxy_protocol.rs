@@ -10,7 +10,7 @@
 //! | version 2, PROXY, TCP over IPv4, IPv6 | the two addresses |
 //! | version 2, PROXY, unix stream | the two paths |
 //! | version 2, PROXY, unspecified or datagrams | those of the connection |
-//! | version 2, LOCAL: the proxy itself connects, such as for a health check | those of the connection |
+//! | version 2, LOCAL, of any family: the proxy itself connects, such as for a health check | those of the connection |
 //! | version 2 with an unknown version, command, family or transport, or shorter than its addresses | [`ProxyError`] |
 //! | version 2 with more than [`MAX_BYTES`] | [`ProxyError`] |
 //! | anything else | [`ProxyError::Missing`], at its first byte that differs |
@@ -149,7 +149,8 @@ fn parse_binary(input: &[u8]) -> Result<ParsedProxy, ProxyError> {
         return Ok(ParsedProxy::Incomplete);
     };
     let (family, transport) = (family >> 4, family & 0xf);
-    if family > 3 || transport > 2 {
+    let is_known = family <= 3 && transport <= 2;
+    if matches!(command, Command::Proxy) && !is_known {
         return Err(ProxyError::BadHeader);
     }
     let Some(&[high, low]) = input.get(SIGNATURE_V2.len() + 2..FIXED_BYTES) else {

@@ -115,6 +115,7 @@ fn a_header_without_usable_addresses_keeps_those_of_the_connection() {
     for (command, family) in [
         (0x20, 0x00),
         (0x20, 0x11),
+        (0x20, 0xf3),
         (0x21, 0x00),
         (0x21, 0x12),
         (0x21, 0x22),
@@ -140,7 +141,7 @@ fn a_malformed_binary_header_is_refused() {
         (0x31, 0x11),
         (0x21, 0x41),
         (0x21, 0x13),
-        (0x20, 0xf0),
+        (0x21, 0xf0),
     ] {
         let input = binary(command, family, &V4_BLOCK);
         assert_eq!(parse(&input, AUTO), Err(ProxyError::BadHeader), "{command:#x} {family:#x}");

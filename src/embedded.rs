@@ -91,6 +91,7 @@ pub fn serve<A: Application>(plan: Plan, app: &mut A) -> io::Result<()> {
         settings,
         log,
         access_log: None,
+        tls: None,
         ticker: Some(Box::new(Tick(Rc::clone(&metering)))),
     };
     let served = worker::run_embedded(init, app);

@@ -22,8 +22,8 @@ use crate::client::top::{self, Watch};
 use crate::config::options::Setting;
 use crate::config::{Config, ConfigError, Source};
 use crate::listener::{DescriptorOwner, InheritedSockets, ListenError, ListenOptions, Listeners};
-use crate::monitor;
 use crate::monitor::revision::Revision;
+use crate::monitor::{self, certificates};
 use crate::process::launch::Launch;
 use crate::process::reexec::{self, Handover};
 use crate::process::sigaction::{Disposition, set_disposition};
@@ -173,14 +173,24 @@ fn check(config: &Config, runtime: &dyn Runtime) -> i32 {
     let application = name_of(&config.application);
     let log = log_of(config);
     log_hints(config, &log);
-    match enter_directory(config).and_then(|()| runtime.check(config, &log).map_err(report_failure))
-    {
+    let checked = enter_directory(config)
+        .and_then(|()| check_certificates(config, &log))
+        .and_then(|()| runtime.check(config, &log).map_err(report_failure));
+    match checked {
         Ok(()) => {
             write_text(io::stdout(), &format!("{application} can be served"));
             0
         }
         Err(code) => code,
     }
+}
+
+/// Reads the certificates and keys that a server would read.
+fn check_certificates(config: &Config, log: &Log) -> Result<(), i32> {
+    certificates::load(config, log).map(drop).map_err(|error| {
+        write_text(io::stderr(), &format!("error: {error}"));
+        ExitCode::Configuration as i32
+    })
 }
 
 fn report_failure(failure: BootFailure) -> i32 {

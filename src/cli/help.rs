@@ -37,6 +37,7 @@ topics! {
     "troubleshooting": "symptoms, and every warning and error",
     "kubernetes": "containers, a rollout second by second, manifests",
     "systemd": "the units, socket activation, reload and watchdog",
+    "tls": "HTTPS: certificates, client certificates, what a reload reads",
     "proxies": "HAProxy, nginx, keep-alive, forwarded headers",
     "hooks": "code that runs beside the application",
     "applications": "the environ, streaming, forks",

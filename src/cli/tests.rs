@@ -371,7 +371,7 @@ fn options_of_gunicorn_are_answered_with_advice() {
         "--daemon",
         "-D",
         "--enable-backlog-metric",
-        "--certfile",
+        "--ciphers",
         "-R",
         "--log-file",
     ] {

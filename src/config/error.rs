@@ -59,6 +59,19 @@ pub enum ConfigError {
         /// The value as given.
         text: String,
     },
+    /// This build has no TLS.
+    #[error(
+        "{}: this build of arctos has no TLS: it was compiled without the cargo feature tls",
+        source_of(*.setting, .origin, .text)
+    )]
+    NoTls {
+        /// The option.
+        setting: Setting,
+        /// Where the value was given.
+        origin: Origin,
+        /// The value as given.
+        text: String,
+    },
     /// All tags together leave too little of a datagram for the rest of a line.
     #[error(
         "--dogstatsd-tags: expected at most {max_bytes} bytes of tags per line, including those of --zone and \
@@ -141,6 +154,7 @@ impl ConfigError {
             | Self::DelayTooLong { .. }
             | Self::NeedsPreload { .. }
             | Self::NeedsSenders { .. }
+            | Self::NoTls { .. }
             | Self::LongTags { .. }
             | Self::Application { .. }
             | Self::NoApplication

@@ -26,13 +26,14 @@ mod source;
 mod static_mounts;
 mod statsd;
 mod times;
+mod tls;
 pub mod value;
 mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arctos_worker::settings::{AppSpec, Settings};
+use arctos_worker::settings::{AppSpec, Settings, TlsFiles};
 use arctos_worker::shared::log::{Level, LogFormat};
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
@@ -93,6 +94,8 @@ pub struct Config {
     pub admin_binds: Vec<BindAddress>,
     /// What `/readyz` requires.
     pub readiness: Readiness,
+    /// The files of TLS, if connections over TCP are encrypted.
+    pub tls: Option<TlsFiles>,
     /// The settings of each worker.
     pub worker: Settings,
 }

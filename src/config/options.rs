@@ -71,6 +71,10 @@ pub enum Setting {
     BodyMemory,
     BodyTempDir,
     MaxRequestsPerConnection,
+    Certfile,
+    Keyfile,
+    CaCerts,
+    CertReqs,
     HeaderMap,
     ServerHeader,
     AbandonOnHalfClose,
@@ -183,6 +187,7 @@ pub enum Topic {
     Processes,
     Times,
     Limits,
+    Tls,
     Http,
     Logging,
     Metrics,
@@ -190,12 +195,13 @@ pub enum Topic {
 
 impl Topic {
     /// All of them, in the order of the help.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Application,
         Self::Listening,
         Self::Processes,
         Self::Times,
         Self::Limits,
+        Self::Tls,
         Self::Http,
         Self::Logging,
         Self::Metrics,
@@ -209,6 +215,7 @@ impl Topic {
             Self::Processes => "Processes",
             Self::Times => "Times",
             Self::Limits => "Limits",
+            Self::Tls => "TLS",
             Self::Http => "HTTP",
             Self::Logging => "Logging",
             Self::Metrics => "Metrics",

@@ -19,6 +19,7 @@ use super::recycle::recycle_limits;
 use super::source::Source;
 use super::statsd::{Metrics, metrics};
 use super::times::patience;
+use super::tls::tls;
 use super::value::{Choice, Kind, Permissions, Whole, bounded};
 use super::worker::{Earlier, max_connections, reload_check, worker};
 use super::{AccessLog, Config, ListenMode, Logging, Readiness};
@@ -95,6 +96,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
     let connections = max_connections(&mut reader)?;
     let admin_binds = admin_binds(&mut reader, &binds)?;
     let readiness = readiness(&mut reader)?;
+    let tls = tls(&mut reader)?;
     let workers = workers(&mut reader, environment)?;
     let preload = reader.switch(Setting::Preload)?;
     let recycle_limits = recycle_limits(&mut reader)?;
@@ -129,6 +131,7 @@ fn resolve(source: &Source) -> Result<Resolved, ConfigError> {
         zone,
         admin_binds,
         readiness,
+        tls,
         worker,
     });
     Ok(Resolved { config, effective: reader.into_effective() })

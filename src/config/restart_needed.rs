@@ -33,6 +33,7 @@ impl Config {
             zone,
             admin_binds,
             readiness: _,
+            tls,
             worker: _,
         } = self;
         let changes = [
@@ -42,6 +43,8 @@ impl Config {
             (*backlog != new.backlog, Setting::Backlog),
             (*unix_socket_mode != new.unix_socket_mode, Setting::UnixSocketMode),
             (*admin_binds != new.admin_binds, Setting::AdminBind),
+            // Old and new workers serve the same sockets: either all of them speak TLS, or none.
+            (tls.is_some() != new.tls.is_some(), Setting::Certfile),
             // The sockets belong to them, and the user database was read once.
             (*user != new.privileges.user, Setting::User),
             (*group != new.privileges.group, Setting::Group),
@@ -88,6 +91,7 @@ fn statsd_changes(old: Option<&Statsd>, new: &Config) -> Vec<(bool, Setting)> {
 
 #[cfg(test)]
 mod tests {
+    use arctos_worker::settings::{CertificatePair, ClientCertificates, TlsFiles};
     use nix::unistd::{Gid, Uid};
 
     use super::super::Source;
@@ -108,6 +112,8 @@ mod tests {
         use Setting as S;
         Some(match option.setting {
             S::User | S::Group | S::Config | S::PreFork | S::ProxyProtocol => return None,
+            // They need each other.
+            S::Certfile | S::Keyfile | S::CaCerts | S::CertReqs => return None,
             S::Application | S::Name | S::StatsdPrefix | S::Zone => "other",
             S::DogstatsdTags | S::OnStart | S::PostFork | S::WorkerReady | S::WorkerExit => "a:b",
             S::Env => "A=1",
@@ -202,6 +208,21 @@ mod tests {
         new.privileges.user = Some(Uid::from_raw(12345));
         new.privileges.group = Some(Gid::from_raw(12345));
         assert_eq!(old.restart_needed(&new), [Setting::User, Setting::Group]);
+    }
+
+    #[test]
+    fn tls_is_turned_on_or_off_by_a_restart_only_but_a_reload_reads_other_files() {
+        let pair = |name: &str| CertificatePair { certificate: name.into(), key: name.into() };
+        let files = |name| TlsFiles {
+            pairs: vec![pair(name)],
+            ca_certs: None,
+            client_certificates: ClientCertificates::None,
+        };
+        let with = |files| Config { tls: files, ..config(&[]) };
+        let (plain, old, new) = (with(None), with(Some(files("a"))), with(Some(files("b"))));
+        assert_eq!(plain.restart_needed(&old), [Setting::Certfile]);
+        assert_eq!(old.restart_needed(&plain), [Setting::Certfile]);
+        assert_eq!(old.restart_needed(&new), []);
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Listeners {
         let unused = inherited_sockets.into_unused();
         let listeners = Self { endpoints, options: options.clone(), warnings, unused };
         listeners.listen(options.queue()).map_err(|(name, error)| {
-            let address = describe(&name);
+            let address = describe(&name, "http");
             tcp::refused(address, error, options.reuse_port)
         })?;
         Ok(listeners)
@@ -352,7 +352,12 @@ impl Listeners {
 
     /// The addresses in readable form, with port 0 resolved: `http://127.0.0.1:8000`, `unix:/run/x.sock`.
     pub fn descriptions(&self) -> Vec<String> {
-        self.endpoints.iter().map(|endpoint| describe(&endpoint.name)).collect()
+        self.describe("http")
+    }
+
+    /// Like [`Listeners::descriptions`], with this scheme for addresses of TCP.
+    pub fn describe(&self, scheme: &str) -> Vec<String> {
+        self.endpoints.iter().map(|endpoint| describe(&endpoint.name, scheme)).collect()
     }
 
     /// The addresses, with port 0 resolved.
@@ -448,7 +453,7 @@ fn tcp_endpoints(
                         // nobody reads. It is bound when its worker starts.
                         None if is_inherited => break,
                         None => tcp::open(address).map_err(|error| {
-                            tcp::refused(describe(&name), error, options.reuse_port)
+                            tcp::refused(describe(&name, "http"), error, options.reuse_port)
                         })?,
                     };
                     of.insert(SlotId(slot), socket);
@@ -524,9 +529,9 @@ fn name_of(address: &SockAddr) -> Option<SocketName> {
     address.is_unnamed().then(|| SocketName::Unix(String::new()))
 }
 
-fn describe(name: &SocketName) -> String {
+fn describe(name: &SocketName, scheme: &str) -> String {
     match name {
-        SocketName::Inet(address) => format!("http://{address}"),
+        SocketName::Inet(address) => format!("{scheme}://{address}"),
         SocketName::Unix(path) => format!("unix:{path}"),
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use arctos_worker::shared::log::without_error_numbers;
+use arctos_worker::tls::TlsError;
 use thiserror::Error;
 
 use crate::listener::ListenError;
@@ -24,6 +25,9 @@ pub enum Fatal {
     /// The identity of the workers cannot be resolved.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// A certificate or a private key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Other threads run in this process, so fork(2) would copy locks that no thread releases.
     #[error("cannot fork: this process has threads beside the main one: {}", names.join(", "))]
     Threads { names: Vec<String> },
@@ -68,6 +72,7 @@ impl Fatal {
             Self::AccessLog { .. }
             | Self::PidFile { .. }
             | Self::Identity(_)
+            | Self::Tls(_)
             | Self::Threads { .. }
             | Self::Admin { .. } => ExitCode::Configuration,
             Self::NotBooted { .. } | Self::Unfit { .. } => ExitCode::NotBooted,

@@ -6,22 +6,36 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use arctos_worker::shared::identity::Generation;
+use arctos_worker::shared::log::Log;
+use arctos_worker::tls::TlsConfig;
 
+use super::certificates;
 use crate::monitor::fatal::Fatal;
 use crate::monitor::revision::Revision;
 use crate::process::privileges::Identity;
 
-/// A revision, and the user and group of its workers.
+/// A revision, the user and group of its workers, and its certificates and keys.
 pub(super) struct ResolvedRevision {
     revision: Revision,
     pub(super) identity: Identity,
+    pub(super) tls: Option<TlsConfig>,
 }
 
 impl ResolvedRevision {
-    /// Looks up the user and group of a revision.
-    pub(super) fn resolve(revision: Revision) -> Result<Self, Fatal> {
+    /// Looks up the user and group of a revision, and reads its certificates and keys.
+    pub(super) fn resolve(revision: Revision, log: &Log) -> Result<Self, Fatal> {
         let identity = Identity::resolve(&revision.config.privileges)?;
-        Ok(Self { revision, identity })
+        let tls = certificates::load(&revision.config, log)?;
+        Ok(Self { revision, identity, tls })
+    }
+}
+
+impl ResolvedRevision {
+    /// Undoes a change that needs a restart: all workers of a server speak TLS, or none of them does.
+    pub(super) fn keep_tls(&self, new: &mut Self) {
+        if self.tls.is_some() != new.tls.is_some() {
+            new.tls.clone_from(&self.tls);
+        }
     }
 }
 
@@ -49,6 +63,11 @@ impl Generations {
     /// The revision in service.
     pub(super) fn current(&self) -> Rc<ResolvedRevision> {
         self.of(self.current).expect("the current generation is never removed")
+    }
+
+    /// The scheme of URLs at addresses of TCP.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.current().tls.is_some() { "https" } else { "http" }
     }
 
     /// The generation in service.

@@ -22,6 +22,7 @@
 mod access_log;
 mod actions;
 mod admin;
+pub(crate) mod certificates;
 pub mod children;
 mod clock;
 mod crashes;

@@ -29,11 +29,13 @@ impl Monitor<'_> {
         let usec = monotonic().unwrap_or_default().as_micros();
         self.server.notify(&format!("RELOADING=1\nMONOTONIC_USEC={usec}\nSTATUS=Reloading"));
         let revision = (self.server.read_revision)().and_then(|revision| {
-            ResolvedRevision::resolve(revision).map_err(|fatal| fatal.chain())
+            let log = &self.server.log;
+            ResolvedRevision::resolve(revision, log).map_err(|fatal| fatal.chain())
         });
         let policy = match revision {
-            Ok(revision) => {
+            Ok(mut revision) => {
                 self.log_restart_needed(&revision.config);
+                self.server.generations.current().keep_tls(&mut revision);
                 warn_of_connections(&revision.config.worker.limits, &self.server.log);
                 let policy = policy(&revision.config, self.server.scoreboard.slot_count());
                 self.server.generations.propose(generation, revision);

@@ -41,7 +41,7 @@ impl Monitor<'_> {
             server.log.line(Level::Error, "pid_file.failed", &pairs);
         }
         let addresses = match &server.listeners {
-            Some(listeners) => listeners.descriptions().join(" "),
+            Some(listeners) => listeners.describe(server.generations.scheme()).join(" "),
             None => String::new(),
         };
         let admin = self.sources.admin.admin.descriptions().join(" ");

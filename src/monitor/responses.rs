@@ -177,7 +177,8 @@ impl Monitor<'_> {
             generation: self.supervisor.generation(),
             age: now.saturating_duration_since(source.started),
             state_age: now.saturating_duration_since(state_since),
-            listen: listeners.map_or_else(Vec::new, Listeners::descriptions),
+            listen: listeners
+                .map_or_else(Vec::new, |it| it.describe(self.server.generations.scheme())),
             admin: source.admin.descriptions(),
             backlog: listeners.and_then(Listeners::queue),
             reload,

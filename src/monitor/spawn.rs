@@ -8,6 +8,7 @@ use std::time::Instant;
 use arctos_worker::shared::identity::{Generation, SlotId};
 use arctos_worker::shared::log::{Level, Value};
 use arctos_worker::shared::scoreboard::{Side, WorkerEntry};
+use arctos_worker::tls::TlsConfig;
 use arctos_worker::worker_init::{Listener, WorkerInit};
 use thiserror::Error;
 
@@ -142,6 +143,7 @@ impl Monitor<'_> {
             generation,
             name,
             settings: &config.worker,
+            tls: revision.tls.as_ref(),
             log: &self.server.log,
             scoreboard: &self.server.scoreboard,
             supervisor: &self.server.process,
@@ -193,6 +195,7 @@ impl Monitor<'_> {
             settings: revision.config.worker.clone(),
             log: self.server.log.clone(),
             access_log,
+            tls: revision.tls.as_ref().map(TlsConfig::for_child),
             ticker: None,
         };
         let mut own = self.own_descriptors();

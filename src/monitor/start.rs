@@ -55,7 +55,7 @@ impl<'a> Monitor<'a> {
     pub(super) fn start(start: Start<'a>) -> Result<Self, Fatal> {
         let Start { revision, read_revision, listeners, log, handover, directory } = start;
         refuse_threads()?;
-        let revision = ResolvedRevision::resolve(revision)?;
+        let revision = ResolvedRevision::resolve(revision, &log)?;
         let config = &revision.config;
         let access_log = access_log::open(&config.logging.access)?;
         let pid_file = prepare_pid_file(config, handover.as_ref(), &log)?;

@@ -66,6 +66,7 @@ impl Server {
                 log: Log::discard(),
                 access_log: None,
                 supervisor: Arc::new(SupervisorProcess::this()),
+                tls: None,
                 ticker: None,
             };
             worker::run(init, &mut application())

@@ -69,6 +69,7 @@ pub(crate) fn run(role: &str) {
         generation: GENERATION,
         name: "test",
         settings: &Settings::default(),
+        tls: None,
         log: &log,
         scoreboard: &scoreboard,
         supervisor: &Arc::new(SupervisorProcess::this()),

@@ -19,6 +19,8 @@ pub mod spool;
 
 pub mod static_files;
 
+pub mod tls;
+
 pub mod connection;
 
 pub mod http;

@@ -195,6 +195,36 @@ impl Default for Timeouts {
     }
 }
 
+/// The files of TLS. Only the supervisor reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Never empty; the first pair is for clients that name no host, or an unknown one.
+    pub pairs: Vec<CertificatePair>,
+    /// The authorities that client certificates are checked against.
+    pub ca_certs: Option<PathBuf>,
+    /// Whether clients are asked for certificates.
+    pub client_certificates: ClientCertificates,
+}
+
+/// A certificate with its chain, and its private key; maybe in the same file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say what the fields are")]
+pub struct CertificatePair {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Whether clients are asked for certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// No client is.
+    None,
+    /// A client may have one, which is then checked.
+    Optional,
+    /// A client without a valid one cannot connect.
+    Required,
+}
+
 /// What happens to a header field whose name contains `_`: in `environ` it would look like one with `-`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderMap {

@@ -39,6 +39,7 @@ use crate::shared::log::Log;
 use crate::shared::scoreboard::{Header, WorkerEntry};
 use crate::shared::socket_name::SocketName;
 use crate::ticker::Ticker;
+use crate::tls::TlsConfig;
 
 /// Everything that a worker gets: its identity, what it serves, and its connection to the supervisor.
 #[expect(missing_docs, reason = "the types of the other fields say what they are")]
@@ -60,6 +61,8 @@ pub struct WorkerInit {
     pub settings: Settings,
     pub log: Log,
     pub access_log: Option<OwnedFd>,
+    /// TLS for connections over TCP; `None` if they are plain.
+    pub tls: Option<TlsConfig>,
     /// Work of the surrounding process that the loop does between two turns.
     pub ticker: Option<Box<dyn Ticker>>,
 }
@@ -198,6 +201,7 @@ pub(crate) mod stage {
             settings: Settings::default(),
             log: Log::discard(),
             access_log: None,
+            tls: None,
             ticker: None,
         };
         (init, doorbell)

@@ -33,7 +33,7 @@ const RENAMED: [(&str, &str); 10] = [
     ("wsgi-app", "app"),
 ];
 
-const TLS: &str = "arctos speaks plain HTTP; terminate TLS in the proxy or load balancer in front";
+const TLS: &str = "arctos offers TLS 1.2 and 1.3 with the secure cipher suites of rustls only; leave the option out";
 const BACKLOG: &str = "backlog.len and backlog.max are always measured; leave the option out";
 const METRICS: &str = "the supervisor serves metrics at /metrics of --admin-bind ADDRESS";
 const PUSH: &str = "metrics are sent to --statsd-host HOST:PORT, with the prefix of --statsd-prefix, \
@@ -125,18 +125,10 @@ const HINTS: &[(&[&str], &str)] = &[
         &["--forwarder-headers"],
         "let the proxy send X-Forwarded-Prefix for SCRIPT_NAME; --forwarded-headers says which headers are believed",
     ),
+    (&["--ciphers", "--ssl-version"], TLS),
     (
-        &[
-            "--certfile",
-            "--keyfile",
-            "--ca-certs",
-            "--ciphers",
-            "--cert-reqs",
-            "--ssl-version",
-            "--suppress-ragged-eofs",
-            "--do-handshake-on-connect",
-        ],
-        TLS,
+        &["--suppress-ragged-eofs", "--do-handshake-on-connect"],
+        "the event loop carries handshakes and the ends of TLS connections out; leave the option out",
     ),
     (
         &[

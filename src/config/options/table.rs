@@ -3,6 +3,7 @@
 mod http;
 mod logging;
 mod metrics;
+mod tls;
 
 use std::time::Duration;
 
@@ -75,8 +76,9 @@ impl OptionSpec {
 /// No variable may be `ARCTOS_PORT` or begin with `ARCTOS_SERVICE_` or `ARCTOS_PORT_`: Kubernetes sets these in
 /// every pod beside a Service named `arctos`.
 pub const OPTIONS: &[OptionSpec] = {
-    const PARTS: [&[OptionSpec]; 4] = [BASE, http::ROWS, logging::ROWS, metrics::ROWS];
-    const COUNT: usize = PARTS[0].len() + PARTS[1].len() + PARTS[2].len() + PARTS[3].len();
+    const PARTS: [&[OptionSpec]; 5] = [BASE, tls::ROWS, http::ROWS, logging::ROWS, metrics::ROWS];
+    const COUNT: usize =
+        BASE.len() + tls::ROWS.len() + http::ROWS.len() + logging::ROWS.len() + metrics::ROWS.len();
     &joined::<COUNT>(&PARTS)
 };
 

@@ -20,6 +20,7 @@ use arctos_worker::shared::fd;
 use arctos_worker::shared::identity::Generation;
 use arctos_worker::shared::log::Log;
 use arctos_worker::shared::scoreboard::Scoreboard;
+use arctos_worker::tls::TlsConfig;
 use arctos_worker::worker_init::{
     BootFailure, Listener, WorkerExit, WorkerInit, receive_stacks_pipe,
 };
@@ -47,6 +48,8 @@ pub struct ZygoteInit<'a> {
     pub name: &'a str,
     /// The configuration of the workers.
     pub settings: &'a Settings,
+    /// TLS of the workers.
+    pub tls: Option<&'a TlsConfig>,
     /// The log. Each worker adds its identity to its lines and counts them in its own entry.
     pub log: &'a Log,
     /// The scoreboard that holds their entries.
@@ -140,7 +143,7 @@ fn run_worker(
     mut descriptors: IntoIter<OwnedFd>,
     init: &ZygoteInit<'_>,
 ) -> i32 {
-    let ZygoteInit { generation, name, settings, log, scoreboard, supervisor } = *init;
+    let ZygoteInit { generation, name, settings, tls, log, scoreboard, supervisor } = *init;
     let slot = request.slot;
     // Neither can be missing: the supervisor has looked up the entry, and `receive` has counted the descriptors.
     let Some(entry) = scoreboard.entry(slot, request.side) else {
@@ -174,6 +177,7 @@ fn run_worker(
         settings: settings.clone(),
         log: log.clone(),
         access_log,
+        tls: tls.map(TlsConfig::for_child),
         ticker: None,
     };
     let _ = prctl::set_name(&worker_title(name, slot)); // The name in ps(1) is only cosmetic.

@@ -17,9 +17,10 @@ RECIPES = [path for path in KUBERNETES if path.name not in DEPLOYED]
 
 # Options in the guide of other programs, and options of other servers that arctos does not have.
 FOREIGN = {
-    "--rounds", "--peers", "--reload", "--threads", "--worker-connections", "--certfile", "--keyfile", "--daemon",
+    "--rounds", "--peers", "--reload", "--threads", "--worker-connections", "--ciphers", "--ssl-version", "--daemon",
     "--forwarder-headers", "--secure-scheme-headers", "--access-logformat",
-    "--respawn-failed-workers",
+    "--respawn-failed-workers", "--no-default-features",
+    "--features",
 }  # fmt: skip
 # The values that Kubernetes substitutes for a `valueFrom`.
 DOWNWARD = {

@@ -55,7 +55,7 @@ WRITE_TIMEOUT = "--write-timeout"
 KEEP_ALIVE = "--keep-alive"
 
 LINE = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\S+Z) +(?P<level>[A-Z]+) +(?P<event>[a-z_.0-9]+)(?P<pairs>.*)")
-TCP_ADDRESS = re.compile(r"(?:http://)?(?:[0-9.]+|\[[0-9a-f:.]+\]):([0-9]+)/?")
+TCP_ADDRESS = re.compile(r"(?:https?://)?(?:[0-9.]+|\[[0-9a-f:.]+\]):([0-9]+)/?")
 PAIR = re.compile(r'([A-Za-z_0-9]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 

@@ -22,6 +22,7 @@ mod refused;
 mod reply;
 mod step;
 mod timer;
+mod tls_info;
 pub mod write_buffer;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub use client_name::ClientName;
 pub use refused::{RefusalReason, Refused};
 pub use step::{CloseManner, CloseReason, Cursor, ItemFate, Step};
 pub use timer::Timer;
+pub use tls_info::TlsInfo;
 
 /// How many bytes are read and discarded after the last response, beside the rest of a refused body.
 const LINGER_BYTES: u64 = 64 * 1024;
@@ -69,6 +71,8 @@ pub struct ConnInfo {
     pub accepted: Instant,
     /// The number of requests answered so far.
     pub served: u32,
+    /// The TLS session, once its handshake is complete; `None` without TLS.
+    pub tls: Option<Arc<TlsInfo>>,
 }
 
 /// The limits of a connection, and its counters.
@@ -182,6 +186,11 @@ impl<C: AsRef<[u8]>> Connection<C> {
     /// What is known of the connection.
     pub fn info(&self) -> &ConnInfo {
         &self.info
+    }
+
+    /// The handshake of TLS is complete.
+    pub fn begin_tls(&mut self, tls: TlsInfo) {
+        self.info.tls = Some(Arc::new(tls));
     }
 
     /// Returns what outlives requests, unless there is a request: then giving up the state machine would lose it.

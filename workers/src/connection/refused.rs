@@ -11,6 +11,9 @@ pub enum RefusalReason {
     /// The body is malformed or too long.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// The client speaks HTTP without TLS on a port for TLS.
+    #[error("plain HTTP on a TLS port")]
+    PlainHttp,
     /// The head was not complete in time.
     #[error("the head did not arrive in time")]
     HeadLate,
@@ -40,6 +43,7 @@ impl RefusalReason {
         match self {
             Self::Head(error) => error.status(),
             Self::Body(error) => error.status(),
+            Self::PlainHttp => Status(400),
             Self::HeadLate | Self::BodyLate | Self::BodySlow => Status(408),
             Self::QueuedTooLong | Self::NoDescriptor => Status(503),
             Self::DiskFull => Status(507),

@@ -75,6 +75,7 @@ impl Bench {
                 listener: 0,
                 accepted: Instant::now(),
                 served: 0,
+                tls: None,
             }),
             head: Head::new(),
             settings: Settings::default(),

@@ -5,6 +5,8 @@
 pub enum Timer {
     /// The PROXY header, which has to come first, is incomplete.
     ProxyHeader,
+    /// The handshake of TLS is incomplete.
+    Handshake,
     /// The connection is idle between requests ([`crate::settings::Timeouts::keep_alive`]).
     KeepAlive,
     /// The request head is incomplete.
@@ -23,8 +25,9 @@ pub enum Timer {
 
 impl Timer {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ProxyHeader,
+        Self::Handshake,
         Self::KeepAlive,
         Self::Head,
         Self::Body,

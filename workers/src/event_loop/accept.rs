@@ -100,11 +100,11 @@ impl<A: Application> EventLoop<'_, A> {
     /// Adds a client. If its peer has reset the connection meanwhile, it never reaches the application, though
     /// its request could still be read.
     fn add_client(&mut self, connection: NewConnection) -> Token {
-        let NewConnection { socket, info, arrival } = connection;
+        let NewConnection { transport, info, arrival, is_usable } = connection;
         // A client that arrives while the loop sleeps has not waited.
         let has_waited = !self.schedule.has_slept;
-        let mut client = Client::accepted(socket, info, arrival, has_waited);
-        if arrival.is_some_and(|arrival| arrival.is_reset) {
+        let mut client = Client::accepted(transport, info, arrival, has_waited);
+        if !is_usable || arrival.is_some_and(|arrival| arrival.is_reset) {
             client.conn_mut().failed(&self.context.entry.counters);
         } else if !self.context.settings.proxy_protocol.is_off() {
             self.expect_proxy_header(&mut client);
@@ -129,7 +129,7 @@ impl<A: Application> EventLoop<'_, A> {
         self.serve(token, false);
         match self.clients.table.get_mut(token) {
             Some(client) if Some(served(client)) != before => return,
-            Some(client) if client.conn().is_lingering() || client.is_idle() => {
+            Some(client) if client.is_expendable() => {
                 client.conn_mut().give_up(&self.context.entry.counters);
             }
             Some(_) | None => return,

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
 use super::FIRST_LISTENER_KEY;
 use super::accept_delay::AcceptDelay;
+use super::client;
 use super::rate_limited_log::RateLimitedLog;
+use super::transport::{Encrypted, TlsContext, Transport};
 use crate::connection::ConnInfo;
 use crate::event_loop::client_table::Token;
 use crate::event_loop::drive::WorkerContext;
@@ -19,6 +22,7 @@ use crate::shared::log::{Level, Value};
 use crate::shared::scoreboard::ServerState;
 use crate::shared::scoreboard::{Counter, Header};
 use crate::shared::socket_name::SocketName;
+use crate::tls::TlsConfig;
 use crate::worker_init::{Listener, Owner};
 
 /// The first backoff after a lack of descriptors or memory, and the maximum.
@@ -27,10 +31,12 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// An accepted connection.
 pub(super) struct NewConnection {
-    pub(super) socket: OwnedFd,
+    pub(super) transport: Transport,
     pub(super) info: ConnInfo,
     /// What TCP knows of its time in the accept queue.
     pub(super) arrival: Option<Arrival>,
+    /// Whether the connection can be served.
+    pub(super) is_usable: bool,
 }
 
 /// The outcome of one accept.
@@ -55,6 +61,8 @@ pub(super) struct Acceptor {
     backoff: Duration,
     delay: AcceptDelay,
     failures: RateLimitedLog,
+    /// What encrypted connections share, if connections over TCP are encrypted.
+    tls: Option<Rc<TlsContext>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +80,11 @@ enum AcceptorState {
 }
 
 impl Acceptor {
-    pub(super) fn new(listeners: Vec<Listener>, header: &'static Header) -> Self {
+    pub(super) fn new(
+        listeners: Vec<Listener>,
+        header: &'static Header,
+        tls: Option<TlsConfig>,
+    ) -> Self {
         let guards =
             listeners.iter().map(|listener| FdGuard::of(listener.socket.as_fd())).collect();
         Self {
@@ -83,6 +95,7 @@ impl Acceptor {
             backoff: FIRST_BACKOFF,
             delay: AcceptDelay::default(),
             failures: RateLimitedLog::default(),
+            tls: tls.map(|config| Rc::new(TlsContext::new(config, client::tls::failures()))),
         }
     }
 
@@ -358,8 +371,38 @@ impl Acceptor {
             listener: index as u16,
             accepted: context.clock.now(),
             served: 0,
+            tls: None,
         };
-        NewConnection { socket, info, arrival }
+        match self.transport(socket, &info, context) {
+            Ok(transport) => NewConnection { transport, info, arrival, is_usable: true },
+            // Never without TLS: whatever the client has sent is not read.
+            Err(socket) => {
+                let transport = Transport::plain(socket);
+                NewConnection { transport, info, arrival, is_usable: false }
+            }
+        }
+    }
+
+    /// Puts TLS on a TCP connection, if there is a certificate. A unix socket carries HTTP itself: its peer is on this
+    /// machine, and permissions protect it.
+    ///
+    /// Errors: the socket, if the kernel has no random bytes; the failure is logged.
+    fn transport(
+        &self,
+        socket: OwnedFd,
+        info: &ConnInfo,
+        context: &WorkerContext,
+    ) -> Result<Transport, OwnedFd> {
+        let (Some(tls), SocketName::Inet(_)) = (&self.tls, &info.local) else {
+            return Ok(Transport::plain(socket));
+        };
+        match Encrypted::new(tls) {
+            Ok(tls) => Ok(Transport::encrypted(socket, tls)),
+            Err(reason) => {
+                context.log.line(Level::Error, "tls.failed", &[("reason", Value::Text(&reason))]);
+                Err(socket)
+            }
+        }
     }
 
     /// Logs a failed accept, unless one was logged a short time ago.

@@ -14,16 +14,17 @@
 //! A client is Receiving as well while the connection answers by itself (408, 413 and the like) and while it
 //! lingers: the application has no part in that. Whoever removes a client calls [`Client::close_reply`] first.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+pub(super) mod tls;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
-
 use super::client_timer::{Armed, ClientTimer};
 use super::file_transfer::FileTransfer;
 use super::stalls::Stalls;
+use super::transport::{Stage, Transport};
 use crate::application::AppBody;
 use crate::connection::{CloseManner, ConnInfo, Connection, Rules, Timer};
 use crate::event_loop::client_table::Token;
@@ -38,7 +39,7 @@ use crate::spool::Spool;
 pub struct Client<B: AppBody> {
     /// Declared before the socket, because it has to be dropped first.
     guard: FdGuard,
-    socket: OwnedFd,
+    transport: Transport,
     conn: Connection<B::Chunk>,
     /// Bytes that were read but not used before the loop went on to other clients.
     unread: Vec<u8>,
@@ -107,15 +108,15 @@ pub struct Streaming<'c, B: AppBody> {
     /// Where items go.
     pub conn: &'c mut Connection<B::Chunk>,
     /// Where `write()` sends directly.
-    pub socket: BorrowedFd<'c>,
+    pub transport: &'c mut Transport,
 }
 
 impl<B: AppBody> Client<B> {
     /// Takes over a connection that was just accepted, or that another worker kept.
-    pub fn adopt(socket: OwnedFd, info: ConnInfo) -> Self {
+    pub fn adopt(transport: Transport, info: ConnInfo) -> Self {
         Self {
-            guard: FdGuard::of(socket.as_fd()),
-            socket,
+            guard: FdGuard::of(transport.socket()),
+            transport,
             conn: Connection::new(info),
             unread: Vec::new(),
             proxy_header: None,
@@ -131,7 +132,7 @@ impl<B: AppBody> Client<B> {
     /// Takes over an accepted connection. A Unix socket has no `arrival`: its client may have left if it had to
     /// wait for a busy loop, `has_waited`.
     pub fn accepted(
-        socket: OwnedFd,
+        transport: Transport,
         info: ConnInfo,
         arrival: Option<Arrival>,
         has_waited: bool,
@@ -139,7 +140,7 @@ impl<B: AppBody> Client<B> {
         Self {
             queue_wait: arrival.map(|arrival| arrival.waited),
             may_have_left: arrival.map_or(has_waited, |arrival| arrival.is_half_closed),
-            ..Self::adopt(socket, info)
+            ..Self::adopt(transport, info)
         }
     }
 
@@ -147,13 +148,14 @@ impl<B: AppBody> Client<B> {
     /// connection with a request under way is handed back.
     #[expect(clippy::result_large_err, reason = "a busy connection is handed back as it was")]
     pub fn release(mut self) -> Result<(OwnedFd, ConnInfo), Self> {
-        if !self.unread.is_empty() || self.awaits_proxy_header() {
+        let is_bound = self.transport.is_encrypted(); // The keys of TLS are this process's.
+        if !self.unread.is_empty() || self.awaits_proxy_header() || is_bound {
             return Err(self);
         }
         match self.conn.release() {
             Ok(info) => {
                 drop(self.guard);
-                Ok((self.socket, info))
+                Ok((self.transport.into_socket(), info))
             }
             Err(conn) => {
                 self.conn = conn;
@@ -174,12 +176,17 @@ impl<B: AppBody> Client<B> {
 
     /// The descriptor, non-blocking.
     pub fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.transport.socket()
     }
 
-    /// The protocol machine and the descriptor that its bytes go to.
-    pub fn conn_and_socket(&mut self) -> (&mut Connection<B::Chunk>, BorrowedFd<'_>) {
-        (&mut self.conn, self.socket.as_fd())
+    /// What carries the bytes.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The protocol machine, and what its bytes go to.
+    pub fn conn_and_transport(&mut self) -> (&mut Connection<B::Chunk>, &mut Transport) {
+        (&mut self.conn, &mut self.transport)
     }
 
     /// Moves the unread bytes to the front of `buffer`, and says how many they are.
@@ -199,9 +206,14 @@ impl<B: AppBody> Client<B> {
         &self.unread
     }
 
-    /// Whether no byte of a request is here.
+    /// Whether no byte of a request is here, and no handshake of TLS has begun that a request will follow.
     pub fn is_idle(&self) -> bool {
-        self.conn.is_idle() && self.unread.is_empty()
+        self.conn.is_idle() && self.unread.is_empty() && self.tls_stage() != Some(Stage::Handshake)
+    }
+
+    /// Whether the client may be closed to make room for others.
+    pub fn is_expendable(&self) -> bool {
+        self.conn.is_lingering() || self.is_idle() || self.is_handshaking()
     }
 }
 
@@ -345,8 +357,8 @@ impl<B: AppBody> Client<B> {
     pub fn streaming(&mut self) -> Option<Streaming<'_, B>> {
         match &mut self.activity {
             Activity::Streaming { body, record } => {
-                let (conn, socket) = (&mut self.conn, self.socket.as_fd());
-                Some(Streaming { body, record, conn, socket })
+                let (conn, transport) = (&mut self.conn, &mut self.transport);
+                Some(Streaming { body, record, conn, transport })
             }
             Activity::Receiving { .. } | Activity::Called { .. } | Activity::SendingFile { .. } => {
                 None
@@ -364,13 +376,13 @@ impl<B: AppBody> Client<B> {
         }
     }
 
-    /// The file that is being sent, the protocol machine and the descriptor that it goes to.
+    /// The file that is being sent, the protocol machine, and what the file goes to.
     pub fn transfer_and_conn(
         &mut self,
-    ) -> Option<(&mut FileTransfer, &mut Connection<B::Chunk>, BorrowedFd<'_>)> {
+    ) -> Option<(&mut FileTransfer, &mut Connection<B::Chunk>, &mut Transport)> {
         match &mut self.activity {
             Activity::SendingFile { transfer, .. } => {
-                Some((transfer, &mut self.conn, self.socket.as_fd()))
+                Some((transfer, &mut self.conn, &mut self.transport))
             }
             Activity::Receiving { .. } | Activity::Called { .. } | Activity::Streaming { .. } => {
                 None
@@ -421,9 +433,9 @@ impl<B: AppBody> Client<B> {
         interest: Interest,
     ) -> io::Result<()> {
         match self.watched {
-            None => poller.add(&self.socket, key, interest)?,
+            None => poller.add(self.socket(), key, interest)?,
             Some(watched) if watched != interest => {
-                poller.modify(&self.socket, key, interest)?;
+                poller.modify(self.socket(), key, interest)?;
             }
             Some(_) => {}
         }
@@ -435,7 +447,7 @@ impl<B: AppBody> Client<B> {
     /// its deadline ends the connection.
     pub(super) fn watch_again(&mut self, poller: &Poller, key: u64) {
         if let Some(interest) = self.watched
-            && poller.add(&self.socket, key, interest).is_err()
+            && poller.add(self.socket(), key, interest).is_err()
         {
             self.watched = None;
         }
@@ -445,7 +457,7 @@ impl<B: AppBody> Client<B> {
     pub(super) fn unwatch(&mut self, poller: &Poller) {
         if self.watched.take().is_some() {
             // Ignored: nothing can be done about an entry that stays.
-            let _ = poller.remove(&self.socket);
+            let _ = poller.remove(self.socket());
         }
     }
 
@@ -456,6 +468,8 @@ impl<B: AppBody> Client<B> {
 
     /// A deadline has passed.
     pub fn expire(&mut self, timer: Timer, rules: &Rules<'_>) {
+        // Until the handshake is complete, the connection waits for its first request.
+        let timer = if timer == Timer::Handshake { Timer::KeepAlive } else { timer };
         self.conn.expire(timer, &self.unread, rules);
     }
 
@@ -469,11 +483,7 @@ impl<B: AppBody> Client<B> {
         stalls: &Stalls,
     ) {
         let served = self.conn.info().served;
-        let timer = match self.awaits_proxy_header() {
-            true => Some(Timer::ProxyHeader),
-            false => self.conn.timer(),
-        };
-        let wanted = timer.map(|timer| Armed { timer, served });
+        let wanted = self.due_timer().map(|timer| Armed { timer, served });
         self.timer.arm(wanted, deadlines, token, now, persistence, stalls);
     }
 
@@ -482,20 +492,10 @@ impl<B: AppBody> Client<B> {
         self.timer.progressed();
     }
 
-    /// Closes the descriptor; the application's side is closed already ([`Client::close_reply`]). shutdown(2)
-    /// comes first, so that the peer learns of it even if a child of the application holds a duplicate.
+    /// Closes the descriptor; the application's side is closed already ([`Client::close_reply`]).
     pub fn close(self, manner: CloseManner) {
-        match manner {
-            CloseManner::Graceful => {
-                // The peer may be gone already: ENOTCONN says what close(2) is about to say.
-                let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
-            }
-            CloseManner::Reset => {
-                let abort = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-                // If it fails, the close is graceful: worse for the peer, but nothing here can change that.
-                let _ = setsockopt(&self.socket, sockopt::Linger, &abort);
-            }
-        }
+        drop(self.guard);
+        self.transport.close(manner);
     }
 }
 

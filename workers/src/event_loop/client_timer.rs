@@ -97,6 +97,7 @@ pub(super) fn moves_with_progress(timer: Timer, persistence: Persistence) -> boo
         Timer::Body | Timer::Write => true,
         Timer::Linger => persistence == Persistence::KeepAlive,
         Timer::ProxyHeader
+        | Timer::Handshake
         | Timer::KeepAlive
         | Timer::Head
         | Timer::BodyRate
@@ -110,6 +111,7 @@ fn paired_timer(timer: Timer) -> Option<Timer> {
         Timer::Body => Some(Timer::BodyRate),
         Timer::Linger => Some(Timer::LingerTotal),
         Timer::ProxyHeader
+        | Timer::Handshake
         | Timer::KeepAlive
         | Timer::Head
         | Timer::BodyRate

@@ -57,16 +57,18 @@ impl<B: AppBody> Clients<B> {
     }
 
     /// The client that misses its connection least: the oldest of those that are answered and only linger, else
-    /// the one that has been idle longest.
+    /// the one whose handshake takes longest, else the one that has been idle longest.
     pub(super) fn oldest_idle(&self) -> Option<Token> {
         let oldest = |timer| self.deadlines.oldest(timer);
-        oldest(Timer::LingerTotal).or_else(|| oldest(Timer::KeepAlive))
+        let in_order = [Timer::LingerTotal, Timer::Handshake, Timer::KeepAlive];
+        in_order.into_iter().find_map(oldest)
     }
 
-    /// All clients that are idle or only linger.
+    /// All clients that may be closed to make room.
     pub(super) fn idle(&self) -> impl Iterator<Item = Token> {
-        let is_idle = |client: &Client<B>| client.conn().is_lingering() || client.is_idle();
-        self.table.tokens().filter(move |token| self.table.get(*token).is_some_and(is_idle))
+        self.table
+            .tokens()
+            .filter(|token| self.table.get(*token).is_some_and(Client::is_expendable))
     }
 
     /// Whether a client has not sent its first request yet.
@@ -87,7 +89,7 @@ impl<B: AppBody> Clients<B> {
 fn timeout(timeouts: &Timeouts, timer: Timer) -> Duration {
     match timer {
         Timer::KeepAlive => timeouts.keep_alive,
-        Timer::ProxyHeader | Timer::Head => timeouts.head,
+        Timer::ProxyHeader | Timer::Handshake | Timer::Head => timeouts.head,
         Timer::Body | Timer::BodyRate => timeouts.body,
         Timer::Write => timeouts.write,
         Timer::Linger => timeouts.linger,

@@ -10,10 +10,7 @@ mod queue;
 mod refused;
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
-
-use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Reply, Request, RequestBody,
@@ -22,6 +19,7 @@ use crate::connection::{CloseManner, Connection, Cursor, ItemFate, Rules, Step};
 use crate::event_loop::access_log::{AccessLog, AccessLogEntry, LoggedRequestLine};
 use crate::event_loop::client::{Client, Record, Streaming};
 use crate::event_loop::file_transfer::FileTransfer;
+use crate::event_loop::transport::{Awaits, Transport};
 use crate::http::{Framing, Head, ResponseHead};
 use crate::process::fork_guard;
 use crate::settings::Settings;
@@ -75,6 +73,16 @@ pub enum Wait {
     Closed(CloseManner),
 }
 
+impl From<Awaits> for Wait {
+    fn from(awaits: Awaits) -> Self {
+        match awaits {
+            Awaits::Peer => Self::Readable,
+            Awaits::Room => Self::Writable,
+            Awaits::Nothing => Self::Again,
+        }
+    }
+}
+
 /// Where requests are read and parsed: one buffer and one head for all clients.
 pub struct ReadBuffer {
     buffer: Box<[u8]>,
@@ -123,13 +131,13 @@ pub fn drive<A: Application>(
             break Wait::Again;
         }
         let mut input = Cursor::new(&reading.buffer[start..end]);
-        let (conn, socket) = client.conn_and_socket();
+        let (conn, transport) = client.conn_and_transport();
         let step = conn.step(&mut input, &mut reading.head, &context.rules());
         start += input.taken();
         match step {
             // Even if there was something to read, it would only be kept for the next turn.
             Step::Read if is_drained || bytes_left == 0 || has_had_its_turn => {
-                break Wait::Readable;
+                break transport.awaits().into();
             }
             Step::Read => {
                 if start > 0 {
@@ -138,19 +146,19 @@ pub fn drive<A: Application>(
                 }
                 let room = &mut reading.buffer[end..];
                 let room_bytes = room.len();
-                match fd::receive(socket, room) {
+                match client.receive(room, context) {
                     Io::Bytes(count) => {
                         end += count;
                         bytes_left = bytes_left.saturating_sub(count);
-                        is_drained = count < room_bytes;
+                        is_drained = client.transport().is_drained(count == room_bytes);
                         client.progressed();
                         client.conn_mut().received();
                         context.entry.counters.add(Counter::BytesIn, count as u64);
                         continue;
                     }
-                    Io::Blocked => break Wait::Readable,
-                    Io::Ended => conn.ended(&context.entry.counters),
-                    Io::Failed => conn.failed(&context.entry.counters),
+                    Io::Blocked => break client.transport().awaits().into(),
+                    Io::Ended => client.conn_mut().ended(&context.entry.counters),
+                    Io::Failed => client.conn_mut().failed(&context.entry.counters),
                 }
             }
             Step::Store(bytes) => {
@@ -183,8 +191,7 @@ pub fn drive<A: Application>(
             Step::Write { parts, is_end } => {
                 // Responses to pipelined requests are sent together, if the requests arrived together.
                 is_held_back = is_end && start < end;
-                let send = if is_held_back { fd::send_ahead } else { fd::send };
-                match send(socket, parts) {
+                match transport.send(parts, is_held_back) {
                     Io::Bytes(count) => {
                         bytes_left = bytes_left.saturating_sub(count);
                         context.entry.counters.add(Counter::BytesOut, count as u64);
@@ -207,8 +214,7 @@ pub fn drive<A: Application>(
             }
             Step::Finish => finish(context, client),
             Step::ShutWrite => {
-                // ENOTCONN: the peer was faster, and the next read says so.
-                let _ = shutdown(socket.as_raw_fd(), Shutdown::Write);
+                transport.shut_write();
                 conn.write_shut();
             }
             Step::Close(manner) => {
@@ -240,13 +246,12 @@ fn abandons<B: AppBody>(
 ) -> bool {
     let waited = context.clock.monotonic().saturating_sub(context.woke);
     let is_check_due = hung_up || client.take_suspicion() || waited >= CHECK_AFTER;
-    let has_left =
-        if context.settings.abandon_on_half_close { fd::has_half_closed } else { fd::has_left };
-    if !is_check_due || !(hung_up || has_left(client.socket(), is_tcp)) {
+    let asks_half_close = context.settings.abandon_on_half_close;
+    if !is_check_due || !(hung_up || client.transport().has_left(is_tcp, asks_half_close)) {
         return false;
     }
-    let (conn, socket) = client.conn_and_socket();
-    if fd::has_failed(socket) {
+    let (conn, transport) = client.conn_and_transport();
+    if fd::has_failed(transport.socket()) {
         conn.failed(&context.entry.counters);
     } else {
         conn.ended(&context.entry.counters);
@@ -335,8 +340,9 @@ fn answer<A: Application>(
     let request_line = (head.method.of(head_bytes), head.path.of(head_bytes));
     context.entry.begin_request(before, request_line.0, request_line.1);
     let rules = context.rules();
-    let (conn, socket) = client.conn_and_socket();
-    let answer = app.call(request, &mut Wire::new(conn, socket, rules, &context.log, request_line));
+    let (conn, transport) = client.conn_and_transport();
+    let answer =
+        app.call(request, &mut Wire::new(conn, transport, rules, &context.log, request_line));
     context.leave_if_forked();
     match answer {
         Ok(reply) => {
@@ -399,13 +405,13 @@ fn begin_reply<B: AppBody>(
 
 /// Asks the application for its next item.
 fn pull<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
-    let Some(Streaming { body, record, conn, socket }) = client.streaming() else {
+    let Some(Streaming { body, record, conn, transport }) = client.streaming() else {
         return file_body::next_part(client);
     };
     resume(context, record);
     let rules = context.rules();
     let request = (&*record.method, &*record.path);
-    let item = body.pull(&mut Wire::new(conn, socket, rules, &context.log, request));
+    let item = body.pull(&mut Wire::new(conn, transport, rules, &context.log, request));
     context.leave_if_forked();
     match item {
         Ok(Some(chunk)) => {
@@ -458,8 +464,8 @@ fn account<B: AppBody>(context: &mut WorkerContext, client: &Client<B>) {
 
 fn finish<B: AppBody>(context: &mut WorkerContext, client: &mut Client<B>) {
     account(context, client);
-    let (conn, socket) = client.conn_and_socket();
-    if conn.closes_at_once() && fd::has_unread(socket) {
+    let (conn, transport) = client.conn_and_transport();
+    if conn.closes_at_once() && fd::has_unread(transport.socket()) {
         conn.linger_after();
     }
     conn.finish(&context.entry.counters);
@@ -501,7 +507,7 @@ fn request_line(record: &Record) -> LoggedRequestLine<'_> {
 /// Sends what the application writes by `write()`.
 struct Wire<'w, C> {
     conn: &'w mut Connection<C>,
-    socket: BorrowedFd<'w>,
+    transport: &'w mut Transport,
     rules: Rules<'w>,
     log: &'w Log,
     request: RequestLine<'w>,
@@ -512,12 +518,12 @@ struct Wire<'w, C> {
 impl<'w, C> Wire<'w, C> {
     fn new(
         conn: &'w mut Connection<C>,
-        socket: BorrowedFd<'w>,
+        transport: &'w mut Transport,
         rules: Rules<'w>,
         log: &'w Log,
         request: RequestLine<'w>,
     ) -> Self {
-        Self { conn, socket, rules, log, request, is_overlong: false }
+        Self { conn, transport, rules, log, request, is_overlong: false }
     }
 }
 
@@ -540,7 +546,7 @@ impl<C: AsRef<[u8]>> Outlet for Wire<'_, C> {
             }
         }
         while !self.conn.write_buffer().is_empty() {
-            match fd::send(self.socket, self.conn.write_buffer().parts()) {
+            match self.transport.send(self.conn.write_buffer().parts(), false) {
                 Io::Bytes(count) => {
                     counters.add(Counter::BytesOut, count as u64);
                     self.conn.wrote(count, counters);

@@ -55,6 +55,9 @@ impl<A: Application> EventLoop<'_, A> {
             }
         } else {
             client.timer().disarm();
+            if timer == Timer::Handshake {
+                client.note_late_handshake(&self.context);
+            }
             client.expire(timer, &rules);
         }
         self.serve(token, false);

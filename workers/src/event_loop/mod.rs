@@ -42,6 +42,7 @@ mod rate_limited_log;
 pub mod readiness_check;
 mod stalls;
 mod supervision;
+pub mod transport;
 
 use std::collections::VecDeque;
 use std::io;
@@ -132,14 +133,14 @@ impl<'a, A: Application> EventLoop<'a, A> {
     /// Registers everything that the loop waits for.
     pub fn new(init: WorkerInit, app: &'a mut A) -> io::Result<Self> {
         let WorkerInit { entry, header, control_fd, doorbell, listeners, settings, .. } = init;
-        let WorkerInit { supervisor, log, access_log, ticker, .. } = init;
+        let WorkerInit { supervisor, log, access_log, ticker, tls, .. } = init;
         let poller = Poller::new(BATCH)?;
         // Before the marks, so that the descriptors are still open when an error drops the marks.
         let link = SupervisorLink::new(doorbell, control_fd, supervisor);
         let guarded = fork_guard::begin();
         let marks = [poller.as_fd(), link.doorbell(), link.control_fd()].map(FdGuard::of);
         link.watch(&poller)?;
-        let mut acceptor = Acceptor::new(listeners, header);
+        let mut acceptor = Acceptor::new(listeners, header, tls);
         acceptor.open(&poller)?;
         let own = OwnDescriptors::of(&link, &acceptor);
         let now = Instant::now();

@@ -21,6 +21,7 @@ use nix::sys::socket::{
     self, AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike,
     SockaddrStorage, setsockopt, sockopt,
 };
+use nix::sys::uio::pread;
 use nix::unistd::Pid;
 
 use crate::shared::socket_name::SocketName;
@@ -297,6 +298,12 @@ pub fn send_file(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, leng
 /// Whether a socket has a pending error (SO_ERROR), usually a reset. Reading it clears it.
 pub fn has_failed(socket: BorrowedFd<'_>) -> bool {
     socket::getsockopt(&socket, sockopt::SocketError).is_ok_and(|error| error != 0)
+}
+
+/// Calls pread(2). The outcome is `Ended` at the end of the file.
+pub fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Io {
+    let Ok(offset) = libc::off_t::try_from(offset) else { return Io::Ended };
+    outcome(retry(|| pread(file, buffer, offset)))
 }
 
 /// Keeps new connections out of the accept queue of a listener. Connections that wait there stay.

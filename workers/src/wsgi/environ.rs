@@ -19,6 +19,7 @@ use super::input::Input;
 use super::names::{Keys, KnownFields, Treatment, key_text};
 use super::request_id::{self, RequestIds};
 use crate::application::{Request, RequestBody};
+use crate::connection::TlsInfo;
 use crate::http::{Framing, Version};
 use crate::settings::Settings;
 use crate::shared::socket_name::SocketName;
@@ -112,6 +113,9 @@ impl Environs {
             None => ids.make(py, request.sequence)?,
         };
         environ.set_item(&self.keys.request_id, &id)?;
+        if let Some(tls) = &request.conn.tls {
+            self.set_tls(py, &environ, tls)?;
+        }
         if let Some(stated) = request.forwarded {
             self.set_forwarded(py, &environ, stated)?;
         }
@@ -235,6 +239,16 @@ impl Environs {
         let peer = self.peers.find(py, address)?;
         environ.set_item(&self.keys.remote_addr, &peer.host)?;
         environ.set_item(&self.keys.remote_port, &peer.port)
+    }
+
+    /// Sets the scheme and the variables of mod_ssl, after those of the listener and before the client's fields, none of
+    /// which can have such a name.
+    fn set_tls(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, tls: &TlsInfo) -> PyResult<()> {
+        environ.set_item(&self.keys.wsgi_url_scheme, PyString::intern(py, "https"))?;
+        for (name, value) in &tls.variables {
+            environ.set_item(PyString::intern(py, name), ffi::latin1(py, value.as_bytes())?)?;
+        }
+        Ok(())
     }
 
     /// Sets the header fields. Returns the client's X-Request-Id, if it is valid.

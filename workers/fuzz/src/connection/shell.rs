@@ -101,6 +101,7 @@ impl<'a> Shell<'a> {
             listener: 0,
             accepted: Instant::now(),
             served: 0,
+            tls: None,
         };
         Self {
             conn: Connection::new(info),

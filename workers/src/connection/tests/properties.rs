@@ -123,6 +123,7 @@ impl Peer {
             listener: 0,
             accepted: Instant::now(),
             served: 0,
+            tls: None,
         };
         Self {
             conn: Connection::new(info),

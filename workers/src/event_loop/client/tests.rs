@@ -1,4 +1,5 @@
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use super::*;
@@ -22,18 +23,25 @@ fn adopted(served: u32) -> (Client<NoBody>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
     let (peer, local) = (address.clone(), address);
-    let info =
-        ConnInfo { peer, local, proxied: None, listener: 3, accepted: Instant::now(), served };
-    (Client::adopt(ours.into(), info), theirs)
+    let info = ConnInfo {
+        peer,
+        local,
+        proxied: None,
+        listener: 3,
+        accepted: Instant::now(),
+        served,
+        tls: None,
+    };
+    (Client::adopt(Transport::plain(ours.into()), info), theirs)
 }
 
 #[test]
 fn an_idle_connection_passes_to_another_owner_with_its_facts() {
     let (client, _theirs) = adopted(7);
-    let number = client.socket.as_raw_fd();
+    let number = client.socket().as_raw_fd();
     let Ok((socket, info)) = client.release() else { panic!("it was idle") };
     assert_eq!((socket.as_raw_fd(), info.served, info.listener), (number, 7, 3));
-    let again: Client<NoBody> = Client::adopt(socket, info);
+    let again: Client<NoBody> = Client::adopt(Transport::plain(socket), info);
     assert_eq!(again.conn.info().served, 7);
 }
 

@@ -6,7 +6,7 @@ use crate::application::AppBody;
 use crate::event_loop::client::Client;
 use crate::event_loop::file_transfer::Presence;
 use crate::http::Piece;
-use crate::shared::fd::{self, Io};
+use crate::shared::fd::Io;
 use crate::shared::scoreboard::Counter;
 
 /// Queues the next part of a response with several parts of a file. Ends any other response.
@@ -50,7 +50,7 @@ pub(super) fn send_file<B: AppBody>(
 ) -> Sent {
     let counters = &context.entry.counters;
     let length = length.min(FILE_BYTES);
-    let (transfer, conn, socket) = match client.transfer_and_conn() {
+    let (transfer, conn, transport) = match client.transfer_and_conn() {
         Some(parts) => parts,
         None => {
             client.conn_mut().fail(&context.rules());
@@ -61,10 +61,12 @@ pub(super) fn send_file<B: AppBody>(
         Presence::Awaited => return Sent::AwaitsDisk,
         Presence::Here => {}
     }
-    match fd::send_file(socket, transfer.file(), offset, length) {
+    match transport.send_file(transfer.file(), offset, length) {
         Io::Bytes(count) => {
             counters.add(Counter::BytesOut, count as u64);
-            counters.add(Counter::RespSendfileBytes, count as u64);
+            if !transport.is_encrypted() {
+                counters.add(Counter::RespSendfileBytes, count as u64);
+            }
             conn.wrote_file(count as u64, counters);
             client.progressed();
             Sent::Bytes(count)

@@ -34,6 +34,7 @@ pub(super) fn note(context: &mut WorkerContext, client: ClientName<'_>, refused:
         RefusalReason::DiskFull | RefusalReason::NoDescriptor | RefusalReason::NotStored => return,
         RefusalReason::Head(_)
         | RefusalReason::Body(_)
+        | RefusalReason::PlainHttp
         | RefusalReason::HeadLate
         | RefusalReason::BodyLate
         | RefusalReason::BodySlow

@@ -125,6 +125,7 @@ impl App {
             listener: 0,
             accepted: Instant::now(),
             served: 0,
+            tls: None,
         };
         Self { bridge, wire: Wire::default(), conn, forwarded: None, names, log, sequence: 0 }
     }

@@ -55,7 +55,11 @@ struct DiskWait {
 /// Whether a part of a file can be sent without waiting for a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
-    Here,
+    /// This many bytes can: never 0, but fewer than requested if the rest was not looked at.
+    Here {
+        /// The number of bytes.
+        length: u64,
+    },
     /// The kernel reads it now.
     Awaited,
 }
@@ -79,18 +83,18 @@ impl FileTransfer {
     /// Looks for the next `length` bytes in the page cache. If some are missing, the kernel starts to read them.
     pub(super) fn look(&mut self, offset: u64, length: u64, now: Instant) -> Presence {
         if offset < self.cached_until {
-            return Presence::Here;
+            return Presence::Here { length: length.min(self.cached_until - offset) };
         }
         if is_cached(self.file(), offset, length) {
             self.cached_until = offset + length;
             self.wait = None;
-            return Presence::Here;
+            return Presence::Here { length };
         }
         let wait = match &mut self.wait {
             Some(wait) if now.saturating_duration_since(wait.since) >= PATIENCE => {
                 self.cached_until = offset + length;
                 self.wait = None;
-                return Presence::Here;
+                return Presence::Here { length };
             }
             Some(wait) if now.saturating_duration_since(wait.asked) < ASK_AGAIN => {
                 return Presence::Awaited;
@@ -120,5 +124,23 @@ fn is_cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> bool {
             return true;
         }
         at = at.saturating_add(STRIDE).min(last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_behind_what_was_looked_at_is_sent() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(8192).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[b'x'; 8192], 0).unwrap();
+        let mut transfer = FileTransfer::new(file.into(), None);
+        let now = Instant::now();
+        assert_eq!(transfer.look(0, 4096, now), Presence::Here { length: 4096 });
+        assert_eq!(transfer.look(1000, 4096, now), Presence::Here { length: 3096 });
+        assert_eq!(transfer.look(4096, 4096, now), Presence::Here { length: 4096 });
+        assert_eq!(transfer.look(8000, 100, now), Presence::Here { length: 100 });
     }
 }

@@ -57,10 +57,10 @@ pub(super) fn send_file<B: AppBody>(
             return Sent::Aborted;
         }
     };
-    match transfer.look(offset, length, context.clock.now()) {
+    let length = match transfer.look(offset, length, context.clock.now()) {
         Presence::Awaited => return Sent::AwaitsDisk,
-        Presence::Here => {}
-    }
+        Presence::Here { length } => length,
+    };
     match transport.send_file(transfer.file(), offset, length) {
         Io::Bytes(count) => {
             counters.add(Counter::BytesOut, count as u64);

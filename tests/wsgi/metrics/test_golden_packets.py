@@ -172,3 +172,15 @@ def test_packets_count_a_large_response_whose_reader_resets(serve, sink):
     counts = abbreviated(finish(server, sink))
     assert counts.pop("SA") >= 1
     assert counts == sequence("AS RR RD SX")
+
+
+@pytest.mark.parametrize(("file", "status", "letters"), [("page", 503, "AS RR RD SD SC"), ("../page", 500, "AS RR EI RD SD SC")])
+def test_only_a_file_that_must_not_be_sent_is_an_error(serve, sink, tmp_path, file, status, letters):
+    (tmp_path / "page").write_text("back soon")
+    options = ("--statsd-interval", "100ms", "--statsd-format", "dogstatsd", "--sendfile-root", tmp_path)
+    server = serve("sendfile:app", "--statsd-host", sink.option, *options)
+    client = Client(server, sink)
+    with client.wire:
+        client.wire.get(f"/?header=X-Sendfile&file={file}&status=503+Later", "Connection: close")
+        client.expect(status)
+    assert abbreviated(finish(server, sink)) == sequence(letters)

@@ -109,13 +109,14 @@ impl Sender<'_> {
     ) {
         let record = || Record::of(head_bytes, request, clock.now());
         let FileAnswer { head, content, problem } = answer;
-        if let Some(problem) = problem
+        if let Some(problem) = &problem
             && let Some(suppressed) = self.problems.pass(clock.now())
         {
-            log_problem(log, &problem, suppressed);
+            log_problem(log, problem, suppressed);
         }
         client.conn_mut().begin_reply(head, None, rules);
-        if head.status().0 >= 500 {
+        // A 5xx without a problem is the application's own, with a file as its page.
+        if problem.is_some() && head.status().0 >= 500 {
             rules.counters.inc(Counter::ReqErrorInternal);
         }
         let text = match content {

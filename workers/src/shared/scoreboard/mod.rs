@@ -71,7 +71,7 @@ counters! {
     ReqErrorParse, "req.error.parse",
         "Requests refused by the parser or a limit, or because their body could not be stored.";
     ReqErrorInternal, "req.error.internal",
-        "Requests that got a 500 because the application raised or violated PEP 3333 before its response began.";
+        "Requests that got a 500: the application raised or violated PEP 3333 before its response began, or a file could not be sent.";
     ReqErrorRead, "req.error.read",
         "Connections that failed, mostly by a reset, while a request was awaited or read.";
     ReqErrorClientDisconnected, "req.error.client_disconnected",

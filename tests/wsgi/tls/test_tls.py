@@ -231,6 +231,20 @@ def test_garbage_is_answered_by_an_alert_and_logged_with_its_peer(serve, pair, g
     assert server.events("worker.died") == []
 
 
+def test_a_proxy_header_comes_before_the_handshake(serve, pair):
+    server = serve("plain:app", *pair.options, "--proxy-protocol", "v1", "--proxy-allow-from", "127.0.0.1").ready()
+    announced = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n"
+    with MemoryClient(server.port, client(pair)) as wire:
+        wire.socket.sendall(announced)
+        wire.handshake()
+        wire.socket.sendall(wire.encrypted(b"GET /headers HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        seen = json.loads(wire.read_until(b"}").partition(b"\r\n\r\n")[2])
+    assert (seen["REMOTE_ADDR"], seen["REMOTE_PORT"], seen["HTTPS"]) == ("192.0.2.7", "4711", "on")
+    with Wire(("127.0.0.1", server.port)) as wire:
+        wire.send(announced + b"\x16\x03\x01\x00\x05hello").to_end()
+    assert server.wait_for("tls.handshake_failed").pairs["remote_addr"] == "192.0.2.7"
+
+
 def test_a_check_of_the_port_is_not_logged(serve, pair):
     server = serve("plain:app", *pair.options).ready()
     with Wire(("127.0.0.1", server.port)):

@@ -10,9 +10,9 @@ use std::fmt::Write;
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, CommonState, HandshakeKind, ProtocolVersion};
 use x509_cert::certificate::{CertificateInner, Raw};
-use x509_cert::der::Decode;
 use x509_cert::der::oid::db::rfc4519::CN;
 use x509_cert::der::pem::{LineEnding, encode_string};
+use x509_cert::der::{Any, Decode, Tag, Tagged};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::time::Time;
@@ -59,8 +59,10 @@ impl Certificate {
         variables.put("SSL_CLIENT_S_DN", certificate.subject().to_string());
         variables.put("SSL_CLIENT_I_DN", certificate.issuer().to_string());
         let common_names = certificate.subject().iter_rdn().flat_map(|names| names.iter());
-        if let Some(name) = common_names.filter(|name| name.oid == CN).last() {
-            variables.put("SSL_CLIENT_S_DN_CN", text_of(&name.value));
+        // mod_ssl names the first one without a number.
+        let name = common_names.into_iter().find(|name| name.oid == CN);
+        if let Some(name) = name.and_then(|name| text_of(&name.value)) {
+            variables.put("SSL_CLIENT_S_DN_CN", name);
         }
         variables.put("SSL_CLIENT_M_SERIAL", hex(certificate.serial_number().as_bytes()));
         variables.put("SSL_CLIENT_V_START", shown(certificate.validity().not_before));
@@ -140,9 +142,15 @@ fn cipher(suite: CipherSuite) -> &'static str {
     }
 }
 
-/// A string of a distinguished name; empty if it is not of a usual type.
-fn text_of(value: &x509_cert::der::Any) -> String {
-    std::str::from_utf8(value.value()).map(str::to_owned).unwrap_or_default()
+/// A string of a distinguished name; `None` if it is of an unusual type or has control characters, which applications
+/// may pass on to logs and headers.
+fn text_of(value: &Any) -> Option<String> {
+    match value.tag() {
+        Tag::PrintableString | Tag::Utf8String | Tag::Ia5String | Tag::TeletexString => {}
+        _other => return None,
+    }
+    let text = std::str::from_utf8(value.value()).ok()?;
+    (!text.contains(char::is_control)).then(|| text.to_owned())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -164,4 +172,20 @@ fn shown(time: Time) -> String {
     let month = MONTHS.get(usize::from(date.month()).saturating_sub(1)).copied().unwrap_or("");
     let (day, hour, minutes, seconds) = (date.day(), date.hour(), date.minutes(), date.seconds());
     format!("{month} {day:>2} {hour:02}:{minutes:02}:{seconds:02} {} GMT", date.year())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_printable_text_of_a_usual_type_is_a_common_name() {
+        let text = |tag, bytes: &[u8]| text_of(&Any::new(tag, bytes).unwrap());
+        assert_eq!(text(Tag::Utf8String, "Zoë".as_bytes()).as_deref(), Some("Zoë"));
+        assert_eq!(text(Tag::PrintableString, b"ops").as_deref(), Some("ops"));
+        assert_eq!(text(Tag::BmpString, b"\0o\0p"), None);
+        assert_eq!(text(Tag::Utf8String, b"ops\r\nX-User: root"), None);
+        assert_eq!(text(Tag::Utf8String, b"ops\0"), None);
+        assert_eq!(text(Tag::Utf8String, b"\xff"), None);
+    }
 }

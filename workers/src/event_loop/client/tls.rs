@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Client;
 use crate::application::AppBody;
-use crate::connection::{RefusalReason, Timer};
+use crate::connection::{ClientName, RefusalReason, Timer};
 use crate::event_loop::drive::WorkerContext;
 use crate::event_loop::phase::DRAIN_QUIET;
 use crate::event_loop::transport::{Encrypted, Failure, Stage};
@@ -12,7 +12,6 @@ use crate::http::{Framing, PartialHead, Persistence};
 use crate::shared::fd::{self, Io};
 use crate::shared::log::throttle::Throttle;
 use crate::shared::log::{Level, Value};
-use crate::shared::socket_name::SocketName;
 
 /// Failures of TLS that one worker logs in each interval: any client can cause as many as it likes.
 const FAILURES_LOGGED: u32 = 10;
@@ -113,9 +112,9 @@ impl<B: AppBody> Client<B> {
         }
         let now: Instant = context.clock.now();
         let Some(suppressed) = tls.context().failures.borrow_mut().pass(now) else { return };
-        let address = match &self.conn.info().peer {
-            SocketName::Inet(address) => address.ip().to_string(),
-            SocketName::Unix(path) => path.clone(),
+        let address = match ClientName::of(self.conn.info().source()) {
+            ClientName::Inet(address) => address.to_string(),
+            ClientName::Unix(path) => path.to_owned(),
         };
         let mut pairs =
             vec![("remote_addr", Value::Text(&address)), ("reason", Value::Text(reason))];

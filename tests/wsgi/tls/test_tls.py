@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import select
+import signal
 import socket
 import ssl
 import subprocess
@@ -282,6 +284,23 @@ def test_a_handshake_that_stalls_is_given_up(serve, pair):
             assert stalled.socket.recv(10) == b""
             assert silent.to_end() == (b"", False)
             assert other.get("/hello").response().status == 200, "the time is for the handshake only"
+
+
+def test_a_stop_waits_for_a_handshake_and_its_request(serve, pair):
+    server = serve("plain:app", *pair.options, "--graceful-timeout", "60s").ready()
+    with MemoryClient(server.port, client(pair)) as peer:
+        with pytest.raises(ssl.SSLWantReadError):
+            peer.tls.do_handshake()
+        peer.socket.sendall(peer.pending())
+        assert peer.receive(), "the server's part of the handshake"
+        server.send(signal.SIGTERM)
+        server.wait_for("server.stopping")
+        # A worker that stops waits a second for idle clients.
+        assert select.select([peer.socket], [], [], 3)[0] == [], "the connection was closed"
+        peer.handshake()
+        peer.socket.sendall(peer.encrypted(b"GET /hello HTTP/1.1\r\nHost: test\r\n\r\n"))
+        assert b"Hello, world!" in peer.read_until(b"world!\n")
+    server.stop()
 
 
 def test_sni_chooses_the_certificate(serve, tmp_path):

@@ -17,7 +17,7 @@ use crate::shared::log::{Level, Value};
 const FAILURES_LOGGED: u32 = 10;
 const FAILURES_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The limit of [`log_failure`].
+/// The limit of [`Client::log_failure`].
 pub(in crate::event_loop) fn failures() -> Throttle {
     Throttle::new(FAILURES_LOGGED, FAILURES_INTERVAL)
 }

@@ -91,6 +91,15 @@ impl BlockingServer {
         client
     }
 
+    /// Opens a connection that is kept after its first response.
+    fn keep(&self) -> TcpStream {
+        let mut client = self.worker.connect();
+        send_get(&mut client, "/first", "");
+        expect_hello(&mut client);
+        assert_eq!(self.next_call().path, "/first");
+        client
+    }
+
     fn release(&self) {
         self.release.send(()).expect("the application waits");
     }
@@ -168,10 +177,7 @@ fn a_client_that_half_closes_before_accept_is_served() {
 fn a_client_that_half_closes_is_abandoned_if_the_option_says_so() {
     let settings = Settings { abandon_on_half_close: true, ..Settings::default() };
     let server = BlockingServer::with(settings);
-    let mut kept = server.worker.connect();
-    send_get(&mut kept, "/first", "");
-    expect_hello(&mut kept);
-    assert_eq!(server.next_call().path, "/first");
+    let mut kept = server.keep();
     let mut held = server.hold();
     let mut new = server.worker.connect();
     for client in [&mut new, &mut kept] {
@@ -213,15 +219,7 @@ fn a_client_that_gives_up_before_accept_never_reaches_the_application() {
 #[test]
 fn a_client_reset_while_others_are_served_never_reaches_the_application() {
     let server = BlockingServer::start();
-    let mut kept: Vec<_> = (0..2)
-        .map(|_| {
-            let mut kept = server.worker.connect();
-            send_get(&mut kept, "/first", "");
-            expect_hello(&mut kept);
-            assert_eq!(server.next_call().path, "/first");
-            kept
-        })
-        .collect();
+    let mut kept: Vec<_> = (0..2).map(|_| server.keep()).collect();
     let mut held = server.hold();
     send_get(&mut kept[0], "/hold", "");
     send_get(&mut kept[1], "/hasty", "");
@@ -242,10 +240,7 @@ fn a_client_reset_while_others_are_served_never_reaches_the_application() {
 #[test]
 fn a_keep_alive_request_that_is_reset_never_reaches_the_application() {
     let server = BlockingServer::start();
-    let mut kept = server.worker.connect();
-    send_get(&mut kept, "/first", "");
-    expect_hello(&mut kept);
-    assert_eq!(server.next_call().path, "/first");
+    let mut kept = server.keep();
     let mut held = server.hold();
     send_get(&mut kept, "/second", "");
     reset(kept);
@@ -283,10 +278,7 @@ fn queue_wait_is_the_time_that_a_request_waits_for_a_busy_worker() {
 #[test]
 fn queue_wait_of_a_kept_connection_is_the_time_that_a_request_waits_for_a_busy_worker() {
     let server = BlockingServer::start();
-    let mut kept = server.worker.connect();
-    send_get(&mut kept, "/first", "");
-    expect_hello(&mut kept);
-    assert_eq!(server.next_call().path, "/first");
+    let mut kept = server.keep();
     let mut held = server.hold();
     send_get(&mut kept, "/second", "");
     std::thread::sleep(Duration::from_millis(300)); // This is measured.
@@ -321,10 +313,7 @@ fn expect_overloaded(client: &mut TcpStream) {
 #[test]
 fn a_request_that_waited_too_long_gets_503_and_its_connection_is_kept() {
     let server = BlockingServer::with(max_queue_time(Duration::from_secs(1)));
-    let mut kept = server.worker.connect();
-    send_get(&mut kept, "/first", "");
-    expect_hello(&mut kept);
-    assert_eq!(server.next_call().path, "/first");
+    let mut kept = server.keep();
     let mut held = server.hold();
     let mut new = server.worker.connect();
     send_get(&mut new, "/new", "");

@@ -44,7 +44,7 @@ def counted(server):
 
 
 def growth(server, what, send, requests=REQUESTS):
-    """Returns by how much the worker grows in so many requests."""
+    """Returns the growth of the worker over this number of requests."""
     client = Client(server.port)
     client.send(send, WARM_UP)
     before = counted(server)[what]

@@ -75,6 +75,13 @@ pub struct ConnInfo {
     pub tls: Option<Arc<TlsInfo>>,
 }
 
+impl ConnInfo {
+    /// A connection that has just been accepted, by the first listener.
+    pub fn new(peer: SocketName, local: SocketName, accepted: Instant) -> Self {
+        Self { peer, local, proxied: None, listener: 0, accepted, served: 0, tls: None }
+    }
+}
+
 /// The limits of a connection, and its counters.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {

@@ -68,15 +68,11 @@ impl Bench {
         let mut answers = answers;
         answers.reverse();
         Self {
-            conn: Connection::new(ConnInfo {
-                peer: SocketName::Inet(address),
-                local: SocketName::Inet(address),
-                proxied: None,
-                listener: 0,
-                accepted: Instant::now(),
-                served: 0,
-                tls: None,
-            }),
+            conn: Connection::new(ConnInfo::new(
+                SocketName::Inet(address),
+                SocketName::Inet(address),
+                Instant::now(),
+            )),
             head: Head::new(),
             settings: Settings::default(),
             date: HttpDate::at(SystemTime::UNIX_EPOCH),

@@ -364,15 +364,9 @@ impl Acceptor {
         if let Some(arrival) = arrival {
             context.entry.queue_wait.record(arrival.waited);
         }
-        let info = ConnInfo {
-            peer,
-            local: self.listeners[index].name.clone(),
-            proxied: None,
-            listener: index as u16,
-            accepted: context.clock.now(),
-            served: 0,
-            tls: None,
-        };
+        let local = self.listeners[index].name.clone();
+        let mut info = ConnInfo::new(peer, local, context.clock.now());
+        info.listener = index as u16;
         match self.transport(socket, &info, context) {
             Ok(transport) => NewConnection { transport, info, arrival, is_usable: true },
             // Never without TLS: whatever the client has sent is not read.

@@ -62,8 +62,7 @@ pub fn run<A: Application>(
         Err(error) => return Err(ReadinessFailure::Malformed(error)),
     }
     let peer = SocketName::Unix(String::new());
-    let conn =
-        ConnInfo { peer, local, proxied: None, listener: 0, accepted: now, served: 0, tls: None };
+    let conn = ConnInfo::new(peer, local, now);
     let request = Request {
         head_bytes,
         head: &head,

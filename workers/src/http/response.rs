@@ -186,7 +186,7 @@ impl ResponseHead {
         })
     }
 
-    /// Returns the value of the application's first field of this name, compared without regard to case.
+    /// Returns the value of the first field of this name that the application has set. Names are case-insensitive.
     pub fn find(&self, name: &str) -> Option<&[u8]> {
         let mut fields = self.fields();
         fields.find_map(|(n, value)| n.eq_ignore_ascii_case(name.as_bytes()).then_some(value))

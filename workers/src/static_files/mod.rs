@@ -181,7 +181,7 @@ impl StaticFiles {
             }
             Err(error) => {
                 let (status, _) = outcome(error);
-                // The application has named it, so a file that must not be sent is a mistake of the application's.
+                // The application has named the file: if it must not be sent, the application is wrong.
                 let status = if error.is_missing() { status } else { Status(500) };
                 let path = named_path(named_by);
                 Some(self.refuse(status, Some(FileProblem { path, error })))

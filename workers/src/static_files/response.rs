@@ -259,7 +259,7 @@ impl Fields<'_> {
     }
 }
 
-/// Whether a field of the application's is not sent, because another one stands for it.
+/// Whether a field that the application has set is left out, because the server sends its own in its place.
 fn is_replaced(name: &[u8]) -> bool {
     const REPLACED: [&[u8]; 4] =
         [b"x-sendfile", b"x-accel-redirect", b"content-length", b"content-type"];

@@ -94,17 +94,8 @@ impl<'a> Shell<'a> {
     fn new(rules: Rules<'a>) -> Self {
         let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
         let (peer, local) = (address.clone(), address);
-        let info = ConnInfo {
-            peer,
-            local,
-            proxied: None,
-            listener: 0,
-            accepted: Instant::now(),
-            served: 0,
-            tls: None,
-        };
         Self {
-            conn: Connection::new(info),
+            conn: Connection::new(ConnInfo::new(peer, local, Instant::now())),
             rules,
             pending: Vec::new(),
             used: 0,

@@ -116,17 +116,8 @@ impl Peer {
         let (peer, local) = (address.clone(), address);
         // Not the state machine but the acceptor counts it.
         shared.entry.counters.inc(Counter::ConnAcceptSuccess);
-        let info = ConnInfo {
-            peer,
-            local,
-            proxied: None,
-            listener: 0,
-            accepted: Instant::now(),
-            served: 0,
-            tls: None,
-        };
         Self {
-            conn: Connection::new(info),
+            conn: Connection::new(ConnInfo::new(peer, local, Instant::now())),
             unsent,
             pending: Vec::new(),
             answers,

@@ -23,15 +23,7 @@ fn adopted(served: u32) -> (Client<NoBody>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let address = SocketName::Inet(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
     let (peer, local) = (address.clone(), address);
-    let info = ConnInfo {
-        peer,
-        local,
-        proxied: None,
-        listener: 3,
-        accepted: Instant::now(),
-        served,
-        tls: None,
-    };
+    let info = ConnInfo { listener: 3, served, ..ConnInfo::new(peer, local, Instant::now()) };
     (Client::adopt(Transport::plain(ours.into()), info), theirs)
 }
 

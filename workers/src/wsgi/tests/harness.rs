@@ -118,15 +118,8 @@ impl App {
                 Bridge::around(py, app, settings, (SlotId(3), Generation(1)), writer, None);
             (bridge.unwrap(), names)
         });
-        let conn = ConnInfo {
-            peer: inet("192.0.2.7:40000"),
-            local: inet("192.0.2.1:8000"),
-            proxied: None,
-            listener: 0,
-            accepted: Instant::now(),
-            served: 0,
-            tls: None,
-        };
+        let (peer, local) = (inet("192.0.2.7:40000"), inet("192.0.2.1:8000"));
+        let conn = ConnInfo::new(peer, local, Instant::now());
         Self { bridge, wire: Wire::default(), conn, forwarded: None, names, log, sequence: 0 }
     }
 

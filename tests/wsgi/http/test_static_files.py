@@ -7,6 +7,7 @@ from email.parser import BytesParser
 
 import pytest
 from support.server import EXIT_CONFIGURATION, EXIT_USAGE, PATIENCE_S, Server, run
+from support.waiting import wait_until
 from support.wire import Ended, Wire
 
 LARGE = os.urandom(1 << 20) * 5
@@ -189,6 +190,19 @@ def test_a_compressed_file_is_sent_to_those_who_accept_it(wire):
     assert packed.field("Vary") == plain.field("Vary") == "Accept-Encoding"
     assert packed.field("ETag") != plain.field("ETag")
     assert fetch(wire, "/static/a.css", "Accept-Encoding: gzip;q=0").body == b"body {}"
+
+
+@pytest.mark.smoke
+def test_a_change_of_a_small_file_shows_within_seconds(serve, connect, tmp_path):
+    for name in ("changed", "deleted"):
+        (tmp_path / name).write_text("old")
+    wire = connect(serve("plain:app", "--static", f"/s={tmp_path}").ready())
+    assert [fetch(wire, f"/s/{name}").body for name in ("changed", "deleted", "changed")] == [b"old"] * 3
+    (tmp_path / "next").write_text("new")
+    os.replace(tmp_path / "next", tmp_path / "changed")
+    (tmp_path / "deleted").unlink()
+    wait_until(lambda: fetch(wire, "/s/changed").body == b"new")
+    wait_until(lambda: fetch(wire, "/s/deleted").status == 404)
 
 
 def test_the_longest_prefix_wins_and_a_mount_ends_at_a_slash(serve, connect, tmp_path):

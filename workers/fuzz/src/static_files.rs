@@ -4,17 +4,18 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{File, create_dir, write};
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use arctos_worker::http::multipart::Piece;
 use arctos_worker::http::{ByteRange, Head, HeadScan, Parsed};
 use arctos_worker::settings::{FileSettings, HeaderMap, Limits, Settings, StaticMount};
-use arctos_worker::static_files::{FileAnswer, FileContent, FileParts, StaticFiles};
+use arctos_worker::static_files::{FileAnswer, FileContent, FileParts, Now, StaticFiles};
 use tempfile::TempDir;
 
-/// The files below the mount and their sizes. Everything else there must not be sent.
+/// The files below the mount and their sizes: one is sent from the file, the others from memory. Everything else there
+/// must not be sent.
 const FILES: [(&str, u64); 5] =
-    [("a.txt", 1000), ("b.css", 300), ("b.css.br", 20), ("b.css.gz", 40), ("d/empty.bin", 0)];
+    [("a.txt", 20_000), ("b.css", 300), ("b.css.br", 20), ("b.css.gz", 40), ("d/empty.bin", 0)];
 /// The time of all files.
 const MODIFIED: u64 = 784_111_777;
 
@@ -67,8 +68,9 @@ impl Mount {
     }
 
     fn check(&mut self, head: &Head, bytes: &[u8]) {
+        let now = Now { wall: MODIFIED + 1000, instant: Instant::now() };
         // The path `*` is below no mount.
-        let Some(answer) = self.files.answer(head, bytes, MODIFIED + 1000) else {
+        let Some(answer) = self.files.answer(head, bytes, now) else {
             assert_eq!(head.path.of(bytes), b"*");
             return;
         };
@@ -82,9 +84,15 @@ fn check_answer(answer: FileAnswer<'_>, is_head: bool, sizes: &BTreeMap<u64, u64
     let status = head.status().0;
     match content {
         FileContent::Nothing => assert!(status == 304 || status == 200),
-        FileContent::Text(text) => {
-            assert!(matches!(status, 404 | 405 | 412 | 416), "{status}");
-            assert_eq!(head.content_length(), Some(text.len() as u64));
+        FileContent::Bytes(bytes) => {
+            let length = bytes.len() as u64;
+            assert_eq!(head.content_length(), Some(length));
+            if matches!(status, 200 | 206) {
+                assert!(!is_head, "HEAD has no body");
+                check_small(status, field("Content-Range"), bytes, sizes);
+            } else {
+                assert!(matches!(status, 404 | 405 | 412 | 416), "{status}");
+            }
         }
         FileContent::File(body) => {
             assert!(!is_head, "HEAD has no body");
@@ -122,6 +130,24 @@ fn check_answer(answer: FileAnswer<'_>, is_head: bool, sizes: &BTreeMap<u64, u64
             assert!(matches!(status, 200 | 206));
             assert_eq!(head.content_length(), Some(length));
             assert!(field("ETag").is_some() && field("Last-Modified").is_some());
+        }
+    }
+}
+
+/// All of a small file, a part of it, or several parts with texts between them.
+fn check_small(status: u16, range: Option<String>, bytes: &[u8], sizes: &BTreeMap<u64, u64>) {
+    let (length, is_content) = (bytes.len() as u64, bytes.iter().all(|&byte| byte == b'x'));
+    match range {
+        None if status == 200 => assert!(is_content && sizes.values().any(|&size| size == length)),
+        None => {
+            assert!(bytes.ends_with(b"--\r\n") && bytes.starts_with(b"\r\n--"), "several parts")
+        }
+        Some(range) => {
+            let (first, size) = range["bytes ".len()..].split_once('-').expect("a range");
+            let (_, size) = size.split_once('/').expect("a size");
+            let [offset, size] = [first, size].map(|number| number.parse().expect("a number"));
+            assert_eq!((status, range), (206, content_range(ByteRange { offset, length }, size)));
+            assert!(is_content && sizes.values().any(|&it| it == size));
         }
     }
 }

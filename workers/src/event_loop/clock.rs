@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::http::HttpDate;
+use crate::http::precondition::seconds;
 
 /// CLOCK_MONOTONIC in two forms, and the matching `Date`.
 pub struct Clock {
@@ -13,6 +14,8 @@ pub struct Clock {
     now: Instant,
     monotonic: Duration,
     date: HttpDate,
+    /// The second of `date`, since 1970.
+    second: u64,
     /// When the next second of the wall clock begins.
     date_until: Instant,
 }
@@ -22,8 +25,16 @@ impl Clock {
     pub fn start() -> Self {
         let base = Instant::now();
         let base_monotonic = monotonic();
-        let date = HttpDate::at(SystemTime::now());
-        Self { base, base_monotonic, now: base, monotonic: base_monotonic, date, date_until: base }
+        let wall = SystemTime::now();
+        Self {
+            base,
+            base_monotonic,
+            now: base,
+            monotonic: base_monotonic,
+            date: HttpDate::at(wall),
+            second: seconds(wall),
+            date_until: base,
+        }
     }
 
     /// Reads the clock again.
@@ -36,6 +47,7 @@ impl Clock {
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |since_epoch| since_epoch.subsec_nanos());
             self.date = HttpDate::at(wall);
+            self.second = seconds(wall);
             self.date_until = self.now + Duration::from_nanos(1_000_000_000 - u64::from(part));
         }
     }
@@ -60,6 +72,11 @@ impl Clock {
     /// Reads the wall clock, for log lines only.
     pub fn wall(&self) -> SystemTime {
         SystemTime::now()
+    }
+
+    /// The second of [`Clock::date`], since 1970.
+    pub fn second(&self) -> u64 {
+        self.second
     }
 
     /// The current `Date`.

@@ -233,6 +233,9 @@ impl<'a, A: Application> EventLoop<'a, A> {
         let can_make_room = self.clients.can_make_room();
         self.acceptor.resume(&self.poller, &self.context, can_make_room, is_silent);
         self.context.flush_access_log();
+        if let Some(files) = &mut self.context.files {
+            files.forget_old(self.context.clock.now());
+        }
         if self.handlers.reinstall(&self.context) {
             self.check_descriptors()?;
         }

@@ -166,6 +166,11 @@ impl ResponseHead {
         Status(self.code)
     }
 
+    /// Returns the length of status line and fields.
+    pub fn encoded_bytes(&self) -> usize {
+        self.encoded.len()
+    }
+
     /// Returns the application's Content-Length.
     pub fn content_length(&self) -> Option<u64> {
         self.length.as_ref().map(|length| length.bytes)

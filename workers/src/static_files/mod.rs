@@ -10,6 +10,7 @@
 //! | name to an open file that lies below the directory | `root` |
 //! | compressed file beside it, if the client accepts one | `representation` |
 //! | preconditions and ranges to a head and the parts of the file | `response` |
+//! | a small file that was read a moment ago to the same file | `small_files` |
 //! | a head of the application to the relative name of a file | `named_file` |
 //!
 //! **Who owns the directories.** Each worker opens them when it starts, as the user that it runs as, and keeps them to
@@ -17,24 +18,29 @@
 //! by the next generation of workers: a reload switches code and files together.
 
 mod content_type;
+mod facts;
 mod named_file;
 mod representation;
 mod request;
 mod request_path;
 mod response;
 mod root;
+mod small_files;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Instant;
 
-use crate::http::{ByteRange, Head, Multipart, ResponseHead, Status};
+use crate::http::{AcceptedCodings, ByteRange, Head, Multipart, ResponseHead, Status};
 use crate::settings::{FileSettings, Settings};
 
 use named_file::{named_file, named_path};
 use representation::Representation;
 use request::Request;
 use request_path::{DecodedPath, below};
+use response::{Responder, Source};
 use root::Root;
+use small_files::{SmallFile, SmallFiles};
 
 pub use root::OpenError;
 
@@ -54,14 +60,22 @@ pub struct StaticFiles {
     sendfile_root: Option<Root>,
     /// SCRIPT_NAME: a proxy may leave it in front of the path, or not.
     root_path: Vec<u8>,
-    /// The head of the last answer, for its memory.
-    head: ResponseHead,
-    text: Vec<u8>,
+    small: SmallFiles,
+    responder: Responder,
 }
 
 struct Mount {
     prefix: Vec<u8>,
     root: Root,
+}
+
+/// The time of a request.
+#[derive(Clone, Copy)]
+pub struct Now {
+    /// In seconds since 1970.
+    pub wall: u64,
+    /// The same moment, which never goes back.
+    pub instant: Instant,
 }
 
 /// An answer without the application, or in place of its body.
@@ -78,8 +92,8 @@ pub struct FileAnswer<'a> {
 pub enum FileContent<'a> {
     /// There is none (HEAD, 304).
     Nothing,
-    /// A line that says what went wrong.
-    Text(&'a [u8]),
+    /// These bytes: a small file, a part of it, or a line that says what went wrong.
+    Bytes(&'a [u8]),
     /// A file or parts of it.
     File(FileBody),
 }
@@ -130,34 +144,63 @@ impl StaticFiles {
             mounts: opened,
             sendfile_root: sendfile_root.transpose()?,
             root_path: settings.root_path.clone().into_bytes(),
-            head: ResponseHead::default(),
-            text: Vec::new(),
+            small: SmallFiles::default(),
+            responder: Responder::default(),
         }))
     }
 
-    /// Answers a request for a path below a mount; `None` for any other, which is the application's. `now` is the
-    /// time in seconds since 1970.
-    pub fn answer(&mut self, head: &Head, head_bytes: &[u8], now: u64) -> Option<FileAnswer<'_>> {
+    /// Answers a request for a path below a mount; `None` for any other, which is the application's.
+    pub fn answer(
+        &mut self,
+        head: &Head,
+        head_bytes: &[u8],
+        Now { wall, instant }: Now,
+    ) -> Option<FileAnswer<'_>> {
         let path = DecodedPath::of(head.path.of(head_bytes));
         let whole = path.bytes();
         let local = below(whole, &self.root_path).unwrap_or(whole);
         let (mount, rest) =
             self.mounts.iter().find_map(|mount| Some((mount, below(local, &mount.prefix)?)))?;
-        let request = Request { head, head_bytes, now };
-        let Some(method) = request.method() else { return Some(self.refuse(Status(405), None)) };
-        let Some(name) = path.file_name(rest) else {
-            return Some(self.refuse(Status(404), None));
+        let request = Request { head, head_bytes, now: wall };
+        let responder = &mut self.responder;
+        let Some(method) = request.method() else {
+            return Some(responder.refuse(Status(405), None));
         };
-        let representation = match Representation::open(&mount.root, name, &request) {
-            Ok(representation) => representation,
-            Err(error) => {
-                let (status, is_logged) = outcome(error);
-                let path = mount.root.path.join(name);
-                let problem = is_logged.then_some(FileProblem { path, error });
-                return Some(self.refuse(status, problem));
+        // Before the lookup: a path that names no file may look like one that does once it is decoded.
+        let Some(name) = path.file_name(rest) else {
+            return Some(responder.refuse(Status(404), None));
+        };
+        let codings = AcceptedCodings::of(head, head_bytes);
+        self.small.forget_old(instant);
+        let place = match self.small.find(local, codings) {
+            Some(place) => place,
+            None => {
+                let found = match Representation::open(&mount.root, name, codings, wall) {
+                    Ok(found) => found,
+                    Err(error) => {
+                        let (status, is_logged) = outcome(error);
+                        let path = mount.root.path.join(name);
+                        let problem = is_logged.then_some(FileProblem { path, error });
+                        return Some(responder.refuse(status, problem));
+                    }
+                };
+                let bytes = found.read_small();
+                let Representation { fd, facts } = found;
+                let Some(bytes) = bytes else {
+                    let source = Source::Open(fd);
+                    return Some(responder.respond(&request, method, source, &facts));
+                };
+                let head = responder.whole_head(&facts);
+                self.small.add(local, codings, SmallFile { facts, head, bytes }, instant)
             }
         };
-        Some(self.respond(&request, method, representation))
+        let file = self.small.at(place);
+        Some(responder.respond(&request, method, Source::Read(file), &file.facts))
+    }
+
+    /// Frees the memory of small files whose time is over.
+    pub fn forget_old(&mut self, now: Instant) {
+        self.small.forget_old(now);
     }
 
     /// Answers a request with the file that a head of the application names; `None` if it names none, or if there is
@@ -167,7 +210,7 @@ impl StaticFiles {
         head: &Head,
         head_bytes: &[u8],
         named_by: &ResponseHead,
-        now: u64,
+        Now { wall, instant: _ }: Now,
     ) -> Option<FileAnswer<'_>> {
         let root = self.sendfile_root.as_ref().filter(|_| named_by.names_file())?;
         let opened = match named_file(&root.path, named_by) {
@@ -176,15 +219,15 @@ impl StaticFiles {
         };
         match opened {
             Ok((name, file)) => {
-                let request = Request { head, head_bytes, now };
-                Some(self.respond_named(&request, &name, file, named_by))
+                let request = Request { head, head_bytes, now: wall };
+                Some(self.responder.respond_named(&request, &name, file, named_by))
             }
             Err(error) => {
                 let (status, _) = outcome(error);
                 // The application has named the file: if it must not be sent, the application is wrong.
                 let status = if error.is_missing() { status } else { Status(500) };
                 let path = named_path(named_by);
-                Some(self.refuse(status, Some(FileProblem { path, error })))
+                Some(self.responder.refuse(status, Some(FileProblem { path, error })))
             }
         }
     }

@@ -13,33 +13,50 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::content_type::content_type;
-use super::representation::Representation;
+use super::facts::{Facts, Tag};
 use super::request::{Method, Request};
 use super::root::OpenFile;
-use super::{FileAnswer, FileBody, FileContent, FileParts, FileProblem, StaticFiles};
+use super::small_files::SmallFile;
+use super::{FileAnswer, FileBody, FileContent, FileParts, FileProblem};
 use crate::http::multipart::content_range;
 use crate::http::precondition::parse_date;
 use crate::http::{
-    ByteRange, ContentCoding, EntityTag, HttpDate, Multipart, Precondition, RangeUse, ResponseHead,
-    Selection, Status, Validators,
+    ByteRange, ContentCoding, EntityTag, HttpDate, Multipart, Piece, Precondition, RangeUse,
+    ResponseHead, Selection, Status, Validators,
 };
-use crate::shared::fd::file::FileStatus;
+
+/// Where the bytes of a file are.
+pub(super) enum Source<'a> {
+    /// In a file.
+    Open(OwnedFd),
+    /// In memory, with the head of a response with all of them.
+    Read(&'a SmallFile),
+}
+
+/// Builds responses, and keeps the memory of the last one.
+#[derive(Default)]
+pub(super) struct Responder {
+    head: ResponseHead,
+    text: Vec<u8>,
+}
 
 /// The fields of a response with (a part of) a file.
 struct Fields<'a> {
+    size: u64,
     content_type: &'a [u8],
     coding: Option<ContentCoding>,
-    etag: Option<&'a [u8]>,
+    etag: &'a [u8],
     modified: Option<u64>,
     varies: bool,
     /// The application's head, if it named the file.
     named_by: Option<&'a ResponseHead>,
 }
 
-impl StaticFiles {
+impl Responder {
     /// An answer with a status and its line. `problem` is passed on.
     pub(super) fn refuse(
         &mut self,
@@ -56,27 +73,24 @@ impl StaticFiles {
         if status == Status(405) {
             add(&mut self.head, "Allow", b"GET, HEAD");
         }
-        FileAnswer { head: &self.head, content: FileContent::Text(&self.text), problem }
+        FileAnswer { head: &self.head, content: FileContent::Bytes(&self.text), problem }
     }
 
-    /// Answers a request for an open file.
-    pub(super) fn respond(
-        &mut self,
+    /// The head of a 200 with all of a file.
+    pub(super) fn whole_head(&mut self, facts: &Facts) -> ResponseHead {
+        self.start_whole(&Fields::of(facts));
+        self.head.clone()
+    }
+
+    /// Answers a request for a file.
+    pub(super) fn respond<'a>(
+        &'a mut self,
         request: &Request<'_>,
         method: Method,
-        representation: Representation,
-    ) -> FileAnswer<'_> {
-        let Representation { file, content_type, coding, varies } = representation;
-        let mut tag = [0; TAG_BYTES];
-        let fields = Fields {
-            content_type: content_type.as_bytes(),
-            coding,
-            etag: Some(entity_tag(&mut tag, &file, coding)),
-            modified: Some(file.status.modified.min(request.now)),
-            varies,
-            named_by: None,
-        };
-        self.conditionally(request, method, file, &fields)
+        source: Source<'a>,
+        facts: &Facts,
+    ) -> FileAnswer<'a> {
+        self.conditionally(request, method, source, &Fields::of(facts))
     }
 
     /// Answers a request with an open file that the application has named.
@@ -87,42 +101,39 @@ impl StaticFiles {
         file: OpenFile,
         named_by: &ResponseHead,
     ) -> FileAnswer<'_> {
-        let mut tag = [0; TAG_BYTES];
+        let tag = Tag::of(file.status, None);
         let guessed = content_type(name);
         let modified = match named_by.find("last-modified") {
             Some(date) => parse_date(date),
             None => Some(file.status.modified.min(request.now)),
         };
-        let etag = named_by.find("etag").unwrap_or_else(|| entity_tag(&mut tag, &file, None));
         let fields = Fields {
+            size: file.status.size,
             content_type: named_by.find("content-type").unwrap_or(guessed.as_bytes()),
             coding: None,
-            etag: Some(etag),
+            etag: named_by.find("etag").unwrap_or(tag.as_bytes()),
             modified,
             varies: false,
             named_by: Some(named_by),
         };
+        let source = Source::Open(file.fd);
         match request.method() {
             Some(method) if named_by.status() == Status(200) => {
-                self.conditionally(request, method, file, &fields)
+                self.conditionally(request, method, source, &fields)
             }
-            method => {
-                start(&mut self.head, named_by.status_line());
-                self.whole(method.unwrap_or(Method::Get), file, &fields)
-            }
+            method => self.whole(method.unwrap_or(Method::Get), source, &fields),
         }
     }
 
     /// Evaluates preconditions and ranges.
-    fn conditionally(
-        &mut self,
+    fn conditionally<'a>(
+        &'a mut self,
         request: &Request<'_>,
         method: Method,
-        file: OpenFile,
+        source: Source<'a>,
         fields: &Fields<'_>,
-    ) -> FileAnswer<'_> {
-        let validators =
-            Validators { etag: fields.etag.and_then(EntityTag::of), modified: fields.modified };
+    ) -> FileAnswer<'a> {
+        let validators = Validators { etag: EntityTag::of(fields.etag), modified: fields.modified };
         let outcome = Precondition::of(request.head, request.head_bytes, validators, request.now);
         let range = match outcome {
             Precondition::Failed => return self.refuse(Status(412), None),
@@ -134,76 +145,135 @@ impl StaticFiles {
             Precondition::Met { range } => range,
         };
         let selection = match range {
-            RangeUse::Honored if fields.has_ranges() => request.selection(method, file.status.size),
+            RangeUse::Honored if fields.has_ranges() => request.selection(method, fields.size),
             RangeUse::Honored | RangeUse::Ignored => Selection::Whole,
         };
         match selection {
-            Selection::Whole => {
-                start(&mut self.head, fields.named_by.map_or(b"200 OK", ResponseHead::status_line));
-                self.whole(method, file, fields)
-            }
+            Selection::Whole => self.whole(method, source, fields),
             Selection::Unsatisfiable => {
-                let size = format!("bytes */{}", file.status.size);
+                let size = format!("bytes */{}", fields.size);
                 self.refuse(Status(416), None);
                 add(&mut self.head, "Content-Range", size.as_bytes());
-                FileAnswer {
-                    head: &self.head,
-                    content: FileContent::Text(&self.text),
-                    problem: None,
-                }
+                self.finish(FileContent::Bytes(&self.text))
             }
             Selection::Parts(parts) => {
                 start(&mut self.head, b"206 Partial Content");
-                self.partial(file, parts, fields)
+                match parts[..] {
+                    [range] => self.part(source, range, fields),
+                    [..] => self.several(source, parts, fields),
+                }
             }
         }
     }
 
-    /// The whole file. The head is started with its status.
-    fn whole(&mut self, method: Method, file: OpenFile, fields: &Fields<'_>) -> FileAnswer<'_> {
-        add(&mut self.head, "Content-Type", fields.content_type);
-        add_length(&mut self.head, file.status.size);
-        fields.add(&mut self.head);
-        match method {
-            Method::Get if file.status.size > 0 => {
-                let range = ByteRange { offset: 0, length: file.status.size };
-                self.finish(FileContent::File(FileBody {
-                    fd: file.fd,
-                    parts: FileParts::One(range),
-                }))
-            }
-            Method::Get | Method::Head => self.finish(FileContent::Nothing),
-        }
-    }
-
-    fn partial(
-        &mut self,
-        file: OpenFile,
-        parts: Vec<ByteRange>,
+    /// The whole file.
+    fn whole<'a>(
+        &'a mut self,
+        method: Method,
+        source: Source<'a>,
         fields: &Fields<'_>,
-    ) -> FileAnswer<'_> {
-        let parts = match parts[..] {
-            [range] => {
-                add(&mut self.head, "Content-Type", fields.content_type);
-                let content_range = content_range(range, file.status.size);
-                add(&mut self.head, "Content-Range", content_range.as_bytes());
-                add_length(&mut self.head, range.length);
-                FileParts::One(range)
-            }
-            [..] => {
-                let multipart =
-                    Multipart::new(parts, boundary(), fields.content_type, file.status.size);
-                add(&mut self.head, "Content-Type", multipart.content_type().as_bytes());
-                add_length(&mut self.head, multipart.length());
-                FileParts::Several(Box::new(multipart))
+    ) -> FileAnswer<'a> {
+        let head = match &source {
+            Source::Read(file) => &file.head,
+            Source::Open(_) => {
+                self.start_whole(fields);
+                &self.head
             }
         };
+        let content = match method {
+            Method::Get if fields.size > 0 => {
+                of_source(source, ByteRange { offset: 0, length: fields.size })
+            }
+            Method::Get | Method::Head => FileContent::Nothing,
+        };
+        FileAnswer { head, content, problem: None }
+    }
+
+    /// The head of a response with the whole file.
+    fn start_whole(&mut self, fields: &Fields<'_>) {
+        start(&mut self.head, fields.named_by.map_or(b"200 OK", ResponseHead::status_line));
+        add(&mut self.head, "Content-Type", fields.content_type);
+        add_length(&mut self.head, fields.size);
         fields.add(&mut self.head);
-        self.finish(FileContent::File(FileBody { fd: file.fd, parts }))
+    }
+
+    /// A part of the file. The head is started with its status.
+    fn part<'a>(
+        &'a mut self,
+        source: Source<'a>,
+        range: ByteRange,
+        fields: &Fields<'_>,
+    ) -> FileAnswer<'a> {
+        add(&mut self.head, "Content-Type", fields.content_type);
+        let content_range = content_range(range, fields.size);
+        add(&mut self.head, "Content-Range", content_range.as_bytes());
+        add_length(&mut self.head, range.length);
+        fields.add(&mut self.head);
+        self.finish(of_source(source, range))
+    }
+
+    /// Several parts of the file. The head is started with its status.
+    fn several<'a>(
+        &'a mut self,
+        source: Source<'a>,
+        parts: Vec<ByteRange>,
+        fields: &Fields<'_>,
+    ) -> FileAnswer<'a> {
+        let mut multipart = Multipart::new(parts, boundary(), fields.content_type, fields.size);
+        add(&mut self.head, "Content-Type", multipart.content_type().as_bytes());
+        add_length(&mut self.head, multipart.length());
+        fields.add(&mut self.head);
+        match source {
+            Source::Open(fd) => {
+                let parts = FileParts::Several(Box::new(multipart));
+                self.finish(FileContent::File(FileBody { fd, parts }))
+            }
+            Source::Read(file) => {
+                self.text.clear();
+                while let Some(piece) = multipart.next_piece() {
+                    match piece {
+                        Piece::Part { text, range } => {
+                            self.text.extend_from_slice(&text);
+                            self.text.extend_from_slice(within(&file.bytes, range));
+                        }
+                        Piece::Closing(text) => self.text.extend_from_slice(&text),
+                    }
+                }
+                self.finish(FileContent::Bytes(&self.text))
+            }
+        }
     }
 
     fn finish<'a>(&'a self, content: FileContent<'a>) -> FileAnswer<'a> {
         FileAnswer { head: &self.head, content, problem: None }
+    }
+}
+
+/// A part of a file, as the content of a response.
+fn of_source(source: Source<'_>, range: ByteRange) -> FileContent<'_> {
+    match source {
+        Source::Read(file) => FileContent::Bytes(within(&file.bytes, range)),
+        Source::Open(fd) => FileContent::File(FileBody { fd, parts: FileParts::One(range) }),
+    }
+}
+
+/// A part of bytes. Ranges come from [`Selection`], which has the same size.
+fn within(bytes: &[u8], range: ByteRange) -> &[u8] {
+    let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    &bytes[position(range.offset)..position(range.offset.saturating_add(range.length))]
+}
+
+impl<'a> Fields<'a> {
+    fn of(facts: &'a Facts) -> Self {
+        Self {
+            size: facts.size,
+            content_type: facts.content_type.as_bytes(),
+            coding: facts.coding,
+            etag: facts.etag.as_bytes(),
+            modified: Some(facts.modified),
+            varies: facts.varies,
+            named_by: None,
+        }
     }
 }
 
@@ -237,10 +307,8 @@ impl Fields<'_> {
     }
 
     fn add_validator(&self, head: &mut ResponseHead) {
-        if let Some(etag) = self.etag
-            && !self.is_named("etag")
-        {
-            add(head, "ETag", etag);
+        if !self.is_named("etag") {
+            add(head, "ETag", self.etag);
         }
         if self.varies {
             add(head, "Vary", b"Accept-Encoding");
@@ -276,24 +344,6 @@ fn is_of_content(name: &[u8]) -> bool {
         b"last-modified",
     ];
     OF_CONTENT.iter().any(|of_content| name.eq_ignore_ascii_case(of_content))
-}
-
-/// The maximum length of an entity tag: two hexadecimal numbers, the name of a coding, and what stands around them.
-const TAG_BYTES: usize = 64;
-
-/// Writes a strong entity tag: it differs whenever time, size or coding do.
-fn entity_tag<'a>(
-    room: &'a mut [u8; TAG_BYTES],
-    file: &OpenFile,
-    coding: Option<ContentCoding>,
-) -> &'a [u8] {
-    let mut rest = &mut room[..];
-    let (dash, coding) = coding.map_or(("", ""), |coding| ("-", coding.name()));
-    let FileStatus { size, modified, modified_ns } = file.status;
-    write!(rest, "\"{modified:x}.{modified_ns:x}-{size:x}{dash}{coding}\"")
-        .expect("three numbers of at most 16 digits and a name of 4 letters fit");
-    let left = rest.len();
-    &room[..TAG_BYTES - left]
 }
 
 /// A boundary that nobody can know before, so that no file contains it.

@@ -1,10 +1,11 @@
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::small_files::SMALL_BYTES;
 use super::*;
-use crate::http::{HeadScan, Parsed};
+use crate::http::{HeadScan, Parsed, Piece};
 use crate::settings::{HeaderMap, Limits, StaticMount};
 
 /// Sun, 06 Nov 1994 08:49:37 GMT
@@ -15,11 +16,14 @@ const MODIFIED: u64 = 784_111_777;
 struct Got {
     status: u16,
     fields: Vec<(String, String)>,
-    body: &'static str,
-    parts: Vec<ByteRange>,
+    body: Vec<u8>,
 }
 
 impl Got {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
     fn field(&self, name: &str) -> Option<&str> {
         let found = self.fields.iter().find(|(n, _)| n == name);
         found.map(|(_, value)| value.as_str())
@@ -31,6 +35,33 @@ struct Site {
     files: StaticFiles,
     /// The application's head, if it is asked.
     named_by: Option<ResponseHead>,
+    instant: Instant,
+}
+
+/// The bytes of a body, wherever they are.
+fn bytes_of(content: FileContent<'_>) -> Vec<u8> {
+    let body = match content {
+        FileContent::Nothing => return Vec::new(),
+        FileContent::Bytes(bytes) => return bytes.to_vec(),
+        FileContent::File(body) => body,
+    };
+    let file = fs::File::from(body.fd);
+    let read = |range: ByteRange| {
+        let mut bytes = vec![0; range.length.try_into().unwrap()];
+        file.read_exact_at(&mut bytes, range.offset).unwrap();
+        bytes
+    };
+    match body.parts {
+        FileParts::One(range) => read(range),
+        FileParts::Several(mut multipart) => {
+            let pieces = std::iter::from_fn(|| multipart.next_piece());
+            let bytes = pieces.map(|piece| match piece {
+                Piece::Part { text, range } => [text, read(range)].concat(),
+                Piece::Closing(text) => text,
+            });
+            bytes.collect::<Vec<_>>().concat()
+        }
+    }
 }
 
 impl Site {
@@ -50,7 +81,7 @@ impl Site {
         let files = FileSettings { mounts, sendfile_root: Some(dir.path().join("deep")) };
         let settings = Settings { files, root_path: root_path.to_owned(), ..Settings::default() };
         let files = StaticFiles::open(&settings).unwrap().unwrap();
-        Self { dir, files, named_by: None }
+        Self { dir, files, named_by: None, instant: Instant::now() }
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -92,22 +123,14 @@ impl Site {
             HeaderMap::Drop,
         );
         assert_eq!(parsed, Ok(Parsed::Complete));
-        let now = MODIFIED + 100;
+        let now = Now { wall: MODIFIED + 100, instant: self.instant };
         let answer = match &self.named_by {
             Some(named_by) => self.files.replace(&head, text.as_bytes(), named_by, now)?,
             None => self.files.answer(&head, text.as_bytes(), now)?,
         };
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let fields = answer.head.fields().map(|(n, v)| (text(n), text(v))).collect();
-        let (body, parts) = match answer.content {
-            FileContent::Nothing => ("nothing", vec![]),
-            FileContent::Text(_) => ("text", vec![]),
-            FileContent::File(FileBody { parts: FileParts::One(range), .. }) => {
-                ("file", vec![range])
-            }
-            FileContent::File(FileBody { parts: FileParts::Several(_), .. }) => ("several", vec![]),
-        };
-        Some(Got { status: answer.head.status().0, fields, body, parts })
+        Some(Got { status: answer.head.status().0, fields, body: bytes_of(answer.content) })
     }
 }
 
@@ -116,8 +139,7 @@ fn a_file_has_type_length_and_validators() {
     let mut site = Site::new();
     site.write("site/a.css", "body {}");
     let got = site.get("/s/a.css", &[]).unwrap();
-    assert_eq!((got.status, got.body), (200, "file"));
-    assert_eq!(got.parts, [ByteRange { offset: 0, length: 7 }]);
+    assert_eq!((got.status, got.text()), (200, "body {}"));
     assert_eq!(got.field("Content-Type"), Some("text/css; charset=utf-8"));
     assert_eq!(got.field("Content-Length"), Some("7"));
     assert_eq!(got.field("Last-Modified"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
@@ -239,7 +261,7 @@ fn other_methods_get_405_with_the_allowed_ones() {
         assert_eq!((got.status, got.field("Allow")), (405, Some("GET, HEAD")), "{method}");
     }
     let got = site.request("HEAD", "/s/a", &["Range: bytes=0-0"]).unwrap();
-    assert_eq!((got.status, got.body, got.field("Content-Length")), (200, "nothing", Some("1")));
+    assert_eq!((got.status, got.text(), got.field("Content-Length")), (200, "", Some("1")));
 }
 
 #[test]
@@ -247,7 +269,7 @@ fn an_empty_file_has_no_body_and_no_ranges() {
     let mut site = Site::new();
     site.write("site/a", "");
     let got = site.get("/s/a", &["Range: bytes=0-"]).unwrap();
-    assert_eq!((got.status, got.body, got.field("Content-Length")), (200, "nothing", Some("0")));
+    assert_eq!((got.status, got.text(), got.field("Content-Length")), (200, "", Some("0")));
 }
 
 #[test]
@@ -255,7 +277,7 @@ fn a_client_that_has_the_file_gets_304_without_its_type() {
     let mut site = Site::new();
     site.write("site/a.css", "x");
     let got = site.get("/s/a.css", &["If-None-Match: \"2ebc98a1.0-1\""]).unwrap();
-    assert_eq!((got.status, got.body), (304, "nothing"));
+    assert_eq!((got.status, got.text()), (304, ""));
     let names: Vec<_> = got.fields.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["ETag", "Vary"]);
     assert_eq!(site.get("/s/a.css", &["If-Match: \"x\""]).unwrap().status, 412);
@@ -267,11 +289,13 @@ fn ranges_are_parts_of_the_file() {
     site.write("site/a.txt", "0123456789");
     let got = site.get("/s/a.txt", &["Range: bytes=2-4"]).unwrap();
     assert_eq!((got.status, got.field("Content-Range")), (206, Some("bytes 2-4/10")));
-    assert_eq!(got.parts, [ByteRange { offset: 2, length: 3 }]);
+    assert_eq!(got.text(), "234");
     assert_eq!(got.field("Content-Length"), Some("3"));
     let got = site.get("/s/a.txt", &["Range: bytes=0-1,8-"]).unwrap();
-    assert_eq!((got.status, got.body, got.field("Content-Range")), (206, "several", None));
+    assert_eq!((got.status, got.field("Content-Range")), (206, None));
     assert!(got.field("Content-Type").unwrap().starts_with("multipart/byteranges; boundary="));
+    assert!(got.text().contains("\r\nContent-Range: bytes 8-9/10\r\n\r\n89\r\n--"));
+    assert_eq!(got.field("Content-Length"), Some(&*got.body.len().to_string()));
     let got = site.get("/s/a.txt", &["Range: bytes=10-"]).unwrap();
     assert_eq!((got.status, got.field("Content-Range")), (416, Some("bytes */10")));
     let got = site.get("/s/a.txt", &["Range: bytes=2-4", "If-Range: \"old\""]).unwrap();
@@ -336,7 +360,7 @@ fn the_applications_fields_go_with_the_file_that_it_names() {
         ("Set-Cookie", "a=b"),
         ("Set-Cookie", "c=d"),
     ];
-    assert_eq!((got.status, got.body, &fields[..]), (200, "file", &expected[..]));
+    assert_eq!((got.status, got.text(), &fields[..]), (200, "0123456789", &expected[..]));
     let got = site.get("/report", &["Range: bytes=-1"]).unwrap();
     assert_eq!((got.status, got.field("Content-Range")), (206, Some("bytes 9-9/10")));
     assert_eq!(got.field("Set-Cookie"), Some("a=b"));
@@ -372,9 +396,9 @@ fn conditions_hold_for_a_200_to_get_and_head_only() {
     let got = site.named("403 Forbidden", &[("X-Sendfile", "a")]).get("/", &conditions).unwrap();
     assert_eq!((got.status, got.field("Content-Length")), (403, Some("10")));
     let got = site.named("200 OK", &[("X-Sendfile", "a")]).request("POST", "/", &conditions);
-    assert_eq!(got.map(|got| (got.status, got.body)), Some((200, "file")));
+    assert_eq!(got.map(|got| (got.status, got.body.len())), Some((200, 10)));
     let got = site.request("HEAD", "/", &[]).unwrap();
-    assert_eq!((got.status, got.body, got.field("Content-Length")), (200, "nothing", Some("10")));
+    assert_eq!((got.status, got.text(), got.field("Content-Length")), (200, "", Some("10")));
 }
 
 #[test]
@@ -393,4 +417,68 @@ fn a_file_that_must_not_be_sent_is_a_mistake_of_the_application() {
     for value in ["../secret.txt", "out", "/etc/passwd", ".hidden", ""] {
         assert_eq!(status("X-Sendfile", value), 500, "{value:?}");
     }
+}
+
+#[test]
+fn a_small_file_is_answered_as_any_other() {
+    let mut site = Site::new();
+    for size in [10, SMALL_BYTES, SMALL_BYTES + 1] {
+        let content: String = (0..size).map(|at| char::from(b'a' + (at % 26) as u8)).collect();
+        let path = format!("site/{size}.txt");
+        site.write(&path, &content);
+        let url = format!("/s/{size}.txt");
+        let etag = format!("\"2ebc98a1.0-{size:x}\"");
+        // The first request reads a small file, and the others find it.
+        for _ in 0..2 {
+            let got = site.get(&url, &[]).unwrap();
+            assert_eq!((got.status, got.text()), (200, &*content));
+            assert_eq!(got.field("Content-Length"), Some(&*size.to_string()));
+            assert_eq!(got.field("ETag"), Some(&*etag));
+            let head = site.request("HEAD", &url, &[]).unwrap();
+            assert_eq!((head.status, head.text(), &head.fields), (200, "", &got.fields));
+            let part = site.get(&url, &["Range: bytes=-4", &format!("If-Range: {etag}")]).unwrap();
+            assert_eq!((part.status, part.text()), (206, &content[size - 4..]));
+            let parts = site.get(&url, &["Range: bytes=0-1,5-7"]).unwrap();
+            assert!(
+                parts.text().contains("\r\n\r\nab\r\n--") && parts.text().contains("\r\nfgh\r\n--")
+            );
+            assert_eq!(parts.field("Content-Length"), Some(&*parts.body.len().to_string()));
+            let known = site.get(&url, &[&format!("If-None-Match: {etag}")]).unwrap();
+            assert_eq!((known.status, known.text(), known.field("ETag")), (304, "", Some(&*etag)));
+            assert_eq!(site.get(&url, &["If-Match: \"x\""]).unwrap().status, 412);
+            assert_eq!(site.get(&url, &[&format!("Range: bytes={size}-")]).unwrap().status, 416);
+            assert_eq!(site.request("POST", &url, &[]).unwrap().status, 405);
+        }
+    }
+}
+
+#[test]
+fn a_change_of_a_small_file_shows_after_a_second() {
+    let mut site = Site::new();
+    let second = Duration::from_secs(1);
+    site.write("site/a.css", "old");
+    site.write("site/gone", "old");
+    site.write("site/b", "old");
+    symlink("b", site.path("site/link")).unwrap();
+    let text = |site: &mut Site, path: &str| site.get(path, &[]).unwrap().text().to_owned();
+    assert_eq!(text(&mut site, "/s/b"), "old");
+    assert_eq!(site.status("/s%2fb"), Some(404), "what is in memory has only one name");
+    for path in ["/s/a.css", "/s/gone", "/s/link"] {
+        assert_eq!(text(&mut site, path), "old");
+    }
+    // Neither time nor size tell that the content is another one.
+    site.write("site/a.css", "new");
+    fs::remove_file(site.path("site/gone")).unwrap();
+    fs::remove_file(site.path("site/link")).unwrap();
+    symlink("../secret.txt", site.path("site/link")).unwrap();
+    site.instant += second - Duration::from_nanos(1);
+    assert_eq!(text(&mut site, "/s/a.css"), "old");
+    site.instant += Duration::from_nanos(1);
+    assert_eq!(text(&mut site, "/s/a.css"), "new");
+    assert_eq!(site.status("/s/gone"), Some(404));
+    assert_eq!(site.status("/s/link"), Some(404), "it leads out of the directory now");
+    site.write("site/a.css.gz", "gzip");
+    site.instant += second;
+    let got = site.get("/s/a.css", &["Accept-Encoding: gzip"]).unwrap();
+    assert_eq!((got.text(), got.field("Content-Encoding")), ("gzip", Some("gzip")));
 }

@@ -2,20 +2,21 @@
 //! application names.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::application::{AppBody, Content, Reply};
 use crate::connection::Rules;
 use crate::event_loop::client::{Client, Record};
 use crate::event_loop::clock::Clock;
 use crate::event_loop::file_transfer::FileTransfer;
-use crate::http::precondition::seconds;
 use crate::http::{ByteRange, Head};
 use crate::shared::fd::file::{Cached, read_cached};
 use crate::shared::log::throttle::Throttle;
 use crate::shared::log::{Level, Log, Value};
 use crate::shared::scoreboard::Counter;
-use crate::static_files::{FileAnswer, FileBody, FileContent, FileParts, FileProblem, StaticFiles};
+use crate::static_files::{
+    FileAnswer, FileBody, FileContent, FileParts, FileProblem, Now, StaticFiles,
+};
 
 /// A part of a file up to this length is copied into the write buffer, behind the head: one read and one send take
 /// less time than sendfile(2), and the client gets one segment.
@@ -43,6 +44,11 @@ impl FileServer {
         }
     }
 
+    /// Frees memory that is not needed any more.
+    pub(in crate::event_loop) fn forget_old(&mut self, now: Instant) {
+        self.files.forget_old(now);
+    }
+
     /// Begins the response to a request for a static file, and says whether it was one.
     pub(super) fn answer<B: AppBody>(
         &mut self,
@@ -53,7 +59,7 @@ impl FileServer {
         rules: &Rules<'_>,
     ) -> bool {
         let (head_bytes, head) = request;
-        match self.files.answer(head, head_bytes, seconds(clock.wall())) {
+        match self.files.answer(head, head_bytes, now(clock)) {
             Some(answer) => {
                 let mut sender =
                     Sender { scratch: &mut self.scratch, problems: &mut self.problems };
@@ -76,8 +82,7 @@ impl FileServer {
         rules: &Rules<'_>,
     ) -> Option<Reply<'r, B>> {
         let (head_bytes, head) = request;
-        let now = seconds(clock.wall());
-        let Some(answer) = self.files.replace(head, head_bytes, reply.head, now) else {
+        let Some(answer) = self.files.replace(head, head_bytes, reply.head, now(clock)) else {
             return Some(reply);
         };
         let owner = match reply.content {
@@ -89,6 +94,10 @@ impl FileServer {
         sender.send(client, answer, owner, request, (clock, log, rules));
         None
     }
+}
+
+fn now(clock: &Clock) -> Now {
+    Now { wall: clock.second(), instant: clock.now() }
 }
 
 /// What sending an answer takes, beside the answer.
@@ -119,9 +128,9 @@ impl Sender<'_> {
         if problem.is_some() && head.status().0 >= 500 {
             rules.counters.inc(Counter::ReqErrorInternal);
         }
-        let text = match content {
+        let bytes = match content {
             FileContent::Nothing => &[],
-            FileContent::Text(text) => text,
+            FileContent::Bytes(bytes) => bytes,
             FileContent::File(body) => match begin_file(body, self.scratch) {
                 Begun::Copied(bytes) => bytes,
                 Begun::Transfer(transfer, range) => {
@@ -137,7 +146,7 @@ impl Sender<'_> {
             client.stream(owner, record);
         }
         let conn = client.conn_mut();
-        conn.push_bytes(text);
+        conn.push_bytes(bytes);
         conn.end_items();
     }
 }

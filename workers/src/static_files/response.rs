@@ -56,6 +56,13 @@ struct Fields<'a> {
     named_by: Option<&'a ResponseHead>,
 }
 
+/// How much of a file a response has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    Part,
+}
+
 impl Responder {
     /// An answer with a status and its line. `problem` is passed on.
     pub(super) fn refuse(
@@ -194,7 +201,7 @@ impl Responder {
         start(&mut self.head, fields.named_by.map_or(b"200 OK", ResponseHead::status_line));
         add(&mut self.head, "Content-Type", fields.content_type);
         add_length(&mut self.head, fields.size);
-        fields.add(&mut self.head);
+        fields.add(&mut self.head, Extent::Whole);
     }
 
     /// A part of the file. The head is started with its status.
@@ -208,7 +215,7 @@ impl Responder {
         let content_range = content_range(range, fields.size);
         add(&mut self.head, "Content-Range", content_range.as_bytes());
         add_length(&mut self.head, range.length);
-        fields.add(&mut self.head);
+        fields.add(&mut self.head, Extent::Part);
         self.finish(of_source(source, range))
     }
 
@@ -222,7 +229,7 @@ impl Responder {
         let mut multipart = Multipart::new(parts, boundary(), fields.content_type, fields.size);
         add(&mut self.head, "Content-Type", multipart.content_type().as_bytes());
         add_length(&mut self.head, multipart.length());
-        fields.add(&mut self.head);
+        fields.add(&mut self.head, Extent::Part);
         match source {
             Source::Open(fd) => {
                 let parts = FileParts::Several(Box::new(multipart));
@@ -279,7 +286,7 @@ impl<'a> Fields<'a> {
 
 impl Fields<'_> {
     /// Adds what every response with bytes of the file has, beside type and length.
-    fn add(&self, head: &mut ResponseHead) {
+    fn add(&self, head: &mut ResponseHead, extent: Extent) {
         if let Some(coding) = self.coding {
             add(head, "Content-Encoding", coding.name().as_bytes());
         }
@@ -294,7 +301,12 @@ impl Fields<'_> {
         }
         self.add_validator(head);
         if let Some(named_by) = self.named_by {
-            head.add_from(named_by, |name| !is_replaced(name));
+            let is_left_out = |name: &[u8]| match extent {
+                Extent::Whole => is_replaced(name),
+                // The server has its own, which several parts have in their bodies (RFC 9110 §14.4).
+                Extent::Part => is_replaced(name) || name.eq_ignore_ascii_case(b"content-range"),
+            };
+            head.add_from(named_by, |name| !is_left_out(name));
         }
     }
 

@@ -482,3 +482,21 @@ fn a_change_of_a_small_file_shows_after_a_second() {
     let got = site.get("/s/a.css", &["Accept-Encoding: gzip"]).unwrap();
     assert_eq!((got.text(), got.field("Content-Encoding")), ("gzip", Some("gzip")));
 }
+
+#[test]
+fn a_part_has_no_content_range_of_the_application() {
+    let mut site = Site::new();
+    site.write("deep/a", "0123456789");
+    let lines = [("X-Sendfile", "a"), ("Content-Range", "bytes 0-99/100")];
+    let ranges = |site: &mut Site, fields: &[&str]| {
+        let got = site.named("200 OK", &lines).get("/", fields).unwrap();
+        let found = got.fields.into_iter().filter(|(name, _)| name == "Content-Range");
+        (got.status, found.map(|(_, value)| value).collect::<Vec<_>>())
+    };
+    assert_eq!(ranges(&mut site, &["Range: bytes=0-1"]), (206, vec!["bytes 0-1/10".to_owned()]));
+    assert_eq!(
+        ranges(&mut site, &["Range: bytes=0-1,8-9"]),
+        (206, vec![]),
+        "the parts have one each"
+    );
+}

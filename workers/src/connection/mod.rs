@@ -267,9 +267,7 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Sending { .. })
                 if !self.write_buffer.is_empty() =>
             {
-                let is_end =
-                    matches!(&self.state, State::Replying(r) if r.source == BodySource::Done);
-                Step::Write { parts: self.write_buffer.parts(), is_end }
+                self.write()
             }
             State::Replying(replying) => match replying.source {
                 BodySource::Items => Step::Pull,
@@ -289,6 +287,15 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Ready(_) | State::Idle | State::Head(_) | State::Body(_) => {
                 Step::Close(CloseManner::Reset)
             }
+        }
+    }
+
+    fn write(&self) -> Step<'_, 'static> {
+        let source = if let State::Replying(it) = &self.state { Some(it.source) } else { None };
+        Step::Write {
+            parts: self.write_buffer.parts(),
+            is_end: source == Some(BodySource::Done),
+            precedes_file: matches!(source, Some(BodySource::File { .. })),
         }
     }
 

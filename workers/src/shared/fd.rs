@@ -4,12 +4,15 @@
 //! `SAFETY`. Nothing here knows what a connection or a request is. [`send`] to a peer that is gone never raises SIGPIPE
 //! (MSG_NOSIGNAL). sendfile(2) has no such flag, so a process that calls [`send_file`] has to ignore SIGPIPE, as
 //! CPython and Rust's runtime do.
-#![expect(unsafe_code, reason = "accept4(2) with its address, IP_MINTTL, descriptors by number")]
+#![expect(
+    unsafe_code,
+    reason = "accept4(2) with its address, recvmsg(2) with descriptors, IP_MINTTL, descriptors by number"
+)]
 
 pub mod file;
 
 use std::ffi::c_int;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -18,8 +21,8 @@ use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::sendfile::sendfile;
 use nix::sys::socket::{
-    self, AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike,
-    SockaddrStorage, setsockopt, sockopt,
+    self, AddressFamily, Backlog, ControlMessage, MsgFlags, SockaddrLike, SockaddrStorage,
+    setsockopt, sockopt,
 };
 use nix::sys::uio::pread;
 use nix::unistd::Pid;
@@ -203,28 +206,61 @@ pub enum Message {
 /// Receives one byte from a Unix socket without blocking. It is one byte, because a descriptor arrives with the byte
 /// that it was sent with: with two it would be unclear to which it belongs.
 pub fn receive_message(socket: BorrowedFd<'_>) -> Message {
-    let mut word = [0];
-    let mut rights = nix::cmsg_space!(RawFd);
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let mut slices = [IoSliceMut::new(&mut word)];
-    let message = socket::recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut rights), flags);
-    let message = match message {
-        Ok(message) if message.bytes == 0 => return Message::Ended,
-        Ok(message) => message,
+    let mut word = [0_u8];
+    // Room for two descriptors. The kernel makes no more than fit, and says that it left some out (MSG_CTRUNC).
+    let mut rights = [0_u64; 3];
+    let mut slice = libc::iovec { iov_base: word.as_mut_ptr().cast(), iov_len: word.len() };
+    // SAFETY: zero is a valid value of each field.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&raw mut slice, 1);
+    header.msg_control = rights.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&rights) as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header describes buffers that are alive, with their lengths.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    match Errno::result(received) {
+        Ok(0) => return Message::Ended,
+        Ok(_) => {}
         Err(Errno::EAGAIN | Errno::EINTR) => return Message::Nothing,
         Err(_) => return Message::Ended,
-    };
-    let mut descriptor = None;
-    for control in message.cmsgs().into_iter().flatten() {
-        if let ControlMessageOwned::ScmRights(numbers) = control {
-            for number in numbers {
-                // SAFETY: recvmsg(2) has just made this descriptor, so nobody else owns it. The kernel may
-                // deliver a second one, for which the padding of the buffer has room; then the first is closed.
-                descriptor = Some(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+    // SAFETY: recvmsg(2) has just filled the header and its buffers, and nothing else has read them.
+    let mut descriptors = unsafe { take_descriptors(&header) };
+    let descriptor = descriptors.pop(); // All others are closed.
+    Message::Received { word: word[0], descriptor }
+}
+
+/// Takes all descriptors that came with a message, even if some were left out: those that are here would stay open.
+///
+/// # Safety
+///
+/// recvmsg(2) has filled `header`, whose buffers are alive, and this is called once.
+unsafe fn take_descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has written the control messages and their lengths.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: it is null or refers to one of them.
+    while let Some(control) = unsafe { next.as_ref() } {
+        if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: this only computes a length.
+            let header_bytes = unsafe { libc::CMSG_LEN(0) } as usize;
+            let length: usize = control.cmsg_len as _;
+            let count = (length - header_bytes) / size_of::<RawFd>();
+            // SAFETY: this only computes where the data of this message begin.
+            let numbers = unsafe { libc::CMSG_DATA(control) }.cast::<RawFd>();
+            for index in 0..count {
+                // SAFETY: the data are so many numbers.
+                let number = unsafe { numbers.add(index) };
+                // SAFETY: as above; they may not be aligned.
+                let number = unsafe { number.read_unaligned() };
+                // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
+                descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
             }
         }
+        // SAFETY: as above.
+        next = unsafe { libc::CMSG_NXTHDR(header, control) };
     }
-    Message::Received { word: word[0], descriptor }
+    descriptors
 }
 
 /// Sends one byte and a duplicate of a descriptor over a Unix socket, without blocking and without SIGPIPE.

@@ -531,6 +531,27 @@ fn a_descriptor_comes_with_the_byte_that_it_was_sent_with() {
 }
 
 #[test]
+fn descriptors_that_nobody_expects_are_closed() {
+    for count in [2, 3, 64] {
+        let (ours, theirs) = pair();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let numbers = vec![writer.as_raw_fd(); count];
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let slices = [IoSlice::new(b"a")];
+        socket::sendmsg::<()>(theirs.as_raw_fd(), &slices, &rights, MsgFlags::empty(), None)
+            .unwrap();
+        drop(writer);
+        let Message::Received { word: b'a', descriptor } = receive_message(ours.as_fd()) else {
+            panic!("the byte has been sent");
+        };
+        drop(descriptor);
+        // The end of the stream comes only if no duplicate of the writer is left.
+        let mut ended = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut ended, PollTimeout::from(10_000_u16)), Ok(1), "{count}");
+    }
+}
+
+#[test]
 fn receiving_a_message_does_not_block() {
     let (ours, _theirs) = pair();
     assert!(matches!(receive_message(ours.as_fd()), Message::Nothing));

@@ -3,9 +3,8 @@
 /// The timeout that a deadline belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Timer {
-    /// The PROXY header, which has to come first, is incomplete.
-    ProxyHeader,
-    /// The handshake of TLS is incomplete.
+    /// What comes before the first request is incomplete: the PROXY header, then the handshake of TLS. They have one
+    /// deadline together.
     Handshake,
     /// The connection is idle between requests ([`crate::settings::Timeouts::keep_alive`]).
     KeepAlive,
@@ -25,8 +24,7 @@ pub enum Timer {
 
 impl Timer {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::ProxyHeader,
+    pub const ALL: [Self; 8] = [
         Self::Handshake,
         Self::KeepAlive,
         Self::Head,

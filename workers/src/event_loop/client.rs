@@ -206,14 +206,19 @@ impl<B: AppBody> Client<B> {
         &self.unread
     }
 
-    /// Whether no byte of a request is here, and no handshake of TLS has begun that a request will follow.
+    /// Whether no byte of a request is here, and neither a PROXY header nor a handshake of TLS has begun that a request
+    /// will follow.
     pub fn is_idle(&self) -> bool {
-        self.conn.is_idle() && self.unread.is_empty() && self.tls_stage() != Some(Stage::Handshake)
+        self.conn.is_idle()
+            && self.unread.is_empty()
+            && self.proxy_header.as_ref().is_none_or(|header| header.is_empty())
+            && self.tls_stage() != Some(Stage::Handshake)
     }
 
     /// Whether the client may be closed to make room for others.
     pub fn is_expendable(&self) -> bool {
-        self.conn.is_lingering() || self.is_idle() || self.is_handshaking()
+        let is_early = self.awaits_proxy_header() || self.is_handshaking();
+        self.conn.is_lingering() || self.is_idle() || is_early
     }
 }
 

@@ -96,8 +96,7 @@ pub(super) fn moves_with_progress(timer: Timer, persistence: Persistence) -> boo
     match timer {
         Timer::Body | Timer::Write => true,
         Timer::Linger => persistence == Persistence::KeepAlive,
-        Timer::ProxyHeader
-        | Timer::Handshake
+        Timer::Handshake
         | Timer::KeepAlive
         | Timer::Head
         | Timer::BodyRate
@@ -110,8 +109,7 @@ fn paired_timer(timer: Timer) -> Option<Timer> {
     match timer {
         Timer::Body => Some(Timer::BodyRate),
         Timer::Linger => Some(Timer::LingerTotal),
-        Timer::ProxyHeader
-        | Timer::Handshake
+        Timer::Handshake
         | Timer::KeepAlive
         | Timer::Head
         | Timer::BodyRate

@@ -57,7 +57,7 @@ impl<B: AppBody> Clients<B> {
     }
 
     /// The client that misses its connection least: the oldest of those that are answered and only linger, else
-    /// the one whose handshake takes longest, else the one that has been idle longest.
+    /// the one whose PROXY header or handshake takes longest, else the one that has been idle longest.
     pub(super) fn oldest_idle(&self) -> Option<Token> {
         let oldest = |timer| self.deadlines.oldest(timer);
         let in_order = [Timer::LingerTotal, Timer::Handshake, Timer::KeepAlive];
@@ -89,7 +89,7 @@ impl<B: AppBody> Clients<B> {
 fn timeout(timeouts: &Timeouts, timer: Timer) -> Duration {
     match timer {
         Timer::KeepAlive => timeouts.keep_alive,
-        Timer::ProxyHeader | Timer::Handshake | Timer::Head => timeouts.head,
+        Timer::Handshake | Timer::Head => timeouts.head,
         Timer::Body | Timer::BodyRate => timeouts.body,
         Timer::Write => timeouts.write,
         Timer::Linger => timeouts.linger,

@@ -40,7 +40,7 @@ impl<A: Application> EventLoop<'_, A> {
         if client.timer().armed() != armed || self.clients.deadlines.is_set(timer, token) {
             return; // Something had arrived.
         }
-        if timer == Timer::ProxyHeader {
+        if timer == Timer::Handshake && client.awaits_proxy_header() {
             client.timer().disarm();
             proxy_header::refuse(&mut self.context, client, ProxyError::Late);
             return self.serve(token, false);

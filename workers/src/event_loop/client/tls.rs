@@ -43,10 +43,7 @@ impl<B: AppBody> Client<B> {
         {
             self.timer.progressed();
         }
-        if self.awaits_proxy_header() {
-            return Some(Timer::ProxyHeader);
-        }
-        if self.is_handshaking() && self.conn.is_idle() {
+        if self.awaits_proxy_header() || (self.is_handshaking() && self.conn.is_idle()) {
             return Some(Timer::Handshake);
         }
         self.conn.timer()
@@ -90,8 +87,9 @@ impl<B: AppBody> Client<B> {
         }
     }
 
-    /// A worker that stops gives a client whose handshake has just ended a moment for the request that it was for.
-    fn expect_request(&mut self, context: &WorkerContext) {
+    /// A worker that stops gives a client whose PROXY header or handshake has just ended a moment for the request that
+    /// it was for.
+    pub(in crate::event_loop) fn expect_request(&mut self, context: &WorkerContext) {
         if context.persistence == Persistence::Close {
             let until = context.clock.now() + DRAIN_QUIET;
             self.resends_until = self.resends_until.max(Some(until));

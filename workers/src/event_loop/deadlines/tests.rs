@@ -5,7 +5,7 @@ use super::*;
 fn seconds(timer: Timer) -> Duration {
     Duration::from_secs(match timer {
         Timer::KeepAlive => 75,
-        Timer::ProxyHeader | Timer::Handshake | Timer::Head | Timer::Body | Timer::BodyRate => 30,
+        Timer::Handshake | Timer::Head | Timer::Body | Timer::BodyRate => 30,
         Timer::Write => 60,
         Timer::Linger | Timer::LingerTotal => 2,
     })

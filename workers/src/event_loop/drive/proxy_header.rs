@@ -57,6 +57,7 @@ pub(super) fn receive<B: AppBody>(
             Ok(ParsedProxy::Complete { addresses, .. }) => {
                 client.end_proxy_header();
                 client.conn_mut().set_proxied(addresses.map(Arc::new));
+                client.expect_request(context);
                 return None;
             }
             Err(error) => {

@@ -1,6 +1,7 @@
 //! Which connections are accepted, and which ones are closed for them.
 
 use super::*;
+use crate::settings::{ProxyProtocol, ProxyVersion};
 
 #[test]
 fn a_worker_in_a_quick_stop_leaves_the_queue_to_others() {
@@ -69,4 +70,34 @@ fn a_lingering_connection_makes_room_before_a_kept_one() {
     kept.set_nonblocking(true).unwrap();
     let is_open = kept.read(&mut answer).unwrap_err().kind() == io::ErrorKind::WouldBlock;
     assert!(is_open, "nothing more was sent to it");
+}
+
+#[test]
+fn connections_that_wait_for_their_proxy_header_make_room_before_kept_ones() {
+    let senders = ["127.0.0.1".parse().unwrap()].into_iter().collect();
+    let mut app = app(2);
+    let (mut event_loop, around) = Surroundings::of(&mut app, None);
+    event_loop.clients.limit = 2;
+    event_loop.context.settings.proxy_protocol =
+        ProxyProtocol { version: ProxyVersion::V1, senders };
+    let silent = TcpStream::connect(around.address).unwrap();
+    let mut slow = TcpStream::connect(around.address).unwrap();
+    slow.write_all(b"PROXY TCP4").unwrap();
+    while event_loop.clients.table.len() < 2 {
+        event_loop.turn().unwrap();
+    }
+    let mut kept = Vec::new();
+    let long = Instant::now() + Duration::from_secs(10);
+    for (number, mut closed) in (1..).zip([silent, slow]) {
+        let mut new = TcpStream::connect(around.address).unwrap();
+        new.write_all(b"PROXY UNKNOWN\r\n").unwrap();
+        new.write_all(&request("/")).unwrap();
+        kept.push(new);
+        while around.entry.counters.get(Counter::RespDone) < number {
+            event_loop.turn().unwrap();
+            assert!(Instant::now() < long, "nobody makes room");
+        }
+        assert!(matches!(closed.read(&mut [0; 64]), Ok(0) | Err(_)));
+    }
+    assert_eq!(event_loop.clients.table.len(), 2);
 }

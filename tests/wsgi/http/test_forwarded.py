@@ -12,6 +12,7 @@ KEYS = (
     "REMOTE_ADDR",
     "REMOTE_PORT",
     "wsgi.url_scheme",
+    "HTTPS",
     "HTTP_HOST",
     "SERVER_NAME",
     "SERVER_PORT",
@@ -46,6 +47,7 @@ def test_a_trusted_proxy_sets_client_scheme_host_port_and_prefix(serve):
     assert seen(("127.0.0.1", server.port), *ALL) == {
         "REMOTE_ADDR": "192.0.2.1",
         "wsgi.url_scheme": "https",
+        "HTTPS": "on",
         "HTTP_HOST": "shop.example:8443",
         "SERVER_NAME": "shop.example",
         "SERVER_PORT": "443",
@@ -62,6 +64,7 @@ def test_forwarded_sets_client_scheme_and_host(serve):
         "REMOTE_ADDR": "2001:db8::1",
         "REMOTE_PORT": "4711",
         "wsgi.url_scheme": "https",
+        "HTTPS": "on",
         "HTTP_HOST": "shop.example",
         "SERVER_NAME": "shop.example",
         "SERVER_PORT": "443",
@@ -78,6 +81,7 @@ def test_other_peers_change_nothing_but_their_own_headers(serve, options):
     environ = seen(address, *ALL)
     assert environ["REMOTE_ADDR"] == "127.0.0.1"
     assert (environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["SCRIPT_NAME"]) == ("http", "test", "")
+    assert "HTTPS" not in environ
     assert seen(address, "X-Forwarded-For: <nonsense>", "Forwarded: for=")["REMOTE_ADDR"] == "127.0.0.1"
 
 

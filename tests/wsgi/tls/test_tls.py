@@ -247,6 +247,21 @@ def test_a_proxy_header_comes_before_the_handshake(serve, pair):
     assert server.wait_for("tls.handshake_failed").pairs["remote_addr"] == "192.0.2.7"
 
 
+def test_the_scheme_that_a_trusted_proxy_states_is_the_only_one(serve, pair):
+    server = serve("plain:app", *pair.options, "--forwarded-allow-ips", "127.0.0.1").ready()
+    with TlsWire(server.port, client(pair)) as wire:
+        for fields, scheme, https in (
+            ((), "https", "on"),
+            (("X-Forwarded-Proto: http",), "http", None),
+            (("X-Forwarded-For: 192.0.2.9",), "https", "on"),
+            (("Forwarded: proto=http",), "http", None),
+            (("Forwarded: proto=https",), "https", "on"),
+        ):
+            seen = json.loads(wire.get("/headers", *fields).response().body)
+            assert (seen["wsgi.url_scheme"], seen.get("HTTPS")) == (scheme, https), fields
+            assert seen["SSL_PROTOCOL"] == "TLSv1.3", "the connection to arctos is encrypted all the same"
+
+
 def test_a_check_of_the_port_is_not_logged(serve, pair):
     server = serve("plain:app", *pair.options).ready()
     with Wire(("127.0.0.1", server.port)):

@@ -40,6 +40,7 @@ keys! {
     server_software = "SERVER_SOFTWARE";
     wsgi_version = "wsgi.version";
     wsgi_url_scheme = "wsgi.url_scheme";
+    https = "HTTPS";
     wsgi_input = "wsgi.input";
     wsgi_errors = "wsgi.errors";
     wsgi_multithread = "wsgi.multithread";

@@ -3,7 +3,7 @@
 //! | stated | sets |
 //! |---|---|
 //! | the client | REMOTE_ADDR, and REMOTE_PORT, which is missing if the port is unknown |
-//! | the scheme | `wsgi.url_scheme` |
+//! | the scheme | `wsgi.url_scheme`, and HTTPS, which is missing if it is http |
 //! | the host | HTTP_HOST, SERVER_NAME |
 //! | the port | SERVER_PORT |
 //! | the prefix | SCRIPT_NAME, which is the prefix followed by `--root-path` |
@@ -33,11 +33,7 @@ impl Environs {
             self.set_client(py, environ, client)?;
         }
         if let Some(scheme) = stated.scheme {
-            let scheme = match scheme {
-                Scheme::Http => PyString::intern(py, "http"),
-                Scheme::Https => PyString::intern(py, "https"),
-            };
-            environ.set_item(&self.keys.wsgi_url_scheme, scheme)?;
+            self.set_scheme(py, environ, scheme)?;
         }
         if let Some(host) = &stated.host {
             let (name, _port) = split_host(host);
@@ -53,6 +49,28 @@ impl Environs {
             environ.set_item(&self.keys.script_name, ffi::latin1(py, &script_name)?)?;
         }
         Ok(())
+    }
+
+    /// Sets the scheme in both places where frameworks look for it. What else is known of TLS stays: it is that of the
+    /// proxy's own connection.
+    fn set_scheme(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        scheme: Scheme,
+    ) -> PyResult<()> {
+        match scheme {
+            Scheme::Http => {
+                if environ.contains(&self.keys.https)? {
+                    environ.del_item(&self.keys.https)?;
+                }
+                environ.set_item(&self.keys.wsgi_url_scheme, PyString::intern(py, "http"))
+            }
+            Scheme::Https => {
+                environ.set_item(&self.keys.https, PyString::intern(py, "on"))?;
+                environ.set_item(&self.keys.wsgi_url_scheme, PyString::intern(py, "https"))
+            }
+        }
     }
 
     /// Sets what a PROXY header announced beside REMOTE_ADDR: the address and port that the client connected to.

@@ -15,6 +15,9 @@
 //! 8 MB of a cold file from the same worker waits for 0.1 ms (median) and 6.8 ms (maximum), as on an idle worker. Without
 //! looking it waits for 398 ms and 1624 ms.
 //!
+//! Each client that waits requests the same read-ahead. The kernel reads only pages that are neither there nor on their
+//! way, so the disk is read once. A deadline does not end the wait, because the peer has no part in it.
+//!
 //! Looking reads one byte in each [`STRIDE`], because the kernel reads ahead in blocks of at least that length and
 //! forgets pages that it read together at about the same time. A page in between may be missing, and then sendfile(2)
 //! waits for that one block.

@@ -1,6 +1,9 @@
 //! Deadlines that pass while the loop stalls. No test waits: the tests advance the clock.
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
 use super::*;
+use crate::settings::StaticMount;
 
 /// Longer than the longest deadline.
 const STALL: Duration = Duration::from_secs(100);
@@ -144,5 +147,32 @@ fn a_connection_that_waits_for_its_turn_is_not_late() {
         }
         assert_eq!(around.entry.counters.get(Counter::RespDone), 200);
         assert_eq!(status(&mut client), "HTTP/1.1 200");
+    });
+}
+
+#[test]
+fn a_client_is_not_late_while_the_disk_is_read_for_it() {
+    with_loop(|event_loop, around| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut file = std::fs::File::create_new(directory.path().join("a")).unwrap();
+        file.write_all(&vec![b'x'; 8 << 20]).unwrap();
+        file.sync_all().unwrap();
+        let settings = &mut event_loop.context.settings;
+        let mount = StaticMount { prefix: "/s".to_owned(), dir: directory.path().to_owned() };
+        settings.files.mounts.push(mount);
+        settings.timeouts.write = Duration::from_secs(5);
+        event_loop.clients = Clients::new(settings, Instant::now());
+        event_loop.open_files().unwrap();
+        // If the file system keeps the file in memory nevertheless, the client gets it.
+        let forget =
+            || posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+        forget();
+        let _client = client(event_loop, around, b"GET /s/a HTTP/1.1\r\nHost: a\r\n\r\n");
+        for _ in 0..2 {
+            forget();
+            event_loop.context.clock.pass(Duration::from_secs(4));
+            event_loop.turn().unwrap();
+        }
+        assert_eq!(event_loop.clients.table.len(), 1);
     });
 }

@@ -22,7 +22,7 @@ pub enum HeadError {
     /// The method is empty or not a token.
     #[error("the method is not a token")]
     BadMethod,
-    /// The method is longer than any real one.
+    /// The method is longer than any real one (RFC 9112 §3).
     #[error("the method is too long")]
     MethodTooLong,
     /// The method is CONNECT, which is for proxies.
@@ -95,14 +95,13 @@ impl HeadError {
             Self::Forwarded(error) => error.status(),
             Self::RequestLineTooLong => Status(414),
             Self::UnknownExpectation => Status(417),
-            Self::Connect | Self::UnknownTransferCoding => Status(501),
+            Self::MethodTooLong | Self::Connect | Self::UnknownTransferCoding => Status(501),
             Self::UnsupportedVersion => Status(505),
             Self::BareLf
             | Self::BareCr
             | Self::Control
             | Self::EmptyLines
             | Self::BadMethod
-            | Self::MethodTooLong
             | Self::BadTarget
             | Self::BadAuthority
             | Self::UserInfo

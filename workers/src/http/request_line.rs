@@ -7,6 +7,7 @@ use crate::http::target::Target;
 use crate::http::version::Version;
 
 /// Maximum length of a method. RFC 9110 §9.1 sets no limit; the longest registered method has 17 bytes.
+/// A longer one gets 501 (RFC 9112 §3), as soon as its next byte has arrived.
 pub(super) const METHOD_BYTES: usize = 32;
 /// The length of `HTTP/1.1`.
 pub(super) const VERSION_BYTES: usize = 8;

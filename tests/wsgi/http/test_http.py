@@ -47,11 +47,11 @@ def test_head_has_the_length_and_no_body(wire):
     assert wire.response().body == b"Hello, world!\n"
 
 
-@pytest.mark.parametrize("line", ["204 No Content", "304 Not Modified"])
+@pytest.mark.parametrize("line", ["204 No Content", "205 Reset Content", "304 Not Modified"])
 def test_a_status_without_a_body_discards_what_the_application_yields(wire, line):
     wire.get(f"/status?line={line.replace(' ', '+')}&body=unwanted").get("/hello")
     answer = wire.response()
-    assert (f"{answer.status} {answer.reason}", answer.field("Transfer-Encoding")) == (line, None)
+    assert (f"{answer.status} {answer.reason}", answer.field("Transfer-Encoding"), answer.body) == (line, None, b"")
     assert wire.response().body == b"Hello, world!\n"
 
 

@@ -178,7 +178,7 @@ pub enum ItemFate {
     Queued,
     /// The part above the promised Content-Length is thrown away: the application's mistake.
     Overlong,
-    /// The response has no body (HEAD, 204, 304), or has ended.
+    /// The response has no body (HEAD, 204, 205, 304), or has ended.
     Unwanted,
 }
 

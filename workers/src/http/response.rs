@@ -66,7 +66,7 @@ pub enum ResponseError {
 /// How a client finds the end of a response's body (RFC 9112 §6.3, rules 1, 4, 6 and 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyFraming {
-    /// The response has no body (HEAD, 204, 304). What the application yields is discarded.
+    /// The response has no body (HEAD, 204, 205, 304). What the application yields is discarded.
     NoBody,
     /// The body has this many bytes (Content-Length).
     Length(u64),
@@ -222,6 +222,7 @@ impl ResponseHead {
     /// | response | sent | framing |
     /// |---|---|---|
     /// | 204 | no Content-Length, not even the application's (RFC 9110 §8.6) | `NoBody` |
+    /// | 205 | `Content-Length: 0`, not the application's (RFC 9110 §15.3.6) | `NoBody` |
     /// | 304 | the application's Content-Length | `NoBody` |
     /// | to HEAD | Content-Length: the application's, or a `length` above 0 | `NoBody` |
     /// | with a length | Content-Length: the application's before `length` | `Length` |
@@ -247,7 +248,7 @@ impl ResponseHead {
     ) -> (ReplyFraming, Persistence) {
         out.reserve(self.encoded.len() + OWN_BYTES);
         match &self.length {
-            Some(declared) if self.code == 204 => {
+            Some(declared) if matches!(self.code, 204 | 205) => {
                 out.extend_from_slice(&self.encoded[..declared.line.start]);
                 out.extend_from_slice(&self.encoded[declared.line.end..]);
             }
@@ -256,6 +257,10 @@ impl ResponseHead {
 
         let declared = self.content_length();
         let framing = if self.status().is_bodyless() {
+            ReplyFraming::NoBody
+        } else if self.code == 205 {
+            // Clients read a body behind this status, so its length has to say that there is none.
+            put_length(out, 0);
             ReplyFraming::NoBody
         } else if request_is_head {
             if let (None, Some(length @ 1..)) = (declared, length) {

@@ -16,6 +16,7 @@
 //! | `/e` | an empty body |
 //! | `/c` | `Connection: close` |
 //! | `/n`, `/m` | 204, 304 |
+//! | `/o` | 205, and items that must not be sent |
 //! | other | the body of the request |
 
 use std::fmt;
@@ -75,6 +76,7 @@ pub(crate) enum Behavior {
     Empty,
     Closes,
     NoContent,
+    ResetsContent,
     NotModified,
     Echoes,
 }
@@ -95,6 +97,7 @@ impl Behavior {
             Some(b'c') => Self::Closes,
             Some(b'n') => Self::NoContent,
             Some(b'm') => Self::NotModified,
+            Some(b'o') => Self::ResetsContent,
             Some(_) | None => Self::Echoes,
         }
     }
@@ -102,6 +105,7 @@ impl Behavior {
     pub(crate) fn status(self) -> u16 {
         match self {
             Self::NoContent => 204,
+            Self::ResetsContent => 205,
             Self::NotModified => 304,
             Self::Raises => 500,
             Self::Items
@@ -131,7 +135,9 @@ impl Behavior {
             Self::File => Some(FILE.to_vec()),
             Self::Parts => Some([ITEMS[0], &FILE[4..9], ITEMS[3], &FILE[..4]].concat()),
             Self::Writes => Some([&b"written"[..], ITEMS[0]].concat()),
-            Self::Empty | Self::NoContent | Self::NotModified => Some(Vec::new()),
+            Self::Empty | Self::NoContent | Self::ResetsContent | Self::NotModified => {
+                Some(Vec::new())
+            }
             Self::Closes | Self::Echoes => Some(request.body.0.clone()),
             Self::Raises | Self::TooShort | Self::Breaks | Self::ShortFile => None,
         }
@@ -166,6 +172,7 @@ pub(crate) fn answer(
     let mut head = ResponseHead::default();
     let line: &[u8] = match behavior.status() {
         204 => b"204 No Content",
+        205 => b"205 Reset Content",
         304 => b"304 Not Modified",
         _ => b"200 OK",
     };
@@ -209,7 +216,7 @@ pub(crate) fn answer(
             conn.begin_reply(&head, Some(0), rules);
             conn.end_items();
         }
-        Behavior::NoContent | Behavior::NotModified => {
+        Behavior::NoContent | Behavior::ResetsContent | Behavior::NotModified => {
             conn.begin_reply(&head, None, rules);
             items = vec![Item::Bytes(b"discarded")];
         }

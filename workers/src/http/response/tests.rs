@@ -267,6 +267,23 @@ fn a_204_has_neither_body_nor_length() {
 }
 
 #[test]
+fn a_205_has_no_body_and_a_length_that_says_so() {
+    for fields in [&[][..], &[("Content-Length", "5")], &[("Content-Length", "0")]] {
+        let head = head("205 Reset Content", fields);
+        for (is_head, length) in [(false, None), (false, Some(5)), (true, None), (true, Some(5))] {
+            for version in [Version::Http10, Version::Http11] {
+                let kind = RequestKind { is_head, length, version, ..GET };
+                let (sent, framing, persistence) = send(&head, kind);
+                assert_eq!(framing, ReplyFraming::NoBody);
+                assert_eq!(persistence, Persistence::KeepAlive);
+                let start = "HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\nDate: ";
+                assert!(sent.starts_with(start), "{sent}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_304_has_no_body_and_only_the_length_of_the_application() {
     let (sent, framing, _) = send(&head("304 x", &[]), RequestKind { length: Some(5), ..GET });
     assert_eq!((sent, framing), (format!("HTTP/1.1 304 x\r\n{OWN}\r\n"), ReplyFraming::NoBody));

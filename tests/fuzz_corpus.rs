@@ -109,6 +109,12 @@ fn the_corpus_of_statsd_texts_holds() {
     replay("statsd", fuzz::statsd, []);
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn the_corpus_of_tls_records_holds() {
+    replay("tls", fuzz::tls, []);
+}
+
 #[test]
 fn the_corpus_of_config_files_holds() {
     replay("config", fuzz::config, []);

@@ -20,6 +20,7 @@
 //! | `admin` | a request to the admin socket | cuts change nothing; one response; only the owner changes something |
 //! | `statsd` | prefix, tags, zone, DD_EXTERNAL_ENV | a reader of the lines finds exactly these texts |
 //! | `config` | the file of `--config` | all options have values, or one line says why not |
+//! | `tls` | the records of a client, or what it encrypts | cuts change nothing; only what was sent is read; alerts |
 //! | `connection` | everything that a client sends | cuts and short writes change nothing; each request has its response |
 
 mod admin;
@@ -34,6 +35,8 @@ mod proxy;
 mod responses;
 mod static_files;
 mod statsd;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use admin::admin;
 pub use chunks::chunks;
@@ -45,3 +48,5 @@ pub use head::head;
 pub use proxy::proxy;
 pub use static_files::static_files;
 pub use statsd::statsd;
+#[cfg(feature = "tls")]
+pub use tls::tls;

@@ -94,7 +94,8 @@ pub enum Next {
     Another,
     /// Nothing: the peer has ended its direction (close_notify).
     Ended,
-    /// Nothing: the peer broke the protocol, or refused to go on. The text is for the log; an alert for the peer is in
-    /// the outgoing bytes.
+    /// Nothing: the peer broke the protocol, or refused to go on. The text is for the log. If the peer broke it, the
+    /// outgoing bytes end with an alert, unless rustls has none: it sends none for a few rare kinds of misbehavior, such
+    /// as five warning alerts in a row.
     Failed(String),
 }

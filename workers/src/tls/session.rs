@@ -48,6 +48,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// The maximum of [`Session::held_bytes`]: what is too long is noticed with its last record.
+    pub const MAX_HELD_BYTES: usize = HELD_BYTES + MAX_RECORD_BYTES;
+    /// Why a session fails without an alert.
+    pub const TOO_LONG_MESSAGE: &str = "a handshake message is too long";
+
     /// A session before its handshake.
     ///
     /// Errors: the text for the log; rustls has no random bytes.
@@ -59,6 +64,11 @@ impl Session {
     /// Whether the handshake is incomplete.
     pub fn is_handshaking(&self) -> bool {
         self.tls.is_handshaking()
+    }
+
+    /// How many bytes the session keeps between two calls: the parts of an incomplete handshake message.
+    pub fn held_bytes(&self) -> usize {
+        self.held.len()
     }
 
     /// Describes a connection whose handshake is complete.
@@ -93,7 +103,7 @@ impl Session {
             plaintext_bytes += count;
             match next {
                 Next::Ciphertext if self.held.len() > HELD_BYTES => {
-                    break Next::Failed("a handshake message is too long".to_owned());
+                    break Next::Failed(Self::TOO_LONG_MESSAGE.to_owned());
                 }
                 Next::Ciphertext | Next::Another => {}
                 Next::Ended | Next::Failed(_) => break next,

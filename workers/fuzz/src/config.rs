@@ -6,14 +6,13 @@ use std::io::{Seek, SeekFrom, Write};
 
 use arctos::config::Source;
 use arctos::config::options::{OPTIONS, Setting};
-use arctos::system::environment::Environment;
+use tempfile::NamedTempFile;
 
 /// Reads the bytes as a configuration file. Either it is refused with one line that a terminal and a log can show, or
 /// every option has a value.
 pub fn config(bytes: &[u8]) {
     thread_local! {
-        static FILE: RefCell<tempfile::NamedTempFile> =
-            RefCell::new(tempfile::NamedTempFile::new().expect("a temporary file"));
+        static FILE: RefCell<NamedTempFile> = RefCell::new(new_file());
     }
     FILE.with_borrow_mut(|file| {
         file.as_file().set_len(0).expect("the file is cleared");
@@ -24,9 +23,17 @@ pub fn config(bytes: &[u8]) {
     });
 }
 
+/// A file in memory if possible: a disk would take most of the time.
+fn new_file() -> NamedTempFile {
+    let in_memory = NamedTempFile::new_in("/dev/shm");
+    in_memory.or_else(|_| NamedTempFile::new()).expect("a temporary file")
+}
+
 fn read(path: OsString) {
     let given = [(Setting::Config, vec![path])];
-    let source = Source::of_command_line(given, Environment::default());
+    // Otherwise, six files say how many processors there are.
+    let environment = [("WEB_CONCURRENCY", "3")].into_iter().collect();
+    let source = Source::of_command_line(given, environment);
     match source.expect("there is a current directory").resolve() {
         Ok(resolved) => {
             assert_eq!(resolved.effective.len(), OPTIONS.len());

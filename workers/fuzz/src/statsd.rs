@@ -1,5 +1,7 @@
 //! The configured texts of statsd lines: prefix, tags, zone and DD_EXTERNAL_ENV.
 
+use std::collections::BTreeMap;
+
 use arctos::emitter::format::LineFormat;
 use arctos::metrics::names::{Distribution, Gauge};
 use arctos::metrics::statsd::{
@@ -41,14 +43,16 @@ pub fn statsd(bytes: &[u8]) {
             tags: list.tags.clone(),
             external_env: external_env.clone(),
         };
-        for own in [None, Some(WORKER.to_owned()).filter(|_| format == Format::Dogstatsd)] {
-            check_lines(&statsd, own);
+        let lines = LineFormat::new(&statsd);
+        check_lines(&statsd, &lines, None);
+        if format == Format::Dogstatsd {
+            check_lines(&statsd, &lines, Some(WORKER.to_owned()));
         }
     }
 }
 
-fn check_lines(statsd: &Statsd, own: Option<String>) {
-    let format = LineFormat::new(statsd);
+fn check_lines(statsd: &Statsd, format: &LineFormat, own: Option<String>) {
+    let mut reader = Reader { statsd, known: BTreeMap::new() };
     let suffixes = format.suffixes(own.clone());
     let mut expected: Vec<String> = own.into_iter().collect();
     if statsd.format == Format::Dogstatsd {
@@ -56,49 +60,71 @@ fn check_lines(statsd: &Statsd, own: Option<String>) {
         expected.extend(statsd.tags.iter().cloned());
     }
     for counter in Counter::ALL {
-        let line = format!("{}17{}", format.prefixes.counter(counter), suffixes.counter(counter));
         let mut expected = expected.clone();
         if statsd.format == Format::Dogstatsd {
             expected.extend(counter.reason().map(|reason| format!("reason:{reason}")));
         }
-        check_line(&line, statsd, counter.statsd_name(), "c", &expected);
+        let (prefix, suffix) = (format.prefixes.counter(counter), suffixes.counter(counter));
+        reader.read(prefix, suffix, counter.statsd_name(), "c", &expected);
     }
     for gauge in Gauge::ALL {
-        let line = format!("{}17{}", format.prefixes.gauge(gauge), suffixes.gauge());
-        check_line(&line, statsd, gauge.statsd_name(), "g", &expected);
+        let (prefix, suffix) = (format.prefixes.gauge(gauge), suffixes.gauge());
+        reader.read(prefix, suffix, gauge.statsd_name(), "g", &expected);
     }
     for distribution in Distribution::ALL {
         for bit in [0, 5] {
-            let suffix = suffixes.distribution(&format, bit);
-            let line = format!("{}17{suffix}", format.prefixes.distribution(distribution));
-            check_line(&line, statsd, distribution.statsd_name(), "d", &expected);
+            let prefix = format.prefixes.distribution(distribution);
+            let suffix = suffixes.distribution(format, bit);
+            reader.read(prefix, suffix, distribution.statsd_name(), "d", &expected);
         }
     }
 }
 
-/// Reads a line as an agent does.
-fn check_line(line: &str, statsd: &Statsd, metric: &str, kind: &str, tags: &[String]) {
-    assert!(!line.chars().any(char::is_control), "{line:?}");
-    assert!(line.len() <= DATAGRAM_BYTES, "{} bytes", line.len());
-    let (name, rest) = line.split_once(':').expect("a value");
-    let dot = if statsd.prefix.is_empty() { "" } else { "." };
-    assert_eq!(name, format!("{}{dot}{metric}", statsd.prefix));
-    assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)));
-    let mut fields = rest.split('|');
-    assert_eq!((fields.next(), fields.next()), (Some("17"), Some(kind)));
-    let mut seen = Vec::new();
-    let mut environment = None;
-    for field in fields {
-        if let Some(found) = field.strip_prefix('#') {
-            assert!(seen.is_empty() && environment.is_none(), "{line:?}");
-            seen = found.split(',').collect();
-        } else if let Some(found) = field.strip_prefix("e:") {
-            assert!(environment.replace(found).is_none(), "{line:?}");
-        } else {
-            assert!(field.starts_with('@') && kind == "d", "{line:?}");
+/// Reads lines as an agent does.
+struct Reader<'a> {
+    statsd: &'a Statsd,
+    /// What follows the value, with the tags in it. Most lines have the same, and it is read once.
+    known: BTreeMap<String, Vec<String>>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, prefix: &str, suffix: &str, metric: &str, kind: &str, tags: &[String]) {
+        assert!(prefix.len() + "17".len() + suffix.len() <= DATAGRAM_BYTES);
+        let name = prefix.strip_suffix(':').expect("a value follows");
+        let configured = &self.statsd.prefix;
+        let dot = if configured.is_empty() { "" } else { "." };
+        assert_eq!(name, format!("{configured}{dot}{metric}"));
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)));
+        match self.known.get(suffix) {
+            Some(known) => {
+                assert!(suffix[1..].starts_with(kind));
+                assert_eq!(known, tags);
+            }
+            None => {
+                self.read_suffix(suffix, kind, tags);
+                self.known.insert(suffix.to_owned(), tags.to_vec());
+            }
         }
     }
-    assert_eq!(seen, tags, "{line:?}");
-    let has_environment = statsd.format == Format::Dogstatsd;
-    assert_eq!(environment, statsd.external_env.as_deref().filter(|_| has_environment));
+
+    fn read_suffix(&self, suffix: &str, kind: &str, tags: &[String]) {
+        assert!(!suffix.chars().any(char::is_control), "{suffix:?}");
+        let mut fields = suffix.split('|');
+        assert_eq!((fields.next(), fields.next()), (Some(""), Some(kind)));
+        let mut seen = Vec::new();
+        let mut environment = None;
+        for field in fields {
+            if let Some(found) = field.strip_prefix('#') {
+                assert!(seen.is_empty() && environment.is_none(), "{suffix:?}");
+                seen = found.split(',').collect();
+            } else if let Some(found) = field.strip_prefix("e:") {
+                assert!(environment.replace(found).is_none(), "{suffix:?}");
+            } else {
+                assert!(field.starts_with('@') && kind == "d", "{suffix:?}");
+            }
+        }
+        assert_eq!(seen, tags, "{suffix:?}");
+        let has_environment = self.statsd.format == Format::Dogstatsd;
+        assert_eq!(environment, self.statsd.external_env.as_deref().filter(|_| has_environment));
+    }
 }

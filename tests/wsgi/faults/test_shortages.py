@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -221,3 +222,27 @@ def test_an_access_log_on_a_full_disk_loses_lines_until_there_is_room(serve, con
     assert reported == lost, "each lost line is reported once"
     assert len(whole) == 102 - lost, "a line that was torn is lost, and the next one starts on a line of its own"
 
+
+
+# --- a disk that delivers late ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_that_leaves_waits_for_the_disk(serve, connect, tmp_path, number):
+    (tmp_path / "files").mkdir()
+    content = os.urandom(3_000_000)
+    (tmp_path / "files" / "large.bin").write_bytes(content)
+    server = serve("plain:app", "--static", f"/static={tmp_path}/files", "--graceful-timeout", "60s", workers=1).ready()
+    with connect(server) as other, connect(server) as wire:
+        other.get("/hello").response()
+        late = ["-e", "trace=preadv2", "-e", "inject=preadv2:error=EAGAIN"]
+        with traced(server.worker_pids()[0], tmp_path / "trace", *late):
+            wire.get("/static/large.bin")
+            wait_until(lambda: "(INJECTED)" in (tmp_path / "trace").read_text())
+            server.send(number)
+            while other.get("/hello").response().field("Connection") != "close":
+                pass
+        answer = wire.response()
+        assert answer.is_whole and answer.body == content
+        assert wire.is_closed()
+    server.wait_for("server.stopped" if number == signal.SIGTERM else "reload.done")

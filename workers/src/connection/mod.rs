@@ -267,7 +267,9 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Body(_) | State::Replying(_) | State::Lingering(Lingering::Sending { .. })
                 if !self.write_buffer.is_empty() =>
             {
-                self.write()
+                let is_end =
+                    matches!(&self.state, State::Replying(r) if r.source == BodySource::Done);
+                Step::Write { parts: self.write_buffer.parts(), is_end }
             }
             State::Replying(replying) => match replying.source {
                 BodySource::Items => Step::Pull,
@@ -287,15 +289,6 @@ impl<C: AsRef<[u8]>> Connection<C> {
             State::Ready(_) | State::Idle | State::Head(_) | State::Body(_) => {
                 Step::Close(CloseManner::Reset)
             }
-        }
-    }
-
-    fn write(&self) -> Step<'_, 'static> {
-        let source = if let State::Replying(it) = &self.state { Some(it.source) } else { None };
-        Step::Write {
-            parts: self.write_buffer.parts(),
-            is_end: source == Some(BodySource::Done),
-            precedes_file: matches!(source, Some(BodySource::File { .. })),
         }
     }
 

@@ -62,8 +62,6 @@ pub enum Step<'c, 'i> {
         parts: [&'c [u8]; 3],
         /// Whether a response ends with these bytes.
         is_end: bool,
-        /// Whether [`Step::SendFile`] follows.
-        precedes_file: bool,
     },
     /// Send a part of the file.
     SendFile {

@@ -188,10 +188,9 @@ pub fn drive<A: Application>(
                 steps_left = steps_left.saturating_sub(1);
             }
             Step::Write { .. } | Step::SendFile { .. } if bytes_left == 0 => break Wait::Writable,
-            Step::Write { parts, is_end, precedes_file } => {
-                // A head shares its segment with the file behind it. Responses to pipelined requests are sent
-                // together, if the requests arrived together.
-                is_held_back = precedes_file || (is_end && start < end);
+            Step::Write { parts, is_end } => {
+                // Responses to pipelined requests are sent together, if the requests arrived together.
+                is_held_back = is_end && start < end;
                 match transport.send(parts, is_held_back) {
                     Io::Bytes(count) => {
                         bytes_left = bytes_left.saturating_sub(count);
@@ -209,10 +208,7 @@ pub fn drive<A: Application>(
                 match file_body::send_file(client, context, offset, length) {
                     Sent::Blocked => break Wait::Writable,
                     Sent::AwaitsDisk => break Wait::Disk,
-                    Sent::Bytes(count) => {
-                        bytes_left = bytes_left.saturating_sub(count);
-                        is_held_back = false;
-                    }
+                    Sent::Bytes(count) => bytes_left = bytes_left.saturating_sub(count),
                     Sent::Aborted => {}
                 }
             }

@@ -1,6 +1,6 @@
 //! Which header lines decide where a body ends and what becomes of the connection.
 
-use arctos_worker::http::{Framing, Head, HeadError, HeadScan, Parsed, Version};
+use arctos_worker::http::{Framing, Head, HeadError, Version};
 use arctos_worker::settings::{HeaderMap, Limits};
 
 use super::head::trim;
@@ -10,13 +10,10 @@ use super::head::trim;
 pub fn framing(bytes: &[u8]) {
     for line in ["POST / HTTP/1.1\r\nHost: a\r\n", "POST / HTTP/1.0\r\n"] {
         let bytes = [line.as_bytes(), bytes, b"\r\n\r\n"].concat();
-        let mut head = Head::new();
-        let parsed =
-            head.parse(&bytes, &mut HeadScan::default(), &Limits::DEFAULT, HeaderMap::Drop);
-        match parsed {
-            Ok(Parsed::Complete) => check(&bytes, &head),
+        match Head::of(&bytes, &Limits::DEFAULT, HeaderMap::Drop) {
+            Ok(Some(head)) => check(&bytes, &head),
             // The lines have an offense of their own, or an empty line.
-            Ok(Parsed::Incomplete) => panic!("two empty lines end a head"),
+            Ok(None) => panic!("two empty lines end a head"),
             Err(error) => check_refusal(&bytes, error),
         }
     }

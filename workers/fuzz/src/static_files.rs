@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use arctos_worker::http::multipart::Piece;
-use arctos_worker::http::{ByteRange, Head, HeadScan, Parsed};
+use arctos_worker::http::{ByteRange, Head};
 use arctos_worker::settings::{FileSettings, HeaderMap, Limits, Settings, StaticMount};
 use arctos_worker::static_files::{FileAnswer, FileContent, FileParts, Now, StaticFiles};
 use tempfile::TempDir;
@@ -27,10 +27,7 @@ pub fn static_files(bytes: &[u8]) {
     }
     for method in ["GET", "HEAD"] {
         let bytes = [method.as_bytes(), b" /", bytes].concat();
-        let mut head = Head::new();
-        let parsed =
-            head.parse(&bytes, &mut HeadScan::default(), &Limits::DEFAULT, HeaderMap::Drop);
-        if parsed == Ok(Parsed::Complete) {
+        if let Ok(Some(head)) = Head::of(&bytes, &Limits::DEFAULT, HeaderMap::Drop) {
             MOUNT.with_borrow_mut(|mount| mount.check(&head, &bytes));
         }
     }

@@ -10,7 +10,7 @@ use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody, Stream,
 };
 use crate::connection::ConnInfo;
-use crate::http::{Head, HeadError, HeadScan, Parsed, ResponseHead, Status};
+use crate::http::{Head, HeadError, ResponseHead, Status};
 use crate::settings::Settings;
 use crate::shared::socket_name::SocketName;
 
@@ -52,15 +52,11 @@ pub fn run<A: Application>(
          Connection: close\r\n\r\n"
     );
     let head_bytes = text.as_bytes();
-    let mut head = Head::new();
-    let parsed =
-        head.parse(head_bytes, &mut HeadScan::default(), &settings.limits, settings.header_map);
-    match parsed {
+    let head = Head::of(head_bytes, &settings.limits, settings.header_map)
+        .map_err(ReadinessFailure::Malformed)?
         // A path that contains an empty line would make two requests.
-        Ok(Parsed::Complete) if head.len == head_bytes.len() => {}
-        Ok(Parsed::Complete | Parsed::Incomplete) => return Err(ReadinessFailure::NoRequest),
-        Err(error) => return Err(ReadinessFailure::Malformed(error)),
-    }
+        .filter(|head| head.len == head_bytes.len())
+        .ok_or(ReadinessFailure::NoRequest)?;
     let peer = SocketName::Unix(String::new());
     let conn = ConnInfo::new(peer, local, now);
     let request = Request {

@@ -114,6 +114,19 @@ impl Head {
         Ok(Parsed::Complete)
     }
 
+    /// Parses a head of which no more will arrive; `None` if it is incomplete. [`Head::parse`] is for all others.
+    pub fn of(
+        input: &[u8],
+        limits: &Limits,
+        header_map: HeaderMap,
+    ) -> Result<Option<Self>, HeadError> {
+        let mut head = Self::new();
+        match head.parse(input, &mut HeadScan::default(), limits, header_map)? {
+            Parsed::Complete => Ok(Some(head)),
+            Parsed::Incomplete => Ok(None),
+        }
+    }
+
     /// Returns the value of the first field of this name, compared without regard to case.
     pub fn find<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
         let field = self

@@ -107,7 +107,6 @@ pub fn seconds(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{HeadScan, Parsed};
     use crate::settings::{HeaderMap, Limits};
 
     const MET: Precondition = Precondition::Met { range: RangeUse::Honored };
@@ -122,14 +121,7 @@ mod tests {
     fn evaluate_at(fields: &[&str], now: u64) -> Precondition {
         let lines: String = fields.iter().map(|line| format!("{line}\r\n")).collect();
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-        let mut head = Head::new();
-        let parsed = head.parse(
-            text.as_bytes(),
-            &mut HeadScan::default(),
-            &Limits::DEFAULT,
-            HeaderMap::Drop,
-        );
-        assert_eq!(parsed, Ok(Parsed::Complete));
+        let head = Head::of(text.as_bytes(), &Limits::DEFAULT, HeaderMap::Drop).unwrap().unwrap();
         let validators = Validators { etag: EntityTag::of(b"\"now\""), modified: Some(MODIFIED) };
         Precondition::of(&head, text.as_bytes(), validators, now)
     }

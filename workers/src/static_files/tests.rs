@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::small_files::SMALL_BYTES;
 use super::*;
-use crate::http::{HeadScan, Parsed, Piece};
+use crate::http::Piece;
 use crate::settings::{HeaderMap, Limits, StaticMount};
 
 /// Sun, 06 Nov 1994 08:49:37 GMT
@@ -115,14 +115,7 @@ impl Site {
     fn request(&mut self, method: &str, path: &str, fields: &[&str]) -> Option<Got> {
         let lines: String = fields.iter().map(|line| format!("{line}\r\n")).collect();
         let text = format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
-        let mut head = Head::new();
-        let parsed = head.parse(
-            text.as_bytes(),
-            &mut HeadScan::default(),
-            &Limits::DEFAULT,
-            HeaderMap::Drop,
-        );
-        assert_eq!(parsed, Ok(Parsed::Complete));
+        let head = Head::of(text.as_bytes(), &Limits::DEFAULT, HeaderMap::Drop).unwrap().unwrap();
         let now = Now { wall: MODIFIED + 100, instant: self.instant };
         let answer = match &self.named_by {
             Some(named_by) => self.files.replace(&head, text.as_bytes(), named_by, now)?,

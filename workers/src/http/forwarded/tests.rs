@@ -1,5 +1,4 @@
 use super::*;
-use crate::http::{HeadScan, Parsed};
 use crate::settings::{ForwardedHeaders, HeaderMap, Limits};
 
 /// Reads these field lines as sent by a trusted proxy, where 10.0.0.0/8, ::1 and unix sockets are trusted.
@@ -10,10 +9,7 @@ fn read_by(
 ) -> Result<Option<Box<Forwarded>>, ForwardedError> {
     let bytes = format!("GET / HTTP/1.1\r\nHost: own:8000\r\n{}\r\n\r\n", fields.join("\r\n"));
     let bytes = bytes.replace("\r\n\r\n\r\n", "\r\n\r\n");
-    let mut head = Head::new();
-    let parsed =
-        head.parse(bytes.as_bytes(), &mut HeadScan::default(), &Limits::default(), HeaderMap::Drop);
-    assert_eq!(parsed, Ok(Parsed::Complete), "{bytes}");
+    let head = Head::of(bytes.as_bytes(), &Limits::DEFAULT, HeaderMap::Drop).unwrap().unwrap();
     let proxies = proxies.split(',').map(|peer| peer.parse().unwrap()).collect();
     read(&head, bytes.as_bytes(), &Forwarding { proxies, headers })
 }

@@ -2,20 +2,8 @@ use super::*;
 use crate::http::fields::FieldError;
 use crate::http::status::Status;
 
-fn parse_with(
-    input: &[u8],
-    limits: &Limits,
-    header_map: HeaderMap,
-) -> Result<Option<Head>, HeadError> {
-    let mut head = Head::new();
-    match head.parse(input, &mut HeadScan::default(), limits, header_map)? {
-        Parsed::Complete => Ok(Some(head)),
-        Parsed::Incomplete => Ok(None),
-    }
-}
-
 fn parse(input: &str) -> Result<Option<Head>, HeadError> {
-    parse_with(input.as_bytes(), &Limits::default(), HeaderMap::Drop)
+    Head::of(input.as_bytes(), &Limits::default(), HeaderMap::Drop)
 }
 
 fn head(input: &str) -> Head {
@@ -129,7 +117,7 @@ fn a_control_character_is_refused_at_any_position() {
 fn garbage_is_refused_with_its_first_byte() {
     let limits = Limits::default();
     for first in [b"\x16\x03\x01".as_slice(), b"\0", b"\x80", b"{", b" ", b":"] {
-        assert!(parse_with(&first[..1], &limits, HeaderMap::Drop).is_err(), "{first:?}");
+        assert!(Head::of(&first[..1], &limits, HeaderMap::Drop).is_err(), "{first:?}");
     }
 }
 
@@ -163,7 +151,7 @@ fn a_name_is_a_token() {
 #[test]
 fn obs_text_in_a_value_is_kept() {
     let input = b"GET / HTTP/1.1\r\nHost: a\r\nX: \x80\xff\tb\r\n\r\n";
-    let head = parse_with(input, &Limits::default(), HeaderMap::Drop).unwrap().unwrap();
+    let head = Head::of(input, &Limits::default(), HeaderMap::Drop).unwrap().unwrap();
     assert_eq!(head.find(input, "x"), Some(&b"\x80\xff\tb"[..]));
 }
 
@@ -412,7 +400,7 @@ fn a_name_with_an_underscore_is_dropped_and_counted() {
 #[test]
 fn a_name_with_an_underscore_is_refused_if_configured() {
     let input = with_fields("HTTP/1.1", "X_Auth: a\r\n");
-    let refused = parse_with(input.as_bytes(), &Limits::default(), HeaderMap::Refuse);
+    let refused = Head::of(input.as_bytes(), &Limits::default(), HeaderMap::Refuse);
     assert_eq!(refused, Err(HeadError::Underscore));
     assert_eq!(HeadError::Underscore.status(), Status(400));
 }
@@ -476,7 +464,7 @@ fn other_fields_may_be_repeated_whether_they_are_lists_or_not() {
 fn a_request_line_may_be_as_long_as_its_limit() {
     let limits = Limits { request_line_bytes: 20, ..Limits::default() };
     let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
-    let parse = |input: &str| parse_with(input.as_bytes(), &limits, HeaderMap::Drop);
+    let parse = |input: &str| Head::of(input.as_bytes(), &limits, HeaderMap::Drop);
     assert!(parse(&request("/234567")).is_ok());
     assert!(parse(&("\r\n".to_owned() + &request("/234567"))).is_ok());
     assert_eq!(parse(&request("/2345678")), Err(HeadError::RequestLineTooLong));
@@ -488,7 +476,7 @@ fn a_request_line_may_be_as_long_as_its_limit() {
 #[test]
 fn a_field_line_may_be_as_long_as_its_limit() {
     let limits = Limits { header_field_bytes: 10, ..Limits::default() };
-    let parse = |input: &str| parse_with(input.as_bytes(), &limits, HeaderMap::Drop);
+    let parse = |input: &str| Head::of(input.as_bytes(), &limits, HeaderMap::Drop);
     let too_long = FieldError::LineTooLong;
     for (line, fits) in [
         ("A: 4567890", true),
@@ -512,7 +500,7 @@ fn there_may_be_as_many_fields_as_the_limit_says() {
         let limits = Limits { header_count: limit, ..Limits::default() };
         let parse = |count: usize| {
             let input = with_fields("HTTP/1.1", &"A_:\r\n".repeat(count - 1));
-            parse_with(input.as_bytes(), &limits, HeaderMap::Drop)
+            Head::of(input.as_bytes(), &limits, HeaderMap::Drop)
         };
         assert_eq!(parse(limit).unwrap().unwrap().dropped_count as usize, limit - 1);
         assert_eq!(parse(limit + 1), Err(FieldError::TooMany.into()));
@@ -525,7 +513,7 @@ fn a_head_may_be_as_long_as_its_limit() {
     let input = with_fields("HTTP/1.1", "A: b\r\n");
     let parse = |head_bytes, input: &str| {
         let limits = Limits { head_bytes, ..Limits::default() };
-        parse_with(input.as_bytes(), &limits, HeaderMap::Drop)
+        Head::of(input.as_bytes(), &limits, HeaderMap::Drop)
     };
     assert!(parse(input.len(), &input).is_ok());
     let too_long = FieldError::SectionTooLong;

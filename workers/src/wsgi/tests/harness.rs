@@ -14,9 +14,7 @@ use crate::application::{
     AppBody, AppError, Application, ClientGone, Content, Outlet, Request, RequestBody,
 };
 use crate::connection::ConnInfo;
-use crate::http::{
-    Forwarded, Head, HeadScan, HttpDate, Parsed, Persistence, ResponseHead, Version,
-};
+use crate::http::{Forwarded, Head, HttpDate, Persistence, ResponseHead, Version};
 use crate::settings::{HeaderMap, Limits, Settings};
 use crate::shared::identity::{Generation, SlotId};
 use crate::shared::log::{Level, Log, LogFormat};
@@ -236,11 +234,7 @@ pub(in crate::wsgi) fn inet(address: &str) -> SocketName {
 
 /// Parses a head.
 pub(in crate::wsgi) fn parsed(head_bytes: &[u8]) -> Head {
-    let mut head = Head::new();
-    let mut scan = HeadScan::default();
-    let outcome = head.parse(head_bytes, &mut scan, &Limits::default(), HeaderMap::Drop);
-    assert_eq!(outcome, Ok(Parsed::Complete));
-    head
+    Head::of(head_bytes, &Limits::DEFAULT, HeaderMap::Drop).unwrap().unwrap()
 }
 
 /// Encodes a head as it is sent, without Date, Server and framing.

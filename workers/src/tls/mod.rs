@@ -96,6 +96,6 @@ pub enum Next {
     Ended,
     /// Nothing: the peer broke the protocol, or refused to go on. The text is for the log. If the peer broke it, the
     /// outgoing bytes end with an alert, unless rustls has none: it sends none for a few rare kinds of misbehavior, such
-    /// as five warning alerts in a row.
+    /// as five warning alerts in a row or a handshake message of more than 64 KB.
     Failed(String),
 }

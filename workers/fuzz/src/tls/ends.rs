@@ -152,6 +152,7 @@ fn is_silent(reason: &str) -> bool {
     reason.starts_with("received fatal alert")
         // rustls sends an alert for some of these only.
         || reason.starts_with("peer misbehaved")
+        || reason.ends_with("HandshakePayloadTooLarge")
         || reason == Session::TOO_LONG_MESSAGE
 }
 

@@ -154,7 +154,7 @@ impl Talk {
                     self.server.close();
                     self.server_has_ended = true;
                     let answer = std::mem::take(&mut self.server.outgoing);
-                    self.to_client(&answer);
+                    self.give_client(&answer);
                     return;
                 }
                 Act::ClientSends(_) | Act::ClientUpdatesKeys => {}
@@ -183,14 +183,14 @@ impl Talk {
                 self.server.receive(piece);
             }
             let answer = std::mem::take(&mut self.server.outgoing);
-            self.to_client(&answer);
+            self.give_client(&answer);
             if bytes.is_empty() && answer.is_empty() {
                 return;
             }
         }
     }
 
-    fn to_client(&mut self, records: &[u8]) {
+    fn give_client(&mut self, records: &[u8]) {
         // If it refuses something, its alert is what it sends next.
         for piece in split(records, self.cuts.as_mut()) {
             deliver(&mut self.client, piece);

@@ -331,3 +331,37 @@ def test_a_server_recovers_when_all_descriptors_are_closed(serve, workers, kept)
     assert_recovers(server)
     assert_serves(server)
     server.stop(timeout=20)
+
+
+LOST_DIRECTORY = """
+import os
+
+def app(environ, start_response):
+    root, other = environ["QUERY_STRING"].split(",")
+    links = {int(name): f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")}
+    (fd,) = [fd for fd, link in links.items() if os.path.exists(link) and os.readlink(link) == root]
+    os.dup2(os.open(other, os.O_RDONLY | os.O_DIRECTORY), fd)
+    start_response("200 OK", [])
+    return [b"replaced"]
+"""
+
+
+def test_no_file_of_another_directory_is_served_in_place_of_a_lost_one(serve, tmp_path):
+    (tmp_path / "application.py").write_text(LOST_DIRECTORY)
+    for name in ("public", "private"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    server = serve("application:app", "--static", f"/static={tmp_path}/public", cwd=tmp_path).ready()
+    (before,) = server.worker_pids()
+    with Wire(("127.0.0.1", server.port)) as wire:
+        assert wire.get("/static/file").response().body == b"public"
+        assert wire.get(f"/?{tmp_path}/public,{tmp_path}/private").response().body == b"replaced"
+        server.wait_for(DESCRIPTOR_LOST, pid=before, descriptor="directory of static files")
+        try:
+            assert wire.get("/static/file").response().status == 500
+        except (Ended, OSError):
+            pass  # The worker has left.
+        server.wait_for(WORKER_READY, 2)
+    with Wire(("127.0.0.1", server.port)) as wire:
+        assert wire.get("/static/file").response().body == b"public"
+    server.stop(timeout=20)

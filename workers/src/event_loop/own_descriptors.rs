@@ -6,6 +6,7 @@
 //! | listener | accept, although it seems ready: its clients would wait forever |
 //! | control socket | notice that its supervisor is gone |
 //! | doorbell | notice an order in its sleep |
+//! | directory of static files | tell its files from those of another directory: it serves none any more |
 //! | epoll instance | anything: epoll_wait(2) fails at once, and the worker exits |
 //!
 //! The worker finishes its requests and exits, so that it is replaced. The lost numbers are not closed: they may belong to
@@ -13,30 +14,14 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::libc::{dev_t, ino_t};
-use nix::sys::stat::fstat;
-
 use super::EventLoop;
 use super::acceptor::Acceptor;
 use super::phase::{DrainCause, Phase};
 use super::supervision::SupervisorLink;
 use crate::application::Application;
 use crate::process::fork_guard;
+use crate::shared::fd::file::FileId;
 use crate::shared::log::{Level, Value};
-
-/// Which file a descriptor stands for. All eventfds have the same identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId {
-    device: dev_t,
-    inode: ino_t,
-}
-
-impl FileId {
-    fn of(fd: impl AsFd) -> Option<Self> {
-        let found = fstat(fd).ok()?;
-        Some(Self { device: found.st_dev, inode: found.st_ino })
-    }
-}
 
 /// What the worker's descriptors stood for when its loop began.
 pub(super) struct OwnDescriptors {
@@ -68,12 +53,17 @@ impl<A: Application> EventLoop<'_, A> {
         let listeners: Vec<bool> =
             own.listeners.iter().zip(now).map(|(before, now)| is_lost(*before, now)).collect();
         let listener = listeners.contains(&true);
-        if !(doorbell || control || listener) {
+        let files = self.context.files.as_mut();
+        let directory = files.is_some_and(|files| files.give_up_lost_directories());
+        if !(doorbell || control || listener || directory) {
             return Ok(());
         }
-        for (is_lost, name) in
-            [(listener, "listener"), (control, "control socket"), (doorbell, "doorbell")]
-        {
+        for (is_lost, name) in [
+            (listener, "listener"),
+            (control, "control socket"),
+            (doorbell, "doorbell"),
+            (directory, "directory of static files"),
+        ] {
             if is_lost {
                 let pairs = [("descriptor", Value::Text(name))];
                 self.context.log.line(Level::Error, "worker.descriptor_lost", &pairs);
@@ -93,6 +83,8 @@ impl<A: Application> EventLoop<'_, A> {
         if doorbell || listener {
             self.acceptor.abandon(&self.poller, &listeners);
             self.watch_again()?;
+        }
+        if doorbell || listener || directory {
             match self.phase {
                 Phase::Serving | Phase::LameDuck => self.begin_drain(DrainCause::Signal),
                 Phase::Draining { .. } | Phase::Exiting { .. } => {}

@@ -203,6 +203,14 @@ impl StaticFiles {
         self.small.forget_old(now);
     }
 
+    /// Opens nothing any more below a directory whose descriptor stands for something else now. Returns whether there is
+    /// a new one.
+    pub fn give_up_lost_directories(&mut self) -> bool {
+        let mounts = self.mounts.iter_mut().map(|mount| &mut mount.root);
+        let lost = mounts.chain(self.sendfile_root.as_mut()).filter_map(Root::give_up_if_lost);
+        lost.count() > 0
+    }
+
     /// Answers a request with the file that a head of the application names; `None` if it names none, or if there is
     /// no `--sendfile-root`.
     pub fn replace(

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-use crate::process::fork_guard::GuardedFd;
-use crate::shared::fd::file::{self, FileStatus};
+use crate::process::fork_guard::{self, GuardedFd};
+use crate::shared::fd::file::{self, FileId, FileStatus};
 
 /// How often a file is opened again while the kernel cannot tell where it lies, because something on its path is being
 /// moved (EAGAIN of openat2(2)).
@@ -16,7 +16,9 @@ const ATTEMPTS: u32 = 8;
 /// A directory that was opened when the worker started. It stays the same directory even if another one takes its
 /// path.
 pub(super) struct Root {
-    dir: GuardedFd<OwnedFd>,
+    /// `None` once it is lost.
+    dir: Option<GuardedFd<OwnedFd>>,
+    id: Option<FileId>,
     pub(super) path: PathBuf,
 }
 
@@ -83,14 +85,28 @@ impl OpenError {
 impl Root {
     /// Opens a directory.
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
-        Ok(Self { dir: GuardedFd::new(file::open_dir(path)?), path: path.to_owned() })
+        let dir = file::open_dir(path)?;
+        let id = FileId::of(&dir);
+        Ok(Self { dir: Some(GuardedFd::new(dir)), id, path: path.to_owned() })
+    }
+
+    /// Gives the descriptor up, without closing its number, if the application has closed it or has put another file in
+    /// its place: what is below that is not meant to be served.
+    pub(super) fn give_up_if_lost(&mut self) -> Option<()> {
+        let id = self.id;
+        let is_lost = |dir: &mut GuardedFd<OwnedFd>| FileId::of(&*dir) != id;
+        let lost = self.dir.take_if(is_lost)?;
+        fork_guard::forget(lost.as_fd());
+        std::mem::forget(lost);
+        Some(())
     }
 
     /// Opens a regular file below the directory.
     pub(super) fn open_file(&self, name: &str) -> Result<OpenFile, OpenError> {
+        let dir = self.dir.as_ref().ok_or(OpenError::Failed(Errno::EBADF))?;
         let mut attempts_left = ATTEMPTS;
         let fd = loop {
-            match file::open_beneath(self.dir.as_fd(), OsStr::new(name)) {
+            match file::open_beneath(dir.as_fd(), OsStr::new(name)) {
                 Err(Errno::EAGAIN) if attempts_left > 0 => attempts_left -= 1,
                 opened => break opened?,
             }

@@ -49,6 +49,11 @@ impl FileServer {
         self.files.forget_old(now);
     }
 
+    /// Opens nothing below a directory whose descriptor the application has closed. Returns whether there is a new one.
+    pub(in crate::event_loop) fn give_up_lost_directories(&mut self) -> bool {
+        self.files.give_up_lost_directories()
+    }
+
     /// Begins the response to a request for a static file, and says whether it was one.
     pub(super) fn answer<B: AppBody>(
         &mut self,

@@ -14,6 +14,21 @@ use super::retry;
 
 const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_MAGICLINKS);
 
+/// Which file a descriptor stands for. All eventfds have the same identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device: libc::dev_t,
+    inode: libc::ino_t,
+}
+
+impl FileId {
+    /// The file that this number stands for now; `None` if it is closed.
+    pub fn of(fd: impl AsFd) -> Option<Self> {
+        let found = fstat(fd).ok()?;
+        Some(Self { device: found.st_dev, inode: found.st_ino })
+    }
+}
+
 /// What a read of a file finds in the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cached {
